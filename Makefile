@@ -1,0 +1,72 @@
+# The verbs of this repository. `make run` and `make test` are all that a fresh machine needs.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Our own commands see exactly the packages that the lock files name.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONPATH PYTHONHOME
+
+.PHONY: help run test setup check format conformance browser fuzz vendor lock wheel clean
+
+help: ## the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: $(VENV)/.run ## set up and start the gateway with SQLite and local disk under var/
+	@exec $(BIN)/millrace serve --welcome
+
+test: ## set up everything that the tests need, and run them all
+	@exec tools/suites check conformance browser fuzz
+
+setup: $(VENV)/.dev ## what developing needs: virtual environment with the development tools
+
+check: $(VENV)/.dev ## format, lint, types, imports, fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m pytest -q tests/unit tests/protocol tests/adapters tests/architecture tests/integration
+
+format: $(VENV)/.dev ## mend what the formatter and linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+conformance: $(VENV)/.dev ## real clients against the real program
+	$(BIN)/python -m pytest -q tests/conformance
+
+browser: $(VENV)/.dev ## the pages in Chromium
+	$(BIN)/python -m pytest -q tests/browser
+
+fuzz: $(VENV)/.dev ## every parser against random and mutated bytes (FUZZ_EXAMPLES=…)
+	$(BIN)/python -m pytest -q tests/fuzz
+
+-include tests/load/targets.mk
+
+vendor: $(VENV)/.dev ## fetch the pinned browser players again and check their hashes
+	$(BIN)/python tools/vendor.py
+
+lock: ## resolve the dependencies again (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra aws --group build pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra aws --group build --group dev pyproject.toml -o requirements-dev.lock
+
+wheel: $(VENV)/.dev ## build/dist/*.whl
+	$(BIN)/python -m pip wheel -q --no-deps -w build/dist .
+
+clean: ## remove what was built (not var/)
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	@tools/make-venv $(VENV)
+
+$(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "installing Millrace into $(VENV) (once) …"
+	@$(BIN)/python -m pip install -q --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	@echo "installing the development tools …"
+	@$(BIN)/python -m pip install -q --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,148 @@
+"""Fetches the pinned browser players from npm and proves that they are the files whose hashes are in the repository.
+
+Each folder under gateway/console/vendor/ is one package: VERSION pins it, HASH lists the SHA-256 of every file taken
+(the format of `sha256sum`), LICENSE travels with it. Run through `make vendor`:
+
+    python tools/vendor.py                      fetch again what is pinned; any difference is an error
+    python tools/vendor.py --check              only compare the files here with HASH
+    python tools/vendor.py --pin hls.js 1.7.4   move a pin: fetch that version, write VERSION and HASH
+"""
+
+import argparse
+import hashlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+VENDOR = Path(__file__).resolve().parent.parent / "gateway" / "console" / "vendor"
+
+
+@dataclass(frozen=True)
+class Package:
+    """One npm package: its registry name and which of its files are kept, under which name."""
+
+    npm: str
+    files: dict[str, str]
+
+
+# Whole builds, not the light ones: hls.js "light" has no alternate audio, which CMAF's separate audio track needs.
+# The dash.js build without DRM, Smooth Streaming and reporting is 160 kB smaller than "all".
+PACKAGES = {
+    "hls.js": Package(
+        "hls.js",
+        {"dist/hls.min.mjs": "hls.min.js", "dist/hls.worker.js": "hls.worker.js", "LICENSE": "LICENSE"},
+    ),
+    "mpegts.js": Package(
+        "mpegts.js",
+        {
+            "dist/mpegts.js": "mpegts.min.js",
+            "dist/mpegts.js.LICENSE.txt": "LICENSE.bundled",
+            "LICENSE": "LICENSE",
+        },
+    ),
+    "dash.js": Package(
+        "dashjs",
+        {
+            "dist/modern/esm/dash.mediaplayer.min.js": "dash.min.js",
+            "dist/modern/esm/dash.mediaplayer.min.js.LICENSE.txt": "LICENSE.bundled",
+            "LICENSE.md": "LICENSE",
+        },
+    ),
+}
+
+
+class VendorError(Exception):
+    """A package could not be fetched, or is not the one that was pinned."""
+
+
+def digests(folder: Path, names: list[str]) -> str:
+    """The HASH file for these files: one `<sha256>  <name>` line each, sorted by name."""
+    return "".join(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in sorted(names))
+
+
+def differences(folder: Path) -> list[str]:
+    """What in a package's folder is not as its HASH says; empty means intact."""
+    pinned = {line[66:]: line[:64] for line in (folder / "HASH").read_text().splitlines()}
+    present = {p.name for p in folder.iterdir()} - {"VERSION", "HASH"}
+    wrong = [f"{folder.name}/{name}: not in HASH" for name in sorted(present - pinned.keys())]
+    for name, digest in sorted(pinned.items()):
+        if name not in present:
+            wrong.append(f"{folder.name}/{name}: missing")
+        elif hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+            wrong.append(f"{folder.name}/{name}: differs from HASH")
+    return wrong
+
+
+def fetch(package: Package, version: str, to: Path) -> None:
+    """Downloads `version` with npm and copies the kept files into `to`; raises VendorError."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise VendorError("npm is not installed (Debian: apt-get install npm)")
+    with tempfile.TemporaryDirectory() as scratch:
+        command = [npm, "pack", f"{package.npm}@{version}", "--silent", "--pack-destination", scratch]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (argv from the table)
+        tarballs = list(Path(scratch).glob("*.tgz"))
+        if done.returncode or len(tarballs) != 1:
+            raise VendorError(f"npm pack {package.npm}@{version} failed: {done.stderr.strip()[-300:]}")
+        with tarfile.open(tarballs[0]) as tar:
+            for inside, name in package.files.items():
+                try:
+                    member = tar.extractfile(f"package/{inside}")
+                except KeyError:
+                    member = None
+                if member is None:
+                    raise VendorError(f"{package.npm}@{version} has no {inside}")
+                (to / name).write_bytes(member.read())
+
+
+def refresh(name: str) -> None:
+    """Fetches a package at its pinned version; replaces the files here only if every hash agrees."""
+    folder = VENDOR / name
+    with tempfile.TemporaryDirectory() as scratch:
+        fetch(PACKAGES[name], (folder / "VERSION").read_text().strip(), Path(scratch))
+        if digests(Path(scratch), list(PACKAGES[name].files.values())) != (folder / "HASH").read_text():
+            raise VendorError(f"{name}: what npm delivers is not what HASH pins; nothing was replaced")
+        for file in PACKAGES[name].files.values():
+            shutil.copyfile(Path(scratch) / file, folder / file)
+
+
+def pin(name: str, version: str) -> None:
+    """Moves a package to another version: new files, VERSION and HASH."""
+    folder = VENDOR / name
+    folder.mkdir(parents=True, exist_ok=True)
+    fetch(PACKAGES[name], version, folder)
+    (folder / "VERSION").write_text(version + "\n")
+    (folder / "HASH").write_text(digests(folder, list(PACKAGES[name].files.values())))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; 0 when all is as pinned, 1 with one line per difference otherwise."""
+    parser = argparse.ArgumentParser(description="Fetch or check the vendored browser players.")
+    parser.add_argument("--check", action="store_true", help="only compare the files here with HASH")
+    parser.add_argument("--pin", nargs=2, metavar=("PACKAGE", "VERSION"), help="move a package to another version")
+    options = parser.parse_args(argv)
+    try:
+        if options.pin:
+            if options.pin[0] not in PACKAGES:
+                raise VendorError(f"unknown package {options.pin[0]}; known: {', '.join(PACKAGES)}")
+            pin(*options.pin)
+        elif not options.check:
+            for name in PACKAGES:
+                refresh(name)
+    except VendorError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    wrong = [line for name in PACKAGES for line in differences(VENDOR / name)]
+    for line in wrong:
+        sys.stderr.write(f"{line}\n")
+    for name in PACKAGES:
+        sys.stdout.write(f"{name} {(VENDOR / name / 'VERSION').read_text().strip()}\n")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
