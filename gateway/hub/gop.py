@@ -1,0 +1,66 @@
+"""The GOP cache: what a viewer who comes now needs to see a picture at once."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from gateway.media.track import Kind
+from gateway.media.unit import AccessUnit
+
+AUDIO_ONLY_SECONDS = 1.0
+
+
+class GopCache:
+    """The units since the last key frame, bounded in bytes and in seconds.
+
+    At a bound the cache empties and stays so until the next key frame: a viewer then starts there. Without video it
+    holds the last second of audio.
+    """
+
+    __slots__ = ("_bytes", "_max_seconds", "_units", "has_video", "max_bytes")
+
+    def __init__(self, max_bytes: int, max_seconds: float) -> None:
+        self.max_bytes = max_bytes
+        self._max_seconds = max_seconds
+        self._units: deque[AccessUnit] = deque()
+        self._bytes = 0
+        self.has_video = True
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    @property
+    def size(self) -> int:
+        """Payload bytes held."""
+        return self._bytes
+
+    def units(self) -> list[AccessUnit]:
+        return list(self._units)
+
+    def clear(self) -> None:
+        self._units.clear()
+        self._bytes = 0
+
+    def add(self, unit: AccessUnit) -> None:
+        """Hot: once per unit of every stream."""
+        units = self._units
+        if self.has_video:
+            if unit.key and unit.track.kind is Kind.VIDEO:
+                units.clear()
+                self._bytes = 0
+            elif not units:
+                return  # nothing to start from yet
+        units.append(unit)
+        self._bytes += len(unit.payload)
+        span = (
+            (unit.dts - units[0].dts) / unit.track.timescale
+            if unit.track.timescale == units[0].track.timescale
+            else 0.0
+        )
+        if not self.has_video:
+            while units and (unit.dts - units[0].dts) > AUDIO_ONLY_SECONDS * unit.track.timescale:
+                self._bytes -= len(units.popleft().payload)
+        elif span > self._max_seconds:
+            self.clear()
+        if self._bytes > self.max_bytes:
+            self.clear()

@@ -1,0 +1,172 @@
+"""Outputs: consumers of one stream, switched and supervised while it is live."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from gateway.hub.events import Event, Events, EventType
+from gateway.lib.aio import Tasks
+from gateway.lib.backoff import Backoff
+
+if TYPE_CHECKING:
+    from gateway.hub.channel import Channel
+    from gateway.hub.stream import Stream
+
+log = structlog.get_logger(__name__)
+
+FINISH_SECONDS = 20.0  # what an output has to finish its files after the stream's end
+
+
+class Output(Protocol):
+    """Consumes one stream until it ends. Returning means done, raising means "start me again later"."""
+
+    async def run(self, stream: Stream) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """What an output is called, how it is made, and for which channels it is on.
+
+    on_demand: made at the first request instead of with the stream. listed: shown in a session's status.
+    """
+
+    name: str
+    make: Callable[[Stream], Output]
+    wanted: Callable[[Channel], bool]
+    on_demand: bool = False
+    listed: bool = True
+
+
+class OutputState(StrEnum):
+    OFF = "off"
+    WAITING = "waiting"  # enabled, made at the first request
+    RUNNING = "running"
+    RETRYING = "retrying"
+    DONE = "done"
+
+
+class _Handle:
+    def __init__(self, spec: OutputSpec, enabled: bool) -> None:
+        self.spec = spec
+        self.enabled = enabled
+        self.demanded = not spec.on_demand
+        self.state = OutputState.OFF
+        self.error: str | None = None
+        self.output: Output | None = None
+        self.task: asyncio.Task[object] | None = None
+
+
+class Outputs:
+    """The outputs of one stream. `run` owns their tasks and lives as long as the stream."""
+
+    def __init__(self, stream: Stream, specs: Iterable[OutputSpec], events: Events) -> None:
+        self._stream = stream
+        self._events = events
+        self._handles = {s.name: _Handle(s, s.wanted(stream.channel)) for s in specs}
+        self._tasks: Tasks | None = None
+
+    def names(self) -> list[str]:
+        return [h.spec.name for h in self._handles.values() if h.spec.listed]
+
+    def enabled(self, name: str) -> bool:
+        handle = self._handles.get(name)
+        return handle is not None and handle.enabled
+
+    def get(self, name: str) -> Output | None:
+        """The running (or, after the stream's end, the finished) output; starts one that waits for demand.
+
+        None while it is off or between two tries."""
+        handle = self._handles.get(name)
+        if handle is None or not handle.enabled:
+            return None
+        if not handle.demanded:
+            handle.demanded = True
+            self._reconcile(handle)
+        return handle.output
+
+    def switch(self, name: str, enabled: bool) -> None:
+        """Turns an output on or off while live. KeyError for a name that no output has."""
+        handle = self._handles[name]
+        if handle.enabled != enabled:
+            handle.enabled = enabled
+            self._reconcile(handle)
+
+    def channel_changed(self) -> None:
+        """Follows the channel's flags where they differ from what runs."""
+        for name, handle in self._handles.items():
+            self.switch(name, handle.spec.wanted(self._stream.channel))
+
+    def status(self) -> list[dict[str, object]]:
+        """`[{"name", "enabled", "state", "error"}]` for the API."""
+        return [
+            {"name": h.spec.name, "enabled": h.enabled, "state": str(h.state), "error": h.error}
+            for h in self._handles.values()
+            if h.spec.listed
+        ]
+
+    async def run(self) -> None:
+        """Runs what is enabled until the stream has ended and every output has finished (at most FINISH_SECONDS)."""
+        async with Tasks(f"outputs of {self._stream.name}", self._crashed) as tasks:
+            self._tasks = tasks
+            for handle in self._handles.values():
+                self._reconcile(handle)
+            await self._stream.over()
+            running = [h.task for h in self._handles.values() if h.task is not None and not h.task.done()]
+            if running:
+                await asyncio.wait(running, timeout=FINISH_SECONDS)
+            self._tasks = None
+
+    def _reconcile(self, handle: _Handle) -> None:
+        if self._tasks is None:
+            return
+        if handle.enabled and handle.demanded:
+            if handle.task is None or handle.task.done():
+                # Made here, not in the task: a request that comes in the same turn finds it.
+                handle.output = handle.spec.make(self._stream)
+                handle.task = self._tasks.start(self._supervise(handle, handle.output), handle.spec.name)
+                handle.state = OutputState.RUNNING
+        elif handle.enabled:
+            handle.state = OutputState.WAITING
+        else:
+            if handle.task is not None:
+                handle.task.cancel()
+                handle.task = None
+            handle.output = None
+            handle.demanded = not handle.spec.on_demand
+            handle.state, handle.error = OutputState.OFF, None
+
+    async def _supervise(self, handle: _Handle, output: Output) -> None:
+        stream, name, backoff = self._stream, handle.spec.name, Backoff()
+        while True:
+            handle.output, handle.state = output, OutputState.RUNNING
+            started = time.monotonic()
+            try:
+                await output.run(stream)
+            except Exception as error:
+                log.error("output failed", stream=stream.name, output=name, exc_info=error)
+                handle.state, handle.error = OutputState.RETRYING, f"{type(error).__name__}: {error}"[:300]
+                self._emit(EventType.OUTPUT_FAILED, output=name, error=handle.error)
+            else:
+                handle.state = OutputState.DONE
+                return
+            if stream.ended is not None:
+                return
+            if time.monotonic() - started > 30:
+                backoff.reset()
+            await asyncio.sleep(backoff.next())
+            output = handle.spec.make(stream)
+            self._emit(EventType.OUTPUT_RECOVERED, output=name)
+            handle.error = None
+
+    def _emit(self, kind: EventType, **data: object) -> None:
+        self._events.emit(Event(kind, time.time(), self._stream.channel.id, data))
+
+    def _crashed(self, name: str, error: BaseException) -> None:
+        log.error("output's supervisor failed", stream=self._stream.name, task=name, exc_info=error)

@@ -1,0 +1,130 @@
+"""One consumer's bounded view of a Stream: a queue for outputs that wait for disks and networks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+from gateway.media.track import Kind, Tracks
+from gateway.media.unit import AccessUnit, Timed
+
+if TYPE_CHECKING:
+    from gateway.hub.stream import EndReason, Stream
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The stream has ended; nothing follows."""
+
+    reason: EndReason
+
+
+Item: TypeAlias = "Tracks | AccessUnit | Timed | End"
+
+
+class Subscription:
+    """Yields Tracks first and on any change, then units and timed data, then End.
+
+    Bounded in bytes and in seconds. At the bound it drops what waits, whole GOPs at a time, up to the next key frame;
+    Tracks and End are never dropped. `dropped` counts units. Use as `async with Subscription(stream) as items:`.
+    """
+
+    def __init__(
+        self, stream: Stream, *, max_bytes: int = 16_000_000, max_seconds: float = 10.0, replay: bool = True
+    ) -> None:
+        self._stream = stream
+        self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
+        self._replay = replay
+        self._items: deque[Item] = deque()
+        self._bytes = 0
+        self._first_dts: float | None = None
+        self._skipping = False
+        self._has_video = False
+        self._wake: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+        self.dropped = 0
+
+    async def __aenter__(self) -> Self:
+        self._stream.attach(self, replay=self._replay)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._stream.detach(self)
+
+    async def __aiter__(self) -> AsyncIterator[Item]:
+        while True:
+            while self._items:
+                item = self._items.popleft()
+                if isinstance(item, AccessUnit):
+                    self._bytes -= len(item.payload)
+                    self._first_dts = item.dts / item.track.timescale
+                yield item
+                if isinstance(item, End):
+                    return
+            if self._error is not None:
+                raise self._error
+            self._first_dts = None
+            self._wake = asyncio.get_running_loop().create_future()
+            await self._wake
+
+    # ---- Sink ----
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        self._has_video = tracks.video is not None
+        self._put(tracks)
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        starts = unit.key and (unit.track.kind is Kind.VIDEO or not self._has_video)
+        if self._skipping:
+            if not starts:
+                self.dropped += 1
+                return
+            self._skipping = False
+        seconds = unit.dts / unit.track.timescale
+        late = self._first_dts is not None and seconds - self._first_dts > self._max_seconds
+        if late or self._bytes + len(unit.payload) > self._max_bytes:
+            self._drop_waiting()
+            if not starts:
+                self._skipping = True
+                self.dropped += 1
+                return
+        if self._first_dts is None:
+            self._first_dts = seconds
+        self._bytes += len(unit.payload)
+        self._put(unit)
+
+    def on_timed(self, timed: Timed) -> None:
+        if not self._skipping:
+            self._put(timed)
+
+    def on_end(self, reason: EndReason) -> None:
+        self._put(End(reason))
+
+    def on_failed(self, error: Exception) -> None:
+        self._error = error
+        self._notify()
+
+    def _drop_waiting(self) -> None:
+        kept = [i for i in self._items if not isinstance(i, AccessUnit | Timed)]
+        self.dropped += sum(isinstance(i, AccessUnit) for i in self._items)
+        self._items = deque(kept)
+        self._bytes = 0
+        self._first_dts = None
+
+    def _put(self, item: Item) -> None:
+        self._items.append(item)
+        self._notify()
+
+    def _notify(self) -> None:
+        wake = self._wake
+        if wake is not None:
+            self._wake = None
+            if not wake.done():
+                wake.set_result(None)

@@ -1,0 +1,1 @@
+"""Tools without a domain: what any floor above may use."""

@@ -1,0 +1,1 @@
+"""A stream in the forms that players fetch: feeds of shared bytes, segments, playlists."""

@@ -1,0 +1,56 @@
+"""PROXY protocol v2: the client's address, told by a load balancer before the first byte of the connection.
+
+Source: "The PROXY protocol", HAProxy Technologies, 2020/03/05, section 2.2.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.protocols.errors import RemoteProtocolError
+
+SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
+PREFIX: Final = 16  # signature, version and command, family and protocol, length
+MOST: Final = 4096  # addresses and TLVs; a real header has some hundred bytes
+
+_ADDRESSES = {0x11: 12, 0x21: 36}  # TCP over IPv4, TCP over IPv6: source, destination, both ports
+
+
+@dataclass(frozen=True, slots=True)
+class Proxied:
+    """What a header says. client: None for LOCAL (the balancer's own health check) and for families that have no address."""
+
+    local: bool
+    client: str | None
+
+
+def remaining(prefix: bytes) -> int:
+    """How many bytes follow these first PREFIX ones. RemoteProtocolError where they begin no header we accept."""
+    if prefix[:12] != SIGNATURE:
+        raise RemoteProtocolError("no PROXY v2 header from an address that must send one")
+    if prefix[12] >> 4 != 2 or prefix[12] & 15 > 1:
+        raise RemoteProtocolError(f"PROXY version or command {prefix[12]:#04x}")
+    length = int.from_bytes(prefix[14:16], "big")
+    if length > MOST:
+        raise RemoteProtocolError(f"PROXY header of {length} bytes")
+    return length
+
+
+def parse(header: bytes) -> Proxied:
+    """A whole header, prefix included. TLVs are skipped. RemoteProtocolError for a malformed one."""
+    if len(header) < PREFIX or len(header) != PREFIX + remaining(header[:PREFIX]):
+        raise RemoteProtocolError("PROXY header of the wrong length")
+    if header[12] & 15 == 0:  # "the connection was established on purpose by the proxy without being relayed"
+        return Proxied(local=True, client=None)
+    family = header[13]
+    need = _ADDRESSES.get(family)
+    if need is None:  # UNSPEC, UDP, UNIX: "the receiver should ignore the address information"
+        return Proxied(local=False, client=None)
+    if len(header) < PREFIX + need:
+        raise RemoteProtocolError("PROXY header shorter than its addresses")
+    size = 4 if family == 0x11 else 16
+    address = ipaddress.ip_address(header[PREFIX : PREFIX + size])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return Proxied(local=False, client=str(mapped or address))

@@ -1,0 +1,78 @@
+"""Small values for tests: channels, tracks, units, and a hub to put them in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from gateway.hub.channel import Channel
+from gateway.hub.events import Events
+from gateway.hub.hub import Hub, StreamLimits
+from gateway.hub.output import OutputSpec
+from gateway.hub.publisher import Publisher
+from gateway.hub.stream import EndReason, Stream
+from gateway.media.track import Codec, Kind, Track, Tracks
+from gateway.media.unit import AccessUnit, Timed
+
+# A real avcC (High, 1280x720) and an AAC-LC 44.1 kHz stereo AudioSpecificConfig.
+AVCC = bytes.fromhex("0164001fffe1001a6764001facd9405005bb011000000300100000030 3c0f1831960".replace(" ", "") + "01000568ebe3cb22")
+VIDEO = Track(Kind.VIDEO, Codec.H264, 1000, AVCC)
+AUDIO = Track(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10")
+FAR = 4_000_000_000
+
+
+def channel(id: str = "c1", **fields: Any) -> Channel:
+    return Channel({"id": id, "key": f"{FAR}-{'0' * 64}", "outdate": "2090-01-01", "isFlv": True, **fields})
+
+
+def picture(dts: int, key: bool = False, cts: int = 0, size: int = 10, track: Track = VIDEO) -> AccessUnit:
+    return AccessUnit(track, dts, cts, key, 1.7e9 + dts / 1000, dts.to_bytes(4, "big").rjust(size, b"v"))
+
+
+def sound(dts: int, size: int = 6, track: Track = AUDIO) -> AccessUnit:
+    return AccessUnit(track, dts, 0, True, 1.7e9 + dts / 1000, dts.to_bytes(4, "big").rjust(size, b"a"))
+
+
+def hub(specs: Iterable[OutputSpec] = (), *, events: Events | None = None, **limits: Any) -> Hub:
+    values = {"takeover_after": 2.0, "linger": 10.0, "gop_seconds": 15.0, "gop_bytes": 1_000_000} | limits
+    return Hub(StreamLimits(**values), list(specs), events or Events())
+
+
+def publish(on: Hub, name: str = "c1", evicted: list[EndReason] | None = None, **fields: Any) -> Publisher:
+    told = evicted if evicted is not None else []
+    return on.publish(channel(name, **fields), name, protocol="rtmp", peer="127.0.0.1", evict=told.append)
+
+
+def stream(gop_bytes: int = 1_000_000, gop_seconds: float = 15.0) -> Stream:
+    return Stream("c1", channel(), 1.7e9, gop_bytes, gop_seconds)
+
+
+class Recorder:
+    """A sink that keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.items: list[Tracks | AccessUnit | Timed | EndReason] = []
+        self.error: Exception | None = None
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        self.items.append(tracks)
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        self.items.append(unit)
+
+    def on_timed(self, timed: Timed) -> None:
+        self.items.append(timed)
+
+    def on_end(self, reason: EndReason) -> None:
+        self.items.append(reason)
+
+    def on_failed(self, error: Exception) -> None:
+        self.error = error
+
+    @property
+    def units(self) -> list[AccessUnit]:
+        return [i for i in self.items if isinstance(i, AccessUnit)]
+
+    @property
+    def tracks(self) -> list[Tracks]:
+        return [i for i in self.items if isinstance(i, Tracks)]

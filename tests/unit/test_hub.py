@@ -1,0 +1,168 @@
+"""Streams, publishers and who may hold a name."""
+
+import asyncio
+import time
+
+import pytest
+
+from gateway.hub.errors import AtCapacity, NameInUse, NoSuchStream
+from gateway.hub.events import Event, Events
+from gateway.hub.hub import Hub
+from gateway.hub.stream import EndReason, StreamState
+from tests.support import builders
+from tests.support.builders import AUDIO, VIDEO, Recorder, picture, publish, sound
+
+
+async def closed(hub: Hub) -> None:
+    """What `run`'s end does, for tests that do not run it."""
+    hub.drain()
+    await hub.drained()
+
+
+async def test_a_viewer_who_waits_gets_the_stream_when_its_tracks_are_known():
+    hub = builders.hub()
+    waiting = asyncio.ensure_future(hub.wait("c1", 5))
+    await asyncio.sleep(0)
+    publisher = publish(hub)
+    assert hub.find("c1") is None
+    publisher.set_tracks(VIDEO, AUDIO, {})
+    assert (await waiting).name == "c1"
+    await closed(hub)
+
+
+async def test_waiting_ends_with_no_such_stream():
+    with pytest.raises(NoSuchStream):
+        await builders.hub().wait("c1", 0)
+
+
+async def test_a_second_publisher_is_refused_while_the_first_sends():
+    hub = builders.hub(takeover_after=2)
+    first = publish(hub)
+    first.set_tracks(VIDEO, None, {})
+    first.push(picture(0, key=True), time.monotonic())
+    with pytest.raises(NameInUse):
+        publish(hub)
+    await closed(hub)
+
+
+async def test_a_silent_publisher_is_taken_over_and_told():
+    hub = builders.hub(takeover_after=2)
+    told: list[EndReason] = []
+    first = publish(hub, evicted=told)
+    first.set_tracks(VIDEO, None, {})
+    first.push(picture(0, key=True), time.monotonic() - 3)
+    second = publish(hub)
+    assert told == [EndReason.PUBLISHER_GONE]
+    assert second.stream is first.stream
+    assert not first.active
+    first.close()  # its connection closes late: the new lease is not touched
+    assert second.stream.publisher is second
+    await closed(hub)
+
+
+async def test_time_goes_on_over_a_returning_publisher_with_one_new_epoch():
+    hub = builders.hub()
+    first = publish(hub)
+    sink = Recorder()
+    first.set_tracks(VIDEO, AUDIO, {})
+    first.stream.attach(sink)
+    now = time.monotonic()
+    first.push(picture(5000, key=True), now)
+    first.push(sound(5010), now)
+    first.close()
+    assert first.stream.state is StreamState.LINGERING
+    second = publish(hub)
+    second.set_tracks(VIDEO, AUDIO, {})
+    second.push(picture(0, key=True), now + 1.5)
+    second.push(sound(20), now + 1.5)
+    assert [u.dts for u in sink.units] == [5000, 5010, 6510, 6530]
+    assert [t.epoch for t in sink.tracks] == [0, 1]
+    await closed(hub)
+
+
+async def test_a_changed_track_opens_an_epoch_and_changed_metadata_does_not():
+    hub = builders.hub()
+    publisher = publish(hub)
+    publisher.set_tracks(VIDEO, None, {})
+    assert publisher.set_tracks(VIDEO, None, {"encoder": "x"}).epoch == 0
+    assert publisher.set_tracks(VIDEO, AUDIO, {"encoder": "x"}).epoch == 1
+    await closed(hub)
+
+
+async def test_without_linger_the_stream_ends_with_its_publisher():
+    seen: list[Event] = []
+    events = Events()
+    events.listen(seen.append)
+    hub = builders.hub(events=events, linger=0)
+    publisher = publish(hub)
+    publisher.set_tracks(VIDEO, None, {})
+    sink = Recorder()
+    publisher.stream.attach(sink)
+    publisher.close()
+    assert sink.items[-1] is EndReason.PUBLISHER_GONE
+    assert hub.find("c1") is None
+    assert hub.find_recent("c1") is publisher.stream
+    assert [e.type for e in seen] == ["stream.started", "stream.ended"]
+    await closed(hub)
+
+
+async def test_a_push_without_media_leaves_nothing():
+    hub = builders.hub()
+    publish(hub).close()
+    assert hub.find_recent("c1") is None
+    await closed(hub)
+
+
+async def test_a_kick_ends_publisher_and_viewers_without_linger():
+    hub = builders.hub()
+    told: list[EndReason] = []
+    publisher = publish(hub, evicted=told)
+    publisher.set_tracks(VIDEO, None, {})
+    sink = Recorder()
+    publisher.stream.attach(sink)
+    assert hub.end("c1", EndReason.KICKED)
+    assert told == [EndReason.KICKED]
+    assert sink.items[-1] is EndReason.KICKED
+    assert not hub.end("c1", EndReason.KICKED)
+    await closed(hub)
+
+
+async def test_draining_ends_streams_and_takes_no_more():
+    hub = builders.hub()
+    told: list[EndReason] = []
+    publish(hub, evicted=told).set_tracks(VIDEO, None, {})
+    hub.drain()
+    assert told == [EndReason.SHUTDOWN]
+    with pytest.raises(AtCapacity):
+        publish(hub)
+    await hub.drained()
+
+
+async def test_a_failing_sink_is_told_and_hurts_nobody():
+    class Broken(Recorder):
+        def on_unit(self, unit: object) -> None:
+            raise ValueError("bug")
+
+    hub = builders.hub()
+    publisher = publish(hub)
+    publisher.set_tracks(VIDEO, None, {})
+    broken, sound_one = Broken(), Recorder()
+    publisher.stream.attach(broken)
+    publisher.stream.attach(sound_one)
+    for dts in (0, 33):
+        publisher.push(picture(dts, key=dts == 0), time.monotonic())
+    assert isinstance(broken.error, ValueError)
+    assert len(sound_one.units) == 2
+    await closed(hub)
+
+
+async def test_a_late_sink_starts_at_the_last_key_frame():
+    hub = builders.hub()
+    publisher = publish(hub)
+    publisher.set_tracks(VIDEO, AUDIO, {})
+    for unit in (picture(0, True), sound(10), picture(33), picture(66, True), sound(70), picture(99)):
+        publisher.push(unit, time.monotonic())
+    sink = Recorder()
+    publisher.stream.attach(sink)
+    assert [u.dts for u in sink.units] == [66, 70, 99]
+    await closed(hub)
