@@ -15,7 +15,9 @@ from gateway.media.track import Codec, Kind, Track, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
 # A real avcC (High, 1280x720) and an AAC-LC 44.1 kHz stereo AudioSpecificConfig.
-AVCC = bytes.fromhex("0164001fffe1001a6764001facd9405005bb011000000300100000030 3c0f1831960".replace(" ", "") + "01000568ebe3cb22")
+AVCC = bytes.fromhex(
+    "0164001fffe1001a6764001facd9405005bb011000000300100000030 3c0f1831960".replace(" ", "") + "01000568ebe3cb22"
+)
 VIDEO = Track(Kind.VIDEO, Codec.H264, 1000, AVCC)
 AUDIO = Track(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10")
 FAR = 4_000_000_000

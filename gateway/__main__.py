@@ -1,0 +1,104 @@
+"""The command line: `millrace …`, and `python -m gateway`, which serves where no command is given."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from gateway import __version__
+from gateway.cli import channels, common, configuration, keys
+
+app = typer.Typer(
+    name="millrace",
+    help="Millrace, a live media gateway: signed RTMP(S) push in; HTTP-FLV, WS-FLV, RTMP, HLS, LL-HLS and DASH out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(channels.app, name="channel")
+app.command("sign")(keys.sign)
+app.command("verify")(keys.verify)
+app.command("check-config")(configuration.check_config)
+app.command("doctor")(configuration.doctor)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"millrace {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Only here to give `millrace` itself an option."""
+
+
+@app.command()
+def serve(
+    welcome: Annotated[
+        bool, typer.Option("--welcome", help="Print a channel to start with: where to push, where to play.")
+    ] = False,
+    config: common.ConfigOption = None,
+    profile: common.ProfileOption = None,
+    overrides: common.SetOption = None,
+) -> None:
+    """Run the gateway until SIGTERM or Ctrl-C."""
+    from gateway.settings import SettingsError, missing_files
+
+    settings = common.settings(config, profile, overrides)
+    if missing := missing_files(settings):
+        raise SettingsError(missing)
+    from gateway import app as gateway
+
+    raise typer.Exit(gateway.run(settings, greet=welcome))
+
+
+# ClickException of the click that this typer uses: it carries its own copy since 0.20.
+_Refused: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; its exit code. A user's mistake is one line on stderr: 2 for usage and configuration, else 1."""
+    try:
+        code = app(args=sys.argv[1:] if arguments is None else arguments, prog_name="millrace", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except _Refused as e:
+        return _tell([e.format_message()], getattr(e, "exit_code", common.USAGE))  # type: ignore[attr-defined]
+    except (typer.Abort, KeyboardInterrupt):
+        return 130
+    except Exception as e:
+        return _explain(e)
+
+
+def _explain(error: Exception) -> int:
+    """Our own errors and the system's say what is wrong; anything else is our fault and keeps its traceback."""
+    from gateway.hub.errors import HubError, InvalidField, TooLarge
+    from gateway.settings import SettingsError
+
+    if isinstance(error, SettingsError):
+        return _tell(error.problems, common.USAGE)
+    if isinstance(error, InvalidField | TooLarge):
+        return _tell([str(error)], common.USAGE)
+    if isinstance(error, HubError | OSError):
+        return _tell([str(error)], common.FAILED)
+    raise error
+
+
+def _tell(lines: list[str] | tuple[str, ...], code: int) -> int:
+    for line in lines:
+        print(line if "\n" in line else f"millrace: {line}", file=sys.stderr)  # help is shown as it is
+    return code
+
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    if not given or (given[0].startswith("-") and given[0] not in ("--help", "--version")):
+        given = ["serve", *given]
+    sys.exit(main(given))

@@ -1,0 +1,1 @@
+"""Adapters of AWS services; they need the extra `aws`."""

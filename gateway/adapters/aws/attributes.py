@@ -1,0 +1,56 @@
+"""DynamoDB attribute values and the JSON values that a channel's fields have."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+
+def to_attribute(value: Any) -> dict[str, Any]:
+    """A JSON value as an attribute value: true is BOOL, text is S, numbers are N without a loss."""
+    if value is None:
+        return {"NULL": True}
+    if isinstance(value, bool):
+        return {"BOOL": value}
+    if isinstance(value, str):
+        return {"S": value}
+    if isinstance(value, int | float):
+        # repr gives the shortest digits that read back as the same float, and 17 at most: DynamoDB keeps 38.
+        return {"N": str(Decimal(repr(value))) if isinstance(value, float) else str(value)}
+    if isinstance(value, Mapping):
+        return {"M": {str(k): to_attribute(v) for k, v in value.items()}}
+    if isinstance(value, list | tuple):
+        return {"L": [to_attribute(v) for v in value]}
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+def from_attribute(attribute: Mapping[str, Any]) -> Any:
+    """An attribute value as a JSON value; sets become lists and bytes base64: whatever others stored can be shown."""
+    ((kind, value),) = attribute.items()
+    match kind:
+        case "NULL":
+            return None
+        case "N":
+            return _number(value)
+        case "M":
+            return {k: from_attribute(v) for k, v in value.items()}
+        case "L":
+            return [from_attribute(v) for v in value]
+        case "NS":
+            return sorted(_number(v) for v in value)
+        case "SS":
+            return sorted(value)
+        case "B":
+            return base64.b64encode(value).decode()
+        case "BS":
+            return sorted(base64.b64encode(v).decode() for v in value)
+        case _:  # S, BOOL
+            return value
+
+
+def _number(text: str) -> int | float:
+    number = Decimal(text)
+    # copy_abs, because abs() rounds to 28 digits; "1E+125" is whole too, but nobody wants its 126 digits.
+    return int(number) if number == number.to_integral_value() and number.copy_abs() < 10**38 else float(number)

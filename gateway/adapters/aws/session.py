@@ -1,0 +1,85 @@
+"""One client per AWS service, made at first use and kept, with time-outs that notice a service that is away."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aioboto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ProfileNotFound
+
+from gateway.hub.errors import StoreAway, StoreUnusable
+
+CONNECT_TIMEOUT: Final = 2
+READ_TIMEOUT: Final = 3
+# Of a whole call with its second try: absence has to be noticed within 8 s, and the caller needs the rest.
+CALL_TIMEOUT: Final = 6.0
+_CONFIG: Final = Config(
+    connect_timeout=CONNECT_TIMEOUT,
+    read_timeout=READ_TIMEOUT,
+    retries={"total_max_attempts": 2, "mode": "standard"},
+    max_pool_connections=50,
+    tcp_keepalive=True,
+)
+
+
+class AwsSession:
+    """Clients by service name; use as `async with`. The standard variables give region, credentials, endpoints."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.AsyncExitStack()
+        self._clients: dict[str, Any] = {}
+        self._making = asyncio.Lock()
+        try:
+            # botocore itself reads only AWS_DEFAULT_REGION; every other SDK reads AWS_REGION first.
+            self._session = aioboto3.Session(region_name=os.environ.get("AWS_REGION") or None)
+        except ProfileNotFound as e:
+            raise StoreUnusable(f"AWS: {e}") from None
+        if self._session.region_name is None:
+            raise StoreUnusable("AWS: no region: set AWS_REGION")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._clients.clear()
+        await self._stack.aclose()
+
+    async def client(self, service: str) -> Any:
+        """The client of a service such as "dynamodb"."""
+        async with self._making:
+            if service not in self._clients:
+                try:
+                    opening = self._session.client(service, config=_CONFIG)
+                    self._clients[service] = await self._stack.enter_async_context(opening)
+                except (NoRegionError, ValueError) as e:
+                    raise StoreUnusable(f"AWS {service}: {e}") from None
+            return self._clients[service]
+
+    @contextlib.asynccontextmanager
+    async def calling(self, service: str, what: str) -> AsyncIterator[Any]:
+        """The client for one call, bounded in time; a failure that the block does not handle is StoreAway.
+
+        what: named in the message, such as "table video-metadata".
+        """
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT):
+                yield await self.client(service)
+        except TimeoutError:
+            raise StoreAway(f"{service} ({what}) does not answer") from None
+        except ClientError as e:
+            raise StoreAway(f"{service} ({what}) refuses: {error_code(e)}") from e
+        except (BotoCoreError, OSError) as e:
+            raise StoreAway(f"{service} ({what}) does not serve: {type(e).__name__}") from e
+
+
+def error_code(error: ClientError) -> str:
+    """The code of an AWS error, such as "ConditionalCheckFailedException"."""
+    return str(error.response.get("Error", {}).get("Code", "unknown"))

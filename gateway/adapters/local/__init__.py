@@ -1,0 +1,1 @@
+"""Adapters of the embedded default: SQLite and files in the data folder."""

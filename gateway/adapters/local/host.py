@@ -1,0 +1,76 @@
+"""The name of this machine in addresses that are shown to people, and the ports that a running gateway opened."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import socket
+from dataclasses import fields
+from pathlib import Path
+
+from gateway.hub.addresses import Ports
+from gateway.settings import Settings
+
+PORTS_FILE = "ports.json"
+
+
+def shown_host(bind: str) -> str:
+    """The host for addresses of a listener bound to `bind`, IPv6 without brackets.
+
+    Loopback stays, a single address or name too; for "all addresses" it is the one that this machine's packets to the
+    internet carry (nothing is sent to find out), else 127.0.0.1.
+    """
+    try:
+        address = ipaddress.ip_address(bind)
+    except ValueError:
+        return "127.0.0.1" if bind == "localhost" else bind
+    return _own_address() if address.is_unspecified else bind
+
+
+def _own_address() -> str:
+    # Documentation prefixes (RFC 5737, RFC 3849): connecting a datagram socket only chooses a route.
+    for family, somewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((somewhere, 9))
+                address = str(probe.getsockname()[0])
+        except OSError:
+            continue
+        if not ipaddress.ip_address(address).is_unspecified:
+            return address
+    return "127.0.0.1"
+
+
+def known_ports(settings: Settings) -> Ports:
+    """The ports of the gateway that runs, or ran last, on this data folder; else those that the settings name."""
+    secure = settings.has_tls
+    configured = Ports(
+        rtmp=settings.rtmp.port,
+        rtmps=settings.rtmps.port if secure else None,
+        http=settings.http.port,
+        https=settings.https.port if secure else None,
+        ws=settings.ws.port,
+        wss=settings.wss.port if secure else None,
+        admin=settings.admin.port,
+    )
+    try:
+        written = json.loads((settings.data / PORTS_FILE).read_text())
+    except (OSError, ValueError):
+        return configured
+    if not isinstance(written, dict):
+        return configured
+    chosen = {}
+    for name in (f.name for f in fields(Ports)):
+        port, wanted = written.get(name), getattr(configured, name)
+        # A port that the settings fix wins over what an earlier start wrote.
+        chosen[name] = port if wanted == 0 and isinstance(port, int) else wanted
+    return Ports(**chosen)
+
+
+def write_ports(folder: Path, ports: Ports) -> None:
+    """Tells scripts and other commands which ports are open; whole or not at all."""
+    path = folder / PORTS_FILE
+    unfinished = path.with_name(f".{PORTS_FILE}.{os.getpid()}")
+    unfinished.write_text(json.dumps(ports.as_json()) + "\n")
+    unfinished.replace(path)

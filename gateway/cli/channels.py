@@ -1,0 +1,266 @@
+"""`millrace channel …`: channels in the configured store, with or without a running gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli import common
+from gateway.cli.keys import expiry
+
+if TYPE_CHECKING:
+    from gateway.hub.access import Secrets
+    from gateway.hub.addresses import Presenter
+    from gateway.hub.channel import Channel
+    from gateway.hub.ports import ChannelStore
+    from gateway.settings import Settings
+
+app = typer.Typer(help="Manage channels in the configured store.", no_args_is_help=True, rich_markup_mode=None)
+
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The channel.")]
+NameOption = Annotated[str | None, typer.Option("--name", help="What people call it (videoname).")]
+DescriptionOption = Annotated[str | None, typer.Option("--description")]
+FieldOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--field", metavar="NAME=VALUE", help="A field by its name in the API, such as isHls=true; may be repeated."
+    ),
+]
+_EXPIRES_HELP = (
+    "Until when it may be pushed: seconds since 1970, a date (00:00 UTC of that day) or a time with its zone."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What a command works with."""
+
+    store: ChannelStore
+    secrets: Secrets
+    presenter: Presenter
+    settings: Settings
+
+
+@app.command()
+def create(
+    expires: Annotated[str, typer.Option("--expires", metavar="EPOCH|ISO", help=_EXPIRES_HELP)],
+    name: NameOption = None,
+    description: DescriptionOption = None,
+    field: FieldOption = None,
+    as_json: common.JsonOption = False,
+    config: common.ConfigOption = None,
+    profile: common.ProfileOption = None,
+) -> None:
+    """Store a new channel and print where to push and play."""
+    from gateway.hub.channel import create_item
+
+    body = _body(expires, name, description, field)
+
+    async def work(desk: _Desk) -> None:
+        item = create_item(body, time.time(), desk.secrets, desk.settings.limits.item)
+        _show(desk, await desk.store.add(item), as_json)
+
+    _run(config, profile, work)
+
+
+@app.command("list")
+def list_(
+    as_json: common.JsonOption = False, config: common.ConfigOption = None, profile: common.ProfileOption = None
+) -> None:
+    """Print all channels: id, expiry, outputs, name."""
+
+    async def work(desk: _Desk) -> None:
+        channels = await desk.store.list()
+        if as_json:
+            now = time.time()
+            typer.echo(json.dumps([desk.presenter.present(c, now) for c in channels], ensure_ascii=False, indent=2))
+            return
+        for channel in channels:
+            outputs = [
+                name for name, on in (("flv", channel.is_flv), ("hls", channel.is_hls), ("cmaf", channel.is_cmaf)) if on
+            ]
+            line = f"{channel.id}  {_until(channel)}  {','.join(outputs) or '-':<12}  {channel.name}"
+            typer.echo(common.plain(line))
+
+    _run(config, profile, work)
+
+
+@app.command()
+def show(
+    id: IdArgument,
+    as_json: common.JsonOption = False,
+    config: common.ConfigOption = None,
+    profile: common.ProfileOption = None,
+) -> None:
+    """Print one channel, its key, and where to push and play."""
+
+    async def work(desk: _Desk) -> None:
+        _show(desk, await desk.store.get(id), as_json)
+
+    _run(config, profile, work)
+
+
+@app.command()
+def update(
+    id: IdArgument,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            "--expires", metavar="EPOCH|ISO", help=_EXPIRES_HELP + " Makes a new key, which revokes the old one."
+        ),
+    ] = None,
+    name: NameOption = None,
+    description: DescriptionOption = None,
+    field: FieldOption = None,
+    as_json: common.JsonOption = False,
+    config: common.ConfigOption = None,
+    profile: common.ProfileOption = None,
+) -> None:
+    """Change fields of a channel; the others stay."""
+    from gateway.hub.channel import changes
+
+    body = _body(expires, name, description, field)
+    if not body:
+        common.fail(common.USAGE, "nothing to change: give --expires, --name, --description or --field")
+
+    async def work(desk: _Desk) -> None:
+        channel = await desk.store.get(id)
+        _show(
+            desk, await desk.store.update(id, changes(channel, body, desk.secrets, desk.settings.limits.item)), as_json
+        )
+
+    _run(config, profile, work)
+
+
+@app.command()
+def delete(
+    id: IdArgument,
+    as_json: common.JsonOption = False,
+    config: common.ConfigOption = None,
+    profile: common.ProfileOption = None,
+) -> None:
+    """Delete a channel, which revokes its key."""
+
+    async def work(desk: _Desk) -> None:
+        await desk.store.delete(id)
+        typer.echo(json.dumps({"id": id, "deleted": True}) if as_json else f"deleted {id}")
+
+    _run(config, profile, work)
+
+
+@app.command()
+def sign(
+    id: IdArgument,
+    expires: Annotated[
+        str | None,
+        typer.Option("--expires", metavar="EPOCH|ISO", help="A new expiry; without it the stored one stays."),
+    ] = None,
+    as_json: common.JsonOption = False,
+    config: common.ConfigOption = None,
+    profile: common.ProfileOption = None,
+) -> None:
+    """Make the key of a channel anew, with the current secret and algorithm; the old one is revoked.
+
+    The same expiry, secret and algorithm make the same key: give --expires to revoke a key that became known.
+    """
+    until = None if expires is None else expiry(expires)
+
+    async def work(desk: _Desk) -> None:
+        channel = await desk.store.get(id)
+        changed = {"key": desk.secrets.sign(id, channel.expires if until is None else until)}
+        if expires is not None:
+            changed["outdate"] = expires
+        _show(desk, await desk.store.update(id, changed), as_json)
+
+    _run(config, profile, work)
+
+
+def _body(expires: str | None, name: str | None, description: str | None, pairs: list[str] | None) -> dict[str, Any]:
+    body: dict[str, Any] = {}
+    for pair in pairs or ():
+        field, equals, value = pair.partition("=")
+        if not (field and equals):
+            common.fail(common.USAGE, f"--field {common.plain(pair)}: expected name=value")
+        body[field] = _value(field, value)
+    if name is not None:
+        body["videoname"] = name
+    if description is not None:
+        body["description"] = description
+    if expires is not None:
+        expiry(expires)
+        body["outdate"] = expires
+    return body
+
+
+def _value(field: str, text: str) -> Any:
+    """Truth values, null, lists and tables as JSON; numbers stay text, as the original's clients send them."""
+    if text in ("true", "false", "null") or text.startswith(("[", "{")):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            common.fail(common.USAGE, f"--field {common.plain(field)}: not JSON")
+    return text
+
+
+def _run(config: Path | None, profile: str | None, work: Callable[[_Desk], Awaitable[None]]) -> None:
+    settings = common.settings(config, profile)
+
+    async def main() -> None:
+        async with _desk(settings) as desk:
+            await work(desk)
+
+    asyncio.run(main())
+
+
+@asynccontextmanager
+async def _desk(settings: Settings) -> AsyncIterator[_Desk]:
+    from gateway.adapters import open_stores
+    from gateway.adapters.local.host import known_ports, shown_host
+    from gateway.adapters.local.secrets import signing_secret
+    from gateway.hub.addresses import Addresses, Presenter
+
+    secrets = signing_secret(settings)
+    async with open_stores(settings) as stores:
+        addresses = Addresses.of(
+            await stores.domains.get_domains(),
+            known_ports(settings),
+            shown_host(settings.rtmp.host),
+            shown_host(settings.http.host),
+            settings.playback.public_url,
+        )
+        presenter = Presenter(addresses, secrets, settings.playback.auth, settings.playback.sign_ttl)
+        yield _Desk(stores.channels, secrets, presenter, settings)
+
+
+def _show(desk: _Desk, channel: Channel, as_json: bool) -> None:
+    shown = desk.presenter.present(channel, time.time())
+    if as_json:
+        typer.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+        return
+    lines = [
+        ("id", channel.id),
+        ("name", channel.name),
+        ("expires", _until(channel) + (" (expired)" if shown["expired"] else "")),
+        ("server", shown["obsServer"]),
+        ("key", shown["obsKey"]),
+        ("push", shown["pushUrl"]),
+        *((f"play {name}", url) for name, url in shown["playUrls"].items()),
+    ]
+    for name, value in lines:
+        typer.echo(f"{name:<12}{common.plain(value)}")
+
+
+def _until(channel: Channel) -> str:
+    try:
+        return datetime.fromtimestamp(channel.expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):  # a foreign key may name a year that no calendar has
+        return str(channel.expires)

@@ -1,0 +1,112 @@
+"""`millrace sign` and `millrace verify`: stream keys without a store."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli import common
+
+if TYPE_CHECKING:
+    from gateway.hub.access import Algorithm, Secrets
+
+
+class For(StrEnum):
+    push = "push"
+    play = "play"
+
+
+class Hash(StrEnum):
+    hmac_sha256 = "hmac-sha256"
+    md5 = "md5"
+
+
+IdOption = Annotated[str, typer.Option("--id", help="The channel.")]
+ForOption = Annotated[For, typer.Option("--for", help="What the key opens; neither opens the other.")]
+SecretOption = Annotated[
+    str | None, typer.Option("--secret", help="Instead of the configured secret. Others on this machine may see it.")
+]
+
+
+def sign(
+    id: IdOption,
+    expires: Annotated[
+        str,
+        typer.Option(
+            "--expires", metavar="EPOCH|ISO", help="Until when: seconds since 1970, a date (00:00 UTC) or a time."
+        ),
+    ],
+    use: ForOption = For.push,
+    algorithm: Annotated[Hash | None, typer.Option("--algorithm", help="Instead of signing.algorithm.")] = None,
+    secret: SecretOption = None,
+    config: common.ConfigOption = None,
+    profile: common.ProfileOption = None,
+) -> None:
+    """Print a stream key, <expiry>-<hash>, and nothing else.
+
+    A push is accepted only with the key that the channel has stored: this makes play signs, and keys for channels that
+    other programs store. `millrace channel sign` stores it.
+    """
+    from gateway.hub.access import Algorithm, Use
+    from gateway.hub.access import sign as make
+
+    if not id:
+        common.fail(common.USAGE, "--id: expected the id of a channel")
+    until = expiry(expires)
+    secrets = _secrets(secret, Algorithm(algorithm.value) if algorithm else None, config, profile)
+    typer.echo(make(id, until, secrets.current, secrets.algorithm, Use(use.value)))
+
+
+def verify(
+    id: IdOption,
+    key: Annotated[
+        str, typer.Option("--key", metavar="KEY", help="<expiry>-<hash>, what follows ?sign= in an address.")
+    ],
+    use: ForOption = For.push,
+    secret: SecretOption = None,
+    config: common.ConfigOption = None,
+    profile: common.ProfileOption = None,
+) -> None:
+    """Say whether a stream key is valid, expired or wrong; exit 0 where it is valid, else 1.
+
+    The signature is judged, not whether the channel exists and has just this key stored.
+    """
+    from gateway.hub.access import Use, Verdict
+
+    verdict = _secrets(secret, None, config, profile).verify(id, key, time.time(), Use(use.value))
+    typer.echo(Verdict.WRONG if verdict is Verdict.MISSING else verdict)
+    if verdict is not Verdict.VALID:
+        raise typer.Exit(common.FAILED)
+
+
+def expiry(text: str) -> int:
+    """Seconds since the epoch from a command line; a usage error where it is no moment."""
+    from gateway.hub.errors import InvalidField
+    from gateway.hub.outdate import parse_outdate
+
+    try:
+        return parse_outdate(text)
+    except InvalidField as e:
+        common.fail(common.USAGE, f"--expires {common.plain(text)}: {e.message}")
+
+
+def _secrets(
+    secret: str | None, algorithm: Algorithm | None, config: common.ConfigOption, profile: str | None
+) -> Secrets:
+    from dataclasses import replace
+
+    from gateway.hub.access import Algorithm, Secrets
+
+    settings = common.settings(config, profile)
+    if secret == "":
+        common.fail(common.USAGE, "--secret: an empty secret protects nothing")
+    if secret is not None:
+        secrets = Secrets(secret, algorithm=Algorithm(settings.signing.algorithm))
+    else:
+        from gateway.adapters.local.secrets import signing_secret
+
+        secrets = signing_secret(settings)
+    return replace(secrets, algorithm=algorithm) if algorithm else secrets

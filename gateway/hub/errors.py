@@ -1,0 +1,85 @@
+"""What the domain says no with. Each server has one table from these to its own answers.
+
+HubError
+├── NotAuthorized      the sign is missing, wrong, expired or revoked, or the channel unknown
+├── NameInUse          another publisher holds the stream
+├── NoSuchStream       nothing is live under this name
+├── AtCapacity         a limit of this node is reached
+├── NoSuchChannel      no channel is stored under this id
+├── ChannelExists      a channel is stored under this id already
+├── InvalidField       a channel's field has a value that cannot be used
+├── TooLarge           a channel is larger than a stored item may be
+├── StoreAway          a store does not answer or cannot write now: try again later
+├── OutputUnsupported  an output cannot carry what the stream is made of: trying again does not help
+└── StoreUnusable      at start: the store cannot be used until somebody puts it right
+"""
+
+
+class HubError(Exception):
+    """Base of all; never raised itself. The message is one line, fit for a log."""
+
+
+class NotAuthorized(HubError):
+    """The message never tells which part of a sign was wrong."""
+
+
+class NameInUse(HubError):
+    """Another publisher holds the stream."""
+
+
+class NoSuchStream(HubError):
+    """Nothing is live under this name."""
+
+
+class AtCapacity(HubError):
+    """A limit of this node or of an address is reached."""
+
+
+class NoSuchChannel(HubError):
+    """No channel is stored under this id."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"no channel {id}")
+        self.id = id
+
+
+class ChannelExists(HubError):
+    """A channel is stored under this id already."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"channel {id} exists already")
+        self.id = id
+
+
+class InvalidField(HubError):
+    """A channel's field (`field`, its original name) has a value that cannot be used; `message`: what is expected."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+class TooLarge(HubError):
+    """A channel is larger (`size`, bytes) than a stored item may be (`limit`)."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"the channel would take {size} bytes, {limit} are allowed")
+        self.size = size
+        self.limit = limit
+
+
+class StoreAway(HubError):
+    """A store does not answer, or cannot write now; whether a write was done is not known. `retry_after`: seconds."""
+
+    def __init__(self, message: str, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class StoreUnusable(HubError):
+    """A store cannot be used until somebody puts it right: unreadable, corrupt, of a newer version, not configured."""
+
+
+class OutputUnsupported(HubError):
+    """An output cannot carry this stream (its codecs); raised by `Output.run`, which is then not started again."""

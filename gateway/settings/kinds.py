@@ -1,0 +1,176 @@
+"""The kinds of values that options have, each with the words that say what is expected."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}[A-Za-z0-9_])?)*\.?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a value has to be, as the end of the sentence "expected …"."""
+
+    words: str
+
+
+def _number(value: object) -> object:
+    """TOML's true is no number, though Python says so."""
+    if isinstance(value, bool):
+        raise ValueError("a truth value is no number")
+    return value.strip() if isinstance(value, str) else value
+
+
+def split_list(value: object) -> object:
+    """Comma-separated text, as the environment gives it, becomes a list; a TOML list stays."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _networks(value: object) -> object:
+    entries = split_list(value)
+    if not isinstance(entries, list | tuple):
+        raise ValueError("not a list")
+    return tuple(ipaddress.ip_network(e) for e in entries)
+
+
+def _pairs(value: object) -> object:
+    """`id=file,id=file` as a table; a TOML table stays."""
+    if not isinstance(value, str):
+        return value
+    pairs: dict[str, str] = {}
+    for part in (p.strip() for p in value.split(",")):
+        if not part:
+            continue
+        name, equals, file = part.partition("=")
+        if not (name.strip() and equals and file.strip()):
+            raise ValueError("not a list of id=file")
+        pairs[name.strip()] = file.strip()
+    return pairs
+
+
+def _path_or_none(value: object) -> object:
+    if value == "":
+        return None
+    if not isinstance(value, str):
+        return value
+    if "\0" in value:
+        raise ValueError("no file has such a name")
+    return Path(value).expanduser()
+
+
+def _host(value: str) -> str:
+    """An address or a name; `[::1]` loses its brackets."""
+    bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        if bare != value or not _HOST_NAME.fullmatch(bare):
+            raise
+    return bare
+
+
+def host_port(value: str) -> tuple[str, int]:
+    """`host:port`, `[::1]:port` as a pair; ValueError where it is something else."""
+    host, colon, port = value.rpartition(":")
+    if (
+        not colon
+        or not re.fullmatch(r"[0-9]{1,5}", port)
+        or not 0 < int(port) < 65536
+        or (":" in host and not host.startswith("["))
+    ):
+        raise ValueError("not host:port")
+    return _host(host), int(port)
+
+
+def _advertised(value: str) -> str:
+    if value:
+        host_port(value)
+    return value
+
+
+def _web_address(value: str) -> str:
+    if value:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment or parts.port == 0:
+            raise ValueError("not a web address")
+    return value
+
+
+def _base_address(value: str) -> str:
+    if urlsplit(_web_address(value)).query:
+        raise ValueError("no query here")
+    return value.rstrip("/")
+
+
+def _store(pattern: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError("not such an address")
+        return value
+
+    return check
+
+
+_TABLE = r"dynamodb://[A-Za-z0-9_.-]{3,255}"
+
+Port = Annotated[
+    int, BeforeValidator(_number), Field(ge=0, le=65535), Expected("a port number from 0 to 65535 (0: any free port)")
+]
+Seconds = Annotated[
+    float, BeforeValidator(_number), Field(ge=0, le=1e9, allow_inf_nan=False), Expected("seconds, 0 or more")
+]
+SomeSeconds = Annotated[
+    float, BeforeValidator(_number), Field(gt=0, le=1e9, allow_inf_nan=False), Expected("seconds, more than 0")
+]
+PartSeconds = Annotated[
+    float, BeforeValidator(_number), Field(ge=0.05, le=5, allow_inf_nan=False), Expected("seconds from 0.05 to 5")
+]
+Count = Annotated[int, BeforeValidator(_number), Field(ge=0, le=2**53), Expected("a whole number, 0 or more")]
+SomeCount = Annotated[int, BeforeValidator(_number), Field(ge=1, le=2**53), Expected("a whole number, 1 or more")]
+Milliseconds = Annotated[
+    int, BeforeValidator(_number), Field(ge=0, le=10_000), Expected("whole milliseconds from 0 to 10000")
+]
+ChunkSize = Annotated[int, BeforeValidator(_number), Field(ge=128, le=0xFFFFFF), Expected("bytes from 128 to 16777215")]
+Switch = Annotated[bool, Expected("true or false")]
+Text = Annotated[str, Expected("text")]
+Host = Annotated[str, AfterValidator(_host), Expected("an address or a host name, such as 0.0.0.0, :: or example.com")]
+Advertised = Annotated[str, AfterValidator(_advertised), Expected("host:port")]
+WebAddress = Annotated[str, AfterValidator(_web_address), Expected("a URL with http:// or https://")]
+BaseAddress = Annotated[str, AfterValidator(_base_address), Expected("a URL with http:// or https:// and no query")]
+Secret = Annotated[SecretStr, Expected("text")]
+File = Annotated[Path | None, BeforeValidator(_path_or_none), Expected("the path of a file")]
+Folder = Annotated[Path, BeforeValidator(_path_or_none), Expected("the path of a folder")]
+Networks = Annotated[
+    tuple[Network, ...],
+    BeforeValidator(_networks),
+    Expected("a comma-separated list of networks, such as 10.0.0.0/8, ::1"),
+]
+Texts = Annotated[tuple[str, ...], BeforeValidator(split_list), Expected("a comma-separated list")]
+KeyFiles = Annotated[
+    Mapping[str, Path], BeforeValidator(_pairs), Expected("a comma-separated list of <key pair id>=<PEM file>")
+]
+ChannelsUrl = Annotated[
+    str, AfterValidator(_store(rf"sqlite:///.+|{_TABLE}")), Expected("sqlite:///path or dynamodb://table")
+]
+ObjectsUrl = Annotated[
+    str,
+    AfterValidator(_store(r"file:///.+|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")),
+    Expected("file:///path or s3://bucket"),
+]
+RegistryUrl = Annotated[
+    str, AfterValidator(_store(rf"|{_TABLE}")), Expected("dynamodb://table, or nothing for one node alone")
+]

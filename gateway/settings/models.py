@@ -1,0 +1,199 @@
+"""The settings of each subsystem as a frozen model; config/default.toml says what an option is for, and its default."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from gateway.settings.kinds import (
+    Advertised,
+    BaseAddress,
+    ChannelsUrl,
+    ChunkSize,
+    Count,
+    Expected,
+    File,
+    Folder,
+    Host,
+    KeyFiles,
+    Milliseconds,
+    Networks,
+    ObjectsUrl,
+    PartSeconds,
+    Port,
+    RegistryUrl,
+    Seconds,
+    Secret,
+    SomeCount,
+    SomeSeconds,
+    Switch,
+    Texts,
+    WebAddress,
+)
+
+
+class Section(BaseModel):
+    """The options of one subsystem, which receives this and nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Rtmp(Section):
+    host: Host
+    port: Port
+    proxy_from: Networks
+    chunk_size: ChunkSize
+    ping_interval: Seconds
+    ping_timeout: SomeSeconds
+    idle_timeout: Seconds
+
+
+class Rtmps(Section):
+    port: Port
+
+
+class Https(Section):
+    port: Port
+
+
+class Wss(Section):
+    port: Port
+
+
+class Tls(Section):
+    cert: File
+    key: File
+    ca: File
+
+
+class Http(Section):
+    host: Host
+    port: Port
+    flush_ms: Milliseconds
+    forwarded_from: Networks
+    advertise: Advertised
+    keep_alive: Seconds
+    max_header: SomeCount
+
+
+class Ws(Section):
+    host: Host
+    port: Port
+    origins: Texts
+    forwarded_from: Networks
+
+
+class Admin(Section):
+    host: Host
+    port: Port
+    token: Secret
+    tls: Switch
+
+
+class Signing(Section):
+    secret: Secret
+    previous_secret: Secret
+    algorithm: Annotated[Literal["hmac-sha256", "md5"], Expected("hmac-sha256 or md5")]
+
+
+class Stream(Section):
+    takeover_after: Seconds
+    linger: Seconds
+    wait_for_publisher: Seconds
+    gop_seconds: SomeSeconds
+    gop_bytes: SomeCount
+
+
+class Hls(Section):
+    on_demand: Switch
+
+
+class Cmaf(Section):
+    part: PartSeconds
+    on_demand: Switch
+
+
+class Playback(Section):
+    auth: Annotated[Literal["none", "sign", "cloudfront"], Expected("none, sign or cloudfront")]
+    sign_ttl: SomeSeconds
+    public_url: BaseAddress
+    referer_allow: Texts
+
+
+class CloudFront(Section):
+    public_keys: KeyFiles
+    origin_secret: Secret
+
+
+class Egress(Section):
+    allow: Texts
+
+
+class Hooks(Section):
+    url: WebAddress
+    secret: Secret
+    timeout: SomeSeconds
+    queue: SomeCount
+
+
+class Cluster(Section):
+    secret: Secret
+
+
+class Limits(Section):
+    publishers_per_address: Count
+    playback_per_address: Count
+    refusals_per_minute: Count
+    publishers: Count
+    handshake: Seconds
+    first_media: Seconds
+    rtmp_message: Count
+    api_body: Count
+    item: Count
+    viewer_backlog: SomeCount
+    viewer_stall: Seconds
+
+
+class Serve(Section):
+    drain: Seconds
+    workers: Count
+
+
+class Log(Section):
+    level: Annotated[Literal["debug", "info", "warning", "error"], Expected("debug, info, warning or error")]
+    format: Annotated[Literal["auto", "console", "json"], Expected("auto, console or json")]
+
+
+class Settings(Section):
+    """Everything, merged. `{data}` in a store's address has been replaced by the data folder."""
+
+    data: Folder
+    channels: ChannelsUrl
+    objects: ObjectsUrl
+    registry: RegistryUrl
+    serve: Serve
+    log: Log
+    rtmp: Rtmp
+    rtmps: Rtmps
+    http: Http
+    https: Https
+    ws: Ws
+    wss: Wss
+    admin: Admin
+    tls: Tls
+    signing: Signing
+    stream: Stream
+    hls: Hls
+    cmaf: Cmaf
+    playback: Playback
+    cloudfront: CloudFront
+    egress: Egress
+    hooks: Hooks
+    cluster: Cluster
+    limits: Limits
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether RTMPS, HTTPS and WSS open beside the plain ports."""
+        return self.tls.cert is not None

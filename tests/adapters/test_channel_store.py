@@ -1,0 +1,124 @@
+"""What every ChannelStore and DomainStore promises."""
+
+import asyncio
+
+import pytest
+
+from gateway.hub.addresses import Domains
+from gateway.hub.errors import ChannelExists, NoSuchChannel
+
+ITEM = {
+    "id": "70ef9b07-adbe-478d-b098-d7c8efd84a98",
+    "key": "1893456000-733b785ad3bd71ab62189ed2f034fc56",
+    "TimeStamp": 1_700_259_200,
+    "outdate": "2030-01-01",
+    "videoname": "Foyer – 大厅",
+    "description": "",
+    "isFlv": True,
+    "isHls": "false",
+    "hls_time": "2",
+    "video_time": 60,
+    "half": 2.5,
+    "tenth": 0.1,
+    "small": -1.25e-7,
+    "large": 12345678901234567890,
+    "nothing": None,
+    "refererAllow": ["example.com", "*.example.org"],
+    "empty": [],
+    "deep": {"list": [1, 2.5, "x", True, None, {"y": {}}]},
+}
+ID = ITEM["id"]
+
+
+async def test_what_is_added_is_got_byte_for_byte(stores):
+    added = await stores.channels.add(ITEM)
+    got = await stores.channels.get(ID)
+    assert added.item == got.item == ITEM
+    assert {name: type(value) for name, value in got.item.items()} == {
+        name: type(value) for name, value in ITEM.items()
+    }
+
+
+async def test_an_id_is_added_once(stores):
+    await stores.channels.add(ITEM)
+    with pytest.raises(ChannelExists):
+        await stores.channels.add(ITEM | {"videoname": "another"})
+    assert (await stores.channels.get(ID)).name == ITEM["videoname"]
+
+
+async def test_only_one_of_many_who_add_an_id_succeeds(stores):
+    results = await asyncio.gather(*(stores.channels.add(ITEM | {"n": n}) for n in range(10)), return_exceptions=True)
+    assert sum(isinstance(r, ChannelExists) for r in results) == 9
+
+
+@pytest.mark.parametrize("id", ["nobody", "", "a/b", "é", "\ud800", "\0", "x" * 5000, "' OR 1=1 --"])
+async def test_what_is_not_stored_is_no_such_channel(stores, id):
+    await stores.channels.add(ITEM)
+    with pytest.raises(NoSuchChannel):
+        await stores.channels.get(id)
+    with pytest.raises(NoSuchChannel):
+        await stores.channels.update(id, {"videoname": "x"})
+    with pytest.raises(NoSuchChannel):
+        await stores.channels.update(id, {})
+    with pytest.raises(NoSuchChannel):
+        await stores.channels.delete(id)
+    assert [c.id for c in await stores.channels.list()] == [ID]
+
+
+async def test_an_update_sets_its_fields_and_leaves_the_others(stores):
+    await stores.channels.add(ITEM)
+    # `key` and `TimeStamp` are reserved words of DynamoDB; a dot or a hash in a name must not be read as a path.
+    changed = {"key": "1-2", "TimeStamp": 5, "outdate": "2031-01-01", "name.with.dots": 1, "#hash": [0.5], "deep": None}
+    updated = await stores.channels.update(ID, changed)
+    assert updated.item == ITEM | changed
+    assert (await stores.channels.get(ID)).item == ITEM | changed
+
+
+async def test_an_empty_update_gives_the_channel(stores):
+    await stores.channels.add(ITEM)
+    assert (await stores.channels.update(ID, {})).item == ITEM
+
+
+async def test_an_update_cannot_move_a_channel(stores):
+    await stores.channels.add(ITEM)
+    assert (await stores.channels.update(ID, {"id": "another", "videoname": "x"})).id == ID
+
+
+async def test_sixty_fields_can_be_updated_at_once(stores):
+    await stores.channels.add(ITEM)
+    many = {f"field{i}": i for i in range(60)}
+    assert (await stores.channels.update(ID, many)).item == ITEM | many
+
+
+async def test_updates_of_different_fields_at_once_are_all_kept(stores):
+    await stores.channels.add(ITEM)
+    await asyncio.gather(*(stores.channels.update(ID, {f"field{i}": i}) for i in range(20)))
+    assert (await stores.channels.get(ID)).item == ITEM | {f"field{i}": i for i in range(20)}
+
+
+async def test_a_deleted_channel_is_gone_for_the_next_reader(stores):
+    await stores.channels.add(ITEM)
+    await stores.channels.delete(ID)
+    with pytest.raises(NoSuchChannel):
+        await stores.channels.get(ID)
+    with pytest.raises(NoSuchChannel):
+        await stores.channels.delete(ID)
+    assert await stores.channels.list() == []
+
+
+async def test_the_list_is_whole_where_it_takes_several_pages(stores):
+    items = [ITEM | {"id": f"channel-{n}", "note": "x" * 60_000} for n in range(40)]  # a page of DynamoDB holds 1 MB
+    for item in items:
+        await stores.channels.add(item)
+    assert sorted(c.id for c in await stores.channels.list()) == sorted(i["id"] for i in items)
+
+
+async def test_it_says_that_it_answers(stores):
+    await stores.channels.check()
+
+
+async def test_domains_are_kept_changed_and_removed(stores):
+    assert await stores.domains.get_domains() == Domains()
+    for domains in (Domains("push.example.com", "https://cdn.example.com"), Domains("push.example.com", ""), Domains()):
+        await stores.domains.set_domains(domains)
+        assert await stores.domains.get_domains() == domains

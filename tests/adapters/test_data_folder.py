@@ -1,0 +1,149 @@
+"""What the data folder keeps: the signing secret and the admin token, made once, whoever comes first."""
+
+import json
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from gateway.adapters.local import folder
+from gateway.adapters.local.folder import write_once
+from gateway.adapters.local.host import known_ports, shown_host
+from gateway.adapters.local.secrets import admin_token, signing_secret
+from gateway.hub.access import Algorithm
+from gateway.hub.addresses import Ports
+from gateway.hub.errors import StoreUnusable
+from gateway.settings import load
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Settings on a data folder that does not exist yet."""
+
+    def make(**environ):
+        return load(environ={"MILLRACE_DATA": str(tmp_path / "var")} | {f"MILLRACE_{k}": v for k, v in environ.items()})
+
+    return make
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+class TestSigningSecret:
+    def test_it_is_made_once_and_private(self, made, tmp_path):
+        first = signing_secret(made())
+        assert len(first.current) >= 43
+        assert signing_secret(made()) == first
+        assert mode(tmp_path / "var" / "signing.secret") == 0o600
+        assert [f.name for f in (tmp_path / "var").iterdir()] == ["signing.secret"]
+
+    def test_the_set_one_wins_and_makes_no_file(self, made, tmp_path):
+        secrets = signing_secret(made(SIGNING__SECRET="set", SIGNING__PREVIOUS_SECRET="old", SIGNING__ALGORITHM="md5"))
+        assert (secrets.current, secrets.previous, secrets.algorithm) == ("set", "old", Algorithm.MD5)
+        assert not (tmp_path / "var").exists()
+
+    def test_all_who_start_at_once_get_the_same(self, made):
+        with ThreadPoolExecutor(16) as pool:
+            assert len({s.current for s in pool.map(lambda _: signing_secret(made()), range(64))}) == 1
+
+    def test_a_file_system_without_links_serves_too(self, made, monkeypatch):
+        monkeypatch.setattr(folder.os, "link", lambda *_: (_ for _ in ()).throw(OSError(1, "Operation not permitted")))
+        assert signing_secret(made()) == signing_secret(made())
+
+    @pytest.mark.parametrize(("content", "said"), [(b"", "empty"), (b" \n", "empty"), (b"\xff\xfe", "not text")])
+    def test_a_spoilt_file_is_one_line(self, made, tmp_path, content, said):
+        (tmp_path / "var").mkdir()
+        (tmp_path / "var" / "signing.secret").write_bytes(content)
+        with pytest.raises(StoreUnusable, match=said):
+            signing_secret(made())
+
+    def test_a_folder_that_cannot_be_made_is_one_line(self, made, tmp_path):
+        (tmp_path / "var").touch()
+        with pytest.raises(StoreUnusable, match=r"data folder .* cannot be made"):
+            signing_secret(made())
+
+
+class TestAdminToken:
+    def test_it_is_told_once_and_kept_hashed(self, made, tmp_path):
+        verifier, token = admin_token(made())
+        assert token is not None
+        assert verifier.verify(token)
+        kept = (tmp_path / "var" / "admin.token").read_text()
+        assert token not in kept
+        assert mode(tmp_path / "var" / "admin.token") == 0o600
+        again, nothing = admin_token(made())
+        assert nothing is None
+        assert again.verify(token)
+
+    @pytest.mark.parametrize("wrong", ["", "x", "\ud800", "é", "x" * 10_000])
+    def test_any_other_is_refused(self, made, wrong):
+        assert not admin_token(made())[0].verify(wrong)
+
+    def test_the_set_one_wins_and_makes_no_file(self, made, tmp_path):
+        verifier, token = admin_token(made(ADMIN__TOKEN="geheim-ü"))
+        assert token is None
+        assert verifier.verify("geheim-ü")
+        assert not verifier.verify("geheim-u")
+        assert not (tmp_path / "var").exists()
+
+    def test_only_one_of_many_who_start_at_once_tells_a_token(self, made):
+        with ThreadPoolExecutor(16) as pool:
+            results = list(pool.map(lambda _: admin_token(made()), range(64)))
+        (token,) = (t for _, t in results if t)
+        assert all(verifier.verify(token) for verifier, _ in results)
+
+    def test_a_spoilt_file_is_one_line(self, made, tmp_path):
+        (tmp_path / "var").mkdir()
+        (tmp_path / "var" / "admin.token").write_text("sha256:123")
+        with pytest.raises(StoreUnusable, match="delete it"):
+            admin_token(made())
+
+    def test_the_hash_is_not_in_the_repr(self, made):
+        assert "digest" not in repr(admin_token(made())[0])
+
+
+def test_a_file_is_written_once_and_nothing_else_is_left(tmp_path):
+    assert write_once(tmp_path / "f", "one") is True
+    assert write_once(tmp_path / "f", "two") is False
+    assert (tmp_path / "f").read_text() == "one"
+    assert os.listdir(tmp_path) == ["f"]
+
+
+class TestPorts:
+    def test_fixed_ports_are_known_and_free_ones_are_what_was_opened(self, made, tmp_path):
+        (tmp_path / "var").mkdir()
+        (tmp_path / "var" / "ports.json").write_text(json.dumps({"rtmp": 40001, "http": 40002, "admin": None}))
+        ports = known_ports(made(RTMP__PORT="0", HTTP__PORT="9090", ADMIN__PORT="0"))
+        assert ports == Ports(rtmp=40001, http=9090, ws=8081, admin=0)
+
+    @pytest.mark.parametrize("text", [None, "", "[]", "{"])
+    def test_without_a_usable_file_the_settings_say_them(self, made, tmp_path, text):
+        if text is not None:
+            (tmp_path / "var").mkdir()
+            (tmp_path / "var" / "ports.json").write_text(text)
+        assert known_ports(made()) == Ports(rtmp=1935, http=8080, ws=8081, admin=8000)
+
+    def test_the_secure_ones_are_open_with_a_certificate(self, made):
+        ports = known_ports(made(TLS__CERT="/c", TLS__KEY="/k"))
+        assert (ports.rtmps, ports.https, ports.wss) == (1938, 8443, 8444)
+
+
+@pytest.mark.parametrize(
+    ("bind", "shown"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("localhost", "127.0.0.1"),
+        ("::1", "::1"),
+        ("192.0.2.7", "192.0.2.7"),
+        ("live.lan", "live.lan"),
+    ],
+)
+def test_a_single_address_is_shown_as_it_is(bind, shown):
+    assert shown_host(bind) == shown
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0", "::"])
+def test_all_addresses_are_shown_as_one_that_others_can_reach(bind):
+    assert shown_host(bind) not in ("0.0.0.0", "::", "")

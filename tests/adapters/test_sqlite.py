@@ -1,0 +1,172 @@
+"""SQLite as it fails: damaged, foreign, newer, locked, full; and what a killed or cancelled writer leaves."""
+
+import asyncio
+import os
+import sqlite3
+import stat
+
+import pytest
+
+from gateway.adapters import sqlite_path
+from gateway.adapters.local import channels as adapter
+from gateway.adapters.local.channels import SqliteChannels
+from gateway.hub.errors import StoreAway, StoreUnusable
+
+ITEM = {"id": "one", "key": "k", "outdate": "2030-01-01"}
+
+
+async def said(path) -> str:
+    """The one line with which an unusable database is refused."""
+    with pytest.raises(StoreUnusable) as e:
+        async with SqliteChannels(path):
+            pass
+    assert "\n" not in str(e.value)
+    assert str(path) in str(e.value)
+    return str(e.value)
+
+
+async def test_channels_outlive_the_process(tmp_path):
+    async with SqliteChannels(tmp_path / "new" / "m.db") as store:
+        await store.add(ITEM)
+    async with SqliteChannels(tmp_path / "new" / "m.db") as store:
+        assert [c.item for c in await store.list()] == [ITEM]
+
+
+async def test_nobody_else_may_read_the_keys(tmp_path):
+    async with SqliteChannels(tmp_path / "m.db") as store:
+        await store.add(ITEM)
+        modes = {f.name: stat.S_IMODE(f.stat().st_mode) for f in tmp_path.iterdir()}
+    assert set(modes.values()) == {0o600}
+    assert "m.db" in modes
+
+
+async def test_two_processes_share_a_database(tmp_path):
+    async with SqliteChannels(tmp_path / "m.db") as gateway, SqliteChannels(tmp_path / "m.db") as command_line:
+        await command_line.add(ITEM)
+        assert (await gateway.get("one")).item == ITEM
+        await asyncio.gather(
+            *(s.update("one", {f"{n}-{i}": i}) for i in range(10) for n, s in (("a", gateway), ("b", command_line)))
+        )
+        assert len((await gateway.get("one")).item) == len(ITEM) + 20
+
+
+async def test_what_is_no_database_is_refused(tmp_path):
+    file = tmp_path / "m.db"
+    file.write_bytes(b"this is no database, " * 100)
+    assert "file is not a database" in await said(file)
+    assert file.read_bytes().startswith(b"this is no database")
+
+
+async def test_a_damaged_database_is_refused(tmp_path):
+    file = tmp_path / "m.db"
+    async with SqliteChannels(file) as store:
+        for n in range(200):
+            await store.add(ITEM | {"id": f"c{n}", "note": "x" * 500})
+    content = bytearray(file.read_bytes())
+    content[4096 * 3 : 4096 * 5] = os.urandom(4096 * 2)
+    file.write_bytes(content)
+    assert "damaged" in await said(file)
+
+
+async def test_another_programs_database_is_left_alone(tmp_path):
+    with sqlite3.connect(tmp_path / "m.db") as other:
+        other.execute("CREATE TABLE theirs (x)")
+    other.close()
+    assert "belongs to another program" in await said(tmp_path / "m.db")
+
+
+async def test_a_newer_schema_is_refused(tmp_path):
+    async with SqliteChannels(tmp_path / "m.db"):
+        pass
+    with sqlite3.connect(tmp_path / "m.db") as newer:
+        newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    assert "newer Millrace" in await said(tmp_path / "m.db")
+
+
+async def test_a_folder_in_the_way_is_refused(tmp_path):
+    (tmp_path / "m.db").mkdir()
+    assert "cannot be opened" in await said(tmp_path / "m.db")
+
+
+async def test_a_file_where_the_folder_should_be_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreUnusable, match="data folder"):
+        async with SqliteChannels(tmp_path / "file" / "m.db"):
+            pass
+
+
+async def test_a_locked_database_is_away_and_comes_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(adapter, "_LOCK_WAIT", 0.05)
+    async with SqliteChannels(tmp_path / "m.db") as store:
+        await store.add(ITEM)
+        holder = sqlite3.connect(tmp_path / "m.db", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreAway, match="locked") as e:
+            await store.add(ITEM | {"id": "two"})
+        assert e.value.retry_after > 0
+        assert (await store.get("one")).item == ITEM  # readers do not wait for writers
+        holder.execute("ROLLBACK")
+        holder.close()
+        await store.add(ITEM | {"id": "two"})
+
+
+async def test_a_locked_database_at_start_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(adapter, "_LOCK_WAIT", 0.05)
+    async with SqliteChannels(tmp_path / "m.db"):
+        pass
+    holder = sqlite3.connect(tmp_path / "m.db", isolation_level=None)
+    holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+    holder.execute("BEGIN EXCLUSIVE")
+    assert "locked" in await said(tmp_path / "m.db")
+    holder.close()
+
+
+async def test_a_full_disk_is_away_and_loses_nothing(tmp_path):
+    async with SqliteChannels(tmp_path / "m.db") as store:
+        await store.add(ITEM)
+        pages = await adapter._scalar(store._open(), "PRAGMA page_count")
+        await adapter._scalar(store._open(), f"PRAGMA max_page_count = {pages}")  # SQLite's own "disk is full"
+        with pytest.raises(StoreAway, match="full"):
+            for n in range(100):
+                await store.add(ITEM | {"id": f"c{n}", "note": "x" * 4000})
+        assert (await store.get("one")).item == ITEM
+        await adapter._scalar(store._open(), "PRAGMA max_page_count = 1000000")
+        await store.add(ITEM | {"id": "later"})
+
+
+async def test_a_store_that_does_not_answer_is_away_in_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(adapter, "_LONGEST", 0.05)
+    async with SqliteChannels(tmp_path / "m.db") as store:
+        slow = store._open()._execute(__import__("time").sleep, 0.3)  # another operation holds the connection's thread
+        waiting = asyncio.ensure_future(slow)
+        await asyncio.sleep(0)
+        with pytest.raises(StoreAway, match="does not answer"):
+            await store.check()
+        await waiting
+
+
+async def test_a_cancelled_update_leaves_old_or_new_and_a_usable_store(tmp_path):
+    async with SqliteChannels(tmp_path / "m.db") as store:
+        await store.add(ITEM)
+        for turns in range(12):
+            update = asyncio.ensure_future(store.update("one", {"n": turns, "m": turns}))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            update.cancel()
+            await asyncio.gather(update, return_exceptions=True)
+            item = (await store.get("one")).item
+            assert item.get("n") == item.get("m")
+        await store.update("one", {"done": True})
+
+
+async def test_a_closed_store_is_away(tmp_path):
+    async with SqliteChannels(tmp_path / "m.db") as store:
+        pass
+    with pytest.raises(StoreAway, match="closed"):
+        await store.check()
+
+
+def test_three_slashes_are_relative_and_four_absolute():
+    assert str(sqlite_path("sqlite:///var/m.db")) == "var/m.db"
+    assert str(sqlite_path("sqlite:////srv/m.db")) == "/srv/m.db"

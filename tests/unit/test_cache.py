@@ -1,0 +1,181 @@
+"""Caches in front of the stores: fresh enough, asked once, there while the store is away, bounded."""
+
+import asyncio
+
+import pytest
+
+from gateway.hub.addresses import Domains
+from gateway.hub.cache import CachedChannels, CachedDomains
+from gateway.hub.channel import Channel
+from gateway.hub.errors import NoSuchChannel, StoreAway
+
+
+class Shelf:
+    """A store in memory that counts what it is asked and can be away."""
+
+    def __init__(self) -> None:
+        self.items: dict[str, Channel] = {}
+        self.asked: list[str] = []
+        self.away = False
+        self.now = 0.0
+        self.domains = Domains()
+        self.gate: asyncio.Event | None = None
+
+    def put(self, id: str, **fields: object) -> Channel:
+        self.items[id] = Channel({"id": id} | fields)
+        return self.items[id]
+
+    async def get(self, id: str) -> Channel:
+        self.asked.append(id)
+        if self.gate:
+            await self.gate.wait()
+        if self.away:
+            raise StoreAway("the shelf is away", 7)
+        if id not in self.items:
+            raise NoSuchChannel(id)
+        return self.items[id]
+
+    async def get_domains(self) -> Domains:
+        self.asked.append("domains")
+        if self.away:
+            raise StoreAway("the shelf is away")
+        return self.domains
+
+    async def set_domains(self, domains: Domains) -> None:
+        if self.away:
+            raise StoreAway("the shelf is away")
+        self.domains = domains
+
+    def cached(self, **bounds: float) -> CachedChannels:
+        return CachedChannels(self, clock=lambda: self.now, **bounds)
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+async def test_an_answer_serves_for_its_time_and_not_longer(shelf):
+    cached, old = shelf.cached(ttl=5), shelf.put("a")
+    assert await cached.get("a") is old
+    new = shelf.put("a", videoname="new")
+    shelf.now = 4.9
+    assert await cached.get("a") is old
+    shelf.now = 5
+    assert await cached.get("a") is new
+
+
+async def test_a_deletion_shows_within_the_time(shelf):
+    cached = shelf.cached(ttl=5)
+    shelf.put("a")
+    await cached.get("a")
+    shelf.items.clear()
+    shelf.now = 5
+    with pytest.raises(NoSuchChannel):
+        await cached.get("a")
+
+
+async def test_an_unknown_id_is_asked_for_once_in_its_time(shelf):
+    cached = shelf.cached()
+    for _ in range(3):
+        with pytest.raises(NoSuchChannel):
+            await cached.get("a")
+    assert shelf.asked == ["a"]
+    cached.put(shelf.put("a"))
+    assert (await cached.get("a")).id == "a"
+
+
+async def test_what_was_changed_here_is_forgotten(shelf):
+    cached = shelf.cached()
+    shelf.put("a")
+    await cached.get("a")
+    new = shelf.put("a", videoname="new")
+    cached.forget("a")
+    cached.forget("never seen")
+    assert await cached.get("a") is new
+
+
+async def test_many_callers_of_one_id_ask_once(shelf):
+    cached, channel, shelf.gate = shelf.cached(), shelf.put("a"), asyncio.Event()
+    callers = [asyncio.ensure_future(cached.get("a")) for _ in range(100)]
+    await asyncio.sleep(0)
+    shelf.gate.set()
+    assert await asyncio.gather(*callers) == [channel] * 100
+    assert shelf.asked == ["a"]
+    assert not cached._asking
+
+
+async def test_a_caller_who_gives_up_leaves_the_asking_to_the_next(shelf):
+    cached, channel, shelf.gate = shelf.cached(), shelf.put("a"), asyncio.Event()
+    first, second = asyncio.ensure_future(cached.get("a")), asyncio.ensure_future(cached.get("a"))
+    await asyncio.sleep(0)
+    first.cancel()
+    shelf.gate.set()
+    assert await second is channel
+    assert not cached._asking
+
+
+async def test_while_the_store_is_away_the_last_answer_serves(shelf):
+    cached, channel = shelf.cached(ttl=5, stale=3600), shelf.put("a")
+    await cached.get("a")
+    shelf.away, shelf.now = True, 100
+    assert await cached.get("a") is channel
+    with pytest.raises(StoreAway) as e:
+        await cached.get("b")
+    assert e.value.retry_after == 7
+    shelf.now = 3700
+    with pytest.raises(StoreAway):
+        await cached.get("a")
+
+
+async def test_a_store_that_is_away_is_asked_once_a_second(shelf):
+    cached = shelf.cached()
+    shelf.away = True
+    for id in "abcdef":
+        with pytest.raises(StoreAway):
+            await cached.get(id)
+    assert shelf.asked == ["a"]
+    shelf.away, shelf.now = False, 1
+    shelf.put("a")
+    assert (await cached.get("a")).id == "a"
+
+
+async def test_ids_of_the_viewers_choice_cannot_fill_the_memory(shelf):
+    cached = shelf.cached(most=10)
+    shelf.put("kept")
+    for n in range(1000):
+        await cached.get("kept")
+        with pytest.raises(NoSuchChannel):
+            await cached.get(f"guess-{n}")
+    assert len(cached._seen) == 10
+    assert shelf.asked.count("kept") == 1
+
+
+async def test_domains_are_asked_for_once_in_their_time(shelf):
+    shelf.domains = Domains("a", "b")
+    cached = CachedDomains(shelf, ttl=5, clock=lambda: shelf.now)
+    assert [await cached.get_domains() for _ in range(3)] == [Domains("a", "b")] * 3
+    shelf.domains, shelf.now = Domains("c", "d"), 5
+    assert await cached.get_domains() == Domains("c", "d")
+    assert shelf.asked == ["domains"] * 2
+
+
+async def test_the_last_domains_serve_while_the_store_is_away(shelf):
+    cached = CachedDomains(shelf, clock=lambda: shelf.now)
+    shelf.away = True
+    assert await cached.get_domains() == Domains()
+    shelf.away, shelf.domains, shelf.now = False, Domains("a", "b"), 5
+    assert await cached.get_domains() == Domains("a", "b")
+    shelf.away, shelf.now = True, 100
+    assert await cached.get_domains() == Domains("a", "b")
+
+
+async def test_domains_that_cannot_be_stored_are_an_error(shelf):
+    cached = CachedDomains(shelf, clock=lambda: shelf.now)
+    await cached.set_domains(Domains("a", "b"))
+    assert await cached.get_domains() == Domains("a", "b")
+    assert shelf.asked == []
+    shelf.away = True
+    with pytest.raises(StoreAway):
+        await cached.set_domains(Domains("c", "d"))
+    assert await cached.get_domains() == Domains("a", "b")

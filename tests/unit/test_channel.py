@@ -1,0 +1,370 @@
+"""Channels: what a new one stores, what a change sets, how old items read."""
+
+import json
+
+import pytest
+
+from gateway.hub.access import Algorithm, Secrets, Verdict, sign
+from gateway.hub.channel import Channel, changes, create_item
+from gateway.hub.errors import InvalidField, TooLarge
+from gateway.hub.outdate import parse_outdate
+
+SECRETS = Secrets("unit-secret")
+NOW = 1_700_000_000.25
+LIMIT = 64_000
+# The body of the original guide's curl command.
+SEED = json.loads(
+    """{"isFlv":true, "isHls":false, "isVideo":true, "isImage":false, "isMotion":false, "isOnDemand":false,
+    "isCMAF":false,
+    "video_time":"60", "image_time":"30", "hls_time":"2", "hls_list_size":"5", "outdate":"2022-12-09"}"""
+)
+
+
+def new(**fields):
+    return create_item(SEED | fields, NOW, SECRETS, LIMIT)
+
+
+def stored(**fields):
+    return Channel(new(**fields))
+
+
+class TestCreate:
+    def test_the_guides_body_is_stored_as_sent_with_id_key_and_timestamp(self):
+        item = new()
+        assert {name: item[name] for name in SEED} == SEED
+        assert len(item["id"]) == 36
+        assert item["TimeStamp"] == 1_700_000_000 + 3 * 86400
+        assert item["key"] == SECRETS.sign(item["id"], 1670544000)
+
+    def test_ids_are_ours_whatever_the_client_says(self):
+        item = new(id="mine", key="1-2", TimeStamp=5)
+        assert item["id"] != "mine"
+        assert Channel(item).expires == 1670544000
+        assert item["TimeStamp"] == 1_700_259_200
+
+    def test_the_original_algorithm_makes_the_original_keys(self):
+        item = create_item(SEED, NOW, Secrets("unit-secret", algorithm=Algorithm.MD5), LIMIT)
+        assert item["key"] == sign(item["id"], 1670544000, "unit-secret", Algorithm.MD5)
+
+    def test_what_the_client_leaves_out_gets_the_consoles_values(self):
+        channel = Channel(create_item({"outdate": "2030-01-01"}, NOW, SECRETS, LIMIT))
+        assert (channel.is_flv, channel.is_hls, channel.hls_time, channel.hls_list_size) == (True, False, 2, 5)
+        assert [channel.number(n) for n in ("video_time", "image_time", "ondemand_time", "motion_diff")] == [
+            60,
+            30,
+            60,
+            30,
+        ]
+
+    def test_unknown_fields_are_stored_as_they_are(self):
+        odd = {"myOwnField": {"deep": [1, 2.5, None, "ü", {"x": True}]}, "another": "kept"}
+        assert {name: new(**odd)[name] for name in odd} == odd
+
+    def test_computed_fields_that_come_back_are_not_stored(self):
+        assert (
+            not {"pushUrl", "playUrls", "expired", "obsKey", "obsServer"}
+            & new(pushUrl="x", playUrls={}, expired=True, obsKey="", obsServer="").keys()
+        )
+
+    def test_outdate_is_required(self):
+        with pytest.raises(InvalidField) as refused:
+            create_item({"isFlv": True}, NOW, SECRETS, LIMIT)
+        assert refused.value.field == "outdate"
+
+    def test_too_large_an_item_is_refused(self):
+        with pytest.raises(TooLarge):
+            new(note="x" * LIMIT)
+        assert create_item(SEED | {"note": "x" * LIMIT}, NOW, SECRETS, 0)
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("isFlv", "yes"),
+            ("isFlv", 1),
+            ("isFlv", None),
+            ("isKvs", []),
+            ("hls_time", 0),
+            ("hls_time", 61),
+            ("hls_time", "two"),
+            ("hls_time", ""),
+            ("hls_time", True),
+            ("hls_time", float("nan")),
+            ("hls_time", float("inf")),
+            ("hls_time", 10**400),
+            ("hls_time", "٢"),
+            ("hls_time", [2]),
+            ("hls_list_size", 2.5),
+            ("hls_list_size", "-1"),
+            ("video_time", "1e3"),
+            ("motion_percent", 101),
+            ("videoname", 5),
+            ("videoname", "x" * 257),
+            ("videoname", "half \ud800"),
+            ("WaterMarkFontColor", "red;rm"),
+            ("ImageURL", "file:///etc/passwd"),
+            ("codec", "libx266"),
+            ("masterSize", "huge"),
+            ("logLevel", "loud"),
+            ("logLevel", 3),
+            ("playAuth", "maybe"),
+            ("refererAllow", ["http://example.com/"]),
+            ("refererAllow", {"a": 1}),
+            ("refererAllow", ["a.b"] * 101),
+            ("relayURL", "http://example.com/app/key"),
+            ("relayURL", "rtmp:///nohost"),
+            ("relayURL", ["rtmp://ok/app/key", 5]),
+            ("relayURL", "rtmp://h/a b"),
+            ("relayURL", "rtmp://h:99999/a"),
+            ("relayURL", ",".join(["rtmp://h/a/k"] * 17)),
+            ("relayURL", "rtmp://h/app/********"),
+            ("kvsStream", "a b"),
+            ("outdate", "never"),
+            ("other", float("nan")),
+            ("other", 10**38),
+            ("other", 1e300),
+            ("other", {"": 1}),
+            ("other", {"a": ["\ud800"]}),
+            ("", "no name"),
+            ("n" * 256, "long name"),
+        ],
+    )
+    def test_a_bad_value_is_refused_with_the_fields_name(self, field, value):
+        with pytest.raises(InvalidField) as refused:
+            new(**{field: value})
+        assert field.startswith(refused.value.field)
+        assert str(refused.value).encode()
+
+    def test_values_nested_without_end_are_refused(self):
+        deep: object = 1
+        for _ in range(40):
+            deep = [deep]
+        with pytest.raises(InvalidField, match="levels"):
+            new(other=deep)
+
+    def test_fields_without_number_are_refused(self):
+        with pytest.raises(InvalidField, match="at most 200"):
+            new(**{f"f{i}": 1 for i in range(300)})
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "",
+            [],
+            "rtmp://a/b/c",
+            "rtmps://u:p@a:443/b/c?x=y,rtmp://[::1]/d",
+            ["rtmp://a/b/c"],
+            "arn:aws:ivs:us-east-1:123456789012:channel/abcDEF",
+        ],
+    )
+    def test_relays_may_be_text_or_a_list(self, value):
+        assert new(relayURL=value)["relayURL"] == value
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2022-12-09", 1670544000),
+        ("2030-01-01", 1893456000),
+        ("2030/1/1", 1893456000),
+        ("2030/01/01", 1893456000),
+        ("2030-01-01T00:00:00Z", 1893456000),
+        ("2030-01-01T08:00:00+08:00", 1893456000),
+        ("2029-12-31T19:00:00.000-0500", 1893456000),
+        ("2030-01-01T00:00", 1893456000),
+        ("2030/1/1 00:00:00", 1893456000),
+        (1893456000, 1893456000),
+        (1893456000.9, 1893456000),
+        ("1893456000", 1893456000),
+        (" 2030-01-01 ", 1893456000),
+        (0, 0),
+        ("9999-12-31T23:59:59Z", 253402300799),
+        ("2040-01-01", 2208988800),  # beyond 32 bits
+    ],
+)
+def test_an_expiry_is_understood_in_every_form_and_zone(text, seconds, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    assert parse_outdate(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "",
+        " ",
+        "soon",
+        True,
+        [],
+        {},
+        "2030-13-01",
+        "2030-02-30",
+        "2030-1",
+        "2030-01/01",
+        "30-01-01",
+        "2030-01-01T25:00",
+        -1,
+        "-1",
+        253402300800,
+        "2030-01-01T00:00:00+99:99",
+        "1893456000000",
+        1893456000000,
+        float("nan"),
+        float("inf"),
+        10**400,
+        "２０３０-01-01",
+        "1960-01-01",
+        "9" * 10000,
+    ],
+)
+def test_anything_else_is_no_expiry(value):
+    with pytest.raises(InvalidField) as refused:
+        parse_outdate(value)
+    assert refused.value.field == "outdate"
+
+
+class TestChanges:
+    def test_only_what_differs_is_set(self):
+        channel = stored(videoname="a")
+        assert changes(channel, {"videoname": "b", "isFlv": True, "hls_time": "2"}, SECRETS, LIMIT) == {
+            "videoname": "b"
+        }
+
+    def test_a_new_expiry_makes_a_new_key_and_revokes_the_old(self):
+        channel = stored()
+        changed = changes(channel, {"outdate": "2031-01-01"}, SECRETS, LIMIT)
+        assert changed == {"outdate": "2031-01-01", "key": SECRETS.sign(channel.id, 1924992000)}
+        assert SECRETS.verify_push(channel.id, changed["key"], channel.key, 0) is Verdict.WRONG
+
+    def test_the_same_expiry_again_keeps_the_key(self):
+        channel = stored()
+        assert changes(channel, {"outdate": channel.item["outdate"]}, SECRETS, LIMIT) == {}
+
+    def test_the_same_moment_in_another_spelling_keeps_the_key(self):
+        channel = stored(outdate="2030-01-01")
+        assert changes(channel, {"outdate": "2030/1/1"}, Secrets("new", previous="unit-secret"), LIMIT) == {
+            "outdate": "2030/1/1"
+        }
+
+    def test_a_key_that_does_not_verify_is_made_anew_with_any_new_spelling(self):
+        channel = stored(outdate="2030-01-01")
+        assert "key" in changes(channel, {"outdate": "2030/1/1"}, Secrets("new"), LIMIT)
+
+    def test_an_answer_sent_back_whole_changes_nothing(self):
+        channel = stored(relayURL="rtmp://h/app/secret")
+        sent = dict(channel.item) | {
+            "relayURL": "rtmp://h/app/********",
+            "pushUrl": "x",
+            "playUrls": {},
+            "expired": True,
+        }
+        assert changes(channel, sent, SECRETS, LIMIT) == {}
+
+    def test_old_oddities_that_come_back_are_tolerated_and_new_ones_refused(self):
+        channel = Channel({"id": "a", "key": "", "hls_time": "", "outdate": "gone", "WaterMarkFontSize": "test"})
+        assert changes(channel, dict(channel.item) | {"videoname": "n"}, SECRETS, LIMIT) == {"videoname": "n"}
+        with pytest.raises(InvalidField, match="hls_time"):
+            changes(channel, {"hls_time": "x"}, SECRETS, LIMIT)
+
+    def test_a_client_cannot_set_what_is_ours(self):
+        assert changes(stored(), {"id": "x", "key": "1-2", "TimeStamp": 1}, SECRETS, LIMIT) == {}
+
+    def test_true_and_one_are_not_the_same(self):
+        assert changes(stored(flag=True), {"flag": 1}, SECRETS, LIMIT) == {"flag": 1}
+
+    def test_the_whole_item_is_measured(self):
+        with pytest.raises(TooLarge):
+            changes(stored(note="x" * 60_000), {"more": "y" * 5_000}, SECRETS, LIMIT)
+
+
+class TestMaskedRelays:
+    def test_one_of_two_keys_can_be_changed_beside_a_mask(self):
+        channel = stored(relayURL=["rtmp://a/app/one", "rtmp://b/app/two"])
+        changed = changes(channel, {"relayURL": ["rtmp://a/app/********", "rtmp://b/app/new"]}, SECRETS, LIMIT)
+        assert changed == {"relayURL": ["rtmp://a/app/one", "rtmp://b/app/new"]}
+
+    def test_two_keys_of_one_server_are_given_back_in_order(self):
+        channel = stored(relayURL="rtmp://a/app/one,rtmp://a/app/two")
+        changed = changes(
+            channel, {"relayURL": "rtmp://a/app/********,rtmp://a/app/********,rtmp://c/d/e"}, SECRETS, LIMIT
+        )
+        assert changed == {"relayURL": "rtmp://a/app/one,rtmp://a/app/two,rtmp://c/d/e"}
+
+    def test_a_mask_of_nothing_stored_is_refused(self):
+        with pytest.raises(InvalidField, match="masked"):
+            changes(stored(relayURL="rtmp://a/app/one"), {"relayURL": "rtmp://b/app/********"}, SECRETS, LIMIT)
+
+
+class TestReading:
+    old = Channel(
+        {
+            "id": "0f0e0d0c-0000-4000-8000-00000000aaaa",
+            "isFlv": "true",
+            "isHls": "false",
+            "hls_time": 2,
+            "hls_list_size": "8",
+            "outdate": "2035/11/29",
+        }
+    )
+
+    def test_truth_values_and_numbers_may_be_text(self):
+        assert (self.old.is_flv, self.old.is_hls, self.old.hls_time, self.old.hls_list_size) == (True, False, 2, 8)
+
+    def test_what_an_old_item_lacks_has_the_schedulers_values(self):
+        channel = Channel({"id": "a"})
+        assert (channel.is_flv, channel.hls_time, channel.hls_list_size, channel.codec) == (False, 2, 6, "libx264")
+        assert [channel.number(n) for n in ("video_time", "image_time", "motion_duration", "ImageWidth")] == [
+            30,
+            10,
+            5,
+            100,
+        ]
+        assert (channel.key, channel.expires, channel.log_level, channel.play_auth, channel.referer_allow) == (
+            "",
+            0,
+            None,
+            None,
+            None,
+        )
+        assert (channel.relay_urls, channel.rungs, channel.name) == ((), (), "")
+
+    def test_without_a_key_the_expiry_is_the_outdate(self):
+        assert self.old.expires == 2079907200
+        assert self.old.expired(2079907200.9) is False
+        assert self.old.expired(2079907201) is True
+
+    @pytest.mark.parametrize("value", ["maybe", "", 7, None, [], {}, 10**400])
+    def test_values_that_mean_nothing_read_as_missing(self, value):
+        channel = Channel(
+            {
+                "id": "a",
+                "isFlv": value,
+                "hls_time": value if value != 7 else 7000,
+                "codec": value,
+                "logLevel": value,
+                "key": value,
+            }
+        )
+        assert (channel.is_flv, channel.hls_time, channel.codec, channel.log_level) == (False, 2, "libx264", None)
+        assert isinstance(channel.key, str)
+
+    def test_the_originals_log_levels_are_understood(self):
+        assert [Channel({"id": "a", "logLevel": v}).log_level for v in ("verbose", "trace", "quiet", "warning")] == [
+            "info",
+            "debug",
+            "error",
+            "warning",
+        ]
+
+    def test_rungs_and_relays_need_their_switch(self):
+        item = {"id": "a", "ld": "true", "hd": True, "relayURL": "rtmp://a/b/c, rtmp://d/e/f"}
+        assert (Channel(item).rungs, Channel(item).relay_urls) == ((), ())
+        on = Channel(item | {"isCodec": "true", "isRelay": "true"})
+        assert (on.rungs, on.relay_urls) == (("ld", "hd"), ("rtmp://a/b/c", "rtmp://d/e/f"))
+
+    def test_referers_are_lower_case_hosts(self):
+        assert stored(refererAllow=["Example.COM", "*.example.org:8443"]).referer_allow == (
+            "example.com",
+            "*.example.org:8443",
+        )
+        assert stored(refererAllow=[]).referer_allow == ()
+        assert stored(refererAllow=None).referer_allow is None

@@ -1,0 +1,167 @@
+"""Addresses that people see."""
+
+import pytest
+
+from gateway.hub.access import Secrets, Use, Verdict
+from gateway.hub.addresses import Addresses, Domains, Ports, Presenter
+from gateway.hub.channel import Channel
+from gateway.hub.errors import InvalidField
+from gateway.hub.relays import MASK, masked
+
+SECRETS = Secrets("unit-secret")
+PORTS = Ports(rtmp=1935, http=8080, ws=8081, admin=8000)
+NOW = 1_700_000_000.0
+NONE = Domains()
+
+
+def channel(**fields):
+    item = {"id": "c1", "key": SECRETS.sign("c1", 1_800_000_000), "isFlv": True} | fields
+    return Channel(item)
+
+
+def addresses(domains=NONE, ports=PORTS, push_host="127.0.0.1", pull_host="127.0.0.1", public_url=""):
+    return Addresses.of(domains, ports, push_host, pull_host, public_url)
+
+
+def present(shown, domains=NONE, **protection):
+    return Presenter(addresses(domains), SECRETS, **protection).present(shown, NOW)
+
+
+def test_without_domains_the_open_ports_are_shown():
+    shown = present(channel(isHls=True, isCMAF=True, isCodec=True, sd=True))
+    key = channel().key
+    assert shown["pushUrl"] == f"rtmp://127.0.0.1:1935/stream/c1?sign={key}"
+    assert (shown["obsServer"], shown["obsKey"]) == ("rtmp://127.0.0.1:1935/stream", f"c1?sign={key}")
+    assert shown["playUrls"] == {
+        "flv": "http://127.0.0.1:8080/c1/live.flv",
+        "wsflv": "ws://127.0.0.1:8080/c1/live.flv",
+        "rtmp": "rtmp://127.0.0.1:1935/stream/c1",
+        "hls": "http://127.0.0.1:8080/c1/live.m3u8",
+        "cmaf": "http://127.0.0.1:8080/c1/master.m3u8",
+        "dash": "http://127.0.0.1:8080/c1/manifest.mpd",
+        "ladder": "http://127.0.0.1:8080/c1/index.m3u8",
+    }
+    assert shown["expired"] is False
+
+
+def test_only_what_is_on_is_listed():
+    assert present(channel(isFlv="false", isHls="true"))["playUrls"].keys() == {"rtmp", "hls"}
+
+
+@pytest.mark.parametrize(
+    ("push", "server"),
+    [
+        ("push.example.com", "rtmp://push.example.com:1935/stream"),
+        ("push.example.com:1940", "rtmp://push.example.com:1940/stream"),
+        ("rtmps://push.example.com", "rtmps://push.example.com:1938/stream"),
+        ("rtmps://push.example.com:443", "rtmps://push.example.com:443/stream"),
+        ("[2001:db8::1]", "rtmp://[2001:db8::1]:1935/stream"),
+    ],
+)
+def test_the_push_domain_builds_the_server(push, server):
+    assert present(channel(), Domains(push=push))["obsServer"] == server
+
+
+@pytest.mark.parametrize(
+    ("pull", "flv", "web_socket"),
+    [
+        ("cdn.example.com", "http://cdn.example.com/c1/live.flv", "ws://cdn.example.com/c1/live.flv"),
+        ("cdn.lan:8080", "http://cdn.lan:8080/c1/live.flv", "ws://cdn.lan:8080/c1/live.flv"),
+        ("https://cdn.example.com", "https://cdn.example.com/c1/live.flv", "wss://cdn.example.com/c1/live.flv"),
+    ],
+)
+def test_the_pull_domain_builds_the_play_addresses(pull, flv, web_socket):
+    urls = present(channel(), Domains(pull=pull))["playUrls"]
+    assert (urls["flv"], urls["wsflv"]) == (flv, web_socket)
+
+
+def test_the_public_address_serves_where_no_pull_domain_is_set():
+    assert (
+        addresses(public_url="https://live.example.com").plays(channel())["flv"]
+        == "https://live.example.com/c1/live.flv"
+    )
+
+
+def test_rtmps_is_shown_for_channels_that_want_it_where_it_is_open():
+    secure = addresses(ports=Ports(rtmp=1935, rtmps=1938, http=8080))
+    assert secure.push_server(channel(isRtmps="true")) == "rtmps://127.0.0.1:1938/stream"
+    assert secure.push_server(channel()) == "rtmp://127.0.0.1:1935/stream"
+    assert addresses().push_server(channel(isRtmps=True)) == "rtmp://127.0.0.1:1935/stream"
+
+
+def test_ipv6_hosts_stand_in_brackets():
+    assert addresses(push_host="2001:db8::1", pull_host="::1").push == "rtmp://[2001:db8::1]:1935"
+    assert addresses(pull_host="::1").pull == "http://[::1]:8080"
+
+
+def test_protected_channels_are_shown_with_a_play_sign():
+    shown = present(channel(playAuth="sign"), sign_ttl=60)
+    url, _, sign = shown["playUrls"]["flv"].partition("?sign=")
+    assert url.endswith("/live.flv")
+    assert SECRETS.verify("c1", sign, NOW + 60, Use.PLAY) is Verdict.VALID
+    assert SECRETS.verify("c1", sign, NOW + 61, Use.PLAY) is Verdict.EXPIRED
+    assert all(u.endswith("?sign=" + sign) for u in shown["playUrls"].values())
+
+
+def test_the_gateways_protection_holds_where_the_channel_says_nothing():
+    assert "?sign=" in present(channel(), play_auth="sign")["playUrls"]["flv"]
+    assert "?sign=" not in present(channel(playAuth="none"), play_auth="sign")["playUrls"]["flv"]
+
+
+def test_relay_keys_are_not_shown_and_the_item_is_not_changed():
+    shown = present(relaying := channel(relayURL="rtmps://u:p@a.example.com:443/app/sk_live_1?x=y", note="kept"))
+    assert shown["relayURL"] == f"rtmps://{MASK}@a.example.com:443/app/{MASK}?{MASK}"
+    assert shown["note"] == "kept"
+    assert "sk_live_1" in relaying.item["relayURL"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("rtmp://h/app", f"rtmp://h/{MASK}"),
+        ("rtmp://h", "rtmp://h"),
+        ("rtmp://h/app/key,rtmp://i/b/c", f"rtmp://h/app/{MASK},rtmp://i/b/{MASK}"),
+        (["rtmp://h/app/key"], [f"rtmp://h/app/{MASK}"]),
+        ("rtmp://h/app/key#part", f"rtmp://h/app/{MASK}?{MASK}"),
+        ("arn:aws:ivs:us-east-1:123456789012:channel/abc", "arn:aws:ivs:us-east-1:123456789012:channel/abc"),
+        ("secret without a scheme", MASK),
+        ("", ""),
+        (None, None),
+    ],
+)
+def test_masks_keep_what_tells_targets_apart(value, shown):
+    assert masked(value) == shown
+
+
+class TestDomains:
+    now = Domains("push.example.com", "")
+
+    def test_a_missing_one_stays_and_an_empty_one_is_removed(self):
+        assert Domains.from_json({"pullDNS": "cdn.example.com/"}, self.now) == Domains(
+            "push.example.com", "cdn.example.com"
+        )
+        assert Domains.from_json({"pushDNS": ""}, self.now) == Domains("", "")
+
+    @pytest.mark.parametrize(
+        "value",
+        [5, None, "a b", "http://x", "ftp://x", "x/y", "x:0", "x:99999", "-x", "x" * 301, "x?y", "[::1", "\ud800"],
+    )
+    def test_what_is_no_push_domain_is_refused(self, value):
+        with pytest.raises(InvalidField) as refused:
+            Domains.from_json({"pushDNS": value}, self.now)
+        assert refused.value.field == "pushDNS"
+
+    def test_it_reads_back_what_it_writes(self):
+        assert Domains.from_json(Domains("a", "https://b:1").as_json(), Domains()) == Domains("a", "https://b:1")
+
+
+def test_ports_are_written_by_name():
+    assert PORTS.as_json() == {
+        "rtmp": 1935,
+        "rtmps": None,
+        "http": 8080,
+        "https": None,
+        "ws": 8081,
+        "wss": None,
+        "admin": 8000,
+    }

@@ -1,0 +1,373 @@
+"""Settings: the layers, and one clear line for each way to get them wrong."""
+
+import ipaddress
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import Settings, SettingsError, config_folder, load, merge, missing_files
+from gateway.settings.layers import OPTIONS, is_secret, shown, variable
+
+DEFAULTS = config_folder() / "default.toml"
+
+
+def refused(**how) -> str:
+    """The one line of a refusal."""
+    with pytest.raises(SettingsError) as e:
+        load(**{"environ": {}} | how)
+    (line,) = e.value.problems
+    assert "\n" not in line
+    return line
+
+
+def toml(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "own.toml"
+    file.write_text(text)
+    return file
+
+
+def test_the_defaults_are_those_of_the_manual():
+    s = load(environ={})
+    assert (s.rtmp.host, s.rtmp.port, s.http.port, s.ws.port, s.admin.host, s.admin.port) == (
+        "0.0.0.0",
+        1935,
+        8080,
+        8081,
+        "127.0.0.1",
+        8000,
+    )
+    assert (s.rtmps.port, s.https.port, s.wss.port, s.has_tls) == (1938, 8443, 8444, False)
+    assert (s.stream.takeover_after, s.stream.linger, s.stream.wait_for_publisher, s.cmaf.part) == (2, 10, 20, 0.5)
+    assert (s.serve.drain, s.serve.workers, s.playback.sign_ttl, s.signing.algorithm) == (30, 1, 3600, "hmac-sha256")
+    assert (s.channels, s.objects, s.registry) == ("sqlite:///var/millrace.db", "file:///var/media", "")
+    assert (s.limits.publishers_per_address, s.limits.playback_per_address, s.limits.refusals_per_minute) == (
+        256,
+        4096,
+        30,
+    )
+
+
+def test_every_option_stands_in_the_manual_and_no_other():
+    written = tomllib.loads(DEFAULTS.read_text())
+    names = {
+        f"{k}.{o}" if isinstance(v, dict) and k != "data" else k
+        for k, v in written.items()
+        for o in (v if isinstance(v, dict) else [""])
+    }
+    assert names == OPTIONS.keys()
+
+
+def test_every_option_has_its_line_of_why():
+    """An option follows a comment, directly or through a neighbour of the same group."""
+    explained = False
+    for line in DEFAULTS.read_text().splitlines():
+        if line.startswith("#"):
+            explained = True
+        elif not line.strip() or line.startswith("["):
+            explained = explained and line.startswith("[")
+        else:
+            assert explained, line
+
+
+def test_no_model_has_a_default_of_its_own():
+    assert [name for name, info in OPTIONS.items() if not info.is_required()] == []
+    assert all(field.is_required() for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_option_can_be_set_by_its_variable(name):
+    """Each takes back, as text, what the manual says."""
+    value = merge(environ={}).value(name)
+    text = (
+        ",".join(value)
+        if isinstance(value, list)
+        else ""
+        if value == {}
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value)
+    )
+    merged = merge(environ={variable(name): text})
+    assert merged.given[name].source == variable(name)
+    assert merged.settings() == load(environ={})
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        load(environ={}).rtmp.port = 1  # type: ignore[misc]
+
+
+class TestLayers:
+    def test_later_layers_win_and_say_where_a_value_comes_from(self, tmp_path):
+        (tmp_path / "default.toml").write_text(DEFAULTS.read_text())
+        (tmp_path / "lab.toml").write_text("[rtmp]\nport = 1\n[http]\nport = 1\n[ws]\nport = 1\n[admin]\nport = 1\n")
+        own = toml(tmp_path, "[http]\nport = 2\n[ws]\nport = 2\n[admin]\nport = 2\n")
+        environ = {"MILLRACE_PROFILE": "lab", "MILLRACE_WS__PORT": "3", "MILLRACE_ADMIN__PORT": "3", "HOME": "/"}
+        merged = merge(config=own, environ=environ, overrides=["admin.port=4"], folder=tmp_path)
+        s = merged.settings()
+        assert (s.rtmp.port, s.http.port, s.ws.port, s.admin.port, s.rtmps.port) == (1, 2, 3, 4, 1938)
+        sources = [merged.given[f"{n}.port"].source for n in ("rtmp", "http", "ws", "admin", "rtmps")]
+        assert sources == ["profile lab", str(own), "MILLRACE_WS__PORT", "command line", "default.toml"]
+
+    def test_the_command_lines_profile_wins_over_the_variables(self):
+        merged = merge(profile="container", environ={"MILLRACE_PROFILE": "nonsense"})
+        assert merged.settings().admin.host == "0.0.0.0"
+
+    def test_a_variable_names_the_file(self, tmp_path):
+        assert load(environ={"MILLRACE_CONFIG": str(toml(tmp_path, "[log]\nlevel='debug'"))}).log.level == "debug"
+
+    def test_every_profile_is_usable(self):
+        for file in config_folder().glob("*.toml"):
+            if file.stem not in ("default", "ladders"):
+                load(profile=file.stem, environ={})
+
+    def test_a_secret_may_stand_in_a_file(self, tmp_path):
+        file = tmp_path / "secret"
+        file.write_text("from the file \n")
+        environ = {"MILLRACE_SIGNING__SECRET_FILE": str(file)}
+        assert load(environ=environ).signing.secret.get_secret_value() == "from the file "
+        assert merge(environ=environ).given["signing.secret"].source == f"file {file}"
+        assert (
+            load(environ=environ | {"MILLRACE_SIGNING__SECRET": "from the variable"}).signing.secret.get_secret_value()
+            == "from the variable"
+        )
+
+    def test_stores_follow_the_data_folder(self):
+        s = load(environ={"MILLRACE_DATA": "/srv/x"})
+        assert (s.data, s.channels, s.objects) == (
+            Path("/srv/x"),
+            "sqlite:////srv/x/millrace.db",
+            "file:////srv/x/media",
+        )
+
+    def test_a_wheel_finds_its_own_copy(self, tmp_path):
+        package = tmp_path / "site-packages" / "gateway"
+        (package / "_config").mkdir(parents=True)
+        (package.parent / "config").mkdir()  # somebody else's package
+        (package.parent / "config" / "default.toml").touch()
+        (package / "_config" / "default.toml").touch()
+        assert config_folder(package) == package / "_config"
+        (package / "_config" / "default.toml").unlink()
+        with pytest.raises(SettingsError, match="incomplete"):
+            config_folder(package)
+
+
+class TestValues:
+    def test_lists_in_variables_are_separated_by_commas(self):
+        s = load(
+            environ={"MILLRACE_RTMP__PROXY_FROM": "10.0.0.0/8, ::1", "MILLRACE_WS__ORIGINS": "https://a, https://b,"}
+        )
+        assert s.rtmp.proxy_from == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))
+        assert s.ws.origins == ("https://a", "https://b")
+
+    def test_lists_in_files_are_lists(self, tmp_path):
+        assert (
+            load(config=toml(tmp_path, 'http.forwarded_from = ["192.0.2.1"]'), environ={})
+            .http.forwarded_from[0]
+            .num_addresses
+            == 1
+        )
+
+    def test_keys_are_pairs_or_a_table(self, tmp_path):
+        both = {"K1": Path("/a.pem"), "K2": Path("/b.pem")}
+        assert load(environ={"MILLRACE_CLOUDFRONT__PUBLIC_KEYS": "K1=/a.pem, K2=/b.pem"}).cloudfront.public_keys == both
+        file = toml(tmp_path, '[cloudfront.public_keys]\nK1 = "/a.pem"\nK2 = "/b.pem"')
+        assert load(config=file, environ={}).cloudfront.public_keys == both
+
+    @pytest.mark.parametrize(
+        ("host", "kept"), [("::", "::"), ("[::1]", "::1"), ("127.0.0.1", "127.0.0.1"), ("localhost", "localhost")]
+    )
+    def test_hosts_are_addresses_or_names(self, host, kept):
+        assert load(environ={"MILLRACE_RTMP__HOST": host}).rtmp.host == kept
+
+    def test_any_free_port_may_be_asked_for(self):
+        assert load(environ={"MILLRACE_RTMP__PORT": "0"}).rtmp.port == 0
+
+    def test_secrets_are_not_in_the_repr(self):
+        assert "hidden" not in repr(
+            load(environ={"MILLRACE_ADMIN__TOKEN": "hidden", "MILLRACE_SIGNING__SECRET": "hidden"})
+        )
+
+
+UNKNOWN = [
+    ("MILLRACE_RTMP_PORT", "MILLRACE_RTMP__PORT"),
+    ("MILLRACE_RTMP__PROT", "MILLRACE_RTMP__PORT"),
+    ("MILLRACE_rtmp__port", "MILLRACE_RTMP__PORT"),
+    ("MILLRACE_SIGNING__SECRETS", "MILLRACE_SIGNING__SECRET"),
+    ("MILLRACE_CHANNEL", "MILLRACE_CHANNELS"),
+    ("MILLRACE_PROFIL", "MILLRACE_PROFILE"),
+    ("MILLRACE_HLS__ONDEMAND", "MILLRACE_HLS__ON_DEMAND"),
+    ("MILLRACE_RTMP__PORT_FILE", "MILLRACE_RTMP__PORT"),
+]
+
+
+@pytest.mark.parametrize(("name", "near"), UNKNOWN)
+def test_an_unknown_variable_names_the_nearest(name, near):
+    assert refused(environ={name: "1"}) == f"unknown variable {name}; did you mean {near}?"
+
+
+BAD_VALUES = [
+    ("rtmp.port", "abc", "a port number"),
+    ("rtmp.port", "-1", "a port number"),
+    ("rtmp.port", "65536", "a port number"),
+    ("rtmp.port", "", "a port number"),
+    ("rtmp.port", "1.5", "a port number"),
+    ("rtmp.host", "a b", "an address or a host name"),
+    ("rtmp.host", "", "an address or a host name"),
+    ("rtmp.host", "[::1", "an address or a host name"),
+    ("rtmp.host", "x" * 300, "an address or a host name"),
+    ("rtmp.proxy_from", "10.0.0.1/8", "networks"),
+    ("rtmp.proxy_from", "everywhere", "networks"),
+    ("rtmp.chunk_size", "1", "bytes from 128"),
+    ("http.flush_ms", "10001", "milliseconds"),
+    ("http.advertise", "host", "host:port"),
+    ("http.advertise", "host:0", "host:port"),
+    ("http.advertise", "a:b:1", "host:port"),
+    ("stream.linger", "nan", "seconds"),
+    ("stream.linger", "inf", "seconds"),
+    ("stream.linger", "-1", "seconds"),
+    ("cmaf.part", "0", "seconds from 0.05"),
+    ("hls.on_demand", "maybe", "true or false"),
+    ("admin.tls", "", "true or false"),
+    ("signing.algorithm", "sha1", "hmac-sha256 or md5"),
+    ("playback.auth", "all", "none, sign or cloudfront"),
+    ("playback.public_url", "live.example.com", "a URL"),
+    ("playback.public_url", "http://[::1", "a URL"),
+    ("playback.public_url", "https://a/?x", "a URL"),
+    ("hooks.url", "ftp://a/", "a URL"),
+    ("hooks.url", "http://", "a URL"),
+    ("cloudfront.public_keys", "K1", "<key pair id>=<PEM file>"),
+    ("channels", "redis://x", "sqlite:///path or dynamodb://table"),
+    ("channels", "sqlite://x", "sqlite:///path or dynamodb://table"),
+    ("channels", "dynamodb://a b", "sqlite:///path or dynamodb://table"),
+    ("objects", "s3://", "file:///path or s3://bucket"),
+    ("registry", "redis://x", "dynamodb://table"),
+    ("data", "", "the path of a folder"),
+    ("serve.workers", "-1", "a whole number"),
+    ("serve.workers", "two", "a whole number"),
+    ("log.level", "loud", "debug, info, warning or error"),
+    ("limits.item", "1e5", "a whole number"),
+    ("limits.viewer_backlog", "0", "a whole number, 1 or more"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), BAD_VALUES)
+def test_a_bad_value_says_option_value_source_and_what_is_expected(name, value, expected):
+    line = refused(environ={variable(name): value})
+    assert line.startswith(f'{name} is "{value}" ({variable(name)}), expected ')
+    assert expected in line
+
+
+BAD_FILES = [
+    ("[rtpm]\nport = 1", "no such option rtpm; did you mean rtmp?"),
+    ("[rtmp]\nprot = 1", "no such option rtmp.prot; did you mean rtmp.port?"),
+    ("dta = 'x'", "no such option dta; did you mean data?"),
+    ("rtmp = 5", "rtmp is a section, write [rtmp]"),
+    ("[rtmp]\nport = true", "rtmp.port is true"),
+    ("[rtmp]\nport = [1]", "rtmp.port is [1]"),
+    ("[rtmp]\nhost = 5", "rtmp.host is 5"),
+    ("[data]\nx = 1", "data is {'x': 1}"),
+    ("[stream]\nlinger = inf", "stream.linger is inf"),
+    ("[ws]\norigins = [1]", "ws.origins is [1]"),
+    ("[http]\nforwarded_from = 5", "http.forwarded_from is 5"),
+    ("[cloudfront]\npublic_keys = 5", "cloudfront.public_keys is 5"),
+    ("[cloudfront.public_keys]\nK = 5", "cloudfront.public_keys is {'K': 5}"),
+    ('[tls]\ncert = "a\\u0000b"\nkey = "k"', "tls.cert is "),
+    ("[rtmp\nport", "is not TOML"),
+    ("x = " + "[" * 100_000, "is not TOML"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), BAD_FILES)
+def test_a_bad_file_is_one_line(tmp_path, text, said):
+    file = toml(tmp_path, text)
+    assert said in refused(config=file)
+    assert str(file) in refused(config=file)
+
+
+def test_files_that_cannot_be_read_are_one_line(tmp_path):
+    assert refused(config=tmp_path / "none.toml") == f"{tmp_path}/none.toml cannot be read: No such file or directory"
+    assert "Is a directory" in refused(config=tmp_path)
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    assert "not UTF-8" in refused(config=tmp_path / "binary.toml")
+    (tmp_path / "large.toml").write_bytes(b"#" * 1_000_001)
+    assert "too large" in refused(config=tmp_path / "large.toml")
+
+
+@pytest.mark.parametrize("profile", ["nope", "../default", "default", "/etc/passwd", "container.toml"])
+def test_an_unknown_profile_names_the_known(profile):
+    assert re.fullmatch(r"no profile .+; there (is|are) .*container.*", refused(profile=profile))
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("rtmp.port", "expected section.option=value"),
+        ("rtmp.prot=1", "no such option; did you mean rtmp.port?"),
+        ("rtmp.port=x", "(command line), expected a port"),
+    ],
+)
+def test_a_bad_override_is_one_line(override, said):
+    assert said in refused(overrides=[override])
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"TLS__CERT": "/a"}, "tls.cert and tls.key belong together"),
+        ({"TLS__KEY": "/a"}, "tls.cert and tls.key belong together"),
+        ({"ADMIN__TLS": "true"}, "admin.tls is true, so"),
+        ({"PLAYBACK__AUTH": "cloudfront"}, "cloudfront.public_keys"),
+        (
+            {"SIGNING__SECRET_FILE": "/no/such/file"},
+            "MILLRACE_SIGNING__SECRET_FILE names /no/such/file, which cannot be read",
+        ),
+    ],
+)
+def test_contradictions_are_one_line(environ, said):
+    assert said in refused(environ={f"MILLRACE_{k}": v for k, v in environ.items()})
+
+
+def test_all_faults_are_told_at_once():
+    with pytest.raises(SettingsError) as e:
+        load(environ={"MILLRACE_RTMP__PORT": "x", "MILLRACE_HTTP__PORT": "y"})
+    assert len(e.value.problems) == 2
+
+
+def test_the_value_of_a_secret_is_never_said(tmp_path):
+    line = refused(config=toml(tmp_path, "[signing]\nsecret = 12345678"))
+    assert "signing.secret" in line
+    assert "12345678" not in line
+    assert shown(load(environ={"MILLRACE_SIGNING__SECRET": "hidden"}), "signing.secret") == "********"
+    assert shown(load(environ={}), "signing.secret") == '""'
+    assert {name for name in OPTIONS if is_secret(name)} >= {
+        "signing.secret",
+        "signing.previous_secret",
+        "admin.token",
+        "hooks.secret",
+        "cluster.secret",
+        "cloudfront.origin_secret",
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in OPTIONS if not is_secret(name)])
+def test_what_is_shown_can_be_put_into_a_file(name, tmp_path):
+    environ = {"MILLRACE_RTMP__PROXY_FROM": "::1, 10.0.0.0/8", "MILLRACE_CLOUDFRONT__PUBLIC_KEYS": "K=/k.pem"}
+    settings = load(environ=environ)
+    assert load(config=toml(tmp_path, f"{name} = {shown(settings, name)}"), environ=environ) == settings
+
+
+def test_missing_files_are_named(tmp_path):
+    there = tmp_path / "there.pem"
+    there.touch()
+    environ = {
+        "MILLRACE_TLS__CERT": str(there),
+        "MILLRACE_TLS__KEY": str(tmp_path / "gone.pem"),
+        "MILLRACE_CLOUDFRONT__PUBLIC_KEYS": f"K1={tmp_path}",
+    }
+    assert missing_files(load(environ=environ)) == [
+        f"tls.key names {tmp_path}/gone.pem, which cannot be read: No such file or directory",
+        f"cloudfront.public_keys K1 names {tmp_path}, which cannot be read: Is a directory",
+    ]
