@@ -1,0 +1,106 @@
+"""Movie fragments: one moof and its mdat, which make a CMAF chunk (an LL-HLS part) or a whole segment."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.formats.mp4.box import box, full_box
+
+# ISO/IEC 14496-12 §8.8.3.1: sample_depends_on 2 "does not depend on others", 1 "depends", sample_is_non_sync_sample.
+KEY_FLAGS = 0x0200_0000
+DELTA_FLAGS = 0x0101_0000
+
+# ISO/IEC 23000-19 §7.3.3: what follows is a CMAF segment, made of fragments and chunks. No msix: there is no sidx.
+STYP = box(b"styp", b"msdh", (0).to_bytes(4, "big"), b"msdhcmfscmffcmfl")
+
+_NTP_EPOCH = 2_208_988_800  # seconds from 1900 to 1970
+
+_PREFIX = struct.Struct(">I4s I4sII I4s I4sII")  # moof, mfhd, traf, tfhd with default-base-is-moof
+_TFHD_DEFAULTS = struct.Struct(">II")
+_TFDT = struct.Struct(">I4sIQ")
+_TRUN = struct.Struct(">I4sIIi")
+_BOX = struct.Struct(">I4s")
+
+_DEFAULT_BASE_IS_MOOF = 0x020000
+_DEFAULT_DURATION, _DEFAULT_FLAGS = 0x08, 0x20
+_VERSION_1 = 1 << 24
+_DATA_OFFSET, _DURATION, _SIZE, _FLAGS, _CTS = 0x1, 0x100, 0x200, 0x400, 0x800
+
+
+@dataclass(slots=True)
+class Sample:
+    """One sample of a fragment. duration and cts in ticks of the track; cts may be negative. Treated as immutable."""
+
+    duration: int
+    cts: int
+    key: bool
+    payload: bytes
+
+
+def fragment(
+    sequence_number: int,
+    track_id: int,
+    base_decode_time: int,
+    samples: Sequence[Sample],
+    *,
+    styp: bool = False,
+) -> bytes:
+    """moof + mdat of these samples, decode time of the first in ticks; with `styp` the box of a segment's start.
+
+    sequence_number is written modulo 2^32. Samples of one duration that are all keys (audio) cost four bytes each,
+    video twelve, or sixteen with composition offsets. Raises struct.error for a duration or decode time that is
+    negative or beyond its 32 or 64 bits: the packager's clock makes none.
+    """
+    count = len(samples)
+    first_duration = samples[0].duration if count else 0
+    plain = all(s.key and not s.cts and s.duration == first_duration for s in samples)
+    if plain:
+        entries = [len(s.payload) for s in samples]
+        tfhd_flags, tfhd_size = _DEFAULT_BASE_IS_MOOF | _DEFAULT_DURATION | _DEFAULT_FLAGS, 24
+        flags = _DATA_OFFSET | _SIZE
+    elif any(s.cts for s in samples):
+        entries = [
+            n
+            for s in samples
+            for n in (s.duration, len(s.payload), KEY_FLAGS if s.key else DELTA_FLAGS, s.cts & 0xFFFF_FFFF)
+        ]
+        tfhd_flags, tfhd_size = _DEFAULT_BASE_IS_MOOF, 16
+        flags = _DATA_OFFSET | _DURATION | _SIZE | _FLAGS | _CTS
+    else:
+        entries = [n for s in samples for n in (s.duration, len(s.payload), KEY_FLAGS if s.key else DELTA_FLAGS)]
+        tfhd_flags, tfhd_size = _DEFAULT_BASE_IS_MOOF, 16
+        flags = _DATA_OFFSET | _DURATION | _SIZE | _FLAGS
+    payloads = [s.payload for s in samples]
+    trun_size = 20 + 4 * len(entries)
+    traf_size = 8 + tfhd_size + 20 + trun_size
+    moof_size = 8 + 16 + traf_size
+    head = _PREFIX.pack(
+        moof_size, b"moof",
+        16, b"mfhd", 0, sequence_number & 0xFFFF_FFFF,
+        traf_size, b"traf",
+        tfhd_size, b"tfhd", tfhd_flags, track_id,
+    )  # fmt: skip
+    return b"".join(
+        [
+            STYP if styp else b"",
+            head,
+            _TFHD_DEFAULTS.pack(first_duration, KEY_FLAGS) if plain else b"",
+            _TFDT.pack(20, b"tfdt", _VERSION_1, base_decode_time),
+            _TRUN.pack(trun_size, b"trun", _VERSION_1 | flags, count, moof_size + 8),
+            struct.pack(f">{len(entries)}I", *entries),
+            _BOX.pack(8 + sum(map(len, payloads)), b"mdat"),
+            *payloads,
+        ]
+    )
+
+
+def prft(track_id: int, wall: float, media_time: int) -> bytes:
+    """ProducerReferenceTimeBox, §8.16.5: the next fragment's frame at `media_time` (ticks) is of `wall` (Unix seconds).
+
+    Flags 0: the time at which the frame went into the encoder, to which its arrival is as near as a gateway gets.
+    """
+    seconds, part = divmod(wall, 1)
+    ntp = (int(seconds) + _NTP_EPOCH) << 32 | int(part * (1 << 32))
+    return full_box(b"prft", 1, 0, struct.pack(">IQQ", track_id, ntp & 0xFFFF_FFFF_FFFF_FFFF, media_time))

@@ -1,0 +1,135 @@
+"""The initialization segment of one CMAF track: ftyp and moov."""
+
+from __future__ import annotations
+
+import struct
+
+from gateway.formats.mp4.box import box, full_box
+from gateway.media import aac, ac3, av1, codecs, flac, h264, h265, mp3, opus
+from gateway.media.errors import UnsupportedCodec
+from gateway.media.track import Codec, Kind, Track
+
+# ISO/IEC 23000-19 §7.2: 'cmfc' is the structural brand; iso6 brings tfdt and default-base-is-moof.
+FTYP = box(b"ftyp", b"iso6", (0).to_bytes(4, "big"), b"iso6cmfcmp41")
+
+_MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+_LANGUAGE = 0x55C4  # "und", three letters of five bits
+_TKHD_FLAGS = 0x7  # enabled, in movie, in preview
+
+
+def init_segment(
+    track: Track,
+    *,
+    track_id: int = 1,
+    timescale: int | None = None,
+    size: tuple[int, int] | None = None,
+    payload: bytes | None = None,
+) -> bytes:
+    """ftyp + moov for one track whose samples come in fragments.
+
+    timescale: ticks a second of the fragments, the track's own when None. size: width and height where the track does
+    not tell (VP8, VP9). payload: a first frame for codecs that describe themselves in frames (MP3, AC-3, E-AC-3, VP8,
+    VP9). Raises InvalidData for a broken configuration, UnsupportedCodec for what ISO-BMFF has no entry for.
+    """
+    scale = timescale or track.timescale
+    if not 0 < scale < 1 << 32:
+        raise ValueError(f"a timescale of {scale}")
+    if track.kind is Kind.VIDEO:
+        width, height = size or codecs.video_size(track, payload) or (0, 0)
+        entry = _video_entry(track, width, height, payload)
+        handler, name, header = b"vide", b"VideoHandler\x00", full_box(b"vmhd", 0, 1, bytes(8))
+        volume = 0
+    else:
+        width = height = 0
+        entry = _audio_entry(track, payload)
+        handler, name, header = b"soun", b"SoundHandler\x00", full_box(b"smhd", 0, 0, bytes(4))
+        volume = 0x0100
+    # No duration is known: 0 with a mehd left out means "a live presentation" (§8.8.2).
+    mvhd = full_box(b"mvhd", 0, 0, struct.pack(">4I", 0, 0, scale, 0), struct.pack(">IH10x", 0x10000, 0x0100), _MATRIX,
+                    bytes(24), (track_id + 1).to_bytes(4, "big"))  # fmt: skip
+    tkhd = full_box(b"tkhd", 0, _TKHD_FLAGS, struct.pack(">5I8x", 0, 0, track_id, 0, 0),
+                    struct.pack(">4H", 0, 0, volume, 0), _MATRIX,
+                    struct.pack(">II", width << 16, height << 16))  # fmt: skip
+    mdhd = full_box(b"mdhd", 0, 0, struct.pack(">4IHH", 0, 0, scale, 0, _LANGUAGE, 0))
+    hdlr = full_box(b"hdlr", 0, 0, bytes(4), handler, bytes(12), name)
+    dinf = box(b"dinf", full_box(b"dref", 0, 0, (1).to_bytes(4, "big"), full_box(b"url ", 0, 1)))
+    stbl = box(
+        b"stbl",
+        full_box(b"stsd", 0, 0, (1).to_bytes(4, "big"), entry),
+        full_box(b"stts", 0, 0, bytes(4)),
+        full_box(b"stsc", 0, 0, bytes(4)),
+        full_box(b"stsz", 0, 0, bytes(8)),
+        full_box(b"stco", 0, 0, bytes(4)),
+    )
+    trak = box(b"trak", tkhd, box(b"mdia", mdhd, hdlr, box(b"minf", header, dinf, stbl)))
+    trex = full_box(b"trex", 0, 0, struct.pack(">5I", track_id, 1, 0, 0, 0))
+    return FTYP + box(b"moov", mvhd, trak, box(b"mvex", trex))
+
+
+def _video_entry(track: Track, width: int, height: int, payload: bytes | None) -> bytes:
+    config = track.config
+    match track.codec:
+        case Codec.H264:
+            h264.parse_avcc(config)
+            kind, specific = b"avc1", box(b"avcC", config)
+        case Codec.H265:
+            h265.parse_hvcc(config)
+            kind, specific = b"hvc1", box(b"hvcC", config)
+        case Codec.AV1:
+            av1.parse_av1c(config)
+            kind, specific = b"av01", box(b"av1C", config)
+        case Codec.VP9 | Codec.VP8:
+            kind = b"vp09" if track.codec is Codec.VP9 else b"vp08"
+            specific = full_box(b"vpcC", 1, 0, codecs.vpcc(track, payload).record)
+        case _:
+            raise UnsupportedCodec(f"MP4 has no video entry for {track.codec}")
+    # VisualSampleEntry, §12.1.3: 72 dpi, one frame a sample, no compressor name, depth 24.
+    visual = struct.pack(">6xH16xHHIIIH32xHh", 1, width & 0xFFFF, height & 0xFFFF, 0x480000, 0x480000, 0, 1, 0x18, -1)
+    return box(kind, visual, specific)
+
+
+def _audio_entry(track: Track, payload: bytes | None) -> bytes:
+    config = track.config
+    match track.codec:
+        case Codec.AAC:
+            asc = aac.parse_asc(config)
+            rate, channels = asc.rate, asc.channels
+            kind, specific = b"mp4a", _esds(0x40, config)
+        case Codec.MP3:
+            rate, channels = codecs.audio_rate(track, payload), codecs.audio_channels(track, payload)
+            # Registered object types: 0x6B is ISO/IEC 11172-3, 0x69 is 13818-3 with its lower rates.
+            kind, specific = b"mp4a", _esds(0x6B if rate >= mp3.MPEG1_LEAST_RATE else 0x69, b"")
+        case Codec.OPUS:
+            head = opus.parse_head(config) if config else opus.OpusHead(2, 312, opus.RATE, 0, 0, b"")
+            rate, channels = opus.RATE, head.channels
+            kind, specific = b"Opus", box(b"dOps", opus.dops(head))
+        case Codec.FLAC:
+            info = flac.parse_config(config)
+            rate, channels = info.rate, info.channels
+            kind, specific = b"fLaC", full_box(b"dfLa", 0, 0, info.blocks)
+        case Codec.AC3 | Codec.EAC3:
+            rate, channels = codecs.audio_rate(track, payload), codecs.audio_channels(track, payload)
+            kind = b"ac-3" if track.codec is Codec.AC3 else b"ec-3"
+            specific = box(b"dac3" if track.codec is Codec.AC3 else b"dec3", ac3.parse_frame(payload or b"").specific)
+        case _:
+            raise UnsupportedCodec(f"MP4 has no audio entry for {track.codec}")
+    # AudioSampleEntry, §12.2.3: samplerate is 16.16, 0 where it does not fit.
+    sound = struct.pack(">6xH8xHHHHI", 1, channels, 16, 0, 0, rate << 16 if rate < 1 << 16 else 0)
+    return box(kind, sound, specific)
+
+
+def _esds(object_type: int, specific: bytes) -> bytes:
+    """ES_Descriptor, ISO/IEC 14496-1 §7.2.6.5; stream type 5 is audio."""
+    decoder = struct.pack(">BB3xII", object_type, 5 << 2 | 1, 0, 0)
+    if specific:
+        decoder += _descriptor(5, specific)
+    return full_box(b"esds", 0, 0, _descriptor(3, b"\x00\x00\x00", _descriptor(4, decoder), _descriptor(6, b"\x02")))
+
+
+def _descriptor(tag: int, *parts: bytes) -> bytes:
+    payload = b"".join(parts)
+    # Four bytes of length, as most writers have it: some readers expect no fewer.
+    size = len(payload)
+    return (
+        bytes((tag, size >> 21 & 0x7F | 0x80, size >> 14 & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size & 0x7F)) + payload
+    )

@@ -1,0 +1,239 @@
+"""Reading fragmented MP4 back: a bounded walk over boxes, the track of an init segment, the samples of fragments."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gateway.formats.mp4.fragment import Sample
+from gateway.media.errors import InvalidData
+
+MAX_BOXES = 65_536  # in one level of one buffer
+MAX_SAMPLES = 65_536  # in one buffer; a run of empty samples costs its writer nothing
+
+_NON_SYNC = 0x0001_0000
+# Where the children of a box begin, behind its header.
+_CHILDREN = {b"stsd": 8, b"dref": 8}
+_VISUAL, _SOUND = 78, 28  # bytes of a sample entry in front of its boxes
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One box of a buffer: its type, and where it, its payload and what follows it start."""
+
+    kind: bytes
+    start: int
+    payload: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class InitTrack:
+    """One trak: entry is the sample entry's type ("avc1"), config the payload of the box that describes the codec."""
+
+    track_id: int
+    timescale: int
+    handler: bytes
+    entry: bytes
+    width: int
+    height: int
+    channels: int
+    sample_rate: int
+    config_box: bytes
+    config: bytes
+
+
+@dataclass(slots=True)
+class Fragment:
+    """One traf with its samples. base_decode_time in ticks."""
+
+    sequence_number: int
+    track_id: int
+    base_decode_time: int
+    samples: list[Sample]
+
+
+def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
+    """The boxes between `start` and `end`, one after the other. Raises InvalidData where a size cannot be."""
+    at = start
+    end = len(data) if end is None else end
+    count = 0
+    while at < end:
+        if at + 8 > end:
+            raise InvalidData(f"{end - at} bytes at {at} are no box")
+        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        payload = at + 8
+        if size == 1:
+            payload = at + 16
+            size = int.from_bytes(data[at + 8 : payload], "big")
+        elif size == 0:  # §4.2: "if size is 0, … its contents extend to the end of the file"
+            size = end - at
+        if size < payload - at or size > end - at:
+            raise InvalidData(f"box {kind!r} at {at}: {size} bytes, {end - at} there")
+        count += 1
+        if count > MAX_BOXES:
+            raise InvalidData(f"more than {MAX_BOXES} boxes")
+        yield Box(kind, at, payload, at + size)
+        at += size
+
+
+def find(data: bytes, *path: bytes, start: int = 0, end: int | None = None) -> Box | None:
+    """The first box at `path` (types from the outside in), None where there is none. Raises InvalidData."""
+    found: Box | None = None
+    for kind in path:
+        found = next((b for b in boxes(data, start, end) if b.kind == kind), None)
+        if found is None:
+            return None
+        start, end = found.payload + _CHILDREN.get(kind, 0), found.end
+    return found
+
+
+def parse_init(data: bytes) -> list[InitTrack]:
+    """The tracks of an init segment. Raises InvalidData."""
+    moov = find(data, b"moov")
+    if moov is None:
+        raise InvalidData("no moov")
+    return [_track(data, trak) for trak in boxes(data, moov.payload, moov.end) if trak.kind == b"trak"]
+
+
+def parse_fragments(data: bytes, *, defaults: dict[int, tuple[int, int, int]] | None = None) -> list[Fragment]:
+    """The fragments of a segment or part, in order, with their samples.
+
+    defaults: by track id the trex values (duration, size, flags). Raises InvalidData.
+    """
+    fragments: list[Fragment] = []
+    left = MAX_SAMPLES
+    for moof in boxes(data):
+        if moof.kind != b"moof":
+            continue
+        sequence = 0
+        for child in boxes(data, moof.payload, moof.end):
+            if child.kind == b"mfhd":
+                sequence = _u32(data, child, 4)
+            elif child.kind == b"traf":
+                fragments.append(_traf(data, moof, child, sequence, defaults or {}, left))
+                left -= len(fragments[-1].samples)
+    return fragments
+
+
+def mdat(data: bytes) -> bytes:
+    """The media bytes of a segment or part: the payloads of its mdat boxes. Raises InvalidData."""
+    return b"".join([data[b.payload : b.end] for b in boxes(data) if b.kind == b"mdat"])
+
+
+def _track(data: bytes, trak: Box) -> InitTrack:
+    tkhd = _need(data, trak, b"tkhd")
+    mdhd = _need(data, trak, b"mdia", b"mdhd")
+    hdlr = _need(data, trak, b"mdia", b"hdlr")
+    stsd = _need(data, trak, b"mdia", b"minf", b"stbl", b"stsd")
+    # Version 1 has 64-bit creation and modification times in front (§8.3.2, §8.4.2).
+    track_id = _u32(data, tkhd, 20 if data[tkhd.payload : tkhd.payload + 1] == b"\x01" else 12)
+    timescale = _u32(data, mdhd, 20 if data[mdhd.payload : mdhd.payload + 1] == b"\x01" else 12)
+    handler = data[hdlr.payload + 8 : min(hdlr.payload + 12, hdlr.end)]
+    entry = next(boxes(data, min(stsd.payload + 8, stsd.end), stsd.end), None)
+    if entry is None:
+        raise InvalidData("stsd without an entry")
+    video = handler == b"vide"
+    children = entry.payload + (_VISUAL if video else _SOUND)
+    if children > entry.end:
+        raise InvalidData(f"sample entry {entry.kind!r} is cut short")
+    width = height = channels = rate = 0
+    if video:
+        width, height = struct.unpack_from(">HH", data, entry.payload + 24)
+    elif handler == b"soun":
+        channels = int.from_bytes(data[entry.payload + 16 : entry.payload + 18], "big")
+        rate = int.from_bytes(data[entry.payload + 24 : entry.payload + 26], "big")
+    inner = next(boxes(data, children, entry.end), None)
+    return InitTrack(
+        track_id, timescale, handler, entry.kind, width, height, channels, rate,
+        inner.kind if inner else b"", data[inner.payload : inner.end] if inner else b"",
+    )  # fmt: skip
+
+
+def _traf(
+    data: bytes, moof: Box, traf: Box, sequence: int, defaults: dict[int, tuple[int, int, int]], limit: int
+) -> Fragment:
+    tfhd = _need(data, traf, b"tfhd")
+    flags = _u32(data, tfhd, 0) & 0xFFFFFF
+    track_id = _u32(data, tfhd, 4)
+    base = moof.start
+    at = 8
+    if flags & 0x1:
+        base = _u32(data, tfhd, at) << 32 | _u32(data, tfhd, at + 4)
+        at += 8
+    at += 4 if flags & 0x2 else 0
+    values = list(defaults.get(track_id, (0, 0, 0)))
+    for n, bit in enumerate((0x8, 0x10, 0x20)):
+        if flags & bit:
+            values[n] = _u32(data, tfhd, at)
+            at += 4
+    time = 0
+    tfdt = find(data, b"tfdt", start=traf.payload, end=traf.end)
+    if tfdt is not None:
+        time = _u32(data, tfdt, 4)
+        if _u32(data, tfdt, 0) >> 24:
+            time = time << 32 | _u32(data, tfdt, 8)
+    samples: list[Sample] = []
+    position: int | None = None
+    for child in boxes(data, traf.payload, traf.end):
+        if child.kind == b"trun":
+            position = _trun(data, child, base, base if position is None else position, values, samples, limit)
+    return Fragment(sequence, track_id, time, samples)
+
+
+def _trun(
+    data: bytes, trun: Box, base: int, position: int, values: list[int], samples: list[Sample], limit: int
+) -> int:
+    """Appends the samples of one track run that start at `position`; the position behind them."""
+    head, count = _u32(data, trun, 0), _u32(data, trun, 4)
+    at = 8
+    first_flags: int | None = None
+    if head & 0x1:
+        offset = _u32(data, trun, at)
+        position = base + offset - (offset >> 31 << 32)
+        at += 4
+    if head & 0x4:
+        first_flags = _u32(data, trun, at)
+        at += 4
+    present = [bool(head & bit) for bit in (0x100, 0x200, 0x400, 0x800)]
+    stride = 4 * sum(present)
+    if count * stride > trun.end - trun.payload - at or len(samples) + count > limit:
+        raise InvalidData(f"trun of {count} samples in {trun.end - trun.payload} bytes")
+    for n in range(count):
+        duration, size, flags = values
+        cts = 0
+        if present[0]:
+            duration = _u32(data, trun, at)
+            at += 4
+        if present[1]:
+            size = _u32(data, trun, at)
+            at += 4
+        if present[2]:
+            flags = _u32(data, trun, at)
+            at += 4
+        elif n == 0 and first_flags is not None:
+            flags = first_flags
+        if present[3]:
+            cts = _u32(data, trun, at)
+            cts -= cts >> 31 << 32 if head >> 24 else 0
+            at += 4
+        if not 0 <= position <= position + size <= len(data):
+            raise InvalidData(f"sample {n} of {size} bytes at {position} of {len(data)}")
+        samples.append(Sample(duration, cts, not flags & _NON_SYNC, data[position : position + size]))
+        position += size
+    return position
+
+
+def _need(data: bytes, parent: Box, *path: bytes) -> Box:
+    found = find(data, *path, start=parent.payload, end=parent.end)
+    if found is None:
+        raise InvalidData(f"no {b'/'.join(path).decode()} in {parent.kind!r}")
+    return found
+
+
+def _u32(data: bytes, box: Box, offset: int) -> int:
+    at = box.payload + offset
+    if at + 4 > box.end:
+        raise InvalidData(f"box {box.kind!r} at {box.start} is cut short")
+    return int.from_bytes(data[at : at + 4], "big")

@@ -1,0 +1,1 @@
+"""MPEG transport streams as HLS segments carry them (ISO/IEC 13818-1)."""

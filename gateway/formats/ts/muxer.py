@@ -1,0 +1,250 @@
+"""From samples to transport stream packets, one muxer for the life of a stream's segments."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from gateway.formats.ts import psi
+from gateway.media import aac, h264, h265, nal
+from gateway.media.errors import InvalidData, UnsupportedCodec
+from gateway.media.track import Codec, Track
+
+VIDEO_PID = 0x0100
+AUDIO_PID = 0x0101
+
+# stream_type, §2.4.4.9 Table 2-34; AC-3 and E-AC-3 by ATSC A/53 with the registration that players look for.
+_VIDEO_TYPES = {Codec.H264: (0x1B, b""), Codec.H265: (0x24, psi.registration(b"HEVC"))}
+_AUDIO_TYPES = {
+    Codec.AAC: (0x0F, b""),
+    Codec.MP3: (0x03, b""),
+    Codec.AC3: (0x81, psi.registration(b"AC-3")),
+    Codec.EAC3: (0x87, psi.registration(b"EAC3")),
+}
+
+_H264_AUD = nal.START_CODE + b"\x09\xf0"
+_H265_AUD = nal.START_CODE + b"\x46\x01\x50"
+
+_MASK33 = (1 << 33) - 1
+_PCR_EVERY = 8_100  # 90 ms: §2.7.2 allows 100 ms between two
+_MAX_PCR_FILL = 12  # PCR packets put into one gap; a longer gap is a hole in the stream, not a slow frame rate
+_MAX_AUDIO_PES = 0xFFFF - 16  # PES_packet_length counts what follows it in 16 bits; audio must say it
+
+_STUFFING = b"\xff" * 184
+_BLOCK = 64  # packets cut at once
+_CUT = [struct.Struct("184s" * n) for n in range(_BLOCK + 1)]
+_COUNTERS = bytes(0x10 | n & 15 for n in range(16 + _BLOCK))  # the fourth byte of a packet with payload only
+
+
+class TsMuxer:
+    """Writes one program of at most one video and one audio track.
+
+    All times are ticks of 90 kHz, not negative, decode times of a track growing; they wrap at 33 bits. `delay` ticks
+    are added to them all but the PCR, which leaves decoders that time to fill their buffers.
+    Continuity counters go on over segments, so that the segments of one muxer can be joined.
+
+    Raises UnsupportedCodec for tracks that HLS players do not find in a transport stream (AV1, VP8, VP9, Opus, FLAC),
+    InvalidData for a broken configuration, ValueError without any track.
+    """
+
+    def __init__(self, video: Track | None, audio: Track | None, *, delay: int = 63_000) -> None:
+        if video is None and audio is None:
+            raise ValueError("a transport stream without a track")
+        self._delay = delay
+        self._counters = {psi.PAT_PID: 0, psi.PMT_PID: 0}
+        self._pcr_pid = VIDEO_PID if video is not None else AUDIO_PID
+        self._last_pcr: int | None = None
+        streams: list[tuple[int, int, bytes]] = []
+        if video is not None:
+            if video.codec not in _VIDEO_TYPES:
+                raise UnsupportedCodec(f"HLS players read no {video.codec} from a transport stream")
+            kind, extra = _VIDEO_TYPES[video.codec]
+            streams.append((kind, VIDEO_PID, extra))
+            self._set_video(video)
+        self._video = _Pid(VIDEO_PID)
+        self._adts: aac.Adts | None = None
+        self._frame_ticks = (0, 1)
+        if audio is not None:
+            if audio.codec not in _AUDIO_TYPES:
+                raise UnsupportedCodec(f"HLS players read no {audio.codec} from a transport stream")
+            kind, extra = _AUDIO_TYPES[audio.codec]
+            streams.append((kind, AUDIO_PID, extra))
+            if audio.codec is Codec.AAC:
+                asc = aac.parse_asc(audio.config)
+                self._adts = aac.Adts(asc)
+                self._frame_ticks = (asc.core_samples * 90_000, asc.core_rate)
+            self._audio_stream_id = 0xC0 if audio.codec in (Codec.AAC, Codec.MP3) else 0xBD  # private_stream_1
+        self._audio_codec = audio.codec if audio is not None else None
+        self._audio = _Pid(AUDIO_PID)
+        self._pat = psi.pat()
+        self._pmt = psi.pmt(self._pcr_pid, streams)
+
+    def _set_video(self, video: Track) -> None:
+        if video.codec is Codec.H264:
+            avcc = h264.parse_avcc(video.config)
+            self._length_size = avcc.length_size
+            # nal_unit_type as it stands in the first byte
+            self._aud, self._aud_type, self._sps_type, self._type_mask = _H264_AUD, h264.AUD, h264.SPS, 0x1F
+            self._parameter_sets = nal.join_annexb([*avcc.sps, *avcc.pps])
+        else:
+            hvcc = h265.parse_hvcc(video.config)
+            self._length_size = hvcc.length_size
+            self._aud, self._aud_type, self._sps_type, self._type_mask = _H265_AUD, h265.AUD << 1, h265.SPS << 1, 0x7E
+            self._parameter_sets = nal.join_annexb([*hvcc.vps, *hvcc.sps, *hvcc.pps])
+
+    def tables(self) -> bytes:
+        """PAT and PMT, with which each segment starts: two packets."""
+        out = []
+        for pid, body in ((psi.PAT_PID, self._pat), (psi.PMT_PID, self._pmt)):
+            out.append(bytes((0x47, 0x40 | pid >> 8, pid & 0xFF, 0x10 | self._counters[pid])) + body)
+            self._counters[pid] = self._counters[pid] + 1 & 15
+        return b"".join(out)
+
+    def video(self, dts: int, cts: int, key: bool, payload: bytes) -> bytes:
+        """The packets of one picture: a length-prefixed sample shown at dts + cts.
+
+        An access unit delimiter is put in front and takes the place of the sample's own, which is not always first;
+        parameter sets are put in front of a key frame that has none. All other NAL units pass.
+        Raises InvalidData for a broken sample, and then nothing has changed.
+        """
+        units = nal.split(payload, self._length_size)
+        if not units:
+            raise InvalidData("a picture without NAL units")
+        delay = self._delay
+        # §2.4.3.7: video may leave its PES_packet_length 0; data_alignment_indicator is set.
+        pieces = [b"\x00\x00\x01\xe0\x00\x00\x84", _stamps(dts + cts + delay, dts + delay)]
+        pieces.append(self._aud)
+        mask, delimiter, parameters = self._type_mask, self._aud_type, self._sps_type
+        if key and not any(u[0] & mask == parameters for u in units):
+            pieces.append(self._parameter_sets)
+        for unit in units:
+            if unit[0] & mask != delimiter:
+                pieces.append(nal.START_CODE)
+                pieces.append(unit)
+        filled, last = b"", self._last_pcr
+        pcr: int | None = None
+        if last is None or dts > last:
+            if last is not None and dts - last > _PCR_EVERY:
+                filled = self._fill_pcr(last, dts)
+            pcr = self._last_pcr = dts
+        packets = self._video.packets(b"".join(pieces), pcr, key)
+        return filled + packets if filled else packets
+
+    def audio(self, frames: Sequence[bytes], pts: int) -> bytes:
+        """The packets of consecutive raw frames, the first shown at `pts`: about 100 ms of them save most overhead.
+
+        All frames come in one PES packet, or in several where AAC passes its 64 kB. Raises InvalidData for a frame that
+        its framing cannot carry, and then nothing has changed.
+        """
+        if not frames:
+            return b""
+        if self._adts is not None:
+            header = self._adts.header
+            frames = [piece for frame in frames for piece in (header(len(frame)), frame)]
+        out: list[bytes] = []
+        for offset, data in self._audio_groups(frames):
+            time = pts + offset
+            pcr: int | None = None
+            if self._pcr_pid == AUDIO_PID:
+                pcr = time
+            elif self._last_pcr is not None and _PCR_EVERY < time - self._last_pcr <= _PCR_EVERY * _MAX_PCR_FILL:
+                # A slow or paused picture: its clock goes on.
+                self._last_pcr = time
+                out.append(self._video.pcr_only(time))
+            length = len(data) + 8
+            head = bytes((0, 0, 1, self._audio_stream_id, length >> 8, length & 0xFF, 0x84))
+            shown = time + self._delay
+            out.append(self._audio.packets(b"".join((head, _stamps(shown, shown), data)), pcr, True))
+        return b"".join(out) if len(out) > 1 else out[0]
+
+    def _audio_groups(self, pieces: Sequence[bytes]) -> list[tuple[int, bytes]]:
+        """(ticks behind the first frame, bytes) of each PES packet; AAC frames are two pieces each."""
+        data = b"".join(pieces)
+        if len(data) <= _MAX_AUDIO_PES:
+            return [(0, data)]
+        ticks, rate = self._frame_ticks
+        if not ticks:
+            raise InvalidData(f"{len(data)} bytes of {self._audio_codec} for one PES packet")
+        fit = _MAX_AUDIO_PES // max(len(pieces[n]) + len(pieces[n + 1]) for n in range(0, len(pieces), 2))
+        return [(n * ticks // rate, b"".join(pieces[2 * n : 2 * (n + fit)])) for n in range(0, len(pieces) // 2, fit)]
+
+    def _fill_pcr(self, last: int, dts: int) -> bytes:
+        steps = (dts - last - 1) // _PCR_EVERY
+        if steps > _MAX_PCR_FILL:
+            return b""
+        return b"".join([self._video.pcr_only(last + n * _PCR_EVERY) for n in range(1, steps + 1)])
+
+
+class _Pid:
+    """Cuts PES packets into the packets of one PID."""
+
+    __slots__ = ("_counter", "_end", "_middle", "_pcr_only", "_start")
+
+    def __init__(self, pid: int) -> None:
+        high, low = pid >> 8, pid & 0xFF
+        self._counter = 0
+        # Headers of packets with payload only; by continuity counter those with an adaptation field, which start and
+        # end a PES packet or carry a clock alone.
+        self._middle = bytes((0x47, high, low, 0x10))
+        self._start = [bytes((0x47, 0x40 | high, low, 0x30 | c)) for c in range(16)]
+        self._end = [bytes((0x47, high, low, 0x30 | c)) for c in range(16)]
+        self._pcr_only = [bytes((0x47, high, low, 0x20 | c)) for c in range(16)]
+
+    def packets(self, pes: bytes, pcr: int | None, random_access: bool) -> bytes:
+        """All packets of one PES packet; §2.4.3.2 to §2.4.3.5."""
+        counter = self._counter
+        size = len(pes)
+        if pcr is None:
+            field = b"\x01\x40" if random_access else b"\x01\x00"
+        else:
+            field = (b"\x07\x50" if random_access else b"\x07\x10") + _pcr(pcr)
+        room = 184 - len(field)
+        if size <= room:
+            self._counter = counter + 1 & 15
+            fill = room - size
+            return b"".join((self._start[counter], bytes((field[0] + fill,)), field[1:], _STUFFING[:fill], pes))
+        full, rest = divmod(size - room, 184)
+        out: list[bytes | bytearray] = [self._start[counter], field, pes[:room]]
+        end = room
+        counter += 1
+        while full:
+            # The middle packets, all with one header between them, and then their counters in one stride: a tenth of
+            # the time of a loop over packets.
+            count = min(full, _BLOCK)
+            block = bytearray(self._middle).join((b"", *_CUT[count].unpack_from(pes, end)))
+            first = counter & 15
+            block[3::188] = _COUNTERS[first : first + count]
+            out.append(block)
+            counter += count
+            end += 184 * count
+            full -= count
+        if rest:
+            out.append(self._end[counter & 15])
+            # An adaptation field of 0 bytes is its length alone; of more, its flags and stuffing.
+            stuffing = 183 - rest
+            out.append(b"\x00" if not stuffing else bytes((stuffing, 0)) + _STUFFING[: stuffing - 1])
+            out.append(pes[end:])
+            counter += 1
+        self._counter = counter & 15
+        return b"".join(out)
+
+    def pcr_only(self, pcr: int) -> bytes:
+        """A packet that carries nothing but the clock; §2.4.3.3: its counter is the last one's, not a new one."""
+        return b"".join((self._pcr_only[self._counter - 1 & 15], b"\xb7\x10", _pcr(pcr), _STUFFING[:176]))
+
+
+def _pcr(base: int) -> bytes:
+    """program_clock_reference, §2.4.3.5: 33 bits of 90 kHz, six reserved ones, an extension of 0."""
+    return ((base & _MASK33) << 15 | 0x7E00).to_bytes(6, "big")
+
+
+def _stamps(pts: int, dts: int) -> bytes:
+    """From PTS_DTS_flags to the end of the PES header; §2.4.3.7. The DTS is left out where it equals the PTS."""
+    pts &= _MASK33
+    dts &= _MASK33
+    # '0010' or '0011' and '0001', bits 32 to 30, marker, 29 to 15, marker, 14 to 0, marker
+    shown = (pts >> 30) << 33 | (pts & 0x3FFF_8000) << 2 | (pts & 0x7FFF) << 1
+    if dts == pts:
+        return b"\x80\x05" + (shown | 0x21_0001_0001).to_bytes(5, "big")
+    decoded = (dts >> 30) << 33 | (dts & 0x3FFF_8000) << 2 | (dts & 0x7FFF) << 1
+    return b"\xc0\x0a" + ((shown | 0x31_0001_0001) << 40 | decoded | 0x11_0001_0001).to_bytes(10, "big")

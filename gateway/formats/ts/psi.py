@@ -1,0 +1,59 @@
+"""The two tables of a transport stream: which program there is (PAT) and what it is made of (PMT)."""
+
+from __future__ import annotations
+
+PAT_PID = 0x0000
+PMT_PID = 0x1000
+_PROGRAM = 1
+_TRANSPORT_STREAM_ID = 1
+
+
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        crc = byte << 24
+        for _ in range(8):
+            crc = crc << 1 ^ (0x04C11DB7 if crc & 0x8000_0000 else 0)
+        table.append(crc & 0xFFFF_FFFF)
+    return tuple(table)
+
+
+_CRC = _crc_table()
+
+
+def crc32(data: bytes) -> int:
+    """CRC of a section, ISO/IEC 13818-1 Annex A: polynomial 04C11DB7, not reflected, not inverted."""
+    crc = 0xFFFF_FFFF
+    for byte in data:
+        crc = crc << 8 & 0xFFFF_FFFF ^ _CRC[crc >> 24 ^ byte]
+    return crc
+
+
+def pat() -> bytes:
+    """The packet body (184 bytes) of the program association table, §2.4.4.3."""
+    return _body(0x00, _TRANSPORT_STREAM_ID, _PROGRAM.to_bytes(2, "big") + (0xE000 | PMT_PID).to_bytes(2, "big"))
+
+
+def pmt(pcr_pid: int, streams: list[tuple[int, int, bytes]]) -> bytes:
+    """The packet body (184 bytes) of the program map table, §2.4.4.8; streams: (stream_type, PID, descriptors)."""
+    loop = b"".join(
+        [
+            bytes((kind,)) + (0xE000 | pid).to_bytes(2, "big") + (0xF000 | len(extra)).to_bytes(2, "big") + extra
+            for kind, pid, extra in streams
+        ]
+    )
+    return _body(0x02, _PROGRAM, (0xE000 | pcr_pid).to_bytes(2, "big") + b"\xf0\x00" + loop)
+
+
+def registration(name: bytes) -> bytes:
+    """registration_descriptor, §2.6.8, of a four-letter format identifier."""
+    return b"\x05\x04" + name
+
+
+def _body(table_id: int, number: int, payload: bytes) -> bytes:
+    # pointer_field 0; section_syntax_indicator 1; version 0, current; section 0 of 0.
+    length = len(payload) + 9
+    section = (
+        bytes((table_id,)) + (0xB000 | length).to_bytes(2, "big") + number.to_bytes(2, "big") + b"\xc1\0\0" + payload
+    )
+    return (b"\x00" + section + crc32(section).to_bytes(4, "big")).ljust(184, b"\xff")

@@ -1,0 +1,164 @@
+"""AAC: the AudioSpecificConfig and ADTS headers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from gateway.lib.bitreader import BitReader
+from gateway.media.errors import InvalidData, UnsupportedCodec
+
+# ISO/IEC 14496-3 Table 1.18
+RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+
+# ISO/IEC 14496-3 Table 1.19; 0 means a program_config_element says.
+_CHANNELS = (0, 1, 2, 3, 4, 5, 6, 8, 0, 0, 0, 7, 8, 24, 8, 0)
+
+MAX_CONFIG = 1 << 12
+
+_SBR, _PS, _LD, _ELD = 5, 29, 23, 39
+# Object types whose configuration is a GASpecificConfig.
+_GENERAL_AUDIO = frozenset((1, 2, 3, 4, 6, 7, 17, 19, 20, 21, 22, _LD))
+# ADTS has two bits for the object type: Main, LC, SSR, LTP (ISO/IEC 14496-3 Table 1.A.8).
+_ADTS_TYPES = frozenset((1, 2, 3, 4))
+
+
+@dataclass(frozen=True, slots=True)
+class Asc:
+    """AudioSpecificConfig, ISO/IEC 14496-3 §1.6.2.1.
+
+    object_type: of the core coder (2 is AAC LC); sbr, ps: signalled explicitly, in front or by the sync extension;
+    core_rate: Hz that the core codes; rate: Hz after SBR; core_samples: samples of the core in one frame;
+    channel_config: as written, 0 where a program_config_element counts the channels.
+    """
+
+    object_type: int
+    core_rate: int
+    rate: int
+    channels: int
+    channel_config: int
+    core_samples: int
+    sbr: bool
+    ps: bool
+
+    @property
+    def samples_per_frame(self) -> int:
+        """Samples of one frame at `rate`."""
+        return self.core_samples * self.rate // self.core_rate
+
+
+@lru_cache(maxsize=64)
+def parse_asc(config: bytes) -> Asc:
+    """The AudioSpecificConfig of bytes `config`. Raises InvalidData."""
+    if not 2 <= len(config) <= MAX_CONFIG:
+        raise InvalidData(f"AudioSpecificConfig of {len(config)} bytes")
+    bits = BitReader(config, what="AudioSpecificConfig", error=InvalidData)
+    object_type = _object_type(bits)
+    core_rate = rate = _rate(bits)
+    channel_config = bits.u(4)
+    sbr = ps = False
+    if object_type in (_SBR, _PS):
+        sbr, ps = True, object_type == _PS
+        rate = _rate(bits)
+        object_type = _object_type(bits)
+        if object_type == 22:
+            bits.skip(4)
+    channels = _CHANNELS[channel_config]
+    samples = 1024
+    if object_type in _GENERAL_AUDIO:
+        short = bits.flag()
+        samples = (480 if short else 512) if object_type == _LD else 960 if short else 1024
+        if bits.flag():  # dependsOnCoreCoder
+            bits.skip(14)
+        extension = bits.flag()
+        if channel_config == 0:
+            channels = _program_channels(bits)
+        if object_type in (6, 20):
+            bits.skip(3)
+        if extension:
+            bits.skip({22: 16}.get(object_type, 3 if object_type in (17, 19, 20, _LD) else 0))
+            bits.skip(1)
+        # §1.6.6.1: the backward compatible extension, where at least 16 bits are left.
+        if not sbr and bits.left >= 16 and bits.u(11) == 0x2B7 and _object_type(bits) == _SBR and bits.flag():
+            sbr = True
+            rate = _rate(bits)
+            ps = bits.left >= 12 and bits.u(11) == 0x548 and bits.flag()
+    elif object_type == _ELD:
+        samples = 480 if bits.flag() else 512
+    if not channels:
+        raise InvalidData(f"AudioSpecificConfig: channel configuration {channel_config}")
+    if rate % core_rate or rate // core_rate > 2:
+        # Only a doubling and none are defined: §4.6.18.2.6.
+        raise InvalidData(f"AudioSpecificConfig: SBR from {core_rate} to {rate} Hz")
+    return Asc(object_type, core_rate, rate, 2 if ps and channels == 1 else channels, channel_config, samples, sbr, ps)
+
+
+def codec_string(config: bytes) -> str:
+    """RFC 6381 §3.3: "mp4a.40.2", .5 with SBR, .29 with PS. Raises InvalidData."""
+    asc = parse_asc(config)
+    return f"mp4a.40.{_PS if asc.ps else _SBR if asc.sbr else asc.object_type}"
+
+
+class Adts:
+    """Writes ADTS headers (ISO/IEC 14496-3 §1.A.2.2.1) for the frames of one AudioSpecificConfig.
+
+    Raises UnsupportedCodec when ADTS cannot carry it: other object types than Main, LC, SSR and LTP, odd rates,
+    more channels than its three bits name.
+    """
+
+    __slots__ = ("_fixed",)
+
+    def __init__(self, asc: Asc) -> None:
+        if asc.object_type not in _ADTS_TYPES or asc.core_samples != 1024:
+            raise UnsupportedCodec(f"ADTS cannot carry AAC object type {asc.object_type}, {asc.core_samples} samples")
+        if asc.core_rate not in RATES:
+            raise UnsupportedCodec(f"ADTS cannot carry AAC at {asc.core_rate} Hz")
+        # A program_config_element is not repeated in each header; the usual layouts have a number of their own.
+        channels = asc.channel_config or (_CHANNELS.index(asc.channels) if asc.channels in _CHANNELS else 8)
+        if channels > 7:
+            raise UnsupportedCodec(f"ADTS cannot carry AAC of {asc.channels} channels, configuration {channels}")
+        # syncword, ID 0 (MPEG-4), layer 0, protection_absent 1; profile, rate, private 0, channels; the length in 13
+        # bits follows; adts_buffer_fullness 0x7FF (variable rate), one raw data block.
+        profile, index = asc.object_type - 1, RATES.index(asc.core_rate)
+        self._fixed = 0xFFF1 << 40 | (profile << 14 | index << 10 | channels << 6) << 24 | 0x7FF << 2
+
+    def header(self, size: int) -> bytes:
+        """The seven bytes in front of a raw frame of `size` bytes. Raises InvalidData above 8184 bytes."""
+        if size > 8184:
+            raise InvalidData(f"ADTS cannot carry an AAC frame of {size} bytes")
+        return (self._fixed | (size + 7) << 13).to_bytes(7, "big")
+
+
+def _object_type(bits: BitReader) -> int:
+    kind = bits.u(5)
+    return 32 + bits.u(6) if kind == 31 else kind
+
+
+def _rate(bits: BitReader) -> int:
+    index = bits.u(4)
+    if index == 15:
+        rate = bits.u(24)
+        if not 1000 <= rate <= 384_000:
+            raise InvalidData(f"AudioSpecificConfig: {rate} Hz")
+        return rate
+    if index >= len(RATES):
+        raise InvalidData(f"AudioSpecificConfig: samplingFrequencyIndex {index}")
+    return RATES[index]
+
+
+def _program_channels(bits: BitReader) -> int:
+    """ISO/IEC 14496-3 §4.4.1.1: program_config_element; the channels of its elements."""
+    bits.skip(10)
+    front, side, back, lfe = bits.u(4), bits.u(4), bits.u(4), bits.u(2)
+    data, coupling = bits.u(3), bits.u(4)
+    for size in (4, 4, 3):  # mono, stereo and matrix mixdown
+        if bits.flag():
+            bits.skip(size)
+    channels = lfe
+    for _ in range(front + side + back):
+        channels += 2 if bits.flag() else 1
+        bits.skip(4)
+    bits.skip(4 * lfe + 4 * data + 5 * coupling)
+    bits.align()
+    bits.skip(8 * bits.u(8))
+    return channels

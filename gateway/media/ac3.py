@@ -1,0 +1,74 @@
+"""AC-3 and E-AC-3: what one syncframe says, and the boxes that describe it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.lib.bitreader import BitReader
+from gateway.media.errors import InvalidData
+
+_RATES = (48000, 44100, 32000)
+_CHANNELS = (2, 1, 2, 3, 3, 4, 4, 5)  # ETSI TS 102 366 Table 4.3, by acmod
+_BLOCKS = (1, 2, 3, 6)
+_KILOBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
+
+
+@dataclass(frozen=True, slots=True)
+class Syncframe:
+    """ETSI TS 102 366 §4.3, §E.1.2. samples: of all blocks; specific: the payload of the dac3 or dec3 box."""
+
+    rate: int
+    channels: int
+    samples: int
+    specific: bytes
+
+
+def parse_frame(frame: bytes) -> Syncframe:
+    """The first syncframe of `frame`; bsid tells AC-3 from E-AC-3. Raises InvalidData."""
+    if len(frame) < 8 or frame[:2] != b"\x0b\x77":
+        raise InvalidData(f"no AC-3 syncframe: {frame[:4].hex()}")
+    bsid = frame[5] >> 3
+    if bsid <= 10:
+        return _ac3(frame)
+    if bsid <= 16:
+        return _eac3(frame)
+    raise InvalidData(f"AC-3 syncframe with bsid {bsid}")
+
+
+def _ac3(frame: bytes) -> Syncframe:
+    bits = BitReader(frame[:16], what="AC-3 syncframe", error=InvalidData)
+    bits.skip(32)
+    code, size = bits.u(2), bits.u(6)
+    bsid, mode, acmod = bits.u(5), bits.u(3), bits.u(3)
+    if code == 3 or size >> 1 >= len(_KILOBITS):
+        raise InvalidData(f"AC-3 syncframe: fscod {code}, frmsizecod {size}")
+    if acmod & 1 and acmod != 1:
+        bits.skip(2)
+    if acmod & 4:
+        bits.skip(2)
+    if acmod == 2:
+        bits.skip(2)
+    lfe = bits.u(1)
+    # §F.4: AC3SpecificBox
+    packed = code << 22 | bsid << 17 | mode << 14 | acmod << 11 | lfe << 10 | size >> 1 << 5
+    return Syncframe(_RATES[code], _CHANNELS[acmod] + lfe, 1536, packed.to_bytes(3, "big"))
+
+
+def _eac3(frame: bytes) -> Syncframe:
+    bits = BitReader(frame[:16], what="E-AC-3 syncframe", error=InvalidData)
+    bits.skip(16 + 2 + 3)
+    size = (bits.u(11) + 1) * 2
+    code = bits.u(2)
+    low = bits.u(2)
+    if code == 3:
+        if low == 3:
+            raise InvalidData("E-AC-3 syncframe: reserved sample rate")
+        rate, blocks = _RATES[low] // 2, 6
+    else:
+        rate, blocks = _RATES[code], _BLOCKS[low]
+    acmod, lfe, bsid = bits.u(3), bits.u(1), bits.u(5)
+    samples = 256 * blocks
+    kilobits = size * 8 * rate // samples // 1000
+    # §F.6: EC3SpecificBox with one independent substream and no dependent ones
+    packed = min(kilobits, 0x1FFF) << 27 | code << 22 | bsid << 17 | acmod << 9 | lfe << 8
+    return Syncframe(rate, _CHANNELS[acmod] + lfe, samples, packed.to_bytes(5, "big"))

@@ -1,0 +1,156 @@
+"""AV1: the av1C record, the sequence header, and samples without temporal delimiters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.lib.bitreader import BitReader
+from gateway.media.errors import InvalidData
+
+SEQUENCE_HEADER = 1
+TEMPORAL_DELIMITER = 2
+TILE_LIST = 8
+PADDING = 15
+
+MAX_CONFIG = 1 << 16
+MAX_OBUS = 4096
+
+# AV1-ISOBMFF §2.4: "The OBUs of type OBU_TEMPORAL_DELIMITER, OBU_PADDING, or OBU_REDUNDANT_FRAME_HEADER SHOULD NOT be
+# used", and OBU_TILE_LIST may not.
+_NOT_IN_SAMPLES = frozenset((TEMPORAL_DELIMITER, TILE_LIST, PADDING))
+
+
+@dataclass(frozen=True, slots=True)
+class Av1c:
+    """AV1CodecConfigurationRecord, AV1-ISOBMFF §2.3.3. obus: the configuration OBUs, usually one sequence header."""
+
+    profile: int
+    level: int
+    tier: int
+    bit_depth: int
+    monochrome: bool
+    obus: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceHeader:
+    """What a sequence header says: the largest frame in pixels, frames a second where they are equally spaced."""
+
+    profile: int
+    level: int
+    tier: int
+    width: int
+    height: int
+    frame_rate: float | None
+
+
+def parse_av1c(config: bytes) -> Av1c:
+    """The record of bytes `config`, without box header. Raises InvalidData."""
+    if not 4 <= len(config) <= MAX_CONFIG:
+        raise InvalidData(f"av1C of {len(config)} bytes")
+    if config[0] != 0x81:
+        raise InvalidData(f"av1C: marker and version are {config[0]:#x}")
+    high, twelve = config[2] >> 6 & 1, config[2] >> 5 & 1
+    depth = 12 if high and twelve else 10 if high else 8
+    return Av1c(config[1] >> 5, config[1] & 0x1F, config[2] >> 7, depth, bool(config[2] >> 4 & 1), config[4:])
+
+
+def codec_string(config: bytes) -> str:
+    """AV1-ISOBMFF §5: "av01.0.04M.08" from the av1C record, the optional fields left out. Raises InvalidData."""
+    av1c = parse_av1c(config)
+    return f"av01.{av1c.profile}.{av1c.level:02}{'H' if av1c.tier else 'M'}.{av1c.bit_depth:02}"
+
+
+def obus(data: bytes) -> list[tuple[int, int, int, int]]:
+    """(type, start, payload start, end) of each OBU in `data`; AV1 §5.3. Raises InvalidData.
+
+    An OBU without a size reaches to the end of the data, as the last one of a sample may.
+    """
+    found: list[tuple[int, int, int, int]] = []
+    at, end = 0, len(data)
+    while at < end:
+        start = at
+        header = data[at]
+        if header & 0x80:
+            raise InvalidData(f"OBU at {at}: the forbidden bit is set")
+        at += 2 if header & 4 else 1
+        if header & 2:
+            size, at = _leb128(data, at)
+        else:
+            size = end - at
+        if size < 0 or size > end - at:
+            raise InvalidData(f"OBU at {start}: {size} bytes wanted, {end - at} there")
+        found.append((header >> 3 & 0xF, start, at, at + size))
+        if len(found) > MAX_OBUS:
+            raise InvalidData(f"a temporal unit of more than {MAX_OBUS} OBUs")
+        at += size
+    return found
+
+
+def sample(payload: bytes) -> bytes:
+    """A temporal unit as ISO-BMFF stores it: without temporal delimiters, padding and tile lists. Raises InvalidData.
+
+    The same object comes back where nothing is to be removed.
+    """
+    parts = obus(payload)
+    if not any(kind in _NOT_IN_SAMPLES for kind, _, _, _ in parts):
+        return payload
+    return b"".join([payload[start:end] for kind, start, _, end in parts if kind not in _NOT_IN_SAMPLES])
+
+
+def sequence_header(data: bytes) -> SequenceHeader | None:
+    """The first sequence header among the OBUs of `data` (configOBUs or a key frame). Raises InvalidData."""
+    for kind, _, start, end in obus(data):
+        if kind == SEQUENCE_HEADER:
+            return parse_sequence_header(data[start:end])
+    return None
+
+
+def parse_sequence_header(payload: bytes) -> SequenceHeader:
+    """sequence_header_obu without its OBU header; AV1 §5.5. Raises InvalidData."""
+    bits = BitReader(payload, what="AV1 sequence header", error=InvalidData)
+    profile = bits.u(3)
+    bits.flag()
+    tier, rate = 0, None
+    if bits.flag():  # reduced_still_picture_header
+        level = bits.u(5)
+    else:
+        decoder_model = 0
+        model_info = False
+        if bits.flag():  # timing_info_present_flag
+            units, scale = bits.u(32), bits.u(32)
+            if bits.flag():  # equal_picture_interval
+                ticks = bits.ue() + 1  # uvlc() is ue(v) for all values below 2^32 - 1
+                if units and 0 < scale / (units * ticks) <= 1000:
+                    rate = scale / (units * ticks)
+            model_info = bits.flag()
+            if model_info:
+                decoder_model = bits.u(5) + 1
+                bits.skip(32 + 5 + 5)
+        initial_delay = bits.flag()
+        level = 0
+        for n in range(bits.u(5) + 1):
+            bits.skip(12)
+            level_here = bits.u(5)
+            tier_here = bits.u(1) if level_here > 7 else 0
+            if n == 0:
+                level, tier = level_here, tier_here
+            if model_info and bits.flag():
+                bits.skip(2 * decoder_model + 1)
+            if initial_delay and bits.flag():
+                bits.skip(4)
+    width_bits, height_bits = bits.u(4) + 1, bits.u(4) + 1
+    return SequenceHeader(profile, level, tier, bits.u(width_bits) + 1, bits.u(height_bits) + 1, rate)
+
+
+def _leb128(data: bytes, at: int) -> tuple[int, int]:
+    """AV1 §4.10.5 → (value, position behind it)."""
+    value = 0
+    for n in range(8):
+        if at + n >= len(data):
+            break
+        byte = data[at + n]
+        value |= (byte & 0x7F) << (7 * n)
+        if not byte & 0x80:
+            return value, at + n + 1
+    raise InvalidData(f"OBU size at {at} does not end")

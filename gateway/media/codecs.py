@@ -1,0 +1,206 @@
+"""What a track is, in words and numbers, whatever its codec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.media import aac, ac3, av1, flac, h264, h265, mp3, opus, vp9
+from gateway.media.errors import InvalidData
+from gateway.media.track import Codec, Kind, Track
+
+_PROFILES = {
+    Codec.H264: {66: "Baseline", 77: "Main", 88: "Extended", 100: "High", 110: "High 10", 122: "High 4:2:2",
+                 244: "High 4:4:4"},
+    Codec.H265: {1: "Main", 2: "Main 10", 3: "Main Still Picture", 4: "Range Extensions"},
+    Codec.AV1: {0: "Main", 1: "High", 2: "Professional"},
+    Codec.AAC: {1: "Main", 2: "LC", 3: "SSR", 4: "LTP", 23: "LD", 39: "ELD", 42: "xHE-AAC"},
+}  # fmt: skip
+
+
+def codec_string(track: Track, first_payload: bytes | None = None) -> str:
+    """The RFC 6381 codecs parameter: "avc1.64001F", "mp4a.40.2", "opus" … Raises InvalidData.
+
+    first_payload: a key frame, needed for VP9 without a configuration record.
+    """
+    match track.codec:
+        case Codec.H264:
+            return h264.codec_string(track.config)
+        case Codec.H265:
+            return h265.codec_string(track.config)
+        case Codec.AV1:
+            return av1.codec_string(track.config)
+        case Codec.VP9:
+            return vp9.codec_string(vpcc(track, first_payload))
+        case Codec.VP8:
+            return vp9.codec_string(vpcc(track), vp8=True)
+        case Codec.AAC:
+            return aac.codec_string(track.config)
+        case Codec.MP3:
+            # What Apple's authoring rules name and hls.js maps to "mp3"; by the letter of RFC 6381 it is mp4a.6B.
+            return "mp4a.40.34"
+        case Codec.OPUS:
+            return "opus"
+        case Codec.FLAC:
+            return "fLaC"
+        case Codec.AC3:
+            return "ac-3"
+        case Codec.EAC3:
+            return "ec-3"
+    raise AssertionError(f"no codec string for {track.codec}")
+
+
+def video_size(track: Track, payload: bytes | None = None) -> tuple[int, int] | None:
+    """Width and height in pixels; None where neither configuration nor key frame `payload` tell. Raises InvalidData.
+
+    VP8 and VP9 say it in their key frames only.
+    """
+    match track.codec:
+        case Codec.H264:
+            avcc = h264.parse_avcc(track.config)
+            if avcc.sps:
+                sps = h264.parse_sps(avcc.sps[0])
+                return sps.width, sps.height
+        case Codec.H265:
+            hvcc = h265.parse_hvcc(track.config)
+            if hvcc.sps:
+                sps5 = h265.parse_sps(hvcc.sps[0])
+                return sps5.width, sps5.height
+        case Codec.AV1:
+            header = av1.sequence_header(av1.parse_av1c(track.config).obus)
+            if header is None and payload is not None:
+                header = av1.sequence_header(payload)
+            if header is not None:
+                return header.width, header.height
+        case Codec.VP9:
+            return None if payload is None else vp9.frame_size(payload)
+        case Codec.VP8:
+            return None if payload is None else vp9.vp8_frame_size(payload)
+    return None
+
+
+def frame_rate(track: Track) -> float | None:
+    """Frames a second that the configuration promises; None where it does not say. Raises InvalidData."""
+    match track.codec:
+        case Codec.H264:
+            avcc = h264.parse_avcc(track.config)
+            return h264.parse_sps(avcc.sps[0]).frame_rate if avcc.sps else None
+        case Codec.H265:
+            hvcc = h265.parse_hvcc(track.config)
+            said = h265.parse_sps(hvcc.sps[0]).frame_rate if hvcc.sps else None
+            return said or hvcc.frame_rate
+        case Codec.AV1:
+            header = av1.sequence_header(av1.parse_av1c(track.config).obus)
+            return header.frame_rate if header is not None else None
+    return None
+
+
+def audio_rate(track: Track, payload: bytes | None = None) -> int:
+    """Samples a second after decoding. MP3 and AC-3 say it in their frames: raises InvalidData without `payload`."""
+    match track.codec:
+        case Codec.AAC:
+            return aac.parse_asc(track.config).rate
+        case Codec.OPUS:
+            return opus.RATE
+        case Codec.FLAC:
+            return flac.parse_config(track.config).rate
+        case Codec.MP3:
+            return mp3.parse_header(_payload(track, payload)).rate
+        case Codec.AC3 | Codec.EAC3:
+            return ac3.parse_frame(_payload(track, payload)).rate
+    raise InvalidData(f"{track.codec} has no sample rate")
+
+
+def audio_channels(track: Track, payload: bytes | None = None) -> int:
+    """Channels after decoding. MP3 and AC-3 say it in their frames: raises InvalidData without `payload`."""
+    match track.codec:
+        case Codec.AAC:
+            return aac.parse_asc(track.config).channels
+        case Codec.OPUS:
+            return opus.parse_head(track.config).channels if track.config else 2
+        case Codec.FLAC:
+            return flac.parse_config(track.config).channels
+        case Codec.MP3:
+            return mp3.parse_header(_payload(track, payload)).channels
+        case Codec.AC3 | Codec.EAC3:
+            return ac3.parse_frame(_payload(track, payload)).channels
+    raise InvalidData(f"{track.codec} has no channels")
+
+
+def samples_per_frame(track: Track, payload: bytes) -> int:
+    """Samples at `audio_rate` in this frame. Raises InvalidData."""
+    match track.codec:
+        case Codec.AAC:
+            return aac.parse_asc(track.config).samples_per_frame
+        case Codec.OPUS:
+            return opus.packet_samples(payload)
+        case Codec.MP3:
+            return mp3.parse_header(payload).samples
+        case Codec.FLAC:
+            return flac.frame_samples(payload)
+        case Codec.AC3 | Codec.EAC3:
+            return ac3.parse_frame(payload).samples
+    raise InvalidData(f"{track.codec} has no samples")
+
+
+def vpcc(track: Track, payload: bytes | None = None) -> vp9.Vpcc:
+    """The vpcC record of a VP8 or VP9 track, from its configuration or made of a key frame. Raises InvalidData."""
+    if track.config:
+        return vp9.parse_vpcc(track.config)
+    if track.codec is Codec.VP8:
+        # All there is: profile 0, 8 bits, 4:2:0; the level is undefined.
+        return vp9.parse_vpcc(b"\x00\x00\x82\x02\x02\x02\x00\x00")
+    return vp9.vpcc_of(_payload(track, payload))
+
+
+def describe(track: Track, payload: bytes | None = None) -> dict[str, Any]:
+    """The track as the API shows it: kind, codec, profile, and width, height, frameRate or sampleRate, channels.
+
+    Never raises: what the configuration does not tell, or tells wrongly, is None.
+    """
+    out: dict[str, Any] = {
+        "kind": str(track.kind),
+        "codec": str(track.codec),
+        "profile": _told(_profile, track, payload),
+    }
+    if track.kind is Kind.VIDEO:
+        size = _told(video_size, track, payload)
+        rate = _told(frame_rate, track)
+        out["width"], out["height"] = size or (None, None)
+        out["frameRate"] = round(rate, 3) if rate else None
+    else:
+        out["sampleRate"] = _told(audio_rate, track, payload)
+        out["channels"] = _told(audio_channels, track, payload)
+    return out
+
+
+def _told(ask: Any, *args: Any) -> Any:
+    try:
+        return ask(*args)
+    except InvalidData:
+        return None
+
+
+def _profile(track: Track, payload: bytes | None) -> str | None:
+    match track.codec:
+        case Codec.H264:
+            number = h264.parse_avcc(track.config).profile
+        case Codec.H265:
+            number = h265.parse_hvcc(track.config).profile
+        case Codec.AV1:
+            number = av1.parse_av1c(track.config).profile
+        case Codec.VP9:
+            return f"Profile {vpcc(track, payload).profile}"
+        case Codec.AAC:
+            asc = aac.parse_asc(track.config)
+            if asc.sbr:
+                return "HE-AACv2" if asc.ps else "HE-AAC"
+            number = asc.object_type
+        case _:
+            return None
+    return _PROFILES[track.codec].get(number, str(number))
+
+
+def _payload(track: Track, payload: bytes | None) -> bytes:
+    if payload is None:
+        raise InvalidData(f"{track.codec} says this in its frames only, and there is none yet")
+    return payload

@@ -1,0 +1,260 @@
+"""H.265: the hvcC record and what a sequence parameter set says about the picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from gateway.lib.bitreader import BitReader
+from gateway.media.errors import InvalidData
+from gateway.media.nal import unescape
+
+VPS = 32
+SPS = 33
+PPS = 34
+AUD = 35
+SEI_PREFIX = 39
+
+MAX_CONFIG = 1 << 16
+_MAX_SIDE = 1 << 15  # Table A.6: level 6.2 allows sqrt(8 * 35651584) = 16888; 8.5 is unbounded
+_MAX_SUB_LAYERS = 7
+_MAX_SHORT_TERM_SETS = 64
+_MAX_PICTURES = 16
+
+# Distances in picture order of the pictures before and after this one, nearest first.
+_Deltas: TypeAlias = tuple[list[int], list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Hvcc:
+    """HEVCDecoderConfigurationRecord, ISO/IEC 14496-15 §8.3.3.1. vps, sps, pps are NAL units with their header.
+
+    compat: 32 general_profile_compatibility flags, flag 0 as the highest bit; constraints: six bytes;
+    frame_rate: avgFrameRate in frames a second, None where the record leaves it open.
+    """
+
+    profile_space: int
+    tier: int
+    profile: int
+    compat: int
+    constraints: bytes
+    level: int
+    length_size: int
+    frame_rate: float | None
+    vps: tuple[bytes, ...]
+    sps: tuple[bytes, ...]
+    pps: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sps:
+    """What a sequence parameter set says: size inside the conformance window, frames a second where it tells."""
+
+    profile: int
+    level: int
+    width: int
+    height: int
+    frame_rate: float | None
+
+
+def nal_type(unit: bytes) -> int:
+    """nal_unit_type of a NAL unit that is not empty; ITU-T H.265 §7.3.1.2."""
+    return unit[0] >> 1 & 0x3F
+
+
+def parse_hvcc(config: bytes) -> Hvcc:
+    """The record of bytes `config`, without box header. Raises InvalidData."""
+    if not 23 <= len(config) <= MAX_CONFIG:
+        raise InvalidData(f"hvcC of {len(config)} bytes")
+    # ISO/IEC 14496-15 says version 1; writers before its publication left a 0.
+    if config[0] > 1:
+        raise InvalidData(f"hvcC version {config[0]}")
+    sets: dict[int, list[bytes]] = {VPS: [], SPS: [], PPS: []}
+    at = 23
+    for _ in range(config[22]):
+        if at + 3 > len(config):
+            raise InvalidData(f"hvcC: an array starts at {at} of {len(config)} bytes")
+        kind = config[at] & 0x3F
+        count = int.from_bytes(config[at + 1 : at + 3], "big")
+        at += 3
+        for n in range(count):
+            start = at + 2
+            at = start + int.from_bytes(config[at:start], "big")
+            if start > len(config) or at > len(config):
+                raise InvalidData(f"hvcC: unit {n} of type {kind} ends at {at} of {len(config)} bytes")
+            if at > start and kind in sets:
+                sets[kind].append(config[start:at])
+    rate = int.from_bytes(config[19:21], "big") / 256  # "in units of frames/(256 seconds)"
+    return Hvcc(
+        profile_space=config[1] >> 6,
+        tier=config[1] >> 5 & 1,
+        profile=config[1] & 0x1F,
+        compat=int.from_bytes(config[2:6], "big"),
+        constraints=config[6:12],
+        level=config[12],
+        length_size=(config[21] & 3) + 1,
+        frame_rate=rate or None,
+        vps=tuple(sets[VPS]),
+        sps=tuple(sets[SPS]),
+        pps=tuple(sets[PPS]),
+    )
+
+
+def codec_string(config: bytes) -> str:
+    """ISO/IEC 14496-15 §E.3: "hvc1.1.6.L93.B0" from the hvcC record. Raises InvalidData."""
+    hvcc = parse_hvcc(config)
+    space = ("", "A", "B", "C")[hvcc.profile_space]
+    # "the 32 bits of general_profile_compatibility_flags, but in reverse bit order", leading zeros omitted
+    compat = int(f"{hvcc.compat:032b}"[::-1], 2)
+    # "each of the 6 bytes of the constraint flags …, trailing bytes that are zero may be omitted"
+    constraints = "".join(f".{b:X}" for b in hvcc.constraints.rstrip(b"\x00"))
+    return f"hvc1.{space}{hvcc.profile}.{compat:X}.{'H' if hvcc.tier else 'L'}{hvcc.level}{constraints}"
+
+
+def parse_sps(unit: bytes) -> Sps:
+    """A sequence parameter set NAL unit, its two header bytes first; ITU-T H.265 §7.3.2.2, Annex E. Raises InvalidData.
+
+    A set that is cut short behind its picture size has no frame rate; that is no error.
+    """
+    if not 6 <= len(unit) <= MAX_CONFIG or nal_type(unit) != SPS:
+        raise InvalidData(f"no SPS: {unit[:4].hex()}, {len(unit)} bytes")
+    bits = BitReader(unescape(unit[2:]), what="SPS", error=InvalidData)
+    bits.skip(4)
+    sub_layers = _bounded(bits.u(3), _MAX_SUB_LAYERS - 1, "sps_max_sub_layers_minus1")
+    bits.flag()
+    profile, level = _profile_tier_level(bits, sub_layers)
+    _bounded(bits.ue(), 15, "sps_seq_parameter_set_id")
+    chroma_format = _bounded(bits.ue(), 3, "chroma_format_idc")
+    separate_planes = chroma_format == 3 and bits.flag()
+    width, height = bits.ue(), bits.ue()
+    if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
+        raise InvalidData(f"SPS: a picture of {width} x {height}")
+    if bits.flag():
+        # Table 6-1: SubWidthC and SubHeightC scale the conformance window.
+        unit_x = 2 if chroma_format in (1, 2) and not separate_planes else 1
+        unit_y = 2 if chroma_format == 1 and not separate_planes else 1
+        left, right, top, bottom = bits.ue(), bits.ue(), bits.ue(), bits.ue()
+        width -= (left + right) * unit_x
+        height -= (top + bottom) * unit_y
+        if width <= 0 or height <= 0:
+            raise InvalidData(f"SPS: cropped to {width} x {height}")
+    try:
+        rate = _frame_rate(bits, sub_layers)
+    except InvalidData:
+        rate = None
+    return Sps(profile, level, width, height, rate)
+
+
+def _profile_tier_level(bits: BitReader, sub_layers: int) -> tuple[int, int]:
+    """§7.3.3 → (general_profile_idc, general_level_idc)."""
+    bits.skip(3)
+    profile = bits.u(5)
+    bits.skip(32 + 48)
+    level = bits.u(8)
+    present = [(bits.flag(), bits.flag()) for _ in range(sub_layers)]
+    if sub_layers:
+        bits.skip(2 * (8 - sub_layers))
+    for has_profile, has_level in present:
+        bits.skip(88 * has_profile + 8 * has_level)
+    return profile, level
+
+
+def _frame_rate(bits: BitReader, sub_layers: int) -> float | None:
+    """Walks from the bit depths to vui_timing_info."""
+    bits.ue()
+    bits.ue()
+    order_bits = _bounded(bits.ue(), 12, "log2_max_pic_order_cnt_lsb_minus4") + 4
+    for _ in range(sub_layers + 1 if bits.flag() else 1):
+        bits.ue()
+        bits.ue()
+        bits.ue()
+    for _ in range(6):
+        bits.ue()
+    if bits.flag() and bits.flag():  # scaling_list_enabled_flag, sps_scaling_list_data_present_flag
+        _skip_scaling_lists(bits)
+    bits.skip(2)
+    if bits.flag():  # pcm_enabled_flag
+        bits.skip(8)
+        bits.ue()
+        bits.ue()
+        bits.flag()
+    sets = _bounded(bits.ue(), _MAX_SHORT_TERM_SETS, "num_short_term_ref_pic_sets")
+    deltas: _Deltas = ([], [])
+    for n in range(sets):
+        deltas = _short_term_set(bits, n, deltas)
+    if bits.flag():  # long_term_ref_pics_present_flag
+        for _ in range(_bounded(bits.ue(), 32, "num_long_term_ref_pics_sps")):
+            bits.skip(order_bits + 1)
+    bits.skip(2)
+    if not bits.flag():  # vui_parameters_present_flag
+        return None
+    if bits.flag() and bits.u(8) == 255:
+        bits.skip(32)
+    if bits.flag():
+        bits.skip(1)
+    if bits.flag():
+        bits.skip(4)
+        if bits.flag():
+            bits.skip(24)
+    if bits.flag():
+        bits.ue()
+        bits.ue()
+    bits.skip(3)
+    if bits.flag():  # default_display_window_flag
+        for _ in range(4):
+            bits.ue()
+    if not bits.flag():  # vui_timing_info_present_flag
+        return None
+    units, scale = bits.u(32), bits.u(32)
+    rate = scale / units if units else 0.0
+    return rate if 0 < rate <= 1000 else None
+
+
+def _skip_scaling_lists(bits: BitReader) -> None:
+    """§7.3.4."""
+    for size in range(4):
+        for _ in range(2 if size == 3 else 6):
+            if not bits.flag():
+                bits.ue()
+                continue
+            if size > 1:
+                bits.se()
+            for _ in range(min(64, 1 << (4 + (size << 1)))):
+                bits.se()
+
+
+def _short_term_set(bits: BitReader, index: int, previous: _Deltas) -> _Deltas:
+    """§7.3.7, §7.4.8: one st_ref_pic_set; the next may be predicted from the picture distances it holds."""
+    before, after = previous
+    if index and bits.flag():
+        sign = bits.flag()
+        step = bits.ue() + 1
+        if sign:
+            step = -step
+        # used_by_curr_pic_flag, and use_delta_flag where it is 0
+        kept = [bits.flag() or bits.flag() for _ in range(len(before) + len(after) + 1)]
+        moved = [d + step for d in (*before, *after)] + [step]
+        mine = [d for d, keep in zip(moved, kept, strict=True) if keep and d]
+        return _checked([d for d in mine if d < 0], [d for d in mine if d > 0])
+    negative = _bounded(bits.ue(), _MAX_PICTURES, "num_negative_pics")
+    positive = _bounded(bits.ue(), _MAX_PICTURES, "num_positive_pics")
+    before, after = [], []
+    for distances, count, sign_of in ((before, negative, -1), (after, positive, 1)):
+        at = 0
+        for _ in range(count):
+            at += sign_of * (bits.ue() + 1)
+            bits.flag()
+            distances.append(at)
+    return _checked(before, after)
+
+
+def _checked(before: list[int], after: list[int]) -> _Deltas:
+    _bounded(len(before) + len(after), _MAX_PICTURES, "NumDeltaPocs")
+    # Equations 7-61 and 7-62 keep both lists in the order of their distance.
+    return sorted(before, reverse=True), sorted(after)
+
+
+def _bounded(value: int, limit: int, name: str) -> int:
+    if value > limit:
+        raise InvalidData(f"SPS: {name} is {value}")
+    return value

@@ -1,0 +1,87 @@
+"""NAL units: the length-prefixed form of ISO-BMFF, the start codes of Annex B, and emulation prevention."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from gateway.media.errors import InvalidData
+
+START_CODE = b"\x00\x00\x00\x01"
+
+# A picture at level 6.2 has at most 600 slices; hostile payloads of one-byte units would else cost a list of millions.
+MAX_UNITS = 4096
+
+_START = re.compile(rb"\x00\x00\x01")
+
+
+def split(payload: bytes, length_size: int = 4) -> list[bytes]:
+    """The NAL units of one length-prefixed sample (ISO/IEC 14496-15 §5.3.3).
+
+    length_size: bytes of each length, 1 to 4. 3 is reserved by the specification, but its meaning is plain.
+    Empty units are left out. Raises InvalidData when a length passes the end, or for more than MAX_UNITS units.
+    """
+    units: list[bytes] = []
+    at = 0
+    end = len(payload)
+    from_bytes = int.from_bytes
+    while at < end:
+        start = at + length_size
+        at = start + from_bytes(payload[at:start], "big")
+        if at > end or start > end:
+            raise InvalidData(f"NAL unit {len(units)} of a sample of {end} bytes ends at {at}")
+        if at > start:
+            units.append(payload[start:at])
+            if len(units) > MAX_UNITS:
+                raise InvalidData(f"a sample of more than {MAX_UNITS} NAL units")
+    return units
+
+
+def split_annexb(data: bytes) -> list[bytes]:
+    """The NAL units of an Annex B byte stream (ITU-T H.264 §B.1), zero padding removed.
+
+    What stands before the first start code is left out. Raises InvalidData for more than MAX_UNITS units.
+    """
+    units: list[bytes] = []
+    begin: int | None = None
+    for match in _START.finditer(data):
+        if begin is not None:
+            units.append(data[begin : match.start()].rstrip(b"\x00"))
+            if len(units) > MAX_UNITS:
+                raise InvalidData(f"an access unit of more than {MAX_UNITS} NAL units")
+        begin = match.end()
+    if begin is not None:
+        units.append(data[begin:].rstrip(b"\x00"))
+    return [u for u in units if u]
+
+
+def join(units: Iterable[bytes], length_size: int = 4) -> bytes:
+    """One length-prefixed sample of these NAL units. Raises InvalidData when a unit is too long for its length."""
+    limit = 1 << (8 * length_size)
+    pieces: list[bytes] = []
+    for unit in units:
+        if len(unit) >= limit:
+            raise InvalidData(f"a NAL unit of {len(unit)} bytes does not fit a length of {length_size} bytes")
+        pieces.append(len(unit).to_bytes(length_size, "big"))
+        pieces.append(unit)
+    return b"".join(pieces)
+
+
+def join_annexb(units: Iterable[bytes]) -> bytes:
+    """One Annex B access unit, each NAL unit behind a four-byte start code."""
+    return b"".join([piece for unit in units for piece in (START_CODE, unit)])
+
+
+def to_annexb(payload: bytes, length_size: int = 4) -> bytes:
+    """A length-prefixed sample as Annex B. Raises InvalidData as `split` does."""
+    return join_annexb(split(payload, length_size))
+
+
+def from_annexb(data: bytes, length_size: int = 4) -> bytes:
+    """An Annex B access unit as a length-prefixed sample. Raises InvalidData as `split_annexb` and `join` do."""
+    return join(split_annexb(data), length_size)
+
+
+def unescape(unit: bytes) -> bytes:
+    """The RBSP of a NAL unit: emulation_prevention_three_byte removed (ITU-T H.264 §7.4.1.1, H.265 §7.4.2)."""
+    return unit.replace(b"\x00\x00\x03", b"\x00\x00")

@@ -1,0 +1,78 @@
+"""Opus: the identification header, its ISO-BMFF form, and the duration of a packet."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from gateway.media.errors import InvalidData
+
+RATE = 48_000
+MAX_CONFIG = 1 << 10
+
+# RFC 6716 §3.1, table 2: frame samples at 48 kHz of each configuration number.
+_FRAME = (480, 960, 1920, 2880) * 3 + (480, 960) * 2 + (120, 240, 480, 960) * 4
+_MAX_SAMPLES = 5760  # RFC 6716 §3.4 [R5]: a packet holds at most 120 ms
+
+
+@dataclass(frozen=True, slots=True)
+class OpusHead:
+    """RFC 7845 §5.1. input_rate: Hz before encoding; gain: Q7.8 dB; mapping: stream count, coupled count and one byte
+    a channel, empty for mapping family 0."""
+
+    channels: int
+    pre_skip: int
+    input_rate: int
+    gain: int
+    family: int
+    mapping: bytes
+
+
+def parse_head(config: bytes) -> OpusHead:
+    """OpusHead with or without its magic, or the payload of a dOps box (told by its version 0). Raises InvalidData."""
+    body = config[8:] if config.startswith(b"OpusHead") else config
+    if not 11 <= len(body) <= MAX_CONFIG:
+        raise InvalidData(f"OpusHead of {len(config)} bytes")
+    version, channels = body[0], body[1]
+    if version > 15:
+        raise InvalidData(f"OpusHead version {version}")
+    order = ">" if version == 0 else "<"
+    pre_skip, rate, gain, family = struct.unpack_from(order + "HIhB", body, 2)
+    mapping = b""
+    if family:
+        mapping = body[11 : 13 + channels]
+        if len(mapping) != 2 + channels:
+            raise InvalidData("OpusHead: the channel mapping is cut short")
+    if not channels or (family == 0 and channels > 2):
+        raise InvalidData(f"OpusHead: {channels} channels in mapping family {family}")
+    return OpusHead(channels, pre_skip, rate, gain, family, mapping)
+
+
+def head_bytes(head: OpusHead) -> bytes:
+    """The identification header with its magic, as Ogg, Matroska and Enhanced RTMP carry it."""
+    fixed = struct.pack("<BBHIhB", 1, head.channels, head.pre_skip, head.input_rate, head.gain, head.family)
+    return b"OpusHead" + fixed + head.mapping
+
+
+def dops(head: OpusHead) -> bytes:
+    """The payload of the dOps box; "Encapsulation of Opus in ISO Base Media File Format" §4.3.2."""
+    fixed = struct.pack(">BBHIhB", 0, head.channels, head.pre_skip, head.input_rate, head.gain, head.family)
+    return fixed + head.mapping
+
+
+def packet_samples(packet: bytes) -> int:
+    """Samples at 48 kHz in one packet; RFC 6716 §3.1, §3.2. Raises InvalidData for none or more than 120 ms."""
+    if not packet:
+        raise InvalidData("Opus packet of 0 bytes")
+    toc = packet[0]
+    code = toc & 3
+    if code == 3:
+        if len(packet) < 2:
+            raise InvalidData("Opus packet without its frame count")
+        frames = packet[1] & 0x3F
+    else:
+        frames = 2 if code else 1
+    samples = _FRAME[toc >> 3] * frames
+    if not 0 < samples <= _MAX_SAMPLES:
+        raise InvalidData(f"Opus packet of {samples} samples")
+    return samples

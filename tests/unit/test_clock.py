@@ -1,0 +1,204 @@
+"""One growing timeline out of 32-bit milliseconds, and audio time out of samples."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.media.clock import AudioClock, Timeline
+
+V, A = 0, 1
+
+
+def play(line: Timeline, start: int, count: int, step: int = 33) -> list[int]:
+    """Video at `start` and audio 10 ms behind it, `count` times; the video's times."""
+    times = []
+    for n in range(count):
+        raw = (start + n * step) % (1 << 32)
+        times.append(line.stamp(V, raw))
+        assert line.stamp(A, (raw + 10) % (1 << 32)) - times[-1] == 10
+    return times
+
+
+def test_times_pass_as_they_are() -> None:
+    assert play(Timeline(), 5_000, 4) == [5_000, 5_033, 5_066, 5_099]
+
+
+def test_the_32_bit_clock_wraps_unnoticed() -> None:
+    times = play(Timeline(), (1 << 32) - 66, 10)
+    assert [b - a for a, b in pairwise(times)] == [33] * 9
+    assert times[-1] > 1 << 32
+
+
+def test_a_first_time_can_be_given() -> None:
+    line = Timeline(start=7_000)
+    assert play(line, 123_456, 3) == [7_000, 7_033, 7_066]
+    assert line.rebased == 0
+
+
+def test_a_second_lane_does_not_start_before_the_given_time() -> None:
+    line = Timeline(start=7_000)
+    line.stamp(V, 500)
+    assert [line.stamp(A, 300 + n * 40) for n in range(8)] == [7_000] * 6 + [7_040, 7_080]
+    assert line.stamp(V, 540) == 7_040
+
+
+def test_times_below_zero_wait_at_zero_and_keep_sync() -> None:
+    line = Timeline()
+    line.stamp(V, 0)
+    assert [line.stamp(A, (n * 40 - 160) % (1 << 32)) for n in range(6)] == [0, 0, 0, 0, 0, 40]
+
+
+@pytest.mark.parametrize("to", [0, 95_000, 200_000, (1 << 32) - 1])
+def test_a_jump_is_repaired_once_for_both_lanes(to: int) -> None:
+    line = Timeline()
+    before = play(line, 100_000, 20)
+    after = play(line, to, 20)
+    assert line.rebased == 1
+    assert 0 < after[0] - before[-1] <= 100
+    assert [b - a for a, b in pairwise(after)] == [33] * 19
+
+
+def test_the_lane_that_jumps_later_follows_the_first() -> None:
+    line = Timeline()
+    play(line, 100_000, 20)
+    # The video jumps to 0; audio of before is still on its way.
+    first = line.stamp(V, 0)
+    assert line.stamp(A, 100_000 + 20 * 33 + 10) == 100_000 + 20 * 33 + 10
+    assert line.stamp(A, 4) == first + 4
+    assert line.stamp(V, 33) == first + 33
+    assert line.rebased == 1
+
+
+def test_a_glitch_of_one_frame_does_not_move_the_lanes_apart() -> None:
+    line = Timeline()
+    play(line, 100_000, 20)
+    glitch = line.stamp(V, 7)
+    assert 100_000 + 19 * 33 < glitch < 100_000 + 21 * 33
+    assert play(line, 100_000 + 20 * 33, 5)[-1] == 100_000 + 24 * 33
+
+
+def test_small_reorderings_pass() -> None:
+    line = Timeline()
+    assert [line.stamp(A, t) for t in (100, 120, 90, 140)] == [100, 120, 90, 140]
+    assert line.rebased == 0
+
+
+def test_a_lane_may_rest_while_the_other_goes_on() -> None:
+    line = Timeline()
+    play(line, 0, 10)
+    for n in range(1_000):
+        line.stamp(A, 330 + n * 21)
+    assert line.stamp(V, 21_000) == 21_000
+    assert line.rebased == 0
+
+
+def test_lanes_of_different_age_are_brought_together() -> None:
+    line = Timeline()
+    line.stamp(V, 50_000_000)
+    assert line.stamp(A, 0) == 50_000_000
+    assert line.stamp(A, 21) == 50_000_021
+    assert line.stamp(V, 50_000_033) == 50_000_033
+
+
+def test_script_data_never_move_the_clock() -> None:
+    line = Timeline()
+    play(line, 100_000, 20)
+    latest = line.latest
+    assert line.near(0) == latest
+    assert line.near(100_100) == 100_100
+    assert line.near(latest + 9_000) == latest + 9_000
+    assert play(line, 100_000 + 20 * 33, 1) == [100_000 + 20 * 33]
+    assert line.rebased == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from([V, A]), st.integers(0, (1 << 32) - 1)), max_size=60))
+def test_no_input_runs_a_lane_backward(stamps: list[tuple[int, int]]) -> None:
+    line = Timeline()
+    high: dict[int, int] = {}
+    for lane, raw in stamps:
+        time = line.stamp(lane, raw)
+        assert time >= high.get(lane, 0) - 100
+        assert time <= line.latest
+        high[lane] = max(high.get(lane, 0), time)
+
+
+@given(st.lists(st.integers(0, 9_000), min_size=1, max_size=60), st.integers(0, (1 << 32) - 1))
+def test_growing_times_are_kept_exactly(steps: list[int], start: int) -> None:
+    line, raw = Timeline(), start
+    line.stamp(V, raw % (1 << 32))
+    for step in steps:
+        raw += step
+        assert line.stamp(V, raw % (1 << 32)) == raw
+    assert line.rebased == 0
+
+
+JUMPS = st.one_of(st.integers(-(1 << 31) + 20_000, -1_000), st.integers(11_000, (1 << 31) - 20_000))
+
+
+@given(st.integers(0, (1 << 32) - 1), st.integers(-300, 300), st.lists(JUMPS, min_size=1, max_size=6))
+def test_audio_stays_with_video_over_any_jumps(start: int, skew: int, jumps: list[int]) -> None:
+    line, base, shown = Timeline(), start, -1
+    for count, jump in enumerate([0, *jumps]):
+        base += jump
+        for _ in range(40):
+            video = line.stamp(V, base % (1 << 32))
+            audio = line.stamp(A, (base + skew) % (1 << 32))
+            assert video > shown
+            shown = video
+            base += 33
+        assert audio - video == skew
+        assert line.rebased == count
+
+
+def test_audio_time_counts_samples() -> None:
+    clock = AudioClock(44_100)
+    frames = [clock.stamp(n * 1024 * 1000 // 44_100, 1024) for n in range(500)]
+    assert frames == [n * 1024 for n in range(500)]
+    assert clock.resyncs == 0
+    assert clock.expected == 500 * 1024
+
+
+def test_a_gap_is_taken_over() -> None:
+    clock = AudioClock(48_000)
+    assert clock.expected is None
+    assert clock.stamp(0, 1024) == 0
+    assert clock.stamp(61, 1024) == 1024
+    assert not clock.resynced
+    assert clock.stamp(1_000, 1024) == 48_000
+    assert clock.resynced
+    assert clock.stamp(1_021, 1024) == 49_024
+    assert (clock.resynced, clock.resyncs) == (False, 1)
+
+
+def test_audio_time_never_runs_backward() -> None:
+    clock = AudioClock(48_000)
+    times = [clock.stamp(dts, 1024) for dts in (1_000, 1_021, 0, 21, 43)]
+    assert times == [48_000, 49_024, 49_025, 49_026, 49_027]
+    assert clock.resyncs == 3
+
+
+def test_a_slow_drift_is_followed_by_small_steps() -> None:
+    # The publisher's sound card gives 48,100 samples a second of its own clock.
+    clock, worst = AudioClock(48_000), 0.0
+    times = []
+    for n in range(20_000):
+        dts = n * 1024 * 1000 // 48_100
+        times.append(clock.stamp(dts, 1024))
+        worst = max(worst, abs(times[-1] / 48_000 - dts / 1000))
+    assert worst <= 0.042
+    assert all(b > a for a, b in pairwise(times))
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 5_760)), max_size=50), st.sampled_from([8_000, 48_000]))
+def test_audio_time_grows_for_any_input(frames: list[tuple[int, int]], rate: int) -> None:
+    clock = AudioClock(rate)
+    times = [clock.stamp(dts, max(1, samples)) for dts, samples in frames]
+    assert all(b > a for a, b in pairwise(times))
+
+
+def test_other_timescales_are_converted() -> None:
+    assert AudioClock(48_000, 90_000).stamp(90_000, 960) == 48_000
+    with pytest.raises(ValueError, match="0 Hz"):
+        AudioClock(0)

@@ -1,0 +1,119 @@
+"""The walk over boxes: what it finds, and what it refuses."""
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.formats.mp4 import reader
+from gateway.formats.mp4.box import box, full_box
+from gateway.formats.mp4.fragment import Sample, fragment
+from gateway.formats.mp4.init import init_segment
+from gateway.media.errors import InvalidData
+from gateway.media.track import Codec, Kind, Track
+
+INIT = init_segment(Track(Kind.AUDIO, Codec.AAC, 48_000, b"\x11\x90"))
+SAMPLES = [Sample(10, -5, True, b"abc"), Sample(20, 7, False, b""), Sample(30, 0, False, b"defg")]
+PART = fragment(9, 2, 77, SAMPLES)
+
+
+def test_boxes_of_all_sizes_are_walked() -> None:
+    large = struct.pack(">I4sQ", 1, b"mdat", 20) + b"abcd"
+    data = box(b"free", b"xy") + large + struct.pack(">I4s", 0, b"mdat") + b"rest"
+    assert [(b.kind, data[b.payload : b.end]) for b in reader.boxes(data)] == [
+        (b"free", b"xy"), (b"mdat", b"abcd"), (b"mdat", b"rest")
+    ]  # fmt: skip
+    assert reader.mdat(data) == b"abcdrest"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\0\0\0\x08fre", b"\0\0\0\x07free", b"\0\0\0\x09free", struct.pack(">I4sQ", 1, b"mdat", 15), b"\0\0\0\1mdat"],
+)
+def test_impossible_sizes_are_refused(data: bytes) -> None:
+    with pytest.raises(InvalidData):
+        list(reader.boxes(data))
+
+
+def test_countless_boxes_are_refused() -> None:
+    with pytest.raises(InvalidData, match="more than"):
+        list(reader.boxes(box(b"free") * (reader.MAX_BOXES + 1)))
+
+
+def test_find_follows_a_path() -> None:
+    found = reader.find(INIT, b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"mp4a")
+    assert found is not None
+    assert found.kind == b"mp4a"
+    assert reader.find(INIT, b"moov", b"udta") is None
+
+
+def run(flags: int, *numbers: int, version: int = 0) -> bytes:
+    return full_box(b"trun", version, flags, struct.pack(f">{len(numbers)}I", *numbers))
+
+
+def moof(*traf: bytes, tfhd: bytes) -> bytes:
+    return box(b"moof", full_box(b"mfhd", 0, 0, bytes(3), b"\x04"), box(b"traf", tfhd, *traf))
+
+
+def test_defaults_first_flags_and_runs_in_a_row_are_read() -> None:
+    head = full_box(b"tfhd", 0, 0x020038, struct.pack(">4I", 6, 50, 2, 0x01010000))
+    tfdt = full_box(b"tfdt", 0, 0, struct.pack(">I", 900))
+    size = len(moof(tfdt, run(0x5, 2, 0, 0), run(0, 1), tfhd=head))
+    data = moof(tfdt, run(0x5, 2, size + 8, 0x02000000), run(0, 1), tfhd=head) + box(b"mdat", b"aabbcc")
+    (found,) = reader.parse_fragments(data)
+    assert (found.sequence_number, found.track_id, found.base_decode_time) == (4, 6, 900)
+    assert found.samples == [Sample(50, 0, True, b"aa"), Sample(50, 0, False, b"bb"), Sample(50, 0, False, b"cc")]
+
+
+def test_values_of_trex_count_where_the_fragment_is_silent() -> None:
+    head = full_box(b"tfhd", 0, 0x3, struct.pack(">IQI", 6, 0, 1))
+    size = len(moof(run(0x1, 1, 0), tfhd=head))
+    data = moof(run(0x1, 1, size + 8), tfhd=head) + box(b"mdat", b"xyz")
+    (found,) = reader.parse_fragments(data, defaults={6: (3, 3, 0)})
+    assert found.samples == [Sample(3, 0, True, b"xyz")]
+
+
+def test_composition_offsets_have_a_sign_in_version_1_only() -> None:
+    head = full_box(b"tfhd", 0, 0x020000, struct.pack(">I", 1))
+    for version, cts in ((0, 0xFFFFFFFF), (1, -1)):
+        (found,) = reader.parse_fragments(moof(run(0x800, 1, 0xFFFFFFFF, version=version), tfhd=head))
+        assert found.samples[0].cts == cts
+
+
+def test_runs_of_countless_samples_are_refused() -> None:
+    head = full_box(b"tfhd", 0, 0x020000, struct.pack(">I", 1))
+    with pytest.raises(InvalidData, match="trun of"):
+        reader.parse_fragments(moof(run(0, 1 << 31), tfhd=head))
+    with pytest.raises(InvalidData, match="trun of"):
+        reader.parse_fragments(moof(run(0, 60_000), tfhd=head) * 2)
+
+
+def test_samples_outside_of_the_data_are_refused() -> None:
+    for cut in range(1, 8):
+        with pytest.raises(InvalidData):
+            reader.parse_fragments(PART[:-cut])
+
+
+def test_missing_boxes_are_named() -> None:
+    with pytest.raises(InvalidData, match="moov"):
+        reader.parse_init(b"")
+    with pytest.raises(InvalidData, match="tkhd"):
+        reader.parse_init(box(b"moov", box(b"trak")))
+    with pytest.raises(InvalidData, match="tfhd"):
+        reader.parse_fragments(box(b"moof", box(b"traf")))
+    empty = INIT.replace(b"mp4a", b"\xff\xff\xff\xff", 1)
+    assert reader.parse_init(empty)[0].entry == b"\xff" * 4
+
+
+@given(st.data())
+def test_damaged_files_are_read_or_refused(data: st.DataObject) -> None:
+    good = bytearray(data.draw(st.sampled_from([INIT, PART, INIT + PART])))
+    for _ in range(data.draw(st.integers(1, 4))):
+        good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
+    bad = bytes(good[: data.draw(st.integers(0, len(good)))])
+    for parse in (reader.parse_init, reader.parse_fragments, reader.mdat):
+        try:
+            parse(bad)
+        except InvalidData:
+            continue

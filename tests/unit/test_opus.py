@@ -1,0 +1,77 @@
+"""Opus: heads in two forms, and packet durations against the encoder's."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.media import codecs, opus
+from gateway.media.errors import InvalidData
+from tests.support.elementary import elementary
+
+HEADS = st.builds(
+    opus.OpusHead,
+    st.integers(1, 2),
+    st.integers(0, 65_535),
+    st.integers(0, (1 << 32) - 1),
+    st.integers(-32_768, 32_767),
+    st.just(0),
+    st.just(b""),
+)
+
+
+@given(HEADS)
+def test_heads_survive_all_forms(head: opus.OpusHead) -> None:
+    whole = opus.head_bytes(head)
+    assert opus.parse_head(whole) == head
+    assert opus.parse_head(whole[8:]) == head
+    assert opus.parse_head(opus.dops(head)) == head
+
+
+def test_surround_keeps_its_mapping() -> None:
+    head = opus.OpusHead(6, 312, 48_000, 0, 1, bytes((4, 2, 0, 4, 1, 2, 3, 5)))
+    assert opus.parse_head(opus.head_bytes(head)) == head
+    assert opus.parse_head(opus.dops(head)) == head
+    with pytest.raises(InvalidData, match="mapping"):
+        opus.parse_head(opus.head_bytes(head)[:-1])
+
+
+def test_the_encoders_head_and_durations() -> None:
+    source = elementary("opus")
+    head = opus.parse_head(source.track.config)
+    assert (head.channels, head.family) == (2, 0)
+    for a, b in pairwise(source.takes):
+        assert codecs.samples_per_frame(source.track, a.payload) == b.dts - a.dts
+    assert (codecs.audio_rate(source.track), codecs.audio_channels(source.track)) == (48_000, 2)
+    assert codecs.codec_string(source.track) == "opus"
+
+
+@pytest.mark.parametrize(
+    ("packet", "samples"),
+    [("00", 480), ("18", 2880), ("60", 480), ("80", 120), ("f8", 960), ("f9", 1920), ("fa", 1920), ("fb06", 5760)],
+)
+def test_the_toc_tells_the_duration(packet: str, samples: int) -> None:
+    assert opus.packet_samples(bytes.fromhex(packet)) == samples
+
+
+@pytest.mark.parametrize("packet", ["", "fb", "fb00", "fb07", "1b03"])
+def test_impossible_packets_are_refused(packet: str) -> None:
+    with pytest.raises(InvalidData):
+        opus.packet_samples(bytes.fromhex(packet))
+
+
+@pytest.mark.parametrize("config", [b"", b"OpusHead", b"OpusHead\x01\x00" + bytes(9), b"\x10\x02" + bytes(9),
+                                    b"\x01\x03" + bytes(9), bytes(2000)])  # fmt: skip
+def test_wrong_heads_are_refused(config: bytes) -> None:
+    with pytest.raises(InvalidData):
+        opus.parse_head(config)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    for parse in (opus.parse_head, opus.packet_samples):
+        try:
+            parse(data)
+        except InvalidData:
+            continue
