@@ -1,0 +1,141 @@
+"""From FLV bodies to announced tracks and units."""
+
+import time
+
+import pytest
+
+from gateway.formats import amf0
+from gateway.formats.flv.tag import Script
+from gateway.hub.publisher import Publisher
+from gateway.media.errors import InvalidData
+from gateway.sources.intake import PREROLL_MS, FlvIntake
+from tests.support import builders
+from tests.support.builders import AVCC, Recorder, publish
+
+VIDEO_HEADER = b"\x17\x00\x00\x00\x00" + AVCC
+AUDIO_HEADER = b"\xaf\x00\x12\x10"
+
+
+def frame(n: int = 0, key: bool = False) -> bytes:
+    return (b"\x17" if key else b"\x27") + b"\x01\x00\x00\x00" + b"\0\0\0\x05" + n.to_bytes(5, "big")
+
+
+def sample(n: int = 0) -> bytes:
+    return b"\xaf\x01" + n.to_bytes(4, "big")
+
+
+def metadata(**values: float) -> Script:
+    return Script(0, "onMetaData", (dict(values),), amf0.encode(dict(values)))
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.hub = builders.hub()
+        self.publisher: Publisher = publish(self.hub)
+        self.sink = Recorder()
+        self.publisher.stream.attach(self.sink)
+        self.intake = FlvIntake(self.publisher)
+
+    def video(self, timestamp: int, body: bytes) -> None:
+        self.intake.video(timestamp, body, 1.7e9, time.monotonic())
+
+    def audio(self, timestamp: int, body: bytes) -> None:
+        self.intake.audio(timestamp, body, 1.7e9, time.monotonic())
+
+    async def close(self) -> None:
+        self.hub.drain()
+        await self.hub.drained()
+
+
+async def test_tracks_are_announced_once_with_both_before_the_first_unit():
+    rig = Rig()
+    rig.video(0, VIDEO_HEADER)
+    rig.audio(0, AUDIO_HEADER)
+    rig.video(0, frame(key=True))
+    rig.audio(5, sample())
+    assert [type(i).__name__ for i in rig.sink.items] == ["Tracks", "AccessUnit", "AccessUnit"]
+    assert rig.sink.tracks[0].video is not None
+    assert rig.sink.tracks[0].audio is not None
+    await rig.close()
+
+
+async def test_units_wait_for_a_second_track_that_comes_a_little_late():
+    rig = Rig()
+    rig.video(0, VIDEO_HEADER)
+    rig.video(0, frame(0, key=True))
+    rig.video(33, frame(1))
+    assert rig.sink.items == []
+    rig.audio(0, AUDIO_HEADER)
+    rig.audio(40, sample())
+    assert [u.dts for u in rig.sink.units] == [0, 33, 40]
+    assert len(rig.sink.tracks) == 1
+    await rig.close()
+
+
+async def test_a_video_only_push_starts_at_once_where_its_metadata_says_so():
+    rig = Rig()
+    rig.intake.script(metadata(videocodecid=7.0), time.monotonic())
+    rig.video(0, VIDEO_HEADER)
+    rig.video(0, frame(key=True))
+    assert len(rig.sink.units) == 1
+    await rig.close()
+
+
+async def test_a_video_only_push_without_metadata_starts_after_the_preroll():
+    rig = Rig()
+    rig.video(0, VIDEO_HEADER)
+    for n in range(0, PREROLL_MS, 100):
+        rig.video(n, frame(n, key=n == 0))
+    assert rig.sink.items == []
+    rig.video(PREROLL_MS, frame(99))
+    assert len(rig.sink.units) == PREROLL_MS // 100 + 1
+    await rig.close()
+
+
+async def test_a_short_push_is_given_when_it_ends():
+    rig = Rig()
+    rig.video(0, VIDEO_HEADER)
+    rig.video(0, frame(key=True))
+    rig.intake.finish(time.monotonic())
+    assert len(rig.sink.units) == 1
+    await rig.close()
+
+
+async def test_a_changed_sequence_header_opens_an_epoch_and_its_timestamp_moves_no_clock():
+    rig = Rig()
+    rig.video(0, VIDEO_HEADER)
+    rig.audio(0, AUDIO_HEADER)
+    rig.video(50_000, frame(0, key=True))
+    rig.video(0, VIDEO_HEADER[:-1] + b"\x23")
+    rig.video(50_033, frame(1, key=True))
+    assert [t.epoch for t in rig.sink.tracks] == [0, 1]
+    assert [u.dts for u in rig.sink.units] == [50_000, 50_033]
+    await rig.close()
+
+
+async def test_malformed_bodies_are_dropped_and_only_many_of_them_end_the_push():
+    rig = Rig()
+    rig.video(0, VIDEO_HEADER)
+    rig.audio(0, AUDIO_HEADER)
+    rig.video(0, frame(key=True))
+    rig.video(10, b"\x27\x01")
+    rig.video(33, frame(1))
+    assert [u.dts for u in rig.sink.units] == [0, 33]
+    assert rig.intake.malformed == 1
+    with pytest.raises(InvalidData):
+        for _ in range(FlvIntake.MOST_MALFORMED):
+            rig.video(40, b"\x27\x01")
+    await rig.close()
+
+
+async def test_timed_script_data_passes_and_metadata_changes_are_announced():
+    rig = Rig()
+    rig.video(0, VIDEO_HEADER)
+    rig.audio(0, AUDIO_HEADER)
+    rig.video(0, frame(key=True))
+    rig.intake.script(Script(20, "onCuePoint", ("x",), amf0.encode("x")), time.monotonic())
+    rig.intake.script(metadata(width=1.0), time.monotonic())
+    assert [type(i).__name__ for i in rig.sink.items] == ["Tracks", "AccessUnit", "Timed", "Tracks"]
+    assert rig.sink.tracks[1].metadata == {"width": 1.0}
+    assert rig.sink.tracks[1].epoch == 0
+    await rig.close()
