@@ -1,0 +1,195 @@
+"""AMF0, the value encoding of RTMP commands and FLV script data, read within bounds and written back.
+
+Source: "Action Message Format -- AMF 0" (Adobe, 2007); section numbers below are that document's.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from gateway.formats.amf3 import Amf3Reader
+from gateway.media.errors import InvalidData
+from gateway.media.track import AmfValue
+
+MAX_DEPTH = 32
+MAX_ITEMS = 10_000
+
+_NUMBER, _BOOLEAN, _STRING, _OBJECT, _NULL, _UNDEFINED, _REFERENCE = 0, 1, 2, 3, 5, 6, 7
+_ECMA_ARRAY, _OBJECT_END, _STRICT_ARRAY, _DATE, _LONG_STRING, _XML, _TYPED, _AVMPLUS = 8, 9, 10, 11, 12, 15, 16, 17
+
+_f64 = struct.Struct(">d")
+_u16 = struct.Struct(">H")
+_u32 = struct.Struct(">I")
+
+
+class Date(float):
+    """Milliseconds since the epoch; a float that is written back as an AMF date."""
+
+
+class EcmaArray(dict[str, AmfValue]):
+    """A dict that is written as an ECMA array, the form in which players expect onMetaData."""
+
+
+def decode(data: bytes, *, max_depth: int = MAX_DEPTH, max_items: int = MAX_ITEMS) -> list[AmfValue]:
+    """All values of `data` in order.
+
+    Objects, ECMA arrays and typed objects become dicts (the class name is dropped), null and undefined None, dates
+    `Date`. A reference counts as many items as what it points to holds, so repeated references cannot grow a small
+    message into a large tree. Raises InvalidData: truncated, unknown marker, too deep, too many items.
+    """
+    reader = _Reader(data, 0, max_depth, max_items)
+    values: list[AmfValue] = []
+    while reader.position < len(data):
+        values.append(reader.value(0))
+    return values
+
+
+def read(data: bytes, offset: int = 0, *, max_depth: int = MAX_DEPTH) -> tuple[AmfValue, int]:
+    """The one value at `offset` and the offset behind it. Raises InvalidData."""
+    reader = _Reader(data, offset, max_depth, MAX_ITEMS)
+    return reader.value(0), reader.position
+
+
+def encode(*values: AmfValue | int) -> bytes:
+    """The AMF0 encoding of `values`, one after another: dict as object, `EcmaArray` as ECMA array, `Date` as date.
+
+    Values nested deeper than MAX_DEPTH, or of another type, raise TypeError: that is the caller's mistake.
+    """
+    parts: list[bytes] = []
+    for value in values:
+        _write(parts, value, 0)
+    return b"".join(parts)
+
+
+class _Reader:
+    """A cursor over one message; the reference table (§2.9) and the item budget last as long as it does."""
+
+    __slots__ = ("_complex", "_data", "_items", "_max_depth", "position")
+
+    def __init__(self, data: bytes, position: int, max_depth: int, max_items: int) -> None:
+        self._data = data
+        self.position = position
+        self._max_depth = max_depth
+        self._items = max_items
+        self._complex: list[tuple[AmfValue, int] | None] = []  # value and its item count; None while being read
+
+    def value(self, depth: int) -> AmfValue:
+        if depth > self._max_depth:
+            raise InvalidData(f"AMF0: nested deeper than {self._max_depth}")
+        self._spend(1)
+        marker = self._take(1)[0]
+        if marker == _STRING:
+            return self._text(_u16.unpack(self._take(2))[0])
+        if marker == _NUMBER:
+            return float(_f64.unpack(self._take(8))[0])
+        if marker in (_NULL, _UNDEFINED):
+            return None
+        if marker == _BOOLEAN:
+            return self._take(1)[0] != 0
+        if marker in (_OBJECT, _ECMA_ARRAY, _TYPED):
+            return self._object(marker, depth)
+        if marker == _STRICT_ARRAY:
+            return self._array(depth)
+        if marker == _DATE:
+            # §2.13: "time-zone = S16 ; reserved, not supported should be set to 0x0000"
+            return Date(_f64.unpack(self._take(10)[:8])[0])
+        if marker in (_LONG_STRING, _XML):
+            return self._text(_u32.unpack(self._take(4))[0])
+        if marker == _REFERENCE:
+            return self._reference()
+        if marker == _AVMPLUS:
+            amf3 = Amf3Reader(self._data, self.position, max_depth=self._max_depth - depth, max_items=self._items)
+            value = amf3.value(0)
+            self.position, self._items = amf3.position, amf3.items
+            return value
+        raise InvalidData(f"AMF0: marker 0x{marker:02x} at byte {self.position - 1}")
+
+    def _object(self, marker: int, depth: int) -> AmfValue:
+        if marker == _ECMA_ARRAY:
+            self._take(4)  # the count is a hint: encoders write 0 or a wrong one, the end marker rules
+        elif marker == _TYPED:
+            self._take(_u16.unpack(self._take(2))[0])
+        value: dict[str, AmfValue] = EcmaArray() if marker == _ECMA_ARRAY else {}
+        slot, budget = self._open()
+        end = len(self._data)
+        while not (marker == _ECMA_ARRAY and self.position == end):  # some encoders forget onMetaData's end marker
+            size = _u16.unpack(self._take(2))[0]
+            if size == 0 and self._data[self.position : self.position + 1] == b"\x09":
+                self.position += 1
+                break
+            if size == 0 and marker == _ECMA_ARRAY and self.position == end:
+                break  # others forget its last byte
+            key = self._text(size)
+            value[key] = self.value(depth + 1)
+        self._complex[slot] = (value, budget - self._items + 1)
+        return value
+
+    def _array(self, depth: int) -> AmfValue:
+        count = _u32.unpack(self._take(4))[0]
+        if count > self._items or count > len(self._data) - self.position:
+            raise InvalidData(f"AMF0: strict array claims {count} items")
+        slot, budget = self._open()
+        value: list[AmfValue] = [self.value(depth + 1) for _ in range(count)]
+        self._complex[slot] = (value, budget - self._items + 1)
+        return value
+
+    def _reference(self) -> AmfValue:
+        index = _u16.unpack(self._take(2))[0]
+        target = self._complex[index] if index < len(self._complex) else None
+        if target is None:
+            raise InvalidData(f"AMF0: reference {index} to nothing, or to the object around it")
+        value: AmfValue = target[0]
+        self._spend(target[1])
+        return value
+
+    def _open(self) -> tuple[int, int]:
+        self._complex.append(None)
+        return len(self._complex) - 1, self._items
+
+    def _spend(self, items: int) -> None:
+        self._items -= items
+        if self._items < 0:
+            raise InvalidData("AMF0: too many items")
+
+    def _text(self, size: int) -> str:
+        self._spend(size >> 8)  # long text counts, or references to it could still grow
+        return self._take(size).decode("utf-8", "replace")
+
+    def _take(self, size: int) -> bytes:
+        end = self.position + size
+        if end > len(self._data):
+            raise InvalidData(f"AMF0: truncated at byte {self.position}, {size} bytes wanted")
+        taken = self._data[self.position : end]
+        self.position = end
+        return taken
+
+
+def _write(parts: list[bytes], value: AmfValue | int, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise TypeError(f"AMF0: nested deeper than {MAX_DEPTH}")
+    if value is None:
+        parts.append(b"\x05")
+    elif isinstance(value, bool):
+        parts.append(b"\x01\x01" if value else b"\x01\x00")
+    elif isinstance(value, Date):
+        parts.append(b"\x0b" + _f64.pack(value) + b"\0\0")
+    elif isinstance(value, int | float):
+        parts.append(b"\x00" + _f64.pack(value))
+    elif isinstance(value, str):
+        text = value.encode("utf-8", "replace")
+        parts.append(b"\x02" + _u16.pack(len(text)) if len(text) <= 0xFFFF else b"\x0c" + _u32.pack(len(text)))
+        parts.append(text)
+    elif isinstance(value, dict):
+        parts.append(b"\x08" + _u32.pack(len(value)) if isinstance(value, EcmaArray) else b"\x03")
+        for key, item in value.items():
+            name = key.encode("utf-8", "replace")[:0xFFFF]
+            if name:  # §2.5: the empty name is the end marker's
+                parts.append(_u16.pack(len(name)) + name)
+                _write(parts, item, depth + 1)
+        parts.append(b"\0\0\x09")
+    elif isinstance(value, list | tuple):
+        parts.append(b"\x0a" + _u32.pack(len(value)))
+        for item in value:
+            _write(parts, item, depth + 1)
+    else:
+        raise TypeError(f"AMF0 has no form for {type(value).__name__}")

@@ -1,0 +1,165 @@
+"""AMF3, read only: the values that ActionScript 3 clients put behind AMF0's avmplus marker.
+
+Source: "Action Message Format -- AMF 3" (Adobe, 2013). Not carried: vectors and dictionaries (0x0D-0x11) and
+externalizable classes, whose length only their class knows; they raise InvalidData.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from gateway.media.errors import InvalidData
+from gateway.media.track import AmfValue
+
+_f64 = struct.Struct(">d")
+
+
+class Amf3Reader:
+    """A cursor over `data`; `position` and the remaining `items` may be handed back to an AMF0 reader."""
+
+    __slots__ = ("_complex", "_data", "_max_depth", "_strings", "_traits", "items", "position")
+
+    def __init__(self, data: bytes, position: int, *, max_depth: int, max_items: int) -> None:
+        self._data = data
+        self.position = position
+        self._max_depth = max_depth
+        self.items = max_items
+        self._strings: list[str] = []
+        self._complex: list[tuple[AmfValue, int] | None] = []  # value and its item count; None while being read
+        self._traits: list[tuple[bool, list[str]]] = []  # dynamic?, sealed member names
+
+    def value(self, depth: int) -> AmfValue:
+        """The value at `position`; bytes come as latin-1 text, dates as float milliseconds. Raises InvalidData."""
+        if depth > self._max_depth:
+            raise InvalidData("AMF3: nested too deep")
+        self._spend(1)
+        marker = self._take(1)[0]
+        if marker in (0, 1):  # undefined, null
+            return None
+        if marker in (2, 3):
+            return marker == 3
+        if marker == 4:
+            number = self._u29()
+            return float(number - (1 << 29) if number & 0x10000000 else number)
+        if marker == 5:
+            return float(_f64.unpack(self._take(8))[0])
+        if marker == 6:
+            return self._string()
+        if marker in (7, 8, 11, 12):  # XML document, date, XML, byte array
+            return self._flat(marker)
+        if marker == 9:
+            return self._array(depth)
+        if marker == 10:
+            return self._object(depth)
+        raise InvalidData(f"AMF3: marker 0x{marker:02x} at byte {self.position - 1}")
+
+    def _flat(self, marker: int) -> AmfValue:
+        head = self._u29()
+        if not head & 1:
+            return self._reference(head >> 1)
+        value: AmfValue
+        items = 1
+        if marker == 8:
+            value = float(_f64.unpack(self._take(8))[0])
+        else:
+            value = self._take(head >> 1).decode("latin-1" if marker == 12 else "utf-8", "replace")
+            items += head >> 9
+            self._spend(items)
+        self._complex.append((value, items))
+        return value
+
+    def _array(self, depth: int) -> AmfValue:
+        head = self._u29()
+        if not head & 1:
+            return self._reference(head >> 1)
+        count = head >> 1
+        slot, budget = self._open()
+        named: dict[str, AmfValue] = {}
+        while key := self._string():
+            named[key] = self.value(depth + 1)
+        if count > self.items or count > len(self._data) - self.position:
+            raise InvalidData(f"AMF3: array claims {count} items")
+        dense: list[AmfValue] = [self.value(depth + 1) for _ in range(count)]
+        value: AmfValue = dense
+        if named:
+            value = {**named, **{str(index): item for index, item in enumerate(dense)}}
+        self._complex[slot] = (value, budget - self.items + 1)
+        return value
+
+    def _object(self, depth: int) -> AmfValue:
+        head = self._u29()
+        if not head & 1:
+            return self._reference(head >> 1)
+        slot, budget = self._open()
+        dynamic, members = self._class(head)
+        value: dict[str, AmfValue] = {name: self.value(depth + 1) for name in members}
+        if dynamic:
+            while key := self._string():
+                value[key] = self.value(depth + 1)
+        self._complex[slot] = (value, budget - self.items + 1)
+        return value
+
+    def _class(self, head: int) -> tuple[bool, list[str]]:
+        if not head & 2:
+            index = head >> 2
+            if index >= len(self._traits):
+                raise InvalidData(f"AMF3: traits reference {index} to nothing")
+            return self._traits[index]
+        if head & 4:
+            raise InvalidData("AMF3: externalizable class")
+        self._string()  # the class name
+        count = head >> 4
+        if count > self.items or count > len(self._data) - self.position:
+            raise InvalidData(f"AMF3: class claims {count} members")
+        self._spend(count)
+        traits = (bool(head & 8), [self._string() for _ in range(count)])
+        self._traits.append(traits)
+        return traits
+
+    def _reference(self, index: int) -> AmfValue:
+        target = self._complex[index] if index < len(self._complex) else None
+        if target is None:
+            raise InvalidData(f"AMF3: reference {index} to nothing, or to the object around it")
+        value, items = target
+        self._spend(items)
+        return value
+
+    def _string(self) -> str:
+        head = self._u29()
+        if head & 1:
+            text = self._take(head >> 1).decode("utf-8", "replace")
+            self._spend(len(text) >> 8)
+            if text:  # "The empty string is never sent by reference"
+                self._strings.append(text)
+            return text
+        index = head >> 1
+        if index >= len(self._strings):
+            raise InvalidData(f"AMF3: string reference {index} to nothing")
+        self._spend(len(self._strings[index]) >> 8)  # long text counts, or references to it could grow without bound
+        return self._strings[index]
+
+    def _open(self) -> tuple[int, int]:
+        self._complex.append(None)
+        return len(self._complex) - 1, self.items
+
+    def _spend(self, items: int) -> None:
+        self.items -= items
+        if self.items < 0:
+            raise InvalidData("AMF3: too many items")
+
+    def _u29(self) -> int:
+        number = 0
+        for _ in range(3):
+            byte = self._take(1)[0]
+            number = number << 7 | byte & 0x7F
+            if byte < 0x80:
+                return number
+        return number << 8 | self._take(1)[0]
+
+    def _take(self, size: int) -> bytes:
+        end = self.position + size
+        if end > len(self._data):
+            raise InvalidData(f"AMF3: truncated at byte {self.position}, {size} bytes wanted")
+        taken = self._data[self.position : end]
+        self.position = end
+        return taken

@@ -1,0 +1,285 @@
+"""MediaDemuxer: tag bodies, as they come in RTMP messages and FLV tags, become tracks and access units.
+
+Hot: legacy H.264 and AAC frames and Ex frames take a dozen Python operations and one copy of the payload each.
+"""
+
+from __future__ import annotations
+
+from gateway.formats.flv.tag import (
+    AAC,
+    AUDIO_FOURCC,
+    AVC,
+    EX_AUDIO,
+    HEVC,
+    MP3,
+    MP3_8K,
+    SOUND_FORMAT_NAMES,
+    TIMESCALE,
+    VIDEO_CODEC_NAMES,
+    VIDEO_FOURCC,
+    AudioPacket,
+    Demuxed,
+    FrameType,
+    Start,
+    Unsupported,
+    VideoPacket,
+)
+from gateway.media.errors import InvalidData
+from gateway.media.track import Codec, Kind, Track
+from gateway.media.unit import AccessUnit
+
+# The first two body bytes of the frames nearly everyone sends (packet type 1, NALU): is it a key frame, which codec.
+_LEGACY_FRAMES = {
+    bytes((kind << 4 | codec_id, 1)): (kind in (FrameType.KEY, FrameType.GENERATED_KEY), codec)
+    for kind in (1, 2, 3, 4)
+    for codec_id, codec in ((AVC, Codec.H264), (HEVC, Codec.H265))
+}
+_AAC = Codec.AAC
+_WITH_CTS = (Codec.H264, Codec.H265)
+_MULTITRACK_ONE = 0
+# Where a codec describes itself inside the frames, a first frame may come without a sequence header.
+_NEEDS_CONFIG = frozenset({Codec.H264, Codec.H265, Codec.AAC, Codec.OPUS, Codec.FLAC})
+_SMALLEST_CONFIG = {Codec.H264: 7, Codec.H265: 23, Codec.AV1: 4, Codec.VP8: 8, Codec.VP9: 8, Codec.AAC: 2}
+
+
+class MediaDemuxer:
+    """One publisher's audio and video bodies; holds the current tracks and nothing else.
+
+    `video` and `audio` take a body with its time and return
+    - `Track` when a sequence header set or changed the track (an identical repetition returns None),
+    - `AccessUnit` for a frame: `dts` is the time given, `cts` signed milliseconds, `track` the current track,
+    - `Start` for the first frame of a codec that has no sequence header,
+    - `Unsupported` once for each thing that is not carried,
+    - None for what carries no picture or sound: end of sequence, frames before their sequence header (counted in
+      `dropped`), commands, empty bodies.
+    Both raise InvalidData for a body that breaks its specification; the demuxer stays usable.
+    Wrap-around of 32-bit timestamps is the caller's: pass an unwrapped `dts` in milliseconds.
+    """
+
+    __slots__ = ("_audio", "_refused", "_video", "color", "dropped")
+
+    def __init__(self) -> None:
+        self._video: Track | None = None
+        self._audio: Track | None = None
+        self._refused: set[tuple[Kind, str]] = set()
+        self.dropped = 0
+        self.color: bytes | None = None
+        """The last Ex video metadata frame (AMF0 name `colorInfo`, then an object), as it came."""
+
+    @property
+    def video_track(self) -> Track | None:
+        return self._video
+
+    @property
+    def audio_track(self) -> Track | None:
+        return self._audio
+
+    # Hot
+
+    def video(self, dts: int, body: bytes, wall: float = 0.0) -> Demuxed:
+        """One video body; see the class."""
+        frame = _LEGACY_FRAMES.get(body[:2])
+        if frame is not None:
+            key, codec = frame
+            track = self._video
+            if track is not None and track.codec is codec and len(body) > 5:
+                return AccessUnit(track, dts, int.from_bytes(body[2:5], "big", signed=True), key, wall, body[5:])
+        if not body:
+            return None
+        if body[0] & 0x80:
+            return self._ex_video(dts, body, wall)
+        return self._legacy_video(body)
+
+    def audio(self, dts: int, body: bytes, wall: float = 0.0) -> Demuxed:
+        """One audio body; see the class."""
+        track = self._audio
+        if track is not None and track.codec is _AAC and len(body) > 2 and body[0] >> 4 == AAC and body[1] == 1:
+            return AccessUnit(track, dts, 0, True, wall, body[2:])
+        if not body:
+            return None
+        sound = body[0] >> 4
+        if sound == EX_AUDIO:
+            return self._ex_audio(dts, body, wall)
+        return self._legacy_audio(sound, dts, body, wall)
+
+    # Legacy bodies
+
+    def _legacy_video(self, body: bytes) -> Demuxed:
+        codec_id = body[0] & 15
+        if body[0] >> 4 == FrameType.COMMAND:
+            return None
+        if codec_id not in (AVC, HEVC):
+            return self._refuse(Kind.VIDEO, VIDEO_CODEC_NAMES.get(codec_id, f"video codec id {codec_id}"))
+        if len(body) < 5:
+            raise InvalidData(f"video body of {len(body)} bytes")
+        packet = body[1]  # E.4.3.2: 0 = sequence header, 1 = NALU, 2 = end of sequence
+        if packet == 0:
+            return self._video_config(Codec.H264 if codec_id == AVC else Codec.H265, body[5:])
+        if packet == 1 and len(body) > 5:
+            self.dropped += 1
+        return None
+
+    def _legacy_audio(self, sound: int, dts: int, body: bytes, wall: float) -> Demuxed:
+        if sound == AAC:
+            if len(body) < 2:
+                raise InvalidData("AAC body of one byte")
+            if body[1] == 0:
+                return self._audio_config(Codec.AAC, body[2:])
+            if len(body) > 2:
+                self.dropped += 1
+            return None
+        if sound in (MP3, MP3_8K):
+            return self._audio_frame(Codec.MP3, dts, body[1:], wall)
+        return self._refuse(Kind.AUDIO, SOUND_FORMAT_NAMES.get(sound, f"sound format {sound}"))
+
+    # Ex bodies: "Enhanced RTMP (V2)", ExVideoTagHeader and ExAudioTagHeader
+
+    def _ex_video(self, dts: int, body: bytes, wall: float) -> Demuxed:
+        frame_type = body[0] >> 4 & 7
+        packet = body[0] & 15
+        position = 1
+        if packet == VideoPacket.MOD_EX:
+            packet, position = _skip_mod_ex(body, VideoPacket.MOD_EX)
+        if frame_type == FrameType.COMMAND and packet != VideoPacket.METADATA:
+            return None
+        if packet == VideoPacket.MULTITRACK:
+            packet, position, what = _one_track(body, position)
+            if what:
+                return self._refuse(Kind.VIDEO, what)
+            fourcc = body[position - 5 : position - 1]
+        else:
+            fourcc = body[position : position + 4]
+            position += 4
+        codec = VIDEO_FOURCC.get(fourcc)
+        if codec is None:
+            return self._unknown_fourcc(Kind.VIDEO, fourcc)
+        if packet == VideoPacket.CODED_FRAMES or packet == VideoPacket.CODED_FRAMES_X:
+            cts = 0
+            if packet == VideoPacket.CODED_FRAMES and codec in _WITH_CTS:
+                cts = int.from_bytes(body[position : position + 3], "big", signed=True)
+                position += 3
+            if len(body) <= position:
+                return None
+            key = frame_type in (FrameType.KEY, FrameType.GENERATED_KEY)
+            track = self._video
+            if track is not None and track.codec is codec:
+                return AccessUnit(track, dts, cts, key, wall, body[position:])
+            if codec in _NEEDS_CONFIG or not key:
+                self.dropped += 1
+                return None
+            self._video = track = Track(Kind.VIDEO, codec, TIMESCALE, b"")
+            return Start(track, AccessUnit(track, dts, cts, key, wall, body[position:]))
+        if packet == VideoPacket.SEQUENCE_START:
+            return self._video_config(codec, body[position:])
+        if packet == VideoPacket.METADATA:
+            self.color = body[position:]
+        elif packet == VideoPacket.MPEG2TS_SEQUENCE_START:
+            return self._refuse(Kind.VIDEO, "MPEG-2 TS sequence start")
+        return None
+
+    def _ex_audio(self, dts: int, body: bytes, wall: float) -> Demuxed:
+        packet = body[0] & 15
+        position = 1
+        if packet == AudioPacket.MOD_EX:
+            packet, position = _skip_mod_ex(body, AudioPacket.MOD_EX)
+        if packet == AudioPacket.MULTITRACK:
+            packet, position, what = _one_track(body, position)
+            if what:
+                return self._refuse(Kind.AUDIO, what)
+            fourcc = body[position - 5 : position - 1]
+        else:
+            fourcc = body[position : position + 4]
+            position += 4
+        codec = AUDIO_FOURCC.get(fourcc)
+        if codec is None:
+            return self._unknown_fourcc(Kind.AUDIO, fourcc)
+        if packet == AudioPacket.CODED_FRAMES:
+            return self._audio_frame(codec, dts, body[position:], wall)
+        if packet == AudioPacket.SEQUENCE_START:
+            return self._audio_config(codec, body[position:])
+        return None  # end of sequence; the channel order (MultichannelConfig) is in the codecs' own headers too
+
+    # Both
+
+    def _video_config(self, codec: Codec, config: bytes) -> Track | None:
+        if codec in (Codec.VP8, Codec.VP9) and len(config) == 12 and config[:4] == b"\x01\0\0\0":
+            config = config[4:]  # ffmpeg (9 too) writes the vpcC box's version and flags before the record
+        if not config:
+            return None  # ffmpeg 9 begins AV1 so, and tells the record with the first frame
+        self._check(codec, config)
+        track = Track(Kind.VIDEO, codec, TIMESCALE, config)
+        if track == self._video:
+            return None
+        self._video = track
+        return track
+
+    def _audio_config(self, codec: Codec, config: bytes) -> Track | None:
+        if not config and codec in _NEEDS_CONFIG:
+            return None
+        self._check(codec, config)
+        track = Track(Kind.AUDIO, codec, TIMESCALE, config)
+        if track == self._audio:
+            return None
+        self._audio = track
+        return track
+
+    def _audio_frame(self, codec: Codec, dts: int, payload: bytes, wall: float) -> Demuxed:
+        if not payload:
+            return None
+        track = self._audio
+        if track is not None and track.codec is codec:
+            return AccessUnit(track, dts, 0, True, wall, payload)
+        if codec in _NEEDS_CONFIG:
+            self.dropped += 1
+            return None
+        self._audio = track = Track(Kind.AUDIO, codec, TIMESCALE, b"")
+        return Start(track, AccessUnit(track, dts, 0, True, wall, payload))
+
+    def _check(self, codec: Codec, config: bytes) -> None:
+        """A config too short to be one would break every consumer later; its fields are the codec parsers' matter."""
+        if len(config) < _SMALLEST_CONFIG.get(codec, 0):
+            raise InvalidData(f"{codec} sequence header of {len(config)} bytes")
+
+    def _unknown_fourcc(self, kind: Kind, fourcc: bytes) -> Unsupported | None:
+        if len(fourcc) < 4:
+            raise InvalidData(f"{kind} body ends inside its FourCC")
+        return self._refuse(kind, f"FourCC {fourcc.decode('ascii', 'backslashreplace')!r}")
+
+    def _refuse(self, kind: Kind, what: str) -> Unsupported | None:
+        if (kind, what) in self._refused or len(self._refused) >= 32:
+            return None
+        self._refused.add((kind, what))
+        return Unsupported(kind, what)
+
+
+def _skip_mod_ex(body: bytes, mod_ex: int) -> tuple[int, int]:
+    """Steps over the ModEx prefixes (a nanosecond offset is below our clock); the packet type behind, and where."""
+    position, end = 1, len(body)
+    packet = mod_ex
+    while packet == mod_ex:
+        if position + 3 > end:
+            raise InvalidData("body ends inside a ModEx prefix")
+        size = body[position] + 1  # "modExDataSize = UI8 + 1"
+        position += 1
+        if size == 256:  # "If maximum 8-bit size is not sufficient, use 16-bit value": UI16 + 1
+            size = int.from_bytes(body[position : position + 2], "big") + 1
+            position += 2
+        position += size
+        if position >= end:
+            raise InvalidData("body ends inside a ModEx prefix")
+        packet = body[position] & 15
+        position += 1
+    return packet, position
+
+
+def _one_track(body: bytes, position: int) -> tuple[int, int, str]:
+    """Packet type, where its data begins, and what to refuse ("" when it is one track, number 0)."""
+    if position + 6 > len(body):
+        raise InvalidData("body ends inside its multitrack header")
+    kind, packet = body[position] >> 4, body[position] & 15
+    if kind != _MULTITRACK_ONE:
+        return packet, position, "several tracks in one message"
+    track = body[position + 5]
+    if track != 0:
+        return packet, position, f"track {track} beside track 0"
+    return packet, position + 6, ""

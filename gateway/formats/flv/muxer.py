@@ -1,0 +1,191 @@
+"""Access units, tracks and script data as FLV tags, or as bare tag bodies for RTMP messages.
+
+`*_tag` functions return whole tags with PreviousTagSize behind them, ready to be sent; `*_body` functions return
+what an RTMP message of the same type carries. Times are taken modulo 2**32 milliseconds.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from gateway.formats import amf0
+from gateway.formats.flv.tag import AAC, AUDIO, AVC, FOURCC, HEVC, MAX_BODY, MP3, SCRIPT, TIMESCALE, VIDEO
+from gateway.media.track import AmfValue, Codec, Kind, Track, Tracks
+from gateway.media.unit import AccessUnit, Timed
+
+# 11 bytes of tag header, then the body's own header, in 32-bit words: type|size, time|high time byte, id 0|byte 0, …
+_head12 = struct.Struct(">III").pack
+_head13 = struct.Struct(">IIIB").pack
+_head16 = struct.Struct(">IIII").pack
+_head16_fourcc = struct.Struct(">III4s").pack
+_head19 = struct.Struct(">III4s3s").pack
+_u32 = struct.Struct(">I").pack
+_VIDEO, _AUDIO = VIDEO << 24, AUDIO << 24
+
+# A class attribute of an Enum costs more than a global in the hot path.
+_VIDEO_KIND = Kind.VIDEO
+_H264, _H265, _AAC, _MP3 = Codec.H264, Codec.H265, Codec.AAC, Codec.MP3
+_SOUND_AAC = 0xAF  # E.4.2.1: AAC is always marked "44 kHz, 16-bit, stereo"; the config tells the truth
+_SOUND_MP3 = 0x2F
+# Values of a publisher's onMetaData that are untrue for a live stream from the middle.
+_STALE = frozenset(
+    {"duration", "filesize", "keyframes", "lasttimestamp", "lastkeyframetimestamp", "lastkeyframelocation"}
+)
+_STALE_PREFIXES = ("has", "canseek")
+
+
+def file_header(has_video: bool, has_audio: bool) -> bytes:
+    """The FLV header and PreviousTagSize0, 13 bytes."""
+    return b"FLV\x01" + bytes((has_audio << 2 | has_video,)) + b"\0\0\0\x09\0\0\0\0"
+
+
+def unit_tag(unit: AccessUnit, *, hevc_legacy: bool = False) -> bytes:
+    """The tag of one frame. H.264, AAC and MP3 in their legacy form, all else in Ex form.
+
+    hevc_legacy: H.265 as codec id 12 instead of Ex `hvc1`, for players that know only that.
+    Raises ValueError for a payload that a 24-bit size cannot tell.
+    """
+    track = unit.track
+    payload = unit.payload
+    dts, cts = unit.dts, unit.cts
+    if track.timescale != TIMESCALE:
+        dts, cts = _milliseconds(unit)
+    time = (dts & 0xFFFFFF) << 8 | dts >> 24 & 0xFF
+    codec = track.codec
+    if track.kind is _VIDEO_KIND:
+        if codec is _H264 or (hevc_legacy and codec is _H265):
+            size = len(payload) + 5
+            first = (0x10 if unit.key else 0x20) | (AVC if codec is _H264 else HEVC)
+            head = _head16(_VIDEO | size, time, first, 1 << 24 | cts & 0xFFFFFF)
+        else:
+            fourcc = FOURCC[codec]
+            first = 0x90 if unit.key else 0xA0
+            if codec is _H265 and cts:
+                size = len(payload) + 8
+                head = _head19(_VIDEO | size, time, first | 1, fourcc, (cts & 0xFFFFFF).to_bytes(3, "big"))
+            else:
+                size = len(payload) + 5  # CodedFramesX (3) for H.265 is CodedFrames (1) without its cts of 0
+                head = _head16_fourcc(_VIDEO | size, time, first | (3 if codec is _H265 else 1), fourcc)
+    elif codec is _AAC:
+        size = len(payload) + 2
+        head = _head13(_AUDIO | size, time, _SOUND_AAC, 1)
+    elif codec is _MP3:
+        size = len(payload) + 1
+        head = _head12(_AUDIO | size, time, _SOUND_MP3)
+    else:
+        size = len(payload) + 5
+        head = _head16_fourcc(_AUDIO | size, time, 0x91, FOURCC[codec])
+    if size > MAX_BODY:
+        raise ValueError(f"frame of {size} bytes does not fit an FLV tag")
+    return b"".join((head, payload, _u32(size + 11)))
+
+
+def unit_body(unit: AccessUnit, *, hevc_legacy: bool = False) -> bytes:
+    """The body of one frame, for an RTMP message of type 9 (video) or 8 (audio)."""
+    track = unit.track
+    codec = track.codec
+    cts = unit.cts if track.timescale == TIMESCALE else _milliseconds(unit)[1]
+    if track.kind is _VIDEO_KIND:
+        if codec is _H264 or (hevc_legacy and codec is _H265):
+            first = (0x10 if unit.key else 0x20) | (AVC if codec is _H264 else HEVC)
+            return b"".join((((first << 32) | 1 << 24 | cts & 0xFFFFFF).to_bytes(5, "big"), unit.payload))
+        first = 0x90 if unit.key else 0xA0
+        if codec is not _H265:
+            return b"".join((bytes((first | 1,)), FOURCC[codec], unit.payload))
+        if not cts:
+            return b"".join((bytes((first | 3,)), FOURCC[codec], unit.payload))
+        return b"".join((bytes((first | 1,)), FOURCC[codec], (cts & 0xFFFFFF).to_bytes(3, "big"), unit.payload))
+    if codec is _AAC:
+        return b"\xaf\x01" + unit.payload
+    if codec is _MP3:
+        return b"\x2f" + unit.payload
+    return b"".join((b"\x91", FOURCC[codec], unit.payload))
+
+
+def unit_time(unit: AccessUnit) -> int:
+    """The unit's dts in milliseconds modulo 2**32, as FLV tags and RTMP messages carry it."""
+    if unit.track.timescale == TIMESCALE:
+        return unit.dts & 0xFFFFFFFF
+    return _milliseconds(unit)[0] & 0xFFFFFFFF
+
+
+def track_body(track: Track, *, hevc_legacy: bool = False) -> bytes:
+    """The sequence header of a track; empty for a codec that has none (MP3, AC-3) or is described in its frames."""
+    codec, config = track.codec, track.config
+    if not config:
+        return b""
+    if track.kind is _VIDEO_KIND:
+        if codec is _H264 or (hevc_legacy and codec is _H265):
+            return bytes((0x10 | (AVC if codec is _H264 else HEVC), 0, 0, 0, 0)) + config
+        if codec in (Codec.VP8, Codec.VP9):
+            config = b"\x01\0\0\0" + config  # version and flags of the vpcC box, as ffmpeg writes and others expect
+        return b"\x90" + FOURCC[codec] + config
+    if codec is _AAC:
+        return b"\xaf\x00" + config
+    return b"\x90" + FOURCC[codec] + config
+
+
+def sequence_bodies(tracks: Tracks, *, hevc_legacy: bool = False) -> list[tuple[int, bytes]]:
+    """(type, body) of each sequence header, video first."""
+    bodies = [
+        (VIDEO if track.kind is _VIDEO_KIND else AUDIO, track_body(track, hevc_legacy=hevc_legacy)) for track in tracks
+    ]
+    return [(kind, body) for kind, body in bodies if body]
+
+
+def sequence_headers(tracks: Tracks, timestamp: int, *, hevc_legacy: bool = False) -> bytes:
+    """The tags that a player needs before the first frame, at `timestamp` milliseconds."""
+    return b"".join(tag(kind, timestamp, body) for kind, body in sequence_bodies(tracks, hevc_legacy=hevc_legacy))
+
+
+def metadata_body(tracks: Tracks, *, hevc_legacy: bool = False) -> bytes:
+    """onMetaData: the publisher's values without what is stale in a live stream, codec ids set to what is sent."""
+    values: dict[str, AmfValue] = amf0.EcmaArray(
+        (key, value)
+        for key, value in tracks.metadata.items()
+        if key.lower() not in _STALE and not key.lower().startswith(_STALE_PREFIXES)
+    )
+    if tracks.video is not None:
+        codec = tracks.video.codec
+        legacy = {_H264: AVC, _H265: HEVC} if hevc_legacy else {_H264: AVC}
+        values["videocodecid"] = float(legacy.get(codec) or int.from_bytes(FOURCC[codec], "big"))
+    else:
+        values.pop("videocodecid", None)
+    if tracks.audio is not None:
+        codec = tracks.audio.codec
+        legacy = {_AAC: AAC, _MP3: MP3}
+        values["audiocodecid"] = float(legacy.get(codec) or int.from_bytes(FOURCC[codec], "big"))
+    else:
+        values.pop("audiocodecid", None)
+    return amf0.encode("onMetaData", values)
+
+
+def metadata_tag(tracks: Tracks, timestamp: int, *, hevc_legacy: bool = False) -> bytes:
+    """onMetaData as a script tag; see `metadata_body`."""
+    return tag(SCRIPT, timestamp, metadata_body(tracks, hevc_legacy=hevc_legacy))
+
+
+def timed_body(timed: Timed) -> bytes:
+    """Script data for an RTMP message of type 18."""
+    return amf0.encode(timed.name) + timed.amf
+
+
+def timed_tag(timed: Timed) -> bytes:
+    """Script data as a script tag."""
+    return tag(SCRIPT, timed.dts, timed_body(timed))
+
+
+def tag(type_id: int, timestamp: int, body: bytes) -> bytes:
+    """Any body as a tag. Raises ValueError for a body that a 24-bit size cannot tell."""
+    size = len(body)
+    if size > MAX_BODY:
+        raise ValueError(f"body of {size} bytes does not fit an FLV tag")
+    head = _head12(type_id << 24 | size, (timestamp & 0xFFFFFF) << 8 | timestamp >> 24 & 0xFF, 0)
+    return b"".join((head[:11], body, _u32(size + 11)))
+
+
+def _milliseconds(unit: AccessUnit) -> tuple[int, int]:
+    """dts and cts in milliseconds; cts is the difference of the rounded times, so that no rounding adds up."""
+    scale = unit.track.timescale
+    dts = unit.dts * TIMESCALE // scale
+    return dts, (unit.dts + unit.cts) * TIMESCALE // scale - dts

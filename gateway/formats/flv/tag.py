@@ -1,0 +1,128 @@
+"""The words of FLV: tag types, codec numbers, packet types, and the values that demuxing yields.
+
+Sources: "Adobe Flash Video File Format Specification" 10.1, Annex E; "Enhanced RTMP (V2)" (Veovera, 2024) for what
+is called Ex below; codec id 12 is the HEVC extension that Chinese CDNs brought into use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+from gateway.media.track import AmfValue, Codec, Kind, Track
+from gateway.media.unit import AccessUnit
+
+AUDIO, VIDEO, SCRIPT = 8, 9, 18  # tag types, the same numbers as RTMP message types
+
+TIMESCALE = 1000  # FLV counts milliseconds
+MAX_BODY = 0xFFFFFF  # a tag's size is 24 bits
+
+
+class FrameType(IntEnum):
+    """High nibble of a video body (E.4.3.1); with the Ex bit (0x80) only three bits remain."""
+
+    KEY = 1
+    INTER = 2
+    DISPOSABLE = 3
+    GENERATED_KEY = 4
+    COMMAND = 5
+
+
+class VideoPacket(IntEnum):
+    """VideoPacketType of Ex video."""
+
+    SEQUENCE_START = 0
+    CODED_FRAMES = 1
+    SEQUENCE_END = 2
+    CODED_FRAMES_X = 3
+    METADATA = 4
+    MPEG2TS_SEQUENCE_START = 5
+    MULTITRACK = 6
+    MOD_EX = 7
+
+
+class AudioPacket(IntEnum):
+    """AudioPacketType of Ex audio (sound format 9)."""
+
+    SEQUENCE_START = 0
+    CODED_FRAMES = 1
+    SEQUENCE_END = 2
+    MULTICHANNEL_CONFIG = 4
+    MULTITRACK = 5
+    MOD_EX = 7
+
+
+AVC, HEVC = 7, 12  # legacy video codec ids that are carried
+EX_AUDIO, AAC, MP3, MP3_8K = 9, 10, 2, 14  # sound formats
+
+VIDEO_CODEC_NAMES = {
+    1: "JPEG",
+    2: "Sorenson H.263",
+    3: "Screen Video",
+    4: "VP6",
+    5: "VP6 with alpha",
+    6: "Screen Video 2",
+}
+SOUND_FORMAT_NAMES = {
+    0: "PCM",
+    1: "ADPCM",
+    3: "PCM, little endian",
+    4: "Nellymoser 16 kHz",
+    5: "Nellymoser 8 kHz",
+    6: "Nellymoser",
+    7: "G.711 A-law",
+    8: "G.711 mu-law",
+    11: "Speex",
+    15: "device-specific sound",
+}
+
+VIDEO_FOURCC = {b"avc1": Codec.H264, b"hvc1": Codec.H265, b"av01": Codec.AV1, b"vp09": Codec.VP9, b"vp08": Codec.VP8}
+AUDIO_FOURCC = {
+    b"mp4a": Codec.AAC,
+    b".mp3": Codec.MP3,
+    b"Opus": Codec.OPUS,
+    b"fLaC": Codec.FLAC,
+    b"ac-3": Codec.AC3,
+    b"ec-3": Codec.EAC3,
+}
+FOURCC = {codec: fourcc for fourcc, codec in (VIDEO_FOURCC | AUDIO_FOURCC).items()}
+
+
+@dataclass(slots=True)
+class Tag:
+    """One tag of an FLV byte stream. timestamp: milliseconds, 0 to 2**32 - 1. The same shape as an RTMP message."""
+
+    type_id: int
+    timestamp: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The first frame of a codec that needs no sequence header (MP3, AC-3, VP8 …): its track, then the frame itself."""
+
+    track: Track
+    unit: AccessUnit
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """The peer sends what is not carried; told once per thing, its later frames are dropped in silence."""
+
+    kind: Kind
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """Script data. amf: the AMF0 encoding of `values`, that is of everything after the name, byte for byte."""
+
+    timestamp: int
+    name: str
+    values: tuple[AmfValue, ...]
+    amf: bytes
+
+
+Demuxed: TypeAlias = "AccessUnit | Track | Start | Unsupported | None"
+FlvEvent: TypeAlias = "AccessUnit | Track | Start | Unsupported | Script"

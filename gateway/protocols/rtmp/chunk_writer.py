@@ -1,0 +1,91 @@
+"""ChunkWriter: messages become chunks (§5.3), with the shortest header that says the same; and bytes to share."""
+
+from __future__ import annotations
+
+import struct
+
+from gateway.protocols.errors import LocalProtocolError
+from gateway.protocols.rtmp.chunk_reader import DEFAULT_CHUNK_SIZE
+
+_two_words = struct.Struct(">II").pack
+_EXTENDED = 0xFFFFFF
+
+
+class _Last:
+    """The header that the peer remembers for a chunk stream."""
+
+    __slots__ = ("delta", "length", "stream_id", "timestamp", "type_id")
+
+    def __init__(self, timestamp: int, length: int, type_id: int, stream_id: int) -> None:
+        self.timestamp = timestamp
+        self.delta = -1  # none yet: receivers disagree on what fmt 3 right after fmt 0 adds
+        self.length = length
+        self.type_id = type_id
+        self.stream_id = stream_id
+
+
+class ChunkWriter:
+    """One direction of a connection. `write` returns the chunks of one message; chunks of messages never interleave."""
+
+    __slots__ = ("_last", "chunk_size")
+
+    def __init__(self) -> None:
+        self.chunk_size = DEFAULT_CHUNK_SIZE
+        """Change it after the bytes of Set Chunk Size have been written, not before."""
+        self._last: dict[int, _Last] = {}
+
+    def write(self, csid: int, type_id: int, timestamp: int, stream_id: int, payload: bytes) -> bytes:
+        """The chunks of one message; timestamp in milliseconds, taken modulo 2**32; csid 2 to 63."""
+        timestamp &= 0xFFFFFFFF
+        length = len(payload)
+        last = self._last.get(csid)
+        delta = _EXTENDED
+        if last is not None and last.stream_id == stream_id:
+            delta = (timestamp - last.timestamp) & 0xFFFFFFFF
+        if last is None or delta >= _EXTENDED:  # first, other stream, backwards, or a gap of hours
+            self._last[csid] = _Last(timestamp, length, type_id, stream_id)
+            return _chunks(csid, type_id, timestamp, stream_id, payload, self.chunk_size)
+        if length != last.length or type_id != last.type_id:
+            head = _two_words((0x40 | csid) << 24 | delta, length << 8 | type_id)
+            last.length, last.type_id = length, type_id
+        elif delta != last.delta:
+            head = ((0x80 | csid) << 24 | delta).to_bytes(4, "big")
+        else:
+            head = bytes((0xC0 | csid,))
+        last.timestamp, last.delta = timestamp, delta
+        return _split(head, bytes((0xC0 | csid,)), payload, self.chunk_size)
+
+
+def shared_message(
+    csid: int, type_id: int, timestamp: int, payload: bytes, chunk_size: int = 65536, stream_id: int = 1
+) -> bytes:
+    """One message as chunks with a full header, the same for every player.
+
+    Such bytes depend on nothing sent before on `csid`; they can be sent to any player that was told `chunk_size`,
+    between any two messages, whole. `csid` must not be one that a ChunkWriter of the same connection compresses on.
+    """
+    return _chunks(csid, type_id, timestamp & 0xFFFFFFFF, stream_id, payload, chunk_size)
+
+
+def _chunks(csid: int, type_id: int, timestamp: int, stream_id: int, payload: bytes, chunk_size: int) -> bytes:
+    if not 2 <= csid <= 63:
+        raise LocalProtocolError(f"chunk stream id {csid}: one byte tells 2 to 63")
+    length = len(payload)
+    if length > 0xFFFFFF:
+        raise LocalProtocolError(f"message of {length} bytes: a length is 24 bits")
+    field, extended = timestamp, b""
+    if timestamp >= _EXTENDED:
+        field, extended = _EXTENDED, timestamp.to_bytes(4, "big")
+    head = _two_words(csid << 24 | field, length << 8 | type_id) + stream_id.to_bytes(4, "little") + extended
+    return _split(head, bytes((0xC0 | csid,)) + extended, payload, chunk_size)
+
+
+def _split(head: bytes, separator: bytes, payload: bytes, size: int) -> bytes:
+    length = len(payload)
+    if length <= size:
+        return head + payload
+    parts = [head, payload[:size]]
+    for position in range(size, length, size):
+        parts.append(separator)
+        parts.append(payload[position : position + size])
+    return b"".join(parts)

@@ -1,0 +1,305 @@
+"""ClientConnection: an RTMP connection seen from the client, to publish or to play; bytes in, events out.
+
+The commands are those of Flash Media Live Encoder, in its order, which every server has been tested with.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from enum import Enum
+
+from gateway.formats import amf0
+from gateway.media.track import AmfValue
+from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
+from gateway.protocols.rtmp.command import Command, command, parse_command
+from gateway.protocols.rtmp.events import ClientEvent, CommandIgnored, Ended, Ready, Rejected
+from gateway.protocols.rtmp.handshake import ClientHandshake, Random
+from gateway.protocols.rtmp.message import (
+    AGGREGATE,
+    AUDIO,
+    COMMAND,
+    COMMAND_AMF3,
+    CSID_AUDIO,
+    CSID_DATA,
+    CSID_VIDEO,
+    DATA,
+    DATA_AMF3,
+    USER_CONTROL,
+    VIDEO,
+    Message,
+    UserControl,
+    user_control,
+)
+from gateway.protocols.rtmp.state import CLIENT, Machine, State, Step
+from gateway.protocols.rtmp.url import RtmpUrl
+from gateway.protocols.rtmp.wire import Limits, Wire
+
+_CONNECT, _RELEASE, _FC_PUBLISH, _CREATE, _PUBLISH = 1.0, 2.0, 3.0, 4.0, 5.0
+_WINDOW = 2_500_000
+_MEDIA_CSID = {AUDIO: CSID_AUDIO, VIDEO: CSID_VIDEO, DATA: CSID_DATA}
+_STARTS = {State.PUBLISH_PENDING: "NetStream.Publish.Start", State.PLAY_PENDING: "NetStream.Play.Start"}
+_PLAY_OVER = frozenset(
+    {"NetStream.Play.UnpublishNotify", "NetStream.Play.Stop", "NetStream.Play.Complete", "NetStream.Unpublish.Success"}
+)
+_Events = list[ClientEvent]
+
+
+class Role(Enum):
+    PUBLISH = "publish"
+    PLAY = "play"
+
+
+class ClientConnection:
+    """One connection to `url`, for one stream. Send `data_to_send` at once after construction and after every call.
+
+    Events: `Ready` when media may be sent or is to come, then (play) `Message` for audio and video and `Script`;
+    `Rejected(code, description)` when the server refuses, `Ended(reason)` when it ends in good order. After either, and
+    after RemoteProtocolError, the connection is `closing`: send what waits, then close.
+
+    chunk_size: ours, up to 65536; some ingest services take no more than 128 at first. digest: offer the digest
+    handshake. buffer_ms: what the play side tells as its buffer. fourccs: what an Enhanced RTMP server is told that we
+    send or take ("hvc1", "av01" …); leave it empty for H.264 and AAC, since older servers stumble over the list.
+    """
+
+    def __init__(
+        self,
+        url: RtmpUrl,
+        role: Role,
+        *,
+        chunk_size: int = 4096,
+        digest: bool = True,
+        buffer_ms: int = 1000,
+        fourccs: Sequence[str] = (),
+        flash_ver: str = "FMLE/3.0 (compatible; Millrace)",
+        limits: Limits | None = None,
+        random: Random = os.urandom,
+    ) -> None:
+        self._url = url
+        self._role = role
+        self._chunk_size = chunk_size
+        self._buffer_ms = buffer_ms
+        self._fourccs = fourccs
+        self._flash_ver = flash_ver
+        self._handshake: ClientHandshake | None = ClientHandshake(digest=digest, random=random)
+        self._wire = Wire(limits or Limits(), _WINDOW)
+        self._wire.send_raw(self._handshake.data_to_send())
+        self._machine = Machine(CLIENT)
+        self._stream_id = 0
+        self.close_reason = ""
+        """Why the connection is being closed; empty while it is not."""
+
+    @property
+    def state(self) -> State:
+        return self._machine.state
+
+    @property
+    def closing(self) -> bool:
+        """Send what waits, then close."""
+        return self._machine.state is State.CLOSING
+
+    @property
+    def received(self) -> int:
+        """Bytes received, the handshake included."""
+        return self._wire.received
+
+    def data_to_send(self) -> bytes:
+        """Bytes for the server; empty when there are none."""
+        return self._wire.data_to_send()
+
+    def receive(self, data: bytes) -> list[ClientEvent]:
+        """Takes bytes of the server; returns what they mean, nothing once `closing`. Raises RemoteProtocolError."""
+        if self.closing:
+            return []
+        try:
+            if self._handshake is not None:
+                data = self._shake(self._handshake, data)
+                if not data:
+                    return []
+            events: _Events = []
+            for message in self._wire.receive(data):
+                self._dispatch(message, events)
+                if self.closing:
+                    break
+        except RemoteProtocolError as error:
+            self._close(str(error))
+            raise
+        return events
+
+    def eof(self) -> list[ClientEvent]:
+        """The server closed."""
+        if self.closing:
+            return []
+        self._close("connection closed")
+        return [Ended("connection closed")]
+
+    # Publishing
+
+    def send_media(self, type_id: int, timestamp: int, body: bytes) -> None:
+        """Queues an FLV tag body as audio (8), video (9) or data (18) message; timestamp in milliseconds."""
+        if self._machine.state is not State.PUBLISHING:
+            raise LocalProtocolError(f"media while {self._machine.state.name.lower()}")
+        self._wire.send(_MEDIA_CSID[type_id], type_id, self._stream_id, body, timestamp)
+
+    def send_script(self, timestamp: int, name: str, amf: bytes) -> None:
+        """Queues script data; onMetaData is wrapped in @setDataFrame, so that servers keep it for later players."""
+        body = amf0.encode(name) + amf
+        if name == "onMetaData":
+            body = amf0.encode("@setDataFrame") + body
+        self.send_media(DATA, timestamp, body)
+
+    def ping(self, stamp: int) -> None:
+        """Asks for a sign of life; the answer is `Pinged`."""
+        self._wire.send_control(USER_CONTROL, user_control(UserControl.PING_REQUEST, stamp))
+
+    def finish(self) -> None:
+        """Ends the publish or the play in good order; then closing."""
+        if self._machine.state is State.PUBLISHING:
+            self._command("FCUnpublish", 6.0, None, self._url.name)
+        if self._stream_id:
+            self._command("deleteStream", 7.0, None, float(self._stream_id))
+        self._close("finished")
+
+    # Below
+
+    def _shake(self, handshake: ClientHandshake, data: bytes) -> bytes:
+        rest = handshake.receive(data)
+        self._wire.send_raw(handshake.data_to_send())
+        self._wire.count(len(data) - len(rest))
+        if handshake.done:
+            self._handshake = None
+            self._machine.peer(Step.HANDSHAKE)
+            properties: dict[str, AmfValue] = {
+                "app": self._url.app,
+                "type": "nonprivate",
+                "flashVer": self._flash_ver,
+                "tcUrl": self._url.tc_url,
+            }
+            if self._role is Role.PLAY:
+                properties |= {"fpad": False, "capabilities": 15.0, "audioCodecs": 4071.0, "videoCodecs": 252.0}
+                properties["videoFunction"] = 1.0
+            if self._fourccs:
+                properties["fourCcList"] = list(self._fourccs)
+            self._command("connect", _CONNECT, properties)
+        return rest
+
+    def _dispatch(self, message: Message, events: _Events) -> None:
+        type_id = message.type_id
+        if type_id in (AUDIO, VIDEO):
+            if message.payload and self._playing(events):
+                events.append(message)
+        elif type_id in (COMMAND, COMMAND_AMF3):
+            self._answer(parse_command(message), events)
+        elif type_id in (DATA, DATA_AMF3):
+            self._data(message, events)
+        elif type_id == AGGREGATE:
+            for part in self._wire.split(message):
+                if part.type_id == DATA:
+                    self._data(part, events)
+                elif self._playing(events):
+                    events.append(part)
+        elif type_id == USER_CONTROL and message.payload[:2] == b"\0\x01":
+            if self._machine.state is State.PLAYING:  # StreamEOF: of the play that runs, not of one before
+                self._end("StreamEOF", events)
+        elif type_id < AUDIO:
+            event = self._wire.control(message)
+            if event is not None:
+                events.append(event)
+        else:
+            events.append(CommandIgnored(f"message type {type_id}", f"{len(message.payload)} bytes"))
+
+    def _playing(self, events: _Events) -> bool:
+        """Whether media is for us; the first also says Ready where a server forgets NetStream.Play.Start."""
+        if self._machine.state is State.PLAY_PENDING:
+            self._machine.peer(Step.ACCEPT)
+            events.append(Ready())
+        return self._machine.state is State.PLAYING
+
+    def _data(self, message: Message, events: _Events) -> None:
+        if self._role is Role.PUBLISH:
+            return
+        event = self._wire.script(message)
+        if isinstance(event, CommandIgnored) or event.name not in ("|RtmpSampleAccess", "onStatus"):
+            events.append(event)
+
+    def _answer(self, got: Command, events: _Events) -> None:
+        if got.name in ("_result", "_error"):
+            self._answered(got, events)
+        elif got.name == "onStatus":
+            info = got.arguments[0] if got.arguments else None
+            self._status(info if isinstance(info, dict) else {}, events)
+        elif got.name == "close":
+            self._reject("NetConnection.Connect.Closed", "the server closed", events)
+        elif got.name not in ("onBWDone", "onFCPublish", "onFCUnpublish", "onFCSubscribe"):
+            events.append(CommandIgnored(got.name[:64], "unknown"))
+
+    def _answered(self, got: Command, events: _Events) -> None:
+        failed = got.name == "_error"
+        state = self._machine.state
+        if got.transaction == _CONNECT and state is State.CONNECTING:
+            if failed:
+                self._refused(got, "NetConnection.Connect.Rejected", events)
+                return
+            self._machine.peer(Step.CONNECT)
+            if self._chunk_size != self._wire.chunk_size:
+                self._wire.send_chunk_size(self._chunk_size)
+            if self._role is Role.PUBLISH:
+                self._command("releaseStream", _RELEASE, None, self._url.name)
+                self._command("FCPublish", _FC_PUBLISH, None, self._url.name)
+            else:
+                self._wire.send_window(_WINDOW)
+            self._command("createStream", _CREATE, None)
+        elif got.transaction == _CREATE and state is State.CREATING:
+            if failed:
+                self._refused(got, "NetConnection.Call.Failed", events)
+                return
+            self._stream_id = int(min(max(got.number(0, 1.0), 1.0), 0xFFFFFFFF))
+            if self._role is Role.PUBLISH:
+                self._machine.owner(Step.PUBLISH)
+                self._command("publish", _PUBLISH, None, self._url.name, "live", stream_id=self._stream_id)
+            else:
+                self._machine.owner(Step.PLAY)
+                buffer = user_control(UserControl.SET_BUFFER_LENGTH, self._stream_id, self._buffer_ms)
+                self._command("play", 0.0, None, self._url.name, -2000.0, stream_id=self._stream_id)
+                self._wire.send_control(USER_CONTROL, buffer)
+        elif failed and got.transaction == _PUBLISH:
+            self._refused(got, "NetStream.Publish.Failed", events)
+        # Answers to releaseStream and FCPublish decide nothing: many servers refuse both.
+
+    def _status(self, info: dict[str, AmfValue], events: _Events) -> None:
+        code, level, description = (_text(info, key) for key in ("code", "level", "description"))
+        state = self._machine.state
+        if level == "error":
+            self._reject(code or "NetStream.Failed", description, events)
+        elif _STARTS.get(state) == code:
+            self._machine.peer(Step.ACCEPT)
+            events.append(Ready())
+        elif code in _PLAY_OVER and state in (State.PLAYING, State.PUBLISHING):
+            self._end(code, events)
+        elif code.startswith("NetConnection.Connect.") and code != "NetConnection.Connect.Success":
+            self._reject(code, description, events)
+
+    def _refused(self, got: Command, code: str, events: _Events) -> None:
+        info = next((v for v in (*got.arguments, got.object) if isinstance(v, dict) and "code" in v), {})
+        assert isinstance(info, dict), "next above yields dicts only"
+        self._reject(_text(info, "code") or code, _text(info, "description"), events)
+
+    def _reject(self, code: str, description: str, events: _Events) -> None:
+        events.append(Rejected(code, description))
+        self._close(code)
+
+    def _end(self, reason: str, events: _Events) -> None:
+        events.append(Ended(reason))
+        self._close(reason)
+
+    def _close(self, reason: str) -> None:
+        self._machine.owner(Step.CLOSE)
+        self.close_reason = self.close_reason or reason
+
+    def _command(self, name: str, transaction: float, *values: AmfValue, stream_id: int = 0) -> None:
+        self._wire.send_command(stream_id, command(name, transaction, *values))
+
+
+def _text(values: dict[str, AmfValue], key: str) -> str:
+    value = values.get(key)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,143 @@
+"""What connections report: `receive` returns these, in the order in which the peer's bytes said so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from gateway.formats.flv.tag import Script
+from gateway.media.track import AmfValue
+from gateway.protocols.rtmp.message import Message
+
+Media = Message
+"""One audio (type 8) or video (type 9) message of the stream being published or played: its body is an FLV tag body.
+The message itself is the event, for this is the hot path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """`connect` was accepted. raw: the whole command object; fourccs: what an Enhanced RTMP peer says it uses."""
+
+    app: str
+    instance: str
+    query: dict[str, str] = field(repr=False)  # keys may stand in both: kept out of logs
+    tc_url: str = field(repr=False)
+    flash_ver: str
+    fourccs: tuple[str, ...] = ()
+    raw: dict[str, AmfValue] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRequested:
+    """The peer wants to publish; answer with accept_publish or reject_publish, at any later time.
+
+    name: without its query; query: parameters of name, app and tcUrl (`sign`); type: "live", "record", "append" or "".
+    """
+
+    app: str
+    instance: str
+    name: str
+    query: dict[str, str] = field(repr=False)
+    type: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlayRequested:
+    """The peer wants to play; answer with accept_play or reject_play. start, duration: seconds as asked, -2 = live."""
+
+    app: str
+    instance: str
+    name: str
+    query: dict[str, str] = field(repr=False)
+    start: float
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class PublishEnded:
+    """The publish is over; reason: the command that ended it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlayEnded:
+    """The play is over; reason: the command that ended it."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """The player paused, or goes on."""
+
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Receiving:
+    """The player wants audio or video, or no more of it (receiveAudio, receiveVideo)."""
+
+    audio: bool | None
+    video: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The peer has received `total` bytes, 32-bit wraps added up."""
+
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pinged:
+    """The peer answered a ping; stamp: the number that `ping` sent."""
+
+    stamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerBufferLength:
+    """The player's buffer in milliseconds."""
+
+    milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommandIgnored:
+    """Something harmless that was not understood or makes no sense now."""
+
+    name: str
+    detail: str
+
+
+# Of a client connection
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The server accepted: media may be sent (publish), or comes from now on (play)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The server refused, or gave up on us later; code: e.g. NetStream.Publish.BadName."""
+
+    code: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What was played is over, or the server ended our publish in good order."""
+
+    reason: str
+
+
+ServerEvent: TypeAlias = (
+    "Message | Script | Connected | PublishRequested | PlayRequested | PublishEnded | PlayEnded | Paused | Receiving"
+    " | Acknowledged | Pinged | PeerBufferLength | CommandIgnored"
+)
+ClientEvent: TypeAlias = (
+    "Message | Script | Ready | Rejected | Ended | Acknowledged | Pinged | PeerBufferLength | CommandIgnored"
+)

@@ -1,0 +1,170 @@
+"""The handshake (§5.2), server and client side, simple and with digests (HMAC-SHA256, schemas 0 and 1).
+
+The digest form is not in the specification; Flash Media Server 3 brought it in, and players and ffmpeg use it. Both
+sides fall back to the simple form when the peer's first packet carries no valid digest. C2 and S2 are not checked:
+many encoders send zeros.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable
+from enum import Enum, auto
+
+from gateway.protocols.errors import RemoteProtocolError
+
+SIZE = 1536
+VERSION = 3
+
+_TAIL = bytes.fromhex("f0eec24a8068bee82e00d0d1029e7e576eec5d2d29806fab93b8e636cfeb31ae")
+_SERVER_NAME = b"Genuine Adobe Flash Media Server 001"
+_CLIENT_NAME = b"Genuine Adobe Flash Player 001"
+_SERVER_KEY = _SERVER_NAME + _TAIL
+_CLIENT_KEY = _CLIENT_NAME + _TAIL
+_DIGEST = 32
+# Where the four bytes lie whose sum tells the digest's offset, by schema; the digest is in the 764 bytes behind them.
+_OFFSETS = (8, 772)
+_SERVER_VERSION = bytes((5, 0, 17, 1))
+_CLIENT_VERSION = bytes((9, 0, 124, 2))
+
+Random = Callable[[int], bytes]
+
+
+class _Step(Enum):
+    FIRST = auto()  # waiting for C0 and C1, or S0 and S1
+    SECOND = auto()  # waiting for C2, or S2
+    DONE = auto()
+
+
+class _Handshake:
+    """What both sides share: bytes are kept until a packet is whole; at most 1537 of them."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._buffer = b""
+        self._step = _Step.FIRST
+        self._out = b""
+        self.digest = False
+        """Whether the peer's first packet carried a valid digest."""
+
+    @property
+    def done(self) -> bool:
+        return self._step is _Step.DONE
+
+    def data_to_send(self) -> bytes:
+        """What is to be sent now."""
+        out, self._out = self._out, b""
+        return out
+
+    def receive(self, data: bytes) -> bytes:
+        """Takes bytes of the peer; returns those that lie behind the handshake. Raises RemoteProtocolError."""
+        data = self._buffer + data
+        self._buffer = b""
+        if self._step is _Step.FIRST:
+            if data:
+                self._check_version(data)
+            if len(data) < 1 + SIZE:
+                self._buffer = data
+                return b""
+            self._answer(data[1 : 1 + SIZE])
+            data = data[1 + SIZE :]
+            self._step = _Step.SECOND
+        if self._step is _Step.SECOND:
+            if len(data) < SIZE:
+                self._buffer = data
+                return b""
+            data = data[SIZE:]
+            self._step = _Step.DONE
+        return data
+
+    def _check_version(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def _answer(self, first: bytes) -> None:
+        raise NotImplementedError
+
+
+class ServerHandshake(_Handshake):
+    """The side that is connected to."""
+
+    def __init__(self, random: Random = os.urandom) -> None:
+        super().__init__(random)
+
+    def _check_version(self, data: bytes) -> None:
+        # §5.2.2: "A server that does not recognize the client's requested version SHOULD respond with 3"; RTMPE (6, 8)
+        # clients may then go on unencrypted. 32 and up is "not allowed", so that text protocols are told apart.
+        version = data[0]
+        if version == 0x16:
+            raise RemoteProtocolError("TLS on the plain RTMP port")
+        if version >= 32:
+            what = "HTTP" if data[:1] in b"GPHOCD" else f"version {version}"
+            raise RemoteProtocolError(f"{what} on the RTMP port")
+
+    def _answer(self, first: bytes) -> None:
+        schema = None
+        if first[4:8] != b"\0\0\0\0":  # a client version: the digest form is offered
+            schema = _find_digest(first, _CLIENT_NAME)
+        if schema is None:
+            # S2 is C1 again, and so is what all simple clients expect of S1: a time and a zero before the random bytes.
+            self._out = b"".join((b"\x03", b"\0" * 8, self._random(SIZE - 8), first))
+            return
+        self.digest = True
+        at = _digest_at(first, schema)
+        challenge = _signed(_SERVER_VERSION, self._random, schema, _SERVER_NAME)
+        self._out = b"".join((b"\x03", challenge, _response(first[at : at + _DIGEST], _SERVER_KEY, self._random)))
+
+
+class ClientHandshake(_Handshake):
+    """The side that connects. digest: offer the digest form; servers that do not know it see random bytes."""
+
+    def __init__(self, *, digest: bool = True, random: Random = os.urandom) -> None:
+        super().__init__(random)
+        if digest:
+            first = _signed(_CLIENT_VERSION, random, 0, _CLIENT_NAME)
+        else:
+            first = b"\0" * 8 + random(SIZE - 8)
+        self._offered = digest
+        self._out = b"\x03" + first
+
+    def _check_version(self, data: bytes) -> None:
+        if data[0] != VERSION:
+            raise RemoteProtocolError(f"the server answers with version {data[0]}, 3 is spoken here")
+
+    def _answer(self, first: bytes) -> None:
+        schema = _find_digest(first, _SERVER_NAME) if self._offered else None
+        if schema is None:
+            self._out += first
+            return
+        self.digest = True
+        at = _digest_at(first, schema)
+        self._out += _response(first[at : at + _DIGEST], _CLIENT_KEY, self._random)
+
+
+def _digest_at(packet: bytes, schema: int) -> int:
+    offset = _OFFSETS[schema]
+    return offset + 4 + sum(packet[offset : offset + 4]) % 728
+
+
+def _find_digest(packet: bytes, key: bytes) -> int | None:
+    """The schema whose digest is valid, or None."""
+    for schema in (0, 1):
+        at = _digest_at(packet, schema)
+        wanted = hmac.digest(key, packet[:at] + packet[at + _DIGEST :], "sha256")
+        if hmac.compare_digest(wanted, packet[at : at + _DIGEST]):
+            return schema
+    return None
+
+
+def _signed(version: bytes, random: Random, schema: int, key: bytes) -> bytes:
+    """A first packet (time 0, version, random bytes) with its digest in place."""
+    packet = b"\0\0\0\0" + version + random(SIZE - 8)
+    at = _digest_at(packet, schema)
+    digest = hmac.digest(key, packet[:at] + packet[at + _DIGEST :], "sha256")
+    return packet[:at] + digest + packet[at + _DIGEST :]
+
+
+def _response(digest: bytes, key: bytes, random: Random) -> bytes:
+    """A second packet: random bytes, signed with a key that only who saw the first packet's digest can make."""
+    body = random(SIZE - _DIGEST)
+    return body + hmac.digest(hmac.digest(key, digest, "sha256"), body, "sha256")

@@ -1,0 +1,114 @@
+"""RtmpUrl: an address `rtmp[s]://host[:port]/app[/instance]/name[?query]` taken apart; Target: what commands name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
+
+PORTS = {"rtmp": 1935, "rtmps": 443}
+_MAX_PARAMETERS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class RtmpUrl:
+    """Parts of an address. app: first path segments, with the instance; name: the last one, with its query."""
+
+    secure: bool
+    host: str
+    port: int
+    app: str
+    name: str
+
+    @property
+    def tc_url(self) -> str:
+        """What `connect` sends as tcUrl: the address without the name; the port only where it is not the scheme's."""
+        scheme = "rtmps" if self.secure else "rtmp"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == PORTS[scheme] else f":{self.port}"
+        return f"{scheme}://{host}{port}/{self.app}"
+
+    def __str__(self) -> str:
+        """The address without its query and with the name shortened: a name is often the key."""
+        name = self.name.partition("?")[0]
+        shown = name if len(name) <= 4 else f"{name[:4]}…"
+        return f"{self.tc_url.partition('?')[0]}/{shown}"
+
+
+def parse_url(url: str) -> RtmpUrl:
+    """Parses an address. Raises ValueError that says what is wrong, never repeating the key.
+
+    With one path segment it is the app and the name is empty, or stands behind the app's query; with more, the last is
+    the name and the rest the app. A name's query may hold slashes.
+    """
+    parts = urlsplit(url.strip(), allow_fragments=False)
+    scheme = parts.scheme.lower()
+    if scheme not in PORTS:
+        raise ValueError(f"scheme {parts.scheme!r}: rtmp or rtmps is wanted")
+    if not parts.hostname:
+        raise ValueError("the address has no host")
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError("the port is not a number from 1 to 65535") from None
+    if port == 0:
+        raise ValueError("the port is not a number from 1 to 65535")
+    path = parts.path.strip("/")
+    app, _, name = path.rpartition("/")
+    if not app:
+        app, name = name, ""
+    if not app:
+        raise ValueError("the address has no app: rtmp://host/app/name is wanted")
+    if not name and "/" in parts.query:  # the key of the app, then the name: "app?sign=1-a/id"
+        query, _, name = parts.query.rpartition("/")
+        app = f"{app}?{query}"
+    elif parts.query:
+        name = f"{name}?{parts.query}"
+    if any(ord(c) < 32 for c in url):
+        raise ValueError("the address has control characters")
+    return RtmpUrl(scheme == "rtmps", parts.hostname, port or PORTS[scheme], app, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a client asks for. query: parameters of the name, of the app and of tcUrl; the first one named wins."""
+
+    app: str
+    instance: str
+    name: str
+    query: dict[str, str]
+
+
+def resolve(app_field: str, tc_url: str, name_field: str) -> Target:
+    """Takes apart what encoders write into `app`, `tcUrl` and the stream name.
+
+    Known forms: `stream` + `id?sign=…`; `stream?sign=…` + `id`; `stream/inst` + `id?sign=…`; the whole
+    `stream/id?sign=…` as app with an empty name, where what looks like an instance is the name.
+    """
+    app_path, _, app_query = app_field.partition("?")
+    name, _, name_query = name_field.strip().partition("?")
+    app, _, instance = app_path.strip("/ ").partition("/")
+    instance = instance.strip("/")
+    name = name.strip("/")
+    if not name and instance:
+        instance, _, name = instance.rpartition("/")
+    elif not name and "/" in app_query:
+        name = app_query.rpartition("/")[2]
+    query: dict[str, str] = {}
+    for text in (name_query, app_query, tc_url.partition("?")[2]):
+        # A query in the app may run into the name ("stream?sign=1-a/id"): a sign holds no slash.
+        for key, value in _parameters(text.split("/", 1)[0] if text is not name_query else text):
+            query.setdefault(key, value)
+    return Target(app, instance, name, query)
+
+
+def app_allowed(app_field: str, apps: Collection[str]) -> bool:
+    """Whether the app, without its instance and query, is one that is served."""
+    return app_field.partition("?")[0].strip("/ ").partition("/")[0] in apps
+
+
+def _parameters(text: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
+    except ValueError:  # more fields than that: no sign is among them
+        return []

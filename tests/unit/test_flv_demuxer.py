@@ -1,0 +1,270 @@
+"""MediaDemuxer: FLV bodies of every kind become tracks, frames, refusals, or nothing."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.formats.flv.demuxer import MediaDemuxer
+from gateway.formats.flv.tag import Start, Unsupported
+from gateway.media.errors import InvalidData
+from gateway.media.track import Codec, Kind, Track
+from gateway.media.unit import AccessUnit
+
+AVCC = b"\x01\x64\x00\x1f\xff\xe1\x00\x00"
+HVCC = b"\x01" + bytes(22)
+AV1C = b"\x81\x00\x0c\x00"
+VPCC = b"\x00\x0a\x82\x02\x02\x02\x00\x00"
+ASC = b"\x12\x10"
+OPUS_HEAD = b"OpusHead\x01\x02\x38\x01\x80\xbb\x00\x00\x00\x00\x00"
+
+
+def video_track(codec: Codec, config: bytes) -> Track:
+    return Track(Kind.VIDEO, codec, 1000, config)
+
+
+def audio_track(codec: Codec, config: bytes) -> Track:
+    return Track(Kind.AUDIO, codec, 1000, config)
+
+
+def avc(demux: MediaDemuxer | None = None) -> MediaDemuxer:
+    demux = demux or MediaDemuxer()
+    assert demux.video(0, b"\x17\0\0\0\0" + AVCC) == video_track(Codec.H264, AVCC)
+    return demux
+
+
+def ex(frame: int, packet: int, fourcc: bytes, rest: bytes = b"") -> bytes:
+    return bytes((0x80 | frame << 4 | packet,)) + fourcc + rest
+
+
+def test_legacy_h264_frames() -> None:
+    demux = avc()
+    track = demux.video_track
+    assert demux.video(40, b"\x17\x01\x00\x00\x50nalu", 1.5) == AccessUnit(track, 40, 80, True, 1.5, b"nalu")
+    assert demux.video(80, b"\x27\x01\x00\x00\x00nalu") == AccessUnit(track, 80, 0, False, 0.0, b"nalu")
+    assert demux.video(80, b"\x37\x01\x00\x00\x00nalu") == AccessUnit(track, 80, 0, False, 0.0, b"nalu")
+
+
+def test_composition_time_is_signed() -> None:
+    unit = avc().video(0, b"\x27\x01\xff\xff\xd8x")
+    assert isinstance(unit, AccessUnit)
+    assert unit.cts == -40
+
+
+def test_legacy_hevc_codec_id_12() -> None:
+    demux = MediaDemuxer()
+    track = demux.video(0, b"\x1c\0\0\0\0" + HVCC)
+    assert track == video_track(Codec.H265, HVCC)
+    assert demux.video(0, b"\x1c\x01\0\0\x21x") == AccessUnit(track, 0, 33, True, 0.0, b"x")
+
+
+def test_a_repeated_sequence_header_says_nothing_and_a_changed_one_gives_a_track() -> None:
+    demux = avc()
+    assert demux.video(10, b"\x17\0\0\0\0" + AVCC) is None
+    changed = AVCC[:1] + b"\x42" + AVCC[2:]
+    assert demux.video(20, b"\x17\0\0\0\0" + changed) == video_track(Codec.H264, changed)
+
+
+def test_frames_before_their_sequence_header_are_dropped_and_counted() -> None:
+    demux = MediaDemuxer()
+    assert demux.video(0, b"\x27\x01\0\0\0x") is None
+    assert demux.audio(0, b"\xaf\x01x") is None
+    assert demux.video(0, ex(1, 1, b"hvc1", b"\0\0\0x")) is None
+    assert demux.audio(0, b"\x91Opusx") is None
+    assert demux.dropped == 4
+
+
+def test_frames_of_another_codec_than_the_track_are_dropped() -> None:
+    demux = avc()
+    assert demux.video(0, b"\x1c\x01\0\0\0x") is None
+    assert demux.audio(0, b"\x90Opus" + OPUS_HEAD) == audio_track(Codec.OPUS, OPUS_HEAD)
+    assert demux.audio(0, b"\xaf\x01xy") is None
+    assert demux.dropped == 2
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\x17\x02\0\0\0", b"\x17\x01\0\0\0", b"\x57\x00", b"\xd0\x00", ex(1, 2, b"avc1"), ex(1, 3, b"avc1")]
+)
+def test_video_without_a_picture_says_nothing(body: bytes) -> None:
+    assert avc().video(0, body) is None
+
+
+@pytest.mark.parametrize("body", [b"", b"\xaf\x01", b"\x2f", b"\x92mp4a", b"\x94mp4a\x01\x02"])
+def test_audio_without_sound_says_nothing(body: bytes) -> None:
+    demux = MediaDemuxer()
+    demux.audio(0, b"\xaf\x00" + ASC)
+    assert demux.audio(0, body) is None
+
+
+@pytest.mark.parametrize(
+    ("fourcc", "codec", "config", "with_cts"),
+    [
+        (b"avc1", Codec.H264, AVCC, True),
+        (b"hvc1", Codec.H265, HVCC, True),
+        (b"av01", Codec.AV1, AV1C, False),
+        (b"vp09", Codec.VP9, VPCC, False),
+        (b"vp08", Codec.VP8, VPCC, False),
+    ],
+)
+def test_ex_video(fourcc: bytes, codec: Codec, config: bytes, with_cts: bool) -> None:
+    demux = MediaDemuxer()
+    track = demux.video(0, ex(1, 0, fourcc, config))
+    assert track == video_track(codec, config)
+    cts = b"\x00\x00\x21" if with_cts else b""
+    assert demux.video(1, ex(1, 1, fourcc, cts + b"x")) == AccessUnit(track, 1, 33 if with_cts else 0, True, 0.0, b"x")
+    assert demux.video(2, ex(2, 3, fourcc, b"x")) == AccessUnit(track, 2, 0, False, 0.0, b"x")
+
+
+def test_vpcc_box_header_is_taken_off() -> None:
+    assert MediaDemuxer().video(0, ex(1, 0, b"vp09", b"\x01\0\0\0" + VPCC)) == video_track(Codec.VP9, VPCC)
+
+
+def test_empty_sequence_start_waits_for_the_real_one() -> None:
+    demux = MediaDemuxer()
+    assert demux.video(0, ex(1, 0, b"av01")) is None
+    assert demux.audio(0, b"\x90Opus") is None
+    assert demux.video(0, ex(1, 0, b"av01", AV1C)) == video_track(Codec.AV1, AV1C)
+
+
+def test_video_metadata_is_kept_as_color() -> None:
+    demux = avc()
+    assert demux.video(0, ex(5, 4, b"avc1", b"\x02\x00\x09colorInfo")) is None
+    assert demux.color == b"\x02\x00\x09colorInfo"
+
+
+def test_mod_ex_is_stepped_over() -> None:
+    demux = avc()
+    nano = b"\x97" + b"\x02\x00\x01\x02" + b"\x01" + b"avc1" + b"\x00\x00\x00x"
+    assert demux.video(5, nano) == AccessUnit(demux.video_track, 5, 0, True, 0.0, b"x")
+    twice = b"\x97" + b"\x00\xaa\x07" + b"\x00\xbb\x03" + b"avc1x"
+    assert demux.video(5, twice) == AccessUnit(demux.video_track, 5, 0, True, 0.0, b"x")
+    long = b"\x97\xff\x01\x2b" + bytes(300) + b"\x03" + b"avc1x"
+    assert demux.video(5, long) == AccessUnit(demux.video_track, 5, 0, True, 0.0, b"x")
+
+
+def test_audio_mod_ex_is_stepped_over() -> None:
+    demux = MediaDemuxer()
+    demux.audio(0, b"\x90Opus" + OPUS_HEAD)
+    unit = demux.audio(5, b"\x97\x02\0\0\x01\x01Opusx")
+    assert unit == AccessUnit(demux.audio_track, 5, 0, True, 0.0, b"x")
+
+
+def test_multitrack_with_track_0_alone_is_taken() -> None:
+    demux = MediaDemuxer()
+    track = demux.video(0, b"\x96\x00hvc1\x00" + HVCC)
+    assert track == video_track(Codec.H265, HVCC)
+    assert demux.video(1, b"\xa6\x03hvc1\x00x") == AccessUnit(track, 1, 0, False, 0.0, b"x")
+    sound = demux.audio(0, b"\x95\x00Opus\x00" + OPUS_HEAD)
+    assert sound == audio_track(Codec.OPUS, OPUS_HEAD)
+
+
+def test_other_multitrack_is_refused_once() -> None:
+    demux = avc()
+    many = b"\x96\x10hvc1\x00\x00\x00\x01x"
+    assert demux.video(0, many) == Unsupported(Kind.VIDEO, "several tracks in one message")
+    assert demux.video(0, many) is None
+    assert demux.video(0, b"\x96\x01avc1\x01\x00\x00\x00x") == Unsupported(Kind.VIDEO, "track 1 beside track 0")
+    assert demux.video_track == video_track(Codec.H264, AVCC)
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (b"\x12x", "Sorenson H.263"),
+        (b"\x14x", "VP6"),
+        (b"\x1dx", "video codec id 13"),
+        (ex(1, 0, b"vvc1"), "FourCC 'vvc1'"),
+    ],
+)
+def test_video_codecs_not_carried_are_named_once(body: bytes, what: str) -> None:
+    demux = MediaDemuxer()
+    assert demux.video(0, body) == Unsupported(Kind.VIDEO, what)
+    assert demux.video(0, body) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (b"\xb2x", "Speex"),
+        (b"\x62x", "Nellymoser"),
+        (b"\x32x", "PCM, little endian"),
+        (b"\x72x", "G.711 A-law"),
+        (b"\x91xxxxx", "FourCC 'xxxx'"),
+    ],
+)
+def test_audio_codecs_not_carried_are_named_once(body: bytes, what: str) -> None:
+    demux = MediaDemuxer()
+    assert demux.audio(0, body) == Unsupported(Kind.AUDIO, what)
+    assert demux.audio(0, body) is None
+
+
+def test_hostile_variety_of_fourccs_is_not_remembered_for_ever() -> None:
+    demux = MediaDemuxer()
+    told = [demux.video(0, ex(1, 1, index.to_bytes(4, "big"))) for index in range(1000)]
+    assert sum(event is not None for event in told) == 32
+
+
+def test_aac() -> None:
+    demux = MediaDemuxer()
+    track = demux.audio(0, b"\xaf\x00" + ASC)
+    assert track == audio_track(Codec.AAC, ASC)
+    assert demux.audio(23, b"\xaf\x01raw", 2.0) == AccessUnit(track, 23, 0, True, 2.0, b"raw")
+
+
+@pytest.mark.parametrize("first", [0x2F, 0xEF])
+def test_mp3_starts_with_its_first_frame(first: int) -> None:
+    demux = MediaDemuxer()
+    track = audio_track(Codec.MP3, b"")
+    assert demux.audio(1, bytes((first,)) + b"mp3") == Start(track, AccessUnit(track, 1, 0, True, 0.0, b"mp3"))
+    assert demux.audio(2, bytes((first,)) + b"mp3") == AccessUnit(track, 2, 0, True, 0.0, b"mp3")
+
+
+@pytest.mark.parametrize("fourcc", [b"ac-3", b"ec-3", b".mp3"])
+def test_audio_without_sequence_header_starts_with_its_first_frame(fourcc: bytes) -> None:
+    assert isinstance(MediaDemuxer().audio(0, b"\x91" + fourcc + b"x"), Start)
+
+
+def test_vp8_starts_with_a_key_frame() -> None:
+    demux = MediaDemuxer()
+    assert demux.video(0, ex(2, 1, b"vp08", b"x")) is None
+    assert isinstance(demux.video(1, ex(1, 1, b"vp08", b"x")), Start)
+    assert isinstance(demux.video(2, ex(2, 1, b"vp08", b"x")), AccessUnit)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x17",
+        b"\x17\x00\x00",
+        b"\x17\0\0\0\0\x01",
+        b"\x90",
+        b"\x90av",
+        b"\x90av01\x81",
+        b"\x97",
+        b"\x97\xff",
+        b"\x97\x05a",
+        b"\x96",
+        b"\x96\x00hvc1",
+    ],
+)
+def test_broken_video_bodies_raise_invalid_data_and_do_no_harm(body: bytes) -> None:
+    demux = avc()
+    with pytest.raises(InvalidData):
+        demux.video(0, body)
+    assert isinstance(demux.video(0, b"\x27\x01\0\0\0x"), AccessUnit)
+
+
+@pytest.mark.parametrize("body", [b"\xaf", b"\xaf\x00\x12", b"\x90", b"\x91Op", b"\x97\x00"])
+def test_broken_audio_bodies_raise_invalid_data(body: bytes) -> None:
+    with pytest.raises(InvalidData):
+        MediaDemuxer().audio(0, body)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=40)), max_size=20))
+def test_arbitrary_bodies_give_documented_results(bodies: list[tuple[bool, bytes]]) -> None:
+    demux = MediaDemuxer()
+    for is_video, body in bodies:
+        try:
+            event = demux.video(0, body) if is_video else demux.audio(0, body)
+        except InvalidData:
+            continue
+        assert event is None or isinstance(event, AccessUnit | Track | Start | Unsupported)
