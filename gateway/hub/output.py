@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from gateway.hub.errors import OutputUnsupported
 from gateway.hub.events import Event, Events, EventType
 from gateway.lib.aio import Tasks
 from gateway.lib.backoff import Backoff
@@ -25,7 +26,10 @@ FINISH_SECONDS = 20.0  # what an output has to finish its files after the stream
 
 
 class Output(Protocol):
-    """Consumes one stream until it ends. Returning means done, raising means "start me again later"."""
+    """Consumes one stream until it ends. Returning means done, raising means "start me again later".
+
+    Raising OutputUnsupported means "not this stream": the output stays failed until it is switched off and on.
+    """
 
     async def run(self, stream: Stream) -> None: ...
 
@@ -49,6 +53,7 @@ class OutputState(StrEnum):
     WAITING = "waiting"  # enabled, made at the first request
     RUNNING = "running"
     RETRYING = "retrying"
+    FAILED = "failed"  # for as long as this stream lives: another try would end the same way
     DONE = "done"
 
 
@@ -149,6 +154,11 @@ class Outputs:
             started = time.monotonic()
             try:
                 await output.run(stream)
+            except OutputUnsupported as error:
+                log.warning("output cannot carry this stream", stream=stream.name, output=name, reason=str(error))
+                handle.state, handle.error = OutputState.FAILED, str(error)[:300]
+                self._emit(EventType.OUTPUT_FAILED, output=name, error=handle.error)
+                return
             except Exception as error:
                 log.error("output failed", stream=stream.name, output=name, exc_info=error)
                 handle.state, handle.error = OutputState.RETRYING, f"{type(error).__name__}: {error}"[:300]

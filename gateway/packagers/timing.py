@@ -19,7 +19,8 @@ _LEARN = 24  # intervals from which an unknown rate is estimated
 _MOST_FPS, _LEAST_FPS = 480, 1
 # Rates that encoders use: a measured one is taken to be the nearest where the rounding can explain the difference.
 _RATES = tuple(
-    Fraction(r) for r in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 72, 75, 90, 100, 120, 144, 240)
+    Fraction(r)
+    for r in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 72, 75, 90, 100, 120, 144, 240)
 ) + tuple(Fraction(r * 1000, 1001) for r in (24, 30, 48, 60, 120))
 
 

@@ -60,6 +60,9 @@ class Wire:
     def abort(self) -> None:
         self.aborted = True
 
+    def get_extra_info(self, name: str) -> None:
+        return None
+
     def drain(self) -> None:
         self.waiting, self.stalled = 0, False
 

@@ -1,0 +1,1 @@
+"""MPEG-DASH manifests as text (ISO/IEC 23009-1)."""

@@ -1,0 +1,60 @@
+"""The Multivariant Playlist: which renditions there are and what a player needs to choose among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.formats.hls.media import MARK
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """An alternative audio rendition, EXT-X-MEDIA (§4.4.6.1). channels: 0 where it is not known."""
+
+    group: str
+    name: str
+    uri: str
+    channels: int
+    default: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A Variant Stream, EXT-X-STREAM-INF (§4.4.6.2).
+
+    bandwidth: the peak segment bit rate of it and its audio together, average: of all segments, bits a second.
+    codecs: of every rendition in it. size: pixels, None for audio. audio: the group of its audio renditions.
+    """
+
+    uri: str
+    bandwidth: int
+    average: int
+    codecs: tuple[str, ...]
+    size: tuple[int, int] | None = None
+    frame_rate: float | None = None
+    audio: str | None = None
+
+
+def multivariant(variants: Sequence[Variant], renditions: Sequence[Rendition] = (), *, version: int = 9) -> str:
+    """The playlist, variants in the order given: a player starts with the first. URIs are followed by MARK."""
+    lines = ["#EXTM3U\n", f"#EXT-X-VERSION:{version}\n"]
+    for r in renditions:
+        default = "YES" if r.default else "NO"
+        channels = f',CHANNELS="{r.channels}"' if r.channels else ""
+        lines.append(
+            f'#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="{r.group}",NAME="{r.name}",DEFAULT={default},AUTOSELECT=YES{channels},'
+            f'URI="{r.uri}{MARK}"\n'
+        )
+    for v in variants:
+        attributes = [f"BANDWIDTH={v.bandwidth}", f"AVERAGE-BANDWIDTH={v.average}"]
+        if v.codecs:
+            attributes.append(f'CODECS="{",".join(v.codecs)}"')
+        if v.size is not None:
+            attributes.append(f"RESOLUTION={v.size[0]}x{v.size[1]}")
+        if v.frame_rate:
+            attributes.append(f"FRAME-RATE={v.frame_rate:.3f}")
+        if v.audio is not None:
+            attributes.append(f'AUDIO="{v.audio}"')
+        lines.append(f"#EXT-X-STREAM-INF:{','.join(attributes)}\n{v.uri}{MARK}\n")
+    return "".join(lines)

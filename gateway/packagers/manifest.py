@@ -1,0 +1,150 @@
+"""From what the CMAF lanes hold to the values of an MPD: Periods, and how each addresses its segments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import zip_longest
+
+from gateway.formats.dash.mpd import AdaptationSet, Entry, Mpd, Period, Representation, Template
+from gateway.packagers.lane import Header, Lane
+from gateway.packagers.timing import VIDEO_CLOCK
+from gateway.packagers.wall import WallClock
+from gateway.packagers.window import Segment
+
+CLOCK_URL = "/time"
+# Of a segment's usual duration: what lies further from its place on the grid makes a SegmentTimeline necessary
+# (ISO/IEC 23009-1 §7.2.1 allows half a segment; players are happier with less).
+_TOLERANCE = 0.15
+_UNEVEN = 0.25  # seconds by which the reordering of pictures may move the first one of a segment
+_LATE = 1.0  # seconds after which a segment that is not there yet breaks the promise of a template
+
+
+@dataclass(slots=True)
+class Epoch:
+    """One publisher's media, a Period. origin: its first presentation time in ticks of 90 kHz.
+
+    usual: the duration of a segment, ticks of 90 kHz, None until the first is complete; first: by lane, the number that
+    a segment at the origin has; regular: whether number times duration says where each segment lies.
+    """
+
+    number: int
+    origin: int
+    wall: WallClock
+    usual: int | None = None
+    regular: bool = True
+    first: dict[str, int] = field(default_factory=dict)
+
+    def note(self, kind: str, leads: bool, segment: Segment, arrived: float) -> None:
+        """Learns from a complete segment. leads: of the lane that decides; arrived: when its last frame came."""
+        start = segment.time / segment.clock - self.origin / VIDEO_CLOCK
+        length = segment.length / segment.clock
+        if self.usual is None:
+            if not leads:
+                return
+            self.usual = max(round(length * VIDEO_CLOCK), 1)
+        usual = self.usual / VIDEO_CLOCK
+        first = self.first.get(kind)
+        if first is None:
+            first = self.first[kind] = segment.number - round(start / usual)
+        off = abs(start - (segment.number - first) * usual)
+        off_end = abs(start + length - (segment.number - first + 1) * usual)
+        late = arrived - self.wall.at((segment.time + segment.length) / segment.clock)
+        if first < 0 or max(off, off_end) > _TOLERANCE * usual or late > _LATE:
+            self.regular = False
+
+
+def manifest(
+    lanes: Sequence[Lane],
+    epochs: Mapping[int, Epoch],
+    *,
+    start: float,
+    now: float,
+    part: float,
+    ended: bool,
+    frame_rate: Fraction | None,
+) -> Mpd:
+    """The present state. start: availabilityStartTime; now: publishTime; part: seconds of a chunk; frame_rate: of the
+    picture, None where it is not regular."""
+    listed = sorted({s.epoch for lane in lanes for s in lane.window})
+    longest = max(lane.window.longest for lane in lanes)
+    depth = max(lane.window.seconds for lane in lanes)
+    last = listed[-1]
+    epoch = epochs[last]
+    low_latency = epoch.regular and epoch.usual is not None and not ended
+    periods = []
+    presentation = 0.0
+    for number in listed:
+        e = epochs[number]
+        begin = e.wall.at(e.origin / VIDEO_CLOCK) - start
+        sets = []
+        end = 0.0
+        for index, lane in enumerate(lanes):
+            segments = [s for s in lane.window if s.epoch == number]
+            header = lane.headers.get(number)
+            if not segments or header is None:
+                continue
+            end = max(end, (segments[-1].time + segments[-1].length) / header.clock - e.origin / VIDEO_CLOCK)
+            by_number = number == last and low_latency and lane.kind in e.first
+            template = _by_number(lane, header, e, part) if by_number else _by_time(lane, header, e, segments)
+            sets.append(
+                AdaptationSet(
+                    index + 1, lane.kind, template, (representation(lane, header, frame_rate),),
+                    e.wall.at(e.origin / VIDEO_CLOCK),
+                )
+            )  # fmt: skip
+        over = number != last or ended
+        periods.append(Period(str(number + 1), begin, tuple(sets), end if over else None))
+        presentation = begin + end
+    usual = (epoch.usual or VIDEO_CLOCK) / VIDEO_CLOCK
+    latency = usual + 2 * part if low_latency else None
+    return Mpd(
+        start=start,
+        published=now,
+        update=longest,
+        buffer=2 * part if low_latency else usual,
+        depth=depth,
+        delay=latency if latency is not None else 3 * longest,
+        longest=longest,
+        latency=latency,
+        periods=tuple(periods),
+        clock=CLOCK_URL,
+        presentation=presentation if ended else None,
+    )
+
+
+def representation(lane: Lane, header: Header, frame_rate: Fraction | None = None) -> Representation:
+    """One lane as a Representation, named like its folder."""
+    window = lane.window
+    rate = None
+    if lane.kind == "video" and frame_rate is not None and frame_rate.denominator <= 1001:
+        rate = str(frame_rate)
+    return Representation(
+        lane.kind, header.codec, max(int(window.peak), 1), header.size, rate, header.rate, header.channels
+    )
+
+
+def _names(lane: Lane, header: Header) -> tuple[str, str]:
+    return f"$RepresentationID$/{header.uri}", f"$RepresentationID$/{lane.prefix}-$Number$.m4s"
+
+
+def _by_number(lane: Lane, header: Header, epoch: Epoch, part: float) -> Template:
+    """All lanes in ticks of 90 kHz with one offset and duration: so their numbers cannot drift apart by rounding."""
+    assert epoch.usual is not None
+    initialization, media = _names(lane, header)
+    early = max(epoch.usual / VIDEO_CLOCK - part, 0.0)
+    return Template(VIDEO_CLOCK, initialization, media, epoch.first[lane.kind], epoch.origin, epoch.usual, (), early)
+
+
+def _by_time(lane: Lane, header: Header, epoch: Epoch, segments: Sequence[Segment]) -> Template:
+    initialization, media = _names(lane, header)
+    entries = []
+    for s, following in zip_longest(segments, segments[1:]):
+        length = s.length
+        if following is not None and abs(following.time - s.time - length) <= _UNEVEN * s.clock:
+            # Key frames that wait differently long to be shown: entries that follow each other must not overlap.
+            length = following.time - s.time
+        entries.append(Entry(s.time, length))
+    offset = epoch.origin * header.clock // VIDEO_CLOCK
+    return Template(header.clock, initialization, media, segments[0].number, offset, timeline=tuple(entries))

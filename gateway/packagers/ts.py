@@ -1,0 +1,269 @@
+"""HLS with MPEG-TS segments: the output `hls`."""
+
+from __future__ import annotations
+
+import structlog
+
+from gateway.formats.hls import media
+from gateway.formats.ts.muxer import TsMuxer
+from gateway.lib.metrics import Metrics
+from gateway.media import codecs
+from gateway.media.clock import AudioClock
+from gateway.media.errors import InvalidData
+from gateway.media.track import Codec, Kind, Track, Tracks
+from gateway.media.unit import AccessUnit
+from gateway.packagers.gate import Gate
+from gateway.packagers.run import Packager
+from gateway.packagers.segmenter import Segmenter, target_duration
+from gateway.packagers.timing import VIDEO_CLOCK, VideoTiming
+from gateway.packagers.wall import WallClock
+from gateway.packagers.window import MAX_SEGMENT_BYTES, Segment, Window
+
+log = structlog.get_logger(__name__)
+
+_VERSION = 3  # EXTINF with fractions; nothing here needs more
+_FRAMES_PER_PES = 5  # about 100 ms of AAC: saves most of the packets' padding
+_SILENT = VIDEO_CLOCK  # a picture that is missing for so long no longer decides where segments end
+
+
+class TsPackager(Packager):
+    """Makes the segments and the playlist of `live.m3u8`.
+
+    Segments begin at the first video key frame after `seconds`; without video, or while it is missing, by time. Audio
+    goes into the segment that is open when it comes, except what belongs behind a key frame that came later.
+    The Target Duration is fixed with the first segment; where a later GOP would exceed it, the segment is cut before a
+    picture that is no key frame: counted in `forced_cuts` and warned of. Media beside an open segment is bounded by
+    window.MAX_BYTES and MAX_SEGMENT_BYTES.
+    """
+
+    def __init__(self, name: str, seconds: float, size: int, started: float, metrics: Metrics | None = None) -> None:
+        """name: of the stream, for logs; seconds, size: the channel's hls_time and hls_list_size;
+        started: now, seconds since the epoch: names grow over restarts because they begin there, in milliseconds;
+        metrics: where segments are counted."""
+        super().__init__()
+        self._name = name
+        self._metrics = metrics
+        self._seconds = seconds
+        self.window = Window(size)
+        self.segmenter = Segmenter(VIDEO_CLOCK, seconds)
+        self.changed = Gate()
+        self.cache: dict[object, object] = {}  # what servers made of the present playlist; emptied when it changes
+        self.broken = 0  # units that could not be read
+        self._number = int(started * 1000)
+        self._epoch = -1
+        self._tracks_epoch: int | None = None
+        self._fresh = True  # no segment has begun in this epoch
+        self._muxer: TsMuxer | None = None
+        self._video: Track | None = None
+        self._audio: Track | None = None
+        self._timing = VideoTiming(1000, None)
+        self._clock: AudioClock | None = None
+        self._rate = VIDEO_CLOCK
+        self._frame_samples = 0  # 0: differs from frame to frame
+        self._wall = WallClock(0.0, started)
+        self._open = False
+        self._pieces: list[bytes] = []
+        self._bytes = 0
+        self._start = 0  # ticks of 90 kHz: decode time at which the open segment began
+        self._last_video = 0
+        self._step = 0
+        self._audio_end = 0
+        self._frames: list[bytes] = []  # audio of the open PES packet …
+        self._times: list[int] = []  # … and their times, ticks of 90 kHz
+        self._wall_at = 0
+
+    @property
+    def forced_cuts(self) -> int:
+        return self.segmenter.forced_cuts
+
+    def playlist(self) -> str:
+        """`live.m3u8` with media.MARK behind its URIs; only when `ready`."""
+        window = self.window
+        body: list[str] = []
+        epoch = window[0].epoch
+        for segment in window:
+            if segment.epoch != epoch:
+                epoch = segment.epoch
+                body.append(media.DISCONTINUITY)
+            body.append(segment.lines)
+        head = media.head(
+            target=window.target,
+            sequence=window[0].number,
+            discontinuity_sequence=window.discontinuity_sequence,
+            version=_VERSION,
+        )
+        return media.playlist(head, body, ended=self.ended)
+
+    # ---- Sink ----
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        if tracks.epoch == self._tracks_epoch:
+            return
+        self._finish_segment(None)
+        self._tracks_epoch = tracks.epoch
+        self._fresh = True
+        self._video, self._audio = tracks.video, tracks.audio
+        self._frames, self._times = [], []
+        self._muxer = TsMuxer(tracks.video, tracks.audio) if (tracks.video or tracks.audio) else None
+        self._clock = None
+        self._frame_samples = 0
+        if tracks.video is not None:
+            self._timing = VideoTiming(tracks.video.timescale, codecs.frame_rate(tracks.video))
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        """Hot."""
+        if self._muxer is None:
+            return
+        try:
+            if unit.track.kind is Kind.VIDEO:
+                self._picture(unit)
+            else:
+                self._sound(unit)
+        except InvalidData as error:
+            self._note_broken(error)
+
+    def finish(self) -> None:
+        self._finish_segment(None)
+        self._publish()
+
+    def release(self) -> None:
+        self.changed.open()
+
+    # ---- units ----
+
+    def _picture(self, unit: AccessUnit) -> None:
+        assert self._muxer is not None
+        timing = self._timing
+        dts, cts = timing.stamp(unit.dts, unit.cts)
+        key = unit.key
+        step = timing.step or (dts - self._last_video if not self._fresh else 0)
+        if not self._open:
+            if not key and self._fresh:
+                return
+            self._begin(dts, dts + cts, unit.wall)
+        elif self.segmenter.cuts(dts - self._start, step, key) or self._bytes > MAX_SEGMENT_BYTES:
+            if not key:
+                self._warn_forced()
+            self._finish_segment(dts, dts + cts)
+            self._begin(dts, dts + cts, unit.wall)
+        self._last_video = dts
+        self._step = step
+        data = self._muxer.video(dts, cts, key, unit.payload)
+        self._pieces.append(data)
+        self._bytes += len(data)
+
+    def _sound(self, unit: AccessUnit) -> None:
+        track = unit.track
+        clock = self._clock
+        payload = unit.payload
+        if clock is None:
+            rate = codecs.audio_rate(track, payload)
+            clock = self._clock = AudioClock(rate, track.timescale)
+            self._rate = rate
+            self._frame_samples = codecs.samples_per_frame(track, payload) if track.codec is Codec.AAC else 0
+        samples = self._frame_samples or codecs.samples_per_frame(track, payload)
+        rate = self._rate
+        ticks = clock.stamp(unit.dts, samples)
+        time = ticks * VIDEO_CLOCK // rate
+        end = (ticks + samples) * VIDEO_CLOCK // rate
+        if self._video is None:
+            if not self._open:
+                self._begin(time, time, unit.wall)
+            elif self.segmenter.enough(time - self._start) or self._bytes > MAX_SEGMENT_BYTES:
+                self._finish_segment(time)
+                self._begin(time, time, unit.wall)
+        elif self._fresh:
+            return  # before the first picture
+        elif (
+            self.segmenter.exceeds(end - self._start) and time - self._last_video > _SILENT
+        ) or self._bytes > MAX_SEGMENT_BYTES:
+            self._finish_segment(time, time)
+            self._begin(time, time, unit.wall)
+        times = self._times
+        if times and clock.resynced:
+            self._flush_audio()
+            times = self._times
+        times.append(time)
+        self._frames.append(payload)
+        self._audio_end = end
+        if len(times) >= _FRAMES_PER_PES:
+            self._flush_audio()
+
+    # ---- segments ----
+
+    def _begin(self, dts: int, pts: int, wall: float) -> None:
+        if self._fresh:
+            self._fresh = False
+            self._epoch += 1
+            self._wall = WallClock(pts / VIDEO_CLOCK, wall)
+        self._open = True
+        self._start = dts
+        self._wall_at = pts
+        assert self._muxer is not None
+        self._pieces = [self._muxer.tables()]
+        self._bytes = 0
+
+    def _finish_segment(self, end: int | None, shown: int | None = None) -> None:
+        """Completes the open segment at decode time `end` (None: where its media ends); audio that belongs at or behind
+        presentation time `shown` waits for the next one."""
+        if not self._open:
+            return
+        self._flush_audio(shown)
+        self._open = False
+        media_end = self._last_video + self._step if self._video is not None else self._audio_end
+        if end is None:
+            end = max(media_end, self._audio_end)
+        if self.segmenter.exceeds(end - self._start):
+            # Media stood still for a while: a hole, that belongs to no segment.
+            end = max(min(media_end, end), self._start + 1)
+        duration = max(end - self._start, 1) / VIDEO_CLOCK
+        window = self.window
+        if self.segmenter.target is None:
+            window.target = target_duration(self._seconds, duration)
+            self.segmenter.fix(window.target)
+        duration = min(duration, window.target + 0.49)
+        uri = f"{self._number}.ts"
+        wall = self._wall.at(self._wall_at / VIDEO_CLOCK)
+        lines = media.program_date_time(wall) + media.segment(duration, uri)
+        body = b"".join(self._pieces)
+        self._pieces = []
+        window.add(Segment(self._number, uri, duration, body, lines, self._epoch, wall))
+        if self._metrics is not None:
+            self._metrics.segment_seconds.observe(duration, "ts")
+        self._number += 1
+        self.ready = True
+        self._publish()
+
+    def _flush_audio(self, before: int | None = None) -> None:
+        times, frames = self._times, self._frames
+        count = len(times)
+        if before is not None:
+            count = next((n for n, time in enumerate(times) if time >= before), count)
+        if not count:
+            return
+        self._times, self._frames = times[count:], frames[count:]
+        assert self._muxer is not None
+        try:
+            data = self._muxer.audio(frames[:count], times[0])
+        except InvalidData as error:
+            self._note_broken(error)
+            return
+        self._pieces.append(data)
+        self._bytes += len(data)
+
+    def _publish(self) -> None:
+        self.cache.clear()
+        self.changed.open()
+
+    # ---- what operators should know ----
+
+    def _warn_forced(self) -> None:
+        forced = self.segmenter.forced_cuts
+        if forced & (forced - 1) == 0:  # 1, 2, 4, 8 …: one line an order of magnitude
+            log.warning("segment cut without a key frame", stream=self._name, output="hls", times=forced,
+                        target=self.window.target)  # fmt: skip
+
+    def _note_broken(self, error: InvalidData) -> None:
+        self.broken += 1
+        if self.broken & (self.broken - 1) == 0:
+            log.info("unit dropped", stream=self._name, output="hls", reason=str(error), times=self.broken)

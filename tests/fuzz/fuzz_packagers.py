@@ -1,0 +1,68 @@
+"""Any units through both packagers: documented exceptions only, bounded memory, playlists that keep the rules."""
+
+from __future__ import annotations
+
+from gateway.formats.dash import mpd
+from gateway.formats.hls import media
+from gateway.media.errors import InvalidData
+from gateway.media.track import Codec, Kind, Track, Tracks
+from gateway.media.unit import AccessUnit
+from gateway.packagers.cmaf import CmafPackager, Numbers
+from gateway.packagers.ts import TsPackager
+from gateway.packagers.window import MAX_BYTES
+from tests.support.builders import AUDIO, VIDEO
+from tests.support.hls_rules import check, parse
+
+_TRACKS = (VIDEO, AUDIO, Track(Kind.VIDEO, Codec.H264, 1000, b"\x01d"), Track(Kind.AUDIO, Codec.MP3, 1000, b""),
+           Track(Kind.AUDIO, Codec.OPUS, 1000, b""), Track(Kind.VIDEO, Codec.VP9, 1000, b""))  # fmt: skip
+
+
+def fuzz(data: bytes) -> None:
+    """Four bytes a unit: what it is, its step in time, its composition offset, its length and first byte."""
+    packagers = (
+        TsPackager("f", 1.0, 3, 1.7e9),
+        CmafPackager("f", 1.0, 3, 0.2, 1.7e9, 1.7e9, Numbers()),
+    )
+    for packager in packagers:
+        try:
+            _play(packager, data)
+        except InvalidData:
+            continue
+        assert packager.broken <= len(data)
+        if isinstance(packager, TsPackager):
+            if packager.ready:
+                check(parse(media.with_suffix(packager.playlist()).decode()))
+                assert packager.window.bytes <= MAX_BYTES
+        elif packager.ready:
+            for lane in packager.lanes:
+                # Frames without a rate may make parts shorter than the draft wants; all else must hold.
+                parse(media.with_suffix(packager.playlist(lane)).decode())
+                assert lane.window.bytes <= MAX_BYTES
+            mpd.finish(packager.manifest())
+            packager.master()
+
+
+def _play(packager: TsPackager | CmafPackager, data: bytes) -> None:
+    epoch = 0
+    video, audio = VIDEO, AUDIO
+    packager.on_tracks(Tracks(video, audio, epoch))
+    dts = 0
+    for at in range(0, len(data) - 3, 4):
+        what, step, shift, shape = data[at : at + 4]
+        dts += step if what & 64 else -(step >> 2) if what & 32 else step << 4
+        dts = max(dts, 0)
+        if what & 128 and step > 250:
+            epoch += 1
+            track = _TRACKS[shift % len(_TRACKS)]
+            video, audio = (track, audio) if track.kind is Kind.VIDEO else (video, track)
+            packager.on_tracks(Tracks(video, audio, epoch))
+            continue
+        track = video if what & 1 else audio
+        payload = (4 + shape).to_bytes(4, "big") + b"\x65" + bytes([shape]) * (3 + shape)
+        if what & 2:
+            payload = payload[: shape >> 4]
+        packager.on_unit(
+            AccessUnit(track, dts, shift - 64, bool(what & 4) or track is audio, 1.7e9 + dts / 1000, payload)
+        )
+    packager.ended = True
+    packager.finish()

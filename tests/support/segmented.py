@@ -1,0 +1,112 @@
+"""Streams for packager tests: frames on a timetable, given to a packager as a publisher would; no clock, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from gateway.hub.stream import EndReason
+from gateway.media.track import Track, Tracks
+from gateway.media.unit import AccessUnit
+from gateway.packagers.cmaf import CmafPackager, Numbers
+from gateway.packagers.run import Packager
+from gateway.packagers.ts import TsPackager
+from tests.support.builders import AUDIO, VIDEO
+
+WALL = 1_700_000_000.0
+NAL = b"\x00\x00\x00\x20"
+
+
+def nal(number: int, key: bool, size: int = 32) -> bytes:
+    """A length-prefixed picture that no other equals."""
+    body = bytes([0x65 if key else 0x41]) + number.to_bytes(8, "big")
+    return size.to_bytes(4, "big") + body.ljust(size, b"x")
+
+
+@dataclass
+class Timetable:
+    """Which frames come when. gop: frames from key to key, one number or a cycle of them; cts in frames by a cycle.
+
+    rounding turns exact milliseconds into those sent; video_at, audio_at: seconds at which each begins; audio_late:
+    seconds that audio arrives behind its time.
+    """
+
+    seconds: float = 12.0
+    fps: Fraction = Fraction(30)
+    gop: tuple[int, ...] = (60,)
+    shifts: tuple[int, ...] = (0,)
+    rounding: Callable[[Fraction], int] = round
+    video: Track | None = VIDEO
+    audio: Track | None = AUDIO
+    rate: int = 44100
+    samples: int = 1024
+    video_at: float = 0.0
+    audio_at: float = 0.0
+    audio_late: float = 0.0
+    audio_drift: float = 0.0
+    start: float = 0.0
+    size: int = 200
+    keys: list[int] = field(default_factory=list)
+
+    def units(self) -> Iterator[AccessUnit]:
+        """In the order of arrival."""
+        timed = sorted([*self._pictures(), *self._sounds()], key=lambda x: x[0])
+        return (unit for _, unit in timed)
+
+    def _pictures(self) -> Iterable[tuple[float, AccessUnit]]:
+        if self.video is None:
+            return
+        keys, at, turn = set(), 0, 0
+        while at < self.seconds * self.fps:
+            keys.add(at)
+            at += self.gop[turn % len(self.gop)]
+            turn += 1
+        count = int((self.seconds - self.video_at) * self.fps)
+        for n in range(count):
+            exact = Fraction(n * 1000) / self.fps + Fraction(round((self.start + self.video_at) * 1000))
+            dts = self.rounding(exact)
+            shift = self.shifts[n % len(self.shifts)]
+            cts = self.rounding(exact + Fraction(shift * 1000) / self.fps) - dts
+            came = float(exact) / 1000
+            key = n in keys
+            yield came, AccessUnit(self.video, dts, cts, key, WALL + came, nal(n, key, self.size))
+
+    def _sounds(self) -> Iterable[tuple[float, AccessUnit]]:
+        if self.audio is None:
+            return
+        count = int((self.seconds - self.audio_at) * self.rate / self.samples)
+        for n in range(count):
+            exact = Fraction(n * self.samples * 1000, self.rate) * Fraction(1 + self.audio_drift).limit_denominator(
+                10**6
+            )
+            exact += Fraction(round((self.start + self.audio_at) * 1000))
+            dts = self.rounding(exact)
+            came = float(exact) / 1000 + self.audio_late
+            yield came, AccessUnit(self.audio, dts, 0, True, WALL + came, n.to_bytes(8, "big") * 4)
+
+
+def ts(seconds: float = 2.0, size: int = 5) -> TsPackager:
+    return TsPackager("c1", seconds, size, WALL)
+
+
+def cmaf(seconds: float = 2.0, size: int = 5, part: float = 0.5, numbers: Numbers | None = None) -> CmafPackager:
+    return CmafPackager("c1", seconds, size, part, WALL, WALL, numbers or Numbers())
+
+
+def feed(
+    packager: Packager,
+    *tables: Timetable,
+    each: Callable[[AccessUnit], None] | None = None,
+    end: bool = True,
+    epochs: Iterable[int] | None = None,
+) -> None:
+    """Gives each timetable as an epoch of its own; `each` is called after every unit."""
+    for epoch, table in zip(epochs if epochs is not None else range(len(tables)), tables, strict=False):
+        packager.on_tracks(Tracks(table.video, table.audio, epoch))
+        for unit in table.units():
+            packager.on_unit(unit)
+            if each is not None:
+                each(unit)
+    if end:
+        packager.on_end(EndReason.PUBLISHER_GONE)

@@ -1,0 +1,231 @@
+"""The MPD: read as a client reads it, and held against the segments that there really are."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+
+import pytest
+
+from gateway.formats.dash import mpd
+from gateway.formats.dash.mpd import Entry
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit
+from gateway.packagers.cmaf import CmafPackager
+from tests.support.segmented import WALL, Timetable, cmaf, feed
+
+NS = "{urn:mpeg:dash:schema:mpd:2011}"
+
+
+def seconds(text: str | None) -> float:
+    match = re.fullmatch(r"PT([0-9.]+)S", text or "")
+    assert match, text
+    return float(match[1])
+
+
+@dataclass
+class Set:
+    """One AdaptationSet as a client resolves it."""
+
+    period: ET.Element
+    template: ET.Element
+    representation: ET.Element
+
+    @property
+    def kind(self) -> str:
+        return self.representation.get("id", "")
+
+    @property
+    def scale(self) -> int:
+        return int(self.template.get("timescale", "1"))
+
+    @property
+    def offset(self) -> float:
+        return int(self.template.get("presentationTimeOffset", "0")) / self.scale
+
+    @property
+    def first(self) -> int:
+        return int(self.template.get("startNumber", "1"))
+
+    @property
+    def by_number(self) -> bool:
+        return self.template.get("duration") is not None
+
+    def entries(self) -> list[tuple[int, float, float]]:
+        """Number, media time and duration in seconds of each segment of a timeline."""
+        out, time, number = [], 0, self.first
+        for s in self.template.iter(NS + "S"):
+            time = int(s.get("t", str(time)))
+            for _ in range(int(s.get("r", "0")) + 1):
+                out.append((number, time / self.scale, int(s.get("d", "0")) / self.scale))
+                number, time = number + 1, time + int(s.get("d", "0"))
+        return out
+
+    def uri(self, number: int) -> str:
+        name = self.template.get("media", "").replace("$RepresentationID$", self.kind)
+        return name.replace("$Number$", str(number))
+
+
+def manifest(packager: CmafPackager) -> tuple[ET.Element, list[Set]]:
+    root = ET.fromstring(mpd.finish(packager.manifest(), "", WALL))
+    sets = []
+    for period in root.iter(NS + "Period"):
+        for a in period.iter(NS + "AdaptationSet"):
+            template, representation = a.find(NS + "SegmentTemplate"), a.find(NS + "Representation")
+            assert template is not None and representation is not None
+            sets.append(Set(period, template, representation))
+    return root, sets
+
+
+def available(root: ET.Element, s: Set, number: int) -> float:
+    """When a client may ask for all of segment `number`, ISO/IEC 23009-1 §5.3.9.5.3."""
+    start = datetime.fromisoformat(root.get("availabilityStartTime", "")).timestamp()
+    duration = int(s.template.get("duration", "0")) / s.scale
+    return start + seconds(s.period.get("start")) + (number - s.first + 1) * duration
+
+
+REGULAR = {
+    "30 fps": Timetable(seconds=21),
+    "B-frames": Timetable(seconds=21, shifts=(2, 4, 1, 1)),
+    "29.97 fps": Timetable(seconds=21, fps=Fraction(30000, 1001)),
+    "25 fps": Timetable(seconds=21, fps=Fraction(25), gop=(50,)),
+    "from another start": Timetable(seconds=21, start=3600.0),
+    "audio only": Timetable(seconds=21, video=None),
+    "video only": Timetable(seconds=21, audio=None),
+}
+
+
+@pytest.mark.parametrize("table", REGULAR.values(), ids=REGULAR)
+def test_regular_key_frames_make_a_template_whose_numbers_are_the_segments(table: Timetable) -> None:
+    packager = cmaf()
+    feed(packager, table, end=False)
+    root, sets = manifest(packager)
+    assert root.get("type") == "dynamic" and sets
+    for s in sets:
+        assert s.by_number and s.template.get("availabilityTimeComplete") == "false"
+        duration = int(s.template.get("duration", "0")) / s.scale
+        lane = packager.lane(s.kind)
+        assert lane is not None
+        assert abs(float(s.template.get("availabilityTimeOffset", "0")) - (duration - (lane.target_part or 0))) < 0.001
+        for segment in lane.window:
+            assert s.uri(segment.number) == f"{s.kind}/{segment.uri}"
+            nominal = s.offset + (segment.number - s.first) * duration
+            assert abs(segment.time / segment.clock - nominal) < 0.05
+            assert abs(segment.length / segment.clock - duration) < 0.05
+
+
+@pytest.mark.parametrize("table", REGULAR.values(), ids=REGULAR)
+def test_a_segment_is_there_when_the_clock_says_so(table: Timetable) -> None:
+    packager = cmaf()
+    came: dict[tuple[str, int], float] = {}
+
+    def each(unit: AccessUnit) -> None:
+        for lane in packager.lanes:
+            for segment in lane.window:
+                came.setdefault((lane.kind, segment.number), unit.wall)
+
+    feed(packager, table, each=each, end=False)
+    root, sets = manifest(packager)
+    checked = 0
+    for s in sets:
+        for (kind, number), wall in came.items():
+            if kind == s.kind and number > s.first + 1:
+                # A frame's time and the reordering of pictures; a request that is early is held.
+                assert abs(wall - available(root, s, number)) < 0.2
+                checked += 1
+    assert checked >= 6
+
+
+def test_picture_and_sound_share_one_time_line() -> None:
+    packager = cmaf()
+    feed(packager, Timetable(seconds=15, shifts=(2, 4, 1, 1)), end=False)
+    _, (video, audio) = manifest(packager)
+    assert video.offset == audio.offset
+    assert video.template.get("duration") == audio.template.get("duration")
+
+
+@pytest.mark.parametrize("gop", [(60, 45, 70, 30), (60, 60, 90)], ids=str)
+def test_irregular_key_frames_make_a_timeline_of_exactly_the_listed_segments(gop: tuple[int, ...]) -> None:
+    packager = cmaf(seconds=1.0)
+    feed(packager, Timetable(seconds=30, gop=gop, shifts=(2, 4, 1, 1)), end=False)
+    root, sets = manifest(packager)
+    for s in sets:
+        assert not s.by_number
+        lane = packager.lane(s.kind)
+        assert lane is not None and s.scale == lane.window[0].clock
+        assert [e[0] for e in s.entries()] == [g.number for g in lane.window]
+        assert [e[1] for e in s.entries()] == pytest.approx([g.time / g.clock for g in lane.window])
+        assert [e[2] for e in s.entries()] == pytest.approx([g.length / g.clock for g in lane.window], abs=0.15)
+        assert all(abs(a[1] + a[2] - b[1]) < 1e-6 for a, b in itertools.pairwise(s.entries()))
+    assert root.find(NS + "ServiceDescription") is None
+    assert abs(sets[0].offset - sets[1].offset) < 1 / 44100
+
+
+def test_a_template_gives_way_to_a_timeline_when_key_frames_become_irregular() -> None:
+    packager = cmaf()
+    modes = []
+
+    def each(_: AccessUnit) -> None:
+        if packager.ready and "seen" not in packager.cache:
+            packager.cache["seen"] = True
+            modes.append(manifest(packager)[1][0].by_number)
+
+    feed(packager, Timetable(seconds=30, gop=(60, 60, 60, 68, 60)), each=each, end=False)
+    assert modes[0] and not modes[-1]
+    assert modes == sorted(modes, reverse=True)
+
+
+def test_a_publisher_that_falls_behind_its_clock_is_no_longer_promised() -> None:
+    packager = cmaf()
+    packager.on_tracks(Tracks(Timetable().video, None, 0))
+    for unit in Timetable(seconds=12, audio=None).units():
+        unit.wall += 3.0 if unit.dts > 7000 else 0.0
+        packager.on_unit(unit)
+    assert not manifest(packager)[1][0].by_number
+
+
+def test_a_discontinuity_opens_a_period_and_the_old_one_has_its_length() -> None:
+    packager = cmaf(size=20)
+    feed(packager, Timetable(seconds=9.3), Timetable(seconds=11, start=10.8), end=False)
+    root, sets = manifest(packager)
+    one, two = root.findall(NS + "Period")
+    assert one.get("id") != two.get("id")
+    assert seconds(one.get("start")) == 0 and seconds(one.get("duration")) == pytest.approx(9.3, abs=0.05)
+    assert two.get("duration") is None
+    # The second publisher's frames bear walls from their own start.
+    assert [s.by_number for s in sets] == [False, False, True, True]
+    inits = {s.template.get("initialization") for s in sets}
+    assert len(inits) == 4 or len({i.split("-init-")[1] for i in inits if i}) == 2
+    assert sets[2].first == 6 and sets[2].offset == pytest.approx(10.8, abs=0.001)
+
+
+def test_an_ended_stream_has_a_length_and_no_update() -> None:
+    packager = cmaf(size=20)
+    feed(packager, Timetable(seconds=9.3))
+    root, sets = manifest(packager)
+    assert root.get("minimumUpdatePeriod") is None
+    assert seconds(root.get("mediaPresentationDuration")) == pytest.approx(9.3, abs=0.05)
+    assert not any(s.by_number for s in sets)
+
+
+def test_representations_say_what_a_player_needs() -> None:
+    packager = cmaf()
+    feed(packager, Timetable(size=4000), end=False)
+    root, (video, audio) = manifest(packager)
+    v, a = video.representation.attrib, audio.representation.attrib
+    assert (v["codecs"], v["width"], v["height"], v["frameRate"]) == ("avc1.64001F", "1280", "720", "30")
+    assert (a["codecs"], a["audioSamplingRate"]) == ("mp4a.40.2", "44100")
+    assert 4000 * 8 * 30 < int(v["bandwidth"]) < 4200 * 8 * 30
+    schemes = [u.get("schemeIdUri") for u in root.findall(NS + "UTCTiming")]
+    assert schemes == ["urn:mpeg:dash:utc:http-iso:2014", "urn:mpeg:dash:utc:direct:2014"]
+    latency = root.find(f"{NS}ServiceDescription/{NS}Latency")
+    assert latency is not None and int(latency.get("target", "0")) == 3000
+
+
+def test_a_timeline_is_written_in_runs() -> None:
+    entries = (Entry(100, 10), Entry(110, 10), Entry(120, 10), Entry(130, 12), Entry(150, 10))
+    assert "".join(mpd._timeline(entries)) == '<S t="100" d="10" r="2"/><S d="12"/><S t="150" d="10"/>'

@@ -1,0 +1,87 @@
+"""What the printers write, byte for byte: `python -m tests.unit.test_hls_golden` writes the files anew for a review."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.formats.dash import mpd
+from gateway.formats.hls import media
+from gateway.formats.hls.multivariant import Rendition, Variant, multivariant
+from tests.support.hls_rules import check, parse
+from tests.support.segmented import WALL, Timetable, cmaf, feed, ts
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "hls"
+
+
+def snapshots() -> dict[str, str]:
+    """The manifests of one regular stream and of one whose publisher came back, in the middle of a segment."""
+    live, ended = Timetable(seconds=24.7, size=1000), Timetable(seconds=5, size=1000)
+    one, two = ts(), cmaf()
+    feed(one, live, end=False)
+    feed(two, live, end=False)
+    back_ts, back = ts(size=10), cmaf()
+    feed(back_ts, live, Timetable(seconds=7.6, start=26, size=1000), end=False)
+    feed(back, live, Timetable(seconds=7.6, start=26, size=1000), end=False)
+    over = cmaf()
+    feed(over, ended)
+    video, audio = two.lanes
+    return {
+        "live.m3u8": _text(one.playlist()),
+        "live-discontinuity.m3u8": _text(back_ts.playlist()),
+        "master.m3u8": _text(two.master()),
+        "video.m3u8": _text(two.playlist(video)),
+        "video-delta.m3u8": _text(two.playlist(video, skip=True)),
+        "video-signed.m3u8": _text(two.playlist(video), "?sign=1-ab"),
+        "audio.m3u8": _text(two.playlist(audio)),
+        "video-discontinuity.m3u8": _text(back.playlist(back.lanes[0])),
+        "video-ended.m3u8": _text(over.playlist(over.lanes[0])),
+        "manifest.mpd": mpd.finish(two.manifest(), "", WALL).decode(),
+        "manifest-signed.mpd": mpd.finish(two.manifest(), '?sign=1-ab&q="$', WALL).decode(),
+        "manifest-discontinuity.mpd": mpd.finish(back.manifest(), "", WALL).decode(),
+        "manifest-ended.mpd": mpd.finish(over.manifest(), "", WALL).decode(),
+        "ladder.m3u8": _text(
+            multivariant(
+                [
+                    Variant("360p/index.m3u8", 900_000, 800_000, ("avc1.64001E", "mp4a.40.2"), (640, 360), 30.0, "a"),
+                    Variant(
+                        "720p/index.m3u8", 2_900_000, 2_500_000, ("avc1.64001F", "mp4a.40.2"), (1280, 720), 30.0, "a"
+                    ),
+                ],
+                [Rendition("a", "audio", "audio/index.m3u8", 2)],
+            )
+        ),
+    }
+
+
+def _text(template: str, suffix: str = "") -> str:
+    return media.with_suffix(template, suffix).decode()
+
+
+@pytest.fixture(scope="module")
+def printed() -> dict[str, str]:
+    return snapshots()
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.iterdir()), ids=lambda p: p.name)
+def test_a_manifest_is_printed_as_reviewed(path: Path, printed: dict[str, str]) -> None:
+    assert printed[path.name] == path.read_text()
+
+
+def test_every_golden_media_playlist_keeps_the_rules(printed: dict[str, str]) -> None:
+    assert {p.name for p in GOLDEN.iterdir()} == set(printed)
+    for name, text in printed.items():
+        if name.endswith(".m3u8") and name not in ("master.m3u8", "ladder.m3u8"):
+            check(parse(text))
+
+
+def test_durations_keep_their_order_when_printed() -> None:
+    target = media.part_target(0.4876190476)
+    assert target == 0.48762 and float(media.seconds(0.4876190476)) <= target
+    assert media.part_target(0.5) == 0.5
+
+
+if __name__ == "__main__":
+    for name, text in snapshots().items():
+        (GOLDEN / name).write_text(text)

@@ -1,0 +1,353 @@
+"""Synthetic streams of every shape through both packagers; every playlist of theirs must keep the draft's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.formats.hls import media
+from gateway.formats.mp4 import reader
+from gateway.hub.errors import OutputUnsupported
+from gateway.lib.metrics import Metrics
+from gateway.media.errors import UnsupportedCodec
+from gateway.media.track import Codec, Kind, Track, Tracks
+from gateway.media.unit import AccessUnit
+from gateway.packagers.cmaf import CmafPackager, CmafPackagers, Numbers
+from gateway.packagers.ts import TsPackager
+from gateway.packagers.window import Segment, Window
+from tests.support.builders import AUDIO, VIDEO, picture, stream
+from tests.support.hls_rules import Follower, check, parse
+from tests.support.segmented import WALL, Timetable, cmaf, feed, ts
+
+Maker = Callable[..., TsPackager | CmafPackager]
+
+SHAPES = {
+    "regular": Timetable(),
+    "B-frames": Timetable(shifts=(2, 4, 1, 1)),
+    "negative composition times": Timetable(shifts=(0, 1, -1)),
+    "audio only": Timetable(video=None),
+    "video only": Timetable(audio=None),
+    "25 fps": Timetable(fps=Fraction(25), gop=(50,)),
+    "29.97 fps": Timetable(fps=Fraction(30000, 1001)),
+    "60 fps": Timetable(fps=Fraction(60), gop=(120,)),
+    "5 fps": Timetable(fps=Fraction(5), gop=(10,), seconds=20),
+    "1 fps": Timetable(fps=Fraction(1), gop=(2,), seconds=30),
+    "cut-off milliseconds": Timetable(rounding=int),
+    "irregular GOPs": Timetable(gop=(60, 45, 70, 30), seconds=30),
+    "a GOP longer than the first": Timetable(gop=(60, 60, 200), seconds=30),
+    "short GOPs": Timetable(gop=(15,), seconds=20),
+    "no second key frame": Timetable(gop=(100_000,), seconds=50),
+    "late audio": Timetable(audio_at=5, seconds=20),
+    "audio that arrives late": Timetable(audio_late=0.4, seconds=20),
+    "audio that arrives early": Timetable(audio_late=-0.4, seconds=20),
+    "audio that drifts": Timetable(audio_drift=0.004, seconds=40),
+    "48 kHz": Timetable(rate=48000, audio=Track(Kind.AUDIO, Codec.AAC, 1000, b"\x11\x90")),
+    "a fine timescale": Timetable(video=replace(VIDEO, timescale=90_000), rounding=lambda x: round(x * 90), audio=None),
+}
+
+
+def follow(packager: TsPackager | CmafPackager, seen: dict[str, Follower]) -> None:
+    """Lets a client look at every playlist there is."""
+    if not packager.ready or "seen" in packager.cache:
+        return
+    packager.cache["seen"] = True  # until the packager empties it: nothing has changed
+    if isinstance(packager, TsPackager):
+        seen.setdefault("live", Follower()).see(media.with_suffix(packager.playlist()).decode())
+    else:
+        for lane in packager.lanes:
+            playlist = seen.setdefault(lane.kind, Follower()).see(media.with_suffix(packager.playlist(lane)).decode())
+            delta = check(parse(media.with_suffix(packager.playlist(lane, skip=True)).decode()))
+            assert delta.last == playlist.last and delta.sequence == playlist.sequence
+            assert delta.hint == playlist.hint
+            if playlist.hint is not None:
+                assert lane.part(playlist.hint) is None  # not there yet …
+            for segment in [*playlist.segments, *([playlist.open] if playlist.open else [])]:
+                for part in segment.parts:
+                    assert lane.part(part.uri) is not None
+
+
+@pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
+@pytest.mark.parametrize("table", SHAPES.values(), ids=SHAPES)
+def test_every_playlist_of_every_shape_keeps_the_rules(table: Timetable, make: Maker) -> None:
+    packager, seen = make(), dict[str, Follower]()
+    feed(packager, table, each=lambda _: follow(packager, seen))
+    follow(packager, seen)
+    assert seen and all(f.last is not None and f.last.ended and len(f.segments) >= 3 for f in seen.values())
+
+
+@pytest.mark.parametrize("name", [n for n in SHAPES if n != "late audio"])
+def test_cmaf_loses_and_repeats_no_frame(name: str) -> None:
+    packager, table = cmaf(size=1000), SHAPES[name]
+    feed(packager, table)
+    for lane in packager.lanes:
+        body = b"".join([reader.mdat(g.body) for g in lane.window])
+        sent = [u.payload for u in table.units() if u.track.kind.value == lane.kind]
+        assert b"".join(sent).endswith(body)
+        assert len(body) >= 0.95 * len(b"".join(sent))
+
+
+@pytest.mark.parametrize(
+    "name", ["regular", "B-frames", "29.97 fps", "cut-off milliseconds", "audio that arrives late"]
+)
+def test_audio_segments_begin_with_the_first_frame_behind_the_pictures_cut(name: str) -> None:
+    packager = cmaf(size=1000)
+    feed(packager, SHAPES[name])
+    video, audio = packager.lanes
+    frame = 1024 / 44100
+    pairs = list(zip(video.window, audio.window, strict=False))
+    assert len(pairs) >= 5
+    for v, a in pairs:
+        assert v.number == a.number
+        assert 0 <= a.time / a.clock - v.time / v.clock + 1e-4 < frame + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "frames"),
+    [("regular", 15), ("B-frames", 15), ("25 fps", 12), ("29.97 fps", 14), ("60 fps", 30), ("audio only", 21)],
+)
+def test_a_part_is_published_with_the_last_frame_that_fits(name: str, frames: int) -> None:
+    """No part waits for the frame behind it: once the rate has settled, the newest part ends with the newest frame."""
+    packager, table = cmaf(), SHAPES[name]
+    kind = "audio" if table.video is None else "video"
+    at_once: list[bool] = []
+    parts = 0
+
+    def each(unit: AccessUnit) -> None:
+        nonlocal parts
+        lane = packager.lane(kind)
+        if lane is not None and unit.track.kind.value == kind and lane.part_number != parts:
+            if parts:
+                at_once.append((lane.part(lane.part_uri(lane.part_number - 1)) or b"").endswith(unit.payload))
+            parts = lane.part_number
+
+    feed(packager, table, each=each, end=False)
+    lane = packager.lanes[0]
+    counts = [len(f.samples) for s in lane.window for f in reader.parse_fragments(s.body)]
+    assert len(at_once) > 15 and counts[4:].count(frames) >= 0.7 * len(counts[4:])
+    # Only what is left of a segment after whole parts shows with the key frame behind it.
+    assert at_once.count(False) == (0 if frames in (15, 30, 21) else sum(c < frames for c in counts[5:]))
+
+
+def test_the_body_of_a_segment_is_its_parts_joined() -> None:
+    packager = cmaf()
+    kept: dict[str, bytes] = {}
+
+    def each(_: AccessUnit) -> None:
+        for lane in packager.lanes:
+            for part in lane.parts:
+                uri = lane.part_uri(part.number)
+                kept[lane.kind + uri] = lane.part(uri) or b""
+
+    feed(packager, Timetable(), each=each)
+    for lane in packager.lanes:
+        for segment in list(lane.window)[2:]:
+            assert b"".join([lane.part(lane.part_uri(p.number)) or b"" for p in segment.parts]) == segment.body
+            for part in segment.parts[:-1]:
+                uri = lane.part_uri(part.number)
+                assert kept[lane.kind + uri] == lane.part(uri)
+
+
+@pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
+def test_a_publisher_that_comes_back_is_one_discontinuity(make: Maker) -> None:
+    packager, seen = make(size=20), dict[str, Follower]()
+    tables = (Timetable(seconds=9.3), Timetable(seconds=11, start=10.8))
+    feed(packager, *tables, each=lambda _: follow(packager, seen), end=False)
+    for f in seen.values():
+        assert f.last is not None
+        assert sorted({s.discontinuity for s in f.segments.values()}) == [0, 1]
+        assert f.last.text.count("#EXT-X-DISCONTINUITY\n") == 1
+        maps = {s.map_uri for s in f.segments.values()}
+        assert len(maps) == (1 if make is ts else 2)
+
+
+def test_a_discontinuity_that_leaves_the_list_is_counted() -> None:
+    packager, seen = ts(size=3), dict[str, Follower]()
+    feed(
+        packager, Timetable(seconds=7), Timetable(seconds=30, start=8), each=lambda _: follow(packager, seen), end=False
+    )
+    last = seen["live"].last
+    assert last is not None and last.discontinuity_sequence == 1
+    assert "#EXT-X-DISCONTINUITY\n" not in last.text
+
+
+def test_epochs_without_media_leave_no_trace() -> None:
+    packager, seen = cmaf(size=20), dict[str, Follower]()
+    empty = Timetable(seconds=0)
+    tables = (Timetable(seconds=6), empty, empty, Timetable(seconds=6, start=8))
+    feed(packager, *tables, each=lambda _: follow(packager, seen), end=False)
+    last = seen["video"].last
+    assert last is not None and last.text.count("#EXT-X-DISCONTINUITY\n") == 1
+
+
+def test_a_stream_that_loses_its_picture_goes_on_with_sound() -> None:
+    packager, seen = cmaf(size=20), dict[str, Follower]()
+    feed(
+        packager,
+        Timetable(seconds=8),
+        Timetable(seconds=8, start=10, video=None),
+        each=lambda _: follow(packager, seen),
+    )
+    assert max(s.discontinuity for s in seen["audio"].segments.values()) == 1
+
+
+@pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
+def test_a_picture_that_stops_does_not_stop_the_sound(make: Maker) -> None:
+    packager, seen = make(size=30), dict[str, Follower]()
+    packager.on_tracks(Tracks(VIDEO, AUDIO, 0))
+    for unit in Timetable(seconds=30).units():
+        if unit.track.kind is Kind.AUDIO or unit.dts < 6000:
+            packager.on_unit(unit)
+            follow(packager, seen)
+    sound = seen["live" if make is ts else "audio"]
+    assert sum(s.duration for s in sound.segments.values()) > 25
+
+
+def test_file_names_are_those_of_the_contract() -> None:
+    one, two = ts(), cmaf()
+    feed(one, Timetable())
+    feed(two, Timetable())
+    numbers = [s.number for s in one.window]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert next(iter(one.window.left()), one.window[0]).number == int(WALL * 1000)
+    assert [s.uri for s in one.window] == [f"{n}.ts" for n in numbers]
+    video = two.lanes[0]
+    assert [s.uri for s in video.window] == [f"{int(WALL)}-{s.number}.m4s" for s in video.window]
+    assert next(iter(video.window.left()), video.window[0]).number == 1
+
+
+def test_a_restarted_packager_goes_on_with_higher_numbers() -> None:
+    packagers, source = CmafPackagers(0.5), stream()
+    one = packagers.make(source, 2.0, 5, WALL)
+    feed(one, Timetable(seconds=7), end=False)
+    last = {lane.kind: (lane.number, lane.part_number) for lane in one.lanes}
+    two = packagers.make(source, 2.0, 5, WALL + 9)
+    feed(two, Timetable(seconds=7, start=9))
+    for lane in two.lanes:
+        assert lane.window[0].number > last[lane.kind][0] - 1
+        assert lane.window[0].parts[0].number >= last[lane.kind][1]
+        assert lane.window[0].epoch == 1
+
+
+def test_master_tells_what_was_measured() -> None:
+    packager = cmaf()
+    feed(packager, Timetable(size=4000))
+    text = media.with_suffix(packager.master(), "?sign=1").decode()
+    assert 'GROUP-ID="audio",NAME="audio",DEFAULT=YES,AUTOSELECT=YES,CHANNELS="2",URI="audio/index.m3u8?sign=1"' in text
+    assert 'CODECS="avc1.64001F,mp4a.40.2",RESOLUTION=1280x720,FRAME-RATE=30.000,AUDIO="audio"' in text
+    assert text.endswith("video/index.m3u8?sign=1\n")
+    peak = int(text.partition("BANDWIDTH=")[2].partition(",")[0])
+    assert 4000 * 30 * 8 < peak < 4100 * 30 * 8 + 80_000
+
+
+def test_audio_alone_is_a_variant_without_a_group() -> None:
+    packager = cmaf()
+    feed(packager, Timetable(video=None))
+    text = packager.master()
+    assert "EXT-X-MEDIA" not in text and "audio/index.m3u8" in text and "RESOLUTION" not in text
+
+
+def test_without_the_announced_audio_the_playlist_comes_all_the_same() -> None:
+    packager = cmaf()
+    packager.on_tracks(Tracks(VIDEO, AUDIO, 0))
+    for unit in Timetable(seconds=7, audio=None).units():
+        packager.on_unit(unit)
+    assert packager.ready and [lane.kind for lane in packager.lanes] == ["video"]
+
+
+def test_a_broken_frame_is_dropped_and_the_rest_goes_on() -> None:
+    packager = ts()
+    packager.on_tracks(Tracks(VIDEO, None, 0))
+    for unit in Timetable(seconds=7, audio=None).units():
+        packager.on_unit(unit)
+        packager.on_unit(picture(unit.dts + 5, size=3))
+    assert packager.broken and packager.ready
+
+
+async def test_what_a_transport_stream_cannot_carry_fails_in_words_and_for_good() -> None:
+    source, packager = stream(), ts()
+    av1 = Track(Kind.VIDEO, Codec.AV1, 1000, b"\x81\x04\x0c\x00")
+    source.set_tracks(av1, None, {}, False)
+    with pytest.raises(OutputUnsupported, match="av1"):
+        await packager.run(source)
+    assert packager.refused and packager.stopped and not packager.ready
+
+
+def test_vp8_is_refused_by_cmaf() -> None:
+    with pytest.raises(UnsupportedCodec):
+        cmaf().on_tracks(Tracks(Track(Kind.VIDEO, Codec.VP8, 1000, b""), None, 0))
+
+
+async def test_a_stream_that_ends_finishes_its_last_segment() -> None:
+    packager = ts()
+    feed(packager, Timetable(seconds=5))
+    assert packager.ended and packager.playlist().endswith("#EXT-X-ENDLIST\n")
+    assert sum(s.duration for s in packager.window) == pytest.approx(5.0, abs=0.05)
+
+
+def test_parts_and_segments_are_counted_in_the_metrics() -> None:
+    metrics = Metrics("test")
+    one = TsPackager("c1", 2.0, 5, WALL, metrics)
+    two = CmafPackager("c1", 2.0, 5, 0.5, WALL, WALL, Numbers(), metrics)
+    feed(one, Timetable())
+    feed(two, Timetable())
+    segments = {labels: sum(row[:-1]) for labels, row in metrics.segment_seconds.series.items()}
+    assert segments == {("ts",): 6, ("cmaf",): 12}
+    assert sum(metrics.part_seconds.series[()][:-1]) == sum(metrics.part_delay.series[()][:-1]) > 40
+
+
+def segment(number: int, duration: float = 2.0, size: int = 10) -> Segment:
+    return Segment(number, f"{number}.ts", duration, b"x" * size, "", 0, 0.0)
+
+
+def test_what_left_the_list_can_be_fetched_for_the_lists_length_and_its_own() -> None:
+    window = Window(5)
+    window.target = 2
+    gone: dict[int, int] = {}
+    for n in range(40):
+        gone |= {s.number: n for s in window.add(segment(n))}
+    assert len(window) == 5
+    for number, n in gone.items():
+        left = number + 5  # the segment with which it left the list
+        assert (n - left) * 2.0 >= 5 * 2.0 + 2.0
+
+
+def test_the_list_never_gets_shorter_than_three_target_durations() -> None:
+    window = Window(1)
+    window.target = 2
+    for n in range(10):
+        window.add(segment(n))
+        assert window.seconds >= min(6.0, 2.0 * (n + 1))
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 9), st.integers(1, 400)), max_size=80), st.integers(1, 12))
+def test_memory_is_bounded_whatever_comes(what: list[tuple[float, int]], size: int) -> None:
+    window = Window(size, max_bytes=1000)
+    for n, (duration, length) in enumerate(what):
+        window.add(segment(n, duration, length))
+        assert window.bytes <= 1000 or len(window) == 1
+        assert window.bytes == sum(len(s.body) for s in [*window, *window.left()])
+        assert window.find(f"{n}.ts") is not None
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.integers(1, 150), min_size=1, max_size=6),
+    st.sampled_from([Fraction(24000, 1001), Fraction(25), Fraction(30), Fraction(60)]),
+    st.lists(st.integers(-1, 3), min_size=1, max_size=5),
+    st.floats(-0.5, 0.5),
+    st.sampled_from([int, round]),
+    st.integers(1, 8),
+)
+def test_the_rules_hold_for_any_timetable(
+    gop: list[int], fps: Fraction, shifts: list[int], late: float, rounding: type[int], size: int
+) -> None:
+    table = Timetable(15, fps, tuple(gop), tuple(shifts), rounding, audio_late=late)
+    for packager in (ts(size=size), cmaf(size=size)):
+        seen: dict[str, Follower] = {}
+        feed(packager, table, replace(table, start=16.0), each=lambda _, p=packager, s=seen: follow(p, s))
+        assert seen

@@ -1,0 +1,372 @@
+"""The HTTP answers of HLS, LL-HLS and DASH, from a stream whose frames the test gives one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from gateway.hub.events import Events
+from gateway.hub.output import Output, Outputs, OutputSpec
+from gateway.hub.stream import EndReason, Stream
+from gateway.media.track import Codec, Kind, Track
+from gateway.media.unit import AccessUnit
+from gateway.packagers.gate import Gate
+from gateway.servers.cmaf import cmaf as answer_cmaf
+from gateway.servers.hls import hls as answer_hls
+from gateway.servers.request import BadRequest
+from gateway.servers.response import Response
+from tests.support import segmented
+from tests.support.builders import channel
+from tests.support.hls_rules import check, parse
+from tests.support.http import request
+from tests.support.segmented import WALL, Timetable
+
+SECONDS = 5  # after which a test has failed, whatever it waits for
+
+
+class Origin:
+    """A live stream with both packagers, and the units still to come."""
+
+    def __init__(self, table: Timetable | None = None, *, on: tuple[str, ...] = ("hls", "cmaf")) -> None:
+        self.ts, self.cmaf = segmented.ts(), segmented.cmaf()
+        made: dict[str, Output] = {"hls": self.ts, "cmaf": self.cmaf}
+        specs = [OutputSpec(n, lambda s, o=o: o, lambda c, n=n: n in on) for n, o in made.items()]
+        self.stream = Stream("c1", channel(), WALL, 1_000_000, 15.0)
+        self.stream.outputs = Outputs(self.stream, specs, Events())
+        self.table = table or Timetable(seconds=60)
+        self._units: Iterator[AccessUnit] = self.table.units()
+        self._next = next(self._units)
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Origin:
+        assert self.stream.outputs is not None
+        self._task = asyncio.create_task(self.stream.outputs.run())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        self.stream.set_tracks(self.table.video, self.table.audio, {}, False)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.stream.ended is None:
+            self.stream.end(EndReason.SHUTDOWN)
+        assert self._task is not None
+        await asyncio.wait_for(self._task, SECONDS)
+
+    def play(self, until: float) -> Origin:
+        """Gives what arrives before `until` seconds."""
+        while self._next.wall - WALL < until:
+            self.stream.push(self._next)
+            self._next = next(self._units)
+        return self
+
+    def ask(self, target: str, **headers: str) -> Any:
+        wanted = request(f"/c1/{target}", **headers)
+        answer = answer_hls if target.partition("?")[0].endswith((".ts", "live.m3u8")) else answer_cmaf
+        return answer(wanted, self.stream, target.partition("?")[0])
+
+    async def get(self, target: str, **headers: str) -> Response:
+        found = self.ask(target, **headers)
+        if inspect.isawaitable(found):
+            found = await asyncio.wait_for(found, SECONDS)
+        assert isinstance(found, Response)
+        return found
+
+    async def text(self, target: str) -> str:
+        found = await self.get(target)
+        assert found.status == 200 and isinstance(found.body, bytes), (found.status, found.body)
+        return found.body.decode()
+
+
+async def later(coroutine: Any) -> asyncio.Task[Response]:
+    """Asks without waiting; what can be answered at once has been."""
+    task = asyncio.create_task(coroutine)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    return task
+
+
+# ---- HLS with MPEG-TS ----
+
+
+async def test_the_first_playlist_is_waited_for() -> None:
+    async with Origin() as o:
+        task = await later(o.get("live.m3u8"))
+        assert not task.done()
+        o.play(2.2)
+        answer = await task
+        assert answer.status == 200 and answer.cache == "no-cache"
+        assert answer.content_type == "application/vnd.apple.mpegurl"
+
+
+async def test_segments_are_immutable_and_named_by_the_playlist() -> None:
+    async with Origin() as o:
+        o.play(11)
+        playlist = check(parse(await o.text("live.m3u8")))
+        assert len(playlist.segments) == 5
+        answer = await o.get(playlist.segments[-1].uri)
+        assert answer.content_type == "video/mp2t" and "immutable" in answer.cache and "max-age" in answer.cache
+        assert answer is await o.get(playlist.segments[-1].uri)
+        assert (await o.get("1.ts")).status == 404
+
+
+async def test_a_playlist_is_made_once_until_it_changes() -> None:
+    async with Origin() as o:
+        o.play(5)
+        one = await o.get("live.m3u8")
+        assert await o.get("live.m3u8") is one
+        assert await o.get("live.m3u8") is not await o.play(7).get("live.m3u8") is not one
+
+
+async def test_the_query_is_copied_to_every_uri_without_delivery_directives() -> None:
+    async with Origin() as o:
+        o.play(9)
+        for target in ("live.m3u8", "master.m3u8", "video/index.m3u8", "audio/index.m3u8"):
+            text = await o.text(f'{target}?sign=1-ab&_HLS_skip=YES&x=%22"<\r')
+            plain = [line for line in text.split("\n") if line and line[0] != "#"]
+            for uri in [*plain, *re.findall(r'URI="([^"]*)"', text)]:
+                assert uri.endswith("?sign=1-ab&x=%22%22%3C%0D")
+            assert "_HLS_" not in text and "\r" not in text
+        mpd = await o.text("manifest.mpd?sign=1&b=$Number$")
+        assert "sign=1&amp;b=$$Number$$" in mpd
+        assert (await o.get("live.m3u8?" + "x" * 3000)).status == 414
+
+
+async def test_an_output_that_is_off_says_so() -> None:
+    async with Origin(on=("hls",)) as o:
+        answer = await o.get("master.m3u8")
+        assert (answer.status, answer.body) == (404, b"cmaf is not enabled for c1\n")
+        assert answer.cache == "no-store"
+
+
+async def test_a_codec_that_cannot_be_carried_is_named_to_the_player_and_to_the_operator() -> None:
+    av1 = Track(Kind.VIDEO, Codec.AV1, 1000, b"\x81\x04\x0c\x00")
+    async with Origin(Timetable(video=av1, audio=None)) as o:
+        waiting = await later(o.get("live.m3u8"))
+        answer = await waiting
+        assert answer.status == 404 and b"av1" in (answer.body or b"")  # type: ignore[operator]
+        await asyncio.sleep(0)
+        assert o.stream.outputs is not None
+        status = {s["name"]: s for s in o.stream.outputs.status()}
+        assert status["hls"]["state"] == "failed" and "av1" in str(status["hls"]["error"])
+        assert status["cmaf"]["state"] == "running"
+        assert (await o.get("live.m3u8")).status == 404
+
+
+async def test_an_ended_stream_keeps_its_playlist_with_an_end() -> None:
+    async with Origin() as o:
+        o.play(7).stream.end(EndReason.PUBLISHER_GONE)
+        assert "#EXT-X-ENDLIST" in await o.text("live.m3u8")
+        for kind in ("video", "audio"):
+            text = await o.text(f"{kind}/index.m3u8?_HLS_msn=500")
+            assert "#EXT-X-ENDLIST" in text and "PRELOAD-HINT" not in text
+
+
+# ---- LL-HLS ----
+
+
+async def test_a_blocking_request_is_answered_when_the_part_is_there() -> None:
+    async with Origin() as o:
+        o.play(4.2)
+        before = check(parse(await o.text("video/index.m3u8")))
+        assert before.last == 2 and before.open is None
+        task = await later(o.get("video/index.m3u8?_HLS_msn=3&_HLS_part=0"))
+        assert not task.done()
+        o.play(4.52)
+        answer = await task
+        after = check(parse(answer.body.decode()))  # type: ignore[union-attr]
+        assert after.open is not None and len(after.open.parts) == 1
+        assert answer.cache.startswith("max-age=")
+
+
+async def test_a_blocking_request_for_a_segment_waits_for_all_of_it() -> None:
+    async with Origin() as o:
+        o.play(4.2)
+        task = await later(o.get("video/index.m3u8?_HLS_msn=3"))
+        o.play(5.9)
+        await asyncio.sleep(0)
+        assert not task.done()
+        o.play(6.1)
+        assert check(parse((await task).body.decode())).last == 3  # type: ignore[union-attr]
+
+
+async def test_a_part_behind_a_segments_last_means_the_next_segments_first() -> None:
+    async with Origin() as o:
+        o.play(6.1)
+        task = await later(o.get("video/index.m3u8?_HLS_msn=3&_HLS_part=4"))
+        assert not task.done()
+        o.play(6.6)
+        found = check(parse((await task).body.decode()))  # type: ignore[union-attr]
+        assert found.open is not None and found.open.number == 4
+
+
+NONSENSE = (
+    "_HLS_msn=103",
+    "_HLS_msn=6",
+    "_HLS_msn=3&_HLS_part=40",
+    "_HLS_msn=x",
+    "_HLS_msn=-1",
+    "_HLS_part=1",
+    "_HLS_msn=3&_HLS_part=1.5",
+    "_HLS_msn=99999999999999999",
+)
+
+
+@pytest.mark.parametrize("query", NONSENSE)
+async def test_nonsense_is_refused_and_not_held(query: str) -> None:
+    async with Origin() as o:
+        o.play(4.2)
+        answer = await o.get(f"video/index.m3u8?{query}")
+        assert answer.status == 400 and answer.cache == "no-store"
+
+
+async def test_a_request_that_is_never_fulfilled_ends_with_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.servers.hls.HOLD", 0.001)
+    async with Origin() as o:
+        o.play(4.2)
+        answer = await o.get("video/index.m3u8?_HLS_msn=3&_HLS_part=0")
+        assert answer.status == 503 and answer.headers["Retry-After"] == "1"
+
+
+async def test_waiting_requests_are_let_go_when_the_stream_ends() -> None:
+    async with Origin() as o:
+        o.play(4.2)
+        blocked = await later(o.get("video/index.m3u8?_HLS_msn=4"))
+        hint = check(parse(await o.text("video/index.m3u8"))).hint
+        hinted = await later(o.get(f"video/{hint}"))
+        o.stream.end(EndReason.KICKED)
+        assert "ENDLIST" in (await blocked).body.decode()  # type: ignore[union-attr]
+        assert (await hinted).status in (200, 404)
+
+
+async def test_the_hinted_part_is_fetched_ahead_even_where_a_key_frame_begins_a_segment() -> None:
+    async with Origin() as o:
+        o.play(5.99)  # four parts of segment 3; the next frame is a key frame
+        playlist = check(parse(await o.text("video/index.m3u8")))
+        assert playlist.open is not None and len(playlist.open.parts) == 4
+        task = await later(o.get(f"video/{playlist.hint}"))
+        assert not task.done()
+        o.play(6.6)
+        answer = await task
+        assert answer.status == 200 and isinstance(answer.body, bytes) and answer.body[4:8] in (b"styp", b"moof")
+        after = check(parse(await o.text("video/index.m3u8")))
+        assert after.open is not None and after.open.number == 4 and after.open.parts[0].uri == playlist.hint
+
+
+async def test_rendition_reports_name_the_newest_part_of_the_other_track() -> None:
+    async with Origin() as o:
+        o.play(8.7)
+        video = check(parse(await o.text("video/index.m3u8")))
+        audio = check(parse(await o.text("audio/index.m3u8")))
+        for one, other, name in ((video, audio, "../audio/index.m3u8"), (audio, video, "../video/index.m3u8")):
+            assert other.open is not None
+            assert one.reports == {name: (other.open.number, len(other.open.parts) - 1)}
+
+
+async def test_a_delta_update_leaves_out_what_the_client_has() -> None:
+    async with Origin() as o:
+        o.play(24.2)
+        full = check(parse(await o.text("video/index.m3u8")))
+        delta = check(parse(await o.text("video/index.m3u8?_HLS_skip=YES")))
+        assert delta.skipped > 0 and full.skipped == 0
+        assert [s.uri for s in full.segments][delta.skipped :] == [s.uri for s in delta.segments]
+        o2 = await o.get("video/index.m3u8?_HLS_skip=v2")
+        assert o2 is await o.get("video/index.m3u8?_HLS_skip=YES")
+
+
+async def test_a_short_playlist_has_nothing_to_skip() -> None:
+    async with Origin() as o:
+        o.play(8.2)
+        assert "EXT-X-SKIP" not in await o.text("video/index.m3u8?_HLS_skip=YES")
+
+
+async def test_fragments_have_their_types_and_stay() -> None:
+    async with Origin() as o:
+        o.play(8.2)
+        for kind in ("video", "audio"):
+            playlist = check(parse(await o.text(f"{kind}/index.m3u8")))
+            segment = playlist.segments[-1]
+            names = [segment.uri, segment.map_uri, segment.parts[0].uri]
+            for name in names:
+                answer = await o.get(f"{kind}/{name}")
+                assert answer.status == 200 and answer.content_type == f"{kind}/mp4" and "immutable" in answer.cache
+        for name in ("video/x.m4s", "video/1-2.m4s", "audio/1-init-9.mp4", "data/index.m3u8"):
+            assert (await o.get(name)).status == 404
+
+
+# ---- DASH ----
+
+
+async def test_an_open_segment_comes_chunk_by_chunk() -> None:
+    async with Origin() as o:
+        o.play(4.6)
+        uri = f"video/{o.cmaf.lanes[0].segment_uri(3)}"
+        answer = await o.get(uri)
+        assert isinstance(answer.body, AsyncIterator) and answer.length is None
+        pieces = [await anext(answer.body)]
+        following = asyncio.ensure_future(anext(answer.body))
+        await asyncio.sleep(0)
+        assert not following.done()
+        o.play(6.2)
+        pieces.append(await following)
+        pieces += [piece async for piece in answer.body]
+        whole = await o.get(uri)
+        assert b"".join(pieces) == whole.body and len(pieces) == 4
+
+
+async def test_the_segment_that_comes_next_is_waited_for_and_none_behind_it() -> None:
+    async with Origin() as o:
+        o.play(5.0)
+        lane = o.cmaf.lanes[0]
+        task = await later(o.get(f"video/{lane.segment_uri(4)}"))
+        assert not task.done()
+        assert (await o.get(f"video/{lane.segment_uri(5)}")).status == 404
+        o.play(6.6)
+        assert (await task).status == 200
+
+
+async def test_an_open_segment_that_is_never_finished_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.servers.cmaf.HOLD", 0.001)
+    async with Origin() as o:
+        o.play(4.6)
+        answer = await o.get(f"video/{o.cmaf.lanes[0].segment_uri(3)}")
+        assert isinstance(answer.body, AsyncIterator)
+        with pytest.raises(BadRequest):
+            _ = [piece async for piece in answer.body]
+
+
+async def test_the_manifest_tells_the_time_anew_with_each_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Origin() as o:
+        o.play(6)
+        monkeypatch.setattr("gateway.servers.dash.time.time", lambda: WALL + 100)
+        answer = await o.get("manifest.mpd")
+        assert answer.content_type == "application/dash+xml" and answer.cache == "no-cache"
+        assert 'utc:direct:2014" value="2023-11-14T22:15:00.000Z"' in answer.body.decode()  # type: ignore[union-attr]
+
+
+# ---- waiting ----
+
+
+async def test_a_gate_forgets_those_who_no_longer_wait() -> None:
+    gate = Gate()
+    assert not await gate.until(lambda: False, 0.001)
+    task = await later(gate.until(lambda: False, 10))
+    gate.open()
+    await asyncio.sleep(0)
+    assert len(gate) == 1
+    task.cancel()
+    await asyncio.wait([task])
+    assert len(gate) == 0
+
+
+async def test_a_switched_off_output_lets_its_waiters_go() -> None:
+    async with Origin() as o:
+        o.play(1)
+        task = await later(o.get("master.m3u8"))
+        assert o.stream.outputs is not None
+        o.stream.outputs.switch("cmaf", False)
+        assert (await task).status == 404

@@ -1,0 +1,192 @@
+"""Real media through the packagers, written to disk as a client fetches it: ffmpeg reads the source's frames back."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from gateway.formats.dash import mpd
+from gateway.formats.flv.file import FlvFileDemuxer
+from gateway.formats.hls import media
+from gateway.formats.mp4 import reader
+from gateway.hub.stream import EndReason
+from gateway.media.track import Codec, Kind, Track, Tracks
+from gateway.media.unit import AccessUnit
+from gateway.packagers.cmaf import CmafPackager
+from gateway.packagers.run import Packager
+from tests.support import media as films
+from tests.support.media import AUDIO_ONLY, BFRAMES, PLAIN, VIDEO_ONLY, Film
+from tests.support.segmented import WALL, cmaf, ts
+from tests.support.tools import need
+
+FILMS = {"plain": PLAIN, "with B-frames": BFRAMES, "audio only": AUDIO_ONLY, "video only": VIDEO_ONLY}
+
+
+def units(film: Film) -> tuple[Tracks, list[AccessUnit]]:
+    demux = FlvFileDemuxer()
+    found = [e for e in demux.receive(film.path().read_bytes()) if isinstance(e, AccessUnit)]
+    for unit in found:
+        unit.wall = WALL + unit.dts / 1000
+    return Tracks(demux.media.video_track, demux.media.audio_track, 0), found
+
+
+def package(packager: Packager, film: Film) -> None:
+    tracks, found = units(film)
+    packager.on_tracks(tracks)
+    for unit in found:
+        packager.on_unit(unit)
+    packager.on_end(EndReason.PUBLISHER_GONE)
+
+
+def read(path: Path) -> films.Take:
+    command = films.framehash_command(path, before=("-copyts", "-allowed_extensions", "ALL"))
+    if path.suffix != ".m3u8":
+        command = films.framehash_command(path, before=("-copyts",))
+    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return films.parse_framehash(done.stdout.decode())
+
+
+def write_cmaf(packager: CmafPackager, folder: Path) -> None:
+    """Everything but the manifests, as paths below `/<id>/`."""
+    for lane in packager.lanes:
+        place = folder / lane.kind
+        place.mkdir()
+        (place / "index.m3u8").write_bytes(media.with_suffix(packager.playlist(lane)))
+        for uri, init in lane.inits.items():
+            (place / uri).write_bytes(init)
+        for segment in lane.window:
+            (place / segment.uri).write_bytes(segment.body)
+
+
+@pytest.mark.parametrize("film", FILMS.values(), ids=FILMS)
+def test_transport_stream_segments_hold_the_sources_frames_in_order_and_in_time(film: Film, tmp_path: Path) -> None:
+    need("ffmpeg")
+    packager = ts(size=100)
+    package(packager, film)
+    (tmp_path / "live.m3u8").write_bytes(media.with_suffix(packager.playlist()))
+    for segment in packager.window:
+        (tmp_path / segment.uri).write_bytes(segment.body)
+    take = read(tmp_path / "live.m3u8")
+    films.judge(take, film, least=39, slack=0.025)
+    assert packager.broken == packager.forced_cuts == 0
+
+
+@pytest.mark.parametrize("film", FILMS.values(), ids=FILMS)
+def test_cmaf_holds_the_sources_frames_in_order_and_in_time(film: Film, tmp_path: Path) -> None:
+    need("ffmpeg")
+    packager = cmaf(size=100)
+    package(packager, film)
+    (tmp_path / "master.m3u8").write_bytes(media.with_suffix(packager.master()))
+    write_cmaf(packager, tmp_path)
+    films.judge(read(tmp_path / "master.m3u8"), film, least=39, slack=0.025)
+    assert packager.broken == packager.forced_cuts == 0
+
+
+@pytest.mark.parametrize("film", [PLAIN, BFRAMES], ids=["plain", "with B-frames"])
+def test_the_segments_that_the_mpd_names_hold_the_sources_frames(film: Film, tmp_path: Path) -> None:
+    need("ffmpeg")
+    packager = cmaf(size=100)
+    package(packager, film)
+    write_cmaf(packager, tmp_path)
+    video, audio = [], []
+    for kind, offset, files in fetched(mpd.finish(packager.manifest()).decode(), tmp_path):
+        joined = tmp_path / f"{kind}.mp4"
+        joined.write_bytes(b"".join([f.read_bytes() for f in files]))
+        take = read(joined)
+        for into, found in ((video, take.video), (audio, take.audio)):
+            into += [films.Frame(f.digest, f.time - offset) for f in found]
+    films.judge(films.Take(video, audio), film, least=39, slack=0.025)
+
+
+def fetched(text: str, folder: Path) -> list[tuple[str, float, list[Path]]]:
+    """By representation: its presentationTimeOffset in seconds, initialization and segments by a SegmentTimeline."""
+    ns = "{urn:mpeg:dash:schema:mpd:2011}"
+    out = []
+    for a in ET.fromstring(text).iter(ns + "AdaptationSet"):
+        t, rep = a.find(ns + "SegmentTemplate"), a.find(ns + "Representation")
+        assert t is not None and rep is not None
+        timeline = t.find(ns + "SegmentTimeline")
+        assert timeline is not None
+        count = sum(int(s.get("r", "0")) + 1 for s in timeline)
+        first = int(t.get("startNumber", "1"))
+        name = t.get("media", "").replace("$RepresentationID$", rep.get("id", ""))
+        files = [folder / t.get("initialization", "").replace("$RepresentationID$", rep.get("id", ""))]
+        files += [folder / name.replace("$Number$", str(first + n)) for n in range(count)]
+        out.append((rep.get("id", ""), int(t.get("presentationTimeOffset", "0")) / int(t.get("timescale", "1")), files))
+    return out
+
+
+@pytest.mark.parametrize("film", [PLAIN, BFRAMES], ids=["plain", "with B-frames"])
+def test_every_coded_frame_stands_in_the_fragments_once_and_decode_time_has_no_gap(film: Film) -> None:
+    need("ffmpeg")
+    packager = cmaf(size=100)
+    package(packager, film)
+    _, source = units(film)
+    for lane in packager.lanes:
+        samples = b"".join([reader.mdat(s.body) for s in lane.window])
+        wanted = [u.payload for u in source if u.track.kind.value == lane.kind]
+        whole = b"".join(wanted)
+        # Audio that lies before the first picture is left out.
+        assert samples == whole[len(whole) - len(samples) :] and len(samples) > 0.99 * len(whole)
+        end = None
+        for segment in lane.window:
+            for f in reader.parse_fragments(segment.body):
+                assert end is None or f.base_decode_time == end
+                end = f.base_decode_time + sum(s.duration for s in f.samples)
+
+
+CODERS = {
+    "hevc": (Codec.H265, "libx265", ("-preset", "ultrafast", "-x265-params", "log-level=error:keyint=60:scenecut=0")),
+    "av1": (Codec.AV1, "libsvtav1", ("-preset", "12", "-g", "60")),
+}
+
+
+def fragmented(name: str, folder: Path) -> tuple[Path, Track, list[AccessUnit]]:
+    """Four seconds in a codec that FLV of this ffmpeg does not carry, as the units a publisher would send."""
+    codec, encoder, options = CODERS[name]
+    path = folder / "source.mp4"
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-t", "4"]
+    command += ["-c:v", encoder, *options, *(["-tag:v", "hvc1"] if name == "hevc" else []), "-pix_fmt", "yuv420p"]
+    command += ["-movflags", "frag_keyframe+empty_moov+default_base_moof", str(path)]
+    subprocess.run(command, check=True, timeout=120, capture_output=True)
+    data = path.read_bytes()
+    about = reader.parse_init(data)[0]
+    track = Track(Kind.VIDEO, codec, 1000, about.config)
+    found = []
+    for f in reader.parse_fragments(data):
+        at = f.base_decode_time
+        for s in f.samples:
+            dts = round(at * 1000 / about.timescale)
+            cts = round((at + s.cts) * 1000 / about.timescale) - dts
+            found.append(AccessUnit(track, dts + 200, cts, s.key, WALL + at / about.timescale, s.payload))
+            at += s.duration
+    return path, track, found
+
+
+@pytest.mark.parametrize(("name", "form"), [("hevc", "ts"), ("hevc", "cmaf"), ("av1", "cmaf")])
+def test_other_codecs_keep_every_picture_too(name: str, form: str, tmp_path: Path) -> None:
+    need("ffmpeg")
+    path, track, found = fragmented(name, tmp_path)
+    packager = ts(size=100) if form == "ts" else cmaf(size=100)
+    packager.on_tracks(Tracks(track, None, 0))
+    for unit in found:
+        packager.on_unit(unit)
+    packager.on_end(EndReason.PUBLISHER_GONE)
+    if isinstance(packager, CmafPackager):
+        write_cmaf(packager, tmp_path)
+        playlist = tmp_path / "video" / "index.m3u8"
+        assert re.search(r'CODECS="(hvc1\.1\.[0-9A-F.L]+|av01\.0\.[0-9.M]+)"', packager.master())
+    else:
+        for segment in packager.window:
+            (tmp_path / segment.uri).write_bytes(segment.body)
+        playlist = tmp_path / "live.m3u8"
+        playlist.write_bytes(media.with_suffix(packager.playlist()))
+    got, want = read(playlist).video, read(path).video
+    assert [f.digest for f in got] == [f.digest for f in want] and len(got) == 120
+    off = [g.time - w.time for g, w in zip(got, want, strict=True)]
+    assert max(off) - min(off) < 0.002

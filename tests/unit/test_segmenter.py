@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.packagers.segmenter import FIRST_BOUND, Segmenter, target_duration
+from gateway.packagers.timing import VideoTiming
+
+CLOCK = 90_000
+FRAME = 3000
+
+
+def test_a_segment_ends_at_the_first_key_frame_after_the_wanted_time() -> None:
+    segmenter = Segmenter(CLOCK, 2.0)
+    assert not segmenter.cuts(CLOCK, FRAME, True)
+    assert not segmenter.cuts(2 * CLOCK, FRAME, False)
+    assert segmenter.cuts(2 * CLOCK, FRAME, True)
+
+
+def test_a_gop_that_rounding_made_a_millisecond_short_still_counts() -> None:
+    assert Segmenter(CLOCK, 2.0).cuts(2 * CLOCK - 90, FRAME, True)
+
+
+def test_before_the_first_playlist_a_segment_without_key_frames_is_bounded() -> None:
+    segmenter = Segmenter(CLOCK, 2.0)
+    assert not segmenter.cuts(int((FIRST_BOUND - 1) * CLOCK), FRAME, False)
+    assert segmenter.cuts(int(FIRST_BOUND * CLOCK), FRAME, False)
+
+
+def test_a_long_gop_is_cut_before_its_rounded_duration_exceeds_the_target() -> None:
+    segmenter = Segmenter(CLOCK, 2.0)
+    segmenter.fix(2)
+    elapsed = 0
+    while not segmenter.cuts(elapsed, FRAME, False):
+        elapsed += FRAME
+    assert int(elapsed / CLOCK + 0.5) <= 2
+    assert segmenter.forced_cuts == 1
+
+
+def test_after_a_forced_cut_the_next_key_frame_begins_a_segment_early() -> None:
+    segmenter = Segmenter(CLOCK, 2.0)
+    segmenter.fix(2)
+    assert segmenter.cuts(3 * CLOCK, FRAME, False)
+    assert not segmenter.cuts(CLOCK // 2, FRAME, True)
+    assert segmenter.cuts(CLOCK, FRAME, True)
+    assert not segmenter.cuts(CLOCK, FRAME, True)
+
+
+def test_the_target_is_fixed_once() -> None:
+    segmenter = Segmenter(CLOCK, 2.0)
+    segmenter.fix(2)
+    segmenter.fix(7)
+    assert segmenter.target == 2
+
+
+@given(st.floats(0.2, 20), st.floats(0.2, 20))
+def test_the_target_covers_what_was_wanted_and_what_was_seen(wanted: float, longest: float) -> None:
+    target = target_duration(wanted, longest)
+    assert target >= wanted - 0.01
+    assert int(longest + 0.5) <= target
+
+
+RATES = [Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(30), Fraction(60000, 1001), Fraction(60)]
+
+
+@pytest.mark.parametrize("rounding", [int, round], ids=["cut off", "rounded"])
+@pytest.mark.parametrize("told", [True, False], ids=["rate told", "rate unknown"])
+@pytest.mark.parametrize("fps", RATES, ids=str)
+def test_milliseconds_become_a_regular_grid(fps: Fraction, told: bool, rounding: type[int]) -> None:
+    timing = VideoTiming(1000, float(fps) if told else None)
+    times = [timing.stamp(rounding(n * 1000 / fps), 0)[0] for n in range(2000)]
+    assert timing.frame_rate == fps
+    steps = {b - a for a, b in itertools.pairwise(times[1000:])}
+    assert max(steps) - min(steps) <= 1
+    assert all(abs(t - float(n * 90_000 / fps)) <= 135 for n, t in enumerate(times))
+
+
+def test_a_wrong_rate_is_given_up_for_the_one_that_holds() -> None:
+    timing = VideoTiming(1000, 60.0)
+    for n in range(100):
+        timing.stamp(n * 40, 0)
+    assert timing.frame_rate == 25 and timing.step == 3600
+
+
+def test_a_rate_that_drifts_is_followed() -> None:
+    timing = VideoTiming(1000, 30.0)
+    for n in range(4000):
+        at, _ = timing.stamp(round(n * 1000 / 29.9), 0)
+        assert abs(at - n * 90_000 / 29.9) < 180
+    assert timing.frame_rate is not None and abs(float(timing.frame_rate) - 29.9) < 0.001
+
+
+def test_pictures_are_shown_on_the_grid_too() -> None:
+    timing = VideoTiming(1000, 30.0)
+    shown = []
+    for n in range(60):
+        dts = round(n * 1000 / 30)
+        at, shift = timing.stamp(dts, round((n + 2) * 1000 / 30) - dts)
+        shown.append(at + shift)
+    assert all(t == (n + 2) * 3000 for n, t in list(enumerate(shown))[5:])
+
+
+def test_a_dropped_frame_leaves_the_grid_in_place() -> None:
+    timing = VideoTiming(1000, 30.0)
+    times = [timing.stamp(round(n * 1000 / 30), 0)[0] for n in range(100) if n != 50]
+    assert times[50] - times[49] == 6000 and times[-1] == 99 * 3000
+
+
+@given(st.lists(st.integers(0, 400), min_size=2, max_size=200), st.sampled_from([None, 24.0, 30.0, 59.94]))
+def test_decode_times_always_grow_and_stay_near_what_was_sent(steps: list[int], hint: float | None) -> None:
+    timing = VideoTiming(1000, hint)
+    raw, last = 0, -1
+    for n, step in enumerate(steps):
+        raw += step
+        at, _ = timing.stamp(raw, 0)
+        assert at > last
+        assert abs(at - raw * 90) <= 350 + n
+        last = at
