@@ -1,0 +1,1 @@
+"""Listeners: what moves bytes between sockets and the pure code, and nothing else."""

@@ -1,0 +1,80 @@
+"""Audience: who watches over HTTP without a lasting connection: players that fetched playlists or media lately."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from gateway.hub.stream import Stream
+from gateway.servers.request import Request
+
+
+class _Seen:
+    __slots__ = ("at", "stream")
+
+    def __init__(self, stream: Stream, at: float) -> None:
+        self.stream = stream
+        self.at = at
+
+
+class Audience:
+    """Counts players in `stream.viewers` under their protocol, by address and user agent, for `window` seconds.
+
+    window: about three target durations: a player asks at least once in each. At most `most` players are remembered,
+    the one not seen for longest is forgotten first.
+    """
+
+    def __init__(self, window: float = 15.0, most: int = 50_000, clock: Callable[[], float] = time.monotonic) -> None:
+        self._window = window
+        self._most = most
+        self._clock = clock
+        self._seen: OrderedDict[tuple[str, str, str, str], _Seen] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def saw(self, request: Request, stream: Stream, protocol: str) -> None:
+        """Hot. A player fetched something of `stream`."""
+        key = (stream.name, protocol, request.peer, request.headers.get("user-agent", ""))
+        seen = self._seen.get(key)
+        if seen is not None and seen.stream is stream:
+            seen.at = self._clock()
+            self._seen.move_to_end(key)
+            return
+        if seen is not None:
+            self._forget(key)  # it watched the stream's predecessor
+        self._seen[key] = _Seen(stream, self._clock())
+        stream.viewers[protocol] += 1
+        if len(self._seen) > self._most:
+            self._forget(next(iter(self._seen)))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._window / 5, self._tick)
+
+    def expire(self) -> None:
+        """Forgets who has not been seen within the window."""
+        due = self._clock() - self._window
+        while self._seen:
+            key, seen = next(iter(self._seen.items()))
+            if seen.at > due:
+                return
+            self._forget(key)
+
+    def close(self) -> None:
+        """Forgets everybody."""
+        for key in list(self._seen):
+            self._forget(key)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.expire()
+        if self._seen:
+            self._timer = asyncio.get_running_loop().call_later(self._window / 5, self._tick)
+
+    def _forget(self, key: tuple[str, str, str, str]) -> None:
+        self._seen.pop(key).stream.viewers[key[1]] -= 1

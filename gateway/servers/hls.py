@@ -1,0 +1,175 @@
+"""HLS by HTTP: `live.m3u8` with its segments, and LL-HLS with blocking reload, delta updates and preload hints."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Final
+
+from gateway.formats.hls import media
+from gateway.hub.stream import Stream
+from gateway.packagers.cmaf import CmafPackager
+from gateway.packagers.lane import Lane
+from gateway.packagers.ts import TsPackager
+from gateway.servers.request import Request
+from gateway.servers.response import Response, text, try_later
+from gateway.servers.segmented import (
+    FIXED,
+    HOLD,
+    LIVE,
+    M3U8,
+    Answering,
+    copied_query,
+    directives,
+    first_playlist,
+    packager,
+)
+
+_SEGMENT: Final = re.compile(r"[0-9]{1,15}\.ts", re.ASCII)
+_NUMBER: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
+_FURTHEST: Final = 2  # segments behind the last one for which a request is held (§6.2.5.2)
+
+
+# ---- MPEG-TS ----
+
+
+def hls(request: Request, stream: Stream, rest: str) -> Answering:
+    """The answer of the output `hls` to `/<stream>/<rest>` of a stream that is live or has just ended."""
+    if rest == "live.m3u8":
+        return _live(request, stream)
+    return _ts_segment(stream, rest) if _SEGMENT.fullmatch(rest) else text(404, "not found")
+
+
+def _ts_segment(stream: Stream, name: str) -> Response:
+    output = packager(stream, "hls", TsPackager)
+    if isinstance(output, Response):
+        return output
+    segment = output.window.find(name)
+    if segment is None:
+        return text(404, f"{name} is not here (any more)")
+    served = segment.served
+    if not isinstance(served, Response):
+        served = segment.served = Response(200, segment.body, "video/mp2t", cache=FIXED)
+    return served
+
+
+def _live(request: Request, stream: Stream) -> Answering:
+    output = packager(stream, "hls", TsPackager)
+    if isinstance(output, Response):
+        return output
+    suffix = copied_query(request)
+    if isinstance(suffix, Response):
+        return suffix
+    if not output.ready:
+        return _first_live(output, stream, suffix)
+    return _render(output, "live", suffix)
+
+
+async def _first_live(output: TsPackager, stream: Stream, suffix: str) -> Response:
+    answer = await first_playlist(output, output.changed, "hls", stream)
+    return answer or _render(output, "live", suffix)
+
+
+# ---- CMAF ----
+
+
+def master(request: Request, stream: Stream) -> Answering:
+    """`master.m3u8`."""
+    output = packager(stream, "cmaf", CmafPackager)
+    if isinstance(output, Response):
+        return output
+    suffix = copied_query(request)
+    if isinstance(suffix, Response):
+        return suffix
+    if not output.ready:
+        return _first_master(output, stream, suffix)
+    return _render(output, "master", suffix)
+
+
+async def _first_master(output: CmafPackager, stream: Stream, suffix: str) -> Response:
+    answer = await first_playlist(output, output.changed, "cmaf", stream)
+    return answer or _render(output, "master", suffix)
+
+
+def media_playlist(request: Request, stream: Stream, kind: str) -> Answering:
+    """`<kind>/index.m3u8` with its delivery directives."""
+    output = packager(stream, "cmaf", CmafPackager)
+    if isinstance(output, Response):
+        return output
+    suffix = copied_query(request)
+    if isinstance(suffix, Response):
+        return suffix
+    if not output.ready:
+        return _first_media(output, stream, request, kind, suffix)
+    return _ready_media(output, request, kind, suffix)
+
+
+async def _first_media(output: CmafPackager, stream: Stream, request: Request, kind: str, suffix: str) -> Response:
+    answer = await first_playlist(output, output.changed, "cmaf", stream)
+    if answer is not None:
+        return answer
+    found = _ready_media(output, request, kind, suffix)
+    return found if isinstance(found, Response) else await found
+
+
+def _ready_media(output: CmafPackager, request: Request, kind: str, suffix: str) -> Answering:
+    lane = output.lane(kind)
+    if lane is None:
+        return text(404, f"there is no {kind}")
+    wanted = directives(request)
+    form = f"{kind} skip" if wanted.get("_HLS_skip") in ("YES", "v2") else kind
+    if "_HLS_msn" not in wanted:
+        if "_HLS_part" in wanted:
+            # §6.2.5.2: "_HLS_part … REQUIRES" _HLS_msn.
+            return text(400, "_HLS_part without _HLS_msn")
+        return _render(output, form, suffix)
+    msn, part = wanted["_HLS_msn"], wanted.get("_HLS_part")
+    if not _NUMBER.fullmatch(msn) or (part is not None and not _NUMBER.fullmatch(part)):
+        return text(400, "_HLS_msn and _HLS_part are whole numbers")
+    number, index = int(msn), None if part is None else int(part)
+    if output.over or lane.has(number, index):
+        return _render(output, form, suffix, blocking=lane)
+    if number > lane.window[-1].number + _FURTHEST:
+        return text(400, f"_HLS_msn {number} is too far ahead of {lane.window[-1].number}")
+    target = lane.target_part or 1.0
+    ahead = math.ceil(3 / target) if target < 1 else 3  # §6.2.5.2, the Advance Part Limit
+    if number == lane.number and index is not None and index >= len(lane.parts) + ahead:
+        return text(400, f"_HLS_part {index} is too far ahead of {len(lane.parts) - 1}")
+    return _blocked(output, lane, number, index, form, suffix)
+
+
+async def _blocked(
+    output: CmafPackager, lane: Lane, number: int, index: int | None, form: str, suffix: str
+) -> Response:
+    if not await lane.changed.until(lambda: lane.has(number, index) or output.over, HOLD * lane.window.target):
+        # §6.2.5.2: the server "SHOULD" answer 503 after three Target Durations.
+        return try_later("the segment is not there yet", 1)
+    return _render(output, form, suffix, blocking=lane)
+
+
+def _render(output: TsPackager | CmafPackager, form: str, suffix: str, blocking: Lane | None = None) -> Response:
+    """The playlist as it stands; made once per change for each form, and anew only where a query is copied into it."""
+    cache = output.cache
+    cached = cache.get((form, blocking is not None)) if not suffix else None
+    if isinstance(cached, Response):
+        return cached
+    template = cache.get(form)
+    if not isinstance(template, str):
+        template = cache[form] = _print(output, form)
+    # Appendix B.1: blocking answers never change, the CDN may keep them for six Target Durations.
+    keep = LIVE if blocking is None or output.over else f"max-age={6 * blocking.window.target}"
+    answer = Response(200, media.with_suffix(template, suffix), M3U8, cache=keep, compress=True)
+    if not suffix:
+        cache[form, blocking is not None] = answer
+    return answer
+
+
+def _print(output: TsPackager | CmafPackager, form: str) -> str:
+    if isinstance(output, TsPackager):
+        return output.playlist()
+    if form == "master":
+        return output.master()
+    kind, _, skip = form.partition(" ")
+    lane = output.lane(kind)
+    assert lane is not None  # checked by who asks
+    return output.playlist(lane, skip=bool(skip))

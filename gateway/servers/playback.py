@@ -1,0 +1,265 @@
+"""Playback: which path is what: a stream's media under its protection, player pages, health."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias
+
+from gateway.hub.channel import Channel
+from gateway.hub.errors import AtCapacity, NoSuchChannel, NoSuchStream, StoreAway
+from gateway.hub.names import channel_of, is_stream_name
+from gateway.hub.ports import ChannelReader
+from gateway.hub.stream import Stream
+from gateway.servers.audience import Audience
+from gateway.servers.flv import FlvViewers
+from gateway.servers.health import Health
+from gateway.servers.pages import Pages
+from gateway.servers.protection import Protection
+from gateway.servers.request import Request
+from gateway.servers.response import JSON, Answer, Response, text, try_later
+
+Answering: TypeAlias = "Answer | Coroutine[Any, Any, Answer]"
+# respond(request, stream, the path below the stream): a stream that is live, or ended less than a minute ago, whose
+# output is enabled; who asks may have it.
+Responder: TypeAlias = Callable[[Request, Stream, str], Answering]
+# The same for what does not belong to a stream: respond(request, the path below the folder).
+FolderResponder: TypeAlias = Callable[[Request, str], Answering]
+
+_NO_PAGE: Final = text(404, "not found")
+
+
+class Streams(Protocol):
+    """The hub, as far as viewers see it."""
+
+    def find(self, name: str) -> Stream | None: ...
+
+    def find_recent(self, name: str) -> Stream | None: ...
+
+    async def wait(self, name: str, seconds: float) -> Stream: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One output's files: `output` must be enabled; players are counted as `protocol`, "" for not at all."""
+
+    output: str
+    respond: Responder
+    protocol: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Which output answers what below `/<id>/`: by whole path, then by first folder, then by the suffix of a file.
+
+    other_folders: whatever else lies in a folder (the CMAF tracks, whose names are the stream's to choose).
+    """
+
+    names: Mapping[str, Media]
+    folders: Mapping[str, Media]
+    suffixes: Mapping[str, Media]
+    other_folders: Media | None = None
+
+    @classmethod
+    def of(cls, hls: Responder, cmaf: Responder) -> Routes:
+        """The paths of the contract for HLS with MPEG-TS and for CMAF."""
+        ts, fragments = Media("hls", hls, "hls"), Media("cmaf", cmaf, "cmaf")
+        names = {"live.m3u8": ts, "master.m3u8": fragments, "manifest.mpd": fragments}
+        return cls(names, {}, {"ts": ts}, fragments)
+
+    def find(self, path: str) -> Media | None:
+        media = self.names.get(path)
+        if media is not None:
+            return media
+        folder, slash, _ = path.partition("/")
+        if slash:
+            return self.folders.get(folder, self.other_folders)
+        return self.suffixes.get(path.rpartition(".")[2])
+
+
+class Playback:
+    """The handler of the playback listener. Hot paths answer without a task.
+
+    channels: what is stored, for streams that are not live. wait_for_publisher: seconds that FLV viewers wait for one.
+    ready(stream, output): whether an enabled output answers right now; it may start one that waits for demand.
+    folders: what answers below `/<folder>/` besides, such as `_node`; they come before channels of that name.
+    """
+
+    def __init__(
+        self,
+        *,
+        hub: Streams,
+        channels: ChannelReader,
+        protection: Protection,
+        routes: Routes,
+        flv: FlvViewers,
+        audience: Audience,
+        pages: Pages,
+        health: Health,
+        wait_for_publisher: float,
+        ready: Callable[[Stream, str], bool] = lambda stream, output: True,
+        folders: Mapping[str, FolderResponder] | None = None,
+    ) -> None:
+        self._hub = hub
+        self._channels = channels
+        self._protection = protection
+        self._media = routes
+        self._flv = flv
+        self._audience = audience
+        self._pages = pages
+        self._wait = wait_for_publisher
+        self._ready = ready
+        self._folders: dict[str, FolderResponder] = {"_player": pages.asset, **(folders or {})}
+        self._fixed: dict[str, Callable[[Request], Answering]] = {
+            "/": pages.front,
+            "/healthcheck": health.alive,
+            "/ready": health.ready,
+            "/time": health.time,
+        }
+
+    def __call__(self, request: Request) -> Answering:
+        path = request.path
+        slash = path.find("/", 1)
+        if slash < 0:
+            answer = self._fixed.get(path)
+            return answer(request) if answer is not None else _NO_PAGE
+        name, rest = path[1:slash], path[slash + 1 :]
+        folder = self._folders.get(name)
+        if folder is not None:
+            return folder(request, rest)
+        media = self._media.find(rest)
+        if media is not None:
+            return self._media_file(request, name, rest, media)
+        if not is_stream_name(name):
+            return _NO_PAGE
+        if rest == "live.flv":
+            return self._live_flv(request, name)
+        if rest in self._pages.names:
+            return self._pages.page(request, rest)
+        if rest == "status.json":
+            return self._status(request, name)
+        if not rest:
+            query = f"?{request.raw_query}" if request.raw_query else ""
+            return text(302, "the player is at index.html", headers={"Location": f"index.html{query}"})
+        return _NO_PAGE
+
+    # ---- HLS and DASH ----
+
+    def _media_file(self, request: Request, name: str, rest: str, media: Media) -> Answering:
+        stream = self._hub.find_recent(name)
+        if stream is None:
+            return self._not_live(request, name) if is_stream_name(name) else _NO_PAGE
+        refusal = self._protection.judge(request, name, stream.channel)
+        if refusal is not None:
+            return refusal
+        if stream.outputs is None or not stream.outputs.enabled(media.output):
+            return _not_enabled(media.output, name)
+        if media.protocol and stream.ended is None:
+            self._audience.saw(request, stream, media.protocol)
+        return media.respond(request, stream, rest)
+
+    async def _not_live(self, request: Request, name: str) -> Answer:
+        """The answer for a stream that is not there: who may not know gets the refusal, everybody else the same 404."""
+        try:
+            channel = await self._stored(name)
+        except StoreAway as away:
+            return _away(away)
+        return self._protection.judge(request, name, channel) or _not_streaming(name)
+
+    # ---- FLV ----
+
+    def _live_flv(self, request: Request, name: str) -> Answering:
+        wrong = self._flv.refusal(request)
+        if wrong is not None:
+            return wrong
+        stream = self._hub.find(name)
+        if stream is None:
+            return self._await_publisher(request, name) if request.method == "GET" else self._not_live(request, name)
+        return self._watch(request, name, stream)
+
+    def _watch(self, request: Request, name: str, stream: Stream) -> Answer:
+        refusal = self._protection.judge(request, name, stream.channel)
+        if refusal is not None:
+            return refusal
+        if stream.outputs is None or not stream.outputs.enabled("flv"):
+            return _not_enabled("flv", name)
+        if request.method == "HEAD":
+            return self._flv.head()
+        return self._flv.watch(request, stream)
+
+    async def _await_publisher(self, request: Request, name: str) -> Answer:
+        """A viewer that came first. A channel that does not exist is waited for as well: it may be made meanwhile, and
+        nobody learns from the time an answer takes which channels exist."""
+        try:
+            channel = await self._stored(name)
+        except StoreAway as away:
+            return _away(away)
+        refusal = self._protection.judge(request, name, channel)
+        if refusal is not None:
+            return refusal
+        if channel is not None and not channel.is_flv:
+            return _not_enabled("flv", name)
+        try:
+            stream = await self._hub.wait(name, self._wait)
+        except NoSuchStream:
+            return _not_streaming(name)
+        except AtCapacity as error:
+            return try_later(str(error), 5)
+        return self._watch(request, name, stream)  # its channel may have been changed, or made, since
+
+    # ---- status ----
+
+    def _status(self, request: Request, name: str) -> Answering:
+        stream = self._hub.find(name)
+        if stream is None:
+            return self._idle_status(request, name)
+        refusal = self._protection.judge(request, name, stream.channel)
+        if refusal is not None:
+            return refusal
+        outputs = stream.outputs
+        offered = [o for o in _SHOWN if outputs is not None and outputs.enabled(o)]
+        return _status(True, offered, [o for o in offered if self._ready(stream, o)])
+
+    async def _idle_status(self, request: Request, name: str) -> Answer:
+        try:
+            channel = await self._stored(name)
+        except StoreAway as away:
+            return _away(away)
+        refusal = self._protection.judge(request, name, channel)
+        if refusal is not None:
+            return refusal
+        return _status(False, offered(channel) if channel is not None else [], [])
+
+    async def _stored(self, name: str) -> Channel | None:
+        try:
+            return await self._channels.get(channel_of(name))
+        except NoSuchChannel:
+            return None
+
+
+_SHOWN: Final = ("flv", "hls", "cmaf")  # the outputs that the pages play
+
+
+def offered(channel: Channel) -> list[str]:
+    """The outputs that a channel's fields turn on, as `status.json` names them."""
+    on = {"flv": channel.is_flv, "hls": channel.is_hls, "cmaf": channel.is_cmaf}
+    return [name for name in _SHOWN if on[name]]
+
+
+def _status(live: bool, outputs: Sequence[str], ready: Sequence[str]) -> Response:
+    body = {"live": live, "outputs": list(outputs), "ready": list(ready), "now": round(time.time() * 1000)}
+    return Response(200, json.dumps(body).encode(), JSON)
+
+
+def _not_streaming(name: str) -> Response:
+    return text(404, f"{name} is not streaming live now")
+
+
+def _not_enabled(output: str, name: str) -> Response:
+    return text(404, f"{output} is not enabled for {name}")
+
+
+def _away(away: StoreAway) -> Response:
+    return try_later("the channels cannot be read now", away.retry_after)

@@ -1,0 +1,72 @@
+"""What HLS and DASH answers have in common: finding the packager, copying the query, waiting for the first playlist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Coroutine
+from typing import Any, Final, TypeAlias, TypeVar
+
+from gateway.hub.stream import Stream
+from gateway.packagers.gate import Gate
+from gateway.packagers.run import Packager
+from gateway.servers.request import Request, parameters
+from gateway.servers.response import Response, text, try_later
+
+Answering: TypeAlias = "Response | Coroutine[Any, Any, Response]"
+
+M3U8: Final = "application/vnd.apple.mpegurl"
+FIXED: Final = "public, max-age=600, immutable"  # names are never used twice
+LIVE: Final = "no-cache"
+HOLD: Final = 3  # Target Durations that a request for what comes next is held (HLS §6.2.5.2)
+FIRST_WAIT: Final = 10.0  # seconds in which a stream that has just begun gets its first playlist
+
+_MOST_QUERY = 2048  # it is copied to every URI of a playlist
+_UNSAFE = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%]")
+
+P = TypeVar("P", bound=Packager)
+
+
+def packager(stream: Stream, name: str, kind: type[P]) -> P | Response:
+    """The output `name` of a stream, or the answer that says why there is none."""
+    outputs = stream.outputs
+    if outputs is None or not outputs.enabled(name):
+        return text(404, f"{name} is not enabled for {stream.name}")
+    output = outputs.get(name)
+    if not isinstance(output, kind):
+        return try_later(f"{name} of {stream.name} is starting", 1)
+    if output.refused is not None:
+        return text(404, f"{name} cannot carry {stream.name}: {output.refused}")
+    return output
+
+
+async def first_playlist(output: Packager, gate: Gate, name: str, stream: Stream) -> Response | None:
+    """Waits until a packager has playlists; the answer where that does not happen."""
+    if await gate.until(lambda: output.ready or output.stopped, FIRST_WAIT) and output.ready:
+        return None
+    if output.refused is not None:
+        return text(404, f"{name} cannot carry {stream.name}: {output.refused}")
+    if output.stopped:
+        return text(404, f"{stream.name} is not streaming live now")
+    return try_later(f"{name} of {stream.name} has no segment yet", 1)
+
+
+def copied_query(request: Request) -> str | Response:
+    """What stands behind every URI of a playlist: its own query without delivery directives, or "".
+
+    A protected playlist's signature so reaches its segments. Characters that could end a URI, an attribute or a line
+    are escaped.
+    """
+    raw = request.raw_query
+    if not raw:
+        return ""
+    kept = "&".join([p for p in raw.split("&") if p and not p.startswith("_HLS_")])
+    if len(kept) > _MOST_QUERY:
+        return text(414, "the query is too long")
+    return "?" + _UNSAFE.sub(lambda m: "".join(f"%{b:02X}" for b in m[0].encode()), kept) if kept else ""
+
+
+def directives(request: Request) -> dict[str, str]:
+    """The `_HLS_` parameters of a request (§6.2.5)."""
+    if "_HLS_" not in request.raw_query:
+        return {}
+    return {name: value for name, value in parameters(request.raw_query) if name.startswith("_HLS_")}

@@ -1,0 +1,173 @@
+"""Playback routes: what is where, for whom, and what is said when it is not."""
+
+import re
+
+import pytest
+
+from gateway.hub.access import Use
+from gateway.hub.stream import EndReason
+from tests.support.builders import FAR, channel
+from tests.support.playback import SECRETS, playing, until
+
+MEDIA = ["live.m3u8", "1700000000001.ts", "master.m3u8", "manifest.mpd", "v0/1700000000-1.m4s"]
+
+
+@pytest.mark.parametrize("path", MEDIA)
+async def test_media_of_a_live_stream_comes_from_its_output(path):
+    async with playing() as lab:
+        lab.live(isHls=True, isCMAF=True)
+        reply = await lab.listener.get(f"/c1/{path}")
+        assert (reply.status, reply.text) == (200, f"c1 {path}")
+
+
+@pytest.mark.parametrize("path", MEDIA)
+async def test_what_is_not_live_is_404_in_words_and_so_is_what_does_not_exist(path):
+    async with playing(channel("c1")) as lab:
+        for name in ("c1", "nobody", "c1@720p"):
+            reply = await lab.listener.get(f"/{name}/{path}")
+            assert (reply.status, reply.text) == (404, f"{name} is not streaming live now\n")
+            assert reply.headers["cache-control"] == "no-store"
+            assert reply.headers["access-control-allow-origin"] == "*"
+
+
+async def test_an_output_that_is_off_says_so():
+    async with playing(channel("c2", isFlv=False)) as lab:
+        lab.live(isFlv=False)
+        for path, output in [("live.m3u8", "hls"), ("1.ts", "hls"), ("master.m3u8", "cmaf"), ("live.flv", "flv")]:
+            reply = await lab.listener.get(f"/c1/{path}")
+            assert (reply.status, reply.text) == (404, f"{output} is not enabled for c1\n")
+        assert (await lab.listener.get("/c2/live.flv")).text == "flv is not enabled for c2\n"  # before any wait
+
+
+async def test_playlists_of_an_ended_stream_still_stand():
+    async with playing() as lab:
+        lab.live(isHls=True)
+        lab.hub.end("c1", EndReason.KICKED)
+        assert (await lab.listener.get("/c1/live.m3u8")).status == 200
+        assert (await lab.listener.get("/c1/live.flv", "HEAD")).status == 404
+
+
+async def test_a_protected_stream_needs_its_sign_for_everything_but_its_pages():
+    async with playing(channel("idle", playAuth="sign")) as lab:
+        lab.live(isHls=True, isCMAF=True, playAuth="sign")
+        signs = {n: SECRETS.sign(n, FAR, Use.PLAY) for n in ("c1", "idle")}
+        for path in [*MEDIA, "status.json"]:
+            refused = await lab.listener.get(f"/c1/{path}")
+            assert (refused.status, refused.headers["cache-control"]) == (403, "no-store")
+            assert "sign" in refused.text
+            assert (await lab.listener.get(f"/c1/{path}?sign={signs['c1']}")).status == 200
+            assert (await lab.listener.get(f"/c1/{path}?sign={signs['idle']}")).status == 403
+        assert (await lab.listener.get("/c1/live.flv")).status == 403
+        assert (await lab.listener.get("/idle/live.flv")).status == 403  # at once, not after the wait
+        assert (await lab.listener.get("/idle/live.m3u8")).status == 403
+        assert (await lab.listener.get(f"/idle/live.m3u8?sign={signs['idle']}")).status == 404
+        assert (await lab.listener.get("/c1/hls.html")).status == 200
+
+
+async def test_channels_that_do_not_exist_look_like_those_that_do():
+    async with playing(channel("c1"), auth="sign") as lab:
+        for name in ("c1", "nobody"):
+            assert (await lab.listener.get(f"/{name}/live.m3u8")).status == 403
+            sign = SECRETS.sign(name, FAR, Use.PLAY)
+            assert (await lab.listener.get(f"/{name}/live.m3u8?sign={sign}")).status == 404
+
+
+async def test_the_status_lets_pages_wait_without_errors():
+    async with playing(channel("c1", isHls=True)) as lab:
+        status = await lab.listener.get("/c1/status.json")
+        assert status.status == 200
+        assert status.headers["cache-control"] == "no-store"
+        assert '"live": false, "outputs": ["flv", "hls"], "ready": []' in status.text
+        assert '"outputs": []' in (await lab.listener.get("/nobody/status.json")).text
+        lab.live(isHls=True)
+        status = await lab.listener.get("/c1/status.json")
+        assert '"live": true, "outputs": ["flv", "hls"], "ready": ["flv", "hls"]' in status.text
+        assert int(re.search(r'"now": (\d+)', status.text)[1]) > 1_700_000_000_000
+
+
+async def test_a_store_that_is_away_is_503_and_live_streams_go_on():
+    async with playing() as lab:
+        lab.live(isHls=True)
+        lab.channels.away = True
+        for path in ("live.m3u8", "live.flv", "status.json"):
+            reply = await lab.listener.get(f"/c2/{path}")
+            assert (reply.status, "retry-after" in reply.headers) == (503, True)
+        assert (await lab.listener.get("/c1/live.m3u8")).status == 200
+        assert (await lab.listener.get("/c1/status.json")).status == 200
+        assert (await lab.listener.get("/c1/live.flv", "HEAD")).status == 200
+
+
+async def test_players_are_counted_by_protocol_until_they_stay_away():
+    async with playing() as lab:
+        stream = lab.live(isHls=True, isCMAF=True).stream
+        for agent in ("VLC", "Safari", "VLC"):
+            await lab.listener.get("/c1/live.m3u8", User_Agent=agent)
+            await lab.listener.get("/c1/1.ts", User_Agent=agent)
+        await lab.listener.get("/c1/manifest.mpd", User_Agent="VLC")
+        assert stream.viewers == {"hls": 2, "cmaf": 1}
+        lab.audience.close()
+        assert not +stream.viewers
+
+
+async def test_health_and_time():
+    async with playing() as lab:
+        alive = await lab.listener.get("/healthcheck")
+        assert (alive.status, alive.text) == (200, "OK")
+        assert (await lab.listener.get("/ready")).status == 200
+        lab.missing.append("channel store")
+        waiting = await lab.listener.get("/ready")
+        assert (waiting.status, "channel store" in waiting.text) == (503, True)
+        assert (await lab.listener.get("/healthcheck")).text == "OK"
+        clock = await lab.listener.get("/time")
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", clock.text)
+        assert clock.headers["cache-control"] == "no-store"
+
+
+async def test_pages_load_all_they_name_under_a_strict_policy():
+    async with playing() as lab:
+        for page in ("flv.html", "index.html", "hls.html", "dash.html"):
+            reply = await lab.listener.get(f"/c1/{page}")
+            assert (reply.status, reply.headers["content-type"]) == (200, "text/html; charset=utf-8")
+            policy = reply.headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+            for asset in re.findall(r'(?:src|href)="(/_player/[^"]+)"', reply.text):
+                loaded = await lab.listener.get(asset)
+                assert loaded.status == 200, asset
+                kind = loaded.headers["content-type"].partition(";")[0]
+                assert (
+                    kind
+                    == {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}[asset.rpartition(".")[2]]
+                )
+
+
+async def test_assets_are_asked_for_again_and_not_sent_again():
+    async with playing() as lab:
+        first = await lab.listener.get("/_player/hls.min.js")
+        tag = first.headers["etag"]
+        assert first.headers["cache-control"] == "no-cache"
+        packed = await lab.listener.get("/_player/hls.min.js", Accept_Encoding="gzip")
+        assert len(packed.body) < len(first.body) / 2
+        for known in (tag, packed.headers["etag"]):
+            again = await lab.listener.get("/_player/hls.min.js", If_None_Match=known)
+            assert (again.status, again.body) == (304, b"")
+        named = await lab.listener.get("/_player/hls.min.js?v=" + tag.strip('"'))
+        assert "immutable" in named.headers["cache-control"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/nothing", "/c1/nothing", "/_player/nothing.js", "/_player/flv.html", "/_player/types.py", "/-/x@y@z/a",
+     "/a b/live.m3u8", "/.hidden/live.m3u8", "/c1/..%2fsecret", "/c1/live.flv/x.y", "/_node/c1"],
+)  # fmt: skip
+async def test_everything_else_is_not_found(path):
+    async with playing() as lab:
+        assert (await lab.listener.get(path.replace(" ", "%20"))).status in (400, 404)
+
+
+async def test_the_folder_of_a_channel_leads_to_its_player_with_its_query():
+    async with playing() as lab:
+        reply = await lab.listener.get("/c1/?sign=1-a")
+        assert (reply.status, reply.headers["location"]) == (302, "index.html?sign=1-a")
+        assert (await lab.listener.get("/")).status == 200
+        await until(lambda: len(lab.listener.server) == 0)

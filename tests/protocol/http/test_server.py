@@ -1,0 +1,563 @@
+"""The HTTP server on a real socket: order, keep-alive, limits, time-outs, hostile bytes."""
+
+import asyncio
+import gzip
+import socket
+import ssl
+import subprocess
+
+import pytest
+
+from gateway.servers.http import HttpServer
+from gateway.servers.listen import listen, port_of, tls_context
+from gateway.servers.request import BadRequest
+from gateway.servers.response import IMMUTABLE, Response, Takeover, text
+from tests.support.http import Wire, limits, serving, trusting, until
+from tests.support.tools import need
+
+BODY = bytes(range(256)) * 400
+SEGMENT = Response(200, BODY, "video/mp2t", cache=IMMUTABLE)
+PLAYLIST = Response(200, b"#EXTM3U\n" * 200, "application/vnd.apple.mpegurl", cache="no-cache", compress=True)
+
+
+def handler(request):
+    path = request.path
+    if path == "/segment.ts":
+        return SEGMENT
+    if path == "/list.m3u8":
+        return PLAYLIST
+    if path == "/raises":
+        raise RuntimeError("a bug")
+    if path == "/refuses":
+        raise BadRequest(400, "not like this")
+    return text(200, f"{request.method} {path} {request.raw_query} {request.peer} {request.scheme}")
+
+
+HEAD = "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+async def test_answers_carry_what_clients_and_caches_need():
+    async with serving(handler) as listener:
+        reply = await listener.get("/segment.ts")
+    assert reply.status == 200
+    assert reply.body == BODY
+    assert reply.headers["content-type"] == "video/mp2t"
+    assert reply.headers["access-control-allow-origin"] == "*"
+    assert "immutable" in reply.headers["cache-control"]
+    assert reply.headers["server"] == "Millrace"
+    assert reply.headers["date"].endswith(" GMT")
+    assert reply.headers["accept-ranges"] == "bytes"
+
+
+async def test_one_connection_serves_many_requests_and_the_counters_tell():
+    async with serving(handler) as listener, listener.connect() as wire:
+        for n in range(5):
+            assert (await wire.get(f"/{n}")).text.startswith(f"GET /{n}")
+        assert listener.server.requests == 5
+        assert len(listener.server) == 1
+        assert listener.server.bytes_out > 5 * 100
+
+
+async def test_pipelined_requests_are_answered_in_order_even_when_one_takes_time():
+    gate = asyncio.Event()
+
+    async def slow(request):
+        await gate.wait()
+        return text(200, "slow")
+
+    async with (
+        serving(lambda r: slow(r) if r.path == "/slow" else handler(r)) as listener,
+        listener.connect() as wire,
+    ):
+        await wire.send(HEAD.format("first") + HEAD.format("slow") + HEAD.format("second") + HEAD.format("third"))
+        assert (await wire.reply()).text.startswith("GET /first")
+        gate.set()
+        assert (await wire.reply()).text == "slow\n"
+        assert (await wire.reply()).text.startswith("GET /second")
+        assert (await wire.reply()).text.startswith("GET /third")
+
+
+async def test_a_request_may_come_byte_by_byte():
+    async with serving(handler) as listener, listener.connect() as wire:
+        for byte in HEAD.format("drop").encode():
+            wire.writer.write(bytes([byte]))
+            await wire.writer.drain()
+            await asyncio.sleep(0)
+        assert (await wire.reply()).text.startswith("GET /drop")
+
+
+async def test_empty_lines_before_a_request_are_skipped():
+    async with serving(handler) as listener, listener.connect() as wire:
+        await wire.send("\r\n\r\n" + HEAD.format("a") + "\r\n" + HEAD.format("b"))
+        assert (await wire.reply()).text.startswith("GET /a")
+        assert (await wire.reply()).text.startswith("GET /b")
+
+
+async def test_head_answers_without_a_body():
+    async with serving(handler) as listener, listener.connect() as wire:
+        reply = await wire.get("/segment.ts", "HEAD")
+        assert reply.headers["content-length"] == str(len(BODY))
+        assert (await wire.get("/next")).text.startswith("GET /next")  # no byte of a body in between
+
+
+@pytest.mark.parametrize(
+    ("value", "status", "span"),
+    [
+        ("bytes=188-375", 206, (188, 376)),
+        ("bytes=0-0", 206, (0, 1)),
+        ("bytes=100-", 206, (100, len(BODY))),
+        ("bytes=-10", 206, (len(BODY) - 10, len(BODY))),
+        ("bytes=-999999999", 206, (0, len(BODY))),
+        ("bytes=5-999999999", 206, (5, len(BODY))),
+        ("bytes=5-2", 200, (0, len(BODY))),
+        ("bytes=0-1,5-6", 200, (0, len(BODY))),
+        ("lines=1-2", 200, (0, len(BODY))),
+        ("bytes=-", 200, (0, len(BODY))),
+        ("bytes=x-y", 200, (0, len(BODY))),
+    ],
+)
+async def test_ranges(value, status, span):
+    async with serving(handler) as listener:
+        reply = await listener.get("/segment.ts", Range=value)
+    assert (reply.status, reply.body) == (status, BODY[span[0] : span[1]])
+    if status == 206:
+        assert reply.headers["content-range"] == f"bytes {span[0]}-{span[1] - 1}/{len(BODY)}"
+
+
+async def test_a_range_outside_is_416_and_if_range_asks_for_the_whole():
+    async with serving(handler) as listener:
+        reply = await listener.get("/segment.ts", Range=f"bytes={len(BODY)}-")
+        assert (reply.status, reply.headers["content-range"]) == (416, f"bytes */{len(BODY)}")
+        assert (await listener.get("/segment.ts", Range="bytes=-0")).status == 416
+        assert (await listener.get("/segment.ts", Range="bytes=0-1", If_Range='"x"')).status == 200
+
+
+async def test_playlists_are_compressed_for_who_accepts_it():
+    async with serving(handler) as listener:
+        plain = await listener.get("/list.m3u8")
+        packed = await listener.get("/list.m3u8", Accept_Encoding="br, gzip")
+        refused = await listener.get("/list.m3u8", Accept_Encoding="gzip;q=0")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain.body == refused.body
+    assert plain.headers["vary"] == packed.headers["vary"] == "Accept-Encoding"
+
+
+async def test_preflight_and_other_methods():
+    async with serving(handler) as listener, listener.connect() as wire:
+        reply = await wire.get("/x/live.m3u8", "OPTIONS", Origin="https://a", Access_Control_Request_Method="GET")
+        assert reply.status == 204
+        assert reply.headers["access-control-allow-origin"] == "*"
+        assert {"GET", "HEAD", "OPTIONS"} <= set(reply.headers["access-control-allow-methods"].split(", "))
+        assert "Range" in reply.headers["access-control-allow-headers"]
+        reply = await wire.get("/x", "DELETE")
+        assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+        assert (await wire.get("/still")).status == 200
+
+
+async def test_http_10_closes_unless_asked_to_keep():
+    async with serving(handler) as listener:
+        async with listener.connect() as wire:
+            await wire.send("GET /a HTTP/1.0\r\n\r\n")
+            assert (await wire.reply()).headers["connection"] == "close"
+            assert await wire.rest() == b""
+        async with listener.connect() as wire:
+            await wire.send("GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+            assert (await wire.reply()).headers["connection"] == "keep-alive"
+            assert (await wire.get("/b", version="1.0")).status == 200
+            assert await wire.rest() == b""
+
+
+async def test_connection_close_is_obeyed():
+    async with serving(handler) as listener, listener.connect() as wire:
+        assert (await wire.get("/a", Connection="close")).headers["connection"] == "close"
+        assert await wire.rest() == b""
+
+
+async def test_a_handlers_bug_is_a_500_and_the_connection_goes_on():
+    async def fails(request):
+        raise RuntimeError("a bug that waits")
+
+    async with serving(lambda r: fails(r) if r.path == "/later" else handler(r)) as listener:
+        async with listener.connect() as wire:
+            assert (await wire.get("/raises")).status == 500
+            assert (await wire.get("/later")).status == 500
+            assert (await wire.get("/refuses")).status == 400
+            assert (await wire.get("/fine")).status == 200
+        assert listener.server.errors == 2
+
+
+SMUGGLED = "GET /secret HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\n Transfer-Encoding: chunked\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX: 1\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", 200),
+        ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", 200),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n", 405),
+    ],
+)
+async def test_what_follows_a_body_is_never_a_request(head, status):
+    async with serving(handler) as listener, listener.connect() as wire:
+        await wire.send(head + SMUGGLED)
+        reply = await wire.reply()
+        assert reply.status == status
+        assert reply.headers["connection"] == "close"
+        assert await wire.rest() == b""
+        assert listener.server.requests <= 1
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+        ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        ("GET / HTTP/0.9\r\nHost: a\r\n\r\n", 505),
+        ("GET /\r\n\r\n", 400),
+        ("GET / RTSP/1.0\r\n\r\n", 400),
+        ("NONSENSE / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n", 400),
+        ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("\x16\x03\x01\x02\x00\x01\r\n\r\n", 400),
+        ("GET /../etc HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET /" + "a" * 9000 + " HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        ("GET /" + "a" * 90_000, 414),
+        ("GET / HTTP/1.1\r\nHost: a\r\nX: " + "a" * 17_000 + "\r\n\r\n", 431),
+        ("GET / HTTP/1.1\r\nHost: a\r\n" + "X: a\r\n" * 20_000, 431),
+    ],
+)
+async def test_what_cannot_be_served_is_answered_and_ends_the_connection(head, status):
+    async with serving(handler) as listener, listener.connect() as wire:
+        await wire.send(head)
+        reply = await wire.reply()
+        assert reply.status == status
+        assert reply.headers["connection"] == "close"
+        assert await wire.rest() == b""
+        assert listener.server.refused == 1
+
+
+async def test_a_head_that_never_ends_is_timed_out():
+    async with serving(handler, head_seconds=0.01) as listener, listener.connect() as wire:
+        await wire.send("GET / HTTP/1.1\r\nHost: a\r\n")
+        assert (await wire.reply()).status == 408
+        assert await wire.rest() == b""
+
+
+async def test_silent_and_idle_connections_are_closed():
+    async with serving(handler, head_seconds=0.01, keep_alive=0.01) as listener:
+        async with listener.connect() as silent, listener.connect() as idle:
+            assert (await idle.get("/a")).status == 200
+            assert await idle.rest() == b""
+            assert await silent.rest() == b""
+        await until(lambda: len(listener.server) == 0)
+
+
+async def test_a_client_that_does_not_read_is_stopped_and_cut():
+    big = Response(200, b"x" * 4_000_000)
+    async with serving(lambda r: big, stall_seconds=0.01, keep_alive=0.01) as listener:
+        async with listener.connect(limit=1024) as wire:
+            wire.writer.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            wire.reader._transport.pause_reading()
+            with pytest.raises(OSError):  # more requests than the server reads ahead, until it cuts
+                for _ in range(10_000):
+                    await wire.send(HEAD.format("big") * 100)
+        await until(lambda: len(listener.server) == 0)
+        assert listener.server.requests < 10
+
+
+async def test_an_address_has_so_many_connections_and_no_more():
+    async with serving(handler, per_address=2) as listener:
+        async with listener.connect() as one, listener.connect() as two:
+            assert (await one.get("/")).status == (await two.get("/")).status == 200
+            reply = await listener.get("/")
+            assert (reply.status, reply.headers["connection"]) == (429, "close")
+            assert int(reply.headers["retry-after"]) > 0
+        await until(lambda: len(listener.server) == 0)
+        assert (await listener.get("/")).status == 200
+
+
+async def test_a_trusted_proxy_is_exempt_and_names_client_and_scheme():
+    async with (
+        serving(handler, per_address=1, forwarded=trusting("127.0.0.0/8")) as listener,
+        listener.connect() as one,
+        listener.connect() as two,
+    ):
+        assert (await one.get("/")).status == 200
+        reply = await two.get("/", X_Forwarded_For="1.1.1.1, 192.0.2.7", X_Forwarded_Proto="https")
+    assert reply.text == "GET /  192.0.2.7 https\n"
+
+
+async def test_what_an_untrusted_peer_forwards_does_not_count():
+    async with serving(handler) as listener:
+        reply = await listener.get("/", X_Forwarded_For="192.0.2.7", X_Forwarded_Proto="https")
+    assert reply.text == "GET /  127.0.0.1 http\n"
+
+
+async def test_bodies_that_come_piece_by_piece():
+    closed = []
+
+    async def pieces(*parts):
+        try:
+            for part in parts:
+                await asyncio.sleep(0)
+                yield part
+        finally:
+            closed.append(parts)
+
+    def answer(request):
+        return {
+            "/open": lambda: Response(200, pieces(b"a", b"", b"bc")),
+            "/sized": lambda: Response(200, pieces(b"ab", b"c"), length=3),
+            "/short": lambda: Response(200, pieces(b"ab"), length=3),
+            "/plain": lambda: text(200, "plain"),
+        }[request.path]()
+
+    async with serving(answer) as listener:
+        async with listener.connect() as wire:
+            reply = await wire.get("/open")
+            assert (reply.body, reply.headers["transfer-encoding"]) == (b"abc", "chunked")
+            assert (await wire.get("/open", "HEAD")).status == 200
+            assert (await wire.get("/sized")).body == b"abc"
+            assert (await wire.get("/plain")).text == "plain\n"
+            await wire.send(HEAD.format("short"))
+            await wire.head()
+            assert await wire.rest() == b"ab"  # shorter than said: cut, so that the client notices
+        async with listener.connect() as wire:
+            reply = await wire.get("/open", version="1.0")
+            assert (reply.body, reply.headers["connection"]) == (b"abc", "close")
+        assert len(closed) == 4  # an answer to HEAD never began its body
+
+
+async def test_a_body_that_fails_is_cut_short():
+    async def fails(request):
+        yield b"begun"
+        raise RuntimeError("the disk is gone")
+
+    async with serving(lambda r: Response(200, fails(r))) as listener, listener.connect() as wire:
+        await wire.send(HEAD.format("x"))
+        await wire.head()
+        assert await wire.rest() == b"5\r\nbegun\r\n"
+        assert listener.server.errors == 1
+
+
+async def test_a_body_waits_for_a_slow_client_and_is_dropped_with_it():
+    made, closed = [], asyncio.Event()
+
+    async def endless():
+        try:
+            while True:
+                made.append(1)
+                yield b"x" * 100_000
+                await asyncio.sleep(0)
+        finally:
+            closed.set()
+
+    async with serving(lambda r: Response(200, endless())) as listener:
+        async with listener.connect(limit=1024) as wire:
+            await wire.send(HEAD.format("x"))
+            await wire.head()
+            wire.reader._transport.pause_reading()
+            count = -1
+            while count != len(made):
+                count = len(made)
+                await asyncio.sleep(0.05)
+            assert count < 400  # what the kernel's buffers hold, and one of ours
+        async with asyncio.timeout(10):
+            await closed.wait()
+
+
+async def test_a_client_that_leaves_cancels_what_it_waited_for():
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def waits(request):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async with serving(waits) as listener:
+        async with listener.connect() as wire:
+            await wire.send(HEAD.format("x"))
+            await begun.wait()
+        async with asyncio.timeout(10):
+            await cancelled.wait()
+
+
+class Echo(asyncio.Protocol):
+    def __init__(self, transport, lease):
+        self.transport, self.lease = transport, lease
+
+    def data_received(self, data):
+        self.transport.write(data.upper())
+
+    def connection_lost(self, exc):
+        self.lease.release()
+
+
+def take_over(request):
+    def begin(transport, rest, lease):
+        echo = Echo(transport, lease)
+        echo.data_received(b"taken " + rest)
+        return echo
+
+    return Takeover(begin)
+
+
+async def test_a_handler_takes_the_connection_with_what_came_behind():
+    async def later(request):
+        await asyncio.sleep(0)
+        return take_over(request)
+
+    for answer in (take_over, later):
+        async with serving(answer) as listener:
+            async with listener.connect() as wire:
+                await wire.send(HEAD.format("x") + "early")
+                assert await wire.exactly(11) == b"TAKEN EARLY"
+                await wire.send("later")
+                assert await wire.exactly(5) == b"LATER"
+                assert len(listener.server) == 1
+                assert not listener.server.connections
+            await until(lambda: len(listener.server) == 0)
+
+
+async def test_a_taken_connection_counts_for_the_client_behind_the_proxy():
+    async with (
+        serving(take_over, per_address=1, forwarded=trusting("127.0.0.0/8")) as listener,
+        listener.connect() as one,
+        listener.connect() as two,
+    ):
+        await one.send("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n")
+        assert await one.exactly(6) == b"TAKEN "
+        assert (await two.get("/", X_Forwarded_For="192.0.2.7")).status == 429
+
+
+async def test_closing_finishes_what_is_being_answered_and_ends_the_rest():
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow(request):
+        begun.set()
+        await gate.wait()
+        return text(200, "finished")
+
+    async with (
+        serving(lambda r: slow(r) if r.path == "/slow" else text(200, "quick")) as listener,
+        listener.connect() as idle,
+        listener.connect() as busy,
+    ):
+        await idle.get("/")
+        await busy.send(HEAD.format("slow") + HEAD.format("never"))
+        await begun.wait()
+        closing = asyncio.ensure_future(listener.server.close(grace=10))
+        assert await idle.rest() == b""
+        with pytest.raises(OSError):
+            await asyncio.open_connection("127.0.0.1", listener.port)
+        gate.set()
+        reply = await busy.reply()
+        assert (reply.text, reply.headers["connection"]) == ("finished\n", "close")
+        assert await busy.rest() == b""
+        await closing
+
+
+async def test_closing_does_not_wait_for_ever():
+    async def never(request):
+        await asyncio.Event().wait()
+
+    async with serving(never) as listener, listener.connect() as wire, listener.connect() as taken:
+        await wire.send(HEAD.format("x"))
+        await until(lambda: listener.server.requests == 1)
+        listener.server.handler = take_over
+        await taken.send(HEAD.format("x"))
+        assert await taken.exactly(6) == b"TAKEN "
+        await listener.server.close(grace=0.01)
+        assert await wire.rest() == b""
+        await until(lambda: len(listener.server) == 0)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    need("openssl")
+    folder = tmp_path_factory.mktemp("tls")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
+    command += " -addext subjectAltName=DNS:localhost -keyout key.pem -out cert.pem"
+    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    return folder / "cert.pem", folder / "key.pem"
+
+
+async def test_https_serves_the_same_and_says_so(certificate):
+    client = ssl.create_default_context(cafile=certificate[0])
+    async with serving(handler, tls=tls_context(*certificate)) as listener, listener.connect(tls=client) as wire:
+        assert (await wire.get("/a")).text == "GET /a  127.0.0.1 https\n"
+        assert (await wire.get("/segment.ts")).body == BODY
+
+
+async def test_one_server_listens_on_plain_tls_and_ipv6(certificate):
+    server = HttpServer(handler, limits())
+    plain, secure = listen("http", "::", 0), listen("https", "127.0.0.1", 0)
+    ports = port_of(plain), port_of(secure)
+    await server.listen(plain)
+    await server.listen(secure, tls_context(*certificate))
+    try:
+        for host in ("127.0.0.1", "::1"):
+            wire = Wire(*await asyncio.open_connection(host, ports[0]))
+            assert (await wire.get("/a")).text == f"GET /a  {host} http\n"
+            await wire.close()
+    finally:
+        await server.close()
+
+
+async def test_limits_of_0_are_off():
+    async with (
+        serving(handler, head_seconds=0, stall_seconds=0, per_address=0) as listener,
+        listener.connect() as wire,
+    ):
+        await wire.send("GET /slow HTTP/1.1\r\n")
+        began = listener.server.now
+        await until(lambda: listener.server.now > began)
+        await wire.send("Host: a\r\n\r\n")
+        assert (await wire.reply()).status == 200
+
+
+async def test_a_header_that_would_be_two_is_our_bug_and_not_the_clients():
+    async def streamed():
+        yield b"x"
+
+    def split(request):
+        body = streamed() if request.path == "/streamed" else b""
+        return Response(200, body, headers={"Location": "a\r\nSet-Cookie: b"})
+
+    async with serving(split) as listener:
+        assert (await listener.get("/")).status == 500
+        async with listener.connect() as wire:
+            await wire.send(HEAD.format("streamed"))
+            with pytest.raises((OSError, asyncio.IncompleteReadError)):
+                await wire.head()
+        assert listener.server.errors == 2
+
+
+async def test_no_byte_of_an_address_breaks_a_connection():
+    def echo(request):
+        return text(302, "there", headers={"Location": f"x?{request.raw_query}"})
+
+    async with serving(echo) as listener:
+        for target in [start + bytes([byte]) for byte in range(256) for start in (b"/a", b"/a?")]:
+            async with listener.connect() as wire:
+                await wire.send(b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert (await wire.head()).status in (302, 400)
+        assert not listener.server.errors

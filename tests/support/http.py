@@ -1,0 +1,163 @@
+"""An HTTP listener of the gateway's own core, and a client that sends exactly the bytes it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.servers.forwarded import Forwarded
+from gateway.servers.http import HttpLimits, HttpServer
+from gateway.servers.listen import listen, port_of
+from gateway.servers.request import Request
+from gateway.servers.response import Handler
+
+SECONDS = 10  # after which a test has failed, whatever it waits for
+
+
+def limits(**changes: Any) -> HttpLimits:
+    values = {
+        "head_bytes": 16_384,
+        "target_bytes": 8_192,
+        "head_seconds": 10.0,
+        "keep_alive": 75.0,
+        "stall_seconds": 60.0,
+        "per_address": 0,
+    }
+    return HttpLimits(**(values | changes))
+
+
+def trusting(*networks: str) -> Forwarded:
+    return Forwarded(ipaddress.ip_network(n) for n in networks)
+
+
+def request(target: str = "/", method: str = "GET", peer: str = "192.0.2.9", **headers: str) -> Request:
+    """A parsed request; header names with "_" for "-"."""
+    path, _, query = target.partition("?")
+    lower = {name.replace("_", "-").lower(): value for name, value in headers.items()}
+    return Request(method, path, query, {"host": "live.example.com", **lower}, peer=peer)
+
+
+@dataclass
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes = b""
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+@dataclass
+class Wire:
+    """One client connection."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    sent: list[bytes] = field(default_factory=list)
+
+    async def send(self, data: bytes | str) -> None:
+        self.writer.write(data.encode("latin-1") if isinstance(data, str) else data)
+        await self.writer.drain()
+
+    async def get(self, target: str, method: str = "GET", version: str = "1.1", **headers: str) -> Reply:
+        """Sends one request, reads its answer."""
+        lines = [f"{method} {target} HTTP/{version}", "Host: live.example.com"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        await self.send("\r\n".join(lines) + "\r\n\r\n")
+        return await self.reply(method)
+
+    async def head(self) -> Reply:
+        """The head of the next answer."""
+        async with asyncio.timeout(SECONDS):
+            raw = await self.reader.readuntil(b"\r\n\r\n")
+        first, *lines = raw.decode("latin-1").split("\r\n")
+        pairs = [line.split(": ", 1) for line in lines if line]
+        assert len({name.lower() for name, _ in pairs}) == len(pairs), f"a header stands there twice: {raw!r}"
+        return Reply(int(first.split(" ")[1]), {name.lower(): value for name, value in pairs})
+
+    async def reply(self, method: str = "GET") -> Reply:
+        """The next answer, whole."""
+        answer = await self.head()
+        async with asyncio.timeout(SECONDS):
+            if method == "HEAD" or answer.status in (204, 304):
+                pass
+            elif answer.headers.get("transfer-encoding") == "chunked":
+                while chunk := await self.chunk():
+                    answer.body += chunk
+            elif "content-length" in answer.headers:
+                answer.body = await self.reader.readexactly(int(answer.headers["content-length"]))
+            else:
+                answer.body = await self.reader.read()
+        return answer
+
+    async def chunk(self) -> bytes:
+        """The next chunk of a body; b"" for the last."""
+        async with asyncio.timeout(SECONDS):
+            size = int(await self.reader.readuntil(b"\r\n"), 16)
+            data = await self.reader.readexactly(size + 2)
+        assert data.endswith(b"\r\n")
+        return data[:-2]
+
+    async def exactly(self, size: int) -> bytes:
+        async with asyncio.timeout(SECONDS):
+            return await self.reader.readexactly(size)
+
+    async def rest(self) -> bytes:
+        """What comes until the server closes."""
+        async with asyncio.timeout(SECONDS):
+            return await self.reader.read()
+
+    async def close(self) -> None:
+        self.writer.close()
+        with suppress(OSError):  # the server was first
+            await self.writer.wait_closed()
+
+
+@dataclass
+class Listener:
+    server: HttpServer
+    port: int
+
+    @asynccontextmanager
+    async def connect(self, tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[Wire]:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.port, ssl=tls, server_hostname="localhost" if tls else None, **options
+        )
+        wire = Wire(reader, writer)
+        try:
+            yield wire
+        finally:
+            await wire.close()
+
+    async def get(self, target: str, method: str = "GET", **headers: str) -> Reply:
+        """One request on a connection of its own."""
+        async with self.connect() as wire:
+            return await wire.get(target, method, **headers)
+
+
+@asynccontextmanager
+async def serving(
+    handler: Handler, *, forwarded: Forwarded | None = None, tls: ssl.SSLContext | None = None, **changes: Any
+) -> AsyncIterator[Listener]:
+    server = HttpServer(handler, limits(**changes), forwarded)
+    sockets = listen("http", "127.0.0.1", 0)
+    port = port_of(sockets)
+    await server.listen(sockets, tls)
+    try:
+        yield Listener(server, port)
+    finally:
+        await server.close()
+        assert not server.connections
+
+
+async def until(condition: Any) -> None:
+    """Lets the loop run until `condition()` holds."""
+    async with asyncio.timeout(SECONDS):
+        while not condition():
+            await asyncio.sleep(0.002)

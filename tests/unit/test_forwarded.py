@@ -1,0 +1,69 @@
+"""Which client a trusted proxy names."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.servers.forwarded import plain_address
+from tests.support.http import trusting
+
+PROXIES = trusting("10.0.0.0/8", "2001:db8:1::/48")
+
+
+@pytest.mark.parametrize(
+    ("chain", "client"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("6.6.6.6, 192.0.2.1", "192.0.2.1"),
+        ("192.0.2.1, 10.0.0.2", "192.0.2.1"),
+        ("6.6.6.6, 192.0.2.1, 10.0.0.2, 10.0.0.3", "192.0.2.1"),
+        ("10.0.0.9, 10.0.0.2", "10.0.0.9"),
+        ("192.0.2.1:1234", "192.0.2.1"),
+        ("[2001:db8::1]:1234", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("192.0.2.1, nonsense", "10.0.0.1"),
+        ("192.0.2.1, nonsense, 10.0.0.2", "10.0.0.2"),
+        ("", "10.0.0.1"),
+        ("192.0.2.1,", "10.0.0.1"),
+        (", ".join(["6.6.6.6"] * 1000 + ["192.0.2.1"]), "192.0.2.1"),
+    ],
+)
+def test_the_chain_counts_from_the_right_up_to_the_first_stranger(chain, client):
+    assert PROXIES.client("10.0.0.1", {"x-forwarded-for": chain}) == client
+
+
+def test_a_stranger_is_the_client_whatever_it_says():
+    assert PROXIES.client("192.0.2.9", {"x-forwarded-for": "1.1.1.1"}) == "192.0.2.9"
+    assert PROXIES.scheme("192.0.2.9", {"x-forwarded-proto": "https"}, "http") == "http"
+
+
+def test_a_proxy_that_says_nothing_is_the_client():
+    assert PROXIES.client("10.0.0.1", {}) == "10.0.0.1"
+    assert PROXIES.scheme("10.0.0.1", {}, "http") == "http"
+
+
+@pytest.mark.parametrize(
+    ("said", "scheme"),
+    [("https", "https"), ("HTTP", "http"), ("http, https", "https"), ("gopher", "http"), ("", "http")],
+)
+def test_the_scheme_is_what_the_nearest_proxy_says(said, scheme):
+    assert PROXIES.scheme("2001:db8:1::5", {"x-forwarded-proto": said}, "http") == scheme
+
+
+def test_no_network_trusts_nobody():
+    nobody = trusting()
+    assert not nobody
+    assert not nobody.trusts("127.0.0.1")
+
+
+def test_addresses_have_one_spelling():
+    assert plain_address("::ffff:1.2.3.4") == "1.2.3.4"
+    assert plain_address("fe80::1%eth0") == "fe80::1"
+    assert plain_address("2001:DB8:0::1") == "2001:db8::1"
+    assert plain_address("not:an:address") == "not:an:address"
+
+
+@given(st.text(alphabet="0123456789abcdef.:,[]% x", max_size=80))
+def test_no_chain_breaks_the_walk(chain):
+    assert PROXIES.client("10.0.0.1", {"x-forwarded-for": chain})

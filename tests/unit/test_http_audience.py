@@ -1,0 +1,61 @@
+"""Players over HTTP are counted while they come back, in bounded memory."""
+
+from gateway.servers.audience import Audience
+from tests.support.builders import stream
+from tests.support.http import request
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def viewer(n=0, agent="VLC"):
+    return request("/c1/live.m3u8", peer=f"192.0.2.{n}", user_agent=agent)
+
+
+async def test_a_player_is_one_viewer_however_often_it_asks_and_by_protocol():
+    audience, watched = Audience(), stream()
+    for _ in range(3):
+        audience.saw(viewer(), watched, "hls")
+        audience.saw(viewer(), watched, "cmaf")
+        audience.saw(viewer(1), watched, "hls")
+        audience.saw(viewer(1, "Safari"), watched, "hls")
+    assert watched.viewers == {"hls": 3, "cmaf": 1}
+    audience.close()
+    assert not +watched.viewers
+    assert len(audience) == 0
+
+
+async def test_who_stays_away_is_forgotten_and_who_comes_back_is_not():
+    clock = Clock()
+    audience, watched = Audience(15, clock=clock), stream()
+    audience.saw(viewer(1), watched, "hls")
+    audience.saw(viewer(2), watched, "hls")
+    clock.now += 10
+    audience.saw(viewer(1), watched, "hls")
+    clock.now += 10
+    audience.expire()
+    assert watched.viewers["hls"] == 1
+    clock.now += 10
+    audience.expire()
+    assert watched.viewers["hls"] == 0
+    audience.close()
+
+
+async def test_the_table_is_bounded():
+    audience, watched = Audience(most=10), stream()
+    for n in range(30):
+        audience.saw(viewer(n), watched, "hls")
+    assert len(audience) == watched.viewers["hls"] == 10
+    audience.close()
+
+
+async def test_a_stream_that_begins_anew_has_its_own_viewers():
+    audience, first, second = Audience(), stream(), stream()
+    audience.saw(viewer(), first, "hls")
+    audience.saw(viewer(), second, "hls")
+    assert (first.viewers["hls"], second.viewers["hls"]) == (0, 1)
+    audience.close()

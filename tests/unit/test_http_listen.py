@@ -1,0 +1,72 @@
+"""Listening sockets: one clear line for what stands in the way."""
+
+import socket
+
+import pytest
+
+from gateway.servers.listen import UNSENT, ListenError, listen, port_of, tls_context
+
+
+@pytest.fixture
+def opened():
+    kept = []
+    yield kept
+    for one in kept:
+        one.close()
+
+
+def test_a_taken_port_is_one_clear_line(opened):
+    opened += listen("http", "127.0.0.1", 0)
+    port = port_of(opened)
+    with pytest.raises(ListenError) as error:
+        listen("http", "127.0.0.1", port)
+    assert str(error.value) == f"http: 127.0.0.1:{port} is in use"
+
+
+def test_an_address_of_another_machine_is_one_clear_line():
+    with pytest.raises(ListenError, match=r"https: 192\.0\.2\.1:1 is no address of this machine"):
+        listen("https", "192.0.2.1", 1)
+
+
+def test_a_name_that_is_none_is_one_clear_line():
+    with pytest.raises(ListenError, match=r"rtmp: nowhere\.invalid:1935: "):
+        listen("rtmp", "nowhere.invalid", 1935)
+
+
+def test_a_name_with_several_addresses_has_one_port(opened):
+    opened += listen("http", "localhost", 0)
+    assert len({s.getsockname()[1] for s in opened}) == 1
+
+
+def test_an_ipv6_wildcard_takes_ipv4_too(opened):
+    opened += listen("http", "::", 0)
+    with socket.create_connection(("127.0.0.1", port_of(opened)), 5) as client:
+        assert client.getpeername()[1] == port_of(opened)
+
+
+def test_several_processes_may_share_a_port_if_they_say_so(opened):
+    opened += listen("http", "127.0.0.1", 0, reuse_port=True)
+    opened += listen("http", "127.0.0.1", port_of(opened), reuse_port=True)
+    assert port_of(opened[:1]) == port_of(opened[1:])
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system cannot bound unsent bytes")
+def test_accepted_connections_inherit_speed_and_bound(opened):
+    opened += listen("http", "127.0.0.1", 0)
+    with socket.create_connection(("127.0.0.1", port_of(opened)), 5):
+        opened[0].setblocking(True)
+        accepted, _ = opened[0].accept()
+        opened.append(accepted)
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT
+
+
+def test_a_missing_or_unusable_certificate_is_one_clear_line(tmp_path):
+    missing = tmp_path / "cert.pem"
+    with pytest.raises(ListenError, match=rf"tls\.cert: {missing}: No such file"):
+        tls_context(missing, None)
+    missing.write_text("no certificate")
+    with pytest.raises(ListenError, match=rf"tls\.cert: {missing}: "):
+        tls_context(missing, None)
+    with pytest.raises(ListenError, match=r"tls\.key: "):
+        tls_context(missing, tmp_path / "key.pem")

@@ -1,0 +1,193 @@
+"""Request heads and paths: strict, bounded, and never two meanings."""
+
+from contextlib import suppress
+from urllib.parse import unquote
+
+import httptools
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.servers.request import BadRequest, HeadParser, decode_path, parameters
+from tests.fuzz import fuzz_http
+
+
+def parse(head, **more):
+    return HeadParser(8192).parse(head if isinstance(head, bytes) else head.encode("latin-1"), **more)
+
+
+def test_a_request_is_taken_apart():
+    request = parse(
+        "GET /c1/live.m3u8?sign=1-a&x=%20+b HTTP/1.1\r\nHost: a:80\r\nUser-Agent: VLC \r\n"
+        "Cookie: a=1\r\nCookie: b=2\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: 2.2.2.2\r\n\r\n",
+        peer="192.0.2.1",
+        scheme="https",
+    )
+    assert (request.method, request.path, request.raw_query) == ("GET", "/c1/live.m3u8", "sign=1-a&x=%20+b")
+    assert request.query == {"sign": "1-a", "x": "  b"}
+    assert request.host == "a:80"
+    assert request.headers["user-agent"] == "VLC"
+    assert request.headers["cookie"] == "a=1; b=2"
+    assert request.headers["x-forwarded-for"] == "1.1.1.1, 2.2.2.2"
+    assert request.keep_alive and request.http11 and not request.has_body
+    assert (request.peer, request.scheme) == ("192.0.2.1", "https")
+
+
+def test_one_parser_serves_one_head_after_another_whatever_came_before():
+    parser = HeadParser(8192)
+    good = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
+    between = [
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/3.1\r\nHost: a\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"\r\n\r\n",
+    ]
+    for n, head in enumerate(between):
+        with suppress(BadRequest):
+            parser.parse(head)
+        assert parser.parse(good % n).path == f"/{n}"
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "path"),
+    [
+        ("http://other:81/c1/x?y=1", "other:81", "/c1/x"),
+        ("HTTP://other", "other", "/"),
+        ("http://other?y=1", "other", "/"),
+    ],
+)
+def test_an_absolute_address_names_the_host(target, host, path):
+    request = parse(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert (request.host, request.path, request.raw_path) == (host, path, path)
+
+
+@pytest.mark.parametrize("host", ["a/b", "a b", "a@b", "a:x", "[::1", "a,b", "", "a?b", "ü", "a:1:2", "a\\b"])
+def test_a_host_that_could_reach_into_a_path_is_refused(host):
+    with pytest.raises(BadRequest):
+        parse(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")
+    if not {"/", "?"} & set(host):  # there they begin a path or query of their own
+        with pytest.raises(BadRequest):
+            parse(f"GET http://{host}/ HTTP/1.1\r\nHost: a\r\n\r\n")
+
+
+@pytest.mark.parametrize("host", ["example.com", "a:8080", "127.0.0.1:1", "[::1]", "[2001:db8::1]:8080", "under_score"])
+def test_hosts_as_they_are_sent(host):
+    assert parse(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").host == host
+
+
+@pytest.mark.parametrize("target", ["ftp://a/b", "mailto:a", "a/b", "/a#b", "*", "//"])
+def test_other_forms_of_address_are_refused(target):
+    with pytest.raises(BadRequest):
+        parse(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")
+
+
+def test_a_request_may_ask_for_the_server_itself():
+    assert parse("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").path == "/"
+
+
+TRAVERSALS = [
+    "/open/../secret/live.m3u8", "/open/%2e%2e/secret/live.m3u8", "/open/%2E./secret/live.m3u8", "//secret/live.m3u8",
+    "/open/..%2fsecret/live.m3u8", "/open/..%5csecret/x", "/open/..\\secret/x", "/a/./b", "/a/%2e/b", "/a//b", "/a%00b",
+    "/a%0d%0ab", "/a%7fb", "/a%252e%252e/b", "/a%252fb", "/a%255Cb", "/a%2500", "/%", "/%2", "/%zz", "/%ff",
+    "/%c0%ae%c0%ae/",
+    "/..", "/a/..", "/.", "", "a", "/a%c2%85b", "/a/%2e%2E",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("raw", TRAVERSALS)
+def test_paths_with_two_meanings_are_refused(raw):
+    with pytest.raises(BadRequest) as error:
+        decode_path(raw)
+    assert error.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("raw", "path"),
+    [
+        ("/", "/"),
+        ("/c1@720p/v/1-2.m4s", "/c1@720p/v/1-2.m4s"),
+        ("/a/", "/a/"),
+        ("/a%20b/%E9%AB%98.mp4", "/a b/高.mp4"),
+        ("/100%25.mp4", "/100%.mp4"),
+        ("/..a/b..", "/..a/b.."),
+        ("/...", "/..."),
+        ("/%63am1", "/cam1"),
+    ],
+)
+def test_paths_are_decoded_once(raw, path):
+    assert decode_path(raw) == path
+
+
+@given(st.text(alphabet="/.%2eEfF5cC0ab\\", max_size=30))
+def test_a_decoded_path_is_safe_however_often_it_is_decoded_again(raw):
+    try:
+        path = decode_path("/" + raw)
+    except BadRequest:
+        return
+    for _ in range(3):
+        assert "//" not in path
+        assert not {".", ".."} & set(path.split("/"))
+        assert "\\" not in path
+        if unquote(path) == path:
+            break
+        path = unquote(path)
+        if "%" in path:
+            return  # escapes of escapes: nothing here decodes that often
+
+
+def test_all_parameters_are_kept_in_order_and_the_first_counts():
+    assert parameters("a=1&b&a=2&&c=%zz&%41=x=y&d=%ff") == [
+        ("a", "1"),
+        ("b", ""),
+        ("a", "2"),
+        ("c", "%zz"),
+        ("A", "x=y"),
+        ("d", "\ufffd"),
+    ]
+    assert parse("GET /?a=1&a=2 HTTP/1.1\r\nHost: a\r\n\r\n").query == {"a": "1"}
+
+
+class _Oracle:
+    def __init__(self):
+        self.url, self.headers = b"", {}
+
+    def on_url(self, url):
+        self.url += url
+
+    def on_header(self, name, value):
+        self.headers[name.decode().lower()] = value
+
+
+_token = st.text(alphabet="abcXYZ0123456789-_!#$", min_size=1, max_size=12)
+_value = st.text(alphabet=[chr(c) for c in [*range(0x20, 0x7F), *range(0x80, 0x100)]], max_size=40)
+
+
+@given(st.dictionaries(_token, _value, max_size=8), st.text(alphabet="abc/%41.~", max_size=20))
+def test_what_is_accepted_means_the_same_to_another_parser(headers, tail):
+    lines = {k: v for k, v in headers.items() if k.lower() not in ("host", "connection", "upgrade")}
+    head = f"GET /{tail} HTTP/1.1\r\nHost: a\r\n" + "".join(f"{k}: {v}\r\n" for k, v in lines.items()) + "\r\n"
+    raw = head.encode("latin-1")
+    try:
+        request = parse(raw)
+    except BadRequest:
+        return
+    oracle = _Oracle()
+    httptools.HttpRequestParser(oracle).feed_data(raw)
+    assert oracle.url.decode() == request.raw_path
+    assert set(oracle.headers) == set(request.headers)
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_break_the_parser(data):
+    fuzz_http.fuzz(data)
+
+
+@given(st.sampled_from(fuzz_http.SEEDS), st.integers(0, 400), st.binary(max_size=6))
+def test_no_change_to_a_good_request_breaks_the_parser(seed, at, change):
+    at %= len(seed)
+    fuzz_http.fuzz(seed[:at] + change + seed[at + len(change) :])
