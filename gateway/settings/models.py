@@ -130,6 +130,10 @@ class Egress(Section):
     allow: Texts
 
 
+class Metrics(Section):
+    per_stream: Switch
+
+
 class Hooks(Section):
     url: WebAddress
     secret: Secret
@@ -189,6 +193,7 @@ class Settings(Section):
     playback: Playback
     cloudfront: CloudFront
     egress: Egress
+    metrics: Metrics
     hooks: Hooks
     cluster: Cluster
     limits: Limits

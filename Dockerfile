@@ -1,0 +1,39 @@
+# Millrace in a container: one process, not root, state in /var/lib/millrace.
+# docker build -t millrace . && docker run -p 1935:1935 -p 8080:8080 -p 8081:8081 -v millrace:/var/lib/millrace millrace
+
+FROM python:3.11-slim-bookworm AS build
+WORKDIR /src
+# Dependencies first, exactly those of the lock file: they change less often than the source.
+COPY requirements.lock ./
+RUN python -m venv --without-pip /opt/millrace \
+ && pip --python /opt/millrace install --no-cache-dir --disable-pip-version-check --only-binary :all: \
+    --require-hashes -r requirements.lock
+COPY pyproject.toml README.md ./
+COPY config ./config
+COPY gateway ./gateway
+RUN pip --python /opt/millrace install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation . \
+ && /opt/millrace/bin/python -m compileall -q /opt/millrace/lib
+
+FROM python:3.11-slim-bookworm
+LABEL org.opencontainers.image.title="Millrace" \
+      org.opencontainers.image.description="Live media gateway: signed RTMP(S) push in; HTTP-FLV, WS-FLV, RTMP, HLS, LL-HLS and DASH out." \
+      org.opencontainers.image.licenses="MIT"
+RUN groupadd --gid 10001 millrace \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/millrace --shell /usr/sbin/nologin millrace \
+ && install -d -o millrace -g millrace -m 0750 /var/lib/millrace
+COPY --from=build /opt/millrace /opt/millrace
+ENV PATH=/opt/millrace/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    MILLRACE_PROFILE=container
+USER 10001:10001
+WORKDIR /var/lib/millrace
+VOLUME /var/lib/millrace
+# RTMP, RTMPS; playback HTTP, HTTPS; WebSocket push, over TLS; admin (publish it with care).
+EXPOSE 1935 1938 8080 8443 8081 8444 8000
+# No curl in the image; the ports stand in the data folder once all are open.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
+    CMD ["python", "-c", "import json, urllib.request as u; p = json.load(open('/var/lib/millrace/ports.json'))['http']; u.urlopen(f'http://127.0.0.1:{p}/healthcheck', timeout=3)"]
+# Exec form: SIGTERM reaches the gateway, which then drains (serve.drain, 30 s).
+ENTRYPOINT ["millrace"]
+CMD ["serve"]

@@ -1,0 +1,221 @@
+"""Webhooks: what happens to streams, posted as signed JSON to the operator's URL, in order per channel."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import ssl
+import time
+import uuid
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+from urllib.parse import urlsplit
+
+import structlog
+
+from gateway.hub.events import Event, EventType
+from gateway.lib.aio import Tasks
+from gateway.lib.backoff import Backoff
+from gateway.lib.metrics import Counter
+from gateway.lib.redact import masked
+
+if TYPE_CHECKING:
+    import aiohttp
+
+log = structlog.get_logger(__name__)
+
+SIGNATURE: Final = "X-Millrace-Signature"
+TRIES: Final = 6
+GIVE_UP_AFTER: Final = 120.0  # seconds since an event's first try
+AT_ONCE: Final = 8  # channels that are served at the same time
+FLUSH: Final = 5.0  # seconds that leaving may take for what still waits
+_AGAIN: Final = frozenset({408, 425, 429})  # besides 5xx: the receiver asks to come again
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """An event as it is sent, the same bytes at every try; receivers tell repetitions by `id`."""
+
+    type: EventType
+    channel: str
+    body: bytes
+    headers: dict[str, str]
+
+
+def make_post(event: Event, secret: str, id: str) -> Post:
+    """`{"id", "type", "time", "channel", "data"}`; time is RFC 3339, no secrets in data; unsigned without one."""
+    at = datetime.fromtimestamp(event.time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    value = {
+        "id": id,
+        "type": str(event.type),
+        "time": at,
+        "channel": event.channel,
+        "data": masked("", event.data),
+    }
+    body = json.dumps(value, default=str, separators=(",", ":")).encode("ascii")
+    headers = {"Content-Type": "application/json"}
+    if secret:
+        headers[SIGNATURE] = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return Post(event.type, event.channel, body, headers)
+
+
+class Webhooks:
+    """A listener of events: `events.listen(hooks.post)` inside `async with Webhooks(…) as hooks`.
+
+    A channel's events are posted one after another, a failed one again with growing pauses (TRIES, GIVE_UP_AFTER). At
+    most `most` events wait: then the oldest goes. Refused pushes, which anybody can cause, may fill half of that only.
+    What is dropped is counted (`results`: delivered, rejected, failed, dropped) and said once until something gets
+    through. timeout: seconds for one try. The URL is the operator's own: it may be a private address.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        secret: str,
+        *,
+        timeout: float,
+        most: int,
+        results: Counter,
+        user_agent: str = "Millrace",
+        tls: ssl.SSLContext | None = None,
+        backoff_first: float = 1.0,
+        flush: float = FLUSH,
+    ) -> None:
+        self._url, self._secret = url, secret
+        self._timeout, self._most, self._results = timeout, most, results
+        self._user_agent, self._tls = user_agent, tls
+        self._backoff_first, self._flush = backoff_first, flush
+        self._waiting: OrderedDict[str, deque[Post]] = OrderedDict()
+        self._order: deque[str] = deque()  # channels, once for each waiting post, oldest first
+        self._refused = 0
+        self._quiet = False  # losses were said already
+        self._closed = False
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._tasks = Tasks("webhooks", self._crashed)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Sends what waits, for `flush` seconds; what is left then is dropped."""
+        self._closed = True
+        try:
+            async with asyncio.timeout(self._flush):
+                await self._tasks.idle()
+        except TimeoutError:
+            log.warning("webhooks not delivered before the end", events=len(self))
+        finally:
+            await self._tasks.close()
+            for _ in self._order:
+                self._results.add("dropped")
+            self._order.clear()
+            if self._session is not None:
+                await self._session.close()
+
+    def __len__(self) -> int:
+        """Events that wait, those being sent included."""
+        return len(self._order)
+
+    def post(self, event: Event) -> None:
+        """Queues an event; returns at once."""
+        refused = event.type is EventType.PUBLISH_REFUSED
+        if self._closed or (refused and self._refused >= max(1, self._most // 2)):
+            self._lose()
+            return
+        if len(self._order) >= self._most:
+            self._drop_oldest()
+        post = make_post(event, self._secret, str(uuid.uuid4()))
+        self._order.append(post.channel)
+        self._refused += refused
+        queue = self._waiting.get(post.channel)
+        if queue is None:
+            self._waiting[post.channel] = deque([post])
+            self._tasks.start(self._serve(post.channel), post.channel)
+        else:
+            queue.append(post)
+
+    def _drop_oldest(self) -> None:
+        """The oldest event of all: the head of the queue of the channel that waits longest."""
+        queue = self._waiting[self._order[0]]
+        self._took(queue.popleft())
+        self._lose()
+
+    def _took(self, post: Post) -> None:
+        """A post has left its queue."""
+        self._order.remove(post.channel)  # the first: posts of one channel leave in order
+        self._refused -= post.type is EventType.PUBLISH_REFUSED
+
+    def _lose(self) -> None:
+        self._results.add("dropped")
+        if not self._quiet:
+            self._quiet = True
+            log.warning("webhook events are dropped: the receiver is too slow or away", host=self._host)
+
+    @property
+    def _host(self) -> str | None:
+        return urlsplit(self._url).hostname
+
+    async def _serve(self, channel: str) -> None:
+        """Sends a channel's posts in order until none is left."""
+        queue = self._waiting[channel]
+        try:
+            async with self._at_once:
+                while queue:
+                    post = queue[0]
+                    result = await self._deliver(post, queue)
+                    if queue and queue[0] is post:  # else it was dropped, and counted, meanwhile
+                        queue.popleft()
+                        self._took(post)
+                        self._results.add(result)
+        finally:
+            del self._waiting[channel]
+
+    async def _deliver(self, post: Post, queue: deque[Post]) -> str:
+        backoff, began, reason = Backoff(self._backoff_first, 30), time.monotonic(), ""
+        for attempt in range(1, TRIES + 1):
+            again, reason = await self._try(post)
+            if not reason:
+                self._quiet = False
+                return "delivered"
+            pause = backoff.next()
+            if not again or attempt == TRIES or time.monotonic() + pause - began > GIVE_UP_AFTER:
+                break
+            await asyncio.sleep(pause)
+            if not queue or queue[0] is not post:
+                return "dropped"
+        log.warning("webhook failed", host=self._host, type=str(post.type), channel=post.channel, reason=reason)
+        return "failed" if again else "rejected"
+
+    async def _try(self, post: Post) -> tuple[bool, str]:
+        """Whether to come again, and what went wrong; "" where nothing did."""
+        import aiohttp  # its client is loaded where hooks are used only
+
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=self._timeout),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                connector=aiohttp.TCPConnector(limit=AT_ONCE, ssl=self._tls or True),
+                headers={"User-Agent": self._user_agent},
+            )
+        try:
+            request = self._session.post(self._url, data=post.body, headers=post.headers, allow_redirects=False)
+            async with request as response:
+                status = response.status
+        except TimeoutError:
+            return True, f"no answer within {self._timeout:g} s"
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return True, f"{type(error).__name__}: {error}"
+        if 200 <= status < 300:
+            return False, ""
+        return status >= 500 or status in _AGAIN, f"status {status}"
+
+    def _crashed(self, name: str, error: BaseException) -> None:
+        log.error("webhook task failed", task=name, exc_info=error)

@@ -1,0 +1,1 @@
+"""The admin listener: REST API, metrics, health."""

@@ -1,0 +1,162 @@
+"""Answers: JSON bodies, the table from errors to statuses, and the headers that every answer carries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from gateway.api.context import CONTEXT
+from gateway.hub.errors import (
+    AtCapacity,
+    ChannelExists,
+    HubError,
+    InvalidField,
+    NameInUse,
+    NoSuchChannel,
+    NoSuchStream,
+    NotAuthorized,
+    StoreAway,
+    StoreUnusable,
+    TooLarge,
+)
+
+log = structlog.get_logger(__name__)
+
+
+class BadRequest(Exception):
+    """The request cannot be understood; `field` names the part of the body or query that is at fault."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class Conflict(Exception):
+    """It cannot be done in the present state."""
+
+
+class Missing(Exception):
+    """What the request names does not exist."""
+
+
+# Domain errors and their statuses; the first that fits. What is not here is a fault of ours: 500.
+_STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
+    (BadRequest, 400),
+    (InvalidField, 400),
+    (NotAuthorized, 403),
+    (Missing, 404),
+    (NoSuchChannel, 404),
+    (NoSuchStream, 404),
+    (Conflict, 409),
+    (NameInUse, 409),
+    (ChannelExists, 409),
+    (TooLarge, 413),
+    (AtCapacity, 503),
+    (StoreAway, 503),
+    (StoreUnusable, 503),
+)
+
+HEADERS: Final[Mapping[str, str]] = {
+    # The token is sent by scripts, never by a browser on its own: any page that has it may ask, as in the original.
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "Retry-After",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Server": "Millrace",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """`value` as JSON, in ASCII: a stored half of a surrogate pair cannot break the encoding."""
+    return web.Response(
+        body=json.dumps(value, separators=(",", ":")).encode("ascii"),
+        status=status,
+        headers=headers,
+        content_type="application/json",
+        charset="utf-8",
+    )
+
+
+def refusal(status: int, message: str, *, field: str | None = None, retry_after: int | None = None) -> web.Response:
+    """`{"error", "field"}`; the field only where one is at fault."""
+    body = {"error": message} if field is None else {"error": message, "field": field}
+    return answer(body, status, None if retry_after is None else {"Retry-After": str(retry_after)})
+
+
+def of_error(error: Exception) -> web.Response | None:
+    """The answer to an error of the domain or of a handler; None where it has none."""
+    status = next((s for kind, s in _STATUS if isinstance(error, kind)), None)
+    if status is None:
+        return None
+    field = getattr(error, "field", None)
+    message = error.message if isinstance(error, InvalidField | BadRequest) else str(error)
+    if status != 503:
+        return refusal(status, message, field=field)
+    # What the store's own words say (paths, table names) is for the log.
+    log.warning("store away" if isinstance(error, StoreAway | StoreUnusable) else "not now", reason=str(error))
+    retry_after = error.retry_after if isinstance(error, StoreAway) else 5
+    words = "the channel store does not answer now" if isinstance(error, StoreAway | StoreUnusable) else message
+    return refusal(503, words, retry_after=retry_after)
+
+
+def of_http_error(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
+    """aiohttp's own refusals (routing, body size) in our form."""
+    status = error.status
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+    if status == 404:
+        return refusal(404, f"no such route: {request.method} {request.path[:200]}")
+    if status == 405:
+        return answer({"error": f"unsupported method {request.method[:20]} on this route"}, 405, headers)
+    if status == 413:
+        limit = request.app[CONTEXT].limits.body
+        return refusal(413, f"the body is larger than {limit} bytes")
+    return refusal(status, error.reason)
+
+
+@web.middleware
+async def answering(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The outermost: whatever happens inside becomes one JSON answer with our headers, counted, refusals logged."""
+    metrics = request.app[CONTEXT].metrics
+    response: web.StreamResponse
+    try:
+        response = await handler(request)
+    except web.HTTPException as error:
+        response = of_http_error(request, error)
+    except (HubError, BadRequest, Conflict, Missing) as error:
+        response = of_error(error) or _fault(request, error)
+    except Exception as error:
+        response = _fault(request, error)
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    metrics.api_requests.add(f"{response.status // 100}xx")
+    if 400 <= response.status < 500:
+        _log_refusal(request, response)
+    return response
+
+
+def _fault(request: web.Request, error: Exception) -> web.Response:
+    log.error("api request failed", method=request.method, path=request.path[:200], exc_info=error)
+    return refusal(500, "internal error")
+
+
+def _log_refusal(request: web.Request, response: web.StreamResponse) -> None:
+    reason = ""
+    if isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) < 2_000:
+        reason = str(json.loads(response.body).get("error", "")) if response.content_type == "application/json" else ""
+    log.info(
+        "api request refused",
+        status=response.status,
+        method=request.method,
+        path=request.path[:200],
+        peer=request.remote,
+        reason=reason[:200],
+    )

@@ -1,0 +1,34 @@
+"""Domains and servers: where people are told to push and play, and which nodes there are."""
+
+from __future__ import annotations
+
+import structlog
+from aiohttp import web
+
+from gateway.api.answers import answer
+from gateway.api.body import json_object
+from gateway.api.context import CONTEXT, host_of
+from gateway.hub.addresses import Domains
+
+log = structlog.get_logger(__name__)
+
+
+async def show(request: web.Request) -> web.Response:
+    return answer((await request.app[CONTEXT].domains.get_domains()).as_json())
+
+
+async def update(request: web.Request) -> web.Response:
+    """Every address shown from now on is built from them; an empty one means this node's own."""
+    context = request.app[CONTEXT]
+    body = await json_object(request, context.limits.request)
+    domains = Domains.from_json(body, await context.domains.get_domains())
+    await context.domains.set_domains(domains)
+    log.info("domains changed", push=domains.push, pull=domains.pull)
+    return answer(domains.as_json())
+
+
+async def servers(request: web.Request) -> web.Response:
+    """The live nodes, the preferred one first; a broadcaster goes down the list. This node alone knows itself only."""
+    context = request.app[CONTEXT]
+    ports = context.shown.ports().as_json()
+    return answer([{"role": context.role, "address": host_of(request), "ports": ports}])

@@ -1,0 +1,151 @@
+"""node-media-server's read-only routes, in the shape of its version 2.2, for dashboards that already speak it.
+
+Names are as that server spells them ("totle"). What it has no word for here (its Node.js process) describes ours.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import sys
+import time
+from typing import Any
+
+from aiohttp import web
+
+from gateway.api.answers import answer
+from gateway.api.context import CONTEXT
+from gateway.api.sessions import live, rfc3339
+from gateway.hub.addresses import APP
+from gateway.hub.stream import Stream, StreamState
+from gateway.media.codecs import describe
+from gateway.media.track import Track
+
+_STARTED = time.monotonic()
+
+
+def _memory() -> tuple[int, int]:
+    """Total and free bytes of the machine; zeros where the system does not say."""
+    try:
+        page = os.sysconf("SC_PAGE_SIZE")
+        return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
+    except (ValueError, OSError):
+        return 0, 0
+
+
+async def server(request: web.Request) -> web.Response:
+    """Machine, memory, traffic and clients. `cpu.load` is the load average of a minute as percent of all cores."""
+    context = request.app[CONTEXT]
+    total, free = _memory()
+    cores = os.cpu_count() or 1
+    viewers = {"rtmp": 0, "http": 0, "ws": 0}
+    publishers = {"rtmp": 0, "http": 0, "ws": 0}
+    taken, sent = 0.0, 0.0
+    for sample in context.metrics.samples():
+        name, label = sample.metric.name, sample.labels[0] if sample.labels else ""
+        if name == "millrace_viewers":
+            viewers[_kind(label)] += int(sample.value)
+        elif name == "millrace_publishers":
+            publishers[_kind(label)] += int(sample.value)
+        elif name == "millrace_ingest_bytes_total":
+            taken += sample.value
+        elif name == "millrace_sent_bytes_total":
+            sent += sample.value
+    clients = {kind: viewers[kind] + publishers[kind] for kind in viewers}
+    active = sum(clients.values())
+    return answer(
+        {
+            "os": {"arch": platform.machine(), "platform": sys.platform, "release": platform.release()},
+            "cpu": {
+                "num": cores,
+                "load": min(100, round(100 * os.getloadavg()[0] / cores)),
+                "model": platform.processor() or platform.machine(),
+                "speed": 0,
+            },
+            "mem": {"totle": total, "free": free},
+            "net": {"inbytes": int(taken), "outbytes": int(sent)},
+            "nodejs": {
+                "uptime": int(time.monotonic() - _STARTED),
+                "version": f"python {platform.python_version()}",
+                "mem": {},
+            },
+            "clients": {"accepted": active, "active": active, "idle": 0, **clients},
+            "version": context.version,
+        }
+    )
+
+
+def _kind(protocol: str) -> str:
+    """The three kinds of client that server knows."""
+    if protocol.startswith("rtmp"):
+        return "rtmp"
+    return "ws" if protocol.startswith("ws") else "http"
+
+
+async def streams(request: web.Request) -> web.Response:
+    """`{"stream": {"<id>": {"publisher", "subscribers"}}}`; single subscribers are not listed, viewers are counted."""
+    found: dict[str, Any] = {
+        stream.name: {"publisher": _publisher(stream), "subscribers": []}
+        for stream in request.app[CONTEXT].hub
+        if stream.playable and "@" not in stream.name
+    }
+    return answer({APP: found} if found else {})
+
+
+def _publisher(stream: Stream) -> dict[str, Any] | None:
+    publisher, tracks = stream.publisher, stream.tracks
+    if publisher is None or tracks is None:
+        return None
+    return {
+        "app": APP,
+        "stream": stream.name,
+        "clientId": publisher.peer,
+        "connectCreated": rfc3339(time.time() - (time.monotonic() - publisher.since)),
+        "bytes": stream.bytes_in,
+        "ip": publisher.peer,
+        "audio": _audio(tracks.audio),
+        "video": _video(tracks.video),
+    }
+
+
+def _audio(track: Track | None) -> dict[str, Any] | None:
+    if track is None:
+        return None
+    told = describe(track)
+    return {
+        "codec": str(track.codec).upper(),
+        "profile": told["profile"] or "",
+        "samplerate": told["sampleRate"] or 0,
+        "channels": told["channels"] or 0,
+    }
+
+
+def _video(track: Track | None) -> dict[str, Any] | None:
+    if track is None:
+        return None
+    told = describe(track)
+    return {
+        "codec": str(track.codec).upper(),
+        "width": told["width"] or 0,
+        "height": told["height"] or 0,
+        "profile": told["profile"] or "",
+        "level": 0,
+        "fps": told["frameRate"] or 0,
+    }
+
+
+async def stream(request: web.Request) -> web.Response:
+    """`{"isLive", "viewers", "duration", "bitrate", "startTime"}` in seconds and kbit/s. Not live: zeros, as there."""
+    found = live(request, request.match_info["id"]) if request.match_info["app"] == APP else None
+    on = found is not None and found.state is StreamState.LIVE
+    return answer(
+        {
+            "isLive": on,
+            "viewers": sum(found.viewers.values()) if found is not None else 0,
+            "duration": math.ceil(time.time() - found.started) if found is not None and on else 0,
+            "bitrate": found.bitrate // 1000 if found is not None and on else 0,
+            "startTime": rfc3339(found.started) if found is not None and on else None,
+            "arguments": {},
+        }
+    )

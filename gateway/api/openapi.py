@@ -1,0 +1,118 @@
+"""openapi.json: the route table and the shapes, as an OpenAPI 3.1 document."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
+
+from gateway.api.routes import ROUTES, Route
+from gateway.api.schemas import SHAPES
+
+_REF: Final = "#/components/schemas/{model}"
+_WORDS: Final = {
+    400: "The request is at fault; `field` names the part.",
+    401: "The token is missing or wrong.",
+    404: "There is no such channel, stream or output.",
+    405: "The route does not know this method.",
+    409: "Not possible in the present state.",
+    413: "Too large.",
+    429: "Too many wrong tokens from this address.",
+    503: "The channel store, or what else is named, is away; try again later.",
+}
+
+
+def document(version: str) -> dict[str, Any]:
+    """The whole description, as JSON-able values."""
+    inputs: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = []
+    bodies = {route.body for route in ROUTES if route.body}
+    for name, adapter in SHAPES.items():
+        inputs.append((name, "validation" if name in bodies else "serialization", adapter))
+    references, definitions = TypeAdapter.json_schemas(inputs, ref_template=_REF)
+    schemas = {name: _plain(schema) for (name, _), schema in references.items()}
+    paths: dict[str, dict[str, Any]] = {}
+    for route in ROUTES:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Millrace admin API",
+            "version": version,
+            "description": "Channels, live sessions and the node itself. Field names are those of the stored items.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"token": []}],
+        "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in ROUTES)],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "description": "The admin token."},
+            },
+            "schemas": _plain(definitions.get("$defs", {}), names=True),
+        },
+    }
+
+
+def _plain(schema: Any, names: bool = False) -> Any:
+    """Without pydantic's titles (the names in other words) and its null defaults, which mean "may be left out"."""
+    if isinstance(schema, list):
+        return [_plain(s) for s in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: _plain(value, names=key in ("properties", "$defs"))
+        for key, value in schema.items()
+        if names or not (key == "title" or (key == "default" and value is None))
+    }
+
+
+def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+    names = re.findall(r"{(\w+)}", route.path)
+    operation: dict[str, Any] = {
+        "operationId": _operation_id(route),
+        "summary": route.summary,
+        "tags": [route.tag],
+        "responses": {"200": {"description": route.summary + ".", "content": _content(route.answer, schemas)}},
+    }
+    parameters = [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]
+    parameters += [
+        {"name": name, "in": "query", "required": False, "description": words, "schema": {"type": "string"}}
+        for name, words in route.query
+    ]
+    if parameters:
+        operation["parameters"] = parameters
+    if route.body:
+        operation["requestBody"] = {"required": True, "content": _content(route.body, schemas)}
+    if route.public:
+        operation["security"] = []
+    for status in sorted(_refusals(route, names)):
+        shape = route.answer if route.public else "Error"
+        operation["responses"][str(status)] = {"description": _WORDS[status], "content": _content(shape, schemas)}
+    return operation
+
+
+def _refusals(route: Route, names: list[str]) -> set[int]:
+    statuses = set(route.also)
+    if not route.public:
+        statuses |= {401, 429}
+    if route.body or route.query:
+        statuses.add(400)
+    if names and route.tag != "node-media-server":
+        statuses.add(404)
+    if route.tag == "Channels" or route.path == "/domains":
+        statuses.add(503)
+    return statuses
+
+
+def _content(shape: str, schemas: dict[str, Any]) -> dict[str, Any]:
+    if "/" in shape:
+        return {shape: {"schema": {"type": "string"}}}
+    return {"application/json": {"schema": schemas[shape]}}
+
+
+def _operation_id(route: Route) -> str:
+    words = [word.strip("{}").replace(".", "_") for word in route.path.split("/") if word] or ["home"]
+    return "_".join([route.method.lower(), *words])

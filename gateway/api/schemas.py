@@ -1,0 +1,244 @@
+"""The shapes of the API's JSON as pydantic models: the source of openapi.json. The hub checks what is stored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
+
+from gateway.hub import fields
+
+Flag: TypeAlias = bool | Literal["true", "false"]
+Number: TypeAlias = float | Annotated[str, Field(pattern=r"^\s*-?[0-9]+(\.[0-9]+)?\s*$")]
+
+
+class Shape(BaseModel):
+    """An answer: all of its fields are always there."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
+
+
+class Open(BaseModel):
+    """Fields that are not named here are stored and shown as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def _optional(field: fields.Field[Any]) -> Any:
+    """The JSON type of a stored field; what it means when absent stands in the description."""
+    if isinstance(field, fields.Flag):
+        kind: Any = Flag
+    elif isinstance(field, fields.Number):
+        kind = Annotated[Number, Field(json_schema_extra={"x-minimum": field.least, "x-maximum": field.most})]
+    elif isinstance(field, fields.Choice):
+        kind = Literal[tuple(field.values)]
+    elif isinstance(field, fields.Words):
+        kind = Annotated[str, Field(max_length=field.longest)]
+    else:
+        kind = str | list[str]
+    if field.absent is None:
+        kind = kind | None
+    words = "the gateway's own setting" if field.absent in (None, ()) else f"{field.absent!r}"
+    return (kind, Field(default=None, description=f"Missing means {words}."))
+
+
+_FIELDS: dict[str, Any] = {name: _optional(field) for name, field in fields.FIELDS.items()}
+_OUTDATE = Field(
+    description="Until when the channel may be pushed: a date (00:00 UTC of that day), a time, or seconds since 1970.",
+    examples=["2030-01-31", "2030-01-31T18:00:00+08:00", 1893456000],
+)
+
+ChannelFields: type[BaseModel] = create_model("ChannelFields", __base__=Open, **_FIELDS)
+NewChannel: type[BaseModel] = create_model("NewChannel", __base__=ChannelFields, outdate=(str | float, _OUTDATE))
+ChannelChanges: type[BaseModel] = create_model(
+    "ChannelChanges", __base__=ChannelFields, outdate=(str | float, _OUTDATE.merge_field_infos(_OUTDATE, default=None))
+)
+
+
+class PlayUrls(Shape):
+    """Only of the outputs that are on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    flv: str | None = None
+    wsflv: str | None = None
+    rtmp: str
+    hls: str | None = None
+    cmaf: str | None = None
+    dash: str | None = None
+    ladder: str | None = None
+
+
+Channel: type[BaseModel] = create_model(
+    "Channel",
+    __base__=NewChannel,
+    id=(str, Field(description="Made by the gateway.")),
+    key=(str, Field(description="The stream key's sign, <expiry>-<hash>.")),
+    TimeStamp=(float, Field(default=None, description="Kept for readers of the original table; deletes nothing.")),
+    pushUrl=(str, Field(description="What ffmpeg pushes to.")),
+    obsServer=(str, Field(description="OBS: Server.")),
+    obsKey=(str, Field(description="OBS: Stream Key.")),
+    playUrls=(PlayUrls, ...),
+    expired=(bool, Field(description="Whether `outdate` has passed.")),
+)
+
+
+class Output(Shape):
+    name: str
+    enabled: bool
+    state: Literal["off", "waiting", "running", "retrying", "done"]
+    error: str | None
+
+
+class Publisher(Shape):
+    """seconds: since the push began; dropped: unusable frames by reason."""
+
+    protocol: str
+    address: str
+    seconds: float
+    dropped: dict[str, int]
+
+
+class Track(Shape):
+    """width, height, frameRate of video; sampleRate, channels of audio. null: the publisher does not say."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
+
+    kind: Literal["video", "audio"]
+    codec: str
+    profile: str | None
+    width: int | None = None
+    height: int | None = None
+    frameRate: float | None = None
+    sampleRate: int | None = None
+    channels: int | None = None
+
+
+class Session(Shape):
+    """since: when the stream started; bitrate: bits a second; viewers: by protocol."""
+
+    id: str
+    state: Literal["live", "lingering", "idle"]
+    since: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None
+    bitrate: int
+    publisher: Publisher | None
+    viewers: dict[str, int]
+    tracks: list[Track]
+    outputs: list[Output]
+
+
+class OnlineSession(Session):
+    """A session in the list of those that are live."""
+
+    videoname: str
+
+
+class Switch(BaseModel):
+    enabled: Flag
+
+
+class Domains(Shape):
+    """Hosts, perhaps with a port and a scheme; empty: this node's own."""
+
+    pushDNS: str
+    pullDNS: str
+
+
+class DomainChanges(Open):
+    """What is missing stays as it is."""
+
+    pushDNS: Annotated[str, Field(max_length=300)] | None = None
+    pullDNS: Annotated[str, Field(max_length=300)] | None = None
+
+
+class Ports(Shape):
+    """null: not open."""
+
+    rtmp: int | None
+    rtmps: int | None
+    http: int | None
+    https: int | None
+    ws: int | None
+    wss: int | None
+    admin: int | None
+
+
+class Server(Shape):
+    role: str
+    address: str
+    ports: Ports
+
+
+class Ready(Shape):
+    ready: bool
+    missing: list[str]
+
+
+class Error(Shape):
+    """field: the field of the body or the query that is at fault."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
+
+    error: str
+    field: str | None = None
+
+
+class NmsServer(Shape):
+    os: dict[str, str]
+    cpu: dict[str, int | str]
+    mem: dict[str, int]
+    net: dict[str, int]
+    nodejs: dict[str, Any]
+    clients: dict[str, int]
+    version: str
+
+
+class NmsStream(Shape):
+    isLive: bool
+    viewers: int
+    duration: int
+    bitrate: int
+    startTime: str | None
+    arguments: dict[str, str]
+
+
+class NmsPublisher(Shape):
+    app: str
+    stream: str
+    clientId: str
+    connectCreated: str
+    bytes: int
+    ip: str
+    audio: dict[str, Any] | None
+    video: dict[str, Any] | None
+
+
+class NmsEntry(Shape):
+    publisher: NmsPublisher | None
+    subscribers: list[dict[str, Any]]
+
+
+Deleted: TypeAlias = Literal["stream deleted"]
+NmsStreams: TypeAlias = dict[str, dict[str, NmsEntry]]
+
+# By the names that routes use.
+SHAPES: dict[str, TypeAdapter[Any]] = {
+    "NewChannel": TypeAdapter(NewChannel),
+    "ChannelChanges": TypeAdapter(ChannelChanges),
+    "Channel": TypeAdapter(Channel),
+    "Channels": TypeAdapter(list[Channel]),  # type: ignore[valid-type]
+    "Deleted": TypeAdapter(Deleted),
+    "Session": TypeAdapter(Session),
+    "Sessions": TypeAdapter(list[OnlineSession]),
+    "Switch": TypeAdapter(Switch),
+    "Output": TypeAdapter(Output),
+    "Domains": TypeAdapter(Domains),
+    "DomainChanges": TypeAdapter(DomainChanges),
+    "Servers": TypeAdapter(list[Server]),
+    "Ready": TypeAdapter(Ready),
+    "Error": TypeAdapter(Error),
+    "OpenApi": TypeAdapter(dict[str, Any]),
+    "NmsServer": TypeAdapter(NmsServer),
+    "NmsStream": TypeAdapter(NmsStream),
+    "NmsStreams": TypeAdapter(NmsStreams),
+}

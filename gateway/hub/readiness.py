@@ -1,0 +1,56 @@
+"""Readiness: whether this node can take work, and what is missing if not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+Check = Callable[[], Awaitable[None]]
+
+FRESH = 1.0  # seconds: anybody may ask, the store is asked no more often
+PATIENCE = 5.0  # seconds: load balancers give up soon after
+
+
+class Readiness:
+    """Named checks, each of which raises where something is missing. Names are public, reasons go to the log."""
+
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        self._checks = dict(checks)
+        self._closing = False
+        self._missing: tuple[str, ...] = ()
+        self._at = -FRESH
+        self._asking = asyncio.Lock()
+
+    def close(self) -> None:
+        """The node shuts down: from now on it is not ready, whatever the checks say."""
+        self._closing = True
+
+    async def missing(self) -> tuple[str, ...]:
+        """The names of what is missing, as of at most FRESH seconds ago; empty: ready."""
+        if self._closing:
+            return ("shutting down",)
+        async with self._asking:
+            if time.monotonic() - self._at >= FRESH:
+                found = await asyncio.gather(*(self._fails(n, c) for n, c in self._checks.items()))
+                missing = tuple(n for n, failed in zip(self._checks, found, strict=True) if failed)
+                if missing != self._missing:
+                    if missing:
+                        log.warning("not ready", missing=list(missing))
+                    else:
+                        log.info("ready again")
+                self._missing, self._at = missing, time.monotonic()
+        return self._missing
+
+    async def _fails(self, name: str, check: Check) -> bool:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await check()
+        except Exception as error:  # whatever it is: the node is not ready, and the reason stands in the log
+            log.debug("readiness check failed", check=name, reason=str(error) or type(error).__name__)
+            return True
+        return False

@@ -1,0 +1,134 @@
+"""The admin API in this process: the real application, a real SQLite store, a real hub."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientResponse, web
+from aiohttp.test_utils import TestClient, TestServer
+
+from gateway.adapters.local.channels import SqliteChannels
+from gateway.api.context import Context, Limits, Shown
+from gateway.api.metrics import HubSamples
+from gateway.api.routes import make_app
+from gateway.hub.access import Secrets
+from gateway.hub.addresses import Ports
+from gateway.hub.channel import Channel
+from gateway.hub.events import Events
+from gateway.hub.hub import Hub
+from gateway.hub.output import OutputSpec
+from gateway.hub.publisher import Publisher
+from gateway.hub.readiness import Readiness
+from gateway.hub.stream import EndReason, Stream
+from gateway.lib.metrics import Metrics
+from tests.support import builders
+from tests.support.builders import AUDIO, VIDEO
+
+TOKEN = "a-token-for-tests"
+SECRET = "a-secret-for-tests"
+PORTS = Ports(rtmp=1935, http=8080, ws=8081, admin=8000)
+FAR = "2090-01-01"
+
+
+@dataclass
+class Admin:
+    """A running API and the parts behind it."""
+
+    client: TestClient[web.Request, web.Application]
+    store: SqliteChannels
+    hub: Hub
+    events: Events
+    metrics: Metrics
+    readiness: Readiness
+    forgotten: list[str]
+
+    async def call(
+        self, method: str, path: str, body: Any = None, *, raw: bytes | None = None, token: str | None = TOKEN
+    ) -> ClientResponse:
+        """One request; `raw` is sent as it is."""
+        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+        data = raw if raw is not None else None if body is None else json.dumps(body).encode()
+        response = await self.client.request(method, path, data=data, headers=headers)
+        await response.read()
+        return response
+
+    async def json(self, method: str, path: str, body: Any = None, *, status: int = 200) -> Any:
+        """The answer's JSON; the status has to be this one."""
+        response = await self.call(method, path, body)
+        assert response.status == status, await response.text()
+        return await response.json()
+
+    async def create(self, **fields: Any) -> dict[str, Any]:
+        item: dict[str, Any] = await self.json("POST", "/videostream", {"outdate": FAR, **fields})
+        return item
+
+    async def push(self, id: str, evicted: list[EndReason] | None = None) -> Publisher:
+        """A publisher of the stored channel that has announced its tracks."""
+        told = evicted if evicted is not None else []
+        channel = await self.store.get(id)
+        publisher = self.hub.publish(channel, id, protocol="rtmp", peer="192.0.2.7:5000", evict=told.append)
+        publisher.set_tracks(VIDEO, AUDIO, {})
+        return publisher
+
+
+class Idle:
+    """An output that runs until its stream ends."""
+
+    async def run(self, stream: Stream) -> None:
+        ended = asyncio.Event()
+        stream.when_ended(lambda reason: ended.set())
+        await ended.wait()
+
+
+def _wants(flag: str) -> Any:
+    def wanted(channel: Channel) -> bool:
+        return channel.flag(flag)
+
+    return wanted
+
+
+SPECS = tuple(OutputSpec(name, lambda s: Idle(), _wants(flag)) for name, flag in (("flv", "isFlv"), ("hls", "isHls")))
+
+
+@contextlib.asynccontextmanager
+async def admin(
+    folder: Path,
+    *,
+    specs: Sequence[OutputSpec] = SPECS,
+    limits: Limits | None = None,
+    shown: Shown | None = None,
+    per_stream: bool = False,
+    store: Any = None,
+    checks: Any = None,
+) -> AsyncIterator[Admin]:
+    """The API while the block runs."""
+    events = Events()
+    hub = builders.hub(specs, events=events)
+    async with SqliteChannels(folder / "millrace.db") as sqlite:
+        metrics = Metrics("1.2.3")
+        metrics.read_from(HubSamples(hub, events, per_stream))
+        readiness = Readiness(checks if checks is not None else {"channel store": (store or sqlite).check})
+        forgotten: list[str] = []
+        context = Context(
+            version="1.2.3",
+            hub=hub,
+            channels=store or sqlite,
+            domains=sqlite,
+            secrets=Secrets(SECRET),
+            verify_token=lambda text: text == TOKEN,
+            shown=shown or Shown(lambda: PORTS),
+            limits=limits or Limits(body=256_000, item=64_000, request=10, refusals_per_minute=30),
+            readiness=readiness,
+            metrics=metrics,
+            forget=forgotten.append,
+        )
+        async with TestClient(TestServer(make_app(context))) as client:
+            yield Admin(client, sqlite, hub, events, metrics, readiness, forgotten)
+        hub.drain()
+        await hub.drained()

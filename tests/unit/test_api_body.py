@@ -1,0 +1,72 @@
+"""Any bytes as a body: an object, or BadRequest."""
+
+import json
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.api.answers import BadRequest
+from gateway.api.body import parse_object
+from tests.support.admin import admin
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+FIELDS = st.sampled_from(
+    ["outdate", "isFlv", "relayURL", "playAuth", "refererAllow", "hls_time", "id", "key", "logLevel", "enabled",
+     "pushDNS", "pullDNS", "TimeStamp", "playUrls", "codec", "videoname", "ImageURL"]
+)  # fmt: skip
+OUTDATES = st.sampled_from(["2030-01-01", "2090/1/2", 1893456000, "1893456000"])
+BODIES = st.dictionaries(FIELDS | st.text(max_size=8), JSON, max_size=6) | st.fixed_dictionaries(
+    {"outdate": OUTDATES}, optional=dict.fromkeys(("isFlv", "relayURL", "refererAllow", "x", "videoname"), JSON)
+)
+
+
+@given(st.binary(max_size=200) | JSON.map(lambda v: json.dumps(v).encode()))
+def test_any_bytes_are_an_object_or_a_bad_request(data: bytes):
+    try:
+        value = parse_object(data)
+    except BadRequest:
+        return
+    assert isinstance(value, dict)
+    assert json.loads(json.dumps(value)) == json.loads(data) or "NaN" in repr(value)
+
+
+@given(st.dictionaries(st.text(), st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text()))
+def test_an_object_is_read_as_it_was_written(value: dict[str, object]):
+    assert (
+        parse_object(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").replace(b"?", b"_")) is not None
+    )
+    assert parse_object(json.dumps(value).encode()) == value
+
+
+async def test_no_body_of_any_json_is_a_fault_of_ours(tmp_path: Path):
+    """Every route that takes a body, many bodies: 2xx or a refusal that says why, never 5xx."""
+    async with admin(tmp_path) as api:
+        item = await api.create()
+        await api.push(item["id"])
+        targets = [
+            ("POST", "/videostream"),
+            ("PUT", f"/videostream/{item['id']}"),
+            ("POST", f"/videostream/{item['id']}/outputs/flv"),
+            ("PUT", "/domains"),
+        ]
+        bodies: list[object] = []
+
+        @settings(max_examples=80, database=None, suppress_health_check=list(HealthCheck))
+        @given(BODIES | JSON)
+        def collect(body: object) -> None:
+            bodies.append(body)
+
+        collect()
+        for body in bodies:
+            for method, path in targets:
+                response = await api.call(method, path, body)
+                assert response.status in (200, 400, 413), (method, path, body, await response.text())
+                if response.status != 200:
+                    assert (await response.json())["error"]
+        listed = await api.json("GET", "/videostream")
+        assert len(listed) > 1

@@ -1,0 +1,78 @@
+"""openapi.json: valid, complete, and true of what the API answers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openapi_spec_validator import validate
+
+from gateway.api.openapi import document
+from gateway.api.routes import ROUTES
+from gateway.api.schemas import SHAPES
+from gateway.hub import fields
+from gateway.hub.channel import COMPUTED
+from tests.support.admin import Admin, admin
+from tests.support.builders import picture
+
+
+def test_the_document_is_valid_openapi():
+    validate(document("1.2.3"))
+
+
+def test_every_route_is_in_the_document_and_nothing_else():
+    described = {(method.upper(), path) for path, operations in document("1")["paths"].items() for method in operations}
+    assert described == {(route.method, route.path) for route in ROUTES}
+
+
+def test_operation_ids_are_unique():
+    ids = [o["operationId"] for operations in document("1")["paths"].values() for o in operations.values()]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_shape_of_a_route_exists_and_every_shape_is_used():
+    named = {name for route in ROUTES for name in (route.body, route.answer) if name and "/" not in name}
+    assert named | {"Error"} == set(SHAPES)
+
+
+def test_every_field_of_a_channel_is_described():
+    schema = document("1")["components"]["schemas"]["Channel"]
+    assert set(fields.FIELDS) | COMPUTED | {"id", "key", "outdate", "TimeStamp"} <= set(schema["properties"])
+    assert set(schema["required"]) == COMPUTED | {"id", "key", "outdate"}
+
+
+def test_only_public_routes_need_no_token():
+    for path, operations in document("1")["paths"].items():
+        for operation in operations.values():
+            assert (operation.get("security") == []) == (path in ("/", "/healthcheck", "/ready"))
+
+
+async def _answers(api: Admin) -> dict[str, Any]:
+    """One answer of each JSON route, with something live."""
+    item = await api.create(isHls=True)
+    id = item["id"]
+    publisher = await api.push(id)
+    publisher.push(picture(0, key=True), publisher.since)
+    found: dict[str, Any] = {}
+    for route in sorted(ROUTES, key=lambda r: (r.method == "DELETE", -len(r.path))):
+        if "/" in route.answer:
+            continue
+        path = route.path.replace("{id}", id).replace("{app}", "stream").replace("{name}", "hls")
+        bodies = {"NewChannel": {"outdate": "2090-01-01"}, "Switch": {"enabled": True}}
+        body = bodies.get(route.body, {}) if route.body else None
+        found[f"{route.method} {route.path}"] = (route.answer, await api.json(route.method, path, body))
+    return found
+
+
+async def test_answers_have_the_described_shapes(tmp_path: Path):
+    async with admin(tmp_path) as api:
+        for name, (shape, value) in (await _answers(api)).items():
+            try:
+                SHAPES[shape].validate_python(value)
+            except ValueError as error:
+                pytest.fail(f"{name}: {error}")
+
+
+async def test_refusals_have_the_described_shape(tmp_path: Path):
+    async with admin(tmp_path) as api:
+        for method, path, status in (("GET", "/videostream/x", 404), ("POST", "/videostream", 400)):
+            SHAPES["Error"].validate_python(await api.json(method, path, {}, status=status))

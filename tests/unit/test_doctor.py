@@ -1,0 +1,189 @@
+"""What the doctor finds on a machine that lacks something."""
+
+import datetime
+import json
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from gateway import doctor
+from gateway.doctor import Finding, State
+from gateway.settings import Settings, load
+
+NOW = datetime.datetime.now(datetime.UTC)
+
+
+def settings(folder: Path, **variables: str) -> Settings:
+    ports = {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN", "RTMPS", "HTTPS", "WSS")}
+    return load(environ={"MILLRACE_DATA": str(folder / "data"), **ports, **variables})
+
+
+def make_certificate(folder: Path, *, days: int = 365, since: int = -1, name: str = "a") -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(NOW + datetime.timedelta(days=min(since, days - 1)))
+        .not_valid_after(NOW + datetime.timedelta(days=days))
+        .sign(key, hashes.SHA256())
+    )
+    cert_file, key_file = folder / f"{name}.pem", folder / f"{name}.key"
+    cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    key_file.write_bytes(key.private_bytes(*form))
+    return cert_file, key_file
+
+
+def only(findings: list[Finding]) -> Finding:
+    (finding,) = findings
+    return finding
+
+
+def test_a_fresh_machine_lacks_nothing_and_nothing_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert doctor.main(settings(tmp_path)) == 0
+    assert list(tmp_path.iterdir()) == []
+    out = capsys.readouterr().out
+    assert "missing  " not in out
+    assert "will be made" in out
+
+
+def test_findings_come_as_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    doctor.main(settings(tmp_path), as_json=True)
+    findings = json.loads(capsys.readouterr().out)
+    assert {"python", "data folder", "port rtmp", "channel store", "clock"} <= {f["name"] for f in findings}
+    assert all(f.keys() == {"name", "state", "words"} for f in findings)
+
+
+def test_a_taken_port_is_missing_and_the_exit_code_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        chosen = settings(tmp_path, MILLRACE_RTMP__HOST="127.0.0.1", MILLRACE_RTMP__PORT=port)
+        assert doctor.main(chosen) == 1
+    assert f"127.0.0.1:{port}: in use" in capsys.readouterr().out
+
+
+def test_ports_of_a_running_gateway_are_in_place(tmp_path: Path):
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"OK")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Health) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            findings = doctor.ports(settings(tmp_path, MILLRACE_ADMIN__PORT=str(server.server_port)))
+        finally:
+            server.shutdown()
+            thread.join()
+    admin = next(f for f in findings if f.name == "port admin")
+    assert (admin.state, "Millrace that runs" in admin.words) == (State.OK, True)
+
+
+def test_one_port_for_two_listeners_is_told(tmp_path: Path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    host = {"MILLRACE_HTTP__HOST": "127.0.0.1", "MILLRACE_WS__HOST": "127.0.0.1"}
+    findings = doctor.ports(settings(tmp_path, MILLRACE_HTTP__PORT=port, MILLRACE_WS__PORT=port, **host))
+    assert next(f for f in findings if f.name == "port ws").words.endswith("is set for http too")
+
+
+def test_an_address_that_is_not_ours_is_told(tmp_path: Path):
+    findings = doctor.ports(settings(tmp_path, MILLRACE_HTTP__HOST="192.0.2.1"))
+    assert next(f for f in findings if f.name == "port http").state is State.MISSING
+
+
+def test_a_file_in_place_of_the_data_folder_is_told(tmp_path: Path):
+    (tmp_path / "data").write_text("")
+    assert only(doctor.data_folder(tmp_path / "data")).state is State.MISSING
+    assert only(doctor.data_folder(tmp_path / "data" / "deeper")).state is State.MISSING
+
+
+def test_little_space_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    class Usage:
+        free = 50_000_000
+
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: Usage)
+    assert doctor.data_folder(tmp_path)[1] == Finding("disk space", State.MISSING, "0.1 GB free")
+    Usage.free = 1_000_000_000
+    assert doctor.data_folder(tmp_path)[1].state is State.WARNING
+
+
+def test_a_certificate_that_holds_is_in_place(tmp_path: Path):
+    found = only(doctor.certificate(*make_certificate(tmp_path)))
+    assert (found.state, "364 days" in found.words) == (State.OK, True)
+    assert only(doctor.certificate(None, None)).state is State.OK
+
+
+@pytest.mark.parametrize(
+    ("days", "since", "state", "words"),
+    [
+        (-1, -30, State.MISSING, "expired on"),
+        (5, -30, State.WARNING, "4 days"),
+        (60, 30, State.MISSING, "holds from"),
+    ],
+)
+def test_a_certificate_out_of_its_time_is_told(tmp_path: Path, days: int, since: int, state: State, words: str):
+    found = only(doctor.certificate(*make_certificate(tmp_path, days=days, since=since)))
+    assert found.state is state and words in found.words
+
+
+def test_a_key_of_another_certificate_is_told(tmp_path: Path):
+    cert, _ = make_certificate(tmp_path)
+    _, key = make_certificate(tmp_path, name="b")
+    found = only(doctor.certificate(cert, key))
+    assert found.state is State.MISSING and "is not the key of" in found.words
+
+
+def test_what_is_no_certificate_is_told(tmp_path: Path):
+    junk = tmp_path / "junk.pem"
+    junk.write_bytes(b"\xff junk")
+    for path in (junk, tmp_path / "absent.pem"):
+        assert only(doctor.certificate(path, path)).state is State.MISSING
+
+
+def test_a_damaged_store_is_told(tmp_path: Path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "millrace.db").write_bytes(b"this is no database" * 100)
+    found = doctor.store(settings(tmp_path))
+    assert found.state is State.MISSING and "millrace.db" in found.words
+
+
+def test_what_the_settings_need_besides_is_told(tmp_path: Path):
+    found = doctor.modules(settings(tmp_path, MILLRACE_CHANNELS="dynamodb://video-metadata"), lambda name: False)
+    assert [(f.name, f.state) for f in found] == [("uvloop", State.WARNING), ("aioboto3", State.MISSING)]
+
+
+def test_programs_of_a_visitor_are_never_missing():
+    assert all(f.state is State.OK for f in doctor.programs(lambda name: None))
+
+
+def test_few_open_files_and_old_pythons_are_told():
+    assert doctor.open_files(1024).state is State.WARNING
+    assert doctor.open_files(65536).state is State.OK
+    assert doctor.python((3, 10, 1)).state is State.MISSING
+
+
+def test_a_clock_that_stands_in_the_past_or_is_free_running_is_told():
+    assert doctor.clock(now=1_000_000_000).state is State.MISSING
+    assert doctor.clock(synchronized=False).state is State.WARNING
+    assert doctor.clock(synchronized=True).state is State.OK

@@ -1,0 +1,47 @@
+"""Refused tries by address."""
+
+from gateway.lib.refusals import Refusals
+
+
+def test_an_address_waits_until_its_oldest_try_is_a_minute_old():
+    refusals = Refusals(3)
+    for at in (0, 10, 20):
+        assert refusals.wait("192.0.2.1", at) == 0
+        refusals.add("192.0.2.1", at)
+    assert refusals.wait("192.0.2.1", 30) == 30
+    assert refusals.wait("192.0.2.2", 30) == 0
+    assert refusals.wait("192.0.2.1", 60) == 0
+
+
+def test_an_address_that_was_quiet_for_a_minute_is_forgotten():
+    refusals = Refusals(1)
+    refusals.add("192.0.2.1", 0)
+    assert refusals.wait("192.0.2.1", 59.5) == 1
+    assert refusals.wait("192.0.2.1", 60) == 0
+    assert len(refusals) == 0
+
+
+def test_ipv6_counts_by_its_network_and_mapped_ipv4_as_ipv4():
+    refusals = Refusals(1)
+    refusals.add("2001:db8::1", 0)
+    assert refusals.wait("2001:db8::ffff", 1) > 0
+    assert refusals.wait("2001:db8:0:1::1", 1) == 0
+    refusals.add("::ffff:192.0.2.1", 0)
+    assert refusals.wait("192.0.2.1", 1) > 0
+    refusals.add("fe80::1%eth0", 0)
+    assert refusals.wait("fe80::1", 1) > 0
+
+
+def test_zero_means_no_limit():
+    refusals = Refusals(0)
+    for _ in range(100):
+        refusals.add("192.0.2.1", 0)
+    assert refusals.wait("192.0.2.1", 0) == 0
+
+
+def test_memory_is_bounded_whatever_addresses_come():
+    refusals = Refusals(5, most=100)
+    for n in range(10_000):
+        refusals.add(f"10.0.{n // 256}.{n % 256}", 0)
+    refusals.add("not an address", 0)
+    assert len(refusals) == 100
