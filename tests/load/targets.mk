@@ -1,0 +1,21 @@
+# Included by the top Makefile. Load and speed: no timed tests; figures are read, not asserted.
+#   make bench                            every row of the README, the gateway and the peers interleaved (over an hour)
+#   make bench BENCH="flv -n 1000"        one of them
+#   make load MINUTES=60                  soak: reconnects, churn, stalls; fails when memory grows or somebody is refused
+BENCH ?= all
+PEERS ?= nms,nginx-rtmp$(if $(BENCH_SRS),$(comma)srs$(comma)srs:50)
+ROUNDS ?= 3
+MINUTES ?= 10
+LOAD_PYTHON ?= $(CURDIR)/.venv/bin/python
+comma := ,
+
+bench:
+	$(LOAD_PYTHON) tests/load/bench.py $(BENCH) --peers "$(PEERS)" --rounds $(ROUNDS)
+
+load:
+	$(LOAD_PYTHON) tests/load/bench.py soak --minutes $(MINUTES)
+
+load-clients:
+	$(MAKE) -C tests/load clients
+
+.PHONY: bench load load-clients
