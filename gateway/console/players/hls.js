@@ -1,0 +1,6 @@
+/** One idea: the low-latency HLS page, CMAF parts. */
+
+import { hlsEngine, unsupported } from "./hls-engine.js";
+import { start } from "./page.js";
+
+start({ label: "low-latency HLS", output: "cmaf", media: "master.m3u8", unsupported, open: hlsEngine(true) });

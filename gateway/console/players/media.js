@@ -1,0 +1,49 @@
+/** One idea: small facts about a media element that every engine needs. */
+
+/** @typedef {import("./types.js").Outcome} Outcome */
+
+/**
+ * A promise with its key outside.
+ * @returns {{outcome: Promise<Outcome>, settle: (why: Outcome["why"], detail?: string) => void}}
+ */
+export function pending() {
+  /** @type {(outcome: Outcome) => void} */
+  let done = () => undefined;
+  /** @type {Promise<Outcome>} */
+  const outcome = new Promise((resolve) => { done = resolve; });
+  return { outcome, settle: (why, detail = "") => done({ why, detail }) };
+}
+
+/**
+ * @param {HTMLVideoElement} video
+ * @returns {number | null} the end of what is buffered, seconds of the media timeline
+ */
+export function newest(video) {
+  const { buffered } = video;
+  return buffered.length ? buffered.end(buffered.length - 1) : null;
+}
+
+/**
+ * Steps over a hole in the buffer that the picture stands before: a publisher that came back leaves one.
+ * @param {HTMLVideoElement} video
+ */
+export function stepOverHole(video) {
+  const { buffered, currentTime } = video;
+  for (let i = 0; i < buffered.length; i++) {
+    if (buffered.start(i) <= currentTime && currentTime < buffered.end(i) - 0.15) return;
+    if (buffered.start(i) > currentTime) {
+      video.currentTime = buffered.start(i) + 0.01;
+      return;
+    }
+  }
+}
+
+/**
+ * Empties the element, so that no old picture stays behind.
+ * @param {HTMLVideoElement} video
+ */
+export function empty(video) {
+  video.playbackRate = 1;
+  video.removeAttribute("src");
+  video.load();
+}

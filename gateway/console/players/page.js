@@ -1,0 +1,258 @@
+/** One idea: the life of a player page: wait for the stream, play it, say what happens, come back by itself. */
+
+import { ask, Backoff, Clock, neighbour } from "./status.js";
+import { View } from "./view.js";
+
+/** @typedef {import("./types.js").Engine} Engine */
+/** @typedef {import("./types.js").Format} Format */
+/** @typedef {import("./types.js").Outcome} Outcome */
+
+const STALL = 8;            // seconds without a new picture before the status is asked again
+const PAUSE_KEEPS = 30;     // seconds of pause during which the stream is still received
+const BEHIND = 4;           // seconds behind the usual delay from which "Go live" is offered
+
+/**
+ * Plays `format` on this page for as long as the page is open.
+ * @param {Format} format
+ */
+export function start(format) {
+  const name = decodeURIComponent(location.pathname.split("/").at(-2) ?? "") || "Live stream";
+  const page = new Page(format, new View(name));
+  page.run().catch((error) => {
+    page.view.show("lost", error instanceof Error ? error.message : String(error));
+    throw error;
+  });
+}
+
+class Page {
+  #clock = new Clock();
+  #waiting = new Backoff(1, 5);     // for a stream that is not there yet
+  #trouble = new Backoff(1, 20);    // for a gateway that is away, or a stream that keeps breaking
+  #usual = Infinity;                // the smallest delay seen since this engine began
+  /** @type {Engine | null} */
+  #engine = null;
+  #wake = new AbortController();
+  #played = false;
+
+  /** @param {Format} format @param {View} view */
+  constructor(format, view) {
+    this.format = format;
+    this.view = view;
+    view.onRetry(() => this.#wake.abort());
+    view.onGoLive(() => this.#toLive());
+    document.addEventListener("keydown", (event) => this.#key(event));
+    document.addEventListener("visibilitychange", () => {
+      // A tab in the background is slowed down: what came meanwhile is stale.
+      if (!document.hidden && !view.video.paused) this.#toLive();
+    });
+    addEventListener("pagehide", () => this.#engine?.close());
+    setInterval(() => this.#refresh(), 500);
+  }
+
+  async run() {
+    const { view, format } = this;
+    if (format.unsupported !== null) return view.show("codec", format.unsupported);
+    for (;;) {
+      const outcome = await this.#once();
+      if (outcome === null) continue;
+      if (outcome.why === "denied") await this.#untilRetry("denied", outcome.detail);
+      else if (outcome.why === "codec") await this.#untilRetry("codec", outcome.detail);
+      else if (outcome.why === "ended") {
+        view.show("ended");
+        this.#waiting.reset();
+        await this.#pause(this.#waiting);
+      }
+      else {
+        view.show("lost");
+        await this.#pause(this.#trouble);
+      }
+    }
+  }
+
+  /**
+   * Asks once, and plays if the stream is there.
+   * @returns {Promise<Outcome | null>}  null: nothing was played, and the pause is over
+   */
+  async #once() {
+    const { view, format } = this;
+    const answer = await ask(this.#clock, new AbortController().signal);
+    if (answer.kind === "denied") return { why: "denied", detail: answer.detail };
+    if (answer.kind === "away") {
+      view.show("lost");
+      await this.#pause(this.#trouble);
+      return null;
+    }
+    const { live, outputs, ready = outputs } = answer.status;
+    view.markTabs(outputs);
+    if (!live) {
+      view.show(this.#played ? "ended" : "waiting");
+      await this.#pause(this.#waiting);
+      return null;
+    }
+    if (!outputs.includes(format.output)) {
+      view.show("off", format.label);
+      await this.#pause(this.#waiting);
+      return null;
+    }
+    if (!ready.includes(format.output)) {
+      view.show("starting");
+      this.#waiting.reset();
+      await this.#pause(this.#waiting);
+      return null;
+    }
+    this.#waiting.reset();
+    return this.#play();
+  }
+
+  /** @returns {Promise<Outcome>} */
+  async #play() {
+    const { view, format } = this;
+    const { video } = view;
+    if (view.state !== "lost") view.show("starting");
+    this.#usual = Infinity;
+    const engine = format.open(video, neighbour(format.media), this.#clock.now);
+    this.#engine = engine;
+    const watch = new AbortController();
+    const { signal } = watch;
+    video.addEventListener("timeupdate", () => {
+      if (video.paused || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return;
+      this.#played = true;
+      this.#trouble.reset();
+      if (view.state !== "live") view.show("live");
+    }, { signal });
+    video.addEventListener("pause", () => { if (view.state === "live" && !video.ended) view.show("paused"); }, { signal });
+    // Not before: a play() that precedes the source hides the element's "play" event from dash.js, which then never
+    // looks at the manifest again (5.2.1).
+    video.addEventListener("canplay", () => void view.play(), { signal, once: true });
+    try {
+      return await Promise.race([engine.outcome, this.#stalled(signal), this.#leftPaused(signal)]);
+    } finally {
+      watch.abort();
+      this.#engine = null;
+      engine.close();
+      view.offerGoLive(false);
+    }
+  }
+
+  /**
+   * Settles when no new picture came for a while although the viewer did not pause.
+   * @param {AbortSignal} signal
+   * @returns {Promise<Outcome>}
+   */
+  #stalled(signal) {
+    const { video } = this.view;
+    let [last, since] = [video.currentTime, performance.now()];
+    return new Promise((done) => {
+      const timer = setInterval(async () => {
+        const moved = video.currentTime !== last || (video.paused && this.view.state !== "starting") || document.hidden;
+        if (moved) return void ([last, since] = [video.currentTime, performance.now()]);
+        if (performance.now() - since < STALL * 1000) return;
+        since = performance.now();
+        // It may only linger: as long as the stream is there, its connection is kept.
+        const answer = await ask(this.#clock, signal).catch(() => null);
+        if (answer?.kind === "denied") done({ why: "denied", detail: answer.detail });
+        else if (answer?.kind === "status" && !answer.status.live) done({ why: "ended", detail: "" });
+        else if (answer) done({ why: "lost", detail: "no picture arrives" });
+      }, 1000);
+      signal.addEventListener("abort", () => clearInterval(timer));
+    });
+  }
+
+  /**
+   * Settles when a viewer who paused for long presses play: the stream was let go meanwhile, and is opened anew.
+   * @param {AbortSignal} signal
+   * @returns {Promise<Outcome>}
+   */
+  #leftPaused(signal) {
+    const { view } = this;
+    const { video } = view;
+    return new Promise((done) => {
+      /** @type {ReturnType<typeof setTimeout> | undefined} */
+      let timer;
+      let pausedAt = 0;
+      let closed = false;
+      video.addEventListener("pause", () => {
+        pausedAt = performance.now();
+        timer = setTimeout(() => {
+          if (view.state !== "paused") return;
+          closed = true;
+          this.#engine?.close();
+          // Without a source the controls cannot play: the page's own button does.
+          view.show("blocked", "Paused for a while. Play goes on with what is live now.");
+        }, PAUSE_KEEPS * 1000);
+      }, { signal });
+      video.addEventListener("play", () => {
+        clearTimeout(timer);
+        if (closed) done({ why: "lost", detail: "" });
+        else if (pausedAt && performance.now() - pausedAt > 2000) this.#toLive();
+      }, { signal });
+      view.onStart(() => { if (closed) done({ why: "lost", detail: "" }); }, signal);
+      signal.addEventListener("abort", () => clearTimeout(timer));
+    });
+  }
+
+  /**
+   * @param {"denied" | "codec"} state
+   * @param {string} detail
+   */
+  async #untilRetry(state, detail) {
+    this.view.show(state, detail);
+    this.#wake = new AbortController();
+    await new Promise((done) => this.#wake.signal.addEventListener("abort", done));
+    this.view.show("connecting");
+  }
+
+  /** @param {Backoff} backoff */
+  async #pause(backoff) {
+    this.#wake = new AbortController();
+    await backoff.pause(this.#wake.signal);
+  }
+
+  #toLive() {
+    this.#engine?.toLive();
+    void this.view.play();
+  }
+
+  #refresh() {
+    const { video } = this.view;
+    const ranges = video.buffered;
+    const end = ranges.length ? ranges.end(ranges.length - 1) : null;
+    const playing = this.#engine !== null && (this.view.state === "live" || this.view.state === "paused");
+    const delay = playing ? this.#engine?.delay() ?? null : null;
+    this.view.facts({ delay, buffer: playing && end !== null ? end - video.currentTime : null });
+    if (delay !== null) {
+      this.#usual = Math.min(this.#usual, delay);
+      this.view.offerGoLive(delay > this.#usual + BEHIND);
+    }
+  }
+
+  /** @param {KeyboardEvent} event */
+  #key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    const { video } = this.view;
+    const target = event.target;
+    // A focused control has its own meaning for space; the video element handles its own keys.
+    const busy = target instanceof Element && target.closest("button, a, video") !== null;
+    switch (event.key.toLowerCase()) {
+      case " ":
+        if (busy) return;
+        if (video.paused) void this.view.play();
+        else video.pause();
+        break;
+      case "m":
+        if (video.muted) this.view.unmute();
+        else video.muted = true;
+        break;
+      case "f":
+        if (document.fullscreenElement) void document.exitFullscreen();
+        else void video.requestFullscreen?.().catch(() => undefined);
+        break;
+      case "l":
+        this.#toLive();
+        break;
+      default:
+        return;
+    }
+    event.preventDefault();
+  }
+}

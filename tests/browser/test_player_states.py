@@ -1,0 +1,149 @@
+"""The player pages in every state that a viewer can meet, against a listener whose answers the test chooses."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.browser import chromium, opened
+from tests.support.clients import new_ffmpeg
+from tests.support.media import Film
+from tests.support.player_stub import CONSOLE, Stub, serving
+from tests.support.tools import need
+
+FILM = Film("browser", seconds=90, size="640x360")
+PAGES = ["flv.html", "index.html", "hls.html", "dash.html"]
+
+
+@pytest.fixture
+async def stub() -> AsyncIterator[Stub]:
+    need("chromium", "ffmpeg")
+    async with serving(FILM) as instance:
+        yield instance
+
+
+async def test_pages_wait_in_silence_and_start_by_themselves(stub: Stub) -> None:
+    stub.live = False
+    async with chromium() as browser:
+        for name in PAGES:
+            stub.live = False
+            async with opened(browser, stub.url(name)) as watched:
+                await watched.comes_to_say("Waiting for the stream")
+                stub.live = True
+                await watched.plays()
+                assert await watched.says() == "Live"
+                assert not watched.complaints
+
+
+async def test_query_of_the_page_reaches_status_media_and_the_other_players(stub: Stub) -> None:
+    async with chromium() as browser, opened(browser, stub.url("flv.html?sign=1-abc&x=%2F")) as watched:
+        await watched.plays()
+        asked = [path for path in stub.requests if "/_player/" not in path and ".html" not in path]
+        assert asked
+        assert all(path.endswith("?sign=1-abc&x=%2F") for path in asked), asked
+        links = await watched.page.locator("nav a").evaluate_all("all => all.map((a) => a.search)")
+        assert links == ["?sign=1-abc&x=%2F"] * 4
+
+
+async def test_ended_stream_says_so_and_comes_back(stub: Stub) -> None:
+    async with chromium() as browser, opened(browser, stub.url("flv.html")) as watched:
+        await watched.plays()
+        stub.end()
+        await watched.comes_to_say("The stream has ended")
+        stub.live = True
+        await watched.comes_to_say("Live")
+        await watched.plays()
+        assert not watched.complaints
+
+
+async def test_flv_delay_does_not_grow(stub: Stub) -> None:
+    async with chromium() as browser, opened(browser, stub.url("flv.html")) as watched:
+        await watched.plays()
+        # As after a sleep of the tab: seconds behind, and yet soon at the edge again.
+        await watched.page.evaluate("document.querySelector('video').pause()")
+        await watched.page.wait_for_function(
+            "() => { const v = document.querySelector('video'); "
+            "return v.buffered.end(v.buffered.length - 1) - v.currentTime > 5 }"
+        )
+        await watched.page.evaluate("document.querySelector('video').play()")
+        await watched.page.wait_for_function(
+            "() => { const v = document.querySelector('video'); "
+            "return !v.paused && v.buffered.end(v.buffered.length - 1) - v.currentTime < 1.6 }"
+        )
+        await watched.plays()
+
+
+async def test_refused_viewer_reads_why_and_may_try_again(stub: Stub) -> None:
+    stub.denied = True
+    async with chromium() as browser, opened(browser, stub.url("hls.html")) as watched:
+        await watched.comes_to_say("Not permitted")
+        assert await watched.page.get_by_text("the sign has expired").is_visible()
+        stub.denied = False
+        await watched.page.get_by_role("button", name="Try again").click()
+        await watched.plays()
+
+
+async def test_switched_off_format_points_to_the_others(stub: Stub) -> None:
+    stub.outputs = ["flv"]
+    async with chromium() as browser, opened(browser, stub.url("dash.html")) as watched:
+        await watched.comes_to_say("Not available as DASH")
+        assert not watched.complaints
+        stub.outputs = ["flv", "cmaf"]
+        await watched.plays()
+
+
+async def test_page_waits_until_the_format_is_ready(stub: Stub) -> None:
+    stub.ready = ["flv"]
+    async with chromium() as browser, opened(browser, stub.url("index.html")) as watched:
+        await watched.comes_to_say("The stream is starting")
+        assert not any("live.m3u8" in path for path in stub.requests)
+        stub.ready = None
+        await watched.plays()
+        assert not watched.complaints
+
+
+async def test_sound_is_one_press_away_and_keys_work(stub: Stub) -> None:
+    async with chromium() as browser, opened(browser, stub.url("flv.html")) as watched:
+        await watched.plays()
+        muted = "document.querySelector('video').muted"
+        assert await watched.page.evaluate(muted)
+        await watched.page.get_by_role("button", name="Unmute").click()
+        assert not await watched.page.evaluate(muted)
+        await watched.page.locator("h1").click()
+        await watched.page.keyboard.press("m")
+        assert await watched.page.evaluate(muted)
+        await watched.page.evaluate("document.activeElement.blur()")
+        await watched.page.keyboard.press("Space")
+        await watched.comes_to_say("Paused")
+        await watched.page.keyboard.press("Space")
+        await watched.comes_to_say("Live")
+
+
+async def test_codec_that_the_browser_lacks_is_named(stub: Stub) -> None:
+    stub.ffmpeg = new_ffmpeg()
+    stub.film = Film("hevc-page", seconds=20, video="libx265", container="mp4", ffmpeg=stub.ffmpeg).path()
+    async with chromium() as browser, opened(browser, stub.url("flv.html")) as watched:
+        await watched.comes_to_say("This browser cannot play the stream")
+        assert "hvc1" in await watched.page.locator("#detail").inner_text()
+
+
+async def test_sound_without_picture_is_live_too(stub: Stub) -> None:
+    stub.film = Film("sound-page", seconds=30, video=None).path()
+    async with chromium() as browser, opened(browser, stub.url("flv.html")) as watched:
+        await watched.comes_to_say("Live")
+        await watched.page.get_by_text("sound only").wait_for()
+        assert not watched.complaints
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_page_fits_a_phone_in_both_themes(scheme: str, stub: Stub) -> None:
+    phone = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True, "color_scheme": scheme}
+    async with chromium() as browser, opened(browser, stub.url("flv.html"), **phone) as watched:
+        await watched.plays()
+        assert await watched.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        ground = await watched.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        brightness = sum(int(part) for part in ground.removeprefix("rgb(").removesuffix(")").split(","))
+        assert (brightness > 600) == (scheme == "light"), ground
+
+
+def test_own_scripts_and_styles_stay_small() -> None:
+    assert sum(path.stat().st_size for path in (CONSOLE / "players").iterdir()) <= 200_000

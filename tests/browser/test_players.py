@@ -1,0 +1,138 @@
+"""The four player pages play a real push from the real gateway, without a console error or a policy violation."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+from tests.support.browser import Watched, chromium, opened
+from tests.support.clients import push
+from tests.support.gateway import Channel, Gateway, http, running
+from tests.support.media import Film
+from tests.support.tools import need
+
+FILM = Film("players", seconds=120, size="640x360", bframes=2)
+PAGES = ["flv.html", "index.html", "hls.html", "dash.html"]
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    need("chromium", "ffmpeg")
+    FILM.path()
+    with running(MILLRACE_STREAM__LINGER="5") as instance:
+        yield instance
+
+
+async def on_all_pages(channel: Channel, judge: Callable[[Watched, str], Awaitable[None]], query: str = "") -> None:
+    """Opens the four pages at the same time and lets `judge(page, name)` look at each; all findings are told."""
+
+    async def one(name: str) -> None:
+        async with opened(browser, channel.url(name) + query) as watched:
+            await judge(watched, name)
+
+    async with chromium() as browser:
+        ends = await asyncio.gather(*(one(name) for name in PAGES), return_exceptions=True)
+    wrong = [f"{name}: {end}" for name, end in zip(PAGES, ends, strict=True) if end is not None]
+    assert not wrong, "\n".join(wrong)
+
+
+async def test_all_pages_play_a_live_push(gateway: Gateway) -> None:
+    channel = gateway.channel("players")
+
+    async def judge(watched: Watched, name: str) -> None:
+        await watched.plays()
+        assert await watched.says() == "Live"
+        await watched.page.wait_for_timeout(4000)
+        await watched.plays()
+        assert not watched.complaints
+
+    with push(FILM, channel.push):
+        channel.wait_live()
+        await on_all_pages(channel, judge)
+
+
+async def test_pages_opened_before_the_push_start_by_themselves_and_see_the_end(gateway: Gateway) -> None:
+    channel = gateway.channel("early")
+    gate = asyncio.Barrier(len(PAGES) + 1)
+
+    async def judge(watched: Watched, name: str) -> None:
+        await watched.comes_to_say("Waiting for the stream")
+        await gate.wait()
+        try:
+            await watched.plays()
+            assert not watched.complaints
+        finally:
+            await gate.wait()
+        await watched.comes_to_say("The stream has ended")
+        # dash.js asks for the next segment by the clock: the browser itself reports those that never came.
+        assert not [words for words in watched.complaints if ".m4s" not in words or name != "dash.html"]
+
+    async def broadcast() -> None:
+        await gate.wait()
+        with push(FILM, channel.push):
+            await gate.wait()
+
+    await asyncio.wait_for(asyncio.gather(on_all_pages(channel, judge), broadcast()), 120)
+
+
+async def test_pages_play_on_when_the_publisher_comes_back(gateway: Gateway) -> None:
+    channel = gateway.channel("returning")
+    gate = asyncio.Barrier(len(PAGES) + 1)
+
+    async def judge(watched: Watched, name: str) -> None:
+        try:
+            await watched.plays()
+        finally:
+            await gate.wait()
+        await gate.wait()
+        before = (await watched.video())["time"]
+        # What is buffered of the first push would move too: only a picture well after it proves the second.
+        await watched.page.wait_for_timeout(6000)
+        await watched.plays()
+        assert (await watched.video())["time"] > before + 4
+        assert not watched.complaints
+
+    async def broadcast() -> None:
+        with push(FILM, channel.push):
+            await gate.wait()
+        await asyncio.sleep(1.5)  # gone for less than `linger`
+        with push(FILM, channel.push):
+            await gate.wait()
+            await done.wait()
+
+    done = asyncio.Event()
+
+    async def judged() -> None:
+        try:
+            await on_all_pages(channel, judge)
+        finally:
+            done.set()
+
+    await asyncio.wait_for(asyncio.gather(judged(), broadcast()), 120)
+
+
+async def test_protected_pages_play_with_a_play_sign_and_refuse_without(gateway: Gateway) -> None:
+    channel = gateway.channel("protected", playAuth="sign")
+    signed = channel.item["playUrls"]["flv"].partition("?")[2]
+    assert signed.startswith("sign="), channel.item["playUrls"]
+
+    async def plays(watched: Watched, name: str) -> None:
+        await watched.plays()
+        assert not watched.complaints
+
+    async def refuses(watched: Watched, name: str) -> None:
+        await watched.comes_to_say("Not permitted")
+
+    with push(FILM, channel.push):
+        channel.wait_live()
+        await on_all_pages(channel, plays, f"?{signed}")
+        await on_all_pages(channel, refuses)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_sent_with_a_strict_policy(name: str, gateway: Gateway) -> None:
+    header = http("GET", gateway.channel("policy").url(name)).headers["content-security-policy"]
+    policy = {words[0]: words[1:] for words in (part.split() for part in header.split(";")) if words}
+    assert policy["default-src"] == ["'none'"]
+    assert policy["script-src"] == policy["style-src"] == ["'self'"]
+    assert "unsafe" not in header

@@ -1,0 +1,1 @@
+"""Real clients push to and play from the real gateway."""

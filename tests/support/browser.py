@@ -1,0 +1,82 @@
+"""Chromium through playwright, and what counts as a complaint of a page."""
+
+import asyncio
+import contextlib
+import shutil
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+
+_VIOLATIONS = """
+document.addEventListener("securitypolicyviolation", (e) =>
+  console.error(`CSP violation: ${e.violatedDirective} ${e.blockedURI}`));
+"""
+_VIDEO = """() => { const v = document.querySelector("video"); return v && {
+  time: v.currentTime, width: v.videoWidth, paused: v.paused, rate: v.playbackRate,
+  behind: v.buffered.length ? v.buffered.end(v.buffered.length - 1) - v.currentTime : -1 }; }"""
+
+
+@dataclass
+class Watched:
+    """A page with everything it complained about: console errors, exceptions, policy violations."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(f"{message.text} {message.location.get('url', '')}")
+
+    async def video(self) -> dict[str, Any]:
+        """The video element: time, width, paused, rate, and seconds buffered ahead."""
+        return dict(await self.page.evaluate(_VIDEO))
+
+    async def plays(self, within: float = 25.0) -> None:
+        """Returns once the picture has moved on four times; fails with what the page shows otherwise."""
+        end, last, moved = time.monotonic() + within, -1.0, 0
+        while moved < 4:
+            now = await self.video()
+            moved += bool(now["width"] and last >= 0 and now["time"] > last)
+            last = now["time"]
+            if time.monotonic() > end:
+                raise AssertionError(f"it does not play: {now}, says {await self.says()!r}, {self.complaints[:4]}")
+            await asyncio.sleep(0.3)
+
+    async def says(self) -> str:
+        """The state in the page's own words."""
+        return (await self.page.locator("#state").inner_text()).strip()
+
+    async def comes_to_say(self, words: str, within: float = 20.0) -> None:
+        """Returns once the page's state reads `words`."""
+        await self.page.locator("#state", has_text=words).wait_for(timeout=within * 1000)
+
+
+@contextlib.asynccontextmanager
+async def chromium() -> AsyncIterator[Browser]:
+    """Debian's Chromium, headless; pages may play without a click, as muted ones may for everybody."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+@contextlib.asynccontextmanager
+async def opened(browser: Browser, url: str, **options: Any) -> AsyncIterator[Watched]:
+    """A page of its own at `url`, watched from its first moment."""
+    context = await browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+    try:
+        watched = Watched(await context.new_page())
+        watched.page.on("console", watched._console)
+        watched.page.on("pageerror", lambda error: watched.complaints.append(str(error)))
+        await watched.page.add_init_script(_VIOLATIONS)
+        await watched.page.goto(url)
+        yield watched
+    finally:
+        await context.close()

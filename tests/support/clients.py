@@ -1,0 +1,323 @@
+"""Drivers of real clients: ffmpeg, VLC, GStreamer, rtmpdump and OBS, each as a subprocess that is waited for.
+
+A driver knows how its program is started and what it prints; what a test expects of it stays in the test.
+"""
+
+import contextlib
+import json
+import os
+import pwd
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.media import Film, Frame, Take, framehash_command, parse_framehash
+
+
+def until(condition: Callable[[], Any], what: str, timeout: float = 15.0) -> Any:
+    """The first true value of `condition()`, asked every 50 ms; fails with `what` after `timeout` seconds."""
+    end = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > end:
+            pytest.fail(f"after {timeout:.0f} s still not: {what}")
+        time.sleep(0.05)
+    return value
+
+
+def new_ffmpeg() -> str:
+    """An ffmpeg that speaks Enhanced RTMP: the one that PyPI's imageio-ffmpeg carries."""
+    import imageio_ffmpeg  # type: ignore[import-untyped]
+
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+class Program:
+    """A client's process; leaving the `with` block ends it and everything it started."""
+
+    def __init__(self, command: list[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> None:
+        self.command = command
+        self._files = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 (closed by __exit__)
+        self._read = ["", ""]
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._files[0],
+            stderr=self._files[1],
+            env={**os.environ, **env} if env else None,
+            cwd=cwd,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> "Program":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        self._read = [self.output, self.errors]
+        for file in self._files:
+            file.close()
+
+    def _so_far(self, which: int) -> str:
+        file = self._files[which]
+        if file.closed:
+            return self._read[which]
+        # pread leaves alone the position at which the program goes on writing.
+        return os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0).decode(errors="replace")
+
+    @property
+    def output(self) -> str:
+        """What it printed so far."""
+        return self._so_far(0)
+
+    @property
+    def errors(self) -> str:
+        """What it complained about so far."""
+        return self._so_far(1)
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def wait(self, timeout: float = 60.0) -> str:
+        """Its output once it has ended by itself; fails with its last words when it does not."""
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            pytest.fail(f"{self.command[0]} did not end within {timeout:.0f} s: {self.errors[-600:]}")
+        return self.output
+
+    def stop(self, timeout: float = 10.0) -> str:
+        """Asks it to end (SIGINT, which ffmpeg and GStreamer finish their files on); its output."""
+        if self.running:
+            self.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout)
+        self.kill()
+        return self.output
+
+    def kill(self) -> None:
+        """Ends its whole session at once; harmless when repeated."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
+
+# ---- ffmpeg -----------------------------------------------------------------------------------
+
+
+def push(film: Film, url: str, *, ffmpeg: str = "ffmpeg") -> Program:
+    """ffmpeg publishing the film as it is, in real time."""
+    command = [ffmpeg, "-nostdin", "-v", "error", "-re", "-i", str(film.path()), "-c", "copy", "-f", "flv", url]
+    return Program(command)
+
+
+def pull(url: str, *, seconds: float | None = 6.0, ffmpeg: str = "ffmpeg", before: tuple[str, ...] = ()) -> Program:
+    """ffmpeg playing `seconds` of an address; `take_of` reads what it saw."""
+    return Program(framehash_command(url, ffmpeg=ffmpeg, seconds=seconds, before=before))
+
+
+def so_far(program: Program) -> Take:
+    """What a `pull` has seen by now."""
+    return parse_framehash(program.output)
+
+
+def take_of(program: Program, timeout: float = 60.0) -> Take:
+    """What a `pull` saw, once it has ended; fails with ffmpeg's words when that is nothing."""
+    take = parse_framehash(program.wait(timeout))
+    assert take.video or take.audio, f"{program.command[-2:]} saw nothing: {program.errors[-800:]}"
+    return take
+
+
+def probe(source: str | Path, *, timeout: float = 30.0) -> dict[str, dict[str, Any]]:
+    """ffprobe's description of the first stream of each kind, keyed "video" and "audio"."""
+    command = ["ffprobe", "-v", "error", "-show_streams", "-of", "json", str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, f"ffprobe {source}: {done.stderr[-600:]}"
+    found: dict[str, dict[str, Any]] = {}
+    for stream in json.loads(done.stdout).get("streams", []):
+        found.setdefault(stream["codec_type"], stream)
+    return found
+
+
+def packet_counts(path: Path) -> dict[str, int]:
+    """How many packets of each kind a recorded file holds."""
+    counts = ["ffprobe", "-v", "error", "-count_packets", "-show_entries", "stream=codec_type,nb_read_packets"]
+    done = subprocess.run([*counts, "-of", "json", str(path)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, f"ffprobe {path}: {done.stderr[-600:]}"
+    streams = json.loads(done.stdout).get("streams", [])
+    return {s.get("codec_type", "other"): int(s.get("nb_read_packets", 0)) for s in streams}
+
+
+# ---- VLC --------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def vlc(url: str, *, seconds: int = 5) -> Iterator[tuple[Program, Path]]:
+    """VLC recording `seconds` of an address into an MPEG-TS file; yields the program and that file.
+
+    VLC refuses root, so it runs as `nobody` there.
+    """
+    with tempfile.TemporaryDirectory(prefix="millrace-vlc-") as home:
+        out = Path(home) / "o.ts"
+        command = ["cvlc", "-q", f"--run-time={seconds}", "--play-and-exit"]
+        command += ["--sout", f"#std{{access=file,mux=ts,dst={out}}}", url, "vlc://quit"]
+        if os.geteuid() == 0:
+            nobody = pwd.getpwnam("nobody")
+            os.chown(home, nobody.pw_uid, nobody.pw_gid)
+            command = ["runuser", "-u", "nobody", "--", "env", f"HOME={home}", f"XDG_RUNTIME_DIR={home}", *command]
+        with Program(command, cwd=Path(home)) as program:
+            yield program, out
+
+
+# ---- GStreamer --------------------------------------------------------------------------------
+
+
+def gst_push(film: Film, url: str) -> Program:
+    """GStreamer publishing an FLV film in real time through rtmp2sink."""
+    pipeline = f"filesrc location={film.path()} ! flvdemux name=in"
+    if film.video:
+        pipeline += " in.video ! h264parse ! queue ! out."
+    if film.audio:
+        pipeline += " in.audio ! aacparse ! queue ! out."
+    pipeline += f' flvmux name=out streamable=true ! rtmp2sink location="{url}" sync=true'
+    return Program(["gst-launch-1.0", "-q", *shlex.split(pipeline)])
+
+
+def gst_play_flv(source: str, *, picture: bool = True) -> Program:
+    """GStreamer playing FLV from `source` (an element with its properties).
+
+    Prints one hash per decoded picture, or per coded audio packet. The other kind is played too and thrown away:
+    flvdemux gives up when the first pad that it makes leads nowhere.
+    """
+    checked, dropped = "checksumsink hash=md5 sync=false", "fakesink sync=false"
+    decode = "h264parse ! avdec_h264 ! videoconvert ! video/x-raw,format=I420"
+    pipeline = f"{source} ! flvdemux name=in"
+    pipeline += f" in.video ! queue ! {decode} ! {checked if picture else dropped}"
+    pipeline += f" in.audio ! queue ! aacparse ! audio/mpeg,stream-format=raw ! {dropped if picture else checked}"
+    return Program(["gst-launch-1.0", "-q", *shlex.split(pipeline)])
+
+
+def gst_play_hls(url: str) -> Program:
+    """GStreamer playing an HLS address (hlsdemux2 inside playbin3); prints one hash per picture."""
+    sink = "videoconvert ! video/x-raw,format=I420 ! checksumsink hash=md5 sync=false"
+    return Program(["gst-launch-1.0", "-q", "playbin3", f"uri={url}", f"video-sink={sink}", "audio-sink=fakesink"])
+
+
+def gst_play_dash(url: str) -> Program:
+    """GStreamer playing the picture of a DASH address; prints one hash per picture.
+
+    With dashdemux: dashdemux2 plays too, but asks for 30 s of buffer first, and gst-launch obeys.
+    """
+    pipeline = f"souphttpsrc location={url} ! dashdemux ! video/quicktime ! queue ! decodebin"
+    pipeline += " ! videoconvert ! video/x-raw,format=I420 ! checksumsink hash=md5 sync=false"
+    return Program(["gst-launch-1.0", "-q", *shlex.split(pipeline)])
+
+
+def checksums(text: str) -> list[Frame]:
+    """What checksumsink printed: `<time> <hash>` lines; times are GStreamer's own and not compared."""
+    frames = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 2 and len(words[1]) == 32:
+            hours, minutes, seconds = words[0].split(":")
+            frames.append(Frame(words[1], int(hours) * 3600 + int(minutes) * 60 + float(seconds)))
+    return frames
+
+
+# ---- rtmpdump ---------------------------------------------------------------------------------
+
+
+def rtmpdump(url: str, to: Path) -> Program:
+    """rtmpdump recording a live stream into an FLV file until it is stopped."""
+    return Program(["rtmpdump", "-q", "--live", "-r", url, "-o", str(to)])
+
+
+# ---- OBS --------------------------------------------------------------------------------------
+
+_OBS_GLOBAL = """[General]
+FirstRun=true
+EnableAutoUpdates=false
+LastVersion=486539266
+[Basic]
+Profile=t
+ProfileDir=t
+SceneCollection=t
+SceneCollectionFile=t
+"""
+_OBS_PROFILE = """[General]
+Name=t
+[Output]
+Mode=Simple
+[SimpleOutput]
+VBitrate=1000
+StreamEncoder=x264
+ABitrate=128
+Preset=veryfast
+[Video]
+BaseCX=1280
+BaseCY=720
+OutputCX=1280
+OutputCY=720
+FPSCommon=30
+"""
+
+
+@contextlib.contextmanager
+def obs(server: str, key: str) -> Iterator[Program]:
+    """OBS Studio streaming one coloured scene to `server` with `key`, on a virtual display with software rendering."""
+    with tempfile.TemporaryDirectory(prefix="millrace-obs-") as name:
+        home = Path(name)
+        config = home / ".config" / "obs-studio"
+        (config / "basic" / "profiles" / "t").mkdir(parents=True)
+        (config / "basic" / "scenes").mkdir()
+        (config / "global.ini").write_text(_OBS_GLOBAL)
+        (config / "basic" / "profiles" / "t" / "basic.ini").write_text(_OBS_PROFILE)
+        service = {"type": "rtmp_custom", "settings": {"server": server, "key": key, "use_auth": False}}
+        (config / "basic" / "profiles" / "t" / "service.json").write_text(json.dumps(service))
+        (config / "basic" / "scenes" / "t.json").write_text(json.dumps(_obs_scene()))
+        (home / "run").mkdir(mode=0o700)
+        env = {
+            "HOME": str(home),
+            "XDG_CONFIG_HOME": str(home / ".config"),
+            "XDG_RUNTIME_DIR": str(home / "run"),
+            "LIBGL_ALWAYS_SOFTWARE": "1",
+            "QT_QPA_PLATFORM": "xcb",
+        }
+        command = ["xvfb-run", "-a", "-s", "-screen 0 1280x800x24", "dbus-run-session", "obs", "--startstreaming"]
+        command += ["--minimize-to-tray", "--disable-updater", "--multi"]
+        command += ["--profile", "t", "--collection", "t", "--scene", "S"]
+        with Program(command, env=env, cwd=home) as program:
+            yield program
+
+
+def _obs_scene() -> dict[str, Any]:
+    colour = {
+        "id": "color_source_v3",
+        "versioned_id": "color_source_v3",
+        "name": "C",
+        "settings": {"color": 4281545523, "width": 1280, "height": 720},
+        "enabled": True,
+    }
+    item = {"name": "C", "id": 1, "visible": True, "pos": {"x": 0.0, "y": 0.0}, "scale": {"x": 1.0, "y": 1.0}}
+    scene = {"id": "scene", "versioned_id": "scene", "name": "S", "settings": {"id_counter": 1, "items": [item]}}
+    return {
+        "name": "t",
+        "current_scene": "S",
+        "current_program_scene": "S",
+        "scene_order": [{"name": "S"}],
+        "sources": [colour, scene],
+    }
+
+
+def missing(*programs: str) -> list[str]:
+    """Those that are not on PATH."""
+    return [name for name in programs if shutil.which(name) is None]

@@ -1,0 +1,196 @@
+"""The real program as a subprocess on free ports, and its channels through the admin API."""
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+START_WITHIN = 20.0  # seconds; it takes one or two, but a test machine may be busy
+FAR = "2035-12-31"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An HTTP answer, whatever its status."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode(errors="replace")
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def http(
+    method: str, url: str, *, body: Any = None, headers: dict[str, str] | None = None, timeout: float = 15.0
+) -> Reply:
+    """One HTTP request; `body` is sent as JSON. An error status is an answer, not an exception."""
+    data = None if body is None else json.dumps(body).encode()
+    send = {**(headers or {}), **({"Content-Type": "application/json"} if data is not None else {})}
+    request = urllib.request.Request(url, data=data, headers=send, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as reply:
+            return Reply(reply.status, {k.lower(): v for k, v in reply.headers.items()}, reply.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Reply(error.code, {k.lower(): v for k, v in error.headers.items()}, error.read())
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A channel of a running gateway, with the addresses that clients are given."""
+
+    gateway: "Gateway"
+    item: dict[str, Any]
+
+    @property
+    def id(self) -> str:
+        return str(self.item["id"])
+
+    @property
+    def key(self) -> str:
+        """The stored key, `<expiry>-<hash>`."""
+        return str(self.item["key"])
+
+    @property
+    def obs_server(self) -> str:
+        return f"rtmp://127.0.0.1:{self.gateway.ports['rtmp']}/stream"
+
+    @property
+    def obs_key(self) -> str:
+        return f"{self.id}?sign={self.key}"
+
+    @property
+    def push(self) -> str:
+        """The address that ffmpeg publishes to."""
+        return f"{self.obs_server}/{self.obs_key}"
+
+    @property
+    def rtmp(self) -> str:
+        """The address that RTMP players play."""
+        return f"{self.obs_server}/{self.id}"
+
+    def url(self, path: str) -> str:
+        """A playback address: `live.flv`, `live.m3u8`, `master.m3u8`, `manifest.mpd`, a player page …"""
+        return f"http://127.0.0.1:{self.gateway.ports['http']}/{self.id}/{path}"
+
+    def session(self) -> dict[str, Any]:
+        """The live state as the admin API tells it."""
+        reply = self.gateway.api("GET", f"/videostream/{self.id}/session")
+        assert reply.status == 200, f"session of {self.id}: {reply.status} {reply.text[:300]}"
+        return dict(reply.json())
+
+    def wait_live(self, timeout: float = 20.0) -> None:
+        """Returns once the channel's publisher is accepted."""
+        self._wait(lambda: self.session()["state"] == "live", "live", timeout)
+
+    def wait_playable(self, *paths: str, timeout: float = 20.0) -> None:
+        """Returns once every one of these files answers 200."""
+        for path in paths:
+            self._wait(lambda path=path: http("GET", self.url(path)).status == 200, f"serving {path}", timeout)
+
+    def _wait(self, condition: Any, what: str, timeout: float) -> None:
+        end = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > end:
+                raise AssertionError(f"{self.id} is not {what} after {timeout:.0f} s\n{self.gateway.log[-2000:]}")
+            time.sleep(0.1)
+
+
+class Gateway:
+    """A running gateway with a data folder, an admin token and a log of its own."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.data.mkdir()
+        self.token = secrets.token_urlsafe(24)
+        self.ports: dict[str, int] = {}
+        env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
+        env |= {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN")}
+        env |= {f"MILLRACE_{name}__HOST": "127.0.0.1" for name in ("RTMP", "HTTP", "WS")}
+        env |= {"MILLRACE_DATA": str(self.data), "MILLRACE_ADMIN__TOKEN": self.token, **settings}
+        self._log = (folder / "gateway.log").open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "serve"],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            cwd=Path(__file__).resolve().parents[2],
+            start_new_session=True,
+        )
+
+    @property
+    def log(self) -> str:
+        """What it printed so far."""
+        return (self.folder / "gateway.log").read_text(errors="replace")
+
+    def wait_ready(self) -> None:
+        """Returns once all listeners are open, as ports.json says."""
+        end = time.monotonic() + START_WITHIN
+        ports = self.data / "ports.json"
+        while not ports.exists():
+            if self.process.poll() is not None:
+                raise AssertionError(f"the gateway ended with {self.process.returncode}: {self.log[-3000:]}")
+            if time.monotonic() > end:
+                raise AssertionError(f"the gateway is not ready after {START_WITHIN:.0f} s: {self.log[-3000:]}")
+            time.sleep(0.02)
+        self.ports = json.loads(ports.read_text())
+
+    def api(self, method: str, path: str, body: Any = None) -> Reply:
+        """A request to the admin API with the token."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return http(method, f"http://127.0.0.1:{self.ports['admin']}{path}", body=body, headers=headers)
+
+    def channel(self, name: str = "test", **fields: Any) -> Channel:
+        """A new channel that does not expire soon, with every packager on unless `fields` says otherwise."""
+        body = {"name": name, "isFlv": True, "isHls": True, "isCMAF": True, "isVideo": False, "isImage": False}
+        body |= {"isMotion": False, "isOnDemand": False, "hls_time": "1", "hls_list_size": "6", "outdate": FAR}
+        reply = self.api("POST", "/videostream", body | fields)
+        assert reply.status in (200, 201), f"POST /videostream: {reply.status} {reply.text[:500]}"
+        return Channel(self, reply.json())
+
+    def stop(self, timeout: float = 40.0) -> int:
+        """SIGTERM; the exit code. A gateway that does not end in time is killed and is an error."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the gateway did not end within {timeout:.0f} s: {self.log[-2000:]}") from None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self._log.close()
+
+
+@contextlib.contextmanager
+def running(**settings: str) -> Iterator[Gateway]:
+    """A gateway for the length of a `with` block; `settings` are MILLRACE_ variables. It must end cleanly."""
+    with tempfile.TemporaryDirectory(prefix="millrace-gateway-") as name:
+        gateway = Gateway(Path(name), **settings)
+        try:
+            gateway.wait_ready()
+            yield gateway
+        except BaseException:
+            with contextlib.suppress(AssertionError):
+                gateway.stop(10)
+            raise
+        assert gateway.stop() == 0, gateway.log[-3000:]

@@ -1,0 +1,169 @@
+"""Test films, made once per run, and what identifies their frames wherever they come out again."""
+
+import atexit
+import functools
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FRAMES_PER_SECOND = 30
+_folder = Path(tempfile.mkdtemp(prefix="millrace-films-"))
+_folder.chmod(0o755)  # clients that run as another user read films too
+atexit.register(shutil.rmtree, _folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Film:
+    """A recipe: what is in the film and how it is coded; `path()` makes it on first use."""
+
+    name: str
+    seconds: int = 40
+    video: str | None = "libx264"
+    audio: str | None = "aac"
+    bframes: int = 0
+    gop: int = FRAMES_PER_SECOND
+    size: str = "320x180"
+    container: str = "flv"
+    ffmpeg: str = "ffmpeg"
+
+    def arguments(self) -> list[str]:
+        """The ffmpeg arguments that make the film, without program and output."""
+        command: list[str] = []
+        if self.video:
+            command += ["-f", "lavfi", "-i", f"testsrc2=size={self.size}:rate={FRAMES_PER_SECOND}"]
+        if self.audio:
+            # Noise, so that no two coded audio frames are alike.
+            command += ["-f", "lavfi", "-i", "anoisesrc=amplitude=0.2:sample_rate=48000:seed=7"]
+        command += ["-t", str(self.seconds)]
+        if self.video:
+            command += ["-c:v", self.video, "-pix_fmt", "yuv420p", "-g", str(self.gop)]
+        if self.video == "libx264":
+            command += ["-preset", "veryfast", "-keyint_min", str(self.gop), "-sc_threshold", "0"]
+            command += ["-bf", str(self.bframes), "-b:v", "400k"]
+        elif self.video == "libx265":
+            command += ["-preset", "ultrafast", "-x265-params", "log-level=error:scenecut=0:bframes=0:open-gop=0"]
+        elif self.video == "libsvtav1":
+            command += ["-preset", "12", "-svtav1-params", "pred-struct=1"]
+        if self.audio:
+            command += ["-c:a", self.audio, "-b:a", "96k", "-ac", "2"]
+        return command
+
+    def path(self) -> Path:
+        """The film's file."""
+        return _make(self)
+
+    def hashes(self) -> "Take":
+        """The film's own frames: what every client must see."""
+        return _source(self)
+
+
+@functools.cache
+def _make(film: Film) -> Path:
+    path = _folder / f"{film.name}.{film.container}"
+    command = [film.ffmpeg, "-nostdin", "-v", "error", *film.arguments(), "-f", film.container, "-y", str(path)]
+    subprocess.run(command, check=True, timeout=180)
+    return path
+
+
+@functools.cache
+def _source(film: Film) -> "Take":
+    command = framehash_command(film.path(), ffmpeg=film.ffmpeg)
+    return parse_framehash(subprocess.run(command, check=True, capture_output=True, timeout=120).stdout.decode())
+
+
+PLAIN = Film("plain")
+BFRAMES = Film("bframes", bframes=3)
+AUDIO_ONLY = Film("audio-only", video=None)
+VIDEO_ONLY = Film("video-only", audio=None)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture (hashed decoded) or audio packet (hashed as coded), and when it is shown."""
+
+    digest: str
+    time: float
+
+
+@dataclass(frozen=True)
+class Take:
+    """What one client saw, in the order in which it saw it."""
+
+    video: list[Frame] = field(default_factory=list)
+    audio: list[Frame] = field(default_factory=list)
+
+
+def framehash_command(
+    source: str | Path, *, ffmpeg: str = "ffmpeg", seconds: float | None = None, before: Sequence[str] = ()
+) -> list[str]:
+    """The ffmpeg command that prints hashes of `source`: pictures decoded, audio packets without ADTS headers."""
+    return [
+        *(ffmpeg, "-nostdin", "-v", "error", *before, "-i", str(source)),
+        *(("-t", str(seconds)) if seconds else ()),
+        *("-map", "0:v:0?", "-map", "0:a:0?", "-c:v", "rawvideo", "-pix_fmt", "yuv420p", "-fps_mode", "passthrough"),
+        *("-c:a", "copy", "-bsf:a", "aac_adtstoasc", "-f", "framehash", "-hash", "md5", "-"),
+    ]
+
+
+def parse_framehash(text: str) -> Take:
+    """What ffmpeg's framehash muxer printed, by kind of stream."""
+    kinds: dict[str, str] = {}
+    base: dict[str, float] = {}
+    take = Take()
+    for line in text.splitlines():
+        if line.startswith("#tb "):
+            index, fraction = line.removeprefix("#tb ").split(": ")
+            numerator, denominator = fraction.split("/")
+            base[index] = int(numerator) / int(denominator)
+        elif line.startswith("#media_type "):
+            index, kind = line.removeprefix("#media_type ").split(": ")
+            kinds[index] = kind
+        elif line and not line.startswith("#"):
+            parts = [part.strip() for part in line.split(",")]
+            if len(parts) < 6 or parts[0] not in base:
+                continue
+            frame = Frame(parts[5], int(parts[2]) * base[parts[0]])
+            (take.video if kinds.get(parts[0]) == "video" else take.audio).append(frame)
+    return take
+
+
+def excerpt(take: list[str], source: list[str], *, least: int) -> int:
+    """Asserts that `take` is an unbroken run of `source`, at least `least` long; returns where it begins."""
+    assert len(take) >= least, f"only {len(take)} frames arrived, {least} were wanted"
+    assert take[0] in source, "the first frame that arrived is none of the source's"
+    start = source.index(take[0])
+    expected = source[start : start + len(take)]
+    if take == expected:
+        return start
+    at = next((i for i, (got, want) in enumerate(zip(take, expected, strict=False)) if got != want), len(expected))
+    was = f"source frame {source.index(take[at])}" if take[at] in source else "none of the source's"
+    raise AssertionError(f"frame {at} of {len(take)} is not source frame {start + at} but {was}")
+
+
+def judge(take: Take, film: Film, *, least: float = 2.0, slack: float = 0.045, cut: bool = False) -> None:
+    """Asserts that a client saw the film: every frame, in order, in time, sound and picture together.
+
+    `least`: seconds of each kind that must have come. `slack`: how far a time may be off, in seconds; TS and CMAF
+    derive audio time from sample counts and resynchronise above 40 ms. `cut`: the take ends in the middle of a run of
+    B-frames, after pictures that are shown later than some that are missing; those are not judged.
+    """
+    source = film.hashes()
+    if cut and film.bframes:
+        take = Take(take.video[: -film.bframes - 1], take.audio)
+    offsets = []
+    for kind, got, want, per_second in (
+        ("video", take.video, source.video, FRAMES_PER_SECOND),
+        ("audio", take.audio, source.audio, 48000 / 1024),
+    ):
+        if not want:
+            assert not got, f"{len(got)} {kind} frames came of a film that has none"
+            continue
+        at = excerpt([f.digest for f in got], [f.digest for f in want], least=int(least * per_second))
+        drift = [g.time - w.time for g, w in zip(got, want[at:], strict=False)]
+        assert max(drift) - min(drift) <= 2 * slack, f"{kind} runs {min(drift):.3f} to {max(drift):.3f} s off"
+        offsets.append(sum(drift) / len(drift))
+    if len(offsets) == 2:
+        assert abs(offsets[0] - offsets[1]) <= slack, f"picture and sound are {offsets[0] - offsets[1]:+.3f} s apart"

@@ -1,0 +1,69 @@
+"""nginx with its RTMP module as an independent peer: something to push to, play from and relay to that is not ours."""
+
+import contextlib
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.clients import Program, until
+
+_CONF = """
+daemon off; master_process off; worker_processes 1; pid {folder}/pid; error_log {folder}/error.log info;
+load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
+events {{ worker_connections 256; }}
+rtmp {{ server {{ listen 127.0.0.1:{rtmp}; chunk_size 4096;
+  application stream {{ live on; wait_key on; hls on; hls_path {folder}/hls; hls_fragment 1s; hls_playlist_length 8s; }}
+  application dash {{ live on; dash on; dash_path {folder}/dash; dash_fragment 1s; dash_playlist_length 8s; }}
+}} }}
+http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  server {{ listen 127.0.0.1:{http}; root {folder};
+    types {{ application/vnd.apple.mpegurl m3u8; video/mp2t ts; application/dash+xml mpd; video/mp4 m4v m4a mp4; }} }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class NginxRtmp:
+    """A running nginx: application `stream` plays RTMP and HLS, application `dash` makes DASH."""
+
+    rtmp: int
+    http: int
+    folder: Path
+
+    def url(self, name: str, application: str = "stream") -> str:
+        """The RTMP address of a stream, to publish and to play."""
+        return f"rtmp://127.0.0.1:{self.rtmp}/{application}/{name}"
+
+    def file(self, path: str) -> str:
+        """The HTTP address of a file that it writes: `hls/<name>.m3u8`, `dash/<name>.mpd`."""
+        return f"http://127.0.0.1:{self.http}/{path}"
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+@contextlib.contextmanager
+def nginx_rtmp() -> Iterator[NginxRtmp]:
+    """An nginx of its own on free ports, in a folder that goes with it."""
+    with tempfile.TemporaryDirectory(prefix="millrace-nginx-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        rtmp, http = _free_ports(2)
+        (folder / "nginx.conf").write_text(_CONF.format(folder=folder, rtmp=rtmp, http=http))
+        with Program(["nginx", "-p", name, "-c", str(folder / "nginx.conf")]) as server:
+
+            def listening() -> bool:
+                assert server.running, f"nginx ended: {server.errors[-600:]}"
+                with socket.socket() as probe:
+                    return probe.connect_ex(("127.0.0.1", rtmp)) == 0
+
+            until(listening, "nginx listens")
+            yield NginxRtmp(rtmp, http, folder)

@@ -1,0 +1,39 @@
+"""The vendored browser players are the files that their HASH pins, and a changed one is noticed."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tools import vendor
+
+
+@pytest.mark.parametrize("name", sorted(vendor.PACKAGES))
+def test_vendored_files_are_those_that_hash_pins(name: str) -> None:
+    folder = vendor.VENDOR / name
+    assert vendor.differences(folder) == []
+    assert (folder / "VERSION").read_text().strip()
+    assert (folder / "LICENSE").stat().st_size > 500
+
+
+def test_every_vendored_folder_is_a_known_package() -> None:
+    assert {path.name for path in vendor.VENDOR.iterdir()} == set(vendor.PACKAGES)
+
+
+def test_changed_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "hls.js"
+    shutil.copytree(vendor.VENDOR / "hls.js", folder)
+    with (folder / "hls.min.js").open("a") as file:
+        file.write(" ")
+    (folder / "hls.worker.js").unlink()
+    (folder / "extra.js").write_text("")
+    assert vendor.differences(folder) == [
+        "hls.js/extra.js: not in HASH",
+        "hls.js/hls.min.js: differs from HASH",
+        "hls.js/hls.worker.js: missing",
+    ]
+
+
+def test_unknown_package_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert vendor.main(["--pin", "left-pad", "1.0.0"]) == 1
+    assert capsys.readouterr().err == "unknown package left-pad; known: hls.js, mpegts.js, dash.js\n"
