@@ -21,7 +21,13 @@ def split(payload: bytes, length_size: int = 4) -> list[bytes]:
     length_size: bytes of each length, 1 to 4. 3 is reserved by the specification, but its meaning is plain.
     Empty units are left out. Raises InvalidData when a length passes the end, or for more than MAX_UNITS units.
     """
-    units: list[bytes] = []
+    return [bytes(unit) for unit in views(payload, length_size)]
+
+
+def views(payload: bytes, length_size: int = 4) -> list[memoryview]:
+    """As `split`, without copies: views that keep the whole sample alive."""
+    view = memoryview(payload)
+    units: list[memoryview] = []
     at = 0
     end = len(payload)
     from_bytes = int.from_bytes
@@ -31,7 +37,7 @@ def split(payload: bytes, length_size: int = 4) -> list[bytes]:
         if at > end or start > end:
             raise InvalidData(f"NAL unit {len(units)} of a sample of {end} bytes ends at {at}")
         if at > start:
-            units.append(payload[start:at])
+            units.append(view[start:at])
             if len(units) > MAX_UNITS:
                 raise InvalidData(f"a sample of more than {MAX_UNITS} NAL units")
     return units

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
-AmfValue: TypeAlias = "None | bool | float | str | dict[str, AmfValue] | list[AmfValue]"
+AmfValue: TypeAlias = "bool | float | str | dict[str, AmfValue] | list[AmfValue] | None"
 
 
 class Kind(StrEnum):

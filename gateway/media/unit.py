@@ -27,7 +27,10 @@ class AccessUnit:
 
 @dataclass(slots=True)
 class Timed:
-    """Script data at a time (onTextData, onCuePoint …): `amf` is the AMF0 encoding of the values after the name. dts in milliseconds."""
+    """Script data at a time (onTextData, onCuePoint …).
+
+    dts: milliseconds; amf: the AMF0 encoding of the values after the name.
+    """
 
     dts: int
     name: str

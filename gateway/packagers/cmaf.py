@@ -76,10 +76,10 @@ class CmafPackager(Packager):
         self._seconds = seconds
         size = max(size, LEAST_WINDOW)
         prefix = str(int(started))
-        self._video = Lane("video", prefix, part, size, numbers.video)
-        self._audio = Lane("audio", prefix, part, size, numbers.audio)
+        self._video = Lane("video", prefix, part, size, numbers.video, self.waiters)
+        self._audio = Lane("audio", prefix, part, size, numbers.audio, self.waiters)
         self.lanes: tuple[Lane, ...] = ()  # those that have media, the leading one first
-        self.changed = Gate()  # opens when playlists begin to exist
+        self.changed = Gate(self.waiters)  # opens when playlists begin to exist
         self.cache: dict[object, object] = {}  # what servers made of the present state; emptied when it changes
         self.target: int | None = None
         self.broken = 0  # units that could not be read
@@ -161,9 +161,9 @@ class CmafPackager(Packager):
             )
         )
 
-    # ---- Sink ----
+    # ---- what comes ----
 
-    def on_tracks(self, tracks: Tracks) -> None:
+    def take_tracks(self, tracks: Tracks) -> None:
         if self._tracks is not None and tracks.epoch == self._tracks.epoch:
             self._tracks = tracks
             return
@@ -175,7 +175,7 @@ class CmafPackager(Packager):
         for track in tracks:
             _check(track)
 
-    def on_unit(self, unit: AccessUnit) -> None:
+    def take(self, unit: AccessUnit) -> None:
         """Hot."""
         self._now = unit.wall
         try:
@@ -315,7 +315,8 @@ class CmafPackager(Packager):
         audio.news.clear()
 
     def _measure(self, metrics: Metrics) -> None:
-        delay = time.time() - self._now
+        # Nobody waits: what was packaged a little later than it came was late for nobody.
+        delay = time.time() - self._now if self.waiters.count else 0.0
         for lane in (self._video, self._audio):
             for seconds in lane.news:
                 metrics.part_seconds.observe(seconds)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -80,16 +81,16 @@ class Viewer:
     """
 
     __slots__ = (
-        "dropped",
         "ended",
         "epoch",
         "fd",
         "framing",
+        "grace",
+        "greeted",
         "late",
         "late_since",
         "limit",
         "peer",
-        "sent",
         "transport",
         "waiting",
     )
@@ -107,20 +108,17 @@ class Viewer:
         self.late_since = 0.0
         self.epoch = -1  # the feed's head version that this viewer has
         self.waiting = 0  # bytes in the transport when last looked at while late
-        self.sent = 0
+        self.grace = 0  # what may wait besides: the first burst, until it is taken
+        self.greeted = False  # something was written
+
+
+class FeedCounts:
+    """What the feeds of one process did: bytes given to viewers by kind, batches that late ones missed, viewers cut."""
+
+    def __init__(self) -> None:
+        self.sent: Counter[str] = Counter()
         self.dropped = 0
-
-
-def _write_now(fd: int, transport: Transport, data: bytes) -> None:
-    """Gives the kernel what it takes at once, the transport only the rest: a sixth cheaper than its own queue."""
-    try:
-        taken = os.write(fd, data)
-    except BlockingIOError:
-        taken = 0
-    except OSError:
-        return  # the peer is gone; the transport notices by itself
-    if taken < len(data):
-        transport.write(data[taken:])
+        self.stalled = 0
 
 
 class Feed:
@@ -131,13 +129,21 @@ class Feed:
     never). Everything runs on the stream's loop.
     """
 
-    def __init__(self, stream: Stream, rendering: Rendering, flush_seconds: float, stall_seconds: float) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        rendering: Rendering,
+        flush_seconds: float,
+        stall_seconds: float,
+        counts: FeedCounts | None = None,
+    ) -> None:
         self.stream = stream
+        self._counts = counts or FeedCounts()
         self._rendering = rendering
         self._bound = flush_seconds
         self._stall = stall_seconds
         self._viewers: dict[Viewer, None] = {}
-        self._framings: dict[Framing, list[Viewer]] = {}
+        self._framings: dict[Framing, dict[Viewer, None]] = {}
         self._attached = False
         self._tracks: Tracks | None = None
         self._version = 0
@@ -152,17 +158,17 @@ class Feed:
         self._cost = 0.0
         self._dts_ms = 0
         self._gop_dts_ms = 0
-        self.bytes_out = 0
-        self.dropped = 0  # batches not given to late viewers
-        self.stalled = 0  # viewers cut for taking nothing
 
     def __len__(self) -> int:
         return len(self._viewers)
 
     # ---- viewers ----
 
-    def join(self, viewer: Viewer) -> None:
-        """Gives a viewer headers and the GOP so far, then all that comes. On an ended stream it is ended at once."""
+    def join(self, viewer: Viewer, *, burst: bool = True) -> None:
+        """Gives a viewer headers and the GOP so far, then all that comes. On an ended stream it is ended at once.
+
+        burst False: nothing until the next key frame, for a viewer that has seen the GOP before.
+        """
         if not self._attached:
             self._attached = True
             self.stream.attach(self)
@@ -172,9 +178,12 @@ class Feed:
             viewer.ended(self.stream.ended or EndReason.OUTPUT_OFF)
             return
         self._viewers[viewer] = None
-        self._framings.setdefault(viewer.framing, []).append(viewer)
+        self._framings.setdefault(viewer.framing, {})[viewer] = None
         self.stream.viewers[viewer.framing.kind] += 1
-        self._greet(viewer)
+        if burst:
+            self._greet(viewer)
+        else:
+            viewer.late, viewer.late_since = True, time.monotonic()
 
     def leave(self, viewer: Viewer) -> None:
         """The connection is gone. Idempotent."""
@@ -279,9 +288,11 @@ class Feed:
             self._gop_joined = {}
             if self._gop_bytes > self.stream.gop.max_bytes:
                 self._drop_gop()
+        write = os.write
         for framing, viewers in self._framings.items():
             framed = framing.wrap(data)
             size = len(framed)
+            written = 0
             for viewer in tuple(viewers):
                 transport = viewer.transport
                 if transport.is_closing():
@@ -289,19 +300,30 @@ class Feed:
                 waiting = transport.get_write_buffer_size()
                 if viewer.late:
                     self._retry(viewer, waiting, starts, framed, began)
-                elif waiting > viewer.limit:
+                    continue
+                if not waiting:
+                    viewer.grace = 0
+                    if viewer.fd >= 0:
+                        # The kernel takes it at once, the transport only what is left: a sixth cheaper than its queue.
+                        written += 1
+                        try:
+                            taken = write(viewer.fd, framed)
+                        except BlockingIOError:
+                            taken = 0
+                        except OSError:
+                            continue  # the peer is gone; the transport notices by itself
+                        if taken < size:
+                            transport.write(framed[taken:])
+                        continue
+                elif waiting > viewer.limit + viewer.grace:
                     viewer.late = True
                     viewer.late_since = began
                     viewer.waiting = waiting
-                    viewer.dropped += size
-                    self.dropped += 1
-                else:
-                    if waiting or viewer.fd < 0:
-                        transport.write(framed)
-                    else:
-                        _write_now(viewer.fd, transport, framed)
-                    viewer.sent += size
-                    self.bytes_out += size
+                    self._counts.dropped += 1
+                    continue
+                written += 1
+                transport.write(framed)
+            self._counts.sent[framing.kind] += size * written
         self._cost = 0.8 * self._cost + 0.2 * (time.monotonic() - began)
 
     def _retry(self, viewer: Viewer, waiting: int, starts: bool, framed: bytes, now: float) -> None:
@@ -312,12 +334,11 @@ class Feed:
                 self._write(viewer, viewer.framing.wrap(self._rendering.change(self._tracks, self._dts_ms)))
             self._write(viewer, framed)
         else:
-            viewer.dropped += len(framed)
-            self.dropped += 1
+            self._counts.dropped += 1
             if waiting < viewer.waiting:
                 viewer.late_since = now  # slow, but taking
             elif waiting and self._stall and now - viewer.late_since > self._stall:
-                self.stalled += 1
+                self._counts.stalled += 1
                 viewer.transport.abort()
             viewer.waiting = waiting
 
@@ -330,7 +351,7 @@ class Feed:
             head = self._rendering.head(self._tracks, self._gop_dts_ms)
             burst = self._gop_joined[framing] = framing.wrap(head + b"".join(self._gop))
         # The first burst may exceed the limit of a slow link; what counts as late is what comes on top of it.
-        viewer.limit += len(burst)
+        viewer.grace = len(burst)
         self._write(viewer, burst)
         # Without a beginning (a GOP beyond its bounds, the first key frame still to come) it starts at a key frame.
         viewer.late = not self._startable
@@ -342,14 +363,14 @@ class Feed:
     def _write(self, viewer: Viewer, data: bytes) -> None:
         if not viewer.transport.is_closing():
             viewer.transport.write(data)
-            viewer.sent += len(data)
-            self.bytes_out += len(data)
+            viewer.greeted = True
+            self._counts.sent[viewer.framing.kind] += len(data)
 
     def _forget(self, viewer: Viewer) -> None:
         self._viewers.pop(viewer, None)
-        same = self._framings.get(viewer.framing, [])
+        same = self._framings.get(viewer.framing, {})
         if viewer in same:
-            same.remove(viewer)
+            del same[viewer]
             if not same:
                 del self._framings[viewer.framing]
             self.stream.viewers[viewer.framing.kind] -= 1

@@ -6,7 +6,7 @@ from gateway.formats.flv import muxer
 from gateway.hub.stream import EndReason, Stream
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.packagers.feed import Feed
+from gateway.packagers.feed import Feed, FeedCounts
 
 
 class FlvRendering:
@@ -17,7 +17,8 @@ class FlvRendering:
         return header + self.change(tracks, dts_ms)
 
     def change(self, tracks: Tracks, dts_ms: int) -> bytes:
-        return muxer.metadata_tag(tracks, dts_ms) + muxer.sequence_headers(tracks, dts_ms)
+        # Metadata stands at 0 whenever it comes: at any other time ffmpeg takes it for a track of subtitles.
+        return muxer.metadata_tag(tracks, 0) + muxer.sequence_headers(tracks, dts_ms)
 
     def unit(self, unit: AccessUnit) -> bytes:
         return muxer.unit_tag(unit)
@@ -29,8 +30,10 @@ class FlvRendering:
 class FlvOutput:
     """The output `flv`: one feed for the viewers of HTTP-FLV and WS-FLV."""
 
-    def __init__(self, stream: Stream, flush_seconds: float, stall_seconds: float) -> None:
-        self.feed = Feed(stream, FlvRendering(), flush_seconds, stall_seconds)
+    def __init__(
+        self, stream: Stream, flush_seconds: float, stall_seconds: float, counts: FeedCounts | None = None
+    ) -> None:
+        self.feed = Feed(stream, FlvRendering(), flush_seconds, stall_seconds, counts)
 
     async def run(self, stream: Stream) -> None:
         try:

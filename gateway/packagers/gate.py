@@ -6,12 +6,23 @@ import asyncio
 from collections.abc import Callable
 
 
+class Waiters:
+    """How many wait at some gates together."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class Gate:
     """Those who wait look again each time it opens. Used on one loop only."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("_waiters", "_waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, waiters: Waiters | None = None) -> None:
+        """waiters: where this gate's are counted along with other gates'."""
+        self._waiters = waiters or Waiters()
         # In order of arrival; a dict, because thousands may leave it one by one.
         self._waiting: dict[asyncio.Future[None], None] = {}
 
@@ -43,6 +54,7 @@ class Gate:
                 future.set_result(None)
 
         timer = loop.call_later(seconds, expire)
+        self._waiters.count += 1
         try:
             while True:
                 await future
@@ -53,6 +65,7 @@ class Gate:
                 future = loop.create_future()
                 self._waiting[future] = None
         finally:
+            self._waiters.count -= 1
             timer.cancel()
             # Cancelled or expired: leave no future behind for a gate that may not open for long.
             self._waiting.pop(future, None)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.formats.hls import media
-from gateway.formats.mp4.fragment import Sample, fragment
-from gateway.packagers.gate import Gate
+from gateway.formats.mp4.fragment import Sample, fragment, fragment_size
+from gateway.packagers.gate import Gate, Waiters
+from gateway.packagers.rendered import Rendered
 from gateway.packagers.wall import WallClock
 from gateway.packagers.window import Part, Segment, Window
 
@@ -40,12 +42,20 @@ class Lane:
     hints at always comes true, whichever segment it falls into.
     """
 
-    def __init__(self, kind: str, prefix: str, part: float, size: int, first: tuple[int, int] = (1, 1)) -> None:
+    def __init__(
+        self,
+        kind: str,
+        prefix: str,
+        part: float,
+        size: int,
+        first: tuple[int, int] = (1, 1),
+        waiters: Waiters | None = None,
+    ) -> None:
         """kind: "video" or "audio", also the folder; prefix: of file names; part: wanted seconds of a part;
-        first: the first segment's and the first part's number."""
+        first: the first segment's and the first part's number; waiters: counts who waits at `changed`."""
         self.kind = kind
         self.window = Window(size)
-        self.changed = Gate()
+        self.changed = Gate(waiters)
         self.header: Header | None = None
         self.headers: dict[int, Header] = {}  # by epoch, for what the window still holds
         self.inits: OrderedDict[str, bytes] = OrderedDict()
@@ -62,8 +72,7 @@ class Lane:
         self._wanted_part = part
         self.prefix = prefix
         self._shift = 0
-        self._pieces: list[bytes] = []
-        self._recent: OrderedDict[str, bytes | tuple[Segment, int, int]] = OrderedDict()
+        self._recent: dict[str, Part] = {}
 
     # ---- writing ----
 
@@ -93,7 +102,7 @@ class Lane:
         assert self.header is not None
         clock = self.header.clock
         samples[-1].duration = max(end - start - sum([s.duration for s in samples[:-1]]), 1)
-        body = fragment(self.part_number, 1, max(start, 0), samples, styp=not self.parts)
+        body = _fragment(self.part_number, max(start, 0), samples, not self.parts)
         duration = (end - start) / clock
         if duration > self.longest_part:
             self.longest_part = duration
@@ -101,14 +110,11 @@ class Lane:
             duration = min(duration, self.target_part)
         uri = self.part_uri(self.part_number)
         independent = samples[0].key
-        part = Part(
-            self.part_number, duration, independent, self.size, len(body), media.part(duration, uri, independent)
-        )
+        part = Part(self.part_number, duration, independent, body, media.part(duration, uri, independent))
         self.part_number += 1
         self.parts.append(part)
-        self.size += len(body)
-        self._pieces.append(body)
-        self._recent[uri] = body
+        self.size += body.size
+        self._recent[uri] = part
         self.dirty = True
         self.news.append(duration)
 
@@ -119,7 +125,7 @@ class Lane:
         time = self.start + self._shift
         length = max(end - self.start, 1)
         duration = min(length / header.clock, self.window.target + 0.49 if self.target_part is not None else math.inf)
-        body = b"".join(self._pieces)
+        body = _joined(self.parts, self.size)
         uri = self.segment_uri(self.number)
         wall = header.wall.at(time / header.clock)
         window = self.window
@@ -127,9 +133,6 @@ class Lane:
             self.number, uri, duration, body, media.segment(duration, uri), header.epoch, wall, header.uri,
             time, length, header.clock, self.parts,
         )  # fmt: skip
-        # From now on the parts are slices of the segment.
-        for part in self.parts:
-            self._recent[self.part_uri(part.number)] = (segment, part.start, part.size)
         gone = window.add(segment)
         for old in gone:
             for part in old.parts:
@@ -138,7 +141,6 @@ class Lane:
             self._forget_headers()
         self.number += 1
         self.parts = []
-        self._pieces = []
         self.open = False
         self.size = 0
         self.dirty = True
@@ -181,25 +183,21 @@ class Lane:
     def part(self, uri: str) -> bytes | None:
         """The bytes of a part that can still be fetched."""
         found = self._recent.get(uri)
-        if isinstance(found, tuple):
-            segment, start, size = found
-            return segment.body[start : start + size]
-        return found
+        return found.body() if found is not None else None
 
     def segment_uri(self, number: int) -> str:
         return f"{self.prefix}-{number}.m4s"
 
     def piece(self, number: int, index: int) -> bytes | None:
         """Part `index` of segment `number` while that is open or listed; None where it is not there (yet)."""
+        parts: Sequence[Part] = ()
         if number == self.number:
-            return self._pieces[index] if index < len(self._pieces) else None
-        for segment in reversed(list(self.window)):
-            if segment.number == number:
-                if index >= len(segment.parts):
-                    return None
-                part = segment.parts[index]
-                return segment.body[part.start : part.start + part.size]
-        return None
+            parts = self.parts
+        else:
+            for segment in reversed(list(self.window)):
+                if segment.number == number:
+                    parts = segment.parts
+        return parts[index].body() if index < len(parts) else None
 
     def has(self, msn: int, part: int | None) -> bool:
         """Whether the playlist holds segment `msn`, or its part, or what came instead of that part."""
@@ -265,3 +263,27 @@ class Lane:
             tail.append(media.preload_hint(self.part_uri(self.part_number)))
             tail.append(report)
         return media.playlist(head, body, ended=ended, tail=tail)
+
+
+def _fragment(number: int, start: int, samples: list[Sample], styp: bool) -> Rendered:
+    size = fragment_size(samples, styp=styp)
+    return Rendered(lambda: fragment(number, 1, start, samples, styp=styp), size)
+
+
+def _joined(parts: Sequence[Part], size: int) -> Rendered:
+    """The bytes of a segment; once they are there, its parts are slices of them."""
+
+    def join() -> bytes:
+        pieces = [part.body() for part in parts]
+        body = b"".join(pieces)
+        at = 0
+        for part, piece in zip(parts, pieces, strict=True):
+            part.body.becomes(_slice(body, at, at + len(piece)))
+            at += len(piece)
+        return body
+
+    return Rendered(join, size)
+
+
+def _slice(body: bytes, start: int, end: int) -> Callable[[], bytes]:
+    return lambda: body[start:end]

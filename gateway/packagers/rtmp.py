@@ -6,26 +6,28 @@ from gateway.formats.flv import muxer
 from gateway.hub.stream import EndReason, Stream
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.packagers.feed import Feed
+from gateway.packagers.feed import Feed, FeedCounts
 from gateway.protocols.rtmp.chunk import shared_message
-from gateway.protocols.rtmp.message import CSID, CSID_AUDIO, CSID_DATA, CSID_VIDEO, DATA
 from gateway.protocols.rtmp.message import AUDIO as AUDIO_MESSAGE
+from gateway.protocols.rtmp.message import CSID, CSID_AUDIO, CSID_DATA, CSID_VIDEO, DATA
 from gateway.protocols.rtmp.message import VIDEO as VIDEO_MESSAGE
 
 _VIDEO = Kind.VIDEO
 
 
 class RtmpRendering:
-    """Messages on message stream 1, in chunks of the size that every player was told."""
+    """Messages on one message stream, in chunks of the size that every player was told."""
 
-    def __init__(self, chunk_size: int) -> None:
+    def __init__(self, chunk_size: int, stream_id: int = 1) -> None:
         self._chunk_size = chunk_size
+        self._stream_id = stream_id
 
     def head(self, tracks: Tracks, dts_ms: int) -> bytes:
-        size = self._chunk_size
-        messages = [shared_message(CSID_DATA, DATA, dts_ms, muxer.metadata_body(tracks), size)]
+        size, to = self._chunk_size, self._stream_id
+        # Metadata stands at 0 whenever it comes: at any other time ffmpeg takes it for a track of subtitles.
+        messages = [shared_message(CSID_DATA, DATA, 0, muxer.metadata_body(tracks), size, to)]
         for kind, body in muxer.sequence_bodies(tracks):
-            messages.append(shared_message(CSID[kind], kind, dts_ms, body, size))
+            messages.append(shared_message(CSID[kind], kind, dts_ms, body, size, to))
         return b"".join(messages)
 
     change = head
@@ -35,20 +37,42 @@ class RtmpRendering:
             csid, kind = CSID_VIDEO, VIDEO_MESSAGE
         else:
             csid, kind = CSID_AUDIO, AUDIO_MESSAGE
-        return shared_message(csid, kind, muxer.unit_time(unit), muxer.unit_body(unit), self._chunk_size)
+        body = muxer.unit_body(unit)
+        return shared_message(csid, kind, muxer.unit_time(unit), body, self._chunk_size, self._stream_id)
 
     def timed(self, timed: Timed) -> bytes:
-        return shared_message(CSID_DATA, DATA, timed.dts, muxer.timed_body(timed), self._chunk_size)
+        body = muxer.timed_body(timed)
+        return shared_message(CSID_DATA, DATA, timed.dts, body, self._chunk_size, self._stream_id)
 
 
 class RtmpOutput:
     """The output `rtmp`: always on, without cost while nobody plays."""
 
-    def __init__(self, stream: Stream, chunk_size: int, flush_seconds: float, stall_seconds: float) -> None:
-        self.feed = Feed(stream, RtmpRendering(chunk_size), flush_seconds, stall_seconds)
+    def __init__(
+        self,
+        stream: Stream,
+        chunk_size: int,
+        flush_seconds: float,
+        stall_seconds: float,
+        counts: FeedCounts | None = None,
+    ) -> None:
+        self._stream = stream
+        self._chunk_size = chunk_size
+        self._flush, self._stall, self._counts = flush_seconds, stall_seconds, counts
+        self._feeds: dict[int, Feed] = {}
+
+    def feed(self, stream_id: int) -> Feed:
+        """The feed of players on this message stream: nearly all are on 1; the few ids that a connection can have
+        are the caller's to bound."""
+        feed = self._feeds.get(stream_id)
+        if feed is None:
+            rendering = RtmpRendering(self._chunk_size, stream_id)
+            feed = self._feeds[stream_id] = Feed(self._stream, rendering, self._flush, self._stall, self._counts)
+        return feed
 
     async def run(self, stream: Stream) -> None:
         try:
             await stream.over()
         finally:
-            self.feed.close(stream.ended or EndReason.OUTPUT_OFF)
+            for feed in self._feeds.values():
+                feed.close(stream.ended or EndReason.OUTPUT_OFF)

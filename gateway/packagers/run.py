@@ -9,6 +9,7 @@ from gateway.hub.errors import OutputUnsupported
 from gateway.hub.stream import EndReason
 from gateway.media.errors import InvalidData
 from gateway.media.unit import Timed
+from gateway.packagers.gate import Waiters
 
 if TYPE_CHECKING:
     from gateway.hub.stream import Stream
@@ -16,8 +17,14 @@ if TYPE_CHECKING:
     from gateway.media.unit import AccessUnit
 
 
+_BATCH = 32  # units that may wait to be packaged, about 0.4 s of picture and sound
+
+
 class Packager:
     """An Output that is its own Sink. Subclasses take tracks and units, and finish what is open in `finish`.
+
+    Units are packaged at once only while somebody waits for what they make (`waiters`); else a batch at a time, which
+    costs a third, and whenever somebody asks: whoever reads calls `catch_up` first.
 
     refused: why this stream cannot be packaged, in words for a player; None while it can. ready: there are playlists.
     ended: the stream has ended. stopped: this packager has, for whatever reason; nothing will change any more.
@@ -28,6 +35,9 @@ class Packager:
         self.ready = False
         self.ended = False
         self.stopped = False
+        self.waiters = Waiters()
+        self._backlog: list[AccessUnit] = []
+        self._failed = False
         self._over: asyncio.Future[None] | None = None
 
     @property
@@ -46,26 +56,54 @@ class Packager:
             self.stopped = True
             self.release()
 
+    def catch_up(self) -> None:
+        """Packages what waits. What goes wrong ends the packager, not its caller."""
+        units, self._backlog = self._backlog, []
+        try:
+            for unit in units:
+                self.take(unit)
+        except Exception as error:
+            self.on_failed(error)
+
+    # ---- Sink ----
+
     def on_tracks(self, tracks: Tracks) -> None:
-        raise NotImplementedError
+        self.catch_up()
+        self.take_tracks(tracks)
 
     def on_unit(self, unit: AccessUnit) -> None:
-        raise NotImplementedError
+        """Hot."""
+        if self._failed:
+            return
+        backlog = self._backlog
+        backlog.append(unit)
+        if self.waiters.count or len(backlog) >= _BATCH:
+            self.catch_up()
 
     def on_timed(self, timed: Timed) -> None:
         """Script data has no place in segments."""
 
     def on_end(self, reason: EndReason) -> None:
+        self.catch_up()
         self.ended = True
         self.finish()
         self._settle(None)
 
     def on_failed(self, error: Exception) -> None:
+        self._failed = True
         if isinstance(error, InvalidData):
             # Broken units are dropped one by one; what comes here is a configuration that will not get better.
             self.refused = str(error)
             error = OutputUnsupported(str(error))
         self._settle(error)
+
+    # ---- what a form does ----
+
+    def take_tracks(self, tracks: Tracks) -> None:
+        raise NotImplementedError
+
+    def take(self, unit: AccessUnit) -> None:
+        raise NotImplementedError
 
     def finish(self) -> None:
         """Completes what is open; no more units will come."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import structlog
 
 from gateway.formats.hls import media
-from gateway.formats.ts.muxer import TsMuxer
+from gateway.formats.ts.muxer import Packets, TsMuxer
 from gateway.lib.metrics import Metrics
 from gateway.media import codecs
 from gateway.media.clock import AudioClock
@@ -13,6 +15,7 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, Track, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.packagers.gate import Gate
+from gateway.packagers.rendered import Rendered
 from gateway.packagers.run import Packager
 from gateway.packagers.segmenter import Segmenter, target_duration
 from gateway.packagers.timing import VIDEO_CLOCK, VideoTiming
@@ -24,6 +27,25 @@ log = structlog.get_logger(__name__)
 _VERSION = 3  # EXTINF with fractions; nothing here needs more
 _FRAMES_PER_PES = 5  # about 100 ms of AAC: saves most of the packets' padding
 _SILENT = VIDEO_CLOCK  # a picture that is missing for so long no longer decides where segments end
+
+
+_PES_COST = 150  # bytes that a PES packet takes beside its media: headers, and half a packet of stuffing
+
+
+class _Draft:
+    """What a segment will be made of: pictures (dts, cts, key, sample) and groups of audio frames (time, frames).
+
+    Most segments are never watched, and are never more than this. packets: the tables, and the media with their place
+    in the transport stream; None until somebody asks for this segment or a later one.
+    """
+
+    __slots__ = ("items", "muxer", "number", "packets")
+
+    def __init__(self, number: int, muxer: TsMuxer) -> None:
+        self.number = number
+        self.muxer = muxer
+        self.items: list[tuple[int, int, bool, bytes] | tuple[int, list[bytes]]] = []
+        self.packets: tuple[bytes, list[Packets]] | None = None
 
 
 class TsPackager(Packager):
@@ -46,7 +68,7 @@ class TsPackager(Packager):
         self._seconds = seconds
         self.window = Window(size)
         self.segmenter = Segmenter(VIDEO_CLOCK, seconds)
-        self.changed = Gate()
+        self.changed = Gate(self.waiters)
         self.cache: dict[object, object] = {}  # what servers made of the present playlist; emptied when it changes
         self.broken = 0  # units that could not be read
         self._number = int(started * 1000)
@@ -62,7 +84,8 @@ class TsPackager(Packager):
         self._frame_samples = 0  # 0: differs from frame to frame
         self._wall = WallClock(0.0, started)
         self._open = False
-        self._pieces: list[bytes] = []
+        self._drafts: deque[_Draft] = deque()  # of segments whose packets have no place in the stream yet, oldest first
+        self._draft: _Draft | None = None  # of the open segment
         self._bytes = 0
         self._start = 0  # ticks of 90 kHz: decode time at which the open segment began
         self._last_video = 0
@@ -94,9 +117,9 @@ class TsPackager(Packager):
         )
         return media.playlist(head, body, ended=self.ended)
 
-    # ---- Sink ----
+    # ---- what comes ----
 
-    def on_tracks(self, tracks: Tracks) -> None:
+    def take_tracks(self, tracks: Tracks) -> None:
         if tracks.epoch == self._tracks_epoch:
             return
         self._finish_segment(None)
@@ -110,7 +133,7 @@ class TsPackager(Packager):
         if tracks.video is not None:
             self._timing = VideoTiming(tracks.video.timescale, codecs.frame_rate(tracks.video))
 
-    def on_unit(self, unit: AccessUnit) -> None:
+    def take(self, unit: AccessUnit) -> None:
         """Hot."""
         if self._muxer is None:
             return
@@ -148,9 +171,11 @@ class TsPackager(Packager):
             self._begin(dts, dts + cts, unit.wall)
         self._last_video = dts
         self._step = step
-        data = self._muxer.video(dts, cts, key, unit.payload)
-        self._pieces.append(data)
-        self._bytes += len(data)
+        payload = unit.payload
+        assert self._draft is not None
+        self._draft.items.append((dts, cts, key, payload))
+        size = len(payload)
+        self._bytes += size + size // 46 + _PES_COST
 
     def _sound(self, unit: AccessUnit) -> None:
         track = unit.track
@@ -200,8 +225,8 @@ class TsPackager(Packager):
         self._start = dts
         self._wall_at = pts
         assert self._muxer is not None
-        self._pieces = [self._muxer.tables()]
-        self._bytes = 0
+        self._draft = _Draft(self._number, self._muxer)
+        self._bytes = 2 * 188
 
     def _finish_segment(self, end: int | None, shown: int | None = None) -> None:
         """Completes the open segment at decode time `end` (None: where its media ends); audio that belongs at or behind
@@ -225,9 +250,12 @@ class TsPackager(Packager):
         uri = f"{self._number}.ts"
         wall = self._wall.at(self._wall_at / VIDEO_CLOCK)
         lines = media.program_date_time(wall) + media.segment(duration, uri)
-        body = b"".join(self._pieces)
-        self._pieces = []
-        window.add(Segment(self._number, uri, duration, body, lines, self._epoch, wall))
+        draft = self._draft
+        assert draft is not None
+        self._drafts.append(draft)
+        body = Rendered(lambda: self._render(draft), self._bytes)
+        if gone := window.add(Segment(self._number, uri, duration, body, lines, self._epoch, wall)):
+            self._drop_drafts(gone[-1].number)
         if self._metrics is not None:
             self._metrics.segment_seconds.observe(duration, "ts")
         self._number += 1
@@ -242,14 +270,41 @@ class TsPackager(Packager):
         if not count:
             return
         self._times, self._frames = times[count:], frames[count:]
-        assert self._muxer is not None
-        try:
-            data = self._muxer.audio(frames[:count], times[0])
-        except InvalidData as error:
-            self._note_broken(error)
-            return
-        self._pieces.append(data)
-        self._bytes += len(data)
+        assert self._draft is not None
+        frames = frames[:count]
+        self._draft.items.append((times[0], frames))
+        size = sum(map(len, frames)) + 7 * count
+        self._bytes += size + size // 46 + _PES_COST
+
+    def _drop_drafts(self, last: int) -> None:
+        """Forgets the drafts of segments up to number `last`, which can no longer be fetched."""
+        drafts = self._drafts
+        while drafts and drafts[0].number <= last:
+            drafts.popleft()
+
+    def _render(self, draft: _Draft) -> bytes:
+        """A segment's bytes. Continuity counters go on from segment to segment, so the drafts before it, which may be
+        asked for later, get their places first."""
+        drafts = self._drafts
+        while draft.packets is None:
+            self._plan(drafts.popleft())
+        tables, packets = draft.packets
+        return b"".join([tables, *[p.render() for p in packets]])
+
+    def _plan(self, draft: _Draft) -> None:
+        muxer = draft.muxer
+        tables = muxer.tables()
+        packets: list[Packets] = []
+        for item in draft.items:
+            try:
+                if len(item) == 4:
+                    packets.append(muxer.video(*item))
+                else:
+                    packets += muxer.audio(item[1], item[0])
+            except InvalidData as error:
+                self._note_broken(error)
+        draft.items = []
+        draft.packets = (tables, packets)
 
     def _publish(self) -> None:
         self.cache.clear()

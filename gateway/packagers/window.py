@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from gateway.packagers.rendered import Rendered
+
 # Media of one playlist in memory. At this bound the oldest segments go, fetchable or listed, until one is left.
 MAX_BYTES = 64_000_000
 # A segment that grows beyond this is ended where it stands: its stream is no video that a player could follow.
@@ -16,13 +18,12 @@ MAX_PART_BYTES = 4_000_000
 
 @dataclass(slots=True)
 class Part:
-    """A partial segment. start: its first byte in the segment's body; duration: seconds as the playlist says."""
+    """A partial segment. duration: seconds as the playlist says; line: its tag."""
 
     number: int
     duration: float
     independent: bool
-    start: int
-    size: int
+    body: Rendered
     line: str
 
 
@@ -37,7 +38,7 @@ class Segment:
     number: int
     uri: str
     duration: float
-    body: bytes
+    body: Rendered
     lines: str
     epoch: int
     wall: float
@@ -102,7 +103,7 @@ class Window:
         listed = self._listed
         listed.append(segment)
         self._by_uri[segment.uri] = segment
-        size = len(segment.body)
+        size = segment.body.size
         self.bytes += size
         self.total += size
         self.seconds += segment.duration
@@ -133,6 +134,6 @@ class Window:
     def _forget(self) -> Segment:
         segment = self._left.popleft()
         self._left_seconds -= segment.duration
-        self.bytes -= len(segment.body)
+        self.bytes -= segment.body.size
         del self._by_uri[segment.uri]
         return segment

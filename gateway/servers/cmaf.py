@@ -61,7 +61,7 @@ def _fragment(stream: Stream, rest: str, name: re.Match[str]) -> Answering:
     if segment is not None:
         served = segment.served
         if not isinstance(served, Response):
-            served = segment.served = Response(200, segment.body, kind, cache=FIXED)
+            served = segment.served = Response(200, segment.body(), kind, cache=FIXED)
         return served
     number = int(name[4])
     # The one that is open, or opens next: a client whose clock is a little ahead asks for it early.
@@ -88,7 +88,7 @@ async def _unfinished(output: CmafPackager, lane: Lane, number: int, rest: str) 
         return _gone(rest) if output.over else try_later("the segment has not begun yet", 1)
     segment = lane.window.find(lane.segment_uri(number))
     if segment is not None:
-        return Response(200, segment.body, f"{lane.kind}/mp4", cache=FIXED)
+        return Response(200, segment.body(), f"{lane.kind}/mp4", cache=FIXED)
     return Response(200, _pieces(output, lane, number, first), f"{lane.kind}/mp4", cache=FIXED)
 
 

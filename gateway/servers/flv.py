@@ -165,7 +165,7 @@ class FlvConnection(asyncio.Protocol):
     def ended(self, reason: EndReason) -> None:
         """The stream or its output is over; the feed has said so."""
         viewer, self._viewer = self._viewer, None
-        if viewer is not None and not viewer.sent:
+        if viewer is not None and not viewer.greeted:
             self._write(viewer.framing.last(reason))
         if self._frames is None:
             self._close(_FLUSH_SECONDS)

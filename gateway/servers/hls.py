@@ -49,7 +49,7 @@ def _ts_segment(stream: Stream, name: str) -> Response:
         return text(404, f"{name} is not here (any more)")
     served = segment.served
     if not isinstance(served, Response):
-        served = segment.served = Response(200, segment.body, "video/mp2t", cache=FIXED)
+        served = segment.served = Response(200, segment.body(), "video/mp2t", cache=FIXED)
     return served
 
 

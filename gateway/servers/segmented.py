@@ -34,6 +34,7 @@ def packager(stream: Stream, name: str, kind: type[P]) -> P | Response:
     output = outputs.get(name)
     if not isinstance(output, kind):
         return try_later(f"{name} of {stream.name} is starting", 1)
+    output.catch_up()
     if output.refused is not None:
         return text(404, f"{name} cannot carry {stream.name}: {output.refused}")
     return output

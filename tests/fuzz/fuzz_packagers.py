@@ -17,6 +17,14 @@ _TRACKS = (VIDEO, AUDIO, Track(Kind.VIDEO, Codec.H264, 1000, b"\x01d"), Track(Ki
            Track(Kind.AUDIO, Codec.OPUS, 1000, b""), Track(Kind.VIDEO, Codec.VP9, 1000, b""))  # fmt: skip
 
 
+def seeds() -> list[bytes]:
+    """Regular pictures and sounds, pictures only, a change of tracks in between, time that goes back."""
+    picture, key, sound = b"\x41\x28\x40\x20", b"\x45\x28\x40\x40", b"\x40\x17\x40\x08"
+    group = key + (picture + sound) * 25
+    change, back = b"\xc0\xff\x02\x00", b"\x25\xf0\x40\x20"
+    return [group * 3, (key + picture * 30) * 3, sound * 120, group + change + group, group + back + group]
+
+
 def fuzz(data: bytes) -> None:
     """Four bytes a unit: what it is, its step in time, its composition offset, its length and first byte."""
     packagers = (
@@ -45,7 +53,7 @@ def fuzz(data: bytes) -> None:
 def _play(packager: TsPackager | CmafPackager, data: bytes) -> None:
     epoch = 0
     video, audio = VIDEO, AUDIO
-    packager.on_tracks(Tracks(video, audio, epoch))
+    packager.take_tracks(Tracks(video, audio, epoch))
     dts = 0
     for at in range(0, len(data) - 3, 4):
         what, step, shift, shape = data[at : at + 4]
@@ -55,14 +63,12 @@ def _play(packager: TsPackager | CmafPackager, data: bytes) -> None:
             epoch += 1
             track = _TRACKS[shift % len(_TRACKS)]
             video, audio = (track, audio) if track.kind is Kind.VIDEO else (video, track)
-            packager.on_tracks(Tracks(video, audio, epoch))
+            packager.take_tracks(Tracks(video, audio, epoch))
             continue
         track = video if what & 1 else audio
         payload = (4 + shape).to_bytes(4, "big") + b"\x65" + bytes([shape]) * (3 + shape)
         if what & 2:
             payload = payload[: shape >> 4]
-        packager.on_unit(
-            AccessUnit(track, dts, shift - 64, bool(what & 4) or track is audio, 1.7e9 + dts / 1000, payload)
-        )
+        packager.take(AccessUnit(track, dts, shift - 64, bool(what & 4) or track is audio, 1.7e9 + dts / 1000, payload))
     packager.ended = True
     packager.finish()

@@ -72,9 +72,9 @@ def ts_cost(seconds: int, bitrate: int, repeat: int) -> float:
         heard = clock[0]
         for key, payload in frames:
             if heard <= clock[0]:
-                out.append(muxer.audio(audio, heard))
+                out += [p.render() for p in muxer.audio(audio, heard)]
                 heard += 4 * 1920
-            out.append(muxer.video(clock[0], 3000, key, payload))
+            out.append(muxer.video(clock[0], 3000, key, payload).render())
             clock[0] += 3000
         window.append(b"".join(out))
 

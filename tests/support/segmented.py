@@ -103,9 +103,9 @@ def feed(
 ) -> None:
     """Gives each timetable as an epoch of its own; `each` is called after every unit."""
     for epoch, table in zip(epochs if epochs is not None else range(len(tables)), tables, strict=False):
-        packager.on_tracks(Tracks(table.video, table.audio, epoch))
+        packager.take_tracks(Tracks(table.video, table.audio, epoch))
         for unit in table.units():
-            packager.on_unit(unit)
+            packager.take(unit)
             if each is not None:
                 each(unit)
     if end:

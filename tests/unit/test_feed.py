@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.hub.stream import EndReason, Stream
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.packagers.feed import Feed, Viewer
+from gateway.packagers.feed import Feed, FeedCounts, Viewer
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 
@@ -75,10 +75,10 @@ def viewer(wire: Wire, limit: int = 1000, ends: list[EndReason] | None = None) -
     return Viewer(wire, FRAMING, limit, "127.0.0.1", told.append)
 
 
-def live(stall: float = 30.0) -> tuple[Stream, Feed]:
+def live(stall: float = 30.0, counts: FeedCounts | None = None) -> tuple[Stream, Feed]:
     stream = builders.stream()
     stream.set_tracks(VIDEO, AUDIO, {}, True)
-    return stream, Feed(stream, Words(), 0.05, stall)
+    return stream, Feed(stream, Words(), 0.05, stall, counts)
 
 
 async def test_the_first_viewer_gets_headers_and_the_gop():
@@ -158,7 +158,8 @@ async def test_the_first_burst_does_not_make_a_viewer_late():
 
 
 async def test_a_viewer_that_takes_nothing_is_cut():
-    stream, feed = live(stall=0.0001)
+    counts = FeedCounts()
+    stream, feed = live(stall=0.0001, counts=counts)
     stream.push(picture(0, True))
     wire = Wire(stalled=True)
     feed.join(viewer(wire, limit=1))
@@ -166,7 +167,8 @@ async def test_a_viewer_that_takes_nothing_is_cut():
     for dts in range(33, 33_000, 33):
         stream.push(picture(dts))
     assert wire.aborted
-    assert feed.stalled == 1
+    assert counts.stalled == 1
+    assert counts.dropped > 1
 
 
 async def test_a_slow_viewer_that_still_reads_is_not_cut():
@@ -247,3 +249,31 @@ async def test_without_video_a_viewer_gets_up_to_a_second_of_sound():
     wire = Wire()
     feed.join(viewer(wire))
     assert wire.written.startswith(b"[<head 2000>A2000 A2020 ")
+
+
+async def test_once_the_first_burst_was_taken_only_the_limit_counts():
+    stream, feed = live()
+    stream.push(picture(0, True))
+    wire = Wire(stalled=True)
+    one = viewer(wire, limit=8)
+    feed.join(one)
+    feed._bound = 0.0
+    wire.drain()
+    stream.push(picture(33))
+    wire.stalled = True
+    for dts in (66, 99, 132, 165):
+        stream.push(picture(dts))
+    assert one.late
+    assert wire.written.endswith(b"[V66 ][V99 ]")
+
+
+async def test_bytes_are_counted_by_kind_of_viewer():
+    counts = FeedCounts()
+    stream, feed = live(counts=counts)
+    stream.push(picture(0, True))
+    one, other = Wire(), Wire()
+    feed.join(viewer(one))
+    feed.join(viewer(other))
+    stream.push(picture(33))
+    feed.flush()
+    assert counts.sent == {"flv": len(one.written) + len(other.written)}

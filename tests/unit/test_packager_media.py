@@ -36,9 +36,9 @@ def units(film: Film) -> tuple[Tracks, list[AccessUnit]]:
 
 def package(packager: Packager, film: Film) -> None:
     tracks, found = units(film)
-    packager.on_tracks(tracks)
+    packager.take_tracks(tracks)
     for unit in found:
-        packager.on_unit(unit)
+        packager.take(unit)
     packager.on_end(EndReason.PUBLISHER_GONE)
 
 
@@ -60,7 +60,7 @@ def write_cmaf(packager: CmafPackager, folder: Path) -> None:
         for uri, init in lane.inits.items():
             (place / uri).write_bytes(init)
         for segment in lane.window:
-            (place / segment.uri).write_bytes(segment.body)
+            (place / segment.uri).write_bytes(segment.body())
 
 
 @pytest.mark.parametrize("film", FILMS.values(), ids=FILMS)
@@ -70,7 +70,7 @@ def test_transport_stream_segments_hold_the_sources_frames_in_order_and_in_time(
     package(packager, film)
     (tmp_path / "live.m3u8").write_bytes(media.with_suffix(packager.playlist()))
     for segment in packager.window:
-        (tmp_path / segment.uri).write_bytes(segment.body)
+        (tmp_path / segment.uri).write_bytes(segment.body())
     take = read(tmp_path / "live.m3u8")
     films.judge(take, film, least=39, slack=0.025)
     assert packager.broken == packager.forced_cuts == 0
@@ -128,14 +128,14 @@ def test_every_coded_frame_stands_in_the_fragments_once_and_decode_time_has_no_g
     package(packager, film)
     _, source = units(film)
     for lane in packager.lanes:
-        samples = b"".join([reader.mdat(s.body) for s in lane.window])
+        samples = b"".join([reader.mdat(s.body()) for s in lane.window])
         wanted = [u.payload for u in source if u.track.kind.value == lane.kind]
         whole = b"".join(wanted)
         # Audio that lies before the first picture is left out.
         assert samples == whole[len(whole) - len(samples) :] and len(samples) > 0.99 * len(whole)
         end = None
         for segment in lane.window:
-            for f in reader.parse_fragments(segment.body):
+            for f in reader.parse_fragments(segment.body()):
                 assert end is None or f.base_decode_time == end
                 end = f.base_decode_time + sum(s.duration for s in f.samples)
 
@@ -173,9 +173,9 @@ def test_other_codecs_keep_every_picture_too(name: str, form: str, tmp_path: Pat
     need("ffmpeg")
     path, track, found = fragmented(name, tmp_path)
     packager = ts(size=100) if form == "ts" else cmaf(size=100)
-    packager.on_tracks(Tracks(track, None, 0))
+    packager.take_tracks(Tracks(track, None, 0))
     for unit in found:
-        packager.on_unit(unit)
+        packager.take(unit)
     packager.on_end(EndReason.PUBLISHER_GONE)
     if isinstance(packager, CmafPackager):
         write_cmaf(packager, tmp_path)
@@ -183,7 +183,7 @@ def test_other_codecs_keep_every_picture_too(name: str, form: str, tmp_path: Pat
         assert re.search(r'CODECS="(hvc1\.1\.[0-9A-F.L]+|av01\.0\.[0-9.M]+)"', packager.master())
     else:
         for segment in packager.window:
-            (tmp_path / segment.uri).write_bytes(segment.body)
+            (tmp_path / segment.uri).write_bytes(segment.body())
         playlist = tmp_path / "live.m3u8"
         playlist.write_bytes(media.with_suffix(packager.playlist()))
     got, want = read(playlist).video, read(path).video

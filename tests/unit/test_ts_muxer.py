@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,6 +27,21 @@ AUDIO = Track(Kind.AUDIO, Codec.AAC, 1000, b"\x11\x90")
 DELAY = 63_000
 
 
+def shown(muxer: TsMuxer, dts: int, cts: int, key: bool, payload: bytes) -> bytes:
+    """The packets of one picture, rendered."""
+    planned = muxer.video(dts, cts, key, payload)
+    data = planned.render()
+    assert planned.size == len(data)
+    return data
+
+
+def heard_as(muxer: TsMuxer, frames: Sequence[bytes], pts: int) -> bytes:
+    planned = muxer.audio(frames, pts)
+    data = b"".join(p.render() for p in planned)
+    assert sum(p.size for p in planned) == len(data)
+    return data
+
+
 def ticks(value: int, track: Track) -> int:
     return value * 90_000 // track.timescale
 
@@ -42,13 +59,13 @@ def written(video: Elementary | None, audio: Elementary | None, *, frames: int =
         dts = ticks(take.dts, video.track)
         while heard and heard[0][0] <= dts:
             time, group = heard.pop(0)
-            out.append(muxer.audio(group, time))
+            out.append(heard_as(muxer, group, time))
         if n % segment == 0:
             out.append(muxer.tables())
-        out.append(muxer.video(dts, ticks(take.cts, video.track), take.key, take.payload))
+        out.append(shown(muxer, dts, ticks(take.cts, video.track), take.key, take.payload))
     if not video:
         out.append(muxer.tables())
-    out += [muxer.audio(group, time) for time, group in heard]
+    out += [heard_as(muxer, group, time) for time, group in heard]
     return b"".join(out)
 
 
@@ -120,7 +137,7 @@ def test_hevc_key_frames_carry_vps_sps_pps() -> None:
 def test_parameter_sets_of_the_sample_are_not_doubled() -> None:
     muxer = TsMuxer(VIDEO, None)
     sample = nal.join([b"\x09\x10", SPS, b"\x68\xff", b"\x06\x05\x01\x80", b"\x65\x88"])
-    (packet,) = pes(packets(muxer.video(0, 0, True, sample)), VIDEO_PID)
+    (packet,) = pes(packets(shown(muxer, 0, 0, True, sample)), VIDEO_PID)
     assert nal.split_annexb(packet.payload) == [b"\x09\xf0", SPS, b"\x68\xff", b"\x06\x05\x01\x80", b"\x65\x88"]
 
 
@@ -145,9 +162,9 @@ def test_the_clock_is_behind_the_pictures_and_never_rests_for_long() -> None:
 
 def test_audio_moves_the_clock_of_a_resting_picture() -> None:
     muxer = TsMuxer(VIDEO, AUDIO)
-    data = muxer.tables() + muxer.video(0, 0, True, slice_unit(50, key=True))
-    data += b"".join(muxer.audio([b"\x21" * 200] * 5, n * 9_600) for n in range(10))
-    data += muxer.video(90_000, 0, False, slice_unit(50))
+    data = muxer.tables() + shown(muxer, 0, 0, True, slice_unit(50, key=True))
+    data += b"".join(heard_as(muxer, [b"\x21" * 200] * 5, n * 9_600) for n in range(10))
+    data += shown(muxer, 90_000, 0, False, slice_unit(50))
     found = packets(data)
     assert_counters(found)
     clocks = [p.pcr for p in found if p.pcr is not None]
@@ -156,8 +173,8 @@ def test_audio_moves_the_clock_of_a_resting_picture() -> None:
 
 def test_a_hole_in_the_stream_is_not_filled_with_clocks() -> None:
     muxer = TsMuxer(VIDEO, None)
-    muxer.video(0, 0, True, slice_unit(50, key=True))
-    assert len(muxer.video(90_000 * 60, 0, False, slice_unit(50))) == 188
+    shown(muxer, 0, 0, True, slice_unit(50, key=True))
+    assert len(shown(muxer, 90_000 * 60, 0, False, slice_unit(50))) == 188
 
 
 def test_audio_alone_carries_the_clock() -> None:
@@ -176,7 +193,7 @@ def test_key_frames_are_random_access_points() -> None:
 @settings(max_examples=300, deadline=None)
 def test_every_size_comes_out_whole(size: int, cts: int, key: bool) -> None:
     muxer = TsMuxer(VIDEO, None)
-    data = muxer.video(900, cts * 90, key, slice_unit(size, key)) + muxer.video(4_000, 0, False, slice_unit(1))
+    data = shown(muxer, 900, cts * 90, key, slice_unit(size, key)) + shown(muxer, 4_000, 0, False, slice_unit(1))
     found = packets(data)
     assert_counters(found)
     first, second = pes(found, VIDEO_PID)
@@ -187,14 +204,14 @@ def test_every_size_comes_out_whole(size: int, cts: int, key: bool) -> None:
 @pytest.mark.parametrize("size", range(120, 420))
 def test_no_remainder_breaks_the_stuffing(size: int) -> None:
     muxer = TsMuxer(None, AUDIO)
-    found = packets(muxer.audio([b"\x21" * size], 0) + muxer.audio([b"\x22" * 9], 1_920))
+    found = packets(heard_as(muxer, [b"\x21" * size], 0) + heard_as(muxer, [b"\x22" * 9], 1_920))
     assert_counters(found)
     assert pes(found, AUDIO_PID)[0].payload[7:] == b"\x21" * size
 
 
 def test_times_wrap_at_33_bits() -> None:
     muxer = TsMuxer(VIDEO, None, delay=0)
-    found = packets(muxer.video((1 << 33) + 5, 3_000, True, slice_unit(9, key=True)))
+    found = packets(shown(muxer, (1 << 33) + 5, 3_000, True, slice_unit(9, key=True)))
     assert found[0].pcr == 5
     (packet,) = pes(found, VIDEO_PID)
     assert (packet.dts, packet.pts) == (5, 3_005)
@@ -205,7 +222,7 @@ def test_ffmpeg_plays_over_the_wrap(tmp_path: Path) -> None:
     muxer = TsMuxer(film.track, None)
     start = (1 << 33) - 90_000
     out = [muxer.tables()]
-    out += [muxer.video(start + ticks(t.dts, film.track), 0, t.key, t.payload) for t in film.takes]
+    out += [shown(muxer, start + ticks(t.dts, film.track), 0, t.key, t.payload) for t in film.takes]
     path = tmp_path / "o.ts"
     path.write_bytes(b"".join(out))
     assert_same(played(path).pictures, played(film.path).pictures, within=0.000_1)
@@ -214,7 +231,7 @@ def test_ffmpeg_plays_over_the_wrap(tmp_path: Path) -> None:
 def test_too_much_audio_for_one_packet_takes_more() -> None:
     frames = [bytes([n]) * 8_000 for n in range(20)]
     muxer = TsMuxer(None, AUDIO)
-    found = pes(packets(muxer.audio(frames, 0)), AUDIO_PID)
+    found = pes(packets(heard_as(muxer, frames, 0)), AUDIO_PID)
     assert [p.pts - DELAY for p in found] == [0, 8 * 1_920, 16 * 1_920]
     assert b"".join(p.payload for p in found).count(b"\xff\xf1") == 20
     with pytest.raises(InvalidData, match="for one PES packet"):
@@ -222,7 +239,7 @@ def test_too_much_audio_for_one_packet_takes_more() -> None:
 
 
 def test_no_frames_are_no_packets() -> None:
-    assert TsMuxer(None, AUDIO).audio([], 0) == b""
+    assert TsMuxer(None, AUDIO).audio([], 0) == []
 
 
 def test_a_broken_picture_changes_nothing() -> None:
@@ -230,7 +247,7 @@ def test_a_broken_picture_changes_nothing() -> None:
     for bad in (b"", b"\x00\x00", b"\x00\x00\x00\x09\x41", b"\x00\x00\x00\x00"):
         with pytest.raises(InvalidData):
             one.video(0, 0, True, bad)
-    assert one.video(0, 0, True, slice_unit(500)) == other.video(0, 0, True, slice_unit(500))
+    assert shown(one, 0, 0, True, slice_unit(500)) == shown(other, 0, 0, True, slice_unit(500))
 
 
 def test_a_frame_too_long_for_adts_is_refused() -> None:

@@ -96,6 +96,17 @@ def fragment(
     )
 
 
+def fragment_size(samples: Sequence[Sample], *, styp: bool = False) -> int:
+    """How many bytes `fragment` makes of these samples."""
+    duration = samples[0].duration if samples else 0
+    if all(s.key and not s.cts and s.duration == duration for s in samples):
+        fixed, entry = _TFHD_DEFAULTS.size, 4
+    else:
+        fixed, entry = 0, 16 if any(s.cts for s in samples) else 12
+    fixed += _PREFIX.size + _TFDT.size + _TRUN.size + _BOX.size + (len(STYP) if styp else 0)
+    return fixed + entry * len(samples) + sum([len(s.payload) for s in samples])
+
+
 def prft(track_id: int, wall: float, media_time: int) -> bytes:
     """ProducerReferenceTimeBox, §8.16.5: the next fragment's frame at `media_time` (ticks) is of `wall` (Unix seconds).
 

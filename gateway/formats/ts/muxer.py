@@ -100,19 +100,19 @@ class TsMuxer:
             self._counters[pid] = self._counters[pid] + 1 & 15
         return b"".join(out)
 
-    def video(self, dts: int, cts: int, key: bool, payload: bytes) -> bytes:
-        """The packets of one picture: a length-prefixed sample shown at dts + cts.
+    def video(self, dts: int, cts: int, key: bool, payload: bytes) -> Packets:
+        """One picture: a length-prefixed sample shown at dts + cts.
 
         An access unit delimiter is put in front and takes the place of the sample's own, which is not always first;
         parameter sets are put in front of a key frame that has none. All other NAL units pass.
         Raises InvalidData for a broken sample, and then nothing has changed.
         """
-        units = nal.split(payload, self._length_size)
+        units = nal.views(payload, self._length_size)
         if not units:
             raise InvalidData("a picture without NAL units")
         delay = self._delay
         # §2.4.3.7: video may leave its PES_packet_length 0; data_alignment_indicator is set.
-        pieces = [b"\x00\x00\x01\xe0\x00\x00\x84", _stamps(dts + cts + delay, dts + delay)]
+        pieces: list[bytes | memoryview] = [b"\x00\x00\x01\xe0\x00\x00\x84", _stamps(dts + cts + delay, dts + delay)]
         pieces.append(self._aud)
         mask, delimiter, parameters = self._type_mask, self._aud_type, self._sps_type
         if key and not any(u[0] & mask == parameters for u in units):
@@ -127,46 +127,46 @@ class TsMuxer:
             if last is not None and dts - last > _PCR_EVERY:
                 filled = self._fill_pcr(last, dts)
             pcr = self._last_pcr = dts
-        packets = self._video.packets(b"".join(pieces), pcr, key)
-        return filled + packets if filled else packets
+        return Packets(self._video, pieces, pcr, key, filled)
 
-    def audio(self, frames: Sequence[bytes], pts: int) -> bytes:
-        """The packets of consecutive raw frames, the first shown at `pts`: about 100 ms of them save most overhead.
+    def audio(self, frames: Sequence[bytes], pts: int) -> list[Packets]:
+        """Consecutive raw frames, the first shown at `pts`: about 100 ms of them save most overhead.
 
         All frames come in one PES packet, or in several where AAC passes its 64 kB. Raises InvalidData for a frame that
         its framing cannot carry, and then nothing has changed.
         """
         if not frames:
-            return b""
+            return []
         if self._adts is not None:
             header = self._adts.header
             frames = [piece for frame in frames for piece in (header(len(frame)), frame)]
-        out: list[bytes] = []
-        for offset, data in self._audio_groups(frames):
+        out: list[Packets] = []
+        for offset, pieces in self._audio_groups(frames):
             time = pts + offset
             pcr: int | None = None
+            before = b""
             if self._pcr_pid == AUDIO_PID:
                 pcr = time
             elif self._last_pcr is not None and _PCR_EVERY < time - self._last_pcr <= _PCR_EVERY * _MAX_PCR_FILL:
                 # A slow or paused picture: its clock goes on.
                 self._last_pcr = time
-                out.append(self._video.pcr_only(time))
-            length = len(data) + 8
+                before = self._video.pcr_only(time)
+            length = sum(map(len, pieces)) + 8
             head = bytes((0, 0, 1, self._audio_stream_id, length >> 8, length & 0xFF, 0x84))
             shown = time + self._delay
-            out.append(self._audio.packets(b"".join((head, _stamps(shown, shown), data)), pcr, True))
-        return b"".join(out) if len(out) > 1 else out[0]
+            out.append(Packets(self._audio, [head, _stamps(shown, shown), *pieces], pcr, True, before))
+        return out
 
-    def _audio_groups(self, pieces: Sequence[bytes]) -> list[tuple[int, bytes]]:
-        """(ticks behind the first frame, bytes) of each PES packet; AAC frames are two pieces each."""
-        data = b"".join(pieces)
-        if len(data) <= _MAX_AUDIO_PES:
-            return [(0, data)]
+    def _audio_groups(self, pieces: Sequence[bytes]) -> list[tuple[int, Sequence[bytes]]]:
+        """(ticks behind the first frame, pieces) of each PES packet; AAC frames are two pieces each."""
+        size = sum(map(len, pieces))
+        if size <= _MAX_AUDIO_PES:
+            return [(0, pieces)]
         ticks, rate = self._frame_ticks
         if not ticks:
-            raise InvalidData(f"{len(data)} bytes of {self._audio_codec} for one PES packet")
+            raise InvalidData(f"{size} bytes of {self._audio_codec} for one PES packet")
         fit = _MAX_AUDIO_PES // max(len(pieces[n]) + len(pieces[n + 1]) for n in range(0, len(pieces), 2))
-        return [(n * ticks // rate, b"".join(pieces[2 * n : 2 * (n + fit)])) for n in range(0, len(pieces) // 2, fit)]
+        return [(n * ticks // rate, pieces[2 * n : 2 * (n + fit)]) for n in range(0, len(pieces) // 2, fit)]
 
     def _fill_pcr(self, last: int, dts: int) -> bytes:
         steps = (dts - last - 1) // _PCR_EVERY
@@ -175,14 +175,42 @@ class TsMuxer:
         return b"".join([self._video.pcr_only(last + n * _PCR_EVERY) for n in range(1, steps + 1)])
 
 
-class _Pid:
-    """Cuts PES packets into the packets of one PID."""
+class Packets:
+    """The transport packets of one PES packet, with their place in the stream, cut only when asked for.
 
-    __slots__ = ("_counter", "_end", "_middle", "_pcr_only", "_start")
+    Most segments of most streams are never watched; what they would be is settled here without a copy of the media.
+    before: packets that stand in front. size: of all of them, in bytes.
+    """
+
+    __slots__ = ("_before", "_counter", "_pcr", "_pid", "_pieces", "_random_access", "size")
+
+    def __init__(
+        self, pid: _Pid, pieces: list[bytes | memoryview], pcr: int | None, random_access: bool, before: bytes
+    ) -> None:
+        self._pid = pid
+        self._pieces = pieces
+        self._pcr = pcr
+        self._random_access = random_access
+        self._before = before
+        self._counter = pid.counter
+        count = pid.count(sum(map(len, pieces)), pcr is not None)
+        pid.counter = self._counter + count & 15
+        self.size = count * 188 + len(before)
+
+    def render(self) -> bytes:
+        """The bytes."""
+        packets = self._pid.packets(b"".join(self._pieces), self._pcr, self._random_access, self._counter)
+        return self._before + packets if self._before else packets
+
+
+class _Pid:
+    """Cuts PES packets into the packets of one PID. counter: of the next packet."""
+
+    __slots__ = ("_end", "_middle", "_pcr_only", "_start", "counter")
 
     def __init__(self, pid: int) -> None:
         high, low = pid >> 8, pid & 0xFF
-        self._counter = 0
+        self.counter = 0
         # Headers of packets with payload only; by continuity counter those with an adaptation field, which start and
         # end a PES packet or carry a clock alone.
         self._middle = bytes((0x47, high, low, 0x10))
@@ -190,9 +218,14 @@ class _Pid:
         self._end = [bytes((0x47, high, low, 0x30 | c)) for c in range(16)]
         self._pcr_only = [bytes((0x47, high, low, 0x20 | c)) for c in range(16)]
 
-    def packets(self, pes: bytes, pcr: int | None, random_access: bool) -> bytes:
-        """All packets of one PES packet; §2.4.3.2 to §2.4.3.5."""
-        counter = self._counter
+    @staticmethod
+    def count(size: int, clocked: bool) -> int:
+        """How many packets a PES packet of `size` bytes takes, with a clock in the first or without."""
+        room = 176 if clocked else 182
+        return 1 if size <= room else 1 + (size - room + 183) // 184
+
+    def packets(self, pes: bytes, pcr: int | None, random_access: bool, counter: int) -> bytes:
+        """All packets of one PES packet, the first with `counter`; §2.4.3.2 to §2.4.3.5."""
         size = len(pes)
         if pcr is None:
             field = b"\x01\x40" if random_access else b"\x01\x00"
@@ -200,7 +233,6 @@ class _Pid:
             field = (b"\x07\x50" if random_access else b"\x07\x10") + _pcr(pcr)
         room = 184 - len(field)
         if size <= room:
-            self._counter = counter + 1 & 15
             fill = room - size
             return b"".join((self._start[counter], bytes((field[0] + fill,)), field[1:], _STUFFING[:fill], pes))
         full, rest = divmod(size - room, 184)
@@ -224,13 +256,11 @@ class _Pid:
             stuffing = 183 - rest
             out.append(b"\x00" if not stuffing else bytes((stuffing, 0)) + _STUFFING[: stuffing - 1])
             out.append(pes[end:])
-            counter += 1
-        self._counter = counter & 15
         return b"".join(out)
 
     def pcr_only(self, pcr: int) -> bytes:
         """A packet that carries nothing but the clock; §2.4.3.3: its counter is the last one's, not a new one."""
-        return b"".join((self._pcr_only[self._counter - 1 & 15], b"\xb7\x10", _pcr(pcr), _STUFFING[:176]))
+        return b"".join((self._pcr_only[self.counter - 1 & 15], b"\xb7\x10", _pcr(pcr), _STUFFING[:176]))
 
 
 def _pcr(base: int) -> bytes:

@@ -1,0 +1,1 @@
+"""Containers and playlists as pure functions over bytes."""

@@ -1,0 +1,106 @@
+"""Packagers package at once only for those who wait, and a batch at a time otherwise."""
+
+import asyncio
+
+import pytest
+
+from gateway.hub.errors import OutputUnsupported
+from gateway.hub.stream import EndReason
+from gateway.media.errors import InvalidData
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit
+from gateway.packagers.gate import Gate
+from gateway.packagers.rendered import Rendered
+from gateway.packagers.run import Packager
+from tests.support import builders
+from tests.support.builders import AUDIO, VIDEO, picture
+
+
+class Noting(Packager):
+    def __init__(self) -> None:
+        super().__init__()
+        self.changed = Gate(self.waiters)
+        self.taken: list[object] = []
+
+    def take_tracks(self, tracks: Tracks) -> None:
+        self.taken.append(tracks.epoch)
+
+    def take(self, unit: AccessUnit) -> None:
+        if unit.dts == 666:
+            raise InvalidData("no such thing")
+        self.taken.append(unit.dts)
+        self.changed.open()
+
+    def finish(self) -> None:
+        self.taken.append("finished")
+
+    def release(self) -> None:
+        self.taken.append("released")
+
+
+async def test_units_wait_until_somebody_asks_and_keep_their_order():
+    packager, stream = Noting(), builders.stream()
+    task = asyncio.ensure_future(packager.run(stream))
+    await asyncio.sleep(0)
+    stream.set_tracks(VIDEO, AUDIO, {}, True)
+    for dts in (0, 33, 66):
+        stream.push(picture(dts, dts == 0))
+    assert packager.taken == [0]
+    packager.catch_up()
+    assert packager.taken == [0, 0, 33, 66]
+    stream.push(picture(99))
+    stream.set_tracks(VIDEO, AUDIO, {}, False)
+    stream.end(EndReason.KICKED)
+    await task
+    assert packager.taken == [0, 0, 33, 66, 99, 1, "finished", "released"]
+
+
+async def test_a_full_batch_is_packaged_without_being_asked():
+    packager, stream = Noting(), builders.stream()
+    stream.attach(packager)
+    stream.set_tracks(VIDEO, None, {}, True)
+    for n in range(40):
+        stream.push(picture(n * 33, n == 0))
+    assert len(packager.taken) == 1 + 32
+
+
+async def test_while_somebody_waits_each_unit_is_packaged_as_it_comes():
+    packager, stream = Noting(), builders.stream()
+    stream.attach(packager)
+    stream.set_tracks(VIDEO, None, {}, True)
+    waiting = asyncio.ensure_future(packager.changed.until(lambda: 33 in packager.taken, 5))
+    await asyncio.sleep(0)
+    stream.push(picture(0, True))
+    assert packager.taken[-1] == 0
+    stream.push(picture(33))
+    assert await waiting
+    stream.push(picture(66))
+    assert packager.taken[-1] == 33
+
+
+async def test_what_fails_while_somebody_reads_ends_the_packager_and_not_the_reader():
+    packager, stream = Noting(), builders.stream()
+    task = asyncio.ensure_future(packager.run(stream))
+    await asyncio.sleep(0)
+    stream.set_tracks(VIDEO, None, {}, True)
+    stream.push(picture(666, True))
+    packager.catch_up()
+    stream.push(picture(700))
+    assert packager.refused == "no such thing"
+    with pytest.raises(OutputUnsupported):
+        await task
+
+
+def test_bytes_are_made_once_and_only_when_asked_for():
+    made: list[int] = []
+
+    def make() -> bytes:
+        made.append(1)
+        return b"abc"
+
+    rendered = Rendered(make, 3)
+    assert made == []
+    assert rendered() == rendered() == b"abc"
+    assert made == [1]
+    rendered.becomes(lambda: b"from elsewhere")
+    assert rendered() == b"from elsewhere"
