@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Iterator
 
 import structlog
 
@@ -30,9 +31,11 @@ from gateway.hub.readiness import Readiness
 from gateway.hub.stream import Stream
 from gateway.lib import log as logs
 from gateway.lib.aio import Tasks
-from gateway.lib.metrics import Metrics
+from gateway.lib.metrics import BYTES_OUT as SENT
+from gateway.lib.metrics import DROPPED, REFUSED, Metrics, Sample
 from gateway.listeners import Listeners
 from gateway.packagers.cmaf import CmafPackager, CmafPackagers
+from gateway.packagers.feed import FeedCounts
 from gateway.packagers.flv import FlvOutput
 from gateway.packagers.rtmp import RtmpOutput
 from gateway.packagers.ts import TsPackager
@@ -59,7 +62,7 @@ def run(settings: Settings, *, greet: bool = False) -> int:
 
 
 async def serve(settings: Settings, greet: bool) -> int:
-    """Opens everything in order, waits for a signal, closes everything in reverse. Raises HubError, ListenError, OSError."""
+    """Opens everything in order, waits for a signal, closes all in reverse. Raises HubError, ListenError, OSError."""
     began = time.monotonic()
     _raise_file_limit()
     data_folder(settings.data)
@@ -77,7 +80,8 @@ async def serve(settings: Settings, greet: bool) -> int:
                 results=metrics.hooks,
             )
             events.listen((await stack.enter_async_context(hooks)).post)
-        hub = Hub(_stream_limits(settings), output_specs(settings, metrics), events)
+        feeds = FeedCounts()
+        hub = Hub(_stream_limits(settings), output_specs(settings, metrics, feeds), events)
         _follow_log_levels(events, hub)
         metrics.read_from(HubSamples(hub, events, settings.metrics.per_stream))
         tasks = await stack.enter_async_context(Tasks("gateway", _crashed))
@@ -86,11 +90,11 @@ async def serve(settings: Settings, greet: bool) -> int:
         hub_task = tasks.start(hub.run(), "hub")
         tasks.start(metrics.sample_loop_lag(), "loop lag")
         stop = _stop_signal()
+        metrics.read_from(lambda: counted(feeds, listeners))
         await listeners.open()
         stack.push_async_callback(listeners.close)
         write_ports(settings.data, listeners.ports)
-        gc.collect()
-        gc.freeze()  # what start-up made stays: the collector need not look at it again
+        _calm_collector()
         log.info("ready", seconds=round(time.monotonic() - began, 2), **_open_ports(listeners.ports))
         if greet:
             print(await _greeting(settings, stores, secrets, listeners.ports), flush=True)  # noqa: T201
@@ -104,24 +108,35 @@ async def serve(settings: Settings, greet: bool) -> int:
     return 0
 
 
-def output_specs(settings: Settings, metrics: Metrics) -> list[OutputSpec]:
+def output_specs(settings: Settings, metrics: Metrics, feeds: FeedCounts) -> list[OutputSpec]:
     """The outputs a stream can have, by the names of the contract."""
     flush, stall = settings.http.flush_ms / 1000, settings.limits.viewer_stall
     chunk = settings.rtmp.chunk_size
-    cmaf = CmafPackagers(settings.cmaf.part)
+    cmaf = CmafPackagers(settings.cmaf.part, metrics)
 
     def make_hls(stream: Stream) -> TsPackager:
-        return TsPackager(stream.name, stream.channel.hls_time, stream.channel.hls_list_size, time.time())
+        return TsPackager(stream.name, stream.channel.hls_time, stream.channel.hls_list_size, time.time(), metrics)
 
     def make_cmaf(stream: Stream) -> CmafPackager:
         return cmaf.make(stream, stream.channel.hls_time, stream.channel.hls_list_size, time.time())
 
     return [
-        OutputSpec("flv", lambda s: FlvOutput(s, flush, stall), lambda c: c.is_flv),
-        OutputSpec("rtmp", lambda s: RtmpOutput(s, chunk, flush, stall), lambda c: True, listed=False),
+        OutputSpec("flv", lambda s: FlvOutput(s, flush, stall, feeds), lambda c: c.is_flv),
+        OutputSpec("rtmp", lambda s: RtmpOutput(s, chunk, flush, stall, feeds), lambda c: True, listed=False),
         OutputSpec("hls", make_hls, lambda c: c.is_hls, settings.hls.on_demand),
         OutputSpec("cmaf", make_cmaf, lambda c: c.is_cmaf, settings.cmaf.on_demand),
     ]
+
+
+def counted(feeds: FeedCounts, listeners: Listeners) -> Iterator[Sample]:
+    """A source of metrics: what feeds and listeners count."""
+    for kind, sent in feeds.sent.items():
+        yield Sample(SENT, sent, (kind,))
+    yield Sample(SENT, listeners.http_bytes, ("http",))
+    yield Sample(DROPPED, feeds.dropped, ("viewer",))
+    for what, reasons in listeners.refused.items():
+        for reason, count in reasons.items():
+            yield Sample(REFUSED, count, (what, reason))
 
 
 async def _drain(hub: Hub, listeners: Listeners, seconds: float) -> None:
@@ -138,7 +153,9 @@ async def _drain(hub: Hub, listeners: Listeners, seconds: float) -> None:
 
 def _stream_limits(settings: Settings) -> StreamLimits:
     stream = settings.stream
-    return StreamLimits(stream.takeover_after, stream.linger, stream.gop_seconds, stream.gop_bytes)
+    return StreamLimits(
+        stream.takeover_after, stream.linger, stream.gop_seconds, stream.gop_bytes, settings.limits.publishers
+    )
 
 
 def _follow_log_levels(events: Events, hub: Hub) -> None:
@@ -181,6 +198,15 @@ def _stop_signal() -> asyncio.Future[None]:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told, number)
     return stop
+
+
+def _calm_collector() -> None:
+    """What start-up made stays, so the collector need not see it again. Media flows without cycles: looking at every
+    unit in every window a few times, as the default thresholds would, costs a tenth of the processor and stops the
+    loop for tens of milliseconds."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)
 
 
 def _raise_file_limit() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -29,7 +29,7 @@ from gateway.lib.quota import Quota
 from gateway.lib.refusals import Refusals
 from gateway.servers.admission import Admission
 from gateway.servers.audience import Audience
-from gateway.servers.cloudfront import CloudFront, load_keys
+from gateway.servers.cloudfront import CloudFront
 from gateway.servers.cmaf import cmaf
 from gateway.servers.flv import FlvViewers
 from gateway.servers.forwarded import Forwarded
@@ -43,6 +43,9 @@ from gateway.servers.playback import Playback, Routes
 from gateway.servers.protection import Protection
 from gateway.servers.rtmp import RtmpDoor, RtmpLimits
 from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.servers.signatures import PublicKey
 
 TARGET_BYTES: Final = 8192  # of a request's target; its head's bound is a setting
 REQUEST_SECONDS: Final = 30.0  # for the whole body of an API request
@@ -81,6 +84,7 @@ class Listeners:
         )
         self._rtmp: list[RtmpListener] = []
         self._http: HttpServer | None = None
+        self._protection: Protection | None = None
         self._admin: web.AppRunner | None = None
         self.ports = Ports()
 
@@ -112,6 +116,17 @@ class Listeners:
             await listener.start()
             self._tasks.start(listener.run(), "rtmp connections")
 
+    @property
+    def http_bytes(self) -> int:
+        """Bytes of answers on the playback listener; what viewers of feeds get is counted there."""
+        return self._http.bytes_out if self._http is not None else 0
+
+    @property
+    def refused(self) -> Mapping[str, Mapping[str, int]]:
+        """Refused pushes and plays by reason."""
+        plays = self._protection.refused if self._protection is not None else {}
+        return {"publish": self._admission.refused, "play": plays}
+
     def stop_accepting(self) -> None:
         """No new publishers; playback goes on until the streams have ended."""
         for listener in self._rtmp:
@@ -122,7 +137,7 @@ class Listeners:
         if self._http is not None:
             await self._http.close(grace=2.0)
         for listener in self._rtmp:
-            listener.hang_up()
+            await listener.hang_up(grace=2.0)
 
     async def close(self) -> None:
         self.stop_accepting()
@@ -181,10 +196,8 @@ class Listeners:
 
     def _make_http(self) -> HttpServer:
         settings, limits = self._settings, self._settings.limits
-        keys = load_keys(settings.cloudfront.public_keys)
-        origin_secret = settings.cloudfront.origin_secret.get_secret_value()
-        verifier = CloudFront(keys, settings.playback.public_url, origin_secret) if keys or origin_secret else None
-        protection = Protection(
+        verifier = self._cloudfront()
+        self._protection = protection = Protection(
             auth=settings.playback.auth,
             referers=settings.playback.referer_allow,
             verify_play=self._secrets.verify_play,
@@ -211,6 +224,19 @@ class Listeners:
             per_address=limits.playback_per_address,
         )
         return HttpServer(playback, http_limits, Forwarded(settings.http.forwarded_from))
+
+    def _cloudfront(self) -> CloudFront | None:
+        """What verifies CloudFront's signatures, where it is set up. Raises UnusableKey."""
+        settings = self._settings.cloudfront
+        keys: dict[str, PublicKey] = {}
+        if settings.public_keys:
+            from gateway.servers.signatures import load_keys
+
+            keys = load_keys(settings.public_keys)
+        origin_secret = settings.origin_secret.get_secret_value()
+        if not keys and not origin_secret:
+            return None
+        return CloudFront(keys, self._settings.playback.public_url, origin_secret)
 
     # ---- admin ----
 

@@ -52,9 +52,11 @@ _KINDS = {list: "an array", str: "text", bool: "a truth value", type(None): "nul
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in result if names.count(name) > 1)
-        raise BadRequest("stands twice in one object", field=twice[:255])
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise BadRequest("stands twice in one object", field=name[:255])
+            seen.add(name)
     return result
 
 

@@ -180,12 +180,12 @@ def _write(parts: list[bytes], value: AmfValue | int, depth: int) -> None:
         parts.append(b"\x02" + _u16.pack(len(text)) if len(text) <= 0xFFFF else b"\x0c" + _u32.pack(len(text)))
         parts.append(text)
     elif isinstance(value, dict):
-        parts.append(b"\x08" + _u32.pack(len(value)) if isinstance(value, EcmaArray) else b"\x03")
-        for key, item in value.items():
-            name = key.encode("utf-8", "replace")[:0xFFFF]
-            if name:  # §2.5: the empty name is the end marker's
-                parts.append(_u16.pack(len(name)) + name)
-                _write(parts, item, depth + 1)
+        # §2.5: the empty name is the end marker's
+        named = [(key.encode("utf-8", "replace")[:0xFFFF], item) for key, item in value.items() if key]
+        parts.append(b"\x08" + _u32.pack(len(named)) if isinstance(value, EcmaArray) else b"\x03")
+        for name, item in named:
+            parts.append(_u16.pack(len(name)) + name)
+            _write(parts, item, depth + 1)
         parts.append(b"\0\0\x09")
     elif isinstance(value, list | tuple):
         parts.append(b"\x0a" + _u32.pack(len(value)))

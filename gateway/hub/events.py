@@ -33,7 +33,7 @@ Listener = Callable[[Event], None]
 
 
 class Events:
-    """A list of listeners, called in order on the loop. A listener must not block or raise; it queues what takes time."""
+    """Listeners, called in order on the loop. A listener must not block or raise; it queues what takes time."""
 
     def __init__(self) -> None:
         self._listeners: list[Listener] = []

@@ -24,12 +24,13 @@ KEEP_ENDED = 60.0  # contract: an ended stream's playlists stay for this long
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
-    """Seconds and bytes that rule every stream (settings, section `stream`)."""
+    """Seconds and bytes that rule every stream (settings, section `stream`); publishers: on this node, 0 any number."""
 
     takeover_after: float
     linger: float
     gop_seconds: float
     gop_bytes: int
+    publishers: int = 0
 
 
 class Hub:
@@ -76,7 +77,9 @@ class Hub:
         return self.find(name) or self._ended.get(name)
 
     async def wait(self, name: str, seconds: float) -> Stream:
-        """The stream as soon as it can be played. NoSuchStream after `seconds`."""
+        """The stream as soon as it can be played. NoSuchStream after `seconds`, AtCapacity when shutting down."""
+        if self._draining:
+            raise AtCapacity("shutting down")
         stream = self.find(name)
         if stream is not None:
             return stream
@@ -98,11 +101,16 @@ class Hub:
     def publish(
         self, channel: Channel, name: str, *, protocol: str, peer: str, evict: Callable[[EndReason], None]
     ) -> Publisher:
-        """The lease on `name`. NameInUse while another publisher sends media; AtCapacity while shutting down."""
+        """The lease on `name`. NameInUse while another publisher sends media; AtCapacity when full or shutting down."""
         if self._draining:
             raise AtCapacity("shutting down")
         now = time.monotonic()
         stream = self._streams.get(name)
+        most = self._limits.publishers
+        # Who takes over, or is refused because the name is in use, does not add one.
+        adds = name == channel.id and (stream is None or stream.publisher is None)
+        if most and adds and self._publishers() >= most:
+            raise AtCapacity(f"{most} publishers are on this node")
         if stream is None:
             stream = Stream(name, channel, time.time(), self._limits.gop_bytes, self._limits.gop_seconds)
             self._streams[name] = stream
@@ -172,8 +180,12 @@ class Hub:
                     stream.outputs.channel_changed()
 
     def drain(self) -> None:
-        """No new publishers; those there are told, viewers ended, outputs finish in `run`'s tasks."""
+        """No new publishers; those there are told, viewers ended, those who wait let go; outputs finish by themselves."""
         self._draining = True
+        for waiting in self._waiting.values():
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(AtCapacity("shutting down"))
         for name in list(self._streams):
             self.end(name, EndReason.SHUTDOWN)
 
@@ -184,6 +196,10 @@ class Hub:
     def _forget(self, stream: Stream) -> None:
         if self._ended.get(stream.name) is stream:
             del self._ended[stream.name]
+
+    def _publishers(self) -> int:
+        """Pushes from outside; renditions come from our own workers."""
+        return sum(s.publisher is not None and s.name == s.channel.id for s in self._streams.values())
 
     def _stop_linger(self, name: str) -> None:
         timer = self._lingering.pop(name, None)

@@ -20,7 +20,7 @@ _ADDRESSES = {0x11: 12, 0x21: 36}  # TCP over IPv4, TCP over IPv6: source, desti
 
 @dataclass(frozen=True, slots=True)
 class Proxied:
-    """What a header says. client: None for LOCAL (the balancer's own health check) and for families that have no address."""
+    """What a header says. client: None for LOCAL (the balancer's own health check) and for families without address."""
 
     local: bool
     client: str | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Final
 
@@ -9,7 +10,7 @@ import structlog
 
 from gateway.hub.access import Secrets, Verdict
 from gateway.hub.channel import Channel
-from gateway.hub.errors import AtCapacity, HubError, NoSuchChannel, NotAuthorized
+from gateway.hub.errors import AtCapacity, HubError, NoSuchChannel, NotAuthorized, StoreAway
 from gateway.hub.events import Event, Events, EventType
 from gateway.hub.names import is_channel_id
 from gateway.hub.ports import ChannelReader
@@ -17,6 +18,8 @@ from gateway.lib.quota import Quota
 from gateway.lib.refusals import Refusals
 
 log = structlog.get_logger(__name__)
+
+STORE_SECONDS: Final = 7.0  # contract: a push is refused within 8 s where the store is away, whatever the store does
 
 # Names where the sign belongs, never which part of it was wrong.
 SIGN_HERE: Final = "Authorization required: the stream key is <id>?sign=<expiry>-<hash>, or the server ends in ?sign=…"
@@ -58,7 +61,10 @@ class Admission:
         verdict = self._secrets.verify(id, key, now) if is_channel_id(id) else Verdict.WRONG
         if verdict is Verdict.VALID:
             try:
-                channel = await self._channels.get(id)
+                async with asyncio.timeout(STORE_SECONDS):
+                    channel = await self._channels.get(id)
+            except TimeoutError:
+                raise StoreAway("the channel store does not answer") from None
             except NoSuchChannel:
                 verdict = Verdict.WRONG
             else:

@@ -14,46 +14,21 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, TypeAlias
-
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.servers.request import Request
 
-PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+if TYPE_CHECKING:
+    from gateway.servers.signatures import PublicKey
 
 _SIGNING: Final = frozenset({"Expires", "Policy", "Signature", "Key-Pair-Id", "Hash-Algorithm"})
 _NOT_SIGNED: Final = "_HLS_"  # delivery directives, which a player adds to the address it was given
 _COOKIE: Final = "CloudFront-"
-_HASHES: Final[Mapping[str, hashes.HashAlgorithm]] = {"SHA1": hashes.SHA1(), "SHA256": hashes.SHA256()}  # noqa: S303
+_HASHES: Final = frozenset({"SHA1", "SHA256"})
 _MOST_VERIFIED: Final = 4096
 _FAR: Final = 2**53
 
 UNKNOWN: Final = "not verified"  # an answer of `judge`: the signature is new, and may not be verified now
-
-
-class UnusableKey(ValueError):
-    """A public key that cannot verify CloudFront signatures; the message is one line for the operator."""
-
-
-def load_keys(files: Mapping[str, Path]) -> dict[str, PublicKey]:
-    """The public keys by key pair id. Raises UnusableKey."""
-    keys: dict[str, PublicKey] = {}
-    for key_id, path in files.items():
-        try:
-            key = load_pem_public_key(path.read_bytes())
-        except OSError as error:
-            raise UnusableKey(f"cloudfront.public_keys: {path}: {error.strerror or error}") from None
-        except (ValueError, UnsupportedAlgorithm):
-            raise UnusableKey(f"cloudfront.public_keys: {path}: not a public key in PEM form") from None
-        if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
-            raise UnusableKey(f"cloudfront.public_keys: {path}: not an RSA or ECDSA key")
-        keys[key_id] = key
-    return keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +134,8 @@ class CloudFront:
         if not verify:
             return UNKNOWN
         key = self._keys.get(signed.key_id)
-        algorithm = _HASHES.get(signed.algorithm or "SHA1")
-        if key is None or algorithm is None:
+        algorithm = signed.algorithm or "SHA1"
+        if key is None or algorithm not in _HASHES:
             return "the signature is wrong"
         try:
             message = decode(text) if signed.policy else text.encode("latin-1")
@@ -168,7 +143,9 @@ class CloudFront:
         except ValueError:
             return "the signature is malformed"
         self.verifications += 1
-        if not _verifies(key, signature, message, algorithm):
+        from gateway.servers.signatures import verifies  # 7 MB that a gateway without CloudFront saves
+
+        if not verifies(key, signature, message, algorithm):
             return "the signature is wrong"
         try:
             policy = parse_policy(message)
@@ -238,17 +215,6 @@ def decode(text: str) -> bytes:
 
 
 _FROM_URL: Final = str.maketrans("-_~", "+=/")
-
-
-def _verifies(key: PublicKey, signature: bytes, message: bytes, algorithm: hashes.HashAlgorithm) -> bool:
-    try:
-        if isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, message, padding.PKCS1v15(), algorithm)
-        else:
-            key.verify(signature, message, ec.ECDSA(algorithm))
-    except InvalidSignature:
-        return False
-    return True
 
 
 def _time(condition: object) -> int | None:

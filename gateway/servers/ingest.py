@@ -20,6 +20,7 @@ from gateway.servers.rtmp import RtmpDoor, RtmpSession
 log = structlog.get_logger(__name__)
 
 PROXY_SECONDS: Final = 3.0  # contract: the header must be there by then
+LAST_WORDS: Final = 0.5  # for peers to read why and to close first: a process that exits resets those who still send
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -37,6 +38,8 @@ class RtmpListener:
         self._port = port_of(self._sockets)
         self._sessions: set[RtmpSession] = set()
         self._servers: list[asyncio.Server] = []
+        # TLS has as long as the handshake behind it; asyncio's own bound, a minute, holds where ours is off.
+        self._tls_seconds = (door.limits.handshake or None) if tls is not None else None
 
     @property
     def port(self) -> int:
@@ -53,7 +56,10 @@ class RtmpListener:
             if self._proxy_from:
                 self._door.tasks.start(self._accept(sock), f"{self._name} accept")
             else:
-                self._servers.append(await loop.create_server(self._session, sock=sock, ssl=self._tls, backlog=BACKLOG))
+                server = await loop.create_server(
+                    self._session, sock=sock, ssl=self._tls, ssl_handshake_timeout=self._tls_seconds, backlog=BACKLOG
+                )
+                self._servers.append(server)
 
     async def run(self) -> None:
         """Looks at every connection once a second, until cancelled."""
@@ -70,10 +76,15 @@ class RtmpListener:
         for sock in self._sockets:
             sock.close()
 
-    def hang_up(self) -> None:
-        """Closes every connection that is left."""
+    async def hang_up(self, grace: float) -> None:
+        """Closes every connection that is left; what is still to be sent to them has `grace` seconds to go out."""
         for session in list(self._sessions):
             session.shutdown()
+        began = time.monotonic()
+        while self._sessions and (waited := time.monotonic() - began) < grace:
+            if waited > LAST_WORDS and not any(session.unsent for session in self._sessions):
+                break
+            await asyncio.sleep(0.02)
 
     def _session(self) -> asyncio.Protocol:
         return _Arriving(self._door, self._name, self._sessions)
@@ -96,30 +107,34 @@ class RtmpListener:
             self._door.tasks.start(self._arrive(connection, _host(address)), f"{self._name} arrival")
 
     async def _arrive(self, connection: socket.socket, address: str) -> None:
+        """One connection until its session has it, or it is closed."""
         loop = asyncio.get_running_loop()
-        client, exempt = address, False
+        client, exempt, handed_over = address, False, False
         try:
             if self._trusted(address):
                 async with asyncio.timeout(PROXY_SECONDS):
                     told = await _proxied(connection)
                 if told is None or told.local:
-                    connection.close()
                     return
                 client, exempt = told.client or address, told.client is None
             session = RtmpSession(self._door, self._name, client, exempt=exempt, gone=self._sessions.discard)
             self._sessions.add(session)
             try:
-                await loop.connect_accepted_socket(lambda: session, connection, ssl=self._tls)
-            except BaseException:
-                self._sessions.discard(session)
-                raise
+                await loop.connect_accepted_socket(
+                    lambda: session, connection, ssl=self._tls, ssl_handshake_timeout=self._tls_seconds
+                )
+                handed_over = True
+            finally:
+                if not handed_over:
+                    self._sessions.discard(session)
         except (RemoteProtocolError, TimeoutError) as error:
-            log.info(
-                "connection refused", listener=self._name, peer=address, reason=str(error) or "no PROXY header in time"
-            )
-            connection.close()
+            reason = str(error) or "no PROXY header in time"
+            log.info("connection refused", peer=address, protocol=self._name, reason=reason)
         except OSError:  # gone already, or its TLS handshake failed
-            connection.close()
+            log.debug("connection lost on arrival", peer=client, protocol=self._name)
+        finally:
+            if not handed_over:
+                connection.close()
 
     def _trusted(self, address: str) -> bool:
         ip = ipaddress.ip_address(address)
@@ -142,7 +157,7 @@ class _Arriving(RtmpSession):
 def _host(peername: tuple[str, int] | None) -> str:
     """An address without its port, IPv4 also where it came in as IPv6."""
     if not peername:
-        return "0.0.0.0"  # noqa: S104 (the peer was gone before it was asked)
+        return "0.0.0.0"  # the peer was gone before it was asked
     host = peername[0].partition("%")[0]
     return host.removeprefix("::ffff:") if host.startswith("::ffff:") and "." in host else host
 

@@ -19,7 +19,7 @@ from gateway.hub.stream import EndReason
 from gateway.lib.aio import Tasks
 from gateway.lib.quota import Quota
 from gateway.media.errors import InvalidData
-from gateway.packagers.feed import Viewer
+from gateway.packagers.feed import Feed, Viewer
 from gateway.packagers.rtmp import RtmpOutput
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.events import (
@@ -40,8 +40,11 @@ from gateway.sources.intake import FlvIntake
 
 log = structlog.get_logger(__name__)
 
-CLOSE_GRACE: Final = 0.25  # between the last words and the close, so that the peer reads them
+CLOSE_GRACE: Final = 0.25  # over TLS, between the last words and the close, so that the peer reads them
 CLOSE_BOUND: Final = 2.5  # a peer that does not take them is cut; contract: closed within 3 s
+PLAYED_OUT: Final = 10.0  # the same for a player whose stream has ended: its backlog may still go out
+ANSWERS: Final = 262_144  # bytes of answers that wait for a peer that asks and asks and does not read
+NOTHING_ASKED: Final = 60.0  # seconds that a connection may neither publish nor play
 
 # Who may play a stream: (name, query, address) → None, or NotAuthorized.
 PlayAccess = Callable[[str, dict[str, str], str], Awaitable[None]]
@@ -123,14 +126,16 @@ class RtmpSession(asyncio.Protocol):
         self._publisher: Publisher | None = None
         self._intake: FlvIntake | None = None
         self._viewer: Viewer | None = None
-        self._output: RtmpOutput | None = None
+        self._feed: Feed | None = None  # what is played, also while paused
         self._task: asyncio.Task[object] | None = None
         self._name = ""
         self._counted = ""  # which quota this connection holds: "push", "play" or none
-        self._closing_at = 0.0
-        self._last_data = self._started = time.monotonic()
+        self._closing = False
+        self._last_data = self._started = self._at_rest = time.monotonic()
         self._pinged = 0.0
         self._accepted = 0.0
+        self._cut: asyncio.TimerHandle | None = None
+        self._owed = 0  # bytes of answers since the transport was last empty
 
     # ---- asyncio.Protocol ----
 
@@ -140,6 +145,8 @@ class RtmpSession(asyncio.Protocol):
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return  # read on, unheard: unread bytes would turn the close into a reset, which eats the last words
         self._last_data = time.monotonic()
         self._pinged = 0.0
         try:
@@ -168,10 +175,19 @@ class RtmpSession(asyncio.Protocol):
                 intake = self._intake
 
     def _broken(self, error: Exception) -> None:
-        """The peer breaks the protocol: what it published or played is over."""
-        log.info("connection refused", peer=self.address, protocol=self._protocol, stream=self._name, reason=str(error))
-        self._leave_publish(str(error))
+        """The peer breaks the protocol, or its media is rubbish: what it published or played is over."""
+        log.info(
+            "connection refused",
+            peer=self.address,
+            protocol=self._protocol,
+            stream=self._name[:128],
+            reason=str(error)[:200],
+        )
+        self._cancel()
+        self._leave_publish(str(error)[:200])
         self._leave_play()
+        if self._core.state is State.PUBLISHING:
+            self._core.reject_publish("NetStream.Publish.Failed", "What was sent is no media that can be carried.")
         self._send()
         self._close()
 
@@ -179,6 +195,9 @@ class RtmpSession(asyncio.Protocol):
         return False  # close, too
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        if self._cut is not None:
+            self._cut.cancel()
         if self._task is not None:
             self._task.cancel()
         self._leave_publish("connection closed")
@@ -195,13 +214,13 @@ class RtmpSession(asyncio.Protocol):
     def tick(self, now: float) -> None:
         """Closes what is late, asks who is silent."""
         limits = self._limits
-        if self._closing_at:
-            if now >= self._closing_at:
-                self._abort()
-            return
+        if self._closing or self._transport is None:
+            return  # a bound of its own runs
         silent = now - self._last_data
         state = self._core.state
-        if (
+        if self._feed is not None and self._viewer is None and self._feed.stream.ended is not None:
+            self._play_over(self._feed.stream.ended)  # ended while paused: no feed told it
+        elif (
             state in (State.HANDSHAKING, State.CONNECTING)
             and limits.handshake
             and now - self._started > limits.handshake
@@ -210,7 +229,7 @@ class RtmpSession(asyncio.Protocol):
         elif self._intake is not None and not self._intake.units:
             if limits.first_media and now - self._accepted > limits.first_media:
                 self._drop("no media in time")
-        elif state is State.CONNECTED and self._task is None and now - self._started > 60:
+        elif state is State.CONNECTED and self._task is None and now - self._at_rest > NOTHING_ASKED:
             self._drop("neither published nor played")
         elif limits.idle_timeout and silent > limits.idle_timeout and self._viewer is None:
             self._drop("nothing received for too long")
@@ -226,8 +245,17 @@ class RtmpSession(asyncio.Protocol):
             self._core.ping(int(now * 1000))
             self._send()
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the peer to take them."""
+        transport = self._transport
+        return 0 if transport is None or transport.is_closing() else transport.get_write_buffer_size()
+
     def shutdown(self) -> None:
-        """The listener closes: whoever is neither publisher nor viewer any more goes."""
+        """The listener closes: whoever is left goes. Publishers and viewers were told when their streams ended."""
+        self._cancel()
+        self._leave_publish("shutting down")
+        self._leave_play()
         self._close()
 
     # ---- events ----
@@ -242,9 +270,11 @@ class RtmpSession(asyncio.Protocol):
             case PlayRequested():
                 self._start(self._play(event))
             case PublishEnded():
+                self._at_rest = now
                 self._cancel()
                 self._leave_publish(event.reason)
             case PlayEnded():
+                self._at_rest = now
                 self._cancel()
                 self._leave_play()
             case Paused():
@@ -358,12 +388,12 @@ class RtmpSession(asyncio.Protocol):
         finally:
             self._task = None
         output = stream.outputs.get("rtmp") if stream.outputs is not None else None
-        if not isinstance(output, RtmpOutput):
+        if not isinstance(output, RtmpOutput):  # between two tries of an output that failed
             self._core.reject_play("NetStream.Play.Failed", "Try again later.")
             self._send()
             self._close()
             return
-        self._output = output
+        self._feed = output.feed(self._core.stream_id)
         try:
             waited = self._core.accept_play()
             self._send()
@@ -374,32 +404,36 @@ class RtmpSession(asyncio.Protocol):
         else:
             self._send()
 
-    def _join(self) -> None:
-        transport, output = self._transport, self._output
-        if transport is None or output is None or transport.is_closing():
+    def _join(self, *, burst: bool = True) -> None:
+        """Onto the feed. Without burst: from the next key frame on, for a player that has seen the pictures so far."""
+        transport, feed = self._transport, self._feed
+        if transport is None or feed is None or transport.is_closing():
+            return
+        if transport.get_write_buffer_size() > self._limits.viewer_backlog:
+            self._drop("plays again and again and does not read")
             return
         self._viewer = Viewer(transport, _FRAMING, self._limits.viewer_backlog, self.address, self._play_over)
-        output.feed.join(self._viewer)
+        feed.join(self._viewer, burst=burst)
 
     def _pause(self, paused: bool) -> None:
-        if paused and self._viewer is not None and self._output is not None:
-            self._output.feed.leave(self._viewer)
+        if paused and self._viewer is not None and self._feed is not None:
+            self._feed.leave(self._viewer)
             self._viewer = None
-        elif not paused and self._viewer is None and self._output is not None:
-            self._join()
+        elif not paused and self._viewer is None:
+            self._join(burst=False)
 
     def _leave_play(self) -> None:
         viewer, self._viewer = self._viewer, None
-        output, self._output = self._output, None
-        if viewer is not None and output is not None:
-            output.feed.leave(viewer)
+        feed, self._feed = self._feed, None
+        if viewer is not None and feed is not None:
+            feed.leave(viewer)
 
     def _play_over(self, reason: EndReason) -> None:
-        self._viewer = self._output = None
+        self._viewer = self._feed = None
         if self._core.state is State.PLAYING:
             self._core.end_play(str(reason))
             self._send()
-        self._close()
+        self._close(PLAYED_OUT)
 
     # ---- closing ----
 
@@ -415,23 +449,43 @@ class RtmpSession(asyncio.Protocol):
     def _send(self) -> None:
         transport = self._transport
         data = self._core.data_to_send()
-        if data and transport is not None and not transport.is_closing():
+        if not data or transport is None or self._closing or transport.is_closing():
+            return
+        self._owed = self._owed + len(data) if transport.get_write_buffer_size() else 0
+        if self._owed > ANSWERS:
+            self._drop("does not read the answers it asks for")
+        else:
             transport.write(data)
 
     def _drop(self, reason: str) -> None:
-        """We give up on the peer."""
+        """We give up on the peer; a publisher is told."""
         log.info(
             "connection dropped", peer=self.address, protocol=self._protocol, stream=self._name[:128], reason=reason
         )
+        self._cancel()
         self._leave_publish(reason)
-        self._abort()
+        self._leave_play()
+        if self._core.state is State.PUBLISHING and not self._owed > ANSWERS:
+            self._core.reject_publish("NetStream.Publish.Failed", f"The push was ended: {reason}.")
+            self._send()
+            self._close()
+        else:
+            self._abort()
 
-    def _close(self) -> None:
-        if self._closing_at or self._transport is None:
+    def _close(self, bound: float = CLOSE_BOUND) -> None:
+        """After the last words. A plain connection is closed on our side only and read on, so that they arrive."""
+        transport = self._transport
+        if self._closing or transport is None:
             return
-        self._closing_at = time.monotonic() + CLOSE_BOUND
-        asyncio.get_running_loop().call_later(CLOSE_GRACE, self._transport.close)
+        self._closing = True
+        loop = asyncio.get_running_loop()
+        if not transport.can_write_eof():
+            loop.call_later(CLOSE_GRACE, transport.close)
+        elif not transport.is_closing():
+            transport.write_eof()
+        self._cut = loop.call_later(bound, transport.abort)
 
     def _abort(self) -> None:
+        self._closing = True
         if self._transport is not None:
             self._transport.abort()

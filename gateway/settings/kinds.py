@@ -42,8 +42,8 @@ def split_list(value: object) -> object:
 
 def _networks(value: object) -> object:
     entries = split_list(value)
-    if not isinstance(entries, list | tuple):
-        raise ValueError("not a list")
+    if not isinstance(entries, list | tuple) or not all(isinstance(e, str) for e in entries):
+        raise ValueError("not a list of texts")  # ip_network takes numbers, which nobody means here
     return tuple(ipaddress.ip_network(e) for e in entries)
 
 
@@ -69,7 +69,15 @@ def _path_or_none(value: object) -> object:
         return value
     if "\0" in value:
         raise ValueError("no file has such a name")
-    return Path(value).expanduser()
+    return home(value)
+
+
+def home(value: str) -> Path:
+    """A path with `~` and `~user` replaced; ValueError where nobody has that home."""
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
 
 
 def _host(value: str) -> str:

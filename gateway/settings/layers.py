@@ -6,6 +6,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from gateway.settings.folder import config_folder
-from gateway.settings.kinds import Expected
+from gateway.settings.kinds import Expected, home
 from gateway.settings.models import Section, Settings
 from gateway.settings.problems import SettingsError, nearest
 
@@ -71,7 +72,8 @@ class Merged:
         """What was given for an option; in a store's address the data folder stands for `{data}`."""
         value = self.given[name].value
         if name in _STORES and isinstance(value, str) and isinstance(data := self.given["data"].value, str):
-            return value.replace("{data}", str(Path(data).expanduser()))
+            with suppress(ValueError):  # the option `data` says what is wrong with it
+                return value.replace("{data}", str(home(data)))
         return value
 
     def settings(self) -> Settings:

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 
 class SettingsError(Exception):
-    """The configuration cannot be used; `problems` holds one line for each fault, never a secret's value."""
+    """The configuration cannot be used; `problems` holds one printable line for each fault, never a secret's value."""
 
     def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
+        self.problems = tuple(_printable(line) for line in problems)
         super().__init__("; ".join(self.problems))
 
 
@@ -24,3 +24,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def _plain(name: str) -> str:
     """Case and separators are what people get wrong most: they count little."""
     return name.lower().replace("__", "_").replace(".", "_").replace("-", "_")
+
+
+def _printable(line: str) -> str:
+    """A value may hold line breaks and what moves a terminal's cursor; a problem is one line."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

@@ -52,7 +52,7 @@ class FlvIntake:
     # ---- hot ----
 
     def video(self, timestamp: int, body: bytes, wall: float, now: float) -> None:
-        """One RTMP video message. timestamp: its 32-bit milliseconds; wall, now: arrival, epoch and monotonic seconds."""
+        """One RTMP video message. timestamp: its 32 bits of milliseconds; wall, now: arrival, epoch and monotonic."""
         try:
             time = 0 if _is_video_header(body) else self._timeline.stamp(_VIDEO_LANE, timestamp)
             found = self._demux.video(time, body, wall)

@@ -46,20 +46,21 @@ class ChunkReader:
     """`receive(data)` returns the messages that `data` completes; Set Chunk Size and Abort act here, unreturned.
 
     Bounds: `max_message` bytes a message, `max_pending` bytes of unfinished messages together, `max_streams` chunk
-    stream ids. Memory grows as bytes come, never by a declared length. Raises RemoteProtocolError where the peer
-    breaks the chunk format or a bound; the reader is spent then. Timestamps wrap at 2**32: unwrapping is the caller's.
+    stream ids; the first two may be changed at any time. Memory grows as bytes come, never by a declared length.
+    Raises RemoteProtocolError where the peer breaks the chunk format or a bound; the reader is spent then. Timestamps
+    wrap at 2**32: unwrapping is the caller's.
     """
 
     __slots__ = (
         "_current",
-        "_max_message",
-        "_max_pending",
         "_max_streams",
         "_need",
         "_pending",
         "_rest",
         "_streams",
         "chunk_size",
+        "max_message",
+        "max_pending",
     )
 
     def __init__(
@@ -70,8 +71,8 @@ class ChunkReader:
         max_streams: int = MAX_CHUNK_STREAMS,
     ) -> None:
         self.chunk_size = DEFAULT_CHUNK_SIZE
-        self._max_message = max_message
-        self._max_pending = max_pending
+        self.max_message = max_message
+        self.max_pending = max_pending
         self._max_streams = max_streams
         self._streams: dict[int, _ChunkStream] = {}
         self._rest = b""  # an unfinished chunk header, under 20 bytes
@@ -172,9 +173,9 @@ class ChunkReader:
                         stream.timestamp = (stream.timestamp + time) & 0xFFFFFFFF
                     if fmt != 2:
                         length = length_type >> 8
-                        if length > self._max_message:
+                        if length > self.max_message:
                             raise RemoteProtocolError(
-                                f"message of {length} bytes, at most {self._max_message} are taken"
+                                f"message of {length} bytes, at most {self.max_message} are taken"
                             )
                         stream.length = length
                         stream.type_id = length_type & 0xFF
@@ -259,8 +260,8 @@ class ChunkReader:
             stream.folded += 1
         stream.missing -= len(part)
         self._pending += len(part)
-        if self._pending > self._max_pending:
-            raise RemoteProtocolError(f"more than {self._max_pending} bytes in unfinished messages")
+        if self._pending > self.max_pending:
+            raise RemoteProtocolError(f"more than {self.max_pending} bytes in unfinished messages")
 
     def _complete(self, stream: _ChunkStream, messages: list[Message]) -> None:
         payload = b"".join(stream.parts)

@@ -95,6 +95,8 @@ class ServerHandshake(_Handshake):
         # §5.2.2: "A server that does not recognize the client's requested version SHOULD respond with 3"; RTMPE (6, 8)
         # clients may then go on unencrypted. 32 and up is "not allowed", so that text protocols are told apart.
         version = data[0]
+        if version == 0x0D:
+            raise RemoteProtocolError("a PROXY header where none is expected (rtmp.proxy_from)")
         if version == 0x16:
             raise RemoteProtocolError("TLS on the plain RTMP port")
         if version >= 32:

@@ -50,6 +50,11 @@ class ServerConnection(Session):
         return self._machine.state is State.CLOSING
 
     @property
+    def stream_id(self) -> int:
+        """The message stream that publishes or plays: a small number."""
+        return self._stream_id
+
+    @property
     def chunk_size(self) -> int:
         """What `shared_message` has to cut at for this player."""
         return self._wire.chunk_size
@@ -120,6 +125,7 @@ class ServerConnection(Session):
         Raises RemoteProtocolError when that breaks the protocol, as `receive` does.
         """
         self._publish_step(Step.ACCEPT)
+        self._trust(True)
         if self._fc_publish:
             info = status("status", "NetStream.Publish.Start", "Publishing.")
             self._wire.send_command(0, command("onFCPublish", 0, None, info))
@@ -136,7 +142,7 @@ class ServerConnection(Session):
         self._refuse(self._stream_id, code, description)
 
     def accept_play(self) -> list[ServerEvent]:
-        """The play may begin: from now on `shared_message` bytes for stream id 1 may be sent. As accept_publish."""
+        """The play may begin: from now on `shared_message` bytes for `stream_id` may be sent. As accept_publish."""
         self._play_step(Step.ACCEPT)
         self._stream_event(UserControl.STREAM_BEGIN)
         self._status("status", "NetStream.Play.Reset", "Playing and resetting.")

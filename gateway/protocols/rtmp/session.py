@@ -57,6 +57,7 @@ class Session:
         self._chunk_size = chunk_size
         self._handshake: ServerHandshake | None = ServerHandshake(random)
         self._wire = Wire(self._limits, window)
+        self._trust(False)
         self._window = window
         self._machine = Machine(SERVER)
         self._app_field = ""
@@ -96,7 +97,8 @@ class Session:
     def _on_connect(self, got: Command, message: Message, events: Events) -> None:
         raw = got.object if isinstance(got.object, dict) else {}
         self._machine.peer(Step.CONNECT)
-        self._app_field, self._tc_url = _text(raw, "app"), _text(raw, "tcUrl")
+        self._tc_url = _text(raw, "tcUrl")
+        self._app_field = _text(raw, "app") or _app_of(self._tc_url)
         if not app_allowed(self._app_field, self._apps):
             app = short(self._app_field.partition("?")[0])
             description = f"No app {app!r} here; the address is rtmp://host/{'|'.join(sorted(self._apps))}."
@@ -197,6 +199,10 @@ class Session:
             return
         target = self._target(field)
         self._stream_id = stream_id
+        if stream_id > _MAX_STREAMS:
+            self._machine.owner(Step.REJECT)
+            self._refuse(stream_id, "NetStream.Play.Failed", "createStream gave no such stream id.")
+            return
         if not target.name:
             self._machine.owner(Step.REJECT)
             self._refuse(stream_id, "NetStream.Play.StreamNotFound", "The stream name is empty.")
@@ -254,6 +260,7 @@ class Session:
         state = self._machine.state
         if state in (State.PUBLISHING, State.PUBLISH_PENDING):
             self._machine.peer(Step.END)
+            self._trust(False)
             self._status("status", "NetStream.Unpublish.Success", "Unpublished.")
             events.append(PublishEnded(reason))
         elif state in (State.PLAYING, State.PLAY_PENDING):
@@ -261,6 +268,12 @@ class Session:
             self._status("status", "NetStream.Play.Stop", "Stopped playing.")
             events.append(PlayEnded(reason))
         self._fc_publish = False
+
+    def _trust(self, publishes: bool) -> None:
+        """Only an accepted publisher may have large messages under way: who has shown no key yet holds little of us."""
+        limits = self._limits
+        small = limits.message if publishes else min(limits.message, limits.early_media)
+        self._wire.bound(small, limits.pending if publishes else min(limits.pending, limits.early_media))
 
     def _target(self, name_field: str) -> Target:
         return resolve(self._app_field, self._tc_url, name_field)
@@ -300,6 +313,11 @@ class Session:
 def _text(values: dict[str, AmfValue], key: str) -> str:
     value = values.get(key)
     return value if isinstance(value, str) else ""
+
+
+def _app_of(tc_url: str) -> str:
+    """The app of an address "rtmp://host:port/app/instance", for peers that tell nothing else."""
+    return tc_url.partition("://")[2].partition("/")[2]
 
 
 def short(name: str) -> str:

@@ -40,7 +40,7 @@ class Limits:
 
     message: int = MAX_MESSAGE
     pending: int = MAX_PENDING
-    early_media: int = 1 << 20  # media that comes before it is asked for, or before its publish is accepted
+    early_media: int = 1 << 20  # before a publish is accepted: a message, unfinished ones, and what is held meanwhile
     chunk_streams: int = MAX_CHUNK_STREAMS
     aggregate: int = 4096  # messages in one aggregate
 
@@ -72,6 +72,10 @@ class Wire:
             self._ack_at = self._received + self._window // 2
             self.send_control(ACKNOWLEDGEMENT, uint32(self._received))
         return self._reader.receive(data)
+
+    def bound(self, message: int, pending: int) -> None:
+        """Bytes a message, and of unfinished ones together, that the peer may have from now on."""
+        self._reader.max_message, self._reader.max_pending = message, pending
 
     def count(self, size: int) -> None:
         """Bytes that the peer sent before this layer began: acknowledgements count from the connection's start."""
