@@ -180,7 +180,7 @@ class Hub:
                     stream.outputs.channel_changed()
 
     def drain(self) -> None:
-        """No new publishers; those there are told, viewers ended, those who wait let go; outputs finish by themselves."""
+        """No new publishers; those there are told, viewers ended, those who wait let go; outputs finish themselves."""
         self._draining = True
         for waiting in self._waiting.values():
             for future in waiting:
