@@ -27,7 +27,7 @@ check: $(VENV)/.dev ## format, lint, types, imports, fast tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest -q tests/unit tests/protocol tests/adapters tests/architecture tests/integration
+	$(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/protocol tests/adapters tests/architecture tests/integration
 
 format: $(VENV)/.dev ## mend what the formatter and linter can
 	$(BIN)/ruff format .

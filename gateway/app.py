@@ -8,9 +8,11 @@ import gc
 import os
 import resource
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import structlog
 
@@ -78,6 +80,8 @@ async def serve(settings: Settings, greet: bool) -> int:
                 timeout=settings.hooks.timeout,
                 most=settings.hooks.queue,
                 results=metrics.hooks,
+                user_agent=f"Millrace/{__version__}",
+                tls=outgoing_tls(settings.tls.ca),
             )
             events.listen((await stack.enter_async_context(hooks)).post)
         feeds = FeedCounts()
@@ -106,6 +110,18 @@ async def serve(settings: Settings, greet: bool) -> int:
         await _drain(hub, listeners, settings.serve.drain)
         hub_task.cancel()
     return 0
+
+
+def outgoing_tls(ca: Path | None) -> ssl.SSLContext | None:
+    """What outgoing connections trust; None: the system's authorities alone. Raises ListenError for a useless file."""
+    if ca is None:
+        return None
+    context = ssl.create_default_context()
+    try:
+        context.load_verify_locations(ca)
+    except (ssl.SSLError, OSError) as error:
+        raise ListenError(f"tls.ca: {ca}: {error.strerror or 'no certificates in PEM form'}") from None
+    return context
 
 
 def output_specs(settings: Settings, metrics: Metrics, feeds: FeedCounts) -> list[OutputSpec]:

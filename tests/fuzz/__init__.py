@@ -1,0 +1,1 @@
+"""Targets `fuzz(data: bytes) -> None`, one a module, and what runs them."""

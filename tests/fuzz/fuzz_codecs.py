@@ -5,6 +5,8 @@ from __future__ import annotations
 from gateway.media import aac, ac3, av1, codecs, flac, h264, h265, mp3, nal, opus, vp9
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, Track
+from tests.fuzz import captures
+from tests.support.builders import AUDIO, AVCC
 
 _PARSERS = (
     h264.parse_avcc, h264.codec_string,
@@ -17,6 +19,12 @@ _PARSERS = (
     nal.split, nal.split_annexb, nal.to_annexb, nal.from_annexb, nal.unescape,
     lambda d: nal.split(d, 1), lambda d: nal.split(d, 2), lambda d: nal.split(d, 3),
 )  # fmt: skip
+
+
+def seeds() -> list[bytes]:
+    """Configurations and first frames of real publishers, without the FLV bytes in front of them."""
+    bodies = [m.payload for m in captures.media(400) if m.type_id in (8, 9)]
+    return [AVCC, AUDIO.config, AVCC[8:40], *(body[at:] for body in bodies for at in (2, 5))]
 
 
 def fuzz(data: bytes) -> None:

@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 from gateway.formats.mp4 import reader
-from gateway.formats.mp4.fragment import fragment
+from gateway.formats.mp4.fragment import Sample, fragment, prft
+from gateway.formats.mp4.init import init_segment
 from gateway.media.errors import InvalidData
+from tests.support.builders import AUDIO, VIDEO
+
+
+def seeds() -> list[bytes]:
+    """What our writers make: both kinds of tracks, and fragments in each of their forms."""
+    pictures = [Sample(3000, 6000 - 3000 * (n % 3), n == 0, bytes((n,)) * (20 + n)) for n in range(6)]
+    sounds = [Sample(1024, 0, True, bytes((n,)) * 12) for n in range(6)]
+    return [
+        init_segment(VIDEO), init_segment(AUDIO, timescale=44100),
+        fragment(1, 1, 90_000, pictures, styp=True), prft(1, 1.7e9, 0) + fragment(2, 2, 1 << 40, sounds),
+        fragment(3, 1, 0, []), init_segment(VIDEO) + fragment(1, 1, 0, pictures[:2]) + fragment(2, 1, 6000, sounds),
+    ]  # fmt: skip
 
 
 def fuzz(data: bytes) -> None:

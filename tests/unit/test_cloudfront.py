@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.servers import cloudfront
-from gateway.servers.cloudfront import CloudFront, UnusableKey, load_keys, matches, parse_policy
+from gateway.servers.cloudfront import CloudFront, matches, parse_policy
+from gateway.servers.signatures import UnusableKey, load_keys
 from tests.fuzz import fuzz_cloudfront
 from tests.support.cloudfront import Signer, b64
 from tests.support.http import request

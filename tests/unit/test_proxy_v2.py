@@ -12,7 +12,9 @@ from gateway.protocols.errors import RemoteProtocolError
 
 def header(command: int = 0x21, family: int = 0x11, body: bytes | None = None, tlvs: bytes = b"") -> bytes:
     if body is None:
-        body = ipaddress.ip_address("203.0.113.7").packed + ipaddress.ip_address("10.0.0.1").packed + b"\x12\x34\x07\x8f"
+        body = (
+            ipaddress.ip_address("203.0.113.7").packed + ipaddress.ip_address("10.0.0.1").packed + b"\x12\x34\x07\x8f"
+        )
     body += tlvs
     return proxy_v2.SIGNATURE + bytes((command, family)) + len(body).to_bytes(2, "big") + body
 

@@ -1,0 +1,63 @@
+"""The files of the repository and their syntax trees, read once."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "gateway"
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """Every module of the gateway by its path from the repository's root."""
+    return {name(path): ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+@cache
+def files() -> tuple[Path, ...]:
+    """What the repository holds: known to git, or new and not ignored; without git, all but what it would ignore."""
+    try:
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, capture_output=True, check=True,
+        ).stdout.decode().split("\0")  # fmt: skip
+        found = [ROOT / one for one in listed if one]
+    except (OSError, subprocess.CalledProcessError):
+        ignored = {".git", ".venv", "var", "build", "dist", "node_modules", "__pycache__"}
+        found = [
+            path
+            for path in ROOT.rglob("*")
+            if not any(part in ignored or (part.startswith(".") and part.endswith("_cache")) for part in path.parts)
+        ]
+    return tuple(sorted(path for path in found if path.is_file()))
+
+
+@cache
+def texts() -> dict[str, str]:
+    """The files that are text, by their path from the root, but for what we did not write: players and lock files."""
+    found = {}
+    for path in files():
+        if "vendor" in path.parts or path.suffix == ".lock":
+            continue
+        try:
+            found[name(path)] = path.read_text("utf-8")
+        except UnicodeDecodeError:
+            continue
+    return found
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def nodes(kind: type[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
+    """Every node of a kind, with the module that it stands in."""
+    for module, tree in modules().items():
+        for node in ast.walk(tree):
+            if isinstance(node, kind):
+                yield module, node

@@ -1,0 +1,142 @@
+"""Rules of the gateway's code: who starts tasks, who prints, who may know the time, and how large a file gets."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.architecture.sources import PACKAGE, modules, name, nodes
+
+MOST_LINES = 410
+
+# Who writes to the terminal beside the log, and what.
+PRINTS = {
+    "gateway/lib/log.py": "the log itself",
+    "gateway/__main__.py": "errors of the command line",
+    "gateway/app.py": "the greeting of `make run`, a new admin token, why the gateway cannot start",
+    "gateway/doctor.py": "its report",
+    "gateway/cli/": "what a command was asked for",
+}
+
+# Modules whose answers follow from what they are given alone: time comes as an argument.
+TIMELESS = (
+    "gateway/media/", "gateway/formats/", "gateway/protocols/",
+    "gateway/packagers/flv.py", "gateway/packagers/rtmp.py", "gateway/packagers/lane.py",
+    "gateway/packagers/manifest.py",
+    "gateway/packagers/pictures.py", "gateway/packagers/segmenter.py", "gateway/packagers/sounds.py",
+    "gateway/packagers/timing.py", "gateway/packagers/ts.py", "gateway/packagers/wall.py",
+    "gateway/packagers/window.py",
+    "gateway/hub/gop.py", "gateway/hub/names.py", "gateway/hub/outdate.py", "gateway/hub/fields.py",
+    "gateway/hub/relays.py",
+    "gateway/servers/request.py", "gateway/servers/websocket.py", "gateway/servers/cloudfront.py",
+    "gateway/servers/forwarded.py", "gateway/lib/bitreader.py", "gateway/lib/redact.py",
+)  # fmt: skip
+CLOCKS = {"time", "random", "secrets", "uuid"}
+
+# Bases whose methods are for their heirs to write.
+BASES = {"gateway/packagers/run.py": "Packager", "gateway/protocols/rtmp/handshake.py": "_Handshake"}
+
+
+def called(node: ast.AST) -> str:
+    """The last name of what a call calls."""
+    function = node.func if isinstance(node, ast.Call) else node
+    return (
+        function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+    )
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").partition(".")[0]
+
+
+def test_tasks_are_started_in_one_place() -> None:
+    """A task that nobody awaits is lost with its error: gateway.lib.aio owns them."""
+    starts = {"create_task", "ensure_future", "run_coroutine_threadsafe", "start_soon"}
+    found = {module for module, call in nodes(ast.Call) if called(call) in starts}
+    assert found == {"gateway/lib/aio.py"}
+
+
+def test_only_the_log_and_commands_print() -> None:
+    found = {module for module, call in nodes(ast.Call) if called(call) in {"print", "echo", "secho"}}
+    found |= {module for module, node in nodes(ast.Attribute) if ast.unparse(node) in {"sys.stdout", "sys.stderr"}}
+    assert [module for module in found if not module.startswith(tuple(PRINTS))] == []
+    unused = [place for place in PRINTS if not any(module.startswith(place) for module in found)]
+    assert unused == [], "these print no more"
+
+
+@pytest.mark.parametrize("place", TIMELESS)
+def test_what_reads_and_writes_bytes_knows_no_clock(place: str) -> None:
+    found = {module: tree for module, tree in modules().items() if module.startswith(place)}
+    assert found, f"{place} is gone"
+    for module, tree in found.items():
+        assert not CLOCKS & set(imports(tree)), module
+        now = [
+            ast.unparse(n)
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Call) and called(n) in {"now", "utcnow", "today"}
+        ]
+        assert now == [], module
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_module_says_its_one_idea(module: str) -> None:
+    tree = modules()[module]
+    if not tree.body:
+        return  # an empty __init__.py
+    said = ast.get_docstring(tree)
+    assert said, f"{module} has no docstring"
+    assert said.partition("\n\n")[0].endswith((".", ":")), f"{module}: its docstring begins with no sentence"
+
+
+def test_no_file_outgrows_its_idea() -> None:
+    sizes = {name(path): len(path.read_text("utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {module: size for module, size in sizes.items() if size > MOST_LINES} == {}
+
+
+def test_nothing_is_left_for_later() -> None:
+    marks = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+    found = [
+        f"{name(path)}:{number}"
+        for path in sorted(PACKAGE.rglob("*"))
+        if path.suffix in {".py", ".js", ".html", ".css"} and "vendor" not in path.parts
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if marks.search(line)
+    ]
+    assert found == []
+
+
+def test_only_abstract_bases_leave_a_method_unwritten() -> None:
+    found: dict[str, set[str]] = {}
+    for module, node in nodes(ast.ClassDef):
+        assert isinstance(node, ast.ClassDef)
+        raised = (ast.unparse(n.exc) for n in ast.walk(node) if isinstance(n, ast.Raise) and n.exc is not None)
+        if any(text.startswith("NotImplementedError") for text in raised):
+            found.setdefault(module, set()).add(node.name)
+    assert found == {module: {base} for module, base in BASES.items()}
+    everywhere = sum(1 for _, n in nodes(ast.Raise) if "NotImplementedError" in ast.unparse(n))
+    inside = sum(
+        "NotImplementedError" in ast.unparse(n)
+        for module in BASES
+        for n in ast.walk(modules()[module])
+        if isinstance(n, ast.Raise)
+    )
+    assert everywhere == inside
+
+
+def test_an_exception_is_never_dropped_without_a_word() -> None:
+    """`except …: pass` hides a fault; contextlib.suppress of a named exception says what is expected."""
+    found = [
+        f"{module}:{node.lineno}"
+        for module, node in nodes(ast.ExceptHandler)
+        if isinstance(node, ast.ExceptHandler)
+        and all(isinstance(statement, ast.Pass) for statement in node.body)
+        and (node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"})
+    ]
+    assert found == []

@@ -1,0 +1,89 @@
+"""Options of the configuration: each is read by the part that it is for."""
+
+from __future__ import annotations
+
+import ast
+import functools
+from typing import TypeGuard
+
+import pytest
+
+from gateway.settings.layers import OPTIONS, SECTIONS
+from gateway.settings.models import Settings
+from tests.architecture.sources import modules
+
+# Reserved: the name is promised to users, and nothing reads it yet. An option that is read has to leave this list.
+RESERVED = {
+    "objects": "recordings, snapshots and uploads",
+    "registry": "several nodes that share the streams",
+    "cluster.secret": "several nodes that share the streams",
+    "http.advertise": "several nodes that share the streams",
+    "serve.workers": "several processes on the same ports",
+    "ws.host": "push over WebSocket",
+    "ws.port": "push over WebSocket",
+    "ws.origins": "push over WebSocket",
+    "ws.forwarded_from": "push over WebSocket",
+    "wss.port": "push over WebSocket",
+    "egress.allow": "relays and pictures from other servers",
+}
+
+# These look at the options without doing what they say.
+LOOKERS = ("gateway/settings/", "gateway/doctor.py", "gateway/adapters/local/host.py")
+
+_MODELS = {info.annotation.__name__: section for section, info in Settings.model_fields.items()
+           if section in SECTIONS and isinstance(info.annotation, type)}  # fmt: skip
+
+
+@functools.cache
+def read() -> frozenset[str]:
+    """The options that are read, as far as names tell: `….rtmp.host`, `rtmp.host`, and `x.host` of an `x: Rtmp`."""
+    found: set[str] = set()
+    for module, tree in modules().items():
+        if not module.startswith(LOOKERS):
+            for function in ast.walk(tree):
+                if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Module):
+                    found |= _read_in(function)
+    return frozenset(found)
+
+
+def _read_in(scope: ast.FunctionDef | ast.AsyncFunctionDef | ast.Module) -> set[str]:
+    """`settings = self._settings.cloudfront` names a section for the length of its function."""
+    named: dict[str, str] = {section: section for section in SECTIONS}
+    if not isinstance(scope, ast.Module):
+        for argument in (*scope.args.args, *scope.args.kwonlyargs):
+            kind = ast.unparse(argument.annotation).rpartition(".")[2] if argument.annotation else ""
+            if kind in _MODELS:
+                named[argument.arg] = _MODELS[kind]
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                pairs = zip(_each(target), _each(node.value), strict=False)
+                named |= {ast.unparse(to): of.attr for to, of in pairs if _is_section(of) and isinstance(to, ast.Name)}
+    found = set()
+    for node in ast.walk(scope):
+        if isinstance(node, ast.Attribute):
+            *_, owner = ("", *ast.unparse(node.value).split("."))
+            option = f"{named.get(owner.lstrip('_'), '')}.{node.attr}"
+            found |= {option} & OPTIONS.keys()
+            if owner.lstrip("_") == "settings" and node.attr in OPTIONS:
+                found.add(node.attr)
+    return found
+
+
+def _each(node: ast.expr) -> list[ast.expr]:
+    return list(node.elts) if isinstance(node, ast.Tuple) else [node]
+
+
+def _is_section(node: ast.expr) -> TypeGuard[ast.Attribute]:
+    return isinstance(node, ast.Attribute) and node.attr in SECTIONS
+
+
+@pytest.mark.parametrize("option", [name for name in OPTIONS if name not in RESERVED])
+def test_an_option_does_something(option: str) -> None:
+    assert option in read(), f"nothing reads {option}"
+
+
+@pytest.mark.parametrize("option", RESERVED)
+def test_a_reserved_option_is_one_that_nothing_reads(option: str) -> None:
+    assert option in OPTIONS
+    assert option not in read(), f"{option} is read: take it out of RESERVED"

@@ -1,0 +1,106 @@
+"""The repository as a whole: it stands alone, names no machine, and has the pages that people look for."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.architecture.sources import PACKAGE, ROOT, files, name, texts
+
+# Written in two parts, so that this file is not its own find.
+BESIDE = "../" + "shared"
+FOLDERS = re.compile(r"(?<![\w.~$}-])/(?:" + "|".join(("root", "home/[a-z]+", "Users/[A-Za-z]+", "wor" + "k")) + r")/")
+PRIVATE_HOST = re.compile(r"\b[a-z0-9-]+(?:\.[a-z0-9-]+)*\.(?:internal|corp|intra)\b")
+# What the whole world calls so: the container host, the DNS of Google's and Amazon's networks, Cloud Map's example.
+PUBLIC = re.compile(r"(?:^|\.)(?:host\.docker|metadata\.google|compute|ec2)\.internal$")
+PAGES = (
+    "README.md", "CHANGELOG.md", "LICENSE", "docs/architecture.md", "docs/operations.md", "docs/api.md",
+)  # fmt: skip
+LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s#]+)(?:#[^)\s]*)?\)")
+
+
+@cache
+def of_this_machine() -> tuple[str, ...]:
+    """The checkout's folder, the host's name, and the package index that pip uses where it is not the public one."""
+    found = [str(ROOT), socket.gethostname()]
+    configured = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
+    for text in (configured, os.environ.get("PIP_INDEX_URL", ""), os.environ.get("UV_INDEX_URL", "")):
+        found += [urlsplit(url).hostname or "" for url in re.findall(r"https?://[^\s'\"]+", text)]
+    public = {"pypi.org", "localhost", "127.0.0.1", "/app", "/src"}
+    return tuple({one for one in found if len(one) > 3 and one not in public and not one.endswith(".pypi.org")})
+
+
+def lines_with(pattern: re.Pattern[str]) -> list[str]:
+    return [
+        f"{path}:{number}: {match[0]}"
+        for path, text in texts().items()
+        for number, line in enumerate(text.splitlines(), 1)
+        for match in pattern.finditer(line)
+    ]
+
+
+def test_no_file_names_a_folder_of_somebodys_machine() -> None:
+    assert lines_with(FOLDERS) == []
+
+
+def test_no_file_names_the_machine_that_it_was_made_on() -> None:
+    everything = {**texts(), **{name(path): path.read_text("utf-8") for path in files() if path.suffix == ".lock"}}
+    found = [(path, word) for path, text in everything.items() for word in of_this_machine() if word in text]
+    assert found == []
+
+
+def test_no_file_names_a_private_host() -> None:
+    found = [hit for hit in lines_with(PRIVATE_HOST) if not PUBLIC.search(hit.rpartition(" ")[2])]
+    assert found == []
+
+
+def test_nothing_outside_the_repository_is_needed() -> None:
+    assert [path for path, text in texts().items() if BESIDE in text] == []
+    assert [name(path) for path in files() if path.is_symlink() and ROOT not in path.resolve().parents] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_pages_that_people_look_for_are_there(page: str) -> None:
+    assert (ROOT / page).is_file(), f"{page} is missing"
+    assert len((ROOT / page).read_text("utf-8").split()) > 50, f"{page} says nothing"
+
+
+@pytest.mark.parametrize("page", sorted(path for path in texts() if path.endswith(".md")))
+def test_links_lead_somewhere(page: str) -> None:
+    missing = [
+        link
+        for link in LINK.findall(texts()[page])
+        if not urlsplit(link).scheme and not (ROOT / page).parent.joinpath(link).exists()
+    ]
+    assert missing == []
+
+
+def test_packages_can_be_imported_from_a_wheel() -> None:
+    """A folder of modules without __init__.py is a namespace package: tools that list packages overlook it."""
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    assert sorted(name(folder) for folder in folders if not (folder / "__init__.py").is_file()) == []
+
+
+def test_locked_requirements_are_pinned_and_hashed() -> None:
+    for lock in ("requirements.lock", "requirements-dev.lock"):
+        text = (ROOT / lock).read_text("utf-8")
+        assert not re.search(r"^\s*(--(extra-)?index-url|-i|--find-links|-e)\b", text, re.M), lock
+        for entry in re.split(r"\n(?=[A-Za-z0-9])", re.sub(r"\\\n\s*", " ", text).strip()):
+            if not entry.startswith("#"):
+                assert re.match(r"[A-Za-z0-9._-]+(\[[a-z,-]+\])?==\S+ ", entry), entry
+                assert "--hash=sha256:" in entry, entry
+
+
+def test_every_dependency_of_the_project_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    locked = set(re.findall(r"^([a-z0-9._-]+)", (ROOT / "requirements.lock").read_text("utf-8"), re.M))
+    wanted = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
+    assert [d for d in wanted if re.split(r"[^A-Za-z0-9._-]", d)[0].lower() not in locked] == []

@@ -1,0 +1,194 @@
+"""The wheel, installed into an empty environment away from the checkout: every command that the manual names works."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.parse
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gateway.settings.layers import OPTIONS
+from tests.support.gateway import FAR, START_WITHIN, http
+
+ROOT = Path(__file__).resolve().parents[2]
+PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+VECTOR = ("70ef9b07-adbe-478d-b098-d7c8efd84a98", "1670371200", "5db080c8cdca8764de881bc04e61e2b1")
+SECRET = "nodemedia2017privatekey"
+TOKEN = "an-admin-token-of-this-test"
+
+
+def done(command: list[str], cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """What a command said. It sees neither this checkout nor the settings of whoever runs the tests."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "PYTHON"))}
+    return subprocess.run(command, cwd=cwd, env=kept | environ, capture_output=True, text=True, timeout=300)
+
+
+def must(command: list[str], cwd: Path, **environ: str) -> str:
+    found = done(command, cwd, **environ)
+    assert found.returncode == 0, f"{' '.join(command[:6])}: {found.returncode}\n{found.stdout}\n{found.stderr}"
+    return found.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built with the backend that is installed here: no network."""
+    folder = tmp_path_factory.mktemp("wheel")
+    must([*PIP, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(ROOT)], folder)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@dataclass(frozen=True)
+class Installed:
+    """An environment with the wheel and what the lock file names; home: an empty folder to work in."""
+
+    bin: Path
+    home: Path
+
+    def millrace(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return done([str(self.bin / "millrace"), *arguments], self.home, **environ)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    folder = tmp_path_factory.mktemp("installed")
+    venv, home = folder / "venv", folder / "home"
+    home.mkdir()
+    must([sys.executable, "-m", "venv", "--without-pip", str(venv)], folder)
+    into = [*PIP, "--python", str(venv / "bin" / "python"), "install"]
+    must([*into, "--require-hashes", "-r", str(ROOT / "requirements.lock")], folder)
+    must([*into, "--no-deps", "--no-index", str(wheel)], folder)
+    return Installed(venv / "bin", home)
+
+
+def test_the_wheel_carries_the_program_and_nothing_else(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.partition("/")[0] for name in names} == {"gateway", wheel.name.rpartition("-py3")[0] + ".dist-info"}
+    assert "gateway/_config/default.toml" in names
+    shipped = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gateway").rglob("*") if path.is_file()}
+    wanted = {path for path in shipped if "__pycache__" not in path and not path.endswith(".pyc")}
+    assert wanted - set(names) == set(), "in the checkout and not in the wheel"
+    assert {name for name in names if name.endswith(".pyc")} == set()
+
+
+def test_the_installed_program_is_the_wheels(installed: Installed) -> None:
+    where = must([str(installed.bin / "python"), "-c", "import gateway; print(gateway.__file__)"], installed.home)
+    assert Path(where.strip()).is_relative_to(installed.bin.parent)
+
+
+def test_the_version_is_told(installed: Installed) -> None:
+    found = installed.millrace("--version")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert re.fullmatch(r"millrace \d+\.\d+\.\d+\S*\n", found.stdout)
+    assert must([str(installed.bin / "python"), "-m", "gateway", "--version"], installed.home) == found.stdout
+
+
+def test_the_configuration_is_found_and_shown(installed: Installed) -> None:
+    found = installed.millrace("check-config", MILLRACE_RTMP__PORT="1936")
+    assert found.returncode == 0, found.stderr
+    lines = {line.split()[0]: line for line in found.stdout.splitlines() if " = " in line}
+    assert lines.keys() == OPTIONS.keys()
+    assert "1936" in lines["rtmp.port"] and "MILLRACE_RTMP__PORT" in lines["rtmp.port"]
+    assert "default.toml" in lines["http.port"]
+    assert str(ROOT) not in found.stdout
+    assert installed.millrace("check-config", "--profile", "container").returncode == 0
+
+
+def test_a_mistake_is_one_line(installed: Installed) -> None:
+    found = installed.millrace("check-config", MILLRACE_RTMP__PROT="1")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr == "millrace: unknown variable MILLRACE_RTMP__PROT; did you mean MILLRACE_RTMP__PORT?\n"
+
+
+def test_a_stream_key_is_the_known_one(installed: Installed) -> None:
+    id, expires, digest = VECTOR
+    found = installed.millrace(
+        "sign", "--id", id, "--expires", expires, "--algorithm", "md5", "--secret", SECRET
+    )  # fmt: skip
+    assert (found.returncode, found.stdout, found.stderr) == (0, f"{expires}-{digest}\n", "")
+    verdict = installed.millrace("verify", "--id", id, "--key", found.stdout.strip(), "--secret", SECRET)
+    assert (verdict.returncode, verdict.stdout) == (1, "expired\n")
+
+
+@dataclass
+class Serving:
+    process: subprocess.Popen[bytes]
+    log: Path
+    ports: dict[str, int] = field(default_factory=dict)
+
+    def get(self, path: str, port: str = "http") -> bytes:
+        reply = http("GET", f"http://127.0.0.1:{self.ports[port]}{path}")
+        assert reply.status == 200, f"{path}: {reply.status} {reply.text[:300]}"
+        return reply.body
+
+
+@pytest.fixture(scope="module")
+def serving(installed: Installed) -> Iterator[Serving]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MILLRACE_", "PYTHON"))}
+    free = {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN")}
+    loopback = {f"MILLRACE_{name}__HOST": "127.0.0.1" for name in ("RTMP", "HTTP", "WS")}
+    log = installed.home / "serve.log"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [str(installed.bin / "millrace"), "serve"],
+            cwd=installed.home, env=kept | free | loopback | {"MILLRACE_ADMIN__TOKEN": TOKEN},
+            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    found = Serving(process, log)
+    try:
+        ports, end = installed.home / "var" / "ports.json", time.monotonic() + START_WITHIN
+        while not ports.exists():
+            assert process.poll() is None and time.monotonic() < end, log.read_text()[-3000:]
+            time.sleep(0.02)
+        found.ports = json.loads(ports.read_text())
+        yield found
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(START_WITHIN) == 0, log.read_text()[-3000:]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_it_serves_its_health_and_its_api(serving: Serving) -> None:
+    assert serving.get("/healthcheck").strip() == b"OK"
+    assert serving.get("/healthcheck", "admin").strip() == b"OK"
+    made = http("POST", f"http://127.0.0.1:{serving.ports['admin']}/videostream", body={"outdate": FAR},
+                headers={"Authorization": f"Bearer {TOKEN}"})  # fmt: skip
+    assert made.status == 200, made.text
+    assert made.json()["id"]
+
+
+@pytest.mark.parametrize("page", ["flv.html", "index.html", "hls.html", "dash.html"])
+def test_a_player_page_loads_all_that_it_names(serving: Serving, page: str) -> None:
+    """Pages name scripts and styles, and those name others; each must have come with the wheel."""
+    seen: set[str] = set()
+    waiting = [f"/c1/{page}"]
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        body = serving.get(path).decode()
+        assert body
+        if path.endswith(".min.js"):
+            continue
+        named = re.findall(r"""(?:\b(?:src|href)=["']?|\bfrom\s*["']|\bimport\s*\(?\s*["'])([^"'\s>]+)""", body)
+        here = [urllib.parse.urljoin(path, name.partition("?")[0]) for name in named if not name.startswith("data:")]
+        waiting += [one for one in here if one.startswith("/_player/")]
+    assert any(path.endswith(".js") for path in seen) and any(path.endswith(".css") for path in seen), seen
+
+
+def test_it_ends_when_it_is_told_to(serving: Serving) -> None:
+    serving.process.send_signal(signal.SIGTERM)
+    assert serving.process.wait(START_WITHIN) == 0, serving.log.read_text()[-3000:]

@@ -1,0 +1,62 @@
+"""Bodies, keys, dates and domains of the API: documented errors only, and what is accepted can be kept and shown."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from gateway.hub import relays
+from gateway.hub.access import Secrets, Verdict
+from gateway.hub.addresses import Addresses, Domains, Presenter
+from gateway.hub.channel import Channel, changes, create_item
+from gateway.hub.errors import InvalidField, TooLarge
+
+_SECRETS = Secrets("fuzz-secret")
+_LIMIT = 64_000
+_PRESENTER = Presenter(Addresses("rtmp://a:1935", "http://a:8080"), _SECRETS, "sign")
+_OLD = Channel(create_item({"outdate": "2030-01-01", "relayURL": "rtmp://a/b/c"}, 0, _SECRETS, _LIMIT))
+
+
+SEEDS = [
+    b'{"outdate": "2030-01-01", "isFlv": "true", "isHls": 1, "hls_time": "2", "relayURL": "rtmp://a/b/c,rtmps://d/e/f"}',
+    b'{"outdate": 1893456000, "refererAllow": ["*.a.b"], "playAuth": "sign", "logLevel": "debug", "x": {"a": []}}',
+    b'{"relayURL": ["rtmp://a/b/********"], "video_time": "1e9", "ImageWidth": -1, "WaterMarkText": "x", "key": "1-a"}',
+    b'{"pushDNS": "rtmp://push.example.com", "pullDNS": "https://pull.example.com:8443/x"}',
+    b"1670371200-5db080c8cdca8764de881bc04e61e2b1",
+]
+
+
+def fuzz(data: bytes) -> None:
+    """A request body, as bytes."""
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        return  # the API's to refuse
+    key = data.decode("utf-8", "surrogateescape")
+    assert _SECRETS.verify("a", key, 0) in (Verdict.WRONG, Verdict.MISSING)
+    if isinstance(body, dict):
+        judge(body)
+
+
+def judge(body: dict[str, Any]) -> None:
+    for what in (
+        lambda: create_item(body, 0, _SECRETS, _LIMIT),
+        lambda: {**_OLD.item, **changes(_OLD, body, _SECRETS, _LIMIT)},
+    ):
+        try:
+            item = what()
+        except (InvalidField, TooLarge):
+            continue
+        channel = Channel(item)
+        stored = json.dumps(item, allow_nan=False, ensure_ascii=False).encode()
+        assert len(stored) <= 2 * _LIMIT
+        assert json.loads(stored) == item
+        assert _SECRETS.verify_push(channel.id, channel.key, channel.key, 0) is Verdict.VALID
+        json.dumps(_PRESENTER.present(channel, 0))
+        assert relays.MASK not in "".join(channel.relay_urls)
+        for name in ("hls_time", "video_time", "ImageWidth"):
+            assert 0 <= channel.number(name) <= 86_400
+    try:
+        Domains.from_json(body, Domains())
+    except InvalidField:
+        return

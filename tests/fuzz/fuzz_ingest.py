@@ -1,0 +1,125 @@
+"""A push, from its message bodies to everything that is made of it: FLV, RTMP, MPEG-TS, CMAF and the API's words."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+
+from gateway.formats.flv.file import parse_script
+from gateway.hub.publisher import Publisher
+from gateway.hub.stream import EndReason, Stream
+from gateway.media import codecs
+from gateway.media.errors import InvalidData
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit, Timed
+from gateway.packagers.cmaf import CmafPackager, Numbers
+from gateway.packagers.flv import FlvRendering
+from gateway.packagers.rtmp import RtmpRendering
+from gateway.packagers.ts import TsPackager
+from gateway.packagers.window import MAX_BYTES
+from gateway.sources.intake import FlvIntake
+from tests.fuzz import captures
+from tests.support import builders
+
+_WALL = 1.7e9
+_AUDIO, _VIDEO, _SCRIPT = 8, 9, 18
+
+
+def seeds() -> list[bytes]:
+    """What each captured client pushed first, three times over: the next key frame closes a segment."""
+    return [
+        b"".join(_record(m.type_id, m.timestamp + later, m.payload) for later in (0, 800, 1600) for m in push[:18])
+        for push in captures.pushes()
+    ]
+
+
+def _record(kind: int, time: int, body: bytes) -> bytes:
+    return bytes((kind,)) + (time & 0xFFFFFF).to_bytes(3, "big") + len(body).to_bytes(2, "big") + body
+
+
+class _Ts(TsPackager):
+    def on_failed(self, error: Exception) -> None:
+        _judge(error)
+        super().on_failed(error)
+
+
+class _Cmaf(CmafPackager):
+    def on_failed(self, error: Exception) -> None:
+        _judge(error)
+        super().on_failed(error)
+
+
+class _Viewers:
+    """What players of FLV and RTMP are sent."""
+
+    def __init__(self) -> None:
+        self._forms = (FlvRendering(), RtmpRendering(4096))
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        for form in self._forms:
+            form.head(tracks, 0)
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        for form in self._forms:
+            form.unit(unit)
+
+    def on_timed(self, timed: Timed) -> None:
+        for form in self._forms:
+            form.timed(timed)
+
+    def on_end(self, reason: EndReason) -> None:
+        pass
+
+    def on_failed(self, error: Exception) -> None:
+        raise error
+
+
+def _judge(error: Exception) -> None:
+    """A packager may give up a configuration that cannot be carried, and nothing else."""
+    if not isinstance(error, InvalidData):
+        raise error
+
+
+def fuzz(data: bytes) -> None:
+    """Messages: type, time, body. Oracle: only InvalidData ends a push, no output fails, what is made is bounded."""
+    stream = Stream("f", builders.channel("f"), _WALL, 100_000, 5.0)
+    hub: Any = SimpleNamespace(stream_playable=lambda stream: None, publisher_left=lambda publisher: None)
+    publisher = Publisher(hub, stream, "rtmp", "192.0.2.1", 0.0, lambda reason: None)
+    ts, parts = _Ts("f", 0.2, 3, _WALL), _Cmaf("f", 0.2, 3, 0.05, _WALL, _WALL, Numbers())
+    for sink in (ts, parts, _Viewers()):
+        stream.attach(sink)
+    with suppress(InvalidData):
+        _push(FlvIntake(publisher), data)
+    if stream.tracks is not None:
+        for track in stream.tracks:
+            json.dumps(codecs.describe(track), allow_nan=False)
+    assert stream.gop.size <= 100_000 + len(data)
+    stream.end(EndReason.PUBLISHER_GONE)
+    if ts.ready:
+        ts.playlist()
+        assert ts.window.bytes <= MAX_BYTES
+    if parts.ready:
+        parts.master()
+        parts.manifest()
+        for lane in parts.lanes:
+            parts.playlist(lane)
+            assert lane.window.bytes <= MAX_BYTES
+
+
+def _push(intake: FlvIntake, data: bytes) -> None:
+    at, now = 0, 0.0
+    while at + 6 <= len(data):
+        kind, time = data[at], int.from_bytes(data[at + 1 : at + 4], "big")
+        end = at + 6 + int.from_bytes(data[at + 4 : at + 6], "big")
+        body = data[at + 6 : end]
+        if kind == _VIDEO or kind & 0xC0 == 0x80:
+            intake.video(time, body, _WALL + now, now)
+        elif kind == _SCRIPT:
+            with suppress(InvalidData):  # the connection drops it, too
+                intake.script(parse_script(time, body), now)
+        else:
+            intake.audio(time, body, _WALL + now, now)
+        at, now = end, now + 0.02
+    intake.finish(now)
