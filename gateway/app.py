@@ -36,10 +36,11 @@ from gateway.lib.aio import Tasks
 from gateway.lib.metrics import BYTES_OUT as SENT
 from gateway.lib.metrics import DROPPED, REFUSED, Metrics, Sample
 from gateway.listeners import Listeners
-from gateway.packagers.cmaf import CmafPackager, CmafPackagers
+from gateway.packagers.cmaf import CmafPackager
 from gateway.packagers.feed import FeedCounts
 from gateway.packagers.flv import FlvOutput
 from gateway.packagers.rtmp import RtmpOutput
+from gateway.packagers.succession import CmafPackagers, TsPackagers
 from gateway.packagers.ts import TsPackager
 from gateway.servers.listen import ListenError
 from gateway.settings import Settings
@@ -128,10 +129,10 @@ def output_specs(settings: Settings, metrics: Metrics, feeds: FeedCounts) -> lis
     """The outputs a stream can have, by the names of the contract."""
     flush, stall = settings.http.flush_ms / 1000, settings.limits.viewer_stall
     chunk = settings.rtmp.chunk_size
-    cmaf = CmafPackagers(settings.cmaf.part, metrics)
+    hls, cmaf = TsPackagers(metrics), CmafPackagers(settings.cmaf.part, metrics)
 
     def make_hls(stream: Stream) -> TsPackager:
-        return TsPackager(stream.name, stream.channel.hls_time, stream.channel.hls_list_size, time.time(), metrics)
+        return hls.make(stream, stream.channel.hls_time, stream.channel.hls_list_size, time.time())
 
     def make_cmaf(stream: Stream) -> CmafPackager:
         return cmaf.make(stream, stream.channel.hls_time, stream.channel.hls_list_size, time.time())

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gateway import __version__
 from gateway.adapters import Stores
+from gateway.adapters.local.host import shown_host
 from gateway.api.context import Context, Shown
 from gateway.api.context import Limits as ApiLimits
 from gateway.api.routes import make_app
@@ -41,7 +42,8 @@ from gateway.servers.listen import listen, port_of, tls_context
 from gateway.servers.pages import Pages
 from gateway.servers.playback import Playback, Routes
 from gateway.servers.protection import Protection
-from gateway.servers.rtmp import RtmpDoor, RtmpLimits
+from gateway.servers.rtmp_door import RtmpDoor, RtmpLimits
+from gateway.servers.segmented import ready
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
@@ -214,6 +216,7 @@ class Listeners:
             pages=Pages(),
             health=Health(self._readiness.missing),
             wait_for_publisher=settings.stream.wait_for_publisher,
+            ready=ready,
         )
         http_limits = HttpLimits(
             head_bytes=settings.http.max_header,
@@ -252,6 +255,8 @@ class Listeners:
             verify_token=self._verify_token,
             shown=Shown(
                 ports=lambda: self.ports,
+                push_host=shown_host(settings.rtmp.host),
+                pull_host=shown_host(settings.http.host),
                 public_url=playback.public_url,
                 play_auth=playback.auth,
                 sign_ttl=playback.sign_ttl,

@@ -8,6 +8,7 @@ from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
 
 AUDIO_ONLY_SECONDS = 1.0
+_VIDEO = Kind.VIDEO
 
 
 class GopCache:
@@ -17,13 +18,14 @@ class GopCache:
     holds the last second of audio.
     """
 
-    __slots__ = ("_bytes", "_max_seconds", "_units", "has_video", "max_bytes")
+    __slots__ = ("_bytes", "_max_seconds", "_units", "_until", "has_video", "max_bytes")
 
     def __init__(self, max_bytes: int, max_seconds: float) -> None:
         self.max_bytes = max_bytes
         self._max_seconds = max_seconds
         self._units: deque[AccessUnit] = deque()
         self._bytes = 0
+        self._until = 0.0  # decode time, in the video's ticks, up to which the GOP may grow
         self.has_video = True
 
     def __len__(self) -> int:
@@ -44,23 +46,24 @@ class GopCache:
     def add(self, unit: AccessUnit) -> None:
         """Hot: once per unit of every stream."""
         units = self._units
-        if self.has_video:
-            if unit.key and unit.track.kind is Kind.VIDEO:
-                units.clear()
-                self._bytes = 0
-            elif not units:
-                return  # nothing to start from yet
-        units.append(unit)
-        self._bytes += len(unit.payload)
-        span = (
-            (unit.dts - units[0].dts) / unit.track.timescale
-            if unit.track.timescale == units[0].track.timescale
-            else 0.0
-        )
+        track = unit.track
         if not self.has_video:
-            while units and (unit.dts - units[0].dts) > AUDIO_ONLY_SECONDS * unit.track.timescale:
+            units.append(unit)
+            self._bytes += len(unit.payload)
+            oldest = unit.dts - AUDIO_ONLY_SECONDS * track.timescale
+            while units[0].dts < oldest:
                 self._bytes -= len(units.popleft().payload)
-        elif span > self._max_seconds:
-            self.clear()
+        else:
+            if track.kind is _VIDEO:
+                if unit.key:
+                    units.clear()
+                    self._bytes = 0
+                    self._until = unit.dts + self._max_seconds * track.timescale
+                elif unit.dts > self._until:
+                    self.clear()
+            if not units and not (unit.key and track.kind is _VIDEO):
+                return  # nothing to start from yet
+            units.append(unit)
+            self._bytes += len(unit.payload)
         if self._bytes > self.max_bytes:
             self.clear()

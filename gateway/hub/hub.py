@@ -115,6 +115,7 @@ class Hub:
             stream = Stream(name, channel, time.time(), self._limits.gop_bytes, self._limits.gop_seconds)
             self._streams[name] = stream
             stream.outputs = Outputs(stream, self._specs, self._events)
+            stream.outputs.open()
             self._tasks.start(stream.outputs.run(), name)
         else:
             holder = stream.publisher

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import structlog
 
@@ -32,6 +32,13 @@ class Output(Protocol):
     """
 
     async def run(self, stream: Stream) -> None: ...
+
+
+@runtime_checkable
+class Prompt(Protocol):
+    """An Output that must not miss the first units: `begin` is called at once, `run` a little later."""
+
+    def begin(self, stream: Stream) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,12 @@ class Outputs:
             if h.spec.listed
         ]
 
+    def open(self) -> None:
+        """Makes what is enabled from the start, before the first unit; `run` follows."""
+        for handle in self._handles.values():
+            if handle.enabled and handle.demanded:
+                self._make(handle)
+
     async def run(self) -> None:
         """Runs what is enabled until the stream has ended and every output has finished (at most FINISH_SECONDS)."""
         async with Tasks(f"outputs of {self._stream.name}", self._crashed) as tasks:
@@ -134,9 +147,8 @@ class Outputs:
         if handle.enabled and handle.demanded:
             if handle.task is None or handle.task.done():
                 # Made here, not in the task: a request that comes in the same turn finds it.
-                handle.output = handle.spec.make(self._stream)
-                handle.task = self._tasks.start(self._supervise(handle, handle.output), handle.spec.name)
-                handle.state = OutputState.RUNNING
+                output = handle.output if handle.task is None and handle.output is not None else self._make(handle)
+                handle.task = self._tasks.start(self._supervise(handle, output), handle.spec.name)
         elif handle.enabled:
             handle.state = OutputState.WAITING
         else:
@@ -146,6 +158,13 @@ class Outputs:
             handle.output = None
             handle.demanded = not handle.spec.on_demand
             handle.state, handle.error = OutputState.OFF, None
+
+    def _make(self, handle: _Handle) -> Output:
+        output = handle.output = handle.spec.make(self._stream)
+        handle.state = OutputState.RUNNING
+        if isinstance(output, Prompt):
+            output.begin(self._stream)
+        return output
 
     async def _supervise(self, handle: _Handle, output: Output) -> None:
         stream, name, backoff = self._stream, handle.spec.name, Backoff()

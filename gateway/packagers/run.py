@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.hub.errors import OutputUnsupported
@@ -35,7 +36,8 @@ class Packager:
         self.ready = False
         self.ended = False
         self.stopped = False
-        self.waiters = Waiters()
+        self.on_stopped: Callable[[], None] = lambda: None
+        self.waiters = Waiters(self.catch_up)
         self._backlog: list[AccessUnit] = []
         self._failed = False
         self._over: asyncio.Future[None] | None = None
@@ -45,16 +47,23 @@ class Packager:
         """Nothing new will come."""
         return self.ended or self.stopped
 
-    async def run(self, stream: Stream) -> None:
-        """Until the stream has ended. Raises OutputUnsupported for tracks that this form cannot carry."""
+    def begin(self, stream: Stream) -> None:
+        """Takes the stream's units from now on: no GOP is missed while the task that runs this starts."""
         self._over = asyncio.get_running_loop().create_future()
         stream.attach(self)
+
+    async def run(self, stream: Stream) -> None:
+        """Until the stream has ended. Raises OutputUnsupported for tracks that this form cannot carry."""
+        if self._over is None:
+            self.begin(stream)
+        assert self._over is not None
         try:
             await self._over
         finally:
             stream.detach(self)
             self.stopped = True
             self.release()
+            self.on_stopped()
 
     def catch_up(self) -> None:
         """Packages what waits. What goes wrong ends the packager, not its caller."""

@@ -15,7 +15,8 @@ import structlog
 from gateway.protocols import proxy_v2
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.servers.listen import BACKLOG, listen, port_of
-from gateway.servers.rtmp import RtmpDoor, RtmpSession
+from gateway.servers.rtmp import RtmpSession
+from gateway.servers.rtmp_door import RtmpDoor
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +39,7 @@ class RtmpListener:
         self._port = port_of(self._sockets)
         self._sessions: set[RtmpSession] = set()
         self._servers: list[asyncio.Server] = []
+        self._accepting: list[asyncio.Task[object]] = []
         # TLS has as long as the handshake behind it; asyncio's own bound, a minute, holds where ours is off.
         self._tls_seconds = (door.limits.handshake or None) if tls is not None else None
 
@@ -54,7 +56,7 @@ class RtmpListener:
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             if self._proxy_from:
-                self._door.tasks.start(self._accept(sock), f"{self._name} accept")
+                self._accepting.append(self._door.tasks.start(self._accept(sock), f"{self._name} accept"))
             else:
                 server = await loop.create_server(
                     self._session, sock=sock, ssl=self._tls, ssl_handshake_timeout=self._tls_seconds, backlog=BACKLOG
@@ -73,6 +75,8 @@ class RtmpListener:
         """Accepts no more."""
         for server in self._servers:
             server.close()
+        for task in self._accepting:
+            task.cancel()  # an accept that waits would keep its socket open
         for sock in self._sockets:
             sock.close()
 

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, cast
 
 import structlog
 
 from gateway.formats.flv.tag import Script
-from gateway.hub.errors import AtCapacity, HubError, NameInUse, NoSuchStream, NotAuthorized, StoreAway
-from gateway.hub.hub import Hub
+from gateway.hub.errors import AtCapacity, HubError, NoSuchStream
 from gateway.hub.names import is_stream_name
 from gateway.hub.publisher import Publisher
 from gateway.hub.stream import EndReason
-from gateway.lib.aio import Tasks
-from gateway.lib.quota import Quota
 from gateway.media.errors import InvalidData
-from gateway.packagers.feed import Feed, Viewer
 from gateway.packagers.rtmp import RtmpOutput
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.events import (
@@ -35,7 +30,8 @@ from gateway.protocols.rtmp.message import VIDEO, Message
 from gateway.protocols.rtmp.server import ServerConnection
 from gateway.protocols.rtmp.state import State
 from gateway.protocols.rtmp.wire import Limits as WireLimits
-from gateway.servers.admission import SIGN_HERE, Admission
+from gateway.servers.rtmp_door import EVICTIONS, PUBLISH_REFUSALS, RtmpDoor, play_refusal
+from gateway.servers.rtmp_play import Playing
 from gateway.sources.intake import FlvIntake
 
 log = structlog.get_logger(__name__)
@@ -45,66 +41,6 @@ CLOSE_BOUND: Final = 2.5  # a peer that does not take them is cut; contract: clo
 PLAYED_OUT: Final = 10.0  # the same for a player whose stream has ended: its backlog may still go out
 ANSWERS: Final = 262_144  # bytes of answers that wait for a peer that asks and asks and does not read
 NOTHING_ASKED: Final = 60.0  # seconds that a connection may neither publish nor play
-
-# Who may play a stream: (name, query, address) → None, or NotAuthorized.
-PlayAccess = Callable[[str, dict[str, str], str], Awaitable[None]]
-
-# What the hub says no with, in RTMP's words (contract, section 3).
-_PUBLISH_REFUSALS: dict[type[HubError], tuple[str, str]] = {
-    NotAuthorized: ("NetStream.Publish.Unauthorized", SIGN_HERE),
-    NameInUse: ("NetStream.Publish.BadName", "The channel is in use by another publisher."),
-    AtCapacity: ("NetStream.Publish.Failed", "This server takes no more publishers now; try again later."),
-    StoreAway: ("NetStream.Publish.Failed", "The channel store does not answer; try again later."),
-}
-_EVICTIONS: dict[EndReason, str] = {
-    EndReason.KICKED: "Ended by an administrator.",
-    EndReason.DELETED: "The channel was deleted.",
-    EndReason.EXPIRED: "The stream key has expired.",
-    EndReason.SHUTDOWN: "The server is shutting down.",
-    EndReason.PUBLISHER_GONE: "Another publisher has taken over.",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class RtmpLimits:
-    """Bounds of one connection; seconds and bytes (settings, sections `rtmp` and `limits`)."""
-
-    chunk_size: int
-    message: int
-    handshake: float
-    first_media: float
-    ping_interval: float
-    ping_timeout: float
-    idle_timeout: float
-    wait_for_publisher: float
-    viewer_backlog: int
-
-
-@dataclass(frozen=True, slots=True)
-class RtmpDoor:
-    """What every connection of a listener shares."""
-
-    hub: Hub
-    admission: Admission
-    may_play: PlayAccess
-    players: Quota
-    limits: RtmpLimits
-    tasks: Tasks
-
-
-class _Plain:
-    """RTMP needs no envelope: rendered messages are chunks already; the end is told by each connection's own core."""
-
-    kind = "rtmp"
-
-    def wrap(self, data: bytes) -> bytes:
-        return data
-
-    def last(self, reason: EndReason) -> bytes:
-        return b""
-
-
-_FRAMING = _Plain()
 
 
 class RtmpSession(asyncio.Protocol):
@@ -125,8 +61,7 @@ class RtmpSession(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._publisher: Publisher | None = None
         self._intake: FlvIntake | None = None
-        self._viewer: Viewer | None = None
-        self._feed: Feed | None = None  # what is played, also while paused
+        self._playing: Playing | None = None
         self._task: asyncio.Task[object] | None = None
         self._name = ""
         self._counted = ""  # which quota this connection holds: "push", "play" or none
@@ -176,15 +111,10 @@ class RtmpSession(asyncio.Protocol):
 
     def _broken(self, error: Exception) -> None:
         """The peer breaks the protocol, or its media is rubbish: what it published or played is over."""
-        log.info(
-            "connection refused",
-            peer=self.address,
-            protocol=self._protocol,
-            stream=self._name[:128],
-            reason=str(error)[:200],
-        )
+        reason = str(error)[:200]
+        log.info("connection refused", peer=self.address, stream=self._name[:128], reason=reason)
         self._cancel()
-        self._leave_publish(str(error)[:200])
+        self._leave_publish(reason)
         self._leave_play()
         if self._core.state is State.PUBLISHING:
             self._core.reject_publish("NetStream.Publish.Failed", "What was sent is no media that can be carried.")
@@ -218,9 +148,11 @@ class RtmpSession(asyncio.Protocol):
             return  # a bound of its own runs
         silent = now - self._last_data
         state = self._core.state
-        if self._feed is not None and self._viewer is None and self._feed.stream.ended is not None:
-            self._play_over(self._feed.stream.ended)  # ended while paused: no feed told it
-        elif (
+        playing = self._playing
+        watching = playing is not None and not playing.paused
+        if playing is not None:
+            playing.look()
+        if (
             state in (State.HANDSHAKING, State.CONNECTING)
             and limits.handshake
             and now - self._started > limits.handshake
@@ -231,9 +163,9 @@ class RtmpSession(asyncio.Protocol):
                 self._drop("no media in time")
         elif state is State.CONNECTED and self._task is None and now - self._at_rest > NOTHING_ASKED:
             self._drop("neither published nor played")
-        elif limits.idle_timeout and silent > limits.idle_timeout and self._viewer is None:
+        elif limits.idle_timeout and silent > limits.idle_timeout and not watching:
             self._drop("nothing received for too long")
-        elif self._pinged and limits.ping_timeout and now - self._pinged > limits.ping_timeout and self._viewer is None:
+        elif self._pinged and limits.ping_timeout and now - self._pinged > limits.ping_timeout and not watching:
             self._drop("no answer to a ping")
         elif (
             limits.ping_interval
@@ -278,7 +210,8 @@ class RtmpSession(asyncio.Protocol):
                 self._cancel()
                 self._leave_play()
             case Paused():
-                self._pause(event.paused)
+                if self._playing is not None:
+                    self._playing.pause(event.paused)
             case Connected():
                 log.debug("connected", peer=self.address, protocol=self._protocol, encoder=event.flash_ver[:100])
 
@@ -314,7 +247,7 @@ class RtmpSession(asyncio.Protocol):
             )
         except HubError as error:
             door.admission.refuse(request.name, self.address, self._protocol, error)
-            code, words = _PUBLISH_REFUSALS.get(type(error), ("NetStream.Publish.Failed", "Try again later."))
+            code, words = PUBLISH_REFUSALS.get(type(error), ("NetStream.Publish.Failed", "Try again later."))
             self._core.reject_publish(code, words)
             self._send()
             self._close()
@@ -354,7 +287,7 @@ class RtmpSession(asyncio.Protocol):
         self._intake = None
         if self._core.state is State.PUBLISHING:
             code = "NetStream.Publish.BadName" if reason is EndReason.PUBLISHER_GONE else "NetStream.Publish.Failed"
-            self._core.reject_publish(code, _EVICTIONS.get(reason, str(reason)))
+            self._core.reject_publish(code, EVICTIONS.get(reason, str(reason)))
             self._send()
         self._leave_publish(str(reason))
         self._close()
@@ -372,64 +305,45 @@ class RtmpSession(asyncio.Protocol):
             await door.may_play(name, request.query, self.address)
             stream = await door.hub.wait(name, self._limits.wait_for_publisher)
         except HubError as error:
-            log.info(
-                "play refused", stream=name[:200], peer=self.address, reason=f"{type(error).__name__}: {error}"[:200]
-            )
-            match error:
-                case NotAuthorized():
-                    self._core.reject_play("NetStream.Play.Unauthorized", "A play sign is required: <id>?sign=…")
-                case NoSuchStream():
-                    self._core.reject_play("NetStream.Play.StreamNotFound", f"{name[:128]} is not streaming live now")
-                case _:
-                    self._core.reject_play("NetStream.Play.Failed", "Try again later.")
+            reason = f"{type(error).__name__}: {error}"[:200]
+            log.info("play refused", stream=name[:200], peer=self.address, reason=reason)
+            self._core.reject_play(*play_refusal(error, name))
             self._send()
             self._close()
             return
         finally:
             self._task = None
         output = stream.outputs.get("rtmp") if stream.outputs is not None else None
-        if not isinstance(output, RtmpOutput):  # between two tries of an output that failed
+        transport = self._transport
+        if not isinstance(output, RtmpOutput) or transport is None:  # between two tries of an output that failed
             self._core.reject_play("NetStream.Play.Failed", "Try again later.")
             self._send()
             self._close()
             return
-        self._feed = output.feed(self._core.stream_id)
+        feed = output.feed(self._core.stream_id)
+        playing = self._playing = Playing(
+            feed, transport, self._limits.viewer_backlog, self.address, self._play_over, self._flooded
+        )
         try:
             waited = self._core.accept_play()
             self._send()
-            self._join()
+            playing.join()
             self._take(waited)
         except (RemoteProtocolError, InvalidData) as error:
             self._broken(error)
         else:
             self._send()
 
-    def _join(self, *, burst: bool = True) -> None:
-        """Onto the feed. Without burst: from the next key frame on, for a player that has seen the pictures so far."""
-        transport, feed = self._transport, self._feed
-        if transport is None or feed is None or transport.is_closing():
-            return
-        if transport.get_write_buffer_size() > self._limits.viewer_backlog:
-            self._drop("plays again and again and does not read")
-            return
-        self._viewer = Viewer(transport, _FRAMING, self._limits.viewer_backlog, self.address, self._play_over)
-        feed.join(self._viewer, burst=burst)
-
-    def _pause(self, paused: bool) -> None:
-        if paused and self._viewer is not None and self._feed is not None:
-            self._feed.leave(self._viewer)
-            self._viewer = None
-        elif not paused and self._viewer is None:
-            self._join(burst=False)
-
     def _leave_play(self) -> None:
-        viewer, self._viewer = self._viewer, None
-        feed, self._feed = self._feed, None
-        if viewer is not None and feed is not None:
-            feed.leave(viewer)
+        playing, self._playing = self._playing, None
+        if playing is not None:
+            playing.leave()
+
+    def _flooded(self) -> None:
+        self._drop("plays again and again and does not read")
 
     def _play_over(self, reason: EndReason) -> None:
-        self._viewer = self._feed = None
+        self._playing = None
         if self._core.state is State.PLAYING:
             self._core.end_play(str(reason))
             self._send()

@@ -166,3 +166,15 @@ async def test_a_late_sink_starts_at_the_last_key_frame():
     publisher.stream.attach(sink)
     assert [u.dts for u in sink.units] == [66, 70, 99]
     await closed(hub)
+
+
+async def test_publishers_on_the_node_are_bounded_without_renditions_and_take_overs() -> None:
+    hub = builders.hub(publishers=1, takeover_after=0.0)
+    first = publish(hub, "c1")
+    with pytest.raises(AtCapacity):
+        publish(hub, "c2")
+    hub.publish(builders.channel("c1"), "c1@720p", protocol="worker", peer="", evict=lambda reason: None)
+    second = publish(hub, "c1")
+    assert not first.active
+    second.close()
+    publish(hub, "c2")

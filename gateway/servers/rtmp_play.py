@@ -1,0 +1,77 @@
+"""What one RTMP connection plays: its place on a feed, also while it pauses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.hub.stream import EndReason
+from gateway.packagers.feed import Feed, Viewer
+
+
+class _Plain:
+    """RTMP needs no envelope: rendered messages are chunks already; the end is told by each connection's own core."""
+
+    kind = "rtmp"
+
+    def wrap(self, data: bytes) -> bytes:
+        return data
+
+    def last(self, reason: EndReason) -> bytes:
+        return b""
+
+
+_FRAMING = _Plain()
+
+
+class Playing:
+    """A player on `feed`. ended: called once when the stream is over; flooded: when it joins again and again unread."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        transport: asyncio.Transport,
+        backlog: int,
+        address: str,
+        ended: Callable[[EndReason], None],
+        flooded: Callable[[], None],
+    ) -> None:
+        self._feed = feed
+        self._transport = transport
+        self._backlog = backlog
+        self._address = address
+        self._ended = ended
+        self._flooded = flooded
+        self._viewer: Viewer | None = None
+
+    @property
+    def paused(self) -> bool:
+        return self._viewer is None
+
+    def join(self, *, burst: bool = True) -> None:
+        """Onto the feed. Without burst: from the next key frame on, for a player that has seen the pictures so far."""
+        transport = self._transport
+        if transport.is_closing():
+            return
+        if transport.get_write_buffer_size() > self._backlog:
+            self._flooded()
+            return
+        self._viewer = Viewer(transport, _FRAMING, self._backlog, self._address, self._ended)
+        self._feed.join(self._viewer, burst=burst)
+
+    def pause(self, paused: bool) -> None:
+        if paused:
+            self.leave()
+        elif self._viewer is None:
+            self.join(burst=False)
+
+    def leave(self) -> None:
+        viewer, self._viewer = self._viewer, None
+        if viewer is not None:
+            self._feed.leave(viewer)
+
+    def look(self) -> None:
+        """Notices an end while it paused, of which no feed told it."""
+        reason = self._feed.stream.ended
+        if self._viewer is None and reason is not None:
+            self._ended(reason)

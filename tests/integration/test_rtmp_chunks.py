@@ -1,0 +1,255 @@
+"""Chunks as no encoder should cut them: what is legal is carried bit by bit, what is not closes that one connection."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.clients import until
+from tests.support.gateway import Gateway, running
+from tests.support.rtmp import (
+    AUDIO,
+    VIDEO,
+    Peer,
+    chunk,
+    connected,
+    message,
+    picture,
+    sound,
+)
+
+STARTED = "NetStream.Publish.Start"
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    with running(
+        MILLRACE_STREAM__LINGER="0", MILLRACE_STREAM__WAIT_FOR_PUBLISHER="5", MILLRACE_LIMITS__RTMP_MESSAGE="2000000"
+    ) as gateway:
+        yield gateway
+
+
+@contextlib.asynccontextmanager
+async def _publishing(gateway: Gateway) -> AsyncIterator[tuple[Peer, Peer]]:
+    """A publisher that has sent headers and a key frame, and a player that has them."""
+    channel = gateway.channel()
+    async with connected(gateway.ports["rtmp"]) as peer, connected(gateway.ports["rtmp"]) as player:
+        assert (await peer.publish(channel.obs_key)).code == STARTED
+        await peer.headers()
+        await peer.body(VIDEO, picture(0, key=True))
+        await peer.body(AUDIO, sound(0))
+        assert (await player.play(channel.id)).code == "NetStream.Play.Start"
+        await player.media(2)
+        yield peer, player
+
+
+async def _carried(peer: Peer, player: Peer, bodies: list[tuple[int, bytes]]) -> None:
+    """Whether the player gets exactly these bodies, and then what is sent in the ordinary way."""
+    last = picture(10**6)
+    await peer.body(VIDEO, last, 5000)
+    async with asyncio.timeout(10):
+        while not player.heard or player.heard[-1].payload != last:
+            await player.read()
+    heard = [(m.type_id, m.payload) for m in player.heard if m.type_id in (AUDIO, VIDEO)]
+    assert heard[-1 - len(bodies) : -1] == bodies
+
+
+async def test_chunk_size_one(gateway: Gateway) -> None:
+    async with _publishing(gateway) as (peer, player):
+        await peer.chunk_size(1)
+        body = picture(1, size=3000)
+        await peer.body(VIDEO, body, 40)
+        await _carried(peer, player, [(VIDEO, body)])
+
+
+async def test_chunk_size_of_31_bits(gateway: Gateway) -> None:
+    async with _publishing(gateway) as (peer, player):
+        await peer.chunk_size(2**31 - 1)
+        body = picture(1, size=500_000)
+        await peer.body(VIDEO, body, 40)
+        await _carried(peer, player, [(VIDEO, body)])
+
+
+async def test_chunk_size_zero_closes(gateway: Gateway) -> None:
+    async with _publishing(gateway) as (peer, _):
+        await peer.send(message(1, b"\0\0\0\0", csid=2))
+        assert await peer.closed(3)
+
+
+async def test_every_byte_in_a_packet_of_its_own(gateway: Gateway) -> None:
+    async with _publishing(gateway) as (peer, player):
+        body = picture(1, size=600)
+        for byte in message(VIDEO, body, time=40, csid=6, stream=1):
+            await peer.send(bytes([byte]))
+        await _carried(peer, player, [(VIDEO, body)])
+
+
+@pytest.mark.parametrize("csid", [2, 3, 63, 64, 65, 319, 320, 321, 65599])
+async def test_chunk_stream_ids(gateway: Gateway, csid: int) -> None:
+    async with _publishing(gateway) as (peer, player):
+        body = picture(1, size=300)
+        await peer.send(message(VIDEO, body, time=40, csid=csid, stream=1))
+        await _carried(peer, player, [(VIDEO, body)])
+
+
+async def test_interleaved_messages(gateway: Gateway) -> None:
+    """A large picture on one chunk stream, sounds between its chunks on another, metadata on a third."""
+    async with _publishing(gateway) as (peer, player):
+        large = picture(1, size=1280 - 9)
+        pieces = message(VIDEO, large, time=40, csid=6, stream=1)
+        head, rest = pieces[: 12 + 128], pieces[12 + 128 :]
+        sounds = [(AUDIO, sound(n, size=200)) for n in range(9)]
+        await peer.send(head)
+        for n, (_, body) in enumerate(sounds):
+            await peer.send(message(AUDIO, body, time=41 + n, csid=400 + n, stream=1))
+            await peer.send(rest[:129])
+            rest = rest[129:]
+        assert not rest
+        await _carried(peer, player, [*sounds, (VIDEO, large)])
+
+
+async def test_an_aborted_message_is_forgotten(gateway: Gateway) -> None:
+    async with _publishing(gateway) as (peer, player):
+        await peer.send(message(VIDEO, picture(1, size=1000), time=40, csid=6, stream=1)[: 12 + 128 + 129])
+        await peer.send(message(2, (6).to_bytes(4, "big"), csid=2))
+        body = picture(2, size=500)
+        await peer.send(message(VIDEO, body, time=80, csid=6, stream=1))
+        await _carried(peer, player, [(VIDEO, body)])
+
+
+async def test_a_new_message_inside_an_unfinished_one_closes(gateway: Gateway) -> None:
+    async with _publishing(gateway) as (peer, _):
+        await peer.send(message(VIDEO, picture(1, size=1000), time=40, csid=6, stream=1)[: 12 + 128])
+        await peer.send(message(VIDEO, picture(2), time=80, csid=6, stream=1))
+        assert await peer.closed(3)
+
+
+@pytest.mark.parametrize("repeats", [True, False], ids=["repeated in every chunk", "left out, as old OBS does"])
+async def test_extended_timestamps(gateway: Gateway, repeats: bool) -> None:
+    async with _publishing(gateway) as (peer, player):
+        body = picture(1, size=1000)
+        whole = message(VIDEO, body, time=0x01000000, csid=6, stream=1)
+        if not repeats:
+            field = (0x01000000).to_bytes(4, "big")
+            head, rest = whole[:16], whole[16:]
+            whole = head + rest.replace(chunk(6, 3) + field, chunk(6, 3))
+        await peer.send(whole)
+        await _carried(peer, player, [(VIDEO, body)])
+
+
+async def test_deltas_on_a_chunk_that_starts_a_message(gateway: Gateway) -> None:
+    """fmt 3 adds the delta again: without it A/V drifts apart by a frame a time."""
+    async with _publishing(gateway) as (peer, player):
+        bodies = [picture(n) for n in range(1, 6)]
+        size = len(bodies[0]).to_bytes(3, "big")
+        await peer.send(chunk(6, 1) + (40).to_bytes(3, "big") + size + bytes([VIDEO]) + bodies[0])
+        await peer.send(chunk(6, 2) + (33).to_bytes(3, "big") + bodies[1])
+        for body in bodies[2:]:
+            await peer.send(chunk(6, 3) + body)
+        await _carried(peer, player, [(VIDEO, b) for b in bodies])
+        times = [m.timestamp for m in player.heard if m.type_id == VIDEO][-6:-1]
+        assert times == [40, 73, 106, 139, 172]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(chunk(30, 3) + bytes(200), id="fmt 3 first"),
+        pytest.param(chunk(30, 2) + bytes(200), id="fmt 2 first"),
+        pytest.param(chunk(6) + b"\0\0\0" + (3_000_000).to_bytes(3, "big") + b"\x09" + bytes(4), id="beyond the limit"),
+        pytest.param(b"".join(message(VIDEO, b"", csid=c) for c in range(100, 200)), id="a hundred chunk streams"),
+        pytest.param(message(1, b"\0", csid=2), id="a short Set Chunk Size"),
+        pytest.param(message(2, b"\0", csid=2), id="a short Abort"),
+        pytest.param(message(5, b"\0", csid=2), id="a short window"),
+    ],
+)
+async def test_what_breaks_the_format_closes_that_connection_alone(gateway: Gateway, data: bytes) -> None:
+    async with _publishing(gateway) as (peer, _), _publishing(gateway) as (other, other_player):
+        await peer.send(data)
+        assert await peer.closed(3)
+        body = picture(1)
+        await other.body(VIDEO, body, 40)
+        await _carried(other, other_player, [(VIDEO, body)])
+
+
+async def test_a_stranger_may_not_hold_what_a_publisher_may(gateway: Gateway) -> None:
+    """Messages over a megabyte are for those whose key was accepted."""
+    async with connected(gateway.ports["rtmp"]) as peer:
+        await peer.handshake()
+        await peer.connect()
+        await peer.send(chunk(6) + b"\0\0\0" + (1_500_000).to_bytes(3, "big") + b"\x09" + bytes(4))
+        assert await peer.closed(3)
+
+
+def _resident(pid: int) -> float:
+    """Megabytes of memory that a process holds."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 1e6
+
+
+async def test_memory_stays_bounded_whatever_is_left_unfinished(gateway: Gateway) -> None:
+    """Twenty strangers, each with as many unfinished messages in tiny chunks as are taken."""
+    before = _resident(gateway.process.pid)
+    async with contextlib.AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(connected(gateway.ports["rtmp"])) for _ in range(20)]
+
+        async def hostile(peer: Peer) -> None:
+            await peer.handshake()
+            await peer.connect()
+            await peer.chunk_size(1)
+            unfinished = []
+            for csid in range(10, 40):
+                head = chunk(csid) + b"\0\0\0" + (1_000_000).to_bytes(3, "big") + b"\x09" + b"\1\0\0\0"
+                unfinished.append(head + b"x" + (chunk(csid, 3) + b"x") * 5_000)
+            await peer.send(*unfinished)
+            await peer.settle()
+
+        await asyncio.gather(*(hostile(p) for p in peers))
+        assert _resident(gateway.process.pid) - before < 15, "three megabytes were sent"
+
+
+async def test_memory_stays_bounded_for_an_endless_dribble(gateway: Gateway) -> None:
+    """One message of a megabyte and more in reads of a few bytes: what is kept is about what came."""
+    channel = gateway.channel()
+    async with connected(gateway.ports["rtmp"]) as peer:
+        await peer.publish(channel.obs_key)
+        before = _resident(gateway.process.pid)
+        size = 1_900_000
+        head = chunk(6) + b"\0\0\0" + size.to_bytes(3, "big") + b"\x09" + b"\1\0\0\0"
+        await peer.chunk_size(2**31 - 1)
+        await peer.send(head)
+        for _ in range(15_000):
+            peer.writer.write(b"abc")
+            await asyncio.sleep(0)
+        await peer.send(bytes(size - 45_000))
+        await peer.settle()
+        assert _resident(gateway.process.pid) - before < 15, "two megabytes were sent"
+
+
+async def test_rubbish_instead_of_media_is_ended_with_a_word(gateway: Gateway) -> None:
+    channel = gateway.channel()
+    async with connected(gateway.ports["rtmp"]) as peer:
+        await peer.publish(channel.obs_key)
+        for _ in range(120):
+            await peer.body(VIDEO, b"\x17\x00\x00")
+        said = await peer.until()
+        assert (said.level, said.code) == ("error", "NetStream.Publish.Failed")
+        assert await peer.closed(3)
+
+
+async def test_one_bad_frame_is_forgiven(gateway: Gateway) -> None:
+    async with _publishing(gateway) as (peer, player):
+        body = picture(1)
+        await peer.body(VIDEO, b"\x17")
+        await peer.body(AUDIO, b"\xaf")
+        await peer.body(VIDEO, b"\x97avc")
+        await peer.send(message(VIDEO, b"", csid=6, stream=1), message(AUDIO, b"", csid=4, stream=1))
+        await peer.body(VIDEO, body, 40)
+        await _carried(peer, player, [(VIDEO, body)])
+
+
+async def test_nothing_of_all_this_is_an_error_of_ours(gateway: Gateway) -> None:
+    assert "Traceback" not in gateway.log
+    assert '"level":"error"' not in gateway.log
+    until(lambda: gateway.api("GET", "/videostreams/online").json() == [], "no stream is left", 5)

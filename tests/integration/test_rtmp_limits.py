@@ -1,0 +1,174 @@
+"""Limits of a connection, of an address and of the node, and who is not touched by them."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.clients import until
+from tests.support.gateway import Gateway, running
+from tests.support.rtmp import DATA, Peer, connected, metadata
+
+STARTED, FULL = "NetStream.Publish.Start", "NetStream.Publish.Failed"
+
+
+def _ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+IPV6 = _ipv6()
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    with running(
+        MILLRACE_RTMP__HOST="::" if IPV6 else "0.0.0.0",
+        MILLRACE_RTMP__PING_INTERVAL="1",
+        MILLRACE_RTMP__PING_TIMEOUT="1",
+        MILLRACE_RTMP__IDLE_TIMEOUT="4",
+        MILLRACE_STREAM__LINGER="0",
+        MILLRACE_STREAM__TAKEOVER_AFTER="0.3",
+        MILLRACE_LIMITS__FIRST_MEDIA="1",
+        MILLRACE_LIMITS__REFUSALS_PER_MINUTE="3",
+        MILLRACE_LIMITS__PUBLISHERS_PER_ADDRESS="3",
+        MILLRACE_LIMITS__PUBLISHERS="5",
+    ) as gateway:
+        yield gateway
+
+
+@pytest.fixture(autouse=True)
+def nobody(gateway: Gateway) -> None:
+    """The node is empty when a test begins."""
+    until(lambda: gateway.api("GET", "/videostreams/online").json() == [], "the last test's streams have ended", 5)
+
+
+async def _live(stack: contextlib.AsyncExitStack, gateway: Gateway, source: str) -> Peer:
+    """A publisher from this address, with media."""
+    peer = await stack.enter_async_context(connected(gateway.ports["rtmp"], source=source))
+    said = await peer.publish(gateway.channel().obs_key)
+    assert said.code == STARTED, said
+    await peer.headers()
+    await peer.film(range(0, 700, 33))
+    return peer
+
+
+async def _code(gateway: Gateway, source: str, key: str) -> str:
+    async with connected(gateway.ports["rtmp"], source=source) as peer:
+        said = await peer.publish(key)
+        if said.level == "error":
+            assert await peer.closed(3)
+        return said.code
+
+
+async def test_an_address_that_guesses_is_not_heard_any_more(gateway: Gateway) -> None:
+    channel = gateway.channel()
+    async with contextlib.AsyncExitStack() as stack:
+        live = await _live(stack, gateway, "127.0.0.9")
+        for _ in range(3):
+            assert await _code(gateway, "127.0.0.9", f"{channel.id}?sign=guess") == "NetStream.Publish.Unauthorized"
+        async with connected(gateway.ports["rtmp"], source="127.0.0.9") as peer:
+            assert await peer.closed(1)
+        assert await _code(gateway, "127.0.0.8", channel.obs_key) == STARTED, "another address is heard"
+        await live.film(range(700, 1400, 33), number=22)
+        assert not await live.closed(0.2), "who was accepted before goes on"
+
+
+async def test_publishers_of_one_address(gateway: Gateway) -> None:
+    channel = gateway.channel()
+    async with contextlib.AsyncExitStack() as stack:
+        peers = [await _live(stack, gateway, "127.0.0.10") for _ in range(3)]
+        assert await _code(gateway, "127.0.0.10", channel.obs_key) == FULL
+        assert await _code(gateway, "127.0.0.11", channel.obs_key) == STARTED
+        await peers[0].reset()
+        until(lambda: len(gateway.api("GET", "/videostreams/online").json()) == 2, "one has left", 5)
+        assert await _code(gateway, "127.0.0.10", channel.obs_key) == STARTED
+
+
+async def test_publishers_on_the_node(gateway: Gateway) -> None:
+    waiting, first = gateway.channel(), gateway.channel()
+    async with contextlib.AsyncExitStack() as stack:
+        holder = await stack.enter_async_context(connected(gateway.ports["rtmp"], source="127.0.0.12"))
+        await holder.publish(first.obs_key)
+        await holder.headers()
+        await holder.film([0])
+        peers = [await _live(stack, gateway, f"127.0.0.{13 + n}") for n in range(4)]
+        assert await _code(gateway, "127.0.0.20", waiting.obs_key) == FULL
+        assert await _code(gateway, "127.0.0.20", first.obs_key) == "NetStream.Publish.BadName"
+        await asyncio.sleep(0.35)  # the silence that is meant
+        assert await _code(gateway, "127.0.0.20", first.obs_key) == STARTED, "who takes over adds none"
+        await peers[0].reset()
+        until(lambda: len(gateway.api("GET", "/videostreams/online").json()) <= 3, "one has left", 5)
+        assert await _code(gateway, "127.0.0.20", waiting.obs_key) == STARTED
+
+
+async def test_time_limits_of_a_connection(gateway: Gateway) -> None:
+    """All at once, for each takes the time that its limit gives it."""
+    port = gateway.ports["rtmp"]
+
+    async def no_media(*bodies: bytes) -> str:
+        async with connected(port, source="127.0.0.31") as peer:
+            await peer.publish(gateway.channel().obs_key)
+            for body in bodies:
+                await peer.body(DATA, body)
+            said = await peer.until(timeout=5)
+            assert await peer.closed(3)
+            return said.code
+
+    async def deaf_to_pings() -> bool:
+        async with connected(port, source="127.0.0.32", answers=False) as peer:
+            await peer.handshake()
+            await peer.connect()
+            return await peer.closed(5)
+
+    async def answers_pings() -> bool:
+        async with connected(port, source="127.0.0.33") as peer:
+            await peer.handshake()
+            await peer.connect()
+            closed = await peer.closed(5)
+            assert sum(m.type_id == 4 and m.payload[:2] == b"\0\6" for m in peer.heard) >= 2
+            return closed
+
+    async def sends_media_and_never_answers() -> bool:
+        async with connected(port, source="127.0.0.34", answers=False) as peer:
+            await peer.publish(gateway.channel().obs_key)
+            await peer.headers()
+            for n in range(25):
+                await peer.film([n * 200], number=n)
+                await asyncio.sleep(0.2)
+            return await peer.closed(0.1)
+
+    async def falls_silent() -> bool:
+        async with connected(port, source="127.0.0.35", answers=False) as peer:
+            await peer.publish(gateway.channel().obs_key)
+            await peer.headers()
+            await peer.film([0])
+            return await peer.closed(6)
+
+    results = await asyncio.gather(
+        no_media(), no_media(metadata(width=1.0)), deaf_to_pings(), answers_pings(), sends_media_and_never_answers(),
+        falls_silent(),
+    )  # fmt: skip
+    assert list(results) == [FULL, FULL, True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", pytest.param("::1", marks=pytest.mark.skipif(not IPV6, reason="this machine has no IPv6"))]
+)
+async def test_both_families_on_one_socket(gateway: Gateway, host: str) -> None:
+    channel = gateway.channel()
+    async with connected(gateway.ports["rtmp"], host=host) as peer:
+        assert (await peer.publish(channel.obs_key)).code == STARTED
+        await peer.headers()
+        await peer.film(range(0, 700, 33))
+        channel.wait_live()
+        assert channel.session()["publisher"]["address"] == host
+
+
+async def test_nothing_of_all_this_is_an_error_of_ours(gateway: Gateway) -> None:
+    assert "Traceback" not in gateway.log
+    assert '"level":"error"' not in gateway.log

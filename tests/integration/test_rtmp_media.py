@@ -1,0 +1,362 @@
+"""Media that comes in unusual ways over RTMP, seen by players of RTMP, FLV and HLS."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import pytest
+
+from gateway.formats import amf0
+from tests.support.clients import until
+from tests.support.gateway import Channel, Gateway, http, running
+from tests.support.rtmp import (
+    AAC_HEADER,
+    AGGREGATE,
+    AUDIO,
+    AVC_HEADER,
+    DATA,
+    VIDEO,
+    Peer,
+    connected,
+    message,
+    metadata,
+    picture,
+    sound,
+)
+
+STARTED = "NetStream.Publish.Start"
+# Another resolution's record: a different SPS makes a different track.
+OTHER_AVC_HEADER = AVC_HEADER[:-1] + b"\x23"
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    with running(MILLRACE_STREAM__LINGER="0", MILLRACE_STREAM__WAIT_FOR_PUBLISHER="8") as gateway:
+        yield gateway
+
+
+class Tag(NamedTuple):
+    kind: int
+    time: int
+    body: bytes
+
+
+class FlvViewer:
+    """An HTTP/1.0 viewer of live.flv, which gets the raw bytes."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self._reader = reader
+        self.tags: list[Tag] = []
+
+    async def read(self) -> Tag:
+        """The next tag. IncompleteReadError at the end."""
+        head = await self._reader.readexactly(11)
+        time = int.from_bytes(head[7:8] + head[4:7], "big")
+        body = await self._reader.readexactly(int.from_bytes(head[1:4], "big"))
+        assert int.from_bytes(await self._reader.readexactly(4), "big") == 11 + len(body)
+        self.tags.append(Tag(head[0], time, body))
+        return self.tags[-1]
+
+    async def until(self, body: bytes) -> list[Tag]:
+        """All tags up to the one with this body."""
+        async with asyncio.timeout(10):
+            while (await self.read()).body != body:
+                pass
+        return self.tags
+
+    async def to_end(self) -> list[Tag]:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            async with asyncio.timeout(10):
+                while True:
+                    await self.read()
+        return self.tags
+
+
+@contextlib.asynccontextmanager
+async def flv(channel: Channel) -> AsyncIterator[FlvViewer]:
+    """A viewer that may come before its publisher."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", channel.gateway.ports["http"])
+    try:
+        writer.write(f"GET /{channel.id}/live.flv HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+        viewer = FlvViewer(reader)
+
+        async def begin() -> None:
+            assert b" 200 " in (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0]
+            assert (await reader.readexactly(13))[:3] == b"FLV"
+
+        beginning = asyncio.ensure_future(begin())
+        original = viewer.read
+
+        async def read() -> Tag:
+            await beginning
+            return await original()
+
+        viewer.read = read  # type: ignore[method-assign]
+        yield viewer
+        beginning.cancel()
+    finally:
+        writer.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def publishing(gateway: Gateway, **fields: Any) -> AsyncIterator[tuple[Channel, Peer]]:
+    channel = gateway.channel(**fields)
+    async with connected(gateway.ports["rtmp"]) as peer:
+        assert (await peer.publish(channel.obs_key)).code == STARTED
+        await peer.chunk_size(65536)
+        await peer.settle(3)  # the packagers have begun: a burst of many GOPs finds them attached
+        yield channel, peer
+
+
+def playlist(channel: Channel, name: str = "live.m3u8") -> str:
+    until(lambda: http("GET", channel.url(name)).status == 200, f"{name} is served", 5)
+    return http("GET", channel.url(name)).text
+
+
+def times(tags: list[Tag], kind: int) -> list[int]:
+    return [t.time for t in tags if t.kind == kind]
+
+
+# ---- time ----
+
+
+async def test_the_clock_wraps_while_live(gateway: Gateway) -> None:
+    """32-bit milliseconds end after 49.7 days; FLV and HLS go on without a jump."""
+    async with publishing(gateway, hls_list_size="20") as (channel, peer):
+        start = 2**32 - 4000
+        async with flv(channel) as viewer:
+            await peer.headers(start)
+            await peer.film(range(start, start + 9000, 40), gop=25)
+            tags = await viewer.until(picture(224))
+            for kind in (VIDEO, AUDIO):
+                shown = times(tags, kind)[2:]
+                assert {(b - a) % 2**32 for a, b in pairwise(shown)} <= {40}
+        text = playlist(channel)
+        assert "EXT-X-DISCONTINUITY\n" not in text
+        assert all(float(d) < 1.3 for d in re.findall(r"EXTINF:([0-9.]+)", text))
+
+
+@pytest.mark.parametrize("back", [150, 5_000, 3_000_000])
+async def test_time_that_jumps_back_is_repaired(gateway: Gateway, back: int) -> None:
+    async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
+        await peer.headers(4_000_000)
+        await peer.film(range(4_000_000, 4_002_000, 40))
+        await peer.film(range(4_002_000 - back, 4_004_000 - back, 40), number=50)
+        tags = await viewer.until(picture(99))
+        for kind in (VIDEO, AUDIO):
+            shown = times(tags, kind)[2:]
+            assert all(0 <= b - a <= 200 for a, b in pairwise(shown)), "grows, and without a hole"
+
+
+async def test_a_gap_of_an_hour_in_the_encoders_clock_is_no_gap_for_viewers(gateway: Gateway) -> None:
+    async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
+        await peer.headers()
+        await peer.film(range(0, 2000, 40))
+        await peer.film(range(3_600_000, 3_602_000, 40), number=50)
+        shown = times(await viewer.until(picture(99)), VIDEO)
+        assert max(b - a for a, b in pairwise(shown)) < 200
+
+
+async def test_tracks_that_begin_at_different_times(gateway: Gateway) -> None:
+    """Sound that begins 400 ms after the picture stays 400 ms behind it."""
+    async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
+        await peer.body(VIDEO, AVC_HEADER)
+        for n in range(10):
+            await peer.body(VIDEO, picture(n, n == 0), n * 40)
+        await peer.body(AUDIO, AAC_HEADER, 400)
+        for n in range(10, 20):
+            await peer.body(VIDEO, picture(n), n * 40)
+            await peer.body(AUDIO, sound(n), n * 40)
+        tags = await viewer.until(sound(19))
+        by_body = {t.body: t.time for t in tags}
+        assert all(by_body[picture(n)] == by_body[sound(n)] for n in range(10, 20))
+
+
+# ---- order and headers ----
+
+
+async def test_aggregate_messages_are_taken_apart(gateway: Gateway) -> None:
+    async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
+        await peer.headers()
+        await peer.film([0])
+        bodies = [(VIDEO, picture(n), 7000 + n * 40) for n in range(1, 6)]
+        packed = b""
+        for kind, body, time in bodies:
+            head = bytes([kind]) + len(body).to_bytes(3, "big") + (time & 0xFFFFFF).to_bytes(3, "big") + b"\0\0\0\0"
+            packed += head + body + (11 + len(body)).to_bytes(4, "big")
+        await peer.send(message(AGGREGATE, packed, time=40, csid=6, stream=1, size=65536))
+        tags = await viewer.until(picture(5))
+        assert times(tags, VIDEO)[-5:] == [40, 80, 120, 160, 200], "moved to the aggregate's own time"
+
+
+async def test_frames_before_their_header_are_left_out(gateway: Gateway) -> None:
+    async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
+        for n in range(5):
+            await peer.body(VIDEO, picture(n, n == 0), n * 40)
+            await peer.body(AUDIO, sound(n), n * 40)
+        await peer.headers(200)
+        await peer.film(range(200, 1000, 40), number=100, gop=100)
+        tags = await viewer.until(picture(119))
+        bodies = [t.body for t in tags if t.kind == VIDEO]
+        assert bodies[:2] == [AVC_HEADER, picture(100, key=True)]
+
+
+@pytest.mark.parametrize("kind", [VIDEO, AUDIO])
+async def test_one_kind_alone(gateway: Gateway, kind: int) -> None:
+    async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
+        header = AVC_HEADER if kind == VIDEO else AAC_HEADER
+        await peer.body(kind, header)
+        last = b""
+        for n in range(150):
+            last = picture(n, n % 25 == 0) if kind == VIDEO else sound(n)
+            await peer.body(kind, last, n * 40)
+        tags = await viewer.until(last)
+        assert {t.kind for t in tags} == {kind, DATA}
+        assert playlist(channel).count("#EXTINF") >= 3
+        assert http("GET", channel.url("master.m3u8")).status == 200
+
+
+async def test_changed_headers_reach_every_kind_of_viewer(gateway: Gateway) -> None:
+    """Another resolution in the middle: new sequence headers, one discontinuity, and the time goes on."""
+    async with publishing(gateway, hls_list_size="20") as (channel, peer), flv(channel) as viewer:
+        await peer.headers()
+        await peer.film(range(0, 4000, 40), gop=25)
+        async with connected(gateway.ports["rtmp"]) as player:
+            await player.play(channel.id)
+            await peer.body(VIDEO, OTHER_AVC_HEADER, 4000)
+            await peer.film(range(4000, 8000, 40), gop=25, number=100)
+            tags = await viewer.until(picture(199))
+            while (await player.read()).payload != picture(199):
+                pass
+        assert [t.body for t in tags if t.kind == VIDEO and t.body[1] == 0][-1] == OTHER_AVC_HEADER
+        assert OTHER_AVC_HEADER in [m.payload for m in player.heard]
+        assert {b - a for a, b in pairwise(times(tags, VIDEO))} <= {0, 40}
+        assert playlist(channel).count("#EXT-X-DISCONTINUITY\n") == 1
+        media = re.search(r"^video.*$", playlist(channel, "master.m3u8"), re.MULTILINE)
+        assert media is not None, playlist(channel, "master.m3u8")
+        assert playlist(channel, media[0]).count("#EXT-X-DISCONTINUITY\n") == 1
+
+
+async def test_metadata_every_second_changes_nothing(gateway: Gateway) -> None:
+    async with publishing(gateway, hls_list_size="20") as (channel, peer), flv(channel) as viewer:
+        await peer.headers()
+        await peer.film([0], number=1000, gop=1000)
+        await viewer.until(sound(1000))
+        for second in range(6):
+            await peer.body(DATA, metadata(videocodecid=7.0, audiocodecid=10.0, second=float(second)), second * 1000)
+            await peer.film(range(second * 1000, second * 1000 + 1000, 40), gop=25, number=second * 25)
+        tags = await viewer.until(picture(149))
+        assert sum(b"onMetaData" in t.body for t in tags) >= 5
+        assert "EXT-X-DISCONTINUITY\n" not in playlist(channel)
+
+
+async def test_repeated_headers_change_nothing(gateway: Gateway) -> None:
+    async with publishing(gateway, hls_list_size="20") as (channel, peer):
+        for second in range(6):
+            await peer.headers(0 if second % 2 else second * 1000)
+            await peer.film(range(second * 1000, second * 1000 + 1000, 40), gop=25, number=second * 25)
+        assert "EXT-X-DISCONTINUITY\n" not in playlist(channel)
+
+
+async def test_timed_data_reaches_viewers(gateway: Gateway) -> None:
+    async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
+        await peer.headers()
+        await peer.film(range(0, 400, 40))
+        await viewer.until(sound(9))
+        text = amf0.encode("onTextData", {"text": "hello"})
+        await peer.body(DATA, text, 390)
+        await peer.film(range(400, 800, 40), number=10)
+        assert text in [t.body for t in await viewer.until(picture(19))]
+
+
+# ---- codecs ----
+
+HVCC = bytes.fromhex("0101600000009000000000005df000fcfdf8f800000f00")
+EX_VIDEO = {
+    b"hvc1": (HVCC, True),
+    b"av01": (
+        bytes.fromhex("81050c000a0b00000024cf7f0dbffcff8000"[:8]) + b"\x0a\x0b\0\0\0\x24\xcf\x7f\x0d\xbf\xfc\xff\x80",
+        False,
+    ),
+    b"vp09": (bytes.fromhex("000a820202020000"), False),
+}
+
+
+@pytest.mark.parametrize("fourcc", list(EX_VIDEO))
+async def test_enhanced_rtmp_video_is_carried_as_it_came(gateway: Gateway, fourcc: bytes) -> None:
+    config, has_cts = EX_VIDEO[fourcc]
+    async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
+        header = b"\x90" + fourcc + config
+        await peer.body(VIDEO, header)
+        await peer.body(AUDIO, AAC_HEADER)
+        bodies = []
+        for n in range(30):
+            payload = b"\0\0\0\x08\x26\x01" + n.to_bytes(6, "big") if has_cts else b"\x12\0" + n.to_bytes(6, "big")
+            # 1: CodedFrames (with a composition time for HEVC), 3: CodedFramesX
+            bodies.append(bytes([0x93 if n == 0 else 0xA3]) + fourcc + payload)
+            await peer.body(VIDEO, bodies[-1], n * 40)
+            await peer.body(AUDIO, sound(n), n * 40)
+        tags = await viewer.until(sound(29))
+        seen = [t.body for t in tags if t.kind == VIDEO]
+        # Its record is written back the way ffmpeg writes it, with the box's version and flags.
+        assert seen[0] == (header if fourcc != b"vp09" else header[:5] + b"\x01\0\0\0" + config)
+        assert len(seen) == 31
+        assert all(fourcc in body[:5] for body in seen)
+
+
+async def test_legacy_hevc_is_carried(gateway: Gateway) -> None:
+    async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
+        await peer.body(VIDEO, b"\x1c\x00\x00\x00\x00" + HVCC)
+        for n in range(30):
+            body = (b"\x1c" if n == 0 else b"\x2c") + b"\x01\0\0\0" + b"\0\0\0\x08\x26\x01" + n.to_bytes(6, "big")
+            await peer.body(VIDEO, body, n * 40)
+        tags: list[Tag] = []
+        async with asyncio.timeout(10):
+            while len([t for t in tags if t.kind == VIDEO]) < 31:
+                await viewer.read()
+                tags = viewer.tags
+        assert channel.session()["tracks"][0]["codec"].startswith(("hvc1", "h265", "hevc"))
+
+
+async def test_enhanced_rtmp_opus_is_carried(gateway: Gateway) -> None:
+    head = b"OpusHead\x01\x02\x38\x01\x80\xbb\0\0\0\0\0"
+    async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
+        await peer.body(AUDIO, b"\x90Opus" + head)
+        await peer.body(VIDEO, AVC_HEADER)
+        for n in range(30):
+            await peer.body(VIDEO, picture(n, n == 0), n * 40)
+            await peer.body(AUDIO, b"\x91Opus\xfc" + n.to_bytes(4, "big"), n * 40)
+        tags = await viewer.until(b"\x91Opus\xfc" + (29).to_bytes(4, "big"))
+        assert next(t.body for t in tags if t.kind == AUDIO) == b"\x90Opus" + head
+
+
+async def test_what_cannot_be_carried_is_left_out_with_one_line(gateway: Gateway) -> None:
+    """Speex beside H.264: the picture goes on alone."""
+    async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
+        await peer.body(VIDEO, AVC_HEADER)
+        for n in range(30):
+            await peer.body(VIDEO, picture(n, n == 0), n * 40)
+            await peer.body(AUDIO, b"\xb6" + bytes(30), n * 40)
+        tags = await viewer.until(picture(29))
+        assert {t.kind for t in tags} == {VIDEO, DATA}
+        lines = [line for line in gateway.log.splitlines() if channel.id in line and "not carried" in line]
+        assert len(lines) == 1
+
+
+async def test_a_publish_of_nothing_that_can_be_carried_ends_cleanly(gateway: Gateway) -> None:
+    async with publishing(gateway) as (channel, peer):
+        for n in range(30):
+            await peer.body(VIDEO, b"\x22" + bytes(100), n * 40)  # Sorenson H.263
+        assert channel.session()["state"] == "idle"
+        await peer.command("FCUnpublish", 6, None, channel.id)
+        assert (await peer.until("NetStream.Unpublish.Success")).level == "status"
+        lines = [line for line in gateway.log.splitlines() if channel.id in line and "not carried" in line]
+        assert len(lines) == 1
+
+
+async def test_nothing_of_all_this_is_an_error_of_ours(gateway: Gateway) -> None:
+    assert "Traceback" not in gateway.log
+    assert '"level":"error"' not in gateway.log, re.findall(r".*\"level\":\"error\".*", gateway.log)[:3]

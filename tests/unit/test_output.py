@@ -1,0 +1,113 @@
+"""Outputs: made in time, supervised, switched while live."""
+
+import asyncio
+import time
+
+from gateway.hub.channel import Channel
+from gateway.hub.errors import OutputUnsupported
+from gateway.hub.events import Event, Events
+from gateway.hub.output import OutputSpec, OutputState
+from gateway.hub.stream import Stream
+from tests.support import builders
+from tests.support.builders import VIDEO, Recorder, picture, publish
+
+
+def on(channel: Channel) -> bool:
+    return True
+
+
+class Prompted(Recorder):
+    """Attached as soon as it is made."""
+
+    def begin(self, stream: Stream) -> None:
+        stream.attach(self)
+
+    async def run(self, stream: Stream) -> None:
+        await stream.over()
+
+
+class Failing:
+    """Fails as often as it is told to, then runs."""
+
+    def __init__(self, error: Exception, times: int) -> None:
+        self.error, self.times, self.runs = error, times, 0
+
+    async def run(self, stream: Stream) -> None:
+        self.runs += 1
+        if self.runs <= self.times:
+            raise self.error
+        await stream.over()
+
+
+async def test_an_output_that_begins_promptly_misses_nothing_of_a_burst() -> None:
+    output = Prompted()
+    hub = builders.hub([OutputSpec("hls", lambda stream: output, on)])
+    publisher = publish(hub)
+    publisher.set_tracks(VIDEO, None, {})
+    now = time.monotonic()
+    for n in range(4):  # several GOPs before the loop turns once
+        publisher.push(picture(n * 1000, key=True), now)
+    assert [u.dts for u in output.units] == [0, 1000, 2000, 3000]
+    hub.drain()
+    await hub.drained()
+
+
+async def test_what_cannot_carry_the_stream_is_not_tried_again_and_says_so() -> None:
+    output = Failing(OutputUnsupported("no AV1 in MPEG-TS"), 99)
+    events, seen = Events(), list[Event]()
+    events.listen(seen.append)
+    hub = builders.hub([OutputSpec("hls", lambda stream: output, on)], events=events)
+    stream = publish(hub).stream
+    assert stream.outputs is not None
+    while stream.outputs.status()[0]["state"] != OutputState.FAILED:
+        await asyncio.sleep(0)
+    assert stream.outputs.status() == [
+        {"name": "hls", "enabled": True, "state": "failed", "error": "no AV1 in MPEG-TS"}
+    ]
+    assert output.runs == 1
+    assert [e.type for e in seen] == ["output.failed"]
+    hub.drain()
+    await hub.drained()
+
+
+async def test_an_output_is_switched_off_and_on_while_live() -> None:
+    made: list[Prompted] = []
+
+    def make(stream: Stream) -> Prompted:
+        made.append(Prompted())
+        return made[-1]
+
+    hub = builders.hub([OutputSpec("hls", make, on)])
+    publisher = publish(hub)
+    publisher.set_tracks(VIDEO, None, {})
+    outputs = publisher.stream.outputs
+    assert outputs is not None
+    await asyncio.sleep(0)
+    outputs.switch("hls", False)
+    assert outputs.get("hls") is None
+    assert not outputs.enabled("hls")
+    outputs.switch("hls", True)
+    assert outputs.get("hls") is made[1]
+    hub.drain()
+    await hub.drained()
+
+
+async def test_on_demand_an_output_is_made_at_its_first_request() -> None:
+    made: list[Prompted] = []
+
+    def make(stream: Stream) -> Prompted:
+        made.append(Prompted())
+        return made[-1]
+
+    hub = builders.hub([OutputSpec("hls", make, on, on_demand=True)])
+    publisher = publish(hub)
+    publisher.set_tracks(VIDEO, None, {})
+    publisher.push(picture(0, key=True), time.monotonic())
+    await asyncio.sleep(0)
+    outputs = publisher.stream.outputs
+    assert outputs is not None
+    assert (made, outputs.status()[0]["state"]) == ([], "waiting")
+    assert outputs.get("hls") is made[0]
+    assert [u.dts for u in made[0].units] == [0]
+    hub.drain()
+    await hub.drained()
