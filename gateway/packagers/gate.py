@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 
 class Waiters:
-    """How many wait at some gates together."""
+    """How many wait at some gates together, and what makes these gates look at what has come so far."""
 
-    __slots__ = ("count",)
+    __slots__ = ("catch_up", "count")
 
-    def __init__(self) -> None:
+    def __init__(self, catch_up: Callable[[], None] = lambda: None) -> None:
+        """catch_up: called before anybody begins to wait."""
         self.count = 0
+        self.catch_up = catch_up
 
 
 class Gate:
@@ -39,6 +41,7 @@ class Gate:
 
     async def until(self, holds: Callable[[], bool], seconds: float) -> bool:
         """Waits until `holds()` is true, at most `seconds`; returns whether it is."""
+        self._waiters.catch_up()
         if holds():
             return True
         loop = asyncio.get_running_loop()

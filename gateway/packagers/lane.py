@@ -12,23 +12,29 @@ from gateway.formats.mp4.fragment import Sample, fragment, fragment_size
 from gateway.packagers.gate import Gate, Waiters
 from gateway.packagers.rendered import Rendered
 from gateway.packagers.wall import WallClock
-from gateway.packagers.window import Part, Segment, Window
+from gateway.packagers.window import EPSILON, Part, Segment, Window
 
 _VERSION = 9  # §7: EXT-X-SKIP needs 9
 _PARTS_FOR = 3  # Target Durations from the end in which parts are listed (§4.4.4.9)
 _LEAST_PART = 0.85  # of the Part Target Duration (§4.4.4.9)
+_USUAL_PART = 1.5  # of the wanted one; a frame that makes it longer stood still
+_MOST_FIRST_PARTS = 1000
 _MOST_INITS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an epoch of a track begins with: its initialization segment, its ticks a second, its words for manifests."""
+    """What an epoch of a track begins with: its initialization segment, its ticks a second, its words for manifests.
+
+    base: ticks on the stream's clock at which presentation time begins; fragments and dates count from there, so that
+    no player has to find its place from a publisher's uptime."""
 
     epoch: int
     uri: str
     clock: int
     codec: str
     wall: WallClock
+    base: int = 0
     size: tuple[int, int] | None = None
     rate: int = 0
     channels: int = 0
@@ -68,7 +74,7 @@ class Lane:
         self.start = 0
         self.part_ticks = 1  # the longest that a part may be
         self.target_part: float | None = None  # the Part Target Duration, once it is promised
-        self.longest_part = 0.0
+        self._first_parts: list[float] = []  # seconds of each part before that
         self._wanted_part = part
         self.prefix = prefix
         self._shift = 0
@@ -102,12 +108,12 @@ class Lane:
         assert self.header is not None
         clock = self.header.clock
         samples[-1].duration = max(end - start - sum([s.duration for s in samples[:-1]]), 1)
-        body = _fragment(self.part_number, max(start, 0), samples, not self.parts)
-        duration = (end - start) / clock
-        if duration > self.longest_part:
-            self.longest_part = duration
+        body = _fragment(self.part_number, max(start - self.header.base, 0), samples, not self.parts)
+        duration = media.as_printed((end - start) / clock)
         if self.target_part is not None:
             duration = min(duration, self.target_part)
+        elif len(self._first_parts) < _MOST_FIRST_PARTS:
+            self._first_parts.append(duration)
         uri = self.part_uri(self.part_number)
         independent = samples[0].key
         part = Part(self.part_number, duration, independent, body, media.part(duration, uri, independent))
@@ -122,9 +128,10 @@ class Lane:
         """Completes the open segment, which has a part, at decode time `end`."""
         header = self.header
         assert header is not None and self.parts
-        time = self.start + self._shift
+        time = self.start + self._shift - header.base
         length = max(end - self.start, 1)
-        duration = min(length / header.clock, self.window.target + 0.49 if self.target_part is not None else math.inf)
+        most = self.window.target + 0.49 if self.target_part is not None else math.inf
+        duration = media.as_printed(min(length / header.clock, most))
         body = _joined(self.parts, self.size)
         uri = self.segment_uri(self.number)
         wall = header.wall.at(time / header.clock)
@@ -149,12 +156,12 @@ class Lane:
         """Fixes what the playlist promises, with its first segment complete. target: the Target Duration."""
         if self.target_part is None:
             self.window.target = target
-            longest = max(self.longest_part, 1e-3)
-            wanted = self._wanted_part
-            # A frame that lasts longer than the wanted part, or a rate of which no number of frames comes near it.
-            self.target_part = media.part_target(
-                wanted if _LEAST_PART * wanted <= longest <= wanted + 1e-6 else longest
-            )
+            self.target_part = media.part_target(_target_part(self._first_parts, self._wanted_part))
+            self._first_parts = []
+            for part in [*(p for s in self.window for p in s.parts), *self.parts]:
+                if part.duration > self.target_part:
+                    part.duration = self.target_part
+                    part.line = media.part(part.duration, self.part_uri(part.number), part.independent)
             if self.header is not None:
                 self.part_ticks = max(int(self.target_part * self.header.clock + 1e-6), 1)
 
@@ -224,7 +231,10 @@ class Lane:
             discontinuity_sequence=window.discontinuity_sequence,
             version=_VERSION,
             low_latency=media.LowLatency(self.target_part, 3 * self.target_part, skip_until),
+            # A picture may have to be cut in the middle of a GOP one day.
+            independent=self.kind == "audio",
         )
+        # An epoch without this track counts, too: §6.2.4 wants the discontinuities of all renditions to match.
         body: list[str] = []
         open_seconds = sum([p.duration for p in self.parts])
         left = window.seconds + open_seconds  # from the start of the segment at hand to the end of the playlist
@@ -232,37 +242,53 @@ class Lane:
         epoch, map_uri = window[0].epoch, ""
         for segment in window:
             # §6.2.5.1: what is skipped ends before the Skip Boundary.
-            if skip and left - segment.duration >= skip_until:
+            if skip and left - segment.duration >= skip_until - EPSILON:
                 skipped += 1
                 left -= segment.duration
                 epoch, map_uri = segment.epoch, segment.map_uri
                 continue
             if skipped and not body:
                 body.append(media.skip(skipped))
-            if segment.epoch != epoch:
-                epoch = segment.epoch
-                body.append(media.DISCONTINUITY)
+            body.append(media.DISCONTINUITY * (segment.epoch - epoch))
+            epoch = segment.epoch
             if segment.map_uri != map_uri:
                 map_uri = segment.map_uri
                 body.append(media.media_map(map_uri))
             body.append(media.program_date_time(segment.wall))
             left -= segment.duration
-            if left < _PARTS_FOR * target:
+            if left < _PARTS_FOR * target - EPSILON:
                 body.extend([p.line for p in segment.parts])
             body.append(segment.lines)
         tail: list[str] = []
         if not ended:
             header = self.header
             if self.parts and header is not None:
-                if header.epoch != epoch:
-                    tail.append(media.DISCONTINUITY)
+                tail.append(media.DISCONTINUITY * (header.epoch - epoch))
                 if header.uri != map_uri:
                     tail.append(media.media_map(header.uri))
-                tail.append(media.program_date_time(header.wall.at((self.start + self._shift) / header.clock)))
+                tail.append(
+                    media.program_date_time(header.wall.at((self.start + self._shift - header.base) / header.clock))
+                )
                 tail.extend([p.line for p in self.parts])
             tail.append(media.preload_hint(self.part_uri(self.part_number)))
             tail.append(report)
         return media.playlist(head, body, ended=ended, tail=tail)
+
+
+def _target_part(parts: Sequence[float], wanted: float) -> float:
+    """The Part Target Duration for a track whose first parts lasted so long, in seconds.
+
+    Frames may last longer than the wanted part, or have a rate of which no number comes near it. A picture that stood
+    still for once tells nothing of those to come.
+    """
+    usual = [p for p in parts if p <= _USUAL_PART * wanted]
+    if 2 * len(usual) < len(parts):
+        return sorted(parts)[3 * (len(parts) - 1) // 4]
+    longest = max(usual, default=wanted)
+    fits = _LEAST_PART * wanted <= longest <= wanted + EPSILON
+    if fits or (len(usual) < len(parts) and longest <= wanted / 2):
+        return wanted
+    return max(longest, 1e-3)
 
 
 def _fragment(number: int, start: int, samples: list[Sample], styp: bool) -> Rendered:

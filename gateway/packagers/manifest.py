@@ -18,6 +18,10 @@ CLOCK_URL = "/time"
 # (ISO/IEC 23009-1 §7.2.1 allows half a segment; players are happier with less).
 _TOLERANCE = 0.15
 _UNEVEN = 0.25  # seconds by which the reordering of pictures may move the first one of a segment
+# ffmpeg's DASH demuxer (5.1 to 7) reckons in whole seconds since availabilityStartTime, unsigned, with what the first
+# MPD said: it needs a shift buffer of three seconds, and neither that nor the delay greater than the time gone by. It
+# asks for the first segment for ever otherwise.
+_LEAST_DEPTH = 3
 _LATE = 1.0  # seconds after which a segment that is not there yet breaks the promise of a template
 
 
@@ -72,7 +76,10 @@ def manifest(
     depth = max(lane.window.seconds for lane in lanes)
     last = listed[-1]
     epoch = epochs[last]
-    low_latency = epoch.regular and epoch.usual is not None and not ended
+    low_latency = _low_latency(epoch) and not ended
+    if low_latency:
+        # Before anything has left the list, all since the start can be had, also what is no complete segment yet.
+        depth = min(max(depth, _LEAST_DEPTH), max(_elapsed(start, now), 1))
     periods = []
     presentation = 0.0
     for number in listed:
@@ -92,13 +99,14 @@ def manifest(
                 AdaptationSet(
                     index + 1, lane.kind, template, (representation(lane, header, frame_rate),),
                     e.wall.at(e.origin / VIDEO_CLOCK),
+                    independent=all(s.parts[0].independent for s in segments),
                 )
             )  # fmt: skip
         over = number != last or ended
         periods.append(Period(str(number + 1), begin, tuple(sets), end if over else None))
         presentation = begin + end
     usual = (epoch.usual or VIDEO_CLOCK) / VIDEO_CLOCK
-    latency = usual + 2 * part if low_latency else None
+    latency = _latency(epoch, part) if low_latency else None
     return Mpd(
         start=start,
         published=now,
@@ -114,15 +122,34 @@ def manifest(
     )
 
 
+def joinable(lanes: Sequence[Lane], epochs: Mapping[int, Epoch], *, start: float, now: float, part: float) -> bool:
+    """Whether so much time has gone by that every player can begin with the MPD of now; arguments as for `manifest`."""
+    epoch = epochs[max(lane.window[-1].epoch for lane in lanes)]
+    return not _low_latency(epoch) or _elapsed(start, now) >= max(_LEAST_DEPTH, int(_latency(epoch, part)))
+
+
+def _low_latency(epoch: Epoch) -> bool:
+    return epoch.regular and epoch.usual is not None
+
+
+def _latency(epoch: Epoch, part: float) -> float:
+    return (epoch.usual or VIDEO_CLOCK) / VIDEO_CLOCK + 2 * part
+
+
+def _elapsed(start: float, now: float) -> int:
+    """Seconds between the two as a clock of whole seconds sees them."""
+    return int(now) - int(start)
+
+
 def representation(lane: Lane, header: Header, frame_rate: Fraction | None = None) -> Representation:
     """One lane as a Representation, named like its folder."""
     window = lane.window
     rate = None
     if lane.kind == "video" and frame_rate is not None and frame_rate.denominator <= 1001:
         rate = str(frame_rate)
-    return Representation(
-        lane.kind, header.codec, max(int(window.peak), 1), header.size, rate, header.rate, header.channels
-    )
+    # Apple's name for MP3, which the header has, is not what RFC 6381 and browsers' DASH players call it.
+    codec = "mp4a.6B" if header.codec == "mp4a.40.34" else header.codec
+    return Representation(lane.kind, codec, max(int(window.peak), 1), header.size, rate, header.rate, header.channels)
 
 
 def _names(lane: Lane, header: Header) -> tuple[str, str]:

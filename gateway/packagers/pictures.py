@@ -26,8 +26,8 @@ class Pictures:
 
     __slots__ = ("_bytes", "_cut", "_end", "_lane", "_last", "_samples", "_segmenter", "_start", "_step", "timing")
 
-    def __init__(self, lane: Lane, segmenter: Segmenter, timing: VideoTiming, cut: Callable[[int], None]) -> None:
-        """cut: called with the presentation time (ticks of 90 kHz) at which a segment begins."""
+    def __init__(self, lane: Lane, segmenter: Segmenter, timing: VideoTiming, cut: Callable[[int, int], None]) -> None:
+        """cut: called with the decode and presentation time (ticks of 90 kHz) with which a segment begins."""
         self.timing = timing
         self._lane = lane
         self._segmenter = segmenter
@@ -86,7 +86,7 @@ class Pictures:
             self._end_segment(self._last + self._step if self._end is None else self._end)
 
     def _begin_segment(self, dts: int, cts: int) -> None:
-        self._cut(dts + cts)
+        self._cut(dts, dts + cts)
         self._lane.open_segment(dts, cts)
 
     def _end_part(self, end: int) -> None:

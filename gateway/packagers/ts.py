@@ -58,10 +58,18 @@ class TsPackager(Packager):
     window.MAX_BYTES and MAX_SEGMENT_BYTES.
     """
 
-    def __init__(self, name: str, seconds: float, size: int, started: float, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        seconds: float,
+        size: int,
+        started: float,
+        metrics: Metrics | None = None,
+        first: tuple[int, int] = (0, 0),
+    ) -> None:
         """name: of the stream, for logs; seconds, size: the channel's hls_time and hls_list_size;
         started: now, seconds since the epoch: names grow over restarts because they begin there, in milliseconds;
-        metrics: where segments are counted."""
+        metrics: where segments are counted; first: least numbers of the first segment and epoch."""
         super().__init__()
         self._name = name
         self._metrics = metrics
@@ -71,8 +79,8 @@ class TsPackager(Packager):
         self.changed = Gate(self.waiters)
         self.cache: dict[object, object] = {}  # what servers made of the present playlist; emptied when it changes
         self.broken = 0  # units that could not be read
-        self._number = int(started * 1000)
-        self._epoch = -1
+        self._number = max(int(started * 1000), first[0])
+        self._epoch = first[1] - 1
         self._tracks_epoch: int | None = None
         self._fresh = True  # no segment has begun in this epoch
         self._muxer: TsMuxer | None = None
@@ -98,6 +106,11 @@ class TsPackager(Packager):
     @property
     def forced_cuts(self) -> int:
         return self.segmenter.forced_cuts
+
+    @property
+    def next_numbers(self) -> tuple[int, int]:
+        """For a packager that comes after this one: its first segment, its first epoch."""
+        return self._number + 1, self._epoch + 1
 
     def playlist(self) -> str:
         """`live.m3u8` with media.MARK behind its URIs; only when `ready`."""
@@ -246,7 +259,7 @@ class TsPackager(Packager):
         if self.segmenter.target is None:
             window.target = target_duration(self._seconds, duration)
             self.segmenter.fix(window.target)
-        duration = min(duration, window.target + 0.49)
+        duration = media.as_printed(min(duration, window.target + 0.49))
         uri = f"{self._number}.ts"
         wall = self._wall.at(self._wall_at / VIDEO_CLOCK)
         lines = media.program_date_time(wall) + media.segment(duration, uri)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from gateway.packagers.rendered import Rendered
 
+# Durations are whole multiples of 10 µs, as they are printed; sums of them are off by far less than that.
+EPSILON = 1e-6
 # Media of one playlist in memory. At this bound the oldest segments go, fetchable or listed, until one is left.
 MAX_BYTES = 64_000_000
 # A segment that grows beyond this is ended where it stands: its stream is no video that a player could follow.
@@ -30,6 +32,7 @@ class Part:
 @dataclass(slots=True)
 class Segment:
     """One complete segment. number: its Media Sequence Number; epoch: grows with each discontinuity before it.
+    duration: seconds as the playlist says, media.as_printed.
 
     lines: its tags and URI as the playlist lists them; map_uri: of its initialization, "" where it needs none.
     time, length: first presentation time and duration in ticks of `clock`. served: what a server keeps beside it.
@@ -112,7 +115,7 @@ class Window:
         self.peak = max(self.peak, size * 8 / max(segment.duration, 0.1))
         # §6.2.2: "a server MUST NOT remove a Media Segment … if the duration of the Playlist minus the duration of the
         # segment is less than three times the Target Duration".
-        while len(listed) > self._size and self.seconds - listed[0].duration >= 3 * self.target:
+        while len(listed) > self._size and self.seconds - listed[0].duration >= 3 * self.target - EPSILON:
             self._unlist()
         gone: list[Segment] = []
         # §6.2.2: it "MUST remain available to clients for a period of time equal to the duration of the segment plus

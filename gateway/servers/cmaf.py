@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import re
 from collections.abc import AsyncIterator
 from typing import Final
 
-from gateway.hub.stream import Stream
+from gateway.formats.mp4.fragment import STYP
+from gateway.hub.stream import Stream, StreamState
 from gateway.packagers.cmaf import CmafPackager
 from gateway.packagers.lane import Lane
 from gateway.servers import dash, hls
 from gateway.servers.request import BadRequest, Request
 from gateway.servers.response import Response, text, try_later
-from gateway.servers.segmented import FIXED, HOLD, Answering, packager
+from gateway.servers.segmented import FIXED, HOLD, MOST_LINGER, Answering, comes, packager
 
 _PATH: Final = re.compile(r"(video|audio)/([0-9]{1,12})-(init-|part-)?([0-9]{1,12})\.(m4s|mp4)", re.ASCII)
+UNTIL_SEEN: Final = 1.0  # seconds beyond its update period in which everybody has seen the last manifest
 _LANES: Final = {"video/index.m3u8": "video", "audio/index.m3u8": "audio"}
 
 
@@ -55,7 +59,7 @@ def _fragment(stream: Stream, rest: str, name: re.Match[str]) -> Answering:
             answer = output.cache[rest] = Response(200, part, kind, cache=FIXED)
             return answer
         if uri == lane.part_uri(lane.part_number) and not output.over:
-            return _hinted(output, lane, uri, rest)
+            return _hinted(output, lane, stream, uri)
         return _gone(rest)
     segment = lane.window.find(uri)
     if segment is not None:
@@ -64,35 +68,52 @@ def _fragment(stream: Stream, rest: str, name: re.Match[str]) -> Answering:
             served = segment.served = Response(200, segment.body(), kind, cache=FIXED)
         return served
     number = int(name[4])
-    # The one that is open, or opens next: a client whose clock is a little ahead asks for it early.
-    if lane.number <= number <= lane.number + 1 and uri == lane.segment_uri(number) and not output.over:
-        return _unfinished(output, lane, number, rest)
+    if uri == lane.segment_uri(number) and _expected(output, lane, stream, number):
+        return _unfinished(output, lane, stream, number)
     return _gone(rest)
 
 
-async def _hinted(output: CmafPackager, lane: Lane, uri: str, rest: str) -> Response:
+async def _hinted(output: CmafPackager, lane: Lane, stream: Stream, uri: str) -> Response:
     """The part that the playlist's preload hint names, as soon as it is complete."""
-    await lane.changed.until(lambda: lane.part(uri) is not None or output.over, HOLD * lane.window.target)
+    hold = HOLD * lane.window.target
+    await comes(output, lane.changed, hold, stream, lambda: lane.part(uri) is not None)
     part = lane.part(uri)
     if part is not None:
         return Response(200, part, f"{lane.kind}/mp4", cache=FIXED)
-    return _gone(rest) if output.over else try_later("the part is not there yet", 1)
+    return _gone(uri) if output.over else try_later("the part is not there yet", 1)
 
 
-async def _unfinished(output: CmafPackager, lane: Lane, number: int, rest: str) -> Response:
-    """An open segment, chunk by chunk as its parts are completed (DASH, availabilityTimeComplete="false")."""
-    hold = HOLD * lane.window.target
-    await lane.changed.until(lambda: lane.piece(number, 0) is not None or output.over, hold)
+async def _unfinished(output: CmafPackager, lane: Lane, stream: Stream, number: int) -> Response:
+    """An open segment, chunk by chunk as its parts are completed (DASH, availabilityTimeComplete="false"), also one
+    that is still to begin. Where the stream or its epoch ends before, an empty one: players that go by the clock learn
+    that with their next look at the manifest, and would ask ten times a second until then if they were refused."""
+    uri, hold, header = lane.segment_uri(number), HOLD * lane.window.target, lane.header
+    await comes(
+        output, lane.changed, hold, stream, lambda: lane.piece(number, 0) is not None or lane.header is not header
+    )
+    if output.ended and lane.number <= number:
+        await asyncio.sleep(lane.window.longest + UNTIL_SEEN)
     first = lane.piece(number, 0)
-    if first is None:
-        return _gone(rest) if output.over else try_later("the segment has not begun yet", 1)
-    segment = lane.window.find(lane.segment_uri(number))
+    if first is None or lane.header is not header:
+        if output.ended or lane.header is not header:
+            return Response(200, STYP, f"{lane.kind}/mp4", cache="no-store")
+        return _gone(uri) if output.stopped else try_later("the segment has not begun yet", 1)
+    segment = lane.window.find(uri)
     if segment is not None:
         return Response(200, segment.body(), f"{lane.kind}/mp4", cache=FIXED)
-    return Response(200, _pieces(output, lane, number, first), f"{lane.kind}/mp4", cache=FIXED)
+    return Response(200, _pieces(output, lane, stream, number, first), f"{lane.kind}/mp4", cache=FIXED)
 
 
-async def _pieces(output: CmafPackager, lane: Lane, number: int, first: bytes) -> AsyncIterator[bytes]:
+def _expected(output: CmafPackager, lane: Lane, stream: Stream, number: int) -> bool:
+    """Whether a player may take segment `number`, which has not begun, to be there: the one that is open or opens next,
+    for clocks are a little ahead; and where nothing comes any more, what the manifest's clock has promised since."""
+    ahead = 1
+    if output.ended or stream.state is StreamState.LINGERING:
+        ahead += math.ceil(MOST_LINGER / max(lane.window.longest, 0.1))
+    return lane.number <= number <= lane.number + ahead and not (output.stopped and not output.ended)
+
+
+async def _pieces(output: CmafPackager, lane: Lane, stream: Stream, number: int, first: bytes) -> AsyncIterator[bytes]:
     """Raises BadRequest where the segment is not finished in time: the connection is cut, for what was sent must not
     pass for all of it."""
     piece: bytes | None = first
@@ -103,16 +124,16 @@ async def _pieces(output: CmafPackager, lane: Lane, number: int, first: bytes) -
             yield piece
         elif lane.number > number:
             return
-        elif output.over or not await _more(output, lane, number, index):
+        elif output.over or not await _more(output, lane, stream, number, index):
             raise BadRequest(503, f"segment {number} of {lane.kind} stays unfinished")
         piece = lane.piece(number, index)
 
 
-async def _more(output: CmafPackager, lane: Lane, number: int, index: int) -> bool:
+async def _more(output: CmafPackager, lane: Lane, stream: Stream, number: int, index: int) -> bool:
     """Waits until an open segment has another part, or is complete."""
-    return await lane.changed.until(
-        lambda: lane.number > number or lane.piece(number, index) is not None or output.over,
-        HOLD * lane.window.target,
+    hold = HOLD * lane.window.target
+    return await comes(
+        output, lane.changed, hold, stream, lambda: lane.number > number or lane.piece(number, index) is not None
     )
 
 

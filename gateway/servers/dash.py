@@ -22,13 +22,14 @@ def manifest(request: Request, stream: Stream) -> Answering:
     suffix = copied_query(request)
     if isinstance(suffix, Response):
         return suffix
-    if not output.ready:
+    if not output.joinable:
         return _first(output, stream, suffix)
     return _render(output, suffix)
 
 
 async def _first(output: CmafPackager, stream: Stream, suffix: str) -> Response:
-    answer = await first_playlist(output, output.changed, "cmaf", stream)
+    """The first MPD that every player can begin with: some never look at another one."""
+    answer = await first_playlist(output, output.changed, "cmaf", stream, lambda: output.joinable)
     return answer or _render(output, suffix)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeAlias, TypeVar
 
-from gateway.hub.stream import Stream
+from gateway.hub.stream import Stream, StreamState
 from gateway.packagers.gate import Gate
 from gateway.packagers.run import Packager
 from gateway.servers.request import Request, parameters
@@ -18,6 +19,7 @@ M3U8: Final = "application/vnd.apple.mpegurl"
 FIXED: Final = "public, max-age=600, immutable"  # names are never used twice
 LIVE: Final = "no-cache"
 HOLD: Final = 3  # Target Durations that a request for what comes next is held (HLS §6.2.5.2)
+MOST_LINGER: Final = 60.0  # seconds that a request is held besides while there is no publisher
 FIRST_WAIT: Final = 10.0  # seconds in which a stream that has just begun gets its first playlist
 
 _MOST_QUERY = 2048  # it is copied to every URI of a playlist
@@ -40,15 +42,43 @@ def packager(stream: Stream, name: str, kind: type[P]) -> P | Response:
     return output
 
 
-async def first_playlist(output: Packager, gate: Gate, name: str, stream: Stream) -> Response | None:
-    """Waits until a packager has playlists; the answer where that does not happen."""
-    if await gate.until(lambda: output.ready or output.stopped, FIRST_WAIT) and output.ready:
+def ready(stream: Stream, name: str) -> bool:
+    """Whether the enabled output `name` has what a player begins with; one that waits for demand is started."""
+    output = stream.outputs.get(name) if stream.outputs is not None else None
+    if not isinstance(output, Packager):
+        return output is not None
+    output.catch_up()
+    return output.ready and output.refused is None
+
+
+async def first_playlist(
+    output: Packager, gate: Gate, name: str, stream: Stream, there: Callable[[], bool] | None = None
+) -> Response | None:
+    """Waits until a packager has playlists, or `there()`; the answer where that does not happen."""
+    there = there or (lambda: output.ready)
+    if await gate.until(lambda: there() or output.stopped, FIRST_WAIT) and there():
         return None
     if output.refused is not None:
         return text(404, f"{name} cannot carry {stream.name}: {output.refused}")
     if output.stopped:
         return text(404, f"{stream.name} is not streaming live now")
     return try_later(f"{name} of {stream.name} has no segment yet", 1)
+
+
+async def comes(output: Packager, gate: Gate, seconds: float, stream: Stream, there: Callable[[], bool]) -> bool:
+    """Waits until `there()`, at most `seconds`; while the stream lingers without a publisher for as long as it does.
+
+    For what a player asks for by the clock: it takes an error for a broken stream, and asks again at once.
+    """
+    rounds = math.ceil(MOST_LINGER / max(seconds, 0.1))
+    lingering = True
+    while lingering and rounds:
+        rounds -= 1
+        lingering = stream.state is StreamState.LINGERING
+        if await gate.until(lambda: there() or output.over, seconds):
+            return there()
+        lingering = lingering or stream.state is StreamState.LINGERING
+    return False
 
 
 def copied_query(request: Request) -> str | Response:

@@ -42,6 +42,30 @@ def test_every_protocol_plays_what_was_pushed(film: Film, live: Live) -> None:
     judge_all(film, addresses(live(film)))
 
 
+@pytest.mark.parametrize(("film", "seconds"), [(PLAIN, "1"), (BFRAMES, "2"), (PLAIN, "4")], ids=["1 s", "2 s", "4 s"])
+def test_dash_player_that_asks_before_there_is_a_segment_starts_by_itself(
+    film: Film, seconds: str, gateway: Gateway
+) -> None:
+    """ffmpeg keeps what the first manifest said for good: with less than three seconds in it, it never starts."""
+    channel = gateway.channel("first", hls_time=seconds)
+    film.hashes()
+    with push(film, channel.push):
+        channel.wait_live()
+        with pull(channel.url("manifest.mpd"), seconds=3) as dash:
+            judge(take_of(dash, 30), film, least=2)
+
+
+def test_publishers_clock_of_another_age_does_not_keep_dash_players_away(gateway: Gateway) -> None:
+    channel = gateway.channel("uptime", hls_time="2")
+    PLAIN.hashes()
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-re", "-i", str(PLAIN.path()), "-c", "copy"]
+    with Program([*command, "-output_ts_offset", "2147480", "-f", "flv", channel.push]):
+        channel.wait_live()
+        with pull(channel.url("manifest.mpd"), seconds=3) as dash, pull(channel.url("live.m3u8"), seconds=3) as hls:
+            judge(take_of(dash, 30), PLAIN, least=2)
+            judge(take_of(hls, 30), PLAIN, least=2)
+
+
 def test_ffprobe_reads_codecs_and_size_from_every_address(live: Live) -> None:
     for name, url in addresses(live(PLAIN)).items():
         streams = probe(url)

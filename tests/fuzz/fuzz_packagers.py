@@ -46,6 +46,7 @@ def fuzz(data: bytes) -> None:
                 # Frames without a rate may make parts shorter than the draft wants; all else must hold.
                 parse(media.with_suffix(packager.playlist(lane)).decode())
                 assert lane.window.bytes <= MAX_BYTES
+            assert packager.joinable  # what has ended is complete
             mpd.finish(packager.manifest())
             packager.master()
 

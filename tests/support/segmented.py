@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -29,7 +30,8 @@ class Timetable:
     """Which frames come when. gop: frames from key to key, one number or a cycle of them; cts in frames by a cycle.
 
     rounding turns exact milliseconds into those sent; video_at, audio_at: seconds at which each begins; audio_late:
-    seconds that audio arrives behind its time.
+    seconds that audio arrives behind its time; audio_until: when it stops; pause: from when to when no picture comes;
+    steps: milliseconds from frame to frame, a cycle of them instead of a rate.
     """
 
     seconds: float = 12.0
@@ -45,6 +47,9 @@ class Timetable:
     audio_at: float = 0.0
     audio_late: float = 0.0
     audio_drift: float = 0.0
+    audio_until: float = math.inf
+    pause: tuple[float, float] = (math.inf, math.inf)
+    steps: tuple[int, ...] = ()
     start: float = 0.0
     size: int = 200
     keys: list[int] = field(default_factory=list)
@@ -64,7 +69,15 @@ class Timetable:
             turn += 1
         count = int((self.seconds - self.video_at) * self.fps)
         for n in range(count):
-            exact = Fraction(n * 1000) / self.fps + Fraction(round((self.start + self.video_at) * 1000))
+            exact = Fraction(n * 1000) / self.fps
+            if self.steps:
+                turns, rest = divmod(n, len(self.steps))
+                exact = Fraction(turns * sum(self.steps) + sum(self.steps[:rest]))
+                if exact / 1000 >= self.seconds - self.video_at:
+                    return
+            if self.pause[0] <= exact / 1000 < self.pause[1]:
+                continue
+            exact += Fraction(round((self.start + self.video_at) * 1000))
             dts = self.rounding(exact)
             shift = self.shifts[n % len(self.shifts)]
             cts = self.rounding(exact + Fraction(shift * 1000) / self.fps) - dts
@@ -80,6 +93,8 @@ class Timetable:
             exact = Fraction(n * self.samples * 1000, self.rate) * Fraction(1 + self.audio_drift).limit_denominator(
                 10**6
             )
+            if exact / 1000 + self.audio_at >= self.audio_until:
+                return
             exact += Fraction(round((self.start + self.audio_at) * 1000))
             dts = self.rounding(exact)
             came = float(exact) / 1000 + self.audio_late

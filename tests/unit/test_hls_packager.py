@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from weakref import ref
 
 import pytest
 from hypothesis import given, settings
@@ -17,8 +20,9 @@ from gateway.lib.metrics import Metrics
 from gateway.media.errors import UnsupportedCodec
 from gateway.media.track import Codec, Kind, Track, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.packagers.cmaf import CmafPackager, CmafPackagers, Numbers
+from gateway.packagers.cmaf import CmafPackager, Numbers
 from gateway.packagers.rendered import Rendered
+from gateway.packagers.succession import CmafPackagers, TsPackagers
 from gateway.packagers.ts import TsPackager
 from gateway.packagers.window import Segment, Window
 from tests.support.builders import AUDIO, VIDEO, picture, stream
@@ -234,6 +238,23 @@ def test_a_restarted_packager_goes_on_with_higher_numbers() -> None:
         assert lane.window[0].epoch == 1
 
 
+async def test_a_restarted_transport_stream_goes_on_with_higher_numbers_and_keeps_no_media() -> None:
+    packagers, source = TsPackagers(), stream()
+    one = packagers.make(source, 2.0, 5, WALL)
+    feed(one, Timetable(seconds=7), Timetable(seconds=4, start=8), end=False)
+    last, kept = one.window[-1].number, ref(one)
+    running = asyncio.ensure_future(one.run(source))
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running])
+    del one, running
+    gc.collect()
+    assert kept() is None
+    two = packagers.make(source, 2.0, 5, WALL - 60)  # a clock that was set back
+    feed(two, Timetable(seconds=7, start=9))
+    assert two.window[0].number > last and two.window[0].epoch == 2
+
+
 def test_master_tells_what_was_measured() -> None:
     packager = cmaf()
     feed(packager, Timetable(size=4000))
@@ -337,7 +358,7 @@ def test_memory_is_bounded_whatever_comes(what: list[tuple[float, int]], size: i
         assert window.find(f"{n}.ts") is not None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20)
 @given(
     st.lists(st.integers(1, 150), min_size=1, max_size=6),
     st.sampled_from([Fraction(24000, 1001), Fraction(25), Fraction(30), Fraction(60)]),

@@ -6,20 +6,23 @@ import asyncio
 import inspect
 import re
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from gateway.hub.events import Events
 from gateway.hub.output import Output, Outputs, OutputSpec
+from gateway.hub.publisher import Publisher
 from gateway.hub.stream import EndReason, Stream
 from gateway.media.track import Codec, Kind, Track
 from gateway.media.unit import AccessUnit
 from gateway.packagers.gate import Gate
+from gateway.packagers.lane import Lane
 from gateway.servers.cmaf import cmaf as answer_cmaf
 from gateway.servers.hls import hls as answer_hls
 from gateway.servers.request import BadRequest
 from gateway.servers.response import Response
+from gateway.servers.segmented import ready
 from tests.support import segmented
 from tests.support.builders import channel
 from tests.support.hls_rules import check, parse
@@ -37,6 +40,8 @@ class Origin:
         made: dict[str, Output] = {"hls": self.ts, "cmaf": self.cmaf}
         specs = [OutputSpec(n, lambda s, o=o: o, lambda c, n=n: n in on) for n, o in made.items()]
         self.stream = Stream("c1", channel(), WALL, 1_000_000, 15.0)
+        self.publisher = cast(Publisher, object())
+        self.stream.publisher = self.publisher
         self.stream.outputs = Outputs(self.stream, specs, Events())
         self.table = table or Timetable(seconds=60)
         self._units: Iterator[AccessUnit] = self.table.units()
@@ -63,6 +68,11 @@ class Origin:
             self.stream.push(self._next)
             self._next = next(self._units)
         return self
+
+    def lane(self) -> Lane:
+        """The picture's, with all that has come."""
+        self.cmaf.catch_up()
+        return self.cmaf.lanes[0]
 
     def ask(self, target: str, **headers: str) -> Any:
         wanted = request(f"/c1/{target}", **headers)
@@ -346,6 +356,109 @@ async def test_the_manifest_tells_the_time_anew_with_each_answer(monkeypatch: py
         answer = await o.get("manifest.mpd")
         assert answer.content_type == "application/dash+xml" and answer.cache == "no-cache"
         assert 'utc:direct:2014" value="2023-11-14T22:15:00.000Z"' in answer.body.decode()  # type: ignore[union-attr]
+
+
+async def test_the_manifest_comes_when_every_player_can_begin_with_it() -> None:
+    async with Origin() as o:
+        o.play(2.2)
+        assert (await o.get("master.m3u8")).status == 200
+        task = await later(o.get("manifest.mpd"))
+        o.play(2.9)
+        await asyncio.sleep(0)
+        assert not task.done()
+        o.play(3.6)
+        answer = await task
+        assert answer.status == 200 and b'timeShiftBufferDepth="PT3.000S"' in (answer.body or b"")  # type: ignore[operator]
+
+
+async def test_without_a_publisher_the_next_segments_are_waited_for_as_long_as_the_stream_lingers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.servers.cmaf.HOLD", 0.001)
+    async with Origin() as o:
+        lane = o.play(6.2).lane()
+        o.stream.publisher = None
+        tasks = [await later(o.get(f"video/{lane.segment_uri(n)}")) for n in (5, 6)]
+        await asyncio.sleep(0.02)
+        assert not any(task.done() for task in tasks)
+        o.stream.publisher = o.publisher
+        o.play(8.6)
+        assert (await tasks[0]).status == 200
+        assert (await tasks[1]).status == 503
+
+
+async def test_an_open_segment_is_completed_by_the_end_of_a_stream_that_lingered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.servers.cmaf.HOLD", 0.001)
+    async with Origin() as o:
+        o.play(6.7)
+        uri = f"video/{o.cmaf.lanes[0].segment_uri(4)}"
+        answer = await o.get(uri)
+        o.stream.publisher = None
+        assert isinstance(answer.body, AsyncIterator)
+        pieces = [await anext(answer.body)]
+        following = asyncio.ensure_future(anext(answer.body))
+        await asyncio.sleep(0.02)
+        assert not following.done()
+        o.stream.end(EndReason.PUBLISHER_GONE)
+        pieces += [await following, *[piece async for piece in answer.body]]
+        assert b"".join(pieces) == (await o.get(uri)).body
+
+
+async def test_segments_that_the_clock_promised_of_a_stream_that_has_ended_are_empty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A refusal would make players ask again and again until they see the manifest's end."""
+    monkeypatch.setattr("gateway.servers.cmaf.UNTIL_SEEN", 0.001)
+    async with Origin() as o:
+        lane = o.play(6.2).lane()
+        o.stream.publisher = None
+        waiting = await later(o.get(f"video/{lane.segment_uri(5)}"))
+        o.stream.end(EndReason.PUBLISHER_GONE)
+        lane.window.longest = 0.0
+        for answer in (await waiting, await o.get(f"video/{lane.segment_uri(lane.number)}")):
+            assert answer.status == 200 and answer.cache == "no-store"
+            assert isinstance(answer.body, bytes) and answer.body[4:8] == b"styp" and b"moof" not in answer.body
+        assert (await o.get(f"video/{lane.segment_uri(lane.number + 5000)}")).status == 404
+        mpd = await o.text("manifest.mpd")
+        assert 'type="static"' in mpd and "mediaPresentationDuration" in mpd and "minimumUpdatePeriod" not in mpd
+
+
+async def test_a_segment_of_a_publisher_that_did_not_come_back_is_not_filled_with_the_next_ones() -> None:
+    async with Origin() as o:
+        lane = o.play(4.2).lane()
+        asked = await later(o.get(f"video/{lane.segment_uri(4)}"))
+        o.stream.set_tracks(o.table.video, o.table.audio, {}, False)
+        o.play(9)
+        answer = await asked
+        assert (
+            lane.number > 4
+            and answer.cache == "no-store"
+            and answer.body != (await o.get(f"video/{lane.segment_uri(4)}")).body
+        )
+
+
+# ---- what a page is told ----
+
+
+async def test_an_output_is_ready_when_its_playlist_would_be_answered() -> None:
+    async with Origin() as o:
+        o.play(1.9)
+        assert not ready(o.stream, "hls") and not ready(o.stream, "cmaf")
+        o.play(2.1)  # a batch of units waits to be packaged
+        for name, path in (("hls", "live.m3u8"), ("cmaf", "master.m3u8")):
+            assert ready(o.stream, name)
+            assert isinstance(o.ask(path), Response)
+        o.stream.end(EndReason.KICKED)
+        assert ready(o.stream, "cmaf")
+
+
+async def test_an_output_that_is_off_or_refuses_the_stream_is_not_ready() -> None:
+    av1 = Track(Kind.VIDEO, Codec.AV1, 1000, b"\x81\x04\x0c\x00")
+    async with Origin(Timetable(video=av1, audio=None), on=("hls",)) as o:
+        await asyncio.sleep(0)
+        assert not ready(o.stream, "hls") and not ready(o.stream, "cmaf")
 
 
 # ---- waiting ----

@@ -81,13 +81,15 @@ class Representation:
 @dataclass(frozen=True, slots=True)
 class AdaptationSet:
     """§5.3.3; all its representations are aligned and share the template, `$RepresentationID$` in its URLs tells them
-    apart. wall: when the media at the template's offset was captured, for ProducerReferenceTime (§5.12)."""
+    apart. wall: when the media at the template's offset was captured, for ProducerReferenceTime (§5.12).
+    independent: every segment begins with a key frame."""
 
     id: int
     kind: str
     template: Template
     representations: tuple[Representation, ...]
     wall: float | None = None
+    independent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,22 +125,23 @@ class Mpd:
 def mpd(m: Mpd) -> str:
     """The MPD with MARK and NOW in it, for `finish`.
 
-    One that has ended stays dynamic, with its length and without an update period: a client stops fetching it, and
-    what it knows of availability goes on to hold (§5.3.1.2, @mediaPresentationDuration, and §5.4).
+    One that has ended is static, with its length: everything it lists is there, and nothing will come (§5.3.1.2).
+    Players that met it while it was dynamic finish what they have (dash.js goes on asking where only the length is
+    said); ffmpeg's, which looks at it once, plays to the end instead of waiting for more.
     """
     over = m.presentation is not None
     attributes = [
         'xmlns="urn:mpeg:dash:schema:mpd:2011"',
         f'profiles="{_PLAIN_PROFILES if m.latency is None else _PROFILES}"',
-        'type="dynamic"',
+        f'type="{"static" if over else "dynamic"}"',
         f'availabilityStartTime="{date(m.start)}"',
         f'publishTime="{date(m.published)}"',
         f'minBufferTime="{duration(m.buffer)}"',
-        f'timeShiftBufferDepth="{duration(m.depth)}"',
-        f'suggestedPresentationDelay="{duration(m.delay)}"',
         f'maxSegmentDuration="{duration(m.longest)}"',
     ]
     if m.presentation is None:
+        attributes.append(f'timeShiftBufferDepth="{duration(m.depth)}"')
+        attributes.append(f'suggestedPresentationDelay="{duration(m.delay)}"')
         attributes.append(f'minimumUpdatePeriod="{duration(m.update)}"')
     else:
         attributes.append(f'mediaPresentationDuration="{duration(m.presentation)}"')
@@ -162,9 +165,9 @@ def _period(p: Period, low_latency: bool, clock: str) -> Iterable[str]:
     length = "" if p.length is None else f' duration="{duration(p.length)}"'
     yield f'<Period id="{escape(p.id)}" start="{duration(p.start)}"{length}>\n'
     for s in p.sets:
+        sap = ' startWithSAP="1"' if s.independent else ""
         yield (
-            f'<AdaptationSet id="{s.id}" contentType="{s.kind}" mimeType="{s.kind}/mp4" segmentAlignment="true" '
-            'startWithSAP="1">\n'
+            f'<AdaptationSet id="{s.id}" contentType="{s.kind}" mimeType="{s.kind}/mp4" segmentAlignment="true"{sap}>\n'
         )
         if s.wall is not None and low_latency:
             yield (

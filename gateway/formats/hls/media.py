@@ -25,6 +25,11 @@ def seconds(value: float) -> str:
     return f"{value:.5f}"
 
 
+def as_printed(value: float) -> float:
+    """A duration as a client reads it: what is decided from sums of durations must come out the same on both sides."""
+    return round(value, 5)
+
+
 def part_target(value: float) -> float:
     """The Part Target Duration as it is printed: no duration up to `value` prints longer."""
     return math.ceil(round(value * 100_000, 3)) / 100_000
@@ -86,10 +91,20 @@ class LowLatency:
 
 
 def head(
-    *, target: int, sequence: int, discontinuity_sequence: int, version: int, low_latency: LowLatency | None = None
+    *,
+    target: int,
+    sequence: int,
+    discontinuity_sequence: int,
+    version: int,
+    low_latency: LowLatency | None = None,
+    independent: bool = False,
 ) -> str:
-    """The tags that stand before the first segment. target: seconds, never exceeded by a rounded EXTINF (§4.4.3.1)."""
+    """The tags that stand before the first segment. target: seconds, never exceeded by a rounded EXTINF (§4.4.3.1).
+
+    independent: no segment needs another one to be decoded (§4.4.2.1), now and for as long as the playlist lives."""
     lines = [f"#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-TARGETDURATION:{target}\n"]
+    if independent:
+        lines.append("#EXT-X-INDEPENDENT-SEGMENTS\n")
     if low_latency is not None:
         lines.append(
             "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,"

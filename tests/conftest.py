@@ -1,0 +1,17 @@
+"""How property tests run: the same examples each time, at whatever speed the machine has, and failures told as found.
+
+`HYPOTHESIS_PROFILE=search` looks at new examples each time, keeps what it found, and makes failures small.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import Phase, settings
+
+# Making a failing timetable smaller runs it thousands of times: minutes in which nothing is told.
+_WITHOUT_SHRINKING = (Phase.explicit, Phase.generate)
+
+settings.register_profile("default", derandomize=True, deadline=None, database=None, phases=_WITHOUT_SHRINKING)
+settings.register_profile("search", deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
