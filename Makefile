@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help run test setup check format conformance browser fuzz vendor lock wheel clean
+.PHONY: help run test setup check format integration conformance browser fuzz vendor lock wheel clean
 
 help: ## the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,7 +18,7 @@ run: $(VENV)/.run ## set up and start the gateway with SQLite and local disk und
 	@exec $(BIN)/millrace serve --welcome
 
 test: ## set up everything that the tests need, and run them all
-	@exec tools/suites check conformance browser fuzz
+	@exec tools/suites check integration conformance browser fuzz
 
 setup: $(VENV)/.dev ## what developing needs: virtual environment with the development tools
 
@@ -27,11 +27,14 @@ check: $(VENV)/.dev ## format, lint, types, imports, fast tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/protocol tests/adapters tests/architecture tests/integration
+	$(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/protocol tests/adapters tests/architecture
 
 format: $(VENV)/.dev ## mend what the formatter and linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+integration: $(VENV)/.dev ## the real program against hostile and unusual publishers and players
+	$(BIN)/python -m pytest -q -n auto --dist loadfile tests/integration
 
 conformance: $(VENV)/.dev ## real clients against the real program
 	$(BIN)/python -m pytest -q tests/conformance
