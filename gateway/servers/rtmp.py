@@ -58,6 +58,7 @@ class RtmpSession(asyncio.Protocol):
         self._core = ServerConnection(
             chunk_size=limits.chunk_size, limits=WireLimits(message=limits.message or 0xFFFFFF)
         )
+        self._waiting = self._core.waiting
         self._transport: asyncio.Transport | None = None
         self._publisher: Publisher | None = None
         self._intake: FlvIntake | None = None
@@ -89,6 +90,8 @@ class RtmpSession(asyncio.Protocol):
         except (RemoteProtocolError, InvalidData) as error:
             self._broken(error)
         else:
+            if self._intake is not None and not self._waiting:
+                return  # hot: media came, nothing is to be answered
             self._send()
             if self._core.closing:
                 self._close()

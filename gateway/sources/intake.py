@@ -54,7 +54,9 @@ class FlvIntake:
     def video(self, timestamp: int, body: bytes, wall: float, now: float) -> None:
         """One RTMP video message. timestamp: its 32 bits of milliseconds; wall, now: arrival, epoch and monotonic."""
         try:
-            time = 0 if _is_video_header(body) else self._timeline.stamp(_VIDEO_LANE, timestamp)
+            # The first half tells the frames that nearly everyone sends without a call.
+            frame = (body[1:2] > b"\0" and body[0] < 0x80) or not _is_video_header(body)
+            time = self._timeline.stamp(_VIDEO_LANE, timestamp) if frame else 0
             found = self._demux.video(time, body, wall)
         except InvalidData as error:
             self._bad(error)
@@ -67,7 +69,8 @@ class FlvIntake:
     def audio(self, timestamp: int, body: bytes, wall: float, now: float) -> None:
         """One RTMP audio message."""
         try:
-            time = 0 if _is_audio_header(body) else self._timeline.stamp(_AUDIO_LANE, timestamp)
+            frame = (body[1:2] > b"\0" and body[0] != 0x90) or not _is_audio_header(body)
+            time = self._timeline.stamp(_AUDIO_LANE, timestamp) if frame else 0
             found = self._demux.audio(time, body, wall)
         except InvalidData as error:
             self._bad(error)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
+from typing import cast
+
 from gateway.formats import amf0
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
 from gateway.protocols.rtmp.command import Command, command, parse_command, status
@@ -24,6 +27,7 @@ from gateway.protocols.rtmp.state import State, Step
 
 _CSID_STREAM_DATA = 7  # not CSID_DATA: that is for shared messages with full headers
 _PUBLISHING = State.PUBLISHING
+_CLOSING = State.CLOSING
 _PENDING = (State.PUBLISH_PENDING, State.PLAY_PENDING)
 
 
@@ -64,6 +68,12 @@ class ServerConnection(Session):
         """Bytes received, the handshake included."""
         return self._wire.received
 
+    @property
+    def waiting(self) -> Sized:
+        """The one list of what waits to be sent, for a look that costs less than `data_to_send`: while a publisher
+        sends media alone, nothing waits but an acknowledgement now and then."""
+        return self._wire.waiting
+
     def data_to_send(self) -> bytes:
         """Bytes for the peer; empty when there are none."""
         if self._connect is not None:
@@ -72,16 +82,24 @@ class ServerConnection(Session):
 
     def receive(self, data: bytes) -> list[ServerEvent]:
         """Takes bytes of the peer; returns what they mean, nothing once `closing`. Raises RemoteProtocolError."""
-        if self.closing:
-            return []
         machine = self._machine
+        state = machine.state
+        if state is _CLOSING:
+            return []
         try:
             if self._handshake is not None:
                 data = self._shake(data)
                 if not data:
                     return []
+            messages = self._wire.receive(data)
+            if state is _PUBLISHING:
+                for message in messages:
+                    if (message.type_id != VIDEO and message.type_id != AUDIO) or not message.payload:
+                        break
+                else:
+                    return cast("Events", messages)  # hot: nothing but media
             events: Events = []
-            for message in self._wire.receive(data):
+            for message in messages:
                 if (message.type_id == VIDEO or message.type_id == AUDIO) and machine.state is _PUBLISHING:
                     if message.payload:  # §7.1.4 says nothing of empty ones; encoders send them as keep-alive
                         events.append(message)

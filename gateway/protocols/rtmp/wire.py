@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from dataclasses import dataclass
 
 from gateway.formats.flv.file import parse_script
@@ -197,6 +198,11 @@ class Wire:
     def pending(self) -> int:
         """Bytes held for unfinished messages."""
         return self._reader.pending
+
+    @property
+    def waiting(self) -> Sized:
+        """What `data_to_send` will join; always the same list."""
+        return self._out
 
     def data_to_send(self) -> bytes:
         """All that waits, once."""
