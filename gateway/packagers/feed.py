@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -110,6 +112,13 @@ class Viewer:
         self.waiting = 0  # bytes in the transport when last looked at while late
         self.grace = 0  # what may wait besides: the first burst, until it is taken
         self.greeted = False  # something was written
+
+
+def _reset_on_close(fd: int) -> None:
+    """Makes the close of a connection whose peer takes nothing a reset: a FIN would wait behind what cannot be sent,
+    and the kernel would keep all of that for minutes."""
+    with socket.socket(fileno=os.dup(fd)) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class FeedCounts:
@@ -339,6 +348,8 @@ class Feed:
                 viewer.late_since = now  # slow, but taking
             elif waiting and self._stall and now - viewer.late_since > self._stall:
                 self._counts.stalled += 1
+                if viewer.fd >= 0:
+                    _reset_on_close(viewer.fd)
                 viewer.transport.abort()
             viewer.waiting = waiting
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+
+import pytest
+
 from gateway.hub.stream import EndReason, Stream
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.packagers.feed import Feed, FeedCounts, Viewer
+from gateway.packagers.feed import Feed, FeedCounts, Viewer, _reset_on_close
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 
@@ -277,3 +281,12 @@ async def test_bytes_are_counted_by_kind_of_viewer():
     stream.push(picture(33))
     feed.flush()
     assert counts.sent == {"flv": len(one.written) + len(other.written)}
+
+
+def test_a_peer_that_takes_nothing_is_reset_so_that_the_kernel_lets_go():
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        accepted, _ = server.accept()
+        _reset_on_close(accepted.fileno())
+        accepted.close()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
