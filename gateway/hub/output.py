@@ -94,7 +94,7 @@ class Outputs:
     def get(self, name: str) -> Output | None:
         """The running (or, after the stream's end, the finished) output; starts one that waits for demand.
 
-        None while it is off or between two tries."""
+        None while it is off; between two tries the one that failed."""
         handle = self._handles.get(name)
         if handle is None or not handle.enabled:
             return None

@@ -162,11 +162,8 @@ class Playback:
 
     async def _not_live(self, request: Request, name: str) -> Answer:
         """The answer for a stream that is not there: who may not know gets the refusal, everybody else the same 404."""
-        try:
-            channel = await self._stored(name)
-        except StoreAway as away:
-            return _away(away)
-        return self._protection.judge(request, name, channel) or _not_streaming(name)
+        channel = await self._permitted(request, name)
+        return channel if isinstance(channel, Response) else _not_streaming(name)
 
     # ---- FLV ----
 
@@ -192,13 +189,9 @@ class Playback:
     async def _await_publisher(self, request: Request, name: str) -> Answer:
         """A viewer that came first. A channel that does not exist is waited for as well: it may be made meanwhile, and
         nobody learns from the time an answer takes which channels exist."""
-        try:
-            channel = await self._stored(name)
-        except StoreAway as away:
-            return _away(away)
-        refusal = self._protection.judge(request, name, channel)
-        if refusal is not None:
-            return refusal
+        channel = await self._permitted(request, name)
+        if isinstance(channel, Response):
+            return channel
         if channel is not None and not channel.is_flv:
             return _not_enabled("flv", name)
         try:
@@ -223,20 +216,21 @@ class Playback:
         return _status(True, offered, [o for o in offered if self._ready(stream, o)])
 
     async def _idle_status(self, request: Request, name: str) -> Answer:
-        try:
-            channel = await self._stored(name)
-        except StoreAway as away:
-            return _away(away)
-        refusal = self._protection.judge(request, name, channel)
-        if refusal is not None:
-            return refusal
+        channel = await self._permitted(request, name)
+        if isinstance(channel, Response):
+            return channel
         return _status(False, offered(channel) if channel is not None else [], [])
 
-    async def _stored(self, name: str) -> Channel | None:
+    async def _permitted(self, request: Request, name: str) -> Channel | Response | None:
+        """The stored channel (None: there is none) of a stream that is not live, or the refusal of this request."""
+        channel: Channel | None = None
         try:
-            return await self._channels.get(channel_of(name))
+            channel = await self._channels.get(channel_of(name))
         except NoSuchChannel:
-            return None
+            pass  # its answers are those of a channel without settings of its own
+        except StoreAway as away:
+            return _away(away)
+        return self._protection.judge(request, name, channel) or channel
 
 
 _SHOWN: Final = ("flv", "hls", "cmaf")  # the outputs that the pages play

@@ -150,6 +150,7 @@ class FlvIntake:
 
     def _bad(self, error: InvalidData) -> None:
         self.malformed += 1
+        self._publisher.dropped["ingest"] = self.malformed
         self._malformed += 1
         if self._malformed == 1:
             log.info("malformed media dropped", stream=self._publisher.stream.name, reason=str(error))

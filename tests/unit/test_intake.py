@@ -122,6 +122,7 @@ async def test_malformed_bodies_are_dropped_and_only_many_of_them_end_the_push()
     rig.video(33, frame(1))
     assert [u.dts for u in rig.sink.units] == [0, 33]
     assert rig.intake.malformed == 1
+    assert rig.publisher.dropped == {"ingest": 1}
     with pytest.raises(InvalidData):
         for _ in range(FlvIntake.MOST_MALFORMED):
             rig.video(40, b"\x27\x01")
