@@ -16,7 +16,6 @@ from gateway.media.clock import AudioClock
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import Codec, Kind, Track, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.packagers.gate import Gate
 from gateway.packagers.lane import Header, Lane
 from gateway.packagers.pictures import Pictures
 from gateway.packagers.presentation import Presentation
@@ -69,7 +68,6 @@ class CmafPackager(Packager):
         self._video = Lane("video", prefix, part, size, numbers.video, self.waiters)
         self._audio = Lane("audio", prefix, part, size, numbers.audio, self.waiters)
         self._shown = Presentation(self._video, self._audio, seconds, numbers.epoch, metrics)
-        self.changed = Gate(self.waiters)  # opens when playlists change, before all when they begin to exist
         self.cache: dict[object, object] = {}  # what servers made of the present state; emptied when it changes
         self.broken = 0  # units that could not be read
         self._forced = 0

@@ -10,7 +10,7 @@ from gateway.hub.errors import OutputUnsupported
 from gateway.hub.stream import EndReason
 from gateway.media.errors import InvalidData
 from gateway.media.unit import Timed
-from gateway.packagers.gate import Waiters
+from gateway.packagers.gate import Gate, Waiters
 
 if TYPE_CHECKING:
     from gateway.hub.stream import Stream
@@ -38,6 +38,7 @@ class Packager:
         self.stopped = False
         self.on_stopped: Callable[[], None] = lambda: None
         self.waiters = Waiters(self.catch_up)
+        self.changed = Gate(self.waiters)  # opens when playlists change, before all when they begin to exist
         self._backlog: list[AccessUnit] = []
         self._failed = False
         self._over: asyncio.Future[None] | None = None

@@ -14,7 +14,6 @@ from gateway.media.clock import AudioClock
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, Track, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.packagers.gate import Gate
 from gateway.packagers.rendered import Rendered
 from gateway.packagers.run import Packager
 from gateway.packagers.segmenter import Segmenter, target_duration
@@ -76,7 +75,6 @@ class TsPackager(Packager):
         self._seconds = seconds
         self.window = Window(size)
         self.segmenter = Segmenter(VIDEO_CLOCK, seconds)
-        self.changed = Gate(self.waiters)
         self.cache: dict[object, object] = {}  # what servers made of the present playlist; emptied when it changes
         self.broken = 0  # units that could not be read
         self._number = max(int(started * 1000), first[0])

@@ -9,28 +9,15 @@ from gateway.hub.stream import Stream
 from gateway.packagers.cmaf import CmafPackager
 from gateway.servers.request import Request
 from gateway.servers.response import Response
-from gateway.servers.segmented import LIVE, Answering, copied_query, first_playlist, packager
+from gateway.servers.segmented import LIVE, Answering, playlist
 
 MPD = "application/dash+xml"
 
 
 def manifest(request: Request, stream: Stream) -> Answering:
-    """`manifest.mpd` of a stream that is live or has just ended."""
-    output = packager(stream, "cmaf", CmafPackager)
-    if isinstance(output, Response):
-        return output
-    suffix = copied_query(request)
-    if isinstance(suffix, Response):
-        return suffix
-    if not output.joinable:
-        return _first(output, stream, suffix)
-    return _render(output, suffix)
-
-
-async def _first(output: CmafPackager, stream: Stream, suffix: str) -> Response:
-    """The first MPD that every player can begin with: some never look at another one."""
-    answer = await first_playlist(output, output.changed, "cmaf", stream, lambda: output.joinable)
-    return answer or _render(output, suffix)
+    """`manifest.mpd` of a stream that is live or has just ended: the first one when every player can begin with it, for
+    some never look at another."""
+    return playlist(request, stream, "cmaf", CmafPackager, _render, lambda output: output.joinable)
 
 
 def _render(output: CmafPackager, suffix: str) -> Response:

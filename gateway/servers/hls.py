@@ -19,10 +19,9 @@ from gateway.servers.segmented import (
     LIVE,
     M3U8,
     Answering,
-    copied_query,
     directives,
-    first_playlist,
     packager,
+    playlist,
 )
 
 _SEGMENT: Final = re.compile(r"[0-9]{1,15}\.ts", re.ASCII)
@@ -54,20 +53,7 @@ def _ts_segment(stream: Stream, name: str) -> Response:
 
 
 def _live(request: Request, stream: Stream) -> Answering:
-    output = packager(stream, "hls", TsPackager)
-    if isinstance(output, Response):
-        return output
-    suffix = copied_query(request)
-    if isinstance(suffix, Response):
-        return suffix
-    if not output.ready:
-        return _first_live(output, stream, suffix)
-    return _render(output, "live", suffix)
-
-
-async def _first_live(output: TsPackager, stream: Stream, suffix: str) -> Response:
-    answer = await first_playlist(output, output.changed, "hls", stream)
-    return answer or _render(output, "live", suffix)
+    return playlist(request, stream, "hls", TsPackager, lambda output, suffix: _render(output, "live", suffix))
 
 
 # ---- CMAF ----
@@ -75,41 +61,16 @@ async def _first_live(output: TsPackager, stream: Stream, suffix: str) -> Respon
 
 def master(request: Request, stream: Stream) -> Answering:
     """`master.m3u8`."""
-    output = packager(stream, "cmaf", CmafPackager)
-    if isinstance(output, Response):
-        return output
-    suffix = copied_query(request)
-    if isinstance(suffix, Response):
-        return suffix
-    if not output.ready:
-        return _first_master(output, stream, suffix)
-    return _render(output, "master", suffix)
-
-
-async def _first_master(output: CmafPackager, stream: Stream, suffix: str) -> Response:
-    answer = await first_playlist(output, output.changed, "cmaf", stream)
-    return answer or _render(output, "master", suffix)
+    return playlist(request, stream, "cmaf", CmafPackager, lambda output, suffix: _render(output, "master", suffix))
 
 
 def media_playlist(request: Request, stream: Stream, kind: str) -> Answering:
     """`<kind>/index.m3u8` with its delivery directives."""
-    output = packager(stream, "cmaf", CmafPackager)
-    if isinstance(output, Response):
-        return output
-    suffix = copied_query(request)
-    if isinstance(suffix, Response):
-        return suffix
-    if not output.ready:
-        return _first_media(output, stream, request, kind, suffix)
-    return _ready_media(output, request, kind, suffix)
 
+    def render(output: CmafPackager, suffix: str) -> Answering:
+        return _ready_media(output, request, kind, suffix)
 
-async def _first_media(output: CmafPackager, stream: Stream, request: Request, kind: str, suffix: str) -> Response:
-    answer = await first_playlist(output, output.changed, "cmaf", stream)
-    if answer is not None:
-        return answer
-    found = _ready_media(output, request, kind, suffix)
-    return found if isinstance(found, Response) else await found
+    return playlist(request, stream, "cmaf", CmafPackager, render)
 
 
 def _ready_media(output: CmafPackager, request: Request, kind: str, suffix: str) -> Answering:

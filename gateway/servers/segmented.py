@@ -51,13 +51,35 @@ def ready(stream: Stream, name: str) -> bool:
     return output.ready and output.refused is None
 
 
-async def first_playlist(
-    output: Packager, gate: Gate, name: str, stream: Stream, there: Callable[[], bool] | None = None
-) -> Response | None:
-    """Waits until a packager has playlists, or `there()`; the answer where that does not happen."""
-    there = there or (lambda: output.ready)
-    if await gate.until(lambda: there() or output.stopped, FIRST_WAIT) and there():
-        return None
+def playlist(
+    request: Request,
+    stream: Stream,
+    name: str,
+    kind: type[P],
+    render: Callable[[P, str], Answering],
+    there: Callable[[P], bool] = lambda output: output.ready,
+) -> Answering:
+    """What the output `name` answers for a playlist or manifest: `render(output, suffix)`, once `there`.
+
+    suffix: what stands behind every URI in it, see `copied_query`. A stream that has just begun is waited for.
+    """
+    output = packager(stream, name, kind)
+    if isinstance(output, Response):
+        return output
+    suffix = copied_query(request)
+    if isinstance(suffix, Response):
+        return suffix
+    if there(output):
+        return render(output, suffix)
+    return _first_playlist(output, stream, name, lambda: there(output), lambda: render(output, suffix))
+
+
+async def _first_playlist(
+    output: Packager, stream: Stream, name: str, there: Callable[[], bool], render: Callable[[], Answering]
+) -> Response:
+    if await output.changed.until(lambda: there() or output.stopped, FIRST_WAIT) and there():
+        answer = render()
+        return answer if isinstance(answer, Response) else await answer
     if output.refused is not None:
         return text(404, f"{name} cannot carry {stream.name}: {output.refused}")
     if output.stopped:

@@ -9,7 +9,6 @@ from gateway.hub.stream import EndReason
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
-from gateway.packagers.gate import Gate
 from gateway.packagers.rendered import Rendered
 from gateway.packagers.run import Packager
 from tests.support import builders
@@ -19,7 +18,6 @@ from tests.support.builders import AUDIO, VIDEO, picture
 class Noting(Packager):
     def __init__(self) -> None:
         super().__init__()
-        self.changed = Gate(self.waiters)
         self.taken: list[object] = []
 
     def take_tracks(self, tracks: Tracks) -> None:
