@@ -110,6 +110,22 @@ async def test_pages_play_on_when_the_publisher_comes_back(gateway: Gateway) -> 
     await asyncio.wait_for(asyncio.gather(judged(), broadcast()), 120)
 
 
+async def test_dash_page_opened_anew_on_a_starved_element_leaves_nothing_of_the_first_player(gateway: Gateway) -> None:
+    """Rate changes that dash.js had put off until the element could play fell on the destroyed player, and threw."""
+    channel = gateway.channel("starved")
+    thrown: list[str] = []
+    with push(FILM, channel.push):
+        channel.wait_live()
+        async with chromium() as browser, opened(browser, channel.url("dash.html")) as watched:
+            watched.page.on("pageerror", lambda error: thrown.append(str(error)))
+            await watched.plays()
+            await watched.page.route("**/*.m4s", lambda route: route.abort())
+            await watched.comes_to_say("Connection lost", within=40)
+            await watched.page.unroute("**/*.m4s")
+            await watched.plays()
+    assert not thrown
+
+
 async def test_protected_pages_play_with_a_play_sign_and_refuse_without(gateway: Gateway) -> None:
     channel = gateway.channel("protected", playAuth="sign")
     signed = channel.item["playUrls"]["flv"].partition("?")[2]

@@ -54,6 +54,9 @@ start({
       close() {
         if (!open) return;
         open = false;
+        // dash.js 5.2.1 leaves rate changes waiting for "canplay" on the element, and they throw once it is destroyed:
+        // the element goes on to the next player, so they are let run now, while this one is whole.
+        video.dispatchEvent(new Event("canplay"));
         player.destroy();
         empty(video);
       },
