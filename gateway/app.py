@@ -138,10 +138,10 @@ def output_specs(settings: Settings, metrics: Metrics, feeds: FeedCounts) -> lis
         return cmaf.make(stream, stream.channel.hls_time, stream.channel.hls_list_size, time.time())
 
     return [
-        OutputSpec("flv", lambda s: FlvOutput(s, flush, stall, feeds), lambda c: c.is_flv),
-        OutputSpec("rtmp", lambda s: RtmpOutput(s, chunk, flush, stall, feeds), lambda c: True, listed=False),
-        OutputSpec("hls", make_hls, lambda c: c.is_hls, settings.hls.on_demand),
-        OutputSpec("cmaf", make_cmaf, lambda c: c.is_cmaf, settings.cmaf.on_demand),
+        OutputSpec("flv", lambda s: FlvOutput(s, flush, stall, feeds), lambda s: s.channel.is_flv),
+        OutputSpec("rtmp", lambda s: RtmpOutput(s, chunk, flush, stall, feeds), lambda s: True, listed=False),
+        OutputSpec("hls", make_hls, lambda s: s.channel.is_hls, settings.hls.on_demand),
+        OutputSpec("cmaf", make_cmaf, lambda s: s.channel.is_cmaf, settings.cmaf.on_demand),
     ]
 
 

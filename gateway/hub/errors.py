@@ -8,8 +8,10 @@ HubError
 ├── NoSuchChannel      no channel is stored under this id
 ├── ChannelExists      a channel is stored under this id already
 ├── InvalidField       a channel's field has a value that cannot be used
-├── TooLarge           a channel is larger than a stored item may be
+├── TooLarge           a channel is larger than a stored item may be, or a file than who fetches it allows
 ├── StoreAway          a store does not answer or cannot write now: try again later
+├── NoSuchObject       nothing is stored under this key
+├── OutputTrouble      the world hinders an output (disk full, server away): it is tried again
 ├── OutputUnsupported  an output cannot carry what the stream is made of: trying again does not help
 └── StoreUnusable      at start: the store cannot be used until somebody puts it right
 """
@@ -61,12 +63,24 @@ class InvalidField(HubError):
 
 
 class TooLarge(HubError):
-    """A channel is larger (`size`, bytes) than a stored item may be (`limit`)."""
+    """A channel, or what `what` names, is larger (`size`, bytes) than it may be (`limit`)."""
 
-    def __init__(self, size: int, limit: int) -> None:
-        super().__init__(f"the channel would take {size} bytes, {limit} are allowed")
+    def __init__(self, size: int, limit: int, what: str = "the channel") -> None:
+        super().__init__(f"{what} would take {size} bytes, {limit} are allowed")
         self.size = size
         self.limit = limit
+
+
+class NoSuchObject(HubError):
+    """Nothing is stored under this key."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"no object {key}")
+        self.key = key
+
+
+class OutputTrouble(HubError):
+    """The world hinders an output (disk full, server away): one line for the operator, and it is tried again."""
 
 
 class StoreAway(HubError):

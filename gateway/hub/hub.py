@@ -112,7 +112,9 @@ class Hub:
         if most and adds and self._publishers() >= most:
             raise AtCapacity(f"{most} publishers are on this node")
         if stream is None:
-            stream = Stream(name, channel, time.time(), self._limits.gop_bytes, self._limits.gop_seconds)
+            stream = Stream(
+                name, channel, time.time(), self._limits.gop_bytes, self._limits.gop_seconds, self._playable
+            )
             self._streams[name] = stream
             stream.outputs = Outputs(stream, self._specs, self._events)
             stream.outputs.open()
@@ -130,8 +132,8 @@ class Hub:
         stream.publisher = Publisher(self, stream, protocol, peer, now, evict)
         return stream.publisher
 
-    def stream_playable(self, stream: Stream) -> None:
-        """A publisher announced its tracks: those who wait are let in. Called by Publisher."""
+    def _playable(self, stream: Stream) -> None:
+        """The tracks of what is shown are known: those who wait are let in."""
         if not stream.announced:
             stream.announced = True
             self._ended.pop(stream.name, None)
@@ -146,7 +148,7 @@ class Hub:
         if stream.publisher is not publisher:
             return
         stream.publisher = None
-        if stream.tracks is None:
+        if stream.original.tracks is None:
             self.end(stream.name, EndReason.NO_MEDIA)
         elif self._draining or self._limits.linger <= 0:
             self.end(stream.name, EndReason.PUBLISHER_GONE)

@@ -1,4 +1,4 @@
-"""Stream names: `<id>` for a channel's source, `<id>@720p` for a rendition of it."""
+"""Names: of streams, `<id>` for a channel's source and `<id>@720p` for a rendition of it; keys of stored objects."""
 
 from __future__ import annotations
 
@@ -22,3 +22,13 @@ def is_stream_name(text: str) -> bool:
 def channel_of(name: str) -> str:
     """The channel whose rights and settings rule a stream: a rendition's are its parent's."""
     return name.partition("@")[0]
+
+
+def is_object_key(text: str) -> bool:
+    """The key of a stored object: a relative path of at most 1,024 bytes whose parts can be files anywhere."""
+    return (
+        text.isprintable()  # no surrogates either
+        and len(text.encode()) <= 1024
+        and "\\" not in text
+        and all(part not in ("", ".", "..") and len(part.encode()) < 256 for part in text.split("/"))
+    )

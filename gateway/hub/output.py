@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import structlog
 
-from gateway.hub.errors import OutputUnsupported
+from gateway.hub.errors import OutputTrouble, OutputUnsupported
 from gateway.hub.events import Event, Events, EventType
 from gateway.lib.aio import Tasks
 from gateway.lib.backoff import Backoff
@@ -28,7 +28,8 @@ FINISH_SECONDS = 20.0  # what an output has to finish its files after the stream
 class Output(Protocol):
     """Consumes one stream until it ends. Returning means done, raising means "start me again later".
 
-    Raising OutputUnsupported means "not this stream": the output stays failed until it is switched off and on.
+    Raising OutputTrouble means that too, with a reason that is the world's fault. Raising OutputUnsupported means "not
+    this stream": the output stays failed until it is switched off and on.
     """
 
     async def run(self, stream: Stream) -> None: ...
@@ -41,16 +42,32 @@ class Prompt(Protocol):
     def begin(self, stream: Stream) -> None: ...
 
 
+@runtime_checkable
+class Reporting(Protocol):
+    """An Output that has more to tell: `report` is merged into its entry of the session; JSON, free of secrets.
+
+    An "error" in it is shown where the output as a whole has none."""
+
+    def report(self) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class ChannelAware(Protocol):
+    """An Output that follows the stored channel while it runs: called when that changed and it stays enabled."""
+
+    def channel_changed(self, channel: Channel) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class OutputSpec:
-    """What an output is called, how it is made, and for which channels it is on.
+    """What an output is called, how it is made, and for which streams it is on.
 
     on_demand: made at the first request instead of with the stream. listed: shown in a session's status.
     """
 
     name: str
     make: Callable[[Stream], Output]
-    wanted: Callable[[Channel], bool]
+    wanted: Callable[[Stream], bool]
     on_demand: bool = False
     listed: bool = True
 
@@ -65,14 +82,19 @@ class OutputState(StrEnum):
 
 
 class _Handle:
-    def __init__(self, spec: OutputSpec, enabled: bool) -> None:
+    def __init__(self, spec: OutputSpec, wanted: bool) -> None:
         self.spec = spec
-        self.enabled = enabled
+        self.wanted = self.enabled = wanted
         self.demanded = not spec.on_demand
         self.state = OutputState.OFF
         self.error: str | None = None
         self.output: Output | None = None
         self.task: asyncio.Task[object] | None = None
+
+    def status(self) -> dict[str, object]:
+        told: dict[str, Any] = self.output.report() if isinstance(self.output, Reporting) else {}
+        error = self.error if self.error is not None else told.get("error")
+        return {**told, "name": self.spec.name, "enabled": self.enabled, "state": str(self.state), "error": error}
 
 
 class Outputs:
@@ -81,7 +103,7 @@ class Outputs:
     def __init__(self, stream: Stream, specs: Iterable[OutputSpec], events: Events) -> None:
         self._stream = stream
         self._events = events
-        self._handles = {s.name: _Handle(s, s.wanted(stream.channel)) for s in specs}
+        self._handles = {s.name: _Handle(s, s.wanted(stream)) for s in specs}
         self._tasks: Tasks | None = None
 
     def names(self) -> list[str]:
@@ -111,17 +133,18 @@ class Outputs:
             self._reconcile(handle)
 
     def channel_changed(self) -> None:
-        """Follows the channel's flags where they differ from what runs."""
+        """Follows the channel's flags where they changed; what was switched live stays so otherwise."""
         for name, handle in self._handles.items():
-            self.switch(name, handle.spec.wanted(self._stream.channel))
+            wanted = handle.spec.wanted(self._stream)
+            if wanted != handle.wanted:
+                handle.wanted = wanted
+                self.switch(name, wanted)
+            if handle.enabled and isinstance(handle.output, ChannelAware):
+                handle.output.channel_changed(self._stream.channel)
 
     def status(self) -> list[dict[str, object]]:
-        """`[{"name", "enabled", "state", "error"}]` for the API."""
-        return [
-            {"name": h.spec.name, "enabled": h.enabled, "state": str(h.state), "error": h.error}
-            for h in self._handles.values()
-            if h.spec.listed
-        ]
+        """`[{"name", "enabled", "state", "error", and what it reports}]` for the API."""
+        return [h.status() for h in self._handles.values() if h.spec.listed]
 
     def open(self) -> None:
         """Makes what is enabled from the start, before the first unit; `run` follows."""
@@ -178,6 +201,10 @@ class Outputs:
                 handle.state, handle.error = OutputState.FAILED, str(error)[:300]
                 self._emit(EventType.OUTPUT_FAILED, output=name, error=handle.error)
                 return
+            except OutputTrouble as error:
+                log.warning("output is hindered", stream=stream.name, output=name, reason=str(error))
+                handle.state, handle.error = OutputState.RETRYING, str(error)[:300]
+                self._emit(EventType.OUTPUT_FAILED, output=name, error=handle.error)
             except Exception as error:
                 log.error("output failed", stream=stream.name, output=name, exc_info=error)
                 handle.state, handle.error = OutputState.RETRYING, f"{type(error).__name__}: {error}"[:300]
@@ -185,7 +212,7 @@ class Outputs:
             else:
                 handle.state = OutputState.DONE
                 return
-            if stream.ended is not None:
+            if stream.original.ended is not None:
                 return
             if time.monotonic() - started > 30:
                 backoff.reset()

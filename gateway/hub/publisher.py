@@ -41,9 +41,7 @@ class Publisher:
         """Announces (or changes) what follows; must come before the first push. Returns what the consumers got."""
         continuous = not self._fresh
         self._fresh = False
-        tracks = self.stream.set_tracks(video, audio, dict(metadata), continuous)
-        self._hub.stream_playable(self.stream)
-        return tracks
+        return self.stream.set_tracks(video, audio, dict(metadata), continuous)
 
     def push(self, unit: AccessUnit, now: float) -> None:
         """Hot. Gives one unit, whose track is one of those announced; `now` is monotonic seconds."""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final
 
+import structlog
+
+from gateway.hub.cover import Cover
+from gateway.hub.fanout import EndReason, Fanout, Sink
 from gateway.hub.gop import GopCache
-from gateway.media.track import AmfValue, Track, Tracks
+from gateway.hub.names import channel_of
+from gateway.media.track import AmfValue, Kind, Track, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
 if TYPE_CHECKING:
@@ -17,17 +22,12 @@ if TYPE_CHECKING:
     from gateway.hub.output import Outputs
     from gateway.hub.publisher import Publisher
 
+__all__ = ["EndReason", "Sink", "Stream", "StreamState"]
 
-class EndReason(StrEnum):
-    """Why a stream ended; the value stands in logs and webhooks."""
+log = structlog.get_logger(__name__)
 
-    PUBLISHER_GONE = "publisher gone"
-    NO_MEDIA = "no media"
-    KICKED = "kicked"
-    DELETED = "channel deleted"
-    EXPIRED = "key expired"
-    OUTPUT_OFF = "output switched off"
-    SHUTDOWN = "shutting down"
+FINISH_SECONDS: Final = 3.0  # what a cover has to give its last pictures after the original's end
+_VIDEO: Final = Kind.VIDEO
 
 
 class StreamState(StrEnum):
@@ -36,82 +36,45 @@ class StreamState(StrEnum):
     LINGERING = "lingering"
 
 
-class Sink(Protocol):
-    """A consumer called on the loop, in order, for every item. It must not block; what takes time it queues."""
+class Stream(Fanout):
+    """What viewers see, and beside it `original`, what the publisher sent: the same but for a cover (a watermark).
 
-    def on_tracks(self, tracks: Tracks) -> None:
-        """First, and again whenever tracks, metadata or continuity (`tracks.epoch`) change."""
-
-    def on_unit(self, unit: AccessUnit) -> None: ...
-
-    def on_timed(self, timed: Timed) -> None: ...
-
-    def on_end(self, reason: EndReason) -> None:
-        """Last; the sink is detached already."""
-
-    def on_failed(self, error: Exception) -> None:
-        """One of the other calls raised this; the sink is detached already and gets nothing more."""
-
-
-class Stream:
-    """Fan-out, GOP cache, counters. Lives from the first publisher's media until the linger time after the last one.
-
-    Everything here runs on one loop; `push` is the hot path: GOP cache, then each sink in turn. A sink that raises is
-    detached and told; its siblings and the publisher never notice.
+    Counters too. Lives from the first publisher's media until the linger time after the last one.
     """
 
-    def __init__(self, name: str, channel: Channel, started: float, gop_bytes: int, gop_seconds: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        channel: Channel,
+        started: float,
+        gop_bytes: int,
+        gop_seconds: float,
+        on_playable: Callable[[Stream], None] = lambda stream: None,
+    ) -> None:
+        super().__init__(GopCache(gop_bytes, gop_seconds))
         self.name = name
         self.channel = channel
         self.started = started
-        self.tracks: Tracks | None = None
+        self.original = Fanout(self.gop)  # one cache for both while they are the same
         self.publisher: Publisher | None = None
-        self.ended: EndReason | None = None
         self.outputs: Outputs | None = None
         self.announced = False  # the hub told the world that it started
         self.viewers: Counter[str] = Counter()
         self.bytes_in = 0
         self.last_dts_ms = 0
         self.last_push = 0.0
-        self.gop = GopCache(gop_bytes, gop_seconds)
-        self._epoch = -1
-        self._sinks: tuple[Sink, ...] = ()
+        self._gop_bounds = (gop_bytes, gop_seconds)
+        self._on_playable = on_playable
+        self._cover: Cover | None = None
+        self._apart = False  # the original is not shown: it is covered, or about to return at a key frame
+        self._ending: EndReason | None = None
         self._rates: deque[tuple[float, int]] = deque(maxlen=6)
         self._on_end: list[Callable[[EndReason], None]] = []
 
-    # ---- consumers ----
-
-    def attach(self, sink: Sink, *, replay: bool = True) -> None:
-        """Adds a consumer: it gets the tracks now (when known), the GOP cache where `replay`, then what comes."""
-        self._sinks = (*self._sinks, sink)
-        try:
-            if self.tracks is not None:
-                sink.on_tracks(self.tracks)
-                if replay:
-                    for unit in self.gop.units():
-                        sink.on_unit(unit)
-        except Exception as error:  # the sink's fault: its owner is told, the stream goes on
-            self._fail(sink, error)
-            return
-        if self.ended is not None:
-            self.detach(sink)
-            sink.on_end(self.ended)
-
-    def detach(self, sink: Sink) -> None:
-        self._sinks = tuple(s for s in self._sinks if s is not sink)
-
-    def when_ended(self, call: Callable[[EndReason], None]) -> None:
-        """Calls `call` once, after the sinks were told."""
-        if self.ended is not None:
-            call(self.ended)
-        else:
-            self._on_end.append(call)
-
-    async def over(self) -> EndReason:
-        """Waits for the end."""
-        done: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
-        self.when_ended(lambda reason: None if done.done() else done.set_result(reason))
-        return await done
+    @property
+    def is_source(self) -> bool:
+        """Pushed from outside; not a rendition."""
+        return self.name == channel_of(self.name)
 
     # ---- the publisher's side (through its lease) ----
 
@@ -119,35 +82,86 @@ class Stream:
         self, video: Track | None, audio: Track | None, metadata: dict[str, AmfValue], continuous: bool
     ) -> Tracks:
         """Announces tracks; a change of either, or `continuous` false, opens a new epoch."""
-        old = self.tracks
-        if old is None or not continuous or (old.video, old.audio) != (video, audio):
-            self._epoch += 1
-            self.gop.clear()
-        self.gop.has_video = video is not None
-        self.tracks = tracks = Tracks(video, audio, self._epoch, metadata)
-        for sink in self._sinks:
-            try:
-                sink.on_tracks(tracks)
-            except Exception as error:
-                self._fail(sink, error)
+        tracks = self.original.set_tracks(video, audio, metadata, continuous)
+        if not self._apart:
+            self.show_tracks(video, audio, metadata, continuous)
         return tracks
 
     def push(self, unit: AccessUnit) -> None:
-        """Hot. Gives a unit to the cache and to every sink."""
+        """Hot. Gives a unit to the caches and to every sink, those of the original first."""
         self.bytes_in += len(unit.payload)
-        self.gop.add(unit)
-        for sink in self._sinks:
-            try:
-                sink.on_unit(unit)
-            except Exception as error:
-                self._fail(sink, error)
+        original = self.original
+        original.gop.add(unit)
+        original.give(unit)
+        if not self._apart:
+            self.give(unit)
+        elif self._cover is None and unit.key and (unit.track.kind is _VIDEO or not original.gop.has_video):
+            self._rejoin([unit])
 
     def push_timed(self, timed: Timed) -> None:
-        for sink in self._sinks:
-            try:
-                sink.on_timed(timed)
-            except Exception as error:
-                self._fail(sink, error)
+        self.original.push_timed(timed)
+        if not self._apart:
+            self.show_timed(timed)
+
+    # ---- what viewers see ----
+
+    def cover(self) -> Cover:
+        """The lease on what viewers see; RuntimeError while somebody holds it."""
+        if self._cover is not None:
+            raise RuntimeError(f"{self.name} is covered already")
+        cover = Cover(self)
+        if self.ended is not None or self._ending is not None:
+            cover.close()
+        else:
+            self._cover = cover
+        return cover
+
+    def show_tracks(
+        self, video: Track | None, audio: Track | None, metadata: dict[str, AmfValue], continuous: bool
+    ) -> Tracks:
+        """Cover's call, and our own: viewers get these tracks."""
+        tracks = super().set_tracks(video, audio, metadata, continuous)
+        self._on_playable(self)
+        return tracks
+
+    def show(self, unit: AccessUnit) -> None:
+        """Cover's call."""
+        super().push(unit)
+
+    def show_timed(self, timed: Timed) -> None:
+        """Cover's call, and our own."""
+        super().push_timed(timed)
+
+    def covered(self) -> None:
+        """Cover's call: it engaged. The cache so far stays the original's; viewers get a new one."""
+        self._part()
+
+    def uncovered(self, cover: Cover, resume: Sequence[AccessUnit]) -> None:
+        """Cover's call: it was closed."""
+        if self._cover is cover:
+            self._cover = None
+        if self._ending is not None:
+            self._end_shown(self._ending)
+        elif self._apart and resume:
+            self._rejoin(resume)
+
+    def _part(self) -> None:
+        if not self._apart:
+            self._apart = True
+            self.gop = GopCache(*self._gop_bounds)
+            if self.tracks is not None:
+                self.gop.has_video = self.tracks.video is not None
+
+    def _rejoin(self, units: Sequence[AccessUnit]) -> None:
+        """The original is shown again, from these units on."""
+        tracks = self.original.tracks
+        if tracks is None:
+            return
+        self.show_tracks(tracks.video, tracks.audio, tracks.metadata, False)
+        self._apart = False
+        for unit in units:
+            self.give(unit)
+        self.gop = self.original.gop
 
     # ---- life ----
 
@@ -162,21 +176,43 @@ class Stream:
         """Viewers can join: the tracks are known and it has not ended."""
         return self.tracks is not None and self.ended is None
 
+    def when_ended(self, call: Callable[[EndReason], None]) -> None:
+        """Calls `call` once, after the sinks were told."""
+        if self.ended is not None:
+            call(self.ended)
+        else:
+            self._on_end.append(call)
+
+    async def over(self) -> EndReason:
+        """Waits for the end."""
+        done: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
+        self.when_ended(lambda reason: None if done.done() else done.set_result(reason))
+        return await done
+
     def end(self, reason: EndReason) -> None:
-        """Ends for good: sinks are told in order, each once."""
+        """Ends for good: sinks of the original are told, then the others, as soon as a cover has given its last."""
+        if self.ended is not None or self._ending is not None:
+            return
+        self._ending = reason
+        cover = self._cover
+        self.original.end(reason)
+        if cover is None or not cover.engaged or not cover.open:
+            self._end_shown(reason)
+        else:
+            asyncio.get_running_loop().call_later(FINISH_SECONDS, self._end_shown, reason)
+
+    def _end_shown(self, reason: EndReason) -> None:
         if self.ended is not None:
             return
-        self.ended = reason
-        sinks, self._sinks = self._sinks, ()
-        for sink in sinks:
-            try:
-                sink.on_end(reason)
-            except Exception as error:
-                sink.on_failed(error)
-        self.gop.clear()
+        super().end(reason)
+        if self._cover is not None:
+            self._cover.close()
         calls, self._on_end = self._on_end, []
         for call in calls:
-            call(reason)
+            try:
+                call(reason)
+            except Exception as error:  # one that waited; the others wait as well
+                log.error("the end of a stream was not taken", stream=self.name, exc_info=error)
 
     # ---- counters ----
 
@@ -191,7 +227,3 @@ class Stream:
             return 0
         (t0, b0), (t1, b1) = self._rates[0], self._rates[-1]
         return round((b1 - b0) * 8 / (t1 - t0)) if t1 > t0 else 0
-
-    def _fail(self, sink: Sink, error: Exception) -> None:
-        self.detach(sink)
-        sink.on_failed(error)

@@ -1,4 +1,4 @@
-"""One consumer's bounded view of a Stream: a queue for outputs that wait for disks and networks."""
+"""One consumer's bounded view of a Fanout: a queue for outputs that wait for disks and networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
 if TYPE_CHECKING:
-    from gateway.hub.stream import EndReason, Stream
+    from gateway.hub.fanout import EndReason, Fanout
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,12 @@ class Subscription:
     """Yields Tracks first and on any change, then units and timed data, then End.
 
     Bounded in bytes and in seconds. At the bound it drops what waits, whole GOPs at a time, up to the next key frame;
-    Tracks and End are never dropped. `dropped` counts units. Use as `async with Subscription(stream) as items:`.
+    Tracks and End are never dropped. `dropped` counts units. Use as `async with Subscription(stream) as items:` for
+    what viewers see, or with `stream.original` for what was pushed.
     """
 
     def __init__(
-        self, stream: Stream, *, max_bytes: int = 16_000_000, max_seconds: float = 10.0, replay: bool = True
+        self, stream: Fanout, *, max_bytes: int = 16_000_000, max_seconds: float = 10.0, replay: bool = True
     ) -> None:
         self._stream = stream
         self._max_bytes = max_bytes

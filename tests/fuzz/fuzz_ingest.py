@@ -85,7 +85,7 @@ def _judge(error: Exception) -> None:
 def fuzz(data: bytes) -> None:
     """Messages: type, time, body. Oracle: only InvalidData ends a push, no output fails, what is made is bounded."""
     stream = Stream("f", builders.channel("f"), _WALL, 100_000, 5.0)
-    hub: Any = SimpleNamespace(stream_playable=lambda stream: None, publisher_left=lambda publisher: None)
+    hub: Any = SimpleNamespace(publisher_left=lambda publisher: None)
     publisher = Publisher(hub, stream, "rtmp", "192.0.2.1", 0.0, lambda reason: None)
     ts, parts = _Ts("f", 0.2, 3, _WALL), _Cmaf("f", 0.2, 3, 0.05, _WALL, _WALL, Numbers())
     for sink in (ts, parts, _Viewers()):

@@ -76,7 +76,7 @@ async def running(*, tls: ssl.SSLContext | None = None, output: object = None, *
     def make(stream: object) -> object:
         return output or RtmpOutput(stream, 65536, 0.05, 30)  # type: ignore[arg-type]
 
-    hub = builders.hub([OutputSpec("rtmp", make, lambda c: True, listed=False)], linger=0.0)  # type: ignore[arg-type]
+    hub = builders.hub([OutputSpec("rtmp", make, lambda s: True, listed=False)], linger=0.0)  # type: ignore[arg-type]
     store, events, crashes = Store(), Events(), []
     values = {"chunk_size": 65536, "message": 8_000_000, "handshake": 1.0, "first_media": 10.0, "ping_interval": 10.0}
     values |= {"ping_timeout": 20.0, "idle_timeout": 60.0, "wait_for_publisher": 1.0, "viewer_backlog": 786_432}

@@ -62,7 +62,7 @@ class _NoChannels:
 
 
 def _handler() -> tuple[Hub, Playback]:
-    specs = [OutputSpec("hls", lambda s: _Idle(), lambda c: True)]
+    specs = [OutputSpec("hls", lambda s: _Idle(), lambda s: True)]
     hub = builders.hub(specs)
     for name, auth in (("open", "none"), ("signed", "sign")):
         builders.publish(hub, name, playAuth=auth).set_tracks(builders.VIDEO, builders.AUDIO, {})

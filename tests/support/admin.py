@@ -19,7 +19,6 @@ from gateway.api.metrics import HubSamples
 from gateway.api.routes import make_app
 from gateway.hub.access import Secrets
 from gateway.hub.addresses import Ports
-from gateway.hub.channel import Channel
 from gateway.hub.events import Events
 from gateway.hub.hub import Hub
 from gateway.hub.output import OutputSpec
@@ -87,8 +86,8 @@ class Idle:
 
 
 def _wants(flag: str) -> Any:
-    def wanted(channel: Channel) -> bool:
-        return channel.flag(flag)
+    def wanted(stream: Stream) -> bool:
+        return stream.channel.flag(flag)
 
     return wanted
 

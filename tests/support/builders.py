@@ -72,6 +72,10 @@ class Recorder:
         self.error = error
 
     @property
+    def ended(self) -> EndReason | None:
+        return next((i for i in self.items if isinstance(i, EndReason)), None)
+
+    @property
     def units(self) -> list[AccessUnit]:
         return [i for i in self.items if isinstance(i, AccessUnit)]
 

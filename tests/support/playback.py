@@ -84,9 +84,9 @@ async def playing(
     *stored: Channel, wait: float = 10.0, auth: str = "none", backlog: int = 524_288, stall: float = 60.0, **server: Any
 ) -> AsyncIterator[Lab]:
     specs = [
-        OutputSpec("flv", lambda s: FlvOutput(s, 0.0, stall), lambda c: c.is_flv),
-        OutputSpec("hls", lambda s: Idle(), lambda c: c.is_hls),
-        OutputSpec("cmaf", lambda s: Idle(), lambda c: c.is_cmaf),
+        OutputSpec("flv", lambda s: FlvOutput(s, 0.0, stall), lambda s: s.channel.is_flv),
+        OutputSpec("hls", lambda s: Idle(), lambda s: s.channel.is_hls),
+        OutputSpec("cmaf", lambda s: Idle(), lambda s: s.channel.is_cmaf),
     ]
     hub = builders.hub(specs)
     channels, audience, flv = Channels(*stored), Audience(), FlvViewers(backlog)

@@ -38,7 +38,7 @@ class Origin:
     def __init__(self, table: Timetable | None = None, *, on: tuple[str, ...] = ("hls", "cmaf")) -> None:
         self.ts, self.cmaf = segmented.ts(), segmented.cmaf()
         made: dict[str, Output] = {"hls": self.ts, "cmaf": self.cmaf}
-        specs = [OutputSpec(n, lambda s, o=o: o, lambda c, n=n: n in on) for n, o in made.items()]
+        specs = [OutputSpec(n, lambda s, o=o: o, lambda s, n=n: n in on) for n, o in made.items()]
         self.stream = Stream("c1", channel(), WALL, 1_000_000, 15.0)
         self.publisher = cast(Publisher, object())
         self.stream.publisher = self.publisher

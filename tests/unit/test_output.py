@@ -3,7 +3,6 @@
 import asyncio
 import time
 
-from gateway.hub.channel import Channel
 from gateway.hub.errors import OutputUnsupported
 from gateway.hub.events import Event, Events
 from gateway.hub.output import OutputSpec, OutputState
@@ -12,7 +11,7 @@ from tests.support import builders
 from tests.support.builders import VIDEO, Recorder, picture, publish
 
 
-def on(channel: Channel) -> bool:
+def on(stream: Stream) -> bool:
     return True
 
 

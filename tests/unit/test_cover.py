@@ -1,0 +1,174 @@
+"""Covers: what viewers see in place of the original, and how the original comes back."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from gateway.hub.cover import Cover
+from gateway.hub.stream import EndReason, Stream
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit
+from tests.support import builders
+from tests.support.builders import AUDIO, VIDEO, Recorder, picture, publish, sound
+
+
+class Engaging(Recorder):
+    """A sink of the original that engages the cover at the key frame `at`."""
+
+    def __init__(self, cover: Cover, at: int) -> None:
+        super().__init__()
+        self.cover, self.at = cover, at
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        super().on_unit(unit)
+        if unit.key and unit.dts == self.at:
+            self.cover.engage()
+
+
+def live(**limits: Any) -> tuple[Any, Any, Recorder, Recorder]:
+    """A hub, a publisher with tracks, a viewer and somebody who reads the original."""
+    hub = builders.hub(**limits)
+    publisher = publish(hub)
+    publisher.set_tracks(VIDEO, AUDIO, {"from": "camera"})
+    viewer, relay = Recorder(), Recorder()
+    publisher.stream.attach(viewer)
+    publisher.stream.original.attach(relay)
+    return hub, publisher, viewer, relay
+
+
+def dts(recorder: Recorder) -> list[int]:
+    return [u.dts for u in recorder.units]
+
+
+async def closed(hub: Any) -> None:
+    hub.drain()
+    await hub.drained()
+
+
+async def test_viewers_get_what_the_cover_gives_from_the_key_frame_at_which_it_engages() -> None:
+    hub, publisher, viewer, relay = live()
+    stream: Stream = publisher.stream
+    cover = stream.cover()
+    stream.original.attach(Engaging(cover, at=2000))
+    now = time.monotonic()
+    for at in (0, 1000, 2000, 3000):
+        publisher.push(picture(at, key=at % 2000 == 0), now)
+    assert dts(viewer) == [0, 1000]
+    assert dts(relay) == [0, 1000, 2000, 3000]
+    epoch = viewer.tracks[-1].epoch
+    cover.set_tracks(VIDEO, AUDIO, {"from": "worker"}, continuous=False)
+    cover.push(picture(2000, key=True))
+    assert dts(viewer) == [0, 1000, 2000]
+    assert viewer.tracks[-1].epoch == epoch + 1
+    assert viewer.tracks[-1].metadata == {"from": "worker"}
+    late, early = Recorder(), Recorder()
+    stream.attach(late)
+    stream.original.attach(early)
+    assert dts(late) == [2000]
+    assert dts(early) == [2000, 3000]
+    await closed(hub)
+
+
+async def test_a_closed_cover_gives_the_original_back_at_its_next_key_frame() -> None:
+    hub, publisher, viewer, _ = live()
+    cover = publisher.stream.cover()
+    cover.engage()
+    now = time.monotonic()
+    publisher.push(picture(0, key=True), now)
+    cover.close()
+    cover.push(picture(0, key=True))
+    publisher.push(picture(40), now)
+    publisher.push(sound(50), now)
+    assert dts(viewer) == []
+    publisher.push(picture(80, key=True), now)
+    publisher.push(sound(90), now)
+    assert dts(viewer) == [80, 90]
+    late = Recorder()
+    publisher.stream.attach(late)
+    assert dts(late) == [80, 90]
+    assert publisher.stream.gop is publisher.stream.original.gop
+    await closed(hub)
+
+
+async def test_a_cover_that_kept_the_original_back_gives_it_without_a_gap() -> None:
+    hub, publisher, viewer, relay = live()
+    stream = publisher.stream
+    cover = stream.cover()
+    cover.engage()
+    now = time.monotonic()
+    for at in (0, 40, 80):
+        publisher.push(picture(at, key=at in (0, 40)), now)
+    cover.set_tracks(VIDEO, AUDIO, {}, continuous=False)
+    cover.push(picture(0, key=True))
+    cover.close(relay.units[1:])
+    publisher.push(picture(120), now)
+    assert dts(viewer) == [0, 40, 80, 120]
+    await closed(hub)
+
+
+async def test_a_stream_that_is_covered_from_the_start_is_playable_when_the_cover_has_tracks() -> None:
+    hub = builders.hub()
+    publisher = publish(hub)
+    cover = publisher.stream.cover()
+    cover.engage()
+    publisher.set_tracks(VIDEO, None, {})
+    publisher.push(picture(0, key=True), time.monotonic())
+    assert hub.find("c1") is None
+    waiting = asyncio.ensure_future(hub.wait("c1", 5))
+    await asyncio.sleep(0)
+    cover.set_tracks(VIDEO, None, {}, continuous=True)
+    assert (await waiting) is publisher.stream
+    await closed(hub)
+
+
+async def test_the_end_waits_for_the_last_pictures_of_a_cover() -> None:
+    hub, publisher, viewer, relay = live()
+    stream = publisher.stream
+    cover = stream.cover()
+    cover.engage()
+    cover.set_tracks(VIDEO, AUDIO, {}, continuous=False)
+    hub.end("c1", EndReason.KICKED)
+    assert relay.ended is EndReason.KICKED
+    assert viewer.ended is None
+    cover.push(picture(0, key=True))
+    cover.close()
+    assert dts(viewer) == [0]
+    assert viewer.ended is EndReason.KICKED
+    assert await stream.over() is EndReason.KICKED
+    await closed(hub)
+
+
+async def test_a_cover_that_never_closes_does_not_hold_the_end_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.hub.stream.FINISH_SECONDS", 0.01)
+    hub, publisher, viewer, _ = live()
+    cover = publisher.stream.cover()
+    cover.engage()
+    hub.end("c1", EndReason.KICKED)
+    await publisher.stream.over()
+    assert viewer.ended is EndReason.KICKED
+    assert not cover.open
+    await closed(hub)
+
+
+async def test_there_is_one_cover_at_a_time() -> None:
+    hub, publisher, _, _ = live()
+    cover = publisher.stream.cover()
+    with pytest.raises(RuntimeError):
+        publisher.stream.cover()
+    cover.close()
+    assert publisher.stream.cover().open
+    await closed(hub)
+
+
+async def test_a_publisher_that_returns_under_a_cover_changes_only_the_original() -> None:
+    hub, publisher, viewer, relay = live()
+    cover = publisher.stream.cover()
+    cover.engage()
+    shown: list[Tracks] = list(viewer.tracks)
+    publisher.close()
+    publish(hub).set_tracks(VIDEO, None, {})
+    assert viewer.tracks == shown
+    assert relay.tracks[-1].epoch == relay.tracks[0].epoch + 1
+    await closed(hub)
