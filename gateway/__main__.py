@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import channels, common, configuration, keys
+from gateway.cli import channels, common, configuration, ivs, keys, storage, vod
 
 app = typer.Typer(
     name="millrace",
@@ -19,9 +19,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(channels.app, name="channel")
+app.add_typer(ivs.app, name="ivs")
+app.add_typer(storage.app, name="storage")
 app.command("sign")(keys.sign)
 app.command("verify")(keys.verify)
 app.command("check-config")(configuration.check_config)
+app.command("vod")(vod.vod)
 app.command("doctor")(configuration.doctor)
 
 

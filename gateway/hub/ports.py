@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from gateway.hub.addresses import Domains
 from gateway.hub.channel import Channel
+from gateway.hub.jobs import Job
 
 
 class ChannelStore(Protocol):
@@ -54,4 +57,133 @@ class DomainStore(Protocol):
 
     async def set_domains(self, domains: Domains) -> None:
         """Keep them; an empty one is removed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """A stored object. size: bytes; modified: seconds since the epoch."""
+
+    key: str
+    size: int
+    modified: float
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Where and how a client may send one object by itself."""
+
+    url: str
+    method: str
+    headers: dict[str, str]
+
+
+class ObjectStore(Protocol):
+    """Where finished media is kept. Keys: names.is_object_key. StoreAway where the store does not answer."""
+
+    async def put(self, key: str, file: Path) -> None:
+        """The finished local file becomes the object, visible whole or not at all, and is gone then.
+
+        It replaces what had this key. The content type follows the key's suffix. OSError for trouble with the disk.
+        """
+        ...
+
+    async def head(self, key: str) -> Object:
+        """Raises NoSuchObject."""
+        ...
+
+    def read(self, key: str, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes from first to end (exclusive) in pieces of at most 256 KiB. Raises NoSuchObject."""
+        ...
+
+    def list(self, prefix: str) -> AsyncIterator[Object]:
+        """What begins with `prefix`, in no promised order."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """An absent one is fine."""
+        ...
+
+    async def fetch(self, key: str, to: Path, most: int = 0) -> None:
+        """Into a local file. Raises NoSuchObject, TooLarge beyond `most` bytes (0: no bound)."""
+        ...
+
+    async def upload(self, key: str, seconds: int) -> Upload | None:
+        """How a client may put this object by itself for so long; None where the store has no address of its own."""
+        ...
+
+    async def check(self) -> None:
+        """Return where the store answers."""
+        ...
+
+
+class JobStore(Protocol):
+    """Where jobs are kept. StoreAway where the store does not answer or cannot write now."""
+
+    async def add(self, job: Job) -> None:
+        """Raises JobExists."""
+        ...
+
+    async def get(self, id: str) -> Job:
+        """The job as it is stored now. Raises NoSuchJob."""
+        ...
+
+    async def newest(self, most: int, before: str = "") -> list[Job]:
+        """The newest jobs by id, the newest first; `before`: only older ones than this id."""
+        ...
+
+    async def unfinished(self) -> list[Job]:
+        """All that are SUBMITTED or PROGRESSING, the oldest first."""
+        ...
+
+    async def change(self, job: Job) -> None:
+        """Store the next version of a job, if what is stored is the one before it. Raises JobChanged, NoSuchJob."""
+        ...
+
+    async def trim(self, most: int) -> None:
+        """Forget the oldest finished jobs, so that at most so many finished ones are left."""
+        ...
+
+    async def check(self) -> None:
+        """Return where the store answers."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class IvsIngest:
+    """Where an IVS channel takes its push. key is a secret. kind: BASIC, STANDARD, ADVANCED_SD or ADVANCED_HD."""
+
+    endpoint: str
+    key: str
+    kind: str
+    insecure: bool = False
+
+
+class IvsDirectory(Protocol):
+    """What IVS knows of its channels. StoreAway where it does not answer."""
+
+    async def ingest(self, arn: str, *, fresh: bool = False) -> IvsIngest:
+        """Of the channel `arn`; `fresh`: not from memory. Raises OutputTrouble where there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PutMediaRequest:
+    """A signed request, ready but for its body. expires: seconds since the epoch when its credentials end; 0: never."""
+
+    url: str
+    headers: dict[str, str]
+    expires: float = 0.0
+
+
+class KvsEndpoints(Protocol):
+    """Kinesis Video Streams as far as PutMedia needs it: names, data endpoints, credentials, signatures."""
+
+    async def put_media(self, stream: str, start: float, *, fresh: bool = False) -> PutMediaRequest:
+        """Of the stream's name or ARN; start: of the producer, seconds since the epoch; fresh: ask for the endpoint
+        again. Raises StoreAway, OutputTrouble."""
+        ...
+
+    async def describe(self, stream: str) -> tuple[str, int]:
+        """The stream's ARN and its retention in hours. Raises StoreAway, OutputTrouble."""
         ...

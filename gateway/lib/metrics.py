@@ -44,7 +44,8 @@ _DELAY: Final = (0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5
 _LAG: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 BUILD: Final = Metric("millrace_build_info", Kind.GAUGE, "Always 1; the version stands in the label.", ("version",))
-STREAMS: Final = Metric("millrace_streams", Kind.GAUGE, "Streams by state.", ("state",))
+STREAMS: Final = Metric("millrace_streams", Kind.GAUGE, "Streams that somebody pushes, by state.", ("state",))
+RENDITIONS: Final = Metric("millrace_renditions", Kind.GAUGE, "Streams that transcoders make of those.")
 PUBLISHERS: Final = Metric("millrace_publishers", Kind.GAUGE, "Connections that push, by protocol.", ("protocol",))
 VIEWERS: Final = Metric("millrace_viewers", Kind.GAUGE, "Viewers by protocol.", ("protocol",))
 BYTES_IN: Final = Metric("millrace_ingest_bytes_total", Kind.COUNTER, "Media payload received from publishers.")
@@ -88,6 +89,28 @@ HOOKS: Final = Metric(
 API_REQUESTS: Final = Metric(
     "millrace_api_requests_total", Kind.COUNTER, "Answers of the admin API by class of status.", ("status",)
 )
+WORKER_RESTARTS: Final = Metric(
+    "millrace_worker_restarts_total",
+    Kind.COUNTER,
+    "Media workers that died while they were needed, by what they did; each was started again.",
+    ("worker",),
+)
+RELAY_TARGETS: Final = Metric(
+    "millrace_relay_targets",
+    Kind.GAUGE,
+    "Targets of relays by state: connecting, live, retrying (away), failed (somebody has to change something).",
+    ("state",),
+)
+RECORDED: Final = Metric("millrace_recordings_total", Kind.COUNTER, "Finished recordings, by kind.", ("kind",))
+ARCHIVE_FILES: Final = Metric(
+    "millrace_archive_waiting_files", Kind.GAUGE, "Finished files that the object store has not taken yet."
+)
+ARCHIVE_BYTES: Final = Metric("millrace_archive_waiting_bytes", Kind.GAUGE, "The bytes of those.")
+ARCHIVE_DROPPED: Final = Metric(
+    "millrace_archive_dropped_files_total",
+    Kind.COUNTER,
+    "Finished files that were lost because the object store was away for longer than recording.spool_bytes lasted.",
+)
 STREAM_BITRATE: Final = Metric(
     "millrace_stream_bitrate_bps",
     Kind.GAUGE,
@@ -103,6 +126,7 @@ TABLE: Final[Mapping[str, Metric]] = {
     for m in (
         BUILD,
         STREAMS,
+        RENDITIONS,
         PUBLISHERS,
         VIEWERS,
         BYTES_IN,
@@ -116,6 +140,12 @@ TABLE: Final[Mapping[str, Metric]] = {
         LOOP_LAG,
         HOOKS,
         API_REQUESTS,
+        WORKER_RESTARTS,
+        RELAY_TARGETS,
+        RECORDED,
+        ARCHIVE_FILES,
+        ARCHIVE_BYTES,
+        ARCHIVE_DROPPED,
         STREAM_BITRATE,
         STREAM_VIEWERS,
     )
@@ -197,6 +227,7 @@ class Metrics:
         self.dropped = Counter(DROPPED)
         self.hooks = Counter(HOOKS)
         self.api_requests = Counter(API_REQUESTS)
+        self.worker_restarts = Counter(WORKER_RESTARTS)
         self.segment_seconds = Histogram(SEGMENT_SECONDS)
         self.part_seconds = Histogram(PART_SECONDS)
         self.part_delay = Histogram(PART_DELAY)
@@ -238,6 +269,7 @@ class Metrics:
             (DROPPED, self.dropped),
             (HOOKS, self.hooks),
             (API_REQUESTS, self.api_requests),
+            (WORKER_RESTARTS, self.worker_restarts),
         ):
             for labels, value in counter.values.items():
                 yield Sample(metric, value, labels)

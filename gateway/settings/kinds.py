@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -133,6 +133,49 @@ def _store(pattern: str) -> Callable[[str], str]:
     return check
 
 
+def _egress_entries(value: object) -> object:
+    """Networks, hosts and URL prefixes, as `gateway.lib.egress` reads them."""
+    entries = split_list(value)
+    if not isinstance(entries, list | tuple) or not all(isinstance(e, str) for e in entries):
+        raise ValueError("not a list of texts")
+    for entry in entries:
+        if "://" in entry:
+            parts = urlsplit(entry)
+            if parts.scheme not in ("http", "https", "rtmp", "rtmps") or not parts.hostname or parts.port == 0:
+                raise ValueError("not a URL prefix")
+            if parts.query or parts.fragment or parts.username is not None or not entry.isprintable() or " " in entry:
+                raise ValueError("a prefix has no query, fragment or user")
+        else:
+            try:
+                ipaddress.ip_network(entry.strip("[]"))
+            except ValueError:
+                # A last part of digits alone is a mistyped address.
+                if ":" in entry or _host(entry).rstrip(".").rpartition(".")[2].isdigit():
+                    raise ValueError("neither a network nor a host") from None
+    return tuple(entries)
+
+
+def _matching(pattern: str) -> Callable[[str], str]:
+    """Nothing, or what looks so."""
+
+    def check(value: str) -> str:
+        if value and not re.fullmatch(pattern, value, re.ASCII):
+            raise ValueError("not of that form")
+        return value
+
+    return check
+
+
+def _box(value: object) -> object:
+    """`640x480` as a pair; a pair stays."""
+    if isinstance(value, list | tuple):
+        value = "x".join(str(side) for side in value)
+    match = re.fullmatch(r"([0-9]{2,4})x([0-9]{2,4})", value, re.ASCII) if isinstance(value, str) else None
+    if match is None or not all(16 <= int(side) <= 4096 for side in match.groups()):
+        raise ValueError("not a size")
+    return int(match[1]), int(match[2])
+
+
 _TABLE = r"dynamodb://[A-Za-z0-9_.-]{3,255}"
 
 Port = Annotated[
@@ -149,10 +192,16 @@ PartSeconds = Annotated[
 ]
 Count = Annotated[int, BeforeValidator(_number), Field(ge=0, le=2**53), Expected("a whole number, 0 or more")]
 SomeCount = Annotated[int, BeforeValidator(_number), Field(ge=1, le=2**53), Expected("a whole number, 1 or more")]
+Days = Annotated[int, BeforeValidator(_number), Field(ge=0, le=36_500), Expected("whole days from 0 to 36500")]
 Milliseconds = Annotated[
     int, BeforeValidator(_number), Field(ge=0, le=10_000), Expected("whole milliseconds from 0 to 10000")
 ]
 ChunkSize = Annotated[int, BeforeValidator(_number), Field(ge=128, le=0xFFFFFF), Expected("bytes from 128 to 16777215")]
+Niceness = Annotated[int, BeforeValidator(_number), Field(ge=0, le=19), Expected("a whole number from 0 to 19")]
+EncoderPreset = Annotated[
+    Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"],
+    Expected("ultrafast, superfast, veryfast, faster, fast or medium"),
+]
 Switch = Annotated[bool, Expected("true or false")]
 Text = Annotated[str, Expected("text")]
 Host = Annotated[str, AfterValidator(_host), Expected("an address or a host name, such as 0.0.0.0, :: or example.com")]
@@ -168,6 +217,13 @@ Networks = Annotated[
     Expected("a comma-separated list of networks, such as 10.0.0.0/8, ::1"),
 ]
 Texts = Annotated[tuple[str, ...], BeforeValidator(split_list), Expected("a comma-separated list")]
+EgressEntries = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_egress_entries),
+    Expected(
+        "a comma-separated list of networks, hosts or URL prefixes, such as 10.0.0.0/8, relay.lan, http://10.1.2.3/pics"
+    ),
+]
 KeyFiles = Annotated[
     Mapping[str, Path], BeforeValidator(_pairs), Expected("a comma-separated list of <key pair id>=<PEM file>")
 ]
@@ -179,6 +235,56 @@ ObjectsUrl = Annotated[
     AfterValidator(_store(r"file:///.+|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")),
     Expected("file:///path or s3://bucket"),
 ]
+Folders = Annotated[
+    tuple[Path, ...], BeforeValidator(split_list), Expected("a comma-separated list of folders, such as /srv/films")
+]
+Suffixes = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^\.[A-Za-z0-9]{1,10}$")], ...],
+    BeforeValidator(split_list),
+    Expected("a comma-separated list of suffixes, such as .mp4, .mov"),
+]
+Crf = Annotated[
+    float, BeforeValidator(_number), Field(ge=10, le=40, allow_inf_nan=False), Expected("a number from 10 to 40")
+]
+Bitrate = Annotated[
+    int, BeforeValidator(_number), Field(ge=100_000, le=200_000_000), Expected("bits a second from 100000 to 200000000")
+]
+SegmentSeconds = Annotated[
+    float, BeforeValidator(_number), Field(ge=2, le=60, allow_inf_nan=False), Expected("seconds from 2 to 60")
+]
+StorageClass = Annotated[
+    Literal["", "STANDARD", "INTELLIGENT_TIERING", "STANDARD_IA", "ONEZONE_IA", "GLACIER_IR"],
+    Expected("STANDARD, INTELLIGENT_TIERING, STANDARD_IA, ONEZONE_IA or GLACIER_IR, or nothing for the bucket's own"),
+]
+ColdClass = Annotated[
+    Literal["INTELLIGENT_TIERING", "STANDARD_IA", "ONEZONE_IA", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"],
+    Expected("INTELLIGENT_TIERING, STANDARD_IA, ONEZONE_IA, GLACIER_IR, GLACIER or DEEP_ARCHIVE"),
+]
 RegistryUrl = Annotated[
     str, AfterValidator(_store(rf"|{_TABLE}")), Expected("dynamodb://table, or nothing for one node alone")
 ]
+FontFamily = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}$"),
+    Expected("the name of a font family, such as Noto Sans CJK SC"),
+]
+Quality = Annotated[int, BeforeValidator(_number), Field(ge=1, le=95), Expected("a whole number from 1 to 95")]
+PreRoll = Annotated[
+    float, BeforeValidator(_number), Field(ge=0, le=30, allow_inf_nan=False), Expected("seconds from 0 to 30")
+]
+KvsStream = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            r"[A-Za-z0-9_.-]{1,256}"
+            r"|arn:aws[a-z-]*:kinesisvideo:[a-z0-9-]{1,32}:[0-9]{12}:stream/[A-Za-z0-9_.-]{1,256}/[0-9]{1,20}"
+        )
+    ),
+    Expected("the name or ARN of a Kinesis video stream"),
+]
+RoleArn = Annotated[
+    str,
+    AfterValidator(_matching(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,512}")),
+    Expected("the ARN of a role"),
+]
+Box = Annotated[tuple[int, int], BeforeValidator(_box), Expected("width x height from 16x16 to 4096x4096")]

@@ -22,7 +22,9 @@ from gateway.settings.problems import SettingsError, nearest
 PREFIX = "MILLRACE_"
 PROFILE, CONFIG = "MILLRACE_PROFILE", "MILLRACE_CONFIG"  # they choose files and are no options themselves
 _BIGGEST_FILE = 1_000_000
-_STORES = ("channels", "objects", "registry")
+_STORES = ("channels", "objects", "registry", "vod.jobs")
+# Variables of the original system that mean an option here; the option's own variable wins.
+ALIASES = {"ECS_ROLE": "kvs.role", "KVS_STREAM_ARN": "kvs.stream", "COUNT_FREQUENCY": "kvs.log_every"}
 
 
 def _fields() -> dict[str, FieldInfo]:
@@ -225,7 +227,7 @@ def _is_profile(file: Path) -> bool:
     return file.stem not in ("default", "ladders")
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_toml(file: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as f:
             text = f.read(_BIGGEST_FILE + 1)
@@ -241,7 +243,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _put_file(merged: Merged, file: Path, source: str) -> None:
-    for key, value in _read(file).items():
+    for key, value in read_toml(file).items():
         if key in SECTIONS:
             if not isinstance(value, dict):
                 merged.problems.append(f"{source}: {key} is a section, write [{key}] and its options below")
@@ -260,7 +262,10 @@ def _put_key(merged: Merged, name: str, value: object, source: str) -> None:
 
 
 def _put_environment(merged: Merged, environ: Mapping[str, str]) -> None:
-    """Secret files first, so that a variable beside them wins."""
+    """Aliases and secret files first, so that a variable beside them wins."""
+    for alias, option in ALIASES.items():
+        if environ.get(alias):
+            merged.put(option, environ[alias], alias)
     options = {variable(name): name for name in OPTIONS}
     files = {f"{variable(name)}_FILE": name for name in OPTIONS if is_secret(name)}
     own = sorted(name for name in environ if name.startswith(PREFIX) and name not in (PROFILE, CONFIG))

@@ -9,24 +9,41 @@ from pydantic import BaseModel, ConfigDict
 from gateway.settings.kinds import (
     Advertised,
     BaseAddress,
+    Bitrate,
+    Box,
     ChannelsUrl,
     ChunkSize,
+    ColdClass,
     Count,
+    Crf,
+    Days,
+    EgressEntries,
+    EncoderPreset,
     Expected,
     File,
     Folder,
+    Folders,
+    FontFamily,
     Host,
     KeyFiles,
+    KvsStream,
     Milliseconds,
     Networks,
+    Niceness,
     ObjectsUrl,
     PartSeconds,
     Port,
+    PreRoll,
+    Quality,
     RegistryUrl,
+    RoleArn,
     Seconds,
     Secret,
+    SegmentSeconds,
     SomeCount,
     SomeSeconds,
+    StorageClass,
+    Suffixes,
     Switch,
     Texts,
     WebAddress,
@@ -114,6 +131,83 @@ class Cmaf(Section):
     on_demand: Switch
 
 
+class Recording(Section):
+    keep_free: Count
+    spool_bytes: SomeCount
+    retention_days: Days
+    storage_class: StorageClass
+    cold_after_days: Days
+    cold_class: ColdClass
+    archive_after_days: Days
+    archive_class: ColdClass
+
+
+class Workers(Section):
+    most: Count
+    nice: Niceness
+    memory: Count
+
+
+class Transcode(Section):
+    ladders: File
+    preset: EncoderPreset
+    hevc_preset: EncoderPreset
+    threads: SomeCount
+    backlog: SomeSeconds
+
+
+class Relay(Section):
+    chunk_size: ChunkSize
+    timeout: SomeSeconds
+    stall: SomeSeconds
+    retry: SomeSeconds
+    backlog: SomeSeconds
+
+
+class Watermark(Section):
+    font: FontFamily
+    bitrate: Count
+    picture_bytes: SomeCount
+    picture_timeout: SomeSeconds
+
+
+class Snapshot(Section):
+    quality: Quality
+
+
+class Motion(Section):
+    pre_roll: PreRoll
+
+
+class Kvs(Section):
+    role: RoleArn
+    stream: KvsStream
+    log_every: Count
+    size: Box
+    object_bytes: SomeCount
+    backlog: SomeCount
+    rotate: SomeSeconds
+    ack_timeout: SomeSeconds
+
+
+class Vod(Section):
+    jobs: ChannelsUrl
+    workers: SomeCount
+    preset: Annotated[
+        Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"],
+        Expected("ultrafast, superfast, veryfast, faster, fast, medium or slow"),
+    ]
+    crf: Crf
+    bitrate: Bitrate
+    segment: SegmentSeconds
+    history: SomeCount
+    sources: Folders
+    upload_bytes: Count
+    upload_seconds: SomeCount
+    queue: WebAddress
+    suffixes: Suffixes
+
+
 class Playback(Section):
     auth: Annotated[Literal["none", "sign", "cloudfront"], Expected("none, sign or cloudfront")]
     sign_ttl: SomeSeconds
@@ -127,7 +221,7 @@ class CloudFront(Section):
 
 
 class Egress(Section):
-    allow: Texts
+    allow: EgressEntries
 
 
 class Metrics(Section):
@@ -190,6 +284,15 @@ class Settings(Section):
     stream: Stream
     hls: Hls
     cmaf: Cmaf
+    recording: Recording
+    workers: Workers
+    transcode: Transcode
+    relay: Relay
+    watermark: Watermark
+    snapshot: Snapshot
+    motion: Motion
+    kvs: Kvs
+    vod: Vod
     playback: Playback
     cloudfront: CloudFront
     egress: Egress

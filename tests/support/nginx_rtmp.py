@@ -16,6 +16,7 @@ events {{ worker_connections 256; }}
 rtmp {{ server {{ listen 127.0.0.1:{rtmp}; chunk_size 4096;
   application stream {{ live on; wait_key on; hls on; hls_path {folder}/hls; hls_fragment 1s; hls_playlist_length 8s; }}
   application dash {{ live on; dash on; dash_path {folder}/dash; dash_fragment 1s; dash_playlist_length 8s; }}
+  application keep {{ live on; record all; record_path {folder}/keep; record_suffix -%s.flv; }}
 }} }}
 http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
   uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
@@ -27,7 +28,7 @@ http {{ access_log off; client_body_temp_path {folder}/b; proxy_temp_path {folde
 
 @dataclass(frozen=True)
 class NginxRtmp:
-    """A running nginx: application `stream` plays RTMP and HLS, application `dash` makes DASH."""
+    """A running nginx: application `stream` plays RTMP and HLS, `dash` makes DASH, `keep` records what is pushed."""
 
     rtmp: int
     http: int
@@ -41,6 +42,10 @@ class NginxRtmp:
         """The HTTP address of a file that it writes: `hls/<name>.m3u8`, `dash/<name>.mpd`."""
         return f"http://127.0.0.1:{self.http}/{path}"
 
+    def kept(self, name: str) -> list[Path]:
+        """The FLV files that `keep` has of a stream, one for each push, oldest first."""
+        return sorted((self.folder / "keep").glob(f"{name}-*.flv"))
+
 
 def _free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
@@ -51,12 +56,15 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def nginx_rtmp() -> Iterator[NginxRtmp]:
-    """An nginx of its own on free ports, in a folder that goes with it."""
+def nginx_rtmp(port: int = 0) -> Iterator[NginxRtmp]:
+    """An nginx of its own on free ports (RTMP: on `port`, where given), in a folder that goes with it."""
     with tempfile.TemporaryDirectory(prefix="millrace-nginx-") as name:
         folder = Path(name)
         folder.chmod(0o755)
+        (folder / "keep").mkdir()
+        (folder / "keep").chmod(0o777)  # where it is started by root it works as nobody
         rtmp, http = _free_ports(2)
+        rtmp = port or rtmp
         (folder / "nginx.conf").write_text(_CONF.format(folder=folder, rtmp=rtmp, http=http))
         with Program(["nginx", "-p", name, "-c", str(folder / "nginx.conf")]) as server:
 

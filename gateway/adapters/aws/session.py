@@ -26,6 +26,8 @@ _CONFIG: Final = Config(
     max_pool_connections=50,
     tcp_keepalive=True,
 )
+# Objects: S3 may think for a while about a large one; version 4 also where a client signs for another (presigned URLs).
+_TRANSFERS: Final = _CONFIG.merge(Config(read_timeout=20, signature_version="s3v4"))
 
 
 class AwsSession:
@@ -52,26 +54,39 @@ class AwsSession:
         self._clients.clear()
         await self._stack.aclose()
 
-    async def client(self, service: str) -> Any:
-        """The client of a service such as "dynamodb"."""
+    @property
+    def region(self) -> str:
+        """Of whatever names none itself."""
+        return str(self._session.region_name)
+
+    async def credentials(self) -> Any:
+        """This process's credentials as botocore has them, None without any; those that end are refreshed by it."""
+        return await self._session.get_credentials()
+
+    async def client(self, service: str, region: str | None = None) -> Any:
+        """The client of a service such as "dynamodb"; region: another than the configured one."""
         async with self._making:
-            if service not in self._clients:
+            name = f"{service}@{region}" if region else service
+            if name not in self._clients:
                 try:
-                    opening = self._session.client(service, config=_CONFIG)
-                    self._clients[service] = await self._stack.enter_async_context(opening)
+                    config = _TRANSFERS if service == "s3" else _CONFIG
+                    opening = self._session.client(service, region_name=region, config=config)
+                    self._clients[name] = await self._stack.enter_async_context(opening)
                 except (NoRegionError, ValueError) as e:
                     raise StoreUnusable(f"AWS {service}: {e}") from None
-            return self._clients[service]
+            return self._clients[name]
 
     @contextlib.asynccontextmanager
-    async def calling(self, service: str, what: str) -> AsyncIterator[Any]:
+    async def calling(
+        self, service: str, what: str, region: str | None = None, seconds: float | None = None, *, wait: int = 0
+    ) -> AsyncIterator[Any]:
         """The client for one call, bounded in time; a failure that the block does not handle is StoreAway.
 
-        what: named in the message, such as "table video-metadata".
+        what: named in the message, such as "table video-metadata". seconds: where a call moves much, its bound.
         """
         try:
-            async with asyncio.timeout(CALL_TIMEOUT):
-                yield await self.client(service)
+            async with asyncio.timeout(seconds or CALL_TIMEOUT):
+                yield await self.client(service, region)
         except TimeoutError:
             raise StoreAway(f"{service} ({what}) does not answer") from None
         except ClientError as e:

@@ -1,0 +1,1 @@
+"""Sinks: outputs that keep a stream or send it elsewhere: recordings, pictures, relays."""

@@ -1,0 +1,84 @@
+"""Amazon IVS channels, on moto with the stream keys that it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+
+from gateway.adapters.aws.ivs import AwsIvs
+from gateway.adapters.aws.session import AwsSession
+from gateway.hub.errors import OutputTrouble, StoreAway
+from gateway.hub.relays import is_ivs_channel
+from tests.support.ivs import KEY, IvsApi, ivs_api
+
+
+@pytest.fixture
+def api(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[IvsApi]:
+    with ivs_api(aws) as api:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_IVS", api.url)
+        yield api
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest_asyncio.fixture
+async def ivs(api: IvsApi) -> AsyncIterator[AwsIvs]:
+    async with AwsSession() as session:
+        yield AwsIvs(session, Clock())
+
+
+async def test_a_channel_is_made_shown_listed_and_deleted(ivs: AwsIvs) -> None:
+    made = await ivs.create("cam-1", "BASIC", "NORMAL", authorized=True)
+    assert is_ivs_channel(made.arn) and made.key == KEY and made.playback_url and made.server.endswith(":443/app/")
+    assert (made.name, made.kind, made.latency, made.authorized) == ("cam-1", "BASIC", "NORMAL", True)
+    assert KEY not in repr(made)
+    shown = await ivs.show(made.arn)
+    assert (shown.key, shown.endpoint) == ("", made.endpoint)
+    assert [c.arn for c in await ivs.list()] == [made.arn]
+    await ivs.delete(made.arn)
+    assert await ivs.list() == []
+
+
+async def test_a_relay_is_told_endpoint_key_and_type_which_are_remembered_for_a_while(ivs: AwsIvs, api: IvsApi) -> None:
+    made = await ivs.create("cam", "STANDARD", "LOW", authorized=False)
+    api.endpoints[made.arn] = "a1b2.global-contribute.live-video.net"
+    told = await ivs.ingest(made.arn)
+    assert (told.endpoint, told.key, told.kind) == ("a1b2.global-contribute.live-video.net", KEY, "STANDARD")
+    asked = len(api.asked)
+    assert await ivs.ingest(made.arn) == told and len(api.asked) == asked
+    api.keys[made.arn] = "sk_us-west-2_new"
+    assert (await ivs.ingest(made.arn, fresh=True)).key == "sk_us-west-2_new"
+    asked = len(api.asked)
+    ivs._clock.now = 601  # type: ignore[attr-defined]
+    await ivs.ingest(made.arn)
+    assert len(api.asked) > asked
+
+
+async def test_what_is_not_there_is_said_in_one_line(ivs: AwsIvs, api: IvsApi) -> None:
+    arn = "arn:aws:ivs:eu-central-1:123456789012:channel/nobody"
+    with pytest.raises(OutputTrouble, match="IVS: there is no such channel"):
+        await ivs.ingest(arn)
+    made = await ivs.create("cam", "STANDARD", "LOW", authorized=False)
+    del api.keys[made.arn]
+    with pytest.raises(OutputTrouble, match="has no stream key"):
+        await ivs.ingest(made.arn)
+
+
+async def test_ivs_that_is_away_is_a_store_that_is_away(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_IVS", "http://127.0.0.1:1")
+    async with AwsSession() as session:
+        with pytest.raises(StoreAway):
+            await AwsIvs(session).ingest("arn:aws:ivs:eu-central-1:123456789012:channel/x")
+
+
+async def test_a_channel_of_another_region_is_asked_there(ivs: AwsIvs, api: IvsApi) -> None:
+    with pytest.raises(OutputTrouble, match="no such channel"):
+        await ivs.show("arn:aws:ivs:us-west-2:123456789012:channel/x")
+    assert "ivs@us-west-2" in ivs._session._clients

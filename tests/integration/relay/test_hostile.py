@@ -1,0 +1,126 @@
+"""Targets that lie, hang, flood or vanish harm nobody but themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.authority import Authority
+from tests.support.relaying import live, relays
+from tests.support.rtmp import command
+from tests.support.rtmp_target import RtmpTarget, Session
+
+SHAKEN = b"\x03" + bytes(3072)
+CONNECTED = command("_result", 1, None, {"code": "NetConnection.Connect.Success", "level": "status"})
+REFUSAL = {"code": "NetConnection.Connect.Rejected", "level": "error", "description": "no"}
+
+
+@contextlib.asynccontextmanager
+async def hostile(say: bytes, *, after: int = 0, then: str = "wait") -> AsyncIterator[int]:
+    """A server that reads `after` bytes, says `say`, and then waits, closes, or says it for ever; its port."""
+    servers: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        servers.add(task)
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readexactly(after)
+            writer.write(say)
+            await writer.drain()
+            while then == "again":
+                writer.write(say)
+                await writer.drain()
+            while then == "wait" and await reader.read(65536):
+                pass
+        writer.close()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield listener.sockets[0].getsockname()[1]
+    finally:
+        listener.close()
+        for task in servers:
+            task.cancel()
+
+
+@pytest.mark.parametrize(
+    ("say", "after", "then", "words"),
+    [
+        (b"", 0, "wait", "no answer to the handshake within 0.5 s"),
+        (b"", 0, "close", "during the handshake"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n" * 300, 1537, "wait", "does not speak RTMP"),
+        (b"\x03" + bytes(3072), 1537, "wait", "no answer to connect within 0.5 s"),
+        (b"\x03" + bytes(3072), 1537, "close", "during connect"),
+        (b"\x03" + bytes(3072) + b"\xff" * 4096, 1537, "wait", "does not speak RTMP"),
+        (SHAKEN + CONNECTED, 1537, "wait", "no answer to createStream within 0.5 s"),
+        (SHAKEN + CONNECTED, 1537, "close", "during createStream"),
+        (SHAKEN + command("_error", 1, None, REFUSAL), 1537, "wait", "refused: NetConnection.Connect.Rejected: no"),
+        (SHAKEN + command("_result", 1, *[{}] * 3), 1537, "wait", "no answer to createStream"),
+        (b"\x03" + bytes(3072) + b"\x02\0\0\0\0\0\4\3\0\0\0\0\0\0\0\1", 1537, "again", ""),
+    ],
+)
+async def test_a_hostile_target_is_left_within_bounds(say: bytes, after: int, then: str, words: str) -> None:
+    async with (
+        hostile(say, after=after, then=then) as port,
+        RtmpTarget() as good,
+        live(f"rtmp://127.0.0.1:{port}/app/key-key-key", good.url(), with_=relays(timeout=0.5)) as on,
+    ):
+        on.film(range(0, 400, 40))
+        report = await on.state("retrying")
+        assert words in report["error"]
+        await good.session(media=20)
+
+
+async def test_endless_answers_of_an_accepting_target_are_cut_off() -> None:
+    async with RtmpTarget() as target, live(target.url()) as on:
+        on.film(range(0, 400, 40))
+        session = await target.session(media=20)
+        acknowledgement = b"\x02\0\0\0\0\0\4\3\0\0\0\0\0\0\0\1"
+        with contextlib.suppress(ConnectionError):
+            while not session.closed:
+                session.writer.write(acknowledgement * 4096)
+                await session.writer.drain()
+        await on.until(lambda: "more than it takes" in str(on.targets[0]["error"]), "cut off")
+
+
+async def test_a_target_that_pings_without_end_and_reads_nothing_fills_no_memory() -> None:
+    async with RtmpTarget() as target, live(target.url(), with_=relays(stall=1)) as on:
+        on.film(range(0, 400, 40))
+        session = await target.session(media=20)
+        target.reading.clear()
+        ping = b"\x02\0\0\0\0\0\6\4\0\0\0\0\0\6\0\0\0\1"
+        with contextlib.suppress(ConnectionError):
+            while not session.closed and on.targets[0]["state"] == "live":
+                session.writer.write(ping * 4096)
+                await session.writer.drain()
+                await asyncio.sleep(0)
+        assert on.targets[0]["sent"] < 30_000_000
+        await on.state("retrying")
+
+
+async def test_a_target_that_never_answers_publish_or_closes_instead_is_told_apart() -> None:
+    def vanish(session: Session) -> tuple[str, str]:
+        raise ConnectionError
+
+    async with RtmpTarget() as mute, RtmpTarget(judge=vanish) as closing:
+        mute.mute = True
+        async with live(mute.url(), closing.url(), with_=relays(timeout=0.5)) as on:
+            assert (await on.state("retrying", 0))["error"] == "no answer to publish within 0.5 s"
+            words = (await on.state("retrying", 1))["error"]
+            assert words == "it closed the connection when asked to publish (is the key right?)"
+
+
+async def test_a_target_that_takes_nothing_over_tls_is_noticed_too(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    made = relays(tls=authority.client(), stall=0.3)
+    async with RtmpTarget(tls=authority.server("127.0.0.1")) as target, live(target.url(), with_=made) as on:
+        on.film(range(0, 400, 40))
+        await target.session(media=10)
+        target.reading.clear()
+        await on.film_on(range(400, 20_000, 40), size=60_000)
+        await on.until(lambda: "took nothing" in str(on.targets[0]["error"]), "stalled")

@@ -1,0 +1,112 @@
+"""Relays across names, TLS, IPv6 and servers that others wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.lib import egress
+from gateway.media.track import Kind
+from tests.support import builders
+from tests.support.authority import Authority
+from tests.support.clients import pull, take_of
+from tests.support.media import BFRAMES, PLAIN, judge
+from tests.support.nginx_rtmp import nginx_rtmp
+from tests.support.relaying import filming, live, play, relays
+from tests.support.rtmp_target import RtmpTarget
+from tests.support.tools import need
+
+
+async def test_a_name_that_goes_away_and_comes_back_is_told_and_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(name: str, port: int) -> Any:
+        raise OSError(f"{name}: Temporary failure in name resolution")
+
+    async def back(name: str, port: int) -> Any:
+        return [(socket.AF_INET, ipaddress.ip_address("127.0.0.1"))]
+
+    monkeypatch.setattr(egress, "_resolve", away)
+    async with RtmpTarget() as target, live(target.url("secret-key", host="relay.example")) as on:
+        async with filming(on):
+            report = await on.state("retrying")
+            assert report["error"] == "relay.example: Temporary failure in name resolution"
+            monkeypatch.setattr(egress, "_resolve", back)
+            await target.session(media=20)
+        assert on.targets[0]["attempts"] >= 2
+
+
+async def test_rtmps_verifies_the_server_with_our_own_authorities(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    tls = authority.server("127.0.0.1", "localhost")
+    async with RtmpTarget(tls=tls) as target, live(target.url(), with_=relays(tls=authority.client())) as on:
+        on.film(range(0, 400, 40))
+        await target.session(media=20)
+
+
+async def test_a_certificate_that_nobody_signed_or_of_another_name_is_refused_in_words(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    async with RtmpTarget(tls=authority.server("127.0.0.1")) as target:
+        async with live(target.url()) as on:
+            report = await on.state("retrying")
+            assert report["error"].startswith("its certificate is not trusted: ")
+        async with live(target.url(host="localhost"), with_=relays(tls=authority.client())) as on:
+            report = await on.state("retrying")
+            assert "not valid for 'localhost'" in report["error"]
+        assert not target.sessions
+
+
+async def test_tls_to_a_plain_server_and_plain_to_a_tls_server_fail_in_words(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    slow = relays(tls=authority.client(), timeout=1)
+    async with (
+        RtmpTarget() as plain,
+        RtmpTarget(tls=authority.server("127.0.0.1")) as secure,
+        live(plain.url(scheme="rtmps"), secure.url(scheme="rtmp"), with_=slow) as on,
+    ):
+        assert (await on.state("retrying", 0))["error"] == "it closed the connection when TLS began"
+        assert (await on.state("retrying", 1))["error"] == "it closed the connection during the handshake"
+
+
+async def test_ipv6_targets_are_reached() -> None:
+    async with RtmpTarget(host="::1") as target, live(target.url(host="[::1]")) as on:
+        on.film(range(0, 400, 40))
+        session = await target.session(media=20)
+        assert session.connect["tcUrl"] == f"rtmp://[::1]:{target.port}/live"
+
+
+async def test_what_nginx_records_are_the_frames_that_were_pushed() -> None:
+    need("ffmpeg", "nginx")
+    with nginx_rtmp() as nginx:
+        async with live(nginx.url("film", "keep"), tracks=False) as on:
+            await play(BFRAMES, on, speed=8, until=10)
+            on.end()
+            await on.hub.drained()
+        take = await asyncio.to_thread(lambda: take_of(pull(str(nginx.kept("film")[0]), seconds=None)))
+    judge(take, BFRAMES, least=9.5, slack=0.005, cut=True)
+
+
+async def test_an_nginx_that_is_killed_and_returns_gets_the_stream_again_from_a_key_frame() -> None:
+    need("ffmpeg", "nginx")
+    with contextlib.ExitStack() as stack:
+        nginx = stack.enter_context(nginx_rtmp())
+        async with live(nginx.url("film", "keep"), tracks=False) as on:
+            viewer = builders.Recorder()
+            on.stream.attach(viewer)
+            playing = asyncio.create_task(play(PLAIN, on, speed=8))
+            await on.until(lambda: on.targets and on.targets[0]["sent"] > 100_000, "relayed")
+            await asyncio.to_thread(stack.close)
+            assert (await on.state("retrying"))["error"]
+            with nginx_rtmp(nginx.rtmp) as again:
+                await on.state("live")
+                await playing
+                on.end()
+                await on.hub.drained()
+                take = await asyncio.to_thread(lambda: take_of(pull(str(again.kept("film")[0]), seconds=None)))
+        judge(take, PLAIN, least=3)
+        assert take.video[-1].digest == PLAIN.hashes().video[-1].digest
+        assert len([u for u in viewer.units if u.track.kind is Kind.VIDEO]) == len(PLAIN.hashes().video)

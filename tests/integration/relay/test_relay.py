@@ -1,0 +1,235 @@
+"""The relay over real sockets: original bits, independent targets, recovery, and secrets that stay secret."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+
+from gateway.formats.flv import muxer
+from gateway.formats.flv.tag import VIDEO
+from gateway.media.track import Codec, Kind, Track
+from gateway.media.unit import AccessUnit, Timed
+from tests.support import builders
+from tests.support.media import BFRAMES
+from tests.support.relaying import filming, live, play, relays, tags_of
+from tests.support.rtmp_target import RtmpTarget
+from tests.support.tools import need
+
+
+async def test_what_was_pushed_arrives_bit_by_bit_at_its_own_times_from_the_first_frame_to_the_last() -> None:
+    need("ffmpeg")
+    async with RtmpTarget() as target, live(target.url(), tracks=False) as on:
+        await play(BFRAMES, on, speed=40, until=8)
+        on.end()
+        await on.hub.drained()
+        session = await target.session()
+        await target.until(lambda: session.closed)
+    sent = [(t.type_id, t.timestamp, t.payload) for t in tags_of(BFRAMES) if t.timestamp <= 8000]
+    got = [(t.type_id, t.timestamp, t.payload) for t in session.tags]
+    assert sorted(got) == sorted(sent)
+    assert session.finished
+
+
+async def test_tracks_metadata_and_script_data_come_first_and_in_their_place() -> None:
+    async with RtmpTarget() as target, live(target.url("cam")) as on:
+        on.film(range(0, 400, 40))
+        on.publisher.push_timed(Timed(390, "onCuePoint", b"\x02\x00\x01x"))
+        on.film(range(400, 800, 40))
+        session = await target.session(media=40)
+        assert [t.payload for t in session.headers] == [
+            muxer.track_body(builders.VIDEO),
+            muxer.track_body(builders.AUDIO),
+        ]
+        meta, cue = session.scripts
+        assert (meta.name, meta.values[0]["encoder"], "duration" in meta.values[0]) == ("onMetaData", "test", False)
+        assert (cue.name, cue.timestamp, cue.amf) == ("onCuePoint", 390, b"\x02\x00\x01x")
+        assert (session.app, session.name) == ("live", "cam")
+        assert session.connect["tcUrl"] == f"rtmp://127.0.0.1:{target.port}/live"
+
+
+async def test_codecs_that_rtmp_never_knew_go_as_enhanced_rtmp() -> None:
+    video, audio = (
+        Track(Kind.VIDEO, Codec.AV1, 1000, b"\x81\0\x0c\0"),
+        Track(Kind.AUDIO, Codec.OPUS, 1000, b"OpusHead" + bytes(11)),
+    )
+    async with RtmpTarget() as target, live(target.url(), tracks=False) as on:
+        on.publisher.set_tracks(video, audio, {})
+        unit = AccessUnit(video, 0, 0, True, 1.7e9, b"\x12\0")
+        on.publisher.push(unit, time.monotonic())
+        session = await target.session()
+        assert session.connect["fourCcList"] == ["av01", "Opus"]
+        assert session.media[0].payload == muxer.unit_body(unit)
+
+
+async def test_a_target_that_joins_in_the_middle_starts_at_the_last_key_frame() -> None:
+    async with RtmpTarget() as target, live() as on:
+        on.film(range(0, 1400, 40), gop=10)  # key frames at 0, 400, 800, 1200
+        on.change(target.url())
+        session = await target.session(media=10)
+        assert (session.media[0].type_id, session.media[0].timestamp, session.media[0].payload[0]) == (
+            VIDEO,
+            1200,
+            0x17,
+        )
+        assert {t.timestamp for t in session.headers} == {1200}
+
+
+async def test_a_target_that_dies_and_returns_goes_on_from_a_key_frame_and_nobody_else_notices() -> None:
+    async with RtmpTarget() as mortal, RtmpTarget() as other, live(mortal.url(), other.url()) as on:
+        viewer = builders.Recorder()
+        on.stream.attach(viewer)
+        async with filming(on):
+            first, steady = await mortal.session(media=50), await other.session(media=50)
+            await mortal.close()
+            gone = await on.state("retrying")
+            assert gone["error"] and gone["attempts"] >= 1
+            assert on.targets[1]["state"] == "live"
+            await mortal.open()
+            await mortal.until(lambda: len(mortal.sessions) > 1)
+            again = await mortal.session(1, media=50)
+            await on.state("live")
+        assert first is not again and len(other.sessions) == 1
+        assert again.media[0].payload[0] == 0x17 and again.headers[0].timestamp == again.media[0].timestamp
+        assert on.targets[0]["error"] is None
+        pictures = [t.timestamp for t in steady.media if t.type_id == VIDEO]
+        assert pictures == list(range(0, pictures[-1] + 40, 40))
+        seen = [u.dts for u in viewer.units if u.track is builders.VIDEO]
+        assert seen == list(range(0, seen[-1] + 40, 40))
+
+
+async def test_one_dead_target_of_two_is_told_and_stops_nothing() -> None:
+    async with RtmpTarget() as target, live("rtmp://127.0.0.1:1/app/secret-key", target.url()) as on:
+        async with filming(on):
+            await target.session(media=100)
+            dead = await on.state("retrying")
+        assert dead["error"] == "connection refused" and dead["url"] == "rtmp://127.0.0.1:1/app/********"
+        assert (on.status["state"], on.status["error"]) == ("running", None)
+
+
+async def test_when_no_target_takes_the_stream_the_output_says_so() -> None:
+    async with live("rtmp://127.0.0.1:1/app/secret-key") as on:
+        await on.state("retrying")
+        assert on.status["error"] == "the target does not take the stream: connection refused"
+        on.change("rtmp://127.0.0.1:1/app/secret-key", "rtmp://127.0.0.1:2/app/secret-key")
+        await on.state("retrying", 1)
+        assert on.status["error"] == "none of 2 targets takes the stream: connection refused"
+        on.change()
+        assert on.status["error"] == "the channel has no relayURL"
+
+
+async def test_a_refusal_is_told_without_the_key_that_the_server_repeats() -> None:
+    key = "abcd-efgh-1234-5678?user=me&pass=hunter2hunter2"
+
+    def judge(session: object) -> tuple[str, str]:
+        return "NetStream.Publish.Unauthorized", f"the key {key} (abcd-efgh-1234-56) of hunter2hunter2 is wrong\r\nsee"
+
+    async with RtmpTarget(judge=judge) as target, live(target.url(key)) as on:
+        report = await on.state("retrying")
+        assert report["error"].startswith("refused: NetStream.Publish.Unauthorized: the key ***")
+        text = str(on.status)
+        assert not any(s in text for s in ("abcd-efgh", "hunter2", "1234", "\n", "\\n"))
+
+
+async def test_loopback_is_refused_unless_it_is_allowed() -> None:
+    async with RtmpTarget() as target, live(target.url(), with_=relays(allow=())) as on:
+        report = await on.state("failed")
+        assert report["error"] == "127.0.0.1 is a loopback address: connecting there is not allowed (egress.allow)"
+        assert not target.sessions
+        on.change("rtmp://169.254.169.254/latest/meta-data")
+        await on.until(lambda: "link-local" in str(on.targets[0]["error"]), "refused")
+
+
+async def test_targets_come_and_go_while_live_and_the_others_stay() -> None:
+    async with RtmpTarget() as one, RtmpTarget() as two, RtmpTarget() as three, live(one.url(), two.url()) as on:
+        async with filming(on):
+            gone, stays = await one.session(media=20), await two.session(media=20)
+            on.change(two.url(), three.url())
+            await three.session(media=20)
+            await one.until(lambda: gone.closed)
+            assert gone.finished, "a removed target is told the end"
+            assert [t["url"].rpartition("/")[0] for t in on.targets] == [
+                u.url().rpartition("/")[0] for u in (two, three)
+            ]
+            await two.session(media=len(stays.media) + 20)
+        assert len(two.sessions) == 1
+
+
+async def test_the_source_comes_back_and_the_connection_goes_on_with_new_headers() -> None:
+    other = Track(Kind.AUDIO, Codec.AAC, 1000, b"\x11\x90")
+    async with RtmpTarget() as target, live(target.url()) as on:
+        on.film(range(0, 800, 40))
+        session = await target.session(media=40)
+        on.publisher.close()
+        on.publisher = builders.publish(on.hub, isRelay=True, relayURL=[target.url()])
+        on.publisher.set_tracks(builders.VIDEO, other, {})
+        before = len(session.media)
+        now = time.monotonic()
+        on.publisher.push(AccessUnit(builders.VIDEO, 0, 0, False, 1.7e9, b"tail of a GOP"), now)
+        on.film(range(40, 400, 40))
+        await target.session(media=before + 10)
+        assert len(target.sessions) == 1
+        assert [t.payload for t in session.headers][2:] == [muxer.track_body(builders.VIDEO), muxer.track_body(other)]
+        assert session.media[before].payload[0] == 0x17
+        assert session.media[before].timestamp > session.media[before - 1].timestamp
+
+
+async def test_a_target_that_is_too_slow_loses_whole_groups_of_pictures_which_are_counted() -> None:
+    async with RtmpTarget() as target, live(target.url(), with_=relays(backlog=2, stall=60)) as on:
+        on.film(range(0, 400, 40))
+        session = await target.session(media=10)
+        target.reading.clear()
+        at = 400
+        while not on.targets[0]["dropped"]:
+            on.film(range(at, at + 400, 40), size=60_000)
+            at += 400
+            await asyncio.sleep(0)
+        target.reading.set()
+        async with filming(on, at):
+            await target.until(lambda: session.media[-1].timestamp > at + 4000)
+        pictures = [t for t in session.media if t.type_id == VIDEO]
+        after_gap = [b for a, b in itertools.pairwise(pictures) if b.timestamp - a.timestamp > 40]
+        assert after_gap and all(t.payload[0] == 0x17 for t in after_gap)
+        assert len(target.sessions) == 1
+
+
+async def test_a_target_that_takes_nothing_is_connected_to_anew() -> None:
+    async with RtmpTarget() as target, live(target.url(), with_=relays(stall=0.3)) as on:
+        on.film(range(0, 400, 40))
+        await target.session(media=10)
+        target.reading.clear()
+        for at in range(400, 20_000, 400):
+            on.film(range(at, at + 400, 40), size=60_000)
+        await on.until(lambda: "took nothing" in str(on.targets[0]["error"]), "stalled")
+
+
+async def test_the_same_target_twice_is_one() -> None:
+    async with RtmpTarget() as target, live(target.url(), target.url()) as on:
+        on.film(range(0, 400, 40))
+        await target.session(media=10)
+        assert len(on.targets) == 1
+
+
+async def test_bytes_and_states_are_measured() -> None:
+    async with RtmpTarget() as target, live(target.url()) as on:
+        on.film(range(0, 400, 40))
+        await target.session(media=20)
+        samples = {(s.metric.name, s.labels): s.value for s in on.relays.samples()}
+        assert samples["millrace_relay_targets", ("live",)] == 1
+        assert samples["millrace_sent_bytes_total", ("relay",)] == on.targets[0]["sent"] > 3073
+
+
+async def test_a_cover_over_what_viewers_see_does_not_change_what_is_relayed() -> None:
+    async with RtmpTarget() as target, live(target.url()) as on:
+        viewer = builders.Recorder()
+        on.stream.attach(viewer)
+        cover = on.stream.cover()
+        cover.engage()
+        cover.set_tracks(builders.VIDEO, builders.AUDIO, {}, False)
+        on.film(range(0, 400, 40))
+        cover.push(builders.picture(0, key=True, size=99))
+        session = await target.session(media=20)
+        assert [t.payload for t in session.media if t.type_id == VIDEO] == [
+            muxer.unit_body(builders.picture(at, key=at == 0, size=40)) for at in range(0, 400, 40)
+        ]
+        assert [len(u.payload) for u in viewer.units] == [99]

@@ -1,0 +1,68 @@
+"""A certificate authority that lasts as long as a test: servers that it signs, and clients that trust it alone."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import ssl
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+_PEM = serialization.Encoding.PEM
+
+
+class Authority:
+    """Its files lie in `folder`; `file` is what `tls.ca` is set to."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an authority of one test")])
+        builder = self._builder(self._name, self._key).add_extension(x509.BasicConstraints(True, 0), critical=True)
+        self.file = folder / "authority.pem"
+        self.file.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM))
+
+    def files(self, *names: str) -> tuple[Path, Path]:
+        """Certificate and key, as PEM files, of a server with these names or addresses."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+        alternatives = x509.SubjectAlternativeName([_name(n) for n in names])
+        builder = self._builder(subject, key).add_extension(alternatives, critical=False)
+        paths = self._folder / f"{names[0]}.pem", self._folder / f"{names[0]}.key"
+        paths[0].write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(_PEM))
+        form = serialization.PrivateFormat.PKCS8
+        paths[1].write_bytes(key.private_bytes(_PEM, form, serialization.NoEncryption()))
+        return paths
+
+    def server(self, *names: str) -> ssl.SSLContext:
+        """What a server with these names or addresses speaks with."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.files(*names))
+        return context
+
+    def client(self) -> ssl.SSLContext:
+        """What a client that trusts this authority alone speaks with."""
+        return ssl.create_default_context(cafile=str(self.file))
+
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        now = datetime.datetime.now(datetime.UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=2))
+        )
+
+
+def _name(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)

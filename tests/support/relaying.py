@@ -1,0 +1,159 @@
+"""A live stream with a relay, without the rest of the gateway: what a publisher gives goes to the targets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.formats.flv.reader import FlvReader
+from gateway.formats.flv.tag import AUDIO, VIDEO, Tag
+from gateway.hub.channel import Channel
+from gateway.hub.hub import Hub
+from gateway.hub.output import OutputSpec
+from gateway.hub.ports import IvsDirectory
+from gateway.hub.publisher import Publisher
+from gateway.hub.stream import EndReason, Stream
+from gateway.lib.egress import Egress
+from gateway.settings import load
+from gateway.sinks.relay import Relays
+from gateway.sources.intake import FlvIntake
+from tests.support import builders
+from tests.support.media import Film
+
+LOOPBACK = ("127.0.0.0/8", "::1")
+SECONDS = 20.0
+
+
+def relays(
+    *,
+    allow: Sequence[str] = LOOPBACK,
+    tls: ssl.SSLContext | None = None,
+    ivs: IvsDirectory | None = None,
+    **options: float,
+) -> Relays:
+    """Relays with the options of the manual, but for `options`."""
+    environ = {f"MILLRACE_RELAY__{name.upper()}": str(value) for name, value in options.items()}
+    return Relays(load(environ=environ).relay, Egress(allow), tls, ivs)
+
+
+@dataclass
+class Live:
+    """A stream with the output `relay`."""
+
+    hub: Hub
+    publisher: Publisher
+    relays: Relays
+
+    @property
+    def stream(self) -> Stream:
+        return self.publisher.stream
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """The relay's entry in the session."""
+        assert self.stream.outputs is not None
+        return dict(next(o for o in self.stream.outputs.status() if o["name"] == "relay"))  # type: ignore[arg-type]
+
+    @property
+    def targets(self) -> list[dict[str, Any]]:
+        return list(self.status["targets"])
+
+    async def until(self, condition: Callable[[], Any], what: str) -> None:
+        """Returns once `condition()` holds; it is asked every few milliseconds."""
+        try:
+            async with asyncio.timeout(SECONDS):
+                while not condition():
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            raise AssertionError(f"not within {SECONDS:.0f} s: {what}; {self.status}") from None
+
+    async def state(self, state: str, target: int = 0) -> dict[str, Any]:
+        """The target's report once it is in this state."""
+        await self.until(lambda: len(self.targets) > target and self.targets[target]["state"] == state, state)
+        return self.targets[target]
+
+    def change(self, *urls: str, **fields: Any) -> None:
+        """The stored channel gets other targets."""
+        item = {**self.stream.channel.item, "relayURL": list(urls), **fields}
+        self.hub.channel_changed(Channel(item))
+
+    def film(self, times: range, *, gop: int = 10, size: int = 40) -> None:
+        """A picture and a sound at each of these milliseconds, a key frame every `gop` pictures."""
+        now = time.monotonic()
+        for n, at in enumerate(times):
+            self.publisher.push(builders.picture(at, key=n % gop == 0, size=size), now)
+            self.publisher.push(builders.sound(at), now)
+
+    async def film_on(self, times: range, *, gop: int = 10, size: int = 40) -> None:
+        """The same, with pauses in which targets can take it."""
+        for first in range(times.start, times.stop, gop * times.step):
+            self.film(range(first, min(first + gop * times.step, times.stop), times.step), gop=gop, size=size)
+            await asyncio.sleep(0.01)
+
+    async def keep_filming(self, start: int = 0, *, step: int = 40, gop: int = 10) -> None:
+        """Films until cancelled, many times faster than life."""
+        at = start
+        while True:
+            self.film(range(at, at + gop * step, step), gop=gop)
+            at += gop * step
+            await asyncio.sleep(0.02)
+
+    def end(self) -> None:
+        self.hub.end(self.stream.name, EndReason.PUBLISHER_GONE)
+
+
+@contextlib.asynccontextmanager
+async def filming(on: Live, start: int = 0) -> AsyncIterator[None]:
+    """The publisher goes on sending for the length of the block."""
+    task = asyncio.create_task(on.keep_filming(start))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@contextlib.asynccontextmanager
+async def live(*urls: str, with_: Relays | None = None, tracks: bool = True, **fields: Any) -> AsyncIterator[Live]:
+    """A stream that is relayed to `urls`, H.264 and AAC unless `tracks` is false: then nothing was said yet."""
+    made = with_ or relays()
+    hub = builders.hub([OutputSpec("relay", made.make, lambda s: s.channel.is_relay)])
+    running = asyncio.create_task(hub.run())
+    try:
+        publisher = builders.publish(hub, isRelay=True, relayURL=list(urls), **fields)
+        if tracks:
+            publisher.set_tracks(builders.VIDEO, builders.AUDIO, {"encoder": "test", "duration": 9.0})
+        yield Live(hub, publisher, made)
+    finally:
+        hub.drain()
+        await hub.drained()
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+def tags_of(film: Film) -> list[Tag]:
+    """The film's audio and video, as a publisher would send it."""
+    tags = FlvReader().receive(film.path().read_bytes())
+    return [t for t in tags if t.type_id in (AUDIO, VIDEO) and t.payload[:2] != b"\x17\x02"]
+
+
+async def play(film: Film, into: Live, *, speed: float = 20.0, until: float | None = None) -> None:
+    """The whole film into a stream, so many times faster than life; until: seconds of it."""
+    intake, tags = FlvIntake(into.publisher), tags_of(film)
+    began = time.monotonic()
+    for tag in tags:
+        if until is not None and tag.timestamp > until * 1000:
+            break
+        ahead = tag.timestamp / 1000 / speed - (time.monotonic() - began)
+        if ahead > 0.01:
+            await asyncio.sleep(ahead)
+        give = intake.video if tag.type_id == VIDEO else intake.audio
+        give(tag.timestamp, tag.payload, time.time(), time.monotonic())
+    intake.finish(time.monotonic())

@@ -1,0 +1,114 @@
+"""What IVS takes, held against streams."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.hub.errors import OutputUnsupported
+from gateway.media import h264
+from gateway.media.track import Codec, Kind, Track, Tracks
+from gateway.sinks.ivs_rules import IvsRules, is_ivs_address, is_realtime
+from tests.support.builders import AUDIO, VIDEO, picture, sound
+
+HD = Tracks(VIDEO, AUDIO)  # 1280x720
+
+
+def record(width: int, height: int) -> bytes:
+    """An avcC of a Baseline stream of this size, multiples of 16."""
+
+    def ue(value: int) -> str:
+        bits = f"{value + 1:b}"
+        return "0" * (len(bits) - 1) + bits
+
+    # H.264 §7.3.2.1.1: ids, picture order type 2, one reference, size in macroblocks, frames only, no cropping, no VUI
+    fields = ue(0) + ue(0) + ue(2) + ue(1) + "0" + ue(width // 16 - 1) + ue(height // 16 - 1) + "11" + "00" + "1"
+    body = int(fields.ljust(-(-len(fields) // 8) * 8, "0"), 2).to_bytes(-(-len(fields) // 8), "big")
+    return h264.build_avcc([b"\x67\x42\x00\x33" + body], [b"\x68\xce\x38\x80"])
+
+
+def film(
+    rules: IvsRules, *, seconds: int, bits: int = 2_500_000, gop: float = 2.0, start: int = 0, cts: int = 0
+) -> None:
+    """So many seconds at 25 pictures a second, a key frame every `gop` seconds."""
+    size = bits // 8 // 25 - 6
+    for n in range(seconds * 25):
+        at = start + n * 40
+        rules.unit(picture(at, key=n % round(gop * 25) == 0, size=size, cts=cts))
+        rules.unit(sound(at))
+
+
+@pytest.mark.parametrize(
+    ("tracks", "words"),
+    [
+        (Tracks(None, AUDIO), "IVS takes no stream without video"),
+        (Tracks(Track(Kind.VIDEO, Codec.H265, 1000, b"x"), AUDIO), "IVS takes H.264 video, and this is h265"),
+        (Tracks(VIDEO, Track(Kind.AUDIO, Codec.OPUS, 1000, b"")), "IVS takes AAC audio, and this is opus"),
+    ],
+)
+def test_what_ivs_never_takes_is_refused(tracks: Tracks, words: str) -> None:
+    with pytest.raises(OutputUnsupported, match=words):
+        IvsRules().tracks(tracks)
+
+
+def test_a_stream_within_the_limits_has_no_warnings() -> None:
+    rules = IvsRules("STANDARD")
+    rules.tracks(HD)
+    film(rules, seconds=30)
+    assert rules.warnings == []
+    rules.tracks(Tracks(VIDEO, None))
+    assert rules.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits", "most"), [("STANDARD", 9_500_000, "8.5"), ("", 9_500_000, "8.5"), ("BASIC", 4_000_000, "3.5")]
+)
+def test_too_many_bits_for_the_channel_s_type_are_told_and_forgotten_when_they_are_over(
+    kind: str, bits: int, most: str
+) -> None:
+    rules = IvsRules(kind)
+    rules.tracks(HD)
+    film(rules, seconds=12, bits=bits)
+    (warning,) = rules.warnings
+    assert f"at most {most} Mbit/s" in warning and f"{bits / 1e6:.1f}" in warning
+    film(rules, seconds=14, bits=1_000_000, start=12_000)
+    assert rules.warnings == []
+
+
+def test_key_frames_that_are_far_apart_are_told_also_before_the_next_one_comes() -> None:
+    rules = IvsRules()
+    rules.tracks(HD)
+    film(rules, seconds=11, gop=5)
+    (warning,) = rules.warnings
+    assert warning == "IVS wants a key frame every 2 s, and here it takes 5.0 s: players will stall"
+    film(rules, seconds=5, gop=2, start=11_000)
+    assert rules.warnings == []
+    film(rules, seconds=20, gop=60, start=20_000)
+    assert "here it takes 1" in rules.warnings[0]
+
+
+def test_a_picture_that_is_too_large_is_told() -> None:
+    rules = IvsRules()
+    rules.tracks(Tracks(Track(Kind.VIDEO, Codec.H264, 1000, record(2560, 1440)), AUDIO))
+    assert rules.warnings == ["IVS takes at most 1920x1080, and this is 2560x1440"]
+
+
+def test_b_frames_matter_in_real_time_only() -> None:
+    for realtime, count in ((False, 0), (True, 1)):
+        rules = IvsRules(realtime=realtime)
+        rules.tracks(HD)
+        film(rules, seconds=2, cts=40)
+        assert len(rules.warnings) == count
+
+
+def test_time_that_jumps_makes_no_false_warnings_and_no_memory() -> None:
+    rules = IvsRules()
+    rules.tracks(HD)
+    for start in (0, 10_000_000, 5_000, 2**31):
+        film(rules, seconds=3, start=start)
+        assert rules.warnings == []
+
+
+def test_addresses_of_ivs_are_recognised() -> None:
+    assert is_ivs_address("rtmps://a1b2.global-contribute.live-video.net:443/app/sk_x")
+    assert not is_ivs_address("rtmps://live-video.net.example/app/x")
+    assert is_realtime("a1b2.global-realtime-contribute.live-video.net")
