@@ -18,6 +18,11 @@ FROM python:3.11-slim-bookworm
 LABEL org.opencontainers.image.title="Millrace" \
       org.opencontainers.image.description="Live media gateway: signed RTMP(S) push in; HTTP-FLV, WS-FLV, RTMP, HLS, LL-HLS and DASH out." \
       org.opencontainers.image.licenses="MIT"
+# Watermarks: fonts, fc-match, which finds the one that has a character, and fribidi for what runs right to left.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends \
+    fontconfig fonts-dejavu-core fonts-noto-core fonts-noto-cjk fonts-noto-color-emoji libfribidi0 \
+ && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 10001 millrace \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/millrace --shell /usr/sbin/nologin millrace \
  && install -d -o millrace -g millrace -m 0750 /var/lib/millrace

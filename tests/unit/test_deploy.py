@@ -176,7 +176,9 @@ def test_dependencies_come_from_the_lock_with_hashes_and_nothing_is_cached():
             if "pip" in words[0] and "install" in words:
                 assert "--no-cache-dir" in words
                 assert "--require-hashes" in words or "--no-deps" in words
-            assert words[0] not in ("sudo", "apt-get", "wget", "curl")
+            if words[:2] == ["apt-get", "install"]:
+                assert "--no-install-recommends" in words and "rm -rf /var/lib/apt/lists/*" in rest
+            assert words[0] not in ("sudo", "wget", "curl")
 
 
 def test_nothing_is_fetched_or_set_that_does_not_belong_into_an_image():
