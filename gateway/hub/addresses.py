@@ -157,13 +157,16 @@ class Presenter:
         if "relayURL" in shown:
             shown["relayURL"] = relays.masked(shown["relayURL"])
         server, obs_key = self.addresses.push_server(channel), f"{channel.id}?sign={channel.key}"
-        query = ""
-        if (channel.play_auth or self.play_auth) == "sign":
-            query = f"?sign={self.secrets.sign(channel.id, int(now + self.sign_ttl), Use.PLAY)}"
         return shown | {
             "pushUrl": f"{server}/{obs_key}",
             "obsServer": server,
             "obsKey": obs_key,
-            "playUrls": self.addresses.plays(channel, query),
+            "playUrls": self.addresses.plays(channel, self.play_query(channel, now)),
             "expired": channel.expired(now),
         }
+
+    def play_query(self, channel: Channel, now: float) -> str:
+        """What stands behind the channel's play addresses: a play sign where it needs one, else nothing."""
+        if (channel.play_auth or self.play_auth) != "sign":
+            return ""
+        return f"?sign={self.secrets.sign(channel.id, int(now + self.sign_ttl), Use.PLAY)}"

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 from gateway.hub import fields, outdate, relays
 from gateway.hub.access import Secrets, StreamKey, Verdict
 from gateway.hub.errors import InvalidField, TooLarge
+from gateway.hub.schedule import Schedule
 
 Item: TypeAlias = Mapping[str, Any]
 
@@ -145,6 +146,16 @@ class Channel:
     def referer_allow(self) -> tuple[str, ...] | None:
         """Hosts whose pages may embed it, lower case, perhaps `*.` before or `:port` behind; None: not said."""
         return fields.read("refererAllow", self.item, fields.REFERER_ALLOW)
+
+    @property
+    def record_schedule(self) -> Schedule | None:
+        """When recordings are made; None: whenever they are on."""
+        return fields.read("recordSchedule", self.item, fields.RECORD_SCHEDULE)
+
+    @property
+    def retention_days(self) -> int | None:
+        """How long recordings and pictures are kept, 0 for ever; None: the gateway's `recording.retention_days`."""
+        return fields.read("retentionDays", self.item, fields.RETENTION_DAYS)
 
     @property
     def relay_urls(self) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from gateway.hub import relays
 from gateway.hub.errors import InvalidField
+from gateway.hub.schedule import Schedule
 
 T = TypeVar("T", covariant=True)
 
@@ -133,6 +134,28 @@ class Targets:
         return targets
 
 
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """When something is on, see Schedule. None: always; also as empty text."""
+
+    absent: Schedule | None = None
+
+    def read(self, value: Any) -> Schedule | None:
+        if not isinstance(value, str):
+            raise ValueError("expected text")
+        return Schedule.parse(value) if value.strip() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """A number of days; 0: for ever. None, also as empty text: not said."""
+
+    absent: int | None = None
+
+    def read(self, value: Any) -> int | None:
+        return None if value == "" else int(Number(0, 0, 36_500, whole=True).read(value))
+
+
 def _names(*values: str) -> dict[str, str]:
     return {v: v for v in values}
 
@@ -155,7 +178,7 @@ FLAGS: Final[Mapping[str, Flag]] = {
             "isWaterMark",
             "isImageWaterMark",
         ),
-        *("isRelay", "isCodec", "ld", "sd", "hd", "ud", "isCluster", "isRtmps", "isKvs"),
+        *("isRelay", "isCodec", "ld", "sd", "hd", "ud", "isCluster", "isRtmps", "isKvs", "kvsTranscode"),
     )
 }
 NUMBERS: Final[Mapping[str, Number]] = {
@@ -182,6 +205,7 @@ WORDS: Final[Mapping[str, Words]] = {
     "WaterMarkText": Words(1_024),
     "WaterMarkFontColor": Words(64, "red", _COLOR, "a color, such as red or #ff0000"),
     "ImageURL": Words(2_048, "", re.compile(r"https?://[^\s/]+(/\S*)?"), "an http:// or https:// address"),
+    "ladder": Words(32, "", re.compile(r"[a-z0-9_-]+", re.ASCII), "the name of a ladder, of a-z, 0-9, - and _"),
     "kvsStream": Words(512, "", _KVS_STREAM, "the name or ARN of a Kinesis video stream"),
 }
 CODEC: Final = Choice("libx264", _names("libx264", "libx265"))
@@ -206,6 +230,8 @@ LOG_LEVEL: Final[Choice[str | None]] = Choice(
 PLAY_AUTH: Final[Choice[str | None]] = Choice(None, {**_names("none", "sign", "cloudfront")})
 REFERER_ALLOW: Final = Hosts()
 RELAY_URL: Final = Targets()
+RECORD_SCHEDULE: Final = Hours()
+RETENTION_DAYS: Final = Days()
 
 FIELDS: Final[Mapping[str, Field[Any]]] = {
     **FLAGS,
@@ -217,6 +243,8 @@ FIELDS: Final[Mapping[str, Field[Any]]] = {
     "playAuth": PLAY_AUTH,
     "refererAllow": REFERER_ALLOW,
     "relayURL": RELAY_URL,
+    "recordSchedule": RECORD_SCHEDULE,
+    "retentionDays": RETENTION_DAYS,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -46,6 +46,10 @@ class Hub:
         self._lingering: dict[str, asyncio.TimerHandle] = {}
         self._draining = False
         self._tasks = Tasks("hub", self._crashed)
+
+    def offer(self, specs: Iterable[OutputSpec]) -> None:
+        """Adds outputs, for streams that begin from now on: those that publish renditions need a hub to be made."""
+        self._specs = (*self._specs, *specs)
 
     async def run(self) -> None:
         """Samples bitrates and ends expired pushes, once a second, until cancelled."""
@@ -99,9 +103,19 @@ class Hub:
     # ---- publishing ----
 
     def publish(
-        self, channel: Channel, name: str, *, protocol: str, peer: str, evict: Callable[[EndReason], None]
+        self,
+        channel: Channel,
+        name: str,
+        *,
+        protocol: str,
+        peer: str,
+        evict: Callable[[EndReason], None],
+        keep_time: bool = False,
     ) -> Publisher:
-        """The lease on `name`. NameInUse while another publisher sends media; AtCapacity when full or shutting down."""
+        """The lease on `name`. NameInUse while another publisher sends media; AtCapacity when full or shutting down.
+
+        keep_time: as of Publisher.
+        """
         if self._draining:
             raise AtCapacity("shutting down")
         now = time.monotonic()
@@ -129,7 +143,7 @@ class Hub:
                 holder.evict(EndReason.PUBLISHER_GONE)
             self._stop_linger(name)
             self.channel_changed(channel)
-        stream.publisher = Publisher(self, stream, protocol, peer, now, evict)
+        stream.publisher = Publisher(self, stream, protocol, peer, now, evict, keep_time)
         return stream.publisher
 
     def _playable(self, stream: Stream) -> None:

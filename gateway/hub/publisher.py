@@ -19,12 +19,19 @@ class Publisher:
     """Held by an ingest connection from the accepted key until it closes or is evicted.
 
     Units of a publisher that came back are moved so that the stream's time goes on: by the wall time that passed
-    since the last unit. `evict` is called when the lease is taken away (kick, take-over, expiry, shutdown); the
-    connection then tells its peer and closes.
+    since the last unit; keep_time leaves them alone, for renditions, which have their source's time. `evict` is called
+    when the lease is taken away (kick, take-over, expiry, shutdown); the connection then tells its peer and closes.
     """
 
     def __init__(
-        self, hub: Hub, stream: Stream, protocol: str, peer: str, now: float, evict: Callable[[EndReason], None]
+        self,
+        hub: Hub,
+        stream: Stream,
+        protocol: str,
+        peer: str,
+        now: float,
+        evict: Callable[[EndReason], None],
+        keep_time: bool = False,
     ) -> None:
         self._hub = hub
         self.stream = stream
@@ -34,12 +41,17 @@ class Publisher:
         self.last_media = now
         self.dropped: dict[str, int] = {}
         self._evict: Callable[[EndReason], None] | None = evict
-        self._shift_ms: int | None = None
+        self._shift_ms: int | None = 0 if keep_time else None
         self._fresh = True
 
-    def set_tracks(self, video: Track | None, audio: Track | None, metadata: dict[str, AmfValue]) -> Tracks:
-        """Announces (or changes) what follows; must come before the first push. Returns what the consumers got."""
-        continuous = not self._fresh
+    def set_tracks(
+        self, video: Track | None, audio: Track | None, metadata: dict[str, AmfValue], *, continuous: bool = True
+    ) -> Tracks:
+        """Announces (or changes) what follows; must come before the first push. Returns what the consumers got.
+
+        continuous: false where what follows does not continue what this publisher pushed before.
+        """
+        continuous = continuous and not self._fresh
         self._fresh = False
         return self.stream.set_tracks(video, audio, dict(metadata), continuous)
 

@@ -100,6 +100,30 @@ def parse_hvcc(config: bytes) -> Hvcc:
     )
 
 
+def build_hvcc(vps: list[bytes], sps: list[bytes], pps: list[bytes]) -> bytes:
+    """The hvcC record of these parameter sets, lengths of four bytes. Raises InvalidData when they do not fit one.
+
+    Of progressive 4:2:0 pictures without temporal layers, as our encoders make them.
+    """
+    sets = ((VPS, vps), (SPS, sps), (PPS, pps))
+    if not sps or any(not 2 < len(u) <= 0xFFFF or nal_type(u) != kind for kind, units in sets for u in units):
+        raise InvalidData("these parameter sets make no hvcC")
+    bits = unescape(sps[0])
+    if len(bits) < 15:
+        raise InvalidData(f"SPS of {len(bits)} bytes")
+    # H.265 §7.3.2.2.1: behind two bytes of header and one of ids stand the 12 bytes of profile_tier_level that the
+    # record repeats: profile, compatibility flags, constraint flags, level.
+    out = [b"\x01", bits[3:15]]
+    # min_spatial_segmentation_idc 0, parallelismType 0 (unknown), 4:2:0, 8 bits, avgFrameRate 0 (unspecified),
+    # numTemporalLayers 1, temporalIdNested 1, lengthSizeMinusOne 3; each with its reserved bits set.
+    out.append(b"\xf0\x00\xfc\xfd\xf8\xf8\x00\x00\x0f\x03")
+    for kind, units in sets:
+        # array_completeness 1: no parameter sets stand in the samples, which the name hvc1 demands.
+        out.append(bytes((0x80 | kind,)) + len(units).to_bytes(2, "big"))
+        out += [len(u).to_bytes(2, "big") + u for u in units]
+    return b"".join(out)
+
+
 def codec_string(config: bytes) -> str:
     """ISO/IEC 14496-15 §E.3: "hvc1.1.6.L93.B0" from the hvcC record. Raises InvalidData."""
     hvcc = parse_hvcc(config)

@@ -1,0 +1,227 @@
+"""What crosses between the gateway and a media worker: frames of kind and body, and streams written as such."""
+
+from __future__ import annotations
+
+import json
+import struct
+from enum import IntEnum
+from typing import Any, Final
+
+from gateway.media.errors import InvalidData
+from gateway.media.track import AmfValue, Codec, Kind, Track, Tracks
+from gateway.media.unit import AccessUnit, Timed
+
+# A picture of 4096 x 4096 as RGBA is the largest thing that crosses; an access unit is at most 8 MB.
+MOST: Final = 80_000_000
+
+_LENGTH: Final = struct.Struct(">IB")
+# to, flags, dts, cts, wall
+_UNIT: Final = struct.Struct(">HBqid")
+# to, dts, length of the name
+_TIMED: Final = struct.Struct(">HqH")
+_TO: Final = struct.Struct(">H")
+
+_KEY: Final = 1
+_AUDIO: Final = 2
+_MOST_CONFIG: Final = 1 << 20
+
+SOURCE: Final = 1  # `to` of a link that carries one stream
+
+
+class Message(IntEnum):
+    """Kinds of frames that every worker understands alike; numbers from 16 up are each worker's own."""
+
+    TRACKS = 1
+    UNIT = 2
+    TIMED = 3
+    END = 4
+
+
+def frame(kind: int, body: bytes) -> bytes:
+    """One frame: 4 bytes of length of what follows (big-endian), 1 byte `kind`, `body`.
+
+    Raises ValueError for a kind that is no byte or a body larger than MOST.
+    """
+    return header(kind, len(body)) + body
+
+
+def header(kind: int, size: int) -> bytes:
+    """The first five bytes of a frame whose body has `size` bytes. Raises ValueError as `frame` does."""
+    if not 0 <= kind <= 255 or size >= MOST:
+        raise ValueError(f"a frame of kind {kind} and {size} bytes")
+    return _LENGTH.pack(size + 1, kind)
+
+
+class Framer:
+    """Frames out of a byte stream that is cut anywhere. Holds at most one unfinished frame of `most` bytes."""
+
+    __slots__ = ("_buffer", "_most")
+
+    def __init__(self, most: int = MOST) -> None:
+        self._buffer = bytearray()
+        self._most = most
+
+    def receive(self, data: bytes) -> list[tuple[int, bytes]]:
+        """The frames that `data` completes, as (kind, body). Raises InvalidData for a length of 0 or beyond `most`."""
+        buffer = self._buffer
+        buffer += data
+        frames: list[tuple[int, bytes]] = []
+        at, end = 0, len(buffer)
+        while end - at >= 5:
+            length, kind = _LENGTH.unpack_from(buffer, at)
+            if not 1 <= length <= self._most:
+                raise InvalidData(f"a frame of {length} bytes")
+            if end - at < 4 + length:
+                break
+            frames.append((kind, bytes(buffer[at + 5 : at + 4 + length])))
+            at += 4 + length
+        if at:
+            del buffer[:at]
+        return frames
+
+    @property
+    def pending(self) -> int:
+        """Bytes of the unfinished frame."""
+        return len(self._buffer)
+
+
+# ---- streams ----
+
+
+def destination(body: bytes) -> int:
+    """`to` of a body of TRACKS, UNIT, TIMED or END: a bit for each of the link's streams. Raises InvalidData."""
+    if len(body) < 2:
+        raise InvalidData("a frame without destination")
+    to: int = _TO.unpack_from(body)[0]
+    return to
+
+
+def encode_tracks(tracks: Tracks, to: int = SOURCE) -> bytes:
+    """The body of a TRACKS frame."""
+    said = {
+        "epoch": tracks.epoch,
+        "video": _track_as_json(tracks.video),
+        "audio": _track_as_json(tracks.audio),
+        "metadata": tracks.metadata,
+    }
+    return _TO.pack(to) + json.dumps(said, separators=(",", ":")).encode()
+
+
+def decode_tracks(body: bytes) -> Tracks:
+    """The Tracks of a TRACKS body. Raises InvalidData."""
+    destination(body)
+    said = read_json(body[2:])
+    epoch, metadata = said.get("epoch"), said.get("metadata")
+    if type(epoch) is not int or not isinstance(metadata, dict):
+        raise InvalidData("tracks without epoch or metadata")
+    video, audio = _track(said.get("video"), Kind.VIDEO), _track(said.get("audio"), Kind.AUDIO)
+    return Tracks(video, audio, epoch, _amf(metadata))
+
+
+def encode_unit(unit: AccessUnit, to: int = SOURCE) -> bytes:
+    """The body of a UNIT frame. Raises ValueError where its times do not fit 64 and 32 bits."""
+    flags = (_KEY if unit.key else 0) | (_AUDIO if unit.track.kind is Kind.AUDIO else 0)
+    try:
+        return _UNIT.pack(to, flags, unit.dts, unit.cts, unit.wall) + unit.payload
+    except struct.error as error:
+        raise ValueError(f"a unit at {unit.dts}, {unit.cts} does not cross: {error}") from None
+
+
+def decode_unit(body: bytes, tracks: Tracks | None) -> AccessUnit:
+    """The unit of a UNIT body, whose track is one of `tracks`. Raises InvalidData."""
+    if len(body) < _UNIT.size:
+        raise InvalidData(f"a unit of {len(body)} bytes")
+    _, flags, dts, cts, wall = _UNIT.unpack_from(body)
+    track = None if tracks is None else tracks.audio if flags & _AUDIO else tracks.video
+    if track is None:
+        raise InvalidData("a unit of a track that was not announced")
+    return AccessUnit(track, dts, cts, bool(flags & _KEY), wall, body[_UNIT.size :])
+
+
+def encode_timed(timed: Timed, to: int = SOURCE) -> bytes:
+    """The body of a TIMED frame. Raises ValueError where the name or the time do not fit."""
+    name = timed.name.encode("utf-8", "surrogatepass")
+    try:
+        return _TIMED.pack(to, timed.dts, len(name)) + name + timed.amf
+    except struct.error as error:
+        raise ValueError(f"script data at {timed.dts} do not cross: {error}") from None
+
+
+def decode_timed(body: bytes) -> Timed:
+    """The Timed of a TIMED body. Raises InvalidData."""
+    if len(body) < _TIMED.size:
+        raise InvalidData(f"script data of {len(body)} bytes")
+    _, dts, length = _TIMED.unpack_from(body)
+    end = _TIMED.size + length
+    if end > len(body):
+        raise InvalidData("script data cut in their name")
+    try:
+        name = body[_TIMED.size : end].decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        raise InvalidData("script data with a name that is not UTF-8") from None
+    return Timed(dts, name, body[end:])
+
+
+def encode_end(to: int = SOURCE) -> bytes:
+    """The body of an END frame."""
+    return _TO.pack(to)
+
+
+# ---- JSON bodies ----
+
+
+def write_json(value: dict[str, Any]) -> bytes:
+    """A body of JSON, for settings and notes that come seldom."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def read_json(body: bytes) -> dict[str, Any]:
+    """The object of a JSON body. Raises InvalidData."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise InvalidData("a body that is not JSON") from None
+    if not isinstance(value, dict):
+        raise InvalidData("a JSON body that is no object")
+    return value
+
+
+def _track_as_json(track: Track | None) -> dict[str, Any] | None:
+    if track is None:
+        return None
+    return {"codec": str(track.codec), "timescale": track.timescale, "config": track.config.hex()}
+
+
+def _track(said: Any, kind: Kind) -> Track | None:
+    if said is None:
+        return None
+    if not isinstance(said, dict):
+        raise InvalidData(f"a {kind} track that is no object")
+    timescale, config = said.get("timescale"), said.get("config")
+    if type(timescale) is not int or not 0 < timescale < 1 << 32:
+        raise InvalidData(f"a {kind} track without timescale")
+    if not isinstance(config, str) or len(config) > 2 * _MOST_CONFIG:
+        raise InvalidData(f"a {kind} track without configuration")
+    try:
+        return Track(kind, Codec(str(said.get("codec"))), timescale, bytes.fromhex(config))
+    except ValueError:
+        raise InvalidData(f"a {kind} track of an unknown codec or with a configuration that is not hex") from None
+
+
+def _amf(value: dict[str, Any]) -> dict[str, AmfValue]:
+    """JSON's whole numbers become floats, which is what AMF has."""
+
+    def convert(inner: Any) -> AmfValue:
+        if isinstance(inner, dict):
+            return {k: convert(v) for k, v in inner.items()}
+        if isinstance(inner, list):
+            return [convert(v) for v in inner]
+        if isinstance(inner, int) and not isinstance(inner, bool):
+            return float(inner) if abs(inner) < 1 << 1000 else 0.0
+        assert inner is None or isinstance(inner, bool | float | str), "JSON has no other values"
+        return inner
+
+    try:
+        return {k: convert(v) for k, v in value.items()}
+    except RecursionError:
+        raise InvalidData("metadata nested too deeply") from None

@@ -1,0 +1,659 @@
+"""A source and its ladder: what renditions are, and what becomes of them when the source changes or a worker dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from gateway.hub.fanout import EndReason
+from gateway.media import aac, codecs
+from gateway.media.track import Codec, Kind, Tracks
+from gateway.media.unit import Timed
+from gateway.transcode import transcoder
+from gateway.transcode.codec import VideoDecoder
+from tests.support import builders
+from tests.support.ladder_rig import LadderRig, Viewer, ladder
+from tests.support.sources import AAC, X264, Source, h264, pictures, source, tone
+
+RUNGS = {"360p": (640.0, 360.0), "480p": (854.0, 480.0), "720p": (1280.0, 720.0)}
+
+
+def times(film: Source) -> list[int]:
+    return sorted(u.dts + u.cts for u in film.of(Kind.VIDEO))
+
+
+def key_times(film: Source) -> list[int]:
+    return [u.dts + u.cts for u in film.of(Kind.VIDEO) if u.key]
+
+
+def worker_pids() -> list[int]:
+    """Of the ladder workers below this process."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            stat, command = (folder / "stat").read_text(), (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if stat.rpartition(")")[2].split()[1] == str(os.getpid()) and b"gateway.transcode.worker" in command:
+            found.append(int(folder.name))
+    return found
+
+
+def decodes(viewer: Viewer) -> None:
+    """Every picture of the rendition can be decoded, at its time."""
+    shown: list[int] = []
+    for tracks in {t.epoch: t for t in viewer.tracks}.values():
+        assert tracks.video is not None
+        decoder = VideoDecoder(tracks.video)
+        units = [u for u in viewer.pictures if u.track == tracks.video]
+        shown += [p.pts for u in units for p in decoder.decode(u)] + [p.pts for p in decoder.flush()]
+        assert decoder.damaged == 0
+    assert sorted(set(shown)) == sorted(set(viewer.shown))
+
+
+async def made_of(film: Source, **fields: object) -> dict[str, Viewer]:
+    """The renditions of a film that is pushed whole."""
+    async with ladder() as rig:
+        rig.play(rig.publish(**fields), film)
+        return await rig.finish()
+
+
+# ---- what renditions are ----
+
+
+async def test_a_source_comes_back_in_three_sizes_with_its_times_and_key_frames() -> None:
+    film = h264("1280x720", 4, gop=45)
+    async with ladder() as rig:
+        rig.play(rig.publish(), film)
+        viewers = await rig.finish(EndReason.KICKED)
+        report = rig.report
+    assert {name: v.size() for name, v in viewers.items()} == RUNGS
+    for viewer in viewers.values():
+        assert viewer.shown == times(film)
+        keys = [(u.dts, u.cts, u.wall) for u in film.of(Kind.VIDEO) if u.key]
+        assert [(u.dts, u.cts, u.wall) for u in viewer.pictures if u.key] == keys
+        assert viewer.epochs == [0]
+        assert viewer.ended is EndReason.KICKED
+        decodes(viewer)
+    assert report["dropped"] == report["damaged"] == report["restarts"] == 0
+    assert report["error"] is None
+    assert rig.restarts.values == {}
+
+
+async def test_pictures_and_sound_of_a_rendition_are_interleaved_and_grow() -> None:
+    for viewer in (await made_of(h264("640x360", 4))).values():
+        for units in (viewer.pictures, viewer.sounds):
+            assert all(a.dts < b.dts for a, b in pairwise(units))
+        behind = 0
+        latest = 0
+        for unit in viewer.units:
+            latest = max(latest, unit.dts)
+            behind = max(behind, latest - unit.dts)
+        assert behind < 500
+
+
+async def test_renditions_have_sound_of_48_khz_and_of_the_ladders_bitrates() -> None:
+    film = source(
+        *pictures("1280x720"), "-f", "lavfi", "-i", "anoisesrc=amplitude=0.3:sample_rate=44100", "-t", "6",
+        *X264, "-g", "60", *AAC,
+    )  # fmt: skip
+    viewers = await made_of(film)
+    for name, bitrate in (("360p", 64_000), ("480p", 64_000), ("720p", 128_000)):
+        sounds = viewers[name].sounds
+        assert aac.parse_asc(sounds[0].track.config).rate == 48_000
+        bits = 8 * sum(len(u.payload) for u in sounds)
+        assert bits * 1000 / (sounds[-1].dts - sounds[0].dts) == pytest.approx(bitrate, rel=0.12)
+        assert sounds[0].dts == pytest.approx(film.of(Kind.AUDIO)[0].dts, abs=25)
+        assert sounds[-1].dts == pytest.approx(film.of(Kind.AUDIO)[-1].dts, abs=60)
+    # Encoded once for both.
+    assert [u.payload for u in viewers["360p"].sounds] == [u.payload for u in viewers["480p"].sounds]
+
+
+async def test_the_bitrate_of_every_rung_is_met_on_noise() -> None:
+    film = source(*pictures("1280x720", "30", 14), "-t", "21", *X264, "-b:v", "4M", "-g", "60", "-bf", "0")
+    async with ladder() as rig:
+        rig.play(rig.publish(), film)
+        await rig.until(lambda: len(rig.viewers) == 3 and all(len(v.pictures) > 625 for v in rig.viewers.values()), 90)
+        viewers = await rig.finish()
+    for name, bitrate in (("360p", 400_000), ("480p", 600_000), ("720p", 1_000_000)):
+        bits = 8 * sum(len(u.payload) for u in viewers[name].pictures if u.dts < 20_000)
+        assert bits / 20 == pytest.approx(bitrate, rel=0.1), name
+
+
+async def test_sound_of_another_codec_becomes_aac() -> None:
+    film = source(
+        *pictures("640x360"), *tone(48000), "-t", "2", *X264, "-g", "30", "-c:a", "libopus", container="matroska"
+    )
+    assert film.tracks.audio is not None and film.tracks.audio.codec is Codec.OPUS
+    (viewer,) = (await made_of(film)).values()
+    assert {u.track.codec for u in viewer.sounds} == {Codec.AAC}
+    assert viewer.sounds[-1].dts == pytest.approx(2000, abs=80)
+
+
+async def test_pictures_alone_make_a_ladder() -> None:
+    film = h264("640x360", 2, audio=False)
+    (viewer,) = (await made_of(film)).values()
+    assert viewer.shown == times(film)
+    assert viewer.tracks[0].audio is None
+    assert viewer.sounds == []
+
+
+async def test_sound_alone_makes_none_and_says_so() -> None:
+    film = h264("640x360", 2)
+    async with ladder() as rig:
+        publisher = rig.publish()
+        rig.play(publisher, film.only(Kind.AUDIO))
+        await rig.until(lambda: rig.report["error"])
+        assert "no picture" in rig.report["error"]
+        assert rig.viewers == {}
+        rig.play(publisher, film.shifted(3000))
+        (viewer,) = (await rig.finish()).values()
+        assert viewer.shown == times(film.shifted(3000))
+        assert rig.report["error"] is None
+
+
+async def test_only_the_rungs_that_are_on_are_made() -> None:
+    viewers = await made_of(h264("1280x720", 1), ld=False, hd=False)
+    assert list(viewers) == ["480p"]
+
+
+async def test_libx265_makes_renditions_too() -> None:
+    film = h264("640x360", 2)
+    (viewer,) = (await made_of(film, codec="libx265")).values()
+    assert viewer.shown == times(film)
+    assert viewer.keys == key_times(film)
+    assert viewer.tracks[0].video is not None
+    assert viewer.tracks[0].video.codec is Codec.H265
+    assert codecs.codec_string(viewer.tracks[0].video).startswith("hvc1.1.")
+    decodes(viewer)
+
+
+async def test_script_data_reach_the_renditions_in_their_place() -> None:
+    film = h264("640x360", 3)
+    async with ladder() as rig:
+        publisher = rig.publish()
+        rig.announce(publisher, film.tracks)
+        for unit in film.units:
+            rig.push(publisher, [unit])
+            if unit.track.kind is Kind.VIDEO and unit.dts + unit.cts == key_times(film)[1]:
+                rig.say(publisher, Timed(unit.dts, "onCuePoint", b"\x05"))
+        (viewer,) = (await rig.finish()).values()
+    (at,) = [n for n, item in enumerate(viewer.items) if isinstance(item, Timed)]
+    timed = viewer.items[at]
+    assert isinstance(timed, Timed) and (timed.name, timed.amf) == ("onCuePoint", b"\x05")
+    later = [i for i in viewer.items[at:] if i in viewer.pictures]
+    assert later[0].dts == pytest.approx(timed.dts, abs=70)  # type: ignore[union-attr]
+
+
+async def test_metadata_tell_of_the_rendition_and_keep_what_is_true_of_it() -> None:
+    film = h264("640x360", 1)
+    async with ladder() as rig:
+        publisher = rig.publish()
+        publisher.set_tracks(
+            film.tracks.video, film.tracks.audio, {"width": 1.0, "encoder": "obs", "title": "talk", "videocodecid": 7.0}
+        )
+        rig.push(publisher, film.units)
+        (viewer,) = (await rig.finish()).values()
+    assert viewer.tracks[0].metadata == {
+        "width": 640.0, "height": 360.0, "framerate": 30.0, "videodatarate": 400.0, "title": "talk",
+    }  # fmt: skip
+
+
+# ---- odd sources ----
+
+ODD = {
+    "10 bits": (*pictures("640x360"), "-t", "2", *X264, "-pix_fmt", "yuv420p10le", "-g", "30"),
+    "4:4:4": (*pictures("640x360"), "-t", "2", *X264, "-pix_fmt", "yuv444p", "-g", "30"),
+    "4:2:2, 10 bits": (*pictures("640x360"), "-t", "2", *X264, "-pix_fmt", "yuv422p10le", "-g", "30"),
+    "full range": (*pictures("640x360"), "-t", "2", *X264, "-pix_fmt", "yuvj420p", "-g", "30"),
+    "HEVC": (*pictures("640x360"), "-t", "2", "-c:v", "libx265", "-preset", "ultrafast",
+             "-x265-params", "log-level=none:keyint=30:open-gop=0"),
+    "AV1": (*pictures("640x360"), "-t", "2", "-c:v", "libsvtav1", "-preset", "12", "-g", "30"),
+    "VFR": (*pictures("640x360", "30", more="select='not(between(n,20,25))*not(eq(mod(n,7),3))'"), "-t", "2",
+            "-fps_mode", "vfr", *X264, "-g", "20"),
+    "5 frames a second": (*pictures("640x360", "5"), "-t", "3", *X264, "-g", "10"),
+    "open GOP": (*pictures("640x360"), "-t", "2", *X264, "-g", "20", "-bf", "3",
+                 "-x264-params", "open-gop=1:b-adapt=0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_odd_sources_come_back_as_8_bit_pictures_at_their_times(name: str) -> None:
+    film = source(*ODD[name])
+    (viewer,) = (await made_of(film)).values()
+    assert viewer.shown == times(film)
+    assert viewer.keys == key_times(film)
+    track = viewer.tracks[0].video
+    assert track is not None
+    decoder = VideoDecoder(track)
+    (first, *_) = [p for u in viewer.pictures for p in decoder.decode(u)]
+    assert (first.frame.format.name, first.frame.width, first.frame.height) == ("yuv420p", 640, 360)
+    decodes(viewer)
+
+
+async def test_interlaced_pictures_come_back_progressive() -> None:
+    film = source(
+        *pictures("720x576", "50", more="interlace"), "-t", "2",
+        *X264, "-x264-params", "tff=1", "-g", "25", "-aspect", "16:9",
+    )  # fmt: skip
+    viewers = await made_of(film)
+    assert {name: v.size() for name, v in viewers.items()} == {"360p": (640.0, 360.0), "480p": (854.0, 480.0)}
+    for viewer in viewers.values():
+        assert viewer.shown == times(film)
+        assert viewer.keys == key_times(film)
+
+
+@pytest.mark.parametrize(
+    ("size", "aspect", "expected"),
+    [("1440x1080", "16/9", (640.0, 360.0)), ("720x480", "4/3", (480.0, 360.0)), ("640x362", "1", None)],
+)
+async def test_samples_that_are_not_square_are_made_square(
+    size: str, aspect: str, expected: tuple[float, float] | None
+) -> None:
+    film = source(*pictures(size, more=f"setdar={aspect}"), "-t", "1", *X264, "-g", "30", "-pix_fmt", "yuv420p")
+    viewers = await made_of(film, sd=False, hd=False)
+    width, height = viewers["360p"].size()
+    if expected is not None:
+        assert (width, height) == expected
+    assert viewers["360p"].tracks[0].video is not None
+
+
+@pytest.mark.parametrize("size", ["641x361", "638x358", "180x320", "64x64", "18x16"])
+async def test_sources_of_odd_and_small_sizes_make_a_ladder(size: str) -> None:
+    film = source(*pictures(size), "-t", "1", *X264, "-g", "30", "-pix_fmt", "yuv444p")
+    viewers = await made_of(film)
+    source_width, source_height = map(int, size.split("x"))
+    for viewer in viewers.values():
+        width, height = viewer.size()
+        assert isinstance(width, float) and isinstance(height, float)
+        assert width % 2 == height % 2 == 0
+        assert width <= source_width + 1 and height <= source_height + 1
+        assert viewer.shown == times(film)
+
+
+async def test_pictures_that_come_faster_than_they_began_keep_their_bitrate() -> None:
+    slow = source(*pictures("320x180", "10", 20), "-t", "4", *X264, "-g", "10", "-bf", "0", "-pix_fmt", "yuv420p")
+    fast = source(*pictures("320x180", "60", 20), "-t", "12", *X264, "-g", "60", "-bf", "0", "-pix_fmt", "yuv420p")
+    async with ladder() as rig:
+        publisher = rig.publish()
+        rig.play(publisher, slow)
+        rig.push(publisher, [replace(u, track=slow.units[0].track) for u in fast.shifted(4000).units])
+        (viewer,) = (await rig.finish()).values()
+    assert viewer.shown == [*times(slow), *times(fast.shifted(4000))]
+    late = [u for u in viewer.pictures if u.dts >= 8000]
+    assert 8 * sum(len(u.payload) for u in late) / 8 == pytest.approx(400_000, rel=0.15)
+
+
+# ---- damage ----
+
+
+def damaged(film: Source, numbers: Iterable[int]) -> Source:
+    """Some pictures are noise."""
+    worst = set(numbers)
+    videos = iter(range(len(film.units)))
+    units = []
+    for unit in film.units:
+        if unit.track.kind is Kind.VIDEO and next(videos) in worst:
+            unit = replace(unit, payload=os.urandom(200))
+        units.append(unit)
+    return Source(film.tracks, tuple(units))
+
+
+async def test_damaged_pictures_are_left_out_counted_and_harm_nothing_else() -> None:
+    film = damaged(h264("640x360", 4, gop=30, bframes=0), range(35, 45))
+    async with ladder() as rig:
+        rig.play(rig.publish(), film)
+        (viewer,) = (await rig.finish()).values()
+        report = rig.report
+    assert rig.restarts.values == {}
+    assert report["damaged"] > 0
+    assert {t for t in times(film) if t < 1150 or t >= 2000} <= set(viewer.shown)
+    assert viewer.keys == key_times(film)
+
+
+async def test_a_source_of_nothing_but_noise_makes_no_picture_and_kills_nothing() -> None:
+    film = damaged(h264("640x360", 2), range(100))
+    async with ladder() as rig:
+        rig.play(rig.publish(), film)
+        viewers = await rig.finish()
+        assert viewers == {}
+        assert rig.restarts.values == {}
+        assert rig.report["damaged"] > 0
+
+
+async def test_a_configuration_that_is_none_is_reported_and_a_good_one_heals() -> None:
+    film = h264("640x360", 2)
+    assert film.tracks.video is not None
+    broken = replace(film.tracks, video=replace(film.tracks.video, codec=Codec.AV1, config=b"\x81\x04\x0c\x00\xff\xff"))
+    async with ladder() as rig:
+        publisher = rig.publish()
+        rig.announce(publisher, broken)
+        assert broken.video is not None
+        rig.push(publisher, [replace(u, track=broken.video) for u in film.of(Kind.VIDEO)])
+        rig.play(publisher, film.shifted(5000))
+        (viewer,) = (await rig.finish()).values()
+    assert viewer.shown == times(film.shifted(5000))
+    assert rig.restarts.values == {}
+
+
+async def test_sound_that_cannot_be_decoded_leaves_the_pictures() -> None:
+    film = h264("640x360", 2)
+    assert film.tracks.audio is not None
+    broken = replace(film.tracks.audio, codec=Codec.OPUS, config=b"nonsense")
+    units = tuple(replace(u, track=broken) if u.track.kind is Kind.AUDIO else u for u in film.units)
+    async with ladder() as rig:
+        rig.play(rig.publish(), Source(replace(film.tracks, audio=broken), units))
+        (viewer,) = (await rig.finish()).values()
+        assert "opus cannot be decoded" in rig.report["error"]
+    assert viewer.shown == times(film)
+    assert viewer.tracks[0].audio is None
+
+
+async def test_a_source_cut_into_pieces_at_random_kills_nothing() -> None:
+    """What is damaged is left out; whatever a unit holds, the worker lives, and the next good key frame is shown."""
+    dice = random.Random(7)
+    film = h264("320x180", 4, gop=10, audio=True)
+    async with ladder() as rig:
+        publisher = rig.publish()
+        for turn in range(6):
+            part = film.shifted(turn * film.end)
+            units = []
+            for unit in part.units:
+                body = bytearray(unit.payload)
+                match dice.randrange(8):
+                    case 0:
+                        del body[dice.randrange(len(body)) :]
+                    case 1:
+                        body[dice.randrange(len(body))] ^= 1 << dice.randrange(8)
+                    case 2:
+                        body[: dice.randrange(len(body))] = dice.randbytes(dice.randrange(50))
+                units.append(replace(unit, payload=bytes(body), dts=unit.dts + dice.choice((0, 0, 0, -200, 500))))
+            rig.play(publisher, Source(part.tracks, tuple(units)))
+        good = film.shifted(60_000)
+        rig.play(publisher, good)
+        (viewer,) = (await rig.finish()).values()
+        report = rig.report
+    assert rig.restarts.values == {}
+    assert report["damaged"] > 10
+    assert set(times(good)) <= set(viewer.shown)
+    assert all(a.dts < b.dts for a, b in pairwise(viewer.pictures))
+
+
+# ---- a source that changes ----
+
+
+async def test_a_source_that_changes_its_size_gets_other_rungs() -> None:
+    large, small = h264("1280x720", 2), h264("640x360", 2)
+    async with ladder() as rig:
+        publisher = rig.publish()
+        rig.play(publisher, large)
+        rig.play(publisher, small.shifted(large.end))
+        viewers = dict(await rig.finish())
+    assert viewers["360p"].epochs == [0, 1]
+    assert viewers["360p"].shown == [*times(large), *times(small.shifted(large.end))]
+    assert viewers["720p"].shown == times(large)
+    assert viewers["360p"].size() == (640.0, 360.0)
+    assert viewers["720p"].ended is not None
+    decodes(viewers["360p"])
+
+
+async def test_a_source_that_changes_its_size_without_a_word_is_followed() -> None:
+    """Parameter sets in the stream, as some encoders send them, and no new sequence header."""
+    large, small = h264("640x360", 2, audio=False), h264("480x360", 2, audio=False)
+    assert large.tracks.video is not None and small.tracks.video is not None
+    from gateway.media import h264 as syntax
+    from gateway.media import nal
+
+    sets = syntax.parse_avcc(small.tracks.video.config)
+    head = nal.join([*sets.sps, *sets.pps])
+    units = [
+        replace(u, track=large.tracks.video, payload=head + u.payload if u.key else u.payload)
+        for u in small.shifted(large.end).units
+    ]
+    async with ladder() as rig:
+        publisher = rig.publish()
+        rig.play(publisher, large)
+        rig.push(publisher, units)
+        (viewer,) = (await rig.finish()).values()
+    assert viewer.size(0) == (640.0, 360.0)
+    assert viewer.size() == (480.0, 360.0)
+    assert viewer.shown == [*times(large), *times(small.shifted(large.end))]
+    decodes(viewer)
+
+
+async def test_a_source_that_loses_its_sound_and_finds_it_again_is_followed() -> None:
+    film = h264("640x360", 2)
+    silent, again = film.only(Kind.VIDEO).shifted(film.end), film.shifted(2 * film.end)
+    async with ladder() as rig:
+        publisher = rig.publish()
+        for part in (film, silent, again):
+            rig.play(publisher, part)
+        (viewer,) = (await rig.finish()).values()
+    assert viewer.shown == [*times(film), *times(silent), *times(again)]
+    assert [t.audio is None for t in viewer.tracks] == [False, True, False]
+    assert not [u for u in viewer.sounds if film.end + 50 < u.dts < 2 * film.end - 50]
+    assert [u for u in viewer.sounds if u.dts > 2 * film.end]
+
+
+async def test_a_jump_in_time_is_a_jump_of_the_renditions() -> None:
+    film = h264("640x360", 2)
+    later = film.shifted(3_600_000)
+    async with ladder() as rig:
+        publisher = rig.publish()
+        rig.play(publisher, film)
+        rig.push(publisher, later.units)
+        (viewer,) = (await rig.finish()).values()
+    assert viewer.shown == [*times(film), *times(later)]
+    assert viewer.keys == [*key_times(film), *key_times(later)]
+    assert viewer.sounds[-1].dts == pytest.approx(later.units[-1].dts, abs=80)
+
+
+async def test_a_publisher_that_returns_goes_on_in_the_same_renditions() -> None:
+    film = h264("640x360", 2)
+    async with ladder() as rig:
+        publisher = rig.publish()
+        rig.play(publisher, film)
+        await rig.until(lambda: rig.viewers and len(rig.viewers["360p"].pictures) > 40)
+        publisher.close()
+        again = rig.publish()
+        rig.play(again, film)
+        (viewer,) = (await rig.finish()).values()
+    assert viewer.epochs == [0, 1]
+    assert len(viewer.pictures) == 2 * len(film.of(Kind.VIDEO))
+    assert all(a.dts < b.dts for a, b in pairwise(viewer.pictures))
+    assert viewer.shown[:60] == times(film)
+    decodes(viewer)
+
+
+async def test_rungs_can_be_switched_while_it_is_live() -> None:
+    film = h264("1280x720", 2, gop=30)
+    async with ladder() as rig:
+        publisher = rig.publish(hd=False)
+        rig.play(publisher, film)
+        await rig.until(lambda: len(rig.viewers) == 2)
+        rig.hub.channel_changed(builders.channel(isCodec=True, ld=True, sd=False, hd=True))
+        rig.push(publisher, film.shifted(film.end).units)
+        await rig.until(lambda: "720p" in rig.viewers)
+        viewers = dict(await rig.finish())
+    assert viewers["360p"].epochs == [0], "a rung that stays is not disturbed"
+    assert viewers["360p"].shown == [*times(film), *times(film.shifted(film.end))]
+    assert viewers["480p"].ended is EndReason.OUTPUT_OFF
+    assert viewers["720p"].shown[0] in key_times(film) + key_times(film.shifted(film.end))
+
+
+async def test_switching_the_ladder_off_ends_renditions_and_worker() -> None:
+    film = h264("640x360", 2)
+    async with ladder() as rig:
+        publisher = rig.publish()
+        rig.play(publisher, film)
+        await rig.until(lambda: rig.viewers and rig.viewers["360p"].pictures)
+        assert worker_pids()
+        assert publisher.stream.outputs is not None
+        publisher.stream.outputs.switch("codec", False)
+        await rig.until(lambda: rig.viewers["360p"].ended)
+        assert rig.viewers["360p"].ended is EndReason.OUTPUT_OFF
+        await rig.until(lambda: not worker_pids())
+        assert rig.workers.running == 0
+        assert rig.restarts.values == {}
+
+
+# ---- workers that die, and workers that are slow ----
+
+
+async def killed(rig: LadderRig) -> None:
+    (pid,) = worker_pids()
+    os.kill(pid, signal.SIGKILL)
+    await rig.until(lambda: worker_pids() not in ([], [pid]))
+
+
+async def test_a_killed_worker_is_replaced_and_renditions_go_on_with_one_discontinuity() -> None:
+    film = h264("1280x720", 4, gop=30)
+    async with ladder() as rig:
+        publisher = rig.publish()
+        rig.announce(publisher, film.tracks)
+        playing = asyncio.ensure_future(rig.play_live(publisher, film.shifted(0)))
+        await playing
+        await asyncio.sleep(1.2)  # so that this worker has lived long enough to be replaced at once
+        assert len(worker_pids()) == 1
+        rest = film.shifted(film.end)
+        playing = asyncio.ensure_future(rig.play_live(publisher, rest))
+        await asyncio.sleep(0.5)
+        await killed(rig)
+        await playing
+        viewers = dict(await rig.finish())
+        report = rig.report
+    assert rig.restarts.values == {("ladder",): 1}
+    assert report["restarts"] == 1
+    for viewer in viewers.values():
+        assert viewer.epochs == [0, 1]
+        assert set(viewer.keys) <= {*key_times(film), *key_times(rest)}
+        assert all(a.dts < b.dts for a, b in pairwise(viewer.pictures))
+        gaps = [b - a for a, b in pairwise(viewer.shown) if b - a > 150]
+        assert len(gaps) <= 1 and max(gaps, default=0) < 2500
+        assert viewer.shown[-1] == times(rest)[-1]
+        decodes(viewer)
+    resumed = {v.tracks[-1].epoch: v for v in viewers.values()}
+    assert set(resumed) == {1}
+    starts = {next(u for u in v.pictures if u.track is v.tracks[-1].video).dts for v in viewers.values()}
+    assert len(starts) == 1, "all rungs go on at the same picture"
+
+
+async def test_workers_that_die_one_after_the_other_are_tried_again_after_a_pause() -> None:
+    film = h264("640x360", 3, gop=15)
+    async with ladder() as rig:
+        publisher = rig.publish()
+        rig.play(publisher, film)
+        await rig.until(lambda: rig.viewers and rig.viewers["360p"].pictures)
+        (pid,) = worker_pids()
+        os.kill(pid, signal.SIGKILL)
+        await rig.until(lambda: _state(publisher) == "retrying")
+        assert "SIGKILL" in str(_entry(publisher)["error"])
+        await rig.until(lambda: _state(publisher) == "running" and worker_pids())
+        rig.push(publisher, film.shifted(film.end).units)
+        viewer = (await rig.finish())["360p"]
+    assert viewer.epochs == [0, 1]
+    assert all(a.dts < b.dts for a, b in pairwise(viewer.pictures))
+    decodes(viewer)
+
+
+def _entry(publisher: builders.Publisher) -> dict[str, object]:
+    assert publisher.stream.outputs is not None
+    return publisher.stream.outputs.status()[0]
+
+
+def _state(publisher: builders.Publisher) -> object:
+    return _entry(publisher)["state"]
+
+
+async def test_no_worker_to_be_had_is_said_and_tried_again() -> None:
+    film = h264("640x360", 2)
+    async with ladder(workers=1) as rig, rig.workers.start("tests.support.echo_worker", "other"):
+        publisher = rig.publish()
+        rig.play(publisher, film)
+        await rig.until(lambda: _state(publisher) == "retrying")
+        assert "all 1 media workers are busy" in str(_entry(publisher)["error"])
+
+
+async def test_a_ladder_that_nobody_knows_is_said() -> None:
+    async with ladder() as rig:
+        publisher = rig.publish(ladder="gold")
+        await rig.until(lambda: _state(publisher) == "retrying")
+        assert _entry(publisher)["error"] == "there is no ladder gold; there are standard"
+
+
+async def test_a_worker_that_falls_behind_loses_whole_groups_of_pictures_and_says_how_many() -> None:
+    film = h264("1280x720", 4, gop=15, bframes=0)
+    async with ladder(backlog=1) as rig:
+        publisher = rig.publish()
+        rig.announce(publisher, film.tracks)
+        await rig.until(worker_pids)
+        (pid,) = worker_pids()
+        os.kill(pid, signal.SIGSTOP)
+        for turn in range(5):
+            rig.push(publisher, film.shifted(turn * film.end).units)
+            await asyncio.sleep(0.05)
+        os.kill(pid, signal.SIGCONT)
+        rig.push(publisher, film.shifted(5 * film.end).units[:30])
+        await rig.until(lambda: rig.report["dropped"])
+        viewers = dict(await rig.finish())
+        report = rig.report
+    assert report["dropped"] > 50
+    assert rig.dropped.values == {("output",): report["dropped"]}
+    shown = {tuple(v.shown) for v in viewers.values()}
+    assert len(shown) == 1, "every rung has the same pictures"
+    lengths: dict[int, int] = {}
+    for time in next(iter(shown)):
+        lengths[time] = 1
+    for viewer in viewers.values():
+        decodes(viewer)
+        for key, following in pairwise(viewer.keys):
+            group = [t for t in viewer.shown if key <= t < following]
+            assert len(group) >= 14, "no group begins and is then cut short"
+
+
+async def test_a_worker_that_hangs_is_ended_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transcoder, "_STUCK", 4.0)  # more than a busy machine takes to start one
+    monkeypatch.setattr(transcoder, "_HEALTHY", 0.0)
+    film = source(*pictures("640x360", "30", 20), "-t", "3", *X264, "-b:v", "4M", "-g", "30", "-bf", "0")
+    async with ladder() as rig:
+        publisher = rig.publish(hd=False, sd=False)
+        rig.announce(publisher, film.tracks)
+        await rig.until(worker_pids)
+        (pid,) = worker_pids()
+        os.kill(pid, signal.SIGSTOP)
+        rig.push(publisher, film.units)
+        await rig.until(lambda: worker_pids() not in ([], [pid]))
+        rig.push(publisher, film.shifted(film.end).units)
+        viewer = (await rig.finish())["360p"]
+    assert rig.restarts.values == {("ladder",): 1}
+    assert set(times(film.shifted(film.end))) <= set(viewer.shown)
+
+
+# ---- time ----
+
+
+async def test_a_rendition_is_close_behind_its_source() -> None:
+    """No figure: the time is bounded by what the chain may hold, in pictures, and that is far above what it takes."""
+    film = h264("640x360", 4, gop=30, bframes=2)
+    async with ladder() as rig:
+        publisher = rig.publish()
+        rig.announce(publisher, film.tracks)
+        await rig.until(worker_pids)
+        await rig.play_live(publisher, film)
+        (viewer,) = rig.viewers.values()
+        seen = {
+            u.dts: at - u.wall for u, at in zip(viewer.units, viewer.came, strict=True) if u.track.kind is Kind.VIDEO
+        }
+        await rig.finish()
+    settled = sorted(delay for dts, delay in seen.items() if dts > 2000)
+    assert len(settled) > 40
+    assert settled[len(settled) // 2] < 3
+    assert isinstance(viewer.tracks[0], Tracks)

@@ -1,0 +1,135 @@
+"""A watermark without the rest of the gateway: a hub, real workers, somebody who watches, and what was seen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from PIL import Image
+
+from gateway.hub.output import Output, OutputSpec
+from gateway.hub.publisher import Publisher
+from gateway.hub.stream import EndReason, Stream
+from gateway.lib.aio import Tasks
+from gateway.lib.egress import Egress
+from gateway.lib.metrics import DROPPED, WORKER_RESTARTS, Counter
+from gateway.media.track import Kind
+from gateway.media.unit import AccessUnit
+from gateway.settings import Settings, load
+from gateway.transcode.codec import VideoDecoder
+from gateway.transcode.fetch import Pictures
+from gateway.transcode.launch import Workers
+from gateway.transcode.overlay import Watermarks
+from tests.support import builders
+from tests.support.sources import Source
+
+
+class Lab:
+    """One hub with the output `watermark`, and one stream in it. `viewer` has what a viewer gets."""
+
+    def __init__(self, egress: Iterable[str] = ("127.0.0.0/8",), **options: str) -> None:
+        self.settings: Settings = load(environ=options)
+        self.restarts = Counter(WORKER_RESTARTS)
+        self.dropped = Counter(DROPPED)
+        self.workers = Workers(self.settings.workers, self.restarts)
+        self.pictures = Pictures(Egress(tuple(egress)), self.settings.watermark)
+        self.watermarks = Watermarks(
+            self.workers, self.pictures, self.settings.watermark, self.settings.transcode, self.dropped
+        )
+        self.hub = builders.hub(
+            [OutputSpec("watermark", self.watermarks.make, self.watermarks.wanted)], gop_bytes=16_000_000
+        )
+        self.viewer = builders.Recorder()
+        self.original = builders.Recorder()
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[Lab]:
+        async with Tasks("lab") as tasks:
+            tasks.start(self.hub.run(), "hub")
+            yield self
+
+    def publish(self, source: Source, **fields: Any) -> Publisher:
+        """Begins a push of a channel with these fields; the viewer is there already."""
+        publisher = builders.publish(self.hub, "c1", **fields)
+        publisher.stream.attach(self.viewer)
+        publisher.stream.original.attach(self.original)
+        publisher.set_tracks(source.tracks.video, source.tracks.audio, {})
+        return publisher
+
+    @property
+    def stream(self) -> Stream:
+        return next(iter(self.hub))
+
+    @property
+    def output(self) -> Output | None:
+        outputs = self.stream.outputs
+        assert outputs is not None
+        return outputs.get("watermark")
+
+    def report(self) -> dict[str, Any]:
+        output = self.output
+        return output.report() if output is not None else {}  # type: ignore[attr-defined]
+
+    def switch(self, enabled: bool) -> None:
+        outputs = self.stream.outputs
+        assert outputs is not None
+        outputs.switch("watermark", enabled)
+
+    def change(self, **fields: Any) -> None:
+        """Stores other fields in the channel."""
+        self.hub.channel_changed(builders.channel(**{**self.stream.channel.item, **fields}))
+
+    async def end(self) -> None:
+        """The publisher goes, and the viewer gets what is left."""
+        stream = self.stream
+        self.hub.end("c1", EndReason.PUBLISHER_GONE)
+        async with asyncio.timeout(10):
+            await stream.over()
+
+    def seen(self, kind: Kind = Kind.VIDEO) -> list[AccessUnit]:
+        return [u for u in self.viewer.units if u.track.kind is kind]
+
+    def signal_worker(self, number: int = signal.SIGKILL) -> None:
+        """kill -9, or another signal."""
+        worker = self.output._worker  # type: ignore[union-attr]
+        assert worker is not None
+        os.kill(worker.pid, number)
+
+
+async def play(
+    publisher: Publisher, units: Iterable[AccessUnit], *, speed: float = 2.0, until: Callable[[], bool] = lambda: False
+) -> int:
+    """Pushes units at the pace of their times, `speed` times as fast; ends early, before the unit at which `until` says
+    so. How many were pushed."""
+    began, first, count = time.monotonic(), None, 0
+    for unit in units:
+        if until():
+            break
+        at = unit.dts / unit.track.timescale
+        first = at if first is None else first
+        ahead = (at - first) / speed - (time.monotonic() - began)
+        await asyncio.sleep(max(0.0, ahead) if ahead > 0 or not count % 10 else 0)
+        publisher.push(replace(unit, wall=time.time()), time.monotonic())
+        count += 1
+    return count
+
+
+def pictures(units: Iterable[AccessUnit]) -> list[tuple[int, Image.Image]]:
+    """The pictures of the units of one or more video tracks, in the order of their coming: (milliseconds, RGB)."""
+    shown: list[tuple[int, Image.Image]] = []
+    decoder: VideoDecoder | None = None
+    for unit in (*units, None):
+        if unit is None or decoder is None or decoder.track != unit.track:
+            found = decoder.flush() if decoder is not None else []
+            assert decoder is None or not decoder.damaged, "pictures that cannot be decoded"
+            shown += [(p.pts, p.frame.to_image()) for p in found]
+            decoder = VideoDecoder(unit.track) if unit is not None else None
+        if unit is not None and decoder is not None:
+            shown += [(p.pts, p.frame.to_image()) for p in decoder.decode(unit)]
+    return shown

@@ -1,0 +1,76 @@
+"""The file of ladders: what may stand in it, and what is said of everything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.settings.ladders import load_ladders
+from gateway.settings.problems import SettingsError
+
+RUNG = '{ name = "a", flag = "", width = 640, height = 360, bitrate = 400000, audio = "copy" }'
+SMALLER = RUNG.replace("640", "320").replace('"a"', '"b"')
+GOOD = f"[standard]\nvbv = 2\nrungs = [{RUNG}]\n"
+
+
+def problems(file: Path, text: str) -> list[str]:
+    """What is said of it, without the file's name."""
+    file.write_text(text)
+    with pytest.raises(SettingsError) as refused:
+        load_ladders(file)
+    assert all(line.startswith(str(file)) for line in refused.value.problems)
+    return [line.removeprefix(f"{file}: ") for line in refused.value.problems]
+
+
+def test_millrace_brings_the_four_rungs_of_the_contract() -> None:
+    rungs = load_ladders()["standard"].rungs
+    assert [(r.name, r.flag, r.width, r.height, r.bitrate, r.audio) for r in rungs] == [
+        ("360p", "ld", 640, 360, 400_000, 64_000),
+        ("480p", "sd", 854, 480, 600_000, 64_000),
+        ("720p", "hd", 1280, 720, 1_000_000, 128_000),
+        ("1080p", "ud", 1920, 1080, 2_000_000, 128_000),
+    ]
+    assert load_ladders()["standard"].vbv == 1.5
+
+
+def test_an_operator_has_ladders_of_their_own(tmp_path: Path) -> None:
+    file = tmp_path / "ladders.toml"
+    file.write_text(GOOD + GOOD.replace("standard", "cheap"))
+    assert sorted(load_ladders(file)) == ["cheap", "standard"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("[standard]", "[other]", "there is no ladder [standard]"),
+        ("vbv = 2", "vbv = 0.5", "standard.vbv: expected a number from 1 to 10"),
+        ("vbv = 2", "vbv = true", "standard.vbv: expected a number from 1 to 10"),
+        ("vbv = 2", "", "standard.vbv is missing"),
+        ("vbv = 2", "vbv = 2\nbitrates = 3", "standard.bitrates: no such option; did you mean bitrate?"),
+        ('name = "a"', 'name = "A b"', "standard.rungs.0.name: expected 1 to 32 of a-z and 0-9"),
+        ('name = "a", ', "", "standard.rungs.0.name is missing"),
+        ('flag = ""', 'flag = "xl"', 'standard.rungs.0.flag: expected ld, sd, hd, ud or ""'),
+        ("width = 640", "width = 641", "standard.rungs.0.width: expected an even number from 16 to 8192"),
+        ("height = 360", "height = 0", "standard.rungs.0.height: expected an even number from 16 to 8192"),
+        ("bitrate = 400000", "bitrate = 400", "standard.rungs.0.bitrate: expected bits a second"),
+        ('audio = "copy"', 'audio = "none"', "standard.rungs.0.audio: expected bits a second from 16000 to 512000, or"),
+        ('audio = "copy"', "audio = true", "standard.rungs.0.audio: expected bits a second"),
+        (f"[{RUNG}]", "[]", "standard.rungs: expected a list of 1 to 8 rungs"),
+        (f"[{RUNG}]", "3", "standard.rungs: expected a list of 1 to 8 rungs"),
+        (f"[{RUNG}]", f"[{RUNG}, {RUNG}]", "standard has two rungs a"),
+        (f"[{RUNG}]", f"[{RUNG}, {SMALLER}]",
+         "the rungs of standard do not stand from the smallest to the largest"),
+        (GOOD, "standard = 1", "standard: expected a ladder, that is vbv and rungs"),
+        (GOOD, "[standard", "is not TOML"),
+    ],
+)  # fmt: skip
+def test_each_fault_is_one_line_that_names_it(tmp_path: Path, before: str, after: str, said: str) -> None:
+    assert before in GOOD
+    (line,) = problems(tmp_path / "ladders.toml", GOOD.replace(before, after, 1))
+    assert said in line
+
+
+def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_ladders(tmp_path / "none.toml")

@@ -1,0 +1,116 @@
+"""Pictures of watermarks: decoded with bounds, scaled, placed; the text lies above."""
+
+import io
+import struct
+import zlib
+
+import pytest
+from PIL import Image
+
+from gateway.transcode.fonts import Fontbook
+from gateway.transcode.lettering import Words
+from gateway.transcode.picture import Emblem, PictureUnusable, compose, read_picture
+
+BOOK = Fontbook("sans")
+BLUE = (0, 0, 255, 255)
+
+
+def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
+def solid(size: tuple[int, int] = (8, 6), color: tuple[int, ...] = BLUE) -> Image.Image:
+    return Image.new("RGBA" if len(color) == 4 else "RGB", size, color)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF"])
+def test_every_usual_kind_of_picture_is_read(form: str) -> None:
+    picture = read_picture(encoded(solid(color=(0, 0, 255)), form))
+    assert (picture.mode, picture.size) == ("RGBA", (8, 6))
+    red, green, blue, alpha = picture.getpixel((4, 3))  # type: ignore[misc]
+    assert blue > 240 and red < 16 and green < 16 and alpha == 255
+
+
+def test_the_first_picture_of_an_animation_is_shown() -> None:
+    frames = [solid(color=(255, 0, 0)), solid(color=(0, 255, 0))]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert read_picture(data).getpixel((2, 2)) == (255, 0, 0, 255)
+
+
+def test_a_photograph_that_was_taken_sideways_is_put_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert read_picture(encoded(solid((8, 4), (0, 0, 255)), "JPEG", exif=exif)).size == (4, 8)
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that claims to be large."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("size", [(100_000, 100_000), (8_000, 8_000), (2**31 - 1, 2**31 - 1)])
+def test_a_small_file_that_claims_to_be_large_is_refused_before_it_is_decoded(size: tuple[int, int]) -> None:
+    with pytest.raises(PictureUnusable):
+        read_picture(bomb(*size))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"text", b"<svg xmlns='http://www.w3.org/2000/svg'/>", encoded(solid())[:45], b"BM" + bytes(60)],
+    ids=["nothing", "text", "svg", "cut png", "bmp"],
+)
+def test_what_is_no_picture_is_refused_in_one_line(data: bytes) -> None:
+    with pytest.raises(PictureUnusable) as caught:
+        read_picture(data)
+    assert "\n" not in str(caught.value)
+    assert "picture" in str(caught.value)
+
+
+def test_the_picture_is_scaled_to_its_size_at_its_place() -> None:
+    overlay = compose(None, Emblem(encoded(solid()), 40, 30, 10, 21), 320, 180, BOOK)
+    assert overlay.image is not None
+    assert (overlay.x, overlay.y) == (10, 20), "even"
+    assert overlay.image.size == (40, 32)
+    assert overlay.image.getpixel((0, 0)) == (0, 0, 0, 0)
+    assert overlay.image.getpixel((0, 1)) == BLUE
+    assert overlay.image.getpixel((39, 30)) == BLUE
+
+
+def test_what_lies_beyond_the_video_is_cut_without_being_made() -> None:
+    overlay = compose(None, Emblem(encoded(solid()), 16_384, 16_384, 300, 170), 320, 180, BOOK)
+    assert overlay.image is not None
+    assert (overlay.x, overlay.y, *overlay.image.size) == (300, 170, 20, 10)
+    assert compose(None, Emblem(encoded(solid()), 100, 100, 320, 0), 320, 180, BOOK).image is None
+
+
+def test_the_text_lies_above_the_picture() -> None:
+    words = Words("\u25a0", 60, (0, 255, 0, 255), 20, 10)
+    emblem = Emblem(encoded(solid()), 200, 100, 20, 10)
+    overlay = compose(words, emblem, 320, 180, BOOK)
+    assert overlay.image is not None
+    assert overlay.image.getpixel((20, 15)) == (0, 255, 0, 255)
+    assert overlay.image.getpixel((150, 60)) == BLUE
+
+
+def test_transparency_of_the_picture_is_kept() -> None:
+    overlay = compose(None, Emblem(encoded(solid(color=(255, 0, 0, 100))), 20, 20, 0, 0), 320, 180, BOOK)
+    assert overlay.image is not None
+    assert overlay.image.getpixel((10, 10)) == (255, 0, 0, 100)
+
+
+def test_an_unusable_picture_leaves_the_text_alone_and_is_told() -> None:
+    overlay = compose(Words("x", 40, BLUE, 0, 0), Emblem(b"no", 10, 10, 0, 0), 320, 180, BOOK)
+    assert overlay.image is not None
+    assert any("picture cannot be shown" in note for note in overlay.notes)
+
+
+def test_nothing_to_show_is_no_overlay() -> None:
+    assert compose(None, None, 320, 180, BOOK).image is None
+    assert compose(Words("   ", 40, BLUE, 0, 0), None, 320, 180, BOOK).image is None

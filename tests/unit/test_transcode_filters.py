@@ -1,0 +1,118 @@
+"""Pictures made fit to be encoded: size, form, interlacing, rotation, range of colors."""
+
+from __future__ import annotations
+
+import av
+import pytest
+from av.filter.graph import Graph
+
+from gateway.media.track import Kind
+from gateway.transcode.codec import Picture, VideoDecoder
+from gateway.transcode.filters import Preparation, Scaler
+from tests.support.sources import X264, Source, pictures, source
+
+
+def decoded(film: Source) -> list[Picture]:
+    assert film.tracks.video is not None
+    decoder = VideoDecoder(film.tracks.video)
+    return [p for unit in film.of(Kind.VIDEO) for p in decoder.decode(unit)] + decoder.flush()
+
+
+def still(filters: str, form: str = "yuv420p") -> av.VideoFrame:
+    """A picture of libavfilter's."""
+    graph = Graph()
+    name, _, arguments = filters.partition("=")
+    graph.link_nodes(graph.add(name, arguments), graph.add("format", form), graph.add("buffersink")).configure()
+    frame = graph.vpull()
+    frame.pts = 0
+    return frame
+
+
+def corners(frame: av.VideoFrame) -> list[str]:
+    """The colors of the four corners, from the top left on, with the clock."""
+    image = frame.to_image()
+    w, h = image.size
+    names = {(255, 0, 0): "red", (0, 255, 0): "lime", (0, 0, 255): "blue", (255, 255, 0): "yellow"}
+    found = []
+    for at in ((w // 8, h // 8), (w - w // 8, h // 8), (w - w // 8, h - h // 8), (w // 8, h - h // 8)):
+        pixel = image.getpixel(at)
+        found.append(min(names, key=lambda c: sum((a - b) ** 2 for a, b in zip(c, pixel, strict=False))))
+    return [names[c] for c in found]
+
+
+FOUR = (
+    "color=red:size=320x180:rate=30,drawbox=x=160:y=0:w=160:h=90:c=lime:t=fill,"
+    "drawbox=x=160:y=90:w=160:h=90:c=blue:t=fill,drawbox=x=0:y=90:w=160:h=90:c=yellow:t=fill"
+)
+
+
+@pytest.mark.parametrize("form", ["yuv420p", "yuv420p10le", "yuv444p", "yuv422p", "nv12", "rgb24", "gray", "yuvj420p"])
+def test_pictures_of_every_form_become_small_ones_of_one_form(form: str) -> None:
+    frame = Scaler(160, 90).scale(still("testsrc2=size=321x181", form))
+    assert (frame.width, frame.height, frame.format.name) == (160, 90, "yuv420p")
+
+
+def test_a_picture_that_is_right_already_comes_out_as_another_object() -> None:
+    """Each rung stamps its own: one object would be stamped by several threads."""
+    given = still("testsrc2=size=320x180")
+    frame = Scaler(320, 180).scale(given)
+    frame.pts = 77
+    assert frame is not given
+    assert given.pts == 0
+
+
+def test_a_scaler_goes_on_when_the_pictures_change() -> None:
+    scaler = Scaler(160, 90)
+    for size, form in (("320x180", "yuv420p"), ("640x480", "yuv420p"), ("640x480", "yuv444p10le")):
+        frame = scaler.scale(still(f"testsrc2=size={size}", form))
+        assert (frame.width, frame.height, frame.format.name) == (160, 90, "yuv420p")
+
+
+@pytest.mark.parametrize(("color", "luma"), [("black", 16), ("white", 235)])
+def test_full_range_becomes_limited_range(color: str, luma: int) -> None:
+    frame = Scaler(64, 64).scale(still(f"color={color}:size=64x64", "yuvj420p"))
+    assert bytes(frame.planes[0])[0] == pytest.approx(luma, abs=1)
+
+
+def test_interlaced_pictures_become_progressive_at_their_times() -> None:
+    film = source(
+        *pictures("320x180", "60", more="interlace"), "-t", "1", *X264, "-x264-params", "tff=1:bframes=2", "-g", "15"
+    )
+    shown = decoded(film)
+    assert all(p.frame.interlaced_frame for p in shown)
+    preparation = Preparation(1000)
+    ready = [out for p in shown for out in preparation.push(p)]
+    assert len(ready) == len(shown) - 1, "each comes with the next"
+    ready += preparation.flush()
+    assert [(p.pts, p.key, p.lead, p.wall) for p in ready] == [(p.pts, p.key, p.lead, p.wall) for p in shown]
+    assert not any(p.frame.interlaced_frame for p in ready)
+
+
+def test_progressive_pictures_are_left_alone() -> None:
+    shown = decoded(source(*pictures(), "-t", "0.5", *X264))
+    preparation = Preparation(1000)
+    assert [out for p in shown for out in preparation.push(p)] == shown
+    assert preparation.flush() == []
+
+
+@pytest.mark.parametrize(
+    ("degrees", "expected", "size"),
+    [
+        (90, ["lime", "blue", "yellow", "red"], (180, 320)),
+        (180, ["blue", "yellow", "red", "lime"], (320, 180)),
+        (270, ["yellow", "red", "lime", "blue"], (180, 320)),
+    ],
+)
+def test_pictures_that_lie_on_their_side_are_put_upright(
+    degrees: int, expected: list[str], size: tuple[int, int]
+) -> None:
+    """degrees: counterclockwise, as display orientation SEI says."""
+    film = source(
+        *("-f", "lavfi", "-i", FOUR, "-t", "0.5", *X264, "-pix_fmt", "yuv420p"),
+        *("-bsf:v", f"h264_metadata=display_orientation=insert:rotate={degrees}"),
+    )
+    shown = decoded(film)
+    preparation = Preparation(1000)
+    ready = [out for p in shown for out in preparation.push(p)]
+    assert (ready[0].frame.width, ready[0].frame.height) == size
+    assert corners(Scaler(*size).scale(ready[0].frame)) == expected

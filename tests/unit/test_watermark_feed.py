@@ -1,0 +1,175 @@
+"""Pictures on their way to a watermark's worker, and back into their places among the sound."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit, Timed
+from gateway.transcode.feed import Feed
+from gateway.transcode.interleave import Interleave, Passing
+from tests.support.builders import AUDIO, VIDEO, picture, sound
+
+TRACKS = Tracks(VIDEO, AUDIO, 0)
+
+
+async def taken(feed: Feed, count: int) -> list[Tracks | AccessUnit]:
+    """What a reader gets first."""
+    items: list[Tracks | AccessUnit] = []
+    async for item in feed:
+        items.append(item)
+        if len(items) == count:
+            break
+    return items
+
+
+def times(items: Sequence[Passing]) -> list[int]:
+    return [i.dts for i in items if isinstance(i, AccessUnit | Timed)]
+
+
+async def test_tracks_and_pictures_come_in_order_what_is_to_be_caught_up_with_first() -> None:
+    feed = Feed(3)
+    feed.add(picture(100))
+    feed.refill([TRACKS, picture(0, key=True), picture(50)])
+    feed.tracks(TRACKS)
+    feed.end()
+    items = [item async for item in feed]
+    assert times(items) == [0, 50, 100]
+    assert [type(i) for i in items] == [Tracks, AccessUnit, AccessUnit, AccessUnit, Tracks]
+
+
+async def test_at_the_bound_what_waits_is_dropped_up_to_the_next_key_frame() -> None:
+    feed = Feed(1)
+    feed.tracks(TRACKS)
+    for n in range(50):
+        feed.add(picture(n * 100, key=n % 20 == 0))
+    feed.end()
+    items = [item async for item in feed]
+    assert isinstance(items[0], Tracks)
+    assert times(items)[0] == 4_000
+    assert len(times(items)) + feed.dropped == 50
+
+
+async def test_at_the_bound_in_bytes_it_is_the_same() -> None:
+    feed = Feed(1_000, most=1_000)
+    for n in range(50):
+        feed.add(picture(n * 100, key=n % 20 == 0, size=100))
+    feed.end()
+    items = [item async for item in feed]
+    assert len(items) <= 10
+    assert isinstance(items[0], AccessUnit)
+    assert items[0].key
+    assert len(items) + feed.dropped == 50
+
+
+async def test_what_is_to_be_caught_up_with_does_not_count_as_waiting() -> None:
+    feed = Feed(1)
+    feed.refill([picture(n * 100, key=not n) for n in range(100)])
+    feed.add(picture(10_000))
+    feed.add(picture(10_500))
+    assert feed.dropped == 0
+    assert len(await taken(feed, 102)) == 102
+
+
+async def test_a_reader_waits_for_the_next_item() -> None:
+    feed = Feed(3)
+    reading = asyncio.ensure_future(taken(feed, 1))
+    await asyncio.sleep(0)
+    assert not reading.done()
+    feed.add(picture(0, key=True))
+    assert times(await reading) == [0]
+
+
+def filled(*items: Passing, most: int = 10_000) -> Interleave:
+    order = Interleave(most)
+    for item in items:
+        order.add(item)
+    return order
+
+
+def test_a_picture_comes_with_the_sound_that_stood_before_and_behind_its_original() -> None:
+    order = filled(TRACKS, sound(0), picture(10, key=True), sound(20), sound(40), picture(50), sound(60), picture(90))
+    coded = picture(10, key=True, size=3)
+    items = list(order.replace(coded))
+    assert items[0] is TRACKS
+    assert times(items) == [0, 10, 20, 40]
+    assert items[2] is coded
+    assert times(list(order.replace(picture(50)))) == [50, 60]
+
+
+def test_decode_times_that_are_a_millisecond_off_find_their_place() -> None:
+    for off in (-1, 0, 1):
+        order = filled(sound(0), picture(33), sound(40), picture(67), sound(70), picture(100))
+        list(order.replace(picture(33)))
+        assert times(list(order.replace(picture(67 + off)))) == ([67 + off, 70] if off >= -2 else [])
+
+
+def test_originals_for_which_nothing_came_are_left_out() -> None:
+    order = filled(picture(0), sound(5), picture(33), sound(40), picture(67), sound(70), picture(100))
+    assert times(list(order.replace(picture(67)))) == [5, 40, 67, 70]
+
+
+def test_a_picture_without_an_original_takes_nothing_away() -> None:
+    order = filled(sound(0), picture(33), sound(40))
+    assert times(list(order.replace(picture(10)))) == [10, 0]
+    assert times(list(order.replace(picture(33)))) == [33, 40]
+
+
+def test_new_tracks_wait_for_the_picture_behind_them() -> None:
+    later = Tracks(VIDEO, None, 1)
+    order = filled(picture(0), sound(5), later, picture(33))
+    assert list(map(type, order.replace(picture(0)))) == [AccessUnit, AccessUnit]
+    assert next(iter(order.replace(picture(33)))) is later
+
+
+def test_what_is_left_at_the_end_is_everything_but_the_pictures() -> None:
+    order = filled(picture(0), sound(5), Timed(6, "x", b""), picture(33), sound(40))
+    assert times(list(order.rest())) == [5, 6, 40]
+    assert len(order) == 0
+
+
+def test_sound_for_which_no_picture_comes_is_bounded_and_counted() -> None:
+    order = Interleave(1_000)
+    order.add(TRACKS)
+    for n in range(1_000):
+        order.add(sound(n * 20))
+        assert len(order) <= 53
+    assert order.dropped > 900
+    assert next(iter(order.rest())) is TRACKS
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 50)), max_size=60), st.data())
+def test_no_sound_is_lost_or_moved_whatever_pictures_come_back(
+    items: list[tuple[bool, int]], data: st.DataObject
+) -> None:
+    order, now, video, audio = Interleave(1_000_000), 0, [], []
+    for is_video, step in items:
+        now += step
+        (video if is_video else audio).append(now)
+        order.add(picture(now) if is_video else sound(now))
+    out: list[int] = []
+    for at in video:
+        if data.draw(st.booleans()):
+            out += [i.dts for i in order.replace(picture(at)) if isinstance(i, AccessUnit) and i.track is AUDIO]
+    out += times(list(order.rest()))
+    assert out == audio
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3])
+@given(st.lists(st.booleans(), max_size=200))
+def test_a_feed_never_begins_a_group_in_the_middle(seconds: float, keys: list[bool]) -> None:
+    async def run() -> None:
+        feed = Feed(seconds)
+        for n, key in enumerate([True, *keys]):
+            feed.add(picture(n * 100, key=key))
+        feed.end()
+        got = [i async for i in feed]
+        assert len(got) + feed.dropped == len(keys) + 1
+        for before, after in zip([None, *got], got, strict=False):
+            assert isinstance(after, AccessUnit)
+            assert after.key or (isinstance(before, AccessUnit) and after.dts - before.dts == 100)
+
+    asyncio.run(run())
