@@ -1,8 +1,10 @@
-"""The initialization segment of one CMAF track: ftyp and moov."""
+"""What stands in front of fragments, ftyp and moov: the initialization segment of a CMAF track, the head of a movie."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gateway.formats.mp4.box import box, full_box
 from gateway.media import aac, ac3, av1, codecs, flac, h264, h265, mp3, opus
@@ -32,10 +34,67 @@ def init_segment(
     VP9). Raises InvalidData for a broken configuration, UnsupportedCodec for what ISO-BMFF has no entry for.
     """
     scale = timescale or track.timescale
+    trak = _trak(TrackInit(track, track_id, scale, size, payload))
+    # No duration is known: 0 with a mehd left out means "a live presentation" (§8.8.2).
+    return FTYP + box(b"moov", movie_header(scale, 0, track_id + 1), trak, box(b"mvex", _trex(track_id)))
+
+
+@dataclass(frozen=True, slots=True)
+class TrackInit:
+    """One track of a fragmented movie. timescale: ticks a second of its fragments. size, payload: see init_segment."""
+
+    track: Track
+    track_id: int
+    timescale: int
+    size: tuple[int, int] | None = None
+    payload: bytes | None = None
+
+
+def movie_init(tracks: Sequence[TrackInit], *, timescale: int = 90_000) -> bytes:
+    """ftyp + moov of a movie whose tracks come in fragments of one file. Raises as init_segment."""
+    traks = [_trak(t) for t in tracks]
+    head = movie_header(timescale, 0, max((t.track_id for t in tracks), default=0) + 1)
+    return FTYP + box(b"moov", head, *traks, box(b"mvex", *[_trex(t.track_id) for t in tracks]))
+
+
+def movie_header(timescale: int, duration: int, next_track_id: int, created: int = 0) -> bytes:
+    """mvhd, §8.2.2. duration: ticks; created: seconds since 1904; of version 1 where 32 bits do not hold them."""
+    rest = (struct.pack(">IH10x", 0x10000, 0x0100), _MATRIX, bytes(24), next_track_id.to_bytes(4, "big"))
+    return _timed_box(b"mvhd", 0, (created, created), struct.pack(">I", timescale), duration, *rest)
+
+
+def track_header(
+    track_id: int, duration: int, volume: int, width: int, height: int, created: int = 0, group: int = 0
+) -> bytes:
+    """tkhd, §8.3.2. duration: ticks of the movie; width and height: whole pixels; group: of alternatives, 0 none."""
+    rest = (struct.pack(">8x4H", 0, group, volume, 0), _MATRIX, struct.pack(">II", width << 16, height << 16))
+    return _timed_box(b"tkhd", _TKHD_FLAGS, (created, created), struct.pack(">II", track_id, 0), duration, *rest)
+
+
+def media_header(timescale: int, duration: int, created: int = 0) -> bytes:
+    """mdhd, §8.4.2. duration: ticks of the track."""
+    rest = struct.pack(">HH", _LANGUAGE, 0)
+    return _timed_box(b"mdhd", 0, (created, created), struct.pack(">I", timescale), duration, rest)
+
+
+def _timed_box(kind: bytes, flags: int, times: tuple[int, int], middle: bytes, duration: int, *rest: bytes) -> bytes:
+    """The three headers have one shape: two times, something of 32-bit fields, a duration; 64 bits in version 1."""
+    long = max(*times, duration) >= 1 << 32
+    form = ">Q" if long else ">I"
+    packed = [struct.pack(form, t) for t in times]
+    return full_box(kind, int(long), flags, *packed, middle, struct.pack(form, duration), *rest)
+
+
+def _trex(track_id: int) -> bytes:
+    return full_box(b"trex", 0, 0, struct.pack(">5I", track_id, 1, 0, 0, 0))
+
+
+def _trak(of: TrackInit) -> bytes:
+    track, scale, payload = of.track, of.timescale, of.payload
     if not 0 < scale < 1 << 32:
         raise ValueError(f"a timescale of {scale}")
     if track.kind is Kind.VIDEO:
-        width, height = size or codecs.video_size(track, payload) or (0, 0)
+        width, height = of.size or codecs.video_size(track, payload) or (0, 0)
         entry = _video_entry(track, width, height, payload)
         handler, name, header = b"vide", b"VideoHandler\x00", full_box(b"vmhd", 0, 1, bytes(8))
         volume = 0
@@ -44,13 +103,6 @@ def init_segment(
         entry = _audio_entry(track, payload)
         handler, name, header = b"soun", b"SoundHandler\x00", full_box(b"smhd", 0, 0, bytes(4))
         volume = 0x0100
-    # No duration is known: 0 with a mehd left out means "a live presentation" (§8.8.2).
-    mvhd = full_box(b"mvhd", 0, 0, struct.pack(">4I", 0, 0, scale, 0), struct.pack(">IH10x", 0x10000, 0x0100), _MATRIX,
-                    bytes(24), (track_id + 1).to_bytes(4, "big"))  # fmt: skip
-    tkhd = full_box(b"tkhd", 0, _TKHD_FLAGS, struct.pack(">5I8x", 0, 0, track_id, 0, 0),
-                    struct.pack(">4H", 0, 0, volume, 0), _MATRIX,
-                    struct.pack(">II", width << 16, height << 16))  # fmt: skip
-    mdhd = full_box(b"mdhd", 0, 0, struct.pack(">4IHH", 0, 0, scale, 0, _LANGUAGE, 0))
     hdlr = full_box(b"hdlr", 0, 0, bytes(4), handler, bytes(12), name)
     dinf = box(b"dinf", full_box(b"dref", 0, 0, (1).to_bytes(4, "big"), full_box(b"url ", 0, 1)))
     stbl = box(
@@ -61,9 +113,8 @@ def init_segment(
         full_box(b"stsz", 0, 0, bytes(8)),
         full_box(b"stco", 0, 0, bytes(4)),
     )
-    trak = box(b"trak", tkhd, box(b"mdia", mdhd, hdlr, box(b"minf", header, dinf, stbl)))
-    trex = full_box(b"trex", 0, 0, struct.pack(">5I", track_id, 1, 0, 0, 0))
-    return FTYP + box(b"moov", mvhd, trak, box(b"mvex", trex))
+    mdia = box(b"mdia", media_header(scale, 0), hdlr, box(b"minf", header, dinf, stbl))
+    return box(b"trak", track_header(of.track_id, 0, volume, width, height), mdia)
 
 
 def _video_entry(track: Track, width: int, height: int, payload: bytes | None) -> bytes:

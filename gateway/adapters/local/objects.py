@@ -1,0 +1,227 @@
+"""Objects in a folder: a key is the path of a file below it; what is there is finished."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Final
+
+from gateway.hub.errors import NoSuchObject, StoreAway, TooLarge
+from gateway.hub.names import is_object_key
+from gateway.hub.ports import Object, Upload
+
+_PIECE: Final = 256 * 1024
+_PAGE: Final = 500  # objects that one call of a thread lists
+
+
+class LocalObjects:
+    """An ObjectStore over a folder, made at first need. Names that begin with "." are unfinished, and no objects.
+
+    A finished file is put in place by one rename, durable when `put` returns (the file and its folder are synced); one
+    from another file system is copied to a hidden name beside its place first. Links are followed only to places below
+    the folder. Everything that touches the disk runs in threads.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    async def put(self, key: str, file: Path) -> None:
+        await asyncio.to_thread(self._put, key, file)
+
+    async def head(self, key: str) -> Object:
+        return await asyncio.to_thread(self._head, key)
+
+    async def read(self, key: str, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        descriptor, status = await asyncio.to_thread(self._open, key)
+        at, end = first, status.st_size if end is None else min(end, status.st_size)
+        loop = asyncio.get_running_loop()
+        reading: asyncio.Future[bytes] | None = None
+        try:
+            while at < end:
+                reading = loop.run_in_executor(None, os.pread, descriptor, min(_PIECE, end - at), at)
+                piece = await asyncio.shield(reading)
+                if not piece:
+                    raise StoreAway(f"{key} became shorter while it was read")
+                at += len(piece)
+                yield piece
+        finally:
+            if reading is None or reading.done():
+                os.close(descriptor)
+            else:  # cancelled: the thread still reads, and must not find another file under this number
+                reading.add_done_callback(lambda _: os.close(descriptor))
+
+    async def list(self, prefix: str) -> AsyncIterator[Object]:
+        walk = self._walk(prefix)
+        while page := await asyncio.to_thread(_some, walk):
+            for found in page:
+                yield found
+
+    async def delete(self, key: str) -> None:
+        await asyncio.to_thread(self._delete, key)
+
+    async def fetch(self, key: str, to: Path, most: int = 0) -> None:
+        await asyncio.to_thread(self._fetch, key, to, most)
+
+    async def upload(self, key: str, seconds: int) -> Upload | None:
+        return None
+
+    async def check(self) -> None:
+        def look() -> None:
+            try:
+                self.root.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise self._away(error) from None
+            if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
+                raise StoreAway(f"the media folder {self.root} cannot be written")
+
+        await asyncio.to_thread(look)
+
+    # ---- in threads ----
+
+    def _put(self, key: str, file: Path) -> None:
+        target = self._path(key)
+        for attempt in range(3):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._below(target.parent)
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+                try:
+                    os.replace(file, target)
+                except OSError as error:
+                    if error.errno != errno.EXDEV:
+                        raise
+                    _copy(file, target)
+                _sync(target.parent)
+                return
+            except FileNotFoundError:
+                # Retention may have removed the folder, empty as it was, in between.
+                if attempt == 2 or not file.exists():
+                    raise
+
+    def _head(self, key: str) -> Object:
+        descriptor, status = self._open(key)
+        os.close(descriptor)
+        return Object(key, status.st_size, status.st_mtime)
+
+    def _open(self, key: str) -> tuple[int, os.stat_result]:
+        if not is_object_key(key):
+            raise NoSuchObject(key)
+        path = self._path(key)
+        try:
+            self._below(path)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not hold the thread
+        except (FileNotFoundError, NotADirectoryError):
+            raise NoSuchObject(key) from None
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.ENXIO):
+                raise NoSuchObject(key) from None
+            raise self._away(error) from None
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise NoSuchObject(key)
+        return descriptor, status
+
+    def _walk(self, prefix: str) -> Iterator[Object]:
+        # The folder that the prefix lies in is where to begin; the rest of it filters.
+        folder = prefix.rpartition("/")[0]
+        if folder and not is_object_key(folder):
+            return
+        start = self.root / folder
+        try:
+            self._below(start)
+        except FileNotFoundError:
+            return
+        for place, folders, files in os.walk(start, onerror=self._listing_failed):
+            base = Path(place).relative_to(self.root).as_posix()
+            base = "" if base == "." else base + "/"
+            folders[:] = sorted(f for f in folders if not f.startswith(".") and _may_hold(f"{base}{f}/", prefix))
+            for name in sorted(files):
+                key = base + name
+                if not key.startswith(prefix) or not is_object_key(key):
+                    continue
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                    status = os.lstat(os.path.join(place, name))
+                    if stat.S_ISREG(status.st_mode):
+                        yield Object(key, status.st_size, status.st_mtime)
+
+    def _listing_failed(self, error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise self._away(error) from None
+
+    def _delete(self, key: str) -> None:
+        if not is_object_key(key):
+            return
+        path = self._path(key)
+        try:
+            self._below(path.parent)
+            path.unlink()
+            folder = path.parent
+            while folder != self.root:
+                folder.rmdir()
+                folder = folder.parent
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
+                raise self._away(error) from None
+
+    def _fetch(self, key: str, to: Path, most: int) -> None:
+        descriptor, status = self._open(key)
+        with os.fdopen(descriptor, "rb") as source:
+            if most and status.st_size > most:
+                raise TooLarge(status.st_size, most, key)
+            with to.open("wb") as target:
+                shutil.copyfileobj(source, target, _PIECE)
+
+    def _path(self, key: str) -> Path:
+        if not is_object_key(key):
+            raise ValueError(f"{key!r} is no key of an object")
+        return self.root / key
+
+    def _below(self, path: Path) -> None:
+        """FileNotFoundError where a link on the way to `path` leads out of the folder, or nothing is there."""
+        if not path.resolve(strict=True).is_relative_to(self.root.resolve(strict=True)):
+            raise FileNotFoundError(errno.ENOENT, "a link leads out of the media folder", str(path))
+
+    def _away(self, error: OSError) -> StoreAway:
+        return StoreAway(f"the media folder {self.root} does not serve: {error.strerror or error}")
+
+
+def _may_hold(folder: str, prefix: str) -> bool:
+    return folder.startswith(prefix) or prefix.startswith(folder)
+
+
+def _some(walk: Iterator[Object]) -> list[Object]:
+    return [found for _, found in zip(range(_PAGE), walk, strict=False)]
+
+
+def _copy(file: Path, target: Path) -> None:
+    """From another file system: under a hidden name first."""
+    hidden = target.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        with file.open("rb") as source, hidden.open("xb") as copy:
+            shutil.copyfileobj(source, copy, _PIECE)
+            copy.flush()
+            os.fsync(copy.fileno())
+        os.replace(hidden, target)
+    finally:
+        hidden.unlink(missing_ok=True)
+    file.unlink()
+
+
+def _sync(folder: Path) -> None:
+    """Makes a rename durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,146 @@
+"""Sample tables: where each sample of a finished movie lies, how long it lasts and when it is shown, kept compactly."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterable
+
+from gateway.formats.mp4.box import box, full_box
+
+
+class Runs:
+    """Values in runs of equal ones, as stts, ctts and stsc keep them."""
+
+    __slots__ = ("counts", "values")
+
+    def __init__(self) -> None:
+        self.counts = array("Q")
+        self.values = array("q")
+
+    def add(self, value: int, count: int = 1) -> None:
+        if self.values and self.values[-1] == value:
+            self.counts[-1] += count
+        else:
+            self.values.append(value)
+            self.counts.append(count)
+
+    def table(self) -> bytes:
+        """entry_count, and sample_count with its value for each run, negative values in two's complement."""
+        return _u32(
+            n & 0xFFFF_FFFF
+            for n in (len(self.values), *(n for p in zip(self.counts, self.values, strict=True) for n in p))
+        )
+
+
+class Table:
+    """The samples of one track, added run by run in decode order. Times are ticks of the track.
+
+    Four bytes of memory a sample, twenty more where composition offsets change all the time. `decode_start` and
+    `shown_start` are the first sample's times; `shown_end`: when the last picture to be shown is over.
+    """
+
+    def __init__(self) -> None:
+        self.samples = 0
+        self.decode_start = 0
+        self.shown_start = 0
+        self.shown_end = 0
+        self.positions = array("Q")  # of each run, a chunk of the finished movie: where it lies …
+        self.lengths = array("Q")  # … and its bytes
+        self._last = 0  # decode time of the last sample
+        self._last_duration = 0
+        self._durations = Runs()  # without the last sample's
+        self._offsets = Runs()
+        self._sizes = array("I")
+        self._keys = array("I")
+        self._chunk_samples = Runs()
+
+    def add(
+        self,
+        base: int,
+        durations: Iterable[int],
+        sizes: Iterable[int],
+        keys: Iterable[bool],
+        offsets: Iterable[int],
+        position: int,
+    ) -> None:
+        """A run of samples that lie behind each other at `position`, the first decoded at `base`.
+
+        Where a run begins later than the one before it ended, or earlier, the last sample before it lasts until then
+        (one tick at least: decode times grow).
+        """
+        time = base
+        count = total = 0
+        for duration, size, key, offset in zip(durations, sizes, keys, offsets, strict=True):
+            if self.samples:
+                time = max(time, self._last + 1)
+                self._durations.add(time - self._last)
+            else:
+                self.decode_start, self.shown_start = time, time + offset
+                self.shown_end = time
+            self.samples += 1
+            if key:
+                self._keys.append(self.samples)
+            self._sizes.append(size)
+            self._offsets.add(offset)
+            self._last, self._last_duration = time, duration
+            self.shown_end = max(self.shown_end, time + offset + duration)
+            time += duration
+            count += 1
+            total += size
+        if count:
+            self.positions.append(position)
+            self.lengths.append(total)
+            self._chunk_samples.add(count)
+
+    @property
+    def duration(self) -> int:
+        """From the first sample's decode time to the end of the last."""
+        return self._last + self._last_duration - self.decode_start if self.samples else 0
+
+    @property
+    def first_is_key(self) -> bool:
+        return bool(self._keys) and self._keys[0] == 1
+
+    def boxes(self, stsd: bytes, positions: Iterable[int], *, wide: bool, lift: int = 0) -> bytes:
+        """stbl (ISO/IEC 14496-12 §8.5). stsd: the sample entry's box as it is; positions: of the chunks in the finished
+        file; wide: with 64 bits; lift: ticks added to every composition offset."""
+        durations = Runs()
+        durations.counts, durations.values = self._durations.counts[:], self._durations.values[:]
+        if self.samples:
+            durations.add(self._last_duration)
+        parts = [stsd, full_box(b"stts", 0, 0, durations.table())]
+        if any(v + lift for v in self._offsets.values):
+            lifted = Runs()
+            lifted.counts = self._offsets.counts
+            lifted.values = array("q", (v + lift for v in self._offsets.values))
+            # §8.6.1.3: version 0 holds no negative offsets, and every reader knows it.
+            parts.append(full_box(b"ctts", int(min(lifted.values) < 0), 0, lifted.table()))
+        if len(self._keys) < self.samples:
+            parts.append(full_box(b"stss", 0, 0, _u32((len(self._keys),)), _u32(self._keys)))
+        parts.append(full_box(b"stsc", 0, 0, self._chunk_table()))
+        size = self._sizes[0] if self.samples and self._sizes.count(self._sizes[0]) == self.samples else 0
+        parts.append(full_box(b"stsz", 0, 0, _u32((size, self.samples)), b"" if size else _u32(self._sizes)))
+        places = array("Q" if wide else "I", positions)
+        parts.append(full_box(b"co64" if wide else b"stco", 0, 0, _u32((len(places),)), _big_endian(places)))
+        return box(b"stbl", *parts)
+
+    def _chunk_table(self) -> bytes:
+        """stsc, §8.7.4: from which chunk on how many samples are in each."""
+        entries = array("I")
+        first = 1
+        for count, samples in zip(self._chunk_samples.counts, self._chunk_samples.values, strict=True):
+            entries.extend((first, samples, 1))
+            first += count
+        return _u32((len(self._chunk_samples.values),)) + _big_endian(entries)
+
+
+def _u32(values: Iterable[int]) -> bytes:
+    return _big_endian(values[:] if isinstance(values, array) else array("I", values))
+
+
+def _big_endian(values: array[int]) -> bytes:
+    """Consumes `values`: swaps them in place. array's items are as long as ours on every platform we run on."""
+    if sys.byteorder == "little":
+        values.byteswap()
+    return values.tobytes()

@@ -1,0 +1,211 @@
+"""Cutter: where recordings are cut: at key frames, sound and picture at the same moment, every frame in one piece."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from gateway.media import codecs
+from gateway.media.clock import AudioClock
+from gateway.media.errors import InvalidData
+from gateway.media.track import Codec, Kind, Track, Tracks
+from gateway.media.unit import AccessUnit
+from gateway.packagers.timing import VIDEO_CLOCK, VideoTiming
+
+_ROUNDING: Final = VIDEO_CLOCK // 200  # millisecond rounding makes a GOP of two seconds 1.999 s long
+_LATE: Final = 3 * VIDEO_CLOCK  # for so long sound of a piece may come after the picture that ended it
+_SILENT: Final = 10 * VIDEO_CLOCK  # a picture that is missing for so long no longer decides where pieces end
+_MOST_HELD: Final = 2_000  # frames of sound ahead of the picture, about 40 s
+
+
+class Piece(Protocol):
+    """One file of a recording. Picture times are ticks of 90 kHz, sound's of its own rate; calls come in time order."""
+
+    def picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None: ...
+
+    def sound(self, time: int, samples: int, payload: bytes) -> None: ...
+
+    def close(self, end: int | None) -> None:
+        """Nothing more comes. end: ticks of 90 kHz at which the picture goes on in the next piece; None: nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """How a piece begins. first_video, first_audio: a payload for codecs that describe themselves in frames, None while
+    there was none; wall: of the first frame, seconds since the epoch; continues: whether the piece before it is of the
+    same timeline."""
+
+    video: Track | None
+    audio: Track | None
+    first_video: bytes | None
+    first_audio: bytes | None
+    wall: float
+    continues: bool
+
+
+class Cutter:
+    """Deals the units of one epoch out to pieces, which `begin` makes.
+
+    A piece ends with the first key frame that is `seconds` after its first picture. Sound is cut where that key frame
+    is shown: what came early is held until the picture has reached it (bounded), what comes late still goes to the
+    piece where it belongs. Without a picture, or while it is missing for 10 s, pieces end by time. Sound in front of
+    the first picture belongs to the first piece. Dropped, and counted in `dropped`: pictures in front of the first key
+    frame, and frames that cannot be read.
+    """
+
+    def __init__(self, tracks: Tracks, seconds: float, begin: Callable[[Opening], Piece]) -> None:
+        self.seconds = seconds
+        self.dropped = 0
+        self._begin = begin
+        self._video, self._audio = tracks.video, tracks.audio
+        self._timing: VideoTiming | None = None
+        if tracks.video is not None:
+            self._timing = VideoTiming(tracks.video.timescale, _frame_rate(tracks.video))
+        self._clock: AudioClock | None = None
+        self._rate = VIDEO_CLOCK
+        self._frame_samples = 0  # 0: differs from frame to frame
+        self._first_audio: bytes | None = None
+        self._piece: Piece | None = None  # the open one
+        self._earlier: Piece | None = None  # the one before it, where sound of it may still come
+        self._cut = 0  # when the picture of the open one is first shown
+        self._start = 0  # decode time of its first picture, or of its first sound where there is none
+        self._pictured = False  # it has a picture
+        self._last = 0  # decode time of the last picture
+        self._held: deque[tuple[int, int, int, bytes, float]] = deque()  # sound: 90 kHz, ticks, samples, payload, wall
+        self._continues = False
+
+    def add(self, unit: AccessUnit) -> None:
+        """Hot."""
+        try:
+            if unit.track.kind is Kind.VIDEO:
+                self._picture(unit)
+            else:
+                self._sound(unit)
+        except InvalidData:
+            self.dropped += 1
+
+    def finish(self) -> None:
+        """The epoch is over: closes what is open."""
+        if self._piece is None and self._held:  # the picture that was announced did not come
+            self._alone(self._held[0][0], self._held[0][4])
+        self._release(None)
+        for piece in (self._earlier, self._piece):
+            if piece is not None:
+                piece.close(self._start if piece is self._earlier else None)
+        self._earlier = self._piece = None
+
+    # ---- pictures ----
+
+    def _picture(self, unit: AccessUnit) -> None:
+        assert self._timing is not None
+        dts, cts = self._timing.stamp(unit.dts, unit.cts)
+        key = unit.key
+        if self._piece is None or not self._pictured:
+            if not key:
+                self.dropped += 1
+                return
+            if self._piece is not None:  # of sound alone, while the picture was missing
+                self._cut_at(dts, dts + cts, unit)
+            else:
+                self._open(unit.wall, unit.payload)
+            self._start, self._cut, self._pictured = dts, dts + cts, True
+        elif key and dts - self._start >= int(self.seconds * VIDEO_CLOCK) - _ROUNDING:
+            self._cut_at(dts, dts + cts, unit)
+        elif self._earlier is not None and dts - self._cut > _LATE:
+            self._end_earlier()
+        self._last = dts
+        assert self._piece is not None
+        if self._held:
+            self._release(dts)
+        self._piece.picture(dts, cts, key, unit.payload)
+
+    def _cut_at(self, dts: int, shown: int, unit: AccessUnit) -> None:
+        self._end_earlier()
+        self._earlier = self._piece
+        self._start, self._cut = dts, shown
+        self._open(unit.wall, unit.payload)
+        if self._audio is None:
+            self._end_earlier()
+
+    def _end_earlier(self) -> None:
+        if self._earlier is not None:
+            self._earlier.close(self._start)
+            self._earlier = None
+
+    # ---- sound ----
+
+    def _sound(self, unit: AccessUnit) -> None:
+        track, payload = unit.track, unit.payload
+        clock = self._clock
+        if clock is None:
+            self._rate = codecs.audio_rate(track, payload)
+            clock = self._clock = AudioClock(self._rate, track.timescale)
+            self._frame_samples = codecs.samples_per_frame(track, payload) if track.codec is Codec.AAC else 0
+            self._first_audio = payload
+        samples = self._frame_samples or codecs.samples_per_frame(track, payload)
+        ticks = clock.stamp(unit.dts, samples)
+        time = ticks * VIDEO_CLOCK // self._rate
+        if self._video is None:
+            self._alone(time, unit.wall)
+            self._give(time, ticks, samples, payload)
+            return
+        if self._pictured and time - self._last > _SILENT and time - self._start >= self.seconds * VIDEO_CLOCK:
+            # The picture stopped: its pieces must end all the same.
+            self._release(None)
+            self._end_earlier()
+            if self._piece is not None:
+                self._piece.close(None)
+            self._piece, self._pictured = None, False
+        held = self._held
+        held.append((time, ticks, samples, payload, unit.wall))
+        if self._piece is None:
+            if time - held[0][0] > _SILENT or len(held) > _MOST_HELD:
+                self._alone(held[0][0], held[0][4])  # the picture that was announced does not come
+                self._release(None)
+        elif not self._pictured:
+            self._alone(time, unit.wall)
+            self._release(None)
+        elif time <= self._last or time - self._last > _SILENT or len(held) > _MOST_HELD:
+            self._release(None if time > self._last else self._last)
+
+    def _alone(self, time: int, wall: float) -> None:
+        """Makes sure that a piece is open for sound without a picture, and cuts it by time."""
+        if self._piece is not None and time - self._start >= int(self.seconds * VIDEO_CLOCK) - _ROUNDING:
+            self._piece.close(None)
+            self._piece = None
+        if self._piece is None:
+            self._start = time
+            self._open(wall, None)
+
+    def _release(self, until: int | None) -> None:
+        """Gives held sound out, as far as the picture has come (90 kHz); None: all of it."""
+        held = self._held
+        while held and (until is None or held[0][0] <= until):
+            time, ticks, samples, payload, _ = held.popleft()
+            self._give(time, ticks, samples, payload)
+
+    def _give(self, time: int, ticks: int, samples: int, payload: bytes) -> None:
+        if self._earlier is not None:
+            if time < self._cut:
+                self._earlier.sound(ticks, samples, payload)
+                return
+            self._end_earlier()
+        if self._piece is None:
+            self.dropped += 1
+            return
+        self._piece.sound(ticks, samples, payload)
+
+    def _open(self, wall: float, first_video: bytes | None) -> None:
+        opening = Opening(self._video, self._audio, first_video, self._first_audio, wall, self._continues)
+        self._piece = self._begin(opening)
+        self._continues = True
+
+
+def _frame_rate(track: Track) -> float | None:
+    """What the configuration promises; what it says wrongly is no reason not to record."""
+    try:
+        return codecs.frame_rate(track)
+    except InvalidData:
+        return None

@@ -1,0 +1,230 @@
+"""Finisher: makes movies of unfinished recordings, also of those that a killed gateway left, and brings them away."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from gateway.formats.mp4.finish import finish
+from gateway.hub.errors import OutputTrouble
+from gateway.hub.names import is_channel_id
+from gateway.lib.aio import Tasks
+from gateway.lib.backoff import Backoff
+from gateway.media.errors import InvalidData
+from gateway.sinks import naming, recovery
+from gateway.sinks.archive import Archive
+from gateway.sinks.growing import take_abandoned, trouble
+from gateway.sinks.threads import Threads
+
+log = structlog.get_logger(__name__)
+
+SCRATCH: Final = "video"
+_GROWING, _DONE, _MAKING = ".fmp4", ".done.mp4", ".making"
+_AT_ONCE: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Scrap:
+    """An unfinished recording by its file's name, `<channel>~<start ms>.fmp4`: all that is needed to name the movie."""
+
+    channel: str
+    start_ms: int
+
+    @classmethod
+    def of(cls, name: str) -> Scrap | None:
+        channel, tilde, start = name.removesuffix(_GROWING).rpartition("~")
+        if not tilde or not name.endswith(_GROWING) or not start.isdecimal() or not is_channel_id(channel):
+            return None
+        return cls(channel, int(start)) if len(start) == 13 else None
+
+    @property
+    def name(self) -> str:
+        return f"{self.channel}~{self.start_ms}{_GROWING}"
+
+
+class Finisher:
+    """Owned by the app: `run` lives as long as recordings are made, `flush` waits for those that are under way.
+
+    A recording is finished in its scratch folder: written beside the fragments under a hidden name, synced, renamed to
+    `….done.mp4` (from then on that one counts, whatever happens), and given to the archive. Where the disk has no
+    room for that it is tried again, with a warning. One that holds not a single whole fragment is removed.
+    """
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._threads = Threads(_AT_ONCE, "finish")
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._tasks: Tasks | None = None
+        self._turns: dict[str, tuple[asyncio.Lock, int]] = {}  # one recording of a channel after another
+        self._waiting: list[Path] = []  # what came before `run`
+        self._busy: set[Path] = set()
+        self._claiming = threading.Lock()
+        self._claimed: dict[tuple[str, str], int] = {}  # two numbers for each channel that was ever recorded
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.finished = 0
+        self.failed = 0
+
+    def new(self, channel: str, start_ms: int) -> Path:
+        """Where a recording of this channel that begins then is to be written. Raises OutputTrouble. Blocks."""
+        folder = self._archive.scratch(SCRATCH)
+        return folder / Scrap(channel, self.claim(SCRATCH, channel, start_ms)).name
+
+    def claim(self, kind: str, channel: str, number: int) -> int:
+        """This number, or the first above those that this kind of recording of the channel has had.
+
+        An output that begins again after trouble is given the last key frame once more: its time must not name two.
+        """
+        with self._claiming:
+            number = max(number, self._claimed.get((kind, channel), 0) + 1)
+            self._claimed[kind, channel] = number
+            return number
+
+    def finish(self, path: Path) -> None:
+        """Takes a recording over that nobody writes any more."""
+        if path in self._busy:
+            return
+        self._busy.add(path)
+        self._idle.clear()
+        if self._tasks is None:
+            self._waiting.append(path)
+        else:
+            self._tasks.start(self._finish(path), path.name)
+
+    def recover_session(self, folder: Path) -> None:
+        """Takes an on-demand session over that ended with trouble."""
+        self.finish(folder)
+
+    async def flush(self) -> None:
+        """Until everything is with the archive; who calls bounds it. What is left is recovered at the next start."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Recovers what an earlier process left, then finishes what comes. Ends by cancelling."""
+        async with Tasks("finisher", _crashed) as tasks:
+            self._tasks = tasks
+            try:
+                waiting, self._waiting = self._waiting, []
+                for path in waiting:
+                    tasks.start(self._finish(path), path.name)
+                await self._recover()
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self._tasks = None
+
+    # ---- details ----
+
+    async def _recover(self) -> None:
+        try:
+            folder = self._archive.scratch(SCRATCH)
+            names = await self._threads.run(lambda: sorted(os.listdir(folder)))
+        except (OutputTrouble, OSError) as error:
+            log.warning("recordings cannot be recovered", reason=str(error))
+            return
+        for name in names:
+            path = folder / name
+            if name.endswith(_DONE):
+                path = folder / (name.removesuffix(_DONE).rpartition("~")[0] + _GROWING)
+            if Scrap.of(path.name) is not None and path not in self._busy:
+                self.finish(path)
+        try:
+            folders = await self._threads.run(lambda: recovery.sessions(self._archive))
+        except OutputTrouble as error:
+            log.warning("on-demand recordings cannot be recovered", reason=str(error))
+            return
+        for session in folders:
+            self.finish(session)
+
+    async def _finish(self, path: Path) -> None:
+        backoff = Backoff(2.0, 60.0)
+        channel = path.name.rpartition("~")[0]
+        turn, waiting = self._turns.get(channel) or (asyncio.Lock(), 0)
+        self._turns[channel] = turn, waiting + 1
+        try:
+            while True:
+                try:
+                    async with turn, self._slots:
+                        await self._once(path)
+                    return
+                except OutputTrouble as error:
+                    self.failed += 1
+                    log.warning("a recording waits to be finished", file=path.name, reason=str(error))
+                await asyncio.sleep(backoff.next())
+        finally:
+            turn, waiting = self._turns.pop(channel)
+            if waiting > 1:
+                self._turns[channel] = turn, waiting - 1
+            self._busy.discard(path)
+            if not self._busy:
+                self._idle.set()
+
+    async def _once(self, path: Path) -> None:
+        scrap = Scrap.of(path.name)
+        if scrap is None:
+            await recovery.recover_session(path, self._archive)
+            return
+        made = await self._threads.run(lambda: _made(path) or _make(path, scrap))
+        if made is None:
+            return
+        done, seconds = made
+        key = naming.video_key(scrap.channel, scrap.start_ms)
+        ready = {"kind": "video", "start": scrap.start_ms / 1000, "seconds": seconds}
+        key = await self._archive.keep(key, done, ready=ready)
+        self.finished += 1
+        log.info("recording finished", stream=scrap.channel, object=key, seconds=seconds)
+
+
+def _made(path: Path) -> tuple[Path, float] | None:
+    """The movie that an earlier try made of this recording, and its seconds."""
+    stem = path.name.removesuffix(_GROWING)
+    for done in path.parent.glob(f"{_escape(stem)}~*{_DONE}"):
+        ms = done.name.removesuffix(_DONE).rpartition("~")[2]
+        if ms.isdecimal():
+            with trouble(path.parent):
+                path.unlink(missing_ok=True)
+            return done, int(ms) / 1000
+    return None
+
+
+def _make(path: Path, scrap: Scrap) -> tuple[Path, float] | None:
+    descriptor = take_abandoned(path)
+    if descriptor is None:
+        if not path.exists():
+            log.warning("an unfinished recording is gone", file=path.name)
+        return None  # another process on this machine writes or finishes it
+    with trouble(path.parent), os.fdopen(descriptor, "rb") as source:
+        making = path.with_name(path.name.removesuffix(_GROWING) + _MAKING)
+        try:
+            with making.open("wb") as target:
+                try:
+                    result = finish(source, target, created=scrap.start_ms / 1000)
+                except InvalidData as error:
+                    log.warning("nothing of a recording could be saved", file=path.name, reason=str(error),
+                                bytes=os.fstat(descriptor).st_size)  # fmt: skip
+                    path.unlink(missing_ok=True)
+                    return None
+                target.flush()
+                os.fsync(target.fileno())
+            if result.torn:
+                log.info("the torn end of a recording was left out", file=path.name, kept=result.whole)
+            seconds = round(result.seconds, 3)
+            done = path.with_name(f"{path.name.removesuffix(_GROWING)}~{round(seconds * 1000)}{_DONE}")
+            os.replace(making, done)
+            path.unlink(missing_ok=True)
+            return done, seconds
+        finally:
+            making.unlink(missing_ok=True)
+
+
+def _escape(stem: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in stem)
+
+
+def _crashed(name: str, error: BaseException) -> None:
+    log.error("a recording could not be finished", task=name, exc_info=error)

@@ -1,0 +1,45 @@
+"""When a motion clip begins and ends: a rule that is told what was seen and when, on the stream's own clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """percent: of the picture that has to change; duration: seconds that a clip goes on after the last motion; timeout:
+    the longest that a clip lasts after it was triggered, seconds."""
+
+    percent: float
+    duration: float
+    timeout: float
+
+
+class Rule:
+    """Times are seconds of the stream's media: however long it runs, nothing drifts.
+
+    `clip_from` is when the present clip was triggered; None while there is none.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.clip_from: float | None = None
+        self._last = 0.0  # when motion was seen last
+
+    def seen(self, at: float, changed: float) -> bool:
+        """So many per cent changed; whether a clip begins now. Without any change nothing moves, whatever `percent`."""
+        if not changed or changed < self.limits.percent:
+            return False
+        self._last = at
+        if self.clip_from is None:
+            self.clip_from = at
+            return True
+        return False
+
+    def over(self, at: float) -> bool:
+        """The stream has come to `at`; whether the clip ends now."""
+        began = self.clip_from
+        if began is None or (at - began < self.limits.timeout and at - self._last < self.limits.duration):
+            return False
+        self.clip_from = None
+        return True

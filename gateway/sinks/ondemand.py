@@ -1,0 +1,293 @@
+"""On demand: the output `ondemand`: a session as MPEG-TS segments and a playlist that grows with each of them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.formats.hls import media
+from gateway.formats.ts.muxer import TsMuxer
+from gateway.hub.errors import OutputUnsupported
+from gateway.media import codecs
+from gateway.media.errors import InvalidData
+from gateway.media.track import Track
+from gateway.packagers.timing import VIDEO_CLOCK
+from gateway.sinks import naming
+from gateway.sinks.capture import Capture, RecordingCounts
+from gateway.sinks.cutter import Cutter, Opening
+from gateway.sinks.session import SCRATCH, Entry, Session, folder_name, playlist, ready_of
+
+if TYPE_CHECKING:
+    from gateway.hub.channel import Channel
+    from gateway.hub.stream import Stream
+    from gateway.media.track import Tracks
+    from gateway.media.unit import AccessUnit
+    from gateway.sinks.archive import Archive
+    from gateway.sinks.finisher import Finisher
+
+_FRAMES_PER_PES: Final = 5  # about 100 ms of AAC: saves most of the packets' padding
+_MOST_BYTES: Final = 2_000_000  # of packets that wait for the disk, where a second of media is more
+_LARGE: Final = 200_000  # a playlist of more characters is written at most every …
+_SELDOM: Final = 60.0  # … so many seconds
+
+
+class TsPiece:
+    """A Piece as transport packets; `take` gives those to be appended to its file now.
+
+    `seconds`: how long it is so far. `dropped` counts frames that no transport stream can carry.
+    """
+
+    def __init__(self, muxer: TsMuxer, opening: Opening) -> None:
+        self.wall = opening.wall
+        self.fresh = not opening.continues
+        self.closed = False
+        self.dropped = 0
+        self._muxer = muxer
+        self._audio: Track | None = opening.audio
+        self._rate = VIDEO_CLOCK
+        self._pictured = opening.first_video is not None
+        self._start: int | None = None  # ticks of 90 kHz
+        self._end = 0
+        self._step = VIDEO_CLOCK // 30
+        self._frames: list[bytes] = []  # sound of the open PES packet
+        self._frames_at = 0
+        self._frames_end = 0  # ticks of the audio rate
+        self._ready: list[bytes] = [muxer.tables()]
+        self._size = 0
+        self._taken = 0  # where `seconds` was when something was last taken, in ticks
+
+    def picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None:
+        """Hot."""
+        if self._start is None:
+            self._start = dts
+        else:
+            self._step = max(dts - self._end + self._step, 1)
+        self._end = dts + self._step
+        try:
+            self._put(self._muxer.video(dts, cts, key, payload).render())
+        except InvalidData:
+            self.dropped += 1
+
+    def sound(self, ticks: int, samples: int, payload: bytes) -> None:
+        """Hot."""
+        if not self._frames_end and self._audio is not None:
+            self._rate = codecs.audio_rate(self._audio, payload)
+        time = ticks * VIDEO_CLOCK // self._rate
+        if self._frames and ticks != self._frames_end:
+            self._flush()  # a gap
+        if not self._frames:
+            self._frames_at = time
+        self._frames.append(payload)
+        self._frames_end = ticks + samples
+        if not self._pictured:
+            if self._start is None:
+                self._start = time
+            self._end = self._frames_end * VIDEO_CLOCK // self._rate
+        if len(self._frames) >= _FRAMES_PER_PES:
+            self._flush()
+
+    def close(self, end: int | None) -> None:
+        self._flush()
+        if end is not None and self._pictured:
+            self._end = end
+        self.closed = True
+
+    @property
+    def seconds(self) -> float:
+        ticks = self._end - self._start if self._start is not None else 0
+        return media.as_printed(max(ticks, 1) / VIDEO_CLOCK)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a second of media, or much, is there to take."""
+        return self._end - self._taken >= VIDEO_CLOCK or self._size > _MOST_BYTES
+
+    def take(self) -> list[bytes]:
+        ready, self._ready = self._ready, []
+        self._size = 0
+        self._taken = self._end
+        return ready
+
+    def _flush(self) -> None:
+        frames, self._frames = self._frames, []
+        if frames:
+            try:
+                for packets in self._muxer.audio(frames, self._frames_at):
+                    self._put(packets.render())
+            except InvalidData:
+                self.dropped += len(frames)
+
+    def _put(self, packets: bytes) -> None:
+        self._ready.append(packets)
+        self._size += len(packets)
+
+
+@dataclass(slots=True)
+class _Segment:
+    """A piece that is being written, with its number."""
+
+    piece: TsPiece
+    number: int
+    begun: bool = False
+
+
+class OnDemand(Capture):
+    """Writes each segment into a file of the session's folder, brings it to the archive when it is complete, and then
+    the playlist that names it: what the playlist names is there.
+
+    One session from the start (of the stream, of the hours, of the output) to its end; another is named after another
+    time. A returning publisher goes on in it, behind a discontinuity.
+    """
+
+    def __init__(self, stream: Stream, archive: Archive, finisher: Finisher, counts: RecordingCounts) -> None:
+        super().__init__(stream, counts)
+        self._archive = archive
+        self._finisher = finisher
+        self._cutter: Cutter | None = None
+        self._muxer: TsMuxer | None = None
+        self._epoch: int | None = None
+        self._open: list[_Segment] = []  # oldest first
+        self._waits = False
+        self._session: Session | None = None
+        self._start_ms = 0
+        self._number = 0
+        self._entries: list[Entry] = []
+        self._written = 0.0  # when the playlist was, by the monotonic clock
+        self._segments = 0
+        self._bytes = 0
+
+    def report(self) -> dict[str, Any]:
+        told = {**super().report(), "segments": self._segments, "bytes": self._bytes}
+        if self._session is not None:
+            told["playlist"] = naming.playlist_key(self._stream.name, self._start_ms)
+        return told
+
+    def read_channel(self, channel: Channel) -> None:
+        if self._cutter is not None:
+            self._cutter.seconds = channel.number("ondemand_time")
+
+    def take_tracks(self, tracks: Tracks) -> None:
+        if tracks.epoch == self._epoch:
+            return
+        self._epoch = tracks.epoch
+        self._end_cutter()
+        if tracks.video is None and tracks.audio is None:
+            return
+        try:
+            self._muxer = TsMuxer(tracks.video, tracks.audio)
+        except InvalidData as error:
+            raise OutputUnsupported(str(error)) from None
+        self._cutter = Cutter(tracks, self._channel.number("ondemand_time"), self._begin)
+
+    def take(self, unit: AccessUnit) -> None:
+        if self._cutter is None:
+            return
+        self._cutter.add(unit)
+        for segment in self._open:
+            if segment.piece.waits or segment.piece.closed:
+                self._waits = True
+
+    @property
+    def due(self) -> bool:
+        return self._waits
+
+    async def store(self) -> None:
+        self._waits = False
+        for segment in list(self._open):
+            data = segment.piece.take()
+            if data or not segment.begun:
+                self._bytes += sum(map(len, data))
+                await self._archive.threads.run(partial(self._write, segment, data, segment.piece.seconds))
+            if segment.piece.closed:
+                self._open.remove(segment)
+                await self._complete(segment)
+
+    async def finish(self, failed: bool) -> None:
+        self._end_cutter()
+        try:
+            if not failed:
+                await self.store()
+            if self._session is not None and not self._open:
+                await self._publish(last=True)
+                await self._archive.threads.run(self._session.remove)
+                self._session = None
+        finally:
+            session, self._session = self._session, None
+            self._open, self._entries = [], []
+            self._number = 0
+            self._epoch = None  # a session that begins anew begins with its tracks
+            if session is not None:
+                session.close()
+                self._finisher.recover_session(session.folder)
+
+    def _begin(self, opening: Opening) -> TsPiece:
+        assert self._muxer is not None
+        if not self._number:
+            start = int(opening.wall * 1000)
+            self._number = self._start_ms = self._finisher.claim(SCRATCH, self._stream.name, start)
+        else:
+            self._number = self._finisher.claim(SCRATCH, self._stream.name, self._number + 1)
+        piece = TsPiece(self._muxer, opening)
+        self._open.append(_Segment(piece, self._number))
+        return piece
+
+    def _end_cutter(self) -> None:
+        if self._cutter is not None:
+            self._cutter.finish()
+            self._count_dropped(self._cutter.dropped)
+            self._waits = True
+        self._cutter = None
+
+    def _write(self, segment: _Segment, data: list[bytes], seconds: float) -> None:
+        """In a thread."""
+        self._archive.check_room()
+        if self._session is None:
+            folder = self._archive.scratch(SCRATCH) / folder_name(self._stream.name, self._start_ms)
+            self._session = Session(folder)
+        if not segment.begun:
+            self._session.begin(segment.number, segment.piece.fresh, segment.piece.wall)
+            segment.begun = True
+        self._session.append(segment.number, data, seconds)
+
+    async def _complete(self, segment: _Segment) -> None:
+        """A segment is whole: brings it away, then the playlist that names it."""
+        session, piece = self._session, segment.piece
+        assert session is not None  # made with the segment's first bytes
+        self._count_dropped(piece.dropped)
+        path, size = await self._archive.threads.run(lambda: session.done(segment.number, piece.seconds))
+        self._entries.append(Entry(segment.number, piece.seconds, size, piece.fresh, piece.wall))
+        self._segments += 1
+        await self._archive.keep(naming.segment_key(self._stream.name, segment.number), path, replace=True)
+        await self._publish()
+
+    async def _age_out(self, session: Session) -> None:
+        """A session may last for months: what retention deletes leaves its playlist before."""
+        days = self._channel.retention_days
+        days = self._archive.retention_days if days is None else days
+        oldest = time.time() - days * 86_400
+        kept = self._entries
+        if days and kept[0].wall + kept[0].seconds < oldest:
+            self._entries = kept = [e for e in kept if e.wall + e.seconds >= oldest] or kept[-1:]
+            await self._archive.threads.run(lambda: session.trim(kept))
+        await self._archive.threads.run(lambda: session.compact(kept))
+
+    async def _publish(self, last: bool = False) -> None:
+        session = self._session
+        if session is None or not self._entries:
+            return
+        await self._age_out(session)
+        now = time.monotonic()
+        text = playlist(self._entries)
+        if not last and len(text) > _LARGE and now - self._written < _SELDOM:
+            return
+        self._written = now
+        path = await self._archive.threads.run(lambda: session.write_playlist(text))
+        ready = None
+        if last:
+            ready = ready_of(self._start_ms, self._entries)
+            self._counts.finished["ondemand"] = self._counts.finished.get("ondemand", 0) + 1
+        await self._archive.keep(
+            naming.playlist_key(self._stream.name, self._start_ms), path, replace=True, ready=ready
+        )

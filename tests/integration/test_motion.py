@@ -1,0 +1,211 @@
+"""Motion clips of real streams: still and moving pictures by ffmpeg, looked at by real workers."""
+
+import asyncio
+import json
+import re
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from gateway.hub.errors import OutputUnsupported
+from gateway.hub.stream import EndReason, Stream
+from gateway.lib.metrics import WORKER_RESTARTS, Counter
+from gateway.media.unit import AccessUnit
+from gateway.settings import load
+from gateway.sinks.motion import Motion
+from gateway.transcode.launch import Workers
+from gateway.transcode.stills import Stills
+from tests.support import sources
+from tests.support.recording import Studio, stream_of
+from tests.support.tools import need
+
+SETTINGS = load(environ={})
+ID = "0f0e0d0c-0b0a-4909-8807-060504030201"
+FIELDS = {"isMotion": True, "motion_duration": 3, "motion_percent": 10, "motion_timeout": 60, "motion_diff": 30}
+
+
+def film(seconds: int, moves: str, *, gop: int = 30, bframes: int = 0, sound: bool = True) -> sources.Source:
+    """Gray with a little noise; while `moves` (an expression of t) holds, half of the picture changes every second."""
+    box = "drawbox=x=0:y=0:w=160:h=180:t=fill:color=0x{0:02x}{0:02x}{0:02x}:enable='({1})*eq(mod(floor(t)\\,5)\\,{2})'"
+    boxes = ",".join(box.format(level, moves, n) for n, level in enumerate((10, 210, 60, 255, 170)))
+    return sources.source(
+        *("-f", "lavfi", "-i", f"color=0x808080:s=320x180:r=15,noise=alls=8:allf=t,{boxes}"),
+        *(sources.tone() if sound else ()),
+        *("-t", str(seconds), *sources.X264, "-g", str(gop), "-bf", str(bframes), "-pix_fmt", "yuv420p"),
+        *(sources.AAC if sound else ()),
+    )
+
+
+@dataclass
+class Clip:
+    """seconds: of media; start: seconds since the epoch, from the name."""
+
+    path: Path
+    region: int
+    percent: int
+    seconds: float
+    pictures: int
+    sound: bool
+
+
+class Watch:
+    """What motion leaves behind."""
+
+    def __init__(self, place: Studio) -> None:
+        self.images = place.files("**/*.jpeg")
+        self.clips = [self._clip(path) for path in place.files("**/*.mp4")]
+        for path in (*self.images, *(c.path for c in self.clips)):
+            key = str(path.relative_to(place.media))
+            folder = "images" if path.suffix == ".jpeg" else "mp4"
+            form = (
+                rf"{ID}/motion/{folder}/\d{{4}}/[1-9]\d?/[1-9]\d?/\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d-\d{{3}}_\d-\d+_\.\w+"
+            )
+            assert re.fullmatch(form, key), key
+
+    def _clip(self, path: Path) -> Clip:
+        need("ffprobe")
+        command = [
+            "ffprobe",
+            "-v",
+            "error",
+            "-count_packets",
+            "-show_streams",
+            "-show_format",
+            "-of",
+            "json",
+            str(path),
+        ]
+        told = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+        kinds = {s["codec_type"]: s for s in told["streams"]}
+        region, percent = path.stem.rstrip("_").rpartition("_")[2].split("-")
+        return Clip(
+            path,
+            int(region),
+            int(percent),
+            float(told["format"]["duration"]),
+            int(kinds["video"]["nb_read_packets"]),
+            "audio" in kinds,
+        )
+
+
+@asynccontextmanager
+async def studio(folder: Path) -> AsyncIterator[tuple[Studio, Stills]]:
+    workers = Workers(SETTINGS.workers, Counter(WORKER_RESTARTS))
+    async with Studio(folder).open() as place, Stills(workers, SETTINGS.snapshot) as stills:
+        yield place, stills
+
+
+async def watch(folder: Path, source: sources.Source, *, speed: float = 8, pre_roll: float = 3, **fields: Any) -> Watch:
+    """Watches a whole film, `speed` times as fast as it is."""
+    async with studio(folder) as (place, stills):
+        live = stream_of(ID, **{**FIELDS, **fields})
+        live.set_tracks(source.tracks.video, source.tracks.audio, {}, True)
+        output = Motion(live, place.archive, stills, place.counts, pre_roll)
+        output.begin(live)
+        running = asyncio.ensure_future(output.run(live))
+        await push(live, source.units, speed)
+        live.end(EndReason.PUBLISHER_GONE)
+        async with asyncio.timeout(20):
+            await running
+        assert not place.scratch()
+        assert output.report()["clips"] == len(place.files("**/*.mp4"))
+        return Watch(place)
+
+
+async def push(live: Stream, units: Iterable[AccessUnit], speed: float) -> None:
+    began, start = time.monotonic(), time.time()
+    for unit in units:
+        at = unit.dts / 1000
+        while at / speed > time.monotonic() - began:
+            await asyncio.sleep(0.005)
+        live.push(replace(unit, wall=start + at))
+
+
+async def test_a_still_picture_leaves_no_files(tmp_path: Path) -> None:
+    seen = await watch(tmp_path, film(12, "0"))
+    assert (seen.images, seen.clips) == ([], [])
+
+
+async def test_motion_leaves_a_picture_and_a_clip_that_begins_before_it(tmp_path: Path) -> None:
+    seen = await watch(tmp_path, film(20, "between(t,8,10)"))
+    assert len(seen.images) == len(seen.clips) == 1
+    with Image.open(seen.images[0]) as image:
+        assert (image.format, image.size) == ("JPEG", (320, 180))
+        assert image.convert("L").getpixel((20, 90)) not in range(100, 156), "the motion itself, not what was before"
+    (clip,) = seen.clips
+    assert 45 <= clip.percent <= 55
+    assert clip.region in (1, 2, 4, 5, 7, 8), "on the left"
+    assert clip.sound
+    # 3 to 5 s before, 2 s of motion and the turning back, 3 s after the last.
+    assert 3 + 2 + 3 <= clip.seconds <= 5 + 3 + 3 + 1
+    assert abs(clip.pictures - clip.seconds * 15) <= 2
+    assert clip.path.stem == seen.images[0].stem
+
+
+async def test_continuing_motion_prolongs_one_clip(tmp_path: Path) -> None:
+    seen = await watch(tmp_path, film(30, "between(t,6,20)"))
+    assert len(seen.images) == len(seen.clips) == 1
+    assert 3 + 14 + 3 <= seen.clips[0].seconds <= 5 + 15 + 3 + 1
+
+
+async def test_a_clip_is_never_longer_than_the_limit_and_the_next_begins_where_it_ended(tmp_path: Path) -> None:
+    seen = await watch(tmp_path, film(30, "gte(t,6)"), motion_timeout=8)
+    assert len(seen.clips) == len(seen.images) == 3
+    first, second, _ = seen.clips
+    assert 3 + 8 <= first.seconds <= 5 + 8 + 1
+    assert 8 <= second.seconds <= 8 + 3, "little of what the first has already"
+
+
+async def test_motion_that_comes_again_after_a_pause_begins_another_clip(tmp_path: Path) -> None:
+    seen = await watch(tmp_path, film(36, "between(t,6,8)+between(t,22,24)"))
+    assert len(seen.images) == len(seen.clips) == 2
+
+
+async def test_long_groups_of_pictures_with_b_frames_are_looked_into(tmp_path: Path) -> None:
+    seen = await watch(tmp_path, film(24, "between(t,11,13)", gop=150, bframes=2, sound=False))
+    assert len(seen.clips) == 1
+    assert not seen.clips[0].sound
+    assert seen.clips[0].seconds >= 3 + 2 + 3
+
+
+async def test_small_changes_and_a_high_threshold_are_no_motion(tmp_path: Path) -> None:
+    seen = await watch(tmp_path, film(14, "between(t,6,8)"), motion_percent=80)
+    assert seen.clips == []
+
+
+async def test_a_clip_is_finished_when_the_stream_ends_in_it(tmp_path: Path) -> None:
+    seen = await watch(tmp_path, film(12, "gte(t,8)"))
+    assert len(seen.clips) == 1
+    assert seen.clips[0].seconds >= 6
+
+
+async def test_a_stream_without_a_picture_has_no_motion(tmp_path: Path) -> None:
+    async with studio(tmp_path) as (place, stills):
+        live = stream_of(ID, **FIELDS)
+        live.set_tracks(None, sources.h264().tracks.audio, {}, True)
+        with pytest.raises(OutputUnsupported):
+            await Motion(live, place.archive, stills, place.counts, 3).run(live)
+
+
+async def test_it_goes_on_after_its_worker_was_lost(tmp_path: Path) -> None:
+    source = film(24, "between(t,14,16)")
+    async with studio(tmp_path) as (place, stills):
+        live = stream_of(ID, **FIELDS)
+        live.set_tracks(source.tracks.video, source.tracks.audio, {}, True)
+        output = Motion(live, place.archive, stills, place.counts, 3)
+        running = asyncio.ensure_future(output.run(live))
+        await push(live, [u for u in source.units if u.dts < 6_000], 8)
+        output._session._lane._running = False  # type: ignore[union-attr]
+        output._session._number += 1_000  # type: ignore[union-attr]  # a session that its worker does not know
+        rest = [u for u in source.units if u.dts >= 6_000]
+        await push(live, rest, 8)
+        live.end(EndReason.PUBLISHER_GONE)
+        await running
+        assert len(place.files("**/*.mp4")) == 1

@@ -1,0 +1,228 @@
+"""Recording by the real program: files that hold every frame, after a kill, on a full disk, over a restart."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.clients import probe, pull, push, take_of, until
+from tests.support.gateway import Gateway, http, running
+from tests.support.media import Film, Take, excerpt, framehash_command, parse_framehash
+from tests.support.tools import need
+
+FILM = Film("recorded", seconds=14, bframes=2)
+NO_SOUND = Film("recorded-silent", seconds=6, audio=None)
+ONLY_SOUND = Film("recorded-sound", seconds=6, video=None)
+
+
+@pytest.fixture(autouse=True)
+def tools() -> None:
+    need("ffmpeg")
+    need("ffprobe")
+
+
+def files(gateway: Gateway, pattern: str) -> list[Path]:
+    """What is visible, in the order of its names."""
+    media = gateway.data / "media"
+    return sorted(p for p in media.glob(pattern) if not any(s.startswith(".") for s in p.relative_to(media).parts))
+
+
+def frames(file: Path | str) -> Take:
+    done = subprocess.run(framehash_command(file), check=True, capture_output=True, timeout=60)
+    assert not done.stderr, done.stderr.decode()
+    return parse_framehash(done.stdout.decode())
+
+
+def digests(*takes: Take) -> tuple[list[str], list[str]]:
+    return [f.digest for t in takes for f in t.video], [f.digest for t in takes for f in t.audio]
+
+
+def uncut(video: list[str]) -> list[str]:
+    """Without pictures that are shown after one that is missing: the end lies somewhere among B-frames."""
+    return video[: -FILM.bframes - 1]
+
+
+def boxes(file: Path) -> list[bytes]:
+    data, at, kinds = file.read_bytes(), 0, []
+    while at < len(data):
+        kinds.append(data[at + 4 : at + 8])
+        at += int.from_bytes(data[at : at + 4], "big")
+    assert at == len(data)
+    return kinds
+
+
+@contextlib.contextmanager
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="millrace-recording-") as name:
+        yield Path(name)
+
+
+def test_a_push_is_recorded_frame_by_frame_and_plays_again() -> None:
+    with running(MILLRACE_HLS__ON_DEMAND="true") as gateway:
+        channel = gateway.channel(isVideo=True, isOnDemand=True, video_time="4", ondemand_time="4")
+        with push(FILM, channel.push) as publisher:
+            publisher.wait(40)
+        until(lambda: len(files(gateway, "*/mp4/**/*.mp4")) == 4 and not list(gateway.data.rglob("*.fmp4")), "recorded")
+        until(lambda: files(gateway, "*/vod-*.m3u8") and not list(gateway.data.rglob("journal")), "on demand")
+        want = digests(FILM.hashes())
+        movies = files(gateway, "*/mp4/**/*.mp4")
+        assert digests(*[frames(f) for f in movies]) == want
+        for movie in movies:
+            assert boxes(movie) == [b"ftyp", b"moov", b"mdat"]
+            assert abs(float(probe(movie)["video"].get("start_time", 0))) < 0.1
+        (index,) = files(gateway, "*/vod-*.m3u8")
+        assert digests(frames(index)) == want
+        assert digests(frames(channel.url(f"vod/{index.name}"))) == want
+        reply = http("GET", channel.url(f"vod/{movies[0].relative_to(gateway.data / 'media' / channel.id)}"))
+        assert (reply.status, reply.headers["content-type"], reply.body) == (200, "video/mp4", movies[0].read_bytes())
+        listed = gateway.api("GET", f"/videostream/{channel.id}/recordings").json()
+        assert len(listed) == 5
+        assert http("GET", listed[0]["url"]).status == 200
+        # A second push makes its own session and touches nothing of the first.
+        before = {f: f.stat().st_mtime_ns for f in files(gateway, "*/**/*") if f.is_file()}
+        with push(NO_SOUND, channel.push) as publisher:
+            publisher.wait(30)
+        until(lambda: len(files(gateway, "*/vod-*.m3u8")) == 2, "second session")
+        assert all(f.stat().st_mtime_ns == t for f, t in before.items())
+
+
+def test_sound_alone_is_recorded() -> None:
+    with running() as gateway:
+        channel = gateway.channel(isVideo=True, isOnDemand=True, video_time="2", ondemand_time="2")
+        with push(ONLY_SOUND, channel.push) as publisher:
+            publisher.wait(30)
+        until(lambda: len(files(gateway, "*/mp4/**/*.mp4")) == 4 and not list(gateway.data.rglob("*.fmp4")), "recorded")
+        assert digests(*[frames(f) for f in files(gateway, "*/mp4/**/*.mp4")]) == digests(ONLY_SOUND.hashes())
+
+
+def test_stopping_the_gateway_finishes_what_is_open() -> None:
+    with folder() as place:
+        gateway = Gateway(place)
+        gateway.wait_ready()
+        channel = gateway.channel(isVideo=True, isOnDemand=True, video_time="60", ondemand_time="60")
+        with push(FILM, channel.push) as publisher:
+            channel.wait_live()
+            time.sleep(5)
+            assert gateway.stop() == 0
+            publisher.kill()
+        (movie,), (index,) = files(gateway, "*/mp4/**/*.mp4"), files(gateway, "*/vod-*.m3u8")
+        for file in (movie, index):
+            video, audio = digests(frames(file))
+            excerpt(uncut(video), digests(FILM.hashes())[0], least=100)
+            excerpt(audio, digests(FILM.hashes())[1], least=150)
+        assert not [p for p in (gateway.data / "media/.unfinished").rglob("*") if p.is_file()]
+
+
+def test_a_killed_gateway_loses_no_more_than_the_last_moments() -> None:
+    with folder() as place:
+        gateway = Gateway(place)
+        gateway.wait_ready()
+        channel = gateway.channel(isVideo=True, isOnDemand=True, video_time="60", ondemand_time="4")
+        with push(FILM, channel.push) as publisher:
+            channel.wait_live()
+            time.sleep(7)
+            os.killpg(gateway.process.pid, signal.SIGKILL)
+            gateway.process.wait(10)
+            publisher.kill()
+        assert files(gateway, "*/mp4/**/*.mp4") == []
+        (place / "again").mkdir()
+        again = Gateway(place / "again", MILLRACE_OBJECTS=f"file:///{gateway.data}/media")
+        try:
+            again.wait_ready()
+            until(lambda: files(gateway, "*/mp4/**/*.mp4") and not list(gateway.data.rglob("journal")), "recovered")
+            want = digests(FILM.hashes())
+            for file in (*files(gateway, "*/mp4/**/*.mp4"), *files(gateway, "*/vod-*.m3u8")):
+                video, audio = digests(frames(file))
+                assert len(video) >= 130, file
+                assert uncut(video) == want[0][: len(uncut(video))]
+                assert audio == want[1][: len(audio)]
+            assert again.stop() == 0
+        finally:
+            gateway._log.close()
+
+
+def test_a_full_disk_disturbs_nobody_who_watches_and_is_said_once_in_a_while() -> None:
+    with running() as gateway:
+        channel = gateway.channel(isVideo=True, isOnDemand=True, video_time="60", ondemand_time="4")
+        # Files may not grow beyond this: what a full disk does to whoever writes.
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (150_000, 150_000))
+        with push(FILM, channel.push) as publisher:
+            channel.wait_live()
+            with pull(channel.url("live.flv"), seconds=8) as viewer:
+                take = take_of(viewer)
+            session = channel.session()
+            publisher.wait(40)
+        excerpt(uncut(digests(take)[0]), digests(FILM.hashes())[0], least=200)
+        outputs = {o["name"]: o for o in session["outputs"]}
+        assert outputs["video"]["state"] in ("retrying", "running")
+        assert "large" in (outputs["video"]["error"] or "large")
+        lines = [line for line in gateway.log.splitlines() if "too large" in line.lower()]
+        assert 0 < len(lines) < 40
+        assert http("GET", f"http://127.0.0.1:{gateway.ports['http']}/healthcheck").status == 200
+
+
+def test_a_recording_is_switched_on_and_off_while_live() -> None:
+    with running() as gateway:
+        channel = gateway.channel(isVideo=False, video_time="60")
+        with push(FILM, channel.push) as publisher:
+            channel.wait_live()
+            time.sleep(2)
+            switch = f"/videostream/{channel.id}/outputs/video"
+            assert gateway.api("POST", switch, {"enabled": True}).status == 200
+            time.sleep(4)
+            assert gateway.api("POST", switch, {"enabled": False}).status == 200
+            until(lambda: files(gateway, "*/mp4/**/*.mp4"), "recorded")
+            publisher.kill()
+        video, audio = digests(frames(files(gateway, "*/mp4/**/*.mp4")[0]))
+        excerpt(uncut(video), digests(FILM.hashes())[0], least=60)
+        excerpt(audio, digests(FILM.hashes())[1], least=90)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk")
+def test_when_a_full_disk_has_space_again_recording_goes_on() -> None:
+    with folder() as place, running_on_disk(place, "3m") as (gateway, disk):
+        filler = disk / "filler"
+        with contextlib.suppress(OSError), filler.open("wb") as file:
+            while True:
+                file.write(bytes(1 << 16))
+                file.flush()
+        channel = gateway.channel(isVideo=True, video_time="60")
+        with push(FILM, channel.push) as publisher:
+            channel.wait_live()
+            until(lambda: "no space left" in str(output(channel.session())["error"]), "in trouble")
+            assert output(channel.session())["state"] == "retrying"
+            filler.unlink()
+            until(lambda: output(channel.session())["state"] == "running", "recording again")
+            publisher.wait(40)
+        until(lambda: list(disk.glob("*/mp4/**/*.mp4")), "recorded")
+        video, _ = digests(frames(next(disk.glob("*/mp4/**/*.mp4"))))
+        excerpt(uncut(video), digests(FILM.hashes())[0], least=60)
+
+
+def output(session: dict[str, Any]) -> dict[str, Any]:
+    return dict(next(o for o in session["outputs"] if o["name"] == "video"))
+
+
+@contextlib.contextmanager
+def running_on_disk(place: Path, size: str) -> Iterator[tuple[Gateway, Path]]:
+    """A gateway whose media lie on a disk of this size."""
+    disk = place / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        with running(MILLRACE_OBJECTS=f"file:///{disk}", MILLRACE_RECORDING__KEEP_FREE="0") as gateway:
+            yield gateway, disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -1,0 +1,87 @@
+"""The recordings of a channel by the admin API."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.adapters.local.objects import LocalObjects
+from gateway.sinks import naming
+from gateway.sinks.session import Entry, playlist
+from tests.support.admin import admin
+
+MS = 1_767_323_045_678
+
+
+def add(folder: Path, key: str, data: bytes = b"x") -> str:
+    file = folder / key
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
+    os.utime(file, (MS / 1000, MS / 1000))
+    return key
+
+
+def session(folder: Path, id: str, start: int) -> str:
+    for n in range(2):
+        add(folder, naming.segment_key(id, start + n))
+    entries = [Entry(start + n, 4.0, 1, not n, start / 1000) for n in range(2)]
+    return add(folder, naming.playlist_key(id, start), playlist(entries).encode())
+
+
+async def test_recordings_are_listed_with_their_addresses_and_deleted(tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    async with admin(tmp_path, objects=LocalObjects(media)) as api:
+        id = (await api.create())["id"]
+        video, index = add(media, naming.video_key(id, MS), b"movie"), session(media, id, MS - 60_000)
+        found = await api.json("GET", f"/videostream/{id}/recordings")
+        assert [(r["key"], r["kind"], r["seconds"], r["size"]) for r in found] == [
+            (video, "video", None, 5),
+            (index, "ondemand", 8.0, (media / index).stat().st_size),
+        ]
+        assert found[0]["start"] == "2026-01-02T03:04:05.678Z"
+        assert found[0]["url"].endswith(f":8080/{id}/vod/{video.removeprefix(id + '/')}")
+        page = await api.json("GET", f"/videostream/{id}/recordings?limit=1&before={video}")
+        assert [r["key"] for r in page] == [index]
+        gone = await api.json("DELETE", f"/videostream/{id}/recordings/{index.removeprefix(id + '/')}")
+        assert gone == {"key": index, "deleted": True}
+        assert [p.name for p in media.rglob("*") if p.is_file()] == [Path(video).name]
+
+
+async def test_addresses_of_a_protected_channel_carry_a_play_sign(tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    async with admin(tmp_path, objects=LocalObjects(media)) as api:
+        id = (await api.create(playAuth="sign"))["id"]
+        add(media, naming.video_key(id, MS))
+        assert "?sign=" in (await api.json("GET", f"/videostream/{id}/recordings"))[0]["url"]
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=many", "limit=501", "before=other/vod-1767323045678.m3u8"])
+async def test_a_page_that_cannot_be_is_refused(tmp_path: Path, query: str) -> None:
+    async with admin(tmp_path, objects=LocalObjects(tmp_path / "media")) as api:
+        id = (await api.create())["id"]
+        reply: Any = await api.json("GET", f"/videostream/{id}/recordings?{query}", status=400)
+        assert reply["field"] in ("limit", "before")
+
+
+@pytest.mark.parametrize(
+    "path", ["none.mp4", "vod-1767323045678.m3u8", "720p/1767323045678.ts", "..%2Fother%2Fvod-1767323045678.m3u8"]
+)
+async def test_what_is_no_recording_is_not_deleted(tmp_path: Path, path: str) -> None:
+    media = tmp_path / "media"
+    async with admin(tmp_path, objects=LocalObjects(media)) as api:
+        id = (await api.create())["id"]
+        kept = add(media, "other/vod-1767323045678.m3u8"), add(media, naming.segment_key(id, MS))
+        assert (await api.call("DELETE", f"/videostream/{id}/recordings/{path}")).status == 404
+        assert all((media / key).exists() for key in kept)
+
+
+async def test_an_unknown_channel_and_a_node_without_a_store_have_none(tmp_path: Path) -> None:
+    async with admin(tmp_path) as api:
+        id = (await api.create())["id"]
+        assert (await api.call("GET", "/videostream/nobody/recordings")).status == 404
+        assert await api.json("GET", f"/videostream/{id}/recordings") == []
+        assert (await api.call("DELETE", f"/videostream/{id}/recordings/vod-1767323045678.m3u8")).status == 404
+        assert (await api.call("GET", f"/videostream/{id}/recordings", token=None)).status == 401

@@ -1,0 +1,166 @@
+"""Snapshots of live streams: real workers, real files."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from gateway.hub.errors import OutputTrouble, OutputUnsupported
+from gateway.hub.stream import EndReason, Stream
+from gateway.lib.metrics import WORKER_RESTARTS, Counter
+from gateway.media.track import Kind
+from gateway.media.unit import AccessUnit
+from gateway.settings import load
+from gateway.sinks.snapshot import Snapshots
+from gateway.transcode.launch import Workers
+from gateway.transcode.stills import Stills
+from tests.support import sources
+from tests.support.recording import Studio, stream_of
+
+SETTINGS = load(environ={})
+ID = "0f0e0d0c-0b0a-4909-8807-060504030201"
+
+
+@asynccontextmanager
+async def studio(folder: Path, **options: Any) -> AsyncIterator[tuple[Studio, Stills]]:
+    workers = Workers(SETTINGS.workers, Counter(WORKER_RESTARTS))
+    async with Studio(folder, **options).open() as place, Stills(workers, SETTINGS.snapshot) as stills:
+        yield place, stills
+
+
+def stream(source: sources.Source, **fields: Any) -> Stream:
+    made = stream_of(ID, isImage=True, **fields)
+    made.set_tracks(source.tracks.video, source.tracks.audio, {}, True)
+    return made
+
+
+async def until(true: Any, seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
+def push(to: Stream, units: list[AccessUnit]) -> None:
+    for unit in units:
+        to.push(replace(unit, wall=time.time()))
+
+
+async def test_the_first_picture_comes_with_the_stream_and_is_named_by_its_moment(tmp_path: Path) -> None:
+    source = sources.h264()
+    async with studio(tmp_path) as (place, stills):
+        live = stream(source, image_time=60)
+        output = Snapshots(live, place.archive, stills, place.counts)
+        running = asyncio.ensure_future(output.run(live))
+        before = datetime.now(UTC).replace(microsecond=0)
+        push(live, source.of(Kind.VIDEO)[:40])
+        await until(lambda: place.files("**/*.jpg"))
+        live.end(EndReason.PUBLISHER_GONE)
+        await running
+        (file,) = place.files("**/*.jpg")
+        assert not place.scratch()
+    key = str(file.relative_to(place.media))
+    form = rf"{ID}/images/(\d{{4}})/([1-9]\d?)/([1-9]\d?)/capture-(\d{{4}}-\d\d-\d\d_\d\d-\d\d-\d\d)\.jpg"
+    match = re.fullmatch(form, key)
+    assert match is not None, key
+    at = datetime.strptime(match[4], "%Y-%m-%d_%H-%M-%S").replace(tzinfo=UTC)
+    assert before <= at <= datetime.now(UTC)
+    assert (at.year, at.month, at.day) == tuple(int(match[n]) for n in (1, 2, 3))
+    with Image.open(file) as image:
+        assert (image.format, image.size) == ("JPEG", (320, 180))
+    assert [e.data["key"] for e in place.events] == [key]
+    assert output.report() == {"made": 1, "error": None}
+
+
+async def test_no_two_snapshots_show_the_same_picture_and_none_overwrites_another(tmp_path: Path) -> None:
+    # One group of pictures of four seconds, taken much faster than once a second.
+    source = sources.h264(gop=300)
+    async with studio(tmp_path) as (place, stills):
+        live = stream(source, image_time=1)
+        output = Snapshots(live, place.archive, stills, place.counts)
+        object.__setattr__(output, "_channel", _Every(live.channel, 0.05))
+        running = asyncio.ensure_future(output.run(live))
+        units = source.of(Kind.VIDEO)
+        for n in range(0, 120, 20):
+            made = output.report()["made"]
+            push(live, units[n : n + 20])
+            await until(lambda made=made: output.report()["made"] > made)
+        made = output.report()["made"]
+        await asyncio.sleep(0.3)
+        assert output.report()["made"] == made, "no new picture, no snapshot"
+        live.end(EndReason.PUBLISHER_GONE)
+        await running
+        files = place.files("**/*.jpg")
+    assert len(files) == made >= 6
+    assert len({file.read_bytes() for file in files}) == made
+
+
+async def test_a_shorter_time_holds_while_live(tmp_path: Path) -> None:
+    source = sources.h264(gop=15)
+    async with studio(tmp_path) as (place, stills):
+        live = stream(source, image_time=3600)
+        output = Snapshots(live, place.archive, stills, place.counts)
+        running = asyncio.ensure_future(output.run(live))
+        push(live, source.of(Kind.VIDEO)[:20])
+        await until(lambda: output.report()["made"] == 1)
+        output.channel_changed(stream_of(ID, image_time=1).channel)
+        push(live, source.of(Kind.VIDEO)[20:40])
+        await until(lambda: output.report()["made"] == 2)
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def test_a_stream_without_a_picture_has_no_snapshots(tmp_path: Path) -> None:
+    source = sources.h264().only(Kind.AUDIO)
+    async with studio(tmp_path) as (place, stills):
+        live = stream(source)
+        with pytest.raises(OutputUnsupported):
+            await Snapshots(live, place.archive, stills, place.counts).run(live)
+
+
+async def test_outside_the_hours_none_is_made(tmp_path: Path) -> None:
+    source = sources.h264()
+    tomorrow = (datetime.now(UTC).weekday() + 2) % 7
+    day = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")[tomorrow]
+    async with studio(tmp_path) as (place, stills):
+        live = stream(source, recordSchedule=f"{day} 00:00-24:00")
+        if live.channel.record_schedule is None:
+            pytest.skip("the schedule is written otherwise")
+        output = Snapshots(live, place.archive, stills, place.counts)
+        running = asyncio.ensure_future(output.run(live))
+        push(live, source.of(Kind.VIDEO)[:20])
+        await asyncio.sleep(0.3)
+        assert output.report()["made"] == 0
+        live.end(EndReason.PUBLISHER_GONE)
+        await running
+
+
+async def test_a_full_disk_is_the_worlds_fault(tmp_path: Path) -> None:
+    source = sources.h264()
+    async with studio(tmp_path, keep_free=10**15) as (place, stills):
+        live = stream(source)
+        push(live, source.of(Kind.VIDEO)[:20])
+        with pytest.raises(OutputTrouble, match="no space left"):
+            await Snapshots(live, place.archive, stills, place.counts).run(live)
+        assert not place.files()
+        assert not place.scratch()
+
+
+class _Every:
+    """A channel whose image_time is shorter than any that can be stored."""
+
+    def __init__(self, channel: Any, seconds: float) -> None:
+        self._channel, self._seconds = channel, seconds
+
+    def number(self, name: str) -> float:
+        return self._seconds
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)

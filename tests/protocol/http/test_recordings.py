@@ -1,0 +1,111 @@
+"""Recordings over HTTP: files of this machine and objects from elsewhere, with ranges, and queries copied."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.adapters.local.objects import LocalObjects
+from gateway.hub.errors import StoreAway
+from gateway.hub.ports import Object
+from gateway.servers.recordings import Recordings, with_query
+from tests.support.http import serving
+
+DATA = bytes(range(256)) * 4000
+INDEX = "#EXTM3U\n#EXT-X-VERSION:3\n#EXTINF:4.00000,\n720p/1700000000000.ts\n#EXT-X-ENDLIST\n"
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "c1/720p").mkdir(parents=True)
+    (tmp_path / "c1/720p/1700000000000.ts").write_bytes(DATA)
+    (tmp_path / "c1/vod-1700000000000.m3u8").write_text(INDEX)
+    (tmp_path / "c1/.hidden.mp4").write_bytes(DATA)
+    (tmp_path / ".unfinished/c1").mkdir(parents=True)
+    (tmp_path / ".unfinished/c1/x.mp4").write_bytes(DATA)
+    return tmp_path
+
+
+@pytest.fixture(params=["folder", "elsewhere"])
+def serve(request, root):
+    """Both ways: straight from the folder, and through the object store."""
+    recordings = Recordings(LocalObjects(root), root if request.param == "folder" else None)
+    return lambda: serving(lambda request: recordings(request, "c1", request.path[1:]))
+
+
+async def test_media_is_sent_whole_and_may_be_kept_for_ever(serve):
+    async with serve() as listener, listener.connect() as wire:
+        reply = await wire.get("/720p/1700000000000.ts")
+        assert (reply.status, reply.body) == (200, DATA)
+        assert reply.headers["content-type"] == "video/mp2t"
+        assert "immutable" in reply.headers["cache-control"]
+        head = await wire.get("/720p/1700000000000.ts", "HEAD")
+        assert (head.status, head.headers["content-length"]) == (200, str(len(DATA)))
+        assert (await wire.get("/720p/1700000000000.ts")).body == DATA
+
+
+async def test_ranges_and_validators(serve):
+    async with serve() as listener, listener.connect() as wire:
+        for value, first, end in (("bytes=1-2", 1, 3), ("bytes=300000-", 300_000, len(DATA)), ("bytes=-5", -5, None)):
+            reply = await wire.get("/720p/1700000000000.ts", Range=value)
+            assert (reply.status, reply.body) == (206, DATA[first:end])
+        assert reply.headers["content-range"] == f"bytes {len(DATA) - 5}-{len(DATA) - 1}/{len(DATA)}"
+        assert (await wire.get("/720p/1700000000000.ts", Range=f"bytes={len(DATA)}-")).status == 416
+        tag = reply.headers["etag"]
+        assert (await wire.get("/720p/1700000000000.ts", If_None_Match=tag)).status == 304
+        assert (await wire.get("/720p/1700000000000.ts", Range="bytes=0-0", If_Range='"old"')).status == 200
+        changed = reply.headers["last-modified"]
+        assert (await wire.get("/720p/1700000000000.ts", If_Modified_Since=changed)).status == 304
+        assert (await wire.get("/720p/1700000000000.ts", If_Modified_Since="nonsense")).status == 200
+
+
+async def test_a_playlist_is_kept_shortly_and_carries_its_query_to_the_segments(serve):
+    async with serve() as listener, listener.connect() as wire:
+        plain = await wire.get("/vod-1700000000000.m3u8")
+        assert (plain.status, plain.text) == (200, INDEX)
+        assert plain.headers["content-type"] == "application/vnd.apple.mpegurl"
+        assert "max-age=2" in plain.headers["cache-control"]
+        assert (await wire.get("/vod-1700000000000.m3u8", If_None_Match=plain.headers["etag"])).status == 304
+        signed = await wire.get("/vod-1700000000000.m3u8?sign=1-ab&_HLS_msn=3")
+        assert "\n720p/1700000000000.ts?sign=1-ab\n" in signed.text
+        assert (await wire.get("/vod-1700000000000.m3u8?x=" + "y" * 3000)).status == 414
+
+
+@pytest.mark.parametrize(
+    "path", ["/none.ts", "/", "/720p", "/720p/", "/.hidden.mp4", "/../.unfinished/c1/x.mp4", "/none.m3u8", "/a%00b.ts"]
+)
+async def test_what_is_no_recording_is_not_found(serve, path):
+    async with serve() as listener:
+        assert (await listener.get(path)).status in (400, 404)
+
+
+async def test_a_store_that_is_away_is_said_so(root):
+    class Away(LocalObjects):
+        async def head(self, key: str) -> Object:
+            raise StoreAway("the bucket does not answer")
+
+    recordings = Recordings(Away(root), None)
+    async with serving(lambda request: recordings(request, "c1", request.path[1:])) as listener:
+        for path in ("/720p/1700000000000.ts", "/vod-1700000000000.m3u8"):
+            reply = await listener.get(path)
+            assert reply.status == 503
+            assert "retry-after" in reply.headers
+
+
+def test_a_query_goes_behind_every_uri_of_ours():
+    text = (
+        '#EXTM3U\r\n#EXT-X-MAP:URI="init.mp4",BYTERANGE="1@0"\r\n#EXT-X-MEDIA:TYPE=AUDIO,URI="a/index.m3u8"\n'
+        "a.ts\r\nb.ts?x=1\nhttps://elsewhere.example/c.ts\n//elsewhere.example/d.ts\n\n# a comment\n"
+    )
+    assert with_query(text, "?s=1") == (
+        '#EXTM3U\r\n#EXT-X-MAP:URI="init.mp4?s=1",BYTERANGE="1@0"\r\n#EXT-X-MEDIA:TYPE=AUDIO,URI="a/index.m3u8?s=1"\n'
+        "a.ts?s=1\r\nb.ts?x=1&s=1\nhttps://elsewhere.example/c.ts\n//elsewhere.example/d.ts\n\n# a comment\n"
+    )
+
+
+@given(st.text(max_size=300))
+def test_a_query_changes_nothing_but_uris(text):
+    got = with_query(text, "?s=1")
+    assert got.count("\n") == text.count("\n")
+    assert got.replace("?s=1", "").replace("&s=1", "") == text.replace("?s=1", "").replace("&s=1", "")

@@ -1,0 +1,146 @@
+"""Recordings without the rest of the gateway: a stream whose units go to an output, an archive over a folder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+from typing import Any
+
+from gateway.adapters.local.objects import LocalObjects
+from gateway.formats.flv.reader import FlvReader
+from gateway.formats.flv.tag import AUDIO, VIDEO
+from gateway.hub.channel import Channel
+from gateway.hub.events import Event, Events
+from gateway.hub.ports import ObjectStore
+from gateway.hub.publisher import Publisher
+from gateway.hub.stream import EndReason, Stream
+from gateway.lib.aio import Tasks
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit
+from gateway.settings import load
+from gateway.settings.models import Recording
+from gateway.sinks.archive import Archive
+from gateway.sinks.capture import Capture, RecordingCounts
+from gateway.sinks.finisher import Finisher
+from gateway.sinks.ondemand import OnDemand
+from gateway.sinks.recorder import Recorder
+from gateway.sources.intake import FlvIntake
+from tests.support import builders
+from tests.support.media import Film
+from tests.support.segmented import Timetable
+
+
+def settings(**options: object) -> Recording:
+    """The options of the manual but for these, with room on every disk."""
+    environ = {f"MILLRACE_RECORDING__{n.upper()}": str(v) for n, v in ({"keep_free": 0} | options).items()}
+    return load(environ=environ).recording
+
+
+class Studio:
+    """An archive and a finisher, running; `media` is the folder in which recordings appear."""
+
+    def __init__(self, folder: Path, objects: ObjectStore | None = None, **options: object) -> None:
+        self.media = folder / "media"
+        self.spool = folder / "spool"
+        self.events: list[Event] = []
+        events = Events()
+        events.listen(self.events.append)
+        self.objects = objects or LocalObjects(self.media)
+        local = None if objects is not None else self.media
+        self.archive = Archive(self.objects, settings(**options), events, media=local, spool=self.spool)
+        self.finisher = Finisher(self.archive)
+        self.counts = RecordingCounts()
+        self.failures: list[BaseException] = []
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[Studio]:
+        async with Tasks("studio", lambda _, error: self.failures.append(error)) as tasks:
+            tasks.start(self.archive.run(), "archive")
+            tasks.start(self.finisher.run(), "finisher")
+            yield self
+            async with asyncio.timeout(30):
+                await self.finisher.flush()
+        assert not self.failures
+
+    def files(self, pattern: str = "**/*") -> list[Path]:
+        """What is visible, oldest name first."""
+        return sorted(
+            p for p in self.media.glob(pattern)
+            if p.is_file() and not any(part.startswith(".") for part in p.relative_to(self.media).parts)
+        )  # fmt: skip
+
+    def scratch(self) -> list[Path]:
+        """Unfinished files."""
+        root = self.media / ".unfinished"
+        return sorted(p for p in root.rglob("*") if p.is_file())
+
+    def recorder(self, stream: Stream) -> Recorder:
+        return Recorder(stream, self.archive, self.finisher, self.counts)
+
+    def on_demand(self, stream: Stream) -> OnDemand:
+        return OnDemand(stream, self.archive, self.finisher, self.counts)
+
+
+def stream_of(id: str = "c1", **fields: Any) -> Stream:
+    return Stream(id, Channel(dict(builders.channel(id, **fields).item)), 1.7e9, 1_000_000, 15.0)
+
+
+async def record(output: Capture, stream: Stream, *tables: Timetable, end: bool = True) -> None:
+    """Runs an output over timetables, each of them an epoch, to the stream's end."""
+    output.begin(stream)
+    running = asyncio.ensure_future(output.run(stream))
+    for table in tables:
+        stream.set_tracks(table.video, table.audio, {}, False)
+        await push(stream, table.units())
+    if end:
+        stream.end(EndReason.PUBLISHER_GONE)
+        await asyncio.wait_for(running, 30)
+    else:
+        await settled(output)
+
+
+async def settled(output: Capture) -> None:
+    """Until the output has taken all that was pushed: what it wrote grows no more."""
+    still, wrote = 0, -1
+    while still < 10:
+        await asyncio.sleep(0.02)
+        still, wrote = (still + 1, wrote) if output.report()["bytes"] == wrote else (0, output.report()["bytes"])
+
+
+async def push(stream: Stream, units: Iterable[AccessUnit]) -> None:
+    """Gives units to a stream as fast as its outputs take them."""
+    for n, unit in enumerate(units):
+        stream.push(unit)
+        if n % 50 == 49:
+            await asyncio.sleep(0.002)
+
+
+def play(film: Film, publisher: Publisher) -> Iterable[None]:
+    """Pushes a film through the intake, tag by tag."""
+    intake = FlvIntake(publisher)
+    began = time.time()
+    for tag in FlvReader().receive(film.path().read_bytes()):
+        wall = began + tag.timestamp / 1000
+        if tag.type_id == VIDEO:
+            intake.video(tag.timestamp, tag.payload, wall, time.monotonic())
+        elif tag.type_id == AUDIO:
+            intake.audio(tag.timestamp, tag.payload, wall, time.monotonic())
+        yield
+
+
+async def film(output: Capture, publisher: Publisher, source: Film) -> None:
+    """Records a film from its first frame to its last."""
+    stream = publisher.stream
+    output.begin(stream)
+    running = asyncio.ensure_future(output.run(stream))
+    for n, _ in enumerate(play(source, publisher)):
+        if n % 50 == 49:
+            await asyncio.sleep(0.002)
+    stream.end(EndReason.PUBLISHER_GONE)
+    await asyncio.wait_for(running, 60)
+
+
+__all__ = ["Studio", "Tracks", "film", "push", "record", "settings", "stream_of"]

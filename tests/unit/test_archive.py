@@ -1,0 +1,262 @@
+"""Finished files: at once in a local store, over a spool to a remote one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.hub.errors import OutputTrouble, StoreAway
+from gateway.hub.ports import Object, Upload
+from gateway.sinks import archive as archiving
+from gateway.sinks.archive import Archive
+from gateway.sinks.spool import Spool
+from tests.support.recording import Studio
+
+
+class Remote:
+    """An ObjectStore far away, which can be away."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.objects: dict[str, bytes] = {}
+        self.order: list[str] = []
+        self.tries = 0
+        self.arrived = asyncio.Event()
+        self.gate: asyncio.Event | None = None
+
+    async def put(self, key: str, file: Path) -> None:
+        self.tries += 1
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.away:
+            raise StoreAway("the bucket does not answer")
+        self.objects[key] = file.read_bytes()
+        self.order.append(key)
+        file.unlink()
+        self.arrived.set()
+
+    async def head(self, key: str) -> Object:
+        raise AssertionError("nobody asks a remote store before sending")
+
+    def read(self, key: str, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        raise AssertionError
+
+    def list(self, prefix: str) -> AsyncIterator[Object]:
+        raise AssertionError
+
+    async def delete(self, key: str) -> None:
+        raise AssertionError
+
+    async def fetch(self, key: str, to: Path, most: int = 0) -> None:
+        raise AssertionError
+
+    async def upload(self, key: str, seconds: int) -> Upload | None:
+        return None
+
+    async def check(self) -> None:
+        return None
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archiving.Backoff, "next", lambda self: 0.01)
+
+
+def made(archive: Archive, name: str = "f", data: bytes = b"data") -> Path:
+    file = archive.scratch("image") / name
+    file.write_bytes(data)
+    return file
+
+
+async def until(what: object, seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not what():  # type: ignore[operator]
+            await asyncio.sleep(0.005)
+
+
+# ---- local ----
+
+
+async def test_a_kept_file_is_there_at_once_and_was_never_half_there(tmp_path: Path) -> None:
+    async with Studio(tmp_path).open() as studio:
+        file = made(studio.archive)
+        assert await studio.archive.keep("c1/images/a.jpg", file) == "c1/images/a.jpg"
+        assert (studio.media / "c1/images/a.jpg").read_bytes() == b"data"
+        assert not file.exists()
+        assert studio.files() == [studio.media / "c1/images/a.jpg"]
+
+
+async def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    async with Studio(tmp_path).open() as studio:
+        archive = studio.archive
+        keys = await asyncio.gather(*[archive.keep("c1/a.jpg", made(archive, str(n), b"%d" % n)) for n in range(5)])
+        assert sorted(keys) == ["c1/a-2.jpg", "c1/a-3.jpg", "c1/a-4.jpg", "c1/a-5.jpg", "c1/a.jpg"]
+        assert sorted(f.read_bytes() for f in studio.files()) == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_a_playlist_is_replaced(tmp_path: Path) -> None:
+    async with Studio(tmp_path).open() as studio:
+        for text in (b"one", b"two"):
+            assert await studio.archive.keep("c1/v.m3u8", made(studio.archive, data=text), replace=True) == "c1/v.m3u8"
+        assert (studio.media / "c1/v.m3u8").read_bytes() == b"two"
+
+
+async def test_who_listens_is_told_with_key_and_bytes(tmp_path: Path) -> None:
+    async with Studio(tmp_path).open() as studio:
+        await studio.archive.keep("c1/a.mp4", made(studio.archive), ready={"kind": "video", "seconds": 4.0})
+        await studio.archive.keep("c1/b.jpg", made(studio.archive))
+        (event,) = studio.events
+        assert (event.type, event.channel) == ("recording.ready", "c1")
+        assert event.data == {"kind": "video", "seconds": 4.0, "key": "c1/a.mp4", "bytes": 4}
+
+
+async def test_a_place_that_cannot_be_written_is_trouble_in_words(tmp_path: Path) -> None:
+    async with Studio(tmp_path).open() as studio:
+        file = made(studio.archive)
+        (studio.media / "c1").write_text("a file where a folder should be")
+        with pytest.raises(OutputTrouble, match=r"c1/a\.jpg cannot be kept"):
+            await studio.archive.keep("c1/a.jpg", file, replace=True)
+        assert file.exists()
+
+
+async def test_a_disk_with_less_than_keep_free_has_no_room(tmp_path: Path) -> None:
+    Studio(tmp_path, keep_free=0).archive.check_room()
+    with pytest.raises(OutputTrouble, match=r"no space left .* recording\.keep_free"):
+        Studio(tmp_path, keep_free=1 << 50).archive.check_room()
+
+
+async def test_scratch_files_of_a_dead_process_are_swept_but_for_recordings(tmp_path: Path) -> None:
+    studio = Studio(tmp_path)
+    old = time.time() - 7200
+    image, young = made(studio.archive, "old"), made(studio.archive, "young")
+    video = studio.archive.scratch("video") / "c1~1767323045678.fmp4"
+    video.write_bytes(b"x")
+    for file in (image, video):
+        os.utime(file, (old, old))
+    await asyncio.to_thread(studio.archive._sweep)
+    assert (image.exists(), young.exists(), video.exists()) == (False, True, True)
+
+
+# ---- remote ----
+
+
+async def test_what_is_kept_goes_to_the_store_in_the_background(tmp_path: Path) -> None:
+    remote = Remote()
+    async with Studio(tmp_path, remote).open() as studio:
+        await studio.archive.keep("c1/a.mp4", made(studio.archive), ready={"kind": "video"})
+        await studio.archive.flush()
+        assert remote.objects == {"c1/a.mp4": b"data"}
+        assert studio.archive.waiting == (0, 0)
+        assert [e.data["key"] for e in studio.events] == ["c1/a.mp4"]
+    assert not [p for p in studio.spool.rglob("*") if p.is_file()]
+
+
+async def test_while_the_store_is_away_files_wait_and_their_order_stays(tmp_path: Path) -> None:
+    remote = Remote()
+    remote.away = True
+    async with Studio(tmp_path, remote).open() as studio:
+        for n in range(5):
+            await studio.archive.keep(f"c1/{n}.ts", made(studio.archive), ready={"n": n})
+        await until(lambda: remote.tries > 3)
+        assert (studio.archive.waiting, studio.events) == ((5, 20), [])
+        remote.away = False
+        await studio.archive.flush()
+        assert remote.order == [f"c1/{n}.ts" for n in range(5)]
+        assert [e.data["n"] for e in studio.events] == list(range(5))
+
+
+async def test_a_channel_whose_file_is_stuck_does_not_hold_the_others(tmp_path: Path) -> None:
+    remote = Remote()
+
+    async def put(key: str, file: Path) -> None:
+        if key.startswith("bad/"):
+            raise StoreAway("refused")
+        await Remote.put(remote, key, file)
+
+    remote.put = put  # type: ignore[method-assign]
+    async with Studio(tmp_path, remote).open() as studio:
+        await studio.archive.keep("bad/a.ts", made(studio.archive))
+        await studio.archive.keep("good/a.ts", made(studio.archive))
+        await until(lambda: "good/a.ts" in remote.objects)
+
+
+async def test_after_a_restart_what_waited_is_sent_with_its_events(tmp_path: Path) -> None:
+    remote = Remote()
+    remote.away = True
+    async with Studio(tmp_path, remote).open() as studio:
+        await studio.archive.keep("c1/a.mp4", made(studio.archive, data=b"one"), ready={"kind": "video"})
+        await studio.archive.keep("c1/v.m3u8", made(studio.archive, data=b"two"), replace=True)
+        await until(lambda: remote.tries > 1)
+    remote.away = False
+    async with Studio(tmp_path, remote).open() as again:
+        await until(lambda: len(remote.objects) == 2)
+        await again.archive.flush()
+        assert remote.order == ["c1/a.mp4", "c1/v.m3u8"]
+        assert [e.data["key"] for e in again.events] == ["c1/a.mp4"]
+
+
+async def test_what_was_being_sent_when_the_process_died_is_sent_again(tmp_path: Path) -> None:
+    sending = tmp_path / "spool/sending/c1/a.mp4"
+    sending.parent.mkdir(parents=True)
+    sending.write_bytes(b"half sent")
+    remote = Remote()
+    async with Studio(tmp_path, remote).open() as studio:
+        await until(lambda: remote.objects == {"c1/a.mp4": b"half sent"})
+        await studio.archive.flush()
+
+
+async def test_a_newer_file_of_a_key_is_sent_after_the_one_on_its_way(tmp_path: Path) -> None:
+    remote = Remote()
+    remote.gate = asyncio.Event()
+    async with Studio(tmp_path, remote).open() as studio:
+        await studio.archive.keep("c1/v.m3u8", made(studio.archive, data=b"one"), replace=True)
+        await until(lambda: remote.tries == 1)
+        await studio.archive.keep("c1/v.m3u8", made(studio.archive, data=b"two"), replace=True)
+        remote.gate.set()
+        await studio.archive.flush()
+        assert remote.objects == {"c1/v.m3u8": b"two"}
+
+
+async def test_a_full_spool_drops_the_oldest_and_counts_them(tmp_path: Path) -> None:
+    remote = Remote()
+    remote.away = True
+    async with Studio(tmp_path, remote, spool_bytes=10).open() as studio:
+        for n in range(6):
+            await studio.archive.keep(f"c{n}/a.ts", made(studio.archive))
+        await until(lambda: remote.tries > 6)
+        assert studio.archive.dropped >= 3
+        remote.away = False
+        await studio.archive.flush()
+        assert "c5/a.ts" in remote.objects
+        assert len(remote.objects) + studio.archive.dropped == 6
+        assert studio.archive.waiting == (0, 0)
+
+
+def test_a_spool_gives_back_what_was_not_taken_in_front_of_the_others(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, 1000)
+    for n, key in enumerate(("a/1", "a/2")):
+        file = tmp_path / "new"
+        file.write_bytes(b"x" * 10)
+        spool.add(key, file, 1000.0 + n, None)
+    assert spool.take("a/1") is not None
+    spool.give_back("a/1")
+    again = Spool(tmp_path, 1000)
+    assert [w.key for w in again.scan()] == ["a/1", "a/2"]
+    assert again.bytes == 20
+
+
+async def test_a_file_of_no_name_that_we_give_stays_in_the_spool(tmp_path: Path) -> None:
+    stray = tmp_path / "spool/queue/a\\b"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"x")
+    remote = Remote()
+    async with Studio(tmp_path, remote).open() as studio:
+        await studio.archive.keep("c1/a.ts", made(studio.archive))
+        await studio.archive.flush()
+    assert list(remote.objects) == ["c1/a.ts"]
+    assert stray.exists()
