@@ -1,0 +1,150 @@
+"""Kinesis Video Streams' control plane: data endpoints, an assumed role, and the signature of PutMedia."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import ReadOnlyCredentials
+from botocore.exceptions import ClientError
+
+from gateway.adapters.aws.session import AwsSession, error_code
+from gateway.hub.errors import OutputTrouble, StoreAway
+from gateway.hub.ports import PutMediaRequest
+
+ROLE_SESSION: Final = "kvs-stream"
+ROLE_SECONDS: Final = 3600
+# Connections that follow each other closely share an assumed role; one that lasts gets its successor a new one.
+REUSE_SECONDS: Final = 300.0
+LEAST_LEFT: Final = 600.0  # seconds that a shared one has to last yet
+_SERVICE: Final = "kinesisvideo"
+_ARN: Final = re.compile(r"arn:aws[a-z-]*:kinesisvideo:([a-z0-9-]+):[0-9]{12}:stream/", re.ASCII)
+# Where one of these is set, the control plane is a lab's, and its data endpoints may be without TLS.
+_OVERRIDES: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KINESIS_VIDEO")
+
+
+@dataclass(frozen=True, slots=True)
+class _Credentials:
+    keys: ReadOnlyCredentials
+    expires: float  # seconds since the epoch; 0: never
+    since: float = 0.0
+
+
+class AwsKvs:
+    """A KvsEndpoints. role: ARN of the role that sends, assumed as `kvs-stream`; "": this process's own credentials."""
+
+    def __init__(self, session: AwsSession, role: str = "") -> None:
+        self._session = session
+        self._role = role
+        self._endpoints: dict[str, str] = {}
+        self._assumed: _Credentials | None = None
+
+    async def put_media(self, stream: str, start: float, *, fresh: bool = False) -> PutMediaRequest:
+        """GetDataEndpoint where it is not known, AssumeRole where there is one, and the signature."""
+        if fresh:
+            self._endpoints.pop(stream, None)
+            self._assumed = None
+        endpoint = self._endpoints.get(stream)
+        if endpoint is None:
+            endpoint = self._endpoints[stream] = await self._data_endpoint(stream)
+        credentials = await (self._assume() if self._role else self._own())
+        url = f"{endpoint}/putMedia"
+        headers = sign(
+            url, put_media_headers(stream, start), credentials.keys, self._region(stream) or self._session.region
+        )
+        return PutMediaRequest(url, headers, credentials.expires)
+
+    async def describe(self, stream: str) -> tuple[str, int]:
+        """DescribeStream, with the process's own credentials."""
+        async with self._session.calling(_SERVICE, f"stream {stream}", self._region(stream)) as client:
+            try:
+                info = (await client.describe_stream(**_named(stream)))["StreamInfo"]
+            except ClientError as error:
+                raise _trouble(stream, error) from None
+        return str(info.get("StreamARN", stream)), int(info.get("DataRetentionInHours", 0))
+
+    async def _data_endpoint(self, stream: str) -> str:
+        async with self._session.calling(_SERVICE, f"stream {stream}", self._region(stream)) as client:
+            try:
+                answer = await client.get_data_endpoint(APIName="PUT_MEDIA", **_named(stream))
+            except ClientError as error:
+                raise _trouble(stream, error) from None
+            lab = any(os.environ.get(name) for name in _OVERRIDES) or client.meta.endpoint_url.startswith("http://")
+        endpoint = str(answer.get("DataEndpoint", "")).rstrip("/")
+        parts = urlsplit(endpoint)
+        if not parts.hostname or parts.scheme not in (("https", "http") if lab else ("https",)):
+            raise OutputTrouble(
+                f"the data endpoint of the Kinesis stream {stream} is none with https: {endpoint[:100]}"
+            )
+        return endpoint
+
+    async def _assume(self) -> _Credentials:
+        now = time.time()
+        last = self._assumed
+        if last is not None and now - last.since < REUSE_SECONDS and last.expires - now > LEAST_LEFT:
+            return last
+        async with self._session.calling("sts", f"role {self._role}") as client:
+            try:
+                answer = await client.assume_role(
+                    RoleArn=self._role, RoleSessionName=ROLE_SESSION, DurationSeconds=ROLE_SECONDS
+                )
+            except ClientError as error:
+                raise OutputTrouble(f"the role {self._role} cannot be assumed: {error_code(error)}") from None
+        given = answer["Credentials"]
+        keys = ReadOnlyCredentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+        self._assumed = _Credentials(keys, given["Expiration"].timestamp(), now)
+        return self._assumed
+
+    async def _own(self) -> _Credentials:
+        credentials = await self._session.credentials()
+        if credentials is None:
+            raise OutputTrouble("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role")
+        frozen = await credentials.get_frozen_credentials()
+        # Only credentials of a role or a container end, and botocore keeps the time to itself.
+        expiry: Any = getattr(credentials, "_expiry_time", None)
+        return _Credentials(ReadOnlyCredentials(*frozen[:3]), expiry.timestamp() if expiry is not None else 0.0)
+
+    @staticmethod
+    def _region(stream: str) -> str | None:
+        """Of an ARN; None for a bare name."""
+        match = _ARN.match(stream)
+        return match[1] if match is not None else None
+
+
+def put_media_headers(stream: str, start: float) -> dict[str, str]:
+    """PutMedia's own headers for a stream's name or ARN; start: the producer's, seconds since the epoch."""
+    return {
+        "Content-Type": "application/json",
+        "x-amzn-stream-arn" if _ARN.match(stream) else "x-amzn-stream-name": stream,
+        "x-amzn-fragment-timecode-type": "ABSOLUTE",
+        "x-amzn-producer-start-timestamp": f"{start:.3f}",
+        "x-amzn-fragment-acknowledgment-required": "1",
+    }
+
+
+def sign(url: str, headers: dict[str, str], keys: ReadOnlyCredentials, region: str) -> dict[str, str]:
+    """The headers with Signature Version 4 of a POST for service `kinesisvideo`, over the hash of an empty body.
+
+    The body comes later and is never signed, which is how the producer SDK in C does it.
+    """
+    request = AWSRequest("POST", url, headers=dict(headers), data=b"")
+    SigV4Auth(keys, _SERVICE, region).add_auth(request)
+    return {name: str(value) for name, value in request.headers.items()}
+
+
+def _named(stream: str) -> dict[str, str]:
+    return {"StreamARN": stream} if _ARN.match(stream) else {"StreamName": stream}
+
+
+def _trouble(stream: str, error: ClientError) -> OutputTrouble | StoreAway:
+    """Refusals are for somebody to put right, overload passes."""
+    code = error_code(error)
+    if code in ("ClientLimitExceededException", "ThrottlingException", "InternalFailure", "ServiceUnavailable"):
+        return StoreAway(f"Kinesis Video Streams ({stream}) refuses: {code}")
+    return OutputTrouble(f"Kinesis Video Streams refuses the stream {stream}: {code}")

@@ -1,0 +1,91 @@
+"""What a live Matroska stream begins with: EBML, the open Segment, Info and Tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from gateway.formats.mkv import ebml
+from gateway.media.aac import parse_asc
+from gateway.media.codecs import video_size
+from gateway.media.errors import UnsupportedCodec
+from gateway.media.track import Codec, Kind, Track
+
+# By kind, so that a block's number does not depend on which other tracks there are.
+NUMBERS: Final = {Kind.VIDEO: 1, Kind.AUDIO: 2}
+TIMESTAMP_SCALE: Final = 1_000_000  # nanoseconds: every time below is in milliseconds
+MOST_PRIVATE: Final = 1 << 20  # bytes of CodecPrivate that receivers take
+
+_CODEC_IDS: Final = {Codec.H264: "V_MPEG4/ISO/AVC", Codec.H265: "V_MPEGH/ISO/HEVC", Codec.AAC: "A_AAC"}
+_TYPES: Final = {Kind.VIDEO: 1, Kind.AUDIO: 2}  # RFC 9559 §5.1.4.1.3
+
+
+def can_carry(track: Track) -> bool:
+    """Whether `header` has a form for this track; its configuration may be unusable all the same."""
+    return track.codec in _CODEC_IDS
+
+
+def header(tracks: Iterable[Track], app: str = "Millrace") -> bytes:
+    """EBML, a Segment of unknown size, Info and Tracks; clusters follow without an end.
+
+    Video is track 1 and audio track 2, CodecPrivate the track's DecoderConfig: avcC, hvcC or AudioSpecificConfig.
+    Raises UnsupportedCodec for other codecs, InvalidData for a configuration that cannot be read.
+    """
+    head = ebml.element(
+        ebml.EBML,
+        ebml.uint(ebml.EBML_VERSION, 1),
+        ebml.uint(ebml.EBML_READ_VERSION, 1),
+        ebml.uint(ebml.EBML_MAX_ID_LENGTH, 4),
+        ebml.uint(ebml.EBML_MAX_SIZE_LENGTH, 8),
+        ebml.text(ebml.DOC_TYPE, "matroska"),
+        # SimpleBlock came with version 2, and nothing here is newer.
+        ebml.uint(ebml.DOC_TYPE_VERSION, 2),
+        ebml.uint(ebml.DOC_TYPE_READ_VERSION, 2),
+    )
+    info = ebml.element(
+        ebml.INFO,
+        ebml.uint(ebml.TIMESTAMP_SCALE, TIMESTAMP_SCALE),
+        ebml.text(ebml.MUXING_APP, app),
+        ebml.text(ebml.WRITING_APP, app),
+    )
+    entries = ebml.element(ebml.TRACKS, *(_entry(t) for t in tracks))
+    return head + ebml.SEGMENT + ebml.UNKNOWN_SIZE + info + entries
+
+
+def _entry(track: Track) -> bytes:
+    codec = _CODEC_IDS.get(track.codec)
+    if codec is None:
+        raise UnsupportedCodec(f"this Matroska carries H.264, H.265 and AAC, not {track.codec}")
+    if not 0 < len(track.config) <= MOST_PRIVATE:
+        raise UnsupportedCodec(f"{track.codec} with a configuration of {len(track.config)} bytes")
+    number = NUMBERS[track.kind]
+    return ebml.element(
+        ebml.TRACK_ENTRY,
+        ebml.uint(ebml.TRACK_NUMBER, number),
+        ebml.uint(ebml.TRACK_UID, number),
+        ebml.uint(ebml.TRACK_TYPE, _TYPES[track.kind]),
+        ebml.uint(ebml.FLAG_LACING, 0),
+        ebml.text(ebml.LANGUAGE, "und"),
+        ebml.text(ebml.CODEC_ID, codec),
+        ebml.element(ebml.CODEC_PRIVATE, track.config),
+        _picture(track) if track.kind is Kind.VIDEO else _sound(track),
+    )
+
+
+def _picture(track: Track) -> bytes:
+    shown = video_size(track)
+    if shown is None:
+        raise UnsupportedCodec(f"{track.codec} whose configuration does not tell the picture's size")
+    return ebml.element(
+        ebml.VIDEO,
+        ebml.uint(ebml.PIXEL_WIDTH, shown[0]),
+        ebml.uint(ebml.PIXEL_HEIGHT, shown[1]),
+    )
+
+
+def _sound(track: Track) -> bytes:
+    asc = parse_asc(track.config)
+    fields = [ebml.number(ebml.SAMPLING_FREQUENCY, asc.core_rate)]
+    if asc.rate != asc.core_rate:  # SBR doubles what the core codes
+        fields.append(ebml.number(ebml.OUTPUT_SAMPLING_FREQUENCY, asc.rate))
+    return ebml.element(ebml.AUDIO, *fields, ebml.uint(ebml.CHANNELS, asc.channels))

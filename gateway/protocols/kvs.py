@@ -1,0 +1,189 @@
+"""PutMedia's answers: the acknowledgements of fragments, and what each error means for the sender."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from gateway.protocols.errors import RemoteProtocolError
+
+# The documentation promises at most 1024 characters an acknowledgement; wrapped ones are a little longer.
+MOST_ACK: Final = 4096
+_MOST_DEPTH: Final = 8
+_SKIPPED: Final = b" \t\r\n,"
+# What changes the state of a scan: everything between is skipped by the regular expression at once.
+_MARKS = re.compile(rb'[{}"\\]')
+
+
+class EventType(StrEnum):
+    BUFFERING = "BUFFERING"  # the first byte of a fragment came
+    RECEIVED = "RECEIVED"  # all of it
+    PERSISTED = "PERSISTED"  # it is stored: the sender may forget it
+    ERROR = "ERROR"
+    IDLE = "IDLE"  # nothing comes; the connection will be closed soon
+    OTHER = "OTHER"  # a kind that the service learned after this was written
+
+
+class Remedy(StrEnum):
+    """What a sender does about an error."""
+
+    RETRY = "retry"  # connect again and send the same fragment again
+    DROP = "drop"  # connect again without that fragment: it would be refused again
+    WAIT = "wait"  # nothing helps but somebody's doing; keep the fragments and try again later
+
+
+# ErrorId → name and remedy. Source: PutMedia's documentation ("Response Syntax"), and for what is worth repeating the
+# producer SDK's list of recoverable and of retriable errors.
+ERRORS: Final[dict[int, tuple[str, Remedy]]] = {
+    4000: ("STREAM_READ_ERROR", Remedy.RETRY),
+    4001: ("MAX_FRAGMENT_SIZE_REACHED", Remedy.DROP),
+    4002: ("MAX_FRAGMENT_DURATION_REACHED", Remedy.DROP),
+    4003: ("MAX_CONNECTION_DURATION_REACHED", Remedy.RETRY),
+    4004: ("FRAGMENT_TIMECODE_LESSER_THAN_PREVIOUS", Remedy.DROP),
+    4005: ("MORE_THAN_ALLOWED_TRACKS_FOUND", Remedy.DROP),
+    4006: ("INVALID_MKV_DATA", Remedy.DROP),
+    4007: ("INVALID_PRODUCER_TIMESTAMP", Remedy.DROP),
+    4008: ("STREAM_NOT_ACTIVE", Remedy.WAIT),
+    4009: ("FRAGMENT_METADATA_LIMIT_REACHED", Remedy.DROP),
+    4010: ("TRACK_NUMBER_MISMATCH", Remedy.DROP),
+    4011: ("FRAMES_MISSING_FOR_TRACK", Remedy.DROP),
+    4012: ("MORE_THAN_ALLOWED_TRACKS_FOUND", Remedy.DROP),
+    4500: ("KMS_KEY_ACCESS_DENIED", Remedy.WAIT),
+    4501: ("KMS_KEY_DISABLED", Remedy.WAIT),
+    4502: ("KMS_KEY_VALIDATION_ERROR", Remedy.WAIT),
+    4503: ("KMS_KEY_UNAVAILABLE", Remedy.WAIT),
+    4504: ("KMS_KEY_INVALID_USAGE", Remedy.WAIT),
+    4505: ("KMS_KEY_INVALID_STATE", Remedy.WAIT),
+    4506: ("KMS_KEY_NOT_FOUND", Remedy.WAIT),
+    4507: ("STREAM_DELETED", Remedy.WAIT),
+    5000: ("INTERNAL_ERROR", Remedy.RETRY),
+    5001: ("ARCHIVAL_ERROR", Remedy.RETRY),
+}
+
+# By ErrorCode, for what comes without an id that is known.
+_BY_NAME: Final = dict(ERRORS.values()) | {"MIN_FRAGMENT_DURATION_REACHED": Remedy.DROP}
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """One acknowledgement. timecode: milliseconds since the epoch of the fragment meant, None where it names none;
+    number: the service's own of that fragment, "" where it has none yet; error: the ErrorId, 0 where it is none."""
+
+    event: EventType
+    timecode: int | None = None
+    number: str = ""
+    error: int = 0
+    code: str = ""
+
+    @property
+    def remedy(self) -> Remedy:
+        """What to do about an ERROR. RETRY for an unknown one: a sender that counts drops the fragment in the end."""
+        if self.error in ERRORS:
+            return ERRORS[self.error][1]
+        return _BY_NAME.get(self.code, Remedy.RETRY)
+
+    @property
+    def words(self) -> str:
+        """An ERROR for people: "4006 INVALID_MKV_DATA"."""
+        return f"{self.error} {self.code or ERRORS.get(self.error, ('unknown',))[0]}"
+
+
+class AckReader:
+    """Bytes in, acknowledgements out: JSON objects one after another, cut and joined anywhere.
+
+    Both forms are read: the flat one that is on the wire, and the one wrapped in {"Acknowledgement": …}. What has no
+    EventType is no acknowledgement and is skipped. Raises RemoteProtocolError for what is no JSON object, and for one
+    of more than MOST_ACK bytes; the reader is of no use then.
+    """
+
+    def __init__(self) -> None:
+        self._pending = bytearray()
+        self._at = 0  # up to where `_pending` was looked at
+        self._depth = 0
+        self._quoted = False
+
+    def receive(self, data: bytes) -> list[Ack]:
+        """The acknowledgements that these bytes complete, in order."""
+        acks: list[Ack] = []
+        pending = self._pending
+        pending += data
+        start = 0
+        while True:
+            if not self._depth:
+                start = self._at = _skip(pending, self._at)
+                if start == len(pending):
+                    break
+                if pending[start : start + 1] != b"{":
+                    raise RemoteProtocolError(f"no acknowledgement: {bytes(pending[start : start + 20])!r}")
+            end = self._scan(start)
+            if (len(pending) if end is None else end) - start > MOST_ACK:
+                raise RemoteProtocolError(f"an acknowledgement of more than {MOST_ACK} bytes")
+            if end is None:
+                break
+            if (ack := _ack(bytes(pending[start:end]))) is not None:
+                acks.append(ack)
+            start = end
+        del pending[:start]
+        self._at -= start
+        return acks
+
+    def _scan(self, start: int) -> int | None:
+        """The end of the object that begins at `start`, where it has come."""
+        pending = self._pending
+        while (mark := _MARKS.search(pending, self._at)) is not None:
+            at, char = mark.start(), mark[0]
+            self._at = at + 1
+            if char == b"\\":
+                if self._quoted:
+                    if at + 1 == len(pending):
+                        self._at = at  # what it escapes has not come yet
+                        return None
+                    self._at = at + 2
+            elif char == b'"':
+                self._quoted = not self._quoted
+            elif not self._quoted:
+                self._depth += 1 if char == b"{" else -1
+                if self._depth > _MOST_DEPTH:
+                    raise RemoteProtocolError("an acknowledgement is nested too deeply")
+                if not self._depth:
+                    return self._at
+        self._at = len(pending)
+        return None
+
+
+def _skip(data: bytearray, at: int) -> int:
+    while at < len(data) and data[at] in _SKIPPED:
+        at += 1
+    return at
+
+
+def _ack(text: bytes) -> Ack | None:
+    try:
+        value: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        raise RemoteProtocolError(f"an acknowledgement that is no JSON: {text[:40]!r}") from None
+    if isinstance(wrapped := value.get("Acknowledgement"), dict):
+        value = wrapped
+    # The wire says EventType; the documentation's text calls it AckEventType.
+    kind = value.get("EventType", value.get("AckEventType"))
+    if not isinstance(kind, str):
+        return None
+    event = EventType(kind) if kind in EventType.__members__ else EventType.OTHER
+    number, code = value.get("FragmentNumber", ""), value.get("ErrorCode", "")
+    return Ack(
+        event,
+        _whole(value.get("FragmentTimecode")),
+        str(number)[:256] if isinstance(number, str | int) else "",
+        _whole(value.get("ErrorId")) or 0,
+        code[:128] if isinstance(code, str) else "",
+    )
+
+
+def _whole(value: Any) -> int | None:
+    """An integer that may be written as text; None where it is none that can be meant."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63 else None

@@ -1,0 +1,327 @@
+"""KvsJobs: stored objects played into a Kinesis stream, one after the other, each a job that can be looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from gateway.hub.desk import JobDesk
+from gateway.hub.errors import (
+    HubError,
+    JobChanged,
+    NoSuchJob,
+    NoSuchObject,
+    OutputTrouble,
+    OutputUnsupported,
+    StoreAway,
+)
+from gateway.hub.jobs import KVS, Job, JobState
+from gateway.hub.ports import Object
+from gateway.lib.aio import Tasks
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit
+from gateway.sinks.kvs.backlog import Backlog
+from gateway.sinks.kvs.delivery import Delivery
+from gateway.sinks.kvs.fragmenter import Fragmenter
+from gateway.sinks.kvs.streams import KvsStreams
+
+log = structlog.get_logger(__name__)
+
+_BEAT: Final = 5.0  # seconds between words to the store about a job at work
+_SILENT: Final = 120.0  # a job at work of which nothing was heard for so long was left by its process
+_FINISH: Final = 60.0  # seconds for what is not stored yet when the film is over
+_LONGEST_WAIT: Final = 86_400.0  # a job that has not begun in a day never will
+_ENDED: Final = "the gateway that did it has ended"
+
+
+class Player(Protocol):
+    """Where films come from; `gateway.vod.player` is one."""
+
+    async def find(self, bucket: str, key: str, *, encoded: bool) -> Object: ...
+
+    def play(
+        self, bucket: str, key: str, told: Callable[[float], None]
+    ) -> AsyncGenerator[Tracks | AccessUnit, None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An object. encoded: the key is as S3 writes it in events."""
+
+    bucket: str
+    key: str
+    encoded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What was begun. fragment: number of the first one, None while none is acknowledged; jobs: ids, in order."""
+
+    arn: str
+    fragment: str | None
+    jobs: tuple[str, ...]
+
+
+class KvsJobs:
+    """Owned by the application, whose `tasks` the jobs run in; they go on when nobody waits for them.
+
+    While a job runs, the Kinesis stream is its own: another request is refused with NameInUse, the objects of one
+    request follow each other.
+    """
+
+    def __init__(self, streams: KvsStreams, player: Player, desk: JobDesk, tasks: Tasks) -> None:
+        self._streams = streams
+        self._player = player
+        self._desk = desk
+        self._tasks = tasks
+        self._host = socket.gethostname()
+        self._owner = f"{self._host}/{os.getpid()}/{secrets.token_hex(4)}"
+
+    async def begin(self, asked: Sequence[Asked], patience: float) -> Started:
+        """Plays the objects into `kvs.stream`; returns with the first acknowledgement, or after `patience` seconds.
+
+        Of several objects those that are not there are left out. Raises NameInUse, NoSuchObject (none is there),
+        TooLarge, StoreAway, and OutputTrouble where Kinesis or the film does not allow it.
+        """
+        stream = self._streams.default
+        if not stream:
+            raise OutputTrouble("no Kinesis stream is set: kvs.stream, or the variable KVS_STREAM_ARN")
+        loop = asyncio.get_running_loop()
+        held = contextlib.ExitStack()
+        held.enter_context(self._streams.claim(stream, "POST /processObject"))
+        with contextlib.ExitStack() as undo:
+            undo.push(held)
+            await self._sweep()
+            found = await self._find(asked)
+            jobs = []
+            for bucket, key in found:
+                job, _ = await self._desk.submit(KVS, f"s3://{bucket}/{key}", detail={"owner": self._owner})
+                jobs.append(job)
+            undo.pop_all()
+        started: asyncio.Future[tuple[str, str]] = loop.create_future()
+        self._tasks.start(self._all(stream, found, jobs, started, held), "kvs jobs")
+        ids = tuple(job.id for job in jobs)
+        await asyncio.wait({started}, timeout=patience)
+        if not started.done():
+            return Started(stream, None, ids)
+        arn, number = started.result()
+        return Started(arn, number, ids)
+
+    async def _find(self, asked: Sequence[Asked]) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        missing: NoSuchObject | None = None
+        for one in asked:
+            try:
+                object = await self._player.find(one.bucket, one.key, encoded=one.encoded)
+            except NoSuchObject as error:
+                log.info("an object is not there (any more)", bucket=one.bucket, key=one.key[:200])
+                missing = error
+                continue
+            found.append((one.bucket, object.key))
+        if not found:
+            assert missing is not None, "nothing was asked for"
+            raise missing
+        return found
+
+    async def _all(
+        self,
+        stream: str,
+        found: Sequence[tuple[str, str]],
+        jobs: Sequence[Job],
+        started: asyncio.Future[tuple[str, str]],
+        held: contextlib.ExitStack,
+    ) -> None:
+        """The jobs, one after the other; `started` is told of the first fragment, or of the first job's fault."""
+        with held:
+            try:
+                for (bucket, key), job in zip(found, jobs, strict=True):
+                    with contextlib.suppress(JobChanged, NoSuchJob):  # cancelled while it waited
+                        begun = await self._desk.begin(job, self._owner)
+                        await _Work(self._streams, self._player, self._desk, begun, started).run(stream, bucket, key)
+            except asyncio.CancelledError:
+                await self._give_up(jobs)
+                raise
+            except StoreAway as away:
+                log.warning("kinesis jobs were given up: they cannot be written down", reason=str(away))
+            finally:
+                _tell(started, OutputTrouble("the job was ended before it began"))
+
+    async def _give_up(self, jobs: Sequence[Job]) -> None:
+        """The process ends: what has not begun will not."""
+        with contextlib.suppress(StoreAway, TimeoutError):
+            async with asyncio.timeout(3):
+                for job in jobs:
+                    with contextlib.suppress(JobChanged, NoSuchJob):
+                        now = await self._desk.store.get(job.id)
+                        if not now.state.finished:
+                            await self._desk.fail(now, _ENDED)
+
+    async def _sweep(self) -> None:
+        """Jobs that a dead process left are at fault: half a film is not sent a second time."""
+        for job in await self._desk.store.unfinished():
+            if job.kind == KVS and self._abandoned(job):
+                with contextlib.suppress(JobChanged, NoSuchJob):
+                    await self._desk.fail(job, _ENDED)
+
+    def _abandoned(self, job: Job) -> bool:
+        owner = job.owner or str(job.detail.get("owner", ""))
+        host, _, rest = owner.partition("/")
+        pid = rest.partition("/")[0]
+        if owner == self._owner:
+            return False
+        if host == self._host and pid.isdigit() and int(pid) != os.getpid():
+            try:
+                os.kill(int(pid), 0)
+            except ProcessLookupError:
+                return True
+            except PermissionError:
+                return False
+        quiet = time.time() - job.updated
+        return quiet > (_SILENT if job.state is JobState.PROGRESSING else _LONGEST_WAIT)
+
+
+class _Work:
+    """One job from its beginning to its end."""
+
+    def __init__(
+        self,
+        streams: KvsStreams,
+        player: Player,
+        desk: JobDesk,
+        job: Job,
+        started: asyncio.Future[tuple[str, str]],
+    ) -> None:
+        self._streams = streams
+        self._player = player
+        self._desk = desk
+        self._job = job
+        self._started = started
+        self._done = 0.0
+        self._number = ""
+        self._stopped = False
+        self._task = asyncio.current_task()
+
+    async def run(self, stream: str, bucket: str, key: str) -> None:
+        """Raises nothing but a cancellation, JobChanged and NoSuchJob; the job tells what became of it."""
+        backlog = self._streams.backlog()
+        delivery = self._streams.delivery(stream, backlog)
+        try:
+            with self._desk.cancelling(self._job.id, self._stop):
+                error = await self._outcome(bucket, key, backlog, delivery)
+                await self._conclude(error, delivery)
+        except asyncio.CancelledError:
+            self._tell(OutputTrouble("the job was cancelled"))
+            if not self._stopped:
+                raise
+            log.info("a kinesis job was stopped", job=self._job.id)
+
+    async def _outcome(self, bucket: str, key: str, backlog: Backlog, delivery: Delivery) -> HubError | OSError | None:
+        """What went wrong; None: all of it is stored."""
+        async with Tasks(f"kvs job {self._job.id}") as tasks:
+            tasks.start(self._beat(), "beat")
+            first = tasks.start(self._first(delivery), "first")
+            sending = tasks.start(delivery.run(), "delivery")
+            reading = tasks.start(self._read(bucket, key, backlog), "reading")
+            await self._until_over(first, sending, reading)
+            # Trouble before anything was acknowledged ends the job: whoever asked is there to be told.
+            if first.done() and (trouble := first.exception()) is not None:
+                if isinstance(trouble, OutputTrouble):
+                    return trouble
+                raise trouble
+            if not reading.done():
+                sending.result()  # it ends first only by a fault of ours, which this raises
+            error = reading.exception()
+            if error is not None:
+                if isinstance(error, HubError | OSError):
+                    return error
+                raise error
+            if not sending.done():
+                return OutputTrouble(delivery.error or f"{len(backlog)} fragments were not stored")
+            sending.result()
+            return None if backlog.counts.persisted else OutputUnsupported("nothing of it could be sent")
+
+    @staticmethod
+    async def _until_over(first: asyncio.Task[None], sending: asyncio.Task[None], reading: asyncio.Task[None]) -> None:
+        """Waits for the delivery's end, for trouble before it began, or until waiting makes no more sense."""
+        loop = asyncio.get_running_loop()
+        until: float | None = None
+        while not sending.done() and not (first.done() and first.exception() is not None):
+            if until is None and reading.done():
+                until = loop.time() + (_FINISH if reading.exception() is None else _FINISH / 6)
+            if until is not None and loop.time() >= until:
+                return
+            waiting = {task for task in (first, sending, reading) if not task.done()}
+            left = None if until is None else until - loop.time()
+            await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _first(self, delivery: Delivery) -> None:
+        self._number = await delivery.started()
+        if not self._started.done():
+            self._started.set_result((delivery.arn, self._number))
+
+    async def _read(self, bucket: str, key: str, backlog: Backlog) -> None:
+        fragmenter = Fragmenter(backlog)
+        try:
+            async with contextlib.aclosing(self._player.play(bucket, key, self._told)) as items:
+                async for item in items:
+                    if isinstance(item, AccessUnit):
+                        fragmenter.add(item)
+                    else:
+                        fragmenter.start(item)
+                    while backlog.half_full:
+                        # A film waits where a live stream would drop.
+                        await backlog.changed()
+        finally:
+            fragmenter.finish()
+            backlog.close()
+
+    def _told(self, done: float) -> None:
+        self._done = done
+
+    def _tell(self, error: HubError) -> None:
+        _tell(self._started, error)
+
+    async def _beat(self) -> None:
+        """Writes how far it is; stops the work where the job is no longer its own."""
+        while True:
+            await asyncio.sleep(_BEAT)
+            try:
+                self._job = await self._desk.advance(self._job, min(99, int(self._done * 100)))
+            except StoreAway:
+                continue
+            except (JobChanged, NoSuchJob):
+                self._stop()
+                return
+
+    def _stop(self) -> None:
+        self._stopped = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _conclude(self, error: Exception | None, delivery: Delivery) -> None:
+        try:
+            if error is None:
+                fragments = str(delivery.report()["fragments"]["persisted"])
+                outputs = {"streamArn": delivery.arn, "startFragmentNumber": self._number, "fragments": fragments}
+                await self._desk.complete(self._job, outputs)
+            else:
+                words = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+                self._tell(error if isinstance(error, HubError) else OutputTrouble(words))
+                await self._desk.fail(self._job, words)
+        except StoreAway as away:
+            log.warning("a job's end could not be stored", job=self._job.id, reason=str(away))
+
+
+def _tell(started: asyncio.Future[tuple[str, str]], error: HubError) -> None:
+    if not started.done():
+        started.set_exception(error)
+        started.exception()  # whoever asked may have gone
