@@ -1,0 +1,109 @@
+"""Database: one SQLite file of ours, opened carefully, in which every operation is one statement."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiosqlite
+
+from gateway.adapters.local.folder import data_folder
+from gateway.hub.errors import StoreAway, StoreUnusable
+
+APPLICATION: Final = 0x4D494C4C  # "MILL", so that no other program's database is taken for ours
+_LOCK_WAIT: Final = 2.0  # seconds that SQLite waits for another process
+_LONGEST: Final = 6.0  # seconds of a whole operation, with its wait for earlier ones; the contract's bound is 8
+
+
+class Database:
+    """A connection; use as `async with`. create: idempotent statements that make the tables.
+
+    Nothing is left half-done by a cancelled caller or a killed process.
+    """
+
+    def __init__(self, path: Path, create: str) -> None:
+        self._path = path
+        self._create = create
+        self._database: aiosqlite.Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the file, made where it is missing; StoreUnusable where it cannot be used."""
+        await asyncio.to_thread(self._make_file)
+        try:
+            self._database = await aiosqlite.connect(self._path, timeout=_LOCK_WAIT, isolation_level=None)
+            await self._prepare(self._database)
+        except sqlite3.Error as e:
+            await self._close()
+            raise StoreUnusable(f"the database {self._path} cannot be used: {e}") from None
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        database, self._database = self._database, None
+        if database is not None:
+            await database.close()
+
+    def _make_file(self) -> None:
+        """Nobody else may read it (SQLite gives its journal files the same mode)."""
+        data_folder(self._path.parent)
+        try:
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as e:
+            raise StoreUnusable(f"the database {self._path} cannot be opened: {e.strerror}") from None
+
+    async def _prepare(self, database: aiosqlite.Connection) -> None:
+        application = await _scalar(database, "PRAGMA application_id")
+        tables = await _scalar(database, "SELECT count(*) FROM sqlite_master")
+        if application not in (0, APPLICATION) or (application == 0 and tables):
+            raise StoreUnusable(f"the database {self._path} belongs to another program")
+        if (verdict := await _scalar(database, "PRAGMA quick_check(1)")) != "ok":
+            raise StoreUnusable(f"the database {self._path} is damaged: {' '.join(verdict.split())}")
+        await database.execute("PRAGMA journal_mode = WAL")  # readers never wait for a writer
+        await database.execute("PRAGMA synchronous = FULL")
+        await database.executescript(f"BEGIN IMMEDIATE;{self._create};PRAGMA application_id = {APPLICATION};COMMIT;")
+
+    async def rows(self, statement: str, *values: str | int | float) -> Sequence[Any]:
+        """The rows of a query. Raises StoreAway."""
+        with self._errors():
+            async with asyncio.timeout(_LONGEST):
+                return tuple(await self._open().execute_fetchall(statement, values))
+
+    async def write(self, statement: str, *values: str | int | float) -> int:
+        """The number of rows that a statement changed. Raises StoreAway."""
+        with self._errors():
+            async with asyncio.timeout(_LONGEST), self._open().execute(statement, values) as cursor:
+                return cursor.rowcount
+
+    def _open(self) -> aiosqlite.Connection:
+        if self._database is None:
+            raise StoreAway(f"the database {self._path} is closed")
+        return self._database
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Locked, full, unreadable: the caller may come again, and no media stops for it."""
+        try:
+            yield
+        except TimeoutError:
+            raise StoreAway(f"the database {self._path} does not answer") from None
+        except sqlite3.Error as e:
+            raise StoreAway(f"the database {self._path} does not serve: {e}") from e
+
+
+async def _scalar(database: aiosqlite.Connection, statement: str) -> Any:
+    async with database.execute(statement) as cursor:
+        row = await cursor.fetchone()
+    return row[0] if row else None

@@ -1,0 +1,77 @@
+"""Jobs in SQLite: one row per job, its item as JSON, its version beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+from gateway.adapters.local.database import Database
+from gateway.hub.errors import JobChanged, JobExists, NoSuchJob
+from gateway.hub.jobs import Job
+
+_CREATE: Final = """
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT PRIMARY KEY, finished INTEGER NOT NULL, version INTEGER NOT NULL, item TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS jobs_unfinished ON jobs (id) WHERE finished = 0
+"""
+
+
+class SqliteJobs(Database):
+    """A JobStore over one connection; use as `async with`."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, _CREATE)
+
+    async def add(self, job: Job) -> None:
+        added = await self.write(
+            "INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?)", job.id, job.state.finished, job.version, _text(job)
+        )
+        if not added:
+            raise JobExists(job.id)
+
+    async def get(self, id: str) -> Job:
+        rows = await self.rows("SELECT item FROM jobs WHERE id = ?", id)
+        if not rows:
+            raise NoSuchJob(id)
+        return _job(rows[0][0])
+
+    async def newest(self, most: int, before: str = "") -> list[Job]:
+        rows = await self.rows(
+            "SELECT item FROM jobs WHERE ? = '' OR id < ? ORDER BY id DESC LIMIT ?", before, before, most
+        )
+        return [_job(text) for (text,) in rows]
+
+    async def unfinished(self) -> list[Job]:
+        return [_job(text) for (text,) in await self.rows("SELECT item FROM jobs WHERE finished = 0 ORDER BY id")]
+
+    async def change(self, job: Job) -> None:
+        changed = await self.write(
+            "UPDATE jobs SET finished = ?, version = ?, item = ? WHERE id = ? AND version = ?",
+            job.state.finished,
+            job.version,
+            _text(job),
+            job.id,
+            job.version - 1,
+        )
+        if not changed:
+            await self.get(job.id)
+            raise JobChanged(job.id)
+
+    async def trim(self, most: int) -> None:
+        await self.write(
+            "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE finished = 1 ORDER BY id DESC LIMIT -1 OFFSET ?)",
+            most,
+        )
+
+    async def check(self) -> None:
+        await self.rows("SELECT 1 FROM jobs LIMIT 1")
+
+
+def _text(job: Job) -> str:
+    return json.dumps(job.as_item(), allow_nan=False, separators=(",", ":"))
+
+
+def _job(text: str) -> Job:
+    return Job.of_item(json.loads(text))

@@ -1,0 +1,106 @@
+"""Job: work on a film that takes its time and outlives whoever asked; its states are a table, and so is who may wait.
+
+States are MediaConvert's. Nothing leaves COMPLETE, CANCELED or ERROR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Final
+
+
+class JobState(StrEnum):
+    SUBMITTED = "SUBMITTED"
+    PROGRESSING = "PROGRESSING"
+    COMPLETE = "COMPLETE"
+    CANCELED = "CANCELED"
+    ERROR = "ERROR"
+
+    @property
+    def finished(self) -> bool:
+        return not TRANSITIONS[self]
+
+
+# A job goes back to SUBMITTED where whoever did it has died: it is done once more.
+TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
+    JobState.SUBMITTED: frozenset((JobState.PROGRESSING, JobState.CANCELED, JobState.ERROR)),
+    JobState.PROGRESSING: frozenset(
+        (JobState.PROGRESSING, JobState.SUBMITTED, JobState.COMPLETE, JobState.CANCELED, JobState.ERROR)
+    ),
+    JobState.COMPLETE: frozenset(),
+    JobState.CANCELED: frozenset(),
+    JobState.ERROR: frozenset(),
+}
+
+VOD: Final = "vod"
+KVS: Final = "kvs"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job as it is stored.
+
+    kind: VOD, KVS. source: what was asked for, an object's key, s3://bucket/key or a path. progress: percent.
+    outputs: by name, such as {"hls": key of the playlist}. error: one line, of ERROR. created, updated: seconds since
+    the epoch. owner: whoever does it. attempts: how often it was begun. detail: what the kind needs besides.
+    version: grows with each change; a change is made only to the version that it was made from.
+    """
+
+    id: str
+    kind: str
+    source: str
+    created: float
+    updated: float
+    state: JobState = JobState.SUBMITTED
+    progress: int = 0
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+    owner: str = ""
+    attempts: int = 0
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 1
+
+    def to(self, state: JobState, now: float, **changes: Any) -> Job:
+        """The next version in `state`. ValueError for a step that the table does not have."""
+        if state not in TRANSITIONS[self.state]:
+            raise ValueError(f"a job does not go from {self.state} to {state}")
+        return replace(self, state=state, updated=now, version=self.version + 1, **changes)
+
+    def as_item(self) -> dict[str, Any]:
+        """Plain values, as stores keep them."""
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "source": self.source,
+            "state": str(self.state),
+            "progress": self.progress,
+            "outputs": dict(self.outputs),
+            "error": self.error,
+            "created": self.created,
+            "updated": self.updated,
+            "owner": self.owner,
+            "attempts": self.attempts,
+            "detail": dict(self.detail),
+            "version": self.version,
+        }
+
+    @classmethod
+    def of_item(cls, item: Mapping[str, Any]) -> Job:
+        """The job that `as_item` wrote; fields that other versions have written besides are left out."""
+        return cls(
+            id=str(item["id"]),
+            kind=str(item["kind"]),
+            source=str(item["source"]),
+            created=float(item["created"]),
+            updated=float(item["updated"]),
+            state=JobState(item["state"]),
+            progress=int(item["progress"]),
+            outputs=dict(item.get("outputs") or {}),
+            error=item.get("error"),
+            owner=str(item.get("owner", "")),
+            attempts=int(item.get("attempts", 0)),
+            detail=dict(item.get("detail") or {}),
+            version=int(item["version"]),
+        )

@@ -1,0 +1,154 @@
+"""The MediaConvert job that makes of a film what Millrace makes of it, for those who would have the cloud do it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.vod.stills import POSTER_QUALITY, THUMBNAIL_QUALITY
+
+
+def create_job(source: str, destination: str, role: str, queue: str, *, bitrate: int, segment: int) -> dict[str, Any]:
+    """The body of CreateJob.
+
+    source: s3://bucket/key; destination: s3://bucket/prefix/, which ends in a slash: names follow the film's. role,
+    queue: ARNs; without a queue it is the account's default one, a role has to be added where it is empty. bitrate:
+    bits a second at most; segment: seconds.
+    The original system's job, with sound, which that one had forgotten.
+    """
+    groups = [
+        _group("hls", _hls_settings(destination, segment), _hls_output(bitrate)),
+        _group("poster", _file_settings(destination), _still(POSTER_QUALITY)),
+        _group("thumbnail", _file_settings(f"{destination}thumbnail"), _still(THUMBNAIL_QUALITY)),
+    ]
+    job: dict[str, Any] = {"UserMetadata": {"Customer": "Amazon"}, "BillingTagsSource": "QUEUE"}
+    if role:
+        job["Role"] = role
+    if queue:
+        job["Queue"] = queue
+    job["Settings"] = {
+        "TimecodeConfig": {"Source": "EMBEDDED"},
+        "AdAvailOffset": 0,
+        "OutputGroups": groups,
+        "Inputs": [_input(source)],
+    }
+    return job
+
+
+def _input(source: str) -> dict[str, Any]:
+    return {
+        "AudioSelectors": {"Audio Selector 1": {"DefaultSelection": "DEFAULT", "Offset": 0, "ProgramSelection": 1}},
+        "VideoSelector": {"ColorSpace": "FOLLOW", "Rotate": "AUTO"},
+        "FilterEnable": "AUTO",
+        "PsiControl": "USE_PSI",
+        "FilterStrength": 0,
+        "DeblockFilter": "DISABLED",
+        "DenoiseFilter": "DISABLED",
+        "TimecodeSource": "EMBEDDED",
+        "FileInput": source,
+    }
+
+
+def _group(name: str, settings: dict[str, Any], output: dict[str, Any]) -> dict[str, Any]:
+    return {"Name": name, "CustomName": name, "Outputs": [output], "OutputGroupSettings": settings}
+
+
+def _hls_settings(destination: str, segment: int) -> dict[str, Any]:
+    return {
+        "Type": "HLS_GROUP_SETTINGS",
+        "HlsGroupSettings": {
+            "ManifestDurationFormat": "FLOATING_POINT",
+            "SegmentLength": segment,
+            "TimedMetadataId3Period": 10,
+            "CaptionLanguageSetting": "OMIT",
+            "Destination": destination,
+            "TimedMetadataId3Frame": "PRIV",
+            "CodecSpecification": "RFC_4281",
+            "OutputSelection": "MANIFESTS_AND_SEGMENTS",
+            "ProgramDateTimePeriod": 600,
+            "MinSegmentLength": 0,
+            "DirectoryStructure": "SINGLE_DIRECTORY",
+            "ProgramDateTime": "EXCLUDE",
+            "SegmentControl": "SEGMENTED_FILES",
+            "ManifestCompression": "NONE",
+            "ClientCache": "ENABLED",
+            "StreamInfResolution": "INCLUDE",
+        },
+    }
+
+
+def _hls_output(bitrate: int) -> dict[str, Any]:
+    return {
+        "NameModifier": "stream",
+        "ContainerSettings": {
+            "Container": "M3U8",
+            "M3u8Settings": {"AudioFramesPerPes": 4, "PcrControl": "PCR_EVERY_PES_PACKET"},
+        },
+        "VideoDescription": {
+            "ScalingBehavior": "DEFAULT",
+            "TimecodeInsertion": "DISABLED",
+            "AntiAlias": "ENABLED",
+            "Sharpness": 50,
+            "CodecSettings": {
+                "Codec": "H_264",
+                "H264Settings": {
+                    "RateControlMode": "QVBR",
+                    "MaxBitrate": bitrate,
+                    "SceneChangeDetect": "TRANSITION_DETECTION",
+                    "QualityTuningLevel": "SINGLE_PASS",
+                    "GopSize": 2.0,
+                    "GopSizeUnits": "SECONDS",
+                    "FramerateControl": "INITIALIZE_FROM_SOURCE",
+                    "ParControl": "INITIALIZE_FROM_SOURCE",
+                },
+            },
+            "DropFrameTimecode": "ENABLED",
+            "ColorMetadata": "INSERT",
+        },
+        "AudioDescriptions": [
+            {
+                "AudioSourceName": "Audio Selector 1",
+                "AudioTypeControl": "FOLLOW_INPUT",
+                "LanguageCodeControl": "FOLLOW_INPUT",
+                "CodecSettings": {
+                    "Codec": "AAC",
+                    "AacSettings": {
+                        "Bitrate": 128_000,
+                        "CodingMode": "CODING_MODE_2_0",
+                        "SampleRate": 48_000,
+                        "RateControlMode": "CBR",
+                        "CodecProfile": "LC",
+                        "RawFormat": "NONE",
+                        "Specification": "MPEG4",
+                    },
+                },
+            }
+        ],
+    }
+
+
+def _file_settings(destination: str) -> dict[str, Any]:
+    return {"Type": "FILE_GROUP_SETTINGS", "FileGroupSettings": {"Destination": destination}}
+
+
+def _still(quality: int) -> dict[str, Any]:
+    return {
+        "ContainerSettings": {"Container": "RAW"},
+        "VideoDescription": {
+            "ScalingBehavior": "DEFAULT",
+            "TimecodeInsertion": "DISABLED",
+            "AntiAlias": "ENABLED",
+            "Sharpness": 50,
+            "CodecSettings": {
+                "Codec": "FRAME_CAPTURE",
+                "FrameCaptureSettings": {
+                    "FramerateNumerator": 1,
+                    "FramerateDenominator": 1,
+                    "MaxCaptures": 1,
+                    "Quality": quality,
+                },
+            },
+            "DropFrameTimecode": "ENABLED",
+            "ColorMetadata": "INSERT",
+        },
+        "Extension": "jpg",
+    }

@@ -1,0 +1,319 @@
+"""Pictures: a film's frames decoded, turned upright, made 8-bit 4:2:0 and progressive, and coded as H.264."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from pathlib import Path
+from typing import Any, Final
+
+import av
+import av.error
+import av.filter
+from av.codec.context import Flags
+from av.video.frame import PictureType
+
+from gateway.media import h264, nal
+from gateway.media.track import Codec, Kind, Track
+from gateway.vod.film import Film, ticks
+from gateway.vod.hdr import Transfer, table
+from gateway.vod.order import Encoding, Unusable
+from gateway.vod.timeline import TICKS, Timeline
+
+_GOP: Final = 2 * TICKS  # a player finds a place to begin each two seconds
+_MOST_PAUSE: Final = 1 * TICKS  # a picture that stands longer is repeated: no segment is without one
+_PQ, _HLG = 16, 18  # color_trc of ITU-T H.273
+_UNKNOWN: Final = 2
+_FULL: Final = 2  # color_range
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A coded picture: times in ticks from wherever the film's begin; payload: length-prefixed NAL units."""
+
+    dts: int
+    pts: int
+    key: bool
+    payload: bytes
+
+
+class Pictures:
+    """Coded pictures in decode order, by iterating; `track` is there with the first.
+
+    shown: called with the first upright picture, a libav frame. advance: with the film's time in ticks, now and then.
+    """
+
+    def __init__(
+        self,
+        film: Film,
+        encoding: Encoding,
+        scratch: Path,
+        shown: Callable[[Any, tuple[int, int]], None],
+        advance: Callable[[int], None],
+    ) -> None:
+        self.timeline = Timeline(film.jumps)
+        self.first: int | None = None  # ticks of the first picture
+        self.end = 0  # when the last one is over
+        self.damaged = 0
+        self.decoded = 0
+        self._film = film
+        self._stream = film.video
+        self._stream.thread_type = "AUTO"
+        self._encoding = encoding
+        self._scratch = scratch
+        self._shown = shown
+        self._advance = advance
+        self._upright: _Upright | None = None
+        self._encoder: Any = None
+        self._next_key: int | None = None
+        self._last: Any = None
+        self._last_at = 0
+        rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
+        self._rate = Fraction(rate) if 1 <= rate <= 240 else Fraction(25)
+        self._step = round(TICKS / self._rate)
+        self.coded: dict[int, int] = {}
+
+    @property
+    def frame_rate(self) -> float:
+        """Pictures a second, on average."""
+        return float(self._rate)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Of the coded pictures; known with the first."""
+        return (self._encoder.width, self._encoder.height) if self._encoder is not None else (0, 0)
+
+    @property
+    def display(self) -> tuple[int, int]:
+        """What they are to be shown at, with square pixels."""
+        width, height = self.size
+        shape = self._encoder.sample_aspect_ratio if self._encoder is not None else None
+        return (round(width * shape), height) if shape and shape > 1 else (width, round(height / (shape or 1)))
+
+    @property
+    def track(self) -> Track:
+        """H.264 with the encoder's parameter sets."""
+        units = nal.split_annexb(self._encoder.extradata)
+        sps = [u for u in units if u[0] & 0x1F == h264.SPS]
+        pps = [u for u in units if u[0] & 0x1F == h264.PPS]
+        return Track(Kind.VIDEO, Codec.H264, TICKS, h264.build_avcc(sps, pps))
+
+    def __iter__(self) -> Iterator[Picture]:
+        for packet in self._film.packets(self._stream):
+            for frame in self._decode(packet):
+                yield from self._take(frame)
+        if self._upright is not None:
+            yield from self._encode_all(self._upright.flush())
+        if self._encoder is None:
+            raise Unusable("none of its pictures can be decoded")
+        self.end = max(self.end, self.timeline.end)
+        if self._last is not None and self.end - self._last_at > _MOST_PAUSE:
+            yield from self._repeat(self.end)
+        yield from self._packets(None)
+
+    def _decode(self, packet: Any) -> list[Any]:
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            self.damaged += 1
+            return []
+        at = ticks(packet.pts, packet.time_base)
+        self._advance(self.timeline.end if at is None else at)
+        return list(frames)
+
+    def _take(self, frame: Any) -> Iterator[Picture]:
+        at = ticks(frame.pts, frame.time_base)
+        step = ticks(frame.duration, frame.time_base) or self._step
+        place = self.timeline.place(self.timeline.end if at is None else at, step)
+        if place is None:
+            return
+        self.decoded += 1
+        if self._upright is None or not self._upright.fits(frame):
+            if self._upright is not None:
+                yield from self._encode_all(self._upright.flush())
+            shape = self._stream.sample_aspect_ratio or Fraction(1)
+            fit = self.size if self._encoder is not None else None
+            self._upright = _Upright(frame, Fraction(shape), self._scratch, fit)
+        frame.pts, frame.time_base = place, Fraction(1, TICKS)
+        yield from self._encode_all(self._upright.put(frame))
+
+    def _encode_all(self, frames: Iterator[Any]) -> Iterator[Picture]:
+        for frame in frames:
+            at = ticks(frame.pts, frame.time_base)
+            assert at is not None  # filters keep times
+            if self._encoder is None:
+                assert self._upright is not None
+                self._encoder = self._make_encoder(frame, self._upright.shape)
+                self.first = at
+                self._shown(frame, self.display)
+            yield from self._repeat(at)
+            yield from self._encode(frame, at)
+            self._last, self._last_at = frame, at
+
+    def _repeat(self, until: int) -> Iterator[Picture]:
+        """The last picture again, each second of a pause."""
+        while self._last is not None and until - self._last_at > _MOST_PAUSE:
+            self._last_at += _MOST_PAUSE
+            yield from self._encode(self._last, self._last_at)
+
+    def _encode(self, frame: Any, at: int) -> Iterator[Picture]:
+        key = self._next_key is None or at >= self._next_key
+        if key:
+            assert self.first is not None
+            self._next_key = at - (at - self.first) % _GOP + _GOP
+        frame.pts, frame.time_base = at, Fraction(1, TICKS)
+        frame.pict_type = PictureType.I if key else PictureType.NONE
+        self.end = max(self.end, at + self._step)
+        yield from self._packets(frame)
+
+    def _packets(self, frame: Any) -> Iterator[Picture]:
+        for packet in self._encoder.encode(frame):
+            payload = nal.from_annexb(bytes(packet))
+            yield Picture(packet.dts, packet.pts, packet.is_keyframe, payload)
+
+    def _make_encoder(self, frame: Any, shape: Fraction) -> Any:
+        how = self._encoding
+        encoder: Any = av.CodecContext.create("libx264", "w")
+        encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "yuv420p"
+        encoder.time_base, encoder.framerate = Fraction(1, TICKS), self._rate
+        encoder.sample_aspect_ratio = shape
+        encoder.gop_size = max(12, ceil(self._rate * _GOP / TICKS) * 2)
+        encoder.flags |= Flags.global_header | Flags.closed_gop
+        # x264 takes one and a half for each core; beyond these they cost memory and gain nothing.
+        encoder.thread_count = 0 if (os.cpu_count() or 1) <= 16 else 24
+        for name in ("color_range", "color_primaries", "color_trc", "colorspace"):
+            setattr(encoder, name, getattr(frame, name))
+        encoder.options = {
+            "preset": how.preset,
+            "crf": f"{how.crf:g}",
+            "maxrate": str(how.most_bits),
+            "bufsize": str(how.most_bits),
+            "forced-idr": "1",
+            "profile": "high",
+        }
+        encoder.open()
+        return encoder
+
+
+class _Upright:
+    """The filters that make a frame what is coded: each is there only where the film needs it.
+
+    fit: the size that all have to have, where the film began with another. shape: of one pixel afterwards.
+    """
+
+    def __init__(self, frame: Any, shape: Fraction, scratch: Path, fit: tuple[int, int] | None) -> None:
+        self._looks = _looks(frame)
+        self._interlaced = bool(frame.interlaced_frame)
+        chain, turned = self._chain(frame, scratch)
+        self.shape = (1 / shape if turned else shape) if 0 < shape < 100 else Fraction(1)
+        width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
+        if fit is not None and fit != (width - width % 2, height - height % 2):
+            chain.append(f"scale={fit[0]}:{fit[1]}:force_original_aspect_ratio=decrease:force_divisible_by=2")
+            chain.append(f"pad={fit[0]}:{fit[1]}:-1:-1")
+        elif width % 2 or height % 2:
+            # 4:2:0 has one colour for 2x2 pixels; a line less is sharper than all of them resampled.
+            chain.append(f"crop={max(2, width - width % 2)}:{max(2, height - height % 2)}:0:0" if min(width, height) > 1
+                         else "scale=max(2\\,trunc(iw/2)*2):max(2\\,trunc(ih/2)*2)")  # fmt: skip
+        chain.append("format=yuv420p")
+        self._graph = av.filter.Graph()
+        self._graph.threads = 0
+        pixel = f"{shape.numerator}/{shape.denominator}"
+        nodes = [
+            self._graph.add(
+                "buffer",
+                f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/{TICKS}"
+                f":pixel_aspect={pixel}:colorspace={frame.colorspace}:range={frame.color_range}",
+            )
+        ]
+        for step in chain:
+            name, _, arguments = step.partition("=")
+            nodes.append(self._graph.add(name, arguments or None))
+        nodes.append(self._graph.add("buffersink"))
+        self._graph.link_nodes(*nodes).configure()
+
+    def fits(self, frame: Any) -> bool:
+        return _looks(frame) == self._looks and (self._interlaced or not frame.interlaced_frame)
+
+    def put(self, frame: Any) -> Iterator[Any]:
+        self._graph.vpush(frame)
+        yield from self._pull()
+
+    def flush(self) -> Iterator[Any]:
+        self._graph.vpush(None)
+        yield from self._pull()
+
+    def _pull(self) -> Iterator[Any]:
+        while True:
+            try:
+                yield self._graph.vpull()
+            except (BlockingIOError, EOFError, av.error.EOFError):
+                return
+
+    def _chain(self, frame: Any, scratch: Path) -> tuple[list[str], bool]:
+        """Filters up to the turn, and whether width and height have changed places."""
+        chain = []
+        if self._interlaced:
+            chain.append("bwdif=mode=send_frame:deint=interlaced")
+        if frame.color_trc in (_PQ, _HLG):
+            transfer = Transfer.PQ if frame.color_trc == _PQ else Transfer.HLG
+            cube = scratch / f"{transfer}.cube"
+            cube.write_text(table(transfer))
+            chain += ["scale=in_color_matrix=bt2020:in_range=" + ("full" if frame.color_range == _FULL else "limited")]
+            chain += ["format=gbrp12le", f"lut3d=file={_quoted(str(cube))}:interp=tetrahedral"]
+            chain += ["scale=out_color_matrix=bt709:out_range=limited"]
+            chain += [
+                "format=yuv420p",
+                "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=limited",
+            ]
+        elif frame.color_range == _FULL or frame.format.name.startswith("yuvj"):
+            chain.append("scale=out_range=limited")
+        elif not frame.format.name.startswith("yuv"):
+            chain.append("scale=out_color_matrix=bt709:out_range=limited")
+        turn, turned = _turn(frame)
+        return chain + turn, turned
+
+
+def _looks(frame: Any) -> tuple[Any, ...]:
+    return frame.width, frame.height, frame.format.name, frame.color_trc, frame.color_range, _matrix(frame)
+
+
+def _quoted(text: str) -> str:
+    """A text as a filter's argument: quoted for the argument list; there is no graph description around it."""
+    return "".join(f"\\{c}" if c in "\\':,;[]" else c for c in text)
+
+
+def _matrix(frame: Any) -> tuple[int, int, int, int] | None:
+    """The signs and places of the display matrix's a, b, c, d (ISO/IEC 14496-12 §6.2.2), None where it has none."""
+    for side in frame.side_data:
+        if side.type.name == "DISPLAYMATRIX" and len(bytes(side)) >= 36:
+            a, b, _, c, d = struct.unpack_from("=5i", bytes(side))
+            return _sign(a), _sign(b), _sign(c), _sign(d)
+    return None
+
+
+# What brings a picture that is to be shown through this matrix upright; x' = ax + cy, y' = bx + dy.
+_TURNS: Final[dict[tuple[int, int, int, int], list[str]]] = {
+    (1, 0, 0, 1): [],
+    (0, 1, -1, 0): ["transpose=clock"],
+    (-1, 0, 0, -1): ["hflip", "vflip"],
+    (0, -1, 1, 0): ["transpose=cclock"],
+    (-1, 0, 0, 1): ["hflip"],
+    (1, 0, 0, -1): ["vflip"],
+    (0, 1, 1, 0): ["transpose=cclock_flip"],
+    (0, -1, -1, 0): ["transpose=clock_flip"],
+}
+
+
+def _turn(frame: Any) -> tuple[list[str], bool]:
+    matrix = _matrix(frame)
+    turn = _TURNS.get(matrix, []) if matrix is not None else []
+    return turn, any(step.startswith("transpose") for step in turn)
+
+
+def _sign(fixed: int) -> int:
+    """Of a 16.16 number, 0 below one half: turns by other than quarter circles are not made."""
+    return (fixed > 0x8000) - (fixed < -0x8000)

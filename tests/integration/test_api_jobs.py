@@ -1,0 +1,218 @@
+"""Jobs and uploads over the admin API: the real application, real stores, real workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from gateway.api.context import Shown
+from gateway.api.schemas import SHAPES
+from gateway.hub.jobs import JobState
+from gateway.hub.ports import Upload
+from tests.support import films
+from tests.support.admin import PORTS, Admin, admin
+from tests.support.studio import Bench, bench
+
+
+@contextlib.asynccontextmanager
+async def running(folder: Path, *, shown: Shown | None = None, **environ: str) -> AsyncIterator[tuple[Admin, Bench]]:
+    async with bench(folder, **environ) as at, admin(folder, studio=at.studio, shown=shown) as api:
+        yield api, at
+
+
+async def put(api: Admin, url: str, data: bytes, **headers: str) -> int:
+    parts = urlsplit(url)
+    response = await api.client.request("PUT", f"{parts.path}?{parts.query}", data=data, headers=headers)
+    await response.read()
+    return response.status
+
+
+async def test_a_job_is_accepted_shown_and_listed(tmp_path: Path) -> None:
+    async with running(tmp_path) as (api, at):
+        at.put(films.plain(), "films/a b.mp4")
+        response = await api.call("POST", "/jobs", {"source": "films/a b.mp4"})
+        assert response.status == 202
+        job = await response.json()
+        assert response.headers["Location"] == f"/jobs/{job['id']}"
+        assert {"id", "kind", "state", "progress", "source", "outputs", "error", "created", "updated"} == job.keys()
+        assert (job["state"], job["progress"], job["outputs"], job["error"]) == ("SUBMITTED", 0, {}, None)
+        await at.finished(job["id"])
+        done = await api.json("GET", f"/jobs/{job['id']}")
+        assert (done["state"], done["progress"], done["source"]) == ("COMPLETE", 100, "films/a b.mp4")
+        base = "http://127.0.0.1:8080/vod/films/a%20b"
+        assert done["outputs"] == {
+            "hls": f"{base}/a%20b.m3u8",
+            "poster": f"{base}/a%20b.0000000.jpg",
+            "thumbnail": f"{base}/thumbnail.0000000.jpg",
+        }
+        assert await api.json("GET", "/jobs") == [done]
+        for shape, value in (("Job", job), ("Job", done), ("Jobs", [done])):
+            SHAPES[shape].validate_python(value)
+
+
+async def test_where_films_are_protected_their_addresses_carry_a_play_sign(tmp_path: Path) -> None:
+    async with running(tmp_path, shown=Shown(lambda: PORTS, play_auth="sign")) as (api, at):
+        at.put(films.plain(), "a.mp4")
+        job = await api.json("POST", "/jobs", {"source": "a.mp4"}, status=202)
+        await at.finished(job["id"])
+        done = await api.json("GET", f"/jobs/{job['id']}")
+        assert "/vod/a/a.m3u8?sign=" in done["outputs"]["hls"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [None, "", 5, ["a.mp4"], "missing.mp4", "/etc/passwd", "file:///etc/passwd", "../../etc/passwd.mp4", "s3://b/a.mp4",
+     "s3://", "a", "a\u0000.mp4", "x" * 3000 + ".mp4"],
+)  # fmt: skip
+async def test_a_source_that_cannot_be_used_is_refused_by_name(source: object, tmp_path: Path) -> None:
+    async with running(tmp_path) as (api, _):
+        body = {} if source is None else {"source": source}
+        refused = await api.json("POST", "/jobs", body, status=400)
+        assert refused["field"] == "source"
+
+
+async def test_jobs_are_listed_page_by_page(tmp_path: Path) -> None:
+    async with running(tmp_path) as (api, at):
+        for n in range(3):
+            (at.root / f"{n}.mp4").write_text("text, not a film")
+            await at.finished((await api.json("POST", "/jobs", {"source": f"{n}.mp4"}, status=202))["id"])
+        first = await api.json("GET", "/jobs?limit=2")
+        assert [job["source"] for job in first] == ["2.mp4", "1.mp4"]
+        assert [job["source"] for job in await api.json("GET", f"/jobs?limit=2&before={first[-1]['id']}")] == ["0.mp4"]
+        assert (await api.json("GET", "/jobs?limit=0", status=400))["field"] == "limit"
+        assert (await api.json("GET", "/jobs?before=%20", status=400))["field"] == "before"
+        assert all(job["state"] == "ERROR" and job["error"] == "it is text, not media" for job in first)
+
+
+async def test_a_job_is_cancelled_once(tmp_path: Path) -> None:
+    async with running(tmp_path, MILLRACE_VOD__PRESET="slow") as (api, at):
+        at.put(films.silent("slow.mkv", "testsrc2=size=640x360:rate=30", *films.H264, seconds=12), "a.mkv")
+        job = await api.json("POST", "/jobs", {"source": "a.mkv"}, status=202)
+        await at.at_work(job["id"])
+        assert (await api.json("DELETE", f"/jobs/{job['id']}"))["state"] == "CANCELED"
+        assert "CANCELED" in (await api.json("DELETE", f"/jobs/{job['id']}", status=409))["error"]
+        async with asyncio.timeout(10):
+            while at.pids():
+                await asyncio.sleep(0.02)
+        assert (await api.json("GET", f"/jobs/{job['id']}"))["state"] == "CANCELED"
+
+
+@pytest.mark.parametrize("id", ["nothing", "a%20b", "x" * 200, "..%2e"])
+async def test_an_unknown_job_is_not_found(id: str, tmp_path: Path) -> None:
+    async with running(tmp_path) as (api, _):
+        assert (await api.call("GET", f"/jobs/{id}")).status == 404
+        assert (await api.call("DELETE", f"/jobs/{id}")).status == 404
+
+
+async def test_jobs_need_the_token(tmp_path: Path) -> None:
+    async with running(tmp_path) as (api, _):
+        for method, path in (("GET", "/jobs"), ("POST", "/jobs"), ("POST", "/uploads"), ("DELETE", "/jobs/1")):
+            assert (await api.call(method, path, {}, token=None)).status == 401
+
+
+# ---- uploads ----
+
+
+async def test_an_upload_becomes_a_job_by_itself(tmp_path: Path) -> None:
+    async with running(tmp_path) as (api, at):
+        offer = await api.json("POST", "/uploads", {"name": "My Holiday.MP4"})
+        SHAPES["Upload"].validate_python(offer)
+        assert offer["method"] == "PUT" and offer["headers"] == {"Content-Type": "video/mp4"}
+        assert offer["key"].endswith(".mp4") and "Holiday" not in offer["key"]
+        assert await put(api, offer["url"], films.plain().read_bytes(), **offer["headers"]) == 201
+        (job,) = await at.store.newest(10)
+        assert job.source == offer["key"]
+        assert (await at.finished(job.id)).state is JobState.COMPLETE
+        assert at.scratch() == []
+
+
+async def test_an_address_is_good_once(tmp_path: Path) -> None:
+    async with running(tmp_path) as (api, at):
+        offer = await api.json("POST", "/uploads", {"name": "a.mp4"})
+        assert await put(api, offer["url"], b"one") == 201
+        assert await put(api, offer["url"], b"two") == 409
+        assert (at.root / offer["key"]).read_bytes() == b"one"
+
+
+async def test_an_address_that_was_not_given_opens_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as (api, at):
+        offer = await api.json("POST", "/uploads", {"name": "a.mp4"})
+        other = await api.json("POST", "/uploads", {"name": "a.mp4"})
+        url, key = offer["url"], offer["key"]
+        wrong = [
+            url.replace("sign=", "sign=0"), url.partition("?")[0], url.replace("expires=1", "expires=2"),
+            url.replace(key, other["key"]), url.replace(key, "..%2fa.mp4"), url.replace(key, "a.mp4"),
+            url.replace("expires=", "expires=9"),
+        ]  # fmt: skip
+        for bad in wrong:
+            assert await put(api, bad, b"data") in (403, 404), bad
+        assert list(at.root.iterdir()) == [] and await at.store.newest(10) == []
+
+
+async def test_an_address_expires(tmp_path: Path) -> None:
+    async with running(tmp_path, MILLRACE_VOD__UPLOAD_SECONDS="1") as (api, _):
+        offer = await api.json("POST", "/uploads", {"name": "a.mp4"})
+        await asyncio.sleep(2.1)
+        assert await put(api, offer["url"], b"data") == 403
+
+
+async def test_a_film_that_is_too_large_is_refused_and_nothing_of_it_stays(tmp_path: Path) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield bytes(100)
+
+    async with running(tmp_path, MILLRACE_VOD__UPLOAD_BYTES="1000") as (api, at):
+        offer = await api.json("POST", "/uploads", {"name": "a.mp4"})
+        assert await put(api, offer["url"], bytes(1001)) == 413
+        parts = urlsplit(offer["url"])
+        response = await api.client.put(f"{parts.path}?{parts.query}", data=endless())  # its length is not told
+        assert response.status == 413
+        assert list(at.root.iterdir()) == [] and at.scratch() == []
+        assert await put(api, offer["url"], bytes(1000)) == 201
+
+
+async def test_a_film_that_is_cut_off_leaves_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path) as (api, at):
+        offer = await api.json("POST", "/uploads", {"name": "a.mp4"})
+        parts = urlsplit(offer["url"])
+        reader, writer = await asyncio.open_connection(api.client.host, api.client.port)
+        writer.write(
+            f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n".encode() + bytes(500)
+        )
+        await writer.drain()
+        async with asyncio.timeout(10):
+            while not at.scratch():
+                await asyncio.sleep(0.01)
+            writer.close()
+            while at.scratch():
+                await asyncio.sleep(0.01)
+        assert list(at.root.iterdir()) == [] and await at.store.newest(10) == []
+        assert reader is not None
+
+
+@pytest.mark.parametrize("name", [None, "", 5, "a.txt", "a", "a.m3u8", "mp4", "a.mp4.exe"])
+async def test_a_name_that_is_no_films_is_refused(name: object, tmp_path: Path) -> None:
+    async with running(tmp_path) as (api, _):
+        refused = await api.json("POST", "/uploads", {} if name is None else {"name": name}, status=400)
+        assert refused["field"] == "name"
+
+
+async def test_a_store_with_addresses_of_its_own_gives_them(tmp_path: Path) -> None:
+    async with running(tmp_path) as (api, at):
+
+        async def upload(key: str, seconds: int) -> Upload:
+            return Upload(f"https://bucket.example/{key}?signed", "PUT", {"Content-Type": "video/quicktime"})
+
+        at.studio.uploads._objects.upload = upload  # type: ignore[method-assign]
+        offer = await api.json("POST", "/uploads", {"name": "a.mov"})
+        assert offer["url"] == f"https://bucket.example/{offer['key']}?signed"
+
+
+async def test_without_a_studio_there_are_no_jobs(tmp_path: Path) -> None:
+    async with admin(tmp_path) as api:
+        assert (await api.call("GET", "/jobs")).status == 404

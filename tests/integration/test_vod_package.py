@@ -1,0 +1,444 @@
+"""Films of every kind become HLS that others can read: real files in, judged by ffprobe and by their pixels."""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+import subprocess
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gateway.vod.order import Encoding, Made, Order, Unusable
+from gateway.vod.packaging import package
+from tests.support import films
+
+COLOURS = "color=red:size=160x80:rate=25,pad=160:160:0:0:blue,drawbox=0:60:40:40:lime:fill"
+HOW = Encoding(crf=23, preset="superfast", most_bits=5_000_000, segment=10)
+
+
+class Result:
+    """What one film became."""
+
+    def __init__(self, source: Path, folder: Path, how: Encoding = HOW) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self.progress: list[float] = []
+        self.made: Made = package(Order(str(source), str(folder), "film", how), self.progress.append)
+        self.master = folder / "film.m3u8"
+        self.playlist = (folder / "filmstream.m3u8").read_text()
+
+    @property
+    def durations(self) -> list[float]:
+        return [float(d) for d in re.findall(r"#EXTINF:([0-9.]+),", self.playlist)]
+
+    def attribute(self, name: str) -> str | None:
+        found = re.search(rf'{name}=("[^"]*"|[^,\n]*)', self.master.read_text())
+        return None if found is None else found[1].strip('"')
+
+
+def make(source: Path, tmp_path: Path, how: Encoding = HOW) -> Result:
+    return Result(source, tmp_path / "made", how)
+
+
+def test_a_film_becomes_the_files_of_the_original_system(tmp_path: Path) -> None:
+    result = make(films.plain(), tmp_path)
+    assert {path.name for path in result.folder.iterdir()} == {
+        "film.m3u8", "filmstream.m3u8", "filmstream_00001.ts", "film.0000000.jpg", "thumbnail.0000000.jpg",
+    }  # fmt: skip
+    told = films.probe(result.master)
+    assert told["video"]["codec_name"] == "h264" and told["audio"]["codec_name"] == "aac"
+    assert int(told["video"]["nb_read_frames"]) == 75
+    assert result.attribute("RESOLUTION") == "320x180"
+    assert result.attribute("FRAME-RATE") == "25.000"
+    assert re.fullmatch(r"avc1\.64[0-9A-F]{4},mp4a\.40\.2", result.attribute("CODECS") or "")
+
+
+def test_playlists_are_of_a_finished_film(tmp_path: Path) -> None:
+    result = make(films.plain(), tmp_path)
+    for tag in ("#EXTM3U", "#EXT-X-PLAYLIST-TYPE:VOD", "#EXT-X-ENDLIST", "#EXT-X-MEDIA-SEQUENCE:1"):
+        assert tag in result.playlist
+    assert result.master.read_text().splitlines()[-1] == "filmstream.m3u8"
+    size = sum(path.stat().st_size for path in result.folder.glob("*.ts"))
+    assert abs(int(result.attribute("AVERAGE-BANDWIDTH") or 0) - size * 8 / sum(result.durations)) < 2
+    assert int(result.attribute("BANDWIDTH") or 0) >= int(result.attribute("AVERAGE-BANDWIDTH") or 0)
+
+
+def test_segments_last_ten_seconds_and_each_begins_with_a_key_picture(tmp_path: Path) -> None:
+    result = make(films.plain("long.mp4", 25), tmp_path)
+    assert result.durations[:2] == [10.0, 10.0] and abs(result.durations[2] - 5) < 0.05
+    assert "#EXT-X-TARGETDURATION:10\n" in result.playlist
+    for number in (1, 2, 3):
+        first = subprocess.run(
+            ["ffprobe", "-v", "error", "-select_streams", "v", "-show_entries", "packet=flags", "-of", "csv=p=0",
+             str(result.folder / f"filmstream_{number:05d}.ts")],
+            check=True, capture_output=True, text=True,
+        ).stdout.splitlines()[0]  # fmt: skip
+        assert first.startswith("K")
+    assert int(films.probe(result.master)["video"]["nb_read_frames"]) == 625
+
+
+def test_segments_join_without_a_break(tmp_path: Path) -> None:
+    result = make(films.plain("long.mp4", 25), tmp_path)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(path.read_bytes() for path in sorted(result.folder.glob("*.ts"))))
+    said = subprocess.run(
+        ["ffmpeg", "-nostdin", "-v", "warning", "-i", str(joined), "-f", "null", "-"], capture_output=True, text=True
+    )
+    assert said.returncode == 0 and said.stderr == ""
+    for kind, step in (("v", 0.0401), ("a", 0.0215)):
+        assert max(b - a for a, b in pairwise(films.times(joined, kind))) < step
+
+
+def test_sound_is_kept_as_it_is_where_it_can_be(tmp_path: Path) -> None:
+    source = films.plain()
+    result = make(source, tmp_path)
+
+    def sounds(path: Path) -> list[str]:
+        told = subprocess.run(
+            ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-map", "0:a:0", "-c", "copy", "-bsf:a",
+             "aac_adtstoasc", "-f", "framehash", "-hash", "md5", "-"],
+            check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+        return [line.split(",")[5].strip() for line in told.splitlines() if line and not line.startswith("#")]
+
+    own, kept = sounds(source), sounds(result.master)
+    assert len(kept) >= 140 and kept == own[len(own) - len(kept) :]
+    assert len(own) - len(kept) <= 1  # the encoder's priming, which the film's edit list hides
+
+
+@pytest.mark.parametrize("container", ["mkv", "mov", "ts", "flv", "avi"])
+def test_any_container_gives_every_picture(container: str, tmp_path: Path) -> None:
+    result = make(films.copied(f"plain.{container}", films.plain()), tmp_path)
+    told = films.probe(result.master)
+    assert int(told["video"]["nb_read_frames"]) == 75
+    assert abs(sum(result.durations) - 3) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [("live.mp4", ("-movflags", "+frag_keyframe+empty_moov")), ("live.mkv", ("-f", "matroska", "-live", "1"))],
+)
+def test_what_was_written_live_works(name: str, how: tuple[str, ...], tmp_path: Path) -> None:
+    """Fragments without an index; a file that never learnt how long it is."""
+    result = make(films.copied(name, films.plain("long.mp4", 25), *how), tmp_path)
+    assert int(films.probe(result.master)["video"]["nb_read_frames"]) == 625
+    assert result.progress[-1] > 0.8
+
+
+def test_a_songs_cover_is_its_poster(tmp_path: Path) -> None:
+    cover = films.film("cover.jpg", "-f", "lavfi", "-i", "color=red:size=64x64", "-frames:v", "1")
+    song = films.film(
+        "cover.m4a", "-f", "lavfi", "-i", films.SOUND, "-i", str(cover), "-t", "2", "-map", "0", "-map", "1",
+        "-c:a", "aac", "-c:v", "copy", "-disposition:v", "attached_pic",
+    )  # fmt: skip
+    result = make(song, tmp_path)
+    assert result.made.poster and "video" not in films.probe(result.master)
+    assert films.pixel(result.folder / "film.0000000.jpg", 0.5, 0.5)[0] > 200
+
+
+def test_webm_with_vp8_and_opus_becomes_h264_and_aac(tmp_path: Path) -> None:
+    source = films.film(
+        "a.webm",
+        "-i",
+        str(films.plain()),
+        "-c:v",
+        "libvpx",
+        "-deadline",
+        "realtime",
+        "-cpu-used",
+        "8",
+        "-c:a",
+        "libopus",
+    )
+    told = films.probe(make(source, tmp_path).master)
+    assert (told["video"]["codec_name"], told["audio"]["codec_name"]) == ("h264", "aac")
+    assert int(told["video"]["nb_read_frames"]) == 75
+    assert abs(int(told["audio"]["nb_read_frames"]) * 1024 / 48000 - 3) < 0.1
+
+
+def test_a_film_without_sound_works(tmp_path: Path) -> None:
+    result = make(films.silent("silent.mp4", films.PICTURE), tmp_path)
+    assert "audio" not in films.probe(result.master)
+    assert result.durations == [3.0]
+    assert "mp4a" not in (result.attribute("CODECS") or "")
+
+
+def test_sound_alone_works_and_is_cut_into_segments(tmp_path: Path) -> None:
+    source = films.film("song.m4a", "-f", "lavfi", "-i", films.SOUND, "-t", "25", "-c:a", "aac")
+    result = make(source, tmp_path)
+    assert "video" not in films.probe(result.master)
+    assert [round(d) for d in result.durations] == [10, 10, 5]
+    assert not result.made.poster and not list(result.folder.glob("*.jpg"))
+    assert result.attribute("CODECS") == "mp4a.40.2" and result.attribute("RESOLUTION") is None
+
+
+def turned(name: str, matrix: tuple[int, int, int, int]) -> Path:
+    """A film, red above and blue below, green on the left, whose header says to show it through this matrix."""
+    source = films.silent("colours.mp4", COLOURS, *films.H264, seconds=1)
+    a, b, c, d = (v << 16 for v in matrix)
+    data = bytearray(source.read_bytes())
+    at = data.index(b"tkhd") + 44  # ISO/IEC 14496-12 §8.3.2, version 0: the matrix behind 40 bytes
+    width, height = (160, 160)
+    moved = ((width if a < 0 or c < 0 else 0) << 16, (height if b < 0 or d < 0 else 0) << 16)
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, *moved, 1 << 30)
+    return films.scratch_file(name, bytes(data))
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        (1, 0, 0, 1),
+        (0, 1, -1, 0),
+        (-1, 0, 0, -1),
+        (0, -1, 1, 0),
+        (-1, 0, 0, 1),
+        (1, 0, 0, -1),
+        (0, 1, 1, 0),
+        (0, -1, -1, 0),
+    ],
+)
+def test_a_phone_video_comes_out_upright(matrix: tuple[int, int, int, int], tmp_path: Path) -> None:
+    """Four ways to hold a phone, and mirrored; players that obey the matrix would show the same."""
+    source = turned(f"turned{matrix}.mp4".replace(" ", ""), matrix)
+    result = make(source, tmp_path)
+    assert "side_data_list" not in films.probe(result.master)["video"]
+    a, b, c, d = matrix
+    for x, y in ((0.5, 0.1), (0.5, 0.9), (0.06, 0.5), (0.94, 0.5)):  # in the picture as it is coded
+        u, v = x - 0.5, y - 0.5
+        at = (a * u + c * v + 0.5, b * u + d * v + 0.5)  # where the matrix puts that
+        want = films.pixel(films.silent("colours.mp4", COLOURS, *films.H264, seconds=1), x, y)
+        for picture in (result.folder / "film.0000000.jpg", result.folder / "filmstream_00001.ts"):
+            got = films.pixel(picture, *at)
+            assert max(abs(p - q) for p, q in zip(got, want, strict=True)) < 60, (picture.name, x, y, got, want)
+
+
+def test_a_phone_held_upright_makes_an_upright_film(tmp_path: Path) -> None:
+    source = films.silent("wide.mp4", films.PICTURE)
+    data = bytearray(source.read_bytes())
+    at = data.index(b"tkhd") + 44
+    data[at : at + 36] = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 180 << 16, 0, 1 << 30)
+    result = make(films.scratch_file("upright.mp4", bytes(data)), tmp_path)
+    told = films.probe(result.master)["video"]
+    assert (told["width"], told["height"]) == (180, 320)
+    assert result.attribute("RESOLUTION") == "180x320"
+    with Image.open(result.folder / "film.0000000.jpg") as poster:
+        assert poster.size == (180, 320)
+
+
+def test_poster_and_thumbnail_are_jpegs_and_the_thumbnail_is_smaller(tmp_path: Path) -> None:
+    result = make(films.plain(), tmp_path)
+    poster, thumbnail = result.folder / "film.0000000.jpg", result.folder / "thumbnail.0000000.jpg"
+    assert poster.stat().st_size > thumbnail.stat().st_size
+    for path in (poster, thumbnail):
+        with Image.open(path) as picture:
+            picture.load()
+            assert picture.format == "JPEG" and picture.size == (320, 180)
+
+
+@pytest.mark.parametrize(
+    ("name", "picture", "coding"),
+    [
+        ("ten.mp4", films.PICTURE, ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p10le")),
+        ("444.mp4", films.PICTURE, ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv444p")),
+        ("rgb.mkv", films.PICTURE, ("-c:v", "ffv1", "-pix_fmt", "bgra")),
+        ("full.mov", films.PICTURE, ("-c:v", "mjpeg", "-pix_fmt", "yuvj422p", "-q:v", "3")),
+        (
+            "odd.mkv",
+            "testsrc2=size=321x181:rate=25",
+            ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv444p"),
+        ),
+    ],
+)
+def test_whatever_pixels_it_has_it_becomes_eight_bits_4_2_0(
+    name: str, picture: str, coding: tuple[str, ...], tmp_path: Path
+) -> None:
+    source = films.silent(name, picture, *coding)
+    result = make(source, tmp_path)
+    told = films.probe(result.master)["video"]
+    assert told["pix_fmt"] == "yuv420p" and told["profile"] == "High"
+    assert (told["width"], told["height"]) == (320, 180)
+    assert int(told["nb_read_frames"]) == 75
+    for x, y in ((0.1, 0.2), (0.5, 0.5), (0.9, 0.2)):  # the colours are the source's
+        got, want = films.pixel(result.folder / "filmstream_00001.ts", x, y), films.pixel(source, x, y)
+        assert max(abs(a - b) for a, b in zip(got, want, strict=True)) < 40, (x, y, got, want)
+
+
+def test_hdr_is_brought_to_ordinary_colours(tmp_path: Path) -> None:
+    """Diffuse white of PQ (58 % of its codes) is nearly white afterwards; without a change it would be grey."""
+    white = "color=white:size=320x180:rate=25,format=yuv420p10le,lutyuv=y='64+0.58*876':u=512:v=512"
+    coding = (
+        "-c:v", "libx265", "-preset", "ultrafast", "-x265-params",
+        "log-level=error:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc", "-pix_fmt", "yuv420p10le",
+    )  # fmt: skip
+    result = make(films.silent("pq.mp4", white, *coding, seconds=1), tmp_path)
+    told = films.probe(result.master)["video"]
+    assert (told["pix_fmt"], told["color_transfer"], told["color_primaries"]) == ("yuv420p", "bt709", "bt709")
+    assert min(films.pixel(result.folder / "film.0000000.jpg", 0.5, 0.5)) > 215
+
+
+def combing(path: Path) -> float:
+    """How much neighbouring lines differ, on average, in pictures of upright bars: nothing but interlacing makes it."""
+    raw = subprocess.run(
+        ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-pix_fmt", "gray", "-f", "rawvideo", "-"],
+        check=True, capture_output=True,
+    ).stdout  # fmt: skip
+    picture = raw[-320 * 180 * 10 :][: 320 * 180]  # one in the middle of the movement
+    pairs = [(picture[n], picture[n + 320]) for n in range(320 * 40, 320 * 140)]
+    return sum(abs(a - b) for a, b in pairs) / len(pairs)
+
+
+def test_interlaced_pictures_are_made_whole(tmp_path: Path) -> None:
+    source = films.silent(
+        "interlaced.mp4",
+        "nullsrc=size=320x180:rate=50,geq=lum='255*lt(mod(X+6*N,160),80)':cb=128:cr=128,tinterlace=interleave_top",
+        "-c:v", "libx264", "-preset", "ultrafast", "-flags", "+ildct+ilme", "-x264opts", "tff=1", "-pix_fmt", "yuv420p",
+        seconds=2,
+    )  # fmt: skip
+    result = make(source, tmp_path)
+    assert combing(source) > 8
+    assert combing(result.folder / "filmstream_00001.ts") < 2
+    assert abs(int(films.probe(result.master)["video"]["nb_read_frames"]) - 50) <= 1
+
+
+def test_pixels_that_are_not_square_stay_so_and_the_poster_is_square(tmp_path: Path) -> None:
+    source = films.silent("sar.mp4", "testsrc2=size=360x288:rate=25,setsar=16/11")
+    result = make(source, tmp_path)
+    told = films.probe(result.master)["video"]
+    assert Fraction(told["sample_aspect_ratio"].replace(":", "/")) == Fraction(16, 11)
+    assert result.attribute("RESOLUTION") == "524x288"
+    with Image.open(result.folder / "film.0000000.jpg") as poster:
+        assert abs(poster.width / poster.height - 524 / 288) < 0.01
+
+
+def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:
+    source = films.silent(
+        "vfr.mp4", "testsrc2=size=320x180:rate=30,select='lt(n,60)+not(mod(n,7))'", "-fps_mode", "vfr", *films.H264,
+        seconds=6,
+    )  # fmt: skip
+    result = make(source, tmp_path)
+    own, got = films.times(source, "v"), films.times(result.folder / "filmstream_00001.ts", "v")
+    assert len(got) == len(own)
+    assert max(abs((a - own[0]) - (b - got[0])) for a, b in zip(own, got, strict=True)) < 0.002
+
+
+def test_a_still_that_stands_for_long_is_in_every_segment(tmp_path: Path) -> None:
+    """A screen recording: one picture in 25 seconds."""
+    source = films.silent(
+        "slides.mkv", "testsrc2=size=320x180:rate=25:duration=25,select='eq(n,0)+eq(n,10)+eq(n,624)'",
+        "-fps_mode", "vfr", *films.H264, seconds=25,
+    )  # fmt: skip
+    result = make(source, tmp_path)
+    assert [round(d) for d in result.durations] == [10, 10, 5]
+
+
+def test_the_default_sound_track_is_taken(tmp_path: Path) -> None:
+    source = films.film(
+        "two.mkv", "-f", "lavfi", "-i", films.PICTURE, "-f", "lavfi", "-i", "sine=300", "-f", "lavfi", "-i",
+        films.SOUND,
+        "-t", "2", "-map", "0", "-map", "1", "-map", "2", *films.H264, "-c:a", "aac", "-ac:a:0", "1", "-ac:a:1", "2",
+        "-disposition:a:0", "0", "-disposition:a:1", "default",
+    )  # fmt: skip
+    assert films.probe(make(source, tmp_path).master)["audio"]["channels"] == 2
+
+
+def test_sound_that_lies_far_behind_its_pictures_in_the_file_needs_no_memory_and_is_in_step(tmp_path: Path) -> None:
+    source = films.plain(
+        "apart.mp4", 12, "-max_interleave_delta", "0", "-chunk_duration", "100000000", "-frag_duration", "0"
+    )
+    result = make(source, tmp_path)
+    first = result.folder / "filmstream_00001.ts"
+    assert abs(films.times(first, "v")[-1] - films.times(first, "a")[-1]) < 0.1
+
+
+def test_bits_a_second_stay_below_the_cap(tmp_path: Path) -> None:
+    source = films.silent(
+        "noise.mkv", "color=gray:size=320x180:rate=25,noise=alls=100:allf=t", "-c:v", "ffv1", seconds=12
+    )
+    result = make(source, tmp_path, Encoding(18, "ultrafast", 1_000_000, 4))
+    assert int(result.attribute("BANDWIDTH") or 0) < 1_400_000
+
+
+def test_progress_grows_to_the_end(tmp_path: Path) -> None:
+    result = make(films.plain("long.mp4", 25), tmp_path)
+    assert result.progress == sorted(result.progress)
+    assert len(result.progress) > 50 and 0.9 < result.progress[-1] <= 0.99
+
+
+def test_a_raw_stream_without_a_length_tells_progress_by_its_bytes(tmp_path: Path) -> None:
+    source = films.film("raw.h264", "-i", str(films.plain("long.mp4", 25)), "-an", "-c", "copy")
+    result = make(source, tmp_path)
+    assert int(films.probe(result.master)["video"]["nb_read_frames"]) == 625
+    assert result.progress[-1] > 0.8
+
+
+# ---- what is no film, or not all of one ----
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("text.mp4", b"This is text, and not a film.\n", "text"),
+        ("empty.mp4", b"", "empty"),
+        ("noise.mp4", bytes(range(256)) * 50, "no media file"),
+        ("list.mp4", b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", "text"),
+        ("concat.mp4", b"ffconcat version 1.0\nfile /etc/passwd\n", "text"),
+    ],
+)
+def test_what_is_no_film_is_told_in_one_line(name: str, data: bytes, words: str, tmp_path: Path) -> None:
+    with pytest.raises(Unusable) as told:
+        make(films.scratch_file(name, data), tmp_path)
+    assert words in str(told.value) and "\n" not in str(told.value)
+
+
+def test_a_film_without_its_index_is_said_to_be_cut_off(tmp_path: Path) -> None:
+    whole = films.plain().read_bytes()
+    with pytest.raises(Unusable, match=r"cut off.*index"):
+        make(films.scratch_file("cut.mp4", whole[: len(whole) // 2]), tmp_path)
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_half_a_film_is_an_error_and_not_half_a_result(container: str, tmp_path: Path) -> None:
+    whole = films.copied(
+        f"fast.{container}", films.plain(), *(("-movflags", "+faststart") if container == "mp4" else ())
+    )
+    data = whole.read_bytes()
+    with pytest.raises(Unusable, match=r"cut off: .* s of 3\.0 s"):
+        make(films.scratch_file(f"half.{container}", data[: len(data) * 6 // 10]), tmp_path)
+
+
+def test_damage_in_the_middle_costs_only_what_is_damaged(tmp_path: Path) -> None:
+    source = films.copied("long.ts", films.plain("long.mp4", 25))
+    data = bytearray(source.read_bytes())
+    middle = len(data) // 2 // 188 * 188
+    data[middle : middle + 188 * 40] = os.urandom(188 * 40)
+    result = make(films.scratch_file("damaged.ts", bytes(data)), tmp_path)
+    assert int(films.probe(result.master)["video"]["nb_read_frames"]) > 550
+    assert abs(sum(result.durations) - 25) < 1
+
+
+def test_a_jump_in_time_is_no_gap_and_sound_stays_in_step(tmp_path: Path) -> None:
+    """Two recordings, one after the other in one transport stream: the clock jumps by an hour."""
+    one = films.copied("part1.ts", films.plain())
+    two = films.copied("part2.ts", films.plain(), "-output_ts_offset", "3600")
+    both = films.scratch_file("jump.ts", one.read_bytes() + two.read_bytes())
+    result = make(both, tmp_path)
+    assert abs(sum(result.durations) - 6) < 0.3
+    first = result.folder / "filmstream_00001.ts"
+    pictures, sounds = films.times(first, "v"), films.times(first, "a")
+    assert max(b - a for a, b in pairwise(pictures)) < 0.2
+    assert abs(pictures[-1] - sounds[-1]) < 0.2
+
+
+def test_pictures_that_change_size_are_fitted_into_the_first_ones(tmp_path: Path) -> None:
+    one = films.copied("small.ts", films.plain())
+    two = films.film("large.ts", "-i", str(films.plain()), "-vf", "scale=640:480", *films.H264, "-c:a", "copy",
+                     "-output_ts_offset", "3")  # fmt: skip
+    result = make(films.scratch_file("sizes.ts", one.read_bytes() + two.read_bytes()), tmp_path)
+    told = films.probe(result.master)["video"]
+    assert (told["width"], told["height"]) == (320, 180)
+    assert int(told["nb_read_frames"]) > 140

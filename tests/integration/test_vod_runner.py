@@ -1,0 +1,320 @@
+"""Jobs from submission to the last state: workers that die, people who cancel, processes that are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.hub.errors import InvalidField, NoSuchObject, StoreAway
+from gateway.hub.events import EventType
+from gateway.hub.jobs import VOD, Job, JobState
+from gateway.hub.ports import Object, Upload
+from tests.support import films
+from tests.support.studio import Bench, bench
+
+
+def slow_film() -> Path:
+    """Long enough, coded as SLOW says, to be caught at work."""
+    return films.silent("slow.mkv", "testsrc2=size=640x360:rate=30", *films.H264, seconds=12)
+
+
+SLOW = {"MILLRACE_VOD__PRESET": "slow"}
+
+
+def files(at: Bench, folder: str) -> set[str]:
+    return {path.name for path in (at.root / folder).iterdir()}
+
+
+async def test_a_film_of_the_store_becomes_hls_beside_it(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        at.put(films.plain(), "films/my.v1.clip.mp4")
+        job = await at.finished((await at.studio.submit("films/my.v1.clip.mp4")).id)
+        assert (job.state, job.progress, job.error) == (JobState.COMPLETE, 100, None)
+        assert job.outputs == {
+            "hls": "films/my.v1.clip/my.v1.clip.m3u8",
+            "poster": "films/my.v1.clip/my.v1.clip.0000000.jpg",
+            "thumbnail": "films/my.v1.clip/thumbnail.0000000.jpg",
+        }
+        assert films.probe(at.root / job.outputs["hls"])["video"]["codec_name"] == "h264"
+        assert (at.root / "films/my.v1.clip.mp4").exists()
+        assert [event.type for event in at.events] == [EventType.JOB_DONE]
+        assert at.scratch() == []
+
+
+async def test_what_is_no_film_ends_in_error_with_a_reason(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        (at.root / "text.mp4").write_text("This is text.\n")
+        job = await at.finished((await at.studio.submit("text.mp4")).id)
+        assert (job.state, job.error) == (JobState.ERROR, "it is text, not media")
+        assert not (at.root / "text").exists()
+        assert [event.type for event in at.events] == [EventType.JOB_FAILED]
+        assert at.scratch() == []
+
+
+async def test_a_cancelled_job_stops_its_worker_and_leaves_nothing(tmp_path: Path) -> None:
+    async with bench(tmp_path, **SLOW) as at:
+        at.put(slow_film(), "slow.mkv")
+        job = await at.studio.submit("slow.mkv")
+        await at.at_work(job.id)
+        assert (await at.desk.cancel(job.id)).state is JobState.CANCELED
+        async with asyncio.timeout(10):
+            while at.pids() or at.scratch():
+                await asyncio.sleep(0.02)
+        assert (await at.store.get(job.id)).state is JobState.CANCELED
+        assert not (at.root / "slow").exists() and at.events == []
+
+
+async def test_a_job_that_another_node_cancels_stops_here(tmp_path: Path) -> None:
+    async with bench(tmp_path, **SLOW) as at:
+        at.put(slow_film(), "slow.mkv")
+        job = await at.studio.submit("slow.mkv")
+        working = await at.at_work(job.id)
+        while True:  # as any other process would
+            working = await at.store.get(job.id)
+            try:
+                await at.store.change(working.to(JobState.CANCELED, working.updated))
+                break
+            except Exception:
+                continue
+        async with asyncio.timeout(15):
+            while at.pids() or at.scratch():
+                await asyncio.sleep(0.02)
+
+
+async def test_a_killed_worker_is_replaced_once(tmp_path: Path) -> None:
+    async with bench(tmp_path, **SLOW) as at:
+        at.put(slow_film(), "slow.mkv")
+        job = await at.studio.submit("slow.mkv")
+        await at.at_work(job.id)
+        (killed,) = at.pids()
+        os.kill(killed, signal.SIGKILL)
+        done = await at.finished(job.id)
+        assert done.state is JobState.COMPLETE
+        assert sum(at.restarts.values.values()) == 1
+
+
+async def test_a_worker_that_is_killed_twice_is_an_error(tmp_path: Path) -> None:
+    async with bench(tmp_path, **SLOW) as at:
+        at.put(slow_film(), "slow.mkv")
+        job = await at.studio.submit("slow.mkv")
+        for _ in range(2):
+            await at.at_work(job.id)
+            (killed,) = at.pids()
+            os.kill(killed, signal.SIGKILL)
+            async with asyncio.timeout(10):
+                while killed in at.pids():
+                    await asyncio.sleep(0.02)
+        done = await at.finished(job.id)
+        assert done.state is JobState.ERROR and "SIGKILL" in (done.error or "")
+        assert at.scratch() == []
+
+
+async def test_an_orderly_end_gives_the_job_to_the_next_process(tmp_path: Path) -> None:
+    async with bench(tmp_path, **SLOW) as at:
+        at.put(slow_film(), "slow.mkv")
+        job = await at.studio.submit("slow.mkv")
+        await at.at_work(job.id)
+    async with bench(tmp_path, run=False) as at:
+        left = await at.store.get(job.id)
+        assert (left.state, left.attempts) == (JobState.SUBMITTED, 0)
+        assert at.scratch() == []
+
+
+async def test_a_job_of_a_dead_process_is_done_again_at_once(tmp_path: Path) -> None:
+    async with bench(tmp_path, run=False) as at:
+        at.put(films.plain(), "a.mp4")
+        job = await at.studio.submit("a.mp4")
+        owner = at.studio.runner.owner.split("/")
+        await at.desk.begin(job, f"{owner[0]}/999999/{owner[2]}")
+        left = tmp_path / "vod" / f"999999-{job.id}"
+        left.mkdir(parents=True)
+    async with bench(tmp_path) as at:
+        done = await at.finished(job.id)
+        assert (done.state, done.attempts) == (JobState.COMPLETE, 2)
+        assert at.scratch() == []
+
+
+async def test_a_job_of_a_process_that_lives_is_left_to_it(tmp_path: Path) -> None:
+    async with bench(tmp_path, run=False) as at:
+        at.put(films.plain(), "a.mp4")
+        job = await at.studio.submit("a.mp4")
+        host = at.studio.runner.owner.split("/")[0]
+        await at.desk.begin(job, f"{host}/{os.getppid()}/x")
+        other = await at.studio.submit("a.mp4")
+        await at.desk.begin(other, "elsewhere/1/x")
+    async with bench(tmp_path) as at:
+        at.put(films.plain(), "b.mp4")
+        assert (await at.finished((await at.studio.submit("b.mp4")).id)).state is JobState.COMPLETE
+        assert (await at.store.get(job.id)).attempts == 1
+        assert (await at.store.get(other.id)).attempts == 1
+
+
+async def test_what_kills_every_process_is_given_up(tmp_path: Path) -> None:
+    async with bench(tmp_path, run=False) as at:
+        at.put(films.plain(), "a.mp4")
+        job = await at.studio.submit("a.mp4")
+        host = at.studio.runner.owner.split("/")[0]
+        for _ in range(5):
+            job = await at.desk.begin(job, f"{host}/999999/x")
+    async with bench(tmp_path) as at:
+        done = await at.finished(job.id)
+        assert done.state is JobState.ERROR and "5 times" in (done.error or "")
+
+
+async def test_as_many_jobs_run_as_are_allowed(tmp_path: Path) -> None:
+    async with bench(tmp_path, MILLRACE_VOD__WORKERS="2", **SLOW) as at:
+        ids = []
+        for n in range(4):
+            at.put(slow_film() if n < 2 else films.plain(), f"{n}.mkv")
+            ids.append((await at.studio.submit(f"{n}.mkv")).id)
+        most = 0
+        async with asyncio.timeout(120):
+            while await at.store.unfinished():
+                most = max(most, at.studio.runner.running)
+                await asyncio.sleep(0.02)
+        assert most == 2
+        assert {(await at.store.get(id)).state for id in ids} == {JobState.COMPLETE}
+
+
+async def test_two_films_of_one_name_are_not_made_at_once(tmp_path: Path) -> None:
+    async with bench(tmp_path, MILLRACE_VOD__WORKERS="4", **SLOW) as at:
+        at.put(slow_film(), "a.mkv")
+        at.put(films.plain(), "a.mp4")
+        first, second = await at.studio.submit("a.mkv"), await at.studio.submit("a.mp4")
+        await at.at_work(first.id)
+        assert (await at.store.get(second.id)).state is JobState.SUBMITTED
+        await at.finished(first.id)
+        assert (await at.finished(second.id)).state is JobState.COMPLETE
+        assert len([name for name in files(at, "a") if name.endswith(".ts")]) == 1  # nothing is left of the longer one
+
+
+async def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path) -> None:
+    class Full(Local):
+        async def fetch(self, key: str, to: Path, most: int = 0) -> None:
+            raise OSError(28, "No space left on device")
+
+    async with bench(tmp_path, objects=Full(tmp_path / "media")) as at:
+        at.put(films.plain(), "a.mp4")
+        done = await at.finished((await at.studio.submit("a.mp4")).id)
+        assert (done.state, done.error) == (JobState.ERROR, "No space left on device")
+
+
+async def test_a_store_that_is_away_for_a_while_is_waited_for(tmp_path: Path) -> None:
+    class Shy(Local):
+        refusals = 2
+
+        async def put(self, key: str, file: Path) -> None:
+            if self.refusals:
+                self.refusals -= 1
+                raise StoreAway("s3 does not answer")
+            await super().put(key, file)
+
+    async with bench(tmp_path, objects=Shy(tmp_path / "media")) as at:
+        at.put(films.plain(), "a.mp4")
+        assert (await at.finished((await at.studio.submit("a.mp4")).id)).state is JobState.COMPLETE
+
+
+async def test_media_is_visible_before_the_playlists(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    class Telling(Local):
+        async def put(self, key: str, file: Path) -> None:
+            order.append(key.rpartition("/")[2])
+            await super().put(key, file)
+
+    async with bench(tmp_path, objects=Telling(tmp_path / "media")) as at:
+        at.put(films.plain(), "a.mp4")
+        await at.finished((await at.studio.submit("a.mp4")).id)
+    assert order[0] == "astream_00001.ts" and order[-2:] == ["astream.m3u8", "a.m3u8"]
+
+
+async def test_progress_is_seen_while_it_is_made(tmp_path: Path) -> None:
+    async with bench(tmp_path, **SLOW) as at:
+        at.put(slow_film(), "slow.mkv")
+        job = await at.studio.submit("slow.mkv")
+        seen = await at.until(job.id, lambda job: 0 < job.progress < 100)
+        assert seen.state is JobState.PROGRESSING
+
+
+async def test_a_source_that_is_not_there_is_refused_at_once(tmp_path: Path) -> None:
+    async with bench(tmp_path, run=False) as at:
+        for text in (
+            "nothing.mp4",
+            "../a.mp4",
+            "/etc/passwd",
+            "file:///etc/passwd",
+            "s3://bucket/a.mp4",
+            "noextension",
+            "a//b.mp4",
+        ):
+            with pytest.raises(InvalidField) as told:
+                await at.studio.submit(text)
+            assert told.value.field == "source"
+        assert await at.store.newest(10) == []
+
+
+async def test_a_film_of_this_machine_is_used_only_from_the_folders_that_are_allowed(tmp_path: Path) -> None:
+    allowed, private = tmp_path / "films", tmp_path / "private"
+    (allowed / "new").mkdir(parents=True)
+    private.mkdir()
+    (allowed / "new" / "a.mp4").write_bytes(films.plain().read_bytes())
+    (private / "b.mp4").write_bytes(b"secret")
+    (allowed / "link.mp4").symlink_to(private / "b.mp4")
+    async with bench(tmp_path, MILLRACE_VOD__SOURCES=str(allowed)) as at:
+        job = await at.finished((await at.studio.submit(str(allowed / "new" / "a.mp4"))).id)
+        assert job.outputs["hls"] == "new/a/a.m3u8"
+        for text in (
+            str(private / "b.mp4"),
+            str(allowed / "link.mp4"),
+            f"{allowed}/../private/b.mp4",
+            str(allowed / "none.mp4"),
+        ):
+            with pytest.raises(InvalidField, match=r"vod\.sources"):
+                await at.studio.submit(text)
+
+
+class Local:
+    """A local object store to be overridden."""
+
+    def __init__(self, root: Path) -> None:
+        from gateway.adapters.local.objects import LocalObjects
+
+        self._inner = LocalObjects(root)
+
+    async def put(self, key: str, file: Path) -> None:
+        await self._inner.put(key, file)
+
+    async def head(self, key: str) -> Object:
+        return await self._inner.head(key)
+
+    def read(self, key: str, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        return self._inner.read(key, first, end)
+
+    def list(self, prefix: str) -> AsyncIterator[Object]:
+        return self._inner.list(prefix)
+
+    async def delete(self, key: str) -> None:
+        await self._inner.delete(key)
+
+    async def fetch(self, key: str, to: Path, most: int = 0) -> None:
+        await self._inner.fetch(key, to, most)
+
+    async def upload(self, key: str, seconds: int) -> Upload | None:
+        return await self._inner.upload(key, seconds)
+
+    async def check(self) -> None:
+        await self._inner.check()
+
+
+async def test_an_object_that_went_away_before_its_turn_is_an_error(tmp_path: Path) -> None:
+    async with bench(tmp_path) as at:
+        job, _ = await at.desk.submit(VOD, "gone.mp4")
+        done: Job = await at.finished(job.id)
+        assert (done.state, done.error) == (JobState.ERROR, "there is no such object")
+        with pytest.raises(NoSuchObject):
+            await at.objects.head("gone/gone.m3u8")

@@ -1,0 +1,142 @@
+"""Jobs: their states are a table, and the desk moves them by it."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from gateway.hub.desk import JobDesk, new_id
+from gateway.hub.errors import JobChanged, JobExists, JobFinished, NoSuchJob
+from gateway.hub.events import Event, Events, EventType
+from gateway.hub.jobs import TRANSITIONS, VOD, Job, JobState
+
+
+class Memory:
+    """A JobStore in a dictionary."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+
+    async def add(self, job: Job) -> None:
+        if job.id in self.jobs:
+            raise JobExists(job.id)
+        self.jobs[job.id] = job
+
+    async def get(self, id: str) -> Job:
+        if id not in self.jobs:
+            raise NoSuchJob(id)
+        return self.jobs[id]
+
+    async def newest(self, most: int, before: str = "") -> list[Job]:
+        return sorted((j for j in self.jobs.values() if not before or j.id < before), key=lambda j: j.id)[::-1][:most]
+
+    async def unfinished(self) -> list[Job]:
+        return [j for j in self.jobs.values() if not j.state.finished]
+
+    async def change(self, job: Job) -> None:
+        if (await self.get(job.id)).version != job.version - 1:
+            raise JobChanged(job.id)
+        self.jobs[job.id] = job
+
+    async def trim(self, most: int) -> None: ...
+
+    async def check(self) -> None: ...
+
+
+@pytest.fixture
+def told() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def desk(told: list[Event]) -> JobDesk:
+    events = Events()
+    events.listen(told.append)
+    return JobDesk(Memory(), events, itertools.count(1_700_000_000.0).__next__)
+
+
+@pytest.mark.parametrize(("old", "new"), list(itertools.product(JobState, JobState)))
+def test_a_job_takes_the_steps_of_the_table_and_no_others(old: JobState, new: JobState) -> None:
+    job = Job("1", VOD, "a.mp4", 0, 0, state=old)
+    if new in TRANSITIONS[old]:
+        assert job.to(new, 5.0).state is new and job.to(new, 5.0).version == 2
+    else:
+        with pytest.raises(ValueError, match="does not go"):
+            job.to(new, 5.0)
+
+
+def test_the_states_are_those_of_mediaconvert() -> None:
+    assert [str(s) for s in JobState] == ["SUBMITTED", "PROGRESSING", "COMPLETE", "CANCELED", "ERROR"]
+    assert [s for s in JobState if s.finished] == [JobState.COMPLETE, JobState.CANCELED, JobState.ERROR]
+
+
+def test_a_stored_job_comes_back_and_fields_of_other_versions_do_no_harm() -> None:
+    job = Job("1", VOD, "a.mp4", 1.5, 2.5, JobState.ERROR, 40, {"hls": "a"}, "why", "me", 2, {"x": 1}, 7)
+    assert Job.of_item({**job.as_item(), "later": True}) == job
+
+
+async def test_a_job_that_is_done_is_told_of(desk: JobDesk, told: list[Event]) -> None:
+    job, new = await desk.submit(VOD, "a.mp4")
+    assert new and job.state is JobState.SUBMITTED
+    job = await desk.begin(job, "me")
+    job = await desk.advance(job, 50)
+    assert job.progress == 50 and job.attempts == 1
+    done = await desk.complete(job, {"hls": "a/a.m3u8"})
+    assert done.progress == 100
+    assert [e.type for e in told] == [EventType.JOB_DONE]
+    assert told[0].data == {
+        "job": job.id, "kind": "vod", "source": "a.mp4", "state": "COMPLETE", "outputs": {"hls": "a/a.m3u8"},
+    }  # fmt: skip
+
+
+async def test_a_job_that_failed_is_told_of_in_one_line(desk: JobDesk, told: list[Event]) -> None:
+    job, _ = await desk.submit(VOD, "a.mp4")
+    failed = await desk.fail(await desk.begin(job, "me"), "it is\n  text")
+    assert failed.error == "it is text"
+    assert told[0].type is EventType.JOB_FAILED and told[0].data["error"] == "it is text"
+
+
+async def test_the_same_id_is_the_same_job(desk: JobDesk) -> None:
+    job, new = await desk.submit(VOD, "a.mp4", id="1-a")
+    again, newer = await desk.submit(VOD, "a.mp4", id="1-a")
+    assert (new, newer) == (True, False) and again == job
+
+
+async def test_an_owner_learns_that_its_job_was_cancelled(desk: JobDesk) -> None:
+    job, _ = await desk.submit(VOD, "a.mp4")
+    job = await desk.begin(job, "me")
+    stopped: list[str] = []
+    with desk.cancelling(job.id, lambda: stopped.append(job.id)):
+        assert (await desk.cancel(job.id)).state is JobState.CANCELED
+    assert stopped == [job.id]
+    for step in (desk.advance(job, 60), desk.complete(job, {}), desk.fail(job, "x")):
+        with pytest.raises(JobChanged):
+            await step
+
+
+async def test_what_is_over_is_not_cancelled(desk: JobDesk) -> None:
+    job, _ = await desk.submit(VOD, "a.mp4")
+    await desk.cancel(job.id)
+    with pytest.raises(JobFinished):
+        await desk.cancel(job.id)
+    with pytest.raises(NoSuchJob):
+        await desk.cancel("nothing")
+
+
+async def test_a_job_given_back_in_good_order_was_not_begun(desk: JobDesk) -> None:
+    job, _ = await desk.submit(VOD, "a.mp4")
+    back = await desk.again(await desk.begin(job, "me"))
+    assert (back.state, back.attempts, back.owner) == (JobState.SUBMITTED, 0, "")
+
+
+async def test_whoever_does_jobs_is_told_of_new_ones(desk: JobDesk) -> None:
+    seen: list[Job] = []
+    desk.when_submitted(seen.append)
+    job, _ = await desk.submit(VOD, "a.mp4")
+    assert seen == [job]
+
+
+def test_ids_are_in_order_of_time() -> None:
+    ids = [new_id(now) for now in (1_700_000_000.0, 1_700_000_000.5, 1_800_000_000.0)]
+    assert ids == sorted(ids) and len(set(ids)) == 3

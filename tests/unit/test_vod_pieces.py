@@ -1,0 +1,175 @@
+"""The parts of VoD that know no media library: names, times, playlists, colours."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.hub.access import Secrets, Use, Verdict
+from gateway.hub.names import is_object_key
+from gateway.vod.hdr import SIZE, Transfer, table
+from gateway.vod.naming import Names, names_in, names_of, play_name, uri
+from gateway.vod.segments import Written, average, master_playlist, media_playlist, peak
+from gateway.vod.timeline import TICKS, Timeline
+
+# ---- names ----
+
+
+@pytest.mark.parametrize(
+    ("key", "prefix", "base"),
+    [
+        ("a.mp4", "a", "a"),
+        ("my.v1.clip.mp4", "my.v1.clip", "my.v1.clip"),
+        ("dir.x/a.mp4", "dir.x/a", "a"),
+        ("films/2026/Ein Film.MOV", "films/2026/Ein Film", "Ein Film"),
+    ],
+)
+def test_a_folder_is_the_key_without_its_last_extension(key: str, prefix: str, base: str) -> None:
+    assert names_of(key) == Names(prefix, base)
+
+
+@pytest.mark.parametrize("key", ["a", "dir/a", "dir.x/a", ".mp4", "dir/.mp4", "a.", "x" * 240 + ".mp4"])
+def test_a_key_whose_folder_would_be_the_film_itself_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        names_of(key)
+
+
+def test_files_are_called_as_mediaconvert_calls_them() -> None:
+    names = names_of("films/a.mp4")
+    assert names.key(names.master) == "films/a/a.m3u8"
+    assert names.key(names.playlist) == "films/a/astream.m3u8"
+    assert names.key(names.segment(1)) == "films/a/astream_00001.ts"
+    assert names.key(names.poster) == "films/a/a.0000000.jpg"
+    assert names.key(names.thumbnail) == "films/a/thumbnail.0000000.jpg"
+
+
+def test_only_a_films_files_look_like_them() -> None:
+    names = names_in("films/a")
+    for file in (
+        "a.m3u8",
+        "astream.m3u8",
+        "astream_00001.ts",
+        "astream_123456.ts",
+        "a.0000000.jpg",
+        "thumbnail.0000000.jpg",
+    ):
+        assert names.has(file)
+    for file in (
+        "a.mp4",
+        "b.m3u8",
+        "a.m3u8.part",
+        "astream_1.ts",
+        "bstream_00001.ts",
+        "1700000000000.ts",
+        "a.0000001.jpg",
+        "",
+    ):
+        assert not names.has(file)
+    # What channels record.
+    assert not names_in("c1/720p").has("1700000000000.ts")
+    assert not names_in("c1").has("vod-1700000000000.m3u8")
+    assert not names_in("c1/mp4/2026/1/2").has("capture-2026-01-02_03-04-05-1767323045000.mp4")
+    assert not names_in("c1/images/2026/1/2").has("capture-2026-01-02_03-04-05.jpg")
+
+
+@given(st.text(min_size=1, max_size=40))
+def test_a_name_as_a_uri_is_one_relative_segment(name: str) -> None:
+    if not is_object_key(name):
+        return
+    assert re.fullmatch(r"[A-Za-z0-9\-._~!$'()*+,;=@%]+", uri(name))
+
+
+def test_a_play_sign_for_films_opens_no_channel() -> None:
+    secrets = Secrets("s")
+    name = play_name("films/a@b c")
+    assert name == "vod/films/a%40b%20c"
+    key = secrets.sign(name, 2_000_000_000, Use.PLAY)
+    assert secrets.verify_play(name, key, 1e9) is Verdict.VALID
+    assert secrets.verify_play("films", key, 1e9) is Verdict.WRONG
+
+
+# ---- times ----
+
+
+def place(line: Timeline, *times: float, step: float = 0.04) -> list[float | None]:
+    placed = [line.place(round(t * TICKS), round(step * TICKS)) for t in times]
+    return [None if p is None else round(p / TICKS, 3) for p in placed]
+
+
+def test_ordinary_times_stay_as_they_are() -> None:
+    assert place(Timeline(10 * TICKS), 5.0, 5.04, 5.08) == [5.0, 5.04, 5.08]
+
+
+def test_a_pause_is_no_jump() -> None:
+    assert place(Timeline(10 * TICKS), 0.0, 9.0, 9.04) == [0.0, 9.0, 9.04]
+
+
+def test_a_jump_forward_or_back_goes_on_where_it_was() -> None:
+    assert place(Timeline(10 * TICKS), 0.0, 0.04, 3600.0, 3600.04, 1.0, 1.04) == [0.0, 0.04, 0.08, 0.12, 0.16, 0.2]
+
+
+def test_what_would_stand_on_something_else_is_left_out() -> None:
+    assert place(Timeline(10 * TICKS), 0.0, 0.0, 0.04, 0.02, 0.08) == [0.0, None, 0.04, None, 0.08]
+
+
+def test_sound_makes_of_a_jump_what_the_pictures_made_of_it() -> None:
+    pictures = Timeline(10 * TICKS)
+    place(pictures, 0.0, 0.04, 3600.0)
+    sounds = Timeline(10 * TICKS, pictures)
+    # Its last frame lay before that of the pictures: by itself it would be moved a little otherwise.
+    assert place(sounds, 0.0, 0.02, 3600.03, step=0.02) == [0.0, 0.02, 0.11]
+
+
+@given(st.lists(st.tuples(st.integers(-(10**12), 10**12), st.integers(0, 10**6)), max_size=60))
+def test_times_only_grow(events: list[tuple[int, int]]) -> None:
+    line = Timeline(10 * TICKS)
+    placed = [p for time, step in events if (p := line.place(time, step)) is not None]
+    assert all(a < b for a, b in pairwise(placed))
+
+
+# ---- playlists ----
+
+
+def test_a_target_duration_is_the_longest_one_rounded() -> None:
+    text = media_playlist([Written("a_1.ts", 10.4, 1), Written("a_2.ts", 10.5, 1)]).decode()
+    assert "#EXT-X-TARGETDURATION:11\n" in text
+
+
+def test_names_in_playlists_are_uris() -> None:
+    names = names_of("x/Ein #1 Film: 100%.mp4")
+    segments = [Written(names.segment(1), 10.0, 1_250_000)]
+    assert "Ein%20%231%20Film%3A%20100%25stream_00001.ts\n" in media_playlist(segments).decode()
+    assert master_playlist(names, segments, None, None, None).decode().splitlines()[-1] == (
+        "Ein%20%231%20Film%3A%20100%25stream.m3u8"
+    )
+
+
+def test_the_peak_is_that_of_runs_that_a_player_would_notice() -> None:
+    segments = [Written("1", 10, 1_000_000), Written("2", 10, 2_000_000), Written("3", 0.1, 100_000)]
+    assert peak(segments) == 1_663_367  # the second with the third: a tenth of a second alone is no peak
+    assert average(segments) == 1_233_831
+
+
+def test_a_short_film_has_its_average_for_a_peak() -> None:
+    assert peak([Written("1", 2, 500_000)]) == average([Written("1", 2, 500_000)]) == 2_000_000
+
+
+# ---- colours ----
+
+
+@pytest.mark.parametrize("transfer", list(Transfer))
+def test_a_table_leaves_black_black_and_grey_grey(transfer: Transfer) -> None:
+    lines = table(transfer).splitlines()
+    assert lines[0] == f"LUT_3D_SIZE {SIZE}" and len(lines) == SIZE**3 + 1
+    colours = [tuple(float(v) for v in line.split()) for line in lines[1:]]
+    assert colours[0] == (0, 0, 0) and min(colours[-1]) > 0.99
+    greys = [colours[n * (1 + SIZE + SIZE * SIZE)] for n in range(SIZE)]
+    for red, green, blue in greys:
+        assert max(red, green, blue) - min(red, green, blue) < 0.01
+    levels = [grey[1] for grey in greys]
+    assert levels == sorted(levels)
+    assert all(0 <= v <= 1 for colour in colours for v in colour)
