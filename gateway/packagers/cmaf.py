@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import structlog
 
@@ -16,7 +17,9 @@ from gateway.media.clock import AudioClock
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import Codec, Kind, Track, Tracks
 from gateway.media.unit import AccessUnit
+from gateway.packagers.alignment import Alignment, Boundary, Moment
 from gateway.packagers.lane import Header, Lane
+from gateway.packagers.manifest import Beside
 from gateway.packagers.pictures import Pictures
 from gateway.packagers.presentation import Presentation
 from gateway.packagers.run import Packager
@@ -56,10 +59,20 @@ class CmafPackager(Packager):
         now: float,
         numbers: Numbers,
         metrics: Metrics | None = None,
+        alignment: Alignment | None = None,
+        leads: bool = True,
     ) -> None:
         """name: of the stream, for logs; seconds, size: the channel's hls_time and hls_list_size; part: seconds wanted;
-        started: when the stream did, in all names; now: seconds since the epoch; metrics: where parts are counted."""
+        started: when the stream did, in all names; now: seconds since the epoch; metrics: where parts are counted;
+        alignment: of a source with its renditions; leads: this is the source."""
         super().__init__()
+        alignment = alignment or Alignment()
+        alignment.next_epoch = max(alignment.next_epoch, numbers.epoch)
+        self._alignment = alignment
+        self._leads = leads
+        if leads:
+            alignment.source = self
+        self._boundary: Boundary | None = None  # where the next segment of the picture begins
         self._name = name
         self._metrics = metrics
         self._seconds = seconds
@@ -67,7 +80,7 @@ class CmafPackager(Packager):
         prefix = str(int(started))
         self._video = Lane("video", prefix, part, size, numbers.video, self.waiters)
         self._audio = Lane("audio", prefix, part, size, numbers.audio, self.waiters)
-        self._shown = Presentation(self._video, self._audio, seconds, numbers.epoch, metrics)
+        self._shown = Presentation(self._video, self._audio, seconds, alignment, metrics)
         self.cache: dict[object, object] = {}  # what servers made of the present state; emptied when it changes
         self.broken = 0  # units that could not be read
         self._forced = 0
@@ -75,7 +88,8 @@ class CmafPackager(Packager):
         self._fresh = True  # nothing of this epoch was packaged yet
         self._pictures: Pictures | None = None
         self._sounds: Sounds | None = None
-        self._sound_header: Callable[[], None] | None = None
+        self._sound_header: Callable[[], None] | None = None  # begins an epoch of the sound …
+        self._sound_pending = False  # … which waits for the picture's
         self._samples = 0
         self._rate = 1
         self._segmenters: list[Segmenter] = []
@@ -85,7 +99,9 @@ class CmafPackager(Packager):
         """For a packager that comes after this one."""
         video, audio = self._video, self._audio
         return Numbers(
-            (video.number + 1, video.part_number + 1), (audio.number + 1, audio.part_number + 1), self._shown.next_epoch
+            (video.number + 1, video.part_number + 1),
+            (audio.number + 1, audio.part_number + 1),
+            self._alignment.next_epoch,
         )
 
     @property
@@ -107,23 +123,34 @@ class CmafPackager(Packager):
     @property
     def joinable(self) -> bool:
         """Whether there is an MPD with which every DASH player can begin: a little later than `ready`."""
-        return self.ready and (self.ended or self._shown.joinable(self._now))
+        return self.joinable_beside(())
 
-    def variant(self, uri: str = "video/index.m3u8") -> Variant:
-        """This stream as one variant of a multivariant playlist."""
-        return self._shown.variant(uri)
+    def joinable_beside(self, besides: Sequence[Beside]) -> bool:
+        """The same for an MPD with all these renditions."""
+        return self.ready and (self.ended or self._shown.joinable(self._now, besides))
+
+    @property
+    def frame_rate(self) -> Fraction | None:
+        """Frames a second, where they are regular."""
+        return self._shown.frame_rate
+
+    def variant(self, uri: str = "video/index.m3u8", sound: Lane | None = None, least: int = 0) -> Variant:
+        """This stream as one variant of a multivariant playlist. sound: the audio beside it, if not its own; least:
+        bits a second of its peak, if more than was measured."""
+        return self._shown.variant(uri, sound, least)
 
     def master(self, variants: Sequence[Variant] = ()) -> str:
         """`master.m3u8` with media.MARK behind its URIs: this stream, then `variants` (rungs of a ladder)."""
         return self._shown.master(variants)
 
-    def playlist(self, lane: Lane, *, skip: bool = False) -> str:
-        """A track's playlist with media.MARK behind its URIs; `skip`: as a delta update where that saves anything."""
-        return self._shown.playlist(lane, ended=self.ended, skip=skip)
+    def playlist(self, lane: Lane, *, skip: bool = False, above: bool = False) -> str:
+        """A track's playlist with media.MARK behind its URIs; `skip`: as a delta update where that saves anything;
+        above: the picture's, for the folder above its own."""
+        return self._shown.playlist(lane, ended=self.ended, skip=skip, above=above)
 
-    def manifest(self) -> str:
-        """`manifest.mpd` with mpd.MARK and mpd.NOW in it."""
-        return self._shown.manifest(now=self._now, ended=self.ended)
+    def manifest(self, besides: Sequence[Beside] = ()) -> str:
+        """`manifest.mpd` with mpd.MARK and mpd.NOW in it; besides: renditions, listed where they cover this stream."""
+        return self._shown.manifest(besides, now=self._now, ended=self.ended)
 
     # ---- what comes ----
 
@@ -178,30 +205,50 @@ class CmafPackager(Packager):
     # ---- epochs ----
 
     def _begin_video(self, unit: AccessUnit) -> Pictures:
-        shown, lane, track, wall = self._shown, self._video, unit.track, unit.wall
+        shown, lane, track = self._shown, self._video, unit.track
         assert shown.tracks is not None
         told = shown.tracks.metadata.get("framerate")
         hint = codecs.frame_rate(track) or (float(told) if isinstance(told, int | float) else None)
-        timing = shown.timing = VideoTiming(track.timescale, hint)
+        alignment, leads = self._alignment, self._leads
+        timing = shown.timing = VideoTiming(track.timescale, hint, None if leads else alignment.timing)
+        if leads:
+            alignment.timing = timing
         size = codecs.video_size(track, unit.payload)
-        uri = lane.init_uri()
         init = init_segment(track, timescale=VIDEO_CLOCK, size=size, payload=unit.payload)
         codec = codecs.codec_string(track, unit.payload)
         segmenter = self._segmenter(VIDEO_CLOCK)
 
-        def cut(decoded: int, first: int) -> None:
-            if self._fresh:
-                self._fresh = False
-                epoch = shown.begin_epoch(decoded, first, wall)
-                base = shown.base_of(VIDEO_CLOCK)
-                lane.begin(Header(epoch.number, uri, VIDEO_CLOCK, codec, epoch.wall, base, size), init)
-            if self._sounds is not None:
-                if self._sound_header is not None:
-                    self._sound_header()
-                    self._sound_header = None
-                self._sounds.cut(first * self._rate // VIDEO_CLOCK)
+        def may_begin(decoded: int, first: int, own: bool) -> bool:
+            since = None if leads or lane.open else alignment.since(first)
+            if since is not None:
+                own = segmenter.cuts(since, 0, True)
+            at = Moment(decoded, first, self._now, self._fresh, lane.open, lane.number + lane.open)
+            self._boundary = alignment.boundary(self, at, own)
+            return self._boundary is not None
 
-        return Pictures(lane, segmenter, timing, cut)
+        def cut(decoded: int, first: int) -> None:
+            boundary = self._boundary
+            assert boundary is not None  # may_begin found it
+            follows, lane.number = lane.number == boundary.number, boundary.number
+            sounds, origin = self._sounds, boundary.origin
+            begins = self._fresh or shown.epoch is None or origin.number != shown.epoch.number
+            if begins:
+                self._fresh = False
+                epoch = shown.begin_epoch(origin)
+                base = shown.base_of(VIDEO_CLOCK)
+                lane.begin(Header(epoch.number, lane.init_uri(), VIDEO_CLOCK, codec, epoch.wall, base, size), init)
+            if sounds is not None:
+                time = first * self._rate // VIDEO_CLOCK
+                if not self._sound_pending and (begins or not follows):
+                    sounds.begin_anew(time)
+                    self._sound_pending = begins
+                    self._audio.number = max(self._audio.number, lane.number)
+                if self._sound_pending and self._sound_header is not None:
+                    self._sound_pending = False
+                    self._sound_header()
+                sounds.cut(time)
+
+        return Pictures(lane, segmenter, timing, may_begin, cut)
 
     def _begin_audio(self, unit: AccessUnit) -> Sounds:
         shown, lane, track, payload = self._shown, self._audio, unit.track, unit.payload
@@ -217,21 +264,24 @@ class CmafPackager(Packager):
 
         def header() -> None:
             epoch = shown.epoch
-            if not len(lane.window):
+            assert epoch is not None
+            if not len(lane.window) or not self._leads:
                 # Late audio: nothing was numbered yet, so its numbers can be the picture's.
                 lane.number = max(lane.number, self._video.number)
             base = shown.base_of(rate)
             h = Header(epoch.number, lane.init_uri(), rate, codec, epoch.wall, base, None, rate, channels)
             lane.begin(h, init)
 
+        self._sound_header, self._sound_pending = header, False
         if alone:
             self._fresh = False
             first = unit.dts * VIDEO_CLOCK // track.timescale
-            shown.begin_epoch(first, first, unit.wall)
+            shown.begin_epoch(self._alignment.begin_epoch(first, first, unit.wall))
             header()
         elif self._fresh:
-            self._sound_header = header
+            self._sound_pending = True
         else:
+            assert shown.epoch is not None
             header()
             sounds.cut(shown.epoch.origin * rate // VIDEO_CLOCK + shown.base_of(rate))
         return sounds
@@ -280,7 +330,7 @@ class CmafPackager(Packager):
 
     def _list_lanes(self) -> None:
         shown = self._shown
-        if shown.settle(ended=self.ended) and not self.ready:
+        if shown.settle(ended=self.ended, leads=self._leads) and not self.ready:
             assert shown.target is not None
             for segmenter in self._segmenters:
                 segmenter.fix(shown.target)

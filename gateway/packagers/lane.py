@@ -66,6 +66,7 @@ class Lane:
         self.headers: dict[int, Header] = {}  # by epoch, for what the window still holds
         self.inits: OrderedDict[str, bytes] = OrderedDict()
         self.number, self.part_number = first  # of the open segment, of the next part
+        self.began = self.number  # the first one's
         self.parts: list[Part] = []
         self.open = False
         self.dirty = False  # a part or segment was completed since the packager looked …
@@ -179,10 +180,15 @@ class Lane:
     @property
     def last(self) -> tuple[int, int | None]:
         """Media Sequence Number and part index of the newest part."""
-        if self.parts:
+        if self.parts and not self.hidden:
             return self.number, len(self.parts) - 1
         newest = self.window[-1]
         return newest.number, len(newest.parts) - 1
+
+    @property
+    def hidden(self) -> bool:
+        """The open segment does not follow what is listed: it is listed, in the place of all that, when complete."""
+        return len(self.window) > 0 and self.number != self.window[-1].number + 1
 
     def part_uri(self, number: int) -> str:
         return f"{self.prefix}-part-{number}.m4s"
@@ -208,6 +214,8 @@ class Lane:
 
     def has(self, msn: int, part: int | None) -> bool:
         """Whether the playlist holds segment `msn`, or its part, or what came instead of that part."""
+        if self.hidden:
+            return msn <= self.window[-1].number
         if part is None:
             return msn < self.number
         if msn >= self.number:
@@ -236,7 +244,8 @@ class Lane:
         )
         # An epoch without this track counts, too: §6.2.4 wants the discontinuities of all renditions to match.
         body: list[str] = []
-        open_seconds = sum([p.duration for p in self.parts])
+        parts = self.parts if not self.hidden else []
+        open_seconds = sum([p.duration for p in parts])
         left = window.seconds + open_seconds  # from the start of the segment at hand to the end of the playlist
         skipped = 0
         epoch, map_uri = window[0].epoch, ""
@@ -262,15 +271,16 @@ class Lane:
         tail: list[str] = []
         if not ended:
             header = self.header
-            if self.parts and header is not None:
+            if parts and header is not None:
                 tail.append(media.DISCONTINUITY * (header.epoch - epoch))
                 if header.uri != map_uri:
                     tail.append(media.media_map(header.uri))
                 tail.append(
                     media.program_date_time(header.wall.at((self.start + self._shift - header.base) / header.clock))
                 )
-                tail.extend([p.line for p in self.parts])
-            tail.append(media.preload_hint(self.part_uri(self.part_number)))
+                tail.extend([p.line for p in parts])
+            if not self.hidden:
+                tail.append(media.preload_hint(self.part_uri(self.part_number)))
             tail.append(report)
         return media.playlist(head, body, ended=ended, tail=tail)
 

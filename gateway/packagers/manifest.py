@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import zip_longest
 
@@ -23,6 +23,9 @@ _UNEVEN = 0.25  # seconds by which the reordering of pictures may move the first
 # asks for the first segment for ever otherwise.
 _LEAST_DEPTH = 3
 _LATE = 1.0  # seconds after which a segment that is not there yet breaks the promise of a template
+_LAG = 0.5  # seconds that a rendition comes behind its source
+_LATEST = 1.9  # seconds, beside a segment: what a worker that has too much to do may be late
+_LATE_START = 3  # segments that a rendition may begin after its source and be shown from its own beginning on
 
 
 @dataclass(slots=True)
@@ -59,9 +62,33 @@ class Epoch:
             self.regular = False
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A rendition of the picture, whose numbers and times are the source's. name: also its folder."""
+
+    name: str
+    lane: Lane
+    frame_rate: Fraction | None
+
+    def covers(self, source: Lane) -> bool:
+        """Whether it has what is listed of the source: a player that changes over finds no hole."""
+        ours, theirs = source.window, self.lane.window
+        if not len(ours) or not len(theirs):
+            return False
+        first = max(ours[0].number, source.began + _LATE_START)
+        return theirs[0].number <= first and not lost(source, self.lane)
+
+
+def lost(source: Lane, rung: Lane) -> bool:
+    """Whether a rendition lacks so much of what the source has that it is not only late; both list segments."""
+    ours, theirs = source.window[-1], rung.window[-1]
+    return ours.wall + ours.duration - theirs.wall - theirs.duration > source.window.longest + _LATEST
+
+
 def manifest(
     lanes: Sequence[Lane],
     epochs: Mapping[int, Epoch],
+    besides: Sequence[Beside] = (),
     *,
     start: float,
     now: float,
@@ -69,8 +96,11 @@ def manifest(
     ended: bool,
     frame_rate: Fraction | None,
 ) -> Mpd:
-    """The present state. start: availabilityStartTime; now: publishTime; part: seconds of a chunk; frame_rate: of the
-    picture, None where it is not regular."""
+    """The present state.
+
+    besides: renditions; those that cover the source are listed. start: availabilityStartTime; now: publishTime; part:
+    seconds of a chunk; frame_rate: of the picture, None where it is not regular."""
+    besides = [b for b in besides if b.covers(lanes[0])]
     listed = sorted({s.epoch for lane in lanes for s in lane.window})
     longest = max(lane.window.longest for lane in lanes)
     depth = max(lane.window.seconds for lane in lanes)
@@ -79,7 +109,7 @@ def manifest(
     low_latency = _low_latency(epoch) and not ended
     if low_latency:
         # Before anything has left the list, all since the start can be had, also what is no complete segment yet.
-        depth = min(max(depth, _LEAST_DEPTH), max(_elapsed(start, now), 1))
+        depth = min(max(depth, _LEAST_DEPTH), max(_elapsed(_beginning(lanes, besides, start), now), 1))
     periods = []
     presentation = 0.0
     for number in listed:
@@ -95,13 +125,17 @@ def manifest(
             end = max(end, (segments[-1].time + segments[-1].length) / header.clock - e.origin / VIDEO_CLOCK)
             by_number = number == last and low_latency and lane.kind in e.first
             template = _by_number(lane, header, e, part) if by_number else _by_time(lane, header, e, segments)
-            sets.append(
-                AdaptationSet(
-                    index + 1, lane.kind, template, (representation(lane, header, frame_rate),),
-                    e.wall.at(e.origin / VIDEO_CLOCK),
-                    independent=all(s.parts[0].independent for s in segments),
+            ours = representation(lane, header, frame_rate)
+            alike, others = _renditions(besides if not index else (), lane, e, segments, by_number, part, ours.codecs)
+            if alike:
+                ours = replace(ours, template=template)
+            wall = e.wall.at(e.origin / VIDEO_CLOCK)
+            independent = all(s.parts[0].independent for s in segments)
+            sets.append(AdaptationSet(index + 1, lane.kind, template, (ours, *alike), wall, independent=independent))
+            if others:
+                sets.append(
+                    AdaptationSet(len(lanes) + 1, lane.kind, template, tuple(others), wall, independent=independent)
                 )
-            )  # fmt: skip
         over = number != last or ended
         periods.append(Period(str(number + 1), begin, tuple(sets), end if over else None))
         presentation = begin + end
@@ -122,10 +156,22 @@ def manifest(
     )
 
 
-def joinable(lanes: Sequence[Lane], epochs: Mapping[int, Epoch], *, start: float, now: float, part: float) -> bool:
-    """Whether so much time has gone by that every player can begin with the MPD of now; arguments as for `manifest`."""
+def joinable(
+    lanes: Sequence[Lane],
+    epochs: Mapping[int, Epoch],
+    besides: Sequence[Beside] = (),
+    *,
+    start: float,
+    now: float,
+    part: float,
+) -> bool:
+    """Whether so much time has gone by that every player can begin with the MPD of now, which lists all of `besides`;
+    arguments as for `manifest`."""
     epoch = epochs[max(lane.window[-1].epoch for lane in lanes)]
-    return not _low_latency(epoch) or _elapsed(start, now) >= max(_LEAST_DEPTH, int(_latency(epoch, part)))
+    if not all(b.covers(lanes[0]) for b in besides):
+        return False
+    elapsed = _elapsed(_beginning(lanes, besides, start), now)
+    return not _low_latency(epoch) or elapsed >= max(_LEAST_DEPTH, int(_latency(epoch, part)))
 
 
 def _low_latency(epoch: Epoch) -> bool:
@@ -141,6 +187,44 @@ def _elapsed(start: float, now: float) -> int:
     return int(now) - int(start)
 
 
+def _beginning(lanes: Sequence[Lane], besides: Sequence[Beside], start: float) -> float:
+    """Since when there is media of everything that is listed: `start`, or the first segment of a later rendition."""
+    since = lanes[0].window[0].number
+    return max([start, *(b.lane.window[0].wall for b in besides if b.lane.window[0].number > since)])
+
+
+def _renditions(
+    besides: Sequence[Beside],
+    source: Lane,
+    epoch: Epoch,
+    segments: Sequence[Segment],
+    by_number: bool,
+    part: float,
+    codec: str,
+) -> tuple[list[Representation], list[Representation]]:
+    """Those that have the source's segments of a Period: of its codec, and of another, which is another set.
+
+    Renditions are numbered like their source, so they share its grid."""
+    alike: list[Representation] = []
+    others: list[Representation] = []
+    for b in besides:
+        lane = b.lane
+        header = lane.headers.get(epoch.number)
+        if header is None:
+            continue
+        folder = f"{b.name}/{lane.kind}"
+        if by_number:
+            template = _by_number(source, header, epoch, part + _LAG, folder, lane.prefix)
+        else:
+            theirs = [s for s in lane.window if s.epoch == epoch.number]
+            if not theirs or theirs[-1].number < segments[-1].number - 1:
+                continue
+            template = _by_time(lane, header, epoch, theirs, folder)
+        r = replace(representation(lane, header, b.frame_rate), id=b.name, template=template)
+        (alike if r.codecs.partition(".")[0] == codec.partition(".")[0] else others).append(r)
+    return alike, others
+
+
 def representation(lane: Lane, header: Header, frame_rate: Fraction | None = None) -> Representation:
     """One lane as a Representation, named like its folder."""
     window = lane.window
@@ -152,20 +236,24 @@ def representation(lane: Lane, header: Header, frame_rate: Fraction | None = Non
     return Representation(lane.kind, codec, max(int(window.peak), 1), header.size, rate, header.rate, header.channels)
 
 
-def _names(lane: Lane, header: Header) -> tuple[str, str]:
-    return f"$RepresentationID$/{header.uri}", f"$RepresentationID$/{lane.prefix}-$Number$.m4s"
+def _names(header: Header, prefix: str, folder: str) -> tuple[str, str]:
+    return f"{folder}/{header.uri}", f"{folder}/{prefix}-$Number$.m4s"
 
 
-def _by_number(lane: Lane, header: Header, epoch: Epoch, part: float) -> Template:
+def _by_number(
+    lane: Lane, header: Header, epoch: Epoch, part: float, folder: str = "$RepresentationID$", prefix: str = ""
+) -> Template:
     """All lanes in ticks of 90 kHz with one offset and duration: so their numbers cannot drift apart by rounding."""
     assert epoch.usual is not None
-    initialization, media = _names(lane, header)
+    initialization, media = _names(header, prefix or lane.prefix, folder)
     early = max(epoch.usual / VIDEO_CLOCK - part, 0.0)
     return Template(VIDEO_CLOCK, initialization, media, epoch.first[lane.kind], epoch.origin, epoch.usual, (), early)
 
 
-def _by_time(lane: Lane, header: Header, epoch: Epoch, segments: Sequence[Segment]) -> Template:
-    initialization, media = _names(lane, header)
+def _by_time(
+    lane: Lane, header: Header, epoch: Epoch, segments: Sequence[Segment], folder: str = "$RepresentationID$"
+) -> Template:
+    initialization, media = _names(header, lane.prefix, folder)
     entries = []
     for s, following in zip_longest(segments, segments[1:]):
         length = s.length

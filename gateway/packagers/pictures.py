@@ -24,14 +24,35 @@ class Pictures:
     one frame later.
     """
 
-    __slots__ = ("_bytes", "_cut", "_end", "_lane", "_last", "_samples", "_segmenter", "_start", "_step", "timing")
+    __slots__ = (
+        "_bytes",
+        "_cut",
+        "_end",
+        "_lane",
+        "_last",
+        "_may_begin",
+        "_samples",
+        "_segmenter",
+        "_start",
+        "_step",
+        "timing",
+    )
 
-    def __init__(self, lane: Lane, segmenter: Segmenter, timing: VideoTiming, cut: Callable[[int, int], None]) -> None:
-        """cut: called with the decode and presentation time (ticks of 90 kHz) with which a segment begins."""
+    def __init__(
+        self,
+        lane: Lane,
+        segmenter: Segmenter,
+        timing: VideoTiming,
+        may_begin: Callable[[int, int, bool], bool],
+        cut: Callable[[int, int], None],
+    ) -> None:
+        """may_begin: whether a segment begins at a decode and presentation time (ticks of 90 kHz), given whether this
+        lane by itself would begin one; cut: called with the times with which one does."""
         self.timing = timing
         self._lane = lane
         self._segmenter = segmenter
         self._cut = cut
+        self._may_begin = may_begin
         self._samples: list[Sample] = []
         self._bytes = 0
         self._start = 0  # decode time of the open part
@@ -54,12 +75,19 @@ class Pictures:
         keyed = True
         samples = self._samples
         if not lane.open:
-            if not key:
+            if not key or not self._may_begin(dts, dts + cts, True):
                 return True  # an epoch begins with a key frame
             self._begin_segment(dts, cts)
         else:
             length = step or dts - self._last
-            if self._segmenter.cuts(dts - lane.start, length, key) or lane.size > MAX_SEGMENT_BYTES:
+            cuts = self._segmenter.cuts(dts - lane.start, length, key) or lane.size > MAX_SEGMENT_BYTES
+            if cuts or key:
+                begins = self._may_begin(dts, dts + cts, cuts)
+                if cuts and not key and not begins:
+                    self._end_segment(dts)
+                    return False  # too long, and the others do not cut here: it goes on with their next key frame
+                cuts = begins
+            if cuts:
                 self._end_segment(dts)
                 self._begin_segment(dts, cts)
                 samples = self._samples

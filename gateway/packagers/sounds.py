@@ -75,6 +75,14 @@ class Sounds:
         elif self._lane.open:
             self._split(time)
 
+    def begin_anew(self, time: int) -> None:
+        """The picture goes on at `time` with another number or epoch: what is open is complete, what lies before then
+        is dropped. `cut` follows."""
+        if self._lane.open:
+            self._end_segment(self._end)
+        self._cuts.clear()
+        self._floor = time
+
     def finish(self) -> None:
         """The epoch is over: completes what is open."""
         if self._lane.open:

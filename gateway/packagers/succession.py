@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from gateway.lib.metrics import Metrics
+from gateway.packagers.alignment import Alignments
 from gateway.packagers.cmaf import CmafPackager, Numbers
 from gateway.packagers.run import Packager
 from gateway.packagers.ts import TsPackager
@@ -51,9 +52,12 @@ class TsPackagers:
     def __init__(self, metrics: Metrics | None = None) -> None:
         self._metrics = metrics
         self._line = _Line((0, 0))
+        self._alignments = Alignments()
 
     def make(self, stream: Stream, seconds: float, size: int, now: float) -> TsPackager:
-        packager = TsPackager(stream.name, seconds, size, now, self._metrics, self._line.of(stream))
+        # A source's own playlist is no part of its ladder.
+        alignment = None if stream.is_source else self._alignments.of(stream)
+        packager = TsPackager(stream.name, seconds, size, now, self._metrics, self._line.of(stream), alignment)
         self._line.follow(stream, packager, lambda: packager.next_numbers)
         return packager
 
@@ -65,9 +69,13 @@ class CmafPackagers:
         self._part = part
         self._metrics = metrics
         self._line = _Line(Numbers())
+        self._alignments = Alignments()
 
     def make(self, stream: Stream, seconds: float, size: int, now: float) -> CmafPackager:
         numbers = self._line.of(stream)
-        packager = CmafPackager(stream.name, seconds, size, self._part, stream.started, now, numbers, self._metrics)
+        packager = CmafPackager(
+            stream.name, seconds, size, self._part, stream.started, now, numbers, self._metrics,
+            self._alignments.of(stream), stream.is_source,
+        )  # fmt: skip
         self._line.follow(stream, packager, lambda: packager.numbers)
         return packager

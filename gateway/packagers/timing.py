@@ -39,6 +39,7 @@ class VideoTiming:
         "_count",
         "_den",
         "_last",
+        "_like",
         "_num",
         "_recent",
         "_run",
@@ -47,8 +48,10 @@ class VideoTiming:
         "step",
     )
 
-    def __init__(self, timescale: int, hint: float | None) -> None:
+    def __init__(self, timescale: int, hint: float | None, like: VideoTiming | None = None) -> None:
+        """like: of the same pictures in another rendition: both are put on one grid."""
         self._scale = timescale
+        self._like = like
         self._slack = int(_SLACK_MS * VIDEO_CLOCK / 1000) if timescale <= 1000 else 2 + VIDEO_CLOCK // timescale
         # The period in ticks is _num / _den; _num is 0 while none is known. Integers: this is the hot path.
         self._num, self._den = _period_of(hint) if hint else (0, 1)
@@ -75,8 +78,9 @@ class VideoTiming:
             raw, shift = dts * VIDEO_CLOCK // scale, cts * VIDEO_CLOCK // scale
         last, num, den = self._last, self._num, self._den
         if last is None:
-            self._restart(raw)
-            time = raw
+            like, self._like = self._like, None
+            time = raw if like is None else self._join(like, raw)
+            self._restart(time)
         elif not num:
             time = raw if raw > last else last + 1
             self._learn(raw)
@@ -106,6 +110,18 @@ class VideoTiming:
         self.step = None
         self._recent.clear()
         self._recent.append(raw)
+
+    def _join(self, like: VideoTiming, raw: int) -> int:
+        """The place on the other's grid for a first frame at `raw`, where its rounding explains one."""
+        num, den = like._num, like._den
+        if not num or like._run < _SETTLED:
+            return raw
+        count = (2 * (raw - like._anchor) * den + num) // (2 * num)
+        time = like._anchor + count * num // den
+        if abs(time - raw) > self._slack:
+            return raw
+        self._num, self._den = num, den
+        return time
 
     def _off_grid(self, raw: int, off: int) -> int:
         """A frame that is not where the next one was due: skipped frames, a drifting rate, or no rate at all."""

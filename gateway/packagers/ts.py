@@ -7,6 +7,7 @@ from collections import deque
 import structlog
 
 from gateway.formats.hls import media
+from gateway.formats.hls.multivariant import Variant
 from gateway.formats.ts.muxer import Packets, TsMuxer
 from gateway.lib.metrics import Metrics
 from gateway.media import codecs
@@ -14,6 +15,7 @@ from gateway.media.clock import AudioClock
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, Track, Tracks
 from gateway.media.unit import AccessUnit
+from gateway.packagers.alignment import Alignment, Boundary, Moment, Origin
 from gateway.packagers.rendered import Rendered
 from gateway.packagers.run import Packager
 from gateway.packagers.segmenter import Segmenter, target_duration
@@ -65,23 +67,32 @@ class TsPackager(Packager):
         started: float,
         metrics: Metrics | None = None,
         first: tuple[int, int] = (0, 0),
+        alignment: Alignment | None = None,
     ) -> None:
         """name: of the stream, for logs; seconds, size: the channel's hls_time and hls_list_size;
         started: now, seconds since the epoch: names grow over restarts because they begin there, in milliseconds;
-        metrics: where segments are counted; first: least numbers of the first segment and epoch."""
+        metrics: where segments are counted; first: least numbers of the first segment and epoch; alignment: of a
+        rendition with its siblings."""
         super().__init__()
         self._name = name
         self._metrics = metrics
+        self._alignment = alignment
         self._seconds = seconds
         self.window = Window(size)
         self.segmenter = Segmenter(VIDEO_CLOCK, seconds)
         self.cache: dict[object, object] = {}  # what servers made of the present playlist; emptied when it changes
         self.broken = 0  # units that could not be read
-        self._number = max(int(started * 1000), first[0])
+        self._number = first[0]
+        if alignment is not None:
+            alignment.count_from(int(started * 1000))
+        else:
+            self._number = max(int(started * 1000), first[0])
         self._epoch = first[1] - 1
         self._tracks_epoch: int | None = None
         self._fresh = True  # no segment has begun in this epoch
         self._muxer: TsMuxer | None = None
+        self._boundary: Boundary | None = None  # where the next segment begins, when it is aligned
+        self._tracks: Tracks | None = None
         self._video: Track | None = None
         self._audio: Track | None = None
         self._timing = VideoTiming(1000, None)
@@ -110,6 +121,20 @@ class TsPackager(Packager):
         """For a packager that comes after this one: its first segment, its first epoch."""
         return self._number + 1, self._epoch + 1
 
+    def variant(self, uri: str, least: int = 0) -> Variant:
+        """This stream as one variant of a ladder; only when `ready`. least: bits a second of its peak, if more than was
+        measured."""
+        tracks, window, rate = self._tracks, self.window, self._timing.frame_rate
+        video = tracks.video if tracks is not None else None
+        return Variant(
+            uri=uri,
+            bandwidth=max(least, int(window.peak) + 1),
+            average=int(window.average) + 1,
+            codecs=tuple(codecs.codec_string(track) for track in tracks or ()),
+            size=codecs.video_size(video) if video is not None else None,
+            frame_rate=float(rate) if rate is not None else None,
+        )
+
     def playlist(self) -> str:
         """`live.m3u8` with media.MARK behind its URIs; only when `ready`."""
         window = self.window
@@ -117,8 +142,8 @@ class TsPackager(Packager):
         epoch = window[0].epoch
         for segment in window:
             if segment.epoch != epoch:
+                body.append(media.DISCONTINUITY * (segment.epoch - epoch))
                 epoch = segment.epoch
-                body.append(media.DISCONTINUITY)
             body.append(segment.lines)
         head = media.head(
             target=window.target,
@@ -133,9 +158,13 @@ class TsPackager(Packager):
     def take_tracks(self, tracks: Tracks) -> None:
         if tracks.epoch == self._tracks_epoch:
             return
+        alignment = self._alignment
+        if alignment is not None and self._open and alignment.abandons(self, self._number):
+            self._open, self._draft = False, None
         self._finish_segment(None)
         self._tracks_epoch = tracks.epoch
         self._fresh = True
+        self._tracks = tracks
         self._video, self._audio = tracks.video, tracks.audio
         self._frames, self._times = [], []
         self._muxer = TsMuxer(tracks.video, tracks.audio) if (tracks.video or tracks.audio) else None
@@ -172,14 +201,16 @@ class TsPackager(Packager):
         key = unit.key
         step = timing.step or (dts - self._last_video if not self._fresh else 0)
         if not self._open:
-            if not key and self._fresh:
+            if (not key and self._fresh) or not self._may_begin(dts, dts + cts, unit.wall, True):
                 return
             self._begin(dts, dts + cts, unit.wall)
-        elif self.segmenter.cuts(dts - self._start, step, key) or self._bytes > MAX_SEGMENT_BYTES:
-            if not key:
-                self._warn_forced()
-            self._finish_segment(dts, dts + cts)
-            self._begin(dts, dts + cts, unit.wall)
+        else:
+            cuts = self.segmenter.cuts(dts - self._start, step, key) or self._bytes > MAX_SEGMENT_BYTES
+            if (cuts or key) and self._may_begin(dts, dts + cts, unit.wall, cuts):
+                if not key:
+                    self._warn_forced()
+                self._finish_segment(dts, dts + cts)
+                self._begin(dts, dts + cts, unit.wall)
         self._last_video = dts
         self._step = step
         payload = unit.payload
@@ -211,8 +242,9 @@ class TsPackager(Packager):
         elif self._fresh:
             return  # before the first picture
         elif (
-            self.segmenter.exceeds(end - self._start) and time - self._last_video > _SILENT
-        ) or self._bytes > MAX_SEGMENT_BYTES:
+            (self.segmenter.exceeds(end - self._start) and time - self._last_video > _SILENT)
+            or self._bytes > MAX_SEGMENT_BYTES
+        ) and self._may_begin(time, time, unit.wall, True):
             self._finish_segment(time, time)
             self._begin(time, time, unit.wall)
         times = self._times
@@ -227,17 +259,37 @@ class TsPackager(Packager):
 
     # ---- segments ----
 
+    def _may_begin(self, dts: int, pts: int, wall: float, own: bool) -> bool:
+        """Whether a segment begins here. own: whether one would, were there no siblings."""
+        alignment = self._alignment
+        if alignment is None:
+            return own
+        since = None if self._open else alignment.since(pts)
+        if since is not None:
+            own = self.segmenter.cuts(since, 0, True)
+        at = Moment(dts, pts, wall, self._fresh, self._open, self._number + self._open)
+        self._boundary = alignment.boundary(self, at, own)
+        return self._boundary is not None
+
     def _begin(self, dts: int, pts: int, wall: float) -> None:
-        if self._fresh:
-            self._fresh = False
-            self._epoch += 1
-            self._wall = WallClock(pts / VIDEO_CLOCK, wall)
+        boundary = self._boundary
+        if boundary is not None:
+            self._number = boundary.number
+            if self._fresh or boundary.origin.number != self._epoch:
+                self._begin_epoch(boundary.origin)
+        elif self._fresh:
+            self._begin_epoch(Origin(self._epoch + 1, pts, wall))
         self._open = True
         self._start = dts
         self._wall_at = pts
         assert self._muxer is not None
         self._draft = _Draft(self._number, self._muxer)
         self._bytes = 2 * 188
+
+    def _begin_epoch(self, origin: Origin) -> None:
+        self._fresh = False
+        self._epoch = origin.number
+        self._wall = WallClock(origin.time / VIDEO_CLOCK, origin.wall)
 
     def _finish_segment(self, end: int | None, shown: int | None = None) -> None:
         """Completes the open segment at decode time `end` (None: where its media ends); audio that belongs at or behind
@@ -255,7 +307,8 @@ class TsPackager(Packager):
         duration = max(end - self._start, 1) / VIDEO_CLOCK
         window = self.window
         if self.segmenter.target is None:
-            window.target = target_duration(self._seconds, duration)
+            target = target_duration(self._seconds, duration)
+            window.target = self._alignment.fix_target(target) if self._alignment is not None else target
             self.segmenter.fix(window.target)
         duration = media.as_printed(min(duration, window.target + 0.49))
         uri = f"{self._number}.ts"

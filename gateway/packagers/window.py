@@ -102,8 +102,15 @@ class Window:
         return iter(self._left)
 
     def add(self, segment: Segment) -> list[Segment]:
-        """Lists a segment; returns those that are gone for good."""
+        """Lists a segment; returns those that are gone for good.
+
+        Where its number does not follow the last one (a rendition that was away), what was listed before leaves: Media
+        Sequence Numbers count without a gap.
+        """
         listed = self._listed
+        if listed and segment.number != listed[-1].number + 1:
+            while listed:
+                self._unlist()
         listed.append(segment)
         self._by_uri[segment.uri] = segment
         size = segment.body.size

@@ -22,11 +22,12 @@ UNTIL_SEEN: Final = 1.0  # seconds beyond its update period in which everybody h
 _LANES: Final = {"video/index.m3u8": "video", "audio/index.m3u8": "audio"}
 
 
-def cmaf(request: Request, stream: Stream, rest: str) -> Answering:
-    """The answer to `/<stream>/<rest>` of a stream that is live or has just ended."""
+def cmaf(request: Request, stream: Stream, rest: str, source: Lane | None = None) -> Answering:
+    """The answer to `/<stream>/<rest>` of a stream that is live or has just ended. source: of a rung that is shown
+    beside its source, which goes on where the rung does not."""
     name = _PATH.fullmatch(rest)
     if name is not None:
-        return _fragment(stream, rest, name)
+        return _fragment(stream, rest, name, source)
     if rest in _LANES:
         return hls.media_playlist(request, stream, _LANES[rest])
     if rest == "master.m3u8":
@@ -36,7 +37,7 @@ def cmaf(request: Request, stream: Stream, rest: str) -> Answering:
     return text(404, "not found")
 
 
-def _fragment(stream: Stream, rest: str, name: re.Match[str]) -> Answering:
+def _fragment(stream: Stream, rest: str, name: re.Match[str], source: Lane | None) -> Answering:
     """Initializations, parts and segments; what is about to come is waited for."""
     output = packager(stream, "cmaf", CmafPackager)
     if isinstance(output, Response):
@@ -68,8 +69,11 @@ def _fragment(stream: Stream, rest: str, name: re.Match[str]) -> Answering:
             served = segment.served = Response(200, segment.body(), kind, cache=FIXED)
         return served
     number = int(name[4])
-    if uri == lane.segment_uri(number) and _expected(output, lane, stream, number):
-        return _unfinished(output, lane, stream, number)
+    if uri == lane.segment_uri(number):
+        if source is not None and source.window[0].number <= number <= max(lane.number, source.number) + 1:
+            return _beside(output, lane, stream, number)
+        if _expected(output, lane, stream, number):
+            return _unfinished(output, lane, stream, number)
     return _gone(rest)
 
 
@@ -102,6 +106,20 @@ async def _unfinished(output: CmafPackager, lane: Lane, stream: Stream, number: 
     if segment is not None:
         return Response(200, segment.body(), f"{lane.kind}/mp4", cache=FIXED)
     return Response(200, _pieces(output, lane, stream, number, first), f"{lane.kind}/mp4", cache=FIXED)
+
+
+async def _beside(output: CmafPackager, lane: Lane, stream: Stream, number: int) -> Response:
+    """The same of a rung: where its worker died the segment stays out, and an empty one comes before long. Its players
+    go on with another rung as soon as they know that this one is lost."""
+    header = lane.header
+    seconds = lane.window.longest + UNTIL_SEEN
+    await lane.changed.until(
+        lambda: lane.piece(number, 0) is not None or lane.header is not header or lane.number > number or output.over,
+        seconds,
+    )
+    if lane.piece(number, 0) is None:
+        return Response(200, STYP, f"{lane.kind}/mp4", cache="no-store")
+    return await _unfinished(output, lane, stream, number)
 
 
 def _expected(output: CmafPackager, lane: Lane, stream: Stream, number: int) -> bool:

@@ -64,21 +64,23 @@ def master(request: Request, stream: Stream) -> Answering:
     return playlist(request, stream, "cmaf", CmafPackager, lambda output, suffix: _render(output, "master", suffix))
 
 
-def media_playlist(request: Request, stream: Stream, kind: str) -> Answering:
-    """`<kind>/index.m3u8` with its delivery directives."""
+def media_playlist(request: Request, stream: Stream, kind: str, *, above: bool = False) -> Answering:
+    """`<kind>/index.m3u8` with its delivery directives. above: the same in the folder above, for a ladder's rung."""
 
     def render(output: CmafPackager, suffix: str) -> Answering:
-        return _ready_media(output, request, kind, suffix)
+        return _ready_media(output, request, kind, suffix, above)
 
     return playlist(request, stream, "cmaf", CmafPackager, render)
 
 
-def _ready_media(output: CmafPackager, request: Request, kind: str, suffix: str) -> Answering:
+def _ready_media(output: CmafPackager, request: Request, kind: str, suffix: str, above: bool) -> Answering:
     lane = output.lane(kind)
     if lane is None:
         return text(404, f"there is no {kind}")
     wanted = directives(request)
-    form = f"{kind} skip" if wanted.get("_HLS_skip") in ("YES", "v2") else kind
+    form = f"{kind} above" if above else kind
+    if wanted.get("_HLS_skip") in ("YES", "v2"):
+        form += " skip"
     if "_HLS_msn" not in wanted:
         if "_HLS_part" in wanted:
             # §6.2.5.2: "_HLS_part … REQUIRES" _HLS_msn.
@@ -130,7 +132,7 @@ def _print(output: TsPackager | CmafPackager, form: str) -> str:
         return output.playlist()
     if form == "master":
         return output.master()
-    kind, _, skip = form.partition(" ")
+    kind, *how = form.split(" ")
     lane = output.lane(kind)
     assert lane is not None  # checked by who asks
-    return output.playlist(lane, skip=bool(skip))
+    return output.playlist(lane, skip="skip" in how, above="above" in how)

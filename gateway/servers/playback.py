@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from gateway.hub.channel import Channel
 from gateway.hub.errors import AtCapacity, NoSuchChannel, NoSuchStream, StoreAway
-from gateway.hub.names import channel_of, is_stream_name
+from gateway.hub.names import channel_of, is_channel_id, is_stream_name
 from gateway.hub.ports import ChannelReader
 from gateway.hub.stream import Stream
 from gateway.servers.audience import Audience
@@ -27,6 +27,8 @@ Answering: TypeAlias = "Answer | Coroutine[Any, Any, Answer]"
 Responder: TypeAlias = Callable[[Request, Stream, str], Answering]
 # The same for what does not belong to a stream: respond(request, the path below the folder).
 FolderResponder: TypeAlias = Callable[[Request, str], Answering]
+# The same for what is stored of a channel, live or not: respond(request, channel id, the path below `vod/`).
+StoredResponder: TypeAlias = Callable[[Request, str, str], Answering]
 
 _NO_PAGE: Final = text(404, "not found")
 
@@ -43,7 +45,8 @@ class Streams(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """One output's files: `output` must be enabled; players are counted as `protocol`, "" for not at all."""
+    """One output's files: `output` must be enabled ("": whatever is); players are counted as `protocol`, "" for not
+    at all."""
 
     output: str
     respond: Responder
@@ -54,7 +57,7 @@ class Media:
 class Routes:
     """Which output answers what below `/<id>/`: by whole path, then by first folder, then by the suffix of a file.
 
-    other_folders: whatever else lies in a folder (the CMAF tracks, whose names are the stream's to choose).
+    other_folders: whatever else lies in a folder (rungs, whose names are the ladder's to choose).
     """
 
     names: Mapping[str, Media]
@@ -63,11 +66,13 @@ class Routes:
     other_folders: Media | None = None
 
     @classmethod
-    def of(cls, hls: Responder, cmaf: Responder) -> Routes:
-        """The paths of the contract for HLS with MPEG-TS and for CMAF."""
-        ts, fragments = Media("hls", hls, "hls"), Media("cmaf", cmaf, "cmaf")
-        names = {"live.m3u8": ts, "master.m3u8": fragments, "manifest.mpd": fragments}
-        return cls(names, {}, {"ts": ts}, fragments)
+    def of(cls, hls: Responder, cmaf: Responder, index: Responder, rung: Responder, snapshot: Responder) -> Routes:
+        """The paths of the contract for HLS with MPEG-TS, for CMAF, for a ladder with a folder for each rung, and for
+        the picture."""
+        ts, fragments, ladder = Media("hls", hls, "hls"), Media("cmaf", cmaf, "cmaf"), Media("codec", index)
+        names = {"live.m3u8": ts, "master.m3u8": fragments, "manifest.mpd": fragments, "index.m3u8": ladder}
+        names["snapshot.jpg"] = Media("", snapshot)
+        return cls(names, {"video": fragments, "audio": fragments}, {"ts": ts}, Media("codec", rung))
 
     def find(self, path: str) -> Media | None:
         media = self.names.get(path)
@@ -84,6 +89,7 @@ class Playback:
 
     channels: what is stored, for streams that are not live. wait_for_publisher: seconds that FLV viewers wait for one.
     ready(stream, output): whether an enabled output answers right now; it may start one that waits for demand.
+    recordings: what answers below `/<id>/vod/`, where something is recorded.
     folders: what answers below `/<folder>/` besides, such as `_node`; they come before channels of that name.
     """
 
@@ -100,6 +106,7 @@ class Playback:
         health: Health,
         wait_for_publisher: float,
         ready: Callable[[Stream, str], bool] = lambda stream, output: True,
+        recordings: StoredResponder | None = None,
         folders: Mapping[str, FolderResponder] | None = None,
     ) -> None:
         self._hub = hub
@@ -111,6 +118,7 @@ class Playback:
         self._pages = pages
         self._wait = wait_for_publisher
         self._ready = ready
+        self._recordings = recordings
         self._folders: dict[str, FolderResponder] = {"_player": pages.asset, **(folders or {})}
         self._fixed: dict[str, Callable[[Request], Answering]] = {
             "/": pages.front,
@@ -129,6 +137,8 @@ class Playback:
         folder = self._folders.get(name)
         if folder is not None:
             return folder(request, rest)
+        if self._recordings is not None and rest.startswith("vod/"):
+            return self._recorded(request, name, rest[4:], self._recordings)
         media = self._media.find(rest)
         if media is not None:
             return self._media_file(request, name, rest, media)
@@ -154,7 +164,7 @@ class Playback:
         refusal = self._protection.judge(request, name, stream.channel)
         if refusal is not None:
             return refusal
-        if stream.outputs is None or not stream.outputs.enabled(media.output):
+        if media.output and (stream.outputs is None or not stream.outputs.enabled(media.output)):
             return _not_enabled(media.output, name)
         if media.protocol and stream.ended is None:
             self._audience.saw(request, stream, media.protocol)
@@ -164,6 +174,17 @@ class Playback:
         """The answer for a stream that is not there: who may not know gets the refusal, everybody else the same 404."""
         channel = await self._permitted(request, name)
         return channel if isinstance(channel, Response) else _not_streaming(name)
+
+    # ---- recordings ----
+
+    async def _recorded(self, request: Request, name: str, rest: str, respond: StoredResponder) -> Answer:
+        if not is_channel_id(name):
+            return _NO_PAGE
+        channel = await self._permitted(request, name)
+        if isinstance(channel, Response):
+            return channel
+        answer = respond(request, name, rest)
+        return await answer if isinstance(answer, Coroutine) else answer
 
     # ---- FLV ----
 

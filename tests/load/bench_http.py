@@ -73,7 +73,7 @@ def _handler() -> tuple[Hub, Playback]:
         hub=hub,
         channels=_NoChannels(),
         protection=protection,
-        routes=Routes.of(_answer, _answer),
+        routes=Routes.of(_answer, _answer, _answer, _answer, _answer),
         flv=FlvViewers(524_288),
         audience=Audience(),
         pages=Pages(),

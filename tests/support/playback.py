@@ -101,7 +101,7 @@ async def playing(
         protection=Protection(
             auth=auth, referers=(), verify_play=SECRETS.verify_play, cloudfront=None, refusals_per_minute=100
         ),
-        routes=Routes.of(_served, _served),
+        routes=Routes.of(_served, _served, _served, _served, _served),
         flv=flv,
         audience=audience,
         pages=Pages(),

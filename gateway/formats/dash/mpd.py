@@ -67,7 +67,9 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """§5.3.5. Of video: size, frame rate as "30" or "30000/1001"; of audio: rate, channels. 0 and None: unknown."""
+    """§5.3.5. Of video: size, frame rate as "30" or "30000/1001"; of audio: rate, channels. 0 and None: unknown.
+
+    template: its own, None where it uses the set's."""
 
     id: str
     codecs: str
@@ -76,13 +78,16 @@ class Representation:
     frame_rate: str | None = None
     rate: int = 0
     channels: int = 0
+    template: Template | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptationSet:
-    """§5.3.3; all its representations are aligned and share the template, `$RepresentationID$` in its URLs tells them
-    apart. wall: when the media at the template's offset was captured, for ProducerReferenceTime (§5.12).
-    independent: every segment begins with a key frame."""
+    """§5.3.3; all its representations are aligned. Those without a template of their own share the set's, where
+    `$RepresentationID$` in its URLs tells them apart.
+
+    wall: when the media at the template's offset was captured, for ProducerReferenceTime (§5.12). independent: every
+    segment begins with a key frame."""
 
     id: int
     kind: str
@@ -176,7 +181,8 @@ def _period(p: Period, low_latency: bool, clock: str) -> Iterable[str]:
                 f'<UTCTiming schemeIdUri="urn:mpeg:dash:utc:http-iso:2014" value="{escape(clock)}"/>'
                 "</ProducerReferenceTime>\n"
             )
-        yield from _template(s.template)
+        if not all(r.template for r in s.representations):
+            yield "".join(_template(s.template))
         for r in s.representations:
             yield _representation(r)
         yield "</AdaptationSet>\n"
@@ -228,10 +234,13 @@ def _representation(r: Representation) -> str:
         attributes.append(f'frameRate="{r.frame_rate}"')
     if r.rate:
         attributes.append(f'audioSamplingRate="{r.rate}"')
-    if not r.channels:
-        return f"<Representation {' '.join(attributes)}/>\n"
-    return (
-        f"<Representation {' '.join(attributes)}>"
-        '<AudioChannelConfiguration schemeIdUri="urn:mpeg:dash:23003:3:audio_channel_configuration:2011" '
-        f'value="{r.channels}"/></Representation>\n'
-    )
+    inside = ""
+    if r.channels:
+        inside = (
+            '<AudioChannelConfiguration schemeIdUri="urn:mpeg:dash:23003:3:audio_channel_configuration:2011" '
+            f'value="{r.channels}"/>'
+        )
+    if r.template is not None:
+        inside += "".join(_template(r.template)).rstrip()
+    start = f"<Representation {' '.join(attributes)}"
+    return f"{start}>{inside}</Representation>\n" if inside else f"{start}/>\n"

@@ -9,7 +9,7 @@ from gateway.hub.stream import EndReason
 from tests.support.builders import FAR, channel
 from tests.support.playback import SECRETS, playing, until
 
-MEDIA = ["live.m3u8", "1700000000001.ts", "master.m3u8", "manifest.mpd", "v0/1700000000-1.m4s"]
+MEDIA = ["live.m3u8", "1700000000001.ts", "master.m3u8", "manifest.mpd", "video/1700000000-1.m4s"]
 
 
 @pytest.mark.parametrize("path", MEDIA)

@@ -1,0 +1,177 @@
+"""hls.js and dash.js play a ladder in Chromium: they change rungs without a seam, and go on when rungs are lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.support.browser import Watched, chromium, opened
+from tests.support.ladder import Lab, ladder
+from tests.support.media import Film
+from tests.support.tools import need
+
+SOURCE = Film("ladder-b-source", seconds=80, size="640x360", bframes=2, gop=30)
+RUNGS = {
+    "360p": Film("ladder-b-360p", seconds=80, size="160x90", gop=30),
+    "480p": Film("ladder-b-480p", seconds=80, size="320x180", gop=30),
+    "720p": Film("ladder-b-720p", seconds=80, size="480x270", gop=30),
+}
+SIZES = (160, 320, 480)
+
+_HLS = """async (url) => {
+  const { default: Hls } = await import("/_player/hls.min.js");
+  const video = document.querySelector("video");
+  const hls = new Hls({ workerPath: "/_player/hls.worker.js", lowLatencyMode: true });
+  const errors = [];
+  hls.on(Hls.Events.ERROR, (_, d) => { if (d.fatal) errors.push(d.details); });
+  window.player = { errors, choose: (width) => { hls.nextLevel = hls.levels.findIndex((l) => l.width === width); },
+    free: () => { hls.nextLevel = -1; }, widths: () => hls.levels.map((l) => l.width) };
+  hls.attachMedia(video);
+  hls.loadSource(url);
+}"""
+_DASH = """async (url) => {
+  const { MediaPlayer } = await import("/_player/dash.min.js");
+  const video = document.querySelector("video");
+  const dash = MediaPlayer().create();
+  dash.updateSettings({ debug: { logLevel: 0 }, streaming: { abr: { autoSwitchBitrate: { video: false } },
+    delay: { useSuggestedPresentationDelay: true }, buffer: { fastSwitchEnabled: true } } });
+  const errors = [];
+  dash.on(MediaPlayer.events.ERROR, ({ error }) => errors.push(`${error?.code} ${error?.message}`));
+  const all = () => dash.getRepresentationsByType("video");
+  const place = (width) => all().findIndex((r) => r.width === width);
+  window.player = { errors, choose: (width) => dash.setRepresentationForTypeByIndex("video", place(width)),
+    free: () => dash.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: true } } } }),
+    widths: () => all().map((r) => r.width) };
+  dash.initialize(video, url, true);
+}"""
+_STATE = """() => { const v = document.querySelector("video"); return { time: v.currentTime, width: v.videoWidth,
+  ranges: v.buffered.length, errors: window.player.errors }; }"""
+
+
+@dataclass
+class Player:
+    """A player on an empty page of the gateway's own origin."""
+
+    watched: Watched
+
+    async def state(self) -> dict[str, Any]:
+        return dict(await self.watched.page.evaluate(_STATE))
+
+    async def widths(self) -> list[int]:
+        return sorted(await self.watched.page.evaluate("() => window.player.widths()"))
+
+    async def choose(self, width: int) -> None:
+        await self.watched.page.evaluate("(width) => window.player.choose(width)", width)
+
+    async def free(self) -> None:
+        """Lets the player choose by itself."""
+        await self.watched.page.evaluate("() => window.player.free()")
+
+    async def shows(self, *widths: int, within: float = 20.0, still: float = 3.0) -> dict[str, Any]:
+        """Returns once a picture of one of these widths moves; it may not have stood still for `still` seconds."""
+        end = time.monotonic() + within
+        last, moved = (await self.state())["time"], time.monotonic()
+        while True:
+            await asyncio.sleep(0.2)
+            now = await self.state()
+            assert not now["errors"], now
+            if now["time"] > last:
+                moved = time.monotonic()
+                if now["width"] in widths and last:
+                    return now
+            assert time.monotonic() < end, f"{widths} wanted: {now}, {self.watched.complaints}"
+            assert not last or time.monotonic() - moved < still, f"it stands still: {now}, {self.watched.complaints}"
+            last = now["time"]
+
+
+@asynccontextmanager
+async def playing(script: str, path: str, **fields: Any) -> AsyncIterator[tuple[Lab, Player]]:
+    need("chromium", "ffmpeg")
+    async with ladder(SOURCE, dict(RUNGS), **fields) as lab:
+        lab.begin()
+        broadcast = asyncio.create_task(lab.broadcast())
+        try:
+            async with chromium() as browser, opened(browser, f"{lab.base}/status.json") as watched:
+                await watched.page.evaluate(
+                    "() => { document.body.innerHTML = '<video muted autoplay playsinline></video>'; }"
+                )
+                await watched.page.evaluate(script, f"{lab.base}/{path}")
+                yield lab, Player(watched)
+        finally:
+            broadcast.cancel()
+
+
+@pytest.mark.parametrize(
+    ("script", "path", "widths"),
+    [(_HLS, "index.m3u8", SIZES), (_HLS, "master.m3u8", (*SIZES, 640)), (_DASH, "manifest.mpd", (*SIZES, 640))],
+    ids=["hls.js with index.m3u8", "hls.js with master.m3u8", "dash.js"],
+)
+async def test_a_player_changes_rungs_and_goes_on_without_a_hole(
+    script: str, path: str, widths: tuple[int, ...]
+) -> None:
+    async with playing(script, path) as (_, player):
+        await player.shows(*widths, within=30)
+        assert await player.widths() == list(widths)
+        for width in (*widths, widths[0], widths[-1]):
+            await player.choose(width)
+            assert (await player.shows(width))["ranges"] == 1
+
+
+async def test_an_hevc_ladders_form_plays_in_hls_js() -> None:
+    # The form is the channel's, not the codec of these films: Chromium here decodes no HEVC.
+    async with playing(_HLS, "index.m3u8", codec="libx265", isCMAF=False) as (_, player):
+        await player.shows(*SIZES, within=30)
+        for width in (480, 160, 320):
+            await player.choose(width)
+            assert (await player.shows(width))["ranges"] == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "path"), [(_HLS, "master.m3u8"), (_DASH, "manifest.mpd")], ids=["hls.js", "dash.js"]
+)
+async def test_a_player_goes_back_to_the_source_when_the_rungs_are_lost(script: str, path: str) -> None:
+    async with playing(script, path) as (lab, player):
+        await player.shows(640, *SIZES, within=30)
+        await player.choose(320)
+        await player.shows(320)
+        lab.leave(*RUNGS)
+        await player.free()
+        await player.shows(640, still=8)
+        for name in RUNGS:
+            lab.publish(name)
+        await asyncio.sleep(6)
+        await player.shows(640, *SIZES)
+
+
+async def test_a_player_of_rungs_alone_goes_on_behind_a_discontinuity() -> None:
+    async with playing(_HLS, "index.m3u8") as (lab, player):
+        before = await player.shows(*SIZES, within=30)
+        lab.leave(*RUNGS)
+        await asyncio.sleep(1.5)
+        for name in RUNGS:
+            lab.publish(name)
+        end = time.monotonic() + 25
+        while (now := await player.state())["time"] < before["time"] + 10:
+            assert not now["errors"] and time.monotonic() < end, (before, now)
+            await asyncio.sleep(0.3)
+
+
+@pytest.mark.parametrize("page", ["hls.html", "dash.html", "index.html"])
+async def test_the_pages_play_a_channel_with_a_ladder(page: str) -> None:
+    need("chromium", "ffmpeg")
+    async with ladder(SOURCE, dict(RUNGS)) as lab:
+        lab.begin()
+        broadcast = asyncio.create_task(lab.broadcast())
+        try:
+            async with chromium() as browser, opened(browser, f"{lab.base}/{page}") as watched:
+                await watched.plays()
+                assert await watched.says() == "Live"
+                assert not watched.complaints
+        finally:
+            broadcast.cancel()

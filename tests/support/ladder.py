@@ -1,0 +1,281 @@
+"""A ladder without a transcoder: a source and its renditions put into a real hub, behind a real playback listener."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import heapq
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gateway.formats.flv.file import FlvFileDemuxer
+from gateway.hub.errors import OutputUnsupported
+from gateway.hub.events import Events
+from gateway.hub.hub import Hub
+from gateway.hub.output import OutputSpec
+from gateway.hub.publisher import Publisher
+from gateway.hub.stream import EndReason, Stream
+from gateway.media.track import Kind, Tracks
+from gateway.media.unit import AccessUnit
+from gateway.packagers.flv import FlvOutput
+from gateway.packagers.succession import CmafPackagers, TsPackagers
+from gateway.servers.audience import Audience
+from gateway.servers.flv import FlvViewers
+from gateway.servers.health import Health
+from gateway.servers.hls import hls
+from gateway.servers.ladder import Ladders
+from gateway.servers.pages import Pages
+from gateway.servers.playback import Playback, Routes
+from gateway.servers.protection import Protection
+from gateway.servers.segmented import ready
+from gateway.transcode.ladder import Rung
+from tests.support import builders
+from tests.support.http import Listener, serving
+from tests.support.media import Film
+from tests.support.playback import SECRETS, Channels
+from tests.support.segmented import WALL, Timetable
+
+RUNGS = (
+    Rung("360p", 640, 360, 400_000, 64_000, 1.5),
+    Rung("480p", 854, 480, 600_000, 64_000, 1.5),
+    Rung("720p", 1280, 720, 1_000_000, 128_000, 1.5),
+)
+
+
+class StandIn:
+    """The output `codec` as playback sees it: it says which rungs there are to be. fails: why there will be none."""
+
+    def __init__(self, rungs: Sequence[Rung], fails: str = "") -> None:
+        self.rungs = rungs
+        self._fails = fails
+
+    async def run(self, stream: Stream) -> None:
+        if self._fails:
+            raise OutputUnsupported(self._fails)
+        await stream.over()
+
+
+@dataclass(frozen=True)
+class Media:
+    """What one stream carries: tracks, and units whose `wall` counts seconds from the start."""
+
+    tracks: Tracks
+    units: Sequence[AccessUnit]
+
+    @property
+    def begins(self) -> int:
+        """The first picture's presentation time, in ticks of its track."""
+        first = next(u for u in self.units if u.track.kind is Kind.VIDEO)
+        return first.dts + first.cts
+
+    def at(self, begins: int) -> Media:
+        """The same, moved: a rendition has its source's times, and an encoder with B-frames moved those."""
+        by = begins - self.begins
+        return Media(self.tracks, [replace(u, dts=u.dts + by) for u in self.units])
+
+    @classmethod
+    def of(cls, source: Film | Timetable) -> Media:
+        if isinstance(source, Film):
+            return _film(source)
+        units = [replace(u, wall=u.wall - WALL) for u in source.units()]
+        return cls(Tracks(source.video, source.audio), units)
+
+
+@functools.cache
+def _film(film: Film) -> Media:
+    demux = FlvFileDemuxer()
+    found = [e for e in demux.receive(film.path().read_bytes()) if isinstance(e, AccessUnit)]
+    units = [replace(u, wall=u.dts / 1000) for u in found]
+    return Media(Tracks(demux.media.video_track, demux.media.audio_track), units)
+
+
+class Lab:
+    """A source "c1" and its rungs; nothing is published before `begin`.
+
+    Each rung's units come `lag` seconds after the source's. `play` gives what is due until a time of the film.
+    """
+
+    def __init__(self, hub: Hub, ladders: Ladders, listener: Listener, media: dict[str, Media], **fields: Any) -> None:
+        self.hub, self.ladders, self.listener = hub, ladders, listener
+        self.channel = builders.channel("c1", **fields)
+        self.media = media
+        self.wall = WALL  # of the film's start
+        self.lag = 0.3
+        self.publishers: dict[str, Publisher] = {}
+        self.reached = 0.0
+        self._due: Iterator[tuple[float, str, AccessUnit]] = iter(())
+        self._next: tuple[float, str, AccessUnit] | None = None
+
+    @property
+    def rungs(self) -> list[str]:
+        return [name for name in self.media if name]
+
+    def begin(self, *names: str) -> Lab:
+        """Publishes the source ("") and the rungs, or only those named."""
+        for name in names or tuple(self.media):
+            self.publish(name)
+        merged = heapq.merge(*(self._timed(name) for name in self.media), key=lambda x: x[0])
+        self._due = merged
+        self._next = next(merged, None)
+        return self
+
+    def publish(self, name: str) -> None:
+        """The stream of one rung, or the source ("")."""
+        stream = f"c1@{name}" if name else "c1"
+        told: list[EndReason] = []
+        publisher = self.publishers[name] = self.hub.publish(
+            self.channel, stream, protocol="test", peer="worker", evict=told.append, keep_time=True
+        )
+        tracks = self.media[name].tracks
+        publisher.set_tracks(tracks.video, tracks.audio, {})
+
+    def leave(self, *names: str) -> None:
+        """These publishers go: their streams linger."""
+        for name in names:
+            self.publishers.pop(name).close()
+
+    def play(self, until: float) -> Lab:
+        """Gives what comes before `until` seconds; streams without a publisher miss it."""
+        while self._next is not None and self._next[0] < until:
+            _, name, unit = self._next
+            publisher = self.publishers.get(name)
+            if publisher is not None:
+                publisher.push(replace(unit, wall=self.wall + unit.wall), time.monotonic())
+            self._next = next(self._due, None)
+        self.reached = max(self.reached, until)
+        return self
+
+    async def broadcast(self) -> None:
+        """The whole film in real time."""
+        began = time.monotonic()
+        self.wall = time.time()
+        while self._next is not None:
+            self.play(time.monotonic() - began)
+            await asyncio.sleep(0.02)
+
+    def stream(self, name: str = "") -> Stream:
+        found = self.hub.find_recent(f"c1@{name}" if name else "c1")
+        assert found is not None
+        return found
+
+    def _timed(self, name: str) -> Iterator[tuple[float, str, AccessUnit]]:
+        lag = self.lag if name else 0.0
+        return ((unit.wall + lag, name, unit) for unit in self.media[name].units)
+
+    async def get(self, path: str, **headers: str) -> Any:
+        return await self.listener.get(f"/c1/{path}", **headers)
+
+    async def text(self, path: str) -> str:
+        reply = await self.get(path)
+        assert reply.status == 200, (path, reply.status, reply.body)
+        return str(reply.body.decode())
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.listener.port}/c1"
+
+
+@asynccontextmanager
+async def ladder(
+    source: Film | Timetable,
+    rungs: dict[str, Film | Timetable],
+    *,
+    auth: str = "none",
+    expected: Sequence[Rung] = RUNGS,
+    linger: float = 10.0,
+    fails: str = "",
+    clock: Callable[[], float] = time.monotonic,
+    **fields: Any,
+) -> AsyncIterator[Lab]:
+    """rungs: by name; expected: those the transcoder promises, of which the named ones are kept; fails: why it makes
+    none; clock: by which rungs are waited for; fields: of the channel."""
+    fields = {"isCodec": True, "ld": True, "sd": True, "hd": True, "isCMAF": True, "isHls": True} | fields
+    ts, cmaf = TsPackagers(), CmafPackagers(0.5)
+    promised = [r for r in expected if r.name in rungs]
+
+    def makes(form: str) -> Any:
+        return lambda s: s.channel.codec == form and s.channel.flag("isCodec") and not s.is_source
+
+    for_ts, for_cmaf = makes("libx264"), makes("libx265")
+    specs = [
+        OutputSpec("flv", lambda s: FlvOutput(s, 0.05, 60.0), lambda s: s.channel.is_flv),
+        OutputSpec(
+            "hls",
+            lambda s: ts.make(s, s.channel.hls_time, s.channel.hls_list_size, time.time()),
+            lambda s: s.channel.is_hls or for_ts(s),
+        ),
+        OutputSpec(
+            "cmaf",
+            lambda s: cmaf.make(s, s.channel.hls_time, s.channel.hls_list_size, time.time()),
+            lambda s: s.channel.is_cmaf or for_cmaf(s),
+        ),
+        OutputSpec(
+            "codec",
+            lambda s: StandIn(() if fails else promised, fails),
+            lambda s: s.is_source and s.channel.flag("isCodec"),
+        ),
+    ]
+    hub = builders.hub(specs, events=Events(), linger=linger, gop_bytes=8_000_000)
+    audience = Audience()
+    ladders = Ladders(hub, audience, clock)
+
+    async def missing() -> list[str]:
+        return []
+
+    handler = Playback(
+        hub=hub,
+        channels=Channels(),
+        protection=Protection(
+            auth=auth, referers=(), verify_play=SECRETS.verify_play, cloudfront=None, refusals_per_minute=100
+        ),
+        routes=Routes.of(hls, ladders.cmaf, ladders.index, ladders.rung, hls),
+        flv=FlvViewers(8_000_000),
+        audience=audience,
+        pages=Pages(),
+        health=Health(missing),
+        wait_for_publisher=10.0,
+        ready=ready,
+    )
+    original = Media.of(source)
+    media = {"": original, **{name: Media.of(film).at(original.begins) for name, film in rungs.items()}}
+    async with serving(handler) as listener:
+        try:
+            yield Lab(hub, ladders, listener, media, **fields)
+        finally:
+            hub.drain()
+            await hub.drained()
+            audience.close()
+
+
+@contextmanager
+def broadcasting(source: Film, rungs: dict[str, Film | Timetable], **fields: Any) -> Iterator[str]:
+    """A ladder on the air, in a thread of its own, for clients that are waited for; its address without a slash."""
+    loop = asyncio.new_event_loop()
+    ready: Future[str] = Future()
+
+    async def serve() -> None:
+        async with ladder(source, rungs, **fields) as lab:
+            lab.begin()
+            ready.set_result(lab.base)
+            await lab.broadcast()
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        with suppress(asyncio.CancelledError):
+            loop.run_until_complete(task)
+        loop.close()
+
+    task = loop.create_task(serve())
+    task.add_done_callback(lambda t: None if ready.done() else ready.set_exception(RuntimeError("it did not begin")))
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield ready.result(20)
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()

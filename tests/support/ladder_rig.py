@@ -1,0 +1,167 @@
+"""A hub with the ladder's output, real workers, and everything that the renditions' viewers get."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from gateway.hub.fanout import EndReason
+from gateway.hub.hub import Hub
+from gateway.hub.output import OutputSpec
+from gateway.hub.publisher import Publisher
+from gateway.hub.stream import Stream
+from gateway.lib.metrics import DROPPED, WORKER_RESTARTS, Counter
+from gateway.media.track import Kind, Tracks
+from gateway.media.unit import AccessUnit, Timed
+from gateway.settings.ladders import load_ladders
+from gateway.settings.layers import load
+from gateway.transcode.launch import Workers
+from gateway.transcode.transcoder import Transcoder, wanted
+from tests.support import builders
+from tests.support.sources import Source
+
+LADDERS = load_ladders()
+
+
+class Viewer(builders.Recorder):
+    """What a rendition gave, from its first unit on."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.came: list[float] = []  # wall time of each unit
+
+    def begin(self, stream: Stream) -> None:
+        stream.attach(self)
+
+    async def run(self, stream: Stream) -> None:
+        await stream.over()
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        super().on_unit(unit)
+        self.came.append(time.time())
+
+    def of(self, kind: Kind) -> list[AccessUnit]:
+        return [u for u in self.units if u.track.kind is kind]
+
+    @property
+    def pictures(self) -> list[AccessUnit]:
+        return self.of(Kind.VIDEO)
+
+    @property
+    def sounds(self) -> list[AccessUnit]:
+        return self.of(Kind.AUDIO)
+
+    @property
+    def shown(self) -> list[int]:
+        """Presentation times of the pictures."""
+        return [u.dts + u.cts for u in self.pictures]
+
+    @property
+    def keys(self) -> list[int]:
+        return [u.dts + u.cts for u in self.pictures if u.key]
+
+    @property
+    def epochs(self) -> list[int]:
+        """Of the tracks, each once."""
+        return list(dict.fromkeys(t.epoch for t in self.tracks))
+
+    @property
+    def ended(self) -> EndReason | None:
+        last = self.items[-1] if self.items else None
+        return last if isinstance(last, EndReason) else None
+
+    def size(self, which: int = -1) -> tuple[object, object]:
+        """Of the pictures, as the metadata say."""
+        metadata = self.tracks[which].metadata
+        return metadata["width"], metadata["height"]
+
+
+class LadderRig:
+    """Push with `publish` and `play`; `viewers` by rung."""
+
+    def __init__(self, backlog: float, workers: int) -> None:
+        settings = load(environ={}, overrides=[f"transcode.backlog={backlog}", f"workers.most={workers}"])
+        self.restarts, self.dropped = Counter(WORKER_RESTARTS), Counter(DROPPED)
+        self.workers = Workers(settings.workers, self.restarts)
+        self.viewers: dict[str, Viewer] = {}
+        self.made: list[Transcoder] = []
+        self._settings = settings
+        self._pid: int | None = None
+        specs = [
+            OutputSpec("codec", self._transcoder, lambda stream: wanted(LADDERS, stream)),
+            OutputSpec("viewer", self._viewer, lambda stream: not stream.is_source, listed=False),
+        ]
+        self.hub: Hub = builders.hub(specs, gop_bytes=64_000_000)
+
+    def _transcoder(self, stream: Stream) -> Transcoder:
+        self.made.append(Transcoder(stream, self.hub, self.workers, LADDERS, self._settings.transcode, self.dropped))
+        return self.made[-1]
+
+    def _viewer(self, stream: Stream) -> Viewer:
+        rung = stream.name.partition("@")[2]
+        self.viewers[rung] = Viewer(rung)
+        return self.viewers[rung]
+
+    def publish(self, **fields: Any) -> Publisher:
+        asked = {"isCodec": True, "ld": True, "sd": True, "hd": True} | fields
+        return builders.publish(self.hub, "c1", **asked)
+
+    @staticmethod
+    def announce(publisher: Publisher, tracks: Tracks) -> None:
+        publisher.set_tracks(tracks.video, tracks.audio, dict(tracks.metadata))
+
+    def play(self, publisher: Publisher, source: Source) -> None:
+        """Announces the source and pushes all of it at once."""
+        self.announce(publisher, source.tracks)
+        self.push(publisher, source.units)
+
+    @staticmethod
+    def push(publisher: Publisher, units: Iterable[AccessUnit]) -> None:
+        for unit in units:
+            publisher.push(replace(unit), time.monotonic())
+
+    @staticmethod
+    def say(publisher: Publisher, timed: Timed) -> None:
+        publisher.push_timed(replace(timed))
+
+    async def play_live(self, publisher: Publisher, source: Source, *, speed: float = 1.0) -> None:
+        """Pushes at the pace of the units' times; each arrives when it is pushed."""
+        began = time.monotonic()
+        for unit in source.units:
+            ahead = (unit.dts - source.units[0].dts) / 1000 / speed - (time.monotonic() - began)
+            if ahead > 0:
+                await asyncio.sleep(ahead)
+            publisher.push(replace(unit, wall=time.time()), time.monotonic())
+
+    async def until(self, what: Callable[[], object], seconds: float = 30) -> None:
+        async with asyncio.timeout(seconds):
+            while not what():
+                await asyncio.sleep(0.02)
+
+    async def finish(self, reason: EndReason = EndReason.PUBLISHER_GONE) -> dict[str, Viewer]:
+        """Ends the source and waits for the rest of everything; the viewers by rung."""
+        self.hub.end("c1", reason)
+        async with asyncio.timeout(60):
+            await self.hub.drained()
+        return self.viewers
+
+    @property
+    def report(self) -> dict[str, Any]:
+        return self.made[-1].report()
+
+
+@asynccontextmanager
+async def ladder(*, backlog: float = 100_000, workers: int = 4) -> AsyncIterator[LadderRig]:
+    """A rig whose hub is ended behind the test, whatever became of that."""
+    rig = LadderRig(backlog, workers)
+    try:
+        yield rig
+    finally:
+        rig.hub.drain()
+        async with asyncio.timeout(20):
+            await rig.hub.drained()

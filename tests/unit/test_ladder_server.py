@@ -1,0 +1,243 @@
+"""The HTTP answers of a ladder: what is waited for, what is refused, what is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+
+from gateway.hub.access import Use
+from gateway.hub.stream import EndReason
+from gateway.servers import ladder as answers
+from tests.support.builders import FAR
+from tests.support.hls_rules import parse
+from tests.support.http import request, until
+from tests.support.ladder import RUNGS, Lab, ladder
+from tests.support.playback import SECRETS
+from tests.support.segmented import Timetable
+
+TABLE = Timetable(seconds=60)
+ALL = dict.fromkeys((r.name for r in RUNGS), TABLE)
+LISTS = ["index.m3u8", "master.m3u8", "manifest.mpd", "360p/index.m3u8", "360p/video/index.m3u8"]
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def asked(lab: Lab, path: str) -> asyncio.Task[str]:
+    """A request on its way; what can be answered at once has been."""
+    task = asyncio.create_task(lab.text(path))
+    await asyncio.wait([task], timeout=0.05)
+    return task
+
+
+def uris(text: str) -> list[str]:
+    return re.findall(r"^([^#\n]+)$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", LISTS)
+async def test_what_is_not_live_is_404_in_the_usual_words(path: str) -> None:
+    async with ladder(TABLE, ALL) as lab:
+        reply = await lab.get(path)
+        assert (reply.status, reply.text) == (404, "c1 is not streaming live now\n")
+
+
+@pytest.mark.parametrize("path", ["index.m3u8", "master.m3u8", "manifest.mpd"])
+async def test_early_viewers_wait_until_every_rung_is_there(path: str) -> None:
+    async with ladder(TABLE, ALL) as lab:
+        lab.begin("", "360p", "480p").play(5)
+        task = await asked(lab, path)
+        assert not task.done()
+        lab.publish("720p")
+        lab.play(12)
+        text = await asyncio.wait_for(task, 5)
+        assert all(r.name in text for r in RUNGS)
+
+
+@pytest.mark.parametrize("path", ["index.m3u8", "master.m3u8"])
+async def test_a_rung_that_does_not_come_is_not_waited_for_for_ever(path: str) -> None:
+    clock = Clock()
+    async with ladder(TABLE, ALL, clock=clock) as lab:
+        lab.begin("", "360p", "480p").play(9)
+        task = await asked(lab, path)
+        assert not task.done()
+        clock.now = 20
+        lab.play(10)
+        text = await asyncio.wait_for(task, 5)
+        assert "480p" in text and "720p" not in text
+        assert "720p" not in await lab.text(path)  # at once from now on
+        lab.publish("720p")
+        assert "720p" in await lab.play(16).text(path)
+
+
+async def test_a_ladder_that_is_away_keeps_nobody_waiting_who_has_seen_it_once() -> None:
+    async with ladder(TABLE, ALL) as lab:
+        lab.begin().play(14)
+        await lab.text("manifest.mpd")
+        for r in RUNGS:
+            lab.hub.end(f"c1@{r.name}", EndReason.NO_MEDIA)
+        lab.play(16)
+        for path in ("manifest.mpd", "master.m3u8"):
+            assert "360p" not in await lab.text(path)
+
+
+async def test_rungs_stay_listed_while_their_streams_linger() -> None:
+    async with ladder(TABLE, ALL) as lab:
+        lab.begin().play(9)
+        lab.leave("480p")
+        lab.play(20)
+        assert "480p/index.m3u8" in await lab.text("index.m3u8")
+        assert "480p/video/index.m3u8" in await lab.text("master.m3u8")
+        assert (await lab.get("480p/index.m3u8")).status == 200
+
+
+async def test_a_source_that_cannot_be_transcoded_says_why_and_plays_alone() -> None:
+    async with ladder(TABLE, {}, fails="nothing here decodes flv1") as lab:
+        lab.begin().play(9)
+        await until(lambda: answers.failure(lab.stream()) is not None)
+        reply = await lab.get("index.m3u8")
+        assert (reply.status, reply.text) == (404, "codec cannot carry c1: nothing here decodes flv1\n")
+        assert uris(await lab.text("master.m3u8")) == ["video/index.m3u8"]
+        assert (await lab.get("manifest.mpd")).status == 200
+        assert (await lab.get("360p/index.m3u8")).status == 404
+
+
+async def test_no_rung_in_time_is_an_answer_to_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "FIRST_WAIT", 0.1)
+    async with ladder(TABLE, ALL) as lab:
+        lab.begin("").play(9)
+        for path in ("index.m3u8", "360p/index.m3u8"):
+            reply = await lab.get(path)
+            assert (reply.status, reply.headers["retry-after"], reply.headers["cache-control"]) == (
+                503,
+                "1",
+                "no-store",
+            )
+
+
+async def test_a_rungs_own_playlist_is_waited_for_too() -> None:
+    async with ladder(TABLE, ALL) as lab:
+        lab.begin("").play(1)
+        task = await asked(lab, "360p/index.m3u8")
+        assert not task.done()
+        lab.publish("360p")
+        lab.play(7)
+        assert parse(await asyncio.wait_for(task, 5)).segments
+
+
+async def test_a_channel_without_a_ladder_has_none() -> None:
+    async with ladder(TABLE, {}, isCodec=False) as lab:
+        lab.begin("").play(9)
+        for path in ("index.m3u8", "360p/index.m3u8", "360p/video/index.m3u8"):
+            reply = await lab.get(path)
+            assert (reply.status, reply.text) == (404, "codec is not enabled for c1\n")
+        assert uris(await lab.text("master.m3u8")) == ["video/index.m3u8"]
+
+
+async def test_a_rendition_is_played_by_its_own_name_as_any_stream_is() -> None:
+    async with ladder(TABLE, ALL) as lab:
+        lab.begin().play(14)
+        for path in ("live.m3u8", "master.m3u8", "manifest.mpd", "video/index.m3u8", "audio/index.m3u8"):
+            reply = await lab.listener.get(f"/c1@360p/{path}")
+            assert reply.status == 200 and "480p" not in reply.text
+        assert (await lab.listener.get("/c1@360p/index.m3u8")).status == 404
+        live = parse((await lab.listener.get("/c1@360p/live.m3u8")).text)
+        one, same = [await lab.listener.get(f"/c1{p}/{live.segments[-1].uri}") for p in ("@360p", "/360p")]
+        assert one.status == 200 and one.body == same.body
+
+
+@pytest.mark.parametrize(
+    "path", ["1080p/index.m3u8", "360p/nothing.m3u8", "360p/1.ts", "360p/video/1-1.m4s", "360p/", "%00/x", "A b/c"]
+)
+async def test_what_no_rung_has_is_404(path: str) -> None:
+    async with ladder(TABLE, ALL) as lab:
+        lab.begin().play(9)
+        assert (await lab.get(path)).status in (400, 404)
+
+
+async def test_a_rung_that_is_away_sends_the_players_of_the_master_elsewhere() -> None:
+    async with ladder(TABLE, ALL) as lab:
+        lab.begin().play(9)
+        lab.leave("360p")
+        assert (await lab.play(11).get("360p/video/index.m3u8")).status == 200  # a segment may be late
+        reply = await lab.play(15).get("360p/video/index.m3u8")
+        assert (reply.status, reply.text) == (404, "360p of c1 is away\n")
+        assert (await lab.get("480p/video/index.m3u8")).status == 200
+        assert (await lab.get("360p/index.m3u8")).status == 200  # those of the index have nowhere to go
+        lab.publish("360p")
+        assert (await lab.play(19).get("360p/video/index.m3u8")).status == 200
+        lab.hub.end("c1@360p", EndReason.NO_MEDIA)
+        assert (await lab.get("360p/index.m3u8")).status == 404  # no ENDLIST while the source is live
+
+
+async def test_a_segment_that_a_lost_rung_will_not_have_is_empty_before_long() -> None:
+    async with ladder(TABLE, ALL, hls_time="1") as lab:
+        lab.begin().play(9)
+        name = parse(await lab.text("360p/video/index.m3u8")).segments[-1].uri
+        lab.leave("360p")
+        lab.play(15)
+        async with asyncio.timeout(6):
+            early = await lab.get("360p/video/" + re.sub(r"-\d+\.m4s", "-6.m4s", name))
+        assert (early.status, early.headers["cache-control"]) == (200, "no-store") and len(early.body) < 100
+        lab.publish("360p")
+        lab.play(19)
+        passed_over = "video/" + re.sub(r"-\d+\.m4s", "-7.m4s", name)
+        async with asyncio.timeout(2):
+            late = await lab.get(f"360p/{passed_over}")
+            assert late.status == 200 and late.body == early.body
+            assert (await lab.listener.get(f"/c1@360p/{passed_over}")).status == 404  # a stream by itself
+        assert (await lab.get("360p/video/" + re.sub(r"-\d+\.m4s", "-99.m4s", name))).status == 404
+
+
+async def test_what_ended_still_stands_for_a_while() -> None:
+    async with ladder(TABLE, ALL) as lab:
+        lab.begin().play(9)
+        lab.hub.drain()
+        assert uris(await lab.text("index.m3u8")) == [f"{r.name}/index.m3u8" for r in RUNGS]
+        assert parse(await lab.text("360p/index.m3u8")).ended
+        assert "360p" in await lab.text("master.m3u8")
+
+
+async def test_a_protected_ladder_needs_its_parents_sign_everywhere() -> None:
+    async with ladder(TABLE, ALL, playAuth="sign") as lab:
+        lab.begin().play(9)
+        sign = f"sign={SECRETS.sign('c1', FAR, Use.PLAY)}"
+        for path in LISTS:
+            assert (await lab.get(path)).status == 403
+            assert sign in await lab.text(f"{path}?{sign}")
+        rung = uris(await lab.text(f"index.m3u8?{sign}"))[0]
+        segment = uris(await lab.text(rung))[0]
+        assert (await lab.get(f"360p/{segment}")).status == 200
+        assert (await lab.get(f"360p/{segment.partition('?')[0]}")).status == 403
+
+
+async def test_a_query_that_is_too_long_is_refused() -> None:
+    async with ladder(TABLE, ALL) as lab:
+        lab.begin().play(9)
+        for path in ("index.m3u8", "master.m3u8", "manifest.mpd"):
+            assert (await lab.get(f"{path}?{'x' * 3000}")).status == 414
+
+
+async def test_viewers_of_rungs_are_viewers_of_the_channel() -> None:
+    async with ladder(TABLE, ALL) as lab:
+        lab.begin().play(9)
+        await lab.text("360p/index.m3u8")
+        await lab.text("720p/index.m3u8")
+        await lab.text("360p/video/index.m3u8")
+        assert dict(lab.stream().viewers) == {"hls": 1, "cmaf": 1}
+        assert not lab.stream("360p").viewers
+
+
+async def test_texts_are_made_once_until_something_changes() -> None:
+    async with ladder(TABLE, ALL) as lab:
+        lab.begin().play(14.2)
+        for path, respond in (("index.m3u8", lab.ladders.index), ("master.m3u8", lab.ladders.cmaf)):
+            first = respond(request(f"/c1/{path}"), lab.stream(), path)
+            assert respond(request(f"/c1/{path}"), lab.stream(), path) is first
+            lab.play(lab.reached + 2.5)
+            assert respond(request(f"/c1/{path}"), lab.stream(), path) is not first
