@@ -18,6 +18,7 @@ import structlog
 
 from gateway import __version__, welcome
 from gateway.adapters import Stores, open_stores
+from gateway.adapters.cloud import Cloud
 from gateway.adapters.local.folder import data_folder
 from gateway.adapters.local.host import shown_host, write_ports
 from gateway.adapters.local.secrets import admin_token, signing_secret
@@ -28,22 +29,16 @@ from gateway.hub.addresses import Addresses, Ports, Presenter
 from gateway.hub.errors import HubError
 from gateway.hub.events import Event, Events, EventType
 from gateway.hub.hub import Hub, StreamLimits
-from gateway.hub.output import OutputSpec
 from gateway.hub.readiness import Readiness
-from gateway.hub.stream import Stream
 from gateway.lib import log as logs
 from gateway.lib.aio import Tasks
 from gateway.lib.metrics import BYTES_OUT as SENT
-from gateway.lib.metrics import DROPPED, REFUSED, Metrics, Sample
+from gateway.lib.metrics import REFUSED, Metrics, Sample
 from gateway.listeners import Listeners
-from gateway.packagers.cmaf import CmafPackager
-from gateway.packagers.feed import FeedCounts
-from gateway.packagers.flv import FlvOutput
-from gateway.packagers.rtmp import RtmpOutput
-from gateway.packagers.succession import CmafPackagers, TsPackagers
-from gateway.packagers.ts import TsPackager
+from gateway.outputs import Makers
 from gateway.servers.listen import ListenError
 from gateway.settings import Settings
+from gateway.works import Works
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +69,7 @@ async def serve(settings: Settings, greet: bool) -> int:
     metrics, events = Metrics(__version__), Events()
     async with contextlib.AsyncExitStack() as stack:
         stores = await stack.enter_async_context(open_stores(settings))
+        tls = outgoing_tls(settings.tls.ca)
         if settings.hooks.url:
             hooks = Webhooks(
                 settings.hooks.url,
@@ -82,20 +78,29 @@ async def serve(settings: Settings, greet: bool) -> int:
                 most=settings.hooks.queue,
                 results=metrics.hooks,
                 user_agent=f"Millrace/{__version__}",
-                tls=outgoing_tls(settings.tls.ca),
+                tls=tls,
             )
             events.listen((await stack.enter_async_context(hooks)).post)
-        feeds = FeedCounts()
-        hub = Hub(_stream_limits(settings), output_specs(settings, metrics, feeds), events)
+        cloud = await stack.enter_async_context(Cloud(stores.aws, settings.kvs.role))
+        makers = Makers(settings, stores, cloud, metrics, events, tls)
+        await stack.enter_async_context(makers.kvs)
+        await stack.enter_async_context(makers.stills)
+        hub = Hub(_stream_limits(settings), (), events)
+        hub.offer(makers.specs(hub))
         _follow_log_levels(events, hub)
         metrics.read_from(HubSamples(hub, events, settings.metrics.per_stream))
         tasks = await stack.enter_async_context(Tasks("gateway", _crashed))
         readiness = Readiness({"channel store": stores.channels.check})
-        listeners = Listeners(settings, hub, stores, secrets, events, metrics, readiness, verifier.verify, tasks)
+        works = Works(settings, stores, cloud, secrets, events, makers, tasks)
+        listeners = Listeners(
+            settings, hub, stores, secrets, events, metrics, readiness, verifier.verify, makers.stills, works, tasks
+        )
         hub_task = tasks.start(hub.run(), "hub")
+        makers.start(tasks)
+        works.start()
         tasks.start(metrics.sample_loop_lag(), "loop lag")
         stop = _stop_signal()
-        metrics.read_from(lambda: counted(feeds, listeners))
+        metrics.read_from(lambda: counted(listeners))
         await listeners.open()
         stack.push_async_callback(listeners.close)
         write_ports(settings.data, listeners.ports)
@@ -108,7 +113,7 @@ async def serve(settings: Settings, greet: bool) -> int:
         await stop
         log.info("shutting down", drain=settings.serve.drain)
         readiness.close()
-        await _drain(hub, listeners, settings.serve.drain)
+        await _drain(hub, makers, listeners, settings.serve.drain)
         hub_task.cancel()
     return 0
 
@@ -125,45 +130,23 @@ def outgoing_tls(ca: Path | None) -> ssl.SSLContext | None:
     return context
 
 
-def output_specs(settings: Settings, metrics: Metrics, feeds: FeedCounts) -> list[OutputSpec]:
-    """The outputs a stream can have, by the names of the contract."""
-    flush, stall = settings.http.flush_ms / 1000, settings.limits.viewer_stall
-    chunk = settings.rtmp.chunk_size
-    hls, cmaf = TsPackagers(metrics), CmafPackagers(settings.cmaf.part, metrics)
-
-    def make_hls(stream: Stream) -> TsPackager:
-        return hls.make(stream, stream.channel.hls_time, stream.channel.hls_list_size, time.time())
-
-    def make_cmaf(stream: Stream) -> CmafPackager:
-        return cmaf.make(stream, stream.channel.hls_time, stream.channel.hls_list_size, time.time())
-
-    return [
-        OutputSpec("flv", lambda s: FlvOutput(s, flush, stall, feeds), lambda s: s.channel.is_flv),
-        OutputSpec("rtmp", lambda s: RtmpOutput(s, chunk, flush, stall, feeds), lambda s: True, listed=False),
-        OutputSpec("hls", make_hls, lambda s: s.channel.is_hls, settings.hls.on_demand),
-        OutputSpec("cmaf", make_cmaf, lambda s: s.channel.is_cmaf, settings.cmaf.on_demand),
-    ]
-
-
-def counted(feeds: FeedCounts, listeners: Listeners) -> Iterator[Sample]:
-    """A source of metrics: what feeds and listeners count."""
-    for kind, sent in feeds.sent.items():
-        yield Sample(SENT, sent, (kind,))
+def counted(listeners: Listeners) -> Iterator[Sample]:
+    """A source of metrics: what listeners count."""
     yield Sample(SENT, listeners.http_bytes, ("http",))
-    yield Sample(DROPPED, feeds.dropped, ("viewer",))
     for what, reasons in listeners.refused.items():
         for reason, count in reasons.items():
             yield Sample(REFUSED, count, (what, reason))
 
 
-async def _drain(hub: Hub, listeners: Listeners, seconds: float) -> None:
-    """Accepts nothing more, tells publishers and viewers, lets outputs finish."""
+async def _drain(hub: Hub, makers: Makers, listeners: Listeners, seconds: float) -> None:
+    """Accepts nothing more, tells publishers and viewers, lets outputs finish and store what they made."""
     listeners.stop_accepting()
     hub.drain()
     try:
         async with asyncio.timeout(seconds or None):
             await hub.drained()
             await listeners.finish()
+            await makers.flush()
     except TimeoutError:
         log.warning("not everything was finished in time", drain=seconds)
 

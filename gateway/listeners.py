@@ -31,23 +31,28 @@ from gateway.lib.refusals import Refusals
 from gateway.servers.admission import Admission
 from gateway.servers.audience import Audience
 from gateway.servers.cloudfront import CloudFront
-from gateway.servers.cmaf import cmaf
 from gateway.servers.flv import FlvViewers
 from gateway.servers.forwarded import Forwarded
 from gateway.servers.health import Health
 from gateway.servers.hls import hls
 from gateway.servers.http import HttpLimits, HttpServer
 from gateway.servers.ingest import RtmpListener
+from gateway.servers.ladder import Ladders
 from gateway.servers.listen import listen, port_of, tls_context
 from gateway.servers.pages import Pages
 from gateway.servers.playback import Playback, Routes
 from gateway.servers.protection import Protection
+from gateway.servers.recordings import Recordings
 from gateway.servers.rtmp_door import RtmpDoor, RtmpLimits
 from gateway.servers.segmented import ready
+from gateway.servers.snapshot import Snapshot
+from gateway.servers.vod import VodFiles
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
     from gateway.servers.signatures import PublicKey
+    from gateway.transcode.stills import Stills
+    from gateway.works import Works
 
 TARGET_BYTES: Final = 8192  # of a request's target; its head's bound is a setting
 REQUEST_SECONDS: Final = 30.0  # for the whole body of an API request
@@ -66,6 +71,8 @@ class Listeners:
         metrics: Metrics,
         readiness: Readiness,
         verify_token: Callable[[str], bool],
+        stills: Stills,
+        works: Works,
         tasks: Tasks,
     ) -> None:
         self._settings = settings
@@ -75,6 +82,8 @@ class Listeners:
         self._metrics = metrics
         self._readiness = readiness
         self._verify_token = verify_token
+        self._stills = stills
+        self._works = works
         self._tasks = tasks
         self._channels = CachedChannels(stores.channels)
         self._admission = Admission(
@@ -206,17 +215,22 @@ class Listeners:
             cloudfront=verifier,
             refusals_per_minute=limits.refusals_per_minute,
         )
+        audience = Audience()
+        ladders = Ladders(self._hub, audience)
+        recordings = Recordings(self._stores.objects, self._stores.media)
         playback = Playback(
             hub=self._hub,
             channels=self._channels,
             protection=protection,
-            routes=Routes.of(hls, cmaf),
+            routes=Routes.of(hls, ladders.cmaf, ladders.index, ladders.rung, Snapshot(self._stills.latest)),
             flv=FlvViewers(limits.viewer_backlog),
-            audience=Audience(),
+            audience=audience,
             pages=Pages(),
             health=Health(self._readiness.missing),
             wait_for_publisher=settings.stream.wait_for_publisher,
             ready=ready,
+            recordings=recordings,
+            folders={"vod": VodFiles(recordings, protection, self._channels)},
         )
         http_limits = HttpLimits(
             head_bytes=settings.http.max_header,
@@ -265,4 +279,7 @@ class Listeners:
             readiness=self._readiness,
             metrics=self._metrics,
             forget=self._channels.forget,
+            studio=self._works.studio,
+            kvs=self._works.kvs,
+            objects=self._stores.objects,
         )

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway.hub.cache import CachedDomains
 from gateway.hub.errors import StoreUnusable
-from gateway.hub.ports import ChannelStore, DomainStore
+from gateway.hub.ports import ChannelStore, DomainStore, JobStore, ObjectStore
 from gateway.settings import Settings
+from gateway.settings.models import Vod
+
+if TYPE_CHECKING:
+    from gateway.adapters.aws.queue import S3Events
+    from gateway.adapters.aws.session import AwsSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,32 +25,103 @@ class Stores:
 
     channels: ChannelStore
     domains: DomainStore
+    objects: ObjectStore
+    media: Path | None  # the folder of the objects, where they are files of this machine
+    jobs: JobStore
+    bucket: str = ""  # that the objects are in, where they are in one
+    buckets: Callable[[str], ObjectStore] | None = None  # opens any other; None where there is no AWS
+    aws: AwsSession | None = None
 
 
 @contextlib.asynccontextmanager
 async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
-    """The stores that `settings.channels` names, while the block runs; StoreUnusable where that cannot be.
+    """The stores that the settings name, while the block runs; StoreUnusable where that cannot be.
 
-    sqlite:///path keeps channels and domains in one file; dynamodb://table keeps the domains in SSM, and opens also
-    while the service is away.
+    channels: sqlite:///path keeps channels and domains in one file; dynamodb://table keeps the domains in SSM, and
+    opens also while the service is away. objects: file:///path is a folder, s3://bucket a bucket. vod.jobs is
+    as channels.
     """
-    scheme, _, place = settings.channels.partition("://")
-    if scheme == "sqlite":
-        from gateway.adapters.local.channels import SqliteChannels
+    local = settings.channels.startswith("sqlite:"), settings.objects.startswith("file:")
+    async with contextlib.AsyncExitStack() as stack:
+        session: AwsSession | None = None
+        cloud = (settings.channels, settings.objects, settings.vod.jobs, settings.vod.queue)
+        if remote := [url for url in cloud if url and not url.startswith(("sqlite:", "file:"))]:
+            session = await stack.enter_async_context(_aws(remote[0]))
+        channels: ChannelStore
+        domains: DomainStore
+        if session is None or local[0]:
+            from gateway.adapters.local.channels import SqliteChannels
 
-        async with SqliteChannels(sqlite_path(settings.channels)) as store:
-            yield Stores(store, store)
-        return
+            store = await stack.enter_async_context(SqliteChannels(sqlite_path(settings.channels)))
+            channels, domains = store, store
+        else:
+            from gateway.adapters.aws.channels import DynamoChannels
+            from gateway.adapters.aws.domains import SsmDomains
+
+            channels = DynamoChannels(session, settings.channels.partition("://")[2])
+            domains = CachedDomains(SsmDomains(session))
+        media: Path | None = None
+        objects: ObjectStore
+        if session is None or local[1]:
+            from gateway.adapters.local.objects import LocalObjects
+
+            media = file_path(settings.objects)
+            objects = LocalObjects(media)
+        else:
+            from gateway.adapters.aws.objects import S3Objects
+
+            objects = S3Objects(session, settings.objects.partition("://")[2], settings.recording.storage_class)
+        jobs = await _open_jobs(settings.vod.jobs, session, stack)
+        if session is None:
+            yield Stores(channels, domains, objects, media, jobs)
+            return
+        own = "" if local[1] else settings.objects.partition("://")[2]
+        yield Stores(channels, domains, objects, media, jobs, own, _buckets(session), session)
+
+
+async def _open_jobs(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> JobStore:
+    if session is None or url.startswith("sqlite:"):
+        from gateway.adapters.local.jobs import SqliteJobs
+
+        return await stack.enter_async_context(SqliteJobs(sqlite_path(url)))
+    from gateway.adapters.aws.jobs import DynamoJobs
+
+    return DynamoJobs(session, url.partition("://")[2])
+
+
+def _buckets(session: AwsSession) -> Callable[[str], ObjectStore]:
+    from gateway.adapters.aws.objects import S3Objects
+
+    return lambda bucket: S3Objects(session, bucket)
+
+
+def events_of(vod: Vod, stores: Stores, take: Callable[[str, str], Awaitable[None]]) -> S3Events | None:
+    """The reader of the queue that a bucket tells of new objects; each goes to `take`. None without a queue."""
+    if not vod.queue or stores.aws is None:
+        return None
+    from gateway.adapters.aws.queue import S3Events
+
+    return S3Events(stores.aws, vod.queue, vod.suffixes, take)
+
+
+@contextlib.asynccontextmanager
+async def open_bucket(bucket: str) -> AsyncIterator[ObjectStore]:
+    """Any bucket, for a command; StoreUnusable where there is no AWS."""
+    async with _aws(f"s3://{bucket}") as session:
+        yield _buckets(session)(bucket)
+
+
+def _aws(url: str) -> AwsSession:
     try:
-        from gateway.adapters.aws.channels import DynamoChannels
-        from gateway.adapters.aws.domains import SsmDomains
         from gateway.adapters.aws.session import AwsSession
     except ModuleNotFoundError as e:
-        raise StoreUnusable(
-            f"{settings.channels} needs the AWS extra ({e.name}): pip install 'millrace[aws]'"
-        ) from None
-    async with AwsSession() as session:
-        yield Stores(DynamoChannels(session, place), CachedDomains(SsmDomains(session)))
+        raise StoreUnusable(f"{url} needs the AWS extra ({e.name}): pip install 'millrace[aws]'") from None
+    return AwsSession()
+
+
+def file_path(url: str) -> Path:
+    """The folder of file:///path: from the working directory with three slashes, absolute with four."""
+    return Path(url.removeprefix("file:///")).expanduser()
 
 
 def sqlite_path(url: str) -> Path:

@@ -15,9 +15,11 @@ from gateway.hub.access import Secrets
 from gateway.hub.addresses import Addresses, Ports, Presenter
 from gateway.hub.channel import Channel
 from gateway.hub.hub import Hub
-from gateway.hub.ports import ChannelStore, DomainStore
+from gateway.hub.ports import ChannelStore, DomainStore, ObjectStore
 from gateway.hub.readiness import Readiness
 from gateway.lib.metrics import Metrics
+from gateway.sinks.kvs.jobs import KvsJobs
+from gateway.vod.studio import Studio
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}", re.ASCII)
 
@@ -57,7 +59,8 @@ class Context:
     """Everything behind the API. Made once by the composition root.
 
     verify_token: whether a text is the admin token, in constant time. forget: drops a channel from caches.
-    role: this node's in a fail-over pair.
+    role: this node's in a fail-over pair. studio, kvs: what does jobs; None: nothing does. objects: where
+    recordings are; None: nowhere.
     """
 
     version: str
@@ -72,6 +75,9 @@ class Context:
     metrics: Metrics
     forget: Callable[[str], None] = _nothing
     role: str = "primary"
+    studio: Studio | None = None
+    kvs: KvsJobs | None = None
+    objects: ObjectStore | None = None
     clock: Callable[[], float] = time.time
 
     async def presenter(self, request: web.Request) -> Presenter:

@@ -31,7 +31,7 @@ class HubSamples:
         events.listen(self._event)
 
     def _event(self, event: Event) -> None:
-        if event.type is EventType.STREAM_ENDED:
+        if event.type is EventType.STREAM_ENDED and event.data.get("stream") == event.channel:
             self._ended_bytes += int(event.data.get("bytes", 0))
 
     def __call__(self) -> Iterator[Sample]:
@@ -40,13 +40,17 @@ class HubSamples:
         viewers: Counter[str] = Counter({"flv": 0, "rtmp": 0})
         outputs: Counter[tuple[str, str]] = Counter()
         received = self._ended_bytes
+        renditions = 0
         for stream in self._hub:
-            received += stream.bytes_in
-            if stream.playable:
-                states[str(stream.state)] += 1
-            if stream.publisher is not None:
-                publishers[stream.publisher.protocol] += 1
-                self._note_drops(stream.publisher)
+            if not stream.is_source:
+                renditions += stream.playable
+            else:
+                received += stream.bytes_in
+                if stream.playable:
+                    states[str(stream.state)] += 1
+                if stream.publisher is not None:
+                    publishers[stream.publisher.protocol] += 1
+                    self._note_drops(stream.publisher)
             viewers.update(stream.viewers)
             if stream.outputs is not None:
                 for status in stream.outputs.status():
@@ -57,6 +61,7 @@ class HubSamples:
         yield Sample(metrics.BYTES_IN, received)
         for state, count in states.items():
             yield Sample(metrics.STREAMS, count, (state,))
+        yield Sample(metrics.RENDITIONS, renditions)
         for protocol, count in publishers.items():
             yield Sample(metrics.PUBLISHERS, count, (protocol,))
         for protocol, count in viewers.items():

@@ -13,14 +13,19 @@ from gateway.api.schemas import SHAPES
 
 _REF: Final = "#/components/schemas/{model}"
 _WORDS: Final = {
+    202: "Accepted: it goes on, and is not done yet.",
     400: "The request is at fault; `field` names the part.",
     401: "The token is missing or wrong.",
-    404: "There is no such channel, stream or output.",
+    403: "What opens this is missing, wrong or has expired.",
+    404: "There is no such thing.",
     405: "The route does not know this method.",
     409: "Not possible in the present state.",
     413: "Too large.",
+    422: "What the request names cannot be used for this.",
     429: "Too many wrong tokens from this address.",
+    502: "A service behind this one does not take it.",
     503: "The channel store, or what else is named, is away; try again later.",
+    507: "There is no room.",
 }
 
 
@@ -34,7 +39,7 @@ def document(version: str) -> dict[str, Any]:
     schemas = {name: _plain(schema) for (name, _), schema in references.items()}
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
-        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
+        paths.setdefault(_template(route), {})[route.method.lower()] = _operation(route, schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -70,12 +75,14 @@ def _plain(schema: Any, names: bool = False) -> Any:
 
 
 def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
-    names = re.findall(r"{(\w+)}", route.path)
+    names = re.findall(r"{(\w+)}", _template(route))
     operation: dict[str, Any] = {
         "operationId": _operation_id(route),
         "summary": route.summary,
         "tags": [route.tag],
-        "responses": {"200": {"description": route.summary + ".", "content": _content(route.answer, schemas)}},
+        "responses": {
+            str(route.status): {"description": route.summary + ".", "content": _content(route.answer, schemas)}
+        },
     }
     parameters = [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]
     parameters += [
@@ -89,7 +96,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     if route.public:
         operation["security"] = []
     for status in sorted(_refusals(route, names)):
-        shape = route.answer if route.public else "Error"
+        shape = route.answer if status < 300 or (route.public and route.method == "GET") else "Error"
         operation["responses"][str(status)] = {"description": _WORDS[status], "content": _content(shape, schemas)}
     return operation
 
@@ -113,6 +120,11 @@ def _content(shape: str, schemas: dict[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": schemas[shape]}}
 
 
+def _template(route: Route) -> str:
+    """The path as OpenAPI writes it, without the patterns of our router."""
+    return re.sub(r"{(\w+):[^}]*}", r"{\1}", route.path)
+
+
 def _operation_id(route: Route) -> str:
-    words = [word.strip("{}").replace(".", "_") for word in route.path.split("/") if word] or ["home"]
+    words = [word.strip("{}").replace(".", "_") for word in _template(route).split("/") if word] or ["home"]
     return "_".join([route.method.lower(), *words])

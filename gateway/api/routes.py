@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.api import channels, domains, health, nms, sessions
+from gateway.api import channels, domains, health, jobs, nms, process, recordings, sessions, uploads
 from gateway.api.answers import answer, answering
 from gateway.api.auth import authenticating
 from gateway.api.context import CONTEXT, Context
@@ -17,6 +17,8 @@ from gateway.api.context import CONTEXT, Context
 @dataclass(frozen=True, slots=True)
 class Route:
     """body, answer: names in gateway.api.schemas, or a media type where no JSON is sent. also: further statuses.
+
+    status: of success.
 
     query: `name: what it is`. public: needs no token.
     """
@@ -31,6 +33,7 @@ class Route:
     also: tuple[int, ...] = ()
     query: tuple[tuple[str, str], ...] = ()
     public: bool = False
+    status: int = 200
 
 
 async def openapi(request: web.Request) -> web.Response:
@@ -41,6 +44,9 @@ async def openapi(request: web.Request) -> web.Response:
 
 
 _QR = (("url", "push (default), flv, wsflv, rtmp, hls, cmaf, dash or ladder"),)
+
+_PAGE = (("limit", "how many, 1 to 1000 (100)"), ("before", "the id of a job: only older ones"))
+_SIGNED = (("expires", "from the address"), ("sign", "from the address"))
 
 ROUTES: Final = (
     Route(
@@ -87,6 +93,70 @@ ROUTES: Final = (
         "Output",
         body="Switch",
         also=(409,),
+    ),
+    Route(
+        "GET",
+        "/videostream/{id}/recordings",
+        recordings.index,
+        "Recordings",
+        "List the recordings of a channel, the newest first",
+        "Recordings",
+        query=recordings.PAGE,
+    ),
+    Route(
+        "DELETE",
+        "/videostream/{id}/recordings/{path:.+}",
+        recordings.delete,
+        "Recordings",
+        "Delete a recording; an on-demand session with its segments",
+        "DeletedRecording",
+        also=(409,),
+    ),
+    Route(
+        "POST",
+        "/jobs",
+        jobs.submit,
+        "Jobs",
+        "Make HLS, a poster and a thumbnail of a film",
+        "Job",
+        body="NewJob",
+        also=(503,),
+        status=202,
+    ),
+    Route("GET", "/jobs", jobs.index, "Jobs", "List the jobs, the newest first", "Jobs", also=(503,), query=_PAGE),
+    Route("GET", "/jobs/{id}", jobs.show, "Jobs", "Show a job", "Job", also=(503,)),
+    Route("DELETE", "/jobs/{id}", jobs.cancel, "Jobs", "Cancel a job", "Job", also=(409, 503)),
+    Route(
+        "POST",
+        "/uploads",
+        uploads.offer,
+        "Jobs",
+        "Get an address to which a film can be uploaded",
+        "Upload",
+        body="NewUpload",
+        also=(503,),
+    ),
+    Route(
+        "PUT",
+        "/uploads/{key}",
+        uploads.receive,
+        "Jobs",
+        "Upload a film to such an address; it becomes a job",
+        "Uploaded",
+        also=(400, 403, 404, 409, 413, 503, 507),
+        query=_SIGNED,
+        public=True,
+        status=201,
+    ),
+    Route(
+        "POST",
+        "/processObject",
+        process.process,
+        "Jobs",
+        "Play a stored object into a Kinesis video stream",
+        "Processed",
+        body="ProcessObject",
+        also=(202, 404, 409, 413, 422, 502, 503),
     ),
     Route("GET", "/domains", domains.show, "Node", "The push and pull domains", "Domains"),
     Route("PUT", "/domains", domains.update, "Node", "Set the push and pull domains", "Domains", body="DomainChanges"),

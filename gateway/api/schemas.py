@@ -137,6 +137,78 @@ class Switch(BaseModel):
     enabled: Flag
 
 
+class NewJob(BaseModel):
+    """source: the key of a stored object, s3://bucket/key, or a path below a folder of `vod.sources`."""
+
+    source: Annotated[str, Field(min_length=1, max_length=2048, examples=["a.mp4", "s3://bucket/films/a.mp4"])]
+
+
+class Job(Shape):
+    """progress: percent. outputs: of a film "hls", "poster" and "thumbnail", the addresses at which they play."""
+
+    id: str
+    kind: str
+    state: Literal["SUBMITTED", "PROGRESSING", "COMPLETE", "CANCELED", "ERROR"]
+    progress: int
+    source: str
+    outputs: dict[str, str]
+    error: str | None
+    created: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    updated: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+
+
+class ProcessObject(Open):
+    """An object, or an event of S3, whose keys are URL-encoded."""
+
+    bucketName: Annotated[str, Field(examples=["films"])] | None = None
+    keyName: Annotated[str, Field(examples=["a.mp4"])] | None = None
+    Records: list[dict[str, Any]] | None = None
+
+
+class Processed(Shape):
+    """startFragmentNumber: null where the film had not begun when the answer was due (202). jobs: see /jobs."""
+
+    streamArn: str
+    startFragmentNumber: str | None
+    jobs: list[str]
+
+
+class Recording(Shape):
+    """start: of the first frame. size: bytes, of an on-demand session those of its playlist."""
+
+    key: str
+    kind: Literal["video", "ondemand", "motion"]
+    start: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    seconds: float | None
+    size: int
+    url: str
+
+
+class DeletedRecording(Shape):
+    key: str
+    deleted: bool
+
+
+class NewUpload(BaseModel):
+    """name: of the film's file; its extension stays."""
+
+    name: Annotated[str, Field(min_length=1, max_length=1024, examples=["holiday.mp4"])]
+
+
+class Upload(Shape):
+    """How to send the film: this method, these headers, to this address; it is good once and for a while."""
+
+    key: str
+    url: str
+    method: str
+    headers: dict[str, str]
+
+
+class Uploaded(Shape):
+    key: str
+    job: Job
+
+
 class Domains(Shape):
     """Hosts, perhaps with a port and a scheme; empty: this node's own."""
 
@@ -232,6 +304,16 @@ SHAPES: dict[str, TypeAdapter[Any]] = {
     "Sessions": TypeAdapter(list[OnlineSession]),
     "Switch": TypeAdapter(Switch),
     "Output": TypeAdapter(Output),
+    "NewJob": TypeAdapter(NewJob),
+    "Job": TypeAdapter(Job),
+    "Jobs": TypeAdapter(list[Job]),
+    "ProcessObject": TypeAdapter(ProcessObject),
+    "Processed": TypeAdapter(Processed),
+    "Recordings": TypeAdapter(list[Recording]),
+    "DeletedRecording": TypeAdapter(DeletedRecording),
+    "NewUpload": TypeAdapter(NewUpload),
+    "Upload": TypeAdapter(Upload),
+    "Uploaded": TypeAdapter(Uploaded),
     "Domains": TypeAdapter(Domains),
     "DomainChanges": TypeAdapter(DomainChanges),
     "Servers": TypeAdapter(list[Server]),

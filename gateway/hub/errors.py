@@ -11,6 +11,10 @@ HubError
 ├── TooLarge           a channel is larger than a stored item may be, or a file than who fetches it allows
 ├── StoreAway          a store does not answer or cannot write now: try again later
 ├── NoSuchObject       nothing is stored under this key
+├── NoSuchJob          no job is stored under this id
+├── JobExists          a job is stored under this id already
+├── JobChanged         somebody else has moved the job meanwhile: it may be cancelled
+├── JobFinished        the job is over, nothing can be done about it
 ├── OutputTrouble      the world hinders an output (disk full, server away): it is tried again
 ├── OutputUnsupported  an output cannot carry what the stream is made of: trying again does not help
 └── StoreUnusable      at start: the store cannot be used until somebody puts it right
@@ -77,6 +81,38 @@ class NoSuchObject(HubError):
     def __init__(self, key: str) -> None:
         super().__init__(f"no object {key}")
         self.key = key
+
+
+class NoSuchJob(HubError):
+    """No job is stored under this id."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"no job {id}")
+        self.id = id
+
+
+class JobExists(HubError):
+    """A job is stored under this id already."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"job {id} exists already")
+        self.id = id
+
+
+class JobChanged(HubError):
+    """Somebody else has moved the job since it was read."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"job {id} was changed meanwhile")
+        self.id = id
+
+
+class JobFinished(HubError):
+    """The job is over (`state`)."""
+
+    def __init__(self, id: str, state: str) -> None:
+        super().__init__(f"job {id} is {state} already")
+        self.id = id
 
 
 class OutputTrouble(HubError):

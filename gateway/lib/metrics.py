@@ -111,6 +111,13 @@ ARCHIVE_DROPPED: Final = Metric(
     Kind.COUNTER,
     "Finished files that were lost because the object store was away for longer than recording.spool_bytes lasted.",
 )
+KVS_FRAGMENTS: Final = Metric(
+    "millrace_kvs_fragments_total",
+    Kind.COUNTER,
+    "Fragments for Kinesis Video Streams: persisted; replayed (sent once more); dropped (never stored); unconfirmed "
+    "(sent, and forgotten before they were acknowledged).",
+    ("result",),
+)
 STREAM_BITRATE: Final = Metric(
     "millrace_stream_bitrate_bps",
     Kind.GAUGE,
@@ -146,6 +153,7 @@ TABLE: Final[Mapping[str, Metric]] = {
         ARCHIVE_FILES,
         ARCHIVE_BYTES,
         ARCHIVE_DROPPED,
+        KVS_FRAGMENTS,
         STREAM_BITRATE,
         STREAM_VIEWERS,
     )

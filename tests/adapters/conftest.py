@@ -1,4 +1,4 @@
-"""The stores that the contract suite runs over: SQLite in a folder, and DynamoDB with SSM on a moto server."""
+"""The stores that the contract suites run over: SQLite and a folder, and DynamoDB, SSM and S3 on a moto server."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import pytest
 import pytest_asyncio
 
 from gateway.adapters import Stores, open_stores
+from gateway.hub.ports import ObjectStore
 from gateway.settings import load
 
 TABLE = "video-metadata"
+BUCKET = "millrace-media"
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +50,9 @@ def aws(moto_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
         BillingMode="PAY_PER_REQUEST",
     )
+    boto3.client("s3", region_name="eu-central-1").create_bucket(
+        Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+    )
     return moto_url
 
 
@@ -60,3 +65,15 @@ async def stores(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[Stor
         environ["MILLRACE_CHANNELS"] = f"dynamodb://{TABLE}"
     async with open_stores(load(environ=environ)) as opened:
         yield opened
+
+
+@pytest_asyncio.fixture(params=["folder", "s3"])
+async def objects(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[ObjectStore]:
+    """Each kind of object store, empty."""
+    environ = {"MILLRACE_DATA": str(tmp_path / "data")}
+    (tmp_path / "data").mkdir()
+    if request.param == "s3":
+        request.getfixturevalue("aws")
+        environ["MILLRACE_OBJECTS"] = f"s3://{BUCKET}"
+    async with open_stores(load(environ=environ)) as opened:
+        yield opened.objects

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +21,7 @@ PRINTS = {
     "gateway/app.py": "the greeting of `make run`, a new admin token, why the gateway cannot start",
     "gateway/doctor.py": "its report",
     "gateway/cli/": "what a command was asked for",
+    "gateway/transcode/": "what a media worker says before it ends: the gateway logs it",
 }
 
 # Modules whose answers follow from what they are given alone: time comes as an argument.
@@ -140,3 +143,10 @@ def test_an_exception_is_never_dropped_without_a_word() -> None:
         and (node.type is None or ast.unparse(node.type) in {"Exception", "BaseException"})
     ]
     assert found == []
+
+
+def test_the_gateway_itself_loads_no_decoder_and_no_cloud() -> None:
+    """Native code that reads strangers' media runs in workers, which may die; a laptop pays for no SDK."""
+    program = "import sys, gateway.app; print(*{'av', 'PIL', 'botocore'} & sys.modules.keys())"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == ""

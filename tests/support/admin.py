@@ -105,6 +105,9 @@ async def admin(
     per_stream: bool = False,
     store: Any = None,
     checks: Any = None,
+    kvs: Any = None,
+    objects: Any = None,
+    studio: Any = None,
 ) -> AsyncIterator[Admin]:
     """The API while the block runs."""
     events = Events()
@@ -126,6 +129,9 @@ async def admin(
             readiness=readiness,
             metrics=metrics,
             forget=forgotten.append,
+            kvs=kvs,
+            objects=objects,
+            studio=studio,
         )
         async with TestClient(TestServer(make_app(context))) as client:
             yield Admin(client, sqlite, hub, events, metrics, readiness, forgotten)

@@ -1,5 +1,6 @@
 """openapi.json: valid, complete, and true of what the API answers."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def test_the_document_is_valid_openapi():
 
 def test_every_route_is_in_the_document_and_nothing_else():
     described = {(method.upper(), path) for path, operations in document("1")["paths"].items() for method in operations}
-    assert described == {(route.method, route.path) for route in ROUTES}
+    assert described == {(route.method, re.sub(r":[^}]*}", "}", route.path)) for route in ROUTES}
 
 
 def test_operation_ids_are_unique():
@@ -43,7 +44,11 @@ def test_every_field_of_a_channel_is_described():
 def test_only_public_routes_need_no_token():
     for path, operations in document("1")["paths"].items():
         for operation in operations.values():
-            assert (operation.get("security") == []) == (path in ("/", "/healthcheck", "/ready"))
+            assert (operation.get("security") == []) == (path in ("/", "/healthcheck", "/ready", "/uploads/{key}"))
+
+
+# Routes whose answers need more than an empty store; their own tests compare them with their shapes.
+ELSEWHERE = {"Jobs", "Recordings"}
 
 
 async def _answers(api: Admin) -> dict[str, Any]:
@@ -54,7 +59,7 @@ async def _answers(api: Admin) -> dict[str, Any]:
     publisher.push(picture(0, key=True), publisher.since)
     found: dict[str, Any] = {}
     for route in sorted(ROUTES, key=lambda r: (r.method == "DELETE", -len(r.path))):
-        if "/" in route.answer:
+        if "/" in route.answer or route.tag in ELSEWHERE:
             continue
         path = route.path.replace("{id}", id).replace("{app}", "stream").replace("{name}", "hls")
         bodies = {"NewChannel": {"outdate": "2090-01-01"}, "Switch": {"enabled": True}}

@@ -1,0 +1,62 @@
+"""A media worker for tests: it sends back what it gets, and does what its own kinds of frames ask."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from gateway.transcode import child
+from gateway.transcode.child import Link
+
+LEAVE, STUCK, SHOUT, SHOW, HOARD, WRITE, NONSENSE = range(100, 107)
+
+
+def work(link: Link) -> None:
+    """LEAVE: exits with the status in the body. STUCK: hangs as native code does, deaf to the link. SHOUT: writes the
+    body to stderr and fails. SHOW: sends its environment, limits and niceness. HOARD: takes more memory than it may.
+    WRITE: tries to write the file named. NONSENSE: sends what is no frame."""
+    while (received := link.receive()) is not None:
+        kind, body = received
+        if kind == LEAVE:
+            child.leave(int(body))
+        elif kind == STUCK:
+            link.send(kind, b"")
+            while True:
+                time.sleep(60)
+        elif kind == SHOUT:
+            sys.stderr.write(body.decode())
+            child.leave(7)
+        elif kind == SHOW:
+            limits = Path("/proc/self/limits").read_text()
+            ignored = {s.name for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is signal.SIG_IGN}
+            told = [
+                *(f"{k}={v}" for k, v in os.environ.items()),
+                limits,
+                f"nice={os.nice(0)}",
+                f"ignored={sorted(ignored)}",
+            ]
+            link.send(kind, "\n".join(told).encode())
+        elif kind == HOARD:
+            hoard = []
+            while True:
+                hoard.append(bytearray(10_000_000))
+        elif kind == WRITE:
+            try:
+                with open(body, "wb") as file:
+                    file.write(b"something")
+                link.send(kind, b"written")
+            except OSError as error:
+                link.send(kind, str(error).encode())
+        elif kind == NONSENSE:
+            os.write(link._socket.fileno(), b"\xff" * 100)
+            time.sleep(5)
+        else:
+            link.send(kind, body)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    sys.exit(child.run(work))

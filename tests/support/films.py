@@ -1,0 +1,98 @@
+"""Films of every odd kind that people upload, made by ffmpeg once per run, and what ffprobe says of the results."""
+
+import atexit
+import functools
+import json
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.support.tools import need
+
+_folder = Path(tempfile.mkdtemp(prefix="millrace-odd-films-"))
+atexit.register(shutil.rmtree, _folder, ignore_errors=True)
+
+PICTURE = "testsrc2=size=320x180:rate=25"
+SOUND = "anoisesrc=amplitude=0.2:sample_rate=48000:seed=7"
+H264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+
+
+@functools.cache
+def film(name: str, *arguments: str) -> Path:
+    """`ffmpeg <arguments> name`; skips the test where there is no ffmpeg."""
+    need("ffmpeg", "ffprobe")
+    path = _folder / name
+    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", "-y", *arguments, str(path)], check=True, timeout=180)
+    return path
+
+
+def plain(name: str = "plain.mp4", seconds: float = 3, *more: str) -> Path:
+    """Pictures and AAC sound."""
+    return film(
+        name, "-f", "lavfi", "-i", PICTURE, "-f", "lavfi", "-i", SOUND, "-t", str(seconds), *H264, "-c:a", "aac", *more
+    )
+
+
+def silent(name: str, picture: str, *how: str, seconds: float = 3) -> Path:
+    """Pictures alone, from a libavfilter source."""
+    return film(name, "-f", "lavfi", "-i", picture, "-t", str(seconds), *(how or H264))
+
+
+def copied(name: str, source: Path, *how: str) -> Path:
+    """Another film's streams in another container."""
+    return film(name, "-i", str(source), "-c", "copy", *how)
+
+
+def scratch_file(name: str, data: bytes) -> Path:
+    """A file that is no film, or a piece of one."""
+    path = _folder / name
+    path.write_bytes(data)
+    return path
+
+
+def probe(path: Path, *, count: bool = True) -> dict[str, Any]:
+    """ffprobe's format and, by kind, its streams (of the first program)."""
+    command = [
+        "ffprobe",
+        "-v",
+        "error",
+        "-show_streams",
+        "-show_format",
+        "-of",
+        "json",
+        *(("-count_frames",) if count else ()),
+    ]
+    told = json.loads(subprocess.run([*command, str(path)], check=True, capture_output=True, timeout=60).stdout)
+    kinds: dict[str, Any] = {"format": told["format"]}
+    for stream in told["streams"]:
+        kinds.setdefault(stream["codec_type"], stream)
+    return kinds
+
+
+def times(path: Path, kind: str) -> list[float]:
+    """Presentation times of the packets of one kind, in order of presentation."""
+    command = ["ffprobe", "-v", "error", "-select_streams", kind, "-show_entries", "packet=pts_time", "-of", "json"]
+    told = json.loads(subprocess.run([*command, str(path)], check=True, capture_output=True, timeout=60).stdout)
+    return sorted(float(packet["pts_time"]) for packet in told["packets"])
+
+
+def pixel(path: Path, x: float, y: float) -> tuple[int, int, int]:
+    """The colour at a place of the first picture (0 to 1 from left and top), averaged over a small square."""
+    from PIL import Image
+
+    if path.suffix != ".jpg":
+        still = path.with_suffix(".look.png")
+        subprocess.run(
+            ["ffmpeg", "-nostdin", "-v", "error", "-y", "-i", str(path), "-frames:v", "1", str(still)],
+            check=True,
+            timeout=60,
+        )
+        path = still
+    with Image.open(path) as image:
+        width, height = image.size
+        left, top = int(x * width), int(y * height)
+        box = image.convert("RGB").crop((left - 3, top - 3, left + 4, top + 4))
+        red, green, blue = box.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
+        return red, green, blue

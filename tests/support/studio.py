@@ -1,0 +1,125 @@
+"""A VoD studio in this process: real stores in a folder, real workers, and a way to wait for what jobs do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.adapters.local.jobs import SqliteJobs
+from gateway.adapters.local.objects import LocalObjects
+from gateway.hub.access import Secrets
+from gateway.hub.desk import JobDesk
+from gateway.hub.events import Event, Events
+from gateway.hub.jobs import Job, JobState
+from gateway.hub.ports import JobStore, ObjectStore
+from gateway.lib.aio import Tasks
+from gateway.lib.metrics import WORKER_RESTARTS, Counter
+from gateway.settings import Settings, load
+from gateway.transcode.launch import Workers
+from gateway.vod.studio import Studio
+
+SECRET = "a-secret-for-tests"
+
+
+def settings(folder: Path, **environ: str) -> Settings:
+    """The defaults, with quick coding."""
+    return load(environ={"MILLRACE_DATA": str(folder), "MILLRACE_VOD__PRESET": "superfast"} | environ)
+
+
+@dataclass
+class Bench:
+    """A studio and the parts behind it."""
+
+    studio: Studio
+    store: JobStore
+    objects: ObjectStore
+    root: Path
+    data: Path
+    events: list[Event]
+    restarts: Counter
+    workers: Workers
+
+    @property
+    def desk(self) -> JobDesk:
+        return self.studio.desk
+
+    def put(self, film: Path, key: str) -> None:
+        """A film as an object of the local store."""
+        target = self.root / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(film.read_bytes())
+
+    async def until(self, id: str, wanted: Callable[[Job], bool], seconds: float = 60) -> Job:
+        """The job as soon as it is so."""
+        async with asyncio.timeout(seconds):
+            while True:
+                job = await self.store.get(id)
+                if wanted(job):
+                    return job
+                await asyncio.sleep(0.05)
+
+    async def finished(self, id: str) -> Job:
+        return await self.until(id, lambda job: job.state.finished)
+
+    async def at_work(self, id: str) -> Job:
+        """Once the job's worker runs."""
+        job = await self.until(id, lambda job: job.state is JobState.PROGRESSING)
+        async with asyncio.timeout(30):
+            while not self.pids():
+                await asyncio.sleep(0.02)
+        return job
+
+    def pids(self) -> list[int]:
+        """The package workers that this process runs."""
+        return package_workers()
+
+    def scratch(self) -> list[str]:
+        """What unfinished things lie about."""
+        return [
+            str(path.relative_to(self.data)) for place in ("vod", "uploads") for path in (self.data / place).glob("*")
+        ]
+
+
+def package_workers() -> list[int]:
+    """Children of this process that package films."""
+    import os
+
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError):
+            fields = status.read_text().rpartition(") ")[2].split()
+            words = (status.parent / "cmdline").read_bytes().split(b"\0")
+            if int(fields[1]) == os.getpid() and fields[0] != "Z" and b"gateway.vod.package" in words:
+                found.append(int(status.parent.name))
+    return found
+
+
+@contextlib.asynccontextmanager
+async def bench(
+    folder: Path, *, run: bool = True, jobs: JobStore | None = None, objects: ObjectStore | None = None, **environ: str
+) -> AsyncIterator[Bench]:
+    """A studio while the block runs; run: whether it does its jobs."""
+    chosen = settings(folder, **environ)
+    events, told = Events(), []
+    events.listen(told.append)
+    restarts = Counter(WORKER_RESTARTS)
+    root = folder / "media"
+    root.mkdir(exist_ok=True)
+    async with contextlib.AsyncExitStack() as stack:
+        store = jobs or await stack.enter_async_context(SqliteJobs(folder / "jobs.db"))
+        workers = Workers(chosen.workers, restarts)
+        studio = Studio(
+            chosen.vod,
+            data=folder,
+            desk=JobDesk(store, events),
+            objects=objects or LocalObjects(root),
+            workers=workers,
+            secrets=Secrets(SECRET),
+        )
+        tasks = await stack.enter_async_context(Tasks("bench"))
+        if run:
+            tasks.start(studio.runner.run())
+        yield Bench(studio, store, objects or LocalObjects(root), root, folder, told, restarts, workers)
