@@ -78,16 +78,18 @@ class Archive:
         return folder
 
     def check_room(self) -> None:
-        """Raises OutputTrouble where less than `recording.keep_free` bytes are left, or the folder is gone. Blocks."""
+        """Raises OutputTrouble where less than `recording.keep_free` bytes (of a small disk: a twentieth) are left, or
+        the folder is gone. Blocks."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(self._folder).free
+            disk = shutil.disk_usage(self._folder)
         except OSError as error:
             raise OutputTrouble(f"{self._folder} cannot be written: {error.strerror}") from None
-        if free < self._keep_free:
+        keep = min(self._keep_free, disk.total // 20)
+        if disk.free < keep:
             raise OutputTrouble(
-                f"no space left on {self._folder}: {free // 1_000_000} MB free, "
-                f"recording.keep_free is {self._keep_free // 1_000_000} MB"
+                f"no space left on {self._folder}: {disk.free / 1e6:.1f} MB free, {keep / 1e6:.1f} MB are kept free "
+                "(recording.keep_free)"
             )
 
     async def keep(self, key: str, file: Path, *, replace: bool = False, ready: Mapping[str, Any] | None = None) -> str:

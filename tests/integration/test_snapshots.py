@@ -2,12 +2,14 @@
 
 import asyncio
 import re
+import shutil
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -142,9 +144,10 @@ async def test_outside_the_hours_none_is_made(tmp_path: Path) -> None:
         await running
 
 
-async def test_a_full_disk_is_the_worlds_fault(tmp_path: Path) -> None:
+async def test_a_full_disk_is_the_worlds_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = sources.h264()
-    async with studio(tmp_path, keep_free=10**15) as (place, stills):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=10**12, free=10**6))
+    async with studio(tmp_path, keep_free=10**9) as (place, stills):
         live = stream(source)
         push(live, source.of(Kind.VIDEO)[:20])
         with pytest.raises(OutputTrouble, match="no space left"):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import shutil
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -124,10 +127,23 @@ async def test_a_place_that_cannot_be_written_is_trouble_in_words(tmp_path: Path
         assert file.exists()
 
 
-async def test_a_disk_with_less_than_keep_free_has_no_room(tmp_path: Path) -> None:
-    Studio(tmp_path, keep_free=0).archive.check_room()
-    with pytest.raises(OutputTrouble, match=r"no space left .* recording\.keep_free"):
-        Studio(tmp_path, keep_free=1 << 50).archive.check_room()
+@pytest.mark.parametrize(
+    ("total", "free", "keep", "room"),
+    [
+        (10**12, 10**9, 5 * 10**8, True),
+        (10**12, 4 * 10**8, 5 * 10**8, False),
+        (10**12, 0, 0, True),
+        (10**7, 6 * 10**5, 5 * 10**8, True),  # a small disk: a twentieth of it
+        (10**7, 4 * 10**5, 5 * 10**8, False),
+    ],
+)
+async def test_a_disk_with_less_than_keep_free_has_no_room(
+    total: int, free: int, keep: int, room: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = Studio(tmp_path, keep_free=keep).archive
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=total, free=free))
+    with contextlib.nullcontext() if room else pytest.raises(OutputTrouble, match=r"no space .*recording\.keep_free"):
+        archive.check_room()
 
 
 async def test_scratch_files_of_a_dead_process_are_swept_but_for_recordings(tmp_path: Path) -> None:
