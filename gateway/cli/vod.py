@@ -106,8 +106,10 @@ class _Command:
     async def run(self) -> int:
         """The exit code. Ctrl-C and SIGTERM end the worker and leave nothing behind."""
         from gateway.hub.errors import HubError
+        from gateway.lib import log as logs
         from gateway.vod.order import Unusable
 
+        logs.configure("error", self._settings.log.format)
         task = asyncio.current_task()
         assert task is not None, "this is a task's coroutine"
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -160,7 +162,7 @@ class _Command:
             await asyncio.to_thread(made_in.mkdir)
             async with self._film(scratch) as film:
                 order = Order(film, str(made_in), self._names.base, encoding)
-                made = await make(workers, order, self._bar.show)
+                made = await make(workers, order, self._bar.show, how.memory)
             return await self._deliver(made, made_in)
 
     @asynccontextmanager

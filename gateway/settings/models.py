@@ -200,6 +200,7 @@ class Vod(Section):
     crf: Crf
     bitrate: Bitrate
     segment: SegmentSeconds
+    memory: Count
     history: SomeCount
     sources: Folders
     upload_bytes: Count

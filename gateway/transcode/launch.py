@@ -62,10 +62,13 @@ class Workers:
         return self._running
 
     @asynccontextmanager
-    async def start(self, module: str, name: str, *, stream: str = "", writes: bool = False) -> AsyncIterator[Worker]:
+    async def start(
+        self, module: str, name: str, *, stream: str = "", writes: bool = False, memory: int | None = None
+    ) -> AsyncIterator[Worker]:
         """A worker of `python -m module`; it is killed at the end of the block.
 
-        name: what it does, for log and metric; stream: for the log. writes: whether it may write files.
+        name: what it does, for log and metric; stream: for the log. writes: whether it may write files. memory: bytes
+        that it may allocate, 0 for any, instead of what the settings say.
         Raises OutputTrouble where `most` workers run already or none can be started.
         """
         if self._running >= self.most:
@@ -75,7 +78,7 @@ class Workers:
             ours, theirs = socket.socketpair()
             with ours:
                 try:
-                    process = await self._spawn(module, theirs.fileno(), writes)
+                    process = await self._spawn(module, theirs.fileno(), writes, memory)
                 except OSError as error:
                     raise OutputTrouble(f"no media worker can be started: {error.strerror or error}") from error
                 finally:
@@ -93,7 +96,7 @@ class Workers:
         finally:
             self._running -= 1
 
-    async def _spawn(self, module: str, fd: int, writes: bool) -> Process:
+    async def _spawn(self, module: str, fd: int, writes: bool, memory: int | None) -> Process:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", module, str(fd)),
             pass_fds=(fd,),
@@ -108,8 +111,8 @@ class Workers:
             os.setpriority(os.PRIO_PROCESS, process.pid, min(19, os.getpriority(os.PRIO_PROCESS, 0) + self._nice))
             if sys.platform.startswith("linux"):
                 limits = {resource.RLIMIT_CORE: 0}
-                if self._memory:
-                    limits[resource.RLIMIT_DATA] = self._memory
+                if allowed := self._memory if memory is None else memory:
+                    limits[resource.RLIMIT_DATA] = allowed
                 if not writes:
                     limits[resource.RLIMIT_FSIZE] = 0
                 for what, most in limits.items():

@@ -62,6 +62,10 @@ class Film:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the file and of the decoders of its tracks."""
         self._container.close()
 
     @property

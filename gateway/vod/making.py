@@ -19,8 +19,8 @@ _TRIES: Final = 2  # a worker that dies may have been unlucky; a second one was 
 _SILENCE: Final = 300.0  # seconds without a word after which a worker hangs
 
 
-async def make(workers: Workers, order: Order, progress: Callable[[float], None]) -> Made:
-    """What the order's folder then holds. progress: called with 0 to 1.
+async def make(workers: Workers, order: Order, progress: Callable[[float], None], memory: int) -> Made:
+    """What the order's folder then holds. progress: called with 0 to 1; memory: bytes that the worker may have, 0: any.
 
     Raises Unusable where the film, the disk or the machine does not allow it (one line), OutputTrouble where no worker
     can be had now. Cancelled, it ends the worker.
@@ -29,15 +29,15 @@ async def make(workers: Workers, order: Order, progress: Callable[[float], None]
     while True:
         tries += 1
         try:
-            return await _once(workers, order, progress)
+            return await _once(workers, order, progress, memory)
         except WorkerDied as died:
             if tries == _TRIES:
                 raise Unusable(f"{died}, {tries} times") from None
             log.warning("the package worker died, once more", source=order.source, reason=str(died))
 
 
-async def _once(workers: Workers, order: Order, progress: Callable[[float], None]) -> Made:
-    async with workers.start(MODULE, "vod", writes=True) as worker:
+async def _once(workers: Workers, order: Order, progress: Callable[[float], None], memory: int) -> Made:
+    async with workers.start(MODULE, "vod", writes=True, memory=memory) as worker:
         await worker.send(Say.ORDER, order.to_json())
         while True:
             try:

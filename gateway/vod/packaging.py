@@ -25,10 +25,13 @@ _SHORT_BY: Final = 0.03  # of the promised length; more is missing: the film was
 def package(order: Order, progress: Callable[[float], None]) -> Made:
     """Does what is ordered. progress: called with 0 to 1, now and then.
 
-    Raises Unusable where the film is at fault, OSError for the disk.
+    Raises Unusable where the film is at fault, OSError for the disk, av.error.FFmpegError. Then nothing is closed: that
+    may wait for threads of a coder for ever, and a worker that failed ends anyway.
     """
-    with Film(Path(order.source)) as film:
-        return _Packaging(film, order, progress).run()
+    film = Film(Path(order.source))
+    made = _Packaging(film, order, progress).run()
+    film.close()
+    return made
 
 
 class _Packaging:
@@ -46,9 +49,10 @@ class _Packaging:
         if self._film.video is None:
             return self._sound_alone()
         pictures = Pictures(self._film, self._order.encoding, self._folder, self._show, self._advance)
-        with self._film.again() as other:
-            sounds = sounds_of(other, pictures.timeline, lambda time: None)
-            return self._both(pictures, sounds)
+        other = self._film.again()
+        made = self._both(pictures, sounds_of(other, pictures.timeline, lambda time: None))
+        other.close()
+        return made
 
     # ---- pictures, with or without sound ----
 
@@ -105,19 +109,18 @@ class _Packaging:
 
     def _cover(self) -> None:
         """The picture that a song carries, where it can be decoded."""
-        with self._film.again() as other:
-            cover: Any = other.cover
-            if cover is None:
-                return
-            for packet in other.packets(cover):
-                try:
-                    frames = packet.decode()
-                except av.error.FFmpegError:
-                    return
-                for frame in frames:
-                    stills.save(frame, (frame.width, frame.height), self._folder, self._names)
-                    self._poster = True
-                    return
+        other = self._film.again()
+        cover: Any = other.cover
+        for packet in other.packets(cover) if cover is not None else ():
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                break
+            if frames:
+                stills.save(frames[0], (frames[0].width, frames[0].height), self._folder, self._names)
+                self._poster = True
+                break
+        other.close()
 
     # ---- both ways ----
 

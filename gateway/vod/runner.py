@@ -49,6 +49,7 @@ class VodRunner:
     ) -> None:
         self._most = settings.workers
         self._history = settings.history
+        self._memory = settings.memory
         self._workers = workers
         self._desk = desk
         self._sources = sources
@@ -160,7 +161,7 @@ class VodRunner:
         backoff = Backoff(1, 10)
         while True:
             try:
-                made = await make(self._workers, order, told)
+                made = await make(self._workers, order, told, self._memory)
                 break
             except OutputTrouble as busy:
                 log.info("a job waits for a worker", source=source.text, reason=str(busy))

@@ -88,10 +88,11 @@ async def test_a_list_has_what_begins_with_its_prefix(objects, tmp_path):
     assert [(o.size, o.modified > 1e9) async for o in objects.list("c2/")] == [(1, True)]
 
 
-async def test_a_long_list_is_whole(objects, tmp_path):
-    for n in range(1_100):
+async def test_a_long_list_is_whole(objects, tmp_path, monkeypatch):
+    monkeypatch.setattr("gateway.adapters.aws.objects.PAGE", 10)
+    for n in range(25):
         await put(objects, tmp_path, f"c1/720p/{n}.ts", b"x")
-    assert len(await keys(objects, "c1/720p/")) == 1_100
+    assert len(await keys(objects, "c1/720p/")) == 25
 
 
 async def test_what_is_deleted_is_gone_and_its_siblings_stay(objects, tmp_path):

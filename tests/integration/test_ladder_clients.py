@@ -119,6 +119,7 @@ def packets(segment: Path) -> list[tuple[float, bool]]:
 
 
 def test_segments_of_one_name_hold_the_same_pictures_in_every_rung(base: str, tmp_path: Path) -> None:
+    until(lambda: http("GET", f"{base}/720p/index.m3u8").text.count("#EXTINF") >= 3, "three segments are listed")
     lists = {name: parse(http("GET", f"{base}/{name}/index.m3u8").text) for name in RUNGS}
     names = [s.uri for s in lists["360p"].segments[-3:-1]]
     assert names
@@ -134,6 +135,7 @@ def test_segments_of_one_name_hold_the_same_pictures_in_every_rung(base: str, tm
 
 def test_fragments_of_one_number_begin_and_end_together_in_source_and_rungs(base: str, tmp_path: Path) -> None:
     folders = {"video": "video", **{name: f"{name}/video" for name in RUNGS}}
+    until(lambda: http("GET", f"{base}/720p/video/index.m3u8").text.count("#EXTINF") >= 3, "three segments are listed")
     lists = {n: parse(http("GET", f"{base}/{f}/index.m3u8").text) for n, f in folders.items()}
     common = set.intersection(*({s.number for s in p.segments} for p in lists.values()))
     number = max(common) - 1

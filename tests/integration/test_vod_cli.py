@@ -105,6 +105,13 @@ def test_a_file_that_is_not_there_is_exit_code_1(tmp_path: Path) -> None:
     assert (failed.returncode, failed.stderr) == (1, "millrace: nothing.mp4: No such file or directory\n")
 
 
+def test_too_little_memory_is_one_line_and_not_a_wait_for_ever(tmp_path: Path) -> None:
+    large = films.silent("large.mp4", "testsrc2=size=1920x1080:rate=30", *films.H264, seconds=1)
+    failed = vod(large, "--out", tmp_path / "out", "--set", "vod.memory=120000000")
+    assert failed.returncode == 1 and len(failed.stderr.splitlines()) <= 2
+    assert "memory" in failed.stderr and not (tmp_path / "out").exists()
+
+
 def test_an_earlier_film_is_replaced_whole(tmp_path: Path) -> None:
     long = films.plain("long.mp4", 25)
     (tmp_path / "film.mp4").write_bytes(long.read_bytes())

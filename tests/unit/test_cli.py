@@ -187,7 +187,7 @@ def test_a_mistake_is_one_line_and_its_exit_code(millrace, args, code, said):
         ({"RTMP_PORT": "1"}, 2, "unknown variable MILLRACE_RTMP_PORT; did you mean MILLRACE_RTMP__PORT?"),
         ({"RTMP__PORT": "x"}, 2, "expected a port number"),
         ({"DATA": "/dev/null/x"}, 1, "the data folder /dev/null/x cannot be made"),
-        ({"CHANNELS": "sqlite:////dev/null/x.db"}, 1, "/dev/null/x.db"),
+        ({"CHANNELS": "sqlite:////dev/null/x.db"}, 1, "the data folder /dev/null cannot be made"),
         ({"CHANNELS": "dynamodb://video-metadata"}, 1, "set AWS_REGION"),
     ],
 )

@@ -195,7 +195,7 @@ def streams(draw: st.DrawFn) -> list[AccessUnit]:
     return [u for _, u in sorted(ordered, key=lambda x: x[0])]  # type: ignore[index, misc]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(streams(), st.sampled_from((1.0, 4.0, 30.0)))
 def test_whatever_comes_every_frame_is_in_one_piece_and_in_order(units: list[AccessUnit], seconds: float) -> None:
     bins: list[Bin] = []

@@ -38,6 +38,7 @@ CONTENT_TYPES: Final = {
     ".vtt": "text/vtt; charset=utf-8",
     ".json": "application/json",
 }
+PAGE: Final = 1000  # objects of one answer to a listing; the service gives no more
 _FOREVER: Final = "public, max-age=31536000, immutable"
 _SHORTLY: Final = "public, max-age=60"  # playlists, which grow; and what a client may name twice
 
@@ -112,7 +113,7 @@ class S3Objects:
         page: dict[str, Any] = {}
         while True:
             async with self._calling() as client:
-                told = await client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, **page)
+                told = await client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=PAGE, **page)
             for item in told.get("Contents", ()):
                 yield Object(item["Key"], item["Size"], item["LastModified"].timestamp())
             if not told.get("IsTruncated"):
