@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +12,8 @@ from gateway.hub.cache import CachedDomains
 from gateway.hub.errors import StoreUnusable
 from gateway.hub.ports import ChannelStore, DomainStore, JobStore, ObjectStore
 from gateway.settings import Settings
-from gateway.settings.models import Vod
 
 if TYPE_CHECKING:
-    from gateway.adapters.aws.queue import S3Events
     from gateway.adapters.aws.session import AwsSession
 
 
@@ -93,15 +91,6 @@ def _buckets(session: AwsSession) -> Callable[[str], ObjectStore]:
     from gateway.adapters.aws.objects import S3Objects
 
     return lambda bucket: S3Objects(session, bucket)
-
-
-def events_of(vod: Vod, stores: Stores, take: Callable[[str, str], Awaitable[None]]) -> S3Events | None:
-    """The reader of the queue that a bucket tells of new objects; each goes to `take`. None without a queue."""
-    if not vod.queue or stores.aws is None:
-        return None
-    from gateway.adapters.aws.queue import S3Events
-
-    return S3Events(stores.aws, vod.queue, vod.suffixes, take)
 
 
 @contextlib.asynccontextmanager

@@ -290,7 +290,7 @@ class Motion(Capture):
         key = await self._archive.keep(key, path, ready=ready)
         self._clips += 1
         self._counts.finished["motion"] = self._counts.finished.get("motion", 0) + 1
-        log.info("motion clip finished", stream=self._stream.name, key=key, seconds=seconds)
+        log.info("motion clip finished", stream=self._stream.name, object=key, seconds=seconds)
 
     def _crashed(self, name: str, error: BaseException) -> None:
         log.error("looking for motion failed", stream=self._stream.name, exc_info=error)

@@ -19,6 +19,7 @@ from av.video.frame import PictureType
 
 from gateway.media import h264, nal
 from gateway.media.track import Codec, Kind, Track
+from gateway.vod.ahead import ahead
 from gateway.vod.film import Film, ticks
 from gateway.vod.hdr import Transfer, table
 from gateway.vod.order import Encoding, Unusable
@@ -27,8 +28,8 @@ from gateway.vod.timeline import TICKS, Timeline
 _GOP: Final = 2 * TICKS  # a player finds a place to begin each two seconds
 _MOST_PAUSE: Final = 1 * TICKS  # a picture that stands longer is repeated: no segment is without one
 _PQ, _HLG = 16, 18  # color_trc of ITU-T H.273
-_UNKNOWN: Final = 2
 _FULL: Final = 2  # color_range
+_AHEAD: Final = 4  # frames that are decoded before the encoder wants them
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,6 @@ class Pictures:
         self.first: int | None = None  # ticks of the first picture
         self.end = 0  # when the last one is over
         self.damaged = 0
-        self.decoded = 0
         self._film = film
         self._stream = film.video
         self._stream.thread_type = "AUTO"
@@ -75,7 +75,6 @@ class Pictures:
         rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
         self._rate = Fraction(rate) if 1 <= rate <= 240 else Fraction(25)
         self._step = round(TICKS / self._rate)
-        self.coded: dict[int, int] = {}
 
     @property
     def frame_rate(self) -> float:
@@ -103,17 +102,32 @@ class Pictures:
         return Track(Kind.VIDEO, Codec.H264, TICKS, h264.build_avcc(sps, pps))
 
     def __iter__(self) -> Iterator[Picture]:
-        for packet in self._film.packets(self._stream):
-            for frame in self._decode(packet):
-                yield from self._take(frame)
-        if self._upright is not None:
-            yield from self._encode_all(self._upright.flush())
+        for frame, shape in ahead(self._frames(), _AHEAD):
+            at = ticks(frame.pts, frame.time_base)
+            assert at is not None  # filters keep times
+            if self._encoder is None:
+                self._encoder = self._make_encoder(frame, shape)
+                self.first = at
+                self._shown(frame, self.display)
+            yield from self._repeat(at)
+            yield from self._encode(frame, at)
+            self._last, self._last_at = frame, at
         if self._encoder is None:
             raise Unusable("none of its pictures can be decoded")
         self.end = max(self.end, self.timeline.end)
         if self._last is not None and self.end - self._last_at > _MOST_PAUSE:
             yield from self._repeat(self.end)
         yield from self._packets(None)
+
+    # ---- in a thread of its own, with `timeline`, `damaged` and `_upright` ----
+
+    def _frames(self) -> Iterator[tuple[Any, Fraction]]:
+        """Upright frames in order, each with the shape of its pixels."""
+        for packet in self._film.packets(self._stream):
+            for frame in self._decode(packet):
+                yield from self._turned(frame)
+        if self._upright is not None:
+            yield from self._upright.flush()
 
     def _decode(self, packet: Any) -> list[Any]:
         try:
@@ -125,34 +139,22 @@ class Pictures:
         self._advance(self.timeline.end if at is None else at)
         return list(frames)
 
-    def _take(self, frame: Any) -> Iterator[Picture]:
+    def _turned(self, frame: Any) -> Iterator[tuple[Any, Fraction]]:
         at = ticks(frame.pts, frame.time_base)
         step = ticks(frame.duration, frame.time_base) or self._step
         place = self.timeline.place(self.timeline.end if at is None else at, step)
         if place is None:
             return
-        self.decoded += 1
         if self._upright is None or not self._upright.fits(frame):
+            fit = None
             if self._upright is not None:
-                yield from self._encode_all(self._upright.flush())
-            shape = self._stream.sample_aspect_ratio or Fraction(1)
-            fit = self.size if self._encoder is not None else None
-            self._upright = _Upright(frame, Fraction(shape), self._scratch, fit)
+                yield from self._upright.flush()
+                fit = self._upright.size
+            self._upright = _Upright(frame, self._stream.sample_aspect_ratio or Fraction(1), self._scratch, fit)
         frame.pts, frame.time_base = place, Fraction(1, TICKS)
-        yield from self._encode_all(self._upright.put(frame))
+        yield from self._upright.put(frame)
 
-    def _encode_all(self, frames: Iterator[Any]) -> Iterator[Picture]:
-        for frame in frames:
-            at = ticks(frame.pts, frame.time_base)
-            assert at is not None  # filters keep times
-            if self._encoder is None:
-                assert self._upright is not None
-                self._encoder = self._make_encoder(frame, self._upright.shape)
-                self.first = at
-                self._shown(frame, self.display)
-            yield from self._repeat(at)
-            yield from self._encode(frame, at)
-            self._last, self._last_at = frame, at
+    # ---- in the thread of whoever iterates ----
 
     def _repeat(self, until: int) -> Iterator[Picture]:
         """The last picture again, each second of a pause."""
@@ -202,15 +204,16 @@ class Pictures:
 class _Upright:
     """The filters that make a frame what is coded: each is there only where the film needs it.
 
-    fit: the size that all have to have, where the film began with another. shape: of one pixel afterwards.
+    shape: of one pixel in the film. fit: the size that all have to have, where the film began with another.
     """
 
     def __init__(self, frame: Any, shape: Fraction, scratch: Path, fit: tuple[int, int] | None) -> None:
         self._looks = _looks(frame)
         self._interlaced = bool(frame.interlaced_frame)
         chain, turned = self._chain(frame, scratch)
-        self.shape = (1 / shape if turned else shape) if 0 < shape < 100 else Fraction(1)
+        self._shape = (1 / shape if turned else shape) if 0 < shape < 100 else Fraction(1)
         width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
+        self.size = fit or (max(2, width - width % 2), max(2, height - height % 2))
         if fit is not None and fit != (width - width % 2, height - height % 2):
             chain.append(f"scale={fit[0]}:{fit[1]}:force_original_aspect_ratio=decrease:force_divisible_by=2")
             chain.append(f"pad={fit[0]}:{fit[1]}:-1:-1")
@@ -238,18 +241,20 @@ class _Upright:
     def fits(self, frame: Any) -> bool:
         return _looks(frame) == self._looks and (self._interlaced or not frame.interlaced_frame)
 
-    def put(self, frame: Any) -> Iterator[Any]:
+    def put(self, frame: Any) -> Iterator[tuple[Any, Fraction]]:
+        """The frames that this one completes, each with the shape of its pixels."""
         self._graph.vpush(frame)
         yield from self._pull()
 
-    def flush(self) -> Iterator[Any]:
+    def flush(self) -> Iterator[tuple[Any, Fraction]]:
+        """What is left at the end."""
         self._graph.vpush(None)
         yield from self._pull()
 
-    def _pull(self) -> Iterator[Any]:
+    def _pull(self) -> Iterator[tuple[Any, Fraction]]:
         while True:
             try:
-                yield self._graph.vpull()
+                yield self._graph.vpull(), self._shape
             except (BlockingIOError, EOFError, av.error.EOFError):
                 return
 

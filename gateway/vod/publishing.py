@@ -82,7 +82,7 @@ async def _put(store: ObjectStore, key: str, file: Path) -> None:
         except StoreAway as away:
             if loop.time() > until:
                 raise
-            log.info("the store is away, a film waits for it", key=key, reason=str(away))
+            log.info("the store is away, a film waits for it", object=key, reason=str(away))
             await asyncio.sleep(backoff.next())
 
 

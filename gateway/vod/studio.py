@@ -81,7 +81,7 @@ class Studio:
             found = await self.sources.check(source)
         except InvalidField as error:
             # It may be gone again, or one part of an upload whose end is told of later.
-            log.info("an event is of no use", bucket=bucket, key=key[:200], reason=error.message)
+            log.info("an event is of no use", bucket=bucket, object=key[:200], reason=error.message)
             return
         mark = hashlib.sha256(f"{source.text}\n{found.size}\n{found.modified}".encode()).hexdigest()[:16]
         await self.desk.submit(VOD, source.text, id=f"{int(found.modified * 1000)}-{mark}")

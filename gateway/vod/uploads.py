@@ -117,7 +117,7 @@ class Uploads:
             await self._objects.put(key, file)
         finally:
             await asyncio.shield(asyncio.to_thread(file.unlink, missing_ok=True))
-        log.info("film uploaded", key=key, bytes=size)
+        log.info("film uploaded", object=key, bytes=size)
         job, _ = await self._desk.submit(VOD, self._sources.parse(key).text)
         return job
 

@@ -52,7 +52,7 @@ def scratch_file(name: str, data: bytes) -> Path:
     return path
 
 
-def probe(path: Path, *, count: bool = True) -> dict[str, Any]:
+def probe(path: Path | str, *, count: bool = True) -> dict[str, Any]:
     """ffprobe's format and, by kind, its streams (of the first program)."""
     command = [
         "ffprobe",

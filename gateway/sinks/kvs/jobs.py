@@ -123,7 +123,7 @@ class KvsJobs:
             try:
                 object = await self._player.find(one.bucket, one.key, encoded=one.encoded)
             except NoSuchObject as error:
-                log.info("an object is not there (any more)", bucket=one.bucket, key=one.key[:200])
+                log.info("an object is not there (any more)", bucket=one.bucket, object=one.key[:200])
                 missing = error
                 continue
             found.append((one.bucket, object.key))

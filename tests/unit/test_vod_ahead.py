@@ -1,0 +1,59 @@
+"""Reading ahead in a thread: the same items in order, errors and ends included."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.vod.ahead import ahead
+
+
+def test_items_come_in_order() -> None:
+    assert list(ahead(iter(range(1000)), 4)) == list(range(1000))
+    assert list(ahead(iter(()), 4)) == []
+
+
+def test_what_the_iterator_raises_is_raised_after_what_came_before() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise RuntimeError("broken")
+
+    taken = ahead(broken(), 4)
+    assert next(taken) == 1
+    with pytest.raises(RuntimeError, match="broken"):
+        next(taken)
+
+
+def test_no_more_than_a_few_wait() -> None:
+    made: list[int] = []
+    enough = threading.Event()
+
+    def numbers() -> Iterator[int]:
+        for n in range(1000):
+            made.append(n)
+            if n == 5:  # four in the queue, one at its door, one taken
+                enough.set()
+            yield n
+
+    taken = ahead(numbers(), 4)
+    assert next(taken) == 0
+    assert enough.wait(10)
+    assert len(made) <= 7
+    taken.close()  # type: ignore[attr-defined]
+
+
+def test_an_iterator_that_nobody_takes_any_more_stops() -> None:
+    ended = threading.Event()
+
+    def numbers() -> Iterator[int]:
+        try:
+            yield from range(1000)
+        finally:
+            ended.set()
+
+    taken = ahead(numbers(), 2)
+    next(taken)
+    taken.close()  # type: ignore[attr-defined]
+    assert ended.wait(10)
