@@ -27,14 +27,14 @@ check: $(VENV)/.dev ## format, lint, types, imports, fast tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/protocol tests/adapters tests/architecture
+	$(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/protocol tests/architecture
 
 format: $(VENV)/.dev ## mend what the formatter and linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-integration: $(VENV)/.dev ## the real program against hostile and unusual publishers and players
-	$(BIN)/python -m pytest -q -n auto --dist loadfile tests/integration
+integration: $(VENV)/.dev ## the real program, its workers and stores against peers, faults and doubles
+	$(BIN)/python -m pytest -q -n auto --dist loadfile tests/adapters tests/integration
 
 conformance: $(VENV)/.dev ## real clients against the real program
 	$(BIN)/python -m pytest -q tests/conformance

@@ -43,6 +43,10 @@ def dts(recorder: Recorder) -> list[int]:
 
 
 async def closed(hub: Any) -> None:
+    """Covers still open are closed: the end would wait for their last pictures."""
+    for stream in hub:
+        if stream._cover is not None:
+            stream._cover.close()
     hub.drain()
     await hub.drained()
 

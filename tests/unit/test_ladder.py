@@ -175,7 +175,7 @@ async def test_a_publisher_that_comes_back_is_one_discontinuity_for_source_and_r
 times = st.lists(st.floats(3, 30), min_size=1, max_size=3, unique=True).map(sorted)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     gops=st.lists(st.integers(10, 120), min_size=1, max_size=5).map(tuple),
     deaths=times,

@@ -197,7 +197,7 @@ def test_torn_anywhere_in_the_last_fragment_all_before_it_is_saved() -> None:
         assert (result.whole, result.torn) == (len(whole), length > len(whole))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_torn_or_overwritten_anywhere_what_is_saved_is_a_prefix(data: st.DataObject) -> None:
     pieces = recording(seconds=2)
