@@ -12,6 +12,7 @@ import resource
 import shutil
 import socket
 import ssl
+import subprocess
 import sys
 import time
 import urllib.error
@@ -61,6 +62,7 @@ def examine(settings: Settings) -> list[Finding]:
         python(),
         *modules(settings),
         *programs(),
+        *workers(),
         open_files(),
         clock(),
         *data_folder(settings.data),
@@ -119,6 +121,43 @@ def programs(which: Callable[[str], str | None] = shutil.which) -> list[Finding]
         path = which(name)
         words = path or f"not installed; not needed to serve, only to {use} from this machine"
         found.append(Finding(name, State.OK, words))
+    return found
+
+
+# What a worker would find: in a process of its own, as native code that does not fit this machine may end it.
+_WORKER: Final = """
+import av
+from av.codec import Codec
+from PIL import features
+missing = []
+for name in ("libx264", "libx265", "aac", "mjpeg"):
+    try:
+        Codec(name, "w")
+    except ValueError:
+        missing.append(name)
+print(av.__version__, ",".join(missing), int(features.check("raqm")), int(features.check("fribidi")), sep="|")
+"""
+
+
+def workers(program: str = _WORKER, which: Callable[[str], str | None] = shutil.which) -> list[Finding]:
+    """Whether media workers can encode, and letter watermarks in every script."""
+    ask = [sys.executable, "-c", program]
+    child = subprocess.run(ask, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 our own words
+    told = child.stdout.strip().split("|")
+    if child.returncode or len(told) != 4:
+        last = (child.stderr.strip().splitlines() or [f"it ended with {child.returncode}"])[-1]
+        return [Finding("workers", State.MISSING, f"no ladder, watermark, snapshot or film can be made: {last}")]
+    version, absent, raqm, fribidi = told
+    state = State.WARNING if absent else State.OK
+    found = [Finding("workers", state, f"PyAV {version}" + (f" without {absent}" if absent else ", libx264, libx265"))]
+    if which("fc-match") is None:
+        words = "no fontconfig: texts have the characters of one font only (Debian: fontconfig, fonts-noto-cjk)"
+        found.append(Finding("lettering", State.WARNING, words))
+    elif raqm != "1" or fribidi != "1":
+        words = "Arabic, Hebrew and Indic texts are not shaped (Debian: libfribidi0)"
+        found.append(Finding("lettering", State.WARNING, words))
+    else:
+        found.append(Finding("lettering", State.OK, "fontconfig, raqm and fribidi"))
     return found
 
 

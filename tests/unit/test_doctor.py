@@ -173,6 +173,31 @@ def test_what_the_settings_need_besides_is_told(tmp_path: Path):
     assert [(f.name, f.state) for f in found] == [("uvloop", State.WARNING), ("aioboto3", State.MISSING)]
 
 
+def test_workers_that_can_encode_and_letter_are_well():
+    found = doctor.workers(which=lambda name: f"/usr/bin/{name}")
+    assert [f.name for f in found] == ["workers", "lettering"]
+    assert found[0].state is State.OK and "libx264" in found[0].words
+
+
+@pytest.mark.parametrize("program", ["import sys; sys.exit('no such thing')", "import os; os.abort()", "print('1|2')"])
+def test_workers_that_cannot_start_are_missing(program: str):
+    (found,) = doctor.workers(program)
+    assert found.state is State.MISSING
+
+
+@pytest.mark.parametrize(
+    ("said", "fontconfig", "states"),
+    [
+        ("18|libx265|1|1", True, [State.WARNING, State.OK]),
+        ("18||1|0", True, [State.OK, State.WARNING]),
+        ("18||1|1", False, [State.OK, State.WARNING]),
+    ],
+)
+def test_what_workers_lack_is_named(said: str, fontconfig: bool, states: list[State]):
+    found = doctor.workers(f"print({said!r})", lambda name: name if fontconfig else None)
+    assert [f.state for f in found] == states
+
+
 def test_programs_of_a_visitor_are_never_missing():
     assert all(f.state is State.OK for f in doctor.programs(lambda name: None))
 
