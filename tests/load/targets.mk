@@ -1,7 +1,8 @@
 # Included by the top Makefile. Load and speed: no timed tests; figures are read, not asserted.
 #   make bench                            every row of the README, the gateway and the peers interleaved (over an hour)
 #   make bench BENCH="flv -n 1000"        one of them
-#   make load MINUTES=60                  soak: reconnects, churn, stalls; fails when memory grows or somebody is refused
+#   make load MINUTES=60                  soak: reconnects, churn, stalls; then a ladder; fails when memory grows or
+#                                         somebody is refused
 BENCH ?= all
 PEERS ?= nms,nginx-rtmp$(if $(BENCH_SRS),$(comma)srs$(comma)srs:50)
 ROUNDS ?= 3
@@ -14,6 +15,7 @@ bench:
 
 load:
 	$(LOAD_PYTHON) tests/load/bench.py soak --minutes $(MINUTES)
+	$(LOAD_PYTHON) tests/load/bench_transcode.py --soak $(MINUTES)
 
 load-clients:
 	$(MAKE) -C tests/load clients
