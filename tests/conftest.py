@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 from hypothesis import Phase, settings
@@ -15,3 +16,6 @@ _WITHOUT_SHRINKING = (Phase.explicit, Phase.generate)
 settings.register_profile("default", derandomize=True, deadline=None, database=None, phases=_WITHOUT_SHRINKING)
 settings.register_profile("search", deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# moto's server tells every request; where a test has switched our log on, that would be what a command says.
+logging.getLogger("werkzeug").setLevel(logging.ERROR)

@@ -93,10 +93,15 @@ class Rendition:
         metadata = {} if self.tracks is None else self.tracks.metadata
         return {
             "name": self.name,
-            "width": metadata.get("width"),
-            "height": metadata.get("height"),
+            "width": _whole(metadata.get("width")),
+            "height": _whole(metadata.get("height")),
             "delay": round(self.delay, 3),
         }
 
     def _evicted(self, reason: EndReason) -> None:
         log.debug("rendition's lease is gone", stream=self.name, reason=str(reason))
+
+
+def _whole(value: AmfValue) -> int | None:
+    """AMF knows no whole numbers."""
+    return int(value) if isinstance(value, float) else None

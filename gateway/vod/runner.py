@@ -229,6 +229,7 @@ class _Work:
                 async with Tasks("beat", _failed) as beat:
                     beat.start(self._beat())
                     outcome = await self._outcome(folder)
+                await _remove(folder)  # before anybody hears that it is over
                 await self._conclude(outcome)
         except asyncio.CancelledError:
             if not self._stopped:
@@ -236,7 +237,7 @@ class _Work:
                 raise
             log.info("a job was stopped", job=self._job.id)
         finally:
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, True))
+            await asyncio.shield(_remove(folder))
         await self._runner.finished()
 
     async def _outcome(self, folder: Path) -> dict[str, str] | str:
@@ -304,3 +305,7 @@ class _Work:
 
 def _failed(name: str, error: BaseException) -> None:
     log.error("a job's task failed", task=name, exc_info=error)
+
+
+async def _remove(folder: Path) -> None:
+    await asyncio.to_thread(shutil.rmtree, folder, True)

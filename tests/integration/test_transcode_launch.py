@@ -230,7 +230,7 @@ async def test_only_a_worker_that_is_to_write_files_can(tmp_path: Path, writes: 
 
 OWNER = """
 import asyncio, sys
-from tests.unit.test_transcode_launch import started, echo
+from tests.integration.test_transcode_launch import started, echo
 
 async def main():
     async with started() as (worker, _):
