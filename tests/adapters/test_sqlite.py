@@ -8,7 +8,7 @@ import stat
 import pytest
 
 from gateway.adapters import sqlite_path
-from gateway.adapters.local import channels as adapter
+from gateway.adapters.local import database as adapter
 from gateway.adapters.local.channels import SqliteChannels
 from gateway.hub.errors import StoreAway, StoreUnusable
 

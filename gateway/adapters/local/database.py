@@ -22,14 +22,16 @@ _LONGEST: Final = 6.0  # seconds of a whole operation, with its wait for earlier
 
 
 class Database:
-    """A connection; use as `async with`. create: idempotent statements that make the tables.
+    """A connection; use as `async with`. create: idempotent statements that make the tables; schema: their version,
+    from 1 on, kept in user_version.
 
     Nothing is left half-done by a cancelled caller or a killed process.
     """
 
-    def __init__(self, path: Path, create: str) -> None:
+    def __init__(self, path: Path, create: str, schema: int) -> None:
         self._path = path
         self._create = create
+        self._schema = schema
         self._database: aiosqlite.Connection | None = None
 
     async def __aenter__(self) -> Self:
@@ -57,7 +59,7 @@ class Database:
             await database.close()
 
     def _make_file(self) -> None:
-        """Nobody else may read it (SQLite gives its journal files the same mode)."""
+        """Keys are inside: nobody else may read it (SQLite gives its journal files the same mode)."""
         data_folder(self._path.parent)
         try:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -69,11 +71,19 @@ class Database:
         tables = await _scalar(database, "SELECT count(*) FROM sqlite_master")
         if application not in (0, APPLICATION) or (application == 0 and tables):
             raise StoreUnusable(f"the database {self._path} belongs to another program")
+        version = await _scalar(database, "PRAGMA user_version")
+        if version > self._schema:
+            raise StoreUnusable(
+                f"the database {self._path} was written by a newer Millrace: "
+                f"its schema is {version}, this one knows {self._schema}"
+            )
         if (verdict := await _scalar(database, "PRAGMA quick_check(1)")) != "ok":
             raise StoreUnusable(f"the database {self._path} is damaged: {' '.join(verdict.split())}")
-        await database.execute("PRAGMA journal_mode = WAL")  # readers never wait for a writer
-        await database.execute("PRAGMA synchronous = FULL")
-        await database.executescript(f"BEGIN IMMEDIATE;{self._create};PRAGMA application_id = {APPLICATION};COMMIT;")
+        await database.execute("PRAGMA journal_mode = WAL")  # readers and the command line never wait for a writer
+        await database.execute("PRAGMA synchronous = FULL")  # it is written rarely and must not be lost
+        if version < self._schema:
+            marks = f"PRAGMA application_id = {APPLICATION};PRAGMA user_version = {self._schema}"
+            await database.executescript(f"BEGIN IMMEDIATE;{self._create};{marks};COMMIT;")
 
     async def rows(self, statement: str, *values: str | int | float) -> Sequence[Any]:
         """The rows of a query. Raises StoreAway."""

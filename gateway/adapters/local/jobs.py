@@ -10,6 +10,7 @@ from gateway.adapters.local.database import Database
 from gateway.hub.errors import JobChanged, JobExists, NoSuchJob
 from gateway.hub.jobs import Job
 
+_SCHEMA: Final = 1
 _CREATE: Final = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, finished INTEGER NOT NULL, version INTEGER NOT NULL, item TEXT NOT NULL
@@ -22,7 +23,7 @@ class SqliteJobs(Database):
     """A JobStore over one connection; use as `async with`."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, _CREATE)
+        super().__init__(path, _CREATE, _SCHEMA)
 
     async def add(self, job: Job) -> None:
         added = await self.write(
