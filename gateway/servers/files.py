@@ -6,29 +6,14 @@ import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 
+from gateway.lib.content_types import content_type
 from gateway.servers.request import Request
-from gateway.servers.response import Response, byte_range, text, unsatisfiable
+from gateway.servers.response import Response, text
+from gateway.servers.stored import stored
 
-CONTENT_TYPES: Final = {
-    ".m3u8": "application/vnd.apple.mpegurl",
-    ".mpd": "application/dash+xml",
-    ".ts": "video/mp2t",
-    ".m4s": "video/iso.segment",
-    ".mp4": "video/mp4",
-    ".m4a": "audio/mp4",
-    ".flv": "video/x-flv",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".png": "image/png",
-    ".vtt": "text/vtt; charset=utf-8",
-    ".json": "application/json",
-    ".txt": "text/plain; charset=utf-8",
-}
 _PIECE: Final = 256 * 1024
 _NONE: Final = text(404, "no such file")
 
@@ -57,33 +42,21 @@ class Files:
             return _NONE
         descriptor, status = opened
         try:
-            return self._answer(request, Path(path).suffix.lower(), descriptor, status, cache)
+            answer = stored(
+                request,
+                lambda first, end: _Pieces(descriptor, first, end),
+                status.st_size,
+                tag=f'"{status.st_mtime_ns:x}-{status.st_size:x}"',
+                modified=status.st_mtime,
+                kind=content_type(path),
+                cache=cache,
+            )
         except BaseException:
             os.close(descriptor)
             raise
-
-    def _answer(self, request: Request, suffix: str, descriptor: int, status: os.stat_result, cache: str) -> Response:
-        size = status.st_size
-        tag = f'"{status.st_mtime_ns:x}-{size:x}"'
-        changed = datetime.fromtimestamp(int(status.st_mtime), UTC)
-        headers = {"ETag": tag, "Last-Modified": format_datetime(changed, usegmt=True), "Accept-Ranges": "bytes"}
-        kind = CONTENT_TYPES.get(suffix, "application/octet-stream")
-        if _unchanged(request, tag, changed):
+        if not isinstance(answer.body, _Pieces):
             os.close(descriptor)
-            return Response(304, None, cache=cache, headers=headers)
-        first, end, code = 0, size, 200
-        if_range = request.headers.get("if-range")
-        if request.method == "GET" and (if_range is None or if_range == tag):
-            span = byte_range(request.headers.get("range", ""), size)
-            if span is not None:
-                first, end = span
-                if first >= end:
-                    os.close(descriptor)
-                    return unsatisfiable(size)
-                headers["Content-Range"] = f"bytes {first}-{end - 1}/{size}"
-                code = 206
-        body = _Pieces(descriptor, first, end)
-        return Response(code, body, kind, cache=cache, headers=headers, length=end - first)
+        return answer
 
 
 class _Pieces:
@@ -142,17 +115,3 @@ def _close_opened(opening: asyncio.Future[tuple[int, os.stat_result] | None]) ->
     """Nobody waits for the file any more."""
     if not opening.cancelled() and opening.exception() is None and (opened := opening.result()) is not None:
         os.close(opened[0])
-
-
-def _unchanged(request: Request, tag: str, changed: datetime) -> bool:
-    """RFC 9110 §13.2.2: If-None-Match decides; only without it If-Modified-Since."""
-    tags = request.headers.get("if-none-match")
-    if tags is not None:
-        return tags.strip() == "*" or tag in [t.strip().removeprefix("W/") for t in tags.split(",")]
-    since = request.headers.get("if-modified-since")
-    if since is None:
-        return False
-    try:
-        return changed <= parsedate_to_datetime(since)
-    except (ValueError, TypeError, OverflowError):
-        return False

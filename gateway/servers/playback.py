@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -28,7 +28,7 @@ Responder: TypeAlias = Callable[[Request, Stream, str], Answering]
 # The same for what does not belong to a stream: respond(request, the path below the folder).
 FolderResponder: TypeAlias = Callable[[Request, str], Answering]
 # The same for what is stored of a channel, live or not: respond(request, channel id, the path below `vod/`).
-StoredResponder: TypeAlias = Callable[[Request, str, str], Answering]
+StoredResponder: TypeAlias = Callable[[Request, str, str], Awaitable[Answer]]
 
 _NO_PAGE: Final = text(404, "not found")
 
@@ -183,8 +183,7 @@ class Playback:
         channel = await self._permitted(request, name)
         if isinstance(channel, Response):
             return channel
-        answer = respond(request, name, rest)
-        return await answer if isinstance(answer, Coroutine) else answer
+        return await respond(request, name, rest)
 
     # ---- FLV ----
 

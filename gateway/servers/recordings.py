@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
 from typing import Final
 
 from gateway.hub.errors import NoSuchObject, StoreAway
 from gateway.hub.names import is_object_key
 from gateway.hub.ports import Object, ObjectStore
-from gateway.servers.files import CONTENT_TYPES, Files
+from gateway.lib.content_types import content_type
+from gateway.servers.files import Files
 from gateway.servers.request import Request
-from gateway.servers.response import IMMUTABLE, Response, byte_range, text, try_later, unsatisfiable
+from gateway.servers.response import IMMUTABLE, Response, text, try_later
 from gateway.servers.segmented import M3U8, copied_query
+from gateway.servers.stored import stored, unchanged, validators
 
 _GROWING: Final = "public, max-age=2"  # a playlist that grows is fetched again and again
 _MOST_PLAYLIST: Final = 32 << 20
@@ -61,8 +61,8 @@ class Recordings:
         found = await self._objects.head(key)
         if found.size > _MOST_PLAYLIST:
             return text(500, "the playlist is too large")
-        headers = _validators(found)
-        if not suffix and _unchanged(request, found):
+        headers = validators(_tag(found), found.modified)
+        if not suffix and unchanged(request, _tag(found), found.modified):
             return Response(304, None, cache=_GROWING, headers=headers)
         body = b"".join([piece async for piece in self._objects.read(key)])
         if suffix:
@@ -72,22 +72,12 @@ class Recordings:
 
     async def _object(self, request: Request, key: str, cache: str) -> Response:
         found = await self._objects.head(key)
-        headers = {**_validators(found), "Accept-Ranges": "bytes"}
-        if _unchanged(request, found):
-            return Response(304, None, cache=cache, headers=headers)
-        first, end, code = 0, found.size, 200
-        if_range = request.headers.get("if-range")
-        if request.method == "GET" and (if_range is None or if_range == headers["ETag"]):
-            span = byte_range(request.headers.get("range", ""), found.size)
-            if span is not None:
-                first, end = span
-                if first >= end:
-                    return unsatisfiable(found.size)
-                headers["Content-Range"] = f"bytes {first}-{end - 1}/{found.size}"
-                code = 206
-        body: AsyncIterator[bytes] = self._objects.read(key, first, end)
-        kind = CONTENT_TYPES.get(Path(key).suffix.lower(), "application/octet-stream")
-        return Response(code, body, kind, cache=cache, headers=headers, length=end - first)
+
+        def body(first: int, end: int) -> AsyncIterator[bytes]:
+            return self._objects.read(key, first, end)
+
+        kind = content_type(key)
+        return stored(request, body, found.size, tag=_tag(found), modified=found.modified, kind=kind, cache=cache)
 
 
 def with_query(playlist: str, suffix: str) -> str:
@@ -113,22 +103,5 @@ def with_query(playlist: str, suffix: str) -> str:
     return "\n".join(lines)
 
 
-def _validators(found: Object) -> dict[str, str]:
-    changed = datetime.fromtimestamp(int(found.modified), UTC)
-    tag = f'"{round(found.modified * 1000):x}-{found.size:x}"'
-    return {"ETag": tag, "Last-Modified": format_datetime(changed, usegmt=True)}
-
-
-def _unchanged(request: Request, found: Object) -> bool:
-    """RFC 9110 §13.2.2: If-None-Match decides; only without it If-Modified-Since."""
-    tags = request.headers.get("if-none-match")
-    if tags is not None:
-        tag = _validators(found)["ETag"]
-        return tags.strip() == "*" or tag in [t.strip().removeprefix("W/") for t in tags.split(",")]
-    since = request.headers.get("if-modified-since")
-    if since is None:
-        return False
-    try:
-        return int(found.modified) <= parsedate_to_datetime(since).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return False
+def _tag(found: Object) -> str:
+    return f'"{round(found.modified * 1000):x}-{found.size:x}"'

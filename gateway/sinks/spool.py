@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from gateway.hub.names import is_object_key
+from gateway.lib.disk import sync_folder
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +81,7 @@ class Spool:
             place.write_text(note, encoding="utf-8")
         target = self._path(_QUEUE, key)
         _move(file, target)
-        _sync(target.parent)
+        sync_folder(target.parent)
         earlier = self._waiting.pop(key, None)
         if earlier is not None:
             self.bytes -= earlier.size
@@ -183,12 +184,3 @@ def _move(file: Path, target: Path) -> None:
             if not file.exists():
                 raise
     os.replace(file, target)
-
-
-def _sync(folder: Path) -> None:
-    """Makes a rename durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

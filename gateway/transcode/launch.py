@@ -173,6 +173,17 @@ class Worker(asyncio.Protocol):
             self._transport.resume_reading()
         return frame
 
+    async def expect(self, within: float) -> tuple[int, bytes]:
+        """The same from a worker that owes one: WorkerDied where it ends, or says nothing for so many seconds."""
+        try:
+            async with asyncio.timeout(within):
+                frame = await self.receive()
+        except TimeoutError:
+            raise WorkerDied(f"the media worker said nothing for {within:.0f} s") from None
+        if frame is None:
+            raise await self.died()
+        return frame
+
     async def died(self) -> WorkerDied:
         """Waits until the process is over; the error that says how it ended, fit to be raised."""
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from typing import Final
@@ -40,14 +39,7 @@ async def _once(workers: Workers, order: Order, progress: Callable[[float], None
     async with workers.start(MODULE, "vod", writes=True, memory=memory) as worker:
         await worker.send(Say.ORDER, order.to_json())
         while True:
-            try:
-                async with asyncio.timeout(_SILENCE):
-                    said = await worker.receive()
-            except TimeoutError:
-                raise WorkerDied(f"the media worker said nothing for {_SILENCE:.0f} s") from None
-            if said is None:
-                raise await worker.died()
-            kind, body = said
+            kind, body = await worker.expect(_SILENCE)
             if kind == Say.PROGRESS:
                 progress(float(json.loads(body)))
             elif kind == Say.FAILED:

@@ -99,14 +99,7 @@ class ObjectPlayer:
             await worker.send(Say.ORDER, wire.write_json(order))
             tracks: Tracks | None = None
             while True:
-                try:
-                    async with asyncio.timeout(_SILENCE):
-                        said = await worker.receive()
-                except TimeoutError:
-                    raise OutputTrouble(f"the media worker said nothing for {_SILENCE:.0f} s") from None
-                if said is None:
-                    raise await worker.died()
-                kind, body = said
+                kind, body = await worker.expect(_SILENCE)
                 if kind == Message.TRACKS:
                     tracks = wire.decode_tracks(body)
                     yield tracks

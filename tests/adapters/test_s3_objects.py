@@ -282,8 +282,9 @@ def test_a_folder_has_no_lifecycle_and_days_that_cannot_be_are_usage(tmp_path, m
 
 
 def test_types_agree_with_those_of_our_own_listener():
-    from gateway.servers.files import CONTENT_TYPES
+    from gateway.lib.content_types import content_type
+    from gateway.servers import files, recordings
 
-    assert {k: v for k, v in CONTENT_TYPES.items() if k in s3.CONTENT_TYPES} == {
-        k: v for k, v in s3.CONTENT_TYPES.items() if k in CONTENT_TYPES
-    }
+    assert s3.content_type is files.content_type is recordings.content_type is content_type
+    assert content_type("c1/720p/1.TS") == "video/mp2t"
+    assert content_type("c1/unknown") == "application/octet-stream"

@@ -16,28 +16,11 @@ from gateway.adapters.aws.session import AwsSession, error_code
 from gateway.hub.errors import NoSuchObject, StoreAway, TooLarge
 from gateway.hub.names import is_object_key
 from gateway.hub.ports import Object, Upload
+from gateway.lib.content_types import content_type
 from gateway.sinks import naming
 
 log = structlog.get_logger(__name__)
 
-CONTENT_TYPES: Final = {
-    ".m3u8": "application/vnd.apple.mpegurl",
-    ".mpd": "application/dash+xml",
-    ".ts": "video/mp2t",
-    ".m4s": "video/iso.segment",
-    ".mp4": "video/mp4",
-    ".m4v": "video/mp4",
-    ".mov": "video/quicktime",
-    ".webm": "video/webm",
-    ".mkv": "video/x-matroska",
-    ".m4a": "audio/mp4",
-    ".flv": "video/x-flv",
-    ".jpg": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".png": "image/png",
-    ".vtt": "text/vtt; charset=utf-8",
-    ".json": "application/json",
-}
 PAGE: Final = 1000  # objects of one answer to a listing; the service gives no more
 _FOREVER: Final = "public, max-age=31536000, immutable"
 _SHORTLY: Final = "public, max-age=60"  # playlists, which grow; and what a client may name twice
@@ -191,8 +174,3 @@ class S3Objects:
 
     def _absent(self, error: ClientError, key: str) -> Exception:
         return NoSuchObject(key) if error_code(error) in _GONE else error
-
-
-def content_type(key: str) -> str:
-    """By the key's suffix."""
-    return CONTENT_TYPES.get(Path(key).suffix.lower(), "application/octet-stream")

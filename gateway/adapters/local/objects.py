@@ -16,6 +16,7 @@ from typing import Final
 from gateway.hub.errors import NoSuchObject, StoreAway, TooLarge
 from gateway.hub.names import is_object_key
 from gateway.hub.ports import Object, Upload
+from gateway.lib.disk import sync_folder
 
 _PIECE: Final = 256 * 1024
 _PAGE: Final = 500  # objects that one call of a thread lists
@@ -99,7 +100,7 @@ class LocalObjects:
                     if error.errno != errno.EXDEV:
                         raise
                     _copy(file, target)
-                _sync(target.parent)
+                sync_folder(target.parent)
                 return
             except FileNotFoundError:
                 # Retention may have removed the folder, empty as it was, in between.
@@ -216,12 +217,3 @@ def _copy(file: Path, target: Path) -> None:
     finally:
         hidden.unlink(missing_ok=True)
     file.unlink()
-
-
-def _sync(folder: Path) -> None:
-    """Makes a rename durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

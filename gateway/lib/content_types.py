@@ -1,0 +1,31 @@
+"""Content types of the files that Millrace stores and serves, by suffix: the same from a disk as from a bucket."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Final
+
+_TYPES: Final = {
+    ".m3u8": "application/vnd.apple.mpegurl",
+    ".mpd": "application/dash+xml",
+    ".ts": "video/mp2t",
+    ".m4s": "video/iso.segment",
+    ".mp4": "video/mp4",
+    ".m4v": "video/mp4",
+    ".mov": "video/quicktime",
+    ".webm": "video/webm",
+    ".mkv": "video/x-matroska",
+    ".m4a": "audio/mp4",
+    ".flv": "video/x-flv",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".vtt": "text/vtt; charset=utf-8",
+    ".json": "application/json",
+    ".txt": "text/plain; charset=utf-8",
+}
+
+
+def content_type(name: str) -> str:
+    """Of a file's name or an object's key."""
+    return _TYPES.get(PurePosixPath(name).suffix.lower(), "application/octet-stream")
