@@ -15,18 +15,18 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import Track
 from gateway.packagers.timing import VIDEO_CLOCK
 from gateway.sinks import naming
-from gateway.sinks.capture import Capture, RecordingCounts
-from gateway.sinks.cutter import Cutter, Opening
+from gateway.sinks.capture import RecordingCounts
+from gateway.sinks.cutter import Opening
+from gateway.sinks.cutting import Cutting
 from gateway.sinks.session import SCRATCH, Entry, Session, folder_name, playlist, ready_of
 
 if TYPE_CHECKING:
-    from gateway.hub.channel import Channel
     from gateway.hub.stream import Stream
     from gateway.media.track import Tracks
-    from gateway.media.unit import AccessUnit
     from gateway.sinks.archive import Archive
     from gateway.sinks.finisher import Finisher
 
+ONDEMAND_TIME: Final = "ondemand_time"
 _FRAMES_PER_PES: Final = 5  # about 100 ms of AAC: saves most of the packets' padding
 _MOST_BYTES: Final = 2_000_000  # of packets that wait for the disk, where a second of media is more
 _LARGE: Final = 200_000  # a playlist of more characters is written at most every …
@@ -133,7 +133,7 @@ class _Segment:
     begun: bool = False
 
 
-class OnDemand(Capture):
+class OnDemand(Cutting):
     """Writes each segment into a file of the session's folder, brings it to the archive when it is complete, and then
     the playlist that names it: what the playlist names is there.
 
@@ -142,14 +142,11 @@ class OnDemand(Capture):
     """
 
     def __init__(self, stream: Stream, archive: Archive, finisher: Finisher, counts: RecordingCounts) -> None:
-        super().__init__(stream, counts)
+        super().__init__(stream, counts, ONDEMAND_TIME)
         self._archive = archive
         self._finisher = finisher
-        self._cutter: Cutter | None = None
         self._muxer: TsMuxer | None = None
-        self._epoch: int | None = None
         self._open: list[_Segment] = []  # oldest first
-        self._waits = False
         self._session: Session | None = None
         self._start_ms = 0
         self._number = 0
@@ -164,34 +161,16 @@ class OnDemand(Capture):
             told["playlist"] = naming.playlist_key(self._stream.name, self._start_ms)
         return told
 
-    def read_channel(self, channel: Channel) -> None:
-        if self._cutter is not None:
-            self._cutter.seconds = channel.number("ondemand_time")
-
-    def take_tracks(self, tracks: Tracks) -> None:
-        if tracks.epoch == self._epoch:
-            return
-        self._epoch = tracks.epoch
-        self._end_cutter()
-        if tracks.video is None and tracks.audio is None:
-            return
+    def begin_epoch(self, tracks: Tracks) -> None:
         try:
             self._muxer = TsMuxer(tracks.video, tracks.audio)
         except InvalidData as error:
             raise OutputUnsupported(str(error)) from None
-        self._cutter = Cutter(tracks, self._channel.number("ondemand_time"), self._begin)
 
-    def take(self, unit: AccessUnit) -> None:
-        if self._cutter is None:
-            return
-        self._cutter.add(unit)
+    def look(self) -> None:
         for segment in self._open:
             if segment.piece.waits or segment.piece.closed:
                 self._waits = True
-
-    @property
-    def due(self) -> bool:
-        return self._waits
 
     async def store(self) -> None:
         self._waits = False
@@ -222,7 +201,7 @@ class OnDemand(Capture):
                 session.close()
                 self._finisher.recover_session(session.folder)
 
-    def _begin(self, opening: Opening) -> TsPiece:
+    def begin_piece(self, opening: Opening) -> TsPiece:
         assert self._muxer is not None
         if not self._number:
             start = int(opening.wall * 1000)
@@ -232,13 +211,6 @@ class OnDemand(Capture):
         piece = TsPiece(self._muxer, opening)
         self._open.append(_Segment(piece, self._number))
         return piece
-
-    def _end_cutter(self) -> None:
-        if self._cutter is not None:
-            self._cutter.finish()
-            self._count_dropped(self._cutter.dropped)
-            self._waits = True
-        self._cutter = None
 
     def _write(self, segment: _Segment, data: list[bytes], seconds: float) -> None:
         """In a thread."""

@@ -7,16 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.hub.errors import OutputUnsupported
-from gateway.sinks.capture import Capture, RecordingCounts
-from gateway.sinks.cutter import Cutter, Opening
+from gateway.sinks.capture import RecordingCounts
+from gateway.sinks.cutter import Opening
+from gateway.sinks.cutting import Cutting
 from gateway.sinks.growing import Growing
 from gateway.sinks.movie import Movie
 
 if TYPE_CHECKING:
-    from gateway.hub.channel import Channel
     from gateway.hub.stream import Stream
     from gateway.media.track import Tracks
-    from gateway.media.unit import AccessUnit
     from gateway.sinks.archive import Archive
     from gateway.sinks.finisher import Finisher
 
@@ -31,7 +30,7 @@ class _Piece:
     file: Growing | None = None
 
 
-class Recorder(Capture):
+class Recorder(Cutting):
     """Writes each piece as fragments into a file of its own, and gives it to the Finisher when it is complete.
 
     Constant memory: about a second of media. A new epoch of the stream (the publisher came back, tracks changed) begins
@@ -39,45 +38,26 @@ class Recorder(Capture):
     """
 
     def __init__(self, stream: Stream, archive: Archive, finisher: Finisher, counts: RecordingCounts) -> None:
-        super().__init__(stream, counts)
+        super().__init__(stream, counts, VIDEO_TIME)
         self._archive = archive
         self._finisher = finisher
-        self._cutter: Cutter | None = None
-        self._epoch: int | None = None
         self._open: list[_Piece] = []  # oldest first
-        self._waits = False
         self._pieces = 0
         self._bytes = 0
 
     def report(self) -> dict[str, Any]:
         return {**super().report(), "pieces": self._pieces, "bytes": self._bytes}
 
-    def read_channel(self, channel: Channel) -> None:
-        if self._cutter is not None:
-            self._cutter.seconds = channel.number(VIDEO_TIME)
+    def begin_epoch(self, tracks: Tracks) -> None:
+        """Every piece describes its tracks itself."""
 
-    def take_tracks(self, tracks: Tracks) -> None:
-        if tracks.epoch == self._epoch:
-            return
-        self._epoch = tracks.epoch
-        self._end_cutter()
-        if tracks.video is not None or tracks.audio is not None:
-            self._cutter = Cutter(tracks, self._channel.number(VIDEO_TIME), self._begin)
-
-    def take(self, unit: AccessUnit) -> None:
-        if self._cutter is None:
-            return
-        self._cutter.add(unit)
+    def look(self) -> None:
         for piece in self._open:
             movie = piece.movie
             if movie.waits or movie.closed:
                 self._waits = True
             elif movie.refused is not None:
                 raise OutputUnsupported(movie.refused)
-
-    @property
-    def due(self) -> bool:
-        return self._waits
 
     async def store(self) -> None:
         self._waits = False
@@ -100,17 +80,10 @@ class Recorder(Capture):
             self._open = []
             self._epoch = None  # what begins anew begins with its tracks
 
-    def _begin(self, opening: Opening) -> Movie:
+    def begin_piece(self, opening: Opening) -> Movie:
         movie = Movie(opening)
         self._open.append(_Piece(movie))
         return movie
-
-    def _end_cutter(self) -> None:
-        if self._cutter is not None:
-            self._cutter.finish()
-            self._count_dropped(self._cutter.dropped)
-            self._waits = True
-        self._cutter = None
 
     def _write(self, piece: _Piece, data: list[bytes]) -> None:
         """In a thread."""
