@@ -96,6 +96,7 @@ class Capture(abc.ABC):
 
     async def run(self, stream: Stream) -> None:
         """Until the stream has ended."""
+        stream.when_ended(lambda _: self._changed.set())  # wakes whoever waits for the hours
         while True:
             schedule = self._channel.record_schedule
             now = time.time()
@@ -136,10 +137,10 @@ class Capture(abc.ABC):
         """Waits for the hours, or for a change of the channel; True: the stream ended."""
         self._waits_until = until
         self._changed.clear()
-        stream.when_ended(lambda _: self._changed.set())
         try:
             async with asyncio.timeout(min(max(until - time.time(), 0.01), _LONGEST_WAIT)):
-                await self._changed.wait()
+                if stream.ended is None:
+                    await self._changed.wait()
         except TimeoutError:
             pass  # the hours begin
         finally:
