@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help run test setup check format integration conformance browser fuzz vendor lock wheel clean
+.PHONY: help run test setup check format web-types integration conformance browser fuzz vendor lock wheel clean
 
 help: ## the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,14 +20,18 @@ run: $(VENV)/.run ## set up and start the gateway with SQLite and local disk und
 test: ## set up everything that the tests need, and run them all
 	@exec tools/suites check integration conformance browser fuzz
 
-setup: $(VENV)/.dev ## what developing needs: virtual environment with the development tools
+setup: $(VENV)/.dev $(VENV)/.web ## what developing needs: virtual environment with the development tools
 
 check: $(VENV)/.dev ## format, lint, types, imports, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	@$(MAKE) --no-print-directory web-types
 	$(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/protocol tests/architecture
+
+web-types: $(VENV)/.web ## the types of the pages' scripts
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/web/node_modules/.bin/tsc -p tools/web/jsconfig.json
 
 format: $(VENV)/.dev ## mend what the formatter and linter can
 	$(BIN)/ruff format .
@@ -39,7 +43,7 @@ integration: $(VENV)/.dev ## the real program, its workers and stores against pe
 conformance: $(VENV)/.dev ## real clients against the real program
 	$(BIN)/python -m pytest -q tests/conformance
 
-browser: $(VENV)/.dev ## the pages in Chromium
+browser: $(VENV)/.dev $(VENV)/.web ## the pages in Chromium
 	$(BIN)/python -m pytest -q tests/browser
 
 fuzz: $(VENV)/.dev ## every parser against random and mutated bytes (FUZZ_EXAMPLES=…)
@@ -72,4 +76,9 @@ $(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 	@echo "installing the development tools …"
 	@$(BIN)/python -m pip install -q --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.web: tools/web/package-lock.json $(VENV)/.dev
+	@echo "installing what checks the pages …"
+	@cd tools/web && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --ignore-scripts --silent
 	@touch $@

@@ -1,4 +1,4 @@
-"""Fetches the pinned browser players from npm and proves that they are the files whose hashes are in the repository.
+"""Fetches the pinned browser libraries from npm and proves that they are the files whose hashes are in the repository.
 
 Each folder under gateway/console/vendor/ is one package: VERSION pins it, HASH lists the SHA-256 of every file taken
 (the format of `sha256sum`), LICENSE travels with it. Run through `make vendor`:
@@ -50,6 +50,26 @@ PACKAGES = {
             "dist/modern/esm/dash.mediaplayer.min.js": "dash.min.js",
             "dist/modern/esm/dash.mediaplayer.min.js.LICENSE.txt": "LICENSE.bundled",
             "LICENSE.md": "LICENSE",
+        },
+    ),
+    "preact": Package(
+        "preact",
+        {"dist/preact.mjs": "preact.js", "hooks/dist/hooks.mjs": "hooks.js", "LICENSE": "LICENSE"},
+    ),
+    "htm": Package("htm", {"dist/htm.mjs": "htm.js", "LICENSE": "LICENSE"}),
+    "signals": Package("@preact/signals", {"dist/signals.mjs": "signals.js", "LICENSE": "LICENSE"}),
+    "signals-core": Package("@preact/signals-core", {"dist/signals-core.mjs": "signals-core.js", "LICENSE": "LICENSE"}),
+    "uplot": Package(
+        "uplot", {"dist/uPlot.esm.js": "uPlot.js", "dist/uPlot.min.css": "uPlot.css", "LICENSE": "LICENSE"}
+    ),
+    "swagger-ui": Package(
+        "swagger-ui-dist",
+        {
+            "swagger-ui-bundle.js": "swagger-ui-bundle.js",
+            "swagger-ui-bundle.js.LICENSE.txt": "LICENSE.bundled",
+            "swagger-ui.css": "swagger-ui.css",
+            "NOTICE": "NOTICE",
+            "LICENSE": "LICENSE",
         },
     ),
 }
@@ -121,7 +141,7 @@ def pin(name: str, version: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; 0 when all is as pinned, 1 with one line per difference otherwise."""
-    parser = argparse.ArgumentParser(description="Fetch or check the vendored browser players.")
+    parser = argparse.ArgumentParser(description="Fetch or check the vendored browser libraries.")
     parser.add_argument("--check", action="store_true", help="only compare the files here with HASH")
     parser.add_argument("--pin", nargs=2, metavar=("PACKAGE", "VERSION"), help="move a package to another version")
     options = parser.parse_args(argv)

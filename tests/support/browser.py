@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
@@ -80,3 +81,20 @@ async def opened(browser: Browser, url: str, **options: Any) -> AsyncIterator[Wa
         yield watched
     finally:
         await context.close()
+
+
+_AXE = Path(__file__).resolve().parents[2] / "tools" / "web" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+async def axe(page: Page) -> list[str]:
+    """What axe-core finds wrong on the page as it stands, of serious or critical impact: one line each."""
+    if not _AXE.exists():
+        raise AssertionError("axe-core is not installed: run `make setup`")
+    # Evaluated by the debugger: the page's own policy, which forbids strangers' scripts, stays on.
+    await page.evaluate(_AXE.read_text(encoding="utf-8"))
+    found = await page.evaluate(
+        "async () => (await axe.run(document, {resultTypes: ['violations']})).violations"
+        ".filter((v) => v.impact === 'serious' || v.impact === 'critical')"
+        ".map((v) => `${v.id}: ${v.help}: ${v.nodes.slice(0, 3).map((n) => n.target.join(' ')).join(' | ')}`)"
+    )
+    return list(found)
