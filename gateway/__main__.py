@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.cli import channels, common, configuration, ivs, keys, storage, vod
+from gateway.cli import channels, common, configuration, ivs, keys, storage, users, vod
 
 app = typer.Typer(
     name="millrace",
@@ -19,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(channels.app, name="channel")
+app.add_typer(users.app, name="user")
 app.add_typer(ivs.app, name="ivs")
 app.add_typer(storage.app, name="storage")
 app.command("sign")(keys.sign)

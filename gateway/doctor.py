@@ -107,7 +107,8 @@ def modules(
         found.append(Finding("uvloop", State.OK, "installed"))
     else:
         found.append(Finding("uvloop", State.WARNING, "not installed: viewers cost about twice the processor time"))
-    if any(url.startswith(("dynamodb:", "s3:")) for url in (settings.channels, settings.objects, settings.registry)):
+    stores = (settings.channels, settings.objects, settings.registry, settings.vod.jobs, settings.admin.store)
+    if any(url.startswith(("dynamodb:", "s3:")) for url in stores):
         aws = there("aioboto3")
         words = "installed" if aws else "not installed, but the settings name AWS stores: pip install 'millrace[aws]'"
         found.append(Finding("aioboto3", State.OK if aws else State.MISSING, words))

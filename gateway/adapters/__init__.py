@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gateway.hub.cache import CachedDomains
 from gateway.hub.errors import StoreUnusable
-from gateway.hub.ports import ChannelStore, DomainStore, JobStore, ObjectStore
+from gateway.hub.ports import ChannelStore, ConsoleStore, DomainStore, JobStore, ObjectStore
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Stores:
     objects: ObjectStore
     media: Path | None  # the folder of the objects, where they are files of this machine
     jobs: JobStore
+    console: ConsoleStore
     bucket: str = ""  # that the objects are in, where they are in one
     buckets: Callable[[str], ObjectStore] | None = None  # opens any other; None where there is no AWS
     aws: AwsSession | None = None
@@ -36,15 +37,15 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
     """The stores that the settings name, while the block runs; StoreUnusable where that cannot be.
 
     channels: sqlite:///path keeps channels and domains in one file; dynamodb://table keeps the domains in SSM, and
-    opens also while the service is away. objects: file:///path is a folder, s3://bucket a bucket. vod.jobs is
-    as channels.
+    opens also while the service is away. objects: file:///path is a folder, s3://bucket a bucket. vod.jobs and
+    admin.store are as channels.
     """
     local = settings.channels.startswith("sqlite:"), settings.objects.startswith("file:")
     async with contextlib.AsyncExitStack() as stack:
         session: AwsSession | None = None
-        cloud = (settings.channels, settings.objects, settings.vod.jobs, settings.vod.queue)
+        cloud = (settings.channels, settings.objects, settings.vod.jobs, settings.admin.store, settings.vod.queue)
         if remote := [url for url in cloud if url and not url.startswith(("sqlite:", "file:"))]:
-            session = await stack.enter_async_context(_aws(remote[0]))
+            session = await stack.enter_async_context(open_aws(remote[0]))
         channels: ChannelStore
         domains: DomainStore
         if session is None or local[0]:
@@ -70,11 +71,12 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
 
             objects = S3Objects(session, settings.objects.partition("://")[2], settings.recording.storage_class)
         jobs = await _open_jobs(settings.vod.jobs, session, stack)
+        console = await _open_console(settings.admin.store, session, stack)
         if session is None:
-            yield Stores(channels, domains, objects, media, jobs)
+            yield Stores(channels, domains, objects, media, jobs, console)
             return
         own = "" if local[1] else settings.objects.partition("://")[2]
-        yield Stores(channels, domains, objects, media, jobs, own, _buckets(session), session)
+        yield Stores(channels, domains, objects, media, jobs, console, own, _buckets(session), session)
 
 
 async def _open_jobs(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> JobStore:
@@ -87,6 +89,26 @@ async def _open_jobs(url: str, session: AwsSession | None, stack: contextlib.Asy
     return DynamoJobs(session, url.partition("://")[2])
 
 
+async def _open_console(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> ConsoleStore:
+    if session is None or url.startswith("sqlite:"):
+        from gateway.adapters.local.console import SqliteConsole
+
+        return await stack.enter_async_context(SqliteConsole(sqlite_path(url)))
+    from gateway.adapters.aws.console import DynamoConsole
+
+    return DynamoConsole(session, url.partition("://")[2])
+
+
+@contextlib.asynccontextmanager
+async def open_console(settings: Settings) -> AsyncIterator[ConsoleStore]:
+    """The console's store alone, for a command. StoreUnusable as of open_stores."""
+    async with contextlib.AsyncExitStack() as stack:
+        url, session = settings.admin.store, None
+        if not url.startswith("sqlite:"):
+            session = await stack.enter_async_context(open_aws(url))
+        yield await _open_console(url, session, stack)
+
+
 def _buckets(session: AwsSession) -> Callable[[str], ObjectStore]:
     from gateway.adapters.aws.objects import S3Objects
 
@@ -96,15 +118,16 @@ def _buckets(session: AwsSession) -> Callable[[str], ObjectStore]:
 @contextlib.asynccontextmanager
 async def open_bucket(bucket: str) -> AsyncIterator[ObjectStore]:
     """Any bucket, for a command; StoreUnusable where there is no AWS."""
-    async with _aws(f"s3://{bucket}") as session:
+    async with open_aws(f"s3://{bucket}") as session:
         yield _buckets(session)(bucket)
 
 
-def _aws(url: str) -> AwsSession:
+def open_aws(what: str) -> AwsSession:
+    """A session for `async with`; StoreUnusable where AWS is not installed or has no region. what: that needs it."""
     try:
         from gateway.adapters.aws.session import AwsSession
     except ModuleNotFoundError as e:
-        raise StoreUnusable(f"{url} needs the AWS extra ({e.name}): pip install 'millrace[aws]'") from None
+        raise StoreUnusable(f"{what} needs the AWS extra ({e.name}): pip install 'millrace[aws]'") from None
     return AwsSession()
 
 

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from gateway.adapters import open_aws
 from gateway.hub.errors import OutputTrouble, StoreUnusable
-from gateway.hub.ports import IvsDirectory, IvsIngest, KvsEndpoints, ObjectStore, PutMediaRequest
+from gateway.hub.ports import IvsChannel, IvsIngest, KvsEndpoints, ObjectStore, PutMediaRequest
 
 if TYPE_CHECKING:
+    from gateway.adapters.aws.ivs import AwsIvs
     from gateway.adapters.aws.session import AwsSession
 
 P = TypeVar("P")
 
 
 class Cloud:
-    """An IvsDirectory and a KvsEndpoints. Use as `async with`; session: one that is open already, for a store.
+    """An IvsDirectory, IvsChannels and KvsEndpoints. Use as `async with`; session: one that is open for a store.
 
-    kvs_role: as of AwsKvs. Where AWS is not installed or has no region, calls raise OutputTrouble with what to do.
+    kvs_role: as of AwsKvs. Where AWS is not installed or has no region, what streams call raises OutputTrouble with
+    what to do, and what people ask for StoreUnusable.
     """
 
     def __init__(self, session: AwsSession | None, kvs_role: str) -> None:
@@ -28,7 +34,7 @@ class Cloud:
         self._role = kvs_role
         self._stack = contextlib.AsyncExitStack()
         self._opening = asyncio.Lock()
-        self._ivs: IvsDirectory | None = None
+        self._ivs: AwsIvs | None = None
         self._kvs: KvsEndpoints | None = None
 
     async def __aenter__(self) -> Self:
@@ -42,13 +48,34 @@ class Cloud:
     # ---- IvsDirectory ----
 
     async def ingest(self, arn: str, *, fresh: bool = False) -> IvsIngest:
+        with _trouble():
+            ivs = await self._channels()
+        return await ivs.ingest(arn, fresh=fresh)
+
+    # ---- IvsChannels ----
+
+    @property
+    def available(self) -> bool:
+        return self._session is not None or (importlib.util.find_spec("aioboto3") is not None and _configured())
+
+    async def channels(self) -> list[IvsChannel]:
+        return await (await self._channels()).channels()
+
+    async def create(self, name: str, kind: str, latency: str, authorized: bool = False) -> IvsChannel:
+        return await (await self._channels()).create(name, kind, latency, authorized)
+
+    async def delete(self, arn: str) -> None:
+        await (await self._channels()).delete(arn)
+
+    async def _channels(self) -> AwsIvs:
         if self._ivs is None:
             self._ivs = await self._make(_ivs)
-        return await self._ivs.ingest(arn, fresh=fresh)
+        return self._ivs
 
     async def bucket(self, name: str) -> ObjectStore:
         """Any bucket."""
-        return await self._make(lambda session: _bucket(session, name))
+        with _trouble():
+            return await self._make(lambda session: _bucket(session, name))
 
     # ---- KvsEndpoints ----
 
@@ -61,31 +88,37 @@ class Cloud:
     async def _endpoints(self) -> KvsEndpoints:
         if self._kvs is None:
             role = self._role
-            self._kvs = await self._make(lambda session: _kvs(session, role))
+            with _trouble():
+                self._kvs = await self._make(lambda session: _kvs(session, role))
         return self._kvs
 
     async def _make(self, make: Callable[[AwsSession], P]) -> P:
-        """The SDK takes half a second to import: in a thread, streams go on meanwhile."""
+        """The SDK takes half a second to import: in a thread, streams go on meanwhile. Raises StoreUnusable."""
         async with self._opening:
-            try:
-                if self._session is None:
-                    session = await asyncio.to_thread(_open)
-                    self._session = await self._stack.enter_async_context(session)
-                open_session = self._session
-                return await asyncio.to_thread(lambda: make(open_session))
-            except ModuleNotFoundError as missing:
-                raise OutputTrouble(f"AWS needs the extra ({missing.name}): pip install 'millrace[aws]'") from None
-            except StoreUnusable as unusable:
-                raise OutputTrouble(str(unusable)) from None
+            if self._session is None:
+                session = await asyncio.to_thread(open_aws, "this")
+                self._session = await self._stack.enter_async_context(session)
+            open_session = self._session
+            return await asyncio.to_thread(lambda: make(open_session))
 
 
-def _open() -> AwsSession:
-    from gateway.adapters.aws.session import AwsSession
+@contextlib.contextmanager
+def _trouble() -> Iterator[None]:
+    """For outputs, which try again: somebody may install or configure AWS meanwhile."""
+    try:
+        yield
+    except StoreUnusable as unusable:
+        raise OutputTrouble(str(unusable)) from None
 
-    return AwsSession()
+
+def _configured() -> bool:
+    """Whether somebody chose a region, where the SDK looks for it."""
+    if any(os.environ.get(name) for name in ("AWS_REGION", "AWS_DEFAULT_REGION")):
+        return True
+    return Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser().is_file()
 
 
-def _ivs(session: AwsSession) -> IvsDirectory:
+def _ivs(session: AwsSession) -> AwsIvs:
     from gateway.adapters.aws.ivs import AwsIvs
 
     return AwsIvs(session)

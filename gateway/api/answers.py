@@ -21,10 +21,12 @@ from gateway.hub.errors import (
     NoSuchJob,
     NoSuchObject,
     NoSuchStream,
+    NoSuchUser,
     NotAuthorized,
     StoreAway,
     StoreUnusable,
     TooLarge,
+    UserExists,
 )
 
 log = structlog.get_logger(__name__)
@@ -57,9 +59,11 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (NoSuchStream, 404),
     (NoSuchJob, 404),
     (NoSuchObject, 404),
+    (NoSuchUser, 404),
     (Conflict, 409),
     (NameInUse, 409),
     (ChannelExists, 409),
+    (UserExists, 409),
     (TooLarge, 413),
     (AtCapacity, 503),
     (StoreAway, 503),
@@ -68,10 +72,12 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
 
 HEADERS: Final[Mapping[str, str]] = {
     # The token is sent by scripts, never by a browser on its own: any page that has it may ask, as in the original.
+    # Where any may, browsers send no cookies and show no answer that a cookie opened: those are for our own pages.
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Retry-After",
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "Server": "Millrace",
     "X-Content-Type-Options": "nosniff",
@@ -79,14 +85,20 @@ HEADERS: Final[Mapping[str, str]] = {
 }
 
 
-def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+def text(value: Any) -> str:
     """`value` as JSON, in ASCII: a stored half of a surrogate pair cannot break the encoding."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """`value` as JSON."""
+    return answer_text(text(value), status, headers)
+
+
+def answer_text(body: str, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """What is JSON already."""
     return web.Response(
-        body=json.dumps(value, separators=(",", ":")).encode("ascii"),
-        status=status,
-        headers=headers,
-        content_type="application/json",
-        charset="utf-8",
+        body=body.encode("ascii"), status=status, headers=headers, content_type="application/json", charset="utf-8"
     )
 
 
@@ -108,7 +120,7 @@ def of_error(error: Exception) -> web.Response | None:
     # What the store's own words say (paths, table names) is for the log.
     log.warning("store away" if isinstance(error, StoreAway | StoreUnusable) else "not now", reason=str(error))
     retry_after = error.retry_after if isinstance(error, StoreAway) else 5
-    words = "the channel store does not answer now" if isinstance(error, StoreAway | StoreUnusable) else message
+    words = "the store does not answer now" if isinstance(error, StoreAway | StoreUnusable) else message
     return refusal(503, words, retry_after=retry_after)
 
 

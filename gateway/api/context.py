@@ -5,18 +5,22 @@ from __future__ import annotations
 import ipaddress
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from gateway.api.node import Node
+from gateway.api.people import People
 from gateway.hub.access import Secrets
-from gateway.hub.addresses import Addresses, Ports, Presenter
+from gateway.hub.addresses import Addresses, Domains, Ports, Presenter
 from gateway.hub.channel import Channel
 from gateway.hub.hub import Hub
-from gateway.hub.ports import ChannelStore, DomainStore, ObjectStore
+from gateway.hub.ports import ChannelStore, DomainStore, IvsChannels, ObjectStore
 from gateway.hub.readiness import Readiness
+from gateway.lib.assets import Assets
 from gateway.lib.metrics import Metrics
 from gateway.sinks.kvs.jobs import KvsJobs
 from gateway.vod.studio import Studio
@@ -31,7 +35,6 @@ class Limits:
     body: int
     item: int
     request: float
-    refusals_per_minute: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +53,35 @@ class Shown:
     sign_ttl: float = 3600
 
 
+class Proxies(Protocol):
+    """Which reverse proxies are believed, and what they say of a client."""
+
+    def client(self, peer: str, headers: Mapping[str, str]) -> str:
+        """The client's address behind `peer`; headers by lower-case name."""
+        ...
+
+    def scheme(self, peer: str, headers: Mapping[str, str], scheme: str) -> str:
+        """http or https, as the client sees it."""
+        ...
+
+
 def _nothing(channel_id: str) -> None:
     """Nobody keeps channels besides the store."""
+
+
+async def _no_origin() -> str:
+    """Uploads come to this node."""
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """Everything behind the API. Made once by the composition root.
 
-    verify_token: whether a text is the admin token, in constant time. forget: drops a channel from caches.
-    role: this node's in a fail-over pair. studio, kvs: what does jobs; None: nothing does. objects: where
-    recordings are; None: nowhere.
+    people: who may ask. forget: drops a channel from caches. role: this node's in a fail-over pair. node: what
+    /status tells. studio, kvs: what does jobs; None: nothing does. objects: where recordings are; None: nowhere.
+    ivs: None: nobody asks for it. proxies: None: none is believed. upload_origin: where pages upload films to, besides
+    this node: "https://bucket.s3.amazonaws.com".
     """
 
     version: str
@@ -68,7 +89,8 @@ class Context:
     channels: ChannelStore
     domains: DomainStore
     secrets: Secrets = field(repr=False)
-    verify_token: Callable[[str], bool] = field(repr=False)
+    people: People = field(repr=False)
+    node: Node
     shown: Shown
     limits: Limits
     readiness: Readiness
@@ -78,14 +100,35 @@ class Context:
     studio: Studio | None = None
     kvs: KvsJobs | None = None
     objects: ObjectStore | None = None
+    ivs: IvsChannels | None = None
+    proxies: Proxies | None = None
+    upload_origin: Callable[[], Awaitable[str]] = _no_origin
+    assets: Assets = field(default_factory=Assets)
     clock: Callable[[], float] = time.time
+
+    def client(self, request: web.Request) -> str:
+        """The address of whoever asks, behind the proxies that are believed."""
+        peer = (request.remote or "").partition("%")[0]
+        return self.proxies.client(peer, _forwarded(request)) if self.proxies is not None else peer
+
+    def scheme(self, request: web.Request) -> str:
+        """http or https, as whoever asks sees it."""
+        if self.proxies is None:
+            return request.scheme
+        return self.proxies.scheme((request.remote or "").partition("%")[0], _forwarded(request), request.scheme)
+
+    def here(self, request: web.Request) -> Addresses:
+        """This node's own addresses on the host that was asked, whatever domains are set."""
+        host = host_of(request)
+        return Addresses.of(Domains(), self.shown.ports(), host, host)
 
     async def presenter(self, request: web.Request) -> Presenter:
         """Shows channels with the addresses that whoever asks can use: set domains, else the host that was asked."""
         shown, domains, host = self.shown, await self.domains.get_domains(), host_of(request)
         push, pull = (shown.push_host or host, shown.pull_host or host) if _is_loopback(host) else (host, host)
-        addresses = Addresses.of(domains, shown.ports(), push, pull, shown.public_url)
-        return Presenter(addresses, self.secrets, shown.play_auth, shown.sign_ttl)
+        addresses = Addresses.of(domains, shown.ports(), push, pull, shown.public_url, host)
+        tls = self.scheme(request) == "https"
+        return Presenter(addresses, self.secrets, shown.play_auth, shown.sign_ttl, tls)
 
     async def present(self, request: web.Request, channels: Iterable[Channel]) -> list[dict[str, object]]:
         """The channels as answers show them, relay keys masked."""
@@ -107,6 +150,12 @@ def host_of(request: web.Request) -> str:
     transport = request.transport
     name = transport.get_extra_info("sockname") if transport is not None else None
     return str(name[0]) if isinstance(name, tuple) else "127.0.0.1"
+
+
+def _forwarded(request: web.Request) -> dict[str, str]:
+    """The headers that proxies write; one that stands there several times is one list."""
+    names = ("X-Forwarded-For", "X-Forwarded-Proto")
+    return {name.lower(): ",".join(request.headers.getall(name)) for name in names if name in request.headers}
 
 
 def _is_loopback(host: str) -> bool:

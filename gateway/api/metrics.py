@@ -36,7 +36,7 @@ class HubSamples:
 
     def __call__(self) -> Iterator[Sample]:
         states: Counter[str] = Counter({str(StreamState.LIVE): 0, str(StreamState.LINGERING): 0})
-        publishers: Counter[str] = Counter({"rtmp": 0})
+        publishers: Counter[str] = Counter({"rtmp": 0, "ws": 0})
         viewers: Counter[str] = Counter({"flv": 0, "rtmp": 0})
         outputs: Counter[tuple[str, str]] = Counter()
         received = self._ended_bytes

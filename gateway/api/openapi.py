@@ -16,15 +16,15 @@ _WORDS: Final = {
     202: "Accepted: it goes on, and is not done yet.",
     400: "The request is at fault; `field` names the part.",
     401: "The token is missing or wrong.",
-    403: "What opens this is missing, wrong or has expired.",
+    403: "What opens this is missing, wrong or has expired; of a session, X-CSRF-Token or the page's origin.",
     404: "There is no such thing.",
     405: "The route does not know this method.",
     409: "Not possible in the present state.",
     413: "Too large.",
     422: "What the request names cannot be used for this.",
-    429: "Too many wrong tokens from this address.",
+    429: "Too many wrong tokens or passwords from this address.",
     502: "A service behind this one does not take it.",
-    503: "The channel store, or what else is named, is away; try again later.",
+    503: "The store, or what else is named, is away; try again later.",
     507: "There is no room.",
 }
 
@@ -49,12 +49,28 @@ def document(version: str) -> dict[str, Any]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
-        "security": [{"token": []}],
+        "security": [{"token": []}, {"session": [], "csrf": []}],
         "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in ROUTES)],
         "paths": paths,
         "components": {
             "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer", "description": "The admin token."},
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The admin token, or a token of the sign-in provider.",
+                },
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "millrace_session",
+                    "description": "What POST /login opens.",
+                },
+                "csrf": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "X-CSRF-Token",
+                    "description": "`csrf` of GET /login, with a session and another method than GET and HEAD.",
+                },
             },
             "schemas": _plain(definitions.get("$defs", {}), names=True),
         },
@@ -104,7 +120,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
 def _refusals(route: Route, names: list[str]) -> set[int]:
     statuses = set(route.also)
     if not route.public:
-        statuses |= {401, 429}
+        statuses |= {401, 429} if route.method == "GET" else {401, 403, 429}
     if route.body or route.query:
         statuses.add(400)
     if names and route.tag != "node-media-server":

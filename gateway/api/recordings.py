@@ -1,4 +1,4 @@
-"""Recordings of a channel: what there is, where it plays, and taking one away."""
+"""Recordings and pictures of a channel: what there is, where it plays, and taking one away."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from gateway.api.channels import stored
 from gateway.api.context import CONTEXT
 from gateway.api.sessions import rfc3339
 from gateway.hub.errors import NoSuchObject
-from gateway.sinks.shelf import Shelf
+from gateway.sinks.naming import KeptKind
+from gateway.sinks.shelf import LISTED, RECORDED, Shelf
 
 log = structlog.get_logger(__name__)
 
 _USUAL, _MOST = 50, 500
 PAGE: Final = (
+    ("kind", f"{', '.join(LISTED)}, or several with commas ({','.join(RECORDED)})"),
     ("limit", f"how many, 1 to {_MOST} ({_USUAL})"),
     ("before", "the key of a recording: only older ones"),
 )
@@ -28,15 +30,19 @@ async def index(request: web.Request) -> web.Response:
     """The newest first."""
     context = request.app[CONTEXT]
     channel = await stored(request)
-    limit = _limit(request.query.get("limit", ""))
+    kinds, limit = _kinds(request.query.get("kind", "")), _limit(request.query.get("limit", ""))
     before = request.query.get("before", "")
     if before and not before.startswith(f"{channel.id}/"):
         raise BadRequest("expected the key of a recording of this channel", field="before")
     if context.objects is None:
         return answer([])
-    found = await Shelf(context.objects).list(channel.id, limit, before)
+    found = await Shelf(context.objects).list(channel.id, limit, before, kinds)
     presenter = await context.presenter(request)
     base, query = f"{presenter.addresses.pull}/{channel.id}/vod/", presenter.play_query(channel, context.clock())
+
+    def url(key: str) -> str:
+        return base + quote(key.removeprefix(f"{channel.id}/")) + query
+
     return answer(
         [
             {
@@ -45,7 +51,8 @@ async def index(request: web.Request) -> web.Response:
                 "start": rfc3339(kept.start),
                 "seconds": kept.seconds,
                 "size": kept.size,
-                "url": base + quote(kept.key.removeprefix(f"{channel.id}/")) + query,
+                "url": url(kept.key),
+                "poster": None if kept.poster is None else url(kept.poster),
             }
             for kept in found
         ]
@@ -69,6 +76,15 @@ async def delete(request: web.Request) -> web.Response:
         raise Missing("no such recording") from None
     log.info("recording deleted", channel=channel.id, object=key)
     return answer({"key": key, "deleted": True})
+
+
+def _kinds(text: str) -> tuple[KeptKind, ...]:
+    if not text:
+        return RECORDED
+    wanted = set(text.split(","))
+    if not wanted <= set(LISTED):
+        raise BadRequest(f"expected one or more of {', '.join(LISTED)}", field="kind")
+    return tuple(kind for kind in LISTED if kind in wanted)
 
 
 def _limit(text: str) -> int:

@@ -8,10 +8,29 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.api import channels, domains, health, jobs, nms, process, recordings, sessions, uploads
+from gateway.api import (
+    channels,
+    console,
+    domains,
+    health,
+    ivs,
+    jobs,
+    login,
+    logs,
+    nms,
+    oidc,
+    process,
+    profile,
+    recordings,
+    sessions,
+    status,
+    uploads,
+    users,
+)
 from gateway.api.answers import answer, answering
 from gateway.api.auth import authenticating
 from gateway.api.context import CONTEXT, Context
+from gateway.api.provider import OpenIdProvider
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,24 +184,168 @@ ROUTES: Final = (
     Route("GET", "/openapi.json", openapi, "Node", "This description", "OpenApi"),
     Route("GET", "/healthcheck", health.healthcheck, "Node", "Whether the process answers", "text/plain", public=True),
     Route("GET", "/ready", health.ready, "Node", "Whether the node can take work", "Ready", also=(503,), public=True),
-    Route("GET", "/", health.home, "Node", "A page that says what this is", "text/html", public=True),
+    Route("GET", "/status", status.show, "Node", "The node's health: machine, traffic, what is missing", "Status"),
+    Route("GET", "/log", logs.show, "Node", "The log's level", "LogLevel"),
+    Route(
+        "PUT", "/log", logs.update, "Node", "Change the log's level until the next start", "LogLevel", body="LogLevel"
+    ),
+    Route(
+        "GET", "/login", login.show, "Console", "Who is signed in, and how one may sign in", "LoginState", public=True
+    ),
+    Route(
+        "POST",
+        "/login",
+        login.sign_in,
+        "Console",
+        "Sign in with the admin token, or a user's name and password",
+        "LoginState",
+        body="NewLogin",
+        also=(401, 403, 413, 429, 503),
+        public=True,
+    ),
+    Route("POST", "/logout", login.sign_out, "Console", "Sign out", "LoginState"),
+    Route(
+        "GET",
+        "/oidc/start",
+        oidc.start,
+        "Console",
+        "To the sign-in provider",
+        "text/html",
+        also=(404, 503),
+        public=True,
+        status=302,
+    ),
+    Route(
+        "GET",
+        "/oidc/callback",
+        oidc.callback,
+        "Console",
+        "Back from the sign-in provider",
+        "text/html",
+        also=(403, 404, 503),
+        query=(("code", "from the provider"), ("state", "from the provider"), ("error", "from the provider")),
+        public=True,
+        status=303,
+    ),
+    Route("GET", "/profile", profile.show, "Console", "What is remembered for whoever asks", "Profile", also=(503,)),
+    Route(
+        "PUT",
+        "/profile",
+        profile.update,
+        "Console",
+        "Remember this instead; nobody else can read it",
+        "Profile",
+        body="Profile",
+        also=(413, 503),
+    ),
+    Route("GET", "/users", users.index, "Console", "List the users of the console", "Users", also=(503,)),
+    Route("POST", "/users", users.create, "Console", "Create a user", "User", body="NewUser", also=(409, 503)),
+    Route(
+        "PUT",
+        "/users/{name}",
+        users.update,
+        "Console",
+        "Set a user's password, which ends the user's sessions",
+        "User",
+        body="NewPassword",
+        also=(503,),
+    ),
+    Route(
+        "DELETE",
+        "/users/{name}",
+        users.delete,
+        "Console",
+        "Delete a user with sessions and profile",
+        "DeletedUser",
+        also=(503,),
+    ),
+    Route(
+        "GET",
+        "/ivs/channels",
+        ivs.index,
+        "Amazon IVS",
+        "List the IVS channels of the region",
+        "IvsChannels",
+        also=(502, 503),
+    ),
+    Route(
+        "POST",
+        "/ivs/channels",
+        ivs.create,
+        "Amazon IVS",
+        "Create an IVS channel; its key is told only now",
+        "NewIvsChannel",
+        body="IvsChannelWanted",
+        also=(409, 502, 503),
+    ),
+    Route(
+        "DELETE",
+        "/ivs/channels/{arn:.+}",
+        ivs.delete,
+        "Amazon IVS",
+        "Delete an IVS channel and its keys",
+        "DeletedIvsChannel",
+        also=(400, 409, 502, 503),
+    ),
+    Route("GET", "/", console.index, "Console", "The console", "text/html", public=True),
+    Route("GET", "/docs", console.docs, "Console", "A page that shows this description", "text/html", public=True),
+    Route(
+        "GET",
+        "/broadcast.json",
+        console.push_ports,
+        "Console",
+        "The ports for pushes from pages",
+        "PushPorts",
+        public=True,
+    ),
+    Route(
+        "GET",
+        "/console/broadcast.html",
+        console.broadcaster,
+        "Console",
+        "A page that goes live from a camera",
+        "text/html",
+        public=True,
+    ),
+    Route(
+        "GET",
+        "/console/{path:.+}",
+        console.file,
+        "Console",
+        "What the pages load",
+        "application/octet-stream",
+        also=(404,),
+        public=True,
+    ),
+    Route(
+        "GET",
+        "/_player/{path:.+}",
+        console.file,
+        "Console",
+        "What the pages load, by the address that it has on the playback listener",
+        "application/octet-stream",
+        also=(404,),
+        public=True,
+    ),
     Route("GET", "/api/server", nms.server, "node-media-server", "Machine, traffic and clients", "NmsServer"),
     Route("GET", "/api/streams", nms.streams, "node-media-server", "The live streams", "NmsStreams"),
     Route("GET", "/api/streams/{app}/{id}", nms.stream, "node-media-server", "One stream", "NmsStream"),
 )
 
 
+async def _close_provider(app: web.Application) -> None:
+    if isinstance(provider := app[CONTEXT].people.provider, OpenIdProvider):
+        await provider.close()
+
+
 def make_app(context: Context) -> web.Application:
     """The admin application; serve it with `access_log=None`, refusals are logged here."""
-    public = frozenset(route.path for route in ROUTES if route.public)
     app = web.Application(
-        middlewares=[
-            answering,
-            authenticating(context.verify_token, context.limits.refusals_per_minute, public),
-        ],
+        middlewares=[answering, authenticating(context, frozenset((r.method, r.path) for r in ROUTES if r.public))],
         client_max_size=context.limits.body,
     )
     app[CONTEXT] = context
+    app.on_cleanup.append(_close_provider)
     for route in ROUTES:
         if route.method == "GET":
             app.router.add_get(route.path, route.handler)  # HEAD too

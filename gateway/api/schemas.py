@@ -6,22 +6,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 
+from gateway.api.console_schemas import SHAPES as CONSOLE
+from gateway.api.shape import Flag, Number, Open, Ports, Shape, Time
 from gateway.hub import fields
-
-Flag: TypeAlias = bool | Literal["true", "false"]
-Number: TypeAlias = float | Annotated[str, Field(pattern=r"^\s*-?[0-9]+(\.[0-9]+)?\s*$")]
-
-
-class Shape(BaseModel):
-    """An answer: all of its fields are always there."""
-
-    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
-
-
-class Open(BaseModel):
-    """Fields that are not named here are stored and shown as they are."""
-
-    model_config = ConfigDict(extra="allow")
 
 
 def _optional(field: fields.Field[Any]) -> Any:
@@ -78,12 +65,18 @@ Channel: type[BaseModel] = create_model(
     pushUrl=(str, Field(description="What ffmpeg pushes to.")),
     obsServer=(str, Field(description="OBS: Server.")),
     obsKey=(str, Field(description="OBS: Stream Key.")),
+    wsUrl=(str, Field(description="What a browser pushes to.")),
     playUrls=(PlayUrls, ...),
     expired=(bool, Field(description="Whether `outdate` has passed.")),
 )
 
 
 class Output(Shape):
+    """More where there is more to tell: `renditions`, `dropped` and `restarts` of codec, `targets` of relay,
+    `fragments` of kvs, `pieces` and `bytes` of video."""
+
+    model_config = ConfigDict(extra="allow", json_schema_serialization_defaults_required=True)
+
     name: str
     enabled: bool
     state: Literal["off", "waiting", "running", "retrying", "done"]
@@ -119,7 +112,7 @@ class Session(Shape):
 
     id: str
     state: Literal["live", "lingering", "idle"]
-    since: Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None
+    since: Time | None
     bitrate: int
     publisher: Publisher | None
     viewers: dict[str, int]
@@ -153,8 +146,8 @@ class Job(Shape):
     source: str
     outputs: dict[str, str]
     error: str | None
-    created: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-    updated: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    created: Time
+    updated: Time
 
 
 class ProcessObject(Open):
@@ -174,14 +167,16 @@ class Processed(Shape):
 
 
 class Recording(Shape):
-    """start: of the first frame. size: bytes, of an on-demand session those of its playlist."""
+    """start: of the first frame. size: bytes, of an on-demand session those of its playlist. poster: the address of the
+    picture that was taken with it."""
 
     key: str
-    kind: Literal["video", "ondemand", "motion"]
-    start: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    kind: Literal["video", "ondemand", "motion", "image"]
+    start: Time
     seconds: float | None
     size: int
     url: str
+    poster: str | None
 
 
 class DeletedRecording(Shape):
@@ -221,18 +216,6 @@ class DomainChanges(Open):
 
     pushDNS: Annotated[str, Field(max_length=300)] | None = None
     pullDNS: Annotated[str, Field(max_length=300)] | None = None
-
-
-class Ports(Shape):
-    """null: not open."""
-
-    rtmp: int | None
-    rtmps: int | None
-    http: int | None
-    https: int | None
-    ws: int | None
-    wss: int | None
-    admin: int | None
 
 
 class Server(Shape):
@@ -317,6 +300,7 @@ SHAPES: dict[str, TypeAdapter[Any]] = {
     "Domains": TypeAdapter(Domains),
     "DomainChanges": TypeAdapter(DomainChanges),
     "Servers": TypeAdapter(list[Server]),
+    **CONSOLE,
     "Ready": TypeAdapter(Ready),
     "Error": TypeAdapter(Error),
     "OpenApi": TypeAdapter(dict[str, Any]),

@@ -15,9 +15,9 @@ import typer
 from gateway.cli import common
 
 if TYPE_CHECKING:
-    from gateway.adapters.aws.ivs import AwsIvs, IvsChannel
+    from gateway.adapters.aws.ivs import AwsIvs
     from gateway.hub.channel import Channel
-    from gateway.hub.ports import ChannelStore
+    from gateway.hub.ports import ChannelStore, IvsChannel
 
 app = typer.Typer(
     help="Make Amazon IVS channels and relay to them (needs AWS credentials and a region).",
@@ -133,14 +133,9 @@ _Stores = Callable[[], Any]  # opens the configured ChannelStore: async with sto
 
 
 def _run(config: Path | None, profile: str | None, work: Callable[[AwsIvs, _Stores], Awaitable[None]]) -> None:
-    from gateway.hub.errors import StoreUnusable
+    from gateway.adapters import open_aws
 
     settings = common.settings(config, profile)
-    try:
-        from gateway.adapters.aws.ivs import AwsIvs
-        from gateway.adapters.aws.session import AwsSession
-    except ModuleNotFoundError as e:
-        raise StoreUnusable(f"IVS needs the AWS extra ({e.name}): pip install 'millrace[aws]'") from None
 
     @asynccontextmanager
     async def stores() -> AsyncIterator[ChannelStore]:
@@ -150,7 +145,9 @@ def _run(config: Path | None, profile: str | None, work: Callable[[AwsIvs, _Stor
             yield opened.channels
 
     async def main() -> None:
-        async with AwsSession() as session:
+        async with open_aws("IVS") as session:
+            from gateway.adapters.aws.ivs import AwsIvs
+
             await work(AwsIvs(session), stores)
 
     asyncio.run(main())

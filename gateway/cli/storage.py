@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -30,8 +29,13 @@ def show(
 ) -> None:
     """Print the bucket's lifecycle rules."""
     settings = _settings(config, profile)
-    lifecycle = _lifecycle()
-    _print(asyncio.run(_with(lambda aws: lifecycle.show(aws, _bucket(settings)))), as_json)
+
+    async def work(aws: AwsSession) -> list[dict[str, Any]]:
+        from gateway.adapters.aws import lifecycle
+
+        return await lifecycle.show(aws, _bucket(settings))
+
+    _print(asyncio.run(_with(work)), as_json)
 
 
 @app.command()
@@ -40,22 +44,17 @@ def apply(
 ) -> None:
     """Write the rules that the section [recording] describes; rules of others, named otherwise, stay."""
     settings = _settings(config, profile)
-    lifecycle = _lifecycle()
+
+    async def work(aws: AwsSession) -> list[dict[str, Any]]:
+        from gateway.adapters.aws import lifecycle
+
+        return await lifecycle.apply(aws, _bucket(settings), settings.recording)
+
     try:
-        found = asyncio.run(_with(lambda aws: lifecycle.apply(aws, _bucket(settings), settings.recording)))
+        found = asyncio.run(_with(work))
     except ValueError as error:
         common.fail(common.USAGE, str(error))
     _print(found, as_json)
-
-
-def _lifecycle() -> ModuleType:
-    from gateway.hub.errors import StoreUnusable
-
-    try:
-        from gateway.adapters.aws import lifecycle
-    except ModuleNotFoundError as error:
-        raise StoreUnusable(f"this needs the AWS extra ({error.name}): pip install 'millrace[aws]'") from None
-    return lifecycle
 
 
 def _settings(config: Path | None, profile: str | None) -> Settings:
@@ -70,9 +69,9 @@ def _bucket(settings: Settings) -> str:
 
 
 async def _with(work: Callable[[AwsSession], Awaitable[list[dict[str, Any]]]]) -> list[dict[str, Any]]:
-    from gateway.adapters.aws.session import AwsSession
+    from gateway.adapters import open_aws
 
-    async with AwsSession() as session:
+    async with open_aws("this") as session:
         return await work(session)
 
 

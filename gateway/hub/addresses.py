@@ -14,7 +14,7 @@ from gateway.hub.channel import Channel
 from gateway.hub.errors import InvalidField
 
 APP: Final = "stream"
-_STANDARD: Final = {"rtmp": 1935, "rtmps": 1938, "http": 80, "https": 443}
+_STANDARD: Final = {"rtmp": 1935, "rtmps": 1938, "http": 80, "https": 443, "ws": 8081, "wss": 8444}
 _DOMAIN = re.compile(
     r"(?=.{1,260}\Z)([A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?",
     re.ASCII,
@@ -82,13 +82,25 @@ class Addresses:
     push: str
     pull: str
     secure_push: str = ""  # for channels with isRtmps; "" where RTMPS is closed
+    web_push: str = ""  # over WebSocket
+    secure_web_push: str = ""  # over WebSocket with TLS; "" where that is closed
 
     @classmethod
-    def of(cls, domains: Domains, ports: Ports, push_host: str, pull_host: str, public_url: str = "") -> Addresses:
+    def of(
+        cls,
+        domains: Domains,
+        ports: Ports,
+        push_host: str,
+        pull_host: str,
+        public_url: str = "",
+        web_host: str = "",
+    ) -> Addresses:
         """From the set domains (their own port, else the scheme's standard one), else from hosts and open ports.
 
         push_host, pull_host: a name or address under which others reach the listeners, IPv6 without brackets.
         public_url: what players see of this gateway, as `playback.public_url`; "" where nothing is said.
+        web_host: for pushing over WebSocket, where it is another than push_host: a browser gives its camera only to
+        pages of its own machine or over TLS.
         """
         push = _base(domains.push, "rtmp") if domains.push else _with_port("rtmp", push_host, ports.rtmp)
         if domains.pull:
@@ -101,7 +113,14 @@ class Addresses:
             secure_push = _with_port("rtmps", urlsplit(push).hostname or push_host, ports.rtmps)
         else:
             secure_push = ""
-        return cls(push, pull, secure_push)
+        web = (urlsplit(push).hostname if domains.push else web_host) or push_host
+        secure_web = _with_port("wss", web, ports.wss) if ports.wss else ""
+        return cls(push, pull, secure_push, _with_port("ws", web, ports.ws), secure_web)
+
+    def web_address(self, channel: Channel, tls: bool) -> str:
+        """Where a browser pushes: ws://host:8081/stream/<id>, with TLS where that is wanted and open."""
+        secure = self.secure_web_push if tls or channel.is_rtmps else ""
+        return f"{secure or self.web_push}/{APP}/{channel.id}"
 
     def push_server(self, channel: Channel) -> str:
         """The server field of OBS: rtmp://host:1935/stream."""
@@ -143,16 +162,18 @@ def _base(domain: str, scheme: str) -> str:
 class Presenter:
     """Shows channels to whoever may administer them: the stored item and what is computed from it.
 
-    play_auth: of channels without their own. sign_ttl: seconds that the play signs in `playUrls` last.
+    play_auth: of channels without their own. sign_ttl: seconds that the play signs in `playUrls` last. tls: whether
+    whoever asks does so over TLS: its pages may open nothing else.
     """
 
     addresses: Addresses
     secrets: Secrets = field(repr=False)
     play_auth: str = "none"
     sign_ttl: float = 3600
+    tls: bool = False
 
     def present(self, channel: Channel, now: float) -> dict[str, Any]:
-        """The item, relay targets masked, with `pushUrl`, `obsServer`, `obsKey`, `playUrls` and `expired`."""
+        """The item, relay targets masked, with `pushUrl`, `obsServer`, `obsKey`, `wsUrl`, `playUrls` and `expired`."""
         shown = dict(channel.item)
         if "relayURL" in shown:
             shown["relayURL"] = relays.masked(shown["relayURL"])
@@ -161,6 +182,7 @@ class Presenter:
             "pushUrl": f"{server}/{obs_key}",
             "obsServer": server,
             "obsKey": obs_key,
+            "wsUrl": f"{self.addresses.web_address(channel, self.tls)}?sign={channel.key}",
             "playUrls": self.addresses.plays(channel, self.play_query(channel, now)),
             "expired": channel.expired(now),
         }

@@ -18,7 +18,7 @@ Item: TypeAlias = Mapping[str, Any]
 
 ID, KEY, TIME_STAMP = "id", "key", "TimeStamp"
 # What `present` computes: clients send whole answers back, these are not stored.
-COMPUTED: Final = frozenset({"pushUrl", "obsServer", "obsKey", "playUrls", "expired"})
+COMPUTED: Final = frozenset({"pushUrl", "obsServer", "obsKey", "wsUrl", "playUrls", "expired"})
 
 _SET_BY_US: Final = frozenset({ID, KEY, TIME_STAMP}) | COMPUTED
 _THREE_DAYS: Final = 3 * 86_400  # the original's TimeStamp: stored for its readers, deletes nothing here

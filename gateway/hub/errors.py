@@ -15,7 +15,10 @@ HubError
 ├── JobExists          a job is stored under this id already
 ├── JobChanged         somebody else has moved the job meanwhile: it may be cancelled
 ├── JobFinished        the job is over, nothing can be done about it
+├── NoSuchUser         no user of the console has this name
+├── UserExists         a user of the console has this name already
 ├── OutputTrouble      the world hinders an output (disk full, server away): it is tried again
+│   └── IvsRefused     Amazon IVS says no, and why
 ├── OutputUnsupported  an output cannot carry what the stream is made of: trying again does not help
 └── StoreUnusable      at start: the store cannot be used until somebody puts it right
 """
@@ -117,6 +120,30 @@ class JobFinished(HubError):
 
 class OutputTrouble(HubError):
     """The world hinders an output (disk full, server away): one line for the operator, and it is tried again."""
+
+
+class IvsRefused(OutputTrouble):
+    """Amazon IVS says no; `reason`: missing, conflict, full, invalid or denied."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class NoSuchUser(HubError):
+    """No user of the console has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no user {name}")
+        self.name = name
+
+
+class UserExists(HubError):
+    """A user of the console has this name already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"user {name} exists already")
+        self.name = name
 
 
 class StoreAway(HubError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -164,6 +164,90 @@ class IvsDirectory(Protocol):
 
     async def ingest(self, arn: str, *, fresh: bool = False) -> IvsIngest:
         """Of the channel `arn`; `fresh`: not from memory. Raises OutputTrouble where there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class IvsChannel:
+    """A channel as IVS has it. kind: STANDARD, BASIC, ADVANCED_SD or ADVANCED_HD; latency: LOW or NORMAL.
+
+    endpoint, playback_url: "" where only a list was asked for. key is a secret: "" but where it was just made.
+    """
+
+    arn: str
+    name: str
+    kind: str
+    latency: str
+    endpoint: str
+    playback_url: str
+    authorized: bool
+    insecure: bool
+    key: str = field(default="", repr=False)
+
+    @property
+    def server(self) -> str:
+        """What encoders are given as their server."""
+        return f"rtmps://{self.endpoint}:443/app/"
+
+
+class IvsChannels(Protocol):
+    """The channels of an IVS account, for those who run it.
+
+    Raises IvsRefused for what somebody has to put right, StoreAway where IVS does not answer, StoreUnusable where AWS
+    is not set up here.
+    """
+
+    @property
+    def available(self) -> bool:
+        """Whether it looks set up here; nobody is asked."""
+        ...
+
+    async def channels(self) -> list[IvsChannel]:
+        """All of the configured region, by name."""
+        ...
+
+    async def create(self, name: str, kind: str, latency: str, authorized: bool = False) -> IvsChannel:
+        """A new one, with its key. authorized: players need a signed token."""
+        ...
+
+    async def delete(self, arn: str) -> None:
+        """The channel and its keys."""
+        ...
+
+
+class ConsoleStore(Protocol):
+    """What is kept of the people who use the console: JSON objects, each under a kind ("user", "session", "profile")
+    and a key of at most 1,024 bytes. StoreAway as of ChannelStore.
+
+    expires: seconds since the epoch after which it counts as gone; 0: never.
+    """
+
+    async def get(self, kind: str, key: str) -> dict[str, Any] | None:
+        """As it is stored now; None where there is none."""
+        ...
+
+    async def add(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
+        """Stores it where nothing is; False where something is already."""
+        ...
+
+    async def put(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> None:
+        """Stores it, in place of what is there."""
+        ...
+
+    async def replace(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
+        """Stores it in place of what is there; False where nothing is."""
+        ...
+
+    async def delete(self, kind: str, key: str) -> bool:
+        """Whether there was anything."""
+        ...
+
+    async def list(self, kind: str) -> dict[str, dict[str, Any]]:
+        """All of one kind, by key."""
+        ...
+
+    async def check(self) -> None:
+        """Return where the store answers."""
         ...
 
 

@@ -129,6 +129,20 @@ class Egress:
         assert parts.hostname is not None, "_split sees to it"
         return await self._check(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], parts.path)
 
+    def names(self, url: str) -> bool:
+        """Whether `allow` itself names this address: its prefix, its host, or the network of a numeric host."""
+        parts = _split(url)
+        if parts is None or parts.hostname is None:
+            return False
+        name, port = _plain_host(parts.hostname), parts.port or _PORTS[parts.scheme]
+        if name in self._hosts or any(p.covers(parts.scheme, name, port, parts.path) for p in self._prefixes):
+            return True
+        try:
+            ip = ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return any(ip in network for network in self._networks if network.version == ip.version)
+
     def connector(self, schemes: Sequence[str] = HTTP, **options: Any) -> aiohttp.TCPConnector:
         """A connector for an aiohttp session: each request, and each redirect, goes to permitted addresses only.
 

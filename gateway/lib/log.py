@@ -49,6 +49,11 @@ class Levels:
         self._general = LEVELS[name]
         self._settle()
 
+    @property
+    def name(self) -> str:
+        """The general level, as one of LEVELS."""
+        return next(name for name, level in LEVELS.items() if level == self._general)
+
     def channel(self, id: str, name: str | None) -> None:
         """The level of a channel while it is live; None or an unknown name: the general one."""
         level = LEVELS.get(name) if name else None

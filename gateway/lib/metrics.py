@@ -61,7 +61,7 @@ DROPPED: Final = Metric(
 REFUSED: Final = Metric(
     "millrace_auth_failures_total",
     Kind.COUNTER,
-    "Refusals by what was refused (publish, play, api) and why.",
+    "Refusals by what was refused (publish, play, api, login) and why.",
     ("what", "reason"),
 )
 SEGMENT_SECONDS: Final = Metric(
@@ -240,6 +240,7 @@ class Metrics:
         self.part_seconds = Histogram(PART_SECONDS)
         self.part_delay = Histogram(PART_DELAY)
         self.loop_lag = Histogram(LOOP_LAG)
+        self.last_lag = 0.0  # seconds that the loop was late at the last look
         self._version = version
         self._sources: list[Source] = []
         self._process: Any = None
@@ -253,7 +254,8 @@ class Metrics:
         while True:
             began = time.monotonic()
             await asyncio.sleep(every)
-            self.loop_lag.observe(max(0.0, time.monotonic() - began - every))
+            self.last_lag = max(0.0, time.monotonic() - began - every)
+            self.loop_lag.observe(self.last_lag)
 
     def render(self) -> bytes:
         """The exposition text of everything in the table that has a value, and of the process itself."""

@@ -1,76 +1,75 @@
-"""Pages: the player pages and what they load, out of the package."""
+"""Pages: the player pages, the broadcaster and what they load, on the playback listener."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-from collections.abc import Coroutine
-from importlib import resources
-from importlib.resources.abc import Traversable
+import json
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from gateway.hub.addresses import Ports
+from gateway.lib.assets import TYPES, Asset, Assets
 from gateway.servers.request import Request
-from gateway.servers.response import IMMUTABLE, Response, text
+from gateway.servers.response import IMMUTABLE, JSON, Response, text
 
 # Scripts, styles and workers are files of this origin; media arrive through Media Source, which is a blob.
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
     "connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors *"
 )
-_TYPES: Final = {
-    "html": "text/html; charset=utf-8",
-    "js": "text/javascript; charset=utf-8",
-    "css": "text/css; charset=utf-8",
-    "svg": "image/svg+xml",
-    "png": "image/png",
-    "woff2": "font/woff2",
-}
+# The broadcaster pushes to another port, or to the server that its user names; nobody frames it: it asks for a camera.
+_BROADCAST_POLICY: Final = (
+    "default-src 'none'; script-src 'self'{inline}; style-src 'self'; img-src 'self' data: blob:; "
+    "media-src 'self' blob:; connect-src 'self' ws: wss:; font-src 'self'; worker-src 'self' blob:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; object-src 'none'"
+)
+# Below `/_player/`; the console itself is served by the admin listener alone.
+_SHARED: Final = ("broadcast", "players", "vendor")
+_BROADCASTER: Final = "broadcast/broadcast.html"
 _FRONT: Final = Response(
     200,
     b"<!doctype html><html lang=en><meta charset=utf-8><title>Millrace</title>"
     b"<h1>Millrace</h1><p>A live media gateway. Streams play at <code>/&lt;channel&gt;/index.html</code>.</p></html>\n",
-    _TYPES["html"],
+    TYPES["html"],
     cache="no-cache",
     headers={"Content-Security-Policy": "default-src 'none'", "X-Content-Type-Options": "nosniff"},
 )
 
 
-class _Asset:
+class _Answers:
     """One file, ready to be sent."""
 
-    __slots__ = ("current", "forever", "tag", "unchanged")
+    __slots__ = ("asset", "current", "forever", "unchanged")
 
-    def __init__(self, name: str, data: bytes) -> None:
-        digest = hashlib.sha256(data).hexdigest()[:24]
-        self.tag = digest
-        headers = {"ETag": f'"{digest}"', "X-Content-Type-Options": "nosniff"}
-        kind = _TYPES[name.rpartition(".")[2]]
-        if name.endswith(".html"):
+    def __init__(self, path: str, asset: Asset) -> None:
+        self.asset = asset
+        headers = {"ETag": f'"{asset.tag}"', "X-Content-Type-Options": "nosniff"}
+        if path == _BROADCASTER:
+            inline = "".join(f" {source}" for source in asset.inline)
+            headers |= {
+                "Content-Security-Policy": _BROADCAST_POLICY.format(inline=inline),
+                "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self)",
+                "Referrer-Policy": "no-referrer",  # the key may stand in its address
+            }
+        elif asset.suffix == "html":
             headers |= {"Content-Security-Policy": _POLICY, "Referrer-Policy": "same-origin"}
-        self.current = Response(200, data, kind, cache="no-cache", headers=headers, compress=True)
-        self.forever = Response(200, data, kind, cache=IMMUTABLE, headers=headers, compress=True)
+        data, kind, packed = asset.data, asset.kind, asset.packed
+        self.current = Response(200, data, kind, cache="no-cache", headers=headers, packed=packed)
+        self.forever = Response(200, data, kind, cache=IMMUTABLE, headers=headers, packed=packed)
         self.unchanged = Response(304, None, cache="no-cache", headers=headers)
-        if self.current.compress:
-            self.current.gzipped()
 
 
 class Pages:
-    """Serves `/<id>/<name>.html` and `/_player/<asset>`. Files are read and compressed once, at the first request.
+    """Serves `/<id>/<name>.html`, `/broadcast.html` and `/_player/<file>`. ports: what is open.
 
-    They carry a hash as ETag and are to be asked for again (`no-cache`), so that an upgrade never mixes old and new
+    Files carry a hash as ETag and are to be asked for again (`no-cache`), so that an upgrade never mixes old and new
     modules; with that hash as `?v=` they are immutable.
     """
 
-    def __init__(self) -> None:
-        console = resources.files("gateway") / "console"
-        self._files: dict[str, Traversable] = {}
-        folders = [console / "players", *(f for f in (console / "vendor").iterdir() if f.is_dir())]
-        for folder in folders:
-            for file in folder.iterdir():
-                if file.is_file() and file.name.rpartition(".")[2] in _TYPES:
-                    self._files[file.name] = file
-        self._ready: dict[str, _Asset] = {}
-        self.names: frozenset[str] = frozenset(n for n in self._files if n.endswith(".html"))
+    def __init__(self, ports: Callable[[], Ports] = Ports, assets: Assets | None = None) -> None:
+        self._ports = ports
+        self._assets = assets if assets is not None else Assets()
+        self._answers: dict[str, _Answers] = {}
+        self.names: frozenset[str] = self._assets.names("players", ".html")
 
     def front(self, request: Request) -> Response:
         """`/`: names the product."""
@@ -78,29 +77,42 @@ class Pages:
 
     def page(self, request: Request, name: str) -> Response | Coroutine[Any, Any, Response]:
         """A player page; `name` is one of `names`."""
-        return self._answer(request, name)
+        return self._answer(request, f"players/{name}")
 
-    def asset(self, request: Request, name: str) -> Response | Coroutine[Any, Any, Response]:
-        """What the pages load; 404 for anything else."""
-        if name not in self._files or name in self.names:
-            return text(404, "no such file")
-        return self._answer(request, name)
+    def broadcaster(self, request: Request) -> Response | Coroutine[Any, Any, Response]:
+        """`/broadcast.html`, for whoever holds a stream key: it is typed in, or stands behind the `#`."""
+        return self._answer(request, _BROADCASTER)
 
-    def _answer(self, request: Request, name: str) -> Response | Coroutine[Any, Any, Response]:
-        asset = self._ready.get(name)
-        if asset is None:
-            return self._prepare(request, name)
-        tags = request.headers.get("if-none-match", "")
-        if asset.tag in tags:
-            return asset.unchanged
+    def push_ports(self, request: Request) -> Response:
+        """`/broadcast.json`: where the broadcaster pushes to, beside this listener."""
+        ports = self._ports()
+        return Response(200, json.dumps({"ws": ports.ws, "wss": ports.wss}).encode(), JSON)
+
+    def asset(self, request: Request, path: str) -> Response | Coroutine[Any, Any, Response]:
+        """What the pages load: `<file>` of the players, or `<folder>/…` of what is shared; 404 for anything else."""
+        folder, slash, _ = path.partition("/")
+        if path.endswith(".html") or (slash and folder not in _SHARED):
+            return _no_file()
+        return self._answer(request, path if slash else f"players/{path}")
+
+    def _answer(self, request: Request, path: str) -> Response | Coroutine[Any, Any, Response]:
+        asset = self._assets.ready(path)
+        return self._load(request, path) if asset is None else self._respond(request, path, asset)
+
+    async def _load(self, request: Request, path: str) -> Response:
+        asset = await self._assets.load(path)
+        return _no_file() if asset is None else self._respond(request, path, asset)
+
+    def _respond(self, request: Request, path: str, asset: Asset) -> Response:
+        answers = self._answers.get(path)
+        if answers is None or answers.asset is not asset:
+            answers = self._answers[path] = _Answers(path, asset)
+        if asset.tag in request.headers.get("if-none-match", ""):
+            return answers.unchanged
         if request.raw_query == f"v={asset.tag}":
-            return asset.forever
-        return asset.current
+            return answers.forever
+        return answers.current
 
-    async def _prepare(self, request: Request, name: str) -> Response:
-        file = self._files[name]
-        asset = await asyncio.to_thread(lambda: _Asset(name, file.read_bytes()))
-        self._ready[name] = asset
-        answer = self._answer(request, name)
-        assert isinstance(answer, Response)  # it is ready now
-        return answer
+
+def _no_file() -> Response:
+    return text(404, "no such file")

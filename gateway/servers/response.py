@@ -29,7 +29,7 @@ class Response:
 
     body: bytes; an async iterator of bytes (sent as it comes, chunked where `length` is None; such a Response answers
     one request only); or None (no Content-Length: 204, 304 and answers to HEAD). compress: gzip it for clients that
-    accept it.
+    accept it; packed: it is compressed already.
     """
 
     __slots__ = ("_gzipped", "_head", "body", "cache", "compress", "content_type", "headers", "length", "status")
@@ -43,6 +43,7 @@ class Response:
         cache: str = "no-store",
         headers: Mapping[str, str] | None = None,
         compress: bool = False,
+        packed: bytes | None = None,
         length: int | None = None,
     ) -> None:
         self.status = status
@@ -50,10 +51,10 @@ class Response:
         self.content_type = content_type
         self.cache = cache
         self.headers: Mapping[str, str] = headers or {}
-        self.compress = compress and isinstance(body, bytes) and len(body) >= _LEAST_TO_COMPRESS
+        self.compress = packed is not None or (compress and isinstance(body, bytes) and len(body) >= _LEAST_TO_COMPRESS)
         self.length = len(body) if isinstance(body, bytes) else length
         self._head: bytes | None = None
-        self._gzipped: Response | None = None
+        self._gzipped: Response | None = None if packed is None else self._with(packed)
 
     def head(self) -> bytes:
         """Status line and headers but for Date, Connection, Transfer-Encoding and the empty line."""
@@ -82,14 +83,14 @@ class Response:
         if self._gzipped is None:
             assert isinstance(self.body, bytes)  # compress is set for those alone
             body = gzip.compress(self.body, 6 if len(self.body) < 100_000 else 4, mtime=0)
-            if len(body) >= len(self.body):
-                self._gzipped = self
-            else:
-                headers = {**self.headers, "Content-Encoding": "gzip"}
-                if "ETag" in headers:  # RFC 9110 §8.8.3.3: other bytes, the same thing
-                    headers["ETag"] = "W/" + headers["ETag"].removeprefix("W/")
-                self._gzipped = Response(self.status, body, self.content_type, cache=self.cache, headers=headers)
+            self._gzipped = self if len(body) >= len(self.body) else self._with(body)
         return self._gzipped
+
+    def _with(self, packed: bytes) -> Response:
+        headers = {**self.headers, "Content-Encoding": "gzip"}
+        if "ETag" in headers:  # RFC 9110 §8.8.3.3: other bytes, the same thing
+            headers["ETag"] = "W/" + headers["ETag"].removeprefix("W/")
+        return Response(self.status, packed, self.content_type, cache=self.cache, headers=headers)
 
     def ranged(self, value: str) -> Response:
         """What answers a request with `Range: value`: 206, 416, or self where the header is to be ignored."""

@@ -124,6 +124,13 @@ def _base_address(value: str) -> str:
     return value.rstrip("/")
 
 
+def _issuer(value: str) -> str:
+    """OpenID Connect Discovery 1.0 §2: no query, no fragment; compared as it is, so that a slash at the end stays."""
+    if "?" in _web_address(value) or "@" in urlsplit(value).netloc:
+        raise ValueError("no query and no user here")
+    return value
+
+
 def _store(pattern: str) -> Callable[[str], str]:
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
@@ -152,6 +159,23 @@ def _egress_entries(value: object) -> object:
                 # A last part of digits alone is a mistyped address.
                 if ":" in entry or _host(entry).rstrip(".").rpartition(".")[2].isdigit():
                     raise ValueError("neither a network nor a host") from None
+    return tuple(entries)
+
+
+def _push_targets(value: object) -> object:
+    """Hosts, perhaps `*.` before, and beginnings of RTMP(S) addresses."""
+    entries = split_list(value)
+    if not isinstance(entries, list | tuple) or not all(isinstance(e, str) for e in entries):
+        raise ValueError("not a list of texts")
+    for entry in entries:
+        if "://" in entry:
+            parts = urlsplit(entry)
+            if parts.scheme not in ("rtmp", "rtmps") or not parts.hostname or parts.port == 0 or "@" in parts.netloc:
+                raise ValueError("not the beginning of an RTMP address")
+            if "?" in entry or "#" in entry or not entry.isprintable() or " " in entry:
+                raise ValueError("a beginning has no query")
+        else:
+            _host(entry.removeprefix("*."))
     return tuple(entries)
 
 
@@ -208,6 +232,8 @@ Host = Annotated[str, AfterValidator(_host), Expected("an address or a host name
 Advertised = Annotated[str, AfterValidator(_advertised), Expected("host:port")]
 WebAddress = Annotated[str, AfterValidator(_web_address), Expected("a URL with http:// or https://")]
 BaseAddress = Annotated[str, AfterValidator(_base_address), Expected("a URL with http:// or https:// and no query")]
+Issuer = Annotated[str, AfterValidator(_issuer), Expected("the issuer's URL, with https:// and no query")]
+Label = Annotated[str, Field(min_length=1, max_length=60), Expected("text of 1 to 60 characters")]
 Secret = Annotated[SecretStr, Expected("text")]
 File = Annotated[Path | None, BeforeValidator(_path_or_none), Expected("the path of a file")]
 Folder = Annotated[Path, BeforeValidator(_path_or_none), Expected("the path of a folder")]
@@ -222,6 +248,13 @@ EgressEntries = Annotated[
     BeforeValidator(_egress_entries),
     Expected(
         "a comma-separated list of networks, hosts or URL prefixes, such as 10.0.0.0/8, relay.lan, http://10.1.2.3/pics"
+    ),
+]
+Targets = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_push_targets),
+    Expected(
+        "a comma-separated list of hosts or beginnings of addresses, such as *.example.com, rtmps://a.example/app/"
     ),
 ]
 KeyFiles = Annotated[

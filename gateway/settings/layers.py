@@ -22,7 +22,7 @@ from gateway.settings.problems import SettingsError, nearest
 PREFIX = "MILLRACE_"
 PROFILE, CONFIG = "MILLRACE_PROFILE", "MILLRACE_CONFIG"  # they choose files and are no options themselves
 _BIGGEST_FILE = 1_000_000
-_STORES = ("channels", "objects", "registry", "vod.jobs")
+_STORES = ("channels", "objects", "registry", "vod.jobs", "admin.store")
 # Variables of the original system that mean an option here; the option's own variable wins.
 ALIASES = {"ECS_ROLE": "kvs.role", "KVS_STREAM_ARN": "kvs.stream", "COUNT_FREQUENCY": "kvs.log_every"}
 

@@ -25,8 +25,10 @@ from gateway.settings.kinds import (
     Folders,
     FontFamily,
     Host,
+    Issuer,
     KeyFiles,
     KvsStream,
+    Label,
     Milliseconds,
     Networks,
     Niceness,
@@ -45,6 +47,8 @@ from gateway.settings.kinds import (
     StorageClass,
     Suffixes,
     Switch,
+    Targets,
+    Text,
     Texts,
     WebAddress,
 )
@@ -99,6 +103,10 @@ class Ws(Section):
     port: Port
     origins: Texts
     forwarded_from: Networks
+    compatible: Targets
+    ping_interval: Seconds
+    ping_timeout: SomeSeconds
+    idle_timeout: Seconds
 
 
 class Admin(Section):
@@ -106,6 +114,20 @@ class Admin(Section):
     port: Port
     token: Secret
     tls: Switch
+    forwarded_from: Networks
+    store: ChannelsUrl
+    session_idle: SomeSeconds
+    session_most: SomeSeconds
+
+
+class Oidc(Section):
+    issuer: Issuer
+    client_id: Text
+    client_secret: Secret
+    audience: Text
+    name: Label
+    claim: Text
+    allow: Texts
 
 
 class Signing(Section):
@@ -248,6 +270,7 @@ class Limits(Section):
     handshake: Seconds
     first_media: Seconds
     rtmp_message: Count
+    ws_message: Count
     api_body: Count
     item: Count
     viewer_backlog: SomeCount
@@ -280,6 +303,7 @@ class Settings(Section):
     ws: Ws
     wss: Wss
     admin: Admin
+    oidc: Oidc
     tls: Tls
     signing: Signing
     stream: Stream

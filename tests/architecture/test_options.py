@@ -18,11 +18,6 @@ RESERVED = {
     "cluster.secret": "several nodes that share the streams",
     "http.advertise": "several nodes that share the streams",
     "serve.workers": "several processes on the same ports",
-    "ws.host": "push over WebSocket",
-    "ws.port": "push over WebSocket",
-    "ws.origins": "push over WebSocket",
-    "ws.forwarded_from": "push over WebSocket",
-    "wss.port": "push over WebSocket",
 }
 
 # These look at the options without doing what they say.

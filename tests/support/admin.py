@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.adapters.local.channels import SqliteChannels
+from gateway.adapters.local.console import SqliteConsole
 from gateway.api.context import Context, Limits, Shown
 from gateway.api.metrics import HubSamples
+from gateway.api.node import Node
+from gateway.api.people import People
 from gateway.api.routes import make_app
 from gateway.hub.access import Secrets
 from gateway.hub.addresses import Ports
@@ -46,6 +50,7 @@ class Admin:
     metrics: Metrics
     readiness: Readiness
     forgotten: list[str]
+    people: People
 
     async def call(
         self, method: str, path: str, body: Any = None, *, raw: bytes | None = None, token: str | None = TOKEN
@@ -101,39 +106,54 @@ async def admin(
     *,
     specs: Sequence[OutputSpec] = SPECS,
     limits: Limits | None = None,
+    refusals_per_minute: int = 30,
     shown: Shown | None = None,
     per_stream: bool = False,
     store: Any = None,
+    domains: Any = None,
+    console: Any = None,
+    idle: float = 43_200,
+    most: float = 604_800,
+    provider: Any = None,
+    token_mark: str = "the mark of that token",
+    clock: Callable[[], float] = time.time,
     checks: Any = None,
-    kvs: Any = None,
-    objects: Any = None,
-    studio: Any = None,
+    **context_options: Any,
 ) -> AsyncIterator[Admin]:
-    """The API while the block runs."""
+    """The API while the block runs. console: instead of a SQLite file; clock: of logins; others as of Context."""
     events = Events()
     hub = builders.hub(specs, events=events)
-    async with SqliteChannels(folder / "millrace.db") as sqlite:
+    async with SqliteChannels(folder / "millrace.db") as sqlite, SqliteConsole(folder / "console.db", clock) as kept:
         metrics = Metrics("1.2.3")
         metrics.read_from(HubSamples(hub, events, per_stream))
         readiness = Readiness(checks if checks is not None else {"channel store": (store or sqlite).check})
         forgotten: list[str] = []
+        people = People(
+            console or kept,
+            verify_token=lambda text: text == TOKEN,
+            token_mark=token_mark,
+            idle=idle,
+            most=most,
+            refusals_per_minute=refusals_per_minute,
+            provider=provider,
+            clock=clock,
+        )
         context = Context(
             version="1.2.3",
             hub=hub,
             channels=store or sqlite,
-            domains=sqlite,
+            domains=domains or sqlite,
             secrets=Secrets(SECRET),
-            verify_token=lambda text: text == TOKEN,
+            people=people,
+            node=Node(folder, {"channels": "sqlite", "objects": "file", "jobs": "sqlite", "console": "sqlite"}),
             shown=shown or Shown(lambda: PORTS),
-            limits=limits or Limits(body=256_000, item=64_000, request=10, refusals_per_minute=30),
+            limits=limits or Limits(body=256_000, item=64_000, request=10),
             readiness=readiness,
             metrics=metrics,
             forget=forgotten.append,
-            kvs=kvs,
-            objects=objects,
-            studio=studio,
+            **context_options,
         )
         async with TestClient(TestServer(make_app(context))) as client:
-            yield Admin(client, sqlite, hub, events, metrics, readiness, forgotten)
+            yield Admin(client, sqlite, hub, events, metrics, readiness, forgotten, people)
         hub.drain()
         await hub.drained()

@@ -89,6 +89,24 @@ def test_rtmps_is_shown_for_channels_that_want_it_where_it_is_open():
     assert addresses().push_server(channel(isRtmps=True)) == "rtmp://127.0.0.1:1935/stream"
 
 
+def ws_url(ports=PORTS, tls=False, domains=NONE, web_host="", **fields):
+    where = Addresses.of(domains, ports, "198.51.100.7", "198.51.100.7", "", web_host)
+    url = Presenter(where, SECRETS, tls=tls).present(channel(**fields), NOW)["wsUrl"]
+    assert url.endswith(f"/stream/c1?sign={channel().key}")
+    return url.partition("/stream/")[0]
+
+
+def test_browsers_are_told_where_to_push():
+    secure = Ports(rtmp=1935, ws=8081, wss=8444)
+    assert ws_url() == "ws://198.51.100.7:8081"
+    assert ws_url(web_host="127.0.0.1") == "ws://127.0.0.1:8081"
+    assert ws_url(web_host="::1") == "ws://[::1]:8081"
+    assert ws_url(domains=Domains(push="rtmps://live.example.com:1940"), web_host="x") == "ws://live.example.com:8081"
+    assert ws_url(secure) == "ws://198.51.100.7:8081"
+    assert ws_url(secure, tls=True) == ws_url(secure, isRtmps="true") == "wss://198.51.100.7:8444"
+    assert ws_url(tls=True) == "ws://198.51.100.7:8081"
+
+
 def test_ipv6_hosts_stand_in_brackets():
     assert addresses(push_host="2001:db8::1", pull_host="::1").push == "rtmp://[2001:db8::1]:1935"
     assert addresses(pull_host="::1").pull == "http://[::1]:8080"

@@ -209,6 +209,13 @@ def test_an_unknown_variable_names_the_nearest(name, near):
 
 
 BAD_VALUES = [
+    ("admin.store", "file:///x", "sqlite:///path or dynamodb://table"),
+    ("admin.session_idle", "0", "seconds, more than 0"),
+    ("admin.forwarded_from", "10.0.0.1/8", "networks"),
+    ("oidc.issuer", "ftp://id.example.com", "the issuer's URL"),
+    ("oidc.issuer", "https://id.example.com/?x=1", "the issuer's URL"),
+    ("oidc.issuer", "https://user@id.example.com/", "the issuer's URL"),
+    ("oidc.name", "", "text of 1 to 60 characters"),
     ("rtmp.port", "abc", "a port number"),
     ("rtmp.port", "-1", "a port number"),
     ("rtmp.port", "65536", "a port number"),

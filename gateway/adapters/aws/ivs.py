@@ -4,55 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
 from gateway.adapters.aws.session import AwsSession, error_code
-from gateway.hub.errors import OutputTrouble
-from gateway.hub.ports import IvsIngest
+from gateway.hub.errors import IvsRefused, OutputTrouble
+from gateway.hub.ports import IvsChannel, IvsIngest
 
-TYPES: Final = ("STANDARD", "BASIC", "ADVANCED_SD", "ADVANCED_HD")
-LATENCIES: Final = ("LOW", "NORMAL")
 _KEEP_SECONDS: Final = 600.0
 _MOST_KEPT: Final = 1_000
-# What somebody has to put right; the rest is AWS being away.
+_MOST_AT_ONCE: Final = 50  # channels of one BatchGetChannel
+# What somebody has to put right, and how it is told ("": in IVS's own words); the rest is AWS being away.
 _TELLING: Final = {
-    "ResourceNotFoundException": "there is no such channel",
-    "ConflictException": "the channel is in use: end its stream first",
-    "ServiceQuotaExceededException": "the account has as many channels as it may have",
-    "PendingVerification": "the account is not yet verified",
-    "ValidationException": "",
-    "AccessDeniedException": "not allowed for these credentials",
+    "ResourceNotFoundException": ("missing", "there is no such channel"),
+    "ConflictException": ("conflict", "the channel is in use: end its stream first"),
+    "ServiceQuotaExceededException": ("full", "the account has as many channels as it may have"),
+    "PendingVerification": ("denied", "the account is not yet verified"),
+    "ValidationException": ("invalid", ""),
+    "AccessDeniedException": ("denied", "not allowed for these credentials"),
 }
 
 
-@dataclass(frozen=True, slots=True)
-class IvsChannel:
-    """A channel as IVS has it. kind: one of TYPES; latency: one of LATENCIES; key: "" where it was not asked for."""
-
-    arn: str
-    name: str
-    kind: str
-    latency: str
-    endpoint: str
-    playback_url: str
-    authorized: bool
-    insecure: bool
-    key: str = field(default="", repr=False)
-
-    @property
-    def server(self) -> str:
-        """What encoders are given as their server."""
-        return f"rtmps://{self.endpoint}:443/app/"
-
-
 class AwsIvs:
-    """An IvsDirectory, and what the command line does with channels. The region is the ARN's own.
+    """An IvsDirectory and IvsChannels, and what the command line does with them. The region is the ARN's own.
 
-    Endpoints and keys are remembered for ten minutes; `fresh` asks again. Raises OutputTrouble for what somebody has
-    to put right (no such channel, no key, not allowed), StoreAway where AWS does not answer.
+    Endpoints and keys are remembered for ten minutes; `fresh` asks again. Raises OutputTrouble (IvsRefused where IVS
+    itself says no) for what somebody has to put right, StoreAway where AWS does not answer.
     """
 
     def __init__(self, session: AwsSession, clock: Callable[[], float] = time.monotonic) -> None:
@@ -80,6 +58,15 @@ class AwsIvs:
         """One channel, without its key."""
         return _channel((await self._call("get_channel", arn, arn=arn))["channel"])
 
+    async def channels(self) -> list[IvsChannel]:
+        """The channels of the configured region by name, with all but their keys."""
+        arns = [channel.arn for channel in await self.list()]
+        found: list[IvsChannel] = []
+        for first in range(0, len(arns), _MOST_AT_ONCE):
+            answer = await self._call("batch_get_channel", "", arns=arns[first : first + _MOST_AT_ONCE])
+            found += (_channel(c) for c in answer.get("channels", ()))  # what was deleted meanwhile is left out
+        return sorted(found, key=lambda channel: (channel.name, channel.arn))
+
     async def list(self) -> list[IvsChannel]:
         """The channels of the configured region: of each only arn, name, kind, latency and authorized are told."""
         found: list[IvsChannel] = []
@@ -91,7 +78,7 @@ class AwsIvs:
                 return found
             page = {"nextToken": token}
 
-    async def create(self, name: str, kind: str, latency: str, authorized: bool) -> IvsChannel:
+    async def create(self, name: str, kind: str, latency: str, authorized: bool = False) -> IvsChannel:
         """A new channel in the configured region, with its key. authorized: players need a signed token."""
         answer = await self._call(
             "create_channel", "", name=name, type=kind, latencyMode=latency, authorized=authorized
@@ -113,8 +100,9 @@ class AwsIvs:
                 if code not in _TELLING:
                     raise
                 said = str(error.response.get("message") or error.response.get("Error", {}).get("Message") or code)
-                why = " ".join((_TELLING[code] or said).split())[:200]
-                raise OutputTrouble(f"{arn}: IVS: {why}" if arn else f"IVS: {why}") from None
+                reason, words = _TELLING[code]
+                why = " ".join((words or said).split())[:200]
+                raise IvsRefused(f"{arn}: IVS: {why}" if arn else f"IVS: {why}", reason) from None
 
 
 def _channel(told: Mapping[str, Any], key: str = "") -> IvsChannel:

@@ -1,0 +1,108 @@
+"""The console's people in DynamoDB: partition key `kind`, sort key `key`, TTL attribute `expires`."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+
+from gateway.adapters.aws.session import AwsSession, error_code
+
+_CONDITION_FAILED: Final = "ConditionalCheckFailedException"
+_LASTS: Final = "(attribute_not_exists(#expires) OR #expires > :now)"
+
+
+class DynamoConsole:
+    """A ConsoleStore over one table. The service removes what has expired within days; readers leave it out at once."""
+
+    def __init__(self, session: AwsSession, table: str, clock: Callable[[], float] = time.time) -> None:
+        self._session, self._table, self._clock = session, table, clock
+        self._what = f"table {table}"
+
+    async def get(self, kind: str, key: str) -> dict[str, Any] | None:
+        async with self._session.calling("dynamodb", self._what) as client:
+            answer = await client.get_item(TableName=self._table, Key=_key(kind, key), ConsistentRead=True)
+        item = answer.get("Item")
+        return _value(item) if item is not None and self._lasts(item) else None
+
+    async def add(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
+        return await self._put_if(f"attribute_not_exists(#key) OR NOT {_LASTS}", _item(kind, key, value, expires))
+
+    async def put(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> None:
+        async with self._session.calling("dynamodb", self._what) as client:
+            await client.put_item(TableName=self._table, Item=_item(kind, key, value, expires))
+
+    async def replace(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
+        return await self._put_if(f"attribute_exists(#key) AND {_LASTS}", _item(kind, key, value, expires))
+
+    async def delete(self, kind: str, key: str) -> bool:
+        async with self._session.calling("dynamodb", self._what) as client:
+            answer = await client.delete_item(TableName=self._table, Key=_key(kind, key), ReturnValues="ALL_OLD")
+        item = answer.get("Attributes")
+        return item is not None and self._lasts(item)
+
+    async def list(self, kind: str) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        page: dict[str, Any] = {}
+        while True:
+            async with self._session.calling("dynamodb", self._what) as client:
+                answer = await client.query(
+                    TableName=self._table,
+                    ConsistentRead=True,
+                    KeyConditionExpression="#kind = :kind",
+                    ExpressionAttributeNames={"#kind": "kind"},
+                    ExpressionAttributeValues={":kind": {"S": kind}},
+                    **page,
+                )
+            found |= {item["key"]["S"]: _value(item) for item in answer["Items"] if self._lasts(item)}
+            if not (last := answer.get("LastEvaluatedKey")):
+                return found
+            page = {"ExclusiveStartKey": last}
+
+    async def check(self) -> None:
+        async with self._session.calling("dynamodb", self._what) as client:
+            await client.get_item(
+                TableName=self._table,
+                Key=_key("-", "-"),
+                ProjectionExpression="#key",
+                ExpressionAttributeNames={"#key": "key"},  # a reserved word
+            )
+
+    async def _put_if(self, condition: str, item: dict[str, Any]) -> bool:
+        async with self._session.calling("dynamodb", self._what) as client:
+            try:
+                await client.put_item(
+                    TableName=self._table,
+                    Item=item,
+                    ConditionExpression=condition,
+                    ExpressionAttributeNames={"#key": "key", "#expires": "expires"},
+                    ExpressionAttributeValues={":now": {"N": repr(self._clock())}},
+                )
+            except ClientError as error:
+                if error_code(error) == _CONDITION_FAILED:
+                    return False
+                raise
+        return True
+
+    def _lasts(self, item: Mapping[str, Any]) -> bool:
+        expires = float(item.get("expires", {}).get("N", 0))
+        return expires == 0 or expires > self._clock()
+
+
+def _key(kind: str, key: str) -> dict[str, Any]:
+    return {"kind": {"S": kind}, "key": {"S": key}}
+
+
+def _item(kind: str, key: str, value: Mapping[str, Any], expires: float) -> dict[str, Any]:
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    item = _key(kind, key) | {"value": {"S": text}}
+    # Without the attribute the service never removes an item; it counts in whole seconds.
+    return item | ({"expires": {"N": str(math.ceil(expires))}} if expires else {})
+
+
+def _value(item: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(item["value"]["S"]))

@@ -1,0 +1,64 @@
+"""The console's people in SQLite: users, their sessions and profiles, one row each."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.adapters.local.database import Database
+
+_SCHEMA: Final = 1
+_CREATE: Final = """
+CREATE TABLE IF NOT EXISTS people (
+    kind TEXT NOT NULL, key TEXT NOT NULL, expires REAL NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS people_expires ON people (expires) WHERE expires > 0
+"""
+_GET: Final = "SELECT value FROM people WHERE kind = ? AND key = ? AND (expires = 0 OR expires > ?)"
+_REPLACE: Final = "UPDATE people SET expires = ?, value = ? WHERE kind = ? AND key = ? AND (expires = 0 OR expires > ?)"
+_DELETE: Final = "DELETE FROM people WHERE kind = ? AND key = ? AND (expires = 0 OR expires > ?)"
+_LIST: Final = "SELECT key, value FROM people WHERE kind = ? AND (expires = 0 OR expires > ?) ORDER BY key"
+
+
+class SqliteConsole(Database):
+    """A ConsoleStore over one connection; use as `async with`. What has expired is removed by the next write."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(path, _CREATE, _SCHEMA)
+        self._clock = clock
+
+    async def get(self, kind: str, key: str) -> dict[str, Any] | None:
+        rows = await self.rows(_GET, kind, key, self._clock())
+        return dict(json.loads(rows[0][0])) if rows else None
+
+    async def add(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
+        await self._sweep()
+        text = _text(value)
+        return bool(await self.write("INSERT OR IGNORE INTO people VALUES (?, ?, ?, ?)", kind, key, expires, text))
+
+    async def put(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> None:
+        await self._sweep()
+        await self.write("INSERT OR REPLACE INTO people VALUES (?, ?, ?, ?)", kind, key, expires, _text(value))
+
+    async def replace(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
+        return bool(await self.write(_REPLACE, expires, _text(value), kind, key, self._clock()))
+
+    async def delete(self, kind: str, key: str) -> bool:
+        return bool(await self.write(_DELETE, kind, key, self._clock()))
+
+    async def list(self, kind: str) -> dict[str, dict[str, Any]]:
+        rows = await self.rows(_LIST, kind, self._clock())
+        return {key: json.loads(text) for key, text in rows}
+
+    async def check(self) -> None:
+        await self.rows("SELECT 1 FROM people LIMIT 1")
+
+    async def _sweep(self) -> None:
+        await self.write("DELETE FROM people WHERE expires > 0 AND expires <= ?", self._clock())
+
+
+def _text(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))

@@ -1,0 +1,128 @@
+"""The console's files: pages with a strict policy, scripts and styles with a hash, all out of the package."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from gateway.api.answers import Missing, answer
+from gateway.api.context import CONTEXT, Context
+from gateway.hub.errors import StoreAway
+from gateway.lib.assets import Asset
+
+_INDEX: Final = "app/index.html"
+_BROADCASTER: Final = "broadcast/broadcast.html"
+_DOCS: Final = "docs/docs.html"
+_IMMUTABLE: Final = "public, max-age=31536000, immutable"
+# Amazon IVS plays from there.
+_IVS: Final = "https://*.live-video.net"
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'{inline}; style-src 'self'; img-src 'self' data: blob:{pull}; "
+    "media-src 'self' blob:{pull} {ivs}; connect-src 'self'{sockets}{store} {ivs}; font-src 'self'; "
+    "worker-src 'self' blob:; manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+    "object-src 'none'"
+)
+
+
+async def index(request: web.Request) -> web.StreamResponse:
+    """The console."""
+    return await _page(request, _INDEX)
+
+
+async def broadcaster(request: web.Request) -> web.StreamResponse:
+    """The page that goes live from a camera."""
+    return await _page(request, _BROADCASTER)
+
+
+async def push_ports(request: web.Request) -> web.Response:
+    """Where this node takes pushes from pages, for a key that somebody types in."""
+    ports = request.app[CONTEXT].shown.ports()
+    return answer({"ws": ports.ws, "wss": ports.wss})
+
+
+async def docs(request: web.Request) -> web.StreamResponse:
+    """The API's documentation."""
+    return await _page(request, _DOCS)
+
+
+async def file(request: web.Request) -> web.StreamResponse:
+    """What the pages load; `/_player/` names the players' folder, as on the playback listener."""
+    path = request.match_info["path"]
+    if request.path.startswith("/_player/") and "/" not in path:
+        path = f"players/{path}"
+    asset = await request.app[CONTEXT].assets.load(path)
+    if asset is None:
+        raise Missing("no such file")
+    # A worker obeys the policy that its script came with, not its page's.
+    headers = {"Content-Security-Policy": await _policy(request, asset)} if asset.suffix in ("html", "js") else {}
+    return _answer(request, asset, headers)
+
+
+async def _page(request: web.Request, path: str) -> web.StreamResponse:
+    asset = await request.app[CONTEXT].assets.load(path)
+    if asset is None:
+        raise Missing("this page is not installed")
+    headers = {
+        "Content-Security-Policy": await _policy(request, asset),
+        "Permissions-Policy": "camera=(self), microphone=(self), display-capture=(self), geolocation=()",
+    }
+    return _answer(request, asset, headers)
+
+
+def _answer(request: web.Request, asset: Asset, headers: dict[str, str]) -> web.Response:
+    """The file; 304 where the browser has it; for ever where its address names its hash."""
+    named = request.query_string == f"v={asset.tag}"
+    headers["Cache-Control"] = _IMMUTABLE if named else "no-cache"
+    headers["Vary"] = "Accept-Encoding"
+    tag = f'"{asset.tag}"'
+    if asset.tag in request.headers.get("If-None-Match", ""):
+        return web.Response(status=304, headers={**headers, "ETag": tag})
+    headers["Content-Type"] = asset.kind
+    if asset.packed is not None and _takes_gzip(request.headers.get("Accept-Encoding", "")):
+        # RFC 9110 §8.8.3.3: other bytes, the same thing.
+        return web.Response(body=asset.packed, headers={**headers, "ETag": f"W/{tag}", "Content-Encoding": "gzip"})
+    return web.Response(body=asset.data, headers={**headers, "ETag": tag})
+
+
+def _takes_gzip(accepted: str) -> bool:
+    for entry in accepted.split(","):
+        name, _, parameters = entry.partition(";")
+        if name.strip().lower() in ("gzip", "*"):
+            return parameters.replace(" ", "").rstrip("0.") != "q="
+    return False
+
+
+async def _policy(request: web.Request, asset: Asset) -> str:
+    """Own scripts only; media from where this gateway plays, pushes to where it takes them."""
+    context = request.app[CONTEXT]
+    pull, push = await _places(request, context)
+    sockets = {"ws" + origin.removeprefix("http") for origin in pull} | push
+    store = await context.upload_origin()
+    return _POLICY.format(
+        inline="".join(f" {source}" for source in asset.inline),
+        pull="".join(f" {origin}" for origin in sorted(pull)),
+        sockets="".join(f" {origin}" for origin in sorted(pull | sockets)),
+        store=f" {store}" if store else "",
+        ivs=_IVS,
+    )
+
+
+async def _places(request: web.Request, context: Context) -> tuple[set[str], set[str]]:
+    """Origins of playback and of pushing: as shown to people, and on the host that was asked, which may be this machine
+    by another name."""
+    found = [context.here(request)]
+    with suppress(StoreAway):  # the page has to load: it says what is the matter
+        found.append((await context.presenter(request)).addresses)
+    pulls = {origin for addresses in found if (origin := _origin(addresses.pull))}
+    return pulls, {origin for a in found for base in (a.web_push, a.secure_web_push) if (origin := _origin(base))}
+
+
+def _origin(base: str) -> str:
+    """Scheme, host and port of an address; a host that would end the policy's list is left out."""
+    parts = urlsplit(base)
+    if not parts.hostname or any(c in ";, '\"" or not c.isascii() or not c.isprintable() for c in parts.netloc):
+        return ""
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

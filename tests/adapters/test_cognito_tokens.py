@@ -1,0 +1,76 @@
+"""Tokens as Amazon Cognito makes them, by moto: ID tokens, access tokens without an audience, groups."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from gateway.api.tokens import Rules, TokenRefused, key_id, keys_of, verified
+
+REGION = "eu-central-1"
+PASSWORD = "Correct-horse-7"
+
+
+@dataclass
+class Pool:
+    id: str
+    client: str
+    tokens: dict[str, str]
+    keys: dict[str, Any]
+
+    @property
+    def rules(self) -> Rules:
+        issuer = f"https://cognito-idp.{REGION}.amazonaws.com/{self.id}"
+        return Rules(issuer, self.client, "", "cognito:groups", ("operators",))
+
+    def judged(self, which: str, rules: Rules | None = None) -> dict[str, Any]:
+        token, rules = self.tokens[which], rules or self.rules
+        claims = verified(token, self.keys[key_id(token)], rules)
+        rules.person(claims)
+        return claims
+
+
+@pytest.fixture
+def pool(aws: str) -> Pool:
+    import boto3
+
+    cognito = boto3.client("cognito-idp", region_name=REGION)
+    id = cognito.create_user_pool(PoolName="people")["UserPool"]["Id"]
+    client = cognito.create_user_pool_client(UserPoolId=id, ClientName="console")["UserPoolClient"]["ClientId"]
+    attributes = [{"Name": "email", "Value": "eva@example.com"}, {"Name": "email_verified", "Value": "true"}]
+    cognito.admin_create_user(UserPoolId=id, Username="eva", UserAttributes=attributes)
+    cognito.admin_set_user_password(UserPoolId=id, Username="eva", Password=PASSWORD, Permanent=True)
+    cognito.create_group(UserPoolId=id, GroupName="operators")
+    cognito.admin_add_user_to_group(UserPoolId=id, Username="eva", GroupName="operators")
+    tokens = cognito.admin_initiate_auth(
+        UserPoolId=id,
+        ClientId=client,
+        AuthFlow="ADMIN_USER_PASSWORD_AUTH",
+        AuthParameters={"USERNAME": "eva", "PASSWORD": PASSWORD},
+    )["AuthenticationResult"]
+    with urllib.request.urlopen(f"{aws}/{id}/.well-known/jwks.json", timeout=10) as reply:
+        keys = keys_of(json.load(reply))
+    return Pool(id, client, tokens, keys)
+
+
+@pytest.mark.parametrize("which", ["IdToken", "AccessToken"])
+def test_both_kinds_of_token_are_believed_and_let_a_group_in(pool: Pool, which: str) -> None:
+    claims = pool.judged(which)
+    assert claims["cognito:groups"] == ["operators"]
+    assert claims["token_use"] == ("id" if which == "IdToken" else "access")
+
+
+@pytest.mark.parametrize("which", ["IdToken", "AccessToken"])
+def test_tokens_of_another_client_or_pool_are_not(pool: Pool, which: str) -> None:
+    for rules in (replace(pool.rules, client_id="another"), replace(pool.rules, issuer=pool.rules.issuer + "x")):
+        with pytest.raises(TokenRefused):
+            pool.judged(which, rules)
+
+
+def test_a_group_that_is_not_named_stays_out(pool: Pool) -> None:
+    with pytest.raises(TokenRefused):
+        pool.judged("IdToken", replace(pool.rules, allow=("admins",)))

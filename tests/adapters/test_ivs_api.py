@@ -1,0 +1,147 @@
+"""IVS channels through the admin API: made, listed and deleted on moto; and what is told where there is no AWS."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import pytest_asyncio
+
+from gateway.adapters import cloud
+from gateway.adapters.cloud import Cloud
+from gateway.api.console_schemas import SHAPES
+from gateway.hub.errors import IvsRefused, StoreAway
+from tests.support.admin import Admin, admin
+from tests.support.ivs import KEY, IvsApi, ivs_api
+
+ARN = "arn:aws:ivs:eu-central-1:123456789012:channel/AbCdEf123456"
+
+
+@pytest.fixture
+def service(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[IvsApi]:
+    with ivs_api(aws) as api:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_IVS", api.url)
+        yield api
+
+
+@pytest_asyncio.fixture
+async def api(service: IvsApi, tmp_path: Path) -> AsyncIterator[Admin]:
+    async with Cloud(None, "") as ivs, admin(tmp_path, ivs=ivs) as running:
+        yield running
+
+
+async def test_a_channel_is_made_listed_and_deleted(api: Admin) -> None:
+    assert await api.json("GET", "/ivs/channels") == []
+    made = await api.json("POST", "/ivs/channels", {"name": "stage", "type": "BASIC", "latencyMode": "NORMAL"})
+    SHAPES["NewIvsChannel"].validate_python(made)
+    assert (made["name"], made["type"], made["latencyMode"], made["streamKey"]) == ("stage", "BASIC", "NORMAL", KEY)
+    assert made["rtmpUrl"] == f"rtmps://{made['ingestEndpoint']}:443/app/"
+    (listed,) = await api.json("GET", "/ivs/channels")
+    SHAPES["IvsChannels"].validate_python([listed])
+    assert listed == {name: value for name, value in made.items() if name != "streamKey"}
+    assert KEY not in str(listed)
+    gone = await api.json("DELETE", f"/ivs/channels/{quote(made['arn'], safe='')}")
+    assert gone == {"arn": made["arn"], "deleted": True}
+    assert await api.json("GET", "/ivs/channels") == []
+
+
+async def test_an_arn_may_stand_in_the_path_as_it_is(api: Admin) -> None:
+    made = await api.json("POST", "/ivs/channels", {"name": "stage"})
+    assert (made["type"], made["latencyMode"]) == ("STANDARD", "LOW")
+    await api.json("DELETE", f"/ivs/channels/{made['arn']}")
+
+
+async def test_many_channels_are_listed_by_name(api: Admin, service: IvsApi) -> None:
+    for n in reversed(range(52)):
+        await api.json("POST", "/ivs/channels", {"name": f"stage-{n:02}"})
+    service.asked.clear()
+    found = await api.json("GET", "/ivs/channels")
+    assert [c["name"] for c in found] == [f"stage-{n:02}" for n in range(52)]
+    assert all(c["playbackUrl"] and c["ingestEndpoint"] for c in found)
+    assert service.asked.count("BatchGetChannel") == 2  # fifty at once
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [({}, "name"), ({"name": "with space"}, "name"), ({"name": "x" * 129}, "name"), ({"name": "<script>"}, "name"),
+     ({"name": 5}, "name"), ({"name": "a", "type": "HUGE"}, "type"), ({"name": "a", "type": ["BASIC"]}, "type"),
+     ({"name": "a", "latencyMode": "ULTRA"}, "latencyMode")],
+)  # fmt: skip
+async def test_what_ivs_would_not_take_is_named(api: Admin, body: dict[str, Any], field: str) -> None:
+    response = await api.call("POST", "/ivs/channels", body)
+    assert (response.status, (await response.json())["field"]) == (400, field)
+
+
+async def test_an_unknown_channel_is_a_404_and_no_arn_a_400(api: Admin) -> None:
+    assert (await api.call("DELETE", f"/ivs/channels/{ARN}")).status == 404
+    for arn in ("x", "arn:aws:s3:::bucket", ARN.replace("channel", "stream-key")):
+        assert (await api.call("DELETE", f"/ivs/channels/{arn}")).status == 400
+
+
+class Saying:
+    """IVS that says one thing."""
+
+    available = True
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    async def channels(self) -> Any:
+        raise self._error
+
+    async def delete(self, arn: str) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"), [("missing", 404), ("conflict", 409), ("full", 409), ("invalid", 400), ("denied", 502)]
+)
+async def test_what_ivs_says_no_with_is_told(tmp_path: Path, reason: str, status: int) -> None:
+    async with admin(tmp_path, ivs=Saying(IvsRefused("the words of IVS", reason))) as api:
+        response = await api.call("DELETE", f"/ivs/channels/{ARN}")
+        assert (response.status, await response.json()) == (status, {"error": "the words of IVS"})
+
+
+async def test_ivs_that_is_away_is_a_503_without_its_details(tmp_path: Path) -> None:
+    async with admin(tmp_path, ivs=Saying(StoreAway("ivs (channels) does not answer"))) as api:
+        response = await api.call("GET", "/ivs/channels")
+        assert response.status == 503 and int(response.headers["Retry-After"]) > 0
+        assert (await response.json())["error"] == "Amazon IVS does not answer now"
+
+
+async def test_without_aws_the_page_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in os.environ if n.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    async with Cloud(None, "") as ivs, admin(tmp_path, ivs=ivs) as api:
+        assert (await api.json("GET", "/status"))["ivs"] is False
+        response = await api.call("GET", "/ivs/channels")
+        assert response.status == 503
+        assert "AWS_REGION" in (await response.json())["error"]
+        monkeypatch.setenv("AWS_REGION", "eu-central-1")
+        assert (await api.json("GET", "/status"))["ivs"] is True
+
+
+async def test_without_the_extra_the_page_is_told_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "gateway.adapters.aws.session", None)
+    monkeypatch.setattr(cloud.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    async with Cloud(None, "") as ivs, admin(tmp_path, ivs=ivs) as api:
+        assert (await api.json("GET", "/status"))["ivs"] is False
+        response = await api.call("GET", "/ivs/channels")
+        assert (response.status, "pip install 'millrace[aws]'" in await response.text()) == (503, True)
+
+
+async def test_a_node_that_has_no_ivs_says_so(tmp_path: Path) -> None:
+    async with admin(tmp_path) as api:
+        assert (await api.call("GET", "/ivs/channels")).status == 503
+        assert (await api.json("GET", "/status"))["ivs"] is False

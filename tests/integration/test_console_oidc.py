@@ -1,0 +1,343 @@
+"""Signing in through an OpenID Connect provider, and using its tokens; the provider is as strict as real ones."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import pytest
+
+from gateway.api.auth import COOKIE
+from gateway.api.provider import OpenIdProvider
+from gateway.hub.errors import StoreAway
+from tests.support import oidc
+from tests.support.admin import Admin, admin
+from tests.support.gateway import http, running
+from tests.support.oidc import CLIENT, SECRET, Provider
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def client(issuer: str, clock: Clock | None = None, **options: Any) -> OpenIdProvider:
+    values: dict[str, Any] = {"client_id": CLIENT, "client_secret": SECRET, "audience": "", "name": "Cognito",
+                              "claim": "email", "allow": ["eva@example.com"]}  # fmt: skip
+    return OpenIdProvider(issuer=issuer, **values | options, **({"clock": clock} if clock else {}))
+
+
+@pytest.fixture
+async def idp() -> AsyncIterator[Provider]:
+    async with oidc.provider() as provider:
+        yield provider
+
+
+@dataclass
+class Lab:
+    idp: Provider
+    api: Admin
+    clock: Clock
+
+    async def bearer(self, token: str) -> int:
+        return (await self.api.call("GET", "/profile", token=token)).status
+
+    async def get(self, url: str, **options: Any) -> aiohttp.ClientResponse:
+        """One step of a browser: no redirect is followed, cookies are kept."""
+        if not url.startswith("http"):
+            url = str(self.api.client.make_url(url))
+        response = await self.api.client.session.get(url, allow_redirects=False, **options)
+        await response.read()
+        return response
+
+    async def sign_in(self) -> aiohttp.ClientResponse:
+        """All steps; the answer to the browser that came back."""
+        start = await self.get("/oidc/start")
+        assert start.status == 302, await start.text()
+        there = await self.get(start.headers["Location"])
+        return await self.get(there.headers["Location"])
+
+    async def state(self) -> Any:
+        return await (await self.get("/login")).json()
+
+
+@pytest.fixture
+async def lab(idp: Provider, tmp_path: Path) -> AsyncIterator[Lab]:
+    clock = Clock()
+    async with admin(tmp_path, provider=client(idp.issuer, clock)) as api:
+        yield Lab(idp, api, clock)
+
+
+# ---- signing in ----
+
+
+async def test_the_page_is_told_what_the_button_says(lab: Lab):
+    assert (await lab.state())["oidc"] == {"name": "Cognito"}
+
+
+async def test_somebody_signs_in_and_is_known(lab: Lab):
+    back = await lab.sign_in()
+    assert (back.status, back.headers["Location"]) == (303, "/")
+    state = await lab.state()
+    assert state["user"] == {"name": "eva@example.com", "kind": "oidc"}
+    changed = await lab.api.client.session.put(
+        lab.api.client.make_url("/profile"), data=b'{"theme": "dark"}', headers={"X-CSRF-Token": state["csrf"]}
+    )
+    assert changed.status == 200
+    cookie = back.cookies[COOKIE]
+    assert cookie["httponly"] and cookie["samesite"] == "Strict"
+
+
+async def test_the_way_there_carries_pkce_state_and_nonce(lab: Lab):
+    asked = parse_qs(urlsplit((await lab.get("/oidc/start")).headers["Location"]).query)
+    again = parse_qs(urlsplit((await lab.get("/oidc/start")).headers["Location"]).query)
+    assert asked["redirect_uri"] == [str(lab.api.client.make_url("/oidc/callback"))]
+    for secret in ("state", "nonce", "code_challenge"):
+        assert len(asked[secret][0]) >= 43 and asked[secret] != again[secret]
+
+
+async def test_the_cookie_of_the_way_is_for_the_way_back_alone(lab: Lab):
+    cookie = (await lab.get("/oidc/start")).cookies["millrace_oidc"]
+    assert (cookie["path"], cookie["samesite"], cookie["httponly"], cookie["max-age"]) == ("/oidc", "Lax", True, "600")
+    back = await lab.sign_in()
+    assert back.cookies["millrace_oidc"]["max-age"] == "0"
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["code=c&state=wrong", "code=c&state=", "code=c", "state=x", "", "error=access_denied&state=x", "code=c&state=é"],
+)
+async def test_a_way_back_that_was_not_begun_here_is_refused(lab: Lab, query: str):
+    await lab.get("/oidc/start")
+    response = await lab.get(f"/oidc/callback?{query}")
+    assert response.status == 403
+    assert COOKIE not in response.cookies
+    assert "/token" not in lab.idp.asked
+
+
+async def test_without_the_cookie_of_the_way_a_code_opens_nothing(lab: Lab):
+    """An attacker's code, sent to a victim's browser."""
+    start = await lab.get("/oidc/start")
+    there = await lab.get(start.headers["Location"])
+    lab.api.client.session.cookie_jar.clear()
+    assert (await lab.get(there.headers["Location"])).status == 403
+
+
+async def test_what_the_provider_says_no_with_is_told_as_plain_words(lab: Lab):
+    start = await lab.get("/oidc/start")
+    state = parse_qs(urlsplit(start.headers["Location"]).query)["state"][0]
+    response = await lab.get(f"/oidc/callback?state={state}&error=<script>alert(1)</script>&error_description=x")
+    text = await response.text()
+    assert response.status == 403 and "the provider let nobody in" in text
+    assert "<script" not in text and "scriptalert1script" in text
+    assert "script-src" not in response.headers["Content-Security-Policy"]
+
+
+async def test_a_code_works_once(lab: Lab):
+    start = await lab.get("/oidc/start")
+    jar = dict(start.cookies)["millrace_oidc"].value
+    there = await lab.get(start.headers["Location"])
+    assert (await lab.get(there.headers["Location"])).status == 303
+    again = await lab.get(there.headers["Location"], headers={"Cookie": f"millrace_oidc={jar}"})
+    assert again.status == 403
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"email": "adam@example.com"}, {"email_verified": False}, {"aud": "somebody-else"}, {"exp": 1_000_000_000},
+        {"iss": "https://elsewhere.example"}, {"sub": None},
+    ],
+)  # fmt: skip
+async def test_a_token_that_lets_nobody_in_opens_no_session(lab: Lab, claims: dict[str, Any]):
+    lab.idp.claims |= claims
+    response = await lab.sign_in()
+    assert response.status == 403
+    assert COOKIE not in response.cookies
+    assert (await lab.state())["user"] is None
+
+
+async def test_the_answer_to_another_sign_in_opens_no_session(lab: Lab):
+    lab.idp.nonce = "of-another-sign-in"
+    assert (await lab.sign_in()).status == 403
+
+
+@pytest.mark.parametrize(
+    ("secret", "configuration"),
+    [("", {}), (SECRET, {"token_endpoint_auth_methods_supported": ["client_secret_post"]})],
+)
+async def test_clients_without_a_secret_and_with_it_in_the_form(
+    idp: Provider, tmp_path: Path, secret: str, configuration: dict[str, Any]
+):
+    idp.secret, idp.configuration = secret, configuration
+    async with admin(tmp_path, provider=client(idp.issuer, client_secret=secret)) as api:
+        assert (await Lab(idp, api, Clock()).sign_in()).status == 303
+
+
+async def test_sessions_end_with_the_rules_that_opened_them(idp: Provider, tmp_path: Path):
+    async with admin(tmp_path, provider=client(idp.issuer)) as api:
+        cookie = (await Lab(idp, api, Clock()).sign_in()).cookies[COOKIE].value
+    sent = {"Cookie": f"{COOKIE}={cookie}"}
+    async with admin(tmp_path, provider=client(idp.issuer)) as api:
+        assert (await api.client.get("/profile", headers=sent)).status == 200
+    async with admin(tmp_path, provider=client(idp.issuer, allow=["adam@example.com"])) as api:
+        assert (await api.client.get("/profile", headers=sent)).status == 401
+    async with admin(tmp_path) as api:
+        assert (await api.client.get("/profile", headers=sent)).status == 401
+        assert (await api.client.get("/oidc/start")).status == 404
+
+
+# ---- bearer tokens ----
+
+
+async def test_tokens_of_the_provider_open_the_api(lab: Lab):
+    token = lab.idp.token()
+    assert await lab.bearer(token) == 200
+    created = await lab.api.call("POST", "/videostream", {"outdate": "2090-01-01"}, token=token)
+    assert created.status == 200, "no secret of a session is needed"
+
+
+async def test_a_token_and_a_session_are_the_same_person(lab: Lab):
+    await lab.api.call("PUT", "/profile", {"theme": "dark"}, token=lab.idp.token())
+    await lab.sign_in()
+    assert await (await lab.get("/profile")).json() == {"theme": "dark"}
+
+
+async def test_tokens_that_do_not_let_in_are_guesses(idp: Provider, tmp_path: Path):
+    async with admin(tmp_path, provider=client(idp.issuer), refusals_per_minute=3) as api:
+        lab = Lab(idp, api, Clock())
+        for bad in (idp.token(email="adam@example.com"), idp.token(key=oidc.rsa_key()), "a.b.c"):
+            assert await lab.bearer(bad) == 401
+        assert await lab.bearer(idp.token()) == 429
+
+
+async def test_a_new_key_of_the_provider_is_found_but_not_looked_for_all_the_time(lab: Lab):
+    assert await lab.bearer(lab.idp.token()) == 200
+    lab.idp.keys["second"] = oidc.ec_key()
+    for _ in range(5):
+        assert await lab.bearer(lab.idp.token(kid="second")) == 401
+    assert lab.idp.asked.count("/keys") == 1
+    lab.clock.now += 61
+    assert await lab.bearer(lab.idp.token(kid="second")) == 200
+    for n in range(5):
+        assert await lab.bearer(lab.idp.token(kid=f"invented-{n}", key=oidc.ec_key())) == 401
+    assert lab.idp.asked.count("/keys") == 2
+
+
+async def test_a_key_that_the_provider_withdrew_is_forgotten(lab: Lab):
+    token = lab.idp.token()
+    assert await lab.bearer(token) == 200
+    lab.idp.keys = {"second": oidc.ec_key()}
+    lab.clock.now += 3601
+    assert await lab.bearer(token) == 401
+
+
+async def test_while_the_provider_is_away_its_known_keys_are_good_and_the_token_works(lab: Lab):
+    assert await lab.bearer(lab.idp.token()) == 200
+    lab.idp.broken = dict.fromkeys(("/keys", "/.well-known/openid-configuration"), 500)
+    lab.clock.now += 100
+    assert await lab.bearer(lab.idp.token()) == 200
+    assert (await lab.api.call("GET", "/profile")).status == 200
+
+
+async def test_a_provider_that_was_never_reached_is_a_503_and_asked_seldom(lab: Lab):
+    lab.idp.broken = {"/.well-known/openid-configuration": 500}
+    assert [await lab.bearer(lab.idp.token()) for _ in range(4)] == [503] * 4
+    assert len(lab.idp.asked) == 1
+    page = await lab.get("/oidc/start")
+    assert page.status == 503 and "Back to the console" in await page.text()
+    assert (await lab.api.call("GET", "/profile")).status == 200, "the admin token needs no provider"
+    lab.idp.broken = {}
+    lab.clock.now += 6
+    assert await lab.bearer(lab.idp.token()) == 200
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        {"issuer": "https://elsewhere.example"}, {"jwks_uri": "http://keys.example.com/keys"}, {"token_endpoint": None},
+        {"authorization_endpoint": "javascript:alert(1)"}, {"jwks_uri": "file:///etc/passwd"},
+    ],
+)  # fmt: skip
+async def test_a_configuration_that_leads_elsewhere_is_not_believed(idp: Provider, configuration: dict[str, Any]):
+    idp.configuration = configuration
+    provider = client(idp.issuer)
+    with pytest.raises(StoreAway):
+        await provider.start("http://here/oidc/callback", "s", "n", "v")
+    await provider.close()
+    assert idp.asked == ["/.well-known/openid-configuration"]
+
+
+@pytest.mark.parametrize("issuer", ["http://id.example.com", "http://10.0.0.5", "http://169.254.169.254"])
+async def test_without_tls_only_this_machine_is_asked(issuer: str):
+    provider = client(issuer)
+    with pytest.raises(StoreAway, match="over TLS only"):
+        await provider.start("http://here/oidc/callback", "s", "n", "v")
+
+
+async def test_without_tls_also_what_the_operator_names(idp: Provider):
+    listed = OpenIdProvider(
+        issuer="http://id.lan", client_id="c", client_secret="", audience="", name="n", claim="email", allow=[],
+        reachable=["id.lan", "10.0.0.0/8", "http://192.168.1.1/idp/"],
+    )  # fmt: skip
+    asked = [listed._may_ask(url) for url in ("http://id.lan/x", "http://10.2.3.4/", "http://192.168.1.1/idp/keys")]
+    assert asked == [True] * 3
+    assert not listed._may_ask("http://192.168.1.1/elsewhere")
+    assert not listed._may_ask("http://id.lan.evil.example/")
+
+
+async def test_an_answer_that_is_too_much_or_no_json_is_a_provider_that_is_away(idp: Provider):
+    for member in ({"padding": "x" * 300_000}, {"issuer": ["x"]}):
+        idp.configuration = member
+        provider = client(idp.issuer)
+        with pytest.raises(StoreAway):
+            await provider.start("http://here/oidc/callback", "s", "n", "v")
+        await provider.close()
+
+
+# ---- the program ----
+
+
+async def test_the_program_signs_somebody_in(idp: Provider):
+    """All of it: options, the listener, a browser's steps."""
+    options = {"ISSUER": idp.issuer, "CLIENT_ID": CLIENT, "CLIENT_SECRET": SECRET, "NAME": "Our house"}
+    options["ALLOW"] = "eva@example.com"
+    with running(**{f"MILLRACE_OIDC__{name}": value for name, value in options.items()}) as gateway:
+        base = f"http://127.0.0.1:{gateway.ports['admin']}"
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:
+            async with browser.get(f"{base}/oidc/start") as page:  # there and back by redirects
+                assert page.status == 200 and str(page.url) == f"{base}/"
+            async with browser.get(f"{base}/login") as reply:
+                state = await reply.json()
+        assert state["user"]["name"] == "eva@example.com"
+        assert state["oidc"] == {"name": "Our house"}
+        script = aiohttp.ClientSession(headers={"Authorization": f"Bearer {idp.token()}"})
+        async with script, script.get(f"{base}/status") as reply:
+            assert reply.status == 200
+        assert http("GET", f"{base}/healthcheck").status == 200
+
+
+def test_a_provider_without_a_client_is_one_line_at_the_start(tmp_path: Path):
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
+    ports = {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN")}
+    options = {"MILLRACE_DATA": str(tmp_path), "MILLRACE_OIDC__ISSUER": "https://id.example.com"}
+    found = subprocess.run(
+        [sys.executable, "-m", "gateway", "serve"],
+        env=kept | ports | options,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert found.returncode == 1
+    assert found.stderr.splitlines()[-1].startswith("millrace: oidc.issuer is set: oidc.client_id")
+    assert "Traceback" not in found.stderr

@@ -1,0 +1,138 @@
+"""`millrace user …` beside a running gateway: who is added can sign in, who gets another password is signed out."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.gateway import Gateway, Reply, http, running
+
+PASSWORD, ANOTHER = "correct horse battery", "another password"
+
+
+def millrace(data: Path, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", *arguments],
+        env=kept | {"MILLRACE_DATA": str(data)},
+        input=stdin if stdin is not None else "",
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def done(data: Path, *arguments: str, stdin: str | None = None) -> str:
+    found = millrace(data, *arguments, stdin=stdin)
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    with running() as found:
+        yield found
+
+
+def sign_in(gateway: Gateway, password: str, name: str = "") -> Reply:
+    body = {"name": name, "password": password}
+    return http("POST", f"http://127.0.0.1:{gateway.ports['admin']}/login", body=body)
+
+
+def status(gateway: Gateway, cookie: str) -> int:
+    return http("GET", f"http://127.0.0.1:{gateway.ports['admin']}/profile", headers={"Cookie": cookie}).status
+
+
+def test_who_is_added_can_sign_in_until_the_password_changes(gateway: Gateway) -> None:
+    assert done(gateway.data, "user", "add", "eva", "--password-stdin", stdin=PASSWORD + "\n") == "created eva\n"
+    (listed,) = json.loads(done(gateway.data, "user", "list", "--json"))
+    assert listed["name"] == "eva"
+    reply = sign_in(gateway, PASSWORD, "eva")
+    assert reply.status == 200
+    cookie = reply.headers["set-cookie"].partition(";")[0]
+    assert status(gateway, cookie) == 200
+    assert done(gateway.data, "user", "password", "eva", "--password-stdin", stdin=ANOTHER) == "changed eva\n"
+    end = time.monotonic() + 20
+    while status(gateway, cookie) == 200:  # seen within seconds: the gateway does not ask for every request
+        assert time.monotonic() < end, "the session goes on"
+        time.sleep(0.05)
+    assert sign_in(gateway, PASSWORD, "eva").status == 401
+    assert sign_in(gateway, ANOTHER, "eva").status == 200
+    assert json.loads(done(gateway.data, "user", "delete", "eva", "--json")) == {"name": "eva", "deleted": True}
+    assert sign_in(gateway, ANOTHER, "eva").status == 401
+
+
+def test_the_admin_token_signs_in_and_no_secret_is_logged(gateway: Gateway) -> None:
+    reply = sign_in(gateway, gateway.token)
+    assert reply.status == 200 and reply.json()["user"] == {"name": "admin", "kind": "token"}
+    cookie = reply.headers["set-cookie"].partition(";")[0]
+    assert status(gateway, cookie) == 200
+    for secret in (gateway.token, cookie.partition("=")[2], reply.json()["csrf"]):
+        assert secret not in gateway.log
+    assert "signed in" in gateway.log
+
+
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    said: list[Any] = []
+    for arguments, stdin, code in (
+        (("add", "eva", "--password-stdin"), "short\n", 2),
+        (("add", "a/b", "--password-stdin"), PASSWORD, 2),
+        (("add", "eva"), "", 2),
+        (("password", "nobody", "--password-stdin"), PASSWORD, 1),
+        (("delete", "nobody"), "", 1),
+        (("add", "eva", "--password-stdin"), PASSWORD, 0),
+        (("add", "eva", "--password-stdin"), PASSWORD, 1),
+    ):
+        found = millrace(tmp_path, "user", *arguments, stdin=stdin)
+        said.append(found.stderr)
+        assert (found.returncode, found.stderr.count("\n")) == (code, 1 if code else 0), (arguments, found.stderr)
+        assert "Traceback" not in found.stderr and PASSWORD not in found.stdout + found.stderr
+    assert said[-1] == "millrace: user eva exists already\n"
+
+
+def test_on_a_terminal_the_password_is_asked_for_twice_and_not_shown(tmp_path: Path) -> None:
+    shown, code = at_terminal(tmp_path, "user", "add", "eva", typed=[PASSWORD, "something else", PASSWORD, PASSWORD])
+    assert code == 0, shown
+    assert shown.count("Password:") == 2 and shown.count("Once more:") == 2, shown
+    assert PASSWORD not in shown and "something else" not in shown
+    assert shown.endswith("created eva\r\n")
+
+
+def at_terminal(data: Path, *arguments: str, typed: list[str]) -> tuple[str, int]:
+    """What a terminal shows, and the exit code; a line is typed whenever the program asks for one."""
+    ours, theirs = pty.openpty()
+
+    def take_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", *arguments],
+        env=kept | {"MILLRACE_DATA": str(data)}, stdin=theirs, stdout=theirs, stderr=theirs, preexec_fn=take_terminal,
+    )  # fmt: skip
+    os.close(theirs)
+    shown, answered, left = b"", 0, list(typed)
+    while True:
+        try:
+            piece = os.read(ours, 4096)
+        except OSError:  # EIO: nobody holds the other end any more
+            break
+        if not piece:
+            break
+        shown += piece
+        asked = shown.count(b"Password: ") + shown.count(b"Once more: ")
+        while answered < asked and left:
+            answered += 1
+            os.write(ours, left.pop(0).encode() + b"\n")
+    os.close(ours)
+    return shown.decode(), process.wait(30)
