@@ -171,7 +171,8 @@ class Protection:
 
 
 def embeddable(request: Request, allowed: Sequence[str]) -> bool:
-    """Whether the page that asks may: it is on the list, or our own, or nothing tells which it is.
+    """Whether the page that asks may: it is on the list, of this very host (as the console is, at another port), or
+    nothing tells which it is.
 
     Players outside browsers send no Referer, and are let in (as nginx's `valid_referers none`). A page that hides its
     Referer still sends an Origin with what crosses origins; `Origin: null`, a page without any, is foreign.
@@ -187,11 +188,16 @@ def embeddable(request: Request, allowed: Sequence[str]) -> bool:
     if not host or parts.scheme not in ("http", "https"):
         return False
     bare = f"[{host}]" if ":" in host else host
-    full = bare if port is None else f"{bare}:{port}"
-    if full == request.host.lower():
+    if bare == _bare(request.host.lower()):
         return True
     full = f"{bare}:{port or (443 if parts.scheme == 'https' else 80)}"
     return any(_covers(entry, bare) or _covers(entry, full) for entry in allowed)
+
+
+def _bare(host: str) -> str:
+    """A Host header without its port."""
+    name, _, port = host.rpartition(":")
+    return name if name and port.isdigit() and (host[0] != "[" or name.endswith("]")) else host
 
 
 def _covers(entry: str, host: str) -> bool:

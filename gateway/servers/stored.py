@@ -39,8 +39,13 @@ def stored(
     kind: str,
     cache: str,
 ) -> Response:
-    """200, 206, 304 or 416. body(first, end): the bytes from first to end (exclusive), called where they are sent."""
+    """200, 206, 304 or 416. body(first, end): the bytes from first to end (exclusive), called where they are sent.
+
+    With `download` in the query browsers save it, under the last part of its path, instead of showing it.
+    """
     headers = {**validators(tag, modified), "Accept-Ranges": "bytes"}
+    if "download" in request.query:
+        headers["Content-Disposition"] = "attachment"
     if unchanged(request, tag, modified):
         return Response(304, None, cache=cache, headers=headers)
     first, end, code = 0, size, 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from gateway.adapters.local.objects import LocalObjects
 from gateway.sinks import naming
+from gateway.sinks.motion import Trigger
 from gateway.sinks.session import Entry, playlist
 from tests.support.admin import admin
 
@@ -58,12 +60,47 @@ async def test_addresses_of_a_protected_channel_carry_a_play_sign(tmp_path: Path
         assert "?sign=" in (await api.json("GET", f"/videostream/{id}/recordings"))[0]["url"]
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=many", "limit=501", "before=other/vod-1767323045678.m3u8"])
+async def test_pictures_are_listed_when_they_are_asked_for(tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    async with admin(tmp_path, objects=LocalObjects(media)) as api:
+        id = (await api.create())["id"]
+        image = add(media, naming.image_key(id, datetime.fromtimestamp(MS / 1000, UTC)), b"jpeg")
+        video, index = add(media, naming.video_key(id, MS)), session(media, id, MS - 60_000)
+        assert [r["key"] for r in await api.json("GET", f"/videostream/{id}/recordings")] == [video, index]
+        (found,) = await api.json("GET", f"/videostream/{id}/recordings?kind=image")
+        assert (found["key"], found["kind"], found["seconds"], found["poster"]) == (image, "image", None, None)
+        both = await api.json("GET", f"/videostream/{id}/recordings?kind=image,ondemand")
+        assert [r["key"] for r in both] == [image, index]
+        await api.json("DELETE", f"/videostream/{id}/recordings/{image.removeprefix(id + '/')}")
+        assert not (media / image).exists()
+
+
+async def test_a_motion_clip_comes_and_goes_with_its_picture(tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    async with admin(tmp_path, objects=LocalObjects(media)) as api:
+        id = (await api.create())["id"]
+        trigger = Trigger(MS / 1000, 3, 40)
+        clip, picture = (
+            add(media, trigger.key(id, folder, suffix)) for folder, suffix in (("mp4", ".mp4"), ("images", ".jpeg"))
+        )
+        bare = add(media, Trigger(MS / 1000 - 60, 3, 40).key(id, "mp4", ".mp4"))
+        found = await api.json("GET", f"/videostream/{id}/recordings?kind=motion")
+        assert [r["key"] for r in found] == [clip, bare]
+        assert found[0]["poster"].endswith(f":8080/{id}/vod/{picture.removeprefix(id + '/')}")
+        assert found[1]["poster"] is None
+        await api.json("DELETE", f"/videostream/{id}/recordings/{clip.removeprefix(id + '/')}")
+        assert not (media / clip).exists() and not (media / picture).exists()
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=many", "limit=501", "before=other/vod-1767323045678.m3u8", "kind=segment", "kind=video,"],
+)
 async def test_a_page_that_cannot_be_is_refused(tmp_path: Path, query: str) -> None:
     async with admin(tmp_path, objects=LocalObjects(tmp_path / "media")) as api:
         id = (await api.create())["id"]
         reply: Any = await api.json("GET", f"/videostream/{id}/recordings?{query}", status=400)
-        assert reply["field"] in ("limit", "before")
+        assert reply["field"] in ("limit", "before", "kind")
 
 
 @pytest.mark.parametrize(

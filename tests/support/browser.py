@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
 
 _VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (e) =>
@@ -56,11 +56,11 @@ class Watched:
 
 
 @contextlib.asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
+async def chromium(*flags: str) -> AsyncIterator[Browser]:
     """Debian's Chromium, headless; pages may play without a click, as muted ones may for everybody."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu", *flags]
         )
         try:
             yield browser
@@ -69,10 +69,14 @@ async def chromium() -> AsyncIterator[Browser]:
 
 
 @contextlib.asynccontextmanager
-async def opened(browser: Browser, url: str, **options: Any) -> AsyncIterator[Watched]:
-    """A page of its own at `url`, watched from its first moment."""
+async def opened(
+    browser: Browser, url: str, *, prepare: Callable[[BrowserContext], Awaitable[None]] | None = None, **options: Any
+) -> AsyncIterator[Watched]:
+    """A page of its own at `url`, watched from its first moment; `prepare` has the browser's context before that."""
     context = await browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
     try:
+        if prepare is not None:
+            await prepare(context)
         watched = Watched(await context.new_page())
         watched.page.on("console", watched._console)
         watched.page.on("pageerror", lambda error: watched.complaints.append(str(error)))
@@ -93,7 +97,7 @@ async def axe(page: Page) -> list[str]:
     # Evaluated by the debugger: the page's own policy, which forbids strangers' scripts, stays on.
     await page.evaluate(_AXE.read_text(encoding="utf-8"))
     found = await page.evaluate(
-        "async () => (await axe.run(document, {resultTypes: ['violations']})).violations"
+        "async () => (await axe.run(document, {resultTypes: ['violations'], preload: false})).violations"
         ".filter((v) => v.impact === 'serious' || v.impact === 'critical')"
         ".map((v) => `${v.id}: ${v.help}: ${v.nodes.slice(0, 3).map((n) => n.target.join(' ')).join(' | ')}`)"
     )

@@ -178,6 +178,7 @@ ALLOWED = ["example.com", "*.example.net", "ported.example:8443", "[2001:db8::1]
         ("https://ported.example/", False),
         ("http://[2001:db8::1]:80/", True),
         ("http://live.example.com/c1/hls.html", True),  # our own pages
+        ("https://live.example.com:8000/", True),  # the console of this very host
         ("nonsense", False),
         ("http://[", False),
         ("about:blank", False),

@@ -44,6 +44,14 @@ async def test_a_file_is_sent_whole_with_what_caches_need(root):
         assert (await wire.get("/c1/in.mp4")).body == DATA
 
 
+async def test_a_browser_saves_a_file_instead_of_showing_it_where_the_query_asks_for_that(root):
+    async with serve(root) as listener, listener.connect() as wire:
+        for query in ("?download", "?sign=1-a&download", "?download="):
+            reply = await wire.get(f"/c1/mp4/film.mp4{query}")
+            assert (reply.body, reply.headers["content-disposition"]) == (DATA, "attachment")
+        assert "content-disposition" not in (await wire.get("/c1/mp4/film.mp4?downloads=1")).headers
+
+
 async def test_ranges_of_a_file(root):
     async with serve(root) as listener, listener.connect() as wire:
         for value, first, end in (("bytes=1-2", 1, 3), ("bytes=300000-", 300_000, len(DATA)), ("bytes=-5", -5, None)):

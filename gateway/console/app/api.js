@@ -1,0 +1,110 @@
+/** One idea: asking the gateway, with the session's protection against forged requests, and its refusals as errors. */
+
+/** A refusal, or no answer at all (`status` 0). */
+export class ApiError extends Error {
+  /**
+   * @param {number} status
+   * @param {string} message  the gateway's own words
+   * @param {{field?: string | undefined, retryAfter?: number | undefined}} [more]  field: of the body, at fault. retryAfter: seconds
+   */
+  constructor(status, message, { field, retryAfter } = {}) {
+    super(message);
+    this.name = "ApiError";
+    this.status = status;
+    this.field = field;
+    this.retryAfter = retryAfter;
+  }
+}
+
+/**
+ * What the session tells this module, so that neither imports the other in a circle.
+ * `renew`: asks for the session anew; another tab may have signed in since, which changes `csrf`.
+ * @type {{csrf: string | null, expired: () => void, unreachable: (is: boolean) => void, renew: () => Promise<void>}}
+ */
+export const link = { csrf: null, expired: () => undefined, unreachable: () => undefined, renew: async () => undefined };
+
+/** @type {Set<AbortController>} */
+const inFlight = new Set();
+
+/** Takes back every request that is under way; their promises reject with an AbortError. */
+export function abortAll() {
+  for (const one of inFlight) one.abort();
+}
+
+/** @param {unknown} error @returns {boolean} whether a request was only taken back */
+export const isAbort = (error) => error instanceof DOMException && error.name === "AbortError";
+
+/** @typedef {{signal?: AbortSignal, headers?: Record<string, string>, quiet?: boolean, again?: boolean}} Options  quiet: a 401 is the caller's business; again: a second try */
+
+/**
+ * @param {string} method
+ * @param {string} path
+ * @param {unknown} [body]
+ * @param {Options} [options]
+ * @returns {Promise<any>} the answer's JSON; its text where it is none; null where there is none
+ */
+async function request(method, path, body, options = {}) {
+  const own = new AbortController();
+  const stop = () => own.abort();
+  options.signal?.addEventListener("abort", stop);
+  if (options.signal?.aborted) stop();
+  inFlight.add(own);
+  try {
+    /** @type {Record<string, string>} */
+    const headers = { Accept: "application/json", ...options.headers };
+    if (body !== undefined) headers["Content-Type"] = "application/json";
+    if (method !== "GET" && link.csrf) headers["X-CSRF-Token"] = link.csrf;
+    const reply = await fetch(path, {
+      method, headers, body: body === undefined ? null : JSON.stringify(body), signal: own.signal, credentials: "same-origin", cache: "no-store",
+    }).catch((error) => {
+      if (isAbort(error)) throw error;
+      link.unreachable(true);
+      throw new ApiError(0, error instanceof Error ? error.message : String(error));
+    });
+    link.unreachable(false);
+    const text = await reply.text();
+    if (reply.ok) return text === "" ? null : parsed(text);
+    if (reply.status === 401 && !options.quiet) link.expired();
+    const error = refusal(reply, text);
+    if (reply.status === 403 && method !== "GET" && !options.again && !options.headers && /CSRF/.test(error.message)) {
+      const before = link.csrf;
+      await link.renew();
+      if (link.csrf && link.csrf !== before) return await request(method, path, body, { ...options, again: true });
+    }
+    throw error;
+  } finally {
+    inFlight.delete(own);
+    options.signal?.removeEventListener("abort", stop);
+  }
+}
+
+/** @param {string} text @returns {any} */
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+/** @param {Response} reply @param {string} text @returns {ApiError} */
+function refusal(reply, text) {
+  const said = parsed(text);
+  const known = said !== null && typeof said === "object";
+  const wait = Number(reply.headers.get("Retry-After"));
+  return new ApiError(reply.status, known && typeof said.error === "string" ? said.error : `${reply.status} ${reply.statusText}`.trim(), {
+    field: known && typeof said.field === "string" ? said.field : undefined,
+    retryAfter: Number.isFinite(wait) && wait > 0 ? wait : undefined,
+  });
+}
+
+export const api = {
+  /** @param {string} path @param {Options} [options] */
+  get: (path, options) => request("GET", path, undefined, options),
+  /** @param {string} path @param {unknown} [body] @param {Options} [options] */
+  post: (path, body = {}, options) => request("POST", path, body, options),
+  /** @param {string} path @param {unknown} body @param {Options} [options] */
+  put: (path, body, options) => request("PUT", path, body, options),
+  /** @param {string} path @param {Options} [options] */
+  delete: (path, options) => request("DELETE", path, undefined, options),
+};

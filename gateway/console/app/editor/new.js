@@ -1,0 +1,69 @@
+/** One idea: a new channel in one short form. */
+
+import { useState } from "preact/hooks";
+
+import { ApiError, isAbort } from "../api.js";
+import { fromLocal, toLocal, zoneName } from "../channel.js";
+import { Dialog } from "../dialog.js";
+import { t } from "../i18n.js";
+import { toast } from "../toast.js";
+import { Button, Field, html, Switch } from "../ui.js";
+
+/** @typedef {import("../channel.js").Channel} Channel */
+
+const DAYS = 30;
+
+/** @returns {string} in thirty days, on the full hour */
+function later() {
+  const date = new Date(Date.now() + DAYS * 86_400_000);
+  date.setMinutes(0, 0, 0);
+  return toLocal(date);
+}
+
+/**
+ * @param {{onClose: () => void, onMade: (channel: Channel) => void, create: (body: Record<string, unknown>) => Promise<Channel>}} props
+ */
+export function NewChannel({ onClose, onMade, create }) {
+  const [name, setName] = useState("");
+  const [until, setUntil] = useState(later);
+  const [description, setDescription] = useState("");
+  const [on, setOn] = useState({ isFlv: true, isHls: true, isCMAF: false });
+  const [busy, setBusy] = useState(false);
+  const [wrong, setWrong] = useState(/** @type {Record<string, string>} */ ({}));
+
+  const make = async () => {
+    if (busy) return;
+    const outdate = fromLocal(until);
+    /** @type {Record<string, string>} */
+    const missing = {};
+    if (!name.trim()) missing["videoname"] = t("new.name.missing");
+    if (!outdate) missing["outdate"] = t("new.expiry.missing");
+    setWrong(missing);
+    if (Object.keys(missing).length) return;
+    setBusy(true);
+    try {
+      const made = await create({ videoname: name.trim(), description: description.trim(), outdate, ...on });
+      toast(t("new.done", { name: name.trim() }), "ok");
+      onMade(made);
+    } catch (error) {
+      setBusy(false);
+      if (isAbort(error)) return;
+      if (!(error instanceof ApiError)) throw error;
+      setWrong({ [error.field ?? "form"]: error.message });
+    }
+  };
+  const known = ["videoname", "outdate", "description"];
+  const other = Object.entries(wrong).find(([field]) => !known.includes(field));
+  const flag = (/** @type {"isFlv" | "isHls" | "isCMAF"} */ field, /** @type {string} */ output) => html`<${Switch} label=${t(`output.${output}`)} hint=${t(`output.${output}.hint`)} checked=${on[field]}
+    onChange=${(/** @type {boolean} */ value) => setOn({ ...on, [field]: value })} />`;
+  return html`<${Dialog} title=${t("new.title")} onClose=${onClose} onSubmit=${make} footer=${html`
+      <${Button} onClick=${onClose}>${t("cancel")}<//><${Button} kind="primary" type="submit" busy=${busy}>${t("new.create")}<//>`}>
+    <${Field} label=${t("channel.name")} name="videoname" value=${name} onInput=${setName} required maxlength=${256} error=${wrong["videoname"]} autofocus autocomplete="off" />
+    <${Field} label=${t("channel.expiry")} name="outdate" type="datetime-local" value=${until} onInput=${setUntil} required error=${wrong["outdate"]} hint=${t("new.expiry.hint", { zone: zoneName() })} />
+    <${Field} label=${t("channel.description")} name="description" value=${description} onInput=${setDescription} rows=${2} maxlength=${4096} error=${wrong["description"]} />
+    <fieldset class="group"><legend>${t("new.outputs")}</legend>
+      ${flag("isFlv", "flv")}${flag("isHls", "hls")}${flag("isCMAF", "cmaf")}
+    </fieldset>
+    ${other && html`<p class="error" role="alert">${other[0] === "form" ? other[1] : `${other[0]}: ${other[1]}`}</p>`}
+  <//>`;
+}

@@ -1,0 +1,75 @@
+/** One idea: text that people carry elsewhere: shown whole, selected by a click, copied by a button. */
+
+import { useEffect, useState } from "preact/hooks";
+
+import { html } from "../html.js";
+import { t } from "../i18n.js";
+import { toast } from "../toast.js";
+import { IconButton } from "./button.js";
+
+/**
+ * @param {string} text
+ * @returns {Promise<boolean>} whether it is in the clipboard now
+ */
+export async function copyText(text) {
+  if (navigator.clipboard) {
+    try {
+      await navigator.clipboard.writeText(text);
+      return true;
+    } catch {
+      // Not permitted here; the older way below may be.
+    }
+  }
+  // A page over plain HTTP from another machine has no clipboard object: what is selected can still be copied.
+  const area = document.createElement("textarea");
+  area.value = text;
+  area.className = "visually-hidden";
+  // Inside an open dialog everything else is inert.
+  (document.querySelector("dialog[open]") ?? document.body).append(area);
+  area.select();
+  try {
+    return document.execCommand("copy");
+  } finally {
+    area.remove();
+  }
+}
+
+/**
+ * The button is named "Copy <label>".
+ * @param {{label: string, value: string, name?: string}} props  name: what the button copies, where the label alone would not say
+ */
+export function CopyButton({ label, value, name = label }) {
+  const [copied, setCopied] = useState(false);
+  useEffect(() => {
+    if (!copied) return undefined;
+    const timer = setTimeout(() => setCopied(false), 1600);
+    return () => clearTimeout(timer);
+  }, [copied]);
+  const copy = async () => {
+    if (await copyText(value)) {
+      setCopied(true);
+      toast(t("copy.done", { what: name }), "ok");
+    } else toast(t("copy.failed"), "bad");
+  };
+  return html`<${IconButton} icon=${copied ? "check" : "copy"} label=${t("copy.button", { what: name })} onClick=${copy} class=${copied ? "done" : ""} />`;
+}
+
+/**
+ * A labelled text with a copy button.
+ * @param {{label: string, value: string, name?: string, hint?: any, after?: any}} props  after: further buttons
+ */
+export function CopyField({ label, value, name, hint, after }) {
+  const select = (/** @type {MouseEvent} */ event) => {
+    const selection = getSelection();
+    // A range that somebody has begun to mark is left alone.
+    if (selection && selection.isCollapsed) selection.selectAllChildren(/** @type {Element} */ (event.currentTarget));
+  };
+  return html`<div class="copy-field">
+    <span class="label">${label}</span>
+    <div class="box">
+      <code onClick=${select}>${value}</code>
+      <span class="after"><${CopyButton} label=${label} name=${name} value=${value} />${after}</span>
+    </div>
+    ${hint && html`<p class="hint">${hint}</p>`}
+  </div>`;
+}

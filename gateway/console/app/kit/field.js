@@ -1,0 +1,91 @@
+/** One idea: what is filled in: a label, its control, a hint and, where the server or the form objects, the reason. */
+
+import { useRef } from "preact/hooks";
+
+import { classes, html, uniqueId } from "../html.js";
+
+/**
+ * @param {string} prefix
+ * @returns {string} the same id at every rendering of this component
+ */
+function useId(prefix) {
+  const id = useRef("");
+  if (!id.current) id.current = uniqueId(prefix);
+  return id.current;
+}
+
+/**
+ * The attributes that tie a control to its hint and its error.
+ * @param {string} id @param {any} hint @param {any} error
+ */
+const described = (id, hint, error) => ({
+  "aria-describedby": [hint && `${id}-hint`, error && `${id}-error`].filter(Boolean).join(" ") || undefined,
+  "aria-invalid": error ? "true" : undefined,
+});
+
+/** @param {{id: string, hint?: any, error?: any}} props */
+const Notes = ({ id, hint, error }) => [
+  hint && html`<p class="hint" id=${`${id}-hint`}>${hint}</p>`,
+  error && html`<p class="error" id=${`${id}-error`} role="alert">${error}</p>`,
+];
+
+/**
+ * One line of text, a number, a date … `onInput` gets the text as it is typed. `after`: shown at the end inside the
+ * box, such as a unit or a button. `rows`: several lines.
+ * @param {{label: any, value: string, onInput?: (value: string) => void, type?: string, name?: string, hint?: any, error?: any,
+ *   required?: boolean, disabled?: boolean, after?: any, rows?: number, hideLabel?: boolean, class?: string, [rest: string]: any}} props
+ */
+export function Field({ label, value, onInput, type = "text", name, hint, error, required = false, disabled = false, after, rows, hideLabel = false, class: more, ...rest }) {
+  const id = useId("field");
+  const shared = {
+    id, name, required, disabled, value, ...described(id, hint, error), ...rest,
+    onInput: (/** @type {Event} */ event) => onInput?.(/** @type {HTMLInputElement} */ (event.target).value),
+  };
+  return html`<div class=${classes("field", error && "wrong", more)}>
+    <label for=${id} class=${hideLabel ? "visually-hidden" : ""}>${label}${required && html`<span class="required" aria-hidden="true"> *</span>`}</label>
+    <div class="box">
+      ${rows ? html`<textarea rows=${rows} ...${shared}></textarea>` : html`<input type=${type} ...${shared} />`}
+      ${after && html`<span class="after">${after}</span>`}
+    </div>
+    <${Notes} id=${id} hint=${hint} error=${error} />
+  </div>`;
+}
+
+/**
+ * One of a few values.
+ * @param {{label: any, value: string, options: {value: string, label: string}[], onChange?: (value: string) => void, name?: string,
+ *   hint?: any, error?: any, disabled?: boolean, hideLabel?: boolean, class?: string, [rest: string]: any}} props
+ */
+export function Select({ label, value, options, onChange, name, hint, error, disabled = false, hideLabel = false, class: more, ...rest }) {
+  const id = useId("select");
+  return html`<div class=${classes("field", error && "wrong", more)}>
+    <label for=${id} class=${hideLabel ? "visually-hidden" : ""}>${label}</label>
+    <div class="box">
+      <select id=${id} name=${name} disabled=${disabled} value=${value} ...${described(id, hint, error)} ...${rest}
+          onChange=${(/** @type {Event} */ event) => onChange?.(/** @type {HTMLSelectElement} */ (event.target).value)}>
+        ${options.map((option) => html`<option value=${option.value} selected=${option.value === value}>${option.label}</option>`)}
+      </select>
+    </div>
+    <${Notes} id=${id} hint=${hint} error=${error} />
+  </div>`;
+}
+
+/**
+ * On or off, at once. `busy`: the change is under way, and the switch cannot be moved. `note`: words at its right.
+ * @param {{label: any, checked: boolean, onChange?: (checked: boolean) => void, name?: string, hint?: any, error?: any, note?: any,
+ *   disabled?: boolean, busy?: boolean, class?: string, [rest: string]: any}} props
+ */
+export function Switch({ label, checked, onChange, name, hint, error, note, disabled = false, busy = false, class: more, ...rest }) {
+  const id = useId("switch");
+  return html`<div class=${classes("switch", error && "wrong", more)}>
+    <div class="line">
+      <input type="checkbox" role="switch" id=${id} name=${name} checked=${checked} disabled=${disabled}
+        aria-busy=${busy ? "true" : undefined} ...${described(id, hint, error)} ...${rest}
+        onClick=${(/** @type {Event} */ event) => { if (busy) event.preventDefault(); }}
+        onChange=${(/** @type {Event} */ event) => onChange?.(/** @type {HTMLInputElement} */ (event.target).checked)} />
+      <label for=${id}>${label}</label>
+      ${note && html`<span class="note">${note}</span>`}
+    </div>
+    <${Notes} id=${id} hint=${hint} error=${error} />
+  </div>`;
+}

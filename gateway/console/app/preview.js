@@ -1,0 +1,186 @@
+/** One idea: a live channel in the console itself, in any of its formats, by the engines of the player pages. */
+
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import { mayEmbed } from "./channel.js";
+import { t } from "./i18n.js";
+import { Button, html, Tabs } from "./ui.js";
+
+/** @typedef {import("../players/types.js").OpenEngine} OpenEngine */
+/** @typedef {import("../players/types.js").Engine} Engine */
+/** @typedef {import("../players/types.js").Status} Status */
+/** @typedef {import("./channel.js").Channel} Channel */
+
+/**
+ * @typedef {object} Format
+ * @property {string} id       the address's name in a channel's `playUrls`
+ * @property {string} label
+ * @property {string} output   as the playback listener's status names it; of the ladder it says apart whether it is there
+ * @property {() => Promise<{open: OpenEngine, unsupported: string | null}>} load
+ */
+
+/** @type {Format[]} */
+export const FORMATS = [
+  { id: "flv", label: "HTTP-FLV", output: "flv", load: loadFlv },
+  { id: "hls", label: "HLS", output: "hls", load: () => loadHls(false) },
+  { id: "cmaf", label: "LL-HLS", output: "cmaf", load: () => loadHls(true) },
+  {
+    id: "dash", label: "DASH", output: "cmaf",
+    load: async () => {
+      const { dashEngine, unsupported } = await import("../players/dash-engine.js");
+      return { open: dashEngine, unsupported };
+    },
+  },
+  { id: "ladder", label: "ABR", output: "codec", load: () => loadHls(false) },
+];
+
+/** @param {boolean} lowLatency */
+async function loadHls(lowLatency) {
+  const { hlsEngine, unsupported } = await import("../players/hls-engine.js");
+  return { open: hlsEngine(lowLatency), unsupported };
+}
+
+/** @type {Promise<void> | null} */
+let mpegts = null;
+
+async function loadFlv() {
+  // A classic script that leaves a global.
+  mpegts ??= new Promise((done, failed) => {
+    const script = document.createElement("script");
+    script.src = "/console/vendor/mpegts.js/mpegts.min.js";
+    script.onload = () => done();
+    script.onerror = () => { mpegts = null; failed(new Error("mpegts.min.js")); };
+    document.head.append(script);
+  });
+  await mpegts;
+  const { flvEngine, flvUnsupported } = await import("../players/flv-engine.js");
+  return { open: flvEngine, unsupported: flvUnsupported() };
+}
+
+/** @typedef {"waiting" | "starting" | "playing" | "denied" | "signed" | "elsewhere" | "mixed" | "off" | "codec" | "lost"} State */
+
+const ASK_AGAIN = 1000; // ms between two questions for what is not ready yet
+const TRY_AGAIN = 2500; // ms before a broken picture is tried again
+
+/**
+ * @param {{channel: Channel, live: boolean}} props  live: nothing is asked for while it is false, so that nothing can be missing
+ */
+export function Preview({ channel, live }) {
+  const offered = FORMATS.filter((format) => channel.playUrls[format.id]);
+  const [chosen, setChosen] = useState("");
+  const format = offered.find((one) => one.id === chosen) ?? offered[0];
+  const video = useRef(/** @type {HTMLVideoElement | null} */ (null));
+  const engine = useRef(/** @type {Engine | null} */ (null));
+  const [state, setState] = useState(/** @type {State} */ ("waiting"));
+  const [detail, setDetail] = useState("");
+  const [figures, setFigures] = useState({ delay: NaN, width: 0, height: 0, dropped: 0 });
+  // A protected channel's addresses carry a sign that is new with every answer: the latest serves the next attempt.
+  const latest = useRef(channel);
+  latest.current = channel;
+
+  useEffect(() => {
+    const element = video.current;
+    if (!format || !element) return setState("off");
+    if (!live) return setState("waiting");
+    const stopped = new AbortController();
+    const { signal } = stopped;
+    const show = (/** @type {State} */ next, words = "") => { if (!signal.aborted) { setState(next); setDetail(words); } };
+    element.addEventListener("timeupdate", () => { if (element.readyState >= 2 && !element.paused) show("playing"); }, { signal });
+    element.addEventListener("canplay", () => { element.play().catch(() => undefined); /* its own controls play it then */ }, { signal });
+    show("starting");
+    run(format, element).catch((error) => { if (!signal.aborted) show("lost", String(error?.message ?? error)); });
+
+    /** @param {Format} format @param {HTMLVideoElement} element */
+    async function run(format, element) {
+      const { open, unsupported } = await format.load();
+      if (unsupported !== null) return show("codec", unsupported);
+      while (!signal.aborted) {
+        const url = latest.current.playUrls[format.id];
+        if (!url) return show("off");
+        // What would surely be refused is not asked for.
+        if (latest.current["playAuth"] === "cloudfront") return show("signed");
+        if (!mayEmbed(latest.current, url)) return show("elsewhere");
+        if (location.protocol === "https:" && url.startsWith("http:")) return show("mixed");
+        const answer = await ask(url, signal);
+        if (signal.aborted) return;
+        if (answer === "denied") return show("denied");
+        if (answer === "away") show("lost");
+        else if (answer.live && (format.id === "ladder" ? Boolean(answer.ladder) : (answer.ready ?? answer.outputs).includes(format.output))) {
+          const ahead = typeof answer.now === "number" ? answer.now - Date.now() : 0;
+          const one = open(element, url, () => Date.now() + ahead);
+          engine.current = one;
+          const end = () => one.close();
+          signal.addEventListener("abort", end);
+          const outcome = await one.outcome;
+          signal.removeEventListener("abort", end);
+          one.close();
+          engine.current = null;
+          if (outcome.why === "denied" || outcome.why === "codec") return show(outcome.why, outcome.detail);
+          show(outcome.why === "ended" ? "waiting" : "lost");
+          await pause(TRY_AGAIN, signal);
+        } else show("starting");
+        await pause(ASK_AGAIN, signal);
+      }
+    }
+    return () => {
+      stopped.abort();
+      engine.current?.close();
+      engine.current = null;
+    };
+  }, [format?.id, live]);
+
+  useEffect(() => {
+    const timer = setInterval(() => {
+      const element = video.current;
+      if (!element || !engine.current) return;
+      setFigures({
+        delay: engine.current.delay() ?? NaN, width: element.videoWidth, height: element.videoHeight,
+        dropped: element.getVideoPlaybackQuality?.().droppedVideoFrames ?? 0,
+      });
+    }, 1000);
+    return () => clearInterval(timer);
+  }, []);
+
+  const playing = state === "playing";
+  return html`<div class="preview">
+    ${offered.length > 1 && html`<${Tabs} label=${t("preview.format")} panel="preview-stage" value=${format?.id ?? ""} onChange=${setChosen}
+      tabs=${offered.map((one) => ({ value: one.id, label: one.label }))} />`}
+    <div class="stage" id="preview-stage" data-state=${state} role=${offered.length > 1 ? "tabpanel" : undefined} aria-label=${format?.label}>
+      <video ref=${video} muted playsinline controls aria-label=${t("preview.video")}></video>
+      <div class="veil" role="status"><strong>${playing ? "" : t(`preview.${state}`)}</strong>${!playing && detail && html`<span>${detail}</span>`}</div>
+    </div>
+    <p class="figures">
+      <span>${t("preview.delay")} <b>${Number.isFinite(figures.delay) && playing ? `${figures.delay.toFixed(1)} s` : "–"}</b></span>
+      <span>${t("preview.picture")} <b>${figures.width && playing ? `${figures.width} × ${figures.height}` : "–"}</b></span>
+      <span>${t("preview.dropped")} <b>${playing ? figures.dropped : "–"}</b></span>
+      <${Button} kind="quiet" small disabled=${!playing} onClick=${() => engine.current?.toLive()}>${t("preview.newest")}<//>
+    </p>
+  </div>`;
+}
+
+/**
+ * Asks the playback listener what of the stream is ready: its answer is never "not found".
+ * @param {string} url  of the media
+ * @param {AbortSignal} signal
+ * @returns {Promise<Status | "denied" | "away">}
+ */
+async function ask(url, signal) {
+  const status = new URL(url);
+  status.pathname = status.pathname.replace(/[^/]*$/, "status.json");
+  try {
+    const reply = await fetch(status, { cache: "no-store", signal });
+    if (reply.status === 401 || reply.status === 403) return "denied";
+    return reply.ok ? await reply.json() : "away";
+  } catch {
+    return "away"; // also when it was taken back: whoever asked looks at the signal
+  }
+}
+
+/** @param {number} ms @param {AbortSignal} signal */
+function pause(ms, signal) {
+  return new Promise((done) => {
+    if (signal.aborted) return done(undefined);
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", () => { clearTimeout(timer); done(undefined); }, { once: true });
+  });
+}

@@ -1,0 +1,72 @@
+/** One idea: who is signed in. */
+
+import { signal } from "@preact/signals";
+
+import { abortAll, api, link } from "./api.js";
+
+/**
+ * The answer of `GET /login`.
+ * @typedef {object} Login
+ * @property {{name: string, kind: "token" | "user" | "oidc"} | null} user
+ * @property {string | null} csrf
+ * @property {{name: string} | null} oidc  who else can vouch for people
+ * @property {boolean} users               whether there are users with passwords of their own
+ */
+
+/** null: nobody is signed in. @type {import("@preact/signals").Signal<Login["user"]>} */
+export const user = signal(null);
+
+/** What the login page has to offer; null until the gateway has been asked. @type {import("@preact/signals").Signal<Login | null>} */
+export const offer = signal(null);
+
+/** Whether the session ended by itself: the login page says so, and one goes on where one was. */
+export const ended = signal(false);
+
+/** Whether the gateway does not answer at the moment. */
+export const unreachable = signal(false);
+
+link.expired = () => {
+  if (!user.value) return;
+  ended.value = true;
+  leave();
+};
+link.unreachable = (is) => { unreachable.value = is; };
+
+/** @param {Login} login */
+function take(login) {
+  link.csrf = login.csrf;
+  offer.value = login;
+  user.value = login.user;
+  if (login.user) ended.value = false;
+}
+
+function leave() {
+  link.csrf = null;
+  user.value = null;
+  abortAll();
+}
+
+/** Asks who is signed in. */
+export async function refresh() {
+  take(await api.get("/login"));
+}
+link.renew = refresh;
+
+/**
+ * @param {string} name      "" for the token
+ * @param {string} password  or the token
+ * @throws {import("./api.js").ApiError} 401: wrong; 429: too often, with `retryAfter`
+ */
+export async function login(name, password) {
+  take(await api.post("/login", name ? { name, password } : { password }, { quiet: true }));
+}
+
+/** Ends the session here and on the gateway. Nothing is asked with it any more, so nothing is refused. */
+export async function logout() {
+  /** @type {Record<string, string>} */
+  const headers = link.csrf ? { "X-CSRF-Token": link.csrf } : {};
+  leave();
+  ended.value = false;
+  await api.post("/logout", {}, { headers, quiet: true });
+  await refresh();
+}

@@ -1,0 +1,155 @@
+/** One idea: the frame around every view: navigation, who is signed in, language and colours. */
+
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+
+import { isAbort } from "./api.js";
+import { Questions } from "./dialog.js";
+import { html } from "./html.js";
+import { language, LANGUAGES, moreWords, setLanguage, t } from "./i18n.js";
+import { Button, IconButton } from "./kit/button.js";
+import { Icon } from "./kit/icon.js";
+import { Menu } from "./kit/menu.js";
+import { Empty, Skeleton } from "./kit/status.js";
+import { saveProfile } from "./profile.js";
+import { route } from "./router.js";
+import { logout, offer, refresh, unreachable, user } from "./session.js";
+import { setTheme, theme, THEMES } from "./theme.js";
+import { toast, Toasts } from "./toast.js";
+
+/** @typedef {import("./kit/icon.js").IconName} IconName */
+/** @typedef {{default: import("preact").ComponentType<any>}} View */
+
+/** @type {Record<string, () => Promise<View>>} */
+const VIEWS = {
+  channels: () => {
+    const [id, page] = route.peek().parts;
+    return id === undefined ? import("./views/channels.js") : page === "edit" ? import("./views/edit.js") : import("./views/channel.js");
+  },
+  live: () => worded(import("./views/live.js")),
+  recordings: () => worded(import("./views/recordings.js")),
+  films: () => worded(import("./views/films.js")),
+  domains: () => worded(import("./views/domains.js")),
+  ivs: () => worded(import("./views/ivs.js")),
+  users: () => worded(import("./views/users.js")),
+  system: () => worded(import("./views/system.js")),
+};
+
+/** A view together with its words. @param {Promise<View>} view @returns {Promise<View>} */
+async function worded(view) {
+  const [shown] = await Promise.all([view, moreWords()]);
+  return shown;
+}
+
+/** @type {IconName[]} */
+const PLACES = ["channels", "live", "recordings", "films", "domains", "ivs", "users", "system"];
+
+export function App() {
+  // The gateway did not answer the first question: it is asked again until it does.
+  useEffect(() => {
+    if (offer.value) return undefined;
+    const timer = setInterval(() => { if (offer.peek()) clearInterval(timer); else void refresh().catch(() => undefined); }, 2000);
+    return () => clearInterval(timer);
+  }, []);
+  return html`${!offer.value ? html`<${Away} />` : user.value ? html`<${Frame} />` : html`<${Viewed} load=${() => import("./views/login.js")} name="login" />`}
+    <${Questions} /><${Toasts} />`;
+}
+
+function Away() {
+  return html`<main>${unreachable.value
+    ? html`<${Empty} icon="warning" title=${t("away.title")} text=${t("away.text")} />`
+    : html`<${Skeleton} lines=${8} />`}</main>`;
+}
+
+function Frame() {
+  const [drawer, setDrawer] = useState(false);
+  const at = route.value;
+  useEffect(() => setDrawer(false), [at.path]);
+  return html`<a class="skip" href="#main" onClick=${(/** @type {Event} */ event) => { event.preventDefault(); document.getElementById("main")?.focus(); }}>${t("skip")}</a>
+    <div class="app">
+      <div class="side"><${Nav} /></div>
+      <header class="top">
+        <${IconButton} icon="menu" label=${t("nav.open")} onClick=${() => setDrawer(true)} aria-expanded=${drawer ? "true" : "false"} />
+        <${Brand} />
+      </header>
+      ${drawer && html`<${Drawer} onClose=${() => setDrawer(false)} />`}
+      <div>
+        ${unreachable.value && html`<p class="away" role="alert">${t("away.banner")}</p>`}
+        <main id="main" tabindex="-1"><${Viewed} load=${VIEWS[at.name]} name=${[at.name, ...at.parts].join("/")} /></main>
+      </div>
+    </div>`;
+}
+
+const Brand = () => html`<a class="brand" href="#/channels"><img src="/console/players/icon.svg" alt="" width="26" height="26" />Millrace</a>`;
+
+/** @param {{onClose: () => void}} props */
+function Drawer({ onClose }) {
+  const element = useRef(/** @type {HTMLDialogElement | null} */ (null));
+  useLayoutEffect(() => {
+    const dialog = element.current;
+    dialog?.showModal();
+    return () => dialog?.close();
+  }, []);
+  return html`<dialog class="drawer" ref=${element} aria-label=${t("nav")} onCancel=${(/** @type {Event} */ event) => { event.preventDefault(); onClose(); }}
+    onPointerDown=${(/** @type {Event} */ event) => { if (event.target === element.current) onClose(); }}><${Nav} /></dialog>`;
+}
+
+function Nav() {
+  const at = route.value.name;
+  return html`<nav class="nav" aria-label=${t("nav")}>
+    <${Brand} />
+    <ul>${PLACES.map((name) => html`<li key=${name}><a href=${`#/${name}`} aria-current=${at === name ? "page" : undefined}><${Icon} name=${name} />${t(`nav.${name}`)}</a></li>`)}
+      <li><a href="/docs" target="_blank" rel="noopener"><${Icon} name="docs" />${t("nav.docs")}</a></li>
+    </ul>
+    <div class="end">
+      <${Choices} up />
+      <${Menu} label=${t("account")} icon="user" up start items=${[{ label: t("logout"), icon: "logout", onSelect: leave }]}>${user.value?.kind === "token" ? t("account.token") : user.value?.name}<//>
+    </div>
+  </nav>`;
+}
+
+/** Language and colours. @param {{up?: boolean}} props */
+export function Choices({ up = false }) {
+  const keep = (/** @type {Record<string, string>} */ choice) => {
+    if (user.peek()) saveProfile(choice).catch((error) => { if (!isAbort(error)) toast(t("profile.failed"), "warn"); });
+  };
+  return html`
+    <${Menu} label=${t("language")} icon="language" up=${up} start items=${Object.entries(LANGUAGES).map(([code, label]) => ({
+      label, checked: language.value === code,
+      onSelect: () => { void setLanguage(/** @type {import("./i18n.js").Language} */ (code)); keep({ language: code }); },
+    }))}>${LANGUAGES[language.value]}<//>
+    <${Menu} label=${t("theme")} icon=${theme.value === "auto" ? "auto" : theme.value === "dark" ? "moon" : "sun"} up=${up} start items=${THEMES.map((one) => ({
+      label: t(`theme.${one}`), checked: theme.value === one, onSelect: () => { setTheme(one); keep({ theme: one }); },
+    }))}>${t(`theme.${theme.value}`)}<//>`;
+}
+
+async function leave() {
+  try {
+    await logout();
+  } catch (error) {
+    if (!isAbort(error)) toast(t("logout.failed"), "bad");
+  }
+}
+
+/**
+ * A view, fetched when it is first shown; the one before stays until then.
+ * @param {{load: (() => Promise<View>) | undefined, name: string}} props
+ */
+function Viewed({ load, name }) {
+  const [shown, setShown] = useState(/** @type {{name: string, view: View["default"]} | null} */ (null));
+  const [failed, setFailed] = useState(false);
+  const [again, setAgain] = useState(0);
+  useEffect(() => {
+    let gone = false;
+    setFailed(false);
+    load?.().then(({ default: view }) => {
+      if (gone) return;
+      setShown({ name, view });
+      scrollTo(0, 0);
+    }, () => { if (!gone) setFailed(true); });
+    return () => { gone = true; };
+  }, [name, again]);
+  if (!load) return html`<${Empty} icon="search" title=${t("lost.title")} text=${t("lost.text")}><a href="#/channels">${t("nav.channels")}</a><//>`;
+  if (failed) return html`<${Empty} icon="warning" title=${t("view.failed")} text=${t("view.failed.text")}><${Button} icon="refresh" onClick=${() => setAgain(again + 1)}>${t("retry")}<//><//>`;
+  if (!shown) return html`<${Skeleton} lines=${8} />`;
+  return html`<${shown.view} key=${shown.name} />`;
+}

@@ -1,0 +1,37 @@
+/** One idea: light, dark, or as the system is. */
+
+import { signal } from "@preact/signals";
+
+import { recall, remember } from "./storage.js";
+
+/** @typedef {"auto" | "light" | "dark"} Theme */
+
+/** @type {Theme[]} */
+export const THEMES = ["auto", "light", "dark"];
+
+/** @param {unknown} value @returns {value is Theme} */
+export const isTheme = (value) => value === "auto" || value === "light" || value === "dark";
+
+const chosen = recall("theme");
+
+/** @type {import("@preact/signals").Signal<Theme>} */
+export const theme = signal(isTheme(chosen) ? chosen : "auto");
+
+/** @param {Theme} to */
+export function setTheme(to) {
+  remember("theme", to === "auto" ? null : to);
+  theme.value = to;
+  if (to === "auto") delete document.documentElement.dataset["theme"];
+  else document.documentElement.dataset["theme"] = to;
+}
+
+const system = matchMedia("(prefers-color-scheme: dark)");
+
+/** Whether dark colours are shown right now; charts and the like follow it. */
+export const dark = signal(system.matches);
+
+function look() {
+  dark.value = theme.value === "dark" || (theme.value === "auto" && system.matches);
+}
+theme.subscribe(look);
+system.addEventListener("change", look);

@@ -1,0 +1,11 @@
+/** One idea: the component kit, under one name. Each component's words stand with it in kit/. */
+
+export { classes, html, uniqueId } from "./html.js";
+export { Button, IconButton, LinkButton } from "./kit/button.js";
+export { CopyButton, CopyField, copyText } from "./kit/copy.js";
+export { Field, Select, Switch } from "./kit/field.js";
+export { Icon } from "./kit/icon.js";
+export { Card, Facts, PageHead, Tabs } from "./kit/layout.js";
+export { Menu } from "./kit/menu.js";
+export { Badge, Chip, Empty, Notice, Skeleton, Spinner } from "./kit/status.js";
+export { sorted, Table } from "./kit/table.js";

@@ -1,0 +1,103 @@
+/** One idea: one channel: how to push to it and play it, what it does right now, and the switches for that. */
+
+import { useState } from "preact/hooks";
+
+import { abortAll, api } from "../api.js";
+import { nameOf, stateOf, TONES, viewersOf } from "../channel.js";
+import { ask } from "../dialog.js";
+import { t } from "../i18n.js";
+import { refresh, usePoll } from "../poll.js";
+import { Preview } from "../preview.js";
+import { channelHref, go, route } from "../router.js";
+import { toast } from "../toast.js";
+import { Badge, Button, Card, Empty, html, LinkButton, Notice, PageHead, Skeleton } from "../ui.js";
+import { Play, Push } from "./channel/addresses.js";
+import { About, Now } from "./channel/now.js";
+import { Switches } from "./channel/outputs.js";
+
+/** @typedef {import("../channel.js").Channel} Channel */
+/** @typedef {import("../channel.js").Session} Session */
+
+export default function ChannelPage() {
+  const [id] = useState(() => route.peek().parts[0] ?? "");
+  const path = `/videostream/${encodeURIComponent(id)}`;
+  const [gone, setGone] = useState(false); // it is being deleted: nothing is asked of it any more
+  const stored = usePoll(gone ? null : path, 20_000);
+  const current = usePoll(gone ? null : `${path}/session`, 2_000);
+  const [preview, setPreview] = useState(false);
+  const [kept, setKept] = useState(/** @type {Channel | null} */ (null));
+
+  const channel = /** @type {Channel | null} */ (stored.value.data) ?? kept;
+  const session = /** @type {Session | null} */ (current.value.data);
+  if (!channel) {
+    const error = stored.value.error;
+    if (!error) return html`<${Skeleton} lines=${8} />`;
+    return html`<${Empty} icon="search" title=${"status" in error && error.status === 404 ? t("channel.missing") : t("channel.unread")} text=${error.message}>
+      <${LinkButton} href="#/channels" icon="left">${t("nav.channels")}<//><//>`;
+  }
+  const name = nameOf(channel);
+  const state = stateOf(channel, session);
+  const live = session !== null && session.state !== "idle";
+  const changed = () => { refresh(path); refresh(`${path}/session`); };
+
+  const kick = async () => {
+    const done = await ask({
+      title: t("kick.title", { name }), text: t("kick.text"), confirm: t("kick.confirm"), danger: true,
+      run: async () => {
+        setPreview(false); // its requests would find nothing
+        await api.delete(`${path}/session`);
+      },
+    });
+    if (done) toast(t("kick.done", { name }), "ok");
+    changed();
+  };
+  const remove = async () => {
+    const done = await ask({
+      title: t("delete.title", { name }), text: live ? t("delete.live") : t("delete.text"), confirm: t("delete.confirm"), danger: true,
+      run: async () => {
+        // Whatever is still under way would be answered "no such channel".
+        setKept(channel);
+        setPreview(false);
+        setGone(true);
+        await new Promise((done) => setTimeout(done));
+        abortAll();
+        try {
+          await api.delete(path);
+        } catch (error) {
+          setGone(false);
+          throw error;
+        }
+      },
+    });
+    if (!done) return;
+    toast(t("delete.done", { name }), "ok");
+    refresh("/videostream");
+    go("/channels");
+  };
+
+  return html`
+    <${PageHead} title=${name} text=${channel["description"]} back=${{ href: "#/channels", label: t("nav.channels") }}
+        badge=${html`<${Badge} kind=${TONES[state]} dot=${state === "live"}>${t(`state.${state}`)}<//>
+          ${live && html`<span class="soft">${t("channel.watched", { n: viewersOf(session) })}</span>`}`}>
+      <${Button} kind=${preview ? "plain" : "primary"} icon=${preview ? "stop" : "play"} onClick=${() => setPreview(!preview)}>${preview ? t("preview.stop") : t("preview.start")}<//>
+      <${LinkButton} href=${`/console/broadcast.html#${encodeURIComponent(id)}`} icon="camera" external>${t("channel.golive")}<//>
+      <${LinkButton} href=${channelHref(id, "/edit")} icon="edit">${t("channel.edit")}<//>
+      ${live && html`<${Button} icon="kick" class="warns" title=${t("kick.text")} onClick=${kick}>${t("kick")}<//>`}
+      <${Button} icon="delete" class="warns" onClick=${remove}>${t("delete")}<//>
+    <//>
+    ${stored.value.error && html`<div class="bar"><${Notice} kind="warn" role="alert">${t("channels.stale", { reason: stored.value.error.message })}<//></div>`}
+    ${channel.expired && html`<div class="bar"><${Notice} kind="bad" title=${t("channel.expired")}
+      actions=${html`<${LinkButton} small href=${channelHref(id, "/edit?section=basics")}>${t("channel.renew")}<//>`}>${t("channel.expired.text")}<//></div>`}
+    <div class="two">
+      <div class="stack left">
+        ${preview && html`<${Card} title=${t("preview.title")} class="is-preview"><${Preview} channel=${channel} live=${live} /><//>`}
+        ${session && live && html`<${Now} session=${session} />`}
+        <${Push} channel=${channel} />
+        <${Play} channel=${channel} />
+      </div>
+      <div class="stack right">
+        <${Switches} channel=${channel} session=${session} onChanged=${changed} />
+        <${About} channel=${channel} />
+      </div>
+    </div>`;
+}

@@ -1,0 +1,68 @@
+/** One idea: what a channel is and, while it is live, what it does right now, in figures and a small chart. */
+
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+
+import { expiry, viewersOf, zoneName } from "../../channel.js";
+import { bitrate, moment, number, relative, span } from "../../format.js";
+import { moreWords, t } from "../../i18n.js";
+import { Card, CopyButton, Facts, html, Notice } from "../../ui.js";
+import { History } from "../parts/history.js";
+
+/** @typedef {import("../../channel.js").Channel} Channel */
+/** @typedef {import("../../channel.js").Session} Session */
+/** @typedef {typeof import("../../chart.js").Chart} ChartComponent */
+
+const MINUTES = 5;
+
+/** @param {Session["tracks"][number]} track @returns {string} */
+function words(track) {
+  const name = { h264: "H.264", h265: "H.265", hevc: "H.265", av1: "AV1", aac: "AAC", opus: "Opus", mp3: "MP3" }[track.codec] ?? track.codec.toUpperCase();
+  const more = track.kind === "video"
+    ? [track["width"] ? `${track["width"]}\u00a0×\u00a0${track["height"]}` : "", track["frameRate"] ? `${number(track["frameRate"], 2)}\u00a0fps` : ""]
+    : [track["sampleRate"] ? `${number(track["sampleRate"] / 1000, 1)}\u00a0kHz` : "", track["channels"] ? t("now.channels", { n: track["channels"] }) : ""];
+  return [[name, track.profile].filter(Boolean).join(" "), ...more].filter(Boolean).join(" · ");
+}
+
+/** @param {{session: Session}} props */
+export function Now({ session }) {
+  const [chart, setChart] = useState(/** @type {{Chart: ChartComponent} | null} */ (null));
+  const history = useRef(/** @type {History | null} */ (null));
+  history.current ??= new History(MINUTES * 60, 10);
+  useEffect(() => {
+    let gone = false;
+    Promise.all([import("../../chart.js"), moreWords()]).then(([module]) => { if (!gone) setChart(module); }, () => undefined); // figures say it too
+    return () => { gone = true; };
+  }, []);
+  useMemo(() => history.current?.add(Date.now() / 1000, { bitrate: session.bitrate }), [session]);
+  const { publisher, viewers, tracks } = session;
+  const dropped = Object.entries(publisher?.dropped ?? {}).filter(([, n]) => n > 0);
+  const watched = Object.entries(viewers).filter(([, n]) => n > 0);
+  const seconds = session.since ? (Date.now() - Date.parse(session.since)) / 1000 : NaN;
+  const [video, audio] = [tracks.find((track) => track.kind === "video"), tracks.find((track) => track.kind === "audio")];
+  return html`<${Card} title=${t("now.title")} class="is-now">
+    ${session.state === "lingering" && html`<${Notice} kind="warn" title=${t("state.lingering")}>${t("now.lingering")}<//>`}
+    <${Facts} facts=${[
+      ...(chart ? [] : [{ label: t("now.bitrate"), value: bitrate(session.bitrate) }]),
+      { label: t("now.viewers"), value: html`${number(viewersOf(session))}${watched.length > 0 && html` <span class="sub inline">${watched.map(([name, n]) => `${t(`output.short.${name}`)} ${number(n)}`).join(" · ")}</span>`}` },
+      { label: t("now.since"), value: html`${span(seconds)}`, title: moment(session.since, { seconds: true }) },
+      { label: t("now.dropped"), value: dropped.length ? dropped.map(([why, n]) => `${why} ${number(n)}`).join(", ") : number(0), title: t("now.dropped.hint") },
+      { label: t("now.video"), value: video ? words(video) : t("now.none") },
+      { label: t("now.audio"), value: audio ? words(audio) : t("now.none") },
+      { label: t("now.publisher"), value: publisher ? html`${publisher.address} <span class="sub inline">${publisher.protocol.toUpperCase()}</span>` : "–" },
+    ]} />
+    <div class="now-chart">${chart && html`<${chart.Chart} label=${t("now.bitrate")} times=${history.current.times} seconds=${MINUTES * 60} least=${1000}
+      lines=${[{ label: t("now.bitrate"), values: history.current.values("bitrate"), ink: 1 }]} format=${bitrate} />`}</div>
+  <//>`;
+}
+
+/** @param {{channel: Channel}} props */
+export function About({ channel }) {
+  const until = expiry(channel);
+  return html`<${Card} title=${t("about.title")} class="is-about">
+    <dl class="list">
+      <div><dt>${t("channel.expiry")}</dt><dd title=${zoneName()}>${moment(until)}<span class=${`sub ${channel.expired ? "is-bad" : ""}`}>${relative(until)}</span></dd></div>
+      <div><dt>${t("about.id")}</dt><dd class="with-copy"><code>${channel.id}</code><${CopyButton} label=${t("about.id")} value=${channel.id} /></dd></div>
+      <div><dt>${t("about.auth")}</dt><dd>${t(`auth.${["none", "sign", "cloudfront"].includes(channel["playAuth"]) ? channel["playAuth"] : "default"}`)}</dd></div>
+    </dl>
+  <//>`;
+}

@@ -1,0 +1,95 @@
+/** One idea: the switches of a channel's outputs, each with what it does and what is wrong with it. */
+
+import { useEffect, useState } from "preact/hooks";
+
+import { isAbort } from "../../api.js";
+import { bytes, number } from "../../format.js";
+import { t } from "../../i18n.js";
+import { channelHref, go } from "../../router.js";
+import { flagged, needs, SWITCHES, turn } from "../../switches.js";
+import { toast } from "../../toast.js";
+import { Badge, Card, html, Switch } from "../../ui.js";
+
+/** @typedef {import("../../channel.js").Channel} Channel */
+/** @typedef {import("../../channel.js").Session} Session */
+/** @typedef {import("../../channel.js").Output} Output */
+
+/** @type {Record<string, import("../../kit/status.js").Tone>} */
+const TONES = { running: "ok", waiting: "idle", retrying: "warn", failed: "bad", done: "idle", off: "idle", live: "ok", connecting: "info" };
+
+const SEEN_WITHIN = 6000; // ms after a change; then what the gateway says holds
+
+/**
+ * @param {{channel: Channel, session: Session | null, onChanged: () => void}} props
+ */
+export function Switches({ channel, session, onChanged }) {
+  // What was asked for, until it is seen: an answer that was under way is older than the change.
+  const [wanted, setWanted] = useState(/** @type {Record<string, {on: boolean, busy: boolean, at: number}>} */ ({}));
+  const live = session !== null && session.state !== "idle";
+  const set = async (/** @type {string} */ name, /** @type {boolean} */ on) => {
+    const section = on ? needs(channel, name) : null;
+    if (section) {
+      toast(t(`needs.${section}`), "info");
+      go(channelHref(channel.id, `/edit?section=${section}`).slice(1));
+      return;
+    }
+    const want = (/** @type {boolean} */ busy) => setWanted((now) => ({ ...now, [name]: { on, busy, at: Date.now() } }));
+    const forget = () => setWanted(({ [name]: _, ...rest }) => rest);
+    want(true);
+    try {
+      await turn(channel, name, on);
+      want(false);
+      toast(t(on ? "switch.on" : "switch.off", { what: t(`output.${name}`) }), "ok");
+    } catch (error) {
+      if (!isAbort(error)) toast(t("switch.failed", { what: t(`output.${name}`), reason: error instanceof Error ? error.message : String(error) }), "bad");
+      forget();
+    }
+    onChanged();
+  };
+  const outputOf = (/** @type {string} */ name) => (live ? session.outputs.find((one) => one.name === name) : undefined);
+  const real = (/** @type {string} */ name) => outputOf(name)?.enabled ?? flagged(channel, name);
+  useEffect(() => {
+    setWanted((now) => {
+      const left = Object.entries(now).filter(([name, want]) => want.busy || (real(name) !== want.on && Date.now() - want.at < SEEN_WITHIN));
+      return left.length === Object.keys(now).length ? now : Object.fromEntries(left);
+    });
+  }, [session, channel]);
+  return html`<${Card} title=${t("switches.title")} class="is-switches">
+    <p class="hint gap">${live ? t("switches.live") : t("switches.idle")}</p>
+    <div class="switches">${SWITCHES.map(([name]) => {
+      const [output, flag, want] = [outputOf(name), flagged(channel, name), wanted[name]];
+      const on = want ? want.on : real(name);
+      return html`<div key=${name} class="one">
+        <${Switch} label=${t(`output.${name}`)} checked=${on} busy=${want?.busy} onChange=${(/** @type {boolean} */ value) => set(name, value)}
+          note=${output && output.enabled && html`<${Badge} kind=${troubled(output) ? "warn" : TONES[output.state] ?? "idle"}>${t(`output.state.${troubled(output) ? "troubled" : output.state}`)}<//>`}
+          error=${output?.error} hint=${output ? told(output, flag) : undefined} />
+        ${output?.["targets"]?.length > 0 && html`<ul class="relay-targets">${output?.["targets"].map((/** @type {any} */ target) => html`<li key=${target.url}>
+          <code>${target.url}</code><${Badge} kind=${TONES[target.state] ?? "idle"}>${t(`output.state.${target.state}`)}<//>
+          ${target.error && output?.error?.includes(target.error) !== true && html`<span class="error">${target.error}</span>`}
+          ${target.warnings?.map((/** @type {string} */ words) => html`<span key=${words} class="hint">${words}</span>`)}</li>`)}</ul>`}
+      </div>`;
+    })}</div>
+  <//>`;
+}
+
+/** It runs, and says that something is wrong all the same. @param {Output} output */
+const troubled = (output) => output.state === "running" && Boolean(output.error);
+
+/**
+ * What an output has to tell besides its state.
+ * @param {Output} output
+ * @param {boolean} flag  what the channel says for every push
+ */
+function told(output, flag) {
+  const words = [];
+  if (output.enabled !== flag) words.push(t("switches.only"));
+  if (output.enabled && "pieces" in output) words.push(t("told.pieces", { n: output["pieces"], size: bytes(output["bytes"]) }));
+  if (output.enabled && "segments" in output) words.push(t("told.segments", { n: output["segments"], size: bytes(output["bytes"]) }));
+  if (output.enabled && "made" in output) words.push(t("told.made", { n: output["made"] }));
+  if (output.enabled && "clips" in output) words.push(t("told.clips", { n: output["clips"] }));
+  if (output.enabled && Array.isArray(output["renditions"])) words.push(output["renditions"].map((one) => (typeof one === "string" ? one : one.name ?? one.rung ?? "")).filter(Boolean).join(" · "));
+  if (output.enabled && output["fragments"]) words.push(t("told.fragments", { n: output["fragments"].persisted, waiting: output["fragments"].waiting }));
+  if (output.enabled && output["dropped"] > 0) words.push(t("told.dropped", { n: number(output["dropped"]) }));
+  if (output.enabled && "waiting" in output) words.push(t("told.hours"));
+  return words.filter(Boolean).join(" · ") || undefined;
+}

@@ -1,0 +1,139 @@
+/** One idea: all channels in one list: find, sort, export, make a new one. */
+
+import { useEffect, useMemo, useState } from "preact/hooks";
+
+import { api } from "../api.js";
+import { expiry, isOn, nameOf, outputsOn, stateOf, TONES, viewersOf } from "../channel.js";
+import { csv, save } from "../csv.js";
+import { bitrate, moment, number, relative } from "../format.js";
+import { t } from "../i18n.js";
+import { refresh, usePoll } from "../poll.js";
+import { channelHref, go } from "../router.js";
+import { recall, remember } from "../storage.js";
+import { Badge, Button, Chip, Empty, html, Icon, Menu, Notice, PageHead, Select, Table } from "../ui.js";
+import { NewChannel } from "../editor/new.js";
+
+/** @typedef {import("../channel.js").Channel} Channel */
+/** @typedef {import("../channel.js").Session} Session */
+/** @typedef {import("../channel.js").State} State */
+/** @typedef {{channel: Channel, name: string, session: Session | undefined, state: State, until: Date | null, outputs: string[]}} Row */
+
+const LIST = "/videostream";
+const ONLINE = "/videostreams/online";
+const byName = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" }).compare;
+const ORDER = { live: 0, lingering: 1, idle: 2, expired: 3 };
+
+export default function Channels() {
+  const list = usePoll(LIST, 15_000);
+  const online = usePoll(ONLINE, 2_000);
+  const [search, setSearch] = useState("");
+  const [only, setOnly] = useState(() => recall("channels.only") ?? "all");
+  const [making, setMaking] = useState(false);
+
+  useEffect(() => {
+    const find = (/** @type {KeyboardEvent} */ event) => {
+      const busy = event.target instanceof Element && event.target.closest("input, textarea, select, dialog, [role=menu]");
+      if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || busy) return;
+      event.preventDefault();
+      document.getElementById("channel-search")?.focus();
+    };
+    document.addEventListener("keydown", find);
+    return () => document.removeEventListener("keydown", find);
+  }, []);
+
+  const channels = /** @type {Channel[] | null} */ (list.value.data);
+  const sessions = /** @type {(Session[]) | null} */ (online.value.data);
+  const rows = useMemo(() => {
+    const live = new Map((sessions ?? []).map((session) => [session.id, session]));
+    return channels?.map((channel) => {
+      const session = live.get(channel.id);
+      return { channel, name: nameOf(channel), session, state: stateOf(channel, session), until: expiry(channel), outputs: outputsOn(channel) };
+    }).sort((a, b) => byName(a.name, b.name)) ?? null;
+  }, [channels, sessions]);
+
+  const words = search.trim().toLowerCase().split(/\s+/).filter(Boolean);
+  const found = rows && rows.filter((row) => {
+    if (only !== "all" && row.state !== only && !(only === "live" && row.state === "lingering")) return false;
+    const text = `${row.name} ${row.channel["description"] ?? ""} ${row.channel.id}`.toLowerCase();
+    return words.every((word) => text.includes(word));
+  });
+  const filtered = words.length > 0 || only !== "all";
+  const count = (/** @type {State} */ state) => rows?.filter((row) => row.state === state).length ?? 0;
+
+  return html`
+    <${PageHead} title=${t("nav.channels")}>
+      <${Menu} label=${t("channels.export")} icon="download" class="compact" items=${[
+        { label: t("channels.export.all", { n: rows?.length ?? 0 }), disabled: !rows?.length, onSelect: () => download(rows ?? []) },
+        { label: t("channels.export.found", { n: found?.length ?? 0 }), disabled: !filtered || !found?.length, onSelect: () => download(found ?? []) },
+      ]}>${t("channels.export")}<//>
+      <${Button} icon="refresh" class="compact" onClick=${() => { refresh(LIST); refresh(ONLINE); }}>${t("refresh")}<//>
+      <${Button} kind="primary" icon="plus" onClick=${() => setMaking(true)}>${t("channels.new")}<//>
+    <//>
+    ${list.value.error && html`<div class="bar"><${Notice} kind="warn" role="alert">${t("channels.stale", { reason: list.value.error.message })}<//></div>`}
+    <div class="bar">
+      <div class="field search grow">
+        <label class="visually-hidden" for="channel-search">${t("channels.search")}</label>
+        <div class="box"><${Icon} name="search" /><input id="channel-search" type="search" aria-keyshortcuts="/" value=${search} placeholder=${t("channels.search.hint")} spellcheck=${false}
+          onInput=${(/** @type {Event} */ event) => setSearch(/** @type {HTMLInputElement} */ (event.target).value)} /></div>
+      </div>
+      <${Select} label=${t("channels.only")} hideLabel value=${only} onChange=${(/** @type {string} */ value) => { setOnly(value); remember("channels.only", value); }} options=${[
+        { value: "all", label: t("channels.only.all", { n: rows?.length ?? 0 }) },
+        { value: "live", label: t("channels.only.live", { n: count("live") + count("lingering") }) },
+        { value: "idle", label: t("channels.only.idle", { n: count("idle") }) },
+        { value: "expired", label: t("channels.only.expired", { n: count("expired") }) },
+      ]} />
+    </div>
+    <${Table} label=${t("nav.channels")} name="channels" columns=${columns()} rows=${found} keyOf=${(/** @type {Row} */ row) => row.channel.id} sort="state"
+      onOpen=${(/** @type {Row} */ row) => go(channelHref(row.channel.id))}
+      empty=${filtered && rows?.length
+        ? html`<div class="table-box"><${Empty} icon="search" title=${t("channels.none.found")}><${Button} onClick=${() => { setSearch(""); setOnly("all"); remember("channels.only", "all"); }}>${t("channels.clear")}<//><//></div>`
+        : html`<div class="table-box"><${Empty} icon="channels" title=${t("channels.none")} text=${t("channels.none.text")}><${Button} kind="primary" icon="plus" onClick=${() => setMaking(true)}>${t("channels.first")}<//><//></div>`} />
+    ${making && html`<${NewChannel} onClose=${() => setMaking(false)} onMade=${(/** @type {Channel} */ made) => { refresh(LIST); go(channelHref(made.id)); }} create=${(/** @type {Record<string, unknown>} */ body) => api.post(LIST, body)} />`}`;
+}
+
+/** @returns {import("../kit/table.js").Column<Row>[]} */
+function columns() {
+  return [
+    { key: "name", label: t("channel.name"), sort: (row) => row.name, class: "main", cell: (row) => html`<a class="title" href=${channelHref(row.channel.id)}>${row.name}</a>
+      ${row.channel["description"] && html`<span class="sub">${String(row.channel["description"])}</span>`}` },
+    { key: "state", label: t("channel.state"), sort: (row) => ORDER[row.state], cell: (row) => html`<span class="state"><${Badge} kind=${TONES[row.state]} dot=${row.state === "live"}>${t(`state.${row.state}`)}<//>
+      ${row.session && row.state === "live" && html`<span class="sub">${bitrate(row.session.bitrate)}</span>`}</span>` },
+    { key: "viewers", label: t("channel.viewers"), number: true, sort: (row) => (row.session ? viewersOf(row.session) : null), cell: (row) => (row.session ? number(viewersOf(row.session)) : html`<span class="soft">–</span>`) },
+    { key: "expiry", label: t("channel.expiry"), sort: (row) => row.until?.getTime(), cell: (row) => html`<span class="nowrap">${moment(row.until)}</span><span class=${`sub ${row.channel.expired ? "is-bad" : ""}`}>${relative(row.until)}</span>` },
+    { key: "outputs", label: t("channel.outputs"), cell: (row) => html`<span class="chips">${row.outputs.map((name) => html`<${Chip} key=${name} kind=${chipTone(row.session, name)} title=${chipTitle(row.session, name)}>${t(`output.short.${name}`)}<//>`)}</span>` },
+  ];
+}
+
+/** @param {Session | undefined} session @param {string} name */
+function chipTone(session, name) {
+  const output = session?.outputs.find((one) => one.name === name);
+  if (!output || !output.enabled) return undefined;
+  return output.state === "retrying" ? "warn" : output.state === "failed" ? "bad" : "ok";
+}
+
+/** @param {Session | undefined} session @param {string} name */
+function chipTitle(session, name) {
+  const output = session?.outputs.find((one) => one.name === name);
+  return [t(`output.${name}`), output?.error].filter(Boolean).join(": ");
+}
+
+/** @param {Row[]} rows */
+function download(rows) {
+  const stamp = new Date().toISOString().slice(0, 10);
+  save(`millrace-channels-${stamp}.csv`, csv([
+    { title: "id", value: (/** @type {Row} */ row) => row.channel.id },
+    { title: "name", value: (row) => row.channel["videoname"] ?? "" },
+    { title: "description", value: (row) => row.channel["description"] ?? "" },
+    { title: "state", value: (row) => row.state },
+    { title: "expiry", value: (row) => row.until?.toISOString() ?? "" },
+    { title: "expired", value: (row) => row.channel.expired },
+    { title: "bitrate", value: (row) => row.session?.bitrate ?? "" },
+    { title: "viewers", value: (row) => (row.session ? viewersOf(row.session) : "") },
+    { title: "outputs", value: (row) => row.outputs.join(" ") },
+    { title: "playAuth", value: (row) => row.channel["playAuth"] ?? "" },
+    { title: "server", value: (row) => row.channel.obsServer },
+    { title: "streamKey", value: (row) => row.channel.obsKey },
+    ...["flv", "hls", "cmaf", "dash", "ladder", "rtmp"].map((name) => ({ title: name, value: (/** @type {Row} */ row) => row.channel.playUrls[name] ?? "" })),
+    { title: "rtmps", value: (row) => isOn(row.channel["isRtmps"]) },
+  ], rows));
+}

@@ -1,0 +1,126 @@
+/** One idea: everything about a channel in one form; only what was changed is sent. */
+
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+
+import { api, ApiError, isAbort } from "../api.js";
+import { nameOf } from "../channel.js";
+import { ask } from "../dialog.js";
+import { changedFields, changesOf, draftOf } from "../editor/fields.js";
+import { SECTIONS } from "../editor/sections.js";
+import { t } from "../i18n.js";
+import { refresh, usePoll } from "../poll.js";
+import { channelHref, guardLeaving, route } from "../router.js";
+import { toast } from "../toast.js";
+import { Button, Card, Empty, html, Icon, LinkButton, Notice, PageHead, Skeleton } from "../ui.js";
+
+/** @typedef {import("../channel.js").Channel} Channel */
+/** @typedef {import("../channel.js").Session} Session */
+/** @typedef {import("../editor/fields.js").Draft} Draft */
+/** @typedef {import("../editor/fields.js").Wrong} Wrong */
+
+export default function Edit() {
+  const [id] = useState(() => route.peek().parts[0] ?? "");
+  const path = `/videostream/${encodeURIComponent(id)}`;
+  const [channel, setChannel] = useState(/** @type {Channel | null} */ (null));
+  const [failed, setFailed] = useState(/** @type {Error | null} */ (null));
+  const current = usePoll(channel ? `${path}/session` : null, 4_000);
+  useEffect(() => {
+    api.get(path).then(setChannel, (error) => { if (!isAbort(error)) setFailed(error); });
+  }, [path]);
+  if (failed) return html`<${Empty} icon="search" title=${failed instanceof ApiError && failed.status === 404 ? t("channel.missing") : t("channel.unread")} text=${failed.message}>
+    <${LinkButton} href="#/channels" icon="left">${t("nav.channels")}<//><//>`;
+  if (!channel) return html`<${Skeleton} lines=${8} />`;
+  return html`<${Editor} channel=${channel} session=${current.value.data} path=${path} onSaved=${setChannel} />`;
+}
+
+/** @param {Wrong} wrong @returns {string} */
+const said = (wrong) => (wrong.kind === "number" ? t(wrong.whole ? "wrong.whole" : "wrong.number", { least: wrong.least, most: wrong.most }) : wrong.kind === "moment" ? t("new.expiry.missing") : t("new.name.missing"));
+
+/** @param {{channel: Channel, session: Session | null, path: string, onSaved: (channel: Channel) => void}} props */
+function Editor({ channel, session, path, onSaved }) {
+  const before = useMemo(() => draftOf(channel), [channel]);
+  const [draft, setDraft] = useState(before);
+  const [errors, setErrors] = useState(/** @type {Record<string, string>} */ ({}));
+  const [busy, setBusy] = useState(false);
+  const form = useRef(/** @type {HTMLFormElement | null} */ (null));
+  const changed = changedFields(before, draft);
+  const dirty = changed.length > 0;
+  const name = nameOf(channel);
+
+  useEffect(() => {
+    guardLeaving(dirty ? () => ask({ title: t("edit.leave"), text: t("edit.leave.text", { n: changed.length }), confirm: t("edit.leave.confirm"), cancel: t("edit.stay"), danger: true }) : null);
+  }, [dirty, changed.length]);
+  useEffect(() => () => guardLeaving(null), []);
+  // A link may name the section that it is about.
+  useEffect(() => {
+    const section = route.peek().query.get("section");
+    if (section) requestAnimationFrame(() => show(section));
+  }, []);
+
+  const set = (/** @type {Draft} */ changes) => {
+    setDraft((now) => ({ ...now, ...changes }));
+    setErrors((now) => Object.fromEntries(Object.entries(now).filter(([field]) => !(field in changes))));
+  };
+  const refuse = (/** @type {Record<string, string>} */ next) => {
+    setErrors(next);
+    const [field] = Object.keys(next);
+    if (field) requestAnimationFrame(() => {
+      const control = form.current?.querySelector(`[name="${CSS.escape(field)}"]`);
+      control?.scrollIntoView({ block: "center" });
+      if (control instanceof HTMLElement) control.focus({ preventScroll: true });
+    });
+  };
+  const save = async () => {
+    if (busy || !dirty) return;
+    const { body, wrong } = changesOf(before, draft);
+    if (Object.keys(wrong).length) return refuse(Object.fromEntries(Object.entries(wrong).map(([field, why]) => [field, said(why)])));
+    setBusy(true);
+    try {
+      const now = await api.put(path, body);
+      setErrors({});
+      onSaved(now);
+      setDraft(draftOf(now));
+      refresh(path);
+      refresh("/videostream");
+      toast(t(before["outdate"] === draft["outdate"] ? "edit.saved" : "edit.saved.key"), before["outdate"] === draft["outdate"] ? "ok" : "warn");
+      guardLeaving(null);
+    } catch (error) {
+      if (isAbort(error)) return;
+      if (!(error instanceof ApiError)) throw error;
+      if (error.field && error.field in draft) refuse({ [error.field]: error.message });
+      else toast(error.field ? `${error.field}: ${error.message}` : error.message, "bad");
+    } finally {
+      setBusy(false);
+    }
+  };
+  const shared = { draft, errors, set };
+  return html`
+    <${PageHead} title=${t("edit.title", { name })} back=${{ href: channelHref(channel.id), label: name }} />
+    ${session && session.state !== "idle" && html`<div class="bar"><${Notice} kind="info">${t("edit.live")}<//></div>`}
+    <form class="editor" ref=${form} novalidate onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); void save(); }}>
+      <nav class="index" aria-label=${t("edit.sections")}><ul>${SECTIONS.map((section) => html`<li key=${section.id}>
+        <button type="button" class=${mine(section.fields, changed, errors)} onClick=${() => show(section.id)}><${Icon} name=${section.icon} />${t(`section.${section.id}`)}</button></li>`)}</ul></nav>
+      <div class="stack">
+        ${SECTIONS.map((section) => html`<${Card} key=${section.id} id=${`section-${section.id}`} title=${t(`section.${section.id}`)} class="section">
+          <div class="stack"><${section.view} form=${shared} channel=${channel} session=${session} /></div><//>`)}
+        <div class="save-bar" data-dirty=${dirty ? "true" : "false"}>
+          <span class="soft grow" role="status">${dirty ? t("edit.changes", { n: changed.length }) : t("edit.unchanged")}</span>
+          <${Button} disabled=${!dirty || busy} onClick=${() => { setDraft(before); setErrors({}); }}>${t("edit.discard")}<//>
+          <${Button} kind="primary" type="submit" icon="check" busy=${busy} disabled=${!dirty}>${t("edit.save")}<//>
+        </div>
+      </div>
+    </form>`;
+}
+
+/** @param {string} section */
+function show(section) {
+  const card = document.getElementById(`section-${section}`);
+  card?.scrollIntoView({ block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
+  const control = card?.querySelector("input, select, textarea");
+  if (control instanceof HTMLElement) control.focus({ preventScroll: true });
+}
+
+/** How a section is marked in the list. @param {string[]} fields @param {string[]} changed @param {Record<string, string>} errors */
+function mine(fields, changed, errors) {
+  return fields.some((field) => field in errors) ? "wrong" : fields.some((field) => changed.includes(field)) ? "changed" : "";
+}

@@ -1,0 +1,136 @@
+/** One idea: films on demand: sent from here or named where they lie, the jobs that prepare them, and what they became. */
+
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+
+import { api, ApiError } from "../api.js";
+import { ask } from "../dialog.js";
+import { moment, number, percent } from "../format.js";
+import { t } from "../i18n.js";
+import { refresh, usePoll } from "../poll.js";
+import { toast } from "../toast.js";
+import { Badge, Button, Card, Empty, Field, html, IconButton, PageHead, Table } from "../ui.js";
+import { Film, Gallery } from "./films/gallery.js";
+import { active, playable, TONES } from "./films/model.js";
+import { title } from "./films/names.js";
+import { Uploads } from "./films/uploads.js";
+import { attempt, reason, Trouble } from "./parts/trouble.js";
+
+/** @typedef {import("./films/model.js").Job} Job */
+
+const PAGE = 100;
+const JOBS = `/jobs?limit=${PAGE}`;
+const [BUSY, QUIET] = [1500, 8000]; // ms between two looks: while something is under way, and else
+
+export default function Films() {
+  const busy = useSignal(false);
+  /** @type {import("../poll.js").PolledSignal<Job[]>} */
+  const polled = usePoll(JOBS, busy.value ? BUSY : QUIET);
+  const older = useSignal(/** @type {Job[]} */ ([]));
+  const more = useSignal(/** @type {boolean | null} */ (null)); // null: nobody has looked further back
+  const opened = useSignal(/** @type {Job | null} */ (null));
+  const { data, error } = polled.value;
+  const newest = data ?? [];
+  useEffect(() => { busy.value = newest.some(active); }, [data]);
+  const seen = new Set(newest.map((job) => job.id));
+  const jobs = [...newest, ...older.value.filter((job) => !seen.has(job.id))];
+  const films = jobs.filter(playable);
+
+  const further = () => attempt(async () => {
+    /** @type {Job[]} */
+    const found = await api.get(`${JOBS}&before=${encodeURIComponent(jobs.at(-1)?.id ?? "")}`);
+    older.value = [...older.peek(), ...found];
+    more.value = found.length === PAGE;
+  });
+
+  return html`
+    <${PageHead} title=${t("films.title")} text=${t("films.text")} />
+    <${Trouble} error=${error} />
+    <div class="stack">
+      <div class="columns">
+        <${Card} title=${t("films.upload")}><div class="stack"><${Uploads} jobs=${JOBS} /></div><//>
+        <${Card} title=${t("films.submit")}><${Submit} /><//>
+      </div>
+      ${films.length > 0 && html`<${Card} title=${t("films.library")} actions=${html`<${Badge}>${number(films.length)}<//>`}><${Gallery} films=${films} /><//>`}
+      <${Card} title=${t("films.jobs")}>
+        <${Table} label=${t("films.jobs")} name="jobs" sort="-created" rows=${data === null && !error ? null : jobs} keyOf=${(/** @type {Job} */ job) => job.id}
+          columns=${columns((job) => { opened.value = job; })}
+          empty=${html`<${Empty} icon="films" title=${t("films.empty")} text=${t("films.emptyText")} />`} />
+        ${(more.value ?? newest.length === PAGE) && html`<p class="shelf-more"><${Button} onClick=${further}>${t("films.older")}<//></p>`}
+      <//>
+    </div>
+    ${opened.value && html`<${Film} film=${opened.value} onClose=${() => { opened.value = null; }} />`}`;
+}
+
+/**
+ * @param {(job: Job) => void} open
+ * @returns {import("../kit/table.js").Column<Job>[]}
+ */
+const columns = (open) => [
+  {
+    key: "source", label: t("films.source"), sort: (job) => title(job.source),
+    cell: (job) => html`<span class="job-source"><b>${title(job.source)}</b>${title(job.source) !== job.source && html`<span class="soft">${job.source}</span>`}</span>`,
+  },
+  {
+    key: "state", label: t("films.state"), sort: (job) => job.state, class: "job-state",
+    cell: (job) => html`<span class="job-progress">
+      <span class="row"><${Badge} kind=${TONES[job.state]} dot=${job.state === "PROGRESSING"}>${t(`films.state.${job.state}`)}<//>
+        ${job.kind !== "vod" && html`<span class="soft">${t(`films.kind.${job.kind}`)}</span>`}
+        ${job.state === "PROGRESSING" && html`<span>${percent(job.progress / 100)}</span>`}</span>
+      ${job.state === "PROGRESSING" && html`<progress max="100" value=${job.progress} aria-label=${t("films.progressOf", { name: title(job.source) })}></progress>`}
+      ${job.error && html`<span class="error">${job.error}</span>`}
+    </span>`,
+  },
+  { key: "created", label: t("films.created"), sort: (job) => job.created, cell: (job) => moment(job.created) },
+  { key: "updated", label: t("films.updated"), sort: (job) => job.updated, cell: (job) => moment(job.updated, { seconds: true }) },
+  {
+    key: "acts", label: t("views.actions"), actions: true,
+    cell: (job) => html`
+      ${playable(job) && html`<${IconButton} icon="play" label=${t("films.playOf", { name: title(job.source) })} onClick=${() => open(job)} />`}
+      ${active(job) && html`<${IconButton} icon="close" label=${t("films.cancelOf", { name: title(job.source) })} onClick=${() => cancel(job)} />`}
+      ${job.state === "ERROR" && job.kind === "vod" && html`<${IconButton} icon="refresh" label=${t("films.againOf", { name: title(job.source) })} onClick=${() => submit(job.source)} />`}`,
+  },
+];
+
+/** @param {Job} job */
+async function cancel(job) {
+  const done = await ask({
+    title: t("films.cancelTitle"), text: t("films.cancelText", { name: title(job.source) }), confirm: t("films.cancel"), cancel: t("films.keep"), danger: true,
+    run: () => api.delete(`/jobs/${encodeURIComponent(job.id)}`),
+  });
+  if (done) toast(t("films.canceled"), "ok");
+  refresh(JOBS);
+}
+
+/** @param {string} source */
+async function submit(source) {
+  if (await attempt(() => api.post("/jobs", { source }), t("films.submitted"))) refresh(JOBS);
+}
+
+function Submit() {
+  const source = useSignal("");
+  const wrong = useSignal("");
+  const busy = useSignal(false);
+  const send = async () => {
+    const wanted = source.value.trim();
+    wrong.value = wanted ? "" : t("films.sourceMissing");
+    if (!wanted) return;
+    busy.value = true;
+    try {
+      await api.post("/jobs", { source: wanted });
+      source.value = "";
+      toast(t("films.submitted"), "ok");
+      refresh(JOBS);
+    } catch (error) {
+      if (error instanceof ApiError && error.field === "source") wrong.value = error.message;
+      else toast(reason(error), "bad");
+    } finally {
+      busy.value = false;
+    }
+  };
+  return html`<form class="stack" novalidate onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); void send(); }}>
+    <${Field} label=${t("films.where")} value=${source.value} onInput=${(/** @type {string} */ v) => { source.value = v; wrong.value = ""; }}
+      hint=${t("films.whereHint")} error=${wrong.value} placeholder="films/holiday.mp4" autocomplete="off" spellcheck=${false} />
+    <div class="row"><${Button} type="submit" kind="primary" busy=${busy.value}>${t("films.prepare")}<//></div>
+  </form>`;
+}

@@ -1,0 +1,61 @@
+/** One idea: signing in. */
+
+import { useEffect, useState } from "preact/hooks";
+
+import { ApiError, isAbort } from "../api.js";
+import { t } from "../i18n.js";
+import { ended, login, offer } from "../session.js";
+import { Choices } from "../shell.js";
+import { remember } from "../storage.js";
+import { Button, Field, html, IconButton, LinkButton, Notice } from "../ui.js";
+
+export default function Login() {
+  const [name, setName] = useState("");
+  const [password, setPassword] = useState("");
+  const [shown, setShown] = useState(false);
+  const [busy, setBusy] = useState(false);
+  const [error, setError] = useState("");
+  const [wait, setWait] = useState(0); // seconds until another try makes sense
+  const { oidc = null, users = false } = offer.value ?? {};
+
+  useEffect(() => {
+    if (wait <= 0) return undefined;
+    const timer = setTimeout(() => setWait(wait - 1), 1000);
+    return () => clearTimeout(timer);
+  }, [wait]);
+
+  const enter = async (/** @type {Event} */ event) => {
+    event.preventDefault();
+    if (busy || wait > 0) return;
+    if (!password) return setError(t("login.empty"));
+    setBusy(true);
+    setError("");
+    try {
+      await login(name.trim(), password);
+    } catch (problem) {
+      if (isAbort(problem)) return;
+      setBusy(false);
+      if (!(problem instanceof ApiError)) throw problem;
+      if (problem.status === 429) setWait(problem.retryAfter ?? 60);
+      else setError(problem.status === 401 ? t("login.wrong") : problem.status === 0 ? t("away.banner") : problem.message);
+      document.getElementsByName("password")[0]?.focus();
+    }
+  };
+  return html`<div class="login">
+    <main class="login-card card" id="main">
+      <div class="login-brand"><img src="/console/players/icon.svg" alt="" width="40" height="40" /><h1>${t("login.title")}</h1></div>
+      ${ended.value && html`<${Notice} kind="info" role="status">${t("login.ended")}<//>`}
+      ${wait > 0 && html`<${Notice} kind="warn" role="alert">${t("login.limited", { n: wait })}<//>`}
+      <form class="stack" onSubmit=${enter} novalidate>
+        ${!users && html`<input type="text" name="username" autocomplete="username" value="admin" hidden />`}
+        ${users && html`<${Field} label=${t("login.name")} name="username" value=${name} onInput=${setName} autocomplete="username" autocapitalize="none" spellcheck=${false} hint=${t("login.name.hint")} />`}
+        <${Field} label=${t("login.password")} name="password" type=${shown ? "text" : "password"} value=${password} onInput=${setPassword} error=${error}
+          autocomplete="current-password" autocapitalize="none" spellcheck=${false} autofocus=${!users} hint=${users ? undefined : t("login.password.hint")}
+          after=${html`<${IconButton} icon=${shown ? "eye-off" : "eye"} label=${shown ? t("login.hide") : t("login.show")} aria-pressed=${shown ? "true" : "false"} onClick=${() => setShown(!shown)} />`} />
+        <${Button} kind="primary" type="submit" busy=${busy} disabled=${wait > 0}>${t("login.enter")}<//>
+      </form>
+      ${oidc && html`<div class="login-or"><span>${t("login.or")}</span></div><${LinkButton} href="/oidc/start" icon="key" onClick=${() => remember("return", location.hash)}>${t("login.oidc", { name: oidc.name })}<//>`}
+    </main>
+    <footer class="login-foot"><${Choices} up /></footer>
+  </div>`;
+}

@@ -1,0 +1,38 @@
+/** One idea: that the gateway did not answer a question, in its own words, above what it last said. */
+
+import { ApiError } from "../../api.js";
+import { t } from "../../i18n.js";
+import { toast } from "../../toast.js";
+import { html, Notice } from "../../ui.js";
+
+/**
+ * @param {unknown} error
+ * @returns {string}
+ */
+export function reason(error) {
+  if (error instanceof ApiError && error.status === 0) return t("trouble.away");
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** @param {{error: unknown}} props  null: nothing is shown */
+export function Trouble({ error }) {
+  if (error === null || error === undefined) return null;
+  return html`<${Notice} kind="bad" role="alert" title=${t("trouble.title")}>${reason(error)}<//>`;
+}
+
+/**
+ * Does something that may be refused, and says so.
+ * @param {() => Promise<unknown>} work
+ * @param {string} [done]  said when it worked
+ * @returns {Promise<boolean>} whether it worked
+ */
+export async function attempt(work, done) {
+  try {
+    await work();
+  } catch (error) {
+    toast(reason(error), "bad");
+    return false;
+  }
+  if (done) toast(done, "ok");
+  return true;
+}

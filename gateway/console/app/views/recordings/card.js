@@ -1,0 +1,62 @@
+/** One idea: one recording as a picture to press, with what it is below. */
+
+import { useEffect, useRef, useState } from "preact/hooks";
+
+import { bytes, duration, moment } from "../../format.js";
+import { t } from "../../i18n.js";
+import { Badge, html, Icon } from "../../ui.js";
+
+/** @typedef {import("./feed.js").Recording} Recording */
+
+/** @type {Readonly<Record<Recording["kind"], import("../../kit/icon.js").IconName>>} */
+export const ICONS = { video: "recordings", ondemand: "films", motion: "camera", image: "image" };
+
+/**
+ * @param {{item: Recording, name: string, growing: boolean, onOpen: () => void}} props  name: of the channel. growing: it is being recorded
+ */
+export function RecordingCard({ item, name, growing, onOpen }) {
+  const what = t(`recordings.kind.${item.kind}`);
+  const when = moment(item.start, { seconds: true });
+  return html`<article class="shelf-card">
+    <div class="shelf-frame">
+      <button type="button" class="shelf-open" onClick=${onOpen} aria-label=${t(item.kind === "image" ? "recordings.showOf" : "recordings.playOf", { what, name, when })}>
+        <${Poster} item=${item} />
+      </button>
+      ${item.seconds !== null && html`<span class="shelf-time">${duration(item.seconds)}</span>`}
+      ${growing && html`<span class="shelf-badge"><${Badge} kind="live" dot>${t("recordings.growing")}<//></span>`}
+    </div>
+    <div class="shelf-words">
+      <b title=${name}>${name}</b>
+      <time datetime=${item.start}>${when}</time>
+      <span class="soft"><${Icon} name=${ICONS[item.kind]} size=${14} /> ${what}${item.kind === "ondemand" ? "" : ` · ${bytes(item.size)}`}</span>
+    </div>
+  </article>`;
+}
+
+/**
+ * The picture of a recording: what was taken with it, its first second, or a sign of what it is. Fetched when it comes
+ * into view.
+ * @param {{item: Recording}} props
+ */
+function Poster({ item }) {
+  const place = useRef(/** @type {HTMLSpanElement | null} */ (null));
+  const [seen, setSeen] = useState(false);
+  useEffect(() => {
+    const { current } = place;
+    if (current === null) return undefined;
+    const watch = new IntersectionObserver((entries) => {
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      setSeen(true);
+      watch.disconnect();
+    }, { rootMargin: "200px" });
+    watch.observe(current);
+    return () => watch.disconnect();
+  }, []);
+  const picture = item.kind === "image" ? item.url : item.poster;
+  return html`<span class="shelf-picture" ref=${place}>
+    <${Icon} name=${ICONS[item.kind]} size=${34} />
+    ${seen && picture && html`<img src=${picture} alt="" decoding="async" />`}
+    ${seen && !picture && item.kind !== "ondemand" && html`<video src=${`${item.url}#t=0.5`} preload="metadata" muted playsinline tabindex="-1" aria-hidden="true"></video>`}
+    ${item.kind !== "image" && html`<span class="shelf-play"><${Icon} name="play" size=${22} /></span>`}
+  </span>`;
+}

@@ -1,0 +1,71 @@
+/** One idea: one recording, large: played or shown, with what can be done with it. */
+
+import { useEffect } from "preact/hooks";
+
+import { api } from "../../api.js";
+import { ask, Dialog } from "../../dialog.js";
+import { bytes, duration, moment } from "../../format.js";
+import { t } from "../../i18n.js";
+import { toast } from "../../toast.js";
+import { Button, CopyField, Facts, html, IconButton, LinkButton } from "../../ui.js";
+import { Player } from "../parts/player.js";
+
+/** @typedef {import("./feed.js").Recording} Recording */
+
+/**
+ * @param {{item: Recording, name: string, growing: boolean, items: readonly Recording[], onShow: (item: Recording) => void,
+ *   onClose: () => void, onDeleted: (item: Recording) => void}} props  items: the neighbours, newest first
+ */
+export function Viewer({ item, name, growing, items, onShow, onClose, onDeleted }) {
+  const at = items.findIndex((one) => one.key === item.key);
+  const [newer, older] = [items[at - 1], at < 0 ? undefined : items[at + 1]];
+  const what = t(`recordings.kind.${item.kind}`);
+  const when = moment(item.start, { seconds: true });
+  const label = `${what}, ${name}, ${when}`;
+
+  useEffect(() => {
+    const keys = (/** @type {KeyboardEvent} */ event) => {
+      // The player's own keys seek.
+      if (event.target instanceof HTMLMediaElement || event.altKey || event.ctrlKey || event.metaKey) return;
+      const to = event.key === "ArrowLeft" ? newer : event.key === "ArrowRight" ? older : undefined;
+      if (to) onShow(to);
+    };
+    addEventListener("keydown", keys);
+    return () => removeEventListener("keydown", keys);
+  }, [newer, older]);
+
+  const remove = async () => {
+    const done = await ask({
+      title: t("recordings.deleteTitle", { what }), text: t("recordings.deleteText", { name, when }), confirm: t("views.delete"), danger: true,
+      run: () => api.delete(`/videostream/${encodeURIComponent(item.channel)}/recordings/${item.path.split("/").map(encodeURIComponent).join("/")}`),
+    });
+    if (!done) return;
+    toast(t("recordings.deleted"), "ok");
+    onDeleted(item);
+  };
+  const step = (/** @type {Recording | undefined} */ to, /** @type {"left" | "right"} */ icon, /** @type {string} */ words) => html`
+    <${IconButton} icon=${icon} label=${words} disabled=${!to} onClick=${() => { if (to) onShow(to); }} />`;
+
+  const acts = newer || older || !growing || item.kind !== "ondemand";
+  return html`<${Dialog} wide class="viewer" title=${name} onClose=${onClose} footer=${acts && html`
+      ${(newer || older) && html`<span class="viewer-steps">${step(newer, "left", t("recordings.newer"))}${step(older, "right", t("recordings.older"))}</span>`}
+      ${!growing && html`<${Button} kind="plain" class="warns" icon="delete" onClick=${remove}>${t("views.delete")}<//>`}
+      ${item.kind !== "ondemand" && html`<${LinkButton} kind="primary" icon="download" href=${download(item.url)} download>${t("recordings.download")}<//>`}`}>
+    ${item.kind === "image"
+      ? html`<img class="viewer-image" src=${item.url} alt=${label} />`
+      : html`<${Player} key=${item.key} src=${item.url} hls=${item.kind === "ondemand"} poster=${item.poster} label=${label} autoplay />`}
+    <${Facts} facts=${[
+      { label: t("recordings.what"), value: growing ? t("recordings.growingWhat", { what }) : what },
+      { label: t("recordings.start"), value: when },
+      ...(item.kind === "image" ? [] : [{ label: t("recordings.length"), value: duration(item.seconds) }]),
+      ...(item.kind === "ondemand" ? [] : [{ label: t("recordings.size"), value: bytes(item.size) }]),
+    ]} />
+    <${CopyField} label=${t("recordings.address")} value=${item.url} />
+  <//>`;
+}
+
+/**
+ * The address that makes a browser save what it would else show.
+ * @param {string} url
+ */
+function download(url) { return `${url}${url.includes("?") ? "&" : "?"}download`; }

@@ -1,0 +1,169 @@
+/** One idea: how the node is: its health, what it is short of, and how much it says. */
+
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+
+import { api, isAbort } from "../api.js";
+import { Chart } from "../chart.js";
+import { bitrate, brief, bytes, number, percent, span } from "../format.js";
+import { t } from "../i18n.js";
+import { usePoll } from "../poll.js";
+import { toast } from "../toast.js";
+import { Badge, Card, classes, Facts, html, LinkButton, Notice, PageHead, Select, Skeleton } from "../ui.js";
+import { History, rate } from "./parts/history.js";
+import { protocolName } from "./parts/names.js";
+import { reason, Trouble } from "./parts/trouble.js";
+
+/**
+ * The answer of `GET /status`.
+ * @typedef {object} Status
+ * @property {string} version
+ * @property {number} uptime   seconds
+ * @property {{role: string, address: string}} node
+ * @property {{cores: number, percent: number | null}} cpu
+ * @property {{rss: number, total: number}} memory
+ * @property {number} loopLag  seconds
+ * @property {{path: string, free: number, total: number} | null} disk
+ * @property {number} streams
+ * @property {number} publishers
+ * @property {Record<string, number>} viewers
+ * @property {number} bytesIn
+ * @property {number} bytesOut
+ * @property {Record<string, number>} dropped
+ * @property {{running: number, most: number | null}} workers
+ * @property {boolean} ready
+ * @property {string[]} missing
+ * @property {Record<string, number | null>} ports
+ * @property {string} logLevel
+ * @property {Record<string, string>} stores
+ */
+
+const EVERY = 3000;   // ms
+const SHOWN = 600;    // seconds
+const LEVELS = ["debug", "info", "warning", "error"];
+
+const history = new History(SHOWN, 4 * EVERY / 1000);
+const [inRate, outRate] = [rate(), rate()];
+
+/** @param {Status} status @param {number} at */
+function keep(status, at) {
+  const seconds = at / 1000;
+  if (seconds <= history.last) return;
+  const [taken, sent] = [inRate(seconds, status.bytesIn), outRate(seconds, status.bytesOut)];
+  history.add(seconds, {
+    cpu: status.cpu.percent, memory: status.memory.rss, lag: status.loopLag,
+    in: taken === null ? null : taken * 8, out: sent === null ? null : sent * 8,
+  });
+}
+
+export default function System() {
+  /** @type {import("../poll.js").PolledSignal<Status>} */
+  const polled = usePoll("/status", EVERY);
+  const { data, error, at } = polled.value;
+  if (data !== null) keep(data, at);
+  return html`
+    <${PageHead} title=${t("system.title")} text=${t("system.text")}
+      badge=${data && html`<${Badge} kind=${data.ready ? "ok" : "bad"} dot>${t(data.ready ? "system.ready" : "system.notReady")}<//>`}>
+      <${LinkButton} icon="docs" href="/docs" external>${t("system.docs")}<//>
+      <${LinkButton} icon="system" href="/metrics" external>${t("system.metrics")}<//>
+    <//>
+    <div class="stack">
+      <${Trouble} error=${error} />
+      ${data === null ? !error && html`<${Skeleton} lines=${8} />` : html`
+        ${data.missing.length > 0 && html`<${Notice} kind="bad" role="alert" title=${t("system.missing")}><ul class="plain-list">${data.missing.map((one) => html`<li key=${one}>${one}</li>`)}</ul><//>`}
+        <${Charts} times=${history.times} />
+        <div class="columns">
+          <${Node} status=${data} />
+          <div class="stack"><${Room} status=${data} /><${Log} level=${data.logLevel} /></div>
+          <div class="stack"><${Ports} ports=${data.ports} /><${Drops} dropped=${data.dropped} /></div>
+        </div>`}
+    </div>`;
+}
+
+/** @param {{times: readonly number[]}} props  new ones say that there are new values */
+function Charts({ times }) {
+  const line = (/** @type {string} */ name, /** @type {number} */ ink) => ({ label: t(`system.chart.${name}`), values: history.values(name), ink });
+  const share = (/** @type {number} */ n) => percent(n / 100);
+  const shared = { times, seconds: SHOWN };
+  return html`<div class="chart-grid">
+    <${Chart} ...${shared} label=${t("system.chart.cpu")} lines=${[line("cpu", 1)]} format=${share} least=${100} />
+    <${Chart} ...${shared} label=${t("system.chart.memory")} lines=${[line("memory", 3)]} format=${bytes} least=${1e8} />
+    <${Chart} ...${shared} label=${t("system.chart.lag")} lines=${[line("lag", 6)]} format=${brief} least=${0.01} />
+    <${Chart} ...${shared} label=${t("system.chart.traffic")} lines=${[line("in", 4), line("out", 5)]} format=${bitrate} least=${1e6} />
+  </div>`;
+}
+
+/** @param {{status: Status}} props */
+function Node({ status }) {
+  const { node, workers, stores } = status;
+  return html`<${Card} title=${t("system.node")}><${Facts} facts=${[
+    { label: t("system.version"), value: status.version },
+    { label: t("system.uptime"), value: span(status.uptime) },
+    { label: t("system.role"), value: t(`domains.role.${node.role}`) },
+    { label: t("system.address"), value: node.address },
+    { label: t("system.cores"), value: number(status.cpu.cores) },
+    { label: t("system.workers"), value: workers.most ? `${number(workers.running)} / ${number(workers.most)}` : number(workers.running) },
+    ...Object.entries(stores).map(([name, kind]) => ({ label: t(`system.store.${name}`), value: kind })),
+  ]} /><//>`;
+}
+
+/** @param {{status: Status}} props */
+function Room({ status }) {
+  const { memory, disk } = status;
+  return html`<${Card} title=${t("system.room")}><div class="stack">
+    <${Meter} label=${t("system.memory")} used=${memory.rss} total=${memory.total} words=${t("system.memoryWords", { used: bytes(memory.rss), total: bytes(memory.total) })} />
+    ${disk && html`<${Meter} label=${t("system.disk")} used=${disk.total - disk.free} total=${disk.total}
+      words=${t("system.diskWords", { free: bytes(disk.free), total: bytes(disk.total) })} note=${disk.path} />`}
+  </div><//>`;
+}
+
+/**
+ * How much of something is used; above 85 % it is scarce, above 95 % it is trouble.
+ * @param {{label: string, used: number, total: number, words: string, note?: string}} props
+ */
+function Meter({ label, used, total, words, note }) {
+  const share = total > 0 ? used / total : 0;
+  return html`<div class="meter">
+    <span class="meter-head"><b>${label}</b><span>${words}</span></span>
+    <div class=${classes("meter-bar", share > 0.95 ? "full" : share > 0.85 && "scarce")} role="meter" aria-label=${label} aria-valuemin="0" aria-valuemax="100"
+      aria-valuenow=${Math.round(share * 100)} aria-valuetext=${words}><i style=${{ width: `${share * 100}%` }}></i></div>
+    ${note && html`<code class="soft">${note}</code>`}
+  </div>`;
+}
+
+/** @param {{level: string}} props */
+function Log({ level }) {
+  const chosen = useSignal(/** @type {string | null} */ (null));
+  useEffect(() => { chosen.value = null; }, [level]);
+  const change = async (/** @type {string} */ to) => {
+    chosen.value = to;
+    try {
+      const { level: now } = await api.put("/log", { level: to });
+      chosen.value = now;
+      toast(t("system.logChanged", { level: t(`system.log.${now}`) }), "ok");
+    } catch (error) {
+      chosen.value = null;
+      if (!isAbort(error)) toast(reason(error), "bad");
+    }
+  };
+  const now = (chosen.value ?? level).toLowerCase();
+  return html`<${Card} title=${t("system.log")}>
+    <${Select} label=${t("system.logLevel")} value=${now} hint=${t("system.logHint")} onChange=${change}
+      options=${LEVELS.map((value) => ({ value, label: t(`system.log.${value}`) }))} />
+  <//>`;
+}
+
+/** @param {{ports: Status["ports"]}} props */
+function Ports({ ports }) {
+  return html`<${Card} title=${t("system.ports")}><${Facts} facts=${Object.entries(ports).map(([name, port]) => ({
+    label: protocolName(name), value: port === null ? html`<span class="soft">${t("system.closed")}</span>` : String(port),
+  }))} /><//>`;
+}
+
+/** @param {{dropped: Status["dropped"]}} props */
+function Drops({ dropped }) {
+  const found = Object.entries(dropped).filter(([, n]) => n > 0).sort(([, a], [, b]) => b - a);
+  return html`<${Card} title=${t("system.drops")}>${found.length
+    ? html`<dl class="counts">${found.map(([why, n]) => html`<div key=${why}><dt>${t(`system.dropped.${why}`)}</dt><dd>${number(n)}</dd></div>`)}</dl>`
+    : html`<p class="soft">${t("system.noDrops")}</p>`}<//>`;
+}

@@ -1,0 +1,541 @@
+"""Channels in the console: made, found, changed, watched, switched and deleted by names that people see."""
+
+import asyncio
+import csv
+import io
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, Request, expect
+
+from tests.support.browser import axe, chromium, opened
+from tests.support.clients import push
+from tests.support.console import address, log_in, signed_in
+from tests.support.gateway import Channel, Gateway, running
+from tests.support.media import Film
+from tests.support.tools import need
+
+expect.set_options(timeout=15_000)
+FILM = Film("console", seconds=90)
+SCRIPT = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
+
+
+# One browser for all: each test has a context of its own.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    need("chromium")
+    async with chromium() as instance:
+        yield instance
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    need("chromium", "ffmpeg")
+    FILM.path()
+    with running(MILLRACE_STREAM__LINGER="2") as instance:
+        yield instance
+
+
+def stored(gateway: Gateway, channel: Channel) -> dict[str, object]:
+    return dict(gateway.api("GET", f"/videostream/{channel.id}").json())
+
+
+def named(gateway: Gateway, name: str, **fields: Any) -> Channel:
+    return gateway.channel(videoname=name, **fields)
+
+
+# ---- signing in -------------------------------------------------------------------------------
+
+
+async def test_wrong_token_is_refused_with_words_and_the_right_one_opens(browser: Browser, gateway: Gateway) -> None:
+    async with opened(browser, address(gateway), locale="en-US") as watched:
+        page = watched.page
+        await page.get_by_label("Token or password").fill("wrong")
+        await page.get_by_role("button", name="Log in").click()
+        await page.get_by_text("The token or password is wrong.").wait_for()
+        await expect(page.get_by_label("Token or password")).to_be_focused()
+        # The browser itself reports the refusal, and nothing else is amiss.
+        assert all("401" in said for said in watched.complaints), watched.complaints
+        watched.complaints.clear()
+        await page.get_by_role("button", name="Show what is typed").click()
+        await expect(page.get_by_label("Token or password")).to_have_attribute("type", "text")
+        await log_in(page, gateway.token)
+        await page.get_by_role("heading", name="Channels", exact=True).wait_for()
+        await page.get_by_role("button", name="Admin token").click()
+        await page.get_by_role("menuitem", name="Log out").click()
+        await page.get_by_label("Token or password").wait_for()
+        assert not watched.complaints
+
+
+async def test_too_many_tries_are_told_how_long_to_wait(browser: Browser) -> None:
+    with running(MILLRACE_LIMITS__REFUSALS_PER_MINUTE="2") as gateway:
+        async with opened(browser, address(gateway), locale="en-US") as watched:
+            page = watched.page
+            for _ in range(3):
+                await page.get_by_label("Token or password").fill("wrong")
+                async with page.expect_response(lambda reply: reply.request.method == "POST"):
+                    await page.get_by_role("button", name="Log in").click()
+            await page.get_by_text(re.compile(r"Too many tries\. Try again in \d+ seconds?\.")).wait_for()
+            await expect(page.get_by_role("button", name="Log in")).to_be_disabled()
+
+
+async def test_ended_session_asks_again_and_goes_on_where_one_was(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, "Expiring session")
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        await page.get_by_role("heading", name="Expiring session").wait_for()
+        await page.context.clear_cookies()
+        await page.get_by_text("The session has ended.").wait_for()
+        await log_in(page, gateway.token)
+        await page.get_by_role("heading", name="Expiring session").wait_for()
+
+
+async def test_another_tab_that_signs_in_anew_does_not_stop_this_one(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, "Two tabs")
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        await page.get_by_role("heading", name="Two tabs").wait_for()
+        # The other tab's login has a cookie and a secret of its own; the cookie is this tab's too.
+        reply = await page.context.request.post(address(gateway, "login"), data={"password": gateway.token})
+        assert reply.ok
+        await page.get_by_role("switch", name="Record", exact=True).check()
+        await page.get_by_text("Record is on").wait_for()
+        assert stored(gateway, channel)["isVideo"] is True
+
+
+# ---- the list ---------------------------------------------------------------------------------
+
+
+async def test_new_channel_shows_where_to_push(browser: Browser, gateway: Gateway) -> None:
+    async with signed_in(browser, gateway, timezone_id="Asia/Tokyo") as watched:
+        page = watched.page
+        await page.get_by_role("button", name="New channel").click()
+        await expect(page.get_by_label("Name", exact=False).first).to_be_focused()
+        await page.get_by_role("button", name="Create").click()
+        await page.get_by_text("Give it a name.").wait_for()
+        await page.get_by_label("Name").fill("Harbour view")
+        await page.get_by_label("Expiry").fill("2035-12-31T09:00")
+        await page.get_by_label("Description").fill("Pier 7")
+        await page.get_by_role("switch", name="LL-HLS and DASH").check()
+        await page.get_by_role("button", name="Create").click()
+        await page.get_by_role("heading", name="Harbour view").wait_for()
+        [item] = [c for c in gateway.api("GET", "/videostream").json() if c.get("videoname") == "Harbour view"]
+        # What was typed in Tokyo is midnight in Greenwich.
+        assert item["key"].startswith(f"{int(datetime(2035, 12, 31, tzinfo=UTC).timestamp())}-")
+        assert (item["isFlv"], item["isHls"], item["isCMAF"]) == (True, True, True)
+        for text in (item["obsServer"], item["obsKey"], item["pushUrl"], *item["playUrls"].values()):
+            await expect(page.get_by_text(text, exact=True).first).to_be_visible()
+        for name in ("Push address", "HTTP-FLV", "HLS"):
+            code = page.get_by_role("img", name=f"QR code of {name}", exact=True)
+            await code.wait_for()
+            assert await code.evaluate("image => image.naturalWidth > 0 && image.getBoundingClientRect().width > 100")
+        assert not watched.complaints
+
+
+async def test_copy_buttons_copy_what_stands_beside_them(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, "Copied")
+    async with (
+        chromium() as browser,
+        signed_in(
+            browser, gateway, f"#/channels/{channel.id}", permissions=["clipboard-read", "clipboard-write"]
+        ) as watched,
+    ):
+        page = watched.page
+        await page.get_by_role("button", name="Copy Stream key").click()
+        await page.get_by_text("Copied: Stream key").wait_for()
+        assert await page.evaluate("navigator.clipboard.readText()") == channel.item["obsKey"]
+
+
+async def test_channels_are_searched_sorted_and_paged(browser: Browser, gateway: Gateway) -> None:
+    channels = [named(gateway, f"Paged {n:02}", description="a crowd") for n in range(60)]
+    async with signed_in(browser, gateway) as watched:
+        page = watched.page
+        rows = page.get_by_role("table", name="Channels").locator("tbody tr")
+        await page.get_by_label("Search channels").fill("crowd")
+        await expect(rows).to_have_count(25)
+        await page.get_by_text("1–25 of 60").wait_for()
+        await page.get_by_role("button", name="Name").click()
+        await expect(rows.first).to_contain_text("Paged 00")
+        await page.get_by_role("button", name="Name").click()
+        await expect(rows.first).to_contain_text("Paged 59")
+        await page.get_by_role("button", name="Next page").click()
+        await expect(rows.first).to_contain_text("Paged 34")
+        await page.get_by_label("Rows").select_option("100")
+        await expect(rows).to_have_count(60)
+        await page.get_by_label("Search channels").fill(channels[7].id)
+        await expect(rows).to_have_count(1)
+        await rows.first.get_by_text("a crowd").click()
+        await page.get_by_role("heading", name="Paged 07").wait_for()
+        assert not watched.complaints
+    for channel in channels:
+        gateway.api("DELETE", f"/videostream/{channel.id}")
+
+
+async def test_export_is_a_table_without_formulas(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, '=HYPERLINK("http://example.com","x")', description='says "hi",\nthen leaves')
+    async with signed_in(browser, gateway) as watched:
+        page = watched.page
+        await page.get_by_label("Search channels").fill(channel.id)
+        await page.get_by_role("button", name="CSV").click()
+        async with page.expect_download() as download:
+            await page.get_by_role("menuitem", name="Export the 1 shown").click()
+        text = (await (await download.value).path()).read_text(encoding="utf-8-sig")
+        [row] = csv.DictReader(io.StringIO(text))
+        assert row["id"] == channel.id
+        assert row["name"] == "'" + str(channel.item["videoname"])
+        assert row["description"] == 'says "hi",\nthen leaves'
+        assert row["streamKey"] == channel.item["obsKey"]
+        await page.get_by_role("button", name="CSV").click()
+        async with page.expect_download() as download:
+            await page.get_by_role("menuitem", name=re.compile("Export (all|the)")).first.click()
+        everything = (await (await download.value).path()).read_text(encoding="utf-8-sig")
+        assert len(list(csv.DictReader(io.StringIO(everything)))) == len(gateway.api("GET", "/videostream").json())
+        assert not watched.complaints
+
+
+async def test_script_in_a_channel_is_text_everywhere(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, SCRIPT, description=SCRIPT, WaterMarkText=SCRIPT, isWaterMark=True)
+    async with signed_in(browser, gateway) as watched:
+        page = watched.page
+        await page.get_by_role("link", name=SCRIPT).wait_for()
+        for path in (f"#/channels/{channel.id}", f"#/channels/{channel.id}/edit"):
+            await page.goto(address(gateway, path))
+            await page.get_by_role("heading", name=SCRIPT).wait_for()
+        await page.goto(address(gateway, f"#/channels/{channel.id}"))
+        await page.get_by_role("button", name="Delete").click()
+        await page.get_by_role("alertdialog").get_by_text(SCRIPT).wait_for()
+        assert await page.evaluate("window.hacked") is None
+        assert not watched.complaints
+    gateway.api("DELETE", f"/videostream/{channel.id}")
+
+
+# ---- the editor -------------------------------------------------------------------------------
+
+
+async def edited(page: Page, gateway: Gateway, channel: Channel) -> None:
+    await page.goto(address(gateway, f"#/channels/{channel.id}/edit"))
+    await page.get_by_role("heading", name="Edit ").wait_for()
+
+
+async def test_only_what_was_changed_is_sent(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, "Edited", relayURL=["rtmp://192.0.2.7/live/secret"], unknown="kept", video_time="45")
+    async with signed_in(browser, gateway) as watched:
+        page = watched.page
+        await edited(page, gateway, channel)
+        sent: list[dict[str, object]] = []
+
+        def see(request: Request) -> None:
+            if request.method == "PUT":
+                sent.append(json.loads(request.post_data or ""))
+
+        page.on("request", see)
+        await page.get_by_label("Description").fill("a new one")
+        await page.get_by_role("switch", name="Snapshots").check()
+        await page.get_by_label("One picture every").fill("15")
+        await page.get_by_label("Who may watch").select_option("sign")
+        await page.get_by_role("button", name="Add a target").click()
+        await page.get_by_label("Target 2", exact=True).fill("rtmps://192.0.2.8/live/other")
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_text("Everything is saved").wait_for()
+        assert sent == [
+            {
+                "description": "a new one",
+                "isImage": True,
+                "image_time": 15,
+                "playAuth": "sign",
+                "relayURL": ["rtmp://192.0.2.7/live/********", "rtmps://192.0.2.8/live/other"],
+            }
+        ]
+        now = stored(gateway, channel)
+        assert (now["video_time"], now["unknown"], now["key"]) == ("45", "kept", channel.key)
+        assert now["relayURL"] == ["rtmp://192.0.2.7/live/********", "rtmps://192.0.2.8/live/********"]
+        assert not watched.complaints
+
+
+async def test_what_the_gateway_objects_to_stands_at_its_field(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, "Objected")
+    async with signed_in(browser, gateway) as watched:
+        page = watched.page
+        await edited(page, gateway, channel)
+        await page.get_by_label("Segments in a playlist").fill("2.5")
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_text("A whole number from 1 to 100.").wait_for()
+        await expect(page.get_by_label("Segments in a playlist")).to_be_focused()
+        await page.get_by_label("Segments in a playlist").fill("8")
+        assert not watched.complaints
+        await page.get_by_label("Hours of recording").fill("whenever")
+        async with page.expect_response(lambda reply: reply.request.method == "PUT") as reply:
+            await page.get_by_role("button", name="Save").click()
+        told = await (await reply.value).json()
+        assert told["field"] == "recordSchedule"
+        hours = page.get_by_label("Hours of recording")
+        await expect(hours).to_be_focused()
+        await expect(hours).to_have_attribute("aria-invalid", "true")
+        await page.get_by_text(told["error"]).wait_for()
+
+
+async def test_unsaved_changes_are_not_lost_by_accident(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, "Guarded")
+    async with signed_in(browser, gateway) as watched:
+        page = watched.page
+        await edited(page, gateway, channel)
+        await page.get_by_label("Description").fill("not saved")
+        await page.get_by_role("navigation", name="Main").get_by_role("link", name="Channels").click()
+        question = page.get_by_role("alertdialog", name="Leave without saving?")
+        await question.get_by_role("button", name="Stay here").click()
+        await expect(page.get_by_label("Description")).to_have_value("not saved")
+        assert page.url.endswith("/edit")
+        await page.get_by_role("navigation", name="Main").get_by_role("link", name="Channels").click()
+        await question.get_by_role("button", name="Leave").click()
+        await page.get_by_role("button", name="New channel").wait_for()
+        assert not watched.complaints
+
+
+async def test_watermark_is_placed_by_hand(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, "Marked", isWaterMark=True, WaterMarkText="Live", WaterMarkLeft="10", WaterMarkTop="10")
+    async with signed_in(browser, gateway) as watched:
+        page = watched.page
+        await edited(page, gateway, channel)
+        mark = page.get_by_role("group", name=re.compile("^Watermark at"))
+        await mark.scroll_into_view_if_needed()
+        box = await mark.bounding_box()
+        stage = await page.locator(".watermark-stage").bounding_box()
+        assert box is not None and stage is not None
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        await page.mouse.move(x, y)
+        await page.mouse.down()
+        await page.mouse.move(x + stage["width"] / 2, y + stage["height"] / 4, steps=4)
+        await page.mouse.up()
+        # The frame stands for 1280 × 720.
+        assert abs(int(await page.get_by_label("From the left").input_value()) - (10 + 640)) <= 1
+        assert abs(int(await page.get_by_label("From the top").input_value()) - (10 + 180)) <= 1
+        await mark.press("ArrowRight")
+        await mark.press("Shift+ArrowUp")
+        left, top = (
+            await page.get_by_label("From the left").input_value(),
+            await page.get_by_label("From the top").input_value(),
+        )
+        await page.get_by_role("button", name="Save").click()
+        await page.get_by_text("Everything is saved").wait_for()
+        now = stored(gateway, channel)
+        assert (now["WaterMarkLeft"], now["WaterMarkTop"]) == (int(left), int(top))
+        await page.get_by_role("button", name="Bottom right").click()
+        assert int(await page.get_by_label("From the left").input_value()) > 1000
+        assert not watched.complaints
+
+
+# ---- live -------------------------------------------------------------------------------------
+
+
+async def live(channel: Channel) -> None:
+    await asyncio.to_thread(channel.wait_live)
+
+
+async def test_live_channel_is_watched_in_every_format(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, "Watched", isCodec=False)
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        await page.get_by_role("button", name="Preview").click()
+        await page.get_by_text("Not live. It starts here by itself.").wait_for()
+        with push(FILM, channel.push):
+            await live(channel)
+            for tab in ("HTTP-FLV", "HLS", "LL-HLS", "DASH"):
+                await page.get_by_role("tab", name=tab, exact=True).click()
+                await watched.plays()
+            await page.get_by_text("H.264").wait_for()
+            await page.get_by_role("button", name="Stop preview").click()
+            await expect(page.locator("video")).to_have_count(0)
+            await page.goto(address(gateway, "#/channels"))
+            row = page.get_by_role("row", name=re.compile("Watched"))
+            await row.get_by_text("Live", exact=True).wait_for()
+            await row.get_by_text("bit/s").wait_for()
+        assert not watched.complaints
+
+
+async def test_record_switch_holds_now_and_later(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, "Recorded", video_time="2")
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        record = page.get_by_role("switch", name="Record", exact=True)
+        with push(FILM, channel.push):
+            await live(channel)
+            await page.get_by_text("They take effect at once").wait_for()
+            await record.check()
+            await page.get_by_text(re.compile(r"[1-9]\d* files?, ")).wait_for(timeout=20_000)
+            assert stored(gateway, channel)["isVideo"] is True
+            # Somebody switches it off for this push alone: the console says so, and its switch still wins.
+            gateway.api("POST", f"/videostream/{channel.id}/outputs/video", {"enabled": False})
+            await page.get_by_text("this push only").wait_for()
+            await expect(record).not_to_be_checked()
+            await record.check()
+            await expect(page.get_by_text("this push only")).to_have_count(0)
+            [output] = [o for o in channel.session()["outputs"] if o["name"] == "video"]
+            assert output["enabled"]
+            await record.uncheck()
+            await page.get_by_text("Record is off").wait_for()
+            assert stored(gateway, channel)["isVideo"] is False
+        assert not watched.complaints
+
+
+async def test_push_is_kicked_and_the_channel_deleted_without_a_complaint(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, "Removed")
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        with push(FILM, channel.push) as first:
+            await live(channel)
+            await page.get_by_role("button", name="Preview").click()
+            await watched.plays()
+            await page.get_by_role("button", name="Kick").click()
+            await page.get_by_role("alertdialog").get_by_role("button", name="End the push").click()
+            await page.get_by_text("Ended: Removed").wait_for()
+            await asyncio.to_thread(first.wait)
+        with push(FILM, channel.push):
+            await live(channel)
+            await page.get_by_role("button", name="Preview").click()
+            await watched.plays()
+            await page.get_by_role("button", name="Delete").click()
+            question = page.get_by_role("alertdialog", name="Delete “Removed”?")
+            await question.get_by_role("button", name="Cancel").click()
+            assert stored(gateway, channel)["id"] == channel.id
+            await expect(page.get_by_role("button", name="Delete")).to_be_focused()
+            await page.get_by_role("button", name="Delete").click()
+            await question.get_by_role("button", name="Delete channel").click()
+            await page.get_by_text("Deleted: Removed").wait_for()
+            await page.get_by_role("button", name="New channel").wait_for()
+        assert gateway.api("GET", f"/videostream/{channel.id}").status == 404
+        await expect(page.get_by_role("link", name="Removed")).to_have_count(0)
+        assert not watched.complaints
+
+
+async def test_output_without_what_it_needs_leads_to_the_editor(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, "Needy")
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
+        page = watched.page
+        await page.get_by_role("switch", name="Watermark").click()
+        await page.get_by_text("Set a text or a picture first.").wait_for()
+        await page.get_by_role("heading", name="Edit Needy").wait_for()
+        assert page.url.endswith("section=watermark")
+        assert stored(gateway, channel).get("isWaterMark", False) is False
+        assert not watched.complaints
+
+
+# ---- everybody can use it ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_nothing_serious(browser: Browser, gateway: Gateway, scheme: str) -> None:
+    channel = named(gateway, "Accessible", description="with words", isVideo=True, isRelay=True, outdate="2020-01-01")
+    async with opened(browser, address(gateway), locale="en-US", color_scheme=scheme, bypass_csp=True) as watched:
+        page = watched.page
+        await page.get_by_label("Token or password").wait_for()
+        assert await axe(page) == []
+        await log_in(page, gateway.token)
+        await page.get_by_role("link", name="Accessible").first.wait_for()
+        assert await axe(page) == []
+        await page.get_by_role("button", name="New channel").click()
+        await page.get_by_role("dialog").wait_for()
+        assert await axe(page) == []
+        await page.keyboard.press("Escape")
+        for path in ("", "/edit"):
+            await page.goto(address(gateway, f"#/channels/{channel.id}{path}"))
+            await page.get_by_role("heading", name="Accessible", exact=False).first.wait_for()
+            assert await axe(page) == []
+    gateway.api("DELETE", f"/videostream/{channel.id}")
+
+
+async def test_keyboard_is_enough(browser: Browser, gateway: Gateway) -> None:
+    async with signed_in(browser, gateway) as watched:
+        page = watched.page
+        new = page.get_by_role("button", name="New channel")
+        await new.focus()
+        await page.keyboard.press("Enter")
+        await page.get_by_role("dialog", name="New channel").wait_for()
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_role("dialog")).to_have_count(0)
+        await expect(new).to_be_focused()
+        await page.keyboard.press("/")
+        await expect(page.get_by_label("Search channels")).to_be_focused()
+        await new.focus()
+        await page.keyboard.press("Enter")
+        await page.keyboard.type("By keys")
+        await page.keyboard.press("Enter")
+        await page.get_by_role("heading", name="By keys").wait_for()
+        await expect(page.get_by_role("heading", name="By keys")).to_be_focused()
+        # Tabs of the preview move with the arrows.
+        await page.get_by_role("button", name="Preview").press("Enter")
+        tabs = page.get_by_role("tab")
+        await tabs.first.press("ArrowRight")
+        await expect(tabs.nth(1)).to_be_focused()
+        await expect(tabs.nth(1)).to_have_attribute("aria-selected", "true")
+        # A menu opens with an arrow and gives the focus back.
+        theme = page.get_by_role("button", name="As the system")
+        await theme.press("ArrowDown")
+        await page.keyboard.press("End")
+        await page.keyboard.press("Enter")
+        await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+        assert not watched.complaints
+
+
+async def test_chinese_where_the_browser_asks_for_it_and_a_switch(browser: Browser, gateway: Gateway) -> None:
+    async with opened(browser, address(gateway), locale="zh-CN") as watched:
+        page = watched.page
+        await page.get_by_label("令牌或密码").fill(gateway.token)
+        await page.get_by_role("button", name="登录", exact=True).click()
+        await page.get_by_role("heading", name="频道").wait_for()
+        await expect(page.locator("html")).to_have_attribute("lang", "zh-Hans")
+        await page.get_by_role("button", name="中文").click()
+        async with page.expect_response(lambda reply: reply.request.method == "PUT" and reply.url.endswith("/profile")):
+            await page.get_by_role("menuitemradio", name="English").click()
+        await page.get_by_role("heading", name="Channels", exact=True).wait_for()
+        await page.reload()
+        await page.get_by_role("heading", name="Channels", exact=True).wait_for()
+        assert not watched.complaints
+    async with opened(browser, address(gateway), locale="zh-CN") as watched:
+        # Another browser: the choice came along.
+        await watched.page.get_by_label("令牌或密码").fill(gateway.token)
+        await watched.page.get_by_role("button", name="登录", exact=True).click()
+        await watched.page.get_by_role("heading", name="Channels", exact=True).wait_for()
+    gateway.api("PUT", "/profile", {})
+
+
+@pytest.mark.parametrize("width", [360, 768])
+async def test_narrow_screens_need_no_sideways_scrolling(browser: Browser, gateway: Gateway, width: int) -> None:
+    channel = named(gateway, "A channel with a rather long name that has to be broken somewhere", description="x" * 300)
+    screen = {"width": width, "height": 780}
+    async with opened(browser, address(gateway), viewport=screen, locale="en-US") as watched:
+        page = watched.page
+        await page.get_by_label("Token or password").fill(gateway.token)
+        await page.get_by_role("button", name="Log in").click()
+        await page.get_by_role("button", name="Menu").wait_for()
+        for path in ("#/channels", f"#/channels/{channel.id}", f"#/channels/{channel.id}/edit"):
+            await page.goto(address(gateway, path))
+            await page.locator("main h1").wait_for()
+            assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
+        await page.get_by_role("button", name="Menu").click()
+        await page.get_by_role("dialog").get_by_role("link", name="Channels").click()
+        await page.get_by_role("button", name="New channel").wait_for()
+        assert not watched.complaints
+    gateway.api("DELETE", f"/videostream/{channel.id}")
+
+
+async def test_own_script_and_style_stay_small(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, "Weighed")
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}/edit") as watched:
+        page = watched.page
+        await page.get_by_role("button", name="Save").wait_for()
+        loaded = await page.evaluate(
+            """() => performance.getEntriesByType("resource").map((one) => [one.name, one.decodedBodySize])"""
+        )
+        sizes = {name: size for name, size in loaded if re.search(r"/console/(?!vendor).*\.(js|css)$", name)}
+        assert any(name.endswith("/app/views/edit.js") for name in sizes)
+        assert 0 < sum(sizes.values()) < 200_000, sizes
+        # Players come when somebody previews, and not before.
+        assert not any("engine" in name for name in sizes)

@@ -1,0 +1,623 @@
+"""The console's views beside channels, in Chromium against the real gateway with real pushes: what they show and do."""
+
+import asyncio
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Locator, Page, Request, Route, expect
+
+from tests.support.browser import Watched, axe, chromium, opened
+from tests.support.clients import Program, pull
+from tests.support.films import plain
+from tests.support.gateway import Channel, Gateway, http, running
+from tests.support.ivs import KEY, ivs_api
+from tests.support.media import Film
+from tests.support.tools import need
+
+VIEWS = ["live", "recordings", "recordings?kind=image", "films", "domains", "ivs", "users", "system"]
+WIDE = {"width": 1360, "height": 900}
+NARROW = {"width": 360, "height": 740}
+FILM = Film("console", seconds=20, size="640x360")
+# A word that was asked for by a key that does not exist is shown as that key.
+KEYS = re.compile(r"\b(?:chart|domains|films|ivs|player|recordings|system|trouble|users|views)\.[a-z]\w+\b")
+SECRET = "a long password"
+COPY = ("-c", "copy", "-f", "flv")
+
+
+def looping(url: str) -> Program:
+    """The film pushed over and over, in real time."""
+    return Program(
+        ["ffmpeg", "-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i", str(FILM.path()), *COPY, url]
+    )
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    need("chromium", "ffmpeg")
+    FILM.path()
+    with running(MILLRACE_EGRESS__ALLOW="127.0.0.0/8", MILLRACE_STREAM__LINGER="2", AWS_REGION="") as instance:
+        yield instance
+
+
+@pytest.fixture(scope="module")
+def stage(gateway: Gateway) -> Iterator[Channel]:
+    """A channel that is live throughout and records everything it can."""
+    channel = gateway.channel(
+        videoname="Main stage", isVideo=True, video_time="10", isOnDemand=True, ondemand_time="10", isImage=True,
+        image_time="5",
+    )  # fmt: skip
+    with looping(channel.push):
+        channel.wait_live()
+        yield channel
+
+
+@contextlib.asynccontextmanager
+async def signed_in(
+    browser: Browser, gateway: Gateway, view: str = "live", name: str = "", password: str = "", **options: Any
+) -> AsyncIterator[Watched]:
+    """The console at a view, opened with the token, or as somebody."""
+    at = f"http://127.0.0.1:{gateway.ports['admin']}/#/{view}"
+    async with opened(browser, at, **{"viewport": WIDE, "locale": "en-US", **options}) as watched:
+        page = watched.page
+        state = json.loads(await (await page.request.get(at.partition("#")[0] + "login")).text())
+        headers = {"Origin": at.partition("/#")[0]}
+        body = {"name": name, "password": password or gateway.token}
+        reply = await page.request.post(at.partition("#")[0] + "login", data=body, headers=headers)
+        assert reply.ok and state["user"] is None, await reply.text()
+        await page.reload()
+        await title(page).wait_for()
+        yield watched
+
+
+def title(page: Page) -> Locator:
+    return page.locator("main h1")
+
+
+async def go(page: Page, view: str) -> None:
+    """Through the address, as a link would."""
+    await page.evaluate("(to) => { location.hash = to; }", f"#/{view}")
+
+
+def button(page: Page | Locator, name: str | re.Pattern[str]) -> Locator:
+    return (
+        page.get_by_role("button", name=name, exact=True)
+        if isinstance(name, str)
+        else page.get_by_role("button", name=name)
+    )
+
+
+async def painted(chart: Locator) -> bool:
+    """Whether a line stands in the chart: its canvas has pixels that are neither empty nor grey."""
+    return bool(
+        await chart.locator("canvas").evaluate(
+            """(canvas) => {
+              const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+              for (let i = 0; i < data.length; i += 4) {
+                const colour = [data[i], data[i + 1], data[i + 2]];
+                if (data[i + 3] > 200 && Math.max(...colour) - Math.min(...colour) > 60) return true;
+              }
+              return false;
+            }"""
+        )
+    )
+
+
+async def comes(condition: Callable[[], Any], what: str, within: float = 20.0) -> None:
+    """Returns once `condition()`, awaited, is true."""
+    end = asyncio.get_running_loop().time() + within
+    while not await condition():
+        assert asyncio.get_running_loop().time() < end, f"not within {within:.0f} s: {what}"
+        await asyncio.sleep(0.1)
+
+
+async def test_numbers_and_times_are_written_as_people_read_them(gateway: Gateway) -> None:
+    async with chromium() as browser, signed_in(browser, gateway, timezone_id="Asia/Shanghai") as watched:
+        found = await watched.page.evaluate("""async () => {
+          const f = await import("/console/app/format.js");
+          const { setLanguage } = await import("/console/app/i18n.js");
+          const then = "2030-01-31T18:00:05Z";
+          const english = [
+            ...[0, 999, 1000, 123456, 2.5e9, null].map(f.bytes), ...[2.5e6, 999.96].map(f.bitrate),
+            ...[7, 754.4, 3723, NaN].map(f.duration), ...[59, 3725, 90061].map(f.span),
+            ...[0.00034, 0.0123, 2.5].map(f.brief), f.percent(0.256), f.moment(then), f.moment("no time"),
+            f.timeOfDay(then), f.relative(Date.now() - 125000), f.relative(Date.now() + 2 * 86400e3 + 5000)];
+          await setLanguage("zh", false);
+          return [english, [f.bytes(123456), f.span(3725), f.moment(then), f.relative(Date.now() - 125000)], f.zone()];
+        }""")
+        plain = [[text.replace("\u00a0", " ").replace("\u202f", " ") for text in part] for part in found[:2]]
+        assert plain[0] == [
+            "0 B", "999 B", "1 kB", "123 kB", "2.5 GB", "–", "2.5 Mbit/s", "1 kbit/s",
+            "0:07", "12:34", "1:02:03", "–", "59 sec", "1 hr 2 min", "1 day 1 hr",
+            "340 µs", "12.3 ms", "2.5 s", "26%", "Feb 1, 2030, 2:00 AM", "–",
+            "2:00:05 AM", "2 minutes ago", "in 2 days",
+        ]  # fmt: skip
+        assert plain[1] == ["123 kB", "1小时 2分钟", "2030年2月1日 02:00", "2分钟前"]
+        assert found[2] == "Asia/Shanghai"
+
+
+async def test_a_csv_file_holds_text_and_numbers_and_never_a_formula(gateway: Gateway) -> None:
+    async with chromium() as browser, signed_in(browser, gateway) as watched:
+        text = await watched.page.evaluate("""async () => {
+          const { csv } = await import("/console/app/csv.js");
+          const values = ["plain", 'say "hi", you', "two\\nlines", "=1+1", "+49 30", "-2", "@sum", "\\t=x", " =x",
+            "\\uff1dx", -2, 1.5, true, null, undefined, ["a", "b"], { a: 1 }];
+          return csv([{ title: "a, b", value: (row) => row }], values);
+        }""")
+        assert text.split("\r\n") == [
+            '"a, b"', "plain", '"say ""hi"", you"', '"two\nlines"', "\"'=1+1\"", "\"'+49 30\"", "\"'-2\"", "\"'@sum\"",
+            "\"'\t=x\"", "\"' =x\"", "\"'\uff1dx\"", "-2", "1.5", "true", "", "", "a b", '"{""a"":1}"', "",
+        ]  # fmt: skip
+
+
+async def test_the_live_view_shows_what_is_live_and_ends_it(gateway: Gateway, stage: Channel) -> None:
+    receiver = gateway.channel(videoname="Receiver")
+    hall = gateway.channel(
+        videoname="大厅 <b>hall</b>", isRelay=True, relayURL=[receiver.push, "rtmp://127.0.0.1:9/live/secret-key"]
+    )
+    with looping(hall.push) as encoder:
+        hall.wait_live()
+        receiver.wait_live()
+        async with chromium() as browser, signed_in(browser, gateway, "live") as watched:
+            page = watched.page
+            card = page.get_by_role("article", name="Main stage")
+            await expect(page.get_by_text("3 channels")).to_be_visible()
+            await expect(card).to_contain_text("H.264 · 640\u00a0×\u00a0360 · 30\u00a0fps")
+            await expect(card).to_contain_text("AAC · 48\u00a0kHz · stereo")
+            await expect(card).to_contain_text("RTMP · 127.0.0.1")
+            for output in ("HTTP-FLV", "LL-HLS and DASH", "Recording", "On-demand recording", "Snapshots"):
+                await expect(card.get_by_role("list", name="Outputs")).to_contain_text(output)
+            relay = page.get_by_role("article", name="大厅 <b>hall</b>")
+            await expect(relay).to_contain_text("rtmp://127.0.0.1:9/live/********")
+            await expect(relay).to_contain_text("connection refused")
+            assert "secret-key" not in await page.content()
+
+            # Charts say in words what they show.
+            await comes(lambda: painted(card.locator(".spark")), "a line in the bitrate's chart")
+            incoming = page.get_by_role("img", name=re.compile(r"^Incoming: [\d.]+\sMbit.s now$"))
+            await incoming.wait_for()
+            await comes(lambda: painted(incoming), "a line in the chart of what comes in")
+            with pull(stage.url("live.flv"), seconds=None):
+                await expect(card.locator("dd", has_text="HTTP-FLV 1")).to_be_visible(timeout=10_000)
+            assert not await axe(page)
+
+            await page.get_by_role("searchbox", name="Search").fill("hall")
+            await expect(page.get_by_role("article")).to_have_count(1)
+            async with page.expect_download() as download:
+                await button(page, "Export CSV").click()
+            rows = Path(await (await download.value).path()).read_text("utf-8-sig").splitlines()
+            assert len(rows) == 2 and rows[1].startswith(f"{hall.id},大厅 <b>hall</b>,live,")
+
+            await button(page, "Kick 大厅 <b>hall</b>").click()
+            question = page.get_by_role("alertdialog")
+            await page.keyboard.press("Escape")
+            await expect(question).to_have_count(0)
+            assert hall.session()["state"] == "live" and encoder.process.poll() is None
+            await button(page, "Kick 大厅 <b>hall</b>").click()
+            await button(question, "Kick").click()
+            await expect(page.get_by_text("No live channel matches.")).to_be_visible()
+            assert hall.session()["state"] == "idle"
+            assert not watched.complaints
+
+
+async def test_a_hidden_page_asks_for_nothing(gateway: Gateway, stage: Channel) -> None:
+    async with chromium() as browser, signed_in(browser, gateway, "live") as watched:
+        page = watched.page
+        await page.clock.install()
+        async with page.expect_response("**/videostreams/online"), page.expect_response("**/status"):
+            await page.reload()
+        await page.get_by_role("article", name="Main stage").wait_for()
+        await page.clock.pause_at(await page.evaluate("Date.now() + 100"))
+        hide = """(is) => { Object.defineProperty(document, "hidden", { value: is, configurable: true });
+          document.dispatchEvent(new Event("visibilitychange")); }"""
+        await page.evaluate(hide, True)
+        await page.wait_for_load_state("networkidle")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await page.clock.run_for(60_000)
+        assert asked == []
+        async with page.expect_request("**/videostreams/online"):
+            await page.evaluate(hide, False)
+        assert not watched.complaints
+
+
+async def test_the_page_says_that_the_gateway_is_away_and_goes_on_when_it_is_back(gateway: Gateway) -> None:
+    async with chromium() as browser, signed_in(browser, gateway, "system") as watched:
+        page = watched.page
+        await expect(page.get_by_text("Ready", exact=True)).to_be_visible()
+
+        async def away(route: Route) -> None:
+            await route.fulfill(status=503, json={"error": "the store is away"}, headers={"Retry-After": "1"})
+
+        await page.route("**/status", away)
+        await expect(page.get_by_role("alert")).to_contain_text("the store is away", timeout=10_000)
+        await expect(page.get_by_text("Version")).to_be_visible()  # what was known stays
+        await page.unroute("**/status")
+        await expect(page.get_by_role("alert")).to_have_count(0, timeout=15_000)
+
+
+async def test_recordings_are_played_downloaded_and_deleted(gateway: Gateway, stage: Channel) -> None:
+    async def recorded(kind: str, least: int) -> bool:
+        return len(gateway.api("GET", f"/videostream/{stage.id}/recordings?kind={kind}").json()) >= least
+
+    for kind, least in (("video", 2), ("ondemand", 1), ("image", 2)):
+        await comes(partial(recorded, kind, least), f"{least} of {kind}", 60)
+    async with chromium() as browser, signed_in(browser, gateway, "recordings?kind=video") as watched:
+        page = watched.page
+        videos = button(page, re.compile("^Play: Video, Main stage"))
+        await videos.first.wait_for()
+        assert not await axe(page)
+        await videos.first.click()
+        viewer = page.get_by_role("dialog", name="Main stage")
+        await plays(viewer.locator("video"))
+        assert not await axe(page)
+        url = await viewer.locator("code").inner_text()
+        file = gateway.data / "media" / url.partition(f":{gateway.ports['http']}/")[2].replace("/vod/", "/")
+        async with page.expect_download() as download:
+            await viewer.get_by_role("link", name="Download").click()
+        saved = await download.value
+        assert saved.suggested_filename == file.name
+        assert Path(await saved.path()).read_bytes() == file.read_bytes()
+        await button(viewer, "Delete").click()
+        question = page.get_by_role("alertdialog")
+        await button(question, "Cancel").click()
+        assert file.exists()
+        await button(viewer, "Delete").click()
+        await button(question, "Delete").click()
+        await expect(viewer).to_have_count(0)
+        assert not file.exists()
+
+        await page.get_by_role("tab", name="On demand").click()
+        session = button(page, re.compile("^Play: On-demand session"))
+        await session.click()
+        await plays(viewer.locator("video"))
+        await expect(viewer).to_contain_text("still being recorded")
+        await expect(button(viewer, "Delete")).to_have_count(0)  # refused while it grows
+        await page.keyboard.press("Escape")
+
+        await page.get_by_role("tab", name="Snapshots").click()
+        await button(page, re.compile("^Show: Snapshot")).first.click()
+        picture = viewer.get_by_role("img")
+        await comes(lambda: picture.evaluate("(e) => e.naturalWidth === 640"), "the snapshot's picture")
+        shown = str(await picture.get_attribute("src"))
+        await page.keyboard.press("ArrowRight")
+        await expect(picture).not_to_have_attribute("src", shown)
+        await page.keyboard.press("Escape")
+
+        quiet = gateway.channel(videoname="Quiet")
+        await page.reload()
+        await page.get_by_role("combobox", name="Channel").select_option(label="Quiet")
+        await expect(page.get_by_text("No snapshots yet")).to_be_visible()
+        assert quiet.id in page.url
+        assert not watched.complaints
+
+
+async def plays(video: Locator) -> None:
+    """Returns once its picture moves."""
+    await comes(lambda: video.evaluate("(v) => v.videoWidth > 0 && v.currentTime > 0.5"), "a picture that moves")
+
+
+async def test_the_newest_of_many_channels_come_first_a_page_at_a_time(gateway: Gateway) -> None:
+    async with chromium() as browser, signed_in(browser, gateway) as watched:
+        found = await watched.page.evaluate("""async () => {
+          const { Feed } = await import("/console/app/views/recordings/feed.js");
+          const asked = [];
+          // Seven channels; channel n has a recording every n seconds.
+          window.fetch = async (path) => {
+            asked.push(path);
+            const url = new URL(path, location.href), [, , id] = url.pathname.split("/"), step = Number(id);
+            const all = Array.from({ length: 20 }, (_, i) => ({
+              key: `${id}/vod-${i}.m3u8`, kind: "ondemand", seconds: 1, size: 1, url: "", poster: null,
+              start: new Date(1e12 - i * step * 1000).toISOString() }));
+            const at = all.findIndex((one) => one.key === url.searchParams.get("before")) + 1;
+            return Response.json(all.slice(at, at + Number(url.searchParams.get("limit"))));
+          };
+          const feed = new Feed(["1", "2", "3", "4", "5", "6", "7"], ["ondemand"], 24);
+          const pages = [];
+          while (feed.more && pages.length < 20) pages.push((await feed.next()).map((one) => [one.start, one.path]));
+          return { pages, asked: asked.length };
+        }""")
+        pages = found["pages"]
+        starts = [start for page in pages for start, _ in page]
+        assert [len(page) for page in pages] == [24] * 5 + [20]
+        assert starts == sorted(starts, reverse=True) and len(starts) == 7 * 20
+        assert pages[0][0][1] == "vod-0.m3u8"
+
+
+async def test_a_film_is_uploaded_prepared_and_played(gateway: Gateway, tmp_path: Path) -> None:
+    film = tmp_path / "Holiday, the film.mp4"
+    shutil.copy(plain(), film)
+    notes = tmp_path / "notes.txt"
+    notes.write_text("no film")
+    async with chromium() as browser, signed_in(browser, gateway, "films") as watched:
+        page = watched.page
+        await expect(page.get_by_text("No films yet")).to_be_visible()
+        await page.get_by_label("Choose films").last.set_input_files([film, notes])
+        await expect(page.get_by_role("alert")).to_contain_text("notes.txt")
+        await expect(page.get_by_role("list", name="Uploads")).to_contain_text("Its job has begun.", timeout=15_000)
+        row = page.get_by_role("row").filter(has_text="Holiday, the film.mp4")
+        await expect(row).to_contain_text("Complete", timeout=90_000)
+        poster = page.locator(".shelf-picture img")
+        await comes(lambda: poster.evaluate("(e) => e.naturalWidth > 0"), "the film's poster")
+        assert not await axe(page)
+        await button(page, "Play Holiday, the film.mp4").first.click()
+        viewer = page.get_by_role("dialog", name="Holiday, the film.mp4")
+        await plays(viewer.locator("video"))
+        (job,) = gateway.api("GET", "/jobs").json()
+        await expect(viewer).to_contain_text(job["outputs"]["hls"])
+        await expect(button(viewer, "Copy Playback address (HLS)")).to_be_visible()
+        await page.keyboard.press("Escape")
+        assert not watched.complaints
+
+
+async def test_a_film_in_the_store_becomes_a_job_which_can_be_canceled(gateway: Gateway) -> None:
+    source = gateway.data / "media" / "long.mp4"
+    picture = ["-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=30", "-t", "12", "-preset", "ultrafast"]
+    subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *picture, source], check=True, timeout=120)
+    async with chromium() as browser, signed_in(browser, gateway, "films") as watched:
+        page = watched.page
+        where = page.get_by_label("Key, path or s3:// address")
+        await button(page, "Prepare").click()
+        await expect(page.get_by_text("Say where the film lies.")).to_be_visible()
+        await where.fill("long.mp4")
+        await button(page, "Prepare").click()
+        await expect(where).to_have_value("")
+        row = page.get_by_role("row").filter(has_text="long.mp4")
+        await button(row, "Cancel long.mp4").click()
+        await button(page.get_by_role("alertdialog"), "Cancel the job").click()
+        await expect(row).to_contain_text("Canceled", timeout=15_000)
+        assert not watched.complaints
+        await where.fill("missing.mp4")
+        await button(page, "Prepare").click()
+        await expect(where).to_have_attribute("aria-invalid", "true")
+        await expect(page.get_by_text("there is no such object")).to_be_visible()
+
+
+async def test_an_upload_that_fails_says_why_and_is_tried_again(gateway: Gateway, tmp_path: Path) -> None:
+    film = tmp_path / "second.mp4"
+    shutil.copy(plain(), film)
+    async with chromium() as browser, signed_in(browser, gateway, "films") as watched:
+        page = watched.page
+
+        async def full(route: Route) -> None:
+            await route.fulfill(status=507, json={"error": "there is no room for this film"})
+
+        await page.route("**/uploads/*", full)
+        await page.get_by_label("Choose films").last.set_input_files(film)
+        uploads = page.get_by_role("list", name="Uploads")
+        await expect(uploads.get_by_role("alert")).to_have_text("there is no room for this film")
+        await page.unroute("**/uploads/*")
+        await button(uploads, "Try again").click()
+        await expect(uploads).to_contain_text("Its job has begun.", timeout=15_000)
+        await button(uploads, "Remove second.mp4 from this list").click()
+        await expect(uploads).to_have_count(0)
+
+
+async def test_an_upload_tells_how_far_it_is_and_can_be_canceled(gateway: Gateway) -> None:
+    known = len(gateway.api("GET", "/jobs").json())
+    async with chromium() as browser, signed_in(browser, gateway, "films") as watched:
+        page = watched.page
+        network = await page.context.new_cdp_session(page)
+        slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 100_000}
+        await network.send("Network.enable")
+        await network.send("Network.emulateNetworkConditions", slow)
+        await page.get_by_label("Choose films").last.set_input_files(FILM.path())
+        uploads = page.get_by_role("list", name="Uploads")
+        progress = uploads.get_by_role("progressbar")
+        await comes(lambda: progress.evaluate("(e) => e.value > 0 && e.value < 1"), "progress")
+        await expect(uploads).to_contain_text(re.compile(r"\d+%.* of .*/s"))
+        await button(uploads, f"Cancel {FILM.path().name}").click()
+        await expect(uploads).to_contain_text("Canceled.")
+        assert not watched.complaints
+    assert len(gateway.api("GET", "/jobs").json()) == known
+
+
+@pytest.fixture
+def domains(gateway: Gateway) -> Iterator[None]:
+    """The node's own addresses are shown again afterwards, whatever happened."""
+    yield
+    gateway.api("PUT", "/domains", {"pushDNS": "", "pullDNS": ""})
+
+
+@pytest.mark.usefixtures("domains")
+async def test_domains_are_set_and_every_address_follows(gateway: Gateway, stage: Channel) -> None:
+    async with chromium() as browser, signed_in(browser, gateway, "domains") as watched:
+        page = watched.page
+        push, watch = page.get_by_label("Push domain"), page.get_by_label("Pull domain")
+        await page.get_by_label("Example channel").select_option(label="Main stage")
+        await push.fill("http://push.example.com")
+        await watch.fill("no domain at all")
+        await button(page, "Save").click()
+        for field in (push, watch):
+            await expect(field).to_have_attribute("aria-invalid", "true")
+        await push.fill("push.example.com")
+        await watch.fill("https://live.example.com")
+        await button(page, "Save").click()
+        server = page.get_by_text("rtmp://push.example.com:1935/stream", exact=True)
+        await expect(server).to_be_visible()
+        await expect(page.get_by_text(f"https://live.example.com/{stage.id}/live.m3u8")).to_be_visible()
+        assert gateway.api("GET", "/domains").json() == {
+            "pushDNS": "push.example.com",
+            "pullDNS": "https://live.example.com",
+        }
+        assert not await axe(page)
+        await button(page, "Copy Push server (RTMP)").click()
+        await push.fill("")
+        await watch.fill("")
+        await button(page, "Save").click()
+        await expect(server).to_have_count(0)
+        row = page.get_by_role("table", name="Servers").get_by_role("row").nth(1)
+        await expect(row).to_contain_text(f"RTMP {gateway.ports['rtmp']}")
+        assert not watched.complaints
+
+
+async def test_users_are_added_changed_and_deleted(gateway: Gateway) -> None:
+    async with chromium() as browser, signed_in(browser, gateway, "users") as watched:
+        page = watched.page
+        await expect(page.get_by_text("No users yet")).to_be_visible()
+        await button(page, "Add a user").click()
+        form = page.get_by_role("dialog", name="Add a user")
+        await form.get_by_label("User name").fill("eva/1")
+        await form.get_by_label("Password", exact=False).first.fill("short")
+        await button(form, "Add").click()
+        await expect(form.get_by_role("alert")).to_have_count(2)
+        await form.get_by_label("User name").fill("eva")
+        await form.locator("input[type=password]").fill(SECRET)
+        await button(form, "Add").click()
+        row = page.get_by_role("row").filter(has_text="eva")
+        await expect(row).to_be_visible()
+        assert not await axe(page)
+
+        async with signed_in(browser, gateway, "users", "eva", SECRET) as hers:
+            await expect(hers.page.get_by_text("You are signed in as eva.")).to_be_visible()
+            await button(page, "Change the password of eva").click()
+            form = page.get_by_role("dialog", name="New password for eva")
+            await form.locator("input[type=password]").fill(SECRET + "!")
+            await button(form, "Change the password").click()
+            await expect(form).to_have_count(0)
+            # The old password's session is over: she is asked for the new one.
+            await hers.page.reload()
+            await expect(hers.page.get_by_label(re.compile("token or password|password", re.I)).first).to_be_visible()
+
+        await button(page, "Delete eva").click()
+        await button(page.get_by_role("alertdialog"), "Delete").click()
+        await expect(page.get_by_text("No users yet")).to_be_visible()
+        assert not watched.complaints
+
+
+async def test_the_system_view_tells_how_the_node_is_and_sets_the_log_level(gateway: Gateway, stage: Channel) -> None:
+    status = gateway.api("GET", "/status").json()
+    async with chromium() as browser, signed_in(browser, gateway, "system") as watched:
+        page = watched.page
+        for words in ("Ready", status["version"], "sqlite", f"{gateway.ports['http']}"):
+            await expect(page.locator("main").get_by_text(words, exact=True).first).to_be_visible()
+        disk = page.get_by_role("meter", name="Disk")
+        await expect(disk).to_have_attribute("aria-valuetext", re.compile(r"free of"))
+        traffic = page.get_by_role("img", name=re.compile(r"^Traffic: In [\d.]+\s[kM]bit.s, Out"))
+        await traffic.wait_for(timeout=15_000)
+        await comes(lambda: painted(traffic), "a line in the chart of the traffic")
+        await page.get_by_label("Level").select_option("debug")
+        await expect(page.get_by_text("Log level: Debug")).to_be_visible()
+        assert gateway.api("GET", "/log").json() == {"level": "debug"}
+        await page.get_by_label("Level").select_option("info")
+        await expect(page.get_by_text("Log level: Info")).to_be_visible()
+        assert not await axe(page)
+        assert not watched.complaints
+
+
+async def test_without_aws_the_ivs_view_says_so_and_asks_for_nothing(gateway: Gateway) -> None:
+    async with chromium() as browser, signed_in(browser, gateway, "users") as watched:
+        page = watched.page
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await go(page, "ivs")
+        await expect(page.get_by_text("Amazon IVS is not set up here")).to_be_visible()
+        await expect(button(page, "New IVS channel")).to_be_disabled()
+        assert not [url for url in asked if "/ivs/channels" in url]
+        assert not watched.complaints
+
+
+async def test_ivs_channels_are_made_relayed_to_and_deleted(moto_url: str) -> None:
+    need("chromium")
+    aws = {
+        "AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }  # fmt: skip
+    with ivs_api(moto_url) as api, running(**aws, AWS_ENDPOINT_URL=moto_url, AWS_ENDPOINT_URL_IVS=api.url) as gateway:
+        channel = gateway.channel(videoname="Main stage", relayURL=["rtmp://relay.example.com/live/hidden-key"])
+        async with chromium() as browser, signed_in(browser, gateway, "ivs") as watched:
+            page = watched.page
+            await expect(page.get_by_text("No IVS channels yet")).to_be_visible(timeout=15_000)
+            await button(page, "New IVS channel").click()
+            form = page.get_by_role("dialog", name="New IVS channel")
+            await form.get_by_label("Name").fill("not a name")
+            await button(form, "Create").click()
+            await expect(form.get_by_role("alert")).to_be_visible()
+            await form.get_by_label("Name").fill("world-feed")
+            await form.get_by_label("Type").select_option("BASIC")
+            await button(form, "Create").click()
+            made = page.get_by_role("dialog", name="world-feed is created")
+            await expect(made).to_contain_text(KEY)
+            await expect(made).to_contain_text("rtmps://")
+            assert not await axe(page)
+            await button(made, "I have copied the key").click()
+            row = page.get_by_role("row").filter(has_text="world-feed")
+            await expect(row).to_contain_text("BASIC")
+            assert KEY not in await page.content()
+
+            await button(row, "Send a channel to world-feed").click()
+            await button(page.get_by_role("dialog", name="Send a channel to world-feed"), "Send it").click()
+            await expect(page.get_by_text("The channel is sent to IVS from now on.")).to_be_visible()
+            stored = gateway.api("GET", f"/videostream/{channel.id}").json()
+            assert stored["isRelay"] is True
+            assert len(stored["relayURL"]) == 2 and stored["relayURL"][1].startswith("arn:aws:ivs:eu-central-1:")
+
+            await button(row, "Delete world-feed").click()
+            await button(page.get_by_role("alertdialog"), "Delete").click()
+            await expect(page.get_by_text("No IVS channels yet")).to_be_visible()
+            assert not watched.complaints
+
+
+async def test_the_ivs_player_plays_what_ivs_serves_and_refuses_other_addresses(
+    gateway: Gateway, stage: Channel
+) -> None:
+    base = f"http://127.0.0.1:{gateway.ports['http']}/{stage.id}/"
+    stage.wait_playable("live.m3u8")
+
+    async def serve(route: Route, request: Request) -> None:
+        # Amazon's address, with our own live playlist and segments behind it.
+        reply = await asyncio.to_thread(http, "GET", base + request.url.rpartition("/")[2])
+        headers = {"Access-Control-Allow-Origin": "*", "Content-Type": reply.headers.get("content-type", "")}
+        await route.fulfill(status=reply.status, body=reply.body, headers=headers)
+
+    async with chromium() as browser, signed_in(browser, gateway, "ivs") as watched:
+        page = watched.page
+        await page.route("https://abc.eu-central-1.playback.live-video.net/**", serve)
+        url = page.get_by_label("Playback URL")
+        for address, words in (
+            ("live.m3u8", "Expected the address of a playlist"),
+            ("http://abc.eu-central-1.playback.live-video.net/live.m3u8", "begins with https://"),
+            ("https://live-video.net.example.com/live.m3u8", "addresses of Amazon IVS"),
+            ("javascript:alert(1)", "begins with https://"),
+        ):
+            await url.fill(address)
+            await button(page, "Play").click()
+            await expect(page.get_by_role("alert").filter(has_text=words)).to_be_visible()
+            await expect(page.locator("video")).to_have_count(0)
+        await url.fill("https://abc.eu-central-1.playback.live-video.net/live.m3u8")
+        await button(page, "Play").click()
+        await plays(page.locator("video"))
+        assert "play=" in page.url
+        await button(page, "Close the player").click()
+        await expect(page.locator("video")).to_have_count(0)
+        await go(page, "ivs?play=https%3A%2F%2Fevil.example.com%2Fx.m3u8")
+        await expect(page.get_by_role("alert").filter(has_text="addresses of Amazon IVS")).to_be_visible()
+        assert not watched.complaints
+
+
+@pytest.mark.parametrize(("theme", "language"), [("dark", "zh-CN"), ("light", "en-US")])
+async def test_every_view_fits_a_phone_and_keeps_nobody_out(
+    gateway: Gateway, stage: Channel, theme: str, language: str
+) -> None:
+    async with (
+        chromium() as browser,
+        signed_in(browser, gateway, "live", viewport=NARROW, color_scheme=theme, locale=language) as watched,
+    ):
+        page = watched.page
+        for view in VIEWS:
+            await go(page, view)
+            await expect(page.locator("main h1")).not_to_be_empty()
+            await expect(page.locator("main .skeleton")).to_have_count(0)
+            text = await page.inner_text("main")
+            assert not KEYS.findall(re.sub(r"\blive\.\w+", "", text)), view
+            assert ("直播" in await page.inner_text("body")) == (language == "zh-CN") or view != "live"
+            assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{view} is too wide"
+            assert not await axe(page), view
+        assert not watched.complaints

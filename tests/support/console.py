@@ -1,0 +1,31 @@
+"""The console in a browser, signed in."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from playwright.async_api import Browser, Page
+
+from tests.support.browser import Watched, opened
+from tests.support.gateway import Gateway
+
+
+def address(gateway: Gateway, path: str = "") -> str:
+    """The console's own address; `path` such as `#/channels`."""
+    return f"http://127.0.0.1:{gateway.ports['admin']}/{path}"
+
+
+async def log_in(page: Page, token: str) -> None:
+    """Fills the form and sends it; returns once the console's navigation is there."""
+    await page.get_by_label("Token or password").fill(token)
+    await page.get_by_role("button", name="Log in").click()
+    await page.get_by_role("navigation", name="Main").wait_for()
+
+
+@contextlib.asynccontextmanager
+async def signed_in(browser: Browser, gateway: Gateway, path: str = "", **options: Any) -> AsyncIterator[Watched]:
+    """A page of the console behind the login, in English unless `options` of the browser context say otherwise."""
+    async with opened(browser, address(gateway, path), **{"locale": "en-US", **options}) as watched:
+        watched.page.set_default_timeout(20_000)
+        await log_in(watched.page, gateway.token)
+        yield watched
