@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from typing import Final
+from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 from aiohttp import web
@@ -101,9 +102,9 @@ async def qr(request: web.Request) -> web.Response:
     channel = await stored(request)
     presenter = await request.app[CONTEXT].presenter(request)
     shown = presenter.present(channel, request.app[CONTEXT].clock())
-    urls: dict[str, str] = {"push": shown["pushUrl"], **shown["playUrls"]}
+    urls: dict[str, str] = {"push": shown["pushUrl"], **shown["playUrls"], **_page(shown["playUrls"])}
     if which not in urls:
-        if which in ("flv", "wsflv", "hls", "cmaf", "dash", "ladder"):
+        if which in ("flv", "wsflv", "hls", "cmaf", "dash", "ladder", "page"):
             raise Missing(f"{which} is not enabled for {channel.id}")
         raise BadRequest(f"expected one of {', '.join(urls)}", field="url")
     out = io.BytesIO()
@@ -114,3 +115,16 @@ async def qr(request: web.Request) -> web.Response:
     # Not inline in a page, so assistive technology has to be told that it is one picture with a name.
     body = out.getvalue().replace(b"<svg ", f'<svg role="img" aria-label="{title}" '.encode(), 1)
     return web.Response(body=body, content_type="image/svg+xml", charset="utf-8")
+
+
+# The page that plays on most phones comes first.
+_PAGES: Final = (("hls", "index.html"), ("cmaf", "hls.html"), ("flv", "flv.html"))
+
+
+def _page(plays: dict[str, str]) -> dict[str, str]:
+    """`page`: the address of a player page, with its play address's sign; nothing where no page can play."""
+    for kind, page in _PAGES:
+        if kind in plays:
+            parts = urlsplit(plays[kind])
+            return {"page": urlunsplit(parts._replace(path=f"{parts.path.rpartition('/')[0]}/{page}"))}
+    return {}

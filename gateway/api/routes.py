@@ -62,7 +62,7 @@ async def openapi(request: web.Request) -> web.Response:
     return answer(document(request.app[CONTEXT].version))
 
 
-_QR = (("url", "push (default), flv, wsflv, rtmp, hls, cmaf, dash or ladder"),)
+_QR = (("url", "push (default), page (a player page), flv, wsflv, rtmp, hls, cmaf, dash or ladder"),)
 
 _PAGE = (("limit", "how many, 1 to 1000 (100)"), ("before", "the id of a job: only older ones"))
 _SIGNED = (("expires", "from the address"), ("sign", "from the address"))

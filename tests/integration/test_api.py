@@ -409,7 +409,7 @@ async def test_protected_channels_are_shown_with_play_signs(api: Admin):
     assert sign != item["key"]
 
 
-@pytest.mark.parametrize("which", ["", "?url=push", "?url=flv", "?url=hls"])
+@pytest.mark.parametrize("which", ["", "?url=push", "?url=flv", "?url=hls", "?url=page"])
 async def test_a_qr_code_is_an_svg_with_a_name(api: Admin, which: str):
     item = await api.create(isHls=True)
     response = await api.call("GET", f"/videostream/{item['id']}/qr{which}")
@@ -425,6 +425,8 @@ async def test_a_qr_code_of_what_is_off_or_unknown_is_refused(api: Admin):
     item = await api.create(isHls=False)
     answer = await api.json("GET", f"/videostream/{item['id']}/qr?url=hls", status=404)
     assert answer["error"] == f"hls is not enabled for {item['id']}"
+    dark = await api.create(isHls=False, isFlv=False, isCMAF=False)
+    await api.json("GET", f"/videostream/{dark['id']}/qr?url=page", status=404)
     assert (await api.json("GET", f"/videostream/{item['id']}/qr?url=http://x", status=400))["field"] == "url"
     await api.json("GET", "/videostream/unknown/qr", status=404)
 

@@ -1,0 +1,127 @@
+/** One idea: one broadcast, from Go live to Stop: the page's end of the worker that sends it. */
+
+import { containerFormat } from "./formats.js";
+import { Drawn, generator, hasStreams, Pulled, Streamed } from "./picture.js";
+import { Recorder } from "./recorder.js";
+
+/** @typedef {import("./types.js").Order} Order */
+/** @typedef {import("./types.js").Report} Report */
+
+/**
+ * What the owner hears.
+ * @typedef {object} Listener
+ * @property {(progress: import("./types.js").Progress) => void} progress
+ * @property {(figures: import("./types.js").Figures) => void} figures
+ * @property {(line: import("./types.js").ServerLine) => void} line
+ */
+
+export class Broadcast {
+  #worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+  #on; #tap;
+  /** @type {Streamed | Pulled | Drawn} */
+  #picture;
+  /** @type {MediaStreamTrack | null | undefined} */
+  #shown;
+  /** @type {Recorder | null} */
+  #recorder = null;
+
+  /**
+   * @param {import("./types.js").Start} start
+   * @param {MediaStreamTrack | null} track  of camera or screen
+   * @param {import("./sound.js").Sound} sound
+   * @param {Listener} on
+   */
+  constructor(start, track, sound, on) {
+    this.#on = on;
+    this.#worker.onmessage = (/** @type {MessageEvent<Report>} */ event) => this.#hear(event.data);
+    this.#worker.onerror = (event) => {
+      event.preventDefault();
+      on.progress({ phase: "over", why: "encoder", code: 0, reason: event.message });
+    };
+    const frames = start.transport === "frames";
+    const tap = this.#tap = frames ? sound.tap() : null;
+    this.#post({ do: "start", start, sound: tap?.port ?? null }, tap ? [tap.port] : []);
+    this.#picture = this.#way(start);
+    if (!frames) this.#recorder = this.#record(start, sound);
+    this.show(track);
+  }
+
+  /** Another camera or screen, without an end. @param {MediaStreamTrack | null} track */
+  show(track) {
+    if (track === this.#shown) return;
+    this.#shown = track;
+    this.#picture.show(track);
+  }
+
+  /** Does a hidden tab slow it down? */
+  get needsSight() { return this.#picture instanceof Drawn; }
+
+  /** @param {boolean} on */
+  set mirror(on) {
+    if (this.#picture instanceof Drawn) this.#picture.mirror = on;
+    else this.#post({ do: "mirror", on });
+  }
+
+  /** @param {boolean} on */
+  set blank(on) {
+    if (this.#picture instanceof Drawn) this.#picture.blank = on;
+    else this.#post({ do: "blank", on });
+  }
+
+  /** Ends it properly; the progress says when it is over. */
+  stop() { this.#post({ do: "stop" }); }
+
+  /** Frees everything; called once it is over. */
+  close() {
+    this.#recorder?.drop();
+    this.#picture.close();
+    this.#tap?.close();
+    this.#worker.terminate();
+  }
+
+  /** @param {import("./types.js").Start} start */
+  #way(start) {
+    const post = (/** @type {Order} */ order, /** @type {Transferable[]} */ transfer = []) => this.#post(order, transfer);
+    if (hasStreams()) return new Streamed(post);
+    if (start.transport === "frames") return new Pulled(post);
+    const drawn = new Drawn(start.picture);
+    drawn.mirror = start.mirror;
+    return drawn;
+  }
+
+  /** @param {import("./types.js").Start} start @param {import("./sound.js").Sound} sound */
+  #record(start, sound) {
+    /** @type {MediaStreamTrack} */
+    let track;
+    if (this.#picture instanceof Drawn) {
+      track = this.#picture.track;
+    } else {
+      const made = generator();
+      this.#post({ do: "output", writable: made.writable }, [made.writable]);
+      track = made;
+    }
+    const type = containerFormat();
+    if (type === null) throw new Error("this browser cannot record");
+    return new Recorder(
+      new MediaStream([track, ...sound.stream.getAudioTracks()]), type, start.sound.bitrate,
+      (data, take) => this.#post({ do: "media", take, data }, [data]),
+      (take) => this.#post({ do: "finished", take }),
+    );
+  }
+
+  /** @param {Report} report */
+  #hear(report) {
+    switch (report.say) {
+      case "progress": return this.#on.progress(report.progress);
+      case "figures": return this.#on.figures(report.figures);
+      case "server": return this.#on.line(report.line);
+      case "record": return this.#recorder?.begin(report.take, report.bitrate);
+      case "hold": return this.#recorder?.hold(report.on);
+      case "finish": return this.#recorder?.finish();
+      case "grab": if (this.#picture instanceof Pulled) this.#picture.grab();
+    }
+  }
+
+  /** @param {Order} order @param {Transferable[]} [transfer] */
+  #post(order, transfer = []) { this.#worker.postMessage(order, transfer); }
+}

@@ -1,0 +1,26 @@
+/** One idea: what a person reads when camera, microphone or screen cannot be had. */
+
+import { isWord } from "./words.js";
+
+/** @typedef {import("./words.js").Word} Word */
+/** @typedef {"camera" | "microphone" | "both" | "screen"} What */
+/** @typedef {{word: Word, fill?: Record<string, string | number>}} Words */
+
+// Older names of the same.
+const ALIASES = /** @type {Record<string, string>} */ ({
+  PermissionDeniedError: "NotAllowedError", SecurityError: "NotAllowedError", DevicesNotFoundError: "NotFoundError",
+  TrackStartError: "NotReadableError", AbortError: "NotReadableError",
+});
+
+/**
+ * @param {unknown} error  of getUserMedia or getDisplayMedia
+ * @param {What} what
+ * @returns {Words}
+ */
+export function faultWords(error, what) {
+  const name = error instanceof Error ? ALIASES[error.name] ?? error.name : "";
+  const reason = error instanceof Error ? error.message || error.name : String(error);
+  if (name === "NotAllowedError" && /system/i.test(reason)) return { word: "fault.NotAllowedError.system" };
+  const word = `fault.${name}.${what}`;
+  return isWord(word) ? { word } : { word: `fault.other.${what}`, fill: { reason } };
+}

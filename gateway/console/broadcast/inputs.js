@@ -1,0 +1,171 @@
+/** One idea: the camera, microphone and screen that are open right now, one change after the other. */
+
+import { faultWords } from "./faults.js";
+import { isGranted, offersDevices, openBoth, openCamera, openMicrophone, openScreen, stop } from "./devices.js";
+
+/** @typedef {import("./settings.js").Settings} Settings */
+/** @typedef {import("./faults.js").Words} Words */
+
+/**
+ * What the owner hears.
+ * @typedef {object} Listener
+ * @property {() => void} changed          other devices are open now
+ * @property {(words: Words) => void} fault  one could not be opened, or is gone
+ */
+
+export class Inputs {
+  /** @type {MediaStream | null} */
+  camera = null;
+  /** @type {MediaStream | null} */
+  microphone = null;
+  /** @type {MediaStream | null} */
+  screen = null;
+  opening = false;
+  #had = { camera: false, microphone: false };
+  #settings; #on;
+  /** @type {Promise<unknown>} */
+  #last = Promise.resolve();
+
+  /** @param {() => Settings} settings @param {Listener} on */
+  constructor(settings, on) {
+    this.#settings = settings;
+    this.#on = on;
+    if (offersDevices()) navigator.mediaDevices.addEventListener("devicechange", () => void this.#plugged());
+  }
+
+  /** What is shown: the screen while it is shared, else the camera. */
+  get picture() { return this.screen?.getVideoTracks()[0] ?? this.camera?.getVideoTracks()[0] ?? null; }
+
+  /** Opens what is chosen and not open yet, with one question for both. */
+  open() {
+    return this.#inTurn(async () => {
+      const { camera, microphone } = this.#settings();
+      const [see, hear] = [camera !== "none" && this.camera === null, microphone !== "none" && this.microphone === null];
+      if (!see && !hear) return;
+      this.opening = true;
+      this.#on.changed();
+      try {
+        if (see && hear) await this.#both();
+        else await this.#one(see ? "camera" : "microphone");
+      } finally {
+        this.opening = false;
+        this.#on.changed();
+      }
+    });
+  }
+
+  /** Another camera, or the same one in another way. */
+  reopenCamera() {
+    return this.#inTurn(async () => {
+      stop(this.camera); // first: many systems give out one camera at a time
+      this.camera = null;
+      if (this.#settings().camera !== "none") await this.#one("camera");
+      this.#on.changed();
+    });
+  }
+
+  reopenMicrophone() {
+    return this.#inTurn(async () => {
+      stop(this.microphone);
+      this.microphone = null;
+      if (this.#settings().microphone !== "none") await this.#one("microphone");
+      this.#on.changed();
+    });
+  }
+
+  shareScreen() {
+    return this.#inTurn(async () => {
+      try {
+        const screen = this.screen = await openScreen(this.#settings().frameRate);
+        screen.getVideoTracks()[0]?.addEventListener("ended", () => { if (this.screen === screen) this.unshareScreen(); });
+      } catch (error) {
+        this.#on.fault(faultWords(error, "screen"));
+      }
+      this.#on.changed();
+    });
+  }
+
+  unshareScreen() {
+    stop(this.screen);
+    this.screen = null;
+    this.#on.changed();
+  }
+
+  async #both() {
+    const settings = this.#settings();
+    /** @type {unknown} */
+    let refusal;
+    try {
+      const { camera, microphone } = await openBoth(this.#seeing(settings), this.#hearing(settings));
+      this.#hold("camera", camera);
+      this.#hold("microphone", microphone);
+      return;
+    } catch (error) {
+      refusal = error;
+    }
+    // One of them alone may do. After a refusal nobody is asked a second time: what is allowed needs no question.
+    const asked = refusal instanceof DOMException && refusal.name === "NotAllowedError";
+    const [see, hear] = asked ? await Promise.all([isGranted("camera"), isGranted("microphone")]) : [true, true];
+    const seeing = see ? await this.#try("camera") : refusal;
+    const hearing = hear ? await this.#try("microphone") : refusal;
+    if (seeing && hearing) this.#on.fault(faultWords(refusal, "both"));
+    else if (seeing) this.#on.fault(faultWords(seeing, "camera"));
+    else if (hearing) this.#on.fault(faultWords(hearing, "microphone"));
+  }
+
+  /** @param {"camera" | "microphone"} what */
+  async #one(what) {
+    const error = await this.#try(what);
+    if (error) this.#on.fault(faultWords(error, what));
+  }
+
+  /** @param {"camera" | "microphone"} what @returns {Promise<unknown>} why it is not open; null when it is */
+  async #try(what) {
+    const settings = this.#settings();
+    try {
+      this.#hold(what, what === "camera" ? await openCamera(this.#seeing(settings)) : await openMicrophone(this.#hearing(settings)));
+      return null;
+    } catch (error) {
+      return error;
+    }
+  }
+
+  /** @param {Settings} settings */
+  #seeing({ camera, facing, size, frameRate }) { return { device: camera, facing, size, frameRate }; }
+
+  /** @param {Settings} settings */
+  #hearing({ microphone, processing }) { return { device: microphone, processing }; }
+
+  /** @param {"camera" | "microphone"} what @param {MediaStream} stream */
+  #hold(what, stream) {
+    this[what] = stream;
+    stream.getTracks()[0]?.addEventListener("ended", () => {
+      if (this[what] !== stream) return;
+      this[what] = null;
+      this.#on.fault({ word: `fault.unplugged.${what}` });
+      this.#on.changed();
+    });
+  }
+
+  /** What was unplugged and comes back is opened again, silently: that it is gone was said before. */
+  #plugged() {
+    return this.#inTurn(async () => {
+      const settings = this.#settings();
+      for (const what of /** @type {const} */ (["camera", "microphone"])) {
+        if (this[what] === null && settings[what] !== "none" && this.#had[what]) await this.#try(what);
+      }
+      this.#on.changed();
+    });
+  }
+
+  /** @param {() => Promise<void>} change */
+  #inTurn(change) {
+    const next = this.#last.then(async () => {
+      await change();
+      this.#had.camera ||= this.camera !== null;
+      this.#had.microphone ||= this.microphone !== null;
+    });
+    this.#last = next.catch(() => undefined); // told to whoever asked for it
+    return next;
+  }
+}

@@ -1,0 +1,216 @@
+/** One idea: one connection after the other to one server or the next, until it is told to stop. */
+
+import { judge } from "./verdict.js";
+
+/** @typedef {import("./types.js").Progress} Progress */
+/** @typedef {import("./types.js").ServerLine} ServerLine */
+/** @typedef {import("./types.js").Trouble} Trouble */
+
+const FIRST = 0.5;    // seconds before the second try
+const MOST = 8;
+const STEADY = 5;     // seconds live from which the next failure begins anew with a short pause
+const OPEN = 8;       // seconds for a connection to open
+const ACCEPT = 12;    // … and for the server to take the push: it may have to wait for its store
+const SILENT = 12;    // seconds without a word of the server, which says something every second
+
+/**
+ * What the owner hears.
+ * @typedef {object} Listener
+ * @property {() => void} opened    a new connection: everything has to be introduced again
+ * @property {() => void} closed    nothing can be sent
+ * @property {(progress: Progress) => void} progress
+ * @property {(line: ServerLine) => void} line
+ */
+
+export class Link {
+  #urls; #protocol; #on;
+  #attempt = 0;       // which server is next
+  #pause = FIRST;
+  #accepted = false;  // was any of our connections accepted?
+  /** @type {WebSocket | null} */
+  #socket = null;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  #closing = false;
+  #liveSince = 0;
+  #heard = 0;
+  #sent = 0;
+  #missing = 0; // of what was sent, when the server last told
+
+  /**
+   * @param {string[]} urls  the preferred server first
+   * @param {string | null} protocol
+   * @param {Listener} on
+   */
+  constructor(urls, protocol, on) {
+    this.#urls = urls;
+    this.#protocol = protocol;
+    this.#on = on;
+    addEventListener("online", this.#online);
+  }
+
+  /** Bytes of media handed to the present connection. */
+  get sent() { return this.#sent; }
+
+  /**
+   * Bytes of those that have not arrived. The browser knows of what it has not handed on yet; what waits in the system,
+   * in proxies and on the way is known from the server, which tells once a second what it has received.
+   */
+  get queued() { return Math.max(this.#socket?.bufferedAmount ?? 0, this.#missing); }
+
+  get isOpen() { return this.#socket?.readyState === WebSocket.OPEN && !this.#closing; }
+
+  /** Begins; later attempts follow by themselves. */
+  open() {
+    const url = this.#urls[this.#attempt % this.#urls.length] ?? "";
+    this.#on.progress({ phase: "connecting", server: new URL(url).host });
+    /** @type {WebSocket} */
+    let socket;
+    try {
+      socket = this.#protocol === null ? new WebSocket(url) : new WebSocket(url, this.#protocol);
+    } catch (error) {
+      // A page that came over https may not speak to a server without TLS, and is told so at once.
+      return this.#failed(1006, error instanceof Error ? error.message : String(error), { why: "tls", again: true });
+    }
+    this.#socket = socket;
+    this.#sent = this.#missing = 0;
+    let opened = false;
+    this.#within(OPEN, () => this.#ended(socket, 1006, "", opened));
+    socket.onopen = () => {
+      opened = true;
+      this.#within(ACCEPT, () => this.#ended(socket, 1006, "", opened, "silent"));
+      this.#on.opened();
+    };
+    socket.onmessage = (event) => {
+      if (typeof event.data === "string") this.#said(event.data, socket);
+    };
+    socket.onclose = (event) => this.#ended(socket, event.code, event.reason, opened);
+  }
+
+  /**
+   * @param {string | Uint8Array<ArrayBuffer> | ArrayBuffer} data
+   */
+  send(data) {
+    if (!this.isOpen || this.#socket === null) return;
+    this.#socket.send(data);
+    if (typeof data !== "string") this.#sent += data.byteLength;
+  }
+
+  /** Called about once a second: a connection whose server has fallen silent is dead, whatever the system believes. */
+  look() {
+    const socket = this.#socket;
+    if (socket === null || !this.#liveSince || performance.now() - this.#heard < SILENT * 1000) return;
+    this.#ended(socket, 1006, "", true, "silent");
+  }
+
+  /** Ends it for good, once everything that was sent has left (or did not in `seconds`). @param {number} [seconds] */
+  async close(seconds = 2) {
+    this.#over();
+    const socket = this.#socket;
+    if (socket === null || socket.readyState > WebSocket.OPEN) return;
+    await new Promise((/** @type {(value?: unknown) => void} */ done) => {
+      socket.onclose = done;
+      setTimeout(done, seconds * 1000);
+      socket.close(1000); // what was sent before goes out first
+    });
+    socket.onclose = socket.onmessage = socket.onopen = null;
+  }
+
+  /** Gives up at once, in these words. @param {Trouble} why @param {string} reason */
+  fail(why, reason) {
+    const socket = this.#socket;
+    if (socket !== null) this.#leave(socket);
+    this.#over();
+    this.#on.closed();
+    this.#on.progress({ phase: "over", why, code: 0, reason });
+  }
+
+  /** Leaves the present connection and opens the next at once: what is sent has to begin anew. */
+  renew() {
+    const socket = this.#socket;
+    if (socket === null || !this.isOpen) return;
+    this.#leave(socket);
+    this.#on.closed();
+    this.open();
+  }
+
+  /** @param {string} text @param {WebSocket} socket */
+  #said(text, socket) {
+    if (socket !== this.#socket) return;
+    this.#heard = performance.now();
+    /** @type {ServerLine} */
+    let line;
+    try { line = JSON.parse(text); } catch { return; } // a newer server may say what we do not know
+    if (line === null || typeof line !== "object") return;
+    if (line.type === "accepted") {
+      clearTimeout(this.#timer);
+      this.#accepted = true;
+      this.#liveSince = this.#heard;
+      this.#on.progress({ phase: "live", server: new URL(socket.url).host });
+    }
+    if (line.type === "stats" && typeof line.received === "number") this.#missing = Math.max(0, this.#sent - line.received);
+    this.#on.line(line);
+  }
+
+  /**
+   * @param {WebSocket} socket
+   * @param {number} code
+   * @param {string} reason
+   * @param {boolean} opened
+   * @param {Trouble} [known]
+   */
+  #ended(socket, code, reason, opened, known) {
+    if (socket !== this.#socket) return;
+    this.#leave(socket);
+    this.#on.closed();
+    if (this.#closing) return;
+    const verdict = judge(code, { opened, accepted: this.#accepted, secure: socket.url.startsWith("wss:") });
+    this.#failed(code, reason, known === undefined ? verdict : { why: known, again: true });
+  }
+
+  /** @param {number} code @param {string} reason @param {{why: Trouble, again: boolean}} verdict */
+  #failed(code, reason, { why, again }) {
+    if (!again) {
+      this.#over();
+      this.#on.progress({ phase: "over", why, code, reason });
+      return;
+    }
+    if (this.#liveSince && performance.now() - this.#liveSince > STEADY * 1000) {
+      this.#pause = FIRST;
+      this.#attempt = 0; // the preferred server first, each time
+    } else {
+      this.#attempt++;
+    }
+    this.#liveSince = 0;
+    const seconds = this.#pause * (0.75 + Math.random() / 2);
+    this.#pause = Math.min(MOST, this.#pause * 2);
+    this.#on.progress({ phase: "waiting", why, code, reason, seconds });
+    this.#within(seconds, () => this.open());
+  }
+
+  /** Nothing is tried any more. */
+  #over() {
+    this.#closing = true;
+    clearTimeout(this.#timer);
+    removeEventListener("online", this.#online);
+  }
+
+  /** @param {WebSocket} socket */
+  #leave(socket) {
+    clearTimeout(this.#timer);
+    this.#socket = null;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+  }
+
+  /** @param {number} seconds @param {() => void} run */
+  #within(seconds, run) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(run, seconds * 1000);
+  }
+
+  /** The network is back: no need to wait for the rest of a pause. */
+  #online = () => {
+    if (this.#socket === null && !this.#closing) this.#within(0, () => this.open());
+  };
+}

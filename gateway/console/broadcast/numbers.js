@@ -1,0 +1,23 @@
+/** One idea: figures as people read them. */
+
+import { speaks, t } from "./words.js";
+
+/** @param {number} bits  a second */
+export function bitrate(bits) {
+  const [n, unit] = bits >= 1e6 ? [bits / 1e6, "Mbit/s"] : [bits / 1e3, "kbit/s"];
+  return `${n.toLocaleString(speaks(), { maximumFractionDigits: bits >= 1e6 ? 1 : 0 })} ${unit}`;
+}
+
+/** @param {number} ms */
+export function duration(ms) {
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  const two = (/** @type {number} */ n) => String(n).padStart(2, "0");
+  const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, seconds % 60];
+  return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+}
+
+/** @param {number} seconds */
+export const fine = (seconds) => `${seconds.toLocaleString(speaks(), { maximumFractionDigits: 1, minimumFractionDigits: 1 })} s`;
+
+/** @param {number} n */
+export const perSecond = (n) => t("facts.persecond", { n: Math.round(n) });

@@ -1,0 +1,315 @@
+/** One idea: the life of the page: devices, Go live, what happens then, Stop. */
+
+import { Broadcast } from "./broadcast.js";
+import { offersDevices } from "./devices.js";
+import { faultWords } from "./faults.js";
+import { Health } from "./health.js";
+import { Inputs } from "./inputs.js";
+import { note } from "./log.js";
+import { bitrate } from "./numbers.js";
+import { plan } from "./plan.js";
+import { Sound } from "./sound.js";
+import { t } from "./words.js";
+
+/** @typedef {import("./words.js").Word} Word */
+/** @typedef {import("./faults.js").Words} Words */
+/** @typedef {import("./types.js").Figures} Figures */
+/** @typedef {import("./types.js").Progress} Progress */
+/** @typedef {import("./target.js").Target} Target */
+/** @typedef {"off" | "preparing" | "connecting" | "live" | "waiting" | "stopping"} Phase */
+
+const STOP_WITHIN = 5; // seconds until a broadcast that is being ended is cut
+
+/** Troubles whose words the server's own add something to. */
+const EXPLAINED = ["unusable", "policy", "server"];
+
+/**
+ * Everything that can be seen of it is read from its fields after `changed`.
+ */
+export class Studio {
+  /** @type {Phase} */
+  phase = "off";
+  /** @type {Target | null} */
+  target = null;
+  /** What went wrong, until something else is tried. @type {Words | null} */
+  notice = null;
+  /** May what went wrong be tried again with a button? */
+  retryable = false;
+  /** What could go better. @type {Words | null} */
+  warning = null;
+  /** @type {Progress | null} */
+  progress = null;
+  /** @type {Figures | null} */
+  figures = null;
+  /** When it went live, ms by performance.now(). */
+  since = 0;
+  /** When the next try comes. */
+  next = 0;
+  muted = false;
+  hidden = false;
+  health = new Health();
+  /** @type {Sound | null} */
+  sound = null;
+  inputs;
+  #choices; #changed; #size;
+  /** @type {Broadcast | null} */
+  #broadcast = null;
+  /** @type {import("./types.js").Start | null} */
+  #start = null;
+  #fallen = false; // from frames to a recording, in this broadcast
+  #slow = false;
+  /** @type {WakeLockSentinel | null} */
+  #awake = null;
+
+  /**
+   * @param {import("./choices.js").Choices} choices
+   * @param {() => Promise<{width?: number, height?: number}>} size  of the picture, once it is known
+   * @param {() => void} changed
+   */
+  constructor(choices, size, changed) {
+    this.#choices = choices;
+    this.#size = size;
+    this.#changed = changed;
+    this.inputs = new Inputs(() => choices.settings, {
+      changed: () => this.#inputsChanged(),
+      fault: (words) => this.#fail(words, true),
+    });
+    document.addEventListener("visibilitychange", () => void this.#stayAwake());
+    addEventListener("beforeunload", (event) => { if (this.isOn) event.preventDefault(); });
+  }
+
+  /** Is a broadcast under way, in whatever state? */
+  get isOn() { return this.phase !== "off" && this.phase !== "preparing"; }
+
+  /** What stands on the stage. @returns {import("./stage-view.js").Scene} */
+  get scene() {
+    const { inputs } = this;
+    if (inputs.screen) return "picture";
+    if (inputs.opening) return "opening";
+    if (inputs.camera) return this.hidden ? "hidden" : "picture";
+    return inputs.microphone || this.#choices.settings.camera === "none" ? "none" : "off";
+  }
+
+  get isMirrored() { return this.inputs.screen === null && this.#choices.settings.mirror !== "no"; }
+
+  /** Opens camera and microphone. @returns {Promise<boolean>} is there something to send? */
+  async open() {
+    this.notice = null;
+    if (!offersDevices()) {
+      this.#fail({ word: isSecureContext ? "fault.missing" : "fault.insecure" }, false);
+      return false;
+    }
+    await this.openSound();
+    await this.inputs.open();
+    this.#inputsChanged();
+    return this.inputs.picture !== null || this.#choices.settings.camera === "none";
+  }
+
+  async openSound() { this.sound ??= await Sound.open(); }
+
+  async live() {
+    if (this.phase !== "off") return;
+    if (this.target === null) return this.#fail({ word: "key.missing" }, false);
+    this.#fallen = false;
+    this.#to("preparing");
+    try {
+      if (!await this.open() || this.sound === null) return this.#to("off");
+      await this.sound.resume();
+      await this.#begin();
+    } catch (error) {
+      this.#release();
+      this.#to("off");
+      this.#fail(faultWords(error, "both"), true);
+    }
+  }
+
+  stop() {
+    if (!this.isOn || this.phase === "stopping") return;
+    note(t("details.stop"));
+    this.#to("stopping");
+    const ending = this.#broadcast;
+    ending?.stop();
+    setTimeout(() => { if (ending !== null && ending === this.#broadcast) this.#over(); }, STOP_WITHIN * 1000);
+  }
+
+  /** @param {boolean} on */
+  mute(on) {
+    this.muted = on;
+    this.#inputsChanged();
+  }
+
+  /** @param {boolean} on */
+  hide(on) {
+    this.hidden = on;
+    this.#inputsChanged();
+  }
+
+  /** The devices of the moment reach whoever needs them; also after a setting has changed. */
+  refresh() { this.#inputsChanged(); }
+
+  async #begin() {
+    const settings = this.#fallen ? { ...this.#choices.settings, way: /** @type {const} */ ("container") } : this.#choices.settings;
+    const start = await plan(settings, await this.#size(), this.target?.urls ?? [], this.#mirrorsViewers());
+    if (start === null || this.sound === null) {
+      this.#fail({ word: "fault.unsupported" }, false);
+      return this.#to("off");
+    }
+    const { picture, sound } = this.#start = start;
+    const way = t(start.transport === "frames" ? "advanced.frames" : "advanced.container");
+    note(t("details.begin", {
+      width: String(picture.width), height: String(picture.height), rate: picture.frameRate, bitrate: bitrate(picture.bitrate),
+      picture: `${way} (${picture.codec})`, sound: sound.codec,
+    }));
+    this.health = new Health();
+    this.#slow = false;
+    this.#to("connecting");
+    this.#broadcast = new Broadcast(start, this.inputs.picture, this.sound, {
+      progress: (progress) => this.#advance(progress),
+      figures: (figures) => this.#measure(figures),
+      line: (line) => this.#hear(line),
+    });
+    this.#inputsChanged();
+    void this.#stayAwake();
+  }
+
+  /** @param {Progress} progress */
+  #advance(progress) {
+    this.progress = progress;
+    switch (progress.phase) {
+      case "connecting":
+        note(t("details.connecting", { server: progress.server }));
+        if (this.phase !== "stopping") this.#to("connecting");
+        break;
+      case "live":
+        note(t("details.live", { server: progress.server }));
+        this.since ||= performance.now();
+        this.notice = null;
+        this.#to("live");
+        break;
+      case "waiting":
+        this.#noteEnd(progress);
+        this.next = performance.now() + progress.seconds * 1000;
+        this.notice = { word: `trouble.${progress.why}` };
+        this.#to("waiting");
+        break;
+      case "over":
+        this.#end(progress);
+    }
+  }
+
+  /** @param {Progress & {phase: "over"}} progress */
+  #end(progress) {
+    const { why, reason } = progress;
+    if (why !== null) this.#noteEnd(progress);
+    const frames = this.#start?.transport === "frames" && this.#choices.settings.way === "auto";
+    if ((why === "encoder" || why === "unusable") && frames && !this.#fallen) {
+      this.#fallen = true;
+      note(t("details.fallback", { reason: reason || t("details.noreason") }));
+      this.#release();
+      void this.#begin(); // it began once in this very way, but for the encoder
+      return;
+    }
+    this.#over();
+    if (why === null) return;
+    const fill = { reason: reason || t("details.noreason") };
+    this.#fail({ word: `trouble.${why}`, fill }, false, EXPLAINED.includes(why) ? reason : "");
+  }
+
+  /** The server's words of a failure, beside ours. */
+  explanation = "";
+
+  #over() {
+    this.#release();
+    this.since = 0;
+    this.figures = null;
+    this.warning = null;
+    this.progress = null;
+    this.notice = null;
+    this.#to("off");
+    void this.#awake?.release();
+    this.#awake = null;
+  }
+
+  #release() {
+    this.#broadcast?.close();
+    this.#broadcast = null;
+  }
+
+  /** @param {Figures} figures */
+  #measure(figures) {
+    this.figures = figures;
+    const wanted = (this.#start?.picture.bitrate ?? 0) + (this.#start?.sound.bitrate ?? 0);
+    if (figures.slow !== this.#slow) {
+      this.#slow = figures.slow;
+      note(t(figures.slow ? "details.slower" : "details.full", { now: bitrate(figures.wanted), wanted: bitrate(wanted) }));
+    }
+    this.warning = this.phase === "live" ? this.health.judge(figures, wanted, this.#start?.transport ?? "frames") ?? this.#advice() : null;
+    this.#changed();
+  }
+
+  /** @returns {Words | null} */
+  #advice() { return this.#broadcast?.needsSight ? { word: "warn.hidden" } : null; }
+
+  /** @param {import("./types.js").ServerLine} line */
+  #hear(line) {
+    this.health.hear(line);
+    const treatment = (/** @type {string | null | undefined} */ how) =>
+      t(how === "copy" ? "details.copy" : how === "transcode" ? "details.transcode" : "details.unknown");
+    if (line.type === "accepted") note(t("details.accepted", { video: treatment(line.video), audio: treatment(line.audio) }));
+    else if (line.type === "error") note(t("details.error", { reason: line.reason ?? "", code: String(line.code ?? "") }));
+    else if (line.type === "stats") {
+      const { bitrate: bits = 0, frames = 0, dropped = 0, behind = 0 } = line;
+      note(t("details.stats", { bitrate: bitrate(bits), frames, dropped, behind }), true);
+    }
+  }
+
+  /** @param {{code: number, reason: string}} end */
+  #noteEnd({ code, reason }) {
+    if (code) note(t("details.closed", { code: String(code), reason: reason || t("details.noreason") }));
+  }
+
+  #inputsChanged() {
+    const { inputs, sound } = this;
+    if (sound !== null) {
+      sound.microphone = inputs.microphone;
+      sound.screen = inputs.screen;
+      sound.muted = this.muted;
+    }
+    const broadcast = this.#broadcast;
+    if (broadcast !== null) {
+      broadcast.show(inputs.picture);
+      broadcast.mirror = this.#mirrorsViewers();
+      broadcast.blank = inputs.picture === null || (this.hidden && inputs.screen === null);
+    }
+    this.#changed();
+  }
+
+  /** A mirrored screen could not be read. */
+  #mirrorsViewers() { return this.#choices.settings.mirror === "all" && this.inputs.screen === null; }
+
+  /** @param {Words} words @param {boolean} retryable @param {string} [explanation] */
+  #fail(words, retryable, explanation = "") {
+    this.notice = words;
+    this.retryable = retryable;
+    this.explanation = explanation;
+    note(t(words.word, words.fill) + (explanation ? ` (${explanation})` : ""));
+    this.#changed();
+  }
+
+  /** @param {Phase} phase */
+  #to(phase) {
+    this.phase = phase;
+    this.#choices.lock(phase !== "off");
+    this.#changed();
+  }
+
+  /** A telephone that falls asleep ends its broadcast; the lock is lost whenever the page is hidden. */
+  async #stayAwake() {
+    if (!this.isOn || document.hidden || !("wakeLock" in navigator)) return;
+    try {
+      this.#awake = await navigator.wakeLock.request("screen");
+    } catch {
+      // Low on battery: the system decides.
+    }
+  }
+}

@@ -1,0 +1,83 @@
+/** One idea: everything that is seen of the studio, drawn anew from its state. */
+
+import { button, element, html, press, say } from "./elements.js";
+import { bitrate, duration, fine, perSecond } from "./numbers.js";
+import { t } from "./words.js";
+
+/** @typedef {import("./studio.js").Studio} Studio */
+
+/**
+ * @param {Studio} studio
+ * @param {import("./stage-view.js").StageView} stage
+ */
+export function draw(studio, stage) {
+  const { phase, inputs } = studio;
+  stage.show(studio.scene, inputs.picture, studio.isMirrored);
+  button("live").dataset["busy"] = String(phase === "preparing");
+  button("stop").dataset["busy"] = String(phase === "stopping");
+  swap(button(studio.isOn ? "live" : "stop"), button(studio.isOn ? "stop" : "live"));
+  press(button("mute"), studio.muted, t("do.mute"));
+  press(button("hide"), studio.hidden, t("do.hide"));
+  press(button("share"), inputs.screen !== null, t("do.share"));
+  button("hide").disabled = inputs.screen !== null;
+  html("camera-hint").hidden = inputs.screen === null;
+  badge(studio);
+  notices(studio);
+  facts(studio);
+}
+
+/** One button in another's place; the keyboard goes along. @param {HTMLElement} from @param {HTMLElement} to */
+function swap(from, to) {
+  const focused = document.activeElement === from;
+  to.hidden = false;
+  from.hidden = true;
+  if (focused) to.focus();
+}
+
+/** What changes by itself as time passes. @param {Studio} studio */
+export function tick(studio) {
+  const time = studio.since ? duration(performance.now() - studio.since) : "";
+  html("clock").hidden = !time;
+  say("clock", time);
+  say("time", time || t("facts.none"));
+  say("state", stateWords(studio));
+}
+
+/** @param {Studio} studio @returns {string} */
+function stateWords({ phase, progress, next }) {
+  if (phase === "waiting") return t("state.waiting", { seconds: Math.max(0, Math.ceil((next - performance.now()) / 1000)) });
+  if (phase === "connecting") return t("state.connecting", { server: progress?.phase === "connecting" ? progress.server : "" });
+  return t(`state.${phase}`);
+}
+
+/** @param {Studio} studio */
+function badge({ phase }) {
+  const shown = phase === "live" || phase === "waiting" || phase === "connecting" ? phase : "off";
+  const place = html("badge");
+  place.dataset["phase"] = shown;
+  say("badge", t(`badge.${shown}`));
+}
+
+/** @param {Studio} studio */
+function notices({ notice, retryable, explanation, warning, phase }) {
+  html("notice").hidden = notice === null;
+  html("notice").dataset["kind"] = phase === "waiting" ? "warn" : "bad";
+  say("notice-words", notice ? t(notice.word, notice.fill) + (explanation && phase === "off" ? ` (${explanation})` : "") : "");
+  html("sign-in").hidden = notice?.word !== "key.signedOut";
+  button("retry").hidden = !(notice && retryable && phase === "off");
+  html("warning").hidden = warning === null || notice !== null;
+  say("warning", warning ? t(warning.word, warning.fill) : "");
+}
+
+/** @param {Studio} studio */
+function facts(studio) {
+  const { figures, health } = studio;
+  const none = t("facts.none");
+  say("sent", figures ? bitrate(figures.bitrate) : none);
+  say("rate", figures ? perSecond(figures.rate) : none);
+  say("dropped", figures ? String(figures.late + figures.busy + health.dropped) : none);
+  say("behind", figures ? fine(health.behind) : none);
+  element("dropped-label", HTMLElement).title = t("facts.dropped.why");
+  element("behind-label", HTMLElement).title = t("facts.behind.why");
+  tick(studio);
+}

@@ -1,0 +1,439 @@
+"""The broadcaster's page against the real gateway, with the cameras and microphones that Chromium makes up."""
+
+import asyncio
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import BrowserContext, Route
+
+from tests.support.broadcaster import CAMERAS, NO_STREAMS, SlowRoad, from_console, from_key
+from tests.support.browser import axe, chromium, opened
+from tests.support.clients import probe, push, until
+from tests.support.gateway import Channel, Gateway, running
+from tests.support.media import Film
+from tests.support.tabs import window
+from tests.support.tools import need
+
+FAULTS = {
+    "DOMException('for a reason', 'NotAllowedError')": "This page may not use camera and microphone.",
+    "DOMException('for a reason', 'NotFoundError')": "Neither camera nor microphone was found.",
+    "DOMException('for a reason', 'NotReadableError')": "Another program may be using them",
+    "TypeError('for a reason')": "Camera and microphone do not work: for a reason",
+}
+FILM = Film("broadcast", seconds=60, size="320x180", bframes=0)
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    need("chromium", "ffmpeg")
+    with running(MILLRACE_STREAM__LINGER="5", MILLRACE_EGRESS__ALLOW="127.0.0.0/8") as instance:
+        yield instance
+
+
+async def codecs(channel: Channel) -> dict[str, str]:
+    """What ffprobe finds at live.flv."""
+    found = await asyncio.to_thread(probe, channel.url("live.flv"))
+    return {kind: stream["codec_name"] for kind, stream in found.items()}
+
+
+def pushes(channel: Channel) -> int:
+    """How many pushes of the channel were accepted so far."""
+    return sum('"publishing"' in line and channel.id in line for line in channel.gateway.log.splitlines())
+
+
+def loudness(channel: Channel, seconds: float = 2.5) -> float:
+    """The loudest sample of the next seconds, dB."""
+    command = ["ffmpeg", "-nostdin", "-v", "info", "-i", channel.url("live.flv"), "-t", str(seconds)]
+    command += ["-vn", "-af", "volumedetect", "-f", "null", "-"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stderr
+    found = re.search(r"max_volume: (-?[\d.]+) dB", said)
+    assert found, said[-500:]
+    return float(found[1])
+
+
+# ---- going live --------------------------------------------------------------------------------
+
+
+async def test_frames_are_live_as_h264_and_aac_and_every_player_plays_them(gateway: Gateway) -> None:
+    channel = gateway.channel("Evening talk")
+    async with chromium(*CAMERAS) as browser, from_console(browser, channel) as studio:
+        await studio.page.get_by_role("heading", name="Evening talk").wait_for()
+        assert await studio.page.get_by_role("combobox").count() >= 2
+        await studio.go_live()
+        assert await codecs(channel) == {"video": "h264", "audio": "aac"}
+        assert channel.session()["tracks"][0]["width"] == 1280
+        for page in ("flv.html", "index.html", "hls.html", "dash.html"):
+            async with opened(browser, channel.url(page)) as player:
+                await player.plays(40)
+        await studio.stop()
+        await asyncio.to_thread(until, lambda: channel.session()["publisher"] is None, "the push is over")
+        assert not studio.complaints
+
+
+async def test_recording_is_live_as_h264_and_aac_for_whoever_has_only_the_key(gateway: Gateway) -> None:
+    channel = gateway.channel("by key")
+    async with chromium(*CAMERAS) as browser, from_key(browser, channel) as studio:
+        await studio.choose("container")
+        await studio.go_live()
+        assert await codecs(channel) == {"video": "h264", "audio": "aac"}
+        assert "sign=" not in studio.page.url
+        await studio.page.reload()  # ends the broadcast, keeps the key
+        await studio.go_live()
+        await studio.stop()
+        assert not studio.complaints
+
+
+@pytest.mark.parametrize("way", ["frames", "container"])
+async def test_browser_without_streams_of_pictures_goes_live_too(way: str, gateway: Gateway) -> None:
+    channel = gateway.channel(f"plain {way}")
+    async with chromium(*CAMERAS) as browser, from_key(browser, channel, script=NO_STREAMS) as studio:
+        await studio.choose(way)
+        await studio.go_live()
+        assert await codecs(channel) == {"video": "h264", "audio": "aac"}
+        await studio.stop()
+        assert not studio.complaints
+
+
+async def test_key_may_be_pasted_as_a_whole_push_address(gateway: Gateway) -> None:
+    channel = gateway.channel("pasted")
+    async with chromium(*CAMERAS) as browser, from_key(browser, channel, key="") as studio:
+        await studio.press("Go live")
+        await studio.notices("Enter your stream key first")
+        field = studio.page.get_by_label("Stream key")
+        await field.fill("my stream")
+        await studio.press("Use this key")
+        await studio.notices("This is no stream key")
+        await field.fill(f"  {channel.push} ")
+        await studio.go_live()
+        await studio.stop()
+        assert not studio.complaints
+
+
+async def test_sound_is_heard_until_the_microphone_is_muted(gateway: Gateway) -> None:
+    channel = gateway.channel("muted")
+    async with chromium(*CAMERAS) as browser, from_key(browser, channel) as studio:
+        await studio.go_live()
+        assert await asyncio.to_thread(loudness, channel) > -40
+        await studio.press("Mute microphone")
+        await studio.page.get_by_text("Microphone is muted").wait_for()
+        await asyncio.to_thread(loudness, channel, 1.0)  # lets pass what was sent before
+        assert await asyncio.to_thread(loudness, channel) < -60
+        assert await studio.page.get_by_role("button", name="Mute microphone", pressed=True).is_visible()
+
+
+# ---- while live --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["frames", "container"])
+async def test_other_camera_and_screen_go_on_in_the_same_push(way: str, gateway: Gateway) -> None:
+    channel = gateway.channel(f"cameras {way}")
+    async with chromium(*CAMERAS) as browser, from_key(browser, channel) as studio:
+        await studio.choose(way)
+        await studio.go_live()
+        async with opened(browser, channel.url("flv.html")) as player:
+            await player.plays()
+            picker = studio.page.get_by_label("Camera", exact=True)
+            names = await picker.locator("option").all_inner_texts()
+            assert len(names) == 3, names  # two cameras, none
+            await picker.select_option(label=names[1])
+            await player.plays()
+            await studio.press("Turn camera off")
+            await studio.page.get_by_text("Viewers see a dark picture").wait_for()
+            await player.plays()
+            await studio.press("Turn camera off")
+            await studio.press("Share screen")
+            await studio.page.get_by_role("button", name="Share screen", pressed=True).wait_for()
+            await player.plays()
+            await studio.press("Share screen")
+            await picker.select_option("none")
+            await player.plays()
+        assert pushes(channel) == 1
+        await studio.stop()
+        assert not studio.complaints
+
+
+async def test_hidden_tab_goes_on(gateway: Gateway) -> None:
+    channel = gateway.channel("hidden")
+    url = f"http://127.0.0.1:{gateway.ports['http']}/broadcast.html#{channel.obs_key}"
+    async with window(*CAMERAS) as browser:
+        tab = await browser.tab(url)
+        await tab.until("document.getElementById('preview')?.videoWidth > 0")
+        await tab.evaluate("document.getElementById('live').click()")
+        await asyncio.to_thread(channel.wait_live)
+        await (await browser.tab("about:blank")).to_front()
+        await tab.until("document.hidden")
+        before = channel.session()["publisher"]["seconds"]
+        counted = await asyncio.to_thread(packets, channel, 8)
+        # 20 pictures a second is what the made-up camera gives.
+        assert counted["video"] > 8 * 15, counted
+        assert counted["audio"] > 8 * 40, counted
+        assert channel.session()["publisher"]["seconds"] > before
+        assert pushes(channel) == 1
+
+
+async def test_hidden_tab_goes_on_without_streams_of_pictures(gateway: Gateway) -> None:
+    channel = gateway.channel("hidden, plain")
+    async with window(*CAMERAS) as browser:
+        tab = await browser.tab(f"http://127.0.0.1:{gateway.ports['http']}/healthcheck")
+        await tab.until("document.readyState === 'complete'")
+        await tab.start(NO_STREAMS, f"http://127.0.0.1:{gateway.ports['http']}/broadcast.html#{channel.obs_key}")
+        await tab.until("document.getElementById('preview')?.videoWidth > 0")
+        await tab.evaluate("document.getElementById('live').click()")
+        await asyncio.to_thread(channel.wait_live)
+        await (await browser.tab("about:blank")).to_front()
+        await tab.until("document.hidden")
+        counted = await asyncio.to_thread(packets, channel, 8)
+        assert counted["video"] > 8 * 10, counted
+
+
+def packets(channel: Channel, seconds: int) -> dict[str, int]:
+    """Packets of each kind that an HTTP-FLV viewer gets within so many seconds of media."""
+    command = ["ffprobe", "-v", "error", "-read_intervals", f"%+{seconds}", "-show_entries", "packet=codec_type"]
+    command += ["-of", "csv=p=0", channel.url("live.flv")]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    return {kind: said.count(kind) for kind in ("video", "audio")}
+
+
+async def test_slow_network_lowers_the_bit_rate_in_words_and_delay_stays_bounded(gateway: Gateway) -> None:
+    channel = gateway.channel("slow")
+    async with SlowRoad(gateway.ports["ws"]).open() as road, chromium(*CAMERAS) as browser:
+        key = f"ws://127.0.0.1:{road.port}/stream/{channel.obs_key}"
+        async with from_key(browser, channel, key="") as studio:
+            await studio.page.get_by_label("Stream key").fill(key)
+            await studio.page.get_by_label("Bit rate", exact=True).select_option("1500000")
+            await studio.go_live()
+            road.rate = 25_000
+            await studio.page.locator("#warning", has_text="network is slow").wait_for(timeout=30_000)
+            assert any("The network is slow" in line for line in await studio.log())
+            await studio.says("Live")
+            await studio.page.wait_for_function("/^[0-9]{2,3} kbit/.test(document.getElementById('sent').textContent)")
+            road.rate = None
+            await studio.page.wait_for_function("parseInt(document.getElementById('rate').textContent) >= 15")
+            await studio.stop()
+            assert not studio.complaints
+
+
+# ---- trouble -----------------------------------------------------------------------------------
+
+
+async def test_broadcast_survives_a_server_that_is_started_anew(tmp_path: Path) -> None:
+    need("chromium", "ffmpeg")
+    with running(MILLRACE_STREAM__LINGER="20") as first:
+        channel = first.channel("restarted")
+        async with chromium(*CAMERAS) as browser, from_console(browser, channel) as studio:
+            await studio.go_live()
+            first.process.kill()
+            first.process.wait()
+            await studio.notices("The connection broke off")
+            (first.data / "ports.json").unlink()
+            ports = {
+                f"MILLRACE_{name.upper()}__PORT": str(first.ports[name]) for name in ("rtmp", "http", "ws", "admin")
+            }
+            second = Gateway(tmp_path, **ports, MILLRACE_DATA=str(first.data), MILLRACE_ADMIN__TOKEN=first.token)
+            second.data = first.data
+            second.wait_ready()
+            try:
+                await studio.says("Live")
+                assert not await studio.notice()
+                assert await codecs(channel) == {"video": "h264", "audio": "aac"}
+                await studio.stop()
+                assert not [c for c in studio.complaints if "ERR_CONNECTION" not in c]
+            finally:
+                assert second.stop() == 0
+        # `running` ends its process cleanly; this one was killed on purpose.
+        first.process.returncode = 0
+
+
+async def test_next_server_is_tried_when_the_preferred_one_is_away(gateway: Gateway) -> None:
+    channel = gateway.channel("two servers")
+    away = {"role": "primary", "address": "127.0.0.1", "ports": {"ws": 9, "wss": None}}
+    here = {"role": "secondary", "address": "127.0.0.1", "ports": {"ws": gateway.ports["ws"], "wss": None}}
+
+    async def one_is_away(context: BrowserContext) -> None:
+        async def channel_there(route: Route) -> None:
+            item = await (await route.fetch()).json()
+            await route.fulfill(json=item | {"wsUrl": f"ws://127.0.0.1:9/stream/{channel.obs_key}"})
+
+        await context.route(f"**/videostream/{channel.id}", channel_there)
+        await context.route("**/servers", lambda route: route.fulfill(json=[away, here]))
+
+    async with chromium(*CAMERAS) as browser, from_console(browser, channel, prepare=one_is_away) as studio:
+        await studio.page.get_by_role("heading", name="two servers").wait_for()
+        await studio.go_live()
+        tried = [line for line in await studio.log() if "Connecting to" in line]
+        assert [line.rpartition(":")[2] for line in tried] == ["9.", f"{gateway.ports['ws']}."]
+
+
+async def test_channel_in_use_is_refused_in_words(gateway: Gateway) -> None:
+    channel = gateway.channel("taken")
+    with push(FILM, channel.push):
+        await asyncio.to_thread(channel.wait_live)
+        async with chromium(*CAMERAS) as browser, from_key(browser, channel) as studio:
+            await studio.press("Go live")
+            await studio.notices("Somebody else is live on this channel")
+            await studio.says("Not live")
+
+
+async def test_wrong_key_is_refused_in_words(gateway: Gateway) -> None:
+    channel = gateway.channel("wrong")
+    key = channel.obs_key[:-1] + ("0" if channel.obs_key[-1] != "0" else "1")
+    async with chromium(*CAMERAS) as browser, from_key(browser, channel, key) as studio:
+        await studio.press("Go live")
+        await studio.notices("The stream key is not valid")
+        await studio.says("Not live")
+
+
+async def test_kick_ends_the_broadcast_and_says_so(gateway: Gateway) -> None:
+    channel = gateway.channel("kicked")
+    async with chromium(*CAMERAS) as browser, from_console(browser, channel) as studio:
+        await studio.go_live()
+        assert gateway.api("DELETE", f"/videostream/{channel.id}/session").status == 200
+        await studio.notices("ended by the operator")
+        await studio.says("Not live")
+        await studio.go_live()  # the key is as good as before
+        assert not studio.complaints
+
+
+async def test_devices_that_cannot_be_had_are_explained(gateway: Gateway) -> None:
+    channel = gateway.channel("no devices")
+    async with chromium() as browser:
+        for error, words in FAULTS.items():
+            script = f"navigator.mediaDevices.getUserMedia = async () => {{ throw new {error}; }};"
+            async with from_key(browser, channel, script=script, granted=False) as studio:
+                await studio.press("Go live")
+                await studio.notices(words)
+                await studio.says("Not live")
+                await studio.page.get_by_role("button", name="Try again").wait_for()
+    assert channel.session()["state"] == "idle"
+
+
+async def test_permission_that_the_browser_denies_is_explained(gateway: Gateway) -> None:
+    channel = gateway.channel("denied")
+    async with chromium(CAMERAS[0]) as browser, from_key(browser, channel, granted=False) as studio:
+        await studio.press("Turn on camera and microphone")
+        await studio.notices("This page may not use camera and microphone.")
+
+
+async def test_page_without_https_on_another_host_says_why_there_is_no_camera(gateway: Gateway) -> None:
+    channel = gateway.channel("insecure")
+    url = f"http://studio.test:{gateway.ports['http']}/broadcast.html#{channel.obs_key}"
+    async with chromium("--host-resolver-rules=MAP studio.test 127.0.0.1") as browser, opened(browser, url) as watched:
+        await watched.page.get_by_role("button", name="Go live").click()
+        await watched.page.locator("#notice", has_text="only to pages that come over https").wait_for()
+
+
+async def test_session_that_is_over_leads_to_the_login(gateway: Gateway) -> None:
+    channel = gateway.channel("signed out")
+    url = f"http://127.0.0.1:{gateway.ports['admin']}/console/broadcast.html#{channel.id}"
+    async with chromium() as browser, opened(browser, url) as watched:
+        await watched.page.locator("#notice", has_text="You are not signed in").wait_for()
+        assert await watched.page.get_by_role("link", name="Sign in").is_visible()
+        await watched.page.get_by_label("Stream key").wait_for()
+        assert not watched.complaints
+
+
+# ---- what is kept ------------------------------------------------------------------------------
+
+
+async def test_settings_are_kept_with_the_user_and_with_the_browser(gateway: Gateway) -> None:
+    channel = gateway.channel("kept")
+    async with chromium(*CAMERAS) as browser:
+        async with from_console(browser, channel) as studio:
+            await studio.page.get_by_role("heading", name="kept").wait_for()
+            async with studio.page.expect_response(lambda r: r.url.endswith("/profile") and r.request.method == "PUT"):
+                await studio.page.get_by_label("Resolution").select_option("480p")
+            await studio.page.reload()
+            await studio.page.get_by_role("heading", name="kept").wait_for()
+            assert await studio.page.get_by_label("Resolution").input_value() == "480p"
+            await studio.go_live()
+            await asyncio.to_thread(until, lambda: channel.session()["tracks"], "pictures have come")
+            assert channel.session()["tracks"][0]["height"] == 480
+            await studio.stop()
+            assert not studio.complaints
+        async with from_console(browser, channel) as elsewhere:  # a context of its own: another browser
+            await elsewhere.page.get_by_role("heading", name="kept").wait_for()
+            assert await elsewhere.page.get_by_label("Resolution").input_value() == "480p"
+        async with from_key(browser, channel) as studio:
+            await studio.page.get_by_label("Frame rate").select_option("15")
+            await studio.page.reload()
+            assert await studio.page.get_by_label("Frame rate").input_value() == "15"
+
+
+async def test_relay_of_the_page_sends_the_broadcast_on(gateway: Gateway) -> None:
+    channel, service = gateway.channel("relayed"), gateway.channel("the other service")
+    async with chromium(*CAMERAS) as browser:
+        async with from_console(browser, channel) as studio:
+            page = studio.page
+            await page.get_by_role("heading", name="relayed").wait_for()
+            await page.locator("#relay-card summary").click()
+            await page.get_by_label("Ingest address").fill("live.example.com")
+            await page.get_by_role("switch", name="Relay this channel").check()
+            await studio.press("Save")
+            assert await page.locator("#relay-url").evaluate("e => e === document.activeElement")
+            await page.get_by_label("Service", exact=True).select_option("CUSTOM")
+            await page.get_by_label("Ingest address").fill(service.obs_server)
+            await page.get_by_label("Key of that service").fill(service.obs_key)
+            await page.get_by_label("Playback address").fill("https://play.example.com/live.m3u8")
+            await studio.press("Save")
+            await page.get_by_text("Saved.").wait_for()
+            assert await page.get_by_role("link", name="Watch there").is_visible()
+            await studio.go_live()
+            await asyncio.to_thread(service.wait_live)
+            assert await codecs(service) == {"video": "h264", "audio": "aac"}
+            await studio.stop()
+            assert not studio.complaints
+        async with from_console(browser, channel) as again:
+            await again.page.locator("#relay-card summary").click()
+            assert await again.page.get_by_label("Service", exact=True).input_value() == "CUSTOM"
+            assert await again.page.get_by_label("Key of that service").input_value() == service.obs_key
+            assert await again.page.get_by_role("switch", name="Relay this channel").is_checked()
+
+
+# ---- looks -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_page_fits_a_phone_in_both_themes_and_axe_finds_nothing(scheme: str, gateway: Gateway) -> None:
+    channel = gateway.channel("looks <img src=x onerror=alert(1)>")
+    phone = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True, "color_scheme": scheme}
+    async with chromium(*CAMERAS) as browser:
+        async with from_console(browser, channel, **phone) as studio:
+            await studio.go_live()
+            for card in ("#log-card", "#relay-card", "#advanced-card"):
+                await studio.page.locator(f"{card} summary").click()
+            assert await studio.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            assert await studio.page.get_by_role("img", name="QR").is_visible()
+            assert await axe(studio.page) == []
+            await studio.stop()
+            assert not studio.complaints
+        async with from_key(browser, channel, key="", color_scheme=scheme) as studio:
+            assert await axe(studio.page) == []
+
+
+async def test_page_speaks_chinese_where_the_browser_does_and_can_be_switched(gateway: Gateway) -> None:
+    channel = gateway.channel("words")
+    async with chromium(*CAMERAS) as browser, from_key(browser, channel, locale="zh-CN") as studio:
+        await studio.page.get_by_role("button", name="开始直播").wait_for()
+        await studio.page.get_by_role("button", name="英文：English").click()
+        await studio.page.get_by_role("button", name="Go live").wait_for()
+        await studio.page.reload()
+        await studio.page.get_by_role("button", name="Go live").wait_for()
+
+
+async def test_everything_can_be_done_with_the_keyboard(gateway: Gateway) -> None:
+    channel = gateway.channel("keys")
+    async with chromium(*CAMERAS) as browser, from_key(browser, channel) as studio:
+        await studio.page.locator("#preview").wait_for()
+        for _ in range(12):
+            await studio.page.keyboard.press("Tab")
+            if await studio.page.evaluate("document.activeElement.id") == "live":
+                break
+        await studio.page.keyboard.press("Enter")
+        await studio.says("Live")
+        assert await studio.page.evaluate("document.activeElement.id") == "stop"  # where the pressed button was
+        await studio.page.keyboard.press("Enter")
+        await studio.says("Not live")
+        assert await studio.page.evaluate("document.activeElement.id") == "live"

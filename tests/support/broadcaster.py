@@ -1,0 +1,154 @@
+"""The broadcaster's page, with the cameras that Chromium makes up: what a person does there, and what is read."""
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from playwright.async_api import Browser, BrowserContext, Page
+
+from tests.support.browser import Watched, opened
+from tests.support.gateway import Channel
+
+CAMERAS = ("--use-fake-device-for-media-stream=device-count=2", "--use-fake-ui-for-media-stream")
+
+# A browser without Chromium's streams of pictures, as Firefox and Safari are.
+NO_STREAMS = "delete globalThis.MediaStreamTrackProcessor; delete globalThis.MediaStreamTrackGenerator;"
+
+
+@dataclass
+class Broadcaster:
+    """The page of one channel."""
+
+    watched: Watched
+
+    @property
+    def page(self) -> Page:
+        return self.watched.page
+
+    @property
+    def complaints(self) -> list[str]:
+        return self.watched.complaints
+
+    async def choose(self, way: str) -> None:
+        """How to send: frames or container."""
+        await self.page.locator("#advanced-card summary").click()
+        await self.page.get_by_label("Way of sending").select_option(way)
+
+    async def go_live(self) -> None:
+        """Presses Go live; returns once the server has taken it."""
+        await self.press("Go live")
+        await self.says("Live")
+
+    async def stop(self) -> None:
+        """Presses Stop; returns once it is over."""
+        await self.press("Stop")
+        await self.says("Not live")
+
+    async def press(self, name: str) -> None:
+        await self.page.get_by_role("button", name=name, exact=True).click()
+
+    async def says(self, state: str, within: float = 20.0) -> None:
+        """Returns once the page's state is exactly this; fails with what it says instead."""
+        place = self.page.locator("#state", has_text=re.compile(f"^{re.escape(state)}$"))
+        try:
+            await place.wait_for(timeout=within * 1000)
+        except Exception as error:
+            raise AssertionError(
+                f"not {state!r} but {await self.page.locator('#state').inner_text()!r}, {await self.notice()!r}, "
+                f"{await self.log()}, {self.complaints[:4]}"
+            ) from error
+
+    async def notices(self, words: str, within: float = 20.0) -> None:
+        """Returns once the page's alert has these words in it."""
+        await self.page.locator("#notice", has_text=words).wait_for(timeout=within * 1000)
+
+    async def notice(self) -> str:
+        """What is alerted; empty where nothing is."""
+        place = self.page.locator("#notice")
+        return (await place.inner_text()).strip() if await place.is_visible() else ""
+
+    async def log(self) -> list[str]:
+        """The lines of the details pane."""
+        return list(await self.page.locator("#log li").evaluate_all("all => all.map((line) => line.textContent)"))
+
+
+@contextlib.asynccontextmanager
+async def from_console(browser: Browser, channel: Channel, **options: Any) -> AsyncIterator[Broadcaster]:
+    """The console's page of this channel, signed in."""
+    base = f"http://127.0.0.1:{channel.gateway.ports['admin']}"
+
+    async def sign_in(context: BrowserContext) -> None:
+        body = json.dumps({"password": channel.gateway.token})
+        reply = await context.request.post(f"{base}/login", data=body, headers={"Content-Type": "application/json"})
+        assert reply.ok, await reply.text()
+
+    prepare = _prepare(options, sign_in)
+    async with opened(browser, f"{base}/console/broadcast.html#{channel.id}", prepare=prepare, **options) as watched:
+        yield Broadcaster(watched)
+
+
+@contextlib.asynccontextmanager
+async def from_key(
+    browser: Browser, channel: Channel, key: str | None = None, **options: Any
+) -> AsyncIterator[Broadcaster]:
+    """The playback listener's page with the channel's key, or another one, behind the `#`; "" for none."""
+    fragment = channel.obs_key if key is None else key
+    url = f"http://127.0.0.1:{channel.gateway.ports['http']}/broadcast.html{'#' if fragment else ''}{fragment}"
+    async with opened(browser, url, prepare=_prepare(options), **options) as watched:
+        yield Broadcaster(watched)
+
+
+def _prepare(options: dict[str, Any], *steps: Any) -> Any:
+    """script: runs in the page before its own; granted: may it use the devices without asking (true)?; prepare: a step
+    besides."""
+    steps += (options.pop("prepare"),) if "prepare" in options else ()
+    script, granted = options.pop("script", ""), options.pop("granted", True)
+    options.setdefault("locale", "en-US")
+
+    async def prepare(context: BrowserContext) -> None:
+        if granted:
+            await context.grant_permissions(["camera", "microphone"])
+        if script:
+            await context.add_init_script(script)
+        for step in steps:
+            await step(context)
+
+    return prepare
+
+
+class SlowRoad:
+    """A TCP proxy in front of one port that lets through only so many bytes a second towards it; None: all."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self.rate: int | None = None
+        self.port = 0
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator["SlowRoad"]:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)  # what waits does so at the sender
+        server = await asyncio.start_server(self._serve, sock=listener, limit=4096)
+        self.port = listener.getsockname()[1]
+        async with server:
+            yield self
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        onward = await asyncio.open_connection("127.0.0.1", self._to)
+        with contextlib.suppress(ConnectionError):
+            await asyncio.gather(self._carry(reader, onward[1], slow=True), self._carry(onward[0], writer, slow=False))
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, slow: bool) -> None:
+        try:
+            while data := await reader.read(2048):
+                writer.write(data)
+                await writer.drain()
+                if slow and self.rate is not None:
+                    await asyncio.sleep(len(data) / self.rate)
+        finally:
+            writer.close()

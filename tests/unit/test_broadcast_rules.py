@@ -1,0 +1,280 @@
+"""The broadcaster's own rules, run as they are by node: pace, clocks, close codes, keys; and its words."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gateway
+from gateway.protocols.push import AudioConfig, Configured, VideoConfig, read_chunk, read_text
+
+CONSOLE = Path(gateway.__file__).parent / "console"
+FOLDER = CONSOLE / "broadcast"
+NODE = Path(sys.executable).with_name("node")  # of the development tools
+KEY = "70ef9b07-adbe-478d-b098-d7c8efd84a98?sign=1670371200-5db080c8cdca8764de881bc04e61e2b1"
+
+
+def run(module: str, names: str, script: str, given: Any = None) -> Any:
+    """What `script` gives to `out`, with these names of a module of the broadcaster."""
+    code = 'globalThis.location = { pathname: "/broadcast.html" };\n'
+    code += f'const {{ {names} }} = await import("{(FOLDER / module).as_uri()}");\n'
+    code += f"const given = {json.dumps(given)};\nconst out = (x) => console.log(JSON.stringify(x));\n{script}"
+    command = [str(NODE), "--input-type=module", "-e", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# ---- pace --------------------------------------------------------------------------------------
+
+# A road of `given.roads` bit/s for each second; pictures at the pace's bit rate, thirty a second.
+_ROAD = """
+const pace = new Pace(given.wanted);
+let [sent, queued] = [0, 0];
+const told = [];
+given.roads.forEach((road, second) => {
+  let held = 0;
+  for (let i = 0; i < 30; i++) {
+    queued = Math.max(0, queued - road / 8 / 30);
+    if (pace.holds(queued)) held++;
+    else { const size = pace.bitrate / 8 / 30; sent += size; queued += size; }
+  }
+  pace.look(second, sent, queued);
+  told.push({ bitrate: pace.bitrate, seconds: pace.seconds(queued), held, slow: pace.slow });
+});
+out(told);
+"""
+
+
+def pace(wanted: int, *roads: int) -> list[dict[str, Any]]:
+    """The pace after each second of a road of so many bits a second."""
+    told: list[dict[str, Any]] = run("pace.js", "Pace", _ROAD, {"wanted": wanted, "roads": roads})
+    return told
+
+
+def test_a_road_that_is_wide_enough_changes_nothing() -> None:
+    assert all(not t["slow"] and not t["held"] for t in pace(2_000_000, *[3_000_000] * 30))
+
+
+def test_a_narrow_road_lowers_the_bit_rate_below_it_and_the_queue_stays_short() -> None:
+    told = pace(2_500_000, *[3_000_000] * 5, *[800_000] * 25)
+    assert told[-1]["slow"]
+    assert all(t["seconds"] < 1.6 for t in told)
+    assert all(300_000 < t["bitrate"] < 800_000 * 1.2 for t in told[12:]), told[12:]
+
+
+def test_a_road_that_is_closed_stops_pictures_instead_of_queueing_them() -> None:
+    told = pace(2_500_000, *[3_000_000] * 5, *[0] * 20)
+    assert told[-1]["held"] == 30
+    assert told[-1]["bitrate"] == 150_000
+    # What waited when the road was closed is all that waits: a second of it, at the bit rate of that time.
+    assert told[-1]["seconds"] * told[-1]["bitrate"] < 2_500_000 * 1.6
+
+
+def test_the_bit_rate_returns_slowly_and_no_further_than_was_chosen() -> None:
+    told = pace(2_000_000, *[3_000_000] * 3, *[600_000] * 10, *[4_000_000] * 120)
+    rates = [t["bitrate"] for t in told]
+    assert rates[-1] == 2_000_000
+    assert not told[-1]["slow"]
+    raised = [b / a for a, b in itertools.pairwise(rates) if b > a]
+    assert raised
+    assert max(raised) < 1.16
+    assert max(rates) == 2_000_000
+
+
+# ---- clocks ------------------------------------------------------------------------------------
+
+_CLOCK = """
+const timeline = new Timeline();
+out(given.map(([stamp, arrived]) => { timeline.learn(stamp, arrived); return timeline.at(stamp); }));
+"""
+
+
+def clock(pairs: list[tuple[int, int]]) -> list[int]:
+    """Times given out for (stamp, arrival), microseconds."""
+    told: list[int] = run("timeline.js", "Timeline", _CLOCK, pairs)
+    return told
+
+
+def test_times_follow_the_device_and_not_the_jitter_of_its_deliveries() -> None:
+    frames = [(i * 33_333, 5_000_000 + i * 33_333 + (i * 7919) % 25_000) for i in range(300)]
+    told = clock(frames)
+    steps = [b - a for a, b in itertools.pairwise(told[90:])]
+    assert max(abs(step - 33_333) for step in steps) <= 2_000
+    assert all(a <= arrived + 2_000 for a, (_, arrived) in zip(told, frames, strict=True))
+
+
+def test_a_clock_that_runs_fast_is_followed() -> None:
+    frames = [(round(i * 33_333 * 1.0005), 5_000_000 + i * 33_333) for i in range(30 * 120)]
+    told = clock(frames)
+    assert abs(told[-1] - frames[-1][1]) < 10_000
+
+
+def test_a_device_that_was_set_or_slept_is_believed_within_seconds_and_time_never_goes_back() -> None:
+    frames = [(i * 33_333, 5_000_000 + i * 33_333) for i in range(150)]
+    frames += [
+        (stamp - 2_000_000, arrived)
+        for stamp, arrived in [(i * 33_333, 5_000_000 + i * 33_333) for i in range(150, 400)]
+    ]
+    told = clock(frames)
+    assert all(b > a for a, b in itertools.pairwise(told))
+    assert abs(told[-1] - frames[-1][1]) < 5_000
+
+
+_RHYTHM = """
+out(given.map(({ rate, stamps }) => {
+  const rhythm = new Rhythm(rate);
+  return stamps.filter((stamp) => rhythm.takes(stamp)).length;
+}));
+"""
+
+
+def test_no_more_pictures_are_taken_than_were_chosen() -> None:
+    cases = [(60, 30, 30), (30, 30, 30), (25, 30, 25), (50, 24, 24), (30, 15, 15)]
+    given = [
+        {"rate": rate, "stamps": [round(i * 1e6 / source + (i * 37) % 3000) for i in range(source * 10)]}
+        for source, rate, _ in cases
+    ]
+    counts = run("rhythm.js", "Rhythm", _RHYTHM, given)
+    assert all(abs(count - taken * 10) <= 2 for count, (_, _, taken) in zip(counts, cases, strict=True)), counts
+
+
+# ---- connections -------------------------------------------------------------------------------
+
+
+CODES: list[tuple[int, dict[str, bool], str, bool]] = [
+    (4401, {}, "key", False),
+    (4410, {"accepted": True}, "kicked", False),
+    (4409, {}, "inUse", False),
+    (4409, {"accepted": True}, "ownConnection", True),
+    (1013, {}, "busy", True),
+    (1003, {}, "unusable", False),
+    (1008, {}, "policy", False),
+    (1009, {}, "tooBig", False),
+    (1001, {}, "shutdown", True),
+    (1011, {}, "server", True),
+    (1006, {}, "unreachable", True),
+    (1006, {"secure": True}, "tls", True),
+    (1006, {"opened": True, "secure": True}, "lost", True),
+    (1015, {}, "tls", True),
+    (1000, {}, "closed", True),
+]
+
+
+def test_close_codes_are_judged() -> None:
+    usual = {"opened": False, "accepted": False, "secure": False}
+    given = [(code, usual | past) for code, past, _, _ in CODES]
+    judged = run("verdict.js", "judge", "out(given.map((one) => judge(...one)));", given)
+    assert judged == [{"why": why, "again": again} for _, _, why, again in CODES]
+
+
+_PARSE = (
+    "out(given.map((text) => { const k = parseKey(text); return k && { ...k, server: k.server?.host ?? null }; }));"
+)
+
+
+def test_keys_are_read_as_people_paste_them() -> None:
+    pasted = {
+        KEY: None,
+        f"  {KEY}\n": None,
+        f"#{KEY}": None,
+        f"stream/{KEY}": None,
+        f"ws://media.example.com:8081/stream/{KEY}": "media.example.com:8081",
+        f"wss://media.example.com/stream/{KEY}": "media.example.com",
+        f"rtmp://[2001:db8::1]:1935/stream/{KEY}": "[2001:db8::1]:1935",
+        f"http://media.example.com:8080/broadcast.html#{KEY}": "media.example.com:8080",
+        KEY.replace("sign=", "x=1&sign="): None,
+    }
+    id, sign = KEY.partition("?")[0], KEY.partition("sign=")[2]
+    read = run("target.js", "parseKey", _PARSE, list(pasted))
+    assert read == [{"id": id, "sign": sign, "server": server} for server in pasted.values()]
+
+
+def test_what_is_no_key_is_none() -> None:
+    sign = "1-" + "a" * 32
+    none = ["", "hello", f"?sign={sign}", "id?sign=", "id?sign=1-xyz", f"a b?sign={sign}", f"http://x/?sign={sign}"]
+    assert run("target.js", "parseKey", _PARSE, none) == [None] * len(none)
+
+
+# ---- the wire ----------------------------------------------------------------------------------
+
+
+def test_messages_are_what_the_server_reads() -> None:
+    script = """
+    const chunk = { type: given.type, duration: 33333, byteLength: 4, copyTo: (to) => to.set([1, 2, 3, 4]) };
+    out([...message(given.kind, chunk, given.pts)]);
+    """
+    for kind, type_, pts in ((1, "key", 123_456_789_012), (1, "delta", -5), (2, "key", 0)):
+        data = bytes(run("frames.js", "message", script, {"kind": kind, "type": type_, "pts": pts}))
+        chunk = read_chunk(data)
+        assert (chunk.kind.value, chunk.key) == ("video" if kind == 1 else "audio", type_ == "key")
+        assert (chunk.pts, chunk.duration, chunk.payload) == (pts, 33_333, b"\x01\x02\x03\x04")
+
+
+def test_configuration_is_what_the_server_reads() -> None:
+    script = """
+    const description = new Uint8Array([1, 66, 224]).buffer;
+    const video = { codec: "avc1.42E01F", codedWidth: 1280, codedHeight: 720, description };
+    const audio = { codec: "opus", sampleRate: 48000, numberOfChannels: 2 };
+    out(configuration({ config: video, width: 640, height: 360, frameRate: 30 }, audio));
+    """
+    said = read_text(run("frames.js", "configuration", script))
+    assert said == Configured(
+        VideoConfig("avc1.42E01F", b"\x01\x42\xe0", 1280, 720, 30), AudioConfig("opus", 48_000, 2)
+    )
+
+
+# ---- words and weight --------------------------------------------------------------------------
+
+_LINE = re.compile(r'  "(?P<key>[\w.]+)": "(?P<words>(?:[^"\\]|\\.)+)",')
+_LITERAL = re.compile(r'(?:\bt\(\s*|word: )"([^"]+)"')
+_TEMPLATE = re.compile(r"(?:\bt\(\s*|word: |word = )`([^`]*)`")
+_DATA = re.compile(r'data-(?:word|label)="([^"]+)"')
+
+
+def table(language: str) -> dict[str, str]:
+    """The words of one language by their keys."""
+    lines = (FOLDER / "words" / f"{language}.js").read_text().splitlines()
+    other = [line for line in lines if line and not _LINE.fullmatch(line)]
+    assert len(other) == 3, other  # the comment, the table's begin and end
+    found = [match for line in lines if (match := _LINE.fullmatch(line))]
+    assert len({match["key"] for match in found}) == len(found), "a key stands twice"
+    return {match["key"]: match["words"] for match in found}
+
+
+def test_both_languages_say_the_same_things_with_the_same_holes() -> None:
+    english, chinese = table("en"), table("zh")
+    assert english.keys() == chinese.keys()
+    for key, words in english.items():
+        assert set(re.findall(r"\{\w+\}", words)) == set(re.findall(r"\{\w+\}", chinese[key])), key
+
+
+def test_every_word_that_is_asked_for_is_there_and_every_one_is_used() -> None:
+    code = "\n".join(file.read_text() for file in FOLDER.glob("*.js"))
+    page = (FOLDER / "broadcast.html").read_text()
+    known = table("en").keys()
+    asked = set(_LITERAL.findall(code)) | set(_DATA.findall(page))
+    assert asked <= known, asked - known
+    patterns = [re.compile(re.sub(r"\\\$\\\{[^}]*\}", "[^.]+", re.escape(t))) for t in _TEMPLATE.findall(code)]
+    quoted = set(re.findall(r'"([a-z]+(?:\.\w+)+)"', code))
+    unused = {key for key in known - asked - quoted if not any(p.fullmatch(key) for p in patterns)}
+    assert not unused
+
+
+def test_own_scripts_and_styles_stay_small() -> None:
+    files = [*FOLDER.glob("*.js"), *FOLDER.glob("*.css"), *FOLDER.glob("words/*.js")]
+    assert sum(file.stat().st_size for file in files) <= 200_000
+
+
+def test_page_has_nothing_inline_and_no_markup_from_strings() -> None:
+    page = (FOLDER / "broadcast.html").read_text()
+    assert not re.search(r"\sstyle=|\son[a-z]+=|<script(?![^>]*\ssrc=)", page)
+    for file in FOLDER.rglob("*.js"):
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", file.read_text()), (
+            file.name
+        )
