@@ -23,6 +23,7 @@ from gateway.adapters.local.folder import data_folder
 from gateway.adapters.local.host import shown_host, write_ports
 from gateway.adapters.local.secrets import admin_token, signing_secret
 from gateway.adapters.webhooks import Webhooks
+from gateway.admin import Admin
 from gateway.api.metrics import HubSamples
 from gateway.hub.access import Secrets
 from gateway.hub.addresses import Addresses, Ports, Presenter
@@ -92,9 +93,8 @@ async def serve(settings: Settings, greet: bool) -> int:
         tasks = await stack.enter_async_context(Tasks("gateway", _crashed))
         readiness = Readiness({"channel store": stores.channels.check})
         works = Works(settings, stores, cloud, secrets, events, makers, tasks)
-        listeners = Listeners(
-            settings, hub, stores, secrets, events, metrics, readiness, verifier.verify, makers.stills, works, tasks
-        )
+        admin = Admin(settings, hub, stores, secrets, metrics, readiness, verifier, works, makers.workers, cloud, tls)
+        listeners = Listeners(settings, hub, stores, secrets, events, readiness, admin, makers, tasks)
         hub_task = tasks.start(hub.run(), "hub")
         makers.start(tasks)
         works.start()

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from gateway import __version__
 from gateway.adapters import Stores
-from gateway.adapters.local.host import shown_host
-from gateway.api.context import Context, Shown
-from gateway.api.context import Limits as ApiLimits
+from gateway.admin import Admin
 from gateway.api.routes import make_app
 from gateway.hub.access import Secrets, Verdict
 from gateway.hub.addresses import Ports
@@ -21,11 +18,10 @@ from gateway.hub.cache import CachedChannels
 from gateway.hub.channel import Channel
 from gateway.hub.errors import NoSuchChannel, NotAuthorized
 from gateway.hub.events import Events
-from gateway.hub.hub import Hub
+from gateway.hub.hub import Hub, StreamLimits
 from gateway.hub.names import channel_of
 from gateway.hub.readiness import Readiness
 from gateway.lib.aio import Tasks
-from gateway.lib.metrics import Metrics
 from gateway.lib.quota import Quota
 from gateway.lib.refusals import Refusals
 from gateway.servers.admission import Admission
@@ -39,23 +35,28 @@ from gateway.servers.http import HttpLimits, HttpServer
 from gateway.servers.ingest import RtmpListener
 from gateway.servers.ladder import Ladders
 from gateway.servers.listen import listen, port_of, tls_context
+from gateway.servers.origins import Origins
 from gateway.servers.pages import Pages
 from gateway.servers.playback import Playback, Routes
+from gateway.servers.posters import Posters
 from gateway.servers.protection import Protection
 from gateway.servers.recordings import Recordings
 from gateway.servers.rtmp_door import RtmpDoor, RtmpLimits
 from gateway.servers.segmented import ready
 from gateway.servers.snapshot import Snapshot
 from gateway.servers.vod import VodFiles
+from gateway.servers.ws_compat import Compatible
+from gateway.servers.ws_door import WsDoor, WsLimits
+from gateway.servers.ws_ingest import WsListener
 from gateway.settings import Settings
+from gateway.sources.container import ContainerIntake
+from gateway.sources.frames import FramesIntake
 
 if TYPE_CHECKING:
+    from gateway.outputs import Makers
     from gateway.servers.signatures import PublicKey
-    from gateway.transcode.stills import Stills
-    from gateway.works import Works
 
 TARGET_BYTES: Final = 8192  # of a request's target; its head's bound is a setting
-REQUEST_SECONDS: Final = 30.0  # for the whole body of an API request
 
 
 class Listeners:
@@ -68,22 +69,18 @@ class Listeners:
         stores: Stores,
         secrets: Secrets,
         events: Events,
-        metrics: Metrics,
         readiness: Readiness,
-        verify_token: Callable[[str], bool],
-        stills: Stills,
-        works: Works,
+        admin: Admin,
+        makers: Makers,
         tasks: Tasks,
     ) -> None:
         self._settings = settings
         self._hub = hub
         self._stores = stores
         self._secrets = secrets
-        self._metrics = metrics
         self._readiness = readiness
-        self._verify_token = verify_token
-        self._stills = stills
-        self._works = works
+        self._admin_part = admin
+        self._makers = makers
         self._tasks = tasks
         self._channels = CachedChannels(stores.channels)
         self._admission = Admission(
@@ -94,6 +91,8 @@ class Listeners:
             refusals=Refusals(settings.limits.refusals_per_minute),
         )
         self._rtmp: list[RtmpListener] = []
+        self._ws: list[WsListener] = []
+        self._compatible = self._make_compatible()
         self._http: HttpServer | None = None
         self._protection: Protection | None = None
         self._admin: web.AppRunner | None = None
@@ -104,6 +103,7 @@ class Listeners:
         settings = self._settings
         tls = tls_context(settings.tls.cert, settings.tls.key) if settings.tls.cert is not None else None
         self._open_rtmp(tls)
+        self._open_ws(tls)
         http, host = settings.http, settings.http.host
         plain = listen("http", host, http.port)
         secure = listen("https", host, settings.https.port) if tls is not None else []
@@ -113,19 +113,28 @@ class Listeners:
             rtmps=self._rtmp[1].port if tls is not None else None,
             http=port_of(plain),
             https=port_of(secure) if secure else None,
+            ws=self._ws[0].port,
+            wss=self._ws[1].port if tls is not None else None,
             admin=port_of(admin),
         )
         self._http = self._make_http()
         await self._http.listen(plain)
         if tls is not None:
             await self._http.listen(secure, tls)
-        self._admin = web.AppRunner(make_app(self._api_context()), access_log=None, handle_signals=False)
+        context = self._admin_part.context(lambda: self.ports, self._channels.forget)
+        self._admin = web.AppRunner(make_app(context), access_log=None, handle_signals=False)
         await self._admin.setup()
         for sock in admin:
             await web.SockSite(self._admin, sock, ssl_context=tls if settings.admin.tls else None).start()
-        for listener in self._rtmp:
+        for listener in self._pushes:
             await listener.start()
-            self._tasks.start(listener.run(), "rtmp connections")
+            self._tasks.start(listener.run(), "connections")
+        if self._compatible is not None:
+            self._tasks.start(self._compatible.run(), "compatible pushes")
+
+    @property
+    def _pushes(self) -> list[RtmpListener | WsListener]:
+        return [*self._rtmp, *self._ws]
 
     @property
     def http_bytes(self) -> int:
@@ -140,15 +149,17 @@ class Listeners:
 
     def stop_accepting(self) -> None:
         """No new publishers; playback goes on until the streams have ended."""
-        for listener in self._rtmp:
+        for listener in self._pushes:
             listener.close()
 
     async def finish(self) -> None:
         """Lets running answers and the last words to viewers go out, then closes what is left."""
         if self._http is not None:
             await self._http.close(grace=2.0)
-        for listener in self._rtmp:
+        for listener in self._pushes:
             await listener.hang_up(grace=2.0)
+        if self._compatible is not None:
+            await self._compatible.finish()
 
     async def close(self) -> None:
         self.stop_accepting()
@@ -183,6 +194,44 @@ class Listeners:
         self._rtmp = [RtmpListener(door, rtmp.host, rtmp.port, rtmp.proxy_from, None)]
         if tls is not None:
             self._rtmp.append(RtmpListener(door, rtmp.host, settings.rtmps.port, rtmp.proxy_from, tls))
+
+    # ---- WebSocket push ----
+
+    def _open_ws(self, tls: ssl.SSLContext | None) -> None:
+        settings, limits = self._settings, self._settings.limits
+        ws, workers = settings.ws, self._makers.workers
+        door = WsDoor(
+            hub=self._hub,
+            admission=self._admission,
+            container=lambda publisher: ContainerIntake(publisher, workers, settings.transcode),
+            frames=lambda publisher: FramesIntake(publisher, workers),
+            origins=Origins(ws.origins),
+            forwarded=Forwarded(ws.forwarded_from),
+            limits=WsLimits(
+                message=limits.ws_message,
+                handshake=limits.handshake,
+                first_media=limits.first_media,
+                ping_interval=ws.ping_interval,
+                ping_timeout=ws.ping_timeout,
+                idle_timeout=ws.idle_timeout,
+            ),
+            compatible=self._compatible,
+            tasks=self._tasks,
+        )
+        self._ws = [WsListener(door, ws.host, ws.port, None)]
+        if tls is not None:
+            self._ws.append(WsListener(door, ws.host, settings.wss.port, tls))
+
+    def _make_compatible(self) -> Compatible | None:
+        """The original client's pushes, where they are on."""
+        settings = self._settings
+        if not settings.ws.compatible:
+            return None
+        limits = StreamLimits(0, 0, settings.stream.gop_seconds, settings.stream.gop_bytes, settings.limits.publishers)
+        own = lambda: frozenset(port for port in (self.ports.rtmp, self.ports.rtmps) if port)  # noqa: E731
+        return Compatible(settings.ws.compatible, self._makers.relays, limits, own)
+
+    # ---- who may play by RTMP ----
 
     async def _may_play(self, name: str, query: dict[str, str], address: str) -> None:
         """RTMP play: a play sign where the channel wants one; what CloudFront protects is not played past it."""
@@ -222,14 +271,15 @@ class Listeners:
             hub=self._hub,
             channels=self._channels,
             protection=protection,
-            routes=Routes.of(hls, ladders.cmaf, ladders.index, ladders.rung, Snapshot(self._stills.latest)),
+            routes=Routes.of(hls, ladders.cmaf, ladders.index, ladders.rung, Snapshot(self._makers.stills.latest)),
             flv=FlvViewers(limits.viewer_backlog),
             audience=audience,
-            pages=Pages(),
+            pages=Pages(lambda: self.ports),
             health=Health(self._readiness.missing),
             wait_for_publisher=settings.stream.wait_for_publisher,
             ready=ready,
             recordings=recordings,
+            posters=Posters(self._stores.objects, self._tasks),
             folders={"vod": VodFiles(recordings, protection, self._channels)},
         )
         http_limits = HttpLimits(
@@ -254,32 +304,3 @@ class Listeners:
         if not keys and not origin_secret:
             return None
         return CloudFront(keys, self._settings.playback.public_url, origin_secret)
-
-    # ---- admin ----
-
-    def _api_context(self) -> Context:
-        settings, limits = self._settings, self._settings.limits
-        playback = settings.playback
-        return Context(
-            version=__version__,
-            hub=self._hub,
-            channels=self._stores.channels,
-            domains=self._stores.domains,
-            secrets=self._secrets,
-            verify_token=self._verify_token,
-            shown=Shown(
-                ports=lambda: self.ports,
-                push_host=shown_host(settings.rtmp.host),
-                pull_host=shown_host(settings.http.host),
-                public_url=playback.public_url,
-                play_auth=playback.auth,
-                sign_ttl=playback.sign_ttl,
-            ),
-            limits=ApiLimits(limits.api_body, limits.item, REQUEST_SECONDS, limits.refusals_per_minute),
-            readiness=self._readiness,
-            metrics=self._metrics,
-            forget=self._channels.forget,
-            studio=self._works.studio,
-            kvs=self._works.kvs,
-            objects=self._stores.objects,
-        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gateway.lib.bitreader import BitReader
 from gateway.media.errors import InvalidData
@@ -39,7 +39,10 @@ class Avcc:
 
 @dataclass(frozen=True, slots=True)
 class Sps:
-    """What a sequence parameter set says: size after cropping in pixels, frames a second where it tells."""
+    """What a sequence parameter set says: size after cropping in pixels, frames a second where it tells.
+
+    reorder: how many pictures may be decoded ahead of one that is shown before them, None where it does not tell.
+    """
 
     profile: int
     compat: int
@@ -48,6 +51,7 @@ class Sps:
     height: int
     frame_rate: float | None
     interlaced: bool = False
+    reorder: int | None = field(default=None, compare=False)
 
 
 def parse_avcc(config: bytes) -> Avcc:
@@ -152,8 +156,10 @@ def parse_sps(unit: bytes) -> Sps:
         if width <= 0 or height <= 0:
             raise InvalidData(f"SPS: cropped to {width} x {height}")
     # A VUI cut short is common in the wild and says nothing about the picture: its frame rate is just unknown.
-    rate = _vui_frame_rate(bits) if bits.left > 0 and bits.flag() else None
-    return Sps(profile, compat, level, width, height, rate, not frames_only)
+    rate, reorder = _vui(bits) if bits.left > 0 and bits.flag() else (None, None)
+    if order == 2:
+        reorder = 0  # §7.4.2.1.1: "… output order the same as decoding order"
+    return Sps(profile, compat, level, width, height, rate, not frames_only, reorder)
 
 
 def _open(unit: bytes) -> BitReader:
@@ -172,7 +178,9 @@ def _chroma(unit: bytes) -> tuple[int, int, int]:
     return chroma, bits.ue(), bits.ue()
 
 
-def _vui_frame_rate(bits: BitReader) -> float | None:
+def _vui(bits: BitReader) -> tuple[float | None, int | None]:
+    """Frames a second and max_num_reorder_frames, as far as they are there; Annex E.1."""
+    rate: float | None = None
     try:
         if bits.flag() and bits.u(8) == 255:  # aspect_ratio_idc Extended_SAR
             bits.skip(32)
@@ -185,14 +193,41 @@ def _vui_frame_rate(bits: BitReader) -> float | None:
         if bits.flag():  # chroma_loc_info_present_flag
             bits.ue()
             bits.ue()
-        if not bits.flag():  # timing_info_present_flag
-            return None
-        units, scale = bits.u(32), bits.u(32)
+        if bits.flag():  # timing_info_present_flag
+            units, scale = bits.u(32), bits.u(32)
+            # §E.2.1: num_units_in_tick counts fields, two of them a frame.
+            rate = scale / (2 * units) if units else 0.0
+            rate = rate if 0 < rate <= 1000 else None
+            bits.skip(1)
+        return rate, _reorder(bits)
     except InvalidData:
+        return rate, None
+
+
+def _reorder(bits: BitReader) -> int | None:
+    hrd = False
+    for _ in ("nal", "vcl"):
+        if bits.flag():
+            hrd = True
+            _skip_hrd(bits)
+    bits.skip(2 if hrd else 1)  # low_delay_hrd_flag, pic_struct_present_flag
+    if not bits.flag():  # bitstream_restriction_flag
         return None
-    # §E.2.1: num_units_in_tick counts fields, two of them a frame.
-    rate = scale / (2 * units) if units else 0.0
-    return rate if 0 < rate <= 1000 else None
+    bits.skip(1)
+    for _ in range(4):
+        bits.ue()
+    # §E.2.1: max_num_reorder_frames is at most MaxDpbFrames, which is at most 16.
+    return _bounded(bits.ue(), 16, "max_num_reorder_frames")
+
+
+def _skip_hrd(bits: BitReader) -> None:
+    count = _bounded(bits.ue(), 31, "cpb_cnt_minus1") + 1
+    bits.skip(8)
+    for _ in range(count):
+        bits.ue()
+        bits.ue()
+        bits.skip(1)
+    bits.skip(20)
 
 
 def _skip_scaling_list(bits: BitReader, size: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.media.errors import InvalidData
 
@@ -52,6 +52,15 @@ def head_bytes(head: OpusHead) -> bytes:
     """The identification header with its magic, as Ogg, Matroska and Enhanced RTMP carry it."""
     fixed = struct.pack("<BBHIhB", 1, head.channels, head.pre_skip, head.input_rate, head.gain, head.family)
     return b"OpusHead" + fixed + head.mapping
+
+
+def unskipped(config: bytes) -> bytes:
+    """The identification header without its pre-skip, for where a container's times place every sample.
+
+    A decoder would leave the first samples out and count the others from there; Chromium's MP4 asks for 80 ms of that.
+    Raises InvalidData.
+    """
+    return head_bytes(replace(parse_head(config), pre_skip=0))
 
 
 def dops(head: OpusHead) -> bytes:

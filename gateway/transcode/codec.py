@@ -183,6 +183,8 @@ class VideoRecipe:
     which maxrate and bufsize still bound where they are not 0. rate: frames a second expected. preset, profile: the
     encoder's own names, "" for its choice. timescale: of the units. threads: of this encoder.
     sample_aspect: width of a sample by its height. level: of H.264, such as "3.1"; "": the least that suffices.
+    instant: libx264 gives each picture back at once, not with the next one; bits are then counted by frames of the
+    expected rate and not by time.
     """
 
     encoder: str
@@ -199,6 +201,7 @@ class VideoRecipe:
     threads: int = 1
     sample_aspect: Fraction = Fraction(1)
     level: str = ""
+    instant: bool = False
 
 
 class VideoEncoder:
@@ -233,6 +236,10 @@ class VideoEncoder:
     def outrun(self) -> bool:
         """Pictures come so much faster than the recipe's rate that bits are counted wrongly: make another encoder."""
         return self._ahead > 2 * self.recipe.rate
+
+    def retarget(self, bitrate: int) -> None:
+        """From the next picture on so many bits a second: at most the recipe's, whose maxrate must be its bitrate."""
+        self._context.bit_rate = bitrate
 
     def encode(self, frame: av.VideoFrame, picture: Picture) -> list[AccessUnit]:
         """The units that are ready. frame: `picture` in the recipe's size, as yuv420p; it is stamped anew."""
@@ -316,7 +323,7 @@ def _open_encoder(recipe: VideoRecipe, like: av.VideoFrame | None) -> VideoCodec
     else:
         # Frames of differing length cost one frame of delay; a source that slows down would else lose its bits. The
         # narrow tolerance holds the rate within a few per cent even over single groups of pictures.
-        options["x264-params"] = "force-cfr=0:ratetol=0.1"
+        options["x264-params"] = "ratetol=0.1" if recipe.instant else "force-cfr=0:ratetol=0.1"
     context.options = options
     context.open()
     return context

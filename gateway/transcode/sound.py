@@ -45,11 +45,48 @@ def channels_of(track: Track) -> int:
         return 2
 
 
+class Resampling:
+    """What a decoder gives, at 48 kHz and mixed to the channels wanted.
+
+    Time is counted in samples and follows the units' times only where those leave it by 40 ms.
+    """
+
+    def __init__(self, timescale: int, channels: int) -> None:
+        """timescale: of the units' times; channels: of what comes out, 1 or 2."""
+        self._timescale = timescale
+        self._layout = "mono" if channels == 1 else "stereo"
+        self._resampler: av.AudioResampler | None = None
+        self._form: tuple[int, str, str] | None = None
+        self._clock: AudioClock | None = None
+        self._next = 0  # of what comes out
+
+    def push(self, frame: av.AudioFrame, dts: int, wall: float) -> Iterable[Sound]:
+        """The samples that are through. dts: of the unit that held the frame; wall: when that came."""
+        form = (frame.sample_rate, frame.layout.name, frame.format.name)
+        fresh = form != self._form
+        if fresh:
+            self._form = form
+            self._clock = AudioClock(frame.sample_rate, self._timescale)
+        clock = self._clock
+        assert clock is not None
+        at = clock.stamp(dts, frame.samples)
+        if fresh or clock.resynced:
+            fresh = True
+            self._resampler = av.AudioResampler("fltp", self._layout, RATE)
+            self._next = max(self._next, at * RATE // frame.sample_rate)
+        assert self._resampler is not None
+        frame.pts = None
+        for out in self._resampler.resample(frame):
+            if out.samples:
+                yield Sound(out, self._next, fresh, wall)
+                self._next += out.samples
+                fresh = False
+
+
 class AudioDecoder:
     """The samples of one audio track at 48 kHz, mixed to the channels wanted.
 
-    Time is counted in samples and follows the units' times only where those leave it by 40 ms. What is damaged is
-    counted and left out.
+    Time is as of Resampling. What is damaged is counted and left out.
     """
 
     def __init__(self, track: Track, channels: int) -> None:
@@ -60,42 +97,19 @@ class AudioDecoder:
         context = decoder(track, 1)
         assert isinstance(context, AudioCodecContext)
         self._context = context
-        self._resampler: av.AudioResampler | None = None
-        self._form: tuple[int, str, str] | None = None
-        self._layout = "mono" if channels == 1 else "stereo"
-        self._clock: AudioClock | None = None
-        self._next = 0  # of what comes out
+        self._resampling = Resampling(track.timescale, channels)
 
     def decode(self, unit: AccessUnit) -> list[Sound]:
         """The samples of this unit, as far as they are through."""
         if not unit.payload:
             return []
+        push = self._resampling.push
         try:
-            return [sound for frame in self._context.decode(packet(unit)) for sound in self._sounds(frame, unit)]
+            frames = self._context.decode(packet(unit))
+            return [sound for frame in frames for sound in push(frame, unit.dts, unit.wall)]
         except (av.FFmpegError, ValueError):
             self.damaged += 1
             return []
-
-    def _sounds(self, frame: av.AudioFrame, unit: AccessUnit) -> Iterable[Sound]:
-        form = (frame.sample_rate, frame.layout.name, frame.format.name)
-        fresh = form != self._form
-        if fresh:
-            self._form = form
-            self._clock = AudioClock(frame.sample_rate, self.track.timescale)
-        clock = self._clock
-        assert clock is not None
-        at = clock.stamp(unit.dts, frame.samples)
-        if fresh or clock.resynced:
-            fresh = True
-            self._resampler = av.AudioResampler("fltp", self._layout, RATE)
-            self._next = max(self._next, at * RATE // frame.sample_rate)
-        assert self._resampler is not None
-        frame.pts = None
-        for out in self._resampler.resample(frame):
-            if out.samples:
-                yield Sound(out, self._next, fresh, unit.wall)
-                self._next += out.samples
-                fresh = False
 
 
 class AudioEncoder:

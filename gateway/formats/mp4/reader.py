@@ -54,6 +54,14 @@ class Fragment:
     samples: list[Sample]
 
 
+@dataclass(slots=True)
+class _Budget:
+    """What the samples of a buffer may still be: runs may name the same bytes again and again."""
+
+    samples: int
+    bytes: int
+
+
 def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
     """The boxes between `start` and `end`, one after the other. Raises InvalidData where a size cannot be."""
     at = start
@@ -97,13 +105,20 @@ def parse_init(data: bytes) -> list[InitTrack]:
     return [_track(data, trak) for trak in boxes(data, moov.payload, moov.end) if trak.kind == b"trak"]
 
 
-def parse_fragments(data: bytes, *, defaults: dict[int, tuple[int, int, int]] | None = None) -> list[Fragment]:
+def parse_fragments(
+    data: bytes,
+    *,
+    defaults: dict[int, tuple[int, int, int]] | None = None,
+    origin: int = 0,
+    most: int = MAX_SAMPLES,
+) -> list[Fragment]:
     """The fragments of a segment or part, in order, with their samples.
 
-    defaults: by track id the trex values (duration, size, flags). Raises InvalidData.
+    defaults: by track id the trex values (duration, size, flags). origin: where `data` begins in its file, for those
+    who count offsets from there. most: samples; all of them hold no more bytes than there are. Raises InvalidData.
     """
     fragments: list[Fragment] = []
-    left = MAX_SAMPLES
+    budget = _Budget(most, len(data))
     for moof in boxes(data):
         if moof.kind != b"moof":
             continue
@@ -112,8 +127,7 @@ def parse_fragments(data: bytes, *, defaults: dict[int, tuple[int, int, int]] | 
             if child.kind == b"mfhd":
                 sequence = _u32(data, child, 4)
             elif child.kind == b"traf":
-                fragments.append(_traf(data, moof, child, sequence, defaults or {}, left))
-                left -= len(fragments[-1].samples)
+                fragments.append(_traf(data, moof, child, sequence, defaults or {}, budget, origin))
     return fragments
 
 
@@ -152,7 +166,13 @@ def _track(data: bytes, trak: Box) -> InitTrack:
 
 
 def _traf(
-    data: bytes, moof: Box, traf: Box, sequence: int, defaults: dict[int, tuple[int, int, int]], limit: int
+    data: bytes,
+    moof: Box,
+    traf: Box,
+    sequence: int,
+    defaults: dict[int, tuple[int, int, int]],
+    budget: _Budget,
+    origin: int,
 ) -> Fragment:
     tfhd = _need(data, traf, b"tfhd")
     flags = _u32(data, tfhd, 0) & 0xFFFFFF
@@ -160,7 +180,7 @@ def _traf(
     base = moof.start
     at = 8
     if flags & 0x1:
-        base = _u32(data, tfhd, at) << 32 | _u32(data, tfhd, at + 4)
+        base = (_u32(data, tfhd, at) << 32 | _u32(data, tfhd, at + 4)) - origin
         at += 8
     at += 4 if flags & 0x2 else 0
     values = list(defaults.get(track_id, (0, 0, 0)))
@@ -178,12 +198,12 @@ def _traf(
     position: int | None = None
     for child in boxes(data, traf.payload, traf.end):
         if child.kind == b"trun":
-            position = _trun(data, child, base, base if position is None else position, values, samples, limit)
+            position = _trun(data, child, base, base if position is None else position, values, samples, budget)
     return Fragment(sequence, track_id, time, samples)
 
 
 def _trun(
-    data: bytes, trun: Box, base: int, position: int, values: list[int], samples: list[Sample], limit: int
+    data: bytes, trun: Box, base: int, position: int, values: list[int], samples: list[Sample], budget: _Budget
 ) -> int:
     """Appends the samples of one track run that start at `position`; the position behind them."""
     head, count = _u32(data, trun, 0), _u32(data, trun, 4)
@@ -198,7 +218,8 @@ def _trun(
         at += 4
     present = [bool(head & bit) for bit in (0x100, 0x200, 0x400, 0x800)]
     stride = 4 * sum(present)
-    if count * stride > trun.end - trun.payload - at or len(samples) + count > limit:
+    budget.samples -= count
+    if count * stride > trun.end - trun.payload - at or budget.samples < 0:
         raise InvalidData(f"trun of {count} samples in {trun.end - trun.payload} bytes")
     for n in range(count):
         duration, size, flags = values
@@ -218,7 +239,8 @@ def _trun(
             cts = _u32(data, trun, at)
             cts -= cts >> 31 << 32 if head >> 24 else 0
             at += 4
-        if not 0 <= position <= position + size <= len(data):
+        budget.bytes -= size
+        if not 0 <= position <= position + size <= len(data) or budget.bytes < 0:
             raise InvalidData(f"sample {n} of {size} bytes at {position} of {len(data)}")
         samples.append(Sample(duration, cts, not flags & _NON_SYNC, data[position : position + size]))
         position += size

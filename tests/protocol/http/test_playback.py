@@ -1,11 +1,17 @@
 """Playback routes: what is where, for whom, and what is said when it is not."""
 
+import json
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from gateway.hub.access import Use
+from gateway.hub.ports import Object
 from gateway.hub.stream import EndReason
+from gateway.lib.aio import Tasks
+from gateway.servers.posters import Posters
+from gateway.sinks import naming
 from tests.support.builders import FAR, channel
 from tests.support.playback import SECRETS, playing, until
 
@@ -155,6 +161,29 @@ async def test_assets_are_asked_for_again_and_not_sent_again():
         assert "immutable" in named.headers["cache-control"]
 
 
+async def test_the_broadcaster_is_here_for_whoever_holds_a_key():
+    async with playing() as lab:
+        page = await lab.listener.get("/broadcast.html")
+        assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
+        assert "connect-src 'self' ws: wss:" in policy
+        assert page.headers["referrer-policy"] == "no-referrer"
+        for asset in re.findall(r'(?:src|href)="(/_player/[^"]+)"', page.text):
+            assert (await lab.listener.get(asset)).status == 200, asset
+        ports = await lab.listener.get("/broadcast.json")
+        assert json.loads(ports.text) == {"ws": None, "wss": None}
+        assert ports.headers["content-type"] == "application/json"
+
+
+async def test_of_the_console_only_what_is_shared_is_here():
+    async with playing() as lab:
+        for path in ("players/style.css", "style.css", "vendor/preact/preact.js", "hls.min.js", "players/hls.min.js"):
+            assert (await lab.listener.get(f"/_player/{path}")).status == 200, path
+        for path in ("app/main.js", "app/index.html", "docs/docs.js", "broadcast/broadcast.html", ".hidden.js"):
+            assert (await lab.listener.get(f"/_player/{path}")).status == 404, path
+
+
 @pytest.mark.parametrize(
     "path",
     ["/nothing", "/c1/nothing", "/_player/nothing.js", "/_player/flv.html", "/_player/types.py", "/-/x@y@z/a",
@@ -171,3 +200,19 @@ async def test_the_folder_of_a_channel_leads_to_its_player_with_its_query():
         assert (reply.status, reply.headers["location"]) == (302, "index.html?sign=1-a")
         assert (await lab.listener.get("/")).status == 200
         await until(lambda: len(lab.listener.server) == 0)
+
+
+async def test_the_status_of_an_idle_channel_names_its_last_picture():
+    class Found:
+        async def list(self, prefix):
+            key = naming.image_key("c1", datetime.now(UTC) - timedelta(minutes=5))
+            if key.startswith(prefix):
+                yield Object(key, 1, 0.0)
+
+    async with Tasks("test") as tasks, playing(channel("c1"), channel("c2"), posters=Posters(Found(), tasks)) as lab:
+        poster = (await lab.listener.get("/c1/status.json")).text
+        assert re.search(r'"poster": "vod/images/\d+/\d+/\d+/capture-[-\d_]+\.jpg"', poster)
+        assert '"poster": null' in (await lab.listener.get("/c2/status.json")).text
+        assert '"poster": null' in (await lab.listener.get("/nobody/status.json")).text
+        lab.live()
+        assert '"poster": null' in (await lab.listener.get("/c1/status.json")).text

@@ -1,0 +1,196 @@
+"""Track entries of Matroska and WebM: what a lane is made of, out of the elements of its TrackEntry."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.formats.lanes import Foreign, Lane
+from gateway.formats.mkv import ebml
+from gateway.media import aac, av1, flac, h264, h265, opus
+from gateway.media.errors import InvalidData, UnsupportedCodec
+from gateway.media.track import Codec, Kind
+
+MOST_CHILDREN: Final = 1024  # of one element that is read whole
+MOST_TRACKS: Final = 64
+
+CONTENT_ENCODINGS: Final = b"\x6d\x80"
+CODEC_DELAY: Final = b"\x56\xaa"
+BIT_DEPTH: Final = b"\x62\x64"
+
+_KINDS: Final = {1: Kind.VIDEO, 2: Kind.AUDIO}  # RFC 9559 §5.1.4.1.3
+_CODECS: Final[dict[str, Codec | Foreign]] = {
+    "V_MPEG4/ISO/AVC": Codec.H264,
+    "V_MPEGH/ISO/HEVC": Codec.H265,
+    "V_VP8": Codec.VP8,
+    "V_VP9": Codec.VP9,
+    "V_AV1": Codec.AV1,
+    "A_OPUS": Codec.OPUS,
+    "A_AAC": Codec.AAC,
+    "A_MPEG/L3": Codec.MP3,
+    "A_FLAC": Codec.FLAC,
+    "A_AC3": Codec.AC3,
+    "A_EAC3": Codec.EAC3,
+    "A_VORBIS": Foreign.VORBIS,
+}
+_PCM: Final = {
+    ("A_PCM/INT/LIT", 16): Foreign.PCM_S16,
+    ("A_PCM/INT/LIT", 24): Foreign.PCM_S24,
+    ("A_PCM/INT/LIT", 32): Foreign.PCM_S32,
+    ("A_PCM/FLOAT/IEEE", 32): Foreign.PCM_F32,
+    ("A_PCM/FLOAT/IEEE", 64): Foreign.PCM_F64,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One TrackEntry: its number in blocks, its lane, and nanoseconds that its times lie before those of its blocks."""
+
+    number: int
+    lane: Lane
+    delay: int
+
+
+def children(body: bytes | memoryview) -> list[tuple[bytes, bytes]]:
+    """The elements of a whole master element as (id, body). Raises InvalidData where they do not fill it."""
+    body = bytes(body)
+    found: list[tuple[bytes, bytes]] = []
+    at = 0
+    while at < len(body):
+        head = element_head(body, at)
+        if head is None or head.size is None or head.body + head.size > len(body):
+            raise InvalidData("Matroska: an element passes the end of its parent")
+        at = head.body + head.size
+        found.append((head.id, body[head.body : at]))
+        if len(found) > MOST_CHILDREN:
+            raise InvalidData(f"Matroska: more than {MOST_CHILDREN} elements in one")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """An element's beginning. size: None where it is not known; body: where the body stands."""
+
+    id: bytes
+    size: int | None
+    body: int
+
+
+def element_head(data: bytes | bytearray, at: int) -> Head | None:
+    """The element that begins at `at`; None where more bytes are needed. Raises InvalidData. RFC 8794 §5 and §6."""
+    if at >= len(data):
+        return None
+    width = 9 - data[at].bit_length()
+    if width > 4:
+        raise InvalidData(f"Matroska: {data[at]:#04x} begins no element")
+    middle = at + width
+    if middle >= len(data):
+        return None
+    length = 9 - data[middle].bit_length()
+    if length > 8:
+        raise InvalidData("Matroska: a size of more than eight bytes")
+    end = middle + length
+    if end > len(data):
+        return None
+    mask = (1 << 7 * length) - 1
+    size = int.from_bytes(data[middle:end], "big") & mask
+    # §6.2: "all VINT_DATA bits set to 1" says that the size is not known.
+    return Head(bytes(data[at:middle]), None if size == mask else size, end)
+
+
+def uint(body: bytes, name: str) -> int:
+    """An unsigned integer. Raises InvalidData."""
+    if len(body) > 8:
+        raise InvalidData(f"Matroska: {name} of {len(body)} bytes")
+    return int.from_bytes(body, "big")
+
+
+def read_entries(tracks: bytes, scale: int) -> tuple[list[Entry], list[str]]:
+    """The tracks of a Tracks element that can be used, and in words those that cannot. Raises InvalidData.
+
+    scale: nanoseconds of the segment's ticks, its TimestampScale.
+    """
+    bodies = [body for id, body in children(tracks) if id == ebml.TRACK_ENTRY]
+    if len(bodies) > MOST_TRACKS:
+        raise InvalidData(f"Matroska: {len(bodies)} tracks")
+    # Finer ticks than milliseconds are rounded to microseconds, coarser ones are whole milliseconds.
+    timescale = 1000 if scale % 1_000_000 == 0 else 1_000_000
+    entries: list[Entry] = []
+    left_out: list[str] = []
+    for body in bodies:
+        fields = dict(reversed(children(body)))  # of one that stands twice the first counts
+        number = uint(fields.get(ebml.TRACK_NUMBER, b""), "TrackNumber")
+        kind = _KINDS.get(uint(fields.get(ebml.TRACK_TYPE, b""), "TrackType"))
+        if kind is None:
+            continue
+        try:
+            lane = _lane(kind, fields, timescale)
+        except InvalidData as error:
+            left_out.append(f"{kind}: {error}")
+            continue
+        entries.append(Entry(number, lane, uint(fields.get(CODEC_DELAY, b""), "CodecDelay")))
+    return entries, left_out
+
+
+def _lane(kind: Kind, fields: dict[bytes, bytes], timescale: int) -> Lane:
+    name = fields.get(ebml.CODEC_ID, b"")[:64].rstrip(b"\x00").decode("ascii", "replace")
+    if CONTENT_ENCODINGS in fields:
+        raise UnsupportedCodec(f"{name} is compressed or encrypted by its container")
+    private = fields.get(ebml.CODEC_PRIVATE, b"")
+    rate, channels, depth = _sound(fields.get(ebml.AUDIO, b"")) if kind is Kind.AUDIO else (0, 0, 0)
+    coding: Codec | Foreign | None = _CODECS.get(name) or _PCM.get((name, depth))
+    if coding is None or (coding in _VIDEO) is not (kind is Kind.VIDEO):
+        raise UnsupportedCodec(f"{name} is a codec that is not known here")
+    config = _config(coding, private)
+    if isinstance(coding, Foreign) and not (8000 <= rate <= 192_000 and 1 <= channels <= 8):
+        raise UnsupportedCodec(f"{name} of {rate} Hz and {channels} channels")
+    return Lane(kind, coding, timescale, config, kind is Kind.AUDIO, rate, channels)
+
+
+_VIDEO: Final = frozenset((Codec.H264, Codec.H265, Codec.VP8, Codec.VP9, Codec.AV1))
+
+
+def _sound(audio: bytes) -> tuple[int, int, int]:
+    fields = dict(reversed(children(audio)))
+    channels = uint(fields.get(ebml.CHANNELS, b"\x01"), "Channels")
+    depth = uint(fields.get(BIT_DEPTH, b""), "BitDepth")
+    return round(_float(fields.get(ebml.SAMPLING_FREQUENCY, struct.pack(">f", 8000.0)))), channels, depth
+
+
+def _float(body: bytes) -> float:
+    value = 0.0
+    if len(body) in (4, 8):
+        (value,) = struct.unpack(">f" if len(body) == 4 else ">d", body)
+    return value if 0 <= value < 1e9 else 0.0  # not a number, and what no sound has
+
+
+def _config(coding: Codec | Foreign, private: bytes) -> bytes:
+    """The decoder's configuration out of CodecPrivate, checked. Raises InvalidData."""
+    match coding:
+        case Codec.H264:
+            # Chromium writes none: the parameter sets stand in the key frames.
+            if private:
+                h264.parse_avcc(private)
+            return private
+        case Codec.H265:
+            if private:
+                h265.parse_hvcc(private)
+            return private
+        case Codec.AV1:
+            if private:
+                av1.parse_av1c(private)
+            return private
+        case Codec.AAC:
+            aac.parse_asc(private)
+            return private
+        case Codec.OPUS:
+            return opus.unskipped(private) if private else b""
+        case Codec.FLAC:
+            return flac.parse_config(private).blocks
+        case Foreign.VORBIS:
+            if not 3 < len(private) <= 1 << 16 or private[0] != 2:
+                raise InvalidData(f"Vorbis headers of {len(private)} bytes")
+            return private
+    # VP9's private data are hints that its decoder does not need.
+    return b""

@@ -1,0 +1,155 @@
+"""Reading live Matroska and WebM: bytes cut anywhere in, lanes and samples out."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.formats.lanes import Event, Lane, Opened, Packet, opened
+from gateway.formats.mkv import ebml
+from gateway.formats.mkv.entries import Entry, Head, children, element_head, read_entries, uint
+from gateway.media.errors import InvalidData
+
+MOST_BLOCK: Final = 8_000_000  # bytes of one picture, as everywhere in the gateway
+MOST_HEADER: Final = 1 << 20
+MOST_SKIPPED: Final = 16_000_000  # of an element that nobody needs
+
+BLOCK_GROUP: Final = b"\xa0"
+BLOCK: Final = b"\xa1"
+REFERENCE_BLOCK: Final = b"\xfb"
+
+_ENTERED: Final = frozenset((ebml.SEGMENT, ebml.CLUSTER))
+# Elements that are read whole, and how large they may be; all others are skipped.
+_WHOLE: Final = {
+    ebml.EBML: 4096,
+    ebml.INFO: MOST_HEADER,
+    ebml.TRACKS: MOST_HEADER,
+    ebml.TIMESTAMP: 8,
+    ebml.SIMPLE_BLOCK: MOST_BLOCK,
+    BLOCK_GROUP: MOST_BLOCK + 4096,
+}
+_DOC_TYPES: Final = (b"webm", b"matroska")
+_LACING: Final = 0x06
+_FARTHEST: Final = 1 << 62  # nanoseconds
+
+
+class MatroskaReader:
+    """Segments and clusters are entered, whether their sizes are known or not, so that each block comes out with its
+    last byte. A new EBML header begins another recording. Holds one unfinished element, as far as it has arrived.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._skip = 0  # bytes to come of an element that nobody needs
+        self._begin()
+
+    def _begin(self) -> None:
+        self._scale = 1_000_000  # nanoseconds of a tick
+        self._tracks: bytes | None = None
+        self._entries: dict[int, Entry] | None = None
+        self._cluster: int | None = None  # the cluster's own time in ticks
+
+    def receive(self, data: bytes) -> list[Event]:
+        """What these bytes complete. Raises InvalidData for what is no Matroska or passes a bound."""
+        buffer = self._buffer
+        buffer += data
+        events: list[Event] = []
+        at = 0
+        try:
+            while True:
+                if self._skip:
+                    step = min(self._skip, len(buffer) - at)
+                    self._skip -= step
+                    at += step
+                head = element_head(buffer, at)
+                if head is None:
+                    return events
+                if head.id in _ENTERED:
+                    self._enter(head.id, events)
+                    at = head.body
+                    continue
+                size, most = self._bounds(head)
+                if most is None:
+                    self._skip, at = size, head.body
+                    continue
+                end = head.body + size
+                if end > len(buffer):
+                    return events
+                at, body = end, bytes(buffer[head.body : end])
+                self._take(head.id, body, events)
+        finally:
+            del buffer[:at]
+
+    @staticmethod
+    def _bounds(head: Head) -> tuple[int, int | None]:
+        """Size of an element and the most it may have, None where it is to be skipped."""
+        most = _WHOLE.get(head.id)
+        if head.size is None:
+            raise InvalidData(f"Matroska: element {head.id.hex()} of unknown size")
+        if head.size > (MOST_SKIPPED if most is None else most):
+            raise InvalidData(f"Matroska: element {head.id.hex()} of {head.size} bytes")
+        return head.size, most
+
+    def _enter(self, id: bytes, events: list[Event]) -> None:
+        self._cluster = None
+        if id == ebml.CLUSTER and self._entries is None:
+            if self._tracks is None:
+                raise InvalidData("Matroska: a cluster before the tracks")
+            entries, left_out = read_entries(self._tracks, self._scale)
+            found: Opened = opened([e.lane for e in entries], left_out)
+            wanted: list[Lane] = [lane for lane in (found.video, found.audio) if lane is not None]
+            self._entries = {}
+            for entry in entries:
+                if any(entry.lane is lane for lane in wanted):
+                    self._entries.setdefault(entry.number, entry)
+            events.append(found)
+
+    def _take(self, id: bytes, body: bytes, events: list[Event]) -> None:
+        if id == ebml.SIMPLE_BLOCK:
+            self._block(body, None, events)
+        elif id == BLOCK_GROUP:
+            self._group(body, events)
+        elif id == ebml.TIMESTAMP:
+            self._cluster = uint(body, "Timestamp")
+        elif id == ebml.EBML:
+            doc_type = dict(children(body)).get(ebml.DOC_TYPE, b"matroska").rstrip(b"\x00")
+            if doc_type not in _DOC_TYPES:
+                raise InvalidData(f"EBML of the type {doc_type[:16]!r}, neither WebM nor Matroska")
+            self._begin()
+        elif id == ebml.INFO:
+            scale = dict(children(body)).get(ebml.TIMESTAMP_SCALE)
+            self._scale = 1_000_000 if scale is None else uint(scale, "TimestampScale")
+            if not 0 < self._scale <= 1_000_000_000:
+                raise InvalidData(f"Matroska: ticks of {self._scale} ns")
+        elif body != self._tracks:
+            self._tracks, self._entries = body, None
+
+    def _group(self, body: bytes, events: list[Event]) -> None:
+        fields = children(body)
+        key = all(id != REFERENCE_BLOCK for id, _ in fields)
+        for id, block in fields:
+            if id == BLOCK:
+                self._block(block, key, events)
+
+    def _block(self, body: bytes, key: bool | None, events: list[Event]) -> None:
+        """A block's sample. RFC 9559 §10: track number, 16 bits of time in the cluster, flags, payload."""
+        entries, cluster = self._entries, self._cluster
+        if entries is None or cluster is None:
+            raise InvalidData("Matroska: a block outside of a cluster")
+        width = 9 - body[0].bit_length() if body else 9
+        if width > 8 or len(body) < width + 3:
+            raise InvalidData(f"Matroska: a block of {len(body)} bytes")
+        entry = entries.get(int.from_bytes(body[:width], "big") & (1 << 7 * width) - 1)
+        if entry is None:
+            return
+        flags = body[width + 2]
+        if flags & _LACING:
+            raise InvalidData("Matroska: a block with lacing, which live WebM does not have")
+        ticks = cluster + int.from_bytes(body[width : width + 2], "big", signed=True)
+        time = ticks * self._scale - entry.delay
+        if not -_FARTHEST < time < _FARTHEST:
+            raise InvalidData(f"Matroska: a block at {ticks}")
+        lane = entry.lane
+        payload = body[width + 3 :]
+        if payload:
+            key = bool(flags & 0x80) if key is None else key
+            events.append(Packet(lane, time * lane.timescale // 1_000_000_000, 0, key, payload))

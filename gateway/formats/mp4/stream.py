@@ -1,0 +1,133 @@
+"""Reading a fragmented MP4 while it grows: bytes cut anywhere in, lanes and samples out."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.formats.lanes import Event, Packet, opened
+from gateway.formats.mp4.entries import Entry, Movie, read_movie
+from gateway.formats.mp4.reader import MAX_SAMPLES, parse_fragments
+from gateway.media.errors import InvalidData
+
+MOST_HEADER: Final = 1 << 20  # bytes of moov, and of what else is read whole
+MOST_FRAGMENT: Final = 32_000_000  # bytes of a moof and its mdat: ten seconds of the fastest recorder
+MOST_SKIPPED: Final = 16_000_000  # of a box that nobody needs
+MOST_SAMPLE: Final = 8_000_000  # as everywhere in the gateway
+
+_MOOF_BYTES: Final = 4 << 20
+_FARTHEST: Final = 1 << 62
+
+
+class FragmentReader:
+    """Each fragment's samples come out with its last byte, both lanes in the order of their times.
+
+    A new moov begins another recording. Holds one unfinished fragment, as far as it has arrived.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._position = 0  # of the buffer's first byte in the stream
+        self._at = 0  # in the buffer: the next box
+        self._fragment: int | None = None  # in the buffer: the moof whose mdat is to come
+        self._skip = 0
+        self._movie: Movie | None = None
+        self._entries: dict[int, Entry] = {}
+        self._leads: dict[int, int] = {}  # by track, ticks that decode times are set back
+
+    def receive(self, data: bytes) -> list[Event]:
+        """What these bytes complete. Raises InvalidData for what is no fragmented MP4 or passes a bound."""
+        self._buffer += data
+        events: list[Event] = []
+        try:
+            while self._step(events):
+                pass
+        finally:
+            done = self._at if self._fragment is None else self._fragment
+            if done:
+                del self._buffer[:done]
+                self._position += done
+                self._at -= done
+                self._fragment = None if self._fragment is None else 0
+        return events
+
+    def _step(self, events: list[Event]) -> bool:
+        """Takes the next box, or as much of it as is there and not needed; whether there may be more."""
+        buffer = self._buffer
+        if self._skip:
+            step = min(self._skip, len(buffer) - self._at)
+            self._skip -= step
+            self._at += step
+        at = self._at
+        if self._skip or len(buffer) - at < 8:
+            return False
+        size, kind = int.from_bytes(buffer[at : at + 4], "big"), bytes(buffer[at + 4 : at + 8])
+        header = 8
+        if size == 1:
+            if len(buffer) - at < 16:
+                return False
+            size, header = int.from_bytes(buffer[at + 8 : at + 16], "big"), 16
+        # §4.2: size 0 means "to the end of the file", which a live recording does not have.
+        if size < header:
+            raise InvalidData(f"MP4: box {kind!r} of {size} bytes")
+        if kind == b"mdat" and self._movie is None:
+            raise InvalidData("an MP4 whose samples come before its header cannot be read while it grows")
+        begun = self._fragment is not None
+        if begun or kind in (b"moov", b"moof"):
+            most = MOST_HEADER if kind == b"moov" else _MOOF_BYTES if kind == b"moof" else MOST_FRAGMENT
+            start = at if self._fragment is None else self._fragment
+            if size > most or at + size - start > MOST_FRAGMENT:
+                raise InvalidData(f"MP4: box {kind!r} of {size} bytes")
+            if len(buffer) - at < size:
+                return False
+            self._at = at + size
+            self._take(kind, at, events)
+            return True
+        if size > MOST_SKIPPED:
+            raise InvalidData(f"MP4: box {kind!r} of {size} bytes")
+        self._skip = size
+        return True
+
+    def _take(self, kind: bytes, at: int, events: list[Event]) -> None:
+        if kind == b"moov":
+            self._open(bytes(self._buffer[at : self._at]), events)
+        elif kind == b"moof":
+            if self._movie is None:
+                raise InvalidData("MP4: a fragment before the header")
+            self._fragment = at
+        elif kind == b"mdat" and self._fragment is not None:
+            start, self._fragment = self._fragment, None
+            self._samples(bytes(self._buffer[start : self._at]), self._position + start, events)
+
+    def _open(self, moov: bytes, events: list[Event]) -> None:
+        movie = self._movie = read_movie(moov)
+        self._fragment = None
+        found = opened([e.lane for e in movie.entries], list(movie.left_out))
+        wanted = [lane for lane in (found.video, found.audio) if lane is not None]
+        self._entries = {e.number: e for e in movie.entries if any(e.lane is lane for lane in wanted)}
+        self._leads = {}
+        events.append(found)
+
+    def _samples(self, data: bytes, origin: int, events: list[Event]) -> None:
+        """The samples of a moof and what follows it up to its mdat."""
+        assert self._movie is not None, "asked where the moof came"
+        # A sample has at least a byte: runs of empty ones would cost much and are worth nothing.
+        most = min(MAX_SAMPLES, len(data))
+        found: list[tuple[int, Packet]] = []
+        for fragment in parse_fragments(data, defaults=self._movie.defaults, origin=origin, most=most):
+            entry = self._entries.get(fragment.track_id)
+            if entry is None:
+                continue
+            lane = entry.lane
+            # Negative offsets (as CMAF's writers like them) would have pictures shown before they are decoded.
+            least = min((sample.cts for sample in fragment.samples), default=0)
+            lead = self._leads[fragment.track_id] = max(self._leads.get(fragment.track_id, 0), -least)
+            time = fragment.base_decode_time - entry.early - lead
+            for sample in fragment.samples:
+                if not -_FARTHEST < time < _FARTHEST or len(sample.payload) > MOST_SAMPLE:
+                    raise InvalidData(f"MP4: a sample of {len(sample.payload)} bytes at {time}")
+                if sample.payload:
+                    packet = Packet(lane, time, sample.cts + lead, sample.key, sample.payload)
+                    found.append((time * 1_000_000 // lane.timescale, packet))
+                time += sample.duration
+        found.sort(key=lambda pair: pair[0])
+        events.extend(packet for _, packet in found)

@@ -1,0 +1,53 @@
+"""Origins: of which pages a browser may open a WebSocket that pushes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class Origins:
+    """The policy. allowed: origins such as https://studio.example.com, or "*"; empty: pages of the host that was asked.
+
+    RFC 6454 §7: browsers send where a page comes from, and pages cannot forge it. Who sends none is no page.
+    """
+
+    def __init__(self, allowed: Iterable[str] = ()) -> None:
+        entries = tuple(allowed)
+        self._any = "*" in entries
+        self._allowed = frozenset(_plain(entry) for entry in entries)
+
+    def allows(self, origins: list[str], hosts: list[str]) -> bool:
+        """Whether a request with these Origin and Host headers may push; two of either are malformed."""
+        if not origins:
+            return True
+        if len(origins) > 1 or len(hosts) > 1:
+            return False
+        if self._any:
+            return True
+        if self._allowed:
+            return _plain(origins[0]) in self._allowed
+        page = _host(origins[0])
+        return bool(page) and bool(hosts) and page == _host(f"http://{hosts[0]}")
+
+
+def _plain(origin: str) -> str:
+    """An origin in one spelling: lower case, the port only where it is not the scheme's."""
+    try:
+        parts = urlsplit(origin.strip().lower())
+        if not parts.hostname:
+            return origin.strip().lower()  # "null" of sandboxed pages: allowed where it is listed
+        port = parts.port
+    except ValueError:
+        return ""
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}" + ("" if port in (None, _PORTS.get(parts.scheme)) else f":{port}")
+
+
+def _host(origin: str) -> str:
+    try:
+        return (urlsplit(origin).hostname or "").rstrip(".")
+    except ValueError:
+        return ""

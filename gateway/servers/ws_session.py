@@ -1,0 +1,252 @@
+"""One push over a WebSocket: from the admission to the close frame."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import Final
+
+import structlog
+from websockets.asyncio.server import ServerConnection, broadcast
+from websockets.exceptions import ConnectionClosed
+
+from gateway.hub.errors import AtCapacity, HubError
+from gateway.hub.publisher import Publisher
+from gateway.hub.stream import EndReason
+from gateway.lib.aio import Tasks
+from gateway.media.errors import InvalidData
+from gateway.protocols import push
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.push import CloseCode, Stats
+from gateway.servers.ws_door import EVICTIONS, REFUSALS, WsDoor
+from gateway.servers.ws_entry import Ending, Entry
+from gateway.servers.ws_words import Words
+from gateway.sources.browser import Intake, IntakeFailed
+from gateway.sources.frames import FramesIntake
+
+log = structlog.get_logger(__name__)
+
+FINISH_SECONDS: Final = 2.0  # what a push that has ended may take for its last pictures
+UNREAD: Final = 65_536  # bytes of our texts that wait for a client that does not read them: it gets no more
+_LATELY: Final = 4  # seconds over which rates are measured
+
+
+class PushSession:
+    """A connection that was upgraded. `run` is its whole life; `tick` is called once a second by the listener."""
+
+    def __init__(
+        self,
+        door: WsDoor,
+        ws: ServerConnection,
+        entry: Entry,
+        words: Words,
+        *,
+        address: str,
+        protocol: str,
+        exempt: bool,
+    ) -> None:
+        """protocol: ws or wss. exempt: a trusted proxy itself, whose address is not limited."""
+        self._door = door
+        self._ws = ws
+        self._entry = entry
+        self._words = words
+        self._address = address
+        self._protocol = protocol
+        self._exempt = exempt
+        self._over: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._publisher: Publisher | None = None
+        self._intake: Intake | None = None
+        self._frames: FramesIntake | None = None
+        self._received = 0
+        self._bytes_before = 0  # that the stream had when this push began
+        self._accepted = self._last = time.monotonic()
+        self._rates: deque[tuple[float, int, int]] = deque(maxlen=_LATELY + 1)
+
+    async def run(self) -> None:
+        """Until the connection is closed."""
+        quota = self._door.admission.connections
+        counted = not self._exempt and quota.take(self._address)
+        try:
+            if counted or self._exempt:
+                await self._admitted()
+            else:
+                await self._refuse(AtCapacity("too many publishers from this address"))
+        except Exception as error:  # a bug of ours must not leave the page waiting
+            log.error("a push failed", stream=self._entry.name, peer=self._address, exc_info=error)
+            await self._ws.close(CloseCode.INTERNAL, "internal error")
+        finally:
+            self._leave("connection closed")
+            if counted:
+                quota.give(self._address)
+
+    async def _admitted(self) -> None:
+        try:
+            publisher = self._publisher = await self._entry.publisher(self._evicted)
+        except HubError as error:
+            await self._refuse(error)
+            return
+        self._accepted = self._last = time.monotonic()
+        self._bytes_before = publisher.stream.bytes_in
+        self._rates.append((self._accepted, 0, 0))
+        if self._ws.subprotocol == push.SUBPROTOCOL:
+            self._intake = self._frames = self._door.frames(publisher)
+        else:
+            self._intake = self._door.container(publisher)
+        intake = self._intake
+        kind = "frames" if self._frames is not None else "container"
+        log.info("publishing", stream=self._entry.name, peer=self._address, protocol=self._protocol, form=kind)
+        self._say(self._words.accepted(self._entry.name, kind))
+        async with Tasks(f"push from {self._address}", self._crashed) as tasks:
+            working = tasks.start(self._work(intake), "intake")
+            receiving = tasks.start(self._receive(intake), "receive")
+            ending = await self._over
+            receiving.cancel()
+            await asyncio.wait((receiving,), timeout=FINISH_SECONDS)
+            intake.finish()
+            if publisher.active:
+                await asyncio.wait((working,), timeout=FINISH_SECONDS)
+            working.cancel()
+            self._leave(ending.reason)
+            # What the client still sends is read, unheard: the connection would else be reset, and its close unread.
+            tasks.start(self._read_on(), "read on")
+            await self._close(ending)
+
+    async def _refuse(self, error: HubError) -> None:
+        self._door.admission.refuse(self._entry.name, self._address, self._protocol, error)
+        code, words = REFUSALS.get(type(error), (CloseCode.TRY_LATER, "Try again later."))
+        await self._close(Ending(code, words))
+
+    # ---- tasks ----
+
+    async def _work(self, intake: Intake) -> None:
+        try:
+            await intake.run()
+        except IntakeFailed as error:
+            self._end(CloseCode.TRY_LATER if error.again else CloseCode.UNUSABLE, str(error))
+        else:
+            self._finish(Ending(CloseCode.NORMAL, "the push has ended", told=False))
+
+    async def _receive(self, intake: Intake) -> None:
+        try:
+            await self._hear(intake)
+        except ConnectionClosed as closed:
+            self._finish(Ending(CloseCode.NORMAL, _how(closed), told=False))
+        except (RemoteProtocolError, InvalidData) as error:
+            self._end(CloseCode.UNUSABLE, str(error))
+        except IntakeFailed as error:
+            self._end(CloseCode.TRY_LATER if error.again else CloseCode.UNUSABLE, str(error))
+
+    async def _hear(self, intake: Intake) -> None:
+        """Hot. Every message, until something is wrong with one."""
+        receive, publisher, frames = self._ws.recv, self._publisher, self._frames
+        assert publisher is not None, "there is an intake"
+        while True:
+            message = await receive()
+            self._last = now = time.monotonic()
+            if isinstance(message, bytes):
+                self._received += len(message)
+                # Sent, though perhaps not published yet: who is transcoded slowly is not taken over for that.
+                publisher.last_media = now
+                await intake.feed(message)
+            elif frames is not None:
+                await frames.feed(message)
+            else:
+                raise RemoteProtocolError("text where binary belongs")
+
+    async def _read_on(self) -> None:
+        try:
+            while True:
+                await self._ws.recv()
+        except ConnectionClosed:
+            return
+
+    # ---- time ----
+
+    def tick(self, now: float) -> None:
+        """Ends what stalls, tells how it goes."""
+        intake, publisher, limits = self._intake, self._publisher, self._door.limits
+        if self._over.done() or intake is None or publisher is None:
+            return
+        media = publisher.stream.bytes_in > self._bytes_before
+        if not media and limits.first_media and now - self._accepted > limits.first_media:
+            self._end(CloseCode.POLICY, "no media in time")
+        elif limits.idle_timeout and now - self._last > limits.idle_timeout:
+            self._end(CloseCode.POLICY, "nothing received for too long")
+        elif (ending := self._entry.look(now)) is not None:
+            self._finish(ending)
+        else:
+            for text in self._words.stats(self._stats(intake, now), self._entry.trouble):
+                self._say(text)
+
+    def shutdown(self) -> None:
+        """The listener closes: whoever is left goes."""
+        self._end(CloseCode.GOING_AWAY, "The server is shutting down.")
+
+    def _stats(self, intake: Intake, now: float) -> Stats:
+        stats = intake.stats
+        self._rates.append((now, self._received, stats.frames))
+        since, bytes_then, frames_then = self._rates[0]
+        seconds = now - since
+        return Stats(
+            bitrate=round((self._received - bytes_then) * 8 / seconds) if seconds > 0 else 0,
+            received=self._received,
+            frames=stats.frames,
+            dropped=stats.dropped,
+            fps=(stats.frames - frames_then) / seconds if seconds > 0 else 0.0,
+            behind=stats.behind,
+            video=stats.video,
+            audio=stats.audio,
+        )
+
+    # ---- the end ----
+
+    def _evicted(self, reason: EndReason) -> None:
+        """The hub takes the lease away."""
+        code, words = EVICTIONS.get(reason, (CloseCode.TRY_LATER, str(reason)))
+        self._end(code, words)
+
+    def _end(self, code: CloseCode, reason: str) -> None:
+        self._finish(Ending(code, reason))
+
+    def _finish(self, ending: Ending) -> None:
+        if not self._over.done():
+            self._over.set_result(ending)
+
+    def _crashed(self, name: str, error: BaseException) -> None:
+        log.error("a push's task failed", stream=self._entry.name, task=name, exc_info=error)
+        self._end(CloseCode.INTERNAL, "internal error")
+
+    def _leave(self, reason: str) -> None:
+        publisher, self._publisher = self._publisher, None
+        if publisher is None:
+            return
+        publisher.close()
+        stats = self._intake.stats if self._intake is not None else None
+        log.info(
+            "publish ended",
+            stream=self._entry.name,
+            peer=self._address,
+            reason=reason,
+            seconds=round(time.monotonic() - publisher.since, 1),
+            bytes=self._received,
+            dropped=stats.dropped if stats is not None else 0,
+        )
+
+    def _say(self, text: str) -> None:
+        """One text, at once; a client that does not read gets none."""
+        if self._ws.transport.get_write_buffer_size() <= UNREAD:
+            broadcast((self._ws,), text)
+
+    async def _close(self, ending: Ending) -> None:
+        for text in self._words.ended(ending):
+            self._say(text)
+        await self._ws.close(ending.code, push.close_reason(ending.reason))
+
+
+def _how(closed: ConnectionClosed) -> str:
+    if closed.rcvd is None:
+        return "connection lost"
+    if closed.sent is not None and not closed.rcvd_then_sent:
+        return f"closed with {closed.sent.code}"
+    return f"closed by the client ({closed.rcvd.code})"

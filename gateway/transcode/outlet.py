@@ -1,0 +1,88 @@
+"""Outlet: what a browser worker gives back: the tracks as soon as they are known, then units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from gateway.media.track import Kind, Track, Tracks
+from gateway.media.unit import AccessUnit
+from gateway.transcode import wire
+from gateway.transcode.wire import Message
+
+# A track that comes later than the first units would be a discontinuity for everybody: how long these wait for it.
+HELD_SECONDS: Final = 1.0
+_HELD_BYTES: Final = 8_000_000
+_HELD_UNITS: Final = 1000
+
+
+class Outlet:
+    """Units of a kind come after its track. The first ones wait until each kind that was promised has a track, bounded
+    in seconds of media, bytes and number. Belongs to one thread at a time."""
+
+    def __init__(self, send: Callable[[int, bytes], None]) -> None:
+        """send: gives a frame to the gateway."""
+        self.frames = 0  # pictures sent
+        self._send = send
+        self._promised: frozenset[Kind] = frozenset()
+        self._tracks: dict[Kind, Track] = {}
+        self._epoch = 0
+        self._held: list[AccessUnit] | None = []
+        self._held_bytes = 0
+
+    def open(self, promised: Iterable[Kind]) -> None:
+        """A recording begins, of these kinds; what was of the one before is sent."""
+        self.flush()
+        self._promised = frozenset(promised)
+        self._tracks = {}
+        self._epoch += 1
+        self._held = []
+
+    def track(self, track: Track) -> None:
+        """The track of the units that come; again where it changes."""
+        if self._tracks.get(track.kind) == track:
+            return
+        changed = track.kind in self._tracks
+        if self._held is not None and changed:
+            self.flush()
+        self._tracks[track.kind] = track
+        if self._held is None:
+            self._announce()
+
+    def units(self, units: Iterable[AccessUnit]) -> None:
+        """Hot. The next units, in the order in which they are to be published."""
+        for unit in units:
+            if self._held is None:
+                self._give(unit)
+            else:
+                self._hold(unit, self._held)
+
+    def flush(self) -> None:
+        """What waits is announced and sent."""
+        held, self._held = self._held, None
+        if held:
+            self._announce()
+            for unit in held:
+                self._give(unit)
+        self._held_bytes = 0
+
+    def _hold(self, unit: AccessUnit, held: list[AccessUnit]) -> None:
+        held.append(unit)
+        self._held_bytes += len(unit.payload)
+        waited = unit.dts / unit.track.timescale - held[0].dts / held[0].track.timescale
+        if (
+            self._promised <= self._tracks.keys()
+            or waited >= HELD_SECONDS
+            or self._held_bytes >= _HELD_BYTES
+            or len(held) >= _HELD_UNITS
+        ):
+            self.flush()
+
+    def _announce(self) -> None:
+        tracks = Tracks(self._tracks.get(Kind.VIDEO), self._tracks.get(Kind.AUDIO), self._epoch)
+        self._send(Message.TRACKS, wire.encode_tracks(tracks))
+
+    def _give(self, unit: AccessUnit) -> None:
+        if unit.track.kind is Kind.VIDEO:
+            self.frames += 1
+        self._send(Message.UNIT, wire.encode_unit(unit))

@@ -1,0 +1,113 @@
+"""The sound of a push: what its worker announces beforehand, what happens when that dies, and what waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from gateway.lib.metrics import WORKER_RESTARTS, Counter
+from gateway.media import aac
+from gateway.media.track import Codec, Kind, Track
+from gateway.media.unit import AccessUnit
+from gateway.settings.layers import load
+from gateway.transcode import speech
+from gateway.transcode.launch import Workers
+from gateway.transcode.sound import AudioEncoder
+from gateway.transcode.speech import Speech, SpeechFailed
+from gateway.transcode.speech_link import BITRATES, CONFIGS, aac_track
+from tests.support.pushing import camera
+from tests.support.sources import pictures, source, tone
+
+FLAC = ("-c:a", "flac", "-ac", "2")
+MP3 = ("-c:a", "libmp3lame", "-ac", "1")
+
+
+def workers(most: int = 2) -> Workers:
+    settings = load(environ={}, overrides=[f"workers.most={most}"])
+    return Workers(settings.workers, Counter(WORKER_RESTARTS))
+
+
+async def spoken(units: list[AccessUnit], channels: int = 2) -> list[AccessUnit]:
+    """What becomes of all of these."""
+    heard: list[AccessUnit] = []
+    made = Speech(workers(), "c1", heard.append)
+    running = asyncio.create_task(made.run())
+    await made.open(units[0].track, aac_track(channels, 1000))
+    for unit in units:
+        made.give(unit)
+    made.finish()
+    async with asyncio.timeout(20):
+        await running
+    return heard
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_what_is_announced_beforehand_is_what_the_encoder_says(channels: int) -> None:
+    made = aac.parse_asc(AudioEncoder(BITRATES[channels], channels, 1000).track.config)
+    told = aac.parse_asc(CONFIGS[channels])
+    assert (told.object_type, told.rate, told.channels, told.core_samples) == (
+        made.object_type,
+        made.rate,
+        made.channels,
+        made.core_samples,
+    )
+
+
+@pytest.mark.parametrize(("coder", "channels"), [(FLAC, 2), (MP3, 1)], ids=["FLAC", "MP3"])
+async def test_sound_of_any_codec_becomes_aac(coder: tuple[str, ...], channels: int) -> None:
+    film = source(*pictures(), *tone(44100), "-t", "1", "-c:v", "libx264", *coder, container="matroska")
+    heard = await spoken(film.of(Kind.AUDIO), channels)
+    assert len(heard) == pytest.approx(47, abs=3)
+    assert {u.track for u in heard} == {aac_track(channels, 1000)}
+
+
+async def test_damaged_sound_is_left_out_and_counted() -> None:
+    units = camera(seconds=1).of(Kind.AUDIO)
+    units = [*units[:10], AccessUnit(units[0].track, 200, 0, True, 0.0, b"\xff" * 300), *units[11:]]
+    assert len(await spoken(units)) > 30
+
+
+async def test_a_track_that_cannot_be_decoded_fails_for_good() -> None:
+    made = Speech(workers(), "c1", lambda unit: None)
+    running = asyncio.create_task(made.run())
+    await made.open(Track(Kind.AUDIO, Codec.AAC, 1000, b"\x12"), aac_track(2, 1000))
+    with pytest.raises(SpeechFailed) as failed:
+        async with asyncio.timeout(20):
+            await running
+    assert not failed.value.again
+
+
+async def test_a_worker_that_keeps_dying_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speech, "_MODULE", "tests.support.there_is_no_such_module")
+    own = workers()
+    made = Speech(own, "c1", lambda unit: None)
+    running = asyncio.create_task(made.run())
+    with contextlib.suppress(SpeechFailed):
+        await made.open(Track(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10"), aac_track(2, 1000))
+    with pytest.raises(SpeechFailed, match="cannot be encoded") as failed:
+        async with asyncio.timeout(20):
+            await running
+    assert failed.value.again
+    assert own.running == 0
+
+
+async def test_the_oldest_sound_goes_where_too_much_waits() -> None:
+    made = Speech(workers(), "c1", lambda unit: None)
+    track = Track(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10")
+    for n in range(5_000):
+        made.give(AccessUnit(track, n * 20, 0, True, 0.0, b"x"))
+    assert len(made._waiting) <= 1_000
+    assert made.dropped == 5_000 - len(made._waiting)
+    newest = made._waiting[-1]
+    assert isinstance(newest, AccessUnit) and newest.dts == 4_999 * 20
+    assert made.behind > 90
+
+
+async def test_who_never_spoke_is_finished_at_once() -> None:
+    made = Speech(workers(), "c1", lambda unit: None)
+    made.finish()
+    async with asyncio.timeout(5):
+        await made.run()
+    assert made.behind == 0

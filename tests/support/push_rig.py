@@ -1,0 +1,207 @@
+"""The WebSocket listener with a hub, a store in memory and real workers, and a viewer that keeps all of each stream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.hub.access import Secrets
+from gateway.hub.channel import Channel
+from gateway.hub.errors import NoSuchChannel
+from gateway.hub.events import Event, Events
+from gateway.hub.hub import Hub
+from gateway.hub.output import OutputSpec
+from gateway.hub.publisher import Publisher
+from gateway.hub.stream import Stream
+from gateway.lib.aio import Tasks
+from gateway.lib.metrics import WORKER_RESTARTS, Counter
+from gateway.lib.refusals import Refusals
+from gateway.media.errors import InvalidData
+from gateway.servers.admission import Admission
+from gateway.servers.forwarded import Forwarded
+from gateway.servers.origins import Origins
+from gateway.servers.ws_compat import Compatible
+from gateway.servers.ws_door import WsDoor, WsLimits
+from gateway.servers.ws_ingest import WsListener
+from gateway.settings.layers import load
+from gateway.sources.browser import Intake, IntakeFailed, IntakeStats
+from gateway.sources.frames import FramesIntake
+from gateway.transcode.launch import Workers
+from tests.support import builders
+from tests.support.builders import FAR
+from tests.support.ladder_rig import Viewer
+
+SECRETS = Secrets("a-secret-for-tests")
+
+
+class Store:
+    """Channels in memory. answer: cleared, nobody is answered; error: what is raised instead."""
+
+    def __init__(self, *ids: str) -> None:
+        self.channels = {id: Channel({"id": id, "key": SECRETS.sign(id, FAR), "outdate": FAR}) for id in ids}
+        self.answer, self.asked = asyncio.Event(), asyncio.Event()
+        self.answer.set()
+        self.error: Exception | None = None
+
+    async def get(self, id: str) -> Channel:
+        self.asked.set()
+        await self.answer.wait()
+        if self.error is not None:
+            raise self.error
+        if id not in self.channels:
+            raise NoSuchChannel(id)
+        return self.channels[id]
+
+
+class Box:
+    """A container intake that wants bytes to begin with `ok`, and `bad` is no media; it never publishes.
+
+    stuck: `feed` waits for it; fails: what `run` raises.
+    """
+
+    def __init__(self, publisher: Publisher) -> None:
+        self.publisher = publisher
+        self.fed: list[bytes] = []
+        self.stuck: asyncio.Event | None = None
+        self.fails: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.stats = IntakeStats()
+        self.running = False
+
+    async def run(self) -> None:
+        self.running = True
+        try:
+            await self.fails
+        finally:
+            self.running = False
+
+    async def feed(self, data: bytes) -> None:
+        if self.stuck is not None:
+            await self.stuck.wait()
+        if data == b"bad":
+            raise InvalidData("it is no recording")
+        self.fed.append(data)
+
+    def finish(self) -> None:
+        if not self.fails.done():
+            self.fails.set_result(None)
+
+    def fail(self, reason: str, *, again: bool = False) -> None:
+        self.fails.set_exception(IntakeFailed(reason, again=again))
+
+
+@dataclass
+class Rig:
+    """Everything that a test looks at or turns."""
+
+    hub: Hub
+    store: Store
+    listener: WsListener
+    workers: Workers
+    admission: Admission
+    viewers: dict[str, list[Viewer]] = field(default_factory=dict)
+    boxes: list[Box] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+    def url(self, id: str = "c1", *, sign: str | None = None, path: str | None = None, scheme: str = "ws") -> str:
+        """Where a channel is pushed to."""
+        key = self.store.channels[id].key if sign is None and id in self.store.channels else sign or ""
+        return f"{scheme}://127.0.0.1:{self.listener.port}{path or f'/stream/{id}?sign={key}'}"
+
+    def viewer(self, id: str = "c1") -> Viewer:
+        """Of the channel's latest stream."""
+        return self.viewers[id][-1]
+
+    async def until(self, condition: Callable[[], Any], what: str, seconds: float = 15.0) -> Any:
+        """The first true value, asked often."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not (value := condition()):
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise AssertionError(f"never: {what}") from None
+        return value
+
+    async def empty(self) -> None:
+        """Returns once no connection, publisher or worker is left."""
+        await self.until(
+            lambda: (
+                not self.listener.connections
+                and not self.workers.running
+                and not any(stream.publisher for stream in self.hub)
+            ),
+            "everything is freed",
+        )
+
+
+@contextlib.asynccontextmanager
+async def rig(
+    *ids: str,
+    tls: ssl.SSLContext | None = None,
+    origins: tuple[str, ...] = (),
+    forwarded: Forwarded | None = None,
+    publishers_per_address: int = 0,
+    refusals: int = 0,
+    most_workers: int = 0,
+    container: Callable[[Publisher, Workers], Intake] | None = None,
+    compatible: Compatible | None = None,
+    hub_limits: dict[str, float] | None = None,
+    **limits: float,
+) -> AsyncIterator[Rig]:
+    """A running listener. limits: as of WsLimits."""
+    events = Events()
+    told: list[Event] = []
+    events.listen(told.append)
+    viewers: dict[str, list[Viewer]] = {}
+
+    def view(stream: Stream) -> Viewer:
+        viewers.setdefault(stream.name, []).append(viewer := Viewer(stream.name))
+        return viewer
+
+    hub = builders.hub([OutputSpec("viewer", view, lambda s: True)], events=events, **(hub_limits or {}))
+    store = Store(*(ids or ("c1",)))
+    settings = load(environ={}, overrides=[f"workers.most={most_workers}"])
+    workers = Workers(settings.workers, Counter(WORKER_RESTARTS))
+    admission = Admission(
+        store,  # type: ignore[arg-type]
+        SECRETS,
+        events,
+        publishers_per_address=publishers_per_address,
+        refusals=Refusals(refusals),
+    )
+    boxes: list[Box] = []
+
+    def make_container(publisher: Publisher) -> Intake:
+        if container is not None:
+            return container(publisher, workers)
+        boxes.append(box := Box(publisher))
+        return box
+
+    values: dict[str, Any] = {"message": 1_000_000, "handshake": 2.0, "first_media": 10.0, "ping_interval": 10.0}
+    values |= {"ping_timeout": 20.0, "idle_timeout": 30.0}
+    crashes: list[str] = []
+    async with Tasks("test", lambda name, error: crashes.append(f"{name}: {error!r}")) as tasks:
+        door = WsDoor(
+            hub=hub,
+            admission=admission,
+            container=make_container,
+            frames=lambda publisher: FramesIntake(publisher, workers),
+            origins=Origins(origins),
+            forwarded=forwarded or Forwarded(()),
+            limits=WsLimits(**(values | limits)),
+            compatible=compatible,
+            tasks=tasks,
+        )
+        listener = WsListener(door, "127.0.0.1", 0, tls)
+        await listener.start()
+        tasks.start(hub.run())
+        tasks.start(listener.run())
+        if compatible is not None:
+            tasks.start(compatible.run())
+        yield Rig(hub, store, listener, workers, admission, viewers, boxes, told)
+        listener.close()
+        await listener.hang_up(grace=1)
+    assert crashes == []

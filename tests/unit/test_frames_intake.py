@@ -1,0 +1,290 @@
+"""Frames of a web page as they reach a stream: times, order, epochs, and what is no picture."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.hub.publisher import Publisher
+from gateway.lib.metrics import WORKER_RESTARTS, Counter
+from gateway.media import aac
+from gateway.media.errors import InvalidData
+from gateway.media.track import Codec, Kind, Tracks
+from gateway.protocols import push
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.push import AudioConfig, Chunk, Configured, VideoConfig
+from gateway.settings.layers import load
+from gateway.sources.browser import IntakeFailed
+from gateway.sources.frames import DecodeOrder, FramesIntake, well_formed
+from gateway.transcode.launch import Workers
+from tests.support import builders
+from tests.support.builders import AVCC, Recorder
+
+VIDEO = VideoConfig("avc1.64001F", AVCC, 1280, 720, 30.0)
+AAC = AudioConfig("mp4a.40.2", 44100, 2, b"\x12\x10")
+OPUS = AudioConfig("opus", 48000, 1)
+BOTH = Configured(VIDEO, AAC)
+NAL = b"\0\0\0\x02\x65x"
+
+
+class Rig:
+    """An intake into a stream whose viewer keeps all; nothing here starts a worker."""
+
+    def __init__(self, most_workers: int = 1) -> None:
+        self.hub = builders.hub()
+        self.seen = Recorder()
+        self.publisher: Publisher = builders.publish(self.hub)
+        self.publisher.stream.attach(self.seen)
+        settings = load(environ={}, overrides=[f"workers.most={most_workers}"])
+        self.workers = Workers(settings.workers, Counter(WORKER_RESTARTS))
+        self.intake = FramesIntake(self.publisher, self.workers)
+
+    async def configure(self, configured: Configured = BOTH) -> None:
+        await self.intake.feed(push.config_text(configured))
+
+    async def picture(self, ms: float, *, key: bool = False, payload: bytes = NAL) -> None:
+        await self.intake.feed(push.chunk_bytes(Chunk(Kind.VIDEO, key, round(ms * 1000), 33_333, payload)))
+
+    async def sound(self, ms: float, payload: bytes = b"\x21sound") -> None:
+        await self.intake.feed(push.chunk_bytes(Chunk(Kind.AUDIO, False, round(ms * 1000), 23_000, payload)))
+
+    @property
+    def times(self) -> list[tuple[str, int, int]]:
+        return [(str(u.track.kind), u.dts, u.cts) for u in self.seen.units]
+
+
+@pytest.fixture
+async def rig() -> Rig:
+    return Rig()
+
+
+async def test_tracks_come_before_the_first_picture(rig: Rig) -> None:
+    await rig.configure()
+    await rig.picture(0, key=True)
+    assert isinstance(rig.seen.items[0], Tracks)
+    tracks = rig.seen.items[0]
+    assert tracks.video is not None and (tracks.video.codec, tracks.video.config) == (Codec.H264, AVCC)
+    assert tracks.audio is not None and tracks.audio.config == b"\x12\x10"
+    assert tracks.metadata == {"encoder": "WebCodecs", "width": 1280.0, "height": 720.0, "framerate": 30.0}
+
+
+async def test_pictures_pass_unchanged_and_key_frames_are_told(rig: Rig) -> None:
+    await rig.configure()
+    await rig.picture(0, key=True, payload=NAL + NAL)
+    await rig.picture(33.333)
+    assert [(u.payload, u.key) for u in rig.seen.units] == [(NAL + NAL, True), (NAL, False)]
+    assert rig.intake.stats.frames == 2
+    assert (rig.intake.stats.video, rig.intake.stats.audio) == ("copy", "copy")
+
+
+async def test_both_kinds_are_on_one_clock_wherever_it_began(rig: Rig) -> None:
+    await rig.configure()
+    await rig.picture(9e9, key=True)
+    await rig.sound(9e9 - 120)
+    await rig.picture(9e9 + 40)
+    await rig.sound(9e9 - 97)
+    assert rig.times == [("video", 1000, 0), ("audio", 880, 0), ("video", 1040, 0), ("audio", 903, 0)]
+
+
+async def test_times_below_zero_are_times(rig: Rig) -> None:
+    await rig.configure()
+    await rig.picture(-50_000, key=True)
+    await rig.picture(-49_960.5)
+    assert [t for _, t, _ in rig.times] == [1000, 1039]
+
+
+async def test_a_clock_that_jumps_goes_on(rig: Rig) -> None:
+    await rig.configure()
+    await rig.picture(0, key=True)
+    await rig.picture(40)
+    await rig.picture(5e6, key=True)
+    await rig.sound(5e6 + 10)
+    times = [t for _, t, _ in rig.times]
+    assert times[0:2] == [1000, 1040]
+    assert 1040 < times[2] <= 1100
+    assert abs(times[3] - times[2]) <= 10
+
+
+async def test_pictures_before_the_first_key_frame_are_left_out(rig: Rig) -> None:
+    await rig.configure()
+    await rig.picture(0)
+    await rig.picture(33)
+    await rig.picture(66, key=True)
+    assert len(rig.seen.units) == 1
+    assert rig.intake.stats.dropped == 2
+
+
+async def test_another_size_is_a_new_epoch_that_begins_with_a_key_frame(rig: Rig) -> None:
+    await rig.configure()
+    await rig.picture(0, key=True)
+    other = AVCC[:-1] + bytes([AVCC[-1] ^ 1])
+    await rig.configure(Configured(replace(VIDEO, description=other), AAC))
+    await rig.picture(33)
+    await rig.picture(66, key=True)
+    tracks = rig.seen.tracks
+    assert [t.epoch for t in tracks] == [0, 1]
+    assert tracks[1].video is not None and tracks[1].video.config == other
+    assert [t for _, t, _ in rig.times] == [1000, 1066]
+
+
+async def test_the_same_configuration_again_changes_nothing(rig: Rig) -> None:
+    await rig.configure()
+    await rig.picture(0, key=True)
+    await rig.configure()
+    await rig.picture(33)
+    assert len(rig.seen.tracks) == 1
+    assert len(rig.seen.units) == 2
+
+
+async def test_a_track_may_come_and_go(rig: Rig) -> None:
+    await rig.configure(Configured(VIDEO, None))
+    await rig.picture(0, key=True)
+    await rig.configure(BOTH)
+    await rig.picture(33)
+    await rig.sound(33)
+    await rig.configure(Configured(None, AAC))
+    await rig.sound(66)
+    assert [(t.video is not None, t.audio is not None) for t in rig.seen.tracks] == [
+        (True, False),
+        (True, True),
+        (False, True),
+    ]
+    assert rig.times == [("video", 1000, 0), ("video", 1033, 0), ("audio", 1033, 0), ("audio", 1066, 0)]
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"\0\0\0\1\x65more", b"\0\0\1\x65picture", b"\0\0\0\0", b"\0\0\0\x09\x65x", b"\0\0", b"\0\0\0\1e" * 5000],
+)
+async def test_what_is_no_picture_is_counted_and_left_out(rig: Rig, payload: bytes) -> None:
+    await rig.configure()
+    await rig.picture(0, key=True)
+    await rig.picture(33, payload=payload)
+    await rig.picture(66)
+    assert len(rig.seen.units) == 2
+    assert rig.intake.stats.dropped == 1
+    assert rig.publisher.dropped == {"ingest": 1}
+
+
+async def test_nothing_but_rubbish_ends_the_push_with_what_to_do(rig: Rig) -> None:
+    await rig.configure()
+    with pytest.raises(InvalidData, match=r'avc: \{format: "avc"\}'):
+        for n in range(101):
+            await rig.picture(n * 33, key=True, payload=b"\0\0\0\1\x65annexb")
+    assert rig.seen.units == []
+
+
+async def test_aac_with_adts_headers_ends_the_push_with_what_to_do(rig: Rig) -> None:
+    await rig.configure()
+    with pytest.raises(InvalidData, match=r'aac: \{format: "aac"\}'):
+        for n in range(101):
+            await rig.sound(n * 21, b"\xff\xf1\x50\x80")
+
+
+@pytest.mark.parametrize(
+    "configured",
+    [
+        Configured(replace(VIDEO, description=b"\1\2\3"), None),
+        Configured(replace(VIDEO, description=b"\1\x64\0\x1f\xff\xe0\0"), None),
+        Configured(replace(VIDEO, description=AVCC[:20]), None),
+        Configured(None, replace(AAC, description=b"\x12")),
+        Configured(None, replace(OPUS, channels=6)),
+        Configured(None, replace(OPUS, description=b"OpusHead")),
+        Configured(None, replace(AAC, description=b"", rate=44_000)),
+        Configured(None, replace(AAC, description=b"", codec="mp4a.40.5")),
+    ],
+)
+async def test_a_configuration_that_cannot_be_used_ends_the_push(rig: Rig, configured: Configured) -> None:
+    with pytest.raises(RemoteProtocolError, match="a configuration that cannot be used"):
+        await rig.configure(configured)
+    assert rig.seen.items == []
+
+
+@pytest.mark.parametrize("rate", aac.RATES[:12])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+async def test_aac_without_a_description_gets_the_one_that_its_numbers_make(rig: Rig, rate: int, channels: int) -> None:
+    await rig.configure(Configured(None, AudioConfig("mp4a.40.2", rate, channels)))
+    track = rig.seen.tracks[0].audio
+    assert track is not None
+    asc = aac.parse_asc(track.config)
+    assert (asc.object_type, asc.rate, asc.channels) == (2, rate, channels)
+
+
+async def test_a_push_without_sound_to_encode_needs_no_worker(rig: Rig) -> None:
+    async with asyncio.timeout(5):
+        work = asyncio.create_task(rig.intake.run())
+        await rig.configure()
+        await rig.picture(0, key=True)
+        rig.intake.finish()
+        await work
+    assert rig.workers.running == 0
+
+
+async def test_the_message_that_ends_a_push_ends_it(rig: Rig) -> None:
+    async with asyncio.timeout(5):
+        work = asyncio.create_task(rig.intake.run())
+        await rig.configure()
+        await rig.intake.feed(push.end_text())
+        await work
+    await rig.picture(0, key=True)  # what comes behind is not heard
+    assert rig.seen.units == []
+
+
+async def test_opus_is_refused_at_once_where_all_workers_are_busy() -> None:
+    rig = Rig(most_workers=1)
+    async with asyncio.timeout(10), rig.workers.start("tests.support.echo_worker", "other"):
+        work = asyncio.create_task(rig.intake.run())
+        with pytest.raises(IntakeFailed, match="workers are busy") as refused:
+            await rig.configure(Configured(VIDEO, OPUS))
+        assert refused.value.again
+        with pytest.raises(IntakeFailed, match="workers are busy"):
+            await work
+    assert rig.seen.items == [], "nobody was promised a stream"
+
+
+async def test_a_publisher_that_was_evicted_announces_nothing(rig: Rig) -> None:
+    rig.publisher.close()
+    await rig.configure()
+    assert rig.seen.tracks == []
+
+
+# ---- decode times ----
+
+
+def test_pictures_in_order_are_decoded_when_they_are_shown() -> None:
+    order = DecodeOrder()
+    assert [order.dts(t) for t in (0, 33, 66, 100)] == [0, 33, 66, 100]
+
+
+def test_an_encoder_that_reorders_gets_decode_times_ahead() -> None:
+    order = DecodeOrder()
+    shown = [0, 99, 33, 66, 198, 132, 165, 297, 231, 264, 396, 330, 363]
+    decoded = [order.dts(t) for t in shown]
+    assert decoded == sorted(set(decoded))
+    assert all(d <= t for d, t in zip(decoded[4:], shown[4:], strict=True))
+
+
+@given(st.lists(st.integers(0, 5_000), min_size=1, max_size=200))
+def test_decode_times_grow_whatever_comes(times: list[int]) -> None:
+    order = DecodeOrder()
+    decoded = [order.dts(t) for t in times]
+    assert all(a < b for a, b in pairwise(decoded))
+
+
+# ---- NAL units ----
+
+
+@given(st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=8), st.integers(1, 4), st.binary(max_size=6))
+def test_units_behind_their_lengths_are_well_formed_and_nothing_else(
+    units: list[bytes], size: int, behind: bytes
+) -> None:
+    payload = b"".join(len(u).to_bytes(size, "big") + u for u in units)
+    assert well_formed(payload, size)
+    assert not well_formed(payload[:-1], size)
+    if behind and not any(behind):
+        assert not well_formed(payload + behind, size)

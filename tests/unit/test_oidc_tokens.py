@@ -1,0 +1,216 @@
+"""Tokens of a sign-in provider: which are believed, and whom they let in."""
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import time
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.api.tokens import Rules, TokenRefused, key_id, keys_of, verified
+from tests.support.oidc import ec_key, public, rsa_key
+
+ISSUER, CLIENT = "https://id.example.com/pool", "our-client"
+RULES = Rules(ISSUER, CLIENT, "", "email", ("eva@example.com",))
+KEY = rsa_key()
+KEYS = keys_of({"keys": [public("k1", KEY)]})
+NOW = int(time.time())
+GOOD = {"iss": ISSUER, "aud": CLIENT, "sub": "s1", "exp": NOW + 600, "iat": NOW,
+        "email": "eva@example.com", "email_verified": True}  # fmt: skip
+
+
+def signed(key: Any = KEY, algorithm: str = "RS256", kid: str = "k1", **claims: Any) -> str:
+    said = {name: value for name, value in {**GOOD, **claims}.items() if value is not None}
+    return jwt.encode(said, key, algorithm=algorithm, headers={"kid": kid})
+
+
+def judged(token: str, rules: Rules = RULES) -> Any:
+    return verified(token, KEYS[key_id(token)], rules)
+
+
+def test_a_good_token_is_believed():
+    claims = judged(signed())
+    person = RULES.person(claims)
+    assert (person.kind, person.name, person.id) == ("oidc", "eva@example.com", "s1")
+
+
+def test_an_elliptic_curve_will_do():
+    key = ec_key()
+    keys = keys_of({"keys": [public("e", key)]})
+    token = signed(key, "ES256", "e")
+    assert verified(token, keys[key_id(token)], RULES)["sub"] == "s1"
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"iss": "https://id.example.com/another"}, {"iss": ISSUER + "/"}, {"iss": None}, {"iss": [ISSUER]},
+        {"aud": "somebody-else"}, {"aud": []}, {"aud": ["x", "y"]}, {"aud": None},
+        {"aud": 5, "client_id": CLIENT}, {"aud": [{}, None]},
+        {"aud": None, "client_id": "somebody-else"},
+        {"exp": NOW - 120}, {"exp": None}, {"exp": "tomorrow"}, {"nbf": NOW + 3600}, {"iat": NOW + 3600},
+        {"sub": None}, {"sub": 5}, {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}},
+    ],
+)  # fmt: skip
+def test_a_token_that_says_something_else_is_not(claims: dict[str, Any]):
+    with pytest.raises((TokenRefused, TypeError)) as refused:
+        judged(signed(**claims))
+    assert refused.type is TokenRefused or "iss" in claims  # PyJWT itself does not encode that one
+
+
+def test_an_access_token_of_cognito_names_the_client():
+    assert judged(signed(aud=None, client_id=CLIENT, token_use="access"))
+
+
+def test_access_tokens_may_be_made_for_an_audience_of_their_own():
+    rules = Rules(ISSUER, CLIENT, "api://millrace", "email", ("eva@example.com",))
+    assert judged(signed(aud="api://millrace"), rules)
+    assert judged(signed(aud=["another", "api://millrace"]), rules)
+    with pytest.raises(TokenRefused):
+        judged(signed(aud="api://millrace"))
+
+
+def test_another_key_of_the_same_name_is_noticed():
+    with pytest.raises(TokenRefused):
+        judged(signed(rsa_key()))
+
+
+def test_a_changed_token_is_noticed():
+    head, body, signature = signed().split(".")
+    claims = json.loads(base64.urlsafe_b64decode(body + "=="))
+    forged = base64.urlsafe_b64encode(json.dumps({**claims, "sub": "boss"}).encode()).rstrip(b"=").decode()
+    with pytest.raises(TokenRefused):
+        judged(f"{head}.{forged}.{signature}")
+
+
+def unsigned(**header: Any) -> str:
+    parts = [json.dumps(header).encode(), json.dumps(GOOD).encode()]
+    return ".".join(base64.urlsafe_b64encode(p).rstrip(b"=").decode() for p in parts) + "."
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "", "a.b.c", "..", "x" * 9000, unsigned(alg="none", kid="k1"), unsigned(alg="HS256", kid="k1"),
+        unsigned(alg="RS256"), unsigned(alg="RS256", kid=5), unsigned(alg="RS512", kid="k1"),
+        unsigned(alg=["RS256"], kid="k1"), unsigned(alg="RS256", kid="k1", crit=["b64"]), "é.é.é",
+    ],
+)  # fmt: skip
+def test_what_no_key_of_the_provider_signed_is_refused(token: str):
+    with pytest.raises(TokenRefused):
+        judged(token)
+
+
+def test_the_public_key_is_no_shared_secret():
+    """The classic confusion: HMAC with the public key's text as its secret."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    pem = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    text = unsigned(alg="HS256", kid="k1", typ="JWT").rstrip(".")
+    mac = base64.urlsafe_b64encode(hmac.new(pem, text.encode(), hashlib.sha256).digest()).rstrip(b"=").decode()
+    with pytest.raises(TokenRefused):
+        judged(f"{text}.{mac}")
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_a_token_or_refused(text: str):
+    with contextlib.suppress(TokenRefused):
+        assert isinstance(key_id(text), str)
+
+
+def test_keys_that_we_would_not_believe_are_left_out():
+    weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    document = {
+        "keys": [
+            public("good", KEY), public("weak", weak), public("curve", ec.generate_private_key(ec.SECP384R1())),
+            public("encryption", KEY) | {"use": "enc"}, public("other", KEY) | {"alg": "PS256"},
+            {"kty": "oct", "k": "c2VjcmV0", "kid": "shared"}, {"kty": "RSA", "kid": "empty"}, {"kty": "RSA"}, "text",
+            None, 5, {k: v for k, v in public("x", KEY).items() if k != "kid"},
+            {"kty": "RSA", "n": "!", "e": "AQAB", "kid": "bad"},
+            public("said", KEY) | {"alg": "RS256"},
+        ]
+    }  # fmt: skip
+    assert set(keys_of(document)) == {"good", "said"}
+
+
+@pytest.mark.parametrize("document", [{}, {"keys": None}, {"keys": {}}, {"keys": "abc"}, {"keys": []}])
+def test_a_document_without_keys_has_none(document: dict[str, Any]):
+    assert keys_of(document) == {}
+
+
+# ---- who may in ----
+
+
+def person(rules: Rules, **claims: Any) -> Any:
+    return rules.person({**GOOD, **claims})
+
+
+@pytest.mark.parametrize(
+    ("claim", "allow", "claims"),
+    [
+        ("email", ["Eva@Example.com"], {}),
+        ("email", ["eva@example.com"], {"email_verified": "true"}),
+        ("cognito:groups", ["operators"], {"cognito:groups": ["viewers", "operators"]}),
+        ("role", ["admin"], {"role": "admin"}),
+        ("email", ["*"], {"email": None}),
+    ],
+)
+def test_whoever_is_allowed_is_let_in(claim: str, allow: list[str], claims: dict[str, Any]):
+    assert person(Rules(ISSUER, CLIENT, "", claim, allow), **claims).id == "s1"
+
+
+@pytest.mark.parametrize(
+    ("claim", "allow", "claims"),
+    [
+        ("email", [], {}),
+        ("email", ["adam@example.com"], {}),
+        ("email", ["eva@example.com"], {"email_verified": False}),
+        ("email", ["eva@example.com"], {"email_verified": None}),
+        ("email", ["eva@example.com"], {"email_verified": "yes"}),
+        ("email", ["example.com"], {}),
+        ("cognito:groups", ["operators"], {}),
+        ("cognito:groups", ["operators"], {"cognito:groups": "operators of nothing"}),
+        ("cognito:groups", ["operators"], {"cognito:groups": ["Operators"]}),
+        ("cognito:groups", ["operators"], {"cognito:groups": {"operators": True}}),
+        ("cognito:groups", ["operators"], {"cognito:groups": [["operators"], None, 5]}),
+        ("email", ["*"], {"sub": ""}),
+        ("email", ["*"], {"sub": "x" * 300}),
+    ],
+)
+def test_whoever_is_not_is_kept_out(claim: str, allow: list[str], claims: dict[str, Any]):
+    with pytest.raises(TokenRefused):
+        person(Rules(ISSUER, CLIENT, "", claim, allow), **claims)
+
+
+def test_a_name_is_short_and_printable():
+    rules = Rules(ISSUER, CLIENT, "", "email", ("*",))
+    assert person(rules, preferred_username="<b>\u202eeva\n").name == "<b>eva"
+    assert len(person(rules, preferred_username="x" * 500).name) == 64
+    assert person(rules, preferred_username="\u202e").name == "?"
+
+
+# ---- the token of a sign-in ----
+
+
+@pytest.mark.parametrize(
+    ("claims", "right"),
+    [
+        ({"nonce": "n"}, True),
+        ({"nonce": "n", "aud": [CLIENT]}, True),
+        ({"nonce": "n", "aud": [CLIENT, "another"], "azp": CLIENT}, True),
+        ({"nonce": "n", "aud": [CLIENT, "another"], "azp": "another"}, False),
+        ({"nonce": "n", "aud": [CLIENT, "another"]}, False),
+        ({"nonce": "m"}, False),
+        ({}, False),
+        ({"nonce": "n", "aud": None, "client_id": CLIENT}, False),
+    ],
+)
+def test_a_sign_in_is_answered_by_its_own_token(claims: dict[str, Any], right: bool):
+    assert RULES.is_sign_in({**GOOD, **claims}, "n") is right

@@ -1,0 +1,109 @@
+"""What a browser worker gives back, and in which order."""
+
+from __future__ import annotations
+
+from gateway.media.track import Kind, Track, Tracks
+from gateway.media.unit import AccessUnit
+from gateway.transcode import wire
+from gateway.transcode.outlet import Outlet
+from gateway.transcode.wire import Message
+from tests.support.builders import AUDIO, VIDEO, picture, sound
+
+BOTH = (Kind.VIDEO, Kind.AUDIO)
+OTHER = Track(Kind.VIDEO, VIDEO.codec, 1000, VIDEO.config + b"\0")
+
+
+class Heard:
+    """What the gateway would hear."""
+
+    def __init__(self) -> None:
+        self.items: list[Tracks | AccessUnit] = []
+        self._tracks: Tracks | None = None
+
+    def send(self, kind: int, body: bytes) -> None:
+        if kind == Message.TRACKS:
+            self._tracks = wire.decode_tracks(body)
+            self.items.append(self._tracks)
+        else:
+            self.items.append(wire.decode_unit(body, self._tracks))
+
+    def said(self) -> list[object]:
+        return [(i.video, i.audio, i.epoch) if isinstance(i, Tracks) else i.dts for i in self.items]
+
+
+def outlet() -> tuple[Outlet, Heard]:
+    heard = Heard()
+    return Outlet(heard.send), heard
+
+
+def test_units_wait_for_the_track_that_was_promised() -> None:
+    out, heard = outlet()
+    out.open(BOTH)
+    out.track(AUDIO)
+    out.units([sound(0), sound(21)])
+    assert heard.said() == []
+    out.track(VIDEO)
+    out.units([picture(30, key=True)])
+    assert heard.said() == [(VIDEO, AUDIO, 1), 0, 21, 30]
+    out.units([sound(42)])
+    assert heard.said()[-1] == 42
+    assert out.frames == 1
+
+
+def test_what_does_not_come_is_not_waited_for_longer_than_a_second() -> None:
+    out, heard = outlet()
+    out.open(BOTH)
+    out.track(AUDIO)
+    for n in range(60):
+        out.units([sound(n * 20)])
+    assert heard.said()[:2] == [(None, AUDIO, 1), 0]
+    assert len(heard.items) == 61
+    out.track(VIDEO)
+    out.units([picture(1200, key=True)])
+    assert heard.said()[-2:] == [(VIDEO, AUDIO, 1), 1200]
+
+
+def test_a_changed_track_is_told_before_its_units() -> None:
+    out, heard = outlet()
+    out.open((Kind.VIDEO,))
+    for track, time in ((VIDEO, 0), (VIDEO, 40), (OTHER, 80)):
+        out.track(track)
+        out.units([picture(time, track=track)])
+    assert heard.said() == [(VIDEO, None, 1), 0, 40, (OTHER, None, 1), 80]
+
+
+def test_a_track_that_changes_while_units_wait_leaves_them_with_the_old_one() -> None:
+    out, heard = outlet()
+    out.open(BOTH)
+    out.track(VIDEO)
+    out.units([picture(0)])
+    out.track(OTHER)
+    out.units([picture(40, track=OTHER)])
+    assert heard.said() == [(VIDEO, None, 1), 0, (OTHER, None, 1), 40]
+
+
+def test_another_recording_is_another_epoch() -> None:
+    out, heard = outlet()
+    for _ in range(2):
+        out.open((Kind.VIDEO,))
+        out.track(VIDEO)
+        out.units([picture(0)])
+    assert heard.said() == [(VIDEO, None, 1), 0, (VIDEO, None, 2), 0]
+
+
+def test_the_end_sends_what_waits() -> None:
+    out, heard = outlet()
+    out.open(BOTH)
+    out.track(VIDEO)
+    out.units([picture(0)])
+    out.flush()
+    assert heard.said() == [(VIDEO, None, 1), 0]
+
+
+def test_many_bytes_do_not_wait() -> None:
+    out, heard = outlet()
+    out.open(BOTH)
+    out.track(VIDEO)
+    for n in range(9):
+        out.units([picture(n, size=1_000_000)])
+    assert len(heard.items) == 10

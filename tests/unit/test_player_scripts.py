@@ -1,0 +1,146 @@
+"""The player pages' and the API page's own rules, run as they are by node: pace, qualities, reading OpenAPI."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gateway
+from gateway.api.openapi import document
+
+CONSOLE = Path(gateway.__file__).parent / "console"
+NODE = Path(sys.executable).with_name("node")  # of the development tools
+
+_PACE = """
+const catchUp = new CatchUp();
+const told = [];
+let [ahead, now] = [input.ahead, 0];
+for (const [seconds, stalls] of input.course) {
+  if (stalls) catchUp.stalled(now);
+  for (const end = now + seconds; now < end; now += 0.25) {
+    const { rate, jump } = catchUp.next(ahead + (input.noise ?? 0) * (Math.round(now * 4) % 2), now);
+    ahead -= jump + (rate - 1) * 0.25;
+    told.push({ now, rate, jump, ahead, keep: catchUp.keep });
+  }
+}
+out(told);
+"""
+
+
+def run(module: str, names: str, script: str, input: Any) -> Any:
+    """What `script` gives to `out`, with these names of a module of the console."""
+    code = f'import {{ {names} }} from "{(CONSOLE / module).as_uri()}";\n'
+    code += f"const input = {json.dumps(input)};\nconst out = (x) => console.log(JSON.stringify(x));\n{script}"
+    command = [str(NODE), "--input-type=module", "-e", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def pace(ahead: float, *course: tuple[float, bool], noise: float = 0.0) -> list[dict[str, float]]:
+    """Each look of a viewer that begins so far behind; course: (seconds, whether they begin with a stall)."""
+    told: list[dict[str, float]] = run(
+        "players/catchup.js", "CatchUp", _PACE, {"ahead": ahead, "course": course, "noise": noise}
+    )
+    return told
+
+
+def rates(told: list[dict[str, float]]) -> list[float]:
+    """The rates in order, without repetitions."""
+    return [rate for rate, _ in itertools.groupby(one["rate"] for one in told)]
+
+
+def test_who_is_a_little_behind_plays_faster_until_the_delay_is_gone_and_then_at_the_usual_speed() -> None:
+    told = pace(2.4, (60, False))
+    assert rates(told) == [1, 1.08, 1.04, 1]
+    assert 0.3 < told[-1]["ahead"] < 0.5
+    assert all(one["jump"] == 0 for one in told)
+
+
+def test_who_is_only_just_behind_is_left_alone() -> None:
+    assert rates(pace(0.85, (30, False))) == [1]
+    assert rates(pace(0.5, (30, False), noise=1.5)) == [1], "a burst is not a delay"
+
+
+def test_who_is_far_behind_jumps_once_and_not_into_nothing() -> None:
+    told = pace(9.0, (30, False))
+    jumps = [one for one in told if one["jump"]]
+    assert len(jumps) == 1
+    assert jumps[0]["now"] < 2
+    assert 0.3 < jumps[0]["ahead"] < 0.6
+    assert rates(told) == [1]
+
+
+def test_stalls_widen_what_is_kept_and_calm_narrows_it_again() -> None:
+    told = pace(0.3, (5, True), (5, True), (400, False))
+    kept = [round(one["keep"], 3) for one in told]
+    assert kept[0] == 0.8
+    assert max(kept) == 1.2
+    assert kept[-1] == 0.4
+    assert max(one["keep"] for one in pace(0.3, *[(1, True)] * 30)) == 3
+
+
+_CHOICES = """
+const format = { media: input.media, others: () => input.others };
+const all = addresses(format, {});
+const open = addressFor(all, input.wanted);
+out({ file: open.file, choices: choices(all, open, input.levels).map((one) => one.id) });
+"""
+RENDITIONS = [{"id": n, "file": f"../c@{n}/live.flv", "bitrate": 1} for n in ("360p", "720p")]
+LADDER = [{"id": n, "file": "index.m3u8", "bitrate": 1} for n in ("auto", "360p", "720p")]
+LEVELS = [{"id": n, "height": 0, "bitrate": 1} for n in ("source", "360p", "720p")]
+
+
+def chosen(wanted: str, others: list[dict[str, Any]], levels: list[dict[str, Any]]) -> tuple[str, list[str]]:
+    input = {"media": "live.x", "others": others, "wanted": wanted, "levels": levels}
+    said = run("players/quality.js", "addresses, addressFor, choices", _CHOICES, input)
+    return said["file"], said["choices"]
+
+
+def test_renditions_with_addresses_of_their_own_are_offered_beside_the_source() -> None:
+    every = ["source", "720p", "360p"]
+    assert chosen("auto", RENDITIONS, []) == ("live.x", every)
+    assert chosen("360p", RENDITIONS, []) == ("../c@360p/live.flv", every)
+    assert chosen("1080p", RENDITIONS, []) == ("live.x", every), "chosen on another channel"
+
+
+def test_an_address_that_chooses_by_itself_is_offered_as_auto_and_comes_first() -> None:
+    every = ["auto", "source", "720p", "360p"]
+    assert chosen("auto", LADDER, LEVELS[1:]) == ("index.m3u8", every)
+    assert chosen("360p", LADDER, LEVELS[1:]) == ("index.m3u8", every)
+    assert chosen("source", LADDER, LEVELS[:1]) == ("live.x", every)
+    assert chosen("1080p", LADDER, LEVELS[1:]) == ("index.m3u8", every)
+
+
+def test_levels_of_one_address_are_offered_with_auto() -> None:
+    assert chosen("auto", [], LEVELS) == ("live.x", ["auto", "source", "720p", "360p"])
+    assert chosen("auto", [], LEVELS[:1]) == ("live.x", []), "one is no choice"
+    assert chosen("auto", [], []) == ("live.x", [])
+
+
+_SPEC = """
+const spec = new Spec(input);
+const schemas = (content) => Object.values(content ?? {}).map(({ schema }) => schema);
+out(spec.operations.map((o) => ({
+  id: o.id,
+  answers: o.answers.map(([status, , content]) => [status, schemas(content).map((schema) => spec.kind(schema))]),
+  body: schemas(o.body).map((schema) => [spec.kind(schema), spec.example(schema), spec.object(schema) !== null]),
+})));
+"""
+
+
+def test_every_operation_of_the_api_is_read_with_its_body_and_answers() -> None:
+    described = document("1.0")
+    read = {o["id"]: o for o in run("docs/spec.js", "Spec", _SPEC, described)}
+    assert len(read) == sum(len(methods) for methods in described["paths"].values())
+    [kind, example, has_fields] = read["post_videostream"]["body"][0]
+    assert (kind, has_fields) == ("NewChannel", True)
+    assert "outdate" in example
+    assert ["200", ["Channel[]"]] in read["get_videostream"]["answers"]
+    for operation in read.values():
+        for _, kinds in operation["answers"]:
+            assert all(kinds), operation

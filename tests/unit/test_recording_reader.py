@@ -1,0 +1,73 @@
+"""Which container a push is, by its first bytes, and how long it may go on without a picture."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.formats import recording
+from gateway.formats.lanes import Opened
+from gateway.formats.recording import RecordingReader
+from gateway.media.errors import InvalidData
+from tests.support.recorded import CAPTURES, capture, cluster, described, ebml, head, pieces, simple, slices, webm
+
+
+@pytest.mark.parametrize("name", CAPTURES)
+def test_a_capture_reads_the_same_in_its_slices_and_whole(name: str) -> None:
+    whole = RecordingReader().receive(capture(name))
+    reader = RecordingReader()
+    assert [described(e) for part in slices(name) for e in reader.receive(part)] == [described(e) for e in whole]
+    assert isinstance(whole[0], Opened)
+
+
+@pytest.mark.parametrize("name", ["h264.webm", "h264.mp4"])
+def test_nothing_is_decided_before_enough_has_come(name: str) -> None:
+    data = capture(name)
+    reader = RecordingReader()
+    events = [e for piece in pieces(data[:6000], 1) for e in reader.receive(piece)]
+    assert isinstance(events[0], Opened)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        capture("h264.webm")[5000:],  # a page whose first slice was sent before the socket was open
+        capture("h264.mp4")[5000:],
+        cluster(0, simple(1, 0, b"p")),
+        b"RIFF\x00\x00\x00\x00WAVE",
+        bytes(8),
+        b'{"type": "config"}',
+    ],
+    ids=["webm", "mp4", "cluster", "riff", "zeros", "json"],
+)
+def test_a_push_without_its_beginning_is_told_so(data: bytes) -> None:
+    with pytest.raises(InvalidData, match="the recording's beginning is missing"):
+        RecordingReader().receive(data)
+
+
+def test_headers_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "MOST_SILENT", 10_000)
+    reader = RecordingReader()
+    reader.receive(head())
+    with pytest.raises(InvalidData, match="no picture and no sound"):
+        for _ in range(11):
+            reader.receive(ebml.element(b"\xec", bytes(1000)))
+
+
+def test_samples_in_between_make_a_push_endless(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "MOST_SILENT", 2000)
+    reader = RecordingReader()
+    reader.receive(webm(cluster(0, simple(1, 0, b"p", key=True))))
+    for n in range(20):
+        reader.receive(ebml.element(b"\xec", bytes(1000)))
+        assert len(reader.receive(simple(1, n, b"p"))) == 1
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    reader = RecordingReader()
+    try:
+        assert reader.receive(data) == []
+    except InvalidData as error:
+        assert str(error)

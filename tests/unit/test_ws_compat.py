@@ -1,0 +1,87 @@
+"""Targets that the original browser client may name."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.hub.hub import StreamLimits
+from gateway.lib.egress import Egress
+from gateway.servers.ws_compat import Compatible
+from gateway.settings.layers import SettingsError, load
+from gateway.sinks.relay import Relays
+
+
+def compatible(*allowed: str) -> Compatible:
+    relays = Relays(load(environ={}).relay, Egress())
+    return Compatible(allowed, relays, StreamLimits(0, 0, 15, 1_000_000), lambda: frozenset({1935}))
+
+
+@pytest.mark.parametrize(
+    ("entry", "target", "allowed"),
+    [
+        ("live.example.com", "rtmps://live.example.com/app/key", True),
+        ("live.example.com", "rtmp://LIVE.example.com.:1935/app/key", True),
+        ("live.example.com", "rtmps://live.example.com.evil.example/app/key", False),
+        ("live.example.com", "rtmps://evil.example/live.example.com", False),
+        ("live.example.com", "rtmps://live.example.com@evil.example/app/key", False),
+        ("live.example.com", "rtmps://user@live.example.com/app/key", False),
+        ("*.live-video.net", "rtmps://a1.global-contribute.live-video.net:443/app/sk_x", True),
+        ("*.live-video.net", "rtmps://live-video.net/app/sk_x", False),
+        ("*.live-video.net", "rtmps://evil-live-video.net/app/sk_x", False),
+        ("rtmps://live.example.com/app/", "rtmps://live.example.com/app/key", True),
+        ("rtmps://live.example.com/app", "rtmps://live.example.com/app/key", True),
+        ("rtmps://live.example.com/app", "RTMPS://Live.example.com/app?key", True),
+        ("rtmps://live.example.com/app", "rtmps://live.example.com/apple/key", False),
+        ("rtmps://live.example.com/app/", "rtmp://live.example.com/app/key", False),
+        ("rtmps://live.example.com/app/", "rtmps://live.example.com/other/key", False),
+        ("rtmps://live.example.com/app/", "rtmps://live.example.com/app/../other/key", False),
+        ("rtmps://live.example.com/app/", "rtmps://live.example.com/app/%2e%2e/other/key", False),
+        ("rtmps://live.example.com", "rtmps://live.example.com.evil.example/app/key", False),
+        ("rtmps://live.example.com", "rtmps://live.example.com:9999/app/key", False),
+        ("127.0.0.1", "rtmp://127.0.0.1:1935/stream/c1?sign=1-a", True),
+        ("::1", "rtmp://[::1]:1935/stream/c1", True),
+        ("a.example", "http://a.example/app/key", False),
+        ("a.example", "arn:aws:ivs:eu-west-1:123456789012:channel/abc", False),
+    ],
+)
+def test_a_target_has_to_be_listed(entry: str, target: str, allowed: bool) -> None:
+    assert compatible(entry).allows(target) is allowed
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "name"),
+    [
+        ("rtmp://127.0.0.1:1935/stream/c1?sign=1-a", "other", "c1"),
+        ("rtmp://localhost/stream/c1?sign=1-a", "other", "c1"),
+        ("rtmp://[::1]:1935/stream/c1?sign=1-a", "other", "c1"),
+        ("rtmp://live.lan/stream/c1?sign=1-a", "LIVE.lan", "c1"),
+        ("rtmp://live.lan/stream?sign=1-a/c1", "live.lan", "c1"),
+    ],
+)
+def test_this_gateways_own_streams_are_known_as_such(target: str, host: str, name: str) -> None:
+    own = compatible("x").own(target, host)
+    assert own is not None
+    assert (own.name, own.query) == (name, {"sign": "1-a"})
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "rtmp://127.0.0.1:1936/stream/c1?sign=1-a",
+        "rtmp://127.0.0.1/live/c1?sign=1-a",
+        "rtmp://elsewhere.example/stream/c1?sign=1-a",
+        "rtmps://127.0.0.1/stream/c1?sign=1-a",
+        "rtmp://127.0.0.1:0/stream/c1",
+        "rtmp://127.0.0.1",
+    ],
+)
+def test_other_servers_are_others(target: str) -> None:
+    assert compatible("x").own(target, "live.lan") is None
+
+
+@pytest.mark.parametrize(
+    "entry", ["http://a.example/", "rtmp://", "rtmps://user@a.example/", "a b", "rtmp://a/?x=y", "-"]
+)
+def test_an_entry_that_can_match_nothing_is_an_error_at_the_start(entry: str) -> None:
+    with pytest.raises(SettingsError, match=r"ws\.compatible"):
+        load(environ={"MILLRACE_WS__COMPATIBLE": entry})
