@@ -64,6 +64,7 @@ class Finisher:
         self._turns: dict[str, tuple[asyncio.Lock, int]] = {}  # one recording of a channel after another
         self._waiting: list[Path] = []  # what came before `run`
         self._busy: set[Path] = set()
+        self._again: set[Path] = set()  # of those: given once more, so what was seen of them may be out of date
         self._claiming = threading.Lock()
         self._claimed: dict[tuple[str, str], int] = {}  # two numbers for each channel that was ever recorded
         self._idle = asyncio.Event()
@@ -89,6 +90,8 @@ class Finisher:
     def finish(self, path: Path) -> None:
         """Takes a recording over that nobody writes any more."""
         if path in self._busy:
+            # Recovery found it while it was still written, and may have looked already.
+            self._again.add(path)
             return
         self._busy.add(path)
         self._idle.clear()
@@ -150,7 +153,11 @@ class Finisher:
             while True:
                 try:
                     async with turn, self._slots:
+                        self._again.discard(path)
                         await self._once(path)
+                        left = path in self._again and await self._threads.run(path.exists)
+                    if left:
+                        continue
                     return
                 except OutputTrouble as error:
                     self.failed += 1
@@ -161,6 +168,7 @@ class Finisher:
             if waiting > 1:
                 self._turns[channel] = turn, waiting - 1
             self._busy.discard(path)
+            self._again.discard(path)
             if not self._busy:
                 self._idle.set()
 

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from gateway.hub.errors import OutputTrouble, OutputUnsupported
 from gateway.hub.schedule import Schedule
 from gateway.hub.stream import EndReason
 from gateway.media.track import Codec, Kind, Track
-from gateway.sinks import capture, growing
+from gateway.sinks import capture, finisher, growing
 from gateway.sinks.session import playlist, read_journal
 from gateway.sinks.shelf import movie_seconds
 from tests.support.builders import AUDIO, VIDEO
@@ -179,6 +180,33 @@ async def test_a_slow_disk_drops_whole_gops_and_counts_them(tmp_path: Path, monk
 
 
 # ---- recovery ----
+
+
+async def test_a_recording_that_ends_while_recovery_looks_at_it_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, over = threading.Event(), threading.Event()
+
+    def look_for_long(path: Path) -> int | None:
+        found = growing.take_abandoned(path)
+        looked.set()
+        assert over.wait(30)
+        return found
+
+    async with Studio(tmp_path).open() as studio:
+        stream = stream_of(video_time=60)
+        recorder = studio.recorder(stream)
+        await record(recorder, stream, Timetable(seconds=3), end=False)
+        monkeypatch.setattr(finisher, "take_abandoned", look_for_long)
+        studio.finisher.finish(studio.scratch()[0])  # as recovery does with whatever lies there
+        await asyncio.to_thread(looked.wait, 30)
+        stream.end(EndReason.PUBLISHER_GONE)
+        async with asyncio.timeout(30):
+            while not recorder.report()["pieces"]:
+                await asyncio.sleep(0.01)
+        over.set()
+        await studio.finisher.flush()
+        assert len(studio.files()) == 1
 
 
 async def test_what_a_killed_gateway_left_is_finished_at_the_next_start(tmp_path: Path) -> None:
