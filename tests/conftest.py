@@ -10,11 +10,17 @@ import os
 
 from hypothesis import Phase, settings
 
+from tests.support.moto import moto_url
+
+__all__ = ["moto_url"]  # a fixture for whoever asks by name
+
 # Making a failing timetable smaller runs it thousands of times: minutes in which nothing is told.
 _WITHOUT_SHRINKING = (Phase.explicit, Phase.generate)
 
-settings.register_profile("default", derandomize=True, deadline=None, database=None, phases=_WITHOUT_SHRINKING)
-settings.register_profile("search", deadline=None, print_blob=True)
+settings.register_profile(
+    "default", derandomize=True, deadline=None, database=None, phases=_WITHOUT_SHRINKING, max_examples=40
+)
+settings.register_profile("search", deadline=None, print_blob=True, max_examples=500)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 # moto's server tells every request; where a test has switched our log on, that would be what a command says.

@@ -18,7 +18,7 @@ import pytest
 from tests.support.clients import probe, pull, push, take_of, until
 from tests.support.gateway import Gateway, http, running
 from tests.support.media import Film, Take, excerpt, framehash_command, parse_framehash
-from tests.support.tools import need
+from tests.support.tools import lacking, need
 
 FILM = Film("recorded", seconds=14, bframes=2)
 NO_SOUND = Film("recorded-silent", seconds=6, audio=None)
@@ -188,7 +188,6 @@ def test_a_recording_is_switched_on_and_off_while_live() -> None:
         excerpt(audio, digests(FILM.hashes())[1], least=90)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk")
 def test_when_a_full_disk_has_space_again_recording_goes_on() -> None:
     with folder() as place, running_on_disk(place, "3m") as (gateway, disk):
         filler = disk / "filler"
@@ -216,11 +215,13 @@ def output(session: dict[str, Any]) -> dict[str, Any]:
 @contextlib.contextmanager
 def running_on_disk(place: Path, size: str) -> Iterator[tuple[Gateway, Path]]:
     """A gateway whose media lie on a disk of this size."""
+    if os.getuid() != 0:
+        lacking("only root can mount a small disk")
     disk = place / "disk"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], capture_output=True)
     if mounted.returncode:
-        pytest.skip(f"no disk can be mounted here: {mounted.stderr.decode().strip()}")
+        lacking(f"no disk can be mounted here: {mounted.stderr.decode().strip()}")
     try:
         with running(MILLRACE_OBJECTS=f"file:///{disk}", MILLRACE_RECORDING__KEEP_FREE="0") as gateway:
             yield gateway, disk

@@ -11,7 +11,7 @@ from PIL import Image, ImageChops
 
 from gateway.transcode.fonts import BUILT_IN, Font, Fontbook, choose
 from gateway.transcode.lettering import Words, clusters, draw
-from tests.support.tools import need
+from tests.support.tools import lacking, need
 
 RED = (255, 0, 0, 255)
 
@@ -98,7 +98,7 @@ def test_devanagari_vowels_take_their_place_before_the_consonant(book: Fontbook)
 
 def test_emoji_are_colored_pictures(book: Fontbook) -> None:
     if not any(f.colored for f in book.fonts("en")):
-        pytest.skip("no font of emoji here")
+        lacking("no font of emoji here: fonts-noto-color-emoji has one")
     picture, notes = draw(Words("\U0001f600 ok", 48, RED, 10, 10), 400, 100, book)
     assert notes == []
     pixels = picture.crop((10, 10, 60, 60)).convert("RGB").getcolors(10_000)

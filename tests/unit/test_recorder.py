@@ -21,7 +21,7 @@ from gateway.sinks import capture, finisher, growing
 from gateway.sinks.session import playlist, read_journal
 from gateway.sinks.shelf import movie_seconds
 from tests.support.builders import AUDIO, VIDEO
-from tests.support.recording import Studio, push, record, stream_of
+from tests.support.recording import Studio, push, record, settled, stream_of
 from tests.support.segmented import Timetable
 from tests.unit.test_mp4_finish import samples
 
@@ -354,8 +354,8 @@ async def test_the_playlist_grows_with_each_segment_and_is_always_whole(tmp_path
         seen = set()
         for n, unit in enumerate(Timetable(seconds=13).units()):
             stream.push(unit)
-            if n % 20 == 0:
-                await asyncio.sleep(0.01)
+            if n % 140 == 139:
+                await settled(output)
                 for index in studio.files("**/*.m3u8"):
                     text = index.read_text()
                     assert text.endswith("#EXT-X-ENDLIST\n")
