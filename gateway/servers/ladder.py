@@ -23,7 +23,7 @@ from gateway.servers.audience import Audience
 from gateway.servers.dash import MPD
 from gateway.servers.request import Request
 from gateway.servers.response import Response, text, try_later
-from gateway.servers.rungs import CMAF, OUTPUT, TS, Form, Streams, View, failure, look, nearer
+from gateway.servers.rungs import CMAF, OUTPUT, TS, Form, Streams, View, failure, form_of, look, nearer
 from gateway.servers.segmented import FIRST_WAIT, LIVE, M3U8, Answering, copied_query, playlist
 
 _PATIENCE: Final = 8.0  # seconds for which all rungs are waited for; after that, those there are are shown
@@ -73,7 +73,7 @@ class Ladders:
         suffix = copied_query(request)
         if isinstance(suffix, Response):
             return suffix
-        form = _form(stream)
+        form = form_of(stream)
         view = look(self._hub, stream, form)
         if view.steps and self._enough(stream, view):
             return _index(view, suffix)
@@ -91,7 +91,7 @@ class Ladders:
                 return text(404, f"{name} of {stream.name} is away")
             return self._rung(request, stream, rendition, path)
         if stream.ended is None and path.endswith("index.m3u8"):
-            view = look(self._hub, stream, _form(stream))
+            view = look(self._hub, stream, form_of(stream))
             if name in view.waits or not (view.known or failure(stream)):
                 return self._first_rung(request, stream, full, path)
         return text(404, f"there is no {name} of {stream.name}")
@@ -118,7 +118,7 @@ class Ladders:
 
     def _rung(self, request: Request, stream: Stream, rendition: Stream, path: str) -> Answering:
         index = path == "index.m3u8"
-        ts = path.endswith(".ts") or (index and _form(stream) is TS)
+        ts = path.endswith(".ts") or (index and form_of(stream) is TS)
         if stream.ended is None:
             self._audience.saw(request, stream, "hls" if ts else "cmaf")
         if ts:
@@ -202,11 +202,6 @@ def _source(stream: Stream) -> Lane | None:
         return None
     output.catch_up()
     return output.lane("video")
-
-
-def _form(stream: Stream) -> Form:
-    """How the ladder itself is packaged: browsers play HEVC from CMAF only."""
-    return CMAF if stream.channel.codec == "libx265" else TS
 
 
 def _index(view: View, suffix: str) -> Response:

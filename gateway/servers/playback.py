@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -17,9 +15,11 @@ from gateway.servers.audience import Audience
 from gateway.servers.flv import FlvViewers
 from gateway.servers.health import Health
 from gateway.servers.pages import Pages
+from gateway.servers.posters import Posters
 from gateway.servers.protection import Protection
 from gateway.servers.request import Request
-from gateway.servers.response import JSON, Answer, Response, text, try_later
+from gateway.servers.response import Answer, Response, text, try_later
+from gateway.servers.status import Statuses
 
 Answering: TypeAlias = "Answer | Coroutine[Any, Any, Answer]"
 # respond(request, stream, the path below the stream): a stream that is live, or ended less than a minute ago, whose
@@ -89,7 +89,7 @@ class Playback:
 
     channels: what is stored, for streams that are not live. wait_for_publisher: seconds that FLV viewers wait for one.
     ready(stream, output): whether an enabled output answers right now; it may start one that waits for demand.
-    recordings: what answers below `/<id>/vod/`, where something is recorded.
+    recordings: what answers below `/<id>/vod/`, where something is recorded. posters: the pictures among that.
     folders: what answers below `/<folder>/` besides, such as `_node`; they come before channels of that name.
     """
 
@@ -107,6 +107,7 @@ class Playback:
         wait_for_publisher: float,
         ready: Callable[[Stream, str], bool] = lambda stream, output: True,
         recordings: StoredResponder | None = None,
+        posters: Posters | None = None,
         folders: Mapping[str, FolderResponder] | None = None,
     ) -> None:
         self._hub = hub
@@ -117,11 +118,13 @@ class Playback:
         self._audience = audience
         self._pages = pages
         self._wait = wait_for_publisher
-        self._ready = ready
+        self._statuses = Statuses(hub, ready, posters)
         self._recordings = recordings
         self._folders: dict[str, FolderResponder] = {"_player": pages.asset, **(folders or {})}
         self._fixed: dict[str, Callable[[Request], Answering]] = {
             "/": pages.front,
+            "/broadcast.html": pages.broadcaster,
+            "/broadcast.json": pages.push_ports,
             "/healthcheck": health.alive,
             "/ready": health.ready,
             "/time": health.time,
@@ -231,15 +234,11 @@ class Playback:
         refusal = self._protection.judge(request, name, stream.channel)
         if refusal is not None:
             return refusal
-        outputs = stream.outputs
-        offered = [o for o in _SHOWN if outputs is not None and outputs.enabled(o)]
-        return _status(True, offered, [o for o in offered if self._ready(stream, o)])
+        return self._statuses.live(stream)
 
     async def _idle_status(self, request: Request, name: str) -> Answer:
         channel = await self._permitted(request, name)
-        if isinstance(channel, Response):
-            return channel
-        return _status(False, offered(channel) if channel is not None else [], [])
+        return channel if isinstance(channel, Response) else await self._statuses.idle(channel)
 
     async def _permitted(self, request: Request, name: str) -> Channel | Response | None:
         """The stored channel (None: there is none) of a stream that is not live, or the refusal of this request."""
@@ -251,20 +250,6 @@ class Playback:
         except StoreAway as away:
             return _away(away)
         return self._protection.judge(request, name, channel) or channel
-
-
-_SHOWN: Final = ("flv", "hls", "cmaf")  # the outputs that the pages play
-
-
-def offered(channel: Channel) -> list[str]:
-    """The outputs that a channel's fields turn on, as `status.json` names them."""
-    on = {"flv": channel.is_flv, "hls": channel.is_hls, "cmaf": channel.is_cmaf}
-    return [name for name in _SHOWN if on[name]]
-
-
-def _status(live: bool, outputs: Sequence[str], ready: Sequence[str]) -> Response:
-    body = {"live": live, "outputs": list(outputs), "ready": list(ready), "now": round(time.time() * 1000)}
-    return Response(200, json.dumps(body).encode(), JSON)
 
 
 def _not_streaming(name: str) -> Response:

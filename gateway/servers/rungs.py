@@ -90,6 +90,11 @@ def _most(rung: Rung) -> int:
     return int(rung.bitrate * rung.vbv) + rung.audio
 
 
+def form_of(stream: Stream) -> Form:
+    """How the ladder itself is packaged: browsers play HEVC from CMAF only."""
+    return CMAF if stream.channel.codec == "libx265" else TS
+
+
 def look(hub: Streams, stream: Stream, form: Form) -> View:
     """The ladder of a source as it is now. A rung whose stream lingers is shown, one that has ended is missing."""
     transcoder = stream.outputs.get(OUTPUT) if stream.outputs is not None else None

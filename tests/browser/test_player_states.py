@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
 
 from tests.support.browser import chromium, opened
 from tests.support.clients import new_ffmpeg
@@ -14,28 +16,38 @@ FILM = Film("browser", seconds=90, size="640x360")
 PAGES = ["flv.html", "index.html", "hls.html", "dash.html"]
 
 
-@pytest.fixture
+# One browser for all: each test has a context of its own.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    need("chromium")
+    async with chromium() as instance:
+        yield instance
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def stub() -> AsyncIterator[Stub]:
-    need("chromium", "ffmpeg")
+    need("ffmpeg")
     async with serving(FILM) as instance:
         yield instance
 
 
-async def test_pages_wait_in_silence_and_start_by_themselves(stub: Stub) -> None:
+async def test_pages_wait_in_silence_and_start_by_themselves(stub: Stub, browser: Browser) -> None:
     stub.live = False
-    async with chromium() as browser:
-        for name in PAGES:
-            stub.live = False
-            async with opened(browser, stub.url(name)) as watched:
-                await watched.comes_to_say("Waiting for the stream")
-                stub.live = True
-                await watched.plays()
-                assert await watched.says() == "Live"
-                assert not watched.complaints
+    for name in PAGES:
+        stub.live = False
+        async with opened(browser, stub.url(name)) as watched:
+            await watched.comes_to_say("Waiting for the stream")
+            stub.live = True
+            await watched.plays()
+            assert await watched.says() == "Live"
+            assert not watched.complaints
 
 
-async def test_query_of_the_page_reaches_status_media_and_the_other_players(stub: Stub) -> None:
-    async with chromium() as browser, opened(browser, stub.url("flv.html?sign=1-abc&x=%2F")) as watched:
+async def test_query_of_the_page_reaches_status_media_and_the_other_players(stub: Stub, browser: Browser) -> None:
+    async with opened(browser, stub.url("flv.html?sign=1-abc&x=%2F")) as watched:
         await watched.plays()
         asked = [path for path in stub.requests if "/_player/" not in path and ".html" not in path]
         assert asked
@@ -44,8 +56,8 @@ async def test_query_of_the_page_reaches_status_media_and_the_other_players(stub
         assert links == ["?sign=1-abc&x=%2F"] * 4
 
 
-async def test_ended_stream_says_so_and_comes_back(stub: Stub) -> None:
-    async with chromium() as browser, opened(browser, stub.url("flv.html")) as watched:
+async def test_ended_stream_says_so_and_comes_back(stub: Stub, browser: Browser) -> None:
+    async with opened(browser, stub.url("flv.html")) as watched:
         await watched.plays()
         stub.end()
         await watched.comes_to_say("The stream has ended")
@@ -55,8 +67,8 @@ async def test_ended_stream_says_so_and_comes_back(stub: Stub) -> None:
         assert not watched.complaints
 
 
-async def test_flv_delay_does_not_grow(stub: Stub) -> None:
-    async with chromium() as browser, opened(browser, stub.url("flv.html")) as watched:
+async def test_flv_delay_does_not_grow(stub: Stub, browser: Browser) -> None:
+    async with opened(browser, stub.url("flv.html")) as watched:
         await watched.plays()
         # As after a sleep of the tab: seconds behind, and yet soon at the edge again.
         await watched.page.evaluate("document.querySelector('video').pause()")
@@ -72,9 +84,9 @@ async def test_flv_delay_does_not_grow(stub: Stub) -> None:
         await watched.plays()
 
 
-async def test_refused_viewer_reads_why_and_may_try_again(stub: Stub) -> None:
+async def test_refused_viewer_reads_why_and_may_try_again(stub: Stub, browser: Browser) -> None:
     stub.denied = True
-    async with chromium() as browser, opened(browser, stub.url("hls.html")) as watched:
+    async with opened(browser, stub.url("hls.html")) as watched:
         await watched.comes_to_say("Not permitted")
         assert await watched.page.get_by_text("the sign has expired").is_visible()
         stub.denied = False
@@ -82,18 +94,18 @@ async def test_refused_viewer_reads_why_and_may_try_again(stub: Stub) -> None:
         await watched.plays()
 
 
-async def test_switched_off_format_points_to_the_others(stub: Stub) -> None:
+async def test_switched_off_format_points_to_the_others(stub: Stub, browser: Browser) -> None:
     stub.outputs = ["flv"]
-    async with chromium() as browser, opened(browser, stub.url("dash.html")) as watched:
+    async with opened(browser, stub.url("dash.html")) as watched:
         await watched.comes_to_say("Not available as DASH")
         assert not watched.complaints
         stub.outputs = ["flv", "cmaf"]
         await watched.plays()
 
 
-async def test_page_waits_until_the_format_is_ready(stub: Stub) -> None:
+async def test_page_waits_until_the_format_is_ready(stub: Stub, browser: Browser) -> None:
     stub.ready = ["flv"]
-    async with chromium() as browser, opened(browser, stub.url("index.html")) as watched:
+    async with opened(browser, stub.url("index.html")) as watched:
         await watched.comes_to_say("The stream is starting")
         assert not any("live.m3u8" in path for path in stub.requests)
         stub.ready = None
@@ -101,12 +113,12 @@ async def test_page_waits_until_the_format_is_ready(stub: Stub) -> None:
         assert not watched.complaints
 
 
-async def test_sound_is_one_press_away_and_keys_work(stub: Stub) -> None:
-    async with chromium() as browser, opened(browser, stub.url("flv.html")) as watched:
+async def test_sound_is_one_press_away_and_keys_work(stub: Stub, browser: Browser) -> None:
+    async with opened(browser, stub.url("flv.html")) as watched:
         await watched.plays()
         muted = "document.querySelector('video').muted"
         assert await watched.page.evaluate(muted)
-        await watched.page.get_by_role("button", name="Unmute").click()
+        await watched.page.get_by_role("button", name="Sound is off").click()
         assert not await watched.page.evaluate(muted)
         await watched.page.locator("h1").click()
         await watched.page.keyboard.press("m")
@@ -118,26 +130,26 @@ async def test_sound_is_one_press_away_and_keys_work(stub: Stub) -> None:
         await watched.comes_to_say("Live")
 
 
-async def test_codec_that_the_browser_lacks_is_named(stub: Stub) -> None:
+async def test_codec_that_the_browser_lacks_is_named(stub: Stub, browser: Browser) -> None:
     stub.ffmpeg = new_ffmpeg()
     stub.film = Film("hevc-page", seconds=20, video="libx265", container="mp4", ffmpeg=stub.ffmpeg).path()
-    async with chromium() as browser, opened(browser, stub.url("flv.html")) as watched:
+    async with opened(browser, stub.url("flv.html")) as watched:
         await watched.comes_to_say("This browser cannot play the stream")
         assert "hvc1" in await watched.page.locator("#detail").inner_text()
 
 
-async def test_sound_without_picture_is_live_too(stub: Stub) -> None:
+async def test_sound_without_picture_is_live_too(stub: Stub, browser: Browser) -> None:
     stub.film = Film("sound-page", seconds=30, video=None).path()
-    async with chromium() as browser, opened(browser, stub.url("flv.html")) as watched:
+    async with opened(browser, stub.url("flv.html")) as watched:
         await watched.comes_to_say("Live")
         await watched.page.get_by_text("sound only").wait_for()
         assert not watched.complaints
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_page_fits_a_phone_in_both_themes(scheme: str, stub: Stub) -> None:
+async def test_page_fits_a_phone_in_both_themes(scheme: str, stub: Stub, browser: Browser) -> None:
     phone = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True, "color_scheme": scheme}
-    async with chromium() as browser, opened(browser, stub.url("flv.html"), **phone) as watched:
+    async with opened(browser, stub.url("flv.html"), **phone) as watched:
         await watched.plays()
         assert await watched.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         ground = await watched.page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -145,5 +157,5 @@ async def test_page_fits_a_phone_in_both_themes(scheme: str, stub: Stub) -> None
         assert (brightness > 600) == (scheme == "light"), ground
 
 
-def test_own_scripts_and_styles_stay_small() -> None:
+async def test_own_scripts_and_styles_stay_small() -> None:
     assert sum(path.stat().st_size for path in (CONSOLE / "players").iterdir()) <= 200_000

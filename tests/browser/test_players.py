@@ -36,6 +36,12 @@ async def on_all_pages(channel: Channel, judge: Callable[[Watched, str], Awaitab
     assert not wrong, "\n".join(wrong)
 
 
+async def until(condition: Callable[[], bool], within: float) -> None:
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(0.1)
+
+
 async def test_all_pages_play_a_live_push(gateway: Gateway) -> None:
     channel = gateway.channel("players")
 
@@ -108,6 +114,22 @@ async def test_pages_play_on_when_the_publisher_comes_back(gateway: Gateway) -> 
             done.set()
 
     await asyncio.wait_for(asyncio.gather(judged(), broadcast()), 120)
+
+
+async def test_the_last_snapshot_is_shown_while_nothing_is_live(gateway: Gateway) -> None:
+    channel = gateway.channel("poster", isImage=True, image_time="1")
+    async with chromium() as browser, opened(browser, channel.url("flv.html")) as watched:
+        await watched.comes_to_say("Waiting for the stream")
+        assert await watched.page.locator(".poster").is_hidden()
+        with push(FILM, channel.push):
+            await watched.plays()
+            images = gateway.data / "media" / channel.id / "images"
+            await until(lambda: len([*images.rglob("*.jpg")]) > 1, 30)
+        await watched.comes_to_say("The stream has ended")
+        await watched.page.locator(".poster").wait_for(state="visible", timeout=20_000)
+        latest = max(path.name for path in images.rglob("*.jpg"))
+        assert str(await watched.page.locator(".poster").get_attribute("src")).endswith(latest)
+        assert not watched.complaints
 
 
 async def test_dash_page_opened_anew_on_a_starved_element_leaves_nothing_of_the_first_player(gateway: Gateway) -> None:

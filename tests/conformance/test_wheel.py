@@ -169,23 +169,37 @@ def test_it_serves_its_health_and_its_api(serving: Serving) -> None:
     assert made.json()["id"]
 
 
-@pytest.mark.parametrize("page", ["flv.html", "index.html", "hls.html", "dash.html"])
-def test_a_player_page_loads_all_that_it_names(serving: Serving, page: str) -> None:
-    """Pages name scripts and styles, and those name others; each must have come with the wheel."""
+def loaded(serving: Serving, page: str, port: str, below: tuple[str, ...]) -> set[str]:
+    """The page, what it names, what that names, as far as it lies `below`; each must have come with the wheel."""
     seen: set[str] = set()
-    waiting = [f"/c1/{page}"]
+    waiting = [page]
     while waiting:
         path = waiting.pop()
         if path in seen:
             continue
         seen.add(path)
-        body = serving.get(path).decode()
+        body = serving.get(path, port).decode()
         assert body
-        if path.endswith(".min.js"):
+        if path.endswith(".min.js") or "/vendor/" in path:
             continue
-        named = re.findall(r"""(?:\b(?:src|href)=["']?|\bfrom\s*["']|\bimport\s*\(?\s*["'])([^"'\s>]+)""", body)
-        here = [urllib.parse.urljoin(path, name.partition("?")[0]) for name in named if not name.startswith("data:")]
-        waiting += [one for one in here if one.startswith("/_player/")]
+        named = re.findall(
+            r"""(?:\b(?:src|href)=["']?|\bfrom\s*["']|\bimport\s*["']|[^@{]import\(\s*["'])([^"'\s>]+)""", body
+        )
+        paths = [name.partition("?")[0] for name in named if name.startswith(("/", "./", "../"))]  # no bare specifiers
+        here = [urllib.parse.urljoin(path, name) for name in paths]
+        waiting += [one for one in here if one.startswith(below) and "$" not in one]
+    return seen
+
+
+@pytest.mark.parametrize("page", ["/c1/flv.html", "/c1/index.html", "/c1/hls.html", "/c1/dash.html", "/broadcast.html"])
+def test_a_page_of_the_playback_listener_loads_all_that_it_names(serving: Serving, page: str) -> None:
+    seen = loaded(serving, page, "http", ("/_player/",))
+    assert any(path.endswith(".js") for path in seen) and any(path.endswith(".css") for path in seen), seen
+
+
+@pytest.mark.parametrize("page", ["/", "/docs", "/console/broadcast.html"])
+def test_a_page_of_the_console_loads_all_that_it_names(serving: Serving, page: str) -> None:
+    seen = loaded(serving, page, "admin", ("/_player/", "/console/"))
     assert any(path.endswith(".js") for path in seen) and any(path.endswith(".css") for path in seen), seen
 
 

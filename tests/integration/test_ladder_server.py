@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 
 import pytest
@@ -241,3 +242,29 @@ async def test_texts_are_made_once_until_something_changes() -> None:
             assert respond(request(f"/c1/{path}"), lab.stream(), path) is first
             lab.play(lab.reached + 2.5)
             assert respond(request(f"/c1/{path}"), lab.stream(), path) is not first
+
+
+async def test_the_status_names_the_renditions_that_are_live() -> None:
+    async with ladder(TABLE, ALL, linger=60.0) as lab:
+        lab.begin()
+        status = json.loads(await lab.text("status.json"))
+        assert [r["name"] for r in status["renditions"]] == ["360p", "480p", "720p"]
+        assert all(r["bitrate"] > 100_000 and r["outputs"] == ["flv", "hls", "cmaf"] for r in status["renditions"])
+        assert (status["ladder"], status["poster"]) == ("hls", None)
+        lab.leave("480p")  # it lingers: who opened it would wait
+        assert [r["name"] for r in json.loads(await lab.text("status.json"))["renditions"]] == ["360p", "720p"]
+        of_a_rung = json.loads((await lab.listener.get("/c1@720p/status.json")).body)
+        assert (of_a_rung["live"], of_a_rung["renditions"], of_a_rung["ladder"]) == (True, [], None)
+
+
+async def test_the_status_tells_the_form_of_an_hevc_ladder() -> None:
+    async with ladder(TABLE, ALL, codec="libx265") as lab:
+        lab.begin()
+        assert json.loads(await lab.text("status.json"))["ladder"] == "cmaf"
+
+
+async def test_the_status_of_a_stream_without_a_ladder_has_no_renditions() -> None:
+    async with ladder(TABLE, {}, isCodec=False) as lab:
+        lab.begin()
+        status = json.loads(await lab.text("status.json"))
+        assert (status["renditions"], status["ladder"]) == ([], None)

@@ -21,6 +21,7 @@ from gateway.servers.flv import FlvViewers
 from gateway.servers.health import Health
 from gateway.servers.pages import Pages
 from gateway.servers.playback import Playback, Routes
+from gateway.servers.posters import Posters
 from gateway.servers.protection import Protection
 from gateway.servers.request import Request
 from gateway.servers.response import Response
@@ -81,7 +82,13 @@ def _served(request: Request, stream: Stream, rest: str) -> Response:
 
 @asynccontextmanager
 async def playing(
-    *stored: Channel, wait: float = 10.0, auth: str = "none", backlog: int = 524_288, stall: float = 60.0, **server: Any
+    *stored: Channel,
+    wait: float = 10.0,
+    auth: str = "none",
+    backlog: int = 524_288,
+    stall: float = 60.0,
+    posters: Posters | None = None,
+    **server: Any,
 ) -> AsyncIterator[Lab]:
     specs = [
         OutputSpec("flv", lambda s: FlvOutput(s, 0.0, stall), lambda s: s.channel.is_flv),
@@ -107,6 +114,7 @@ async def playing(
         pages=Pages(),
         health=Health(missing),
         wait_for_publisher=wait,
+        posters=posters,
     )
     async with serving(handler, **server) as listener:
         labs.append(Lab(hub, channels, audience, listener, flv))

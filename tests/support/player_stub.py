@@ -23,6 +23,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
     "connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'"
 )
+PACKAGED: dict[str, list[str]] = {"flv": [], "hls": ["live.m3u8"], "cmaf": ["cmaf.m3u8", "manifest.mpd"]}
 TYPES = {
     ".html": "text/html",
     ".js": "text/javascript",
@@ -33,6 +34,7 @@ TYPES = {
     ".mpd": "application/dash+xml",
     ".m4s": "video/mp4",
     ".mp4": "video/mp4",
+    ".jpg": "image/jpeg",
 }
 
 
@@ -55,6 +57,7 @@ class Stub:
     outputs: list[str] = field(default_factory=lambda: ["flv", "hls", "cmaf"])
     ready: list[str] | None = None
     denied: bool = False
+    poster: str | None = None
     address: str = ""
     requests: list[str] = field(default_factory=list)
     viewers: set[asyncio.subprocess.Process] = field(default_factory=set)
@@ -86,9 +89,13 @@ class Stub:
         if self.denied:
             return web.json_response({"error": "the sign has expired"}, status=403)
         body = {"live": self.live, "outputs": self.outputs, "now": time.time() * 1000}
-        if self.ready is not None:
-            body["ready"] = self.ready
+        body["poster"] = None if self.live else self.poster
+        body["ready"] = [o for o in self.outputs if self._packaged(o)] if self.ready is None else self.ready
         return web.json_response(text=json.dumps(body))
+
+    def _packaged(self, output: str) -> bool:
+        """Whether ffmpeg has come so far that what players of this output ask for is there."""
+        return all((self.media / name).exists() for name in PACKAGED[output])
 
     async def _flv(self, request: web.Request) -> web.StreamResponse:
         reply = web.StreamResponse(headers={"Content-Type": "video/x-flv", "Cache-Control": "no-store"})
@@ -146,7 +153,7 @@ async def serving(film: Film) -> AsyncIterator[Stub]:
         stub = Stub(media, path)
         app = web.Application()
         app.router.add_get(f"/{CHANNEL}/time", _clock)
-        app.router.add_get(f"/{CHANNEL}/{{name}}", stub.answer)
+        app.router.add_get(f"/{CHANNEL}/{{name:.+}}", stub.answer)
         app.router.add_get("/_player/{name}", stub.answer)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()

@@ -2,6 +2,7 @@
 
 import Hls from "./hls.min.js";
 import { empty, newest, pending } from "./media.js";
+import { AUTO, SOURCE } from "./quality.js";
 
 /** @typedef {import("./types.js").Engine} Engine */
 /** @typedef {import("./types.js").OpenEngine} OpenEngine */
@@ -32,9 +33,10 @@ function openHlsJs(video, url, now, lowLatency) {
   const { outcome, settle } = pending();
   const hls = new Hls({
     lowLatencyMode: lowLatency,
-    workerPath: "/_player/hls.worker.js", // a file of this origin: a worker from a blob would need a weaker policy
+    // A file beside this one, wherever these are served: a worker from a blob would need a weaker policy.
+    workerPath: new URL("hls.worker.js", import.meta.url).href,
     // Catch up by playing faster, at most this much; 1 leaves whole-segment HLS at its own pace.
-    maxLiveSyncPlaybackRate: lowLatency ? 1.15 : 1,
+    maxLiveSyncPlaybackRate: lowLatency ? 1.1 : 1,
     liveSyncMode: "edge",
     backBufferLength: 30,
     // What the page handles itself, by asking the status first.
@@ -51,6 +53,9 @@ function openHlsJs(video, url, now, lowLatency) {
     if (data.type === Hls.ErrorTypes.MEDIA_ERROR && repairs++ < 2) return hls.recoverMediaError();
     settle("lost", data.details);
   });
+  let wanted = AUTO;
+  const apply = () => { hls.nextLevel = hls.levels.findIndex((level) => nameOf(level.url[0] ?? "", url) === wanted); };
+  hls.on(Hls.Events.MANIFEST_PARSED, () => { if (wanted !== AUTO) apply(); });
   const ended = () => settle("ended");
   video.addEventListener("ended", ended);
   hls.attachMedia(video);
@@ -69,6 +74,16 @@ function openHlsJs(video, url, now, lowLatency) {
       const edge = hls.liveSyncPosition;
       if (edge !== null && edge > video.currentTime + 0.5) video.currentTime = edge;
     },
+    qualities: () => hls.levels.map(({ url: [at = ""], height = 0, bitrate }) => ({ id: nameOf(at, url), height, bitrate })),
+    quality(id) {
+      if (id === wanted) return;
+      wanted = id;
+      if (hls.levels.length) apply(); // -1, where there is none of that name, lets hls.js choose
+    },
+    shown() {
+      const level = hls.levels[hls.currentLevel];
+      return level ? nameOf(level.url[0] ?? "", url) : null;
+    },
     close() {
       if (!open) return;
       open = false;
@@ -77,6 +92,18 @@ function openHlsJs(video, url, now, lowLatency) {
       empty(video);
     },
   };
+}
+
+/**
+ * @param {string} level     the address of a level's playlist: renditions lie in folders of their names
+ * @param {string} manifest  the address of what lists it
+ * @returns {string} which quality it is
+ */
+function nameOf(level, manifest) {
+  const base = new URL(".", manifest).pathname;
+  const path = new URL(level, manifest).pathname;
+  const [folder, ...rest] = path.startsWith(base) ? path.slice(base.length).split("/") : [];
+  return folder && rest.length && folder !== "video" ? decodeURIComponent(folder) : SOURCE;
 }
 
 /**

@@ -3,4 +3,4 @@
 import { hlsEngine, unsupported } from "./hls-engine.js";
 import { start } from "./page.js";
 
-start({ label: "low-latency HLS", output: "cmaf", media: "master.m3u8", unsupported, open: hlsEngine(true) });
+start({ label: "LL-HLS", output: "cmaf", media: "master.m3u8", unsupported, open: hlsEngine(true) });

@@ -1,11 +1,16 @@
 /** One idea: the life of a player page: wait for the stream, play it, say what happens, come back by itself. */
 
-import { ask, Backoff, Clock, neighbour } from "./status.js";
+import { keep, recall } from "./memory.js";
+import { addresses, addressFor, AUTO, choices } from "./quality.js";
+import { ask, Backoff, Clock, neighbour, streamName } from "./status.js";
 import { View } from "./view.js";
+import { t } from "./words.js";
 
+/** @typedef {import("./types.js").Address} Address */
 /** @typedef {import("./types.js").Engine} Engine */
 /** @typedef {import("./types.js").Format} Format */
 /** @typedef {import("./types.js").Outcome} Outcome */
+/** @typedef {import("./types.js").Status} Status */
 
 const STALL = 8;            // seconds without a new picture before the status is asked again
 const PAUSE_KEEPS = 30;     // seconds of pause during which the stream is still received
@@ -16,8 +21,7 @@ const BEHIND = 4;           // seconds behind the usual delay from which "Go liv
  * @param {Format} format
  */
 export function start(format) {
-  const name = decodeURIComponent(location.pathname.split("/").at(-2) ?? "") || "Live stream";
-  const page = new Page(format, new View(name));
+  const page = new Page(format, new View(streamName(), format));
   page.run().catch((error) => {
     page.view.show("lost", error instanceof Error ? error.message : String(error));
     throw error;
@@ -33,13 +37,21 @@ class Page {
   #engine = null;
   #wake = new AbortController();
   #played = false;
+  #wanted = recall("quality") ?? AUTO;
+  /** @type {Address[]} */
+  #known = [];
+  /** @type {Address} */
+  #open = { id: "", file: "", bitrate: 0 };
+  /** @type {() => void} */
+  #reopen = () => undefined;
 
   /** @param {Format} format @param {View} view */
   constructor(format, view) {
     this.format = format;
     this.view = view;
     view.onRetry(() => this.#wake.abort());
-    view.onGoLive(() => this.#toLive());
+    view.controls.onGoLive(() => this.#toLive());
+    view.controls.onQuality((id) => this.#choose(id));
     document.addEventListener("keydown", (event) => this.#key(event));
     document.addEventListener("visibilitychange", () => {
       // A tab in the background is slowed down: what came meanwhile is stale.
@@ -51,10 +63,10 @@ class Page {
 
   async run() {
     const { view, format } = this;
-    if (format.unsupported !== null) return view.show("codec", format.unsupported);
+    if (format.unsupported !== null) return view.show("codec", t("detail.mse", { format: format.label }));
     for (;;) {
       const outcome = await this.#once();
-      if (outcome === null) continue;
+      if (outcome === null || outcome === "another") continue;
       if (outcome.why === "denied") await this.#untilRetry("denied", outcome.detail);
       else if (outcome.why === "codec") await this.#untilRetry("codec", outcome.detail);
       else if (outcome.why === "ended") {
@@ -71,7 +83,8 @@ class Page {
 
   /**
    * Asks once, and plays if the stream is there.
-   * @returns {Promise<Outcome | null>}  null: nothing was played, and the pause is over
+   * @returns {Promise<Outcome | "another" | null>}  "another": its other address is wanted; null: nothing was played,
+   *   and the pause is over
    */
   async #once() {
     const { view, format } = this;
@@ -85,12 +98,14 @@ class Page {
     const { live, outputs, ready = outputs } = answer.status;
     view.markTabs(outputs);
     if (!live) {
+      const { poster } = answer.status;
+      view.poster(poster ? neighbour(poster) : null);
       view.show(this.#played ? "ended" : "waiting");
       await this.#pause(this.#waiting);
       return null;
     }
     if (!outputs.includes(format.output)) {
-      view.show("off", format.label);
+      view.show("off");
       await this.#pause(this.#waiting);
       return null;
     }
@@ -101,17 +116,25 @@ class Page {
       return null;
     }
     this.#waiting.reset();
-    return this.#play();
+    return this.#play(answer.status);
   }
 
-  /** @returns {Promise<Outcome>} */
-  async #play() {
+  /**
+   * @param {Status} status
+   * @returns {Promise<Outcome | "another">}
+   */
+  async #play(status) {
     const { view, format } = this;
     const { video } = view;
     if (view.state !== "lost") view.show("starting");
     this.#usual = Infinity;
-    const engine = format.open(video, neighbour(format.media), this.#clock.now);
+    this.#known = addresses(format, status);
+    this.#open = addressFor(this.#known, this.#wanted);
+    const engine = format.open(video, neighbour(this.#open.file), this.#clock.now);
+    engine.quality?.(this.#wanted);
     this.#engine = engine;
+    /** @type {Promise<"another">} */
+    const another = new Promise((done) => { this.#reopen = () => done("another"); });
     const watch = new AbortController();
     const { signal } = watch;
     video.addEventListener("timeupdate", () => {
@@ -125,12 +148,12 @@ class Page {
     // looks at the manifest again (5.2.1).
     video.addEventListener("canplay", () => void view.play(), { signal, once: true });
     try {
-      return await Promise.race([engine.outcome, this.#stalled(signal), this.#leftPaused(signal)]);
+      return await Promise.race([engine.outcome, another, this.#stalled(signal), this.#leftPaused(signal)]);
     } finally {
       watch.abort();
       this.#engine = null;
       engine.close();
-      view.offerGoLive(false);
+      view.controls.offerGoLive(false);
     }
   }
 
@@ -178,7 +201,7 @@ class Page {
           closed = true;
           this.#engine?.close();
           // Without a source the controls cannot play: the page's own button does.
-          view.show("blocked", "Paused for a while. Play goes on with what is live now.");
+          view.show("blocked", t("detail.left"));
         }, PAUSE_KEEPS * 1000);
       }, { signal });
       video.addEventListener("play", () => {
@@ -208,6 +231,19 @@ class Page {
     await backoff.pause(this.#wake.signal);
   }
 
+  /** @param {string} id  what the viewer wants from now on */
+  #choose(id) {
+    this.#wanted = id;
+    keep("quality", id);
+    if (!this.#engine) return;
+    if (addressFor(this.#known, id).file === this.#open.file) this.#engine.quality?.(id);
+    else {
+      this.view.hold();
+      this.#reopen();
+    }
+    this.#refresh();
+  }
+
   #toLive() {
     this.#engine?.toLive();
     void this.view.play();
@@ -222,30 +258,45 @@ class Page {
     this.view.facts({ delay, buffer: playing && end !== null ? end - video.currentTime : null });
     if (delay !== null) {
       this.#usual = Math.min(this.#usual, delay);
-      this.view.offerGoLive(delay > this.#usual + BEHIND);
+      this.view.controls.offerGoLive(delay > this.#usual + BEHIND);
     }
+    if (playing) this.#offer();
+  }
+
+  /** Shows the qualities there are now. */
+  #offer() {
+    const found = choices(this.#known, this.#open, this.#engine?.qualities?.() ?? []);
+    const is = (/** @type {string} */ id) => found.some((choice) => choice.id === id);
+    const chosen = is(this.#wanted) ? this.#wanted : is(AUTO) ? AUTO : this.#open.id;
+    this.view.controls.qualities(found, chosen, this.#engine?.shown?.() ?? null);
   }
 
   /** @param {KeyboardEvent} event */
   #key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-    const { video } = this.view;
     const target = event.target;
-    // A focused control has its own meaning for space; the video element handles its own keys.
-    const busy = target instanceof Element && target.closest("button, a, video") !== null;
+    // A focused control has its own meaning for most keys.
+    const busy = target instanceof Element && target.closest("button, a, input, select, dialog") !== null;
+    if (target instanceof Element && target.closest("dialog, input[type=text]")) return;
     switch (event.key.toLowerCase()) {
       case " ":
-        if (busy) return;
-        if (video.paused) void this.view.play();
-        else video.pause();
+      case "k":
+        if (busy && event.key === " ") return;
+        this.view.toggle();
         break;
       case "m":
-        if (video.muted) this.view.unmute();
-        else video.muted = true;
+        this.view.muteOrNot();
         break;
       case "f":
-        if (document.fullscreenElement) void document.exitFullscreen();
-        else void video.requestFullscreen?.().catch(() => undefined);
+        void this.view.controls.toggleFull();
+        break;
+      case "p":
+        void this.view.controls.togglePip();
+        break;
+      case "arrowup":
+      case "arrowdown":
+        if (target !== this.view.video) return; // elsewhere they scroll
+        this.view.controls.louder(event.key === "ArrowUp" ? 0.05 : -0.05);
         break;
       case "l":
         this.#toLive();

@@ -16,6 +16,9 @@ export function neighbour(file) {
   return url.href;
 }
 
+/** @returns {string} the stream that this page shows, as in its address */
+export function streamName() { return decodeURIComponent(location.pathname.split("/").at(-2) ?? ""); }
+
 /** Keeps the difference between this device's clock and the server's, so that delays are true ones. */
 export class Clock {
   #ahead = 0;

@@ -1,63 +1,76 @@
 /** One idea: what the viewer sees and presses; it knows nothing of protocols. */
 
-/**
- * What each state says: headline and second line. `{}` stands for the detail given with it.
- * @satisfies {Record<string, [string, string]>}
- */
-const WORDS = {
-  connecting: ["Connecting", ""],
-  waiting: ["Waiting for the stream", "It starts by itself as soon as the broadcast begins."],
-  starting: ["The stream is starting", "The first pictures are on their way."],
-  live: ["Live", ""],
-  paused: ["Paused", ""],
-  blocked: ["Ready to play", "This browser wants a click first."],
-  ended: ["The stream has ended", "If it comes back, it starts here by itself."],
-  denied: ["Not permitted", "This address is not valid for the stream, or it has expired."],
-  off: ["Not available as {}", "Choose another player above."],
-  codec: ["This browser cannot play the stream", "{}"],
-  lost: ["Connection lost", "Trying again …"],
+import { Controls } from "./controls.js";
+import { h } from "./dom.js";
+import { changeLanguage, languageTag, speak } from "./language.js";
+import { keep, recall } from "./memory.js";
+import { Share } from "./share.js";
+import { themeButton } from "./theme.js";
+import { t } from "./words.js";
+
+/** @typedef {import("./types.js").Format} Format */
+/** @typedef {import("./words.js").Word} Word */
+
+const STATES = /** @type {const} */ ([
+  "connecting", "waiting", "starting", "live", "paused", "blocked", "ended", "denied", "off", "codec", "lost",
+]);
+/** @typedef {typeof STATES[number]} State */
+
+/** The second line of a state, where it has one. @type {Partial<Record<State, Word>>} */
+const DETAILS = {
+  waiting: "detail.waiting", starting: "detail.starting", blocked: "detail.blocked", ended: "detail.ended",
+  denied: "detail.denied", off: "detail.off", lost: "detail.lost",
 };
 
-/** @typedef {keyof typeof WORDS} State */
-
-const THEMES = /** @type {const} */ (["auto", "light", "dark"]);
-
-/**
- * @template {Element} T
- * @param {string} id
- * @param {new () => T} kind
- * @returns {T}
- */
-function element(id, kind) {
-  const found = document.getElementById(id);
-  if (!(found instanceof kind)) throw new Error(`the page has no #${id}`);
-  return found;
-}
+/** Player pages, and the outputs they need. */
+const PAGES = /** @type {const} */ ([
+  ["flv.html", "flv", "FLV"], ["index.html", "hls", "HLS"], ["hls.html", "cmaf", "LL-HLS"], ["dash.html", "cmaf", "DASH"],
+]);
 
 export class View {
-  video = element("video", HTMLVideoElement);
+  video = h("video", { id: "video", autoplay: true, playsinline: true, tabindex: "-1" });
   /** @type {State} */
   state = "connecting";
+  controls;
 
-  #stage = element("stage", HTMLElement);
-  #start = element("start", HTMLButtonElement);
-  #retry = element("retry", HTMLButtonElement);
-  #unmute = element("unmute", HTMLButtonElement);
-  #goLive = element("golive", HTMLButtonElement);
-  #theme = element("theme", HTMLButtonElement);
+  #format;
+  #detail = "";
+  /** @type {string[] | null} */
+  #outputs = null;
+  #mutedByBrowser = false;
+  #stage = h("section", { id: "stage", class: "stage", "data-state": "connecting" });
+  #poster = h("img", { class: "poster", alt: "", hidden: true });
+  #held = h("canvas", { class: "held", hidden: true, "aria-hidden": "true" });
+  #headline = h("p", { class: "headline", id: "headline" });
+  #more = h("p", { class: "detail", id: "detail" });
+  #retry = h("button", { id: "retry", type: "button", hidden: true });
+  #start = h("button", { id: "start", type: "button", hidden: true, onclick: () => void this.play() });
+  #badge = h("span", { class: "badge", id: "badge", "aria-hidden": "true" });
+  #lag = h("span", { class: "lag" });
+  #unmute = h("button", { id: "unmute", class: "hint", type: "button", hidden: true, onclick: () => this.unmute() });
+  #announcer = h("p", { class: "visually-hidden", id: "announcer", role: "status", "aria-live": "polite" });
+  #tabs = PAGES.map(([page, output, label]) =>
+    h("a", { href: page + location.search, "data-output": output, "aria-current": location.pathname.endsWith(`/${page}`) && "page" }, label));
+  #facts = {
+    state: h("dd", { id: "state" }), delay: h("dd", { id: "delay" }, "–"), buffer: h("dd", { id: "buffer" }, "–"),
+    picture: h("dd", { id: "picture" }, "–"), dropped: h("dd", { id: "dropped" }, "–"),
+  };
 
-  /** @param {string} name  the stream, as in the address */
-  constructor(name) {
-    element("title", HTMLElement).textContent = name;
-    document.title = `${name} · Millrace`;
-    for (const link of document.querySelectorAll("nav a")) {
-      if (link instanceof HTMLAnchorElement) link.search = location.search;
-    }
-    this.video.addEventListener("volumechange", () => this.#hint());
-    this.#unmute.addEventListener("click", () => this.unmute());
-    this.#start.addEventListener("click", () => this.play());
-    this.#theme.addEventListener("click", () => this.#nextTheme());
-    this.#applyTheme();
+  /** @param {string} name  the stream, as in the address @param {Format} format */
+  constructor(name, format) {
+    this.#format = format;
+    const share = new Share(format.media);
+    this.controls = new Controls(this.#stage, this.video, {
+      toggle: () => this.toggle(), mute: () => this.muteOrNot(), share: () => share.open(),
+    });
+    this.#build(name, share);
+    this.#sound();
+    speak(() => {
+      document.documentElement.lang = languageTag();
+      document.title = `${name || t("page.title")} · Millrace`;
+      this.show(this.state, this.#detail);
+      if (this.#outputs) this.markTabs(this.#outputs);
+    });
   }
 
   /** @param {() => void} run */
@@ -66,58 +79,100 @@ export class View {
   /** @param {() => void} run @param {AbortSignal} signal */
   onStart(run, signal) { this.#start.addEventListener("click", run, { signal }); }
 
-  /** @param {() => void} run */
-  onGoLive(run) { this.#goLive.addEventListener("click", run); }
-
   /**
    * @param {State} state
-   * @param {string} [detail]  fills the state's `{}`, or replaces its second line
+   * @param {string} [detail]  replaces the state's second line
    */
   show(state, detail = "") {
-    const [headline, words] = WORDS[state];
-    const open = headline.includes("{}") || words.includes("{}");
-    const said = headline.replace("{}", detail);
-    element("headline", HTMLElement).textContent = said;
-    element("detail", HTMLElement).textContent = open ? words.replace("{}", detail) : detail || words;
-    element("state", HTMLElement).textContent = said;
-    element("badge", HTMLElement).textContent = said;
+    this.#detail = detail;
+    const said = t(`state.${state}`, { format: this.#format.label });
+    const words = DETAILS[state];
+    this.#headline.textContent = said;
+    this.#more.textContent = detail || (words ? t(words) : "");
+    this.#facts.state.textContent = said;
+    this.#badge.replaceChildren(said, this.#lag);
     this.#retry.hidden = state !== "denied" && state !== "codec";
     this.#start.hidden = state !== "blocked";
     this.#stage.dataset.state = state;
-    if (this.state !== state) element("announcer", HTMLElement).textContent = said;
+    if (this.state !== state) this.#announcer.textContent = said;
     this.state = state;
+    if (state !== "starting") this.release();
+    if (state === "live") this.poster(null);
     this.#hint();
+    this.controls.refresh();
   }
 
-  /** Starts playing; where the browser forbids it, asks for a click. */
+  /**
+   * Shows a picture behind the words while nothing plays.
+   * @param {string | null} url
+   */
+  poster(url) {
+    if (url === null) this.#poster.hidden = true;
+    else if (this.#poster.getAttribute("src") === url) this.#poster.hidden = !this.#poster.complete || !this.#poster.naturalWidth;
+    else {
+      this.#poster.hidden = true; // until it is there
+      this.#poster.src = url;
+    }
+  }
+
+  /** Keeps the picture that is shown, while the next player of the same stream is opened. */
+  hold() {
+    const { videoWidth, videoHeight } = this.video;
+    const paper = this.#held.getContext("2d");
+    if (!videoWidth || !paper) return;
+    this.#held.width = videoWidth;
+    this.#held.height = videoHeight;
+    paper.drawImage(this.video, 0, 0);
+    this.#held.hidden = false;
+    this.#stage.dataset.held = "";
+  }
+
+  /** The moving picture is back, or there will be none. */
+  release() {
+    this.#held.hidden = true;
+    delete this.#stage.dataset.held;
+  }
+
+  /** Starts playing: without sound where the browser forbids it, and where even that is forbidden after a click. */
   async play() {
     try {
       await this.video.play();
     } catch (error) {
       // AbortError: a newer load or pause overtook this call, and has its own outcome.
-      if (error instanceof DOMException && error.name === "NotAllowedError") this.show("blocked");
+      if (!(error instanceof DOMException) || error.name !== "NotAllowedError") return;
+      if (this.video.muted) return this.show("blocked");
+      this.#mutedByBrowser = true;
+      this.video.muted = true;
+      await this.play();
     }
+  }
+
+  toggle() {
+    if (this.state === "blocked") this.#start.click();
+    else if (this.video.paused) void this.play();
+    else this.video.pause();
   }
 
   unmute() {
     this.video.muted = false;
     if (this.video.volume === 0) this.video.volume = 1;
-    this.#unmute.hidden = true;
-    this.video.focus();
+    if (document.activeElement === this.#unmute) this.controls.focus();
   }
 
-  /** @param {boolean} behind  is the picture noticeably behind the newest one? */
-  offerGoLive(behind) { this.#goLive.hidden = !behind; }
+  muteOrNot() {
+    if (this.video.muted || this.video.volume === 0) this.unmute();
+    else this.video.muted = true;
+  }
 
   /**
    * @param {string[]} outputs  what the channel offers; the tabs of the others are struck out
    */
   markTabs(outputs) {
-    for (const link of document.querySelectorAll("nav a")) {
-      if (!(link instanceof HTMLAnchorElement)) continue;
+    this.#outputs = outputs;
+    for (const link of this.#tabs) {
       const off = !outputs.includes(link.dataset.output ?? "");
       link.toggleAttribute("data-off", off);
-      link.title = off ? "Switched off for this channel" : "";
+      link.title = off ? t("page.off") : "";
     }
   }
 
@@ -126,30 +181,93 @@ export class View {
     const { videoWidth, videoHeight } = this.video;
     const quality = this.video.getVideoPlaybackQuality?.();
     const seconds = (/** @type {number | null} */ n) => n === null || !Number.isFinite(n) ? "–" : `${Math.max(0, n).toFixed(1)} s`;
-    element("delay", HTMLElement).textContent = seconds(delay);
-    element("buffer", HTMLElement).textContent = seconds(buffer);
-    element("picture", HTMLElement).textContent = videoWidth ? `${videoWidth} × ${videoHeight}` : buffer === null ? "–" : "sound only";
-    element("dropped", HTMLElement).textContent = quality && videoWidth ? `${quality.droppedVideoFrames}` : "–";
+    this.#facts.delay.textContent = seconds(delay);
+    this.#lag.textContent = delay === null ? "" : seconds(delay);
+    this.#facts.buffer.textContent = seconds(buffer);
+    this.#facts.picture.textContent = videoWidth ? `${videoWidth} × ${videoHeight}` : buffer === null ? "–" : t("fact.sound");
+    this.#facts.dropped.textContent = quality && videoWidth ? `${quality.droppedVideoFrames}` : "–";
   }
 
   #hint() { this.#unmute.hidden = !(this.video.muted && (this.state === "live" || this.state === "paused")); }
 
-  #nextTheme() {
-    const at = THEMES.findIndex((t) => t === (document.documentElement.dataset.theme ?? "auto"));
-    const next = THEMES[(at + 1) % THEMES.length] ?? "auto";
-    try { localStorage.setItem("millrace.theme", next); } catch { /* storage is forbidden here: the choice lasts for this page */ }
-    this.#applyTheme(next);
+  /** Volume and silence as the viewer left them; a first visit begins without sound, as browsers demand. */
+  #sound() {
+    const { video } = this;
+    const volume = Number(recall("volume") ?? 1);
+    video.volume = volume >= 0 && volume <= 1 ? volume : 1;
+    video.muted = recall("muted") !== "no";
+    video.addEventListener("volumechange", () => {
+      if (!video.muted) this.#mutedByBrowser = false;
+      if (!this.#mutedByBrowser) {
+        keep("muted", video.muted ? "yes" : "no");
+        keep("volume", String(video.volume));
+      }
+      this.#hint();
+    });
   }
 
-  /** @param {string | null} [chosen] */
-  #applyTheme(chosen) {
-    if (chosen === undefined) {
-      try { chosen = localStorage.getItem("millrace.theme"); } catch { chosen = null; }
-    }
-    const theme = chosen === "light" || chosen === "dark" ? chosen : "auto";
-    if (theme === "auto") delete document.documentElement.dataset.theme;
-    else document.documentElement.dataset.theme = theme;
-    this.#theme.textContent = { auto: "Auto", light: "Light", dark: "Dark" }[theme];
-    this.#theme.setAttribute("aria-label", `Colours: ${{ auto: "as the system", light: "light", dark: "dark" }[theme]}`);
+  /** @param {string} name @param {Share} share */
+  #build(name, share) {
+    const bar = h("header", { class: "bar" },
+      h("div", { class: "name" },
+        h("img", { class: "mark", src: "/_player/icon.svg", alt: "", width: "28", height: "28" }), h("h1", { id: "title" }, name)),
+      said("nav", "page.formats", { class: "tabs" }, ...this.#tabs),
+      h("div", { class: "switches" }, languageButton(), themeButton()));
+    this.#poster.addEventListener("load", () => { this.#poster.hidden = this.state === "live" || this.state === "paused"; });
+    this.#stage.append(this.#poster, this.video, this.#held,
+      h("div", { class: "veil" },
+        h("div", { class: "pulse", "aria-hidden": "true" }, h("i"), h("i"), h("i")), this.#headline, this.#more, this.#retry, this.#start),
+      this.#badge, h("div", { class: "hints" }, this.#unmute), this.controls.element);
+    const { state, delay, buffer, picture, dropped } = this.#facts;
+    const facts = h("dl", { class: "facts" }, fact("fact.protocol", h("dd", {}, this.#format.label)), fact("fact.state", state),
+      fact("fact.delay", delay, "fact.delay.why"), fact("fact.buffer", buffer, "fact.buffer.why"),
+      fact("fact.picture", picture), fact("fact.dropped", dropped, "fact.dropped.why"));
+    const keys = h("p");
+    document.body.append(bar, h("main", {}, this.#stage, this.#announcer, facts), h("footer", {}, keys), share.element);
+    speak(() => {
+      this.#stage.setAttribute("aria-label", t("page.player"));
+      this.video.setAttribute("aria-label", t("page.video"));
+      this.#retry.textContent = t("do.retry");
+      this.#start.textContent = t("do.play");
+      this.#unmute.textContent = t("sound.off");
+      keys.replaceChildren(...[[t("key.space"), "key.play"], ["M", "key.sound"], ["F", "key.full"], ["P", "key.pip"], ["L", "key.live"]]
+        .flatMap(([key = "", word], i) => [i ? " · " : "", h("kbd", {}, key), ` ${t(/** @type {Word} */ (word))}`]));
+    });
   }
+}
+
+/**
+ * An element with an accessible name.
+ * @param {"nav"} tag
+ * @param {Word} word
+ * @param {Record<string, string>} attributes
+ * @param {...Node} children
+ */
+function said(tag, word, attributes, ...children) {
+  const element = h(tag, attributes, ...children);
+  speak(() => element.setAttribute("aria-label", t(word)));
+  return element;
+}
+
+/**
+ * @param {Word} word
+ * @param {HTMLElement} value
+ * @param {Word} [why]
+ */
+function fact(word, value, why) {
+  const term = h("dt");
+  speak(() => {
+    term.textContent = t(word);
+    if (why) term.title = t(why);
+  });
+  return h("div", {}, term, value);
+}
+
+function languageButton() {
+  const button = h("button", { id: "language", class: "plain", type: "button", onclick: changeLanguage });
+  speak(() => {
+    button.textContent = t("language.other");
+    button.lang = languageTag() === "en" ? "zh-CN" : "en";
+  });
+  return button;
 }

@@ -1,0 +1,189 @@
+/** One idea: the bar of buttons over the picture, which leaves when nobody needs it. */
+
+import { h, icon } from "./dom.js";
+import { speak } from "./language.js";
+import { AUTO, SOURCE } from "./quality.js";
+import { t } from "./words.js";
+
+/** @typedef {import("./dom.js").Shape} Shape */
+/** @typedef {import("./quality.js").Choice} Choice */
+
+const RESTS = 3000; // ms without a move until the bar leaves
+
+/** Apple's telephones know only this way. @typedef {HTMLVideoElement & {webkitEnterFullscreen?: () => void}} OldVideo */
+
+export class Controls {
+  element = h("div", { class: "controls" });
+
+  #stage; #video; #does;
+  #play = button("play");
+  #mute = button("mute");
+  #volume = h("input", { type: "range", class: "volume", min: "0", max: "1", step: "0.05" });
+  #goLive = h("button", { id: "golive", class: "hint", type: "button", hidden: true });
+  #quality = h("select", { id: "quality" });
+  #qualityBox = h("span", { class: "quality", hidden: true }, this.#quality);
+  #share = button("share");
+  #pip = button("pip");
+  #full = button("full");
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #rest;
+  #offered = "";
+
+  /**
+   * @param {HTMLElement} stage
+   * @param {HTMLVideoElement} video
+   * @param {{toggle: () => void, mute: () => void, share: () => void}} does
+   */
+  constructor(stage, video, does) {
+    this.#stage = stage;
+    this.#video = video;
+    this.#does = does;
+    this.element.append(this.#play, this.#mute, this.#volume, this.#goLive, h("span", { class: "gap" }),
+      this.#qualityBox, this.#share, this.#pip, this.#full);
+    this.#pip.hidden = !document.pictureInPictureEnabled;
+    this.#full.hidden = !document.fullscreenEnabled && !/** @type {OldVideo} */ (video).webkitEnterFullscreen;
+    this.#listen();
+    speak(() => {
+      this.#volume.setAttribute("aria-label", t("sound.volume"));
+      this.#goLive.textContent = t("do.live");
+      this.#quality.setAttribute("aria-label", t("quality.label"));
+      this.#offered = "";
+      name(this.#share, t("do.share"));
+      name(this.#pip, t("do.pip"));
+      this.refresh();
+    });
+  }
+
+  /** @param {() => void} run */
+  onGoLive(run) { this.#goLive.addEventListener("click", run); }
+
+  /** @param {(id: string) => void} run */
+  onQuality(run) { this.#quality.addEventListener("change", () => run(this.#quality.value)); }
+
+  /** @param {boolean} behind  is the picture noticeably behind the newest one? */
+  offerGoLive(behind) { this.#goLive.hidden = !behind; }
+
+  /** Gives the keyboard to the bar. */
+  focus() { this.#mute.focus(); }
+
+  /**
+   * @param {Choice[]} choices
+   * @param {string} chosen
+   * @param {string | null} shown  what plays now, where something chooses by itself
+   */
+  qualities(choices, chosen, shown) {
+    const labels = choices.map((choice) => choice.id === AUTO && chosen === AUTO && shown
+      ? t("quality.auto.now", { name: short(choices.find((c) => c.id === shown) ?? { id: shown, height: 0, bitrate: 0 }) }) : label(choice));
+    const offered = JSON.stringify([choices.map((c) => c.id), labels, chosen]);
+    if (offered === this.#offered) return; // an open menu stays as it is
+    this.#offered = offered;
+    this.#quality.replaceChildren(...choices.map(({ id }, i) => h("option", { value: id }, labels[i] ?? id)));
+    this.#quality.value = chosen;
+    this.#qualityBox.hidden = choices.length < 2;
+  }
+
+  /** Shows what the element does now. */
+  refresh() {
+    const { paused, muted, volume } = this.#video;
+    const silent = muted || volume === 0;
+    face(this.#play, paused ? "play" : "pause", t(paused ? "do.play" : "do.pause"));
+    face(this.#mute, silent ? "mute" : "sound", t(silent ? "do.unmute" : "do.mute"));
+    this.#volume.value = String(silent ? 0 : volume);
+    const full = document.fullscreenElement !== null;
+    face(this.#full, full ? "small" : "full", t(full ? "do.small" : "do.full"));
+    this.#stir();
+  }
+
+  async toggleFull() {
+    const video = /** @type {OldVideo} */ (this.#video);
+    try {
+      if (document.fullscreenElement) await document.exitFullscreen();
+      else if (document.fullscreenEnabled) await this.#stage.requestFullscreen({ navigationUI: "hide" });
+      else video.webkitEnterFullscreen?.();
+    } catch { /* the browser does not want to now; the picture stays as it is */ }
+  }
+
+  async togglePip() {
+    if (this.#pip.hidden) return;
+    try {
+      if (document.pictureInPictureElement) await document.exitPictureInPicture();
+      else await this.#video.requestPictureInPicture();
+    } catch { /* nothing is shown yet, or the browser does not want to now */ }
+  }
+
+  /** @param {number} by  -1 to 1 */
+  louder(by) {
+    const video = this.#video;
+    const from = video.muted ? 0 : video.volume;
+    video.volume = Math.min(1, Math.max(0, Math.round((from + by) * 20) / 20));
+    video.muted = video.volume === 0;
+    this.#stir();
+  }
+
+  #listen() {
+    const video = this.#video;
+    this.#play.addEventListener("click", this.#does.toggle);
+    this.#mute.addEventListener("click", this.#does.mute);
+    this.#share.addEventListener("click", this.#does.share);
+    this.#full.addEventListener("click", () => void this.toggleFull());
+    this.#pip.addEventListener("click", () => void this.togglePip());
+    this.#volume.addEventListener("input", () => {
+      video.volume = Number(this.#volume.value);
+      video.muted = video.volume === 0;
+    });
+    for (const event of ["play", "pause", "volumechange"]) video.addEventListener(event, () => this.refresh());
+    document.addEventListener("fullscreenchange", () => this.refresh());
+    for (const event of ["pointermove", "pointerdown", "focusin"]) this.#stage.addEventListener(event, () => this.#stir());
+    document.addEventListener("keydown", () => this.#stir());
+    this.#stage.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") this.#leave(); });
+    // A finger asks for the bar; a mouse has it already, and means the picture.
+    let asleep = false;
+    video.addEventListener("pointerdown", () => { asleep = this.#stage.dataset.asleep !== undefined; }, { capture: true });
+    video.addEventListener("click", (event) => {
+      if (/** @type {PointerEvent} */ (event).pointerType !== "touch") this.#does.toggle();
+      else if (!asleep) this.#leave();
+    });
+    video.addEventListener("dblclick", () => void this.toggleFull());
+  }
+
+  #stir() {
+    delete this.#stage.dataset.asleep;
+    clearTimeout(this.#rest);
+    this.#rest = setTimeout(() => this.#leave(), RESTS);
+  }
+
+  /** Only while something plays: nobody should look for the button that makes it play. */
+  #leave() {
+    clearTimeout(this.#rest);
+    if (this.#stage.dataset.state === "live" && !this.#video.paused) this.#stage.dataset.asleep = "";
+  }
+}
+
+/** @param {Shape} shape @returns {HTMLButtonElement} */
+function button(shape) { return h("button", { type: "button", class: "control" }, icon(shape)); }
+
+/** @param {HTMLButtonElement} it @param {string} words */
+function name(it, words) {
+  it.setAttribute("aria-label", words);
+  it.title = words;
+}
+
+/** @param {HTMLButtonElement} it @param {Shape} shape @param {string} words */
+function face(it, shape, words) {
+  if (it.dataset.shape !== shape) it.replaceChildren(icon(shape));
+  it.dataset.shape = shape;
+  name(it, words);
+}
+
+/** @param {Choice} choice @returns {string} */
+function short({ id, height }) {
+  if (id !== SOURCE) return id;
+  return height ? `${t("quality.source")} ${height}p` : t("quality.source");
+}
+
+/** @param {Choice} choice @returns {string} */
+function label(choice) {
+  if (choice.id === AUTO) return t("quality.auto");
+  const { bitrate } = choice;
+  return bitrate ? `${short(choice)} · ${bitrate < 995_000 ? `${Math.round(bitrate / 1000)} kb/s` : `${(bitrate / 1e6).toFixed(1)} Mb/s`}` : short(choice);
+}

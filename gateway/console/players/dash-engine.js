@@ -1,0 +1,101 @@
+/** One idea: the engine of DASH through dash.js, low latency where the manifest offers it. */
+
+import { MediaPlayer } from "./dash.min.js";
+import { empty, pending } from "./media.js";
+import { AUTO, SOURCE } from "./quality.js";
+
+/** @typedef {import("./types.js").OpenEngine} OpenEngine */
+
+const SETTINGS = {
+  debug: { logLevel: 0 },
+  streaming: {
+    applyServiceDescription: true,
+    delay: { useSuggestedPresentationDelay: true },
+    liveCatchup: { enabled: true, maxDrift: 4, playbackRate: { min: -0.05, max: 0.1 } },
+    gaps: { jumpGaps: true, jumpLargeGaps: true },
+    buffer: { bufferToKeep: 30, fastSwitchEnabled: true },
+    utcSynchronization: { enabled: true, useManifestDateHeaderTimeSource: true },
+    retryAttempts: { MPD: 0 }, // the page itself asks the status first
+  },
+};
+
+const CODEC_ERRORS = /MANIFEST_ERROR_ID_NOSTREAMS|MEDIASOURCE_TYPE_UNSUPPORTED|MANIFEST_ERROR_ID_MULTIPLEXED|MEDIA_ERR_SRC_NOT_SUPPORTED/;
+
+/** @type {string | null}  why this browser cannot play DASH; null when it can */
+export const unsupported = "MediaSource" in globalThis || "ManagedMediaSource" in globalThis ? null
+  : "DASH needs Media Source Extensions, which are missing here. The HLS player above does without.";
+
+/** @type {OpenEngine} */
+export function dashEngine(video, url) {
+  const { outcome, settle } = pending();
+  const player = MediaPlayer().create();
+  player.updateSettings(SETTINGS);
+  // The manifest names its clock (UTCTiming). Without one, the stream's own server is asked, never a stranger's.
+  player.clearDefaultUTCTimingSources();
+  const clock = new URL(url);
+  clock.pathname = clock.pathname.replace(/[^/]*$/, "status.json");
+  player.addUTCTimingSource("urn:mpeg:dash:utc:http-head:2014", clock.href);
+  const on = (/** @type {string} */ event, /** @type {(e: any) => void} */ run) => player.on(event, run);
+  on(MediaPlayer.events.ERROR, ({ error }) => {
+    const status = error?.data?.response?.status;
+    const words = String(error?.message ?? error?.code ?? error);
+    if (status === 401 || status === 403) settle("denied");
+    else settle(CODEC_ERRORS.test(words) || error?.code === MediaPlayer.errors.MANIFEST_ERROR_ID_NOSTREAMS_CODE ? "codec" : "lost", words);
+  });
+  on(MediaPlayer.events.PLAYBACK_ENDED, ({ isLast }) => { if (isLast !== false) settle("ended"); });
+  let wanted = AUTO;
+  const levels = () => player.isReady() ? player.getRepresentationsByType("video") : [];
+  /** Fixes what is wanted if it is there, and lets dash.js choose otherwise. */
+  function apply() {
+    const level = levels().find(({ id }) => nameOf(id) === wanted);
+    player.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: level === undefined } } } });
+    if (level) player.setRepresentationForTypeById("video", level.id);
+  }
+  on(MediaPlayer.events.STREAM_INITIALIZED, () => { if (wanted !== AUTO) apply(); });
+  player.initialize(video, url, true);
+  let open = true;
+  return {
+    outcome,
+    delay() {
+      const seconds = player.isReady() ? player.getCurrentLiveLatency() : NaN;
+      return Number.isFinite(seconds) && seconds > 0 ? seconds : null;
+    },
+    toLive() { if (player.isReady() && player.isDynamic()) player.seekToOriginalLive(); },
+    qualities: () => levels().map(({ id, height, bandwidth }) => ({ id: nameOf(id), height: height ?? 0, bitrate: bandwidth ?? 0 })),
+    quality(id) {
+      if (id === wanted) return;
+      wanted = id;
+      if (player.isReady()) apply();
+    },
+    shown() {
+      const level = player.isReady() ? player.getCurrentRepresentationForType("video") : null;
+      return level ? nameOf(level.id) : null;
+    },
+    close() {
+      if (!open) return;
+      open = false;
+      // dash.js 5.2.1 leaves rate changes waiting for "canplay" on the element, and they throw once it is destroyed:
+      // the element goes on to the next player, so they are let run now, while this one is whole.
+      video.dispatchEvent(new Event("canplay"));
+      player.destroy();
+      empty(video);
+    },
+  };
+}
+
+/**
+ * @param {string} id  of a Representation: renditions have their names there
+ * @returns {string} which quality it is
+ */
+function nameOf(id) { return id === "video" ? SOURCE : id; }
+
+/**
+ * @param {string} url
+ * @param {string} file
+ * @returns {string} the address of `file` in the same folder, with the same query
+ */
+function beside(url, file) {
+  const found = new URL(file, url);
+  found.search = new URL(url).search;
+  return found.href;
+}

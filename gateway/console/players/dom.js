@@ -1,0 +1,53 @@
+/** One idea: making elements, with text as text and never as markup. */
+
+/** @typedef {string | number | Node | null | false} Child */
+
+/**
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Record<string, string | boolean | null | ((event: any) => void)>} [attributes]  functions listen: `onclick`
+ * @param {...Child} children
+ * @returns {HTMLElementTagNameMap[Tag]}
+ */
+export function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== null) element.setAttribute(name, value);
+  }
+  for (const child of children) if (child !== null && child !== false) element.append(child instanceof Node ? child : String(child));
+  return element;
+}
+
+// Outlines of 24 × 24, drawn for these pages.
+const SHAPES = {
+  play: "M8 5.2v13.6L19 12z",
+  pause: "M7 5h3.6v14H7zM13.4 5H17v14h-3.6z",
+  sound: "M3.5 9.2v5.6h3.6L12 19V5L7.1 9.2zM14.4 8.3v7.4a4.4 4.4 0 0 0 0-7.4zM14.4 4.6v1.9a5.9 5.9 0 0 1 0 11v1.9a7.8 7.8 0 0 0 0-14.8z",
+  mute: "M3.5 9.2v5.6h3.6L12 19V5L7.1 9.2zM21 9.6 19.6 8.2 17.2 10.6 14.8 8.2 13.4 9.6 15.8 12 13.4 14.4 14.8 15.8 17.2 13.4 19.6 15.8 21 14.4 18.6 12z",
+  share: "M17.5 3.5a3 3 0 0 0-2.9 3.8L8.9 10.5a3 3 0 1 0 0 3l5.7 3.2a3 3 0 1 0 .8-1.7l-5.5-3.1v-.1l5.5-3.1a3 3 0 1 0 2.1-5.2z",
+  pip: "M3 5h18v14H3zm1.9 1.9v10.2h14.2V6.9zM12 11.4h5.6v4.2H12z",
+  full: "M4 4h6v2H6v4H4zM14 4h6v6h-2V6h-4zM4 14h2v4h4v2H4zM18 14h2v6h-6v-2h4z",
+  small: "M8 4h2v6H4V8h4zM14 4h2v4h4v2h-6zM4 14h6v6H8v-4H4zM14 14h6v2h-4v4h-2z",
+  copy: "M8 3h11v13h-2V5H8zM5 7h10v14H5zm2 2v10h6V9z",
+  close: "m6.4 5 5.6 5.6L17.6 5 19 6.4 13.4 12l5.6 5.6-1.4 1.4-5.6-5.6L6.4 19 5 17.6l5.6-5.6L5 6.4z",
+};
+
+/** @typedef {keyof typeof SHAPES} Shape */
+
+/**
+ * @param {Shape} shape
+ * @returns {SVGSVGElement}
+ */
+export function icon(shape) {
+  const space = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(space, "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS(space, "path");
+  path.setAttribute("d", SHAPES[shape]);
+  path.setAttribute("fill-rule", "evenodd");
+  svg.append(path);
+  return svg;
+}

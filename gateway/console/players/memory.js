@@ -1,0 +1,29 @@
+/** One idea: what a viewer chose once and finds again; where nothing may be stored, it lasts for this page. */
+
+/** @type {Map<string, string>} */
+const here = new Map();
+
+/**
+ * @param {string} name
+ * @returns {string | null}
+ */
+export function recall(name) {
+  const kept = here.get(name);
+  if (kept !== undefined) return kept;
+  try {
+    return localStorage.getItem(`millrace.${name}`);
+  } catch {
+    return null; // storage is forbidden here
+  }
+}
+
+/**
+ * @param {string} name
+ * @param {string} value
+ */
+export function keep(name, value) {
+  here.set(name, value);
+  try {
+    localStorage.setItem(`millrace.${name}`, value);
+  } catch { /* forbidden or full: this page still knows */ }
+}

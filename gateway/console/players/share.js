@@ -1,0 +1,85 @@
+/** One idea: the dialog with the addresses that a viewer may pass on. */
+
+import { h, icon } from "./dom.js";
+import { speak } from "./language.js";
+import { neighbour } from "./status.js";
+import { t } from "./words.js";
+
+/** @typedef {import("./words.js").Word} Word */
+
+export class Share {
+  element = h("dialog", { class: "share", "aria-labelledby": "share-title" });
+
+  #said = h("p", { class: "said", role: "status" });
+
+  /** @param {string} media  file name of what plays here */
+  constructor(media) {
+    const page = location.href;
+    const embed = `<iframe src="${page.replaceAll("&", "&amp;").replaceAll('"', "&quot;")}" width="640" height="360" `
+      + 'allow="autoplay; fullscreen; picture-in-picture"></iframe>';
+    const title = h("h2", { id: "share-title" });
+    const close = h("button", { type: "button", class: "control", onclick: () => this.element.close() }, icon("close"));
+    const note = h("p", { class: "note", hidden: location.search === "" });
+    const send = h("button", { type: "button", hidden: typeof navigator.share !== "function" });
+    send.addEventListener("click", () => {
+      // The viewer may think better of it, which is no error.
+      navigator.share({ title: document.title, url: page }).catch(() => undefined);
+    });
+    this.element.append(h("div", { class: "head" }, title, close), this.#field("page", "share.page", page),
+      this.#field("media", "share.media", neighbour(media)), this.#field("embed", "share.embed", embed), note,
+      h("div", { class: "foot" }, this.#said, send));
+    // A press beside it closes it, as Escape does.
+    this.element.addEventListener("click", (event) => { if (event.target === this.element) this.element.close(); });
+    speak(() => {
+      title.textContent = t("share.title");
+      close.setAttribute("aria-label", t("do.close"));
+      note.textContent = t("share.signed");
+      send.textContent = t("do.send");
+    });
+  }
+
+  open() {
+    this.#said.textContent = "";
+    this.element.showModal();
+  }
+
+  /**
+   * @param {string} id
+   * @param {Word} word
+   * @param {string} value
+   */
+  #field(id, word, value) {
+    const label = h("label", { for: `share-${id}` });
+    const input = h("input", { id: `share-${id}`, type: "text", readonly: true, value, spellcheck: "false" });
+    const copy = h("button", { type: "button", class: "plain" }, icon("copy"));
+    const words = h("span");
+    copy.append(words);
+    input.addEventListener("focus", () => input.select());
+    copy.addEventListener("click", () => void this.#copy(input));
+    speak(() => {
+      label.textContent = t(word);
+      words.textContent = t("do.copy");
+      copy.setAttribute("aria-label", `${t("do.copy")}: ${t(word)}`);
+    });
+    return h("div", { class: "field" }, label, h("div", { class: "line" }, input, copy));
+  }
+
+  /** @param {HTMLInputElement} input */
+  async #copy(input) {
+    const back = document.activeElement;
+    let copied = false;
+    try {
+      if (navigator.clipboard) {
+        await navigator.clipboard.writeText(input.value);
+        copied = true;
+      }
+    } catch { /* forbidden here; the older way may work */ }
+    if (!copied) {
+      // Pages without TLS have no clipboard but this one.
+      input.select();
+      copied = document.execCommand("copy");
+      if (copied && back instanceof HTMLElement) back.focus();
+    }
+    this.#said.textContent = t(copied ? "share.copied" : "share.failed");
+  }
+}

@@ -1,0 +1,140 @@
+"""Choosing a quality on the player pages: ladders that the players know, and renditions with addresses of their own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from playwright.async_api import Browser
+
+from tests.support.browser import Watched, chromium, opened
+from tests.support.ladder import Lab, ladder
+from tests.support.media import Film
+from tests.support.tools import need
+
+SOURCE = Film("ladder-b-source", seconds=80, size="640x360", bframes=2, gop=30)
+RUNGS = {
+    "360p": Film("ladder-b-360p", seconds=80, size="160x90", gop=30),
+    "480p": Film("ladder-b-480p", seconds=80, size="320x180", gop=30),
+    "720p": Film("ladder-b-720p", seconds=80, size="480x270", gop=30),
+}
+
+
+@asynccontextmanager
+async def on_air(rungs: dict[str, Film] = RUNGS, **fields: Any) -> AsyncIterator[tuple[Lab, Browser]]:
+    """A channel whose film runs, and a browser."""
+    need("chromium", "ffmpeg")
+    async with ladder(SOURCE, dict(rungs), **fields) as lab:
+        lab.begin()
+        broadcast = asyncio.create_task(lab.broadcast())
+        try:
+            async with chromium() as browser:
+                yield lab, browser
+        finally:
+            broadcast.cancel()
+
+
+@asynccontextmanager
+async def watching(page: str, **fields: Any) -> AsyncIterator[tuple[Lab, Watched]]:
+    """A page of a channel with a ladder, once it plays."""
+    async with on_air(**fields) as (lab, browser), opened(browser, f"{lab.base}/{page}") as watched:
+        await watched.plays()
+        yield lab, watched
+
+
+async def offered(watched: Watched) -> list[str]:
+    menu = watched.page.get_by_role("combobox", name="Quality")
+    await menu.wait_for(timeout=15_000)
+    await watched.page.wait_for_function("() => document.querySelector('#quality').options.length > 3")
+    return await menu.locator("option").evaluate_all("all => all.map((one) => one.value)")
+
+
+async def choose(watched: Watched, quality: str) -> None:
+    await watched.page.get_by_role("combobox", name="Quality").select_option(quality)
+
+
+async def shows(watched: Watched, width: int) -> None:
+    """Returns once a picture of this width moves."""
+    await watched.page.wait_for_function(
+        f"() => document.querySelector('video').videoWidth === {width}", timeout=30_000
+    )
+    await watched.plays()
+
+
+async def test_every_quality_can_be_chosen_and_is_kept() -> None:
+    async def judge(browser: Browser, base: str, page: str) -> None:
+        async with opened(browser, f"{base}/{page}") as watched:
+            best_first = ["source", "720p", "480p", "360p"]
+            assert await offered(watched) == (best_first if page == "flv.html" else ["auto", *best_first])
+            for quality, width in [("480p", 320), ("source", 640), ("360p", 160)]:
+                await choose(watched, quality)
+                await shows(watched, width)
+                assert await watched.says() == "Live"
+            await watched.page.goto(f"{base}/{page}")
+            await shows(watched, 160)
+            assert await watched.page.locator("#quality").input_value() == "360p"
+            assert not watched.complaints
+
+    pages = ["hls.html", "dash.html", "index.html", "flv.html"]
+    async with on_air() as (lab, browser):
+        ends = await asyncio.gather(*(judge(browser, lab.base, page) for page in pages), return_exceptions=True)
+    wrong = [f"{page}: {end!r}" for page, end in zip(pages, ends, strict=True) if end is not None]
+    assert not wrong, "\n".join(wrong)
+
+
+async def test_a_choice_holds_on_the_other_pages() -> None:
+    async with watching("flv.html") as (lab, watched):
+        await offered(watched)
+        await choose(watched, "480p")
+        await shows(watched, 320)
+        await watched.page.goto(f"{lab.base}/hls.html")
+        await shows(watched, 320)
+        assert not watched.complaints
+
+
+async def test_the_automatic_choice_says_what_it_chose() -> None:
+    async with watching("hls.html") as (_, watched):
+        await offered(watched)
+        auto = watched.page.locator("#quality option[value=auto]")
+        told = (
+            "() => /^Auto \\((720p|480p|360p|Original.*)\\)$/.test(document.querySelector('#quality').options[0].label)"
+        )
+        await watched.page.wait_for_function(told)
+        await choose(watched, "360p")
+        await shows(watched, 160)
+        assert await auto.inner_text() == "Auto"
+
+
+async def test_a_rendition_that_ends_gives_way_to_the_source() -> None:
+    async with watching("flv.html", linger=1.0) as (lab, watched):
+        await offered(watched)
+        await choose(watched, "480p")
+        await shows(watched, 320)
+        lab.leave("480p")
+        await shows(watched, 640)
+        assert await watched.says() == "Live"
+
+
+async def test_the_picture_stays_while_the_address_changes() -> None:
+    async with watching("flv.html") as (_, watched):
+        await offered(watched)
+        await watched.page.evaluate(
+            """() => { window.said = []; new MutationObserver(() => window.said.push(
+              [stage.dataset.state, stage.dataset.held !== undefined])).observe(
+              document.querySelector('#stage'), { attributes: true }); }"""
+        )
+        await choose(watched, "480p")
+        await shows(watched, 320)
+        seen = await watched.page.evaluate("window.said")
+        assert ["starting", True] in seen
+        assert ["starting", False] not in seen, "the veil came between two pictures"
+
+
+async def test_without_a_ladder_there_is_nothing_to_choose() -> None:
+    async with on_air({}, isCodec=False) as (lab, browser):
+        for page in ("flv.html", "hls.html"):
+            async with opened(browser, f"{lab.base}/{page}") as watched:
+                await watched.plays()
+                assert await watched.page.locator("#quality").is_hidden()
