@@ -50,13 +50,14 @@ def words(channel: Channel, addresses: Addresses, presenter: Presenter, console:
         "    ffmpeg -re -f lavfi -i testsrc2=size=1280x720:rate=30 -f lavfi -i sine=frequency=440 \\",
         "      -c:v libx264 -preset veryfast -tune zerolatency -g 60 -pix_fmt yuv420p -c:a aac -f flv \\",
         f"      '{shown['pushUrl']}'",
+        "or from a browser's camera: “Go live” in the console below.",
         "",
         "Watch in a browser:",
         *pages,
         "or in any player:",
         *rows,
         "",
-        f"Console: {console}",
+        f"Console: {console} (log in with the admin token)",
     ]
     if elsewhere:
         lines.append(f"From other machines: {elsewhere} in place of 127.0.0.1 (the console answers on this one only).")
