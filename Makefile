@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help run test setup check format web-types integration conformance browser fuzz vendor lock wheel clean
+.PHONY: help run test setup check format web-types integration conformance browser fuzz screenshots vendor lock wheel clean
 
 help: ## the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,7 +51,10 @@ fuzz: $(VENV)/.dev ## every parser against random and mutated bytes (FUZZ_EXAMPL
 
 -include tests/load/targets.mk
 
-vendor: $(VENV)/.dev ## fetch the pinned browser players again and check their hashes
+screenshots: $(VENV)/.web ## take the pictures of the documentation again
+	$(BIN)/python -m tools.screenshots
+
+vendor: $(VENV)/.dev ## fetch what is vendored for the pages again and check the hashes
 	$(BIN)/python tools/vendor.py
 
 lock: ## resolve the dependencies again (needs uv)

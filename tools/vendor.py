@@ -62,16 +62,6 @@ PACKAGES = {
     "uplot": Package(
         "uplot", {"dist/uPlot.esm.js": "uPlot.js", "dist/uPlot.min.css": "uPlot.css", "LICENSE": "LICENSE"}
     ),
-    "swagger-ui": Package(
-        "swagger-ui-dist",
-        {
-            "swagger-ui-bundle.js": "swagger-ui-bundle.js",
-            "swagger-ui-bundle.js.LICENSE.txt": "LICENSE.bundled",
-            "swagger-ui.css": "swagger-ui.css",
-            "NOTICE": "NOTICE",
-            "LICENSE": "LICENSE",
-        },
-    ),
 }
 
 

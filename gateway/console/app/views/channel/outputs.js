@@ -87,7 +87,7 @@ function told(output, flag) {
   if (output.enabled && "segments" in output) words.push(t("told.segments", { n: output["segments"], size: bytes(output["bytes"]) }));
   if (output.enabled && "made" in output) words.push(t("told.made", { n: output["made"] }));
   if (output.enabled && "clips" in output) words.push(t("told.clips", { n: output["clips"] }));
-  if (output.enabled && Array.isArray(output["renditions"])) words.push(output["renditions"].map((one) => (typeof one === "string" ? one : one.name ?? one.rung ?? "")).filter(Boolean).join(" · "));
+  if (output.enabled && Array.isArray(output["renditions"])) words.push(output["renditions"].map((one) => (typeof one === "string" ? one : one.name ?? one.rung ?? "").replace(/^.*@/, "")).filter(Boolean).join(" · "));
   if (output.enabled && output["fragments"]) words.push(t("told.fragments", { n: output["fragments"].persisted, waiting: output["fragments"].waiting }));
   if (output.enabled && output["dropped"] > 0) words.push(t("told.dropped", { n: number(output["dropped"]) }));
   if (output.enabled && "waiting" in output) words.push(t("told.hours"));
