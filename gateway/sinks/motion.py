@@ -115,6 +115,7 @@ class Motion(Capture):
         self._fresh = True
         self._looked = float("-inf")  # decode time of the last look, seconds
         self._look: asyncio.Task[Any] | None = None
+        self._looking = 0.0  # decode time of the picture that it is about
         self._tasks: Tasks | None = None
         self._clips = 0
         self._changed_percent = 0.0
@@ -166,7 +167,7 @@ class Motion(Capture):
         if unit.track.kind is Kind.VIDEO:
             at = unit.dts / unit.track.timescale
             self._see(unit, at)
-            if self._rule.over(at):
+            if self._rule.over(at, self._looking if self._look is not None and not self._look.done() else None):
                 self._end_clip()
                 self._ended_at = at
 
@@ -218,6 +219,7 @@ class Motion(Capture):
             self._unseen, self._unseen_bytes, self._fresh = [], 0, False
             # From look to look, not from the last one: the pace does not drift with the length of a group.
             self._looked = self._looked + _EVERY if at - self._looked < 2 * _EVERY else at
+            self._looking = at
             self._look = self._tasks.start(self._compare(units, fresh, at), "look")
 
     async def _compare(self, units: list[AccessUnit], fresh: bool, at: float) -> None:

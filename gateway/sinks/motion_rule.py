@@ -36,10 +36,18 @@ class Rule:
             return True
         return False
 
-    def over(self, at: float) -> bool:
-        """The stream has come to `at`; whether the clip ends now."""
-        began = self.clip_from
-        if began is None or (at - began < self.limits.timeout and at - self._last < self.limits.duration):
+    def over(self, at: float, looking: float | None = None) -> bool:
+        """The stream has come to `at`; whether the clip ends now.
+
+        looking: of when the picture is that is being looked at; None: none is. On a busy machine a verdict comes late,
+        and one about a picture before the end may still prolong the clip.
+        """
+        began, limits = self.clip_from, self.limits
+        if began is None:
             return False
+        if at - began < limits.timeout:
+            seen_to = at if looking is None else min(at, looking)
+            if seen_to - self._last < limits.duration:
+                return False
         self.clip_from = None
         return True

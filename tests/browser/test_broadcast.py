@@ -277,6 +277,15 @@ async def test_channel_in_use_is_refused_in_words(gateway: Gateway) -> None:
             await studio.says("Not live")
 
 
+async def test_page_that_is_loaded_anew_goes_live_again_at_once(gateway: Gateway) -> None:
+    channel = gateway.channel("anew")
+    async with chromium(*CAMERAS) as browser, from_console(browser, channel) as studio:
+        studio.page.on("dialog", lambda dialog: dialog.accept())  # it asks whether a live page is meant to be left
+        await studio.go_live()
+        await studio.page.reload()
+        await studio.go_live()
+
+
 async def test_wrong_key_is_refused_in_words(gateway: Gateway) -> None:
     channel = gateway.channel("wrong")
     key = channel.obs_key[:-1] + ("0" if channel.obs_key[-1] != "0" else "1")

@@ -151,6 +151,7 @@ CODES: list[tuple[int, dict[str, bool], str, bool]] = [
     (4401, {}, "key", False),
     (4410, {"accepted": True}, "kicked", False),
     (4409, {}, "inUse", False),
+    (4409, {"early": True}, "inUse", True),
     (4409, {"accepted": True}, "ownConnection", True),
     (1013, {}, "busy", True),
     (1003, {}, "unusable", False),
@@ -167,7 +168,7 @@ CODES: list[tuple[int, dict[str, bool], str, bool]] = [
 
 
 def test_close_codes_are_judged() -> None:
-    usual = {"opened": False, "accepted": False, "secure": False}
+    usual = {"opened": False, "accepted": False, "early": False, "secure": False}
     given = [(code, usual | past) for code, past, _, _ in CODES]
     judged = run("verdict.js", "judge", "out(given.map((one) => judge(...one)));", given)
     assert judged == [{"why": why, "again": again} for _, _, why, again in CODES]

@@ -105,3 +105,19 @@ def test_what_comes_before_the_first_key_frame_is_not_kept() -> None:
     ring.add(sound(0))
     ring.add(picture(10))
     assert ring.units() == []
+
+
+def test_a_verdict_that_is_late_may_still_prolong_a_clip():
+    rule = Rule(Limits(percent=30, duration=5, timeout=60))
+    assert rule.seen(10, 50)
+    assert not rule.over(15.5, looking=14)
+    assert not rule.seen(14, 50), "the clip that is"
+    assert not rule.over(16)
+    assert not rule.over(19.5, looking=15)
+    assert rule.over(19.5, looking=19)
+
+
+def test_a_late_verdict_does_not_move_the_longest_a_clip_lasts():
+    rule = Rule(Limits(percent=30, duration=5, timeout=8))
+    assert rule.seen(10, 50)
+    assert rule.over(18, looking=12)

@@ -11,6 +11,7 @@ const MOST = 8;
 const STEADY = 5;     // seconds live from which the next failure begins anew with a short pause
 const OPEN = 8;       // seconds for a connection to open
 const ACCEPT = 12;    // … and for the server to take the push: it may have to wait for its store
+const PATIENT = 5;    // … during which a channel in use may still be held by this page before it was loaded anew
 const SILENT = 12;    // seconds without a word of the server, which says something every second
 
 /**
@@ -32,6 +33,7 @@ export class Link {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
   #closing = false;
+  #began = performance.now();
   #liveSince = 0;
   #heard = 0;
   #sent = 0;
@@ -164,7 +166,12 @@ export class Link {
     this.#leave(socket);
     this.#on.closed();
     if (this.#closing) return;
-    const verdict = judge(code, { opened, accepted: this.#accepted, secure: socket.url.startsWith("wss:") });
+    const verdict = judge(code, {
+      opened,
+      accepted: this.#accepted,
+      early: performance.now() - this.#began < PATIENT * 1000,
+      secure: socket.url.startsWith("wss:"),
+    });
     this.#failed(code, reason, known === undefined ? verdict : { why: known, again: true });
   }
 

@@ -7,6 +7,7 @@
  * @typedef {object} Past
  * @property {boolean} opened    did this one open?
  * @property {boolean} accepted  was this broadcast live before, on whichever connection?
+ * @property {boolean} early     did this broadcast begin only a few seconds ago?
  * @property {boolean} secure    wss
  */
 
@@ -19,8 +20,9 @@ export function judge(code, past) {
   switch (code) {
     case 4401: return { why: "key", again: false };
     case 4410: return { why: "kicked", again: false };
-    // What was ours a moment ago is most likely still held by our own dead connection.
-    case 4409: return past.accepted ? { why: "ownConnection", again: true } : { why: "inUse", again: false };
+    // What was ours a moment ago is most likely still held by our own dead connection; a page that was loaded anew does
+    // not know that it was, so it tries for a while.
+    case 4409: return past.accepted ? { why: "ownConnection", again: true } : { why: "inUse", again: past.early };
     case 1013: return { why: "busy", again: true };
     case 1003: case 1007: return { why: "unusable", again: false };
     case 1008: return { why: "policy", again: false };
