@@ -3,6 +3,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
+# Fast tests wait more than they compute.
+WORKERS := $(shell expr 1 + $$(getconf _NPROCESSORS_ONLN))
+
 VENV := .venv
 BIN := $(VENV)/bin
 # Our own commands see exactly the packages that the lock files name.
@@ -28,7 +31,7 @@ check: $(VENV)/.dev ## format, lint, types, imports, fast tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	@$(MAKE) --no-print-directory web-types
-	$(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/protocol tests/architecture
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/unit tests/protocol tests/architecture
 
 web-types: $(VENV)/.web ## the types of the pages' scripts
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/web/node_modules/.bin/tsc -p tools/web/jsconfig.json
@@ -44,7 +47,7 @@ conformance: $(VENV)/.dev ## real clients against the real program
 	$(BIN)/python -m pytest -q tests/conformance
 
 browser: $(VENV)/.dev $(VENV)/.web ## the pages in Chromium
-	$(BIN)/python -m pytest -q tests/browser
+	$(BIN)/python -m pytest -q -n auto --dist loadfile tests/browser
 
 fuzz: $(VENV)/.dev ## every parser against random and mutated bytes (FUZZ_EXAMPLES=…)
 	$(BIN)/python -m pytest -q tests/fuzz

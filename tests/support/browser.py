@@ -94,6 +94,11 @@ async def axe(page: Page) -> list[str]:
     """What axe-core finds wrong on the page as it stands, of serious or critical impact: one line each."""
     if not _AXE.exists():
         raise AssertionError("axe-core is not installed: run `make setup`")
+    # What is still fading in has not its own colours yet; what moves for ever is left to it.
+    await page.evaluate(
+        "() => Promise.allSettled(document.getAnimations()"
+        ".filter((a) => a.effect?.getComputedTiming().endTime !== Infinity).map((a) => a.finished))"
+    )
     # Evaluated by the debugger: the page's own policy, which forbids strangers' scripts, stays on.
     await page.evaluate(_AXE.read_text(encoding="utf-8"))
     found = await page.evaluate(

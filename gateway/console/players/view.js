@@ -156,12 +156,25 @@ export class View {
   unmute() {
     this.video.muted = false;
     if (this.video.volume === 0) this.video.volume = 1;
+    this.#chosen();
     if (document.activeElement === this.#unmute) this.controls.focus();
   }
 
   muteOrNot() {
-    if (this.video.muted || this.video.volume === 0) this.unmute();
-    else this.video.muted = true;
+    if (this.video.muted || this.video.volume === 0) return this.unmute();
+    this.video.muted = true;
+    this.#chosen();
+  }
+
+  /** The viewer's own doing is kept at once: a page that is left may not hear of the change any more. */
+  #chosen() {
+    this.#mutedByBrowser = false;
+    this.#keepSound();
+  }
+
+  #keepSound() {
+    keep("muted", this.video.muted ? "yes" : "no");
+    keep("volume", String(this.video.volume));
   }
 
   /**
@@ -198,10 +211,7 @@ export class View {
     video.muted = recall("muted") !== "no";
     video.addEventListener("volumechange", () => {
       if (!video.muted) this.#mutedByBrowser = false;
-      if (!this.#mutedByBrowser) {
-        keep("muted", video.muted ? "yes" : "no");
-        keep("volume", String(video.volume));
-      }
+      if (!this.#mutedByBrowser) this.#keepSound();
       this.#hint();
     });
   }
