@@ -14,6 +14,7 @@ import structlog
 
 from gateway.protocols import proxy_v2
 from gateway.protocols.errors import RemoteProtocolError
+from gateway.servers.forwarded import plain_address
 from gateway.servers.listen import BACKLOG, listen, port_of
 from gateway.servers.rtmp import RtmpSession
 from gateway.servers.rtmp_door import RtmpDoor
@@ -108,7 +109,7 @@ class RtmpListener:
                 await asyncio.sleep(0.1)  # out of file descriptors: give some time to close
                 continue
             connection.setblocking(False)
-            self._door.tasks.start(self._arrive(connection, _host(address)), f"{self._name} arrival")
+            self._door.tasks.start(self._arrive(connection, _address(address)), f"{self._name} arrival")
 
     async def _arrive(self, connection: socket.socket, address: str) -> None:
         """One connection until its session has it, or it is closed."""
@@ -153,17 +154,14 @@ class _Arriving(RtmpSession):
         self._sessions = sessions
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.address = _host(transport.get_extra_info("peername"))
+        self.address = _address(transport.get_extra_info("peername"))
         self._sessions.add(self)
         super().connection_made(transport)
 
 
-def _host(peername: tuple[str, int] | None) -> str:
-    """An address without its port, IPv4 also where it came in as IPv6."""
-    if not peername:
-        return "0.0.0.0"  # the peer was gone before it was asked
-    host = peername[0].partition("%")[0]
-    return host.removeprefix("::ffff:") if host.startswith("::ffff:") and "." in host else host
+def _address(peername: tuple[str, int] | None) -> str:
+    """Without its port."""
+    return plain_address(peername[0]) if peername else "0.0.0.0"  # gone before it was asked
 
 
 async def _proxied(connection: socket.socket) -> proxy_v2.Proxied | None:

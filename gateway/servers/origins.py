@@ -29,8 +29,8 @@ class Origins:
             return True
         if self._allowed:
             return _plain(origins[0]) in self._allowed
-        page = _host(origins[0])
-        return bool(page) and bool(hosts) and page == _host(f"http://{hosts[0]}")
+        page = host_name(origins[0]).rstrip(".")
+        return bool(page) and bool(hosts) and page == host_name(f"http://{hosts[0]}").rstrip(".")
 
 
 def _plain(origin: str) -> str:
@@ -46,8 +46,9 @@ def _plain(origin: str) -> str:
     return f"{parts.scheme}://{host}" + ("" if port in (None, _PORTS.get(parts.scheme)) else f":{port}")
 
 
-def _host(origin: str) -> str:
+def host_name(address: str) -> str:
+    """The host of an origin or another address, in lower case and without its port; "" where it has none."""
     try:
-        return (urlsplit(origin).hostname or "").rstrip(".")
+        return urlsplit(address).hostname or ""
     except ValueError:
         return ""

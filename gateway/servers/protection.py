@@ -17,6 +17,7 @@ from gateway.hub.names import channel_of
 from gateway.lib.refusals import Refusals
 from gateway.servers import cloudfront
 from gateway.servers.cloudfront import CloudFront
+from gateway.servers.origins import host_name
 from gateway.servers.request import Request
 from gateway.servers.response import Response, text, try_later
 
@@ -187,17 +188,11 @@ def embeddable(request: Request, allowed: Sequence[str]) -> bool:
         return False
     if not host or parts.scheme not in ("http", "https"):
         return False
-    bare = f"[{host}]" if ":" in host else host
-    if bare == _bare(request.host.lower()):
+    if host == host_name(f"//{request.host}"):
         return True
+    bare = f"[{host}]" if ":" in host else host
     full = f"{bare}:{port or (443 if parts.scheme == 'https' else 80)}"
     return any(_covers(entry, bare) or _covers(entry, full) for entry in allowed)
-
-
-def _bare(host: str) -> str:
-    """A Host header without its port."""
-    name, _, port = host.rpartition(":")
-    return name if name and port.isdigit() and (host[0] != "[" or name.endswith("]")) else host
 
 
 def _covers(entry: str, host: str) -> bool:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
@@ -21,6 +21,7 @@ from gateway.hub.errors import NotAuthorized
 from gateway.protocols import push, push_original
 from gateway.servers.forwarded import plain_address
 from gateway.servers.listen import BACKLOG, listen, port_of
+from gateway.servers.origins import host_name
 from gateway.servers.ws_compat import TargetEntry
 from gateway.servers.ws_door import WsDoor
 from gateway.servers.ws_entry import ChannelEntry, Entry
@@ -176,7 +177,8 @@ class WsListener:
             return channel(unquote(id), _sign(query)), JsonWords()
         original, compatible = push_original.parse_path(path), door.compatible
         assert original is not None and compatible is not None, "others are not upgraded"
-        own = compatible.own(original.target, _host(connection.request.headers))
+        called = next(iter(connection.request.headers.get_all("Host")), "")
+        own = compatible.own(original.target, host_name(f"ws://{called}"))
         if own is not None:
             return channel(own.name, own.query.get("sign")), OriginalWords()
         return TargetEntry(compatible.hub, original.target, address=address, protocol=protocol), OriginalWords()
@@ -201,11 +203,3 @@ def _sign(query: str) -> str | None:
         return next((v for k, v in parse_qsl(query, max_num_fields=_MOST_PARAMETERS) if k == "sign"), None)
     except ValueError:  # more parameters than that
         return None
-
-
-def _host(headers: Headers) -> str:
-    """The name by which the client calls us, without its port."""
-    try:
-        return urlsplit(f"ws://{next(iter(headers.get_all('Host')), '')}").hostname or ""
-    except ValueError:
-        return ""

@@ -122,8 +122,8 @@ class PushSession:
     async def _work(self, intake: Intake) -> None:
         try:
             await intake.run()
-        except IntakeFailed as error:
-            self._end(CloseCode.TRY_LATER if error.again else CloseCode.UNUSABLE, str(error))
+        except IntakeFailed as failure:
+            self._failed(failure)
         else:
             self._finish(Ending(CloseCode.NORMAL, "the push has ended", told=False))
 
@@ -134,8 +134,8 @@ class PushSession:
             self._finish(Ending(CloseCode.NORMAL, _how(closed), told=False))
         except (RemoteProtocolError, InvalidData) as error:
             self._end(CloseCode.UNUSABLE, str(error))
-        except IntakeFailed as error:
-            self._end(CloseCode.TRY_LATER if error.again else CloseCode.UNUSABLE, str(error))
+        except IntakeFailed as failure:
+            self._failed(failure)
 
     async def _hear(self, intake: Intake) -> None:
         """Hot. Every message, until something is wrong with one."""
@@ -205,6 +205,9 @@ class PushSession:
         """The hub takes the lease away."""
         code, words = EVICTIONS.get(reason, (CloseCode.TRY_LATER, str(reason)))
         self._end(code, words)
+
+    def _failed(self, failure: IntakeFailed) -> None:
+        self._end(CloseCode.TRY_LATER if failure.again else CloseCode.UNUSABLE, str(failure))
 
     def _end(self, code: CloseCode, reason: str) -> None:
         self._finish(Ending(code, reason))

@@ -40,11 +40,15 @@ def split_list(value: object) -> object:
     return value
 
 
-def _networks(value: object) -> object:
+def _texts(value: object) -> tuple[str, ...]:
     entries = split_list(value)
     if not isinstance(entries, list | tuple) or not all(isinstance(e, str) for e in entries):
-        raise ValueError("not a list of texts")  # ip_network takes numbers, which nobody means here
-    return tuple(ipaddress.ip_network(e) for e in entries)
+        raise ValueError("not a list of texts")
+    return tuple(entries)
+
+
+def _networks(value: object) -> object:
+    return tuple(ipaddress.ip_network(e) for e in _texts(value))  # it takes numbers, too, which nobody means here
 
 
 def _pairs(value: object) -> object:
@@ -142,9 +146,7 @@ def _store(pattern: str) -> Callable[[str], str]:
 
 def _egress_entries(value: object) -> object:
     """Networks, hosts and URL prefixes, as `gateway.lib.egress` reads them."""
-    entries = split_list(value)
-    if not isinstance(entries, list | tuple) or not all(isinstance(e, str) for e in entries):
-        raise ValueError("not a list of texts")
+    entries = _texts(value)
     for entry in entries:
         if "://" in entry:
             parts = urlsplit(entry)
@@ -159,14 +161,12 @@ def _egress_entries(value: object) -> object:
                 # A last part of digits alone is a mistyped address.
                 if ":" in entry or _host(entry).rstrip(".").rpartition(".")[2].isdigit():
                     raise ValueError("neither a network nor a host") from None
-    return tuple(entries)
+    return entries
 
 
 def _push_targets(value: object) -> object:
     """Hosts, perhaps `*.` before, and beginnings of RTMP(S) addresses."""
-    entries = split_list(value)
-    if not isinstance(entries, list | tuple) or not all(isinstance(e, str) for e in entries):
-        raise ValueError("not a list of texts")
+    entries = _texts(value)
     for entry in entries:
         if "://" in entry:
             parts = urlsplit(entry)
@@ -176,7 +176,7 @@ def _push_targets(value: object) -> object:
                 raise ValueError("a beginning has no query")
         else:
             _host(entry.removeprefix("*."))
-    return tuple(entries)
+    return entries
 
 
 def _matching(pattern: str) -> Callable[[str], str]:
