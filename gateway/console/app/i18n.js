@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 
-import { recall, remember } from "./storage.js";
+import { keep, recall } from "../players/memory.js";
 
 /** @typedef {"en" | "zh"} Language */
 /** @typedef {string | {one: string, other: string}} Words  `one` and `other`: chosen by the number `n` */
@@ -47,10 +47,10 @@ function preferred() {
 /**
  * Shows another language, and keeps the choice in this browser.
  * @param {Language} to
- * @param {boolean} [keep]
+ * @param {boolean} [lasting]
  */
-export async function setLanguage(to, keep = true) {
-  if (keep) remember("language", to);
+export async function setLanguage(to, lasting = true) {
+  if (lasting) keep("language", to);
   await load(to);
   document.documentElement.lang = to === "zh" ? "zh-Hans" : to;
   language.value = to;

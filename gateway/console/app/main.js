@@ -8,7 +8,7 @@ import { language, setLanguage, wordsReady } from "./i18n.js";
 import { loadProfile } from "./profile.js";
 import { refresh, user } from "./session.js";
 import { App } from "./shell.js";
-import { recall, remember } from "./storage.js";
+import { keep, recall } from "../players/memory.js";
 import { isTheme, setTheme, theme } from "./theme.js";
 
 const place = document.getElementById("app");
@@ -17,7 +17,7 @@ if (place === null) throw new Error("the page has no #app");
 // Whoever comes back from signing in elsewhere goes on where they were.
 const where = recall("return");
 if (where !== null) {
-  remember("return", null);
+  keep("return", null);
   if (!location.hash) location.replace(where || "#");
 }
 // Without an answer the page is shown all the same: it says so, and asks again.

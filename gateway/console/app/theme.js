@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 
-import { recall, remember } from "./storage.js";
+import { keep, recall } from "../players/memory.js";
 
 /** @typedef {"auto" | "light" | "dark"} Theme */
 
@@ -19,7 +19,7 @@ export const theme = signal(isTheme(chosen) ? chosen : "auto");
 
 /** @param {Theme} to */
 export function setTheme(to) {
-  remember("theme", to === "auto" ? null : to);
+  keep("theme", to === "auto" ? null : to);
   theme.value = to;
   if (to === "auto") delete document.documentElement.dataset["theme"];
   else document.documentElement.dataset["theme"] = to;

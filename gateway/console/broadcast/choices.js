@@ -5,7 +5,8 @@ import { element, fillPicker, html, input, select } from "./elements.js";
 import { usualBitrate } from "./formats.js";
 import { bitrate } from "./numbers.js";
 import { BITRATES, FRAME_RATES, SOUND_BITRATES } from "./settings.js";
-import { speak, t } from "./words.js";
+import { speak } from "../players/language.js";
+import { t } from "./words.js";
 
 /** @typedef {import("./settings.js").Settings} Settings */
 /** @typedef {import("./devices.js").Size} Size */

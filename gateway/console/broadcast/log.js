@@ -1,7 +1,7 @@
 /** One idea: the list of what happened, for whoever wants to know or has to tell somebody. */
 
 import { html } from "./elements.js";
-import { speaks } from "./words.js";
+import { speaks } from "../players/language.js";
 
 const MOST = 200;
 

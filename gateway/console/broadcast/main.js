@@ -9,10 +9,11 @@ import { Keeper, local, understood } from "./settings.js";
 import { StageView } from "./stage-view.js";
 import { Studio } from "./studio.js";
 import { fromConsole, fromKey, inConsole, NoTarget, parseKey } from "./target.js";
-import { themed } from "./theme.js";
 import { draw, tick } from "./view.js";
 import { setUpWatch, showWatch } from "./watch.js";
-import { fillWords, setLanguage, speak, speaks, t } from "./words.js";
+import { changeLanguage, speak, speaks } from "../players/language.js";
+import { themed } from "../players/theme.js";
+import { fillWords, t } from "./words.js";
 
 /** @typedef {import("./settings.js").Settings} Settings */
 
@@ -86,7 +87,7 @@ function wire() {
     showKey();
     input("key").focus();
   });
-  button("language").addEventListener("click", () => setLanguage(speaks() === "en" ? "zh" : "en"));
+  button("language").addEventListener("click", changeLanguage);
   if (!("mediaDevices" in navigator) || !("getDisplayMedia" in navigator.mediaDevices)) button("share").hidden = true;
   navigator.mediaDevices?.addEventListener("devicechange", () => void choices.refresh());
   addEventListener("hashchange", () => { if (!studio.isOn) void find(); });
@@ -170,7 +171,7 @@ function title() {
 }
 
 async function begin() {
-  themed(button("theme"));
+  themed(button("theme"), speak, t);
   setUpWatch();
   wire();
   speak(() => {

@@ -1,6 +1,7 @@
 /** One idea: figures as people read them. */
 
-import { speaks, t } from "./words.js";
+import { speaks } from "../players/language.js";
+import { t } from "./words.js";
 
 /** @param {number} bits  a second */
 export function bitrate(bits) {

@@ -2,7 +2,8 @@
 
 import { ask } from "./api.js";
 import { element, fillPicker, html, input, select } from "./elements.js";
-import { speak, t } from "./words.js";
+import { speak } from "../players/language.js";
+import { t } from "./words.js";
 
 /** @typedef {{channelType: string, rtmpURL: string, streamKey: string, playURL: string}} Parameters */
 

@@ -1,7 +1,8 @@
 /** One idea: the addresses at which the broadcast can be seen, ready to be passed on. */
 
 import { button, element, html, input } from "./elements.js";
-import { speak, t } from "./words.js";
+import { speak } from "../players/language.js";
+import { t } from "./words.js";
 
 /** @typedef {import("./target.js").Target} Target */
 

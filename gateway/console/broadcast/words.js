@@ -2,60 +2,17 @@
 
 import en from "./words/en.js";
 import zh from "./words/zh.js";
-import { keep, recall } from "../players/memory.js";
+import { translator } from "../players/language.js";
 
 /** @typedef {keyof typeof en} Word */
-/** @typedef {"en" | "zh"} Language */
 
-/** @type {Record<Language, Record<Word, string>>} */
-export const TABLES = { en, zh };
-
-/** @type {Language} */
-let language = preferred();
-
-/** @type {(() => void)[]} */
-const spoken = [];
-
-/** @returns {Language} what was chosen in this browser, else what the browser asks for */
-function preferred() {
-  const chosen = recall("language");
-  if (chosen === "en" || chosen === "zh") return chosen;
-  return /^zh\b/i.test(navigator.languages.find((one) => /^(en|zh)\b/i.test(one)) ?? "en") ? "zh" : "en";
-}
-
-/** @returns {Language} */
-export const speaks = () => language;
-
-/**
- * Runs `say` now, and again whenever the language changes.
- * @param {() => void} say
- */
-export function speak(say) {
-  spoken.push(say);
-  say();
-}
-
-/** @param {Language} to */
-export function setLanguage(to) {
-  keep("language", to);
-  language = to;
-  for (const say of spoken) say();
-}
+/** @type {Record<import("../players/language.js").Language, Record<Word, string>>} */
+const TABLES = { en, zh };
 
 /** @param {string} key @returns {key is Word} */
 export const isWord = (key) => key in en;
 
-/**
- * @param {Word} word
- * @param {Record<string, string | number>} [fill]  for `{name}`; numbers are written in the language's way
- * @returns {string}
- */
-export function t(word, fill = {}) {
-  return TABLES[language][word].replace(/\{(\w+)\}/g, (all, name) => {
-    const value = fill[name];
-    return value === undefined ? all : typeof value === "number" ? value.toLocaleString(language) : value;
-  });
-}
+export const t = translator(TABLES);
 
 /**
  * Puts the words of a page's own elements in their places: `data-word` is the text, `data-label` the accessible name.

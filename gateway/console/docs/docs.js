@@ -2,7 +2,7 @@
 
 import { h } from "../players/dom.js";
 import { changeLanguage, languageTag, speak } from "../players/language.js";
-import { themeButton } from "../players/theme.js";
+import { themeButton } from "../players/theme-button.js";
 import { badge, operationPart } from "./operation.js";
 import { Spec } from "./spec.js";
 import { t } from "./words.js";

@@ -18,6 +18,9 @@ function chosen() {
   return /^zh/i.test(first) ? "zh" : "en";
 }
 
+/** @returns {Language} */
+export const speaks = () => language;
+
 /** @returns {string} for the `lang` attribute */
 export function languageTag() { return language === "zh" ? "zh-CN" : "en"; }
 
@@ -40,8 +43,12 @@ export function changeLanguage() {
 /**
  * @template {string} Word
  * @param {Record<Language, Record<Word, string>>} tables
- * @returns {(word: Word, fill?: Record<string, string>) => string}  what a word is called now; `fill` is for `{name}`
+ * @returns {(word: Word, fill?: Record<string, string | number>) => string}  what a word is called now; `fill` is for
+ *   `{name}`, its numbers are written in the language's way
  */
 export function translator(tables) {
-  return (word, fill = {}) => tables[language][word].replace(/\{(\w+)\}/g, (all, name) => fill[name] ?? all);
+  return (word, fill = {}) => tables[language][word].replace(/\{(\w+)\}/g, (all, name) => {
+    const value = fill[name];
+    return value === undefined ? all : typeof value === "number" ? value.toLocaleString(language) : value;
+  });
 }

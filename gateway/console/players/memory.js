@@ -19,11 +19,13 @@ export function recall(name) {
 
 /**
  * @param {string} name
- * @param {string} value
+ * @param {string | null} value  null forgets it
  */
 export function keep(name, value) {
-  here.set(name, value);
+  if (value === null) here.delete(name);
+  else here.set(name, value);
   try {
-    localStorage.setItem(`millrace.${name}`, value);
+    if (value === null) localStorage.removeItem(`millrace.${name}`);
+    else localStorage.setItem(`millrace.${name}`, value);
   } catch { /* forbidden or full: this page still knows */ }
 }

@@ -1,28 +1,28 @@
 /** One idea: light, dark, or as the system has it. */
 
-import { h } from "./dom.js";
-import { speak } from "./language.js";
 import { keep, recall } from "./memory.js";
-import { t } from "./words.js";
 
 const THEMES = /** @type {const} */ (["auto", "light", "dark"]);
 
-/** @returns {HTMLButtonElement} goes round the three; the choice holds from now on */
-export function themeButton() {
-  const kept = THEMES.find((theme) => theme === recall("theme"));
-  let theme = kept ?? "auto";
-  const button = h("button", { id: "theme", class: "plain", type: "button", onclick: next });
+/** @typedef {`theme.${typeof THEMES[number]}`} Shown */
+
+/**
+ * @param {HTMLButtonElement} button  goes round the three; the choice holds from now on
+ * @param {(show: () => void) => void} speak  runs it now, and again whenever the language changes
+ * @param {(word: Shown | `${Shown}.says`) => string} t
+ */
+export function themed(button, speak, t) {
+  let theme = THEMES.find((one) => one === recall("theme")) ?? "auto";
   function show() {
-    if (theme === "auto") delete document.documentElement.dataset.theme;
-    else document.documentElement.dataset.theme = theme;
+    if (theme === "auto") delete document.documentElement.dataset["theme"];
+    else document.documentElement.dataset["theme"] = theme;
     button.textContent = t(`theme.${theme}`);
     button.setAttribute("aria-label", t(`theme.${theme}.says`));
   }
-  function next() {
+  button.addEventListener("click", () => {
     theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? "auto";
     keep("theme", theme);
     show();
-  }
+  });
   speak(show);
-  return button;
 }

@@ -5,7 +5,7 @@ import { h } from "./dom.js";
 import { changeLanguage, languageTag, speak } from "./language.js";
 import { keep, recall } from "./memory.js";
 import { Share } from "./share.js";
-import { themeButton } from "./theme.js";
+import { themeButton } from "./theme-button.js";
 import { t } from "./words.js";
 
 /** @typedef {import("./types.js").Format} Format */

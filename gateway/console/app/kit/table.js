@@ -4,7 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 
 import { classes, html } from "../html.js";
 import { t } from "../i18n.js";
-import { recall, remember } from "../storage.js";
+import { keep, recall } from "../../players/memory.js";
 import { IconButton } from "./button.js";
 import { Select } from "./field.js";
 import { Icon } from "./icon.js";
@@ -70,7 +70,7 @@ export function Table({ label, columns, rows, keyOf, sort: first = "", empty, na
     const next = sort === key ? `-${key}` : key;
     setSort(next);
     setPage(0);
-    if (name) remember(`${name}.sort`, next);
+    if (name) keep(`${name}.sort`, next);
   };
   const press = (/** @type {MouseEvent} */ event, /** @type {R} */ row) => {
     const target = /** @type {Element} */ (event.target);
@@ -96,7 +96,7 @@ export function Table({ label, columns, rows, keyOf, sort: first = "", empty, na
     </div>
     ${paged && (count > (SIZES[0] ?? 25)) && html`<nav class="paging" aria-label=${t("table.pages")}>
       <${Select} label=${t("table.size")} class="inline" value=${String(size)} options=${SIZES.map((n) => ({ value: String(n), label: String(n) }))}
-        onChange=${(/** @type {string} */ value) => { setSize(Number(value)); setPage(0); remember("table.size", value); }} />
+        onChange=${(/** @type {string} */ value) => { setSize(Number(value)); setPage(0); keep("table.size", value); }} />
       <span class="range" aria-live="polite">${t("table.range", { from: at * size + 1, to: Math.min(count, at * size + size), count })}</span>
       <span class="steps">
         <${IconButton} icon="first" label=${t("table.first")} disabled=${at === 0} onClick=${() => setPage(0)} />

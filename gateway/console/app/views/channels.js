@@ -9,7 +9,7 @@ import { bitrate, moment, number, relative } from "../format.js";
 import { t } from "../i18n.js";
 import { refresh, usePoll } from "../poll.js";
 import { channelHref, go } from "../router.js";
-import { recall, remember } from "../storage.js";
+import { keep, recall } from "../../players/memory.js";
 import { Badge, Button, Chip, Empty, html, Icon, Menu, Notice, PageHead, Select, Table } from "../ui.js";
 import { NewChannel } from "../editor/new.js";
 
@@ -76,7 +76,7 @@ export default function Channels() {
         <div class="box"><${Icon} name="search" /><input id="channel-search" type="search" aria-keyshortcuts="/" value=${search} placeholder=${t("channels.search.hint")} spellcheck=${false}
           onInput=${(/** @type {Event} */ event) => setSearch(/** @type {HTMLInputElement} */ (event.target).value)} /></div>
       </div>
-      <${Select} label=${t("channels.only")} hideLabel value=${only} onChange=${(/** @type {string} */ value) => { setOnly(value); remember("channels.only", value); }} options=${[
+      <${Select} label=${t("channels.only")} hideLabel value=${only} onChange=${(/** @type {string} */ value) => { setOnly(value); keep("channels.only", value); }} options=${[
         { value: "all", label: t("channels.only.all", { n: rows?.length ?? 0 }) },
         { value: "live", label: t("channels.only.live", { n: count("live") + count("lingering") }) },
         { value: "idle", label: t("channels.only.idle", { n: count("idle") }) },
@@ -86,7 +86,7 @@ export default function Channels() {
     <${Table} label=${t("nav.channels")} name="channels" columns=${columns()} rows=${found} keyOf=${(/** @type {Row} */ row) => row.channel.id} sort="state"
       onOpen=${(/** @type {Row} */ row) => go(channelHref(row.channel.id))}
       empty=${filtered && rows?.length
-        ? html`<div class="table-box"><${Empty} icon="search" title=${t("channels.none.found")}><${Button} onClick=${() => { setSearch(""); setOnly("all"); remember("channels.only", "all"); }}>${t("channels.clear")}<//><//></div>`
+        ? html`<div class="table-box"><${Empty} icon="search" title=${t("channels.none.found")}><${Button} onClick=${() => { setSearch(""); setOnly("all"); keep("channels.only", "all"); }}>${t("channels.clear")}<//><//></div>`
         : html`<div class="table-box"><${Empty} icon="channels" title=${t("channels.none")} text=${t("channels.none.text")}><${Button} kind="primary" icon="plus" onClick=${() => setMaking(true)}>${t("channels.first")}<//><//></div>`} />
     ${making && html`<${NewChannel} onClose=${() => setMaking(false)} onMade=${(/** @type {Channel} */ made) => { refresh(LIST); go(channelHref(made.id)); }} create=${(/** @type {Record<string, unknown>} */ body) => api.post(LIST, body)} />`}`;
 }

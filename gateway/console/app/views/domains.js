@@ -129,6 +129,6 @@ function Servers() {
   return html`<${Card} title=${t("domains.servers")}>
     <p class="soft card-text">${t("domains.serversText")}</p>
     <${Trouble} error=${error} />
-    <${Table} label=${t("domains.servers")} paged=${false} columns=${columns} rows=${data ?? (error ? [] : null)} keyOf=${(/** @type {Node} */ node) => `${node.role} ${node.address}`} />
+    <${Table} label=${t("domains.servers")} paged=${false} columns=${columns} rows=${data ?? (error ? [] : null)} keyOf=${(/** @type {Node} */ node) => `${node.address} ${Object.values(node.ports).join()}`} />
   <//>`;
 }

@@ -6,7 +6,7 @@ import { ApiError, isAbort } from "../api.js";
 import { t } from "../i18n.js";
 import { ended, login, offer } from "../session.js";
 import { Choices } from "../shell.js";
-import { remember } from "../storage.js";
+import { keep } from "../../players/memory.js";
 import { Button, Field, html, IconButton, LinkButton, Notice } from "../ui.js";
 
 export default function Login() {
@@ -54,7 +54,7 @@ export default function Login() {
           after=${html`<${IconButton} icon=${shown ? "eye-off" : "eye"} label=${shown ? t("login.hide") : t("login.show")} aria-pressed=${shown ? "true" : "false"} onClick=${() => setShown(!shown)} />`} />
         <${Button} kind="primary" type="submit" busy=${busy} disabled=${wait > 0}>${t("login.enter")}<//>
       </form>
-      ${oidc && html`<div class="login-or"><span>${t("login.or")}</span></div><${LinkButton} href="/oidc/start" icon="key" onClick=${() => remember("return", location.hash)}>${t("login.oidc", { name: oidc.name })}<//>`}
+      ${oidc && html`<div class="login-or"><span>${t("login.or")}</span></div><${LinkButton} href="/oidc/start" icon="key" onClick=${() => keep("return", location.hash)}>${t("login.oidc", { name: oidc.name })}<//>`}
     </main>
     <footer class="login-foot"><${Choices} up /></footer>
   </div>`;

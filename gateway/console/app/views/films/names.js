@@ -1,6 +1,6 @@
 /** One idea: how films were called where they came from: the store knows them by keys that say nothing. */
 
-import { recall, remember } from "../../storage.js";
+import { keep, recall } from "../../../players/memory.js";
 
 const KEY = "films.names";
 const MOST = 300;
@@ -20,7 +20,7 @@ function stored() {
  * @param {string} name  of its file
  */
 export function learn(key, name) {
-  remember(KEY, JSON.stringify([...stored().filter(([known]) => known !== key), [key, name]].slice(-MOST)));
+  keep(KEY, JSON.stringify([...stored().filter(([known]) => known !== key), [key, name]].slice(-MOST)));
 }
 
 /**
