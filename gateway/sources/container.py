@@ -13,12 +13,12 @@ from gateway.hub.publisher import Publisher
 from gateway.lib.aio import Tasks
 from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, Tracks
+from gateway.protocols import wire
+from gateway.protocols.wire import Message
 from gateway.settings.models import Transcode
 from gateway.sources.browser import IntakeFailed, IntakeStats, Treatment
-from gateway.transcode import wire
 from gateway.transcode.browser import BrowserMessage, BrowserPlan, Note
 from gateway.transcode.launch import Worker, WorkerDied, Workers
-from gateway.transcode.wire import Message
 
 log = structlog.get_logger(__name__)
 

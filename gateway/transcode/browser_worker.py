@@ -15,14 +15,15 @@ from gateway.media.h264_stream import H264Samples
 from gateway.media.reorder import DecodeTimes
 from gateway.media.track import Codec, Kind, Track
 from gateway.media.unit import AccessUnit
-from gateway.transcode import child, wire
+from gateway.protocols import wire
+from gateway.protocols.wire import Message
+from gateway.transcode import child
 from gateway.transcode.browser import BrowserMessage, BrowserPlan, Note
 from gateway.transcode.browser_video import Encoding
 from gateway.transcode.codec import CodecFailed
 from gateway.transcode.lane_clock import LaneClock
 from gateway.transcode.outlet import Outlet
 from gateway.transcode.voice import Voice
-from gateway.transcode.wire import Message
 
 _NOTE_SECONDS: Final = 0.5
 _LEAP_SECONDS: Final = 2  # times that lie further apart are another reckoning, not pictures out of order

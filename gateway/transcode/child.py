@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from gateway.transcode import wire
+from gateway.protocols import wire
 
 _PIECE: Final = 1 << 18
 _PR_SET_PDEATHSIG: Final = 1

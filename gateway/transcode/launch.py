@@ -21,8 +21,8 @@ from gateway.hub.errors import OutputTrouble
 from gateway.lib.aio import Tasks
 from gateway.lib.metrics import Counter
 from gateway.media.errors import InvalidData
+from gateway.protocols import wire
 from gateway.settings import models
-from gateway.transcode import wire
 
 log = structlog.get_logger(__name__)
 

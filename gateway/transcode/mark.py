@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from gateway.hub.channel import Channel
 from gateway.media.errors import InvalidData
-from gateway.transcode import wire
+from gateway.protocols import wire
 
 DEFAULT_COLOR: Final = "red"
 _LENGTH: Final = struct.Struct(">I")

@@ -7,8 +7,8 @@ from typing import Final
 
 from gateway.media.track import Kind, Track, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.transcode import wire
-from gateway.transcode.wire import Message
+from gateway.protocols import wire
+from gateway.protocols.wire import Message
 
 # A track that comes later than the first units would be a discontinuity for everybody: how long these wait for it.
 HELD_SECONDS: Final = 1.0

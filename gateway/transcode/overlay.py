@@ -27,8 +27,8 @@ from gateway.lib.backoff import Backoff
 from gateway.lib.metrics import Counter
 from gateway.media.track import AmfValue, Kind, Track, Tracks
 from gateway.media.unit import AccessUnit, Timed
+from gateway.protocols import wire
 from gateway.settings.models import Transcode, Watermark
-from gateway.transcode import wire
 from gateway.transcode.dresser import Dresser
 from gateway.transcode.feed import Feed
 from gateway.transcode.fetch import Pictures

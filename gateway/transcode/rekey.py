@@ -11,11 +11,12 @@ import av.logging
 
 from gateway.media.track import Codec, Kind, Track, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.transcode import child, wire
+from gateway.protocols import wire
+from gateway.protocols.wire import Message
+from gateway.transcode import child
 from gateway.transcode.codec import CodecFailed, Picture, VideoDecoder, VideoEncoder, VideoRecipe, frame_rate
 from gateway.transcode.filters import Preparation, Scaler
 from gateway.transcode.sound import AudioDecoder, AudioEncoder, channels_of
-from gateway.transcode.wire import Message
 
 KEY_SECONDS: Final = 2
 # For a receiver that stores: a quality that does not show, within what a camera's uplink has.

@@ -14,11 +14,12 @@ import av
 
 from gateway.media.track import Track, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.transcode import child, wire
+from gateway.protocols import wire
+from gateway.protocols.wire import Message
+from gateway.transcode import child
 from gateway.transcode.codec import CodecFailed, Picture, VideoEncoder, VideoRecipe
 from gateway.transcode.filters import Scaler
 from gateway.transcode.ladder import Fitted
-from gateway.transcode.wire import Message
 
 # Pictures and sounds that wait for a rung: about a quarter of a second. A full queue holds the decoder back, and that
 # the socket, and that the gateway, which then drops whole groups of pictures.

@@ -15,10 +15,10 @@ from gateway.lib.aio import Tasks
 from gateway.media.errors import InvalidData
 from gateway.media.track import Track, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.transcode import wire
+from gateway.protocols import wire
+from gateway.protocols.wire import Message
 from gateway.transcode.launch import Worker, WorkerDied, Workers
 from gateway.transcode.speech_link import SpeechMessage
-from gateway.transcode.wire import Message
 
 log = structlog.get_logger(__name__)
 

@@ -7,12 +7,13 @@ import sys
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
-from gateway.transcode import child, wire
+from gateway.protocols import wire
+from gateway.protocols.wire import Message
+from gateway.transcode import child
 from gateway.transcode.child import Link
 from gateway.transcode.codec import CodecFailed
 from gateway.transcode.sound import AudioDecoder, AudioEncoder, channels_of
 from gateway.transcode.speech_link import BITRATES, SpeechMessage
-from gateway.transcode.wire import Message
 
 
 class SpeechWorker:

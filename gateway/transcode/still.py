@@ -11,7 +11,7 @@ from typing import Final
 from gateway.media.errors import InvalidData
 from gateway.media.track import Track, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.transcode import wire
+from gateway.protocols import wire
 
 _LENGTH: Final = struct.Struct(">I")
 _ANSWER: Final = struct.Struct(">IB")

@@ -20,13 +20,13 @@ from gateway.lib.metrics import Counter
 from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
+from gateway.protocols import wire
+from gateway.protocols.wire import Message
 from gateway.settings.ladders import STANDARD, LadderSettings
 from gateway.settings.models import Transcode
-from gateway.transcode import wire
 from gateway.transcode.ladder import COPY, LadderMessage, Plan, Rung
 from gateway.transcode.launch import Worker, WorkerDied, Workers
 from gateway.transcode.rendition import MOST_TIMED, Rendition
-from gateway.transcode.wire import Message
 
 if TYPE_CHECKING:
     from gateway.hub.channel import Channel

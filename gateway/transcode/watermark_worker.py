@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from gateway.media.track import AmfValue, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.transcode import child, wire
+from gateway.protocols import wire
+from gateway.transcode import child
 from gateway.transcode.blend import Blend
 from gateway.transcode.codec import CodecFailed, Picture, VideoDecoder, VideoEncoder, VideoRecipe, frame_rate
 from gateway.transcode.colors import Rgba, parse_color

@@ -12,13 +12,14 @@ import av
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, Track, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.transcode import child, ladder, wire
+from gateway.protocols import wire
+from gateway.protocols.wire import Message
+from gateway.transcode import child, ladder
 from gateway.transcode.codec import CodecFailed, Picture, VideoDecoder, frame_rate
 from gateway.transcode.filters import Preparation
 from gateway.transcode.ladder import COPY, Fitted, LadderMessage, Plan
 from gateway.transcode.rung import RungThread, Terms
 from gateway.transcode.sound import AudioDecoder, AudioEncoder, channels_of
-from gateway.transcode.wire import Message
 
 # Pictures by whose times the frame rate is measured before the first is encoded, and how long that may take at most.
 _MEASURED: Final = 8

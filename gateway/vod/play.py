@@ -18,11 +18,12 @@ import av.logging
 from gateway.media.errors import InvalidData
 from gateway.media.track import Track, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.transcode import child, wire
+from gateway.protocols import wire
+from gateway.protocols.wire import Message
+from gateway.transcode import child
 from gateway.transcode.codec import CodecFailed, Picture, VideoEncoder, VideoRecipe
 from gateway.transcode.filters import Preparation, Scaler
 from gateway.transcode.ladder import Rung, display_size, fit
-from gateway.transcode.wire import Message
 from gateway.vod.film import Film, ticks
 from gateway.vod.order import Say, Unusable
 from gateway.vod.sounds import Sounds, sounds_of

@@ -20,10 +20,10 @@ from gateway.hub.errors import NoSuchObject, OutputTrouble, OutputUnsupported, T
 from gateway.hub.ports import Object, ObjectStore
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
+from gateway.protocols import wire
+from gateway.protocols.wire import Message
 from gateway.settings.models import Kvs
-from gateway.transcode import wire
 from gateway.transcode.launch import Workers
-from gateway.transcode.wire import Message
 from gateway.vod.order import Say
 
 log = structlog.get_logger(__name__)

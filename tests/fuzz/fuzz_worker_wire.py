@@ -7,9 +7,9 @@ from contextlib import suppress
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, Track, Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.transcode import wire
+from gateway.protocols import wire
+from gateway.protocols.wire import Framer, Message
 from gateway.transcode.ladder import Plan, Rung
-from gateway.transcode.wire import Framer, Message
 
 _MOST = 4096
 _VIDEO = Track(Kind.VIDEO, Codec.H264, 1000, bytes.fromhex("0164001fffe1000467640c1f010004 68ebe3cb".replace(" ", "")))

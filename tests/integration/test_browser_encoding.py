@@ -14,12 +14,12 @@ import pytest
 
 from gateway.media.track import Codec, Kind, Track, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.transcode import wire
+from gateway.protocols import wire
+from gateway.protocols.wire import Message
 from gateway.transcode.browser import BrowserPlan
 from gateway.transcode.browser_video import Encoding, fitted
 from gateway.transcode.codec import CodecFailed, Picture, VideoDecoder, VideoEncoder, VideoRecipe
 from gateway.transcode.outlet import Outlet
-from gateway.transcode.wire import Message
 from tests.support.builders import AUDIO, sound
 from tests.support.sources import Source, pictures, source
 

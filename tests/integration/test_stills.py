@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import signal
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -191,7 +192,6 @@ def moving_corner() -> sources.Source:
 
 
 def children() -> list[int]:
-    """The processes that this one started."""
-    listing = f"/proc/self/task/{os.getpid()}/children"
-    with open(listing) as file:
-        return [int(pid) for pid in file.read().split()]
+    """The media workers that this process started; beside them may be the doubles of other tests."""
+    listing = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+    return [int(pid) for pid in listing.split() if b"gateway.transcode" in Path(f"/proc/{pid}/cmdline").read_bytes()]

@@ -27,7 +27,9 @@ MEMORY = 300_000_000
 
 def workers(**options: int) -> tuple[Workers, Counter]:
     restarts = Counter(WORKER_RESTARTS)
-    return Workers(Settings(**{"most": 0, "nice": 3, "memory": MEMORY} | options), restarts), restarts
+    return Workers(
+        Settings(**{"runner": "local", "most": 0, "nice": 3, "memory": MEMORY} | options), restarts
+    ), restarts
 
 
 @asynccontextmanager

@@ -52,6 +52,9 @@ async def test_what_is_no_film_ends_in_error_with_a_reason(tmp_path: Path) -> No
         job = await at.finished((await at.studio.submit("text.mp4")).id)
         assert (job.state, job.error) == (JobState.ERROR, "it is text, not media")
         assert not (at.root / "text").exists()
+        async with asyncio.timeout(5):
+            while not at.events:  # the job is stored first, then told of
+                await asyncio.sleep(0.01)
         assert [event.type for event in at.events] == [EventType.JOB_FAILED]
         assert at.scratch() == []
 

@@ -36,7 +36,7 @@ from tests.support.media import Film
 from tests.support.putmedia import KvsDouble, VideoStream
 
 ROLE = "arn:aws:iam::123456789012:role/kvs"
-WORKERS = WorkersSettings(most=4, nice=0, memory=0)
+WORKERS = WorkersSettings(runner="local", most=4, nice=0, memory=0)
 NO_FILE = "/nonexistent/aws"
 NUMBER = {Kind.VIDEO: 1, Kind.AUDIO: 2}
 

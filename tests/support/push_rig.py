@@ -185,7 +185,7 @@ async def rig(
     crashes: list[str] = []
     async with Tasks("test", lambda name, error: crashes.append(f"{name}: {error!r}")) as tasks:
         door = WsDoor(
-            hub=hub,
+            lease=hub.lease,
             admission=admission,
             container=make_container,
             frames=lambda publisher: FramesIntake(publisher, workers),

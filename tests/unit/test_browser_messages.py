@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.media.errors import InvalidData
-from gateway.transcode import wire
+from gateway.protocols import wire
 from gateway.transcode.browser import BrowserPlan, Note
 
 NOTE = Note("transcode", None, 3, 1, 0.25, ("audio: A_WHAT is a codec that is not known here",))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from gateway.media.track import Kind, Track, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.transcode import wire
+from gateway.protocols import wire
+from gateway.protocols.wire import Message
 from gateway.transcode.outlet import Outlet
-from gateway.transcode.wire import Message
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 
 BOTH = (Kind.VIDEO, Kind.AUDIO)

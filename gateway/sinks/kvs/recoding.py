@@ -12,9 +12,9 @@ from gateway.hub.subscription import End, Item
 from gateway.lib.aio import Tasks
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
-from gateway.transcode import wire
+from gateway.protocols import wire
+from gateway.protocols.wire import Message
 from gateway.transcode.launch import Worker, WorkerDied, Workers
-from gateway.transcode.wire import Message
 
 log = structlog.get_logger(__name__)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, Track, Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.transcode import wire
-from gateway.transcode.wire import Framer, Message
+from gateway.protocols import wire
+from gateway.protocols.wire import Framer, Message
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 from tests.support.feeding import feed_all_ways
 

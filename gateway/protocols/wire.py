@@ -120,11 +120,17 @@ def decode_tracks(body: bytes) -> Tracks:
 
 def encode_unit(unit: AccessUnit, to: int = SOURCE) -> bytes:
     """The body of a UNIT frame. Raises ValueError where its times do not fit 64 and 32 bits."""
+    return unit_head(unit, to)[_LENGTH.size :] + unit.payload
+
+
+def unit_head(unit: AccessUnit, to: int = SOURCE) -> bytes:
+    """All of a UNIT frame but its end, the payload, which need not be copied behind it. Raises ValueError."""
     flags = (_KEY if unit.key else 0) | (_AUDIO if unit.track.kind is Kind.AUDIO else 0)
     try:
-        return _UNIT.pack(to, flags, unit.dts, unit.cts, unit.wall) + unit.payload
+        head = _UNIT.pack(to, flags, unit.dts, unit.cts, unit.wall)
     except struct.error as error:
         raise ValueError(f"a unit at {unit.dts}, {unit.cts} does not cross: {error}") from None
+    return header(Message.UNIT, len(head) + len(unit.payload)) + head
 
 
 def decode_unit(body: bytes, tracks: Tracks | None) -> AccessUnit:

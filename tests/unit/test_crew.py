@@ -1,0 +1,290 @@
+"""Tasks that a stream has elsewhere: kept while it lives, left alone while nobody can be asked, ended with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+import structlog
+
+from gateway.hub.crew import Crew, Crews
+from gateway.hub.errors import OutputTrouble, StoreAway
+from gateway.hub.fanout import EndReason
+from gateway.hub.hub import Hub
+from gateway.hub.output import OutputSpec
+from gateway.hub.ports import TaskOrder
+from gateway.hub.publisher import Publisher
+from gateway.hub.stream import Stream
+from gateway.lib.aio import Tasks
+from gateway.lib.backoff import Backoff
+from gateway.settings.ladders import load_ladders
+from gateway.sinks.cluster import ClusterOutput
+from gateway.sinks.cluster import wanted as has_cluster
+from gateway.transcode.remote import RemoteTranscoder
+from tests.support import builders
+from tests.support.builders import VIDEO, picture
+from tests.support.task_runner import Runner
+
+HERE = "10.0.2.106:8080"
+
+
+@dataclass
+class Rig:
+    runner: Runner = field(default_factory=Runner)
+    crews: Crews = field(default_factory=Crews)
+    hub: Hub = field(default_factory=builders.hub)
+    count: int = 1
+
+    def order(self) -> TaskOrder:
+        return TaskOrder("c1", "codec", "small", {}, self.count, HERE)
+
+    def crew(self, stays: frozenset[EndReason] = frozenset(), look: float = 0.001) -> Crew:
+        return Crew(self.runner, self.order, self.crews, stays=stays, look=look, backoff=Backoff(0.001, 0.002))
+
+    @contextlib.asynccontextmanager
+    async def running(self, crew: Crew) -> AsyncIterator[tuple[Stream, asyncio.Task[object]]]:
+        publisher = builders.publish(self.hub)
+        async with Tasks("crew") as tasks:
+            yield publisher.stream, tasks.start(crew.run(publisher.stream))
+
+
+async def test_a_crew_is_there_while_the_stream_lives() -> None:
+    at = Rig()
+    crew = at.crew()
+    async with at.running(crew) as (stream, running):
+        await at.runner.until(lambda r: len(r.orders) > 3)
+        assert at.runner.started == 1 and at.crews.of("c1") == ("arn:task/1",)
+        at.hub.end(stream.name, EndReason.PUBLISHER_GONE)
+        await running
+        assert at.runner.stopped == [("c1", "codec", "publisher gone")]
+        assert at.crews.of("c1") == () and crew.tasks == []
+
+
+async def test_a_task_that_has_ended_is_replaced_and_counted() -> None:
+    at = Rig()
+    crew = at.crew()
+    told: list[tuple[str, ...]] = []
+    at.crews.listen(lambda channel, arns: told.append(arns))
+    async with at.running(crew):
+        await at.runner.until(lambda r: r.started == 1)
+        at.runner.tasks["c1", "codec"].clear()
+        await at.runner.until(lambda r: r.started == 2)
+        assert crew.replaced == 1 and told == [("arn:task/1",), ("arn:task/2",)]
+
+
+async def test_while_the_runner_is_away_tasks_go_on_and_it_is_told_once() -> None:
+    at = Rig()
+    crew = at.crew()
+    with structlog.testing.capture_logs() as logs:
+        async with at.running(crew) as (_, running):
+            await at.runner.until(lambda r: r.started == 1)
+            at.runner.fault = StoreAway("ecs does not answer")
+            asked = len(at.runner.orders)
+            await at.runner.until(lambda r: len(r.orders) > asked + 3)
+            assert [task.arn for task in crew.tasks] == ["arn:task/1"]
+            assert crew.report()["error"] == "ecs does not answer" and not running.done()
+            at.runner.fault = None
+            asked = len(at.runner.orders)
+            await at.runner.until(lambda r: len(r.orders) > asked + 1)
+            assert crew.report()["error"] is None
+    assert [entry["log_level"] for entry in logs].count("warning") == 1
+
+
+async def test_where_not_one_task_can_be_had_the_output_fails() -> None:
+    at = Rig()
+    at.runner.fault = OutputTrouble("ECS says no (run_task): not authorized")
+    async with at.running(at.crew()) as (_, running):
+        with pytest.raises(OutputTrouble, match="not authorized"):
+            await running
+
+
+async def test_trouble_with_more_leaves_those_that_run() -> None:
+    at = Rig()
+    crew = at.crew()
+    async with at.running(crew) as (_, running):
+        await at.runner.until(lambda r: r.started == 1)
+        at.runner.fault = OutputTrouble("no capacity")
+        asked = len(at.runner.orders)
+        await at.runner.until(lambda r: len(r.orders) > asked + 2)
+        assert not running.done() and crew.tasks and at.runner.stopped == []
+
+
+async def test_a_changed_order_is_asked_for_at_once() -> None:
+    at = Rig()
+    crew = at.crew(look=3600)
+    async with at.running(crew):
+        await at.runner.until(lambda r: len(r.orders) == 1)
+        at.count = 3
+        crew.changed()
+        await at.runner.until(lambda r: r.started == 3)
+
+
+@pytest.mark.parametrize(("reason", "left"), [(EndReason.MOVED, 1), (EndReason.KICKED, 0)])
+async def test_what_a_successor_goes_on_with_is_left_to_it(reason: EndReason, left: int) -> None:
+    at = Rig()
+    async with at.running(at.crew(stays=frozenset({EndReason.MOVED}))) as (stream, running):
+        await at.runner.until(lambda r: r.started == 1)
+        at.hub.end(stream.name, reason)
+        await running
+        assert len(at.runner.tasks) == left
+
+
+async def test_what_cannot_be_ended_does_not_hold_the_output_up() -> None:
+    at = Rig()
+    async with at.running(at.crew()) as (stream, running):
+        await at.runner.until(lambda r: r.started == 1)
+        at.runner.stop_fault = StoreAway("ecs does not answer")
+        at.hub.end(stream.name, EndReason.PUBLISHER_GONE)
+        await running
+
+
+# ---- edges of one channel ----
+
+
+def live(runner: Runner, **fields: object) -> tuple[Hub, Publisher]:
+    crews = Crews()
+    hub = builders.hub([OutputSpec("cluster", lambda s: ClusterOutput(s, runner, crews), has_cluster)])
+    return hub, builders.publish(hub, **fields)
+
+
+async def test_a_channel_has_as_many_edges_as_it_says() -> None:
+    runner = Runner()
+    hub, publisher = live(runner, isCluster="true", clusterNumber="3", slaveSize="small")
+    await runner.until(lambda r: r.started == 3)
+    (order,) = runner.orders
+    assert (order.kind, order.size, order.count, order.command) == ("slave", "small", 3, ("edge",))
+    assert order.environment == {"IS_CLUSTER": "true", "MILLRACE_EDGE__CHANNEL": "c1"}
+    hub.channel_changed(builders.channel(isCluster=True, clusterNumber=1))
+    await runner.until(lambda r: len(r.tasks["c1", "slave"]) == 1)
+    hub.end(publisher.stream.name, EndReason.PUBLISHER_GONE)
+    await hub.drained()
+    assert runner.stopped == [("c1", "slave", "publisher gone")]
+
+
+async def test_a_channel_without_a_cluster_has_no_edges_of_its_own() -> None:
+    runner = Runner()
+    hub, _ = live(runner, isCluster="false", clusterNumber="3")
+    hub.drain()
+    await hub.drained()
+    assert runner.orders == []
+
+
+async def test_edges_outlive_a_gateway_that_is_replaced() -> None:
+    runner = Runner()
+    hub, _ = live(runner, isCluster=True)
+    await runner.until(lambda r: r.started == 1)
+    hub.drain()
+    await hub.drained()
+    assert runner.stopped == [] and len(runner.tasks) == 1
+
+
+# ---- a ladder made elsewhere ----
+
+
+def ladder(runner: Runner, address: str = HERE, **fields: object) -> tuple[Hub, Publisher, list[RemoteTranscoder]]:
+    made: list[RemoteTranscoder] = []
+    hub = builders.hub(linger=1.0, takeover_after=0.0)
+
+    def make(stream: Stream) -> RemoteTranscoder:
+        ladders = load_ladders(None)
+        made.append(RemoteTranscoder(stream, hub, runner, ladders, lambda: address, "eu-central-1", Crews()))
+        return made[-1]
+
+    hub.offer([OutputSpec("codec", make, lambda stream: stream.is_source)])
+    publisher = builders.publish(hub, **{"isCodec": True, "ld": True, "sd": True} | fields)
+    publisher.set_tracks(VIDEO, None, {})
+    return hub, publisher, made
+
+
+def rung(hub: Hub, name: str = "c1@360p") -> Publisher:
+    """What a task publishes."""
+    made = hub.publish(builders.channel(), name, protocol="t", peer="", evict=lambda reason: None, keep_time=True)
+    made.set_tracks(VIDEO, None, {"width": 640.0, "height": 360.0})
+    made.push(picture(0, True), 0.0)
+    return made
+
+
+async def test_a_task_is_told_what_to_make_and_nothing_secret() -> None:
+    runner = Runner()
+    hub, _, _ = ladder(runner, codecSize="xlarge", key="4000000000-secret", codec="libx265")
+    await runner.until(lambda r: r.started == 1)
+    (order,) = runner.orders
+    assert (order.kind, order.size, order.address) == ("codec", "xlarge", HERE)
+    assert order.environment == {
+        "IS_MASTER": "false",
+        "IS_RECORD": "false",
+        "IS_CLUSTER": "false",
+        "IS_CODEC": "true",
+        "IS_LD": "true",
+        "IS_SD": "true",
+        "IS_HD": "false",
+        "IS_UD": "false",
+        "CODEC": "libx265",
+        "INPUT_URL": f"http://{HERE}/_node/c1?original=1",
+        "LOG_LEVEL": "info",
+        "REGION": "eu-central-1",
+    }
+    hub.drain()
+    await hub.drained()
+
+
+async def test_rungs_are_those_that_a_task_publishes() -> None:
+    runner = Runner()
+    hub, _, (transcoder,) = ladder(runner)
+    await runner.until(lambda r: r.started == 1)
+    assert transcoder.rungs == ()
+    publisher = rung(hub)
+    assert [r.name for r in transcoder.rungs] == ["360p"]
+    (told,) = transcoder.report()["renditions"]
+    assert (told["name"], told["width"], told["height"]) == ("c1@360p", 640, 360)
+    publisher.close()
+    hub.drain()
+    await hub.drained()
+
+
+async def test_a_rung_whose_task_died_waits_for_the_next_one() -> None:
+    runner = Runner()
+    hub, _, _ = ladder(runner)
+    hub_task = Tasks("hub")
+    hub_task.start(hub.run())
+    await runner.until(lambda r: r.started == 1)
+    first = rung(hub)
+    stream = first.stream
+    first.close()
+    async with asyncio.timeout(10):
+        while stream.publisher is None and stream.ended is None:
+            await asyncio.sleep(0.02)
+    assert hub.find("c1@360p") is stream and stream.ended is None
+    second = rung(hub)  # of the next task, which takes over
+    assert second.stream is stream and second.active
+    await hub_task.close()
+    await hub.drained()
+
+
+async def test_rungs_end_with_their_source() -> None:
+    runner = Runner()
+    hub, publisher, _ = ladder(runner)
+    await runner.until(lambda r: r.started == 1)
+    made = rung(hub)
+    hub.end("c1", EndReason.KICKED)
+    await asyncio.sleep(0)
+    made.close()
+    await hub.drained()
+    assert made.stream.ended is EndReason.KICKED
+    assert publisher.stream.ended is EndReason.KICKED
+
+
+async def test_before_its_own_address_is_known_a_gateway_starts_nothing() -> None:
+    runner = Runner()
+    hub, publisher, _ = ladder(runner, address="")
+    outputs = publisher.stream.outputs
+    assert outputs is not None
+    async with asyncio.timeout(10):
+        while outputs.status()[0]["state"] != "retrying":
+            await asyncio.sleep(0.01)
+    assert runner.orders == []
+    hub.drain()
+    await hub.drained()
