@@ -87,13 +87,20 @@ def sign(id: str, expires: int, secret: str, algorithm: Algorithm = Algorithm.HM
     return f"{expires}-{_digest(id, expires, secret, algorithm, use)}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Secrets:
-    """The secret that signs, the one before it that is still accepted ("": none), and how new keys are made."""
+    """The secret that signs, the one before it that is still accepted ("": none), and how new keys are made.
+
+    Whoever reads the secret again when it was replaced may `rotate`; everybody else only reads.
+    """
 
     current: str = field(repr=False)
     previous: str = field(default="", repr=False)
     algorithm: Algorithm = Algorithm.HMAC_SHA256
+
+    def rotate(self, current: str, previous: str) -> None:
+        """Keys are signed and accepted with these from now on."""
+        self.current, self.previous = current, previous
 
     def sign(self, id: str, expires: int, use: Use = Use.PUSH) -> str:
         """As the module's `sign`, with the current secret and algorithm."""

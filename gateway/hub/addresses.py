@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -35,6 +35,10 @@ class Ports:
 
     def as_json(self) -> dict[str, int | None]:
         return asdict(self)
+
+    def with_tls(self, rtmps: int, wss: int) -> Ports:
+        """As those see them for whom something in front opens these ports, with TLS."""
+        return replace(self, rtmps=rtmps, wss=wss)
 
 
 @dataclass(frozen=True, slots=True)

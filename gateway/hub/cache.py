@@ -69,6 +69,15 @@ class CachedChannels:
             raise NoSuchChannel(id)
         return seen.channel
 
+    def known(self, id: str) -> Channel | None:
+        """Hot. What `get` would answer without asking; None where it has to ask. Raises NoSuchChannel."""
+        seen = self._fresh(id)
+        if seen is None:
+            return None
+        if seen.channel is None:
+            raise NoSuchChannel(id)
+        return seen.channel
+
     def put(self, channel: Channel) -> None:
         """The channel was just stored or read fresh: remember it so."""
         self._remember(channel.id, channel)

@@ -3,8 +3,10 @@
 HubError
 ├── NotAuthorized      the sign is missing, wrong, expired or revoked, or the channel unknown
 ├── NameInUse          another publisher holds the stream
+├── Held               another node holds the stream
 ├── NoSuchStream       nothing is live under this name
 ├── AtCapacity         a limit of this node is reached
+├── PlaysOnly          this node plays streams and takes none
 ├── NoSuchChannel      no channel is stored under this id
 ├── ChannelExists      a channel is stored under this id already
 ├── InvalidField       a channel's field has a value that cannot be used
@@ -23,6 +25,13 @@ HubError
 └── StoreUnusable      at start: the store cannot be used until somebody puts it right
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.hub.nodes import Holding
+
 
 class HubError(Exception):
     """Base of all; never raised itself. The message is one line, fit for a log."""
@@ -36,12 +45,24 @@ class NameInUse(HubError):
     """Another publisher holds the stream."""
 
 
+class Held(HubError):
+    """Another node holds the stream: `holding`."""
+
+    def __init__(self, holding: Holding) -> None:
+        super().__init__(f"{holding.stream} is held by node {holding.node}")
+        self.holding = holding
+
+
 class NoSuchStream(HubError):
     """Nothing is live under this name."""
 
 
 class AtCapacity(HubError):
     """A limit of this node or of an address is reached."""
+
+
+class PlaysOnly(HubError):
+    """This node plays streams and takes none."""
 
 
 class NoSuchChannel(HubError):

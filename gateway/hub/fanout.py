@@ -20,6 +20,7 @@ class EndReason(StrEnum):
     EXPIRED = "key expired"
     OUTPUT_OFF = "output switched off"
     SHUTDOWN = "shutting down"
+    MOVED = "held by another node"
 
 
 class Sink(Protocol):

@@ -45,6 +45,7 @@ class Hub:
         self._waiting: dict[str, set[asyncio.Future[Stream]]] = {}
         self._lingering: dict[str, asyncio.TimerHandle] = {}
         self._draining = False
+        self._retiring = False
         self._tasks = Tasks("hub", self._crashed)
 
     def offer(self, specs: Iterable[OutputSpec]) -> None:
@@ -70,6 +71,15 @@ class Hub:
 
     def __iter__(self) -> Iterator[Stream]:
         return iter(list(self._streams.values()))
+
+    def holds(self, name: str) -> bool:
+        """Whether a stream of this name lives here, though it may have no media yet."""
+        return name in self._streams
+
+    @property
+    def draining(self) -> bool:
+        """Nothing new is taken any more."""
+        return self._draining
 
     def find(self, name: str) -> Stream | None:
         """A stream that can be played now (live or lingering)."""
@@ -111,14 +121,18 @@ class Hub:
         peer: str,
         evict: Callable[[EndReason], None],
         keep_time: bool = False,
+        first_number: int = 0,
     ) -> Publisher:
         """The lease on `name`. NameInUse while another publisher sends media; AtCapacity when full or shutting down.
 
-        keep_time: as of Publisher.
+        keep_time: as of Publisher; first_number: of a stream that begins with it, as of Stream.
         """
+        now = time.monotonic()
+        if self._retiring and name == channel.id:
+            self._give_up(name, now)
+            raise AtCapacity("another process of this host has taken over")
         if self._draining:
             raise AtCapacity("shutting down")
-        now = time.monotonic()
         stream = self._streams.get(name)
         most = self._limits.publishers
         # Who takes over, or is refused because the name is in use, does not add one.
@@ -129,6 +143,7 @@ class Hub:
             stream = Stream(
                 name, channel, time.time(), self._limits.gop_bytes, self._limits.gop_seconds, self._playable
             )
+            stream.first_number = first_number
             self._streams[name] = stream
             stream.outputs = Outputs(stream, self._specs, self._events)
             stream.outputs.open()
@@ -145,6 +160,12 @@ class Hub:
             self.channel_changed(channel)
         stream.publisher = Publisher(self, stream, protocol, peer, now, evict, keep_time)
         return stream.publisher
+
+    async def lease(
+        self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None]
+    ) -> Publisher:
+        """The lease on a channel's source stream, for a node that shares it with no other (a Lease of `hub.lease`)."""
+        return self.publish(channel, channel.id, protocol=protocol, peer=peer, evict=evict)
 
     def _playable(self, stream: Stream) -> None:
         """The tracks of what is shown are known: those who wait are let in."""
@@ -164,6 +185,8 @@ class Hub:
         stream.publisher = None
         if stream.original.tracks is None:
             self.end(stream.name, EndReason.NO_MEDIA)
+        elif self._retiring:
+            self.end(stream.name, EndReason.SHUTDOWN)
         elif self._draining or self._limits.linger <= 0:
             self.end(stream.name, EndReason.PUBLISHER_GONE)
         else:
@@ -195,6 +218,18 @@ class Hub:
                 stream.channel = channel
                 if stream.outputs is not None:
                     stream.outputs.channel_changed()
+
+    def retire(self) -> None:
+        """No new pushes: where one ends, its stream does, and the next goes on in another process of this host."""
+        self._retiring = True
+
+    def _give_up(self, name: str, now: float) -> None:
+        """Somebody wants to push: a stream whose publisher is gone or silent is left to another process."""
+        stream = self._streams.get(name)
+        if stream is None:
+            return
+        if stream.publisher is None or now - stream.publisher.last_media >= self._limits.takeover_after:
+            self.end(name, EndReason.SHUTDOWN)
 
     def drain(self) -> None:
         """No new publishers; those there are told, viewers ended, those who wait let go; outputs finish themselves."""

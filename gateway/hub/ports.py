@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from gateway.hub.addresses import Domains
 from gateway.hub.channel import Channel
 from gateway.hub.jobs import Job
+from gateway.hub.nodes import Holding, Node
 
 
 class ChannelStore(Protocol):
@@ -149,6 +150,52 @@ class JobStore(Protocol):
         ...
 
 
+class Registry(Protocol):
+    """Which nodes there are and which streams they hold. StoreAway as of ChannelStore."""
+
+    async def join(self, node: Node) -> None:
+        """A node is there from now on."""
+        ...
+
+    async def beat(self, node: Node) -> None:
+        """The node as it is now; its `beat` is greater than before. It counts as there again where it was forgotten."""
+        ...
+
+    async def leave(self, id: str) -> None:
+        """The node goes; an unknown one is fine."""
+        ...
+
+    async def node(self, id: str) -> Node | None:
+        """As it is stored now."""
+        ...
+
+    async def nodes(self) -> list[Node]:
+        """All that joined and did not leave, those too that died without a word; in no promised order."""
+        ...
+
+    async def claim(self, holding: Holding, item: Mapping[str, Any], over: str = "") -> None:
+        """Store that a node holds a stream, where nobody does (or what stands there has `left`) or the claim `over` is
+        what stands there. item: what else the session's row tells, by the original's names. Raises Held."""
+        ...
+
+    async def release(self, stream: str, claim: str, *, left: bool = False) -> None:
+        """The holder gives the stream up, where `claim` still stands. left: keep for a while what a successor needs."""
+        ...
+
+    async def find(self, streams: Collection[str]) -> dict[str, Holding]:
+        """Who holds these channels' streams (at most 100), by channel id, without those that have `left`; as it was a
+        moment ago, perhaps."""
+        ...
+
+    async def holding(self, stream: str) -> Holding | None:
+        """What is stored of one stream now, read consistently; also one that has `left`."""
+        ...
+
+    async def check(self) -> None:
+        """Return where the registry answers."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class IvsIngest:
     """Where an IVS channel takes its push. key is a secret. kind: BASIC, STANDARD, ADVANCED_SD or ADVANCED_HD."""
@@ -270,4 +317,59 @@ class KvsEndpoints(Protocol):
 
     async def describe(self, stream: str) -> tuple[str, int]:
         """The stream's ARN and its retention in hours. Raises StoreAway, OutputTrouble."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOrder:
+    """Tasks that a channel is to have elsewhere. kind: "codec" or "slave", the original's TASK_TYPE. size: micro to
+    xlarge. environment: of the container, by the original's names, nothing secret. address: of the gateway that they
+    work for; tasks for another are none of these; "": for whichever. command: instead of the container's own."""
+
+    channel: str
+    kind: str
+    size: str
+    environment: Mapping[str, str]
+    count: int = 1
+    address: str = ""
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunningTask:
+    """A task that is wanted and not over. state: as who runs it calls it, such as PENDING or RUNNING."""
+
+    arn: str
+    state: str
+
+
+class TaskRunner(Protocol):
+    """Who runs tasks apart from this machine. StoreAway where it does not answer, OutputTrouble where it says no."""
+
+    async def keep(self, order: TaskOrder) -> list[RunningTask]:
+        """Starts what is missing and ends what is too much; the tasks that there are then, those found again included.
+
+        To be asked again and again: also after a crash of ours between two steps there are never more than ordered for
+        long."""
+        ...
+
+    async def stop(self, channel: str, kind: str, address: str, reason: str) -> None:
+        """Ends all of them that work for this address; none is fine."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SecretValue:
+    """A secret and what it was before ("": unknown). since: seconds since the epoch when it became what it is."""
+
+    current: str = field(repr=False)
+    previous: str = field(default="", repr=False)
+    since: float = 0.0
+
+
+class SecretStore(Protocol):
+    """Where secrets are kept and replaced. StoreAway where it does not answer."""
+
+    async def read(self, name: str) -> SecretValue:
+        """As it is now. Raises StoreUnusable where somebody has to put something right."""
         ...

@@ -58,6 +58,7 @@ class Stream(Fanout):
         self.original = Fanout(self.gop)  # one cache for both while they are the same
         self.publisher: Publisher | None = None
         self.outputs: Outputs | None = None
+        self.first_number = 0  # of its playlists: above those of a predecessor on another node
         self.announced = False  # the hub told the world that it started
         self.viewers: Counter[str] = Counter()
         self.bytes_in = 0

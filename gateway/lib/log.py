@@ -122,11 +122,18 @@ class _Lines:
 _processors: list[Any] = []  # changed in place: loggers cached on first use keep a reference
 
 
-def configure(level: str = "info", format: Format = "auto", out: TextIO | None = None) -> None:
+def configure(
+    level: str = "info",
+    format: Format = "auto",
+    out: TextIO | None = None,
+    words: Mapping[str, str] | None = None,
+) -> None:
     """Sets where and how lines are printed; may be called again. out: default stderr, as it is at each line.
 
-    level: one of LEVELS. format: auto is console on a terminal, json elsewhere. Standard logging is routed in.
+    level: one of LEVELS. format: auto is console on a terminal, json elsewhere. words: on every line. Standard logging
+    is routed in.
     """
+    fixed = dict(words or {})
     levels.general(level)
     _Lines.out = out
     stream = out or sys.stderr
@@ -136,6 +143,7 @@ def configure(level: str = "info", format: Format = "auto", out: TextIO | None =
     _processors[:] = [
         structlog.contextvars.merge_contextvars,
         drop_below_level,
+        *([lambda logger, method, event: {**event, **fixed}] if fixed else []),
         shorten_exception,
         mask_secrets,
         (_for_people_coloured if colour else for_people) if people else for_machines,

@@ -118,6 +118,34 @@ KVS_FRAGMENTS: Final = Metric(
     "(sent, and forgotten before they were acknowledged).",
     ("result",),
 )
+EDGE_REQUESTS: Final = Metric(
+    "millrace_edge_requests_total",
+    Kind.COUNTER,
+    "Requests for files of streams that other nodes hold: hit (answered from memory), miss (their holder was asked), "
+    "collapsed (waited for the answer to another's), stale (an old playlist, because no holder answered).",
+    ("result",),
+)
+EDGE_UPSTREAM: Final = Metric(
+    "millrace_edge_upstream_requests_total", Kind.COUNTER, "Requests to other nodes for files of streams."
+)
+EDGE_FAILED: Final = Metric(
+    "millrace_edge_upstream_failures_total", Kind.COUNTER, "Those of them that were not answered, or not to the end."
+)
+EDGE_BYTES: Final = Metric("millrace_edge_upstream_bytes_total", Kind.COUNTER, "Bytes that they brought.")
+EDGE_CACHE: Final = Metric("millrace_edge_cache_bytes", Kind.GAUGE, "What is kept of them in memory.")
+PULLED: Final = Metric(
+    "millrace_pulled_streams", Kind.GAUGE, "Streams of other nodes that are pulled here, for FLV and RTMP players."
+)
+PULLS: Final = Metric("millrace_pulls_total", Kind.COUNTER, "Connections opened to other nodes to pull streams.")
+LOOKUPS: Final = Metric("millrace_registry_lookups_total", Kind.COUNTER, "Streams looked up in the registry.")
+HELD: Final = Metric("millrace_held_streams", Kind.GAUGE, "Streams that this node holds in the registry.")
+PROCESSES: Final = Metric(
+    "millrace_processes",
+    Kind.GAUGE,
+    "Where several processes share the ports: those whose measurements are summed here, and silent ones, of which only "
+    "what they counted before is.",
+    ("state",),
+)
 STREAM_BITRATE: Final = Metric(
     "millrace_stream_bitrate_bps",
     Kind.GAUGE,
@@ -154,6 +182,16 @@ TABLE: Final[Mapping[str, Metric]] = {
         ARCHIVE_BYTES,
         ARCHIVE_DROPPED,
         KVS_FRAGMENTS,
+        EDGE_REQUESTS,
+        EDGE_UPSTREAM,
+        EDGE_FAILED,
+        EDGE_BYTES,
+        EDGE_CACHE,
+        PULLED,
+        PULLS,
+        LOOKUPS,
+        HELD,
+        PROCESSES,
         STREAM_BITRATE,
         STREAM_VIEWERS,
     )
@@ -308,28 +346,6 @@ class _Collector:
         return ()
 
     def collect(self) -> Iterator[Any]:
-        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+        from gateway.lib.measured import Measured, families
 
-        totals: dict[str, dict[Labels, float]] = {}
-        for sample in self._metrics.samples():
-            series = totals.setdefault(sample.metric.name, {})
-            series[sample.labels] = series.get(sample.labels, 0) + sample.value
-        for name, metric in TABLE.items():
-            family: Any
-            if metric.kind is Kind.HISTOGRAM:
-                continue
-            family = (CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily)(
-                name, metric.help, labels=metric.labels
-            )
-            for labels, value in totals.get(name, {}).items():
-                family.add_metric(labels, value)
-            if not metric.labels and name not in totals:
-                family.add_metric((), 0)
-            yield family
-        for metric, histogram in self._metrics.histograms():
-            family = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
-            if not metric.labels and () not in histogram.series:
-                histogram.series[()] = [0.0] * (len(metric.buckets) + 2)
-            for labels in list(histogram.series):
-                family.add_metric(labels, histogram.buckets(labels), sum_value=histogram.series[labels][-1])
-            yield family
+        return families(Measured.of(self._metrics))

@@ -108,6 +108,16 @@ def host_port(value: str) -> tuple[str, int]:
     return _host(host), int(port)
 
 
+def _nodes(value: object) -> tuple[str, ...]:
+    """`host:port` of other nodes."""
+    given = split_list(value)
+    if not isinstance(given, list | tuple):
+        raise ValueError("not a list")
+    for one in given:
+        host_port(str(one))
+    return tuple(str(one) for one in given)
+
+
 def _advertised(value: str) -> str:
     if value:
         host_port(value)
@@ -164,6 +174,26 @@ def _egress_entries(value: object) -> object:
     return entries
 
 
+def _ids(pattern: str) -> Callable[[object], tuple[str, ...]]:
+    """A list of identifiers that all look so."""
+
+    def check(value: object) -> tuple[str, ...]:
+        entries = _texts(value)
+        if not all(re.fullmatch(pattern, entry, re.ASCII) for entry in entries):
+            raise ValueError("not such identifiers")
+        return entries
+
+    return check
+
+
+def _kept_secret(value: SecretStr) -> SecretStr:
+    """A reference has to be one that can be read; any other text is the secret itself."""
+    text = value.get_secret_value()
+    if text.startswith(REFERENCES) and not REFERENCE.fullmatch(text):
+        raise ValueError("not a reference")
+    return value
+
+
 def _push_targets(value: object) -> object:
     """Hosts, perhaps `*.` before, and beginnings of RTMP(S) addresses."""
     entries = _texts(value)
@@ -200,6 +230,15 @@ def _box(value: object) -> object:
     return int(match[1]), int(match[2])
 
 
+# Where a secret is kept, instead of the secret itself: `gateway.adapters.vault` reads it there.
+REFERENCES = ("ssm:", "secretsmanager:", "file:")
+REFERENCE = re.compile(
+    r"ssm:(/?[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*|arn:aws[a-z-]*:ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9_./-]+)"
+    r"|secretsmanager:([A-Za-z0-9/_+=.@-]{1,512}|arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[^\s:]{1,519})"
+    r"|file:(/[^\0]+)",
+    re.ASCII,
+)
+
 _TABLE = r"dynamodb://[A-Za-z0-9_.-]{3,255}"
 
 Port = Annotated[
@@ -230,11 +269,19 @@ Switch = Annotated[bool, Expected("true or false")]
 Text = Annotated[str, Expected("text")]
 Host = Annotated[str, AfterValidator(_host), Expected("an address or a host name, such as 0.0.0.0, :: or example.com")]
 Advertised = Annotated[str, AfterValidator(_advertised), Expected("host:port")]
+NodeAddresses = Annotated[
+    tuple[str, ...], BeforeValidator(_nodes), Expected("a comma-separated list of host:port, such as 10.0.0.5:8080")
+]
 WebAddress = Annotated[str, AfterValidator(_web_address), Expected("a URL with http:// or https://")]
 BaseAddress = Annotated[str, AfterValidator(_base_address), Expected("a URL with http:// or https:// and no query")]
 Issuer = Annotated[str, AfterValidator(_issuer), Expected("the issuer's URL, with https:// and no query")]
 Label = Annotated[str, Field(min_length=1, max_length=60), Expected("text of 1 to 60 characters")]
 Secret = Annotated[SecretStr, Expected("text")]
+KeptSecret = Annotated[
+    SecretStr,
+    AfterValidator(_kept_secret),
+    Expected("text, or a reference: ssm:/path, secretsmanager:<name or ARN>, file:/path"),
+]
 File = Annotated[Path | None, BeforeValidator(_path_or_none), Expected("the path of a file")]
 Folder = Annotated[Path, BeforeValidator(_path_or_none), Expected("the path of a folder")]
 Networks = Annotated[
@@ -294,7 +341,9 @@ ColdClass = Annotated[
     Expected("INTELLIGENT_TIERING, STANDARD_IA, ONEZONE_IA, GLACIER_IR, GLACIER or DEEP_ARCHIVE"),
 ]
 RegistryUrl = Annotated[
-    str, AfterValidator(_store(rf"|{_TABLE}")), Expected("dynamodb://table, or nothing for one node alone")
+    str,
+    AfterValidator(_store(rf"|sqlite:///.+|{_TABLE}")),
+    Expected("dynamodb://table, sqlite:///path, or nothing for one node alone"),
 ]
 FontFamily = Annotated[
     str,
@@ -321,3 +370,28 @@ RoleArn = Annotated[
     Expected("the ARN of a role"),
 ]
 Box = Annotated[tuple[int, int], BeforeValidator(_box), Expected("width x height from 16x16 to 4096x4096")]
+TableUrl = Annotated[str, AfterValidator(_store(rf"|{_TABLE}")), Expected("dynamodb://table, or nothing")]
+ChannelId = Annotated[
+    str,
+    AfterValidator(_matching(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")),
+    Expected("the id of a channel, or nothing"),
+]
+EcsName = Annotated[
+    str,
+    AfterValidator(
+        _matching(r"[A-Za-z0-9_-]{1,255}(:[0-9]{1,9})?|arn:aws[a-z-]*:ecs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_/:-]+")
+    ),
+    Expected("a name or an ARN of Amazon ECS, or nothing"),
+]
+Subnets = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_ids(r"subnet-[0-9a-f]{8,17}")),
+    Field(max_length=16),
+    Expected("a comma-separated list of at most 16 subnets, such as subnet-0123456789abcdef0"),
+]
+SecurityGroups = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_ids(r"sg-[0-9a-f]{8,17}")),
+    Field(max_length=5),
+    Expected("a comma-separated list of at most 5 security groups, such as sg-0123456789abcdef0"),
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,7 +25,15 @@ PROFILE, CONFIG = "MILLRACE_PROFILE", "MILLRACE_CONFIG"  # they choose files and
 _BIGGEST_FILE = 1_000_000
 _STORES = ("channels", "objects", "registry", "vod.jobs", "admin.store")
 # Variables of the original system that mean an option here; the option's own variable wins.
-ALIASES = {"ECS_ROLE": "kvs.role", "KVS_STREAM_ARN": "kvs.stream", "COUNT_FREQUENCY": "kvs.log_every"}
+ALIASES = {
+    "ECS_ROLE": "kvs.role",
+    "KVS_STREAM_ARN": "kvs.stream",
+    "COUNT_FREQUENCY": "kvs.log_every",
+    "ECS_CLUSTER_NAME": "ecs.cluster",
+    "ECS_TASK_NAME": "ecs.task",
+    "ECS_CONTAINER_NAME": "ecs.container",
+    "SECURITY_GROUP": "ecs.security_groups",
+}
 
 
 def _fields() -> dict[str, FieldInfo]:
@@ -148,8 +157,21 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield "tls.cert and tls.key belong together: set both or neither"
     if settings.admin.tls and settings.tls.cert is None:
         yield "admin.tls is true, so tls.cert and tls.key have to be set"
-    if settings.playback.auth == "cloudfront" and not settings.cloudfront.public_keys:
-        yield "playback.auth is cloudfront, so cloudfront.public_keys has to name at least one key"
+    if settings.serve.workers > 1 and not sys.platform.startswith("linux"):
+        yield f"serve.workers is {settings.serve.workers}, but only Linux spreads connections over several processes"
+    if settings.workers.runner == "ecs":
+        for name in ("task", "container"):
+            if not getattr(settings.ecs, name):
+                yield f"workers.runner is ecs, so ecs.{name} has to be set"
+        if not settings.registry:
+            yield "workers.runner is ecs, so registry has to be set: tasks are nodes"
+        if not settings.cluster.secret.get_secret_value():
+            yield "workers.runner is ecs, so cluster.secret has to be set: tasks are nodes"
+    if settings.ecs.events and not settings.ecs.addresses:
+        yield "ecs.events is set, so ecs.addresses has to name the table that is kept"
+    verifies = settings.cloudfront.public_keys or settings.cloudfront.origin_secret.get_secret_value()
+    if settings.playback.auth == "cloudfront" and not verifies:
+        yield "playback.auth is cloudfront, so cloudfront.public_keys or cloudfront.origin_secret has to be set"
 
 
 def missing_files(settings: Settings) -> list[str]:

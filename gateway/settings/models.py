@@ -11,12 +11,14 @@ from gateway.settings.kinds import (
     BaseAddress,
     Bitrate,
     Box,
+    ChannelId,
     ChannelsUrl,
     ChunkSize,
     ColdClass,
     Count,
     Crf,
     Days,
+    EcsName,
     EgressEntries,
     EncoderPreset,
     Expected,
@@ -26,12 +28,14 @@ from gateway.settings.kinds import (
     FontFamily,
     Host,
     Issuer,
+    KeptSecret,
     KeyFiles,
     KvsStream,
     Label,
     Milliseconds,
     Networks,
     Niceness,
+    NodeAddresses,
     ObjectsUrl,
     PartSeconds,
     Port,
@@ -41,12 +45,15 @@ from gateway.settings.kinds import (
     RoleArn,
     Seconds,
     Secret,
+    SecurityGroups,
     SegmentSeconds,
     SomeCount,
     SomeSeconds,
     StorageClass,
+    Subnets,
     Suffixes,
     Switch,
+    TableUrl,
     Targets,
     Text,
     Texts,
@@ -86,6 +93,7 @@ class Tls(Section):
     cert: File
     key: File
     ca: File
+    in_front: Switch
 
 
 class Http(Section):
@@ -112,7 +120,7 @@ class Ws(Section):
 class Admin(Section):
     host: Host
     port: Port
-    token: Secret
+    token: KeptSecret
     tls: Switch
     forwarded_from: Networks
     store: ChannelsUrl
@@ -131,8 +139,9 @@ class Oidc(Section):
 
 
 class Signing(Section):
-    secret: Secret
-    previous_secret: Secret
+    secret: KeptSecret
+    previous_secret: KeptSecret
+    refresh: Seconds
     algorithm: Annotated[Literal["hmac-sha256", "md5"], Expected("hmac-sha256 or md5")]
 
 
@@ -165,6 +174,7 @@ class Recording(Section):
 
 
 class Workers(Section):
+    runner: Annotated[Literal["local", "ecs"], Expected("local or ecs")]
     most: Count
     nice: Niceness
     memory: Count
@@ -258,8 +268,29 @@ class Hooks(Section):
     queue: SomeCount
 
 
+class Edge(Section):
+    upstream: NodeAddresses
+    cache: SomeCount
+    stale: Seconds
+    channel: ChannelId
+
+
+class Ecs(Section):
+    cluster: EcsName
+    task: EcsName
+    container: Text
+    subnets: Subnets
+    security_groups: SecurityGroups
+    launch_type: Annotated[Literal["", "FARGATE", "EC2"], Expected("FARGATE, EC2 or nothing")]
+    capacity_provider: Text
+    public_ip: Switch
+    events: WebAddress
+    addresses: TableUrl
+    service: Text
+
+
 class Cluster(Section):
-    secret: Secret
+    secret: KeptSecret
 
 
 class Limits(Section):
@@ -280,6 +311,7 @@ class Limits(Section):
 class Serve(Section):
     drain: Seconds
     workers: Count
+    retire: Seconds
 
 
 class Log(Section):
@@ -323,6 +355,8 @@ class Settings(Section):
     egress: Egress
     metrics: Metrics
     hooks: Hooks
+    edge: Edge
+    ecs: Ecs
     cluster: Cluster
     limits: Limits
 

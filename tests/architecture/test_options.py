@@ -12,14 +12,6 @@ from gateway.settings.layers import OPTIONS, SECTIONS
 from gateway.settings.models import Settings
 from tests.architecture.sources import modules
 
-# Reserved: the name is promised to users, and nothing reads it yet. An option that is read has to leave this list.
-RESERVED = {
-    "registry": "several nodes that share the streams",
-    "cluster.secret": "several nodes that share the streams",
-    "http.advertise": "several nodes that share the streams",
-    "serve.workers": "several processes on the same ports",
-}
-
 # These look at the options without doing what they say.
 LOOKERS = ("gateway/settings/", "gateway/doctor.py", "gateway/adapters/local/host.py")
 
@@ -71,12 +63,6 @@ def _is_section(node: ast.expr) -> TypeGuard[ast.Attribute]:
     return isinstance(node, ast.Attribute) and node.attr in SECTIONS
 
 
-@pytest.mark.parametrize("option", [name for name in OPTIONS if name not in RESERVED])
+@pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_does_something(option: str) -> None:
     assert option in read(), f"nothing reads {option}"
-
-
-@pytest.mark.parametrize("option", RESERVED)
-def test_a_reserved_option_is_one_that_nothing_reads(option: str) -> None:
-    assert option in OPTIONS
-    assert option not in read(), f"{option} is read: take it out of RESERVED"

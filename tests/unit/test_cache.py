@@ -75,6 +75,20 @@ async def test_a_deletion_shows_within_the_time(shelf):
         await cached.get("a")
 
 
+async def test_what_is_known_is_told_without_asking(shelf):
+    cached, stored = shelf.cached(ttl=5), shelf.put("a")
+    assert cached.known("a") is None
+    await cached.get("a")
+    assert cached.known("a") is stored
+    with pytest.raises(NoSuchChannel):
+        await cached.get("b")
+    with pytest.raises(NoSuchChannel):
+        cached.known("b")
+    shelf.now = 5
+    assert cached.known("a") is None and cached.known("b") is None
+    assert shelf.asked == ["a", "b"]
+
+
 async def test_an_unknown_id_is_asked_for_once_in_its_time(shelf):
     cached = shelf.cached()
     for _ in range(3):

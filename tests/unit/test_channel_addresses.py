@@ -107,6 +107,12 @@ def test_browsers_are_told_where_to_push():
     assert ws_url(tls=True) == "ws://198.51.100.7:8081"
 
 
+def test_tls_that_ends_in_front_is_shown_with_the_ports_there():
+    behind = Ports(rtmp=1935, ws=8081, http=8080).with_tls(1938, 8444)
+    assert addresses(ports=behind).push_server(channel(isRtmps=True)) == "rtmps://127.0.0.1:1938/stream"
+    assert ws_url(behind, tls=True) == "wss://198.51.100.7:8444"
+
+
 def test_ipv6_hosts_stand_in_brackets():
     assert addresses(push_host="2001:db8::1", pull_host="::1").push == "rtmp://[2001:db8::1]:1935"
     assert addresses(pull_host="::1").pull == "http://[::1]:8080"

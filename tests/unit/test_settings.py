@@ -320,6 +320,11 @@ def test_a_bad_override_is_one_line(override, said):
     assert said in refused(overrides=[override])
 
 
+# What tasks on ECS need.
+ECS = {"WORKERS__RUNNER": "ecs", "ECS__TASK": "t", "ECS__CONTAINER": "c", "CLUSTER__SECRET": "s",
+       "REGISTRY": "sqlite:///r.db"}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
@@ -327,6 +332,11 @@ def test_a_bad_override_is_one_line(override, said):
         ({"TLS__KEY": "/a"}, "tls.cert and tls.key belong together"),
         ({"ADMIN__TLS": "true"}, "admin.tls is true, so"),
         ({"PLAYBACK__AUTH": "cloudfront"}, "cloudfront.public_keys"),
+        (ECS | {"ECS__TASK": ""}, "so ecs.task has to be set"),
+        (ECS | {"ECS__CONTAINER": ""}, "so ecs.container has to be set"),
+        (ECS | {"CLUSTER__SECRET": ""}, "so cluster.secret has to be set"),
+        (ECS | {"REGISTRY": ""}, "so registry has to be set"),
+        ({"ECS__EVENTS": "https://sqs.eu-central-1.amazonaws.com/1/q"}, "so ecs.addresses has to name"),
         (
             {"SIGNING__SECRET_FILE": "/no/such/file"},
             "MILLRACE_SIGNING__SECRET_FILE names /no/such/file, which cannot be read",
@@ -335,6 +345,11 @@ def test_a_bad_override_is_one_line(override, said):
 )
 def test_contradictions_are_one_line(environ, said):
     assert said in refused(environ={f"MILLRACE_{k}": v for k, v in environ.items()})
+
+
+def test_behind_cloudfront_its_secret_serves_instead_of_keys():
+    environ = {"MILLRACE_PLAYBACK__AUTH": "cloudfront", "MILLRACE_CLOUDFRONT__ORIGIN_SECRET": "s"}
+    assert load(environ=environ).playback.auth == "cloudfront"
 
 
 def test_all_faults_are_told_at_once():

@@ -1,0 +1,78 @@
+"""Viewers on other nodes: what each tells counts until it tells something else, or nothing for too long."""
+
+from collections import Counter
+
+import pytest
+
+from gateway.hub import distant
+from gateway.hub.distant import FORGET_SECONDS, MOST_COUNT, DistantViewers
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def viewers(clock: Clock) -> DistantViewers:
+    return DistantViewers(clock)
+
+
+def test_nodes_are_added_up_by_protocol(viewers: DistantViewers):
+    viewers.told("c1", "e1", {"flv": 3, "hls": 1})
+    viewers.told("c1", "e2", {"flv": 4, "rtmp": 0})
+    viewers.told("c2", "e1", {"flv": 100})
+    assert viewers.of("c1") == Counter(flv=7, hls=1)
+    assert viewers.of("nobody told") == Counter()
+
+
+def test_what_a_node_tells_replaces_what_it_told(viewers: DistantViewers):
+    viewers.told("c1", "e1", {"flv": 3, "hls": 1})
+    viewers.told("c1", "e1", {"flv": 2})
+    assert viewers.of("c1") == Counter(flv=2)
+    viewers.told("c1", "e1", {})
+    assert viewers.of("c1") == Counter()
+    assert len(viewers) == 0
+
+
+def test_a_node_that_falls_silent_is_forgotten(viewers: DistantViewers, clock: Clock):
+    viewers.told("c1", "e1", {"flv": 3})
+    clock.now += FORGET_SECONDS / 2
+    viewers.told("c1", "e2", {"flv": 1})
+    clock.now += FORGET_SECONDS / 2 - 0.1
+    assert viewers.of("c1") == Counter(flv=4)
+    clock.now += 0.1
+    assert viewers.of("c1") == Counter(flv=1)
+    clock.now += FORGET_SECONDS
+    assert viewers.of("c2") == Counter()
+    assert len(viewers) == 0
+
+
+def test_a_node_that_goes_on_telling_stays(viewers: DistantViewers, clock: Clock):
+    for _ in range(5):
+        viewers.told("c1", "e1", {"flv": 3})
+        clock.now += FORGET_SECONDS - 1
+    assert viewers.of("c1") == Counter(flv=3)
+
+
+def test_who_was_heard_of_last_is_kept_at_the_bound(viewers: DistantViewers, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(distant, "MOST_TELLERS", 10)
+    for number in range(15):
+        viewers.told("c1", f"e{number}", {"flv": 1})
+    assert len(viewers) == 10
+    assert viewers.of("c1") == Counter(flv=10)
+    for number in range(10):
+        viewers.told("c2", f"e{number}", {"hls": 1})
+    assert (viewers.of("c1"), viewers.of("c2")) == (Counter(), Counter(hls=10))
+
+
+def test_a_count_has_a_bound(viewers: DistantViewers):
+    viewers.told("c1", "e1", {"flv": 10**30, "hls": -5})
+    assert viewers.of("c1") == Counter(flv=MOST_COUNT)

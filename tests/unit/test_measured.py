@@ -1,0 +1,99 @@
+"""Measurements of several processes: as one sum, as text for Prometheus, and on the way between processes."""
+
+import json
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.lib import metrics
+from gateway.lib.measured import Measured
+from gateway.lib.metrics import Metrics, Sample
+
+
+def worker(name: str, *, viewers: int, sent: int, version: str = "1") -> Measured:
+    """What a worker measures with so many viewers, and so many bytes sent to them."""
+    measured = Metrics(version)
+    measured.read_from(lambda: [Sample(metrics.VIEWERS, viewers, ("flv",)), Sample(metrics.BYTES_OUT, sent, ("flv",))])
+    measured.part_seconds.observe(0.5)
+    measured.refused.add("publish", "expired", amount=sent)
+    return Measured.of(measured, name)
+
+
+def exposed(measured: Measured) -> dict[str, float]:
+    return {
+        sample.name + "".join(f",{k}={v}" for k, v in sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(measured.render().decode())
+        for sample in family.samples
+    }
+
+
+def test_gauges_counters_and_histograms_of_processes_add_up():
+    total = worker("1", viewers=3, sent=100)
+    total.add(worker("2", viewers=4, sent=50))
+    seen = exposed(total)
+    assert seen["millrace_viewers,protocol=flv"] == 7
+    assert seen["millrace_sent_bytes_total,protocol=flv"] == 150
+    assert seen["millrace_auth_failures_total,reason=expired,what=publish"] == 150
+    assert seen["millrace_part_duration_seconds_bucket,le=0.5"] == 2
+    assert seen["millrace_part_duration_seconds_sum"] == 1.0
+
+
+def test_the_version_is_no_sum():
+    total = worker("1", viewers=0, sent=0)
+    total.add(worker("2", viewers=0, sent=0))
+    assert exposed(total)["millrace_build_info,version=1"] == 1
+
+
+def test_what_the_system_says_of_each_process_has_its_name():
+    total = worker("1", viewers=0, sent=0)
+    total.add(worker("2-3", viewers=0, sent=0))
+    seen = exposed(total)
+    for name in ("process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"):
+        assert seen[f"{name},process=1"] > 0
+        assert seen[f"{name},process=2-3"] > 0
+        assert name not in seen
+
+
+def test_of_a_process_that_is_gone_only_what_grows_counts():
+    total = worker("1", viewers=3, sent=100)
+    total.add(worker("2", viewers=4, sent=50).grown())
+    seen = exposed(total)
+    assert seen["millrace_viewers,protocol=flv"] == 3
+    assert seen["millrace_sent_bytes_total,protocol=flv"] == 150
+    assert seen["millrace_part_duration_seconds_count"] == 2
+    assert "process_open_fds,process=2" not in seen
+
+
+def test_it_travels_between_processes_unchanged():
+    measured = worker("1", viewers=3, sent=100)
+    assert Measured.decode(measured.encode()) == measured
+
+
+def test_what_another_version_measures_besides_is_left_out():
+    measured = worker("1", viewers=3, sent=100)
+    told = json.loads(measured.encode())
+    told["values"]["millrace_hats_total"] = [[1.0]]
+    told["processes"]["1"]["process_hats"] = 1
+    told["hats"] = 1
+    assert Measured.decode(json.dumps(told).encode()) == measured
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"values":{},"rows":{},"processes":[]}',
+        b'{"values":{"millrace_viewers":[["flv","x",1]]},"rows":{},"processes":{}}',
+        b'{"values":{"millrace_viewers":[["flv",null]]},"rows":{},"processes":{}}',
+        b'{"values":{"millrace_viewers":[["flv",NaN]]},"rows":{},"processes":{}}',
+        b'{"values":{"millrace_viewers":7},"rows":{},"processes":{}}',
+        b'{"values":{},"rows":{"millrace_part_duration_seconds":[[[1,2]]]},"processes":{}}',
+        b'{"values":{},"rows":{},"processes":{"1":{"process_open_fds":true}}}',
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_no_measurement_is_refused(text: bytes):
+    with pytest.raises(ValueError):
+        Measured.decode(text)
