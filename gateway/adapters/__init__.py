@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gateway.hub.cache import CachedDomains
 from gateway.hub.errors import StoreUnusable
-from gateway.hub.ports import ChannelStore, ConsoleStore, DomainStore, JobStore, ObjectStore
+from gateway.hub.ports import ChannelStore, ConsoleStore, DomainStore, JobStore, ObjectStore, Registry
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Stores:
     media: Path | None  # the folder of the objects, where they are files of this machine
     jobs: JobStore
     console: ConsoleStore
+    registry: Registry | None = None  # where several nodes share the streams
     bucket: str = ""  # that the objects are in, where they are in one
     buckets: Callable[[str], ObjectStore] | None = None  # opens any other; None where there is no AWS
     aws: AwsSession | None = None
@@ -37,14 +38,15 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
     """The stores that the settings name, while the block runs; StoreUnusable where that cannot be.
 
     channels: sqlite:///path keeps channels and domains in one file; dynamodb://table keeps the domains in SSM, and
-    opens also while the service is away. objects: file:///path is a folder, s3://bucket a bucket. vod.jobs and
-    admin.store are as channels.
+    opens also while the service is away. objects: file:///path is a folder, s3://bucket a bucket. vod.jobs, admin.store
+    and registry are as channels.
     """
     local = settings.channels.startswith("sqlite:"), settings.objects.startswith("file:")
     async with contextlib.AsyncExitStack() as stack:
         session: AwsSession | None = None
-        cloud = (settings.channels, settings.objects, settings.vod.jobs, settings.admin.store, settings.vod.queue)
-        if remote := [url for url in cloud if url and not url.startswith(("sqlite:", "file:"))]:
+        stored = (settings.channels, settings.objects, settings.vod.jobs, settings.admin.store, settings.registry)
+        told = (settings.vod.queue, settings.ecs.events, settings.ecs.addresses)
+        if remote := [url for url in (*stored, *told) if _in_cloud(url)]:
             session = await stack.enter_async_context(open_aws(remote[0]))
         channels: ChannelStore
         domains: DomainStore
@@ -72,11 +74,12 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
             objects = S3Objects(session, settings.objects.partition("://")[2], settings.recording.storage_class)
         jobs = await _open_jobs(settings.vod.jobs, session, stack)
         console = await _open_console(settings.admin.store, session, stack)
+        registry = await _open_registry(settings.registry, session, stack)
         if session is None:
-            yield Stores(channels, domains, objects, media, jobs, console)
+            yield Stores(channels, domains, objects, media, jobs, console, registry)
             return
         own = "" if local[1] else settings.objects.partition("://")[2]
-        yield Stores(channels, domains, objects, media, jobs, console, own, _buckets(session), session)
+        yield Stores(channels, domains, objects, media, jobs, console, registry, own, _buckets(session), session)
 
 
 async def _open_jobs(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> JobStore:
@@ -97,6 +100,43 @@ async def _open_console(url: str, session: AwsSession | None, stack: contextlib.
     from gateway.adapters.aws.console import DynamoConsole
 
     return DynamoConsole(session, url.partition("://")[2])
+
+
+async def _open_registry(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> Registry | None:
+    if not url:
+        return None
+    if session is None or url.startswith("sqlite:"):
+        from gateway.adapters.local.registry import SqliteRegistry
+
+        return await stack.enter_async_context(SqliteRegistry(sqlite_path(url)))
+    from gateway.adapters.aws.registry import DynamoRegistry
+
+    return DynamoRegistry(session, url.partition("://")[2])
+
+
+@contextlib.asynccontextmanager
+async def open_registry(settings: Settings) -> AsyncIterator[Registry | None]:
+    """The registry alone, for a command or an edge; None where the settings name none. StoreUnusable as of
+    open_stores."""
+    async with contextlib.AsyncExitStack() as stack:
+        url, session = settings.registry, None
+        if _in_cloud(url):
+            session = await stack.enter_async_context(open_aws(url))
+        yield await _open_registry(url, session, stack)
+
+
+@contextlib.asynccontextmanager
+async def open_channels(settings: Settings) -> AsyncIterator[ChannelStore | None]:
+    """The channels that all nodes share, for an edge; None where they are in files of each gateway. StoreUnusable as of
+    open_stores."""
+    async with contextlib.AsyncExitStack() as stack:
+        if not _in_cloud(settings.channels):
+            yield None
+            return
+        from gateway.adapters.aws.channels import DynamoChannels
+
+        session = await stack.enter_async_context(open_aws(settings.channels))
+        yield DynamoChannels(session, settings.channels.partition("://")[2])
 
 
 @contextlib.asynccontextmanager
@@ -129,6 +169,10 @@ def open_aws(what: str) -> AwsSession:
     except ModuleNotFoundError as e:
         raise StoreUnusable(f"{what} needs the AWS extra ({e.name}): pip install 'millrace[aws]'") from None
     return AwsSession()
+
+
+def _in_cloud(url: str) -> bool:
+    return bool(url) and not url.startswith(("sqlite:", "file:"))
 
 
 def file_path(url: str) -> Path:

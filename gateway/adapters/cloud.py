@@ -1,4 +1,4 @@
-"""Cloud: AWS beside the stores (IVS, Kinesis), loaded by the first stream that needs it: a laptop never does."""
+"""Cloud: AWS beside the stores (IVS, Kinesis, ECS), loaded by the first stream that needs it: a laptop never does."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from gateway.adapters import open_aws
 from gateway.hub.errors import OutputTrouble, StoreUnusable
-from gateway.hub.ports import IvsChannel, IvsIngest, KvsEndpoints, ObjectStore, PutMediaRequest
+from gateway.hub.ports import IvsChannel, IvsIngest, KvsEndpoints, ObjectStore, PutMediaRequest, TaskRunner
 
 if TYPE_CHECKING:
     from gateway.adapters.aws.ivs import AwsIvs
     from gateway.adapters.aws.session import AwsSession
+    from gateway.settings.models import Ecs
 
 P = TypeVar("P")
 
@@ -36,6 +37,7 @@ class Cloud:
         self._opening = asyncio.Lock()
         self._ivs: AwsIvs | None = None
         self._kvs: KvsEndpoints | None = None
+        self._tasks: TaskRunner | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -71,6 +73,15 @@ class Cloud:
         if self._ivs is None:
             self._ivs = await self._make(_ivs)
         return self._ivs
+
+    # ---- tasks ----
+
+    async def tasks(self, settings: Ecs) -> TaskRunner:
+        """Who runs tasks on ECS; the same for all streams."""
+        if self._tasks is None:
+            with _trouble():
+                self._tasks = await self._make(lambda session: _tasks(session, settings))
+        return self._tasks
 
     async def bucket(self, name: str) -> ObjectStore:
         """Any bucket."""
@@ -128,6 +139,12 @@ def _bucket(session: AwsSession, name: str) -> ObjectStore:
     from gateway.adapters.aws.objects import S3Objects
 
     return S3Objects(session, name)
+
+
+def _tasks(session: AwsSession, settings: Ecs) -> TaskRunner:
+    from gateway.adapters.aws.tasks import EcsTasks
+
+    return EcsTasks(session, settings)
 
 
 def _kvs(session: AwsSession, role: str) -> KvsEndpoints:

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
+from gateway.hub.access import Secrets
 from gateway.hub.addresses import Domains
+from gateway.hub.channel import Channel, changes
 from gateway.hub.errors import ChannelExists, NoSuchChannel
 
 ITEM = {
@@ -88,6 +90,38 @@ async def test_sixty_fields_can_be_updated_at_once(stores):
     await stores.channels.add(ITEM)
     many = {f"field{i}": i for i in range(60)}
     assert (await stores.channels.update(ID, many)).item == ITEM | many
+
+
+def _deep(levels: int) -> list:
+    return [_deep(levels - 1)] if levels else ["deepest"]
+
+
+EXTREMES = {
+    "38 digits": 10**38 - 1,
+    "largest": 9.99e125,
+    "smallest": -1e-130,
+    "sixteen levels": _deep(15),
+    "n" * 255: "a long name",
+    "size": 1,  # reserved words
+    "values": {"names": [[], {}, ""]},
+    "no letters": "\0\t\x7f\u2028\uffff",
+    "beyond the basic plane": "🎥",
+}
+
+
+async def test_whatever_a_channel_may_hold_is_kept(stores):
+    """The bounds of hub.channel are those of the strictest store."""
+    fields = changes(Channel(ITEM), EXTREMES, Secrets("x"), 0)
+    await stores.channels.add(ITEM)
+    assert (await stores.channels.update(ID, fields)).item == ITEM | fields
+    await stores.channels.add(ITEM | fields | {"id": "another"})
+    assert (await stores.channels.get("another")).item == ITEM | fields | {"id": "another"}
+
+
+async def test_an_item_as_large_as_a_setting_may_allow_is_kept(stores):
+    large = {"note": "x" * 390_000}  # DynamoDB: 400 kB with its names
+    await stores.channels.add(ITEM | large)
+    assert (await stores.channels.get(ID)).item == ITEM | large
 
 
 async def test_updates_of_different_fields_at_once_are_all_kept(stores):

@@ -1,4 +1,4 @@
-"""What every ConsoleStore promises, SQLite and DynamoDB alike."""
+"""What every ConsoleStore promises, SQLite and DynamoDB's doubles alike."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from gateway.adapters.local.console import SqliteConsole
 from gateway.hub.errors import StoreAway
 from gateway.hub.ports import ConsoleStore
 from gateway.settings import load
+from tests.adapters.conftest import DOUBLES, dynamodb
 
 TABLE = "millrace-console"
 NOW = 1_800_000_000.0
@@ -35,9 +36,7 @@ def clock() -> Clock:
 
 
 def make_table() -> None:
-    import boto3
-
-    boto3.client("dynamodb", region_name="eu-central-1").create_table(
+    dynamodb().create_table(
         TableName=TABLE,
         KeySchema=[
             {"AttributeName": "kind", "KeyType": "HASH"},
@@ -51,13 +50,13 @@ def make_table() -> None:
     )
 
 
-@pytest_asyncio.fixture(params=["sqlite", "dynamodb"])
+@pytest_asyncio.fixture(params=["sqlite", *DOUBLES])
 async def console(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[ConsoleStore]:
     if request.param == "sqlite":
         async with SqliteConsole(tmp_path / "console.db", clock) as store:
             yield store
         return
-    request.getfixturevalue("aws")
+    request.getfixturevalue(DOUBLES[request.param])
     make_table()
     from gateway.adapters.aws.console import DynamoConsole
 

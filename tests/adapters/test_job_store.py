@@ -1,4 +1,4 @@
-"""What every JobStore promises, SQLite and DynamoDB alike."""
+"""What every JobStore promises, SQLite and DynamoDB's doubles alike."""
 
 from __future__ import annotations
 
@@ -14,23 +14,17 @@ from gateway.hub.errors import JobChanged, JobExists, NoSuchJob
 from gateway.hub.jobs import VOD, Job, JobState
 from gateway.hub.ports import JobStore
 from gateway.settings import load
+from tests.adapters.conftest import DOUBLES, make_table
 
 TABLE = "video-jobs"
 
 
-@pytest_asyncio.fixture(params=["sqlite", "dynamodb"])
+@pytest_asyncio.fixture(params=["sqlite", *DOUBLES])
 async def jobs(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[JobStore]:
     environ = {"MILLRACE_DATA": str(tmp_path)}
-    if request.param == "dynamodb":
-        request.getfixturevalue("aws")
-        import boto3
-
-        boto3.client("dynamodb", region_name="eu-central-1").create_table(
-            TableName=TABLE,
-            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-            BillingMode="PAY_PER_REQUEST",
-        )
+    if request.param in DOUBLES:
+        request.getfixturevalue(DOUBLES[request.param])
+        make_table(TABLE, "id")
         environ["MILLRACE_VOD__JOBS"] = f"dynamodb://{TABLE}"
     async with open_stores(load(environ=environ)) as opened:
         yield opened.jobs

@@ -1,6 +1,10 @@
 """A moto server: the AWS services of tests behind real HTTP, because in-process mocks do not work with asyncio."""
 
+from __future__ import annotations
+
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,11 +16,27 @@ def moto_url() -> Iterator[str]:
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    try:
-        requests.post(f"{url}/moto-api/reset", timeout=10).raise_for_status()
-        yield url
-    finally:
-        server.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        _write_in_one_step(patch)
+        server.start()
+        host, port = server.get_host_and_port()
+        url = f"http://{host}:{port}"
+        try:
+            requests.post(f"{url}/moto-api/reset", timeout=10).raise_for_status()
+            yield url
+        finally:
+            server.stop()
+
+
+def _write_in_one_step(patch: pytest.MonkeyPatch) -> None:
+    """moto 5.2.5 looks at a condition and writes in two steps, in as many threads as there are requests: of many
+    writers two could win. DynamoDB does it in one."""
+    from moto.dynamodb.responses import DynamoHandler
+
+    act, one = DynamoHandler.call_action, threading.Lock()
+
+    def alone(self: Any) -> Any:
+        with one:
+            return act(self)
+
+    patch.setattr(DynamoHandler, "call_action", alone)

@@ -63,13 +63,15 @@ class AwsSession:
         """This process's credentials as botocore has them, None without any; those that end are refreshed by it."""
         return await self._session.get_credentials()
 
-    async def client(self, service: str, region: str | None = None) -> Any:
-        """The client of a service such as "dynamodb"; region: another than the configured one."""
+    async def client(self, service: str, region: str | None = None, *, wait: int = 0) -> Any:
+        """The client of a service such as "dynamodb"; region: another than the configured one; wait: as of calling."""
         async with self._making:
-            name = f"{service}@{region}" if region else service
+            name = "@".join(filter(None, (service, region, str(wait or ""))))
             if name not in self._clients:
                 try:
                     config = _TRANSFERS if service == "s3" else _CONFIG
+                    if wait:
+                        config = config.merge(Config(read_timeout=wait + READ_TIMEOUT))
                     opening = self._session.client(service, region_name=region, config=config)
                     self._clients[name] = await self._stack.enter_async_context(opening)
                 except (NoRegionError, ValueError) as e:
@@ -82,11 +84,12 @@ class AwsSession:
     ) -> AsyncIterator[Any]:
         """The client for one call, bounded in time; a failure that the block does not handle is StoreAway.
 
-        what: named in the message, such as "table video-metadata". seconds: where a call moves much, its bound.
+        what: named in the message, such as "table video-metadata". seconds: where a call moves much, its bound. wait:
+        seconds that the service may take to answer because it was asked to (a long poll).
         """
         try:
-            async with asyncio.timeout(seconds or CALL_TIMEOUT):
-                yield await self.client(service, region)
+            async with asyncio.timeout(seconds or wait + CALL_TIMEOUT):
+                yield await self.client(service, region, wait=wait)
         except TimeoutError:
             raise StoreAway(f"{service} ({what}) does not answer") from None
         except ClientError as e:

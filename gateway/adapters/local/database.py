@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ from gateway.hub.errors import StoreAway, StoreUnusable
 
 APPLICATION: Final = 0x4D494C4C  # "MILL", so that no other program's database is taken for ours
 _LOCK_WAIT: Final = 2.0  # seconds that SQLite waits for another process
+_LOCK_PAUSE: Final = 0.02
 _LONGEST: Final = 6.0  # seconds of a whole operation, with its wait for earlier ones; the contract's bound is 8
 
 
@@ -39,7 +41,7 @@ class Database:
         await asyncio.to_thread(self._make_file)
         try:
             self._database = await aiosqlite.connect(self._path, timeout=_LOCK_WAIT, isolation_level=None)
-            await self._prepare(self._database)
+            await self._settle(self._database)
         except sqlite3.Error as e:
             await self._close()
             raise StoreUnusable(f"the database {self._path} cannot be used: {e}") from None
@@ -66,12 +68,26 @@ class Database:
         except OSError as e:
             raise StoreUnusable(f"the database {self._path} cannot be opened: {e.strerror}") from None
 
+    async def _settle(self, database: aiosqlite.Connection) -> None:
+        """Prepare; again while another process opens or closes the file, for which SQLite itself does not wait."""
+        last = time.monotonic() + _LOCK_WAIT
+        while True:
+            try:
+                return await self._prepare(database)
+            except sqlite3.OperationalError as e:
+                if e.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= last:
+                    raise
+            await database.rollback()
+            await asyncio.sleep(_LOCK_PAUSE)
+
     async def _prepare(self, database: aiosqlite.Connection) -> None:
+        await database.execute("BEGIN")  # one look: another process may be making the tables just now
         application = await _scalar(database, "PRAGMA application_id")
         tables = await _scalar(database, "SELECT count(*) FROM sqlite_master")
+        version = await _scalar(database, "PRAGMA user_version")
+        await database.execute("COMMIT")
         if application not in (0, APPLICATION) or (application == 0 and tables):
             raise StoreUnusable(f"the database {self._path} belongs to another program")
-        version = await _scalar(database, "PRAGMA user_version")
         if version > self._schema:
             raise StoreUnusable(
                 f"the database {self._path} was written by a newer Millrace: "

@@ -34,9 +34,9 @@ def _kept_secret(folder: Path) -> str:
     return _read(path)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TokenVerifier:
-    """Knows the admin token's SHA-256, not the token.
+    """Knows the admin token's SHA-256, not the token; `rotate` is for whoever reads the token again.
 
     A plain hash is enough for a token of 256 random bits, and cheap enough for every request.
     """
@@ -46,6 +46,10 @@ class TokenVerifier:
     def verify(self, token: str) -> bool:
         """Whether this is the token, in constant time."""
         return hmac.compare_digest(_hash(token), self.digest)
+
+    def rotate(self, token: str) -> None:
+        """Another token holds from now on; who signed in with the old one has to sign in again."""
+        self.digest = _hash(token)
 
     @property
     def mark(self) -> str:

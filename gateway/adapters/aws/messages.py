@@ -1,0 +1,111 @@
+"""Messages of an SQS queue, each handed over until it is done, as often as the queue repeats itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import structlog
+from botocore.exceptions import ClientError
+
+from gateway.adapters.aws.session import AwsSession, error_code
+from gateway.hub.errors import StoreAway
+from gateway.lib.backoff import Backoff
+
+log = structlog.get_logger(__name__)
+
+_WAIT: Final = 20  # seconds of a long poll, SQS's most
+_BATCH: Final = 10
+_HANDLING: Final = 120  # seconds for which a message is ours
+_TRIES: Final = 5  # times that a message may break us
+
+# take(body): returns where all is done that has to be; raises StoreAway to be asked again, NoEvent for what can never
+# be done.
+Take = Callable[[str], Awaitable[None]]
+
+
+class NoEvent(Exception):
+    """The message is nothing that this queue is for; why."""
+
+
+class Messages:
+    """Reads the queue at `url`. A message is deleted when it is done, or when it can never be: what cannot be read, at
+    once; what breaks us, after a few times. With a redrive policy the queue itself may be faster.
+
+    later: seconds after which a message comes again that nothing could be done about now.
+    """
+
+    def __init__(self, session: AwsSession, url: str, take: Take, *, later: int = 30) -> None:
+        self._session = session
+        self._url = url
+        self._name = url.rpartition("/")[2]
+        self._take = take
+        self._again = later
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        backoff = Backoff(1, 60)
+        away = False
+        while True:
+            try:
+                messages = await self._receive()
+                backoff.reset()
+                away = False
+            except StoreAway as error:
+                if not away:
+                    log.warning("events cannot be read now", queue=self._name, reason=str(error))
+                away = True
+                await asyncio.sleep(backoff.next())
+                continue
+            for message in messages:
+                await self._handle(message)
+
+    async def _receive(self) -> list[dict[str, Any]]:
+        async with self._session.calling("sqs", f"queue {self._name}", wait=_WAIT) as client:
+            answer = await client.receive_message(
+                QueueUrl=self._url,
+                MaxNumberOfMessages=_BATCH,
+                WaitTimeSeconds=_WAIT,
+                VisibilityTimeout=_HANDLING,
+                AttributeNames=["ApproximateReceiveCount"],
+            )
+        found: list[dict[str, Any]] = answer.get("Messages", [])
+        return found
+
+    async def _handle(self, message: dict[str, Any]) -> None:
+        body = str(message.get("Body", ""))
+        try:
+            await self._take(body)
+        except NoEvent as error:
+            log.warning("a message that is no event was dropped", queue=self._name, reason=str(error), body=body[:200])
+        except StoreAway as away:
+            log.info("an event has to wait", queue=self._name, reason=str(away))
+            await self._later(message)
+            return
+        except Exception as error:
+            # Whatever is wrong with one event must not end the reading of all others.
+            count = int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1))
+            log.error("an event could not be taken", queue=self._name, tries=count, body=body[:200], exc_info=error)
+            if count < _TRIES:
+                await self._later(message)
+                return
+        await self._delete(message)
+
+    async def _delete(self, message: dict[str, Any]) -> None:
+        await self._tell("delete_message", message)
+
+    async def _later(self, message: dict[str, Any]) -> None:
+        await self._tell("change_message_visibility", message, VisibilityTimeout=self._again)
+
+    async def _tell(self, what: str, message: dict[str, Any], **more: Any) -> None:
+        """Where this fails the message comes again, and is taken again without harm."""
+        try:
+            async with self._session.calling("sqs", f"queue {self._name}") as client:
+                try:
+                    await getattr(client, what)(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"], **more)
+                except ClientError as error:
+                    if "ReceiptHandle" not in error_code(error) and "MessageNotInflight" not in error_code(error):
+                        raise
+        except StoreAway as away:
+            log.info("the queue was not told", queue=self._name, reason=str(away))

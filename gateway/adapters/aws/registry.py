@@ -1,0 +1,263 @@
+"""Nodes and what they hold in DynamoDB, in the original system's table of live sessions: hash key `UUID`."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+
+from gateway.adapters.aws.attributes import from_attribute, to_attribute
+from gateway.adapters.aws.session import AwsSession, error_code
+from gateway.hub.errors import Held, StoreAway
+from gateway.hub.names import is_channel_id
+from gateway.hub.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Holding, Node, Role
+
+_CONDITION_FAILED: Final = "ConditionalCheckFailedException"
+_KEY: Final = "UUID"
+# No channel's id has a slash, so these meet no session's row. All ids of nodes stand in one item: nothing is scanned.
+_NODES: Final = "/nodes"
+_NODE: Final = "/node/"
+_NOTHING: Final = "/"
+_ROLES: Final = frozenset(str(role) for role in Role)
+_MOST_KEYS: Final = 100  # of a BatchGetItem
+# Waits for keys that a throttled table left out; in all less than the bound of a call.
+_AGAIN_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
+# Every name by its placeholder: UUID, ROLE and LEFT are reserved words, and others may become so.
+_OF_HOLDING: Final = (_KEY, "node", "address", "claim", "started", "left", "cluster", "expires")
+# What the original system or anybody else wrote is no holding, and nobody has to wait for it.
+_FREE: Final = (
+    "NOT (attribute_type(#node, :text) AND attribute_type(#address, :text)"
+    " AND attribute_type(#claim, :text) AND attribute_type(#started, :number))"
+    " OR #left = :yes OR #claim IN (:claim, :over)"
+)
+
+
+class DynamoRegistry:
+    """A Registry over one table. A session's row is the original's with ours beside: node, address, claim, started,
+    cluster, left; a row that expires is removed by the service within days and left out by readers at once.
+
+    An id whose node's row is gone is dropped from the set of ids by whoever notices, unless an id was added meanwhile;
+    a node adds its own again when its beat finds no row or it saw the set without it.
+    """
+
+    def __init__(self, session: AwsSession, table: str, clock: Callable[[], float] = time.time) -> None:
+        self._session, self._table, self._clock = session, table, clock
+        self._what = f"table {table}"
+        self._listed: set[str] = set()  # the ids that were added here and not seen missing since
+
+    async def join(self, node: Node) -> None:
+        self._listed.discard(node.id)
+        await self.beat(node)
+
+    async def beat(self, node: Node) -> None:
+        item = _row(node, self._clock() + FORGOTTEN_SECONDS)
+        async with self._session.calling("dynamodb", self._what) as client:
+            answer = await client.put_item(TableName=self._table, Item=item, ReturnValues="ALL_OLD")
+            if answer.get("Attributes") and node.id in self._listed:
+                return
+            # The row first, then its id: whoever finds an id without a row drops it.
+            await client.update_item(
+                TableName=self._table,
+                Key=_key(_NODES),
+                UpdateExpression="ADD #ids :id, #version :one",
+                ExpressionAttributeNames={"#ids": "ids", "#version": "version"},
+                ExpressionAttributeValues={":id": {"SS": [node.id]}, ":one": {"N": "1"}},
+            )
+        self._listed.add(node.id)
+
+    async def leave(self, id: str) -> None:
+        self._listed.discard(id)
+        async with self._session.calling("dynamodb", self._what) as client:
+            await client.delete_item(TableName=self._table, Key=_key(_NODE + id))
+            await self._drop(client, [id])
+
+    async def node(self, id: str) -> Node | None:
+        item = await self._get(_NODE + id)
+        return _node(item) if item else None
+
+    async def nodes(self) -> list[Node]:
+        async with self._session.calling("dynamodb", self._what) as client:
+            answer = await client.get_item(TableName=self._table, Key=_key(_NODES), ConsistentRead=True)
+            listed = answer.get("Item", {})
+            ids = set(listed.get("ids", {}).get("SS", ()))
+            self._listed &= ids
+            rows = await self._batch(client, [_NODE + id for id in ids], ConsistentRead=True)
+            if gone := ids - {row[_KEY]["S"].removeprefix(_NODE) for row in rows}:
+                await self._drop(client, sorted(gone), listed.get("version", {"N": "0"}))
+        return [node for node in map(_node, rows) if node is not None]
+
+    async def claim(self, holding: Holding, item: Mapping[str, Any], over: str = "") -> None:
+        async with self._session.calling("dynamodb", self._what) as client:
+            try:
+                await client.put_item(
+                    TableName=self._table,
+                    Item=_session(holding, item),
+                    ConditionExpression=_FREE,
+                    ExpressionAttributeNames={
+                        f"#{name}": name for name in ("node", "address", "claim", "started", "left")
+                    },
+                    ExpressionAttributeValues={
+                        ":text": {"S": "S"},
+                        ":number": {"S": "N"},
+                        ":yes": {"BOOL": True},
+                        ":claim": {"S": holding.claim},  # a first try that was not answered may have been done
+                        ":over": {"S": over or holding.claim},
+                    },
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+            except ClientError as e:
+                stands = _holding(e.response.get("Item", {}))
+                if error_code(e) == _CONDITION_FAILED and stands is not None:
+                    raise Held(stands) from None
+                raise
+
+    async def release(self, stream: str, claim: str, *, left: bool = False) -> None:
+        if not is_channel_id(stream):
+            return
+        how: dict[str, Any] = {
+            "TableName": self._table,
+            "Key": _key(stream),
+            "ConditionExpression": "#claim = :claim",
+            "ExpressionAttributeNames": {"#claim": "claim"},
+            "ExpressionAttributeValues": {":claim": {"S": claim}},
+        }
+        async with self._session.calling("dynamodb", self._what) as client:
+            try:
+                if not left:
+                    await client.delete_item(**how)
+                    return
+                how["UpdateExpression"] = "SET #left = :yes, #expires = :expires"
+                how["ExpressionAttributeNames"] |= {"#left": "left", "#expires": "expires"}
+                expires = math.ceil(self._clock() + LEFT_SECONDS)
+                how["ExpressionAttributeValues"] |= {":yes": {"BOOL": True}, ":expires": {"N": str(expires)}}
+                await client.update_item(**how)
+            except ClientError as e:
+                if error_code(e) != _CONDITION_FAILED:
+                    raise
+
+    async def find(self, streams: Collection[str]) -> dict[str, Holding]:
+        wanted = [stream for stream in set(streams) if is_channel_id(stream)]
+        names = {f"#{name}": name for name in _OF_HOLDING}
+        async with self._session.calling("dynamodb", self._what) as client:
+            rows = await self._batch(
+                client, wanted, ProjectionExpression=", ".join(names), ExpressionAttributeNames=names
+            )
+        found = [holding for row in rows if (holding := self._holding(row)) and not holding.left]
+        return {holding.stream: holding for holding in found}
+
+    async def holding(self, stream: str) -> Holding | None:
+        item = await self._get(stream) if is_channel_id(stream) else None
+        return self._holding(item) if item else None
+
+    async def check(self) -> None:
+        await self._get(_NOTHING)
+
+    async def _get(self, key: str) -> dict[str, Any] | None:
+        async with self._session.calling("dynamodb", self._what) as client:
+            answer = await client.get_item(TableName=self._table, Key=_key(key), ConsistentRead=True)
+        item: dict[str, Any] | None = answer.get("Item")
+        return item
+
+    async def _batch(self, client: Any, keys: Sequence[str], **how: Any) -> list[dict[str, Any]]:
+        """The items under these keys, each named once: a request per hundred, more where the table is throttled."""
+        found: list[dict[str, Any]] = []
+        for first in range(0, len(keys), _MOST_KEYS):
+            asked: dict[str, Any] = {
+                self._table: {"Keys": [_key(key) for key in keys[first : first + _MOST_KEYS]], **how}
+            }
+            waits = iter(_AGAIN_SECONDS)
+            while True:
+                answer = await client.batch_get_item(RequestItems=asked)
+                found += answer.get("Responses", {}).get(self._table, ())
+                if not (asked := answer.get("UnprocessedKeys", {})):
+                    break
+                if (wait := next(waits, None)) is None:
+                    raise StoreAway(f"dynamodb ({self._what}) leaves keys unread")
+                await asyncio.sleep(wait)
+        return found
+
+    async def _drop(self, client: Any, ids: Sequence[str], version: Mapping[str, Any] | None = None) -> None:
+        """Take ids out of the set of nodes; version: only while nobody added one since it was read."""
+        how: dict[str, Any] = {
+            "UpdateExpression": "DELETE #ids :gone",
+            "ExpressionAttributeNames": {"#ids": "ids"},
+            "ExpressionAttributeValues": {":gone": {"SS": list(ids)}},
+        }
+        if version is not None:
+            how["ConditionExpression"] = "#version = :version"
+            how["ExpressionAttributeNames"]["#version"] = "version"
+            how["ExpressionAttributeValues"][":version"] = version
+        try:
+            await client.update_item(TableName=self._table, Key=_key(_NODES), **how)
+        except ClientError as e:
+            if error_code(e) != _CONDITION_FAILED:
+                raise
+
+    def _holding(self, item: Mapping[str, Any]) -> Holding | None:
+        """As _holding, without one that has left and expired."""
+        holding = _holding(item)
+        if holding is None or not holding.left:
+            return holding
+        return holding if float(item.get("expires", {}).get("N", math.inf)) > self._clock() else None
+
+
+def _key(key: str) -> dict[str, Any]:
+    return {_KEY: {"S": key}}
+
+
+def _row(node: Node, expires: float) -> dict[str, Any]:
+    return {
+        **_key(_NODE + node.id),
+        "role": {"S": str(node.role)},
+        "address": {"S": node.address},
+        "beat": {"N": str(node.beat)},
+        "channel": {"S": node.channel},
+        "shown": to_attribute(node.shown),
+        "expires": {"N": str(math.ceil(expires))},
+    }
+
+
+def _node(item: Mapping[str, Any]) -> Node | None:
+    """None where the row is none of ours."""
+    match item:
+        case {
+            "UUID": {"S": str(key)},
+            "role": {"S": str(role)},
+            "address": {"S": str(address)},
+            "beat": {"N": str(beat)},
+            "channel": {"S": str(channel)},
+            "shown": {"M": _} as shown,
+        } if role in _ROLES:
+            return Node(key.removeprefix(_NODE), Role(role), address, int(beat), channel, from_attribute(shown))
+    return None
+
+
+def _session(holding: Holding, item: Mapping[str, Any]) -> dict[str, Any]:
+    ours = {
+        "node": holding.node,
+        "address": holding.address,
+        "claim": holding.claim,
+        "started": holding.started,
+        "left": holding.left,
+        "cluster": holding.cluster,
+    }
+    return {name: to_attribute(value) for name, value in (dict(item) | ours).items()} | _key(holding.stream)
+
+
+def _holding(item: Mapping[str, Any]) -> Holding | None:
+    """None where the row is none of ours."""
+    match item:
+        case {
+            "UUID": {"S": str(stream)},
+            "node": {"S": str(node)},
+            "address": {"S": str(address)},
+            "claim": {"S": str(claim)},
+            "started": {"N": str(started)},
+        }:
+            left, cluster = (item.get(name) == {"BOOL": True} for name in ("left", "cluster"))
+            return Holding(stream, node, address, claim, float(started), left, cluster)
+    return None

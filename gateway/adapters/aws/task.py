@@ -1,0 +1,98 @@
+"""The ECS task that this process runs in, as the agent's metadata endpoint (version 4) tells it; no SDK is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+
+from gateway.hub.errors import StoreAway
+from gateway.lib.backoff import Backoff
+
+METADATA: Final = "ECS_CONTAINER_METADATA_URI_V4"
+_TRIES: Final = 4  # the endpoint limits its rate: all containers of a task ask when they start
+_SECONDS: Final = 2.0  # of one try; the agent is on this machine
+_BIGGEST: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A running task. address: its own private one where it has a network interface of its own (awsvpc), else ""."""
+
+    arn: str
+    cluster: str
+    family: str
+    address: str
+
+
+def on_ecs(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether this process runs in an ECS task."""
+    return bool((os.environ if environ is None else environ).get(METADATA))
+
+
+async def own_task(environ: Mapping[str, str] | None = None) -> Task | None:
+    """This process's task; None where it runs in none. Raises StoreAway where the agent does not tell."""
+    base = (os.environ if environ is None else environ).get(METADATA, "")
+    if not base:
+        return None
+    backoff = Backoff(0.2, 2)
+    timeout = aiohttp.ClientTimeout(total=_SECONDS)
+    async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as http:
+        for left in reversed(range(_TRIES)):
+            try:
+                async with http.get(f"{base.rstrip('/')}/task", allow_redirects=False) as answer:
+                    answer.raise_for_status()
+                    return read_task(await _json(answer))
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                if not left:
+                    what = str(error) or type(error).__name__
+                    raise StoreAway(f"the task's metadata cannot be read: {what[:200]}") from error
+            await asyncio.sleep(backoff.next())
+    raise AssertionError("the last try returns or raises")
+
+
+async def _json(answer: aiohttp.ClientResponse) -> Any:
+    body = bytearray()
+    async for piece in answer.content.iter_chunked(1 << 16):
+        body += piece
+        if len(body) > _BIGGEST:
+            raise ValueError("more than the metadata of a task")
+    return json.loads(body)
+
+
+def read_task(told: Any) -> Task:
+    """The task of a metadata answer. Raises ValueError for what is none."""
+    if not isinstance(told, dict):
+        raise ValueError("no object")
+    arn = told.get("TaskARN")
+    if not isinstance(arn, str) or not arn:
+        raise ValueError("no TaskARN")
+    return Task(arn, str(told.get("Cluster", "")), str(told.get("Family", "")), _address(told))
+
+
+def _address(told: Mapping[str, Any]) -> str:
+    """All containers of an awsvpc task share its network interface; IPv4 where it has both."""
+    networks = [
+        network
+        for container in _objects(told.get("Containers"))
+        for network in _objects(container.get("Networks"))
+        if network.get("NetworkMode") == "awsvpc"
+    ]
+    for kind in ("IPv4Addresses", "IPv6Addresses"):
+        for network in networks:
+            addresses = network.get(kind)
+            for address in addresses if isinstance(addresses, list) else ():
+                with contextlib.suppress(ValueError):
+                    return str(ipaddress.ip_address(str(address)))
+    return ""
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

@@ -1,0 +1,285 @@
+"""Tasks on Amazon ECS: started by RunTask, found again by who started them, ended by StopTask."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import structlog
+from botocore.exceptions import ClientError
+
+from gateway.adapters.aws.interfaces import members
+from gateway.adapters.aws.session import AwsSession, error_code
+from gateway.adapters.aws.task import own_task
+from gateway.hub.errors import OutputTrouble, StoreAway
+from gateway.hub.ports import RunningTask, TaskOrder
+from gateway.settings.models import Ecs
+
+log = structlog.get_logger(__name__)
+
+# GW-2: CPU units and MiB of memory.
+SIZES: Final = {
+    "micro": (256, 512),
+    "small": (512, 1024),
+    "medium": (1024, 2048),
+    "large": (2048, 4096),
+    "xlarge": (4096, 8192),
+}
+CHANNEL, KIND, ADDRESS = "CHANNEL_NAME", "TASK_TYPE", "ADDRESS"
+
+_AT_ONCE: Final = 10  # tasks of one RunTask
+_DESCRIBED: Final = 100  # tasks of one DescribeTasks
+_FRESH: Final = 8.0  # seconds that what was described is believed
+_SETTLED: Final = 30.0  # after which a task that was started is listed: ECS is consistent in the end only
+_STARTED_BY: Final = re.compile(r"[A-Za-z0-9_/-]{1,128}", re.ASCII)
+# Somebody has to put these right; the rest passes.
+_WRONG: Final = frozenset(
+    {
+        *("ClientException", "InvalidParameterException", "ClusterNotFoundException", "UnsupportedFeatureException"),
+        *("PlatformUnknownException", "PlatformTaskDefinitionIncompatibilityException", "AccessDeniedException"),
+        *("BlockedException", "ResourceNotFoundException"),
+    }
+)
+
+
+@dataclass(slots=True)
+class _Known:
+    """A task of ours. since: monotonic seconds, when it was first seen."""
+
+    arn: str
+    kind: str
+    address: str
+    since: float
+    state: str = "PROVISIONING"
+
+
+@dataclass(slots=True)
+class _Crew:
+    """The tasks of one channel. token: of a RunTask whose answer did not come, by kind, with its count."""
+
+    tasks: dict[str, _Known] = field(default_factory=dict)
+    listed: bool = False
+    tokens: dict[str, tuple[str, int]] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class EcsTasks:
+    """A TaskRunner. Tasks carry their channel in `startedBy`, so that whoever starts anew finds them.
+
+    Needs ecs:RunTask, ecs:ListTasks, ecs:DescribeTasks, ecs:StopTask, and iam:PassRole for the task definition's roles.
+    """
+
+    def __init__(self, session: AwsSession, settings: Ecs, clock: Callable[[], float] = time.monotonic) -> None:
+        self._session = session
+        self._settings = settings
+        self._clock = clock
+        self._cluster = settings.cluster
+        self._crews: dict[str, _Crew] = {}
+        self._described = -_FRESH
+        self._describing = asyncio.Lock()
+
+    # ---- TaskRunner ----
+
+    async def keep(self, order: TaskOrder) -> list[RunningTask]:
+        crew = self._crews.setdefault(order.channel, _Crew())
+        async with crew.lock:
+            if not crew.listed:
+                await self._find(order.channel, crew)
+            await self._refresh()
+            mine = [task for task in crew.tasks.values() if task.kind == order.kind]
+            fitting = sorted((t for t in mine if t.address == order.address), key=lambda t: (t.since, t.arn))
+            for task in mine:
+                if task not in fitting[: order.count]:
+                    await self._end(crew, task, "not needed any more")
+            missing = order.count - len(fitting)
+            while missing > 0:
+                started = await self._start(order, crew, min(missing, _AT_ONCE))
+                missing -= started
+                if not started:
+                    break
+            return [RunningTask(t.arn, t.state) for t in crew.tasks.values() if t.kind == order.kind]
+
+    async def stop(self, channel: str, kind: str, address: str, reason: str) -> None:
+        crew = self._crews.setdefault(channel, _Crew())
+        async with crew.lock:
+            await self._find(channel, crew)  # also those whose start was never answered
+            for task in [t for t in crew.tasks.values() if t.kind == kind and t.address == address]:
+                await self._end(crew, task, reason)
+            crew.tokens.pop(kind, None)
+            if not crew.tasks and not crew.tokens:
+                self._crews.pop(channel, None)
+
+    # ---- what runs ----
+
+    async def _find(self, channel: str, crew: _Crew) -> None:
+        """Takes over what an earlier process of ours, or another gateway, started for the channel."""
+        arns: list[str] = []
+        page: dict[str, Any] = {}
+        while True:
+            answer = await self._call("list_tasks", startedBy=started_by(channel), desiredStatus="RUNNING", **page)
+            arns += answer.get("taskArns", ())
+            if not (token := answer.get("nextToken")):
+                break
+            page = {"nextToken": token}
+        now = self._clock()
+        for told in await self._describe(arns):
+            environment = environment_of(told)
+            if environment.get(CHANNEL) != channel or told.get("desiredStatus") == "STOPPED":
+                continue  # two ids can have one startedBy
+            arn = str(told["taskArn"])
+            task = crew.tasks.setdefault(arn, _Known(arn, environment.get(KIND, ""), environment.get(ADDRESS, ""), now))
+            task.state = str(told.get("lastStatus", ""))
+        crew.listed = True
+
+    async def _refresh(self) -> None:
+        """What has become of all tasks of all channels, in few calls; what is over is forgotten."""
+        async with self._describing:
+            now = self._clock()
+            if now - self._described < _FRESH:
+                return
+            known = {task.arn: (crew, task) for crew in self._crews.values() for task in crew.tasks.values()}
+            told = {str(t["taskArn"]): t for t in await self._describe(known)}
+            for arn, (crew, task) in known.items():
+                state = told.get(arn)
+                if state is None:
+                    if now - task.since > _SETTLED:
+                        self._over(crew, task, "nobody knows it any more")
+                elif state.get("desiredStatus") == "STOPPED" or state.get("lastStatus") == "STOPPED":
+                    self._over(crew, task, str(state.get("stoppedReason") or state.get("stopCode") or "stopped"))
+                else:
+                    task.state = str(state.get("lastStatus", task.state))
+            self._described = now
+
+    @staticmethod
+    def _over(crew: _Crew, task: _Known, reason: str) -> None:
+        if crew.tasks.pop(task.arn, None) is not None:
+            log.warning("a task has ended", task=task.arn, kind=task.kind, reason=reason[:300])
+
+    async def _describe(self, arns: Iterable[str]) -> list[dict[str, Any]]:
+        wanted, found = list(arns), list[dict[str, Any]]()
+        for first in range(0, len(wanted), _DESCRIBED):
+            answer = await self._call("describe_tasks", tasks=wanted[first : first + _DESCRIBED])
+            found += answer.get("tasks", ())  # `failures` are those that it does not know (any more)
+        return found
+
+    # ---- starting and ending ----
+
+    async def _start(self, order: TaskOrder, crew: _Crew, count: int) -> int:
+        """How many were started. A call whose answer was lost is made again with its token: it starts nothing twice."""
+        token, count = crew.tokens.setdefault(order.kind, (secrets.token_hex(16), count))
+        try:
+            answer = await self._call("run_task", clientToken=token, count=count, **_request(order, self._settings))
+        except _InUse:
+            del crew.tokens[order.kind]  # the order is another than that of the lost answer: its tasks are listed
+            crew.listed = False
+            raise StoreAway("ecs (run_task): an earlier order is still under way") from None
+        except OutputTrouble:
+            del crew.tokens[order.kind]
+            raise
+        del crew.tokens[order.kind]
+        now = self._clock()
+        started = [str(task["taskArn"]) for task in answer.get("tasks", ())]
+        for arn in started:
+            crew.tasks[arn] = _Known(arn, order.kind, order.address, now)
+            log.info("task started", task=arn, kind=order.kind, channel=order.channel, size=order.size)
+        failures = [f"{f.get('reason', '')} {f.get('detail') or ''}".strip() for f in answer.get("failures", ())]
+        if failures:
+            why = "; ".join(dict.fromkeys(failures))[:300]
+            if not started:
+                raise OutputTrouble(f"ECS starts no task: {why}")
+            log.warning("not all tasks were started", channel=order.channel, kind=order.kind, reason=why)
+        return len(started)
+
+    async def _end(self, crew: _Crew, task: _Known, reason: str) -> None:
+        try:
+            await self._call("stop_task", task=task.arn, reason=reason[:255])
+        except OutputTrouble as gone:
+            log.info("a task was over already", task=task.arn, reason=str(gone))
+        else:
+            log.info("task ended", task=task.arn, kind=task.kind, reason=reason)
+        crew.tasks.pop(task.arn, None)
+
+    # ---- calls ----
+
+    async def _call(self, operation: str, **arguments: Any) -> Any:
+        cluster = await self._own_cluster()
+        async with self._session.calling("ecs", operation) as client:
+            try:
+                return await getattr(client, operation)(cluster=cluster, **arguments)
+            except ClientError as error:
+                code = error_code(error)
+                said = " ".join(str(error.response.get("Error", {}).get("Message") or code).split())[:300]
+                if code == "ConflictException":
+                    raise _InUse from None
+                if code in _WRONG:  # also where there is no room: ECS calls that a ClientException
+                    raise OutputTrouble(f"ECS says no ({operation}): {said}") from None
+                raise
+
+    async def _own_cluster(self) -> str:
+        if not self._cluster:
+            task = await own_task()
+            if task is None or not task.cluster:
+                raise OutputTrouble("ecs.cluster is not set, and this process is in no ECS task")
+            self._cluster = task.cluster
+        return self._cluster
+
+
+class _InUse(Exception):
+    """A client token was used for something else."""
+
+
+def _request(order: TaskOrder, settings: Ecs) -> dict[str, Any]:
+    """RunTask's parameters but for cluster, count and token."""
+    cpu, memory = SIZES[order.size]
+    environment = {**order.environment, CHANNEL: order.channel, KIND: order.kind}
+    if order.address:
+        environment[ADDRESS] = order.address
+    container: dict[str, Any] = {
+        "name": settings.container,
+        "environment": [{"name": name, "value": value} for name, value in sorted(environment.items())],
+    }
+    if order.command:
+        container["command"] = list(order.command)
+    request: dict[str, Any] = {
+        "taskDefinition": settings.task,
+        "startedBy": started_by(order.channel),
+        "overrides": {"containerOverrides": [container], "cpu": str(cpu), "memory": str(memory)},
+    }
+    if settings.capacity_provider:
+        request["capacityProviderStrategy"] = [{"capacityProvider": settings.capacity_provider, "weight": 1}]
+    elif settings.launch_type:
+        request["launchType"] = settings.launch_type
+    if settings.subnets:
+        request["networkConfiguration"] = {
+            "awsvpcConfiguration": {
+                "subnets": list(settings.subnets),
+                "securityGroups": list(settings.security_groups),
+                "assignPublicIp": "ENABLED" if settings.public_ip else "DISABLED",
+            }
+        }
+    return request
+
+
+def started_by(channel: str) -> str:
+    """What a channel's tasks carry: its id, or where ECS does not take that, a short hash."""
+    if _STARTED_BY.fullmatch(channel):
+        return channel
+    return f"millrace-{hashlib.sha256(channel.encode()).hexdigest()[:27]}"
+
+
+def environment_of(told: Mapping[str, Any]) -> dict[str, str]:
+    """What RunTask gave a described task's containers."""
+    return dict(_variables(told))
+
+
+def _variables(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for container in members(told.get("overrides"), "containerOverrides"):
+        for variable in members(container, "environment"):
+            if isinstance(variable, Mapping):
+                yield str(variable.get("name")), str(variable.get("value"))

@@ -1,0 +1,133 @@
+"""Nodes and what they hold in SQLite, for several gateways of one machine: one row each, in a file of its own."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+from gateway.adapters.local.database import Database
+from gateway.hub.errors import Held, StoreAway, StoreUnusable
+from gateway.hub.names import is_channel_id
+from gateway.hub.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Holding, Node, Role
+
+_SCHEMA: Final = 1
+_CREATE: Final = """
+CREATE TABLE IF NOT EXISTS nodes (
+    id TEXT PRIMARY KEY, role TEXT NOT NULL, address TEXT NOT NULL, beat INTEGER NOT NULL, channel TEXT NOT NULL,
+    shown TEXT NOT NULL, expires REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS holdings (
+    stream TEXT PRIMARY KEY, node TEXT NOT NULL, address TEXT NOT NULL, claim TEXT NOT NULL, started REAL NOT NULL,
+    "left" INTEGER NOT NULL, cluster INTEGER NOT NULL, expires REAL NOT NULL, item TEXT NOT NULL
+) WITHOUT ROWID
+"""
+_NODES: Final = "SELECT id, role, address, beat, channel, shown FROM nodes"
+_HOLDINGS: Final = (
+    'SELECT stream, node, address, claim, started, "left", cluster FROM holdings WHERE (expires = 0 OR expires > ?)'
+)
+# The condition is the whole race: of many who claim at once, SQLite lets one statement write before the next looks.
+_CLAIM: Final = """
+INSERT INTO holdings VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (stream) DO UPDATE SET
+    node = excluded.node, address = excluded.address, claim = excluded.claim, started = excluded.started,
+    "left" = excluded."left", cluster = excluded.cluster, expires = excluded.expires, item = excluded.item
+WHERE holdings."left" = 1 OR holdings.claim = excluded.claim OR holdings.claim = ?
+"""
+
+
+class SqliteRegistry(Database):
+    """A Registry over one connection; use as `async with`. What has expired is removed by the next join or claim."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(path, _CREATE, _SCHEMA)
+        self._clock = clock
+
+    async def __aenter__(self) -> Self:
+        """As of Database; StoreUnusable too where the file is another store's of ours."""
+        await super().__aenter__()
+        try:
+            # What power takes with it was dead with the power; and no beat waits for a disk that is busy recording.
+            await self.write("PRAGMA synchronous = NORMAL")
+            await self.check()
+        except StoreAway as e:
+            await self.__aexit__(None, None, None)
+            raise StoreUnusable(f"{e}; the registry needs a file of its own") from None
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def join(self, node: Node) -> None:
+        await self.write("DELETE FROM nodes WHERE expires <= ?", self._clock())
+        await self.beat(node)
+
+    async def beat(self, node: Node) -> None:
+        await self.write(
+            "INSERT OR REPLACE INTO nodes VALUES (?, ?, ?, ?, ?, ?, ?)",
+            node.id,
+            node.role,
+            node.address,
+            node.beat,
+            node.channel,
+            _text(node.shown),
+            self._clock() + FORGOTTEN_SECONDS,
+        )
+
+    async def leave(self, id: str) -> None:
+        await self.write("DELETE FROM nodes WHERE id = ?", id)
+
+    async def node(self, id: str) -> Node | None:
+        rows = await self.rows(f"{_NODES} WHERE id = ?", id)
+        return _node(*rows[0]) if rows else None
+
+    async def nodes(self) -> list[Node]:
+        return [_node(*row) for row in await self.rows(_NODES)]
+
+    async def claim(self, holding: Holding, item: Mapping[str, Any], over: str = "") -> None:
+        now = self._clock()
+        await self.write("DELETE FROM holdings WHERE expires > 0 AND expires <= ?", now)
+        values = (holding.stream, holding.node, holding.address, holding.claim, holding.started)
+        while not await self.write(_CLAIM, *values, holding.left, holding.cluster, _text(item), over):
+            if stands := await self.holding(holding.stream):
+                raise Held(stands)
+            # It was released between the two statements: somebody's success is the reason for every repetition.
+
+    async def release(self, stream: str, claim: str, *, left: bool = False) -> None:
+        if not is_channel_id(stream):
+            return
+        if left:
+            expires = self._clock() + LEFT_SECONDS
+            await self.write(
+                'UPDATE holdings SET "left" = 1, expires = ? WHERE stream = ? AND claim = ?', expires, stream, claim
+            )
+        else:
+            await self.write("DELETE FROM holdings WHERE stream = ? AND claim = ?", stream, claim)
+
+    async def find(self, streams: Collection[str]) -> dict[str, Holding]:
+        wanted = {stream for stream in streams if is_channel_id(stream)}
+        marks = ", ".join("?" * len(wanted))
+        rows = await self.rows(f'{_HOLDINGS} AND "left" = 0 AND stream IN ({marks})', self._clock(), *wanted)
+        return {row[0]: _holding(*row) for row in rows}
+
+    async def holding(self, stream: str) -> Holding | None:
+        if not is_channel_id(stream):
+            return None
+        rows = await self.rows(f"{_HOLDINGS} AND stream = ?", self._clock(), stream)
+        return _holding(*rows[0]) if rows else None
+
+    async def check(self) -> None:
+        await self.rows("SELECT 1 FROM holdings LIMIT 1")
+
+
+def _text(value: Mapping[str, Any]) -> str:
+    return json.dumps(dict(value), allow_nan=False, separators=(",", ":"))
+
+
+def _node(id: str, role: str, address: str, beat: int, channel: str, shown: str) -> Node:
+    return Node(id, Role(role), address, beat, channel, json.loads(shown))
+
+
+def _holding(stream: str, node: str, address: str, claim: str, started: float, left: int, cluster: int) -> Holding:
+    return Holding(stream, node, address, claim, started, bool(left), bool(cluster))

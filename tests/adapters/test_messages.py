@@ -1,0 +1,34 @@
+"""Reading a queue of SQS: long polls, and what becomes of a message."""
+
+from __future__ import annotations
+
+import asyncio
+
+import boto3
+import structlog
+
+from gateway.adapters.aws.messages import Messages
+from gateway.adapters.aws.session import AwsSession
+from gateway.lib.aio import Tasks
+
+REGION = "eu-central-1"
+
+
+async def test_an_empty_queue_is_waited_at_and_is_no_fault(aws: str) -> None:
+    """The service holds a long poll for 20 s: longer than any other call may take."""
+    sqs = boto3.client("sqs", region_name=REGION)
+    queue = sqs.create_queue(QueueName="quiet")["QueueUrl"]
+    came = asyncio.Event()
+
+    async def take(body: str) -> None:
+        assert body == "late"
+        came.set()
+
+    with structlog.testing.capture_logs() as logs:
+        async with AwsSession() as session, Tasks("messages") as tasks:
+            tasks.start(Messages(session, queue, take).run())
+            await asyncio.sleep(7)  # beyond what any other call gets
+            await asyncio.to_thread(sqs.send_message, QueueUrl=queue, MessageBody="late")
+            async with asyncio.timeout(10):
+                await came.wait()
+    assert [entry for entry in logs if entry["log_level"] != "debug"] == []

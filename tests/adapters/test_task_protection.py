@@ -1,0 +1,169 @@
+"""Protection from scale-in: held while somebody pushes, renewed in time, and never in the way of streams."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from gateway.adapters.aws.protection import MINUTES, Protection
+from gateway.lib.aio import Tasks
+from gateway.lib.backoff import Backoff
+from tests.support.ecs_agent import Agent, agent
+
+ON: dict[str, Any] = {"ProtectionEnabled": True, "ExpiresInMinutes": MINUTES}
+OFF: dict[str, Any] = {"ProtectionEnabled": False}
+
+
+@dataclass
+class Rig:
+    agent: Agent
+    publishers: int = 0
+    now: float = 1000.0
+    shared: Path | None = None
+    protection: Protection = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.protection = Protection(
+            lambda: self.publishers > 0,
+            self.agent.environ,
+            shared=self.shared,
+            clock=lambda: self.now,
+            look=0.001,
+            backoff=Backoff(0.001, 0.002),
+        )
+
+
+@contextlib.asynccontextmanager
+async def rig() -> AsyncIterator[Rig]:
+    async with agent() as at:
+        made = Rig(at)
+        async with Tasks("protection") as tasks:
+            tasks.start(made.protection.run())
+            yield made
+
+
+async def test_a_task_is_protected_while_somebody_pushes() -> None:
+    async with rig() as at:
+        at.publishers = 1
+        await at.agent.until(lambda a: a.protected)
+        at.publishers = 0
+        await at.agent.until(lambda a: not a.protected)
+        assert at.agent.asked == [ON, OFF]
+
+
+async def test_a_second_publisher_changes_nothing_and_the_last_takes_it_off() -> None:
+    async with rig() as at:
+        at.publishers = 1
+        await at.agent.until(lambda a: a.protected)
+        at.publishers = 2
+        await asyncio.sleep(0.02)  # many looks
+        at.publishers = 1
+        await asyncio.sleep(0.02)
+        assert at.agent.asked == [ON]
+
+
+async def test_it_is_renewed_before_it_ends() -> None:
+    async with rig() as at:
+        at.publishers = 1
+        await at.agent.until(lambda a: len(a.asked) == 1)
+        at.now += MINUTES * 60 * 0.45
+        await asyncio.sleep(0.02)
+        assert at.agent.asked == [ON]
+        at.now += MINUTES * 60 * 0.1
+        await at.agent.until(lambda a: len(a.asked) == 2)
+        assert at.agent.asked == [ON, ON]
+
+
+async def test_an_agent_that_fails_is_asked_again_and_told_of_once() -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with rig() as at:
+            at.agent.broken = 5
+            at.publishers = 1
+            await at.agent.until(lambda a: a.protected)
+            assert len(at.agent.asked) == 6
+    warnings = [entry for entry in logs if entry["log_level"] == "warning"]
+    assert len(warnings) == 1 and "ServerException" in warnings[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason"),
+    [
+        ({"failure": {"Arn": "a", "Reason": "TASK_NOT_VALID", "Detail": None}}, "TASK_NOT_VALID"),
+        ({"error": {"Arn": "a", "Code": "AccessDeniedException", "Message": "not allowed"}}, "not allowed"),
+        ({"protection": {"ProtectionEnabled": False}}, "the opposite"),
+        ({}, "200"),
+    ],
+)
+async def test_a_refusal_is_no_protection(refusal: dict[str, Any], reason: str) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with rig() as at:
+            at.agent.refusal = refusal
+            at.publishers = 1
+            await at.agent.until(lambda a: len(a.asked) >= 2)
+            assert not at.protection.protected
+    assert reason in logs[0]["reason"]
+
+
+async def test_a_process_that_ends_takes_its_protection_off() -> None:
+    async with agent() as at:
+        made = Rig(at, publishers=1)
+        async with Tasks("protection") as tasks:
+            tasks.start(made.protection.run())
+            await at.until(lambda a: a.protected)
+        assert at.asked == [ON, OFF]
+
+
+async def test_where_there_is_no_agent_nothing_is_done() -> None:
+    protection = Protection(lambda: True, {})
+    assert not protection.available
+    async with asyncio.timeout(5):
+        await protection.run()
+
+
+async def test_an_agent_that_is_gone_does_not_end_the_loop() -> None:
+    protection = Protection(lambda: True, {"ECS_AGENT_URI": "http://127.0.0.1:1"}, backoff=Backoff(0.001, 0.001))
+    with structlog.testing.capture_logs() as logs:
+        async with Tasks("protection") as tasks:
+            running = tasks.start(protection.run())
+            await asyncio.sleep(0.05)
+            assert not running.done()
+    assert [entry["log_level"] for entry in logs].count("warning") == 1
+
+
+async def test_of_processes_that_share_a_task_the_last_one_with_publishers_takes_it_off(tmp_path: Path) -> None:
+    async with agent() as at, Tasks("protection") as tasks:
+        first, second = (Rig(at, publishers=1, shared=tmp_path / "lock") for _ in range(2))
+        for one in (first, second):
+            tasks.start(one.protection.run())
+        await at.until(lambda a: len(a.asked) == 2)
+        first.publishers = 0
+        await asyncio.sleep(0.05)  # many looks
+        assert at.asked == [ON, ON]
+        second.publishers = 0
+        await at.until(lambda a: not a.protected)
+        assert at.asked == [ON, ON, OFF]
+
+
+async def test_a_process_that_fails_to_take_it_off_does_not_keep_others_from_protecting(tmp_path: Path) -> None:
+    async with agent() as at, Tasks("protection") as tasks:
+        first, second = (Rig(at, shared=tmp_path / "lock") for _ in range(2))
+        for one in (first, second):
+            tasks.start(one.protection.run())
+        first.publishers = 1
+        await at.until(lambda a: a.protected)
+        at.refusal = {"error": {"Code": "ServerException", "Message": "away"}}
+        first.publishers = 0
+        await at.until(lambda a: OFF in a.asked)
+        second.publishers = 1
+        before = len(at.asked)
+        await at.until(lambda a: ON in a.asked[before:])
+        at.refusal = None
+        await at.until(lambda a: a.asked[-1] == ON and a.protected)
+        assert second.publishers == 1

@@ -1,0 +1,63 @@
+"""Tasks of the ECS double as processes of this machine: what the image's container would run, with its environment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, STDOUT, Process
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Containers:
+    """A `Launch` of the double. definition: the environment that the task definition brings; the image's entry point is
+    `millrace`, its default command `worker`."""
+
+    def __init__(self, folder: Path, definition: Mapping[str, str]) -> None:
+        self._folder = folder
+        self.definition = dict(definition)
+        self._started = 0
+        self.processes: list[Process] = []
+        self.codes: list[int] = []
+
+    @property
+    def running(self) -> list[Process]:
+        return [process for process in self.processes if process.returncode is None]
+
+    def log(self) -> str:
+        """What all of them printed."""
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self._folder.glob("task-*.log")))
+
+    async def __call__(self, environment: Mapping[str, str], command: list[str]) -> None:
+        kept = {n: v for n, v in os.environ.items() if not n.startswith(("MILLRACE_", "AWS_"))}
+        self._started += 1
+        with (self._folder / f"task-{self._started}.log").open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "gateway", *(command or ["worker"])),
+                env=kept | self.definition | dict(environment),
+                stdin=DEVNULL,
+                stdout=log,
+                stderr=STDOUT,
+                cwd=ROOT,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        try:
+            await process.wait()
+        except asyncio.CancelledError:  # StopTask: SIGTERM, and in the end SIGKILL
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(20):
+                    await process.wait()
+            except TimeoutError:
+                os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+            raise
+        finally:
+            self.codes.append(process.returncode if process.returncode is not None else -1)

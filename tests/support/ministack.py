@@ -1,0 +1,107 @@
+"""MiniStack: a second double of AWS, stricter than moto where DynamoDB is. It pins another botocore than the gateway's,
+so it lives in a virtual environment of its own, made once under build/ from `ministack.lock`."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.tools import lacking
+
+_LOCK = Path(__file__).with_name("ministack.lock")
+_BUILD = Path(__file__).parents[2] / "build"
+_INSTALL_SECONDS = 300
+
+
+@contextlib.contextmanager
+def ministack(folder: Path) -> Iterator[str]:
+    """The address of an empty one, which keeps its files in the folder."""
+    python = ministack_python()
+    with socket.socket() as listener, (folder / "log").open("wb") as log:
+        # The listening socket is ours: a port is never lost to somebody else, and who connects early only waits.
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(100)
+        port, fd = listener.getsockname()[1], listener.fileno()
+        server = subprocess.Popen(
+            [python, "-m", "hypercorn", "ministack.app:app", "--bind", f"fd://{fd}", "--workers", "0"],
+            pass_fds=[fd],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            env=_environment(folder, port),
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _reset(url, server, folder / "log")
+        yield url
+    finally:
+        server.kill()
+        server.wait(10)
+
+
+@pytest.fixture(scope="session")
+def ministack_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of one, for all tests of this process; what it holds is whatever the tests before left there."""
+    with ministack(tmp_path_factory.mktemp("ministack")) as url:
+        yield url
+
+
+@pytest.fixture
+def ministack_url(ministack_server: str) -> str:
+    """The address of an empty one."""
+    import requests
+
+    requests.post(f"{ministack_server}/_ministack/reset", timeout=10).raise_for_status()
+    return ministack_server
+
+
+def ministack_python() -> Path:
+    """The interpreter of the virtual environment, which the first who asks makes; a skip where it cannot be made."""
+    mark = hashlib.sha256(_LOCK.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    folder = _BUILD / f"ministack-{mark}"
+    python, ready = folder / "bin" / "python", folder / "ready"
+    _BUILD.mkdir(exist_ok=True)
+    with (_BUILD / "ministack.making").open("w") as making:
+        fcntl.flock(making, fcntl.LOCK_EX)  # the workers of one run start together
+        if not ready.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            _run(sys.executable, "-m", "venv", str(folder))
+            _run(str(python), "-m", "pip", "install", "-q", "--retries", "1", "--require-hashes", "-r", str(_LOCK))
+            ready.touch()
+    return python
+
+
+def _run(*command: str) -> None:
+    try:
+        made = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        lacking("MiniStack cannot be installed: the package index does not answer")
+    if made.returncode:
+        lacking(f"MiniStack cannot be installed: {(made.stderr or made.stdout).strip()[-300:]}")
+
+
+def _environment(folder: Path, port: int) -> dict[str, str]:
+    """Without any AWS variable of whoever runs the tests; everything that it opens besides is this machine's alone."""
+    theirs = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTHON"))}
+    own = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "LOG_LEVEL": "WARNING", "SFTP_ENABLED": "0"}
+    return {**theirs, **own, "TMPDIR": str(folder), "S3_DATA_DIR": str(folder / "s3")}
+
+
+def _reset(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    import requests
+
+    try:
+        requests.post(f"{url}/_ministack/reset", timeout=30).raise_for_status()
+    except requests.RequestException as e:
+        pytest.fail(f"MiniStack does not start ({type(e).__name__}, exit {server.poll()}): {log.read_text()[-600:]}")

@@ -1,0 +1,42 @@
+"""ECS on a moto server: its quirks are put right here, not in the product."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import boto3
+import requests
+
+REGION = "eu-central-1"
+
+
+def cluster(url: str) -> tuple[str, str]:
+    """A cluster `video-streaming` with a task definition `millrace-worker`; a subnet and a security group for tasks.
+
+    A task would come nearer to its end with each DescribeTasks, so that is switched off. RunTask breaks where the VPC
+    has no DNS host names, and where a container has no memory.
+    """
+    requests.post(
+        f"{url}/moto-api/state-manager/set-transition",
+        json={"model_name": "ecs::task", "transition": {"progression": "manual", "times": 1_000_000}},
+        timeout=10,
+    ).raise_for_status()
+    ec2, ecs = boto3.client("ec2", region_name=REGION), client()
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    ec2.modify_vpc_attribute(VpcId=vpc, EnableDnsHostnames={"Value": True})
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.2.0/24")["Subnet"]["SubnetId"]
+    group = ec2.create_security_group(GroupName="tasks", Description="tasks", VpcId=vpc)["GroupId"]
+    ecs.create_cluster(clusterName="video-streaming")
+    ecs.register_task_definition(
+        family="millrace-worker",
+        networkMode="awsvpc",
+        requiresCompatibilities=["FARGATE"],
+        cpu="256",
+        memory="512",
+        containerDefinitions=[{"name": "worker", "image": "millrace", "memory": 512}],
+    )
+    return subnet, group
+
+
+def client() -> Any:
+    return boto3.client("ecs", region_name=REGION)

@@ -1,0 +1,53 @@
+"""A TaskRunner in memory: what a crew asks of one, and faults on demand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gateway.hub.errors import HubError
+from gateway.hub.ports import RunningTask, TaskOrder
+
+
+@dataclass
+class Runner:
+    """tasks: by channel and kind. fault: raised by `keep` instead of doing anything; stop_fault: by `stop`."""
+
+    tasks: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    orders: list[TaskOrder] = field(default_factory=list)
+    stopped: list[tuple[str, str, str]] = field(default_factory=list)
+    fault: HubError | None = None
+    stop_fault: HubError | None = None
+    started: int = 0
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self) -> Runner:
+        """As `Cloud.tasks` gives it."""
+        return self
+
+    async def keep(self, order: TaskOrder) -> list[RunningTask]:
+        self.orders.append(order)
+        self._changed.set()
+        if self.fault is not None:
+            raise self.fault
+        tasks = self.tasks.setdefault((order.channel, order.kind), [])
+        while len(tasks) < order.count:
+            self.started += 1
+            tasks.append(f"arn:task/{self.started}")
+        del tasks[order.count :]
+        return [RunningTask(arn, "RUNNING") for arn in tasks]
+
+    async def stop(self, channel: str, kind: str, address: str, reason: str) -> None:
+        self._changed.set()
+        if self.stop_fault is not None:
+            raise self.stop_fault
+        self.stopped.append((channel, kind, reason))
+        self.tasks.pop((channel, kind), None)
+
+    async def until(self, condition: Callable[[Runner], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not condition(self):
+                self._changed.clear()
+                await self._changed.wait()
+            await asyncio.sleep(0)  # whoever asked goes on
