@@ -21,13 +21,13 @@ N = TypeVar("N")
 class _Line(Generic[N]):
     """Knows with which numbers the next packager of a stream begins; keeps no media of one that has stopped."""
 
-    def __init__(self, first: N) -> None:
+    def __init__(self, first: Callable[[Stream], N]) -> None:
         self._first = first
         self._next: WeakKeyDictionary[Stream, Callable[[], N]] = WeakKeyDictionary()
 
     def of(self, stream: Stream) -> N:
         numbers = self._next.get(stream)
-        return numbers() if numbers is not None else self._first
+        return numbers() if numbers is not None else self._first(stream)
 
     def follow(self, stream: Stream, packager: Packager, numbers: Callable[[], N]) -> None:
         """`packager` is the last one of `stream` now; numbers: what the next one begins with, at any time."""
@@ -51,7 +51,7 @@ class TsPackagers:
 
     def __init__(self, metrics: Metrics | None = None) -> None:
         self._metrics = metrics
-        self._line = _Line((0, 0))
+        self._line: _Line[tuple[int, int]] = _Line(lambda stream: (stream.first_number, stream.first_number))
         self._alignments = Alignments()
 
     def make(self, stream: Stream, seconds: float, size: int, now: float) -> TsPackager:
@@ -62,13 +62,18 @@ class TsPackagers:
         return packager
 
 
+def _first(stream: Stream) -> Numbers:
+    first = stream.first_number
+    return Numbers((first + 1, 1), (first + 1, 1), first)
+
+
 class CmafPackagers:
     """Makes the packager of a stream's `cmaf`; one that follows another goes on with its numbers."""
 
     def __init__(self, part: float, metrics: Metrics | None = None) -> None:
         self._part = part
         self._metrics = metrics
-        self._line = _Line(Numbers())
+        self._line = _Line(_first)
         self._alignments = Alignments()
 
     def make(self, stream: Stream, seconds: float, size: int, now: float) -> CmafPackager:

@@ -20,6 +20,7 @@ from gateway.lib.aio import Tasks
 from gateway.lib.backoff import Backoff
 from gateway.lib.metrics import ARCHIVE_BYTES, ARCHIVE_DROPPED, ARCHIVE_FILES, Sample
 from gateway.settings.models import Recording
+from gateway.sinks.inheritance import Inheritance, own_folder
 from gateway.sinks.spool import Spool, Waiting
 from gateway.sinks.threads import Threads
 
@@ -42,14 +43,23 @@ class Archive:
     """
 
     def __init__(
-        self, objects: ObjectStore, settings: Recording, events: Events, *, media: Path | None, spool: Path
+        self,
+        objects: ObjectStore,
+        settings: Recording,
+        events: Events,
+        *,
+        media: Path | None,
+        spool: Path,
+        process: str = "",
     ) -> None:
+        """process: as of Inheritance."""
         self._objects = objects
         self._keep_free = settings.keep_free
         self.retention_days = settings.retention_days  # of channels that do not say so themselves; 0: for ever
         self._events = events
         self._folder = spool if media is None else media
-        self._spool = Spool(spool, settings.spool_bytes) if media is None else None
+        self._spool = Spool(own_folder(spool, process), settings.spool_bytes) if media is None else None
+        self._inheritance = Inheritance(spool, process)
         self._queues: dict[str, deque[str]] = {}  # by channel: keys in the order in which they came
         self._tasks: Tasks | None = None
         self._disk = Threads(1, "spool")  # what touches the spool, one at a time
@@ -147,24 +157,33 @@ class Archive:
             self._scanned.set()
             await asyncio.get_running_loop().create_future()
             return
-        async with Tasks("archive", _crashed) as tasks:
-            self._tasks = tasks
-            found = await self._scan(spool)
-            if found:
-                log.info("files wait for the object store", files=len(found), bytes=spool.bytes)
-            for entry in found:
-                self._enqueue(entry.key)
-            self._scanned.set()
-            try:
-                await asyncio.get_running_loop().create_future()
-            finally:
-                self._tasks = None
+        try:
+            async with Tasks("archive", _crashed) as tasks:
+                self._tasks = tasks
+                found = await self._scan(spool)
+                if found:
+                    log.info("files wait for the object store", files=len(found), bytes=spool.bytes)
+                for entry in found:
+                    self._enqueue(entry.key)
+                self._scanned.set()
+                try:
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    self._tasks = None
+        finally:
+            self._inheritance.close()
 
     async def _scan(self, spool: Spool) -> list[Waiting]:
-        """What an earlier process left, as soon as the disk can be read."""
+        """What earlier processes left, as soon as the disk can be read."""
+
+        def inherited() -> list[Waiting]:
+            self._inheritance.open()
+            self._inheritance.take_over()
+            return spool.scan()
+
         while True:
             try:
-                return await self._disk.run(spool.scan)
+                return await self._disk.run(inherited)
             except OSError as error:
                 log.warning("the spool cannot be read", folder=str(self._folder), reason=error.strerror)
             await asyncio.sleep(_SCAN_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import threading
 from dataclasses import dataclass
@@ -177,39 +178,52 @@ class Finisher:
         if scrap is None:
             await recovery.recover_session(path, self._archive)
             return
-        made = await self._threads.run(lambda: _made(path) or _make(path, scrap))
+        made = await self._threads.run(lambda: _made(path, scrap))
         if made is None:
             return
-        done, seconds = made
-        key = naming.video_key(scrap.channel, scrap.start_ms)
-        ready = {"kind": "video", "start": scrap.start_ms / 1000, "seconds": seconds}
-        key = await self._archive.keep(key, done, ready=ready)
+        try:
+            key = naming.video_key(scrap.channel, scrap.start_ms)
+            ready = {"kind": "video", "start": scrap.start_ms / 1000, "seconds": made.seconds}
+            key = await self._archive.keep(key, made.path, ready=ready)
+        finally:
+            os.close(made.lock)
         self.finished += 1
-        log.info("recording finished", stream=scrap.channel, object=key, seconds=seconds)
+        log.info("recording finished", stream=scrap.channel, object=key, seconds=made.seconds)
 
 
-def _made(path: Path) -> tuple[Path, float] | None:
-    """The movie that an earlier try made of this recording, and its seconds."""
+@dataclass(frozen=True, slots=True)
+class _Movie:
+    """A finished one that is still to be brought away. lock: a descriptor; while it is open no other process does."""
+
+    path: Path
+    seconds: float
+    lock: int
+
+
+def _made(path: Path, scrap: Scrap) -> _Movie | None:
+    """The movie that an earlier try made of this recording, or a new one; None where it is another process's."""
     stem = path.name.removesuffix(_GROWING)
     for done in path.parent.glob(f"{_escape(stem)}~*{_DONE}"):
         ms = done.name.removesuffix(_DONE).rpartition("~")[2]
         if ms.isdecimal():
+            lock = take_abandoned(done)
+            if lock is None:
+                return None
             with trouble(path.parent):
                 path.unlink(missing_ok=True)
-            return done, int(ms) / 1000
-    return None
+            return _Movie(done, int(ms) / 1000, lock)
+    return _make(path, scrap)
 
 
-def _make(path: Path, scrap: Scrap) -> tuple[Path, float] | None:
+def _make(path: Path, scrap: Scrap) -> _Movie | None:
     descriptor = take_abandoned(path)
     if descriptor is None:
-        if not path.exists():
-            log.warning("an unfinished recording is gone", file=path.name)
-        return None  # another process on this machine writes or finishes it
+        return None  # another process on this machine writes or finishes it, or has
     with trouble(path.parent), os.fdopen(descriptor, "rb") as source:
         making = path.with_name(path.name.removesuffix(_GROWING) + _MAKING)
         try:
             with making.open("wb") as target:
+                fcntl.flock(target, fcntl.LOCK_EX)  # nobody else knows it yet
                 try:
                     result = finish(source, target, created=scrap.start_ms / 1000)
                 except InvalidData as error:
@@ -219,13 +233,18 @@ def _make(path: Path, scrap: Scrap) -> tuple[Path, float] | None:
                     return None
                 target.flush()
                 os.fsync(target.fileno())
+                lock = os.dup(target.fileno())  # the same lock, under the name that the file gets
             if result.torn:
                 log.info("the torn end of a recording was left out", file=path.name, kept=result.whole)
             seconds = round(result.seconds, 3)
             done = path.with_name(f"{path.name.removesuffix(_GROWING)}~{round(seconds * 1000)}{_DONE}")
-            os.replace(making, done)
-            path.unlink(missing_ok=True)
-            return done, seconds
+            try:
+                os.replace(making, done)
+                path.unlink(missing_ok=True)
+            except BaseException:
+                os.close(lock)
+                raise
+            return _Movie(done, seconds, lock)
         finally:
             making.unlink(missing_ok=True)
 

@@ -18,6 +18,8 @@ log = structlog.get_logger(__name__)
 _QUEUE: Final = "queue"
 _SENDING: Final = "sending"
 _NOTES: Final = "notes"
+# Where each place of a spool that somebody else takes over goes; notes first: no file is there without its own.
+MOVED: Final = {_NOTES: _NOTES, _SENDING: _QUEUE, _QUEUE: _QUEUE}
 
 
 @dataclass(slots=True)
@@ -50,14 +52,14 @@ class Spool:
 
     def scan(self) -> list[Waiting]:
         """What an earlier process left, oldest first; files that it was sending wait again. Raises OSError."""
-        for key, file in _files(self._folder / _SENDING):
+        for key, file in files(self._folder / _SENDING):
             target = self._path(_QUEUE, key)
             if target.exists():  # a newer one came meanwhile
                 file.unlink()
                 continue
-            _move(file, target)
+            move(file, target)
         found = []
-        for key, file in _files(self._folder / _QUEUE):
+        for key, file in files(self._folder / _QUEUE):
             if not is_object_key(key):
                 log.warning("a file in the spool has no name that we give", file=str(file))
                 continue
@@ -80,7 +82,7 @@ class Spool:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(note, encoding="utf-8")
         target = self._path(_QUEUE, key)
-        _move(file, target)
+        move(file, target)
         sync_folder(target.parent)
         earlier = self._waiting.pop(key, None)
         if earlier is not None:
@@ -97,7 +99,7 @@ class Spool:
             return None
         place = self._path(_SENDING, key)
         try:
-            _move(self._path(_QUEUE, key), place)
+            move(self._path(_QUEUE, key), place)
         except FileNotFoundError:
             log.warning("a file that waited for the object store is gone", object=key)
             self.bytes -= entry.size
@@ -124,7 +126,7 @@ class Spool:
             self.bytes -= entry.size
             self._remove(_SENDING, key)
             return
-        _move(self._path(_SENDING, key), self._path(_QUEUE, key))
+        move(self._path(_SENDING, key), self._path(_QUEUE, key))
         self._waiting = {key: entry, **self._waiting}
 
     def _make_room(self, newest: Waiting) -> None:
@@ -163,7 +165,7 @@ def prune(folder: Path, root: Path) -> None:
         folder = folder.parent
 
 
-def _files(root: Path) -> list[tuple[str, Path]]:
+def files(root: Path) -> list[tuple[str, Path]]:
     """Every regular file below, with its key."""
     if not root.is_dir():
         return []
@@ -174,7 +176,8 @@ def _files(root: Path) -> list[tuple[str, Path]]:
     ]
 
 
-def _move(file: Path, target: Path) -> None:
+def move(file: Path, target: Path) -> None:
+    """Renames, over what has the name; folders are made. Raises OSError."""
     for _ in range(3):  # another file's end may remove the folder, empty as it is, before the rename
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -42,7 +42,7 @@ def settings(**options: object) -> Recording:
 class Studio:
     """An archive and a finisher, running; `media` is the folder in which recordings appear."""
 
-    def __init__(self, folder: Path, objects: ObjectStore | None = None, **options: object) -> None:
+    def __init__(self, folder: Path, objects: ObjectStore | None = None, process: str = "", **options: object) -> None:
         self.media = folder / "media"
         self.spool = folder / "spool"
         self.events: list[Event] = []
@@ -50,7 +50,9 @@ class Studio:
         events.listen(self.events.append)
         self.objects = objects or LocalObjects(self.media)
         local = None if objects is not None else self.media
-        self.archive = Archive(self.objects, settings(**options), events, media=local, spool=self.spool)
+        self.archive = Archive(
+            self.objects, settings(**options), events, media=local, spool=self.spool, process=process
+        )
         self.finisher = Finisher(self.archive)
         self.counts = RecordingCounts()
         self.failures: list[BaseException] = []

@@ -1,0 +1,197 @@
+"""Locator: which node holds a stream, asked of the registry as seldom as it can be."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from gateway.hub.errors import AtCapacity, StoreAway
+from gateway.hub.names import channel_of
+from gateway.hub.nodes import Holding
+from gateway.nodes.places import Place
+
+KEEP_SECONDS: Final = 30.0  # that an answer serves for as long as it works
+ABSENT_SECONDS: Final = 0.5  # that "nobody" serves
+_GATHER_SECONDS: Final = 0.005  # in which look-ups become one request
+_BATCH: Final = 100  # BatchGetItem's bound
+_NAMES_PER_SECOND: Final = 1000.0  # names are the viewers' to choose: what they may cost is not
+_MOST_WAITING: Final = 10_000
+_MOST_KNOWN: Final = 20_000
+_DOUBT_SECONDS: Final = 2.0  # for which a holder that failed twice is not tried again
+_MOST_DOUBTS: Final = 10_000
+
+
+class Finder(Protocol):
+    """A registry, as far as streams are looked up in it."""
+
+    async def find(self, streams: Collection[str]) -> dict[str, Holding]:
+        """As of hub.ports.Registry."""
+        ...
+
+
+@dataclass(slots=True)
+class _Known:
+    place: Place | None
+    at: float
+
+
+@dataclass(slots=True)
+class _Doubt:
+    times: int
+    at: float
+
+
+class Locator:
+    """A Whereabouts over the registry; `run` must run. Renditions are where their source is.
+
+    The answer to a look-up serves KEEP_SECONDS while it works; a holder that cannot be reached is looked up again at
+    once, and tried again only after a pause where it is still the one. While the registry is away the last answer goes
+    on serving. Look-ups of one moment are one request; at most _NAMES_PER_SECOND names are asked for, beyond that
+    AtCapacity. siblings: Unix sockets of this host's processes, by node. Counter: `asked` (names).
+    """
+
+    def __init__(
+        self,
+        registry: Finder,
+        siblings: Callable[[], Mapping[str, str]] = dict,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._registry = registry
+        self._siblings = siblings
+        self._clock = clock
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._asking: dict[str, asyncio.Future[_Known]] = {}
+        self._wanted = asyncio.Event()
+        self._doubts: OrderedDict[str, _Doubt] = OrderedDict()
+        self._allowance = _NAMES_PER_SECOND
+        self._allowed_at = clock()
+        self.asked = 0
+
+    # ---- Whereabouts ----
+
+    def known(self, name: str) -> Place | None:
+        known = self._fresh(channel_of(name))
+        return None if known is None else self._trusted(known.place)
+
+    async def find(self, name: str) -> Place | None:
+        channel = channel_of(name)
+        known = self._fresh(channel) or await self._ask(channel)
+        return self._trusted(known.place)
+
+    def lost(self, name: str, place: Place) -> None:
+        channel = channel_of(name)
+        known = self._known.get(channel)
+        if known is not None and known.place == place:
+            del self._known[channel]
+        now = self._clock()
+        doubt = self._doubts.get(place.claim)
+        if doubt is None or now - doubt.at > 2 * _DOUBT_SECONDS:
+            doubt = self._doubts[place.claim] = _Doubt(0, now)
+        doubt.times += 1
+        doubt.at = now
+        self._doubts.move_to_end(place.claim)
+        if len(self._doubts) > _MOST_DOUBTS:
+            self._doubts.popitem(last=False)
+
+    # ---- what this node knows better ----
+
+    def put(self, holding: Holding) -> None:
+        """A holding that was just read or written."""
+        self._remember(holding.stream, self._place(holding))
+
+    def forget(self, channel: str) -> None:
+        """Ask next time."""
+        self._known.pop(channel, None)
+
+    def place(self, holding: Holding) -> Place:
+        """How to reach a holder: a sibling over its Unix socket."""
+        return self._place(holding)
+
+    # ---- look-ups ----
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            while True:
+                await self._wanted.wait()
+                await asyncio.sleep(_GATHER_SECONDS)
+                batch = dict(itertools.islice(self._asking.items(), _BATCH))
+                await self._look_up(batch)
+                for name in batch:  # until now, so that who asks meanwhile waits for this answer
+                    del self._asking[name]
+                if not self._asking:
+                    self._wanted.clear()
+        finally:
+            for future in self._asking.values():
+                future.cancel()
+
+    async def _look_up(self, asking: dict[str, asyncio.Future[_Known]]) -> None:
+        self.asked += len(asking)
+        try:
+            found = await self._registry.find(asking.keys())
+        except StoreAway as away:
+            for name, future in asking.items():
+                old = self._known.get(name)
+                if future.done():
+                    continue
+                if old is not None and old.place is not None:
+                    future.set_result(old)
+                else:
+                    future.set_exception(StoreAway(str(away), away.retry_after))
+                    future.exception()  # who asked may have gone
+            return
+        for name, future in asking.items():
+            holding = found.get(name)
+            known = self._remember(name, self._place(holding) if holding is not None else None)
+            if not future.done():
+                future.set_result(known)
+
+    async def _ask(self, channel: str) -> _Known:
+        future = self._asking.get(channel)
+        if future is None:
+            self._spend()
+            future = self._asking[channel] = asyncio.get_running_loop().create_future()
+            self._wanted.set()
+        return await asyncio.shield(future)
+
+    def _spend(self) -> None:
+        now = self._clock()
+        self._allowance = min(_NAMES_PER_SECOND, self._allowance + (now - self._allowed_at) * _NAMES_PER_SECOND)
+        self._allowed_at = now
+        if self._allowance < 1 or len(self._asking) >= _MOST_WAITING:
+            raise AtCapacity("too many streams are looked for")
+        self._allowance -= 1
+
+    def _fresh(self, channel: str) -> _Known | None:
+        known = self._known.get(channel)
+        if known is None:
+            return None
+        age = self._clock() - known.at
+        if age >= (ABSENT_SECONDS if known.place is None else KEEP_SECONDS):
+            return None
+        return known
+
+    def _remember(self, channel: str, place: Place | None) -> _Known:
+        known = self._known[channel] = _Known(place, self._clock())
+        self._known.move_to_end(channel)
+        if len(self._known) > _MOST_KNOWN:
+            self._known.popitem(last=False)
+        return known
+
+    def _trusted(self, place: Place | None) -> Place | None:
+        if place is None:
+            return None
+        doubt = self._doubts.get(place.claim)
+        if doubt is not None and doubt.times > 1 and self._clock() - doubt.at < _DOUBT_SECONDS:
+            return None
+        return place
+
+    def _place(self, holding: Holding) -> Place:
+        socket = self._siblings().get(holding.node)
+        return Place(holding.node, f"unix:{socket}" if socket else holding.address, holding.claim, holding.cluster)

@@ -1,0 +1,1 @@
+"""Nodes over real sockets, in one process."""

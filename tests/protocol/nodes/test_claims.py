@@ -1,0 +1,393 @@
+"""Claims: whose a stream is when a push comes: here, there, or of a node that is dead."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.adapters.local.registry import SqliteRegistry
+from gateway.hub.errors import AtCapacity, NameInUse, StoreAway
+from gateway.hub.fanout import EndReason
+from gateway.hub.hub import StreamLimits
+from gateway.hub.nodes import Holding, Node, Role
+from gateway.hub.publisher import Publisher
+from gateway.lib.aio import Tasks
+from gateway.lib.metrics import Metrics
+from gateway.nodes.claims import Claims
+from gateway.nodes.forward import Forwards
+from gateway.nodes.locator import Locator
+from gateway.nodes.peers import Peers
+from tests.support.builders import AUDIO, VIDEO, channel, picture
+from tests.support.holders import SECRET, Holder, holder
+from tests.support.http import until
+
+
+class Gateway:
+    """A node with claims on one registry."""
+
+    def __init__(self, one: Holder, claims: Claims, registry: SqliteRegistry) -> None:
+        self.one, self.claims, self.registry = one, claims, registry
+        self.evicted: list[EndReason] = []
+        self.tasks: list[str] = []  # what its rows tell
+
+    async def row(self, id: str = "c1") -> dict[str, Any] | None:
+        """What the registry tells of a session besides."""
+        rows = await self.registry.rows("SELECT item FROM holdings WHERE stream = ?", id)
+        return json.loads(rows[0][0]) if rows else None
+
+    async def push(self, id: str = "c1") -> Publisher:
+        return await self.claims.lease(channel(id), protocol="rtmp", peer="192.0.2.1", evict=self.evicted.append)
+
+    async def live(self, id: str = "c1") -> Publisher:
+        publisher = await self.push(id)
+        publisher.set_tracks(VIDEO, AUDIO, {})
+        publisher.push(picture(0, key=True), time.monotonic())
+        return publisher
+
+
+class Clocks:
+    """A test's times."""
+
+    def __init__(self) -> None:
+        self.wall, self.monotonic = 1_900_000_000.0, 1000.0
+
+
+@contextlib.asynccontextmanager
+async def gateway(folder: Path, id: str, clocks: Clocks | None = None, **bounds: Any) -> AsyncIterator[Gateway]:
+    clocks = clocks or Clocks()
+    async with (
+        holder(**bounds) as one,
+        Peers(SECRET) as peers,
+        SqliteRegistry(folder / "nodes.db") as registry,
+        Tasks("gateway") as tasks,
+    ):
+        locator = Locator(registry)
+        forwards = Forwards(StreamLimits(2, 10, 15, 1_000_000), peers, Metrics("0").dropped)
+        claims = Claims(
+            one.hub,
+            registry,
+            locator,
+            forwards,
+            node=id,
+            address=lambda: f"127.0.0.1:{one.port}",
+            row=lambda channel, address, started: {"started": started, "taskARN": list(made.tasks)},
+            spreads=lambda channel: channel.flag("isCluster"),
+            tasks=tasks,
+            clock=lambda: clocks.wall,
+            monotonic=lambda: clocks.monotonic,
+        )
+        for work in (locator.run(), forwards.run()):
+            tasks.start(work)
+        made = Gateway(one, claims, registry)
+        try:
+            yield made
+        finally:
+            await claims.finish()
+
+
+async def test_a_push_claims_its_stream_first(tmp_path: Path) -> None:
+    async with gateway(tmp_path, "a") as a:
+        await a.live()
+        holding = await a.registry.holding("c1")
+        assert holding is not None
+        assert (holding.node, holding.address) == ("a", f"127.0.0.1:{a.one.port}")
+
+
+async def test_the_claim_ends_with_the_stream(tmp_path: Path) -> None:
+    async with gateway(tmp_path, "a") as a:
+        await a.live()
+        a.one.hub.end("c1", EndReason.KICKED)
+
+        async def gone() -> None:
+            while await a.registry.holding("c1") is not None:
+                await asyncio.sleep(0.01)
+
+        await asyncio.wait_for(gone(), 5)
+        assert len(a.claims) == 0
+
+
+async def test_who_ends_waits_until_the_registry_knows(tmp_path: Path) -> None:
+    async with gateway(tmp_path, "a") as a:
+        await a.live()
+        a.one.hub.drain()
+        await a.claims.finish()
+        holding = await a.registry.holding("c1")
+        assert holding is not None
+        assert holding.left
+
+
+async def test_of_many_pushes_at_once_on_two_nodes_one_wins(tmp_path: Path) -> None:
+    async with gateway(tmp_path, "a") as a, gateway(tmp_path, "b") as b:
+        pushes = await asyncio.gather(*(g.live() for g in (a, b) * 5), return_exceptions=True)
+        won = [p for p in pushes if isinstance(p, Publisher)]
+        assert len(won) == 1
+        assert all(isinstance(p, NameInUse) for p in pushes if p is not won[0])
+        assert a.one.hub.holds("c1") != b.one.hub.holds("c1")
+
+
+async def test_a_push_for_a_stream_that_lingers_elsewhere_goes_on_there(tmp_path: Path) -> None:
+    async with gateway(tmp_path, "a") as a, gateway(tmp_path, "b") as b:
+        (await a.live()).close()
+        await b.live()
+        stream = a.one.hub.find("c1")
+        assert stream is not None
+        assert stream.publisher is not None
+        assert not b.one.hub.holds("c1")
+
+
+async def test_a_node_that_refuses_connections_is_succeeded_with_higher_numbers(tmp_path: Path) -> None:
+    clocks = Clocks()
+    async with gateway(tmp_path, "b", clocks) as b:
+        await b.registry.join(Node("a", Role.GATEWAY, "127.0.0.1:1", 5))
+        await b.registry.claim(Holding("c1", "a", "127.0.0.1:1", "old", clocks.wall - 500), {})
+        publisher = await b.live()
+        assert publisher.stream.first_number == 560
+        holding = await b.registry.holding("c1")
+        assert holding is not None
+        assert (holding.node, holding.started) == ("b", clocks.wall - 500)
+
+
+async def test_a_node_that_has_forgotten_the_stream_is_succeeded(tmp_path: Path) -> None:
+    async with gateway(tmp_path, "a") as a, gateway(tmp_path, "b") as b:
+        await b.registry.claim(Holding("c1", "a", f"127.0.0.1:{a.one.port}", "old", 1.0), {})
+        await b.live()
+        assert b.one.hub.holds("c1")
+
+
+async def test_a_node_that_cannot_be_reached_is_dead_when_its_beat_stands_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.nodes.peers._HEAD_SECONDS", 0.05)
+    silent = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    address = f"127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+    clocks = Clocks()
+    async with silent, gateway(tmp_path, "b", clocks) as b:
+        await b.registry.join(Node("a", Role.GATEWAY, address, 5))
+        await b.registry.claim(Holding("c1", "a", address, "old", 1.0), {})
+        with pytest.raises(AtCapacity):
+            await b.push()
+        clocks.monotonic += 9
+        with pytest.raises(AtCapacity):
+            await b.push()
+        await b.registry.beat(Node("a", Role.GATEWAY, address, 6))
+        clocks.monotonic += 9
+        with pytest.raises(AtCapacity):  # it lives
+            await b.push()
+        clocks.monotonic += 10
+        await b.live()
+        assert b.one.hub.holds("c1")
+
+
+async def test_a_node_that_left_hands_its_numbers_on(tmp_path: Path) -> None:
+    clocks = Clocks()
+    async with gateway(tmp_path, "a", clocks) as a, gateway(tmp_path, "b", clocks) as b:
+        await a.live()
+        a.one.hub.drain()
+
+        async def left() -> None:
+            while not (held := await a.registry.holding("c1")) or not held.left:
+                await asyncio.sleep(0.01)
+
+        await asyncio.wait_for(left(), 5)
+        clocks.wall += 100
+        assert (await b.live()).stream.first_number == 160
+
+
+async def test_a_registry_that_is_away_refuses_new_pushes_and_leaves_old_ones_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(tmp_path, "a") as a:
+        publisher = await a.live()
+
+        async def away(*args: object, **more: object) -> None:
+            raise StoreAway("gone")
+
+        for method in ("holding", "claim", "find", "release"):
+            monkeypatch.setattr(a.registry, method, away)
+        with pytest.raises(StoreAway):
+            await a.push("c2")
+        with pytest.raises(StoreAway):
+            await a.claims._verify()
+        assert publisher.active
+        publisher.close()
+        again = await a.live()  # it lingers here: nobody need be asked
+        assert again.active
+
+
+async def test_a_claim_that_somebody_deleted_is_made_again(tmp_path: Path) -> None:
+    async with gateway(tmp_path, "a") as a:
+        await a.live()
+        holding = await a.registry.holding("c1")
+        assert holding is not None
+        await a.registry.release("c1", holding.claim)
+        await a.claims._verify()
+        assert await a.registry.holding("c1") == holding
+
+
+async def test_who_has_lost_its_claim_ends_the_stream(tmp_path: Path) -> None:
+    async with gateway(tmp_path, "a") as a:
+        await a.live()
+        holding = await a.registry.holding("c1")
+        assert holding is not None
+        await a.registry.claim(Holding("c1", "b", "127.0.0.1:1", "new", 1.0), {}, over=holding.claim)
+        await a.claims._verify()
+        assert a.evicted == [EndReason.MOVED]
+        assert not a.one.hub.holds("c1")
+        await until(lambda: len(a.claims) == 0)
+        now = await a.registry.holding("c1")
+        assert now is not None
+        assert now.node == "b"
+
+
+# ---- what the row tells ----
+
+
+class Gate:
+    """A registry's `claim`, held up; `reached` is set by the first that comes."""
+
+    def __init__(self, registry: SqliteRegistry) -> None:
+        self._claim = registry.claim
+        self.reached, self.opened = asyncio.Event(), asyncio.Event()
+        self.calls = 0
+
+    async def __call__(self, *args: Any, **more: Any) -> None:
+        self.calls += 1
+        self.reached.set()
+        await self.opened.wait()
+        await self._claim(*args, **more)
+
+
+async def told(gateway: Gateway, *tasks: str) -> None:
+    """The tasks of c1 are these now."""
+    gateway.tasks = list(tasks)
+    gateway.claims.told("c1")
+
+
+async def row_tells(gateway: Gateway, *tasks: str) -> None:
+    async with asyncio.timeout(5):
+        while (row := await gateway.row()) is None or row["taskARN"] != list(tasks):
+            await asyncio.sleep(0.005)
+
+
+async def test_tasks_that_come_and_go_stand_in_the_row_of_the_same_claim(tmp_path: Path) -> None:
+    clocks = Clocks()
+    async with gateway(tmp_path, "a", clocks) as a:
+        await a.live()
+        before, began = await a.registry.holding("c1"), clocks.wall
+        clocks.wall += 60
+        for tasks in (("arn:1",), ("arn:1", "arn:2"), ()):
+            await told(a, *tasks)
+            await row_tells(a, *tasks)
+        assert await a.registry.holding("c1") == before
+        row = await a.row()
+        assert row is not None
+        assert row["started"] == began
+
+
+async def test_a_change_while_a_row_is_written_is_written_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(tmp_path, "a") as a:
+        await a.live()
+        gate = Gate(a.registry)
+        monkeypatch.setattr(a.registry, "claim", gate)
+        await told(a, "arn:1")
+        await gate.reached.wait()
+        for n in range(2, 50):
+            await told(a, f"arn:{n}")
+        gate.opened.set()
+        await row_tells(a, "arn:49")
+        assert gate.calls == 2, "many changes are one write"
+
+
+async def test_what_this_node_does_not_hold_is_not_written(tmp_path: Path) -> None:
+    async with gateway(tmp_path, "a") as a:
+        await a.live("c2")
+        await told(a, "arn:1")
+        await told(a, "arn:2")
+        a.claims.told("c2")
+        async with asyncio.timeout(5):
+            while (row := await a.row("c2")) is None or row["taskARN"] != ["arn:2"]:
+                await asyncio.sleep(0.005)
+        assert await a.row("c1") is None
+
+
+@pytest.mark.parametrize("reason", [EndReason.KICKED, EndReason.SHUTDOWN, EndReason.MOVED])
+async def test_a_row_is_never_brought_back_by_a_write_that_was_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: EndReason
+) -> None:
+    async with gateway(tmp_path, "a") as a:
+        await a.live()
+        holding = await a.registry.holding("c1")
+        assert holding is not None
+        gate = Gate(a.registry)
+        monkeypatch.setattr(a.registry, "claim", gate)
+        await told(a, "arn:1")
+        await gate.reached.wait()
+        a.one.hub.end("c1", reason)
+        await told(a, "arn:2")
+        if reason is EndReason.MOVED:
+            await a.registry.release("c1", holding.claim)  # of the other node, whose stream has ended since
+        gate.opened.set()
+        await a.claims._tasks.start(settled(a), "all writes")
+        stands = await a.registry.holding("c1")
+        assert (stands is not None and stands.left) if reason is EndReason.SHUTDOWN else stands is None
+        assert gate.calls == 1
+
+
+async def settled(gateway: Gateway) -> None:
+    """Until the claims' tasks but the look-ups', the forwards' and this have ended."""
+    async with asyncio.timeout(5):
+        while len(gateway.claims._tasks) > 3:
+            await asyncio.sleep(0.005)
+
+
+async def test_a_row_that_could_not_be_written_is_with_the_next_verification(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway(tmp_path, "a") as a:
+        await a.live()
+        failed = asyncio.Event()
+
+        async def away(*args: object, **more: object) -> None:
+            failed.set()
+            raise StoreAway("gone")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(a.registry, "claim", away)
+            await told(a, "arn:1")
+            await failed.wait()
+            await told(a, "arn:2")
+        await a.claims._verify()
+        await row_tells(a, "arn:2")
+
+
+async def test_a_row_that_another_node_has_is_left_to_it(tmp_path: Path) -> None:
+    async with gateway(tmp_path, "a") as a:
+        await a.live()
+        holding = await a.registry.holding("c1")
+        assert holding is not None
+        other = Holding("c1", "b", "127.0.0.1:1", "new", 1.0)
+        await a.registry.claim(other, {}, over=holding.claim)
+        await told(a, "arn:1")
+        await until(lambda: a.evicted == [EndReason.MOVED])
+        assert await a.registry.holding("c1") == other
+
+
+async def test_edges_of_its_own_stand_in_the_claim_as_the_channel_is_now(tmp_path: Path) -> None:
+    async with gateway(tmp_path, "a") as a:
+        await a.live()
+        for flag in (True, False):
+            a.one.hub.channel_changed(channel("c1", isCluster=flag))
+            await told(a, f"arn:{flag}")
+            await row_tells(a, f"arn:{flag}")
+            holding = await a.registry.holding("c1")
+            assert holding is not None
+            assert holding.cluster is flag

@@ -1,0 +1,163 @@
+"""The node door: who is let in, and what nonsense costs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from gateway.lib.aio import Tasks
+from gateway.nodes.peers import Peers
+from gateway.nodes.places import PeerRefused, Place
+from gateway.nodes.pulling import PullLink
+from gateway.protocols import nodes, wire
+from gateway.protocols.wire import Message
+from gateway.servers.request import Request
+from gateway.servers.response import Response, text
+from tests.support.builders import Recorder
+from tests.support.holders import SECRET, Holder, Known, Taken, holder, puller
+from tests.support.http import until
+
+
+async def raw(one: Holder, request: str, behind: bytes = b"") -> bytes:
+    """All that comes back to a request's head."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", one.port)
+    writer.write(request.encode() + behind)
+    try:
+        async with asyncio.timeout(5):
+            return await reader.read(-1)
+    finally:
+        writer.close()
+
+
+def signed(method: str, target: str, *more: str, secret: str = SECRET) -> str:
+    head = [
+        f"{method} {target} HTTP/1.1",
+        "Host: a",
+        f"X-Millrace-Node: {nodes.sign(secret, method, target, time.time())}",
+    ]
+    return "\r\n".join([*head, *more, "Connection: close", "", ""])
+
+
+@pytest.mark.parametrize("target", ["/_node/c1", "/_node/c1/live.m3u8", "/_node/.node/echo"])
+async def test_nobody_is_let_in_without_a_signature(target: str) -> None:
+    async with holder() as one:
+        one.live()
+        answer = await raw(one, f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+async def test_a_node_without_a_secret_answers_none() -> None:
+    async with holder(secret="") as one:
+        one.live()
+        assert (await raw(one, signed("GET", "/_node/c1", secret=""))).startswith(b"HTTP/1.1 403 ")
+
+
+@pytest.mark.parametrize("target", ["/_node/", "/_node/c%201", "/_node/c1@", "/_node/.node/", "/_node/.node/none"])
+async def test_names_that_are_none_are_not_found(target: str) -> None:
+    async with holder() as one:
+        assert (await raw(one, signed("GET", target))).startswith(b"HTTP/1.1 404 ")
+
+
+async def test_files_are_served_as_to_players() -> None:
+    async with holder() as one:
+        one.live()
+        assert (await raw(one, signed("GET", "/_node/c1/live.m3u8?a=b"))).endswith(b"\r\n\r\nc1 live.m3u8\n")
+
+
+async def test_an_operation_gets_what_follows_its_name() -> None:
+    async def echo(request: Request, rest: str) -> Response:
+        return text(200, f"{request.method} {rest} {request.query['a']}")
+
+    async with holder(operations={"echo": echo}) as one, Peers(SECRET) as peers:
+        assert await peers.ask(one.place(), "POST", "/_node/.node/echo/c1?a=%20b") == b"POST c1  b\n"
+        with pytest.raises(PeerRefused) as refused:
+            await peers.ask(one.place(), "GET", "/_node/.node/other")
+        assert refused.value.status == 404
+
+
+async def test_units_are_pushed_by_an_upgrade_only() -> None:
+    async with holder() as one:
+        one.live()
+        assert (await raw(one, signed("POST", "/_node/c1"))).startswith(b"HTTP/1.1 426 ")
+
+
+def push_head(target: str = "/_node/c1?protocol=rtmp&peer=a") -> str:
+    head = [f"POST {target} HTTP/1.1", "Host: a", f"X-Millrace-Node: {nodes.sign(SECRET, 'POST', target, time.time())}"]
+    return "\r\n".join([*head, "Connection: Upgrade", f"Upgrade: {nodes.UPGRADE}", "", ""])
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"\0\0\0\0\0",
+        b"\xff\xff\xff\xff\x01",
+        wire.frame(Message.UNIT, b"short"),
+        wire.frame(Message.UNIT, b"\0\1" + bytes(27)),
+        wire.frame(Message.TRACKS, b"\0\1{}"),
+        wire.frame(Message.TRACKS, b"\0\1not JSON"),
+        wire.frame(Message.TIMED, b"\0\1" + bytes(8) + b"\xff\xff"),
+    ],
+)
+async def test_a_node_that_pushes_rubbish_is_cut_and_the_stream_lives(rubbish: bytes) -> None:
+    async with holder() as one:
+        publisher = one.live()
+        stream, viewer = publisher.stream, Recorder()
+        stream.attach(viewer)
+        publisher.close()
+        answer = await raw(one, push_head(), rubbish)
+        assert answer.startswith(b"HTTP/1.1 101 ")
+        assert one.hub.find("c1") is stream
+        assert stream.publisher is None
+        assert viewer.ended is None
+
+
+async def test_what_a_sibling_holds_is_passed_on_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.nodes.replicas.IDLE_SECONDS", 0.1)
+    async with holder() as inner:
+
+        async def held(name: str) -> Place | None:
+            return inner.place()
+
+        async with holder(held=held) as outer, puller(Known(outer.place())) as two:
+            publisher, here = inner.live(), Recorder()
+            replica = await two.replicas.wait("c1", 5)
+            replica.viewers["flv"] += 1
+            replica.attach(here)
+            for _ in range(50):
+                inner.push(publisher, size=20_000)
+            await until(lambda: len(here.units) == 102)
+            assert (inner.pulls, outer.pulls) == (1, 1)
+            async with Peers(SECRET) as peers:
+                assert await peers.ask(outer.place(), "GET", "/_node/c1/live.m3u8?x=1") == b"c1 live.m3u8\n"
+            replica.viewers.clear()
+            outer.cut()
+            await until(lambda: inner.pulls <= 1)
+
+
+async def test_a_sibling_passes_nothing_on_a_second_time() -> None:
+    places: list[Place] = []
+
+    async def held(name: str) -> Place | None:
+        return places[0]
+
+    async with holder(held=held) as one, holder(held=held) as other, Peers(SECRET) as peers:
+        places.append(other.place())
+        for target in ("/_node/c1", "/_node/c1/live.m3u8"):
+            with pytest.raises(PeerRefused) as refused:
+                await peers.ask(one.place(), "GET", target)
+            assert refused.value.status == 404
+
+
+async def test_nodes_are_not_limited_by_their_address() -> None:
+    async with holder(server={"per_address": 2}) as one, Peers(SECRET) as peers, Tasks("nodes") as tasks:
+        one.live()
+        links = [await peers.link(one.place(), "GET", "/_node/c1", lambda: PullLink(Taken())) for _ in range(5)]
+        asked = [tasks.start(peers.ask(one.place(), "GET", "/_node/c1/live.m3u8")) for _ in range(20)]
+        assert {await task for task in asked} == {b"c1 live.m3u8\n"}
+        assert len(one.server) >= 5
+        answers = [await raw(one, "GET /_node/c1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n") for _ in range(3)]
+        assert all(a.startswith(b"HTTP/1.1 401 ") for a in answers), "strangers are counted, and there were none"
+        for link in links:
+            link.close()

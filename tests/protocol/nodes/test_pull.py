@@ -1,0 +1,210 @@
+"""Pulling a stream from its holder: once, whole, and again where that breaks off."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from gateway.hub.errors import AtCapacity, NoSuchStream
+from gateway.hub.fanout import EndReason
+from gateway.media.unit import Timed
+from gateway.nodes import replicas as module
+from gateway.nodes.places import Place
+from tests.support.builders import Recorder
+from tests.support.holders import Known, holder, puller
+from tests.support.http import until
+
+
+def seen(recorder: Recorder) -> list[tuple[str, int, int, bytes]]:
+    return [(str(u.track.kind), u.dts, u.cts, u.payload) for u in recorder.units]
+
+
+async def test_a_replica_is_the_stream_unit_by_unit() -> None:
+    async with holder() as one, puller(Known(one.place())) as two:
+        publisher = one.live(playAuth="sign", key="0-secret", relayURL="rtmp://a.example/x/secret")
+        there, here = Recorder(), Recorder()
+        publisher.stream.attach(there)
+        replica = await two.replicas.wait("c1", 5)
+        replica.viewers["flv"] += 1
+        replica.attach(here)
+        for n in range(20):
+            one.push(publisher, key=n % 5 == 0)
+        publisher.push_timed(Timed(500, "onCuePoint", b"\x02\x00\x01x"))
+        await until(lambda: any(isinstance(i, Timed) for i in here.items))
+        assert seen(here) == seen(there)
+        assert here.tracks[0].metadata["encoder"] == "test"
+        assert (here.tracks[0].video, here.tracks[0].audio) == (there.tracks[0].video, there.tracks[0].audio)
+        assert replica.channel.play_auth == "sign"
+        assert "secret" not in str(replica.channel.item)
+
+
+async def test_many_players_are_one_pull() -> None:
+    async with holder() as one, puller(Known(one.place())) as two:
+        one.live()
+        streams = await asyncio.gather(*(two.replicas.wait("c1", 5) for _ in range(200)))
+        assert len(set(map(id, streams))) == 1
+        assert (one.pulls, two.replicas.pulls) == (1, 1)
+
+
+async def test_players_that_came_first_are_let_in_when_it_begins() -> None:
+    async with holder() as one, puller(Known(one.place())) as two:
+        waiting = asyncio.ensure_future(two.replicas.wait("c1", 10))
+        await until(lambda: len(two.replicas) == 1)
+        one.live()
+        assert (await waiting).playable
+
+
+async def test_what_nobody_holds_is_not_waited_for_longer_than_asked() -> None:
+    async with puller(Known()) as two:
+        with pytest.raises(NoSuchStream):
+            await two.replicas.wait("c1", 0.05)
+
+
+async def test_the_streams_end_is_the_replicas_end() -> None:
+    async with holder() as one, puller(Known(one.place())) as two:
+        one.live()
+        replica = await two.replicas.wait("c1", 5)
+        here = Recorder()
+        replica.attach(here)
+        one.hub.end("c1", EndReason.KICKED)
+        await until(lambda: here.ended is not None)
+        assert here.ended is EndReason.KICKED
+
+
+async def test_a_channel_that_changes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.protocols.nodes.PING_SECONDS", 0.02)
+    async with holder() as one, puller(Known(one.place())) as two:
+        publisher = one.live()
+        replica = await two.replicas.wait("c1", 5)
+        assert replica.outputs is not None
+        assert replica.outputs.enabled("flv")
+        assert publisher.stream.outputs is not None
+        publisher.stream.outputs.switch("flv", False)
+        await until(lambda: replica.outputs is not None and not replica.outputs.enabled("flv"))
+
+
+async def test_a_link_that_breaks_is_made_again_and_players_see_every_unit_once() -> None:
+    async with holder() as one, puller(Known(one.place())) as two:
+        publisher = one.live()
+        replica = await two.replicas.wait("c1", 5)
+        here = Recorder()
+        replica.attach(here)
+        replica.viewers["flv"] += 1
+        for _ in range(5):
+            one.push(publisher)
+        await until(lambda: len(here.units) == 12)
+        one.cut()
+        await until(lambda: two.replicas.pulls == 2)
+        for _ in range(5):
+            one.push(publisher)
+        await until(lambda: len(here.units) == 22)
+        times = [u.dts for u in here.units if u.track.kind.value == "video"]
+        assert times == [n * 40 for n in range(11)]
+        assert len({t.epoch for t in here.tracks}) == 1
+
+
+async def test_a_new_holder_is_followed_with_one_discontinuity_and_growing_time() -> None:
+    async with holder() as one, holder() as other, puller(Known(one.place())) as two:
+        publisher = one.live()
+        replica = await two.replicas.wait("c1", 5)
+        here = Recorder()
+        replica.attach(here)
+        replica.viewers["flv"] += 1
+        one.push(publisher)
+        await until(lambda: len(here.units) == 4)
+        other.session = "s2"
+        two.where.place = other.place("k2")
+        other.live()
+        one.hub.drain()
+        await until(lambda: len(here.units) == 6)
+        assert len({t.epoch for t in here.tracks}) == 2
+        times = [u.dts for u in here.units]
+        assert times == sorted(times)
+        assert times[-1] > 40
+        assert here.ended is None
+
+
+async def test_players_leave_when_no_holder_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RESUME_SECONDS", 0.0)
+    async with holder() as one, puller(Known(one.place()), linger=0.1) as two:
+        one.live()
+        replica = await two.replicas.wait("c1", 5)
+        here = Recorder()
+        replica.attach(here)
+        replica.viewers["flv"] += 1
+        two.where.place = Place("gone", "127.0.0.1:1", "k2")
+        one.cut()
+        await until(lambda: here.ended is not None)
+        assert here.ended is EndReason.PUBLISHER_GONE
+        assert two.where.lost_places
+
+
+async def test_what_nobody_plays_any_more_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.05)
+    async with holder() as one, puller(Known(one.place())) as two:
+        one.live()
+        await two.replicas.wait("c1", 5)
+        await until(lambda: len(two.replicas) == 0 and one.pulls == 0)
+        assert two.replicas.find("c1") is None
+
+
+async def test_a_node_that_says_nothing_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.protocols.nodes.SILENT_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.protocols.nodes.PING_SECONDS", 60.0)
+    async with holder() as one, puller(Known(one.place())) as two:
+        one.live()
+        replica = await two.replicas.wait("c1", 5)
+        replica.viewers["flv"] += 1
+        await until(lambda: two.replicas.pulls >= 3)
+
+
+async def test_a_puller_that_is_too_slow_loses_whole_groups_of_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.nodes.writer.BACKLOG", 100_000)
+    async with holder() as one, puller(Known(one.place())) as two:
+        publisher = one.live()
+        replica = await two.replicas.wait("c1", 5)
+        replica.viewers["flv"] += 1
+        here = Recorder()
+        replica.attach(here)
+        for n in range(200):  # in one turn of the loop: nobody reads meanwhile
+            one.push(publisher, key=n % 10 == 0, size=50_000)
+        dropped = sum(one.metrics.dropped.values.values())
+        assert dropped > 0
+
+        def pushed_again() -> bool:
+            one.push(publisher, key=True)
+            return here.units[-1].dts > 200 * 40
+
+        await until(pushed_again)
+        last: int | None = None
+        for unit in (u for u in here.units if u.track.kind.value == "video"):
+            if last is not None and unit.dts != last + 40:
+                assert unit.key, "after a gap comes a key frame"
+            last = unit.dts
+
+
+async def test_clocks_far_apart_are_no_hindrance() -> None:
+    async with holder(clock=lambda: time.time()) as one, puller(Known(one.place())) as two:
+        one.live()
+        two.replicas._peers._clock = lambda: time.time() - 86_400
+        assert (await two.replicas.wait("c1", 5)).playable
+
+
+async def test_another_clusters_node_gets_nothing() -> None:
+    async with holder(secret="another") as one, puller(Known(one.place())) as two:
+        one.live()
+        with pytest.raises(NoSuchStream):
+            await two.replicas.wait("c1", 0.3)
+        assert two.replicas.pulls == 0
+
+
+async def test_streams_that_players_make_up_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with puller(Known()) as two:
+        monkeypatch.setattr(two.replicas, "_most", 3)
+        waiting = [asyncio.ensure_future(two.replicas.wait(f"made-up-{n}", 0.2)) for n in range(3)]
+        await until(lambda: len(two.replicas) == 3)
+        with pytest.raises(AtCapacity):
+            await two.replicas.wait("one-more", 0.2)
+        assert {type(e) for e in await asyncio.gather(*waiting, return_exceptions=True)} == {NoSuchStream}

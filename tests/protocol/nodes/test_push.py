@@ -1,0 +1,175 @@
+"""A push that arrives at one node and goes on to the one that holds the stream."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway.hub.errors import AtCapacity, NameInUse
+from gateway.hub.fanout import EndReason
+from gateway.hub.hub import StreamLimits
+from gateway.hub.publisher import Publisher
+from gateway.lib.aio import Tasks
+from gateway.lib.metrics import Metrics
+from gateway.nodes.forward import Forwards
+from gateway.nodes.peers import Peers
+from gateway.nodes.places import PeerAway, PeerRefused, Place
+from tests.support.builders import AUDIO, VIDEO, Recorder, channel, picture, sound
+from tests.support.holders import SECRET, Holder, holder
+from tests.support.http import until
+
+
+class Front:
+    """The node that a push arrives at."""
+
+    def __init__(self, forwards: Forwards) -> None:
+        self.forwards = forwards
+        self.evicted: list[EndReason] = []
+
+    async def push(self, place: Place, *, keep_time: bool = False, name: str = "c1") -> Publisher:
+        return await self.forwards.publish(
+            place, channel(), name, protocol="rtmp", peer="192.0.2.7", evict=self.evicted.append, keep_time=keep_time
+        )
+
+
+@asynccontextmanager
+async def front() -> AsyncIterator[Front]:
+    async with Peers(SECRET) as peers, Tasks("front") as tasks:
+        forwards = Forwards(StreamLimits(2, 10, 15, 1_000_000), peers, Metrics("0").dropped)
+        tasks.start(forwards.run())
+        yield Front(forwards)
+
+
+def send(publisher: Publisher, first: int, count: int) -> None:
+    for n in range(first, first + count):
+        publisher.push(picture(n * 40, key=n % 10 == 0), time.monotonic())
+        publisher.push(sound(n * 40), time.monotonic())
+
+
+def lingering(one: Holder) -> Recorder:
+    """A stream whose publisher has just gone, with a viewer."""
+    publisher = one.live()
+    viewer = Recorder()
+    publisher.stream.attach(viewer)
+    publisher.close()
+    return viewer
+
+
+async def test_a_publisher_that_returns_elsewhere_goes_on_where_its_viewers_are() -> None:
+    async with holder() as one, front() as two:
+        viewer = lingering(one)
+        publisher = await two.push(one.place())
+        publisher.set_tracks(VIDEO, AUDIO, {"encoder": "again"})
+        send(publisher, 0, 20)
+        await until(lambda: len(viewer.units) == 42)
+        assert viewer.tracks[-1].metadata["encoder"] == "again"
+        assert viewer.tracks[-1].epoch == 1
+        times = [u.dts for u in viewer.units]
+        assert times == sorted(times)
+        stream = one.hub.find("c1")
+        assert stream is not None
+        assert stream.publisher is not None
+        assert (stream.publisher.peer, stream.publisher.protocol) == ("192.0.2.7", "rtmp")
+
+
+async def test_the_holder_decides_who_takes_over() -> None:
+    async with holder() as one, front() as two:
+        one.live()
+        with pytest.raises(NameInUse):
+            await two.push(one.place())
+
+
+async def test_a_holder_that_is_leaving_takes_nothing() -> None:
+    async with holder() as one, front() as two:
+        lingering(one)
+        one.hub._draining = True
+        with pytest.raises(AtCapacity):
+            await two.push(one.place())
+
+
+async def test_who_does_not_hold_the_stream_says_so() -> None:
+    async with holder() as one, front() as two:
+        with pytest.raises(PeerRefused) as refused:
+            await two.push(one.place())
+        assert refused.value.status == 404
+
+
+async def test_a_dead_holder_is_told_from_a_silent_one() -> None:
+    async with front() as two:
+        with pytest.raises(PeerAway) as away:
+            await two.push(Place("gone", "127.0.0.1:1", "k"))
+        assert away.value.refused
+
+
+async def test_an_end_at_the_holder_ends_the_push() -> None:
+    async with holder() as one, front() as two:
+        lingering(one)
+        publisher = await two.push(one.place())
+        publisher.set_tracks(VIDEO, AUDIO, {})
+        send(publisher, 0, 3)
+        one.hub.end("c1", EndReason.KICKED)
+        await until(lambda: two.evicted)
+        assert two.evicted == [EndReason.KICKED]
+        assert not publisher.active
+
+
+async def test_a_holder_that_dies_ends_the_push_so_that_the_encoder_comes_again() -> None:
+    async with holder() as one, front() as two:
+        lingering(one)
+        await two.push(one.place())
+        one.cut()
+        await until(lambda: two.evicted)
+        assert two.evicted == [EndReason.PUBLISHER_GONE]
+
+
+async def test_a_push_that_ends_lets_the_stream_linger() -> None:
+    async with holder() as one, front() as two:
+        viewer = lingering(one)
+        publisher = await two.push(one.place())
+        publisher.set_tracks(VIDEO, AUDIO, {})
+        send(publisher, 0, 3)
+        await until(lambda: len(viewer.units) == 8)
+        publisher.close()
+        stream = one.hub.find("c1")
+        assert stream is not None
+        await until(lambda: stream.publisher is None)
+        assert viewer.ended is None
+        assert two.evicted == []
+
+
+async def test_a_push_that_breaks_its_time_is_one_discontinuity() -> None:
+    async with holder() as one, front() as two:
+        viewer = lingering(one)
+        publisher = await two.push(one.place())
+        publisher.set_tracks(VIDEO, AUDIO, {})
+        send(publisher, 0, 2)
+        publisher.set_tracks(VIDEO, AUDIO, {}, continuous=False)
+        send(publisher, 2, 2)
+        await until(lambda: len(viewer.units) == 10)
+        assert [t.epoch for t in viewer.tracks] == [0, 1, 2]
+
+
+async def test_renditions_keep_their_time_and_are_published_beside_their_source() -> None:
+    async with holder() as one, front() as two:
+        one.live()
+        publisher = await two.push(one.place(), keep_time=True, name="c1@720p")
+        publisher.set_tracks(VIDEO, AUDIO, {})
+        send(publisher, 1000, 3)
+        await until(lambda: one.hub.find("c1@720p") is not None)
+        rung, viewer = one.hub.find("c1@720p"), Recorder()
+        assert rung is not None
+        rung.attach(viewer)
+        await until(lambda: len(viewer.units) == 6)
+        assert viewer.units[0].dts == 40_000
+
+
+async def test_a_forwarded_push_whose_node_is_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with holder() as one, front() as two:
+        lingering(one)
+        monkeypatch.setattr("gateway.protocols.nodes.SILENT_SECONDS", 0.05)
+        monkeypatch.setattr("gateway.protocols.nodes.PING_SECONDS", 0.1)
+        await two.push(one.place())
+        await until(lambda: two.evicted == [EndReason.PUBLISHER_GONE])

@@ -1,0 +1,390 @@
+"""A channel's own edges between its holder and its readers: everything as from the holder, and nothing asked of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.hub.cache import CachedChannels
+from gateway.hub.fanout import EndReason
+from gateway.hub.publisher import Publisher
+from gateway.hub.stream import Stream
+from gateway.nodes import replicas as module
+from gateway.nodes.peers import Peers
+from gateway.nodes.places import PeerRefused, Place
+from gateway.nodes.pulling import PullLink
+from gateway.nodes.relay import Relay
+from gateway.protocols.nodes import Hello
+from gateway.servers.audience import Audience
+from gateway.servers.protection import Protection
+from gateway.servers.response import Response, text
+from gateway.settings.models import Edge
+from proxy.given import HEADER
+from tests.support.builders import AUDIO, VIDEO, Recorder, channel
+from tests.support.holder import NOT_LIVE, SEGMENT, answer, holding
+from tests.support.holders import SECRET, Holder, Known, Puller, Taken, holder, puller
+from tests.support.http import request, until
+from tests.support.playback import SECRETS, Channels
+from tests.support.tree import Chain, branch, times
+
+M3U8 = "application/vnd.apple.mpegurl"
+
+
+async def watched(two: Puller, name: str = "c1") -> tuple[Stream, Recorder]:
+    """A player at a reader, and what it gets."""
+    replica, here = await two.replicas.wait(name, 5), Recorder()
+    replica.viewers["flv"] += 1
+    replica.attach(here)
+    return replica, here
+
+
+async def play(one: Holder, publisher: Publisher, here: Recorder, count: int = 5) -> None:
+    """So many pictures more, until the player has them."""
+    for _ in range(count):
+        one.push(publisher)
+    last = one._dts - 40
+    await until(lambda: here.units and here.units[-1].dts == last)
+
+
+# ---- units ----
+
+
+async def test_a_stream_through_an_edge_is_the_stream_unit_by_unit_and_one_pull_of_the_holder() -> None:
+    async with holder() as one, branch(Known(one.place())) as edge:
+        below = Known(edge.place())
+        async with puller(below) as a, puller(below) as b:
+            publisher = one.live(playAuth="sign", key="0-secret")
+            there = Recorder()
+            publisher.stream.attach(there)
+            (first, here), (_, beside) = await asyncio.gather(watched(a), watched(b))
+            for n in range(30):
+                one.push(publisher, key=n % 10 == 9)
+            await until(lambda: len(here.units) == len(beside.units) == 62)
+            assert [(u.track, u.dts, u.cts, u.key, u.wall, u.payload) for u in here.units] == [
+                (u.track, u.dts, u.cts, u.key, u.wall, u.payload) for u in there.units
+            ]
+            assert times(beside.units) == times(here.units)
+            assert (one.pulls, edge.replicas.pulls, edge.replicas.lent) == (1, 1, 2)
+            assert first.channel.play_auth == "sign"
+            assert "secret" not in str(first.channel.item)
+
+
+class Heard(Taken):
+    """What a pull says first."""
+
+    def __init__(self) -> None:
+        self.hellos: list[Hello] = []
+
+    def hello(self, hello: Hello) -> None:
+        self.hellos.append(hello)
+
+
+async def test_an_edge_says_what_the_holder_says_of_the_stream() -> None:
+    said = []
+    async with holder() as one, branch(Known(one.place())) as edge, Peers(SECRET) as peers:
+        publisher = one.live(isHls=True, isCMAF=False, playAuth="sign")
+        assert publisher.stream.outputs is not None
+        for place in (one.place(), edge.place()):
+            heard = Heard()
+            link = await peers.link(place, "GET", "/_node/c1", lambda heard=heard: PullLink(heard))
+            await until(lambda heard=heard: heard.hellos)
+            said += heard.hellos
+            link.close()
+    assert said[0] == said[1]
+    assert said[0].session == "s1"
+
+
+async def test_a_channel_that_changes_is_told_through_the_edge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.protocols.nodes.PING_SECONDS", 0.02)
+    async with holder() as one, branch(Known(one.place())) as edge, puller(Known(edge.place())) as two:
+        publisher = one.live()
+        replica, _ = await watched(two)
+        assert publisher.stream.outputs is not None
+        publisher.stream.outputs.switch("flv", False)
+        await until(lambda: replica.outputs is not None and not replica.outputs.enabled("flv"))
+
+
+async def test_readers_go_on_at_the_next_edge_and_at_the_holder_and_see_every_picture_once() -> None:
+    async with holder() as one, branch(Known(one.place())) as first, branch(Known(one.place())) as second:
+        where = Chain([first.place(), second.place(), one.place()])
+        async with puller(where) as two:
+            publisher = one.live()
+            _, here = await watched(two)
+            await play(one, publisher, here)
+            await first.die()
+            await play(one, publisher, here)
+            assert second.replicas.lent == 1
+            await second.die()
+            await play(one, publisher, here)
+            assert where.lost_places == [first.place(), second.place()]
+            for kind in ("video", "audio"):
+                assert times(here.units, kind) == [n * 40 for n in range(16)]
+            assert len({tracks.epoch for tracks in here.tracks}) == 1
+
+
+async def test_what_was_a_discontinuity_before_the_edge_came_is_none_for_who_moves() -> None:
+    """Epochs are counted by the holder: an edge that came later has seen fewer."""
+    async with holder() as one, branch(Known(one.place())) as edge:
+        publisher = one.live()
+        for _ in range(3):
+            publisher.set_tracks(VIDEO, AUDIO, {}, continuous=False)
+            one.push(publisher, key=True)
+        where = Chain([edge.place(), one.place()])
+        async with puller(where) as two:
+            _, here = await watched(two)
+            await play(one, publisher, here)
+            edge.cut()
+            await play(one, publisher, here)
+            assert where.lost_places == [edge.place()]
+            assert times(here.units) == [n * 40 for n in range(3, 14)]
+            assert len({tracks.epoch for tracks in here.tracks}) == 1
+            publisher.set_tracks(VIDEO, AUDIO, {}, continuous=False)
+            one.push(publisher, key=True)
+            await until(lambda: times(here.units)[-1] == 14 * 40)
+            assert len({tracks.epoch for tracks in here.tracks}) == 2
+
+
+async def test_readers_go_from_the_holder_to_an_edge_that_has_come_in_the_middle_of_the_stream() -> None:
+    async with holder() as one, branch(Known(one.place())) as edge:
+        where = Chain([one.place(), edge.place()])
+        async with puller(where) as two:
+            publisher = one.live()
+            publisher.set_tracks(VIDEO, AUDIO, {}, continuous=False)
+            one.push(publisher, key=True)
+            _, here = await watched(two)
+            await play(one, publisher, here)
+            one.cut()
+            await play(one, publisher, here)
+            assert edge.replicas.lent == 1
+            assert times(here.units) == [n * 40 for n in range(1, 12)]
+            assert len({tracks.epoch for tracks in here.tracks}) == 1
+
+
+async def test_a_new_holder_behind_the_edge_is_one_discontinuity_and_nobody_takes_its_times_for_the_holders() -> None:
+    async with holder() as one, holder() as other:
+        above = Known(one.place())
+        async with branch(above) as edge:
+            below = Chain([edge.place(), other.place("k2")])
+            async with puller(below) as two:
+                publisher = one.live()
+                _, here = await watched(two)
+                await play(one, publisher, here)
+                other.session = "s2"
+                above.place = other.place("k2")
+                successor = other.live()
+                one.hub.drain()
+                await until(lambda: len(here.units) == 14)
+                assert len({tracks.epoch for tracks in here.tracks}) == 2
+                assert edge.replicas.lent == 1, "its link stayed"
+                other.push(successor)
+                await until(lambda: len(here.units) == 16)
+                await edge.die()
+                other.push(successor, key=True)
+                await until(lambda: len(here.units) == 18)
+                assert len({tracks.epoch for tracks in here.tracks}) == 3
+                shown = times(here.units)
+                assert shown == sorted(set(shown))
+
+
+async def test_a_replica_stays_while_nodes_pull_it_and_they_are_no_viewers(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with holder() as one, branch(Known(one.place())) as edge:
+        publisher = one.live()
+        async with puller(Known(edge.place())) as two:
+            _, here = await watched(two)
+            monkeypatch.setattr(module, "IDLE_SECONDS", 0.05)
+            replica, pull = edge.replicas.find("c1"), edge.replicas._pulls["c1"]
+            assert replica is not None
+            pull.touched = 0.0  # long ago
+            assert pull._wanted()
+            assert not any(replica.viewers.values())
+            await play(one, publisher, here)
+        await until(lambda: edge.replicas.lent == 0)
+        await until(lambda: len(edge.replicas) == 0 and one.pulls == 0)
+
+
+# ---- ends ----
+
+
+@pytest.mark.parametrize("reason", [EndReason.KICKED, EndReason.PUBLISHER_GONE, EndReason.EXPIRED])
+async def test_the_streams_end_is_everybodys_end(reason: EndReason) -> None:
+    async with holder() as one, branch(Known(one.place())) as edge:
+        where = Chain([edge.place()])
+        async with puller(where) as two:
+            one.live()
+            _, here = await watched(two)
+            one.hub.end("c1", reason)
+            await until(lambda: here.ended is not None)
+            assert here.ended is reason
+
+
+async def test_an_edge_that_has_lost_the_holder_does_not_end_the_stream() -> None:
+    async with holder() as one, branch(Known(one.place())) as edge:
+        where = Chain([edge.place(), one.place()])
+        async with puller(where) as two:
+            publisher = one.live()
+            _, here = await watched(two)
+            await play(one, publisher, here)
+            edge.hub.end("c1", EndReason.PUBLISHER_GONE)  # as after its linger time
+            await until(lambda: where.lost_places)
+            await play(one, publisher, here)
+            assert where.lost_places == [edge.place()]
+            assert times(here.units) == [n * 40 for n in range(11)]
+            assert here.ended is None
+
+
+# ---- who gets what ----
+
+
+async def refused(peers: Peers, place: Place, method: str, target: str, **headers: str) -> int:
+    with pytest.raises(PeerRefused) as refusal:
+        await peers.link(place, method, target, lambda: PullLink(Taken()), headers)
+    return refusal.value.status
+
+
+async def test_an_edge_gives_its_own_channel_only_and_no_original_and_takes_no_push() -> None:
+    async with holder() as one, branch(Known(one.place())) as edge, Peers(SECRET) as peers:
+        one.live()
+        one.live("c2")
+        place = edge.place()
+        for method, target in (
+            ("GET", "/_node/c2"),
+            ("GET", "/_node/c2@720p"),
+            ("GET", "/_node/c1?original=1"),
+            ("POST", "/_node/c1"),
+            ("POST", "/_node/c1@720p"),
+        ):
+            assert await refused(peers, place, method, target) == 404, target
+        async with peers.request(place, "GET", "/_node/c2/live.m3u8") as response:
+            assert (response.status, await response.text()) == (404, "this node does not hold the stream\n")
+        assert one.pulls == 0, "nobody was asked"
+    async with holder() as one, branch(Known(one.place()), of="") as ordinary, Peers(SECRET) as peers:
+        one.live()
+        assert await refused(peers, ordinary.place(), "GET", "/_node/c1") == 404
+
+
+async def test_a_rendition_is_given_as_its_source_is() -> None:
+    async with holder() as one, branch(Known(one.place())) as edge, puller(Known(edge.place())) as two:
+        one.live()
+        rung = one.hub.publish(
+            channel("c1"), "c1@720p", protocol="transcode", peer="", evict=lambda reason: None, keep_time=True
+        )
+        rung.set_tracks(VIDEO, AUDIO, {})
+        one.push(rung, key=True)
+        _, here = await watched(two, "c1@720p")
+        await until(lambda: len(here.units) == 2)
+
+
+async def test_edges_of_a_channel_do_not_pull_from_each_other() -> None:
+    """An address that was the holder's may be another edge's by now, or one's own."""
+    where = Known()
+    async with branch(where) as edge, branch(Known(edge.place())) as other:
+        where.place = edge.place()
+        async with Peers(SECRET) as peers, Peers(SECRET, headers={HEADER: "c1"}) as edges:
+            assert await refused(edges, other.place(), "GET", "/_node/c1") == 404
+            async with edges.request(other.place(), "GET", "/_node/c1/live.m3u8") as response:
+                assert response.status == 404
+            assert (edge.replicas.pulls, other.replicas.pulls) == (0, 0)
+            async with peers.request(edge.place(), "GET", "/_node/c1/live.m3u8") as response:
+                assert (response.status, await response.text()) == (404, "c1 is not streaming live now\n")
+
+
+# ---- files ----
+
+
+class Files:
+    """A reader's relay."""
+
+    def __init__(self, relay: Relay, audience: Audience) -> None:
+        self.relay, self.audience = relay, audience
+
+    async def get(self, target: str) -> Response:
+        asked = request(target)
+        name, _, rest = asked.path[1:].partition("/")
+        found = self.relay.file(asked, name, rest, self._absent)
+        response = found if isinstance(found, Response) else await found
+        assert isinstance(response, Response)
+        return response
+
+    async def _absent(self) -> Response:
+        return text(404, "c1 is not streaming live now")
+
+
+LIVE = "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:2.00000,\n100.ts{}\n"
+
+
+def reader(peers: Peers, where: Chain) -> Files:
+    audience = Audience()
+    protection = Protection(
+        auth="none", referers=(), verify_play=SECRETS.verify_play, cloudfront=None, refusals_per_minute=100
+    )
+    settings = Edge(upstream=(), cache=64_000_000, stale=6, channel="")
+    return Files(Relay(where, peers, CachedChannels(Channels(channel("c1"))), protection, audience, settings), audience)
+
+
+async def test_files_through_an_edge_are_the_holders_and_asked_of_it_once() -> None:
+    async with holding() as one, Peers("cluster") as peers:
+        one.says["c1/live.m3u8"] = answer(LIVE.format("?millrace-query=0"), M3U8)
+        one.says["c1/100.ts"] = answer(b"segment", **SEGMENT)
+        async with branch(Chain([one.place]), secret="cluster") as edge:
+            for _ in range(3):
+                files = reader(peers, Chain([edge.place()]))
+                async with files.relay:
+                    lists = await asyncio.gather(*(files.get(f"/c1/live.m3u8?sign={n}") for n in range(50)))
+                    assert [reply.body for reply in lists] == [LIVE.format(f"?sign={n}").encode() for n in range(50)]
+                    assert {(await files.get("/c1/100.ts")).body for _ in range(5)} == {b"segment"}
+                    assert files.relay.viewers["c1"]["hls"] == 1
+                files.audience.close()
+            assert one.asks("c1/100.ts") == 1
+            assert one.asks("c1/live.m3u8") <= 3
+            assert not edge.relay.viewers, "who asks is counted where it is judged"
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        answer("try later\n", "text/plain", "503 Service Unavailable"),
+        answer("this node does not hold the stream\n", "text/plain", "404 Not Found"),
+        answer("an unsigned request\n", "text/plain", "401 Unauthorized"),
+        NOT_LIVE,
+    ],
+)
+async def test_an_edge_that_cannot_say_gives_way_to_the_holder(says: bytes) -> None:
+    async with holding() as useless, holding() as one, Peers("cluster") as peers:
+        useless.says["c1/100.ts"] = says
+        one.says["c1/100.ts"] = answer(b"segment", **SEGMENT)
+        bad = [Place(f"e{n}", useless.place.address, "k1", edge=True) for n in range(3)]
+        where = Chain([*bad, one.place])
+        files = reader(peers, where)
+        async with files.relay:
+            assert (await files.get("/c1/100.ts")).body == b"segment"
+        files.audience.close()
+        assert where.lost_places == bad
+
+
+async def test_an_edge_that_died_gives_way_to_the_next() -> None:
+    async with holding() as one, Peers("cluster") as peers:
+        one.says["c1/100.ts"] = answer(b"segment", **SEGMENT)
+        async with (
+            branch(Chain([one.place]), secret="cluster") as first,
+            branch(Chain([one.place]), secret="cluster") as second,
+        ):
+            await first.die()
+            where = Chain([first.place(), second.place(), one.place])
+            files = reader(peers, where)
+            async with files.relay:
+                assert (await files.get("/c1/100.ts")).body == b"segment"
+            files.audience.close()
+            assert where.places == [second.place(), one.place]
+
+
+async def test_what_is_not_live_is_not_live_through_an_edge() -> None:
+    async with holding() as one, Peers("cluster") as peers:
+        one.says["c1/status.json"] = answer('{"live": false}', "application/json")
+        async with branch(Chain([one.place]), secret="cluster") as edge:
+            for path in ("live.m3u8", "1.ts", "status.json"):
+                files = reader(peers, Chain([edge.place()]))
+                async with files.relay:
+                    reply = await files.get(f"/c1/{path}")
+                files.audience.close()
+                assert (reply.status, reply.body) == (404, b"c1 is not streaming live now\n"), path

@@ -1,0 +1,178 @@
+"""Gateways and edges as in production: each on an address of its own, on the same ports and stores, found by name."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tests.support.clients import until
+from tests.support.gateway import Channel, Edge, Gateway, Reply, http
+from tests.support.haproxy import GATEWAYS, PLAYERS, SOURCE, free_ports
+from tests.support.names import NameServer
+
+_GATEWAYS = tuple(f"127.0.0.{n}" for n in range(11, 15))
+_EDGES = tuple(f"127.0.0.{n}" for n in range(21, 23))
+_PORTS = ("rtmp", "http", "ws")
+
+Kind = TypeVar("Kind", bound=Gateway)
+
+
+class Farm:
+    """Nodes that share channels, secrets and registry; `names` knows those that are listed.
+
+    gateways, edges: by address. `settings` are MILLRACE_ variables of each; what they do not name lies in `folder`.
+    """
+
+    def __init__(self, folder: Path, names: NameServer, **settings: str) -> None:
+        self.folder = folder
+        self.names = names
+        self.ports = dict(zip(_PORTS, free_ports(len(_PORTS), *_GATEWAYS, *_EDGES), strict=True))
+        self.gateways: dict[str, Gateway] = {}
+        self.edges: dict[str, Edge] = {}
+        # Where other nodes reach one, instead of at its own address: for links that a test cuts.
+        self.reached_at: dict[str, str] = {}
+        self._settings = settings
+        self._started = 0
+        self._stack = contextlib.ExitStack()
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """HAProxy's, so that it finds what they listen on."""
+        return {f"FRONT_TO_{name.upper()}": str(port) for name, port in self.ports.items()}
+
+    @property
+    def database(self) -> Path:
+        """Where they all keep their channels."""
+        return self.folder / "channels.db"
+
+    # ---- nodes come ----
+
+    def gateway(self, host: str = "") -> str:
+        """One more, once it is ready and listed: its address, the next free one or that of one that has ended."""
+        host = host or next(host for host in _GATEWAYS if host not in self.gateways)
+        self.gateways[host] = self._start(Gateway, host, _PORTS)
+        self._list(GATEWAYS, host)
+        return host
+
+    def edge(self, host: str = "") -> str:
+        """As `gateway`."""
+        host = host or next(host for host in _EDGES if host not in self.edges)
+        self.edges[host] = self._start(Edge, host, ("rtmp", "http"))
+        self._list(PLAYERS, host)
+        return host
+
+    def _start(self, kind: type[Kind], host: str, listeners: tuple[str, ...]) -> Kind:
+        settings = {
+            "CHANNELS": f"sqlite:///{self.database}",
+            "REGISTRY": f"sqlite:///{self.folder}/registry.db",
+            "CLUSTER__SECRET": "what all nodes share",
+            "SIGNING__SECRET": "what keys are signed with",
+            "HTTP__ADVERTISE": self._reached(host),
+            "RTMP__PROXY_FROM": SOURCE,
+            "HTTP__FORWARDED_FROM": SOURCE,
+            "WS__FORWARDED_FROM": SOURCE,
+        }
+        for name in listeners:
+            settings |= {f"{name.upper()}__HOST": host, f"{name.upper()}__PORT": str(self.ports[name])}
+        self._started += 1
+        folder = self.folder / f"{self._started}-{host}"
+        folder.mkdir()
+        node = kind(folder, **{f"MILLRACE_{name}": value for name, value in settings.items()} | self._settings)
+        self._stack.callback(self._end, node)
+        node.wait_ready()
+        return node
+
+    def _list(self, name: str, host: str) -> None:
+        known = self.names.records.get(name, ())
+        self.names.records[name] = (*(h for h in known if h != host), host)
+
+    # ---- what they say ----
+
+    @property
+    def alive(self) -> list[str]:
+        """The addresses of gateways that run."""
+        return [host for host, gateway in self.gateways.items() if gateway.process.poll() is None]
+
+    def get(self, host: str, path: str, **headers: str) -> Reply:
+        """What one node's playback listener answers, asked directly."""
+        return http("GET", f"http://{host}:{self.ports['http']}{path}", headers=headers)
+
+    def channel(self, **fields: Any) -> Channel:
+        """A new channel of all of them."""
+        return self.gateways[self.alive[0]].channel(**fields)
+
+    def session(self, channel: Channel) -> dict[str, Any] | None:
+        """What the admin API says of a channel, asked of any that answers; None while its holder answers nobody."""
+        for host in self.alive:
+            reply = self.gateways[host].api("GET", f"/videostream/{channel.id}/session")
+            if reply.status == 200:
+                return dict(reply.json())
+            assert reply.status == 503, reply.text
+        return None
+
+    def publisher(self, channel: Channel) -> dict[str, Any]:
+        """Who publishes, once somebody does."""
+        return dict(until(lambda: (self.session(channel) or {}).get("publisher"), f"{channel.id} is published", 30))
+
+    def holder(self, channel: Channel) -> str:
+        """The address of the gateway that holds the stream, once it has a publisher."""
+
+        def held() -> str | None:
+            session = self.session(channel)
+            if session is None or session["state"] != "live" or not session["publisher"]:
+                return None
+            nodes = self.gateways[self.alive[0]].api("GET", "/nodes").json()
+            address = next((node["address"] for node in nodes if node["node"] == session["node"]), None)
+            return next((host for host in self.gateways if self._reached(host) == address), None)
+
+        return str(until(held, f"{channel.id} is live", 30))
+
+    def _reached(self, host: str) -> str:
+        return self.reached_at.get(host, f"{host}:{self.ports['http']}")
+
+    # ---- faults ----
+
+    def kill(self, host: str) -> None:
+        """A node dies without a word; the name server does not know."""
+        process = (self.gateways.get(host) or self.edges[host]).process
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+
+    def drain(self, host: str) -> None:
+        """SIGTERM; returns at once."""
+        (self.gateways.get(host) or self.edges[host]).process.send_signal(signal.SIGTERM)
+
+    @contextlib.contextmanager
+    def store_away(self) -> Iterator[None]:
+        """The store of channels answers nobody."""
+        with contextlib.closing(sqlite3.connect(self.database, isolation_level=None, timeout=30)) as store:
+            store.execute("ALTER TABLE channels RENAME TO channels_away")
+            try:
+                yield
+            finally:
+                store.execute("ALTER TABLE channels_away RENAME TO channels")
+
+    def __enter__(self) -> Farm:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @staticmethod
+    def _end(node: Gateway) -> None:
+        with contextlib.suppress(AssertionError):
+            node.stop(10)
+
+
+@contextlib.contextmanager
+def farm(names: NameServer, count: int = 2, **settings: str) -> Iterator[Farm]:
+    """`count` gateways that are ready and listed; `settings` are MILLRACE_ variables of each."""
+    with tempfile.TemporaryDirectory(prefix="millrace-farm-") as folder, Farm(Path(folder), names, **settings) as one:
+        for _ in range(count):
+            one.gateway()
+        yield one

@@ -1,0 +1,122 @@
+"""A holder of streams that says exactly the bytes it is told, and remembers what it was asked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeAlias
+
+from gateway.nodes.places import Place
+
+# What answers a request: whole bytes, or something that writes them when it likes.
+Saying: TypeAlias = "bytes | Callable[[asyncio.StreamWriter], Awaitable[None]]"
+
+
+def answer(body: bytes | str, kind: str = "video/mp2t", status: str = "200 OK", **headers: str) -> bytes:
+    """An answer of known length; header names with "_" for "-"."""
+    data = body.encode() if isinstance(body, str) else body
+    said = {"Content-Type": kind, "Content-Length": str(len(data)), "Cache-Control": "no-cache"}
+    said |= {name.replace("_", "-"): value for name, value in headers.items()}
+    head = "".join(f"{name}: {value}\r\n" for name, value in said.items())
+    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + data
+
+
+SEGMENT = {"Cache_Control": "public, max-age=600, immutable"}
+NOT_LIVE = answer("c1 is not streaming live now\n", "text/plain", "404 Not Found", Cache_Control="no-store")
+
+
+async def for_ever(writer: asyncio.StreamWriter) -> None:
+    """A process that stands still: connections are accepted, nothing is said."""
+    await asyncio.Event().wait()
+
+
+class Holder:
+    """`says` by path below `/_node/`; everything else is NOT_LIVE. asked: targets without that folder, in order."""
+
+    def __init__(self) -> None:
+        self.says: dict[str, Saying] = {}
+        self.asked: list[str] = []
+        self.headers: list[str] = []
+        self.left = 0  # connections that the other side closed
+        self.place = Place("holder", "127.0.0.1:1")
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def listen(self) -> None:
+        """At any free port; `place` says which."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.place = Place(self.place.node, f"127.0.0.1:{port}", f"claim {port}")
+
+    async def close(self) -> None:
+        """Nobody listens there any more, and what was connected is not."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for writer in list(self._writers):
+            writer.close()
+
+    @property
+    def open(self) -> int:
+        """Connections that are open now."""
+        return len(self._writers)
+
+    def asks(self, path: str) -> int:
+        """How often a file was asked for, with whatever query."""
+        return sum(target.partition("?")[0] == path for target in self.asked)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await self._answer(head.decode(), writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.left += 1
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _answer(self, head: str, writer: asyncio.StreamWriter) -> None:
+        target = head.split(" ")[1].removeprefix("/_node/")
+        self.asked.append(target)
+        self.headers.append(head)
+        saying = self.says.get(target.partition("?")[0], NOT_LIVE)
+        if isinstance(saying, bytes):
+            writer.write(saying)
+            await writer.drain()
+        else:
+            await saying(writer)
+
+
+@contextlib.asynccontextmanager
+async def holding() -> AsyncIterator[Holder]:
+    holder = Holder()
+    await holder.listen()
+    try:
+        yield holder
+    finally:
+        await holder.close()
+
+
+class Where:
+    """A Whereabouts that a test writes: the places of each channel in the order in which they are found."""
+
+    def __init__(self) -> None:
+        self.places: dict[str, list[Place]] = {}
+        self.losses: list[tuple[str, Place]] = []
+        self.looks = 0
+
+    def known(self, name: str) -> Place | None:
+        return next(iter(self.places.get(name, ())), None)
+
+    async def find(self, name: str) -> Place | None:
+        self.looks += 1
+        await asyncio.sleep(0)
+        return self.known(name)
+
+    def lost(self, name: str, place: Place) -> None:
+        self.losses.append((name, place))
+        places = self.places.get(name, [])
+        if len(places) > 1:
+            places.pop(0)

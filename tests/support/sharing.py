@@ -1,0 +1,157 @@
+"""Nodes that share their streams, in this process: real APIs, real requests between them, a registry in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway.api.servers import shown
+from gateway.api.status import summary
+from gateway.hub.distant import DistantViewers
+from gateway.hub.errors import StoreAway
+from gateway.hub.nodes import Holding, Node, Role
+from gateway.hub.publisher import Publisher
+from gateway.hub.stream import EndReason
+from gateway.lib.aio import Tasks
+from gateway.nodes.cluster import Cluster
+from gateway.nodes.locator import Locator
+from gateway.nodes.operations import Operations
+from gateway.nodes.peers import Peers
+from gateway.protocols import nodes
+from gateway.servers.http import HttpServer
+from gateway.servers.listen import listen, port_of
+from gateway.servers.request import Request
+from gateway.servers.response import Response, text
+from tests.support.admin import PORTS, Admin, admin
+from tests.support.http import limits
+
+SECRET = "what-nodes-share"
+
+
+@dataclass
+class Directory:
+    """A registry in memory. away: it does not answer."""
+
+    members: dict[str, Node] = field(default_factory=dict)
+    held: dict[str, Holding] = field(default_factory=dict)
+    away: bool = False
+    read: int = 0
+
+    def _answer(self) -> None:
+        if self.away:
+            raise StoreAway("the registry is away", 3)
+
+    async def nodes(self) -> list[Node]:
+        self._answer()
+        self.read += 1
+        return list(self.members.values())
+
+    async def holding(self, stream: str) -> Holding | None:
+        self._answer()
+        return self.held.get(stream)
+
+    async def find(self, streams: Collection[str]) -> dict[str, Holding]:
+        self._answer()
+        return {name: self.held[name] for name in streams if name in self.held and not self.held[name].left}
+
+
+@dataclass
+class Member:
+    """One node: its API, and what the others reach of it. asked: the operations that came in."""
+
+    id: str
+    api: Admin
+    cluster: Cluster
+    distant: DistantViewers
+    peers: Peers
+    operations: Operations
+    directory: Directory
+    address: str
+    asked: list[str]
+    server: HttpServer
+
+    async def push(self, id: str, evicted: list[EndReason] | None = None) -> Publisher:
+        """A push of a stored channel that this node holds, as the registry says."""
+        publisher = await self.api.push(id, evicted)
+        self.directory.held[id] = Holding(id, self.id, self.address, f"claim of {self.id}", time.time())
+        publisher.stream.when_ended(lambda reason: self.directory.held.pop(id, None) and None)
+        return publisher
+
+
+async def nobody(stream: str) -> None:
+    """Which sibling holds a stream, where nobody asks for that."""
+
+
+class Door:
+    """What stands before the operations: the signature, and which of them is asked for."""
+
+    def __init__(self) -> None:
+        self.table: Mapping[str, Any] = {}
+        self.asked: list[str] = []
+
+    async def __call__(self, request: Request) -> Response:
+        target = f"{request.raw_path}?{request.raw_query}" if request.raw_query else request.raw_path
+        if nodes.verify(SECRET, request.method, target, request.headers.get(nodes.HEADER, ""), time.time()):
+            return text(401, "not signed")
+        name, _, rest = request.path.removeprefix("/_node/.node/").partition("/")
+        self.asked.append(name)
+        answer: Response = await self.table[name](request, rest)
+        return answer
+
+
+@contextlib.asynccontextmanager
+async def member(
+    id: str,
+    folder: Path,
+    directory: Directory,
+    *,
+    since: float = 0,
+    clock: Any = time.monotonic,
+    sockets: Mapping[str, str] | None = None,
+    ports_of: Member | None = None,
+    **options: Any,
+) -> AsyncIterator[Member]:
+    """A node on the channel store of `folder`. sockets: of the processes of its host, by node, its own among them;
+    ports_of: the one of them that takes what comes to their port. options: of the API."""
+    siblings = {node: path for node, path in (sockets or {}).items() if node != id}
+    door, distant = Door(), DistantViewers()
+    server = HttpServer(door, limits(), methods=("GET", "HEAD", "POST"))
+    listening = listen("http", "127.0.0.1", 0)
+    address = f"127.0.0.1:{port_of(listening)}" if ports_of is None else ports_of.address
+    if sockets is not None:
+        own = socket.socket(socket.AF_UNIX)
+        own.bind(sockets[id])
+        listening.append(own)
+    locator = Locator(directory, lambda: siblings)  # type: ignore[arg-type]
+    async with (
+        Peers(SECRET) as peers,
+        Tasks(id) as tasks,
+        Cluster(id, directory, locator, peers, siblings=lambda: siblings, clock=clock) as cluster,
+        admin(folder, cluster=cluster, distant=distant, **options) as api,
+    ):
+        tasks.start(locator.run())
+        node = api.node
+        operations = Operations(
+            node=id,
+            hub=api.hub,
+            channels=api.store,
+            cached=api.store,
+            forget=api.forgotten.append,
+            distant=distant,
+            report=lambda: summary(node, api.metrics, "1.2.3"),
+            peers=peers,
+            siblings=lambda: siblings,
+            held=nobody,
+        )
+        door.table = operations.table()
+        await server.listen(listening)
+        directory.members[id] = Node(id, Role.GATEWAY, address, 1, shown=shown(f"{id}.example.com", PORTS, since))
+        try:
+            yield Member(id, api, cluster, distant, peers, operations, directory, address, door.asked, server)
+        finally:
+            await server.close()

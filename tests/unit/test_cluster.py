@@ -1,0 +1,278 @@
+"""Asking other nodes: what they may answer, how long, how much, and what becomes of what makes no sense."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from gateway.api.cluster import Refused
+from gateway.hub.nodes import Holding, Node, Role
+from gateway.nodes import cluster as module
+from gateway.nodes.cluster import Cluster
+from gateway.nodes.peers import Peers
+from gateway.nodes.places import PeerAway, Place
+from tests.support.http import until
+from tests.support.sharing import Directory
+
+
+@dataclass
+class Answer:
+    status: int = 200
+    body: bytes = b"{}"
+    headers: dict[str, str] = field(default_factory=dict)
+    pieces: int = 1
+
+    @property
+    def content(self) -> Answer:
+        return self
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        for _ in range(self.pieces):
+            yield self.body
+
+
+@dataclass
+class Wires:
+    """What nodes answer, by id. asked: (node, method, target)."""
+
+    answers: dict[str, Answer | Exception | asyncio.Event] = field(default_factory=dict)
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+    at_once: int = 0
+    most: int = 0
+
+    @contextlib.asynccontextmanager
+    async def request(self, place: Place, method: str, target: str, *, seconds: float) -> AsyncIterator[Any]:
+        self.asked.append((place.node, method, target))
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        try:
+            answer = self.answers.get(place.node, Answer(body=b""))
+            if isinstance(answer, asyncio.Event):
+                await answer.wait()
+                answer = Answer(body=b"")
+            if isinstance(answer, Exception):
+                raise answer
+            await asyncio.sleep(0)
+            yield answer
+        finally:
+            self.at_once -= 1
+
+
+class Known:
+    """Whereabouts that know what a directory has."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self.lost_names: list[str] = []
+
+    def known(self, name: str) -> Place | None:
+        return None
+
+    async def find(self, name: str) -> Place | None:
+        held = (await self._directory.find([name])).get(name)
+        return None if held is None else Place(held.node, held.address, held.claim)
+
+    def lost(self, name: str, place: Place) -> None:
+        self.lost_names.append(name)
+
+
+@dataclass
+class Rig:
+    cluster: Cluster
+    directory: Directory
+    wires: Wires
+    where: Known
+    now: list[float]
+
+    def holds(self, node: str, stream: str = "c1") -> None:
+        self.directory.held[stream] = Holding(stream, node, "192.0.2.1:8080", "claim", 0)
+        self.directory.members.setdefault(node, Node(node, Role.GATEWAY, "192.0.2.1:8080", 1))
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    directory, wires, now = Directory(), Wires(), [1000.0]
+    where = Known(directory)
+    directory.members["h.1"] = Node("h.1", Role.GATEWAY, "192.0.2.9:8080", 1)
+    clock: Callable[[], float] = lambda: now[0]  # noqa: E731
+    siblings = lambda: {"h.2": "/run/h.2.sock"}  # noqa: E731
+    async with Cluster("h.1", directory, where, cast(Peers, wires), siblings=siblings, clock=clock) as one:
+        yield Rig(one, directory, wires, where, now)
+
+
+async def test_a_holder_is_asked_by_its_name_and_for_itself(rig: Rig):
+    rig.holds("g1")
+    rig.wires.answers["g1"] = Answer(body=b'{"name":"hls"}')
+    assert await rig.cluster.ask("c1", "outputs", "POST", name="a b&to=z", enabled="true") == {"name": "hls"}
+    assert rig.wires.asked == [("g1", "POST", "/_node/.node/outputs/c1?name=a+b%26to%3Dz&enabled=true&to=g1")]
+
+
+NONSENSE = [
+    (200, b"<html>"),
+    (200, b"[]"),
+    (200, b"\xff"),
+    (200, b"[" * 100_000),
+    (302, b'{"error":"there"}'),
+    (401, b"not signed"),
+    (401, b'{"error":"a token is needed"}'),
+    (404, b"this node knows no operation kick\n"),
+    (404, b'{"error":7}'),
+    (500, b"something went wrong"),
+]
+
+
+@pytest.mark.parametrize(("status", "body"), NONSENSE)
+async def test_an_answer_that_makes_no_sense_means_come_again(rig: Rig, status: int, body: bytes):
+    rig.holds("g1")
+    rig.wires.answers["g1"] = Answer(status, body)
+    with pytest.raises(Refused) as refused:
+        await rig.cluster.ask("c1", "session")
+    assert (refused.value.status, refused.value.retry_after) == (503, 2)
+
+
+async def test_a_refusal_is_passed_on_whole(rig: Rig):
+    rig.holds("g1")
+    body = json.dumps({"error": "expected true or false", "field": "enabled"}).encode()
+    rig.wires.answers["g1"] = Answer(400, body, {"Retry-After": "soon"})
+    with pytest.raises(Refused, match="expected true or false") as refused:
+        await rig.cluster.ask("c1", "session")
+    assert (refused.value.status, refused.value.field, refused.value.retry_after) == (400, "enabled", None)
+
+
+async def test_an_endless_answer_is_not_read_to_its_end(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_MOST_ANSWER", 1000)
+    rig.holds("g1")
+    rig.wires.answers["g1"] = Answer(body=b"x" * 100, pieces=10**9)
+    with pytest.raises(Refused) as refused:
+        await rig.cluster.ask("c1", "session")
+    assert refused.value.status == 503
+
+
+async def test_a_holder_that_takes_too_long_is_away(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_ASK_SECONDS", 0.02)
+    rig.holds("g1")
+    rig.wires.answers["g1"] = asyncio.Event()
+    with pytest.raises(Refused) as refused:
+        await rig.cluster.ask("c1", "session")
+    assert (refused.value.status, rig.where.lost_names) == (503, ["c1"])
+
+
+async def test_a_holder_that_has_moved_on_is_looked_up_once_more(rig: Rig):
+    rig.holds("g1")
+    rig.wires.answers["g1"] = Answer(421, b'{"error":"c1 is not held here"}')
+    assert await rig.cluster.ask("c1", "session") is None
+    assert [node for node, _, _ in rig.wires.asked] == ["g1", "g1"]
+    assert rig.where.lost_names == ["c1", "c1"]
+
+
+async def test_a_claim_that_a_look_up_has_not_seen_yet_is_found(rig: Rig):
+    rig.holds("g1")
+    rig.where.find = lambda name: asyncio.sleep(0, None)  # type: ignore[method-assign]
+    rig.wires.answers["g1"] = Answer()
+    assert await rig.cluster.ask("c1", "session") == {}
+    held = rig.directory.held["c1"]
+    rig.directory.held["c1"] = Holding("c1", held.node, held.address, held.claim, 0, left=True)
+    assert await rig.cluster.ask("c1", "session") is None
+
+
+async def test_a_stream_of_this_node_is_asked_of_nobody(rig: Rig):
+    rig.holds("h.1")
+    assert await rig.cluster.ask("c1", "session") is None
+    assert rig.wires.asked == []
+
+
+async def test_siblings_are_asked_over_their_sockets_also_without_a_registry(rig: Rig):
+    heard = await rig.cluster.everywhere("sessions")
+    assert heard.answers == {"h.2": []}
+    async with Cluster(
+        "h.1", None, rig.where, cast(Peers, rig.wires), siblings=lambda: {"h.2": "/run/h.2.sock"}
+    ) as alone:
+        assert [(node.id, node.address) for node in await alone.nodes()] == [("h.2", "unix:/run/h.2.sock")]
+        assert (await alone.everywhere("sessions")).answers == {"h.2": []}
+        await alone.changed("c1")
+        await until(lambda: ("h.2", "POST", "/_node/.node/changed/c1?to=h.2") in rig.wires.asked)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Answer(500, b"no"), Answer(body=b"{}\nnot json"), Answer(body=b"{}\n[]"), Answer(body=b'"x"'),
+     PeerAway(Place("g1", ""), "gone"), Answer(body=b"x" * 1000, pieces=10**9)],
+)  # fmt: skip
+async def test_a_node_that_cannot_answer_is_left_out(rig: Rig, answer: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_MOST_LINES", 100_000)
+    rig.holds("g1")
+    rig.directory.members["g2"] = Node("g2", Role.GATEWAY, "192.0.2.2:8080", 1)
+    rig.wires.answers |= {"g1": answer, "g2": Answer(body=b'{"id":"c2"}\n{"id":"c3"}')}
+    heard = await rig.cluster.everywhere("sessions")
+    assert heard.answers == {"h.2": [], "g2": [{"id": "c2"}, {"id": "c3"}]}
+    assert heard.silent == ("g1",)
+
+
+async def test_a_slow_node_holds_nobody_up(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_EACH_SECONDS", 0.02)
+    rig.holds("g1")
+    rig.wires.answers["g1"] = asyncio.Event()
+    assert (await rig.cluster.everywhere("sessions")).silent == ("g1",)
+
+
+async def test_a_hundred_nodes_are_asked_a_few_at_a_time(rig: Rig):
+    for number in range(100):
+        rig.directory.members[f"g{number}"] = Node(f"g{number}", Role.GATEWAY, "192.0.2.1:1", 1)
+    assert len((await rig.cluster.everywhere("sessions")).answers) == 101
+    assert 1 < rig.wires.most <= module._AT_ONCE
+
+
+async def test_edges_and_workers_are_not_asked_for_streams(rig: Rig):
+    rig.directory.members["e1"] = Node("e1", Role.EDGE, "192.0.2.3:8080", 1)
+    rig.directory.members["w1"] = Node("w1", Role.WORKER, "", 1)
+    await rig.cluster.everywhere("sessions")
+    assert {node for node, _, _ in rig.wires.asked} == {"h.2"}
+    rig.wires.answers["e1"] = Answer(body=b'{"streams":2}')
+    assert (await rig.cluster.everywhere("node")).answers["e1"] == [{"streams": 2}]
+    assert "w1" not in {node for node, _, _ in rig.wires.asked}
+
+
+async def test_the_registry_is_read_seldom_and_its_last_answer_serves_while_it_is_away(rig: Rig):
+    for _ in range(10):
+        assert [node.id for node in await rig.cluster.nodes()] == ["h.1", "h.2"]
+    assert rig.directory.read == 1
+    rig.directory.away = True
+    rig.now[0] += 5
+    assert [node.id for node in await rig.cluster.nodes()] == ["h.1", "h.2"]
+
+
+async def test_a_change_is_told_to_all_caches_and_to_the_holder_first(rig: Rig):
+    rig.holds("g1")
+    rig.directory.members["e1"] = Node("e1", Role.EDGE, "192.0.2.3:8080", 1)
+    await rig.cluster.changed("c1")
+    assert rig.wires.asked == [("g1", "POST", "/_node/.node/changed/c1?to=g1")]
+    await until(lambda: len(rig.wires.asked) == 3)
+    assert {node for node, _, _ in rig.wires.asked[1:]} == {"e1", "h.2"}
+
+
+async def test_changes_that_nobody_can_be_told_in_time_are_dropped(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_MOST_CHANGES", 3)
+    held = asyncio.Event()
+    rig.wires.answers["h.2"] = held
+    await rig.cluster.changed("c0")
+    await until(lambda: rig.wires.asked)
+    for number in range(1, 10):
+        await rig.cluster.changed(f"c{number}")
+    held.set()
+    await until(lambda: len(rig.wires.asked) == 4)
+    assert [target.partition("?")[0].rpartition("/")[2] for _, _, target in rig.wires.asked] == ["c0", "c1", "c2", "c3"]
+    late = rig.wires.answers["h.2"] = asyncio.Event()
+    await rig.cluster.changed("c5")
+    await until(lambda: len(rig.wires.asked) == 5)
+    await rig.cluster.changed("c6")
+    rig.now[0] += 60
+    late.set()
+    await rig.cluster.changed("c7")
+    await until(lambda: rig.wires.asked[-1][2].startswith("/_node/.node/changed/c7"))
+    assert len(rig.wires.asked) == 6

@@ -1,0 +1,66 @@
+"""Which nodes live: what connections and beats say, on one reader's own clock."""
+
+from gateway.hub.nodes import ALIVE_SECONDS, Node, Role
+from gateway.nodes.living import Living
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def node(id: str, beat: int) -> Node:
+    return Node(id, Role.GATEWAY, "192.0.2.1:8080", beat)
+
+
+def test_a_node_lives_while_its_beat_moves():
+    clock = Clock()
+    living = Living(clock)
+    for beat in range(10):
+        living.read([node("a", beat)])
+        assert living.alive("a")
+        clock.now += ALIVE_SECONDS - 0.1
+
+
+def test_a_beat_that_stands_still_between_two_readings_is_death():
+    clock = Clock()
+    living = Living(clock)
+    living.read([node("a", 5)])
+    clock.now += ALIVE_SECONDS - 0.1
+    living.read([node("a", 5)])
+    assert living.alive("a")
+    clock.now += 0.1
+    assert living.dead("a") and not living.alive("a")
+    living.read([node("a", 6)])
+    assert living.alive("a")
+
+
+def test_a_clock_elsewhere_does_not_matter():
+    """A beat may begin anywhere and even go back: only that it changes counts."""
+    clock = Clock()
+    living = Living(clock)
+    for beat in (10**12, 3, 2):
+        living.read([node("a", beat)])
+        clock.now += ALIVE_SECONDS - 1
+        assert living.alive("a")
+
+
+def test_who_refuses_a_connection_is_not_asked_until_its_next_beat():
+    living = Living(Clock())
+    living.read([node("a", 1)])
+    living.refused("a")
+    living.read([node("a", 1)])
+    assert not living.alive("a") and not living.dead("a")
+    living.read([node("a", 2)])
+    assert living.alive("a")
+
+
+def test_who_is_not_in_the_registry_is_dead_and_forgotten():
+    living = Living(Clock())
+    living.read([node("a", 1), node("b", 1)])
+    living.read([node("b", 1)])
+    assert living.dead("a") and living.alive("b")
+    living.refused("a")
+    assert not living.alive("never seen")

@@ -1,0 +1,163 @@
+"""The locator: who holds a stream, asked as seldom as it can be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway.hub.errors import AtCapacity, StoreAway
+from gateway.hub.nodes import Holding
+from gateway.lib.aio import Tasks
+from gateway.nodes import locator as module
+from gateway.nodes.locator import ABSENT_SECONDS, KEEP_SECONDS, Locator
+from gateway.nodes.places import Place
+
+
+def holding(stream: str, claim: str = "k1", node: str = "n1") -> Holding:
+    return Holding(stream, node, "10.0.0.1:8080", claim, 1.0)
+
+
+class Rows:
+    """A registry's `find`, which counts."""
+
+    def __init__(self, *holdings: Holding) -> None:
+        self.held = {h.stream: h for h in holdings}
+        self.requests: list[list[str]] = []
+        self.away = False
+
+    async def find(self, streams: Collection[str]) -> dict[str, Holding]:
+        self.requests.append(sorted(streams))
+        if self.away:
+            raise StoreAway("gone")
+        return {s: self.held[s] for s in streams if s in self.held}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@asynccontextmanager
+async def locating(rows: Rows, clock: Clock, siblings: dict[str, str] | None = None) -> AsyncIterator[Locator]:
+    locator = Locator(rows, lambda: siblings or {}, clock=clock)  # type: ignore[arg-type]
+    async with Tasks("test") as tasks:
+        tasks.start(locator.run())
+        yield locator
+
+
+PLACE = Place("n1", "10.0.0.1:8080", "k1")
+
+
+async def test_an_answer_serves_for_as_long_as_it_works() -> None:
+    rows, clock = Rows(holding("c1")), Clock()
+    async with locating(rows, clock) as locator:
+        assert await locator.find("c1") == PLACE
+        clock.now += KEEP_SECONDS - 1
+        assert locator.known("c1") == PLACE
+        assert await locator.find("c1@720p") == PLACE
+        assert len(rows.requests) == 1
+        clock.now += 1
+        assert locator.known("c1") is None
+        assert await locator.find("c1") == PLACE
+        assert len(rows.requests) == 2
+
+
+async def test_nobody_is_asked_for_again_after_a_second() -> None:
+    rows, clock = Rows(), Clock()
+    async with locating(rows, clock) as locator:
+        assert await locator.find("c1") is None
+        clock.now += ABSENT_SECONDS / 2
+        assert await locator.find("c1") is None
+        assert len(rows.requests) == 1
+        rows.held["c1"] = holding("c1")
+        clock.now += ABSENT_SECONDS
+        assert await locator.find("c1") == PLACE
+
+
+async def test_look_ups_of_one_moment_are_one_request() -> None:
+    rows = Rows(*(holding(f"c{n}") for n in range(50)))
+    async with locating(rows, Clock()) as locator:
+        found = await asyncio.gather(*(locator.find(f"c{n % 50}") for n in range(500)))
+    assert set(found) == {PLACE}
+    assert [len(names) for names in rows.requests] == [50]
+
+
+async def test_a_request_has_at_most_a_hundred_names() -> None:
+    rows = Rows()
+    async with locating(rows, Clock()) as locator:
+        await asyncio.gather(*(locator.find(f"c{n}") for n in range(250)))
+    assert [len(names) for names in rows.requests] == [100, 100, 50]
+
+
+async def test_a_holder_that_failed_is_looked_up_again_at_once() -> None:
+    rows, clock = Rows(holding("c1")), Clock()
+    async with locating(rows, clock) as locator:
+        place = await locator.find("c1")
+        assert place is not None
+        locator.lost("c1", place)
+        rows.held["c1"] = holding("c1", "k2", "n2")
+        assert await locator.find("c1") == Place("n2", "10.0.0.1:8080", "k2")
+
+
+async def test_a_holder_that_failed_twice_is_tried_again_after_a_pause() -> None:
+    rows, clock = Rows(holding("c1")), Clock()
+    async with locating(rows, clock) as locator:
+        for _ in range(2):
+            place = await locator.find("c1")
+            assert place == PLACE
+            locator.lost("c1", place)
+        assert await locator.find("c1") is None
+        clock.now += 2
+        assert await locator.find("c1") == PLACE
+
+
+async def test_what_failed_long_ago_does_not_count() -> None:
+    rows, clock = Rows(holding("c1")), Clock()
+    async with locating(rows, clock) as locator:
+        for _ in range(5):
+            place = await locator.find("c1")
+            assert place == PLACE
+            locator.lost("c1", place)
+            clock.now += 60
+
+
+async def test_the_last_answer_goes_on_while_the_registry_is_away() -> None:
+    rows, clock = Rows(holding("c1")), Clock()
+    async with locating(rows, clock) as locator:
+        await locator.find("c1")
+        rows.away = True
+        clock.now += 10 * KEEP_SECONDS
+        assert await locator.find("c1") == PLACE
+        with pytest.raises(StoreAway):
+            await locator.find("c2")
+
+
+async def test_who_only_guesses_names_is_bounded() -> None:
+    rows, clock = Rows(), Clock()
+    async with locating(rows, clock) as locator:
+        answers = await asyncio.gather(*(locator.find(f"c{n}") for n in range(2000)), return_exceptions=True)
+        refused = [a for a in answers if isinstance(a, AtCapacity)]
+        assert len(refused) == 2000 - module._NAMES_PER_SECOND
+        clock.now += 0.5
+        assert await locator.find("another") is None
+
+
+async def test_a_sibling_is_reached_over_its_socket() -> None:
+    rows = Rows(holding("c1", node="h.2"))
+    async with locating(rows, Clock(), {"h.2": "/run/h.2.sock"}) as locator:
+        assert await locator.find("c1") == Place("h.2", "unix:/run/h.2.sock", "k1")
+
+
+async def test_one_who_leaves_does_not_take_the_others_answer_along() -> None:
+    rows = Rows(holding("c1"))
+    async with locating(rows, Clock()) as locator, Tasks("players") as tasks:
+        leaving, staying = tasks.start(locator.find("c1")), tasks.start(locator.find("c1"))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        assert await staying == PLACE

@@ -1,0 +1,64 @@
+"""The cache of what holders answered: bounded in bytes, the least recently asked forgotten first, stale for a while."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.nodes.cache import Cache
+
+OVERHEAD = 1_024
+
+
+@dataclass
+class Entry:
+    size: int = 1_000
+    fresh_until: float = 10.0
+    stale_until: float = 0.0
+
+
+def test_the_least_recently_asked_is_forgotten_first() -> None:
+    cache: Cache[Entry] = Cache(20_000)
+    for key in range(9):
+        cache.put(key, Entry())
+    assert cache.get(0, 1.0) is not None
+    cache.put("new", Entry())
+    assert cache.get(1, 1.0) is None
+    assert cache.get(0, 1.0) is not None
+    assert cache.bytes == 9 * (1_000 + OVERHEAD) <= 20_000
+
+
+def test_names_alone_take_their_part_of_the_bound() -> None:
+    cache: Cache[Entry] = Cache(100_000)
+    for key in range(10_000):
+        cache.put(key, Entry(0))
+    assert len(cache) * OVERHEAD == cache.bytes <= 100_000
+
+
+def test_what_would_drive_much_else_out_is_not_kept() -> None:
+    cache: Cache[Entry] = Cache(80_000)
+    cache.put("small", Entry())
+    cache.put("large", Entry(9_000))
+    assert cache.get("large", 1.0) is None
+    assert cache.get("small", 1.0) is not None
+
+
+def test_what_replaces_an_entry_counts_once() -> None:
+    cache: Cache[Entry] = Cache(80_000)
+    for size in (1_000, 5_000, 2_000):
+        cache.put("a", Entry(size))
+    assert cache.bytes == 2_000 + OVERHEAD
+    cache.put("a", Entry(50_000))  # too large: what is there is not current any more
+    assert (len(cache), cache.bytes) == (0, 0)
+
+
+def test_an_entry_is_fresh_then_stale_then_gone() -> None:
+    cache: Cache[Entry] = Cache(80_000)
+    entry = Entry(fresh_until=10.0, stale_until=16.0)
+    cache.put("a", entry)
+    assert cache.get("a", 9.9) is entry
+    assert cache.get("a", 10.0) is None
+    assert cache.stale("a", 15.9) is entry
+    assert cache.stale("a", 16.0) is None
+    assert cache.get("a", 16.0) is None
+    assert len(cache) == 0
+    assert (cache.hits, cache.misses) == (1, 2)

@@ -1,0 +1,76 @@
+"""What nodes say to each other: signatures and hellos."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.hub.fanout import EndReason
+from gateway.media.errors import InvalidData
+from gateway.nodes.pulling import reason_of
+from gateway.protocols import nodes, wire
+from gateway.protocols.nodes import Hello
+
+NOW = 1_900_000_000.0
+TARGET = "/_node/c1?original=1"
+
+
+def test_a_signed_request_is_believed() -> None:
+    assert nodes.verify("s", "GET", TARGET, nodes.sign("s", "GET", TARGET, NOW), NOW) == ""
+
+
+@pytest.mark.parametrize(
+    ("secret", "method", "target"),
+    [("other", "GET", TARGET), ("s", "POST", TARGET), ("s", "GET", "/_node/c2?original=1"), ("s", "GET", "/_node/c1")],
+)
+def test_a_signature_is_good_for_its_request_alone(secret: str, method: str, target: str) -> None:
+    assert nodes.verify(secret, method, target, nodes.sign("s", "GET", TARGET, NOW), NOW) == "wrong"
+
+
+@pytest.mark.parametrize("seconds", [-61, 61, 86_400])
+def test_a_signature_is_good_for_a_minute(seconds: float) -> None:
+    assert nodes.verify("s", "GET", TARGET, nodes.sign("s", "GET", TARGET, NOW), NOW + seconds) == "skew"
+
+
+@pytest.mark.parametrize("seconds", [-60, 0, 60])
+def test_clocks_may_differ_by_a_minute(seconds: float) -> None:
+    assert nodes.verify("s", "GET", TARGET, nodes.sign("s", "GET", TARGET, NOW), NOW + seconds) == ""
+
+
+def test_the_time_of_a_signature_cannot_be_changed() -> None:
+    stamp, _, digest = nodes.sign("s", "GET", TARGET, NOW).partition("-")
+    assert nodes.verify("s", "GET", TARGET, f"{int(stamp) + 1}-{digest}", NOW) == "wrong"
+
+
+def test_without_a_secret_nobody_is_believed() -> None:
+    assert nodes.verify("", "GET", TARGET, nodes.sign("", "GET", TARGET, NOW), NOW) == "wrong"
+
+
+@given(st.text(max_size=100))
+def test_any_other_header_is_wrong(value: str) -> None:
+    assert nodes.verify("s", "GET", TARGET, value, NOW) == "wrong"
+
+
+def test_a_hello_says_what_it_was_told() -> None:
+    hello = Hello("claim/1", 12.5, {"isFlv": "true", "refererAllow": ["a.example"]})
+    assert Hello.decode(hello.encode()) == hello
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{}", b'{"session":1,"started":1,"channel":{}}', b'{"session":"a","started":true,"channel":{}}',
+     b'{"session":"a","started":1,"channel":[]}', b'{"session":"a","started":"1","channel":{}}'],
+)  # fmt: skip
+def test_a_hello_that_is_none_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidData):
+        Hello.decode(body)
+
+
+def test_reasons_cross_by_their_words() -> None:
+    assert reason_of(wire.write_json({"reason": str(EndReason.KICKED)})) is EndReason.KICKED
+
+
+@pytest.mark.parametrize("said", [None, "of a later version", 5])
+def test_a_reason_that_is_not_known_is_a_lost_publisher(said: object) -> None:
+    assert reason_of(wire.write_json({"reason": said})) is EndReason.PUBLISHER_GONE

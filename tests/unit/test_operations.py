@@ -1,0 +1,322 @@
+"""What nodes ask of each other: which requests are taken, what they are told, and that none goes round in circles."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from gateway.hub.channel import Channel
+from gateway.hub.distant import DistantViewers
+from gateway.hub.errors import NoSuchChannel, StoreAway
+from gateway.hub.events import Events
+from gateway.hub.hub import Hub
+from gateway.hub.stream import EndReason
+from gateway.nodes.door import HOP, Operation
+from gateway.nodes.operation import LINES, edge_operations
+from gateway.nodes.operations import Operations
+from gateway.nodes.peers import Peers
+from gateway.nodes.places import PeerAway, Place
+from gateway.servers.response import Response
+from tests.support.admin import SPECS
+from tests.support.builders import AUDIO, VIDEO, channel, hub, publish
+from tests.support.http import request
+
+POSTED = ("kick", "outputs", "changed", "viewers")
+SECRETS = {"key": "4000000000-" + "a" * 64, "relayURL": "rtmp://x/y/very-secret", "kvsStream": "hidden"}
+
+
+@dataclass
+class Store:
+    """The channels that are stored. away: they cannot be read."""
+
+    channels: dict[str, Channel] = field(default_factory=dict)
+    away: bool = False
+
+    async def get(self, id: str) -> Channel:
+        if self.away:
+            raise StoreAway("the table /secret is away", 7)
+        if id not in self.channels:
+            raise NoSuchChannel(id)
+        return self.channels[id]
+
+
+@dataclass
+class Siblings:
+    """What is passed on to processes of this host, and what they answer."""
+
+    asked: list[tuple[Place, str, str, Mapping[str, str]]] = field(default_factory=list)
+    away: bool = False
+
+    @contextlib.asynccontextmanager
+    async def request(
+        self, place: Place, method: str, target: str, *, headers: Mapping[str, str], seconds: float
+    ) -> AsyncIterator[Any]:
+        self.asked.append((place, method, target, headers))
+        if self.away:
+            raise PeerAway(place, "gone", refused=True)
+        yield Answered()
+
+
+class Answered:
+    status = 200
+    headers = {"Content-Type": "application/json"}
+    content_length = 2
+
+    class content:
+        @staticmethod
+        async def iter_any() -> AsyncIterator[bytes]:
+            yield b"{}"
+
+
+@dataclass
+class Node:
+    """A node that holds the stream c1."""
+
+    hub: Hub
+    store: Store
+    distant: DistantViewers
+    siblings: Siblings
+    forgotten: list[str]
+    evicted: list[EndReason]
+    table: dict[str, Operation]
+
+    async def ask(self, target: str, method: str = "GET", **headers: str) -> Response:
+        name, _, rest = target.partition("?")[0].partition("/")
+        return await self.table[name](request(f"/_node/.node/{target}", method, **headers), rest)
+
+    async def json(self, target: str, method: str = "GET", *, status: int = 200) -> Any:
+        response = await self.ask(target, method)
+        assert isinstance(response.body, bytes)
+        assert response.status == status, response.body
+        return json.loads(response.body)
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[Node]:
+    events = Events()
+    store, siblings, distant = Store(), Siblings(), DistantViewers()
+    forgotten: list[str] = []
+    evicted: list[EndReason] = []
+    on = hub(SPECS, events=events)
+    publish(on, "c1", evicted, isHls=False).set_tracks(VIDEO, AUDIO, {})
+    store.channels["c1"] = channel("c1", isHls=False, videoname="stage", playAuth="sign", **SECRETS)
+
+    async def held(stream: str) -> Place | None:
+        return Place("h.3", "unix:/run/h.3.sock") if stream == "theirs" else None
+
+    operations = Operations(
+        node="h.1",
+        hub=on,
+        channels=store,
+        cached=store,
+        forget=forgotten.append,
+        distant=distant,
+        report=lambda: {"streams": 1},
+        peers=cast(Peers, siblings),
+        siblings=lambda: {"h.2": "/run/h.2.sock"},
+        held=held,
+    )
+    yield Node(on, store, distant, siblings, forgotten, evicted, operations.table())
+    on.drain()
+    await on.drained()
+
+
+# ---- which requests are taken ----
+
+
+@pytest.mark.parametrize(
+    ("target", "method"),
+    [
+        ("node", "POST"), ("sessions", "POST"), ("streams", "HEAD"), ("session/c1", "POST"), ("channel/c1", "POST"),
+        ("kick/c1", "GET"), ("outputs/c1", "GET"), ("changed/c1", "GET"), ("viewers/c1", "HEAD"),
+    ],
+)  # fmt: skip
+async def test_an_operation_has_one_method(node: Node, target: str, method: str):
+    response = await node.ask(target, method)
+    assert response.status == 405
+    assert response.headers["Allow"] == ("POST" if method in ("GET", "HEAD") and target.startswith(POSTED) else "GET")
+    assert node.evicted == []
+
+
+@pytest.mark.parametrize("target", ["node/x", "sessions/c1", "session", "kick", "changed", "viewers"])
+async def test_an_operation_with_or_without_a_name_is_another_one(node: Node, target: str):
+    method = "POST" if target.partition("/")[0] in ("kick", "changed", "viewers") else "GET"
+    assert (await node.ask(target, method)).status == 404
+
+
+@pytest.mark.parametrize("name", ["c1@720p", ".node", "a/b", "x" * 200, "a b", "é"])
+async def test_a_name_that_no_channel_can_have_is_not_found(node: Node, name: str):
+    for operation in ("session", "channel"):
+        operate = node.table[operation]
+        assert (await operate(request(f"/_node/.node/{operation}"), name)).status == 404
+    for operation in ("kick", "changed", "outputs"):
+        operate = node.table[operation]
+        assert (await operate(request(f"/_node/.node/{operation}", "POST"), name)).status == 404
+    assert node.forgotten == []
+
+
+async def test_a_body_is_refused(node: Node):
+    asked = request("/_node/.node/kick/c1", "POST")
+    asked.has_body = True
+    assert (await node.table["kick"](asked, "c1")).status == 400
+    assert node.evicted == []
+
+
+# ---- for whom ----
+
+
+async def test_one_for_another_node_is_not_answered(node: Node):
+    for target, method in (("kick/c1?to=z9", "POST"), ("node?to=", "GET"), ("session/c1?to=h.9", "GET")):
+        assert "this is node h.1" in (await node.json(target, method, status=421))["error"]
+    assert node.evicted == [] and node.siblings.asked == []
+    assert (await node.json("kick/c1?to=h.1", "POST")) == {"kicked": True}
+
+
+async def test_one_for_a_sibling_is_passed_on_once(node: Node):
+    assert (await node.ask("outputs/c9?to=h.2&name=flv&enabled=true", "POST")).status == 200
+    ((place, method, target, headers),) = node.siblings.asked
+    assert (place.node, place.socket, method) == ("h.2", "/run/h.2.sock", "POST")
+    assert target == "/_node/.node/outputs/c9?to=h.2&name=flv&enabled=true"
+    assert headers[HOP] == "1"
+
+
+async def test_what_was_passed_on_is_never_passed_on_again(node: Node):
+    assert (await node.ask("session/c9?to=h.2", x_millrace_hop="1")).status == 421
+    assert (await node.ask("session/theirs", x_millrace_hop="1")).status == 421
+    assert node.siblings.asked == []
+
+
+async def test_one_for_nobody_in_particular_goes_to_the_sibling_that_holds_the_stream(node: Node):
+    assert (await node.ask("session/theirs")).status == 200
+    assert node.siblings.asked[0][0].node == "h.3"
+    assert (await node.ask("session/nobodys")).status == 421
+    assert (await node.ask("session/theirs?to=h.1")).status == 421
+
+
+async def test_a_sibling_that_is_away_means_come_again(node: Node):
+    node.siblings.away = True
+    response = await node.ask("node?to=h.2")
+    assert (response.status, response.headers["Retry-After"]) == (503, "2")
+
+
+# ---- what is told ----
+
+
+async def test_a_node_tells_of_itself(node: Node):
+    assert await node.json("node") == {"streams": 1}
+
+
+async def test_the_sessions_are_lines_of_json(node: Node):
+    publish(node.hub, "c2")  # without media yet
+    response = await node.ask("sessions")
+    assert response.content_type == LINES and isinstance(response.body, bytes)
+    (line,) = response.body.splitlines()
+    assert (json.loads(line)["id"], json.loads(line)["state"]) == ("c1", "live")
+    node.hub.end("c1", EndReason.KICKED)
+    assert (await node.ask("sessions")).body == b""
+
+
+async def test_a_session_is_told_by_its_holder_alone(node: Node):
+    assert (await node.json("session/c1"))["node"] == "h.1"
+    assert "not held here" in (await node.json("session/c2", status=421))["error"]
+
+
+async def test_a_channel_is_told_without_its_secrets(node: Node):
+    told = await node.json("channel/c1")
+    assert told == {"id": "c1", "isFlv": True, "isHls": False, "videoname": "stage", "playAuth": "sign"}
+    await node.json("channel/c9", status=404)
+
+
+async def test_a_store_that_is_away_means_come_again(node: Node):
+    node.store.away = True
+    for target, method in (("channel/c1", "GET"), ("changed/c1", "POST")):
+        response = await node.ask(target, method)
+        assert (response.status, response.headers["Retry-After"]) == (503, "7")
+        assert isinstance(response.body, bytes) and b"secret" not in response.body
+    assert node.forgotten == ["c1"]
+    assert node.evicted == []
+
+
+# ---- what is done ----
+
+
+async def test_a_kick_ends_what_is_here(node: Node):
+    assert await node.json("kick/c1", "POST") == {"kicked": True}
+    assert node.evicted == [EndReason.KICKED]
+    await node.json("kick/c1", "POST", status=421)
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("name=hls&enabled=true", 200), ("name=flv&enabled=false", 200), ("name=vhs&enabled=true", 404),
+        ("name=hls&enabled=yes", 400), ("name=hls", 400), ("enabled=true", 404), ("name=%00&enabled=true", 404),
+    ],
+)  # fmt: skip
+async def test_an_output_is_switched(node: Node, query: str, status: int):
+    answer = await node.json(f"outputs/c1?{query}", "POST", status=status)
+    assert ("error" in answer) == (status != 200) or answer["error"] is None
+    if status == 400:
+        assert answer["field"] == "enabled"
+    await node.json(f"outputs/c2?{query}", "POST", status=400 if status == 400 else 421)
+
+
+async def test_a_changed_channel_is_read_anew(node: Node):
+    stream = node.hub.find("c1")
+    assert stream is not None and stream.outputs is not None
+    node.store.channels["c1"] = channel("c1", isHls=True)
+    assert await node.json("changed/c1", "POST") == {"held": True}
+    assert stream.outputs.enabled("hls") and node.forgotten == ["c1"]
+    assert await node.json("changed/c2", "POST") == {"held": False}
+    assert node.forgotten == ["c1", "c2"]
+
+
+async def test_a_channel_that_is_gone_ends(node: Node):
+    del node.store.channels["c1"]
+    await node.json("changed/c1", "POST")
+    assert node.evicted == [EndReason.DELETED]
+
+
+async def test_viewers_elsewhere_are_noted(node: Node):
+    assert await node.json("viewers/c1?node=e1&flv=12&hls=3", "POST") == {"node": "h.1"}
+    assert node.distant.of("c1") == {"flv": 12, "hls": 3}
+    assert (await node.json("session/c1"))["viewers"]["flv"] == 12
+    await node.json("viewers/c1?node=e1", "POST")
+    assert node.distant.of("c1") == {}
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["flv=1", "node=&flv=1", "node=a/b&flv=1", "node=e1&flv=-1", "node=e1&flv=x", "node=e1&flv=12345678",
+     "node=e1&hls=%D9%A3", f"node={'e' * 200}&flv=1"],
+)  # fmt: skip
+async def test_what_is_no_count_of_viewers_is_refused(node: Node, query: str):
+    assert "field" in await node.json(f"viewers/c1?{query}", "POST", status=400)
+    assert len(node.distant) == 0
+
+
+async def test_viewers_of_what_is_not_held_are_not_noted(node: Node):
+    await node.json("viewers/c2?node=e1&flv=1", "POST", status=421)
+    await node.json("viewers/c1@720p?node=e1&flv=1", "POST", status=421)
+    assert len(node.distant) == 0
+
+
+# ---- an edge ----
+
+
+async def test_an_edge_tells_of_itself_and_forgets_what_has_changed():
+    forgotten: list[str] = []
+    table = edge_operations("e1", cast(Peers, Siblings()), lambda: {"viewers": {"flv": 3}}, forgotten.append)
+    assert table.keys() == {"node", "changed"}
+    about = await table["node"](request("/_node/.node/node?to=e1"), "")
+    assert about.body == b'{"viewers":{"flv":3}}'
+    changed = request("/_node/.node/changed/c1?to=e1", "POST")
+    assert (await table["changed"](changed, "c1")).status == 200
+    assert forgotten == ["c1"]
+    assert (await table["changed"](request("/_node/.node/changed/c1?to=e2", "POST"), "c1")).status == 421
+    assert forgotten == ["c1"]

@@ -1,0 +1,684 @@
+"""Relay: what another node holds is asked for once, given to everybody who may have it, and to nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import pytest
+
+from gateway.formats.dash import mpd
+from gateway.formats.hls import media
+from gateway.hub.access import Secrets, Use
+from gateway.hub.cache import CachedChannels
+from gateway.hub.channel import Channel
+from gateway.hub.errors import StoreAway
+from gateway.nodes import flights, relay
+from gateway.nodes.peers import Peers
+from gateway.nodes.relay import Relay
+from gateway.nodes.vigil import Vigil
+from gateway.servers.audience import Audience
+from gateway.servers.protection import Protection
+from gateway.servers.response import Response, text
+from gateway.servers.segmented import copied_query
+from gateway.settings.models import Edge
+from tests.support.holder import SEGMENT, Holder, Where, answer, for_ever, holding
+from tests.support.http import request, until
+from tests.support.playback import Channels
+
+SECRETS = Secrets("a-secret")
+M3U8 = "application/vnd.apple.mpegurl"
+MPD = "application/dash+xml"
+FAR = 4_000_000_000
+
+
+class Lab:
+    """A relay over one holder, whose clock the test moves."""
+
+    def __init__(self, holder: Holder, where: Where, channels: Channels) -> None:
+        self.holder, self.where, self.channels = holder, where, channels
+        self.now = 1000.0
+        self.absences = 0
+        self.audience = Audience(clock=lambda: self.now)
+        self.relay: Relay
+
+    def file(self, target: str, **headers: str) -> Response | Coroutine[Any, Any, Any]:
+        """What the relay gives for `/<name>/<rest>?<query>`, or the coroutine that will."""
+        asked = request(target, **headers)
+        name, _, rest = asked.path[1:].partition("/")
+        return self.relay.file(asked, name, rest, self.absent)
+
+    async def absent(self) -> Response:
+        self.absences += 1
+        return text(404, "c1 is not streaming live now")
+
+    async def get(self, target: str, **headers: str) -> Response:
+        """The whole answer, its body read where it comes in pieces."""
+        found = self.file(target, **headers)
+        response = found if isinstance(found, Response) else await found
+        assert isinstance(response, Response)
+        if response.body is None or isinstance(response.body, bytes):
+            return response
+        body = b""
+        try:
+            async for piece in response.body:
+                body += piece
+        finally:
+            await response.body.aclose()  # type: ignore[attr-defined]
+        return Response(response.status, body, response.content_type, cache=response.cache)
+
+
+@asynccontextmanager
+async def relaying(*channels: Channel, auth: str = "none", cache: int = 64_000_000) -> AsyncIterator[Lab]:
+    store = Channels(*(channels or (Channel({"id": "c1"}),)))
+    where = Where()
+    async with holding() as holder, Peers("cluster") as peers:
+        lab = Lab(holder, where, store)
+        where.places["c1"] = [holder.place]
+        protection = Protection(
+            auth=auth, referers=(), verify_play=SECRETS.verify_play, cloudfront=None, refusals_per_minute=100
+        )
+        edge = Edge(upstream=(), cache=cache, stale=6, channel="")
+        cached = CachedChannels(store, clock=lambda: lab.now)
+        lab.relay = Relay(where, peers, cached, protection, lab.audience, edge, clock=lambda: lab.now)
+        async with lab.relay:
+            yield lab
+        lab.audience.close()
+
+
+def gated(before: bytes, after: bytes) -> tuple[Callable[[asyncio.StreamWriter], Awaitable[None]], asyncio.Event]:
+    """Says `before`, and the rest when the event is set."""
+    gate = asyncio.Event()
+
+    async def say(writer: asyncio.StreamWriter) -> None:
+        writer.write(before)
+        await writer.drain()
+        await gate.wait()
+        writer.write(after)
+        await writer.drain()
+
+    return say, gate
+
+
+def split(whole: bytes, at: int = -1) -> tuple[Callable[[asyncio.StreamWriter], Awaitable[None]], asyncio.Event]:
+    at = whole.index(b"\r\n\r\n") + 4 if at < 0 else at
+    return gated(whole[:at], whole[at:])
+
+
+def playlist(text: str, suffix: str = relay.QUERY and f"?{relay.QUERY}") -> bytes:
+    """A playlist as a holder gives it that was asked with the relay's own query."""
+    return media.with_suffix(text, suffix)
+
+
+LIVE = f"#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:2.00000,\n100.ts{media.MARK}\n"
+LOW = f'#EXTM3U\n#EXT-X-PART-INF:PART-TARGET=0.2\n#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-MAP:URI="i.mp4{media.MARK}"\n'
+
+
+# ---- one request for all ----
+
+
+async def test_a_thousand_requests_for_a_segment_are_one() -> None:
+    async with relaying() as lab:
+        say, gate = split(answer(b"segment" * 1000, **SEGMENT))
+        lab.holder.says["c1/100.ts"] = say
+        crowd = asyncio.gather(*(lab.get("/c1/100.ts", User_Agent=str(n)) for n in range(1000)))
+        await until(lambda: lab.holder.asked)
+        gate.set()
+        assert {(r.status, r.body, r.cache) for r in await crowd} == {
+            (200, b"segment" * 1000, "public, max-age=600, immutable")
+        }
+        assert lab.holder.asked == ["c1/100.ts"]
+
+
+async def test_a_thousand_blocking_reloads_are_one_and_each_gets_its_own_query() -> None:
+    async with relaying() as lab:
+        say, gate = split(answer(playlist(LOW), M3U8, Cache_Control="max-age=12"))
+        lab.holder.says["c1/video/index.m3u8"] = say
+        ask = "/c1/video/index.m3u8?_HLS_msn=9&_HLS_part=2"
+        crowd = asyncio.gather(*(lab.get(f"{ask}&sign={n}") for n in range(1000)))
+        await until(lambda: lab.holder.asked)
+        gate.set()
+        assert [r.body for r in await crowd] == [playlist(LOW, f"?sign={n}") for n in range(1000)]
+        assert lab.holder.asked == [f"c1/video/index.m3u8?{relay.QUERY}&_HLS_msn=9&_HLS_part=2"]
+
+
+async def test_what_is_in_memory_is_answered_without_a_task() -> None:
+    async with relaying() as lab:
+        lab.holder.says["c1/100.ts"] = answer(b"segment", **SEGMENT)
+        first = await lab.get("/c1/100.ts")
+        assert lab.file("/c1/100.ts") is first
+        assert lab.holder.asks("c1/100.ts") == 1
+
+
+async def test_who_was_about_to_ask_when_the_answer_came_does_not_ask_again() -> None:
+    async with relaying() as lab:
+        lab.holder.says["c1/100.ts"] = answer(b"segment", **SEGMENT)
+        await lab.get("/c1/live.m3u8")  # the channel is known from now on
+        about_to = lab.file("/c1/100.ts")
+        assert not isinstance(about_to, Response)
+        await lab.get("/c1/100.ts")
+        assert (await about_to).body == b"segment"
+        assert lab.holder.asks("c1/100.ts") == 1
+
+
+async def test_directives_that_mean_the_same_are_one_request() -> None:
+    async with relaying() as lab:
+        lab.holder.says["c1/video/index.m3u8"] = answer(playlist(LOW), M3U8, Cache_Control="max-age=12")
+        for query in ("_HLS_part=2&_HLS_msn=9", "_HLS_msn=009&x=1&_HLS_part=2&_HLS_push=1", "_HLS_msn=9&_HLS_part=02"):
+            await lab.get(f"/c1/video/index.m3u8?{query}")
+        assert len(lab.holder.asked) == 1
+
+
+async def test_a_reload_of_what_was_long_ago_is_a_look_at_the_newest() -> None:
+    async with relaying() as lab:
+        lab.holder.says["c1/video/index.m3u8"] = answer(playlist(LOW), M3U8)
+        await lab.get("/c1/video/index.m3u8")
+        for number in range(7):
+            await lab.get(f"/c1/video/index.m3u8?_HLS_msn={number}")
+        assert lab.holder.asked == [f"c1/video/index.m3u8?{relay.QUERY}"]
+
+
+async def test_paths_that_no_stream_has_are_not_asked_for() -> None:
+    async with relaying() as lab:
+        for path in ("a/b/c/d.ts", "video/" + "9" * 100 + ".m4s", "a%20b.ts", "ä.ts", "a;b.ts"):
+            found = await lab.get(f"/c1/{path}")
+            assert (found.status, found.body) == (404, b"not found\n"), path
+        assert lab.holder.asked == []
+
+
+# ---- bodies that come as they are made ----
+
+
+def chunked(*pieces: bytes, end: bool = True) -> bytes:
+    body = b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in pieces)
+    return body + (b"0\r\n\r\n" if end else b"")
+
+
+OPEN = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nCache-Control: public, max-age=600, immutable\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+
+
+async def test_an_open_segment_is_passed_on_as_it_comes_and_who_is_late_gets_its_beginning() -> None:
+    async with relaying() as lab:
+        say, gate = gated(OPEN + chunked(b"one", end=False), chunked(b"two"))
+        lab.holder.says["c1/video/5-1.m4s"] = say
+        opened = await lab.file("/c1/video/5-1.m4s")  # type: ignore[misc]
+        body = aiter(opened.body)
+        assert await anext(body) == b"one"
+        late = await lab.file("/c1/video/5-1.m4s")  # type: ignore[misc]
+        behind = aiter(late.body)
+        assert await anext(behind) == b"one"
+        gate.set()
+        assert [p async for p in body] == [p async for p in behind] == [b"two"]
+        await body.aclose()
+        await behind.aclose()
+        again = lab.file("/c1/video/5-1.m4s")
+        assert isinstance(again, Response) and again.body == b"onetwo"
+        assert lab.holder.asks("c1/video/5-1.m4s") == 1
+
+
+async def test_an_open_segment_that_breaks_off_is_cut_and_not_kept() -> None:
+    async with relaying() as lab:
+
+        async def say(writer: asyncio.StreamWriter) -> None:
+            writer.write(OPEN + chunked(b"one", end=False))
+            await writer.drain()
+            writer.close()
+
+        lab.holder.says["c1/video/5-1.m4s"] = say
+        with pytest.raises(flights.Cut):
+            await lab.get("/c1/video/5-1.m4s")
+        lab.holder.says["c1/video/5-1.m4s"] = answer(b"all of it", "video/mp4", **SEGMENT)
+        assert (await lab.get("/c1/video/5-1.m4s")).body == b"all of it"
+
+
+async def test_a_segment_shorter_than_was_said_is_nobodys() -> None:
+    async with relaying() as lab:
+        whole = answer(b"segment" * 100, **SEGMENT)
+
+        async def say(writer: asyncio.StreamWriter) -> None:
+            writer.write(whole[:-10])
+            await writer.drain()
+            writer.close()
+
+        lab.holder.says["c1/100.ts"] = say
+        found = await asyncio.gather(*(lab.get("/c1/100.ts") for _ in range(5)))
+        assert {r.status for r in found} == {503}
+        assert found[0].headers["Retry-After"] == "1"
+        lab.holder.says["c1/100.ts"] = whole
+        assert (await lab.get("/c1/100.ts")).status == 200
+
+
+@pytest.mark.parametrize("declared", [True, False])
+async def test_a_body_beyond_the_bound_is_refused(monkeypatch: pytest.MonkeyPatch, declared: bool) -> None:
+    monkeypatch.setattr(relay, "MOST_TEXT", 10_000)
+    async with relaying() as lab:
+        body = b"#" * 10_001
+        head = f"Content-Length: {len(body)}" if declared else "Transfer-Encoding: chunked"
+        said = f"HTTP/1.1 200 OK\r\nContent-Type: {M3U8}\r\n{head}\r\n\r\n".encode()
+        lab.holder.says["c1/live.m3u8"] = said + (body if declared else chunked(body))
+        assert (await lab.get("/c1/live.m3u8")).status == 503
+
+
+async def test_what_is_on_its_way_is_bounded_too() -> None:
+    async with relaying(cache=100_000) as lab:
+        lab.holder.says["c1/1.ts"] = answer(b"x" * 200_000, **SEGMENT)
+        assert (await lab.get("/c1/1.ts")).status == 503
+        lab.holder.says["c1/1.ts"] = answer(b"x" * 10_000, **SEGMENT)
+        assert (await lab.get("/c1/1.ts")).status == 200  # nothing of the first is left
+
+
+async def test_requests_for_one_stream_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flights, "_MOST_OF_ONE", 3)
+    async with relaying() as lab:
+        gates = []
+        for n in range(3):
+            say, gate = split(answer(b"x", **SEGMENT))
+            lab.holder.says[f"c1/{n}.ts"] = say
+            gates.append(gate)
+        waiting = asyncio.gather(*(lab.get(f"/c1/{n}.ts") for n in range(3)))
+        await until(lambda: len(lab.holder.asked) == 3)
+        refused = await lab.get("/c1/3.ts")
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
+        for gate in gates:
+            gate.set()
+        assert {r.status for r in await waiting} == {200}
+
+
+async def test_a_rubbish_answer_is_no_answer() -> None:
+    async with relaying() as lab:
+        lab.holder.says["c1/100.ts"] = b"\x00\x01\x02 what is this\r\n\r\n"
+        assert (await lab.get("/c1/100.ts")).status == 503
+
+
+async def test_a_holders_trouble_is_told_and_soon_asked_again() -> None:
+    async with relaying() as lab:
+        lab.holder.says["c1/100.ts"] = answer("something went wrong\n", "text/plain", "500 Internal Server Error")
+        assert [(await lab.get("/c1/100.ts")).status for _ in range(3)] == [500] * 3
+        assert len(lab.holder.asked) == 1
+        lab.now += 0.3
+        lab.holder.says["c1/100.ts"] = answer(b"segment", **SEGMENT)
+        assert (await lab.get("/c1/100.ts")).status == 200
+
+
+# ---- who leaves ----
+
+
+async def test_who_leaves_takes_nothing_from_the_others() -> None:
+    async with relaying() as lab:
+        say, gate = split(answer(b"segment", **SEGMENT))
+        lab.holder.says["c1/100.ts"] = say
+        crowd = [asyncio.ensure_future(lab.get("/c1/100.ts")) for _ in range(3)]
+        await until(lambda: lab.holder.asked)
+        crowd[0].cancel()
+        await asyncio.sleep(0)
+        gate.set()
+        assert [(await one).body for one in crowd[1:]] == [b"segment"] * 2
+        assert len(lab.holder.asked) == 1
+
+
+async def test_when_the_last_has_left_the_holder_is_not_kept_at_it() -> None:
+    async with relaying() as lab:
+        say, gate = split(answer(b"segment", **SEGMENT))
+        lab.holder.says["c1/100.ts"] = say
+        crowd = [asyncio.ensure_future(lab.get("/c1/100.ts")) for _ in range(3)]
+        await until(lambda: lab.holder.asked)
+        for one in crowd:
+            one.cancel()
+        await asyncio.gather(*crowd, return_exceptions=True)
+        gate.set()
+        await until(lambda: lab.holder.left)
+        assert (await lab.get("/c1/100.ts")).body == b"segment"
+        assert len(lab.holder.asked) == 2
+
+
+async def test_a_follower_of_an_open_segment_that_leaves_lets_it_go() -> None:
+    async with relaying() as lab:
+        say, gate = gated(OPEN + chunked(b"one", end=False), chunked(b"two"))
+        lab.holder.says["c1/video/5-1.m4s"] = say
+        opened = await lab.file("/c1/video/5-1.m4s")  # type: ignore[misc]
+        await opened.body.aclose()
+        gate.set()
+        await until(lambda: lab.holder.left)
+
+
+# ---- each viewer's query ----
+
+
+@pytest.mark.parametrize("query", ["", "sign=1-a", 'a="><b>&c=$d$&e=%20', "a=1&_HLS_skip=NO&b=2", "ä=ö"])
+async def test_a_playlist_and_an_mpd_are_to_the_byte_what_their_holder_gives(query: str) -> None:
+    """As the holder itself would finish them for this viewer."""
+    async with relaying() as lab:
+        now = datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC).timestamp()
+        manifest = (
+            f'<MPD><Period><SegmentTemplate media="v-$Number$.m4s{mpd.MARK}"/></Period>'
+            f'<UTCTiming schemeIdUri="urn:mpeg:dash:utc:direct:2014" value="{mpd.NOW}"/></MPD>'
+        )
+        lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
+        lab.holder.says["c1/manifest.mpd"] = answer(mpd.finish(manifest, f"?{relay.QUERY}", now), MPD)
+        suffix = copied_query(request(f"/c1/live.m3u8?{query}"))
+        assert isinstance(suffix, str)
+        assert (await lab.get(f"/c1/live.m3u8?{query}")).body == media.with_suffix(LIVE, suffix)
+        assert (await lab.get(f"/c1/manifest.mpd?{query}")).body == mpd.finish(manifest, suffix, now)
+
+
+async def test_an_mpd_from_memory_tells_the_time_as_it_is_now() -> None:
+    async with relaying() as lab:
+        text = f'<MPD><UTCTiming schemeIdUri="urn:mpeg:dash:utc:direct:2014" value="{mpd.NOW}"/></MPD>'
+        lab.holder.says["c1/manifest.mpd"] = answer(mpd.finish(text, "", 1_000_000.0), MPD)
+        await lab.get("/c1/manifest.mpd")
+        lab.now += 0.25
+        assert (await lab.get("/c1/manifest.mpd")).body == mpd.finish(text, "", 1_000_000.25)
+        assert len(lab.holder.asked) == 1
+
+
+async def test_a_status_from_memory_tells_the_time_as_it_is_now() -> None:
+    async with relaying() as lab:
+        lab.holder.says["c1/status.json"] = answer('{"live": true, "now": 5000}', "application/json")
+        await lab.get("/c1/status.json")
+        lab.now += 0.25
+        assert (await lab.get("/c1/status.json")).body == b'{"live": true, "now": 5250}'
+
+
+async def test_a_query_that_is_too_long_is_refused_here() -> None:
+    async with relaying() as lab:
+        assert (await lab.get(f"/c1/live.m3u8?a={'b' * 3000}")).status == 414
+        assert lab.holder.asked == []
+
+
+# ---- how long an answer serves ----
+
+
+@pytest.mark.parametrize(
+    ("path", "said", "seconds"),
+    [
+        ("c1/100.ts", answer(b"s", **SEGMENT), 600),
+        ("c1/live.m3u8", answer(playlist(LIVE), M3U8), 0.3),
+        ("c1/video/index.m3u8", answer(playlist(LOW), M3U8), 0.1),
+        ("c1/video/index.m3u8?_HLS_msn=9", answer(playlist(LOW), M3U8, Cache_Control="max-age=12"), 12),
+        ("c1/snapshot.jpg", answer(b"jpeg", "image/jpeg", Cache_Control="public, max-age=1"), 1),
+        ("c1/1.ts", answer("1.ts is not here (any more)\n", "text/plain", "404 Not Found"), 0.5),
+        ("c1/video/5-1.m4s", answer(b"styp", "video/mp4", Cache_Control="no-store"), 0),
+    ],
+)
+async def test_an_answer_serves_for_its_time_and_not_longer(path: str, said: bytes, seconds: float) -> None:
+    async with relaying() as lab:
+        lab.holder.says[path.partition("?")[0]] = said
+        await lab.get(f"/{path}")
+        if seconds:
+            lab.now += seconds - 0.01
+            await lab.get(f"/{path}")
+            assert len(lab.holder.asked) == 1
+        lab.now += 0.02
+        await lab.get(f"/{path}")
+        assert len(lab.holder.asked) == 2
+
+
+async def test_memory_is_bounded_and_what_viewers_make_up_drives_no_media_out() -> None:
+    async with relaying(cache=1_000_000) as lab:
+        lab.holder.says["c1/100.ts"] = answer(b"s" * 50_000, **SEGMENT)
+        await lab.get("/c1/100.ts")
+        lab.holder.says |= {f"c1/{n}.ts": answer("gone\n", "text/plain", "404 Not Found") for n in range(300)}
+        for n in range(300):
+            await lab.get(f"/c1/{n}.ts") if n != 100 else None
+        assert isinstance(lab.file("/c1/100.ts"), Response)
+        kept = {s.metric.name: s.value for s in lab.relay.samples()}["millrace_edge_cache_bytes"]
+        assert kept <= 1_000_000
+        assert len(lab.holder.asked) == 300
+
+
+# ---- where the holder is ----
+
+
+async def test_a_stream_that_moved_is_found_at_once() -> None:
+    async with relaying() as lab, holding() as other:
+        other.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
+        lab.where.places["c1"] = [lab.holder.place, other.place]
+        assert (await lab.get("/c1/live.m3u8")).status == 200
+        assert [place for _, place in lab.where.losses] == [lab.holder.place]
+        await lab.holder.close()
+
+
+async def test_a_holder_that_is_gone_is_looked_for_once_more() -> None:
+    async with relaying() as lab, holding() as other:
+        await lab.holder.close()
+        other.says["c1/100.ts"] = answer(b"segment", **SEGMENT)
+        lab.where.places["c1"] = [lab.holder.place, other.place]
+        assert (await lab.get("/c1/100.ts")).body == b"segment"
+
+
+async def test_a_stream_that_nobody_holds_is_absent() -> None:
+    async with relaying() as lab:
+        lab.where.places.clear()
+        found = await lab.get("/c1/live.m3u8")
+        assert (found.status, found.body, lab.absences) == (404, b"c1 is not streaming live now\n", 1)
+        assert lab.holder.asked == []
+
+
+async def test_a_stream_whose_holder_says_that_it_ended_is_absent_whatever_is_remembered() -> None:
+    async with relaying() as lab:
+        lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
+        await lab.get("/c1/live.m3u8")
+        lab.holder.says.clear()
+        lab.now += 0.5
+        assert (await lab.get("/c1/live.m3u8")).status == 404
+        assert lab.absences == 1
+
+
+async def test_a_status_that_says_not_live_is_of_a_node_that_gave_the_stream_up() -> None:
+    async with relaying() as lab, holding() as other:
+        lab.holder.says["c1/status.json"] = answer('{"live": false, "now": 5000}', "application/json")
+        other.says["c1/status.json"] = answer('{"live": true, "now": 5000}', "application/json")
+        lab.where.places["c1"] = [lab.holder.place, other.place]
+        assert (await lab.get("/c1/status.json")).body == b'{"live": true, "now": 5000}'
+
+
+async def test_who_held_a_stream_last_gives_its_last_playlist() -> None:
+    async with relaying() as lab:
+        lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
+        await lab.get("/c1/live.m3u8")
+        lab.where.places.clear()
+        lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE + "#EXT-X-ENDLIST\n"), M3U8)
+        lab.now += 0.5
+        ended = await lab.get("/c1/live.m3u8")
+        assert isinstance(ended.body, bytes) and ended.body.endswith(b"#EXT-X-ENDLIST\n")
+
+
+async def test_while_no_holder_answers_the_last_playlist_serves_for_a_while() -> None:
+    async with relaying() as lab:
+        lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
+        first = await lab.get("/c1/live.m3u8")
+        await lab.holder.close()
+        lab.now += 5.9
+        assert (await lab.get("/c1/live.m3u8?sign=x")).body == media.with_suffix(LIVE, "?sign=x")
+        assert (await lab.get("/c1/100.ts")).status == 503
+        lab.now += 0.2
+        late = await lab.get("/c1/live.m3u8")
+        assert (late.status, late.headers["Retry-After"]) == (503, "1")
+        assert first.status == 200
+
+
+async def test_a_holder_that_hangs_is_waited_for_briefly_where_a_playlist_is_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay, "_STALE_PATIENCE", 0.01)
+    async with relaying() as lab:
+        lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
+        await lab.get("/c1/live.m3u8")
+        newer = LIVE.replace(":7", ":8")
+        say, gate = split(answer(playlist(newer), M3U8), 0)
+        lab.holder.says["c1/live.m3u8"] = say
+        lab.now += 1
+        assert (await lab.get("/c1/live.m3u8")).body == media.with_suffix(LIVE)
+        gate.set()  # what it says in the end is not lost
+        await until(lambda: isinstance(lab.file("/c1/live.m3u8"), Response))
+        assert len(lab.holder.asked) == 2
+
+
+async def test_where_nodes_have_another_secret_nobody_is_told_that_a_stream_is_not_live() -> None:
+    async with relaying() as lab:
+        lab.holder.says["c1/live.m3u8"] = answer("not signed\n", "text/plain", "401 Unauthorized")
+        assert (await lab.get("/c1/live.m3u8")).status == 503
+        assert lab.where.losses == []
+
+
+async def test_while_the_channels_cannot_be_read_nobody_is_let_in() -> None:
+    async with relaying() as lab:
+        lab.channels.away = True
+        found = await lab.get("/c1/live.m3u8")
+        assert (found.status, found.body) == (503, b"the channels cannot be read now\n")
+        assert lab.holder.asked == []
+
+
+async def test_while_the_registry_is_away_a_stream_is_not_called_absent() -> None:
+    async with relaying() as lab:
+        lab.where.places.clear()
+
+        async def away(name: str) -> None:
+            raise StoreAway("the registry is away")
+
+        lab.where.find = away  # type: ignore[method-assign,assignment]
+        assert (await lab.get("/c1/live.m3u8")).status == 503
+        assert lab.absences == 0
+
+
+@pytest.fixture
+def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vigil that is soon in doubt."""
+    monkeypatch.setattr(relay, "Vigil", partial(Vigil, quiet=0.05, patience=0.05))
+
+
+@pytest.mark.usefixtures("watchful")
+async def test_nobody_waits_for_a_node_that_stands_still() -> None:
+    async with relaying() as lab:
+        lab.holder.says |= {"c1/video/index.m3u8": for_ever, "c1/100.ts": for_ever, "/healthcheck": for_ever}
+        found = await asyncio.gather(
+            lab.get("/c1/video/index.m3u8?_HLS_msn=9"), *(lab.get("/c1/100.ts") for _ in range(10))
+        )
+        assert {r.status for r in found} == {503}
+
+
+@pytest.mark.usefixtures("watchful")
+async def test_a_body_whose_node_stands_still_in_its_middle_is_cut() -> None:
+    async with relaying() as lab:
+        say, _ = gated(OPEN + chunked(b"one", end=False), b"")
+        lab.holder.says |= {"c1/video/5-1.m4s": say, "/healthcheck": for_ever}
+        opened = await lab.file("/c1/video/5-1.m4s")  # type: ignore[misc]
+        body = aiter(opened.body)
+        assert await anext(body) == b"one"
+        with pytest.raises(flights.Cut):
+            await anext(body)
+        await body.aclose()
+
+
+@pytest.mark.usefixtures("watchful")
+async def test_a_reload_is_held_for_as_long_as_its_node_holds_it_and_lives() -> None:
+    async with relaying() as lab:
+        say, gate = split(answer(playlist(LOW), M3U8))
+        lab.holder.says |= {"c1/video/index.m3u8": say, "/healthcheck": answer("OK", "text/plain")}
+        held = asyncio.ensure_future(lab.get("/c1/video/index.m3u8?_HLS_msn=9"))
+        await until(lambda: lab.holder.asks("/healthcheck") > 2)
+        assert not held.done()
+        gate.set()
+        assert (await held).status == 200
+
+
+# ---- who may ----
+
+
+async def test_who_may_not_play_is_refused_before_anything_is_asked() -> None:
+    async with relaying(Channel({"id": "c1", "playAuth": "sign"})) as lab:
+        lab.holder.says["c1/100.ts"] = answer(b"segment", **SEGMENT)
+        sign = SECRETS.sign("c1", FAR, Use.PLAY)
+        assert (await lab.get("/c1/100.ts")).status == 403
+        assert lab.holder.asked == []
+        assert (await lab.get(f"/c1/100.ts?sign={sign}")).status == 200
+        assert (await lab.get("/c1/100.ts")).status == 403  # from memory as well
+        assert (await lab.get(f"/c1/100.ts?sign={SECRETS.sign('c1', FAR, Use.PUSH)}")).status == 403
+
+
+async def test_no_holder_sees_a_signature_or_a_cookie() -> None:
+    async with relaying(Channel({"id": "c1", "playAuth": "sign"})) as lab:
+        lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
+        sign = SECRETS.sign("c1", FAR, Use.PLAY)
+        found = await lab.get(f"/c1/live.m3u8?sign={sign}", Cookie="CloudFront-Signature=abc", Referer="http://a/")
+        assert found.body == media.with_suffix(LIVE, f"?sign={sign}")
+        assert sign not in lab.holder.headers[0] and "CloudFront" not in lab.holder.headers[0]
+        assert lab.holder.asked == [f"c1/live.m3u8?{relay.QUERY}"]
+
+
+async def test_a_rendition_obeys_its_channel() -> None:
+    async with relaying(Channel({"id": "c1", "playAuth": "sign"})) as lab:
+        lab.holder.says["c1@720p/100.ts"] = answer(b"segment", **SEGMENT)
+        assert (await lab.get("/c1@720p/100.ts")).status == 403
+        assert (await lab.get(f"/c1@720p/100.ts?sign={SECRETS.sign('c1', FAR, Use.PLAY)}")).status == 200
+
+
+async def test_a_channel_made_a_moment_ago_is_not_open_because_it_was_not_known() -> None:
+    async with relaying(Channel({"id": "other"})) as lab:
+        lab.where.places.clear()
+        assert (await lab.get("/c1/live.m3u8")).status == 404  # nobody knows it
+        lab.channels.stored["c1"] = Channel({"id": "c1", "playAuth": "sign"})
+        lab.where.places["c1"] = [lab.holder.place]
+        lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
+        assert (await lab.get("/c1/live.m3u8")).status == 403
+        assert lab.holder.asked == []
+
+
+async def test_a_stream_without_a_channel_is_not_shown() -> None:
+    async with relaying(Channel({"id": "other"})) as lab:
+        lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
+        assert (await lab.get("/c1/live.m3u8")).status == 404
+        assert lab.holder.asked == []
+
+
+# ---- who watches ----
+
+
+@pytest.mark.parametrize(
+    ("path", "said", "protocol"),
+    [
+        ("100.ts", answer(b"s", **SEGMENT), "hls"),
+        ("live.m3u8", answer(playlist(LIVE), M3U8), "hls"),
+        ("video/index.m3u8", answer(playlist(LOW), M3U8), "cmaf"),
+        ("720p/index.m3u8", answer(playlist(LIVE), M3U8), "hls"),
+        ("720p/index.m3u8", answer(playlist(LOW), M3U8), "cmaf"),
+        ("manifest.mpd", answer("<MPD/>", MPD), "cmaf"),
+        ("index.m3u8", answer(playlist("#EXTM3U\n"), M3U8), None),
+        ("live.m3u8", answer(playlist(LIVE + "#EXT-X-ENDLIST\n"), M3U8), None),
+        ("snapshot.jpg", answer(b"jpeg", "image/jpeg"), None),
+        ("1.ts", answer("gone\n", "text/plain", "404 Not Found"), None),
+    ],
+)
+async def test_players_are_counted_here_as_their_holder_would(path: str, said: bytes, protocol: str | None) -> None:
+    async with relaying() as lab:
+        lab.holder.says[f"c1/{path}"] = said
+        for agent in ("one", "two", "one"):
+            await lab.get(f"/c1/{path}", User_Agent=agent)
+        assert lab.relay.viewers == ({"c1": {protocol: 2}} if protocol else {})
+        lab.now += 60
+        lab.audience.expire()
+        assert lab.relay.viewers == {}
+
+
+async def test_what_happened_is_counted() -> None:
+    async with relaying() as lab:
+        say, gate = split(answer(b"segment", **SEGMENT))
+        lab.holder.says["c1/100.ts"] = say
+        crowd = asyncio.gather(*(lab.get("/c1/100.ts") for _ in range(10)))
+        await until(lambda: lab.holder.asked)
+        gate.set()
+        await crowd
+        await lab.get("/c1/100.ts")
+        counted = {(s.metric.name, *s.labels): s.value for s in lab.relay.samples()}
+        assert counted["millrace_edge_requests_total", "miss"] == 1
+        assert counted["millrace_edge_requests_total", "collapsed"] == 9
+        assert counted["millrace_edge_requests_total", "hit"] == 1
+        assert counted[("millrace_edge_upstream_requests_total",)] == 1
+        assert counted[("millrace_edge_upstream_bytes_total",)] == len(b"segment")

@@ -1,0 +1,92 @@
+"""A process whose ports another one has taken over: nobody new comes in, and nobody is cut."""
+
+import asyncio
+import time
+
+import pytest
+
+from gateway.hub.errors import AtCapacity
+from gateway.hub.stream import EndReason
+from gateway.servers.http import HttpServer
+from gateway.servers.listen import listen_shared, port_of
+from gateway.servers.response import Takeover, text
+from tests.support import builders
+from tests.support.builders import VIDEO, picture, publish
+from tests.support.http import limits
+
+
+async def test_a_push_goes_on_in_a_hub_that_retires_and_its_end_is_its_streams():
+    hub = builders.hub(linger=10)
+    publisher = publish(hub)
+    publisher.set_tracks(VIDEO, None, {})
+    hub.retire()
+    publisher.push(picture(0, key=True), time.monotonic())
+    stream = hub.find("c1")
+    assert stream is not None and stream.bytes_in > 0
+    publisher.close()
+    assert (hub.find("c1"), stream.ended) == (None, EndReason.SHUTDOWN), "it does not linger here"
+    await hub.drained()
+
+
+async def test_a_hub_that_retires_takes_no_new_push_but_renditions_of_those_that_it_has():
+    hub = builders.hub()
+    publish(hub).set_tracks(VIDEO, None, {})
+    hub.retire()
+    with pytest.raises(AtCapacity):
+        publish(hub, "c2")
+    rung = hub.publish(builders.channel("c1"), "c1@720p", protocol="ladder", peer="", evict=lambda reason: None)
+    assert rung.active
+    hub.drain()
+    await hub.drained()
+
+
+async def test_a_publisher_that_returns_elsewhere_frees_a_stream_that_fell_silent():
+    hub = builders.hub(takeover_after=2)
+    told: list[EndReason] = []
+    publisher = publish(hub, evicted=told)
+    publisher.set_tracks(VIDEO, None, {})
+    publisher.push(picture(0, key=True), time.monotonic())
+    hub.retire()
+    with pytest.raises(AtCapacity):
+        publish(hub)
+    assert told == [], "it still sends"
+    publisher.push(picture(40), time.monotonic() - 3)
+    with pytest.raises(AtCapacity):
+        publish(hub)
+    assert told == [EndReason.SHUTDOWN]
+    assert not hub.holds("c1")
+    await hub.drained()
+
+
+async def test_who_is_connected_is_served_and_asks_elsewhere_after_that():
+    (sockets,) = listen_shared("http", "127.0.0.1", 0, 1)
+    kept = [one.dup() for one in sockets]  # as the master does
+    port = port_of(sockets)
+
+    def take(transport, rest, lease):
+        transport.write(b"TAKEN ")
+        return asyncio.Protocol()
+
+    old = HttpServer(lambda r: Takeover(take) if r.path == "/live" else text(200, "old"), limits())
+    new = HttpServer(lambda r: text(200, "new"), limits())
+    await old.listen(sockets)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    viewer, viewing = await asyncio.open_connection("127.0.0.1", port)
+    viewing.write(b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert await viewer.readexactly(6) == b"TAKEN "
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    first = await reader.readuntil(b"old\n")
+    assert b"Connection: close" not in first
+    old.retire()
+    waiting, waits = await asyncio.open_connection("127.0.0.1", port)
+    waits.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    last = await asyncio.wait_for(reader.read(), 5)
+    assert b"Connection: close" in last and last.endswith(b"old\n")
+    await new.listen(kept)
+    assert await asyncio.wait_for(waiting.readuntil(b"new\n"), 5), "it waited for the new process"
+    assert not viewer.at_eof()
+    for one in (writer, viewing, waits):
+        one.close()
+    await old.close()
+    await new.close()

@@ -1,0 +1,65 @@
+"""Taking a rung from a worker that comes after another: time does not go back."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from gateway.hub.hub import Hub
+from gateway.hub.publisher import Publisher
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit
+from gateway.nodes.taking import UnitTaker
+from gateway.protocols import wire
+from gateway.protocols.wire import Message
+from tests.support import builders
+from tests.support.builders import picture
+
+RUNG = "c1@360p"
+
+
+class Transport:
+    """What a taker needs of one."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def is_closing(self) -> bool:
+        return False
+
+
+class Lease:
+    def release(self) -> None: ...
+
+
+def publisher(hub: Hub) -> Publisher:
+    return hub.publish(builders.channel(), RUNG, protocol="t", peer="", evict=lambda reason: None, keep_time=True)
+
+
+def taken(by: Publisher, *units: AccessUnit, keep_time: bool) -> UnitTaker:
+    """A worker that pushes these."""
+    taker = UnitTaker(cast(Any, Transport()), cast(Any, Lease()), RUNG, keep_time)
+    tracks = wire.frame(Message.TRACKS, wire.encode_tracks(Tracks(builders.VIDEO, None, 0, {})))
+    taker.begin(by, tracks + b"".join(wire.frame(Message.UNIT, wire.encode_unit(unit)) for unit in units))
+    return taker
+
+
+@pytest.mark.parametrize(("keep_time", "times"), [(True, [160, 200]), (False, [0, 40, 80, 120, 160, 200])])
+async def test_what_the_stream_has_already_is_left_out_up_to_a_new_key_frame(keep_time: bool, times: list[int]) -> None:
+    hub = builders.hub()
+    before = publisher(hub)
+    taken(before, picture(0, True), picture(40), picture(80), keep_time=keep_time).connection_lost(None)
+    recorder = builders.Recorder()
+    before.stream.attach(recorder, replay=False)
+    units = (picture(0, True), picture(40), picture(80), picture(120), picture(160, True), picture(200))
+    taken(publisher(hub), *units, keep_time=keep_time).connection_lost(None)
+    assert [unit.dts for unit in recorder.units] == times
+
+
+async def test_the_first_worker_of_a_rung_begins_with_its_first_picture() -> None:
+    hub = builders.hub()
+    first = publisher(hub)
+    recorder = builders.Recorder()
+    first.stream.attach(recorder)
+    taken(first, picture(0, True), picture(40), keep_time=True).connection_lost(None)
+    assert [unit.dts for unit in recorder.units] == [0, 40]

@@ -1,0 +1,108 @@
+"""How many watch here is told to whoever holds their streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import cast
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from gateway.hub.errors import StoreAway
+from gateway.nodes.peers import Peers
+from gateway.nodes.places import PeerAway, PeerRefused, Place
+from gateway.nodes.teller import Teller, together
+
+
+@dataclass
+class Elsewhere:
+    """Where streams are, and what their holders were told. failing: with what they answer."""
+
+    places: dict[str, Place] = field(default_factory=dict)
+    told: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
+    failing: Exception | None = None
+    away: bool = False
+    missed: list[str] = field(default_factory=list)
+
+    def known(self, name: str) -> Place | None:
+        return self.places.get(name)
+
+    async def find(self, name: str) -> Place | None:
+        if self.away:
+            raise StoreAway("gone")
+        return self.places.get(name)
+
+    def lost(self, name: str, place: Place) -> None:
+        self.missed.append(name)
+
+    async def ask(self, place: Place, method: str, target: str, *, seconds: float) -> bytes:
+        if self.failing is not None:
+            raise self.failing
+        path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
+        assert method == "POST" and path.startswith("/_node/.node/viewers/")
+        self.told.append((place.node, path.rpartition("/")[2], {name: values[0] for name, values in query.items()}))
+        return b"{}"
+
+
+HOLDER = Place("g1", "192.0.2.1:8080", "claim")
+
+
+@pytest.fixture
+def elsewhere() -> Elsewhere:
+    return Elsewhere({"c1": HOLDER, "c1@720p": HOLDER, "mine": Place("e1", "192.0.2.9:8080", "claim")})
+
+
+def teller(elsewhere: Elsewhere, watched: dict[str, dict[str, int]]) -> Teller:
+    return Teller("e1", lambda: watched, elsewhere, cast(Peers, elsewhere))
+
+
+async def test_viewers_are_told_by_protocol(elsewhere: Elsewhere):
+    await teller(elsewhere, {"c1": {"flv": 3, "hls": 0}, "c1@720p": {"hls": 1}}).tell()
+    assert sorted(elsewhere.told) == [
+        ("g1", "c1", {"node": "e1", "to": "g1", "flv": "3"}),
+        ("g1", "c1@720p", {"node": "e1", "to": "g1", "hls": "1"}),
+    ]
+
+
+def test_viewers_of_several_kinds_are_added_up():
+    flv, relayed = {"c1": {"flv": 2, "rtmp": 1}, "c2": {"flv": 1}}, {"c1": {"hls": 3, "flv": 1}}
+    assert together(flv, relayed) == {"c1": {"flv": 3, "rtmp": 1, "hls": 3}, "c2": {"flv": 1}}
+
+
+async def test_what_nobody_watches_or_is_held_here_is_not_told(elsewhere: Elsewhere):
+    await teller(elsewhere, {"c1": {"flv": 0}, "mine": {"flv": 5}, "nobodys": {"flv": 1}}).tell()
+    assert elsewhere.told == []
+
+
+async def test_the_last_viewers_leaving_is_told_once(elsewhere: Elsewhere):
+    watched = {"c1": {"flv": 1}}
+    one = teller(elsewhere, watched)
+    await one.tell()
+    watched["c1"] = {"flv": 0}
+    await one.tell()
+    await one.tell()
+    assert [query.get("flv") for _, _, query in elsewhere.told] == ["1", None]
+
+
+async def test_a_gateway_named_in_the_settings_is_told_whichever_of_its_processes_it_is(elsewhere: Elsewhere):
+    elsewhere.places["c1"] = Place("192.0.2.1:8080", "192.0.2.1:8080", "192.0.2.1:8080/c1")
+    await teller(elsewhere, {"c1": {"flv": 1}}).tell()
+    assert elsewhere.told[0][2] == {"node": "e1", "flv": "1"}
+
+
+async def test_a_holder_that_is_none_any_more_is_looked_up_again(elsewhere: Elsewhere):
+    elsewhere.failing = PeerRefused(HOLDER, 421, "not held here")
+    await teller(elsewhere, {"c1": {"flv": 1}}).tell()
+    assert elsewhere.missed == ["c1"]
+
+
+@pytest.mark.parametrize("failing", [PeerAway(HOLDER, "gone"), PeerRefused(HOLDER, 503, "later")])
+async def test_what_cannot_be_told_is_told_the_next_time(elsewhere: Elsewhere, failing: Exception):
+    one = teller(elsewhere, {"c1": {"flv": 1}})
+    elsewhere.failing = failing
+    await one.tell()
+    elsewhere.failing, elsewhere.away = None, True
+    await one.tell()
+    elsewhere.away = False
+    await one.tell()
+    assert len(elsewhere.told) == 1 and elsewhere.missed == []
