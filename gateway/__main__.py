@@ -52,16 +52,58 @@ def serve(
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
     overrides: common.SetOption = None,
+    link: common.LinkOption = None,
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
-    from gateway.settings import SettingsError, missing_files
+    from gateway.cores.shares import STALE, workers_of
 
-    settings = common.settings(config, profile, overrides)
-    if missing := missing_files(settings):
-        raise SettingsError(missing)
+    settings = common.ready_settings(config, profile, overrides)
+    if link is None and workers_of(settings) > 1:
+        from gateway.cores import master
+        from gateway.cores.endpoints import of_gateway
+
+        command = ("gateway", "serve", *(["--welcome"] if welcome else []), *common.given(config, profile, overrides))
+        load = lambda: common.ready_settings(config, profile, overrides)  # noqa: E731
+        raise typer.Exit(master.run(master.Service(command, of_gateway, load, stale=STALE), settings))
     from gateway import app as gateway
+    from gateway.cores.seat import Seat
 
-    raise typer.Exit(gateway.run(settings, greet=welcome))
+    raise typer.Exit(gateway.run(settings, greet=welcome, seat=Seat(link) if link is not None else None))
+
+
+@app.command()
+def edge(
+    config: common.ConfigOption = None,
+    profile: common.ProfileOption = None,
+    overrides: common.SetOption = None,
+    link: common.LinkOption = None,
+) -> None:
+    """Run a playback edge, which plays what gateways hold, until SIGTERM or Ctrl-C."""
+    from gateway.cores.shares import workers_of
+
+    settings = common.edge_settings(config, profile, overrides)
+    if link is None and workers_of(settings) > 1:
+        from gateway.cores import master
+        from gateway.cores.endpoints import of_edge
+
+        command = ("gateway", "edge", *common.given(config, profile, overrides))
+        load = lambda: common.edge_settings(config, profile, overrides)  # noqa: E731
+        raise typer.Exit(master.run(master.Service(command, of_edge, load, folder="run-edge"), settings))
+    from gateway.cores.seat import Seat
+    from proxy import app as playback_edge
+
+    raise typer.Exit(playback_edge.run(settings, Seat(link) if link is not None else None))
+
+
+@app.command()
+def worker(
+    config: common.ConfigOption = None, profile: common.ProfileOption = None, overrides: common.SetOption = None
+) -> None:
+    """Make the ladder of one channel for a gateway elsewhere; CHANNEL_NAME and ADDRESS say which and where."""
+    settings = common.settings(config, profile, overrides)
+    from gateway import worker as media_worker
+
+    raise typer.Exit(media_worker.run(settings))
 
 
 # ClickException of the click that this typer uses: it carries its own copy since 0.20.
@@ -84,13 +126,14 @@ def main(arguments: list[str] | None = None) -> int:
 def _explain(error: Exception) -> int:
     """Our own errors and the system's say what is wrong; anything else is our fault and keeps its traceback."""
     from gateway.hub.errors import HubError, InvalidField, TooLarge
+    from gateway.servers.listen import ListenError
     from gateway.settings import SettingsError
 
     if isinstance(error, SettingsError):
         return _tell(error.problems, common.USAGE)
     if isinstance(error, InvalidField | TooLarge):
         return _tell([str(error)], common.USAGE)
-    if isinstance(error, HubError | OSError):
+    if isinstance(error, HubError | ListenError | OSError):
         return _tell([str(error)], common.FAILED)
     raise error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -14,16 +14,19 @@ from gateway import __version__
 from gateway.adapters import Stores
 from gateway.adapters.local.host import shown_host
 from gateway.adapters.local.secrets import TokenVerifier
+from gateway.api.cluster import Alone, Cluster
 from gateway.api.context import Context, Limits, Shown
 from gateway.api.node import Node
 from gateway.api.people import People
 from gateway.api.provider import OpenIdProvider
 from gateway.hub.access import Secrets
 from gateway.hub.addresses import Ports
+from gateway.hub.distant import DistantViewers
 from gateway.hub.errors import StoreAway, StoreUnusable
 from gateway.hub.hub import Hub
 from gateway.hub.ports import IvsChannels, ObjectStore
 from gateway.hub.readiness import Readiness
+from gateway.lib.measured import Measured
 from gateway.lib.metrics import Metrics
 from gateway.servers.forwarded import Forwarded
 from gateway.settings import Settings
@@ -53,8 +56,17 @@ class Admin:
     ivs: IvsChannels
     tls: ssl.SSLContext | None
 
-    def context(self, ports: Callable[[], Ports], forget: Callable[[str], None]) -> Context:
-        """ports: what is open; forget: drops a channel from the listeners' cache."""
+    def context(
+        self,
+        ports: Callable[[], Ports],
+        forget: Callable[[str], None],
+        node: Node,
+        distant: DistantViewers,
+        cluster: Cluster | None = None,
+        sums: Callable[[], Awaitable[Measured]] | None = None,
+    ) -> Context:
+        """ports: what is open; forget: drops a channel from the listeners' cache; node: of `node()`; distant, cluster,
+        sums: as of Context, None: this node is alone."""
         settings, limits, playback = self.settings, self.settings.limits, self.settings.playback
         return Context(
             version=__version__,
@@ -63,7 +75,7 @@ class Admin:
             domains=self.stores.domains,
             secrets=self.secrets,
             people=self._people(),
-            node=self._node(),
+            node=node,
             shown=Shown(
                 ports=ports,
                 push_host=shown_host(settings.rtmp.host),
@@ -76,11 +88,15 @@ class Admin:
             readiness=self.readiness,
             metrics=self.metrics,
             forget=forget,
+            cluster=cluster or Alone(),
+            distant=distant,
             studio=self.works.studio,
             kvs=self.works.kvs,
             objects=self.stores.objects,
             ivs=self.ivs,
             proxies=Forwarded(settings.admin.forwarded_from),
+            sums=sums,
+            broadcast_servers=self.works.broadcast_servers,
             upload_origin=_UploadOrigin(self.stores.objects if self.stores.bucket else None),
         )
 
@@ -106,14 +122,15 @@ class Admin:
         return People(
             self.stores.console,
             verify_token=self.verifier.verify,
-            token_mark=self.verifier.mark,
+            token_mark=lambda: self.verifier.mark,
             idle=settings.admin.session_idle,
             most=settings.admin.session_most,
             refusals_per_minute=settings.limits.refusals_per_minute,
             provider=provider,
         )
 
-    def _node(self) -> Node:
+    def node(self) -> Node:
+        """What is told of this process; made once."""
         settings = self.settings
         urls = {
             "channels": settings.channels,

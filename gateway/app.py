@@ -4,71 +4,89 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import os
-import resource
-import signal
 import ssl
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from gateway import __version__, welcome
 from gateway.adapters import Stores, open_stores
+from gateway.adapters.aws.protection import Protection
 from gateway.adapters.cloud import Cloud
 from gateway.adapters.local.folder import data_folder
 from gateway.adapters.local.host import shown_host, write_ports
 from gateway.adapters.local.secrets import admin_token, signing_secret
+from gateway.adapters.vault import Vault
 from gateway.adapters.webhooks import Webhooks
 from gateway.admin import Admin
 from gateway.api.metrics import HubSamples
+from gateway.cores.shares import REGISTRY, of_worker, registered
+from gateway.ending import Ending, drain
 from gateway.hub.access import Secrets
 from gateway.hub.addresses import Addresses, Ports, Presenter
 from gateway.hub.errors import HubError
 from gateway.hub.events import Event, Events, EventType
 from gateway.hub.hub import Hub, StreamLimits
 from gateway.hub.readiness import Readiness
+from gateway.hub.sessions import session_item
 from gateway.lib import log as logs
 from gateway.lib.aio import Tasks
 from gateway.lib.metrics import BYTES_OUT as SENT
 from gateway.lib.metrics import REFUSED, Metrics, Sample
+from gateway.lib.tuning import calm_collector, raise_file_limit
 from gateway.listeners import Listeners
 from gateway.outputs import Makers
 from gateway.servers.listen import ListenError
 from gateway.settings import Settings
 from gateway.works import Works
 
+if TYPE_CHECKING:
+    from gateway.cores.seat import Seat
+    from gateway.hub.cluster_secret import ClusterSecret
+    from gateway.nodes.host import Slot
+    from gateway.nodes.share import Share
+
 log = structlog.get_logger(__name__)
 
 
-def run(settings: Settings, *, greet: bool = False) -> int:
-    """Serves until SIGTERM or Ctrl-C; the exit code. greet: print a channel to start with.
+def run(settings: Settings, *, greet: bool = False, seat: Seat | None = None) -> int:
+    """Serves until SIGTERM or Ctrl-C; the exit code. greet: print a channel to start with. seat: of a worker process.
 
     What the operator has to put right (a taken port, an unusable store) is one line on stderr, exit code 1.
     """
-    logs.configure(settings.log.level, settings.log.format)
+    logs.configure(settings.log.level, settings.log.format, words={"process": seat.slot.name} if seat else None)
     try:
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(serve(settings, greet))
+            return runner.run(serve(settings, greet, seat))
     except (HubError, ListenError, OSError) as error:
         print(f"millrace: {error}", file=sys.stderr)  # noqa: T201
         return 1
 
 
-async def serve(settings: Settings, greet: bool) -> int:
+async def serve(settings: Settings, greet: bool, seat: Seat | None = None) -> int:
     """Opens everything in order, waits for a signal, closes all in reverse. Raises HubError, ListenError, OSError."""
     began = time.monotonic()
-    _raise_file_limit()
+    slot = seat.slot if seat is not None else None
+    settings = registered(of_worker(settings, slot), slot) if slot is not None else _askable(settings)
+    first = slot is None or slot.first
+    raise_file_limit()
     data_folder(settings.data)
-    secrets = signing_secret(settings)
-    verifier, new_token = admin_token(settings)
     metrics, events = Metrics(__version__), Events()
     async with contextlib.AsyncExitStack() as stack:
+        vault = await stack.enter_async_context(Vault(settings))
+        settings = vault.settings
+        secrets = signing_secret(settings)
+        verifier, new_token = admin_token(settings)
+        vault.follow(secrets, verifier)
+        ending = Ending(seat)
+        if seat is not None:
+            stack.callback(seat.close)
         stores = await stack.enter_async_context(open_stores(settings))
         tls = outgoing_tls(settings.tls.ca)
         if settings.hooks.url:
@@ -83,7 +101,7 @@ async def serve(settings: Settings, greet: bool) -> int:
             )
             events.listen((await stack.enter_async_context(hooks)).post)
         cloud = await stack.enter_async_context(Cloud(stores.aws, settings.kvs.role))
-        makers = Makers(settings, stores, cloud, metrics, events, tls)
+        makers = Makers(settings, stores, cloud, metrics, events, tls, slot.id if slot is not None else "")
         await stack.enter_async_context(makers.kvs)
         await stack.enter_async_context(makers.stills)
         hub = Hub(_stream_limits(settings), (), events)
@@ -91,31 +109,107 @@ async def serve(settings: Settings, greet: bool) -> int:
         _follow_log_levels(events, hub)
         metrics.read_from(HubSamples(hub, events, settings.metrics.per_stream))
         tasks = await stack.enter_async_context(Tasks("gateway", _crashed))
+        tasks.start(vault.run(), "secrets")
+        share = _share(settings, hub, stores, makers, metrics, slot, tasks, vault.cluster)
+        if share is not None:
+            await stack.enter_async_context(share)
+            metrics.read_from(share.samples)
         readiness = Readiness({"channel store": stores.channels.check})
         works = Works(settings, stores, cloud, secrets, events, makers, tasks)
         admin = Admin(settings, hub, stores, secrets, metrics, readiness, verifier, works, makers.workers, cloud, tls)
-        listeners = Listeners(settings, hub, stores, secrets, events, readiness, admin, makers, tasks)
+        listeners = Listeners(settings, hub, stores, secrets, events, readiness, admin, makers, tasks, share, seat)
         hub_task = tasks.start(hub.run(), "hub")
         makers.start(tasks)
-        works.start()
+        if first:
+            works.start()
         tasks.start(metrics.sample_loop_lag(), "loop lag")
-        stop = _stop_signal()
         metrics.read_from(lambda: counted(listeners))
+        if share is not None:
+            share.start()
+        protection = Protection(lambda: _pushed(hub, share), shared=settings.data / "publishing.lock")
+        if protection.available:
+            tasks.start(protection.run(), "task protection")
         await listeners.open()
         stack.push_async_callback(listeners.close)
-        write_ports(settings.data, listeners.ports)
-        _calm_collector()
+        await makers.locate(listeners.ports)
+        if seat is None:
+            write_ports(settings.data, listeners.ports)
+        calm_collector()
         log.info("ready", seconds=round(time.monotonic() - began, 2), **_open_ports(listeners.ports))
-        if greet:
-            print(await _greeting(settings, stores, secrets, listeners.ports), flush=True)  # noqa: T201
-        if new_token is not None:
-            print(f"Admin token, shown only now: {new_token}\n", flush=True)  # noqa: T201
-        await stop
+        if seat is not None:
+            seat.ready()
+        if first and await ending.opened():
+            if greet:
+                print(await _greeting(settings, stores, secrets, listeners.ports), flush=True)  # noqa: T201
+            if new_token is not None:
+                print(f"Admin token, shown only now: {new_token}\n", flush=True)  # noqa: T201
+        if await ending.asked():
+            log.info("retiring", retire=settings.serve.retire)
+            works.stop()
+            listeners.retire()
+            hub.retire()
+            await ending.unneeded(lambda: _needed(hub, share), settings.serve.retire)
         log.info("shutting down", drain=settings.serve.drain)
         readiness.close()
-        await _drain(hub, makers, listeners, settings.serve.drain)
+        if share is not None:
+            share.drain()
+        await drain(hub, makers, listeners, settings.serve.drain)
         hub_task.cancel()
     return 0
+
+
+def _pushed(hub: Hub, share: Share | None) -> bool:
+    """Whether somebody pushes through this process."""
+    return any(s.publisher is not None for one in ((hub, share.carried) if share is not None else (hub,)) for s in one)
+
+
+def _needed(hub: Hub, share: Share | None) -> bool:
+    """Whether somebody pushes or plays through this process."""
+    hubs = (hub, share.pulled, share.carried) if share is not None else (hub,)
+    return any(s.publisher is not None or any(s.viewers.values()) for one in hubs for s in one)
+
+
+def _askable(settings: Settings) -> Settings:
+    """A gateway that shares its streams with no other, but knows a secret by which edges may ask it (`edge.upstream`),
+    finds what it holds through a registry of its own."""
+    if settings.registry or not settings.cluster.secret.get_secret_value():
+        return settings
+    data = data_folder(settings.data)
+    for suffix in ("", "-wal", "-shm"):
+        (data / f"{REGISTRY}{suffix}").unlink(missing_ok=True)  # who stands in it is dead
+    return settings.model_copy(update={"registry": f"sqlite:///{(data / REGISTRY).absolute()}"})
+
+
+def _share(
+    settings: Settings,
+    hub: Hub,
+    stores: Stores,
+    makers: Makers,
+    metrics: Metrics,
+    slot: Slot | None,
+    tasks: Tasks,
+    secret: ClusterSecret,
+) -> Share | None:
+    """What shares the streams with other nodes, where there is a registry."""
+    if stores.registry is None:
+        return None
+    from gateway.nodes.share import Share
+
+    share = Share(
+        settings,
+        hub,
+        stores.registry,
+        _stream_limits(settings),
+        makers.replicated(),
+        dropped=metrics.dropped,
+        row=lambda channel, address, started: session_item(channel, address, started, makers.crews.of(channel.id)),
+        spreads=makers.spreads,
+        slot=slot,
+        tasks=tasks,
+        secret=secret,
+    )
+    makers.crews.listen(lambda channel, arns: share.claims.told(channel))
+    return share
 
 
 def outgoing_tls(ca: Path | None) -> ssl.SSLContext | None:
@@ -136,19 +230,6 @@ def counted(listeners: Listeners) -> Iterator[Sample]:
     for what, reasons in listeners.refused.items():
         for reason, count in reasons.items():
             yield Sample(REFUSED, count, (what, reason))
-
-
-async def _drain(hub: Hub, makers: Makers, listeners: Listeners, seconds: float) -> None:
-    """Accepts nothing more, tells publishers and viewers, lets outputs finish and store what they made."""
-    listeners.stop_accepting()
-    hub.drain()
-    try:
-        async with asyncio.timeout(seconds or None):
-            await hub.drained()
-            await listeners.finish()
-            await makers.flush()
-    except TimeoutError:
-        log.warning("not everything was finished in time", drain=seconds)
 
 
 def _stream_limits(settings: Settings) -> StreamLimits:
@@ -183,37 +264,6 @@ async def _greeting(settings: Settings, stores: Stores, secrets: Secrets, ports:
     host = f"[{near['admin']}]" if ":" in near["admin"] else near["admin"]
     elsewhere = shown["http"] if everywhere["http"] and shown["http"] != "127.0.0.1" else None
     return welcome.words(channel, addresses, presenter, f"{scheme}://{host}:{ports.admin}/", elsewhere)
-
-
-def _stop_signal() -> asyncio.Future[None]:
-    """Done at the first SIGTERM or SIGINT; a second one ends the process at once."""
-    loop = asyncio.get_running_loop()
-    stop: asyncio.Future[None] = loop.create_future()
-
-    def told(number: signal.Signals) -> None:
-        if stop.done():
-            os._exit(128 + number)
-        stop.set_result(None)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told, number)
-    return stop
-
-
-def _calm_collector() -> None:
-    """What start-up made stays, so the collector need not see it again. Media flows without cycles: looking at every
-    unit in every window a few times, as the default thresholds would, costs a tenth of the processor and stops the
-    loop for tens of milliseconds."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 50)
-
-
-def _raise_file_limit() -> None:
-    """As many sockets as the system lets us have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _open_ports(ports: Ports) -> dict[str, int]:

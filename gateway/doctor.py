@@ -63,6 +63,7 @@ def examine(settings: Settings) -> list[Finding]:
         *modules(settings),
         *programs(),
         *workers(),
+        processes(settings),
         open_files(),
         clock(),
         *data_folder(settings.data),
@@ -160,6 +161,23 @@ def workers(program: str = _WORKER, which: Callable[[str], str | None] = shutil.
     else:
         found.append(Finding("lettering", State.OK, "fontconfig, raqm and fribidi"))
     return found
+
+
+def processes(settings: Settings, most: int | None = None, spreads: bool | None = None) -> Finding:
+    """How many share the ports, and whether that makes sense here."""
+    from gateway.cores.shares import SPREADS, cores, workers_of
+
+    asked, most = workers_of(settings), most or cores()
+    if asked > 1 and not (SPREADS if spreads is None else spreads):
+        words = f"serve.workers is {asked}, but only Linux spreads connections over several processes"
+        return Finding("processes", State.MISSING, words)
+    if asked == 1:
+        more = f"; serve.workers = 0 uses all {most} cores" if most > 1 else ""
+        return Finding("processes", State.OK, f"one, on one core{more}")
+    words = f"{asked} share the ports, on {most} core{'s' if most > 1 else ''}"
+    if asked > most:
+        return Finding("processes", State.WARNING, f"{words}: more than there are cores only cost memory")
+    return Finding("processes", State.OK, words)
 
 
 def open_files(limit: int | None = None) -> Finding:

@@ -2,46 +2,51 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
-import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from gateway import __version__
 from gateway.adapters import Stores
 from gateway.admin import Admin
 from gateway.api.routes import make_app
-from gateway.hub.access import Secrets, Verdict
+from gateway.api.status import summary
+from gateway.cores.door import SiblingDoor
+from gateway.cores.sums import OPERATION as SUMS
+from gateway.cores.sums import Sums
+from gateway.hub.access import Secrets
 from gateway.hub.addresses import Ports
 from gateway.hub.cache import CachedChannels
-from gateway.hub.channel import Channel
-from gateway.hub.errors import NoSuchChannel, NotAuthorized
+from gateway.hub.distant import DistantViewers
 from gateway.hub.events import Events
 from gateway.hub.hub import Hub, StreamLimits
-from gateway.hub.names import channel_of
+from gateway.hub.lease import Lease
 from gateway.hub.readiness import Readiness
 from gateway.lib.aio import Tasks
 from gateway.lib.quota import Quota
 from gateway.lib.refusals import Refusals
+from gateway.servers import options
 from gateway.servers.admission import Admission
-from gateway.servers.audience import Audience
-from gateway.servers.cloudfront import CloudFront
+from gateway.servers.audience import NOBODY, Audience
 from gateway.servers.flv import FlvViewers
 from gateway.servers.forwarded import Forwarded
 from gateway.servers.health import Health
 from gateway.servers.hls import hls
-from gateway.servers.http import HttpLimits, HttpServer
+from gateway.servers.http import HttpServer
 from gateway.servers.ingest import RtmpListener
+from gateway.servers.inner import Inner
 from gateway.servers.ladder import Ladders
-from gateway.servers.listen import listen, port_of, tls_context
+from gateway.servers.listen import Opener, listen, port_of, tls_context
 from gateway.servers.origins import Origins
 from gateway.servers.pages import Pages
-from gateway.servers.playback import Playback, Routes
+from gateway.servers.playback import Playback, Routes, Streams
 from gateway.servers.posters import Posters
 from gateway.servers.protection import Protection
 from gateway.servers.recordings import Recordings
-from gateway.servers.rtmp_door import RtmpDoor, RtmpLimits
+from gateway.servers.rtmp_door import RtmpDoor
 from gateway.servers.segmented import ready
 from gateway.servers.snapshot import Snapshot
 from gateway.servers.vod import VodFiles
@@ -53,10 +58,10 @@ from gateway.sources.container import ContainerIntake
 from gateway.sources.frames import FramesIntake
 
 if TYPE_CHECKING:
+    from gateway.cores.seat import Seat
+    from gateway.nodes.door import Operation
+    from gateway.nodes.share import Share
     from gateway.outputs import Makers
-    from gateway.servers.signatures import PublicKey
-
-TARGET_BYTES: Final = 8192  # of a request's target; its head's bound is a setting
 
 
 class Listeners:
@@ -73,7 +78,10 @@ class Listeners:
         admin: Admin,
         makers: Makers,
         tasks: Tasks,
+        share: Share | None = None,
+        seat: Seat | None = None,
     ) -> None:
+        """share: where other nodes share the streams. seat: of a worker, whose master has opened the ports."""
         self._settings = settings
         self._hub = hub
         self._stores = stores
@@ -82,6 +90,15 @@ class Listeners:
         self._admin_part = admin
         self._makers = makers
         self._tasks = tasks
+        self._share = share
+        self._node = admin.node()
+        self._distant = DistantViewers()
+        self._seat = seat
+        self._opener: Opener = listen if seat is None else seat.sockets
+        self._siblings: SiblingDoor | None = None
+        self._sums: Sums | None = None
+        self._streams: Streams = hub if share is None else share.streams
+        self._lease: Lease = hub.lease if share is None else share.lease
         self._channels = CachedChannels(stores.channels)
         self._admission = Admission(
             stores.channels,
@@ -105,9 +122,10 @@ class Listeners:
         self._open_rtmp(tls)
         self._open_ws(tls)
         http, host = settings.http, settings.http.host
-        plain = listen("http", host, http.port)
-        secure = listen("https", host, settings.https.port) if tls is not None else []
-        admin = listen("admin", settings.admin.host, settings.admin.port)
+        plain = self._opener("http", host, http.port)
+        secure = self._opener("https", host, settings.https.port) if tls is not None else []
+        here = self._seat is None or self._seat.slot.first
+        admin = self._opener("admin", settings.admin.host, settings.admin.port) if here else []
         self.ports = Ports(
             rtmp=self._rtmp[0].port,
             rtmps=self._rtmp[1].port if tls is not None else None,
@@ -115,22 +133,45 @@ class Listeners:
             https=port_of(secure) if secure else None,
             ws=self._ws[0].port,
             wss=self._ws[1].port if tls is not None else None,
-            admin=port_of(admin),
+            admin=port_of(admin) if here or self._seat is None else self._seat.ports.admin,
         )
-        self._http = self._make_http()
+        if self._share is not None:
+            await self._share.locate(self.ports)
+        self._http = await self._make_http()
         await self._http.listen(plain)
         if tls is not None:
             await self._http.listen(secure, tls)
-        context = self._admin_part.context(lambda: self.ports, self._channels.forget)
-        self._admin = web.AppRunner(make_app(context), access_log=None, handle_signals=False)
-        await self._admin.setup()
-        for sock in admin:
-            await web.SockSite(self._admin, sock, ssl_context=tls if settings.admin.tls else None).start()
+        if self._siblings is not None:
+            await self._siblings.open()
+        if admin:
+            await self._open_admin(admin, tls if settings.admin.tls else None)
         for listener in self._pushes:
             await listener.start()
             self._tasks.start(listener.run(), "connections")
         if self._compatible is not None:
             self._tasks.start(self._compatible.run(), "compatible pushes")
+
+    async def _open_admin(self, sockets: list[socket.socket], tls: ssl.SSLContext | None) -> None:
+        context = self._admin_part.context(
+            lambda: self._shown_ports,
+            self._channels.forget,
+            self._node,
+            self._distant,
+            self._share.cluster if self._share is not None else None,
+            self._sums,
+        )
+        self._admin = web.AppRunner(make_app(context), access_log=None, handle_signals=False)
+        await self._admin.setup()
+        for sock in sockets:
+            await web.SockSite(self._admin, sock, ssl_context=tls).start()
+
+    @property
+    def _shown_ports(self) -> Ports:
+        """The ports that people are told."""
+        settings = self._settings
+        if not settings.tls.in_front:
+            return self.ports
+        return self.ports.with_tls(settings.rtmps.port, settings.wss.port)
 
     @property
     def _pushes(self) -> list[RtmpListener | WsListener]:
@@ -152,6 +193,15 @@ class Listeners:
         for listener in self._pushes:
             listener.close()
 
+    def retire(self) -> None:
+        """Another process has these ports now: nobody new comes in, those who are here go on."""
+        self.stop_accepting()
+        if self._http is not None:
+            self._http.retire()
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            self._tasks.start(admin.cleanup(), "admin")
+
     async def finish(self) -> None:
         """Lets running answers and the last words to viewers go out, then closes what is left."""
         if self._http is not None:
@@ -167,6 +217,8 @@ class Listeners:
             await self._http.close()
         if self._admin is not None:
             await self._admin.cleanup()
+        if self._siblings is not None:
+            await self._siblings.close()
 
     # ---- RTMP ----
 
@@ -174,26 +226,17 @@ class Listeners:
         settings, limits = self._settings, self._settings.limits
         rtmp = settings.rtmp
         door = RtmpDoor(
-            hub=self._hub,
+            streams=self._streams,
+            lease=self._lease,
             admission=self._admission,
-            may_play=self._may_play,
+            may_play=options.play_access(settings, self._streams, self._channels, self._secrets),
             players=Quota(limits.playback_per_address),
-            limits=RtmpLimits(
-                chunk_size=rtmp.chunk_size,
-                message=limits.rtmp_message,
-                handshake=limits.handshake,
-                first_media=limits.first_media,
-                ping_interval=rtmp.ping_interval,
-                ping_timeout=rtmp.ping_timeout,
-                idle_timeout=rtmp.idle_timeout,
-                wait_for_publisher=settings.stream.wait_for_publisher,
-                viewer_backlog=limits.viewer_backlog,
-            ),
+            limits=options.rtmp_limits(settings),
             tasks=self._tasks,
         )
-        self._rtmp = [RtmpListener(door, rtmp.host, rtmp.port, rtmp.proxy_from, None)]
+        self._rtmp = [RtmpListener(door, rtmp.host, rtmp.port, rtmp.proxy_from, None, self._opener)]
         if tls is not None:
-            self._rtmp.append(RtmpListener(door, rtmp.host, settings.rtmps.port, rtmp.proxy_from, tls))
+            self._rtmp.append(RtmpListener(door, rtmp.host, settings.rtmps.port, rtmp.proxy_from, tls, self._opener))
 
     # ---- WebSocket push ----
 
@@ -201,7 +244,7 @@ class Listeners:
         settings, limits = self._settings, self._settings.limits
         ws, workers = settings.ws, self._makers.workers
         door = WsDoor(
-            hub=self._hub,
+            lease=self._lease,
             admission=self._admission,
             container=lambda publisher: ContainerIntake(publisher, workers, settings.transcode),
             frames=lambda publisher: FramesIntake(publisher, workers),
@@ -218,9 +261,9 @@ class Listeners:
             compatible=self._compatible,
             tasks=self._tasks,
         )
-        self._ws = [WsListener(door, ws.host, ws.port, None)]
+        self._ws = [WsListener(door, ws.host, ws.port, None, self._opener)]
         if tls is not None:
-            self._ws.append(WsListener(door, ws.host, settings.wss.port, tls))
+            self._ws.append(WsListener(door, ws.host, settings.wss.port, tls, self._opener))
 
     def _make_compatible(self) -> Compatible | None:
         """The original client's pushes, where they are on."""
@@ -231,76 +274,62 @@ class Listeners:
         own = lambda: frozenset(port for port in (self.ports.rtmp, self.ports.rtmps) if port)  # noqa: E731
         return Compatible(settings.ws.compatible, self._makers.relays, limits, own)
 
-    # ---- who may play by RTMP ----
-
-    async def _may_play(self, name: str, query: dict[str, str], address: str) -> None:
-        """RTMP play: a play sign where the channel wants one; what CloudFront protects is not played past it."""
-        stream = self._hub.find(name)
-        channel = stream.channel if stream is not None else await self._stored(name)
-        auth = (channel.play_auth if channel is not None else None) or self._settings.playback.auth
-        if auth == "none":
-            return
-        verdict = Verdict.WRONG
-        if auth == "sign":
-            verdict = self._secrets.verify_play(channel_of(name), query.get("sign"), time.time())
-        if verdict is not Verdict.VALID:
-            raise NotAuthorized(str(verdict))
-
-    async def _stored(self, name: str) -> Channel | None:
-        try:
-            return await self._channels.get(channel_of(name))
-        except NoSuchChannel:
-            return None
-
     # ---- HTTP ----
 
-    def _make_http(self) -> HttpServer:
+    async def _make_http(self) -> HttpServer:
         settings, limits = self._settings, self._settings.limits
-        verifier = self._cloudfront()
-        self._protection = protection = Protection(
-            auth=settings.playback.auth,
-            referers=settings.playback.referer_allow,
-            verify_play=self._secrets.verify_play,
-            cloudfront=verifier,
-            refusals_per_minute=limits.refusals_per_minute,
-        )
+        self._protection = protection = options.protection(settings, self._secrets)
         audience = Audience()
-        ladders = Ladders(self._hub, audience)
         recordings = Recordings(self._stores.objects, self._stores.media)
+        films = VodFiles(recordings, protection, self._channels)
         playback = Playback(
-            hub=self._hub,
+            hub=self._streams,
             channels=self._channels,
             protection=protection,
-            routes=Routes.of(hls, ladders.cmaf, ladders.index, ladders.rung, Snapshot(self._makers.stills.latest)),
+            routes=self._routes(audience),
             flv=FlvViewers(limits.viewer_backlog),
             audience=audience,
-            pages=Pages(lambda: self.ports),
+            pages=Pages(lambda: self._shown_ports),
             health=Health(self._readiness.missing),
             wait_for_publisher=settings.stream.wait_for_publisher,
             ready=ready,
             recordings=recordings,
             posters=Posters(self._stores.objects, self._tasks),
-            folders={"vod": VodFiles(recordings, protection, self._channels)},
+            folders={"vod": films},
+            elsewhere=await self._share.relay(self._channels, protection, audience) if self._share else None,
         )
-        http_limits = HttpLimits(
-            head_bytes=settings.http.max_header,
-            target_bytes=TARGET_BYTES,
-            head_seconds=limits.handshake,
-            keep_alive=settings.http.keep_alive,
-            stall_seconds=limits.viewer_stall,
-            per_address=limits.playback_per_address,
+        http_limits, forwarded = options.http_limits(settings), Forwarded(settings.http.forwarded_from)
+        if self._share is None:
+            return HttpServer(playback, http_limits, forwarded)
+        inner = Inner(self._hub, self._channels, self._routes(NOBODY), playback.statuses, recordings)
+        operations = {**self._operations(self._share), "film": films.unjudged}
+        if self._seat is not None:
+            self._sums = Sums(self._seat.slot, self._admin_part.metrics, self._share.peers)
+            operations[SUMS] = self._sums.operate
+        door = self._share.door(self._stores.channels, inner, operations)
+        playback.add_folder("_node", door)
+        if self._seat is not None and self._sums is not None:
+            self._siblings = SiblingDoor(self._seat.slot, door, http_limits, self._sums.keep)
+        return HttpServer(playback, http_limits, forwarded, unshown=("POST",), exempts=door.signed)
+
+    def _operations(self, share: Share) -> Mapping[str, Operation]:
+        """What other nodes may ask of this one."""
+        from gateway.nodes.operations import Operations
+
+        operations = Operations(
+            node=share.node,
+            hub=self._hub,
+            channels=self._stores.channels,
+            cached=self._channels,
+            forget=self._channels.forget,
+            distant=self._distant,
+            report=lambda: summary(self._node, self._admin_part.metrics, __version__),
+            peers=share.peers,
+            siblings=share.siblings,
+            held=share.held,
         )
-        return HttpServer(playback, http_limits, Forwarded(settings.http.forwarded_from))
+        return operations.table()
 
-    def _cloudfront(self) -> CloudFront | None:
-        """What verifies CloudFront's signatures, where it is set up. Raises UnusableKey."""
-        settings = self._settings.cloudfront
-        keys: dict[str, PublicKey] = {}
-        if settings.public_keys:
-            from gateway.servers.signatures import load_keys
-
-            keys = load_keys(settings.public_keys)
-        origin_secret = settings.origin_secret.get_secret_value()
-        if not keys and not origin_secret:
-            return None
-        return CloudFront(keys, self._settings.playback.public_url, origin_secret)
+    def _routes(self, audience: Audience) -> Routes:
+        ladders = Ladders(self._hub, audience)
+        return Routes.of(hls, ladders.cmaf, ladders.index, ladders.rung, Snapshot(self._makers.stills.latest))

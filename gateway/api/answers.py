@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from gateway.api.cluster import Refused
 from gateway.api.context import CONTEXT
 from gateway.hub.errors import (
     AtCapacity,
@@ -74,7 +75,7 @@ HEADERS: Final[Mapping[str, str]] = {
     # The token is sent by scripts, never by a browser on its own: any page that has it may ask, as in the original.
     # Where any may, browsers send no cookies and show no answer that a cookie opened: those are for our own pages.
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "Retry-After",
+    "Access-Control-Expose-Headers": "Retry-After, X-Millrace-Silent",
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -110,6 +111,8 @@ def refusal(status: int, message: str, *, field: str | None = None, retry_after:
 
 def of_error(error: Exception) -> web.Response | None:
     """The answer to an error of the domain or of a handler; None where it has none."""
+    if isinstance(error, Refused):
+        return refusal(error.status, str(error), field=error.field, retry_after=error.retry_after)
     status = next((s for kind, s in _STATUS if isinstance(error, kind)), None)
     if status is None:
         return None
@@ -147,7 +150,7 @@ async def answering(request: web.Request, handler: Handler) -> web.StreamRespons
         response = await handler(request)
     except web.HTTPException as error:
         response = of_http_error(request, error)
-    except (HubError, BadRequest, Conflict, Missing) as error:
+    except (HubError, BadRequest, Conflict, Missing, Refused) as error:
         response = of_error(error) or _fault(request, error)
     except Exception as error:
         response = _fault(request, error)

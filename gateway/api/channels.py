@@ -12,9 +12,10 @@ from aiohttp import web
 
 from gateway.api.answers import BadRequest, Missing, answer, answer_text, text
 from gateway.api.body import json_object
-from gateway.api.context import CONTEXT, Context
+from gateway.api.context import CONTEXT
 from gateway.hub.channel import Channel, changes, create_item
 from gateway.hub.errors import NoSuchChannel
+from gateway.hub.hub import Hub
 from gateway.hub.names import is_channel_id
 from gateway.hub.stream import EndReason
 
@@ -69,6 +70,7 @@ async def update(request: web.Request) -> web.Response:
         channel = await context.channels.update(channel.id, changed)
         context.forget(channel.id)
         context.hub.channel_changed(channel)
+        await context.cluster.changed(channel.id)
         log.info("channel changed", channel=channel.id, fields=sorted(changed))
     return await _one(request, channel)
 
@@ -81,16 +83,17 @@ async def delete(request: web.Request) -> web.Response:
         raise NoSuchChannel(id[:128])
     await context.channels.delete(id)
     context.forget(id)
-    end_streams(context, id, EndReason.DELETED)
+    end_streams(context.hub, id, EndReason.DELETED)
+    await context.cluster.changed(id)
     log.info("channel deleted", channel=id)
     return answer("stream deleted")
 
 
-def end_streams(context: Context, id: str, reason: EndReason) -> bool:
-    """Ends what is live of a channel, renditions first; whether there was anything."""
-    names = [stream.name for stream in context.hub if stream.channel.id == id]
+def end_streams(hub: Hub, id: str, reason: EndReason) -> bool:
+    """Ends what is live here of a channel, renditions first; whether there was anything."""
+    names = [stream.name for stream in hub if stream.channel.id == id]
     for name in sorted(names, key=len, reverse=True):
-        context.hub.end(name, reason)
+        hub.end(name, reason)
     return bool(names)
 
 

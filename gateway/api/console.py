@@ -10,6 +10,7 @@ from aiohttp import web
 
 from gateway.api.answers import Missing, answer
 from gateway.api.context import CONTEXT, Context
+from gateway.api.servers import push_origins
 from gateway.hub.errors import StoreAway
 from gateway.lib.assets import Asset
 
@@ -18,6 +19,7 @@ _BROADCASTER: Final = "broadcast/broadcast.html"
 _DOCS: Final = "docs/docs.html"
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
 # Amazon IVS plays from there.
+_MOST_SERVERS: Final = 16  # in a policy, which is a header
 _IVS: Final = "https://*.live-video.net"
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'{inline}; style-src 'self'; img-src 'self' data: blob:{pull}; "
@@ -112,12 +114,14 @@ async def _policy(request: web.Request, asset: Asset) -> str:
 
 async def _places(request: web.Request, context: Context) -> tuple[set[str], set[str]]:
     """Origins of playback and of pushing: as shown to people, and on the host that was asked, which may be this machine
-    by another name."""
+    by another name; and where other gateways take pushes, to which a broadcaster goes when this one fails."""
     found = [context.here(request)]
     with suppress(StoreAway):  # the page has to load: it says what is the matter
         found.append((await context.presenter(request)).addresses)
     pulls = {origin for addresses in found if (origin := _origin(addresses.pull))}
-    return pulls, {origin for a in found for base in (a.web_push, a.secure_web_push) if (origin := _origin(base))}
+    bases = [base for a in found for base in (a.web_push, a.secure_web_push)]
+    bases += await push_origins(context, _MOST_SERVERS)
+    return pulls, {origin for base in bases if (origin := _origin(base))}
 
 
 def _origin(base: str) -> str:

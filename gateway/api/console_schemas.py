@@ -72,6 +72,25 @@ class Status(Shape):
     ivs: bool
 
 
+class SharingNode(Shape):
+    """node: its id, empty where it is alone. role: gateway, edge or worker. address: of its playback listener. here:
+    the one that answers this. The rest as in /status; null where it does not answer."""
+
+    node: str
+    role: Literal["gateway", "edge", "worker"]
+    address: str
+    here: bool
+    answers: bool
+    version: str | None
+    uptime: float | None
+    cpu: Cpu | None
+    streams: int | None
+    publishers: int | None
+    viewers: dict[str, int] | None
+    bytesIn: int | None
+    bytesOut: int | None
+
+
 class LogLevel(Shape):
     level: Literal["debug", "info", "warning", "error"]
 
@@ -170,6 +189,7 @@ class DeletedIvsChannel(Shape):
 # By the names that routes use.
 SHAPES: dict[str, TypeAdapter[Any]] = {
     "Status": TypeAdapter(Status),
+    "Nodes": TypeAdapter(list[SharingNode]),
     "LogLevel": TypeAdapter(LogLevel),
     "LoginState": TypeAdapter(LoginState),
     "NewLogin": TypeAdapter(NewLogin),

@@ -12,15 +12,18 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from gateway.api.cluster import Alone, Cluster
 from gateway.api.node import Node
 from gateway.api.people import People
 from gateway.hub.access import Secrets
 from gateway.hub.addresses import Addresses, Domains, Ports, Presenter
 from gateway.hub.channel import Channel
+from gateway.hub.distant import DistantViewers
 from gateway.hub.hub import Hub
 from gateway.hub.ports import ChannelStore, DomainStore, IvsChannels, ObjectStore
 from gateway.hub.readiness import Readiness
 from gateway.lib.assets import Assets
+from gateway.lib.measured import Measured
 from gateway.lib.metrics import Metrics
 from gateway.sinks.kvs.jobs import KvsJobs
 from gateway.vod.studio import Studio
@@ -78,10 +81,12 @@ async def _no_origin() -> str:
 class Context:
     """Everything behind the API. Made once by the composition root.
 
-    people: who may ask. forget: drops a channel from caches. role: this node's in a fail-over pair. node: what
-    /status tells. studio, kvs: what does jobs; None: nothing does. objects: where recordings are; None: nowhere.
-    ivs: None: nobody asks for it. proxies: None: none is believed. upload_origin: where pages upload films to, besides
-    this node: "https://bucket.s3.amazonaws.com".
+    people: who may ask. forget: drops a channel from caches. role: this node's where it is alone. cluster: the other
+    nodes; distant: who watches this one's streams there. node: what /status tells. studio, kvs: what does jobs; None:
+    nothing does. objects: where recordings are; None: nowhere. ivs: None: nobody asks for it. proxies: None: none is
+    believed. upload_origin: where pages upload films to, besides this node: "https://bucket.s3.amazonaws.com". sums:
+    what all processes on the same ports measure together; None: there is but this one. broadcast_servers: the rows of
+    the original's table of servers; None: none is kept.
     """
 
     version: str
@@ -97,14 +102,22 @@ class Context:
     metrics: Metrics
     forget: Callable[[str], None] = _nothing
     role: str = "primary"
+    cluster: Cluster = field(default_factory=Alone)
+    distant: DistantViewers = field(default_factory=DistantViewers)
     studio: Studio | None = None
     kvs: KvsJobs | None = None
     objects: ObjectStore | None = None
     ivs: IvsChannels | None = None
     proxies: Proxies | None = None
     upload_origin: Callable[[], Awaitable[str]] = _no_origin
+    sums: Callable[[], Awaitable[Measured]] | None = None
+    broadcast_servers: Callable[[], Awaitable[list[dict[str, str]]]] | None = None
     assets: Assets = field(default_factory=Assets)
     clock: Callable[[], float] = time.time
+
+    async def measured(self) -> Measured:
+        """What this process and its siblings on the same ports measure together."""
+        return await self.sums() if self.sums is not None else Measured.of(self.metrics)
 
     def client(self, request: web.Request) -> str:
         """The address of whoever asks, behind the proxies that are believed."""
@@ -145,11 +158,16 @@ def host_of(request: web.Request) -> str:
         host = urlsplit(f"//{request.host}").hostname or ""
     except ValueError:
         host = ""
-    if _HOST.fullmatch(host):
+    if is_host(host):
         return host
     transport = request.transport
     name = transport.get_extra_info("sockname") if transport is not None else None
     return str(name[0]) if isinstance(name, tuple) else "127.0.0.1"
+
+
+def is_host(text: str) -> bool:
+    """A host name or an address, IPv6 without brackets; nothing that could end a list or an address."""
+    return _HOST.fullmatch(text) is not None
 
 
 def _forwarded(request: web.Request) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Domains and servers: where people are told to push and play, and which nodes there are."""
+"""Domains: where people are told to push and play."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from aiohttp import web
 
 from gateway.api.answers import answer
 from gateway.api.body import json_object
-from gateway.api.context import CONTEXT, host_of
+from gateway.api.context import CONTEXT
 from gateway.hub.addresses import Domains
 
 log = structlog.get_logger(__name__)
@@ -25,10 +25,3 @@ async def update(request: web.Request) -> web.Response:
     await context.domains.set_domains(domains)
     log.info("domains changed", push=domains.push, pull=domains.pull)
     return answer(domains.as_json())
-
-
-async def servers(request: web.Request) -> web.Response:
-    """The live nodes, the preferred one first; a broadcaster goes down the list. This node alone knows itself only."""
-    context = request.app[CONTEXT]
-    ports = context.shown.ports().as_json()
-    return answer([{"role": context.role, "address": host_of(request), "ports": ports}])

@@ -23,5 +23,7 @@ async def ready(request: web.Request) -> web.Response:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    body = request.app[CONTEXT].metrics.render()
+    """Of all processes that share the ports, where there are several."""
+    context = request.app[CONTEXT]
+    body = context.metrics.render() if context.sums is None else (await context.measured()).render()
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})

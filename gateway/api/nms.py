@@ -10,14 +10,18 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from aiohttp import web
 
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT
-from gateway.api.sessions import live, rfc3339
+from gateway.api.sessions import live, rfc3339, silence
 from gateway.hub.addresses import APP
+from gateway.hub.hub import Hub
+from gateway.hub.names import is_channel_id
 from gateway.hub.stream import Stream, StreamState
 from gateway.media.codecs import describe
 from gateway.media.track import Track
@@ -42,7 +46,7 @@ async def server(request: web.Request) -> web.Response:
     viewers = {"rtmp": 0, "http": 0, "ws": 0}
     publishers = {"rtmp": 0, "http": 0, "ws": 0}
     taken, sent = 0.0, 0.0
-    for sample in context.metrics.samples():
+    for sample in (await context.measured()).samples():
         name, label = sample.metric.name, sample.labels[0] if sample.labels else ""
         if name == "millrace_viewers":
             viewers[_kind(label)] += int(sample.value)
@@ -85,12 +89,20 @@ def _kind(protocol: str) -> str:
 
 async def streams(request: web.Request) -> web.Response:
     """`{"stream": {"<id>": {"publisher", "subscribers"}}}`; single subscribers are not listed, viewers are counted."""
-    found: dict[str, Any] = {
-        stream.name: {"publisher": _publisher(stream), "subscribers": []}
-        for stream in request.app[CONTEXT].hub
-        if stream.playable and "@" not in stream.name
-    }
-    return answer({APP: found} if found else {})
+    context = request.app[CONTEXT]
+    heard = await context.cluster.everywhere("streams")
+    found: dict[str, Any] = dict(entries(context.hub))
+    for told in heard.answers.values():
+        for one in told:
+            found.setdefault(str(one.get("id")), one.get("entry"))
+    return answer({APP: found} if found else {}, headers=silence(heard.silent))
+
+
+def entries(hub: Hub) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The streams of this node, by channel id."""
+    for stream in hub:
+        if stream.playable and stream.is_source:
+            yield stream.name, {"publisher": _publisher(stream), "subscribers": []}
 
 
 def _publisher(stream: Stream) -> dict[str, Any] | None:
@@ -137,15 +149,33 @@ def _video(track: Track | None) -> dict[str, Any] | None:
 
 async def stream(request: web.Request) -> web.Response:
     """`{"isLive", "viewers", "duration", "bitrate", "startTime"}` in seconds and kbit/s. Not live: zeros, as there."""
-    found = live(request, request.match_info["id"]) if request.match_info["app"] == APP else None
+    id = request.match_info["id"] if request.match_info["app"] == APP else ""
+    found = live(request, id)
+    if found is None and is_channel_id(id):
+        told = await request.app[CONTEXT].cluster.ask(id, "session")
+        if told is not None:
+            return answer(_elsewhere(told))
     on = found is not None and found.state is StreamState.LIVE
     return answer(
         {
             "isLive": on,
-            "viewers": sum(found.viewers.values()) if found is not None else 0,
+            "viewers": (found.viewers + request.app[CONTEXT].distant.of(id)).total() if found is not None else 0,
             "duration": math.ceil(time.time() - found.started) if found is not None and on else 0,
             "bitrate": found.bitrate // 1000 if found is not None and on else 0,
             "startTime": rfc3339(found.started) if found is not None and on else None,
             "arguments": {},
         }
     )
+
+
+def _elsewhere(session: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a stream that another node holds, made of its session."""
+    on = session["state"] == StreamState.LIVE
+    return {
+        "isLive": on,
+        "viewers": sum(session["viewers"].values()),
+        "duration": math.ceil(time.time() - datetime.fromisoformat(session["since"]).timestamp()) if on else 0,
+        "bitrate": session["bitrate"] // 1000 if on else 0,
+        "startTime": session["since"] if on else None,
+        "arguments": {},
+    }

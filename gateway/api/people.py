@@ -47,7 +47,7 @@ class People:
         store: ConsoleStore,
         *,
         verify_token: Callable[[str], bool],
-        token_mark: str,
+        token_mark: Callable[[], str],
         idle: float,
         most: float,
         refusals_per_minute: int,
@@ -69,7 +69,7 @@ class People:
     async def mark(self, person: Person) -> str:
         """What this person signs in with, as it is now; "" for somebody who may no longer. Raises StoreAway."""
         if person.kind == "token":
-            return self._token_mark
+            return self._token_mark()
         if person.kind == "oidc":
             return self.provider.mark if self.provider is not None else ""
         user = await self.users.find(person.id)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 from urllib.parse import quote
 
 import structlog
@@ -10,7 +11,7 @@ from aiohttp import web
 
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.channels import stored
-from gateway.api.context import CONTEXT
+from gateway.api.context import CONTEXT, Context
 from gateway.api.sessions import rfc3339
 from gateway.hub.errors import NoSuchObject
 from gateway.sinks.naming import KeptKind
@@ -64,9 +65,7 @@ async def delete(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     channel = await stored(request)
     key = f"{channel.id}/{request.match_info['path']}"
-    stream = context.hub.find(channel.id)
-    outputs = stream.outputs.status() if stream is not None and stream.outputs is not None else []
-    if any(output.get("playlist") == key for output in outputs):
+    if any(output.get("playlist") == key for output in await _outputs(context, channel.id)):
         raise Conflict("this session is being recorded: end it first")
     if context.objects is None:
         raise Missing("nothing is recorded here")
@@ -76,6 +75,15 @@ async def delete(request: web.Request) -> web.Response:
         raise Missing("no such recording") from None
     log.info("recording deleted", channel=channel.id, object=key)
     return answer({"key": key, "deleted": True})
+
+
+async def _outputs(context: Context, id: str) -> Sequence[Mapping[str, Any]]:
+    """Of the live stream of a channel, wherever it is."""
+    stream = context.hub.find(id)
+    if stream is not None:
+        return stream.outputs.status() if stream.outputs is not None else ()
+    session = await context.cluster.ask(id, "session")
+    return session["outputs"] if session is not None else ()
 
 
 def _kinds(text: str) -> tuple[KeptKind, ...]:

@@ -108,7 +108,10 @@ class Track(Shape):
 
 
 class Session(Shape):
-    """since: when the stream started; bitrate: bits a second; viewers: by protocol."""
+    """since: when the stream started; bitrate: bits a second; viewers: by protocol, on all nodes. node: the id of the
+    one that holds the stream, where several share the work."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
 
     id: str
     state: Literal["live", "lingering", "idle"]
@@ -118,6 +121,7 @@ class Session(Shape):
     viewers: dict[str, int]
     tracks: list[Track]
     outputs: list[Output]
+    node: str | None = None
 
 
 class OnlineSession(Session):
@@ -219,9 +223,28 @@ class DomainChanges(Open):
 
 
 class Server(Shape):
+    """role: primary, secondary or standby."""
+
     role: str
     address: str
     ports: Ports
+
+
+class BroadcastServer(Shape):
+    """role: primary or secondary; replaced: no."""
+
+    role: str
+    dns: str
+    replaced: str
+    eventid: str
+
+
+class BroadcastServers(Shape):
+    """As a scan of the original's table gives it."""
+
+    Items: list[BroadcastServer]
+    Count: int
+    ScannedCount: int
 
 
 class Ready(Shape):
@@ -300,6 +323,7 @@ SHAPES: dict[str, TypeAdapter[Any]] = {
     "Domains": TypeAdapter(Domains),
     "DomainChanges": TypeAdapter(DomainChanges),
     "Servers": TypeAdapter(list[Server]),
+    "BroadcastServers": TypeAdapter(BroadcastServers),
     **CONSOLE,
     "Ready": TypeAdapter(Ready),
     "Error": TypeAdapter(Error),

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
 from aiohttp import web
 
-from gateway.api.answers import BadRequest, Conflict, Missing, answer
+from gateway.api.answers import BadRequest, Conflict, Missing, answer, answer_text, text
 from gateway.api.body import json_object
 from gateway.api.channels import end_streams, stored
+from gateway.api.cluster import Heard
 from gateway.api.context import CONTEXT
+from gateway.hub.distant import DistantViewers
 from gateway.hub.errors import NoSuchStream
+from gateway.hub.hub import Hub
 from gateway.hub.names import is_channel_id
 from gateway.hub.stream import EndReason, Stream, StreamState
 from gateway.media.codecs import describe
@@ -25,10 +30,14 @@ log = structlog.get_logger(__name__)
 PROTOCOLS: Final = ("flv", "wsflv", "rtmp", "hls", "cmaf", "dash")
 # As in a channel's flags, booleans may be sent as text.
 _SPELLINGS: Final = {"true": True, "false": False, '"true"': True, '"false"': False}
+_AT_ONCE: Final = 50
+_MOST_NAMED: Final = 20  # nodes in a header
+_LONGEST_NAME: Final = 64  # of an output, with room to spare
 
 
-def session(id: str, stream: Stream | None) -> dict[str, Any]:
-    """The answer's shape. since: when the stream started, RFC 3339; bitrate: bits a second."""
+def session(id: str, stream: Stream | None, distant: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """The answer's shape. since: when the stream started, RFC 3339; bitrate: bits a second. distant: viewers who watch
+    it through other nodes, by protocol."""
     if stream is None:
         return {
             "id": id,
@@ -54,10 +63,35 @@ def session(id: str, stream: Stream | None) -> dict[str, Any]:
             "seconds": round(time.monotonic() - publisher.since, 1),
             "dropped": dict(publisher.dropped),
         },
-        "viewers": {**dict.fromkeys(PROTOCOLS, 0), **stream.viewers},
+        "viewers": _viewers(stream, distant or {}),
         "tracks": [] if stream.tracks is None else [describe(track) for track in stream.tracks],
         "outputs": [] if stream.outputs is None else stream.outputs.status(),
     }
+
+
+def _viewers(stream: Stream, distant: Mapping[str, int]) -> dict[str, int]:
+    viewers = {**dict.fromkeys(PROTOCOLS, 0), **stream.viewers}
+    for protocol, count in distant.items():
+        viewers[protocol] = viewers.get(protocol, 0) + count
+    return viewers
+
+
+def sessions(hub: Hub, distant: DistantViewers) -> Iterator[dict[str, Any]]:
+    """Of all channels that are live or lingering here; renditions belong to their source."""
+    for stream in hub:
+        if stream.playable and stream.is_source:
+            yield {**session(stream.name, stream, distant.of(stream.name)), "videoname": stream.channel.name}
+
+
+def switched(stream: Stream, name: str, enabled: bool, peer: str | None) -> dict[str, Any]:
+    """Turns an output of a live stream on or off; its status. Raises Missing, Conflict where nothing is live."""
+    if stream.outputs is None:
+        raise Conflict(f"{stream.name} is not live")
+    if name not in stream.outputs.names():
+        raise Missing(f"no output {name[:64]}; there are {', '.join(stream.outputs.names()) or 'none'}")
+    stream.outputs.switch(name, enabled)
+    log.info("output switched", channel=stream.name, output=name, enabled=enabled, peer=peer)
+    return next(o for o in stream.outputs.status() if o["name"] == name)
 
 
 def rfc3339(seconds: float) -> str:
@@ -72,31 +106,66 @@ def live(request: web.Request, id: str) -> Stream | None:
 
 async def show(request: web.Request) -> web.Response:
     """Live sessions are shown even while the store is away."""
+    context = request.app[CONTEXT]
     id = request.match_info["id"]
     stream = live(request, id)
-    if stream is None:
+    if stream is not None:
+        return answer(_placed(session(id, stream, context.distant.of(id)), context.cluster.node))
+    found = await context.cluster.ask(id, "session") if is_channel_id(id) else None
+    if found is None:
         await stored(request)
-    return answer(session(id, stream))
+        found = session(id, None)
+    return answer(found)
 
 
 async def kick(request: web.Request) -> web.Response:
     """Ends the push and its viewers at once. The key stays valid: an encoder that reconnects is let in again."""
+    context = request.app[CONTEXT]
     id = request.match_info["id"]
-    if not is_channel_id(id) or not end_streams(request.app[CONTEXT], id, EndReason.KICKED):
+    if not is_channel_id(id):
         raise NoSuchStream(f"{id[:128]} is not live")
+    if not end_streams(context.hub, id, EndReason.KICKED) and await context.cluster.ask(id, "kick", "POST") is None:
+        raise NoSuchStream(f"{id} is not live")
     log.info("kicked", channel=id, peer=request.remote)
     return answer(session(id, None))
 
 
 async def online(request: web.Request) -> web.Response:
-    """The sessions of all channels that are live or lingering; renditions belong to their source."""
-    return answer(
-        [
-            {**session(stream.name, stream), "videoname": stream.channel.name}
-            for stream in request.app[CONTEXT].hub
-            if stream.playable and "@" not in stream.name
-        ]
-    )
+    """The sessions of all channels that are live or lingering, on whatever node."""
+    context = request.app[CONTEXT]
+    heard = await context.cluster.everywhere("sessions")
+    pieces: list[str] = []
+    for number, one in enumerate(_merged(sessions(context.hub, context.distant), context.cluster.node, heard)):
+        pieces.append(text(one))
+        if number % _AT_ONCE == _AT_ONCE - 1:
+            await asyncio.sleep(0)  # a thousand take tens of milliseconds: streams go on between
+    return answer_text(f"[{','.join(pieces)}]", headers=silence(heard.silent))
+
+
+def silence(nodes: Sequence[str]) -> dict[str, str]:
+    """The header that names the nodes of which the answer knows nothing, as far as there is room."""
+    named = [node for node in nodes[:_MOST_NAMED] if node.isascii() and node.isprintable()]
+    return {"X-Millrace-Silent": ", ".join(named)} if named else {}
+
+
+def _merged(here: Iterable[dict[str, Any]], node: str, heard: Heard) -> Iterable[Mapping[str, Any]]:
+    """Each channel once, with its node: while a stream moves, two may believe that they hold it."""
+    found: dict[str, Mapping[str, Any]] = {one["id"]: _placed(one, node) for one in here}
+    for other, told in heard.answers.items():
+        for one in told:
+            id = str(one.get("id"))
+            if id not in found or _rank(found[id]) < _rank(one):
+                found[id] = _placed(one, other)
+    return found.values()
+
+
+def _rank(one: Mapping[str, Any]) -> tuple[bool, str]:
+    return one.get("state") == StreamState.LIVE, str(one.get("since"))
+
+
+def _placed(one: Mapping[str, Any], node: str) -> dict[str, Any]:
+    """A session with the node that holds it, where there are several."""
+    return {**one, "node": node} if node else dict(one)
 
 
 async def switch(request: web.Request) -> web.Response:
@@ -108,11 +177,13 @@ async def switch(request: web.Request) -> web.Response:
     if enabled is None:
         raise BadRequest("expected true or false", field="enabled")
     stream = live(request, id)
-    if stream is None or stream.outputs is None:
+    if stream is not None and stream.outputs is not None:
+        return answer(switched(stream, name, enabled, request.remote))
+    found = None
+    if is_channel_id(id):
+        query = {"name": name[:_LONGEST_NAME], "enabled": json.dumps(enabled)}
+        found = await context.cluster.ask(id, "outputs", "POST", **query)
+    if found is None:
         await stored(request)
         raise Conflict(f"{id} is not live: outputs are switched while they run; set the channel's flag instead")
-    if name not in stream.outputs.names():
-        raise Missing(f"no output {name[:64]}; there are {', '.join(stream.outputs.names()) or 'none'}")
-    stream.outputs.switch(name, enabled)
-    log.info("output switched", channel=id, output=name, enabled=enabled)
-    return answer(next(o for o in stream.outputs.status() if o["name"] == name))
+    return answer(found)

@@ -10,8 +10,11 @@ from aiohttp import web
 
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT, host_of
+from gateway.api.node import Node
+from gateway.api.servers import role
 from gateway.lib import metrics
 from gateway.lib.log import levels
+from gateway.lib.measured import Measured
 
 
 async def show(request: web.Request) -> web.Response:
@@ -24,12 +27,12 @@ async def show(request: web.Request) -> web.Response:
         {
             "version": context.version,
             "uptime": round(node.uptime, 1),
-            "node": {"role": context.role, "address": host_of(request)},
+            "node": {"role": await role(context), "address": host_of(request)},
             "cpu": node.cpu(),
             "memory": node.memory(),
             "loopLag": round(context.metrics.last_lag, 4),
             "disk": disk,
-            **traffic(context.metrics),
+            **traffic(await context.measured()),
             "workers": node.workers(),
             "ready": not missing,
             "missing": list(missing),
@@ -41,7 +44,17 @@ async def show(request: web.Request) -> web.Response:
     )
 
 
-def traffic(measured: metrics.Metrics) -> dict[str, Any]:
+def summary(node: Node, measured: metrics.Metrics, version: str) -> dict[str, Any]:
+    """What a node tells others of itself: how old and how busy it is, how many push and watch there."""
+    return {
+        "version": version,
+        "uptime": round(node.uptime, 1),
+        "cpu": node.cpu(),
+        **traffic(measured),
+    }
+
+
+def traffic(measured: metrics.Metrics | Measured) -> dict[str, Any]:
     """Streams and publishers now, viewers by protocol, bytes in and out and drops by reason since the start."""
     sums: Counter[str] = Counter()
     viewers: Counter[str] = Counter()

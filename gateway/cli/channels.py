@@ -226,9 +226,10 @@ async def _desk(settings: Settings) -> AsyncIterator[_Desk]:
     from gateway.adapters import open_stores
     from gateway.adapters.local.host import known_ports, shown_host
     from gateway.adapters.local.secrets import signing_secret
+    from gateway.adapters.vault import resolved
     from gateway.hub.addresses import Addresses, Presenter
 
-    secrets = signing_secret(settings)
+    secrets = signing_secret(await resolved(settings))
     async with open_stores(settings) as stores:
         addresses = Addresses.of(
             await stores.domains.get_domains(),

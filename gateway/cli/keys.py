@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -107,6 +108,7 @@ def _secrets(
         secrets = Secrets(secret, algorithm=Algorithm(settings.signing.algorithm))
     else:
         from gateway.adapters.local.secrets import signing_secret
+        from gateway.adapters.vault import resolved
 
-        secrets = signing_secret(settings)
+        secrets = signing_secret(asyncio.run(resolved(settings)))
     return replace(secrets, algorithm=algorithm) if algorithm else secrets

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
+from typing import Final, Protocol
 
-from gateway.hub.stream import Stream
 from gateway.servers.request import Request
+
+
+class Watched(Protocol):
+    """A stream, of this node or of another."""
+
+    name: str
+    viewers: Counter[str]
 
 
 class _Seen:
     __slots__ = ("at", "stream")
 
-    def __init__(self, stream: Stream, at: float) -> None:
+    def __init__(self, stream: Watched, at: float) -> None:
         self.stream = stream
         self.at = at
 
@@ -36,7 +43,7 @@ class Audience:
     def __len__(self) -> int:
         return len(self._seen)
 
-    def saw(self, request: Request, stream: Stream, protocol: str) -> None:
+    def saw(self, request: Request, stream: Watched, protocol: str) -> None:
         """Hot. A player fetched something of `stream`."""
         key = (stream.name, protocol, request.peer, request.headers.get("user-agent", ""))
         seen = self._seen.get(key)
@@ -78,3 +85,13 @@ class Audience:
 
     def _forget(self, key: tuple[str, str, str, str]) -> None:
         self._seen.pop(key).stream.viewers[key[1]] -= 1
+
+
+class _Nobody(Audience):
+    """Counts nobody: for those who ask on behalf of players that are counted elsewhere."""
+
+    def saw(self, request: Request, stream: Watched, protocol: str) -> None:
+        return
+
+
+NOBODY: Final[Audience] = _Nobody()

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from gateway.servers.forwarded import plain_address
-from gateway.servers.request import BadRequest, Request
-from gateway.servers.response import Answer, Response, Takeover, text
+from gateway.servers.request import BadRequest, Request, too_large
+from gateway.servers.response import Answer, Response, Takeover, accepts_gzip, text
 
 if TYPE_CHECKING:
-    from gateway.servers.http import HttpLimits, HttpServer, Lease
+    from gateway.servers.http import HttpServer, Lease
 
 _UNSENT_HIGH: Final = 1024 * 1024  # bytes that wait for a client before its next request is looked at
 _AHEAD: Final = 64 * 1024  # bytes of pipelined requests that are read while one is being answered
@@ -36,8 +36,8 @@ class Connection(asyncio.Protocol):
 
     # fmt: off
     __slots__ = (
-        "_buffer", "_done", "_drained", "_lease", "_lingering", "_partial", "_reading", "_server", "_task",
-        "_transport", "_unsent", "_unwritable", "deadline", "peer", "scheme",
+        "_buffer", "_done", "_drained", "_exempt", "_fresh", "_lease", "_lingering", "_partial", "_reading", "_server",
+        "_task", "_transport", "_unsent", "_unwritable", "deadline", "peer", "scheme",
     )
     # fmt: on
 
@@ -53,6 +53,8 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._partial = False  # a head has begun
         self._done = False
+        self._exempt = False  # it is another node's
+        self._fresh = True  # it has asked for nothing yet
         self._lingering = -1  # bytes thrown away since the last answer; -1: not lingering
         self._unsent = 0
         self.deadline = math.inf
@@ -72,10 +74,8 @@ class Connection(asyncio.Protocol):
         self._lease = server.entered(self.peer, tcp)
         server.connections.add(self)
         self.deadline = server.now + server.limits.head_seconds
-        if server.closing:
-            tcp.abort()
-        elif self._over:
-            self.deadline = server.now + _LINGER  # refused; it only has to say what it wants to be told so
+        if self._over or server.closing:
+            self.deadline = server.now + _LINGER  # it only has to ask, to be told so or answered once
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
                 head, data = data[:end], data[end:]
             try:
                 if end > server.limits.head_bytes:
-                    raise _too_large(head, server.limits)
+                    raise too_large(head, server.limits.target_bytes)
                 request = server.parser.parse(head, self.peer, self.scheme)
             except BadRequest as error:
                 self._refuse(error)
@@ -156,7 +156,7 @@ class Connection(asyncio.Protocol):
         if len(data) > limits.head_bytes or (
             len(data) > limits.target_bytes + 64 and b"\r\n" not in data[: limits.target_bytes + 64]
         ):
-            self._refuse(_too_large(data, limits))
+            self._refuse(too_large(data, limits.target_bytes))
         elif not self._partial:
             self._partial = True
             self.deadline = self._server.now + limits.head_seconds
@@ -164,6 +164,7 @@ class Connection(asyncio.Protocol):
     def _serve(self, request: Request) -> None:
         server = self._server
         server.requests += 1
+        self._fresh = False
         if server.forwarded:
             headers = request.headers
             request.peer = server.forwarded.client(self.peer, headers)
@@ -171,7 +172,10 @@ class Connection(asyncio.Protocol):
             request.exempt = server.forwarded.trusts(request.peer)
         if request.has_body:
             request.keep_alive = False  # a body is never read: the connection ends with the answer
-        if self._over:
+        if server.exempts(request):
+            self._exempt = True
+            self._lease.exempt()
+        elif self._over:
             self._too_many(request)
             return
         if request.method not in server.methods:
@@ -222,7 +226,7 @@ class Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         """A request is answered: on to what came behind it."""
-        if self._server.closing:
+        if not self._server.keeps:
             self._end(False)
             return
         if not self._reading:
@@ -242,10 +246,10 @@ class Connection(asyncio.Protocol):
                 if_range = headers.get("if-range")
                 if request.method == "GET" and (if_range is None or if_range == response.headers.get("ETag")):
                     response = response.ranged(headers["range"])
-            elif response.compress and _accepts_gzip(headers.get("accept-encoding", "")):
+            elif response.compress and accepts_gzip(headers.get("accept-encoding", "")):
                 response = response.gzipped()
         server = self._server
-        keep = request.keep_alive and not server.closing
+        keep = request.keep_alive and server.keeps
         try:
             head = response.head()
         except ValueError as error:
@@ -271,7 +275,7 @@ class Connection(asyncio.Protocol):
         """Sends a body as it comes. Where it fails, the connection is cut short, so that the client notices."""
         transport, server, length = self._transport, self._server, response.length
         chunked = request.http11 and length is None
-        keep = request.keep_alive and not server.closing and (chunked or length is not None)
+        keep = request.keep_alive and server.keeps and (chunked or length is not None)
         head = response.head() + server.date + (b"Transfer-Encoding: chunked\r\n" if chunked else b"")
         head += _connection(request, keep)
         sent = 0
@@ -310,9 +314,11 @@ class Connection(asyncio.Protocol):
 
     def _hand_over(self, request: Request, takeover: Takeover) -> None:
         server, transport, lease = self._server, self._transport, self._lease
-        if transport.is_closing():
-            return  # the client has gone: connection_lost is on its way
+        if transport.is_closing():  # the client has gone: connection_lost is on its way
+            takeover.abandoned()
+            return
         if request.peer != self.peer and not server.moved(lease, request.peer):
+            takeover.abandoned()
             self._too_many(request)
             return
         rest, self._buffer = self._buffer, b""
@@ -334,7 +340,7 @@ class Connection(asyncio.Protocol):
     @property
     def _over(self) -> bool:
         """The address had too many connections when this one came."""
-        return not self._lease.counted and not self._server.forwarded.trusts(self.peer)
+        return not self._lease.counted and not self._exempt and not self._server.forwarded.trusts(self.peer)
 
     def _too_many(self, request: Request) -> None:
         self._server.refused += 1
@@ -386,9 +392,13 @@ class Connection(asyncio.Protocol):
             self._end(False)
 
     def drain(self) -> None:
-        """The server closes: ends at once where nothing is being answered, else with the answer."""
+        """The server closes: ends at once where nothing is being answered, else with the answer. Where nothing was
+        asked yet the request may be on its way, and to close before it would be a reset."""
         if self._task is None and not self._unwritable and not self._done:
-            self._end(False)
+            if self._fresh:
+                self.deadline = self._server.now + _LINGER
+            else:
+                self._end(False)
 
 
 def _connection(request: Request, keep: bool) -> bytes:
@@ -396,13 +406,3 @@ def _connection(request: Request, keep: bool) -> bytes:
     if not keep:
         return _CLOSE
     return _KEEP if request.http11 else _KEEP_10
-
-
-def _accepts_gzip(accepted: str) -> bool:
-    return "gzip" in accepted and "gzip;q=0" not in accepted.replace(" ", "")
-
-
-def _too_large(head: bytes, limits: HttpLimits) -> BadRequest:
-    if len(head.partition(b"\r\n")[0]) > limits.target_bytes:
-        return BadRequest(414, "the address is too long")
-    return BadRequest(431, "the request's head is too large")

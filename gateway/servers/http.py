@@ -7,7 +7,7 @@ import math
 import socket
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from email.utils import formatdate
 from typing import Final
@@ -58,6 +58,10 @@ class Lease:
         self.transport = transport
         self.counted = counted
 
+    def exempt(self) -> None:
+        """It takes nobody's quota any more: another node's, which asks for many."""
+        self._server.exempted(self)
+
     def release(self) -> None:
         """The connection is gone. Idempotent."""
         self._server.left(self)
@@ -77,16 +81,22 @@ class HttpServer:
         limits: HttpLimits,
         forwarded: Forwarded | None = None,
         methods: Iterable[str] = ("GET", "HEAD"),
+        unshown: Iterable[str] = (),
+        exempts: Callable[[Request], bool] = lambda request: False,
     ) -> None:
+        """unshown: methods that are for the handler to judge, and that no answer speaks of. exempts: whether a request
+        comes from somebody whose connections are not limited; asked for each, so it has to be quick."""
+        self.exempts = exempts
         self.handler = handler
         self.limits = replace(
             limits, head_seconds=limits.head_seconds or math.inf, stall_seconds=limits.stall_seconds or math.inf
         )
         self.forwarded = forwarded or Forwarded(())
-        self.methods = frozenset(methods)
+        self.methods = frozenset((*methods, *unshown))
         self.parser = HeadParser(limits.target_bytes)
         self.quota = Quota(limits.per_address)
         self.closing = False
+        self.keeps = True  # connections go on after an answer
         self.requests = 0
         self.bytes_out = 0
         self.refused = 0
@@ -95,7 +105,7 @@ class HttpServer:
         self.date = b""
         self.connections: set[Connection] = set()  # without the taken ones
         self.tasks = Tasks("http", self.crashed)
-        allow = ", ".join(sorted({*self.methods, "OPTIONS"}))
+        allow = ", ".join(sorted({*self.methods, "OPTIONS"}.difference(unshown)))
         self.not_allowed = text(405, "this method is not served here", headers={"Allow": allow})
         self.preflight = Response(
             204,
@@ -123,17 +133,30 @@ class HttpServer:
             self._tick()
         handshake = min(self.limits.head_seconds, _HANDSHAKE_SECONDS) if tls else None
         for one in sockets:
-            server = await loop.create_server(
-                lambda: Connection(self), sock=one, ssl=tls, backlog=BACKLOG, ssl_handshake_timeout=handshake
-            )
+            if one.family == socket.AF_UNIX:
+                server = await loop.create_unix_server(lambda: Connection(self), sock=one, backlog=BACKLOG)
+            else:
+                server = await loop.create_server(
+                    lambda: Connection(self), sock=one, ssl=tls, backlog=BACKLOG, ssl_handshake_timeout=handshake
+                )
             self._servers.append(server)
 
-    async def close(self, grace: float = 0.0) -> None:
-        """Stops accepting, closes idle connections, lets answers and taken connections finish for `grace` seconds."""
-        self.closing = True
+    def retire(self) -> None:
+        """Stops accepting; who is connected is served, but asks elsewhere after the next answer. Taken connections
+        go on."""
+        self.keeps = False
         for server in self._servers:
             server.close()
         self._servers = []
+
+    async def close(self, grace: float = 0.0) -> None:
+        """Stops accepting, closes idle connections, lets answers and taken connections finish for `grace` seconds."""
+        self.closing, self.keeps = True, False
+        for server in self._servers:
+            server.close()
+        self._servers = []
+        await asyncio.sleep(0)  # who was accepted in this very turn is a connection in the next
+        await asyncio.sleep(0)
         for connection in list(self.connections):
             connection.drain()
         await self._left_by_all(grace)
@@ -167,6 +190,11 @@ class HttpServer:
                 return False
             lease.counted += (client,)
         return True
+
+    def exempted(self, lease: Lease) -> None:
+        for address in lease.counted:
+            self.quota.give(address)
+        lease.counted = ()
 
     def left(self, lease: Lease) -> None:
         if lease in self._leases:

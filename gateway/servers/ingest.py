@@ -15,7 +15,7 @@ import structlog
 from gateway.protocols import proxy_v2
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.servers.forwarded import plain_address
-from gateway.servers.listen import BACKLOG, listen, port_of
+from gateway.servers.listen import BACKLOG, Opener, listen, port_of
 from gateway.servers.rtmp import RtmpSession
 from gateway.servers.rtmp_door import RtmpDoor
 
@@ -30,13 +30,19 @@ class RtmpListener:
     """One port. `run` must run while it is open; closing it leaves sessions to the hub's drain."""
 
     def __init__(
-        self, door: RtmpDoor, host: str, port: int, proxy_from: Sequence[Network], tls: ssl.SSLContext | None
+        self,
+        door: RtmpDoor,
+        host: str,
+        port: int,
+        proxy_from: Sequence[Network],
+        tls: ssl.SSLContext | None,
+        opener: Opener = listen,
     ) -> None:
         self._door = door
         self._proxy_from = tuple(proxy_from)
         self._tls = tls
         self._name = "rtmps" if tls is not None else "rtmp"
-        self._sockets = listen(self._name, host, port)
+        self._sockets = opener(self._name, host, port)
         self._port = port_of(self._sockets)
         self._sessions: set[RtmpSession] = set()
         self._servers: list[asyncio.Server] = []

@@ -6,8 +6,11 @@ import errno
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum, auto
 from pathlib import Path
+from typing import TypeAlias
 
 BACKLOG = 4096
 # What the kernel takes of a connection's unsent bytes: little lies there for a stalled viewer, enough for full speed.
@@ -19,12 +22,42 @@ class ListenError(Exception):
     """A listener cannot be opened; the message is one line for the operator, such as `http: 0.0.0.0:8080 is in use`."""
 
 
-def listen(name: str, host: str, port: int, *, reuse_port: bool = False) -> list[socket.socket]:
+Opener: TypeAlias = Callable[[str, str, int], list[socket.socket]]  # as `listen`
+
+
+class _Sharing(Enum):
+    """Whether other sockets may have the same port: none; those that join the first; these are such."""
+
+    NONE = auto()
+    FIRST = auto()
+    JOINED = auto()
+
+
+def listen(name: str, host: str, port: int) -> list[socket.socket]:
     """Listening TCP sockets on every address of `host`, all on one port; port 0: any free one. Raises ListenError.
 
-    name: of the listener, for the message. reuse_port: several processes share the port. Accepted sockets inherit
-    TCP_NODELAY and the bound of unsent bytes. `::` takes IPv4 too.
+    name: of the listener, for the message. Accepted sockets inherit TCP_NODELAY and the bound of unsent bytes. `::`
+    takes IPv4 too.
     """
+    return _listen(name, host, port, _Sharing.NONE)
+
+
+def listen_shared(name: str, host: str, port: int, count: int) -> list[list[socket.socket]]:
+    """`count` times what `listen` gives, all on the same port: the kernel spreads connections over them, and what waits
+    for one of them goes to no other."""
+    shares: list[list[socket.socket]] = []
+    try:
+        for _ in range(count):
+            shares.append(_listen(name, host, port, _Sharing.JOINED if shares else _Sharing.FIRST))
+            port = port_of(shares[0])
+    except BaseException:
+        for opened in (one for share in shares for one in share):
+            opened.close()
+        raise
+    return shares
+
+
+def _listen(name: str, host: str, port: int, sharing: _Sharing) -> list[socket.socket]:
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -36,7 +69,7 @@ def listen(name: str, host: str, port: int, *, reuse_port: bool = False) -> list
         try:
             chosen = port
             for family, address in addresses:
-                sockets.append(_open(family, (address[0], chosen, *address[2:]), reuse_port))
+                sockets.append(_open(family, (address[0], chosen, *address[2:]), sharing))
                 chosen = port_of(sockets)
         except OSError as error:
             for opened in sockets:
@@ -76,13 +109,13 @@ def tls_context(cert: Path, key: Path | None) -> ssl.SSLContext:
     return context
 
 
-def _open(family: int, address: tuple[object, ...], reuse_port: bool) -> socket.socket:
+def _open(family: int, address: tuple[object, ...], sharing: _Sharing) -> socket.socket:
     opened = socket.socket(family, socket.SOCK_STREAM)
     try:
         opened.setblocking(False)
         if os.name == "posix":  # elsewhere this lets two processes have one port
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
+        if sharing is _Sharing.JOINED:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
@@ -91,6 +124,8 @@ def _open(family: int, address: tuple[object, ...], reuse_port: bool) -> socket.
             with suppress(OSError):  # saves memory where the kernel knows it
                 opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         opened.bind(address)
+        if sharing is _Sharing.FIRST:  # only now: another program of this user that shares its port would let us in
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         opened.listen(BACKLOG)
     except BaseException:
         opened.close()

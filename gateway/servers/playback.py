@@ -31,16 +31,29 @@ FolderResponder: TypeAlias = Callable[[Request, str], Answering]
 StoredResponder: TypeAlias = Callable[[Request, str, str], Awaitable[Answer]]
 
 _NO_PAGE: Final = text(404, "not found")
+_NOT_POSTED: Final = text(405, "this method is not served here", headers={"Allow": "GET, HEAD, OPTIONS"})
 
 
 class Streams(Protocol):
-    """The hub, as far as viewers see it."""
+    """The streams, as far as viewers see them: the hub's, or also those of other nodes."""
 
-    def find(self, name: str) -> Stream | None: ...
+    def find(self, name: str) -> Stream | None:
+        """One that can be played now, by FLV and RTMP at least."""
 
-    def find_recent(self, name: str) -> Stream | None: ...
+    def find_recent(self, name: str) -> Stream | None:
+        """One that this node holds, also one that ended a moment ago: with all its outputs."""
 
-    async def wait(self, name: str, seconds: float) -> Stream: ...
+    async def wait(self, name: str, seconds: float) -> Stream:
+        """As soon as it can be played. Raises NoSuchStream, AtCapacity."""
+
+
+class Elsewhere(Protocol):
+    """What other nodes hold."""
+
+    def file(
+        self, request: Request, name: str, rest: str, absent: Callable[[], Coroutine[Any, Any, Answer]]
+    ) -> Answering:
+        """The holder's answer to `/<name>/<rest>`, for those who may have it; `absent()` where nobody holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +103,8 @@ class Playback:
     channels: what is stored, for streams that are not live. wait_for_publisher: seconds that FLV viewers wait for one.
     ready(stream, output): whether an enabled output answers right now; it may start one that waits for demand.
     recordings: what answers below `/<id>/vod/`, where something is recorded. posters: the pictures among that.
-    folders: what answers below `/<folder>/` besides, such as `_node`; they come before channels of that name.
+    folders: what answers below `/<folder>/` besides, such as `_node`; they come before channels of that name, and judge
+    themselves which methods they serve. elsewhere: None for a node that shares its streams with no other.
     """
 
     def __init__(
@@ -109,6 +123,7 @@ class Playback:
         recordings: StoredResponder | None = None,
         posters: Posters | None = None,
         folders: Mapping[str, FolderResponder] | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._hub = hub
         self._channels = channels
@@ -118,8 +133,9 @@ class Playback:
         self._audience = audience
         self._pages = pages
         self._wait = wait_for_publisher
-        self._statuses = Statuses(hub, ready, posters)
+        self.statuses = Statuses(hub, ready, posters)
         self._recordings = recordings
+        self._elsewhere = elsewhere
         self._folders: dict[str, FolderResponder] = {"_player": pages.asset, **(folders or {})}
         self._fixed: dict[str, Callable[[Request], Answering]] = {
             "/": pages.front,
@@ -130,16 +146,22 @@ class Playback:
             "/time": health.time,
         }
 
+    def add_folder(self, name: str, respond: FolderResponder) -> None:
+        """As `folders`, for what needs this Playback itself."""
+        self._folders[name] = respond
+
     def __call__(self, request: Request) -> Answering:
         path = request.path
         slash = path.find("/", 1)
         if slash < 0:
-            answer = self._fixed.get(path)
+            answer = self._fixed.get(path) if request.method != "POST" else None
             return answer(request) if answer is not None else _NO_PAGE
         name, rest = path[1:slash], path[slash + 1 :]
         folder = self._folders.get(name)
         if folder is not None:
             return folder(request, rest)
+        if request.method == "POST":
+            return _NOT_POSTED
         if self._recordings is not None and rest.startswith("vod/"):
             return self._recorded(request, name, rest[4:], self._recordings)
         media = self._media.find(rest)
@@ -163,20 +185,25 @@ class Playback:
     def _media_file(self, request: Request, name: str, rest: str, media: Media) -> Answering:
         stream = self._hub.find_recent(name)
         if stream is None:
-            return self._not_live(request, name) if is_stream_name(name) else _NO_PAGE
+            return self._held_elsewhere(request, name, rest) if is_stream_name(name) else _NO_PAGE
         refusal = self._protection.judge(request, name, stream.channel)
         if refusal is not None:
             return refusal
         if media.output and (stream.outputs is None or not stream.outputs.enabled(media.output)):
-            return _not_enabled(media.output, name)
+            return not_enabled(media.output, name)
         if media.protocol and stream.ended is None:
             self._audience.saw(request, stream, media.protocol)
         return media.respond(request, stream, rest)
 
+    def _held_elsewhere(self, request: Request, name: str, rest: str) -> Answering:
+        if self._elsewhere is None:
+            return self._not_live(request, name)
+        return self._elsewhere.file(request, name, rest, lambda: self._not_live(request, name))
+
     async def _not_live(self, request: Request, name: str) -> Answer:
         """The answer for a stream that is not there: who may not know gets the refusal, everybody else the same 404."""
         channel = await self._permitted(request, name)
-        return channel if isinstance(channel, Response) else _not_streaming(name)
+        return channel if isinstance(channel, Response) else not_streaming(name)
 
     # ---- recordings ----
 
@@ -204,7 +231,7 @@ class Playback:
         if refusal is not None:
             return refusal
         if stream.outputs is None or not stream.outputs.enabled("flv"):
-            return _not_enabled("flv", name)
+            return not_enabled("flv", name)
         if request.method == "HEAD":
             return self._flv.head()
         return self._flv.watch(request, stream)
@@ -216,11 +243,11 @@ class Playback:
         if isinstance(channel, Response):
             return channel
         if channel is not None and not channel.is_flv:
-            return _not_enabled("flv", name)
+            return not_enabled("flv", name)
         try:
             stream = await self._hub.wait(name, self._wait)
         except NoSuchStream:
-            return _not_streaming(name)
+            return not_streaming(name)
         except AtCapacity as error:
             return try_later(str(error), 5)
         return self._watch(request, name, stream)  # its channel may have been changed, or made, since
@@ -228,17 +255,19 @@ class Playback:
     # ---- status ----
 
     def _status(self, request: Request, name: str) -> Answering:
-        stream = self._hub.find(name)
-        if stream is None:
-            return self._idle_status(request, name)
+        stream = self._hub.find_recent(name)
+        if stream is None or not stream.playable:
+            if self._elsewhere is None:
+                return self._idle_status(request, name)
+            return self._elsewhere.file(request, name, "status.json", lambda: self._idle_status(request, name))
         refusal = self._protection.judge(request, name, stream.channel)
         if refusal is not None:
             return refusal
-        return self._statuses.live(stream)
+        return self.statuses.live(stream)
 
     async def _idle_status(self, request: Request, name: str) -> Answer:
         channel = await self._permitted(request, name)
-        return channel if isinstance(channel, Response) else await self._statuses.idle(channel)
+        return channel if isinstance(channel, Response) else await self.statuses.idle(channel)
 
     async def _permitted(self, request: Request, name: str) -> Channel | Response | None:
         """The stored channel (None: there is none) of a stream that is not live, or the refusal of this request."""
@@ -252,11 +281,11 @@ class Playback:
         return self._protection.judge(request, name, channel) or channel
 
 
-def _not_streaming(name: str) -> Response:
+def not_streaming(name: str) -> Response:
     return text(404, f"{name} is not streaming live now")
 
 
-def _not_enabled(output: str, name: str) -> Response:
+def not_enabled(output: str, name: str) -> Response:
     return text(404, f"{output} is not enabled for {name}")
 
 

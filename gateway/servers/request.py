@@ -233,3 +233,10 @@ class HeadParser:
         path = rest[end:]
         # RFC 9112 §3.2.2: "a server MUST ignore the received Host header field … and instead use the host information"
         return (path if path.startswith("/") else f"/{path}"), rest[:end]
+
+
+def too_large(head: bytes, target_bytes: int) -> BadRequest:
+    """Why the beginning of a head that is larger than allowed is refused. target_bytes: bound of the request line."""
+    if len(head.partition(b"\r\n")[0]) > target_bytes:
+        return BadRequest(414, "the address is too long")
+    return BadRequest(431, "the request's head is too large")

@@ -111,12 +111,18 @@ class Takeover:
     """The handler takes the connection: `begin(transport, rest, lease)` returns the protocol that owns it from now on.
 
     rest: bytes that came behind the request. The owner calls `lease.release()` when the connection is lost.
+    abandoned: called instead of `begin` where the client has gone already.
     """
 
-    __slots__ = ("begin",)
+    __slots__ = ("abandoned", "begin")
 
-    def __init__(self, begin: Callable[[asyncio.Transport, bytes, Lease], asyncio.Protocol]) -> None:
+    def __init__(
+        self,
+        begin: Callable[[asyncio.Transport, bytes, Lease], asyncio.Protocol],
+        abandoned: Callable[[], None] = lambda: None,
+    ) -> None:
         self.begin = begin
+        self.abandoned = abandoned
 
 
 Answer: TypeAlias = Response | Takeover
@@ -154,3 +160,8 @@ def byte_range(value: str, size: int) -> tuple[int, int] | None:
         return first, size
     last = int(form[2])
     return None if last < first else (first, min(last + 1, size))
+
+
+def accepts_gzip(accepted: str) -> bool:
+    """Whether an Accept-Encoding allows it."""
+    return "gzip" in accepted and "gzip;q=0" not in accepted.replace(" ", "")

@@ -245,9 +245,7 @@ class RtmpSession(asyncio.Protocol):
             channel = await door.admission.channel(
                 request.name, request.query.get("sign"), self.address, exempt=self._exempt
             )
-            self._publisher = door.hub.publish(
-                channel, channel.id, protocol=self._protocol, peer=self.address, evict=self._evicted
-            )
+            self._publisher = await door.lease(channel, protocol=self._protocol, peer=self.address, evict=self._evicted)
         except HubError as error:
             door.admission.refuse(request.name, self.address, self._protocol, error)
             code, words = PUBLISH_REFUSALS.get(type(error), ("NetStream.Publish.Failed", "Try again later."))
@@ -306,7 +304,7 @@ class RtmpSession(asyncio.Protocol):
             if not is_stream_name(name):
                 raise NoSuchStream(name)
             await door.may_play(name, request.query, self.address)
-            stream = await door.hub.wait(name, self._limits.wait_for_publisher)
+            stream = await door.streams.wait(name, self._limits.wait_for_publisher)
         except HubError as error:
             reason = f"{type(error).__name__}: {error}"[:200]
             log.info("play refused", stream=name[:200], peer=self.address, reason=reason)

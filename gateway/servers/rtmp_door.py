@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from gateway.hub.errors import AtCapacity, HubError, NameInUse, NoSuchStream, NotAuthorized, StoreAway
-from gateway.hub.hub import Hub
+from gateway.hub.errors import AtCapacity, HubError, NameInUse, NoSuchStream, NotAuthorized, PlaysOnly, StoreAway
+from gateway.hub.lease import Lease
 from gateway.hub.stream import EndReason
 from gateway.lib.aio import Tasks
 from gateway.lib.quota import Quota
 from gateway.servers.admission import SIGN_HERE, Admission
+from gateway.servers.playback import Streams
 
 # Who may play a stream: (name, query, address) → None, or NotAuthorized.
 PlayAccess = Callable[[str, dict[str, str], str], Awaitable[None]]
@@ -20,6 +21,7 @@ PUBLISH_REFUSALS: dict[type[HubError], tuple[str, str]] = {
     NotAuthorized: ("NetStream.Publish.Unauthorized", SIGN_HERE),
     NameInUse: ("NetStream.Publish.BadName", "The channel is in use by another publisher."),
     AtCapacity: ("NetStream.Publish.Failed", "This server takes no more publishers now; try again later."),
+    PlaysOnly: ("NetStream.Publish.Failed", "This is an edge, which only plays: push to a gateway."),
     StoreAway: ("NetStream.Publish.Failed", "The channel store does not answer; try again later."),
 }
 EVICTIONS: dict[EndReason, str] = {
@@ -28,6 +30,7 @@ EVICTIONS: dict[EndReason, str] = {
     EndReason.EXPIRED: "The stream key has expired.",
     EndReason.SHUTDOWN: "The server is shutting down.",
     EndReason.PUBLISHER_GONE: "Another publisher has taken over.",
+    EndReason.MOVED: "Another node has taken the stream over.",
 }
 
 
@@ -50,7 +53,8 @@ class RtmpLimits:
 class RtmpDoor:
     """What every connection of a listener shares."""
 
-    hub: Hub
+    streams: Streams
+    lease: Lease
     admission: Admission
     may_play: PlayAccess
     players: Quota

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gateway.hub.errors import AtCapacity, HubError, NameInUse, NotAuthorized, StoreAway
-from gateway.hub.hub import Hub
+from gateway.hub.lease import Lease
 from gateway.hub.publisher import Publisher
 from gateway.hub.stream import EndReason
 from gateway.lib.aio import Tasks
@@ -60,7 +60,7 @@ class WsDoor:
     off.
     """
 
-    hub: Hub
+    lease: Lease
     admission: Admission
     container: Callable[[Publisher], Intake]
     frames: Callable[[Publisher], FramesIntake]

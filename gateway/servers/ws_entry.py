@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.hub.hub import Hub
+from gateway.hub.lease import Lease
 from gateway.hub.names import is_channel_id
 from gateway.hub.publisher import Publisher
 from gateway.hub.stream import EndReason
@@ -47,9 +47,17 @@ class ChannelEntry:
     trouble = ""
 
     def __init__(
-        self, hub: Hub, admission: Admission, id: str, sign: str | None, *, address: str, protocol: str, exempt: bool
+        self,
+        lease: Lease,
+        admission: Admission,
+        id: str,
+        sign: str | None,
+        *,
+        address: str,
+        protocol: str,
+        exempt: bool,
     ) -> None:
-        self._hub = hub
+        self._lease = lease
         self._admission = admission
         self._id = id
         self._sign = sign
@@ -63,7 +71,7 @@ class ChannelEntry:
 
     async def publisher(self, evict: Callable[[EndReason], None]) -> Publisher:
         channel = await self._admission.channel(self._id, self._sign, self._address, exempt=self._exempt)
-        return self._hub.publish(channel, channel.id, protocol=self._protocol, peer=self._address, evict=evict)
+        return await self._lease(channel, protocol=self._protocol, peer=self._address, evict=evict)
 
     def look(self, now: float) -> Ending | None:
         return None

@@ -20,7 +20,7 @@ from gateway.hub import relays
 from gateway.hub.errors import NotAuthorized
 from gateway.protocols import push, push_original
 from gateway.servers.forwarded import plain_address
-from gateway.servers.listen import BACKLOG, listen, port_of
+from gateway.servers.listen import BACKLOG, Opener, listen, port_of
 from gateway.servers.origins import host_name
 from gateway.servers.ws_compat import TargetEntry
 from gateway.servers.ws_door import WsDoor
@@ -44,11 +44,11 @@ _quiet.setLevel(logging.ERROR)
 class WsListener:
     """One port. `run` must run while it is open; closing it leaves pushes to the hub's drain."""
 
-    def __init__(self, door: WsDoor, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, door: WsDoor, host: str, port: int, tls: ssl.SSLContext | None, opener: Opener = listen) -> None:
         self._door = door
         self._tls = tls
         self._name = "wss" if tls is not None else "ws"
-        self._sockets = listen(self._name, host, port)
+        self._sockets = opener(self._name, host, port)
         self._port = port_of(self._sockets)
         self._servers: list[Server] = []
         self._sessions: set[PushSession] = set()
@@ -170,7 +170,7 @@ class WsListener:
         path = connection.request.path
 
         def channel(id: str, sign: str | None) -> Entry:
-            return ChannelEntry(door.hub, door.admission, id, sign, address=address, protocol=protocol, exempt=exempt)
+            return ChannelEntry(door.lease, door.admission, id, sign, address=address, protocol=protocol, exempt=exempt)
 
         if path.startswith(STREAM):
             id, _, query = path.removeprefix(STREAM).partition("?")

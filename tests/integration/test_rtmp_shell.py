@@ -86,7 +86,8 @@ async def running(*, tls: ssl.SSLContext | None = None, output: object = None, *
 
     async with Tasks("test", lambda name, error: crashes.append(f"{name}: {error!r}")) as tasks:
         door = RtmpDoor(
-            hub=hub,
+            streams=hub,
+            lease=hub.lease,
             admission=Admission(store, SECRETS, events, publishers_per_address=0, refusals=Refusals(0)),
             may_play=anybody,
             players=Quota(0),

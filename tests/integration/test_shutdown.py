@@ -101,6 +101,14 @@ async def test_a_signal_tells_everyone_and_ends_soon(start, number: signal.Signa
     assert '"level":"error"' not in gateway.log
 
 
+def test_a_reload_of_one_process_alone_is_refused_in_words(start) -> None:  # type: ignore[no-untyped-def]
+    gateway = start()
+    gateway.process.send_signal(signal.SIGHUP)
+    until(lambda: "serve.workers" in gateway.log, "it says what to do")
+    assert gateway.api("GET", "/videostream").status == 200
+    assert gateway.stop() == 0
+
+
 async def test_a_second_signal_ends_at_once(start) -> None:  # type: ignore[no-untyped-def]
     gateway = start()
     async with contextlib.AsyncExitStack() as stack:

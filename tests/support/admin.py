@@ -51,6 +51,7 @@ class Admin:
     readiness: Readiness
     forgotten: list[str]
     people: People
+    node: Node
 
     async def call(
         self, method: str, path: str, body: Any = None, *, raw: bytes | None = None, token: str | None = TOKEN
@@ -131,13 +132,14 @@ async def admin(
         people = People(
             console or kept,
             verify_token=lambda text: text == TOKEN,
-            token_mark=token_mark,
+            token_mark=lambda: token_mark,
             idle=idle,
             most=most,
             refusals_per_minute=refusals_per_minute,
             provider=provider,
             clock=clock,
         )
+        node = Node(folder, {"channels": "sqlite", "objects": "file", "jobs": "sqlite", "console": "sqlite"})
         context = Context(
             version="1.2.3",
             hub=hub,
@@ -145,7 +147,7 @@ async def admin(
             domains=domains or sqlite,
             secrets=Secrets(SECRET),
             people=people,
-            node=Node(folder, {"channels": "sqlite", "objects": "file", "jobs": "sqlite", "console": "sqlite"}),
+            node=node,
             shown=shown or Shown(lambda: PORTS),
             limits=limits or Limits(body=256_000, item=64_000, request=10),
             readiness=readiness,
@@ -154,6 +156,6 @@ async def admin(
             **context_options,
         )
         async with TestClient(TestServer(make_app(context))) as client:
-            yield Admin(client, sqlite, hub, events, metrics, readiness, forgotten, people)
+            yield Admin(client, sqlite, hub, events, metrics, readiness, forgotten, people, node)
         hub.drain()
         await hub.drained()

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 START_WITHIN = 20.0  # seconds; it takes one or two, but a test machine may be busy
 FAR = "2035-12-31"
@@ -116,6 +116,8 @@ class Channel:
 class Gateway:
     """A running gateway with a data folder, an admin token and a log of its own."""
 
+    program: ClassVar[tuple[str, ...]] = ("gateway", "serve")
+
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self.data = folder / "data"
@@ -128,7 +130,7 @@ class Gateway:
         env |= {"MILLRACE_DATA": str(self.data), "MILLRACE_ADMIN__TOKEN": self.token, **settings}
         self._log = (folder / "gateway.log").open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve"],
+            [sys.executable, "-m", *self.program],
             env=env,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -194,3 +196,23 @@ def running(**settings: str) -> Iterator[Gateway]:
                 gateway.stop(10)
             raise
         assert gateway.stop() == 0, gateway.log[-3000:]
+
+
+class Edge(Gateway):
+    """A running playback edge."""
+
+    program = ("proxy",)
+
+    def url(self, channel: Channel, path: str) -> str:
+        """A channel's playback address here."""
+        return f"http://127.0.0.1:{self.ports['http']}/{channel.id}/{path}"
+
+    def get(self, channel: Channel, path: str, **headers: str) -> Reply:
+        return http("GET", self.url(channel, path), headers=headers)
+
+    def metrics(self) -> dict[str, float]:
+        """What it measures, by name and labels as Prometheus writes them."""
+        reply = self.api("GET", "/metrics")
+        assert reply.status == 200, reply.text
+        pairs = (line.rpartition(" ") for line in reply.text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in pairs}

@@ -42,7 +42,7 @@ def test_every_field_of_a_channel_is_described():
 
 
 PUBLIC = {"/", "/docs", "/console/{path}", "/console/broadcast.html", "/broadcast.json", "/_player/{path}", "/login",
-          "/oidc/start", "/oidc/callback", "/healthcheck", "/ready", "/uploads/{key}"}  # fmt: skip
+          "/oidc/start", "/oidc/callback", "/getServers", "/healthcheck", "/ready", "/uploads/{key}"}  # fmt: skip
 
 
 def test_only_public_routes_need_no_token():

@@ -44,12 +44,6 @@ def test_an_ipv6_wildcard_takes_ipv4_too(opened):
         assert client.getpeername()[1] == port_of(opened)
 
 
-def test_several_processes_may_share_a_port_if_they_say_so(opened):
-    opened += listen("http", "127.0.0.1", 0, reuse_port=True)
-    opened += listen("http", "127.0.0.1", port_of(opened), reuse_port=True)
-    assert port_of(opened[:1]) == port_of(opened[1:])
-
-
 @pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system cannot bound unsent bytes")
 def test_accepted_connections_inherit_speed_and_bound(opened):
     opened += listen("http", "127.0.0.1", 0)

@@ -561,3 +561,17 @@ async def test_no_byte_of_an_address_breaks_a_connection():
                 await wire.send(b"GET " + target + b" HTTP/1.1\r\nHost: a\r\n\r\n")
                 assert (await wire.head()).status in (302, 400)
         assert not listener.server.errors
+
+
+async def test_a_request_that_is_on_its_way_when_the_server_closes_is_answered() -> None:
+    async with serving(lambda request: text(200, "here")) as listener:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+        await until(lambda: len(listener.server.connections) == 1)
+        closing = asyncio.ensure_future(listener.server.close(grace=5))
+        await asyncio.sleep(0)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        answer = await reader.read(-1)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"Connection: close" in answer
+        await closing
+        writer.close()

@@ -1,0 +1,44 @@
+"""Nodes: all that share the streams, and how each of them does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiohttp import web
+
+from gateway.api.answers import answer
+from gateway.api.context import CONTEXT, host_of
+from gateway.api.servers import age
+from gateway.api.status import summary
+from gateway.hub.nodes import Node, Role
+
+_TOLD: Final = ("version", "uptime", "cpu", "streams", "publishers", "viewers", "bytesIn", "bytesOut")
+
+
+async def index(request: web.Request) -> web.Response:
+    """All nodes with what they say of themselves; nulls of one that does not answer."""
+    context = request.app[CONTEXT]
+    here = context.cluster.node
+    own = summary(context.node, context.metrics, context.version)
+    if not here:
+        return answer([_entry(Node("", Role.GATEWAY, host_of(request)), "", own)])
+    heard = await context.cluster.everywhere("node")
+    entries = []
+    nodes = await context.cluster.nodes()
+    for node in sorted(nodes, key=lambda n: (n.id != here, n.role != Role.GATEWAY, age(n))):
+        told = [own] if node.id == here else heard.answers.get(node.id, ())
+        entries.append(_entry(node, here, told[0] if told else None))
+    return answer(entries)
+
+
+def _entry(node: Node, here: str, told: Mapping[str, Any] | None) -> dict[str, Any]:
+    said = told or {}
+    return {
+        "node": node.id,
+        "role": str(node.role),
+        "address": node.address,
+        "here": node.id == here,
+        "answers": told is not None,
+        **{name: said.get(name) for name in _TOLD},
+    }

@@ -1,0 +1,400 @@
+"""The admin API of one node among several: what is asked of it about streams that another one holds."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from gateway.api.console import _MOST_SERVERS
+from gateway.api.servers import shown
+from gateway.hub.addresses import Ports
+from gateway.hub.nodes import ALIVE_SECONDS, Node, Role
+from gateway.hub.stream import EndReason
+from tests.support.admin import FAR, PORTS
+from tests.support.builders import picture
+from tests.support.http import until
+from tests.support.sharing import Directory, Member, member
+
+
+@dataclass
+class Pair:
+    """`here` is asked, `there` holds."""
+
+    here: Member
+    there: Member
+    directory: Directory
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    directory = Directory()
+    async with member("b2", tmp_path, directory, since=2) as here, member("a1", tmp_path, directory, since=1) as there:
+        yield Pair(here, there, directory)
+
+
+async def stop(gone: Member) -> None:
+    """The node's listener is gone, as that of a process that was killed; its rows stay."""
+    await gone.server.close()
+
+
+@contextlib.asynccontextmanager
+async def silence() -> AsyncIterator[str]:
+    """The address of something that takes connections and hangs up: whether a node lives there is not known."""
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    async with server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+# ---- sessions ----
+
+
+async def test_a_session_is_shown_whoever_holds_it(pair: Pair):
+    item = await pair.here.api.create(videoname="stage")
+    publisher = await pair.there.push(item["id"])
+    publisher.push(picture(0, key=True), time.monotonic())
+    publisher.stream.viewers["flv"] += 3
+    path = f"/videostream/{item['id']}/session"
+    asked = await pair.here.api.json("GET", path)
+    assert (asked["state"], asked["node"], asked["viewers"]["flv"]) == ("live", "a1", 3)
+    held = await pair.there.api.json("GET", path)
+    assert held["node"] == "a1"
+    assert held.keys() == asked.keys()
+
+
+async def test_a_channel_that_nobody_holds_is_idle_everywhere(pair: Pair):
+    item = await pair.here.api.create()
+    found = await pair.here.api.json("GET", f"/videostream/{item['id']}/session")
+    assert found["state"] == "idle" and "node" not in found
+    await pair.here.api.json("DELETE", f"/videostream/{item['id']}/session", status=404)
+    await pair.here.api.json("GET", "/videostream/unknown/session", status=404)
+    assert pair.there.asked == []
+
+
+async def test_a_kick_reaches_the_holder(pair: Pair):
+    item = await pair.here.api.create()
+    evicted: list[EndReason] = []
+    await pair.there.push(item["id"], evicted)
+    assert (await pair.here.api.json("DELETE", f"/videostream/{item['id']}/session"))["state"] == "idle"
+    assert evicted == [EndReason.KICKED]
+    await pair.here.api.json("DELETE", f"/videostream/{item['id']}/session", status=404)
+    assert (await pair.here.api.json("GET", f"/videostream/{item['id']}/session"))["state"] == "idle"
+
+
+async def test_an_output_is_switched_at_the_holder(pair: Pair):
+    item = await pair.here.api.create()
+    path = f"/videostream/{item['id']}/outputs"
+    assert "not live" in (await pair.here.api.json("POST", f"{path}/hls", {"enabled": True}, status=409))["error"]
+    publisher = await pair.there.push(item["id"])
+    await asyncio.sleep(0)
+    answer = await pair.here.api.json("POST", f"{path}/hls", {"enabled": True})
+    assert answer == {"name": "hls", "enabled": True, "state": "running", "error": None}
+    assert publisher.stream.outputs is not None and publisher.stream.outputs.enabled("hls")
+    assert (await pair.here.api.json("POST", f"{path}/flv", {"enabled": "false"}))["state"] == "off"
+
+
+async def test_a_holders_refusal_keeps_its_status_and_words(pair: Pair):
+    item = await pair.here.api.create()
+    await pair.there.push(item["id"])
+    path = f"/videostream/{item['id']}/outputs/vhs"
+    asked = await pair.here.api.json("POST", path, {"enabled": True}, status=404)
+    assert asked == await pair.there.api.json("POST", path, {"enabled": True}, status=404)
+    assert "flv, hls" in asked["error"]
+
+
+@pytest.mark.parametrize(("method", "body"), [("GET", None), ("DELETE", None), ("POST", {"enabled": True})])
+async def test_a_holder_that_is_away_means_come_again(pair: Pair, method: str, body: object):
+    item = await pair.here.api.create()
+    await pair.there.push(item["id"])
+    await stop(pair.there)
+    path = f"/videostream/{item['id']}/{'outputs/flv' if body else 'session'}"
+    for _ in range(3):
+        response = await pair.here.api.call(method, path, body)
+        assert response.status == 503, await response.text()
+        assert 0 < int(response.headers["Retry-After"]) <= 5
+        assert item["id"] in (await response.json())["error"]
+
+
+async def test_a_stream_of_a_dead_holder_is_over(tmp_path: Path):
+    now = 1000.0
+    directory = Directory()
+    async with member("b2", tmp_path, directory, clock=lambda: now) as here, member("a1", tmp_path, directory) as there:
+        item = await here.api.create()
+        await there.push(item["id"])
+        await stop(there)
+        assert (await here.api.call("GET", f"/videostream/{item['id']}/session")).status == 503
+        now += ALIVE_SECONDS
+        assert (await here.api.json("GET", f"/videostream/{item['id']}/session"))["state"] == "idle"
+
+
+async def test_an_address_that_somebody_else_has_now_answers_for_nobody(pair: Pair):
+    """The registry's row is old: the node at that address is another one."""
+    item = await pair.here.api.create()
+    await pair.there.push(item["id"])
+    held = pair.directory.held[item["id"]]
+    pair.directory.held[item["id"]] = replace(held, node="z9")
+    assert (await pair.here.api.json("GET", f"/videostream/{item['id']}/session"))["state"] == "idle"
+
+
+async def test_what_this_node_holds_is_not_asked_of_others(pair: Pair):
+    item = await pair.here.api.create()
+    await pair.here.push(item["id"])
+    await pair.here.api.json("GET", f"/videostream/{item['id']}/session")
+    await pair.here.api.json("DELETE", f"/videostream/{item['id']}/session")
+    assert pair.there.asked == []
+
+
+async def test_without_the_registry_a_stream_of_this_node_goes_on_and_others_have_to_wait(pair: Pair):
+    mine, other = await pair.here.api.create(), await pair.here.api.create()
+    await pair.here.push(mine["id"])
+    pair.directory.away = True
+    assert (await pair.here.api.json("GET", f"/videostream/{mine['id']}/session"))["state"] == "live"
+    response = await pair.here.api.call("GET", f"/videostream/{other['id']}/session")
+    assert (response.status, response.headers["Retry-After"]) == (503, "3")
+    assert [one["id"] for one in await pair.here.api.json("GET", "/videostreams/online")] == [mine["id"]]
+
+
+# ---- everything that is live ----
+
+
+async def test_online_has_the_sessions_of_all_nodes(pair: Pair):
+    mine, other = await pair.here.api.create(videoname="mine"), await pair.here.api.create(videoname="other")
+    await pair.here.push(mine["id"])
+    await pair.there.push(other["id"])
+    online = await pair.here.api.json("GET", "/videostreams/online")
+    assert [(one["videoname"], one["node"]) for one in online] == [("mine", "b2"), ("other", "a1")]
+
+
+async def test_a_node_that_does_not_answer_is_left_out_and_named(pair: Pair):
+    mine = await pair.here.api.create()
+    await pair.here.push(mine["id"])
+    await stop(pair.there)
+    response = await pair.here.api.call("GET", "/videostreams/online")
+    assert response.status == 200
+    assert [one["id"] for one in await response.json()] == [mine["id"]]
+    assert response.headers["X-Millrace-Silent"] == "a1"
+
+
+async def test_a_stream_that_two_nodes_have_is_listed_once(pair: Pair):
+    item = await pair.here.api.create()
+    left = await pair.here.push(item["id"])
+    left.close()
+    await pair.there.push(item["id"])
+    online = await pair.here.api.json("GET", "/videostreams/online")
+    assert [(one["state"], one["node"]) for one in online] == [("live", "a1")]
+
+
+async def test_however_many_ask_nodes_are_asked_once_a_second(pair: Pair):
+    await asyncio.gather(*(pair.here.api.json("GET", "/videostreams/online") for _ in range(20)))
+    await pair.here.api.json("GET", "/videostreams/online")
+    assert pair.there.asked == ["sessions"]
+
+
+async def test_what_was_done_is_seen_by_the_next_question(pair: Pair):
+    item = await pair.here.api.create()
+    await pair.there.push(item["id"])
+    assert len(await pair.here.api.json("GET", "/videostreams/online")) == 1
+    await pair.here.api.json("DELETE", f"/videostream/{item['id']}/session")
+    assert await pair.here.api.json("GET", "/videostreams/online") == []
+
+
+async def test_the_node_media_server_routes_know_all_nodes(pair: Pair):
+    mine, other = await pair.here.api.create(), await pair.here.api.create()
+    await pair.here.push(mine["id"])
+    publisher = await pair.there.push(other["id"])
+    publisher.stream.viewers["rtmp"] += 2
+    found = await pair.here.api.json("GET", "/api/streams")
+    assert found["stream"].keys() == {mine["id"], other["id"]}
+    assert found["stream"][other["id"]]["publisher"]["video"]["codec"] == "H264"
+    path = f"/api/streams/stream/{other['id']}"
+    asked, held = await pair.here.api.json("GET", path), await pair.there.api.json("GET", path)
+    assert (asked["isLive"], asked["viewers"], asked["startTime"]) == (True, 2, held["startTime"])
+    assert asked.keys() == held.keys()
+
+
+# ---- changes of channels ----
+
+
+async def test_a_changed_channel_is_followed_at_its_holder_at_once(pair: Pair):
+    item = await pair.here.api.create()
+    publisher = await pair.there.push(item["id"])
+    await asyncio.sleep(0)
+    assert publisher.stream.outputs is not None
+    await pair.here.api.json("PUT", f"/videostream/{item['id']}", {"isHls": True, "outdate": "2091-01-01"})
+    assert publisher.stream.outputs.enabled("hls")
+    assert publisher.stream.channel.key == (await pair.here.api.store.get(item["id"])).key != item["key"]
+    assert item["id"] in pair.there.api.forgotten
+
+
+async def test_a_deleted_channel_ends_at_its_holder_at_once(pair: Pair):
+    item = await pair.here.api.create()
+    evicted: list[EndReason] = []
+    await pair.there.push(item["id"], evicted)
+    await pair.here.api.json("DELETE", f"/videostream/{item['id']}")
+    assert evicted == [EndReason.DELETED]
+
+
+async def test_the_caches_of_all_nodes_forget_a_changed_channel(pair: Pair):
+    item = await pair.here.api.create()
+    await pair.here.api.json("PUT", f"/videostream/{item['id']}", {"videoname": "new"})
+    await until(lambda: item["id"] in pair.there.api.forgotten)
+
+
+async def test_a_holder_that_is_away_does_not_hinder_a_change(pair: Pair):
+    item = await pair.here.api.create()
+    await pair.there.push(item["id"])
+    await stop(pair.there)
+    changed = await pair.here.api.json("PUT", f"/videostream/{item['id']}", {"videoname": "new"})
+    assert changed["videoname"] == "new"
+    pair.directory.away = True
+    assert await pair.here.api.json("DELETE", f"/videostream/{item['id']}") == "stream deleted"
+
+
+# ---- nodes ----
+
+
+async def test_servers_are_the_living_gateways_the_oldest_first(pair: Pair):
+    directory = pair.directory
+    directory.members["e1"] = Node("e1", Role.EDGE, "192.0.2.1:8080", 1)
+    directory.members["odd"] = Node("odd", Role.GATEWAY, pair.there.address, 1, shown={"address": "a b", "ports": 7})
+    expected = [("primary", "a1.example.com"), ("secondary", "127.0.0.1")]
+    servers = await pair.here.api.json("GET", "/servers")
+    assert [(one["role"], one["address"]) for one in servers] == expected
+    assert all(one["ports"] == PORTS.as_json() for one in servers)
+    roles = {one["role"]: one["address"] for one in await pair.there.api.json("GET", "/servers")}
+    assert roles == {"primary": "127.0.0.1", "secondary": "b2.example.com"}
+    assert [(await one.api.json("GET", "/status"))["node"]["role"] for one in (pair.there, pair.here)] == list(roles)
+
+
+async def test_a_gateway_that_refuses_connections_is_no_server(pair: Pair):
+    await stop(pair.there)
+    servers = await pair.here.api.json("GET", "/servers")
+    assert [(one["role"], one["address"]) for one in servers] == [("primary", "127.0.0.1")]
+
+
+async def test_a_gateway_whose_beat_stands_still_is_no_server(tmp_path: Path):
+    now = 1000.0
+    directory = Directory()
+    async with member("b2", tmp_path, directory, since=1, clock=lambda: now) as here, silence() as address:
+        far = Node("a1", Role.GATEWAY, address, 5, shown=shown("a1.example.com", PORTS, 2))
+        directory.members["a1"] = far
+        assert len(await here.api.json("GET", "/servers")) == 2
+        now += ALIVE_SECONDS / 2
+        directory.members["a1"] = replace(far, beat=6)
+        assert len(await here.api.json("GET", "/servers")) == 2
+        now += ALIVE_SECONDS - 0.1
+        assert len(await here.api.json("GET", "/servers")) == 2
+        now += 0.2
+        assert len(await here.api.json("GET", "/servers")) == 1
+
+
+async def test_processes_of_one_host_are_one_server(tmp_path: Path):
+    directory = Directory()
+    async with member("h.1", tmp_path, directory, since=1) as here, member("h.2", tmp_path, directory, since=2):
+        for id in ("h.1", "h.2"):
+            directory.members[id] = replace(directory.members[id], shown=shown("h.example.com", PORTS, 1))
+        assert [one["address"] for one in await here.api.json("GET", "/servers")] == ["127.0.0.1"]
+
+
+async def test_the_nodes_are_listed_with_what_they_do(pair: Pair):
+    item = await pair.here.api.create()
+    publisher = await pair.there.push(item["id"])
+    publisher.stream.viewers["flv"] += 2
+    pair.directory.members["e1"] = Node("e1", Role.EDGE, "unix:/nowhere", 1)
+    mine, other = (await pair.here.api.json("GET", "/nodes"))[:2]
+    assert (mine["node"], mine["here"], mine["streams"]) == ("b2", True, 0)
+    assert (other["node"], other["role"], other["address"]) == ("a1", "gateway", pair.there.address)
+    assert (other["here"], other["answers"], other["streams"], other["publishers"]) == (False, True, 1, 1)
+    assert other["viewers"]["flv"] == 2 and other["cpu"]["load"] >= 0 and other["version"] == "1.2.3"
+
+
+async def test_a_node_in_doubt_is_listed_without_figures(tmp_path: Path):
+    directory = Directory()
+    async with member("b2", tmp_path, directory) as here, silence() as address:
+        directory.members["e1"] = Node("e1", Role.EDGE, address, 1)
+        edge = (await here.api.json("GET", "/nodes"))[1]
+        assert (edge["node"], edge["role"], edge["answers"], edge["streams"]) == ("e1", "edge", False, None)
+
+
+async def test_pages_may_push_to_the_other_gateways(pair: Pair):
+    far = Ports(rtmp=1935, ws=8081, wss=8444)
+    for number in range(_MOST_SERVERS + 5):
+        pair.directory.members[f"n{number}"] = Node(
+            f"n{number}", Role.GATEWAY, "192.0.2.1:1", 1, shown=shown(f"n{number}.example.com", far, 10 + number)
+        )
+    hostile = {"address": "x; script-src *", "ports": far.as_json(), "since": 0}
+    pair.directory.members["odd"] = Node("odd", Role.GATEWAY, "192.0.2.1:1", 1, shown=hostile)
+    policy = (await pair.here.api.client.get("/")).headers["Content-Security-Policy"]
+    connect = next(entry for entry in policy.split(";") if entry.strip().startswith("connect-src")).split()
+    assert {"ws://a1.example.com:8081", "ws://n0.example.com:8081", "wss://n0.example.com:8444"} <= set(connect)
+    others = {source for source in connect if source.startswith("ws://") and "example.com" in source}
+    assert len(others) == _MOST_SERVERS
+    assert "script-src *" not in policy
+
+
+async def test_viewers_of_other_nodes_are_added_up(pair: Pair):
+    item = await pair.here.api.create()
+    publisher = await pair.there.push(item["id"])
+    publisher.stream.viewers["flv"] += 1
+    for node, flv in (("e1", 10), ("e2", 5)):
+        pair.there.distant.told(item["id"], node, {"flv": flv, "hls": 1})
+    for asked in (pair.here, pair.there):
+        viewers = (await asked.api.json("GET", f"/videostream/{item['id']}/session"))["viewers"]
+        assert (viewers["flv"], viewers["hls"], viewers["rtmp"]) == (16, 2, 0)
+    assert (await pair.here.api.json("GET", "/videostreams/online"))[0]["viewers"]["flv"] == 16
+    for asked in (pair.here, pair.there):
+        assert (await asked.api.json("GET", f"/api/streams/stream/{item['id']}"))["viewers"] == 18
+
+
+async def test_an_on_demand_session_that_is_recorded_elsewhere_is_not_deleted(pair: Pair, tmp_path: Path):
+    item = await pair.here.api.create(outdate=FAR)
+    publisher = await pair.there.push(item["id"])
+    assert publisher.stream.outputs is not None
+    status = [{"name": "ondemand", "enabled": True, "state": "running", "error": None, "playlist": f"{item['id']}/v"}]
+    publisher.stream.outputs.status = lambda: status  # type: ignore[method-assign]
+    answer = await pair.here.api.json("DELETE", f"/videostream/{item['id']}/recordings/v", status=409)
+    assert "being recorded" in answer["error"]
+
+
+# ---- processes of one host ----
+
+
+@pytest.fixture
+async def host(tmp_path: Path) -> AsyncIterator[tuple[Member, Member, Member]]:
+    """A node, and two processes on the same ports, the first of which happens to take every connection."""
+    directory = Directory()
+    sockets = {id: str(tmp_path / f"{id}.sock") for id in ("h.1", "h.2")}
+    async with (
+        member("z9", tmp_path, directory, since=3) as far,
+        member("h.1", tmp_path, directory, since=1, sockets=sockets) as first,
+        member("h.2", tmp_path, directory, since=2, sockets=sockets, ports_of=first) as second,
+    ):
+        yield far, first, second
+
+
+async def test_a_stream_is_reached_whichever_process_takes_the_connection(host: tuple[Member, Member, Member]):
+    far, first, second = host
+    item = await far.api.create(videoname="stage")
+    evicted: list[EndReason] = []
+    await second.push(item["id"], evicted)
+    path = f"/videostream/{item['id']}/session"
+    for asked in host:
+        assert (await asked.api.json("GET", path))["node"] == "h.2"
+    assert first.asked == ["session"], "passed on to its sibling for the node elsewhere, and asked by it directly"
+    assert second.asked == ["session", "session"]
+    online = await far.api.json("GET", "/videostreams/online")
+    assert [(one["videoname"], one["node"]) for one in online] == [("stage", "h.2")]
+    assert [one["node"] for one in await far.api.json("GET", "/nodes") if one["answers"]] == ["z9", "h.1", "h.2"]
+    assert [one["address"] for one in await far.api.json("GET", "/servers")] == ["h.1.example.com", "127.0.0.1"]
+    await far.api.json("DELETE", path)
+    assert evicted == [EndReason.KICKED]
+
+
+async def test_a_change_reaches_every_process_of_a_host(host: tuple[Member, Member, Member]):
+    far, first, second = host
+    item = await far.api.create()
+    await far.api.json("PUT", f"/videostream/{item['id']}", {"videoname": "new"})
+    await until(lambda: item["id"] in first.api.forgotten and item["id"] in second.api.forgotten)

@@ -1,0 +1,147 @@
+"""Two gateways on one registry: what is pushed at one plays at the other, and survives either."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.clients import pull, push, so_far, take_of, until
+from tests.support.gateway import Channel, Gateway, http
+from tests.support.media import FRAMES_PER_SECOND, Film, judge
+
+
+class Pair:
+    """Gateways `a` and `b` with the same channels."""
+
+    def __init__(self, a: Gateway, b: Gateway) -> None:
+        self.a, self.b = a, b
+
+    @staticmethod
+    def at(gateway: Gateway, channel: Channel, path: str = "live.flv") -> str:
+        """A channel's address at one of them."""
+        return f"http://127.0.0.1:{gateway.ports['http']}/{channel.id}/{path}"
+
+    @staticmethod
+    def door(gateway: Gateway, channel: Channel) -> str:
+        """Where one of them takes the channel's push."""
+        return f"rtmp://127.0.0.1:{gateway.ports['rtmp']}/stream/{channel.obs_key}"
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    shared = {
+        "MILLRACE_CHANNELS": f"sqlite:///{tmp_path}/channels.db",
+        "MILLRACE_REGISTRY": f"sqlite:///{tmp_path}/nodes.db",
+        "MILLRACE_CLUSTER__SECRET": "of the cluster",
+        "MILLRACE_SIGNING__SECRET": "of the keys",
+    }
+    gateways = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        gateways.append(Gateway(tmp_path / name, **shared))
+    for gateway in gateways:
+        gateway.wait_ready()
+    yield Pair(*gateways)
+    for gateway in gateways:
+        with contextlib.suppress(AssertionError):
+            gateway.stop(10)
+
+
+FILM = Film("nodes-20", seconds=20)
+
+
+def test_every_form_plays_at_a_node_that_does_not_hold_the_stream(pair: Pair) -> None:
+    channel = pair.a.channel(isFlv=True, isHls=True, isCMAF=True)
+    with push(FILM, pair.door(pair.a, channel)):
+        channel.wait_playable("live.m3u8", "master.m3u8", "manifest.mpd")
+        players = {
+            "flv": pull(pair.at(pair.b, channel)),
+            "rtmp": pull(f"rtmp://127.0.0.1:{pair.b.ports['rtmp']}/stream/{channel.id}"),
+            "hls": pull(pair.at(pair.b, channel, "live.m3u8")),
+            "cmaf": pull(pair.at(pair.b, channel, "master.m3u8")),
+            "dash": pull(pair.at(pair.b, channel, "manifest.mpd")),
+        }
+        for name, player in players.items():
+            with player:
+                judge(take_of(player), FILM, cut=name in ("flv", "rtmp"))
+
+
+def test_both_nodes_give_the_same_bytes(pair: Pair) -> None:
+    channel = pair.a.channel(isFlv=True, isHls=True, isCMAF=True)
+    with push(FILM, pair.door(pair.a, channel)):
+        channel.wait_playable("live.m3u8", "master.m3u8")
+        segment = http("GET", pair.at(pair.a, channel, "live.m3u8")).text.split()[-1]
+        for path in (segment, "master.m3u8"):
+            one, other = (http("GET", pair.at(gateway, channel, path)) for gateway in (pair.a, pair.b))
+            assert (one.status, other.status) == (200, 200)
+            assert one.body == other.body
+            assert one.headers["content-type"] == other.headers["content-type"]
+
+
+def test_a_publisher_that_returns_at_the_other_node_goes_on_in_its_stream(pair: Pair) -> None:
+    channel = pair.a.channel(isFlv=True, isHls=True)
+    viewer = pull(pair.at(pair.b, channel), seconds=None)
+    with viewer:
+        with push(Film("nodes-6", seconds=6), pair.door(pair.a, channel)) as first:
+            channel.wait_live()
+            first.wait()
+        with push(Film("nodes-6", seconds=6), pair.door(pair.b, channel)) as second:
+            until(lambda: channel.session()["publisher"], "the push reaches the stream's holder")
+            assert http("GET", pair.at(pair.b, channel, "live.m3u8")).text.count("#EXT-X-DISCONTINUITY\n") <= 1
+            second.wait()
+        assert pair.a.api("DELETE", f"/videostream/{channel.id}/session").status == 200
+        take = take_of(viewer)
+    both = [f.digest for f in Film("nodes-6", seconds=6).hashes().video] * 2
+    seen = [f.digest for f in take.video]
+    # A viewer that waits elsewhere comes in up to a second after the stream's beginning: at the last key frame.
+    assert seen == both[-len(seen) :]
+    assert len(both) - len(seen) <= 2 * FRAMES_PER_SECOND
+    assert [f.time for f in take.video] == sorted(f.time for f in take.video)
+
+
+def test_a_holder_that_is_killed_is_succeeded_and_viewers_elsewhere_stay(pair: Pair) -> None:
+    channel = pair.a.channel(isFlv=True, isHls=True)
+    with pull(pair.at(pair.b, channel), seconds=None) as viewer:
+        with push(FILM, pair.door(pair.a, channel)):
+            channel.wait_playable("live.m3u8")
+            until(lambda: so_far(viewer).video, "the viewer sees something")
+            before = http("GET", pair.at(pair.b, channel, "live.m3u8")).text
+            pair.a.process.send_signal(signal.SIGKILL)
+            pair.a.process.wait(10)
+        again = Film("nodes-8", seconds=8)
+        with push(again, pair.door(pair.b, channel)) as second:
+            url = pair.at(pair.b, channel, "live.m3u8")
+            until(lambda: _number(http("GET", url).text, "DISCONTINUITY-SEQUENCE"), "the stream is there again")
+            after = http("GET", url).text
+            second.wait()
+        pair.b.api("DELETE", f"/videostream/{channel.id}/session")
+        seen = [f.digest for f in take_of(viewer).video]
+    assert _number(after, "MEDIA-SEQUENCE") > _number(before, "MEDIA-SEQUENCE")
+    assert _number(after, "DISCONTINUITY-SEQUENCE") > 0
+    source = [f.digest for f in again.hashes().video]
+    assert seen[-len(source) :] == source, "the viewer that never left saw all of the second push"
+    assert len(seen) > len(source), "and some of the first"
+
+
+def test_a_holder_that_leaves_lets_its_publisher_go_on_elsewhere(pair: Pair) -> None:
+    channel = pair.a.channel(isFlv=True, isHls=True)
+    with pull(pair.at(pair.b, channel), seconds=None) as viewer:
+        with push(FILM, pair.door(pair.a, channel)):
+            until(lambda: so_far(viewer).video, "the viewer sees something")
+            assert pair.a.stop() == 0
+        again = Film("nodes-6", seconds=6)
+        with push(again, pair.door(pair.b, channel)) as second:
+            second.wait()
+        pair.b.api("DELETE", f"/videostream/{channel.id}/session")
+        seen = [f.digest for f in take_of(viewer).video]
+    source = [f.digest for f in again.hashes().video]
+    assert seen[-len(source) :] == source
+
+
+def _number(playlist: str, tag: str) -> int:
+    """Of an EXT-X tag, 0 where it is not there."""
+    return next((int(line.partition(":")[2]) for line in playlist.splitlines() if line.startswith(f"#EXT-X-{tag}:")), 0)

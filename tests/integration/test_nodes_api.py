@@ -1,0 +1,145 @@
+"""Two real gateways on one registry: either one's API answers for both."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tests.support.clients import Program, push, until
+from tests.support.fleet import nodes, sharing
+from tests.support.gateway import Channel, Gateway, http
+from tests.support.media import Film
+
+FILM = Film("shared", seconds=40)
+
+
+@dataclass
+class Two:
+    """`asked` is asked, `holder` is pushed to."""
+
+    asked: Gateway
+    holder: Gateway
+
+    def channel(self, **fields: Any) -> Channel:
+        """One that the holder is pushed to."""
+        return Channel(self.holder, self.asked.channel(**fields).item)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
+    with sharing(tmp_path_factory.mktemp("two"), 2) as (asked, holder):
+        yield Two(asked, holder)
+
+
+def api(gateway: Gateway, method: str, path: str, body: Any = None, status: int = 200) -> Any:
+    reply = gateway.api(method, path, body)
+    assert reply.status == status, f"{method} {path}: {reply.status} {reply.text[:300]}\n{gateway.log[-2000:]}"
+    return reply.json()
+
+
+@contextlib.contextmanager
+def live(channel: Channel) -> Iterator[Program]:
+    with push(FILM, channel.push) as encoder:
+        channel.wait_live()
+        yield encoder
+
+
+def test_a_stream_is_seen_switched_and_kicked_from_the_other_node(two: Two):
+    channel = two.channel(videoname="stage", isHls=False)
+    path = f"/videostream/{channel.id}"
+    with live(channel) as encoder:
+        session = api(two.asked, "GET", f"{path}/session")
+        assert (session["state"], session["publisher"]["protocol"]) == ("live", "rtmp")
+        online = api(two.asked, "GET", "/videostreams/online")
+        assert [(one["id"], one["videoname"], one["node"]) for one in online] == [
+            (channel.id, "stage", session["node"])
+        ]
+        mine = next(node["node"] for node in nodes(two.asked) if node["here"])
+        assert session["node"] != mine
+        assert api(two.asked, "POST", f"{path}/outputs/hls", {"enabled": True})["state"] == "running"
+        channel.wait_playable("live.m3u8")
+        assert "error" in api(two.asked, "POST", f"{path}/outputs/vhs", {"enabled": True}, status=404)
+        assert channel.id in api(two.asked, "GET", "/api/streams")["stream"]
+        assert api(two.asked, "GET", f"/api/streams/stream/{channel.id}")["isLive"] is True
+        assert api(two.asked, "DELETE", f"{path}/session")["state"] == "idle"
+        until(lambda: not encoder.running, "the encoder is cut off")
+    until(lambda: api(two.asked, "GET", f"{path}/session")["state"] == "idle", "it is over")
+    assert api(two.asked, "GET", "/videostreams/online") == []
+
+
+def test_a_new_expiry_set_at_one_node_revokes_the_key_at_the_other(two: Two):
+    channel = two.channel()
+    api(two.asked, "PUT", f"/videostream/{channel.id}", {"outdate": "2036-01-01"})
+    with push(FILM, channel.push) as encoder:
+        encoder.process.wait(20)
+        assert encoder.process.returncode != 0
+    assert api(two.asked, "GET", f"/videostream/{channel.id}/session")["state"] == "idle"
+
+
+def test_an_expiry_in_the_past_ends_the_push_at_the_other_node(two: Two):
+    channel = two.channel()
+    with live(channel) as encoder:
+        api(two.asked, "PUT", f"/videostream/{channel.id}", {"outdate": "2020-01-01"})
+        until(lambda: not encoder.running, "the push is ended")
+
+
+def test_a_deletion_at_one_node_ends_the_push_at_the_other(two: Two):
+    channel = two.channel()
+    with live(channel) as encoder:
+        assert api(two.asked, "DELETE", f"/videostream/{channel.id}") == "stream deleted"
+        until(lambda: not encoder.running, "the push is ended")
+    api(two.asked, "GET", f"/videostream/{channel.id}/session", status=404)
+
+
+def test_viewers_at_one_node_are_counted_in_the_others_session(two: Two):
+    channel = two.channel()
+    near = Channel(two.asked, channel.item)
+    with live(channel), urlopen(Request(near.url("live.flv")), timeout=20) as viewer:
+        assert viewer.read(1000)
+
+        def seen() -> bool:
+            viewer.read1(1_000_000)
+            assert http("GET", near.url("live.m3u8")).status in (200, 404)  # the first segment takes a second
+            viewers = channel.session()["viewers"]
+            return bool((viewers["flv"], viewers["hls"]) == (1, 1))
+
+        until(seen, "both viewers are told of", timeout=25)
+
+
+def test_operations_are_for_nodes_alone(two: Two):
+    base = f"http://127.0.0.1:{two.holder.ports['http']}/_node/.node"
+    channel = two.channel()
+    with live(channel):
+        for method, path in (("GET", "sessions"), ("GET", f"channel/{channel.id}"), ("POST", f"kick/{channel.id}")):
+            for headers in ({}, {"X-Millrace-Node": f"1-{'0' * 64}"}):
+                assert http(method, f"{base}/{path}", headers=headers).status == 401
+        assert channel.session()["state"] == "live"
+
+
+def test_servers_are_those_that_live(tmp_path: Path):
+    with sharing(tmp_path, 2) as (asked, killed):
+        servers = api(asked, "GET", "/servers")
+        assert [one["role"] for one in servers] == ["primary", "secondary"]
+        assert {one["ports"]["ws"] for one in servers} == {asked.ports["ws"], killed.ports["ws"]}
+        policy = http("GET", f"http://127.0.0.1:{asked.ports['admin']}/").headers["content-security-policy"]
+        assert f"ws://127.0.0.1:{killed.ports['ws']}" in policy
+        channel = Channel(killed, asked.channel().item)
+        with live(channel):
+            killed.process.kill()
+            killed.process.wait()
+            assert asked.api("GET", "/videostreams/online").headers["x-millrace-silent"]
+            reply = asked.api("GET", f"/videostream/{channel.id}/session")
+            assert reply.status == 503 and int(reply.headers["retry-after"]) > 0, reply.text
+            servers = api(asked, "GET", "/servers")
+            assert [(one["role"], one["ports"]["ws"]) for one in servers] == [("primary", asked.ports["ws"])]
+            until(
+                lambda: asked.api("GET", f"/videostream/{channel.id}/session").status == 200,
+                "the stream of a dead node is over",
+                timeout=30,
+            )

@@ -1,0 +1,43 @@
+"""Several real gateways on one registry, one channel store and the same secrets."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.support.clients import until
+from tests.support.gateway import Gateway
+
+
+@contextlib.contextmanager
+def sharing(folder: Path, count: int) -> Iterator[list[Gateway]]:
+    """Gateways that share a registry, channels and secrets."""
+    settings = {
+        "MILLRACE_REGISTRY": f"sqlite:///{folder}/registry.db",
+        "MILLRACE_CHANNELS": f"sqlite:///{folder}/channels.db",
+        "MILLRACE_CLUSTER__SECRET": "what the nodes share",
+        "MILLRACE_SIGNING__SECRET": "what the keys are signed with",
+    }
+    with contextlib.ExitStack() as stack:
+        gateways = []
+        for number in range(count):
+            (own := folder / f"node{number}").mkdir()
+            gateways.append(Gateway(own, **settings))
+            stack.callback(end, gateways[-1])
+        for gateway in gateways:
+            gateway.wait_ready()
+        for gateway in gateways:
+            until(lambda gateway=gateway: len(nodes(gateway)) == count, "all nodes know of each other")
+        yield gateways
+
+
+def end(gateway: Gateway) -> None:
+    with contextlib.suppress(AssertionError):
+        gateway.stop(15)
+
+
+def nodes(gateway: Gateway) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = gateway.api("GET", "/nodes").json()
+    return [node for node in found if node["answers"]]

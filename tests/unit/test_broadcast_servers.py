@@ -1,0 +1,44 @@
+"""The list of servers for the original's browser client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gateway.api.broadcast import NONE
+from gateway.api.schemas import SHAPES
+from gateway.hub.errors import StoreAway
+from tests.support.admin import admin
+
+ROW = {"role": "primary", "dns": "ec2-3-70-0-1.compute.amazonaws.com", "replaced": "no", "eventid": "e-1"}
+
+
+async def test_its_rows_are_told_to_whoever_asks(tmp_path: Path) -> None:
+    async def rows() -> list[dict[str, str]]:
+        return [ROW]
+
+    async with admin(tmp_path, broadcast_servers=rows) as api:
+        response = await api.call("GET", "/getServers", token=None)
+        told = await response.json()
+        assert response.status == 200 and told == {"Items": [ROW], "Count": 1, "ScannedCount": 1}
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
+        SHAPES["BroadcastServers"].validate_python(told)
+
+
+async def test_without_a_server_it_says_so_in_the_originals_words(tmp_path: Path) -> None:
+    async def none() -> list[dict[str, str]]:
+        return []
+
+    for option in ({}, {"broadcast_servers": none}):
+        (tmp_path / str(len(option))).mkdir()
+        async with admin(tmp_path / str(len(option)), **option) as api:
+            assert await api.json("GET", "/getServers", status=503) == {"error": NONE}
+
+
+async def test_a_table_that_does_not_answer_is_no_missing_server(tmp_path: Path) -> None:
+    async def away() -> list[dict[str, str]]:
+        raise StoreAway("dynamodb does not answer", retry_after=7)
+
+    async with admin(tmp_path, broadcast_servers=away) as api:
+        response = await api.call("GET", "/getServers", token=None)
+        assert response.status == 503 and response.headers["Retry-After"] == "7"
+        assert NONE not in await response.text()
