@@ -1,0 +1,209 @@
+"""What several workers share and divide: ports, settings, the folder of what runs, and what a reload cannot change."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway.cores.endpoints import Opened, of_gateway
+from gateway.cores.folder import run_folder
+from gateway.cores.master import needs_restart
+from gateway.cores.shares import cores, of_worker, registered, workers_of
+from gateway.doctor import State, processes
+from gateway.hub.errors import StoreUnusable
+from gateway.nodes.host import Slot
+from gateway.servers.listen import ListenError, listen, listen_shared, port_of
+from gateway.settings import Settings, SettingsError, load
+
+
+def settings(*overrides: str) -> Settings:
+    return load(environ={}, overrides=["data=var", *overrides])
+
+
+def slot(count: int = 4) -> Slot:
+    return Slot("0a1b2c3d", 2, 1, count, Path("/run/millrace"), "made by the master")
+
+
+# ---- ports ----
+
+
+def test_one_port_has_a_socket_for_each_worker_and_connections_spread_over_them():
+    shares = listen_shared("http", "127.0.0.1", 0, 3)
+    try:
+        port = port_of(shares[0])
+        assert {port_of(share) for share in shares} == {port}
+        clients = [socket.create_connection(("127.0.0.1", port), 5) for _ in range(90)]
+        taken = [0, 0, 0]
+        for n, (one,) in enumerate(shares):
+            one.setblocking(False)
+            while True:
+                try:
+                    one.accept()[0].close()
+                except BlockingIOError:
+                    break
+                taken[n] += 1
+        for client in clients:
+            client.close()
+        assert sum(taken) == 90
+        assert min(taken) > 5, "the kernel gives each some"
+    finally:
+        for one in (one for share in shares for one in share):
+            one.close()
+
+
+def test_what_waits_for_a_worker_waits_for_whoever_takes_its_socket_over():
+    (first,) = listen_shared("http", "127.0.0.1", 0, 1)
+    old = first[0].dup()
+    with socket.create_connection(("127.0.0.1", port_of(first)), 5) as client:
+        first[0].close()
+        old.setblocking(True)
+        accepted, _ = old.accept()
+        with accepted:
+            accepted.sendall(b"here")
+            assert client.recv(4) == b"here"
+    old.close()
+
+
+def test_nobody_gets_into_a_port_that_another_gateway_shares_among_its_workers():
+    shares = listen_shared("http", "127.0.0.1", 0, 2)
+    port = port_of(shares[0])
+    try:
+        for attempt in (lambda: listen("http", "127.0.0.1", port), lambda: listen_shared("http", "127.0.0.1", port, 2)):
+            with pytest.raises(ListenError, match=f"http: 127.0.0.1:{port} is in use"):
+                attempt()
+    finally:
+        for one in (one for share in shares for one in share):
+            one.close()
+
+
+def test_only_the_first_worker_gets_the_admin_port():
+    config = settings("rtmp.port=0", "http.port=0", "ws.port=0", "admin.port=0")
+    opened = Opened.open(of_gateway(config), 2)
+    try:
+        assert set(opened.of(1)) == {"rtmp", "http", "ws", "admin"}
+        assert set(opened.of(2)) == {"rtmp", "http", "ws"}
+        assert opened.ports.admin and opened.ports.rtmps is None
+        assert not {fd for fds in opened.of(1).values() for fd in fds} & {
+            fd for fds in opened.of(2).values() for fd in fds
+        }
+    finally:
+        opened.close()
+
+
+def test_a_taken_port_leaves_nothing_open():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        before = len(os.listdir("/proc/self/fd"))
+        config = settings("rtmp.port=0", "http.port=0", "ws.port=0", f"admin.port={port}")
+        with pytest.raises(ListenError, match="admin"):
+            Opened.open(of_gateway(config), 3)
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+# ---- settings ----
+
+
+def test_bounds_of_the_node_are_divided_among_its_workers():
+    divided = of_worker(settings("limits.publishers=10", "workers.most=9", "recording.spool_bytes=1000"), slot(4))
+    assert (divided.limits.publishers, divided.workers.most, divided.recording.spool_bytes) == (3, 3, 250)
+    assert of_worker(settings(), slot(4)).limits.publishers == 0, "no bound stays none"
+
+
+def test_workers_find_each_other_in_a_registry_of_their_own_where_none_is_set():
+    found = registered(settings(), slot())
+    assert found.registry == f"sqlite:///{Path('var/nodes.db').absolute()}"
+    assert found.cluster.secret.get_secret_value() == "made by the master"
+
+
+def test_a_registry_and_a_secret_that_are_set_stay():
+    found = registered(settings("registry=dynamodb://video-streaming", "cluster.secret=ours"), slot())
+    assert found.registry == "dynamodb://video-streaming"
+    assert found.cluster.secret.get_secret_value() == "ours"
+
+
+def test_zero_workers_are_one_for_each_core():
+    assert workers_of(settings("serve.workers=3")) == 3
+    assert workers_of(settings("serve.workers=0")) == cores() >= 1
+
+
+@pytest.mark.parametrize(
+    ("quota", "most"), [("max 100000", 9999), ("150000 100000", 2), ("10000 100000", 1), ("nonsense", 9999)]
+)
+def test_cores_are_those_that_a_container_may_use(tmp_path: Path, quota: str, most: int):
+    file = tmp_path / "cpu.max"
+    file.write_text(quota + "\n")
+    assert cores(file) == min(most, len(os.sched_getaffinity(0)))
+
+
+def test_a_reload_says_what_it_cannot_change():
+    old = settings("serve.workers=2")
+    assert needs_restart(old, settings("serve.workers=2", "stream.linger=5", "log.level=debug"), of_gateway) == []
+    changed = settings("serve.workers=3", "rtmp.port=1936", "admin.host=0.0.0.0")
+    assert needs_restart(old, changed, of_gateway) == ["serve.workers", "admin", "rtmp"]
+    elsewhere = load(environ={}, overrides=["data=other", "serve.workers=2"])
+    assert needs_restart(old, elsewhere, of_gateway) == ["data"]
+
+
+# ---- what the commands say of it ----
+
+
+@pytest.mark.parametrize(
+    ("workers", "most", "spreads", "state", "words"),
+    [
+        (1, 1, True, State.OK, "one, on one core"),
+        (1, 8, True, State.OK, "one, on one core; serve.workers = 0 uses all 8 cores"),
+        (4, 4, True, State.OK, "4 share the ports, on 4 cores"),
+        (4, 2, True, State.WARNING, "4 share the ports, on 2 cores: more than there are cores only cost memory"),
+        (4, 4, False, State.MISSING, "serve.workers is 4, but only Linux spreads connections over several processes"),
+    ],
+)
+def test_doctor_knows_processes_and_cores(workers: int, most: int, spreads: bool, state: State, words: str):
+    found = processes(settings(f"serve.workers={workers}"), most, spreads)
+    assert (found.state, found.words) == (state, words)
+
+
+def test_several_workers_are_refused_where_the_system_does_not_spread_connections(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(SettingsError, match=r"serve\.workers is 2, but only Linux"):
+        settings("serve.workers=2")
+    assert settings("serve.workers=0").serve.workers == 0
+
+
+# ---- the folder of what runs ----
+
+
+def test_the_run_folder_is_private_and_held_by_one_master(tmp_path: Path):
+    with run_folder(tmp_path / "run") as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        taken = pytest.raises(StoreUnusable, match=f"process {os.getpid()} runs on this data folder already")
+        with taken, run_folder(tmp_path / "run"):
+            raise AssertionError
+    with run_folder(tmp_path / "run"):
+        pass
+
+
+def test_what_an_earlier_master_left_in_it_is_removed(tmp_path: Path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "ffffffff.1.sock").touch()
+    (tmp_path / "run" / "ffffffff.1.counters").touch()
+    with run_folder(tmp_path / "run") as folder:
+        assert [path.name for path in folder.iterdir()] == ["lock"]
+
+
+def test_sockets_of_a_data_folder_with_a_long_path_go_elsewhere(tmp_path: Path):
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    with run_folder(long / "run") as folder:
+        assert len(str(folder)) < 60
+        assert folder.stat().st_mode & 0o777 == 0o700
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(str(folder / "01234567.128-4096.sock"))
+    assert not folder.exists()
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreUnusable, match="cannot be used"), run_folder(tmp_path / "file" / "run"):
+        raise AssertionError

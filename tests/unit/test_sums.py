@@ -1,0 +1,200 @@
+"""One scrape for all workers of a host: those that answer, those that do not, and those that are gone."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.cores import sums
+from gateway.cores.sums import TARGET, Sums
+from gateway.lib import metrics
+from gateway.lib.measured import Measured
+from gateway.lib.metrics import Metrics, Sample
+from gateway.nodes.host import Slot
+from gateway.nodes.places import PeerAway, Place
+from gateway.servers.request import Request
+
+HOST = "0a1b2c3d"
+
+
+class _Body:
+    def __init__(self, text: bytes) -> None:
+        self._pieces = [text[:7], text[7:], b""]
+
+    async def readany(self) -> bytes:
+        return self._pieces.pop(0)
+
+
+class _Answer:
+    def __init__(self, text: bytes, status: int = 200) -> None:
+        self.status = status
+        self.content = _Body(text)
+
+
+class Wire:
+    """Stands in for Peers: what each worker answers, by its node id."""
+
+    def __init__(self) -> None:
+        self.workers: dict[str, Worker] = {}
+
+    @contextlib.asynccontextmanager
+    async def request(self, place: Place, method: str, target: str, *, seconds: float) -> AsyncIterator[_Answer]:
+        assert (method, target) == ("GET", TARGET)
+        worker = self.workers[place.node]
+        if worker.hangs:
+            await asyncio.get_running_loop().create_future()
+        if worker.dead:
+            raise PeerAway(place, "refused", refused=True)
+        answer = await worker.sums.operate(None, "")  # type: ignore[arg-type]
+        assert isinstance(answer.body, bytes)
+        yield _Answer(worker.says or answer.body)
+
+
+class Worker:
+    """A worker of the host; `sent` is a counter of it, `viewers` a gauge."""
+
+    def __init__(self, folder: Path, wire: Wire, number: int, start: int = 1) -> None:
+        self.slot = Slot(HOST, number, start, 4, folder, "")
+        self.sent, self.viewers = 0, 0
+        self.dead = self.hangs = False
+        self.says = b""
+        measured = Metrics("1")
+        measured.read_from(
+            lambda: [Sample(metrics.BYTES_OUT, self.sent, ("flv",)), Sample(metrics.VIEWERS, self.viewers, ("flv",))]
+        )
+        self.sums = Sums(self.slot, measured, wire)  # type: ignore[arg-type]
+        wire.workers[self.slot.id] = self
+        self.slot.socket.touch()
+
+    def end(self) -> None:
+        """It is gone, and the master has taken its socket away."""
+        self.dead = True
+        self.slot.socket.unlink()
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., Worker]:
+    wire = Wire()
+    return lambda number, start=1: Worker(tmp_path, wire, number, start)
+
+
+def of(measured: Measured) -> tuple[float, float, Mapping[str, float]]:
+    """Bytes sent, viewers, processes by state."""
+    values = measured.values
+    states = {labels[0]: value for labels, value in values[metrics.PROCESSES.name].items()}
+    return values[metrics.BYTES_OUT.name]["flv",], values[metrics.VIEWERS.name]["flv",], states
+
+
+async def test_a_scrape_of_one_worker_shows_all(make: Callable[..., Worker]):
+    one, two, three = make(1), make(2), make(3)
+    for n, worker in enumerate((one, two, three), 1):
+        worker.sent, worker.viewers = 100 * n, n
+    for worker in (one, two, three):
+        assert of(await worker.sums()) == (600, 6, {"summed": 3, "silent": 0})
+
+
+async def test_counters_of_a_worker_that_died_stay_in_the_sum(make: Callable[..., Worker]):
+    one, two = make(1), make(2)
+    two.sent, two.viewers = 500, 5
+    await one.sums()
+    two.end()
+    assert of(await one.sums()) == (500, 0, {"summed": 1, "silent": 0})
+    fresh = make(2, 2)
+    fresh.sent = 10
+    assert of(await one.sums()) == (510, 0, {"summed": 2, "silent": 0})
+
+
+async def test_they_stay_when_the_worker_that_summed_dies_too(make: Callable[..., Worker]):
+    one, two = make(1), make(2)
+    one.sent, two.sent = 30, 500
+    assert of(await one.sums())[0] == 530
+    one.end()
+    two.end()
+    fresh = make(1, 2)
+    assert of(await fresh.sums())[0] == 530
+
+
+async def test_the_last_word_of_a_worker_that_ends_counts(make: Callable[..., Worker]):
+    one, two = make(1), make(2)
+    two.sent = 7
+    await two.sums.keep()
+    two.end()
+    assert of(await one.sums())[0] == 7
+
+
+async def test_a_silent_worker_is_counted_and_keeps_only_what_it_told_before(
+    make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sums, "ASK_SECONDS", 0.05)
+    one, two = make(1), make(2)
+    two.sent, two.viewers = 500, 5
+    await one.sums()
+    two.hangs = True
+    two.sent = 900
+    assert of(await one.sums()) == (500, 0, {"summed": 1, "silent": 1})
+    two.hangs = False
+    assert of(await one.sums()) == (900, 5, {"summed": 2, "silent": 0})
+
+
+@pytest.mark.parametrize("said", [b"no measurements", b"{}", b"x" * 5_000_000])
+async def test_a_worker_that_makes_no_sense_is_silent(make: Callable[..., Worker], said: bytes):
+    one, two = make(1), make(2)
+    two.says = said
+    assert of(await one.sums())[2] == {"summed": 1, "silent": 1}
+
+
+async def test_many_dead_become_one_file_and_nothing_is_counted_twice(make: Callable[..., Worker], tmp_path: Path):
+    one = make(1)
+    one.sent = 1
+    for start in range(1, 41):
+        worker = make(2, start)
+        worker.sent = 10
+        assert of(await one.sums())[0] == 1 + 10 * start
+        worker.end()
+        assert of(await one.sums())[0] == 1 + 10 * start
+    assert len(list(tmp_path.glob(f"{HOST}.2*.counters"))) <= 17
+
+
+async def test_a_death_between_the_two_steps_of_that_counts_nothing_twice(
+    make: Callable[..., Worker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    one = make(1)
+    for start in range(1, 20):
+        worker = make(2, start)
+        worker.sent = 10
+        await worker.sums.keep()
+        worker.end()
+    unlink = Path.unlink
+
+    def dies(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == ".counters":
+            raise RuntimeError("killed here")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", dies)
+    with pytest.raises(RuntimeError):
+        await one.sums()
+    monkeypatch.undo()
+    assert of(await one.sums())[0] == 190
+    assert of(await one.sums())[0] == 190
+
+
+async def test_a_file_that_makes_no_sense_costs_only_itself(make: Callable[..., Worker], tmp_path: Path):
+    one, two = make(1), make(2)
+    one.sent = 5
+    two.end()
+    (tmp_path / f"{HOST}.2.counters").write_bytes(b'["x"]\n{"values":7}')
+    (tmp_path / "gone.counters").write_bytes(b"\xff\n")
+    assert of(await one.sums())[0] == 5
+
+
+async def test_the_answer_is_json_for_siblings(make: Callable[..., Worker]):
+    one = make(1)
+    request: Any = Request
+    answer = await one.sums.operate(request, "")
+    assert isinstance(answer.body, bytes)
+    assert set(json.loads(answer.body)) == {"values", "rows", "processes"}
