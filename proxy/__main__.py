@@ -1,0 +1,10 @@
+"""`python -m proxy`: the same as `millrace edge`."""
+
+from __future__ import annotations
+
+import sys
+
+from gateway.__main__ import main
+
+if __name__ == "__main__":
+    sys.exit(main(["edge", *sys.argv[1:]]))

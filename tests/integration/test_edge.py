@@ -1,0 +1,490 @@
+"""The playback edge in front of real gateways: it gives what is theirs, asked for once, to those who may have it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gateway.adapters.local.registry import SqliteRegistry
+from gateway.hub.access import Secrets, Use
+from tests.support.clients import Program, probe, pull, push, take_of, until
+from tests.support.cloudfront import Signer
+from tests.support.gateway import Channel, Edge, Gateway, Reply, http
+from tests.support.media import Film, judge
+from tests.support.rtmp import connected
+from tests.support.tools import need
+
+FILM = Film("edge-40", seconds=40)
+SHORT = Film("edge-6", seconds=6)
+KEYS = Secrets("of the keys")
+FAR = 4_000_000_000
+DEAD_WITHIN = 15.0  # seconds until a dead gateway's streams are said to be away
+NOW = re.compile(rb'(utc:direct:2014" value=")[^"]*')
+
+
+@pytest.fixture(autouse=True)
+def tools() -> None:
+    need("ffmpeg")
+
+
+@dataclass
+class Farm:
+    """Gateways `a` and `b`, and an edge that finds them; signer: of CloudFront, whose key the edge has."""
+
+    a: Gateway
+    b: Gateway
+    edge: Edge
+    signer: Signer
+
+    def at(self, gateway: Gateway, channel: Channel, path: str) -> Reply:
+        return http("GET", f"http://127.0.0.1:{gateway.ports['http']}/{channel.id}/{path}")
+
+    def wait(self, channel: Channel, *paths: str, query: str = "") -> None:
+        """Until every one of these files answers 200 at the edge."""
+        for path in paths:
+            until(lambda path=path: self.edge.get(channel, path + query).status == 200, f"{path} at the edge")
+
+
+@contextlib.contextmanager
+def farm(folder: Path, **edge: str) -> Iterator[Farm]:
+    """Two gateways with one registry, which the edge has too; where `edge` says how it finds them, they are alone, each
+    with channels of its own. UPSTREAM: both of them."""
+    registry = f"sqlite:///{folder}/nodes.db"
+    signer = Signer()
+    key = signer.write_public(folder / "cloudfront.pem")
+    shared = {"MILLRACE_CLUSTER__SECRET": "of the cluster", "MILLRACE_SIGNING__SECRET": KEYS.current}
+    kept = {"MILLRACE_CHANNELS": f"sqlite:///{folder}/channels.db", "MILLRACE_REGISTRY": registry} if not edge else {}
+    for name in ("a", "b", "edge"):
+        (folder / name).mkdir()
+    running: list[Gateway] = []
+    try:
+        running += [Gateway(folder / "a", **shared, **kept), Gateway(folder / "b", **shared, **kept)]
+        for one in running:
+            one.wait_ready()
+        upstream = ",".join(f"127.0.0.1:{one.ports['http']}" for one in running)
+        where = edge or {"MILLRACE_REGISTRY": registry}
+        settings = {name: value.replace("UPSTREAM", upstream) for name, value in where.items()}
+        settings["MILLRACE_CLOUDFRONT__PUBLIC_KEYS"] = f"{signer.key_id}={key}"
+        running.append(Edge(folder / "edge", **shared, **settings))
+        running[-1].wait_ready()
+        a, b, last = running
+        assert isinstance(last, Edge)
+        yield Farm(a, b, last, signer)
+    finally:
+        for one in reversed(running):
+            with contextlib.suppress(AssertionError):
+                one.stop(10)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Farm]:
+    with farm(tmp_path_factory.mktemp("farm")) as built:
+        yield built
+
+
+@pytest.fixture(scope="module")
+def live(lab: Farm) -> Iterator[Channel]:
+    """A channel of gateway `a` that is live in every form."""
+    channel = lab.a.channel(isFlv=True, isHls=True, isCMAF=True)
+    with push(Film("edge-300", seconds=300), channel.push):
+        lab.wait(channel, "live.m3u8", "master.m3u8", "manifest.mpd")
+        yield channel
+
+
+# ---- playing ----
+
+
+def test_every_form_plays_through_the_edge(lab: Farm) -> None:
+    channel = lab.b.channel(isFlv=True, isHls=True, isCMAF=True)
+    with push(FILM, channel.push):
+        lab.wait(channel, "live.m3u8", "master.m3u8", "manifest.mpd")
+        players = {
+            "flv": pull(lab.edge.url(channel, "live.flv")),
+            "rtmp": pull(f"rtmp://127.0.0.1:{lab.edge.ports['rtmp']}/stream/{channel.id}"),
+            "hls": pull(lab.edge.url(channel, "live.m3u8")),
+            "cmaf": pull(lab.edge.url(channel, "master.m3u8")),
+            "dash": pull(lab.edge.url(channel, "manifest.mpd")),
+        }
+        with contextlib.ExitStack() as stack:
+            for player in players.values():
+                stack.enter_context(player)
+            for name, player in players.items():
+                judge(take_of(player), FILM, cut=name in ("flv", "rtmp"))
+
+
+def test_a_viewer_that_came_first_starts_with_the_push(lab: Farm) -> None:
+    channel = lab.a.channel(isFlv=True)
+    with pull(lab.edge.url(channel, "live.flv"), seconds=3) as waiting, push(SHORT, channel.push):
+        judge(take_of(waiting), SHORT, cut=True)
+
+
+def test_the_edge_gives_the_bytes_of_the_gateway(lab: Farm, live: Channel) -> None:
+    """Segments and initializations as they are; playlists and the MPD while they did not change between two looks."""
+
+    def same(path: str) -> bool:
+        one, other, again = lab.at(lab.a, live, path), lab.edge.get(live, path), lab.at(lab.a, live, path)
+        bodies = [NOW.sub(rb"\1", reply.body) for reply in (one, other, again)]
+        if bodies[0] != bodies[2]:
+            return False  # it has changed meanwhile
+        kept = ("content-type", "cache-control", "access-control-allow-origin")
+        assert {k: one.headers.get(k) for k in kept} == {k: other.headers.get(k) for k in kept}, path
+        return bodies[0] == bodies[1]
+
+    for query in ("", "?token=a%22b&x=1", "?a=$b$&c=<d>"):
+        for path in ("live.m3u8", "master.m3u8", "video/index.m3u8", "audio/index.m3u8", "manifest.mpd"):
+            until(lambda path=path, query=query: same(path + query), f"{path}{query} is the same")
+    named = re.findall(r'[^"\s]+\.(?:ts|m4s|mp4)', lab.edge.get(live, "live.m3u8").text)
+    index = lab.edge.get(live, "video/index.m3u8").text
+    named += ["video/" + name for name in re.findall(r'[^"\s]+\.(?:m4s|mp4)', index.partition("PRELOAD-HINT")[0])]
+    assert len(named) > 5
+    for path in named:
+        assert lab.edge.get(live, path).body == lab.at(lab.a, live, path).body, path
+
+
+def test_ranges_of_a_segment_are_answered(lab: Farm, live: Channel) -> None:
+    name = lab.edge.get(live, "live.m3u8").text.split()[-1]
+    whole = lab.edge.get(live, name)
+    part = lab.edge.get(live, name, Range="bytes=188-375")
+    assert (part.status, part.headers["content-range"]) == (206, f"bytes 188-375/{len(whole.body)}")
+    assert part.body == whole.body[188:376]
+
+
+def test_pages_of_the_edge_play_from_it(lab: Farm, live: Channel) -> None:
+    assert lab.edge.get(live, "index.html").status == 200
+    status = lab.edge.get(live, "status.json").json()
+    assert status["live"] and status["ready"] == ["flv", "hls", "cmaf"]
+    assert abs(status["now"] / 1000 - time.time()) < 2
+
+
+def test_what_is_not_live_is_said_in_the_gateways_words(lab: Farm) -> None:
+    channel = lab.a.channel(isFlv=True)
+    for path in ("live.m3u8", "1.ts", "video/index.m3u8"):
+        at_edge = lab.edge.get(channel, path)
+        assert (at_edge.status, at_edge.text) == (404, f"{channel.id} is not streaming live now\n")
+    assert http("GET", f"http://127.0.0.1:{lab.edge.ports['http']}/nobody/live.m3u8").text == (
+        "nobody is not streaming live now\n"
+    )
+    assert not lab.edge.get(channel, "status.json").json()["live"]
+
+
+def test_an_output_that_is_off_is_off_at_the_edge(lab: Farm) -> None:
+    channel = lab.a.channel(isFlv=False, isHls=False, isCMAF=True)
+    with push(SHORT, channel.push):
+        lab.wait(channel, "master.m3u8")
+        for path, output in (("live.m3u8", "hls"), ("live.flv", "flv")):
+            found = lab.edge.get(channel, path)
+            assert (found.status, found.text) == (404, f"{output} is not enabled for {channel.id}\n")
+
+
+# ---- once ----
+
+
+async def crowd(port: int, path: str, count: int) -> list[tuple[int, bytes]]:
+    """Status and body of `count` requests that are sent at once."""
+
+    async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[int, bytes]:
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+        return int(head[9:12]), body
+
+    pairs = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", port, limit=1 << 20) for _ in range(count)))
+    for _, writer in pairs:
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n".encode())
+    return await asyncio.gather(*(one(*pair) for pair in pairs))
+
+
+async def test_a_crowd_that_wants_the_same_reload_or_part_is_one_request(lab: Farm, live: Channel) -> None:
+    index = lab.edge.get(live, "video/index.m3u8").text
+    sequence = int(re.search(r"MEDIA-SEQUENCE:(\d+)", index)[1])  # type: ignore[index]
+    coming = sequence + index.count("#EXTINF") + 1
+    before = lab.edge.metrics()["millrace_edge_upstream_requests_total"]
+    found = await crowd(lab.edge.ports["http"], f"/{live.id}/video/index.m3u8?_HLS_msn={coming}&_HLS_part=0", 1000)
+    assert {status for status, _ in found} == {200}
+    assert len({body for _, body in found}) == 1
+    assert lab.edge.metrics()["millrace_edge_upstream_requests_total"] - before == 1
+    hint = re.search(r'PRELOAD-HINT:TYPE=PART,URI="([^"]+)"', found[0][1].decode())
+    assert hint is not None
+    before = lab.edge.metrics()["millrace_edge_upstream_requests_total"]
+    parts = await crowd(lab.edge.ports["http"], f"/{live.id}/video/{hint[1]}", 1000)
+    assert {status for status, _ in parts} == {200}
+    assert len({body for _, body in parts}) == 1
+    assert lab.edge.metrics()["millrace_edge_upstream_requests_total"] - before == 1
+
+
+def test_many_viewers_of_flv_are_one_pull(lab: Farm, live: Channel) -> None:
+    before = lab.edge.metrics()["millrace_pulls_total"]
+    with contextlib.ExitStack() as stack:
+        players = [stack.enter_context(pull(lab.edge.url(live, "live.flv"), seconds=2)) for _ in range(4)]
+        for player in players:
+            take_of(player)
+    assert lab.edge.metrics()["millrace_pulls_total"] - before <= 1
+
+
+def test_a_gateway_learns_who_watches_at_the_edge(lab: Farm, live: Channel) -> None:
+    with pull(lab.edge.url(live, "live.flv"), seconds=30):
+        for _ in range(3):
+            lab.edge.get(live, "live.m3u8")
+        counted = until(lambda: (v := live.session()["viewers"]).get("flv") and v.get("hls") and v, "they count", 25)
+        assert counted["flv"] >= 1
+    assert lab.edge.metrics()['millrace_viewers{protocol="hls"}'] >= 1
+
+
+# ---- who may ----
+
+
+def test_a_protected_channel_is_protected_at_the_edge(lab: Farm) -> None:
+    channel = lab.a.channel(isFlv=True, isHls=True, isCMAF=True, playAuth="sign")
+    sign = "?sign=" + KEYS.sign(channel.id, FAR, Use.PLAY)
+    assert lab.edge.get(channel, "live.m3u8").status == 403  # also before it is live
+    with push(FILM, channel.push):
+        lab.wait(channel, "live.m3u8", "master.m3u8", "manifest.mpd", query=sign)
+        listed = lab.edge.get(channel, "live.m3u8" + sign).text.split()[-1]
+        assert listed.endswith(sign)
+        assert lab.edge.get(channel, listed).status == 200
+        for path in (listed.partition("?")[0], "live.m3u8", "live.flv", "snapshot.jpg", "status.json", "manifest.mpd"):
+            found = lab.edge.get(channel, path)
+            assert (found.status, found.text) == (403, "a play sign is needed: ?sign=<expiry>-<hash>\n"), path
+        wrong = "?sign=" + KEYS.sign(channel.id, FAR, Use.PUSH)
+        assert lab.edge.get(channel, "live.m3u8" + wrong).status == 403
+        with pull(lab.edge.url(channel, "master.m3u8" + sign), seconds=3) as player:
+            judge(take_of(player), FILM)
+        assert lab.edge.get(channel, "live.flv?sign=1-" + "0" * 64).status == 403
+
+
+def test_cloudfront_signatures_count_at_the_edge(lab: Farm) -> None:
+    channel = lab.a.channel(isFlv=True, isHls=True, playAuth="cloudfront")
+    signer = lab.signer
+    base = lab.edge.url(channel, "")
+    with push(SHORT, channel.push):
+        signed = signer.custom(base + "live.m3u8", base + "*", FAR)
+        until(lambda: http("GET", signed).status == 200, "the playlist with a signature")
+        listed = http("GET", signed).text.split()[-1]
+        assert http("GET", base + listed).status == 200
+        assert http("GET", signer.canned(base + "live.m3u8", FAR)).status == 200
+        assert http("GET", signer.canned(base + "live.m3u8", 1)).status == 403
+        assert http("GET", base + listed.partition("?")[0]).status == 403
+        cookie = {"Cookie": signer.cookie(base + "*", FAR)}
+        assert http("GET", base + listed.partition("?")[0], headers=cookie).status == 200
+        assert http("GET", base + "live.m3u8").status == 403
+        assert http("GET", base + "live.flv").status == 403
+
+
+def test_a_change_of_protection_reaches_the_edge(lab: Farm) -> None:
+    channel = lab.a.channel(isHls=True)
+    with push(SHORT, channel.push):
+        lab.wait(channel, "live.m3u8")
+        assert lab.a.api("PUT", f"/videostream/{channel.id}", {"playAuth": "sign"}).status == 200
+        until(lambda: lab.edge.get(channel, "live.m3u8").status == 403, "the edge wants a sign", 8)
+
+
+async def test_a_push_to_an_edge_is_refused_in_words(lab: Farm) -> None:
+    channel = lab.a.channel(isFlv=True)
+    async with connected(lab.edge.ports["rtmp"]) as peer:
+        said = await peer.publish(channel.obs_key)
+        assert (said.level, said.code) == ("error", "NetStream.Publish.Failed")
+        assert said.words["description"] == "This is an edge, which only plays: push to a gateway."
+        assert await peer.closed()
+
+
+# ---- what is stored ----
+
+
+def test_recordings_play_through_the_edge(lab: Farm, tmp_path: Path) -> None:
+    channel = lab.b.channel(isVideo=True, isOnDemand=True, video_time="3", ondemand_time="2")
+    with push(SHORT, channel.push) as pushing:
+        pushing.wait(30)
+    media = lab.b.data / "media"
+    files = until(lambda: sorted(media.glob(f"{channel.id}/mp4/**/*.mp4")), "a recording")
+    lists = until(lambda: sorted(media.glob(f"{channel.id}/vod-*.m3u8")), "a playlist")
+    until(lambda: "ENDLIST" in lists[0].read_text(), "its end")
+    path = "vod/" + files[0].relative_to(media / channel.id).as_posix()
+    whole = lab.edge.get(channel, path)
+    assert (whole.status, whole.body) == (200, files[0].read_bytes())
+    part = lab.edge.get(channel, path, Range="bytes=100-199")
+    assert (part.status, part.body) == (206, whole.body[100:200])
+    assert part.headers["content-range"] == f"bytes 100-199/{len(whole.body)}"
+    assert lab.edge.get(channel, path, **{"If-None-Match": whole.headers["etag"]}).status == 304
+    assert "attachment" in lab.edge.get(channel, path + "?download").headers["content-disposition"]
+    listed = lab.edge.get(channel, "vod/" + lists[0].name + "?token=1")
+    assert listed.text == lab.at(lab.b, channel, "vod/" + lists[0].name + "?token=1").text
+    assert probe(lab.edge.url(channel, "vod/" + lists[0].name))["video"]["codec_name"] == "h264"
+    assert lab.edge.get(channel, "vod/nothing.mp4").status == 404
+    assert lab.edge.get(channel, "vod/.hidden.mp4").status == 404
+
+
+def test_films_play_through_the_edge(lab: Farm) -> None:
+    film = lab.a.data / "media" / "films" / "one"
+    film.mkdir(parents=True)
+    (film / "thumbnail.0000000.jpg").write_bytes(b"a picture")
+    (film / "secret.txt").write_bytes(b"no film")
+    base = f"http://127.0.0.1:{lab.edge.ports['http']}/vod/films/one"
+    found = http("GET", f"{base}/thumbnail.0000000.jpg")
+    assert (found.status, found.body, found.headers["content-type"]) == (200, b"a picture", "image/jpeg")
+    assert http("GET", f"{base}/secret.txt").status == 404
+    assert http("GET", f"{base}/thumbnail.0000001.jpg").status == 404
+
+
+# ---- the process ----
+
+
+def test_what_it_measures_is_for_who_has_the_token(lab: Farm) -> None:
+    admin = f"http://127.0.0.1:{lab.edge.ports['admin']}"
+    assert http("GET", f"{admin}/metrics").status == 401
+    assert http("GET", f"{admin}/metrics", headers={"Authorization": "Bearer wrong"}).status == 401
+    assert "millrace_edge_cache_bytes" in lab.edge.api("GET", "/metrics").text
+    assert (http("GET", f"{admin}/healthcheck").text, http("GET", f"{admin}/ready").status) == ("OK", 200)
+    assert http("GET", f"{admin}/videostream").status == 404
+    assert lab.edge.ports["ws"] is None
+
+
+def test_the_edge_is_among_the_nodes(lab: Farm) -> None:
+    nodes = until(lambda: [n for n in lab.a.api("GET", "/nodes").json() if n["role"] == "edge"], "the edge is seen")
+    assert nodes[0]["answers"] is True
+
+
+def said_by(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
+    command = [sys.executable, "-m", "gateway", "edge", *arguments]
+    return subprocess.run(command, env=env | environ, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({}, "millrace: an edge needs to know where streams are: set registry, or edge.upstream\n"),
+        (
+            {"MILLRACE_EDGE__UPSTREAM": "127.0.0.1:8080"},
+            "millrace: cluster.secret is not set: gateways answer no edge that does not know theirs\n",
+        ),
+    ],
+)
+def test_an_edge_that_cannot_know_anything_says_so_in_a_line(
+    tmp_path: Path, environ: dict[str, str], words: str
+) -> None:
+    found = said_by(MILLRACE_DATA=str(tmp_path), **environ)
+    assert (found.returncode, found.stdout, found.stderr) == (2, "", words)
+
+
+def test_a_taken_port_is_one_line(tmp_path: Path, lab: Farm) -> None:
+    taken = {"MILLRACE_HTTP__PORT": str(lab.edge.ports["http"]), "MILLRACE_HTTP__HOST": "127.0.0.1"}
+    free = {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "ADMIN")}
+    secret = {"MILLRACE_CLUSTER__SECRET": "x", "MILLRACE_SIGNING__SECRET": "y", "MILLRACE_DATA": str(tmp_path)}
+    found = said_by(**taken, **free, **secret, MILLRACE_EDGE__UPSTREAM="127.0.0.1:9")
+    assert found.returncode == 1
+    assert re.fullmatch(r"millrace: http: 127\.0\.0\.1:\d+ is in use\n", found.stderr), found.stderr
+
+
+async def test_an_edge_that_ends_leaves_the_registry(tmp_path: Path) -> None:
+    shared = {"MILLRACE_REGISTRY": f"sqlite:///{tmp_path}/nodes.db", "MILLRACE_CLUSTER__SECRET": "x"}
+    (tmp_path / "edge").mkdir()
+    edge = Edge(tmp_path / "edge", **shared)
+    async with SqliteRegistry(tmp_path / "nodes.db") as registry:
+        edge.wait_ready()
+        async with asyncio.timeout(10):
+            while not await registry.nodes():
+                await asyncio.sleep(0.02)
+        [node] = await registry.nodes()
+        assert (node.role, node.address) == ("edge", f"127.0.0.1:{edge.ports['http']}")
+        assert await asyncio.to_thread(edge.stop) == 0
+        assert await registry.nodes() == []
+    assert "warning" not in edge.log
+
+
+# ---- gateways that the settings name ----
+
+
+def test_an_edge_finds_streams_by_asking_the_gateways_that_it_is_told(tmp_path: Path) -> None:
+    with farm(tmp_path, MILLRACE_EDGE__UPSTREAM="UPSTREAM") as lab:
+        opened = lab.b.channel(isFlv=True, isHls=True)
+        closed = lab.a.channel(isFlv=True, isHls=True, playAuth="sign")
+        never_asked = lab.a.channel(isHls=True, playAuth="sign")
+        with push(SHORT, opened.push), push(SHORT, closed.push):
+            lab.wait(opened, "live.m3u8")
+            with pull(lab.edge.url(opened, "live.flv"), seconds=2) as player:
+                judge(take_of(player), SHORT, cut=True)
+            assert lab.edge.get(closed, "live.m3u8").status == 403
+            assert lab.edge.get(closed, "live.flv").status == 403
+        ready = f"http://127.0.0.1:{lab.edge.ports['http']}/ready"
+        assert http("GET", ready).status == 200
+        for gateway in (lab.a, lab.b):
+            gateway.process.kill()
+        until(lambda: http("GET", ready).status == 503, "it is not ready without any gateway")
+        assert json.loads(http("GET", ready).body)["missing"] == ["gateways"]
+        asked = lab.edge.get(never_asked, "live.m3u8")
+        assert asked.status == 503, "of which nobody can say whether all may play it"
+
+
+# ---- faults ----
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_gateway_that_dies_takes_only_its_own_streams_along(tmp_path: Path, how: signal.Signals) -> None:
+    with farm(tmp_path) as lab:
+        lost, kept = lab.a.channel(isFlv=True, isHls=True, isCMAF=True), lab.b.channel(isFlv=True, isHls=True)
+        with push(FILM, lost.push) as first, push(FILM, kept.push):
+            lab.wait(lost, "live.m3u8", "master.m3u8")
+            lab.wait(kept, "live.m3u8")
+            with pull(lab.edge.url(kept, "live.flv"), seconds=20) as watching:
+                lab.a.process.send_signal(how)
+                died = time.monotonic()
+                until(lambda: lab.edge.get(lost, "live.m3u8").status in (404, 503), "its stream is said to be away", 30)
+                assert time.monotonic() - died < DEAD_WITHIN
+                assert lab.edge.get(kept, "live.m3u8").status == 200
+                assert lab.edge.get(lost, "video/index.m3u8").status in (404, 503)
+                judge(take_of(watching), FILM, cut=True)
+            first.kill()
+        if how is signal.SIGSTOP:
+            lab.a.process.send_signal(signal.SIGCONT)
+
+
+def test_players_go_on_at_the_gateway_to_which_a_publisher_went(tmp_path: Path) -> None:
+    with farm(tmp_path) as lab:
+        channel = lab.a.channel(isFlv=True, isHls=True)
+        other = f"rtmp://127.0.0.1:{lab.b.ports['rtmp']}/stream/{channel.obs_key}"
+        with push(FILM, channel.push) as first:
+            lab.wait(channel, "live.m3u8")
+            lab.a.process.kill()
+            first.kill()
+        with Reconnecting(other):
+            before = lab.edge.get(channel, "live.m3u8").text
+            newer = until(
+                lambda: (r := lab.edge.get(channel, "live.m3u8")).status == 200 and r.text != before and r.text,
+                "the stream plays again",
+                40,
+            )
+            assert lab.edge.get(channel, newer.split()[-1]).status == 200
+
+
+class Reconnecting:
+    """An encoder that tries again until it is taken."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._program: Program | None = None
+
+    def __enter__(self) -> Reconnecting:
+        def taken() -> bool:
+            if self._program is not None:
+                self._program.kill()
+            self._program = push(FILM, self._url).__enter__()
+            time.sleep(2)
+            return self._program.running
+
+        until(taken, "a gateway takes the push", 40)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._program is not None:
+            self._program.__exit__()

@@ -1,0 +1,267 @@
+"""What an edge asks gateways for: who has a stream, what a channel is, what is stored; each may be away."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from gateway.hub.channel import Channel
+from gateway.hub.errors import NoSuchChannel, StoreAway
+from gateway.hub.nodes import Node, Role
+from gateway.nodes.peers import Peers
+from gateway.nodes.places import PeerAway, PeerRefused, Place
+from proxy import gateways as asking
+from proxy.channels import AskedChannels, HeldFirst
+from proxy.gateways import Gateways, Store, Upstreams
+from tests.support.builders import channel
+from tests.support.edge import storing
+from tests.support.holder import Holder, Where, answer, holding
+
+JSON = "application/json"
+NO_CHANNEL = answer('{"error": "no channel c1"}', JSON, "404 Not Found")
+NOT_HELD = answer('{"error": "not held here"}', JSON, "421 Misdirected Request")
+PUBLIC = answer('{"id": "c1", "playAuth": "sign"}', JSON)
+FORBIDDEN = answer("not signed\n", "text/plain", "401 Unauthorized")
+
+
+class Edge:
+    """Two gateways, and what asks them."""
+
+    def __init__(self, a: Holder, b: Holder, peers: Peers) -> None:
+        self.a, self.b, self.peers = a, b, peers
+        self.now = 0.0
+        self.where = Where()
+        self.gateways = Gateways(asking.upstream([a.place.address, b.place.address]), lambda: self.now)
+        self.channels = AskedChannels(self.gateways, self.where, peers)
+        self.upstreams = Upstreams([a.place.address, b.place.address], peers, lambda: self.now)
+
+    @property
+    def asked(self) -> int:
+        return len(self.a.asked) + len(self.b.asked)
+
+
+@asynccontextmanager
+async def edge() -> AsyncIterator[Edge]:
+    async with holding() as a, holding() as b, Peers("cluster") as peers:
+        yield Edge(a, b, peers)
+
+
+def addresses(places: Sequence[Place]) -> list[str]:
+    return [place.address for place in places]
+
+
+# ---- which there are ----
+
+
+async def test_gateways_take_turns() -> None:
+    async with edge() as lab:
+        firsts = [(await lab.gateways.all())[0].address for _ in range(4)]
+        assert sorted(firsts[:2]) == sorted(firsts[2:]) == sorted([lab.a.place.address, lab.b.place.address])
+
+
+async def test_one_that_did_not_answer_is_asked_last_for_a_while() -> None:
+    async with edge() as lab:
+        lab.gateways.failed(lab.a.place)
+        for _ in range(3):
+            assert addresses(await lab.gateways.all()) == [lab.b.place.address, lab.a.place.address]
+        lab.now += 6
+        assert lab.a.place.address in {(await lab.gateways.all())[0].address for _ in range(2)}
+
+
+async def test_the_holder_is_asked_first() -> None:
+    async with edge() as lab:
+        for _ in range(2):
+            assert addresses(await lab.gateways.all(lab.b.place)) == [lab.b.place.address, lab.a.place.address]
+
+
+async def test_of_a_registrys_nodes_only_gateways_are_asked() -> None:
+    async def nodes() -> Sequence[Node]:
+        return [Node("g", Role.GATEWAY, "g:1"), Node("e", Role.EDGE, "e:1"), Node("w", Role.WORKER, "w:1")]
+
+    assert await asking.registered(nodes)() == [Place("g", "g:1")]
+
+
+# ---- who has a stream ----
+
+
+async def test_a_stream_is_at_the_gateway_that_says_so() -> None:
+    async with edge() as lab:
+        lab.a.says[".node/session/c1"] = NOT_HELD
+        lab.b.says[".node/session/c1"] = answer("{}", JSON)
+        found = await lab.upstreams.find(["c1", "c2"])
+        assert {name: holding.address for name, holding in found.items()} == {"c1": lab.b.place.address}
+
+
+async def test_of_two_that_claim_a_stream_the_first_named_has_it() -> None:
+    async with edge() as lab:
+        for one in (lab.a, lab.b):
+            one.says[".node/session/c1"] = answer("{}", JSON)
+        assert (await lab.upstreams.find(["c1"]))["c1"].address == lab.a.place.address
+
+
+async def test_a_gateway_that_is_away_hides_no_stream_of_another_and_is_not_waited_for_again() -> None:
+    async with edge() as lab:
+        await lab.a.close()
+        lab.b.says[".node/session/c1"] = answer("{}", JSON)
+        for _ in range(2):
+            assert (await lab.upstreams.find(["c1"])).keys() == {"c1"}
+        await lab.a.listen()  # at another port; the place that the edge knows stays empty
+        lab.now += 6
+        assert (await lab.upstreams.find(["c1"])).keys() == {"c1"}
+
+
+async def test_where_no_gateway_answers_a_stream_is_not_called_absent() -> None:
+    async with edge() as lab:
+        await lab.a.close()
+        await lab.b.close()
+        with pytest.raises(StoreAway):
+            await lab.upstreams.find(["c1"])
+        with pytest.raises(StoreAway):
+            await lab.upstreams.check()
+
+
+async def test_an_edge_is_ready_while_one_gateway_knows_it() -> None:
+    async with edge() as lab:
+        lab.a.says[".node/node"] = FORBIDDEN
+        with pytest.raises(StoreAway):
+            await lab.upstreams.check()  # the other one knows no such page
+        lab.b.says[".node/node"] = answer("{}\n", "application/x-ndjson")
+        await lab.upstreams.check()
+
+
+# ---- what a channel is ----
+
+
+async def test_a_channel_is_what_a_gateway_says_of_it() -> None:
+    async with edge() as lab:
+        lab.a.says[".node/channel/c1"] = NO_CHANNEL
+        lab.b.says[".node/channel/c1"] = PUBLIC
+        for _ in range(2):
+            channel = await lab.channels.get("c1")
+            assert (channel.id, channel.play_auth) == ("c1", "sign")
+
+
+async def test_a_channel_that_no_gateway_knows_does_not_exist() -> None:
+    async with edge() as lab:
+        lab.a.says[".node/channel/c1"] = lab.b.says[".node/channel/c1"] = NO_CHANNEL
+        with pytest.raises(NoSuchChannel):
+            await lab.channels.get("c1")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        None,
+        FORBIDDEN,
+        answer("{}", JSON),
+        answer('{"id": "other"}', JSON),
+        answer("[]", JSON),
+        answer("<html>", "text/html"),
+        answer("later", "text/plain", "503 Service Unavailable"),
+    ],
+)
+async def test_while_one_cannot_say_no_channel_is_called_absent(said: bytes | None) -> None:
+    """A channel that does not exist is as open as the edge's own settings say: a protected one must not pass for it."""
+    async with edge() as lab:
+        lab.a.says[".node/channel/c1"] = NO_CHANNEL
+        if said is None:
+            await lab.b.close()
+        else:
+            lab.b.says[".node/channel/c1"] = said
+        for _ in range(2):
+            with pytest.raises(StoreAway):
+                await lab.channels.get("c1")
+
+
+async def test_what_is_no_id_is_not_asked_for() -> None:
+    async with edge() as lab:
+        for id in ("../c1", "c1/x", "", ".node", "a b", "x" * 200):
+            with pytest.raises(NoSuchChannel):
+                await lab.channels.get(id)
+        assert lab.asked == 0
+
+
+async def test_without_a_gateway_nothing_is_known() -> None:
+    async with Peers("cluster") as peers:
+        channels = AskedChannels(Gateways(asking.upstream(())), Where(), peers)
+        with pytest.raises(StoreAway):
+            await channels.get("c1")
+
+
+class Stored:
+    """A store that all share."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    async def get(self, id: str) -> Channel:
+        self.reads += 1
+        return channel(id, playAuth="none")
+
+
+async def test_a_live_streams_channel_is_its_holders_word_and_costs_the_store_nothing() -> None:
+    async with edge() as lab:
+        store, lab.where.places["c1"] = Stored(), [lab.b.place]
+        lab.b.says[".node/channel/c1"] = PUBLIC
+        found = await HeldFirst(store, lab.where, lab.peers).get("c1")
+        assert (found.play_auth, store.reads, len(lab.a.asked)) == ("sign", 0, 0)
+
+
+@pytest.mark.parametrize("said", [NO_CHANNEL, NOT_HELD, FORBIDDEN, answer('{"id": "c2"}', JSON), answer("[", JSON)])
+async def test_what_a_holder_does_not_say_the_store_does(said: bytes) -> None:
+    async with edge() as lab:
+        store, lab.where.places["c1"] = Stored(), [lab.b.place]
+        lab.b.says[".node/channel/c1"] = said
+        assert (await HeldFirst(store, lab.where, lab.peers).get("c1")).play_auth == "none"
+        assert store.reads == 1
+
+
+async def test_a_channel_that_nobody_holds_is_read_from_the_store() -> None:
+    async with edge() as lab:
+        store = Stored()
+        await HeldFirst(store, lab.where, lab.peers).get("c1")
+        assert (store.reads, lab.asked) == (1, 0)
+
+
+# ---- what is stored ----
+
+
+async def asked_for(store: Store, target: str, channel: str = "") -> tuple[int, bytes]:
+    async with AsyncExitStack() as stack:
+        answered = await stack.enter_async_context(store.ask(target, channel))
+        return answered.head.status, b"".join([piece async for piece in answered.pieces()])
+
+
+async def test_the_first_gateway_that_has_a_file_gives_it() -> None:
+    async with edge() as lab, storing(lab.gateways, lab.where, lab.peers) as store:
+        lab.a.says["c1/vod/a.ts"] = answer("no such recording", "text/plain", "404 Not Found")
+        lab.b.says["c1/vod/a.ts"] = answer(b"segment")
+        for _ in range(2):
+            assert await asked_for(store, "/_node/c1/vod/a.ts") == (200, b"segment")
+
+
+async def test_a_file_that_none_has_is_not_there() -> None:
+    async with edge() as lab, storing(lab.gateways, lab.where, lab.peers) as store:
+        assert (await asked_for(store, "/_node/c1/vod/a.ts"))[0] == 404
+
+
+async def test_a_file_is_not_called_absent_while_one_cannot_say() -> None:
+    async with edge() as lab, storing(lab.gateways, lab.where, lab.peers) as store:
+        await lab.b.close()
+        with pytest.raises(PeerAway):
+            await asked_for(store, "/_node/c1/vod/a.ts")
+        await lab.b.listen()
+        lab.a.says["c1/vod/a.ts"] = answer("later", "text/plain", "503 Service Unavailable")
+        with pytest.raises((PeerAway, PeerRefused)):
+            await asked_for(store, "/_node/c1/vod/a.ts")
+
+
+async def test_a_file_of_a_live_channel_is_asked_of_its_holder() -> None:
+    async with edge() as lab, storing(lab.gateways, lab.where, lab.peers) as store:
+        lab.where.places["c1"] = [lab.b.place]
+        lab.b.says["c1/vod/a.ts"] = answer(b"segment")
+        for _ in range(2):
+            assert (await asked_for(store, "/_node/c1/vod/a.ts", "c1"))[0] == 200
+        assert lab.a.asked == []
