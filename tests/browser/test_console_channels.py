@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, Request, expect
+from playwright.async_api import Browser, Page, Request, Route, expect
 
 from tests.support.browser import axe, chromium, opened
 from tests.support.clients import push
@@ -478,7 +478,10 @@ async def test_keyboard_is_enough(browser: Browser, gateway: Gateway) -> None:
         # A menu opens with an arrow and gives the focus back.
         theme = page.get_by_role("button", name="As the system")
         await theme.press("ArrowDown")
+        items = page.get_by_role("menu").locator("[role^=menuitem]")
+        await expect(items.first).to_be_focused()
         await page.keyboard.press("End")
+        await expect(items.last).to_be_focused()
         await page.keyboard.press("Enter")
         await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
         assert not watched.complaints
@@ -506,6 +509,42 @@ async def test_chinese_where_the_browser_asks_for_it_and_a_switch(browser: Brows
     gateway.api("PUT", "/profile", {})
 
 
+async def test_view_that_comes_late_knows_its_own_address(browser: Browser, gateway: Gateway) -> None:
+    channel = named(gateway, "Late")
+    async with signed_in(browser, gateway) as watched:
+        page = watched.page
+        asked = asyncio.Event()
+        left = asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            asked.set()
+            await left.wait()
+            await route.continue_()
+
+        await page.route("**/views/channel.js", hold)
+        await page.expose_function("away", left.set)
+        # The unlucky order of a busy machine: nothing is drawn until the late view stands there, and then at once.
+        await page.evaluate(
+            """id => {
+                const waiting = [];
+                const soon = setTimeout;
+                const draw = () => { while (waiting.length) waiting.shift()(); };
+                requestAnimationFrame = (then) => waiting.push(then);
+                setTimeout = (then, ms, ...rest) => soon(then, ms < 100 ? 1000 : ms, ...rest);
+                new MutationObserver(draw).observe(document.getElementById("main"), { childList: true, subtree: true });
+                addEventListener("hashchange", () => { if (location.hash === "#/channels") away(); else draw(); });
+                location.hash = `#/channels/${id}`;
+            }""",
+            channel.id,
+        )
+        await asked.wait()
+        await page.evaluate("location.hash = '#/channels'")
+        await page.get_by_role("button", name="New channel").wait_for()
+        await page.evaluate("new Promise(done => setTimeout(done, 1500))")
+        assert not watched.complaints
+    gateway.api("DELETE", f"/videostream/{channel.id}")
+
+
 @pytest.mark.parametrize("width", [360, 768])
 async def test_narrow_screens_need_no_sideways_scrolling(browser: Browser, gateway: Gateway, width: int) -> None:
     channel = named(gateway, "A channel with a rather long name that has to be broken somewhere", description="x" * 300)
@@ -515,9 +554,14 @@ async def test_narrow_screens_need_no_sideways_scrolling(browser: Browser, gatew
         await page.get_by_label("Token or password").fill(gateway.token)
         await page.get_by_role("button", name="Log in").click()
         await page.get_by_role("button", name="Menu").wait_for()
-        for path in ("#/channels", f"#/channels/{channel.id}", f"#/channels/{channel.id}/edit"):
+        views = {
+            "#/channels": "New channel",
+            f"#/channels/{channel.id}": "Delete",
+            f"#/channels/{channel.id}/edit": "Save",
+        }
+        for path, button in views.items():
             await page.goto(address(gateway, path))
-            await page.locator("main h1").wait_for()
+            await page.get_by_role("button", name=button).wait_for()
             assert await page.evaluate("document.documentElement.scrollWidth") <= width, path
         await page.get_by_role("button", name="Menu").click()
         await page.get_by_role("dialog").get_by_role("link", name="Channels").click()

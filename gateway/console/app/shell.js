@@ -17,14 +17,12 @@ import { setTheme, theme, THEMES } from "./theme.js";
 import { toast, Toasts } from "./toast.js";
 
 /** @typedef {import("./kit/icon.js").IconName} IconName */
-/** @typedef {{default: import("preact").ComponentType<any>}} View */
+/** @typedef {{default: import("preact").ComponentType<{parts: string[]}>}} View */
 
-/** @type {Record<string, () => Promise<View>>} */
+/** @type {Record<string, (parts: string[]) => Promise<View>>} */
 const VIEWS = {
-  channels: () => {
-    const [id, page] = route.peek().parts;
-    return id === undefined ? import("./views/channels.js") : page === "edit" ? import("./views/edit.js") : import("./views/channel.js");
-  },
+  channels: ([id, page]) =>
+    id === undefined ? import("./views/channels.js") : page === "edit" ? import("./views/edit.js") : import("./views/channel.js"),
   live: () => worded(import("./views/live.js")),
   recordings: () => worded(import("./views/recordings.js")),
   films: () => worded(import("./views/films.js")),
@@ -50,7 +48,7 @@ export function App() {
     const timer = setInterval(() => { if (offer.peek()) clearInterval(timer); else void refresh().catch(() => undefined); }, 2000);
     return () => clearInterval(timer);
   }, []);
-  return html`${!offer.value ? html`<${Away} />` : user.value ? html`<${Frame} />` : html`<${Viewed} load=${() => import("./views/login.js")} name="login" />`}
+  return html`${!offer.value ? html`<${Away} />` : user.value ? html`<${Frame} />` : html`<${Viewed} load=${() => import("./views/login.js")} name="login" parts=${[]} />`}
     <${Questions} /><${Toasts} />`;
 }
 
@@ -74,7 +72,7 @@ function Frame() {
       ${drawer && html`<${Drawer} onClose=${() => setDrawer(false)} />`}
       <div>
         ${unreachable.value && html`<p class="away" role="alert">${t("away.banner")}</p>`}
-        <main id="main" tabindex="-1"><${Viewed} load=${VIEWS[at.name]} name=${[at.name, ...at.parts].join("/")} /></main>
+        <main id="main" tabindex="-1"><${Viewed} load=${VIEWS[at.name]} name=${at.name} parts=${at.parts} /></main>
       </div>
     </div>`;
 }
@@ -131,25 +129,27 @@ async function leave() {
 }
 
 /**
- * A view, fetched when it is first shown; the one before stays until then.
- * @param {{load: (() => Promise<View>) | undefined, name: string}} props
+ * A view, fetched when it is first shown; the one before stays until then. It is told the address that it was fetched
+ * for: the one in the address bar may be another by the time it is drawn.
+ * @param {{load: ((parts: string[]) => Promise<View>) | undefined, name: string, parts: string[]}} props
  */
-function Viewed({ load, name }) {
-  const [shown, setShown] = useState(/** @type {{name: string, view: View["default"]} | null} */ (null));
+function Viewed({ load, name, parts }) {
+  const [shown, setShown] = useState(/** @type {{key: string, parts: string[], view: View["default"]} | null} */ (null));
   const [failed, setFailed] = useState(false);
   const [again, setAgain] = useState(0);
+  const key = [name, ...parts].join("/");
   useEffect(() => {
     let gone = false;
     setFailed(false);
-    load?.().then(({ default: view }) => {
+    load?.(parts).then(({ default: view }) => {
       if (gone) return;
-      setShown({ name, view });
+      setShown({ key, parts, view });
       scrollTo(0, 0);
     }, () => { if (!gone) setFailed(true); });
     return () => { gone = true; };
-  }, [name, again]);
+  }, [key, again]);
   if (!load) return html`<${Empty} icon="search" title=${t("lost.title")} text=${t("lost.text")}><a href="#/channels">${t("nav.channels")}</a><//>`;
   if (failed) return html`<${Empty} icon="warning" title=${t("view.failed")} text=${t("view.failed.text")}><${Button} icon="refresh" onClick=${() => setAgain(again + 1)}>${t("retry")}<//><//>`;
   if (!shown) return html`<${Skeleton} lines=${8} />`;
-  return html`<${shown.view} key=${shown.name} />`;
+  return html`<${shown.view} key=${shown.key} parts=${shown.parts} />`;
 }

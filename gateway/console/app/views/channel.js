@@ -8,7 +8,7 @@ import { ask } from "../dialog.js";
 import { t } from "../i18n.js";
 import { refresh, usePoll } from "../poll.js";
 import { Preview } from "../preview.js";
-import { channelHref, go, route } from "../router.js";
+import { channelHref, go } from "../router.js";
 import { toast } from "../toast.js";
 import { Badge, Button, Card, Empty, html, LinkButton, Notice, PageHead, Skeleton } from "../ui.js";
 import { Play, Push } from "./channel/addresses.js";
@@ -18,8 +18,8 @@ import { Switches } from "./channel/outputs.js";
 /** @typedef {import("../channel.js").Channel} Channel */
 /** @typedef {import("../channel.js").Session} Session */
 
-export default function ChannelPage() {
-  const [id] = useState(() => route.peek().parts[0] ?? "");
+/** @param {{parts: string[]}} props  its id */
+export default function ChannelPage({ parts: [id = ""] }) {
   const path = `/videostream/${encodeURIComponent(id)}`;
   const [gone, setGone] = useState(false); // it is being deleted: nothing is asked of it any more
   const stored = usePoll(gone ? null : path, 20_000);

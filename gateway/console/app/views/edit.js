@@ -18,8 +18,8 @@ import { Button, Card, Empty, html, Icon, LinkButton, Notice, PageHead, Skeleton
 /** @typedef {import("../editor/fields.js").Draft} Draft */
 /** @typedef {import("../editor/fields.js").Wrong} Wrong */
 
-export default function Edit() {
-  const [id] = useState(() => route.peek().parts[0] ?? "");
+/** @param {{parts: string[]}} props  its id */
+export default function Edit({ parts: [id = ""] }) {
   const path = `/videostream/${encodeURIComponent(id)}`;
   const [channel, setChannel] = useState(/** @type {Channel | null} */ (null));
   const [failed, setFailed] = useState(/** @type {Error | null} */ (null));
