@@ -211,7 +211,7 @@ async def test_a_hidden_page_asks_for_nothing(gateway: Gateway, stage: Channel) 
     async with chromium() as browser, signed_in(browser, gateway, "live") as watched:
         page = watched.page
         await page.clock.install()
-        async with page.expect_response("**/videostreams/online"), page.expect_response("**/status"):
+        async with page.expect_response("**/videostreams/online"), page.expect_response("**/nodes"):
             await page.reload()
         await page.get_by_role("article", name="Main stage").wait_for()
         await page.clock.pause_at(await page.evaluate("Date.now() + 100"))

@@ -14,6 +14,7 @@ import { language, t } from "./i18n.js";
  * @property {Record<string, number>} viewers
  * @property {({kind: "video" | "audio", codec: string, profile: string | null} & Record<string, any>)[]} tracks
  * @property {Output[]} outputs
+ * @property {string} [node]  which of the nodes that share the streams holds it
  */
 
 /** @param {unknown} value @returns {boolean} */

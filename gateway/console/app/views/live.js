@@ -13,12 +13,12 @@ import { refresh, usePoll } from "../poll.js";
 import { toast } from "../toast.js";
 import { Badge, Button, Empty, html, Icon, LinkButton, PageHead, Select, Skeleton } from "../ui.js";
 import { LiveCard } from "./live/card.js";
-import { EVERY, keepBitrates, keepTotals, lost, ONLINE, SHOWN, STATUS, sum, totals } from "./live/model.js";
+import { EVERY, keepBitrates, keepTotals, lost, NODES, ONLINE, SHOWN, sum, totals } from "./live/model.js";
 import { nameOf } from "./parts/channels.js";
 import { Trouble } from "./parts/trouble.js";
 
 /** @typedef {import("./live/model.js").Session} Session */
-/** @typedef {import("./live/model.js").Status} Status */
+/** @typedef {import("./live/model.js").Busy} Busy */
 
 /** @type {Readonly<Record<string, (a: Session, b: Session) => number>>} */
 const ORDERS = {
@@ -31,15 +31,15 @@ const ORDERS = {
 export default function Live() {
   /** @type {import("../poll.js").PolledSignal<Session[]>} */
   const online = usePoll(ONLINE, EVERY);
-  /** @type {import("../poll.js").PolledSignal<Status>} */
-  const status = usePoll(STATUS, EVERY);
+  /** @type {import("../poll.js").PolledSignal<Busy[]>} */
+  const nodes = usePoll(NODES, EVERY);
   const now = useNow();
   const search = useSignal("");
   const order = useSignal("since");
 
   const { data, error, at } = online.value;
   if (data !== null) keepBitrates(data, at);
-  if (status.value.data !== null) keepTotals(status.value.data, status.value.at);
+  if (nodes.value.data !== null) keepTotals(nodes.value.data, nodes.value.at);
   const wanted = search.value.trim().toLowerCase();
   const shown = (data ?? []).filter((one) => `${nameOf(one)} ${one.id}`.toLowerCase().includes(wanted)).sort(ORDERS[order.value]);
 
@@ -48,7 +48,7 @@ export default function Live() {
       badge=${data !== null && data.length > 0 && html`<${Badge} kind="live" dot>${t("live.count", { n: data.length })}<//>`}>
       <${Button} icon="download" disabled=${!shown.length} onClick=${() => exportCsv(shown)}>${t("live.export")}<//>
     <//>
-    <${Trouble} error=${error ?? status.value.error} />
+    <${Trouble} error=${error ?? nodes.value.error} />
     <${Totals} times=${totals.times} />
     ${data === null ? !error && html`<${Skeleton} lines=${5} />` : data.length === 0
       ? html`<${Empty} icon="live" title=${t("live.empty")} text=${t("live.emptyText")}>
@@ -114,6 +114,7 @@ function exportCsv(sessions) {
     { title: "address", value: (s) => s.publisher?.address },
     { title: "viewers", value: (s) => sum(s.viewers) },
     { title: "dropped", value: lost },
+    { title: "node", value: (s) => s.node },
   ];
   save("live.csv", csv(columns, sessions));
 }

@@ -13,6 +13,7 @@ import { Badge, Card, classes, Facts, html, LinkButton, Notice, PageHead, Select
 import { History, rate } from "./parts/history.js";
 import { protocolName } from "./parts/names.js";
 import { reason, Trouble } from "./parts/trouble.js";
+import { Nodes } from "./system/nodes.js";
 
 /**
  * The answer of `GET /status`.
@@ -72,6 +73,7 @@ export default function System() {
       ${data === null ? !error && html`<${Skeleton} lines=${8} />` : html`
         ${data.missing.length > 0 && html`<${Notice} kind="bad" role="alert" title=${t("system.missing")}><ul class="plain-list">${data.missing.map((one) => html`<li key=${one}>${one}</li>`)}</ul><//>`}
         <${Charts} times=${history.times} />
+        <${Nodes} />
         <div class="columns">
           <${Node} status=${data} />
           <div class="stack"><${Room} status=${data} /><${Log} level=${data.logLevel} /></div>

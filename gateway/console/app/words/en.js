@@ -208,6 +208,7 @@ export default {
   "now.dropped": "Dropped",
   "now.dropped.hint": "Frames that could not be used, by reason",
   "now.lingering": "The push broke off. Viewers stay connected for a while, and go on when it comes back.",
+  "now.node": "Node",
   "now.none": "None",
   "now.publisher": "Pushed from",
   "now.since": "Live for",

@@ -208,6 +208,7 @@ export default {
   "now.dropped": "丢弃",
   "now.dropped.hint": "无法使用的帧，按原因统计",
   "now.lingering": "推流已中断。观众会保持连接一段时间，推流恢复后继续。",
+  "now.node": "所在节点",
   "now.none": "无",
   "now.publisher": "推流来源",
   "now.since": "已直播",

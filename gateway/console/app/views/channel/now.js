@@ -34,7 +34,7 @@ export function Now({ session }) {
     return () => { gone = true; };
   }, []);
   useMemo(() => history.current?.add(Date.now() / 1000, { bitrate: session.bitrate }), [session]);
-  const { publisher, viewers, tracks } = session;
+  const { publisher, viewers, tracks, node } = session;
   const dropped = Object.entries(publisher?.dropped ?? {}).filter(([, n]) => n > 0);
   const watched = Object.entries(viewers).filter(([, n]) => n > 0);
   const seconds = session.since ? (Date.now() - Date.parse(session.since)) / 1000 : NaN;
@@ -49,6 +49,7 @@ export function Now({ session }) {
       { label: t("now.video"), value: video ? words(video) : t("now.none") },
       { label: t("now.audio"), value: audio ? words(audio) : t("now.none") },
       { label: t("now.publisher"), value: publisher ? html`${publisher.address} <span class="sub inline">${publisher.protocol.toUpperCase()}</span>` : "–" },
+      ...(node ? [{ label: t("now.node"), value: html`<code>${node}</code>` }] : []),
     ]} />
     <div class="now-chart">${chart && html`<${chart.Chart} label=${t("now.bitrate")} times=${history.current.times} seconds=${MINUTES * 60} least=${1000}
       lines=${[{ label: t("now.bitrate"), values: history.current.values("bitrate"), ink: 1 }]} format=${bitrate} />`}</div>

@@ -22,7 +22,7 @@ const ICONS = { ok: "check", wait: "clock", bad: "warning" };
  * @param {{session: Session, now: number, onKick: (session: Session) => void}} props  now: ms since 1970
  */
 export function LiveCard({ session, now, onKick }) {
-  const { id, videoname, state, since, publisher, tracks } = session;
+  const { id, videoname, state, since, publisher, tracks, node } = session;
   const name = nameOf({ id, videoname });
   const started = instant(since);
   const live = state === "live";
@@ -43,6 +43,7 @@ export function LiveCard({ session, now, onKick }) {
       <div><dt>${t("live.sound")}</dt><dd>${sound(tracks)}</dd></div>
       <div><dt>${t("live.publisher")}</dt><dd>${publisher ? `${protocolName(publisher.protocol)} · ${publisher.address}` : t("live.gone")}</dd></div>
       <div><dt>${t("live.dropped")}</dt><dd class=${classes(dropped > 0 && "is-bad")}>${number(dropped)}</dd></div>
+      ${node && html`<div><dt>${t("live.node")}</dt><dd><code>${node}</code></dd></div>`}
       <div class="wide"><dt>${t("live.viewers")}</dt><dd><${Viewers} counts=${session.viewers} /></dd></div>
     </dl>
     <${Outputs} outputs=${session.outputs} />

@@ -39,20 +39,22 @@ import { History, rate } from "../parts/history.js";
  * @property {Record<string, number>} viewers  by protocol
  * @property {Track[]} tracks
  * @property {Output[]} outputs
+ * @property {string} [node]  which of the nodes that share the streams holds it
  */
 
 /**
- * What of `GET /status` is shown.
- * @typedef {object} Status
- * @property {number} streams
- * @property {number} publishers
- * @property {Record<string, number>} viewers
- * @property {number} bytesIn   counters
- * @property {number} bytesOut
+ * What of an entry of `GET /nodes` is shown. null: the node does not answer.
+ * @typedef {object} Busy
+ * @property {string} node
+ * @property {number | null} streams
+ * @property {number | null} publishers
+ * @property {Record<string, number> | null} viewers
+ * @property {number | null} bytesIn   counters
+ * @property {number | null} bytesOut
  */
 
 export const ONLINE = "/videostreams/online";
-export const STATUS = "/status";
+export const NODES = "/nodes";
 export const EVERY = 2000;    // ms
 export const SHOWN = 300;     // seconds
 
@@ -60,23 +62,37 @@ export const SHOWN = 300;     // seconds
 export const totals = new History(SHOWN, 4 * EVERY / 1000);
 export const bitrates = new History(SHOWN, 4 * EVERY / 1000);
 
-const [inRate, outRate] = [rate(), rate()];
+/** Of each node, which come and go: their counters have nothing to do with each other. @type {Map<string, {in: Rate, out: Rate}>} */
+const rates = new Map();
+
+/** @typedef {ReturnType<typeof rate>} Rate */
 
 /**
- * @param {Status} status
+ * @param {readonly Busy[]} nodes
  * @param {number} at  ms since 1970
  */
-export function keepTotals(status, at) {
+export function keepTotals(nodes, at) {
   const seconds = at / 1000;
   if (seconds <= totals.last) return;
-  const [taken, sent] = [inRate(seconds, status.bytesIn), outRate(seconds, status.bytesOut)];
-  totals.add(seconds, {
-    streams: status.streams,
-    publishers: status.publishers,
-    viewers: sum(status.viewers),
-    in: taken === null ? null : taken * 8,
-    out: sent === null ? null : sent * 8,
+  for (const gone of [...rates.keys()].filter((name) => !nodes.some(({ node }) => node === name))) rates.delete(gone);
+  const speeds = nodes.map(({ node, bytesIn, bytesOut }) => {
+    const own = rates.get(node) ?? { in: rate(), out: rate() };
+    rates.set(node, own);
+    return { in: own.in(seconds, bytesIn ?? undefined), out: own.out(seconds, bytesOut ?? undefined) };
   });
+  totals.add(seconds, {
+    streams: nodes.reduce((all, one) => all + (one.streams ?? 0), 0),
+    publishers: nodes.reduce((all, one) => all + (one.publishers ?? 0), 0),
+    viewers: nodes.reduce((all, one) => all + sum(one.viewers ?? {}), 0),
+    in: bits(speeds.map((one) => one.in)),
+    out: bits(speeds.map((one) => one.out)),
+  });
+}
+
+/** @param {readonly (number | null)[]} bytes  a second @returns {number | null} null where none is known */
+function bits(bytes) {
+  const known = bytes.filter((one) => one !== null);
+  return known.length ? known.reduce((all, one) => all + one, 0) * 8 : null;
 }
 
 /**

@@ -1,0 +1,115 @@
+"""The console of one node among several: where a stream is, and how all of them do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, ViewportSize, expect
+
+from tests.support.browser import axe, chromium
+from tests.support.clients import push
+from tests.support.console import signed_in
+from tests.support.fleet import nodes, sharing
+from tests.support.gateway import Channel, Gateway, running
+from tests.support.media import Film
+from tests.support.tools import need
+
+FILM = Film("console-nodes", seconds=120)
+WIDE = {"width": 1360, "height": 900}
+NARROW = {"width": 360, "height": 740}
+
+
+@dataclass
+class Stage:
+    """A stream that another node than the one whose console is open holds. holder: its id."""
+
+    asked: Gateway
+    channel: Channel
+    holder: str
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    need("chromium", "ffmpeg")
+    with sharing(tmp_path_factory.mktemp("console-nodes"), 2) as (asked, holder):
+        channel = Channel(holder, asked.channel(videoname="Main stage").item)
+        with push(FILM, channel.push):
+            channel.wait_live()
+            yield Stage(asked, channel, next(node["node"] for node in nodes(asked) if not node["here"]))
+
+
+async def fits(page: Page) -> bool:
+    """Whether nothing has to be scrolled sideways to be read."""
+    return bool(await page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"))
+
+
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+async def test_the_system_view_lists_the_nodes(stage: Stage, viewport: dict[str, int]) -> None:
+    async with chromium() as browser, signed_in(browser, stage.asked, "#/system") as watched:
+        page = watched.page
+        await page.set_viewport_size(ViewportSize(**viewport))
+        table = page.get_by_role("table", name="Nodes")
+        rows = table.locator("tbody tr")
+        await expect(rows).to_have_count(2)
+        other = rows.filter(has_text=stage.holder)
+        for column, value in (("Role", "Gateway"), ("Streams", "1"), ("Publishers", "1"), ("Viewers", "0")):
+            await expect(other.locator(f'td[data-label="{column}"]')).to_have_text(value)
+        await expect(other.locator('td[data-label="Address"]')).to_have_text(
+            f"127.0.0.1:{stage.channel.gateway.ports['http']}"
+        )
+        await expect(rows.filter(has_text="This node").locator('td[data-label="Streams"]')).to_have_text("0")
+        assert await fits(page)
+        assert not await axe(page)
+        assert not watched.complaints
+
+
+async def test_a_node_that_is_gone_says_nothing_more(stage: Stage) -> None:
+    entries: list[dict[str, Any]] = stage.asked.api("GET", "/nodes").json()
+    silent = dict.fromkeys(("version", "uptime", "cpu", "streams", "publishers", "viewers"))
+    entries[1] |= {"answers": False, **silent}
+    async with chromium() as browser, signed_in(browser, stage.asked, "#/users") as watched:
+        page = watched.page
+        await page.route("**/nodes", lambda route: route.fulfill(json=entries))
+        await page.evaluate("() => { location.hash = '#/system'; }")
+        row = page.get_by_role("table", name="Nodes").locator("tbody tr", has_text=stage.holder)
+        await expect(row).to_contain_text("Does not answer")
+        await expect(row.locator('td[data-label="Load"]')).to_have_text("–")
+        assert not await axe(page)
+
+
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+async def test_a_stream_says_on_which_node_it_is(stage: Stage, viewport: dict[str, int]) -> None:
+    async with chromium() as browser, signed_in(browser, stage.asked, "#/live") as watched:
+        page = watched.page
+        await page.set_viewport_size(ViewportSize(**viewport))
+        card = page.get_by_role("article", name="Main stage")
+        await expect(card.get_by_role("term").filter(has_text="Node")).to_be_visible()
+        await expect(card).to_contain_text(stage.holder)
+        assert await fits(page)
+        assert not await axe(page)
+        await page.evaluate("(id) => { location.hash = `#/channels/${id}`; }", stage.channel.id)
+        now = page.get_by_role("region", name="Right now")
+        await expect(now).to_contain_text(stage.holder)
+        await expect(page.get_by_role("button", name="Kick")).to_be_visible()
+        assert await fits(page)
+        assert not await axe(page)
+        assert not watched.complaints
+
+
+async def test_the_words_are_there_in_chinese(stage: Stage) -> None:
+    async with chromium() as browser, signed_in(browser, stage.asked, "#/system") as watched:
+        page = watched.page
+        await page.evaluate("() => localStorage.setItem('millrace.language', 'zh')")
+        await page.reload()
+        await expect(page.get_by_role("table", name="全部节点")).to_contain_text("本节点")
+
+
+async def test_a_node_that_is_alone_lists_none() -> None:
+    need("chromium")
+    with running() as gateway:
+        async with chromium() as browser, signed_in(browser, gateway, "#/system") as watched:
+            await watched.page.get_by_role("region", name="Ports").wait_for()
+            await expect(watched.page.get_by_role("table", name="Nodes")).to_have_count(0)

@@ -1,0 +1,58 @@
+"""A player page behind the HAProxy that is deployed: one HTTP/2 connection for everything, WebSockets too."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+from pathlib import Path
+
+from tests.support.authority import Authority
+from tests.support.browser import chromium, opened
+from tests.support.clients import push
+from tests.support.farm import farm
+from tests.support.haproxy import Front, haproxy
+from tests.support.media import Film
+from tests.support.names import name_server
+from tests.support.tools import need
+
+FILM = Film("front", seconds=40, size="640x360")
+_PROTOCOLS = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+  .map((entry) => entry.nextHopProtocol)"""
+_MESSAGES = """(url) => new Promise((told) => {
+  const socket = new WebSocket(url);
+  let messages = 0;
+  socket.onmessage = () => { messages += 1; if (messages === 50) { socket.close(); told(messages); } };
+  socket.onerror = () => told(-1);
+})"""
+
+
+def connections(front: Front) -> int:
+    """How many the playback frontend has taken so far."""
+    rows = csv.DictReader(front.ask("show stat -1 1 -1").removeprefix("# ").splitlines())
+    return next(int(row["conn_tot"]) for row in rows if row["pxname"] == "playback")
+
+
+async def test_a_page_plays_over_http2_and_so_does_ws_flv(tmp_path: Path) -> None:
+    need("chromium", "ffmpeg", "haproxy")
+    await asyncio.to_thread(FILM.path)
+    certificate = tmp_path / "front.pem"
+    certificate.write_bytes(b"".join(path.read_bytes() for path in Authority(tmp_path).files("localhost")))
+    with name_server() as names, farm(names, 1) as site, haproxy(names.address, certificate, **site.variables) as front:
+        front.wait_up("rtmp-ready", *site.gateways)
+        front.wait_up("playback-ready", *site.gateways)
+        channel = site.channel()
+        address = f"https://localhost:{front.ports['https']}/{channel.id}"
+        with push(FILM, f"rtmp://127.0.0.1:{front.ports['rtmp']}/stream/{channel.obs_key}"):
+            await asyncio.to_thread(site.holder, channel)
+            async with (
+                chromium() as browser,
+                opened(browser, f"{address}/flv.html", ignore_https_errors=True) as watched,
+            ):
+                await watched.plays()
+                assert set(await watched.page.evaluate(_PROTOCOLS)) == {"h2"}
+                before = connections(front)
+                socket = address.replace("https://", "wss://") + "/live.flv"
+                async with asyncio.timeout(20):
+                    assert await watched.page.evaluate(_MESSAGES, socket) == 50
+                assert connections(front) == before, "RFC 8441: on the connection that is there"
+                assert not watched.complaints
