@@ -1,5 +1,6 @@
-# Millrace in a container: one process, not root, state in /var/lib/millrace.
+# Millrace in a container: gateway, edge and worker in one image, not root, state in /var/lib/millrace.
 # docker build -t millrace . && docker run -p 1935:1935 -p 8080:8080 -p 8081:8081 -v millrace:/var/lib/millrace millrace
+# An edge: docker run -p 8080:8080 -e MILLRACE_CLUSTER__SECRET=… -e MILLRACE_EDGE__UPSTREAM=gateway:8080 millrace edge
 
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
@@ -11,6 +12,7 @@ RUN python -m venv --without-pip /opt/millrace \
 COPY pyproject.toml README.md ./
 COPY config ./config
 COPY gateway ./gateway
+COPY proxy ./proxy
 RUN pip --python /opt/millrace install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation . \
  && /opt/millrace/bin/python -m compileall -q /opt/millrace/lib
 
@@ -39,6 +41,6 @@ EXPOSE 1935 1938 8080 8443 8081 8444 8000
 # No curl in the image; the ports stand in the data folder once all are open.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 \
     CMD ["python", "-c", "import json, urllib.request as u; p = json.load(open('/var/lib/millrace/ports.json'))['http']; u.urlopen(f'http://127.0.0.1:{p}/healthcheck', timeout=3)"]
-# Exec form: SIGTERM reaches the gateway, which then drains (serve.drain, 30 s).
+# Exec form: SIGTERM reaches the program, which then drains (serve.drain, 30 s): give it longer than that.
 ENTRYPOINT ["millrace"]
 CMD ["serve"]

@@ -1,0 +1,123 @@
+"""The real HAProxy with deploy/haproxy/haproxy.cfg as it stands there: ports, names and certificate from variables."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import csv
+import os
+import socket
+import ssl
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.clients import Program, until
+from tests.support.http import Wire
+from tests.support.tools import need
+
+CONFIG = Path(__file__).resolve().parents[2] / "deploy" / "haproxy" / "haproxy.cfg"
+GATEWAYS, PLAYERS = "gateways.example", "edges.example"  # the names that gateways and edges are found by
+SOURCE = "127.0.0.2"  # the address that gateways see of it
+_LISTENERS = ("rtmp", "rtmps", "http", "https", "ws", "wss", "metrics")
+
+
+@dataclass(frozen=True)
+class Front:
+    """A running HAProxy. ports: by listener, as in `ports.json`, and `metrics`."""
+
+    ports: dict[str, int]
+    program: Program
+    socket_path: Path
+
+    @property
+    def log(self) -> str:
+        """What it said so far: connections of encoders, servers that came and went."""
+        return self.program.output + self.program.errors
+
+    def ask(self, command: str) -> str:
+        """The answer to one command of its admin socket."""
+        with socket.socket(socket.AF_UNIX) as admin:
+            admin.settimeout(10)
+            admin.connect(str(self.socket_path))
+            admin.sendall(command.encode() + b"\n")
+            return b"".join(iter(lambda: admin.recv(65536), b"")).decode()
+
+    def servers(self, backend: str) -> dict[str, str]:
+        """Address and state (`UP`, `DOWN`, `DOWN (agent)`, …) of a backend's servers that have an address."""
+        rows = csv.DictReader(self.ask("show stat -1 4 -1").removeprefix("# ").splitlines())
+        state = {row["svname"]: row["status"] for row in rows if row["pxname"] == backend}
+        address: dict[str, str] = {}
+        for line in self.ask(f"show servers state {backend}").splitlines()[2:]:
+            if words := line.split():
+                address[words[3]] = words[4]
+        return {address[name]: state[name] for name in state if address.get(name, "-") != "-"}
+
+    def up(self, backend: str) -> set[str]:
+        """The addresses of those that take new connections; checked at least once where checks have begun."""
+        return {address for address, state in self.servers(backend).items() if state.startswith("UP")}
+
+    def wait_up(self, backend: str, *addresses: str, timeout: float = 20.0) -> None:
+        """Returns once exactly these take new connections."""
+        until(lambda: self.up(backend) == set(addresses), f"{backend} is {addresses}", timeout)
+
+
+def free_ports(count: int, *hosts: str) -> list[int]:
+    """Ports that are free on each of these addresses now."""
+    found: list[int] = []
+    with contextlib.ExitStack() as stack:
+        while len(found) < count:
+            try:
+                first = stack.enter_context(socket.socket())
+                first.bind((hosts[0], 0))
+                port = int(first.getsockname()[1])
+                for host in hosts[1:]:
+                    stack.enter_context(socket.socket()).bind((host, port))
+            except OSError:
+                continue
+            found.append(port)
+    return found
+
+
+def checked(**variables: str) -> Program:
+    """`haproxy -c` over the configuration with these variables, once it has ended."""
+    need("haproxy")
+    program = Program(["haproxy", "-c", "-dD", "-f", str(CONFIG)], env=variables)
+    program.process.wait(20)
+    return program
+
+
+@contextlib.contextmanager
+def haproxy(dns: str, certificate: Path | None = None, **variables: str) -> Iterator[Front]:
+    """HAProxy on free ports; `dns`: address:port of the name server; `variables` are FRONT_ ones."""
+    need("haproxy")
+    # Where it is started by root the socket must not lie in a folder that is somebody's own.
+    with tempfile.TemporaryDirectory(prefix="millrace-haproxy-") as folder:
+        path = Path(folder) / "admin"
+        ports = dict(zip(_LISTENERS, free_ports(len(_LISTENERS), "127.0.0.1"), strict=True))
+        env = {f"FRONT_{name.upper()}": f"127.0.0.1:{port}" for name, port in ports.items()}
+        env |= {"FRONT_DNS": dns, "FRONT_GATEWAYS": GATEWAYS, "FRONT_SOURCE": SOURCE, "FRONT_SOCKET": str(path)}
+        env |= {"FRONT_MOST": "4"} | ({"FRONT_CERT": str(certificate)} if certificate is not None else {})
+        with Program(["haproxy", "-db", "-f", str(CONFIG)], env={**os.environ, **env, **variables}) as program:
+            front = Front(ports, program, path)
+
+            def listening() -> bool:
+                assert program.running, f"HAProxy ended: {front.log[-2000:]}"
+                return path.exists()
+
+            until(listening, "HAProxy runs")
+            yield front
+
+
+@contextlib.asynccontextmanager
+async def wire(port: int, *, source: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> AsyncIterator[Wire]:
+    """An HTTP/1.1 connection to one of its ports from an address of ours."""
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, local_addr=(source, 0), ssl=tls, server_hostname="localhost" if tls else None
+    )
+    opened = Wire(reader, writer)
+    try:
+        yield opened
+    finally:
+        await opened.close()
