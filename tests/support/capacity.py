@@ -1,0 +1,14 @@
+"""The tables of docs/capacity.md, and which of them take no time to compute."""
+
+from __future__ import annotations
+
+from tools.capacity.__main__ import PAGE, tables_of
+from tools.capacity.tables import TABLES
+
+QUICK = ("figures", "prices", "machine", "protocols", "extras")
+SLOW = tuple(name for name in TABLES if name not in QUICK)
+
+
+def shown() -> dict[str, str]:
+    """As they stand in the page."""
+    return tables_of(PAGE.read_text("utf-8"))
