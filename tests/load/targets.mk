@@ -3,7 +3,11 @@
 #   make bench BENCH="flv -n 1000"        one of them
 #   make load MINUTES=60                  soak: reconnects, churn, stalls; then a ladder; fails when memory grows or
 #                                         somebody is refused
+#   make bench-edge                       the edge beside the gateway: EDGE="cost -n 1000" for one of its rows
+#   make capacity                         docs/capacity.md's tables; TABLES="nodes cost" for some
+#   make capacity-page                    writes them into the page
 BENCH ?= all
+EDGE ?= all --rounds 3
 PEERS ?= nms,nginx-rtmp$(if $(BENCH_SRS),$(comma)srs$(comma)srs:50)
 ROUNDS ?= 3
 MINUTES ?= 10
@@ -17,7 +21,16 @@ load:
 	$(LOAD_PYTHON) tests/load/bench.py soak --minutes $(MINUTES)
 	$(LOAD_PYTHON) tests/load/bench_transcode.py --soak $(MINUTES)
 
+bench-edge:
+	$(LOAD_PYTHON) tests/load/bench_edge.py $(EDGE)
+
+capacity:
+	@$(LOAD_PYTHON) -m tools.capacity $(TABLES)
+
+capacity-page:
+	@$(LOAD_PYTHON) -m tools.capacity --write
+
 load-clients:
 	$(MAKE) -C tests/load clients
 
-.PHONY: bench load load-clients
+.PHONY: bench bench-edge capacity capacity-page load load-clients

@@ -100,12 +100,14 @@ class Gateway(Server):
     """The project's own gateway, from this checkout; the variant is the flush bound in milliseconds."""
 
     name = "millrace"
+    verb: ClassVar[str] = "serve"
     serves = frozenset({"ingest", "packaged", "flv", "ws", "rtmp", "hls", "llhls", "start"})
 
     def __init__(self, variant: str = "") -> None:
         super().__init__(variant)
         self.flush_ms = int(variant) if variant else None
         self.ports: dict[str, int | None] = {}
+        self.settings: dict[str, str] = {}  # variables besides
 
     @staticmethod
     def command() -> list[str | Path]:
@@ -137,10 +139,11 @@ class Gateway(Server):
         env |= {f"MILLRACE_LIMITS__{x}_PER_ADDRESS": "0" for x in ("PUBLISHERS", "PLAYBACK")}
         if self.flush_ms is not None:
             env["MILLRACE_HTTP__FLUSH_MS"] = str(self.flush_ms)
+        env |= self.settings
         command = self.command()
         if len(command) > 1:  # a checkout that is not installed, run away from its own folder
             env["PYTHONPATH"] = str(paths.PROJECT)
-        p = self.run([*command, "serve"], env)
+        p = self.run([*command, self.verb], env)
         end = p.started + 30
         while time.monotonic() < end:
             if not p.alive:
