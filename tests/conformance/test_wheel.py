@@ -73,9 +73,11 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
 
 def test_the_wheel_carries_the_program_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.partition("/")[0] for name in names} == {"gateway", wheel.name.rpartition("-py3")[0] + ".dist-info"}
+    packages = {"gateway", "proxy"}
+    assert {name.partition("/")[0] for name in names} == {*packages, wheel.name.rpartition("-py3")[0] + ".dist-info"}
     assert "gateway/_config/default.toml" in names
-    shipped = {path.relative_to(ROOT).as_posix() for path in (ROOT / "gateway").rglob("*") if path.is_file()}
+    files = (path for package in packages for path in (ROOT / package).rglob("*") if path.is_file())
+    shipped = {path.relative_to(ROOT).as_posix() for path in files}
     wanted = {path for path in shipped if "__pycache__" not in path and not path.endswith(".pyc")}
     assert wanted - set(names) == set(), "in the checkout and not in the wheel"
     assert {name for name in names if name.endswith(".pyc")} == set()
@@ -108,6 +110,14 @@ def test_a_mistake_is_one_line(installed: Installed) -> None:
     found = installed.millrace("check-config", MILLRACE_RTMP__PROT="1")
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr == "millrace: unknown variable MILLRACE_RTMP__PROT; did you mean MILLRACE_RTMP__PORT?\n"
+
+
+def test_an_edge_without_a_gateway_says_so(installed: Installed) -> None:
+    found = installed.millrace("edge")
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr == "millrace: an edge needs to know where streams are: set registry, or edge.upstream\n"
+    as_module = done([str(installed.bin / "python"), "-m", "proxy"], installed.home)
+    assert (as_module.returncode, as_module.stderr) == (found.returncode, found.stderr)
 
 
 def test_a_stream_key_is_the_known_one(installed: Installed) -> None:
