@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help run test setup check format web-types integration conformance browser fuzz screenshots vendor lock wheel clean
+.PHONY: help run test setup check format web-types integration conformance browser fuzz screenshots vendor lock wheel image deploy undeploy clean
 
 help: ## the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -63,9 +63,19 @@ vendor: $(VENV)/.dev ## fetch what is vendored for the pages again and check the
 lock: ## resolve the dependencies again (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra aws --group build pyproject.toml -o requirements.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header --extra aws --group build --group dev pyproject.toml -o requirements-dev.lock
+	echo ministack==1.5.33 | uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header - -o tests/support/ministack.lock
 
 wheel: $(VENV)/.dev ## build/dist/*.whl
 	$(BIN)/python -m pip wheel -q --no-deps -w build/dist .
+
+image: ## the container image, millrace
+	docker build --tag millrace .
+
+deploy: ## put it up on AWS, or update it (STACK=millrace PARAMETERS=file; docs/deploy-aws.md)
+	@exec python3 tools/deploy.py up
+
+undeploy: ## take down what runs on AWS; channels and media stay (DATA=delete: channels go too)
+	@exec python3 tools/deploy.py down
 
 clean: ## remove what was built (not var/)
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis

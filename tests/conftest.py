@@ -10,9 +10,10 @@ import os
 
 from hypothesis import Phase, settings
 
+from tests.support.ministack import ministack_server, ministack_url
 from tests.support.moto import moto_url
 
-__all__ = ["moto_url"]  # a fixture for whoever asks by name
+__all__ = ["ministack_server", "ministack_url", "moto_url"]  # fixtures for whoever asks by name
 
 # Making a failing timetable smaller runs it thousands of times: minutes in which nothing is told.
 _WITHOUT_SHRINKING = (Phase.explicit, Phase.generate)

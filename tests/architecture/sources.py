@@ -9,13 +9,18 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "gateway"
+PACKAGES = (ROOT / "gateway", ROOT / "proxy")
 
 
 @cache
 def modules() -> dict[str, ast.Module]:
-    """Every module of the gateway by its path from the repository's root."""
-    return {name(path): ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+    """Every module of the gateway and of the edge by its path from the repository's root."""
+    return {name(path): ast.parse(path.read_text("utf-8")) for path in packaged("*.py")}
+
+
+def packaged(pattern: str) -> list[Path]:
+    """The files of the packages whose names are such."""
+    return sorted(path for package in PACKAGES for path in package.rglob(pattern))
 
 
 @cache

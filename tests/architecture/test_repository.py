@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.architecture.sources import PACKAGE, ROOT, files, name, texts
+from tests.architecture.sources import ROOT, files, name, packaged, texts
 
 # Written in two parts, so that this file is not its own find.
 BESIDE = "../" + "shared"
@@ -85,12 +85,12 @@ def test_links_lead_somewhere(page: str) -> None:
 
 def test_packages_can_be_imported_from_a_wheel() -> None:
     """A folder of modules without __init__.py is a namespace package: tools that list packages overlook it."""
-    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    folders = {path.parent for path in packaged("*.py")}
     assert sorted(name(folder) for folder in folders if not (folder / "__init__.py").is_file()) == []
 
 
 def test_locked_requirements_are_pinned_and_hashed() -> None:
-    for lock in ("requirements.lock", "requirements-dev.lock"):
+    for lock in ("requirements.lock", "requirements-dev.lock", "tests/support/ministack.lock"):
         text = (ROOT / lock).read_text("utf-8")
         assert not re.search(r"^\s*(--(extra-)?index-url|-i|--find-links|-e)\b", text, re.M), lock
         for entry in re.split(r"\n(?=[A-Za-z0-9])", re.sub(r"\\\n\s*", " ", text).strip()):
