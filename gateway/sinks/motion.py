@@ -46,6 +46,7 @@ SCRATCH: Final = "motion"
 _EVERY: Final = 1.0  # seconds of media between two looks
 _MOST_PRE_ROLL: Final = 32_000_000  # bytes
 _MOST_LOOKED_AT: Final = 16_000_000  # bytes that wait for a look; beyond it the next begins at a key frame
+_MOST_PICTURES: Final = 4  # that wait to be stored; of a clip beyond them there is none
 _ENDLESS: Final = 1e9  # seconds: the cutter is not to cut
 
 
@@ -116,20 +117,23 @@ class Motion(Capture):
         self._looked = float("-inf")  # decode time of the last look, seconds
         self._look: asyncio.Task[Any] | None = None
         self._looking = 0.0  # decode time of the picture that it is about
+        self._judged = float("-inf")  # … and of the one that the last finished look was about
         self._tasks: Tasks | None = None
+        self._pictures: Tasks | None = None
         self._clips = 0
         self._changed_percent = 0.0
         self._trouble: str | None = None
 
     async def run(self, stream: Stream) -> None:
-        async with Tasks(f"motion of {stream.name}", self._crashed) as tasks:
-            self._tasks = tasks
+        name = f"motion of {stream.name}"
+        async with Tasks(name, self._crashed) as tasks, Tasks(name, self._crashed) as pictures:
+            self._tasks, self._pictures = tasks, pictures
             self._session = self._stills.session()
             try:
                 await super().run(stream)
             finally:
                 self._session.close()
-                self._tasks = None
+                self._tasks = self._pictures = None
 
     def report(self) -> dict[str, Any]:
         return {
@@ -151,14 +155,15 @@ class Motion(Capture):
         if self._tracks is not None and tracks.epoch == self._tracks.epoch:
             return
         self._tracks = tracks
-        self._end_clip()
+        self._begin_timeline()
         self._ring.clear()
         self._unseen, self._unseen_bytes, self._fresh = [], 0, True
 
     def take(self, unit: AccessUnit) -> None:
         if self._tracks is None:
             return
-        self._ring.add(unit)
+        awaited = self._looking if self._look is not None and not self._look.done() else None
+        self._ring.add(unit, awaited)
         clip = self._clip
         if clip is not None:
             clip.cutter.add(unit)
@@ -167,7 +172,7 @@ class Motion(Capture):
         if unit.track.kind is Kind.VIDEO:
             at = unit.dts / unit.track.timescale
             self._see(unit, at)
-            if self._rule.over(at, self._looking if self._look is not None and not self._look.done() else None):
+            if self._rule.over(at, self._judged):
                 self._end_clip()
                 self._ended_at = at
 
@@ -190,6 +195,8 @@ class Motion(Capture):
         if self._look is not None:
             self._look.cancel()
             await asyncio.wait([self._look])
+        if self._pictures is not None:
+            await self._pictures.idle()
         self._end_clip()
         if not failed:
             await self.store()
@@ -213,7 +220,8 @@ class Motion(Capture):
         if self._unseen_bytes > _MOST_LOOKED_AT:
             self._unseen, self._unseen_bytes, self._fresh = [], 0, True
         elif at < self._looked:
-            self._looked = at  # another timeline
+            self._looked = at
+            self._begin_timeline()
         elif at - self._looked >= _EVERY and (self._look is None or self._look.done()) and self._tasks is not None:
             units, fresh = self._unseen, self._fresh
             self._unseen, self._unseen_bytes, self._fresh = [], 0, False
@@ -232,26 +240,32 @@ class Motion(Capture):
             self._tell(str(error))
             self._fresh, self._unseen, self._unseen_bytes = True, [], 0
             return
+        finally:
+            self._judged = at
         self._trouble = None
         if look.lost:
             self._fresh, self._unseen, self._unseen_bytes = True, [], 0
             return
         self._changed_percent = look.changed
         if not look.first and self._rule.seen(at, look.changed):
-            await self._begin_clip(look, last.wall, session)
+            self._begin_clip(look, last.wall, session)
 
-    async def _begin_clip(self, look: Look, wall: float, session: Session) -> None:
+    def _begin_clip(self, look: Look, wall: float, session: Session) -> None:
         assert self._tracks is not None, "there are units"
         trigger = Trigger(wall, look.region, min(100, round(look.changed)))
         clip = self._clip = _Clip(trigger, self._tracks)
         for unit in self._ring.units(after=self._ended_at):
             clip.cutter.add(unit)
-        channel = self._stream.channel.id
         log.info("motion", stream=self._stream.name, changed=look.changed, region=look.region)
+        # The next look does not wait for the disk.
+        if self._pictures is not None and len(self._pictures) < _MOST_PICTURES:
+            self._pictures.start(self._keep_picture(trigger, session), "picture")
+
+    async def _keep_picture(self, trigger: Trigger, session: Session) -> None:
+        key = trigger.key(self._stream.channel.id, "images", ".jpeg")
         try:
             picture = await session.shot()
-            key = trigger.key(channel, "images", ".jpeg")
-            await keep(self._archive, SCRATCH, key, picture, {"kind": "motion", "start": wall})
+            await keep(self._archive, SCRATCH, key, picture, {"kind": "motion", "start": trigger.wall})
         except OutputTrouble as error:
             self._tell(str(error))
 
@@ -261,6 +275,12 @@ class Motion(Capture):
         self._trouble = reason
 
     # ---- clips ----
+
+    def _begin_timeline(self) -> None:
+        """What was seen until now says nothing about what comes."""
+        self._end_clip()
+        self._rule = Rule(self._rule.limits)
+        self._ended_at = float("-inf")
 
     def _end_clip(self) -> None:
         clip, self._clip = self._clip, None

@@ -25,10 +25,14 @@ class Rule:
         self.limits = limits
         self.clip_from: float | None = None
         self._last = 0.0  # when motion was seen last
+        self._over = float("-inf")  # when the clip before ended
 
     def seen(self, at: float, changed: float) -> bool:
-        """So many per cent changed; whether a clip begins now. Without any change nothing moves, whatever `percent`."""
-        if not changed or changed < self.limits.percent:
+        """So many per cent changed; whether a clip begins now. Without any change nothing moves, whatever `percent`.
+
+        What the clip before shows to its end begins no other: motion that goes on is seen again in a moment.
+        """
+        if not changed or changed < self.limits.percent or at <= self._over:
             return False
         self._last = at
         if self.clip_from is None:
@@ -36,18 +40,17 @@ class Rule:
             return True
         return False
 
-    def over(self, at: float, looking: float | None = None) -> bool:
+    def over(self, at: float, judged: float | None = None) -> bool:
         """The stream has come to `at`; whether the clip ends now.
 
-        looking: of when the picture is that is being looked at; None: none is. On a busy machine a verdict comes late,
-        and one about a picture before the end may still prolong the clip.
+        judged: of when the last picture is that there is a verdict about; None: of now. On a busy machine verdicts come
+        late, and one about a picture before the end may still prolong the clip.
         """
         began, limits = self.clip_from, self.limits
         if began is None:
             return False
-        if at - began < limits.timeout:
-            seen_to = at if looking is None else min(at, looking)
-            if seen_to - self._last < limits.duration:
-                return False
-        self.clip_from = None
+        seen_to = at if judged is None else judged
+        if at - began < limits.timeout and seen_to - self._last < limits.duration:
+            return False
+        self.clip_from, self._over = None, at
         return True

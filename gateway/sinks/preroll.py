@@ -9,7 +9,8 @@ from gateway.media.unit import AccessUnit
 
 
 class PreRoll:
-    """Keeps at least `seconds` before the newest picture, from a key frame on, where `most` bytes suffice for that.
+    """Keeps at least `seconds` before the newest picture (or an older one, if `add` is told so), from a key frame on,
+    where `most` bytes suffice for that.
 
     Beyond them the oldest groups go first; of a single group that is too large nothing is kept until the next one.
     """
@@ -21,12 +22,14 @@ class PreRoll:
         self._sizes: deque[int] = deque()
         self._bytes = 0
 
-    def add(self, unit: AccessUnit) -> None:
-        """Hot. The stream's next unit."""
+    def add(self, unit: AccessUnit, awaited: float | None = None) -> None:
+        """Hot. The stream's next unit. awaited: when the picture was that may still want what was before it, seconds of
+        decode time; None: none does."""
         groups = self._groups
         if unit.track.kind is Kind.VIDEO:
+            newest = _seconds(unit) if awaited is None else awaited
             # The second group reaches back far enough: the first is not needed any more.
-            while len(groups) > 1 and _seconds(unit) - _seconds(groups[1][0]) >= self._seconds:
+            while len(groups) > 1 and newest - _seconds(groups[1][0]) >= self._seconds:
                 self._forget()
             if unit.key:
                 if len(groups) == 1 and not self._seconds:

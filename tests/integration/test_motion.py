@@ -5,7 +5,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from gateway.media.unit import AccessUnit
 from gateway.settings import load
 from gateway.sinks.motion import Motion
 from gateway.transcode.launch import Workers
+from gateway.transcode.still import Look
 from gateway.transcode.stills import Stills
 from tests.support import sources
 from tests.support.recording import Studio, stream_of
@@ -128,6 +129,84 @@ async def push(live: Stream, units: Iterable[AccessUnit], speed: float) -> None:
         live.push(replace(unit, wall=start + at))
 
 
+class Late:
+    """In place of Stills and its sessions: half of the picture changes while it `moves`, each look takes `lag` seconds
+    of media. `now`: how far the stream is."""
+
+    def __init__(self, moves: Callable[[float], bool], lag: float) -> None:
+        self._moves, self._lag = moves, lag
+        self.now = 0.0
+        self._further = asyncio.Condition()
+
+    def session(self) -> "Late":
+        return self
+
+    async def look(self, _track: object, units: Sequence[AccessUnit], _fresh: bool, _difference: int) -> Look:
+        at = units[-1].dts / 1000
+        async with self._further:
+            await self._further.wait_for(lambda: self.now >= at + self._lag)
+        return Look(50.0 if self._moves(at) else 0.0, 5, False, False)
+
+    async def shot(self) -> bytes:
+        return b"a picture"
+
+    def close(self) -> None: ...
+
+    async def reach(self, now: float) -> None:
+        async with self._further:
+            self.now = now
+            self._further.notify_all()
+
+
+async def watch_late(folder: Path, seconds: int, moves: Callable[[float], bool], lag: float, **fields: Any) -> Watch:
+    """Motion with a worker that is always `lag` seconds late; the stream waits at each picture until it is taken."""
+    source = film(seconds, "0")
+    late = Late(moves, lag)
+    async with Studio(folder).open() as place:
+        live = stream_of(ID, **{**FIELDS, **fields})
+        live.set_tracks(source.tracks.video, source.tracks.audio, {}, True)
+        output = Motion(live, place.archive, late, place.counts, 3)  # type: ignore[arg-type]
+        output.begin(live)
+        running = asyncio.ensure_future(output.run(live))
+        taken = 0
+
+        def take(unit: AccessUnit) -> None:
+            nonlocal taken
+            taken += 1
+            Motion.take(output, unit)
+
+        output.take = take  # type: ignore[method-assign]
+        for count, unit in enumerate(source.units, 1):
+            live.push(replace(unit, wall=time.time()))
+            while taken < count:
+                await asyncio.sleep(0)
+            await late.reach(unit.dts / 1000)
+        live.end(EndReason.PUBLISHER_GONE)
+        async with asyncio.timeout(20):
+            await running
+        return Watch(place)
+
+
+async def test_a_verdict_that_comes_late_finds_what_was_before_its_picture(tmp_path: Path) -> None:
+    seen = await watch_late(tmp_path, 24, lambda t: 8 <= t < 11, 2.5)
+    assert len(seen.images) == len(seen.clips) == 1
+    # A look every 2.5 s: from 3 s before the picture until the verdict that 3 s later nothing moves.
+    assert 3 + 3 * 2.5 <= seen.clips[0].seconds <= 5 + 3 * 2.7
+
+
+@pytest.mark.parametrize("lag", [0.0, 0.4, 2.5])
+async def test_what_a_clip_shows_to_its_end_begins_no_other(tmp_path: Path, lag: float) -> None:
+    seen = await watch_late(tmp_path, 30, lambda t: t >= 6, lag, motion_timeout=8)
+    assert len(seen.images) == len(seen.clips)
+    first, *others, last = seen.clips
+    assert 3 + 8 <= first.seconds <= 5 + 8 + 1 + lag
+    for clip in others:
+        assert 8 <= clip.seconds <= 8 + 2 + 2 * (1 + lag)
+    for clip in seen.clips:
+        assert abs(clip.pictures - clip.seconds * 15) <= 2, "pictures from the first moment to the last"
+    assert last.seconds >= 1
+
+
 async def test_a_still_picture_leaves_no_files(tmp_path: Path) -> None:
     seen = await watch(tmp_path, film(12, "0"))
     assert (seen.images, seen.clips) == ([], [])
@@ -160,7 +239,7 @@ async def test_a_clip_is_never_longer_than_the_limit_and_the_next_begins_where_i
     assert len(seen.clips) == len(seen.images) == 3
     first, second, _ = seen.clips
     assert 3 + 8 <= first.seconds <= 5 + 8 + 1
-    assert 8 <= second.seconds <= 8 + 3, "little of what the first has already"
+    assert 8 <= second.seconds <= 1 + 8 + 2 + 1, "little of what the first has already"
 
 
 async def test_motion_that_comes_again_after_a_pause_begins_another_clip(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_continuing_motion_prolongs_one_clip() -> None:
 
 def test_a_clip_is_never_longer_than_the_limit_and_motion_that_goes_on_begins_another() -> None:
     clips = run(Limits(30, 5, 20), dict.fromkeys(range(10, 55), 40.0), 90)
-    assert clips == [(10, 30), (30, 50), (50, 59)]
+    assert clips == [(10, 30), (31, 51), (52, 59)]
 
 
 def test_less_than_the_threshold_is_no_motion() -> None:
@@ -110,14 +110,14 @@ def test_what_comes_before_the_first_key_frame_is_not_kept() -> None:
 def test_a_verdict_that_is_late_may_still_prolong_a_clip():
     rule = Rule(Limits(percent=30, duration=5, timeout=60))
     assert rule.seen(10, 50)
-    assert not rule.over(15.5, looking=14)
+    assert not rule.over(15.5, judged=14)
     assert not rule.seen(14, 50), "the clip that is"
     assert not rule.over(16)
-    assert not rule.over(19.5, looking=15)
-    assert rule.over(19.5, looking=19)
+    assert not rule.over(19.5, judged=15)
+    assert rule.over(19.5, judged=19)
 
 
 def test_a_late_verdict_does_not_move_the_longest_a_clip_lasts():
     rule = Rule(Limits(percent=30, duration=5, timeout=8))
     assert rule.seen(10, 50)
-    assert rule.over(18, looking=12)
+    assert rule.over(18, judged=12)
