@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-# Fast tests wait more than they compute.
+# Tests wait more than they compute.
 WORKERS := $(shell expr 1 + $$(getconf _NPROCESSORS_ONLN))
 
 VENV := .venv
@@ -41,10 +41,10 @@ format: $(VENV)/.dev ## mend what the formatter and linter can
 	$(BIN)/ruff check --fix .
 
 integration: $(VENV)/.dev ## the real program, its workers and stores against peers, faults and doubles
-	$(BIN)/python -m pytest -q -n auto --dist loadfile tests/adapters tests/integration
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile tests/adapters tests/integration
 
 conformance: $(VENV)/.dev ## real clients against the real program
-	$(BIN)/python -m pytest -q tests/conformance
+	$(BIN)/python -m pytest -q -n auto --dist loadfile tests/conformance
 
 browser: $(VENV)/.dev $(VENV)/.web ## the pages in Chromium
 	$(BIN)/python -m pytest -q -n auto --dist loadfile tests/browser
