@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from urllib.parse import urlencode
 
 import structlog
 
@@ -11,7 +10,7 @@ from gateway.hub.errors import HubError, OutputTrouble
 from gateway.hub.fanout import EndReason
 from gateway.hub.stream import Stream
 from gateway.lib.metrics import Counter
-from gateway.nodes.forward import PushLink
+from gateway.nodes.forward import push_link
 from gateway.nodes.peers import Peers
 from gateway.nodes.places import Place
 
@@ -28,11 +27,16 @@ class Delivery:
 
     async def run(self, stream: Stream) -> None:
         """Until the stream ends. Raises OutputTrouble where the node does not take it, or not any more."""
-        query = urlencode({"protocol": "transcode", "peer": "worker", "keep_time": "1"})
         over: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         try:
-            link = await self._peers.link(
-                self._place, "POST", f"/_node/{stream.name}?{query}", lambda: PushLink(self._dropped)
+            link = await push_link(
+                self._peers,
+                self._place,
+                stream.name,
+                self._dropped,
+                protocol="transcode",
+                peer="worker",
+                keep_time=True,
             )
         except HubError as error:
             raise OutputTrouble(str(error)) from None

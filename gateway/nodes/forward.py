@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlencode
@@ -21,8 +22,9 @@ from gateway.media.errors import InvalidData
 from gateway.nodes.peers import Link, Peers
 from gateway.nodes.places import PeerRefused, Place
 from gateway.nodes.pulling import MOST_FRAME, reason_of
+from gateway.nodes.silence import Silence
 from gateway.nodes.writer import UnitWriter
-from gateway.protocols import nodes, wire
+from gateway.protocols import wire
 from gateway.protocols.nodes import LinkMessage
 
 log = structlog.get_logger(__name__)
@@ -65,9 +67,10 @@ class Forwards:
 
         Raises NameInUse, AtCapacity, PeerAway; PeerRefused (404) where it does not hold the stream.
         """
-        query = urlencode({"protocol": protocol, "peer": peer, **({"keep_time": "1"} if keep_time else {})})
         try:
-            link = await self._peers.link(place, "POST", f"/_node/{name}?{query}", lambda: PushLink(self._dropped))
+            link = await push_link(
+                self._peers, place, name, self._dropped, protocol=protocol, peer=peer, keep_time=keep_time
+            )
         except PeerRefused as refused:
             if refused.status == IN_USE:
                 raise NameInUse(name) from None
@@ -102,15 +105,14 @@ class PushLink(Link):
         self._framer = wire.Framer(MOST_FRAME)
         self._stream: Stream | None = None
         self._told: Callable[[EndReason], None] | None = None
-        self._heard = asyncio.get_running_loop().time()
+        self._silence = Silence(self.close)
         self._lost: EndReason | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     def opened(self, transport: asyncio.Transport, rest: bytes) -> None:
         self._transport = transport
         self._writer = UnitWriter(transport, self._dropped)
         self._writer.begin()
-        self._listen()
+        self._silence.begin()
         if rest:
             self.data_received(rest)
 
@@ -127,7 +129,7 @@ class PushLink(Link):
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        self._heard = asyncio.get_running_loop().time()
+        self._silence.heard = time.monotonic()
         try:
             for kind, body in self._framer.receive(data):
                 if kind == LinkMessage.EVICT:
@@ -141,9 +143,7 @@ class PushLink(Link):
         self._end(EndReason.PUBLISHER_GONE)
 
     def _end(self, reason: EndReason) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._silence.stop()
         self._writer.stop()
         if self._lost is None:
             self._lost = reason
@@ -153,9 +153,13 @@ class PushLink(Link):
         if told is not None:
             told(reason)
 
-    def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._heard > nodes.SILENT_SECONDS:
-            self.close()
-            return
-        self._timer = loop.call_later(nodes.SILENT_SECONDS / 4, self._listen)
+
+async def push_link(
+    peers: Peers, place: Place, name: str, dropped: Counter, *, protocol: str, peer: str, keep_time: bool
+) -> PushLink:
+    """A link to the node at `place`, which takes the push of `name`. Raises PeerAway, PeerRefused.
+
+    protocol, peer: of who pushes, as sessions show it. keep_time: its times are the stream's own.
+    """
+    query = urlencode({"protocol": protocol, "peer": peer, **({"keep_time": "1"} if keep_time else {})})
+    return await peers.link(place, "POST", f"/_node/{name}?{query}", lambda: PushLink(dropped))

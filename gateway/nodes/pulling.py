@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from gateway.hub.channel import Channel
 from gateway.hub.fanout import EndReason, Fanout, Sink
 from gateway.lib.metrics import Counter
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.nodes.peers import Link
+from gateway.nodes.silence import Silence
 from gateway.nodes.writer import UnitWriter
-from gateway.protocols import nodes, wire
+from gateway.protocols import wire
 from gateway.protocols.nodes import Hello, LinkMessage
 from gateway.protocols.wire import Message
 
 if TYPE_CHECKING:
-    from gateway.hub.channel import Channel
     from gateway.hub.stream import Stream
     from gateway.servers.http import Lease
 
@@ -29,14 +31,18 @@ _TOLD: Final = (
     *("isFlv", "isHls", "isCMAF", "playAuth", "refererAllow", "logLevel", "videoname", "isCluster"),
     *("isCodec", "ld", "sd", "hd", "ud", "codec", "ladder"),
 )
-
-
+_FOR_EVER: Final = "9999-12-31"  # until when it may be pushed: its holder knows
 _SWITCHED: Final = {"isFlv": "flv", "isHls": "hls", "isCMAF": "cmaf"}
 
 
 def told_of(channel: Channel) -> dict[str, Any]:
     """The fields of a channel that other nodes may know."""
     return {name: channel.item[name] for name in _TOLD if name in channel.item}
+
+
+def told_channel(told: Mapping[str, Any], channel: str) -> Channel:
+    """A channel as another node has told of it."""
+    return Channel({**told, "id": channel, "outdate": _FOR_EVER})
 
 
 def told_now(stream: Stream) -> dict[str, Any]:
@@ -149,13 +155,12 @@ class PullLink(Link):
         self._failed = failed
         self._framer = wire.Framer(MOST_FRAME)
         self._tracks: Tracks | None = None
-        self._heard = asyncio.get_running_loop().time()
-        self._timer: asyncio.TimerHandle | None = None
+        self._silence = Silence(self.close)
         self.over: asyncio.Future[EndReason | None] = asyncio.get_running_loop().create_future()
 
     def opened(self, transport: asyncio.Transport, rest: bytes) -> None:
         self._transport = transport
-        self._listen()
+        self._silence.begin()
         if rest:
             self.data_received(rest)
 
@@ -166,7 +171,7 @@ class PullLink(Link):
 
     def data_received(self, data: bytes) -> None:
         """Hot."""
-        self._heard = asyncio.get_running_loop().time()
+        self._silence.heard = time.monotonic()
         if self.over.done():
             return
         try:
@@ -201,18 +206,9 @@ class PullLink(Link):
         self._finish(None)
 
     def _finish(self, reason: EndReason | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._silence.stop()
         if not self.over.done():
             self.over.set_result(reason)
-
-    def _listen(self) -> None:
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._heard > nodes.SILENT_SECONDS:
-            self.close()
-            return
-        self._timer = loop.call_later(nodes.SILENT_SECONDS / 4, self._listen)
 
 
 def reason_of(body: bytes) -> EndReason:

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.hub.channel import Channel
 from gateway.hub.errors import AtCapacity, HubError, NoSuchStream, StoreAway
 from gateway.hub.fanout import EndReason, Sink
 from gateway.hub.hub import Hub
@@ -19,11 +18,11 @@ from gateway.hub.names import channel_of
 from gateway.hub.publisher import Publisher
 from gateway.hub.stream import Stream
 from gateway.lib.aio import Tasks
-from gateway.media.track import Kind, Tracks
-from gateway.media.unit import AccessUnit, Timed
+from gateway.media.track import Tracks
+from gateway.nodes.following import Following
 from gateway.nodes.peers import Peers
 from gateway.nodes.places import PeerAway, PeerRefused, Place, Whereabouts
-from gateway.nodes.pulling import PullLink, Source, told_of
+from gateway.nodes.pulling import PullLink, Source, told_channel, told_of
 from gateway.protocols.nodes import Hello
 
 log = structlog.get_logger(__name__)
@@ -33,7 +32,6 @@ IDLE_SECONDS: Final = 5.0  # that a replica lives on when the last player has go
 _POLL_SECONDS: Final = 0.5  # how often a stream that nobody holds is looked for while players wait
 _AGAIN_SECONDS: Final = 0.25  # before a holder that just failed is looked up once more
 _RESUME_SECONDS: Final = 2.0  # in which the same holder may go on as if nothing had been
-_FOR_EVER: Final = "9999-12-31"  # until when a replica may be pushed: its holder knows
 
 
 class Replicas:
@@ -107,28 +105,23 @@ class Replicas:
         self.pulls += 1
 
 
-class _Pull:
-    """One replica: finds its holder, pulls, begins again where that breaks, ends when nobody plays it. A Receiver."""
+class _Pull(Following):
+    """One replica: finds its holder, pulls, begins again where that breaks, ends when nobody plays it."""
 
     def __init__(self, name: str, hub: Hub, where: Whereabouts, peers: Peers, opened: Callable[[], None]) -> None:
+        super().__init__(hub)
         self.name = name
         self.waiting = 0
         self.lent = 0  # pulls of other nodes
         self.touched = time.monotonic()
         self.hail = Hello("", 0.0, {})  # what other nodes are told of what is played now
         self.epoch = -1  # the same, of the holder
-        self._hub = hub
         self._where = where
         self._peers = peers
         self._opened = opened
         self._link: PullLink | None = None
-        self._publisher: Publisher | None = None
-        self._session = ""
         self._hail = self.hail  # once its tracks have come
         self._over: EndReason | None = None  # what an edge of the stream has said
-        self._epoch = -1
-        self._seen: dict[Kind, int] = {}  # the last decode time of each kind, of this session
-        self._skipping = False
         self._broken = 0.0  # when the last link broke
 
     async def run(self, tasks: Tasks) -> None:
@@ -209,56 +202,28 @@ class _Pull:
         if self._link is not None:
             self._link.close()
 
-    # ---- Receiver ----
+    # ---- Following ----
 
     def hello(self, hello: Hello) -> None:
-        channel = self._as_channel(hello.channel)
         self._over = None
-        if self._publisher is not None and self._publisher.active and hello.session == self._session:
-            self._skipping = True  # its cache begins with what was played already
-            self._hub.channel_changed(channel)
-            return
+        super().hello(hello)
+
+    def _begin(self, hello: Hello) -> Publisher:
         self._leave()
-        self._session, self._epoch, self._seen, self._skipping = hello.session, -1, {}, False
         kept = not self._hub.holds(self.name)
         # Times that are moved here are no other node's: whoever leaves us begins anew.
         session = hello.session if kept else f"{hello.session}/{secrets.token_hex(4)}"
         self._hail = Hello(session, hello.started, {})
-        self._publisher = self._hub.publish(
-            channel, self.name, protocol="node", peer="", evict=self._evicted, keep_time=kept
-        )
+        channel = told_channel(hello.channel, channel_of(self.name))
+        return self._hub.publish(channel, self.name, protocol="node", peer="", evict=self._evicted, keep_time=kept)
 
     def channel(self, told: Mapping[str, Any]) -> None:
-        self._hub.channel_changed(self._as_channel(told))
+        self._hub.channel_changed(told_channel(told, channel_of(self.name)))
 
     def tracks(self, tracks: Tracks) -> None:
-        publisher = self._publisher
-        if publisher is None:
-            return
-        continuous = tracks.epoch == self._epoch
-        if self._epoch >= 0 and not continuous:
-            self._skipping = False
-        self._epoch = self.epoch = tracks.epoch
-        self.hail = self._hail
-        publisher.set_tracks(tracks.video, tracks.audio, tracks.metadata, continuous=continuous)
-
-    def unit(self, unit: AccessUnit) -> None:
-        """Hot."""
-        publisher = self._publisher
-        if publisher is None:
-            return
-        kind, dts = unit.track.kind, unit.dts
-        if self._skipping:
-            if dts <= self._seen.get(kind, dts - 1):
-                return
-            if kind is Kind.VIDEO:
-                self._skipping = False
-        self._seen[kind] = dts
-        publisher.push(unit, time.monotonic())
-
-    def timed(self, timed: Timed) -> None:
-        if self._publisher is not None and not self._skipping:
-            self._publisher.push_timed(timed)
+        if self._publisher is not None:
+            self.epoch, self.hail = tracks.epoch, self._hail  # before anybody is told of them
+        super().tracks(tracks)
 
     def _leave(self) -> None:
         """The lease is given back: the replica lingers."""
@@ -270,9 +235,6 @@ class _Pull:
         self._publisher = None
         if self._link is not None:
             self._link.close()
-
-    def _as_channel(self, told: Mapping[str, Any]) -> Channel:
-        return Channel({**told, "id": channel_of(self.name), "outdate": _FOR_EVER})
 
 
 class Lent:

@@ -14,8 +14,9 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.nodes.pulling import MOST_FRAME
-from gateway.protocols import nodes, wire
-from gateway.protocols.nodes import LinkMessage
+from gateway.nodes.silence import Silence
+from gateway.protocols import wire
+from gateway.protocols.nodes import PING, LinkMessage
 from gateway.protocols.wire import Message
 
 if TYPE_CHECKING:
@@ -39,15 +40,14 @@ class UnitTaker(asyncio.Protocol):
         self._framer = wire.Framer(MOST_FRAME)
         self._tracks: Tracks | None = None
         self._publisher: Publisher | None = None
-        self._heard = time.monotonic()
-        self._timer: asyncio.TimerHandle | None = None
+        self._silence = Silence(self._cut, self._ping)
 
     def begin(self, publisher: Publisher, rest: bytes) -> None:
         """The lease is this connection's. rest: what came behind the request."""
         self._publisher = publisher
         if self._keep_time and publisher.stream.last_push:
             self._after = publisher.stream.last_dts_ms
-        self._tick()
+        self._silence.begin()
         if rest:
             self.data_received(rest)
 
@@ -62,7 +62,7 @@ class UnitTaker(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hot."""
-        now = self._heard = time.monotonic()
+        now = self._silence.heard = time.monotonic()
         try:
             for kind, body in self._framer.receive(data):
                 publisher = self._publisher
@@ -102,9 +102,7 @@ class UnitTaker(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._silence.stop()
         self._lease.release()
 
     def _leave(self) -> None:
@@ -112,12 +110,9 @@ class UnitTaker(asyncio.Protocol):
         if publisher is not None:
             publisher.close()
 
-    def _tick(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(nodes.PING_SECONDS, self._tick)
-        if time.monotonic() - self._heard > nodes.SILENT_SECONDS:
-            self._transport.abort()
-        elif not self._transport.is_closing():
-            self._transport.write(_PING)
+    def _cut(self) -> None:
+        self._transport.abort()
 
-
-_PING = wire.frame(LinkMessage.PING, b"")
+    def _ping(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(PING)

@@ -16,7 +16,6 @@ from gateway.protocols.wire import Message
 
 BACKLOG: Final = 8_000_000  # bytes that may wait for a node before whole groups of pictures are dropped
 STALL_SECONDS: Final = 15.0  # a node that takes nothing for so long is cut
-_PING: Final = wire.frame(LinkMessage.PING, b"")
 
 
 class UnitWriter:
@@ -93,4 +92,4 @@ class UnitWriter:
             return
         self._look()
         if not unsent:
-            transport.write(_PING)
+            transport.write(nodes.PING)

@@ -34,6 +34,9 @@ class LinkMessage(IntEnum):
     OVER = 20  # JSON {"reason"}: the stream ended; the last one of a pull
 
 
+PING: Final = wire.frame(LinkMessage.PING, b"")
+
+
 @dataclass(frozen=True, slots=True)
 class Hello:
     """What a pull begins with. session: the same for as long as the times of units go on. channel: the fields of the
