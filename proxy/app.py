@@ -15,7 +15,7 @@ import structlog
 
 from gateway import __version__
 from gateway.adapters import open_channels, open_registry
-from gateway.adapters.advertise import advertised
+from gateway.adapters.advertise import advertised, host_of
 from gateway.adapters.local.folder import data_folder
 from gateway.adapters.local.host import write_ports
 from gateway.adapters.local.secrets import admin_token, signing_secret
@@ -306,8 +306,7 @@ class _Edge:
         """Tells the registry, where there is one, that this edge is there."""
         if self._ground.registry is not None:
             self._address = await advertised(self._settings, ports)
-            host = self._address.rpartition(":")[0].removeprefix("[").removesuffix("]")
-            self._shown = shown(host, ports, time.time())
+            self._shown = shown(host_of(self._address), ports, time.time())
             tasks.start(Membership(self._ground.registry, self._as_node).run(), "membership")
 
     def _as_node(self) -> Node:

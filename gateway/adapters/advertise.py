@@ -31,6 +31,11 @@ async def advertised(settings: Settings, ports: Ports, environ: Mapping[str, str
     return f"{_bracketed(await _host(settings.http.host, environ))}:{port}"
 
 
+def host_of(address: str) -> str:
+    """Of a `host:port`; an IPv6 address without its brackets."""
+    return address.rpartition(":")[0].removeprefix("[").removesuffix("]")
+
+
 async def _host(bound: str, environ: Mapping[str, str] | None) -> str:
     if not _everywhere(bound):
         return shown_host(bound)

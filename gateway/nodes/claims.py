@@ -15,13 +15,14 @@ from gateway.hub.channel import Channel
 from gateway.hub.errors import AtCapacity, Held, NameInUse, StoreAway
 from gateway.hub.fanout import EndReason
 from gateway.hub.hub import Hub
-from gateway.hub.nodes import ALIVE_SECONDS, Holding
+from gateway.hub.nodes import Holding
 from gateway.hub.ports import Registry
 from gateway.hub.publisher import Publisher
 from gateway.hub.stream import Stream
 from gateway.lib.aio import Tasks
 from gateway.lib.backoff import Backoff
 from gateway.nodes.forward import Forwards
+from gateway.nodes.living import Living
 from gateway.nodes.locator import Locator
 from gateway.nodes.places import PeerAway, PeerRefused
 
@@ -33,7 +34,6 @@ _TRIES: Final = 4  # of a claim that others are quicker with
 _RELEASE_SECONDS: Final = 600.0  # for which a release is tried; the row's time to live is next
 _BATCH: Final = 100
 _MARGIN: Final = 60  # segments beyond one a second that a predecessor may have numbered, and seconds of clocks apart
-_MOST_BEATS: Final = 1000
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ class Claims:
         self._monotonic = monotonic
         self._names: dict[str, _Name] = {}
         self._held: dict[str, _Held] = {}
-        self._beats: dict[str, tuple[int, float]] = {}  # of nodes in doubt: the beat, and since when it stands
+        self._doubted = Living(monotonic)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -296,14 +296,8 @@ class Claims:
         node = await self._registry.node(id)
         if node is None:
             return True
-        now = self._monotonic()
-        beat, since = self._beats.get(id, (-1, now))
-        if node.beat != beat:
-            if len(self._beats) >= _MOST_BEATS:
-                self._beats.pop(next(iter(self._beats)))
-            self._beats[id] = (node.beat, now)
-            return False
-        return now - since >= ALIVE_SECONDS
+        self._doubted.see(node)
+        return self._doubted.dead(id)
 
 
 def _crashed(name: str, error: BaseException) -> None:

@@ -103,7 +103,7 @@ class Locator:
 
     def put(self, holding: Holding) -> None:
         """A holding that was just read or written."""
-        self._remember(holding.stream, self._place(holding))
+        self._remember(holding.stream, self.place(holding))
 
     def forget(self, channel: str) -> None:
         """Ask next time."""
@@ -111,7 +111,8 @@ class Locator:
 
     def place(self, holding: Holding) -> Place:
         """How to reach a holder: a sibling over its Unix socket."""
-        return self._place(holding)
+        socket = self._siblings().get(holding.node)
+        return Place(holding.node, f"unix:{socket}" if socket else holding.address, holding.claim, holding.cluster)
 
     # ---- look-ups ----
 
@@ -148,7 +149,7 @@ class Locator:
             return
         for name, future in asking.items():
             holding = found.get(name)
-            known = self._remember(name, self._place(holding) if holding is not None else None)
+            known = self._remember(name, self.place(holding) if holding is not None else None)
             if not future.done():
                 future.set_result(known)
 
@@ -191,7 +192,3 @@ class Locator:
         if doubt is not None and doubt.times > 1 and self._clock() - doubt.at < _DOUBT_SECONDS:
             return None
         return place
-
-    def _place(self, holding: Holding) -> Place:
-        socket = self._siblings().get(holding.node)
-        return Place(holding.node, f"unix:{socket}" if socket else holding.address, holding.claim, holding.cluster)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
-from gateway.adapters.advertise import advertised
+from gateway.adapters.advertise import advertised, host_of
 from gateway.api.servers import shown
 from gateway.hub.addresses import Ports
 from gateway.hub.cache import CachedChannels
@@ -88,9 +88,9 @@ class Share:
         self.peers = Peers(self._secret)
         self.siblings: Callable[[], Mapping[str, str]] = slot.siblings if slot is not None else dict
         self.locator = Locator(registry, self.siblings)
-        self._pulled = Hub(limits, replicated, Events())
+        self.pulled = Hub(limits, replicated, Events())  # the replicas'
         self._spread = Spread(self.locator, registry, self.node)
-        self.replicas = Replicas(self._pulled, self._spread, self.peers)
+        self.replicas = Replicas(self.pulled, self._spread, self.peers)
         self.streams = Streams(hub, self.replicas)
         self._forwards = Forwards(limits, self.peers, dropped)
         self.claims = Claims(
@@ -128,11 +128,6 @@ class Share:
         return self.claims.lease
 
     @property
-    def pulled(self) -> Hub:
-        """The hub of the replicas, for those who count."""
-        return self._pulled
-
-    @property
     def carried(self) -> Hub:
         """The hub of the pushes that go on to their holders."""
         return self._forwards.hub
@@ -140,15 +135,15 @@ class Share:
     async def locate(self, ports: Ports) -> None:
         """Finds out how others reach this node, and tells them that it is there. ports: what is open."""
         self.address = await advertised(self._settings, ports)
+        self.shown = shown(host_of(self.address), ports, time.time())
         self._tasks.start(self.membership.run(), "membership")
-        self.shown = shown(_host(self.address), ports, time.time())
         if not self._secret:
             log.warning("other nodes cannot play what is pushed here: cluster.secret is not set")
 
     def start(self) -> None:
         """What runs beside the streams, until the application's tasks end."""
         tasks = self._tasks
-        tasks.start(self._pulled.run(), "replicas")
+        tasks.start(self.pulled.run(), "replicas")
         tasks.start(self._forwards.run(), "forwards")
         tasks.start(self.locator.run(), "look-ups")
         tasks.start(self._spread.run(), "edges of channels")
@@ -166,7 +161,7 @@ class Share:
 
     def samples(self) -> Iterator[Sample]:
         """A source of metrics."""
-        for stream in self._pulled:
+        for stream in self.pulled:
             for protocol, count in stream.viewers.items():
                 yield Sample(metrics.VIEWERS, count, (protocol,))
         yield Sample(metrics.PULLED, len(self.replicas))
@@ -177,7 +172,7 @@ class Share:
     def drain(self) -> None:
         """Nothing new; who pushes or plays through here is told."""
         self._forwards.drain()
-        self._pulled.drain()
+        self.pulled.drain()
 
     async def relay(self, channels: CachedChannels, protection: Protection, audience: Audience) -> Relay:
         """What players get of streams that other nodes hold, but for FLV and RTMP."""
@@ -199,12 +194,8 @@ class Share:
             session=self.claims.session,
         )
 
-    @property
-    def held(self) -> Callable[[str], Awaitable[Place | None]]:
+    async def held(self, name: str) -> Place | None:
         """Which sibling holds a stream."""
-        return self._held_by_sibling
-
-    async def _held_by_sibling(self, name: str) -> Place | None:
         if self._slot is None:
             return None
         try:
@@ -215,13 +206,8 @@ class Share:
 
     def _watched(self) -> Mapping[str, Mapping[str, int]]:
         """Who watches here what other nodes hold."""
-        pulled = {stream.name: stream.viewers for stream in self._pulled}
+        pulled = {stream.name: stream.viewers for stream in self.pulled}
         return together(pulled, self._relay.viewers if self._relay is not None else {})
 
     def _as_node(self) -> Node:
         return Node(self.node, Role.GATEWAY, self.address, shown=self.shown)
-
-
-def _host(address: str) -> str:
-    """Of `host:port`; an IPv6 address without its brackets."""
-    return address.rpartition(":")[0].removeprefix("[").removesuffix("]")

@@ -1,14 +1,10 @@
 """Which nodes live: what connections and beats say, on one reader's own clock."""
 
+import pytest
+
 from gateway.hub.nodes import ALIVE_SECONDS, Node, Role
 from gateway.nodes.living import Living
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 def node(id: str, beat: int) -> Node:
@@ -16,7 +12,7 @@ def node(id: str, beat: int) -> Node:
 
 
 def test_a_node_lives_while_its_beat_moves():
-    clock = Clock()
+    clock = Clock(1000.0)
     living = Living(clock)
     for beat in range(10):
         living.read([node("a", beat)])
@@ -25,7 +21,7 @@ def test_a_node_lives_while_its_beat_moves():
 
 
 def test_a_beat_that_stands_still_between_two_readings_is_death():
-    clock = Clock()
+    clock = Clock(1000.0)
     living = Living(clock)
     living.read([node("a", 5)])
     clock.now += ALIVE_SECONDS - 0.1
@@ -39,7 +35,7 @@ def test_a_beat_that_stands_still_between_two_readings_is_death():
 
 def test_a_clock_elsewhere_does_not_matter():
     """A beat may begin anywhere and even go back: only that it changes counts."""
-    clock = Clock()
+    clock = Clock(1000.0)
     living = Living(clock)
     for beat in (10**12, 3, 2):
         living.read([node("a", beat)])
@@ -48,7 +44,7 @@ def test_a_clock_elsewhere_does_not_matter():
 
 
 def test_who_refuses_a_connection_is_not_asked_until_its_next_beat():
-    living = Living(Clock())
+    living = Living(Clock(1000.0))
     living.read([node("a", 1)])
     living.refused("a")
     living.read([node("a", 1)])
@@ -58,9 +54,29 @@ def test_who_refuses_a_connection_is_not_asked_until_its_next_beat():
 
 
 def test_who_is_not_in_the_registry_is_dead_and_forgotten():
-    living = Living(Clock())
+    living = Living(Clock(1000.0))
     living.read([node("a", 1), node("b", 1)])
     living.read([node("b", 1)])
     assert living.dead("a") and living.alive("b")
     living.refused("a")
     assert not living.alive("never seen")
+
+
+def test_nodes_that_are_seen_one_by_one_are_judged_the_same_and_bounded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gateway.nodes.living._MOST", 2)
+    clock = Clock(1000.0)
+    living = Living(clock)
+    assert living.dead("a")
+    living.see(node("a", 1))
+    clock.now += ALIVE_SECONDS - 1
+    living.see(node("a", 1))
+    assert not living.dead("a")
+    clock.now += 1
+    living.see(node("a", 1))
+    assert living.dead("a")
+    living.see(node("a", 2))
+    assert not living.dead("a")
+    living.see(node("b", 1))
+    living.see(node("c", 1))
+    assert not living.dead("b") and not living.dead("c")
+    assert living.dead("a"), "forgotten: the longest ago"

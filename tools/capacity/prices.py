@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Final
 
 REGION: Final = "us-east-1"
-READ: Final = "November 2026"
 HOURS_PER_MONTH: Final = 730
 
 # Compute, dollars an hour.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -27,6 +28,24 @@ Take = Callable[[str], Awaitable[None]]
 
 class NoEvent(Exception):
     """The message is nothing that this queue is for; why."""
+
+
+def told(body: str) -> dict[str, Any]:
+    """The JSON object that a message carries, with or without SNS around it. Raises ValueError."""
+    event = _object(body)
+    if event.get("Type") == "Notification" and isinstance(event.get("Message"), str):
+        return _object(event["Message"])
+    return event
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    return value
 
 
 class Messages:

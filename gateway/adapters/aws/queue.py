@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import unquote_plus
 
-from gateway.adapters.aws.messages import Messages, NoEvent
+from gateway.adapters.aws.messages import Messages, NoEvent, told
 from gateway.adapters.aws.session import AwsSession
 
 # take(bucket, key): returns where all is done that has to be; raises StoreAway to be asked again.
@@ -44,9 +43,7 @@ def created(body: str) -> list[tuple[str, str]]:
 
     S3's own notifications, with or without SNS around them, and EventBridge's. Raises ValueError for anything else.
     """
-    event = _object(body)
-    if event.get("Type") == "Notification" and isinstance(event.get("Message"), str):
-        event = _object(event["Message"])
+    event = told(body)
     if event.get("Event") == "s3:TestEvent":
         return []
     if event.get("source") == "aws.s3" and isinstance(event.get("detail"), dict):
@@ -64,16 +61,6 @@ def created(body: str) -> list[tuple[str, str]]:
             bucket, key = _named(record["s3"])
             found.append((bucket, unquote_plus(key)))
     return found
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(value, dict):
-        raise ValueError("no object")
-    return value
 
 
 def _named(told: dict[str, Any]) -> tuple[str, str]:

@@ -32,11 +32,6 @@ class Task:
     address: str
 
 
-def on_ecs(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether this process runs in an ECS task."""
-    return bool((os.environ if environ is None else environ).get(METADATA))
-
-
 async def own_task(environ: Mapping[str, str] | None = None) -> Task | None:
     """This process's task; None where it runs in none. Raises StoreAway where the agent does not tell."""
     base = (os.environ if environ is None else environ).get(METADATA, "")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 from gateway.adapters.aws.interfaces import interface_of
-from gateway.adapters.aws.messages import Messages, NoEvent
+from gateway.adapters.aws.messages import Messages, NoEvent, told
 from gateway.adapters.aws.servers import BroadcastServers, TaskEvent
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.aws.tasks import CHANNEL, environment_of
@@ -49,9 +46,7 @@ def read_event(body: str) -> TaskEvent | None:
 
     Raises ValueError for what is no event.
     """
-    event = _object(body)
-    if event.get("Type") == "Notification" and isinstance(event.get("Message"), str):
-        event = _object(event["Message"])
+    event = told(body)
     detail = event.get("detail")
     if not isinstance(event.get("source"), str) or not isinstance(detail, dict):
         raise ValueError("neither source nor detail")
@@ -74,13 +69,3 @@ def read_event(body: str) -> TaskEvent | None:
         interface=interface_of(detail),
         ours=CHANNEL in environment_of(detail),
     )
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(value, dict):
-        raise ValueError("no object")
-    return value
