@@ -17,22 +17,15 @@ from gateway.hub.errors import StoreAway
 from gateway.hub.ports import ConsoleStore
 from gateway.settings import load
 from tests.adapters.conftest import DOUBLES, dynamodb
+from tests.support.clock import Clock
 
 TABLE = "millrace-console"
 NOW = 1_800_000_000.0
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(NOW)
 
 
 def make_table() -> None:

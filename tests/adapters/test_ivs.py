@@ -11,6 +11,7 @@ from gateway.adapters.aws.ivs import AwsIvs
 from gateway.adapters.aws.session import AwsSession
 from gateway.hub.errors import OutputTrouble, StoreAway
 from gateway.hub.relays import is_ivs_channel
+from tests.support.clock import Clock
 from tests.support.ivs import KEY, IvsApi, ivs_api
 
 
@@ -21,17 +22,10 @@ def api(aws: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[IvsApi]:
         yield api
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest_asyncio.fixture
 async def ivs(api: IvsApi) -> AsyncIterator[AwsIvs]:
     async with AwsSession() as session:
-        yield AwsIvs(session, Clock())
+        yield AwsIvs(session, Clock(0.0))
 
 
 async def test_a_channel_is_made_shown_listed_and_deleted(ivs: AwsIvs) -> None:

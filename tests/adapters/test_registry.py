@@ -19,21 +19,14 @@ from gateway.hub.ports import Registry
 from gateway.hub.sessions import session_item
 from gateway.settings import load
 from tests.adapters.conftest import DOUBLES, SESSIONS
+from tests.support.clock import Clock
 
 NOW = 1_800_000_000.0
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(NOW)
 
 
 @pytest_asyncio.fixture(params=["sqlite", *DOUBLES])

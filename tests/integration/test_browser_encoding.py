@@ -21,6 +21,7 @@ from gateway.transcode.browser_video import Encoding, fitted
 from gateway.transcode.codec import CodecFailed, Picture, VideoDecoder, VideoEncoder, VideoRecipe
 from gateway.transcode.outlet import Outlet
 from tests.support.builders import AUDIO, sound
+from tests.support.clock import Clock
 from tests.support.sources import Source, pictures, source
 
 PLAN = BrowserPlan(preset="ultrafast", spare=0.5, backlog=2.0)
@@ -53,16 +54,6 @@ class Given:
         count = sum(len(decoder.decode(u)) for u in self.pictures) + len(decoder.flush())
         assert decoder.damaged == 0
         return count
-
-
-class Clock:
-    """Stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def encoding(
@@ -127,7 +118,7 @@ def test_a_slow_encoder_leaves_pictures_out_and_stays_near() -> None:
 
 
 def test_beyond_the_backlog_everything_up_to_a_key_frame_goes() -> None:
-    movie, given, clock, gate = film(8), Given(), Clock(), Gate(at=30)
+    movie, given, clock, gate = film(8), Given(), Clock(100.0), Gate(at=30)
     coder = encoding(movie, given, encoder=gate, clock=clock, plan=replace(PLAN, spare=1000))
     for unit in movie.units:
         clock.now = 100 + unit.dts / 1000
@@ -161,7 +152,7 @@ def test_too_many_bytes_are_shed_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_sound_is_not_dropped_with_the_pictures_it_stands_between() -> None:
-    movie, given, clock, gate = film(8), Given(), Clock(), Gate(at=30)
+    movie, given, clock, gate = film(8), Given(), Clock(100.0), Gate(at=30)
     coder = encoding(movie, given, encoder=gate, clock=clock)
     coder._outlet.track(AUDIO)
     count = 0
@@ -179,7 +170,7 @@ def test_sound_is_not_dropped_with_the_pictures_it_stands_between() -> None:
 
 
 def test_a_codec_that_hangs_is_noticed() -> None:
-    movie, given, clock, gate = film(1), Given(), Clock(), Gate()
+    movie, given, clock, gate = film(1), Given(), Clock(100.0), Gate()
     coder = encoding(movie, given, encoder=gate, clock=clock)
     for unit in movie.units:
         coder.put(unit)

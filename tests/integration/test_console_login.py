@@ -18,17 +18,10 @@ from gateway.api.auth import COOKIE
 from gateway.hub.errors import StoreAway
 from gateway.lib import passwords
 from tests.support.admin import TOKEN, Admin, admin
+from tests.support.clock import Clock
 from tests.support.http import trusting
 
 PASSWORD = "correct horse battery"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture(autouse=True)

@@ -19,16 +19,9 @@ from gateway.api.provider import OpenIdProvider
 from gateway.hub.errors import StoreAway
 from tests.support import oidc
 from tests.support.admin import Admin, admin
+from tests.support.clock import Clock
 from tests.support.gateway import http, running
 from tests.support.oidc import CLIENT, SECRET, Provider
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def client(issuer: str, clock: Clock | None = None, **options: Any) -> OpenIdProvider:
@@ -73,7 +66,7 @@ class Lab:
 
 @pytest.fixture
 async def lab(idp: Provider, tmp_path: Path) -> AsyncIterator[Lab]:
-    clock = Clock()
+    clock = Clock(1000.0)
     async with admin(tmp_path, provider=client(idp.issuer, clock)) as api:
         yield Lab(idp, api, clock)
 
@@ -181,12 +174,12 @@ async def test_clients_without_a_secret_and_with_it_in_the_form(
 ):
     idp.secret, idp.configuration = secret, configuration
     async with admin(tmp_path, provider=client(idp.issuer, client_secret=secret)) as api:
-        assert (await Lab(idp, api, Clock()).sign_in()).status == 303
+        assert (await Lab(idp, api, Clock(1000.0)).sign_in()).status == 303
 
 
 async def test_sessions_end_with_the_rules_that_opened_them(idp: Provider, tmp_path: Path):
     async with admin(tmp_path, provider=client(idp.issuer)) as api:
-        cookie = (await Lab(idp, api, Clock()).sign_in()).cookies[COOKIE].value
+        cookie = (await Lab(idp, api, Clock(1000.0)).sign_in()).cookies[COOKIE].value
     sent = {"Cookie": f"{COOKIE}={cookie}"}
     async with admin(tmp_path, provider=client(idp.issuer)) as api:
         assert (await api.client.get("/profile", headers=sent)).status == 200
@@ -215,7 +208,7 @@ async def test_a_token_and_a_session_are_the_same_person(lab: Lab):
 
 async def test_tokens_that_do_not_let_in_are_guesses(idp: Provider, tmp_path: Path):
     async with admin(tmp_path, provider=client(idp.issuer), refusals_per_minute=3) as api:
-        lab = Lab(idp, api, Clock())
+        lab = Lab(idp, api, Clock(1000.0))
         for bad in (idp.token(email="adam@example.com"), idp.token(key=oidc.rsa_key()), "a.b.c"):
             assert await lab.bearer(bad) == 401
         assert await lab.bearer(idp.token()) == 429

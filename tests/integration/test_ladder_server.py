@@ -12,6 +12,7 @@ from gateway.hub.access import Use
 from gateway.hub.stream import EndReason
 from gateway.servers import ladder as answers
 from tests.support.builders import FAR
+from tests.support.clock import Clock
 from tests.support.hls_rules import parse
 from tests.support.http import request, until
 from tests.support.ladder import RUNGS, Lab, ladder
@@ -21,13 +22,6 @@ from tests.support.segmented import Timetable
 TABLE = Timetable(seconds=60)
 ALL = dict.fromkeys((r.name for r in RUNGS), TABLE)
 LISTS = ["index.m3u8", "master.m3u8", "manifest.mpd", "360p/index.m3u8", "360p/video/index.m3u8"]
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 async def asked(lab: Lab, path: str) -> asyncio.Task[str]:
@@ -62,7 +56,7 @@ async def test_early_viewers_wait_until_every_rung_is_there(path: str) -> None:
 
 @pytest.mark.parametrize("path", ["index.m3u8", "master.m3u8"])
 async def test_a_rung_that_does_not_come_is_not_waited_for_for_ever(path: str) -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     async with ladder(TABLE, ALL, clock=clock) as lab:
         lab.begin("", "360p", "480p").play(9)
         task = await asked(lab, path)

@@ -2,14 +2,8 @@
 
 from gateway.servers.audience import Audience
 from tests.support.builders import stream
+from tests.support.clock import Clock
 from tests.support.http import request
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
 
 
 def viewer(n=0, agent="VLC"):
@@ -30,7 +24,7 @@ async def test_a_player_is_one_viewer_however_often_it_asks_and_by_protocol():
 
 
 async def test_who_stays_away_is_forgotten_and_who_comes_back_is_not():
-    clock = Clock()
+    clock = Clock(100.0)
     audience, watched = Audience(15, clock=clock), stream()
     audience.saw(viewer(1), watched, "hls")
     audience.saw(viewer(2), watched, "hls")

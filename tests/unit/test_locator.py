@@ -14,6 +14,7 @@ from gateway.lib.aio import Tasks
 from gateway.nodes import locator as module
 from gateway.nodes.locator import ABSENT_SECONDS, KEEP_SECONDS, Locator
 from gateway.nodes.places import Place
+from tests.support.clock import Clock
 
 
 def holding(stream: str, claim: str = "k1", node: str = "n1") -> Holding:
@@ -35,14 +36,6 @@ class Rows:
         return {s: self.held[s] for s in streams if s in self.held}
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @asynccontextmanager
 async def locating(rows: Rows, clock: Clock, siblings: dict[str, str] | None = None) -> AsyncIterator[Locator]:
     locator = Locator(rows, lambda: siblings or {}, clock=clock)  # type: ignore[arg-type]
@@ -55,7 +48,7 @@ PLACE = Place("n1", "10.0.0.1:8080", "k1")
 
 
 async def test_an_answer_serves_for_as_long_as_it_works() -> None:
-    rows, clock = Rows(holding("c1")), Clock()
+    rows, clock = Rows(holding("c1")), Clock(1000.0)
     async with locating(rows, clock) as locator:
         assert await locator.find("c1") == PLACE
         clock.now += KEEP_SECONDS - 1
@@ -69,7 +62,7 @@ async def test_an_answer_serves_for_as_long_as_it_works() -> None:
 
 
 async def test_nobody_is_asked_for_again_after_a_second() -> None:
-    rows, clock = Rows(), Clock()
+    rows, clock = Rows(), Clock(1000.0)
     async with locating(rows, clock) as locator:
         assert await locator.find("c1") is None
         clock.now += ABSENT_SECONDS / 2
@@ -82,7 +75,7 @@ async def test_nobody_is_asked_for_again_after_a_second() -> None:
 
 async def test_look_ups_of_one_moment_are_one_request() -> None:
     rows = Rows(*(holding(f"c{n}") for n in range(50)))
-    async with locating(rows, Clock()) as locator:
+    async with locating(rows, Clock(1000.0)) as locator:
         found = await asyncio.gather(*(locator.find(f"c{n % 50}") for n in range(500)))
     assert set(found) == {PLACE}
     assert [len(names) for names in rows.requests] == [50]
@@ -90,13 +83,13 @@ async def test_look_ups_of_one_moment_are_one_request() -> None:
 
 async def test_a_request_has_at_most_a_hundred_names() -> None:
     rows = Rows()
-    async with locating(rows, Clock()) as locator:
+    async with locating(rows, Clock(1000.0)) as locator:
         await asyncio.gather(*(locator.find(f"c{n}") for n in range(250)))
     assert [len(names) for names in rows.requests] == [100, 100, 50]
 
 
 async def test_a_holder_that_failed_is_looked_up_again_at_once() -> None:
-    rows, clock = Rows(holding("c1")), Clock()
+    rows, clock = Rows(holding("c1")), Clock(1000.0)
     async with locating(rows, clock) as locator:
         place = await locator.find("c1")
         assert place is not None
@@ -106,7 +99,7 @@ async def test_a_holder_that_failed_is_looked_up_again_at_once() -> None:
 
 
 async def test_a_holder_that_failed_twice_is_tried_again_after_a_pause() -> None:
-    rows, clock = Rows(holding("c1")), Clock()
+    rows, clock = Rows(holding("c1")), Clock(1000.0)
     async with locating(rows, clock) as locator:
         for _ in range(2):
             place = await locator.find("c1")
@@ -118,7 +111,7 @@ async def test_a_holder_that_failed_twice_is_tried_again_after_a_pause() -> None
 
 
 async def test_what_failed_long_ago_does_not_count() -> None:
-    rows, clock = Rows(holding("c1")), Clock()
+    rows, clock = Rows(holding("c1")), Clock(1000.0)
     async with locating(rows, clock) as locator:
         for _ in range(5):
             place = await locator.find("c1")
@@ -128,7 +121,7 @@ async def test_what_failed_long_ago_does_not_count() -> None:
 
 
 async def test_the_last_answer_goes_on_while_the_registry_is_away() -> None:
-    rows, clock = Rows(holding("c1")), Clock()
+    rows, clock = Rows(holding("c1")), Clock(1000.0)
     async with locating(rows, clock) as locator:
         await locator.find("c1")
         rows.away = True
@@ -139,7 +132,7 @@ async def test_the_last_answer_goes_on_while_the_registry_is_away() -> None:
 
 
 async def test_who_only_guesses_names_is_bounded() -> None:
-    rows, clock = Rows(), Clock()
+    rows, clock = Rows(), Clock(1000.0)
     async with locating(rows, clock) as locator:
         answers = await asyncio.gather(*(locator.find(f"c{n}") for n in range(2000)), return_exceptions=True)
         refused = [a for a in answers if isinstance(a, AtCapacity)]
@@ -150,13 +143,13 @@ async def test_who_only_guesses_names_is_bounded() -> None:
 
 async def test_a_sibling_is_reached_over_its_socket() -> None:
     rows = Rows(holding("c1", node="h.2"))
-    async with locating(rows, Clock(), {"h.2": "/run/h.2.sock"}) as locator:
+    async with locating(rows, Clock(1000.0), {"h.2": "/run/h.2.sock"}) as locator:
         assert await locator.find("c1") == Place("h.2", "unix:/run/h.2.sock", "k1")
 
 
 async def test_one_who_leaves_does_not_take_the_others_answer_along() -> None:
     rows = Rows(holding("c1"))
-    async with locating(rows, Clock()) as locator, Tasks("players") as tasks:
+    async with locating(rows, Clock(1000.0)) as locator, Tasks("players") as tasks:
         leaving, staying = tasks.start(locator.find("c1")), tasks.start(locator.find("c1"))
         await asyncio.sleep(0)
         leaving.cancel()

@@ -13,6 +13,7 @@ from gateway.hub.ports import Object
 from gateway.lib.aio import Tasks
 from gateway.servers.posters import Posters
 from gateway.sinks import naming
+from tests.support.clock import Clock
 
 NOW = datetime(2026, 3, 1, 0, 30, 5, tzinfo=UTC)
 
@@ -37,20 +38,12 @@ class Listed:
                 yield Object(key, 1, 0.0)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW.timestamp()
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def snapshot(back: timedelta, channel: str = "c1") -> str:
     return naming.image_key(channel, NOW - back)
 
 
 def posters(objects: Listed | LocalObjects, tasks: Tasks, clock: Clock | None = None) -> Posters:
-    return Posters(objects, tasks, clock or Clock())  # type: ignore[arg-type]  # of a store, only what lists
+    return Posters(objects, tasks, clock or Clock(NOW.timestamp()))  # type: ignore[arg-type]  # of a store, only what lists
 
 
 async def test_the_latest_of_several_days_and_hours_is_found() -> None:
@@ -70,7 +63,7 @@ async def test_what_is_older_than_two_weeks_is_no_poster_and_the_search_is_short
 
 
 async def test_viewers_share_a_search_and_what_it_found() -> None:
-    objects, clock = Listed(snapshot(timedelta(hours=1))), Clock()
+    objects, clock = Listed(snapshot(timedelta(hours=1))), Clock(NOW.timestamp())
     async with Tasks("test") as tasks:
         found = posters(objects, tasks, clock)
         first = await asyncio.gather(*(found.latest("c1") for _ in range(50)))

@@ -6,6 +6,7 @@ from gateway.hub.access import Secrets, Use
 from gateway.servers.cloudfront import CloudFront
 from gateway.servers.protection import Protection
 from tests.support.builders import channel
+from tests.support.clock import Clock
 from tests.support.cloudfront import Signer
 from tests.support.http import request
 
@@ -15,16 +16,8 @@ SECRETS = Secrets("a-secret")
 SIGNER = Signer()
 
 
-class Clock:
-    def __init__(self):
-        self.now = float(NOW)
-
-    def __call__(self):
-        return self.now
-
-
 def protection(clock=None, **changes):
-    clock = clock or Clock()
+    clock = clock or Clock(float(NOW))
     values = {
         "auth": "none",
         "referers": (),
@@ -75,7 +68,7 @@ def test_everything_else_is_refused_with_a_reason():
 
 
 def test_a_sign_that_was_right_still_expires():
-    clock = Clock()
+    clock = Clock(float(NOW))
     guard = protection(clock)
     asked = request(f"/c1/live.m3u8?sign={sign()}")
     assert guard.judge(asked, "c1", SIGNED) is None
@@ -102,7 +95,7 @@ def test_a_changed_channel_is_ruled_by_its_new_fields():
 
 
 def test_who_is_wrong_too_often_waits_but_those_known_to_be_right_do_not():
-    clock = Clock()
+    clock = Clock(float(NOW))
     guard = protection(clock, refusals_per_minute=3)
     good, wrong = request(f"/c1/live.m3u8?sign={sign()}"), request("/c1/live.m3u8?sign=1-00")
     assert guard.judge(good, "c1", SIGNED) is None
