@@ -297,8 +297,11 @@ async def test_a_stream_that_is_missing_is_told(rig: Rig, film: Callable[..., Pa
 async def test_a_break_in_the_middle_loses_nothing(rig: Rig, film: Callable[..., Path], tmp_path: Path) -> None:
     source = film("plain.mp4", "-bf", "3", "-g", "250")
     put("plain.mp4", source)
-    rig.lobby.faults = [Fault(reset=300_000)]
-    job = await rig.over((await rig.process("plain.mp4"))["jobs"][0])
+    begun = asyncio.Event()
+    rig.lobby.faults = [Fault(reset=300_000, allowed=begun)]
+    said = await rig.process("plain.mp4")
+    begun.set()
+    job = await rig.over(said["jobs"][0])
     assert job.state is JobState.COMPLETE
     (file,) = kvs.written(rig.lobby, tmp_path)
     assert len(played(file).pictures) == len(played(source).pictures)

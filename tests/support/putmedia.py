@@ -37,14 +37,15 @@ class Fault:
     """One thing that goes wrong, once, on the connection that takes it first.
 
     error: an ERROR acknowledgement with this id instead of storing fragment `at` of the connection (from 0); reset: the
-    connection breaks after so many bytes of the body; half_open: from fragment `at` on nothing is read or said; status,
-    kind: the request is refused; refuse_for: so are all for so many seconds; close_after: the service ends it with 4003
-    after so many seconds; swallow: the final acknowledgement of fragment `at` is lost.
+    connection breaks after so many bytes of the body, not before `allowed` is set; half_open: from fragment `at` on
+    nothing is read or said; status, kind: the request is refused; close_after: the service ends it with 4003 after so
+    many seconds; swallow: the final acknowledgement of fragment `at` is lost.
     """
 
     at: int = 0
     error: int = 0
     reset: int = 0
+    allowed: asyncio.Event | None = None
     half_open: bool = False
     status: int = 0
     kind: str = ""
@@ -345,12 +346,12 @@ class _Session:
                     for event in self._judge.finish():
                         await self._told(event)
                     return
-                if self._fault.reset and self._connection.bytes >= self._fault.reset:
-                    assert self._request.transport is not None
-                    self._request.transport.abort()
-                    raise ConnectionResetError
-                for event in self._judge.receive(data, last):
-                    await self._told(event)
+                breaks = self._fault.reset and self._connection.bytes >= self._fault.reset
+                if not breaks or self._fault.allowed is not None:
+                    for event in self._judge.receive(data, last):
+                        await self._told(event)
+                if breaks:
+                    await self._break()
         except Broken as error:
             self._connection.broken.append(error)
             await self._error(error.id, error.code)
@@ -359,6 +360,14 @@ class _Session:
         finally:
             with contextlib.suppress(ConnectionError):
                 await self._flush()
+
+    async def _break(self) -> None:
+        if self._fault.allowed is not None:
+            await self._flush()
+            await self._fault.allowed.wait()
+        assert self._request.transport is not None
+        self._request.transport.abort()
+        raise ConnectionResetError
 
     async def _told(self, event: Begun | Whole) -> None:
         fragment, fault = event.fragment, self._fault
