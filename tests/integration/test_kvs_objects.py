@@ -237,6 +237,23 @@ async def test_two_runs_of_one_film_have_growing_times(rig: Rig, film: Callable[
     assert max(rig.lobby.stored) > last
 
 
+async def test_a_stream_is_free_once_its_job_is_said_to_be_over(
+    rig: Rig, film: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("short.mp4", film("short.mp4", seconds=2))
+    change, again = rig.desk.store.change, []
+
+    async def change_and_ask_at_once(job: Job) -> None:
+        await change(job)
+        if job.state.finished and not again:
+            again.append(await rig.process("short.mp4"))
+
+    monkeypatch.setattr(rig.desk.store, "change", change_and_ask_at_once)
+    await rig.process("short.mp4")
+    await until(lambda: again, "it is asked for again")
+    assert (await rig.over(again[0]["jobs"][0])).state is JobState.COMPLETE
+
+
 async def test_a_stream_in_use_is_a_conflict(rig: Rig, film: Callable[..., Path]) -> None:
     put("plain.mp4", film("plain.mp4", "-bf", "3", "-g", "250"))
     said = await rig.process("plain.mp4")

@@ -144,9 +144,11 @@ class KvsJobs:
         with held:
             try:
                 for (bucket, key), job in zip(found, jobs, strict=True):
+                    sent = held.close if job is jobs[-1] else lambda: None
                     with contextlib.suppress(JobChanged, NoSuchJob):  # cancelled while it waited
                         begun = await self._desk.begin(job, self._owner)
-                        await _Work(self._streams, self._player, self._desk, begun, started).run(stream, bucket, key)
+                        work = _Work(self._streams, self._player, self._desk, begun, started, sent)
+                        await work.run(stream, bucket, key)
             except asyncio.CancelledError:
                 await self._give_up(jobs)
                 raise
@@ -190,7 +192,7 @@ class KvsJobs:
 
 
 class _Work:
-    """One job from its beginning to its end."""
+    """One job from its beginning to its end. sent: called once nothing more is sent, before anybody is told."""
 
     def __init__(
         self,
@@ -199,12 +201,14 @@ class _Work:
         desk: JobDesk,
         job: Job,
         started: asyncio.Future[tuple[str, str]],
+        sent: Callable[[], None],
     ) -> None:
         self._streams = streams
         self._player = player
         self._desk = desk
         self._job = job
         self._started = started
+        self._sent = sent
         self._done = 0.0
         self._number = ""
         self._stopped = False
@@ -217,6 +221,7 @@ class _Work:
         try:
             with self._desk.cancelling(self._job.id, self._stop):
                 error = await self._outcome(bucket, key, backlog, delivery)
+                self._sent()
                 await self._conclude(error, delivery)
         except asyncio.CancelledError:
             self._tell(OutputTrouble("the job was cancelled"))
