@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -16,8 +17,8 @@ from tests.support.clients import (
     checksums,
     gst_play_dash,
     gst_play_hls,
-    packet_counts,
     pull,
+    recorded,
     take_of,
     until,
     vlc,
@@ -166,12 +167,16 @@ def test_gstreamer_plays_a_ladder_without_losing_a_picture_between_rungs(path: s
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
-def test_vlc_plays_a_ladder(base: str) -> None:
+def test_vlc_plays_a_ladder_in_order_whatever_rung_it_takes(base: str) -> None:
     need("cvlc", "runuser")
-    with vlc(f"{base}/index.m3u8", seconds=5) as (program, recorded):
-        program.wait(40)
-        counts = packet_counts(recorded)
-        assert counts.get("video", 0) >= 4 * FRAMES_PER_SECOND * 0.9, (counts, program.errors[-400:])
+    with vlc(f"{base}/index.m3u8") as player:
+        seen = [f.digest for f in recorded(player, seconds=8).video]
+    place = {digest: (n, film.name) for film in RUNGS.values() for n, digest in enumerate(digests(film))}
+    assert all(digest in place for digest in seen), "a picture that no rung has"
+    shown = [place[digest] for digest in seen]
+    for (before, old), (after, new) in itertools.pairwise(shown):
+        # VLC's own writer throws away a few pictures where it opens another rung, and none anywhere else.
+        assert after == before + 1 if old == new else before < after <= before + FRAMES_PER_SECOND, shown
 
 
 def test_what_a_multivariant_playlist_says_is_what_ffprobe_finds(base: str) -> None:

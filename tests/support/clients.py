@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.media import Film, Frame, Take, framehash_command, parse_framehash
+from tests.support.media import FRAMES_PER_SECOND, Film, Frame, Take, framehash_command, parse_framehash
 
 
 def until(condition: Callable[[], Any], what: str, timeout: float = 15.0) -> Any:
@@ -148,34 +148,53 @@ def probe(source: str | Path, *, timeout: float = 30.0) -> dict[str, dict[str, A
     return found
 
 
-def packet_counts(path: Path) -> dict[str, int]:
-    """How many packets of each kind a recorded file holds."""
-    counts = ["ffprobe", "-v", "error", "-count_packets", "-show_entries", "stream=codec_type,nb_read_packets"]
-    done = subprocess.run([*counts, "-of", "json", str(path)], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, f"ffprobe {path}: {done.stderr[-600:]}"
-    streams = json.loads(done.stdout).get("streams", [])
-    return {s.get("codec_type", "other"): int(s.get("nb_read_packets", 0)) for s in streams}
-
-
 # ---- VLC --------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def vlc(url: str, *, seconds: int = 5) -> Iterator[tuple[Program, Path]]:
-    """VLC recording `seconds` of an address into an MPEG-TS file; yields the program and that file.
+def vlc(url: str) -> Iterator[tuple[Program, Path]]:
+    """VLC recording an address into an MPEG-TS file until the block is left; yields the program and that file.
 
     VLC refuses root, so it runs as `nobody` there.
     """
     with tempfile.TemporaryDirectory(prefix="millrace-vlc-") as home:
         out = Path(home) / "o.ts"
-        command = ["cvlc", "-q", f"--run-time={seconds}", "--play-and-exit"]
-        command += ["--sout", f"#std{{access=file,mux=ts,dst={out}}}", url, "vlc://quit"]
+        command = ["cvlc", "-q", "--sout", f"#std{{access=file,mux=ts,dst={out}}}", url, "vlc://quit"]
         if os.geteuid() == 0:
             nobody = pwd.getpwnam("nobody")
             os.chown(home, nobody.pw_uid, nobody.pw_gid)
             command = ["runuser", "-u", "nobody", "--", "env", f"HOME={home}", f"XDG_RUNTIME_DIR={home}", *command]
         with Program(command, cwd=Path(home)) as program:
             yield program, out
+
+
+def recorded(player: tuple[Program, Path], seconds: float) -> Take:
+    """What `vlc` recorded, once that is `seconds` of pictures or more; fails with its words when it never is.
+
+    How soon a player begins, and in what bursts it writes, is its own affair: only what is played is judged.
+    """
+    program, out = player
+    until(lambda: _pictures(out) >= seconds * FRAMES_PER_SECOND, f"VLC has {seconds} s of {program.command[-2]}", 40)
+    take = parse_framehash(subprocess.run(framehash_command(out), capture_output=True, text=True, timeout=60).stdout)
+    # The file is still being written: the last of each kind may be there by half.
+    return Take(take.video[:-1], take.audio[:-1])
+
+
+def _pictures(file: Path) -> int:
+    """How many pictures a file holds that is still being written, perhaps none."""
+    count = [
+        "ffprobe",
+        "-v",
+        "quiet",
+        "-select_streams",
+        "v",
+        "-count_packets",
+        "-show_entries",
+        "stream=nb_read_packets",
+    ]
+    done = subprocess.run([*count, "-of", "csv=p=0", str(file)], capture_output=True, text=True, timeout=60)
+    found = done.stdout.split()
+    return int(found[0]) if found and found[0].isdigit() else 0
 
 
 # ---- GStreamer --------------------------------------------------------------------------------

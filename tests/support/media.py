@@ -99,11 +99,15 @@ class Take:
 def framehash_command(
     source: str | Path, *, ffmpeg: str = "ffmpeg", seconds: float | None = None, before: Sequence[str] = ()
 ) -> list[str]:
-    """The ffmpeg command that prints hashes of `source`: pictures decoded, audio packets without ADTS headers."""
+    """The ffmpeg command that prints hashes of `source`: pictures decoded, audio packets without ADTS headers.
+
+    Pictures keep their own size where a player changed from one rendition to another.
+    """
     return [
         *(ffmpeg, "-nostdin", "-v", "error", *before, "-i", str(source)),
         *(("-t", str(seconds)) if seconds else ()),
         *("-map", "0:v:0?", "-map", "0:a:0?", "-c:v", "rawvideo", "-pix_fmt", "yuv420p", "-fps_mode", "passthrough"),
+        *("-autoscale", "0"),
         *("-c:a", "copy", "-bsf:a", "aac_adtstoasc", "-f", "framehash", "-hash", "md5", "-"),
     ]
 
