@@ -75,7 +75,7 @@ async def test_chunk_size_of_31_bits(gateway: Gateway) -> None:
 async def test_chunk_size_zero_closes(gateway: Gateway) -> None:
     async with _publishing(gateway) as (peer, _):
         await peer.send(message(1, b"\0\0\0\0", csid=2))
-        assert await peer.closed(3)
+        assert await peer.closed()
 
 
 async def test_every_byte_in_a_packet_of_its_own(gateway: Gateway) -> None:
@@ -123,7 +123,7 @@ async def test_a_new_message_inside_an_unfinished_one_closes(gateway: Gateway) -
     async with _publishing(gateway) as (peer, _):
         await peer.send(message(VIDEO, picture(1, size=1000), time=40, csid=6, stream=1)[: 12 + 128])
         await peer.send(message(VIDEO, picture(2), time=80, csid=6, stream=1))
-        assert await peer.closed(3)
+        assert await peer.closed()
 
 
 @pytest.mark.parametrize("repeats", [True, False], ids=["repeated in every chunk", "left out, as old OBS does"])
@@ -168,7 +168,7 @@ async def test_deltas_on_a_chunk_that_starts_a_message(gateway: Gateway) -> None
 async def test_what_breaks_the_format_closes_that_connection_alone(gateway: Gateway, data: bytes) -> None:
     async with _publishing(gateway) as (peer, _), _publishing(gateway) as (other, other_player):
         await peer.send(data)
-        assert await peer.closed(3)
+        assert await peer.closed()
         body = picture(1)
         await other.body(VIDEO, body, 40)
         await _carried(other, other_player, [(VIDEO, body)])
@@ -180,7 +180,7 @@ async def test_a_stranger_may_not_hold_what_a_publisher_may(gateway: Gateway) ->
         await peer.handshake()
         await peer.connect()
         await peer.send(chunk(6) + b"\0\0\0" + (1_500_000).to_bytes(3, "big") + b"\x09" + bytes(4))
-        assert await peer.closed(3)
+        assert await peer.closed()
 
 
 def _resident(pid: int) -> float:
@@ -235,7 +235,7 @@ async def test_rubbish_instead_of_media_is_ended_with_a_word(gateway: Gateway) -
             await peer.body(VIDEO, b"\x17\x00\x00")
         said = await peer.until()
         assert (said.level, said.code) == ("error", "NetStream.Publish.Failed")
-        assert await peer.closed(3)
+        assert await peer.closed()
 
 
 async def test_one_bad_frame_is_forgiven(gateway: Gateway) -> None:
@@ -252,4 +252,4 @@ async def test_one_bad_frame_is_forgiven(gateway: Gateway) -> None:
 async def test_nothing_of_all_this_is_an_error_of_ours(gateway: Gateway) -> None:
     assert "Traceback" not in gateway.log
     assert '"level":"error"' not in gateway.log
-    until(lambda: gateway.api("GET", "/videostreams/online").json() == [], "no stream is left", 5)
+    until(lambda: gateway.api("GET", "/videostreams/online").json() == [], "no stream is left")

@@ -28,12 +28,12 @@ IPV6 = _ipv6()
 def gateway() -> Iterator[Gateway]:
     with running(
         MILLRACE_RTMP__HOST="::" if IPV6 else "0.0.0.0",
-        MILLRACE_RTMP__PING_INTERVAL="1",
-        MILLRACE_RTMP__PING_TIMEOUT="1",
-        MILLRACE_RTMP__IDLE_TIMEOUT="4",
+        MILLRACE_RTMP__PING_INTERVAL="2",
+        MILLRACE_RTMP__PING_TIMEOUT="2",
+        MILLRACE_RTMP__IDLE_TIMEOUT="6",
         MILLRACE_STREAM__LINGER="0",
-        MILLRACE_STREAM__TAKEOVER_AFTER="0.3",
-        MILLRACE_LIMITS__FIRST_MEDIA="1",
+        MILLRACE_STREAM__TAKEOVER_AFTER="1",
+        MILLRACE_LIMITS__FIRST_MEDIA="2",
         MILLRACE_LIMITS__REFUSALS_PER_MINUTE="3",
         MILLRACE_LIMITS__PUBLISHERS_PER_ADDRESS="3",
         MILLRACE_LIMITS__PUBLISHERS="5",
@@ -44,7 +44,7 @@ def gateway() -> Iterator[Gateway]:
 @pytest.fixture(autouse=True)
 def nobody(gateway: Gateway) -> None:
     """The node is empty when a test begins."""
-    until(lambda: gateway.api("GET", "/videostreams/online").json() == [], "the last test's streams have ended", 5)
+    until(lambda: gateway.api("GET", "/videostreams/online").json() == [], "the last test's streams have ended")
 
 
 async def _live(stack: contextlib.AsyncExitStack, gateway: Gateway, source: str) -> Peer:
@@ -61,7 +61,7 @@ async def _code(gateway: Gateway, source: str, key: str) -> str:
     async with connected(gateway.ports["rtmp"], source=source) as peer:
         said = await peer.publish(key)
         if said.level == "error":
-            assert await peer.closed(3)
+            assert await peer.closed()
         return said.code
 
 
@@ -72,7 +72,7 @@ async def test_an_address_that_guesses_is_not_heard_any_more(gateway: Gateway) -
         for _ in range(3):
             assert await _code(gateway, "127.0.0.9", f"{channel.id}?sign=guess") == "NetStream.Publish.Unauthorized"
         async with connected(gateway.ports["rtmp"], source="127.0.0.9") as peer:
-            assert await peer.closed(1)
+            assert await peer.closed()
         assert await _code(gateway, "127.0.0.8", channel.obs_key) == STARTED, "another address is heard"
         await live.film(range(700, 1400, 33), number=22)
         assert not await live.closed(0.2), "who was accepted before goes on"
@@ -85,7 +85,7 @@ async def test_publishers_of_one_address(gateway: Gateway) -> None:
         assert await _code(gateway, "127.0.0.10", channel.obs_key) == FULL
         assert await _code(gateway, "127.0.0.11", channel.obs_key) == STARTED
         await peers[0].reset()
-        until(lambda: len(gateway.api("GET", "/videostreams/online").json()) == 2, "one has left", 5)
+        until(lambda: len(gateway.api("GET", "/videostreams/online").json()) == 2, "one has left")
         assert await _code(gateway, "127.0.0.10", channel.obs_key) == STARTED
 
 
@@ -99,10 +99,10 @@ async def test_publishers_on_the_node(gateway: Gateway) -> None:
         peers = [await _live(stack, gateway, f"127.0.0.{13 + n}") for n in range(4)]
         assert await _code(gateway, "127.0.0.20", waiting.obs_key) == FULL
         assert await _code(gateway, "127.0.0.20", first.obs_key) == "NetStream.Publish.BadName"
-        await asyncio.sleep(0.35)  # the silence that is meant
+        await asyncio.sleep(1.1)  # the silence that is meant
         assert await _code(gateway, "127.0.0.20", first.obs_key) == STARTED, "who takes over adds none"
         await peers[0].reset()
-        until(lambda: len(gateway.api("GET", "/videostreams/online").json()) <= 3, "one has left", 5)
+        until(lambda: len(gateway.api("GET", "/videostreams/online").json()) <= 3, "one has left")
         assert await _code(gateway, "127.0.0.20", waiting.obs_key) == STARTED
 
 
@@ -115,21 +115,21 @@ async def test_time_limits_of_a_connection(gateway: Gateway) -> None:
             await peer.publish(gateway.channel().obs_key)
             for body in bodies:
                 await peer.body(DATA, body)
-            said = await peer.until(timeout=5)
-            assert await peer.closed(3)
+            said = await peer.until()
+            assert await peer.closed()
             return said.code
 
     async def deaf_to_pings() -> bool:
         async with connected(port, source="127.0.0.32", answers=False) as peer:
             await peer.handshake()
             await peer.connect()
-            return await peer.closed(5)
+            return await peer.closed()
 
     async def answers_pings() -> bool:
         async with connected(port, source="127.0.0.33") as peer:
             await peer.handshake()
             await peer.connect()
-            closed = await peer.closed(5)
+            closed = await peer.closed(7)
             assert sum(m.type_id == 4 and m.payload[:2] == b"\0\6" for m in peer.heard) >= 2
             return closed
 
@@ -137,7 +137,7 @@ async def test_time_limits_of_a_connection(gateway: Gateway) -> None:
         async with connected(port, source="127.0.0.34", answers=False) as peer:
             await peer.publish(gateway.channel().obs_key)
             await peer.headers()
-            for n in range(25):
+            for n in range(30):
                 await peer.film([n * 200], number=n)
                 await asyncio.sleep(0.2)
             return await peer.closed(0.1)
@@ -147,7 +147,7 @@ async def test_time_limits_of_a_connection(gateway: Gateway) -> None:
             await peer.publish(gateway.channel().obs_key)
             await peer.headers()
             await peer.film([0])
-            return await peer.closed(6)
+            return await peer.closed()
 
     results = await asyncio.gather(
         no_media(), no_media(metadata(width=1.0)), deaf_to_pings(), answers_pings(), sends_media_and_never_answers(),

@@ -19,7 +19,7 @@ STARTED, PLAYING = "NetStream.Publish.Start", "NetStream.Play.Start"
 def gateway() -> Iterator[Gateway]:
     with running(
         MILLRACE_STREAM__LINGER="0",
-        MILLRACE_STREAM__WAIT_FOR_PUBLISHER="1",
+        MILLRACE_STREAM__WAIT_FOR_PUBLISHER="2",
         MILLRACE_LIMITS__VIEWER_STALL="2",
         MILLRACE_LIMITS__VIEWER_BACKLOG="200000",
         MILLRACE_LIMITS__PLAYBACK_PER_ADDRESS="40",
@@ -62,14 +62,14 @@ async def test_a_name_that_nobody_publishes_is_not_found_after_the_wait(gateway:
         began = time.monotonic()
         said = await player.play(gateway.channel().id)
         assert (said.level, said.code) == ("error", "NetStream.Play.StreamNotFound")
-        assert time.monotonic() - began >= 0.9
+        assert time.monotonic() - began >= 1.9
         assert await player.closed()
 
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "x" * 20_000, "a@", "@720p", "a@720p@720p", "💧", "a\0b"])
 async def test_a_name_that_cannot_be_is_not_found_at_once(gateway: Gateway, name: str) -> None:
     async with connected(gateway.ports["rtmp"]) as player:
-        said = await player.play(name, timeout=0.8)
+        said = await player.play(name, timeout=1.8)
         assert (said.level, said.code) == ("error", "NetStream.Play.StreamNotFound")
         assert len(said.words["description"]) < 300
         assert await player.closed()

@@ -198,7 +198,7 @@ async def test_a_publisher_may_rest_after_hours_before_it_publishes_again(monkey
         await peer.publish(KEY)
         await peer.headers()
         await peer.film([0, 40])
-        assert await idle.closed(4), "who never asks is closed"
+        assert await idle.closed(), "who never asks is closed"
         await peer.command("FCUnpublish", 6, None, "c1")
         await peer.until("NetStream.Unpublish.Success")
         assert not await peer.closed(1.1)
@@ -210,9 +210,9 @@ async def test_tls_that_is_never_finished_is_closed(tmp_path: Path) -> None:
     async with running(tls=tls_context(cert, key), handshake=0.3) as lab:
         async with connected(lab.listener.port) as silent, connected(lab.listener.port) as half:
             await half.send(b"\x16\x03\x01\x02\x00")
-            assert await silent.closed(3)
-            assert await half.closed(3)
+            assert await silent.closed()
+            assert await half.closed()
         async with connected(lab.listener.port) as plain:
             await plain.send(b"\x03" + bytes(1536))
-            assert await plain.closed(3)
+            assert await plain.closed()
         assert lab.listener.connections == 0

@@ -86,10 +86,10 @@ async def test_a_signal_tells_everyone_and_ends_soon(start, number: signal.Signa
         assert (told.level, told.code) == ("error", "NetStream.Publish.Failed")
         assert "shutting down" in told.words["description"]
         assert (await player.until("NetStream.Play.UnpublishNotify", timeout=5)).level == "status"
-        assert await peer.closed(5)
-        assert await player.closed(5)
-        assert await waiting.closed(5)
-        assert await silent.closed(5)
+        assert await peer.closed()
+        assert await player.closed()
+        assert await waiting.closed()
+        assert await silent.closed()
         rest = await asyncio.wait_for(reader.read(), 5)
         assert rest.endswith(b"0\r\n\r\n"), "the FLV viewer gets a whole answer"
         assert await _exit_code(gateway, 10) == 0
@@ -136,7 +136,7 @@ async def test_nobody_is_let_in_while_it_ends(start) -> None:  # type: ignore[no
             for n in range(75, 175):
                 await peer.body(VIDEO, picture(n, n % 25 == 0, size=100_000), n * 40)
             gateway.process.send_signal(signal.SIGTERM)
-            assert await peer.closed(5)
+            assert await peer.closed()
             with socket.socket() as late:
                 late.settimeout(1)
                 with contextlib.suppress(ConnectionError, TimeoutError):

@@ -163,7 +163,7 @@ class Peer:
                 if said.name in wanted or said.code in wanted or said.level == "error" or said.name == "_error":
                     return said
 
-    async def closed(self, timeout: float = 3.0) -> bool:
+    async def closed(self, timeout: float = SECONDS) -> bool:
         """Whether the server closes within `timeout` seconds."""
         try:
             async with asyncio.timeout(timeout):
