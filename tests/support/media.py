@@ -107,7 +107,7 @@ def framehash_command(
         *(ffmpeg, "-nostdin", "-v", "error", *before, "-i", str(source)),
         *(("-t", str(seconds)) if seconds else ()),
         *("-map", "0:v:0?", "-map", "0:a:0?", "-c:v", "rawvideo", "-pix_fmt", "yuv420p", "-fps_mode", "passthrough"),
-        *("-autoscale", "0"),
+        "-noautoscale",
         *("-c:a", "copy", "-bsf:a", "aac_adtstoasc", "-f", "framehash", "-hash", "md5", "-"),
     ]
 
