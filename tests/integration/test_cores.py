@@ -370,9 +370,9 @@ def test_an_edge_of_several_workers_is_one_edge_to_everybody(start: Start, tmp_p
         with push(FILM, channel.push) as publisher:
             channel.wait_playable("live.m3u8")
             with viewers_everywhere(edge, f"{url}/live.flv") as viewers:
-                measured = edge.measured()
-                assert measured['millrace_viewers{protocol="flv"}'] == len(viewers)
-                assert measured['millrace_processes{state="summed"}'] == 2
+                wanted = float(len(viewers))
+                until(lambda: edge.measured().get('millrace_viewers{protocol="flv"}') == wanted, "all are counted")
+                assert edge.measured()['millrace_processes{state="summed"}'] == 2
                 edge.process.send_signal(signal.SIGHUP)
                 until(lambda: '"event":"reloaded"' in edge.log, "the reload is over", 30)
                 with pull(f"{url}/live.m3u8") as player:
