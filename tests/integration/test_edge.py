@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,8 +191,8 @@ def test_an_output_that_is_off_is_off_at_the_edge(lab: Farm) -> None:
 # ---- once ----
 
 
-async def crowd(port: int, path: str, count: int) -> list[tuple[int, bytes]]:
-    """Status and body of `count` requests that are sent at once."""
+async def crowd(port: int, path: Callable[[], str], count: int) -> list[tuple[int, bytes]]:
+    """Status and body of `count` requests that are sent at once; `path` is asked when all are connected."""
 
     async def one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[int, bytes]:
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
@@ -200,24 +200,30 @@ async def crowd(port: int, path: str, count: int) -> list[tuple[int, bytes]]:
         return int(head[9:12]), body
 
     pairs = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", port, limit=1 << 20) for _ in range(count)))
+    wanted = path()
     for _, writer in pairs:
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n".encode())
+        writer.write(f"GET {wanted} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n".encode())
     return await asyncio.gather(*(one(*pair) for pair in pairs))
 
 
 async def test_a_crowd_that_wants_the_same_reload_or_part_is_one_request(lab: Farm, live: Channel) -> None:
-    index = lab.edge.get(live, "video/index.m3u8").text
-    sequence = int(re.search(r"MEDIA-SEQUENCE:(\d+)", index)[1])  # type: ignore[index]
-    coming = sequence + index.count("#EXTINF") + 1
-    before = lab.edge.metrics()["millrace_edge_upstream_requests_total"]
-    found = await crowd(lab.edge.ports["http"], f"/{live.id}/video/index.m3u8?_HLS_msn={coming}&_HLS_part=0", 1000)
+    before = 0.0
+
+    def next_but_one() -> str:
+        nonlocal before
+        index = lab.edge.get(live, "video/index.m3u8").text
+        sequence = int(re.search(r"MEDIA-SEQUENCE:(\d+)", index)[1])  # type: ignore[index]
+        before = lab.edge.metrics()["millrace_edge_upstream_requests_total"]
+        return f"/{live.id}/video/index.m3u8?_HLS_msn={sequence + index.count('#EXTINF') + 1}&_HLS_part=0"
+
+    found = await crowd(lab.edge.ports["http"], next_but_one, 1000)
     assert {status for status, _ in found} == {200}
     assert len({body for _, body in found}) == 1
     assert lab.edge.metrics()["millrace_edge_upstream_requests_total"] - before == 1
     hint = re.search(r'PRELOAD-HINT:TYPE=PART,URI="([^"]+)"', found[0][1].decode())
     assert hint is not None
     before = lab.edge.metrics()["millrace_edge_upstream_requests_total"]
-    parts = await crowd(lab.edge.ports["http"], f"/{live.id}/video/{hint[1]}", 1000)
+    parts = await crowd(lab.edge.ports["http"], lambda: f"/{live.id}/video/{hint[1]}", 1000)
     assert {status for status, _ in parts} == {200}
     assert len({body for _, body in parts}) == 1
     assert lab.edge.metrics()["millrace_edge_upstream_requests_total"] - before == 1
