@@ -67,6 +67,19 @@ async def test_ended_stream_says_so_and_comes_back(stub: Stub, browser: Browser)
         assert not watched.complaints
 
 
+async def test_an_end_that_the_player_does_not_see_is_asked_for(stub: Stub, browser: Browser) -> None:
+    """dash.js may go to and fro in the last part for as long as it waits for the next."""
+    async with opened(browser, stub.url("flv.html")) as watched:
+        await watched.plays()
+        stub.end_unseen()
+        await watched.page.evaluate(
+            "setInterval(() => { const v = document.querySelector('video'), n = v.buffered.length; "
+            "if (n) v.currentTime = v.buffered.end(n - 1) - 0.2 - Math.random() / 5 }, 400)"
+        )
+        await watched.comes_to_say("The stream has ended")
+        assert not watched.complaints
+
+
 async def test_flv_delay_does_not_grow(stub: Stub, browser: Browser) -> None:
     async with opened(browser, stub.url("flv.html")) as watched:
         await watched.plays()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import signal
 import subprocess
 import tempfile
 import time
@@ -117,10 +118,17 @@ class Stub:
 
     def end(self) -> None:
         """The broadcast is over: FLV connections are closed, the status says so."""
+        self._over(signal.SIGKILL)
+
+    def end_unseen(self) -> None:
+        """As `end`, where FLV connections stay open and nothing comes any more."""
+        self._over(signal.SIGSTOP)
+
+    def _over(self, how: signal.Signals) -> None:
         self.live = False
         for player in self.viewers:
             with contextlib.suppress(ProcessLookupError):
-                player.kill()
+                player.send_signal(how)
 
 
 @contextlib.asynccontextmanager

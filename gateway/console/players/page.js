@@ -1,5 +1,6 @@
 /** One idea: the life of a player page: wait for the stream, play it, say what happens, come back by itself. */
 
+import { newest } from "./media.js";
 import { keep, recall } from "./memory.js";
 import { addresses, addressFor, AUTO, choices } from "./quality.js";
 import { ask, Backoff, Clock, neighbour, streamName } from "./status.js";
@@ -159,23 +160,33 @@ class Page {
 
   /**
    * Settles when no new picture came for a while although the viewer did not pause.
+   *
+   * A player that does not see the end may go to and fro in what it has: the picture moves then, and nothing is new.
    * @param {AbortSignal} signal
    * @returns {Promise<Outcome>}
    */
   #stalled(signal) {
     const { video } = this.view;
-    let [last, since] = [video.currentTime, performance.now()];
+    let [last, furthest, came] = [video.currentTime, video.currentTime, newest(video)];
+    let moved = performance.now(); // when the picture last moved
+    let fresh = moved;             // when something last came, or was shown for the first time
     return new Promise((done) => {
       const timer = setInterval(async () => {
-        const moved = video.currentTime !== last || (video.paused && this.view.state !== "starting") || document.hidden;
-        if (moved) return void ([last, since] = [video.currentTime, performance.now()]);
-        if (performance.now() - since < STALL * 1000) return;
-        since = performance.now();
+        const now = performance.now();
+        const at = video.currentTime;
+        const rests = (video.paused && !video.ended && this.view.state !== "starting") || document.hidden;
+        if (rests || at !== last) moved = now;
+        if (rests || at > furthest || newest(video) !== came) fresh = now;
+        [last, furthest, came] = [at, Math.max(at, furthest), newest(video)];
+        const stands = now - moved >= STALL * 1000;
+        if (!stands && now - fresh < STALL * 1000) return;
+        moved = stands ? now : moved;
+        fresh = now;
         // It may only linger: as long as the stream is there, its connection is kept.
         const answer = await ask(this.#clock, signal).catch(() => null);
         if (answer?.kind === "denied") done({ why: "denied", detail: answer.detail });
         else if (answer?.kind === "status" && !answer.status.live) done({ why: "ended", detail: "" });
-        else if (answer) done({ why: "lost", detail: "no picture arrives" });
+        else if (answer && stands) done({ why: "lost", detail: "no picture arrives" });
       }, 1000);
       signal.addEventListener("abort", () => clearInterval(timer));
     });
@@ -251,8 +262,7 @@ class Page {
 
   #refresh() {
     const { video } = this.view;
-    const ranges = video.buffered;
-    const end = ranges.length ? ranges.end(ranges.length - 1) : null;
+    const end = newest(video);
     const playing = this.#engine !== null && (this.view.state === "live" || this.view.state === "paused");
     const delay = playing ? this.#engine?.delay() ?? null : null;
     this.view.facts({ delay, buffer: playing && end !== null ? end - video.currentTime : null });
