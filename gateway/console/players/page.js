@@ -14,6 +14,7 @@ import { t } from "./words.js";
 /** @typedef {import("./types.js").Status} Status */
 
 const STALL = 8;            // seconds without a new picture before the status is asked again
+const TO_AND_FRO = 0.5;     // seconds beyond what was shown from which a picture counts as a new one
 const PAUSE_KEEPS = 30;     // seconds of pause during which the stream is still received
 const BEHIND = 4;           // seconds behind the usual delay from which "Go live" is offered
 
@@ -176,8 +177,8 @@ class Page {
         const at = video.currentTime;
         const rests = (video.paused && !video.ended && this.view.state !== "starting") || document.hidden;
         if (rests || at !== last) moved = now;
-        if (rests || at > furthest || newest(video) !== came) fresh = now;
-        [last, furthest, came] = [at, Math.max(at, furthest), newest(video)];
+        if (rests || at > furthest + TO_AND_FRO || newest(video) !== came) [fresh, furthest] = [now, Math.max(at, furthest)];
+        [last, came] = [at, newest(video)];
         const stands = now - moved >= STALL * 1000;
         if (!stands && now - fresh < STALL * 1000) return;
         moved = stands ? now : moved;
