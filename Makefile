@@ -5,14 +5,18 @@ SHELL := /bin/bash
 
 # Tests wait more than they compute.
 WORKERS := $(shell expr 1 + $$(getconf _NPROCESSORS_ONLN))
+# A file is one worker's, and the files are begun in the order of tests/conftest.py.
+FILES := --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 BIN := $(VENV)/bin
 # Our own commands see exactly the packages that the lock files name.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
+# Without its bytecode each process of a test compiles the program anew, a third of its start.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test setup check format web-types integration conformance browser fuzz screenshots vendor lock wheel image deploy undeploy clean
+.PHONY: help run test setup check types fast format web-types integration conformance browser fuzz judges screenshots vendor lock wheel image deploy undeploy clean
 
 help: ## the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,13 +29,17 @@ test: ## set up everything that the tests need, and run them all
 
 setup: $(VENV)/.dev $(VENV)/.web ## what developing needs: virtual environment with the development tools
 
-check: $(VENV)/.dev ## format, lint, types, imports, fast tests
+check: $(VENV)/.dev $(VENV)/.web ## format, lint, types, imports, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	@$(MAKE) --no-print-directory web-types
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/unit tests/protocol tests/architecture
+	@$(MAKE) --no-print-directory --jobs types web-types fast
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/protocol tests/architecture
 
 web-types: $(VENV)/.web ## the types of the pages' scripts
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/web/node_modules/.bin/tsc -p tools/web/jsconfig.json
@@ -41,16 +49,20 @@ format: $(VENV)/.dev ## mend what the formatter and linter can
 	$(BIN)/ruff check --fix .
 
 integration: $(VENV)/.dev ## the real program, its workers and stores against peers, faults and doubles
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile tests/adapters tests/integration
+	$(BIN)/python -m pytest -q -n $(WORKERS) $(FILES) tests/adapters tests/integration
 
 conformance: $(VENV)/.dev ## real clients against the real program
-	$(BIN)/python -m pytest -q -n auto --dist loadfile tests/conformance
+	$(BIN)/python -m pytest -q -n auto $(FILES) tests/conformance
 
 browser: $(VENV)/.dev $(VENV)/.web ## the pages in Chromium
-	$(BIN)/python -m pytest -q -n auto --dist loadfile tests/browser
+	$(BIN)/python -m pytest -q -n auto $(FILES) tests/browser
 
 fuzz: $(VENV)/.dev ## every parser against random and mutated bytes (FUZZ_EXAMPLES=…)
 	$(BIN)/python -m pytest -q tests/fuzz
+
+judges: $(VENV)/.dev ## other projects' parsers and players, and the standards' rules, over streams of every kind (JUDGES="--kinds hevc")
+	@tools/install-judges
+	@exec $(BIN)/python -m tests.judges $(JUDGES)
 
 -include tests/load/targets.mk
 

@@ -9,6 +9,7 @@ import typer
 
 from gateway import __version__
 from gateway.cli import channels, common, configuration, ivs, keys, storage, users, vod
+from gateway.lib import lean_structlog as lean_structlog  # imported for its side effect
 
 app = typer.Typer(
     name="millrace",
@@ -25,7 +26,7 @@ app.add_typer(storage.app, name="storage")
 app.command("sign")(keys.sign)
 app.command("verify")(keys.verify)
 app.command("check-config")(configuration.check_config)
-app.command("vod")(vod.vod)
+app.command("vod", no_args_is_help=True)(vod.vod)
 app.command("doctor")(configuration.doctor)
 
 
@@ -41,7 +42,7 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Only here to give `millrace` itself an option."""
+    """Declares the options of `millrace` itself."""
 
 
 @app.command()
@@ -55,20 +56,26 @@ def serve(
     link: common.LinkOption = None,
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
-    from gateway.cores.shares import STALE, workers_of
+    from gateway.processes.worker_settings import STALE_FILES, worker_count
 
     settings = common.ready_settings(config, profile, overrides)
-    if link is None and workers_of(settings) > 1:
-        from gateway.cores import master
-        from gateway.cores.endpoints import of_gateway
+    if link is None and worker_count(settings) > 1:
+        from gateway.processes import master
+        from gateway.processes.endpoints import gateway_endpoints
 
-        command = ("gateway", "serve", *(["--welcome"] if welcome else []), *common.given(config, profile, overrides))
+        command = (
+            "gateway",
+            "serve",
+            *(["--welcome"] if welcome else []),
+            *common.config_arguments(config, profile, overrides),
+        )
         load = lambda: common.ready_settings(config, profile, overrides)  # noqa: E731
-        raise typer.Exit(master.run(master.Service(command, of_gateway, load, stale=STALE), settings))
-    from gateway import app as gateway
-    from gateway.cores.seat import Seat
+        raise typer.Exit(master.run(master.Service(command, gateway_endpoints, load, stale=STALE_FILES), settings))
+    common.load_outputs()  # before the API describes the fields of channels
+    from gateway.app import gateway as gateway
+    from gateway.processes.worker_link import WorkerLink
 
-    raise typer.Exit(gateway.run(settings, greet=welcome, seat=Seat(link) if link is not None else None))
+    raise typer.Exit(gateway.run(settings, greet=welcome, seat=WorkerLink(link) if link is not None else None))
 
 
 @app.command()
@@ -78,30 +85,30 @@ def edge(
     overrides: common.SetOption = None,
     link: common.LinkOption = None,
 ) -> None:
-    """Run a playback edge, which plays what gateways hold, until SIGTERM or Ctrl-C."""
-    from gateway.cores.shares import workers_of
+    """Run a playback edge, which plays the streams of gateways, until SIGTERM or Ctrl-C."""
+    from gateway.processes.worker_settings import worker_count
 
     settings = common.edge_settings(config, profile, overrides)
-    if link is None and workers_of(settings) > 1:
-        from gateway.cores import master
-        from gateway.cores.endpoints import of_edge
+    if link is None and worker_count(settings) > 1:
+        from gateway.processes import master
+        from gateway.processes.endpoints import edge_endpoints
 
-        command = ("gateway", "edge", *common.given(config, profile, overrides))
+        command = ("gateway", "edge", *common.config_arguments(config, profile, overrides))
         load = lambda: common.edge_settings(config, profile, overrides)  # noqa: E731
-        raise typer.Exit(master.run(master.Service(command, of_edge, load, folder="run-edge"), settings))
-    from gateway.cores.seat import Seat
-    from proxy import app as playback_edge
+        raise typer.Exit(master.run(master.Service(command, edge_endpoints, load, folder="run-edge"), settings))
+    from gateway.processes.worker_link import WorkerLink
+    from proxy.edge import app as playback_edge
 
-    raise typer.Exit(playback_edge.run(settings, Seat(link) if link is not None else None))
+    raise typer.Exit(playback_edge.run(settings, WorkerLink(link) if link is not None else None))
 
 
 @app.command()
 def worker(
     config: common.ConfigOption = None, profile: common.ProfileOption = None, overrides: common.SetOption = None
 ) -> None:
-    """Make the ladder of one channel for a gateway elsewhere; CHANNEL_NAME and ADDRESS say which and where."""
+    """Make the ladder of one channel for a gateway on another machine; set CHANNEL_NAME and ADDRESS."""
     settings = common.settings(config, profile, overrides)
-    from gateway import worker as media_worker
+    from gateway.app import worker as media_worker
 
     raise typer.Exit(media_worker.run(settings))
 
@@ -111,7 +118,10 @@ _Refused: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; its exit code. A user's mistake is one line on stderr: 2 for usage and configuration, else 1."""
+    """Runs one command and returns its exit code. A user's mistake is one line on stderr.
+
+    The code is 2 for usage and configuration, else 1.
+    """
     try:
         code = app(args=sys.argv[1:] if arguments is None else arguments, prog_name="millrace", standalone_mode=False)
         return code if isinstance(code, int) else 0
@@ -124,9 +134,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _explain(error: Exception) -> int:
-    """Our own errors and the system's say what is wrong; anything else is our fault and keeps its traceback."""
-    from gateway.hub.errors import HubError, InvalidField, TooLarge
-    from gateway.servers.listen import ListenError
+    """Prints an error of Millrace or the system as a message.
+
+    Any other error is a bug and is raised with its traceback.
+    """
+    from gateway.lib.sockets import ListenError
+    from gateway.ports.errors import HubError, InvalidField, TooLarge
     from gateway.settings import SettingsError
 
     if isinstance(error, SettingsError):
@@ -140,7 +153,7 @@ def _explain(error: Exception) -> int:
 
 def _tell(lines: list[str] | tuple[str, ...], code: int) -> int:
     for line in lines:
-        print(line if "\n" in line else f"millrace: {line}", file=sys.stderr)  # help is shown as it is
+        print(line if "\n" in line else f"millrace: {line}", file=sys.stderr)  # help has no prefix
     return code
 
 

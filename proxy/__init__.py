@@ -1,1 +1,1 @@
-"""The playback edge: finds the gateway that holds a stream, pulls it once, and gives it to any number of viewers."""
+"""The playback edge: finds the gateway that holds a stream, pulls it once, and serves any number of viewers."""

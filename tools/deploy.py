@@ -249,7 +249,7 @@ def up(stack: str, file: Path | None) -> None:
     platform, tag = PLATFORMS[known["Architecture"]], f"{version()}-{known['Architecture'].lower()}"
     parameters["Image"] = image(kept["ImageRepository"], tag, platform, ROOT)
     if known["RtmpFront"] == "haproxy":
-        folder = ROOT / "deploy" / "haproxy"
+        folder = ROOT / "proxy" / "haproxy"
         parameters["HaproxyImage"] = image(kept["ImageRepository"], f"haproxy-{tag}", platform, folder)
     if known["Cdn"] == "True" and "PlaybackFrom" not in given and not where.china:
         parameters["PlaybackFrom"] = edge_locations()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""A client of the admin API: creates a channel, waits for its push, records it and says what was recorded.
+"""A client of the admin API. It creates a channel, waits for a push, records it and lists the recordings.
 
-It needs Python 3.11 and nothing else. Run it, give the printed address to an encoder, and watch:
+It needs only Python 3.11. Run it and give the printed address to an encoder:
 
     MILLRACE_TOKEN=… python millrace_client.py --seconds 20
 
@@ -25,7 +25,7 @@ from urllib.parse import quote, urlencode
 
 
 class Channel(TypedDict):
-    """What somebody may push to. `playUrls` has an address for each output that is on."""
+    """A channel to push to. `playUrls` has an address for each output that is on."""
 
     id: str
     key: str
@@ -46,7 +46,7 @@ class Output(TypedDict):
 
 
 class Session(TypedDict):
-    """What is live of a channel. bitrate: media bits a second; viewers: by protocol."""
+    """The live session of a channel. bitrate: media bits a second; viewers: by protocol."""
 
     id: str
     state: Literal["live", "lingering", "idle"]
@@ -57,7 +57,7 @@ class Session(TypedDict):
 
 
 class Recording(TypedDict):
-    """size: bytes; seconds: of media, None where that is not known."""
+    """A stored file. size: bytes; seconds: of media, None if not known."""
 
     key: str
     kind: str
@@ -68,7 +68,7 @@ class Recording(TypedDict):
 
 
 class MillraceError(Exception):
-    """A refusal, or no answer at all (status 0). field: of the request, at fault; retry_after: seconds."""
+    """A refusal, or no answer (status 0). field: the wrong field of the request; retry_after: seconds."""
 
     def __init__(self, status: int, reason: str, field: str = "", retry_after: float | None = None) -> None:
         super().__init__(reason)
@@ -86,22 +86,33 @@ class Millrace:
         self._timeout = timeout
 
     def create(self, name: str, until: datetime, **fields: Any) -> Channel:
-        """A new channel that may be pushed until then; fields: `isHls=True`, `isVideo=True` and so on."""
+        """Creates a channel that may be pushed until `until`. fields: `isHls=True`, `isVideo=True` and so on."""
         body = {"videoname": name, "isFlv": True, "outdate": until.astimezone(UTC).isoformat(), **fields}
         return cast(Channel, self._ask("POST", "/videostream", body))
 
     def channels(self) -> list[Channel]:
         return cast(list[Channel], self._ask("GET", "/videostream"))
 
-    def delete(self, id: str) -> None:
-        """Revokes the key as well, and ends a push that is under way. What was recorded stays."""
-        self._ask("DELETE", f"/videostream/{quote(id)}")
+    def delete(self, id: str, media: str = "keep") -> None:
+        """Deletes the channel, revokes its key and ends its push.
+
+        media: "keep" keeps the recordings with their protection, "delete" deletes them.
+        """
+        self._ask("DELETE", f"/videostream/{quote(id)}?{urlencode({'media': media})}")
+
+    def media(self, id: str, limit: int = 50) -> list[Recording]:
+        """The kept media of a deleted channel, the newest first."""
+        return cast(list[Recording], self._ask("GET", f"/media?{urlencode({'channel': id, 'limit': limit})}"))
+
+    def delete_media(self, id: str) -> None:
+        """Deletes the kept media of a deleted channel. Large deletions continue in the background."""
+        self._ask("DELETE", f"/media?{urlencode({'channel': id})}")
 
     def session(self, id: str) -> Session:
         return cast(Session, self._ask("GET", f"/videostream/{quote(id)}/session"))
 
     def wait_until_live(self, id: str, seconds: float, every: float = 1.0) -> Session:
-        """The session once somebody pushes. Raises TimeoutError."""
+        """Waits until somebody pushes and returns the session. Raises TimeoutError."""
         end = time.monotonic() + seconds
         while (session := self.session(id))["state"] != "live":
             if time.monotonic() >= end:
@@ -110,11 +121,14 @@ class Millrace:
         return session
 
     def switch(self, id: str, output: str, enabled: bool) -> None:
-        """Of a live stream, until it ends: `video` records MP4, `image` takes snapshots, `ondemand` records HLS."""
+        """Switches an output of a live stream, until the stream ends.
+
+        output: `video` records MP4, `image` takes snapshots, `ondemand` records HLS.
+        """
         self._ask("POST", f"/videostream/{quote(id)}/outputs/{quote(output)}", {"enabled": enabled})
 
     def recordings(self, id: str, limit: int = 50) -> list[Recording]:
-        """The newest first."""
+        """The recordings of a channel, the newest first."""
         return cast(
             list[Recording], self._ask("GET", f"/videostream/{quote(id)}/recordings?{urlencode({'limit': limit})}")
         )
@@ -139,7 +153,7 @@ def _error(refusal: urllib.error.HTTPError) -> MillraceError:
     try:
         said = json.loads(refusal.read())
     except (OSError, HTTPException, ValueError):
-        said = None  # a proxy in between speaks for itself
+        said = None  # the answer of a proxy
     if not isinstance(said, dict):
         said = {}
     wait = refusal.headers.get("Retry-After", "")
@@ -148,7 +162,7 @@ def _error(refusal: urllib.error.HTTPError) -> MillraceError:
 
 
 def demonstrate(millrace: Millrace, seconds: float, patience: float) -> int:
-    """A channel from its creation to its end; 0 when something was recorded."""
+    """Creates a channel, records its push and deletes it. Returns 0 if there is a recording."""
     channel = millrace.create("Example", datetime.now(UTC) + timedelta(hours=1), isHls=True, isCMAF=True)
     id = channel["id"]
     try:
@@ -172,7 +186,7 @@ def demonstrate(millrace: Millrace, seconds: float, patience: float) -> int:
 
 
 def _recorded(millrace: Millrace, id: str) -> list[Recording]:
-    """A piece is visible once it is finished and stored, which takes a moment."""
+    """The recordings, once their files are finished and stored. Waits up to 30 s."""
     end = time.monotonic() + 30
     while not (found := millrace.recordings(id)) and time.monotonic() < end:
         time.sleep(0.5)

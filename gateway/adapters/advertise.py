@@ -1,4 +1,4 @@
-"""How other nodes reach this process: the `host:port` that it writes into the registry."""
+"""The `host:port` by which other nodes reach this process, and which it writes into the registry."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from collections.abc import Mapping
 
 import structlog
 
-from gateway.adapters.aws import task
+from gateway.adapters.aws import task_metadata
 from gateway.adapters.local.host import shown_host
-from gateway.hub.addresses import Ports
-from gateway.hub.errors import StoreAway
+from gateway.channels.addresses import OpenPorts
+from gateway.ports.errors import StoreAway
 from gateway.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 
-async def advertised(settings: Settings, ports: Ports, environ: Mapping[str, str] | None = None) -> str:
-    """`host:port` of this process's playback listener, an IPv6 address in brackets.
+async def advertised(settings: Settings, ports: OpenPorts, environ: Mapping[str, str] | None = None) -> str:
+    """Returns `host:port` of this process's playback listener, an IPv6 address in brackets.
 
-    `http.advertise` where it is set. Else the one address or name that the listener is bound to; on ECS the task's
-    private address; else the address that this machine's packets carry, and without a network its name. ports: what is
-    open; environ: default os.environ. Never raises for a service that is away.
+    Uses `http.advertise` where it is set, else the single address or name that the listener is bound to. A listener on
+    all addresses uses the task's private address on ECS. Elsewhere it uses the machine's outgoing address, or without a
+    network its name.
+
+    ports: the ports that are open. environ: default os.environ. An unavailable service never makes it raise.
     """
     if settings.http.advertise:
         return settings.http.advertise
@@ -32,7 +34,7 @@ async def advertised(settings: Settings, ports: Ports, environ: Mapping[str, str
 
 
 def host_of(address: str) -> str:
-    """Of a `host:port`; an IPv6 address without its brackets."""
+    """Returns the host of a `host:port`, an IPv6 address without its brackets."""
     return address.rpartition(":")[0].removeprefix("[").removesuffix("]")
 
 
@@ -40,7 +42,7 @@ async def _host(bound: str, environ: Mapping[str, str] | None) -> str:
     if not _everywhere(bound):
         return shown_host(bound)
     try:
-        own = await task.own_task(environ)
+        own = await task_metadata.own_task(environ)
     except StoreAway as away:
         log.warning("this task's address is not known: this machine's own is used", reason=str(away))
         own = None
@@ -51,7 +53,7 @@ async def _host(bound: str, environ: Mapping[str, str] | None) -> str:
 
 
 async def _name() -> str:
-    """This machine's name where it means something here, else loopback."""
+    """Returns this machine's name where it can be resolved here, else loopback."""
     name = socket.gethostname()
     try:
         await asyncio.get_running_loop().getaddrinfo(name, None)

@@ -1,4 +1,7 @@
-"""Cloud: AWS beside the stores (IVS, Kinesis, ECS), loaded by the first stream that needs it: a laptop never does."""
+"""AWS services other than the stores (IVS, Kinesis, ECS).
+
+They are loaded at first need, so never on a laptop without AWS.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from gateway.adapters import open_aws
-from gateway.hub.errors import OutputTrouble, StoreUnusable
-from gateway.hub.ports import IvsChannel, IvsIngest, KvsEndpoints, ObjectStore, PutMediaRequest, TaskRunner
+from gateway.adapters.stores import open_aws
+from gateway.ports.errors import OutputTrouble, StoreUnusable
+from gateway.ports.stores import IvsChannelInfo, IvsIngest, KvsEndpoints, ObjectStore, PutMediaRequest, TaskRunner
 
 if TYPE_CHECKING:
     from gateway.adapters.aws.ivs import AwsIvs
     from gateway.adapters.aws.session import AwsSession
-    from gateway.settings.models import Ecs
+    from gateway.settings.models import EcsSettings
 
 P = TypeVar("P")
 
 
 class Cloud:
-    """An IvsDirectory, IvsChannels and KvsEndpoints. Use as `async with`; session: one that is open for a store.
+    """An IvsDirectory, IvsChannels and KvsEndpoints. Use it as `async with`.
 
-    kvs_role: as of AwsKvs. Where AWS is not installed or has no region, what streams call raises OutputTrouble with
-    what to do, and what people ask for StoreUnusable.
+    session: an AwsSession that a store has opened already. kvs_role: see AwsKvs. Where AWS is not installed or has no
+    region, calls for streams raise OutputTrouble with a hint. Calls for users raise StoreUnusable.
     """
 
     def __init__(self, session: AwsSession | None, kvs_role: str) -> None:
@@ -60,10 +63,10 @@ class Cloud:
     def available(self) -> bool:
         return self._session is not None or (importlib.util.find_spec("aioboto3") is not None and _configured())
 
-    async def channels(self) -> list[IvsChannel]:
+    async def channels(self) -> list[IvsChannelInfo]:
         return await (await self._channels()).channels()
 
-    async def create(self, name: str, kind: str, latency: str, authorized: bool = False) -> IvsChannel:
+    async def create(self, name: str, kind: str, latency: str, authorized: bool = False) -> IvsChannelInfo:
         return await (await self._channels()).create(name, kind, latency, authorized)
 
     async def delete(self, arn: str) -> None:
@@ -76,15 +79,15 @@ class Cloud:
 
     # ---- tasks ----
 
-    async def tasks(self, settings: Ecs) -> TaskRunner:
-        """Who runs tasks on ECS; the same for all streams."""
+    async def tasks(self, settings: EcsSettings) -> TaskRunner:
+        """Returns the runner of ECS tasks, one for all streams."""
         if self._tasks is None:
             with _trouble():
                 self._tasks = await self._make(lambda session: _tasks(session, settings))
         return self._tasks
 
     async def bucket(self, name: str) -> ObjectStore:
-        """Any bucket."""
+        """Returns the store of any bucket."""
         with _trouble():
             return await self._make(lambda session: _bucket(session, name))
 
@@ -104,7 +107,10 @@ class Cloud:
         return self._kvs
 
     async def _make(self, make: Callable[[AwsSession], P]) -> P:
-        """The SDK takes half a second to import: in a thread, streams go on meanwhile. Raises StoreUnusable."""
+        """Makes an object that needs the SDK. Raises StoreUnusable.
+
+        Importing the SDK takes half a second, so it happens in a thread and streams go on.
+        """
         async with self._opening:
             if self._session is None:
                 session = await asyncio.to_thread(open_aws, "this")
@@ -115,7 +121,10 @@ class Cloud:
 
 @contextlib.contextmanager
 def _trouble() -> Iterator[None]:
-    """For outputs, which try again: somebody may install or configure AWS meanwhile."""
+    """Turns StoreUnusable into OutputTrouble, because outputs try again.
+
+    AWS may be installed or configured meanwhile.
+    """
     try:
         yield
     except StoreUnusable as unusable:
@@ -123,7 +132,7 @@ def _trouble() -> Iterator[None]:
 
 
 def _configured() -> bool:
-    """Whether somebody chose a region, where the SDK looks for it."""
+    """Whether a region is set in a place where the SDK looks for it."""
     if any(os.environ.get(name) for name in ("AWS_REGION", "AWS_DEFAULT_REGION")):
         return True
     return Path(os.environ.get("AWS_CONFIG_FILE") or "~/.aws/config").expanduser().is_file()
@@ -141,7 +150,7 @@ def _bucket(session: AwsSession, name: str) -> ObjectStore:
     return S3Objects(session, name)
 
 
-def _tasks(session: AwsSession, settings: Ecs) -> TaskRunner:
+def _tasks(session: AwsSession, settings: EcsSettings) -> TaskRunner:
     from gateway.adapters.aws.tasks import EcsTasks
 
     return EcsTasks(session, settings)

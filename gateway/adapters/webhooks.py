@@ -1,4 +1,4 @@
-"""Webhooks: what happens to streams, posted as signed JSON to the operator's URL, in order per channel."""
+"""Webhooks: posts stream events as signed JSON to the operator's URL, in order per channel."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from gateway.hub.events import Event, EventType
-from gateway.lib.aio import Tasks
 from gateway.lib.backoff import Backoff
 from gateway.lib.metrics import Counter
 from gateway.lib.redact import masked
+from gateway.lib.tasks import Tasks
+from gateway.ports.events import Event, EventType
+from gateway.settings.models import HooksSettings
 
 if TYPE_CHECKING:
     import aiohttp
@@ -32,14 +33,21 @@ log = structlog.get_logger(__name__)
 SIGNATURE: Final = "X-Millrace-Signature"
 TRIES: Final = 6
 GIVE_UP_AFTER: Final = 120.0  # seconds since an event's first try
-AT_ONCE: Final = 8  # channels that are served at the same time
-FLUSH: Final = 5.0  # seconds that leaving may take for what still waits
-_AGAIN: Final = frozenset({408, 425, 429})  # besides 5xx: the receiver asks to come again
+MAX_CONCURRENT: Final = 8  # channels for which posts are sent at the same time
+FLUSH: Final = 5.0  # seconds for sending the waiting events at the end
+_RETRY_STATUSES: Final = frozenset({408, 425, 429})  # besides 5xx: the receiver asks to come again
+# Members that name stored files. They are no secrets, but `masked` would hide them: one is called `key`, and names may
+# look like keys.
+_FILES: Final = {
+    EventType.RECORDING_READY: ("key",),
+    EventType.JOB_DONE: ("source", "outputs"),
+    EventType.JOB_FAILED: ("source",),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """An event as it is sent, the same bytes at every try; receivers tell repetitions by `id`."""
+    """An event as it is sent, with the same bytes at every try. Receivers detect repetitions by `id`."""
 
     type: EventType
     channel: str
@@ -48,14 +56,18 @@ class Post:
 
 
 def make_post(event: Event, secret: str, id: str) -> Post:
-    """`{"id", "type", "time", "channel", "data"}`; time is RFC 3339, no secrets in data; unsigned without one."""
+    """Returns the post of an event: `{"id", "type", "time", "channel", "data"}`, signed where there is a secret.
+
+    time is RFC 3339; data contains no secrets.
+    """
     at = datetime.fromtimestamp(event.time, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    files = _FILES.get(event.type, ())
     value = {
         "id": id,
         "type": str(event.type),
         "time": at,
         "channel": event.channel,
-        "data": masked("", event.data),
+        "data": masked("", event.data) | {name: event.data[name] for name in files if name in event.data},
     }
     body = json.dumps(value, default=str, separators=(",", ":")).encode("ascii")
     headers = {"Content-Type": "application/json"}
@@ -67,35 +79,32 @@ def make_post(event: Event, secret: str, id: str) -> Post:
 class Webhooks:
     """A listener of events: `events.listen(hooks.post)` inside `async with Webhooks(…) as hooks`.
 
-    A channel's events are posted one after another, a failed one again with growing pauses (TRIES, GIVE_UP_AFTER). At
-    most `most` events wait: then the oldest goes. Refused pushes, which anybody can cause, may fill half of that only.
-    What is dropped is counted (`results`: delivered, rejected, failed, dropped) and said once until something gets
-    through. timeout: seconds for one try. The URL is the operator's own: it may be a private address.
+    The events of a channel are posted one after another. A failed post is repeated with growing pauses (TRIES,
+    GIVE_UP_AFTER). At most `hooks.queue` events wait; the oldest is dropped then. Refused pushes may fill half of it,
+    because anybody can cause them. `results` counts delivered, rejected, failed and dropped events. A drop is logged
+    once until a post succeeds. The URL is the operator's own, so it may be a private address.
     """
 
     def __init__(
         self,
-        url: str,
-        secret: str,
-        *,
-        timeout: float,
-        most: int,
+        settings: HooksSettings,
         results: Counter,
+        *,
         user_agent: str = "Millrace",
         tls: ssl.SSLContext | None = None,
         backoff_first: float = 1.0,
         flush: float = FLUSH,
     ) -> None:
-        self._url, self._secret = url, secret
-        self._timeout, self._most, self._results = timeout, most, results
+        self._url, self._secret = settings.url, settings.secret.get_secret_value()
+        self._timeout, self._most, self._results = settings.timeout, settings.queue, results
         self._user_agent, self._tls = user_agent, tls
         self._backoff_first, self._flush = backoff_first, flush
         self._waiting: OrderedDict[str, deque[Post]] = OrderedDict()
         self._order: deque[str] = deque()  # channels, once for each waiting post, oldest first
         self._refused = 0
-        self._quiet = False  # losses were said already
+        self._quiet = False  # drops are already logged
         self._closed = False
-        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._at_once = asyncio.Semaphore(MAX_CONCURRENT)
         self._tasks = Tasks("webhooks", self._crashed)
         self._session: aiohttp.ClientSession | None = None
 
@@ -105,7 +114,7 @@ class Webhooks:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Sends what waits, for `flush` seconds; what is left then is dropped."""
+        """Sends the waiting events for at most `flush` seconds. The rest is dropped."""
         self._closed = True
         try:
             async with asyncio.timeout(self._flush):
@@ -121,7 +130,7 @@ class Webhooks:
                 await self._session.close()
 
     def __len__(self) -> int:
-        """Events that wait, those being sent included."""
+        """Returns the number of waiting events, those being sent included."""
         return len(self._order)
 
     def post(self, event: Event) -> None:
@@ -143,13 +152,13 @@ class Webhooks:
             queue.append(post)
 
     def _drop_oldest(self) -> None:
-        """The oldest event of all: the head of the queue of the channel that waits longest."""
+        """Drops the oldest event: the first one of the channel that waits longest."""
         queue = self._waiting[self._order[0]]
         self._took(queue.popleft())
         self._lose()
 
     def _took(self, post: Post) -> None:
-        """A post has left its queue."""
+        """Updates the counts after a post has left its queue."""
         self._order.remove(post.channel)  # the first: posts of one channel leave in order
         self._refused -= post.type is EventType.PUBLISH_REFUSED
 
@@ -195,14 +204,14 @@ class Webhooks:
         return "failed" if again else "rejected"
 
     async def _try(self, post: Post) -> tuple[bool, str]:
-        """Whether to come again, and what went wrong; "" where nothing did."""
-        import aiohttp  # its client is loaded where hooks are used only
+        """Sends a post once. Returns whether to try again, and the error; "" without one."""
+        import aiohttp  # imported only where webhooks are used
 
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=self._timeout),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                connector=aiohttp.TCPConnector(limit=AT_ONCE, ssl=self._tls or True),
+                connector=aiohttp.TCPConnector(limit=MAX_CONCURRENT, ssl=self._tls or True),
                 headers={"User-Agent": self._user_agent},
             )
         try:
@@ -215,7 +224,7 @@ class Webhooks:
             return True, f"{type(error).__name__}: {error}"
         if 200 <= status < 300:
             return False, ""
-        return status >= 500 or status in _AGAIN, f"status {status}"
+        return status >= 500 or status in _RETRY_STATUSES, f"status {status}"
 
     def _crashed(self, name: str, error: BaseException) -> None:
         log.error("webhook task failed", task=name, exc_info=error)

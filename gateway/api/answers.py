@@ -10,9 +10,10 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from gateway.api.cluster import Refused
+from gateway.api.cluster_queries import ForwardedRefusal
 from gateway.api.context import CONTEXT
-from gateway.hub.errors import (
+from gateway.lib.log_rate_limiter import LogRateLimiter
+from gateway.ports.errors import (
     AtCapacity,
     ChannelExists,
     HubError,
@@ -32,9 +33,12 @@ from gateway.hub.errors import (
 
 log = structlog.get_logger(__name__)
 
+_LINES_A_SECOND: Final = 10  # refused requests in the log
+_LINES: Final = web.AppKey("refusal_lines", LogRateLimiter)
+
 
 class BadRequest(Exception):
-    """The request cannot be understood; `field` names the part of the body or query that is at fault."""
+    """The request cannot be understood. `field` names the wrong part of the body or query."""
 
     def __init__(self, message: str, field: str | None = None) -> None:
         super().__init__(message)
@@ -43,14 +47,14 @@ class BadRequest(Exception):
 
 
 class Conflict(Exception):
-    """It cannot be done in the present state."""
+    """The request is not possible in the present state."""
 
 
 class Missing(Exception):
-    """What the request names does not exist."""
+    """The object of the request does not exist."""
 
 
-# Domain errors and their statuses; the first that fits. What is not here is a fault of ours: 500.
+# Statuses of domain errors; the first match counts. Any other error is a bug: 500.
 _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (BadRequest, 400),
     (InvalidField, 400),
@@ -72,8 +76,9 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
 )
 
 HEADERS: Final[Mapping[str, str]] = {
-    # The token is sent by scripts, never by a browser on its own: any page that has it may ask, as in the original.
-    # Where any may, browsers send no cookies and show no answer that a cookie opened: those are for our own pages.
+    # Scripts send the token, never a browser by itself, so any page with the token may use the API, as in the original.
+    # With "*", browsers send no cookies and hide answers that a cookie authorized: only the gateway's own pages get
+    # those.
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Retry-After, X-Millrace-Silent",
     "Cache-Control": "no-store",
@@ -86,32 +91,32 @@ HEADERS: Final[Mapping[str, str]] = {
 }
 
 
-def text(value: Any) -> str:
-    """`value` as JSON, in ASCII: a stored half of a surrogate pair cannot break the encoding."""
+def json_text(value: Any) -> str:
+    """Returns `value` as JSON in ASCII, so that a stored lone surrogate cannot break the encoding."""
     return json.dumps(value, separators=(",", ":"))
 
 
 def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """`value` as JSON."""
-    return answer_text(text(value), status, headers)
+    """Returns an answer with `value` as JSON."""
+    return answer_text(json_text(value), status, headers)
 
 
 def answer_text(body: str, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """What is JSON already."""
+    """Returns an answer with a body that is JSON already."""
     return web.Response(
         body=body.encode("ascii"), status=status, headers=headers, content_type="application/json", charset="utf-8"
     )
 
 
 def refusal(status: int, message: str, *, field: str | None = None, retry_after: int | None = None) -> web.Response:
-    """`{"error", "field"}`; the field only where one is at fault."""
+    """Returns `{"error", "field"}`, the field only where one is wrong."""
     body = {"error": message} if field is None else {"error": message, "field": field}
     return answer(body, status, None if retry_after is None else {"Retry-After": str(retry_after)})
 
 
-def of_error(error: Exception) -> web.Response | None:
-    """The answer to an error of the domain or of a handler; None where it has none."""
-    if isinstance(error, Refused):
+def error_answer(error: Exception) -> web.Response | None:
+    """Returns the answer to an error of the domain or of a handler; None for any other error."""
+    if isinstance(error, ForwardedRefusal):
         return refusal(error.status, str(error), field=error.field, retry_after=error.retry_after)
     status = next((s for kind, s in _STATUS if isinstance(error, kind)), None)
     if status is None:
@@ -120,15 +125,15 @@ def of_error(error: Exception) -> web.Response | None:
     message = error.message if isinstance(error, InvalidField | BadRequest) else str(error)
     if status != 503:
         return refusal(status, message, field=field)
-    # What the store's own words say (paths, table names) is for the log.
+    # The store's own message (paths, table names) goes only to the log.
     log.warning("store away" if isinstance(error, StoreAway | StoreUnusable) else "not now", reason=str(error))
     retry_after = error.retry_after if isinstance(error, StoreAway) else 5
     words = "the store does not answer now" if isinstance(error, StoreAway | StoreUnusable) else message
     return refusal(503, words, retry_after=retry_after)
 
 
-def of_http_error(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
-    """aiohttp's own refusals (routing, body size) in our form."""
+def http_error_answer(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
+    """Returns aiohttp's own refusals (routing, body size) in the API's form."""
     status = error.status
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
     if status == 404:
@@ -142,22 +147,30 @@ def of_http_error(request: web.Request, error: web.HTTPException) -> web.StreamR
 
 
 @web.middleware
-async def answering(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The outermost: whatever happens inside becomes one JSON answer with our headers, counted, refusals logged."""
+async def answer_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The outermost middleware.
+
+    Turns every result into one JSON answer with the headers, counts it, and logs refusals.
+    """
     metrics = request.app[CONTEXT].metrics
     response: web.StreamResponse
     try:
         response = await handler(request)
     except web.HTTPException as error:
-        response = of_http_error(request, error)
-    except (HubError, BadRequest, Conflict, Missing, Refused) as error:
-        response = of_error(error) or _fault(request, error)
+        response = http_error_answer(request, error)
+    except (HubError, BadRequest, Conflict, Missing, ForwardedRefusal) as error:
+        response = error_answer(error) or _fault(request, error)
+    except ConnectionError as error:
+        if request.transport is None or request.transport.is_closing():
+            response = refusal(400, "the client left before its answer")  # never read, because the client is gone
+        else:
+            response = _fault(request, error)  # of another connection that this process opened
     except Exception as error:
         response = _fault(request, error)
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     metrics.api_requests.add(f"{response.status // 100}xx")
-    if 400 <= response.status < 500:
+    if 400 <= response.status < 500 and response.status != 429:  # 429 would flood the log
         _log_refusal(request, response)
     return response
 
@@ -167,7 +180,15 @@ def _fault(request: web.Request, error: Exception) -> web.Response:
     return refusal(500, "internal error")
 
 
+def bound_lines(app: web.Application) -> None:
+    """Gives an application its own limit of log lines for refused requests."""
+    app[_LINES] = LogRateLimiter(_LINES_A_SECOND)
+
+
 def _log_refusal(request: web.Request, response: web.StreamResponse) -> None:
+    more = request.app[_LINES].due()
+    if more is None:
+        return
     reason = ""
     if isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) < 2_000:
         reason = str(json.loads(response.body).get("error", "")) if response.content_type == "application/json" else ""
@@ -178,4 +199,5 @@ def _log_refusal(request: web.Request, response: web.StreamResponse) -> None:
         path=request.path[:200],
         peer=request.remote,
         reason=reason[:200],
+        **more,
     )

@@ -1,4 +1,4 @@
-"""Request bodies: JSON read strictly, because what is stored has to mean the same to every reader."""
+"""Request bodies: strict JSON, because every reader has to understand the stored values alike."""
 
 from __future__ import annotations
 
@@ -12,21 +12,32 @@ from gateway.api.answers import BadRequest
 
 
 async def json_object(request: web.Request, seconds: float) -> dict[str, Any]:
-    """The body as a JSON object; BadRequest for anything else, 408 where it takes longer than `seconds` (0: any time).
+    """Returns the body as a JSON object.
 
-    Refused besides bad syntax: duplicate names, NaN and infinities, text that is not UTF-8, nesting beyond the parser's
-    depth. The content type is not looked at: `curl -d` sends another one.
+    seconds: time-out of the whole body; 0: none. Raises BadRequest for anything else than an object, 408 after the
+    time-out, and ConnectionError where the client disconnects early.
+
+    Also refuses duplicate names, NaN and infinities, text that is not UTF-8, and nesting beyond the parser's depth.
+    Ignores the content type, because `curl -d` sends a different one.
     """
     try:
         async with asyncio.timeout(seconds or None):
             data = await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout(reason="the body did not arrive in time") from None
+    except web.RequestPayloadError:
+        raise undecodable(request) from None
     return parse_object(data)
 
 
+def undecodable(request: web.Request) -> BadRequest:
+    """Returns the answer to a body with an invalid encoding. The rest of the body is not read."""
+    request.content.feed_eof()  # else the server reads on and fails again
+    return BadRequest("the body cannot be decoded")
+
+
 def parse_object(data: bytes) -> dict[str, Any]:
-    """As json_object, of a whole body."""
+    """Returns a whole body as a JSON object, with the checks of `json_object`."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -55,7 +66,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise BadRequest("stands twice in one object", field=name[:255])
+                raise BadRequest("appears twice in one object", field=name[:255])
             seen.add(name)
     return result
 

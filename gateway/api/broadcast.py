@@ -7,15 +7,18 @@ from aiohttp import web
 
 from gateway.api.answers import answer, refusal
 from gateway.api.context import CONTEXT
-from gateway.hub.errors import StoreAway
+from gateway.ports.errors import StoreAway
 
 log = structlog.get_logger(__name__)
 
-NONE = "You need to deploy the backend container before loading this page"  # the original's words
+NO_SERVERS = "You need to deploy the backend container before loading this page"  # the original's text
 
 
 async def servers(request: web.Request) -> web.Response:
-    """As DynamoDB's scan gives them: `Items` of `role`, `dns`, `replaced`, `eventid`, the primary first."""
+    """Returns the servers in the form of a DynamoDB scan, the primary first.
+
+    `Items` have `role`, `dns`, `replaced` and `eventid`.
+    """
     ask = request.app[CONTEXT].broadcast_servers
     try:
         found = await ask() if ask is not None else []
@@ -23,5 +26,5 @@ async def servers(request: web.Request) -> web.Response:
         log.warning("the servers of broadcasters cannot be read", reason=str(away))
         return refusal(503, "the table of servers does not answer now", retry_after=away.retry_after)
     if not found:
-        return refusal(503, NONE)
+        return refusal(503, NO_SERVERS)
     return answer({"Items": found, "Count": len(found), "ScannedCount": len(found)})

@@ -1,4 +1,4 @@
-"""The console's files: pages with a strict policy, scripts and styles with a hash, all out of the package."""
+"""The console's files from the package: pages with a strict policy, scripts and styles with a hash."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from aiohttp import web
 from gateway.api.answers import Missing, answer
 from gateway.api.context import CONTEXT, Context
 from gateway.api.servers import push_origins
-from gateway.hub.errors import StoreAway
 from gateway.lib.assets import Asset
+from gateway.ports.errors import StoreAway
 
 _INDEX: Final = "app/index.html"
 _BROADCASTER: Final = "broadcast/broadcast.html"
 _DOCS: Final = "docs/docs.html"
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
-# Amazon IVS plays from there.
-_MOST_SERVERS: Final = 16  # in a policy, which is a header
-_IVS: Final = "https://*.live-video.net"
+_MAX_SERVERS: Final = 16  # in a policy, because it is a header
+_IVS: Final = "https://*.live-video.net"  # Amazon IVS plays from there
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'{inline}; style-src 'self'; img-src 'self' data: blob:{pull}; "
     "media-src 'self' blob:{pull} {ivs}; connect-src 'self'{sockets}{store} {ivs}; font-src 'self'; "
@@ -40,7 +39,7 @@ async def broadcaster(request: web.Request) -> web.StreamResponse:
 
 
 async def push_ports(request: web.Request) -> web.Response:
-    """Where this node takes pushes from pages, for a key that somebody types in."""
+    """Returns the ports for pushes from pages, for a key that a user types in."""
     ports = request.app[CONTEXT].shown.ports()
     return answer({"ws": ports.ws, "wss": ports.wss})
 
@@ -51,14 +50,14 @@ async def docs(request: web.Request) -> web.StreamResponse:
 
 
 async def file(request: web.Request) -> web.StreamResponse:
-    """What the pages load; `/_player/` names the players' folder, as on the playback listener."""
+    """Returns a file of the pages. `/_player/` names the players' folder, as on the playback listener."""
     path = request.match_info["path"]
     if request.path.startswith("/_player/") and "/" not in path:
         path = f"players/{path}"
     asset = await request.app[CONTEXT].assets.load(path)
     if asset is None:
         raise Missing("no such file")
-    # A worker obeys the policy that its script came with, not its page's.
+    # A worker obeys the policy of its own script, not that of its page.
     headers = {"Content-Security-Policy": await _policy(request, asset)} if asset.suffix in ("html", "js") else {}
     return _answer(request, asset, headers)
 
@@ -75,16 +74,16 @@ async def _page(request: web.Request, path: str) -> web.StreamResponse:
 
 
 def _answer(request: web.Request, asset: Asset, headers: dict[str, str]) -> web.Response:
-    """The file; 304 where the browser has it; for ever where its address names its hash."""
+    """Returns the file, or 304 where the browser has it. It may be cached for ever if its address has its hash."""
     named = request.query_string == f"v={asset.tag}"
     headers["Cache-Control"] = _IMMUTABLE if named else "no-cache"
     headers["Vary"] = "Accept-Encoding"
     tag = f'"{asset.tag}"'
-    if asset.tag in request.headers.get("If-None-Match", ""):
+    if asset.unchanged(request.headers.get("If-None-Match", "")):
         return web.Response(status=304, headers={**headers, "ETag": tag})
     headers["Content-Type"] = asset.kind
     if asset.packed is not None and _takes_gzip(request.headers.get("Accept-Encoding", "")):
-        # RFC 9110 §8.8.3.3: other bytes, the same thing.
+        # RFC 9110 §8.8.3.3: compressed bytes of the same content need a weak or different ETag.
         return web.Response(body=asset.packed, headers={**headers, "ETag": f"W/{tag}", "Content-Encoding": "gzip"})
     return web.Response(body=asset.data, headers={**headers, "ETag": tag})
 
@@ -98,7 +97,7 @@ def _takes_gzip(accepted: str) -> bool:
 
 
 async def _policy(request: web.Request, asset: Asset) -> str:
-    """Own scripts only; media from where this gateway plays, pushes to where it takes them."""
+    """Returns the policy: own scripts only, media from this gateway's playback, pushes to gateways."""
     context = request.app[CONTEXT]
     pull, push = await _places(request, context)
     sockets = {"ws" + origin.removeprefix("http") for origin in pull} | push
@@ -113,19 +112,22 @@ async def _policy(request: web.Request, asset: Asset) -> str:
 
 
 async def _places(request: web.Request, context: Context) -> tuple[set[str], set[str]]:
-    """Origins of playback and of pushing: as shown to people, and on the host that was asked, which may be this machine
-    by another name; and where other gateways take pushes, to which a broadcaster goes when this one fails."""
+    """Returns the origins of playback and of pushing.
+
+    They include the addresses shown to users, and those on the requested host. That host may be another name of this
+    machine. Push origins include other gateways, which a broadcaster uses when this one fails.
+    """
     found = [context.here(request)]
-    with suppress(StoreAway):  # the page has to load: it says what is the matter
+    with suppress(StoreAway):  # the page has to load, because it shows the error
         found.append((await context.presenter(request)).addresses)
     pulls = {origin for addresses in found if (origin := _origin(addresses.pull))}
     bases = [base for a in found for base in (a.web_push, a.secure_web_push)]
-    bases += await push_origins(context, _MOST_SERVERS)
+    bases += await push_origins(context, _MAX_SERVERS)
     return pulls, {origin for base in bases if (origin := _origin(base))}
 
 
 def _origin(base: str) -> str:
-    """Scheme, host and port of an address; a host that would end the policy's list is left out."""
+    """Returns scheme, host and port of an address; "" for a host that would break the policy's syntax."""
     parts = urlsplit(base)
     if not parts.hostname or any(c in ";, '\"" or not c.isascii() or not c.isprintable() for c in parts.netloc):
         return ""

@@ -1,4 +1,4 @@
-"""The shapes of what the console asks: people, the node's health, Amazon IVS."""
+"""The shapes of the console's requests and answers: users, the node's health, Amazon IVS."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from gateway.api.shape import Open, Ports, Shape, Time
+from gateway.api.schema_base import Open, Ports, Shape, Time
 
 
 class Cpu(Shape):
-    """percent: what this process takes; 100 is one core. load: of the machine, over a minute."""
+    """Processor load. percent: of this process; 100 is one core. load: of the machine, average of a minute."""
 
     cores: int
     percent: float
@@ -18,14 +18,14 @@ class Cpu(Shape):
 
 
 class Memory(Shape):
-    """Bytes: of this process, of the machine."""
+    """Memory in bytes. rss: of this process; total: of the machine."""
 
     rss: int
     total: int
 
 
 class Disk(Shape):
-    """Bytes of the disk that the data folder is on."""
+    """Bytes of the disk with the data folder."""
 
     path: str
     free: int
@@ -43,10 +43,10 @@ class MediaWorkers(Shape):
 
 
 class Status(Shape):
-    """uptime, loopLag: seconds. viewers: by protocol. bytesIn, bytesOut, dropped (by reason): since the start.
+    """The node's health. uptime, loopLag: seconds. viewers: by protocol.
 
-    stores: what keeps channels, objects, jobs and the console's users: sqlite, dynamodb, file or s3. ivs: whether
-    Amazon IVS looks set up here.
+    bytesIn, bytesOut, dropped (by reason): since the start. stores: the kind of store for channels, objects, jobs and
+    the console's users: sqlite, dynamodb, file or s3. ivs: whether Amazon IVS seems to be set up here.
     """
 
     version: str
@@ -73,8 +73,12 @@ class Status(Shape):
 
 
 class SharingNode(Shape):
-    """node: its id, empty where it is alone. role: gateway, edge or worker. address: of its playback listener. here:
-    the one that answers this. The rest as in /status; null where it does not answer."""
+    """A node that shares the streams.
+
+    node: its id, empty where it runs alone. role: gateway, edge or worker. address: of its playback listener. here:
+    whether it is the node that answers this request. The other fields are as in /status; null where the node does not
+    answer.
+    """
 
     node: str
     role: Literal["gateway", "edge", "worker"]
@@ -96,20 +100,23 @@ class LogLevel(Shape):
 
 
 class SignedIn(Shape):
-    """kind: with the admin token, as a user of the console, or through the sign-in provider."""
+    """A signed-in person. kind: by the admin token, as a user of the console, or through the sign-in provider."""
 
     name: str
     kind: Literal["token", "user", "oidc"]
 
 
 class SignInProvider(Shape):
-    """name: what the button to GET /oidc/start says."""
+    """The sign-in provider. name: the label of the button to GET /oidc/start."""
 
     name: str
 
 
 class LoginState(Shape):
-    """csrf: what has to stand in X-CSRF-Token of requests that change something. users: whether there are any."""
+    """The state of signing in. users: whether there are any users.
+
+    csrf: the value for X-CSRF-Token in requests that change something.
+    """
 
     user: SignedIn | None
     csrf: str | None
@@ -118,14 +125,14 @@ class LoginState(Shape):
 
 
 class NewLogin(BaseModel):
-    """name: empty or missing with the admin token."""
+    """Name and password. name: empty or missing with the admin token."""
 
     name: Annotated[str, Field(max_length=64)] = ""
     password: Annotated[str, Field(max_length=1024)]
 
 
 class User(Shape):
-    """changed: the password."""
+    """A user of the console. changed: when the password was last set."""
 
     name: str
     created: Time
@@ -147,18 +154,18 @@ class DeletedUser(Shape):
 
 
 class Profile(Open):
-    """Whatever the pages want to remember, at most `limits.item` bytes of JSON."""
+    """Any settings of the pages, at most `limits.item` bytes of JSON."""
 
 
 class PushPorts(Shape):
-    """WebSocket, without and with TLS; null: not open."""
+    """WebSocket ports without and with TLS; null: not open."""
 
     ws: int | None
     wss: int | None
 
 
 class IvsChannel(Shape):
-    """rtmpUrl: what encoders are given as their server."""
+    """An Amazon IVS channel. rtmpUrl: the server to enter in encoders."""
 
     arn: str
     name: str
@@ -170,7 +177,7 @@ class IvsChannel(Shape):
 
 
 class NewIvsChannel(IvsChannel):
-    """With its stream key, which is a secret and told only once."""
+    """A channel with its stream key, a secret that only this answer shows."""
 
     streamKey: str
 
@@ -186,7 +193,7 @@ class DeletedIvsChannel(Shape):
     deleted: bool
 
 
-# By the names that routes use.
+# By the names used in routes.
 SHAPES: dict[str, TypeAdapter[Any]] = {
     "Status": TypeAdapter(Status),
     "Nodes": TypeAdapter(list[SharingNode]),

@@ -1,4 +1,4 @@
-"""What the API's handlers work on, handed to them with each request."""
+"""The objects that the API's handlers work on, passed with each request."""
 
 from __future__ import annotations
 
@@ -12,28 +12,31 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from gateway.api.cluster import Alone, Cluster
-from gateway.api.node import Node
-from gateway.api.people import People
-from gateway.hub.access import Secrets
-from gateway.hub.addresses import Addresses, Domains, Ports, Presenter
-from gateway.hub.channel import Channel
-from gateway.hub.distant import DistantViewers
-from gateway.hub.hub import Hub
-from gateway.hub.ports import ChannelStore, DomainStore, IvsChannels, ObjectStore
-from gateway.hub.readiness import Readiness
+from gateway.api.authenticators import Authenticators
+from gateway.api.cluster_queries import ClusterQueries, SingleNode
+from gateway.api.node_status import NodeStatus
+from gateway.channels.addresses import Addresses, OpenPorts, Presenter, PublicDomains
+from gateway.channels.channel import Channel
+from gateway.channels.media_owners import MediaOwners, StoredDeletions
+from gateway.channels.stores import ChannelStore, DomainStore
+from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.assets import Assets
-from gateway.lib.measured import Measured
 from gateway.lib.metrics import Metrics
-from gateway.sinks.kvs.jobs import KvsJobs
-from gateway.vod.studio import Studio
+from gateway.lib.metrics_snapshot import MetricsSnapshot
+from gateway.lib.readiness import Readiness
+from gateway.live.hub import Hub
+from gateway.live.remote_viewer_counts import RemoteViewerCounts
+from gateway.outputs.kinesis.kvs_jobs import KvsJobs
+from gateway.outputs.storage.media_deletion import MediaDeletion
+from gateway.ports.stores import IvsChannels, ObjectStore
+from gateway.vod.vod_service import VodService
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of requests. body, item: bytes; request: seconds for a whole body; 0: none."""
+class RequestLimits:
+    """Limits of requests. body, item: bytes. request: seconds for a whole body. 0: no limit."""
 
     body: int
     item: int
@@ -41,14 +44,14 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What addresses are built from where no domain is set.
+class AddressDefaults:
+    """The parts of addresses where no domain is set.
 
-    push_host, pull_host: for whoever asks over loopback, whose phone and viewers are elsewhere; "": loopback too.
-    public_url, play_auth, sign_ttl: as in the settings' section `playback`.
+    push_host, pull_host: for requests over loopback, because phones and viewers are on other machines; "": loopback.
+    public_url, play_auth, sign_ttl: see the settings' section `playback`.
     """
 
-    ports: Callable[[], Ports]
+    ports: Callable[[], OpenPorts]
     push_host: str = ""
     pull_host: str = ""
     public_url: str = ""
@@ -56,87 +59,95 @@ class Shown:
     sign_ttl: float = 3600
 
 
-class Proxies(Protocol):
-    """Which reverse proxies are believed, and what they say of a client."""
+class TrustedProxies(Protocol):
+    """The trusted reverse proxies, and what they report about a client."""
 
     def client(self, peer: str, headers: Mapping[str, str]) -> str:
-        """The client's address behind `peer`; headers by lower-case name."""
+        """Returns the client's address behind `peer`. headers: by lower-case name."""
         ...
 
     def scheme(self, peer: str, headers: Mapping[str, str], scheme: str) -> str:
-        """http or https, as the client sees it."""
+        """Returns http or https, as the client sees it."""
         ...
 
 
 def _nothing(channel_id: str) -> None:
-    """Nobody keeps channels besides the store."""
+    """The default for `forget`: there is no cache."""
 
 
 async def _no_origin() -> str:
-    """Uploads come to this node."""
+    """The default for `upload_origin`: uploads come to this node."""
     return ""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Everything behind the API. Made once by the composition root.
+    """Everything that the API's handlers use. Created once, at start.
 
-    people: who may ask. forget: drops a channel from caches. role: this node's where it is alone. cluster: the other
-    nodes; distant: who watches this one's streams there. node: what /status tells. studio, kvs: what does jobs; None:
-    nothing does. objects: where recordings are; None: nowhere. ivs: None: nobody asks for it. proxies: None: none is
-    believed. upload_origin: where pages upload films to, besides this node: "https://bucket.s3.amazonaws.com". sums:
-    what all processes on the same ports measure together; None: there is but this one. broadcast_servers: the rows of
-    the original's table of servers; None: none is kept.
+    people: checks who may use the API. forget: drops a channel from caches. role: this node's role where it runs alone.
+    cluster: the other nodes. distant: viewers of this node's streams on other nodes. node: the state for /status.
+    studio, kvs: run VOD and Kinesis jobs; None: no such jobs here.
+
+    objects: the store of recordings; media_deletion: deletes them with their channel. None: no recordings. ivs: None:
+    no Amazon IVS. proxies: None: no proxy is trusted. upload_origin: returns where pages upload videos besides this
+    node: "https://bucket.s3.amazonaws.com". sums: returns the metrics of all processes on the same ports; None: there
+    is only one. broadcast_servers: returns the rows of the original's table of servers; None: there is none.
     """
 
     version: str
     hub: Hub
     channels: ChannelStore
     domains: DomainStore
-    secrets: Secrets = field(repr=False)
-    people: People = field(repr=False)
-    node: Node
-    shown: Shown
-    limits: Limits
+    secrets: SigningSecrets = field(repr=False)
+    people: Authenticators = field(repr=False)
+    node: NodeStatus
+    shown: AddressDefaults
+    limits: RequestLimits
     readiness: Readiness
     metrics: Metrics
     forget: Callable[[str], None] = _nothing
     role: str = "primary"
-    cluster: Cluster = field(default_factory=Alone)
-    distant: DistantViewers = field(default_factory=DistantViewers)
-    studio: Studio | None = None
+    cluster: ClusterQueries = field(default_factory=SingleNode)
+    distant: RemoteViewerCounts = field(default_factory=RemoteViewerCounts)
+    studio: VodService | None = None
     kvs: KvsJobs | None = None
     objects: ObjectStore | None = None
+    media_deletion: MediaDeletion | None = None
     ivs: IvsChannels | None = None
-    proxies: Proxies | None = None
+    proxies: TrustedProxies | None = None
     upload_origin: Callable[[], Awaitable[str]] = _no_origin
-    sums: Callable[[], Awaitable[Measured]] | None = None
+    sums: Callable[[], Awaitable[MetricsSnapshot]] | None = None
     broadcast_servers: Callable[[], Awaitable[list[dict[str, str]]]] | None = None
     assets: Assets = field(default_factory=Assets)
     clock: Callable[[], float] = time.time
 
-    async def measured(self) -> Measured:
-        """What this process and its siblings on the same ports measure together."""
-        return await self.sums() if self.sums is not None else Measured.of(self.metrics)
+    @property
+    def owners(self) -> MediaOwners:
+        """The lookup of the channel whose protection applies to stored media; reads from the store."""
+        return MediaOwners(self.channels, StoredDeletions(self.channels))
+
+    async def measured(self) -> MetricsSnapshot:
+        """Returns the metrics of all processes on the same ports together."""
+        return await self.sums() if self.sums is not None else self.metrics.snapshot()
 
     def client(self, request: web.Request) -> str:
-        """The address of whoever asks, behind the proxies that are believed."""
+        """Returns the client's address, behind the trusted proxies."""
         peer = (request.remote or "").partition("%")[0]
         return self.proxies.client(peer, _forwarded(request)) if self.proxies is not None else peer
 
     def scheme(self, request: web.Request) -> str:
-        """http or https, as whoever asks sees it."""
+        """Returns http or https, as the client sees it."""
         if self.proxies is None:
             return request.scheme
         return self.proxies.scheme((request.remote or "").partition("%")[0], _forwarded(request), request.scheme)
 
     def here(self, request: web.Request) -> Addresses:
-        """This node's own addresses on the host that was asked, whatever domains are set."""
+        """Returns this node's own addresses on the requested host, without the configured domains."""
         host = host_of(request)
-        return Addresses.of(Domains(), self.shown.ports(), host, host)
+        return Addresses.of(PublicDomains(), self.shown.ports(), host, host)
 
     async def presenter(self, request: web.Request) -> Presenter:
-        """Shows channels with the addresses that whoever asks can use: set domains, else the host that was asked."""
+        """Returns a presenter with addresses for the client: of the configured domains, else of the requested host."""
         shown, domains, host = self.shown, await self.domains.get_domains(), host_of(request)
         push, pull = (shown.push_host or host, shown.pull_host or host) if _is_loopback(host) else (host, host)
         addresses = Addresses.of(domains, shown.ports(), push, pull, shown.public_url, host)
@@ -144,7 +155,7 @@ class Context:
         return Presenter(addresses, self.secrets, shown.play_auth, shown.sign_ttl, tls)
 
     async def present(self, request: web.Request, channels: Iterable[Channel]) -> list[dict[str, object]]:
-        """The channels as answers show them, relay keys masked."""
+        """Returns channels as answers show them, relay keys masked."""
         presenter, now = await self.presenter(request), self.clock()
         return [presenter.present(channel, now) for channel in channels]
 
@@ -153,7 +164,7 @@ CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
 
 
 def host_of(request: web.Request) -> str:
-    """The host that was asked, as the Host header says; the address of the socket where that is no host name."""
+    """Returns the host of the Host header; the socket's address where that is no host name."""
     try:
         host = urlsplit(f"//{request.host}").hostname or ""
     except ValueError:
@@ -166,12 +177,15 @@ def host_of(request: web.Request) -> str:
 
 
 def is_host(text: str) -> bool:
-    """A host name or an address, IPv6 without brackets; nothing that could end a list or an address."""
+    """Whether it is a host name or an address, IPv6 without brackets.
+
+    Characters that end a list or an address are refused.
+    """
     return _HOST.fullmatch(text) is not None
 
 
 def _forwarded(request: web.Request) -> dict[str, str]:
-    """The headers that proxies write; one that stands there several times is one list."""
+    """Returns the headers that proxies write. Repeated headers are joined to one list."""
     names = ("X-Forwarded-For", "X-Forwarded-Proto")
     return {name.lower(): ",".join(request.headers.getall(name)) for name in names if name in request.headers}
 

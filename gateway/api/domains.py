@@ -1,4 +1,4 @@
-"""Domains: where people are told to push and play."""
+"""The public domains for pushing and playing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aiohttp import web
 from gateway.api.answers import answer
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
-from gateway.hub.addresses import Domains
+from gateway.channels.addresses import PublicDomains
 
 log = structlog.get_logger(__name__)
 
@@ -18,10 +18,10 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def update(request: web.Request) -> web.Response:
-    """Every address shown from now on is built from them; an empty one means this node's own."""
+    """Sets the domains. All addresses shown later use them; an empty one means this node's own."""
     context = request.app[CONTEXT]
     body = await json_object(request, context.limits.request)
-    domains = Domains.from_json(body, await context.domains.get_domains())
+    domains = PublicDomains.from_json(body, await context.domains.get_domains())
     await context.domains.set_domains(domains)
     log.info("domains changed", push=domains.push, pull=domains.pull)
     return answer(domains.as_json())

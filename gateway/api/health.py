@@ -10,12 +10,12 @@ from gateway.lib.metrics import CONTENT_TYPE
 
 
 async def healthcheck(request: web.Request) -> web.Response:
-    """OK while the process answers, whatever else is wrong."""
+    """Answers OK while the process runs, even if other things are wrong."""
     return web.Response(text="OK")
 
 
 async def ready(request: web.Request) -> web.Response:
-    """200, or 503 with the names of what is missing."""
+    """Answers 200, or 503 with the names of what is missing."""
     missing = await request.app[CONTEXT].readiness.missing()
     if missing:
         return answer({"ready": False, "missing": list(missing)}, 503, {"Retry-After": "5"})
@@ -23,7 +23,7 @@ async def ready(request: web.Request) -> web.Response:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Of all processes that share the ports, where there are several."""
+    """Returns the metrics, summed over all processes that share the ports."""
     context = request.app[CONTEXT]
     body = context.metrics.render() if context.sums is None else (await context.measured()).render()
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})

@@ -1,4 +1,4 @@
-"""Amazon IVS channels of this account: what a relay can push to, made and deleted from the console."""
+"""Amazon IVS channels of this account, as targets for relays: listed, created and deleted from the console."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from aiohttp import web
 from gateway.api.answers import BadRequest, answer, refusal
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT, Context
-from gateway.hub.errors import IvsRefused, StoreAway, StoreUnusable
-from gateway.hub.ports import IvsChannel, IvsChannels
-from gateway.hub.relays import is_ivs_channel
+from gateway.channels.relay_urls import is_ivs_channel
+from gateway.ports.errors import IvsRefused, StoreAway, StoreUnusable
+from gateway.ports.stores import IvsChannelInfo, IvsChannels
 
 log = structlog.get_logger(__name__)
 
@@ -24,12 +24,12 @@ _STATUS: Final = {"missing": 404, "conflict": 409, "full": 409, "invalid": 400, 
 
 
 async def index(request: web.Request) -> web.Response:
-    """The channels of the configured region, by name; their keys are not told."""
+    """Returns the channels of the configured region by name, without their keys."""
     return await _asking(request.app[CONTEXT], _list)
 
 
 async def create(request: web.Request) -> web.Response:
-    """A new channel; `streamKey` stands in this answer only."""
+    """Creates a channel. Only this answer shows its `streamKey`."""
     context = request.app[CONTEXT]
     body = await json_object(request, context.limits.request)
     name = body.get("name")
@@ -46,7 +46,7 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
-    """The channel and its keys."""
+    """Deletes the channel and its keys."""
     arn = request.match_info["arn"]
     if not is_ivs_channel(arn):
         raise BadRequest("expected the ARN of an IVS channel", field="arn")
@@ -64,7 +64,7 @@ async def _list(ivs: IvsChannels) -> Any:
 
 
 async def _asking(context: Context, ask: Any) -> web.Response:
-    """What `ask` finds; what stands in the way in words, since it is the operator who reads them."""
+    """Returns the result of `ask`, or the obstacle in words, because an operator reads them."""
     if context.ivs is None:
         return refusal(503, "this node has no Amazon IVS")
     try:
@@ -85,7 +85,7 @@ def _one_of(body: dict[str, Any], field: str, values: tuple[str, ...]) -> str:
     return str(value)
 
 
-def _shown(channel: IvsChannel) -> dict[str, Any]:
+def _shown(channel: IvsChannelInfo) -> dict[str, Any]:
     return {
         "arn": channel.arn,
         "name": channel.name,

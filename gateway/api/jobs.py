@@ -1,8 +1,9 @@
-"""Jobs: films that become HLS, and what else takes its time: submit, list, show, cancel."""
+"""Jobs, such as converting a video to HLS: submit, list, show, cancel."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -11,39 +12,44 @@ from aiohttp import web
 
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.body import json_object
-from gateway.api.context import CONTEXT
+from gateway.api.context import CONTEXT, Context
 from gateway.api.sessions import rfc3339
-from gateway.hub.access import Use
-from gateway.hub.errors import JobFinished, NoSuchJob
-from gateway.hub.jobs import VOD, Job
-from gateway.vod.naming import play_name
-from gateway.vod.studio import Studio
+from gateway.channels.media_owners import MediaOwner
+from gateway.channels.names import is_channel_id
+from gateway.channels.stream_key import SignatureUse
+from gateway.ports.errors import JobFinished, NoSuchJob
+from gateway.ports.jobs import VOD, StoredJob
+from gateway.ports.vod_names import play_name
+from gateway.vod.vod_service import VodService
 
 log = structlog.get_logger(__name__)
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
-_MOST: Final = 1000
-_USUAL: Final = 100
+_MAX_LIMIT: Final = 1000
+_DEFAULT_LIMIT: Final = 100
 _LONGEST: Final = 2048
 
 
-def studio(request: web.Request) -> Studio:
-    """What does jobs here."""
+def vod_service(request: web.Request) -> VodService:
+    """Returns this node's VOD service. Raises Missing where it has none."""
     found = request.app[CONTEXT].studio
     if found is None:
-        raise Missing("this node does no jobs")
+        raise Missing("this node runs no jobs")
     return found
 
 
 class JobPresenter:
-    """Shows jobs with the addresses at which their results play. base: such as http://host:8080; sign: of an id."""
+    """Shows jobs with the addresses of their results.
 
-    def __init__(self, base: str, sign: Any) -> None:
+    base: such as http://host:8080. query(folder): the query to append to an address in this folder.
+    """
+
+    def __init__(self, base: str, query: Callable[[str], str]) -> None:
         self._base = base
-        self._sign = sign
+        self._query = query
 
-    def present(self, job: Job) -> dict[str, Any]:
-        """As the API answers."""
+    def present(self, job: StoredJob) -> dict[str, Any]:
+        """Returns a job as the API shows it."""
         outputs = dict(job.outputs)
         if job.kind == VOD:
             outputs = {name: self._url(key) for name, key in outputs.items()}
@@ -60,57 +66,70 @@ class JobPresenter:
         }
 
     def _url(self, key: str) -> str:
-        query = self._sign(play_name(key.rpartition("/")[0]))
-        return f"{self._base}/vod/{quote(key, safe='/')}{query}"
+        return f"{self._base}/vod/{quote(key, safe='/')}{self._query(key.rpartition('/')[0])}"
 
 
-async def presenter(request: web.Request) -> JobPresenter:
-    """For whoever asks: as channels are shown, with play signs where films are protected by them."""
+async def presented(request: web.Request, jobs: Sequence[StoredJob]) -> list[dict[str, Any]]:
+    """Returns jobs as answers show them, with play signs where the VOD or its channel needs them."""
     context = request.app[CONTEXT]
-    addresses = (await context.presenter(request)).addresses
+    presenter, now = await context.presenter(request), context.clock()
+    keys = [key for job in jobs if job.kind == VOD for key in job.outputs.values()]
+    folders = {key.rpartition("/")[0] for key in keys}
+    owners: dict[str, MediaOwner | None] = {}
+    for id in {folder.partition("/")[0] for folder in folders if "/" in folder}:
+        owners[id] = await context.owners.find(id) if is_channel_id(id) else None
+
+    def query(folder: str) -> str:
+        owner = owners.get(folder.partition("/")[0]) if "/" in folder else None
+        return presenter.play_query(owner.channel, now) if owner is not None else film_query(context, folder)
+
+    shown = JobPresenter(presenter.addresses.pull, query)
+    return [shown.present(job) for job in jobs]
+
+
+def film_query(context: Context, folder: str) -> str:
+    """Returns the query for the addresses of VODs that belong to no channel."""
+    if context.shown.play_auth != "sign":
+        return ""
     until = int(context.clock() + context.shown.sign_ttl)
-
-    def sign(name: str) -> str:
-        return f"?sign={context.secrets.sign(name, until, Use.PLAY)}" if context.shown.play_auth == "sign" else ""
-
-    return JobPresenter(addresses.pull, sign)
+    return f"?sign={context.secrets.sign(play_name(folder), until, SignatureUse.PLAY)}"
 
 
 async def submit(request: web.Request) -> web.Response:
-    """Accepted, not done: its state is to be asked for, or told by a webhook."""
+    """Accepts a job. The client asks for its state later, or a webhook reports it."""
     context = request.app[CONTEXT]
     body = await json_object(request, context.limits.request)
     source = body.get("source")
     if not isinstance(source, str) or not source or len(source) > _LONGEST or not source.isprintable():
         raise BadRequest("expected the key of an object, s3://bucket/key or a path", field="source")
-    job = await studio(request).submit(source)
-    return answer((await presenter(request)).present(job), 202, {"Location": f"/jobs/{job.id}"})
+    job = await vod_service(request).submit(source)
+    (shown,) = await presented(request, [job])
+    return answer(shown, 202, {"Location": f"/jobs/{job.id}"})
 
 
 async def index(request: web.Request) -> web.Response:
-    """A bare array, the newest first; `before`, the last id of one page, gives the next."""
-    limit, before = request.query.get("limit", str(_USUAL)), request.query.get("before", "")
-    if not (limit.isascii() and limit.isdigit() and len(limit) < 6 and 1 <= int(limit) <= _MOST):
-        raise BadRequest(f"expected a number from 1 to {_MOST}", field="limit")
+    """Returns a bare array, newest first. `before`, the last id of a page, gives the next page."""
+    limit, before = request.query.get("limit", str(_DEFAULT_LIMIT)), request.query.get("before", "")
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 6 and 1 <= int(limit) <= _MAX_LIMIT):
+        raise BadRequest(f"expected a number from 1 to {_MAX_LIMIT}", field="limit")
     if before and not _ID.fullmatch(before):
         raise BadRequest("expected the id of a job", field="before")
-    jobs = await studio(request).desk.store.newest(int(limit), before)
-    shown = await presenter(request)
-    return answer([shown.present(job) for job in jobs])
+    jobs = await vod_service(request).desk.store.newest(int(limit), before)
+    return answer(await presented(request, jobs))
 
 
 async def show(request: web.Request) -> web.Response:
-    job = await studio(request).desk.store.get(_id(request))
-    return answer((await presenter(request)).present(job))
+    job = await vod_service(request).desk.store.get(_id(request))
+    return answer((await presented(request, [job]))[0])
 
 
 async def cancel(request: web.Request) -> web.Response:
-    """Stops it, wherever it is at work; what it had made so far is removed."""
+    """Stops a job on whichever node runs it. Its partial results are removed."""
     try:
-        job = await studio(request).desk.cancel(_id(request))
+        job = await vod_service(request).desk.cancel(_id(request))
     except JobFinished as error:
         raise Conflict(str(error)) from None
-    return answer((await presenter(request)).present(job))
+    return answer((await presented(request, [job]))[0])
 
 
 def _id(request: web.Request) -> str:

@@ -1,8 +1,7 @@
-"""Signing in to the console and out again: with the admin token, or with a user's name and password."""
+"""Signing in to the console and out again, with the admin token or with a user's name and password."""
 
 from __future__ import annotations
 
-import time
 from typing import Any, Final
 
 import structlog
@@ -10,29 +9,29 @@ from aiohttp import web
 
 from gateway.api.answers import BadRequest, answer
 from gateway.api.auth import COOKIE, from_own_page, login_of
+from gateway.api.authenticators import ADMIN, LOGIN
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
-from gateway.api.logins import Login, Person
-from gateway.api.people import ADMIN, LOGIN
-from gateway.hub.errors import StoreAway
-from gateway.lib.passwords import MOST
+from gateway.api.login_sessions import LoginSession, Person
+from gateway.lib.passwords import MAX_LENGTH
+from gateway.ports.errors import StoreAway, TooManyRefusals
 
 log = structlog.get_logger(__name__)
 
-_LONGEST: Final = 4 * MOST  # the admin token may be longer than a password
+_LONGEST: Final = 4 * MAX_LENGTH  # the admin token may be longer than a password
 
 
 async def show(request: web.Request) -> web.Response:
-    """Who is signed in, and how one may: what the console asks first. The secret `csrf` goes into X-CSRF-Token."""
+    """Returns who is signed in and which ways to sign in exist. The console sends `csrf` back as X-CSRF-Token."""
     try:
         login = await login_of(request)
     except StoreAway:
-        login = None  # the token still opens a session
+        login = None  # signing in with the token still works
     return answer(await _state(request, login))
 
 
 async def sign_in(request: web.Request) -> web.Response:
-    """The admin token or a user's password becomes a session, whose cookie no script can read."""
+    """Opens a session for the admin token or a user's password. Scripts cannot read its cookie."""
     context = request.app[CONTEXT]
     people = context.people
     if not from_own_page(request):
@@ -40,33 +39,33 @@ async def sign_in(request: web.Request) -> web.Response:
         return answer({"error": "this comes from a page of another origin"}, 403)
     body = await json_object(request, context.limits.request)
     name, password = _text(body, "name", 64), _text(body, "password", _LONGEST)
-    address, now = context.client(request), time.monotonic()
-    wait = max(people.addresses.wait(address, now), people.names.wait(_guessed(name), now) if name else 0)
-    if wait:
+    address = context.client(request)
+    try:
+        person, mark = await _who(request, name, password, address)
+    except TooManyRefusals as error:
+        context.metrics.refused.add("login", "limited")
+        return answer({"error": str(error)}, 429, {"Retry-After": "1"})
+    if person is not None:
+        return await begin(request, person, mark, answer)
+    if wait := people.wrong(address, name):
         context.metrics.refused.add("login", "limited")
         return answer({"error": "too many wrong tries: wait a while"}, 429, {"Retry-After": str(wait)})
-    person, mark = await _who(request, name, password)
-    if person is None:
-        people.addresses.add(address, time.monotonic())
-        if name:
-            people.names.add(_guessed(name), time.monotonic())
-        context.metrics.refused.add("login", "wrong")
-        return answer({"error": "the token or password is wrong"}, 401)
-    return await begin(request, person, mark, answer)
+    context.metrics.refused.add("login", "wrong")
+    return answer({"error": "the token or password is wrong"}, 401)
 
 
-async def _who(request: web.Request, name: str, password: str) -> tuple[Person | None, str]:
+async def _who(request: web.Request, name: str, password: str, address: str) -> tuple[Person | None, str]:
     people = request.app[CONTEXT].people
     if people.verify_token(password):
         return ADMIN, await people.mark(ADMIN)
     if not name:
         return None, ""
-    user = await people.users.check(name, password)
+    user = await people.users.check(name, password, people.trying(address, name))
     return (None, "") if user is None else (Person("user", user.name, user.name), user.mark)
 
 
 async def begin(request: web.Request, person: Person, mark: str, respond: Any) -> web.Response:
-    """Opens a session in the browser that asks; `respond` makes the answer of what GET /login will tell."""
+    """Opens a session in the client's browser. `respond` makes the answer from what GET /login will show."""
     context = request.app[CONTEXT]
     if old := request.cookies.get(COOKIE):
         await _close(request, old)
@@ -86,7 +85,7 @@ async def begin(request: web.Request, person: Person, mark: str, respond: Any) -
 
 
 async def sign_out(request: web.Request) -> web.Response:
-    """The session is gone, here and in the browser. With a bearer token there is none, and nothing happens."""
+    """Ends the session here and in the browser. With a bearer token there is no session, and nothing happens."""
     login = request.get(LOGIN)
     if login is not None:
         await request.app[CONTEXT].people.logins.close(request.cookies[COOKIE])
@@ -103,7 +102,7 @@ async def _close(request: web.Request, cookie: str) -> None:
         log.warning("an earlier session stays until it expires", reason=str(away))
 
 
-async def _state(request: web.Request, login: Login | None) -> dict[str, Any]:
+async def _state(request: web.Request, login: LoginSession | None) -> dict[str, Any]:
     people = request.app[CONTEXT].people
     return {
         "user": None if login is None else {"name": login.person.name, "kind": login.person.kind},
@@ -118,8 +117,3 @@ def _text(body: dict[str, Any], field: str, longest: int) -> str:
     if not isinstance(value, str) or len(value) > longest:
         raise BadRequest(f"expected text of at most {longest} characters", field=field)
     return value
-
-
-def _guessed(name: str) -> str:
-    """Under what tries at a name are counted: never mistaken for an address."""
-    return f"user {name.casefold()}"

@@ -1,4 +1,4 @@
-"""The log's level, changed while the gateway runs; it holds until the next start."""
+"""The log's level, changed while the gateway runs; it lasts until the next start."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def update(request: web.Request) -> web.Response:
-    """Of this node. Channels with a logLevel of their own keep it."""
+    """Sets the level of this node. Channels with their own logLevel keep it."""
     body = await json_object(request, request.app[CONTEXT].limits.request)
     level = body.get("level")
     if not isinstance(level, str) or level not in LEVELS:
         raise BadRequest(f"expected {', '.join(LEVELS)}", field="level")
     before = levels.name
     if level != before:
-        log.warning("log level changed", before=before, level=level)  # while and as long as somebody can see it
+        # Before the change, because the new level may hide it.
+        log.warning("log level changed", before=before, level=level)
         levels.general(level)
     return answer({"level": level})

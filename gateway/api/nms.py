@@ -1,6 +1,6 @@
-"""node-media-server's read-only routes, in the shape of its version 2.2, for dashboards that already speak it.
+"""node-media-server's read-only routes, in the form of its version 2.2, for existing dashboards.
 
-Names are as that server spells them ("totle"). What it has no word for here (its Node.js process) describes ours.
+Field names are spelled as there ("totle"). Fields for its Node.js process describe this process.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from aiohttp import web
 
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT
-from gateway.api.sessions import live, rfc3339, silence
-from gateway.hub.addresses import APP
-from gateway.hub.hub import Hub
-from gateway.hub.names import is_channel_id
-from gateway.hub.stream import Stream, StreamState
+from gateway.api.sessions import live, rfc3339, silent_nodes_header
+from gateway.channels.addresses import APP
+from gateway.channels.names import is_channel_id
+from gateway.live.hub import Hub
+from gateway.live.stream import Stream, StreamState
 from gateway.media.codecs import describe
-from gateway.media.track import Track
+from gateway.media.track import MediaTrack
 
 _STARTED = time.monotonic()
 
 
 def _memory() -> tuple[int, int]:
-    """Total and free bytes of the machine; zeros where the system does not say."""
+    """Returns the machine's total and free bytes; zeros where the system does not report them."""
     try:
         page = os.sysconf("SC_PAGE_SIZE")
         return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
@@ -39,7 +39,10 @@ def _memory() -> tuple[int, int]:
 
 
 async def server(request: web.Request) -> web.Response:
-    """Machine, memory, traffic and clients. `cpu.load` is the load average of a minute as percent of all cores."""
+    """Returns machine, memory, traffic and clients.
+
+    `cpu.load`: the load average of a minute, as percent of all cores.
+    """
     context = request.app[CONTEXT]
     total, free = _memory()
     cores = os.cpu_count() or 1
@@ -81,25 +84,28 @@ async def server(request: web.Request) -> web.Response:
 
 
 def _kind(protocol: str) -> str:
-    """The three kinds of client that server knows."""
+    """Returns the client kind of a protocol; node-media-server knows three."""
     if protocol.startswith("rtmp"):
         return "rtmp"
     return "ws" if protocol.startswith("ws") else "http"
 
 
 async def streams(request: web.Request) -> web.Response:
-    """`{"stream": {"<id>": {"publisher", "subscribers"}}}`; single subscribers are not listed, viewers are counted."""
+    """Returns `{"stream": {"<id>": {"publisher", "subscribers"}}}`.
+
+    Subscribers are not listed one by one, only counted.
+    """
     context = request.app[CONTEXT]
     heard = await context.cluster.everywhere("streams")
     found: dict[str, Any] = dict(entries(context.hub))
     for told in heard.answers.values():
         for one in told:
             found.setdefault(str(one.get("id")), one.get("entry"))
-    return answer({APP: found} if found else {}, headers=silence(heard.silent))
+    return answer({APP: found} if found else {}, headers=silent_nodes_header(heard.silent))
 
 
 def entries(hub: Hub) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The streams of this node, by channel id."""
+    """Yields the streams of this node, by channel id."""
     for stream in hub:
         if stream.playable and stream.is_source:
             yield stream.name, {"publisher": _publisher(stream), "subscribers": []}
@@ -121,7 +127,7 @@ def _publisher(stream: Stream) -> dict[str, Any] | None:
     }
 
 
-def _audio(track: Track | None) -> dict[str, Any] | None:
+def _audio(track: MediaTrack | None) -> dict[str, Any] | None:
     if track is None:
         return None
     told = describe(track)
@@ -133,7 +139,7 @@ def _audio(track: Track | None) -> dict[str, Any] | None:
     }
 
 
-def _video(track: Track | None) -> dict[str, Any] | None:
+def _video(track: MediaTrack | None) -> dict[str, Any] | None:
     if track is None:
         return None
     told = describe(track)
@@ -148,7 +154,10 @@ def _video(track: Track | None) -> dict[str, Any] | None:
 
 
 async def stream(request: web.Request) -> web.Response:
-    """`{"isLive", "viewers", "duration", "bitrate", "startTime"}` in seconds and kbit/s. Not live: zeros, as there."""
+    """Returns `{"isLive", "viewers", "duration", "bitrate", "startTime"}` in seconds and kbit/s.
+
+    Returns zeros where the stream is not live.
+    """
     id = request.match_info["id"] if request.match_info["app"] == APP else ""
     found = live(request, id)
     if found is None and is_channel_id(id):
@@ -169,7 +178,7 @@ async def stream(request: web.Request) -> web.Response:
 
 
 def _elsewhere(session: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of a stream that another node holds, made of its session."""
+    """Returns the answer of `stream` for a stream on another node, from its session."""
     on = session["state"] == StreamState.LIVE
     return {
         "isLive": on,

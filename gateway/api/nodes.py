@@ -1,4 +1,4 @@
-"""Nodes: all that share the streams, and how each of them does."""
+"""The nodes that share the streams, and the state of each."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from aiohttp import web
 
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT, host_of
-from gateway.api.servers import age
+from gateway.api.servers import age_order
 from gateway.api.status import summary
-from gateway.hub.nodes import Node, Role
+from gateway.ports.nodes import Node, NodeRole
 
-_TOLD: Final = ("version", "uptime", "cpu", "streams", "publishers", "viewers", "bytesIn", "bytesOut")
+_SUMMARY_FIELDS: Final = ("version", "uptime", "cpu", "streams", "publishers", "viewers", "bytesIn", "bytesOut")
 
 
 async def index(request: web.Request) -> web.Response:
-    """All nodes with what they say of themselves; nulls of one that does not answer."""
+    """Returns all nodes with their reported state; nulls for a node that does not answer."""
     context = request.app[CONTEXT]
     here = context.cluster.node
     own = summary(context.node, context.metrics, context.version)
     if not here:
-        return answer([_entry(Node("", Role.GATEWAY, host_of(request)), "", own)])
+        return answer([_entry(Node("", NodeRole.GATEWAY, host_of(request)), "", own)])
     heard = await context.cluster.everywhere("node")
     entries = []
     nodes = await context.cluster.nodes()
-    for node in sorted(nodes, key=lambda n: (n.id != here, n.role != Role.GATEWAY, age(n))):
+    for node in sorted(nodes, key=lambda n: (n.id != here, n.role != NodeRole.GATEWAY, age_order(n))):
         told = [own] if node.id == here else heard.answers.get(node.id, ())
         entries.append(_entry(node, here, told[0] if told else None))
     return answer(entries)
@@ -40,5 +40,5 @@ def _entry(node: Node, here: str, told: Mapping[str, Any] | None) -> dict[str, A
         "address": node.address,
         "here": node.id == here,
         "answers": told is not None,
-        **{name: said.get(name) for name in _TOLD},
+        **{name: said.get(name) for name in _SUMMARY_FIELDS},
     }

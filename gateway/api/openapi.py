@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
-from gateway.api.routes import ROUTES, Route
+from gateway.api.route import Route
 from gateway.api.schemas import SHAPES
 
 _REF: Final = "#/components/schemas/{model}"
 _WORDS: Final = {
-    202: "Accepted: it goes on, and is not done yet.",
-    400: "The request is at fault; `field` names the part.",
+    202: "Accepted: the work continues in the background.",
+    400: "The request is wrong; `field` names the part.",
     401: "The token is missing or wrong.",
-    403: "What opens this is missing, wrong or has expired; of a session, X-CSRF-Token or the page's origin.",
-    404: "There is no such thing.",
+    403: "The sign-in or signature is missing, wrong or expired; with a session: X-CSRF-Token or the page's origin.",
+    404: "Not found.",
     405: "The route does not know this method.",
     409: "Not possible in the present state.",
     413: "Too large.",
-    422: "What the request names cannot be used for this.",
+    422: "The object in the request cannot be used for this.",
     429: "Too many wrong tokens or passwords from this address.",
-    502: "A service behind this one does not take it.",
-    503: "The store, or what else is named, is away; try again later.",
-    507: "There is no room.",
+    502: "A service that the gateway called refused the request.",
+    503: "The store or another service is unavailable; try again later.",
+    507: "Not enough disk space.",
 }
 
 
-def document(version: str) -> dict[str, Any]:
-    """The whole description, as JSON-able values."""
+def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
+    """Returns the whole description as JSON values."""
     inputs: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = []
-    bodies = {route.body for route in ROUTES if route.body}
+    bodies = {route.body for route in routes if route.body}
     for name, adapter in SHAPES.items():
         inputs.append((name, "validation" if name in bodies else "serialization", adapter))
     references, definitions = TypeAdapter.json_schemas(inputs, ref_template=_REF)
     schemas = {name: _plain(schema) for (name, _), schema in references.items()}
     paths: dict[str, dict[str, Any]] = {}
-    for route in ROUTES:
+    for route in routes:
         paths.setdefault(_template(route), {})[route.method.lower()] = _operation(route, schemas)
     return {
         "openapi": "3.1.0",
@@ -50,7 +51,7 @@ def document(version: str) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "security": [{"token": []}, {"session": [], "csrf": []}],
-        "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in ROUTES)],
+        "tags": [{"name": tag} for tag in dict.fromkeys(route.tag for route in routes)],
         "paths": paths,
         "components": {
             "securitySchemes": {
@@ -63,13 +64,13 @@ def document(version: str) -> dict[str, Any]:
                     "type": "apiKey",
                     "in": "cookie",
                     "name": "millrace_session",
-                    "description": "What POST /login opens.",
+                    "description": "The session that POST /login opens.",
                 },
                 "csrf": {
                     "type": "apiKey",
                     "in": "header",
                     "name": "X-CSRF-Token",
-                    "description": "`csrf` of GET /login, with a session and another method than GET and HEAD.",
+                    "description": "`csrf` of GET /login; needed with a session, except for GET and HEAD.",
                 },
             },
             "schemas": _plain(definitions.get("$defs", {}), names=True),
@@ -78,7 +79,7 @@ def document(version: str) -> dict[str, Any]:
 
 
 def _plain(schema: Any, names: bool = False) -> Any:
-    """Without pydantic's titles (the names in other words) and its null defaults, which mean "may be left out"."""
+    """Returns a schema without pydantic's titles and null defaults, which only mean "may be left out"."""
     if isinstance(schema, list):
         return [_plain(s) for s in schema]
     if not isinstance(schema, dict):
@@ -112,7 +113,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     if route.public:
         operation["security"] = []
     for status in sorted(_refusals(route, names)):
-        shape = route.answer if status < 300 or (route.public and route.method == "GET") else "Error"
+        shape = dict(route.said).get(status, route.answer if status < 300 else "Error")
         operation["responses"][str(status)] = {"description": _WORDS[status], "content": _content(shape, schemas)}
     return operation
 
@@ -137,7 +138,7 @@ def _content(shape: str, schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def _template(route: Route) -> str:
-    """The path as OpenAPI writes it, without the patterns of our router."""
+    """Returns the path as OpenAPI writes it, without the router's patterns."""
     return re.sub(r"{(\w+):[^}]*}", r"{\1}", route.path)
 
 

@@ -1,8 +1,8 @@
-"""Recordings and pictures of a channel: what there is, where it plays, and taking one away."""
+"""Recordings and pictures of a channel: lists them with their addresses, and deletes one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -10,67 +10,77 @@ import structlog
 from aiohttp import web
 
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
-from gateway.api.channels import stored
+from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT, Context
 from gateway.api.sessions import rfc3339
-from gateway.hub.errors import NoSuchObject
-from gateway.sinks.naming import KeptKind
-from gateway.sinks.shelf import LISTED, RECORDED, Shelf
+from gateway.channels.addresses import Presenter
+from gateway.channels.channel import Channel
+from gateway.outputs.storage.recording_index import LISTED, RECORDED, RecordingIndex, StoredRecording
+from gateway.ports.errors import NoSuchObject
+from gateway.ports.media_keys import MediaKind
 
 log = structlog.get_logger(__name__)
 
-_USUAL, _MOST = 50, 500
-PAGE: Final = (
+_DEFAULT_LIMIT, _MAX_LIMIT = 50, 500
+LIMIT_HELP: Final = f"how many, 1 to {_MAX_LIMIT} ({_DEFAULT_LIMIT})"
+PAGE_QUERY: Final = (
     ("kind", f"{', '.join(LISTED)}, or several with commas ({','.join(RECORDED)})"),
-    ("limit", f"how many, 1 to {_MOST} ({_USUAL})"),
+    ("limit", LIMIT_HELP),
     ("before", "the key of a recording: only older ones"),
 )
 
 
 async def index(request: web.Request) -> web.Response:
-    """The newest first."""
+    """Returns the recordings of a channel, newest first."""
     context = request.app[CONTEXT]
-    channel = await stored(request)
-    kinds, limit = _kinds(request.query.get("kind", "")), _limit(request.query.get("limit", ""))
+    channel = await stored_channel(request)
+    kinds, limit = kinds_of(request.query.get("kind", "")), limit_of(request.query.get("limit", ""))
     before = request.query.get("before", "")
     if before and not before.startswith(f"{channel.id}/"):
         raise BadRequest("expected the key of a recording of this channel", field="before")
     if context.objects is None:
         return answer([])
-    found = await Shelf(context.objects).list(channel.id, limit, before, kinds)
-    presenter = await context.presenter(request)
-    base, query = f"{presenter.addresses.pull}/{channel.id}/vod/", presenter.play_query(channel, context.clock())
+    found = await RecordingIndex(context.objects).list(channel.id, limit, before, kinds)
+    url = addresses(channel, await context.presenter(request), context.clock())
+    return answer([shown(kept, url) for kept in found])
 
-    def url(key: str) -> str:
-        return base + quote(key.removeprefix(f"{channel.id}/")) + query
 
-    return answer(
-        [
-            {
-                "key": kept.key,
-                "kind": str(kept.kind),
-                "start": rfc3339(kept.start),
-                "seconds": kept.seconds,
-                "size": kept.size,
-                "url": url(kept.key),
-                "poster": None if kept.poster is None else url(kept.poster),
-            }
-            for kept in found
-        ]
-    )
+def addresses(channel: Channel | None, presenter: Presenter, now: float) -> Callable[[str], str | None]:
+    """Returns a function from a recording's key to its address. All addresses get the same sign.
+
+    channel: the channel whose protection applies; None: it is unknown, so the media are not served.
+    """
+    if channel is None:
+        return lambda key: None
+    own, query = f"{channel.id}/", presenter.play_query(channel, now)
+    base = f"{presenter.addresses.pull}/{own}vod/"
+    return lambda key: f"{base}{quote(key.removeprefix(own))}{query}"
+
+
+def shown(kept: StoredRecording, url: Callable[[str], str | None]) -> dict[str, Any]:
+    """Returns a recording as answers show it. url: the function from `addresses`."""
+    return {
+        "key": kept.key,
+        "kind": str(kept.kind),
+        "start": rfc3339(kept.start),
+        "seconds": kept.seconds,
+        "size": kept.size,
+        "url": url(kept.key),
+        "poster": None if kept.poster is None else url(kept.poster),
+    }
 
 
 async def delete(request: web.Request) -> web.Response:
-    """An on-demand session goes with its segments; one that is being recorded stays."""
+    """Deletes a recording, an on-demand session with its segments. A session that is being recorded stays."""
     context = request.app[CONTEXT]
-    channel = await stored(request)
+    channel = await stored_channel(request)
     key = f"{channel.id}/{request.match_info['path']}"
     if any(output.get("playlist") == key for output in await _outputs(context, channel.id)):
         raise Conflict("this session is being recorded: end it first")
     if context.objects is None:
         raise Missing("nothing is recorded here")
     try:
-        await Shelf(context.objects).delete(key)
+        await RecordingIndex(context.objects).delete(key)
     except NoSuchObject:
         raise Missing("no such recording") from None
     log.info("recording deleted", channel=channel.id, object=key)
@@ -78,7 +88,7 @@ async def delete(request: web.Request) -> web.Response:
 
 
 async def _outputs(context: Context, id: str) -> Sequence[Mapping[str, Any]]:
-    """Of the live stream of a channel, wherever it is."""
+    """Returns the outputs of the channel's live stream, on any node."""
     stream = context.hub.find(id)
     if stream is not None:
         return stream.outputs.status() if stream.outputs is not None else ()
@@ -86,18 +96,20 @@ async def _outputs(context: Context, id: str) -> Sequence[Mapping[str, Any]]:
     return session["outputs"] if session is not None else ()
 
 
-def _kinds(text: str) -> tuple[KeptKind, ...]:
+def kinds_of(text: str, usual: tuple[MediaKind, ...] = RECORDED) -> tuple[MediaKind, ...]:
+    """Returns the kinds in a query. Raises BadRequest."""
     if not text:
-        return RECORDED
+        return usual
     wanted = set(text.split(","))
     if not wanted <= set(LISTED):
         raise BadRequest(f"expected one or more of {', '.join(LISTED)}", field="kind")
     return tuple(kind for kind in LISTED if kind in wanted)
 
 
-def _limit(text: str) -> int:
+def limit_of(text: str) -> int:
+    """Returns the number of items that a query asks for. Raises BadRequest."""
     if not text:
-        return _USUAL
-    if not text.isascii() or not text.isdecimal() or len(text) > 4 or not 1 <= int(text) <= _MOST:
-        raise BadRequest(f"expected a number from 1 to {_MOST}", field="limit")
+        return _DEFAULT_LIMIT
+    if not text.isascii() or not text.isdecimal() or len(text) > 4 or not 1 <= int(text) <= _MAX_LIMIT:
+        raise BadRequest(f"expected a number from 1 to {_MAX_LIMIT}", field="limit")
     return int(text)

@@ -1,12 +1,12 @@
-"""The routes of the admin listener: one table, from which both the application and openapi.json are made."""
+"""The routes of the admin listener in one table, the source of both the application and openapi.json."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import Final
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from gateway.api import (
     broadcast,
@@ -16,53 +16,53 @@ from gateway.api import (
     health,
     ivs,
     jobs,
+    kinesis_upload,
     login,
     logs,
+    media,
     nms,
     nodes,
     oidc,
-    process,
-    profile,
+    outputs,
     recordings,
     servers,
     sessions,
     status,
     uploads,
+    user_profile,
     users,
 )
-from gateway.api.answers import answer, answering
-from gateway.api.auth import authenticating
+from gateway.api.answers import answer_middleware, answer_text, bound_lines, json_text
+from gateway.api.auth import auth_middleware
 from gateway.api.context import CONTEXT, Context
-from gateway.api.provider import OpenIdProvider
+from gateway.api.openid_provider import OpenIdProvider
+from gateway.api.pending_sign_ins import PendingSignIns
+from gateway.api.route import Route
+from gateway.lib.attempt_limiter import AttemptLimiter
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """body, answer: names in gateway.api.schemas, or a media type where no JSON is sent. also: further statuses.
+@dataclass(slots=True)
+class _Description:
+    text: str = ""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    status: of success.
 
-    query: `name: what it is`. public: needs no token.
-    """
-
-    method: str
-    path: str
-    handler: Handler
-    tag: str
-    summary: str
-    answer: str
-    body: str | None = None
-    also: tuple[int, ...] = ()
-    query: tuple[tuple[str, str], ...] = ()
-    public: bool = False
-    status: int = 200
+_DESCRIBED: Final = web.AppKey("openapi", _Description)
 
 
 async def openapi(request: web.Request) -> web.Response:
-    """The description of everything in the table."""
-    from gateway.api.openapi import document  # builds models that nothing else needs
+    """Returns the description of all routes. It is made once, in a thread."""
+    described = request.app[_DESCRIBED]
+    async with described.lock:
+        if not described.text:
+            described.text = await asyncio.to_thread(_describe, request.app[CONTEXT].version)
+    return answer_text(described.text)
 
-    return answer(document(request.app[CONTEXT].version))
+
+def _describe(version: str) -> str:
+    from gateway.api.openapi import document  # imported here, because it builds models that nothing else needs
+
+    return json_text(document(ROUTES, version))
 
 
 _QR = (("url", "push (default), page (a player page), flv, wsflv, rtmp, hls, cmaf, dash or ladder"),)
@@ -93,7 +93,15 @@ ROUTES: Final = (
         body="ChannelChanges",
         also=(413,),
     ),
-    Route("DELETE", "/videostream/{id}", channels.delete, "Channels", "Delete a channel and end its push", "Deleted"),
+    Route(
+        "DELETE",
+        "/videostream/{id}",
+        channels.delete,
+        "Channels",
+        "Delete a channel and end its push; keep or delete its media",
+        "Deleted",
+        query=channels.DELETE_QUERY,
+    ),
     Route(
         "GET",
         "/videostream/{id}/qr",
@@ -103,7 +111,9 @@ ROUTES: Final = (
         "image/svg+xml",
         query=_QR,
     ),
-    Route("GET", "/videostream/{id}/session", sessions.show, "Sessions", "What is live of a channel", "Session"),
+    Route(
+        "GET", "/videostream/{id}/session", sessions.show, "Sessions", "Show the live session of a channel", "Session"
+    ),
     Route("DELETE", "/videostream/{id}/session", sessions.kick, "Sessions", "End the push and its viewers", "Session"),
     Route("GET", "/videostreams/online", sessions.online, "Sessions", "The sessions of all live channels", "Sessions"),
     Route(
@@ -123,7 +133,7 @@ ROUTES: Final = (
         "Recordings",
         "List the recordings of a channel, the newest first",
         "Recordings",
-        query=recordings.PAGE,
+        query=recordings.PAGE_QUERY,
     ),
     Route(
         "DELETE",
@@ -133,6 +143,35 @@ ROUTES: Final = (
         "Delete a recording; an on-demand session with its segments",
         "DeletedRecording",
         also=(409,),
+    ),
+    Route(
+        "GET",
+        "/media",
+        media.index,
+        "Recordings",
+        "List the media of deleted channels, or of one channel",
+        "Media",
+        also=(503,),
+        query=media.PAGE_QUERY,
+    ),
+    Route(
+        "GET",
+        "/media/channels",
+        media.channels,
+        "Recordings",
+        "List the deleted channels whose media are kept",
+        "MediaChannels",
+        also=(503,),
+    ),
+    Route(
+        "DELETE",
+        "/media",
+        media.delete,
+        "Recordings",
+        "Delete the media of a deleted channel, or one recording of it",
+        "DeletedMedia",
+        also=(202, 404, 409, 503),
+        query=media.RECORDING_QUERY,
     ),
     Route(
         "POST",
@@ -173,7 +212,7 @@ ROUTES: Final = (
     Route(
         "POST",
         "/processObject",
-        process.process,
+        kinesis_upload.process_object,
         "Jobs",
         "Play a stored object into a Kinesis video stream",
         "Processed",
@@ -192,19 +231,30 @@ ROUTES: Final = (
         also=(503,),
         public=True,
     ),
+    Route("GET", "/outputs", outputs.index, "Node", "The outputs that a stream can have", "KnownOutputs"),
     Route("GET", "/servers", servers.servers, "Node", "The live gateways, the preferred one first", "Servers"),
     Route("GET", "/nodes", nodes.index, "Node", "All nodes that share the streams", "Nodes"),
-    Route("GET", "/metrics", health.metrics, "Node", "Measurements for Prometheus", "text/plain"),
+    Route("GET", "/metrics", health.metrics, "Node", "Metrics for Prometheus", "text/plain"),
     Route("GET", "/openapi.json", openapi, "Node", "This description", "OpenApi"),
     Route("GET", "/healthcheck", health.healthcheck, "Node", "Whether the process answers", "text/plain", public=True),
-    Route("GET", "/ready", health.ready, "Node", "Whether the node can take work", "Ready", also=(503,), public=True),
+    Route(
+        "GET",
+        "/ready",
+        health.ready,
+        "Node",
+        "Whether the node can take work",
+        "Ready",
+        also=(503,),
+        public=True,
+        said=((503, "Ready"),),
+    ),
     Route("GET", "/status", status.show, "Node", "The node's health: machine, traffic, what is missing", "Status"),
     Route("GET", "/log", logs.show, "Node", "The log's level", "LogLevel"),
     Route(
         "PUT", "/log", logs.update, "Node", "Change the log's level until the next start", "LogLevel", body="LogLevel"
     ),
     Route(
-        "GET", "/login", login.show, "Console", "Who is signed in, and how one may sign in", "LoginState", public=True
+        "GET", "/login", login.show, "Console", "The signed-in user, and the ways to sign in", "LoginState", public=True
     ),
     Route(
         "POST",
@@ -223,31 +273,41 @@ ROUTES: Final = (
         "/oidc/start",
         oidc.start,
         "Console",
-        "To the sign-in provider",
+        "Go to the sign-in provider",
         "text/html",
         also=(404, 503),
         public=True,
         status=302,
+        said=((503, "text/html"),),
     ),
     Route(
         "GET",
         "/oidc/callback",
         oidc.callback,
         "Console",
-        "Back from the sign-in provider",
+        "Return from the sign-in provider",
         "text/html",
-        also=(403, 404, 503),
+        also=(403, 404, 429, 503),
         query=(("code", "from the provider"), ("state", "from the provider"), ("error", "from the provider")),
         public=True,
         status=303,
+        said=((403, "text/html"), (429, "text/html"), (503, "text/html")),
     ),
-    Route("GET", "/profile", profile.show, "Console", "What is remembered for whoever asks", "Profile", also=(503,)),
+    Route(
+        "GET",
+        "/profile",
+        user_profile.show,
+        "Console",
+        "Show the profile of the signed-in user",
+        "Profile",
+        also=(503,),
+    ),
     Route(
         "PUT",
         "/profile",
-        profile.update,
+        user_profile.update,
         "Console",
-        "Remember this instead; nobody else can read it",
+        "Replace the profile of the signed-in user; nobody else can read it",
         "Profile",
         body="Profile",
         also=(413, 503),
@@ -287,7 +347,7 @@ ROUTES: Final = (
         "/ivs/channels",
         ivs.create,
         "Amazon IVS",
-        "Create an IVS channel; its key is told only now",
+        "Create an IVS channel; only this answer shows its key",
         "NewIvsChannel",
         body="IvsChannelWanted",
         also=(409, 502, 503),
@@ -326,7 +386,7 @@ ROUTES: Final = (
         "/console/{path:.+}",
         console.file,
         "Console",
-        "What the pages load",
+        "Files of the pages",
         "application/octet-stream",
         also=(404,),
         public=True,
@@ -336,7 +396,7 @@ ROUTES: Final = (
         "/_player/{path:.+}",
         console.file,
         "Console",
-        "What the pages load, by the address that it has on the playback listener",
+        "Files of the pages, at their addresses on the playback listener",
         "application/octet-stream",
         also=(404,),
         public=True,
@@ -353,16 +413,22 @@ async def _close_provider(app: web.Application) -> None:
 
 
 def make_app(context: Context) -> web.Application:
-    """The admin application; serve it with `access_log=None`, refusals are logged here."""
+    """Makes the admin application. Serve it with `access_log=None`, because it logs refusals itself."""
     app = web.Application(
-        middlewares=[answering, authenticating(context, frozenset((r.method, r.path) for r in ROUTES if r.public))],
+        middlewares=[
+            answer_middleware,
+            auth_middleware(context, frozenset((r.method, r.path) for r in ROUTES if r.public)),
+        ],
         client_max_size=context.limits.body,
     )
     app[CONTEXT] = context
+    app[oidc.PENDING], app[oidc.RETURNS] = PendingSignIns(context.secrets), AttemptLimiter(oidc.MAX_CONCURRENT)
+    app[_DESCRIBED] = _Description()
+    bound_lines(app)
     app.on_cleanup.append(_close_provider)
     for route in ROUTES:
         if route.method == "GET":
-            app.router.add_get(route.path, route.handler)  # HEAD too
+            app.router.add_get(route.path, route.handler)  # includes HEAD
         else:
             app.router.add_route(route.method, route.path, route.handler)
     return app

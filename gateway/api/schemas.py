@@ -1,4 +1,7 @@
-"""The shapes of the API's JSON as pydantic models: the source of openapi.json. The hub checks what is stored."""
+"""The shapes of the API's JSON as pydantic models, the source of openapi.json.
+
+gateway.channels checks stored values.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,20 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 
 from gateway.api.console_schemas import SHAPES as CONSOLE
-from gateway.api.shape import Flag, Number, Open, Ports, Shape, Time
-from gateway.hub import fields
+from gateway.api.schema_base import Flag, Number, Open, Ports, Shape, Time
+from gateway.channels import fields
+from gateway.channels.play_formats import FORMATS, LADDER
 
 
 def _optional(field: fields.Field[Any]) -> Any:
-    """The JSON type of a stored field; what it means when absent stands in the description."""
+    """Returns the JSON type of a stored field. The description says what a missing value means."""
     if isinstance(field, fields.Flag):
         kind: Any = Flag
     elif isinstance(field, fields.Number):
         kind = Annotated[Number, Field(json_schema_extra={"x-minimum": field.least, "x-maximum": field.most})]
     elif isinstance(field, fields.Choice):
         kind = Literal[tuple(field.values)]
-    elif isinstance(field, fields.Words):
+    elif isinstance(field, fields.TextField):
         kind = Annotated[str, Field(max_length=field.longest)]
     else:
         kind = str | list[str]
@@ -42,18 +46,16 @@ ChannelChanges: type[BaseModel] = create_model(
 )
 
 
-class PlayUrls(Shape):
-    """Only of the outputs that are on."""
+class _PlayUrls(Shape):
+    """Addresses of the enabled outputs only: all except `rtmp` may be missing."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
 
-    flv: str | None = None
-    wsflv: str | None = None
-    rtmp: str
-    hls: str | None = None
-    cmaf: str | None = None
-    dash: str | None = None
-    ladder: str | None = None
+
+_PLAYS: dict[str, Any] = {one.name: (str | None, None) if one.flag else (str, ...) for one in FORMATS}
+PlayUrls: type[BaseModel] = create_model(
+    "PlayUrls", __base__=_PlayUrls, __doc__=_PlayUrls.__doc__, **_PLAYS | {LADDER: (str | None, None)}
+)
 
 
 Channel: type[BaseModel] = create_model(
@@ -62,18 +64,20 @@ Channel: type[BaseModel] = create_model(
     id=(str, Field(description="Made by the gateway.")),
     key=(str, Field(description="The stream key's sign, <expiry>-<hash>.")),
     TimeStamp=(float, Field(default=None, description="Kept for readers of the original table; deletes nothing.")),
-    pushUrl=(str, Field(description="What ffmpeg pushes to.")),
+    pushUrl=(str, Field(description="The address for ffmpeg to push to.")),
     obsServer=(str, Field(description="OBS: Server.")),
     obsKey=(str, Field(description="OBS: Stream Key.")),
-    wsUrl=(str, Field(description="What a browser pushes to.")),
+    wsUrl=(str, Field(description="The address for a browser to push to.")),
     playUrls=(PlayUrls, ...),
     expired=(bool, Field(description="Whether `outdate` has passed.")),
 )
 
 
 class Output(Shape):
-    """More where there is more to tell: `renditions`, `dropped` and `restarts` of codec, `targets` of relay,
-    `fragments` of kvs, `pieces` and `bytes` of video."""
+    """An output. Some have more fields: codec has `renditions`, `dropped` and `restarts`; relay has `targets`.
+
+    kvs has `fragments`; video has `pieces` and `bytes`.
+    """
 
     model_config = ConfigDict(extra="allow", json_schema_serialization_defaults_required=True)
 
@@ -84,7 +88,7 @@ class Output(Shape):
 
 
 class Publisher(Shape):
-    """seconds: since the push began; dropped: unusable frames by reason."""
+    """The publisher of a stream. seconds: since the push began. dropped: unusable frames by reason."""
 
     protocol: str
     address: str
@@ -93,7 +97,10 @@ class Publisher(Shape):
 
 
 class Track(Shape):
-    """width, height, frameRate of video; sampleRate, channels of audio. null: the publisher does not say."""
+    """A track of a stream. null: the publisher does not say.
+
+    width, height, frameRate: of video. sampleRate, channels: of audio.
+    """
 
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
 
@@ -108,8 +115,11 @@ class Track(Shape):
 
 
 class Session(Shape):
-    """since: when the stream started; bitrate: bits a second; viewers: by protocol, on all nodes. node: the id of the
-    one that holds the stream, where several share the work."""
+    """The session of a channel. since: start of the stream. bitrate: bits per second.
+
+    viewers: by protocol, on all nodes. node: id of the node that holds the stream, where several nodes share the
+    streams.
+    """
 
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
 
@@ -125,7 +135,7 @@ class Session(Shape):
 
 
 class OnlineSession(Session):
-    """A session in the list of those that are live."""
+    """A session in the list of live sessions."""
 
     videoname: str
 
@@ -135,13 +145,19 @@ class Switch(BaseModel):
 
 
 class NewJob(BaseModel):
-    """source: the key of a stored object, s3://bucket/key, or a path below a folder of `vod.sources`."""
+    """A job to submit.
+
+    source: the key of a stored object, s3://bucket/key, or a path below a folder of `vod.sources`.
+    """
 
     source: Annotated[str, Field(min_length=1, max_length=2048, examples=["a.mp4", "s3://bucket/films/a.mp4"])]
 
 
 class Job(Shape):
-    """progress: percent. outputs: of a film "hls", "poster" and "thumbnail", the addresses at which they play."""
+    """A job. progress: percent.
+
+    outputs: of a video on demand "hls", "poster" and "thumbnail", the addresses at which they play.
+    """
 
     id: str
     kind: str
@@ -155,7 +171,7 @@ class Job(Shape):
 
 
 class ProcessObject(Open):
-    """An object, or an event of S3, whose keys are URL-encoded."""
+    """An object, or an S3 event, whose keys are URL-encoded."""
 
     bucketName: Annotated[str, Field(examples=["films"])] | None = None
     keyName: Annotated[str, Field(examples=["a.mp4"])] | None = None
@@ -163,7 +179,10 @@ class ProcessObject(Open):
 
 
 class Processed(Shape):
-    """startFragmentNumber: null where the film had not begun when the answer was due (202). jobs: see /jobs."""
+    """The result of /processObject. jobs: see /jobs.
+
+    startFragmentNumber: null where the video had not started when the answer was due (202).
+    """
 
     streamArn: str
     startFragmentNumber: str | None
@@ -171,8 +190,10 @@ class Processed(Shape):
 
 
 class Recording(Shape):
-    """start: of the first frame. size: bytes, of an on-demand session those of its playlist. poster: the address of the
-    picture that was taken with it."""
+    """A recording. start: of the first frame. size: bytes; of an on-demand session, the size of its playlist.
+
+    poster: the address of the picture that was taken with it.
+    """
 
     key: str
     kind: Literal["video", "ondemand", "motion", "image"]
@@ -183,19 +204,60 @@ class Recording(Shape):
     poster: str | None
 
 
+class Media(Shape):
+    """A recording or a video on demand. key: of a video on demand, its first playlist; start: when it was stored.
+
+    deleted: when the channel was deleted; null: it exists or is unknown. url: null where the channel's protection is
+    unknown.
+    """
+
+    channel: str
+    videoname: str
+    deleted: Time | None
+    key: str
+    kind: Literal["video", "ondemand", "motion", "image", "film"]
+    start: Time
+    seconds: float | None
+    size: int
+    url: str | None
+    poster: str | None
+
+
+class MediaChannel(Shape):
+    """A deleted channel whose media are kept."""
+
+    id: str
+    videoname: str
+    deleted: Time
+
+
+class DeletedMedia(Shape):
+    """Deleted media. key: null where all media of the channel were deleted.
+
+    deleted: false while the deletion goes on.
+    """
+
+    channel: str
+    key: str | None
+    deleted: bool
+
+
 class DeletedRecording(Shape):
     key: str
     deleted: bool
 
 
 class NewUpload(BaseModel):
-    """name: of the film's file; its extension stays."""
+    """An upload to announce. name: of the video file; its extension is kept."""
 
     name: Annotated[str, Field(min_length=1, max_length=1024, examples=["holiday.mp4"])]
 
 
 class Upload(Shape):
-    """How to send the film: this method, these headers, to this address; it is good once and for a while."""
+    """How to send the file: with this method and these headers to this address.
+
+    It works once and for a limited time.
+    """
 
     key: str
     url: str
@@ -209,21 +271,21 @@ class Uploaded(Shape):
 
 
 class Domains(Shape):
-    """Hosts, perhaps with a port and a scheme; empty: this node's own."""
+    """Hosts, optionally with a port and a scheme; empty: this node's own."""
 
     pushDNS: str
     pullDNS: str
 
 
 class DomainChanges(Open):
-    """What is missing stays as it is."""
+    """A missing field stays unchanged."""
 
     pushDNS: Annotated[str, Field(max_length=300)] | None = None
     pullDNS: Annotated[str, Field(max_length=300)] | None = None
 
 
 class Server(Shape):
-    """role: primary, secondary or standby."""
+    """A gateway. role: primary, secondary or standby."""
 
     role: str
     address: str
@@ -231,7 +293,7 @@ class Server(Shape):
 
 
 class BroadcastServer(Shape):
-    """role: primary or secondary; replaced: no."""
+    """A row of the original's table of servers. role: primary or secondary. replaced: no."""
 
     role: str
     dns: str
@@ -240,7 +302,7 @@ class BroadcastServer(Shape):
 
 
 class BroadcastServers(Shape):
-    """As a scan of the original's table gives it."""
+    """The list of broadcast servers, in the form of a DynamoDB scan of the original's table."""
 
     Items: list[BroadcastServer]
     Count: int
@@ -253,7 +315,7 @@ class Ready(Shape):
 
 
 class Error(Shape):
-    """field: the field of the body or the query that is at fault."""
+    """A refusal. field: the wrong field of the body or the query."""
 
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
 
@@ -299,7 +361,32 @@ class NmsEntry(Shape):
 Deleted: TypeAlias = Literal["stream deleted"]
 NmsStreams: TypeAlias = dict[str, dict[str, NmsEntry]]
 
-# By the names that routes use.
+
+class OutputField(Shape):
+    """`minimum`, `maximum`: of a number, or the length of a text; null: none. `values`: of a choice."""
+
+    name: str
+    type: Literal["flag", "number", "choice", "text"]
+    default: bool | float | str | None
+    minimum: float | None
+    maximum: float | None
+    whole: bool
+    values: list[str]
+    label: dict[str, str] = Field(description="By language, such as `en`.")
+    unit: str
+
+
+class KnownOutput(Shape):
+    """`flag`: the channel field that switches it on. `label`: its name by language; empty where the console has words
+    of its own. `fields`: those that are not in the contract."""
+
+    name: str
+    flag: str
+    label: dict[str, str]
+    fields: list[OutputField]
+
+
+# By the names used in routes.
 SHAPES: dict[str, TypeAdapter[Any]] = {
     "NewChannel": TypeAdapter(NewChannel),
     "ChannelChanges": TypeAdapter(ChannelChanges),
@@ -310,6 +397,7 @@ SHAPES: dict[str, TypeAdapter[Any]] = {
     "Sessions": TypeAdapter(list[OnlineSession]),
     "Switch": TypeAdapter(Switch),
     "Output": TypeAdapter(Output),
+    "KnownOutputs": TypeAdapter(list[KnownOutput]),
     "NewJob": TypeAdapter(NewJob),
     "Job": TypeAdapter(Job),
     "Jobs": TypeAdapter(list[Job]),
@@ -317,6 +405,9 @@ SHAPES: dict[str, TypeAdapter[Any]] = {
     "Processed": TypeAdapter(Processed),
     "Recordings": TypeAdapter(list[Recording]),
     "DeletedRecording": TypeAdapter(DeletedRecording),
+    "Media": TypeAdapter(list[Media]),
+    "MediaChannels": TypeAdapter(list[MediaChannel]),
+    "DeletedMedia": TypeAdapter(DeletedMedia),
     "NewUpload": TypeAdapter(NewUpload),
     "Upload": TypeAdapter(Upload),
     "Uploaded": TypeAdapter(Uploaded),

@@ -1,4 +1,4 @@
-"""Servers: the gateways that live, in the order in which broadcasters try them."""
+"""The live gateways, in the order in which broadcasters try them."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from aiohttp import web
 
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT, Context, host_of, is_host
-from gateway.api.sessions import silence
-from gateway.hub.addresses import Ports
-from gateway.hub.nodes import Node, Role
+from gateway.api.sessions import silent_nodes_header
+from gateway.channels.addresses import OpenPorts
+from gateway.ports.nodes import Node, NodeRole
 
-MOST_SERVERS: Final = 100  # beyond them nobody tries
-_ROLES: Final = ("primary", "secondary")  # all others stand by
+MAX_SERVERS: Final = 100  # broadcasters never try more
+_ROLES: Final = ("primary", "secondary")  # all others are "standby"
 
 
 async def servers(request: web.Request) -> web.Response:
-    """The live gateways, the preferred one first; a broadcaster goes down the list."""
+    """Returns the live gateways, the preferred one first. A broadcaster tries them in this order."""
     context = request.app[CONTEXT]
-    heard = await context.cluster.everywhere("node")  # who refuses connections is dead before its beat stands still
+    heard = await context.cluster.everywhere("node")  # detects dead nodes earlier than their missing beats do
     own = {"address": host_of(request), "ports": context.shown.ports().as_json()}
     found = [own if node is None else server_of(node) for node in await _hosts(context)]
-    usable = [server for server in found if server is not None][:MOST_SERVERS]
+    usable = [server for server in found if server is not None][:MAX_SERVERS]
     listed = [{"role": _role(context, place), **server} for place, server in enumerate(usable)]
-    return answer(listed, headers=silence(heard.silent))
+    return answer(listed, headers=silent_nodes_header(heard.silent))
 
 
 async def role(context: Context) -> str:
-    """This node's, as `servers` has it."""
+    """Returns this node's role, as in `servers`."""
     return _role(context, (await _hosts(context)).index(None))
 
 
@@ -41,7 +41,10 @@ def _role(context: Context, place: int) -> str:
 
 
 async def _hosts(context: Context) -> list[Node | None]:
-    """A gateway of each host, whose processes share its ports, in the order of `gateways`; None for this host."""
+    """Returns one gateway of each host in the order of `gateways`; None for this host.
+
+    Processes of a host share its ports.
+    """
     here = context.cluster.node.partition(".")[0]
     found: dict[str, Node | None] = {}
     for node in gateways(await context.cluster.nodes()):
@@ -50,30 +53,32 @@ async def _hosts(context: Context) -> list[Node | None]:
 
 
 def gateways(nodes: Iterable[Node]) -> list[Node]:
-    """Those that take pushes, the oldest first: every node gives them in the same order."""
-    return sorted((node for node in nodes if node.role == Role.GATEWAY), key=age)
+    """Returns the nodes that take pushes, oldest first. Every node returns the same order."""
+    return sorted((node for node in nodes if node.role == NodeRole.GATEWAY), key=age_order)
 
 
-def age(node: Node) -> tuple[float, str]:
-    """Less for those that are older; never the same for two."""
+def age_order(node: Node) -> tuple[float, str]:
+    """Returns a sort key: older nodes first, and unique for each node."""
     since = node.shown.get("since")
     if isinstance(since, bool) or not isinstance(since, int | float) or not math.isfinite(since):
         since = math.inf
     return float(since), node.id
 
 
-def shown(host: str, ports: Ports, since: float) -> dict[str, Any]:
-    """What a gateway tells of itself in the registry (`Node.shown`). host: under which publishers and pages reach it;
-    since: when it started, seconds since the epoch."""
+def registry_entry(host: str, ports: OpenPorts, since: float) -> dict[str, Any]:
+    """Returns a gateway's entry in the registry (`Node.shown`).
+
+    host: for publishers and pages. since: start of the gateway, seconds since the epoch.
+    """
     return {"address": host, "ports": ports.as_json(), "since": round(since, 3)}
 
 
 def server_of(node: Node) -> dict[str, Any] | None:
-    """`{"address", "ports"}` of what a node has in the registry; None where that cannot be used."""
+    """Returns `{"address", "ports"}` from a node's registry entry; None where the entry is unusable."""
     address, ports = node.shown.get("address"), node.shown.get("ports")
     if not isinstance(address, str) or not is_host(address) or not isinstance(ports, Mapping):
         return None
-    return {"address": address, "ports": {name: _port(ports.get(name)) for name in Ports().as_json()}}
+    return {"address": address, "ports": {name: _port(ports.get(name)) for name in OpenPorts().as_json()}}
 
 
 def _port(value: Any) -> int | None:
@@ -81,7 +86,7 @@ def _port(value: Any) -> int | None:
 
 
 async def push_origins(context: Context, most: int) -> Sequence[str]:
-    """Where other gateways take pushes from pages: `ws://host:port` and `wss://host:port`, of at most so many."""
+    """Returns the push addresses for pages of at most `most` other gateways: `ws://host:port` and `wss://host:port`."""
     found = []
     others = [server for node in await _hosts(context) if node is not None and (server := server_of(node)) is not None]
     for server in others[:most]:

@@ -1,4 +1,4 @@
-"""Sessions: what is live of a channel, ending it, and switching its outputs while it is."""
+"""Sessions: shows the live stream of a channel, ends it, and switches its outputs."""
 
 from __future__ import annotations
 
@@ -12,32 +12,36 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from gateway.api.answers import BadRequest, Conflict, Missing, answer, answer_text, text
+from gateway.api.answers import BadRequest, Conflict, Missing, answer, answer_text, json_text
 from gateway.api.body import json_object
-from gateway.api.channels import end_streams, stored
-from gateway.api.cluster import Heard
+from gateway.api.channels import end_streams, stored_channel
+from gateway.api.cluster_queries import NodeAnswers
 from gateway.api.context import CONTEXT
-from gateway.hub.distant import DistantViewers
-from gateway.hub.errors import NoSuchStream
-from gateway.hub.hub import Hub
-from gateway.hub.names import is_channel_id
-from gateway.hub.stream import EndReason, Stream, StreamState
+from gateway.channels.names import is_channel_id
+from gateway.channels.play_formats import FORMATS
+from gateway.live.hub import Hub
+from gateway.live.remote_viewer_counts import RemoteViewerCounts
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream, StreamState
 from gateway.media.codecs import describe
+from gateway.ports.errors import NoSuchStream
 
 log = structlog.get_logger(__name__)
 
-# Shown even where nobody watches, so that clients need not ask whether a name is there.
-PROTOCOLS: Final = ("flv", "wsflv", "rtmp", "hls", "cmaf", "dash")
-# As in a channel's flags, booleans may be sent as text.
+# Shown even without viewers, so that clients need not check whether a name exists.
+PROTOCOLS: Final = tuple(one.name for one in FORMATS)
+# Booleans may be sent as text, as in a channel's flags.
 _SPELLINGS: Final = {"true": True, "false": False, '"true"': True, '"false"': False}
-_AT_ONCE: Final = 50
-_MOST_NAMED: Final = 20  # nodes in a header
-_LONGEST_NAME: Final = 64  # of an output, with room to spare
+_MAX_CONCURRENT: Final = 50
+_MAX_NAMED_NODES: Final = 20  # nodes named in a header
+_LONGEST_NAME: Final = 64  # of an output; the real ones are shorter
 
 
 def session(id: str, stream: Stream | None, distant: Mapping[str, int] | None = None) -> dict[str, Any]:
-    """The answer's shape. since: when the stream started, RFC 3339; bitrate: bits a second. distant: viewers who watch
-    it through other nodes, by protocol."""
+    """Returns a session as answers show it.
+
+    since: start of the stream, RFC 3339. bitrate: bits per second. distant: viewers on other nodes, by protocol.
+    """
     if stream is None:
         return {
             "id": id,
@@ -76,15 +80,18 @@ def _viewers(stream: Stream, distant: Mapping[str, int]) -> dict[str, int]:
     return viewers
 
 
-def sessions(hub: Hub, distant: DistantViewers) -> Iterator[dict[str, Any]]:
-    """Of all channels that are live or lingering here; renditions belong to their source."""
+def sessions(hub: Hub, distant: RemoteViewerCounts) -> Iterator[dict[str, Any]]:
+    """Yields the sessions of all channels that are live or lingering here. Renditions belong to their source."""
     for stream in hub:
         if stream.playable and stream.is_source:
             yield {**session(stream.name, stream, distant.of(stream.name)), "videoname": stream.channel.name}
 
 
 def switched(stream: Stream, name: str, enabled: bool, peer: str | None) -> dict[str, Any]:
-    """Turns an output of a live stream on or off; its status. Raises Missing, Conflict where nothing is live."""
+    """Turns an output of a live stream on or off and returns its status.
+
+    Raises Missing for an unknown output, and Conflict where nothing is live.
+    """
     if stream.outputs is None:
         raise Conflict(f"{stream.name} is not live")
     if name not in stream.outputs.names():
@@ -95,17 +102,17 @@ def switched(stream: Stream, name: str, enabled: bool, peer: str | None) -> dict
 
 
 def rfc3339(seconds: float) -> str:
-    """Seconds since the epoch as 2030-01-31T18:00:00.123Z."""
+    """Returns seconds since the epoch as 2030-01-31T18:00:00.123Z."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def live(request: web.Request, id: str) -> Stream | None:
-    """The source stream of a channel, live or lingering."""
+    """Returns the source stream of a channel, live or lingering; None where there is none here."""
     return request.app[CONTEXT].hub.find(id) if is_channel_id(id) else None
 
 
 async def show(request: web.Request) -> web.Response:
-    """Live sessions are shown even while the store is away."""
+    """Shows a session. A live one is shown even while the store is unavailable."""
     context = request.app[CONTEXT]
     id = request.match_info["id"]
     stream = live(request, id)
@@ -113,13 +120,13 @@ async def show(request: web.Request) -> web.Response:
         return answer(_placed(session(id, stream, context.distant.of(id)), context.cluster.node))
     found = await context.cluster.ask(id, "session") if is_channel_id(id) else None
     if found is None:
-        await stored(request)
+        await stored_channel(request)
         found = session(id, None)
     return answer(found)
 
 
 async def kick(request: web.Request) -> web.Response:
-    """Ends the push and its viewers at once. The key stays valid: an encoder that reconnects is let in again."""
+    """Ends the push and its viewers at once. The key stays valid, so an encoder may reconnect."""
     context = request.app[CONTEXT]
     id = request.match_info["id"]
     if not is_channel_id(id):
@@ -131,25 +138,25 @@ async def kick(request: web.Request) -> web.Response:
 
 
 async def online(request: web.Request) -> web.Response:
-    """The sessions of all channels that are live or lingering, on whatever node."""
+    """Returns the sessions of all channels that are live or lingering on any node."""
     context = request.app[CONTEXT]
     heard = await context.cluster.everywhere("sessions")
     pieces: list[str] = []
     for number, one in enumerate(_merged(sessions(context.hub, context.distant), context.cluster.node, heard)):
-        pieces.append(text(one))
-        if number % _AT_ONCE == _AT_ONCE - 1:
-            await asyncio.sleep(0)  # a thousand take tens of milliseconds: streams go on between
-    return answer_text(f"[{','.join(pieces)}]", headers=silence(heard.silent))
+        pieces.append(json_text(one))
+        if number % _MAX_CONCURRENT == _MAX_CONCURRENT - 1:
+            await asyncio.sleep(0)  # a thousand take tens of milliseconds: lets streams run in between
+    return answer_text(f"[{','.join(pieces)}]", headers=silent_nodes_header(heard.silent))
 
 
-def silence(nodes: Sequence[str]) -> dict[str, str]:
-    """The header that names the nodes of which the answer knows nothing, as far as there is room."""
-    named = [node for node in nodes[:_MOST_NAMED] if node.isascii() and node.isprintable()]
+def silent_nodes_header(nodes: Sequence[str]) -> dict[str, str]:
+    """Returns the header with the nodes that did not answer, at most 20 of them."""
+    named = [node for node in nodes[:_MAX_NAMED_NODES] if node.isascii() and node.isprintable()]
     return {"X-Millrace-Silent": ", ".join(named)} if named else {}
 
 
-def _merged(here: Iterable[dict[str, Any]], node: str, heard: Heard) -> Iterable[Mapping[str, Any]]:
-    """Each channel once, with its node: while a stream moves, two may believe that they hold it."""
+def _merged(here: Iterable[dict[str, Any]], node: str, heard: NodeAnswers) -> Iterable[Mapping[str, Any]]:
+    """Returns each channel once, with its node. While a stream moves, two nodes may both report it."""
     found: dict[str, Mapping[str, Any]] = {one["id"]: _placed(one, node) for one in here}
     for other, told in heard.answers.items():
         for one in told:
@@ -164,12 +171,12 @@ def _rank(one: Mapping[str, Any]) -> tuple[bool, str]:
 
 
 def _placed(one: Mapping[str, Any], node: str) -> dict[str, Any]:
-    """A session with the node that holds it, where there are several."""
+    """Returns a session with the id of its node, where there are several nodes."""
     return {**one, "node": node} if node else dict(one)
 
 
 async def switch(request: web.Request) -> web.Response:
-    """Turns an output of a live stream on or off, until the channel's flags are changed or the stream ends."""
+    """Turns an output of a live stream on or off, until the channel's flags change or the stream ends."""
     context = request.app[CONTEXT]
     id, name = request.match_info["id"], request.match_info["name"]
     body = await json_object(request, context.limits.request)
@@ -184,6 +191,6 @@ async def switch(request: web.Request) -> web.Response:
         query = {"name": name[:_LONGEST_NAME], "enabled": json.dumps(enabled)}
         found = await context.cluster.ask(id, "outputs", "POST", **query)
     if found is None:
-        await stored(request)
+        await stored_channel(request)
         raise Conflict(f"{id} is not live: outputs are switched while they run; set the channel's flag instead")
     return answer(found)

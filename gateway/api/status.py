@@ -1,4 +1,4 @@
-"""The node's health in one answer, as the console shows it."""
+"""The node's health in one answer, for the console."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from aiohttp import web
 
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT, host_of
-from gateway.api.node import Node
+from gateway.api.node_status import NodeStatus
 from gateway.api.servers import role
-from gateway.lib import metrics
+from gateway.lib import metric_table
 from gateway.lib.log import levels
-from gateway.lib.measured import Measured
+from gateway.lib.metrics import Metrics
+from gateway.lib.metrics_snapshot import MetricsSnapshot
 
 
 async def show(request: web.Request) -> web.Response:
-    """Machine, traffic, what is dropped and what is missing. Asks the stores whether they answer."""
+    """Returns machine, traffic, drops and missing services. Checks whether the stores answer."""
     context = request.app[CONTEXT]
     node = context.node
     missing = await context.readiness.missing()
@@ -44,8 +45,8 @@ async def show(request: web.Request) -> web.Response:
     )
 
 
-def summary(node: Node, measured: metrics.Metrics, version: str) -> dict[str, Any]:
-    """What a node tells others of itself: how old and how busy it is, how many push and watch there."""
+def summary(node: NodeStatus, measured: Metrics, version: str) -> dict[str, Any]:
+    """Returns a node's summary for other nodes: uptime, load, publishers and viewers."""
     return {
         "version": version,
         "uptime": round(node.uptime, 1),
@@ -54,24 +55,24 @@ def summary(node: Node, measured: metrics.Metrics, version: str) -> dict[str, An
     }
 
 
-def traffic(measured: metrics.Metrics | Measured) -> dict[str, Any]:
-    """Streams and publishers now, viewers by protocol, bytes in and out and drops by reason since the start."""
+def traffic(measured: Metrics | MetricsSnapshot) -> dict[str, Any]:
+    """Returns current streams and publishers, viewers by protocol, and bytes and drops since the start."""
     sums: Counter[str] = Counter()
     viewers: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     for sample in measured.samples():
         metric = sample.metric
         sums[metric.name] += sample.value  # type: ignore[assignment]
-        if metric is metrics.VIEWERS:
+        if metric is metric_table.VIEWERS:
             viewers[sample.labels[0]] += int(sample.value)
-        elif metric is metrics.DROPPED:
+        elif metric is metric_table.DROPPED:
             dropped[sample.labels[0]] += int(sample.value)
     return {
-        "streams": int(sums[metrics.STREAMS.name]),
-        "renditions": int(sums[metrics.RENDITIONS.name]),
-        "publishers": int(sums[metrics.PUBLISHERS.name]),
+        "streams": int(sums[metric_table.STREAMS.name]),
+        "renditions": int(sums[metric_table.RENDITIONS.name]),
+        "publishers": int(sums[metric_table.PUBLISHERS.name]),
         "viewers": dict(viewers),
-        "bytesIn": int(sums[metrics.BYTES_IN.name]),
-        "bytesOut": int(sums[metrics.BYTES_OUT.name]),
+        "bytesIn": int(sums[metric_table.BYTES_IN.name]),
+        "bytesOut": int(sums[metric_table.BYTES_OUT.name]),
         "dropped": dict(dropped),
     }

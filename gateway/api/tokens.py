@@ -1,30 +1,34 @@
-"""Tokens that an OpenID Connect provider signed: which are believed, and whom they let in."""
+"""Checks tokens signed by an OpenID Connect provider, and decides who may sign in with them."""
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.api.logins import Person
+from gateway.api.login_sessions import Person
 
 if TYPE_CHECKING:
     from jwt import PyJWK
 
-ALGORITHMS: Final = ("RS256", "ES256")  # signed by a key that the provider alone has; no shared secrets
-LONGEST: Final = 8_192
-_LEEWAY: Final = 30.0  # seconds that clocks may differ
-_MOST_KEYS: Final = 64
+ALGORITHMS: Final = ("RS256", "ES256")  # asymmetric only: no shared secrets
+MAX_LENGTH: Final = 8_192
+_LEEWAY: Final = 30.0  # seconds by which clocks may differ
+_MAX_KEYS: Final = 64
 _NAMES: Final = ("preferred_username", "cognito:username", "email", "username", "name", "sub")
 
 
 class TokenRefused(Exception):
-    """The token is not believed, or does not let anybody in; one line, which tells nothing of the token."""
+    """The token is invalid, or its owner may not sign in. The message is one line and reveals nothing of the token."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What tokens have to say. audience: of access tokens, where it is not client_id. claim, allow: who may in."""
+class TokenRules:
+    """The rules for tokens.
+
+    audience: of access tokens, where it is not client_id. claim, allow: the claim to check, and its accepted values.
+    """
 
     issuer: str
     client_id: str
@@ -33,12 +37,12 @@ class Rules:
     allow: Sequence[str]
 
     def person(self, claims: Mapping[str, Any]) -> Person:
-        """Whom the claims of a believed token are about. Raises TokenRefused for somebody who may not in."""
+        """Returns the person of a verified token. Raises TokenRefused for somebody who may not sign in."""
         subject = claims["sub"]
         if not isinstance(subject, str) or not 0 < len(subject) <= 255:
-            raise TokenRefused("the token names nobody")
+            raise TokenRefused("the token has no usable subject")
         if not self._admits(claims):
-            raise TokenRefused(f"nothing in {self.claim} is allowed in (oidc.allow)")
+            raise TokenRefused(f"no value of {self.claim} is allowed (oidc.allow)")
         names = (claims.get(name) for name in _NAMES)
         name = next(n for n in names if isinstance(n, str) and n)
         return Person("oidc", "".join(c for c in name if c.isprintable())[:64] or "?", subject)
@@ -50,12 +54,18 @@ class Rules:
         values = {v for v in (said if isinstance(said, list) else [said]) if isinstance(v, str)}
         if self.claim != "email":
             return bool(values & set(self.allow))
-        # Whoever may write any address into a profile would otherwise be anybody.
-        verified = claims.get("email_verified") in (True, "true")
+        # An unverified address would let a user pretend to be anybody. OpenID Connect Core 1.0 §5.1 defines a JSON
+        # boolean. Apple documents "either a String ("true") or a Boolean (true)", and sends both. No other value is
+        # accepted.
+        said_verified = claims.get("email_verified")
+        verified = said_verified is True or said_verified == "true"
         return verified and bool({v.casefold() for v in values} & {a.casefold() for a in self.allow})
 
     def is_for_us(self, claims: Mapping[str, Any]) -> bool:
-        """By its audience; Cognito's access tokens have none, and name the client."""
+        """Whether the token's audience is this gateway.
+
+        Cognito's access tokens have none and name the client instead.
+        """
         said = claims.get("aud")
         if said is None:
             return claims.get("client_id") == self.client_id
@@ -63,18 +73,24 @@ class Rules:
         return any(isinstance(one, str) and one in ours for one in (said if isinstance(said, list) else [said]))
 
     def is_sign_in(self, claims: Mapping[str, Any], nonce: str) -> bool:
-        """Whether it is the ID token of the sign-in that `nonce` began. OpenID Connect Core 1.0 §3.1.3.7."""
+        """Whether it is the ID token of the sign-in with this `nonce`. OpenID Connect Core 1.0 §3.1.3.7."""
         audience = claims.get("aud")
         alone = audience in (self.client_id, [self.client_id])
         shared = isinstance(audience, list) and self.client_id in audience and claims.get("azp") == self.client_id
-        return claims.get("nonce") == nonce and (alone or shared)
+        said = claims.get("nonce")
+        same = isinstance(said, str) and bool(nonce) and hmac.compare_digest(_bytes(said), _bytes(nonce))
+        return same and (alone or shared)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def key_id(token: str) -> str:
-    """Which key a token says it was signed with. Raises TokenRefused for what is no such token."""
+    """Returns the id of the key that a token names. Raises TokenRefused where it is not such a token."""
     import jwt
 
-    if len(token) > LONGEST:
+    if len(token) > MAX_LENGTH:
         raise TokenRefused("the token is too long")
     try:
         header = jwt.get_unverified_header(token)
@@ -87,12 +103,12 @@ def key_id(token: str) -> str:
 
 
 def keys_of(document: Mapping[str, Any]) -> dict[str, PyJWK]:
-    """The signing keys of a JSON Web Key Set by their id; those that we would not believe are left out."""
+    """Returns the signing keys of a JSON Web Key Set by their id. Unsupported and weak keys are left out."""
     import jwt
 
     found: dict[str, PyJWK] = {}
     entries = document.get("keys")
-    for entry in entries[:_MOST_KEYS] if isinstance(entries, list) else ():
+    for entry in entries[:_MAX_KEYS] if isinstance(entries, list) else ():
         if not isinstance(entry, dict) or not isinstance(kid := entry.get("kid"), str):
             continue
         algorithm = {"RSA": "RS256", "EC": "ES256"}.get(str(entry.get("kty")))
@@ -109,8 +125,8 @@ def keys_of(document: Mapping[str, Any]) -> dict[str, PyJWK]:
     return found
 
 
-def verified(token: str, key: PyJWK, rules: Rules) -> dict[str, Any]:
-    """The claims of a token that this key signed, that is for us and still good. Raises TokenRefused."""
+def verified(token: str, key: PyJWK, rules: TokenRules) -> dict[str, Any]:
+    """Returns the claims of a token, after checking its signature, issuer, times and audience. Raises TokenRefused."""
     import jwt
 
     try:
@@ -123,9 +139,9 @@ def verified(token: str, key: PyJWK, rules: Rules) -> dict[str, Any]:
             options={"require": ["exp", "iss", "sub"], "verify_aud": False},
         )
     except jwt.PyJWTError as error:
-        raise TokenRefused(f"the token is not good: {type(error).__name__}") from None
+        raise TokenRefused(f"the token is not valid: {type(error).__name__}") from None
     if not rules.is_for_us(claims):
-        raise TokenRefused("the token is for somebody else")
+        raise TokenRefused("the token is for another client")
     if "events" in claims:
-        raise TokenRefused("this token tells of something, it lets nobody in")
+        raise TokenRefused("this is an event token, which cannot be used to sign in")
     return dict(claims)

@@ -1,4 +1,4 @@
-"""Users of the console: who may sign in with a name and a password. Each may do everything, as the token may."""
+"""Users of the console, who sign in with a name and a password. Each has the same rights as the admin token."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import structlog
 from aiohttp import web
 
 from gateway.api.answers import BadRequest, answer
+from gateway.api.authenticators import PERSON
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
-from gateway.api.logins import Person
-from gateway.api.people import PERSON
+from gateway.api.login_sessions import Person
 from gateway.api.sessions import rfc3339
-from gateway.hub.users import User
+from gateway.ports.users import ConsoleUser
 
 log = structlog.get_logger(__name__)
 
 
 async def index(request: web.Request) -> web.Response:
-    """All, by name; never anything of a password."""
+    """Returns all users by name, without anything about their passwords."""
     return answer([_shown(user) for user in await request.app[CONTEXT].people.users.list()])
 
 
@@ -34,7 +34,7 @@ async def create(request: web.Request) -> web.Response:
 
 
 async def update(request: web.Request) -> web.Response:
-    """A new password; it ends the user's sessions, in every browser."""
+    """Sets a new password and ends the user's sessions in every browser."""
     context = request.app[CONTEXT]
     body = await json_object(request, context.limits.request)
     user = await context.people.users.change(request.match_info["name"], _text(body, "password"), time.time())
@@ -44,7 +44,7 @@ async def update(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
-    """With the user's sessions and profile."""
+    """Deletes the user with all sessions and the profile."""
     people = request.app[CONTEXT].people
     name = request.match_info["name"]
     await people.users.delete(name)
@@ -54,7 +54,7 @@ async def delete(request: web.Request) -> web.Response:
     return answer({"name": name, "deleted": True})
 
 
-def _shown(user: User) -> dict[str, Any]:
+def _shown(user: ConsoleUser) -> dict[str, Any]:
     return {"name": user.name, "created": rfc3339(user.created), "changed": rfc3339(user.changed)}
 
 

@@ -1,1 +1,1 @@
-"""The commands of `millrace`; each imports what it needs when it runs, so that the small ones start at once."""
+"""The commands of `millrace`. Each imports its modules when it runs, so that small commands start at once."""

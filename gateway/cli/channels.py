@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,16 +19,17 @@ from gateway.cli import common
 from gateway.cli.keys import expiry
 
 if TYPE_CHECKING:
-    from gateway.hub.access import Secrets
-    from gateway.hub.addresses import Presenter
-    from gateway.hub.channel import Channel
-    from gateway.hub.ports import ChannelStore
+    from gateway.adapters.stores import Stores
+    from gateway.channels.addresses import Presenter
+    from gateway.channels.channel import Channel
+    from gateway.channels.stores import ChannelStore
+    from gateway.channels.stream_key import SigningSecrets
     from gateway.settings import Settings
 
 app = typer.Typer(help="Manage channels in the configured store.", no_args_is_help=True, rich_markup_mode=None)
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The channel.")]
-NameOption = Annotated[str | None, typer.Option("--name", help="What people call it (videoname).")]
+NameOption = Annotated[str | None, typer.Option("--name", help="The name shown to people (videoname).")]
 DescriptionOption = Annotated[str | None, typer.Option("--description")]
 FieldOption = Annotated[
     list[str] | None,
@@ -40,12 +42,20 @@ _EXPIRES_HELP = (
 )
 
 
+class MediaOnDelete(StrEnum):
+    """What happens to the recordings and VODs of a deleted channel."""
+
+    KEEP = "keep"
+    DELETE = "delete"
+
+
 @dataclass(frozen=True, slots=True)
-class _Desk:
-    """What a command works with."""
+class _CommandContext:
+    """The objects that a command works with."""
 
     store: ChannelStore
-    secrets: Secrets
+    stores: Stores
+    secrets: SigningSecrets
     presenter: Presenter
     settings: Settings
 
@@ -61,11 +71,11 @@ def create(
     profile: common.ProfileOption = None,
 ) -> None:
     """Store a new channel and print where to push and play."""
-    from gateway.hub.channel import create_item
+    from gateway.channels.channel import create_item
 
     body = _body(expires, name, description, field)
 
-    async def work(desk: _Desk) -> None:
+    async def work(desk: _CommandContext) -> None:
         item = create_item(body, time.time(), desk.secrets, desk.settings.limits.item)
         _show(desk, await desk.store.add(item), as_json)
 
@@ -77,18 +87,16 @@ def list_(
     as_json: common.JsonOption = False, config: common.ConfigOption = None, profile: common.ProfileOption = None
 ) -> None:
     """Print all channels: id, expiry, outputs, name."""
+    from gateway.channels.play_formats import offered
 
-    async def work(desk: _Desk) -> None:
+    async def work(desk: _CommandContext) -> None:
         channels = await desk.store.list()
         if as_json:
             now = time.time()
             typer.echo(json.dumps([desk.presenter.present(c, now) for c in channels], ensure_ascii=False, indent=2))
             return
         for channel in channels:
-            outputs = [
-                name for name, on in (("flv", channel.is_flv), ("hls", channel.is_hls), ("cmaf", channel.is_cmaf)) if on
-            ]
-            line = f"{channel.id}  {_until(channel)}  {','.join(outputs) or '-':<12}  {channel.name}"
+            line = f"{channel.id}  {_until(channel)}  {','.join(offered(channel)) or '-':<12}  {channel.name}"
             typer.echo(common.plain(line))
 
     _run(config, profile, work)
@@ -103,7 +111,7 @@ def show(
 ) -> None:
     """Print one channel, its key, and where to push and play."""
 
-    async def work(desk: _Desk) -> None:
+    async def work(desk: _CommandContext) -> None:
         _show(desk, await desk.store.get(id), as_json)
 
     _run(config, profile, work)
@@ -126,13 +134,13 @@ def update(
     profile: common.ProfileOption = None,
 ) -> None:
     """Change fields of a channel; the others stay."""
-    from gateway.hub.channel import changes
+    from gateway.channels.channel import changes
 
     body = _body(expires, name, description, field)
     if not body:
         common.fail(common.USAGE, "nothing to change: give --expires, --name, --description or --field")
 
-    async def work(desk: _Desk) -> None:
+    async def work(desk: _CommandContext) -> None:
         channel = await desk.store.get(id)
         _show(
             desk, await desk.store.update(id, changes(channel, body, desk.secrets, desk.settings.limits.item)), as_json
@@ -144,15 +152,31 @@ def update(
 @app.command()
 def delete(
     id: IdArgument,
+    media: Annotated[
+        MediaOnDelete,
+        typer.Option(
+            "--media",
+            help="What becomes of recordings and films: keep them, as protected as the channel is, or delete them.",
+        ),
+    ] = MediaOnDelete.KEEP,
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
 ) -> None:
-    """Delete a channel, which revokes its key."""
+    """Delete a channel, which revokes its key. A running gateway deletes recordings that are finished later."""
 
-    async def work(desk: _Desk) -> None:
-        await desk.store.delete(id)
-        typer.echo(json.dumps({"id": id, "deleted": True}) if as_json else f"deleted {id}")
+    async def work(desk: _CommandContext) -> None:
+        from gateway.app.background_jobs import media_deletion
+
+        deletion = media_deletion(desk.settings, desk.stores) if media is MediaOnDelete.DELETE else None
+        if deletion is not None:
+            await deletion.check()
+        deleted = await desk.store.delete(id, time.time(), media=deletion is not None)
+        files = await deletion.once(deleted) if deletion is not None else 0
+        if as_json:
+            typer.echo(json.dumps({"id": id, "deleted": True, "media": str(media), "files": files}))
+        else:
+            typer.echo(f"deleted {id}" + (f" and {files} files" if media is MediaOnDelete.DELETE else ""))
 
     _run(config, profile, work)
 
@@ -168,13 +192,13 @@ def sign(
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
 ) -> None:
-    """Make the key of a channel anew, with the current secret and algorithm; the old one is revoked.
+    """Make the key of a channel again, with the current secret and algorithm; the old one is revoked.
 
-    The same expiry, secret and algorithm make the same key: give --expires to revoke a key that became known.
+    An unchanged expiry, secret and algorithm make an unchanged key: give --expires to revoke a key that became known.
     """
     until = None if expires is None else expiry(expires)
 
-    async def work(desk: _Desk) -> None:
+    async def work(desk: _CommandContext) -> None:
         channel = await desk.store.get(id)
         changed = {"key": desk.secrets.sign(id, channel.expires if until is None else until)}
         if expires is not None:
@@ -202,7 +226,7 @@ def _body(expires: str | None, name: str | None, description: str | None, pairs:
 
 
 def _value(field: str, text: str) -> Any:
-    """Truth values, null, lists and tables as JSON; numbers stay text, as the original's clients send them."""
+    """Parses true, false, null, lists and tables as JSON. Numbers stay text, as the original's clients send them."""
     if text in ("true", "false", "null") or text.startswith(("[", "{")):
         try:
             return json.loads(text)
@@ -211,23 +235,24 @@ def _value(field: str, text: str) -> Any:
     return text
 
 
-def _run(config: Path | None, profile: str | None, work: Callable[[_Desk], Awaitable[None]]) -> None:
+def _run(config: Path | None, profile: str | None, work: Callable[[_CommandContext], Awaitable[None]]) -> None:
     settings = common.settings(config, profile)
+    common.load_outputs()
 
     async def main() -> None:
-        async with _desk(settings) as desk:
+        async with _command_context(settings) as desk:
             await work(desk)
 
     asyncio.run(main())
 
 
 @asynccontextmanager
-async def _desk(settings: Settings) -> AsyncIterator[_Desk]:
-    from gateway.adapters import open_stores
+async def _command_context(settings: Settings) -> AsyncIterator[_CommandContext]:
+    from gateway.adapters.local.credentials import signing_secret
     from gateway.adapters.local.host import known_ports, shown_host
-    from gateway.adapters.local.secrets import signing_secret
-    from gateway.adapters.vault import resolved
-    from gateway.hub.addresses import Addresses, Presenter
+    from gateway.adapters.secret_resolver import resolved
+    from gateway.adapters.stores import open_stores
+    from gateway.channels.addresses import Addresses, Presenter
 
     secrets = signing_secret(await resolved(settings))
     async with open_stores(settings) as stores:
@@ -239,10 +264,10 @@ async def _desk(settings: Settings) -> AsyncIterator[_Desk]:
             settings.playback.public_url,
         )
         presenter = Presenter(addresses, secrets, settings.playback.auth, settings.playback.sign_ttl)
-        yield _Desk(stores.channels, secrets, presenter, settings)
+        yield _CommandContext(stores.channels, stores, secrets, presenter, settings)
 
 
-def _show(desk: _Desk, channel: Channel, as_json: bool) -> None:
+def _show(desk: _CommandContext, channel: Channel, as_json: bool) -> None:
     shown = desk.presenter.present(channel, time.time())
     if as_json:
         typer.echo(json.dumps(shown, ensure_ascii=False, indent=2))
@@ -263,5 +288,5 @@ def _show(desk: _Desk, channel: Channel, as_json: bool) -> None:
 def _until(channel: Channel) -> str:
     try:
         return datetime.fromtimestamp(channel.expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):  # a foreign key may name a year that no calendar has
+    except (ValueError, OverflowError, OSError):  # a key of another program may have a year out of range
         return str(channel.expires)

@@ -1,4 +1,4 @@
-"""What the commands share: the options that choose the configuration, and how a failure is told."""
+"""The options and error output that the commands share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from gateway.settings import Merged, Settings
+    from gateway.settings import MergedOptions, Settings
 
 USAGE, FAILED = 2, 1
 
@@ -29,13 +29,13 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def fail(code: int, *lines: str) -> NoReturn:
-    """Say each line on stderr and end with the exit code."""
+    """Prints each line on stderr and exits with the code."""
     for line in lines:
         typer.echo(f"millrace: {line}", err=True)
     raise typer.Exit(code)
 
 
-def merged(config: Path | None, profile: str | None, overrides: list[str] | None = None) -> Merged:
+def merged(config: Path | None, profile: str | None, overrides: list[str] | None = None) -> MergedOptions:
     from gateway.settings import merge
 
     return merge(config=config, profile=profile, overrides=overrides or ())
@@ -46,7 +46,7 @@ def settings(config: Path | None, profile: str | None, overrides: list[str] | No
 
 
 def ready_settings(config: Path | None, profile: str | None, overrides: list[str] | None = None) -> Settings:
-    """The same for who serves: every file that they name is there."""
+    """Returns the settings for a server. Raises SettingsError where a file that they name is missing."""
     from gateway.settings import SettingsError, missing_files
 
     found = settings(config, profile, overrides)
@@ -55,20 +55,27 @@ def ready_settings(config: Path | None, profile: str | None, overrides: list[str
     return found
 
 
+def load_outputs() -> None:
+    """Finds all outputs, so that their fields are channel fields. Raises SettingsError where one cannot be used."""
+    from gateway.outputs.registry import all_outputs
+
+    all_outputs()
+
+
 def edge_settings(config: Path | None, profile: str | None, overrides: list[str] | None = None) -> Settings:
-    """The same for an edge: something says where streams are, and gateways will answer it."""
+    """Returns the settings for an edge. Raises SettingsError where it would not find streams or has no secret."""
     from gateway.settings import SettingsError
 
     found = ready_settings(config, profile, overrides)
     if not found.registry and not found.edge.upstream:
         raise SettingsError(["an edge needs to know where streams are: set registry, or edge.upstream"])
     if not found.cluster.secret.get_secret_value():
-        raise SettingsError(["cluster.secret is not set: gateways answer no edge that does not know theirs"])
+        raise SettingsError(["cluster.secret is not set: gateways refuse an edge that does not have their secret"])
     return found
 
 
-def given(config: Path | None, profile: str | None, overrides: list[str] | None = None) -> list[str]:
-    """The options that choose the configuration, as a command line has them."""
+def config_arguments(config: Path | None, profile: str | None, overrides: list[str] | None = None) -> list[str]:
+    """Returns the options that choose the configuration as command line arguments."""
     found = ["--config", str(config)] if config is not None else []
     found += ["--profile", profile] if profile is not None else []
     for one in overrides or ():
@@ -77,5 +84,5 @@ def given(config: Path | None, profile: str | None, overrides: list[str] | None 
 
 
 def plain(text: str) -> str:
-    """Stored text for a terminal: what it would obey instead of showing is replaced."""
+    """Returns stored text for a terminal, with control characters replaced."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

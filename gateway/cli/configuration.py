@@ -1,4 +1,4 @@
-"""`millrace check-config` and `millrace doctor`: what holds, from where, and what is missing."""
+"""`millrace check-config` and `millrace doctor`: print the options in effect, and what is missing."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def doctor(
     profile: common.ProfileOption = None,
     overrides: common.SetOption = None,
 ) -> None:
-    """Say what on this machine is missing and which ports are taken; exit 1 where something is missing."""
+    """Report missing parts of this machine and ports in use; exit 1 where something is missing."""
     settings = common.settings(config, profile, overrides)
-    from gateway import doctor as examination
+    from gateway.app import doctor as examination
 
     raise typer.Exit(examination.main(settings, as_json))

@@ -1,4 +1,4 @@
-"""`millrace ivs …`: Amazon IVS channels, made and tied to our channels as targets of their relay."""
+"""`millrace ivs …`: creates Amazon IVS channels and makes them relay targets of local channels."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from gateway.cli import common
 
 if TYPE_CHECKING:
     from gateway.adapters.aws.ivs import AwsIvs
-    from gateway.hub.channel import Channel
-    from gateway.hub.ports import ChannelStore, IvsChannel
+    from gateway.channels.channel import Channel
+    from gateway.channels.stores import ChannelStore
+    from gateway.ports.stores import IvsChannelInfo
 
 app = typer.Typer(
     help="Make Amazon IVS channels and relay to them (needs AWS credentials and a region).",
@@ -28,7 +29,7 @@ app = typer.Typer(
 ArnArgument = Annotated[str, typer.Argument(metavar="ARN", help="The IVS channel.")]
 
 
-class Kind(StrEnum):
+class IvsChannelType(StrEnum):
     """Types of IVS channels."""
 
     STANDARD = "STANDARD"
@@ -47,7 +48,9 @@ class Latency(StrEnum):
 @app.command()
 def create(
     name: Annotated[str, typer.Option("--name", help="Letters, digits, - and _, at most 128.")],
-    type_: Annotated[Kind, typer.Option("--type", help="What the channel takes and costs.")] = Kind.STANDARD,
+    type_: Annotated[
+        IvsChannelType, typer.Option("--type", help="The type, which decides limits and price.")
+    ] = IvsChannelType.STANDARD,
     latency: Annotated[Latency, typer.Option("--latency")] = Latency.LOW,
     channel: Annotated[
         str | None, typer.Option("--channel", metavar="ID", help="The channel here that is relayed to it from now on.")
@@ -62,7 +65,8 @@ def create(
     async def work(ivs: AwsIvs, stores: _Stores) -> None:
         if channel is not None:
             async with stores() as store:
-                _more_relays(await store.get(channel), "arn:aws:ivs:us-east-1:000000000000:channel/x")  # room for it
+                # Checks before the creation that the channel can take one more target.
+                _more_relays(await store.get(channel), "arn:aws:ivs:us-east-1:000000000000:channel/x")
         made = await ivs.create(name, type_.value, latency.value, authorized)
         _show(made, as_json, channel)
         if channel is not None:
@@ -133,13 +137,13 @@ _Stores = Callable[[], Any]  # opens the configured ChannelStore: async with sto
 
 
 def _run(config: Path | None, profile: str | None, work: Callable[[AwsIvs, _Stores], Awaitable[None]]) -> None:
-    from gateway.adapters import open_aws
+    from gateway.adapters.stores import open_aws
 
     settings = common.settings(config, profile)
 
     @asynccontextmanager
     async def stores() -> AsyncIterator[ChannelStore]:
-        from gateway.adapters import open_stores
+        from gateway.adapters.stores import open_stores
 
         async with open_stores(settings) as opened:
             yield opened.channels
@@ -154,7 +158,7 @@ def _run(config: Path | None, profile: str | None, work: Callable[[AwsIvs, _Stor
 
 
 def _arn(text: str) -> str:
-    from gateway.hub.relays import is_ivs_channel
+    from gateway.channels.relay_urls import is_ivs_channel
 
     if not is_ivs_channel(text):
         common.fail(common.USAGE, f"{common.plain(text)}: expected the ARN of an IVS channel")
@@ -162,18 +166,21 @@ def _arn(text: str) -> str:
 
 
 def _more_relays(channel: Channel, arn: str) -> Any:
-    """The channel's `relayURL` with one more target, in the form that it has. Raises InvalidField where it is full."""
-    from gateway.hub import fields, relays
+    """Returns the channel's `relayURL` with one more target, in its present form.
+
+    Raises InvalidField where it is full.
+    """
+    from gateway.channels import fields, relay_urls
 
     stored = channel.item.get("relayURL")
-    now = [*(relays.targets(stored) or ()), arn] if stored else [arn]
+    now = [*(relay_urls.targets(stored) or ()), arn] if stored else [arn]
     value = now if isinstance(stored, list) else ",".join(now)
     fields.check("relayURL", value)
     return value
 
 
-def _tied(channel: Channel, made: IvsChannel) -> dict[str, Any]:
-    """What changes of our channel: it is relayed to IVS, and knows where IVS plays it."""
+def _tied(channel: Channel, made: IvsChannelInfo) -> dict[str, Any]:
+    """Returns the changes of the local channel: a relay to IVS, and the address at which IVS plays it."""
     return {
         "isRelay": True,
         "relayURL": _more_relays(channel, made.arn),
@@ -183,11 +190,11 @@ def _tied(channel: Channel, made: IvsChannel) -> dict[str, Any]:
 
 
 def _untied(channel: Channel, arn: str) -> dict[str, Any]:
-    """What changes of our channel when it is no longer relayed to `arn`."""
-    from gateway.hub import relays
+    """Returns the changes of the local channel when it is no longer relayed to `arn`."""
+    from gateway.channels import relay_urls
 
     stored = channel.item.get("relayURL")
-    before = relays.targets(stored) or ()
+    before = relay_urls.targets(stored) or ()
     kept = [t for t in before if t != arn]
     changed: dict[str, Any] = {}
     if len(kept) != len(before):
@@ -199,7 +206,7 @@ def _untied(channel: Channel, arn: str) -> dict[str, Any]:
     return changed
 
 
-def _show(channel: IvsChannel, as_json: bool, tied: str | None) -> None:
+def _show(channel: IvsChannelInfo, as_json: bool, tied: str | None) -> None:
     if as_json:
         shown = {
             "arn": channel.arn,

@@ -12,10 +12,10 @@ import typer
 from gateway.cli import common
 
 if TYPE_CHECKING:
-    from gateway.hub.access import Algorithm, Secrets
+    from gateway.channels.stream_key import Algorithm, SigningSecrets
 
 
-class For(StrEnum):
+class KeyUse(StrEnum):
     push = "push"
     play = "play"
 
@@ -26,7 +26,7 @@ class Hash(StrEnum):
 
 
 IdOption = Annotated[str, typer.Option("--id", help="The channel.")]
-ForOption = Annotated[For, typer.Option("--for", help="What the key opens; neither opens the other.")]
+ForOption = Annotated[KeyUse, typer.Option("--for", help="What the key opens; neither opens the other.")]
 SecretOption = Annotated[
     str | None, typer.Option("--secret", help="Instead of the configured secret. Others on this machine may see it.")
 ]
@@ -40,7 +40,7 @@ def sign(
             "--expires", metavar="EPOCH|ISO", help="Until when: seconds since 1970, a date (00:00 UTC) or a time."
         ),
     ],
-    use: ForOption = For.push,
+    use: ForOption = KeyUse.push,
     algorithm: Annotated[Hash | None, typer.Option("--algorithm", help="Instead of signing.algorithm.")] = None,
     secret: SecretOption = None,
     config: common.ConfigOption = None,
@@ -51,14 +51,14 @@ def sign(
     A push is accepted only with the key that the channel has stored: this makes play signs, and keys for channels that
     other programs store. `millrace channel sign` stores it.
     """
-    from gateway.hub.access import Algorithm, Use
-    from gateway.hub.access import sign as make
+    from gateway.channels.stream_key import Algorithm, SignatureUse
+    from gateway.channels.stream_key import sign as make
 
     if not id:
         common.fail(common.USAGE, "--id: expected the id of a channel")
     until = expiry(expires)
     secrets = _secrets(secret, Algorithm(algorithm.value) if algorithm else None, config, profile)
-    typer.echo(make(id, until, secrets.current, secrets.algorithm, Use(use.value)))
+    typer.echo(make(id, until, secrets.current, secrets.algorithm, SignatureUse(use.value)))
 
 
 def verify(
@@ -66,7 +66,7 @@ def verify(
     key: Annotated[
         str, typer.Option("--key", metavar="KEY", help="<expiry>-<hash>, what follows ?sign= in an address.")
     ],
-    use: ForOption = For.push,
+    use: ForOption = KeyUse.push,
     secret: SecretOption = None,
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
@@ -75,18 +75,18 @@ def verify(
 
     The signature is judged, not whether the channel exists and has just this key stored.
     """
-    from gateway.hub.access import Use, Verdict
+    from gateway.channels.stream_key import SignatureUse, Verdict
 
-    verdict = _secrets(secret, None, config, profile).verify(id, key, time.time(), Use(use.value))
+    verdict = _secrets(secret, None, config, profile).verify(id, key, time.time(), SignatureUse(use.value))
     typer.echo(Verdict.WRONG if verdict is Verdict.MISSING else verdict)
     if verdict is not Verdict.VALID:
         raise typer.Exit(common.FAILED)
 
 
 def expiry(text: str) -> int:
-    """Seconds since the epoch from a command line; a usage error where it is no moment."""
-    from gateway.hub.errors import InvalidField
-    from gateway.hub.outdate import parse_outdate
+    """Parses an expiry and returns seconds since the epoch. Exits with a usage error where it is invalid."""
+    from gateway.channels.expiry import parse_outdate
+    from gateway.ports.errors import InvalidField
 
     try:
         return parse_outdate(text)
@@ -96,19 +96,19 @@ def expiry(text: str) -> int:
 
 def _secrets(
     secret: str | None, algorithm: Algorithm | None, config: common.ConfigOption, profile: str | None
-) -> Secrets:
+) -> SigningSecrets:
     from dataclasses import replace
 
-    from gateway.hub.access import Algorithm, Secrets
+    from gateway.channels.stream_key import Algorithm, SigningSecrets
 
     settings = common.settings(config, profile)
     if secret == "":
         common.fail(common.USAGE, "--secret: an empty secret protects nothing")
     if secret is not None:
-        secrets = Secrets(secret, algorithm=Algorithm(settings.signing.algorithm))
+        secrets = SigningSecrets(secret, algorithm=Algorithm(settings.signing.algorithm))
     else:
-        from gateway.adapters.local.secrets import signing_secret
-        from gateway.adapters.vault import resolved
+        from gateway.adapters.local.credentials import signing_secret
+        from gateway.adapters.secret_resolver import resolved
 
         secrets = signing_secret(asyncio.run(resolved(settings)))
     return replace(secrets, algorithm=algorithm) if algorithm else secrets

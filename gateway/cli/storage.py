@@ -69,7 +69,7 @@ def _bucket(settings: Settings) -> str:
 
 
 async def _with(work: Callable[[AwsSession], Awaitable[list[dict[str, Any]]]]) -> list[dict[str, Any]]:
-    from gateway.adapters import open_aws
+    from gateway.adapters.stores import open_aws
 
     async with open_aws("this") as session:
         return await work(session)

@@ -1,4 +1,4 @@
-"""`millrace user …`: who may sign in to the console with a name and a password, with or without a running gateway."""
+"""`millrace user …`: manages the console's users, with or without a running gateway."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import typer
 from gateway.cli import common
 
 if TYPE_CHECKING:
-    from gateway.hub.users import User, Users
+    from gateway.ports.users import ConsoleUser, Users
 
 app = typer.Typer(help="Manage the users of the console.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -38,7 +38,7 @@ def add(
     password = _password(password_stdin)
 
     async def work(users: Users) -> None:
-        _tell(await users.add(name, password, time.time()), "created", as_json)
+        _report(await users.add(name, password, time.time()), "created", as_json)
 
     _run(config, profile, work)
 
@@ -72,7 +72,7 @@ def password(
     given = _password(password_stdin)
 
     async def work(users: Users) -> None:
-        _tell(await users.change(name, given, time.time()), "changed", as_json)
+        _report(await users.change(name, given, time.time()), "changed", as_json)
 
     _run(config, profile, work)
 
@@ -95,7 +95,7 @@ def delete(
 
 
 def _password(from_stdin: bool) -> str:
-    """Never an argument: those stand in process lists and shell histories."""
+    """Returns the password. It is never an argument, because process lists and shell histories show arguments."""
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     if not sys.stdin.isatty():
@@ -107,8 +107,8 @@ def _run(config: Path | None, profile: str | None, work: Callable[[Users], Await
     settings = common.settings(config, profile)
 
     async def main() -> None:
-        from gateway.adapters import open_console
-        from gateway.hub.users import Users
+        from gateway.adapters.stores import open_console
+        from gateway.ports.users import Users
 
         async with open_console(settings) as store:
             await work(Users(store))
@@ -116,14 +116,14 @@ def _run(config: Path | None, profile: str | None, work: Callable[[Users], Await
     asyncio.run(main())
 
 
-def _tell(user: User, done: str, as_json: bool) -> None:
+def _report(user: ConsoleUser, done: str, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(_shown(user), ensure_ascii=False))
     else:
         typer.echo(common.plain(f"{done} {user.name}"))
 
 
-def _shown(user: User) -> dict[str, Any]:
+def _shown(user: ConsoleUser) -> dict[str, Any]:
     return {"name": user.name, "created": _when(user.created), "changed": _when(user.changed)}
 
 

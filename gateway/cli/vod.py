@@ -1,4 +1,4 @@
-"""`millrace vod …`: one film into HLS, a poster and a thumbnail, with or without a running gateway."""
+"""`millrace vod …`: makes HLS, a poster and a thumbnail of one video, with or without a running gateway."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from gateway.cli import common
 from gateway.lib.process import alive
 
 if TYPE_CHECKING:
+    from gateway.ports.vod_names import VodNames
     from gateway.settings import Settings
-    from gateway.vod.naming import Names
-    from gateway.vod.order import Made
+    from gateway.workers.package_protocol import PackageResult
+    from gateway.workers.vod_bounds import Bounds
 
 _WIDTH = 32
 _S3 = "s3://"
@@ -35,7 +36,10 @@ def vod(
     out: Annotated[
         str | None,
         typer.Option(
-            "--out", metavar="DIR|s3://…", help="Where to: files go below DIR/<name>/ and replace an earlier film."
+            "--out",
+            metavar="DIR|s3://…",
+            help="Where to: files go below DIR/<name>/ and replace an earlier film of that name. A name that "
+            "playlists and addresses would have to escape is made plain, with a hash behind it.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON when it is over.")] = False,
@@ -46,22 +50,33 @@ def vod(
             help="Make nothing: print the equivalent MediaConvert job, with ROLE_ARN and QUEUE_ARN of the environment.",
         ),
     ] = False,
+    unbounded: Annotated[
+        bool,
+        typer.Option(
+            "--unbounded",
+            help="Lift the bounds of a film's length, of its output and of the time it takes "
+            "(vod.film_seconds, vod.output_ratio, vod.job_ratio; --set changes one). The free disk is still watched.",
+        ),
+    ] = False,
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
     overrides: common.SetOption = None,
 ) -> None:
-    """Make HLS (10 s segments, H.264 of at most 5 Mbit/s, the film's sound), a poster and a thumbnail of a film."""
+    """Make HLS, a poster and a thumbnail of a video.
+
+    HLS: 10 s segments, H.264 of at most 5 Mbit/s, the video's sound.
+    """
     settings = common.settings(config, profile, overrides)
     if mediaconvert_json:
         _print_mediaconvert(settings, source, out)
         return
     if not out:
         common.fail(common.USAGE, "--out: where to? a folder, or s3://bucket/prefix")
-    raise typer.Exit(asyncio.run(_Command(settings, source, out, as_json).run()))
+    raise typer.Exit(asyncio.run(_Command(settings, source, out, as_json, unbounded).run()))
 
 
 def _print_mediaconvert(settings: Settings, source: str, out: str | None) -> None:
-    """A job that cannot be sent as it is, is printed as well: what is missing is said beside it."""
+    """Prints the job even if it cannot be sent as it is, and names what is missing on stderr."""
     from gateway.vod.mediaconvert import create_job
 
     names = _names(source)
@@ -81,22 +96,23 @@ def _print_mediaconvert(settings: Settings, source: str, out: str | None) -> Non
         typer.echo(f"aws mediaconvert create-job --endpoint-url {endpoint} --cli-input-json file://…", err=True)
 
 
-def _names(source: str) -> Names:
-    """Of what a source becomes: below its own base name, wherever it lay."""
-    from gateway.vod.naming import Names, names_of
+def _names(source: str) -> VodNames:
+    """Returns the names of the results of a source, from its base name made plain."""
+    from gateway.ports.vod_names import VodNames, names_of
 
     try:
-        base = names_of(source.rpartition("/")[2]).base
+        names = names_of(source.rpartition("/")[2])
     except ValueError as error:
         common.fail(common.USAGE, f"{common.plain(source)}: {error}")
-    return Names(base, base)
+    return VodNames(names.base, names.base)
 
 
 class _Command:
-    """One film from its source to where it goes."""
+    """Makes one VOD from its source and puts it in place."""
 
-    def __init__(self, settings: Settings, source: str, out: str, as_json: bool) -> None:
+    def __init__(self, settings: Settings, source: str, out: str, as_json: bool, unbounded: bool) -> None:
         self._settings = settings
+        self._unbounded = unbounded
         self._source = source
         self._out = out
         self._as_json = as_json
@@ -104,10 +120,10 @@ class _Command:
         self._names = _names(source)
 
     async def run(self) -> int:
-        """The exit code. Ctrl-C and SIGTERM end the worker and leave nothing behind."""
-        from gateway.hub.errors import HubError
+        """Returns the exit code. Ctrl-C and SIGTERM end the worker and leave nothing behind."""
         from gateway.lib import log as logs
-        from gateway.vod.order import Unusable
+        from gateway.ports.errors import HubError
+        from gateway.workers.vod_errors import UnusableMedia
 
         logs.configure("error", self._settings.log.format)
         task = asyncio.current_task()
@@ -118,7 +134,7 @@ class _Command:
             outputs = await self._make()
         except asyncio.CancelledError:
             return self._over("CANCELED", {}, "canceled", 130)
-        except (Unusable, HubError) as error:
+        except (UnusableMedia, HubError) as error:
             return self._over("ERROR", {}, str(error), common.FAILED)
         except OSError as error:
             return self._over("ERROR", {}, error.strerror or str(error), common.FAILED)
@@ -126,7 +142,7 @@ class _Command:
         return self._over("COMPLETE", outputs, None, 0)
 
     def _over(self, state: str, outputs: dict[str, str], error: str | None, code: int) -> int:
-        from gateway.hub.desk import new_id
+        from gateway.ports.job_queue import new_id
 
         self._bar.end()
         if error is not None:
@@ -146,29 +162,36 @@ class _Command:
         return code
 
     async def _make(self) -> dict[str, str]:
-        from gateway.lib.metrics import WORKER_RESTARTS, Counter
-        from gateway.transcode.launch import Workers
-        from gateway.vod.making import make
-        from gateway.vod.order import Encoding, Order
+        from gateway.lib.metric_table import WORKER_RESTARTS
+        from gateway.lib.metrics import Counter
+        from gateway.vod.package_client import request_package
         from gateway.vod.publishing import judge_folder
+        from gateway.workers.package_protocol import PackageRequest, VodEncoding
+        from gateway.workers.vod_bounds import Bounds, while_room
+        from gateway.workers.worker_pool import WorkerPool
 
         how = self._settings.vod
-        encoding = Encoding(how.crf, how.preset, how.bitrate, how.segment)
-        workers = Workers(self._settings.workers, Counter(WORKER_RESTARTS))
+        encoding = VodEncoding(how.crf, how.preset, how.bitrate, how.segment)
+        bounds = Bounds.of(how).lifted() if self._unbounded else Bounds.of(how)
+        workers = WorkerPool(self._settings.workers, Counter(WORKER_RESTARTS))
         with _scratch(self._out) as scratch:
             if not self._out.startswith(_S3):
                 await asyncio.to_thread(judge_folder, scratch.parent / self._names.base, self._names)
             made_in = scratch / "made"
             await asyncio.to_thread(made_in.mkdir)
-            async with self._film(scratch) as film:
-                order = Order(film, str(made_in), self._names.base, encoding)
-                made = await make(workers, order, self._bar.show, how.memory)
+
+            async def work() -> PackageResult:
+                async with self._film(scratch, bounds) as film:
+                    order = PackageRequest(film, str(made_in), self._names.base, encoding, bounds)
+                    return await request_package(workers, order, self._bar.show, how.memory)
+
+            made = await while_room(bounds, scratch, work)
             return await self._deliver(made, made_in)
 
     @asynccontextmanager
-    async def _film(self, scratch: Path) -> AsyncIterator[str]:
-        """The path of the film on this machine."""
-        from gateway.adapters import open_bucket
+    async def _film(self, scratch: Path, bounds: Bounds) -> AsyncIterator[str]:
+        """Gives the path of the video on this machine."""
+        from gateway.adapters.stores import open_bucket
 
         if not self._source.startswith(_S3):
             yield _absolute(self._source)
@@ -176,12 +199,13 @@ class _Command:
         bucket, _, key = self._source.removeprefix(_S3).partition("/")
         async with open_bucket(bucket) as store:
             to = scratch / f"film{os.path.splitext(key)[1][:10]}"
+            await asyncio.to_thread(bounds.judge_room, scratch, (await store.head(key)).size)
             await store.fetch(key, to)
         yield str(to)
 
-    async def _deliver(self, made: Made, made_in: Path) -> dict[str, str]:
-        from gateway.adapters import open_bucket
-        from gateway.vod.naming import Names
+    async def _deliver(self, made: PackageResult, made_in: Path) -> dict[str, str]:
+        from gateway.adapters.stores import open_bucket
+        from gateway.ports.vod_names import VodNames
         from gateway.vod.publishing import outputs, publish, replace_folder
 
         if not self._out.startswith(_S3):
@@ -191,7 +215,7 @@ class _Command:
             return {name: str(shown / key) for name, key in outputs(self._names, made).items()}
         bucket, _, prefix = self._out.removeprefix(_S3).partition("/")
         prefix = prefix.strip("/")
-        names = Names(f"{prefix}/{self._names.base}" if prefix else self._names.base, self._names.base)
+        names = VodNames(f"{prefix}/{self._names.base}" if prefix else self._names.base, self._names.base)
         async with open_bucket(bucket) as store:
             keys = await publish(store, names, made_in, made)
         return {name: f"{_S3}{bucket}/{key}" for name, key in keys.items()}
@@ -199,13 +223,15 @@ class _Command:
 
 @contextmanager
 def _scratch(to: str) -> Iterator[Path]:
-    """A hidden folder in the one that is to be written, so that what is in it gets there in one step; for a bucket in
-    the temporary one."""
+    """Creates a hidden folder inside the output folder, so that one rename puts the result in place.
+
+    For a bucket it is in the temporary folder.
+    """
     out = None if to.startswith(_S3) else Path(to).expanduser()
     begun = out is not None and not out.exists()
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        for left in out.glob(f"{_SCRATCH}*-*"):  # of commands that were killed
+        for left in out.glob(f"{_SCRATCH}*-*"):  # left by killed commands
             pid = left.name.removeprefix(_SCRATCH).partition("-")[0]
             if pid.isdigit() and not alive(int(pid)):
                 shutil.rmtree(left, ignore_errors=True)
@@ -215,7 +241,7 @@ def _scratch(to: str) -> Iterator[Path]:
     finally:
         shutil.rmtree(made, ignore_errors=True)
         if begun and out is not None:
-            with suppress(OSError):  # there is something in it
+            with suppress(OSError):  # not empty
                 out.rmdir()
 
 
@@ -224,7 +250,7 @@ def _absolute(path: str) -> str:
 
 
 class _Bar:
-    """A bar that grows on a terminal, and now and then a line elsewhere; both on stderr, stdout is for the result."""
+    """A progress bar on a terminal, else a line now and then. It uses stderr, because stdout has the result."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
@@ -232,7 +258,7 @@ class _Bar:
         self._said = -1
 
     def show(self, done: float) -> None:
-        """done: 0 to 1."""
+        """Shows the progress. done: 0 to 1."""
         self.percent = max(self.percent, min(99, int(done * 100)))
         self._draw()
 
@@ -241,7 +267,7 @@ class _Bar:
         self._draw()
 
     def end(self) -> None:
-        """What follows begins a line of its own."""
+        """Ends the line of the bar."""
         if self._terminal and self._said >= 0:
             typer.echo("", err=True)
 

@@ -1,1 +1,1 @@
-"""Containers and playlists as pure functions over bytes."""
+"""Reads and writes containers and playlists, as functions and classes over bytes without I/O."""

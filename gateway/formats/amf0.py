@@ -1,6 +1,6 @@
-"""AMF0, the value encoding of RTMP commands and FLV script data, read within bounds and written back.
+"""Reads and writes AMF0, the value encoding of RTMP commands and FLV script data, within bounds.
 
-Source: "Action Message Format -- AMF 0" (Adobe, 2007); section numbers below are that document's.
+Source: "Action Message Format -- AMF 0" (Adobe, 2007); the section numbers below are of that document.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from gateway.media.track import AmfValue
 MAX_DEPTH = 32
 MAX_ITEMS = 10_000
 
-_NUMBER, _BOOLEAN, _STRING, _OBJECT, _NULL, _UNDEFINED, _REFERENCE = 0, 1, 2, 3, 5, 6, 7
+_NUMBER, _BOOLEAN, _STRING, _OBJECT, _MOVIE_CLIP, _NULL, _UNDEFINED, _REFERENCE = 0, 1, 2, 3, 4, 5, 6, 7
+_UNSUPPORTED, _RECORD_SET = 13, 14
 _ECMA_ARRAY, _OBJECT_END, _STRICT_ARRAY, _DATE, _LONG_STRING, _XML, _TYPED, _AVMPLUS = 8, 9, 10, 11, 12, 15, 16, 17
+# §2.14: "no further information is encoded" after the unsupported marker; §2.6 and §2.15: movie clips and record sets
+# are "not supported and … reserved for future use", so no value follows them.
+_NOTHING = frozenset({_NULL, _UNDEFINED, _UNSUPPORTED, _MOVIE_CLIP, _RECORD_SET})
 
 _f64 = struct.Struct(">d")
 _u16 = struct.Struct(">H")
@@ -23,19 +27,21 @@ _u32 = struct.Struct(">I")
 
 
 class Date(float):
-    """Milliseconds since the epoch; a float that is written back as an AMF date."""
+    """A date in milliseconds since the epoch: a float that is written as an AMF date."""
 
 
 class EcmaArray(dict[str, AmfValue]):
-    """A dict that is written as an ECMA array, the form in which players expect onMetaData."""
+    """A dict that is written as an ECMA array, the form that players expect for onMetaData."""
 
 
 def decode(data: bytes, *, max_depth: int = MAX_DEPTH, max_items: int = MAX_ITEMS) -> list[AmfValue]:
-    """All values of `data` in order.
+    """Returns all values of `data` in order.
 
-    Objects, ECMA arrays and typed objects become dicts (the class name is dropped), null and undefined None, dates
-    `Date`. A reference counts as many items as what it points to holds, so repeated references cannot grow a small
-    message into a large tree. Raises InvalidData: truncated, unknown marker, too deep, too many items.
+    Objects, ECMA arrays and typed objects become dicts (the class name is dropped), XML documents text, dates `Date`.
+    Null, undefined, unsupported, movie clips and record sets become None; the last three are markers without a value.
+    A reference costs as many items as its target holds, so repeated references cannot turn a small message into a large
+    tree.
+    Raises InvalidData if the data are truncated, have an unknown marker, are nested too deep or hold too many items.
     """
     reader = _Reader(data, 0, max_depth, max_items)
     values: list[AmfValue] = []
@@ -45,15 +51,16 @@ def decode(data: bytes, *, max_depth: int = MAX_DEPTH, max_items: int = MAX_ITEM
 
 
 def read(data: bytes, offset: int = 0, *, max_depth: int = MAX_DEPTH) -> tuple[AmfValue, int]:
-    """The one value at `offset` and the offset behind it. Raises InvalidData."""
+    """Returns the value at `offset` and the offset after it. Raises InvalidData."""
     reader = _Reader(data, offset, max_depth, MAX_ITEMS)
     return reader.value(0), reader.position
 
 
 def encode(*values: AmfValue | int) -> bytes:
-    """The AMF0 encoding of `values`, one after another: dict as object, `EcmaArray` as ECMA array, `Date` as date.
+    """Returns the AMF0 encoding of `values`, one after another: dict as object, `EcmaArray` as ECMA array, `Date` as
+    date.
 
-    Values nested deeper than MAX_DEPTH, or of another type, raise TypeError: that is the caller's mistake.
+    Raises TypeError for values nested deeper than MAX_DEPTH, or of another type: a fault of the caller.
     """
     parts: list[bytes] = []
     for value in values:
@@ -62,7 +69,7 @@ def encode(*values: AmfValue | int) -> bytes:
 
 
 class _Reader:
-    """A cursor over one message; the reference table (§2.9) and the item budget last as long as it does."""
+    """A cursor over one message, with the message's reference table (§2.9) and item budget."""
 
     __slots__ = ("_complex", "_data", "_items", "_max_depth", "position")
 
@@ -82,7 +89,7 @@ class _Reader:
             return self._text(_u16.unpack(self._take(2))[0])
         if marker == _NUMBER:
             return float(_f64.unpack(self._take(8))[0])
-        if marker in (_NULL, _UNDEFINED):
+        if marker in _NOTHING:
             return None
         if marker == _BOOLEAN:
             return self._take(1)[0] != 0
@@ -106,7 +113,7 @@ class _Reader:
 
     def _object(self, marker: int, depth: int) -> AmfValue:
         if marker == _ECMA_ARRAY:
-            self._take(4)  # the count is a hint: encoders write 0 or a wrong one, the end marker rules
+            self._take(4)  # the count may be 0 or wrong: only the end marker is reliable
         elif marker == _TYPED:
             self._take(_u16.unpack(self._take(2))[0])
         value: dict[str, AmfValue] = EcmaArray() if marker == _ECMA_ARRAY else {}
@@ -118,7 +125,7 @@ class _Reader:
                 self.position += 1
                 break
             if size == 0 and marker == _ECMA_ARRAY and self.position == end:
-                break  # others forget its last byte
+                break  # other encoders forget its last byte
             key = self._text(size)
             value[key] = self.value(depth + 1)
         self._complex[slot] = (value, budget - self._items + 1)
@@ -152,7 +159,7 @@ class _Reader:
             raise InvalidData("AMF0: too many items")
 
     def _text(self, size: int) -> str:
-        self._spend(size >> 8)  # long text counts, or references to it could still grow
+        self._spend(size >> 8)  # long text costs items, else references to it could still grow without bound
         return self._take(size).decode("utf-8", "replace")
 
     def _take(self, size: int) -> bytes:
@@ -180,7 +187,7 @@ def _write(parts: list[bytes], value: AmfValue | int, depth: int) -> None:
         parts.append(b"\x02" + _u16.pack(len(text)) if len(text) <= 0xFFFF else b"\x0c" + _u32.pack(len(text)))
         parts.append(text)
     elif isinstance(value, dict):
-        # §2.5: the empty name is the end marker's
+        # §2.5: an empty name marks the end, so it cannot be a key
         named = [(key.encode("utf-8", "replace")[:0xFFFF], item) for key, item in value.items() if key]
         parts.append(b"\x08" + _u32.pack(len(named)) if isinstance(value, EcmaArray) else b"\x03")
         for name, item in named:

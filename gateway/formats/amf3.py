@@ -1,7 +1,7 @@
-"""AMF3, read only: the values that ActionScript 3 clients put behind AMF0's avmplus marker.
+"""Reads AMF3: the values that ActionScript 3 clients put after AMF0's avmplus marker. Nothing is written.
 
-Source: "Action Message Format -- AMF 3" (Adobe, 2013). Not carried: vectors and dictionaries (0x0D-0x11) and
-externalizable classes, whose length only their class knows; they raise InvalidData.
+Source: "Action Message Format -- AMF 3" (Adobe, 2013). Externalizable classes raise InvalidData: only their class knows
+their length.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue
 
 _f64 = struct.Struct(">d")
+# §3.15: vectors of int, uint and double: size and struct format of one item.
+_VECTORS = {13: (4, "i"), 14: (4, "I"), 15: (8, "d")}
 
 
 class Amf3Reader:
-    """A cursor over `data`; `position` and the remaining `items` may be handed back to an AMF0 reader."""
+    """A cursor over `data`. An AMF0 reader can continue with its `position` and remaining `items`."""
 
     __slots__ = ("_complex", "_data", "_max_depth", "_strings", "_traits", "items", "position")
 
@@ -29,7 +31,10 @@ class Amf3Reader:
         self._traits: list[tuple[bool, list[str]]] = []  # dynamic?, sealed member names
 
     def value(self, depth: int) -> AmfValue:
-        """The value at `position`; bytes come as latin-1 text, dates as float milliseconds. Raises InvalidData."""
+        """Returns the value at `position`. Raises InvalidData.
+
+        Byte arrays become latin-1 text, dates float milliseconds, vectors lists, dictionaries lists of pairs.
+        """
         if depth > self._max_depth:
             raise InvalidData("AMF3: nested too deep")
         self._spend(1)
@@ -51,6 +56,10 @@ class Amf3Reader:
             return self._array(depth)
         if marker == 10:
             return self._object(depth)
+        if marker in _VECTORS or marker == 16:
+            return self._vector(marker, depth)
+        if marker == 17:
+            return self._dictionary(depth)
         raise InvalidData(f"AMF3: marker 0x{marker:02x} at byte {self.position - 1}")
 
     def _flat(self, marker: int) -> AmfValue:
@@ -83,6 +92,40 @@ class Amf3Reader:
         value: AmfValue = dense
         if named:
             value = {**named, **{str(index): item for index, item in enumerate(dense)}}
+        self._complex[slot] = (value, budget - self.items + 1)
+        return value
+
+    def _vector(self, marker: int, depth: int) -> AmfValue:
+        head = self._u29()
+        if not head & 1:
+            return self._reference(head >> 1)
+        count = head >> 1
+        self._take(1)  # whether its length is fixed
+        slot, budget = self._open()
+        size, form = _VECTORS.get(marker, (1, ""))
+        if marker == 16:
+            self._string()  # the class of the items
+        if count > self.items or count * size > len(self._data) - self.position:
+            raise InvalidData(f"AMF3: vector claims {count} items")
+        value: list[AmfValue]
+        if marker == 16:
+            value = [self.value(depth + 1) for _ in range(count)]
+        else:
+            self._spend(count)
+            value = [float(number) for number in struct.unpack(f">{count}{form}", self._take(count * size))]
+        self._complex[slot] = (value, budget - self.items + 1)
+        return value
+
+    def _dictionary(self, depth: int) -> AmfValue:
+        head = self._u29()
+        if not head & 1:
+            return self._reference(head >> 1)
+        count = head >> 1
+        self._take(1)  # whether its keys are weak
+        slot, budget = self._open()
+        if count > self.items or 2 * count > len(self._data) - self.position:
+            raise InvalidData(f"AMF3: dictionary claims {count} entries")
+        value: list[AmfValue] = [[self.value(depth + 1), self.value(depth + 1)] for _ in range(count)]
         self._complex[slot] = (value, budget - self.items + 1)
         return value
 
@@ -135,7 +178,9 @@ class Amf3Reader:
         index = head >> 1
         if index >= len(self._strings):
             raise InvalidData(f"AMF3: string reference {index} to nothing")
-        self._spend(len(self._strings[index]) >> 8)  # long text counts, or references to it could grow without bound
+        self._spend(
+            len(self._strings[index]) >> 8
+        )  # long text costs items, else references to it could grow without bound
         return self._strings[index]
 
     def _open(self) -> tuple[int, int]:

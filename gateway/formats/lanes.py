@@ -1,4 +1,4 @@
-"""Lanes: the tracks of a recording that arrives in pieces, and the samples that come on them."""
+"""Lanes: the tracks of a recording that arrives in pieces, and their samples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.media.track import Codec, Kind
 
 
 class Foreign(StrEnum):
-    """Codings of sound that a recording may hold and a stream may not."""
+    """Audio codings that a recording may have and a stream may not."""
 
     VORBIS = "vorbis"
     PCM_S16 = "pcm_s16le"
@@ -24,9 +24,10 @@ class Foreign(StrEnum):
 class Lane:
     """One track of a recording.
 
-    timescale: ticks a second of its samples' times. config: as of media.Track, empty where the container has none; of
-    Vorbis its three headers, laced. ordered: the times are decode times; else they are presentation times, as Matroska
-    has them. rate, channels: of PCM and Vorbis.
+    timescale: ticks a second of its times.
+    config: as in `MediaTrack`, empty if the container has none; for Vorbis its three headers, laced.
+    ordered: times are decode times; False: presentation times, as in Matroska.
+    rate, channels: for PCM and Vorbis.
     """
 
     kind: Kind
@@ -39,8 +40,12 @@ class Lane:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
-    """A recording begins: its first picture and first sound that can be used; what cannot be, in words."""
+class RecordingOpened:
+    """A recording begins.
+
+    video, audio: the first usable track of each kind.
+    left_out: descriptions of the tracks that cannot be used.
+    """
 
     video: Lane | None
     audio: Lane | None
@@ -49,10 +54,11 @@ class Opened:
 
 @dataclass(slots=True)
 class Packet:
-    """One sample as the container has it.
+    """One sample as in the container.
 
-    time: ticks of the lane, of decoding or (`lane.ordered`) of presentation; cts: presentation less decode time.
-    key: the container says that decoding may start here.
+    time: ticks of the lane, decode time if `lane.ordered`, else presentation time.
+    cts: presentation time minus decode time.
+    key: decoding may start here, according to the container.
     """
 
     lane: Lane
@@ -62,11 +68,11 @@ class Packet:
     payload: bytes
 
 
-Event: TypeAlias = Opened | Packet
+Event: TypeAlias = RecordingOpened | Packet
 
 
-def opened(lanes: list[Lane], left_out: list[str]) -> Opened:
-    """The first lane of each kind; the others are ignored, as a stream has one picture and one sound."""
+def opened(lanes: list[Lane], left_out: list[str]) -> RecordingOpened:
+    """Returns the first lane of each kind. Others are ignored: a stream has one video and one audio track."""
     video = next((lane for lane in lanes if lane.kind is Kind.VIDEO), None)
     audio = next((lane for lane in lanes if lane.kind is Kind.AUDIO), None)
-    return Opened(video, audio, tuple(left_out))
+    return RecordingOpened(video, audio, tuple(left_out))

@@ -1,4 +1,4 @@
-"""What a browser's MediaRecorder sends: told apart by its first bytes, then read as WebM or as fragmented MP4."""
+"""Reads the recording that a browser's MediaRecorder sends: detects WebM or fragmented MP4 by its first bytes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from gateway.formats.mkv.reader import MatroskaReader
 from gateway.formats.mp4.stream import FragmentReader
 from gateway.media.errors import InvalidData
 
-MOST_SILENT: Final = 40_000_000  # bytes without a sample in them: more than one fragment
+MOST_SILENT: Final = 40_000_000  # bytes without a sample; more than one fragment
 
 _BEGINNINGS: Final = frozenset((b"ftyp", b"styp", b"moov"))
 
 
 class RecordingReader:
-    """Bytes of one push, cut anywhere. A recording that begins anew on the same push opens again."""
+    """Reads the bytes of one push, in pieces of any size. A recording may begin anew on the same push."""
 
     def __init__(self) -> None:
         self._first = b""
@@ -24,7 +24,7 @@ class RecordingReader:
         self._silent = 0
 
     def receive(self, data: bytes) -> list[Event]:
-        """What these bytes complete. Raises InvalidData; then nothing more can be read."""
+        """Returns the events that these bytes complete. Raises InvalidData; then the reader cannot be used any more."""
         if self._reader is None:
             self._first += data
             data = b""
@@ -42,7 +42,7 @@ class RecordingReader:
         return events
 
     def _begin(self) -> bool:
-        """Whether the first bytes are there and say which reader it is."""
+        """Chooses the reader; returns False while too few bytes are there."""
         first = self._first
         if first.startswith(ebml.EBML):
             self._reader = MatroskaReader()

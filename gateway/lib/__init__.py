@@ -1,1 +1,1 @@
-"""Tools without a domain: what any floor above may use."""
+"""General tools without knowledge of the domain. All other packages may use them."""

@@ -1,4 +1,4 @@
-"""Assets: the files of the console out of the package, each with its type, its hash and a compressed form."""
+"""The files of the console in the package, each with its content type, its hash and a compressed form."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ TYPES: Final = {
     "woff2": "font/woff2",
 }
 _PACKED: Final = ("html", "js", "css", "json", "webmanifest", "svg")
-_LEAST_TO_PACK: Final = 860  # a shorter body travels in one packet anyway
+_MIN_PACKED_BYTES: Final = 860  # a shorter body fits one packet anyway
 _PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", re.ASCII)
-_MOST_PARTS: Final = 8
+_MAX_PARTS: Final = 8
 _IMPORT_MAP: Final = re.compile(rb"""<script\s+type=["']?importmap["']?\s*>(.*?)</script>""", re.S | re.I)
 
 
 class Asset:
-    """One file. tag: of its content. packed: as gzip, None where that is no gain.
+    """One file.
 
-    inline: the sources, as a Content-Security-Policy names them, of the import maps that a page holds.
+    tag: a hash of its content.
+    packed: the content as gzip; None if that is not smaller.
+    inline: the hash sources for a Content-Security-Policy, one for each import map in the page.
     """
 
     __slots__ = ("data", "inline", "kind", "packed", "suffix", "tag")
@@ -47,15 +49,20 @@ class Asset:
         maps = _IMPORT_MAP.findall(data) if self.suffix == "html" else ()
         self.inline = tuple(f"'sha256-{base64.b64encode(hashlib.sha256(one).digest()).decode()}'" for one in maps)
 
+    def unchanged(self, tags: str) -> bool:
+        """Whether a client with this If-None-Match has the file (RFC 9110 §13.1.2). `*` matches any file."""
+        return self.tag in tags or tags.strip() == "*"
+
     def _worth_packing(self) -> bool:
-        return self.suffix in _PACKED and len(self.data) >= _LEAST_TO_PACK
+        return self.suffix in _PACKED and len(self.data) >= _MIN_PACKED_BYTES
 
 
 class Assets:
-    """Files below `gateway/console` by their path there, such as `players/flv.js`; read when they are first asked for.
+    """The files below `gateway/console` by their path there, such as `players/flv.js`. Each is read at its first
+    request.
 
-    What the players have vendored stands also beside them (`players/hls.min.js`), because they import it from there.
-    A file that is edited in a checkout is read anew.
+    The vendored files of the players are also found beside the players (`players/hls.min.js`), which import them from
+    there. A file that is edited in a checkout is read again.
     """
 
     def __init__(self, root: Traversable | None = None) -> None:
@@ -66,13 +73,13 @@ class Assets:
         self._vendored = {file.name: file for folder in folders for file in folder.iterdir() if file.is_file()}
 
     def names(self, folder: str, suffix: str) -> frozenset[str]:
-        """The files in one folder that end so."""
+        """Returns the names of the files in one folder that end with `suffix`."""
         place = self._root / folder
         found = place.iterdir() if place.is_dir() else ()
         return frozenset(file.name for file in found if file.name.endswith(suffix) and file.is_file())
 
     def ready(self, path: str) -> Asset | None:
-        """What is loaded of it and still is what lies there; it may exist where this is None."""
+        """Returns the loaded file if it has not changed since. None does not mean that the file is missing."""
         held = self._ready.get(path)
         if held is None:
             return None
@@ -80,7 +87,7 @@ class Assets:
         return held[1] if file is not None and _changed(file) == held[0] else None
 
     async def load(self, path: str) -> Asset | None:
-        """The file, read and compressed in a thread where that was not done; None where there is none of this name."""
+        """Returns the file; None if there is none. If necessary, reads and compresses it in a thread."""
         asset = self.ready(path)
         if asset is not None:
             return asset
@@ -94,10 +101,10 @@ class Assets:
 
     def _find(self, path: str) -> Traversable | None:
         parts = path.split("/")
-        if len(parts) > _MOST_PARTS or parts[-1].rpartition(".")[2] not in TYPES:
+        if len(parts) > _MAX_PARTS or parts[-1].rpartition(".")[2] not in TYPES:
             return None
         if not all(_PART.fullmatch(part) for part in parts):
-            return None  # nothing that climbs, nothing hidden
+            return None  # no path out of the folder, no hidden file
         file = self._root.joinpath(*parts)
         if file.is_file():
             return file
@@ -105,5 +112,5 @@ class Assets:
 
 
 def _changed(file: Traversable) -> int:
-    """When, as the file system counts; 0 where the package is no folder."""
+    """Returns the modification time in nanoseconds; 0 if the package is not a folder."""
     return file.stat().st_mtime_ns if isinstance(file, Path) else 0

@@ -1,4 +1,4 @@
-"""How long to wait before the next try."""
+"""Pauses between tries."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 
 
 class Backoff:
-    """Doubling pauses with jitter: first, 2·first, … up to `most` seconds; `reset` after a success."""
+    """Doubling pauses with jitter: `first`, 2 · `first`, … up to `most` seconds. Call `reset` after a success."""
 
     def __init__(self, first: float = 1.0, most: float = 30.0, jitter: float = 0.2) -> None:
         self._first = first
@@ -15,7 +15,7 @@ class Backoff:
         self._tries = 0
 
     def next(self) -> float:
-        """Seconds to wait now."""
+        """Returns the seconds to wait now."""
         pause = min(self._most, self._first * 2.0 ** min(self._tries, 30))
         self._tries += 1
         return pause * (1 + self._jitter * random.uniform(-1, 1))  # noqa: S311 (jitter, no secret)

@@ -1,4 +1,4 @@
-"""Content types of the files that Millrace stores and serves, by suffix: the same from a disk as from a bucket."""
+"""Content types by suffix of the files that Millrace stores and serves. They are equal for disks and buckets."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ _TYPES: Final = {
 
 
 def content_type(name: str) -> str:
-    """Of a file's name or an object's key."""
+    """Returns the content type for a file name or an object key."""
     return _TYPES.get(PurePosixPath(name).suffix.lower(), "application/octet-stream")

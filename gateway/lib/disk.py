@@ -1,4 +1,4 @@
-"""Disk: what makes a change to a folder last."""
+"""Makes changes of a folder durable."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes renames in it durable. Blocks. Raises OSError."""
+    """Makes renames in the folder durable. Blocks. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

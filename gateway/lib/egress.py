@@ -1,7 +1,8 @@
-"""Egress policy: to which addresses the gateway may connect for a channel (relays, pictures), checked after DNS.
+"""The egress policy: the addresses to which the gateway may connect for a channel (relays, pictures).
 
-Public addresses are open; loopback, private, link-local, cloud metadata and their like are not, unless `allow` names
-them. Whoever connects uses the very addresses that were checked: a second look-up could give others (DNS rebinding).
+It is checked after the DNS look-up. Public addresses are allowed. Loopback, private, link-local, cloud metadata and
+similar addresses are not, unless `allow` names them. The caller must connect to the checked addresses themselves: a
+second look-up could return others (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _PORTS: Final = {"http": 80, "https": 443, "rtmp": 1935, "rtmps": 443}
 _LONGEST: Final = 2_048
 _DNS_SECONDS: Final = 10.0
 
-# Written out, not asked of ipaddress: its idea of "global" changed between Python's patch releases.
+# Listed here, because the "global" addresses of the module ipaddress changed between patch releases of Python.
 # Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries; RFC 4291, 3056, 6052.
 _SPECIAL: Final[tuple[tuple[Network, str], ...]] = tuple(
     (ipaddress.ip_network(network), kind)
@@ -56,7 +57,7 @@ _SPECIAL: Final[tuple[tuple[Network, str], ...]] = tuple(
         ("240.0.0.0/4", "a reserved"),
         ("::/128", "an unspecified"),
         ("::1/128", "a loopback"),
-        ("fd00:ec2::254/128", "a link-local"),  # the metadata service of AWS: never opened by a name (see below)
+        ("fd00:ec2::254/128", "a link-local"),  # the metadata service of AWS: never allowed by a name (see below)
         ("fc00::/7", "a private"),
         ("fe80::/10", "a link-local"),
         ("fec0::/10", "a private"),
@@ -66,21 +67,24 @@ _SPECIAL: Final[tuple[tuple[Network, str], ...]] = tuple(
         ("3fff::/20", "a documentation"),
     )
 )
-_PUBLIC_V6: Final = ipaddress.IPv6Network("2000::/3")  # all that IANA has given out as global unicast
+_PUBLIC_V6: Final = ipaddress.IPv6Network("2000::/3")  # all global unicast addresses that IANA has allocated
 _6TO4: Final = ipaddress.IPv6Network("2002::/16")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-# Only an entry with the network itself opens these; the name of a host must not lead to a metadata service.
+# Only an entry with the network itself allows these: a host name must not lead to a metadata service.
 _NEVER_BY_NAME: Final = ("a link-local", "a multicast", "an unspecified")
 _NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*", re.ASCII)
 
 
 class EgressRefused(Exception):
-    """The policy forbids this address. The message is one line without keys, fit for logs and for a channel's owner."""
+    """The policy forbids this address. The message is one line without keys, for logs and for a channel's owner."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A permitted place to connect to. host: a numeric address; name: the host as the URL spells it (for SNI, Host)."""
+    """An allowed address to connect to.
+
+    host: the numeric address. name: the host as written in the URL (for SNI and Host).
+    """
 
     family: socket.AddressFamily
     host: str
@@ -90,7 +94,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class _Prefix:
-    """An allowed URL and what lies below it."""
+    """An allowed URL prefix."""
 
     scheme: str
     host: str
@@ -107,8 +111,10 @@ class _Prefix:
 
 
 class Egress:
-    """The policy. allow: networks ("10.0.0.0/8", "::1"), hosts ("relay.lan") and URL prefixes ("http://10.1.2.3/pics/")
-    that are permitted besides public addresses (`egress.allow`). Raises ValueError for an entry that is none of them.
+    """The egress policy. Raises ValueError for an entry of `allow` that is not valid.
+
+    allow: networks ("10.0.0.0/8", "::1"), hosts ("relay.lan") and URL prefixes ("http://10.1.2.3/pics/") that are
+    allowed besides public addresses (`egress.allow`).
     """
 
     def __init__(self, allow: Sequence[str] = ()) -> None:
@@ -118,10 +124,11 @@ class Egress:
         self._prefixes = tuple(e for e in entries if isinstance(e, _Prefix))
 
     async def check(self, url: str, schemes: Sequence[str] = HTTP) -> list[Address]:
-        """The permitted addresses of the URL's host, resolved now, in the resolver's order; never empty.
+        """Resolves the host of the URL and returns its allowed addresses, in the order of the resolver. There is at
+        least one.
 
-        schemes: those that the caller speaks, of http, https, rtmp, rtmps.
-        Raises EgressRefused, and OSError where the name cannot be resolved (now).
+        schemes: those that the caller supports, out of http, https, rtmp, rtmps.
+        Raises EgressRefused. Raises OSError if the name cannot be resolved now.
         """
         parts = _split(url)
         if parts is None or parts.scheme not in schemes:
@@ -130,7 +137,7 @@ class Egress:
         return await self._check(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], parts.path)
 
     def names(self, url: str) -> bool:
-        """Whether `allow` itself names this address: its prefix, its host, or the network of a numeric host."""
+        """Whether `allow` names this address: by prefix, by host, or by the network of a numeric host."""
         parts = _split(url)
         if parts is None or parts.hostname is None:
             return False
@@ -144,10 +151,10 @@ class Egress:
         return any(ip in network for network in self._networks if network.version == ip.version)
 
     def connector(self, schemes: Sequence[str] = HTTP, **options: Any) -> aiohttp.TCPConnector:
-        """A connector for an aiohttp session: each request, and each redirect, goes to permitted addresses only.
+        """Returns a connector for an aiohttp session. Each request and each redirect goes to allowed addresses only.
 
-        A refusal comes out of the request as EgressRefused. Connections are not kept: what one URL may do, another on
-        the same host may not. options: as of TCPConnector (`ssl`, `limit`).
+        A refused request raises EgressRefused. Connections are not reused, because one URL of a host may be allowed
+        and another not. options: for TCPConnector (`ssl`, `limit`).
         """
         return _Connector(self, schemes, **options)
 
@@ -168,7 +175,7 @@ class Egress:
         return permitted
 
     def _refuses(self, ip: Ip, named: bool) -> str:
-        """What kind of address it is, with its article, where it is not permitted; else nothing."""
+        """Returns the kind of address, with its article, if it is not allowed; else ""."""
         forms = _forms(ip)
         if any(form in network for form in forms for network in self._networks if form.version == network.version):
             return ""
@@ -180,7 +187,7 @@ class Egress:
 
 
 class _Resolver(AbstractResolver):
-    """Gives aiohttp what the connector has just checked for the request in hand."""
+    """Gives aiohttp the addresses that the connector has just checked for this request."""
 
     def __init__(self) -> None:
         self.checked: contextvars.ContextVar[list[Address]] = contextvars.ContextVar("checked addresses")
@@ -194,7 +201,7 @@ class _Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: there is nothing to close."""
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -222,13 +229,13 @@ class _Connector(aiohttp.TCPConnector):
 
 
 async def _resolve(name: str, port: int) -> list[tuple[socket.AddressFamily, Ip]]:
-    """All addresses of a name, or the one that it spells. OSError."""
+    """Returns all addresses of a name or of a numeric host. Raises OSError."""
     try:
         async with asyncio.timeout(_DNS_SECONDS):
             found = await asyncio.get_running_loop().getaddrinfo(name, port, type=socket.SOCK_STREAM)
     except TimeoutError:
         raise OSError(f"{name}: the name could not be resolved within {_DNS_SECONDS:.0f} s") from None
-    except (OSError, UnicodeError, ValueError) as error:  # the last two: no such name can be
+    except (OSError, UnicodeError, ValueError) as error:  # the last two: not a valid name
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "no such name"
         raise OSError(f"{name}: {reason}") from None
     addresses = [
@@ -242,7 +249,7 @@ async def _resolve(name: str, port: int) -> list[tuple[socket.AddressFamily, Ip]
 
 
 def _forms(ip: Ip) -> tuple[Ip, ...]:
-    """An address and the IPv4 address inside it, where there is one: both have to be permitted."""
+    """Returns an address and the IPv4 address that it contains, if any. Both must be allowed."""
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
             return (ip.ipv4_mapped,)  # the system connects to that one
@@ -254,7 +261,7 @@ def _forms(ip: Ip) -> tuple[Ip, ...]:
 
 
 def _kind(ip: Ip) -> str:
-    """What is special about an address, with its article; nothing for a public one."""
+    """Returns the kind of a special address, with its article; "" for a public one."""
     for network, kind in _SPECIAL:
         if ip.version == network.version and ip in network:
             return kind
@@ -264,7 +271,7 @@ def _kind(ip: Ip) -> str:
 
 
 def _split(url: str) -> SplitResult | None:
-    """The parts of an address with a host and a usable port; None where it is none."""
+    """Returns the parts of a URL with a host and a usable port; None for any other text."""
     if len(url) > _LONGEST or not url.isprintable() or " " in url or "\\" in url:
         return None
     try:
@@ -279,7 +286,7 @@ def _plain_host(host: str) -> str:
 
 
 def _entry(text: str) -> Network | str | _Prefix:
-    """One entry of `allow`. Raises ValueError."""
+    """Parses one entry of `allow`. Raises ValueError."""
     text = text.strip()
     if "://" in text:
         parts = _split(text)
@@ -293,7 +300,7 @@ def _entry(text: str) -> Network | str | _Prefix:
         return ipaddress.ip_network(bare)
     except ValueError:
         name = _plain_host(text)
-        # A last part of digits alone is a mistyped address, which no host is called like.
+        # A last part of digits alone is a mistyped address: no host name ends so.
         if not _NAME.fullmatch(name) or name.rpartition(".")[2].isdigit():
             raise ValueError(f"{text!r} is no network, host or URL prefix") from None
         return name

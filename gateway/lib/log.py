@@ -1,4 +1,4 @@
-"""Logs: one line per event, for people or machines; secrets are masked, and a channel may have a level of its own."""
+"""Logs: one line per event, for people or machines. Secrets are masked. A channel may have its own level."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ _MAX_TEXT = 4000
 
 
 class Levels:
-    """From which level on lines are printed: one for all, and another for the channels that ask for it.
+    """The levels from which lines are printed: one for all lines, and others for some channels.
 
-    `floor` is the lowest of them: what a call is compared with before it costs anything.
+    `floor` is the lowest of them. Each call is compared with it first, to be cheap.
     """
 
     def __init__(self) -> None:
@@ -45,17 +45,17 @@ class Levels:
         self.floor = logging.INFO
 
     def general(self, name: str) -> None:
-        """The level of all lines that belong to no channel with its own. KeyError for an unknown name."""
+        """Sets the level of lines without a channel level. Raises KeyError for an unknown name."""
         self._general = LEVELS[name]
         self._settle()
 
     @property
     def name(self) -> str:
-        """The general level, as one of LEVELS."""
+        """The general level, one of LEVELS."""
         return next(name for name, level in LEVELS.items() if level == self._general)
 
     def channel(self, id: str, name: str | None) -> None:
-        """The level of a channel while it is live; None or an unknown name: the general one."""
+        """Sets the level of a channel while it is live. None or an unknown name: the general level."""
         level = LEVELS.get(name) if name else None
         if level is None:
             self._channels.pop(id, None)
@@ -64,7 +64,7 @@ class Levels:
         self._settle()
 
     def of(self, event: Mapping[str, Any]) -> int:
-        """The level that rules a line: that of its `channel`, or of the channel whose `stream` it is about."""
+        """Returns the level for a line: that of its `channel`, or of the channel of its `stream`."""
         if not self._channels:
             return self._general
         name = event.get("channel") or event.get("stream")
@@ -80,7 +80,7 @@ levels = Levels()
 
 
 class Logger(structlog.BoundLoggerBase):
-    """What `structlog.get_logger` gives: a call below the floor costs one comparison."""
+    """The class that `structlog.get_logger` returns. A call below the floor costs one comparison."""
 
     def debug(self, event: str, **words: Any) -> Any:
         return self._proxy_to_logger("debug", event, **words) if levels.floor <= logging.DEBUG else None
@@ -95,13 +95,13 @@ class Logger(structlog.BoundLoggerBase):
         return self._proxy_to_logger("error", event, **words) if levels.floor <= logging.ERROR else None
 
     def exception(self, event: str, **words: Any) -> Any:
-        """An error with the exception being handled."""
+        """Logs an error with the exception that is being handled."""
         words.setdefault("exc_info", True)
         return self.error(event, **words)
 
 
 class _Lines:
-    """Writes lines to the configured stream. A log that cannot be written (disk full, reader gone) ends no stream."""
+    """Writes lines to the configured stream. A failure to write (disk full, reader gone) is ignored."""
 
     out: TextIO | None = None
 
@@ -113,7 +113,7 @@ class _Lines:
         try:
             out.write(line + "\n")
             out.flush()
-        except (OSError, ValueError):  # ValueError: closed. There is nowhere left to say so.
+        except (OSError, ValueError):  # ValueError: the stream is closed; the failure cannot be logged either
             return
 
     debug = info = warning = error = critical = msg
@@ -128,10 +128,13 @@ def configure(
     out: TextIO | None = None,
     words: Mapping[str, str] | None = None,
 ) -> None:
-    """Sets where and how lines are printed; may be called again. out: default stderr, as it is at each line.
+    """Sets where and how lines are printed. It may be called again.
 
-    level: one of LEVELS. format: auto is console on a terminal, json elsewhere. words: on every line. Standard logging
-    is routed in.
+    level: one of LEVELS.
+    format: auto is console on a terminal, json elsewhere.
+    out: default stderr, looked up for each line.
+    words: fields for every line.
+    Standard logging is printed in the same way.
     """
     fixed = dict(words or {})
     levels.general(level)
@@ -152,15 +155,15 @@ def configure(
         processors=_processors, wrapper_class=Logger, logger_factory=_Lines, cache_logger_on_first_use=True
     )
     root = logging.getLogger()
-    for handler in [h for h in root.handlers if isinstance(h, Route)]:
+    for handler in [h for h in root.handlers if isinstance(h, LibraryLogHandler)]:
         root.removeHandler(handler)
-    root.addHandler(Route())
-    # Libraries speak up from warning on; below that they say what no operator acts on, and boto prints credentials.
+    root.addHandler(LibraryLogHandler())
+    # Libraries log from warning on: lower levels do not help operators, and boto prints credentials there.
     root.setLevel(max(logging.WARNING, LEVELS[level]))
 
 
-class Route(logging.Handler):
-    """Takes what libraries log (asyncio, aiohttp …) into the same lines."""
+class LibraryLogHandler(logging.Handler):
+    """Prints the log records of libraries (asyncio, aiohttp …) as lines of the same log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = record.levelname.lower()
@@ -173,7 +176,7 @@ class Route(logging.Handler):
                 event = processor(None, level if level in _NUMBER else "info", event)
         except DropEvent:
             return
-        except Exception as error:  # a library's broken format string must not become our failure
+        except Exception as error:  # a broken format string of a library must not fail here
             event = f"unprintable log record of {record.name}: {type(error).__name__}"
         _Lines().msg(event)
 
@@ -182,7 +185,7 @@ class Route(logging.Handler):
 
 
 def drop_below_level(logger: object, method: str, event: EventDict) -> EventDict:
-    """Only now is the channel known, which may have a level of its own."""
+    """Drops lines below the level of their channel. The channel is known only here."""
     if _NUMBER[method] < levels.of(event):
         raise DropEvent
     event["level"] = method
@@ -190,7 +193,7 @@ def drop_below_level(logger: object, method: str, event: EventDict) -> EventDict
 
 
 def shorten_exception(logger: object, method: str, event: EventDict) -> EventDict:
-    """`exc_info` becomes `exception`: what, and where, innermost first, on one line."""
+    """Replaces `exc_info` with `exception`: the error and its places, innermost first, on one line."""
     info = event.pop("exc_info", None)
     if info is True:
         info = sys.exc_info()
@@ -201,19 +204,19 @@ def shorten_exception(logger: object, method: str, event: EventDict) -> EventDic
 
 
 def mask_secrets(logger: object, method: str, event: EventDict) -> EventDict:
-    """Every name and value, whatever a caller put there."""
+    """Masks secrets in every name and value."""
     return {mask(str(name)): masked(str(name), value) for name, value in event.items()}
 
 
 def for_machines(logger: object, method: str, event: EventDict) -> str:
-    """One JSON object, time first."""
+    """Returns one JSON object, with the time first."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     first = {"time": now, "level": event.pop("level", method), "event": event.pop("event", "")}
     return json.dumps({**first, **_finite(event)}, default=str, ensure_ascii=True, separators=(",", ":"))
 
 
 def for_people(logger: object, method: str, event: EventDict) -> str:
-    """`12:30:01 info     publisher taken over  stream=… peer=…`"""
+    """Returns a line such as `12:30:01 info     publisher taken over  stream=… peer=…`."""
     return _people(method, event, colour=False)
 
 
@@ -234,7 +237,7 @@ def _text(value: object) -> str:
 
 
 def _plain(text: str, quote: bool = True) -> str:
-    """Peers choose parts of what is logged: nothing of it may start a line or move a terminal's cursor."""
+    """Escapes control characters. Clients choose parts of a line: they must not start a line or control a terminal."""
     if text.isprintable() and not (quote and (not text or " " in text or '"' in text or "=" in text)):
         return text
     escaped = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
@@ -242,7 +245,7 @@ def _plain(text: str, quote: bool = True) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN: collectors refuse the whole line."""
+    """Replaces NaN and infinity with text. JSON has neither, and log collectors would refuse the line."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
@@ -253,7 +256,9 @@ def _finite(value: Any) -> Any:
 
 
 def compact(error: BaseException) -> str:
-    """`KeyError: 'x' (hub/hub.py:12 publish < servers/rtmp.py:80 receive)`, then what caused it. One line, bounded."""
+    """Returns `KeyError: 'x' (live/hub.py:12 publish < http/server.py:80 receive)`, then the cause. One line,
+    bounded.
+    """
     parts: list[str] = []
     seen: set[int] = set()
     cause: BaseException | None = error

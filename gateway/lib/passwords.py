@@ -1,4 +1,4 @@
-"""Passwords: how they are stored and compared, so that a stolen store tells none of them."""
+"""Hashes and verifies passwords, so that a stolen store reveals none of them."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final
 
-LEAST: Final = 8  # characters; NIST SP 800-63B §3.1.1.2
-MOST: Final = 256
+MIN_LENGTH: Final = 8  # characters; NIST SP 800-63B §3.1.1.2
+MAX_LENGTH: Final = 256
 # 32 MB and about a third of a second: OWASP's recommendation for scrypt of N=2^15.
 _N, _R, _P = 1 << 15, 8, 3
 _MEMORY: Final = 64 << 20
 
 
 def problem(password: str) -> str:
-    """What is wrong with a new password, as the end of "expected …"; nothing where it can be used."""
-    if not LEAST <= len(password) <= MOST or not password.isprintable():
-        return f"expected {LEAST} to {MOST} printable characters"
+    """Returns the problem of a new password, beginning with "expected …"; "" if it can be used."""
+    if not MIN_LENGTH <= len(password) <= MAX_LENGTH or not password.isprintable():
+        return f"expected {MIN_LENGTH} to {MAX_LENGTH} printable characters"
     return ""
 
 
-def stored(password: str) -> dict[str, Any]:
-    """What is kept of a password. Takes a third of a second of a core: not on an event loop."""
+def hash_password(password: str) -> dict[str, Any]:
+    """Returns the stored form of a password. Takes a third of a second of a core: do not call it on an event loop."""
     salt = secrets.token_bytes(16)
     return {
         "kind": "scrypt",
@@ -36,10 +36,13 @@ def stored(password: str) -> dict[str, Any]:
     }
 
 
-def matches(password: str, kept: Mapping[str, Any] | None) -> bool:
-    """Whether it is the password that `stored` made this of; None: nobody's, which takes as long. As slow as that."""
-    if kept is None or len(password) > MOST:
-        hmac.compare_digest(_hash(password[:MOST], bytes(16), _N, _R, _P), bytes(32))
+def verify_password(password: str, kept: Mapping[str, Any] | None) -> bool:
+    """Whether `hash_password` made `kept` from this password. It is as slow as that function.
+
+    kept: None for an unknown user. The result is False then, after an equal time.
+    """
+    if kept is None or len(password) > MAX_LENGTH:
+        hmac.compare_digest(_hash(password[:MAX_LENGTH], bytes(16), _N, _R, _P), bytes(32))
         return False
     found = _hash(password, bytes.fromhex(kept["salt"]), int(kept["n"]), int(kept["r"]), int(kept["p"]))
     return hmac.compare_digest(found, bytes.fromhex(kept["hash"]))

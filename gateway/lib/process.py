@@ -1,4 +1,4 @@
-"""Processes: whether another one lives, and how one names itself to others that share a store."""
+"""Whether another process is alive, and a unique name of this process in a shared store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 
 
 def alive(pid: int) -> bool:
-    """Whether a process of this number runs on this machine, somebody else's included."""
+    """Whether a process with this number runs on this machine, also one of another user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -20,23 +20,26 @@ def alive(pid: int) -> bool:
 
 
 def owner() -> str:
-    """A name for what this process holds: its machine, its number, and chance."""
+    """Returns a unique name for this process: its machine, its number, and random digits."""
     return f"{_machine()}/{os.getpid()}/{secrets.token_hex(4)}"
 
 
 def is_dead(name: str, own: str) -> bool:
-    """Whether the owner `name` is known to be gone: on another machine nobody knows. own: of whoever asks."""
+    """Whether the process with this `owner` name is known to be gone. Processes of other machines are not known.
+
+    own: the name of the caller.
+    """
     machine, _, rest = name.partition("/")
     pid = rest.partition("/")[0]
     if machine != _machine() or not (pid.isascii() and pid.isdigit() and len(pid) < 10):
         return False
     if int(pid) == os.getpid():
-        return name != own  # an earlier life under the same number
+        return name != own  # an earlier process with this number
     return not alive(int(pid))
 
 
 def _machine() -> str:
-    """Host name and PID namespace: containers may share the one, and then count processes each by itself."""
+    """Returns the host name and the PID namespace. Containers with one host name have process numbers of their own."""
     namespace = ""
     with suppress(OSError):
         namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")

@@ -1,29 +1,33 @@
-"""Quota: how many things an address may hold at once."""
+"""Bounds the number of things that an address may have at once."""
 
 from __future__ import annotations
 
 from collections import Counter
 
+from gateway.lib.network import client_network
+
 
 class Quota:
-    """How many things an address holds at once. most 0: no limit."""
+    """Counts the things that an address has. IPv6 addresses are counted by their /64. most: 0 means no limit."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._held: Counter[str] = Counter()
 
     def take(self, address: str) -> bool:
-        """One more; False where the address has all that it may have."""
-        if self._most and self._held[address] >= self._most:
+        """Counts one more. Returns False if the address is at its limit."""
+        network = client_network(address)
+        if self._most and self._held[network] >= self._most:
             return False
-        self._held[address] += 1
+        self._held[network] += 1
         return True
 
     def give(self, address: str) -> None:
-        """One less."""
-        self._held[address] -= 1
-        if self._held[address] <= 0:
-            del self._held[address]
+        """Counts one less."""
+        network = client_network(address)
+        self._held[network] -= 1
+        if self._held[network] <= 0:
+            del self._held[network]
 
     def __getitem__(self, address: str) -> int:
-        return self._held[address]
+        return self._held[client_network(address)]

@@ -1,1 +1,1 @@
-"""What travels: tracks, access units, and the bits of each codec that a gateway has to read."""
+"""Tracks, access units, and the codec data that a gateway has to read."""

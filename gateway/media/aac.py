@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from gateway.lib.bitreader import BitReader
+from gateway.lib.bit_reader import BitReader
 from gateway.media.errors import InvalidData, UnsupportedCodec
 
 # ISO/IEC 14496-3 Table 1.18
 RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 
-# ISO/IEC 14496-3 Table 1.19; 0 means a program_config_element says.
+# ISO/IEC 14496-3 Table 1.19; 0: a program_config_element has the channels.
 _CHANNELS = (0, 1, 2, 3, 4, 5, 6, 8, 0, 0, 0, 7, 8, 24, 8, 0)
 
 MAX_CONFIG = 1 << 12
@@ -27,9 +27,12 @@ _ADTS_TYPES = frozenset((1, 2, 3, 4))
 class Asc:
     """AudioSpecificConfig, ISO/IEC 14496-3 §1.6.2.1.
 
-    object_type: of the core coder (2 is AAC LC); sbr, ps: signalled explicitly, in front or by the sync extension;
-    core_rate: Hz that the core codes; rate: Hz after SBR; core_samples: samples of the core in one frame;
-    channel_config: as written, 0 where a program_config_element counts the channels.
+    object_type: of the core coder (2 is AAC LC).
+    sbr, ps: signalled explicitly, at the start or by the sync extension.
+    core_rate: Hz of the core coder.
+    rate: Hz after SBR.
+    core_samples: samples of the core coder in one frame.
+    channel_config: as written, 0 if a program_config_element has the channels.
     """
 
     object_type: int
@@ -49,7 +52,7 @@ class Asc:
 
 @lru_cache(maxsize=64)
 def parse_asc(config: bytes) -> Asc:
-    """The AudioSpecificConfig of bytes `config`. Raises InvalidData."""
+    """Reads the AudioSpecificConfig `config`. Raises InvalidData."""
     if not 2 <= len(config) <= MAX_CONFIG:
         raise InvalidData(f"AudioSpecificConfig of {len(config)} bytes")
     bits = BitReader(config, what="AudioSpecificConfig", error=InvalidData)
@@ -78,7 +81,7 @@ def parse_asc(config: bytes) -> Asc:
         if extension:
             bits.skip({22: 16}.get(object_type, 3 if object_type in (17, 19, 20, _LD) else 0))
             bits.skip(1)
-        # §1.6.6.1: the backward compatible extension, where at least 16 bits are left.
+        # §1.6.6.1: the backward compatible extension, if at least 16 bits are left.
         if not sbr and bits.left >= 16 and bits.u(11) == 0x2B7 and _object_type(bits) == _SBR and bits.flag():
             sbr = True
             rate = _rate(bits)
@@ -88,13 +91,13 @@ def parse_asc(config: bytes) -> Asc:
     if not channels:
         raise InvalidData(f"AudioSpecificConfig: channel configuration {channel_config}")
     if rate % core_rate or rate // core_rate > 2:
-        # Only a doubling and none are defined: §4.6.18.2.6.
+        # §4.6.18.2.6: SBR may only double the rate or keep it.
         raise InvalidData(f"AudioSpecificConfig: SBR from {core_rate} to {rate} Hz")
     return Asc(object_type, core_rate, rate, 2 if ps and channels == 1 else channels, channel_config, samples, sbr, ps)
 
 
 def codec_string(config: bytes) -> str:
-    """RFC 6381 §3.3: "mp4a.40.2", .5 with SBR, .29 with PS. Raises InvalidData."""
+    """Returns the codecs parameter (RFC 6381 §3.3): "mp4a.40.2", .5 with SBR, .29 with PS. Raises InvalidData."""
     asc = parse_asc(config)
     return f"mp4a.40.{_PS if asc.ps else _SBR if asc.sbr else asc.object_type}"
 
@@ -102,8 +105,8 @@ def codec_string(config: bytes) -> str:
 class Adts:
     """Writes ADTS headers (ISO/IEC 14496-3 §1.A.2.2.1) for the frames of one AudioSpecificConfig.
 
-    Raises UnsupportedCodec when ADTS cannot carry it: other object types than Main, LC, SSR and LTP, odd rates,
-    more channels than its three bits name.
+    Raises UnsupportedCodec if ADTS cannot carry it: other object types than Main, LC, SSR and LTP, unusual rates, or
+    more channels than its three bits can express.
     """
 
     __slots__ = ("_fixed",)
@@ -113,7 +116,7 @@ class Adts:
             raise UnsupportedCodec(f"ADTS cannot carry AAC object type {asc.object_type}, {asc.core_samples} samples")
         if asc.core_rate not in RATES:
             raise UnsupportedCodec(f"ADTS cannot carry AAC at {asc.core_rate} Hz")
-        # A program_config_element is not repeated in each header; the usual layouts have a number of their own.
+        # A header cannot hold a program_config_element, but the usual layouts have a number of their own.
         channels = asc.channel_config or (_CHANNELS.index(asc.channels) if asc.channels in _CHANNELS else 8)
         if channels > 7:
             raise UnsupportedCodec(f"ADTS cannot carry AAC of {asc.channels} channels, configuration {channels}")
@@ -123,7 +126,7 @@ class Adts:
         self._fixed = 0xFFF1 << 40 | (profile << 14 | index << 10 | channels << 6) << 24 | 0x7FF << 2
 
     def header(self, size: int) -> bytes:
-        """The seven bytes in front of a raw frame of `size` bytes. Raises InvalidData above 8184 bytes."""
+        """Returns the seven bytes before a raw frame of `size` bytes. Raises InvalidData above 8184 bytes."""
         if size > 8184:
             raise InvalidData(f"ADTS cannot carry an AAC frame of {size} bytes")
         return (self._fixed | (size + 7) << 13).to_bytes(7, "big")
@@ -147,7 +150,7 @@ def _rate(bits: BitReader) -> int:
 
 
 def _program_channels(bits: BitReader) -> int:
-    """ISO/IEC 14496-3 §4.4.1.1: program_config_element; the channels of its elements."""
+    """Reads a program_config_element (ISO/IEC 14496-3 §4.4.1.1); returns the channels of its elements."""
     bits.skip(10)
     front, side, back, lfe = bits.u(4), bits.u(4), bits.u(4), bits.u(2)
     data, coupling = bits.u(3), bits.u(4)

@@ -1,10 +1,10 @@
-"""AC-3 and E-AC-3: what one syncframe says, and the boxes that describe it."""
+"""AC-3 and E-AC-3: the values of one syncframe, and the boxes that describe it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.lib.bitreader import BitReader
+from gateway.lib.bit_reader import BitReader
 from gateway.media.errors import InvalidData
 
 _RATES = (48000, 44100, 32000)
@@ -15,7 +15,11 @@ _KILOBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384,
 
 @dataclass(frozen=True, slots=True)
 class Syncframe:
-    """ETSI TS 102 366 §4.3, §E.1.2. samples: of all blocks; specific: the payload of the dac3 or dec3 box."""
+    """The values of a syncframe (ETSI TS 102 366 §4.3, §E.1.2).
+
+    samples: of all blocks.
+    specific: payload of the dac3 or dec3 box.
+    """
 
     rate: int
     channels: int
@@ -24,7 +28,7 @@ class Syncframe:
 
 
 def parse_frame(frame: bytes) -> Syncframe:
-    """The first syncframe of `frame`; bsid tells AC-3 from E-AC-3. Raises InvalidData."""
+    """Reads the first syncframe of `frame`; its bsid distinguishes AC-3 from E-AC-3. Raises InvalidData."""
     if len(frame) < 8 or frame[:2] != b"\x0b\x77":
         raise InvalidData(f"no AC-3 syncframe: {frame[:4].hex()}")
     bsid = frame[5] >> 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.lib.bitreader import BitReader
+from gateway.lib.bit_reader import BitReader
 from gateway.media.errors import InvalidData
 
 SEQUENCE_HEADER = 1
@@ -34,7 +34,11 @@ class Av1c:
 
 @dataclass(frozen=True, slots=True)
 class SequenceHeader:
-    """What a sequence header says: the largest frame in pixels, frames a second where they are equally spaced."""
+    """The values of a sequence header.
+
+    width, height: of the largest frame, pixels.
+    frame_rate: frames a second, None unless they are equally spaced.
+    """
 
     profile: int
     level: int
@@ -45,7 +49,7 @@ class SequenceHeader:
 
 
 def parse_av1c(config: bytes) -> Av1c:
-    """The record of bytes `config`, without box header. Raises InvalidData."""
+    """Reads the record `config`, without box header. Raises InvalidData."""
     if not 4 <= len(config) <= MAX_CONFIG:
         raise InvalidData(f"av1C of {len(config)} bytes")
     if config[0] != 0x81:
@@ -56,15 +60,17 @@ def parse_av1c(config: bytes) -> Av1c:
 
 
 def codec_string(config: bytes) -> str:
-    """AV1-ISOBMFF §5: "av01.0.04M.08" from the av1C record, the optional fields left out. Raises InvalidData."""
+    """Returns "av01.0.04M.08" from the av1C record, without the optional fields (AV1-ISOBMFF §5). Raises
+    InvalidData.
+    """
     av1c = parse_av1c(config)
     return f"av01.{av1c.profile}.{av1c.level:02}{'H' if av1c.tier else 'M'}.{av1c.bit_depth:02}"
 
 
 def obus(data: bytes) -> list[tuple[int, int, int, int]]:
-    """(type, start, payload start, end) of each OBU in `data`; AV1 §5.3. Raises InvalidData.
+    """Returns (type, start, payload start, end) of each OBU in `data` (AV1 §5.3). Raises InvalidData.
 
-    An OBU without a size reaches to the end of the data, as the last one of a sample may.
+    An OBU without a size extends to the end of the data; the last one of a sample may have that form.
     """
     found: list[tuple[int, int, int, int]] = []
     at, end = 0, len(data)
@@ -88,9 +94,9 @@ def obus(data: bytes) -> list[tuple[int, int, int, int]]:
 
 
 def sample(payload: bytes) -> bytes:
-    """A temporal unit as ISO-BMFF stores it: without temporal delimiters, padding and tile lists. Raises InvalidData.
+    """Returns a temporal unit as ISO-BMFF stores it: without temporal delimiters, padding and tile lists.
 
-    The same object comes back where nothing is to be removed.
+    Returns the same object if nothing has to be removed. Raises InvalidData.
     """
     parts = obus(payload)
     if not any(kind in _NOT_IN_SAMPLES for kind, _, _, _ in parts):
@@ -99,7 +105,7 @@ def sample(payload: bytes) -> bytes:
 
 
 def sequence_header(data: bytes) -> SequenceHeader | None:
-    """The first sequence header among the OBUs of `data` (configOBUs or a key frame). Raises InvalidData."""
+    """Returns the first sequence header among the OBUs of `data` (configOBUs or a key frame). Raises InvalidData."""
     for kind, _, start, end in obus(data):
         if kind == SEQUENCE_HEADER:
             return parse_sequence_header(data[start:end])
@@ -107,7 +113,7 @@ def sequence_header(data: bytes) -> SequenceHeader | None:
 
 
 def parse_sequence_header(payload: bytes) -> SequenceHeader:
-    """sequence_header_obu without its OBU header; AV1 §5.5. Raises InvalidData."""
+    """Reads a sequence_header_obu without its OBU header (AV1 §5.5). Raises InvalidData."""
     bits = BitReader(payload, what="AV1 sequence header", error=InvalidData)
     profile = bits.u(3)
     bits.flag()
@@ -144,7 +150,7 @@ def parse_sequence_header(payload: bytes) -> SequenceHeader:
 
 
 def _leb128(data: bytes, at: int) -> tuple[int, int]:
-    """AV1 §4.10.5 → (value, position behind it)."""
+    """Reads a leb128 number (AV1 §4.10.5); returns (value, position after it)."""
     value = 0
     for n in range(8):
         if at + n >= len(data):

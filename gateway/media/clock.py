@@ -1,4 +1,4 @@
-"""Time: one growing timeline out of a publisher's 32-bit milliseconds, and audio time out of sample counts."""
+"""Clocks: one growing timeline from a publisher's 32-bit milliseconds, and audio time from sample counts."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ _HALF = 1 << 31
 _MASK = _WRAP - 1
 
 
-class Timeline:
-    """The shared 64-bit millisecond clock of all lanes (tracks) of one publisher.
+class PublisherTimeline:
+    """The common 64-bit millisecond clock of all lanes (tracks) of one publisher.
 
-    Wraps of the 32-bit clock go unnoticed. A timestamp that falls back by more than `reorder` behind its lane, or leaps
-    more than `leap` ahead of everything seen, re-bases the clock: the lane goes on one frame after the latest time.
-    The other lanes take the same offset when their timestamps make the same jump, so A/V sync stays; until then they
-    keep theirs, and a lane that glitched for a frame comes back to them. Smaller reorderings pass unchanged.
+    Wraps of the 32-bit clock have no effect. A timestamp is a jump if it falls more than `reorder` behind its lane, or
+    leaps more than `leap` ahead of all lanes. A jump re-bases the clock: the lane goes on one frame after the latest
+    time.
+    The other lanes take the same offset when their timestamps make the same jump, so audio and video stay in sync.
+    Until then they keep their own offset, and a lane with one wrong timestamp returns to it. Smaller reorderings pass
+    unchanged.
 
-    start: where the first timestamp lands, for a publisher that comes back to a stream; None leaves it as it is.
-    No time of a lane is ever more than `reorder` below the lane's latest, or below `start` (or 0).
+    start: time of the first timestamp, for a publisher that returns to a stream; None keeps the timestamp.
+
+    No time of a lane is more than `reorder` below the lane's latest, or below `start` (or 0). All values are
+    milliseconds.
     """
 
     __slots__ = ("_floor", "_lanes", "_latest", "_leap", "_offset", "_reorder", "_start", "rebased")
 
-    # A lane that takes over another's offset may lie this far (ms) behind: tracks are not interleaved exactly.
+    # A lane that takes over another lane's offset may be this far (ms) behind: tracks are not interleaved exactly.
     OVERLAP = 1_000
 
     def __init__(self, *, start: int | None = None, reorder: int = 100, leap: int = 10_000) -> None:
@@ -31,22 +35,34 @@ class Timeline:
         self._leap = leap
         self._lanes: dict[int, _Lane] = {}
         self._latest = 0
-        self._offset = 0  # of the lane that came or jumped last
-        self.rebased = 0  # how often the clock had to be repaired
+        self._offset = 0  # of the lane that began or jumped last
+        self.rebased = 0  # how often the clock was re-based
 
     @property
     def latest(self) -> int:
-        """The greatest time handed out, in milliseconds."""
+        """The greatest time returned so far, in milliseconds."""
         return self._latest
 
     def stamp(self, lane: int, raw: int) -> int:
-        """The time in milliseconds of raw timestamp `raw` (32 bits) on `lane`, a small number the caller chooses."""
+        """Returns the time of a timestamp, in milliseconds.
+
+        lane: a small number chosen by the caller.
+        raw: the 32-bit timestamp.
+        """
         at = self._lanes.get(lane)
         if at is None:
             return self._join(lane, raw)
-        ahead = (raw + at.offset - at.high + _HALF & _MASK) - _HALF  # _distance, without its call: hot
+        ahead = raw + at.offset - at.high
+        if 0 < ahead <= self._leap:  # hot: the next frame, on a clock that has not wrapped
+            at.step = ahead
+            at.overlap = self._reorder
+            at.high = high = at.high + ahead
+            if high > self._latest:
+                self._latest = high
+            return high
+        ahead = (ahead + _HALF & _MASK) - _HALF  # as _distance
         if ahead > 0:
-            # A lane may rest for long (a picture that is switched off) while the others go on.
+            # A lane may pause for long (a camera that is switched off) while the others go on.
             if ahead > self._leap and _distance(raw + at.offset, self._latest) > self._leap:
                 return self._jump(at, raw)
             at.step = ahead if ahead < self._leap else self._leap
@@ -60,23 +76,23 @@ class Timeline:
         return max(self._floor, at.high + max(ahead, -self._reorder))
 
     def near(self, raw: int) -> int:
-        """The time of a timestamp on no lane, as script data have it: often 0, and never a reason to repair the clock.
+        """Returns the time of a timestamp that belongs to no lane, as for script data. It never re-bases the clock.
 
-        On the clock when within `leap` of the latest time, else that time itself.
+        Such timestamps are often 0. If `raw` is not within `leap` of the latest time, the latest time is returned.
         """
         ahead = _distance(raw + self._offset, self._latest)
         return max(self._floor, self._latest + ahead) if -self._leap <= ahead <= self._leap else self._latest
 
     def _join(self, lane: int, raw: int) -> int:
-        """The first timestamp of a lane: on the clock of the others, where it fits."""
+        """Returns the time of a lane's first timestamp: on the clock of the other lanes if it fits."""
         if self._lanes:
             ahead = _distance(raw + self._offset, self._latest)
-            # A lane of another age (audio from 0, video from the encoder's uptime) would never meet the others.
+            # A lane with another origin (audio from 0, video from the encoder's uptime) would never meet the others.
             time = self._latest + (ahead if -self._leap <= ahead <= self._leap else 0)
         else:
             time = raw % _WRAP if self._start is None else self._start
         self._offset = (time - raw) % _WRAP
-        # A lane that begins before the floor waits there until its clock, which it shares with the others, has come.
+        # A lane that begins before the floor stays at the floor until the common clock has passed it.
         shown = max(time, self._floor)
         self._lanes[lane] = _Lane(self._offset, shown, max(self._reorder, shown - time))
         self._latest = max(self._latest, shown)
@@ -104,13 +120,18 @@ class Timeline:
 
 
 def _distance(time: int, reference: int) -> int:
-    """How far `time` is ahead of `reference` on a clock of 32 bits, the short way round."""
+    """Returns how far `time` is ahead of `reference` on a 32-bit clock, from -2**31 to 2**31 - 1."""
     return ((time - reference + _HALF) % _WRAP) - _HALF
 
 
 class _Lane:
-    """offset: of this lane, modulo 2^32; high: its latest time; step: its last distance between two frames;
-    overlap: how far below `high` a timestamp may lie before it counts as a jump."""
+    """The state of one lane, in milliseconds.
+
+    offset: added to its timestamps, modulo 2**32.
+    high: its latest time.
+    step: its last distance between two frames.
+    overlap: how far below `high` a timestamp may be before it counts as a jump.
+    """
 
     __slots__ = ("high", "offset", "overlap", "step")
 
@@ -122,12 +143,14 @@ class _Lane:
 
 
 class AudioClock:
-    """Audio time from sample counts: free of the rounding to milliseconds, without gaps or overlaps.
+    """Audio time from sample counts: free of rounding to milliseconds, without gaps or overlaps.
 
-    rate: Hz, also the ticks of the times returned; timescale: ticks a second of the timestamps given.
-    When a timestamp leaves the derived time by more than `tolerance` seconds, the clock takes the timestamp, but never
-    runs backward: times grow by at least one tick.
-    resynced tells whether the last call did that; resyncs counts them.
+    rate: Hz, also the ticks of the returned times.
+    timescale: ticks a second of the given timestamps.
+    tolerance: seconds. If a timestamp differs more from the computed time, the clock takes the timestamp. Times still
+    grow by at least one tick.
+    resynced: the last call took the timestamp.
+    resyncs: number of those calls.
     """
 
     __slots__ = ("_last", "_next", "_rate", "_timescale", "_tolerance", "resynced", "resyncs")
@@ -149,7 +172,11 @@ class AudioClock:
         return self._next
 
     def stamp(self, dts: int, samples: int) -> int:
-        """Ticks (of `rate`) of a frame that holds `samples` and came with timestamp `dts` (of `timescale`)."""
+        """Returns the time of a frame, in ticks of `rate`.
+
+        dts: its timestamp, in ticks of `timescale`.
+        samples: samples in the frame.
+        """
         time = self._next
         given = dts * self._rate // self._timescale
         if time is None:

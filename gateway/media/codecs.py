@@ -1,4 +1,4 @@
-"""What a track is, in words and numbers, whatever its codec."""
+"""Answers questions about a track for any codec: codecs parameter, size, frame rate, sample rate, channels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 from gateway.media import aac, ac3, av1, flac, h264, h265, mp3, opus, vp9
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.pixel_aspect import SQUARE, PixelAspect
+from gateway.media.track import Codec, Kind, MediaTrack
 
 _PROFILES = {
     Codec.H264: {66: "Baseline", 77: "Main", 88: "Extended", 100: "High", 110: "High 10", 122: "High 4:2:2",
@@ -17,8 +18,8 @@ _PROFILES = {
 }  # fmt: skip
 
 
-def codec_string(track: Track, first_payload: bytes | None = None) -> str:
-    """The RFC 6381 codecs parameter: "avc1.64001F", "mp4a.40.2", "opus" … Raises InvalidData.
+def codec_string(track: MediaTrack, first_payload: bytes | None = None) -> str:
+    """Returns the RFC 6381 codecs parameter: "avc1.64001F", "mp4a.40.2", "opus" … Raises InvalidData.
 
     first_payload: a key frame, needed for VP9 without a configuration record.
     """
@@ -36,7 +37,7 @@ def codec_string(track: Track, first_payload: bytes | None = None) -> str:
         case Codec.AAC:
             return aac.codec_string(track.config)
         case Codec.MP3:
-            # What Apple's authoring rules name and hls.js maps to "mp3"; by the letter of RFC 6381 it is mp4a.6B.
+            # Apple's authoring rules use this, and hls.js maps it to "mp3"; by RFC 6381 it would be mp4a.6B.
             return "mp4a.40.34"
         case Codec.OPUS:
             return "opus"
@@ -49,10 +50,10 @@ def codec_string(track: Track, first_payload: bytes | None = None) -> str:
     raise AssertionError(f"no codec string for {track.codec}")
 
 
-def video_size(track: Track, payload: bytes | None = None) -> tuple[int, int] | None:
-    """Width and height in pixels; None where neither configuration nor key frame `payload` tell. Raises InvalidData.
+def video_size(track: MediaTrack, payload: bytes | None = None) -> tuple[int, int] | None:
+    """Returns width and height in pixels; None if neither the configuration nor key frame `payload` has them.
 
-    VP8 and VP9 say it in their key frames only.
+    VP8 and VP9 have them only in their key frames. Raises InvalidData.
     """
     match track.codec:
         case Codec.H264:
@@ -78,8 +79,26 @@ def video_size(track: Track, payload: bytes | None = None) -> tuple[int, int] | 
     return None
 
 
-def frame_rate(track: Track) -> float | None:
-    """Frames a second that the configuration promises; None where it does not say. Raises InvalidData."""
+def pixel_aspect(track: MediaTrack, payload: bytes | None = None) -> PixelAspect:
+    """Returns the width and height of a pixel; square if neither the configuration nor key frame `payload` has them.
+
+    VP9 has them in its key frames, as the size in which pictures are shown. For AV1 pixels count as square. Raises
+    InvalidData.
+    """
+    match track.codec:
+        case Codec.H264:
+            avcc = h264.parse_avcc(track.config)
+            return h264.parse_sps(avcc.sps[0]).aspect if avcc.sps else SQUARE
+        case Codec.H265:
+            hvcc = h265.parse_hvcc(track.config)
+            return h265.parse_sps(hvcc.sps[0]).aspect if hvcc.sps else SQUARE
+        case Codec.VP9:
+            return SQUARE if payload is None else vp9.pixel_aspect(payload)
+    return SQUARE
+
+
+def frame_rate(track: MediaTrack) -> float | None:
+    """Returns the frames a second by the configuration; None if it does not have them. Raises InvalidData."""
     match track.codec:
         case Codec.H264:
             avcc = h264.parse_avcc(track.config)
@@ -94,8 +113,11 @@ def frame_rate(track: Track) -> float | None:
     return None
 
 
-def audio_rate(track: Track, payload: bytes | None = None) -> int:
-    """Samples a second after decoding. MP3 and AC-3 say it in their frames: raises InvalidData without `payload`."""
+def audio_rate(track: MediaTrack, payload: bytes | None = None) -> int:
+    """Returns the samples a second after decoding.
+
+    MP3 and AC-3 have them only in their frames: raises InvalidData without `payload`.
+    """
     match track.codec:
         case Codec.AAC:
             return aac.parse_asc(track.config).rate
@@ -110,8 +132,11 @@ def audio_rate(track: Track, payload: bytes | None = None) -> int:
     raise InvalidData(f"{track.codec} has no sample rate")
 
 
-def audio_channels(track: Track, payload: bytes | None = None) -> int:
-    """Channels after decoding. MP3 and AC-3 say it in their frames: raises InvalidData without `payload`."""
+def audio_channels(track: MediaTrack, payload: bytes | None = None) -> int:
+    """Returns the channels after decoding.
+
+    MP3 and AC-3 have them only in their frames: raises InvalidData without `payload`.
+    """
     match track.codec:
         case Codec.AAC:
             return aac.parse_asc(track.config).channels
@@ -126,8 +151,8 @@ def audio_channels(track: Track, payload: bytes | None = None) -> int:
     raise InvalidData(f"{track.codec} has no channels")
 
 
-def samples_per_frame(track: Track, payload: bytes) -> int:
-    """Samples at `audio_rate` in this frame. Raises InvalidData."""
+def samples_per_frame(track: MediaTrack, payload: bytes) -> int:
+    """Returns the samples at `audio_rate` in this frame. Raises InvalidData."""
     match track.codec:
         case Codec.AAC:
             return aac.parse_asc(track.config).samples_per_frame
@@ -142,20 +167,21 @@ def samples_per_frame(track: Track, payload: bytes) -> int:
     raise InvalidData(f"{track.codec} has no samples")
 
 
-def vpcc(track: Track, payload: bytes | None = None) -> vp9.Vpcc:
-    """The vpcC record of a VP8 or VP9 track, from its configuration or made of a key frame. Raises InvalidData."""
+def vpcc(track: MediaTrack, payload: bytes | None = None) -> vp9.Vpcc:
+    """Returns the vpcC record of a VP8 or VP9 track, from its configuration or from a key frame. Raises InvalidData."""
     if track.config:
         return vp9.parse_vpcc(track.config)
     if track.codec is Codec.VP8:
-        # All there is: profile 0, 8 bits, 4:2:0; the level is undefined.
+        # VP8 has only profile 0, 8 bits, 4:2:0; the level is undefined.
         return vp9.parse_vpcc(b"\x00\x00\x82\x02\x02\x02\x00\x00")
     return vp9.vpcc_of(_payload(track, payload))
 
 
-def describe(track: Track, payload: bytes | None = None) -> dict[str, Any]:
-    """The track as the API shows it: kind, codec, profile, and width, height, frameRate or sampleRate, channels.
+def describe(track: MediaTrack, payload: bytes | None = None) -> dict[str, Any]:
+    """Returns the track as the API shows it: kind, codec, profile, and width, height, frameRate or sampleRate,
+    channels.
 
-    Never raises: what the configuration does not tell, or tells wrongly, is None.
+    Never raises: a value that the configuration lacks, or has wrong, is None.
     """
     out: dict[str, Any] = {
         "kind": str(track.kind),
@@ -180,7 +206,7 @@ def _told(ask: Any, *args: Any) -> Any:
         return None
 
 
-def _profile(track: Track, payload: bytes | None) -> str | None:
+def _profile(track: MediaTrack, payload: bytes | None) -> str | None:
     match track.codec:
         case Codec.H264:
             number = h264.parse_avcc(track.config).profile
@@ -200,7 +226,7 @@ def _profile(track: Track, payload: bytes | None) -> str | None:
     return _PROFILES[track.codec].get(number, str(number))
 
 
-def _payload(track: Track, payload: bytes | None) -> bytes:
+def _payload(track: MediaTrack, payload: bytes | None) -> bytes:
     if payload is None:
         raise InvalidData(f"{track.codec} says this in its frames only, and there is none yet")
     return payload

@@ -11,7 +11,10 @@ MAX_CONFIG = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """RFC 9639 §8.2. blocks: the metadata blocks as ISO-BMFF's dfLa holds them, the last one marked so."""
+    """The STREAMINFO block (RFC 9639 §8.2).
+
+    blocks: the metadata blocks in the form of ISO-BMFF's dfLa, with the last-block flag set.
+    """
 
     rate: int
     channels: int
@@ -21,7 +24,9 @@ class StreamInfo:
 
 
 def parse_config(config: bytes) -> StreamInfo:
-    """Metadata blocks with or without "fLaC" in front, or a bare STREAMINFO of 34 bytes. Raises InvalidData."""
+    """Reads metadata blocks with or without "fLaC" before them, or a bare STREAMINFO of 34 bytes. Raises
+    InvalidData.
+    """
     body = config[4:] if config.startswith(b"fLaC") else config
     if len(body) == 34:
         body = b"\x80\x00\x00\x22" + body
@@ -31,12 +36,12 @@ def parse_config(config: bytes) -> StreamInfo:
     rate, channels, bits = packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
     if not rate:
         raise InvalidData("STREAMINFO: 0 Hz")
-    # Only STREAMINFO is kept: pictures and comments are no part of decoding.
+    # Only STREAMINFO is kept: decoders do not need pictures and comments.
     return StreamInfo(rate, channels, bits, int.from_bytes(body[6:8], "big"), b"\x80" + body[1:38])
 
 
 def frame_samples(frame: bytes) -> int:
-    """Samples a channel in one frame; RFC 9639 §9.1.1. Raises InvalidData."""
+    """Returns the samples a channel in one frame (RFC 9639 §9.1.1). Raises InvalidData."""
     if len(frame) < 5 or frame[0] != 0xFF or frame[1] & 0xFE != 0xF8:
         raise InvalidData(f"no FLAC frame: {frame[:4].hex()}")
     code = frame[2] >> 4
@@ -48,7 +53,7 @@ def frame_samples(frame: bytes) -> int:
         return 1 << code
     if code == 0:
         raise InvalidData("FLAC frame with the reserved block size")
-    # The coded number (like UTF-8, §9.1.5) stands between the fixed header and the block size.
+    # The coded number (like UTF-8, §9.1.5) is between the fixed header and the block size.
     first = frame[4]
     size = 1
     while size < 8 and first & (0x80 >> size) and first & 0x80:

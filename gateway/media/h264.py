@@ -1,13 +1,15 @@
-"""H.264: the avcC record and what a sequence parameter set says about the picture."""
+"""H.264: the avcC record and the values of a sequence parameter set."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gateway.lib.bitreader import BitReader
+from gateway.lib.bit_reader import BitReader
 from gateway.media.errors import InvalidData
 from gateway.media.nal import unescape
+from gateway.media.pixel_aspect import SQUARE, PixelAspect, read_pixel_aspect
 
+SLICES = (1, 2, 5)  # of a picture without partitions, with them (A), of an IDR picture
 SLICE_IDR = 5
 SEI = 6
 SPS = 7
@@ -38,10 +40,13 @@ class Avcc:
 
 
 @dataclass(frozen=True, slots=True)
-class Sps:
-    """What a sequence parameter set says: size after cropping in pixels, frames a second where it tells.
+class H264Sps:
+    """The values of a sequence parameter set.
 
-    reorder: how many pictures may be decoded ahead of one that is shown before them, None where it does not tell.
+    width, height: pixels after cropping.
+    frame_rate: frames a second, None if not given.
+    aspect: width and height of a pixel, square if not given.
+    reorder: how many pictures may be decoded before a picture that is shown before them, None if not given.
     """
 
     profile: int
@@ -52,13 +57,14 @@ class Sps:
     frame_rate: float | None
     interlaced: bool = False
     reorder: int | None = field(default=None, compare=False)
+    aspect: PixelAspect = SQUARE
 
 
 def parse_avcc(config: bytes) -> Avcc:
-    """The record of bytes `config`, without box header. Raises InvalidData.
+    """Reads the record `config`, without box header. Raises InvalidData.
 
-    Extensions of the high profiles behind the picture parameter sets are ignored, and so is a missing PPS count
-    (some encoders end there).
+    It ignores the extensions of the high profiles after the picture parameter sets, and a missing PPS count: some
+    encoders end there.
     """
     if not 6 <= len(config) <= MAX_CONFIG:
         raise InvalidData(f"avcC of {len(config)} bytes")
@@ -83,7 +89,9 @@ def parse_avcc(config: bytes) -> Avcc:
 
 
 def build_avcc(sps: list[bytes], pps: list[bytes]) -> bytes:
-    """The avcC record of these parameter sets, lengths of four bytes. Raises InvalidData when they do not fit one."""
+    """Returns the avcC record of these parameter sets, with lengths of four bytes. Raises InvalidData if they do not
+    fit.
+    """
     if not sps or len(sps[0]) < 4 or len(sps) > 31 or len(pps) > 255 or any(len(u) > 0xFFFF for u in [*sps, *pps]):
         raise InvalidData("these parameter sets make no avcC")
     first = parse_sps(sps[0])
@@ -98,17 +106,19 @@ def build_avcc(sps: list[bytes], pps: list[bytes]) -> bytes:
 
 
 def codec_string(config: bytes) -> str:
-    """RFC 6381 §3.3: "avc1.64001F" from the avcC record. Raises InvalidData."""
+    """Returns "avc1.64001F" from the avcC record (RFC 6381 §3.3). Raises InvalidData."""
     avcc = parse_avcc(config)
-    # The SPS is what a decoder reads; some encoders leave the record's own three bytes at zero.
+    # Takes them from the SPS, as decoders do: some encoders leave the record's own three bytes at zero.
     profile, compat, level = avcc.profile, avcc.compat, avcc.level
     if avcc.sps and len(avcc.sps[0]) >= 4:
         profile, compat, level = avcc.sps[0][1:4]
     return f"avc1.{profile:02X}{compat:02X}{level:02X}"
 
 
-def parse_sps(unit: bytes) -> Sps:
-    """A sequence parameter set NAL unit, header byte first; ITU-T H.264 §7.3.2.1.1, Annex E. Raises InvalidData."""
+def parse_sps(unit: bytes) -> H264Sps:
+    """Reads a sequence parameter set NAL unit, header byte first (ITU-T H.264 §7.3.2.1.1, Annex E). Raises
+    InvalidData.
+    """
     bits = _open(unit)
     profile, compat, level = bits.u(8), bits.u(8), bits.u(8)
     _bounded(bits.ue(), 31, "seq_parameter_set_id")
@@ -155,11 +165,12 @@ def parse_sps(unit: bytes) -> Sps:
         height -= (top + bottom) * unit_y
         if width <= 0 or height <= 0:
             raise InvalidData(f"SPS: cropped to {width} x {height}")
-    # A VUI cut short is common in the wild and says nothing about the picture: its frame rate is just unknown.
-    rate, reorder = _vui(bits) if bits.left > 0 and bits.flag() else (None, None)
+    # A truncated VUI is common and harmless: only values such as the frame rate are unknown then.
+    vui = _vui(bits) if bits.left > 0 and bits.flag() else _Vui()
+    reorder = vui.reorder
     if order == 2:
         reorder = 0  # §7.4.2.1.1: "… output order the same as decoding order"
-    return Sps(profile, compat, level, width, height, rate, not frames_only, reorder)
+    return H264Sps(profile, compat, level, width, height, vui.frame_rate, not frames_only, reorder, vui.aspect)
 
 
 def _open(unit: bytes) -> BitReader:
@@ -178,12 +189,18 @@ def _chroma(unit: bytes) -> tuple[int, int, int]:
     return chroma, bits.ue(), bits.ue()
 
 
-def _vui(bits: BitReader) -> tuple[float | None, int | None]:
-    """Frames a second and max_num_reorder_frames, as far as they are there; Annex E.1."""
-    rate: float | None = None
+@dataclass(slots=True)
+class _Vui:
+    frame_rate: float | None = None
+    reorder: int | None = None  # max_num_reorder_frames
+    aspect: PixelAspect = SQUARE
+
+
+def _vui(bits: BitReader) -> _Vui:
+    """Reads as much of the VUI as is there (Annex E.1)."""
+    found = _Vui()
     try:
-        if bits.flag() and bits.u(8) == 255:  # aspect_ratio_idc Extended_SAR
-            bits.skip(32)
+        found.aspect = read_pixel_aspect(bits)
         if bits.flag():  # overscan_info_present_flag
             bits.skip(1)
         if bits.flag():  # video_signal_type_present_flag
@@ -197,11 +214,12 @@ def _vui(bits: BitReader) -> tuple[float | None, int | None]:
             units, scale = bits.u(32), bits.u(32)
             # §E.2.1: num_units_in_tick counts fields, two of them a frame.
             rate = scale / (2 * units) if units else 0.0
-            rate = rate if 0 < rate <= 1000 else None
+            found.frame_rate = rate if 0 < rate <= 1000 else None
             bits.skip(1)
-        return rate, _reorder(bits)
+        found.reorder = _reorder(bits)
     except InvalidData:
-        return rate, None
+        pass
+    return found
 
 
 def _reorder(bits: BitReader) -> int | None:

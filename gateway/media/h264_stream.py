@@ -1,4 +1,6 @@
-"""H.264 as recorders write it: start codes or lengths, parameter sets aside or among the pictures, made one form."""
+"""Converts H.264 as recorders write it to one form: start codes or lengths, parameter sets inside or outside the
+samples.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ _RECOVERY_POINT: Final = 6  # payload type, ITU-T H.264 §D.1
 
 
 @dataclass(slots=True)
-class Sample:
-    """One access unit, length-prefixed as `config` says. key: decoding may start here."""
+class H264AccessUnit:
+    """One access unit, length-prefixed as in `config`. key: decoding may start here."""
 
     config: bytes
     key: bool
@@ -24,14 +26,14 @@ class Sample:
 
 
 class H264Samples:
-    """Access units of one recording in the form of ISO-BMFF, with an avcC record that fits them.
+    """Converts the access units of one recording to ISO-BMFF form, with an avcC record that fits them.
 
-    Length-prefixed ones pass unchanged. Of Annex B the delimiters go, and the parameter sets that the record has. New
-    parameter sets at a key frame make a new record. Nothing comes out before a record is known.
+    Length-prefixed units pass unchanged. From Annex B units, delimiters and parameter sets that the record has are
+    removed. New parameter sets at a key frame make a new record. Nothing is returned before a record is known.
     """
 
     def __init__(self, config: bytes) -> None:
-        """config: the container's avcC record, empty where it has none. Raises InvalidData."""
+        """config: the container's avcC record, empty if it has none. Raises InvalidData."""
         self.config = b""
         self._length_size = 4
         self._sps: tuple[bytes, ...] = ()
@@ -43,16 +45,17 @@ class H264Samples:
 
     @property
     def reorder(self) -> int:
-        """How many pictures may be decoded ahead of one that is shown before them; 0 where it is not said."""
+        """How many pictures may be decoded before a picture that is shown before them; 0 if not given."""
         try:
             return (h264.parse_sps(self._sps[0]).reorder or 0) if self._sps else 0
         except InvalidData:
             return 0
 
-    def take(self, payload: bytes, flagged: bool) -> Sample | None:
-        """The sample of this access unit; None while there is no avcC record. Raises InvalidData for a broken one.
+    def take(self, payload: bytes, flagged: bool) -> H264AccessUnit | None:
+        """Returns the sample of this access unit; None while there is no avcC record.
 
-        flagged: the container calls it a key frame.
+        flagged: the container marks it as a key frame.
+        Raises InvalidData for a broken access unit.
         """
         units, prefixed = self._split(payload)
         kinds = [unit[0] & 0x1F for unit in units]
@@ -62,16 +65,16 @@ class H264Samples:
         if not self.config:
             return None
         if prefixed:
-            return Sample(self.config, key, payload)
+            return H264AccessUnit(self.config, key, payload)
         spare = {*self._sps, *self._pps}
         kept = [u for u, k in zip(units, kinds, strict=True) if k != h264.AUD and (k not in _SETS or u not in spare)]
-        return Sample(self.config, key, nal.join([bytes(u) for u in kept], self._length_size))
+        return H264AccessUnit(self.config, key, nal.join([bytes(u) for u in kept], self._length_size))
 
     def _split(self, payload: bytes) -> tuple[Sequence[bytes | memoryview], bool]:
-        """The NAL units, and whether they were length-prefixed.
+        """Returns the NAL units, and whether they were length-prefixed.
 
-        A sample that begins with 0 0 1 may be either form: with lengths that fill it exactly it is taken for these, but
-        for 0 0 0 1, which would be a unit of one byte.
+        A sample that begins with 0 0 1 may have either form. It counts as length-prefixed if the lengths fill it
+        exactly. A sample that begins with 0 0 0 1 is always Annex B: as a length it would mean a unit of one byte.
         """
         if payload.startswith(nal.START_CODE):
             return nal.split_annexb(payload), False
@@ -85,7 +88,7 @@ class H264Samples:
         return nal.views(payload, self._length_size), True
 
     def _adopt(self, units: Sequence[bytes | memoryview]) -> None:
-        """The parameter sets of a key frame; picture parameter sets stay where it brings none."""
+        """Takes over the parameter sets of a key frame; keeps the picture parameter sets if it has none."""
         sps = tuple(dict.fromkeys(bytes(u) for u in units if u[0] & 0x1F == h264.SPS))
         pps = tuple(dict.fromkeys(bytes(u) for u in units if u[0] & 0x1F == h264.PPS)) or self._pps
         if not pps or (self.config and set(sps) <= set(self._sps) and set(pps) <= set(self._pps)):
@@ -96,5 +99,5 @@ class H264Samples:
 
 
 def _recovers(units: Sequence[bytes | memoryview], kinds: list[int]) -> bool:
-    """Whether a recovery point stands in front, as in an open group of pictures."""
+    """Tells whether a recovery point comes first, as in an open GOP."""
     return any(k == h264.SEI and len(u) > 1 and u[1] == _RECOVERY_POINT for u, k in zip(units, kinds, strict=True))

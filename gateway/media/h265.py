@@ -1,13 +1,14 @@
-"""H.265: the hvcC record and what a sequence parameter set says about the picture."""
+"""H.265: the hvcC record and the values of a sequence parameter set."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from gateway.lib.bitreader import BitReader
+from gateway.lib.bit_reader import BitReader
 from gateway.media.errors import InvalidData
 from gateway.media.nal import unescape
+from gateway.media.pixel_aspect import SQUARE, PixelAspect, read_pixel_aspect
 
 VPS = 32
 SPS = 33
@@ -29,8 +30,9 @@ _Deltas: TypeAlias = tuple[list[int], list[int]]
 class Hvcc:
     """HEVCDecoderConfigurationRecord, ISO/IEC 14496-15 §8.3.3.1. vps, sps, pps are NAL units with their header.
 
-    compat: 32 general_profile_compatibility flags, flag 0 as the highest bit; constraints: six bytes;
-    frame_rate: avgFrameRate in frames a second, None where the record leaves it open.
+    compat: 32 general_profile_compatibility flags, flag 0 as the highest bit.
+    constraints: six bytes.
+    frame_rate: avgFrameRate in frames a second, None if unspecified.
     """
 
     profile_space: int
@@ -47,26 +49,32 @@ class Hvcc:
 
 
 @dataclass(frozen=True, slots=True)
-class Sps:
-    """What a sequence parameter set says: size inside the conformance window, frames a second where it tells."""
+class H265Sps:
+    """The values of a sequence parameter set.
+
+    width, height: pixels inside the conformance window.
+    frame_rate: frames a second, None if not given.
+    aspect: width and height of a pixel, square if not given.
+    """
 
     profile: int
     level: int
     width: int
     height: int
     frame_rate: float | None
+    aspect: PixelAspect = SQUARE
 
 
 def nal_type(unit: bytes) -> int:
-    """nal_unit_type of a NAL unit that is not empty; ITU-T H.265 §7.3.1.2."""
+    """Returns the nal_unit_type of a non-empty NAL unit (ITU-T H.265 §7.3.1.2)."""
     return unit[0] >> 1 & 0x3F
 
 
 def parse_hvcc(config: bytes) -> Hvcc:
-    """The record of bytes `config`, without box header. Raises InvalidData."""
+    """Reads the record `config`, without box header. Raises InvalidData."""
     if not 23 <= len(config) <= MAX_CONFIG:
         raise InvalidData(f"hvcC of {len(config)} bytes")
-    # ISO/IEC 14496-15 says version 1; writers before its publication left a 0.
+    # ISO/IEC 14496-15 requires version 1; writers before its publication used 0.
     if config[0] > 1:
         raise InvalidData(f"hvcC version {config[0]}")
     sets: dict[int, list[bytes]] = {VPS: [], SPS: [], PPS: []}
@@ -101,9 +109,10 @@ def parse_hvcc(config: bytes) -> Hvcc:
 
 
 def build_hvcc(vps: list[bytes], sps: list[bytes], pps: list[bytes]) -> bytes:
-    """The hvcC record of these parameter sets, lengths of four bytes. Raises InvalidData when they do not fit one.
+    """Returns the hvcC record of these parameter sets, with lengths of four bytes. Raises InvalidData if they do not
+    fit.
 
-    Of progressive 4:2:0 pictures without temporal layers, as our encoders make them.
+    The pictures must be progressive 4:2:0 without temporal layers, as from our encoders.
     """
     sets = ((VPS, vps), (SPS, sps), (PPS, pps))
     if not sps or any(not 2 < len(u) <= 0xFFFF or nal_type(u) != kind for kind, units in sets for u in units):
@@ -111,21 +120,21 @@ def build_hvcc(vps: list[bytes], sps: list[bytes], pps: list[bytes]) -> bytes:
     bits = unescape(sps[0])
     if len(bits) < 15:
         raise InvalidData(f"SPS of {len(bits)} bytes")
-    # H.265 §7.3.2.2.1: behind two bytes of header and one of ids stand the 12 bytes of profile_tier_level that the
+    # H.265 §7.3.2.2.1: after two header bytes and one byte of ids come the 12 bytes of profile_tier_level that the
     # record repeats: profile, compatibility flags, constraint flags, level.
     out = [b"\x01", bits[3:15]]
     # min_spatial_segmentation_idc 0, parallelismType 0 (unknown), 4:2:0, 8 bits, avgFrameRate 0 (unspecified),
     # numTemporalLayers 1, temporalIdNested 1, lengthSizeMinusOne 3; each with its reserved bits set.
     out.append(b"\xf0\x00\xfc\xfd\xf8\xf8\x00\x00\x0f\x03")
     for kind, units in sets:
-        # array_completeness 1: no parameter sets stand in the samples, which the name hvc1 demands.
+        # array_completeness 1: the samples contain no parameter sets, as hvc1 requires.
         out.append(bytes((0x80 | kind,)) + len(units).to_bytes(2, "big"))
         out += [len(u).to_bytes(2, "big") + u for u in units]
     return b"".join(out)
 
 
 def codec_string(config: bytes) -> str:
-    """ISO/IEC 14496-15 §E.3: "hvc1.1.6.L93.B0" from the hvcC record. Raises InvalidData."""
+    """Returns "hvc1.1.6.L93.B0" from the hvcC record (ISO/IEC 14496-15 §E.3). Raises InvalidData."""
     hvcc = parse_hvcc(config)
     space = ("", "A", "B", "C")[hvcc.profile_space]
     # "the 32 bits of general_profile_compatibility_flags, but in reverse bit order", leading zeros omitted
@@ -135,10 +144,10 @@ def codec_string(config: bytes) -> str:
     return f"hvc1.{space}{hvcc.profile}.{compat:X}.{'H' if hvcc.tier else 'L'}{hvcc.level}{constraints}"
 
 
-def parse_sps(unit: bytes) -> Sps:
-    """A sequence parameter set NAL unit, its two header bytes first; ITU-T H.265 §7.3.2.2, Annex E. Raises InvalidData.
+def parse_sps(unit: bytes) -> H265Sps:
+    """Reads a sequence parameter set NAL unit, header bytes first (ITU-T H.265 §7.3.2.2, Annex E). Raises InvalidData.
 
-    A set that is cut short behind its picture size has no frame rate; that is no error.
+    A set that ends after its picture size has no frame rate; that is no error.
     """
     if not 6 <= len(unit) <= MAX_CONFIG or nal_type(unit) != SPS:
         raise InvalidData(f"no SPS: {unit[:4].hex()}, {len(unit)} bytes")
@@ -162,15 +171,18 @@ def parse_sps(unit: bytes) -> Sps:
         height -= (top + bottom) * unit_y
         if width <= 0 or height <= 0:
             raise InvalidData(f"SPS: cropped to {width} x {height}")
+    rate, aspect = None, SQUARE
     try:
-        rate = _frame_rate(bits, sub_layers)
+        if _finds_vui(bits, sub_layers):
+            aspect = read_pixel_aspect(bits)
+            rate = _frame_rate(bits)
     except InvalidData:
-        rate = None
-    return Sps(profile, level, width, height, rate)
+        pass
+    return H265Sps(profile, level, width, height, rate, aspect)
 
 
 def _profile_tier_level(bits: BitReader, sub_layers: int) -> tuple[int, int]:
-    """§7.3.3 → (general_profile_idc, general_level_idc)."""
+    """Reads profile_tier_level (§7.3.3); returns (general_profile_idc, general_level_idc)."""
     bits.skip(3)
     profile = bits.u(5)
     bits.skip(32 + 48)
@@ -183,8 +195,8 @@ def _profile_tier_level(bits: BitReader, sub_layers: int) -> tuple[int, int]:
     return profile, level
 
 
-def _frame_rate(bits: BitReader, sub_layers: int) -> float | None:
-    """Walks from the bit depths to vui_timing_info."""
+def _finds_vui(bits: BitReader, sub_layers: int) -> bool:
+    """Skips from the bit depths to vui_parameters; returns whether there are any."""
     bits.ue()
     bits.ue()
     order_bits = _bounded(bits.ue(), 12, "log2_max_pic_order_cnt_lsb_minus4") + 4
@@ -210,10 +222,11 @@ def _frame_rate(bits: BitReader, sub_layers: int) -> float | None:
         for _ in range(_bounded(bits.ue(), 32, "num_long_term_ref_pics_sps")):
             bits.skip(order_bits + 1)
     bits.skip(2)
-    if not bits.flag():  # vui_parameters_present_flag
-        return None
-    if bits.flag() and bits.u(8) == 255:
-        bits.skip(32)
+    return bits.flag()  # vui_parameters_present_flag
+
+
+def _frame_rate(bits: BitReader) -> float | None:
+    """Skips from overscan_info_present_flag to vui_timing_info; returns the frames a second, None if not given."""
     if bits.flag():
         bits.skip(1)
     if bits.flag():
@@ -235,7 +248,7 @@ def _frame_rate(bits: BitReader, sub_layers: int) -> float | None:
 
 
 def _skip_scaling_lists(bits: BitReader) -> None:
-    """§7.3.4."""
+    """Skips scaling_list_data (§7.3.4)."""
     for size in range(4):
         for _ in range(2 if size == 3 else 6):
             if not bits.flag():
@@ -248,7 +261,7 @@ def _skip_scaling_lists(bits: BitReader) -> None:
 
 
 def _short_term_set(bits: BitReader, index: int, previous: _Deltas) -> _Deltas:
-    """§7.3.7, §7.4.8: one st_ref_pic_set; the next may be predicted from the picture distances it holds."""
+    """Reads one st_ref_pic_set (§7.3.7, §7.4.8); the next set may be predicted from its picture distances."""
     before, after = previous
     if index and bits.flag():
         sign = bits.flag()

@@ -1,4 +1,4 @@
-"""MPEG audio: what one frame header says."""
+"""MPEG audio: the values of a frame header."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ _BITRATES_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 
 @dataclass(frozen=True, slots=True)
 class Mp3Header:
-    """One Layer III frame: version is 1, 2 or 2.5; size in bytes, 0 for the free format."""
+    """The header of one Layer III frame.
+
+    version: 1, 2 or 2.5.
+    size: bytes, 0 for the free format.
+    """
 
     version: float
     rate: int
@@ -25,12 +29,12 @@ class Mp3Header:
 
     @property
     def mpeg1(self) -> bool:
-        """Told apart by containers: ISO/IEC 11172-3, or 13818-3 with its halved rates."""
+        """ISO/IEC 11172-3, not 13818-3 with its halved rates. Containers distinguish the two."""
         return self.version == 1
 
 
 def parse_header(frame: bytes) -> Mp3Header:
-    """The header at the start of a Layer III frame. Raises InvalidData."""
+    """Reads the header at the start of a Layer III frame. Raises InvalidData."""
     if len(frame) < 4 or frame[0] != 0xFF or frame[1] & 0xE0 != 0xE0:
         raise InvalidData(f"no MPEG audio frame: {frame[:4].hex()}")
     version, layer = frame[1] >> 3 & 3, frame[1] >> 1 & 3

@@ -9,23 +9,24 @@ from gateway.media.errors import InvalidData
 
 START_CODE = b"\x00\x00\x00\x01"
 
-# A picture at level 6.2 has at most 600 slices; hostile payloads of one-byte units would else cost a list of millions.
+# A picture at level 6.2 has at most 600 slices. The bound protects against payloads with millions of one-byte units.
 MAX_UNITS = 4096
 
 _START = re.compile(rb"\x00\x00\x01")
 
 
 def split(payload: bytes, length_size: int = 4) -> list[bytes]:
-    """The NAL units of one length-prefixed sample (ISO/IEC 14496-15 §5.3.3).
+    """Returns the NAL units of one length-prefixed sample (ISO/IEC 14496-15 §5.3.3).
 
-    length_size: bytes of each length, 1 to 4. 3 is reserved by the specification, but its meaning is plain.
-    Empty units are left out. Raises InvalidData when a length passes the end, or for more than MAX_UNITS units.
+    length_size: bytes of each length, 1 to 4. The specification reserves 3, but its meaning is clear.
+
+    Empty units are left out. Raises InvalidData if a length exceeds the sample, or for more than MAX_UNITS units.
     """
     return [bytes(unit) for unit in views(payload, length_size)]
 
 
 def views(payload: bytes, length_size: int = 4) -> list[memoryview]:
-    """As `split`, without copies: views that keep the whole sample alive."""
+    """Returns the same units as `split` without copies: memory views that keep the whole sample alive."""
     view = memoryview(payload)
     units: list[memoryview] = []
     at = 0
@@ -44,9 +45,9 @@ def views(payload: bytes, length_size: int = 4) -> list[memoryview]:
 
 
 def split_annexb(data: bytes) -> list[bytes]:
-    """The NAL units of an Annex B byte stream (ITU-T H.264 §B.1), zero padding removed.
+    """Returns the NAL units of an Annex B byte stream (ITU-T H.264 §B.1), without zero padding.
 
-    What stands before the first start code is left out. Raises InvalidData for more than MAX_UNITS units.
+    Bytes before the first start code are left out. Raises InvalidData for more than MAX_UNITS units.
     """
     units: list[bytes] = []
     begin: int | None = None
@@ -62,7 +63,9 @@ def split_annexb(data: bytes) -> list[bytes]:
 
 
 def join(units: Iterable[bytes], length_size: int = 4) -> bytes:
-    """One length-prefixed sample of these NAL units. Raises InvalidData when a unit is too long for its length."""
+    """Returns one length-prefixed sample of these NAL units. Raises InvalidData if a unit is too long for its length
+    field.
+    """
     limit = 1 << (8 * length_size)
     pieces: list[bytes] = []
     for unit in units:
@@ -74,20 +77,22 @@ def join(units: Iterable[bytes], length_size: int = 4) -> bytes:
 
 
 def join_annexb(units: Iterable[bytes]) -> bytes:
-    """One Annex B access unit, each NAL unit behind a four-byte start code."""
+    """Returns one Annex B access unit, with a four-byte start code before each NAL unit."""
     return b"".join([piece for unit in units for piece in (START_CODE, unit)])
 
 
 def to_annexb(payload: bytes, length_size: int = 4) -> bytes:
-    """A length-prefixed sample as Annex B. Raises InvalidData as `split` does."""
+    """Converts a length-prefixed sample to Annex B. Raises InvalidData as `split` does."""
     return join_annexb(split(payload, length_size))
 
 
 def from_annexb(data: bytes, length_size: int = 4) -> bytes:
-    """An Annex B access unit as a length-prefixed sample. Raises InvalidData as `split_annexb` and `join` do."""
+    """Converts an Annex B access unit to a length-prefixed sample. Raises InvalidData as `split_annexb` and
+    `join` do.
+    """
     return join(split_annexb(data), length_size)
 
 
 def unescape(unit: bytes) -> bytes:
-    """The RBSP of a NAL unit: emulation_prevention_three_byte removed (ITU-T H.264 §7.4.1.1, H.265 §7.4.2)."""
+    """Returns the RBSP of a NAL unit: without emulation_prevention_three_byte (ITU-T H.264 §7.4.1.1, H.265 §7.4.2)."""
     return unit.replace(b"\x00\x00\x03", b"\x00\x00")

@@ -17,8 +17,12 @@ _MAX_SAMPLES = 5760  # RFC 6716 §3.4 [R5]: a packet holds at most 120 ms
 
 @dataclass(frozen=True, slots=True)
 class OpusHead:
-    """RFC 7845 §5.1. input_rate: Hz before encoding; gain: Q7.8 dB; mapping: stream count, coupled count and one byte
-    a channel, empty for mapping family 0."""
+    """The identification header (RFC 7845 §5.1).
+
+    input_rate: Hz before encoding.
+    gain: dB in Q7.8.
+    mapping: stream count, coupled count and one byte for each channel; empty for mapping family 0.
+    """
 
     channels: int
     pre_skip: int
@@ -29,7 +33,9 @@ class OpusHead:
 
 
 def parse_head(config: bytes) -> OpusHead:
-    """OpusHead with or without its magic, or the payload of a dOps box (told by its version 0). Raises InvalidData."""
+    """Reads an OpusHead with or without its magic, or the payload of a dOps box (which has version 0). Raises
+    InvalidData.
+    """
     body = config[8:] if config.startswith(b"OpusHead") else config
     if not 11 <= len(body) <= MAX_CONFIG:
         raise InvalidData(f"OpusHead of {len(config)} bytes")
@@ -49,28 +55,30 @@ def parse_head(config: bytes) -> OpusHead:
 
 
 def head_bytes(head: OpusHead) -> bytes:
-    """The identification header with its magic, as Ogg, Matroska and Enhanced RTMP carry it."""
+    """Returns the identification header with its magic, as Ogg, Matroska and Enhanced RTMP carry it."""
     fixed = struct.pack("<BBHIhB", 1, head.channels, head.pre_skip, head.input_rate, head.gain, head.family)
     return b"OpusHead" + fixed + head.mapping
 
 
 def unskipped(config: bytes) -> bytes:
-    """The identification header without its pre-skip, for where a container's times place every sample.
+    """Returns the identification header without pre-skip, for containers whose times place every sample.
 
-    A decoder would leave the first samples out and count the others from there; Chromium's MP4 asks for 80 ms of that.
-    Raises InvalidData.
+    With it a decoder would drop the first samples and count the others from there. Chromium's MP4 has a pre-skip of 80
+    ms. Raises InvalidData.
     """
     return head_bytes(replace(parse_head(config), pre_skip=0))
 
 
 def dops(head: OpusHead) -> bytes:
-    """The payload of the dOps box; "Encapsulation of Opus in ISO Base Media File Format" §4.3.2."""
+    """Returns the payload of the dOps box ("Encapsulation of Opus in ISO Base Media File Format" §4.3.2)."""
     fixed = struct.pack(">BBHIhB", 0, head.channels, head.pre_skip, head.input_rate, head.gain, head.family)
     return fixed + head.mapping
 
 
 def packet_samples(packet: bytes) -> int:
-    """Samples at 48 kHz in one packet; RFC 6716 §3.1, §3.2. Raises InvalidData for none or more than 120 ms."""
+    """Returns the samples at 48 kHz in one packet (RFC 6716 §3.1, §3.2). Raises InvalidData for none or more than 120
+    ms.
+    """
     if not packet:
         raise InvalidData("Opus packet of 0 bytes")
     toc = packet[0]

@@ -1,4 +1,4 @@
-"""Decode times of pictures whose presentation times alone are known, as Matroska has them."""
+"""Computes decode times of pictures that have only presentation times, as in Matroska."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from bisect import insort
 
 
 class DecodeTimes:
-    """Presentation times in decode order go in, decode times come out, each at most its picture's presentation time.
+    """Takes presentation times in decode order and returns decode times, each at most its picture's presentation time.
 
-    Of the times of `depth` + 1 pictures, the least is the decode time of the last: sorted, they are when a picture is
-    due, so many pictures later. They always grow; where the depth was a lie, a decode time may pass its presentation.
+    It keeps `depth` presentation times that are not used yet. The smallest of those and the new one becomes the next
+    decode time. Decode times always grow. If `depth` is too small, a decode time may exceed the presentation time.
     """
 
     __slots__ = ("_depth", "_last", "_times")
 
     def __init__(self, depth: int) -> None:
-        """depth: how many pictures may come ahead of one that is shown before them."""
+        """depth: how many pictures may be decoded before a picture that is shown before them."""
         self._depth = depth
         self._times: list[int] = []
         self._last: int | None = None
 
     def stamp(self, shown: int) -> int:
-        """The decode time of a picture that is shown at `shown`."""
+        """Returns the decode time of a picture that is shown at `shown`."""
         if not self._times:
-            # The first ones have none before them to take times from.
+            # The first pictures have no earlier ones to take times from.
             self._times = list(range(shown - self._depth, shown))
         insort(self._times, shown)
         time = self._times.pop(0)

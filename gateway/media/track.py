@@ -1,4 +1,4 @@
-"""Tracks: what a stream carries and how to decode it."""
+"""Tracks: the elementary streams of a stream and their decoder configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Kind(StrEnum):
 
 
 class Codec(StrEnum):
-    """Codecs that Millrace carries; the value is the name shown to people."""
+    """Codecs that Millrace supports; the value is the name shown to users."""
 
     H264 = "h264"
     H265 = "h265"
@@ -32,11 +32,12 @@ class Codec(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
+class MediaTrack:
     """One elementary stream.
 
-    config: the DecoderConfig in its ISO-BMFF form without the box header: avcC, hvcC, av1C or vpcC record,
-    AudioSpecificConfig (AAC), OpusHead without its magic's box (dOps payload is derived), empty for MP3.
+    config: the decoder configuration in its ISO-BMFF form without box header. H.264, H.265, AV1, VP8 and VP9: avcC,
+    hvcC, av1C or vpcC record. AAC: AudioSpecificConfig. Opus: OpusHead with or without its magic; dOps is derived from
+    it. FLAC: metadata blocks. MP3: empty.
     timescale: ticks a second of `AccessUnit.dts` and `.cts`.
     """
 
@@ -48,17 +49,17 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Tracks:
-    """All that a consumer must know before the next AccessUnit; sent first, and again on any change.
+    """All that a consumer must know before the next AccessUnit; sent first, and again after any change.
 
-    epoch grows when what follows does not continue what went before (publisher came back, parameters changed):
-    FLV sends new sequence headers, HLS a discontinuity, a recorder starts a new file.
-    metadata: the publisher's onMetaData, as it came.
+    epoch: grows when the media do not continue those before (the publisher returned, parameters changed). Then FLV
+    sends new sequence headers, HLS a discontinuity, and a recorder starts a new file.
+    metadata: the publisher's onMetaData, unchanged.
     """
 
-    video: Track | None
-    audio: Track | None
+    video: MediaTrack | None
+    audio: MediaTrack | None
     epoch: int = 0
     metadata: dict[str, AmfValue] = field(default_factory=dict)
 
-    def __iter__(self) -> Iterator[Track]:
+    def __iter__(self) -> Iterator[MediaTrack]:
         return (t for t in (self.video, self.audio) if t is not None)

@@ -1,10 +1,10 @@
-"""What flows through a stream: access units and timed script data."""
+"""The items of a stream: access units and timed script data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.media.track import Track
+from gateway.media.track import MediaTrack
 
 
 @dataclass(slots=True)
@@ -17,7 +17,7 @@ class AccessUnit:
     wall: seconds since the epoch when it arrived.
     """
 
-    track: Track
+    track: MediaTrack
     dts: int
     cts: int
     key: bool

@@ -1,1 +1,1 @@
-"""Wire protocols without I/O: bytes in, events out."""
+"""Wire protocols without I/O: they take bytes and return events."""

@@ -1,18 +1,18 @@
-"""Who broke the rules: the peer or we.
+"""Errors of protocols, by the side that caused them.
 
 ProtocolError
 ├── RemoteProtocolError   the peer's bytes break the protocol or one of our bounds: answer and close
-└── LocalProtocolError    the owner asked for something the state does not allow: a bug on our side
+└── LocalProtocolError    our code asked for something that the state does not allow: a bug on our side
 """
 
 
 class ProtocolError(Exception):
-    """Base of both; never raised itself."""
+    """Base of both errors; never raised itself."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer's fault; the message is fit for a log line."""
+    """The peer's fault. The message can be logged."""
 
 
 class LocalProtocolError(ProtocolError):
-    """Our fault."""
+    """A fault of our own code."""

@@ -1,4 +1,4 @@
-"""PutMedia's answers: the acknowledgements of fragments, and what each error means for the sender."""
+"""Reads the responses of PutMedia: acknowledgements of fragments, and what a sender should do after each error."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from gateway.protocols.errors import RemoteProtocolError
 MOST_ACK: Final = 4096
 _MOST_DEPTH: Final = 8
 _SKIPPED: Final = b" \t\r\n,"
-# What changes the state of a scan: everything between is skipped by the regular expression at once.
+# Bytes that change the state of a scan; the regular expression skips everything between them.
 _MARKS = re.compile(rb'[{}"\\]')
 
 
-class EventType(StrEnum):
+class AckEventType(StrEnum):
     BUFFERING = "BUFFERING"  # the first byte of a fragment came
-    RECEIVED = "RECEIVED"  # all of it
+    RECEIVED = "RECEIVED"  # the whole fragment came
     PERSISTED = "PERSISTED"  # it is stored: the sender may forget it
     ERROR = "ERROR"
-    IDLE = "IDLE"  # nothing comes; the connection will be closed soon
-    OTHER = "OTHER"  # a kind that the service learned after this was written
+    IDLE = "IDLE"  # no data came; the connection will be closed soon
+    OTHER = "OTHER"  # a kind that this code does not know
 
 
 class Remedy(StrEnum):
-    """What a sender does about an error."""
+    """The action that a sender should take after an error."""
 
     RETRY = "retry"  # connect again and send the same fragment again
     DROP = "drop"  # connect again without that fragment: it would be refused again
-    WAIT = "wait"  # nothing helps but somebody's doing; keep the fragments and try again later
+    WAIT = "wait"  # an administrator has to act; keep the fragments and try again later
 
 
-# ErrorId → name and remedy. Source: PutMedia's documentation ("Response Syntax"), and for what is worth repeating the
-# producer SDK's list of recoverable and of retriable errors.
+# ErrorId → name and remedy. Sources: PutMedia's documentation ("Response Syntax"), and the producer SDK's lists of
+# recoverable and of retriable errors.
 ERRORS: Final[dict[int, tuple[str, Remedy]]] = {
     4000: ("STREAM_READ_ERROR", Remedy.RETRY),
     4001: ("MAX_FRAGMENT_SIZE_REACHED", Remedy.DROP),
@@ -63,16 +63,20 @@ ERRORS: Final[dict[int, tuple[str, Remedy]]] = {
     5001: ("ARCHIVAL_ERROR", Remedy.RETRY),
 }
 
-# By ErrorCode, for what comes without an id that is known.
+# By ErrorCode, for errors without a known id.
 _BY_NAME: Final = dict(ERRORS.values()) | {"MIN_FRAGMENT_DURATION_REACHED": Remedy.DROP}
 
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """One acknowledgement. timecode: milliseconds since the epoch of the fragment meant, None where it names none;
-    number: the service's own of that fragment, "" where it has none yet; error: the ErrorId, 0 where it is none."""
+    """One acknowledgement.
 
-    event: EventType
+    timecode: of the fragment, milliseconds since the epoch; None if it names none.
+    number: the service's number of that fragment, "" if it has none yet.
+    error: the ErrorId, 0 if it is no error.
+    """
+
+    event: AckEventType
     timecode: int | None = None
     number: str = ""
     error: int = 0
@@ -80,33 +84,36 @@ class Ack:
 
     @property
     def remedy(self) -> Remedy:
-        """What to do about an ERROR. RETRY for an unknown one: a sender that counts drops the fragment in the end."""
+        """What to do about an ERROR.
+
+        RETRY for an unknown one: a sender that counts its attempts drops the fragment in the end.
+        """
         if self.error in ERRORS:
             return ERRORS[self.error][1]
         return _BY_NAME.get(self.code, Remedy.RETRY)
 
     @property
     def words(self) -> str:
-        """An ERROR for people: "4006 INVALID_MKV_DATA"."""
+        """An ERROR as text for operators: "4006 INVALID_MKV_DATA"."""
         return f"{self.error} {self.code or ERRORS.get(self.error, ('unknown',))[0]}"
 
 
 class AckReader:
-    """Bytes in, acknowledgements out: JSON objects one after another, cut and joined anywhere.
+    """Reads acknowledgements: JSON objects one after another, in pieces of any size.
 
-    Both forms are read: the flat one that is on the wire, and the one wrapped in {"Acknowledgement": …}. What has no
-    EventType is no acknowledgement and is skipped. Raises RemoteProtocolError for what is no JSON object, and for one
-    of more than MOST_ACK bytes; the reader is of no use then.
+    It reads both forms: the flat one that the service sends, and the one wrapped in {"Acknowledgement": …}. Objects
+    without EventType are skipped. Raises RemoteProtocolError for data that are no JSON object, and for an object of
+    more than MOST_ACK bytes. Then the reader cannot be used any more.
     """
 
     def __init__(self) -> None:
         self._pending = bytearray()
-        self._at = 0  # up to where `_pending` was looked at
+        self._at = 0  # position up to which `_pending` was scanned
         self._depth = 0
         self._quoted = False
 
     def receive(self, data: bytes) -> list[Ack]:
-        """The acknowledgements that these bytes complete, in order."""
+        """Returns the acknowledgements that these bytes complete, in order."""
         acks: list[Ack] = []
         pending = self._pending
         pending += data
@@ -131,7 +138,7 @@ class AckReader:
         return acks
 
     def _scan(self, start: int) -> int | None:
-        """The end of the object that begins at `start`, where it has come."""
+        """Returns the end of the object that begins at `start`, None if it has not come yet."""
         pending = self._pending
         while (mark := _MARKS.search(pending, self._at)) is not None:
             at, char = mark.start(), mark[0]
@@ -139,7 +146,7 @@ class AckReader:
             if char == b"\\":
                 if self._quoted:
                     if at + 1 == len(pending):
-                        self._at = at  # what it escapes has not come yet
+                        self._at = at  # the escaped byte has not come yet
                         return None
                     self._at = at + 2
             elif char == b'"':
@@ -167,11 +174,11 @@ def _ack(text: bytes) -> Ack | None:
         raise RemoteProtocolError(f"an acknowledgement that is no JSON: {text[:40]!r}") from None
     if isinstance(wrapped := value.get("Acknowledgement"), dict):
         value = wrapped
-    # The wire says EventType; the documentation's text calls it AckEventType.
+    # The service sends EventType; the documentation's text calls it AckEventType.
     kind = value.get("EventType", value.get("AckEventType"))
     if not isinstance(kind, str):
         return None
-    event = EventType(kind) if kind in EventType.__members__ else EventType.OTHER
+    event = AckEventType(kind) if kind in AckEventType.__members__ else AckEventType.OTHER
     number, code = value.get("FragmentNumber", ""), value.get("ErrorCode", "")
     return Ack(
         event,
@@ -183,7 +190,7 @@ def _ack(text: bytes) -> Ack | None:
 
 
 def _whole(value: Any) -> int | None:
-    """An integer that may be written as text; None where it is none that can be meant."""
+    """Returns an integer, which may be written as text; None for a value that is no valid number."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63 else None

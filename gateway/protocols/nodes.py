@@ -1,4 +1,4 @@
-"""What nodes say to each other: how their requests are signed, and what a link carries beside units (`wire`)."""
+"""The protocol between nodes: how requests are signed, and the frames of a link beside those of `wire`."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from gateway.media.errors import InvalidData
 from gateway.protocols import wire
 
 HEADER: Final = "x-millrace-node"
-UPGRADE: Final = "millrace-units"  # the protocol of a POST that publishes
+UPGRADE: Final = "millrace-units"  # the Upgrade protocol of a POST that publishes
 CONTENT_TYPE: Final = "application/x-millrace-units"
-VALID_SECONDS: Final = 60.0  # contract: a signature is good for so long, to either side of its time
-PING_SECONDS: Final = 2.0  # how often either side of a link says something
-SILENT_SECONDS: Final = 8.0  # without a word for so long, a link is dead
-OPERATIONS: Final = ".node"  # `/_node/.node/…`: what is asked of a node; no stream begins with a dot
+VALID_SECONDS: Final = 60.0  # contract: a signature is valid for so long before and after its time
+PING_SECONDS: Final = 2.0  # how often each side of a link sends at least something
+SILENT_SECONDS: Final = 8.0  # a link without data for so long is dead
+OPERATIONS: Final = ".node"  # `/_node/.node/…`: requests to the node itself; no stream name begins with a dot
 
 _SIGNATURE = re.compile(r"([0-9]{1,15})-([0-9a-f]{64})", re.ASCII)
 
 
 class LinkMessage(IntEnum):
-    """Frames of a link between nodes beside wire.Message."""
+    """Frames of a link between nodes, in addition to `wire.StreamMessage`."""
 
     HELLO = 16  # first of a pull: JSON, see Hello
     PING = 17  # empty
     CHANNEL = 18  # JSON: the channel's fields changed
-    EVICT = 19  # to a publishing node: JSON {"reason"}; the last one
-    OVER = 20  # JSON {"reason"}: the stream ended; the last one of a pull
+    EVICT = 19  # to a publishing node: JSON {"reason"}; the last frame
+    OVER = 20  # JSON {"reason"}: the stream ended; the last frame of a pull
 
 
 PING: Final = wire.frame(LinkMessage.PING, b"")
@@ -39,8 +39,12 @@ PING: Final = wire.frame(LinkMessage.PING, b"")
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """What a pull begins with. session: the same for as long as the times of units go on. channel: the fields of the
-    stored channel that players' treatment depends on, no secret among them."""
+    """The first frame of a pull.
+
+    session: unchanged as long as the times of units continue.
+    started: when the stream started, seconds since the epoch.
+    channel: the stored channel's fields that playback depends on; none of them is secret.
+    """
 
     session: str
     started: float
@@ -51,7 +55,7 @@ class Hello:
 
     @classmethod
     def decode(cls, body: bytes) -> Hello:
-        """Raises InvalidData."""
+        """Reads a HELLO body. Raises InvalidData."""
         said = wire.read_json(body)
         session, started, channel = said.get("session"), said.get("started"), said.get("channel")
         if not isinstance(session, str) or not isinstance(channel, dict):
@@ -62,13 +66,17 @@ class Hello:
 
 
 def sign(secret: str, method: str, target: str, now: float) -> str:
-    """The value of HEADER. target: path and query as sent; now: seconds since the epoch."""
+    """Returns the value of HEADER.
+
+    target: path and query as sent.
+    now: seconds since the epoch.
+    """
     stamp = str(int(now))
     return f"{stamp}-{_digest(secret, method, target, stamp)}"
 
 
 def verify(secret: str, method: str, target: str, value: str, now: float) -> str:
-    """ "" where the signature is good, else why not: "wrong", or "skew" where only the time is."""
+    """Checks a signature: returns "" if it is valid, "skew" if only its time is too far off, else "wrong"."""
     match = _SIGNATURE.fullmatch(value)
     if not secret or match is None:
         return "wrong"

@@ -1,7 +1,4 @@
-"""PROXY protocol v2: the client's address, told by a load balancer before the first byte of the connection.
-
-Source: "The PROXY protocol", HAProxy Technologies, 2020/03/05, section 2.2.
-"""
+"""PROXY protocol v2: a load balancer sends the client's address before the first byte of the connection."""
 
 from __future__ import annotations
 
@@ -13,33 +10,39 @@ from gateway.protocols.errors import RemoteProtocolError
 
 SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 PREFIX: Final = 16  # signature, version and command, family and protocol, length
-MOST: Final = 4096  # addresses and TLVs; a real header has some hundred bytes
+MAX_HEADER: Final = 4096  # addresses and TLVs; a real header has some hundred bytes
 
 _ADDRESSES = {0x11: 12, 0x21: 36}  # TCP over IPv4, TCP over IPv6: source, destination, both ports
 
 
 @dataclass(frozen=True, slots=True)
 class Proxied:
-    """What a header says. client: None for LOCAL (the balancer's own health check) and for families without address."""
+    """The content of a header.
+
+    local: the balancer's own health check (LOCAL).
+    client: the client's address, None for LOCAL and for families without address.
+    """
 
     local: bool
     client: str | None
 
 
 def remaining(prefix: bytes) -> int:
-    """How many bytes follow these first PREFIX ones. RemoteProtocolError where they begin no header we accept."""
+    """Returns how many bytes follow these first PREFIX bytes. Raises RemoteProtocolError if they begin no
+    valid header.
+    """
     if prefix[:12] != SIGNATURE:
         raise RemoteProtocolError("no PROXY v2 header from an address that must send one")
     if prefix[12] >> 4 != 2 or prefix[12] & 15 > 1:
         raise RemoteProtocolError(f"PROXY version or command {prefix[12]:#04x}")
     length = int.from_bytes(prefix[14:16], "big")
-    if length > MOST:
+    if length > MAX_HEADER:
         raise RemoteProtocolError(f"PROXY header of {length} bytes")
     return length
 
 
 def parse(header: bytes) -> Proxied:
-    """A whole header, prefix included. TLVs are skipped. RemoteProtocolError for a malformed one."""
+    """Reads a whole header, prefix included. TLVs are skipped. Raises RemoteProtocolError for a malformed one."""
     if len(header) < PREFIX or len(header) != PREFIX + remaining(header[:PREFIX]):
         raise RemoteProtocolError("PROXY header of the wrong length")
     if header[12] & 15 == 0:  # "the connection was established on purpose by the proxy without being relayed"

@@ -1,7 +1,7 @@
-"""Push over WebSocket, without I/O: what the messages of `millrace.frames.v1` mean, and what the server says in text.
+"""Push over WebSocket, without I/O: the messages of `millrace.frames.v1`, and the text messages of the server.
 
-A push of frames is what WebCodecs makes: a text message says what follows, binary messages are coded frames.
-docs/api.md, "WebSocket push", is the specification.
+A push of frames carries the output of WebCodecs: a text message announces the configuration, binary messages are coded
+frames. docs/api.md, "WebSocket push", is the specification.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SUBPROTOCOL: Final = "millrace.frames.v1"
 TEXT_BYTES: Final = 65_536  # of a text message: a configuration has a few hundred
 DESCRIPTION_BYTES: Final = 16_384
 MOST_PIXELS: Final = 16_384  # of a side
-_REASON_BYTES: Final = 123  # RFC 6455 §5.5: a control frame holds 125, two are the code
+_REASON_BYTES: Final = 123  # RFC 6455 §5.5: a control frame holds 125 bytes, two of them are the code
 _CODEC_CHARACTERS: Final = 64
 
 # kind with flags, presentation time in microseconds, duration in microseconds
@@ -34,27 +34,32 @@ _NUMBERS: Final = {kind: number for number, kind in _KINDS.items()}
 
 
 class CloseCode(IntEnum):
-    """Why the server closes (contract, section 3; RFC 6455 §7.4.1)."""
+    """The reasons for which the server closes (contract, section 3; RFC 6455 §7.4.1)."""
 
     NORMAL = 1000
     GOING_AWAY = 1001  # the server shuts down
-    UNUSABLE = 1003  # text where binary belongs, messages out of order, media that cannot be used
+    UNUSABLE = 1003  # text instead of binary, messages out of order, or media that cannot be used
     POLICY = 1008  # stalled, or a target that is not allowed
     TOO_BIG = 1009
     INTERNAL = 1011
-    TRY_LATER = 1013  # full, shutting down, or the channel store is away
+    TRY_LATER = 1013  # full, shutting down, or the channel store is not available
     UNAUTHORIZED = 4401
     IN_USE = 4409
     REMOVED = 4410  # kicked, or the channel was deleted or its key expired
 
 
-# ---- what a client says ----
+# ---- messages of a client ----
 
 
 @dataclass(frozen=True, slots=True)
 class VideoConfig:
-    """H.264 to come. codec: RFC 6381, such as "avc1.42E01F"; description: the avcC record; sizes in pixels, frames a
-    second; 0: not said."""
+    """The configuration of H.264 video.
+
+    codec: RFC 6381, such as "avc1.42E01F".
+    description: the avcC record.
+    width, height: pixels, 0 if not given.
+    framerate: frames a second, 0 if not given.
+    """
 
     codec: str
     description: bytes
@@ -65,8 +70,12 @@ class VideoConfig:
 
 @dataclass(frozen=True, slots=True)
 class AudioConfig:
-    """Sound to come. codec: "opus" or "mp4a.40.2"; description: OpusHead or AudioSpecificConfig, b"" where there is
-    none; rate: samples a second."""
+    """The configuration of audio.
+
+    codec: "opus" or "mp4a.40.2".
+    rate: samples a second.
+    description: OpusHead or AudioSpecificConfig, b"" if not given.
+    """
 
     codec: str
     rate: int
@@ -76,7 +85,7 @@ class AudioConfig:
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """What the chunks that follow are; at least one of the two."""
+    """The configuration of the chunks that follow; at least one of the two is set."""
 
     video: VideoConfig | None
     audio: AudioConfig | None
@@ -84,7 +93,11 @@ class Configured:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One coded frame. pts, duration: microseconds; payload: length-prefixed NAL units, or one packet of sound."""
+    """One coded frame.
+
+    pts, duration: microseconds.
+    payload: length-prefixed NAL units, or one audio packet.
+    """
 
     kind: Kind
     key: bool
@@ -94,41 +107,44 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """The client has sent all it had."""
+class PushEnded:
+    """The client has sent everything."""
 
 
-FramesEvent: TypeAlias = "Configured | Chunk | Ended"
+FramesEvent: TypeAlias = "Configured | Chunk | PushEnded"
 
 
-class State(Enum):
-    """Where a push of frames is."""
+class PushState(Enum):
+    """The state of a push of frames."""
 
-    EXPECTING = auto()  # the configuration
+    EXPECTING = auto()  # the configuration has not come yet
     STREAMING = auto()
     ENDED = auto()
 
 
-# What may come in a state, and which follows.
-_TRANSITIONS: Final[Mapping[State, Mapping[type[FramesEvent], State]]] = {
-    State.EXPECTING: {Configured: State.STREAMING, Ended: State.ENDED},
-    State.STREAMING: {Configured: State.STREAMING, Chunk: State.STREAMING, Ended: State.ENDED},
-    State.ENDED: {},
+# By state: the events that are allowed, and the state after each.
+_TRANSITIONS: Final[Mapping[PushState, Mapping[type[FramesEvent], PushState]]] = {
+    PushState.EXPECTING: {Configured: PushState.STREAMING, PushEnded: PushState.ENDED},
+    PushState.STREAMING: {Configured: PushState.STREAMING, Chunk: PushState.STREAMING, PushEnded: PushState.ENDED},
+    PushState.ENDED: {},
 }
-_TOLD: Final[Mapping[tuple[State, type[FramesEvent]], str]] = {
-    (State.EXPECTING, Chunk): 'a frame before the configuration: the first message is {"type": "config", …}',
+_TOLD: Final[Mapping[tuple[PushState, type[FramesEvent]], str]] = {
+    (PushState.EXPECTING, Chunk): 'a frame before the configuration: the first message is {"type": "config", …}',
 }
 
 
 class FramesConnection:
-    """The server's side of one push of frames: `receive` gives what each message means."""
+    """The server's side of one push of frames: `receive` returns the event of each message."""
 
     def __init__(self) -> None:
-        self.state = State.EXPECTING
+        self.state = PushState.EXPECTING
         self._kinds: frozenset[Kind] = frozenset()
 
     def receive(self, message: str | bytes) -> FramesEvent:
-        """Hot. The event of one message. Raises RemoteProtocolError for what does not belong here; then it is over."""
+        """Returns the event of one message. Hot path.
+
+        Raises RemoteProtocolError for an invalid message or one that the state does not allow; then the push is over.
+        """
         event: FramesEvent = read_chunk(message) if isinstance(message, bytes) else read_text(message)
         following = _TRANSITIONS[self.state].get(type(event))
         if following is None:
@@ -144,7 +160,7 @@ class FramesConnection:
 
 
 def read_chunk(message: bytes) -> Chunk:
-    """Hot. A binary message. Raises RemoteProtocolError."""
+    """Reads a binary message. Hot path. Raises RemoteProtocolError."""
     if len(message) <= _HEADER.size:
         raise RemoteProtocolError(f"a binary message of {len(message)} bytes: its header alone has {_HEADER.size}")
     first, pts, duration = _HEADER.unpack_from(message)
@@ -154,8 +170,8 @@ def read_chunk(message: bytes) -> Chunk:
     return Chunk(kind, bool(first & _KEY), pts, duration, message[_HEADER.size :])
 
 
-def read_text(message: str) -> Configured | Ended:
-    """A text message. Raises RemoteProtocolError."""
+def read_text(message: str) -> Configured | PushEnded:
+    """Reads a text message. Raises RemoteProtocolError."""
     if len(message) > TEXT_BYTES:
         raise RemoteProtocolError(f"a text message of {len(message)} characters")
     try:
@@ -166,7 +182,7 @@ def read_text(message: str) -> Configured | Ended:
         raise RemoteProtocolError("a text message that is no JSON object")
     kind = said.get("type")
     if kind == "end":
-        return Ended()
+        return PushEnded()
     if kind != "config":
         raise RemoteProtocolError('a text message without a "type" of "config" or "end"')
     video, audio = said.get("video"), said.get("audio")
@@ -224,11 +240,11 @@ def _description(what: str, said: Mapping[str, Any]) -> bytes:
         raise RemoteProtocolError(f"{what}.description is not base64") from None
 
 
-# ---- the same, as a client says it ----
+# ---- writing messages of a client ----
 
 
 def config_text(configured: Configured) -> str:
-    """The text message of a configuration."""
+    """Returns the text message of a configuration."""
     video, audio = configured.video, configured.audio
     return _json(
         type="config",
@@ -251,7 +267,7 @@ def config_text(configured: Configured) -> str:
 
 
 def chunk_bytes(chunk: Chunk) -> bytes:
-    """The binary message of a frame. Raises ValueError where its times do not fit 64 and 32 bits."""
+    """Returns the binary message of a frame. Raises ValueError if its times do not fit 64 and 32 bits."""
     try:
         header = _HEADER.pack(_NUMBERS[chunk.kind] | (_KEY if chunk.key else 0), chunk.pts, chunk.duration)
     except struct.error as error:
@@ -260,21 +276,32 @@ def chunk_bytes(chunk: Chunk) -> bytes:
 
 
 def end_text() -> str:
-    """The text message that ends a push."""
+    """Returns the text message that ends a push."""
     return _json(type="end")
 
 
-# ---- what the server says ----
+# ---- messages of the server ----
 
 
 def accepted_text(id: str, protocol: str, video: str | None, audio: str | None) -> str:
-    """The push has begun. protocol: "frames" or "container"; video, audio: "copy", "transcode", None: not known yet."""
+    """Returns the message that the push has begun.
+
+    protocol: "frames" or "container".
+    video, audio: "copy" or "transcode"; None: not known yet.
+    """
     return _json(type="accepted", id=id, protocol=protocol, video=video, audio=audio)
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """How a push goes: bits and frames a second lately; bytes and frames in all; seconds behind what was received."""
+    """The state of a push.
+
+    bitrate, fps: recent bits and frames a second.
+    received: bytes in total.
+    frames, dropped: frames in total.
+    behind: seconds by which processing is behind the received media.
+    video, audio: as in `accepted_text`.
+    """
 
     bitrate: int
     received: int
@@ -301,12 +328,12 @@ def stats_text(stats: Stats) -> str:
 
 
 def error_text(code: int, reason: str) -> str:
-    """The push is over; the close frame follows."""
+    """Returns the message that the push is over because of an error. The close frame follows."""
     return _json(type="error", code=int(code), reason=reason)
 
 
 def close_reason(reason: str) -> str:
-    """As much of it as a close frame holds."""
+    """Returns as much of the reason as fits in a close frame."""
     return reason.encode("utf-8", "replace")[:_REASON_BYTES].decode("utf-8", "ignore")
 
 

@@ -1,4 +1,4 @@
-"""The original browser client's form of the push: its paths, and the lines of text that it shows to people."""
+"""The push protocol of the original browser client: its paths, and the lines of text that it shows to users."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ _TARGET_CHARACTERS: Final = 2_048
 class OriginalPath:
     """`/rtmps/<codec>/<rtmpURL><streamKey>`, or without codec (the client's first version).
 
-    codec: what the client says of its video (h264, vp8o, mp4a); "" where it says nothing. target: address and key.
+    codec: the client's name of its video codec (h264, vp8o, mp4a); "" if it names none.
+    target: address and key.
     """
 
     codec: str
@@ -32,7 +33,7 @@ class OriginalPath:
 
 
 def parse_path(path: str) -> OriginalPath | None:
-    """What a request's path, with its query, asks for; None where it is not of this form."""
+    """Reads the path of a request, with its query; returns None if it does not have this form."""
     if not path.startswith(PREFIX) or len(path) > _TARGET_CHARACTERS:
         return None
     rest = path.removeprefix(PREFIX)
@@ -45,7 +46,7 @@ def parse_path(path: str) -> OriginalPath | None:
 
 
 def _target(text: str) -> str:
-    """The address, which the client puts into the path as it is; some escape it as a whole."""
+    """Returns the address, which the client puts into the path unchanged or fully escaped; "" if it is none."""
     for form in (text, unquote(text)):
         if form.lower().startswith(_SCHEMES) and form.isprintable():
             return form
@@ -53,7 +54,7 @@ def _target(text: str) -> str:
 
 
 def stats_line(stats: Stats) -> str:
-    """A line like those of ffmpeg, which the original passed on."""
+    """Returns a line like those of ffmpeg, which the original server passed on."""
     return (
         f"frame={stats.frames:5d} fps={stats.fps:4.1f} bitrate={stats.bitrate / 1000:7.1f}kbits/s "
         f"drop={stats.dropped} behind={stats.behind:.1f}s"

@@ -1,4 +1,4 @@
-"""What crosses between the gateway and a media worker: frames of kind and body, and streams written as such."""
+"""The frames between the gateway and a media worker or another node: kind and body, and streams written as frames."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from enum import IntEnum
 from typing import Any, Final
 
 from gateway.media.errors import InvalidData
-from gateway.media.track import AmfValue, Codec, Kind, Track, Tracks
+from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
-# A picture of 4096 x 4096 as RGBA is the largest thing that crosses; an access unit is at most 8 MB.
-MOST: Final = 80_000_000
+# The largest body is a picture of 4096 x 4096 as RGBA; an access unit is at most 8 MB.
+MAX_FRAME: Final = 80_000_000
 
 _LENGTH: Final = struct.Struct(">IB")
 # to, flags, dts, cts, wall
@@ -28,8 +28,8 @@ _MOST_CONFIG: Final = 1 << 20
 SOURCE: Final = 1  # `to` of a link that carries one stream
 
 
-class Message(IntEnum):
-    """Kinds of frames that every worker understands alike; numbers from 16 up are each worker's own."""
+class StreamMessage(IntEnum):
+    """Kinds of frames that are common to all workers. Each worker defines its own kinds from 16 up."""
 
     TRACKS = 1
     UNIT = 2
@@ -38,31 +38,33 @@ class Message(IntEnum):
 
 
 def frame(kind: int, body: bytes) -> bytes:
-    """One frame: 4 bytes of length of what follows (big-endian), 1 byte `kind`, `body`.
+    """Returns one frame: 4 bytes length of the rest (big-endian), 1 byte `kind`, `body`.
 
-    Raises ValueError for a kind that is no byte or a body larger than MOST.
+    Raises ValueError for a kind that is no byte or a body of MAX_FRAME bytes or more.
     """
     return header(kind, len(body)) + body
 
 
 def header(kind: int, size: int) -> bytes:
-    """The first five bytes of a frame whose body has `size` bytes. Raises ValueError as `frame` does."""
-    if not 0 <= kind <= 255 or size >= MOST:
+    """Returns the first five bytes of a frame whose body has `size` bytes. Raises ValueError as `frame` does."""
+    if not 0 <= kind <= 255 or size >= MAX_FRAME:
         raise ValueError(f"a frame of kind {kind} and {size} bytes")
     return _LENGTH.pack(size + 1, kind)
 
 
 class Framer:
-    """Frames out of a byte stream that is cut anywhere. Holds at most one unfinished frame of `most` bytes."""
+    """Reads frames from a byte stream in pieces of any size. Holds at most one unfinished frame of `most` bytes."""
 
     __slots__ = ("_buffer", "_most")
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = MAX_FRAME) -> None:
         self._buffer = bytearray()
         self._most = most
 
     def receive(self, data: bytes) -> list[tuple[int, bytes]]:
-        """The frames that `data` completes, as (kind, body). Raises InvalidData for a length of 0 or beyond `most`."""
+        """Returns the frames that `data` completes, as (kind, body). Raises InvalidData for a length of 0 or beyond
+        `most`.
+        """
         buffer = self._buffer
         buffer += data
         frames: list[tuple[int, bytes]] = []
@@ -89,7 +91,7 @@ class Framer:
 
 
 def destination(body: bytes) -> int:
-    """`to` of a body of TRACKS, UNIT, TIMED or END: a bit for each of the link's streams. Raises InvalidData."""
+    """Returns `to` of a TRACKS, UNIT, TIMED or END body: one bit for each of the link's streams. Raises InvalidData."""
     if len(body) < 2:
         raise InvalidData("a frame without destination")
     to: int = _TO.unpack_from(body)[0]
@@ -97,7 +99,7 @@ def destination(body: bytes) -> int:
 
 
 def encode_tracks(tracks: Tracks, to: int = SOURCE) -> bytes:
-    """The body of a TRACKS frame."""
+    """Returns the body of a TRACKS frame."""
     said = {
         "epoch": tracks.epoch,
         "video": _track_as_json(tracks.video),
@@ -108,7 +110,7 @@ def encode_tracks(tracks: Tracks, to: int = SOURCE) -> bytes:
 
 
 def decode_tracks(body: bytes) -> Tracks:
-    """The Tracks of a TRACKS body. Raises InvalidData."""
+    """Reads a TRACKS body. Raises InvalidData."""
     destination(body)
     said = read_json(body[2:])
     epoch, metadata = said.get("epoch"), said.get("metadata")
@@ -119,22 +121,24 @@ def decode_tracks(body: bytes) -> Tracks:
 
 
 def encode_unit(unit: AccessUnit, to: int = SOURCE) -> bytes:
-    """The body of a UNIT frame. Raises ValueError where its times do not fit 64 and 32 bits."""
+    """Returns the body of a UNIT frame. Raises ValueError if its times do not fit 64 and 32 bits."""
     return unit_head(unit, to)[_LENGTH.size :] + unit.payload
 
 
 def unit_head(unit: AccessUnit, to: int = SOURCE) -> bytes:
-    """All of a UNIT frame but its end, the payload, which need not be copied behind it. Raises ValueError."""
+    """Returns a UNIT frame without its payload, so that the payload need not be copied. Raises ValueError as
+    `encode_unit`.
+    """
     flags = (_KEY if unit.key else 0) | (_AUDIO if unit.track.kind is Kind.AUDIO else 0)
     try:
         head = _UNIT.pack(to, flags, unit.dts, unit.cts, unit.wall)
     except struct.error as error:
         raise ValueError(f"a unit at {unit.dts}, {unit.cts} does not cross: {error}") from None
-    return header(Message.UNIT, len(head) + len(unit.payload)) + head
+    return header(StreamMessage.UNIT, len(head) + len(unit.payload)) + head
 
 
 def decode_unit(body: bytes, tracks: Tracks | None) -> AccessUnit:
-    """The unit of a UNIT body, whose track is one of `tracks`. Raises InvalidData."""
+    """Reads a UNIT body, whose track is one of `tracks`. Raises InvalidData."""
     if len(body) < _UNIT.size:
         raise InvalidData(f"a unit of {len(body)} bytes")
     _, flags, dts, cts, wall = _UNIT.unpack_from(body)
@@ -145,7 +149,7 @@ def decode_unit(body: bytes, tracks: Tracks | None) -> AccessUnit:
 
 
 def encode_timed(timed: Timed, to: int = SOURCE) -> bytes:
-    """The body of a TIMED frame. Raises ValueError where the name or the time do not fit."""
+    """Returns the body of a TIMED frame. Raises ValueError if the name or the time does not fit."""
     name = timed.name.encode("utf-8", "surrogatepass")
     try:
         return _TIMED.pack(to, timed.dts, len(name)) + name + timed.amf
@@ -154,7 +158,7 @@ def encode_timed(timed: Timed, to: int = SOURCE) -> bytes:
 
 
 def decode_timed(body: bytes) -> Timed:
-    """The Timed of a TIMED body. Raises InvalidData."""
+    """Reads a TIMED body. Raises InvalidData."""
     if len(body) < _TIMED.size:
         raise InvalidData(f"script data of {len(body)} bytes")
     _, dts, length = _TIMED.unpack_from(body)
@@ -169,7 +173,7 @@ def decode_timed(body: bytes) -> Timed:
 
 
 def encode_end(to: int = SOURCE) -> bytes:
-    """The body of an END frame."""
+    """Returns the body of an END frame."""
     return _TO.pack(to)
 
 
@@ -177,12 +181,12 @@ def encode_end(to: int = SOURCE) -> bytes:
 
 
 def write_json(value: dict[str, Any]) -> bytes:
-    """A body of JSON, for settings and notes that come seldom."""
+    """Returns a JSON body, for infrequent messages such as settings."""
     return json.dumps(value, separators=(",", ":")).encode()
 
 
 def read_json(body: bytes) -> dict[str, Any]:
-    """The object of a JSON body. Raises InvalidData."""
+    """Reads the object of a JSON body. Raises InvalidData."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -192,13 +196,13 @@ def read_json(body: bytes) -> dict[str, Any]:
     return value
 
 
-def _track_as_json(track: Track | None) -> dict[str, Any] | None:
+def _track_as_json(track: MediaTrack | None) -> dict[str, Any] | None:
     if track is None:
         return None
     return {"codec": str(track.codec), "timescale": track.timescale, "config": track.config.hex()}
 
 
-def _track(said: Any, kind: Kind) -> Track | None:
+def _track(said: Any, kind: Kind) -> MediaTrack | None:
     if said is None:
         return None
     if not isinstance(said, dict):
@@ -209,13 +213,15 @@ def _track(said: Any, kind: Kind) -> Track | None:
     if not isinstance(config, str) or len(config) > 2 * _MOST_CONFIG:
         raise InvalidData(f"a {kind} track without configuration")
     try:
-        return Track(kind, Codec(str(said.get("codec"))), timescale, bytes.fromhex(config))
+        return MediaTrack(kind, Codec(str(said.get("codec"))), timescale, bytes.fromhex(config))
     except ValueError:
         raise InvalidData(f"a {kind} track of an unknown codec or with a configuration that is not hex") from None
 
 
 def _amf(value: dict[str, Any]) -> dict[str, AmfValue]:
-    """JSON's whole numbers become floats, which is what AMF has."""
+    """Converts whole numbers to floats, because AMF has only floats. Raises InvalidData for metadata nested
+    too deeply.
+    """
 
     def convert(inner: Any) -> AmfValue:
         if isinstance(inner, dict):

@@ -8,14 +8,14 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError
 
+from gateway.settings.errors import SettingsError, nearest
 from gateway.settings.folder import config_folder
-from gateway.settings.kinds import Expected
 from gateway.settings.layers import read_toml
 from gateway.settings.models import Section
-from gateway.settings.problems import SettingsError, nearest
+from gateway.settings.option_types import Expected
 
 STANDARD: Final = "standard"
-MOST_RUNGS: Final = 8
+MAX_RUNGS: Final = 8
 
 
 def _no_truth(value: object) -> object:
@@ -49,7 +49,7 @@ _Audio = Annotated[
 
 
 class RungSettings(Section):
-    """One rung, as it is written."""
+    """One rung of the ladder file."""
 
     name: _Name
     flag: Annotated[Literal["", "ld", "sd", "hd", "ud"], Expected('ld, sd, hd, ud or ""')]
@@ -60,13 +60,13 @@ class RungSettings(Section):
 
 
 class LadderSettings(Section):
-    """One ladder, as it is written; rungs from the smallest to the largest."""
+    """One ladder of the ladder file. rungs: from the smallest to the largest."""
 
     vbv: Annotated[float, BeforeValidator(_no_truth), Field(ge=1, le=10), Expected("a number from 1 to 10")]
     rungs: Annotated[
         tuple[RungSettings, ...],
-        Field(min_length=1, max_length=MOST_RUNGS),
-        Expected(f"a list of 1 to {MOST_RUNGS} rungs"),
+        Field(min_length=1, max_length=MAX_RUNGS),
+        Expected(f"a list of 1 to {MAX_RUNGS} rungs"),
     ]
 
 
@@ -74,16 +74,16 @@ _FILE: Final = TypeAdapter(dict[str, LadderSettings])
 
 
 def load_ladders(file: Path | None = None) -> Mapping[str, LadderSettings]:
-    """The ladders by name. file: the operator's own; None: those that Millrace brings.
+    """Returns the ladders by name. file: the operator's own; None for config/ladders.toml.
 
-    Raises SettingsError with one line for each fault.
+    Raises SettingsError with one line for each problem.
     """
     path = file or config_folder() / "ladders.toml"
     try:
         ladders = _FILE.validate_python(read_toml(path))
     except ValidationError as refused:
         faults = [(tuple(e["loc"]), e["type"]) for e in refused.errors(include_url=False)]
-        # A list with a wrong entry is also too short; only the entry is worth a line.
+        # For a list with a wrong entry, pydantic also reports that the list is too short. Only the entry is reported.
         inner = [
             (at, kind) for at, kind in faults if not any(len(o) > len(at) and o[: len(at)] == at for o, _ in faults)
         ]
@@ -102,7 +102,7 @@ def load_ladders(file: Path | None = None) -> Mapping[str, LadderSettings]:
 
 
 def _say(path: Path, loc: tuple[int | str, ...], kind: str) -> str:
-    """`ladders.toml: standard.rungs.2.width: expected an even number …`"""
+    """Returns a line such as `ladders.toml: standard.rungs.2.width: expected an even number …`."""
     fields = {**LadderSettings.model_fields, **RungSettings.model_fields}
     names = [str(part) for part in loc]
     option = next((n for n in reversed(names) if n in fields), None)

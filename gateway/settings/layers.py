@@ -1,4 +1,4 @@
-"""The layers of the configuration, merged option by option, each value with where it came from."""
+"""Merges the layers of the configuration option by option, and keeps the source of each value."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
+from gateway.settings.errors import SettingsError, nearest
 from gateway.settings.folder import config_folder
-from gateway.settings.kinds import Expected, home
 from gateway.settings.models import Section, Settings
-from gateway.settings.problems import SettingsError, nearest
+from gateway.settings.option_types import Expected, home, is_short
 
 PREFIX = "MILLRACE_"
-PROFILE, CONFIG = "MILLRACE_PROFILE", "MILLRACE_CONFIG"  # they choose files and are no options themselves
-_BIGGEST_FILE = 1_000_000
+PROFILE, CONFIG = "MILLRACE_PROFILE", "MILLRACE_CONFIG"  # these choose files and are not options
+_MAX_FILE_BYTES = 1_000_000
 _STORES = ("channels", "objects", "registry", "vod.jobs", "admin.store")
-# Variables of the original system that mean an option here; the option's own variable wins.
+# Variables of the original system that set an option here. The option's own variable overrides them.
 ALIASES = {
     "ECS_ROLE": "kvs.role",
     "KVS_STREAM_ARN": "kvs.stream",
@@ -37,7 +37,7 @@ ALIASES = {
 
 
 def _fields() -> dict[str, FieldInfo]:
-    """Every option by its name: "data", "rtmp.port"."""
+    """Returns every option by its name, such as "data" or "rtmp.port"."""
     found: dict[str, FieldInfo] = {}
     for name, info in Settings.model_fields.items():
         if isinstance(info.annotation, type) and issubclass(info.annotation, Section):
@@ -52,43 +52,43 @@ SECTIONS: frozenset[str] = frozenset(name.split(".")[0] for name in OPTIONS if "
 
 
 def is_secret(name: str) -> bool:
-    """Whether the option's value must not be shown."""
+    """Returns whether the option's value must not be shown."""
     return OPTIONS[name].annotation is SecretStr
 
 
 def variable(name: str) -> str:
-    """The environment variable of an option: rtmp.port → MILLRACE_RTMP__PORT."""
+    """Returns the environment variable of an option: rtmp.port → MILLRACE_RTMP__PORT."""
     return PREFIX + name.upper().replace(".", "__")
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """A value as it was written, and where."""
+class SourcedValue:
+    """A value as it was written, and its source."""
 
     value: Any
     source: str
 
 
 @dataclass(slots=True)
-class Merged:
-    """The layers put together: `given` has every option that some layer names, the last layer's word for each."""
+class MergedOptions:
+    """The merged layers. given: every option that a layer sets, with the value of the last of these layers."""
 
-    given: dict[str, Given] = field(default_factory=dict)
+    given: dict[str, SourcedValue] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def put(self, name: str, value: object, source: str) -> None:
-        self.given[name] = Given(value, source)
+        self.given[name] = SourcedValue(value, source)
 
     def value(self, name: str) -> Any:
-        """What was given for an option; in a store's address the data folder stands for `{data}`."""
+        """Returns the value of an option. In a store's address, `{data}` is replaced by the data folder."""
         value = self.given[name].value
         if name in _STORES and isinstance(value, str) and isinstance(data := self.given["data"].value, str):
-            with suppress(ValueError):  # the option `data` says what is wrong with it
+            with suppress(ValueError):  # the check of the option `data` reports the problem
                 return value.replace("{data}", str(home(data)))
         return value
 
     def settings(self) -> Settings:
-        """The checked models; SettingsError with one line for each fault."""
+        """Returns the checked models. Raises SettingsError with one line for each problem."""
         problems = [
             *self.problems,
             *(f"{name} is missing: no layer sets it" for name in OPTIONS if name not in self.given),
@@ -113,7 +113,7 @@ class Merged:
         return settings
 
     def shown(self, name: str) -> str:
-        """The value of an option for people; a secret is masked."""
+        """Returns the value of an option for display. A secret is masked."""
         value = self.value(name)
         if is_secret(name):
             return "********" if value not in ("", None) else '""'
@@ -130,7 +130,7 @@ class Merged:
 
 
 def shown(settings: Settings, name: str) -> str:
-    """The value that holds for an option, much as TOML writes it; a secret is masked."""
+    """Returns the value of an option about as TOML writes it. A secret is masked."""
     section, dot, option = name.partition(".")
     value = getattr(getattr(settings, section), option) if dot else getattr(settings, section)
     if isinstance(value, SecretStr):
@@ -152,7 +152,7 @@ def _toml(value: object) -> str:
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:
-    """What each option allows alone, but not together."""
+    """Yields a line for each combination of options that is not allowed."""
     if (settings.tls.cert is None) != (settings.tls.key is None):
         yield "tls.cert and tls.key belong together: set both or neither"
     if settings.admin.tls and settings.tls.cert is None:
@@ -175,7 +175,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
 
 
 def missing_files(settings: Settings) -> list[str]:
-    """One line for each file that an option names and that cannot be read."""
+    """Returns one line for each file in the options that cannot be read."""
     named = {"tls.cert": settings.tls.cert, "tls.key": settings.tls.key, "tls.ca": settings.tls.ca}
     named |= {f"cloudfront.public_keys {name}": path for name, path in settings.cloudfront.public_keys.items()}
     lines = []
@@ -190,6 +190,15 @@ def missing_files(settings: Settings) -> list[str]:
     return lines
 
 
+def short_secrets(settings: Settings) -> list[str]:
+    """Returns the options with a short secret, for a warning.
+
+    Only options whose secret another system chooses may be short; for others a short secret is an error.
+    """
+    secrets = {"hooks.secret": settings.hooks.secret, "cloudfront.origin_secret": settings.cloudfront.origin_secret}
+    return [name for name, secret in secrets.items() if (text := secret.get_secret_value()) and is_short(text)]
+
+
 def load(
     *,
     config: Path | None = None,
@@ -198,7 +207,7 @@ def load(
     overrides: Sequence[str] = (),
     folder: Path | None = None,
 ) -> Settings:
-    """The settings that hold; arguments as of `merge`. SettingsError where they cannot be used."""
+    """Returns the settings. Arguments: see `merge`. Raises SettingsError if they cannot be used."""
     return merge(config=config, profile=profile, environ=environ, overrides=overrides, folder=folder).settings()
 
 
@@ -209,16 +218,17 @@ def merge(
     environ: Mapping[str, str] | None = None,
     overrides: Sequence[str] = (),
     folder: Path | None = None,
-) -> Merged:
-    """Put the layers together.
+) -> MergedOptions:
+    """Merges the layers.
 
-    config, profile: as on the command line, before MILLRACE_CONFIG and MILLRACE_PROFILE. environ: default os.environ.
-    overrides: `section.option=value`, from the command line. folder: of the TOML files, default this installation's.
-    Raises SettingsError for a file that cannot be read; all other faults are collected for `Merged.settings`.
+    config, profile: from the command line; they override MILLRACE_CONFIG and MILLRACE_PROFILE.
+    environ: default os.environ. overrides: `section.option=value`, from the command line.
+    folder: of the TOML files, default this installation's.
+    Raises SettingsError for a file that cannot be read. `MergedOptions.settings` raises all other problems together.
     """
     environ = os.environ if environ is None else environ
     folder = config_folder() if folder is None else folder
-    merged = Merged()
+    merged = MergedOptions()
     _put_file(merged, folder / "default.toml", "default.toml")
     if profile := profile or environ.get(PROFILE, ""):
         _put_file(merged, _profile_file(folder, profile), f"profile {profile}")
@@ -252,8 +262,8 @@ def _is_profile(file: Path) -> bool:
 def read_toml(file: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as f:
-            text = f.read(_BIGGEST_FILE + 1)
-        if len(text) > _BIGGEST_FILE:
+            text = f.read(_MAX_FILE_BYTES + 1)
+        if len(text) > _MAX_FILE_BYTES:
             raise SettingsError([f"{file} is too large for a configuration"])
         return tomllib.loads(text.decode())
     except OSError as e:
@@ -264,7 +274,7 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise SettingsError([f"{file} is not TOML: {e}"]) from None
 
 
-def _put_file(merged: Merged, file: Path, source: str) -> None:
+def _put_file(merged: MergedOptions, file: Path, source: str) -> None:
     for key, value in read_toml(file).items():
         if key in SECTIONS:
             if not isinstance(value, dict):
@@ -276,15 +286,15 @@ def _put_file(merged: Merged, file: Path, source: str) -> None:
             _put_key(merged, key, value, source)
 
 
-def _put_key(merged: Merged, name: str, value: object, source: str) -> None:
+def _put_key(merged: MergedOptions, name: str, value: object, source: str) -> None:
     if name in OPTIONS:
         merged.put(name, value, source)
     else:
         merged.problems.append(f"{source}: no such option {name}{nearest(name, [*OPTIONS, *SECTIONS])}")
 
 
-def _put_environment(merged: Merged, environ: Mapping[str, str]) -> None:
-    """Aliases and secret files first, so that a variable beside them wins."""
+def _put_environment(merged: MergedOptions, environ: Mapping[str, str]) -> None:
+    """Adds the environment. Aliases and secret files come first, so that an option's own variable overrides them."""
     for alias, option in ALIASES.items():
         if environ.get(alias):
             merged.put(option, environ[alias], alias)

@@ -1,4 +1,4 @@
-"""The settings of each subsystem as a frozen model; config/default.toml says what an option is for, and its default."""
+"""The settings of each subsystem as a frozen model. config/default.toml explains each option and has its default."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from gateway.settings.kinds import (
+from gateway.settings.option_types import (
     Advertised,
     BaseAddress,
     Bitrate,
@@ -39,6 +39,8 @@ from gateway.settings.kinds import (
     ObjectsUrl,
     PartSeconds,
     Port,
+    PositiveCount,
+    PositiveSeconds,
     PreRoll,
     Quality,
     RegistryUrl,
@@ -47,8 +49,6 @@ from gateway.settings.kinds import (
     Secret,
     SecurityGroups,
     SegmentSeconds,
-    SomeCount,
-    SomeSeconds,
     StorageClass,
     Subnets,
     Suffixes,
@@ -62,73 +62,73 @@ from gateway.settings.kinds import (
 
 
 class Section(BaseModel):
-    """The options of one subsystem, which receives this and nothing else."""
+    """The options of one subsystem. A subsystem gets only its own section."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class Rtmp(Section):
+class RtmpSettings(Section):
     host: Host
     port: Port
     proxy_from: Networks
     chunk_size: ChunkSize
     ping_interval: Seconds
-    ping_timeout: SomeSeconds
+    ping_timeout: PositiveSeconds
     idle_timeout: Seconds
 
 
-class Rtmps(Section):
+class RtmpsSettings(Section):
     port: Port
 
 
-class Https(Section):
+class HttpsSettings(Section):
     port: Port
 
 
-class Wss(Section):
+class WssSettings(Section):
     port: Port
 
 
-class Tls(Section):
+class TlsSettings(Section):
     cert: File
     key: File
     ca: File
     in_front: Switch
 
 
-class Http(Section):
+class HttpSettings(Section):
     host: Host
     port: Port
     flush_ms: Milliseconds
     forwarded_from: Networks
     advertise: Advertised
     keep_alive: Seconds
-    max_header: SomeCount
+    max_header: PositiveCount
 
 
-class Ws(Section):
+class WsSettings(Section):
     host: Host
     port: Port
     origins: Texts
     forwarded_from: Networks
     compatible: Targets
     ping_interval: Seconds
-    ping_timeout: SomeSeconds
+    ping_timeout: PositiveSeconds
     idle_timeout: Seconds
 
 
-class Admin(Section):
+class AdminSettings(Section):
     host: Host
     port: Port
     token: KeptSecret
     tls: Switch
     forwarded_from: Networks
     store: ChannelsUrl
-    session_idle: SomeSeconds
-    session_most: SomeSeconds
+    session_idle: PositiveSeconds
+    session_most: PositiveSeconds
 
 
-class Oidc(Section):
+class OidcSettings(Section):
     issuer: Issuer
     client_id: Text
     client_secret: Secret
@@ -138,33 +138,33 @@ class Oidc(Section):
     allow: Texts
 
 
-class Signing(Section):
+class SigningSettings(Section):
     secret: KeptSecret
     previous_secret: KeptSecret
     refresh: Seconds
     algorithm: Annotated[Literal["hmac-sha256", "md5"], Expected("hmac-sha256 or md5")]
 
 
-class Stream(Section):
+class StreamSettings(Section):
     takeover_after: Seconds
     linger: Seconds
     wait_for_publisher: Seconds
-    gop_seconds: SomeSeconds
-    gop_bytes: SomeCount
+    gop_seconds: PositiveSeconds
+    gop_bytes: PositiveCount
 
 
-class Hls(Section):
+class HlsSettings(Section):
     on_demand: Switch
 
 
-class Cmaf(Section):
+class CmafSettings(Section):
     part: PartSeconds
     on_demand: Switch
 
 
-class Recording(Section):
+class RecordingSettings(Section):
     keep_free: Count
-    spool_bytes: SomeCount
+    spool_bytes: PositiveCount
     retention_days: Days
     storage_class: StorageClass
     cold_after_days: Days
@@ -173,58 +173,59 @@ class Recording(Section):
     archive_class: ColdClass
 
 
-class Workers(Section):
+class WorkersSettings(Section):
     runner: Annotated[Literal["local", "ecs"], Expected("local or ecs")]
     most: Count
     nice: Niceness
     memory: Count
 
 
-class Transcode(Section):
+class TranscodeSettings(Section):
     ladders: File
     preset: EncoderPreset
     hevc_preset: EncoderPreset
-    threads: SomeCount
-    backlog: SomeSeconds
+    threads: PositiveCount
+    backlog: PositiveSeconds
 
 
-class Relay(Section):
+class RelaySettings(Section):
     chunk_size: ChunkSize
-    timeout: SomeSeconds
-    stall: SomeSeconds
-    retry: SomeSeconds
-    backlog: SomeSeconds
+    timeout: PositiveSeconds
+    stall: PositiveSeconds
+    retry: PositiveSeconds
+    backlog: PositiveSeconds
 
 
-class Watermark(Section):
+class WatermarkSettings(Section):
     font: FontFamily
     bitrate: Count
-    picture_bytes: SomeCount
-    picture_timeout: SomeSeconds
+    picture_bytes: PositiveCount
+    picture_timeout: PositiveSeconds
 
 
-class Snapshot(Section):
+class SnapshotSettings(Section):
     quality: Quality
 
 
-class Motion(Section):
+class MotionSettings(Section):
     pre_roll: PreRoll
 
 
-class Kvs(Section):
+class KvsSettings(Section):
     role: RoleArn
     stream: KvsStream
     log_every: Count
     size: Box
-    object_bytes: SomeCount
-    backlog: SomeCount
-    rotate: SomeSeconds
-    ack_timeout: SomeSeconds
+    object_bytes: PositiveCount
+    object_seconds: Seconds
+    backlog: PositiveCount
+    rotate: PositiveSeconds
+    ack_timeout: PositiveSeconds
 
 
-class Vod(Section):
+class VodSettings(Section):
     jobs: ChannelsUrl
-    workers: SomeCount
+    workers: PositiveCount
     preset: Annotated[
         Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"],
         Expected("ultrafast, superfast, veryfast, faster, fast, medium or slow"),
@@ -233,49 +234,56 @@ class Vod(Section):
     bitrate: Bitrate
     segment: SegmentSeconds
     memory: Count
-    history: SomeCount
+    film_seconds: Seconds
+    output_ratio: Seconds
+    output_bytes: Count
+    job_ratio: Seconds
+    job_seconds: Seconds
+    job_turn: Seconds
+    keep_free: Count
+    history: PositiveCount
     sources: Folders
     upload_bytes: Count
-    upload_seconds: SomeCount
+    upload_seconds: PositiveCount
     queue: WebAddress
     suffixes: Suffixes
 
 
-class Playback(Section):
+class PlaybackSettings(Section):
     auth: Annotated[Literal["none", "sign", "cloudfront"], Expected("none, sign or cloudfront")]
-    sign_ttl: SomeSeconds
+    sign_ttl: PositiveSeconds
     public_url: BaseAddress
     referer_allow: Texts
 
 
-class CloudFront(Section):
+class CloudFrontSettings(Section):
     public_keys: KeyFiles
     origin_secret: Secret
 
 
-class Egress(Section):
+class EgressSettings(Section):
     allow: EgressEntries
 
 
-class Metrics(Section):
+class MetricsSettings(Section):
     per_stream: Switch
 
 
-class Hooks(Section):
+class HooksSettings(Section):
     url: WebAddress
     secret: Secret
-    timeout: SomeSeconds
-    queue: SomeCount
+    timeout: PositiveSeconds
+    queue: PositiveCount
 
 
-class Edge(Section):
+class EdgeSettings(Section):
     upstream: NodeAddresses
-    cache: SomeCount
+    cache: PositiveCount
     stale: Seconds
     channel: ChannelId
 
 
-class Ecs(Section):
+class EcsSettings(Section):
     cluster: EcsName
     task: EcsName
     container: Text
@@ -289,13 +297,17 @@ class Ecs(Section):
     service: Text
 
 
-class Cluster(Section):
+class ClusterSettings(Section):
     secret: KeptSecret
 
 
-class Limits(Section):
+class LimitsSettings(Section):
     publishers_per_address: Count
     playback_per_address: Count
+    admin_per_address: Count
+    admin_connections: Count
+    pending_per_address: Count
+    pending_bytes: Count
     refusals_per_minute: Count
     publishers: Count
     handshake: Seconds
@@ -304,63 +316,64 @@ class Limits(Section):
     ws_message: Count
     api_body: Count
     item: Count
-    viewer_backlog: SomeCount
+    viewer_backlog: PositiveCount
+    viewer_memory: Count
     viewer_stall: Seconds
 
 
-class Serve(Section):
+class ServeSettings(Section):
     drain: Seconds
     workers: Count
     retire: Seconds
 
 
-class Log(Section):
+class LogSettings(Section):
     level: Annotated[Literal["debug", "info", "warning", "error"], Expected("debug, info, warning or error")]
     format: Annotated[Literal["auto", "console", "json"], Expected("auto, console or json")]
 
 
 class Settings(Section):
-    """Everything, merged. `{data}` in a store's address has been replaced by the data folder."""
+    """All settings, merged. `{data}` in a store's address has been replaced by the data folder."""
 
     data: Folder
     channels: ChannelsUrl
     objects: ObjectsUrl
     registry: RegistryUrl
-    serve: Serve
-    log: Log
-    rtmp: Rtmp
-    rtmps: Rtmps
-    http: Http
-    https: Https
-    ws: Ws
-    wss: Wss
-    admin: Admin
-    oidc: Oidc
-    tls: Tls
-    signing: Signing
-    stream: Stream
-    hls: Hls
-    cmaf: Cmaf
-    recording: Recording
-    workers: Workers
-    transcode: Transcode
-    relay: Relay
-    watermark: Watermark
-    snapshot: Snapshot
-    motion: Motion
-    kvs: Kvs
-    vod: Vod
-    playback: Playback
-    cloudfront: CloudFront
-    egress: Egress
-    metrics: Metrics
-    hooks: Hooks
-    edge: Edge
-    ecs: Ecs
-    cluster: Cluster
-    limits: Limits
+    serve: ServeSettings
+    log: LogSettings
+    rtmp: RtmpSettings
+    rtmps: RtmpsSettings
+    http: HttpSettings
+    https: HttpsSettings
+    ws: WsSettings
+    wss: WssSettings
+    admin: AdminSettings
+    oidc: OidcSettings
+    tls: TlsSettings
+    signing: SigningSettings
+    stream: StreamSettings
+    hls: HlsSettings
+    cmaf: CmafSettings
+    recording: RecordingSettings
+    workers: WorkersSettings
+    transcode: TranscodeSettings
+    relay: RelaySettings
+    watermark: WatermarkSettings
+    snapshot: SnapshotSettings
+    motion: MotionSettings
+    kvs: KvsSettings
+    vod: VodSettings
+    playback: PlaybackSettings
+    cloudfront: CloudFrontSettings
+    egress: EgressSettings
+    metrics: MetricsSettings
+    hooks: HooksSettings
+    edge: EdgeSettings
+    ecs: EcsSettings
+    cluster: ClusterSettings
+    limits: LimitsSettings
 
     @property
     def has_tls(self) -> bool:
-        """Whether RTMPS, HTTPS and WSS open beside the plain ports."""
+        """Whether RTMPS, HTTPS and WSS are open beside the plain ports."""
         return self.tls.cert is not None

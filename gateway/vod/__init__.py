@@ -1,1 +1,1 @@
-"""Video on demand: a film becomes HLS with a poster and a thumbnail, as a job that can be watched and cancelled."""
+"""Video on demand: converts media files to HLS with a poster and a thumbnail, in jobs that can be cancelled."""

@@ -1,19 +1,19 @@
-"""The MediaConvert job that makes of a film what Millrace makes of it, for those who would have the cloud do it."""
+"""Builds an AWS MediaConvert job with the same output as Millrace's own VOD jobs."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from gateway.vod.stills import POSTER_QUALITY, THUMBNAIL_QUALITY
+from gateway.workers.programs.vod.poster import POSTER_QUALITY, THUMBNAIL_QUALITY
 
 
 def create_job(source: str, destination: str, role: str, queue: str, *, bitrate: int, segment: int) -> dict[str, Any]:
-    """The body of CreateJob.
+    """Returns the body of a CreateJob request.
 
-    source: s3://bucket/key; destination: s3://bucket/prefix/, which ends in a slash: names follow the film's. role,
-    queue: ARNs; without a queue it is the account's default one, a role has to be added where it is empty. bitrate:
-    bits a second at most; segment: seconds.
-    The original system's job, with sound, which that one had forgotten.
+    source: s3://bucket/key. destination: s3://bucket/prefix/, with a slash at the end; file names follow the source's.
+    role: ARN; if "", it has to be added later. queue: ARN; "" for the account's default queue.
+    bitrate: the most bits per second. segment: seconds.
+    The job is that of the original system, plus audio, which was missing there.
     """
     groups = [
         _group("hls", _hls_settings(destination, segment), _hls_output(bitrate)),

@@ -1,4 +1,4 @@
-"""Publishing: what was made becomes visible whole: media first, playlists last, leftovers of an earlier film never."""
+"""Publishes a VOD so that viewers never see a part of it: media first, playlists last. Then removes old files."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from typing import Final
 
 import structlog
 
-from gateway.hub.errors import NoSuchObject, StoreAway
-from gateway.hub.ports import ObjectStore
 from gateway.lib.backoff import Backoff
-from gateway.vod.naming import Names
-from gateway.vod.order import Made
+from gateway.ports.errors import NoSuchObject, StoreAway
+from gateway.ports.stores import ObjectStore
+from gateway.ports.vod_names import VodNames
+from gateway.workers.package_protocol import PackageResult
 
 log = structlog.get_logger(__name__)
 
-_PATIENCE: Final = 900.0  # seconds that a store may be away
-_CLEANING: Final = 20.0  # seconds for taking back what was not finished
+_TIMEOUT: Final = 900.0  # seconds that a store may be unavailable
+_CLEANING: Final = 20.0  # seconds for the removal of unfinished files
 
 
-def outputs(names: Names, made: Made) -> dict[str, str]:
-    """The object keys of what a player and a page need."""
+def outputs(names: VodNames, made: PackageResult) -> dict[str, str]:
+    """Returns the object keys for players and pages, by the names "hls", "poster" and "thumbnail"."""
     found = {"hls": names.key(names.master)}
     if made.poster:
         found |= {"poster": names.key(names.poster), "thumbnail": names.key(names.thumbnail)}
     return found
 
 
-async def publish(store: ObjectStore, names: Names, folder: Path, made: Made) -> dict[str, str]:
-    """The files of `folder` into the store, each gone from the folder then; see `outputs`.
+async def publish(store: ObjectStore, names: VodNames, folder: Path, made: PackageResult) -> dict[str, str]:
+    """Moves the files of `folder` into the store and returns their `outputs`.
 
-    A store that is away is waited for. Raises StoreAway where that takes too long, OSError for trouble with the disk.
+    Waits for a store that is unavailable, up to 900 s for each file. Raises StoreAway after that, OSError for a disk
+    error.
     """
     first = not await _exists(store, names.key(names.master))
     put: list[str] = []
@@ -46,7 +47,7 @@ async def publish(store: ObjectStore, names: Names, folder: Path, made: Made) ->
             put.append(names.key(file))
             await _put(store, put[-1], folder / file)
     except BaseException:
-        if first:  # nobody has seen it: nothing of it stays
+        if first:  # no viewer has seen it, so everything is removed again
             with suppress(StoreAway, TimeoutError):
                 async with asyncio.timeout(_CLEANING):
                     for key in put:
@@ -74,7 +75,7 @@ async def _exists(store: ObjectStore, key: str) -> bool:
 async def _put(store: ObjectStore, key: str, file: Path) -> None:
     backoff = Backoff(1, 30)
     loop = asyncio.get_running_loop()
-    until = loop.time() + _PATIENCE
+    until = loop.time() + _TIMEOUT
     while True:
         try:
             await store.put(key, file)
@@ -86,7 +87,7 @@ async def _put(store: ObjectStore, key: str, file: Path) -> None:
             await asyncio.sleep(backoff.next())
 
 
-def _in_order(names: Names, made: Made) -> Iterator[str]:
+def _in_order(names: VodNames, made: PackageResult) -> Iterator[str]:
     yield from (names.segment(number) for number in range(1, made.segments + 1))
     if made.poster:
         yield names.poster
@@ -95,10 +96,10 @@ def _in_order(names: Names, made: Made) -> Iterator[str]:
     yield names.master
 
 
-def replace_folder(made: Path, target: Path, names: Names) -> None:
-    """The folder `made`, on the same file system, becomes `target`; what an earlier film left there is gone as a whole.
+def replace_folder(made: Path, target: Path, names: VodNames) -> None:
+    """Replaces the folder `target` by the folder `made`, which has to be on the same file system.
 
-    Raises OSError, FileExistsError as `judge_folder`; then what is there is there still.
+    Raises OSError, or FileExistsError like `judge_folder`; `target` is then unchanged.
     """
     judge_folder(target, names)
     old = target.with_name(f".{target.name}.{secrets.token_hex(6)}.old")
@@ -115,14 +116,14 @@ def replace_folder(made: Path, target: Path, names: Names) -> None:
     shutil.rmtree(old)
 
 
-def judge_folder(target: Path, names: Names) -> None:
-    """Raises FileExistsError where `target` holds what no film of this name has made: it is not replaced."""
+def judge_folder(target: Path, names: VodNames) -> None:
+    """Raises FileExistsError if `target` contains anything except the files of a VOD of this name."""
     if not _replaceable(target, names):
         raise FileExistsError(errno.EEXIST, f"{target} holds something else, which is not overwritten")
 
 
-def _replaceable(target: Path, names: Names) -> bool:
-    """Whether there is nothing, or a folder with nothing in it but what a film of this name makes."""
+def _replaceable(target: Path, names: VodNames) -> bool:
+    """Returns whether `target` does not exist, or is a folder with only files of a VOD of this name."""
     if target.is_symlink():
         return False
     return not target.exists() or (target.is_dir() and all(names.has(found.name) for found in target.iterdir()))

@@ -1,4 +1,4 @@
-"""Sources: which films a job may be made of, where they are, and how they come onto this machine."""
+"""The sources of VOD jobs: which files are allowed, where they are, and how they are fetched."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from gateway.hub.errors import InvalidField, NoSuchObject, StoreUnusable
-from gateway.hub.names import is_object_key
-from gateway.hub.ports import Object, ObjectStore
-from gateway.vod.naming import Names, names_of
+from gateway.channels.names import is_object_key
+from gateway.ports.errors import InvalidField, NoSuchObject, StoreUnusable
+from gateway.ports.stores import Object, ObjectStore
+from gateway.ports.vod_names import VodNames, names_of
 
 FIELD: Final = "source"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
@@ -21,21 +21,24 @@ _EXPECTED: Final = "expected the key of an object, s3://bucket/key, or a file be
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A film. text: as it is stored; names: of what it becomes; in a store under `key`, or a file."""
+class VodSource:
+    """A source file, either in a store under `key`, or a local file at `path`.
+
+    text: as it is written in the job. names: of the output files.
+    """
 
     text: str
-    names: Names
+    names: VodNames
     store: ObjectStore | None = None
     key: str = ""
     path: Path | None = None
 
 
-class Sources:
-    """Reads what somebody asks for and nothing else: never a file of this machine outside the folders given.
+class VodSources:
+    """Finds and fetches sources. It never reads local files outside the allowed folders.
 
-    objects: the store of this gateway, s3://`bucket` where it is one. buckets: opens another bucket; None: there is no
-    AWS here. folders: local folders whose films may be used.
+    objects: the store of this gateway. bucket: its name, if it is an S3 bucket.
+    buckets: opens another bucket; None without AWS. folders: local folders whose files may be used.
     """
 
     def __init__(
@@ -45,25 +48,28 @@ class Sources:
         buckets: Callable[[str], ObjectStore] | None = None,
         folders: Sequence[Path] = (),
     ) -> None:
-        self._objects = objects
+        self.objects = objects
         self._bucket = bucket
         self._buckets = buckets
         self._folders = tuple(folders)
 
-    def parse(self, text: str) -> Source:
-        """What `text` names; whether it is there `check` tells. Raises InvalidField."""
+    def parse(self, text: str) -> VodSource:
+        """Returns the source that `text` names. Does not check whether an object exists; see `check`.
+
+        Raises InvalidField.
+        """
         if text.startswith("s3://"):
             return self._in_bucket(text)
         if text.startswith(("/", "file://")):
             return self._in_folder(text.removeprefix("file://"))
-        return Source(text, self._names(text), self._objects, text)
+        return VodSource(text, self._names(text), self.objects, text)
 
-    def of_event(self, bucket: str, key: str) -> Source:
-        """An object that a bucket told of. Raises InvalidField."""
+    def of_event(self, bucket: str, key: str) -> VodSource:
+        """Returns the source for an object in a bucket's event. Raises InvalidField."""
         return self.parse(f"s3://{bucket}/{key}")
 
-    async def check(self, source: Source) -> Object:
-        """The film as it is now. Raises InvalidField where there is none, StoreAway."""
+    async def check(self, source: VodSource) -> Object:
+        """Returns size and time of the source. Raises InvalidField if it does not exist, StoreAway."""
         if source.path is not None:
             try:
                 status = await asyncio.to_thread(source.path.stat)
@@ -76,31 +82,34 @@ class Sources:
         except NoSuchObject:
             raise InvalidField(FIELD, "there is no such object") from None
 
-    async def fetch(self, source: Source, folder: Path) -> Path:
-        """The film as a local file, copied into `folder` where it is none. Raises NoSuchObject, StoreAway, OSError."""
+    async def fetch(self, source: VodSource, folder: Path) -> Path:
+        """Returns the path of the source; copies an object into `folder` first.
+
+        Raises NoSuchObject, StoreAway, OSError.
+        """
         if source.path is not None:
             return source.path
         assert source.store is not None
-        # Only the suffix is the film's own: some of libav's demuxers look at it.
+        # The suffix is kept, because some of libav's demuxers look at it.
         to = folder / f"film{PurePosixPath(source.key).suffix[:10]}"
         await source.store.fetch(source.key, to)
         return to
 
-    def _in_bucket(self, text: str) -> Source:
+    def _in_bucket(self, text: str) -> VodSource:
         bucket, _, key = text.removeprefix("s3://").partition("/")
         if not _BUCKET.fullmatch(bucket) or not key:
             raise InvalidField(FIELD, _EXPECTED)
         names = self._names(key)
         if bucket == self._bucket:
-            return Source(text, names, self._objects, key)
+            return VodSource(text, names, self.objects, key)
         if self._buckets is None:
             raise InvalidField(FIELD, "this gateway knows no buckets: it has no AWS store")
         try:
-            return Source(text, names, self._buckets(bucket), key)
+            return VodSource(text, names, self._buckets(bucket), key)
         except StoreUnusable as error:
             raise InvalidField(FIELD, str(error)) from None
 
-    def _in_folder(self, text: str) -> Source:
+    def _in_folder(self, text: str) -> VodSource:
         try:
             path = Path(text).resolve(strict=True)
         except (OSError, ValueError, RuntimeError):
@@ -108,12 +117,12 @@ class Sources:
         for folder in self._folders:
             real = folder.resolve()
             if path is not None and path.is_relative_to(real) and path.is_file() and os.access(path, os.R_OK):
-                return Source(str(path), self._names(path.relative_to(real).as_posix()), path=path)
-        # The same words whether it exists or not: nobody learns here which files there are.
+                return VodSource(str(path), self._names(path.relative_to(real).as_posix()), path=path)
+        # The message does not depend on whether the file exists, so that callers cannot probe for files.
         raise InvalidField(FIELD, "no film below a folder of vod.sources")
 
     @staticmethod
-    def _names(key: str) -> Names:
+    def _names(key: str) -> VodNames:
         if not is_object_key(key):
             raise InvalidField(FIELD, _EXPECTED)
         try:

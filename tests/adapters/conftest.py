@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.adapters import Stores, open_stores
-from gateway.hub.ports import ObjectStore
+from gateway.adapters.stores import Stores, open_stores
+from gateway.ports.stores import ObjectStore
 from gateway.settings import load
 
 TABLE = "video-metadata"

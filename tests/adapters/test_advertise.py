@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from gateway.adapters.advertise import advertised
-from gateway.adapters.aws.task import own_task, read_task
+from gateway.adapters.aws.task_metadata import own_task, read_task
 from gateway.adapters.local.host import shown_host
-from gateway.hub.addresses import Ports
-from gateway.hub.errors import StoreAway
+from gateway.channels.addresses import OpenPorts
+from gateway.ports.errors import StoreAway
 from gateway.settings import Settings, load
 from tests.support.ecs_agent import ARN, CLUSTER, agent, metadata
 
-PORTS = Ports(http=18080)
+PORTS = OpenPorts(http=18080)
 
 
 def settings(folder: Path, **environ: str) -> Settings:

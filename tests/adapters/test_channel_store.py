@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from gateway.hub.access import Secrets
-from gateway.hub.addresses import Domains
-from gateway.hub.channel import Channel, changes
-from gateway.hub.errors import ChannelExists, NoSuchChannel
+from gateway.channels.addresses import PublicDomains
+from gateway.channels.channel import Channel, changes
+from gateway.channels.stream_key import SigningSecrets
+from gateway.ports.errors import ChannelExists, NoSuchChannel
 
 ITEM = {
     "id": "70ef9b07-adbe-478d-b098-d7c8efd84a98",
@@ -30,6 +30,7 @@ ITEM = {
     "deep": {"list": [1, 2.5, "x", True, None, {"y": {}}]},
 }
 ID = ITEM["id"]
+NOW = 1_790_000_000.25
 
 
 async def test_what_is_added_is_got_byte_for_byte(stores):
@@ -63,7 +64,7 @@ async def test_what_is_not_stored_is_no_such_channel(stores, id):
     with pytest.raises(NoSuchChannel):
         await stores.channels.update(id, {})
     with pytest.raises(NoSuchChannel):
-        await stores.channels.delete(id)
+        await stores.channels.delete(id, NOW)
     assert [c.id for c in await stores.channels.list()] == [ID]
 
 
@@ -110,8 +111,8 @@ EXTREMES = {
 
 
 async def test_whatever_a_channel_may_hold_is_kept(stores):
-    """The bounds of hub.channel are those of the strictest store."""
-    fields = changes(Channel(ITEM), EXTREMES, Secrets("x"), 0)
+    """The bounds of channels.channel are those of the strictest store."""
+    fields = changes(Channel(ITEM), EXTREMES, SigningSecrets("x"), 0)
     await stores.channels.add(ITEM)
     assert (await stores.channels.update(ID, fields)).item == ITEM | fields
     await stores.channels.add(ITEM | fields | {"id": "another"})
@@ -132,12 +133,119 @@ async def test_updates_of_different_fields_at_once_are_all_kept(stores):
 
 async def test_a_deleted_channel_is_gone_for_the_next_reader(stores):
     await stores.channels.add(ITEM)
-    await stores.channels.delete(ID)
+    await stores.channels.delete(ID, NOW)
     with pytest.raises(NoSuchChannel):
         await stores.channels.get(ID)
     with pytest.raises(NoSuchChannel):
-        await stores.channels.delete(ID)
+        await stores.channels.delete(ID, NOW)
     assert await stores.channels.list() == []
+
+
+PROTECTED = ITEM | {"playAuth": "sign", "refererAllow": ["example.com"], "retentionDays": 7}
+
+
+async def test_what_protects_media_stays_of_a_deleted_channel_and_no_secret(stores):
+    await stores.channels.add(PROTECTED | {"relayURL": "rtmp://a.example/app/key"})
+    deleted = await stores.channels.delete(ID, NOW)
+    assert await stores.channels.get_deleted(ID) == deleted
+    assert deleted.item == {
+        "id": ID,
+        "videoname": ITEM["videoname"],
+        "playAuth": "sign",
+        "refererAllow": ["example.com"],
+        "retentionDays": 7,
+        "deletedAt": NOW,
+        "media": "keep",
+    }
+    assert (deleted.id, deleted.deleted_at, deleted.without_media) == (ID, NOW, False)
+    assert deleted.channel.play_auth == "sign"
+    assert await stores.channels.list() == []
+    assert list(await stores.channels.list_deleted()) == [deleted]
+
+
+@pytest.mark.parametrize("value", [None, "Sign", "", 5, ["sign"], {"a": 1}])
+async def test_what_is_not_understood_stays_as_it_was(stores, value):
+    await stores.channels.add(ITEM | {"playAuth": value})
+    await stores.channels.delete(ID, NOW)
+    assert (await stores.channels.get_deleted(ID)).item["playAuth"] == value
+
+
+async def test_a_deleted_channel_can_be_neither_read_nor_changed_nor_deleted_as_a_channel(stores):
+    await stores.channels.add(PROTECTED)
+    await stores.channels.delete(ID, NOW)
+    for id in (ID, f"deleted/{ID}"):
+        with pytest.raises(NoSuchChannel):
+            await stores.channels.get(id)
+        with pytest.raises(NoSuchChannel):
+            await stores.channels.update(id, {"videoname": "x"})
+        with pytest.raises(NoSuchChannel):
+            await stores.channels.delete(id, NOW)
+    assert [d.id for d in await stores.channels.list_deleted()] == [ID]
+
+
+@pytest.mark.parametrize("id", ["nobody", "", "a/b", "é", "\0", f"deleted/{ID}", "x" * 5000])
+async def test_nothing_stays_of_what_was_never_stored(stores, id):
+    await stores.channels.add(ITEM)
+    with pytest.raises(NoSuchChannel):
+        await stores.channels.get_deleted(id)
+
+
+async def test_a_channel_that_exists_is_none_that_was_deleted(stores):
+    await stores.channels.add(ITEM)
+    with pytest.raises(NoSuchChannel):
+        await stores.channels.get_deleted(ID)
+    assert list(await stores.channels.list_deleted()) == []
+
+
+async def test_an_id_can_be_stored_again_and_deleted_again(stores):
+    await stores.channels.add(PROTECTED)
+    first = await stores.channels.delete(ID, NOW)
+    await stores.channels.add(ITEM | {"playAuth": "none"})
+    assert (await stores.channels.get(ID)).play_auth == "none"
+    assert await stores.channels.get_deleted(ID) == first
+    assert [c.id for c in await stores.channels.list()] == [ID]
+    second = await stores.channels.delete(ID, NOW + 1, media=True)
+    assert list(await stores.channels.list_deleted()) == [second]
+    assert (second.channel.play_auth, second.without_media) == ("none", True)
+
+
+async def test_what_stays_can_be_replaced_and_forgotten(stores):
+    await stores.channels.add(PROTECTED)
+    deleted = (await stores.channels.delete(ID, NOW)).losing_media()
+    await stores.channels.put_deleted(deleted)
+    assert await stores.channels.get_deleted(ID) == deleted
+    assert deleted.without_media and deleted.channel.play_auth == "sign"
+    for _ in range(2):
+        await stores.channels.forget_deleted(ID)
+    with pytest.raises(NoSuchChannel):
+        await stores.channels.get_deleted(ID)
+
+
+async def test_forgetting_what_stayed_leaves_the_channel_that_has_its_id_now(stores):
+    await stores.channels.add(ITEM)
+    await stores.channels.delete(ID, NOW)
+    await stores.channels.add(ITEM)
+    await stores.channels.forget_deleted(ID)
+    assert (await stores.channels.get(ID)).item == ITEM
+
+
+async def test_a_change_during_the_deletion_is_obeyed(stores):
+    """Whichever comes first: what stays is what protected the channel when it went."""
+    for n in range(10):
+        id = f"channel-{n}"
+        await stores.channels.add(ITEM | {"id": id, "playAuth": "none"})
+        changed, deleted = await asyncio.gather(
+            stores.channels.update(id, {"playAuth": "sign"}), stores.channels.delete(id, NOW), return_exceptions=True
+        )
+        auth = "none" if isinstance(changed, NoSuchChannel) else "sign"
+        assert deleted == await stores.channels.get_deleted(id)
+        assert deleted.channel.play_auth == auth
+
+
+async def test_only_one_of_many_who_delete_a_channel_succeeds(stores):
+    await stores.channels.add(ITEM)
+    results = await asyncio.gather(*(stores.channels.delete(ID, NOW) for _ in range(5)), return_exceptions=True)
+    assert sorted(type(r).__name__ for r in results) == ["DeletedChannel", *["NoSuchChannel"] * 4]
 
 
 async def test_the_list_is_whole_where_it_takes_several_pages(stores):
@@ -152,7 +260,11 @@ async def test_it_says_that_it_answers(stores):
 
 
 async def test_domains_are_kept_changed_and_removed(stores):
-    assert await stores.domains.get_domains() == Domains()
-    for domains in (Domains("push.example.com", "https://cdn.example.com"), Domains("push.example.com", ""), Domains()):
+    assert await stores.domains.get_domains() == PublicDomains()
+    for domains in (
+        PublicDomains("push.example.com", "https://cdn.example.com"),
+        PublicDomains("push.example.com", ""),
+        PublicDomains(),
+    ):
         await stores.domains.set_domains(domains)
         assert await stores.domains.get_domains() == domains

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.api.tokens import Rules, TokenRefused, key_id, keys_of, verified
+from gateway.api.tokens import TokenRefused, TokenRules, key_id, keys_of, verified
 
 REGION = "eu-central-1"
 PASSWORD = "Correct-horse-7"
@@ -23,11 +23,11 @@ class Pool:
     keys: dict[str, Any]
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> TokenRules:
         issuer = f"https://cognito-idp.{REGION}.amazonaws.com/{self.id}"
-        return Rules(issuer, self.client, "", "cognito:groups", ("operators",))
+        return TokenRules(issuer, self.client, "", "cognito:groups", ("operators",))
 
-    def judged(self, which: str, rules: Rules | None = None) -> dict[str, Any]:
+    def judged(self, which: str, rules: TokenRules | None = None) -> dict[str, Any]:
         token, rules = self.tokens[which], rules or self.rules
         claims = verified(token, self.keys[key_id(token)], rules)
         rules.person(claims)

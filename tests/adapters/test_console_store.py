@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.adapters import open_aws, open_console
 from gateway.adapters.local.console import SqliteConsole
-from gateway.hub.errors import StoreAway
-from gateway.hub.ports import ConsoleStore
+from gateway.adapters.stores import open_aws, open_console
+from gateway.ports.errors import StoreAway
+from gateway.ports.stores import ConsoleStore
 from gateway.settings import load
 from tests.adapters.conftest import DOUBLES, dynamodb
 from tests.support.clock import Clock

@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from gateway.adapters.local import folder
-from gateway.adapters.local.folder import write_once
+from gateway.adapters.local import data_folder
+from gateway.adapters.local.credentials import admin_token, signing_secret
+from gateway.adapters.local.data_folder import write_once
 from gateway.adapters.local.host import known_ports, shown_host
-from gateway.adapters.local.secrets import admin_token, signing_secret
-from gateway.hub.access import Algorithm
-from gateway.hub.addresses import Ports
-from gateway.hub.errors import StoreUnusable
+from gateway.channels.addresses import OpenPorts
+from gateway.channels.stream_key import Algorithm
+from gateway.ports.errors import StoreUnusable
 from gateway.settings import load
 
 
@@ -40,8 +40,9 @@ class TestSigningSecret:
         assert [f.name for f in (tmp_path / "var").iterdir()] == ["signing.secret"]
 
     def test_the_set_one_wins_and_makes_no_file(self, made, tmp_path):
-        secrets = signing_secret(made(SIGNING__SECRET="set", SIGNING__PREVIOUS_SECRET="old", SIGNING__ALGORITHM="md5"))
-        assert (secrets.current, secrets.previous, secrets.algorithm) == ("set", "old", Algorithm.MD5)
+        chosen, old = "the secret that is set", "the secret that was set"
+        secrets = signing_secret(made(SIGNING__SECRET=chosen, SIGNING__PREVIOUS_SECRET=old, SIGNING__ALGORITHM="md5"))
+        assert (secrets.current, secrets.previous, secrets.algorithm) == (chosen, old, Algorithm.MD5)
         assert not (tmp_path / "var").exists()
 
     def test_all_who_start_at_once_get_the_same(self, made):
@@ -49,10 +50,14 @@ class TestSigningSecret:
             assert len({s.current for s in pool.map(lambda _: signing_secret(made()), range(64))}) == 1
 
     def test_a_file_system_without_links_serves_too(self, made, monkeypatch):
-        monkeypatch.setattr(folder.os, "link", lambda *_: (_ for _ in ()).throw(OSError(1, "Operation not permitted")))
+        monkeypatch.setattr(
+            data_folder.os, "link", lambda *_: (_ for _ in ()).throw(OSError(1, "Operation not permitted"))
+        )
         assert signing_secret(made()) == signing_secret(made())
 
-    @pytest.mark.parametrize(("content", "said"), [(b"", "empty"), (b" \n", "empty"), (b"\xff\xfe", "not text")])
+    @pytest.mark.parametrize(
+        ("content", "said"), [(b"", "empty"), (b" \n", "empty"), (b"\xff\xfe", "not text"), (b"x\n", "fewer than 16")]
+    )
     def test_a_spoilt_file_is_one_line(self, made, tmp_path, content, said):
         (tmp_path / "var").mkdir()
         (tmp_path / "var" / "signing.secret").write_bytes(content)
@@ -82,10 +87,10 @@ class TestAdminToken:
         assert not admin_token(made())[0].verify(wrong)
 
     def test_the_set_one_wins_and_makes_no_file(self, made, tmp_path):
-        verifier, token = admin_token(made(ADMIN__TOKEN="geheim-ü"))
+        verifier, token = admin_token(made(ADMIN__TOKEN="streng-geheim-für-alle"))
         assert token is None
-        assert verifier.verify("geheim-ü")
-        assert not verifier.verify("geheim-u")
+        assert verifier.verify("streng-geheim-für-alle")
+        assert not verifier.verify("streng-geheim-fur-alle")
         assert not (tmp_path / "var").exists()
 
     def test_only_one_of_many_who_start_at_once_tells_a_token(self, made):
@@ -116,14 +121,14 @@ class TestPorts:
         (tmp_path / "var").mkdir()
         (tmp_path / "var" / "ports.json").write_text(json.dumps({"rtmp": 40001, "http": 40002, "admin": None}))
         ports = known_ports(made(RTMP__PORT="0", HTTP__PORT="9090", ADMIN__PORT="0"))
-        assert ports == Ports(rtmp=40001, http=9090, ws=8081, admin=0)
+        assert ports == OpenPorts(rtmp=40001, http=9090, ws=8081, admin=0)
 
     @pytest.mark.parametrize("text", [None, "", "[]", "{"])
     def test_without_a_usable_file_the_settings_say_them(self, made, tmp_path, text):
         if text is not None:
             (tmp_path / "var").mkdir()
             (tmp_path / "var" / "ports.json").write_text(text)
-        assert known_ports(made()) == Ports(rtmp=1935, http=8080, ws=8081, admin=8000)
+        assert known_ports(made()) == OpenPorts(rtmp=1935, http=8080, ws=8081, admin=8000)
 
     def test_the_secure_ones_are_open_with_a_certificate(self, made):
         ports = known_ports(made(TLS__CERT="/c", TLS__KEY="/k"))

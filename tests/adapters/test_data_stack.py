@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gateway.adapters import Stores, open_aws, open_registry, open_stores
-from gateway.adapters.aws.servers import BroadcastServers
-from gateway.hub.jobs import VOD, Job
-from gateway.hub.nodes import Node, Role
+from gateway.adapters.aws.broadcast_server_table import BroadcastServerTable
+from gateway.adapters.stores import Stores, open_aws, open_registry, open_stores
+from gateway.ports.jobs import VOD, StoredJob
+from gateway.ports.nodes import Node, NodeRole
 from gateway.settings import Settings, load
 from tests.adapters.conftest import dynamodb
 
@@ -57,7 +57,7 @@ async def stores(settings: Settings) -> AsyncIterator[Stores]:
 async def test_channels_jobs_and_the_console_are_stored_and_found(stores: Stores) -> None:
     await stores.channels.add({"id": "foyer", "key": "1-a"})
     assert (await stores.channels.get("foyer")).item["key"] == "1-a"
-    job = Job("1700000000000-aa", VOD, "a.mp4", 1.0, 1.0)
+    job = StoredJob("1700000000000-aa", VOD, "a.mp4", 1.0, 1.0)
     await stores.jobs.add(job)
     assert await stores.jobs.newest(10) == [job]
     await stores.console.put("user", "eva", {"name": "eva"})
@@ -67,20 +67,20 @@ async def test_channels_jobs_and_the_console_are_stored_and_found(stores: Stores
 async def test_nodes_are_registered_and_found(settings: Settings) -> None:
     async with open_registry(settings) as registry:
         assert registry is not None
-        await registry.join(Node("0a1b2c.1", Role.GATEWAY, "10.0.0.5:8080"))
+        await registry.join(Node("0a1b2c.1", NodeRole.GATEWAY, "10.0.0.5:8080"))
         assert [node.address for node in await registry.nodes()] == ["10.0.0.5:8080"]
 
 
 async def test_the_table_of_servers_can_be_read_before_anything_is_in_it(outputs: dict[str, str]) -> None:
     async with open_aws("this test") as session:
-        assert await BroadcastServers(session, outputs["ServersTable"]).servers() == []
+        assert await BroadcastServerTable(session, outputs["ServersTable"]).servers() == []
 
 
 @pytest.mark.parametrize("key", ["films/a.mp4", "B.MP4"])
 async def test_the_bucket_tells_the_queue_of_new_films(stores: Stores, outputs: dict[str, str], key: str) -> None:
     import boto3
 
-    from gateway.adapters.aws.queue import created
+    from gateway.adapters.aws.s3_events import created
 
     boto3.client("s3").put_object(Bucket=outputs["MediaBucket"], Key="notes.txt", Body=b"-")
     boto3.client("s3").put_object(Bucket=outputs["MediaBucket"], Key=key, Body=b"-")

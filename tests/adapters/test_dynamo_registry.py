@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.adapters import open_aws
 from gateway.adapters.aws import registry as adapter
 from gateway.adapters.aws import session as aws_session
 from gateway.adapters.aws.registry import DynamoRegistry
 from gateway.adapters.aws.session import AwsSession
-from gateway.hub.errors import Held, StoreAway
-from gateway.hub.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS
+from gateway.adapters.stores import open_aws
+from gateway.ports.errors import HeldElsewhere, StoreAway
+from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS
 from tests.adapters.conftest import DOUBLES, SESSIONS, dynamodb
 from tests.adapters.test_registry import ITEM, NOW, Clock, clock, holding, node
 from tests.support.gate import Gate
@@ -267,7 +267,7 @@ async def test_every_operation_is_one_request(session: AwsSession, registry: Dyn
             await operation()
         assert made == {name: 1}
     async with counting(session) as made:
-        with pytest.raises(Held):
+        with pytest.raises(HeldElsewhere):
             await registry.claim(holding("held", "b2"), ITEM)
     assert made == {"PutItem": 1}, "who holds it comes with the refusal"
 
@@ -315,7 +315,7 @@ class Throttled:
 
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "_AGAIN_SECONDS", (0, 0, 0))
+    monkeypatch.setattr(adapter, "_RETRY_SECONDS", (0, 0, 0))
 
 
 async def test_keys_that_were_left_unread_are_asked_for_again(quickly: None) -> None:
@@ -333,7 +333,7 @@ async def test_a_table_that_leaves_keys_unread_for_long_is_away(quickly: None) -
 
 
 def test_waiting_for_unread_keys_ends_within_the_bound_of_a_call() -> None:
-    assert sum(adapter._AGAIN_SECONDS) < aws_session.CALL_TIMEOUT / 2
+    assert sum(adapter._RETRY_SECONDS) < aws_session.CALL_TIMEOUT / 2
 
 
 # ---- a service that is away ----

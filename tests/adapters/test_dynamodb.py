@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.adapters import open_stores
 from gateway.adapters.aws import session
 from gateway.adapters.aws.attributes import from_attribute, to_attribute
 from gateway.adapters.aws.session import AwsSession
-from gateway.hub.access import Algorithm, Secrets, Verdict, sign
-from gateway.hub.addresses import Domains
-from gateway.hub.channel import changes
-from gateway.hub.errors import StoreAway, StoreUnusable
+from gateway.adapters.stores import open_stores
+from gateway.channels.addresses import PublicDomains
+from gateway.channels.channel import changes
+from gateway.channels.stream_key import Algorithm, SigningSecrets, Verdict, sign
+from gateway.ports.errors import StoreAway, StoreUnusable
 from gateway.settings import load
 from tests.adapters.conftest import TABLE
 
@@ -48,7 +48,7 @@ async def test_an_item_of_the_original_system_reads_and_its_key_pushes(aws, sett
     async with open_stores(settings) as stores:
         channel = await stores.channels.get(id)
         assert (channel.is_flv, channel.is_hls, channel.hls_time, channel.expires) == (True, False, 2, 2079907200)
-        assert Secrets("shared").verify_push(id, channel.key, key, time.time()) is Verdict.VALID
+        assert SigningSecrets("shared").verify_push(id, channel.key, key, time.time()) is Verdict.VALID
         await stores.channels.update(id, {"videoname": "new"})
     assert table().get_item(TableName=TABLE, Key={"id": {"S": id}})["Item"] == item | {"videoname": {"S": "new"}}
 
@@ -81,7 +81,7 @@ async def test_as_many_fields_as_a_channel_may_have_can_be_updated_at_once(minis
     """Two hundred names and values in one expression; moto's own reader of expressions gives up before."""
     async with open_stores(settings) as stores:
         channel = await stores.channels.add({"id": "a"})
-        many = changes(channel, {f"field{i}": i for i in range(200)}, Secrets("x"), 0)
+        many = changes(channel, {f"field{i}": i for i in range(200)}, SigningSecrets("x"), 0)
         assert (await stores.channels.update("a", many)).item == {"id": "a"} | many
 
 
@@ -89,8 +89,8 @@ async def test_domains_are_the_original_parameters(aws, settings):
     ssm = boto3.client("ssm", region_name="eu-central-1")
     ssm.put_parameter(Name="pushDNS", Value="push.example.cn", Type="String")
     async with open_stores(settings) as stores:
-        assert await stores.domains.get_domains() == Domains("push.example.cn", "")
-        await stores.domains.set_domains(Domains("", "cdn.example.cn"))
+        assert await stores.domains.get_domains() == PublicDomains("push.example.cn", "")
+        await stores.domains.set_domains(PublicDomains("", "cdn.example.cn"))
     answer = ssm.get_parameters(Names=["pushDNS", "pullDNS"])
     assert [(p["Name"], p["Value"]) for p in answer["Parameters"]] == [("pullDNS", "cdn.example.cn")]
 
@@ -113,7 +113,7 @@ async def test_a_refused_connection_is_away(aws, settings, monkeypatch):
                 stores.channels.get("a"),
                 stores.channels.list(),
                 stores.channels.add({"id": "a"}),
-                stores.channels.delete("a"),
+                stores.channels.delete("a", 0),
                 stores.channels.check(),
             ):
                 with pytest.raises(StoreAway, match=r"dynamodb \(table video-metadata\)"):
@@ -171,9 +171,9 @@ async def test_a_missing_table_is_away_and_says_why(aws, tmp_path):
 async def test_domains_that_cannot_be_read_show_as_none(aws, settings, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", "http://127.0.0.1:1")
     async with open_stores(settings) as stores:
-        assert await stores.domains.get_domains() == Domains()
+        assert await stores.domains.get_domains() == PublicDomains()
         with pytest.raises(StoreAway, match="ssm"):
-            await stores.domains.set_domains(Domains("a", "b"))
+            await stores.domains.set_domains(PublicDomains("a", "b"))
 
 
 def test_no_region_is_one_line(monkeypatch, aws):

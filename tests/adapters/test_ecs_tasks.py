@@ -14,9 +14,9 @@ import structlog
 
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.aws.tasks import SIZES, EcsTasks, started_by
-from gateway.hub.errors import OutputTrouble, StoreAway
-from gateway.hub.ports import TaskOrder
-from gateway.settings.models import Ecs as EcsSettings
+from gateway.ports.errors import OutputTrouble, StoreAway
+from gateway.ports.stores import TaskOrder
+from gateway.settings.models import EcsSettings
 from tests.support import moto_ecs
 from tests.support.ecs import CLUSTER, Ecs, credentials, ecs
 from tests.support.ecs_agent import agent

@@ -9,8 +9,8 @@ import pytest_asyncio
 
 from gateway.adapters.aws.ivs import AwsIvs
 from gateway.adapters.aws.session import AwsSession
-from gateway.hub.errors import OutputTrouble, StoreAway
-from gateway.hub.relays import is_ivs_channel
+from gateway.channels.relay_urls import is_ivs_channel
+from gateway.ports.errors import OutputTrouble, StoreAway
 from tests.support.clock import Clock
 from tests.support.ivs import KEY, IvsApi, ivs_api
 

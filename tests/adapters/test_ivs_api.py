@@ -14,7 +14,7 @@ import pytest_asyncio
 from gateway.adapters import cloud
 from gateway.adapters.cloud import Cloud
 from gateway.api.console_schemas import SHAPES
-from gateway.hub.errors import IvsRefused, StoreAway
+from gateway.ports.errors import IvsRefused, StoreAway
 from tests.support.admin import Admin, admin
 from tests.support.ivs import KEY, IvsApi, ivs_api
 

@@ -18,7 +18,7 @@ def api(aws: str, monkeypatch: pytest.MonkeyPatch, tmp_path) -> Iterator[IvsApi]
     with ivs_api(aws) as api:
         monkeypatch.setenv("AWS_ENDPOINT_URL_IVS", api.url)
         monkeypatch.setenv("MILLRACE_DATA", str(tmp_path / "var"))
-        monkeypatch.setenv("MILLRACE_SIGNING__SECRET", "cli-secret")
+        monkeypatch.setenv("MILLRACE_SIGNING__SECRET", "cli-secret-of-the-tests")
         yield api
 
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 
-from gateway.adapters import open_stores
-from gateway.hub.errors import JobChanged, JobExists, NoSuchJob
-from gateway.hub.jobs import VOD, Job, JobState
-from gateway.hub.ports import JobStore
+from gateway.adapters.stores import open_stores
+from gateway.ports.errors import JobChanged, JobExists, NoSuchJob
+from gateway.ports.jobs import VOD, JobState, StoredJob
+from gateway.ports.stores import JobStore
 from gateway.settings import load
 from tests.adapters.conftest import DOUBLES, make_table
 
@@ -30,8 +30,8 @@ async def jobs(request: pytest.FixtureRequest, tmp_path) -> AsyncIterator[JobSto
         yield opened.jobs
 
 
-def job(id: str = "1700000000000-aa", **fields: object) -> Job:
-    return replace(Job(id, VOD, "films/ä b.mp4", 1700000000.25, 1700000000.25), **fields)  # type: ignore[arg-type]
+def job(id: str = "1700000000000-aa", **fields: object) -> StoredJob:
+    return replace(StoredJob(id, VOD, "films/ä b.mp4", 1700000000.25, 1700000000.25), **fields)  # type: ignore[arg-type]
 
 
 async def test_a_job_comes_back_as_it_was_stored(jobs: JobStore) -> None:

@@ -13,7 +13,7 @@ import pytest_asyncio
 from gateway.adapters.aws import kvs as module
 from gateway.adapters.aws.kvs import AwsKvs, put_media_headers
 from gateway.adapters.aws.session import AwsSession
-from gateway.hub.errors import OutputTrouble, StoreAway
+from gateway.ports.errors import OutputTrouble, StoreAway
 from tests.support import kvs
 from tests.support.kvs_sigv4 import NotSigned, verify
 from tests.support.putmedia import KvsDouble

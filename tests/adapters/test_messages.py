@@ -7,9 +7,9 @@ import asyncio
 import boto3
 import structlog
 
-from gateway.adapters.aws.messages import Messages
 from gateway.adapters.aws.session import AwsSession
-from gateway.lib.aio import Tasks
+from gateway.adapters.aws.sqs_reader import SqsReader
+from gateway.lib.tasks import Tasks
 
 REGION = "eu-central-1"
 
@@ -26,7 +26,7 @@ async def test_an_empty_queue_is_waited_at_and_is_no_fault(aws: str) -> None:
 
     with structlog.testing.capture_logs() as logs:
         async with AwsSession() as session, Tasks("messages") as tasks:
-            tasks.start(Messages(session, queue, take).run())
+            tasks.start(SqsReader(session, queue, take).run())
             await asyncio.sleep(7)  # beyond what any other call gets
             await asyncio.to_thread(sqs.send_message, QueueUrl=queue, MessageBody="late")
             async with asyncio.timeout(10):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.hub.errors import NoSuchObject, TooLarge
-from gateway.hub.ports import ObjectStore
+from gateway.ports.errors import NoSuchObject, TooLarge
+from gateway.ports.stores import ObjectStore
 
 KEY = "c1/mp4/2026/1/2/capture-2026-01-02_03-04-05-1767323045000.mp4"
 
@@ -103,6 +103,15 @@ async def test_what_is_deleted_is_gone_and_its_siblings_stay(objects, tmp_path):
     assert await keys(objects) == ["c1/a/2.ts"]
     with pytest.raises(NoSuchObject):
         await objects.head("c1/a/1.ts")
+
+
+async def test_many_are_deleted_at_once_and_their_siblings_stay(objects, tmp_path):
+    wanted = [f"c1/720p/{n}.ts" for n in range(250)]
+    for key in ("c1/vod-1.m3u8", *wanted):
+        await put(objects, tmp_path, key, b"x")
+    await objects.delete_many([*wanted, "c1/none.ts", "c2"])
+    await objects.delete_many([])
+    assert await keys(objects) == ["c1/vod-1.m3u8"]
 
 
 async def test_an_object_is_fetched_into_a_file_but_not_one_that_is_too_large(objects, tmp_path):

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from gateway.adapters import open_aws, open_registry, open_stores
 from gateway.adapters.local.registry import SqliteRegistry
-from gateway.hub.channel import Channel
-from gateway.hub.errors import Held
-from gateway.hub.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Holding, Node, Role
-from gateway.hub.ports import Registry
-from gateway.hub.sessions import session_item
+from gateway.adapters.stores import open_aws, open_registry, open_stores
+from gateway.channels.channel import Channel
+from gateway.live.session_record import session_item
+from gateway.ports.errors import HeldElsewhere
+from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Holding, Node, NodeRole
+from gateway.ports.stores import Registry
 from gateway.settings import load
 from tests.adapters.conftest import DOUBLES, SESSIONS
 from tests.support.clock import Clock
@@ -44,7 +44,7 @@ async def registry(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock)
 
 
 def node(id: str = "0a1b2c.1", **fields: object) -> Node:
-    return replace(Node(id, Role.GATEWAY, "10.0.0.5:8080"), **fields)  # type: ignore[arg-type]
+    return replace(Node(id, NodeRole.GATEWAY, "10.0.0.5:8080"), **fields)  # type: ignore[arg-type]
 
 
 def holding(stream: str = "foyer", claim: str = "a1", **fields: object) -> Holding:
@@ -61,7 +61,7 @@ async def claimed(registry: Registry, wanted: Holding, over: str = "") -> bool:
     """Whether a claim was granted."""
     try:
         await registry.claim(wanted, ITEM, over)
-    except Held:
+    except HeldElsewhere:
         return False
     return True
 
@@ -73,8 +73,8 @@ async def test_a_node_that_joined_is_told_as_it_is(registry: Registry) -> None:
     shown = {"address": "Éva 中", "ports": {"rtmp": 1935, "wss": None}, "n": [1, 2.5, True], "empty": {}}
     nodes = [
         node(beat=7, shown=shown),
-        node("0a1b2c.2", role=Role.WORKER),
-        node("ffff", role=Role.EDGE, channel="foyer", address="[fd00::7]:8080"),
+        node("0a1b2c.2", role=NodeRole.WORKER),
+        node("ffff", role=NodeRole.EDGE, channel="foyer", address="[fd00::7]:8080"),
     ]
     for one in nodes:
         await registry.join(one)
@@ -164,7 +164,7 @@ async def test_nobody_holds_what_nobody_claimed(registry: Registry) -> None:
 async def test_a_claim_of_what_is_held_tells_who_holds_it(registry: Registry) -> None:
     held = holding(cluster=True)
     await registry.claim(held, ITEM)
-    with pytest.raises(Held) as refused:
+    with pytest.raises(HeldElsewhere) as refused:
         await registry.claim(holding(claim="b2"), ITEM)
     assert refused.value.holding == held
     assert await registry.holding("foyer") == held
@@ -200,7 +200,7 @@ async def test_the_claim_of_a_dead_holder_is_taken_over(registry: Registry) -> N
 async def test_a_claim_over_what_does_not_stand_any_more_is_refused(registry: Registry) -> None:
     await registry.claim(holding(claim="dead"), ITEM)
     await registry.claim(holding(claim="b2"), ITEM, over="dead")
-    with pytest.raises(Held) as refused:
+    with pytest.raises(HeldElsewhere) as refused:
         await registry.claim(holding(claim="c3"), ITEM, over="dead")
     assert refused.value.holding.claim == "b2"
 

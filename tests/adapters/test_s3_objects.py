@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 import socket
+import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -14,17 +16,17 @@ import boto3
 import pytest
 
 from gateway.__main__ import main
-from gateway.adapters import open_stores
 from gateway.adapters.aws import lifecycle, session
 from gateway.adapters.aws import objects as s3
 from gateway.adapters.aws.objects import S3Objects
 from gateway.adapters.aws.session import AwsSession
-from gateway.hub.errors import StoreAway
+from gateway.adapters.stores import open_stores
+from gateway.outputs.storage import archive as archiving
+from gateway.ports import media_keys
+from gateway.ports.errors import StoreAway
 from gateway.settings import load
-from gateway.sinks import archive as archiving
-from gateway.sinks import naming
 from tests.adapters.conftest import BUCKET
-from tests.support.recording import Studio, record, settings, stream_of
+from tests.support.recording import RunningArchive, record, settings, stream_of
 from tests.support.segmented import Timetable
 
 MS = 1_767_323_045_678
@@ -47,9 +49,9 @@ def made(folder: Path, data: bytes = b"data") -> Path:
 @pytest.mark.parametrize(
     ("key", "kind", "cache"),
     [
-        (naming.video_key("c1", MS), "video/mp4", "max-age=31536000"),
-        (naming.segment_key("c1", MS), "video/mp2t", "max-age=31536000"),
-        (naming.playlist_key("c1", MS), "application/vnd.apple.mpegurl", "max-age=60"),
+        (media_keys.video_key("c1", MS), "video/mp4", "max-age=31536000"),
+        (media_keys.segment_key("c1", MS), "video/mp2t", "max-age=31536000"),
+        (media_keys.playlist_key("c1", MS), "application/vnd.apple.mpegurl", "max-age=60"),
         ("c1/images/2026/1/2/capture-2026-01-02_03-04-05.jpg", "image/jpeg", "max-age=31536000"),
         ("film/film.m3u8", "application/vnd.apple.mpegurl", "max-age=60"),
         ("uploads/film.bin", "application/octet-stream", "max-age=60"),
@@ -68,7 +70,11 @@ async def test_objects_have_the_right_types_and_no_acl(aws, tmp_path, key, kind,
 async def test_recordings_have_the_storage_class_that_is_set_and_playlists_have_not(aws, tmp_path):
     async with AwsSession() as opened:
         store = S3Objects(opened, BUCKET, "STANDARD_IA")
-        for key in (naming.video_key("c1", MS), naming.segment_key("c1", MS), naming.playlist_key("c1", MS)):
+        for key in (
+            media_keys.video_key("c1", MS),
+            media_keys.segment_key("c1", MS),
+            media_keys.playlist_key("c1", MS),
+        ):
             await store.put(key, made(tmp_path))
     classes = [client().head_object(Bucket=BUCKET, Key=k).get("StorageClass", "STANDARD") for k in stored()]
     assert classes == ["STANDARD_IA", "STANDARD_IA", "STANDARD"]
@@ -151,6 +157,11 @@ async def test_a_client_uploads_by_itself_with_a_presigned_address(aws):
         request = urllib.request.Request(upload.url, b"film", upload.headers, method=upload.method)
         await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=10).close())
         assert (await store.head("uploads/Ein Film.mp4")).size == 4
+        again = urllib.request.Request(upload.url, b"another", upload.headers, method=upload.method)
+        with pytest.raises(urllib.error.HTTPError, match="412"):
+            await asyncio.to_thread(urllib.request.urlopen, again, timeout=10)
+        assert (await store.head("uploads/Ein Film.mp4")).size == 4, "an address is good for one upload"
+    assert "if-none-match" in urllib.parse.unquote(upload.url).partition("X-Amz-SignedHeaders=")[2].partition("&")[0]
     assert "X-Amz-Signature" in upload.url
     assert "X-Amz-Expires=60" in upload.url
 
@@ -208,7 +219,7 @@ async def test_recordings_survive_an_outage_of_the_bucket_and_a_restart(aws, tmp
         closed.bind(("127.0.0.1", 0))
         away = f"http://127.0.0.1:{closed.getsockname()[1]}"
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", away)
-    async with AwsSession() as opened, Studio(tmp_path, S3Objects(opened, BUCKET)).open() as studio:
+    async with AwsSession() as opened, RunningArchive(tmp_path, S3Objects(opened, BUCKET)).open() as studio:
         stream = stream_of(ondemand_time=4)
         await record(studio.on_demand(stream), stream, Timetable(seconds=10))
         files, _ = studio.archive.waiting
@@ -216,7 +227,7 @@ async def test_recordings_survive_an_outage_of_the_bucket_and_a_restart(aws, tmp
         assert studio.events == []
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", aws)
     monkeypatch.setattr(session, "CALL_TIMEOUT", 6.0)
-    async with AwsSession() as opened, Studio(tmp_path, S3Objects(opened, BUCKET)).open() as studio:
+    async with AwsSession() as opened, RunningArchive(tmp_path, S3Objects(opened, BUCKET)).open() as studio:
         async with asyncio.timeout(20):
             while not studio.events:
                 await asyncio.sleep(0.02)
@@ -283,8 +294,8 @@ def test_a_folder_has_no_lifecycle_and_days_that_cannot_be_are_usage(tmp_path, m
 
 def test_types_agree_with_those_of_our_own_listener():
     from gateway.lib.content_types import content_type
-    from gateway.servers import files, recordings
+    from gateway.playback import files, recording_files
 
-    assert s3.content_type is files.content_type is recordings.content_type is content_type
+    assert s3.content_type is files.content_type is recording_files.content_type is content_type
     assert content_type("c1/720p/1.TS") == "video/mp2t"
     assert content_type("c1/unknown") == "application/octet-stream"

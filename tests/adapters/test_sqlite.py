@@ -7,10 +7,10 @@ import stat
 
 import pytest
 
-from gateway.adapters import sqlite_path
 from gateway.adapters.local import database as adapter
 from gateway.adapters.local.channels import SqliteChannels
-from gateway.hub.errors import StoreAway, StoreUnusable
+from gateway.adapters.stores import sqlite_path
+from gateway.ports.errors import StoreAway, StoreUnusable
 
 ITEM = {"id": "one", "key": "k", "outdate": "2030-01-01"}
 

@@ -16,8 +16,8 @@ import pytest
 from gateway.adapters.local import database as adapter
 from gateway.adapters.local.console import SqliteConsole
 from gateway.adapters.local.registry import SqliteRegistry
-from gateway.hub.errors import StoreAway, StoreUnusable
-from gateway.hub.nodes import FORGOTTEN_SECONDS
+from gateway.ports.errors import StoreAway, StoreUnusable
+from gateway.ports.nodes import FORGOTTEN_SECONDS
 from tests.adapters.test_registry import ITEM, Clock, clock, holding, node
 
 __all__ = ["clock"]  # a fixture
@@ -27,8 +27,8 @@ PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from gateway.adapters.local.registry import SqliteRegistry
-from gateway.hub.errors import Held
-from gateway.hub.nodes import Holding, Node, Role
+from gateway.ports.errors import HeldElsewhere
+from gateway.ports.nodes import Holding, Node, NodeRole
 
 path, me, task = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 
@@ -38,27 +38,27 @@ async def claim(registry):
         try:
             await registry.claim(Holding(f"channel-{n}", me, "a.lan:80", f"{me}-{n}", 1.0), {})
             won += 1
-        except Held:
+        except HeldElsewhere:
             pass
     print(won)
 
 async def beat(registry):
     for n in range(50):
-        await registry.beat(Node(me, Role.GATEWAY, "a.lan:80", n))
+        await registry.beat(Node(me, NodeRole.GATEWAY, "a.lan:80", n))
 
 async def churn(registry):
     for n in range(20):
         claim = f"{me}-{n}"
         try:
             await registry.claim(Holding("foyer", me, "a.lan:80", claim, 1.0), {})
-        except Held:
+        except HeldElsewhere:
             continue
         held = await registry.find(["foyer"])
         assert held["foyer"].claim == claim, held
         await registry.release("foyer", claim, left=bool(n % 2))
 
 async def hold(registry):
-    await registry.join(Node(me, Role.GATEWAY, "a.lan:80", 1))
+    await registry.join(Node(me, NodeRole.GATEWAY, "a.lan:80", 1))
     await registry.claim(Holding("foyer", me, "a.lan:80", me, 1.0), {})
     print("held", flush=True)
     await asyncio.Event().wait()

@@ -14,12 +14,12 @@ from typing import Any
 import boto3
 import pytest
 
-from gateway.adapters.aws.interfaces import Interfaces, interface_of
-from gateway.adapters.aws.servers import BroadcastServers
+from gateway.adapters.aws.broadcast_server_table import BroadcastServerTable
+from gateway.adapters.aws.network_interfaces import NetworkInterfaces, interface_of
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.aws.task_events import TaskEvents, read_event
-from gateway.hub.errors import StoreAway
-from gateway.lib.aio import Tasks
+from gateway.lib.tasks import Tasks
+from gateway.ports.errors import StoreAway
 from tests.adapters.conftest import DOUBLES
 from tests.adapters.test_ecs_tasks import settings
 from tests.adapters.test_vod_queue import left
@@ -60,7 +60,7 @@ def dynamo(request: pytest.FixtureRequest) -> str:
 
 @dataclass
 class Rig:
-    servers: BroadcastServers
+    servers: BroadcastServerTable
     ec2: Ec2
     session: AwsSession
 
@@ -72,7 +72,7 @@ class Rig:
 
     async def told(self) -> list[dict[str, str]]:
         """What whoever asks now for the first time is told."""
-        return await BroadcastServers(self.session, TABLE).servers()
+        return await BroadcastServerTable(self.session, TABLE).servers()
 
     async def roles(self) -> dict[str, tuple[str, str]]:
         """Name and `replaced` of each role's row, as others read the table."""
@@ -98,7 +98,7 @@ async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
         double.names |= NAMES
         monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", double.url)
         async with AwsSession() as session:
-            yield Rig(BroadcastServers(session, TABLE), double, session)
+            yield Rig(BroadcastServerTable(session, TABLE), double, session)
 
 
 async def test_the_first_task_is_primary_and_the_next_secondary(dynamo: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,7 @@ async def test_in_whatever_order_events_come_only_tasks_that_run_are_told(
 async def test_two_readers_of_one_queue_agree(ministack: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On MiniStack alone: a transaction that moto takes back takes those of others with it."""
     async with rig(monkeypatch) as at:
-        other = Rig(BroadcastServers(at.session, TABLE), at.ec2, at.session)
+        other = Rig(BroadcastServerTable(at.session, TABLE), at.ec2, at.session)
         story = [*starts("a"), *starts("b"), *stops("a"), *starts("c")]
         await asyncio.gather(*(one.take(body) for body in story for one in (at, other)), return_exceptions=True)
         await at.take(*story)  # what lost every race comes again
@@ -275,14 +275,17 @@ async def test_the_public_name_of_an_own_task_is_looked_up(aws: str, monkeypatch
         double.names[interface] = A
         monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", double.url)
         async with AwsSession() as session:
-            assert await Interfaces(session).of_task("video-streaming", arn) == A
-            assert await Interfaces(session).of_task("video-streaming", arn.rpartition("/")[0] + "/" + "0" * 32) == ""
+            assert await NetworkInterfaces(session).of_task("video-streaming", arn) == A
+            assert (
+                await NetworkInterfaces(session).of_task("video-streaming", arn.rpartition("/")[0] + "/" + "0" * 32)
+                == ""
+            )
 
 
 async def test_who_asks_often_is_answered_from_memory(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         now = 1000.0
-        servers = BroadcastServers(at.session, TABLE, clock=lambda: now)
+        servers = BroadcastServerTable(at.session, TABLE, clock=lambda: now)
         assert await servers.servers() == []
         await at.take(*starts("a"))
         assert await servers.servers() == []

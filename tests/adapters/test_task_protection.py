@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import structlog
 
-from gateway.adapters.aws.protection import MINUTES, Protection
-from gateway.lib.aio import Tasks
+from gateway.adapters.aws.scale_in_protection import MINUTES, ScaleInProtection
 from gateway.lib.backoff import Backoff
+from gateway.lib.tasks import Tasks
 from tests.support.ecs_agent import Agent, agent
 
 ON: dict[str, Any] = {"ProtectionEnabled": True, "ExpiresInMinutes": MINUTES}
@@ -27,10 +27,10 @@ class Rig:
     publishers: int = 0
     now: float = 1000.0
     shared: Path | None = None
-    protection: Protection = field(init=False)
+    protection: ScaleInProtection = field(init=False)
 
     def __post_init__(self) -> None:
-        self.protection = Protection(
+        self.protection = ScaleInProtection(
             lambda: self.publishers > 0,
             self.agent.environ,
             shared=self.shared,
@@ -121,14 +121,14 @@ async def test_a_process_that_ends_takes_its_protection_off() -> None:
 
 
 async def test_where_there_is_no_agent_nothing_is_done() -> None:
-    protection = Protection(lambda: True, {})
+    protection = ScaleInProtection(lambda: True, {})
     assert not protection.available
     async with asyncio.timeout(5):
         await protection.run()
 
 
 async def test_an_agent_that_is_gone_does_not_end_the_loop() -> None:
-    protection = Protection(lambda: True, {"ECS_AGENT_URI": "http://127.0.0.1:1"}, backoff=Backoff(0.001, 0.001))
+    protection = ScaleInProtection(lambda: True, {"ECS_AGENT_URI": "http://127.0.0.1:1"}, backoff=Backoff(0.001, 0.001))
     with structlog.testing.capture_logs() as logs:
         async with Tasks("protection") as tasks:
             running = tasks.start(protection.run())

@@ -16,18 +16,21 @@ from typing import Any
 import boto3
 import pytest
 
-from gateway.adapters import open_stores
-from gateway.adapters.aws.queue import S3Events, Take
+from gateway.adapters.aws.s3_events import S3Events, TakeObject
 from gateway.adapters.aws.session import AwsSession
-from gateway.hub.access import Secrets
-from gateway.hub.desk import JobDesk
-from gateway.hub.errors import StoreAway
-from gateway.hub.events import Events
-from gateway.hub.jobs import Job, JobState
-from gateway.lib.aio import Tasks
-from gateway.lib.metrics import WORKER_RESTARTS, Counter
-from gateway.transcode.launch import Workers
-from gateway.vod.studio import Studio
+from gateway.adapters.stores import open_stores
+from gateway.channels.stream_key import SigningSecrets
+from gateway.lib.metric_table import WORKER_RESTARTS
+from gateway.lib.metrics import Counter
+from gateway.lib.tasks import Tasks
+from gateway.ports.errors import StoreAway
+from gateway.ports.events import Events
+from gateway.ports.job_queue import JobQueue
+from gateway.ports.jobs import JobState, StoredJob
+from gateway.ports.vod_names import plain_base
+from gateway.vod.sources import VodSources
+from gateway.vod.vod_service import VodService
+from gateway.workers.worker_pool import WorkerPool
 from tests.adapters.conftest import BUCKET
 from tests.support import films
 from tests.support.studio import settings
@@ -40,7 +43,7 @@ TABLE = "video-jobs"
 class Cloud:
     """A gateway's studio over the doubles of AWS, and the clients of whoever uses it."""
 
-    studio: Studio
+    studio: VodService
     s3: Any
     sqs: Any
     queue: str
@@ -52,7 +55,7 @@ class Cloud:
         """Messages in the queue, seen or not."""
         return left(self.sqs, self.queue)
 
-    async def jobs(self, count: int, *, finished: bool = True) -> list[Job]:
+    async def jobs(self, count: int, *, finished: bool = True) -> list[StoredJob]:
         """All jobs, once there are so many and the queue is empty."""
         async with asyncio.timeout(60):
             while True:
@@ -89,15 +92,13 @@ async def cloud(folder: Path) -> AsyncIterator[Cloud]:
     )
     async with open_stores(chosen) as stores, Tasks("cloud") as tasks:
         assert stores.aws is not None
-        studio = Studio(
+        studio = VodService(
             chosen.vod,
             data=folder,
-            desk=JobDesk(stores.jobs, Events()),
-            objects=stores.objects,
-            workers=Workers(chosen.workers, Counter(WORKER_RESTARTS)),
-            secrets=Secrets("s"),
-            bucket=stores.bucket,
-            buckets=stores.buckets,
+            desk=JobQueue(stores.jobs, Events()),
+            sources=VodSources(stores.objects, stores.bucket, stores.buckets, chosen.vod.sources),
+            workers=WorkerPool(chosen.workers, Counter(WORKER_RESTARTS)),
+            secrets=SigningSecrets("s"),
         )
         reader = S3Events(stores.aws, chosen.vod.queue, chosen.vod.suffixes, studio.take)
         tasks.start(studio.runner.run())
@@ -115,13 +116,14 @@ async def test_an_uploaded_film_becomes_hls_in_its_bucket(aws: str, tmp_path: Pa
         await asyncio.to_thread(at.s3.put_object, Bucket=BUCKET, Key="new films/ä 1.mp4", Body=film)
         (job,) = await at.jobs(1)
         assert (job.state, job.source) == (JobState.COMPLETE, f"s3://{BUCKET}/new films/ä 1.mp4")
+        base = plain_base("ä 1")
         keys = {o["Key"] for o in at.s3.list_objects_v2(Bucket=BUCKET)["Contents"]}
         assert keys == {
             "new films/ä 1.mp4",
-            *(f"new films/ä 1/{name}" for name in ("ä 1.m3u8", "ä 1stream.m3u8", "ä 1stream_00001.ts")),
-            *(f"new films/ä 1/{name}" for name in ("ä 1.0000000.jpg", "thumbnail.0000000.jpg")),
+            *(f"new films/ä 1/{name}" for name in (f"{base}.m3u8", f"{base}stream.m3u8", f"{base}stream_00001.ts")),
+            *(f"new films/ä 1/{name}" for name in (f"{base}.0000000.jpg", "thumbnail.0000000.jpg")),
         }
-        told = at.s3.head_object(Bucket=BUCKET, Key="new films/ä 1/ä 1stream_00001.ts")
+        told = at.s3.head_object(Bucket=BUCKET, Key=f"new films/ä 1/{base}stream_00001.ts")
         assert told["ContentType"] == "video/mp2t"
 
 
@@ -188,7 +190,7 @@ def event(key: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def reading(take: Take) -> AsyncIterator[tuple[Any, str]]:
+async def reading(take: TakeObject) -> AsyncIterator[tuple[Any, str]]:
     """A reader alone on a queue of its own, which asks again at once."""
     sqs = boto3.client("sqs", region_name=REGION)
     queue = sqs.create_queue(QueueName="alone")["QueueUrl"]

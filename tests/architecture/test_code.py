@@ -10,40 +10,42 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.architecture.sources import modules, name, nodes, packaged
+from tests.architecture.sources import modules, name, nodes, packaged, paths
 
-MOST_LINES = 410
+MOST_LINES = 600  # one idea may be long: cut where a second noun appears, not where a number is reached
 
 # Who writes to the terminal beside the log, and what.
 PRINTS = {
     "gateway/lib/log.py": "the log itself",
     "gateway/__main__.py": "errors of the command line",
-    "gateway/app.py": "the greeting of `make run`, a new admin token, why the gateway cannot start",
-    "proxy/app.py": "a new admin token, why the edge cannot start",
-    "gateway/worker.py": "why a media worker cannot work",
-    "gateway/doctor.py": "its report",
+    "gateway/app/gateway.py": "the greeting of `make run`, a new admin token, why the gateway cannot start",
+    "proxy/edge/app.py": "a new admin token, why the edge cannot start",
+    "gateway/app/worker.py": "why a media worker cannot work",
+    "gateway/app/doctor.py": "its report",
     "gateway/cli/": "what a command was asked for",
-    "gateway/transcode/": "what a media worker says before it ends: the gateway logs it",
+    "gateway/workers/programs/": "what a media worker says before it ends: the gateway logs it",
 }
 
 # Modules whose answers follow from what they are given alone: time comes as an argument.
 TIMELESS = (
     "gateway/media/", "gateway/formats/", "gateway/protocols/",
-    "gateway/packagers/flv.py", "gateway/packagers/rtmp.py", "gateway/packagers/lane.py",
-    "gateway/packagers/manifest.py",
-    "gateway/packagers/pictures.py", "gateway/packagers/segmenter.py", "gateway/packagers/sounds.py",
-    "gateway/packagers/timing.py", "gateway/packagers/ts.py", "gateway/packagers/wall.py",
-    "gateway/packagers/window.py",
-    "gateway/hub/gop.py", "gateway/hub/names.py", "gateway/hub/outdate.py", "gateway/hub/fields.py",
-    "gateway/hub/relays.py",
-    "gateway/servers/request.py", "gateway/servers/websocket.py", "gateway/servers/cloudfront.py",
-    "gateway/servers/forwarded.py", "gateway/lib/bitreader.py", "gateway/lib/redact.py",
+    "gateway/packaging/flv_output.py", "gateway/packaging/rtmp_output.py", "gateway/packaging/cmaf/track.py",
+    "gateway/packaging/cmaf/dash_manifest.py",
+    "gateway/packaging/cmaf/video_track_builder.py", "gateway/packaging/cmaf/audio_track_builder.py",
+    "gateway/packaging/segmenter.py",
+    "gateway/packaging/timing.py", "gateway/packaging/ts/packager.py", "gateway/packaging/wall_clock.py",
+    "gateway/packaging/segment_window.py",
+    "gateway/live/gop_cache.py", "gateway/channels/names.py", "gateway/channels/expiry.py",
+    "gateway/channels/fields.py",
+    "gateway/channels/relay_urls.py",
+    "gateway/http/request.py", "gateway/http/websocket.py", "gateway/playback/cloudfront.py",
+    "gateway/http/forwarded.py", "gateway/lib/bit_reader.py", "gateway/lib/redact.py",
 )  # fmt: skip
 CLOCKS = {"time", "random", "secrets", "uuid"}
 
 # Bases whose methods are for their heirs to write.
-BASES = {"gateway/packagers/run.py": "Packager", "gateway/protocols/rtmp/handshake.py": "_Handshake",
-         "gateway/nodes/peers.py": "Link"}  # fmt: skip
+BASES = {"gateway/packaging/packager.py": "Packager", "gateway/protocols/rtmp/handshake.py": "_Handshake",
+         "gateway/cluster/peers.py": "NodeLink"}  # fmt: skip
 
 
 def called(node: ast.AST) -> str:
@@ -63,10 +65,10 @@ def imports(tree: ast.Module) -> Iterator[str]:
 
 
 def test_tasks_are_started_in_one_place() -> None:
-    """A task that nobody awaits is lost with its error: gateway.lib.aio owns them."""
+    """A task that nobody awaits is lost with its error: gateway.lib.tasks owns them."""
     starts = {"create_task", "ensure_future", "run_coroutine_threadsafe", "start_soon"}
     found = {module for module, call in nodes(ast.Call) if called(call) in starts}
-    assert found == {"gateway/lib/aio.py"}
+    assert found == {"gateway/lib/tasks.py"}
 
 
 def test_only_the_log_and_commands_print() -> None:
@@ -91,7 +93,7 @@ def test_what_reads_and_writes_bytes_knows_no_clock(place: str) -> None:
         assert now == [], module
 
 
-@pytest.mark.parametrize("module", modules())
+@pytest.mark.parametrize("module", paths())
 def test_a_module_says_its_one_idea(module: str) -> None:
     tree = modules()[module]
     if not tree.body:
@@ -107,13 +109,16 @@ def test_no_file_outgrows_its_idea() -> None:
 
 
 def test_nothing_is_left_for_later() -> None:
-    marks = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
+    marks = ("TODO", "FIXME", "XXX", "HACK")
+    mark = re.compile(rf"\b({'|'.join(marks)})\b")
     found = [
         f"{name(path)}:{number}"
         for path in packaged("*")
         if path.suffix in {".py", ".js", ".html", ".css"} and "vendor" not in path.parts
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
-        if marks.search(line)
+        for text in [path.read_text("utf-8")]
+        if any(word in text for word in marks)
+        for number, line in enumerate(text.splitlines(), 1)
+        if mark.search(line)
     ]
     assert found == []
 
@@ -150,6 +155,6 @@ def test_an_exception_is_never_dropped_without_a_word() -> None:
 
 def test_the_gateway_itself_loads_no_decoder_and_no_cloud() -> None:
     """Native code that reads strangers' media runs in workers, which may die; a laptop pays for no SDK."""
-    program = "import sys, gateway.app; print(*{'av', 'PIL', 'botocore'} & sys.modules.keys())"
+    program = "import sys, gateway.app.gateway; print(*{'av', 'PIL', 'botocore'} & sys.modules.keys())"
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert said.strip() == ""

@@ -13,10 +13,12 @@ from gateway.settings.models import Settings
 from tests.architecture.sources import modules
 
 # These look at the options without doing what they say.
-LOOKERS = ("gateway/settings/", "gateway/doctor.py", "gateway/adapters/local/host.py")
+LOOKERS = ("gateway/settings/", "gateway/app/doctor.py", "gateway/adapters/local/host.py")
 
 _MODELS = {info.annotation.__name__: section for section, info in Settings.model_fields.items()
            if section in SECTIONS and isinstance(info.annotation, type)}  # fmt: skip
+
+_NAMES = {option.rpartition(".")[2] for option in OPTIONS}
 
 
 @functools.cache
@@ -39,14 +41,15 @@ def _read_in(scope: ast.FunctionDef | ast.AsyncFunctionDef | ast.Module) -> set[
             kind = ast.unparse(argument.annotation).rpartition(".")[2] if argument.annotation else ""
             if kind in _MODELS:
                 named[argument.arg] = _MODELS[kind]
-    for node in ast.walk(scope):
+    inside = list(ast.walk(scope))
+    for node in inside:
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 pairs = zip(_each(target), _each(node.value), strict=False)
                 named |= {ast.unparse(to): of.attr for to, of in pairs if _is_section(of) and isinstance(to, ast.Name)}
     found = set()
-    for node in ast.walk(scope):
-        if isinstance(node, ast.Attribute):
+    for node in inside:
+        if isinstance(node, ast.Attribute) and node.attr in _NAMES:
             *_, owner = ("", *ast.unparse(node.value).split("."))
             option = f"{named.get(owner.lstrip('_'), '')}.{node.attr}"
             found |= {option} & OPTIONS.keys()

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.architecture.sources import ROOT, files, name, packaged, texts
+from tests.conftest import LONG
 
 # Written in two parts, so that this file is not its own find.
 BESIDE = "../" + "shared"
@@ -90,7 +91,8 @@ def test_packages_can_be_imported_from_a_wheel() -> None:
 
 
 def test_locked_requirements_are_pinned_and_hashed() -> None:
-    for lock in ("requirements.lock", "requirements-dev.lock", "tests/support/ministack.lock"):
+    locks = ("requirements.lock", "requirements-dev.lock", "tests/support/ministack.lock", "tests/judges/m3u8.lock")
+    for lock in locks:
         text = (ROOT / lock).read_text("utf-8")
         assert not re.search(r"^\s*(--(extra-)?index-url|-i|--find-links|-e)\b", text, re.M), lock
         for entry in re.split(r"\n(?=[A-Za-z0-9])", re.sub(r"\\\n\s*", " ", text).strip()):
@@ -104,3 +106,7 @@ def test_every_dependency_of_the_project_is_locked() -> None:
     locked = set(re.findall(r"^([a-z0-9._-]+)", (ROOT / "requirements.lock").read_text("utf-8"), re.M))
     wanted = [*project["dependencies"], *(d for extra in project["optional-dependencies"].values() for d in extra)]
     assert [d for d in wanted if re.split(r"[^A-Za-z0-9._-]", d)[0].lower() not in locked] == []
+
+
+def test_the_files_that_tests_begin_with_are_there() -> None:
+    assert [one for one in LONG if not (ROOT / "tests" / one).is_file()] == []

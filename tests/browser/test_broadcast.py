@@ -3,11 +3,12 @@
 import asyncio
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import BrowserContext, Route
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, Route
 
 from tests.support.broadcaster import CAMERAS, NO_STREAMS, SlowRoad, from_console, from_key
 from tests.support.browser import axe, chromium, opened
@@ -19,11 +20,22 @@ from tests.support.tools import need
 
 FAULTS = {
     "DOMException('for a reason', 'NotAllowedError')": "This page may not use camera and microphone.",
-    "DOMException('for a reason', 'NotFoundError')": "Neither camera nor microphone was found.",
+    "DOMException('for a reason', 'NotFoundError')": "No camera and no microphone were found.",
     "DOMException('for a reason', 'NotReadableError')": "Another program may be using them",
     "TypeError('for a reason')": "Camera and microphone do not work: for a reason",
 }
 FILM = Film("broadcast", seconds=60, size="320x180", bframes=0)
+
+
+# One browser for all that need the same: each test has a context of its own.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    need("chromium")
+    async with chromium(*CAMERAS) as instance:
+        yield instance
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +69,9 @@ def loudness(channel: Channel, seconds: float = 2.5) -> float:
 # ---- going live --------------------------------------------------------------------------------
 
 
-async def test_frames_are_live_as_h264_and_aac_and_every_player_plays_them(gateway: Gateway) -> None:
+async def test_frames_are_live_as_h264_and_aac_and_every_player_plays_them(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("Evening talk")
-    async with chromium(*CAMERAS) as browser, from_console(browser, channel) as studio:
+    async with from_console(browser, channel) as studio:
         await studio.page.get_by_role("heading", name="Evening talk").wait_for()
         assert await studio.page.get_by_role("combobox").count() >= 2
         await studio.go_live()
@@ -73,9 +85,11 @@ async def test_frames_are_live_as_h264_and_aac_and_every_player_plays_them(gatew
         assert not studio.complaints
 
 
-async def test_recording_is_live_as_h264_and_aac_for_whoever_has_only_the_key(gateway: Gateway) -> None:
+async def test_recording_is_live_as_h264_and_aac_for_whoever_has_only_the_key(
+    browser: Browser, gateway: Gateway
+) -> None:
     channel = gateway.channel("by key")
-    async with chromium(*CAMERAS) as browser, from_key(browser, channel) as studio:
+    async with from_key(browser, channel) as studio:
         await studio.choose("container")
         await studio.go_live()
         assert await codecs(channel) == {"video": "h264", "audio": "aac"}
@@ -87,9 +101,9 @@ async def test_recording_is_live_as_h264_and_aac_for_whoever_has_only_the_key(ga
 
 
 @pytest.mark.parametrize("way", ["frames", "container"])
-async def test_browser_without_streams_of_pictures_goes_live_too(way: str, gateway: Gateway) -> None:
+async def test_browser_without_streams_of_pictures_goes_live_too(browser: Browser, way: str, gateway: Gateway) -> None:
     channel = gateway.channel(f"plain {way}")
-    async with chromium(*CAMERAS) as browser, from_key(browser, channel, script=NO_STREAMS) as studio:
+    async with from_key(browser, channel, script=NO_STREAMS) as studio:
         await studio.choose(way)
         await studio.go_live()
         assert await codecs(channel) == {"video": "h264", "audio": "aac"}
@@ -97,24 +111,73 @@ async def test_browser_without_streams_of_pictures_goes_live_too(way: str, gatew
         assert not studio.complaints
 
 
-async def test_key_may_be_pasted_as_a_whole_push_address(gateway: Gateway) -> None:
+async def test_go_live_waits_for_the_key_that_the_gateway_has_not_sent_yet(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("early")
+    pressed = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        await pressed.wait()
+        await route.continue_()
+
+    async def prepare(context: BrowserContext) -> None:
+        await context.route(f"**/videostream/{channel.id}", late)
+
+    async with from_console(browser, channel, prepare=prepare) as studio:
+        await studio.press("Go live")
+        pressed.set()
+        await studio.says("Live")
+        await studio.stop()
+        assert not studio.complaints
+
+
+async def test_key_may_be_pasted_as_a_whole_push_address(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("pasted")
-    async with chromium(*CAMERAS) as browser, from_key(browser, channel, key="") as studio:
+    async with from_key(browser, channel, key="") as studio:
         await studio.press("Go live")
         await studio.notices("Enter your stream key first")
         field = studio.page.get_by_label("Stream key")
         await field.fill("my stream")
         await studio.press("Use this key")
-        await studio.notices("This is no stream key")
+        await studio.notices("This is not a stream key")
         await field.fill(f"  {channel.push} ")
         await studio.go_live()
         await studio.stop()
         assert not studio.complaints
 
 
-async def test_sound_is_heard_until_the_microphone_is_muted(gateway: Gateway) -> None:
+async def test_link_to_another_server_asks_before_anything_goes_there(browser: Browser, gateway: Gateway) -> None:
+    channel, connected = gateway.channel("phished"), asyncio.Event()
+
+    async def strange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        writer.close()
+
+    trap = await asyncio.start_server(strange, "127.0.0.1", 0)
+    there = f"127.0.0.1:{trap.sockets[0].getsockname()[1]}"
+    link = f"ws://{there}/stream/{channel.obs_key}"
+    async with trap, from_key(browser, channel, key=link) as studio:
+        question = studio.page.get_by_role("alertdialog", name="Send to another server?")
+        await question.get_by_text(f"to {there}").wait_for()
+        await studio.press("Go live")
+        assert await question.is_visible() and await studio.page.locator("#state").inner_text() == "Not live"
+        await studio.press("Do not send")
+        await question.wait_for(state="hidden")
+        await studio.press("Go live")
+        await studio.notices("Enter your stream key first")
+        assert not connected.is_set(), "nothing went there"
+        await studio.page.get_by_label("Stream key").fill(link)
+        await studio.press("Use this key")
+        await studio.press("Send to that server")
+        await studio.page.get_by_text(f"on another server, {there}").wait_for()
+        assert await axe(studio.page) == []
+        await studio.press("Go live")
+        async with asyncio.timeout(20):
+            await connected.wait()
+
+
+async def test_sound_is_heard_until_the_microphone_is_muted(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("muted")
-    async with chromium(*CAMERAS) as browser, from_key(browser, channel) as studio:
+    async with from_key(browser, channel) as studio:
         await studio.go_live()
         assert await asyncio.to_thread(loudness, channel) > -40
         await studio.press("Mute microphone")
@@ -128,9 +191,9 @@ async def test_sound_is_heard_until_the_microphone_is_muted(gateway: Gateway) ->
 
 
 @pytest.mark.parametrize("way", ["frames", "container"])
-async def test_other_camera_and_screen_go_on_in_the_same_push(way: str, gateway: Gateway) -> None:
+async def test_other_camera_and_screen_go_on_in_the_same_push(browser: Browser, way: str, gateway: Gateway) -> None:
     channel = gateway.channel(f"cameras {way}")
-    async with chromium(*CAMERAS) as browser, from_key(browser, channel) as studio:
+    async with from_key(browser, channel) as studio:
         await studio.choose(way)
         await studio.go_live()
         async with opened(browser, channel.url("flv.html")) as player:
@@ -197,12 +260,16 @@ def packets(channel: Channel, seconds: int) -> dict[str, int]:
     return {kind: said.count(kind) for kind in ("video", "audio")}
 
 
-async def test_slow_network_lowers_the_bit_rate_in_words_and_delay_stays_bounded(gateway: Gateway) -> None:
+async def test_slow_network_lowers_the_bit_rate_in_words_and_delay_stays_bounded(
+    browser: Browser, gateway: Gateway
+) -> None:
     channel = gateway.channel("slow")
-    async with SlowRoad(gateway.ports["ws"]).open() as road, chromium(*CAMERAS) as browser:
+    async with SlowRoad(gateway.ports["ws"]).open() as road:
         key = f"ws://127.0.0.1:{road.port}/stream/{channel.obs_key}"
         async with from_key(browser, channel, key="") as studio:
             await studio.page.get_by_label("Stream key").fill(key)
+            await studio.press("Use this key")
+            await studio.press("Send to that server")  # the slow road's port is not this page's server
             await studio.page.get_by_label("Bit rate", exact=True).select_option("1500000")
             await studio.go_live()
             road.rate = 25_000
@@ -221,15 +288,15 @@ async def test_slow_network_lowers_the_bit_rate_in_words_and_delay_stays_bounded
 # ---- trouble -----------------------------------------------------------------------------------
 
 
-async def test_broadcast_survives_a_server_that_is_started_anew(tmp_path: Path) -> None:
+async def test_broadcast_survives_a_server_that_is_started_anew(browser: Browser, tmp_path: Path) -> None:
     need("chromium", "ffmpeg")
     with running(MILLRACE_STREAM__LINGER="20") as first:
         channel = first.channel("restarted")
-        async with chromium(*CAMERAS) as browser, from_console(browser, channel) as studio:
+        async with from_console(browser, channel) as studio:
             await studio.go_live()
             first.process.kill()
             first.process.wait()
-            await studio.notices("The connection broke off")
+            await studio.notices("The connection broke")
             (first.data / "ports.json").unlink()
             ports = {
                 f"MILLRACE_{name.upper()}__PORT": str(first.ports[name]) for name in ("rtmp", "http", "ws", "admin")
@@ -249,7 +316,7 @@ async def test_broadcast_survives_a_server_that_is_started_anew(tmp_path: Path) 
         first.process.returncode = 0
 
 
-async def test_next_server_is_tried_when_the_preferred_one_is_away(gateway: Gateway) -> None:
+async def test_next_server_is_tried_when_the_preferred_one_is_away(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("two servers")
     away = {"role": "primary", "address": "127.0.0.1", "ports": {"ws": 9, "wss": None}}
     here = {"role": "secondary", "address": "127.0.0.1", "ports": {"ws": gateway.ports["ws"], "wss": None}}
@@ -262,47 +329,47 @@ async def test_next_server_is_tried_when_the_preferred_one_is_away(gateway: Gate
         await context.route(f"**/videostream/{channel.id}", channel_there)
         await context.route("**/servers", lambda route: route.fulfill(json=[away, here]))
 
-    async with chromium(*CAMERAS) as browser, from_console(browser, channel, prepare=one_is_away) as studio:
+    async with from_console(browser, channel, prepare=one_is_away) as studio:
         await studio.page.get_by_role("heading", name="two servers").wait_for()
         await studio.go_live()
         tried = [line for line in await studio.log() if "Connecting to" in line]
         assert [line.rpartition(":")[2] for line in tried] == ["9.", f"{gateway.ports['ws']}."]
 
 
-async def test_channel_in_use_is_refused_in_words(gateway: Gateway) -> None:
+async def test_channel_in_use_is_refused_in_words(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("taken")
     with push(FILM, channel.push):
         await asyncio.to_thread(channel.wait_live)
-        async with chromium(*CAMERAS) as browser, from_key(browser, channel) as studio:
+        async with from_key(browser, channel) as studio:
             await studio.press("Go live")
             await studio.notices("Somebody else is live on this channel")
             await studio.says("Not live")
 
 
-async def test_page_that_is_loaded_anew_goes_live_again_at_once(gateway: Gateway) -> None:
+async def test_page_that_is_loaded_anew_goes_live_again_at_once(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("anew")
-    async with chromium(*CAMERAS) as browser, from_console(browser, channel) as studio:
+    async with from_console(browser, channel) as studio:
         studio.page.on("dialog", lambda dialog: dialog.accept())  # it asks whether a live page is meant to be left
         await studio.go_live()
         await studio.page.reload()
         await studio.go_live()
 
 
-async def test_wrong_key_is_refused_in_words(gateway: Gateway) -> None:
+async def test_wrong_key_is_refused_in_words(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("wrong")
     key = channel.obs_key[:-1] + ("0" if channel.obs_key[-1] != "0" else "1")
-    async with chromium(*CAMERAS) as browser, from_key(browser, channel, key) as studio:
+    async with from_key(browser, channel, key) as studio:
         await studio.press("Go live")
-        await studio.notices("The stream key is not valid")
+        await studio.notices("The stream key is wrong")
         await studio.says("Not live")
 
 
-async def test_kick_ends_the_broadcast_and_says_so(gateway: Gateway) -> None:
+async def test_kick_ends_the_broadcast_and_says_so(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("kicked")
-    async with chromium(*CAMERAS) as browser, from_console(browser, channel) as studio:
+    async with from_console(browser, channel) as studio:
         await studio.go_live()
         assert gateway.api("DELETE", f"/videostream/{channel.id}/session").status == 200
-        await studio.notices("ended by the operator")
+        await studio.notices("The operator ended")
         await studio.says("Not live")
         await studio.go_live()  # the key is as good as before
         assert not studio.complaints
@@ -333,7 +400,7 @@ async def test_page_without_https_on_another_host_says_why_there_is_no_camera(ga
     url = f"http://studio.test:{gateway.ports['http']}/broadcast.html#{channel.obs_key}"
     async with chromium("--host-resolver-rules=MAP studio.test 127.0.0.1") as browser, opened(browser, url) as watched:
         await watched.page.get_by_role("button", name="Go live").click()
-        await watched.page.locator("#notice", has_text="only to pages that come over https").wait_for()
+        await watched.page.locator("#notice", has_text="only on https pages").wait_for()
 
 
 async def test_session_that_is_over_leads_to_the_login(gateway: Gateway) -> None:
@@ -349,84 +416,85 @@ async def test_session_that_is_over_leads_to_the_login(gateway: Gateway) -> None
 # ---- what is kept ------------------------------------------------------------------------------
 
 
-async def test_settings_are_kept_with_the_user_and_with_the_browser(gateway: Gateway) -> None:
+async def test_settings_are_kept_with_the_user_and_with_the_browser(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("kept")
-    async with chromium(*CAMERAS) as browser:
-        async with from_console(browser, channel) as studio:
-            await studio.page.get_by_role("heading", name="kept").wait_for()
-            async with studio.page.expect_response(lambda r: r.url.endswith("/profile") and r.request.method == "PUT"):
-                await studio.page.get_by_label("Resolution").select_option("480p")
-            await studio.page.reload()
-            await studio.page.get_by_role("heading", name="kept").wait_for()
-            assert await studio.page.get_by_label("Resolution").input_value() == "480p"
-            await studio.go_live()
-            await asyncio.to_thread(until, lambda: channel.session()["tracks"], "pictures have come")
-            assert channel.session()["tracks"][0]["height"] == 480
-            await studio.stop()
-            assert not studio.complaints
-        async with from_console(browser, channel) as elsewhere:  # a context of its own: another browser
-            await elsewhere.page.get_by_role("heading", name="kept").wait_for()
-            assert await elsewhere.page.get_by_label("Resolution").input_value() == "480p"
-        async with from_key(browser, channel) as studio:
-            await studio.page.get_by_label("Frame rate").select_option("15")
-            await studio.page.reload()
-            assert await studio.page.get_by_label("Frame rate").input_value() == "15"
+    async with from_console(browser, channel) as studio:
+        await studio.page.get_by_role("heading", name="kept").wait_for()
+        async with studio.page.expect_response(lambda r: r.url.endswith("/profile") and r.request.method == "PUT"):
+            await studio.page.get_by_label("Resolution").select_option("480p")
+        await studio.page.reload()
+        await studio.page.get_by_role("heading", name="kept").wait_for()
+        assert await studio.page.get_by_label("Resolution").input_value() == "480p"
+        await studio.go_live()
+        await asyncio.to_thread(until, lambda: channel.session()["tracks"], "pictures have come")
+        assert channel.session()["tracks"][0]["height"] == 480
+        await studio.stop()
+        assert not studio.complaints
+    async with from_console(browser, channel) as elsewhere:  # a context of its own: another browser
+        await elsewhere.page.get_by_role("heading", name="kept").wait_for()
+        assert await elsewhere.page.get_by_label("Resolution").input_value() == "480p"
+    async with from_key(browser, channel) as studio:
+        await studio.page.get_by_label("Frame rate").select_option("15")
+        await studio.page.reload()
+        assert await studio.page.get_by_label("Frame rate").input_value() == "15"
 
 
-async def test_relay_of_the_page_sends_the_broadcast_on(gateway: Gateway) -> None:
+async def test_relay_of_the_page_sends_the_broadcast_on(browser: Browser, gateway: Gateway) -> None:
     channel, service = gateway.channel("relayed"), gateway.channel("the other service")
-    async with chromium(*CAMERAS) as browser:
-        async with from_console(browser, channel) as studio:
-            page = studio.page
-            await page.get_by_role("heading", name="relayed").wait_for()
-            await page.locator("#relay-card summary").click()
-            await page.get_by_label("Ingest address").fill("live.example.com")
-            await page.get_by_role("switch", name="Relay this channel").check()
-            await studio.press("Save")
-            assert await page.locator("#relay-url").evaluate("e => e === document.activeElement")
-            await page.get_by_label("Service", exact=True).select_option("CUSTOM")
-            await page.get_by_label("Ingest address").fill(service.obs_server)
-            await page.get_by_label("Key of that service").fill(service.obs_key)
-            await page.get_by_label("Playback address").fill("https://play.example.com/live.m3u8")
-            await studio.press("Save")
-            await page.get_by_text("Saved.").wait_for()
-            assert await page.get_by_role("link", name="Watch there").is_visible()
-            await studio.go_live()
-            await asyncio.to_thread(service.wait_live)
-            assert await codecs(service) == {"video": "h264", "audio": "aac"}
-            await studio.stop()
-            assert not studio.complaints
-        async with from_console(browser, channel) as again:
-            await again.page.locator("#relay-card summary").click()
-            assert await again.page.get_by_label("Service", exact=True).input_value() == "CUSTOM"
-            assert await again.page.get_by_label("Key of that service").input_value() == service.obs_key
-            assert await again.page.get_by_role("switch", name="Relay this channel").is_checked()
+    async with from_console(browser, channel) as studio:
+        page = studio.page
+        await page.get_by_role("heading", name="relayed").wait_for()
+        await page.locator("#relay-card summary").click()
+        await page.get_by_label("Ingest address").fill("live.example.com")
+        await page.get_by_role("switch", name="Relay this channel").check()
+        await studio.press("Save")
+        assert await page.locator("#relay-url").evaluate("e => e === document.activeElement")
+        await page.get_by_label("Service", exact=True).select_option("CUSTOM")
+        await page.get_by_label("Ingest address").fill(service.obs_server)
+        await page.get_by_label("Key of that service").fill(service.obs_key)
+        await page.get_by_label("Playback address").fill("https://play.example.com/live.m3u8")
+        await studio.press("Save")
+        await page.get_by_text("Saved.").wait_for()
+        assert await page.get_by_role("link", name="Watch there").is_visible()
+        await studio.go_live()
+        await asyncio.to_thread(service.wait_live)
+        assert await codecs(service) == {"video": "h264", "audio": "aac"}
+        await studio.stop()
+        assert not studio.complaints
+    async with from_console(browser, channel) as again:
+        await again.page.locator("#relay-card summary").click()
+        assert await again.page.get_by_label("Service", exact=True).input_value() == "CUSTOM"
+        assert await again.page.get_by_label("Key of that service").input_value() == service.obs_key
+        assert await again.page.get_by_role("switch", name="Relay this channel").is_checked()
 
 
 # ---- looks -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_page_fits_a_phone_in_both_themes_and_axe_finds_nothing(scheme: str, gateway: Gateway) -> None:
+async def test_page_fits_a_phone_in_both_themes_and_axe_finds_nothing(
+    browser: Browser, scheme: str, gateway: Gateway
+) -> None:
     channel = gateway.channel("looks <img src=x onerror=alert(1)>")
     phone = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True, "color_scheme": scheme}
-    async with chromium(*CAMERAS) as browser:
-        async with from_console(browser, channel, **phone) as studio:
-            await studio.go_live()
-            for card in ("#log-card", "#relay-card", "#advanced-card"):
-                await studio.page.locator(f"{card} summary").click()
-            assert await studio.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-            assert await studio.page.get_by_role("img", name="QR").is_visible()
-            assert await axe(studio.page) == []
-            await studio.stop()
-            assert not studio.complaints
-        async with from_key(browser, channel, key="", color_scheme=scheme) as studio:
-            assert await axe(studio.page) == []
+    async with from_console(browser, channel, **phone) as studio:
+        await studio.go_live()
+        for card in ("#log-card", "#relay-card", "#advanced-card"):
+            await studio.page.locator(f"{card} summary").click()
+        assert await studio.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert await studio.page.get_by_role("img", name="QR").is_visible()
+        assert await axe(studio.page) == []
+        await studio.stop()
+        assert not studio.complaints
+    async with from_key(browser, channel, key="", color_scheme=scheme) as studio:
+        assert await axe(studio.page) == []
 
 
-async def test_page_speaks_chinese_where_the_browser_does_and_can_be_switched(gateway: Gateway) -> None:
+async def test_page_speaks_chinese_where_the_browser_does_and_can_be_switched(
+    browser: Browser, gateway: Gateway
+) -> None:
     channel = gateway.channel("words")
-    async with chromium(*CAMERAS) as browser, from_key(browser, channel, locale="zh-CN") as studio:
+    async with from_key(browser, channel, locale="zh-CN") as studio:
         await studio.page.get_by_role("button", name="开始直播").wait_for()
         await studio.page.get_by_role("button", name="英文：English").click()
         await studio.page.get_by_role("button", name="Go live").wait_for()
@@ -434,9 +502,9 @@ async def test_page_speaks_chinese_where_the_browser_does_and_can_be_switched(ga
         await studio.page.get_by_role("button", name="Go live").wait_for()
 
 
-async def test_everything_can_be_done_with_the_keyboard(gateway: Gateway) -> None:
+async def test_everything_can_be_done_with_the_keyboard(browser: Browser, gateway: Gateway) -> None:
     channel = gateway.channel("keys")
-    async with chromium(*CAMERAS) as browser, from_key(browser, channel) as studio:
+    async with from_key(browser, channel) as studio:
         await studio.page.locator("#preview").wait_for()
         for _ in range(12):
             await studio.page.keyboard.press("Tab")

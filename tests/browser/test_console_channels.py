@@ -65,7 +65,7 @@ async def test_wrong_token_is_refused_with_words_and_the_right_one_opens(browser
         # The browser itself reports the refusal, and nothing else is amiss.
         assert all("401" in said for said in watched.complaints), watched.complaints
         watched.complaints.clear()
-        await page.get_by_role("button", name="Show what is typed").click()
+        await page.get_by_role("button", name="Show the text").click()
         await expect(page.get_by_label("Token or password")).to_have_attribute("type", "text")
         await log_in(page, gateway.token)
         await page.get_by_role("heading", name="Channels", exact=True).wait_for()
@@ -83,7 +83,7 @@ async def test_too_many_tries_are_told_how_long_to_wait(browser: Browser) -> Non
                 await page.get_by_label("Token or password").fill("wrong")
                 async with page.expect_response(lambda reply: reply.request.method == "POST"):
                     await page.get_by_role("button", name="Log in").click()
-            await page.get_by_text(re.compile(r"Too many tries\. Try again in \d+ seconds?\.")).wait_for()
+            await page.get_by_text(re.compile(r"Too many attempts\. Try again in \d+ seconds?\.")).wait_for()
             await expect(page.get_by_role("button", name="Log in")).to_be_disabled()
 
 
@@ -120,7 +120,7 @@ async def test_new_channel_shows_where_to_push(browser: Browser, gateway: Gatewa
         await page.get_by_role("button", name="New channel").click()
         await expect(page.get_by_label("Name", exact=False).first).to_be_focused()
         await page.get_by_role("button", name="Create").click()
-        await page.get_by_text("Give it a name.").wait_for()
+        await page.get_by_text("Enter a name.").wait_for()
         await page.get_by_label("Name").fill("Harbour view")
         await page.get_by_label("Expiry").fill("2035-12-31T09:00")
         await page.get_by_label("Description").fill("Pier 7")
@@ -239,7 +239,7 @@ async def test_only_what_was_changed_is_sent(browser: Browser, gateway: Gateway)
         page.on("request", see)
         await page.get_by_label("Description").fill("a new one")
         await page.get_by_role("switch", name="Snapshots").check()
-        await page.get_by_label("One picture every").fill("15")
+        await page.get_by_label("Interval between snapshots").fill("15")
         await page.get_by_label("Who may watch").select_option("sign")
         await page.get_by_role("button", name="Add a target").click()
         await page.get_by_label("Target 2", exact=True).fill("rtmps://192.0.2.8/live/other")
@@ -267,16 +267,16 @@ async def test_what_the_gateway_objects_to_stands_at_its_field(browser: Browser,
         await edited(page, gateway, channel)
         await page.get_by_label("Segments in a playlist").fill("2.5")
         await page.get_by_role("button", name="Save").click()
-        await page.get_by_text("A whole number from 1 to 100.").wait_for()
+        await page.get_by_text("Enter a whole number from 1 to 100.").wait_for()
         await expect(page.get_by_label("Segments in a playlist")).to_be_focused()
         await page.get_by_label("Segments in a playlist").fill("8")
         assert not watched.complaints
-        await page.get_by_label("Hours of recording").fill("whenever")
+        await page.get_by_label("Recording hours").fill("whenever")
         async with page.expect_response(lambda reply: reply.request.method == "PUT") as reply:
             await page.get_by_role("button", name="Save").click()
         told = await (await reply.value).json()
         assert told["field"] == "recordSchedule"
-        hours = page.get_by_label("Hours of recording")
+        hours = page.get_by_label("Recording hours")
         await expect(hours).to_be_focused()
         await expect(hours).to_have_attribute("aria-invalid", "true")
         await page.get_by_text(told["error"]).wait_for()
@@ -339,12 +339,28 @@ async def live(channel: Channel) -> None:
     await asyncio.to_thread(channel.wait_live)
 
 
+async def test_the_preview_says_that_the_broadcaster_broke_off_and_goes_on(browser: Browser) -> None:
+    with running(MILLRACE_STREAM__LINGER="60") as patient:
+        channel = named(patient, "Broken")
+        async with signed_in(browser, patient, f"#/channels/{channel.id}") as watched:
+            page = watched.page
+            with push(FILM, channel.push):
+                await live(channel)
+                await page.get_by_role("button", name="Preview").click()
+                await watched.plays()
+            await page.get_by_text("The broadcaster's connection broke, waiting").wait_for()
+            with push(FILM, channel.push):
+                await page.locator("#preview-stage[data-state=playing]").wait_for(state="attached")
+                await watched.plays()
+            assert not watched.complaints
+
+
 async def test_live_channel_is_watched_in_every_format(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Watched", isCodec=False)
     async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:
         page = watched.page
         await page.get_by_role("button", name="Preview").click()
-        await page.get_by_text("Not live. It starts here by itself.").wait_for()
+        await page.get_by_text("Not live. Playback starts automatically.").wait_for()
         with push(FILM, channel.push):
             await live(channel)
             for tab in ("HTTP-FLV", "HLS", "LL-HLS", "DASH"):
@@ -367,7 +383,7 @@ async def test_record_switch_holds_now_and_later(browser: Browser, gateway: Gate
         record = page.get_by_role("switch", name="Record", exact=True)
         with push(FILM, channel.push):
             await live(channel)
-            await page.get_by_text("They take effect at once").wait_for()
+            await page.get_by_text("Changes take effect at once").wait_for()
             await record.check()
             await page.get_by_text(re.compile(r"[1-9]\d* files?, ")).wait_for(timeout=20_000)
             assert stored(gateway, channel)["isVideo"] is True
@@ -476,7 +492,7 @@ async def test_keyboard_is_enough(browser: Browser, gateway: Gateway) -> None:
         await expect(tabs.nth(1)).to_be_focused()
         await expect(tabs.nth(1)).to_have_attribute("aria-selected", "true")
         # A menu opens with an arrow and gives the focus back.
-        theme = page.get_by_role("button", name="As the system")
+        theme = page.get_by_role("button", name="System theme")
         await theme.press("ArrowDown")
         items = page.get_by_role("menu").locator("[role^=menuitem]")
         await expect(items.first).to_be_focused()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, ViewportSize, expect
+import pytest_asyncio
+from playwright.async_api import Browser, Page, ViewportSize, expect
 
 from tests.support.browser import axe, chromium
 from tests.support.clients import push
@@ -22,8 +23,19 @@ WIDE = {"width": 1360, "height": 900}
 NARROW = {"width": 360, "height": 740}
 
 
+# One browser for all: each test has a context of its own.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    need("chromium")
+    async with chromium() as instance:
+        yield instance
+
+
 @dataclass
-class Stage:
+class RemoteStream:
     """A stream that another node than the one whose console is open holds. holder: its id."""
 
     asked: Gateway
@@ -32,13 +44,13 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemoteStream]:
     need("chromium", "ffmpeg")
     with sharing(tmp_path_factory.mktemp("console-nodes"), 2) as (asked, holder):
         channel = Channel(holder, asked.channel(videoname="Main stage").item)
         with push(FILM, channel.push):
             channel.wait_live()
-            yield Stage(asked, channel, next(node["node"] for node in nodes(asked) if not node["here"]))
+            yield RemoteStream(asked, channel, next(node["node"] for node in nodes(asked) if not node["here"]))
 
 
 async def fits(page: Page) -> bool:
@@ -47,8 +59,8 @@ async def fits(page: Page) -> bool:
 
 
 @pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
-async def test_the_system_view_lists_the_nodes(stage: Stage, viewport: dict[str, int]) -> None:
-    async with chromium() as browser, signed_in(browser, stage.asked, "#/system") as watched:
+async def test_the_system_view_lists_the_nodes(browser: Browser, stage: RemoteStream, viewport: dict[str, int]) -> None:
+    async with signed_in(browser, stage.asked, "#/system") as watched:
         page = watched.page
         await page.set_viewport_size(ViewportSize(**viewport))
         table = page.get_by_role("table", name="Nodes")
@@ -66,11 +78,11 @@ async def test_the_system_view_lists_the_nodes(stage: Stage, viewport: dict[str,
         assert not watched.complaints
 
 
-async def test_a_node_that_is_gone_says_nothing_more(stage: Stage) -> None:
+async def test_a_node_that_is_gone_says_nothing_more(browser: Browser, stage: RemoteStream) -> None:
     entries: list[dict[str, Any]] = stage.asked.api("GET", "/nodes").json()
     silent = dict.fromkeys(("version", "uptime", "cpu", "streams", "publishers", "viewers"))
     entries[1] |= {"answers": False, **silent}
-    async with chromium() as browser, signed_in(browser, stage.asked, "#/users") as watched:
+    async with signed_in(browser, stage.asked, "#/users") as watched:
         page = watched.page
         await page.route("**/nodes", lambda route: route.fulfill(json=entries))
         await page.evaluate("() => { location.hash = '#/system'; }")
@@ -81,8 +93,10 @@ async def test_a_node_that_is_gone_says_nothing_more(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
-async def test_a_stream_says_on_which_node_it_is(stage: Stage, viewport: dict[str, int]) -> None:
-    async with chromium() as browser, signed_in(browser, stage.asked, "#/live") as watched:
+async def test_a_stream_says_on_which_node_it_is(
+    browser: Browser, stage: RemoteStream, viewport: dict[str, int]
+) -> None:
+    async with signed_in(browser, stage.asked, "#/live") as watched:
         page = watched.page
         await page.set_viewport_size(ViewportSize(**viewport))
         card = page.get_by_role("article", name="Main stage")
@@ -91,7 +105,7 @@ async def test_a_stream_says_on_which_node_it_is(stage: Stage, viewport: dict[st
         assert await fits(page)
         assert not await axe(page)
         await page.evaluate("(id) => { location.hash = `#/channels/${id}`; }", stage.channel.id)
-        now = page.get_by_role("region", name="Right now")
+        now = page.get_by_role("region", name="Now")
         await expect(now).to_contain_text(stage.holder)
         await expect(page.get_by_role("button", name="Kick")).to_be_visible()
         assert await fits(page)
@@ -99,17 +113,17 @@ async def test_a_stream_says_on_which_node_it_is(stage: Stage, viewport: dict[st
         assert not watched.complaints
 
 
-async def test_the_words_are_there_in_chinese(stage: Stage) -> None:
-    async with chromium() as browser, signed_in(browser, stage.asked, "#/system") as watched:
+async def test_the_words_are_there_in_chinese(browser: Browser, stage: RemoteStream) -> None:
+    async with signed_in(browser, stage.asked, "#/system") as watched:
         page = watched.page
         await page.evaluate("() => localStorage.setItem('millrace.language', 'zh')")
         await page.reload()
         await expect(page.get_by_role("table", name="全部节点")).to_contain_text("本节点")
 
 
-async def test_a_node_that_is_alone_lists_none() -> None:
+async def test_a_node_that_is_alone_lists_none(browser: Browser) -> None:
     need("chromium")
     with running() as gateway:
-        async with chromium() as browser, signed_in(browser, gateway, "#/system") as watched:
+        async with signed_in(browser, gateway, "#/system") as watched:
             await watched.page.get_by_role("region", name="Ports").wait_for()
             await expect(watched.page.get_by_role("table", name="Nodes")).to_have_count(0)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
+from PIL import Image
 from playwright.async_api import Browser, Locator, Page, Request, Route, expect
 
 from tests.support.browser import Watched, axe, chromium, opened
@@ -37,6 +39,17 @@ def looping(url: str) -> Program:
     return Program(
         ["ffmpeg", "-nostdin", "-v", "error", "-re", "-stream_loop", "-1", "-i", str(FILM.path()), *COPY, url]
     )
+
+
+# One browser for all that need the same: each test has a context of its own.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    need("chromium")
+    async with chromium() as instance:
+        yield instance
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +131,8 @@ async def comes(condition: Callable[[], Any], what: str, within: float = 20.0) -
         await asyncio.sleep(0.1)
 
 
-async def test_numbers_and_times_are_written_as_people_read_them(gateway: Gateway) -> None:
-    async with chromium() as browser, signed_in(browser, gateway, timezone_id="Asia/Shanghai") as watched:
+async def test_numbers_and_times_are_written_as_people_read_them(browser: Browser, gateway: Gateway) -> None:
+    async with signed_in(browser, gateway, timezone_id="Asia/Shanghai") as watched:
         found = await watched.page.evaluate("""async () => {
           const f = await import("/console/app/format.js");
           const { setLanguage } = await import("/console/app/i18n.js");
@@ -143,8 +156,8 @@ async def test_numbers_and_times_are_written_as_people_read_them(gateway: Gatewa
         assert found[2] == "Asia/Shanghai"
 
 
-async def test_a_csv_file_holds_text_and_numbers_and_never_a_formula(gateway: Gateway) -> None:
-    async with chromium() as browser, signed_in(browser, gateway) as watched:
+async def test_a_csv_file_holds_text_and_numbers_and_never_a_formula(browser: Browser, gateway: Gateway) -> None:
+    async with signed_in(browser, gateway) as watched:
         text = await watched.page.evaluate("""async () => {
           const { csv } = await import("/console/app/csv.js");
           const values = ["plain", 'say "hi", you', "two\\nlines", "=1+1", "+49 30", "-2", "@sum", "\\t=x", " =x",
@@ -157,7 +170,7 @@ async def test_a_csv_file_holds_text_and_numbers_and_never_a_formula(gateway: Ga
         ]  # fmt: skip
 
 
-async def test_the_live_view_shows_what_is_live_and_ends_it(gateway: Gateway, stage: Channel) -> None:
+async def test_the_live_view_shows_what_is_live_and_ends_it(browser: Browser, gateway: Gateway, stage: Channel) -> None:
     receiver = gateway.channel(videoname="Receiver")
     hall = gateway.channel(
         videoname="大厅 <b>hall</b>", isRelay=True, relayURL=[receiver.push, "rtmp://127.0.0.1:9/live/secret-key"]
@@ -165,7 +178,7 @@ async def test_the_live_view_shows_what_is_live_and_ends_it(gateway: Gateway, st
     with looping(hall.push) as encoder:
         hall.wait_live()
         receiver.wait_live()
-        async with chromium() as browser, signed_in(browser, gateway, "live") as watched:
+        async with signed_in(browser, gateway, "live") as watched:
             page = watched.page
             card = page.get_by_role("article", name="Main stage")
             await expect(page.get_by_text("3 channels")).to_be_visible()
@@ -207,8 +220,8 @@ async def test_the_live_view_shows_what_is_live_and_ends_it(gateway: Gateway, st
             assert not watched.complaints
 
 
-async def test_a_hidden_page_asks_for_nothing(gateway: Gateway, stage: Channel) -> None:
-    async with chromium() as browser, signed_in(browser, gateway, "live") as watched:
+async def test_a_hidden_page_asks_for_nothing(browser: Browser, gateway: Gateway, stage: Channel) -> None:
+    async with signed_in(browser, gateway, "live") as watched:
         page = watched.page
         await page.clock.install()
         async with page.expect_response("**/videostreams/online"), page.expect_response("**/nodes"):
@@ -228,8 +241,10 @@ async def test_a_hidden_page_asks_for_nothing(gateway: Gateway, stage: Channel) 
         assert not watched.complaints
 
 
-async def test_the_page_says_that_the_gateway_is_away_and_goes_on_when_it_is_back(gateway: Gateway) -> None:
-    async with chromium() as browser, signed_in(browser, gateway, "system") as watched:
+async def test_the_page_says_that_the_gateway_is_away_and_goes_on_when_it_is_back(
+    browser: Browser, gateway: Gateway
+) -> None:
+    async with signed_in(browser, gateway, "system") as watched:
         page = watched.page
         await expect(page.get_by_text("Ready", exact=True)).to_be_visible()
 
@@ -243,13 +258,13 @@ async def test_the_page_says_that_the_gateway_is_away_and_goes_on_when_it_is_bac
         await expect(page.get_by_role("alert")).to_have_count(0, timeout=15_000)
 
 
-async def test_recordings_are_played_downloaded_and_deleted(gateway: Gateway, stage: Channel) -> None:
+async def test_recordings_are_played_downloaded_and_deleted(browser: Browser, gateway: Gateway, stage: Channel) -> None:
     async def recorded(kind: str, least: int) -> bool:
         return len(gateway.api("GET", f"/videostream/{stage.id}/recordings?kind={kind}").json()) >= least
 
     for kind, least in (("video", 2), ("ondemand", 1), ("image", 2)):
         await comes(partial(recorded, kind, least), f"{least} of {kind}", 60)
-    async with chromium() as browser, signed_in(browser, gateway, "recordings?kind=video") as watched:
+    async with signed_in(browser, gateway, "recordings?kind=video") as watched:
         page = watched.page
         videos = button(page, re.compile("^Play: Video, Main stage"))
         await videos.first.wait_for()
@@ -299,13 +314,63 @@ async def test_recordings_are_played_downloaded_and_deleted(gateway: Gateway, st
         assert not watched.complaints
 
 
+async def test_media_of_a_deleted_channel_stay_in_sight_until_they_are_deleted(
+    browser: Browser, gateway: Gateway
+) -> None:
+    channel, other = gateway.channel(videoname="Finale", playAuth="sign"), gateway.channel(videoname="Encore")
+    folders = [gateway.data / "media" / id / "images/2026/1/2" for id in (channel.id, channel.id, other.id)]
+    files = [folder / f"capture-2026-01-02_03-04-0{n}.jpg" for n, folder in enumerate(folders)]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(file)
+
+    async def delete(name: str, id: str, choice: str | None) -> None:
+        await page.goto(page.url.partition("#")[0] + f"#/channels/{id}")
+        await button(page, "Delete").click()
+        question = page.get_by_role("alertdialog", name=f"Delete “{name}”?")
+        await expect(question.get_by_role("radio", name=re.compile("Keep them"))).to_be_checked()
+        if choice is not None:
+            await question.get_by_role("radio", name=re.compile(choice)).check()
+        assert not await axe(page)
+        await button(question, "Delete channel").click()
+        await page.get_by_text(f"Deleted: {name}").wait_for()
+
+    async with signed_in(browser, gateway) as watched:
+        page = watched.page
+        await delete("Finale", channel.id, None)
+        await delete("Encore", other.id, "Delete them too")
+        assert [file.exists() for file in files] == [True, True, False]
+        await page.goto(page.url.partition("#")[0] + "#/recordings?kind=image")
+        await page.reload()  # the list of channels that the page has may be the one from before
+        shown = button(page, re.compile(r"^Show: Snapshot, Finale \(deleted\)"))
+        await expect(shown).to_have_count(2)
+        assert not await axe(page)
+        await shown.first.click()
+        viewer = page.get_by_role("dialog", name="Finale (deleted)")
+        await comes(lambda: viewer.get_by_role("img").evaluate("(e) => e.naturalWidth === 8"), "the picture")
+        await button(viewer, "Delete").click()
+        await button(page.get_by_role("alertdialog"), "Delete").click()
+        await expect(viewer).to_have_count(0)
+        await expect(shown).to_have_count(1)
+        assert [file.exists() for file in files] == [True, False, False]
+        await page.get_by_role("combobox", name="Channel").select_option(label="Finale (deleted)")
+        await expect(page.get_by_text("This channel was deleted")).to_be_visible()
+        assert not await axe(page)
+        await button(page, "Delete all media").click()
+        await button(page.get_by_role("alertdialog", name="Delete all media of Finale?"), "Delete").click()
+        await page.get_by_text("The media of Finale are deleted.").wait_for()
+        await expect(shown).to_have_count(0)
+        assert not files[0].exists()
+        assert not watched.complaints
+
+
 async def plays(video: Locator) -> None:
     """Returns once its picture moves."""
     await comes(lambda: video.evaluate("(v) => v.videoWidth > 0 && v.currentTime > 0.5"), "a picture that moves")
 
 
-async def test_the_newest_of_many_channels_come_first_a_page_at_a_time(gateway: Gateway) -> None:
-    async with chromium() as browser, signed_in(browser, gateway) as watched:
+async def test_the_newest_of_many_channels_come_first_a_page_at_a_time(browser: Browser, gateway: Gateway) -> None:
+    async with signed_in(browser, gateway) as watched:
         found = await watched.page.evaluate("""async () => {
           const { Feed } = await import("/console/app/views/recordings/feed.js");
           const asked = [];
@@ -331,17 +396,17 @@ async def test_the_newest_of_many_channels_come_first_a_page_at_a_time(gateway: 
         assert pages[0][0][1] == "vod-0.m3u8"
 
 
-async def test_a_film_is_uploaded_prepared_and_played(gateway: Gateway, tmp_path: Path) -> None:
+async def test_a_film_is_uploaded_prepared_and_played(browser: Browser, gateway: Gateway, tmp_path: Path) -> None:
     film = tmp_path / "Holiday, the film.mp4"
     shutil.copy(plain(), film)
     notes = tmp_path / "notes.txt"
     notes.write_text("no film")
-    async with chromium() as browser, signed_in(browser, gateway, "films") as watched:
+    async with signed_in(browser, gateway, "films") as watched:
         page = watched.page
-        await expect(page.get_by_text("No films yet")).to_be_visible()
-        await page.get_by_label("Choose films").last.set_input_files([film, notes])
+        await expect(page.get_by_text("No videos yet")).to_be_visible()
+        await page.get_by_label("Choose videos").last.set_input_files([film, notes])
         await expect(page.get_by_role("alert")).to_contain_text("notes.txt")
-        await expect(page.get_by_role("list", name="Uploads")).to_contain_text("Its job has begun.", timeout=15_000)
+        await expect(page.get_by_role("list", name="Uploads")).to_contain_text("The job has started.", timeout=15_000)
         row = page.get_by_role("row").filter(has_text="Holiday, the film.mp4")
         await expect(row).to_contain_text("Complete", timeout=90_000)
         poster = page.locator(".shelf-picture img")
@@ -357,15 +422,15 @@ async def test_a_film_is_uploaded_prepared_and_played(gateway: Gateway, tmp_path
         assert not watched.complaints
 
 
-async def test_a_film_in_the_store_becomes_a_job_which_can_be_canceled(gateway: Gateway) -> None:
+async def test_a_film_in_the_store_becomes_a_job_which_can_be_canceled(browser: Browser, gateway: Gateway) -> None:
     source = gateway.data / "media" / "long.mp4"
     picture = ["-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=30", "-t", "12", "-preset", "ultrafast"]
     subprocess.run(["ffmpeg", "-nostdin", "-v", "error", *picture, source], check=True, timeout=120)
-    async with chromium() as browser, signed_in(browser, gateway, "films") as watched:
+    async with signed_in(browser, gateway, "films") as watched:
         page = watched.page
         where = page.get_by_label("Key, path or s3:// address")
         await button(page, "Prepare").click()
-        await expect(page.get_by_text("Say where the film lies.")).to_be_visible()
+        await expect(page.get_by_text("Enter the location of the video.")).to_be_visible()
         await where.fill("long.mp4")
         await button(page, "Prepare").click()
         await expect(where).to_have_value("")
@@ -380,35 +445,37 @@ async def test_a_film_in_the_store_becomes_a_job_which_can_be_canceled(gateway: 
         await expect(page.get_by_text("there is no such object")).to_be_visible()
 
 
-async def test_an_upload_that_fails_says_why_and_is_tried_again(gateway: Gateway, tmp_path: Path) -> None:
+async def test_an_upload_that_fails_says_why_and_is_tried_again(
+    browser: Browser, gateway: Gateway, tmp_path: Path
+) -> None:
     film = tmp_path / "second.mp4"
     shutil.copy(plain(), film)
-    async with chromium() as browser, signed_in(browser, gateway, "films") as watched:
+    async with signed_in(browser, gateway, "films") as watched:
         page = watched.page
 
         async def full(route: Route) -> None:
             await route.fulfill(status=507, json={"error": "there is no room for this film"})
 
         await page.route("**/uploads/*", full)
-        await page.get_by_label("Choose films").last.set_input_files(film)
+        await page.get_by_label("Choose videos").last.set_input_files(film)
         uploads = page.get_by_role("list", name="Uploads")
         await expect(uploads.get_by_role("alert")).to_have_text("there is no room for this film")
         await page.unroute("**/uploads/*")
         await button(uploads, "Try again").click()
-        await expect(uploads).to_contain_text("Its job has begun.", timeout=15_000)
+        await expect(uploads).to_contain_text("The job has started.", timeout=15_000)
         await button(uploads, "Remove second.mp4 from this list").click()
         await expect(uploads).to_have_count(0)
 
 
-async def test_an_upload_tells_how_far_it_is_and_can_be_canceled(gateway: Gateway) -> None:
+async def test_an_upload_tells_how_far_it_is_and_can_be_canceled(browser: Browser, gateway: Gateway) -> None:
     known = len(gateway.api("GET", "/jobs").json())
-    async with chromium() as browser, signed_in(browser, gateway, "films") as watched:
+    async with signed_in(browser, gateway, "films") as watched:
         page = watched.page
         network = await page.context.new_cdp_session(page)
         slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 100_000}
         await network.send("Network.enable")
         await network.send("Network.emulateNetworkConditions", slow)
-        await page.get_by_label("Choose films").last.set_input_files(FILM.path())
+        await page.get_by_label("Choose videos").last.set_input_files(FILM.path())
         uploads = page.get_by_role("list", name="Uploads")
         progress = uploads.get_by_role("progressbar")
         await comes(lambda: progress.evaluate("(e) => e.value > 0 && e.value < 1"), "progress")
@@ -427,8 +494,8 @@ def domains(gateway: Gateway) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("domains")
-async def test_domains_are_set_and_every_address_follows(gateway: Gateway, stage: Channel) -> None:
-    async with chromium() as browser, signed_in(browser, gateway, "domains") as watched:
+async def test_domains_are_set_and_every_address_follows(browser: Browser, gateway: Gateway, stage: Channel) -> None:
+    async with signed_in(browser, gateway, "domains") as watched:
         page = watched.page
         push, watch = page.get_by_label("Push domain"), page.get_by_label("Pull domain")
         await page.get_by_label("Example channel").select_option(label="Main stage")
@@ -458,8 +525,8 @@ async def test_domains_are_set_and_every_address_follows(gateway: Gateway, stage
         assert not watched.complaints
 
 
-async def test_users_are_added_changed_and_deleted(gateway: Gateway) -> None:
-    async with chromium() as browser, signed_in(browser, gateway, "users") as watched:
+async def test_users_are_added_changed_and_deleted(browser: Browser, gateway: Gateway) -> None:
+    async with signed_in(browser, gateway, "users") as watched:
         page = watched.page
         await expect(page.get_by_text("No users yet")).to_be_visible()
         await button(page, "Add a user").click()
@@ -492,9 +559,11 @@ async def test_users_are_added_changed_and_deleted(gateway: Gateway) -> None:
         assert not watched.complaints
 
 
-async def test_the_system_view_tells_how_the_node_is_and_sets_the_log_level(gateway: Gateway, stage: Channel) -> None:
+async def test_the_system_view_tells_how_the_node_is_and_sets_the_log_level(
+    browser: Browser, gateway: Gateway, stage: Channel
+) -> None:
     status = gateway.api("GET", "/status").json()
-    async with chromium() as browser, signed_in(browser, gateway, "system") as watched:
+    async with signed_in(browser, gateway, "system") as watched:
         page = watched.page
         for words in ("Ready", status["version"], "sqlite", f"{gateway.ports['http']}"):
             await expect(page.locator("main").get_by_text(words, exact=True).first).to_be_visible()
@@ -512,19 +581,19 @@ async def test_the_system_view_tells_how_the_node_is_and_sets_the_log_level(gate
         assert not watched.complaints
 
 
-async def test_without_aws_the_ivs_view_says_so_and_asks_for_nothing(gateway: Gateway) -> None:
-    async with chromium() as browser, signed_in(browser, gateway, "users") as watched:
+async def test_without_aws_the_ivs_view_says_so_and_asks_for_nothing(browser: Browser, gateway: Gateway) -> None:
+    async with signed_in(browser, gateway, "users") as watched:
         page = watched.page
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         await go(page, "ivs")
-        await expect(page.get_by_text("Amazon IVS is not set up here")).to_be_visible()
+        await expect(page.get_by_text("Amazon IVS is not set up on this node")).to_be_visible()
         await expect(button(page, "New IVS channel")).to_be_disabled()
         assert not [url for url in asked if "/ivs/channels" in url]
         assert not watched.complaints
 
 
-async def test_ivs_channels_are_made_relayed_to_and_deleted(moto_url: str) -> None:
+async def test_ivs_channels_are_made_relayed_to_and_deleted(browser: Browser, moto_url: str) -> None:
     need("chromium")
     aws = {
         "AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "test",
@@ -532,7 +601,7 @@ async def test_ivs_channels_are_made_relayed_to_and_deleted(moto_url: str) -> No
     }  # fmt: skip
     with ivs_api(moto_url) as api, running(**aws, AWS_ENDPOINT_URL=moto_url, AWS_ENDPOINT_URL_IVS=api.url) as gateway:
         channel = gateway.channel(videoname="Main stage", relayURL=["rtmp://relay.example.com/live/hidden-key"])
-        async with chromium() as browser, signed_in(browser, gateway, "ivs") as watched:
+        async with signed_in(browser, gateway, "ivs") as watched:
             page = watched.page
             await expect(page.get_by_text("No IVS channels yet")).to_be_visible(timeout=15_000)
             await button(page, "New IVS channel").click()
@@ -543,7 +612,7 @@ async def test_ivs_channels_are_made_relayed_to_and_deleted(moto_url: str) -> No
             await form.get_by_label("Name").fill("world-feed")
             await form.get_by_label("Type").select_option("BASIC")
             await button(form, "Create").click()
-            made = page.get_by_role("dialog", name="world-feed is created")
+            made = page.get_by_role("dialog", name="world-feed was created")
             await expect(made).to_contain_text(KEY)
             await expect(made).to_contain_text("rtmps://")
             assert not await axe(page)
@@ -554,7 +623,7 @@ async def test_ivs_channels_are_made_relayed_to_and_deleted(moto_url: str) -> No
 
             await button(row, "Send a channel to world-feed").click()
             await button(page.get_by_role("dialog", name="Send a channel to world-feed"), "Send it").click()
-            await expect(page.get_by_text("The channel is sent to IVS from now on.")).to_be_visible()
+            await expect(page.get_by_text("The channel is now sent to IVS.")).to_be_visible()
             stored = gateway.api("GET", f"/videostream/{channel.id}").json()
             assert stored["isRelay"] is True
             assert len(stored["relayURL"]) == 2 and stored["relayURL"][1].startswith("arn:aws:ivs:eu-central-1:")
@@ -566,7 +635,7 @@ async def test_ivs_channels_are_made_relayed_to_and_deleted(moto_url: str) -> No
 
 
 async def test_the_ivs_player_plays_what_ivs_serves_and_refuses_other_addresses(
-    gateway: Gateway, stage: Channel
+    browser: Browser, gateway: Gateway, stage: Channel
 ) -> None:
     base = f"http://127.0.0.1:{gateway.ports['http']}/{stage.id}/"
     stage.wait_playable("live.m3u8")
@@ -577,12 +646,12 @@ async def test_the_ivs_player_plays_what_ivs_serves_and_refuses_other_addresses(
         headers = {"Access-Control-Allow-Origin": "*", "Content-Type": reply.headers.get("content-type", "")}
         await route.fulfill(status=reply.status, body=reply.body, headers=headers)
 
-    async with chromium() as browser, signed_in(browser, gateway, "ivs") as watched:
+    async with signed_in(browser, gateway, "ivs") as watched:
         page = watched.page
         await page.route("https://abc.eu-central-1.playback.live-video.net/**", serve)
         url = page.get_by_label("Playback URL")
         for address, words in (
-            ("live.m3u8", "Expected the address of a playlist"),
+            ("live.m3u8", "Enter the address of a playlist"),
             ("http://abc.eu-central-1.playback.live-video.net/live.m3u8", "begins with https://"),
             ("https://live-video.net.example.com/live.m3u8", "addresses of Amazon IVS"),
             ("javascript:alert(1)", "begins with https://"),
@@ -604,10 +673,9 @@ async def test_the_ivs_player_plays_what_ivs_serves_and_refuses_other_addresses(
 
 @pytest.mark.parametrize(("theme", "language"), [("dark", "zh-CN"), ("light", "en-US")])
 async def test_every_view_fits_a_phone_and_keeps_nobody_out(
-    gateway: Gateway, stage: Channel, theme: str, language: str
+    browser: Browser, gateway: Gateway, stage: Channel, theme: str, language: str
 ) -> None:
     async with (
-        chromium() as browser,
         signed_in(browser, gateway, "live", viewport=NARROW, color_scheme=theme, locale=language) as watched,
     ):
         page = watched.page

@@ -130,7 +130,7 @@ async def test_addresses_are_shared_by_keyboard_and_focus_comes_back(stub: Stub,
         await dialog.get_by_role("button", name="Copy: Stream address").click()
         await dialog.get_by_text("Copied").wait_for()
         assert await page.evaluate("navigator.clipboard.readText()") == stub.url("live.flv?sign=1-abc")
-        assert await dialog.get_by_text("carry a signature").is_visible()
+        assert await dialog.get_by_text("contain a signature").is_visible()
         await page.keyboard.press("Escape")
         await dialog.wait_for(state="hidden")
         assert await page.evaluate("document.activeElement.getAttribute('aria-label')") == "Share"
@@ -174,7 +174,7 @@ async def test_everything_is_reached_by_keyboard_in_order(stub: Stub, browser: B
             await watched.page.keyboard.press("Tab")
             told = "document.activeElement.getAttribute('aria-label') || document.activeElement.textContent"
             reached.append(await watched.page.evaluate(told))
-        wanted = ["FLV", "HLS", "LL-HLS", "DASH", "中文", "Auto colours, as the system has them"]
+        wanted = ["FLV", "HLS", "LL-HLS", "DASH", "中文", "System theme"]
         wanted += ["Sound is off · Unmute", "Pause", "Unmute", "Volume", "Share", "Picture in picture", "Full screen"]
         assert reached[: len(wanted)] == wanted
 
@@ -224,6 +224,6 @@ async def test_nobody_is_kept_out(scheme: str, stub: Stub, browser: Browser) -> 
         await judge(watched, "share", wrong)
     stub.denied = True
     async with opened(browser, stub.url("dash.html"), color_scheme=scheme, **PHONE) as watched:
-        await watched.comes_to_say("Not permitted")
+        await watched.comes_to_say("Not allowed")
         await judge(watched, "denied, on a phone", wrong)
     assert not wrong, json.dumps(wrong, indent=1)

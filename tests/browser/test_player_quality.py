@@ -10,7 +10,7 @@ from typing import Any
 from playwright.async_api import Browser
 
 from tests.support.browser import Watched, chromium, opened
-from tests.support.ladder import Lab, ladder
+from tests.support.ladder import LadderStream, ladder
 from tests.support.media import Film
 from tests.support.tools import need
 
@@ -23,7 +23,7 @@ RUNGS = {
 
 
 @asynccontextmanager
-async def on_air(rungs: dict[str, Film] = RUNGS, **fields: Any) -> AsyncIterator[tuple[Lab, Browser]]:
+async def on_air(rungs: dict[str, Film] = RUNGS, **fields: Any) -> AsyncIterator[tuple[LadderStream, Browser]]:
     """A channel whose film runs, and a browser."""
     need("chromium", "ffmpeg")
     async with ladder(SOURCE, dict(rungs), **fields) as lab:
@@ -37,7 +37,7 @@ async def on_air(rungs: dict[str, Film] = RUNGS, **fields: Any) -> AsyncIterator
 
 
 @asynccontextmanager
-async def watching(page: str, **fields: Any) -> AsyncIterator[tuple[Lab, Watched]]:
+async def watching(page: str, **fields: Any) -> AsyncIterator[tuple[LadderStream, Watched]]:
     """A page of a channel with a ladder, once it plays."""
     async with on_air(**fields) as (lab, browser), opened(browser, f"{lab.base}/{page}") as watched:
         await watched.plays()

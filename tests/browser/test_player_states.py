@@ -100,7 +100,7 @@ async def test_flv_delay_does_not_grow(stub: Stub, browser: Browser) -> None:
 async def test_refused_viewer_reads_why_and_may_try_again(stub: Stub, browser: Browser) -> None:
     stub.denied = True
     async with opened(browser, stub.url("hls.html")) as watched:
-        await watched.comes_to_say("Not permitted")
+        await watched.comes_to_say("Not allowed")
         assert await watched.page.get_by_text("the sign has expired").is_visible()
         stub.denied = False
         await watched.page.get_by_role("button", name="Try again").click()

@@ -15,7 +15,9 @@ def seeds() -> list[bytes]:
     numbers = b"\x0a\0\0\0\x64" + b"\x05" * 100
     bomb = numbers + b"".join(b"\x0a\0\0\0\x64" + (b"\x07" + bytes((0, level))) * 100 for level in range(3))
     amf3 = bytes.fromhex("0a0b01036104010362060561620803000000000000000001 09030106016104020a13010361".replace(" ", ""))
-    return [*captures.values(), bomb, amf3, b"\x09" + amf3, b"\x03\0\x01a\x07\0\0\0\0\x09"]
+    vectors = b"\x09\x07\x01\x0d\x03\0\0\0\0\1\x10\x03\0\x01\x06\x03a\x11\x03\0\x06\x03a\x0d\x02"
+    nothing = b"\x03\0\x01a\x04\0\x01b\x0d\0\x01c\x0e\0\0\x09"
+    return [*captures.values(), bomb, amf3, b"\x09" + amf3, b"\x03\0\x01a\x07\0\0\0\0\x09", vectors, nothing]
 
 
 def fuzz(data: bytes) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gateway.hub import relays
-from gateway.hub.access import Secrets, Verdict
-from gateway.hub.addresses import Addresses, Domains, Presenter
-from gateway.hub.channel import Channel, changes, create_item
-from gateway.hub.errors import InvalidField, TooLarge
+from gateway.channels import relay_urls
+from gateway.channels.addresses import Addresses, Presenter, PublicDomains
+from gateway.channels.channel import Channel, changes, create_item
+from gateway.channels.stream_key import SigningSecrets, Verdict
+from gateway.ports.errors import InvalidField, TooLarge
 
-_SECRETS = Secrets("fuzz-secret")
+_SECRETS = SigningSecrets("fuzz-secret")
 _LIMIT = 64_000
 _PRESENTER = Presenter(Addresses("rtmp://a:1935", "http://a:8080"), _SECRETS, "sign")
 _OLD = Channel(create_item({"outdate": "2030-01-01", "relayURL": "rtmp://a/b/c"}, 0, _SECRETS, _LIMIT))
@@ -53,10 +53,10 @@ def judge(body: dict[str, Any]) -> None:
         assert json.loads(stored) == item
         assert _SECRETS.verify_push(channel.id, channel.key, channel.key, 0) is Verdict.VALID
         json.dumps(_PRESENTER.present(channel, 0))
-        assert relays.MASK not in "".join(channel.relay_urls)
+        assert relay_urls.MASK not in "".join(channel.relay_urls)
         for name in ("hls_time", "video_time", "ImageWidth"):
             assert 0 <= channel.number(name) <= 86_400
     try:
-        Domains.from_json(body, Domains())
+        PublicDomains.from_json(body, PublicDomains())
     except InvalidField:
         return

@@ -2,13 +2,13 @@
 
 from contextlib import suppress
 
-from gateway.servers.cloudfront import CloudFront, decode, matches, parse_policy
-from gateway.servers.request import Request
+from gateway.http.request import Request
+from gateway.playback.cloudfront import CloudFrontVerifier, decode, matches, parse_policy
 from tests.support.cloudfront import Signer
 
 _signer = Signer()
 # Another key under the same name: whatever becomes of the seeds, nothing was signed.
-_verifier = CloudFront({_signer.key_id: Signer().public}, "", "secret")
+_verifier = CloudFrontVerifier({_signer.key_id: Signer().public}, "", "secret")
 SEEDS = [
     _signer.query("http://a/*", 2_000_000_000).encode(),
     _signer.canned("http://a/b", 2_000_000_000).encode(),

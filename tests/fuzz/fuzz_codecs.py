@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.media import aac, ac3, av1, codecs, flac, h264, h265, mp3, nal, opus, vp9
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 from tests.fuzz import captures
 from tests.support.builders import AUDIO, AVCC
 
@@ -40,7 +40,7 @@ def fuzz(data: bytes) -> None:
     codec = all_codecs[data[0] % len(all_codecs)]
     cut = 1 + len(data) // 2
     for kind in Kind:
-        found = codecs.describe(Track(kind, codec, 1000, data[1:cut]), data[cut:])
+        found = codecs.describe(MediaTrack(kind, codec, 1000, data[1:cut]), data[cut:])
         for name, most in (("width", 1 << 16), ("height", 1 << 16), ("sampleRate", 1 << 20), ("channels", 256)):
             value = found.get(name)
             assert value is None or 0 <= value <= most, found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 from gateway.formats.mp4.finish import finish
-from gateway.formats.mp4.fragment import Sample, fragment
+from gateway.formats.mp4.fragment import Mp4Sample, fragment
 from gateway.formats.mp4.init import TrackInit, movie_init
 from gateway.formats.mp4.reader import boxes
 from gateway.media.errors import InvalidData
@@ -15,8 +15,8 @@ from tests.support.builders import AUDIO, VIDEO
 def seeds() -> list[bytes]:
     """Recordings as we write them: whole, torn, of one track."""
     head = movie_init([TrackInit(VIDEO, 1, 90_000), TrackInit(AUDIO, 2, 44_100)])
-    pictures = [Sample(3000, 6000 - 3000 * (n % 3), n == 0, bytes((n,)) * (20 + n)) for n in range(6)]
-    sounds = [Sample(1024, 0, True, bytes((n,)) * 12) for n in range(6)]
+    pictures = [Mp4Sample(3000, 6000 - 3000 * (n % 3), n == 0, bytes((n,)) * (20 + n)) for n in range(6)]
+    sounds = [Mp4Sample(1024, 0, True, bytes((n,)) * 12) for n in range(6)]
     first, second = fragment(1, 1, 90_000, pictures), fragment(2, 2, 44_100, sounds)
     return [head, head + first, head + first + second, head + second + first[:-7], head + first + bytes(40),
             movie_init([TrackInit(AUDIO, 2, 44_100)]) + second]  # fmt: skip

@@ -5,13 +5,13 @@ from __future__ import annotations
 from gateway.formats.flv import muxer
 from gateway.formats.flv.demuxer import MediaDemuxer
 from gateway.formats.flv.file import FlvFileDemuxer
-from gateway.formats.flv.tag import Script, Start, Unsupported
+from gateway.formats.flv.tag import Script, TrackStart, Unsupported
 from gateway.media.errors import InvalidData
-from gateway.media.track import Track
+from gateway.media.track import MediaTrack
 from gateway.media.unit import AccessUnit
 from tests.fuzz import captures
 
-_RESULTS = (AccessUnit, Track, Start, Unsupported, Script)
+_RESULTS = (AccessUnit, MediaTrack, TrackStart, Unsupported, Script)
 _MAX_TAG = 4096
 
 
@@ -43,7 +43,7 @@ def fuzz(data: bytes) -> None:
                     if header:
                         (again.video if take == demux.video else again.audio)(0, header)
                 back = (again.video if take == demux.video else again.audio)(at, muxer.unit_body(event))
-                assert (back.unit if isinstance(back, Start) else back) in (event, None)
+                assert (back.unit if isinstance(back, TrackStart) else back) in (event, None)
 
 
 def _read(stream: bytes, size: int) -> list[object]:

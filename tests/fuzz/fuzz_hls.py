@@ -8,9 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
-from gateway.servers import cmaf, hls
-from gateway.servers.request import BadRequest, Request
-from gateway.servers.response import Response
+from gateway.http.request import Request, RequestError
+from gateway.http.response import Response
+from gateway.playback import cmaf, hls
 from tests.support import segmented
 from tests.support.hls_rules import check, parse
 from tests.support.segmented import Timetable
@@ -58,7 +58,7 @@ def fuzz(data: bytes) -> None:
     path, query = (_LISTS[choice % 6], text) if choice % 6 < 5 else (text.partition("?")[0], text.partition("?")[2])
     try:
         request = Request("GET", f"/c1/{path}", query, {"host": "a"})
-    except BadRequest:
+    except RequestError:
         return
     rest = request.path.removeprefix("/c1/")
     ask = hls.hls if rest.endswith((".ts", "live.m3u8")) else cmaf.cmaf

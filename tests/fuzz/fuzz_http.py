@@ -3,11 +3,11 @@
 import ipaddress
 from contextlib import suppress
 
-from gateway.servers import websocket
-from gateway.servers.forwarded import Forwarded
-from gateway.servers.protection import embeddable
-from gateway.servers.request import BadRequest, HeadParser
-from gateway.servers.response import byte_range
+from gateway.http import websocket
+from gateway.http.forwarded import Forwarded
+from gateway.http.request import HeadParser, HeadReader, Request, RequestError
+from gateway.http.response import byte_range
+from gateway.playback.protection import embeddable
 
 SEEDS = [
     b"GET /c1/live.m3u8?_HLS_msn=3&sign=1-a HTTP/1.1\r\nHost: a:8080\r\nRange: bytes=0-99\r\n\r\n",
@@ -23,15 +23,23 @@ SEEDS = [
 ]
 
 _parser = HeadParser(8192)
+_reader = HeadReader(HeadParser(8192))
 _everyone = Forwarded((ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")))
+
+
+def _same(request: Request, again: Request) -> None:
+    for name in ("method", "raw_path", "raw_query", "path", "headers", "keep_alive", "has_body", "peer", "http11"):
+        assert getattr(again, name) == getattr(request, name)
 
 
 def fuzz(data: bytes) -> None:
     try:
         request = _parser.parse(data, "192.0.2.1")
-    except BadRequest as error:
-        assert error.status in (400, 414, 505)
+    except RequestError as error:
+        assert error.status in (400, 414, 501, 505)
         return
+    if data.find(b"\r\n\r\n") + 4 == len(data):
+        _same(request, _reader.parse(data, "192.0.2.1"))
     assert request.path.startswith("/")
     assert not {".", ".."} & set(request.path.split("/"))
     assert "//" not in request.path

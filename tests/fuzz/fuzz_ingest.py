@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from types import SimpleNamespace
-from typing import Any
 
 from gateway.formats.flv.file import parse_script
-from gateway.hub.publisher import Publisher
-from gateway.hub.stream import EndReason, Stream
+from gateway.ingest.rtmp.flv_intake import FlvIntake
+from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.packagers.cmaf import CmafPackager, Numbers
-from gateway.packagers.flv import FlvRendering
-from gateway.packagers.rtmp import RtmpRendering
-from gateway.packagers.ts import TsPackager
-from gateway.packagers.window import MAX_BYTES
-from gateway.sources.intake import FlvIntake
+from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
+from gateway.packaging.flv_output import FlvRendering
+from gateway.packaging.rtmp_output import RtmpRendering
+from gateway.packaging.segment_plan import SegmentPlan
+from gateway.packaging.segment_window import MAX_BYTES
+from gateway.packaging.ts.packager import TsPackager
 from tests.fuzz import captures
 from tests.support import builders
 
@@ -85,9 +85,13 @@ def _judge(error: Exception) -> None:
 def fuzz(data: bytes) -> None:
     """Messages: type, time, body. Oracle: only InvalidData ends a push, no output fails, what is made is bounded."""
     stream = Stream("f", builders.channel("f"), _WALL, 100_000, 5.0)
-    hub: Any = SimpleNamespace(publisher_left=lambda publisher: None)
-    publisher = Publisher(hub, stream, "rtmp", "192.0.2.1", 0.0, lambda reason: None)
-    ts, parts = _Ts("f", 0.2, 3, _WALL), _Cmaf("f", 0.2, 3, 0.05, _WALL, _WALL, Numbers())
+    publisher = StreamPublisher(
+        stream, PushOrigin("rtmp", "192.0.2.1"), 0.0, lambda reason: None, lambda publisher: None
+    )
+    ts, parts = (
+        _Ts("f", SegmentPlan(0.2, 3), _WALL),
+        _Cmaf("f", SegmentPlan(0.2, 3, 0.05), _WALL, SequenceNumbers(prefix=int(_WALL))),
+    )
     for sink in (ts, parts, _Viewers()):
         stream.attach(sink)
     with suppress(InvalidData):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from gateway.api.tokens import ALGORITHMS, TokenRefused, key_id, keys_of
-from gateway.hub.users import name_problem
 from gateway.lib.passwords import problem
+from gateway.ports.users import name_problem
 
 _KEY = {
     "kty": "EC",

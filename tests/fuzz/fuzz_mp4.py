@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.formats.mp4 import reader
-from gateway.formats.mp4.fragment import Sample, fragment, prft
+from gateway.formats.mp4.fragment import Mp4Sample, fragment, prft
 from gateway.formats.mp4.init import init_segment
 from gateway.media.errors import InvalidData
 from tests.support.builders import AUDIO, VIDEO
@@ -11,8 +11,8 @@ from tests.support.builders import AUDIO, VIDEO
 
 def seeds() -> list[bytes]:
     """What our writers make: both kinds of tracks, and fragments in each of their forms."""
-    pictures = [Sample(3000, 6000 - 3000 * (n % 3), n == 0, bytes((n,)) * (20 + n)) for n in range(6)]
-    sounds = [Sample(1024, 0, True, bytes((n,)) * 12) for n in range(6)]
+    pictures = [Mp4Sample(3000, 6000 - 3000 * (n % 3), n == 0, bytes((n,)) * (20 + n)) for n in range(6)]
+    sounds = [Mp4Sample(1024, 0, True, bytes((n,)) * 12) for n in range(6)]
     return [
         init_segment(VIDEO), init_segment(AUDIO, timescale=44100),
         fragment(1, 1, 90_000, pictures, styp=True), prft(1, 1.7e9, 0) + fragment(2, 2, 1 << 40, sounds),

@@ -7,23 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.hub.fanout import EndReason
-from gateway.media.track import Codec, Kind, Track, Tracks
+from gateway.cluster.peers import _parse
+from gateway.cluster.pull import PullLink
+from gateway.live.sink import EndReason
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.nodes.peers import _parse
-from gateway.nodes.pulling import PullLink
 from gateway.protocols import nodes, wire
 from gateway.protocols.nodes import Hello, LinkMessage
-from gateway.protocols.wire import Message
+from gateway.protocols.wire import StreamMessage
 
-_VIDEO = Track(Kind.VIDEO, Codec.H264, 1000, bytes.fromhex("0164001fffe100"))
-_AUDIO = Track(Kind.AUDIO, Codec.AAC, 44100, b"\x12\x10")
+_VIDEO = MediaTrack(Kind.VIDEO, Codec.H264, 1000, bytes.fromhex("0164001fffe100"))
+_AUDIO = MediaTrack(Kind.AUDIO, Codec.AAC, 44100, b"\x12\x10")
 _FRAMES = [
     wire.frame(LinkMessage.HELLO, Hello("claim/1.5", 1.5, {"isFlv": True, "refererAllow": ["a"]}).encode()),
-    wire.frame(Message.TRACKS, wire.encode_tracks(Tracks(_VIDEO, _AUDIO, 0, {"width": 1280.0}))),
-    wire.frame(Message.UNIT, wire.encode_unit(AccessUnit(_VIDEO, 40, 40, True, 1.7e9, b"\0\0\0\1e"))),
-    wire.frame(Message.UNIT, wire.encode_unit(AccessUnit(_AUDIO, 0, 0, True, 1.7e9, b"a"))),
-    wire.frame(Message.TIMED, wire.encode_timed(Timed(5, "onCuePoint", b"\x02\0\1a"))),
+    wire.frame(StreamMessage.TRACKS, wire.encode_tracks(Tracks(_VIDEO, _AUDIO, 0, {"width": 1280.0}))),
+    wire.frame(StreamMessage.UNIT, wire.encode_unit(AccessUnit(_VIDEO, 40, 40, True, 1.7e9, b"\0\0\0\1e"))),
+    wire.frame(StreamMessage.UNIT, wire.encode_unit(AccessUnit(_AUDIO, 0, 0, True, 1.7e9, b"a"))),
+    wire.frame(StreamMessage.TIMED, wire.encode_timed(Timed(5, "onCuePoint", b"\x02\0\1a"))),
     wire.frame(LinkMessage.PING, b""),
     wire.frame(LinkMessage.CHANNEL, wire.write_json({"isFlv": False})),
     wire.frame(99, b"of a later version"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-from gateway.hub.errors import InvalidField
-from gateway.hub.outdate import parse_outdate
+from gateway.channels.expiry import parse_outdate
+from gateway.ports.errors import InvalidField
 
 SEEDS = [
     b"2030-01-31", b"2030/1/31", b"2030-01-31T18:00:00Z", b"2030-01-31 18:00", b"2030-01-31T18:00:00.123+08:00",

@@ -5,16 +5,23 @@ from __future__ import annotations
 from gateway.formats.dash import mpd
 from gateway.formats.hls import media
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, Track, Tracks
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.packagers.cmaf import CmafPackager, Numbers
-from gateway.packagers.ts import TsPackager
-from gateway.packagers.window import MAX_BYTES
+from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
+from gateway.packaging.segment_plan import SegmentPlan
+from gateway.packaging.segment_window import MAX_BYTES
+from gateway.packaging.ts.packager import TsPackager
 from tests.support.builders import AUDIO, VIDEO
 from tests.support.hls_rules import check, parse
 
-_TRACKS = (VIDEO, AUDIO, Track(Kind.VIDEO, Codec.H264, 1000, b"\x01d"), Track(Kind.AUDIO, Codec.MP3, 1000, b""),
-           Track(Kind.AUDIO, Codec.OPUS, 1000, b""), Track(Kind.VIDEO, Codec.VP9, 1000, b""))  # fmt: skip
+_TRACKS = (
+    VIDEO,
+    AUDIO,
+    MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"\x01d"),
+    MediaTrack(Kind.AUDIO, Codec.MP3, 1000, b""),
+    MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b""),
+    MediaTrack(Kind.VIDEO, Codec.VP9, 1000, b""),
+)
 
 
 def seeds() -> list[bytes]:
@@ -28,8 +35,8 @@ def seeds() -> list[bytes]:
 def fuzz(data: bytes) -> None:
     """Four bytes a unit: what it is, its step in time, its composition offset, its length and first byte."""
     packagers = (
-        TsPackager("f", 1.0, 3, 1.7e9),
-        CmafPackager("f", 1.0, 3, 0.2, 1.7e9, 1.7e9, Numbers()),
+        TsPackager("f", SegmentPlan(1.0, 3), 1.7e9),
+        CmafPackager("f", SegmentPlan(1.0, 3, 0.2), 1.7e9, SequenceNumbers(prefix=int(1.7e9))),
     )
     for packager in packagers:
         try:
@@ -71,5 +78,7 @@ def _play(packager: TsPackager | CmafPackager, data: bytes) -> None:
         if what & 2:
             payload = payload[: shape >> 4]
         packager.take(AccessUnit(track, dts, shift - 64, bool(what & 4) or track is audio, 1.7e9 + dts / 1000, payload))
+        if at & 60 == 0 and isinstance(packager, CmafPackager) and packager.ready:  # each 16th: manifests are long
+            packager.manifest()
     packager.ended = True
     packager.finish()

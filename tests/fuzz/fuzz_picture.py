@@ -8,7 +8,7 @@ from functools import cache
 
 from PIL import Image
 
-from gateway.transcode.picture import MOST_PIXELS, PictureUnusable, read_picture
+from gateway.workers.programs.watermark.overlay_image import MOST_PIXELS, PictureUnusable, read_picture
 
 
 @cache

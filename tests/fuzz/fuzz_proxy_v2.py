@@ -6,7 +6,7 @@ import ipaddress
 from contextlib import suppress
 
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.proxy_v2 import MOST, PREFIX, SIGNATURE, parse, remaining
+from gateway.protocols.proxy_v2 import MAX_HEADER, PREFIX, SIGNATURE, parse, remaining
 
 SEEDS = [
     SIGNATURE + b"\x21\x11\x00\x0c" + bytes((192, 0, 2, 1, 198, 51, 100, 1)) + b"\x30\x39\x07\x8f",
@@ -22,18 +22,18 @@ def fuzz(data: bytes) -> None:
     _read(data)
     _read(SIGNATURE + data)
     if len(data) >= 2:
-        rest = data[2 : 2 + MOST]
+        rest = data[2 : 2 + MAX_HEADER]
         _read(SIGNATURE + data[:2] + len(rest).to_bytes(2, "big") + rest)
 
 
 def _read(header: bytes) -> None:
     with suppress(RemoteProtocolError):
-        assert 0 <= remaining(header[:PREFIX].ljust(PREFIX, b"\0")) <= MOST
+        assert 0 <= remaining(header[:PREFIX].ljust(PREFIX, b"\0")) <= MAX_HEADER
     try:
         found = parse(header)
     except RemoteProtocolError:
         return
-    assert len(header) <= PREFIX + MOST
+    assert len(header) <= PREFIX + MAX_HEADER
     assert not (found.local and found.client)
     if found.client is not None:
         address = ipaddress.ip_address(found.client)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from gateway.ingest.websocket.frames_intake import well_formed
 from gateway.media.track import Kind
 from gateway.protocols import push, push_original
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.push import AudioConfig, Chunk, Configured, Ended, FramesConnection, State, VideoConfig
-from gateway.sources.frames import well_formed
+from gateway.protocols.push import AudioConfig, Chunk, Configured, FramesConnection, PushEnded, PushState, VideoConfig
 
 _CONFIG = Configured(VideoConfig("avc1.42E01F", b"\1\x42\xe0\x1f", 1280, 720, 30.0), AudioConfig("opus", 48000, 2))
 _PICTURE = push.chunk_bytes(Chunk(Kind.VIDEO, True, -5, 33_333, b"\0\0\0\2e1\0\0\0\1f"))
@@ -28,7 +28,7 @@ def fuzz(data: bytes) -> None:
     text = data.decode("utf-8", "replace")
     messages: list[str | bytes] = [data, text, *text.split("\0"), push.config_text(_CONFIG), data, data[:20]]
     for message in messages:
-        ended = connection.state is State.ENDED
+        ended = connection.state is PushState.ENDED
         try:
             event = connection.receive(message)
         except RemoteProtocolError:
@@ -42,6 +42,6 @@ def fuzz(data: bytes) -> None:
         elif isinstance(event, Configured):
             assert push.read_text(push.config_text(event)) == event
         else:
-            assert isinstance(event, Ended)
+            assert isinstance(event, PushEnded)
     push_original.parse_path(text)
     assert len(push.close_reason(text).encode()) <= 123

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.formats.lanes import Event, Opened, Packet
-from gateway.formats.mp4.fragment import Sample, fragment
+from gateway.formats.lanes import Event, Packet, RecordingOpened
+from gateway.formats.mp4.fragment import Mp4Sample, fragment
 from gateway.formats.mp4.init import TrackInit, movie_init
 from gateway.formats.recording import RecordingReader
 from gateway.media.errors import InvalidData
@@ -37,8 +37,10 @@ def seeds() -> list[bytes]:
         tracks(video(3, "V_MPEG4/ISO/AVC", VIDEO.config), audio(4, "A_AAC", b"\x12\x10")),
         cluster(1 << 33, simple(3, -5, b"\0\0\0\1e", key=True), simple(4, 3, b"raw")),
     )  # fmt: skip
-    pictures = [Sample(3000, 6000 - 3000 * (n % 3), n == 0, b"\0\0\0\5" + bytes((0x61, n, 1, 1, 1))) for n in range(4)]
-    heard = [Sample(1024, 0, True, bytes((n,)) * 12) for n in range(4)]
+    pictures = [
+        Mp4Sample(3000, 6000 - 3000 * (n % 3), n == 0, b"\0\0\0\5" + bytes((0x61, n, 1, 1, 1))) for n in range(4)
+    ]
+    heard = [Mp4Sample(1024, 0, True, bytes((n,)) * 12) for n in range(4)]
     movie = movie_init([TrackInit(VIDEO, 1, 90_000), TrackInit(AUDIO, 2, 44_100)])
     mp4 = movie + fragment(1, 1, 0, pictures, styp=True) + fragment(2, 2, 0, heard)
     return [short, short + long, long, mp4, mp4 + mp4, capture("h264.webm")[:4000], capture("h264.mp4")[:5000]]
@@ -54,7 +56,7 @@ def fuzz(data: bytes) -> None:
     assert whole[1] or len(whole[0]) == len(single[0])
     samples: H264Samples | None = None
     for event in whole[0]:
-        if isinstance(event, Opened):
+        if isinstance(event, RecordingOpened):
             lane = event.video
             samples = H264Samples(lane.config) if lane is not None and lane.coding is Codec.H264 else None
         elif samples is not None and event.lane.kind is Kind.VIDEO:

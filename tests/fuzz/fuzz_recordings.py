@@ -6,12 +6,12 @@ import json
 import tempfile
 from pathlib import Path
 
-from gateway.hub.schedule import Schedule
-from gateway.servers.recordings import with_query
-from gateway.sinks import naming
-from gateway.sinks.finisher import Scrap
-from gateway.sinks.session import parse_folder_name, playlist, read_journal
-from gateway.sinks.shelf import movie_seconds
+from gateway.channels.schedule import Schedule
+from gateway.outputs.recording.mp4_finalizer import UnfinishedRecording
+from gateway.outputs.recording.on_demand_session import parse_folder_name, playlist, read_journal
+from gateway.outputs.storage.recording_index import movie_seconds
+from gateway.playback.recording_files import with_query
+from gateway.ports import media_keys
 
 _LINES = (
     {"begin": 1700000000000, "fresh": True, "wall": 1.7e9},
@@ -47,9 +47,9 @@ def fuzz(data: bytes) -> None:
         pass
     else:
         assert schedule.next_change(1.7e9) > 1.7e9
-    named = naming.parse(text)
+    named = media_keys.parse(text)
     assert named is None or text.startswith(named.channel + "/")
     parse_folder_name(text)
-    Scrap.of(text)
+    UnfinishedRecording.of(text)
     movie_seconds(data)
     with_query(text, "?sign=1-ab")

@@ -7,17 +7,18 @@ import contextlib
 from gateway.formats.flv.tag import Script
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
 from gateway.protocols.rtmp import events as known
-from gateway.protocols.rtmp.chunk import ChunkReader
+from gateway.protocols.rtmp.chunk import ChunkReader, ChunkWriter
 from gateway.protocols.rtmp.chunk_reader import MAX_MESSAGE
-from gateway.protocols.rtmp.client import ClientConnection, Role
+from gateway.protocols.rtmp.client import ClientConnection, ClientRole
 from gateway.protocols.rtmp.events import PlayRequested, PublishRequested
 from gateway.protocols.rtmp.handshake import SIZE
+from gateway.protocols.rtmp.message import SET_CHUNK_SIZE, VIDEO
 from gateway.protocols.rtmp.server import ServerConnection
 from gateway.protocols.rtmp.url import parse_url, resolve
-from gateway.protocols.rtmp.wire import Limits
+from gateway.protocols.rtmp.wire import WireLimits
 from tests.fuzz import captures
 
-_LIMITS = Limits(message=1 << 16, pending=1 << 17, early_media=1 << 14, chunk_streams=8, aggregate=64)
+_LIMITS = WireLimits(message=1 << 16, pending=1 << 17, early_media=1 << 14, chunk_streams=8, aggregate=64)
 _SHAKEN = b"\x03" + bytes(2 * SIZE)
 _EVENTS = tuple(vars(known)[name] for name in vars(known) if isinstance(vars(known)[name], type))
 
@@ -25,7 +26,17 @@ _EVENTS = tuple(vars(known)[name] for name in vars(known) if isinstance(vars(kno
 def seeds() -> list[bytes]:
     """Real connections: whole ones (8: the handshake too), and behind their handshake in each way of cutting."""
     whole = [b"\x0e" + data for data in captures.greetings()]
-    return whole + [bytes((4 | n % 4,)) + data for n, data in enumerate(captures.connections(4000))]
+    return [_small_chunks(), *whole] + [bytes((4 | n % 4,)) + data for n, data in enumerate(captures.connections(4000))]
+
+
+def _small_chunks() -> bytes:
+    """Chunk sizes that change, so small that the message which tells them spans chunks."""
+    writer, data = ChunkWriter(), b"\x01"
+    for size in (1, 2, 3, 127, 5):
+        data += writer.write(2, SET_CHUNK_SIZE, 0, 0, size.to_bytes(4, "big"))
+        writer.chunk_size = size
+        data += writer.write(6, VIDEO, size, 1, bytes(40))
+    return data
 
 
 def fuzz(data: bytes) -> None:
@@ -37,7 +48,7 @@ def fuzz(data: bytes) -> None:
     _serve(_SHAKEN + rest, size, accept=bool(choice & 4))
     if choice & 8:
         _serve(rest, size, accept=True)
-    for role in Role:
+    for role in ClientRole:
         _ask(role, rest, size)
     text = rest[:200].decode("utf-8", "replace")
     resolve(text, text[::-1], text[:50])
@@ -79,7 +90,7 @@ def _serve(data: bytes, size: int, *, accept: bool) -> None:
     assert server.receive(data[:16]) == []
 
 
-def _ask(role: Role, data: bytes, size: int) -> None:
+def _ask(role: ClientRole, data: bytes, size: int) -> None:
     client = ClientConnection(parse_url("rtmp://h/stream/id"), role, limits=_LIMITS)
     try:
         client.receive(_SHAKEN)

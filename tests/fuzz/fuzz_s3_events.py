@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.adapters.aws.queue import created
+from gateway.adapters.aws.s3_events import created
 
 SEEDS = [
     b'{"Records":[{"eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"b"},"object":{"key":"a+b%C3%A4.mp4"}}}]}',

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.servers.websocket import (
+from gateway.http.websocket import (
     CLOSE,
+    INVALID_DATA,
     PING,
     PONG,
     PROTOCOL_ERROR,
@@ -56,7 +57,7 @@ def _read(data: bytes, size: int) -> tuple[list[Control], int]:
         try:
             controls = frames.receive(data[at : at + size])
         except WebSocketError as error:
-            assert error.code in (PROTOCOL_ERROR, TOO_BIG)
+            assert error.code in (PROTOCOL_ERROR, TOO_BIG, INVALID_DATA)
             return [], error.code  # how many came before it depends on the cuts
         found += controls
         for control in controls:

@@ -5,23 +5,25 @@ from __future__ import annotations
 from contextlib import suppress
 
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, Track, Tracks
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.protocols import wire
-from gateway.protocols.wire import Framer, Message
-from gateway.transcode.ladder import Plan, Rung
+from gateway.protocols.wire import Framer, StreamMessage
+from gateway.workers.ladder_plan import LadderPlan, LadderStep
 
 _MOST = 4096
-_VIDEO = Track(Kind.VIDEO, Codec.H264, 1000, bytes.fromhex("0164001fffe1000467640c1f010004 68ebe3cb".replace(" ", "")))
-_AUDIO = Track(Kind.AUDIO, Codec.AAC, 44100, b"\x12\x10")
+_VIDEO = MediaTrack(
+    Kind.VIDEO, Codec.H264, 1000, bytes.fromhex("0164001fffe1000467640c1f010004 68ebe3cb".replace(" ", ""))
+)
+_AUDIO = MediaTrack(Kind.AUDIO, Codec.AAC, 44100, b"\x12\x10")
 _TRACKS = Tracks(_VIDEO, _AUDIO, 3, {"width": 1280.0, "title": "ü", "list": [True, None, {"a": "b"}]})
 _BODIES = [
-    (Message.TRACKS, wire.encode_tracks(_TRACKS)),
-    (Message.UNIT, wire.encode_unit(AccessUnit(_VIDEO, 2**40, -40, True, 1.7e9, b"\0\0\0\1e"), 5)),
-    (Message.UNIT, wire.encode_unit(AccessUnit(_AUDIO, 0, 0, True, 1.7e9, b""))),
-    (Message.TIMED, wire.encode_timed(Timed(5, "onCuePoint", b"\x02\0\1a"))),
-    (Message.END, wire.encode_end(0x8000)),
-    (16, wire.write_json(Plan((Rung("360p", 640, 360, 400_000, 64_000, 1.5),)).to_json())),
+    (StreamMessage.TRACKS, wire.encode_tracks(_TRACKS)),
+    (StreamMessage.UNIT, wire.encode_unit(AccessUnit(_VIDEO, 2**40, -40, True, 1.7e9, b"\0\0\0\1e"), 5)),
+    (StreamMessage.UNIT, wire.encode_unit(AccessUnit(_AUDIO, 0, 0, True, 1.7e9, b""))),
+    (StreamMessage.TIMED, wire.encode_timed(Timed(5, "onCuePoint", b"\x02\0\1a"))),
+    (StreamMessage.END, wire.encode_end(0x8000)),
+    (16, wire.write_json(LadderPlan((LadderStep("360p", 640, 360, 400_000, 64_000, 1.5),)).to_json())),
 ]
 
 
@@ -40,19 +42,19 @@ def fuzz(data: bytes) -> None:
         with suppress(InvalidData):
             assert 0 <= wire.destination(body) < 1 << 16
         with suppress(InvalidData):
-            if kind == Message.TRACKS:
+            if kind == StreamMessage.TRACKS:
                 tracks = wire.decode_tracks(body)
                 again = wire.decode_tracks(wire.encode_tracks(tracks))
                 assert repr(again) == repr(tracks)  # a NaN equals nothing
-            elif kind == Message.UNIT:
+            elif kind == StreamMessage.UNIT:
                 unit = wire.decode_unit(body, tracks)
                 assert repr(wire.decode_unit(wire.encode_unit(unit), tracks)) == repr(unit)
-            elif kind == Message.TIMED:
+            elif kind == StreamMessage.TIMED:
                 timed = wire.decode_timed(body)
                 assert wire.decode_timed(wire.encode_timed(timed)) == timed
             else:
-                plan = Plan.from_json(wire.read_json(body))
-                assert repr(Plan.from_json(wire.read_json(wire.write_json(plan.to_json())))) == repr(plan)
+                plan = LadderPlan.from_json(wire.read_json(body))
+                assert repr(LadderPlan.from_json(wire.read_json(wire.write_json(plan.to_json())))) == repr(plan)
 
 
 def _frames(data: bytes, size: int) -> list[tuple[int, bytes]] | None:

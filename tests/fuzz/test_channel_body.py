@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.hub.fields import FIELDS
+from gateway.channels.fields import FIELDS
 from tests.fuzz.fuzz_channel_body import fuzz, judge
 
 leaves = (

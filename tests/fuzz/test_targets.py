@@ -22,7 +22,7 @@ EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "500"))
 # Whatever is declared, a run takes no more than this and so many bytes for each of its input.
 MEMORY, MEMORY_PER_BYTE = 6_000_000, 64
 # Nor does it execute more lines than these. Targets that feed the same bytes in several ways count each of them.
-STEPS, STEPS_PER_BYTE = 60_000, 600
+STEPS, STEPS_PER_BYTE = 80_000, 600
 
 target = cache(load)
 each_target = pytest.mark.parametrize("name", NAMES)

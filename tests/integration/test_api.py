@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.api.context import Limits, Shown
-from gateway.api.node import Node
-from gateway.hub.access import Secrets, Verdict
-from gateway.hub.errors import StoreAway
-from gateway.hub.stream import EndReason
+from gateway.api.context import AddressDefaults, RequestLimits
+from gateway.api.node_status import NodeStatus
+from gateway.channels.stream_key import SigningSecrets, Verdict
+from gateway.live.sink import EndReason
+from gateway.ports.errors import StoreAway
 from tests.support.admin import FAR, PORTS, SECRET, TOKEN, Admin, admin
 from tests.support.builders import picture
 
@@ -57,7 +57,7 @@ async def test_the_guides_body_makes_an_expired_channel(api: Admin):
 
 async def test_a_new_channel_shows_where_to_push_and_play(api: Admin):
     item = await api.create(isHls=True, isCMAF="true")
-    assert Secrets(SECRET).verify(item["id"], item["key"], time.time()) is Verdict.VALID
+    assert SigningSecrets(SECRET).verify(item["id"], item["key"], time.time()) is Verdict.VALID
     assert item["obsServer"] == "rtmp://127.0.0.1:1935/stream"
     assert item["obsKey"] == f"{item['id']}?sign={item['key']}"
     assert item["pushUrl"] == f"{item['obsServer']}/{item['obsKey']}"
@@ -85,7 +85,7 @@ async def test_a_new_outdate_makes_a_new_key(api: Admin):
     item = await api.create()
     changed = await api.json("PUT", f"/videostream/{item['id']}", {"outdate": "2091-01-01"})
     assert changed["key"] != item["key"]
-    assert Secrets(SECRET).verify(item["id"], changed["key"], time.time()) is Verdict.VALID
+    assert SigningSecrets(SECRET).verify(item["id"], changed["key"], time.time()) is Verdict.VALID
 
 
 async def test_a_whole_item_can_be_sent_back(api: Admin):
@@ -188,7 +188,7 @@ async def test_a_compressed_bomb_is_too_large(api: Admin):
 
 
 async def test_a_body_that_does_not_arrive_is_given_up(tmp_path: Path):
-    limits = Limits(body=1000, item=1000, request=0.05)
+    limits = RequestLimits(body=1000, item=1000, request=0.05)
     async with admin(tmp_path, limits=limits) as api:
         port = api.client.port
         assert port is not None
@@ -236,15 +236,27 @@ async def test_a_wrong_token_is_refused(api: Admin, header: str):
     assert response.status == 401
 
 
-async def test_an_address_that_guesses_has_to_wait(tmp_path: Path):
+async def test_an_address_that_guesses_has_to_wait_and_a_right_token_does_not(tmp_path: Path):
     async with admin(tmp_path, refusals_per_minute=3) as api:
-        statuses = [(await api.call("GET", "/videostream", token="guess")).status for _ in range(4)]
-        assert statuses == [401, 401, 401, 429]
-        blocked = await api.call("GET", "/videostream")
-        assert blocked.status == 429
-        assert 0 < int(blocked.headers["Retry-After"]) <= 60
+        answers = [await api.call("GET", "/videostream", token="guess") for _ in range(5)]
+        assert [answer.status for answer in answers] == [401, 401, 401, 429, 429]
+        assert 0 < int(answers[-1].headers["Retry-After"]) <= 60
+        assert (await api.call("GET", "/videostream")).status == 200
         assert (await api.call("GET", "/healthcheck", token=None)).status == 200
         assert (await api.call("GET", "/videostream", token=None)).status == 401
+
+
+@pytest.mark.parametrize(
+    "page", [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}], ids=str
+)
+async def test_wrong_tokens_of_another_sites_page_are_refused_and_not_counted(tmp_path: Path, page: dict[str, str]):
+    async with admin(tmp_path, refusals_per_minute=2) as api:
+        for _ in range(9):
+            guess = await api.client.get("/videostream", headers={"Authorization": "Bearer guess", **page})
+            assert guess.status == 403
+        assert (await api.call("GET", "/videostream", token="typo")).status == 401, "nothing was counted so far"
+        right = await api.client.get("/videostream", headers={"Authorization": f"Bearer {TOKEN}", **page})
+        assert right.status == 200, "any page that has the token may ask"
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/videostream/a/b"])
@@ -381,7 +393,7 @@ async def test_addresses_are_built_from_the_domains(api: Admin):
 
 
 async def test_the_host_that_was_asked_is_shown_unless_it_is_loopback(tmp_path: Path):
-    shown = Shown(lambda: PORTS, push_host="192.0.2.9", pull_host="192.0.2.10")
+    shown = AddressDefaults(lambda: PORTS, push_host="192.0.2.9", pull_host="192.0.2.10")
     async with admin(tmp_path, shown=shown) as api:
         item = await api.create()
         assert item["obsServer"] == "rtmp://192.0.2.9:1935/stream"
@@ -397,7 +409,7 @@ async def test_the_host_that_was_asked_is_shown_unless_it_is_loopback(tmp_path: 
 
 
 async def test_a_public_url_stands_in_for_a_pull_domain(tmp_path: Path):
-    async with admin(tmp_path, shown=Shown(lambda: PORTS, public_url="https://cdn.example.com/live")) as api:
+    async with admin(tmp_path, shown=AddressDefaults(lambda: PORTS, public_url="https://cdn.example.com/live")) as api:
         item = await api.create()
         assert item["playUrls"]["flv"] == f"https://cdn.example.com/live/{item['id']}/live.flv"
 
@@ -405,7 +417,7 @@ async def test_a_public_url_stands_in_for_a_pull_domain(tmp_path: Path):
 async def test_protected_channels_are_shown_with_play_signs(api: Admin):
     item = await api.create(playAuth="sign")
     _url, _, sign = item["playUrls"]["flv"].partition("?sign=")
-    assert Secrets(SECRET).verify_play(item["id"], sign, time.time()) is Verdict.VALID
+    assert SigningSecrets(SECRET).verify_play(item["id"], sign, time.time()) is Verdict.VALID
     assert sign != item["key"]
 
 
@@ -469,7 +481,7 @@ class Away:
     async def check(self) -> None:
         raise StoreAway("the database /secret/path does not answer", 7)
 
-    get = list = add = update = delete = lambda self, *_: self.check()
+    get = list = add = update = delete = get_deleted = list_deleted = lambda self, *_, **__: self.check()
 
 
 async def test_the_status_tells_machine_traffic_and_what_is_missing(tmp_path: Path):
@@ -502,7 +514,7 @@ async def test_the_status_names_what_is_missing(tmp_path: Path):
 
 def test_processor_time_is_told_as_what_was_taken_since_the_last_look(tmp_path: Path):
     now = 100.0
-    node = Node(tmp_path, {}, clock=lambda: now)
+    node = NodeStatus(tmp_path, {}, clock=lambda: now)
     assert node.cpu()["percent"] == 0.0
     now = 100.5
     assert node.cpu()["percent"] == 0.0, "too soon to tell"
@@ -541,6 +553,8 @@ async def test_without_the_store_the_api_says_come_again(tmp_path: Path):
             ("GET", "/videostream/x", None),
             ("PUT", "/videostream/x", {}),
             ("DELETE", "/videostream/x", None),
+            ("DELETE", "/videostream/x?media=delete", None),
+            ("GET", "/media/channels", None),
             ("GET", "/videostream/x/session", None),
         ):
             response = await api.call(method, path, body)

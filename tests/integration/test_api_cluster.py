@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway.api.console import _MOST_SERVERS
-from gateway.api.servers import shown
-from gateway.hub.addresses import Ports
-from gateway.hub.nodes import ALIVE_SECONDS, Node, Role
-from gateway.hub.stream import EndReason
+from gateway.api.console import _MAX_SERVERS
+from gateway.api.servers import registry_entry
+from gateway.channels.addresses import OpenPorts
+from gateway.live.sink import EndReason
+from gateway.ports.nodes import ALIVE_SECONDS, Node, NodeRole
 from tests.support.admin import FAR, PORTS
 from tests.support.builders import picture
 from tests.support.http import until
@@ -258,8 +258,10 @@ async def test_a_holder_that_is_away_does_not_hinder_a_change(pair: Pair):
 
 async def test_servers_are_the_living_gateways_the_oldest_first(pair: Pair):
     directory = pair.directory
-    directory.members["e1"] = Node("e1", Role.EDGE, "192.0.2.1:8080", 1)
-    directory.members["odd"] = Node("odd", Role.GATEWAY, pair.there.address, 1, shown={"address": "a b", "ports": 7})
+    directory.members["e1"] = Node("e1", NodeRole.EDGE, "192.0.2.1:8080", 1)
+    directory.members["odd"] = Node(
+        "odd", NodeRole.GATEWAY, pair.there.address, 1, shown={"address": "a b", "ports": 7}
+    )
     expected = [("primary", "a1.example.com"), ("secondary", "127.0.0.1")]
     servers = await pair.here.api.json("GET", "/servers")
     assert [(one["role"], one["address"]) for one in servers] == expected
@@ -279,7 +281,7 @@ async def test_a_gateway_whose_beat_stands_still_is_no_server(tmp_path: Path):
     now = 1000.0
     directory = Directory()
     async with member("b2", tmp_path, directory, since=1, clock=lambda: now) as here, silence() as address:
-        far = Node("a1", Role.GATEWAY, address, 5, shown=shown("a1.example.com", PORTS, 2))
+        far = Node("a1", NodeRole.GATEWAY, address, 5, shown=registry_entry("a1.example.com", PORTS, 2))
         directory.members["a1"] = far
         assert len(await here.api.json("GET", "/servers")) == 2
         now += ALIVE_SECONDS / 2
@@ -295,7 +297,7 @@ async def test_processes_of_one_host_are_one_server(tmp_path: Path):
     directory = Directory()
     async with member("h.1", tmp_path, directory, since=1) as here, member("h.2", tmp_path, directory, since=2):
         for id in ("h.1", "h.2"):
-            directory.members[id] = replace(directory.members[id], shown=shown("h.example.com", PORTS, 1))
+            directory.members[id] = replace(directory.members[id], shown=registry_entry("h.example.com", PORTS, 1))
         assert [one["address"] for one in await here.api.json("GET", "/servers")] == ["127.0.0.1"]
 
 
@@ -303,7 +305,7 @@ async def test_the_nodes_are_listed_with_what_they_do(pair: Pair):
     item = await pair.here.api.create()
     publisher = await pair.there.push(item["id"])
     publisher.stream.viewers["flv"] += 2
-    pair.directory.members["e1"] = Node("e1", Role.EDGE, "unix:/nowhere", 1)
+    pair.directory.members["e1"] = Node("e1", NodeRole.EDGE, "unix:/nowhere", 1)
     mine, other = (await pair.here.api.json("GET", "/nodes"))[:2]
     assert (mine["node"], mine["here"], mine["streams"]) == ("b2", True, 0)
     assert (other["node"], other["role"], other["address"]) == ("a1", "gateway", pair.there.address)
@@ -314,24 +316,28 @@ async def test_the_nodes_are_listed_with_what_they_do(pair: Pair):
 async def test_a_node_in_doubt_is_listed_without_figures(tmp_path: Path):
     directory = Directory()
     async with member("b2", tmp_path, directory) as here, silence() as address:
-        directory.members["e1"] = Node("e1", Role.EDGE, address, 1)
+        directory.members["e1"] = Node("e1", NodeRole.EDGE, address, 1)
         edge = (await here.api.json("GET", "/nodes"))[1]
         assert (edge["node"], edge["role"], edge["answers"], edge["streams"]) == ("e1", "edge", False, None)
 
 
 async def test_pages_may_push_to_the_other_gateways(pair: Pair):
-    far = Ports(rtmp=1935, ws=8081, wss=8444)
-    for number in range(_MOST_SERVERS + 5):
+    far = OpenPorts(rtmp=1935, ws=8081, wss=8444)
+    for number in range(_MAX_SERVERS + 5):
         pair.directory.members[f"n{number}"] = Node(
-            f"n{number}", Role.GATEWAY, "192.0.2.1:1", 1, shown=shown(f"n{number}.example.com", far, 10 + number)
+            f"n{number}",
+            NodeRole.GATEWAY,
+            "192.0.2.1:1",
+            1,
+            shown=registry_entry(f"n{number}.example.com", far, 10 + number),
         )
     hostile = {"address": "x; script-src *", "ports": far.as_json(), "since": 0}
-    pair.directory.members["odd"] = Node("odd", Role.GATEWAY, "192.0.2.1:1", 1, shown=hostile)
+    pair.directory.members["odd"] = Node("odd", NodeRole.GATEWAY, "192.0.2.1:1", 1, shown=hostile)
     policy = (await pair.here.api.client.get("/")).headers["Content-Security-Policy"]
     connect = next(entry for entry in policy.split(";") if entry.strip().startswith("connect-src")).split()
     assert {"ws://a1.example.com:8081", "ws://n0.example.com:8081", "wss://n0.example.com:8444"} <= set(connect)
     others = {source for source in connect if source.startswith("ws://") and "example.com" in source}
-    assert len(others) == _MOST_SERVERS
+    assert len(others) == _MAX_SERVERS
     assert "script-src *" not in policy
 
 

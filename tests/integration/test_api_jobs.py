@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.api.context import Shown
+from gateway.api.context import AddressDefaults
 from gateway.api.schemas import SHAPES
-from gateway.hub.jobs import JobState
-from gateway.hub.ports import Upload
+from gateway.channels.stream_key import SigningSecrets, Verdict
+from gateway.ports.jobs import JobState
+from gateway.ports.stores import DirectUpload
+from gateway.ports.vod_names import plain_base
 from tests.support import films
-from tests.support.admin import PORTS, Admin, admin
+from tests.support.admin import PORTS, SECRET, Admin, admin
 from tests.support.studio import Bench, bench
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, *, shown: Shown | None = None, **environ: str) -> AsyncIterator[tuple[Admin, Bench]]:
+async def running(
+    folder: Path, *, shown: AddressDefaults | None = None, **environ: str
+) -> AsyncIterator[tuple[Admin, Bench]]:
     async with bench(folder, **environ) as at, admin(folder, studio=at.studio, shown=shown) as api:
         yield api, at
 
@@ -46,8 +52,8 @@ async def test_a_job_is_accepted_shown_and_listed(tmp_path: Path) -> None:
         assert (done["state"], done["progress"], done["source"]) == ("COMPLETE", 100, "films/a b.mp4")
         base = "http://127.0.0.1:8080/vod/films/a%20b"
         assert done["outputs"] == {
-            "hls": f"{base}/a%20b.m3u8",
-            "poster": f"{base}/a%20b.0000000.jpg",
+            "hls": f"{base}/{plain_base('a b')}.m3u8",
+            "poster": f"{base}/{plain_base('a b')}.0000000.jpg",
             "thumbnail": f"{base}/thumbnail.0000000.jpg",
         }
         assert await api.json("GET", "/jobs") == [done]
@@ -56,12 +62,26 @@ async def test_a_job_is_accepted_shown_and_listed(tmp_path: Path) -> None:
 
 
 async def test_where_films_are_protected_their_addresses_carry_a_play_sign(tmp_path: Path) -> None:
-    async with running(tmp_path, shown=Shown(lambda: PORTS, play_auth="sign")) as (api, at):
+    async with running(tmp_path, shown=AddressDefaults(lambda: PORTS, play_auth="sign")) as (api, at):
         at.put(films.plain(), "a.mp4")
         job = await api.json("POST", "/jobs", {"source": "a.mp4"}, status=202)
         await at.finished(job["id"])
         done = await api.json("GET", f"/jobs/{job['id']}")
         assert "/vod/a/a.m3u8?sign=" in done["outputs"]["hls"]
+
+
+async def test_a_film_below_a_channels_id_is_shown_with_the_channels_sign(tmp_path: Path) -> None:
+    async with running(tmp_path) as (api, at):
+        id = (await api.create(playAuth="sign"))["id"]
+        at.put(films.plain(), f"{id}/a.mp4")
+        job = await api.json("POST", "/jobs", {"source": f"{id}/a.mp4"}, status=202)
+        await at.finished(job["id"])
+        for _ in range(2):
+            (done,) = await api.json("GET", "/jobs")
+            address, _, sign = done["outputs"]["hls"].partition("?sign=")
+            assert address.endswith(f"/vod/{id}/a/a.m3u8")
+            assert SigningSecrets(SECRET).verify_play(id, sign, time.time()) is Verdict.VALID
+            await api.call("DELETE", f"/videostream/{id}")  # it stays the channel's
 
 
 @pytest.mark.parametrize(
@@ -118,6 +138,15 @@ async def test_jobs_need_the_token(tmp_path: Path) -> None:
 # ---- uploads ----
 
 
+async def test_an_upload_leaves_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: real._replace(free=499_999_999))
+    async with running(tmp_path) as (api, at):
+        offer = await api.json("POST", "/uploads", {"name": "a.mp4"})
+        assert await put(api, offer["url"], films.plain().read_bytes()) == 507
+        assert at.scratch() == [] and list(at.root.iterdir()) == []
+
+
 async def test_an_upload_becomes_a_job_by_itself(tmp_path: Path) -> None:
     async with running(tmp_path) as (api, at):
         offer = await api.json("POST", "/uploads", {"name": "My Holiday.MP4"})
@@ -137,6 +166,50 @@ async def test_an_address_is_good_once(tmp_path: Path) -> None:
         assert await put(api, offer["url"], b"one") == 201
         assert await put(api, offer["url"], b"two") == 409
         assert (at.root / offer["key"]).read_bytes() == b"one"
+
+
+async def test_an_address_is_good_for_one_of_several_uploads_at_once(tmp_path: Path) -> None:
+    async with running(tmp_path) as (api, at):
+        offer = await api.json("POST", "/uploads", {"name": "a.mp4"})
+        sent, gate = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> AsyncIterator[bytes]:
+            yield b"first, "
+            sent.set()
+            await gate.wait()
+            yield b"whole"
+
+        parts = urlsplit(offer["url"])
+        first = asyncio.ensure_future(api.client.put(f"{parts.path}?{parts.query}", data=slow()))
+        await sent.wait()
+        async with asyncio.timeout(10):
+            while not at.scratch():
+                await asyncio.sleep(0.01)
+        assert [await put(api, offer["url"], b"other") for _ in range(3)] == [409] * 3
+        gate.set()
+        assert (await first).status == 201
+        assert (at.root / offer["key"]).read_bytes() == b"first, whole"
+        assert len(await at.store.newest(10)) == 1
+
+
+async def test_an_address_that_was_used_stays_so_when_its_film_is_deleted(tmp_path: Path) -> None:
+    async with running(tmp_path) as (api, at):
+        offer = await api.json("POST", "/uploads", {"name": "a.mp4"})
+        assert await put(api, offer["url"], b"one") == 201
+        (at.root / offer["key"]).unlink()
+        assert await put(api, offer["url"], b"two") == 409
+
+
+async def test_an_address_whose_upload_failed_is_good_again(tmp_path: Path) -> None:
+    async with running(tmp_path, MILLRACE_VOD__UPLOAD_BYTES="10") as (api, _):
+        offer = await api.json("POST", "/uploads", {"name": "a.mp4"})
+        parts = urlsplit(offer["url"])
+
+        async def long() -> AsyncIterator[bytes]:
+            yield bytes(100)
+
+        assert (await api.client.put(f"{parts.path}?{parts.query}", data=long())).status == 413
+        assert await put(api, offer["url"], b"short") == 201
 
 
 async def test_an_address_that_was_not_given_opens_nothing(tmp_path: Path) -> None:
@@ -205,8 +278,8 @@ async def test_a_name_that_is_no_films_is_refused(name: object, tmp_path: Path) 
 async def test_a_store_with_addresses_of_its_own_gives_them(tmp_path: Path) -> None:
     async with running(tmp_path) as (api, at):
 
-        async def upload(key: str, seconds: int) -> Upload:
-            return Upload(f"https://bucket.example/{key}?signed", "PUT", {"Content-Type": "video/quicktime"})
+        async def upload(key: str, seconds: int) -> DirectUpload:
+            return DirectUpload(f"https://bucket.example/{key}?signed", "PUT", {"Content-Type": "video/quicktime"})
 
         at.studio.uploads._objects.upload = upload  # type: ignore[method-assign]
         offer = await api.json("POST", "/uploads", {"name": "a.mov"})

@@ -14,13 +14,13 @@ from pathlib import Path
 import av
 import pytest
 
-from gateway.hub.fanout import EndReason
+from gateway.ingest.websocket import container_intake
+from gateway.live.sink import EndReason
 from gateway.media import aac, codecs
 from gateway.media.track import Codec, Kind
 from gateway.media.unit import AccessUnit
-from gateway.sources import container
-from gateway.transcode.codec import VideoDecoder
-from gateway.transcode.sound import AudioDecoder
+from gateway.workers.programs.audio_codec import AudioDecoder
+from gateway.workers.programs.codec import VideoDecoder
 from tests.support.browser_push import BrowserPush, browser_push, cut, seconds
 from tests.support.recorded import (
     CAPTURES,
@@ -375,15 +375,15 @@ async def test_a_worker_that_is_killed_ends_the_push_at_once() -> None:
 
 async def test_without_a_free_worker_the_page_is_told_to_come_again() -> None:
     async with browser_push(workers=1) as push, push.workers.start("tests.support.echo_worker", "other"):
-        late = container.ContainerIntake(push.publisher, push.workers, push.settings)
-        with pytest.raises(container.IntakeFailed) as failed:
+        late = container_intake.ContainerIntake(push.publisher, push.workers, push.settings)
+        with pytest.raises(container_intake.IntakeFailed) as failed:
             await late.run()
         assert failed.value.again
         await late.feed(b"whatever")
 
 
 async def test_a_worker_that_takes_nothing_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(container, "_STUCK", 0.5)
+    monkeypatch.setattr(container_intake, "_STUCK", 0.5)
     async with browser_push() as push:
         await push.feed(slices("vp8.webm")[:2])
         worker = await asyncio.shield(push.intake._worker)

@@ -12,14 +12,14 @@ from itertools import pairwise
 import av
 import pytest
 
-from gateway.media.track import Codec, Kind, Track, Tracks
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
-from gateway.protocols.wire import Message
-from gateway.transcode.browser import BrowserPlan
-from gateway.transcode.browser_video import Encoding, fitted
-from gateway.transcode.codec import CodecFailed, Picture, VideoDecoder, VideoEncoder, VideoRecipe
-from gateway.transcode.outlet import Outlet
+from gateway.protocols.wire import StreamMessage
+from gateway.workers.browser_protocol import BrowserPlan
+from gateway.workers.programs.browser.browser_video import BrowserVideoEncoder, fitted
+from gateway.workers.programs.browser.unit_writer import UnitWriter
+from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoDecoder, VideoEncoder, VideoRecipe
 from tests.support.builders import AUDIO, sound
 from tests.support.clock import Clock
 from tests.support.sources import Source, pictures, source
@@ -40,7 +40,7 @@ class Given:
         self.tracks: list[Tracks] = []
 
     def send(self, kind: int, body: bytes) -> None:
-        if kind == Message.TRACKS:
+        if kind == StreamMessage.TRACKS:
             self.tracks.append(wire.decode_tracks(body))
         else:
             self.units.append(wire.decode_unit(body, self.tracks[-1]))
@@ -63,11 +63,11 @@ def encoding(
     plan: BrowserPlan = PLAN,
     encoder: Callable[[VideoRecipe, av.VideoFrame], VideoEncoder] = VideoEncoder,
     clock: Callable[[], float] = time.monotonic,
-) -> Encoding:
-    outlet = Outlet(given.send)
+) -> BrowserVideoEncoder:
+    outlet = UnitWriter(given.send)
     outlet.open((Kind.VIDEO,))
     assert film.tracks.video is not None
-    return Encoding(film.tracks.video, plan, outlet, encoder=encoder, clock=clock)
+    return BrowserVideoEncoder(film.tracks.video, plan, outlet, encoder=encoder, clock=clock)
 
 
 class Gate:
@@ -81,7 +81,7 @@ class Gate:
         gate = self
 
         class Gated(VideoEncoder):
-            def encode(self, frame: av.VideoFrame, picture: Picture) -> list[AccessUnit]:
+            def encode(self, frame: av.VideoFrame, picture: DecodedPicture) -> list[AccessUnit]:
                 gate._left -= 1
                 if gate._left < 0:
                     gate.reached.set()
@@ -95,7 +95,7 @@ def test_a_slow_encoder_leaves_pictures_out_and_stays_near() -> None:
     """Pictures of 20 ms that take 30 ms each, in real time."""
 
     class Slow(VideoEncoder):
-        def encode(self, frame: av.VideoFrame, picture: Picture) -> list[AccessUnit]:
+        def encode(self, frame: av.VideoFrame, picture: DecodedPicture) -> list[AccessUnit]:
             time.sleep(0.03)
             return super().encode(frame, picture)
 
@@ -140,7 +140,7 @@ def test_beyond_the_backlog_everything_up_to_a_key_frame_goes() -> None:
 
 
 def test_too_many_bytes_are_shed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.transcode.browser_video._MOST_BYTES", 30_000)
+    monkeypatch.setattr("gateway.workers.programs.browser.browser_video._MOST_BYTES", 30_000)
     movie, given, gate = film(4), Given(), Gate()
     coder = encoding(movie, given, encoder=gate)
     for unit in movie.units:
@@ -233,7 +233,9 @@ def test_a_first_picture_does_not_wait_for_others_for_long() -> None:
 
 def test_an_undecodable_track_is_refused_in_words() -> None:
     with pytest.raises(CodecFailed, match="h265 cannot be decoded"):
-        Encoding(Track(Kind.VIDEO, Codec.H265, 1000, b"\x01" + b"\xff" * 30), PLAN, Outlet(Given().send))
+        BrowserVideoEncoder(
+            MediaTrack(Kind.VIDEO, Codec.H265, 1000, b"\x01" + b"\xff" * 30), PLAN, UnitWriter(Given().send)
+        )
 
 
 @pytest.mark.parametrize(

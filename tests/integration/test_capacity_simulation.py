@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from gateway.hub.nodes import ALIVE_SECONDS, Holding
-from gateway.nodes import claims, locator, membership, peers, relay, replicas, teller
-from gateway.nodes.locator import Locator
+from gateway.cluster import claims, http_cache_proxy, membership, peers, registry_locator, replicas, viewer_reporter
+from gateway.cluster.registry_locator import RegistryLocator
+from gateway.ports.nodes import ALIVE_SECONDS, Holding
 from gateway.protocols import nodes as link
 from tools.capacity import demand, plan, replica
 from tools.capacity.agenda import Agenda
@@ -38,16 +38,19 @@ LATENCY = 0.005
 
 def test_policy_is_the_gateways() -> None:
     policy = Policy()
-    assert (policy.keep, policy.absent) == (locator.KEEP_SECONDS, locator.ABSENT_SECONDS)
-    assert (policy.gather, policy.batch) == (locator._GATHER_SECONDS, locator._BATCH)
-    assert (policy.names_per_second, policy.most_waiting) == (locator._NAMES_PER_SECOND, locator._MOST_WAITING)
-    assert policy.doubt == locator._DOUBT_SECONDS
+    assert (policy.keep, policy.absent) == (registry_locator.KEEP_SECONDS, registry_locator.ABSENT_SECONDS)
+    assert (policy.gather, policy.batch) == (registry_locator._GATHER_SECONDS, registry_locator._BATCH)
+    assert (policy.names_per_second, policy.most_waiting) == (
+        registry_locator._NAMES_PER_SECOND,
+        registry_locator._MOST_WAITING,
+    )
+    assert policy.doubt == registry_locator._DOUBT_SECONDS
     assert (policy.beat_every, policy.check_every) == (membership.BEAT_SECONDS, claims.VERIFY_SECONDS)
     assert (policy.dead_after, policy.silent) == (ALIVE_SECONDS, link.SILENT_SECONDS)
     assert (policy.connect, policy.idle) == (peers.CONNECT_SECONDS, replicas.IDLE_SECONDS)
     assert (policy.look_again, replica.AGAIN) == (replicas._POLL_SECONDS, replicas._AGAIN_SECONDS)
-    assert (policy.tells_at_once, demand.TELL) == (teller._AT_ONCE, teller.TELL_SECONDS)
-    assert demand.MOMENT == relay._MOMENT
+    assert (policy.tells_at_once, demand.TELL) == (viewer_reporter._MAX_CONCURRENT, viewer_reporter.REPORT_SECONDS)
+    assert demand.MOMENT == http_cache_proxy._MOMENT
 
 
 class LeapingLoop(asyncio.SelectorEventLoop):
@@ -104,7 +107,7 @@ def test_reader_asks_as_often_as_the_gateways_locator(channels: int, rate: float
     async def real() -> list[int]:
         loop = asyncio.get_running_loop()
         registry = CountingRegistry({f"c{n}" for n in held})
-        subject = Locator(registry, clock=loop.time)  # type: ignore[arg-type]
+        subject = RegistryLocator(registry, clock=loop.time)  # type: ignore[arg-type]
         running = asyncio.ensure_future(subject.run())
         waiting = []
         for at, channel in asked:

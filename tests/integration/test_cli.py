@@ -22,7 +22,7 @@ def millrace(tmp_path):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("MILLRACE_", "AWS_"))}
         env |= {
             "MILLRACE_DATA": str(tmp_path / "var"),
-            "MILLRACE_SIGNING__SECRET": "cli-secret",
+            "MILLRACE_SIGNING__SECRET": "cli-secret-of-the-tests",
             "MILLRACE_RTMP__HOST": "127.0.0.1",
             "MILLRACE_HTTP__HOST": "127.0.0.1",
         }
@@ -63,7 +63,7 @@ class TestSign:
     def test_dates_are_utc_and_the_configured_secret_signs(self, millrace):
         assert (
             millrace("sign", "--id", ID, "--expires", "2030-01-01").stdout
-            == millrace("sign", "--id", ID, "--expires", "1893456000", "--secret", "cli-secret").stdout
+            == millrace("sign", "--id", ID, "--expires", "1893456000", "--secret", "cli-secret-of-the-tests").stdout
         )
 
     def test_what_it_signs_it_verifies(self, millrace):
@@ -126,13 +126,30 @@ class TestChannels:
         resigned = json.loads(millrace("channel", "sign", id, "--expires", "2098-01-01", "--json").stdout)
         assert resigned["key"].startswith("4039372800-")
         assert resigned["outdate"] == "2098-01-01"
-        rotated = json.loads(millrace("channel", "sign", id, "--json", SIGNING__SECRET="new").stdout)
+        rotated = json.loads(
+            millrace("channel", "sign", id, "--json", SIGNING__SECRET="a-new-secret-of-the-tests").stdout
+        )
         assert rotated["key"].startswith("4039372800-")
         assert rotated["key"] != resigned["key"]
 
         assert millrace("channel", "delete", id).stdout == f"deleted {id}\n"
         assert millrace("channel", "list").stdout == ""
         assert line(millrace("channel", "show", id), 1) == f"no channel {id}"
+
+    def test_a_channel_goes_with_or_without_its_media(self, millrace, tmp_path):
+        ids = [
+            json.loads(millrace("channel", "create", "--expires", "2099-12-31", "--json").stdout)["id"]
+            for _ in range(2)
+        ]
+        files = [tmp_path / "var/media" / id / "720p" / f"{1_700_000_000_000 + n}.ts" for id in ids for n in range(2)]
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"x")
+        kept = json.loads(millrace("channel", "delete", ids[0], "--json").stdout)
+        assert kept == {"id": ids[0], "deleted": True, "media": "keep", "files": 0}
+        said = millrace("channel", "delete", ids[1], "--media", "delete").stdout
+        assert said == f"deleted {ids[1]} and 2 files\n"
+        assert [file.exists() for file in files] == [True, True, False, False]
 
     def test_the_list_is_a_line_for_each(self, millrace):
         millrace("channel", "create", "--name", "one", "--expires", "2030-01-01")
@@ -154,6 +171,8 @@ MISTAKES = [
     (["sign", "--id", "a", "--expires", "1", "--secret", ""], 2, "--secret"),
     (["channel", "show", "nobody"], 1, "no channel nobody"),
     (["channel", "delete", "nobody"], 1, "no channel nobody"),
+    (["channel", "delete", "nobody", "--media", "delete"], 1, "no channel nobody"),
+    (["channel", "delete", "nobody", "--media", "all"], 2, "--media"),
     (["channel", "sign", "nobody"], 1, "no channel nobody"),
     (["channel", "update", "nobody", "--name", "x"], 1, "no channel nobody"),
     (["channel", "update", "nobody"], 2, "nothing to change"),
@@ -204,7 +223,7 @@ class TestCheckConfig:
         assert shown["http.port"].split() == ["9", "#", "MILLRACE_HTTP__PORT"]
         assert shown["ws.port"].split() == ["8081", "#", "default.toml"]
         assert shown["signing.secret"].startswith("********")
-        assert "cli-secret" not in done.stdout
+        assert "cli-secret-of-the-tests" not in done.stdout
 
     def test_a_file_that_is_missing_exits_2_after_the_list(self, millrace):
         done = millrace("check-config", TLS__CA="/no/ca.pem")

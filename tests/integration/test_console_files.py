@@ -13,10 +13,10 @@ from urllib.parse import urljoin
 import pytest
 from yarl import URL
 
-from gateway.api.context import Shown
-from gateway.hub.addresses import Ports
-from gateway.hub.errors import StoreAway
+from gateway.api.context import AddressDefaults
+from gateway.channels.addresses import OpenPorts
 from gateway.lib.assets import Assets
+from gateway.ports.errors import StoreAway
 from tests.support.admin import Admin, admin
 from tests.support.http import trusting
 
@@ -69,8 +69,8 @@ async def test_a_page_may_play_from_and_push_to_this_gateway(api: Admin):
 
 
 async def test_addresses_of_this_machine_are_known_by_both_of_its_names(tmp_path: Path):
-    ports = Ports(rtmp=1935, http=8080, https=8443, ws=8081, wss=8444, admin=8000)
-    async with admin(tmp_path, shown=Shown(lambda: ports, "198.51.100.7", "198.51.100.7")) as api:
+    ports = OpenPorts(rtmp=1935, http=8080, https=8443, ws=8081, wss=8444, admin=8000)
+    async with admin(tmp_path, shown=AddressDefaults(lambda: ports, "198.51.100.7", "198.51.100.7")) as api:
         rules = policy((await api.client.get("/")).headers["Content-Security-Policy"])
     wanted = {"http://127.0.0.1:8080", "http://198.51.100.7:8080", "ws://127.0.0.1:8081", "wss://127.0.0.1:8444"}
     assert wanted < set(rules["connect-src"])
@@ -91,7 +91,7 @@ async def test_a_hostile_host_adds_nothing_to_the_policy(api: Admin, host: str):
 
 
 async def test_a_hostile_public_url_adds_nothing_to_the_policy(tmp_path: Path):
-    shown = Shown(Ports, public_url="https://live.example.com;script-src:1/")
+    shown = AddressDefaults(OpenPorts, public_url="https://live.example.com;script-src:1/")
     async with admin(tmp_path, shown=shown) as api:
         response = await api.client.get("/")
         assert policy(response.headers["Content-Security-Policy"])["script-src"][0] == "'self'"
@@ -147,7 +147,7 @@ async def test_a_file_is_asked_for_again_unless_its_address_names_its_hash(api: 
     first = await api.call("GET", "/console/players/hls.min.js", token=None)
     tag = first.headers["ETag"].removeprefix("W/").strip('"')
     assert first.headers["Cache-Control"] == "no-cache"
-    for known in (f'"{tag}"', f'W/"{tag}"', f'"other", W/"{tag}"'):
+    for known in (f'"{tag}"', f'W/"{tag}"', f'"other", W/"{tag}"', "*"):
         again = await api.client.get("/console/players/hls.min.js", headers={"If-None-Match": known})
         assert (again.status, await again.read()) == (304, b"")
         assert again.headers["ETag"].strip('W/"') == tag
@@ -225,8 +225,8 @@ async def test_the_broadcaster_learns_where_to_push(api: Admin):
 
 
 async def test_pushes_of_pages_over_tls_go_over_tls(tmp_path: Path):
-    ports = Ports(rtmp=1935, http=8080, https=8443, ws=8081, wss=8444, admin=8000)
-    async with admin(tmp_path, shown=Shown(lambda: ports), proxies=trusting("127.0.0.0/8")) as api:
+    ports = OpenPorts(rtmp=1935, http=8080, https=8443, ws=8081, wss=8444, admin=8000)
+    async with admin(tmp_path, shown=AddressDefaults(lambda: ports), proxies=trusting("127.0.0.0/8")) as api:
         item = await api.create()
         path, headers = f"/videostream/{item['id']}", {"Authorization": "Bearer a-token-for-tests"}
         assert item["wsUrl"] == f"ws://127.0.0.1:8081/stream/{item['id']}?sign={item['key']}"

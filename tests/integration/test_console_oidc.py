@@ -13,10 +13,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
+from pydantic import SecretStr
 
 from gateway.api.auth import COOKIE
-from gateway.api.provider import OpenIdProvider
-from gateway.hub.errors import StoreAway
+from gateway.api.openid_provider import OpenIdProvider
+from gateway.ports.errors import StoreAway
+from gateway.settings.models import OidcSettings
 from tests.support import oidc
 from tests.support.admin import Admin, admin
 from tests.support.clock import Clock
@@ -27,7 +29,8 @@ from tests.support.oidc import CLIENT, SECRET, Provider
 def client(issuer: str, clock: Clock | None = None, **options: Any) -> OpenIdProvider:
     values: dict[str, Any] = {"client_id": CLIENT, "client_secret": SECRET, "audience": "", "name": "Cognito",
                               "claim": "email", "allow": ["eva@example.com"]}  # fmt: skip
-    return OpenIdProvider(issuer=issuer, **values | options, **({"clock": clock} if clock else {}))
+    settings = OidcSettings(issuer=issuer, **values | options)
+    return OpenIdProvider(settings, **({"clock": clock} if clock else {}))
 
 
 @pytest.fixture
@@ -126,6 +129,35 @@ async def test_without_the_cookie_of_the_way_a_code_opens_nothing(lab: Lab):
     assert (await lab.get(there.headers["Location"])).status == 403
 
 
+@pytest.mark.parametrize("cookie", ["..", "....", "a.b.c", "x.y.z.9999999999." + "0" * 64])
+@pytest.mark.parametrize("state", ["", "a", "x"])
+async def test_a_cookie_that_a_client_made_up_opens_nothing(lab: Lab, cookie: str, state: str):
+    lab.idp.nonce = ""
+    url = f"/oidc/callback?code=c&state={state}"
+    assert (await lab.get(url, headers={"Cookie": f"millrace_oidc={cookie}"})).status == 403
+    assert "/token" not in lab.idp.asked, "the provider is not asked"
+
+
+async def test_a_return_is_good_once_whatever_the_code(lab: Lab):
+    start = await lab.get("/oidc/start")
+    jar = dict(start.cookies)["millrace_oidc"].value
+    state = parse_qs(urlsplit(start.headers["Location"]).query)["state"][0]
+    headers = {"Cookie": f"millrace_oidc={jar}"}
+    assert (await lab.get(f"/oidc/callback?code=wrong&state={state}", headers=headers)).status == 403
+    asked = lab.idp.asked.count("/token")
+    assert (await lab.get(f"/oidc/callback?code=other&state={state}", headers=headers)).status == 403
+    assert lab.idp.asked.count("/token") == asked == 1
+
+
+async def test_returns_that_are_wrong_are_limited_and_right_ones_are_not(idp: Provider, tmp_path: Path):
+    async with admin(tmp_path, provider=client(idp.issuer), refusals_per_minute=2) as api:
+        lab = Lab(idp, api, Clock(1000.0))
+        answers = [await lab.get("/oidc/callback?code=c&state=x") for _ in range(4)]
+        assert [answer.status for answer in answers] == [403, 403, 429, 429]
+        assert int(answers[-1].headers["Retry-After"]) > 0
+        assert (await lab.sign_in()).status == 303
+
+
 async def test_what_the_provider_says_no_with_is_told_as_plain_words(lab: Lab):
     start = await lab.get("/oidc/start")
     state = parse_qs(urlsplit(start.headers["Location"]).query)["state"][0]
@@ -211,7 +243,8 @@ async def test_tokens_that_do_not_let_in_are_guesses(idp: Provider, tmp_path: Pa
         lab = Lab(idp, api, Clock(1000.0))
         for bad in (idp.token(email="adam@example.com"), idp.token(key=oidc.rsa_key()), "a.b.c"):
             assert await lab.bearer(bad) == 401
-        assert await lab.bearer(idp.token()) == 429
+        assert await lab.bearer("a.b.c") == 429
+        assert await lab.bearer(idp.token()) == 200
 
 
 async def test_a_new_key_of_the_provider_is_found_but_not_looked_for_all_the_time(lab: Lab):
@@ -279,10 +312,11 @@ async def test_without_tls_only_this_machine_is_asked(issuer: str):
 
 
 async def test_without_tls_also_what_the_operator_names(idp: Provider):
-    listed = OpenIdProvider(
-        issuer="http://id.lan", client_id="c", client_secret="", audience="", name="n", claim="email", allow=[],
-        reachable=["id.lan", "10.0.0.0/8", "http://192.168.1.1/idp/"],
+    settings = OidcSettings(
+        issuer="http://id.lan", client_id="c", client_secret=SecretStr(""), audience="", name="n", claim="email",
+        allow=(),
     )  # fmt: skip
+    listed = OpenIdProvider(settings, reachable=["id.lan", "10.0.0.0/8", "http://192.168.1.1/idp/"])
     asked = [listed._may_ask(url) for url in ("http://id.lan/x", "http://10.2.3.4/", "http://192.168.1.1/idp/keys")]
     assert asked == [True] * 3
     assert not listed._may_ask("http://192.168.1.1/elsewhere")

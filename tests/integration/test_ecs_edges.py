@@ -8,8 +8,8 @@ import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from gateway.adapters import open_registry
-from gateway.hub.nodes import Node, Role
+from gateway.adapters.stores import open_registry
+from gateway.ports.nodes import Node, NodeRole
 from gateway.settings import load
 from tests.support.clients import push
 from tests.support.ecs import Ecs, credentials, ecs
@@ -55,7 +55,7 @@ async def edges(folder: Path) -> list[Node]:
     chosen = load(environ={"MILLRACE_DATA": str(folder), "MILLRACE_REGISTRY": f"sqlite:///{folder}/registry.db"})
     async with open_registry(chosen) as registry:
         assert registry is not None
-        return [node for node in await registry.nodes() if node.role is Role.EDGE]
+        return [node for node in await registry.nodes() if node.role is NodeRole.EDGE]
 
 
 async def test_a_live_channel_has_edges_of_its_own_which_play_it(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from gateway.adapters import open_registry
-from gateway.hub.access import Secrets
+from gateway.adapters.stores import open_registry
+from gateway.channels.stream_key import SigningSecrets
 from gateway.settings import load
 from tests.support.clients import push
 from tests.support.ecs_agent import Agent, agent
@@ -34,7 +34,11 @@ async def started(folder: Path, at: Agent | None = None, **settings: str) -> Asy
 async def test_a_task_is_found_at_its_own_address_and_protected_while_somebody_pushes(tmp_path: Path) -> None:
     need("ffmpeg")
     registry = f"sqlite:///{tmp_path}/registry.db"
-    shared = {"MILLRACE_REGISTRY": registry, "MILLRACE_CLUSTER__SECRET": "s", "MILLRACE_HTTP__HOST": "0.0.0.0"}
+    shared = {
+        "MILLRACE_REGISTRY": registry,
+        "MILLRACE_CLUSTER__SECRET": "what the nodes share",
+        "MILLRACE_HTTP__HOST": "0.0.0.0",
+    }
     async with agent() as at, started(tmp_path, at, **shared) as gateway:
         async with open_registry(
             load(environ={"MILLRACE_DATA": str(tmp_path), "MILLRACE_REGISTRY": registry})
@@ -59,13 +63,13 @@ async def test_keys_of_the_secret_before_still_push_and_new_ones_are_made_with_t
     references = {"MILLRACE_SIGNING__SECRET": f"file:{secret}", "MILLRACE_SIGNING__REFRESH": "0.2"}
     async with started(tmp_path, **references) as gateway:
         old = await asyncio.to_thread(gateway.channel, "old")
-        assert Secrets("the-first-secret").verify(old.id, old.key, 0) == "valid"
+        assert SigningSecrets("the-first-secret").verify(old.id, old.key, 0) == "valid"
         secret.write_text("the-second-secret")
         async with asyncio.timeout(10):
             while "a secret was replaced" not in gateway.log:
                 await asyncio.sleep(0.05)
         new = await asyncio.to_thread(gateway.channel, "new")
-        assert Secrets("the-second-secret").verify(new.id, new.key, 0) == "valid"
+        assert SigningSecrets("the-second-secret").verify(new.id, new.key, 0) == "valid"
         for channel in (old, new):
             with push(FILM, channel.push):
                 await asyncio.to_thread(channel.wait_live)

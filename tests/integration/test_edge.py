@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from gateway.adapters.local.registry import SqliteRegistry
-from gateway.hub.access import Secrets, Use
+from gateway.channels.stream_key import SignatureUse, SigningSecrets
 from tests.support.clients import Program, probe, pull, push, take_of, until
 from tests.support.cloudfront import Signer
 from tests.support.gateway import Channel, Edge, Gateway, Reply, http
@@ -28,7 +28,7 @@ from tests.support.tools import need
 
 FILM = Film("edge-40", seconds=40)
 SHORT = Film("edge-6", seconds=6)
-KEYS = Secrets("of the keys")
+KEYS = SigningSecrets("secret of the keys")
 FAR = 4_000_000_000
 DEAD_WITHIN = 15.0  # seconds until a dead gateway's streams are said to be away
 NOW = re.compile(rb'(utc:direct:2014" value=")[^"]*')
@@ -64,7 +64,7 @@ def farm(folder: Path, **edge: str) -> Iterator[Farm]:
     registry = f"sqlite:///{folder}/nodes.db"
     signer = Signer()
     key = signer.write_public(folder / "cloudfront.pem")
-    shared = {"MILLRACE_CLUSTER__SECRET": "of the cluster", "MILLRACE_SIGNING__SECRET": KEYS.current}
+    shared = {"MILLRACE_CLUSTER__SECRET": "secret of the cluster", "MILLRACE_SIGNING__SECRET": KEYS.current}
     kept = {"MILLRACE_CHANNELS": f"sqlite:///{folder}/channels.db", "MILLRACE_REGISTRY": registry} if not edge else {}
     for name in ("a", "b", "edge"):
         (folder / name).mkdir()
@@ -252,7 +252,7 @@ def test_a_gateway_learns_who_watches_at_the_edge(lab: Farm, live: Channel) -> N
 
 def test_a_protected_channel_is_protected_at_the_edge(lab: Farm) -> None:
     channel = lab.a.channel(isFlv=True, isHls=True, isCMAF=True, playAuth="sign")
-    sign = "?sign=" + KEYS.sign(channel.id, FAR, Use.PLAY)
+    sign = "?sign=" + KEYS.sign(channel.id, FAR, SignatureUse.PLAY)
     assert lab.edge.get(channel, "live.m3u8").status == 403  # also before it is live
     with push(FILM, channel.push):
         lab.wait(channel, "live.m3u8", "master.m3u8", "manifest.mpd", query=sign)
@@ -262,7 +262,7 @@ def test_a_protected_channel_is_protected_at_the_edge(lab: Farm) -> None:
         for path in (listed.partition("?")[0], "live.m3u8", "live.flv", "snapshot.jpg", "status.json", "manifest.mpd"):
             found = lab.edge.get(channel, path)
             assert (found.status, found.text) == (403, "a play sign is needed: ?sign=<expiry>-<hash>\n"), path
-        wrong = "?sign=" + KEYS.sign(channel.id, FAR, Use.PUSH)
+        wrong = "?sign=" + KEYS.sign(channel.id, FAR, SignatureUse.PUSH)
         assert lab.edge.get(channel, "live.m3u8" + wrong).status == 403
         with pull(lab.edge.url(channel, "master.m3u8" + sign), seconds=3) as player:
             judge(take_of(player), FILM)
@@ -372,7 +372,7 @@ def said_by(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]
         ({}, "millrace: an edge needs to know where streams are: set registry, or edge.upstream\n"),
         (
             {"MILLRACE_EDGE__UPSTREAM": "127.0.0.1:8080"},
-            "millrace: cluster.secret is not set: gateways answer no edge that does not know theirs\n",
+            "millrace: cluster.secret is not set: gateways refuse an edge that does not have their secret\n",
         ),
     ],
 )
@@ -386,14 +386,18 @@ def test_an_edge_that_cannot_know_anything_says_so_in_a_line(
 def test_a_taken_port_is_one_line(tmp_path: Path, lab: Farm) -> None:
     taken = {"MILLRACE_HTTP__PORT": str(lab.edge.ports["http"]), "MILLRACE_HTTP__HOST": "127.0.0.1"}
     free = {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "ADMIN")}
-    secret = {"MILLRACE_CLUSTER__SECRET": "x", "MILLRACE_SIGNING__SECRET": "y", "MILLRACE_DATA": str(tmp_path)}
+    secret = {
+        "MILLRACE_CLUSTER__SECRET": "x" * 16,
+        "MILLRACE_SIGNING__SECRET": "y" * 16,
+        "MILLRACE_DATA": str(tmp_path),
+    }
     found = said_by(**taken, **free, **secret, MILLRACE_EDGE__UPSTREAM="127.0.0.1:9")
     assert found.returncode == 1
     assert re.fullmatch(r"millrace: http: 127\.0\.0\.1:\d+ is in use\n", found.stderr), found.stderr
 
 
 async def test_an_edge_that_ends_leaves_the_registry(tmp_path: Path) -> None:
-    shared = {"MILLRACE_REGISTRY": f"sqlite:///{tmp_path}/nodes.db", "MILLRACE_CLUSTER__SECRET": "x"}
+    shared = {"MILLRACE_REGISTRY": f"sqlite:///{tmp_path}/nodes.db", "MILLRACE_CLUSTER__SECRET": "x" * 16}
     (tmp_path / "edge").mkdir()
     edge = Edge(tmp_path / "edge", **shared)
     async with SqliteRegistry(tmp_path / "nodes.db") as registry:

@@ -75,6 +75,24 @@ def test_refusals_say_why(gateway: Gateway) -> None:
     assert refused.value.status == 404
 
 
+def test_what_was_recorded_stays_or_goes_with_its_channel(gateway: Gateway) -> None:
+    millrace = client(gateway)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    ids = [millrace.create("recorded", tomorrow)["id"] for _ in range(2)]
+    for id in ids:
+        file = gateway.data / "media" / id / "images/2026/1/2/capture-2026-01-02_03-04-05.jpg"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"x")
+    millrace.delete(ids[0])
+    millrace.delete(ids[1], media="delete")
+    assert [len(millrace.media(id)) for id in ids] == [1, 0]
+    millrace.delete_media(ids[0])
+    assert millrace.media(ids[0]) == []
+    with pytest.raises(MillraceError) as refused:
+        millrace.delete(ids[0], media="both")
+    assert (refused.value.status, refused.value.field) == (400, "media")
+
+
 def test_a_gateway_that_is_not_there_is_told_in_one_line() -> None:
     command = [sys.executable, str(EXAMPLE), "--url", "http://127.0.0.1:9"]
     told = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "MILLRACE_TOKEN": "x"})

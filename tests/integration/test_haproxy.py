@@ -1,4 +1,4 @@
-"""deploy/haproxy/haproxy.cfg in the real HAProxy, in front of real gateways: who gets what, and what faults do."""
+"""proxy/haproxy/haproxy.cfg in the real HAProxy, in front of real gateways: who gets what, and what faults do."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.hub.errors import NameInUse
 from gateway.media.track import Kind
+from gateway.ports.errors import NameInUse
 from tests.support import kvs
 from tests.support.authority import Authority
 from tests.support.builders import channel
@@ -435,7 +435,7 @@ def workers_of(parent: int) -> list[int]:
         with contextlib.suppress(OSError):
             words = (folder / "cmdline").read_bytes().split(b"\0")
             mine = int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent
-            if mine and b"gateway.transcode.rekey" in words:
+            if mine and b"gateway.workers.programs.keyframe_reencoder" in words:
                 found.append(int(folder.name))
     return found
 

@@ -19,17 +19,18 @@ from gateway.adapters.aws.kvs import AwsKvs
 from gateway.adapters.aws.objects import S3Objects
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.local.jobs import SqliteJobs
-from gateway.hub.desk import JobDesk
-from gateway.hub.errors import NoSuchObject
-from gateway.hub.events import Events
-from gateway.hub.jobs import KVS, Job, JobState
-from gateway.hub.ports import ObjectStore
-from gateway.lib.aio import Tasks
-from gateway.lib.metrics import WORKER_RESTARTS, Counter
-from gateway.sinks.kvs.jobs import KvsJobs
-from gateway.sinks.kvs.streams import KvsStreams
-from gateway.transcode.launch import Workers
-from gateway.vod.player import ObjectPlayer
+from gateway.lib.metric_table import WORKER_RESTARTS
+from gateway.lib.metrics import Counter
+from gateway.lib.tasks import Tasks
+from gateway.outputs.kinesis.kvs_jobs import KvsJobs
+from gateway.outputs.kinesis.kvs_streams import KvsStreams
+from gateway.ports.errors import NoSuchObject
+from gateway.ports.events import Events
+from gateway.ports.job_queue import JobQueue
+from gateway.ports.jobs import KVS, JobState, StoredJob
+from gateway.ports.stores import ObjectStore
+from gateway.vod.object_player import ObjectPlayer
+from gateway.workers.worker_pool import WorkerPool
 from tests.support import kvs
 from tests.support.admin import Admin, admin
 from tests.support.elementary import played
@@ -47,7 +48,7 @@ class Rig:
 
     double: KvsDouble
     api: Admin
-    desk: JobDesk
+    desk: JobQueue
     jobs: KvsJobs
     streams: KvsStreams
     folder: Path
@@ -59,7 +60,7 @@ class Rig:
     async def process(self, key: str, *, status: int = 200) -> Any:
         return await self.api.json("POST", "/processObject", {"bucketName": BUCKET, "keyName": key}, status=status)
 
-    async def over(self, id: str) -> Job:
+    async def over(self, id: str) -> StoredJob:
         """The job once it has finished."""
         async with asyncio.timeout(40):
             while not (job := await self.desk.store.get(id)).state.finished:
@@ -90,19 +91,19 @@ async def rig(moto_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         await asyncio.to_thread(
             lambda: s3().create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
         )
-        settings = kvs.settings(role=kvs.ROLE, object_bytes=50_000_000)
+        settings = kvs.settings(role=kvs.ROLE, object_bytes=50_000_000, object_seconds=100)
         async with contextlib.AsyncExitStack() as stack:
             session = await stack.enter_async_context(AwsSession())
             streams = await stack.enter_async_context(KvsStreams(AwsKvs(session, settings.role), settings))
             store = await stack.enter_async_context(SqliteJobs(tmp_path / "jobs.db"))
-            desk = JobDesk(store, Events())
+            desk = JobQueue(store, Events())
 
             async def bucket(name: str) -> ObjectStore:
                 return S3Objects(session, name)
 
             player = ObjectPlayer(
                 bucket,
-                Workers(kvs.WORKERS, Counter(WORKER_RESTARTS)),
+                WorkerPool(kvs.WORKERS, Counter(WORKER_RESTARTS)),
                 tmp_path / "tmp",
                 settings,
                 PACE,
@@ -243,7 +244,7 @@ async def test_a_stream_is_free_once_its_job_is_said_to_be_over(
     put("short.mp4", film("short.mp4", seconds=2))
     change, again = rig.desk.store.change, []
 
-    async def change_and_ask_at_once(job: Job) -> None:
+    async def change_and_ask_at_once(job: StoredJob) -> None:
         await change(job)
         if job.state.finished and not again:
             again.append(await rig.process("short.mp4"))
@@ -293,6 +294,15 @@ async def test_what_is_no_film_is_told(rig: Rig) -> None:
     assert "text" in said["error"]
     (job,) = await rig.desk.store.newest(5)
     assert (job.state, rig.files) == (JobState.ERROR, [])
+
+
+async def test_an_object_that_lasts_longer_than_it_may_is_told(rig: Rig, film: Callable[..., Path]) -> None:
+    put("days.mp4", film("days.mp4", seconds=120, size="64x64", sound=False))
+    said = await rig.process("days.mp4", status=422)
+    words = "it lasts longer than 100 s (kvs.object_seconds)"
+    assert said["error"] == f"the object cannot be played: {words}"
+    (job,) = await rig.desk.store.newest(5)
+    assert (job.state, job.error, rig.files) == (JobState.ERROR, words, [])
 
 
 async def test_kinesis_away_is_told_with_its_reason(rig: Rig, film: Callable[..., Path]) -> None:

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support.hls_rules import Follower, Playlist, check, parse
-from tests.support.ladder import Lab, ladder
+from tests.support.ladder import LadderStream, ladder
 from tests.support.segmented import Timetable
 from tests.support.tools import need
 
@@ -51,7 +51,7 @@ def agree(playlists: list[Playlist], least: int, *, calm: bool = True) -> None:
     assert len({p.target for p in playlists}) == 1
 
 
-async def media(lab: Lab, *paths: str) -> list[Playlist]:
+async def media(lab: LadderStream, *paths: str) -> list[Playlist]:
     return [check(parse(await lab.text(path))) for path in paths]
 
 
@@ -117,6 +117,7 @@ async def test_a_worker_that_dies_leaves_one_discontinuity_in_the_same_place_of_
 
         for at in range(5, 14):
             await look() if lab.play(at) else None
+        (first,) = {s.discontinuity for p in await look() for s in p.segments}
         # One rung had begun another segment already, the others had not.
         lab.lag = 0.3
         lab.leave("360p")
@@ -129,7 +130,7 @@ async def test_a_worker_that_dies_leaves_one_discontinuity_in_the_same_place_of_
             await look() if lab.play(at) else None
         lists = await media(lab, *TS)
         agree(lists, 4)
-        assert {s.discontinuity for p in lists for s in p.segments} == {1}
+        assert {s.discontinuity for p in lists for s in p.segments} == {first + 1}
         seen = [f.segments for f in followers]
         for number in set.intersection(*(set(s) for s in seen)):
             assert len({s[number].date for s in seen}) == 1
@@ -247,9 +248,25 @@ async def test_an_hevc_ladder_is_cmaf_with_one_sound_for_all() -> None:
         assert playlist.part_target and playlist.hint
         for uri in (playlist.segments[-1].uri, playlist.segments[-1].map_uri, playlist.segments[-1].parts[0].uri):
             assert (await lab.get(f"360p/{uri}")).status == 200
-        assert list(playlist.reports) == ["audio/index.m3u8"]
+        assert list(playlist.reports) == ["../480p/index.m3u8", "../720p/index.m3u8", "../720p/audio/index.m3u8"]
+        sound = (await media(lab, "720p/audio/index.m3u8"))[0]
+        assert list(sound.reports) == [f"../../{name}/index.m3u8" for name in ("360p", "480p", "720p")]
         assert (await lab.get("360p/audio/index.m3u8")).status == 200
         assert (await lab.get("live.m3u8")).status == 200 and (await lab.get("master.m3u8")).status == 404
+
+
+async def test_rendition_reports_name_what_the_master_lists_and_nothing_else() -> None:
+    async with ladder(TABLE, RUNGS) as lab:
+        lab.begin().play(9)
+        text = await lab.text("master.m3u8")
+        listed = {uri for _, uri in variants(text)} | set(re.findall(r'#EXT-X-MEDIA.*URI="([^"]*)"', text))
+        assert len(listed) == 5
+        for own in listed:
+            (playlist,) = await media(lab, own)
+            assert {urljoin(own, uri) for uri in playlist.reports} == listed - {own}
+            for uri, last in playlist.reports.items():
+                (other,) = await media(lab, urljoin(own, uri))
+                assert other.open is not None and last == (other.open.number, len(other.open.parts) - 1)
 
 
 async def test_the_master_has_the_source_first_and_its_sound_for_all() -> None:
@@ -322,16 +339,17 @@ async def test_the_mpd_addresses_every_rung_as_it_does_the_source(gop: tuple[int
             else:
                 assert template.get("startNumber") == "1" and template.get("duration") == "180000"
                 early = float(template.get("availabilityTimeOffset"))
-                assert early == (1.5 if name == "video" else 1.0)
+                longest = 22 * 1024 / 44100  # of the parts: 22 frames of sound
+                assert early == round((2.0 if name == "video" else 1.5) - longest, 3)
 
 
-def hevc(folder: Path) -> Track:
+def hevc(folder: Path) -> MediaTrack:
     path = folder / "o.mp4"
     command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30", "-frames:v", "2"]
     coded = ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error", "-tag:v", "hvc1", str(path)]
     subprocess.run([*command, *coded], check=True, timeout=60)
     with av.open(str(path)) as film:
-        return Track(Kind.VIDEO, Codec.H265, 1000, bytes(film.streams.video[0].codec_context.extradata))
+        return MediaTrack(Kind.VIDEO, Codec.H265, 1000, bytes(film.streams.video[0].codec_context.extradata))
 
 
 async def test_a_rung_of_another_codec_is_a_set_of_its_own(tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ import re
 
 import pytest
 
-from gateway.hub.access import Use
-from gateway.hub.stream import EndReason
-from gateway.servers import ladder as answers
+from gateway.channels.stream_key import SignatureUse
+from gateway.live.sink import EndReason
+from gateway.playback import ladder as answers
 from tests.support.builders import FAR
 from tests.support.clock import Clock
 from tests.support.hls_rules import parse
 from tests.support.http import request, until
-from tests.support.ladder import RUNGS, Lab, ladder
+from tests.support.ladder import RUNGS, LadderStream, ladder
 from tests.support.playback import SECRETS
 from tests.support.segmented import Timetable
 
@@ -24,7 +24,7 @@ ALL = dict.fromkeys((r.name for r in RUNGS), TABLE)
 LISTS = ["index.m3u8", "master.m3u8", "manifest.mpd", "360p/index.m3u8", "360p/video/index.m3u8"]
 
 
-async def asked(lab: Lab, path: str) -> asyncio.Task[str]:
+async def asked(lab: LadderStream, path: str) -> asyncio.Task[str]:
     """A request on its way; what can be answered at once has been."""
     task = asyncio.create_task(lab.text(path))
     await asyncio.wait([task], timeout=0.05)
@@ -181,11 +181,16 @@ async def test_a_segment_that_a_lost_rung_will_not_have_is_empty_before_long() -
         assert (early.status, early.headers["cache-control"]) == (200, "no-store") and len(early.body) < 100
         lab.publish("360p")
         lab.play(19)
-        passed_over = "video/" + re.sub(r"-\d+\.m4s", "-7.m4s", name)
+        present = parse(await lab.text("360p/video/index.m3u8")).segments[-1].uri
+        assert present.partition("-")[0] != name.partition("-")[0]  # another epoch
+        before, passed_over = ("video/" + re.sub(r"-\d+\.m4s", "-7.m4s", n) for n in (name, present))
         async with asyncio.timeout(2):
-            late = await lab.get(f"360p/{passed_over}")
-            assert late.status == 200 and late.body == early.body
-            assert (await lab.listener.get(f"/c1@360p/{passed_over}")).status == 404  # a stream by itself
+            for path in (f"360p/{before}", f"360p/{passed_over}"):
+                late = await lab.get(path)
+                assert late.status == 200 and late.body == early.body
+            # A stream by itself: what its clock had promised before it was away, and nothing else.
+            assert (await lab.listener.get(f"/c1@360p/{before}")).body == early.body
+            assert (await lab.listener.get(f"/c1@360p/{passed_over}")).status == 404
         assert (await lab.get("360p/video/" + re.sub(r"-\d+\.m4s", "-99.m4s", name))).status == 404
 
 
@@ -201,7 +206,7 @@ async def test_what_ended_still_stands_for_a_while() -> None:
 async def test_a_protected_ladder_needs_its_parents_sign_everywhere() -> None:
     async with ladder(TABLE, ALL, playAuth="sign") as lab:
         lab.begin().play(9)
-        sign = f"sign={SECRETS.sign('c1', FAR, Use.PLAY)}"
+        sign = f"sign={SECRETS.sign('c1', FAR, SignatureUse.PLAY)}"
         for path in LISTS:
             assert (await lab.get(path)).status == 403
             assert sign in await lab.text(f"{path}?{sign}")

@@ -14,17 +14,19 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from gateway.hub.errors import OutputUnsupported
-from gateway.hub.stream import EndReason, Stream
-from gateway.lib.metrics import WORKER_RESTARTS, Counter
+from gateway.lib.metric_table import WORKER_RESTARTS
+from gateway.lib.metrics import Counter
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
 from gateway.media.unit import AccessUnit
+from gateway.outputs.motion.motion_output import MotionOutput
+from gateway.ports.errors import OutputUnsupported
 from gateway.settings import load
-from gateway.sinks.motion import Motion
-from gateway.transcode.launch import Workers
-from gateway.transcode.still import Look
-from gateway.transcode.stills import Stills
+from gateway.workers.jpeg_protocol import PictureDifference
+from gateway.workers.jpeg_service import JpegService
+from gateway.workers.worker_pool import WorkerPool
 from tests.support import sources
-from tests.support.recording import Studio, stream_of
+from tests.support.recording import RunningArchive, stream_of, subscriptions
 from tests.support.tools import need
 
 SETTINGS = load(environ={})
@@ -59,7 +61,7 @@ class Clip:
 class Watch:
     """What motion leaves behind."""
 
-    def __init__(self, place: Studio) -> None:
+    def __init__(self, place: RunningArchive) -> None:
         self.images = place.files("**/*.jpeg")
         self.clips = [self._clip(path) for path in place.files("**/*.mp4")]
         for path in (*self.images, *(c.path for c in self.clips)):
@@ -97,21 +99,21 @@ class Watch:
 
 
 @asynccontextmanager
-async def studio(folder: Path) -> AsyncIterator[tuple[Studio, Stills]]:
-    workers = Workers(SETTINGS.workers, Counter(WORKER_RESTARTS))
-    async with Studio(folder).open() as place, Stills(workers, SETTINGS.snapshot) as stills:
+async def studio(folder: Path) -> AsyncIterator[tuple[RunningArchive, JpegService]]:
+    workers = WorkerPool(SETTINGS.workers, Counter(WORKER_RESTARTS))
+    async with RunningArchive(folder).open() as place, JpegService(workers, SETTINGS.snapshot) as stills:
         yield place, stills
 
 
-async def watch(folder: Path, source: sources.Source, *, speed: float = 8, pre_roll: float = 3, **fields: Any) -> Watch:
-    """Watches a whole film, `speed` times as fast as it is."""
+async def watch(folder: Path, source: sources.Source, *, pre_roll: float = 3, **fields: Any) -> Watch:
+    """Watches a whole film."""
     async with studio(folder) as (place, stills):
         live = stream_of(ID, **{**FIELDS, **fields})
         live.set_tracks(source.tracks.video, source.tracks.audio, {}, True)
-        output = Motion(live, place.archive, stills, place.counts, pre_roll)
+        output = MotionOutput(live, place.archive, stills, place.counts, pre_roll)
         output.begin(live)
         running = asyncio.ensure_future(output.run(live))
-        await push(live, source.units, speed)
+        await push(live, source.units, output)
         live.end(EndReason.PUBLISHER_GONE)
         async with asyncio.timeout(20):
             await running
@@ -120,13 +122,17 @@ async def watch(folder: Path, source: sources.Source, *, speed: float = 8, pre_r
         return Watch(place)
 
 
-async def push(live: Stream, units: Iterable[AccessUnit], speed: float) -> None:
-    began, start = time.monotonic(), time.time()
+async def push(live: Stream, units: Iterable[AccessUnit], output: MotionOutput) -> None:
+    """As fast as the output takes the units and looks at the pictures, on any machine."""
+    start = time.time()
+    while output._session is None:
+        await asyncio.sleep(0)  # it has not begun
     for unit in units:
-        at = unit.dts / 1000
-        while at / speed > time.monotonic() - began:
-            await asyncio.sleep(0.005)
-        live.push(replace(unit, wall=start + at))
+        live.push(replace(unit, wall=start + unit.dts / 1000))
+        while any(sink.waiting for sink in subscriptions(live)):
+            await asyncio.sleep(0.001)
+        if output._look is not None and not output._look.done():
+            await asyncio.wait([output._look])
 
 
 class Late:
@@ -141,11 +147,13 @@ class Late:
     def session(self) -> "Late":
         return self
 
-    async def look(self, _track: object, units: Sequence[AccessUnit], _fresh: bool, _difference: int) -> Look:
+    async def look(
+        self, _track: object, units: Sequence[AccessUnit], _fresh: bool, _difference: int
+    ) -> PictureDifference:
         at = units[-1].dts / 1000
         async with self._further:
             await self._further.wait_for(lambda: self.now >= at + self._lag)
-        return Look(50.0 if self._moves(at) else 0.0, 5, False, False)
+        return PictureDifference(50.0 if self._moves(at) else 0.0, 5, False, False)
 
     async def shot(self) -> bytes:
         return b"a picture"
@@ -162,10 +170,10 @@ async def watch_late(folder: Path, seconds: int, moves: Callable[[float], bool],
     """Motion with a worker that is always `lag` seconds late; the stream waits at each picture until it is taken."""
     source = film(seconds, "0")
     late = Late(moves, lag)
-    async with Studio(folder).open() as place:
+    async with RunningArchive(folder).open() as place:
         live = stream_of(ID, **{**FIELDS, **fields})
         live.set_tracks(source.tracks.video, source.tracks.audio, {}, True)
-        output = Motion(live, place.archive, late, place.counts, 3)  # type: ignore[arg-type]
+        output = MotionOutput(live, place.archive, late, place.counts, 3)  # type: ignore[arg-type]
         output.begin(live)
         running = asyncio.ensure_future(output.run(live))
         taken = 0
@@ -173,7 +181,7 @@ async def watch_late(folder: Path, seconds: int, moves: Callable[[float], bool],
         def take(unit: AccessUnit) -> None:
             nonlocal taken
             taken += 1
-            Motion.take(output, unit)
+            MotionOutput.take(output, unit)
 
         output.take = take  # type: ignore[method-assign]
         for count, unit in enumerate(source.units, 1):
@@ -270,7 +278,7 @@ async def test_a_stream_without_a_picture_has_no_motion(tmp_path: Path) -> None:
         live = stream_of(ID, **FIELDS)
         live.set_tracks(None, sources.h264().tracks.audio, {}, True)
         with pytest.raises(OutputUnsupported):
-            await Motion(live, place.archive, stills, place.counts, 3).run(live)
+            await MotionOutput(live, place.archive, stills, place.counts, 3).run(live)
 
 
 async def test_it_goes_on_after_its_worker_was_lost(tmp_path: Path) -> None:
@@ -278,13 +286,13 @@ async def test_it_goes_on_after_its_worker_was_lost(tmp_path: Path) -> None:
     async with studio(tmp_path) as (place, stills):
         live = stream_of(ID, **FIELDS)
         live.set_tracks(source.tracks.video, source.tracks.audio, {}, True)
-        output = Motion(live, place.archive, stills, place.counts, 3)
+        output = MotionOutput(live, place.archive, stills, place.counts, 3)
         running = asyncio.ensure_future(output.run(live))
-        await push(live, [u for u in source.units if u.dts < 6_000], 8)
+        await push(live, [u for u in source.units if u.dts < 6_000], output)
         output._session._lane._running = False  # type: ignore[union-attr]
         output._session._number += 1_000  # type: ignore[union-attr]  # a session that its worker does not know
         rest = [u for u in source.units if u.dts >= 6_000]
-        await push(live, rest, 8)
+        await push(live, rest, output)
         live.end(EndReason.PUBLISHER_GONE)
         await running
         assert len(place.files("**/*.mp4")) == 1

@@ -36,8 +36,8 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
     shared = {
         "MILLRACE_CHANNELS": f"sqlite:///{tmp_path}/channels.db",
         "MILLRACE_REGISTRY": f"sqlite:///{tmp_path}/nodes.db",
-        "MILLRACE_CLUSTER__SECRET": "of the cluster",
-        "MILLRACE_SIGNING__SECRET": "of the keys",
+        "MILLRACE_CLUSTER__SECRET": "secret of the cluster",
+        "MILLRACE_SIGNING__SECRET": "secret of the keys",
     }
     gateways = []
     for name in ("a", "b"):
@@ -115,13 +115,13 @@ def test_a_holder_that_is_killed_is_succeeded_and_viewers_elsewhere_stay(pair: P
         again = Film("nodes-8", seconds=8)
         with push(again, pair.door(pair.b, channel)) as second:
             url = pair.at(pair.b, channel, "live.m3u8")
-            until(lambda: _number(http("GET", url).text, "DISCONTINUITY-SEQUENCE"), "the stream is there again")
+            first = _number(before, "DISCONTINUITY-SEQUENCE")
+            until(lambda: _number(http("GET", url).text, "DISCONTINUITY-SEQUENCE") > first, "the stream is there again")
             after = http("GET", url).text
             second.wait()
         pair.b.api("DELETE", f"/videostream/{channel.id}/session")
         seen = [f.digest for f in take_of(viewer).video]
     assert _number(after, "MEDIA-SEQUENCE") > _number(before, "MEDIA-SEQUENCE")
-    assert _number(after, "DISCONTINUITY-SEQUENCE") > 0
     source = [f.digest for f in again.hashes().video]
     assert seen[-len(source) :] == source, "the viewer that never left saw all of the second push"
     assert len(seen) > len(source), "and some of the first"

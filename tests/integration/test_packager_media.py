@@ -13,11 +13,11 @@ from gateway.formats.dash import mpd
 from gateway.formats.flv.file import FlvFileDemuxer
 from gateway.formats.hls import media
 from gateway.formats.mp4 import reader
-from gateway.hub.stream import EndReason
-from gateway.media.track import Codec, Kind, Track, Tracks
+from gateway.live.sink import EndReason
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.packagers.cmaf import CmafPackager
-from gateway.packagers.run import Packager
+from gateway.packaging.cmaf.packager import CmafPackager
+from gateway.packaging.packager import Packager
 from tests.support import media as films
 from tests.support.media import Film
 from tests.support.segmented import WALL, cmaf, ts
@@ -148,7 +148,7 @@ CODERS = {
 }
 
 
-def fragmented(name: str, folder: Path) -> tuple[Path, Track, list[AccessUnit]]:
+def fragmented(name: str, folder: Path) -> tuple[Path, MediaTrack, list[AccessUnit]]:
     """Four seconds in a codec that FLV of this ffmpeg does not carry, as the units a publisher would send."""
     codec, encoder, options = CODERS[name]
     path = folder / "source.mp4"
@@ -158,7 +158,7 @@ def fragmented(name: str, folder: Path) -> tuple[Path, Track, list[AccessUnit]]:
     subprocess.run(command, check=True, timeout=120, capture_output=True)
     data = path.read_bytes()
     about = reader.parse_init(data)[0]
-    track = Track(Kind.VIDEO, codec, 1000, about.config)
+    track = MediaTrack(Kind.VIDEO, codec, 1000, about.config)
     found = []
     for f in reader.parse_fragments(data):
         at = f.base_decode_time

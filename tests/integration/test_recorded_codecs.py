@@ -10,7 +10,7 @@ import pytest
 from tests.support import builders
 from tests.support.clients import new_ffmpeg
 from tests.support.media import Film
-from tests.support.recording import Studio, film
+from tests.support.recording import RunningArchive, film
 from tests.support.tools import need
 
 FILMS = {
@@ -44,7 +44,7 @@ async def test_frames_come_out_as_they_went_in(source: Film, tmp_path: Path) -> 
     need("ffmpeg")
     ffmpeg = new_ffmpeg()
     made = Film(**{**vars(source), "ffmpeg": ffmpeg})
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         hub = builders.hub()
         publisher = builders.publish(hub, video_time="2")
         await film(studio.recorder(publisher.stream), publisher, made)

@@ -8,19 +8,19 @@ import resource
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.clients import probe, pull, push, take_of, until
-from tests.support.gateway import Gateway, http, running
-from tests.support.media import Film, Take, excerpt, framehash_command, parse_framehash
+from tests.support.clients import probe, pull, push, so_far, take_of, until
+from tests.support.gateway import Channel, Gateway, http, running
+from tests.support.media import FRAMES_PER_SECOND, Film, Take, excerpt, framehash_command, parse_framehash
 from tests.support.tools import lacking, need
 
 FILM = Film("recorded", seconds=14, bframes=2)
+LONG = Film("recorded-long", seconds=40, bframes=2)  # does not end before a test has seen enough
 NO_SOUND = Film("recorded-silent", seconds=6, audio=None)
 ONLY_SOUND = Film("recorded-sound", seconds=6, video=None)
 
@@ -61,6 +61,12 @@ def boxes(file: Path) -> list[bytes]:
     return kinds
 
 
+def wait_shown(channel: Channel, seconds: float) -> None:
+    """Returns once so much of the stream has come out again since now: what is recorded is as far, however slowly."""
+    with pull(channel.url("live.flv"), seconds=None) as viewer:
+        until(lambda: len(so_far(viewer).video) >= seconds * FRAMES_PER_SECOND, f"{seconds} s are shown", 60)
+
+
 @contextlib.contextmanager
 def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="millrace-recording-") as name:
@@ -96,6 +102,20 @@ def test_a_push_is_recorded_frame_by_frame_and_plays_again() -> None:
         assert all(f.stat().st_mtime_ns == t for f, t in before.items())
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_a_gateway_writes_is_not_readable_for_other_users(workers: str) -> None:
+    with running(MILLRACE_SERVE__WORKERS=workers) as gateway:
+        gateway.data.chmod(0o755)
+        channel = gateway.channel(isVideo=True, isImage=True, image_time="1", isOnDemand=True)
+        with push(NO_SOUND, channel.push) as publisher:
+            publisher.wait(30)
+        until(lambda: files(gateway, "*/mp4/**/*.mp4") and files(gateway, "*/images/**/*.jpg"), "recorded")
+        until(lambda: files(gateway, "*/vod-*.m3u8"), "on demand")
+        written = [path for path in gateway.data.rglob("*") if not path.is_symlink()]
+        assert {path.suffix for path in written} >= {".mp4", ".jpg", ".ts", ".m3u8", ".db"}
+        assert [f"{path} {path.stat().st_mode:o}" for path in written if path.stat().st_mode & 0o027] == []
+
+
 def test_sound_alone_is_recorded() -> None:
     with running() as gateway:
         channel = gateway.channel(isVideo=True, isOnDemand=True, video_time="2", ondemand_time="2")
@@ -110,16 +130,16 @@ def test_stopping_the_gateway_finishes_what_is_open() -> None:
         gateway = Gateway(place)
         gateway.wait_ready()
         channel = gateway.channel(isVideo=True, isOnDemand=True, video_time="60", ondemand_time="60")
-        with push(FILM, channel.push) as publisher:
+        with push(LONG, channel.push) as publisher:
             channel.wait_live()
-            time.sleep(5)
+            wait_shown(channel, 4)
             assert gateway.stop() == 0
             publisher.kill()
         (movie,), (index,) = files(gateway, "*/mp4/**/*.mp4"), files(gateway, "*/vod-*.m3u8")
         for file in (movie, index):
             video, audio = digests(frames(file))
-            excerpt(uncut(video), digests(FILM.hashes())[0], least=100)
-            excerpt(audio, digests(FILM.hashes())[1], least=150)
+            excerpt(uncut(video), digests(LONG.hashes())[0], least=100)
+            excerpt(audio, digests(LONG.hashes())[1], least=150)
         assert not [p for p in (gateway.data / "media/.unfinished").rglob("*") if p.is_file()]
 
 
@@ -128,9 +148,9 @@ def test_a_killed_gateway_loses_no_more_than_the_last_moments() -> None:
         gateway = Gateway(place)
         gateway.wait_ready()
         channel = gateway.channel(isVideo=True, isOnDemand=True, video_time="60", ondemand_time="4")
-        with push(FILM, channel.push) as publisher:
+        with push(LONG, channel.push) as publisher:
             channel.wait_live()
-            time.sleep(7)
+            wait_shown(channel, 6)
             os.killpg(gateway.process.pid, signal.SIGKILL)
             gateway.process.wait(10)
             publisher.kill()
@@ -140,7 +160,7 @@ def test_a_killed_gateway_loses_no_more_than_the_last_moments() -> None:
         try:
             again.wait_ready()
             until(lambda: files(gateway, "*/mp4/**/*.mp4") and not list(gateway.data.rglob("journal")), "recovered")
-            want = digests(FILM.hashes())
+            want = digests(LONG.hashes())
             for file in (*files(gateway, "*/mp4/**/*.mp4"), *files(gateway, "*/vod-*.m3u8")):
                 video, audio = digests(frames(file))
                 assert len(video) >= 130, file
@@ -174,18 +194,18 @@ def test_a_full_disk_disturbs_nobody_who_watches_and_is_said_once_in_a_while() -
 def test_a_recording_is_switched_on_and_off_while_live() -> None:
     with running() as gateway:
         channel = gateway.channel(isVideo=False, video_time="60")
-        with push(FILM, channel.push) as publisher:
+        with push(LONG, channel.push) as publisher:
             channel.wait_live()
-            time.sleep(2)
+            wait_shown(channel, 1)
             switch = f"/videostream/{channel.id}/outputs/video"
             assert gateway.api("POST", switch, {"enabled": True}).status == 200
-            time.sleep(4)
+            wait_shown(channel, 5)
             assert gateway.api("POST", switch, {"enabled": False}).status == 200
             until(lambda: files(gateway, "*/mp4/**/*.mp4"), "recorded")
             publisher.kill()
         video, audio = digests(frames(files(gateway, "*/mp4/**/*.mp4")[0]))
-        excerpt(uncut(video), digests(FILM.hashes())[0], least=60)
-        excerpt(audio, digests(FILM.hashes())[1], least=90)
+        excerpt(uncut(video), digests(LONG.hashes())[0], least=60)
+        excerpt(audio, digests(LONG.hashes())[1], least=90)
 
 
 def test_when_a_full_disk_has_space_again_recording_goes_on() -> None:

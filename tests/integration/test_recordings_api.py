@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from gateway.adapters.local.objects import LocalObjects
-from gateway.sinks import naming
-from gateway.sinks.motion import Trigger
-from gateway.sinks.session import Entry, playlist
+from gateway.outputs.motion.motion_output import Trigger
+from gateway.outputs.recording.on_demand_session import RecordedSegment, playlist
+from gateway.ports import media_keys
 from tests.support.admin import admin
 
 MS = 1_767_323_045_678
@@ -28,16 +28,16 @@ def add(folder: Path, key: str, data: bytes = b"x") -> str:
 
 def session(folder: Path, id: str, start: int) -> str:
     for n in range(2):
-        add(folder, naming.segment_key(id, start + n))
-    entries = [Entry(start + n, 4.0, 1, not n, start / 1000) for n in range(2)]
-    return add(folder, naming.playlist_key(id, start), playlist(entries).encode())
+        add(folder, media_keys.segment_key(id, start + n))
+    entries = [RecordedSegment(start + n, 4.0, 1, not n, start / 1000) for n in range(2)]
+    return add(folder, media_keys.playlist_key(id, start), playlist(entries).encode())
 
 
 async def test_recordings_are_listed_with_their_addresses_and_deleted(tmp_path: Path) -> None:
     media = tmp_path / "media"
     async with admin(tmp_path, objects=LocalObjects(media)) as api:
         id = (await api.create())["id"]
-        video, index = add(media, naming.video_key(id, MS), b"movie"), session(media, id, MS - 60_000)
+        video, index = add(media, media_keys.video_key(id, MS), b"movie"), session(media, id, MS - 60_000)
         found = await api.json("GET", f"/videostream/{id}/recordings")
         assert [(r["key"], r["kind"], r["seconds"], r["size"]) for r in found] == [
             (video, "video", None, 5),
@@ -56,7 +56,7 @@ async def test_addresses_of_a_protected_channel_carry_a_play_sign(tmp_path: Path
     media = tmp_path / "media"
     async with admin(tmp_path, objects=LocalObjects(media)) as api:
         id = (await api.create(playAuth="sign"))["id"]
-        add(media, naming.video_key(id, MS))
+        add(media, media_keys.video_key(id, MS))
         assert "?sign=" in (await api.json("GET", f"/videostream/{id}/recordings"))[0]["url"]
 
 
@@ -64,8 +64,8 @@ async def test_pictures_are_listed_when_they_are_asked_for(tmp_path: Path) -> No
     media = tmp_path / "media"
     async with admin(tmp_path, objects=LocalObjects(media)) as api:
         id = (await api.create())["id"]
-        image = add(media, naming.image_key(id, datetime.fromtimestamp(MS / 1000, UTC)), b"jpeg")
-        video, index = add(media, naming.video_key(id, MS)), session(media, id, MS - 60_000)
+        image = add(media, media_keys.image_key(id, datetime.fromtimestamp(MS / 1000, UTC)), b"jpeg")
+        video, index = add(media, media_keys.video_key(id, MS)), session(media, id, MS - 60_000)
         assert [r["key"] for r in await api.json("GET", f"/videostream/{id}/recordings")] == [video, index]
         (found,) = await api.json("GET", f"/videostream/{id}/recordings?kind=image")
         assert (found["key"], found["kind"], found["seconds"], found["poster"]) == (image, "image", None, None)
@@ -110,7 +110,7 @@ async def test_what_is_no_recording_is_not_deleted(tmp_path: Path, path: str) ->
     media = tmp_path / "media"
     async with admin(tmp_path, objects=LocalObjects(media)) as api:
         id = (await api.create())["id"]
-        kept = add(media, "other/vod-1767323045678.m3u8"), add(media, naming.segment_key(id, MS))
+        kept = add(media, "other/vod-1767323045678.m3u8"), add(media, media_keys.segment_key(id, MS))
         assert (await api.call("DELETE", f"/videostream/{id}/recordings/{path}")).status == 404
         assert all((media / key).exists() for key in kept)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import re
 from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
@@ -118,6 +119,26 @@ def playlist(channel: Channel, name: str = "live.m3u8") -> str:
 
 def times(tags: list[Tag], kind: int) -> list[int]:
     return [t.time for t in tags if t.kind == kind]
+
+
+# ---- reads ----
+
+
+async def test_a_stream_that_nobody_takes_is_whole_for_the_first_who_does(gateway: Gateway) -> None:
+    """Its publisher is read five times a second until then, once it has published for five seconds."""
+    async with publishing(gateway, isHls=False, isCMAF=False) as (channel, peer):
+        await peer.headers()
+        async with asyncio.timeout(30):
+            for n in range(130):
+                await peer.body(VIDEO, picture(n, n % 25 == 0), n * 50)
+                await asyncio.sleep(0.05)
+            async with flv(channel) as viewer:
+                for n in range(130, 145):
+                    await peer.body(VIDEO, picture(n), n * 50)
+                    await asyncio.sleep(0.05)
+                tags = await viewer.until(picture(144))
+        seen = [t.body for t in tags if t.kind == VIDEO and t.body != AVC_HEADER]
+        assert seen == [picture(n, n == 125) for n in range(125, 145)]
 
 
 # ---- time ----
@@ -250,6 +271,7 @@ async def test_metadata_every_second_changes_nothing(gateway: Gateway) -> None:
             await peer.film(range(second * 1000, second * 1000 + 1000, 40), gop=25, number=second * 25)
         tags = await viewer.until(picture(149))
         assert sum(b"onMetaData" in t.body for t in tags) >= 5
+        assert [t.time for t in tags] == sorted(t.time for t in tags)
         assert "EXT-X-DISCONTINUITY\n" not in playlist(channel)
 
 
@@ -360,3 +382,42 @@ async def test_a_publish_of_nothing_that_can_be_carried_ends_cleanly(gateway: Ga
 async def test_nothing_of_all_this_is_an_error_of_ours(gateway: Gateway) -> None:
     assert "Traceback" not in gateway.log
     assert '"level":"error"' not in gateway.log, re.findall(r".*\"level\":\"error\".*", gateway.log)[:3]
+
+
+async def test_a_publisher_that_keeps_changing_makes_few_files_and_is_ended_with_words(gateway: Gateway) -> None:
+    async with publishing(gateway, isVideo=True, isOnDemand=True) as (channel, peer):
+        await peer.headers()
+
+        async def change() -> None:
+            for number in itertools.count():
+                await peer.body(VIDEO, AVC_HEADER if number % 2 else OTHER_AVC_HEADER, number * 40)
+                await peer.film([number * 40], gop=1, number=number)
+                await asyncio.sleep(0.05)
+
+        changing = asyncio.ensure_future(change())
+        said = None
+        async with asyncio.timeout(30):
+            while said is None:
+                with contextlib.suppress(TimeoutError):  # of one read: nothing is said for a while
+                    said = await peer.until("onStatus")
+        changing.cancel()
+        assert (said.code, said.level) == ("NetStream.Publish.Failed", "error")
+        assert said.words["description"] == "The tracks keep changing: more than 12 times in 30 s."
+        assert await peer.closed()
+    until(lambda: gateway.api("GET", f"/videostream/{channel.id}/session").json()["state"] == "idle", "the end")
+    folder = gateway.data / "media" / channel.id
+    until(lambda: list(folder.glob("mp4/**/*.mp4")), "recordings are there")
+    until(lambda: not list((gateway.data / "media/.unfinished").rglob("*.part")), "the recordings are finished")
+    assert 1 <= len(list(folder.glob("mp4/**/*.mp4"))) <= 20
+    assert 1 <= len(list(folder.glob("720p/*.ts"))) <= 20
+    assert '"The tracks keep changing: more than 12 times in 30 s."' in gateway.log
+
+
+async def test_a_size_that_changes_a_few_times_a_minute_goes_on(gateway: Gateway) -> None:
+    async with publishing(gateway) as (channel, peer), flv(channel) as viewer:
+        await peer.headers()
+        for number in range(4):
+            await peer.body(VIDEO, AVC_HEADER if number % 2 else OTHER_AVC_HEADER, number * 4000)
+            await peer.film(range(number * 4000, number * 4000 + 4000, 40), gop=25, number=number * 100)
+            tags = await viewer.until(picture(number * 100 + 99))
+        assert sum(t.kind == VIDEO and t.body[1] == 0 for t in tags) == 4  # the very first was replaced at once

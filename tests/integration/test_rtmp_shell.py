@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
+import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
-from gateway.hub.access import Secrets
-from gateway.hub.channel import Channel
-from gateway.hub.errors import NoSuchChannel, StoreAway
-from gateway.hub.events import Events
-from gateway.hub.hub import Hub
-from gateway.hub.output import OutputSpec
-from gateway.lib.aio import Tasks
+from gateway.channels.channel import Channel
+from gateway.channels.stream_key import SigningSecrets
+from gateway.ingest import admission
+from gateway.ingest.admission import Admission
+from gateway.ingest.pending_connections import PendingConnections
+from gateway.ingest.rtmp import session as rtmp
+from gateway.ingest.rtmp.listener import RtmpListener
+from gateway.ingest.rtmp.services import RtmpLimits, RtmpServices
+from gateway.ingest.rtmp.session import RtmpSession
 from gateway.lib.quota import Quota
 from gateway.lib.refusals import Refusals
-from gateway.packagers.rtmp import RtmpOutput
-from gateway.servers import admission, rtmp
-from gateway.servers.admission import Admission
-from gateway.servers.ingest import RtmpListener
-from gateway.servers.listen import tls_context
-from gateway.servers.rtmp_door import RtmpDoor, RtmpLimits
+from gateway.lib.sockets import tls_context
+from gateway.lib.tasks import Tasks
+from gateway.live.hub import Hub
+from gateway.live.output import OutputSpec
+from gateway.packaging.rtmp_output import RtmpOutput
+from gateway.ports.errors import NoSuchChannel, StoreAway
+from gateway.ports.events import Events
 from tests.support import builders
 from tests.support.builders import FAR
-from tests.support.rtmp import Peer, connected, self_signed
+from tests.support.rtmp import AUDIO, VIDEO, Peer, command, connected, message, picture, self_signed, trusting_anyone
 
 STARTED, FAILED = "NetStream.Publish.Start", "NetStream.Publish.Failed"
-SECRETS = Secrets("a-secret")
+SECRETS = SigningSecrets("a-secret")
 KEY = f"c1?sign={SECRETS.sign('c1', FAR)}"
 
 
@@ -64,6 +69,19 @@ class Lab:
         await peer.command("publish", 5, None, KEY, "live", stream=1)
         await asyncio.wait_for(self.store.asked.wait(), 5)
 
+    def session(self) -> RtmpSession:
+        """The one connection that there is."""
+        (session,) = self.listener._sessions
+        return session
+
+    async def until(self, condition: Callable[[], object], what: str) -> None:
+        try:
+            async with asyncio.timeout(10):
+                while not condition():
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise AssertionError(f"never: {what}") from None
+
     async def empty(self) -> None:
         """Returns once no connection is left."""
         async with asyncio.timeout(5):
@@ -72,7 +90,14 @@ class Lab:
 
 
 @contextlib.asynccontextmanager
-async def running(*, tls: ssl.SSLContext | None = None, output: object = None, **changes: float) -> AsyncIterator[Lab]:
+async def running(
+    *,
+    tls: ssl.SSLContext | None = None,
+    output: object = None,
+    pending: PendingConnections | None = None,
+    proxies: Sequence[str] = (),
+    **changes: float,
+) -> AsyncIterator[Lab]:
     def make(stream: object) -> object:
         return output or RtmpOutput(stream, 65536, 0.05, 30)  # type: ignore[arg-type]
 
@@ -85,7 +110,7 @@ async def running(*, tls: ssl.SSLContext | None = None, output: object = None, *
         return None
 
     async with Tasks("test", lambda name, error: crashes.append(f"{name}: {error!r}")) as tasks:
-        door = RtmpDoor(
+        door = RtmpServices(
             streams=hub,
             lease=hub.lease,
             admission=Admission(store, SECRETS, events, publishers_per_address=0, refusals=Refusals(0)),
@@ -93,8 +118,9 @@ async def running(*, tls: ssl.SSLContext | None = None, output: object = None, *
             players=Quota(0),
             limits=RtmpLimits(**(values | changes)),  # type: ignore[arg-type]
             tasks=tasks,
+            pending=PendingConnections() if pending is None else pending,
         )
-        listener = RtmpListener(door, "127.0.0.1", 0, (), tls)
+        listener = RtmpListener(door, "127.0.0.1", 0, [ipaddress.ip_network(n) for n in proxies], tls)
         await listener.start()
         tasks.start(hub.run())
         tasks.start(listener.run())
@@ -144,18 +170,53 @@ async def test_who_leaves_while_the_store_is_asked_leaves_no_stream() -> None:
         assert list(lab.hub) == []
 
 
-async def test_who_sends_too_much_while_the_store_is_asked_is_closed() -> None:
+async def test_what_is_sent_while_the_store_is_asked_waits_in_the_kernel() -> None:
     async with running() as lab, connected(lab.listener.port) as peer:
         await lab.asking(peer)
-        with contextlib.suppress(ConnectionError):
+
+        async def send() -> None:
             await peer.chunk_size(65536)
-            for n in range(40):
-                await peer.film([n], number=n)
-                await peer.body(9, bytes(60_000))
-        assert await peer.closed()
+            await peer.headers()
+            for n in range(60):
+                await peer.body(VIDEO, picture(n, n % 10 == 0, 60_000), n * 40)
+
+        sending = asyncio.create_task(send())
+        session = lab.session()
+        await lab.until(lambda: session._core.held > rtmp.EARLY_BYTES, "much is held")
+        received = session._core.received
+        await asyncio.sleep(0.1)  # the silence that is meant
+        assert session._core.received == received, "nothing is read any more"
+        assert session._core.held < 65_536
         lab.store.answer.set()
-        await peer.reset()
-        await lab.empty()
+        await asyncio.wait_for(sending, 10)
+        (stream,) = lab.hub
+        await lab.until(lambda: stream.bytes_in >= 60 * 60_000, "all of it is published")
+
+
+async def test_what_is_sent_with_a_second_publish_waits_in_the_kernel_too() -> None:
+    async with running() as lab, connected(lab.listener.port) as peer:
+        await peer.publish(KEY)
+        await peer.headers()
+        await peer.film([0, 40])
+        await peer.command("FCUnpublish", 6, None, "c1")
+        await peer.until("NetStream.Unpublish.Success")
+        lab.store.answer.clear()
+        lab.store.asked.clear()
+        await peer.command("publish", 7, None, KEY, "live", stream=1)
+        await asyncio.wait_for(lab.store.asked.wait(), 5)
+
+        async def send() -> None:
+            await peer.headers()
+            for n in range(60):
+                await peer.body(VIDEO, picture(n, n % 10 == 0, 60_000), 80 + n * 40)
+
+        sending = asyncio.create_task(send())
+        await lab.until(lambda: lab.session()._core.held > rtmp.EARLY_BYTES, "much is held")
+        lab.store.answer.set()
+        assert (await peer.until(STARTED)).code == STARTED
+        await asyncio.wait_for(sending, 10)
+        (stream,) = lab.hub
+        await lab.until(lambda: stream.bytes_in >= 60 * 60_000, "all of it is published")
 
 
 async def test_closing_and_publishing_again_while_the_store_is_asked() -> None:
@@ -216,3 +277,218 @@ async def test_tls_that_is_never_finished_is_closed(tmp_path: Path) -> None:
             await plain.send(b"\x03" + bytes(1536))
             assert await plain.closed()
         assert lab.listener.connections == 0
+
+
+# ---- floods ----
+
+
+async def _turns_until_all_is_received(lab: Lab, sent: int) -> int:
+    """Turns of the loop until the one connection that there is has received `sent` bytes."""
+    session, turns = lab.session(), 0
+    async with asyncio.timeout(20):
+        while session._core.received < sent:
+            await asyncio.sleep(0)
+            turns += 1
+    return turns
+
+
+async def test_a_strangers_bytes_are_read_in_small_pieces_whatever_it_sends() -> None:
+    flood = command("deleteStream", 0, None, 1.0) * 2000
+    async with running() as lab, connected(lab.listener.port) as peer:
+        await peer.handshake()
+        await peer.connect()
+        reads: list[int] = []
+        session = lab.session()
+        handle = session.bytes_received
+
+        def counted(data: bytes) -> None:
+            reads.append(len(data))
+            handle(data)
+
+        session.bytes_received = counted  # type: ignore[method-assign]
+        before = session._core.received
+        await peer.send(flood)
+        await _turns_until_all_is_received(lab, before + len(flood))
+        assert max(reads) <= rtmp.EARLY_READ
+        assert len(reads) >= len(flood) // rtmp.EARLY_READ
+
+
+async def test_others_are_heard_while_one_floods() -> None:
+    """The flood is far larger than what the loop reads of others: it is not over when they have been served."""
+    flood = command("foo", 0, None) * 100_000
+    async with running() as lab, connected(lab.listener.port) as peer:
+        await peer.handshake()
+        await peer.connect()
+        flooder = lab.session()
+        sending = asyncio.create_task(peer.send(flood))
+        await lab.until(lambda: flooder._core.received > 20_000, "the flood has begun")
+        async with connected(lab.listener.port) as other:
+            assert (await other.publish(KEY)).code == STARTED
+        assert flooder._core.received < len(flood)
+        sending.cancel()
+
+
+async def test_who_sends_commands_without_end_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtmp, "MESSAGES_PER_SECOND", 0)
+    monkeypatch.setattr(rtmp, "MESSAGES_AT_ONCE", 50)
+    async with running() as lab, connected(lab.listener.port) as peer, connected(lab.listener.port) as modest:
+        for each, count in ((peer, 60), (modest, 30)):
+            await each.handshake()
+            await each.connect()
+            await each.send(command("foo", 0, None) * count)
+        assert await peer.closed()
+        assert (await modest.publish_again(KEY)).code == STARTED
+
+
+async def test_a_publisher_that_floods_is_told_why_it_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtmp, "MESSAGES_PER_SECOND", 0)
+    monkeypatch.setattr(rtmp, "MESSAGES_AT_ONCE", 50)
+    async with running() as lab, connected(lab.listener.port) as peer:
+        await peer.publish(KEY)
+        await peer.headers()
+        await peer.send(message(4, b"\0\6\0\0\0\1", csid=2) * 60)
+        said = await peer.until(FAILED)
+        assert "too many messages" in said.words["description"]
+        assert await peer.closed()
+
+
+async def test_media_is_no_flood(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtmp, "MESSAGES_PER_SECOND", 0)
+    monkeypatch.setattr(rtmp, "MESSAGES_AT_ONCE", 50)
+    async with running() as lab, connected(lab.listener.port) as peer:
+        await peer.publish(KEY)
+        await peer.headers()
+        await peer.film(range(0, 20_000, 40))
+        (stream,) = lab.hub
+        await lab.until(lambda: stream.bytes_in > 400 * 40, "it is published")
+        assert not await peer.closed(1.2)
+
+
+async def test_who_plays_again_and_again_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtmp, "REQUESTS_PER_SECOND", 0)
+    monkeypatch.setattr(rtmp, "REQUESTS_AT_ONCE", 3)
+    async with running() as lab, connected(lab.listener.port) as peer, connected(lab.listener.port) as player:
+        await peer.publish(KEY)
+        await peer.headers()
+        await peer.film([0, 40])
+        assert (await player.play("c1")).code == "NetStream.Play.Start"
+        for paused in (True, False, True, False):
+            with contextlib.suppress(ConnectionError):
+                await player.command("pause", 0, None, paused, 0, stream=1)
+        assert await player.closed()
+        await lab.until(lambda: lab.listener.connections == 1, "it is gone")
+
+
+async def test_who_sends_without_end_and_publishes_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtmp, "NO_MEDIA_BYTES", 100_000)
+    async with running() as lab, connected(lab.listener.port) as peer:
+        await peer.handshake()
+        await peer.connect()
+        chunk_size = message(1, (128).to_bytes(4, "big"), csid=2)
+
+        async def send() -> None:
+            while True:
+                await peer.send(chunk_size * 2000)
+                await asyncio.sleep(0.05)
+
+        sending = asyncio.create_task(send())
+        assert await peer.closed()
+        sending.cancel()
+        await asyncio.wait((sending,))
+        await lab.empty()
+
+
+async def test_what_a_refused_peer_sends_is_thrown_away_unparsed() -> None:
+    async with running() as lab, connected(lab.listener.port) as peer:
+        said = await peer.publish("c1?sign=wrong")
+        assert said.code == "NetStream.Publish.Unauthorized"
+        session = lab.session()
+        received = session._core.received
+        with contextlib.suppress(ConnectionError):
+            for _ in range(20):
+                await peer.send(message(AUDIO, bytes(60_000), csid=4, stream=1))
+        assert session._core.received == received
+        assert session._core.held == 0
+        assert await peer.closed()
+
+
+# ---- connections that have shown nothing ----
+
+
+async def test_connections_count_from_accept_on_until_a_key_is_shown() -> None:
+    pending = PendingConnections(per_address=2)
+    async with running(pending=pending) as lab, connected(lab.listener.port) as peer:
+        await peer.publish(KEY)
+        await lab.until(lambda: not len(pending), "a publisher is none of them")
+        async with connected(lab.listener.port) as first, connected(lab.listener.port) as second:
+            await first.handshake()
+            await second.handshake()
+            async with connected(lab.listener.port) as third:
+                assert await third.closed()
+            assert pending.refused == {"address": 1}
+            await peer.headers()
+            await peer.film([0, 40])
+            await first.connect()
+            await first.command("play", 5, None, "c1", stream=1)
+            assert (await first.until("NetStream.Play.Start")).code == "NetStream.Play.Start"
+            await lab.until(lambda: len(pending) == 1, "a player is none of them")
+        await lab.until(lambda: not len(pending), "they are gone")
+        assert pending.bytes == 0
+
+
+async def test_a_silent_connection_makes_room() -> None:
+    async with (
+        running(pending=PendingConnections(per_address=2)) as lab,
+        connected(lab.listener.port) as silent,
+        connected(lab.listener.port) as other,
+    ):
+        await other.handshake()
+        async with connected(lab.listener.port) as late:
+            assert (await late.publish(KEY)).code == STARTED
+            assert await silent.closed()
+
+
+async def test_below_tls_connections_count_before_the_handshake(tmp_path: Path) -> None:
+    pending = PendingConnections(per_address=1)
+    cert, key = self_signed(tmp_path)
+    async with running(tls=tls_context(cert, key), pending=pending) as lab:
+        async with connected(lab.listener.port) as silent:
+            await lab.until(lambda: len(pending) == 1, "it is counted")
+            async with connected(lab.listener.port, tls=trusting_anyone()) as peer:
+                assert await silent.closed()
+                assert (await peer.publish(KEY)).code == STARTED
+                await lab.until(lambda: not len(pending), "a publisher is none of them")
+        await lab.empty()
+        assert pending.bytes == 0
+
+
+async def test_behind_a_proxy_the_clients_address_counts() -> None:
+    pending = PendingConnections(per_address=1)
+
+    def header(client: str) -> bytes:
+        addresses = socket.inet_aton(client) + socket.inet_aton("127.0.0.1") + bytes(4)
+        return b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + len(addresses).to_bytes(2, "big") + addresses
+
+    async with running(pending=pending, proxies=["127.0.0.0/8"]) as lab, contextlib.AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(connected(lab.listener.port)) for _ in range(3)]
+        for peer, client in zip(peers, ("192.0.2.1", "192.0.2.1", "192.0.2.2"), strict=True):
+            await peer.send(header(client))
+            if peer is peers[1]:
+                assert await peer.closed()
+            else:
+                await peer.handshake()
+        assert pending.refused == {"address": 1}
+
+
+async def test_an_unfinished_message_of_a_stranger_is_bounded_by_what_came_of_it() -> None:
+    """Its claim is none: a publisher may send its first picture behind the request."""
+    pending = PendingConnections(most_bytes=10_000_000)
+    async with running(pending=pending) as lab, connected(lab.listener.port) as peer:
+        await peer.handshake()
+        await peer.connect()
+        await peer.chunk_size(1 << 20)
+        large = message(9, bytes(900_000), csid=6, stream=1, size=1 << 20)
+        await peer.send(large[:20_000])
+        await lab.until(lambda: pending.bytes > 20_000, "it is counted")
+        await peer.send(large[20_000:50_000])
+        assert await peer.closed()

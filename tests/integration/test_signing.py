@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from gateway.hub.access import Algorithm, Use, sign
-from gateway.servers.admission import SIGN_HERE
+from gateway.channels.stream_key import Algorithm, SignatureUse, sign
+from gateway.ingest.admission import SIGN_HERE
 from tests.support.clients import until
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.rtmp import Said, connected
@@ -150,7 +150,7 @@ async def test_wrong_signs(gateway: Gateway, one: Channel) -> None:
         "longer hash": key + "0",
         "ten thousand digits": f"{expiry}-{digest * 160}",
         "half a surrogate": "\ud800",
-        "the play sign": sign(one.id, FAR, SECRET, use=Use.PLAY),
+        "the play sign": sign(one.id, FAR, SECRET, use=SignatureUse.PLAY),
         "another channel's": sign("another", FAR, SECRET),
         "another secret": sign(one.id, FAR, "guessed"),
     }
@@ -325,19 +325,19 @@ async def test_play_signs_of_a_protected_channel(gateway: Gateway) -> None:
         await peer.publish(channel.obs_key)
         await peer.headers()
         await peer.film(range(0, 700, 33))
-        good = sign(channel.id, FAR, SECRET, use=Use.PLAY)
+        good = sign(channel.id, FAR, SECRET, use=SignatureUse.PLAY)
         for name, app, wanted in (
             (f"{channel.id}?sign={good}", "stream", "NetStream.Play.Start"),
             (channel.id, f"stream?sign={good}", "NetStream.Play.Start"),
             (
-                f"{channel.id}?sign={sign(channel.id, FAR, PREVIOUS, Algorithm.MD5, Use.PLAY)}",
+                f"{channel.id}?sign={sign(channel.id, FAR, PREVIOUS, Algorithm.MD5, SignatureUse.PLAY)}",
                 "stream",
                 "NetStream.Play.Start",
             ),
             (channel.id, "stream", "NetStream.Play.Unauthorized"),
             (channel.obs_key, "stream", "NetStream.Play.Unauthorized"),
             (
-                f"{channel.id}?sign={sign(channel.id, 1000, SECRET, use=Use.PLAY)}",
+                f"{channel.id}?sign={sign(channel.id, 1000, SECRET, use=SignatureUse.PLAY)}",
                 "stream",
                 "NetStream.Play.Unauthorized",
             ),

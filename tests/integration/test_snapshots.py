@@ -15,26 +15,28 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from gateway.hub.errors import OutputTrouble, OutputUnsupported
-from gateway.hub.stream import EndReason, Stream
-from gateway.lib.metrics import WORKER_RESTARTS, Counter
+from gateway.lib.metric_table import WORKER_RESTARTS
+from gateway.lib.metrics import Counter
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
 from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
+from gateway.outputs.snapshot.snapshot_output import SnapshotOutput
+from gateway.ports.errors import OutputTrouble, OutputUnsupported
 from gateway.settings import load
-from gateway.sinks.snapshot import Snapshots
-from gateway.transcode.launch import Workers
-from gateway.transcode.stills import Stills
+from gateway.workers.jpeg_service import JpegService
+from gateway.workers.worker_pool import WorkerPool
 from tests.support import sources
-from tests.support.recording import Studio, stream_of
+from tests.support.recording import RunningArchive, stream_of
 
 SETTINGS = load(environ={})
 ID = "0f0e0d0c-0b0a-4909-8807-060504030201"
 
 
 @asynccontextmanager
-async def studio(folder: Path, **options: Any) -> AsyncIterator[tuple[Studio, Stills]]:
-    workers = Workers(SETTINGS.workers, Counter(WORKER_RESTARTS))
-    async with Studio(folder, **options).open() as place, Stills(workers, SETTINGS.snapshot) as stills:
+async def studio(folder: Path, **options: Any) -> AsyncIterator[tuple[RunningArchive, JpegService]]:
+    workers = WorkerPool(SETTINGS.workers, Counter(WORKER_RESTARTS))
+    async with RunningArchive(folder, **options).open() as place, JpegService(workers, SETTINGS.snapshot) as stills:
         yield place, stills
 
 
@@ -59,7 +61,7 @@ async def test_the_first_picture_comes_with_the_stream_and_is_named_by_its_momen
     source = sources.h264()
     async with studio(tmp_path) as (place, stills):
         live = stream(source, image_time=60)
-        output = Snapshots(live, place.archive, stills, place.counts)
+        output = SnapshotOutput(live, place.archive, stills, place.counts)
         running = asyncio.ensure_future(output.run(live))
         before = datetime.now(UTC).replace(microsecond=0)
         push(live, source.of(Kind.VIDEO)[:40])
@@ -86,7 +88,7 @@ async def test_no_two_snapshots_show_the_same_picture_and_none_overwrites_anothe
     source = sources.h264(gop=300)
     async with studio(tmp_path) as (place, stills):
         live = stream(source, image_time=1)
-        output = Snapshots(live, place.archive, stills, place.counts)
+        output = SnapshotOutput(live, place.archive, stills, place.counts)
         object.__setattr__(output, "_channel", _Every(live.channel, 0.05))
         running = asyncio.ensure_future(output.run(live))
         units = source.of(Kind.VIDEO)
@@ -108,7 +110,7 @@ async def test_a_shorter_time_holds_while_live(tmp_path: Path) -> None:
     source = sources.h264(gop=15)
     async with studio(tmp_path) as (place, stills):
         live = stream(source, image_time=3600)
-        output = Snapshots(live, place.archive, stills, place.counts)
+        output = SnapshotOutput(live, place.archive, stills, place.counts)
         running = asyncio.ensure_future(output.run(live))
         push(live, source.of(Kind.VIDEO)[:20])
         await until(lambda: output.report()["made"] == 1)
@@ -124,7 +126,7 @@ async def test_a_stream_without_a_picture_has_no_snapshots(tmp_path: Path) -> No
     async with studio(tmp_path) as (place, stills):
         live = stream(source)
         with pytest.raises(OutputUnsupported):
-            await Snapshots(live, place.archive, stills, place.counts).run(live)
+            await SnapshotOutput(live, place.archive, stills, place.counts).run(live)
 
 
 async def test_outside_the_hours_none_is_made(tmp_path: Path) -> None:
@@ -134,7 +136,7 @@ async def test_outside_the_hours_none_is_made(tmp_path: Path) -> None:
     async with studio(tmp_path) as (place, stills):
         live = stream(source, recordSchedule=f"{day} 00:00-24:00")
         assert live.channel.record_schedule is not None
-        output = Snapshots(live, place.archive, stills, place.counts)
+        output = SnapshotOutput(live, place.archive, stills, place.counts)
         running = asyncio.ensure_future(output.run(live))
         push(live, source.of(Kind.VIDEO)[:20])
         await asyncio.sleep(0.3)
@@ -150,7 +152,7 @@ async def test_a_full_disk_is_the_worlds_fault(tmp_path: Path, monkeypatch: pyte
         live = stream(source)
         push(live, source.of(Kind.VIDEO)[:20])
         with pytest.raises(OutputTrouble, match="no space left"):
-            await Snapshots(live, place.archive, stills, place.counts).run(live)
+            await SnapshotOutput(live, place.archive, stills, place.counts).run(live)
         assert not place.files()
         assert not place.scratch()
 

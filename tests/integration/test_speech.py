@@ -7,16 +7,17 @@ import contextlib
 
 import pytest
 
-from gateway.lib.metrics import WORKER_RESTARTS, Counter
+from gateway.lib.metric_table import WORKER_RESTARTS
+from gateway.lib.metrics import Counter
 from gateway.media import aac
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.settings.layers import load
-from gateway.transcode import speech
-from gateway.transcode.launch import Workers
-from gateway.transcode.sound import AudioEncoder
-from gateway.transcode.speech import Speech, SpeechFailed
-from gateway.transcode.speech_link import BITRATES, CONFIGS, aac_track
+from gateway.workers import aac_client
+from gateway.workers.aac_client import AacWorkerClient, AacWorkerFailed
+from gateway.workers.aac_protocol import BITRATES, CONFIGS, aac_track
+from gateway.workers.programs.audio_codec import AudioEncoder
+from gateway.workers.worker_pool import WorkerPool
 from tests.support.pushing import camera
 from tests.support.sources import pictures, source, tone
 
@@ -24,15 +25,15 @@ FLAC = ("-c:a", "flac", "-ac", "2")
 MP3 = ("-c:a", "libmp3lame", "-ac", "1")
 
 
-def workers(most: int = 2) -> Workers:
+def workers(most: int = 2) -> WorkerPool:
     settings = load(environ={}, overrides=[f"workers.most={most}"])
-    return Workers(settings.workers, Counter(WORKER_RESTARTS))
+    return WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
 
 
 async def spoken(units: list[AccessUnit], channels: int = 2) -> list[AccessUnit]:
     """What becomes of all of these."""
     heard: list[AccessUnit] = []
-    made = Speech(workers(), "c1", heard.append)
+    made = AacWorkerClient(workers(), "c1", heard.append)
     running = asyncio.create_task(made.run())
     await made.open(units[0].track, aac_track(channels, 1000))
     for unit in units:
@@ -70,24 +71,24 @@ async def test_damaged_sound_is_left_out_and_counted() -> None:
 
 
 async def test_a_track_that_cannot_be_decoded_fails_for_good() -> None:
-    made = Speech(workers(), "c1", lambda unit: None)
+    made = AacWorkerClient(workers(), "c1", lambda unit: None)
     running = asyncio.create_task(made.run())
     # An object type that nobody decodes; a configuration that is only too short is read with whatever lies behind it.
-    await made.open(Track(Kind.AUDIO, Codec.AAC, 1000, b"\xff" * 8), aac_track(2, 1000))
-    with pytest.raises(SpeechFailed) as failed:
+    await made.open(MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\xff" * 8), aac_track(2, 1000))
+    with pytest.raises(AacWorkerFailed) as failed:
         async with asyncio.timeout(20):
             await running
     assert not failed.value.again
 
 
 async def test_a_worker_that_keeps_dying_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speech, "_MODULE", "tests.support.there_is_no_such_module")
+    monkeypatch.setattr(aac_client, "_MODULE", "tests.support.there_is_no_such_module")
     own = workers()
-    made = Speech(own, "c1", lambda unit: None)
+    made = AacWorkerClient(own, "c1", lambda unit: None)
     running = asyncio.create_task(made.run())
-    with contextlib.suppress(SpeechFailed):
-        await made.open(Track(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10"), aac_track(2, 1000))
-    with pytest.raises(SpeechFailed, match="cannot be encoded") as failed:
+    with contextlib.suppress(AacWorkerFailed):
+        await made.open(MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10"), aac_track(2, 1000))
+    with pytest.raises(AacWorkerFailed, match="cannot be encoded") as failed:
         async with asyncio.timeout(20):
             await running
     assert failed.value.again
@@ -95,8 +96,8 @@ async def test_a_worker_that_keeps_dying_is_given_up(monkeypatch: pytest.MonkeyP
 
 
 async def test_the_oldest_sound_goes_where_too_much_waits() -> None:
-    made = Speech(workers(), "c1", lambda unit: None)
-    track = Track(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10")
+    made = AacWorkerClient(workers(), "c1", lambda unit: None)
+    track = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10")
     for n in range(5_000):
         made.give(AccessUnit(track, n * 20, 0, True, 0.0, b"x"))
     assert len(made._waiting) <= 1_000
@@ -107,7 +108,7 @@ async def test_the_oldest_sound_goes_where_too_much_waits() -> None:
 
 
 async def test_who_never_spoke_is_finished_at_once() -> None:
-    made = Speech(workers(), "c1", lambda unit: None)
+    made = AacWorkerClient(workers(), "c1", lambda unit: None)
     made.finish()
     async with asyncio.timeout(5):
         await made.run()

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.hub.nodes import Node
+from gateway.ports.nodes import Node
 from tests.integration.test_ecs_edges import FILM, edges, started
 from tests.support.clients import pull, push, take_of
 from tests.support.ecs import Ecs

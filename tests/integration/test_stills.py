@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gateway.lib.metrics import WORKER_RESTARTS, Counter
+from gateway.lib.metric_table import WORKER_RESTARTS
+from gateway.lib.metrics import Counter
 from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
 from gateway.settings import load
-from gateway.transcode.launch import Workers
-from gateway.transcode.still import Look
-from gateway.transcode.stills import NoStill, Stills
+from gateway.workers.jpeg_protocol import PictureDifference
+from gateway.workers.jpeg_service import JpegService, JpegUnavailable
+from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders, sources
 from tests.support.marking import pictures
 
@@ -26,8 +27,8 @@ def video(source: sources.Source) -> list[AccessUnit]:
     return source.of(Kind.VIDEO)
 
 
-def stills(workers: Workers | None = None) -> Stills:
-    return Stills(workers or Workers(SETTINGS.workers, Counter(WORKER_RESTARTS)), SETTINGS.snapshot)
+def stills(workers: WorkerPool | None = None) -> JpegService:
+    return JpegService(workers or WorkerPool(SETTINGS.workers, Counter(WORKER_RESTARTS)), SETTINGS.snapshot)
 
 
 def opened(jpeg: bytes) -> Image.Image:
@@ -97,21 +98,21 @@ async def test_who_asks_for_the_latest_picture_while_it_is_made_waits_for_the_sa
 
 async def test_a_stream_without_a_picture_yet_has_no_latest_one() -> None:
     async with stills() as service:
-        with pytest.raises(NoStill, match="no picture yet"):
+        with pytest.raises(JpegUnavailable, match="no picture yet"):
             await service.latest(builders.stream())
 
 
 async def test_units_that_hold_no_picture_are_answered_with_a_reason() -> None:
     damaged = [builders.picture(0, key=True), builders.picture(40)]
     async with stills() as service:
-        with pytest.raises(NoStill, match="no picture"):
+        with pytest.raises(JpegUnavailable, match="no picture"):
             await service.picture(damaged)
         assert opened(await service.picture(video(sources.h264())[:1]))
 
 
 async def test_a_worker_that_is_killed_is_replaced() -> None:
     units = video(sources.h264())[:1]
-    workers = Workers(SETTINGS.workers, Counter(WORKER_RESTARTS))
+    workers = WorkerPool(SETTINGS.workers, Counter(WORKER_RESTARTS))
     async with stills(workers) as service:
         await service.picture(units)
         assert workers.running == 1
@@ -121,7 +122,7 @@ async def test_a_worker_that_is_killed_is_replaced() -> None:
             try:
                 picture = await service.picture(units)
                 break
-            except NoStill:
+            except JpegUnavailable:
                 continue
         assert opened(picture)
     assert workers.running == 0
@@ -129,9 +130,9 @@ async def test_a_worker_that_is_killed_is_replaced() -> None:
 
 async def test_where_all_workers_are_busy_a_picture_is_refused_at_once() -> None:
     settings = load(environ={"MILLRACE_WORKERS__MOST": "1"})
-    workers = Workers(settings.workers, Counter(WORKER_RESTARTS))
-    async with stills(workers) as service, workers.start("gateway.transcode.still_worker", "other"):
-        with pytest.raises(NoStill, match=r"workers\.most"):
+    workers = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
+    async with stills(workers) as service, workers.start("gateway.workers.programs.jpeg_worker", "other"):
+        with pytest.raises(JpegUnavailable, match=r"workers\.most"):
             await service.picture(video(sources.h264())[:1])
 
 
@@ -140,7 +141,7 @@ async def test_more_requests_than_can_wait_are_refused() -> None:
     async with stills() as service:
         answers = await asyncio.gather(*(service.picture(units) for _ in range(150)), return_exceptions=True)
     assert sum(isinstance(a, bytes) for a in answers) >= 32
-    refused = [a for a in answers if isinstance(a, NoStill)]
+    refused = [a for a in answers if isinstance(a, JpegUnavailable)]
     assert refused
     assert all("too many" in str(a) for a in refused)
 
@@ -177,8 +178,8 @@ async def test_a_worker_that_has_forgotten_a_session_says_so() -> None:
     units = video(moving_corner())
     async with stills() as service:
         session = service.session()
-        assert await session.look(units[0].track, units[5:6], False, 30) == Look(lost=True)
-        with pytest.raises(NoStill, match="gone"):
+        assert await session.look(units[0].track, units[5:6], False, 30) == PictureDifference(lost=True)
+        with pytest.raises(JpegUnavailable, match="gone"):
             await session.shot()
 
 
@@ -194,4 +195,6 @@ def moving_corner() -> sources.Source:
 def children() -> list[int]:
     """The media workers that this process started; beside them may be the doubles of other tests."""
     listing = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-    return [int(pid) for pid in listing.split() if b"gateway.transcode" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [
+        int(pid) for pid in listing.split() if b"gateway.workers.programs" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]

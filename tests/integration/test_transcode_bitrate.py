@@ -9,20 +9,20 @@ import pytest
 
 from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
-from gateway.transcode.codec import Picture, VideoDecoder, VideoEncoder, VideoRecipe
-from gateway.transcode.sound import AudioDecoder, AudioEncoder
+from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder
+from gateway.workers.programs.codec import DecodedPicture, VideoDecoder, VideoEncoder, VideoRecipe
 from tests.support.sources import AAC, X264, Source, pictures, source
 
 RECIPE = VideoRecipe("libx264", 320, 180, 300_000, 450_000, 450_000, Fraction(30), 1000, preset="ultrafast")
 
 
-def decoded(film: Source) -> list[Picture]:
+def decoded(film: Source) -> list[DecodedPicture]:
     assert film.tracks.video is not None
     decoder = VideoDecoder(film.tracks.video)
     return [p for unit in film.of(Kind.VIDEO) for p in decoder.decode(unit)] + decoder.flush()
 
 
-def encoded(shown: list[Picture], recipe: VideoRecipe) -> list[AccessUnit]:
+def encoded(shown: list[DecodedPicture], recipe: VideoRecipe) -> list[AccessUnit]:
     encoder = VideoEncoder(recipe)
     return [u for p in shown for u in encoder.encode(p.frame, p)] + encoder.flush()
 

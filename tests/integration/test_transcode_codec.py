@@ -11,17 +11,24 @@ import pytest
 
 from gateway.media import codecs, h264, h265
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
-from gateway.transcode.codec import CodecFailed, Picture, VideoDecoder, VideoEncoder, VideoRecipe, frame_rate
-from gateway.transcode.sound import AudioDecoder, AudioEncoder, Sound, channels_of
+from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, AudioSamples, channels_of
+from gateway.workers.programs.codec import (
+    CodecFailed,
+    DecodedPicture,
+    VideoDecoder,
+    VideoEncoder,
+    VideoRecipe,
+    frame_rate,
+)
 from tests.support.sources import AAC, X264, Source, pictures, source, tone
 from tests.support.sources import h264 as ordinary
 
 RECIPE = VideoRecipe("libx264", 320, 180, 300_000, 450_000, 450_000, Fraction(30), 1000, preset="ultrafast")
 
 
-def decoded(film: Source) -> list[Picture]:
+def decoded(film: Source) -> list[DecodedPicture]:
     assert film.tracks.video is not None
     decoder = VideoDecoder(film.tracks.video)
     found = [p for unit in film.of(Kind.VIDEO) for p in decoder.decode(unit)] + decoder.flush()
@@ -29,7 +36,7 @@ def decoded(film: Source) -> list[Picture]:
     return found
 
 
-def encoded(shown: list[Picture], recipe: VideoRecipe = RECIPE) -> tuple[VideoEncoder, list[AccessUnit]]:
+def encoded(shown: list[DecodedPicture], recipe: VideoRecipe = RECIPE) -> tuple[VideoEncoder, list[AccessUnit]]:
     encoder = VideoEncoder(recipe)
     return encoder, [u for p in shown for u in encoder.encode(p.frame.reformat(format="yuv420p"), p)] + encoder.flush()
 
@@ -104,7 +111,7 @@ def test_two_pictures_of_one_time_are_one() -> None:
 
 def test_a_configuration_that_is_none_is_told() -> None:
     with pytest.raises(CodecFailed, match="opus cannot be decoded"):
-        AudioDecoder(Track(Kind.AUDIO, Codec.OPUS, 1000, b"nonsense"), 2)
+        AudioDecoder(MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"nonsense"), 2)
 
 
 # ---- encoding ----
@@ -209,7 +216,7 @@ def test_the_rate_of_pictures_is_what_their_times_say(times: list[int], claimed:
 # ---- sound ----
 
 
-def sounds(film: Source) -> list[Sound]:
+def sounds(film: Source) -> list[AudioSamples]:
     assert film.tracks.audio is not None
     decoder = AudioDecoder(film.tracks.audio, channels_of(film.tracks.audio))
     found = [s for unit in film.of(Kind.AUDIO) for s in decoder.decode(unit)]
@@ -217,7 +224,7 @@ def sounds(film: Source) -> list[Sound]:
     return found
 
 
-def voiced(heard: list[Sound], bitrate: int = 64_000, channels: int = 2) -> list[AccessUnit]:
+def voiced(heard: list[AudioSamples], bitrate: int = 64_000, channels: int = 2) -> list[AccessUnit]:
     encoder = AudioEncoder(bitrate, channels, 1000)
     return [u for s in heard for u in encoder.encode(s)] + encoder.flush()
 
@@ -274,7 +281,7 @@ def test_damaged_sound_is_counted() -> None:
     assert decoder.damaged == 1
 
 
-def loud(track: Track, units: list[AccessUnit]) -> float:
+def loud(track: MediaTrack, units: list[AccessUnit]) -> float:
     """When the first loud sample is heard, in seconds."""
     decoder = AudioDecoder(track, 2)
     for unit in units:

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.hub.fanout import EndReason
+from gateway.live.sink import EndReason
 from gateway.media import aac, codecs
 from gateway.media.track import Codec, Kind, Tracks
 from gateway.media.unit import Timed
-from gateway.transcode import transcoder
-from gateway.transcode.codec import VideoDecoder
+from gateway.outputs.ladder import ladder_output
+from gateway.workers.programs.codec import VideoDecoder
 from tests.support import builders
-from tests.support.ladder_rig import LadderRig, Viewer, ladder
+from tests.support.ladder_rig import LadderHub, Viewer, ladder
 from tests.support.sources import AAC, X264, Source, h264, pictures, source, tone
 
 RUNGS = {"360p": (640.0, 360.0), "480p": (854.0, 480.0), "720p": (1280.0, 720.0)}
@@ -42,7 +42,10 @@ def worker_pids() -> list[int]:
             stat, command = (folder / "stat").read_text(), (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if stat.rpartition(")")[2].split()[1] == str(os.getpid()) and b"gateway.transcode.worker" in command:
+        if (
+            stat.rpartition(")")[2].split()[1] == str(os.getpid())
+            and b"gateway.workers.programs.ladder.ladder_worker" in command
+        ):
             found.append(int(folder.name))
     return found
 
@@ -508,7 +511,7 @@ async def test_switching_the_ladder_off_ends_renditions_and_worker() -> None:
 # ---- workers that die, and workers that are slow ----
 
 
-async def killed(rig: LadderRig) -> None:
+async def killed(rig: LadderHub) -> None:
     (pid,) = worker_pids()
     os.kill(pid, signal.SIGKILL)
     await rig.until(lambda: worker_pids() not in ([], [pid]))
@@ -564,12 +567,12 @@ async def test_workers_that_die_one_after_the_other_are_tried_again_after_a_paus
     decodes(viewer)
 
 
-def _entry(publisher: builders.Publisher) -> dict[str, object]:
+def _entry(publisher: builders.StreamPublisher) -> dict[str, object]:
     assert publisher.stream.outputs is not None
     return publisher.stream.outputs.status()[0]
 
 
-def _state(publisher: builders.Publisher) -> object:
+def _state(publisher: builders.StreamPublisher) -> object:
     return _entry(publisher)["state"]
 
 
@@ -620,8 +623,8 @@ async def test_a_worker_that_falls_behind_loses_whole_groups_of_pictures_and_say
 
 
 async def test_a_worker_that_hangs_is_ended_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transcoder, "_STUCK", 4.0)  # more than a busy machine takes to start one
-    monkeypatch.setattr(transcoder, "_HEALTHY", 0.0)
+    monkeypatch.setattr(ladder_output, "_STUCK", 4.0)  # more than a busy machine takes to start one
+    monkeypatch.setattr(ladder_output, "_HEALTHY", 0.0)
     film = source(*pictures("640x360", "30", 20), "-t", "3", *X264, "-b:v", "4M", "-g", "30", "-bf", "0")
     async with ladder() as rig:
         publisher = rig.publish(hd=False, sd=False)

@@ -14,26 +14,27 @@ from pathlib import Path
 import pytest
 import structlog
 
-from gateway.hub.errors import OutputTrouble
-from gateway.lib.aio import Tasks
-from gateway.lib.metrics import WORKER_RESTARTS, Counter
-from gateway.settings.models import Workers as Settings
-from gateway.transcode.launch import Worker, WorkerDied, Workers
+from gateway.lib.metric_table import WORKER_RESTARTS
+from gateway.lib.metrics import Counter
+from gateway.lib.tasks import Tasks
+from gateway.ports.errors import OutputTrouble
+from gateway.settings.models import WorkersSettings as Settings
+from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
 from tests.support import echo_worker as echo
 
 MODULE = "tests.support.echo_worker"
 MEMORY = 300_000_000
 
 
-def workers(**options: int) -> tuple[Workers, Counter]:
+def workers(**options: int) -> tuple[WorkerPool, Counter]:
     restarts = Counter(WORKER_RESTARTS)
-    return Workers(
+    return WorkerPool(
         Settings(**{"runner": "local", "most": 0, "nice": 3, "memory": MEMORY} | options), restarts
     ), restarts
 
 
 @asynccontextmanager
-async def started(**options: int) -> AsyncIterator[tuple[Worker, Counter]]:
+async def started(**options: int) -> AsyncIterator[tuple[WorkerProcess, Counter]]:
     pool, restarts = workers(**options)
     async with pool.start(MODULE, "echo") as worker:
         yield worker, restarts
@@ -161,7 +162,7 @@ async def test_a_worker_in_native_code_is_killed_with_its_block() -> None:
 
 
 async def test_cancelling_the_owner_ends_the_worker() -> None:
-    found: list[Worker] = []
+    found: list[WorkerProcess] = []
 
     async def own() -> None:
         async with started() as (worker, _):

@@ -8,13 +8,17 @@ import pty
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from tests.support import films
+from tests.support.clients import recorded, vlc
 from tests.support.studio import package_workers
+from tests.support.tools import need
 
 ROOT = Path(__file__).resolve().parents[2]
 # A MILLRACE_ variable of whoever runs the tests must not reach the command.
@@ -249,3 +253,58 @@ def test_a_bucket_without_aws_is_one_line(tmp_path: Path) -> None:
         "s3://in/a.mp4", "--out", tmp_path / "x", AWS_CONFIG_FILE="/dev/null", AWS_EC2_METADATA_DISABLED="true"
     )
     assert failed.returncode == 1 and len(failed.stderr.splitlines()) == 1 and "AWS" in failed.stderr
+
+
+def test_bounds_hold_on_the_command_line_too_and_can_be_lifted(tmp_path: Path) -> None:
+    bounded = ("--set", "vod.film_seconds=2", "--set", "vod.output_bytes=0", "--set", "vod.output_ratio=0.001")
+    failed = vod(films.plain(), "--out", tmp_path / "out", *bounded)
+    assert failed.returncode == 1 and not (tmp_path / "out").exists()
+    assert len(failed.stderr.splitlines()) == 1 and "vod.film_seconds" in failed.stderr
+    failed = vod(films.plain(), "--out", tmp_path / "out", *bounded, "--set", "vod.film_seconds=0")
+    assert failed.returncode == 1 and "vod.output_ratio" in failed.stderr
+    done = vod(films.plain(), "--out", tmp_path / "out", *bounded, "--unbounded")
+    assert done.returncode == 0, done.stderr
+
+
+def test_alone_it_shows_its_usage() -> None:
+    alone = vod()
+    assert alone.returncode == 2 and alone.stdout == ""
+    assert alone.stderr.startswith("Usage: millrace vod") and "--out" in alone.stderr
+
+
+NAMES = ("my film", "my-film", "100% #1?", "фильм", "a&b [c]", "clip(1)")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_made_plays_from_disk_whatever_the_film_is_called(name: str, tmp_path: Path) -> None:
+    """ffmpeg opens the very characters of a playlist: nothing in it may be escaped."""
+    (tmp_path / f"{name}.mp4").write_bytes(films.plain().read_bytes())
+    done = vod(f"{name}.mp4", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    master = tmp_path / done.stdout.strip()
+    assert int(films.probe(master)["video"]["nb_read_frames"]) == 75
+    made = [path.name for path in (tmp_path / "out").rglob("*")]
+    assert len(made) == 6 and [quote(each, safe="()") for each in made] == made
+    assert "%" not in master.read_text() and "%" not in (master.parent / f"{master.stem}stream.m3u8").read_text()
+
+
+def test_what_was_made_plays_in_vlc_from_disk() -> None:
+    need("cvlc", "runuser")
+    with tempfile.TemporaryDirectory(prefix="millrace-vlc-vod-") as folder:  # below no folder of pytest's: all may read
+        place = Path(folder)
+        place.chmod(0o755)
+        (place / "my film.mp4").write_bytes(films.plain().read_bytes())
+        done = vod("my film.mp4", "--out", "out", cwd=place)
+        for path in (place / "out").rglob("*"):
+            path.chmod(0o755)
+        with vlc(f"file://{place}/{done.stdout.strip()}") as player:
+            assert len(recorded(player, 2).video) > 40
+
+
+def test_films_whose_names_read_alike_do_not_replace_each_other(tmp_path: Path) -> None:
+    made = set()
+    for name in NAMES[:2]:
+        (tmp_path / f"{name}.mp4").write_bytes(films.plain().read_bytes())
+        done = vod(f"{name}.mp4", "--out", "out", cwd=tmp_path)
+        made.add(done.stdout.strip())
+    assert "out/my-film/my-film.m3u8" in made and len(made) == len(names(tmp_path / "out")) == 2

@@ -13,22 +13,31 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from gateway.vod.order import Encoding, Made, Order, Unusable
-from gateway.vod.packaging import package
+from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding
+from gateway.workers.programs.vod.hls_package import package
+from gateway.workers.vod_bounds import Bounds
+from gateway.workers.vod_errors import UnusableMedia
 from tests.support import films
 
 COLOURS = "color=red:size=160x80:rate=25,pad=160:160:0:0:blue,drawbox=0:60:40:40:lime:fill"
-HOW = Encoding(crf=23, preset="superfast", most_bits=5_000_000, segment=10)
+NONE = Bounds()
+HOW = VodEncoding(crf=23, preset="superfast", most_bits=5_000_000, segment=10)
 
 
 class Result:
     """What one film became."""
 
-    def __init__(self, source: Path, folder: Path, how: Encoding = HOW) -> None:
+    def __init__(self, source: Path, folder: Path, how: VodEncoding = HOW, bounds: Bounds = NONE) -> None:
         folder.mkdir()
         self.folder = folder
         self.progress: list[float] = []
-        self.made: Made = package(Order(str(source), str(folder), "film", how), self.progress.append)
+        self.seconds: list[float] = []  # made so far
+
+        def told(done: float, made: float) -> None:
+            self.progress.append(done)
+            self.seconds.append(made)
+
+        self.made: PackageResult = package(PackageRequest(str(source), str(folder), "film", how, bounds), told)
         self.master = folder / "film.m3u8"
         self.playlist = (folder / "filmstream.m3u8").read_text()
 
@@ -41,8 +50,8 @@ class Result:
         return None if found is None else found[1].strip('"')
 
 
-def make(source: Path, tmp_path: Path, how: Encoding = HOW) -> Result:
-    return Result(source, tmp_path / "made", how)
+def make(source: Path, tmp_path: Path, how: VodEncoding = HOW, bounds: Bounds = NONE) -> Result:
+    return Result(source, tmp_path / "made", how, bounds)
 
 
 def test_a_film_becomes_the_files_of_the_original_system(tmp_path: Path) -> None:
@@ -359,7 +368,7 @@ def test_bits_a_second_stay_below_the_cap(tmp_path: Path) -> None:
     source = films.silent(
         "noise.mkv", "color=gray:size=320x180:rate=25,noise=alls=100:allf=t", "-c:v", "ffv1", seconds=12
     )
-    result = make(source, tmp_path, Encoding(18, "ultrafast", 1_000_000, 4))
+    result = make(source, tmp_path, VodEncoding(18, "ultrafast", 1_000_000, 4))
     assert int(result.attribute("BANDWIDTH") or 0) < 1_400_000
 
 
@@ -390,14 +399,14 @@ def test_a_raw_stream_without_a_length_tells_progress_by_its_bytes(tmp_path: Pat
     ],
 )
 def test_what_is_no_film_is_told_in_one_line(name: str, data: bytes, words: str, tmp_path: Path) -> None:
-    with pytest.raises(Unusable) as told:
+    with pytest.raises(UnusableMedia) as told:
         make(films.scratch_file(name, data), tmp_path)
     assert words in str(told.value) and "\n" not in str(told.value)
 
 
 def test_a_film_without_its_index_is_said_to_be_cut_off(tmp_path: Path) -> None:
     whole = films.plain().read_bytes()
-    with pytest.raises(Unusable, match=r"cut off.*index"):
+    with pytest.raises(UnusableMedia, match=r"cut off.*index"):
         make(films.scratch_file("cut.mp4", whole[: len(whole) // 2]), tmp_path)
 
 
@@ -407,7 +416,7 @@ def test_half_a_film_is_an_error_and_not_half_a_result(container: str, tmp_path:
         f"fast.{container}", films.plain(), *(("-movflags", "+faststart") if container == "mp4" else ())
     )
     data = whole.read_bytes()
-    with pytest.raises(Unusable, match=r"cut off: .* s of 3\.0 s"):
+    with pytest.raises(UnusableMedia, match=r"cut off: .* s of 3\.0 s"):
         make(films.scratch_file(f"half.{container}", data[: len(data) * 6 // 10]), tmp_path)
 
 
@@ -442,3 +451,47 @@ def test_pictures_that_change_size_are_fitted_into_the_first_ones(tmp_path: Path
     told = films.probe(result.master)["video"]
     assert (told["width"], told["height"]) == (320, 180)
     assert int(told["nb_read_frames"]) > 140
+
+
+FAR = ("-vf", "setpts=N*3590/TB", "-fps_mode", "passthrough", "-enc_time_base", "1/1000", *films.H264, "-bf", "0")
+
+
+def far(name: str, pictures: int, *how: str) -> Path:
+    """Pictures that lie an hour apart: a small file of many hours."""
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x64:rate=1", "-frames:v", str(pictures))
+    return films.film(name, *picture, *FAR, "-g", str(pictures), "-f", "matroska", *how)
+
+
+def test_a_film_that_claims_days_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(
+        UnusableMedia, match=r"it says that it lasts 398\.[0-9] h: at most 24\.0 h .*\(vod\.film_seconds\)"
+    ):
+        make(far("far.mkv", 401), tmp_path, bounds=Bounds(film_seconds=86_400))
+    assert list((tmp_path / "made").iterdir()) == []
+
+
+def test_a_film_whose_header_does_not_say_how_long_it_is_ends_where_it_becomes_too_long(tmp_path: Path) -> None:
+    source = films.copied("far-live.mkv", far("far-short.mkv", 4), "-f", "matroska", "-live", "1")
+    with pytest.raises(UnusableMedia, match=r"it lasts longer than 30 min \(vod\.film_seconds\)"):
+        make(source, tmp_path, bounds=Bounds(film_seconds=1800))
+    assert len(list((tmp_path / "made").glob("*.ts"))) <= 181
+
+
+def test_sound_alone_is_not_too_long_either(tmp_path: Path) -> None:
+    song = films.film("song.adts", "-f", "lavfi", "-i", films.SOUND, "-t", "8", "-c:a", "aac", "-f", "adts")
+    with pytest.raises(UnusableMedia, match=r"vod\.film_seconds"):
+        make(song, tmp_path, bounds=Bounds(film_seconds=5))
+
+
+def test_no_more_is_made_of_a_film_than_so_many_times_its_size(tmp_path: Path) -> None:
+    source = far("far-short.mkv", 4)
+    bounds = Bounds(output_ratio=10, output_bytes=100_000)
+    limit = max(100_000, 10 * source.stat().st_size)
+    with pytest.raises(UnusableMedia, match=rf"more than {limit} bytes would be made of it"):
+        make(source, tmp_path, bounds=bounds)
+    assert sum(path.stat().st_size for path in (tmp_path / "made").iterdir()) <= limit + 50_000  # the poster
+
+
+def test_what_was_made_so_far_is_told(tmp_path: Path) -> None:
+    result = make(films.plain("long.mp4", 25), tmp_path, bounds=Bounds(86_400, 30, 500_000_000, 60, 1800))
+    assert result.seconds == sorted(result.seconds) and result.seconds[-1] > 22

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from gateway.hub.errors import InvalidField, NoSuchObject, StoreAway
-from gateway.hub.events import EventType
-from gateway.hub.jobs import VOD, Job, JobState
-from gateway.hub.ports import Object, Upload
+from gateway.ports.errors import InvalidField, NoSuchObject, StoreAway
+from gateway.ports.events import EventType
+from gateway.ports.jobs import VOD, JobState, StoredJob
+from gateway.ports.stores import DirectUpload, Object
 from tests.support import films
 from tests.support.studio import Bench, bench
 
@@ -42,6 +43,7 @@ async def test_a_film_of_the_store_becomes_hls_beside_it(tmp_path: Path) -> None
         }
         assert films.probe(at.root / job.outputs["hls"])["video"]["codec_name"] == "h264"
         assert (at.root / "films/my.v1.clip.mp4").exists()
+        await at.told()
         assert [event.type for event in at.events] == [EventType.JOB_DONE]
         assert at.scratch() == []
 
@@ -52,9 +54,7 @@ async def test_what_is_no_film_ends_in_error_with_a_reason(tmp_path: Path) -> No
         job = await at.finished((await at.studio.submit("text.mp4")).id)
         assert (job.state, job.error) == (JobState.ERROR, "it is text, not media")
         assert not (at.root / "text").exists()
-        async with asyncio.timeout(5):
-            while not at.events:  # the job is stored first, then told of
-                await asyncio.sleep(0.01)
+        await at.told()
         assert [event.type for event in at.events] == [EventType.JOB_FAILED]
         assert at.scratch() == []
 
@@ -307,7 +307,7 @@ class Local:
     async def fetch(self, key: str, to: Path, most: int = 0) -> None:
         await self._inner.fetch(key, to, most)
 
-    async def upload(self, key: str, seconds: int) -> Upload | None:
+    async def upload(self, key: str, seconds: int) -> DirectUpload | None:
         return await self._inner.upload(key, seconds)
 
     async def check(self) -> None:
@@ -317,7 +317,52 @@ class Local:
 async def test_an_object_that_went_away_before_its_turn_is_an_error(tmp_path: Path) -> None:
     async with bench(tmp_path) as at:
         job, _ = await at.desk.submit(VOD, "gone.mp4")
-        done: Job = await at.finished(job.id)
+        done: StoredJob = await at.finished(job.id)
         assert (done.state, done.error) == (JobState.ERROR, "there is no such object")
         with pytest.raises(NoSuchObject):
             await at.objects.head("gone/gone.m3u8")
+
+
+async def test_a_film_that_claims_days_is_an_error_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    async with bench(tmp_path, MILLRACE_VOD__FILM_SECONDS="2") as at:
+        at.put(films.plain(), "a.mp4")
+        job = await at.finished((await at.studio.submit("a.mp4")).id)
+        assert job.state is JobState.ERROR
+        assert job.error == "it says that it lasts 3 s: at most 2 s are allowed (vod.film_seconds)"
+        assert at.scratch() == [] and not (at.root / "a").exists()
+
+
+async def test_a_job_that_takes_too_long_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    async with bench(tmp_path, **SLOW, MILLRACE_VOD__JOB_SECONDS="0.5", MILLRACE_VOD__JOB_RATIO="0.01") as at:
+        at.put(slow_film(), "slow.mkv")
+        job = await at.finished((await at.studio.submit("slow.mkv")).id)
+        assert job.state is JobState.ERROR
+        assert (job.error or "").endswith("of it: that is too long (vod.job_ratio, vod.job_seconds)")
+        assert at.scratch() == [] and at.pids() == []
+
+
+async def test_a_disk_that_fills_ends_a_job_in_its_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [1 << 40]
+    real = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: real._replace(free=free[0]))
+    async with bench(tmp_path, **SLOW) as at:
+        at.put(slow_film(), "slow.mkv")
+        job = await at.studio.submit("slow.mkv")
+        await at.at_work(job.id)
+        free[0] = 1000
+        done = await at.finished(job.id)
+        assert done.state is JobState.ERROR
+        assert done.error == "the disk has 1000 bytes left, 500000000 stay free (vod.keep_free)"
+        assert at.scratch() == [] and at.pids() == []
+
+
+async def test_a_job_that_had_its_turn_lets_the_next_begin(tmp_path: Path) -> None:
+    async with bench(tmp_path, **SLOW, MILLRACE_VOD__WORKERS="1", MILLRACE_VOD__JOB_TURN="0.001") as at:
+        for name in ("one", "two", "three"):
+            at.put(slow_film(), f"{name}.mkv")
+        jobs = [await at.studio.submit(f"{name}.mkv") for name in ("one", "two", "three")]
+        for job in jobs[:2]:
+            await at.until(job.id, lambda job: job.state is JobState.PROGRESSING)
+        assert (await at.store.get(jobs[0].id)).state is JobState.PROGRESSING
+        assert at.studio.runner.running == 2  # and never a third
+        assert (await at.store.get(jobs[2].id)).state is JobState.SUBMITTED

@@ -16,21 +16,23 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from gateway.hub.errors import StoreAway
-from gateway.hub.events import EventType
-from gateway.hub.hub import StreamLimits
-from gateway.hub.stream import EndReason
+from gateway.ingest import admission
+from gateway.ingest.websocket import compatible_targets
+from gateway.ingest.websocket.compatible_targets import CompatibleTargets
 from gateway.lib.egress import Egress
+from gateway.live import track_changes
+from gateway.live.hub import StreamLimits
+from gateway.live.sink import EndReason
 from gateway.media.track import Kind
+from gateway.outputs.relay.relay_output import RelayFactory
+from gateway.ports.errors import StoreAway
+from gateway.ports.events import EventType
 from gateway.protocols import push
-from gateway.protocols.push import Configured
-from gateway.servers import admission, ws_compat
-from gateway.servers.ws_compat import Compatible
+from gateway.protocols.push import CloseCode, Configured
 from gateway.settings.layers import load
-from gateway.sinks.relay import Relays
 from tests.support.builders import FAR
 from tests.support.http import trusting
-from tests.support.push_rig import SECRETS, Rig, rig
+from tests.support.push_rig import SECRETS, PushServer, rig
 from tests.support.pushing import OPUS, Page, camera, chunk, close_code, config, page
 from tests.support.rtmp_target import RtmpTarget
 from tests.support.sources import X264, h264, pictures, source
@@ -38,7 +40,7 @@ from tests.support.sources import X264, h264, pictures, source
 SILENT = camera(sound=False)
 
 
-async def live(stack: contextlib.AsyncExitStack, lab: Rig, id: str = "c1") -> Page:
+async def live(stack: contextlib.AsyncExitStack, lab: PushServer, id: str = "c1") -> Page:
     """A page that is pushing pictures into the channel."""
     pushing = await stack.enter_async_context(page(lab.url(id)))
     await pushing.wait("accepted")
@@ -145,7 +147,7 @@ async def test_a_worker_that_dies_is_replaced_and_pictures_never_notice() -> Non
         await pushing.configure(film)
         playing = asyncio.create_task(pushing.film(film, pace=1))
         await lab.until(lambda: len(lab.viewer().sounds) > 20, "sound")
-        for pid in await lab.until(lambda: _children("speech_worker"), "the worker"):
+        for pid in await lab.until(lambda: _children("aac_worker"), "the worker"):
             os.kill(pid, 9)
         await playing
         await pushing.send(push.end_text())
@@ -275,11 +277,13 @@ async def test_an_address_may_hold_so_many_pushes_and_gets_them_back() -> None:
         await live(stack, lab, "c2")
 
 
-async def test_an_address_that_guesses_is_not_heard_for_a_while() -> None:
+async def test_guesses_of_an_address_are_sent_away_for_a_while_and_its_right_keys_are_not() -> None:
     async with rig(refusals=3) as lab:
         for _ in range(3):
             assert await close_code(lab.url(sign="1-a")) == 4401
-        assert await close_code(lab.url()) == 1013
+        assert await close_code(lab.url(sign="1-a")) == 1013
+        async with contextlib.AsyncExitStack() as stack:
+            await live(stack, lab)
 
 
 async def test_what_is_no_push_is_not_upgraded() -> None:
@@ -632,7 +636,7 @@ async def test_of_a_hundred_pushes_those_that_fit_run_and_the_others_are_told_at
     ids = [f"c{n}" for n in range(100)]
     film = camera(seconds=1)
 
-    async def one(lab: Rig, id: str) -> int | None:
+    async def one(lab: PushServer, id: str) -> int | None:
         async with page(lab.url(id), open_timeout=60) as pushing:
             await pushing.configure(film)
             with contextlib.suppress(Exception):
@@ -653,7 +657,7 @@ async def test_a_hundred_pushes_of_pictures_alone_all_run() -> None:
     ids = [f"c{n}" for n in range(100)]
     film = replace(SILENT, units=SILENT.units[:15])
 
-    async def one(lab: Rig, id: str) -> int | None:
+    async def one(lab: PushServer, id: str) -> int | None:
         async with page(lab.url(id), open_timeout=60) as pushing:
             await pushing.send(push.config_text(Configured(config(film).video, None)))
             await pushing.film(film)
@@ -675,13 +679,13 @@ async def test_a_hundred_pushes_of_pictures_alone_all_run() -> None:
 # ---- targets of the original client ----
 
 
-def towards(*allowed: str, egress: tuple[str, ...] = ("127.0.0.1",)) -> Compatible:
-    relays = Relays(load(environ={}, overrides=["relay.timeout=1", "relay.retry=1"]).relay, Egress(egress))
-    return Compatible(allowed, relays, StreamLimits(0, 0, 15, 16_000_000), frozenset)
+def towards(*allowed: str, egress: tuple[str, ...] = ("127.0.0.1",)) -> CompatibleTargets:
+    relays = RelayFactory(load(environ={}, overrides=["relay.timeout=1", "relay.retry=1"]).relay, Egress(egress))
+    return CompatibleTargets(allowed, relays, StreamLimits(0, 0, 15, 16_000_000), frozenset)
 
 
 async def test_a_target_that_never_answers_ends_the_push(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ws_compat, "PATIENCE", 2.0)
+    monkeypatch.setattr(compatible_targets, "TARGET_TIMEOUT", 2.0)
     async with RtmpTarget(app="app") as target, rig(compatible=towards("127.0.0.1")) as lab:
         target.mute = True
         async with page(lab.url(path=f"/rtmps/h264/{target.url('sk_1')}")) as pushing:
@@ -721,3 +725,15 @@ async def test_a_target_that_comes_back_is_pushed_to_again() -> None:
             assert pushing.texts[-1] == "Closing Socket"
         await target.until(lambda: again.finished, "the push ends in good order")
         await lab.empty()
+
+
+async def test_a_page_that_keeps_changing_is_closed_with_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(track_changes, "INTERVAL_SECONDS", 0.0)  # each change counts, however soon it comes
+    films = camera(sound=False), camera("640x360", sound=False)
+    async with rig() as lab, page(lab.url()) as pushing:
+        for number in range(track_changes.MAX_CHANGES + 2):
+            film = films[number % 2]
+            await pushing.configure(film)
+            await pushing.send(chunk(film.of(Kind.VIDEO)[0], shift=number * 40))
+        assert await pushing.closed() == CloseCode.UNUSABLE
+        assert pushing.reason == "The tracks keep changing: more than 12 times in 30 s." and pushing.error

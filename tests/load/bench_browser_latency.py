@@ -33,7 +33,7 @@ from playwright.async_api import async_playwright
 from gateway.formats.flv.demuxer import MediaDemuxer
 from gateway.formats.flv.reader import FlvReader
 from gateway.formats.flv.tag import AUDIO, VIDEO
-from gateway.media.track import Kind, Track
+from gateway.media.track import Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from tests.support.gateway import Channel, running
 
@@ -124,7 +124,7 @@ def stamp(picture: av.VideoFrame) -> int | None:
     return value
 
 
-def decoder(track: Track) -> Any:
+def decoder(track: MediaTrack) -> Any:
     """A decoder that gives each picture or sound with the packet that it came in."""
     context: Any = av.CodecContext.create("h264" if track.kind is Kind.VIDEO else "aac", "r")
     context.extradata = track.config
@@ -137,7 +137,7 @@ def decoder(track: Track) -> Any:
 def decoded(units: list[tuple[float, AccessUnit]], kind: Kind) -> Iterator[tuple[float, int, Any]]:
     """(when it came, its time in milliseconds, the frame) of every picture or sound."""
     context: Any = None
-    track: Track | None = None
+    track: MediaTrack | None = None
     for came, unit in units:
         if unit.track.kind is not kind:
             continue

@@ -2,7 +2,7 @@
 
     python -m tests.load.bench_failover [--rounds 7] [--how kill|drain] [--viewer edge|gateway] [--form flv|hls]
 
-Two gateways (and an edge) on this machine behind the real HAProxy with deploy/haproxy/haproxy.cfg. An encoder sends 25
+Two gateways (and an edge) on this machine behind the real HAProxy with proxy/haproxy/haproxy.cfg. An encoder sends 25
 numbered pictures a second; a viewer plays through HAProxy and comes again whenever it is ended, as players do. In each
 round the gateway that holds the stream is killed (SIGKILL) or drained (SIGTERM), the encoder connects again as soon as
 its connection has ended, each second where it is refused, and the gateway is started again before the next round.

@@ -18,25 +18,26 @@ from multiprocessing.connection import Connection as Pipe
 
 import uvloop
 
-from gateway.hub.access import Secrets, Use
-from gateway.hub.channel import Channel
-from gateway.hub.hub import Hub
-from gateway.hub.output import OutputSpec
-from gateway.hub.stream import Stream
-from gateway.servers.audience import Audience
-from gateway.servers.flv import FlvViewers
-from gateway.servers.health import Health
-from gateway.servers.http import HttpLimits, HttpServer
-from gateway.servers.listen import listen, port_of
-from gateway.servers.pages import Pages
-from gateway.servers.playback import Playback, Routes
-from gateway.servers.protection import Protection
-from gateway.servers.request import Request
-from gateway.servers.response import IMMUTABLE, Response
+from gateway.channels.channel import Channel
+from gateway.channels.stream_key import SignatureUse, SigningSecrets
+from gateway.http.connection import HttpLimits
+from gateway.http.request import Request
+from gateway.http.response import IMMUTABLE, Response
+from gateway.http.server import HttpServer
+from gateway.lib.sockets import listen, port_of
+from gateway.live.hub import Hub
+from gateway.live.output import OutputSpec
+from gateway.live.stream import Stream
+from gateway.playback.flv import FlvViewers
+from gateway.playback.health import Health
+from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.pages import Pages
+from gateway.playback.protection import PlaybackProtection
+from gateway.playback.router import LivePlayback, MediaRoutes, PlaybackAccess, PlaybackRouter
 from tests.support import builders
 
 FAR = 4_000_000_000
-SECRETS = Secrets("a-secret")
+SECRETS = SigningSecrets("a-secret")
 PLAYLIST = Response(
     200, b"#EXTINF:2.000,\n1700000000001.ts\n" * 24, "application/vnd.apple.mpegurl", cache="no-cache", compress=True
 )
@@ -61,25 +62,15 @@ class _NoChannels:
         raise AssertionError("everything asked for is live")
 
 
-def _handler() -> tuple[Hub, Playback]:
+def _handler() -> tuple[Hub, PlaybackRouter]:
     specs = [OutputSpec("hls", lambda s: _Idle(), lambda s: True)]
     hub = builders.hub(specs)
     for name, auth in (("open", "none"), ("signed", "sign")):
         builders.publish(hub, name, playAuth=auth).set_tracks(builders.VIDEO, builders.AUDIO, {})
-    protection = Protection(
-        auth="none", referers=(), verify_play=SECRETS.verify_play, cloudfront=None, refusals_per_minute=30
-    )
-    return hub, Playback(
-        hub=hub,
-        channels=_NoChannels(),
-        protection=protection,
-        routes=Routes.of(_answer, _answer, _answer, _answer, _answer),
-        flv=FlvViewers(524_288),
-        audience=Audience(),
-        pages=Pages(),
-        health=Health(_ready),
-        wait_for_publisher=20,
-    )
+    protection = PlaybackProtection(auth="none", referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=30)
+    routes = MediaRoutes.of(_answer, _answer, _answer, _answer, _answer)
+    live = LivePlayback(hub, routes, FlvViewers(524_288), HttpViewers(), wait_for_publisher=20)
+    return hub, PlaybackRouter(PlaybackAccess(_NoChannels(), protection), live, Pages(), Health(_ready))
 
 
 def _serve(pipe: Pipe) -> None:
@@ -132,7 +123,7 @@ def main() -> int:
     server = multiprocessing.get_context("spawn").Process(target=_serve, args=(there,), daemon=True)
     server.start()
     base = f"http://127.0.0.1:{here.recv()}"
-    sign = SECRETS.sign("signed", FAR, Use.PLAY)
+    sign = SECRETS.sign("signed", FAR, SignatureUse.PLAY)
     try:
         for what, path in (
             ("playlist", "/open/live.m3u8"),

@@ -15,12 +15,12 @@ import sys
 import time
 from collections.abc import AsyncIterator
 
-from gateway.hub.ports import PutMediaRequest
-from gateway.hub.publisher import Publisher
+from gateway.live.publisher import StreamPublisher
 from gateway.media.unit import AccessUnit
-from gateway.sinks.kvs.output import KvsOutput
-from gateway.sinks.kvs.streams import KvsStreams
-from gateway.transcode.launch import Workers
+from gateway.outputs.kinesis.kvs_output import KvsOutput
+from gateway.outputs.kinesis.kvs_streams import KvsStreams
+from gateway.ports.stores import PutMediaRequest
+from gateway.workers.worker_pool import WorkerPool
 from tests.load.bench_packaging import AUDIO, VIDEO, pictures
 from tests.support import builders
 from tests.support import kvs as support
@@ -106,7 +106,7 @@ def units(bitrate: int) -> list[AccessUnit]:
     return sorted([*film, *voice], key=lambda u: u.dts)
 
 
-async def push(publishers: list[Publisher], film: list[AccessUnit], first: int, turns: int) -> None:
+async def push(publishers: list[StreamPublisher], film: list[AccessUnit], first: int, turns: int) -> None:
     """All streams at their pace, so many times the film from its `first` repetition on."""
     began, wall = time.monotonic(), time.time()
     for turn in range(turns):
@@ -124,10 +124,11 @@ async def measure(streams: int, bitrate: int, turns: int, sending: bool) -> floa
     """CPU seconds of this process in so many times two seconds, with or without the output."""
     film = units(bitrate)
     async with receiver() as url, KvsStreams(Direct(url), support.settings()) as kvs:
-        from gateway.hub.output import OutputSpec
-        from gateway.lib.metrics import WORKER_RESTARTS, Counter
+        from gateway.lib.metric_table import WORKER_RESTARTS
+        from gateway.lib.metrics import Counter
+        from gateway.live.output import OutputSpec
 
-        workers = Workers(support.WORKERS, Counter(WORKER_RESTARTS))
+        workers = WorkerPool(support.WORKERS, Counter(WORKER_RESTARTS))
         spec = OutputSpec("kvs", lambda s: KvsOutput(s, kvs, workers), lambda s: sending)
         hub = builders.hub([spec], gop_bytes=16_000_000)
         publishers = [builders.publish(hub, f"c{n}", kvsStream=f"stream{n}") for n in range(streams)]

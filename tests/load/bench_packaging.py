@@ -7,9 +7,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from gateway.formats.mp4.fragment import Sample, fragment
+from gateway.formats.mp4.fragment import Mp4Sample, fragment
 from gateway.formats.ts.muxer import TsMuxer
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 
 FPS = 30
 GOP = 60
@@ -18,8 +18,8 @@ GOP = 60
 _SPS = bytes.fromhex("6764001facd9405005bb016a02020280000003008000001e078c18cb")
 _PPS = bytes.fromhex("68ebe3cb22c0")
 AVCC = b"\x01\x64\x00\x1f\xff\xe1" + len(_SPS).to_bytes(2, "big") + _SPS + b"\x01" + len(_PPS).to_bytes(2, "big") + _PPS
-VIDEO = Track(Kind.VIDEO, Codec.H264, 1000, AVCC)
-AUDIO = Track(Kind.AUDIO, Codec.AAC, 1000, bytes.fromhex("1190"))
+VIDEO = MediaTrack(Kind.VIDEO, Codec.H264, 1000, AVCC)
+AUDIO = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, bytes.fromhex("1190"))
 
 
 def pictures(seconds: int, bitrate: int) -> list[tuple[bool, bytes]]:
@@ -48,13 +48,13 @@ def best(work: Callable[[], object], repeat: int) -> float:
 
 def part_cost(bitrate: int, repeat: int) -> float:
     """CPU seconds of one 0.5 s video part of 15 samples with composition offsets."""
-    samples = [Sample(3000, 6000 * (n % 2), key, p) for n, (key, p) in enumerate(pictures(1, bitrate)[:15])]
+    samples = [Mp4Sample(3000, 6000 * (n % 2), key, p) for n, (key, p) in enumerate(pictures(1, bitrate)[:15])]
     return best(lambda: fragment(7, 1, 90_000_000, samples), repeat)
 
 
 def audio_part_cost(repeat: int) -> float:
     """CPU seconds of one 0.5 s audio part of 24 AAC frames."""
-    samples = [Sample(1024, 0, True, b"\x21" * 340) for _ in range(24)]
+    samples = [Mp4Sample(1024, 0, True, b"\x21" * 340) for _ in range(24)]
     return best(lambda: fragment(7, 2, 48_000_000, samples), repeat)
 
 

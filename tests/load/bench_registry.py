@@ -24,17 +24,18 @@ from typing import Any, Final
 
 from gateway.adapters.aws.registry import DynamoRegistry
 from gateway.adapters.aws.session import AwsSession
-from gateway.hub.fanout import EndReason
-from gateway.hub.hub import StreamLimits
-from gateway.hub.nodes import Node, Role
-from gateway.hub.sessions import session_item
-from gateway.lib.aio import Tasks
+from gateway.cluster.claims import Claims
+from gateway.cluster.forward import PushForwarder
+from gateway.cluster.membership import Membership
+from gateway.cluster.peers import Peers
+from gateway.cluster.registry_locator import RegistryLocator
+from gateway.cluster.session_rows import SessionRows
 from gateway.lib.metrics import Metrics
-from gateway.nodes.claims import Claims
-from gateway.nodes.forward import Forwards
-from gateway.nodes.locator import Locator
-from gateway.nodes.membership import Membership
-from gateway.nodes.peers import Peers
+from gateway.lib.tasks import Tasks
+from gateway.live.hub import StreamLimits
+from gateway.live.session_record import session_item
+from gateway.live.sink import EndReason
+from gateway.ports.nodes import Node, NodeRole
 from tests.support.builders import AUDIO, VIDEO, channel, picture
 from tests.support.holders import SECRET, Holder, holder
 from tests.support.ministack import ministack
@@ -72,36 +73,27 @@ async def gateway(id: str, requests: Requests) -> AsyncIterator[tuple[Holder, Cl
         Tasks(id) as tasks,
     ):
         address = f"127.0.0.1:{one.port}"
-        locator = Locator(opened)
-        forwards = Forwards(StreamLimits(2, 10, 15, 1_000_000), peers, Metrics("0").dropped)
-        claims = Claims(
-            one.hub,
-            opened,
-            locator,
-            forwards,
-            node=id,
-            address=lambda: address,
-            row=session_item,
-            spread=lambda channel: False,
-            tasks=tasks,
-        )
-        beats = Membership(opened, lambda: Node(id, Role.GATEWAY, address))
+        locator = RegistryLocator(opened)
+        forwards = PushForwarder(StreamLimits(2, 10, 15, 1_000_000), peers, Metrics("0").dropped)
+        rows = SessionRows(opened, id, lambda: address, session_item, lambda channel: False)
+        claims = Claims(one.hub, rows, locator, forwards, tasks)
+        beats = Membership(opened, lambda: Node(id, NodeRole.GATEWAY, address))
         for work in (locator.run(), forwards.run(), claims.run(), beats.run()):
             tasks.start(work)
         yield one, claims
 
 
 @contextlib.asynccontextmanager
-async def edge(id: str, requests: Requests) -> AsyncIterator[Locator]:
+async def edge(id: str, requests: Requests) -> AsyncIterator[RegistryLocator]:
     async with registry(requests) as opened, Tasks(id) as tasks:
-        locator = Locator(opened)
-        beats = Membership(opened, lambda: Node(id, Role.EDGE, "127.0.0.1:1"))
+        locator = RegistryLocator(opened)
+        beats = Membership(opened, lambda: Node(id, NodeRole.EDGE, "127.0.0.1:1"))
         tasks.start(locator.run())
         tasks.start(beats.run())
         yield locator
 
 
-async def watch(locator: Locator, name: str) -> None:
+async def watch(locator: RegistryLocator, name: str) -> None:
     """A viewer: asks where its stream is, all the time."""
     while True:
         place = locator.known(name) or await locator.find(name)

@@ -23,8 +23,8 @@ import uvloop
 
 from gateway.lib.egress import Egress
 from gateway.media.unit import AccessUnit
+from gateway.outputs.relay.relay_output import RelayFactory
 from gateway.settings import load
-from gateway.sinks.relay import Relays
 from tests.load.bench_packaging import AUDIO, FPS, VIDEO, pictures
 from tests.support import builders
 from tests.support.authority import Authority
@@ -63,9 +63,9 @@ def serve(ports: Any, certificate: tuple[Path, Path] | None, stop: Event) -> Non
     uvloop.run(main())
 
 
-async def cost(relays: Relays, urls: list[list[str]], seconds: int, bitrate: int) -> tuple[float, int]:
+async def cost(relays: RelayFactory, urls: list[list[str]], seconds: int, bitrate: int) -> tuple[float, int]:
     """CPU seconds of so many real seconds of these streams, each with its targets; and the bytes that left."""
-    from gateway.hub.output import OutputSpec
+    from gateway.live.output import OutputSpec
 
     hub = builders.hub([OutputSpec("relay", relays.make, lambda s: s.channel.is_relay)], gop_bytes=16_000_000)
     running = asyncio.create_task(hub.run())
@@ -101,7 +101,7 @@ async def cost(relays: Relays, urls: list[list[str]], seconds: int, bitrate: int
     return result
 
 
-def leaving(relays: Relays) -> float:
+def leaving(relays: RelayFactory) -> float:
     """Bytes given to the network so far."""
     return next(s.value for s in relays.samples() if s.labels == ("relay",))
 
@@ -124,7 +124,7 @@ def main() -> None:
         servers.start()
         try:
             port = ports.get(timeout=20)
-            made = Relays(load(environ={}).relay, Egress(["127.0.0.0/8"]), authority.client())
+            made = RelayFactory(load(environ={}).relay, Egress(["127.0.0.0/8"]), authority.client())
             scheme = "rtmps" if given.tls else "rtmp"
             targets = [
                 [f"{scheme}://127.0.0.1:{port}/live/s{n}t{t}" for t in range(given.targets)]

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from gateway.formats.flv.demuxer import MediaDemuxer
 from gateway.protocols.rtmp.chunk import ChunkWriter
-from gateway.protocols.rtmp.client import ClientConnection, Role
+from gateway.protocols.rtmp.client import ClientConnection, ClientRole
 from gateway.protocols.rtmp.events import PublishRequested
 from gateway.protocols.rtmp.server import ServerConnection
 from gateway.protocols.rtmp.url import parse_url
@@ -28,7 +28,7 @@ _AVCC = bytes.fromhex(
 def publishing() -> ServerConnection:
     """A server connection that a publisher is on."""
     server = ServerConnection()
-    client = ClientConnection(parse_url("rtmp://localhost/stream/bench"), Role.PUBLISH)
+    client = ClientConnection(parse_url("rtmp://localhost/stream/bench"), ClientRole.PUBLISH)
     while True:
         up = client.data_to_send()
         if not up:

@@ -9,12 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from gateway.hub.stream import EndReason, Stream
 from gateway.lib import log as logs
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
 from gateway.media.unit import AccessUnit
-from gateway.sinks.capture import Capture
+from gateway.outputs.recording.recording_output import RecordingOutput
 from tests.load.bench_packaging import AUDIO, FPS, VIDEO, pictures
-from tests.support.recording import Studio, stream_of
+from tests.support.recording import RunningArchive, stream_of
 
 BITRATE = 2_500_000
 MOST_OF_A_CORE = 0.01
@@ -32,11 +33,13 @@ def units(seconds: int, bitrate: int) -> Iterator[AccessUnit]:
         yield AccessUnit(VIDEO, dts, 33 * (n % 2), key, 1.7e9 + dts / 1000, payload)
 
 
-async def cost(make: Callable[[Studio, Stream], Capture], seconds: int, bitrate: int, piece: float) -> float:
+async def cost(
+    make: Callable[[RunningArchive, Stream], RecordingOutput], seconds: int, bitrate: int, piece: float
+) -> float:
     """CPU seconds of one second of stream, from the sink's call to the finished files, all threads."""
     ready = list(units(seconds, bitrate))
     with tempfile.TemporaryDirectory(prefix="millrace-bench-") as folder:
-        async with Studio(Path(folder)).open() as studio:
+        async with RunningArchive(Path(folder)).open() as studio:
             stream = stream_of(video_time=piece, ondemand_time=piece)
             output = make(studio, stream)
             stream.set_tracks(VIDEO, AUDIO, {}, True)
@@ -64,7 +67,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="fail where it is more than a hundredth of a core")
     wanted = parser.parse_args()
     logs.configure("error", "console")
-    makers: dict[str, Callable[[Studio, Stream], Capture]] = {
+    makers: dict[str, Callable[[RunningArchive, Stream], RecordingOutput]] = {
         "video": lambda studio, stream: studio.recorder(stream),
         "ondemand": lambda studio, stream: studio.on_demand(stream),
     }

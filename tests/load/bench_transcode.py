@@ -113,7 +113,7 @@ def worker_of(gateway: Gateway) -> int:
     """The process that encodes."""
     assert gateway.process is not None
     for pid in tree(gateway.process.pid):
-        if b"gateway.transcode.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"gateway.workers.programs.ladder.ladder_worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
             return pid
     raise BenchError("no ladder worker runs (see the gateway's log)")
 

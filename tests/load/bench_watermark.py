@@ -23,7 +23,7 @@ from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
 from tests.support import sources
 from tests.support.builders import Recorder
-from tests.support.marking import Lab, play
+from tests.support.marking import WatermarkHub, play
 
 TEXT = {"isWaterMark": True, "WaterMarkText": "\u76f4\u64ad a:b'c%d", "WaterMarkFontSize": 48, "WaterMarkLeft": 40}
 
@@ -60,7 +60,7 @@ async def measure(seconds: int, size: str) -> dict[str, object]:
         *("-t", str(seconds), "-c:v", "libx264", "-preset", "veryfast", "-g", "60", "-bf", "0", "-b:v", "2500k"),
         *("-maxrate", "2500k", "-bufsize", "2500k", "-pix_fmt", "yuv420p", *sources.AAC),
     )
-    async with Lab().open() as lab:
+    async with WatermarkHub().open() as lab:
         lab.viewer = clock = Clock()
         publisher = lab.publish(film, **TEXT)
         units = list(film.units)

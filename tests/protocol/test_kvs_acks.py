@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.kvs import ERRORS, MOST_ACK, Ack, AckReader, EventType, Remedy
+from gateway.protocols.kvs import ERRORS, MOST_ACK, Ack, AckEventType, AckReader, Remedy
 from tests.support.feeding import feed_all_ways
 
 FLAT = b'{"EventType":"PERSISTED","FragmentTimecode":1700000000123,"FragmentNumber":"91343852333181432392682062"}'
@@ -24,9 +24,9 @@ def read(data: bytes) -> list[Ack]:
 
 def test_objects_are_read_however_they_are_cut_and_joined() -> None:
     assert read(FLAT + WRAPPED + b"\r\n" + ERROR + b" ,\n") == [
-        Ack(EventType.PERSISTED, 1700000000123, "91343852333181432392682062"),
-        Ack(EventType.RECEIVED, 1800, "9134"),
-        Ack(EventType.ERROR, 7, "", 4006, "INVALID_MKV_DATA"),
+        Ack(AckEventType.PERSISTED, 1700000000123, "91343852333181432392682062"),
+        Ack(AckEventType.RECEIVED, 1800, "9134"),
+        Ack(AckEventType.ERROR, 7, "", 4006, "INVALID_MKV_DATA"),
     ]
 
 
@@ -38,15 +38,15 @@ def test_an_unfinished_object_waits_for_its_end() -> None:
 
 def test_braces_and_quotes_in_texts_end_nothing() -> None:
     text = json.dumps({"EventType": "IDLE", "ErrorCode": '}{"\\'}).encode()
-    assert read(text + text) == [Ack(EventType.IDLE, code='}{"\\')] * 2
+    assert read(text + text) == [Ack(AckEventType.IDLE, code='}{"\\')] * 2
 
 
 def test_the_name_of_the_documentation_is_read_too() -> None:
-    assert read(b'{"AckEventType":"BUFFERING","FragmentTimecode":"5"}') == [Ack(EventType.BUFFERING, 5)]
+    assert read(b'{"AckEventType":"BUFFERING","FragmentTimecode":"5"}') == [Ack(AckEventType.BUFFERING, 5)]
 
 
 def test_events_of_later_times_are_told_as_others() -> None:
-    assert read(b'{"EventType":"TRANSMUTED"}{"unrelated":1}') == [Ack(EventType.OTHER)]
+    assert read(b'{"EventType":"TRANSMUTED"}{"unrelated":1}') == [Ack(AckEventType.OTHER)]
 
 
 @pytest.mark.parametrize(
@@ -72,15 +72,15 @@ def test_times_that_cannot_be_meant_are_left_out(value: Any) -> None:
 
 def test_every_error_has_a_name_and_a_remedy() -> None:
     assert {4000, 4003, 5000, 5001} == {id for id, (_, remedy) in ERRORS.items() if remedy is Remedy.RETRY}
-    assert Ack(EventType.ERROR, error=4006).remedy is Remedy.DROP
-    assert Ack(EventType.ERROR, error=4500).remedy is Remedy.WAIT
-    assert Ack(EventType.ERROR, code="MIN_FRAGMENT_DURATION_REACHED").remedy is Remedy.DROP
-    assert Ack(EventType.ERROR, error=4999).remedy is Remedy.RETRY
-    assert Ack(EventType.ERROR, error=4003).words == "4003 MAX_CONNECTION_DURATION_REACHED"
+    assert Ack(AckEventType.ERROR, error=4006).remedy is Remedy.DROP
+    assert Ack(AckEventType.ERROR, error=4500).remedy is Remedy.WAIT
+    assert Ack(AckEventType.ERROR, code="MIN_FRAGMENT_DURATION_REACHED").remedy is Remedy.DROP
+    assert Ack(AckEventType.ERROR, error=4999).remedy is Remedy.RETRY
+    assert Ack(AckEventType.ERROR, error=4003).words == "4003 MAX_CONNECTION_DURATION_REACHED"
 
 
 acks = st.fixed_dictionaries(
-    {"EventType": st.sampled_from(list(EventType.__members__))},
+    {"EventType": st.sampled_from(list(AckEventType.__members__))},
     optional={
         "FragmentTimecode": st.integers(0, 1 << 60),
         "FragmentNumber": st.text(max_size=60),

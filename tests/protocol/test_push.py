@@ -16,9 +16,9 @@ from gateway.protocols.push import (
     AudioConfig,
     Chunk,
     Configured,
-    Ended,
     FramesConnection,
-    State,
+    PushEnded,
+    PushState,
     Stats,
     VideoConfig,
 )
@@ -124,7 +124,7 @@ def test_a_configuration_may_leave_out_what_is_not_known() -> None:
 
 
 def test_the_end_is_a_message_too() -> None:
-    assert push.read_text(push.end_text()) == Ended()
+    assert push.read_text(push.end_text()) == PushEnded()
 
 
 @pytest.mark.parametrize(
@@ -170,17 +170,17 @@ def test_a_text_that_says_nothing_useful_is_refused_with_what_is_wrong(text: str
 
 def test_a_push_is_configured_streams_and_ends() -> None:
     connection = FramesConnection()
-    assert connection.state is State.EXPECTING
+    assert connection.state is PushState.EXPECTING
     assert connection.receive(push.config_text(BOTH)) == BOTH
     assert connection.receive(push.chunk_bytes(chunk())) == chunk()
     assert connection.receive(push.chunk_bytes(chunk(Kind.AUDIO))) == chunk(Kind.AUDIO)
     assert connection.receive(push.config_text(Configured(VIDEO, None))) == Configured(VIDEO, None)
-    assert connection.receive(push.end_text()) == Ended()
-    assert connection.state is State.ENDED
+    assert connection.receive(push.end_text()) == PushEnded()
+    assert connection.state is PushState.ENDED
 
 
 def test_a_push_may_end_before_it_began() -> None:
-    assert FramesConnection().receive(push.end_text()) == Ended()
+    assert FramesConnection().receive(push.end_text()) == PushEnded()
 
 
 def test_a_frame_before_the_configuration_is_refused() -> None:

@@ -16,26 +16,28 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from gateway.adapters.local.channels import SqliteChannels
 from gateway.adapters.local.console import SqliteConsole
-from gateway.api.context import Context, Limits, Shown
-from gateway.api.metrics import HubSamples
-from gateway.api.node import Node
-from gateway.api.people import People
+from gateway.api.authenticators import Authenticators
+from gateway.api.context import AddressDefaults, Context, RequestLimits
+from gateway.api.hub_samples import HubSamples
+from gateway.api.login_sessions import LoginLimits
+from gateway.api.node_status import NodeStatus
 from gateway.api.routes import make_app
-from gateway.hub.access import Secrets
-from gateway.hub.addresses import Ports
-from gateway.hub.events import Events
-from gateway.hub.hub import Hub
-from gateway.hub.output import OutputSpec
-from gateway.hub.publisher import Publisher
-from gateway.hub.readiness import Readiness
-from gateway.hub.stream import EndReason, Stream
+from gateway.channels.addresses import OpenPorts
+from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.metrics import Metrics
+from gateway.lib.readiness import Readiness
+from gateway.live.hub import Hub
+from gateway.live.output import OutputSpec
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.ports.events import Events
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO
 
 TOKEN = "a-token-for-tests"
 SECRET = "a-secret-for-tests"
-PORTS = Ports(rtmp=1935, http=8080, ws=8081, admin=8000)
+PORTS = OpenPorts(rtmp=1935, http=8080, ws=8081, admin=8000)
 FAR = "2090-01-01"
 
 
@@ -50,8 +52,8 @@ class Admin:
     metrics: Metrics
     readiness: Readiness
     forgotten: list[str]
-    people: People
-    node: Node
+    people: Authenticators
+    node: NodeStatus
 
     async def call(
         self, method: str, path: str, body: Any = None, *, raw: bytes | None = None, token: str | None = TOKEN
@@ -73,13 +75,23 @@ class Admin:
         item: dict[str, Any] = await self.json("POST", "/videostream", {"outdate": FAR, **fields})
         return item
 
-    async def push(self, id: str, evicted: list[EndReason] | None = None) -> Publisher:
+    async def push(self, id: str, evicted: list[EndReason] | None = None) -> StreamPublisher:
         """A publisher of the stored channel that has announced its tracks."""
         told = evicted if evicted is not None else []
         channel = await self.store.get(id)
         publisher = self.hub.publish(channel, id, protocol="rtmp", peer="192.0.2.7:5000", evict=told.append)
         publisher.set_tracks(VIDEO, AUDIO, {})
         return publisher
+
+
+@dataclass(frozen=True)
+class FixedToken:
+    """The admin token of a test. mark: as if it were another one."""
+
+    mark: str
+
+    def verify(self, token: str) -> bool:
+        return token == TOKEN
 
 
 class Idle:
@@ -106,9 +118,9 @@ async def admin(
     folder: Path,
     *,
     specs: Sequence[OutputSpec] = SPECS,
-    limits: Limits | None = None,
+    limits: RequestLimits | None = None,
     refusals_per_minute: int = 30,
-    shown: Shown | None = None,
+    shown: AddressDefaults | None = None,
     per_stream: bool = False,
     store: Any = None,
     domains: Any = None,
@@ -129,27 +141,25 @@ async def admin(
         metrics.read_from(HubSamples(hub, events, per_stream))
         readiness = Readiness(checks if checks is not None else {"channel store": (store or sqlite).check})
         forgotten: list[str] = []
-        people = People(
+        people = Authenticators(
             console or kept,
-            verify_token=lambda text: text == TOKEN,
-            token_mark=lambda: token_mark,
-            idle=idle,
-            most=most,
+            FixedToken(token_mark),
+            LoginLimits(idle, most),
             refusals_per_minute=refusals_per_minute,
             provider=provider,
             clock=clock,
         )
-        node = Node(folder, {"channels": "sqlite", "objects": "file", "jobs": "sqlite", "console": "sqlite"})
+        node = NodeStatus(folder, {"channels": "sqlite", "objects": "file", "jobs": "sqlite", "console": "sqlite"})
         context = Context(
             version="1.2.3",
             hub=hub,
             channels=store or sqlite,
             domains=domains or sqlite,
-            secrets=Secrets(SECRET),
+            secrets=SigningSecrets(SECRET),
             people=people,
             node=node,
-            shown=shown or Shown(lambda: PORTS),
-            limits=limits or Limits(body=256_000, item=64_000, request=10),
+            shown=shown or AddressDefaults(lambda: PORTS),
+            limits=limits or RequestLimits(body=256_000, item=64_000, request=10),
             readiness=readiness,
             metrics=metrics,
             forget=forgotten.append,

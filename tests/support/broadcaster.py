@@ -37,7 +37,7 @@ class Broadcaster:
     async def choose(self, way: str) -> None:
         """How to send: frames or container."""
         await self.page.locator("#advanced-card summary").click()
-        await self.page.get_by_label("Way of sending").select_option(way)
+        await self.page.get_by_label("Sending method").select_option(way)
 
     async def go_live(self) -> None:
         """Presses Go live; returns once the server has taken it."""

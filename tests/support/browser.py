@@ -46,6 +46,13 @@ class Watched:
                 raise AssertionError(f"it does not play: {now}, says {await self.says()!r}, {self.complaints[:4]}")
             await asyncio.sleep(0.3)
 
+    async def plays_past(self, time_s: float, within: float = 40.0) -> None:
+        """Returns once the picture is later than `time_s` on the page's own clock of the film."""
+        end = time.monotonic() + within
+        while (now := await self.video())["time"] <= time_s:
+            assert time.monotonic() < end, f"not past {time_s}: {now}, says {await self.says()!r}"
+            await asyncio.sleep(0.3)
+
     async def says(self) -> str:
         """The state in the page's own words."""
         return (await self.page.locator("#state").inner_text()).strip()

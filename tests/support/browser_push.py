@@ -8,23 +8,26 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
-from gateway.hub.hub import Hub
-from gateway.hub.publisher import Publisher
-from gateway.lib.metrics import WORKER_RESTARTS, Counter
+from gateway.ingest.intake import IntakeFailed
+from gateway.ingest.websocket.container_intake import ContainerIntake
+from gateway.lib.metric_table import WORKER_RESTARTS
+from gateway.lib.metrics import Counter
+from gateway.live.hub import Hub
+from gateway.live.publisher import StreamPublisher
 from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
 from gateway.settings.layers import load
-from gateway.settings.models import Transcode
-from gateway.sources.browser import IntakeFailed
-from gateway.sources.container import ContainerIntake
-from gateway.transcode.launch import Workers
+from gateway.settings.models import TranscodeSettings
+from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 
 
 class BrowserPush(builders.Recorder):
     """One push. Everything that was published is in `units`, `tracks` and the rest of Recorder."""
 
-    def __init__(self, hub: Hub, workers: Workers, publisher: Publisher, settings: Transcode, spare: float) -> None:
+    def __init__(
+        self, hub: Hub, workers: WorkerPool, publisher: StreamPublisher, settings: TranscodeSettings, spare: float
+    ) -> None:
         super().__init__()
         self.hub = hub
         self.workers = workers
@@ -96,7 +99,7 @@ async def browser_push(*, spare: float = 1000, backlog: float = 1000, workers: i
     It is ended behind the test, whatever became of that.
     """
     settings = load(environ={}, overrides=[f"transcode.backlog={backlog}", f"workers.most={workers}"])
-    pool = Workers(settings.workers, Counter(WORKER_RESTARTS))
+    pool = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
     hub = builders.hub(gop_bytes=64_000_000)
     publisher = builders.publish(hub, "c1")
     push = BrowserPush(hub, pool, publisher, settings.transcode, spare)

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.hub.channel import Channel
-from gateway.hub.events import Events
-from gateway.hub.hub import Hub, StreamLimits
-from gateway.hub.output import OutputSpec
-from gateway.hub.publisher import Publisher
-from gateway.hub.stream import EndReason, Stream
-from gateway.media.track import Codec, Kind, Track, Tracks
+from gateway.channels.channel import Channel
+from gateway.live.hub import Hub, StreamLimits
+from gateway.live.output import OutputSpec
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
+from gateway.ports.events import Events
 
 # A real avcC (High, 1280x720) and an AAC-LC 44.1 kHz stereo AudioSpecificConfig.
 AVCC = bytes.fromhex(
     "0164001fffe1001a6764001facd9405005bb011000000300100000030 3c0f1831960".replace(" ", "") + "01000568ebe3cb22"
 )
-VIDEO = Track(Kind.VIDEO, Codec.H264, 1000, AVCC)
-AUDIO = Track(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10")
+VIDEO = MediaTrack(Kind.VIDEO, Codec.H264, 1000, AVCC)
+AUDIO = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10")
 FAR = 4_000_000_000
 
 
@@ -27,11 +28,11 @@ def channel(id: str = "c1", **fields: Any) -> Channel:
     return Channel({"id": id, "key": f"{FAR}-{'0' * 64}", "outdate": "2090-01-01", "isFlv": True, **fields})
 
 
-def picture(dts: int, key: bool = False, cts: int = 0, size: int = 10, track: Track = VIDEO) -> AccessUnit:
+def picture(dts: int, key: bool = False, cts: int = 0, size: int = 10, track: MediaTrack = VIDEO) -> AccessUnit:
     return AccessUnit(track, dts, cts, key, 1.7e9 + dts / 1000, dts.to_bytes(4, "big").rjust(size, b"v"))
 
 
-def sound(dts: int, size: int = 6, track: Track = AUDIO) -> AccessUnit:
+def sound(dts: int, size: int = 6, track: MediaTrack = AUDIO) -> AccessUnit:
     return AccessUnit(track, dts, 0, True, 1.7e9 + dts / 1000, dts.to_bytes(4, "big").rjust(size, b"a"))
 
 
@@ -40,7 +41,7 @@ def hub(specs: Iterable[OutputSpec] = (), *, events: Events | None = None, **lim
     return Hub(StreamLimits(**values), list(specs), events or Events())
 
 
-def publish(on: Hub, name: str = "c1", evicted: list[EndReason] | None = None, **fields: Any) -> Publisher:
+def publish(on: Hub, name: str = "c1", evicted: list[EndReason] | None = None, **fields: Any) -> StreamPublisher:
     told = evicted if evicted is not None else []
     return on.publish(channel(name, **fields), name, protocol="rtmp", peer="127.0.0.1", evict=told.append)
 

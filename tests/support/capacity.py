@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tools.capacity.__main__ import PAGE, tables_of
+from functools import cache
+
+from tools.capacity.__main__ import PAGE, WRITTEN, code, fingerprint, tables_of
 from tools.capacity.tables import TABLES
 
 QUICK = ("figures", "prices", "machine", "protocols", "extras")
@@ -12,3 +14,9 @@ SLOW = tuple(name for name in TABLES if name not in QUICK)
 def shown() -> dict[str, str]:
     """As they stand in the page."""
     return tables_of(PAGE.read_text("utf-8"))
+
+
+@cache
+def as_written() -> bool:
+    """Whether neither a table nor what it is computed from has changed since `make capacity-page` wrote the page."""
+    return WRITTEN.read_text("utf-8").strip() == fingerprint(PAGE.read_text("utf-8"), code())

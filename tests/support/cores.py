@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from tests.support.clients import Program, until
+from tests.support.clients import Program, pull, until
 from tests.support.gateway import Gateway, http
+from tests.support.media import Film
+
+FILM = Film("cores-20", seconds=20)
+SHORT = Film("cores-6", seconds=6)
+LONG = Film("cores-40", seconds=40)  # outlasts a reload on a busy machine
 
 ESTABLISHED = "01"
 
@@ -106,3 +112,26 @@ class EdgeCores(Cores):
     """An edge of several workers."""
 
     program = ("proxy",)
+
+
+Start = Callable[..., Cores]
+
+
+@contextlib.contextmanager
+def viewers_everywhere(gateway: Cores, url: str) -> Iterator[list[Program]]:
+    """ffmpegs that play until the stream ends, as many as it takes until each worker has one. The kernel chooses."""
+    with contextlib.ExitStack() as stack:
+        viewers: list[Program] = []
+        served: set[str] = set()
+        while served != gateway.workers().keys():
+            assert len(viewers) < 30, served
+            viewers.append(stack.enter_context(pull(url, seconds=None)))
+            served.add(until(lambda: gateway.serving(viewers[-1]), "the viewer is connected"))
+        yield viewers
+
+
+def answers(gateway: Gateway) -> bool:
+    """Whether its console is there."""
+    with contextlib.suppress(OSError):
+        return gateway.api("GET", "/servers").status == 200
+    return False

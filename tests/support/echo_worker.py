@@ -8,27 +8,27 @@ import sys
 import time
 from pathlib import Path
 
-from gateway.transcode import child
-from gateway.transcode.child import Link
+from gateway.workers.programs import program
+from gateway.workers.programs.program import ParentLink
 
 LEAVE, STUCK, SHOUT, SHOW, HOARD, WRITE, NONSENSE = range(100, 107)
 
 
-def work(link: Link) -> None:
+def work(link: ParentLink) -> None:
     """LEAVE: exits with the status in the body. STUCK: hangs as native code does, deaf to the link. SHOUT: writes the
     body to stderr and fails. SHOW: sends its environment, limits and niceness. HOARD: takes more memory than it may.
     WRITE: tries to write the file named. NONSENSE: sends what is no frame."""
     while (received := link.receive()) is not None:
         kind, body = received
         if kind == LEAVE:
-            child.leave(int(body))
+            program.exit_now(int(body))
         elif kind == STUCK:
             link.send(kind, b"")
             while True:
                 time.sleep(60)
         elif kind == SHOUT:
             sys.stderr.write(body.decode())
-            child.leave(7)
+            program.exit_now(7)
         elif kind == SHOW:
             limits = Path("/proc/self/limits").read_text()
             ignored = {s.name for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is signal.SIG_IGN}
@@ -59,4 +59,4 @@ def work(link: Link) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    sys.exit(child.run(work))
+    sys.exit(program.run(work))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from gateway.nodes.origin import Origin
-from gateway.nodes.peers import Peers
-from gateway.nodes.places import Whereabouts
-from gateway.nodes.vigil import Vigil
-from proxy.gateways import Gateways, Store
+from gateway.cluster.liveness_monitor import LivenessMonitor
+from gateway.cluster.node_address import StreamLocator
+from gateway.cluster.peers import Peers
+from gateway.cluster.upstream_client import UpstreamClient
+from proxy.edge.gateways import GatewayFiles, Gateways
 
 
 @contextlib.asynccontextmanager
-async def storing(gateways: Gateways, where: Whereabouts, peers: Peers) -> AsyncIterator[Store]:
+async def storing(gateways: Gateways, where: StreamLocator, peers: Peers) -> AsyncIterator[GatewayFiles]:
     """What asks gateways for files."""
-    async with Vigil(peers) as vigil:
-        yield Store(gateways, Origin(where, peers, vigil), where)
+    async with LivenessMonitor(peers) as vigil:
+        yield GatewayFiles(gateways, UpstreamClient(where, peers, vigil), where)

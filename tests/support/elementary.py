@@ -11,7 +11,7 @@ from pathlib import Path
 
 import av
 
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support.tools import need
 
 _folder = tempfile.TemporaryDirectory(prefix="millrace-elementary-")
@@ -58,7 +58,7 @@ class Elementary:
     """A track and its packets, decode times from 0."""
 
     path: Path
-    track: Track
+    track: MediaTrack
     takes: list[Take]
 
 
@@ -79,7 +79,7 @@ def elementary(name: str) -> Elementary:
         config = bytes(stream.codec_context.extradata or b"") if codec is not Codec.MP3 else b""
         first = packets[0][0]
         takes = [Take(dts - first, pts - dts, p.is_keyframe, bytes(p)) for dts, pts, p in packets]
-    return Elementary(path, Track(kind, codec, base.denominator, config), takes)
+    return Elementary(path, MediaTrack(kind, codec, base.denominator, config), takes)
 
 
 @dataclass(frozen=True)

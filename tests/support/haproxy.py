@@ -1,4 +1,4 @@
-"""The real HAProxy with deploy/haproxy/haproxy.cfg as it stands there: ports, names and certificate from variables."""
+"""The real HAProxy with proxy/haproxy/haproxy.cfg as it stands there: ports, names and certificate from variables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.clients import Program, until
 from tests.support.http import Wire
 from tests.support.tools import need
 
-CONFIG = Path(__file__).resolve().parents[2] / "deploy" / "haproxy" / "haproxy.cfg"
+CONFIG = Path(__file__).resolve().parents[2] / "proxy" / "haproxy" / "haproxy.cfg"
 GATEWAYS, PLAYERS = "gateways.example", "edges.example"  # the names that gateways and edges are found by
 SOURCE = "127.0.0.2"  # the address that gateways see of it
 _LISTENERS = ("rtmp", "rtmps", "http", "https", "ws", "wss", "metrics")

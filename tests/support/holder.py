@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
-from gateway.nodes.places import Place
+from gateway.cluster.node_address import NodeAddress
 
 # What answers a request: whole bytes, or something that writes them when it likes.
 Saying: TypeAlias = "bytes | Callable[[asyncio.StreamWriter], Awaitable[None]]"
@@ -39,7 +39,7 @@ class Holder:
         self.asked: list[str] = []
         self.headers: list[str] = []
         self.left = 0  # connections that the other side closed
-        self.place = Place("holder", "127.0.0.1:1")
+        self.place = NodeAddress("holder", "127.0.0.1:1")
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -47,7 +47,7 @@ class Holder:
         """At any free port; `place` says which."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
-        self.place = Place(self.place.node, f"127.0.0.1:{port}", f"claim {port}")
+        self.place = NodeAddress(self.place.node, f"127.0.0.1:{port}", f"claim {port}")
 
     async def close(self) -> None:
         """Nobody listens there any more, and what was connected is not."""
@@ -103,19 +103,19 @@ class Where:
     """A Whereabouts that a test writes: the places of each channel in the order in which they are found."""
 
     def __init__(self) -> None:
-        self.places: dict[str, list[Place]] = {}
-        self.losses: list[tuple[str, Place]] = []
+        self.places: dict[str, list[NodeAddress]] = {}
+        self.losses: list[tuple[str, NodeAddress]] = []
         self.looks = 0
 
-    def known(self, name: str) -> Place | None:
+    def known(self, name: str) -> NodeAddress | None:
         return next(iter(self.places.get(name, ())), None)
 
-    async def find(self, name: str) -> Place | None:
+    async def find(self, name: str) -> NodeAddress | None:
         self.looks += 1
         await asyncio.sleep(0)
         return self.known(name)
 
-    def lost(self, name: str, place: Place) -> None:
+    def lost(self, name: str, place: NodeAddress) -> None:
         self.losses.append((name, place))
         places = self.places.get(name, [])
         if len(places) > 1:

@@ -8,22 +8,25 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
-from gateway.hub.hub import Hub
-from gateway.hub.output import OutputSpec
-from gateway.hub.publisher import Publisher
-from gateway.lib.aio import Tasks
+from gateway.cluster.node_address import NodeAddress
+from gateway.cluster.node_authenticator import NodeAuthenticator
+from gateway.cluster.node_endpoint import NodeEndpoint, Operation, PullableStreams
+from gateway.cluster.peers import Peers
+from gateway.cluster.replicas import Replicas
+from gateway.cluster.sibling_processes import SiblingProcesses
+from gateway.http.request import Request
+from gateway.http.response import Response, text
+from gateway.http.server import HttpServer
+from gateway.lib.clocks import Clocks
 from gateway.lib.metrics import Metrics
+from gateway.lib.sockets import listen, port_of
+from gateway.lib.tasks import Tasks
+from gateway.live.hub import Hub
+from gateway.live.output import OutputSpec
+from gateway.live.publisher import StreamPublisher
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.nodes.door import NodeDoor, Operation
-from gateway.nodes.peers import Peers
-from gateway.nodes.places import Place
-from gateway.nodes.replicas import Replicas
 from gateway.protocols.nodes import Hello
-from gateway.servers.http import HttpServer
-from gateway.servers.listen import listen, port_of
-from gateway.servers.request import Request
-from gateway.servers.response import Response, text
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, channel, picture, publish, sound
 from tests.support.http import limits
@@ -35,22 +38,22 @@ SECRET = "the cluster's"
 class Holder:
     """A node that holds streams. `cut` ends its connections, `stop` its listener too."""
 
-    def __init__(self, hub: Hub, server: HttpServer, port: int, metrics: Metrics) -> None:
-        self.hub, self.server, self.port, self.metrics = hub, server, port, metrics
+    def __init__(self, hub: Hub, server: HttpServer, port: int, metrics: Metrics, door: NodeEndpoint) -> None:
+        self.hub, self.server, self.port, self.metrics, self.door = hub, server, port, metrics, door
         self.session = "s1"
         self._dts = 0
 
-    def place(self, claim: str = "k1") -> Place:
-        return Place(f"n{self.port}", f"127.0.0.1:{self.port}", claim)
+    def place(self, claim: str = "k1") -> NodeAddress:
+        return NodeAddress(f"n{self.port}", f"127.0.0.1:{self.port}", claim)
 
-    def live(self, name: str = "c1", **fields: Any) -> Publisher:
+    def live(self, name: str = "c1", **fields: Any) -> StreamPublisher:
         """A publisher that has sent a key frame."""
         publisher = publish(self.hub, name, **fields)
         publisher.set_tracks(VIDEO, AUDIO, {"encoder": "test"})
         self.push(publisher, key=True)
         return publisher
 
-    def push(self, publisher: Publisher, *, key: bool = False, size: int = 100) -> None:
+    def push(self, publisher: StreamPublisher, *, key: bool = False, size: int = 100) -> None:
         publisher.push(picture(self._dts, key=key, size=size), time.monotonic())
         publisher.push(sound(self._dts), time.monotonic())
         self._dts += 40
@@ -66,7 +69,7 @@ class Holder:
         return len(self.server)
 
 
-async def nowhere(name: str) -> Place | None:
+async def nowhere(name: str) -> NodeAddress | None:
     return None
 
 
@@ -74,10 +77,11 @@ async def nowhere(name: str) -> Place | None:
 async def holder(
     *,
     secret: str = SECRET,
-    held: Callable[[str], Awaitable[Place | None]] = nowhere,
+    held: Callable[[str], Awaitable[NodeAddress | None]] = nowhere,
     operations: Mapping[str, Operation] | None = None,
     clock: Callable[[], float] = time.time,
     server: Mapping[str, Any] | None = None,
+    refusals: int = 0,
     **bounds: Any,
 ) -> AsyncIterator[Holder]:
     """One that runs. server: limits of its listener; bounds: of its hub."""
@@ -90,17 +94,13 @@ async def holder(
         return text(200, f"{name} {path}") if hub.find(name) is not None else text(404, f"{name} is not live")
 
     async with Peers(SECRET) as peers, Tasks("holder") as tasks:
-        door = NodeDoor(
-            secret=secret,
-            hub=hub,
-            channels=Channels(channel("c1"), channel("c2")),
-            files=files,
-            peers=peers,
-            held=held,
-            operations=operations or {},
-            dropped=metrics.dropped,
-            session=lambda stream: one.session,
-            clock=clock,
+        door = NodeEndpoint(
+            NodeAuthenticator(secret, refusals, Clocks(clock)),
+            SiblingProcesses("", peers, held=held),
+            PullableStreams(hub, lambda stream: one.session, metrics.dropped),
+            Channels(channel("c1"), channel("c2")),
+            files,
+            operations or {},
         )
         listener = HttpServer(
             lambda request: door(request, request.path.removeprefix("/_node/")),
@@ -109,7 +109,7 @@ async def holder(
             exempts=door.signed,
         )
         sockets = listen("http", "127.0.0.1", 0)
-        one = Holder(hub, listener, port_of(sockets), metrics)
+        one = Holder(hub, listener, port_of(sockets), metrics, door)
         await listener.listen(sockets)
         tasks.start(hub.run())
         try:
@@ -135,18 +135,18 @@ class Taken:
 class Known:
     """A Whereabouts that a test sets."""
 
-    def __init__(self, place: Place | None = None) -> None:
+    def __init__(self, place: NodeAddress | None = None) -> None:
         self.place = place
-        self.lost_places: list[Place] = []
+        self.lost_places: list[NodeAddress] = []
 
-    def known(self, name: str) -> Place | None:
+    def known(self, name: str) -> NodeAddress | None:
         return self.place
 
-    async def find(self, name: str) -> Place | None:
+    async def find(self, name: str) -> NodeAddress | None:
         await asyncio.sleep(0)
         return self.place
 
-    def lost(self, name: str, place: Place) -> None:
+    def lost(self, name: str, place: NodeAddress) -> None:
         self.lost_places.append(place)
 
 

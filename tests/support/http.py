@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.servers.forwarded import Forwarded
-from gateway.servers.http import HttpLimits, HttpServer
-from gateway.servers.listen import listen, port_of
-from gateway.servers.request import Request
-from gateway.servers.response import Handler
+from gateway.http.connection import HttpLimits
+from gateway.http.forwarded import Forwarded
+from gateway.http.request import Request
+from gateway.http.response import Handler
+from gateway.http.server import HttpServer
+from gateway.lib.sockets import listen, port_of
 
 SECONDS = 10  # after which a test has failed, whatever it waits for
 

@@ -18,18 +18,19 @@ import pytest
 from gateway.adapters.aws.kvs import AwsKvs
 from gateway.adapters.aws.session import AwsSession
 from gateway.formats.flv.file import FlvFileDemuxer
-from gateway.hub.hub import Hub
-from gateway.hub.output import OutputSpec
-from gateway.hub.publisher import Publisher
-from gateway.hub.stream import EndReason, Stream
-from gateway.lib.metrics import WORKER_RESTARTS, Counter
-from gateway.media.track import Kind, Track
+from gateway.lib.metric_table import WORKER_RESTARTS
+from gateway.lib.metrics import Counter
+from gateway.live.hub import Hub
+from gateway.live.output import OutputSpec
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.media.track import Kind, MediaTrack
 from gateway.media.unit import AccessUnit
-from gateway.settings.models import Kvs
-from gateway.settings.models import Workers as WorkersSettings
-from gateway.sinks.kvs.output import KvsOutput
-from gateway.sinks.kvs.streams import KvsStreams
-from gateway.transcode.launch import Workers
+from gateway.outputs.kinesis.kvs_output import KvsOutput
+from gateway.outputs.kinesis.kvs_streams import KvsStreams
+from gateway.settings.models import KvsSettings, WorkersSettings
+from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.kvs_rules import Frame
 from tests.support.media import Film
@@ -45,8 +46,8 @@ NUMBER = {Kind.VIDEO: 1, Kind.AUDIO: 2}
 class Reel:
     """A film taken apart. units: in the order of the file, times in milliseconds from 0."""
 
-    video: Track | None
-    audio: Track | None
+    video: MediaTrack | None
+    audio: MediaTrack | None
     units: tuple[AccessUnit, ...]
 
     def shifted(self, ms: int) -> list[AccessUnit]:
@@ -58,18 +59,19 @@ class Reel:
 def reel(film: Film) -> Reel:
     """The units of an FLV film."""
     found = list(FlvFileDemuxer().receive(film.path().read_bytes()))
-    tracks = {event.kind: event for event in found if isinstance(event, Track)}
+    tracks = {event.kind: event for event in found if isinstance(event, MediaTrack)}
     units = tuple(event for event in found if isinstance(event, AccessUnit))
     return Reel(tracks.get(Kind.VIDEO), tracks.get(Kind.AUDIO), units)
 
 
-def settings(**fields: Any) -> Kvs:
+def settings(**fields: Any) -> KvsSettings:
     """The section `kvs`, with the defaults of config/default.toml but for `fields`."""
     given: dict[str, Any] = {
-        "role": "", "stream": "lobby", "log_every": 0, "size": "640x480", "object_bytes": 10**9, "backlog": 64 << 20,
+        "role": "", "stream": "lobby", "log_every": 0, "size": "640x480", "object_bytes": 10**9, "object_seconds": 0,
+        "backlog": 64 << 20,
         "rotate": 2280, "ack_timeout": 40,
     }  # fmt: skip
-    return Kvs(**given | fields)
+    return KvsSettings(**given | fields)
 
 
 def use(double: KvsDouble, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +93,7 @@ class Live:
     double: KvsDouble
     kvs: KvsStreams
     hub: Hub
-    publisher: Publisher
+    publisher: StreamPublisher
     wall: float = 0.0  # of the media's time 0
 
     @property
@@ -144,12 +146,12 @@ async def until(met: Callable[[], Any], what: str | Callable[[], str], within: f
 
 @contextlib.asynccontextmanager
 async def live(
-    double: KvsDouble, film: Reel, *, kvs: Kvs | None = None, tls: ssl.SSLContext | None = None, **fields: Any
+    double: KvsDouble, film: Reel, *, kvs: KvsSettings | None = None, tls: ssl.SSLContext | None = None, **fields: Any
 ) -> AsyncIterator[Live]:
     """A stream of the film's tracks with isKvs; the film itself is the test's to push."""
     chosen = kvs or settings()
     async with AwsSession() as session, KvsStreams(AwsKvs(session, chosen.role), chosen, tls) as streams:
-        workers = Workers(WORKERS, Counter(WORKER_RESTARTS))
+        workers = WorkerPool(WORKERS, Counter(WORKER_RESTARTS))
         spec = OutputSpec("kvs", lambda s: KvsOutput(s, streams, workers), lambda s: s.channel.flag("isKvs"))
         hub = builders.hub([spec], gop_bytes=16_000_000)
         publisher = builders.publish(hub, **{"isKvs": True, **fields})

@@ -14,26 +14,27 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.formats.flv.file import FlvFileDemuxer
-from gateway.hub.errors import OutputUnsupported
-from gateway.hub.events import Events
-from gateway.hub.hub import Hub
-from gateway.hub.output import OutputSpec
-from gateway.hub.publisher import Publisher
-from gateway.hub.stream import EndReason, Stream
+from gateway.live.hub import Hub
+from gateway.live.output import OutputSpec
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.packagers.flv import FlvOutput
-from gateway.packagers.succession import CmafPackagers, TsPackagers
-from gateway.servers.audience import Audience
-from gateway.servers.flv import FlvViewers
-from gateway.servers.health import Health
-from gateway.servers.hls import hls
-from gateway.servers.ladder import Ladders
-from gateway.servers.pages import Pages
-from gateway.servers.playback import Playback, Routes
-from gateway.servers.protection import Protection
-from gateway.servers.segmented import ready
-from gateway.transcode.ladder import Rung
+from gateway.packaging.flv_output import FlvOutput
+from gateway.packaging.packager_sequence import CmafPackagerFactory, TsPackagerFactory
+from gateway.playback.flv import FlvViewers
+from gateway.playback.health import Health
+from gateway.playback.hls import hls
+from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.ladder import LadderPlayback
+from gateway.playback.pages import Pages
+from gateway.playback.playlist_response import ready
+from gateway.playback.protection import PlaybackProtection
+from gateway.playback.router import LivePlayback, MediaRoutes, PlaybackAccess, PlaybackRouter
+from gateway.ports.errors import OutputUnsupported
+from gateway.ports.events import Events
+from gateway.workers.ladder_plan import LadderStep
 from tests.support import builders
 from tests.support.http import Listener, serving
 from tests.support.media import Film
@@ -41,16 +42,16 @@ from tests.support.playback import SECRETS, Channels
 from tests.support.segmented import WALL, Timetable
 
 RUNGS = (
-    Rung("360p", 640, 360, 400_000, 64_000, 1.5),
-    Rung("480p", 854, 480, 600_000, 64_000, 1.5),
-    Rung("720p", 1280, 720, 1_000_000, 128_000, 1.5),
+    LadderStep("360p", 640, 360, 400_000, 64_000, 1.5),
+    LadderStep("480p", 854, 480, 600_000, 64_000, 1.5),
+    LadderStep("720p", 1280, 720, 1_000_000, 128_000, 1.5),
 )
 
 
 class StandIn:
     """The output `codec` as playback sees it: it says which rungs there are to be. fails: why there will be none."""
 
-    def __init__(self, rungs: Sequence[Rung], fails: str = "") -> None:
+    def __init__(self, rungs: Sequence[LadderStep], fails: str = "") -> None:
         self.rungs = rungs
         self._fails = fails
 
@@ -94,19 +95,21 @@ def _film(film: Film) -> Media:
     return Media(Tracks(demux.media.video_track, demux.media.audio_track), units)
 
 
-class Lab:
+class LadderStream:
     """A source "c1" and its rungs; nothing is published before `begin`.
 
     Each rung's units come `lag` seconds after the source's. `play` gives what is due until a time of the film.
     """
 
-    def __init__(self, hub: Hub, ladders: Ladders, listener: Listener, media: dict[str, Media], **fields: Any) -> None:
+    def __init__(
+        self, hub: Hub, ladders: LadderPlayback, listener: Listener, media: dict[str, Media], **fields: Any
+    ) -> None:
         self.hub, self.ladders, self.listener = hub, ladders, listener
         self.channel = builders.channel("c1", **fields)
         self.media = media
         self.wall = WALL  # of the film's start
         self.lag = 0.3
-        self.publishers: dict[str, Publisher] = {}
+        self.publishers: dict[str, StreamPublisher] = {}
         self.reached = 0.0
         self._due: Iterator[tuple[float, str, AccessUnit]] = iter(())
         self._next: tuple[float, str, AccessUnit] | None = None
@@ -115,7 +118,7 @@ class Lab:
     def rungs(self) -> list[str]:
         return [name for name in self.media if name]
 
-    def begin(self, *names: str) -> Lab:
+    def begin(self, *names: str) -> LadderStream:
         """Publishes the source ("") and the rungs, or only those named."""
         for name in names or tuple(self.media):
             self.publish(name)
@@ -139,7 +142,7 @@ class Lab:
         for name in names:
             self.publishers.pop(name).close()
 
-    def play(self, until: float) -> Lab:
+    def play(self, until: float) -> LadderStream:
         """Gives what comes before `until` seconds; streams without a publisher miss it."""
         while self._next is not None and self._next[0] < until:
             _, name, unit = self._next
@@ -186,16 +189,16 @@ async def ladder(
     rungs: dict[str, Film | Timetable],
     *,
     auth: str = "none",
-    expected: Sequence[Rung] = RUNGS,
+    expected: Sequence[LadderStep] = RUNGS,
     linger: float = 10.0,
     fails: str = "",
     clock: Callable[[], float] = time.monotonic,
     **fields: Any,
-) -> AsyncIterator[Lab]:
+) -> AsyncIterator[LadderStream]:
     """rungs: by name; expected: those the transcoder promises, of which the named ones are kept; fails: why it makes
     none; clock: by which rungs are waited for; fields: of the channel."""
     fields = {"isCodec": True, "ld": True, "sd": True, "hd": True, "isCMAF": True, "isHls": True} | fields
-    ts, cmaf = TsPackagers(), CmafPackagers(0.5)
+    ts, cmaf = TsPackagerFactory(), CmafPackagerFactory(0.5)
     promised = [r for r in expected if r.name in rungs]
 
     def makes(form: str) -> Any:
@@ -221,31 +224,21 @@ async def ladder(
         ),
     ]
     hub = builders.hub(specs, events=Events(), linger=linger, gop_bytes=8_000_000)
-    audience = Audience()
-    ladders = Ladders(hub, audience, clock)
+    audience = HttpViewers()
+    ladders = LadderPlayback(hub, audience, clock)
 
     async def missing() -> list[str]:
         return []
 
-    handler = Playback(
-        hub=hub,
-        channels=Channels(),
-        protection=Protection(
-            auth=auth, referers=(), verify_play=SECRETS.verify_play, cloudfront=None, refusals_per_minute=100
-        ),
-        routes=Routes.of(hls, ladders.cmaf, ladders.index, ladders.rung, hls),
-        flv=FlvViewers(8_000_000),
-        audience=audience,
-        pages=Pages(),
-        health=Health(missing),
-        wait_for_publisher=10.0,
-        ready=ready,
-    )
+    protection = PlaybackProtection(auth=auth, referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=100)
+    routes = MediaRoutes.of(hls, ladders.cmaf, ladders.index, ladders.rung, hls)
+    live = LivePlayback(hub, routes, FlvViewers(8_000_000), audience, 10.0, ready)
+    handler = PlaybackRouter(PlaybackAccess(Channels(), protection), live, Pages(), Health(missing))
     original = Media.of(source)
     media = {"": original, **{name: Media.of(film).at(original.begins) for name, film in rungs.items()}}
     async with serving(handler) as listener:
         try:
-            yield Lab(hub, ladders, listener, media, **fields)
+            yield LadderStream(hub, ladders, listener, media, **fields)
         finally:
             hub.drain()
             await hub.drained()

@@ -9,18 +9,19 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
-from gateway.hub.fanout import EndReason
-from gateway.hub.hub import Hub
-from gateway.hub.output import OutputSpec
-from gateway.hub.publisher import Publisher
-from gateway.hub.stream import Stream
-from gateway.lib.metrics import DROPPED, WORKER_RESTARTS, Counter
+from gateway.lib.metric_table import DROPPED, WORKER_RESTARTS
+from gateway.lib.metrics import Counter
+from gateway.live.hub import Hub
+from gateway.live.output import OutputSpec
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
+from gateway.outputs.ladder.ladder_output import LadderOutput, stream_wants_ladder
 from gateway.settings.ladders import load_ladders
 from gateway.settings.layers import load
-from gateway.transcode.launch import Workers
-from gateway.transcode.transcoder import Transcoder, wanted
+from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.sources import Source
 
@@ -81,25 +82,25 @@ class Viewer(builders.Recorder):
         return metadata["width"], metadata["height"]
 
 
-class LadderRig:
+class LadderHub:
     """Push with `publish` and `play`; `viewers` by rung."""
 
     def __init__(self, backlog: float, workers: int) -> None:
         settings = load(environ={}, overrides=[f"transcode.backlog={backlog}", f"workers.most={workers}"])
         self.restarts, self.dropped = Counter(WORKER_RESTARTS), Counter(DROPPED)
-        self.workers = Workers(settings.workers, self.restarts)
+        self.workers = WorkerPool(settings.workers, self.restarts)
         self.viewers: dict[str, Viewer] = {}
-        self.made: list[Transcoder] = []
+        self.made: list[LadderOutput] = []
         self._settings = settings
         self._pid: int | None = None
         specs = [
-            OutputSpec("codec", self._transcoder, lambda stream: wanted(LADDERS, stream)),
+            OutputSpec("codec", self._transcoder, lambda stream: stream_wants_ladder(LADDERS, stream)),
             OutputSpec("viewer", self._viewer, lambda stream: not stream.is_source, listed=False),
         ]
         self.hub: Hub = builders.hub(specs, gop_bytes=64_000_000)
 
-    def _transcoder(self, stream: Stream) -> Transcoder:
-        self.made.append(Transcoder(stream, self.hub, self.workers, LADDERS, self._settings.transcode, self.dropped))
+    def _transcoder(self, stream: Stream) -> LadderOutput:
+        self.made.append(LadderOutput(stream, self.hub, self.workers, LADDERS, self._settings.transcode, self.dropped))
         return self.made[-1]
 
     def _viewer(self, stream: Stream) -> Viewer:
@@ -107,29 +108,29 @@ class LadderRig:
         self.viewers[rung] = Viewer(rung)
         return self.viewers[rung]
 
-    def publish(self, **fields: Any) -> Publisher:
+    def publish(self, **fields: Any) -> StreamPublisher:
         asked = {"isCodec": True, "ld": True, "sd": True, "hd": True} | fields
         return builders.publish(self.hub, "c1", **asked)
 
     @staticmethod
-    def announce(publisher: Publisher, tracks: Tracks) -> None:
+    def announce(publisher: StreamPublisher, tracks: Tracks) -> None:
         publisher.set_tracks(tracks.video, tracks.audio, dict(tracks.metadata))
 
-    def play(self, publisher: Publisher, source: Source) -> None:
+    def play(self, publisher: StreamPublisher, source: Source) -> None:
         """Announces the source and pushes all of it at once."""
         self.announce(publisher, source.tracks)
         self.push(publisher, source.units)
 
     @staticmethod
-    def push(publisher: Publisher, units: Iterable[AccessUnit]) -> None:
+    def push(publisher: StreamPublisher, units: Iterable[AccessUnit]) -> None:
         for unit in units:
             publisher.push(replace(unit), time.monotonic())
 
     @staticmethod
-    def say(publisher: Publisher, timed: Timed) -> None:
+    def say(publisher: StreamPublisher, timed: Timed) -> None:
         publisher.push_timed(replace(timed))
 
-    async def play_live(self, publisher: Publisher, source: Source, *, speed: float = 1.0) -> None:
+    async def play_live(self, publisher: StreamPublisher, source: Source, *, speed: float = 1.0) -> None:
         """Pushes at the pace of the units' times; each arrives when it is pushed."""
         began = time.monotonic()
         for unit in source.units:
@@ -156,9 +157,9 @@ class LadderRig:
 
 
 @asynccontextmanager
-async def ladder(*, backlog: float = 100_000, workers: int = 4) -> AsyncIterator[LadderRig]:
+async def ladder(*, backlog: float = 100_000, workers: int = 4) -> AsyncIterator[LadderHub]:
     """A rig whose hub is ended behind the test, whatever became of that."""
-    rig = LadderRig(backlog, workers)
+    rig = LadderHub(backlog, workers)
     try:
         yield rig
     finally:

@@ -13,33 +13,35 @@ from typing import Any
 
 from PIL import Image
 
-from gateway.hub.output import Output, OutputSpec
-from gateway.hub.publisher import Publisher
-from gateway.hub.stream import EndReason, Stream
-from gateway.lib.aio import Tasks
 from gateway.lib.egress import Egress
-from gateway.lib.metrics import DROPPED, WORKER_RESTARTS, Counter
+from gateway.lib.metric_table import DROPPED, WORKER_RESTARTS
+from gateway.lib.metrics import Counter
+from gateway.lib.tasks import Tasks
+from gateway.live.output import OutputSpec, StreamOutput
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
 from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
+from gateway.outputs.watermark.picture_fetcher import PictureFetcher
+from gateway.outputs.watermark.watermark_output import WatermarkFactory
 from gateway.settings import Settings, load
-from gateway.transcode.codec import VideoDecoder
-from gateway.transcode.fetch import Pictures
-from gateway.transcode.launch import Workers
-from gateway.transcode.overlay import Watermarks
+from gateway.workers.programs.codec import VideoDecoder
+from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.sources import Source
 
 
-class Lab:
+class WatermarkHub:
     """One hub with the output `watermark`, and one stream in it. `viewer` has what a viewer gets."""
 
     def __init__(self, egress: Iterable[str] = ("127.0.0.0/8",), **options: str) -> None:
         self.settings: Settings = load(environ=options)
         self.restarts = Counter(WORKER_RESTARTS)
         self.dropped = Counter(DROPPED)
-        self.workers = Workers(self.settings.workers, self.restarts)
-        self.pictures = Pictures(Egress(tuple(egress)), self.settings.watermark)
-        self.watermarks = Watermarks(
+        self.workers = WorkerPool(self.settings.workers, self.restarts)
+        self.pictures = PictureFetcher(Egress(tuple(egress)), self.settings.watermark)
+        self.watermarks = WatermarkFactory(
             self.workers, self.pictures, self.settings.watermark, self.settings.transcode, self.dropped
         )
         self.hub = builders.hub(
@@ -49,12 +51,12 @@ class Lab:
         self.original = builders.Recorder()
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[Lab]:
+    async def open(self) -> AsyncIterator[WatermarkHub]:
         async with Tasks("lab") as tasks:
             tasks.start(self.hub.run(), "hub")
             yield self
 
-    def publish(self, source: Source, **fields: Any) -> Publisher:
+    def publish(self, source: Source, **fields: Any) -> StreamPublisher:
         """Begins a push of a channel with these fields; the viewer is there already."""
         publisher = builders.publish(self.hub, "c1", **fields)
         publisher.stream.attach(self.viewer)
@@ -67,7 +69,7 @@ class Lab:
         return next(iter(self.hub))
 
     @property
-    def output(self) -> Output | None:
+    def output(self) -> StreamOutput | None:
         outputs = self.stream.outputs
         assert outputs is not None
         return outputs.get("watermark")
@@ -102,18 +104,27 @@ class Lab:
         os.kill(worker.pid, number)
 
 
+def never() -> bool:
+    """For a `play` of everything."""
+    return False
+
+
 async def play(
-    publisher: Publisher, units: Iterable[AccessUnit], *, speed: float = 2.0, until: Callable[[], bool] = lambda: False
+    publisher: StreamPublisher, units: Iterable[AccessUnit], *, speed: float = 2.0, until: Callable[[], bool] = never
 ) -> int:
     """Pushes units at the pace of their times, `speed` times as fast; ends early, before the unit at which `until` says
-    so. How many were pushed."""
-    began, first, count = time.monotonic(), None, 0
+    so. How many were pushed. The second half of what `until` waits for comes slowly: a busy machine may take long to
+    start a worker."""
+    units, due, count = list(units), time.monotonic(), 0
+    slow = len(units) // 2 if until is not never else len(units)
+    last = units[0].dts / units[0].track.timescale if units else 0.0
     for unit in units:
         if until():
             break
         at = unit.dts / unit.track.timescale
-        first = at if first is None else first
-        ahead = (at - first) / speed - (time.monotonic() - began)
+        due += (at - last) / (speed if count < slow else min(speed, 0.4))
+        last = at
+        ahead = due - time.monotonic()
         await asyncio.sleep(max(0.0, ahead) if ahead > 0 or not count % 10 else 0)
         publisher.push(replace(unit, wall=time.time()), time.monotonic())
         count += 1

@@ -8,28 +8,28 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from gateway.hub.access import Secrets
-from gateway.hub.channel import Channel
-from gateway.hub.errors import NoSuchChannel, StoreAway
-from gateway.hub.hub import Hub
-from gateway.hub.output import OutputSpec
-from gateway.hub.publisher import Publisher
-from gateway.hub.stream import Stream
-from gateway.packagers.flv import FlvOutput
-from gateway.servers.audience import Audience
-from gateway.servers.flv import FlvViewers
-from gateway.servers.health import Health
-from gateway.servers.pages import Pages
-from gateway.servers.playback import Playback, Routes
-from gateway.servers.posters import Posters
-from gateway.servers.protection import Protection
-from gateway.servers.request import Request
-from gateway.servers.response import Response
+from gateway.channels.channel import Channel
+from gateway.channels.stream_key import SigningSecrets
+from gateway.http.request import Request
+from gateway.http.response import Response
+from gateway.live.hub import Hub
+from gateway.live.output import OutputSpec
+from gateway.live.publisher import StreamPublisher
+from gateway.live.stream import Stream
+from gateway.packaging.flv_output import FlvOutput
+from gateway.playback.flv import FlvViewers
+from gateway.playback.health import Health
+from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.pages import Pages
+from gateway.playback.posters import Posters
+from gateway.playback.protection import PlaybackProtection
+from gateway.playback.router import LivePlayback, MediaRoutes, PlaybackAccess, PlaybackRouter, StoredPlayback
+from gateway.ports.errors import NoSuchChannel, StoreAway
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, picture, publish, sound
 from tests.support.http import Listener, limits, serving, until
 
-SECRETS = Secrets("a-secret")
+SECRETS = SigningSecrets("a-secret")
 
 
 class Idle:
@@ -55,22 +55,24 @@ class Channels:
         return self.stored[id]
 
 
-class Lab:
+class PlaybackServer:
     """What a test of playback holds. Pictures go in with `push`."""
 
-    def __init__(self, hub: Hub, channels: Channels, audience: Audience, listener: Listener, flv: FlvViewers) -> None:
+    def __init__(
+        self, hub: Hub, channels: Channels, audience: HttpViewers, listener: Listener, flv: FlvViewers
+    ) -> None:
         self.hub, self.channels, self.audience, self.listener, self.flv = hub, channels, audience, listener, flv
         self.missing: list[str] = []
         self._dts = 0
 
-    def live(self, name: str = "c1", **fields: Any) -> Publisher:
+    def live(self, name: str = "c1", **fields: Any) -> StreamPublisher:
         """A publisher that has sent a key frame."""
         publisher = publish(self.hub, name, **fields)
         publisher.set_tracks(VIDEO, AUDIO, {})
         self.push(publisher, key=True)
         return publisher
 
-    def push(self, publisher: Publisher, *, key: bool = False, size: int = 100) -> None:
+    def push(self, publisher: StreamPublisher, *, key: bool = False, size: int = 100) -> None:
         publisher.push(picture(self._dts, key=key, size=size), time.monotonic())
         publisher.push(sound(self._dts), time.monotonic())
         self._dts += 40
@@ -89,35 +91,30 @@ async def playing(
     stall: float = 60.0,
     posters: Posters | None = None,
     **server: Any,
-) -> AsyncIterator[Lab]:
+) -> AsyncIterator[PlaybackServer]:
     specs = [
         OutputSpec("flv", lambda s: FlvOutput(s, 0.0, stall), lambda s: s.channel.is_flv),
         OutputSpec("hls", lambda s: Idle(), lambda s: s.channel.is_hls),
         OutputSpec("cmaf", lambda s: Idle(), lambda s: s.channel.is_cmaf),
     ]
     hub = builders.hub(specs)
-    channels, audience, flv = Channels(*stored), Audience(), FlvViewers(backlog)
-    labs: list[Lab] = []
+    channels, audience, flv = Channels(*stored), HttpViewers(), FlvViewers(backlog)
+    labs: list[PlaybackServer] = []
 
     async def missing() -> list[str]:
         return labs[0].missing
 
-    handler = Playback(
-        hub=hub,
-        channels=channels,
-        protection=Protection(
-            auth=auth, referers=(), verify_play=SECRETS.verify_play, cloudfront=None, refusals_per_minute=100
-        ),
-        routes=Routes.of(_served, _served, _served, _served, _served),
-        flv=flv,
-        audience=audience,
-        pages=Pages(),
-        health=Health(missing),
-        wait_for_publisher=wait,
-        posters=posters,
+    protection = PlaybackProtection(auth=auth, referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=100)
+    routes = MediaRoutes.of(_served, _served, _served, _served, _served)
+    handler = PlaybackRouter(
+        PlaybackAccess(channels, protection),
+        LivePlayback(hub, routes, flv, audience, wait),
+        Pages(),
+        Health(missing),
+        StoredPlayback(posters=posters),
     )
     async with serving(handler, **server) as listener:
-        labs.append(Lab(hub, channels, audience, listener, flv))
+        labs.append(PlaybackServer(hub, channels, audience, listener, flv))
         try:
             yield labs[0]
         finally:
@@ -126,4 +123,4 @@ async def playing(
             audience.close()
 
 
-__all__ = ["AUDIO", "SECRETS", "VIDEO", "Lab", "limits", "playing", "until"]
+__all__ = ["AUDIO", "SECRETS", "VIDEO", "PlaybackServer", "limits", "playing", "until"]

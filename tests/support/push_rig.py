@@ -9,33 +9,35 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.hub.access import Secrets
-from gateway.hub.channel import Channel
-from gateway.hub.errors import NoSuchChannel
-from gateway.hub.events import Event, Events
-from gateway.hub.hub import Hub
-from gateway.hub.output import OutputSpec
-from gateway.hub.publisher import Publisher
-from gateway.hub.stream import Stream
-from gateway.lib.aio import Tasks
-from gateway.lib.metrics import WORKER_RESTARTS, Counter
+from gateway.channels.channel import Channel
+from gateway.channels.stream_key import SigningSecrets
+from gateway.http.forwarded import Forwarded
+from gateway.http.origin_policy import OriginPolicy
+from gateway.ingest.admission import Admission
+from gateway.ingest.intake import Intake, IntakeFailed, IntakeStats
+from gateway.ingest.pending_connections import PendingConnections
+from gateway.ingest.websocket.compatible_targets import CompatibleTargets
+from gateway.ingest.websocket.frames_intake import FramesIntake
+from gateway.ingest.websocket.listener import WsListener
+from gateway.ingest.websocket.services import WsLimits, WsServices
+from gateway.lib.metric_table import WORKER_RESTARTS
+from gateway.lib.metrics import Counter
 from gateway.lib.refusals import Refusals
+from gateway.lib.tasks import Tasks
+from gateway.live.hub import Hub
+from gateway.live.output import OutputSpec
+from gateway.live.publisher import StreamPublisher
+from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
-from gateway.servers.admission import Admission
-from gateway.servers.forwarded import Forwarded
-from gateway.servers.origins import Origins
-from gateway.servers.ws_compat import Compatible
-from gateway.servers.ws_door import WsDoor, WsLimits
-from gateway.servers.ws_ingest import WsListener
+from gateway.ports.errors import NoSuchChannel
+from gateway.ports.events import Event, Events
 from gateway.settings.layers import load
-from gateway.sources.browser import Intake, IntakeFailed, IntakeStats
-from gateway.sources.frames import FramesIntake
-from gateway.transcode.launch import Workers
+from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.builders import FAR
 from tests.support.ladder_rig import Viewer
 
-SECRETS = Secrets("a-secret-for-tests")
+SECRETS = SigningSecrets("a-secret-for-tests")
 
 
 class Store:
@@ -63,7 +65,7 @@ class Box:
     stuck: `feed` waits for it; fails: what `run` raises.
     """
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, publisher: StreamPublisher) -> None:
         self.publisher = publisher
         self.fed: list[bytes] = []
         self.stuck: asyncio.Event | None = None
@@ -94,13 +96,13 @@ class Box:
 
 
 @dataclass
-class Rig:
+class PushServer:
     """Everything that a test looks at or turns."""
 
     hub: Hub
     store: Store
     listener: WsListener
-    workers: Workers
+    workers: WorkerPool
     admission: Admission
     viewers: dict[str, list[Viewer]] = field(default_factory=dict)
     boxes: list[Box] = field(default_factory=list)
@@ -146,11 +148,12 @@ async def rig(
     publishers_per_address: int = 0,
     refusals: int = 0,
     most_workers: int = 0,
-    container: Callable[[Publisher, Workers], Intake] | None = None,
-    compatible: Compatible | None = None,
+    container: Callable[[StreamPublisher, WorkerPool], Intake] | None = None,
+    compatible: CompatibleTargets | None = None,
+    pending: PendingConnections | None = None,
     hub_limits: dict[str, float] | None = None,
     **limits: float,
-) -> AsyncIterator[Rig]:
+) -> AsyncIterator[PushServer]:
     """A running listener. limits: as of WsLimits."""
     events = Events()
     told: list[Event] = []
@@ -164,7 +167,7 @@ async def rig(
     hub = builders.hub([OutputSpec("viewer", view, lambda s: True)], events=events, **(hub_limits or {}))
     store = Store(*(ids or ("c1",)))
     settings = load(environ={}, overrides=[f"workers.most={most_workers}"])
-    workers = Workers(settings.workers, Counter(WORKER_RESTARTS))
+    workers = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
     admission = Admission(
         store,  # type: ignore[arg-type]
         SECRETS,
@@ -174,7 +177,7 @@ async def rig(
     )
     boxes: list[Box] = []
 
-    def make_container(publisher: Publisher) -> Intake:
+    def make_container(publisher: StreamPublisher) -> Intake:
         if container is not None:
             return container(publisher, workers)
         boxes.append(box := Box(publisher))
@@ -184,16 +187,17 @@ async def rig(
     values |= {"ping_timeout": 20.0, "idle_timeout": 30.0}
     crashes: list[str] = []
     async with Tasks("test", lambda name, error: crashes.append(f"{name}: {error!r}")) as tasks:
-        door = WsDoor(
+        door = WsServices(
             lease=hub.lease,
             admission=admission,
             container=make_container,
             frames=lambda publisher: FramesIntake(publisher, workers),
-            origins=Origins(origins),
+            origins=OriginPolicy(origins),
             forwarded=forwarded or Forwarded(()),
             limits=WsLimits(**(values | limits)),
             compatible=compatible,
             tasks=tasks,
+            pending=PendingConnections() if pending is None else pending,
         )
         listener = WsListener(door, "127.0.0.1", 0, tls)
         await listener.start()
@@ -201,7 +205,7 @@ async def rig(
         tasks.start(listener.run())
         if compatible is not None:
             tasks.start(compatible.run())
-        yield Rig(hub, store, listener, workers, admission, viewers, boxes, told)
+        yield PushServer(hub, store, listener, workers, admission, viewers, boxes, told)
         listener.close()
         await listener.hang_up(grace=1)
     assert crashes == []

@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from gateway.media.track import Kind, Track
+from gateway.media.track import Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.protocols import push
 from gateway.protocols.push import AudioConfig, Chunk, Configured, VideoConfig
@@ -52,7 +52,7 @@ def config(film: Source, **changes: Any) -> Configured:
     )
 
 
-def _audio(track: Track) -> AudioConfig:
+def _audio(track: MediaTrack) -> AudioConfig:
     if track.codec == "opus":
         return AudioConfig("opus", 48000, track.config[9], track.config)
     return AudioConfig("mp4a.40.2", 44100, 2, track.config)

@@ -22,6 +22,7 @@ from tests.support.kvs_sigv4 import Key, NotSigned, verify
 
 ACCOUNT, REGION = "123456789012", "eu-central-1"
 IDLE_EVERY, IDLE_LIMIT = 5.0, 30.0
+_CLUSTER = bytes.fromhex("1f43b675")  # Matroska's element ID
 _START = re.compile(r"[0-9]{9,11}(\.[0-9]{3})?")
 _NAMES = {
     4000: "STREAM_READ_ERROR", 4001: "MAX_FRAGMENT_SIZE_REACHED", 4002: "MAX_FRAGMENT_DURATION_REACHED",
@@ -55,7 +56,7 @@ class Fault:
 
 @dataclass
 class Connection:
-    """One PutMedia request as it was made. broken: rules that its body broke."""
+    """One PutMedia request as it was made. broken: rules that its body broke; body: what came, where it is kept."""
 
     stream: str
     headers: dict[str, str]
@@ -65,6 +66,12 @@ class Connection:
     bytes: int = 0
     broken: list[Broken] = field(default_factory=list)
     acks: list[dict[str, Any]] = field(default_factory=list)
+    body: bytearray = field(default_factory=bytearray)
+
+    def whole(self) -> bytes:
+        """The body up to its last Cluster: the fragments that have come whole."""
+        last = self.body.rfind(_CLUSTER)
+        return bytes(self.body if self.ended or last < 0 else self.body[:last])
 
 
 @dataclass
@@ -111,8 +118,10 @@ class KvsDouble:
         acks: str = "plain",
         max_age: float = 45 * 60,
         tls: ssl.SSLContext | None = None,
+        keep_bodies: bool = False,
     ) -> None:
         self.strict = strict
+        self.keep_bodies = keep_bodies
         self.tls = tls  # of the data endpoints
         self.ack_form = acks
         self.max_age = max_age
@@ -342,6 +351,8 @@ class _Session:
                     continue
                 last = self._double.clock()
                 self._connection.bytes += len(data)
+                if self._double.keep_bodies:
+                    self._connection.body += data
                 if not data:
                     for event in self._judge.finish():
                         await self._told(event)

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.formats.lanes import Event, Opened, Packet
+from gateway.formats.lanes import Event, Packet, RecordingOpened
 from gateway.formats.mkv import ebml
 from gateway.formats.recording import RecordingReader
 
@@ -34,17 +34,17 @@ def slices(name: str) -> list[bytes]:
     return out
 
 
-def read(data: bytes) -> tuple[Opened, list[Packet]]:
+def read(data: bytes) -> tuple[RecordingOpened, list[Packet]]:
     """A whole recording."""
     opened, *packets = RecordingReader().receive(data)
-    assert isinstance(opened, Opened)
+    assert isinstance(opened, RecordingOpened)
     assert all(isinstance(p, Packet) for p in packets)
     return opened, [p for p in packets if isinstance(p, Packet)]
 
 
 def described(event: Event) -> tuple[object, ...]:
     """An event as something that can be compared and read."""
-    if isinstance(event, Opened):
+    if isinstance(event, RecordingOpened):
         return ("opened", event.video, event.audio, event.left_out)
     return (str(event.lane.kind), event.time, event.cts, event.key, event.payload)
 

@@ -10,36 +10,38 @@ from pathlib import Path
 from typing import Any
 
 from gateway.adapters.local.objects import LocalObjects
+from gateway.channels.channel import Channel
 from gateway.formats.flv.reader import FlvReader
 from gateway.formats.flv.tag import AUDIO, VIDEO
-from gateway.hub.channel import Channel
-from gateway.hub.events import Event, Events
-from gateway.hub.ports import ObjectStore
-from gateway.hub.publisher import Publisher
-from gateway.hub.stream import EndReason, Stream
-from gateway.lib.aio import Tasks
+from gateway.ingest.rtmp.flv_intake import FlvIntake
+from gateway.lib.tasks import Tasks
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.live.subscription import Subscription
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
+from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
+from gateway.outputs.recording.mp4_recording import Mp4Recording
+from gateway.outputs.recording.on_demand_recording import OnDemandRecording
+from gateway.outputs.recording.recording_output import RecordingCounts, RecordingOutput
+from gateway.outputs.storage.archive import Archive
+from gateway.ports.events import Event, Events
+from gateway.ports.stores import ObjectStore
 from gateway.settings import load
-from gateway.settings.models import Recording
-from gateway.sinks.archive import Archive
-from gateway.sinks.capture import Capture, RecordingCounts
-from gateway.sinks.finisher import Finisher
-from gateway.sinks.ondemand import OnDemand
-from gateway.sinks.recorder import Recorder
-from gateway.sources.intake import FlvIntake
+from gateway.settings.models import RecordingSettings
 from tests.support import builders
 from tests.support.media import Film
 from tests.support.segmented import Timetable
 
 
-def settings(**options: object) -> Recording:
+def settings(**options: object) -> RecordingSettings:
     """The options of the manual but for these, with room on every disk."""
     environ = {f"MILLRACE_RECORDING__{n.upper()}": str(v) for n, v in ({"keep_free": 0} | options).items()}
     return load(environ=environ).recording
 
 
-class Studio:
+class RunningArchive:
     """An archive and a finisher, running; `media` is the folder in which recordings appear."""
 
     def __init__(self, folder: Path, objects: ObjectStore | None = None, process: str = "", **options: object) -> None:
@@ -53,12 +55,12 @@ class Studio:
         self.archive = Archive(
             self.objects, settings(**options), events, media=local, spool=self.spool, process=process
         )
-        self.finisher = Finisher(self.archive)
+        self.finisher = Mp4Finalizer(self.archive)
         self.counts = RecordingCounts()
         self.failures: list[BaseException] = []
 
     @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[Studio]:
+    async def open(self) -> AsyncIterator[RunningArchive]:
         async with Tasks("studio", lambda _, error: self.failures.append(error)) as tasks:
             tasks.start(self.archive.run(), "archive")
             tasks.start(self.finisher.run(), "finisher")
@@ -79,18 +81,18 @@ class Studio:
         root = self.media / ".unfinished"
         return sorted(p for p in root.rglob("*") if p.is_file())
 
-    def recorder(self, stream: Stream) -> Recorder:
-        return Recorder(stream, self.archive, self.finisher, self.counts)
+    def recorder(self, stream: Stream) -> Mp4Recording:
+        return Mp4Recording(stream, self.archive, self.finisher, self.counts)
 
-    def on_demand(self, stream: Stream) -> OnDemand:
-        return OnDemand(stream, self.archive, self.finisher, self.counts)
+    def on_demand(self, stream: Stream) -> OnDemandRecording:
+        return OnDemandRecording(stream, self.archive, self.finisher, self.counts)
 
 
 def stream_of(id: str = "c1", **fields: Any) -> Stream:
     return Stream(id, Channel(dict(builders.channel(id, **fields).item)), 1.7e9, 1_000_000, 15.0)
 
 
-async def record(output: Capture, stream: Stream, *tables: Timetable, end: bool = True) -> None:
+async def record(output: RecordingOutput, stream: Stream, *tables: Timetable, end: bool = True) -> None:
     """Runs an output over timetables, each of them an epoch, to the stream's end."""
     output.begin(stream)
     running = asyncio.ensure_future(output.run(stream))
@@ -104,7 +106,7 @@ async def record(output: Capture, stream: Stream, *tables: Timetable, end: bool 
         await settled(output)
 
 
-async def settled(output: Capture) -> None:
+async def settled(output: RecordingOutput) -> None:
     """Until the output has taken all that was pushed: what it wrote grows no more."""
     still, wrote = 0, -1
     while still < 10:
@@ -113,14 +115,23 @@ async def settled(output: Capture) -> None:
 
 
 async def push(stream: Stream, units: Iterable[AccessUnit]) -> None:
-    """Gives units to a stream as fast as its outputs take them."""
+    """Gives units to a stream as fast as its outputs take them: seconds of media come within milliseconds, and an
+    output that is behind by more than its bound would drop them."""
     for n, unit in enumerate(units):
         stream.push(unit)
         if n % 50 == 49:
             await asyncio.sleep(0.002)
+            while any(sink.waiting for sink in subscriptions(stream)):
+                await asyncio.sleep(0.002)
 
 
-def play(film: Film, publisher: Publisher) -> Iterable[None]:
+def subscriptions(stream: Stream) -> Iterable[Subscription]:
+    """The queues of the stream's outputs."""
+    sinks = {*stream._sinks, *stream.original._sinks}
+    return [sink for sink in sinks if isinstance(sink, Subscription)]
+
+
+def play(film: Film, publisher: StreamPublisher) -> Iterable[None]:
     """Pushes a film through the intake, tag by tag."""
     intake = FlvIntake(publisher)
     began = time.time()
@@ -133,7 +144,7 @@ def play(film: Film, publisher: Publisher) -> Iterable[None]:
         yield
 
 
-async def film(output: Capture, publisher: Publisher, source: Film) -> None:
+async def film(output: RecordingOutput, publisher: StreamPublisher, source: Film) -> None:
     """Records a film from its first frame to its last."""
     stream = publisher.stream
     output.begin(stream)
@@ -145,4 +156,4 @@ async def film(output: Capture, publisher: Publisher, source: Film) -> None:
     await asyncio.wait_for(running, 60)
 
 
-__all__ = ["Studio", "Tracks", "film", "push", "record", "settings", "stream_of"]
+__all__ = ["RunningArchive", "Tracks", "film", "push", "record", "settings", "stream_of", "subscriptions"]

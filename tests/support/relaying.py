@@ -10,18 +10,19 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.channels.channel import Channel
 from gateway.formats.flv.reader import FlvReader
 from gateway.formats.flv.tag import AUDIO, VIDEO, Tag
-from gateway.hub.channel import Channel
-from gateway.hub.hub import Hub
-from gateway.hub.output import OutputSpec
-from gateway.hub.ports import IvsDirectory
-from gateway.hub.publisher import Publisher
-from gateway.hub.stream import EndReason, Stream
+from gateway.ingest.rtmp.flv_intake import FlvIntake
 from gateway.lib.egress import Egress
+from gateway.live.hub import Hub
+from gateway.live.output import OutputSpec
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.outputs.relay.relay_output import RelayFactory
+from gateway.ports.stores import IvsDirectory
 from gateway.settings import load
-from gateway.sinks.relay import Relays
-from gateway.sources.intake import FlvIntake
 from tests.support import builders
 from tests.support.media import Film
 
@@ -35,10 +36,10 @@ def relays(
     tls: ssl.SSLContext | None = None,
     ivs: IvsDirectory | None = None,
     **options: float,
-) -> Relays:
+) -> RelayFactory:
     """Relays with the options of the manual, but for `options`."""
     environ = {f"MILLRACE_RELAY__{name.upper()}": str(value) for name, value in options.items()}
-    return Relays(load(environ=environ).relay, Egress(allow), tls, ivs)
+    return RelayFactory(load(environ=environ).relay, Egress(allow), tls, ivs)
 
 
 @dataclass
@@ -46,8 +47,8 @@ class Live:
     """A stream with the output `relay`."""
 
     hub: Hub
-    publisher: Publisher
-    relays: Relays
+    publisher: StreamPublisher
+    relays: RelayFactory
 
     @property
     def stream(self) -> Stream:
@@ -120,7 +121,9 @@ async def filming(on: Live, start: int = 0) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def live(*urls: str, with_: Relays | None = None, tracks: bool = True, **fields: Any) -> AsyncIterator[Live]:
+async def live(
+    *urls: str, with_: RelayFactory | None = None, tracks: bool = True, **fields: Any
+) -> AsyncIterator[Live]:
     """A stream that is relayed to `urls`, H.264 and AAC unless `tracks` is false: then nothing was said yet."""
     made = with_ or relays()
     hub = builders.hub([OutputSpec("relay", made.make, lambda s: s.channel.is_relay)])

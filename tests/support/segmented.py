@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from gateway.hub.stream import EndReason
-from gateway.media.track import Track, Tracks
+from gateway.live.sink import EndReason
+from gateway.media.track import MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.packagers.cmaf import CmafPackager, Numbers
-from gateway.packagers.run import Packager
-from gateway.packagers.ts import TsPackager
+from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
+from gateway.packaging.packager import Packager
+from gateway.packaging.segment_plan import SegmentPlan
+from gateway.packaging.ts.packager import TsPackager
 from tests.support.builders import AUDIO, VIDEO
 
 WALL = 1_700_000_000.0
@@ -39,8 +40,8 @@ class Timetable:
     gop: tuple[int, ...] = (60,)
     shifts: tuple[int, ...] = (0,)
     rounding: Callable[[Fraction], int] = round
-    video: Track | None = VIDEO
-    audio: Track | None = AUDIO
+    video: MediaTrack | None = VIDEO
+    audio: MediaTrack | None = AUDIO
     rate: int = 44100
     samples: int = 1024
     video_at: float = 0.0
@@ -102,11 +103,13 @@ class Timetable:
 
 
 def ts(seconds: float = 2.0, size: int = 5) -> TsPackager:
-    return TsPackager("c1", seconds, size, WALL)
+    return TsPackager("c1", SegmentPlan(seconds, size), WALL)
 
 
-def cmaf(seconds: float = 2.0, size: int = 5, part: float = 0.5, numbers: Numbers | None = None) -> CmafPackager:
-    return CmafPackager("c1", seconds, size, part, WALL, WALL, numbers or Numbers())
+def cmaf(
+    seconds: float = 2.0, size: int = 5, part: float = 0.5, numbers: SequenceNumbers | None = None
+) -> CmafPackager:
+    return CmafPackager("c1", SegmentPlan(seconds, size, part), WALL, numbers or SequenceNumbers(prefix=int(WALL)))
 
 
 def feed(

@@ -10,23 +10,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gateway.api.servers import shown
+from gateway.api.servers import registry_entry
 from gateway.api.status import summary
-from gateway.hub.distant import DistantViewers
-from gateway.hub.errors import StoreAway
-from gateway.hub.nodes import Holding, Node, Role
-from gateway.hub.publisher import Publisher
-from gateway.hub.stream import EndReason
-from gateway.lib.aio import Tasks
-from gateway.nodes.cluster import Cluster
-from gateway.nodes.locator import Locator
-from gateway.nodes.operations import Operations
-from gateway.nodes.peers import Peers
+from gateway.channels.media_owners import StoredDeletions
+from gateway.cluster.cluster_client import ClusterClient
+from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
+from gateway.cluster.peers import Peers
+from gateway.cluster.registry_locator import RegistryLocator
+from gateway.cluster.sibling_processes import SiblingProcesses
+from gateway.http.request import Request
+from gateway.http.response import Response, text
+from gateway.http.server import HttpServer
+from gateway.lib.sockets import listen, port_of
+from gateway.lib.tasks import Tasks
+from gateway.live.publisher import StreamPublisher
+from gateway.live.remote_viewer_counts import RemoteViewerCounts
+from gateway.live.sink import EndReason
+from gateway.ports.errors import StoreAway
+from gateway.ports.nodes import Holding, Node, NodeRole
 from gateway.protocols import nodes
-from gateway.servers.http import HttpServer
-from gateway.servers.listen import listen, port_of
-from gateway.servers.request import Request
-from gateway.servers.response import Response, text
 from tests.support.admin import PORTS, Admin, admin
 from tests.support.http import limits
 
@@ -66,16 +68,16 @@ class Member:
 
     id: str
     api: Admin
-    cluster: Cluster
-    distant: DistantViewers
+    cluster: ClusterClient
+    distant: RemoteViewerCounts
     peers: Peers
-    operations: Operations
+    operations: GatewayOperations
     directory: Directory
     address: str
     asked: list[str]
     server: HttpServer
 
-    async def push(self, id: str, evicted: list[EndReason] | None = None) -> Publisher:
+    async def push(self, id: str, evicted: list[EndReason] | None = None) -> StreamPublisher:
         """A push of a stored channel that this node holds, as the registry says."""
         publisher = await self.api.push(id, evicted)
         self.directory.held[id] = Holding(id, self.id, self.address, f"claim of {self.id}", time.time())
@@ -119,7 +121,7 @@ async def member(
     """A node on the channel store of `folder`. sockets: of the processes of its host, by node, its own among them;
     ports_of: the one of them that takes what comes to their port. options: of the API."""
     siblings = {node: path for node, path in (sockets or {}).items() if node != id}
-    door, distant = Door(), DistantViewers()
+    door, distant = Door(), RemoteViewerCounts()
     server = HttpServer(door, limits(), methods=("GET", "HEAD", "POST"))
     listening = listen("http", "127.0.0.1", 0)
     address = f"127.0.0.1:{port_of(listening)}" if ports_of is None else ports_of.address
@@ -127,30 +129,28 @@ async def member(
         own = socket.socket(socket.AF_UNIX)
         own.bind(sockets[id])
         listening.append(own)
-    locator = Locator(directory, lambda: siblings)  # type: ignore[arg-type]
+    locator = RegistryLocator(directory, lambda: siblings)  # type: ignore[arg-type]
     async with (
         Peers(SECRET) as peers,
         Tasks(id) as tasks,
-        Cluster(id, directory, locator, peers, siblings=lambda: siblings, clock=clock) as cluster,
+        ClusterClient(id, directory, locator, peers, siblings=lambda: siblings, clock=clock) as cluster,
         admin(folder, cluster=cluster, distant=distant, **options) as api,
     ):
         tasks.start(locator.run())
         node = api.node
-        operations = Operations(
-            node=id,
-            hub=api.hub,
-            channels=api.store,
-            cached=api.store,
+        operations = GatewayOperations(
+            SiblingProcesses(id, peers, lambda: siblings, nobody),
+            api.hub,
+            ChannelReaders(api.store, api.store, StoredDeletions(api.store)),
             forget=api.forgotten.append,
             distant=distant,
             report=lambda: summary(node, api.metrics, "1.2.3"),
-            peers=peers,
-            siblings=lambda: siblings,
-            held=nobody,
         )
         door.table = operations.table()
         await server.listen(listening)
-        directory.members[id] = Node(id, Role.GATEWAY, address, 1, shown=shown(f"{id}.example.com", PORTS, since))
+        directory.members[id] = Node(
+            id, NodeRole.GATEWAY, address, 1, shown=registry_entry(f"{id}.example.com", PORTS, since)
+        )
         try:
             yield Member(id, api, cluster, distant, peers, operations, directory, address, door.asked, server)
         finally:

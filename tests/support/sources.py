@@ -12,7 +12,7 @@ from pathlib import Path
 
 import av
 
-from gateway.media.track import Codec, Kind, Track, Tracks
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from tests.support.tools import need
 
@@ -101,14 +101,14 @@ def source(*arguments: str, container: str = "mp4") -> Source:
 
 def read(path: Path) -> Source:
     """The units of a file."""
-    tracks: dict[int, Track] = {}
+    tracks: dict[int, MediaTrack] = {}
     units: list[AccessUnit] = []
     with av.open(str(path)) as container:
         for stream in container.streams:
             kind = Kind.VIDEO if stream.type == "video" else Kind.AUDIO
             extra = stream.codec_context.extradata or b""
             codec = _CODECS[stream.codec_context.name]
-            tracks[stream.index] = Track(kind, codec, TIMESCALE, b"" if codec in (Codec.VP8, Codec.VP9) else extra)
+            tracks[stream.index] = MediaTrack(kind, codec, TIMESCALE, b"" if codec in (Codec.VP8, Codec.VP9) else extra)
         packets = [p for p in container.demux() if p.size and p.dts is not None]
         first = min(float(p.dts * p.time_base) for p in packets)
         for packet in packets:

@@ -10,16 +10,18 @@ from pathlib import Path
 
 from gateway.adapters.local.jobs import SqliteJobs
 from gateway.adapters.local.objects import LocalObjects
-from gateway.hub.access import Secrets
-from gateway.hub.desk import JobDesk
-from gateway.hub.events import Event, Events
-from gateway.hub.jobs import Job, JobState
-from gateway.hub.ports import JobStore, ObjectStore
-from gateway.lib.aio import Tasks
-from gateway.lib.metrics import WORKER_RESTARTS, Counter
+from gateway.channels.stream_key import SigningSecrets
+from gateway.lib.metric_table import WORKER_RESTARTS
+from gateway.lib.metrics import Counter
+from gateway.lib.tasks import Tasks
+from gateway.ports.events import Event, Events
+from gateway.ports.job_queue import JobQueue
+from gateway.ports.jobs import JobState, StoredJob
+from gateway.ports.stores import JobStore, ObjectStore
 from gateway.settings import Settings, load
-from gateway.transcode.launch import Workers
-from gateway.vod.studio import Studio
+from gateway.vod.sources import VodSources
+from gateway.vod.vod_service import VodService
+from gateway.workers.worker_pool import WorkerPool
 
 SECRET = "a-secret-for-tests"
 
@@ -33,17 +35,17 @@ def settings(folder: Path, **environ: str) -> Settings:
 class Bench:
     """A studio and the parts behind it."""
 
-    studio: Studio
+    studio: VodService
     store: JobStore
     objects: ObjectStore
     root: Path
     data: Path
     events: list[Event]
     restarts: Counter
-    workers: Workers
+    workers: WorkerPool
 
     @property
-    def desk(self) -> JobDesk:
+    def desk(self) -> JobQueue:
         return self.studio.desk
 
     def put(self, film: Path, key: str) -> None:
@@ -52,7 +54,7 @@ class Bench:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(film.read_bytes())
 
-    async def until(self, id: str, wanted: Callable[[Job], bool], seconds: float = 60) -> Job:
+    async def until(self, id: str, wanted: Callable[[StoredJob], bool], seconds: float = 60) -> StoredJob:
         """The job as soon as it is so."""
         async with asyncio.timeout(seconds):
             while True:
@@ -61,10 +63,16 @@ class Bench:
                     return job
                 await asyncio.sleep(0.05)
 
-    async def finished(self, id: str) -> Job:
+    async def finished(self, id: str) -> StoredJob:
         return await self.until(id, lambda job: job.state.finished)
 
-    async def at_work(self, id: str) -> Job:
+    async def told(self) -> None:
+        """Once there is an event: a job is stored first, then told of."""
+        async with asyncio.timeout(20):
+            while not self.events:
+                await asyncio.sleep(0.01)
+
+    async def at_work(self, id: str) -> StoredJob:
         """Once the job's worker runs."""
         job = await self.until(id, lambda job: job.state is JobState.PROGRESSING)
         async with asyncio.timeout(30):
@@ -77,10 +85,9 @@ class Bench:
         return package_workers()
 
     def scratch(self) -> list[str]:
-        """What unfinished things lie about."""
-        return [
-            str(path.relative_to(self.data)) for place in ("vod", "uploads") for path in (self.data / place).glob("*")
-        ]
+        """What unfinished things lie about; marks of used upload addresses are none."""
+        found = [path for place in ("vod", "uploads") for path in (self.data / place).glob("*")]
+        return [str(path.relative_to(self.data)) for path in found if path.suffix != ".used"]
 
 
 def package_workers() -> list[int]:
@@ -92,7 +99,11 @@ def package_workers() -> list[int]:
         with contextlib.suppress(OSError, ValueError):
             fields = status.read_text().rpartition(") ")[2].split()
             words = (status.parent / "cmdline").read_bytes().split(b"\0")
-            if int(fields[1]) == os.getpid() and fields[0] != "Z" and b"gateway.vod.package" in words:
+            if (
+                int(fields[1]) == os.getpid()
+                and fields[0] != "Z"
+                and b"gateway.workers.programs.vod.package_worker" in words
+            ):
                 found.append(int(status.parent.name))
     return found
 
@@ -110,14 +121,14 @@ async def bench(
     root.mkdir(exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
         store = jobs or await stack.enter_async_context(SqliteJobs(folder / "jobs.db"))
-        workers = Workers(chosen.workers, restarts)
-        studio = Studio(
+        workers = WorkerPool(chosen.workers, restarts)
+        studio = VodService(
             chosen.vod,
             data=folder,
-            desk=JobDesk(store, events),
-            objects=objects or LocalObjects(root),
+            desk=JobQueue(store, events),
+            sources=VodSources(objects or LocalObjects(root), folders=chosen.vod.sources),
             workers=workers,
-            secrets=Secrets(SECRET),
+            secrets=SigningSecrets(SECRET),
         )
         tasks = await stack.enter_async_context(Tasks("bench"))
         if run:

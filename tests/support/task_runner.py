@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gateway.hub.errors import HubError
-from gateway.hub.ports import RunningTask, TaskOrder
+from gateway.ports.errors import HubError
+from gateway.ports.stores import RunningTask, TaskOrder
 
 
 @dataclass

@@ -6,25 +6,28 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from gateway.hub.cache import CachedChannels
-from gateway.hub.hub import Hub
-from gateway.hub.output import OutputSpec
-from gateway.lib.aio import Tasks
+from gateway.channels.cached_channels import CachedChannels
+from gateway.cluster.http_cache_proxy import HttpCacheProxy
+from gateway.cluster.node_address import NodeAddress, StreamLocator
+from gateway.cluster.node_authenticator import NodeAuthenticator
+from gateway.cluster.node_endpoint import NodeEndpoint, PullableStreams
+from gateway.cluster.peers import Peers
+from gateway.cluster.replicas import Replicas
+from gateway.cluster.sibling_processes import SiblingProcesses
+from gateway.cluster.upstream_client import UpstreamClient
+from gateway.http.server import HttpServer
 from gateway.lib.metrics import Metrics
-from gateway.nodes.door import NodeDoor
-from gateway.nodes.peers import Peers
-from gateway.nodes.places import Place, Whereabouts
-from gateway.nodes.relay import Relay
-from gateway.nodes.replicas import Replicas
-from gateway.servers.audience import Audience
-from gateway.servers.http import HttpServer
-from gateway.servers.listen import listen, port_of
-from gateway.servers.protection import Protection
-from gateway.settings.models import Edge as EdgeSettings
-from proxy.given import HEADER, Given
+from gateway.lib.sockets import listen, port_of
+from gateway.lib.tasks import Tasks
+from gateway.live.hub import Hub
+from gateway.live.output import OutputSpec
+from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.protection import PlaybackProtection
+from gateway.settings.models import EdgeSettings
+from proxy.edge.channel_edge import HEADER, ChannelEdge
 from tests.support import builders
 from tests.support.builders import channel
-from tests.support.holders import SECRET, nowhere
+from tests.support.holders import SECRET
 from tests.support.http import limits
 from tests.support.playback import SECRETS, Channels, Idle
 
@@ -32,12 +35,12 @@ from tests.support.playback import SECRETS, Channels, Idle
 class Branch:
     """An edge of one channel. `cut` ends its connections, `die` its listener too."""
 
-    def __init__(self, hub: Hub, replicas: Replicas, relay: Relay, server: HttpServer, port: int) -> None:
+    def __init__(self, hub: Hub, replicas: Replicas, relay: HttpCacheProxy, server: HttpServer, port: int) -> None:
         """hub: of the replicas."""
         self.hub, self.replicas, self.relay, self.server, self.port = hub, replicas, relay, server, port
 
-    def place(self, claim: str = "k1") -> Place:
-        return Place(f"e{self.port}", f"127.0.0.1:{self.port}", claim, edge=True)
+    def place(self, claim: str = "k1") -> NodeAddress:
+        return NodeAddress(f"e{self.port}", f"127.0.0.1:{self.port}", claim, edge=True)
 
     def cut(self) -> None:
         """Every connection breaks."""
@@ -51,33 +54,27 @@ class Branch:
 
 
 @contextlib.asynccontextmanager
-async def branch(where: Whereabouts, of: str = "c1", *, secret: str = SECRET) -> AsyncIterator[Branch]:
+async def branch(where: StreamLocator, of: str = "c1", *, secret: str = SECRET) -> AsyncIterator[Branch]:
     """An edge that was started for channel `of`. secret: of the cluster. Players would need a sign."""
     hub = builders.hub([OutputSpec("flv", lambda s: Idle(), lambda s: s.channel.is_flv)])
-    audience = Audience()
-    protection = Protection(
-        auth="sign", referers=(), verify_play=SECRETS.verify_play, cloudfront=None, refusals_per_minute=100
-    )
+    audience = HttpViewers()
+    protection = PlaybackProtection(auth="sign", referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=100)
     settings = EdgeSettings(upstream=(), cache=64_000_000, stale=6, channel=of)
     channels = CachedChannels(Channels(channel("c1")))
     async with (
         Peers(secret, headers={HEADER: of}) as peers,
         Tasks("edge") as tasks,
         Replicas(hub, where, peers) as replicas,
-        Relay(where, peers, channels, protection, audience, settings) as relay,
+        HttpCacheProxy(UpstreamClient(where, peers), channels, protection, audience, settings) as relay,
     ):
-        given = Given(of, replicas, relay)
-        door = NodeDoor(
-            secret=secret,
-            hub=builders.hub(),
-            channels=channels,
-            files=given.file,
-            peers=peers,
-            held=nowhere,
-            operations={},
-            dropped=Metrics("0").dropped,
-            session=lambda stream: "",
-            give=given.units,
+        given = ChannelEdge(of, replicas, relay)
+        door = NodeEndpoint(
+            NodeAuthenticator(secret),
+            SiblingProcesses("", peers),
+            PullableStreams(builders.hub(), lambda stream: "", Metrics("0").dropped, given.units),
+            channels,
+            given.file,
+            {},
         )
         server = HttpServer(
             lambda request: door(request, request.path.removeprefix("/_node/")), limits(), unshown=("POST",)
@@ -96,17 +93,17 @@ async def branch(where: Whereabouts, of: str = "c1", *, secret: str = SECRET) ->
 class Chain:
     """A Whereabouts that names the first of its places that was not lost."""
 
-    def __init__(self, places: Sequence[Place]) -> None:
+    def __init__(self, places: Sequence[NodeAddress]) -> None:
         self.places = list(places)
-        self.lost_places: list[Place] = []
+        self.lost_places: list[NodeAddress] = []
 
-    def known(self, name: str) -> Place | None:
+    def known(self, name: str) -> NodeAddress | None:
         return next(iter(self.places), None)
 
-    async def find(self, name: str) -> Place | None:
+    async def find(self, name: str) -> NodeAddress | None:
         return self.known(name)
 
-    def lost(self, name: str, place: Place) -> None:
+    def lost(self, name: str, place: NodeAddress) -> None:
         self.lost_places.append(place)
         if place in self.places:
             self.places.remove(place)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.media import aac, ac3, codecs, flac, mp3
 from gateway.media.errors import InvalidData, UnsupportedCodec
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support.elementary import elementary
 
 
@@ -31,7 +31,7 @@ def bits(text: str) -> bytes:
     ],
 )  # fmt: skip
 def test_configurations_are_read(config: str, rate: int, channels: int, samples: int, words: str) -> None:
-    track = Track(Kind.AUDIO, Codec.AAC, 1000, bytes.fromhex(config))
+    track = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, bytes.fromhex(config))
     assert codecs.audio_rate(track) == rate
     assert codecs.audio_channels(track) == channels
     assert codecs.samples_per_frame(track, b"") == samples

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.hub.access import Algorithm, Secrets, StreamKey, Use, Verdict, sign
+from gateway.channels.stream_key import Algorithm, SignatureUse, SigningSecrets, StreamKey, Verdict, sign
 
 SECRET = "nodemedia2017privatekey"
 ID = "70ef9b07-adbe-478d-b098-d7c8efd84a98"
@@ -31,8 +31,8 @@ def test_md5_keys_are_those_of_the_original_system(id, expires, digest):
     ("use", "digest"),
     [
         # printf '/stream/<id>-1893456000' | openssl dgst -sha256 -hmac nodemedia2017privatekey; then with /play/
-        (Use.PUSH, "629879534062e96ff06364e67d0f403ad47ea456d0981a752daad96bb70e9cc0"),
-        (Use.PLAY, "447d5028e38c50e7f562728d97dcf1388e348fba821168b57a0fb6378aed9fde"),
+        (SignatureUse.PUSH, "629879534062e96ff06364e67d0f403ad47ea456d0981a752daad96bb70e9cc0"),
+        (SignatureUse.PLAY, "447d5028e38c50e7f562728d97dcf1388e348fba821168b57a0fb6378aed9fde"),
     ],
 )
 def test_hmac_keys_hash_the_path_of_their_use(use, digest):
@@ -40,23 +40,29 @@ def test_hmac_keys_hash_the_path_of_their_use(use, digest):
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
-@pytest.mark.parametrize("use", Use)
+@pytest.mark.parametrize("use", SignatureUse)
 def test_a_key_is_valid_for_its_own_use_and_channel_only(algorithm, use):
-    secrets = Secrets(SECRET, algorithm=algorithm)
+    secrets = SigningSecrets(SECRET, algorithm=algorithm)
     key = secrets.sign(ID, LATER, use)
     assert secrets.verify(ID, key, NOW, use) is Verdict.VALID
-    assert secrets.verify(ID, key, NOW, Use.PLAY if use is Use.PUSH else Use.PUSH) is Verdict.WRONG
+    assert (
+        secrets.verify(ID, key, NOW, SignatureUse.PLAY if use is SignatureUse.PUSH else SignatureUse.PUSH)
+        is Verdict.WRONG
+    )
     assert secrets.verify(ID[:-1] + "9", key, NOW, use) is Verdict.WRONG
 
 
 @pytest.mark.parametrize("made_with", Algorithm)
 @pytest.mark.parametrize("configured", Algorithm)
 def test_both_forms_stay_valid_whatever_new_keys_are_made_with(made_with, configured):
-    assert Secrets(SECRET, algorithm=configured).verify(ID, sign(ID, LATER, SECRET, made_with), NOW) is Verdict.VALID
+    assert (
+        SigningSecrets(SECRET, algorithm=configured).verify(ID, sign(ID, LATER, SECRET, made_with), NOW)
+        is Verdict.VALID
+    )
 
 
 def test_the_last_second_counts_in_whole_seconds():
-    secrets = Secrets(SECRET)
+    secrets = SigningSecrets(SECRET)
     key = secrets.sign(ID, 1000)
     assert secrets.verify(ID, key, 1000) is Verdict.VALID
     assert secrets.verify(ID, key, 1000.999) is Verdict.VALID
@@ -64,11 +70,11 @@ def test_the_last_second_counts_in_whole_seconds():
 
 
 def test_an_expired_key_that_is_not_genuine_is_wrong():
-    assert Secrets(SECRET).verify(ID, sign(ID, 1000, "another"), NOW) is Verdict.WRONG
+    assert SigningSecrets(SECRET).verify(ID, sign(ID, 1000, "another"), NOW) is Verdict.WRONG
 
 
 def test_the_previous_secret_is_accepted_and_never_signs():
-    secrets = Secrets("new", previous="old")
+    secrets = SigningSecrets("new", previous="old")
     assert secrets.verify(ID, sign(ID, LATER, "old"), NOW) is Verdict.VALID
     assert secrets.sign(ID, LATER) == sign(ID, LATER, "new")
     assert secrets.verify(ID, sign(ID, LATER, "older"), NOW) is Verdict.WRONG
@@ -76,7 +82,7 @@ def test_the_previous_secret_is_accepted_and_never_signs():
 
 @pytest.mark.parametrize("nothing", ["", None])
 def test_no_key_is_missing(nothing):
-    assert Secrets(SECRET).verify(ID, nothing, NOW) is Verdict.MISSING
+    assert SigningSecrets(SECRET).verify(ID, nothing, NOW) is Verdict.MISSING
 
 
 GENUINE = sign(ID, LATER, SECRET)
@@ -111,26 +117,29 @@ GENUINE = sign(ID, LATER, SECRET)
 )
 def test_any_other_spelling_is_wrong(key):
     assert StreamKey.parse(key) is None
-    assert Secrets(SECRET).verify(ID, key, NOW) is Verdict.WRONG
+    assert SigningSecrets(SECRET).verify(ID, key, NOW) is Verdict.WRONG
 
 
 @pytest.mark.parametrize("place", range(len(GENUINE)))
 def test_one_changed_character_anywhere_is_wrong(place):
     other = "1" if GENUINE[place] != "1" else "2"
-    assert Secrets(SECRET).verify(ID, GENUINE[:place] + other + GENUINE[place + 1 :], NOW) is Verdict.WRONG
+    assert SigningSecrets(SECRET).verify(ID, GENUINE[:place] + other + GENUINE[place + 1 :], NOW) is Verdict.WRONG
 
 
 @given(st.text(max_size=200), st.text(max_size=100))
 def test_no_text_raises_or_verifies(id, key):
-    assert Secrets(SECRET).verify(id, key, NOW) in (Verdict.WRONG, Verdict.MISSING)
-    assert Secrets(SECRET).verify_push(id, key, key, NOW) in (Verdict.WRONG, Verdict.MISSING)
+    assert SigningSecrets(SECRET).verify(id, key, NOW) in (Verdict.WRONG, Verdict.MISSING)
+    assert SigningSecrets(SECRET).verify_push(id, key, key, NOW) in (Verdict.WRONG, Verdict.MISSING)
 
 
 @given(
-    st.text(string.printable, max_size=60), st.integers(0, 2**63 - 1), st.sampled_from(Algorithm), st.sampled_from(Use)
+    st.text(string.printable, max_size=60),
+    st.integers(0, 2**63 - 1),
+    st.sampled_from(Algorithm),
+    st.sampled_from(SignatureUse),
 )
 def test_what_is_signed_is_parsed_and_verifies_until_it_expires(id, expires, algorithm, use):
-    secrets = Secrets(SECRET, algorithm=algorithm)
+    secrets = SigningSecrets(SECRET, algorithm=algorithm)
     key = secrets.sign(id, expires, use)
     parsed = StreamKey.parse(key)
     assert parsed is not None
@@ -148,11 +157,11 @@ def test_an_expiry_out_of_range_is_not_signed(expires):
 def test_an_empty_secret_neither_signs_nor_verifies():
     with pytest.raises(ValueError, match="empty secret"):
         sign(ID, LATER, "")
-    assert Secrets("", previous="").verify(ID, f"{LATER}-{'0' * 64}", NOW) is Verdict.WRONG
+    assert SigningSecrets("", previous="").verify(ID, f"{LATER}-{'0' * 64}", NOW) is Verdict.WRONG
 
 
 class TestPush:
-    secrets = Secrets(SECRET)
+    secrets = SigningSecrets(SECRET)
 
     def test_the_stored_key_opens(self):
         assert self.secrets.verify_push(ID, GENUINE, GENUINE, NOW) is Verdict.VALID
@@ -181,7 +190,7 @@ class TestPush:
         assert self.secrets.verify_push(ID, stored, GENUINE, NOW) is Verdict.WRONG
 
     def test_a_play_sign_is_never_a_push_key(self):
-        play = self.secrets.sign(ID, LATER, Use.PLAY)
+        play = self.secrets.sign(ID, LATER, SignatureUse.PLAY)
         assert self.secrets.verify_push(ID, play, play, NOW) is Verdict.WRONG
         assert self.secrets.verify_play(ID, play, NOW) is Verdict.VALID
         assert self.secrets.verify_play(ID, GENUINE, NOW) is Verdict.WRONG
@@ -191,4 +200,4 @@ class TestPush:
 
 
 def test_secrets_are_not_in_their_repr():
-    assert SECRET not in repr(Secrets(SECRET, previous=SECRET))
+    assert SECRET not in repr(SigningSecrets(SECRET, previous=SECRET))

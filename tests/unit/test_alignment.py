@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.hub.stream import EndReason, Stream
-from gateway.packagers.alignment import Alignment, Alignments, Boundary, Moment
-from gateway.packagers.timing import VIDEO_CLOCK, VideoTiming
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.packaging.alignment import Alignment, Alignments, Boundary, CutCandidate
+from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming
 from tests.support.builders import channel
 
 
@@ -26,7 +27,7 @@ class Member:
     def at(self, seconds: float, *, own: bool = True, fresh: bool = False) -> Boundary | None:
         """Comes to a key frame at `seconds`."""
         time = round(seconds * VIDEO_CLOCK)
-        moment = Moment(time, time, 1e9 + seconds, fresh, self._open, self.number + self._open)
+        moment = CutCandidate(time, time, 1e9 + seconds, fresh, self._open, self.number + self._open)
         found = self._alignment.boundary(self, moment, own)
         if found is not None:
             self.number, self._open = found.number, True

@@ -41,6 +41,11 @@ def test_ecma_array_may_lack_its_end_at_the_end_of_the_data(end: bytes) -> None:
     assert amf0.decode(b"\x08\0\0\0\x01" + key("a") + number(1) + end) == [{"a": 1.0}]
 
 
+@pytest.mark.parametrize("marker", [0x04, 0x0D, 0x0E], ids=["movie clip", "unsupported", "record set"])
+def test_what_has_no_value_is_passed_by(marker: int) -> None:
+    assert amf0.decode(bytes((3, 0, 1)) + b"a" + bytes((marker,)) + b"\0\1b\x05\0\0\x09") == [{"a": None, "b": None}]
+
+
 def test_strict_array_and_date() -> None:
     values = amf0.decode(b"\x0a\0\0\0\x02" + number(1) + b"\x05" + b"\x0b" + struct.pack(">d", 1e12) + b"\0\0")
     assert values == [[1.0, None], 1e12]
@@ -90,9 +95,7 @@ def test_an_array_may_not_claim_more_than_is_there() -> None:
         amf0.decode(b"\x0a\x00\x00\xff\xff\x05")
 
 
-@pytest.mark.parametrize(
-    "data", [b"\x00\x00", b"\x02\x00\x05ab", b"\x03\x00\x01a", b"\x0d", b"\x04", b"\xff", b"\x0b\0"]
-)
+@pytest.mark.parametrize("data", [b"\x00\x00", b"\x02\x00\x05ab", b"\x03\x00\x01a", b"\x12", b"\xff", b"\x0b\0"])
 def test_truncated_and_unknown_values_are_refused(data: bytes) -> None:
     with pytest.raises(InvalidData):
         amf0.decode(data)
@@ -174,6 +177,12 @@ def amf3(data: bytes):
         (b"\x09\x05\x01\x06\x03a\x06\x00", ["a", "a"]),
         (b"\x09\x05\x01\x0a\x13\x01\x03a\x04\x01\x0a\x01\x04\x02", [{"a": 1.0}, {"a": 2.0}]),
         (b"\x09\x05\x01\x09\x03\x01\x04\x01\x09\x02", [[1.0], [1.0]]),
+        (b"\x0d\x05\x00\0\0\0\1\xff\xff\xff\xff", [1.0, -1.0]),
+        (b"\x0e\x03\x01\xff\xff\xff\xff", [4294967295.0]),
+        (b"\x0f\x03\x00" + struct.pack(">d", 2.5), [2.5]),
+        (b"\x10\x05\x00\x01\x06\x03a\x04\x02", ["a", 2.0]),
+        (b"\x09\x05\x01\x0d\x03\x00\0\0\0\1\x0d\x02", [[1.0], [1.0]]),
+        (b"\x11\x03\x00\x06\x03a\x04\x02", [["a", 2.0]]),
     ],
 )
 def test_amf3_values(data: bytes, value: object) -> None:
@@ -181,7 +190,19 @@ def test_amf3_values(data: bytes, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"\x0d\x01", b"\x0a\x07\x01", b"\x06\x02", b"\x09\x00", b"\x0a\x05", b"\x09\x7f\x01", b""]
+    "data",
+    [
+        b"\x0d\x05\x00\0",
+        b"\x11\x7f\x00",
+        b"\x10\x7f\x00\x01",
+        b"\x12",
+        b"\x0a\x07\x01",
+        b"\x06\x02",
+        b"\x09\x00",
+        b"\x0a\x05",
+        b"\x09\x7f\x01",
+        b"",
+    ],
 )
 def test_amf3_that_cannot_be_read_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidData):

@@ -5,28 +5,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 
 from gateway.api.openapi import document
 from gateway.api.routes import ROUTES
 from gateway.api.schemas import SHAPES
-from gateway.hub import fields
-from gateway.hub.channel import COMPUTED
+from gateway.channels import fields
+from gateway.channels.channel import COMPUTED
+from gateway.ports.errors import StoreAway
 from tests.support.admin import TOKEN, Admin, admin
 from tests.support.builders import picture
 
 
 def test_the_document_is_valid_openapi():
-    validate(document("1.2.3"))
+    validate(document(ROUTES, "1.2.3"))
 
 
 def test_every_route_is_in_the_document_and_nothing_else():
-    described = {(method.upper(), path) for path, operations in document("1")["paths"].items() for method in operations}
+    described = {
+        (method.upper(), path) for path, operations in document(ROUTES, "1")["paths"].items() for method in operations
+    }
     assert described == {(route.method, re.sub(r":[^}]*}", "}", route.path)) for route in ROUTES}
 
 
 def test_operation_ids_are_unique():
-    ids = [o["operationId"] for operations in document("1")["paths"].values() for o in operations.values()]
+    ids = [o["operationId"] for operations in document(ROUTES, "1")["paths"].values() for o in operations.values()]
     assert len(ids) == len(set(ids))
 
 
@@ -36,7 +40,7 @@ def test_every_shape_of_a_route_exists_and_every_shape_is_used():
 
 
 def test_every_field_of_a_channel_is_described():
-    schema = document("1")["components"]["schemas"]["Channel"]
+    schema = document(ROUTES, "1")["components"]["schemas"]["Channel"]
     assert set(fields.FIELDS) | COMPUTED | {"id", "key", "outdate", "TimeStamp"} <= set(schema["properties"])
     assert set(schema["required"]) == COMPUTED | {"id", "key", "outdate"}
 
@@ -46,7 +50,7 @@ PUBLIC = {"/", "/docs", "/console/{path}", "/console/broadcast.html", "/broadcas
 
 
 def test_only_public_routes_need_no_token():
-    for path, operations in document("1")["paths"].items():
+    for path, operations in document(ROUTES, "1")["paths"].items():
         for operation in operations.values():
             assert (operation.get("security") == []) == (path in PUBLIC), path
 
@@ -83,6 +87,41 @@ async def test_answers_have_the_described_shapes(tmp_path: Path):
                 SHAPES[shape].validate_python(value)
             except ValueError as error:
                 pytest.fail(f"{name}: {error}")
+
+
+def _described(document: dict[str, Any], method: str, path: str, status: int) -> Draft202012Validator:
+    """What the document says of one answer; raises KeyError where it says nothing, or knows it as no JSON."""
+    path = re.sub(r":[^}]*}", "}", path)
+    content = document["paths"][path][method.lower()]["responses"][str(status)]["content"]
+    return Draft202012Validator({"components": document["components"], **content["application/json"]["schema"]})
+
+
+async def test_answers_are_what_the_document_says(tmp_path: Path):
+    described = document(ROUTES, "1")
+    statuses = {f"{route.method} {route.path}": route.status for route in ROUTES}
+    async with admin(tmp_path) as api:
+        for name, (_, value) in (await _answers(api)).items():
+            _described(described, *name.split(" "), statuses[name]).validate(value)
+
+
+async def test_refusals_are_what_the_document_says(tmp_path: Path):
+    described = document(ROUTES, "1")
+    async with admin(tmp_path, checks={"channel store": _away}) as api:
+        for path, asked, status in (
+            ("/videostream/{id}", "/videostream/x", 404),
+            ("/videostream/{id}/session", "/videostream/x/session", 404),
+            ("/console/{path}", "/console/nothing.js", 404),
+            ("/_player/{path}", "/_player/nothing.js", 404),
+            ("/oidc/start", "/oidc/start", 404),
+            ("/oidc/callback", "/oidc/callback", 404),
+            ("/getServers", "/getServers", 503),
+            ("/ready", "/ready", 503),
+        ):
+            _described(described, "get", path, status).validate(await api.json("GET", asked, status=status))
+
+
+async def _away() -> None:
+    raise StoreAway("away", 5)
 
 
 async def test_refusals_have_the_described_shape(tmp_path: Path):

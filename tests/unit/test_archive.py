@@ -13,12 +13,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.hub.errors import OutputTrouble, StoreAway
-from gateway.hub.ports import Object, Upload
-from gateway.sinks import archive as archiving
-from gateway.sinks.archive import Archive
-from gateway.sinks.spool import Spool
-from tests.support.recording import Studio
+from gateway.outputs.storage import archive as archiving
+from gateway.outputs.storage.archive import Archive
+from gateway.outputs.storage.spool import Spool
+from gateway.ports.errors import OutputTrouble, StoreAway
+from gateway.ports.stores import DirectUpload, Object
+from tests.support.recording import RunningArchive
 
 
 class Remote:
@@ -58,7 +58,7 @@ class Remote:
     async def fetch(self, key: str, to: Path, most: int = 0) -> None:
         raise AssertionError
 
-    async def upload(self, key: str, seconds: int) -> Upload | None:
+    async def upload(self, key: str, seconds: int) -> DirectUpload | None:
         return None
 
     async def check(self) -> None:
@@ -86,7 +86,7 @@ async def until(what: object, seconds: float = 10) -> None:
 
 
 async def test_a_kept_file_is_there_at_once_and_was_never_half_there(tmp_path: Path) -> None:
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         file = made(studio.archive)
         assert await studio.archive.keep("c1/images/a.jpg", file) == "c1/images/a.jpg"
         assert (studio.media / "c1/images/a.jpg").read_bytes() == b"data"
@@ -95,7 +95,7 @@ async def test_a_kept_file_is_there_at_once_and_was_never_half_there(tmp_path: P
 
 
 async def test_nothing_is_overwritten(tmp_path: Path) -> None:
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         archive = studio.archive
         keys = await asyncio.gather(*[archive.keep("c1/a.jpg", made(archive, str(n), b"%d" % n)) for n in range(5)])
         assert sorted(keys) == ["c1/a-2.jpg", "c1/a-3.jpg", "c1/a-4.jpg", "c1/a-5.jpg", "c1/a.jpg"]
@@ -103,14 +103,14 @@ async def test_nothing_is_overwritten(tmp_path: Path) -> None:
 
 
 async def test_a_playlist_is_replaced(tmp_path: Path) -> None:
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         for text in (b"one", b"two"):
             assert await studio.archive.keep("c1/v.m3u8", made(studio.archive, data=text), replace=True) == "c1/v.m3u8"
         assert (studio.media / "c1/v.m3u8").read_bytes() == b"two"
 
 
 async def test_who_listens_is_told_with_key_and_bytes(tmp_path: Path) -> None:
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         await studio.archive.keep("c1/a.mp4", made(studio.archive), ready={"kind": "video", "seconds": 4.0})
         await studio.archive.keep("c1/b.jpg", made(studio.archive))
         (event,) = studio.events
@@ -119,7 +119,7 @@ async def test_who_listens_is_told_with_key_and_bytes(tmp_path: Path) -> None:
 
 
 async def test_a_place_that_cannot_be_written_is_trouble_in_words(tmp_path: Path) -> None:
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         file = made(studio.archive)
         (studio.media / "c1").write_text("a file where a folder should be")
         with pytest.raises(OutputTrouble, match=r"c1/a\.jpg cannot be kept"):
@@ -140,14 +140,14 @@ async def test_a_place_that_cannot_be_written_is_trouble_in_words(tmp_path: Path
 async def test_a_disk_with_less_than_keep_free_has_no_room(
     total: int, free: int, keep: int, room: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    archive = Studio(tmp_path, keep_free=keep).archive
+    archive = RunningArchive(tmp_path, keep_free=keep).archive
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=total, free=free))
     with contextlib.nullcontext() if room else pytest.raises(OutputTrouble, match=r"no space .*recording\.keep_free"):
         archive.check_room()
 
 
 async def test_scratch_files_of_a_dead_process_are_swept_but_for_recordings(tmp_path: Path) -> None:
-    studio = Studio(tmp_path)
+    studio = RunningArchive(tmp_path)
     old = time.time() - 7200
     image, young = made(studio.archive, "old"), made(studio.archive, "young")
     video = studio.archive.scratch("video") / "c1~1767323045678.fmp4"
@@ -163,7 +163,7 @@ async def test_scratch_files_of_a_dead_process_are_swept_but_for_recordings(tmp_
 
 async def test_what_is_kept_goes_to_the_store_in_the_background(tmp_path: Path) -> None:
     remote = Remote()
-    async with Studio(tmp_path, remote).open() as studio:
+    async with RunningArchive(tmp_path, remote).open() as studio:
         await studio.archive.keep("c1/a.mp4", made(studio.archive), ready={"kind": "video"})
         await studio.archive.flush()
         assert remote.objects == {"c1/a.mp4": b"data"}
@@ -175,7 +175,7 @@ async def test_what_is_kept_goes_to_the_store_in_the_background(tmp_path: Path) 
 async def test_while_the_store_is_away_files_wait_and_their_order_stays(tmp_path: Path) -> None:
     remote = Remote()
     remote.away = True
-    async with Studio(tmp_path, remote).open() as studio:
+    async with RunningArchive(tmp_path, remote).open() as studio:
         for n in range(5):
             await studio.archive.keep(f"c1/{n}.ts", made(studio.archive), ready={"n": n})
         await until(lambda: remote.tries > 3)
@@ -195,7 +195,7 @@ async def test_a_channel_whose_file_is_stuck_does_not_hold_the_others(tmp_path: 
         await Remote.put(remote, key, file)
 
     remote.put = put  # type: ignore[method-assign]
-    async with Studio(tmp_path, remote).open() as studio:
+    async with RunningArchive(tmp_path, remote).open() as studio:
         await studio.archive.keep("bad/a.ts", made(studio.archive))
         await studio.archive.keep("good/a.ts", made(studio.archive))
         await until(lambda: "good/a.ts" in remote.objects)
@@ -204,12 +204,12 @@ async def test_a_channel_whose_file_is_stuck_does_not_hold_the_others(tmp_path: 
 async def test_after_a_restart_what_waited_is_sent_with_its_events(tmp_path: Path) -> None:
     remote = Remote()
     remote.away = True
-    async with Studio(tmp_path, remote).open() as studio:
+    async with RunningArchive(tmp_path, remote).open() as studio:
         await studio.archive.keep("c1/a.mp4", made(studio.archive, data=b"one"), ready={"kind": "video"})
         await studio.archive.keep("c1/v.m3u8", made(studio.archive, data=b"two"), replace=True)
         await until(lambda: remote.tries > 1)
     remote.away = False
-    async with Studio(tmp_path, remote).open() as again:
+    async with RunningArchive(tmp_path, remote).open() as again:
         await until(lambda: len(remote.objects) == 2)
         await again.archive.flush()
         assert remote.order == ["c1/a.mp4", "c1/v.m3u8"]
@@ -221,7 +221,7 @@ async def test_what_was_being_sent_when_the_process_died_is_sent_again(tmp_path:
     sending.parent.mkdir(parents=True)
     sending.write_bytes(b"half sent")
     remote = Remote()
-    async with Studio(tmp_path, remote).open() as studio:
+    async with RunningArchive(tmp_path, remote).open() as studio:
         await until(lambda: remote.objects == {"c1/a.mp4": b"half sent"})
         await studio.archive.flush()
 
@@ -229,7 +229,7 @@ async def test_what_was_being_sent_when_the_process_died_is_sent_again(tmp_path:
 async def test_a_newer_file_of_a_key_is_sent_after_the_one_on_its_way(tmp_path: Path) -> None:
     remote = Remote()
     remote.gate = asyncio.Event()
-    async with Studio(tmp_path, remote).open() as studio:
+    async with RunningArchive(tmp_path, remote).open() as studio:
         await studio.archive.keep("c1/v.m3u8", made(studio.archive, data=b"one"), replace=True)
         await until(lambda: remote.tries == 1)
         await studio.archive.keep("c1/v.m3u8", made(studio.archive, data=b"two"), replace=True)
@@ -241,7 +241,7 @@ async def test_a_newer_file_of_a_key_is_sent_after_the_one_on_its_way(tmp_path: 
 async def test_a_full_spool_drops_the_oldest_and_counts_them(tmp_path: Path) -> None:
     remote = Remote()
     remote.away = True
-    async with Studio(tmp_path, remote, spool_bytes=10).open() as studio:
+    async with RunningArchive(tmp_path, remote, spool_bytes=10).open() as studio:
         for n in range(6):
             await studio.archive.keep(f"c{n}/a.ts", made(studio.archive))
         await until(lambda: remote.tries > 6)
@@ -271,7 +271,7 @@ async def test_a_file_of_no_name_that_we_give_stays_in_the_spool(tmp_path: Path)
     stray.parent.mkdir(parents=True)
     stray.write_bytes(b"x")
     remote = Remote()
-    async with Studio(tmp_path, remote).open() as studio:
+    async with RunningArchive(tmp_path, remote).open() as studio:
         await studio.archive.keep("c1/a.ts", made(studio.archive))
         await studio.archive.flush()
     assert list(remote.objects) == ["c1/a.ts"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.media import av1, codecs, vp9
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support.elementary import elementary
 from tests.support.tools import need
 
@@ -40,7 +40,7 @@ def test_size_and_name_are_those_of_ffmpeg(arguments: str, codec: Codec, tmp_pat
         stream = film.streams.video[0]
         first = bytes(next(iter(film.demux(stream))))
         config = bytes(stream.codec_context.extradata or b"")
-        track = Track(Kind.VIDEO, codec, 1000, config)
+        track = MediaTrack(Kind.VIDEO, codec, 1000, config)
         assert codecs.video_size(track, first) == (322, 182)
         ours = codecs.codec_string(track, first)
         # For VP9 the level is the encoder's guess from rate and size, ours from the size alone.
@@ -70,7 +70,7 @@ def test_the_last_obu_may_go_without_a_size() -> None:
 
 def test_the_key_frame_tells_the_size_where_the_record_does_not() -> None:
     source = elementary("av1")
-    track = Track(Kind.VIDEO, Codec.AV1, 1000, source.track.config[:4])
+    track = MediaTrack(Kind.VIDEO, Codec.AV1, 1000, source.track.config[:4])
     assert codecs.video_size(track) is None
     assert codecs.video_size(track, source.takes[0].payload) == (160, 120)
     assert codecs.frame_rate(track) is None
@@ -149,7 +149,7 @@ def test_vp9_pictures_between_keys_have_no_size() -> None:
 def test_vp8_key_frames_tell_their_size() -> None:
     assert vp9.vp8_frame_size(b"\x10\x02\x00\x9d\x01\x2a\x40\x41\xb4\x00") == (320, 180)
     assert vp9.vp8_frame_size(b"\x11") is None
-    track = Track(Kind.VIDEO, Codec.VP8, 1000, b"")
+    track = MediaTrack(Kind.VIDEO, Codec.VP8, 1000, b"")
     assert codecs.codec_string(track) == "vp08.00.10.08"
     assert codecs.video_size(track, b"\x10\x02\x00\x9d\x01\x2a\x40\x01\xb4\x00") == (320, 180)
     for wrong in (b"", b"\x10\x02\x00\x9d\x01\x2b\x40\x01\xb4\x00"):

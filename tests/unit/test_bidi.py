@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.transcode import bidi
+from gateway.workers.programs.watermark import bidi
 
 HEBREW = {c: chr(0x05D0 + n) for n, c in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ")}
 LATIN = {v: k for k, v in HEBREW.items()}

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.lib.bitreader import BitReader
+from gateway.lib.bit_reader import BitReader
 
 
 def bits_of(text: str) -> bytes:

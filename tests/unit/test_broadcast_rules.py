@@ -196,6 +196,31 @@ def test_keys_are_read_as_people_paste_them() -> None:
     assert read == [{"id": id, "sign": sign, "server": server} for server in pasted.values()]
 
 
+def test_only_the_ports_of_this_pages_server_are_not_foreign() -> None:
+    ports = {"ws": 8081, "wss": 8444}
+    foreign = {
+        "ws://live.example.com:8081": "",
+        "wss://live.example.com:8444": "",
+        "WSS://LIVE.example.com:8444": "",
+        "ws://live.example.com:9999": "live.example.com:9999",
+        "ws://live.example.com": "live.example.com",
+        "wss://evil.example:8444": "evil.example:8444",
+        "ws://live.example.com.evil.example:8081": "live.example.com.evil.example:8081",
+        "ws://live.example.com@evil.example:8081": "evil.example:8081",
+        "ws://live.example.com:8081@evil.example": "evil.example",
+        "ws://liv\u0435.example.com:8081": "xn--liv-bdd.example.com:8081",
+    }
+    script = 'out(given[0].map((base) => foreignHost(base, "live.example.com", given[1])));'
+    told = run("target.js", "foreignHost", script, [list(foreign), ports])
+    assert (
+        dict(zip(foreign, told, strict=True)).items()
+        >= {base: host for base, host in foreign.items() if "\u0435" not in base}.items()
+    )
+    assert told[-1].startswith("xn--"), "letters that look alike are told apart"
+    ours = 'out(foreignHost("ws://live.example.com", "live.example.com", given));'
+    assert run("target.js", "foreignHost", ours, {"ws": 80, "wss": None}) == ""
+
+
 def test_what_is_no_key_is_none() -> None:
     sign = "1-" + "a" * 32
     none = ["", "hello", f"?sign={sign}", "id?sign=", "id?sign=1-xyz", f"a b?sign={sign}", f"http://x/?sign={sign}"]

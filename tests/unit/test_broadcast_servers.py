@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.api.broadcast import NONE
+from gateway.api.broadcast import NO_SERVERS
 from gateway.api.schemas import SHAPES
-from gateway.hub.errors import StoreAway
+from gateway.ports.errors import StoreAway
 from tests.support.admin import admin
 
 ROW = {"role": "primary", "dns": "ec2-3-70-0-1.compute.amazonaws.com", "replaced": "no", "eventid": "e-1"}
@@ -31,7 +31,7 @@ async def test_without_a_server_it_says_so_in_the_originals_words(tmp_path: Path
     for option in ({}, {"broadcast_servers": none}):
         (tmp_path / str(len(option))).mkdir()
         async with admin(tmp_path / str(len(option)), **option) as api:
-            assert await api.json("GET", "/getServers", status=503) == {"error": NONE}
+            assert await api.json("GET", "/getServers", status=503) == {"error": NO_SERVERS}
 
 
 async def test_a_table_that_does_not_answer_is_no_missing_server(tmp_path: Path) -> None:
@@ -41,4 +41,4 @@ async def test_a_table_that_does_not_answer_is_no_missing_server(tmp_path: Path)
     async with admin(tmp_path, broadcast_servers=away) as api:
         response = await api.call("GET", "/getServers", token=None)
         assert response.status == 503 and response.headers["Retry-After"] == "7"
-        assert NONE not in await response.text()
+        assert NO_SERVERS not in await response.text()

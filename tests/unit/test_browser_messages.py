@@ -8,16 +8,16 @@ import pytest
 
 from gateway.media.errors import InvalidData
 from gateway.protocols import wire
-from gateway.transcode.browser import BrowserPlan, Note
+from gateway.workers.browser_protocol import BrowserPlan, BrowserReport
 
-NOTE = Note("transcode", None, 3, 1, 0.25, ("audio: A_WHAT is a codec that is not known here",))
+NOTE = BrowserReport("transcode", None, 3, 1, 0.25, ("audio: A_WHAT is a codec that is not known here",))
 
 
 def test_plans_and_notes_cross_unchanged() -> None:
     plan = BrowserPlan("fast", 2, 0.25, 3.0)
     assert BrowserPlan.from_json(wire.read_json(wire.write_json(plan.to_json()))) == plan
-    assert Note.from_json(wire.read_json(wire.write_json(NOTE.to_json()))) == NOTE
-    assert Note.from_json(wire.read_json(wire.write_json(Note().to_json()))) == Note()
+    assert BrowserReport.from_json(wire.read_json(wire.write_json(NOTE.to_json()))) == NOTE
+    assert BrowserReport.from_json(wire.read_json(wire.write_json(BrowserReport().to_json()))) == BrowserReport()
 
 
 @pytest.mark.parametrize("said", [{}, {"preset": "fast"}, {**BrowserPlan().to_json(), "threads": "many"}])
@@ -29,4 +29,4 @@ def test_what_is_no_plan_is_refused(said: dict[str, Any]) -> None:
 @pytest.mark.parametrize("change", [{"left_out": None}, {"dropped": "x"}, {"behind": []}])
 def test_what_is_no_note_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(InvalidData, match="no note"):
-        Note.from_json({**NOTE.to_json(), **change})
+        BrowserReport.from_json({**NOTE.to_json(), **change})

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from gateway.hub.addresses import Domains
-from gateway.hub.cache import CachedChannels, CachedDomains
-from gateway.hub.channel import Channel
-from gateway.hub.errors import NoSuchChannel, StoreAway
+from gateway.channels.addresses import PublicDomains
+from gateway.channels.cached_channels import CachedChannels, CachedDomains
+from gateway.channels.channel import Channel
+from gateway.ports.errors import NoSuchChannel, StoreAway
 
 
 class Shelf:
@@ -18,7 +18,7 @@ class Shelf:
         self.asked: list[str] = []
         self.away = False
         self.now = 0.0
-        self.domains = Domains()
+        self.domains = PublicDomains()
         self.gate: asyncio.Event | None = None
 
     def put(self, id: str, **fields: object) -> Channel:
@@ -35,13 +35,13 @@ class Shelf:
             raise NoSuchChannel(id)
         return self.items[id]
 
-    async def get_domains(self) -> Domains:
+    async def get_domains(self) -> PublicDomains:
         self.asked.append("domains")
         if self.away:
             raise StoreAway("the shelf is away")
         return self.domains
 
-    async def set_domains(self, domains: Domains) -> None:
+    async def set_domains(self, domains: PublicDomains) -> None:
         if self.away:
             raise StoreAway("the shelf is away")
         self.domains = domains
@@ -166,30 +166,30 @@ async def test_ids_of_the_viewers_choice_cannot_fill_the_memory(shelf):
 
 
 async def test_domains_are_asked_for_once_in_their_time(shelf):
-    shelf.domains = Domains("a", "b")
+    shelf.domains = PublicDomains("a", "b")
     cached = CachedDomains(shelf, ttl=5, clock=lambda: shelf.now)
-    assert [await cached.get_domains() for _ in range(3)] == [Domains("a", "b")] * 3
-    shelf.domains, shelf.now = Domains("c", "d"), 5
-    assert await cached.get_domains() == Domains("c", "d")
+    assert [await cached.get_domains() for _ in range(3)] == [PublicDomains("a", "b")] * 3
+    shelf.domains, shelf.now = PublicDomains("c", "d"), 5
+    assert await cached.get_domains() == PublicDomains("c", "d")
     assert shelf.asked == ["domains"] * 2
 
 
 async def test_the_last_domains_serve_while_the_store_is_away(shelf):
     cached = CachedDomains(shelf, clock=lambda: shelf.now)
     shelf.away = True
-    assert await cached.get_domains() == Domains()
-    shelf.away, shelf.domains, shelf.now = False, Domains("a", "b"), 5
-    assert await cached.get_domains() == Domains("a", "b")
+    assert await cached.get_domains() == PublicDomains()
+    shelf.away, shelf.domains, shelf.now = False, PublicDomains("a", "b"), 5
+    assert await cached.get_domains() == PublicDomains("a", "b")
     shelf.away, shelf.now = True, 100
-    assert await cached.get_domains() == Domains("a", "b")
+    assert await cached.get_domains() == PublicDomains("a", "b")
 
 
 async def test_domains_that_cannot_be_stored_are_an_error(shelf):
     cached = CachedDomains(shelf, clock=lambda: shelf.now)
-    await cached.set_domains(Domains("a", "b"))
-    assert await cached.get_domains() == Domains("a", "b")
+    await cached.set_domains(PublicDomains("a", "b"))
+    assert await cached.get_domains() == PublicDomains("a", "b")
     assert shelf.asked == []
     shelf.away = True
     with pytest.raises(StoreAway):
-        await cached.set_domains(Domains("c", "d"))
-    assert await cached.get_domains() == Domains("a", "b")
+        await cached.set_domains(PublicDomains("c", "d"))
+    assert await cached.get_domains() == PublicDomains("a", "b")

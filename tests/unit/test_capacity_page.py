@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from tests.support.capacity import QUICK, shown
 from tools.capacity import bill, measured, prices
+from tools.capacity.__main__ import PACKAGE, PAGE, code, fingerprint
 from tools.capacity.bill import Usage
 from tools.capacity.demand import Media
 from tools.capacity.measured import Figure
@@ -19,6 +23,25 @@ def test_the_page_shows_every_table() -> None:
 @pytest.mark.parametrize("name", QUICK)
 def test_a_table_of_the_page_is_what_is_printed(name: str) -> None:
     assert shown()[name] == TABLES[name](), f"`make capacity-page` writes the page's tables anew ({name})"
+
+
+def test_any_change_of_a_table_is_noticed() -> None:
+    page = PAGE.read_text("utf-8")
+    before = fingerprint(page, "code")
+    assert fingerprint(page.replace("# ", "# Another heading: ", 1), "code") == before
+    assert fingerprint(page, "other code") != before
+    for table in shown().values():
+        assert fingerprint(page.replace(table, table.replace("|", "||", 1)), "code") != before
+
+
+def test_any_change_of_the_code_is_noticed_and_of_remarks_is_none(tmp_path: Path) -> None:
+    before = code()
+    shutil.copytree(PACKAGE, tmp_path, dirs_exist_ok=True)
+    measured = (tmp_path / "measured.py").read_text("utf-8")
+    (tmp_path / "measured.py").write_text(f"{measured}\n# a remark\n")
+    assert code(tmp_path) == before
+    (tmp_path / "measured.py").write_text(measured.replace("Figure(0.", "Figure(1.", 1))
+    assert code(tmp_path) != before
 
 
 def test_tiers_are_paid_one_after_another() -> None:

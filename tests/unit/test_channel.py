@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from gateway.hub.access import Algorithm, Secrets, Verdict, sign
-from gateway.hub.channel import Channel, changes, create_item
-from gateway.hub.errors import InvalidField, TooLarge
-from gateway.hub.outdate import parse_outdate
+from gateway.channels.channel import Channel, changes, create_item
+from gateway.channels.expiry import parse_outdate
+from gateway.channels.stream_key import Algorithm, SigningSecrets, Verdict, sign
+from gateway.ports.errors import InvalidField, TooLarge
 
-SECRETS = Secrets("unit-secret")
+SECRETS = SigningSecrets("unit-secret")
 NOW = 1_700_000_000.25
 LIMIT = 64_000
 # The body of the original guide's curl command.
@@ -43,7 +43,7 @@ class TestCreate:
         assert item["TimeStamp"] == 1_700_259_200
 
     def test_the_original_algorithm_makes_the_original_keys(self):
-        item = create_item(SEED, NOW, Secrets("unit-secret", algorithm=Algorithm.MD5), LIMIT)
+        item = create_item(SEED, NOW, SigningSecrets("unit-secret", algorithm=Algorithm.MD5), LIMIT)
         assert item["key"] == sign(item["id"], 1670544000, "unit-secret", Algorithm.MD5)
 
     def test_what_the_client_leaves_out_gets_the_consoles_values(self):
@@ -241,13 +241,13 @@ class TestChanges:
 
     def test_the_same_moment_in_another_spelling_keeps_the_key(self):
         channel = stored(outdate="2030-01-01")
-        assert changes(channel, {"outdate": "2030/1/1"}, Secrets("new", previous="unit-secret"), LIMIT) == {
+        assert changes(channel, {"outdate": "2030/1/1"}, SigningSecrets("new", previous="unit-secret"), LIMIT) == {
             "outdate": "2030/1/1"
         }
 
     def test_a_key_that_does_not_verify_is_made_anew_with_any_new_spelling(self):
         channel = stored(outdate="2030-01-01")
-        assert "key" in changes(channel, {"outdate": "2030/1/1"}, Secrets("new"), LIMIT)
+        assert "key" in changes(channel, {"outdate": "2030/1/1"}, SigningSecrets("new"), LIMIT)
 
     def test_an_answer_sent_back_whole_changes_nothing(self):
         channel = stored(relayURL="rtmp://h/app/secret")

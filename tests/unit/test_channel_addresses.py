@@ -2,16 +2,16 @@
 
 import pytest
 
-from gateway.hub.access import Secrets, Use, Verdict
-from gateway.hub.addresses import Addresses, Domains, Ports, Presenter
-from gateway.hub.channel import Channel
-from gateway.hub.errors import InvalidField
-from gateway.hub.relays import MASK, masked
+from gateway.channels.addresses import Addresses, OpenPorts, Presenter, PublicDomains
+from gateway.channels.channel import Channel
+from gateway.channels.relay_urls import MASK, masked
+from gateway.channels.stream_key import SignatureUse, SigningSecrets, Verdict
+from gateway.ports.errors import InvalidField
 
-SECRETS = Secrets("unit-secret")
-PORTS = Ports(rtmp=1935, http=8080, ws=8081, admin=8000)
+SECRETS = SigningSecrets("unit-secret")
+PORTS = OpenPorts(rtmp=1935, http=8080, ws=8081, admin=8000)
 NOW = 1_700_000_000.0
-NONE = Domains()
+NONE = PublicDomains()
 
 
 def channel(**fields):
@@ -59,7 +59,7 @@ def test_only_what_is_on_is_listed():
     ],
 )
 def test_the_push_domain_builds_the_server(push, server):
-    assert present(channel(), Domains(push=push))["obsServer"] == server
+    assert present(channel(), PublicDomains(push=push))["obsServer"] == server
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_the_push_domain_builds_the_server(push, server):
     ],
 )
 def test_the_pull_domain_builds_the_play_addresses(pull, flv, web_socket):
-    urls = present(channel(), Domains(pull=pull))["playUrls"]
+    urls = present(channel(), PublicDomains(pull=pull))["playUrls"]
     assert (urls["flv"], urls["wsflv"]) == (flv, web_socket)
 
 
@@ -83,7 +83,7 @@ def test_the_public_address_serves_where_no_pull_domain_is_set():
 
 
 def test_rtmps_is_shown_for_channels_that_want_it_where_it_is_open():
-    secure = addresses(ports=Ports(rtmp=1935, rtmps=1938, http=8080))
+    secure = addresses(ports=OpenPorts(rtmp=1935, rtmps=1938, http=8080))
     assert secure.push_server(channel(isRtmps="true")) == "rtmps://127.0.0.1:1938/stream"
     assert secure.push_server(channel()) == "rtmp://127.0.0.1:1935/stream"
     assert addresses().push_server(channel(isRtmps=True)) == "rtmp://127.0.0.1:1935/stream"
@@ -97,18 +97,21 @@ def ws_url(ports=PORTS, tls=False, domains=NONE, web_host="", **fields):
 
 
 def test_browsers_are_told_where_to_push():
-    secure = Ports(rtmp=1935, ws=8081, wss=8444)
+    secure = OpenPorts(rtmp=1935, ws=8081, wss=8444)
     assert ws_url() == "ws://198.51.100.7:8081"
     assert ws_url(web_host="127.0.0.1") == "ws://127.0.0.1:8081"
     assert ws_url(web_host="::1") == "ws://[::1]:8081"
-    assert ws_url(domains=Domains(push="rtmps://live.example.com:1940"), web_host="x") == "ws://live.example.com:8081"
+    assert (
+        ws_url(domains=PublicDomains(push="rtmps://live.example.com:1940"), web_host="x")
+        == "ws://live.example.com:8081"
+    )
     assert ws_url(secure) == "ws://198.51.100.7:8081"
     assert ws_url(secure, tls=True) == ws_url(secure, isRtmps="true") == "wss://198.51.100.7:8444"
     assert ws_url(tls=True) == "ws://198.51.100.7:8081"
 
 
 def test_tls_that_ends_in_front_is_shown_with_the_ports_there():
-    behind = Ports(rtmp=1935, ws=8081, http=8080).with_tls(1938, 8444)
+    behind = OpenPorts(rtmp=1935, ws=8081, http=8080).with_tls(1938, 8444)
     assert addresses(ports=behind).push_server(channel(isRtmps=True)) == "rtmps://127.0.0.1:1938/stream"
     assert ws_url(behind, tls=True) == "wss://198.51.100.7:8444"
 
@@ -122,8 +125,8 @@ def test_protected_channels_are_shown_with_a_play_sign():
     shown = present(channel(playAuth="sign"), sign_ttl=60)
     url, _, sign = shown["playUrls"]["flv"].partition("?sign=")
     assert url.endswith("/live.flv")
-    assert SECRETS.verify("c1", sign, NOW + 60, Use.PLAY) is Verdict.VALID
-    assert SECRETS.verify("c1", sign, NOW + 61, Use.PLAY) is Verdict.EXPIRED
+    assert SECRETS.verify("c1", sign, NOW + 60, SignatureUse.PLAY) is Verdict.VALID
+    assert SECRETS.verify("c1", sign, NOW + 61, SignatureUse.PLAY) is Verdict.EXPIRED
     assert all(u.endswith("?sign=" + sign) for u in shown["playUrls"].values())
 
 
@@ -158,13 +161,13 @@ def test_masks_keep_what_tells_targets_apart(value, shown):
 
 
 class TestDomains:
-    now = Domains("push.example.com", "")
+    now = PublicDomains("push.example.com", "")
 
     def test_a_missing_one_stays_and_an_empty_one_is_removed(self):
-        assert Domains.from_json({"pullDNS": "cdn.example.com/"}, self.now) == Domains(
+        assert PublicDomains.from_json({"pullDNS": "cdn.example.com/"}, self.now) == PublicDomains(
             "push.example.com", "cdn.example.com"
         )
-        assert Domains.from_json({"pushDNS": ""}, self.now) == Domains("", "")
+        assert PublicDomains.from_json({"pushDNS": ""}, self.now) == PublicDomains("", "")
 
     @pytest.mark.parametrize(
         "value",
@@ -172,11 +175,13 @@ class TestDomains:
     )
     def test_what_is_no_push_domain_is_refused(self, value):
         with pytest.raises(InvalidField) as refused:
-            Domains.from_json({"pushDNS": value}, self.now)
+            PublicDomains.from_json({"pushDNS": value}, self.now)
         assert refused.value.field == "pushDNS"
 
     def test_it_reads_back_what_it_writes(self):
-        assert Domains.from_json(Domains("a", "https://b:1").as_json(), Domains()) == Domains("a", "https://b:1")
+        assert PublicDomains.from_json(PublicDomains("a", "https://b:1").as_json(), PublicDomains()) == PublicDomains(
+            "a", "https://b:1"
+        )
 
 
 def test_ports_are_written_by_name():

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.media.clock import AudioClock, Timeline
+from gateway.media.clock import AudioClock, PublisherTimeline
 
 V, A = 0, 1
 
 
-def play(line: Timeline, start: int, count: int, step: int = 33) -> list[int]:
+def play(line: PublisherTimeline, start: int, count: int, step: int = 33) -> list[int]:
     """Video at `start` and audio 10 ms behind it, `count` times; the video's times."""
     times = []
     for n in range(count):
@@ -22,37 +22,37 @@ def play(line: Timeline, start: int, count: int, step: int = 33) -> list[int]:
 
 
 def test_times_pass_as_they_are() -> None:
-    assert play(Timeline(), 5_000, 4) == [5_000, 5_033, 5_066, 5_099]
+    assert play(PublisherTimeline(), 5_000, 4) == [5_000, 5_033, 5_066, 5_099]
 
 
 def test_the_32_bit_clock_wraps_unnoticed() -> None:
-    times = play(Timeline(), (1 << 32) - 66, 10)
+    times = play(PublisherTimeline(), (1 << 32) - 66, 10)
     assert [b - a for a, b in pairwise(times)] == [33] * 9
     assert times[-1] > 1 << 32
 
 
 def test_a_first_time_can_be_given() -> None:
-    line = Timeline(start=7_000)
+    line = PublisherTimeline(start=7_000)
     assert play(line, 123_456, 3) == [7_000, 7_033, 7_066]
     assert line.rebased == 0
 
 
 def test_a_second_lane_does_not_start_before_the_given_time() -> None:
-    line = Timeline(start=7_000)
+    line = PublisherTimeline(start=7_000)
     line.stamp(V, 500)
     assert [line.stamp(A, 300 + n * 40) for n in range(8)] == [7_000] * 6 + [7_040, 7_080]
     assert line.stamp(V, 540) == 7_040
 
 
 def test_times_below_zero_wait_at_zero_and_keep_sync() -> None:
-    line = Timeline()
+    line = PublisherTimeline()
     line.stamp(V, 0)
     assert [line.stamp(A, (n * 40 - 160) % (1 << 32)) for n in range(6)] == [0, 0, 0, 0, 0, 40]
 
 
 @pytest.mark.parametrize("to", [0, 95_000, 200_000, (1 << 32) - 1])
 def test_a_jump_is_repaired_once_for_both_lanes(to: int) -> None:
-    line = Timeline()
+    line = PublisherTimeline()
     before = play(line, 100_000, 20)
     after = play(line, to, 20)
     assert line.rebased == 1
@@ -61,7 +61,7 @@ def test_a_jump_is_repaired_once_for_both_lanes(to: int) -> None:
 
 
 def test_the_lane_that_jumps_later_follows_the_first() -> None:
-    line = Timeline()
+    line = PublisherTimeline()
     play(line, 100_000, 20)
     # The video jumps to 0; audio of before is still on its way.
     first = line.stamp(V, 0)
@@ -72,7 +72,7 @@ def test_the_lane_that_jumps_later_follows_the_first() -> None:
 
 
 def test_a_glitch_of_one_frame_does_not_move_the_lanes_apart() -> None:
-    line = Timeline()
+    line = PublisherTimeline()
     play(line, 100_000, 20)
     glitch = line.stamp(V, 7)
     assert 100_000 + 19 * 33 < glitch < 100_000 + 21 * 33
@@ -80,13 +80,13 @@ def test_a_glitch_of_one_frame_does_not_move_the_lanes_apart() -> None:
 
 
 def test_small_reorderings_pass() -> None:
-    line = Timeline()
+    line = PublisherTimeline()
     assert [line.stamp(A, t) for t in (100, 120, 90, 140)] == [100, 120, 90, 140]
     assert line.rebased == 0
 
 
 def test_a_lane_may_rest_while_the_other_goes_on() -> None:
-    line = Timeline()
+    line = PublisherTimeline()
     play(line, 0, 10)
     for n in range(1_000):
         line.stamp(A, 330 + n * 21)
@@ -95,7 +95,7 @@ def test_a_lane_may_rest_while_the_other_goes_on() -> None:
 
 
 def test_lanes_of_different_age_are_brought_together() -> None:
-    line = Timeline()
+    line = PublisherTimeline()
     line.stamp(V, 50_000_000)
     assert line.stamp(A, 0) == 50_000_000
     assert line.stamp(A, 21) == 50_000_021
@@ -103,7 +103,7 @@ def test_lanes_of_different_age_are_brought_together() -> None:
 
 
 def test_script_data_never_move_the_clock() -> None:
-    line = Timeline()
+    line = PublisherTimeline()
     play(line, 100_000, 20)
     latest = line.latest
     assert line.near(0) == latest
@@ -115,7 +115,7 @@ def test_script_data_never_move_the_clock() -> None:
 
 @given(st.lists(st.tuples(st.sampled_from([V, A]), st.integers(0, (1 << 32) - 1)), max_size=60))
 def test_no_input_runs_a_lane_backward(stamps: list[tuple[int, int]]) -> None:
-    line = Timeline()
+    line = PublisherTimeline()
     high: dict[int, int] = {}
     for lane, raw in stamps:
         time = line.stamp(lane, raw)
@@ -126,7 +126,7 @@ def test_no_input_runs_a_lane_backward(stamps: list[tuple[int, int]]) -> None:
 
 @given(st.lists(st.integers(0, 9_000), min_size=1, max_size=60), st.integers(0, (1 << 32) - 1))
 def test_growing_times_are_kept_exactly(steps: list[int], start: int) -> None:
-    line, raw = Timeline(), start
+    line, raw = PublisherTimeline(), start
     line.stamp(V, raw % (1 << 32))
     for step in steps:
         raw += step
@@ -139,7 +139,7 @@ JUMPS = st.one_of(st.integers(-(1 << 31) + 20_000, -1_000), st.integers(11_000, 
 
 @given(st.integers(0, (1 << 32) - 1), st.integers(-300, 300), st.lists(JUMPS, min_size=1, max_size=6))
 def test_audio_stays_with_video_over_any_jumps(start: int, skew: int, jumps: list[int]) -> None:
-    line, base, shown = Timeline(), start, -1
+    line, base, shown = PublisherTimeline(), start, -1
     for count, jump in enumerate([0, *jumps]):
         base += jump
         for _ in range(40):

@@ -11,12 +11,12 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.api.cluster import Refused
-from gateway.hub.nodes import Holding, Node, Role
-from gateway.nodes import cluster as module
-from gateway.nodes.cluster import Cluster
-from gateway.nodes.peers import Peers
-from gateway.nodes.places import PeerAway, Place
+from gateway.api.cluster_queries import ForwardedRefusal
+from gateway.cluster import cluster_client as module
+from gateway.cluster.cluster_client import ClusterClient
+from gateway.cluster.node_address import NodeAddress, PeerAway
+from gateway.cluster.peers import Peers
+from gateway.ports.nodes import Holding, Node, NodeRole
 from tests.support.http import until
 from tests.support.sharing import Directory
 
@@ -47,7 +47,7 @@ class Wires:
     most: int = 0
 
     @contextlib.asynccontextmanager
-    async def request(self, place: Place, method: str, target: str, *, seconds: float) -> AsyncIterator[Any]:
+    async def request(self, place: NodeAddress, method: str, target: str, *, seconds: float) -> AsyncIterator[Any]:
         self.asked.append((place.node, method, target))
         self.at_once += 1
         self.most = max(self.most, self.at_once)
@@ -71,20 +71,20 @@ class Known:
         self._directory = directory
         self.lost_names: list[str] = []
 
-    def known(self, name: str) -> Place | None:
+    def known(self, name: str) -> NodeAddress | None:
         return None
 
-    async def find(self, name: str) -> Place | None:
+    async def find(self, name: str) -> NodeAddress | None:
         held = (await self._directory.find([name])).get(name)
-        return None if held is None else Place(held.node, held.address, held.claim)
+        return None if held is None else NodeAddress(held.node, held.address, held.claim)
 
-    def lost(self, name: str, place: Place) -> None:
+    def lost(self, name: str, place: NodeAddress) -> None:
         self.lost_names.append(name)
 
 
 @dataclass
 class Rig:
-    cluster: Cluster
+    cluster: ClusterClient
     directory: Directory
     wires: Wires
     where: Known
@@ -92,17 +92,17 @@ class Rig:
 
     def holds(self, node: str, stream: str = "c1") -> None:
         self.directory.held[stream] = Holding(stream, node, "192.0.2.1:8080", "claim", 0)
-        self.directory.members.setdefault(node, Node(node, Role.GATEWAY, "192.0.2.1:8080", 1))
+        self.directory.members.setdefault(node, Node(node, NodeRole.GATEWAY, "192.0.2.1:8080", 1))
 
 
 @pytest.fixture
 async def rig() -> AsyncIterator[Rig]:
     directory, wires, now = Directory(), Wires(), [1000.0]
     where = Known(directory)
-    directory.members["h.1"] = Node("h.1", Role.GATEWAY, "192.0.2.9:8080", 1)
+    directory.members["h.1"] = Node("h.1", NodeRole.GATEWAY, "192.0.2.9:8080", 1)
     clock: Callable[[], float] = lambda: now[0]  # noqa: E731
     siblings = lambda: {"h.2": "/run/h.2.sock"}  # noqa: E731
-    async with Cluster("h.1", directory, where, cast(Peers, wires), siblings=siblings, clock=clock) as one:
+    async with ClusterClient("h.1", directory, where, cast(Peers, wires), siblings=siblings, clock=clock) as one:
         yield Rig(one, directory, wires, where, now)
 
 
@@ -131,7 +131,7 @@ NONSENSE = [
 async def test_an_answer_that_makes_no_sense_means_come_again(rig: Rig, status: int, body: bytes):
     rig.holds("g1")
     rig.wires.answers["g1"] = Answer(status, body)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ForwardedRefusal) as refused:
         await rig.cluster.ask("c1", "session")
     assert (refused.value.status, refused.value.retry_after) == (503, 2)
 
@@ -140,7 +140,7 @@ async def test_a_refusal_is_passed_on_whole(rig: Rig):
     rig.holds("g1")
     body = json.dumps({"error": "expected true or false", "field": "enabled"}).encode()
     rig.wires.answers["g1"] = Answer(400, body, {"Retry-After": "soon"})
-    with pytest.raises(Refused, match="expected true or false") as refused:
+    with pytest.raises(ForwardedRefusal, match="expected true or false") as refused:
         await rig.cluster.ask("c1", "session")
     assert (refused.value.status, refused.value.field, refused.value.retry_after) == (400, "enabled", None)
 
@@ -149,7 +149,7 @@ async def test_an_endless_answer_is_not_read_to_its_end(rig: Rig, monkeypatch: p
     monkeypatch.setattr(module, "_MOST_ANSWER", 1000)
     rig.holds("g1")
     rig.wires.answers["g1"] = Answer(body=b"x" * 100, pieces=10**9)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ForwardedRefusal) as refused:
         await rig.cluster.ask("c1", "session")
     assert refused.value.status == 503
 
@@ -158,7 +158,7 @@ async def test_a_holder_that_takes_too_long_is_away(rig: Rig, monkeypatch: pytes
     monkeypatch.setattr(module, "_ASK_SECONDS", 0.02)
     rig.holds("g1")
     rig.wires.answers["g1"] = asyncio.Event()
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ForwardedRefusal) as refused:
         await rig.cluster.ask("c1", "session")
     assert (refused.value.status, rig.where.lost_names) == (503, ["c1"])
 
@@ -190,7 +190,7 @@ async def test_a_stream_of_this_node_is_asked_of_nobody(rig: Rig):
 async def test_siblings_are_asked_over_their_sockets_also_without_a_registry(rig: Rig):
     heard = await rig.cluster.everywhere("sessions")
     assert heard.answers == {"h.2": []}
-    async with Cluster(
+    async with ClusterClient(
         "h.1", None, rig.where, cast(Peers, rig.wires), siblings=lambda: {"h.2": "/run/h.2.sock"}
     ) as alone:
         assert [(node.id, node.address) for node in await alone.nodes()] == [("h.2", "unix:/run/h.2.sock")]
@@ -202,12 +202,12 @@ async def test_siblings_are_asked_over_their_sockets_also_without_a_registry(rig
 @pytest.mark.parametrize(
     "answer",
     [Answer(500, b"no"), Answer(body=b"{}\nnot json"), Answer(body=b"{}\n[]"), Answer(body=b'"x"'),
-     PeerAway(Place("g1", ""), "gone"), Answer(body=b"x" * 1000, pieces=10**9)],
+     PeerAway(NodeAddress("g1", ""), "gone"), Answer(body=b"x" * 1000, pieces=10**9)],
 )  # fmt: skip
 async def test_a_node_that_cannot_answer_is_left_out(rig: Rig, answer: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_MOST_LINES", 100_000)
     rig.holds("g1")
-    rig.directory.members["g2"] = Node("g2", Role.GATEWAY, "192.0.2.2:8080", 1)
+    rig.directory.members["g2"] = Node("g2", NodeRole.GATEWAY, "192.0.2.2:8080", 1)
     rig.wires.answers |= {"g1": answer, "g2": Answer(body=b'{"id":"c2"}\n{"id":"c3"}')}
     heard = await rig.cluster.everywhere("sessions")
     assert heard.answers == {"h.2": [], "g2": [{"id": "c2"}, {"id": "c3"}]}
@@ -223,14 +223,14 @@ async def test_a_slow_node_holds_nobody_up(rig: Rig, monkeypatch: pytest.MonkeyP
 
 async def test_a_hundred_nodes_are_asked_a_few_at_a_time(rig: Rig):
     for number in range(100):
-        rig.directory.members[f"g{number}"] = Node(f"g{number}", Role.GATEWAY, "192.0.2.1:1", 1)
+        rig.directory.members[f"g{number}"] = Node(f"g{number}", NodeRole.GATEWAY, "192.0.2.1:1", 1)
     assert len((await rig.cluster.everywhere("sessions")).answers) == 101
-    assert 1 < rig.wires.most <= module._AT_ONCE
+    assert 1 < rig.wires.most <= module._MAX_CONCURRENT
 
 
 async def test_edges_and_workers_are_not_asked_for_streams(rig: Rig):
-    rig.directory.members["e1"] = Node("e1", Role.EDGE, "192.0.2.3:8080", 1)
-    rig.directory.members["w1"] = Node("w1", Role.WORKER, "", 1)
+    rig.directory.members["e1"] = Node("e1", NodeRole.EDGE, "192.0.2.3:8080", 1)
+    rig.directory.members["w1"] = Node("w1", NodeRole.WORKER, "", 1)
     await rig.cluster.everywhere("sessions")
     assert {node for node, _, _ in rig.wires.asked} == {"h.2"}
     rig.wires.answers["e1"] = Answer(body=b'{"streams":2}')
@@ -249,7 +249,7 @@ async def test_the_registry_is_read_seldom_and_its_last_answer_serves_while_it_i
 
 async def test_a_change_is_told_to_all_caches_and_to_the_holder_first(rig: Rig):
     rig.holds("g1")
-    rig.directory.members["e1"] = Node("e1", Role.EDGE, "192.0.2.3:8080", 1)
+    rig.directory.members["e1"] = Node("e1", NodeRole.EDGE, "192.0.2.3:8080", 1)
     await rig.cluster.changed("c1")
     assert rig.wires.asked == [("g1", "POST", "/_node/.node/changed/c1?to=g1")]
     await until(lambda: len(rig.wires.asked) == 3)

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support.elementary import elementary
 
 
@@ -32,18 +32,18 @@ def test_a_track_is_described(name: str, wanted: dict[str, object]) -> None:
     ("config", "profile"), [("2b098800", "HE-AAC"), ("130856e59d4880", "HE-AACv2"), ("0990", "Main")]
 )
 def test_aac_profiles_have_names(config: str, profile: str) -> None:
-    assert codecs.describe(Track(Kind.AUDIO, Codec.AAC, 1000, bytes.fromhex(config)))["profile"] == profile
+    assert codecs.describe(MediaTrack(Kind.AUDIO, Codec.AAC, 1000, bytes.fromhex(config)))["profile"] == profile
 
 
 @pytest.mark.parametrize("codec", list(Codec))
 def test_a_broken_configuration_is_described_with_gaps(codec: Codec) -> None:
     for kind in Kind:
-        found = codecs.describe(Track(kind, codec, 1000, b"\xff"), b"\xff")
+        found = codecs.describe(MediaTrack(kind, codec, 1000, b"\xff"), b"\xff")
         assert found["codec"] == codec.value
 
 
 def test_questions_to_the_wrong_kind_are_refused() -> None:
-    video, audio = Track(Kind.VIDEO, Codec.H264, 1000, b""), Track(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10")
+    video, audio = MediaTrack(Kind.VIDEO, Codec.H264, 1000, b""), MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10")
     for ask in (codecs.audio_rate, codecs.audio_channels):
         with pytest.raises(InvalidData):
             ask(video)
@@ -54,4 +54,4 @@ def test_questions_to_the_wrong_kind_are_refused() -> None:
 
 
 def test_opus_without_a_head_is_stereo() -> None:
-    assert codecs.audio_channels(Track(Kind.AUDIO, Codec.OPUS, 1000, b"")) == 2
+    assert codecs.audio_channels(MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")) == 2

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.transcode.colors import parse_color
+from gateway.workers.programs.watermark.colors import parse_color
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-from gateway.hub import fields
+from gateway.channels import fields
 
 FILE = Path(__file__).resolve().parents[2] / "gateway" / "console" / "app" / "editor" / "fields.js"
 TEXT = FILE.read_text()
-TABLE = re.search(r"export const FIELDS = \{\n(.*?)\n\};", TEXT, re.S)
+TABLE = re.search(r"const FIELDS = \{\n(.*?)\n\};", TEXT, re.S)
 assert TABLE is not None
 SECTIONS = (FILE.parent / "sections.js").read_text()
 ENTRIES = dict(re.findall(r"^  (\w+): (.+),$", TABLE[1], re.M))

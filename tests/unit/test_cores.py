@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cores.endpoints import Opened, of_gateway
-from gateway.cores.folder import run_folder
-from gateway.cores.master import needs_restart
-from gateway.cores.shares import cores, of_worker, registered, workers_of
-from gateway.doctor import State, processes
-from gateway.hub.errors import StoreUnusable
-from gateway.nodes.host import Slot
-from gateway.servers.listen import ListenError, listen, listen_shared, port_of
+from gateway.app.doctor import FindingState, processes
+from gateway.cluster.worker_slot import WorkerSlot
+from gateway.lib.sockets import ListenError, listen, listen_shared, port_of
+from gateway.ports.errors import StoreUnusable
+from gateway.processes.endpoints import OpenSockets, gateway_endpoints
+from gateway.processes.master import needs_restart
+from gateway.processes.run_folder import run_folder
+from gateway.processes.worker_settings import cores, settings_for_worker, with_host_registry, worker_count
 from gateway.settings import Settings, SettingsError, load
 
 
@@ -22,8 +22,8 @@ def settings(*overrides: str) -> Settings:
     return load(environ={}, overrides=["data=var", *overrides])
 
 
-def slot(count: int = 4) -> Slot:
-    return Slot("0a1b2c3d", 2, 1, count, Path("/run/millrace"), "made by the master")
+def slot(count: int = 4) -> WorkerSlot:
+    return WorkerSlot("0a1b2c3d", 2, 1, count, Path("/run/millrace"), "made by the master")
 
 
 # ---- ports ----
@@ -80,7 +80,7 @@ def test_nobody_gets_into_a_port_that_another_gateway_shares_among_its_workers()
 
 def test_only_the_first_worker_gets_the_admin_port():
     config = settings("rtmp.port=0", "http.port=0", "ws.port=0", "admin.port=0")
-    opened = Opened.open(of_gateway(config), 2)
+    opened = OpenSockets.open(gateway_endpoints(config), 2)
     try:
         assert set(opened.of(1)) == {"rtmp", "http", "ws", "admin"}
         assert set(opened.of(2)) == {"rtmp", "http", "ws"}
@@ -98,7 +98,7 @@ def test_a_taken_port_leaves_nothing_open():
         before = len(os.listdir("/proc/self/fd"))
         config = settings("rtmp.port=0", "http.port=0", "ws.port=0", f"admin.port={port}")
         with pytest.raises(ListenError, match="admin"):
-            Opened.open(of_gateway(config), 3)
+            OpenSockets.open(gateway_endpoints(config), 3)
         assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -106,26 +106,30 @@ def test_a_taken_port_leaves_nothing_open():
 
 
 def test_bounds_of_the_node_are_divided_among_its_workers():
-    divided = of_worker(settings("limits.publishers=10", "workers.most=9", "recording.spool_bytes=1000"), slot(4))
+    divided = settings_for_worker(
+        settings("limits.publishers=10", "workers.most=9", "recording.spool_bytes=1000"), slot(4)
+    )
     assert (divided.limits.publishers, divided.workers.most, divided.recording.spool_bytes) == (3, 3, 250)
-    assert of_worker(settings(), slot(4)).limits.publishers == 0, "no bound stays none"
+    assert settings_for_worker(settings(), slot(4)).limits.publishers == 0, "no bound stays none"
 
 
 def test_workers_find_each_other_in_a_registry_of_their_own_where_none_is_set():
-    found = registered(settings(), slot())
+    found = with_host_registry(settings(), slot())
     assert found.registry == f"sqlite:///{Path('var/nodes.db').absolute()}"
     assert found.cluster.secret.get_secret_value() == "made by the master"
 
 
 def test_a_registry_and_a_secret_that_are_set_stay():
-    found = registered(settings("registry=dynamodb://video-streaming", "cluster.secret=ours"), slot())
+    found = with_host_registry(
+        settings("registry=dynamodb://video-streaming", "cluster.secret=ours alone to know"), slot()
+    )
     assert found.registry == "dynamodb://video-streaming"
-    assert found.cluster.secret.get_secret_value() == "ours"
+    assert found.cluster.secret.get_secret_value() == "ours alone to know"
 
 
 def test_zero_workers_are_one_for_each_core():
-    assert workers_of(settings("serve.workers=3")) == 3
-    assert workers_of(settings("serve.workers=0")) == cores() >= 1
+    assert worker_count(settings("serve.workers=3")) == 3
+    assert worker_count(settings("serve.workers=0")) == cores() >= 1
 
 
 @pytest.mark.parametrize(
@@ -139,11 +143,13 @@ def test_cores_are_those_that_a_container_may_use(tmp_path: Path, quota: str, mo
 
 def test_a_reload_says_what_it_cannot_change():
     old = settings("serve.workers=2")
-    assert needs_restart(old, settings("serve.workers=2", "stream.linger=5", "log.level=debug"), of_gateway) == []
+    assert (
+        needs_restart(old, settings("serve.workers=2", "stream.linger=5", "log.level=debug"), gateway_endpoints) == []
+    )
     changed = settings("serve.workers=3", "rtmp.port=1936", "admin.host=0.0.0.0")
-    assert needs_restart(old, changed, of_gateway) == ["serve.workers", "admin", "rtmp"]
+    assert needs_restart(old, changed, gateway_endpoints) == ["serve.workers", "admin", "rtmp"]
     elsewhere = load(environ={}, overrides=["data=other", "serve.workers=2"])
-    assert needs_restart(old, elsewhere, of_gateway) == ["data"]
+    assert needs_restart(old, elsewhere, gateway_endpoints) == ["data"]
 
 
 # ---- what the commands say of it ----
@@ -152,14 +158,20 @@ def test_a_reload_says_what_it_cannot_change():
 @pytest.mark.parametrize(
     ("workers", "most", "spreads", "state", "words"),
     [
-        (1, 1, True, State.OK, "one, on one core"),
-        (1, 8, True, State.OK, "one, on one core; serve.workers = 0 uses all 8 cores"),
-        (4, 4, True, State.OK, "4 share the ports, on 4 cores"),
-        (4, 2, True, State.WARNING, "4 share the ports, on 2 cores: more than there are cores only cost memory"),
-        (4, 4, False, State.MISSING, "serve.workers is 4, but only Linux spreads connections over several processes"),
+        (1, 1, True, FindingState.OK, "one, on one core"),
+        (1, 8, True, FindingState.OK, "one, on one core; serve.workers = 0 uses all 8 cores"),
+        (4, 4, True, FindingState.OK, "4 share the ports, on 4 cores"),
+        (4, 2, True, FindingState.WARNING, "4 share the ports, on 2 cores: more than there are cores only cost memory"),
+        (
+            4,
+            4,
+            False,
+            FindingState.MISSING,
+            "serve.workers is 4, but only Linux spreads connections over several processes",
+        ),
     ],
 )
-def test_doctor_knows_processes_and_cores(workers: int, most: int, spreads: bool, state: State, words: str):
+def test_doctor_knows_processes_and_cores(workers: int, most: int, spreads: bool, state: FindingState, words: str):
     found = processes(settings(f"serve.workers={workers}"), most, spreads)
     assert (found.state, found.words) == (state, words)
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cores.link import MOST_LINE, Begin, Lines, LinkBroken, Word, line
-from gateway.cores.seat import Seat
-from gateway.hub.addresses import Ports
-from gateway.nodes.host import Slot
-from gateway.servers.listen import ListenError
+from gateway.channels.addresses import OpenPorts
+from gateway.cluster.worker_slot import WorkerSlot
+from gateway.lib.sockets import ListenError
+from gateway.processes.link_protocol import MOST_LINE, Begin, Lines, LinkBroken, WorkerCommand, line
+from gateway.processes.worker_link import WorkerLink
 
-SLOT = Slot("0a1b2c3d", 2, 3, 4, Path("/run/millrace"), "a secret", succeeds="0a1b2c3d.2-2")
-BEGIN_ALONE = Begin(SLOT, Ports())
-BEGIN = Begin(SLOT, Ports(rtmp=1935, admin=8000), {"rtmp": (5, 6)})
+SLOT = WorkerSlot("0a1b2c3d", 2, 3, 4, Path("/run/millrace"), "a secret", succeeds="0a1b2c3d.2-2")
+BEGIN_ALONE = Begin(SLOT, OpenPorts())
+BEGIN = Begin(SLOT, OpenPorts(rtmp=1935, admin=8000), {"rtmp": (5, 6)})
 
 
 def feed_all_ways(data: bytes) -> None:
@@ -27,7 +27,7 @@ def feed_all_ways(data: bytes) -> None:
 
 
 def test_lines_are_read_whole_byte_by_byte_and_with_more_behind():
-    data = BEGIN.encode() + line(Word.RETIRE)
+    data = BEGIN.encode() + line(WorkerCommand.RETIRE)
     feed_all_ways(data)
     begin, retire = Lines().receive(data)
     assert Begin.decode(begin) == BEGIN
@@ -56,27 +56,27 @@ def test_the_secret_is_in_no_words_about_a_slot():
 def test_a_slot_names_its_process_node_and_socket():
     assert (SLOT.name, SLOT.id, SLOT.first) == ("2-3", "0a1b2c3d.2-3", False)
     assert SLOT.socket == Path("/run/millrace/0a1b2c3d.2-3.sock")
-    first = Slot("0a1b2c3d", 1, 1, 4, Path("/run/millrace"), "")
+    first = WorkerSlot("0a1b2c3d", 1, 1, 4, Path("/run/millrace"), "")
     assert (first.name, first.id, first.first) == ("1", "0a1b2c3d.1", True)
 
 
 def test_siblings_are_those_of_the_same_host_that_have_a_socket(tmp_path: Path):
-    slot = Slot("0a1b2c3d", 1, 1, 4, tmp_path, "")
+    slot = WorkerSlot("0a1b2c3d", 1, 1, 4, tmp_path, "")
     for name in ("0a1b2c3d.1.sock", "0a1b2c3d.2-3.sock", "0a1b2c3d.3.counters", "ffffffff.2.sock", "lock"):
         (tmp_path / name).touch()
     assert slot.siblings() == {"0a1b2c3d.2-3": str(tmp_path / "0a1b2c3d.2-3.sock")}
 
 
-def seated(begin: Begin) -> tuple[Seat, socket.socket]:
+def seated(begin: Begin) -> tuple[WorkerLink, socket.socket]:
     ours, theirs = socket.socketpair()
     ours.sendall(begin.encode())
-    return Seat(theirs.detach()), ours
+    return WorkerLink(theirs.detach()), ours
 
 
 def test_a_seat_gives_each_listener_its_sockets_once():
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-        seat, master = seated(Begin(SLOT, Ports(http=port), {"http": (os.dup(listening.fileno()),)}))
+        seat, master = seated(Begin(SLOT, OpenPorts(http=port), {"http": (os.dup(listening.fileno()),)}))
     with master:
         (got,) = seat.sockets("http", "0.0.0.0", 8080)
         with got:
@@ -89,23 +89,23 @@ def test_a_seat_gives_each_listener_its_sockets_once():
 
 async def test_a_seat_passes_on_what_the_master_says_and_takes_its_end_for_a_stop():
     seat, master = seated(BEGIN_ALONE)
-    told: list[Word] = []
+    told: list[WorkerCommand] = []
     heard = asyncio.Event()
 
-    def hear(word: Word) -> None:
+    def hear(word: WorkerCommand) -> None:
         told.append(word)
         heard.set()
 
     seat.listen(hear)
     seat.ready()
     assert Lines().receive(master.recv(1000)) == [{"say": "ready"}]
-    for word in (Word.OPENED, Word.RETIRE):
+    for word in (WorkerCommand.OPENED, WorkerCommand.RETIRE):
         master.sendall(line(word))
         await asyncio.wait_for(heard.wait(), 5)
         heard.clear()
     master.close()
     await asyncio.wait_for(heard.wait(), 5)
-    assert told == [Word.OPENED, Word.RETIRE, Word.STOP]
+    assert told == [WorkerCommand.OPENED, WorkerCommand.RETIRE, WorkerCommand.STOP]
     seat.close()
 
 
@@ -113,4 +113,4 @@ def test_a_link_with_nobody_behind_it_is_no_seat():
     ours, theirs = socket.socketpair()
     ours.close()
     with pytest.raises(LinkBroken, match="no master"):
-        Seat(theirs.detach())
+        WorkerLink(theirs.detach())

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from gateway.hub.cover import Cover
-from gateway.hub.stream import EndReason, Stream
+from gateway.live.picture_override import PictureOverride
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
 from tests.support import builders
@@ -17,7 +18,7 @@ from tests.support.builders import AUDIO, VIDEO, Recorder, picture, publish, sou
 class Engaging(Recorder):
     """A sink of the original that engages the cover at the key frame `at`."""
 
-    def __init__(self, cover: Cover, at: int) -> None:
+    def __init__(self, cover: PictureOverride, at: int) -> None:
         super().__init__()
         self.cover, self.at = cover, at
 
@@ -145,7 +146,7 @@ async def test_the_end_waits_for_the_last_pictures_of_a_cover() -> None:
 
 
 async def test_a_cover_that_never_closes_does_not_hold_the_end_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.hub.stream.FINISH_SECONDS", 0.01)
+    monkeypatch.setattr("gateway.live.stream.FINISH_SECONDS", 0.01)
     hub, publisher, viewer, _ = live()
     cover = publisher.stream.cover()
     cover.engage()

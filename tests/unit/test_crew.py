@@ -10,20 +10,20 @@ from dataclasses import dataclass, field
 import pytest
 import structlog
 
-from gateway.hub.crew import Crew, Crews
-from gateway.hub.errors import OutputTrouble, StoreAway
-from gateway.hub.fanout import EndReason
-from gateway.hub.hub import Hub
-from gateway.hub.output import OutputSpec
-from gateway.hub.ports import TaskOrder
-from gateway.hub.publisher import Publisher
-from gateway.hub.stream import Stream
-from gateway.lib.aio import Tasks
 from gateway.lib.backoff import Backoff
+from gateway.lib.tasks import Tasks
+from gateway.live.hub import Hub
+from gateway.live.output import OutputSpec
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.live.task_set import TaskSet, TaskSets
+from gateway.outputs.edges.edges_output import EdgesOutput
+from gateway.outputs.edges.edges_output import stream_wants_edges as has_cluster
+from gateway.outputs.ladder.remote_ladder import RemoteLadderOutput
+from gateway.ports.errors import OutputTrouble, StoreAway
+from gateway.ports.stores import TaskOrder
 from gateway.settings.ladders import load_ladders
-from gateway.sinks.cluster import ClusterOutput
-from gateway.sinks.cluster import wanted as has_cluster
-from gateway.transcode.remote import RemoteTranscoder
 from tests.support import builders
 from tests.support.builders import VIDEO, picture
 from tests.support.task_runner import Runner
@@ -34,18 +34,20 @@ HERE = "10.0.2.106:8080"
 @dataclass
 class Rig:
     runner: Runner = field(default_factory=Runner)
-    crews: Crews = field(default_factory=Crews)
     hub: Hub = field(default_factory=builders.hub)
     count: int = 1
+
+    def __post_init__(self) -> None:
+        self.crews = TaskSets(self.runner)
 
     def order(self) -> TaskOrder:
         return TaskOrder("c1", "codec", "small", {}, self.count, HERE)
 
-    def crew(self, stays: frozenset[EndReason] = frozenset(), look: float = 0.001) -> Crew:
-        return Crew(self.runner, self.order, self.crews, stays=stays, look=look, backoff=Backoff(0.001, 0.002))
+    def crew(self, stays: frozenset[EndReason] = frozenset(), look: float = 0.001) -> TaskSet:
+        return TaskSet(self.order, self.crews, stays=stays, look=look, backoff=Backoff(0.001, 0.002))
 
     @contextlib.asynccontextmanager
-    async def running(self, crew: Crew) -> AsyncIterator[tuple[Stream, asyncio.Task[object]]]:
+    async def running(self, crew: TaskSet) -> AsyncIterator[tuple[Stream, asyncio.Task[object]]]:
         publisher = builders.publish(self.hub)
         async with Tasks("crew") as tasks:
             yield publisher.stream, tasks.start(crew.run(publisher.stream))
@@ -144,9 +146,9 @@ async def test_what_cannot_be_ended_does_not_hold_the_output_up() -> None:
 # ---- edges of one channel ----
 
 
-def live(runner: Runner, **fields: object) -> tuple[Hub, Publisher]:
-    crews = Crews()
-    hub = builders.hub([OutputSpec("cluster", lambda s: ClusterOutput(s, runner, crews), has_cluster)])
+def live(runner: Runner, **fields: object) -> tuple[Hub, StreamPublisher]:
+    crews = TaskSets(runner)
+    hub = builders.hub([OutputSpec("cluster", lambda s: EdgesOutput(s, crews), has_cluster)])
     return hub, builders.publish(hub, **fields)
 
 
@@ -184,13 +186,15 @@ async def test_edges_outlive_a_gateway_that_is_replaced() -> None:
 # ---- a ladder made elsewhere ----
 
 
-def ladder(runner: Runner, address: str = HERE, **fields: object) -> tuple[Hub, Publisher, list[RemoteTranscoder]]:
-    made: list[RemoteTranscoder] = []
+def ladder(
+    runner: Runner, address: str = HERE, **fields: object
+) -> tuple[Hub, StreamPublisher, list[RemoteLadderOutput]]:
+    made: list[RemoteLadderOutput] = []
     hub = builders.hub(linger=1.0, takeover_after=0.0)
 
-    def make(stream: Stream) -> RemoteTranscoder:
+    def make(stream: Stream) -> RemoteLadderOutput:
         ladders = load_ladders(None)
-        made.append(RemoteTranscoder(stream, hub, runner, ladders, lambda: address, "eu-central-1", Crews()))
+        made.append(RemoteLadderOutput(stream, hub, ladders, lambda: address, "eu-central-1", TaskSets(runner)))
         return made[-1]
 
     hub.offer([OutputSpec("codec", make, lambda stream: stream.is_source)])
@@ -199,7 +203,7 @@ def ladder(runner: Runner, address: str = HERE, **fields: object) -> tuple[Hub, 
     return hub, publisher, made
 
 
-def rung(hub: Hub, name: str = "c1@360p") -> Publisher:
+def rung(hub: Hub, name: str = "c1@360p") -> StreamPublisher:
     """What a task publishes."""
     made = hub.publish(builders.channel(), name, protocol="t", peer="", evict=lambda reason: None, keep_time=True)
     made.set_tracks(VIDEO, None, {"width": 640.0, "height": 360.0})

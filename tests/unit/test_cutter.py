@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import pytest
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
-from gateway.packagers.timing import VIDEO_CLOCK
-from gateway.sinks.cutter import Cutter, Opening
+from gateway.outputs.recording.cutter import MAX_BURST, Cutter, PieceStart
+from gateway.packaging.timing import VIDEO_CLOCK
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 from tests.support.segmented import Timetable
 
@@ -25,7 +25,7 @@ RATE = 44100
 class Bin:
     """A Piece that keeps what it was given."""
 
-    opening: Opening
+    opening: PieceStart
     pictures: list[tuple[int, int, bool, bytes]] = field(default_factory=list)
     sounds: list[tuple[int, int, bytes]] = field(default_factory=list)
     closed: bool = False
@@ -47,7 +47,7 @@ class Bin:
 def cut(table: Timetable, seconds: float = 4.0) -> list[Bin]:
     bins: list[Bin] = []
 
-    def begin(opening: Opening) -> Bin:
+    def begin(opening: PieceStart) -> Bin:
         bins.append(Bin(opening))
         return bins[-1]
 
@@ -133,7 +133,7 @@ def test_a_picture_that_never_comes_is_not_waited_for() -> None:
     table = Timetable(seconds=30, audio=AUDIO)
     bins: list[Bin] = []
 
-    def begin(opening: Opening) -> Bin:
+    def begin(opening: PieceStart) -> Bin:
         bins.append(Bin(opening))
         return bins[-1]
 
@@ -212,3 +212,38 @@ def test_whatever_comes_every_frame_is_in_one_piece_and_in_order(units: list[Acc
     assert all(b.closed for b in bins)
     assert all(a[0] < b[0] for piece in bins for a, b in zip(piece.pictures, piece.pictures[1:], strict=False))
     assert all(a[0] < b[0] for piece in bins for a, b in zip(piece.sounds, piece.sounds[1:], strict=False))
+
+
+def paced(units: list[AccessUnit], seconds: float = 4.0) -> list[Bin]:
+    """The pieces of pictures alone."""
+    bins: list[Bin] = []
+
+    def begin(opening: PieceStart) -> Bin:
+        bins.append(Bin(opening))
+        return bins[-1]
+
+    cutter = Cutter(Tracks(VIDEO, None), seconds, begin)
+    for unit in units:
+        cutter.add(unit)
+    cutter.finish()
+    return bins
+
+
+def test_a_timeline_that_outruns_the_clock_makes_one_piece_a_second() -> None:
+    """A key frame each 20 ms that is nine seconds later than the one before: each would be a piece."""
+    units = [replace(picture(n * 9000, key=True), wall=1.7e9 + n * 0.02) for n in range(1000)]
+    bins = paced(units)
+    assert MAX_BURST < len(bins) <= MAX_BURST + 1 + 20
+    assert len(together(bins)[0]) == 1000
+
+
+def test_a_film_that_is_pushed_faster_than_it_plays_has_its_pieces() -> None:
+    """A minute in two seconds."""
+    units = [replace(picture(n * 40, key=n % 50 == 0), wall=1.7e9 + n * 40 / 30_000) for n in range(1500)]
+    assert len(paced(units)) == 15
+
+
+def test_a_clock_that_is_set_back_does_not_stop_the_cutting() -> None:
+    walls = [1.7e9 + n if n < 100 else 1.6e9 + n for n in range(200)]
+    units = [replace(picture(n * 5000, key=True), wall=wall) for n, wall in enumerate(walls)]
+    assert len(paced(units)) == 200

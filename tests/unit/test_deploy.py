@@ -14,7 +14,7 @@ import yaml
 from yamllint import linter
 from yamllint.config import YamlLintConfig
 
-from gateway.lib.metrics import TABLE, Kind
+from gateway.lib.metric_table import TABLE, MetricKind
 from gateway.settings import load
 from gateway.settings.layers import OPTIONS, variable
 
@@ -42,7 +42,9 @@ def exposed() -> set[str]:
     """Every series name that a scrape has."""
     names = set(PROCESS)
     for name, metric in TABLE.items():
-        names |= {f"{name}_{part}" for part in ("bucket", "sum", "count")} if metric.kind is Kind.HISTOGRAM else {name}
+        names |= (
+            {f"{name}_{part}" for part in ("bucket", "sum", "count")} if metric.kind is MetricKind.HISTOGRAM else {name}
+        )
     return names
 
 

@@ -4,8 +4,8 @@ from collections import Counter
 
 import pytest
 
-from gateway.hub import distant
-from gateway.hub.distant import FORGET_SECONDS, MOST_COUNT, DistantViewers
+from gateway.live import remote_viewer_counts
+from gateway.live.remote_viewer_counts import FORGET_SECONDS, MOST_COUNT, RemoteViewerCounts
 from tests.support.clock import Clock
 
 
@@ -15,11 +15,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def viewers(clock: Clock) -> DistantViewers:
-    return DistantViewers(clock)
+def viewers(clock: Clock) -> RemoteViewerCounts:
+    return RemoteViewerCounts(clock)
 
 
-def test_nodes_are_added_up_by_protocol(viewers: DistantViewers):
+def test_nodes_are_added_up_by_protocol(viewers: RemoteViewerCounts):
     viewers.told("c1", "e1", {"flv": 3, "hls": 1})
     viewers.told("c1", "e2", {"flv": 4, "rtmp": 0})
     viewers.told("c2", "e1", {"flv": 100})
@@ -27,7 +27,7 @@ def test_nodes_are_added_up_by_protocol(viewers: DistantViewers):
     assert viewers.of("nobody told") == Counter()
 
 
-def test_what_a_node_tells_replaces_what_it_told(viewers: DistantViewers):
+def test_what_a_node_tells_replaces_what_it_told(viewers: RemoteViewerCounts):
     viewers.told("c1", "e1", {"flv": 3, "hls": 1})
     viewers.told("c1", "e1", {"flv": 2})
     assert viewers.of("c1") == Counter(flv=2)
@@ -36,7 +36,7 @@ def test_what_a_node_tells_replaces_what_it_told(viewers: DistantViewers):
     assert len(viewers) == 0
 
 
-def test_a_node_that_falls_silent_is_forgotten(viewers: DistantViewers, clock: Clock):
+def test_a_node_that_falls_silent_is_forgotten(viewers: RemoteViewerCounts, clock: Clock):
     viewers.told("c1", "e1", {"flv": 3})
     clock.now += FORGET_SECONDS / 2
     viewers.told("c1", "e2", {"flv": 1})
@@ -49,15 +49,15 @@ def test_a_node_that_falls_silent_is_forgotten(viewers: DistantViewers, clock: C
     assert len(viewers) == 0
 
 
-def test_a_node_that_goes_on_telling_stays(viewers: DistantViewers, clock: Clock):
+def test_a_node_that_goes_on_telling_stays(viewers: RemoteViewerCounts, clock: Clock):
     for _ in range(5):
         viewers.told("c1", "e1", {"flv": 3})
         clock.now += FORGET_SECONDS - 1
     assert viewers.of("c1") == Counter(flv=3)
 
 
-def test_who_was_heard_of_last_is_kept_at_the_bound(viewers: DistantViewers, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(distant, "MOST_TELLERS", 10)
+def test_who_was_heard_of_last_is_kept_at_the_bound(viewers: RemoteViewerCounts, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(remote_viewer_counts, "MAX_REPORTERS", 10)
     for number in range(15):
         viewers.told("c1", f"e{number}", {"flv": 1})
     assert len(viewers) == 10
@@ -67,6 +67,6 @@ def test_who_was_heard_of_last_is_kept_at_the_bound(viewers: DistantViewers, mon
     assert (viewers.of("c1"), viewers.of("c2")) == (Counter(), Counter(hls=10))
 
 
-def test_a_count_has_a_bound(viewers: DistantViewers):
+def test_a_count_has_a_bound(viewers: RemoteViewerCounts):
     viewers.told("c1", "e1", {"flv": 10**30, "hls": -5})
     assert viewers.of("c1") == Counter(flv=MOST_COUNT)

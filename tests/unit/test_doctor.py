@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from gateway import doctor
-from gateway.doctor import Finding, State
+from gateway.app import doctor
+from gateway.app.doctor import Finding, FindingState
 from gateway.settings import Settings, load
 
 NOW = datetime.datetime.now(datetime.UTC)
@@ -95,7 +95,7 @@ def test_ports_of_a_running_gateway_are_in_place(tmp_path: Path):
             server.shutdown()
             thread.join()
     admin = next(f for f in findings if f.name == "port admin")
-    assert (admin.state, "Millrace that runs" in admin.words) == (State.OK, True)
+    assert (admin.state, "Millrace that runs" in admin.words) == (FindingState.OK, True)
 
 
 def test_one_port_for_two_listeners_is_told(tmp_path: Path):
@@ -109,13 +109,13 @@ def test_one_port_for_two_listeners_is_told(tmp_path: Path):
 
 def test_an_address_that_is_not_ours_is_told(tmp_path: Path):
     findings = doctor.ports(settings(tmp_path, MILLRACE_HTTP__HOST="192.0.2.1"))
-    assert next(f for f in findings if f.name == "port http").state is State.MISSING
+    assert next(f for f in findings if f.name == "port http").state is FindingState.MISSING
 
 
 def test_a_file_in_place_of_the_data_folder_is_told(tmp_path: Path):
     (tmp_path / "data").write_text("")
-    assert only(doctor.data_folder(tmp_path / "data")).state is State.MISSING
-    assert only(doctor.data_folder(tmp_path / "data" / "deeper")).state is State.MISSING
+    assert only(doctor.data_folder(tmp_path / "data")).state is FindingState.MISSING
+    assert only(doctor.data_folder(tmp_path / "data" / "deeper")).state is FindingState.MISSING
 
 
 def test_little_space_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -123,26 +123,26 @@ def test_little_space_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         free = 50_000_000
 
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: Usage)
-    assert doctor.data_folder(tmp_path)[1] == Finding("disk space", State.MISSING, "0.1 GB free")
+    assert doctor.data_folder(tmp_path)[1] == Finding("disk space", FindingState.MISSING, "0.1 GB free")
     Usage.free = 1_000_000_000
-    assert doctor.data_folder(tmp_path)[1].state is State.WARNING
+    assert doctor.data_folder(tmp_path)[1].state is FindingState.WARNING
 
 
 def test_a_certificate_that_holds_is_in_place(tmp_path: Path):
     found = only(doctor.certificate(*make_certificate(tmp_path)))
-    assert (found.state, "364 days" in found.words) == (State.OK, True)
-    assert only(doctor.certificate(None, None)).state is State.OK
+    assert (found.state, "364 days" in found.words) == (FindingState.OK, True)
+    assert only(doctor.certificate(None, None)).state is FindingState.OK
 
 
 @pytest.mark.parametrize(
     ("days", "since", "state", "words"),
     [
-        (-1, -30, State.MISSING, "expired on"),
-        (5, -30, State.WARNING, "4 days"),
-        (60, 30, State.MISSING, "holds from"),
+        (-1, -30, FindingState.MISSING, "expired on"),
+        (5, -30, FindingState.WARNING, "4 days"),
+        (60, 30, FindingState.MISSING, "holds from"),
     ],
 )
-def test_a_certificate_out_of_its_time_is_told(tmp_path: Path, days: int, since: int, state: State, words: str):
+def test_a_certificate_out_of_its_time_is_told(tmp_path: Path, days: int, since: int, state: FindingState, words: str):
     found = only(doctor.certificate(*make_certificate(tmp_path, days=days, since=since)))
     assert found.state is state and words in found.words
 
@@ -151,64 +151,64 @@ def test_a_key_of_another_certificate_is_told(tmp_path: Path):
     cert, _ = make_certificate(tmp_path)
     _, key = make_certificate(tmp_path, name="b")
     found = only(doctor.certificate(cert, key))
-    assert found.state is State.MISSING and "is not the key of" in found.words
+    assert found.state is FindingState.MISSING and "is not the key of" in found.words
 
 
 def test_what_is_no_certificate_is_told(tmp_path: Path):
     junk = tmp_path / "junk.pem"
     junk.write_bytes(b"\xff junk")
     for path in (junk, tmp_path / "absent.pem"):
-        assert only(doctor.certificate(path, path)).state is State.MISSING
+        assert only(doctor.certificate(path, path)).state is FindingState.MISSING
 
 
 def test_a_damaged_store_is_told(tmp_path: Path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "millrace.db").write_bytes(b"this is no database" * 100)
     found = doctor.store(settings(tmp_path))
-    assert found.state is State.MISSING and "millrace.db" in found.words
+    assert found.state is FindingState.MISSING and "millrace.db" in found.words
 
 
 def test_what_the_settings_need_besides_is_told(tmp_path: Path):
     found = doctor.modules(settings(tmp_path, MILLRACE_CHANNELS="dynamodb://video-metadata"), lambda name: False)
-    assert [(f.name, f.state) for f in found] == [("uvloop", State.WARNING), ("aioboto3", State.MISSING)]
+    assert [(f.name, f.state) for f in found] == [("uvloop", FindingState.WARNING), ("aioboto3", FindingState.MISSING)]
 
 
 def test_workers_that_can_encode_and_letter_are_well():
     found = doctor.workers(which=lambda name: f"/usr/bin/{name}")
     assert [f.name for f in found] == ["workers", "lettering"]
-    assert found[0].state is State.OK and "libx264" in found[0].words
+    assert found[0].state is FindingState.OK and "libx264" in found[0].words
 
 
 @pytest.mark.parametrize("program", ["import sys; sys.exit('no such thing')", "import os; os.abort()", "print('1|2')"])
 def test_workers_that_cannot_start_are_missing(program: str):
     (found,) = doctor.workers(program)
-    assert found.state is State.MISSING
+    assert found.state is FindingState.MISSING
 
 
 @pytest.mark.parametrize(
     ("said", "fontconfig", "states"),
     [
-        ("18|libx265|1|1", True, [State.WARNING, State.OK]),
-        ("18||1|0", True, [State.OK, State.WARNING]),
-        ("18||1|1", False, [State.OK, State.WARNING]),
+        ("18|libx265|1|1", True, [FindingState.WARNING, FindingState.OK]),
+        ("18||1|0", True, [FindingState.OK, FindingState.WARNING]),
+        ("18||1|1", False, [FindingState.OK, FindingState.WARNING]),
     ],
 )
-def test_what_workers_lack_is_named(said: str, fontconfig: bool, states: list[State]):
+def test_what_workers_lack_is_named(said: str, fontconfig: bool, states: list[FindingState]):
     found = doctor.workers(f"print({said!r})", lambda name: name if fontconfig else None)
     assert [f.state for f in found] == states
 
 
 def test_programs_of_a_visitor_are_never_missing():
-    assert all(f.state is State.OK for f in doctor.programs(lambda name: None))
+    assert all(f.state is FindingState.OK for f in doctor.programs(lambda name: None))
 
 
 def test_few_open_files_and_old_pythons_are_told():
-    assert doctor.open_files(1024).state is State.WARNING
-    assert doctor.open_files(65536).state is State.OK
-    assert doctor.python((3, 10, 1)).state is State.MISSING
+    assert doctor.open_files(1024).state is FindingState.WARNING
+    assert doctor.open_files(65536).state is FindingState.OK
+    assert doctor.python((3, 10, 1)).state is FindingState.MISSING
 
 
 def test_a_clock_that_stands_in_the_past_or_is_free_running_is_told():
-    assert doctor.clock(now=1_000_000_000).state is State.MISSING
-    assert doctor.clock(synchronized=False).state is State.WARNING
-    assert doctor.clock(synchronized=True).state is State.OK
+    assert doctor.clock(now=1_000_000_000).state is FindingState.MISSING
+    assert doctor.clock(synchronized=False).state is FindingState.WARNING
+    assert doctor.clock(synchronized=True).state is FindingState.OK

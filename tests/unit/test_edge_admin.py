@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.adapters.local.secrets import TokenVerifier
+from gateway.adapters.local.credentials import TokenVerifier
 from gateway.lib.metrics import Metrics
-from gateway.servers.health import Health
-from proxy.admin import AdminPages
+from gateway.playback.health import Health
+from proxy.edge.admin_pages import AdminPages
 from tests.support.http import Listener, serving
 
 TOKEN = "a-token"
@@ -44,12 +44,13 @@ async def test_measurements_need_the_token() -> None:
         assert found.status == 200 and "millrace_build_info" in found.text
 
 
-async def test_who_guesses_is_soon_not_heard() -> None:
+async def test_who_guesses_is_soon_not_heard_and_who_is_right_is() -> None:
     async with admin(refusals=3) as listener:
         for _ in range(3):
             assert (await listener.get("/metrics", Authorization="Bearer guess")).status == 401
-        found = await listener.get("/metrics", Authorization=f"Bearer {TOKEN}")
+        found = await listener.get("/metrics", Authorization="Bearer guess")
         assert found.status == 429 and int(found.headers["retry-after"]) > 0
+        assert (await listener.get("/metrics", Authorization=f"Bearer {TOKEN}")).status == 200
 
 
 async def test_nothing_else_is_there() -> None:

@@ -7,14 +7,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from gateway.hub.channel import Channel
-from gateway.hub.errors import NoSuchChannel, StoreAway
-from gateway.hub.nodes import Node, Role
-from gateway.nodes.peers import Peers
-from gateway.nodes.places import PeerAway, PeerRefused, Place
-from proxy import gateways as asking
-from proxy.channels import AskedChannels, HeldFirst
-from proxy.gateways import Gateways, Store, Upstreams
+from gateway.channels.channel import Channel
+from gateway.channels.media_owners import MediaOwners
+from gateway.cluster.node_address import NodeAddress, PeerAway, PeerRefused
+from gateway.cluster.peers import Peers
+from gateway.ports.errors import NoSuchChannel, StoreAway
+from gateway.ports.nodes import Node, NodeRole
+from proxy.edge import gateways as asking
+from proxy.edge.gateways import GatewayFiles, Gateways, UpstreamFinder
+from proxy.edge.remote_channels import HolderFirstChannels, RemoteChannels
 from tests.support.builders import channel
 from tests.support.edge import storing
 from tests.support.holder import Holder, Where, answer, holding
@@ -33,9 +34,9 @@ class Edge:
         self.a, self.b, self.peers = a, b, peers
         self.now = 0.0
         self.where = Where()
-        self.gateways = Gateways(asking.upstream([a.place.address, b.place.address]), lambda: self.now)
-        self.channels = AskedChannels(self.gateways, self.where, peers)
-        self.upstreams = Upstreams([a.place.address, b.place.address], peers, lambda: self.now)
+        self.gateways = Gateways(asking.configured_gateways([a.place.address, b.place.address]), lambda: self.now)
+        self.channels = RemoteChannels(self.gateways, self.where, peers)
+        self.upstreams = UpstreamFinder([a.place.address, b.place.address], peers, lambda: self.now)
 
     @property
     def asked(self) -> int:
@@ -48,7 +49,7 @@ async def edge() -> AsyncIterator[Edge]:
         yield Edge(a, b, peers)
 
 
-def addresses(places: Sequence[Place]) -> list[str]:
+def addresses(places: Sequence[NodeAddress]) -> list[str]:
     return [place.address for place in places]
 
 
@@ -78,9 +79,9 @@ async def test_the_holder_is_asked_first() -> None:
 
 async def test_of_a_registrys_nodes_only_gateways_are_asked() -> None:
     async def nodes() -> Sequence[Node]:
-        return [Node("g", Role.GATEWAY, "g:1"), Node("e", Role.EDGE, "e:1"), Node("w", Role.WORKER, "w:1")]
+        return [Node("g", NodeRole.GATEWAY, "g:1"), Node("e", NodeRole.EDGE, "e:1"), Node("w", NodeRole.WORKER, "w:1")]
 
-    assert await asking.registered(nodes)() == [Place("g", "g:1")]
+    assert await asking.registry_gateways(nodes)() == [NodeAddress("g", "g:1")]
 
 
 # ---- who has a stream ----
@@ -175,6 +176,24 @@ async def test_while_one_cannot_say_no_channel_is_called_absent(said: bytes | No
                 await lab.channels.get("c1")
 
 
+async def test_what_stays_of_a_deleted_channel_is_asked_for_as_such() -> None:
+    async with edge() as lab:
+        deleted = RemoteChannels(lab.gateways, lab.where, lab.peers, "deleted")
+        lab.a.says[".node/deleted/c1"] = NO_CHANNEL
+        lab.b.says[".node/deleted/c1"] = answer('{"id": "c1", "playAuth": "sign", "media": "keep"}', JSON)
+        owner = await MediaOwners(Nobody(), deleted).find("c1")
+        assert owner is not None
+        assert (owner.channel.play_auth, owner.without_media) == ("sign", False)
+        lab.b.says[".node/deleted/c1"] = answer('{"id": "c1", "media": "delete"}', JSON)
+        owner = await MediaOwners(Nobody(), deleted).find("c1")
+        assert owner is not None and owner.without_media
+        lab.b.says[".node/deleted/c1"] = NO_CHANNEL
+        assert await MediaOwners(Nobody(), deleted).find("c1") is None
+        await lab.b.close()
+        with pytest.raises(StoreAway):
+            await MediaOwners(Nobody(), deleted).find("c1")
+
+
 async def test_what_is_no_id_is_not_asked_for() -> None:
     async with edge() as lab:
         for id in ("../c1", "c1/x", "", ".node", "a b", "x" * 200):
@@ -185,9 +204,16 @@ async def test_what_is_no_id_is_not_asked_for() -> None:
 
 async def test_without_a_gateway_nothing_is_known() -> None:
     async with Peers("cluster") as peers:
-        channels = AskedChannels(Gateways(asking.upstream(())), Where(), peers)
+        channels = RemoteChannels(Gateways(asking.configured_gateways(())), Where(), peers)
         with pytest.raises(StoreAway):
             await channels.get("c1")
+
+
+class Nobody:
+    """A ChannelReader that has no channel."""
+
+    async def get(self, id: str) -> Channel:
+        raise NoSuchChannel(id)
 
 
 class Stored:
@@ -205,7 +231,7 @@ async def test_a_live_streams_channel_is_its_holders_word_and_costs_the_store_no
     async with edge() as lab:
         store, lab.where.places["c1"] = Stored(), [lab.b.place]
         lab.b.says[".node/channel/c1"] = PUBLIC
-        found = await HeldFirst(store, lab.where, lab.peers).get("c1")
+        found = await HolderFirstChannels(store, lab.where, lab.peers).get("c1")
         assert (found.play_auth, store.reads, len(lab.a.asked)) == ("sign", 0, 0)
 
 
@@ -214,21 +240,21 @@ async def test_what_a_holder_does_not_say_the_store_does(said: bytes) -> None:
     async with edge() as lab:
         store, lab.where.places["c1"] = Stored(), [lab.b.place]
         lab.b.says[".node/channel/c1"] = said
-        assert (await HeldFirst(store, lab.where, lab.peers).get("c1")).play_auth == "none"
+        assert (await HolderFirstChannels(store, lab.where, lab.peers).get("c1")).play_auth == "none"
         assert store.reads == 1
 
 
 async def test_a_channel_that_nobody_holds_is_read_from_the_store() -> None:
     async with edge() as lab:
         store = Stored()
-        await HeldFirst(store, lab.where, lab.peers).get("c1")
+        await HolderFirstChannels(store, lab.where, lab.peers).get("c1")
         assert (store.reads, lab.asked) == (1, 0)
 
 
 # ---- what is stored ----
 
 
-async def asked_for(store: Store, target: str, channel: str = "") -> tuple[int, bytes]:
+async def asked_for(store: GatewayFiles, target: str, channel: str = "") -> tuple[int, bytes]:
     async with AsyncExitStack() as stack:
         answered = await stack.enter_async_context(store.ask(target, channel))
         return answered.head.status, b"".join([piece async for piece in answered.pieces()])

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import pytest
 
-from gateway.hub.stream import EndReason, Stream
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.packagers.feed import Feed, FeedCounts, Viewer, _reset_on_close
+from gateway.packaging import backlog
+from gateway.packaging.backlog import Backlogs
+from gateway.packaging.feed import Feed, FeedCounts
+from gateway.packaging.viewer import Viewer, reset_on_close
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 
@@ -72,6 +77,7 @@ class Wire:
 
 
 FRAMING = Plain()
+FAR_BEHIND = 100_000  # bytes: many times three seconds of these streams
 
 
 def viewer(wire: Wire, limit: int = 1000, ends: list[EndReason] | None = None) -> Viewer:
@@ -139,7 +145,9 @@ async def test_a_late_viewer_rejoins_at_a_key_frame_with_the_headers_it_missed()
     feed.join(viewer(slow, limit=3))
     feed.join(viewer(quick))
     feed._bound = 0.0  # flush every frame
-    for dts in (33, 66, 99):
+    stream.push(picture(33))
+    slow.waiting = FAR_BEHIND
+    for dts in (66, 99):
         stream.push(picture(dts))
     assert slow.written.endswith(b"[V33 ]")
     stream.set_tracks(VIDEO, AUDIO, {"encoder": "new"}, True)
@@ -265,7 +273,10 @@ async def test_once_the_first_burst_was_taken_only_the_limit_counts():
     wire.drain()
     stream.push(picture(33))
     wire.stalled = True
-    for dts in (66, 99, 132, 165):
+    for dts in (66, 99):
+        stream.push(picture(dts))
+    wire.waiting = FAR_BEHIND
+    for dts in (132, 165):
         stream.push(picture(dts))
     assert one.late
     assert wire.written.endswith(b"[V66 ][V99 ]")
@@ -286,7 +297,213 @@ async def test_bytes_are_counted_by_kind_of_viewer():
 def test_a_peer_that_takes_nothing_is_reset_so_that_the_kernel_lets_go():
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         accepted, _ = server.accept()
-        _reset_on_close(accepted.fileno())
+        reset_on_close(accepted.fileno())
         accepted.close()
         with pytest.raises(ConnectionResetError):
             client.recv(1)
+
+
+class Link:
+    """A transport over a link of `rate` bytes a second, in the time that `pass_` tells; the kernel takes `kernel`."""
+
+    def __init__(self, rate: float, kernel: int = 128 * 1024) -> None:
+        self.rate, self.kernel = rate, kernel
+        self.got: list[bytes] = []
+        self._queued = 0.0
+
+    def pass_(self, seconds: float) -> None:
+        self._queued = max(0.0, self._queued - self.rate * seconds)
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.got.append(bytes(data))
+        self._queued += len(data)
+
+    def get_write_buffer_size(self) -> int:
+        return max(0, int(self._queued) - self.kernel)
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        raise AssertionError("cut")
+
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+
+RATE = 5_250_000  # bytes a second: 42 Mbit/s, with key frames of 1.4 MB every second
+KEY = 1_400_000
+
+
+def play_42_mbit(feed: Feed, stream: Stream, links: list[Link], frames: int = 360) -> None:
+    """Frames at 30 a second, each flushed as it comes, in the links' time."""
+    feed._bound = 0.0
+    rest = (RATE - KEY) // 29
+    for number in range(frames):
+        dts = 1000 + number * 1000 // 30
+        stream.push(picture(dts, number % 30 == 0, size=KEY if number % 30 == 0 else rest))
+        feed.flush()
+        for link in links:
+            link.pass_(1 / 30)
+
+
+class Sized(Words):
+    """Units as large as they are."""
+
+    def unit(self, unit: AccessUnit) -> bytes:
+        return unit.payload
+
+
+@pytest.mark.parametrize("rate", [1.31, 1.5, 2.4])
+async def test_a_link_of_a_third_more_than_the_stream_loses_nothing(rate: float):
+    counts = FeedCounts()
+    stream = builders.stream(gop_bytes=16_000_000)
+    stream.set_tracks(VIDEO, None, {}, True)
+    feed = Feed(stream, Sized(), 0.0, 30.0, counts, Backlogs(64_000_000))
+    stream.push(picture(0, True))
+    link = Link(RATE * rate)
+    feed.join(Viewer(link, FRAMING, 786_432, "127.0.0.1", lambda reason: None))
+    play_42_mbit(feed, stream, [link])
+    assert counts.dropped == 0
+    assert len(b"".join(link.got)) > 12 * RATE - KEY
+
+
+async def test_a_link_that_is_too_slow_loses_whole_gops_and_goes_on_with_key_frames():
+    counts = FeedCounts()
+    stream = builders.stream(gop_bytes=16_000_000)
+    stream.set_tracks(VIDEO, None, {}, True)
+    feed = Feed(stream, Sized(), 0.0, 30.0, counts, Backlogs(64_000_000))
+    stream.push(picture(0, True))
+    link = Link(RATE * 0.6)
+    one = Viewer(link, FRAMING, 786_432, "127.0.0.1", lambda reason: None)
+    feed.join(one)
+    play_42_mbit(feed, stream, [link], frames=1200)
+    assert counts.dropped > 100
+    sizes = [len(piece) - 2 for piece in link.got[1:]]
+    begins = [at for at, size in enumerate(sizes) if size == KEY]
+    gops = [sizes[a:b] for a, b in zip(begins, [*begins[1:], len(sizes)], strict=True)]
+    assert len(gops) > 10
+    whole = sum(len(gop) == 30 for gop in gops)
+    assert whole >= len(gops) // 2, "one GOP is cut where the viewer falls behind, the others are whole"
+
+
+async def test_a_thousand_stalled_viewers_share_one_bound():
+    most = 64_000_000
+    backlogs = Backlogs(most)
+    stream = builders.stream(gop_bytes=16_000_000)
+    stream.set_tracks(VIDEO, None, {}, True)
+    feed = Feed(stream, Sized(), 0.0, 0.0, FeedCounts(), backlogs)
+    stream.push(picture(0, True))
+    good, stalled = Link(RATE * 4, kernel=2 * KEY), [Wire(stalled=True) for _ in range(300)]
+    feed.join(Viewer(good, FRAMING, 786_432, "127.0.0.1", lambda reason: None))
+    viewers = [viewer(wire, limit=786_432) for wire in stalled]
+    for one in viewers:
+        feed.join(one)
+    feed._bound = 0.0
+    rest = (RATE - KEY) // 29
+    for number in range(90):
+        stream.push(picture(1000 + number * 33, number % 30 == 0, size=KEY if number % 30 == 0 else rest))
+        feed.flush()
+        good.pass_(1 / 30)
+        assert backlogs.bytes <= most + 301 * rest + KEY
+    assert sum(wire.waiting for wire in stalled) <= most + 301 * KEY // 4
+    assert all(one.late for one in viewers)
+    assert len(good.got) == 91
+    for one in [*viewers, *feed.viewers()]:
+        feed.leave(one)
+    assert backlogs.bytes == 0
+
+
+async def test_who_joins_when_the_memory_is_taken_begins_at_the_next_key_frame():
+    backlogs = Backlogs(1000)
+    stream, feed = live()
+    feed._backlogs = backlogs
+    stream.push(picture(0, True))
+    backlogs.bytes = 990
+    wire = Wire()
+    feed.join(viewer(wire))
+    assert wire.written == b"[<head 0>]"
+    feed._bound = 0.0
+    stream.push(picture(33))
+    stream.push(picture(66, True))
+    assert wire.written == b"[<head 0>][V66 ]"
+
+
+async def test_who_takes_nothing_is_cut_sooner_where_memory_is_short(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(backlog, "TIGHT_SECONDS", 0.0001)
+    counts = FeedCounts()
+    stream, feed = live(stall=3600.0, counts=counts)
+    feed._backlogs = Backlogs(1_000_000)
+    stream.push(picture(0, True))
+    wire = Wire(stalled=True)
+    one = viewer(wire, limit=1)
+    feed.join(one)
+    feed._bound = 0.0
+    wire.waiting = FAR_BEHIND
+    for dts in range(33, 33_000, 33):
+        stream.push(picture(dts))
+        if dts == 16_500:
+            assert not wire.aborted
+            feed._backlogs.bytes += 900_000
+    assert wire.aborted
+    assert counts.stalled == 1
+
+
+async def test_a_batch_for_many_is_written_in_slices_and_everybody_keeps_the_order(monkeypatch: pytest.MonkeyPatch):
+    """Who joins, leaves, or is changed to other tracks in between misses nothing and gets nothing twice."""
+    monkeypatch.setattr("gateway.packaging.feed.SLICE_SECONDS", 0.0)
+    stream, wires, viewers = builders.stream(), [], []
+    stream.set_tracks(VIDEO, AUDIO, {}, True)
+    feed = Feed(stream, Words(), 0.0, 0)
+
+    def join() -> Wire:
+        wire = Wire()
+        viewers.append(Viewer(wire, FRAMING, FAR_BEHIND, "127.0.0.1", lambda reason: None))
+        feed.join(viewers[-1])
+        wires.append(wire)
+        return wire
+
+    stream.push(picture(0, key=True))
+    for _ in range(100):
+        join()
+    told = [len(wire.written) for wire in wires]
+    stream.push(picture(40))
+    feed.flush()
+    given = [len(wire.written) > before for wire, before in zip(wires, told, strict=True)]
+    assert given == [True] * 32 + [False] * 68
+    late = join()
+    feed.leave(viewers[50])
+    wires[50].aborted = True
+    stream.push(picture(80))
+    feed.flush()
+    assert all(b"V40 " in wire.written for wire in wires if wire is not wires[50]), "the older batch comes first"
+    for _ in range(5):
+        await asyncio.sleep(0)
+    stream.push(picture(120))
+    feed.flush()
+    stream.set_tracks(VIDEO, None, {}, False)
+    assert b"V" not in wires[50].written.split(b"]", 1)[1]
+    for wire in wires:
+        if wire is not wires[50]:
+            found = [time for time in (b"V0 ", b"V40 ", b"V80 ", b"V120 ", b"<change") if wire.written.count(time) == 1]
+            assert len(found) == 5 and sorted(found[:4], key=lambda t: wire.written.index(t)) == found[:4]
+    assert late in wires
+    feed.close(EndReason.KICKED)
+    assert all(wire.written.endswith(b"<end>") for wire in wires if wire is not wires[50])
+
+
+async def test_a_turn_of_the_loop_writes_one_slice_however_many_batches_came(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("gateway.packaging.feed.SLICE_SECONDS", 0.0)
+    stream, wires = builders.stream(), [Wire() for _ in range(320)]
+    stream.set_tracks(VIDEO, AUDIO, {}, True)
+    feed = Feed(stream, Words(), 0.0, 0)
+    stream.push(picture(0, key=True))
+    for wire in wires:
+        feed.join(Viewer(wire, FRAMING, FAR_BEHIND, "127.0.0.1", lambda reason: None))
+    for number in range(1, 7):
+        stream.push(picture(40 * number))
+        feed.flush()
+        before = [len(wire.written) for wire in wires]
+        await asyncio.sleep(0)
+        assert sum(len(wire.written) > had for wire, had in zip(wires, before, strict=True)) == 32
+    feed.close(EndReason.KICKED)

@@ -1,72 +1,72 @@
 """The master's decisions: who is started, retired and stopped, and when."""
 
-from gateway.cores.fleet import (
+from gateway.processes.rolling_restart import (
     FIRST_PAUSE,
     LAST_PAUSE,
     Action,
-    Fleet,
-    Life,
-    Opened,
-    Over,
-    Pause,
-    Retire,
-    Rolled,
-    Start,
-    State,
-    Stop,
-    Worker,
+    AllServing,
+    ExitMaster,
+    MasterState,
+    RestartDone,
+    RestartLater,
+    RetireWorker,
+    RollingRestart,
+    StartWorker,
+    StopWorker,
+    WorkerInstance,
+    WorkerState,
 )
 
 LATER = 1000.0
 
 
-def starts(actions: list[Action]) -> list[Worker]:
-    return [one.worker for one in actions if isinstance(one, Start)]
+def starts(actions: list[Action]) -> list[WorkerInstance]:
+    return [one.worker for one in actions if isinstance(one, StartWorker)]
 
 
-def started(actions: list[Action]) -> Worker:
+def started(actions: list[Action]) -> WorkerInstance:
     (worker,) = starts(actions)
     return worker
 
 
-def serving(count: int = 2) -> tuple[Fleet, list[Worker]]:
+def serving(count: int = 2) -> tuple[RollingRestart, list[WorkerInstance]]:
     """A fleet whose workers all serve, in the order of their slots."""
-    fleet = Fleet(count)
+    fleet = RollingRestart(count)
     first = started(fleet.begin(0.0))
     others = starts(fleet.ready(first, 0.0))
     for worker in others:
         fleet.ready(worker, 0.0)
-    assert fleet.state is State.RUNNING
+    assert fleet.state is MasterState.RUNNING
     return fleet, [first, *others]
 
 
 def test_the_first_worker_starts_alone_then_all_others():
-    fleet = Fleet(3)
+    fleet = RollingRestart(3)
     first = started(fleet.begin(0.0))
     assert (first.number, first.start) == (1, 1)
     others = starts(fleet.ready(first, 1.0))
     assert [worker.number for worker in others] == [2, 3]
     assert fleet.ready(others[1], 2.0) == []
-    assert fleet.ready(others[0], 2.0) == [Opened()]
-    assert fleet.state is State.RUNNING
+    assert fleet.ready(others[0], 2.0) == [AllServing()]
+    assert fleet.state is MasterState.RUNNING
 
 
 def test_one_that_cannot_begin_ends_the_whole_start_with_its_code():
-    fleet = Fleet(2)
+    fleet = RollingRestart(2)
     first = started(fleet.begin(0.0))
-    assert fleet.gone(first, 2, 1.0) == [Over(2)]
-    fleet = Fleet(2)
+    assert fleet.gone(first, 2, 1.0) == [ExitMaster(2)]
+    fleet = RollingRestart(2)
     first = started(fleet.begin(0.0))
     second = started(fleet.ready(first, 1.0))
-    assert fleet.gone(second, -9, 1.0) == [Stop(first)]
-    assert fleet.gone(first, 0, 2.0) == [Over(1)]
+    assert fleet.gone(second, -9, 1.0) == [StopWorker(first)]
+    assert fleet.gone(first, 0, 2.0) == [ExitMaster(1)]
 
 
 def test_a_worker_that_dies_is_replaced_after_a_pause_and_named_to_its_successor():
     fleet, (_, second) = serving()
-    assert fleet.gone(second, -9, LATER) == [Pause(2, FIRST_PAUSE)]
+    assert fleet.gone(second, -9, LATER) == [RestartLater(2, FIRST_PAUSE)]
     (start,) = fleet.due(2, LATER)
-    assert isinstance(start, Start)
+    assert isinstance(start, StartWorker)
     assert (start.worker.number, start.worker.start, start.succeeds) == (2, 2, second)
     assert fleet.due(2, LATER) == []
     assert fleet.ready(start.worker, LATER) == []
@@ -77,26 +77,26 @@ def test_pauses_grow_while_workers_die_soon_and_no_further_than_to_their_bound()
     now, pauses = LATER, []
     for _ in range(12):
         (pause,) = fleet.gone(worker, 1, now)
-        assert isinstance(pause, Pause)
+        assert isinstance(pause, RestartLater)
         pauses.append(pause.seconds)
         worker = started(fleet.due(2, now))
         now += 1.0
     assert pauses[:4] == [FIRST_PAUSE, FIRST_PAUSE * 2, FIRST_PAUSE * 4, FIRST_PAUSE * 8]
     assert pauses[-1] == LAST_PAUSE
     fleet.ready(worker, now)
-    assert fleet.gone(worker, 1, now + LATER) == [Pause(2, FIRST_PAUSE)]
+    assert fleet.gone(worker, 1, now + LATER) == [RestartLater(2, FIRST_PAUSE)]
 
 
 def test_a_reload_replaces_one_slot_after_the_other_and_no_old_one_goes_before_its_successor_serves():
     fleet, (first, second) = serving()
     fresh = started(fleet.reload(LATER))
     assert (fresh.number, fresh.start) == (1, 2)
-    assert first.life is Life.SERVING
+    assert first.life is WorkerState.SERVING
     retire, start = fleet.ready(fresh, LATER)
-    assert retire == Retire(first)
-    assert isinstance(start, Start) and start.worker.number == 2
-    assert fleet.ready(start.worker, LATER) == [Retire(second), Rolled()]
-    assert fleet.state is State.RUNNING
+    assert retire == RetireWorker(first)
+    assert isinstance(start, StartWorker) and start.worker.number == 2
+    assert fleet.ready(start.worker, LATER) == [RetireWorker(second), RestartDone()]
+    assert fleet.state is MasterState.RUNNING
     assert fleet.gone(first, 0, LATER) == []
     assert fleet.gone(second, 0, LATER) == []
 
@@ -104,23 +104,23 @@ def test_a_reload_replaces_one_slot_after_the_other_and_no_old_one_goes_before_i
 def test_a_new_worker_that_does_not_start_ends_the_reload_and_the_old_ones_go_on():
     fleet, (first, second) = serving()
     fresh = started(fleet.reload(LATER))
-    assert fleet.gone(fresh, 1, LATER) == [Rolled(failed=1)]
-    assert fleet.state is State.RUNNING
-    assert (first.life, second.life) == (Life.SERVING, Life.SERVING)
+    assert fleet.gone(fresh, 1, LATER) == [RestartDone(failed=1)]
+    assert fleet.state is MasterState.RUNNING
+    assert (first.life, second.life) == (WorkerState.SERVING, WorkerState.SERVING)
 
 
 def test_a_worker_that_dies_while_its_successor_starts_needs_no_other():
     fleet, (first, _) = serving()
     fresh = started(fleet.reload(LATER))
     assert fleet.gone(first, -11, LATER) == []
-    assert [type(one) for one in fleet.ready(fresh, LATER)] == [Start]
+    assert [type(one) for one in fleet.ready(fresh, LATER)] == [StartWorker]
 
 
 def test_where_both_fail_the_slot_is_filled_again():
     fleet, (first, _) = serving()
     fresh = started(fleet.reload(LATER))
     fleet.gone(first, -11, LATER)
-    assert fleet.gone(fresh, 1, LATER) == [Rolled(failed=1), Pause(1, FIRST_PAUSE * 2)]
+    assert fleet.gone(fresh, 1, LATER) == [RestartDone(failed=1), RestartLater(1, FIRST_PAUSE * 2)]
     assert len(starts(fleet.due(1, LATER))) == 1
 
 
@@ -139,7 +139,7 @@ def test_a_replacement_that_began_before_the_reload_is_replaced_too():
     assert fleet.reload(LATER + 1) == []
     fresh = started(fleet.ready(replacement, LATER + 2))
     assert (fresh.number, fresh.start) == (1, 3)
-    assert fleet.ready(fresh, LATER + 3)[0] == Retire(replacement)
+    assert fleet.ready(fresh, LATER + 3)[0] == RetireWorker(replacement)
 
 
 def test_asked_to_reload_meanwhile_it_is_done_once_more():
@@ -149,30 +149,30 @@ def test_asked_to_reload_meanwhile_it_is_done_once_more():
     assert fleet.reload(LATER) == []
     other = started(fleet.ready(fresh, LATER))
     retire, rolled, start = fleet.ready(other, LATER)
-    assert (retire, rolled) == (Retire(second), Rolled())
-    assert isinstance(start, Start) and (start.worker.number, start.worker.start) == (1, 3)
+    assert (retire, rolled) == (RetireWorker(second), RestartDone())
+    assert isinstance(start, StartWorker) and (start.worker.number, start.worker.start) == (1, 3)
 
 
 def test_a_reload_before_all_serve_waits_for_them():
-    fleet = Fleet(2)
+    fleet = RollingRestart(2)
     first = started(fleet.begin(0.0))
     assert fleet.reload(1.0) == []
     second = started(fleet.ready(first, 1.0))
     opened, start = fleet.ready(second, 2.0)
-    assert opened == Opened()
-    assert isinstance(start, Start) and start.worker.number == 1
+    assert opened == AllServing()
+    assert isinstance(start, StartWorker) and start.worker.number == 1
 
 
 def test_a_stop_reaches_all_also_those_that_start_and_retire():
     fleet, (first, second) = serving()
     fresh = started(fleet.reload(LATER))
     other = started(fleet.ready(fresh, LATER))
-    assert fleet.stop() == [Stop(first), Stop(second), Stop(fresh), Stop(other)]
+    assert fleet.stop() == [StopWorker(first), StopWorker(second), StopWorker(fresh), StopWorker(other)]
     assert fleet.stop() == []
     assert fleet.ready(other, LATER) == []
     for worker in (first, second, fresh):
         assert fleet.gone(worker, 0, LATER) == []
-    assert fleet.gone(other, 0, LATER) == [Over(0)]
+    assert fleet.gone(other, 0, LATER) == [ExitMaster(0)]
 
 
 def test_nothing_is_started_while_it_stops():
@@ -181,19 +181,19 @@ def test_nothing_is_started_while_it_stops():
     fleet.stop()
     assert fleet.due(2, LATER) == []
     assert fleet.reload(LATER) == []
-    assert fleet.gone(first, 0, LATER) == [Over(0)]
+    assert fleet.gone(first, 0, LATER) == [ExitMaster(0)]
 
 
 def test_a_worker_that_ends_badly_while_it_stops_is_told_by_the_exit_code():
     fleet, (first, second) = serving()
     fleet.stop()
     fleet.gone(first, -9, LATER)
-    assert fleet.gone(second, 0, LATER) == [Over(1)]
+    assert fleet.gone(second, 0, LATER) == [ExitMaster(1)]
 
 
 def test_a_stop_with_nobody_alive_is_the_end():
-    fleet = Fleet(1)
+    fleet = RollingRestart(1)
     (worker,) = starts(fleet.begin(0.0))
     fleet.ready(worker, 0.0)
     fleet.gone(worker, 1, LATER)
-    assert fleet.stop() == [Over(0)]
+    assert fleet.stop() == [ExitMaster(0)]

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.formats.flv.demuxer import MediaDemuxer
-from gateway.formats.flv.tag import Start, Unsupported
+from gateway.formats.flv.tag import TrackStart, Unsupported
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 
 AVCC = b"\x01\x64\x00\x1f\xff\xe1\x00\x00"
@@ -18,12 +18,12 @@ ASC = b"\x12\x10"
 OPUS_HEAD = b"OpusHead\x01\x02\x38\x01\x80\xbb\x00\x00\x00\x00\x00"
 
 
-def video_track(codec: Codec, config: bytes) -> Track:
-    return Track(Kind.VIDEO, codec, 1000, config)
+def video_track(codec: Codec, config: bytes) -> MediaTrack:
+    return MediaTrack(Kind.VIDEO, codec, 1000, config)
 
 
-def audio_track(codec: Codec, config: bytes) -> Track:
-    return Track(Kind.AUDIO, codec, 1000, config)
+def audio_track(codec: Codec, config: bytes) -> MediaTrack:
+    return MediaTrack(Kind.AUDIO, codec, 1000, config)
 
 
 def avc(demux: MediaDemuxer | None = None) -> MediaDemuxer:
@@ -114,8 +114,10 @@ def test_ex_video(fourcc: bytes, codec: Codec, config: bytes, with_cts: bool) ->
     assert demux.video(2, ex(2, 3, fourcc, b"x")) == AccessUnit(track, 2, 0, False, 0.0, b"x")
 
 
-def test_vpcc_box_header_is_taken_off() -> None:
-    assert MediaDemuxer().video(0, ex(1, 0, b"vp09", b"\x01\0\0\0" + VPCC)) == video_track(Codec.VP9, VPCC)
+@pytest.mark.parametrize("before", [b"", b"\x01", b"\x01\0\0\0"], ids=["record", "version", "box"])
+@pytest.mark.parametrize(("fourcc", "codec"), [(b"vp09", Codec.VP9), (b"vp08", Codec.VP8)])
+def test_what_encoders_write_before_the_vpcc_record_is_taken_off(before: bytes, fourcc: bytes, codec: Codec) -> None:
+    assert MediaDemuxer().video(0, ex(1, 0, fourcc, before + VPCC)) == video_track(codec, VPCC)
 
 
 def test_empty_sequence_start_waits_for_the_real_one() -> None:
@@ -214,19 +216,19 @@ def test_aac() -> None:
 def test_mp3_starts_with_its_first_frame(first: int) -> None:
     demux = MediaDemuxer()
     track = audio_track(Codec.MP3, b"")
-    assert demux.audio(1, bytes((first,)) + b"mp3") == Start(track, AccessUnit(track, 1, 0, True, 0.0, b"mp3"))
+    assert demux.audio(1, bytes((first,)) + b"mp3") == TrackStart(track, AccessUnit(track, 1, 0, True, 0.0, b"mp3"))
     assert demux.audio(2, bytes((first,)) + b"mp3") == AccessUnit(track, 2, 0, True, 0.0, b"mp3")
 
 
 @pytest.mark.parametrize("fourcc", [b"ac-3", b"ec-3", b".mp3"])
 def test_audio_without_sequence_header_starts_with_its_first_frame(fourcc: bytes) -> None:
-    assert isinstance(MediaDemuxer().audio(0, b"\x91" + fourcc + b"x"), Start)
+    assert isinstance(MediaDemuxer().audio(0, b"\x91" + fourcc + b"x"), TrackStart)
 
 
 def test_vp8_starts_with_a_key_frame() -> None:
     demux = MediaDemuxer()
     assert demux.video(0, ex(2, 1, b"vp08", b"x")) is None
-    assert isinstance(demux.video(1, ex(1, 1, b"vp08", b"x")), Start)
+    assert isinstance(demux.video(1, ex(1, 1, b"vp08", b"x")), TrackStart)
     assert isinstance(demux.video(2, ex(2, 1, b"vp08", b"x")), AccessUnit)
 
 
@@ -267,4 +269,4 @@ def test_arbitrary_bodies_give_documented_results(bodies: list[tuple[bool, bytes
             event = demux.video(0, body) if is_video else demux.audio(0, body)
         except InvalidData:
             continue
-        assert event is None or isinstance(event, AccessUnit | Track | Start | Unsupported)
+        assert event is None or isinstance(event, AccessUnit | MediaTrack | TrackStart | Unsupported)

@@ -11,8 +11,9 @@ from gateway.formats.flv import muxer
 from gateway.formats.flv.demuxer import MediaDemuxer
 from gateway.formats.flv.file import FlvFileDemuxer, parse_script
 from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, Script
-from gateway.media.track import Codec, Kind, Track, Tracks
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
+from tests.support import builders
 
 CONFIGS = {
     Codec.H264: b"\x01\x64\x00\x1f\xff\xe1\x00\x00",
@@ -30,9 +31,9 @@ CONFIGS = {
 VIDEO_CODECS = (Codec.H264, Codec.H265, Codec.AV1, Codec.VP8, Codec.VP9)
 
 
-def track(codec: Codec, timescale: int = 1000) -> Track:
+def track(codec: Codec, timescale: int = 1000) -> MediaTrack:
     kind = Kind.VIDEO if codec in VIDEO_CODECS else Kind.AUDIO
-    return Track(kind, codec, timescale, CONFIGS[codec])
+    return MediaTrack(kind, codec, timescale, CONFIGS[codec])
 
 
 def unit(
@@ -149,7 +150,29 @@ def test_metadata_keeps_the_publishers_values_without_stale_ones() -> None:
     ],
 )
 def test_metadata_names_the_codec_as_it_is_sent(codec: Codec, key: str, value: float) -> None:
-    assert parse_script(0, muxer.metadata_body(tracks(codec))).values == ({key: value},)
+    (values,) = parse_script(0, muxer.metadata_body(tracks(codec))).values
+    assert values[key] == value
+
+
+@pytest.mark.parametrize("before", [{}, {"width": 640.0, "height": 360.0, "displayWidth": 640.0, "framerate": 30.0}])
+def test_metadata_tells_the_size_of_the_sequence_header(before: dict[str, Any]) -> None:
+    shown = Tracks(builders.VIDEO, None, metadata=before)
+    (values,) = parse_script(0, muxer.metadata_body(shown)).values
+    assert (values["width"], values["height"], values.get("framerate")) == (1280.0, 720.0, before.get("framerate"))
+    assert "displayWidth" not in values
+
+
+def test_metadata_tells_the_sound_of_the_sequence_header() -> None:
+    said = {"audiosamplerate": 22050.0, "audiochannels": 6.0, "stereo": False}
+    (values,) = parse_script(0, muxer.metadata_body(Tracks(None, builders.AUDIO, metadata=said))).values
+    assert (values["audiosamplerate"], values["audiochannels"], values["stereo"]) == (44100.0, 2.0, True)
+
+
+def test_metadata_stays_as_it_came_where_no_header_tells_more() -> None:
+    said = {"width": 640.0, "height": 360.0, "audiosamplerate": 22050.0}
+    for broken in (MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"\1\2\3"), track(Codec.VP9), track(Codec.H265)):
+        (values,) = parse_script(0, muxer.metadata_body(Tracks(broken, track(Codec.MP3), metadata=said))).values
+        assert said.items() <= values.items()
 
 
 def test_legacy_hevc_is_12_in_the_metadata_too() -> None:

@@ -13,7 +13,7 @@ from gateway.formats.flv.file import FlvFileDemuxer, parse_script
 from gateway.formats.flv.reader import FlvReader
 from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, Script, Tag
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Track
+from gateway.media.track import Codec, MediaTrack
 from gateway.media.unit import AccessUnit
 from tests.support.feeding import feed_all_ways
 
@@ -77,7 +77,7 @@ def test_file_demuxer_yields_scripts_tracks_and_frames() -> None:
         )
     )
     events = feed_all_ways(lambda: FlvFileDemuxer().receive, data)
-    assert [type(e) for e in events] == [Script, Track, AccessUnit, Track]
+    assert [type(e) for e in events] == [Script, MediaTrack, AccessUnit, MediaTrack]
     assert events[0].values == ({"width": 2.0},)
     assert events[2].payload == b"nalu"
     assert events[3].codec is Codec.AAC

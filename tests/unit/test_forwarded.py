@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.servers.forwarded import plain_address
+from gateway.http.forwarded import plain_address
 from tests.support.http import trusting
 
 PROXIES = trusting("10.0.0.0/8", "2001:db8:1::/48")

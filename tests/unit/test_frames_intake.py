@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.hub.publisher import Publisher
-from gateway.lib.metrics import WORKER_RESTARTS, Counter
+from gateway.ingest.intake import IntakeFailed
+from gateway.ingest.websocket.frames_intake import DecodeOrder, FramesIntake, well_formed
+from gateway.lib.metric_table import WORKER_RESTARTS
+from gateway.lib.metrics import Counter
+from gateway.live.publisher import StreamPublisher
 from gateway.media import aac
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, Tracks
@@ -19,9 +22,7 @@ from gateway.protocols import push
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.push import AudioConfig, Chunk, Configured, VideoConfig
 from gateway.settings.layers import load
-from gateway.sources.browser import IntakeFailed
-from gateway.sources.frames import DecodeOrder, FramesIntake, well_formed
-from gateway.transcode.launch import Workers
+from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.builders import AVCC, Recorder
 
@@ -38,10 +39,10 @@ class Rig:
     def __init__(self, most_workers: int = 1) -> None:
         self.hub = builders.hub()
         self.seen = Recorder()
-        self.publisher: Publisher = builders.publish(self.hub)
+        self.publisher: StreamPublisher = builders.publish(self.hub)
         self.publisher.stream.attach(self.seen)
         settings = load(environ={}, overrides=[f"workers.most={most_workers}"])
-        self.workers = Workers(settings.workers, Counter(WORKER_RESTARTS))
+        self.workers = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
         self.intake = FramesIntake(self.publisher, self.workers)
 
     async def configure(self, configured: Configured = BOTH) -> None:

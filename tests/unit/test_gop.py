@@ -1,6 +1,6 @@
 """The GOP cache and its bounds."""
 
-from gateway.hub.gop import GopCache
+from gateway.live.gop_cache import GopCache
 from tests.support.builders import picture, sound
 
 

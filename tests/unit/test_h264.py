@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.media import codecs, h264
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support.tools import need
 
 SPS = bytes.fromhex("6764000bacd942847e5c0440000003004000000f03c50a6580")
@@ -39,7 +39,7 @@ def test_size_and_rate_are_those_of_the_encoder(size: str, rate: str, arguments:
     )  # fmt: skip
     with av.open(str(path)) as film:
         stream = film.streams.video[0]
-        track = Track(Kind.VIDEO, Codec.H264, 1000, bytes(stream.codec_context.extradata))
+        track = MediaTrack(Kind.VIDEO, Codec.H264, 1000, bytes(stream.codec_context.extradata))
         assert codecs.video_size(track) == (stream.width, stream.height)
         assert codecs.frame_rate(track) == pytest.approx(float(stream.average_rate), rel=1e-6)
         avcc = h264.parse_avcc(track.config)
@@ -72,7 +72,7 @@ def test_any_length_size_is_read(size: int) -> None:
 
 
 def test_without_parameter_sets_nothing_is_known() -> None:
-    track = Track(Kind.VIDEO, Codec.H264, 1000, b"\x01\x64\x00\x1f\xff\xe0\x00")
+    track = MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"\x01\x64\x00\x1f\xff\xe0\x00")
     assert codecs.video_size(track) is None
     assert codecs.frame_rate(track) is None
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.lib.bitreader import BitReader
+from gateway.lib.bit_reader import BitReader
 from gateway.media import codecs, h265
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support.elementary import elementary
 from tests.support.tools import need
 
@@ -37,7 +37,7 @@ def test_size_and_rate_are_those_of_the_encoder(size: str, rate: str, arguments:
     )  # fmt: skip
     with av.open(str(path)) as film:
         stream = film.streams.video[0]
-        track = Track(Kind.VIDEO, Codec.H265, 1000, bytes(stream.codec_context.extradata))
+        track = MediaTrack(Kind.VIDEO, Codec.H265, 1000, bytes(stream.codec_context.extradata))
         assert codecs.video_size(track) == (stream.width, stream.height)
         assert codecs.frame_rate(track) == pytest.approx(float(stream.average_rate), rel=1e-6)
         hvcc = h265.parse_hvcc(track.config)
@@ -70,7 +70,7 @@ def test_the_record_of_an_encoder_is_named() -> None:
 def test_the_record_knows_its_average_rate() -> None:
     config = bytearray(record("0160000000b000000000005d"))
     config[19:21] = (25 * 256).to_bytes(2, "big")
-    track = Track(Kind.VIDEO, Codec.H265, 1000, bytes(config))
+    track = MediaTrack(Kind.VIDEO, Codec.H265, 1000, bytes(config))
     assert codecs.frame_rate(track) == 25
     assert codecs.video_size(track) is None
 

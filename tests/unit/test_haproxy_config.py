@@ -1,14 +1,14 @@
-"""deploy/haproxy fits the gateway: its ports, its time-outs, its health; and its page names every variable."""
+"""proxy/haproxy fits the gateway: its ports, its time-outs, its health; and its page names every variable."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from gateway.hub.readiness import PATIENCE
+from gateway.lib.readiness import TIMEOUT_SECONDS
 from gateway.settings import load
 
-FOLDER = Path(__file__).parents[2] / "deploy" / "haproxy"
+FOLDER = Path(__file__).parents[2] / "proxy" / "haproxy"
 CONFIG = (FOLDER / "haproxy.cfg").read_text()
 SETTINGS = load(environ={})
 VARIABLE = re.compile(r"FRONT_[A-Z_]+")
@@ -79,7 +79,7 @@ def test_an_idle_connection_is_closed_by_haproxy_and_not_under_a_players_request
 
 
 def test_a_gateway_that_waits_for_its_store_is_not_taken_for_dead():
-    assert seconds("defaults base", "check") > PATIENCE
+    assert seconds("defaults base", "check") > TIMEOUT_SECONDS
 
 
 @pytest.mark.parametrize("kind", ["rtmp", "push", "playback"])

@@ -8,13 +8,14 @@ import pytest
 
 from gateway.formats.dash import mpd
 from gateway.formats.hls import media
-from gateway.formats.hls.multivariant import Rendition, Variant, multivariant
+from gateway.formats.hls.multivariant import AudioRendition, Variant, multivariant
 from gateway.media.track import Tracks
-from gateway.packagers import ladder
-from gateway.packagers.alignment import Alignment
-from gateway.packagers.cmaf import CmafPackager, Numbers
-from gateway.packagers.ladder import CmafStep, TsStep
-from gateway.packagers.ts import TsPackager
+from gateway.packaging import ladder_manifests
+from gateway.packaging.alignment import Alignment
+from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
+from gateway.packaging.ladder_manifests import CmafStep, TsStep
+from gateway.packaging.segment_plan import SegmentPlan
+from gateway.packaging.ts.packager import TsPackager
 from tests.support.hls_rules import check, parse
 from tests.support.segmented import WALL, Timetable, cmaf, feed, ts
 
@@ -56,7 +57,7 @@ def snapshots() -> dict[str, str]:
                         "720p/index.m3u8", 2_900_000, 2_500_000, ("avc1.64001F", "mp4a.40.2"), (1280, 720), 30.0, "a"
                     ),
                 ],
-                [Rendition("a", "audio", "audio/index.m3u8", 2)],
+                [AudioRendition("a", "audio", "audio/index.m3u8", 2)],
             )
         ),
     }
@@ -66,10 +67,10 @@ def _ladder(table: Timetable) -> dict[str, str]:
     """The same stream with two rungs, of which the second begins two segments later."""
     shared, ts_shared = Alignment(), Alignment()
     cmafs = [
-        CmafPackager(name, 2.0, 5, 0.5, WALL, WALL, Numbers(), alignment=shared, leads=not n)
-        for n, name in enumerate(("c1", "c1@360p", "c1@720p"))
+        CmafPackager(name, SegmentPlan(2.0, 5, 0.5), WALL, SequenceNumbers(prefix=int(WALL)), alignment=shared)
+        for name in ("c1", "c1@360p", "c1@720p")
     ]
-    transports = [TsPackager(name, 2.0, 5, WALL, alignment=ts_shared) for name in ("c1@360p", "c1@720p")]
+    transports = [TsPackager(name, SegmentPlan(2.0, 5), WALL, alignment=ts_shared) for name in ("c1@360p", "c1@720p")]
     early, late = [*cmafs[:2], transports[0]], [cmafs[2], transports[1]]
     for packager in (*early, *late):
         packager.take_tracks(Tracks(table.video, table.audio, 0))
@@ -80,12 +81,12 @@ def _ladder(table: Timetable) -> dict[str, str]:
     plain = [TsStep(name, p, most) for name, p, most in (("360p", transports[0], 664_000), ("720p", transports[1], 0))]
     rung, lane = cmafs[1], cmafs[1].lanes[0]
     return {
-        "ladder-index.m3u8": _text(ladder.ts_index(plain), "?sign=1-ab"),
-        "ladder-index-cmaf.m3u8": _text(ladder.cmaf_index(steps)),
-        "ladder-master.m3u8": _text(ladder.master(cmafs[0], steps)),
+        "ladder-index.m3u8": _text(ladder_manifests.ts_index(plain), "?sign=1-ab"),
+        "ladder-index-cmaf.m3u8": _text(ladder_manifests.cmaf_index(steps)),
+        "ladder-master.m3u8": _text(ladder_manifests.master(cmafs[0], steps)),
         "ladder-rung.m3u8": _text(transports[1].playlist()),
-        "ladder-rung-cmaf.m3u8": _text(rung.playlist(lane, above=True)),
-        "ladder.mpd": mpd.finish(ladder.manifest(cmafs[0], steps), "", WALL).decode(),
+        "ladder-rung-cmaf.m3u8": _text(rung.playlist(lane, report=ladder_manifests.index_reports(lane, steps, "../"))),
+        "ladder.mpd": mpd.finish(ladder_manifests.manifest(cmafs[0], steps), "", WALL).decode(),
     }
 
 

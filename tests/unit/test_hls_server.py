@@ -10,19 +10,21 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.hub.events import Events
-from gateway.hub.output import Output, Outputs, OutputSpec
-from gateway.hub.publisher import Publisher
-from gateway.hub.stream import EndReason, Stream
-from gateway.media.track import Codec, Kind, Track
+from gateway.formats.mp4.fragment import STYP
+from gateway.http.request import RequestError
+from gateway.http.response import Response
+from gateway.lib.gate import Gate
+from gateway.live.output import Outputs, OutputSpec, StreamOutput
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
-from gateway.packagers.gate import Gate
-from gateway.packagers.lane import Lane
-from gateway.servers.cmaf import cmaf as answer_cmaf
-from gateway.servers.hls import hls as answer_hls
-from gateway.servers.request import BadRequest
-from gateway.servers.response import Response
-from gateway.servers.segmented import ready
+from gateway.packaging.cmaf.track import CmafTrack
+from gateway.playback.cmaf import cmaf as answer_cmaf
+from gateway.playback.hls import hls as answer_hls
+from gateway.playback.playlist_response import ready
+from gateway.ports.events import Events
 from tests.support import segmented
 from tests.support.builders import channel
 from tests.support.hls_rules import check, parse
@@ -37,10 +39,10 @@ class Origin:
 
     def __init__(self, table: Timetable | None = None, *, on: tuple[str, ...] = ("hls", "cmaf")) -> None:
         self.ts, self.cmaf = segmented.ts(), segmented.cmaf()
-        made: dict[str, Output] = {"hls": self.ts, "cmaf": self.cmaf}
+        made: dict[str, StreamOutput] = {"hls": self.ts, "cmaf": self.cmaf}
         specs = [OutputSpec(n, lambda s, o=o: o, lambda s, n=n: n in on) for n, o in made.items()]
         self.stream = Stream("c1", channel(), WALL, 1_000_000, 15.0)
-        self.publisher = cast(Publisher, object())
+        self.publisher = cast(StreamPublisher, object())
         self.stream.publisher = self.publisher
         self.stream.outputs = Outputs(self.stream, specs, Events())
         self.table = table or Timetable(seconds=60)
@@ -69,7 +71,7 @@ class Origin:
             self._next = next(self._units)
         return self
 
-    def lane(self) -> Lane:
+    def lane(self) -> CmafTrack:
         """The picture's, with all that has come."""
         self.cmaf.catch_up()
         return self.cmaf.lanes[0]
@@ -154,7 +156,7 @@ async def test_an_output_that_is_off_says_so() -> None:
 
 
 async def test_a_codec_that_cannot_be_carried_is_named_to_the_player_and_to_the_operator() -> None:
-    av1 = Track(Kind.VIDEO, Codec.AV1, 1000, b"\x81\x04\x0c\x00")
+    av1 = MediaTrack(Kind.VIDEO, Codec.AV1, 1000, b"\x81\x04\x0c\x00")
     async with Origin(Timetable(video=av1, audio=None)) as o:
         waiting = await later(o.get("live.m3u8"))
         answer = await waiting
@@ -235,7 +237,7 @@ async def test_nonsense_is_refused_and_not_held(query: str) -> None:
 
 
 async def test_a_request_that_is_never_fulfilled_ends_with_503(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.servers.hls.HOLD", 0.001)
+    monkeypatch.setattr("gateway.playback.hls.HOLD", 0.001)
     async with Origin() as o:
         o.play(4.2)
         answer = await o.get("video/index.m3u8?_HLS_msn=3&_HLS_part=0")
@@ -286,6 +288,15 @@ async def test_a_delta_update_leaves_out_what_the_client_has() -> None:
         assert [s.uri for s in full.segments][delta.skipped :] == [s.uri for s in delta.segments]
         o2 = await o.get("video/index.m3u8?_HLS_skip=v2")
         assert o2 is await o.get("video/index.m3u8?_HLS_skip=YES")
+
+
+async def test_a_playlist_that_has_ended_is_given_whole() -> None:
+    async with Origin() as o:
+        o.play(24.2)
+        assert "EXT-X-SKIP" in await o.text("video/index.m3u8?_HLS_skip=YES")
+        o.stream.end(EndReason.PUBLISHER_GONE)
+        ended = await o.text("video/index.m3u8?_HLS_skip=YES")
+        assert ended.endswith("#EXT-X-ENDLIST\n") and "EXT-X-SKIP" not in ended
 
 
 async def test_a_short_playlist_has_nothing_to_skip() -> None:
@@ -340,19 +351,19 @@ async def test_the_segment_that_comes_next_is_waited_for_and_none_behind_it() ->
 
 
 async def test_an_open_segment_that_is_never_finished_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.servers.cmaf.HOLD", 0.001)
+    monkeypatch.setattr("gateway.playback.cmaf.HOLD", 0.001)
     async with Origin() as o:
         o.play(4.6)
         answer = await o.get(f"video/{o.cmaf.lanes[0].segment_uri(3)}")
         assert isinstance(answer.body, AsyncIterator)
-        with pytest.raises(BadRequest):
+        with pytest.raises(RequestError):
             _ = [piece async for piece in answer.body]
 
 
 async def test_the_manifest_tells_the_time_anew_with_each_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Origin() as o:
         o.play(6)
-        monkeypatch.setattr("gateway.servers.dash.time.time", lambda: WALL + 100)
+        monkeypatch.setattr("gateway.playback.dash.time.time", lambda: WALL + 100)
         answer = await o.get("manifest.mpd")
         assert answer.content_type == "application/dash+xml" and answer.cache == "no-cache"
         assert 'utc:direct:2014" value="2023-11-14T22:15:00.000Z"' in answer.body.decode()  # type: ignore[union-attr]
@@ -374,7 +385,7 @@ async def test_the_manifest_comes_when_every_player_can_begin_with_it() -> None:
 async def test_without_a_publisher_the_next_segments_are_waited_for_as_long_as_the_stream_lingers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.servers.cmaf.HOLD", 0.001)
+    monkeypatch.setattr("gateway.playback.cmaf.HOLD", 0.001)
     async with Origin() as o:
         lane = o.play(6.2).lane()
         o.stream.publisher = None
@@ -390,7 +401,7 @@ async def test_without_a_publisher_the_next_segments_are_waited_for_as_long_as_t
 async def test_an_open_segment_is_completed_by_the_end_of_a_stream_that_lingered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.servers.cmaf.HOLD", 0.001)
+    monkeypatch.setattr("gateway.playback.cmaf.HOLD", 0.001)
     async with Origin() as o:
         o.play(6.7)
         uri = f"video/{o.cmaf.lanes[0].segment_uri(4)}"
@@ -410,7 +421,7 @@ async def test_segments_that_the_clock_promised_of_a_stream_that_has_ended_are_e
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A refusal would make players ask again and again until they see the manifest's end."""
-    monkeypatch.setattr("gateway.servers.cmaf.UNTIL_SEEN", 0.001)
+    monkeypatch.setattr("gateway.playback.cmaf.UNTIL_SEEN", 0.001)
     async with Origin() as o:
         lane = o.play(6.2).lane()
         o.stream.publisher = None
@@ -425,18 +436,30 @@ async def test_segments_that_the_clock_promised_of_a_stream_that_has_ended_are_e
         assert 'type="static"' in mpd and "mediaPresentationDuration" in mpd and "minimumUpdatePeriod" not in mpd
 
 
-async def test_a_segment_of_a_publisher_that_did_not_come_back_is_not_filled_with_the_next_ones() -> None:
+async def test_nothing_of_the_next_epoch_comes_by_a_name_of_the_one_before() -> None:
+    """It needs another initialization, which the player has not got: ISO/IEC 23009-1 §5.3.2, RFC 8216bis §4.4.4.5."""
     async with Origin() as o:
-        lane = o.play(4.2).lane()
-        asked = await later(o.get(f"video/{lane.segment_uri(4)}"))
+        lane = o.play(4.5).lane()  # a part is complete with its last frame
+        named = [f"video/{lane.segment_uri(n)}" for n in (4, 5, 40)]
+        part = f"video/{lane.part_uri(lane.part_number + 1)}"
+        hinted = f"video/{check(parse(await o.text('video/index.m3u8'))).hint}"
+        before = [await later(o.get(uri)) for uri in (named[0], hinted)]
         o.stream.set_tracks(o.table.video, o.table.audio, {}, False)
         o.play(9)
-        answer = await asked
-        assert (
-            lane.number > 4
-            and answer.cache == "no-store"
-            and answer.body != (await o.get(f"video/{lane.segment_uri(4)}")).body
-        )
+        assert lane.number > 4
+        for uri in named[:2]:  # what the clock had promised: empty
+            answer = await o.get(uri)
+            assert (answer.status, answer.body, answer.cache) == (200, STYP, "no-store")
+        assert (await before[0]).body == STYP
+        for answer in [await before[1], *[await o.get(uri) for uri in (hinted, part, named[2])]]:
+            assert answer.status == 404 and answer.cache == "no-store"
+        assert lane.segment_uri(4) != named[0] and (await o.get(f"video/{lane.segment_uri(4)}")).status == 200
+        playlist = check(parse(await o.text("video/index.m3u8")))
+        names = [s.uri.partition("-")[0] for s in playlist.segments]
+        assert len(set(names)) == 2 and names == sorted(names, key=int)
+        for s in playlist.segments:
+            assert (await o.get(f"video/{s.uri}")).status == 200
+            assert s.map_uri.partition("-")[0] == s.uri.partition("-")[0]
 
 
 # ---- what a page is told ----
@@ -455,7 +478,7 @@ async def test_an_output_is_ready_when_its_playlist_would_be_answered() -> None:
 
 
 async def test_an_output_that_is_off_or_refuses_the_stream_is_not_ready() -> None:
-    av1 = Track(Kind.VIDEO, Codec.AV1, 1000, b"\x81\x04\x0c\x00")
+    av1 = MediaTrack(Kind.VIDEO, Codec.AV1, 1000, b"\x81\x04\x0c\x00")
     async with Origin(Timetable(video=av1, audio=None), on=("hls",)) as o:
         await asyncio.sleep(0)
         assert not ready(o.stream, "hls") and not ready(o.stream, "cmaf")

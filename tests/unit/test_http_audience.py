@@ -1,6 +1,6 @@
 """Players over HTTP are counted while they come back, in bounded memory."""
 
-from gateway.servers.audience import Audience
+from gateway.playback.http_viewers import HttpViewers
 from tests.support.builders import stream
 from tests.support.clock import Clock
 from tests.support.http import request
@@ -11,7 +11,7 @@ def viewer(n=0, agent="VLC"):
 
 
 async def test_a_player_is_one_viewer_however_often_it_asks_and_by_protocol():
-    audience, watched = Audience(), stream()
+    audience, watched = HttpViewers(), stream()
     for _ in range(3):
         audience.saw(viewer(), watched, "hls")
         audience.saw(viewer(), watched, "cmaf")
@@ -25,7 +25,7 @@ async def test_a_player_is_one_viewer_however_often_it_asks_and_by_protocol():
 
 async def test_who_stays_away_is_forgotten_and_who_comes_back_is_not():
     clock = Clock(100.0)
-    audience, watched = Audience(15, clock=clock), stream()
+    audience, watched = HttpViewers(15, clock=clock), stream()
     audience.saw(viewer(1), watched, "hls")
     audience.saw(viewer(2), watched, "hls")
     clock.now += 10
@@ -40,7 +40,7 @@ async def test_who_stays_away_is_forgotten_and_who_comes_back_is_not():
 
 
 async def test_the_table_is_bounded():
-    audience, watched = Audience(most=10), stream()
+    audience, watched = HttpViewers(most=10), stream()
     for n in range(30):
         audience.saw(viewer(n), watched, "hls")
     assert len(audience) == watched.viewers["hls"] == 10
@@ -48,8 +48,19 @@ async def test_the_table_is_bounded():
 
 
 async def test_a_stream_that_begins_anew_has_its_own_viewers():
-    audience, first, second = Audience(), stream(), stream()
+    audience, first, second = HttpViewers(), stream(), stream()
     audience.saw(viewer(), first, "hls")
     audience.saw(viewer(), second, "hls")
     assert (first.viewers["hls"], second.viewers["hls"]) == (0, 1)
+    audience.close()
+
+
+async def test_a_player_with_a_long_agent_is_remembered_in_few_bytes():
+    watched, audience = stream(), HttpViewers()
+    agent = "x" * 16_000
+    audience.saw(viewer(1, agent), watched, "hls")
+    audience.saw(viewer(1, agent), watched, "hls")
+    [key] = audience._seen
+    assert len(repr(key)) < 200
+    assert watched.viewers == {"hls": 1}
     audience.close()

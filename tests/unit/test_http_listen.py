@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from gateway.servers.listen import UNSENT, ListenError, listen, port_of, tls_context
+from gateway.lib.sockets import UNSENT, ListenError, listen, port_of, tls_context
 
 
 @pytest.fixture

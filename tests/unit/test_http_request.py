@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.servers.request import BadRequest, HeadParser, decode_path, parameters
+from gateway.http import request as request_module
+from gateway.http.request import HeadParser, HeadReader, RequestError, decode_path, parameters
 from tests.fuzz import fuzz_http
 
 
@@ -44,11 +45,12 @@ def test_one_parser_serves_one_head_after_another_whatever_came_before():
         b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
         b"GET / HTTP/3.1\r\nHost: a\r\n\r\n",
+        b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
         b"nonsense\r\n\r\n",
         b"\r\n\r\n",
     ]
     for n, head in enumerate(between):
-        with suppress(BadRequest):
+        with suppress(RequestError):
             parser.parse(head)
         assert parser.parse(good % n).path == f"/{n}"
 
@@ -68,10 +70,10 @@ def test_an_absolute_address_names_the_host(target, host, path):
 
 @pytest.mark.parametrize("host", ["a/b", "a b", "a@b", "a:x", "[::1", "a,b", "", "a?b", "ü", "a:1:2", "a\\b"])
 def test_a_host_that_could_reach_into_a_path_is_refused(host):
-    with pytest.raises(BadRequest):
+    with pytest.raises(RequestError):
         parse(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")
     if not {"/", "?"} & set(host):  # there they begin a path or query of their own
-        with pytest.raises(BadRequest):
+        with pytest.raises(RequestError):
             parse(f"GET http://{host}/ HTTP/1.1\r\nHost: a\r\n\r\n")
 
 
@@ -82,7 +84,7 @@ def test_hosts_as_they_are_sent(host):
 
 @pytest.mark.parametrize("target", ["ftp://a/b", "mailto:a", "a/b", "/a#b", "*", "//"])
 def test_other_forms_of_address_are_refused(target):
-    with pytest.raises(BadRequest):
+    with pytest.raises(RequestError):
         parse(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")
 
 
@@ -101,7 +103,7 @@ TRAVERSALS = [
 
 @pytest.mark.parametrize("raw", TRAVERSALS)
 def test_paths_with_two_meanings_are_refused(raw):
-    with pytest.raises(BadRequest) as error:
+    with pytest.raises(RequestError) as error:
         decode_path(raw)
     assert error.value.status == 400
 
@@ -127,7 +129,7 @@ def test_paths_are_decoded_once(raw, path):
 def test_a_decoded_path_is_safe_however_often_it_is_decoded_again(raw):
     try:
         path = decode_path("/" + raw)
-    except BadRequest:
+    except RequestError:
         return
     for _ in range(3):
         assert "//" not in path
@@ -174,7 +176,7 @@ def test_what_is_accepted_means_the_same_to_another_parser(headers, tail):
     raw = head.encode("latin-1")
     try:
         request = parse(raw)
-    except BadRequest:
+    except RequestError:
         return
     oracle = _Oracle()
     httptools.HttpRequestParser(oracle).feed_data(raw)
@@ -191,3 +193,97 @@ def test_no_bytes_break_the_parser(data):
 def test_no_change_to_a_good_request_breaks_the_parser(seed, at, change):
     at %= len(seed)
     fuzz_http.fuzz(seed[:at] + change + seed[at + len(change) :])
+
+
+def test_only_short_paths_are_remembered():
+    request_module._decode_known.cache_clear()
+    decode_path("/" + "a" * 198)
+    decode_path("/" + "a" * 4_000)
+    assert request_module._decode_known.cache_info().currsize == 1
+    with pytest.raises(RequestError):
+        decode_path("/" + "a" * 4_000 + "/../x")
+
+
+# ---- one connection's heads ----
+
+_LINES = st.sampled_from(
+    [
+        "GET /c1/live.m3u8 HTTP/1.1",
+        "GET /c1/live.m3u8?_HLS_msn=3&x=%20+b?c HTTP/1.1",
+        "GET /c1/live.m3u8? HTTP/1.1",
+        "GET /%e4%b8%ad HTTP/1.1",
+        "GET /%zz HTTP/1.1",
+        "GET /a//b HTTP/1.1",
+        "GET /a/../b HTTP/1.1",
+        "GET /a#b HTTP/1.1",
+        "GET /a b HTTP/1.1",
+        "HEAD /c1/1.ts HTTP/1.1",
+        "POST /c1/1.ts HTTP/1.1",
+        "OPTIONS * HTTP/1.1",
+        "GET /c1/1.ts HTTP/1.0",
+        "GET http://other/c1/1.ts HTTP/1.1",
+        "GET  /c1/1.ts HTTP/1.1",
+        "GET /c1/1.ts  HTTP/1.1",
+        "get /c1/1.ts HTTP/1.1",
+        "GET /" + "x" * 9000 + " HTTP/1.1",
+        "",
+    ]
+)
+_BLOCKS = st.sampled_from(
+    [
+        "\r\nHost: a\r\n\r\n",
+        "\r\nHost: a:80\r\nRange: bytes=0-9\r\nCookie: a=1\r\nCookie: b=2\r\n\r\n",
+        "\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+        "\r\nConnection: keep-alive\r\n\r\n",
+        "\r\nHost: a\r\nContent-Length: 5\r\n\r\n",
+        "\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+        "\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "\r\nHost: a/b\r\n\r\n",
+        "\r\nHost: a\r\nHost: a\r\n\r\n",
+        "\r\nHost: a\r\nX: " + "y" * 2000 + "\r\n\r\n",
+        "\r\n\r\n",
+    ]
+)
+
+
+def _said(reader, head):
+    try:
+        request = reader.parse(head, "192.0.2.1", "https")
+    except RequestError as error:
+        return error.status, str(error)
+    fields = [name for name in request.__slots__ if name != "_query"]
+    return [getattr(request, name) for name in fields], request.query
+
+
+@given(st.lists(st.tuples(_LINES, _BLOCKS), min_size=2, max_size=6))
+def test_a_repeated_header_block_means_what_it_meant_alone(heads):
+    reader = HeadReader(HeadParser(8192))
+    for line, block in heads:
+        head = (line + block).encode("latin-1")
+        assert _said(reader, head) == _said(HeadParser(8192), head)
+
+
+def test_headers_of_http_1_0_are_judged_again_for_1_1():
+    reader = HeadReader(HeadParser(8192))
+    block = b"Connection: keep-alive\r\n\r\n"
+    assert reader.parse(b"GET /a HTTP/1.0\r\n" + block).keep_alive
+    with pytest.raises(RequestError, match="Host"):
+        reader.parse(b"GET /a HTTP/1.1\r\n" + block)
+
+
+def test_only_the_request_line_of_a_repeated_head_is_parsed():
+    class Counting(HeadParser):
+        parsed = 0
+
+        def parse(self, head, peer="", scheme="http"):
+            self.parsed += 1
+            return super().parse(head, peer, scheme)
+
+    parser = Counting(8192)
+    reader, other = HeadReader(parser), HeadReader(parser)
+    paths = [reader.parse(b"GET /c1/%d.ts?a=b HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n" % n).path for n in range(5)]
+    assert paths == [f"/c1/{n}.ts" for n in range(5)]
+    assert parser.parsed == 1
+    other.parse(b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n")
+    assert parser.parsed == 2, "of another connection"

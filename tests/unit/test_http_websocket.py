@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.hub.stream import EndReason
-from gateway.servers import websocket
-from gateway.servers.framing import CHUNKED, MESSAGES, RAW
-from gateway.servers.websocket import ClientFrames, Control, WebSocketError
+from gateway.http import websocket
+from gateway.http.websocket import ClientFrames, Control, WebSocketError
+from gateway.live.sink import EndReason
+from gateway.playback.framing import CHUNKED, MESSAGES, RAW
 from tests.support.feeding import feed_all_ways
 from tests.support.http import request
 
@@ -63,6 +63,11 @@ def test_control_frames_come_out_and_data_is_dropped():
         (client_frame(9, b"x", final=False), 1002),
         (b"\x89\xfe\x00\x7e" + MASK, 1002),  # a ping of 126 bytes
         (client_frame(8, b"\x03"), 1002),
+        *[(client_frame(8, code.to_bytes(2, "big")), 1002) for code in (0, 999, 1004, 1005, 1006, 1015, 2999, 5000)],
+        (client_frame(8, b"\x03\xe8\xce\xba\xed\xa0\x80"), 1007),
+        (client_frame(1, b"\xce\xba\xed\xa0\x80edited"), 1007),
+        (client_frame(1, b"\xce", final=False) + client_frame(0, b"A"), 1007),
+        (client_frame(1, b"\xce", final=False) + client_frame(9) + client_frame(0, b""), 1007),
         (client_frame(0, b"x"), 1002),
         (client_frame(2, b"x", final=False) + client_frame(2, b"y"), 1002),
         (client_frame(2, b"x" * 65_537), 1009),
@@ -78,8 +83,20 @@ def test_what_breaks_the_protocol(data, code):
         assert error.value.code == code
 
 
+@pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1014, 3000, 4999])
+def test_close_codes_that_peers_may_send_come_out(code):
+    payload = code.to_bytes(2, "big") + "Grüße".encode()
+    assert received(client_frame(8, payload)) == [Control(8, payload)]
+
+
+def test_text_may_be_cut_within_a_character():
+    text = "κόσμε".encode()
+    frames = client_frame(1, text[:3], final=False) + client_frame(9) + client_frame(0, text[3:5], final=False)
+    assert received(frames + client_frame(0, text[5:]) + client_frame(2, b"\xff")) == [Control(9, b"")]
+
+
 @given(
-    st.lists(st.tuples(st.sampled_from([1, 2, 9, 10]), st.binary(max_size=125)), max_size=6),
+    st.lists(st.tuples(st.sampled_from([2, 9, 10]), st.binary(max_size=125)), max_size=6),
     st.binary(min_size=4, max_size=4),
 )
 def test_frames_mean_the_same_however_they_are_cut(frames, mask):

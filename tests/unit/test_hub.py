@@ -5,10 +5,11 @@ import time
 
 import pytest
 
-from gateway.hub.errors import AtCapacity, NameInUse, NoSuchStream
-from gateway.hub.events import Event, Events
-from gateway.hub.hub import Hub
-from gateway.hub.stream import EndReason, StreamState
+from gateway.live.hub import Hub
+from gateway.live.sink import EndReason
+from gateway.live.stream import StreamState
+from gateway.ports.errors import AtCapacity, NameInUse, NoSuchStream
+from gateway.ports.events import Event, Events
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, Recorder, picture, publish, sound
 

@@ -6,9 +6,9 @@ import pytest
 
 from gateway.formats import amf0
 from gateway.formats.flv.tag import Script
-from gateway.hub.publisher import Publisher
+from gateway.ingest.rtmp.flv_intake import PREROLL_MS, FlvIntake
+from gateway.live.publisher import StreamPublisher
 from gateway.media.errors import InvalidData
-from gateway.sources.intake import PREROLL_MS, FlvIntake
 from tests.support import builders
 from tests.support.builders import AVCC, Recorder, publish
 
@@ -31,7 +31,7 @@ def metadata(**values: float) -> Script:
 class Rig:
     def __init__(self) -> None:
         self.hub = builders.hub()
-        self.publisher: Publisher = publish(self.hub)
+        self.publisher: StreamPublisher = publish(self.hub)
         self.sink = Recorder()
         self.publisher.stream.attach(self.sink)
         self.intake = FlvIntake(self.publisher)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.hub.errors import OutputUnsupported
 from gateway.media import h264
-from gateway.media.track import Codec, Kind, Track, Tracks
-from gateway.sinks.ivs_rules import IvsRules, is_ivs_address, is_realtime
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
+from gateway.outputs.relay.ivs_rules import IvsRules, is_ivs_address, is_realtime
+from gateway.ports.errors import OutputUnsupported
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 
 HD = Tracks(VIDEO, AUDIO)  # 1280x720
@@ -41,8 +41,8 @@ def film(
     ("tracks", "words"),
     [
         (Tracks(None, AUDIO), "IVS takes no stream without video"),
-        (Tracks(Track(Kind.VIDEO, Codec.H265, 1000, b"x"), AUDIO), "IVS takes H.264 video, and this is h265"),
-        (Tracks(VIDEO, Track(Kind.AUDIO, Codec.OPUS, 1000, b"")), "IVS takes AAC audio, and this is opus"),
+        (Tracks(MediaTrack(Kind.VIDEO, Codec.H265, 1000, b"x"), AUDIO), "IVS takes H.264 video, and this is h265"),
+        (Tracks(VIDEO, MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")), "IVS takes AAC audio, and this is opus"),
     ],
 )
 def test_what_ivs_never_takes_is_refused(tracks: Tracks, words: str) -> None:
@@ -88,7 +88,7 @@ def test_key_frames_that_are_far_apart_are_told_also_before_the_next_one_comes()
 
 def test_a_picture_that_is_too_large_is_told() -> None:
     rules = IvsRules()
-    rules.tracks(Tracks(Track(Kind.VIDEO, Codec.H264, 1000, record(2560, 1440)), AUDIO))
+    rules.tracks(Tracks(MediaTrack(Kind.VIDEO, Codec.H264, 1000, record(2560, 1440)), AUDIO))
     assert rules.warnings == ["IVS takes at most 1920x1080, and this is 2560x1440"]
 
 

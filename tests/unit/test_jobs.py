@@ -6,35 +6,35 @@ import itertools
 
 import pytest
 
-from gateway.hub.desk import JobDesk, new_id
-from gateway.hub.errors import JobChanged, JobExists, JobFinished, NoSuchJob
-from gateway.hub.events import Event, Events, EventType
-from gateway.hub.jobs import TRANSITIONS, VOD, Job, JobState
+from gateway.ports.errors import JobChanged, JobExists, JobFinished, NoSuchJob
+from gateway.ports.events import Event, Events, EventType
+from gateway.ports.job_queue import JobQueue, new_id
+from gateway.ports.jobs import TRANSITIONS, VOD, JobState, StoredJob
 
 
 class Memory:
     """A JobStore in a dictionary."""
 
     def __init__(self) -> None:
-        self.jobs: dict[str, Job] = {}
+        self.jobs: dict[str, StoredJob] = {}
 
-    async def add(self, job: Job) -> None:
+    async def add(self, job: StoredJob) -> None:
         if job.id in self.jobs:
             raise JobExists(job.id)
         self.jobs[job.id] = job
 
-    async def get(self, id: str) -> Job:
+    async def get(self, id: str) -> StoredJob:
         if id not in self.jobs:
             raise NoSuchJob(id)
         return self.jobs[id]
 
-    async def newest(self, most: int, before: str = "") -> list[Job]:
+    async def newest(self, most: int, before: str = "") -> list[StoredJob]:
         return sorted((j for j in self.jobs.values() if not before or j.id < before), key=lambda j: j.id)[::-1][:most]
 
-    async def unfinished(self) -> list[Job]:
+    async def unfinished(self) -> list[StoredJob]:
         return [j for j in self.jobs.values() if not j.state.finished]
 
-    async def change(self, job: Job) -> None:
+    async def change(self, job: StoredJob) -> None:
         if (await self.get(job.id)).version != job.version - 1:
             raise JobChanged(job.id)
         self.jobs[job.id] = job
@@ -50,15 +50,15 @@ def told() -> list[Event]:
 
 
 @pytest.fixture
-def desk(told: list[Event]) -> JobDesk:
+def desk(told: list[Event]) -> JobQueue:
     events = Events()
     events.listen(told.append)
-    return JobDesk(Memory(), events, itertools.count(1_700_000_000.0).__next__)
+    return JobQueue(Memory(), events, itertools.count(1_700_000_000.0).__next__)
 
 
 @pytest.mark.parametrize(("old", "new"), list(itertools.product(JobState, JobState)))
 def test_a_job_takes_the_steps_of_the_table_and_no_others(old: JobState, new: JobState) -> None:
-    job = Job("1", VOD, "a.mp4", 0, 0, state=old)
+    job = StoredJob("1", VOD, "a.mp4", 0, 0, state=old)
     if new in TRANSITIONS[old]:
         assert job.to(new, 5.0).state is new and job.to(new, 5.0).version == 2
     else:
@@ -72,11 +72,11 @@ def test_the_states_are_those_of_mediaconvert() -> None:
 
 
 def test_a_stored_job_comes_back_and_fields_of_other_versions_do_no_harm() -> None:
-    job = Job("1", VOD, "a.mp4", 1.5, 2.5, JobState.ERROR, 40, {"hls": "a"}, "why", "me", 2, {"x": 1}, 7)
-    assert Job.of_item({**job.as_item(), "later": True}) == job
+    job = StoredJob("1", VOD, "a.mp4", 1.5, 2.5, JobState.ERROR, 40, {"hls": "a"}, "why", "me", 2, {"x": 1}, 7)
+    assert StoredJob.of_item({**job.as_item(), "later": True}) == job
 
 
-async def test_a_job_that_is_done_is_told_of(desk: JobDesk, told: list[Event]) -> None:
+async def test_a_job_that_is_done_is_told_of(desk: JobQueue, told: list[Event]) -> None:
     job, new = await desk.submit(VOD, "a.mp4")
     assert new and job.state is JobState.SUBMITTED
     job = await desk.begin(job, "me")
@@ -90,20 +90,20 @@ async def test_a_job_that_is_done_is_told_of(desk: JobDesk, told: list[Event]) -
     }  # fmt: skip
 
 
-async def test_a_job_that_failed_is_told_of_in_one_line(desk: JobDesk, told: list[Event]) -> None:
+async def test_a_job_that_failed_is_told_of_in_one_line(desk: JobQueue, told: list[Event]) -> None:
     job, _ = await desk.submit(VOD, "a.mp4")
     failed = await desk.fail(await desk.begin(job, "me"), "it is\n  text")
     assert failed.error == "it is text"
     assert told[0].type is EventType.JOB_FAILED and told[0].data["error"] == "it is text"
 
 
-async def test_the_same_id_is_the_same_job(desk: JobDesk) -> None:
+async def test_the_same_id_is_the_same_job(desk: JobQueue) -> None:
     job, new = await desk.submit(VOD, "a.mp4", id="1-a")
     again, newer = await desk.submit(VOD, "a.mp4", id="1-a")
     assert (new, newer) == (True, False) and again == job
 
 
-async def test_an_owner_learns_that_its_job_was_cancelled(desk: JobDesk) -> None:
+async def test_an_owner_learns_that_its_job_was_cancelled(desk: JobQueue) -> None:
     job, _ = await desk.submit(VOD, "a.mp4")
     job = await desk.begin(job, "me")
     stopped: list[str] = []
@@ -115,7 +115,7 @@ async def test_an_owner_learns_that_its_job_was_cancelled(desk: JobDesk) -> None
             await step
 
 
-async def test_what_is_over_is_not_cancelled(desk: JobDesk) -> None:
+async def test_what_is_over_is_not_cancelled(desk: JobQueue) -> None:
     job, _ = await desk.submit(VOD, "a.mp4")
     await desk.cancel(job.id)
     with pytest.raises(JobFinished):
@@ -124,14 +124,14 @@ async def test_what_is_over_is_not_cancelled(desk: JobDesk) -> None:
         await desk.cancel("nothing")
 
 
-async def test_a_job_given_back_in_good_order_was_not_begun(desk: JobDesk) -> None:
+async def test_a_job_given_back_in_good_order_was_not_begun(desk: JobQueue) -> None:
     job, _ = await desk.submit(VOD, "a.mp4")
     back = await desk.again(await desk.begin(job, "me"))
     assert (back.state, back.attempts, back.owner) == (JobState.SUBMITTED, 0, "")
 
 
-async def test_whoever_does_jobs_is_told_of_new_ones(desk: JobDesk) -> None:
-    seen: list[Job] = []
+async def test_whoever_does_jobs_is_told_of_new_ones(desk: JobQueue) -> None:
+    seen: list[StoredJob] = []
     desk.when_submitted(seen.append)
     job, _ = await desk.submit(VOD, "a.mp4")
     assert seen == [job]

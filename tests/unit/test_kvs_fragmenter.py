@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.hub.errors import OutputUnsupported
-from gateway.media.track import Codec, Kind, Track, Tracks
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.sinks.kvs import fragmenter as module
-from gateway.sinks.kvs.backlog import Backlog, Fragment
-from gateway.sinks.kvs.clock import EpochClock
-from gateway.sinks.kvs.fragmenter import Fragmenter
+from gateway.outputs.kinesis import fragmenter as module
+from gateway.outputs.kinesis.epoch_clock import EpochClock
+from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog, KvsFragment
+from gateway.outputs.kinesis.fragmenter import Fragmenter
+from gateway.ports.errors import OutputUnsupported
 from tests.support.builders import AUDIO, VIDEO
 from tests.support.elementary import elementary
 from tests.support.kvs_rules import Broken, Judge, Whole
@@ -45,7 +45,7 @@ def sound(dts: int, wall: int | None = None) -> AccessUnit:
 class Cut:
     """A fragmenter and what it made."""
 
-    backlog: Backlog
+    backlog: FragmentBacklog
     fragmenter: Fragmenter
 
     def feed(self, *units: AccessUnit) -> Cut:
@@ -59,7 +59,7 @@ class Cut:
         return self
 
     @property
-    def fragments(self) -> list[Fragment]:
+    def fragments(self) -> list[KvsFragment]:
         return list(self.backlog)
 
     @property
@@ -69,7 +69,7 @@ class Cut:
     def judged(self) -> list[Judged]:
         """The fragments as the service reads them, one connection for each run of one header. Raises Broken."""
         found: list[Judged] = []
-        runs: list[list[Fragment]] = []
+        runs: list[list[KvsFragment]] = []
         for fragment in self.backlog:
             if not runs or runs[-1][-1].header != fragment.header:
                 runs.append([])
@@ -82,8 +82,8 @@ class Cut:
         return found
 
 
-def cut(video: Track | None = VIDEO, audio: Track | None = AUDIO, most: int = 1 << 30) -> Cut:
-    backlog = Backlog(most)
+def cut(video: MediaTrack | None = VIDEO, audio: MediaTrack | None = AUDIO, most: int = 1 << 30) -> Cut:
+    backlog = FragmentBacklog(most)
     fragmenter = Fragmenter(backlog)
     fragmenter.start(Tracks(video, audio))
     return Cut(backlog, fragmenter)
@@ -211,7 +211,7 @@ def test_leading_pictures_of_an_idr_belong_to_its_fragment() -> None:
     assert all(len(f.frames) == 50 for f in found)
 
 
-def _hevc() -> Track:
+def _hevc() -> MediaTrack:
     return replace(elementary("h265").track, timescale=1000)
 
 
@@ -245,7 +245,7 @@ def test_another_epoch_begins_anew_behind_what_was() -> None:
 
 
 def test_sound_that_kinesis_does_not_take_is_left_out() -> None:
-    made = cut(audio=Track(Kind.AUDIO, Codec.OPUS, 1000, b"")).feed(*gop(0)).finish()
+    made = cut(audio=MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")).feed(*gop(0)).finish()
     assert made.fragmenter.left_out == "opus"
     assert made.fragments[0].kinds == {Kind.VIDEO}
 
@@ -253,14 +253,14 @@ def test_sound_that_kinesis_does_not_take_is_left_out() -> None:
 @pytest.mark.parametrize(
     "tracks",
     [
-        Tracks(Track(Kind.VIDEO, Codec.AV1, 1000, b""), AUDIO),
-        Tracks(Track(Kind.VIDEO, Codec.H264, 1000, b"x"), AUDIO),
-        Tracks(None, Track(Kind.AUDIO, Codec.MP3, 1000, b"")),
+        Tracks(MediaTrack(Kind.VIDEO, Codec.AV1, 1000, b""), AUDIO),
+        Tracks(MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"x"), AUDIO),
+        Tracks(None, MediaTrack(Kind.AUDIO, Codec.MP3, 1000, b"")),
     ],
 )
 def test_a_stream_that_kinesis_does_not_take_is_refused(tracks: Tracks) -> None:
     with pytest.raises(OutputUnsupported):
-        Fragmenter(Backlog(1000)).start(tracks)
+        Fragmenter(FragmentBacklog(1000)).start(tracks)
 
 
 @settings(max_examples=20, deadline=None)

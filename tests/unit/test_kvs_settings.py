@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.settings import load
+from gateway.settings.errors import SettingsError
 from gateway.settings.layers import merge
-from gateway.settings.problems import SettingsError
 
 ROLE = "arn:aws:iam::123456789012:role/service/kvs"
 STREAM = "arn:aws:kinesisvideo:eu-west-1:123456789012:stream/lobby/1500000000000"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.settings.errors import SettingsError
 from gateway.settings.ladders import load_ladders
-from gateway.settings.problems import SettingsError
 
 RUNG = '{ name = "a", flag = "", width = 640, height = 360, bitrate = 400000, audio = "copy" }'
 SMALLER = RUNG.replace("640", "320").replace('"a"', '"b"')

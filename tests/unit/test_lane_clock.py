@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.media.track import Kind
-from gateway.transcode.lane_clock import LaneClock
+from gateway.workers.programs.browser.lane_clock import LaneClock
 
 V, A = Kind.VIDEO, Kind.AUDIO
 START = 1000  # milliseconds

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.transcode.lateness import Lateness
+from gateway.workers.programs.browser.encoder_lag import EncoderLag
 
 
-def sliced(lateness: Lateness, slice: float, until: float, *, start: float = 100.0, step: float = 0.05) -> None:
+def sliced(lateness: EncoderLag, slice: float, until: float, *, start: float = 100.0, step: float = 0.05) -> None:
     """Media of `step`, each slice at once when its last picture was taken."""
     count = round(until / step)
     for n in range(count):
@@ -15,7 +15,7 @@ def sliced(lateness: Lateness, slice: float, until: float, *, start: float = 100
 
 
 def test_work_that_ends_before_the_next_slice_is_not_late() -> None:
-    lateness = Lateness()
+    lateness = EncoderLag()
     sliced(lateness, 1.0, 4.0)
     # The last slice came at 104 and held 3.0 to 4.0; the next comes at 105.
     assert lateness.behind(3.0, 104.0) == 0
@@ -24,14 +24,14 @@ def test_work_that_ends_before_the_next_slice_is_not_late() -> None:
 
 
 def test_pictures_that_come_one_by_one_have_to_be_done_at_once() -> None:
-    lateness = Lateness()
+    lateness = EncoderLag()
     for n in range(40):
         lateness.arrived(n * 0.05, 100 + n * 0.05)
     assert round(lateness.behind(1.95, 102.25), 3) == 0.3
 
 
 def test_media_faster_than_time_are_never_late() -> None:
-    lateness = Lateness()
+    lateness = EncoderLag()
     for n in range(1000):
         lateness.arrived(n * 0.04, 50.0)
     assert lateness.behind(0.0, 50.0) == 0
@@ -39,7 +39,7 @@ def test_media_faster_than_time_are_never_late() -> None:
 
 
 def test_a_stall_of_the_network_is_forgiven_for_some_seconds_only() -> None:
-    lateness = Lateness()
+    lateness = EncoderLag()
     lateness.arrived(0.0, 100.0)
     lateness.arrived(1.0, 105.0)  # four seconds late
     assert lateness.behind(1.0, 105.0) == 0
@@ -49,4 +49,4 @@ def test_a_stall_of_the_network_is_forgiven_for_some_seconds_only() -> None:
 
 
 def test_before_anything_came_nothing_is_late() -> None:
-    assert Lateness().behind(0.0, 1e9) == 0
+    assert EncoderLag().behind(0.0, 1e9) == 0

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
-from gateway.transcode.fonts import BUILT_IN, Font, Fontbook, choose
-from gateway.transcode.lettering import Words, clusters, draw
+from gateway.workers.programs.watermark.fonts import BUILT_IN, Font, Fontbook, choose
+from gateway.workers.programs.watermark.text_renderer import TextBlock, clusters, draw
 from tests.support.tools import lacking, need
 
 RED = (255, 0, 0, 255)
@@ -23,7 +23,7 @@ def book() -> Fontbook:
 
 
 def ink(text: str, book: Fontbook, *, size: int = 40, left: int = 0, top: int = 0) -> Image.Image:
-    picture, notes = draw(Words(text, size, RED, left, top), 800, 400, book)
+    picture, notes = draw(TextBlock(text, size, RED, left, top), 800, 400, book)
     assert notes == []
     return picture
 
@@ -53,7 +53,7 @@ def test_the_ink_stands_where_ffmpegs_drawtext_has_it(text: str, size: int, book
         wanted = theirs.convert("L").point(lambda v: 255 if v > 100 else 0).getbbox()
     assert wanted is not None
     only = Fontbook("DejaVu Sans")
-    picture, _ = draw(Words(text, size, RED, 61, 35), 800, 400, only)
+    picture, _ = draw(TextBlock(text, size, RED, 61, 35), 800, 400, only)
     got = picture.getchannel("A").point(lambda v: 255 if v > 100 else 0).getbbox()
     assert got is not None
     assert all(abs(a - b) <= 2 for a, b in zip(got, wanted, strict=True)), (got, wanted)
@@ -99,7 +99,7 @@ def test_devanagari_vowels_take_their_place_before_the_consonant(book: Fontbook)
 def test_emoji_are_colored_pictures(book: Fontbook) -> None:
     if not any(f.colored for f in book.fonts("en")):
         lacking("no font of emoji here: fonts-noto-color-emoji has one")
-    picture, notes = draw(Words("\U0001f600 ok", 48, RED, 10, 10), 400, 100, book)
+    picture, notes = draw(TextBlock("\U0001f600 ok", 48, RED, 10, 10), 400, 100, book)
     assert notes == []
     pixels = picture.crop((10, 10, 60, 60)).convert("RGB").getcolors(10_000)
     assert pixels is not None
@@ -114,26 +114,26 @@ def test_lines_stand_below_each_other(book: Fontbook) -> None:
 
 
 def test_an_opacity_makes_the_letters_translucent(book: Fontbook) -> None:
-    picture, _ = draw(Words("MM", 60, (0, 255, 0, 128), 0, 0), 200, 100, book)
+    picture, _ = draw(TextBlock("MM", 60, (0, 255, 0, 128), 0, 0), 200, 100, book)
     assert picture.getchannel("A").getextrema() == (0, 128)
 
 
 def test_a_character_without_a_font_is_told_with_the_package_that_has_it(book: Fontbook) -> None:
     latin = Fontbook("sans")
     latin._known = dict.fromkeys(("en", "zh-cn"), (BUILT_IN,))
-    assert draw(Words("a中文", 20, RED, 0, 0), 100, 50, latin)[1] == [
+    assert draw(TextBlock("a中文", 20, RED, 0, 0), 100, 50, latin)[1] == [
         "no font has U+4E2D, U+6587: install the package fonts-noto-cjk"
     ]
-    assert draw(Words("\U0001f600", 20, RED, 0, 0), 100, 50, latin)[1] == [
+    assert draw(TextBlock("\U0001f600", 20, RED, 0, 0), 100, 50, latin)[1] == [
         "no font has U+1F600: install the package fonts-noto-color-emoji"
     ]
-    assert draw(Words("नमस्ते", 20, RED, 0, 0), 100, 50, latin)[1][0].endswith("fonts-noto-core")
+    assert draw(TextBlock("नमस्ते", 20, RED, 0, 0), 100, 50, latin)[1][0].endswith("fonts-noto-core")
 
 
 def test_without_fontconfig_latin_letters_are_drawn_and_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     bare = Fontbook("sans")
-    picture, _ = draw(Words("abc", 40, RED, 0, 0), 200, 100, bare)
+    picture, _ = draw(TextBlock("abc", 40, RED, 0, 0), 200, 100, bare)
     assert box(picture)
     assert any("install the package fontconfig" in note for note in bare.notes)
 
@@ -143,27 +143,27 @@ def test_a_font_file_that_cannot_be_read_gives_way_to_the_one_built_in(tmp_path:
     broken.write_bytes(b"no font")
     bare = Fontbook("sans")
     bare._known = {"en": (Font(str(broken), 0, (0x20,), (0x7E,)), BUILT_IN)}
-    assert box(draw(Words("abc", 40, RED, 0, 0), 200, 100, bare)[0])
+    assert box(draw(TextBlock("abc", 40, RED, 0, 0), 200, 100, bare)[0])
     assert any("cannot be used" in note for note in bare.notes)
 
 
 def test_what_lies_beyond_the_picture_is_cut(book: Fontbook) -> None:
-    assert draw(Words("abc", 40, RED, 800, 0), 800, 400, book)[0].getbbox() is None
-    assert draw(Words("abc", 40, RED, 0, 16_384), 800, 400, book)[0].getbbox() is None
+    assert draw(TextBlock("abc", 40, RED, 800, 0), 800, 400, book)[0].getbbox() is None
+    assert draw(TextBlock("abc", 40, RED, 0, 16_384), 800, 400, book)[0].getbbox() is None
     assert box(ink("W" * 1_024, book, left=700))[2] == 800
     assert box(ink("ש" * 1_024, book, left=700))[2] == 800
 
 
 _HOSTILE = """
 import resource
-from gateway.transcode.fonts import Fontbook
-from gateway.transcode.lettering import Words, draw
+from gateway.workers.programs.watermark.fonts import Fontbook
+from gateway.workers.programs.watermark.text_renderer import TextBlock, draw
 book = Fontbook("sans")
-draw(Words("warm", 1_000, (255, 0, 0, 255), 0, 0), 1_920, 1_080, book)
+draw(TextBlock("warm", 1_000, (255, 0, 0, 255), 0, 0), 1_920, 1_080, book)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for text in ("W" * 1_024, "W\\n" * 512, "\u0915" * 1_024, "a" + "\u0301" * 1_023, "\u0645" * 1_024,
              "".join(map(chr, range(0x4E00, 0x5200))), "\U0001f600" * 1_024):
-    draw(Words(text, 1_000, (255, 0, 0, 255), 0, 0), 1_920, 1_080, book)
+    draw(TextBlock(text, 1_000, (255, 0, 0, 255), 0, 0), 1_920, 1_080, book)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1_000)
 """
 
@@ -185,7 +185,7 @@ def test_marks_and_joined_emoji_stay_with_their_character() -> None:
 @given(st.text(max_size=60), st.integers(1, 1_000), st.integers(0, 300), st.integers(0, 200))
 def test_any_text_can_be_drawn(text: str, size: int, left: int, top: int) -> None:
     book = _BOOK
-    picture, notes = draw(Words(text, size, RED, left, top), 320, 180, book)
+    picture, notes = draw(TextBlock(text, size, RED, left, top), 320, 180, book)
     assert picture.size == (320, 180)
     assert all(note.isprintable() for note in notes)
 

@@ -2,18 +2,18 @@
 
 import pytest
 
-from gateway.hub.nodes import ALIVE_SECONDS, Node, Role
-from gateway.nodes.living import Living
+from gateway.cluster.node_liveness import NodeLiveness
+from gateway.ports.nodes import ALIVE_SECONDS, Node, NodeRole
 from tests.support.clock import Clock
 
 
 def node(id: str, beat: int) -> Node:
-    return Node(id, Role.GATEWAY, "192.0.2.1:8080", beat)
+    return Node(id, NodeRole.GATEWAY, "192.0.2.1:8080", beat)
 
 
 def test_a_node_lives_while_its_beat_moves():
     clock = Clock(1000.0)
-    living = Living(clock)
+    living = NodeLiveness(clock)
     for beat in range(10):
         living.read([node("a", beat)])
         assert living.alive("a")
@@ -22,7 +22,7 @@ def test_a_node_lives_while_its_beat_moves():
 
 def test_a_beat_that_stands_still_between_two_readings_is_death():
     clock = Clock(1000.0)
-    living = Living(clock)
+    living = NodeLiveness(clock)
     living.read([node("a", 5)])
     clock.now += ALIVE_SECONDS - 0.1
     living.read([node("a", 5)])
@@ -36,7 +36,7 @@ def test_a_beat_that_stands_still_between_two_readings_is_death():
 def test_a_clock_elsewhere_does_not_matter():
     """A beat may begin anywhere and even go back: only that it changes counts."""
     clock = Clock(1000.0)
-    living = Living(clock)
+    living = NodeLiveness(clock)
     for beat in (10**12, 3, 2):
         living.read([node("a", beat)])
         clock.now += ALIVE_SECONDS - 1
@@ -44,7 +44,7 @@ def test_a_clock_elsewhere_does_not_matter():
 
 
 def test_who_refuses_a_connection_is_not_asked_until_its_next_beat():
-    living = Living(Clock(1000.0))
+    living = NodeLiveness(Clock(1000.0))
     living.read([node("a", 1)])
     living.refused("a")
     living.read([node("a", 1)])
@@ -54,7 +54,7 @@ def test_who_refuses_a_connection_is_not_asked_until_its_next_beat():
 
 
 def test_who_is_not_in_the_registry_is_dead_and_forgotten():
-    living = Living(Clock(1000.0))
+    living = NodeLiveness(Clock(1000.0))
     living.read([node("a", 1), node("b", 1)])
     living.read([node("b", 1)])
     assert living.dead("a") and living.alive("b")
@@ -63,9 +63,9 @@ def test_who_is_not_in_the_registry_is_dead_and_forgotten():
 
 
 def test_nodes_that_are_seen_one_by_one_are_judged_the_same_and_bounded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gateway.nodes.living._MOST", 2)
+    monkeypatch.setattr("gateway.cluster.node_liveness._MAX_REMEMBERED", 2)
     clock = Clock(1000.0)
-    living = Living(clock)
+    living = NodeLiveness(clock)
     assert living.dead("a")
     living.see(node("a", 1))
     clock.now += ALIVE_SECONDS - 1

@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.hub.errors import AtCapacity, StoreAway
-from gateway.hub.nodes import Holding
-from gateway.lib.aio import Tasks
-from gateway.nodes import locator as module
-from gateway.nodes.locator import ABSENT_SECONDS, KEEP_SECONDS, Locator
-from gateway.nodes.places import Place
+from gateway.cluster import registry_locator as module
+from gateway.cluster.node_address import NodeAddress
+from gateway.cluster.registry_locator import ABSENT_SECONDS, KEEP_SECONDS, RegistryLocator
+from gateway.lib.tasks import Tasks
+from gateway.ports.errors import AtCapacity, StoreAway
+from gateway.ports.nodes import Holding
 from tests.support.clock import Clock
 
 
@@ -37,14 +37,14 @@ class Rows:
 
 
 @asynccontextmanager
-async def locating(rows: Rows, clock: Clock, siblings: dict[str, str] | None = None) -> AsyncIterator[Locator]:
-    locator = Locator(rows, lambda: siblings or {}, clock=clock)  # type: ignore[arg-type]
+async def locating(rows: Rows, clock: Clock, siblings: dict[str, str] | None = None) -> AsyncIterator[RegistryLocator]:
+    locator = RegistryLocator(rows, lambda: siblings or {}, clock=clock)  # type: ignore[arg-type]
     async with Tasks("test") as tasks:
         tasks.start(locator.run())
         yield locator
 
 
-PLACE = Place("n1", "10.0.0.1:8080", "k1")
+PLACE = NodeAddress("n1", "10.0.0.1:8080", "k1")
 
 
 async def test_an_answer_serves_for_as_long_as_it_works() -> None:
@@ -95,7 +95,7 @@ async def test_a_holder_that_failed_is_looked_up_again_at_once() -> None:
         assert place is not None
         locator.lost("c1", place)
         rows.held["c1"] = holding("c1", "k2", "n2")
-        assert await locator.find("c1") == Place("n2", "10.0.0.1:8080", "k2")
+        assert await locator.find("c1") == NodeAddress("n2", "10.0.0.1:8080", "k2")
 
 
 async def test_a_holder_that_failed_twice_is_tried_again_after_a_pause() -> None:
@@ -144,7 +144,7 @@ async def test_who_only_guesses_names_is_bounded() -> None:
 async def test_a_sibling_is_reached_over_its_socket() -> None:
     rows = Rows(holding("c1", node="h.2"))
     async with locating(rows, Clock(1000.0), {"h.2": "/run/h.2.sock"}) as locator:
-        assert await locator.find("c1") == Place("h.2", "unix:/run/h.2.sock", "k1")
+        assert await locator.find("c1") == NodeAddress("h.2", "unix:/run/h.2.sock", "k1")
 
 
 async def test_one_who_leaves_does_not_take_the_others_answer_along() -> None:

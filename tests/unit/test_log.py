@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from urllib.parse import quote, urlencode
 
 import pytest
 import structlog
@@ -81,6 +82,79 @@ def test_a_value_under_a_secret_name_is_masked_at_any_depth(secret: str):
     assert secret not in json.dumps(shown)
 
 
+HEAD, TAIL = "Hq7Zx9", "Kw3Vb8"
+INSIDE = st.text(max_size=20)
+LEGAL = st.text("abcXYZ019-._~!$'()*+,;:@/?%", max_size=20)  # of a query, as it is
+LINE = st.text(st.characters(blacklist_characters="\r\n", blacklist_categories=("Cs",)), max_size=20)
+SECRET_NAMES = st.sampled_from(redact.NAMES).flatmap(lambda name: st.sampled_from([name, name.upper(), name.title()]))
+
+
+def nothing_of_it(shown: object) -> None:
+    text = shown if isinstance(shown, str) else json.dumps(shown, default=str)
+    assert HEAD not in text and TAIL not in text, text
+
+
+@given(SECRET_NAMES, INSIDE)
+def test_a_secret_never_gets_out_of_json_forms_queries_and_structures(name: str, inside: str):
+    secret = f"{HEAD}{inside}{TAIL}"
+    member = json.dumps({"a": 1, name: secret, "b": "2"})
+    form = urlencode({"a": "1", name: secret, "b": "2"}, errors="replace")
+    for text in (
+        member,
+        json.dumps({name: secret}, indent=2),
+        json.dumps({name: [secret, secret]}),
+        json.dumps({name: {"x": secret}}),
+        json.dumps({"inner": member}),
+        json.dumps({"inner": json.dumps({"inner": member})}),
+        repr({name: secret}),
+        f"{name} = {json.dumps(secret)}",
+        form,
+        f"GET /x?{form} HTTP/1.1",
+        quote(form, safe=""),
+    ):
+        nothing_of_it(redact.mask(text))
+        nothing_of_it(redact.masked("event", {"text": [text]}))
+    for value in (
+        {name: secret},
+        {name: [secret], "b": {name: (secret,)}},
+        {name: secret.encode("utf-8", "replace")},
+        {name.encode(): secret},
+        [(name, secret)],
+        {"headers": [[name, secret], (name.encode(), secret.encode("utf-8", "replace"))]},
+        {name: {"deep": [secret]}},
+    ):
+        nothing_of_it(redact.masked("x", value))
+    nothing_of_it(redact.masked(name, secret))
+
+
+@given(SECRET_NAMES, LEGAL)
+def test_a_secret_never_gets_out_of_a_query_as_it_is(name: str, inside: str):
+    secret = f"{HEAD}{inside}{TAIL}"
+    for text in (f"/x?a=1&{name}={secret}&b=2", f"{name}={secret}", f"at https://a.example/x?{name}={secret} now"):
+        nothing_of_it(redact.mask(text))
+
+
+@given(SECRET_NAMES, LINE)
+def test_a_secret_never_gets_out_of_a_header(name: str, inside: str):
+    secret = f"{HEAD}{inside}{TAIL}"
+    for text in (
+        f"{name}: {secret}",
+        f"GET / HTTP/1.1\r\nHost: a\r\n{name}:{secret}\r\nX-Other: b",
+        f"Cookie: a=1; {name}={secret}; b=2",
+        f"sent Set-Cookie: {name}={secret}; Path=/",
+    ):
+        nothing_of_it(redact.mask(text))
+
+
+def test_the_lines_of_a_log_hide_what_is_listed(out: io.StringIO):
+    log.configure("info", "json", out)
+    logger = structlog.get_logger("x")
+    for name in redact.NAMES:
+        logger.info("asked", **{name: f"{HEAD}-{TAIL}"}, request=f"GET /x?{name}={HEAD}-{TAIL}")
+    nothing_of_it(out.getvalue())
+    assert len(lines(out)) == len(redact.NAMES)
+
+
 def test_what_is_no_secret_stays_readable():
     for text in (
         "publisher taken over",
@@ -88,6 +162,10 @@ def test_what_is_no_secret_stays_readable():
         "http://example.com/70ef9b07/live.m3u8?_HLS_msn=3",
         "designation=x design=y",
         "listening on rtmp://0.0.0.0:1935",
+        "refused: code=403 need auth",
+        "the key is wrong: it has expired",
+        "a wrong token: try again",
+        "policy and code are words",
     ):
         assert redact.mask(text) == text
     assert redact.masked("keys", 3) == 3
@@ -115,6 +193,14 @@ def test_masking_a_hostile_line_takes_no_quadratic_time():
         "://" * 2600,
         "1-" + "a" * 7000,
         "rtmp" * 2000,
+        "x-" * 4000,
+        'token":{' * 1000,
+        'token":[' * 1000,
+        'token":"\\\\' * 800,
+        'token\\\\":\\\\"' * 600,
+        "token='" * 1100,
+        "\ntoken:" * 1100,
+        "token" + " " * 7900,
     ):
         redact.mask(text)
 
@@ -247,7 +333,7 @@ def test_standard_logging_is_routed_into_the_same_lines(out: io.StringIO):
     # Not through a logger: pytest's own handler raises for it.
     broken = logging.LogRecord("x", logging.ERROR, "file.py", 1, "broken %d", ("format",), None)
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, log.Route):
+        if isinstance(handler, log.LibraryLogHandler):
             handler.handle(broken)
     first, second = out.getvalue().splitlines()
     assert json.loads(first)["event"] == "task failed: token=***"

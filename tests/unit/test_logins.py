@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.api.logins import Logins, Person
+from gateway.api.login_sessions import LoginSessions, Person
 
 NOW = 1_800_000_000.0
 ADMIN = Person("token", "admin")
@@ -66,18 +66,18 @@ def marks() -> Marks:
 
 
 @pytest.fixture
-def logins(store: Memory, marks: Marks) -> Logins:
-    return Logins(store, 1000, 5000, marks)  # type: ignore[arg-type]
+def logins(store: Memory, marks: Marks) -> LoginSessions:
+    return LoginSessions(store, 1000, 5000, marks)  # type: ignore[arg-type]
 
 
-async def test_who_reads_the_store_cannot_sign_in(logins: Logins, store: Memory) -> None:
+async def test_who_reads_the_store_cannot_sign_in(logins: LoginSessions, store: Memory) -> None:
     cookie, _ = await logins.open(ADMIN, "first", NOW)
     ((_, key),) = store.items
     assert cookie not in str(store.items)
     assert await logins.find(key, NOW) is None
 
 
-async def test_the_store_is_not_asked_for_every_request(logins: Logins, store: Memory) -> None:
+async def test_the_store_is_not_asked_for_every_request(logins: LoginSessions, store: Memory) -> None:
     cookie, _ = await logins.open(ADMIN, "first", NOW)
     for n in range(20):
         assert await logins.find(cookie, NOW + n / 10)
@@ -86,7 +86,7 @@ async def test_the_store_is_not_asked_for_every_request(logins: Logins, store: M
     assert store.reads == 2
 
 
-async def test_use_is_written_down_now_and_then(logins: Logins, store: Memory) -> None:
+async def test_use_is_written_down_now_and_then(logins: LoginSessions, store: Memory) -> None:
     cookie, _ = await logins.open(ADMIN, "first", NOW)
     for n in range(600):
         assert await logins.find(cookie, NOW + n)
@@ -94,7 +94,7 @@ async def test_use_is_written_down_now_and_then(logins: Logins, store: Memory) -
 
 
 async def test_a_login_that_is_closed_while_its_use_is_written_does_not_come_back(
-    logins: Logins, store: Memory
+    logins: LoginSessions, store: Memory
 ) -> None:
     cookie, _ = await logins.open(ADMIN, "first", NOW)
     store.gate.clear()
@@ -107,7 +107,9 @@ async def test_a_login_that_is_closed_while_its_use_is_written_does_not_come_bac
     assert await logins.find(cookie, NOW + 500) is None
 
 
-async def test_a_login_that_is_closed_while_it_is_looked_up_is_not_remembered(logins: Logins, store: Memory) -> None:
+async def test_a_login_that_is_closed_while_it_is_looked_up_is_not_remembered(
+    logins: LoginSessions, store: Memory
+) -> None:
     cookie, _ = await logins.open(ADMIN, "first", NOW)
     store.gate.clear()
     looking = asyncio.ensure_future(logins.find(cookie, NOW + 1))
@@ -118,28 +120,28 @@ async def test_a_login_that_is_closed_while_it_is_looked_up_is_not_remembered(lo
     assert await logins.find(cookie, NOW + 1) is None
 
 
-async def test_a_login_ends_with_what_it_was_opened_with(logins: Logins, store: Memory, marks: Marks) -> None:
+async def test_a_login_ends_with_what_it_was_opened_with(logins: LoginSessions, store: Memory, marks: Marks) -> None:
     cookie, _ = await logins.open(ADMIN, "first", NOW)
     marks.now = "second"
     assert await logins.find(cookie, NOW) is None
     assert store.items == {}
 
 
-async def test_nobody_gets_in_with_what_changed_while_signing_in(logins: Logins, marks: Marks) -> None:
+async def test_nobody_gets_in_with_what_changed_while_signing_in(logins: LoginSessions, marks: Marks) -> None:
     """The password was right, and another one was set before the session was there."""
     marks.now = "second"
     cookie, _ = await logins.open(Person("user", "eva", "eva"), "first", NOW)
     assert await logins.find(cookie, NOW) is None
 
 
-async def test_all_of_one_person_are_closed_and_nobody_elses(logins: Logins) -> None:
+async def test_all_of_one_person_are_closed_and_nobody_elses(logins: LoginSessions) -> None:
     eva, adam = Person("user", "eva", "eva"), Person("user", "adam", "adam")
     cookies = [(await logins.open(p, "first", NOW))[0] for p in (eva, eva, adam, Person("oidc", "eva", "eva"))]
     await logins.close_all(eva)
     assert [await logins.find(c, NOW) is not None for c in cookies] == [False, False, True, True]
 
 
-async def test_a_clock_that_goes_back_ends_nothing(logins: Logins) -> None:
+async def test_a_clock_that_goes_back_ends_nothing(logins: LoginSessions) -> None:
     cookie, _ = await logins.open(ADMIN, "first", NOW)
     assert await logins.find(cookie, NOW - 3600)
     assert await logins.find(cookie, NOW)

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.media.errors import InvalidData
-from gateway.transcode.mark import Mark, picture_url, wants_mark
-from gateway.transcode.still import Answer, Ask, Doing, Look
+from gateway.workers.jpeg_protocol import JpegAction, JpegReply, JpegRequest, PictureDifference
+from gateway.workers.watermark_spec import WatermarkSpec, picture_url, wants_watermark
 from tests.fuzz import fuzz_mark, fuzz_still
 from tests.support.builders import VIDEO, channel, picture
 
@@ -16,63 +16,63 @@ FIELDS = {"WaterMarkText": "a:b'c%d", "WaterMarkFontSize": "48", "WaterMarkFontC
 
 
 def test_a_channels_fields_become_a_mark() -> None:
-    mark = Mark.of(channel(isWaterMark="true", **FIELDS))
-    assert mark == Mark("a:b'c%d", 48, "yellow@0.5", 7, 9, 64, 32)
+    mark = WatermarkSpec.of(channel(isWaterMark="true", **FIELDS))
+    assert mark == WatermarkSpec("a:b'c%d", 48, "yellow@0.5", 7, 9, 64, 32)
 
 
 def test_text_and_picture_are_switched_one_by_one() -> None:
     text = channel(isWaterMark=True, **FIELDS)
     image = channel(isImageWaterMark=True, **FIELDS)
     both = channel(isWaterMark=True, isImageWaterMark=True, **FIELDS)
-    assert [(bool(Mark.of(c).text), bool(picture_url(c))) for c in (text, image, both)] == [
+    assert [(bool(WatermarkSpec.of(c).text), bool(picture_url(c))) for c in (text, image, both)] == [
         (True, False),
         (False, True),
         (True, True),
     ]
-    assert all(wants_mark(c) for c in (text, image, both))
+    assert all(wants_watermark(c) for c in (text, image, both))
 
 
 def test_switched_on_live_with_neither_flag_set_it_shows_what_is_written_down() -> None:
     neither = channel(**FIELDS)
-    assert not wants_mark(neither)
-    assert Mark.of(neither).text == "a:b'c%d"
+    assert not wants_watermark(neither)
+    assert WatermarkSpec.of(neither).text == "a:b'c%d"
     assert picture_url(neither) == FIELDS["ImageURL"]
 
 
 @given(st.text(max_size=1_024), st.integers(1, 1_000), st.integers(0, 16_384), st.binary(max_size=200))
 def test_a_mark_crosses_unchanged(text: str, size: int, left: int, data: bytes) -> None:
-    mark = Mark(text, size, "red", left, 3, 5, 8, data)
-    assert Mark.decode(mark.encode()) == mark
+    mark = WatermarkSpec(text, size, "red", left, 3, 5, 8, data)
+    assert WatermarkSpec.decode(mark.encode()) == mark
 
 
 @pytest.mark.parametrize("body", [b"", b"\0\0\0", b"\0\0\0\5{}", b"\0\0\0\2{}", b"\0\0\0\2[]", b"\xff\xff\xff\xff"])
 def test_what_is_no_mark_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidData):
-        Mark.decode(body)
+        WatermarkSpec.decode(body)
 
 
 def test_a_request_for_a_still_crosses_unchanged() -> None:
-    ask = Ask(7, Doing.LOOK, 3, False, 70, 12, VIDEO, [picture(0, key=True), picture(40, cts=-3)])
-    assert Ask.decode(ask.encode()) == ask
-    bare = Ask(8, Doing.FORGET, session=3, units=[])
-    assert Ask.decode(bare.encode()) == bare
+    ask = JpegRequest(7, JpegAction.LOOK, 3, False, 70, 12, VIDEO, [picture(0, key=True), picture(40, cts=-3)])
+    assert JpegRequest.decode(ask.encode()) == ask
+    bare = JpegRequest(8, JpegAction.FORGET, session=3, units=[])
+    assert JpegRequest.decode(bare.encode()) == bare
 
 
 def test_answers_and_looks_cross_unchanged() -> None:
-    for answer in (Answer(1, True, b"jpeg"), Answer((1 << 32) - 1, False, "größer".encode())):
-        assert Answer.decode(answer.encode()) == answer
-    for look in (Look(12.5, 9), Look(lost=True), Look(first=True)):
-        assert Look.decode(look.encode()) == look
+    for answer in (JpegReply(1, True, b"jpeg"), JpegReply((1 << 32) - 1, False, "größer".encode())):
+        assert JpegReply.decode(answer.encode()) == answer
+    for look in (PictureDifference(12.5, 9), PictureDifference(lost=True), PictureDifference(first=True)):
+        assert PictureDifference.decode(look.encode()) == look
 
 
 def test_every_cut_request_is_refused() -> None:
-    body = Ask(7, Doing.PICTURE, track=VIDEO, units=[picture(0, key=True)]).encode()
+    body = JpegRequest(7, JpegAction.PICTURE, track=VIDEO, units=[picture(0, key=True)]).encode()
     for end in range(len(body)):
         try:
-            Ask.decode(body[:end])
+            JpegRequest.decode(body[:end])
         except InvalidData:
             continue
-        assert end == len(body) - len(picture(0).payload) - 27 or Ask.decode(body[:end]).units == []
+        assert end == len(body) - len(picture(0).payload) - 27 or JpegRequest.decode(body[:end]).units == []
 
 
 @given(st.binary(max_size=400))

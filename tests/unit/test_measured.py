@@ -5,21 +5,27 @@ import json
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.lib import metrics
-from gateway.lib.measured import Measured
-from gateway.lib.metrics import Metrics, Sample
+from gateway.lib import metric_table
+from gateway.lib.metric_table import MetricSample
+from gateway.lib.metrics import Metrics
+from gateway.lib.metrics_snapshot import MetricsSnapshot
 
 
-def worker(name: str, *, viewers: int, sent: int, version: str = "1") -> Measured:
+def worker(name: str, *, viewers: int, sent: int, version: str = "1") -> MetricsSnapshot:
     """What a worker measures with so many viewers, and so many bytes sent to them."""
     measured = Metrics(version)
-    measured.read_from(lambda: [Sample(metrics.VIEWERS, viewers, ("flv",)), Sample(metrics.BYTES_OUT, sent, ("flv",))])
+    measured.read_from(
+        lambda: [
+            MetricSample(metric_table.VIEWERS, viewers, ("flv",)),
+            MetricSample(metric_table.BYTES_OUT, sent, ("flv",)),
+        ]
+    )
     measured.part_seconds.observe(0.5)
     measured.refused.add("publish", "expired", amount=sent)
-    return Measured.of(measured, name)
+    return measured.snapshot(name)
 
 
-def exposed(measured: Measured) -> dict[str, float]:
+def exposed(measured: MetricsSnapshot) -> dict[str, float]:
     return {
         sample.name + "".join(f",{k}={v}" for k, v in sorted(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(measured.render().decode())
@@ -66,7 +72,7 @@ def test_of_a_process_that_is_gone_only_what_grows_counts():
 
 def test_it_travels_between_processes_unchanged():
     measured = worker("1", viewers=3, sent=100)
-    assert Measured.decode(measured.encode()) == measured
+    assert MetricsSnapshot.decode(measured.encode()) == measured
 
 
 def test_what_another_version_measures_besides_is_left_out():
@@ -75,7 +81,7 @@ def test_what_another_version_measures_besides_is_left_out():
     told["values"]["millrace_hats_total"] = [[1.0]]
     told["processes"]["1"]["process_hats"] = 1
     told["hats"] = 1
-    assert Measured.decode(json.dumps(told).encode()) == measured
+    assert MetricsSnapshot.decode(json.dumps(told).encode()) == measured
 
 
 @pytest.mark.parametrize(
@@ -96,4 +102,4 @@ def test_what_another_version_measures_besides_is_left_out():
 )
 def test_what_is_no_measurement_is_refused(text: bytes):
     with pytest.raises(ValueError):
-        Measured.decode(text)
+        MetricsSnapshot.decode(text)

@@ -7,8 +7,9 @@ import re
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.lib import metrics
-from gateway.lib.metrics import TABLE, Counter, Histogram, Kind, Metrics, Sample
+from gateway.lib import metric_table
+from gateway.lib.metric_table import TABLE, MetricKind, MetricSample
+from gateway.lib.metrics import Counter, Histogram, Metrics
 
 
 def exposed(measured: Metrics) -> dict[str, float]:
@@ -23,9 +24,9 @@ def exposed(measured: Metrics) -> dict[str, float]:
 def test_names_follow_the_rules_of_prometheus():
     for name, metric in TABLE.items():
         assert re.fullmatch(r"millrace_[a-z_]+", name)
-        assert (metric.kind is Kind.COUNTER) == name.endswith("_total")
+        assert (metric.kind is MetricKind.COUNTER) == name.endswith("_total")
         assert metric.help.endswith(".")
-        assert bool(metric.buckets) == (metric.kind is Kind.HISTOGRAM)
+        assert bool(metric.buckets) == (metric.kind is MetricKind.HISTOGRAM)
         assert list(metric.buckets) == sorted(metric.buckets)
 
 
@@ -39,20 +40,20 @@ def test_every_metric_of_the_table_is_exposed():
 def test_a_source_is_read_at_each_scrape_and_equal_samples_add_up():
     measured = Metrics("1")
     live = [1]
-    measured.read_from(lambda: [Sample(metrics.STREAMS, live[0], ("live",))])
-    measured.read_from(lambda: [Sample(metrics.STREAMS, 10, ("live",))])
+    measured.read_from(lambda: [MetricSample(metric_table.STREAMS, live[0], ("live",))])
+    measured.read_from(lambda: [MetricSample(metric_table.STREAMS, 10, ("live",))])
     assert exposed(measured)["millrace_streams,state=live"] == 11
     live[0] = 2
     assert exposed(measured)["millrace_streams,state=live"] == 12
 
 
 def test_a_failing_source_costs_its_own_samples_only():
-    def broken() -> list[Sample]:
+    def broken() -> list[MetricSample]:
         raise RuntimeError("no")
 
     measured = Metrics("1")
     measured.read_from(broken)
-    measured.read_from(lambda: [Sample(metrics.VIEWERS, 4, ("flv",))])
+    measured.read_from(lambda: [MetricSample(metric_table.VIEWERS, 4, ("flv",))])
     assert exposed(measured)["millrace_viewers,protocol=flv"] == 4
 
 
@@ -66,12 +67,12 @@ def test_a_counter_counts_by_labels():
 
 
 def test_peers_cannot_make_series_without_end():
-    counter = Counter(metrics.REFUSED)
+    counter = Counter(metric_table.REFUSED)
     for n in range(5000):
         counter.add("publish", f"reason {n}")
     assert len(counter.values) <= Counter.MOST + 1
     assert counter.values["other", "other"] == 5000 - Counter.MOST
-    histogram = Histogram(metrics.SEGMENT_SECONDS)
+    histogram = Histogram(metric_table.SEGMENT_SECONDS)
     for n in range(5000):
         histogram.observe(1.0, f"format {n}")
     assert len(histogram.series) == Counter.MOST

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.formats.lanes import Event, Foreign, Opened, Packet
+from gateway.formats.lanes import Event, Foreign, Packet, RecordingOpened
 from gateway.formats.mkv import ebml
 from gateway.formats.mkv.entries import MOST_TRACKS
 from gateway.formats.mkv.reader import MOST_SKIPPED, MatroskaReader
@@ -38,9 +38,9 @@ from tests.support.recorded import (
 PICTURE = simple(1, 0, b"picture", key=True)
 
 
-def opened(data: bytes) -> Opened:
+def opened(data: bytes) -> RecordingOpened:
     event = MatroskaReader().receive(data)[0]
-    assert isinstance(event, Opened)
+    assert isinstance(event, RecordingOpened)
     return event
 
 
@@ -63,7 +63,7 @@ def fed(data: bytes) -> list[Event]:
 def test_a_capture_reads_the_same_however_it_is_cut(name: str) -> None:
     data = capture(name)[:12_000]
     events = fed(data)
-    assert isinstance(events[0], Opened)
+    assert isinstance(events[0], RecordingOpened)
     assert sum(isinstance(e, Packet) for e in events) > 20
 
 
@@ -94,7 +94,7 @@ def test_pcm_of_chromium_has_its_rate_and_channels() -> None:
 def test_each_sample_comes_out_with_its_last_byte() -> None:
     data = webm(cluster(0, PICTURE))
     reader = MatroskaReader()
-    assert [type(e) for e in reader.receive(data[:-1])] == [Opened]
+    assert [type(e) for e in reader.receive(data[:-1])] == [RecordingOpened]
     (packet,) = reader.receive(data[-1:])
     assert isinstance(packet, Packet)
     assert packet.payload == b"picture"
@@ -154,14 +154,14 @@ def test_elements_that_nobody_needs_are_skipped_wherever_they_stand() -> None:
 def test_repeated_tracks_are_no_new_recording() -> None:
     entries = tracks(video())
     data = head() + segment(info(), entries, cluster(0, PICTURE), entries, cluster(40, simple(1, 0, b"next")))
-    assert [type(e) for e in MatroskaReader().receive(data)] == [Opened, Packet, Packet]
+    assert [type(e) for e in MatroskaReader().receive(data)] == [RecordingOpened, Packet, Packet]
 
 
 def test_a_second_recording_on_the_same_push_opens_again() -> None:
     first, second = webm(cluster(9000, PICTURE)), webm(cluster(0, simple(3, 0, b"\xfc")), entries=(audio(3),))
     events = fed(first + second)
-    assert [type(e) for e in events] == [Opened, Packet, Opened, Packet]
-    assert isinstance(events[2], Opened)
+    assert [type(e) for e in events] == [RecordingOpened, Packet, RecordingOpened, Packet]
+    assert isinstance(events[2], RecordingOpened)
     assert events[2].video is None
     assert [p.time for p in events if isinstance(p, Packet)] == [9000, 0]
 

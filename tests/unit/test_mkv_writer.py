@@ -13,7 +13,7 @@ from gateway.formats.mkv import cluster as clusters
 from gateway.formats.mkv import ebml as writer
 from gateway.formats.mkv.header import can_carry, header
 from gateway.media.errors import InvalidData, UnsupportedCodec
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support import ebml
 from tests.support.builders import AUDIO, VIDEO
 from tests.support.ebml import EbmlReader, Element, End, Start
@@ -61,7 +61,9 @@ def test_sound_alone_keeps_its_number() -> None:
 
 @pytest.mark.parametrize("codec", [c for c in Codec if c not in (Codec.H264, Codec.H265, Codec.AAC)])
 def test_other_codecs_are_refused(codec: Codec) -> None:
-    track = Track(Kind.VIDEO if codec in (Codec.AV1, Codec.VP8, Codec.VP9) else Kind.AUDIO, codec, 1000, b"\x01" * 30)
+    track = MediaTrack(
+        Kind.VIDEO if codec in (Codec.AV1, Codec.VP8, Codec.VP9) else Kind.AUDIO, codec, 1000, b"\x01" * 30
+    )
     assert not can_carry(track)
     with pytest.raises(UnsupportedCodec):
         header([track])
@@ -70,7 +72,7 @@ def test_other_codecs_are_refused(codec: Codec) -> None:
 @pytest.mark.parametrize("config", [b"", b"\x01", b"\x01" * 40, b"\x01\x64\x00\x1f\xff\xe0\x00"])
 def test_a_configuration_that_cannot_be_read_is_refused(config: bytes) -> None:
     with pytest.raises(InvalidData):
-        header([Track(Kind.VIDEO, Codec.H264, 1000, config)])
+        header([MediaTrack(Kind.VIDEO, Codec.H264, 1000, config)])
 
 
 @given(st.integers(0, 1 << 62), st.integers(-32768, 32767), st.booleans(), st.binary(max_size=300))

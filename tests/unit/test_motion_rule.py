@@ -4,14 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.media.unit import AccessUnit
-from gateway.sinks.motion_rule import Limits, Rule
-from gateway.sinks.preroll import PreRoll
+from gateway.outputs.motion.motion_rule import MotionLimits, MotionRule
+from gateway.outputs.motion.pre_roll import PreRoll
 from tests.support.builders import picture, sound
 
 
-def run(limits: Limits, changes: dict[int, float], until: int) -> list[tuple[int, int]]:
+def run(limits: MotionLimits, changes: dict[int, float], until: int) -> list[tuple[int, int]]:
     """The clips (from, to, in seconds) of a stream with these changes, looked at once a second, ten pictures each."""
-    rule, clips = Rule(limits), []
+    rule, clips = MotionRule(limits), []
     for tenth in range(until * 10):
         at = tenth / 10
         if rule.clip_from is not None:
@@ -24,30 +24,30 @@ def run(limits: Limits, changes: dict[int, float], until: int) -> list[tuple[int
 
 
 def test_a_clip_ends_so_long_after_the_last_motion() -> None:
-    assert run(Limits(30, 5, 60), {10: 40}, 40) == [(10, 15)]
+    assert run(MotionLimits(30, 5, 60), {10: 40}, 40) == [(10, 15)]
 
 
 def test_continuing_motion_prolongs_one_clip() -> None:
-    assert run(Limits(30, 5, 60), dict.fromkeys(range(10, 30, 3), 40.0), 60) == [(10, 33)]
+    assert run(MotionLimits(30, 5, 60), dict.fromkeys(range(10, 30, 3), 40.0), 60) == [(10, 33)]
 
 
 def test_a_clip_is_never_longer_than_the_limit_and_motion_that_goes_on_begins_another() -> None:
-    clips = run(Limits(30, 5, 20), dict.fromkeys(range(10, 55), 40.0), 90)
+    clips = run(MotionLimits(30, 5, 20), dict.fromkeys(range(10, 55), 40.0), 90)
     assert clips == [(10, 30), (31, 51), (52, 59)]
 
 
 def test_less_than_the_threshold_is_no_motion() -> None:
-    assert run(Limits(30, 5, 60), {10: 29.9}, 40) == []
-    assert run(Limits(30, 5, 60), {10: 30.0}, 40) == [(10, 15)]
+    assert run(MotionLimits(30, 5, 60), {10: 29.9}, 40) == []
+    assert run(MotionLimits(30, 5, 60), {10: 30.0}, 40) == [(10, 15)]
 
 
 def test_a_still_picture_is_no_motion_even_where_no_change_is_asked_for() -> None:
-    assert run(Limits(0, 5, 60), {}, 40) == []
+    assert run(MotionLimits(0, 5, 60), {}, 40) == []
 
 
 @given(st.lists(st.floats(0, 100), max_size=120), st.floats(0, 20), st.floats(1, 40))
 def test_clips_keep_their_limits_whatever_moves(changes: list[float], duration: float, timeout: float) -> None:
-    for began, ended in run(Limits(30, duration, timeout), dict(enumerate(changes)), len(changes) + 100):
+    for began, ended in run(MotionLimits(30, duration, timeout), dict(enumerate(changes)), len(changes) + 100):
         assert began < ended + 1
         assert ended - began <= timeout + 1
 
@@ -108,7 +108,7 @@ def test_what_comes_before_the_first_key_frame_is_not_kept() -> None:
 
 
 def test_a_verdict_that_is_late_may_still_prolong_a_clip():
-    rule = Rule(Limits(percent=30, duration=5, timeout=60))
+    rule = MotionRule(MotionLimits(percent=30, duration=5, timeout=60))
     assert rule.seen(10, 50)
     assert not rule.over(15.5, judged=14)
     assert not rule.seen(14, 50), "the clip that is"
@@ -118,6 +118,6 @@ def test_a_verdict_that_is_late_may_still_prolong_a_clip():
 
 
 def test_a_late_verdict_does_not_move_the_longest_a_clip_lasts():
-    rule = Rule(Limits(percent=30, duration=5, timeout=8))
+    rule = MotionRule(MotionLimits(percent=30, duration=5, timeout=8))
     assert rule.seen(10, 50)
     assert rule.over(18, judged=12)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.formats.mp4 import finish as finishing
 from gateway.formats.mp4.finish import Finished, finish
-from gateway.formats.mp4.fragment import Sample, fragment
+from gateway.formats.mp4.fragment import Mp4Sample, fragment
 from gateway.formats.mp4.init import TrackInit, movie_init
 from gateway.formats.mp4.reader import boxes, find
 from gateway.media.errors import InvalidData
@@ -37,10 +37,10 @@ def recording(seconds: int = 3, *, shifts: Sequence[int] = (0,), start: float = 
     pieces = [HEAD]
     for second in range(seconds):
         pictures = [
-            Sample(3000, shifts[n % len(shifts)] * 3000, n == 0, bytes([second, n, 1]) * (n + 10)) for n in range(30)
+            Mp4Sample(3000, shifts[n % len(shifts)] * 3000, n == 0, bytes([second, n, 1]) * (n + 10)) for n in range(30)
         ]
         pieces.append(fragment(2 * second, 1, int(90_000 * (start + second)), pictures))
-        sounds = [Sample(1024, 0, True, bytes([second, n, 2]) * (n + 3)) for n in range(43)]
+        sounds = [Mp4Sample(1024, 0, True, bytes([second, n, 2]) * (n + 3)) for n in range(43)]
         at = int(44_100 * (start + late)) + second * 43 * 1024
         pieces.append(fragment(2 * second + 1, 2, at, sounds))
     return pieces
@@ -155,8 +155,8 @@ def test_sound_that_begins_earlier_shifts_the_picture() -> None:
 
 
 def test_a_gap_between_fragments_prolongs_the_sample_before_it() -> None:
-    pieces = [HEAD, fragment(1, 2, 0, [Sample(1024, 0, True, b"a"), Sample(1024, 0, True, b"b")])]
-    pieces.append(fragment(2, 2, 44_100, [Sample(1024, 0, True, b"c")]))
+    pieces = [HEAD, fragment(1, 2, 0, [Mp4Sample(1024, 0, True, b"a"), Mp4Sample(1024, 0, True, b"b")])]
+    pieces.append(fragment(2, 2, 44_100, [Mp4Sample(1024, 0, True, b"c")]))
     tracks = samples(finished(b"".join(pieces))[0])
     assert [round(s.time * 44_100) for s in tracks[b"soun"]] == [0, 1024, 44_100]
 
@@ -231,6 +231,6 @@ def test_a_recording_that_shrinks_while_it_is_read_is_an_error() -> None:
             data = super().read(size)
             return b"" if size is not None and size > 5_000 else data
 
-    pieces = [HEAD, fragment(1, 1, 0, [Sample(3000, 0, True, bytes(10_000))])]
+    pieces = [HEAD, fragment(1, 1, 0, [Mp4Sample(3000, 0, True, bytes(10_000))])]
     with pytest.raises(OSError, match="shorter"):
         finish(Shrinking(b"".join(pieces)), io.BytesIO())

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from gateway.formats.mp4 import reader
 from gateway.formats.mp4.box import box, full_box
-from gateway.formats.mp4.fragment import Sample, fragment
+from gateway.formats.mp4.fragment import Mp4Sample, fragment
 from gateway.formats.mp4.init import init_segment
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 
-INIT = init_segment(Track(Kind.AUDIO, Codec.AAC, 48_000, b"\x11\x90"))
-SAMPLES = [Sample(10, -5, True, b"abc"), Sample(20, 7, False, b""), Sample(30, 0, False, b"defg")]
+INIT = init_segment(MediaTrack(Kind.AUDIO, Codec.AAC, 48_000, b"\x11\x90"))
+SAMPLES = [Mp4Sample(10, -5, True, b"abc"), Mp4Sample(20, 7, False, b""), Mp4Sample(30, 0, False, b"defg")]
 PART = fragment(9, 2, 77, SAMPLES)
 
 
@@ -63,7 +63,11 @@ def test_defaults_first_flags_and_runs_in_a_row_are_read() -> None:
     data = moof(tfdt, run(0x5, 2, size + 8, 0x02000000), run(0, 1), tfhd=head) + box(b"mdat", b"aabbcc")
     (found,) = reader.parse_fragments(data)
     assert (found.sequence_number, found.track_id, found.base_decode_time) == (4, 6, 900)
-    assert found.samples == [Sample(50, 0, True, b"aa"), Sample(50, 0, False, b"bb"), Sample(50, 0, False, b"cc")]
+    assert found.samples == [
+        Mp4Sample(50, 0, True, b"aa"),
+        Mp4Sample(50, 0, False, b"bb"),
+        Mp4Sample(50, 0, False, b"cc"),
+    ]
 
 
 def test_values_of_trex_count_where_the_fragment_is_silent() -> None:
@@ -71,7 +75,7 @@ def test_values_of_trex_count_where_the_fragment_is_silent() -> None:
     size = len(moof(run(0x1, 1, 0), tfhd=head))
     data = moof(run(0x1, 1, size + 8), tfhd=head) + box(b"mdat", b"xyz")
     (found,) = reader.parse_fragments(data, defaults={6: (3, 3, 0)})
-    assert found.samples == [Sample(3, 0, True, b"xyz")]
+    assert found.samples == [Mp4Sample(3, 0, True, b"xyz")]
 
 
 def test_composition_offsets_have_a_sign_in_version_1_only() -> None:

@@ -9,38 +9,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.formats.lanes import Event, Opened, Packet
+from gateway.formats.lanes import Event, Packet, RecordingOpened
 from gateway.formats.mp4.box import box, full_box
 from gateway.formats.mp4.entries import MOST_TRACKS
-from gateway.formats.mp4.fragment import Sample, fragment
+from gateway.formats.mp4.fragment import Mp4Sample, fragment
 from gateway.formats.mp4.init import FTYP, TrackInit, movie_init
 from gateway.formats.mp4.stream import FragmentReader
 from gateway.media import aac, opus
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support.builders import AUDIO, VIDEO
 from tests.support.feeding import feed_all_ways
 from tests.support.recorded import OPUS, capture, described, pieces, read
 
-SOUND = Track(Kind.AUDIO, Codec.OPUS, 48_000, OPUS)
+SOUND = MediaTrack(Kind.AUDIO, Codec.OPUS, 48_000, OPUS)
 MOVIE = movie_init([TrackInit(VIDEO, 1, 90_000), TrackInit(AUDIO, 2, 44_100)])
 
 
-def pictures(count: int = 3, *, cts: int = 0) -> list[Sample]:
-    return [Sample(3000, cts, n == 0, b"picture%d" % n) for n in range(count)]
+def pictures(count: int = 3, *, cts: int = 0) -> list[Mp4Sample]:
+    return [Mp4Sample(3000, cts, n == 0, b"picture%d" % n) for n in range(count)]
 
 
-def sounds(count: int = 3) -> list[Sample]:
-    return [Sample(1024, 0, True, b"sound%d" % n) for n in range(count)]
+def sounds(count: int = 3) -> list[Mp4Sample]:
+    return [Mp4Sample(1024, 0, True, b"sound%d" % n) for n in range(count)]
 
 
 def events(data: bytes) -> list[Event]:
     return FragmentReader().receive(data)
 
 
-def opened(data: bytes) -> Opened:
+def opened(data: bytes) -> RecordingOpened:
     event = events(data)[0]
-    assert isinstance(event, Opened)
+    assert isinstance(event, RecordingOpened)
     return event
 
 
@@ -95,7 +95,7 @@ def test_both_lanes_come_in_the_order_of_their_times() -> None:
 
 
 def test_samples_pass_with_their_times_and_offsets() -> None:
-    made = [Sample(3000, 6000, True, b"I"), Sample(3000, 12_000, False, b"P"), Sample(3000, 0, False, b"B")]
+    made = [Mp4Sample(3000, 6000, True, b"I"), Mp4Sample(3000, 12_000, False, b"P"), Mp4Sample(3000, 0, False, b"B")]
     found = packets(MOVIE + fragment(1, 1, 9000, made))
     assert [(p.time, p.cts, p.key, p.payload) for p in found] == [
         (9000, 6000, True, b"I"),
@@ -105,7 +105,7 @@ def test_samples_pass_with_their_times_and_offsets() -> None:
 
 
 def test_negative_offsets_set_decode_times_back_and_move_no_picture() -> None:
-    made = [Sample(3000, 0, True, b"I"), Sample(3000, 6000, False, b"P"), Sample(3000, -3000, False, b"B")]
+    made = [Mp4Sample(3000, 0, True, b"I"), Mp4Sample(3000, 6000, False, b"P"), Mp4Sample(3000, -3000, False, b"B")]
     data = MOVIE + fragment(1, 1, 9000, made) + fragment(2, 1, 18_000, made[:2]) + fragment(3, 2, 0, sounds(1))
     found = [p for p in packets(data) if p.lane.kind is Kind.VIDEO]
     assert [p.time for p in found] == [6000, 9000, 12_000, 15_000, 18_000]
@@ -115,7 +115,7 @@ def test_negative_offsets_set_decode_times_back_and_move_no_picture() -> None:
 def test_a_fragments_samples_come_out_with_its_last_byte() -> None:
     reader = FragmentReader()
     data = MOVIE + fragment(1, 1, 0, pictures(), styp=True)
-    assert [type(e) for e in reader.receive(data[:-1])] == [Opened]
+    assert [type(e) for e in reader.receive(data[:-1])] == [RecordingOpened]
     assert len(reader.receive(data[-1:])) == 3
 
 
@@ -171,14 +171,14 @@ def test_boxes_that_nobody_needs_are_skipped_wherever_they_stand() -> None:
 def test_a_second_recording_on_the_same_push_opens_again() -> None:
     other = movie_init([TrackInit(SOUND, 7, 48_000)])
     found = events(MOVIE + fragment(1, 1, 0, pictures(1)) + other + fragment(1, 7, 960, sounds(1)))
-    assert [type(e) for e in found] == [Opened, Packet, Opened, Packet]
-    assert isinstance(found[2], Opened)
+    assert [type(e) for e in found] == [RecordingOpened, Packet, RecordingOpened, Packet]
+    assert isinstance(found[2], RecordingOpened)
     assert found[2].video is None
 
 
 def test_empty_samples_and_lanes_that_are_not_wanted_are_left_out() -> None:
     movie = movie_init([TrackInit(VIDEO, 1, 90_000), TrackInit(VIDEO, 3, 90_000)])
-    data = movie + fragment(1, 1, 0, [Sample(3000, 0, True, b""), Sample(3000, 0, False, b"b")])
+    data = movie + fragment(1, 1, 0, [Mp4Sample(3000, 0, True, b""), Mp4Sample(3000, 0, False, b"b")])
     assert [(p.time, p.payload) for p in packets(data + fragment(2, 3, 0, pictures()))] == [(3000, b"b")]
 
 

@@ -9,20 +9,20 @@ import av
 import pytest
 
 from gateway.formats.mp4 import reader
-from gateway.formats.mp4.fragment import Sample, fragment, prft
+from gateway.formats.mp4.fragment import Mp4Sample, fragment, prft
 from gateway.formats.mp4.init import init_segment
 from gateway.media import codecs
 from gateway.media.errors import InvalidData, UnsupportedCodec
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support.elementary import Elementary, assert_same, elementary, played
 
 VIDEO = ["h264", "h264-b", "h265", "av1", "vp9"]
 AUDIO = ["aac", "aac-mono", "opus", "mp3", "mp3-low", "flac", "ac3", "eac3"]
 
 
-def samples_of(source: Elementary) -> list[Sample]:
+def samples_of(source: Elementary) -> list[Mp4Sample]:
     ends = [t.dts for t in source.takes[1:]] + [2 * source.takes[-1].dts - source.takes[-2].dts]
-    return [Sample(e - t.dts, t.cts, t.key, t.payload) for t, e in zip(source.takes, ends, strict=True)]
+    return [Mp4Sample(e - t.dts, t.cts, t.key, t.payload) for t, e in zip(source.takes, ends, strict=True)]
 
 
 def written(source: Elementary, path: Path, *, part: int = 15, base: int = 0) -> Path:
@@ -80,7 +80,7 @@ def test_times_beyond_32_bits_survive(tmp_path: Path) -> None:
 def test_negative_composition_offsets_survive(tmp_path: Path) -> None:
     source = elementary("h264-b")
     shift = max(t.cts for t in source.takes)
-    samples = [Sample(s.duration, s.cts - shift, s.key, s.payload) for s in samples_of(source)]
+    samples = [Mp4Sample(s.duration, s.cts - shift, s.key, s.payload) for s in samples_of(source)]
     data = init_segment(source.track) + fragment(1, 1, 90_000, samples)
     path = tmp_path / "o.mp4"
     path.write_bytes(data)
@@ -106,7 +106,7 @@ def test_mdat_of_parts_is_the_mdat_of_their_segment() -> None:
 
 
 def test_audio_of_one_duration_needs_only_sizes() -> None:
-    frames = [Sample(1024, 0, True, bytes([n]) * (n + 1)) for n in range(24)]
+    frames = [Mp4Sample(1024, 0, True, bytes([n]) * (n + 1)) for n in range(24)]
     data = fragment(1, 2, 1 << 33, frames)
     assert len(data) == 8 + 16 + 8 + 24 + 20 + 20 + 4 * 24 + 8 + sum(range(1, 25))
     assert reader.parse_fragments(data)[0].samples == frames
@@ -114,7 +114,7 @@ def test_audio_of_one_duration_needs_only_sizes() -> None:
 
 @pytest.mark.parametrize("key", [True, False])
 def test_flags_say_what_a_sample_depends_on(key: bool) -> None:
-    data = fragment(1, 1, 0, [Sample(1, 0, key, b"a"), Sample(2, 0, False, b"b")])
+    data = fragment(1, 1, 0, [Mp4Sample(1, 0, key, b"a"), Mp4Sample(2, 0, False, b"b")])
     at = data.index(b"trun") + 16
     assert struct.unpack_from(">III", data, at) == (1, 1, 0x02000000 if key else 0x01010000)
 
@@ -201,27 +201,27 @@ def test_mp3_says_its_object_type() -> None:
 
 def test_mp3_without_a_frame_cannot_be_described() -> None:
     with pytest.raises(InvalidData, match="frames only"):
-        init_segment(Track(Kind.AUDIO, Codec.MP3, 1000, b""))
+        init_segment(MediaTrack(Kind.AUDIO, Codec.MP3, 1000, b""))
 
 
 def test_a_broken_configuration_is_refused() -> None:
     for codec in (Codec.H264, Codec.H265, Codec.AV1, Codec.VP9):
         with pytest.raises(InvalidData):
-            init_segment(Track(Kind.VIDEO, codec, 1000, b"\x07\x08"))
+            init_segment(MediaTrack(Kind.VIDEO, codec, 1000, b"\x07\x08"))
 
 
 def test_a_codec_of_the_wrong_kind_has_no_entry() -> None:
     with pytest.raises(UnsupportedCodec):
-        init_segment(Track(Kind.VIDEO, Codec.AAC, 1000, b"\x11\x90"), size=(1, 1))
+        init_segment(MediaTrack(Kind.VIDEO, Codec.AAC, 1000, b"\x11\x90"), size=(1, 1))
     with pytest.raises(UnsupportedCodec):
-        init_segment(Track(Kind.AUDIO, Codec.H264, 1000, b""))
+        init_segment(MediaTrack(Kind.AUDIO, Codec.H264, 1000, b""))
 
 
 def test_a_timescale_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="timescale"):
-        init_segment(Track(Kind.AUDIO, Codec.OPUS, 1000, b""), timescale=1 << 32)
+        init_segment(MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b""), timescale=1 << 32)
 
 
 def test_opus_without_its_head_is_stereo() -> None:
-    (track,) = reader.parse_init(init_segment(Track(Kind.AUDIO, Codec.OPUS, 1000, b"")))
+    (track,) = reader.parse_init(init_segment(MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")))
     assert (track.entry, track.channels, track.sample_rate) == (b"Opus", 2, 48_000)

@@ -8,35 +8,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.hub.names import is_object_key
-from gateway.sinks import naming
-from gateway.sinks.naming import KeptKind, parse
+from gateway.channels.names import is_object_key
+from gateway.ports import media_keys
+from gateway.ports.media_keys import MediaKind, parse
 
 MS = 1_767_323_045_678  # 2026-01-02 03:04:05.678 UTC
 
 
 def test_keys_are_those_of_the_layout() -> None:
-    assert naming.video_key("c1", MS) == "c1/mp4/2026/1/2/capture-2026-01-02_03-04-05-1767323045678.mp4"
-    assert naming.playlist_key("c1", MS) == "c1/vod-1767323045678.m3u8"
-    assert naming.segment_key("c1", MS + 7) == "c1/720p/1767323045685.ts"
+    assert media_keys.video_key("c1", MS) == "c1/mp4/2026/1/2/capture-2026-01-02_03-04-05-1767323045678.mp4"
+    assert media_keys.playlist_key("c1", MS) == "c1/vod-1767323045678.m3u8"
+    assert media_keys.segment_key("c1", MS + 7) == "c1/720p/1767323045685.ts"
 
 
 def test_images_are_named_after_utc_whatever_zone_they_come_in() -> None:
     moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=9)))
-    assert naming.image_key("c1", moment) == "c1/images/2026/1/1/capture-2026-01-01_18-04-05.jpg"
+    assert media_keys.image_key("c1", moment) == "c1/images/2026/1/1/capture-2026-01-01_18-04-05.jpg"
 
 
 @given(st.integers(1_000_000_000_000, 9_999_999_999_999))
 def test_a_key_says_when_it_began(ms: int) -> None:
     for key, kind in (
-        (naming.video_key("a.b-c", ms), KeptKind.VIDEO),
-        (naming.playlist_key("a.b-c", ms), KeptKind.ONDEMAND),
-        (naming.segment_key("a.b-c", ms), KeptKind.SEGMENT),
+        (media_keys.video_key("a.b-c", ms), MediaKind.VIDEO),
+        (media_keys.playlist_key("a.b-c", ms), MediaKind.ONDEMAND),
+        (media_keys.segment_key("a.b-c", ms), MediaKind.SEGMENT),
     ):
         assert is_object_key(key)
-        assert parse(key) == naming.Kept("a.b-c", kind, ms / 1000)
-    image = naming.image_key("a.b-c", datetime.fromtimestamp(ms / 1000, UTC))
-    assert parse(image) == naming.Kept("a.b-c", KeptKind.IMAGE, ms // 1000)
+        assert parse(key) == media_keys.MediaKey("a.b-c", kind, ms / 1000)
+    image = media_keys.image_key("a.b-c", datetime.fromtimestamp(ms / 1000, UTC))
+    assert parse(image) == media_keys.MediaKey("a.b-c", MediaKind.IMAGE, ms // 1000)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.nodes.cache import Cache
+from gateway.cluster.cache import Cache
 
 OVERHEAD = 1_024
 

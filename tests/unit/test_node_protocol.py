@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.hub.fanout import EndReason
+from gateway.cluster.pull import reason_of
+from gateway.live.sink import EndReason
 from gateway.media.errors import InvalidData
-from gateway.nodes.pulling import reason_of
 from gateway.protocols import nodes, wire
 from gateway.protocols.nodes import Hello
 

@@ -10,18 +10,20 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.hub.channel import Channel
-from gateway.hub.distant import DistantViewers
-from gateway.hub.errors import NoSuchChannel, StoreAway
-from gateway.hub.events import Events
-from gateway.hub.hub import Hub
-from gateway.hub.stream import EndReason
-from gateway.nodes.door import HOP, Operation
-from gateway.nodes.operation import LINES, edge_operations
-from gateway.nodes.operations import Operations
-from gateway.nodes.peers import Peers
-from gateway.nodes.places import PeerAway, Place
-from gateway.servers.response import Response
+from gateway.channels.channel import Channel
+from gateway.channels.deleted_channel import DeletedChannel
+from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
+from gateway.cluster.node_address import NodeAddress, PeerAway
+from gateway.cluster.node_endpoint import HOP, Operation
+from gateway.cluster.node_rpc import LINES, edge_operations
+from gateway.cluster.peers import Peers
+from gateway.cluster.sibling_processes import SiblingProcesses
+from gateway.http.response import Response
+from gateway.live.hub import Hub
+from gateway.live.remote_viewer_counts import RemoteViewerCounts
+from gateway.live.sink import EndReason
+from gateway.ports.errors import NoSuchChannel, StoreAway
+from gateway.ports.events import Events
 from tests.support.admin import SPECS
 from tests.support.builders import AUDIO, VIDEO, channel, hub, publish
 from tests.support.http import request
@@ -49,12 +51,12 @@ class Store:
 class Siblings:
     """What is passed on to processes of this host, and what they answer."""
 
-    asked: list[tuple[Place, str, str, Mapping[str, str]]] = field(default_factory=list)
+    asked: list[tuple[NodeAddress, str, str, Mapping[str, str]]] = field(default_factory=list)
     away: bool = False
 
     @contextlib.asynccontextmanager
     async def request(
-        self, place: Place, method: str, target: str, *, headers: Mapping[str, str], seconds: float
+        self, place: NodeAddress, method: str, target: str, *, headers: Mapping[str, str], seconds: float
     ) -> AsyncIterator[Any]:
         self.asked.append((place, method, target, headers))
         if self.away:
@@ -79,7 +81,7 @@ class Node:
 
     hub: Hub
     store: Store
-    distant: DistantViewers
+    distant: RemoteViewerCounts
     siblings: Siblings
     forgotten: list[str]
     evicted: list[EndReason]
@@ -99,27 +101,24 @@ class Node:
 @pytest.fixture
 async def node() -> AsyncIterator[Node]:
     events = Events()
-    store, siblings, distant = Store(), Siblings(), DistantViewers()
+    store, siblings, distant = Store(), Siblings(), RemoteViewerCounts()
     forgotten: list[str] = []
     evicted: list[EndReason] = []
     on = hub(SPECS, events=events)
     publish(on, "c1", evicted, isHls=False).set_tracks(VIDEO, AUDIO, {})
+    gone = Store({"c0": DeletedChannel.of(channel("c0", playAuth="sign", **SECRETS), 1.0, media=True).channel})
     store.channels["c1"] = channel("c1", isHls=False, videoname="stage", playAuth="sign", **SECRETS)
 
-    async def held(stream: str) -> Place | None:
-        return Place("h.3", "unix:/run/h.3.sock") if stream == "theirs" else None
+    async def held(stream: str) -> NodeAddress | None:
+        return NodeAddress("h.3", "unix:/run/h.3.sock") if stream == "theirs" else None
 
-    operations = Operations(
-        node="h.1",
-        hub=on,
-        channels=store,
-        cached=store,
+    operations = GatewayOperations(
+        SiblingProcesses("h.1", cast(Peers, siblings), lambda: {"h.2": "/run/h.2.sock"}, held),
+        on,
+        ChannelReaders(store, store, gone),
         forget=forgotten.append,
         distant=distant,
         report=lambda: {"streams": 1},
-        peers=cast(Peers, siblings),
-        siblings=lambda: {"h.2": "/run/h.2.sock"},
-        held=held,
     )
     yield Node(on, store, distant, siblings, forgotten, evicted, operations.table())
     on.drain()
@@ -264,6 +263,11 @@ async def test_an_output_is_switched(node: Node, query: str, status: int):
     if status == 400:
         assert answer["field"] == "enabled"
     await node.json(f"outputs/c2?{query}", "POST", status=400 if status == 400 else 421)
+
+
+async def test_what_stays_of_a_deleted_channel_is_told_without_its_secrets(node: Node):
+    assert await node.json("deleted/c0") == {"id": "c0", "playAuth": "sign", "media": "delete"}
+    await node.json("deleted/c1", status=404)
 
 
 async def test_a_changed_channel_is_read_anew(node: Node):

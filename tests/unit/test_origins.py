@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.servers.origins import Origins
+from gateway.http.origin_policy import OriginPolicy
 
 
 @pytest.mark.parametrize(
@@ -27,17 +27,17 @@ from gateway.servers.origins import Origins
     ],
 )
 def test_pages_of_the_host_that_is_asked_may_push_whatever_their_port(origin: str, host: str, allowed: bool) -> None:
-    assert Origins().allows([origin], [host]) is allowed
+    assert OriginPolicy().allows([origin], [host]) is allowed
 
 
-@pytest.mark.parametrize("policy", [Origins(), Origins(["https://a.example"]), Origins(["*"])])
-def test_who_sends_no_origin_is_no_page(policy: Origins) -> None:
+@pytest.mark.parametrize("policy", [OriginPolicy(), OriginPolicy(["https://a.example"]), OriginPolicy(["*"])])
+def test_who_sends_no_origin_is_no_page(policy: OriginPolicy) -> None:
     assert policy.allows([], ["live.example.com"])
     assert policy.allows([], [])
 
 
-@pytest.mark.parametrize("policy", [Origins(), Origins(["https://a.example"]), Origins(["*"])])
-def test_two_origins_or_hosts_are_none(policy: Origins) -> None:
+@pytest.mark.parametrize("policy", [OriginPolicy(), OriginPolicy(["https://a.example"]), OriginPolicy(["*"])])
+def test_two_origins_or_hosts_are_none(policy: OriginPolicy) -> None:
     assert not policy.allows(["https://a.example", "https://a.example"], ["a.example"])
     assert not policy.allows(["https://a.example"], ["a.example", "b.example"])
 
@@ -56,14 +56,14 @@ def test_two_origins_or_hosts_are_none(policy: Origins) -> None:
     ],
 )
 def test_a_list_says_which_origins_to_the_letter(origin: str, allowed: bool) -> None:
-    policy = Origins(["https://studio.example.com", "http://lab.example:3000"])
+    policy = OriginPolicy(["https://studio.example.com", "http://lab.example:3000"])
     assert policy.allows([origin], ["asked.example"]) is allowed
 
 
 def test_a_star_allows_every_page() -> None:
-    assert Origins(["*"]).allows(["null"], ["a.example"])
-    assert Origins(["https://a.example", "*"]).allows(["http://evil.example"], [])
+    assert OriginPolicy(["*"]).allows(["null"], ["a.example"])
+    assert OriginPolicy(["https://a.example", "*"]).allows(["http://evil.example"], [])
 
 
 def test_pages_without_a_place_may_be_listed() -> None:
-    assert Origins(["null"]).allows(["null"], ["a.example"])
+    assert OriginPolicy(["null"]).allows(["null"], ["a.example"])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from gateway.media.track import Kind, Track, Tracks
+from gateway.media.track import Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
-from gateway.protocols.wire import Message
-from gateway.transcode.outlet import Outlet
+from gateway.protocols.wire import StreamMessage
+from gateway.workers.programs.browser.unit_writer import UnitWriter
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 
 BOTH = (Kind.VIDEO, Kind.AUDIO)
-OTHER = Track(Kind.VIDEO, VIDEO.codec, 1000, VIDEO.config + b"\0")
+OTHER = MediaTrack(Kind.VIDEO, VIDEO.codec, 1000, VIDEO.config + b"\0")
 
 
 class Heard:
@@ -21,7 +21,7 @@ class Heard:
         self._tracks: Tracks | None = None
 
     def send(self, kind: int, body: bytes) -> None:
-        if kind == Message.TRACKS:
+        if kind == StreamMessage.TRACKS:
             self._tracks = wire.decode_tracks(body)
             self.items.append(self._tracks)
         else:
@@ -31,9 +31,9 @@ class Heard:
         return [(i.video, i.audio, i.epoch) if isinstance(i, Tracks) else i.dts for i in self.items]
 
 
-def outlet() -> tuple[Outlet, Heard]:
+def outlet() -> tuple[UnitWriter, Heard]:
     heard = Heard()
-    return Outlet(heard.send), heard
+    return UnitWriter(heard.send), heard
 
 
 def test_units_wait_for_the_track_that_was_promised() -> None:

@@ -3,10 +3,10 @@
 import asyncio
 import time
 
-from gateway.hub.errors import OutputUnsupported
-from gateway.hub.events import Event, Events
-from gateway.hub.output import OutputSpec, OutputState
-from gateway.hub.stream import Stream
+from gateway.live.output import OutputSpec, OutputState
+from gateway.live.stream import Stream
+from gateway.ports.errors import OutputUnsupported
+from gateway.ports.events import Event, Events
 from tests.support import builders
 from tests.support.builders import VIDEO, Recorder, picture, publish
 

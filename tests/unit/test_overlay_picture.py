@@ -3,13 +3,14 @@
 import io
 import struct
 import zlib
+from collections.abc import Callable
 
 import pytest
 from PIL import Image
 
-from gateway.transcode.fonts import Fontbook
-from gateway.transcode.lettering import Words
-from gateway.transcode.picture import Emblem, PictureUnusable, compose, read_picture
+from gateway.workers.programs.watermark.fonts import Fontbook
+from gateway.workers.programs.watermark.overlay_image import PictureUnusable, WatermarkPicture, compose, read_picture
+from gateway.workers.programs.watermark.text_renderer import TextBlock
 
 BOOK = Fontbook("sans")
 BLUE = (0, 0, 255, 255)
@@ -55,6 +56,42 @@ def bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
+def chunked(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def profile_bomb() -> bytes:
+    """A PNG whose colour profile unpacks to 200 MB."""
+    data = encoded(solid())
+    head = data.index(b"IDAT") - 4
+    return data[:head] + chunked(b"iCCP", b"x\0\0" + zlib.compress(bytes(200_000_000))) + data[head:]
+
+
+def frame_beyond_its_screen() -> bytes:
+    """A GIF of 8x6 whose first picture claims 60000x60000."""
+    data = bytearray(encoded(solid(color=(0, 0, 255)), "GIF"))
+    at = data.index(b"\x2c", 13)
+    data[at + 5 : at + 9] = struct.pack("<HH", 60_000, 60_000)
+    return bytes(data)
+
+
+def canvas_beyond_its_pictures() -> bytes:
+    """An animated WebP of 8x6 whose canvas claims 16383x16383."""
+    frames = [solid(color=(255, 0, 0)), solid(color=(0, 255, 0))]
+    data = bytearray(encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:]))
+    at = data.index(b"VP8X")
+    data[at + 12 : at + 18] = (16_382).to_bytes(3, "little") * 2
+    return bytes(data)
+
+
+@pytest.mark.parametrize("made", [profile_bomb, frame_beyond_its_screen, canvas_beyond_its_pictures])
+def test_what_unpacks_to_more_than_it_should_is_refused(made: Callable[[], bytes]) -> None:
+    data = made()
+    assert len(data) < 300_000
+    with pytest.raises(PictureUnusable):
+        read_picture(data)
+
+
 @pytest.mark.parametrize("size", [(100_000, 100_000), (8_000, 8_000), (2**31 - 1, 2**31 - 1)])
 def test_a_small_file_that_claims_to_be_large_is_refused_before_it_is_decoded(size: tuple[int, int]) -> None:
     with pytest.raises(PictureUnusable):
@@ -74,7 +111,7 @@ def test_what_is_no_picture_is_refused_in_one_line(data: bytes) -> None:
 
 
 def test_the_picture_is_scaled_to_its_size_at_its_place() -> None:
-    overlay = compose(None, Emblem(encoded(solid()), 40, 30, 10, 21), 320, 180, BOOK)
+    overlay = compose(None, WatermarkPicture(encoded(solid()), 40, 30, 10, 21), 320, 180, BOOK)
     assert overlay.image is not None
     assert (overlay.x, overlay.y) == (10, 20), "even"
     assert overlay.image.size == (40, 32)
@@ -84,15 +121,15 @@ def test_the_picture_is_scaled_to_its_size_at_its_place() -> None:
 
 
 def test_what_lies_beyond_the_video_is_cut_without_being_made() -> None:
-    overlay = compose(None, Emblem(encoded(solid()), 16_384, 16_384, 300, 170), 320, 180, BOOK)
+    overlay = compose(None, WatermarkPicture(encoded(solid()), 16_384, 16_384, 300, 170), 320, 180, BOOK)
     assert overlay.image is not None
     assert (overlay.x, overlay.y, *overlay.image.size) == (300, 170, 20, 10)
-    assert compose(None, Emblem(encoded(solid()), 100, 100, 320, 0), 320, 180, BOOK).image is None
+    assert compose(None, WatermarkPicture(encoded(solid()), 100, 100, 320, 0), 320, 180, BOOK).image is None
 
 
 def test_the_text_lies_above_the_picture() -> None:
-    words = Words("\u25a0", 60, (0, 255, 0, 255), 20, 10)
-    emblem = Emblem(encoded(solid()), 200, 100, 20, 10)
+    words = TextBlock("\u25a0", 60, (0, 255, 0, 255), 20, 10)
+    emblem = WatermarkPicture(encoded(solid()), 200, 100, 20, 10)
     overlay = compose(words, emblem, 320, 180, BOOK)
     assert overlay.image is not None
     assert overlay.image.getpixel((20, 15)) == (0, 255, 0, 255)
@@ -100,17 +137,17 @@ def test_the_text_lies_above_the_picture() -> None:
 
 
 def test_transparency_of_the_picture_is_kept() -> None:
-    overlay = compose(None, Emblem(encoded(solid(color=(255, 0, 0, 100))), 20, 20, 0, 0), 320, 180, BOOK)
+    overlay = compose(None, WatermarkPicture(encoded(solid(color=(255, 0, 0, 100))), 20, 20, 0, 0), 320, 180, BOOK)
     assert overlay.image is not None
     assert overlay.image.getpixel((10, 10)) == (255, 0, 0, 100)
 
 
 def test_an_unusable_picture_leaves_the_text_alone_and_is_told() -> None:
-    overlay = compose(Words("x", 40, BLUE, 0, 0), Emblem(b"no", 10, 10, 0, 0), 320, 180, BOOK)
+    overlay = compose(TextBlock("x", 40, BLUE, 0, 0), WatermarkPicture(b"no", 10, 10, 0, 0), 320, 180, BOOK)
     assert overlay.image is not None
     assert any("picture cannot be shown" in note for note in overlay.notes)
 
 
 def test_nothing_to_show_is_no_overlay() -> None:
     assert compose(None, None, 320, 180, BOOK).image is None
-    assert compose(Words("   ", 40, BLUE, 0, 0), None, 320, 180, BOOK).image is None
+    assert compose(TextBlock("   ", 40, BLUE, 0, 0), None, 320, 180, BOOK).image is None

@@ -4,13 +4,13 @@ import asyncio
 
 import pytest
 
-from gateway.hub.errors import OutputUnsupported
-from gateway.hub.stream import EndReason
+from gateway.live.sink import EndReason
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
-from gateway.packagers.rendered import Rendered
-from gateway.packagers.run import Packager
+from gateway.packaging.lazy_bytes import LazyBytes
+from gateway.packaging.packager import Packager
+from gateway.ports.errors import OutputUnsupported
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, picture
 
@@ -76,6 +76,37 @@ async def test_while_somebody_waits_each_unit_is_packaged_as_it_comes():
     assert packager.taken[-1] == 33
 
 
+async def test_units_may_come_late_once_nobody_has_waited_for_a_while():
+    packager, stream = Noting(), builders.stream()
+    packager.begin(stream)
+    stream.set_tracks(VIDEO, None, {}, True)
+    times = iter(range(0, 100_000, 33))
+
+    def push(count: int) -> None:
+        for _ in range(count):
+            stream.push(picture(next(times), True))
+
+    push(1)
+    assert not stream.is_awaited, "nobody has ever waited"
+    waiting = asyncio.ensure_future(packager.changed.until(lambda: False, 5))
+    await asyncio.sleep(0)
+    push(1)
+    assert stream.is_awaited, "a unit comes, and somebody waits"
+    waiting.cancel()
+    await asyncio.sleep(0)
+    push(16 * 32 - 1)
+    assert stream.is_awaited, "blocking requests have pauses between them"
+    viewer = builders.Recorder()
+    push(1)
+    assert not stream.is_awaited
+    stream.attach(viewer)
+    assert stream.is_awaited
+    stream.detach(viewer)
+    assert not stream.is_awaited
+    stream.original.attach(viewer)
+    assert stream.is_awaited
+
+
 async def test_what_fails_while_somebody_reads_ends_the_packager_and_not_the_reader():
     packager, stream = Noting(), builders.stream()
     task = asyncio.ensure_future(packager.run(stream))
@@ -96,7 +127,7 @@ def test_bytes_are_made_once_and_only_when_asked_for():
         made.append(1)
         return b"abc"
 
-    rendered = Rendered(make, 3)
+    rendered = LazyBytes(make, 3)
     assert made == []
     assert rendered() == rendered() == b"abc"
     assert made == [1]

@@ -11,22 +11,22 @@ import pytest
 
 from gateway.formats.dash import mpd
 from gateway.formats.mp4 import reader
-from gateway.hub.stream import EndReason
-from gateway.media.track import Codec, Kind, Track, Tracks
+from gateway.live.sink import EndReason
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.packagers.cmaf import CmafPackager
-from gateway.packagers.ts import TsPackager
+from gateway.packaging.cmaf.packager import CmafPackager
+from gateway.packaging.ts.packager import TsPackager
 from tests.support.builders import VIDEO
 from tests.support.hls_rules import Follower
 from tests.support.segmented import WALL, Timetable, cmaf, feed, ts
 from tests.unit.test_hls_packager import follow
 
 
-def aac(rate: int, channels: int) -> Track:
+def aac(rate: int, channels: int) -> MediaTrack:
     """AAC-LC: five bits of object type, four of rate, four of channels."""
     rates = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
     config = (2 << 11 | rates.index(rate) << 7 | channels << 3).to_bytes(2, "big")
-    return Track(Kind.AUDIO, Codec.AAC, 1000, config)
+    return MediaTrack(Kind.AUDIO, Codec.AAC, 1000, config)
 
 
 # (hls_time, hls_list_size, timetable)
@@ -169,7 +169,10 @@ def test_a_picture_that_stood_still_for_once_makes_no_long_parts_of_all_that_fol
     assert packager.lanes[0].target_part == 0.5
 
 
-@pytest.mark.parametrize(("fps", "target"), [(Fraction(1), 1.0), (Fraction(5), 0.4), (Fraction(24000, 1001), 0.5)])
+@pytest.mark.parametrize(
+    ("fps", "target"),
+    [(Fraction(1), 1.0), (Fraction(5), 0.4), (Fraction(25), 0.52), (Fraction(24000, 1001), 0.5005)],
+)
 def test_part_target_suits_the_frame_rate(fps: Fraction, target: float) -> None:
     packager = cmaf()
     feed(packager, Timetable(fps=fps, gop=(round(2 * fps),), seconds=12), end=False)
@@ -178,7 +181,7 @@ def test_part_target_suits_the_frame_rate(fps: Fraction, target: float) -> None:
 
 def test_mp3_has_the_name_that_each_form_knows() -> None:
     packager = cmaf()
-    track = Track(Kind.AUDIO, Codec.MP3, 1000, b"")
+    track = MediaTrack(Kind.AUDIO, Codec.MP3, 1000, b"")
     packager.take_tracks(Tracks(None, track, 0))
     for unit in Timetable(video=None, audio=track, samples=1152).units():
         packager.take(replace(unit, payload=MP3_FRAME))
@@ -189,7 +192,7 @@ def test_mp3_has_the_name_that_each_form_knows() -> None:
 
 def test_opus_has_the_name_that_each_form_knows() -> None:
     packager = cmaf()
-    track = Track(Kind.AUDIO, Codec.OPUS, 1000, b"")
+    track = MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")
     packager.take_tracks(Tracks(VIDEO, track, 0))
     for unit in Timetable(audio=track, rate=48000, samples=960).units():
         packager.take(unit if unit.track is VIDEO else replace(unit, payload=b"\xfc\xff\xfe"))

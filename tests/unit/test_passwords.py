@@ -13,9 +13,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_password_matches_and_no_other(quick: None):
-    kept = passwords.stored("correct horse")
-    assert passwords.matches("correct horse", kept)
-    assert not any(passwords.matches(other, kept) for other in ("correct hors", "correct horse ", "", "Correct horse"))
+    kept = passwords.hash_password("correct horse")
+    assert passwords.verify_password("correct horse", kept)
+    assert not any(
+        passwords.verify_password(other, kept) for other in ("correct hors", "correct horse ", "", "Correct horse")
+    )
 
 
 def test_a_password_of_nobody_takes_as_long(monkeypatch: pytest.MonkeyPatch):
@@ -26,33 +28,33 @@ def test_a_password_of_nobody_takes_as_long(monkeypatch: pytest.MonkeyPatch):
         return bytes(dklen)
 
     monkeypatch.setattr(hashlib, "scrypt", scrypt)
-    kept = passwords.stored("correct horse")
+    kept = passwords.hash_password("correct horse")
     for password, of in (("x", None), ("x", kept), ("x" * 5000, kept)):
-        passwords.matches(password, of)
+        passwords.verify_password(password, of)
     assert len(hashed) == 4 and len(set(hashed)) == 1
 
 
 def test_nobody_has_no_password(quick: None):
-    assert not passwords.matches("", None)
-    assert not passwords.matches("x" * 5000, passwords.stored("x" * 256))
+    assert not passwords.verify_password("", None)
+    assert not passwords.verify_password("x" * 5000, passwords.hash_password("x" * 256))
 
 
 def test_equal_passwords_are_stored_differently(quick: None):
-    assert passwords.stored("correct horse")["hash"] != passwords.stored("correct horse")["hash"]
+    assert passwords.hash_password("correct horse")["hash"] != passwords.hash_password("correct horse")["hash"]
 
 
 def test_a_letter_is_the_same_however_it_is_composed(quick: None):
-    assert passwords.matches("caf\u0065\u0301 noir", passwords.stored("caf\u00e9 noir"))
+    assert passwords.verify_password("caf\u0065\u0301 noir", passwords.hash_password("caf\u00e9 noir"))
 
 
 def test_a_hash_of_an_earlier_version_is_read_with_its_own_cost(quick: None, monkeypatch: pytest.MonkeyPatch):
-    kept = passwords.stored("correct horse")
+    kept = passwords.hash_password("correct horse")
     monkeypatch.setattr(passwords, "_N", 1 << 9)
-    assert passwords.matches("correct horse", kept)
+    assert passwords.verify_password("correct horse", kept)
 
 
 def test_a_hash_costs_what_guessing_has_to_cost():
-    kept = passwords.stored("correct horse")
+    kept = passwords.hash_password("correct horse")
     assert (kept["n"], kept["r"], kept["p"]) == (32768, 8, 3)  # OWASP's recommendation
 
 

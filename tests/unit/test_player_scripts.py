@@ -9,8 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import gateway
 from gateway.api.openapi import document
+from gateway.api.routes import ROUTES
 
 CONSOLE = Path(gateway.__file__).parent / "console"
 NODE = Path(sys.executable).with_name("node")  # of the development tools
@@ -84,6 +87,65 @@ def test_stalls_widen_what_is_kept_and_calm_narrows_it_again() -> None:
     assert max(one["keep"] for one in pace(0.3, *[(1, True)] * 30)) == 3
 
 
+_BREAK = """
+const catchUp = new CatchUp();
+const told = [];
+for (let now = 0; now < 5; now += 0.25) catchUp.next(0.45, now);
+const kept = catchUp.keep;
+catchUp.stalled(5);
+if (input.publisher) catchUp.returned(8);
+let ahead = input.ahead;
+if (input.publisher) ahead -= catchUp.over(ahead);
+catchUp.moves(8);
+for (let now = 8; now < 14; now += 0.25) {
+  const { rate, jump } = catchUp.next(ahead, now);
+  ahead -= jump + (rate - 1) * 0.25;
+  told.push({ now, rate, jump, ahead, keep: catchUp.keep - kept });
+}
+out(told);
+"""
+
+
+def after_a_stop(ahead: float, *, publisher: bool) -> list[dict[str, float]]:
+    """Each look after the picture stood for three seconds, for its publisher or for its own line."""
+    told: list[dict[str, float]] = run(
+        "players/catchup.js", "CatchUp", _BREAK, {"ahead": ahead, "publisher": publisher}
+    )
+    return told
+
+
+def test_a_publishers_break_is_jumped_over_at_once_and_widens_nothing() -> None:
+    told = after_a_stop(3.8, publisher=True)
+    assert told[0]["ahead"] == pytest.approx(0.4)
+    assert all(one["jump"] == 0 and one["keep"] == 0 for one in told)
+    assert after_a_stop(0.5, publisher=True)[0]["ahead"] == 0.5, "where nothing is in excess, nothing is jumped over"
+
+
+def test_what_a_publisher_sends_at_once_on_its_return_is_jumped_over_within_two_seconds() -> None:
+    told = after_a_stop(0.5, publisher=True)
+    assert not any(one["jump"] for one in told)
+    burst = run(
+        "players/catchup.js",
+        "CatchUp",
+        """const catchUp = new CatchUp(); catchUp.stalled(5); catchUp.returned(8); catchUp.moves(8);
+        const jumps = []; let ahead = 1.4;
+        for (let now = 8; now < 12; now += 0.25) {
+          const { jump } = catchUp.next(ahead, now); ahead -= jump; if (jump) jumps.push(now); }
+        out({ jumps, ahead });""",
+        {},
+    )
+    assert len(burst["jumps"]) == 1
+    assert burst["jumps"][0] < 10
+    assert burst["ahead"] == pytest.approx(0.4)
+
+
+def test_after_a_long_stop_of_the_line_itself_one_jump_brings_the_edge_back_and_more_is_kept() -> None:
+    told = after_a_stop(3.8, publisher=False)
+    assert [one["now"] < 10 for one in told if one["jump"]] == [True]
+    assert told[-1]["ahead"] == pytest.approx(0.8)
+    assert told[-1]["keep"] == pytest.approx(0.4)
+
+
 _CHOICES = """
 const format = { media: input.media, others: () => input.others };
 const all = addresses(format, {});
@@ -134,7 +196,7 @@ out(spec.operations.map((o) => ({
 
 
 def test_every_operation_of_the_api_is_read_with_its_body_and_answers() -> None:
-    described = document("1.0")
+    described = document(ROUTES, "1.0")
     read = {o["id"]: o for o in run("docs/spec.js", "Spec", _SPEC, described)}
     assert len(read) == sum(len(methods) for methods in described["paths"].values())
     [kind, example, has_fields] = read["post_videostream"]["body"][0]

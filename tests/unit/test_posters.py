@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from gateway.adapters.local.objects import LocalObjects
-from gateway.hub.errors import StoreAway
-from gateway.hub.ports import Object
-from gateway.lib.aio import Tasks
-from gateway.servers.posters import Posters
-from gateway.sinks import naming
+from gateway.lib.tasks import Tasks
+from gateway.playback.posters import Posters
+from gateway.ports import media_keys
+from gateway.ports.errors import StoreAway
+from gateway.ports.stores import Object
 from tests.support.clock import Clock
 
 NOW = datetime(2026, 3, 1, 0, 30, 5, tzinfo=UTC)
@@ -39,7 +39,7 @@ class Listed:
 
 
 def snapshot(back: timedelta, channel: str = "c1") -> str:
-    return naming.image_key(channel, NOW - back)
+    return media_keys.image_key(channel, NOW - back)
 
 
 def posters(objects: Listed | LocalObjects, tasks: Tasks, clock: Clock | None = None) -> Posters:

@@ -1,10 +1,13 @@
 """Who may play: play signs, CloudFront, whose page embeds, and how often one may be wrong."""
 
 import pytest
+import structlog
 
-from gateway.hub.access import Secrets, Use
-from gateway.servers.cloudfront import CloudFront
-from gateway.servers.protection import Protection
+from gateway.channels.stream_key import SignatureUse, SigningSecrets
+from gateway.lib.clocks import Clocks
+from gateway.playback.cloudfront import CloudFrontVerifier
+from gateway.playback.protection import PlaybackProtection
+from gateway.ports.errors import NotAuthorized, TooManyRefusals
 from tests.support.builders import channel
 from tests.support.clock import Clock
 from tests.support.cloudfront import Signer
@@ -12,7 +15,7 @@ from tests.support.http import request
 
 NOW = 1_700_000_000
 FAR = NOW + 600
-SECRETS = Secrets("a-secret")
+SECRETS = SigningSecrets("a-secret")
 SIGNER = Signer()
 
 
@@ -21,16 +24,15 @@ def protection(clock=None, **changes):
     values = {
         "auth": "none",
         "referers": (),
-        "verify_play": SECRETS.verify_play,
-        "cloudfront": CloudFront({SIGNER.key_id: SIGNER.public}, "", "origin-secret"),
+        "secrets": SECRETS,
+        "cloudfront": CloudFrontVerifier({SIGNER.key_id: SIGNER.public}, "", "origin-secret"),
         "refusals_per_minute": 5,
-        "clock": clock,
-        "monotonic": clock,
+        "clocks": Clocks(clock, clock),
     }
-    return Protection(**(values | changes))
+    return PlaybackProtection(**(values | changes))
 
 
-def sign(id="c1", expires=FAR, use=Use.PLAY):
+def sign(id="c1", expires=FAR, use=SignatureUse.PLAY):
     return SECRETS.sign(id, expires, use)
 
 
@@ -57,7 +59,7 @@ def test_everything_else_is_refused_with_a_reason():
         ("", b"play sign is needed"),
         ("?sign=", b"wrong"),
         (f"?sign={sign('c2')}", b"wrong"),
-        (f"?sign={sign(use=Use.PUSH)}", b"wrong"),
+        (f"?sign={sign(use=SignatureUse.PUSH)}", b"wrong"),
         (f"?sign={sign(expires=NOW - 1)}", b"expired"),
         (f"?sign={sign()}&sign={sign()}", b"twice"),
     ]:
@@ -94,21 +96,84 @@ def test_a_changed_channel_is_ruled_by_its_new_fields():
     assert guard.judge(asked, "c1", channel()) is None
 
 
-def test_who_is_wrong_too_often_waits_but_those_known_to_be_right_do_not():
+def test_who_is_wrong_too_often_waits_and_right_signs_of_the_same_address_do_not():
     clock = Clock(float(NOW))
     guard = protection(clock, refusals_per_minute=3)
     good, wrong = request(f"/c1/live.m3u8?sign={sign()}"), request("/c1/live.m3u8?sign=1-00")
-    assert guard.judge(good, "c1", SIGNED) is None
     assert [status(guard.judge(wrong, "c1", SIGNED)) for _ in range(5)] == [403, 403, 403, 429, 429]
     blocked = guard.judge(wrong, "c1", SIGNED)
     assert int(blocked.headers["Retry-After"]) > 0
     assert guard.judge(good, "c1", SIGNED) is None
-    fresh = request(f"/c1/live.m3u8?sign={sign(expires=FAR + 1)}")
-    assert status(guard.judge(fresh, "c1", SIGNED)) == 429
-    other = request(f"/c1/live.m3u8?sign={sign(expires=FAR + 1)}", peer="192.0.2.77")
-    assert guard.judge(other, "c1", SIGNED) is None
+    assert status(guard.judge(request("/c1/live.m3u8?sign=1-00", peer="192.0.2.77"), "c1", SIGNED)) == 403
+    assert guard.refused == {"wrong": 4, "blocked": 3}
     clock.now += 61
-    assert guard.judge(fresh, "c1", SIGNED) is None
+    assert status(guard.judge(wrong, "c1", SIGNED)) == 403
+
+
+def test_a_remembered_sign_ends_with_the_secrets_that_verified_it():
+    secrets = SigningSecrets("the first secret", "")
+    guard = protection(secrets=secrets)
+    asked = request(f"/c1/live.m3u8?sign={secrets.sign('c1', FAR, SignatureUse.PLAY)}")
+    assert guard.judge(asked, "c1", SIGNED) is None
+    secrets.rotate("the second secret", "the first secret")
+    assert guard.judge(asked, "c1", SIGNED) is None
+    secrets.rotate("the third secret", "the second secret")
+    assert status(guard.judge(asked, "c1", SIGNED)) == 403
+
+
+NOT_UNDERSTOOD = [
+    *(
+        {"playAuth": value}
+        for value in ("Sign", "SIGN", " sign", "", "none ", "signed", True, False, 0, 1, ["sign"], {})
+    ),
+    *({"refererAllow": value} for value in (7, True, {"host": "x"}, ["http://a.example/"], [1], "a b", [""], [["x"]])),
+    {"playAuth": "none", "refererAllow": 5},
+    {"playAuth": 5, "refererAllow": []},
+]
+
+
+@pytest.mark.parametrize("fields", NOT_UNDERSTOOD, ids=str)
+def test_a_channel_whose_protection_is_not_understood_is_closed(fields):
+    guard, ruled = protection(), channel("c1", **fields)
+    for query in ("", f"?sign={sign()}"):
+        assert status(guard.judge(request(f"/c1/live.m3u8{query}"), "c1", ruled)) == 403
+    assert status(guard.judge(request("/c1/1.ts", x_millrace_origin="origin-secret"), "c1", ruled)) == 403
+    with pytest.raises(NotAuthorized):
+        guard.judge_sign("c1", ruled, sign(), "192.0.2.1")
+    assert guard.refused == {"not understood": 4}
+
+
+def test_null_leaves_the_protection_to_the_gateway():
+    guard = protection()
+    assert guard.judge(request("/c1/1.ts"), "c1", channel("c1", playAuth=None, refererAllow=None)) is None
+
+
+def test_what_is_not_understood_is_warned_of_once_for_each_channel_and_value():
+    guard = protection()
+    with structlog.testing.capture_logs() as lines:
+        for id, value in (("c1", "Sign"), ("c1", "Sign"), ("c2", "Sign"), ("c1", "SIGN"), ("c1", "Sign")):
+            for _ in range(3):
+                guard.judge(request("/c1/1.ts"), id, channel(id, playAuth=value))
+    warned = [(line["stream"], line["field"], line["value"]) for line in lines if line["log_level"] == "warning"]
+    assert warned == [("c1", "playAuth", "'Sign'"), ("c2", "playAuth", "'Sign'"), ("c1", "playAuth", "'SIGN'")]
+
+
+def test_rtmp_players_need_a_play_sign_and_share_the_limit():
+    guard = protection(refusals_per_minute=2)
+    guard.judge_sign("c1@720p", SIGNED, sign(), "192.0.2.1")
+    guard.judge_sign("c1", channel(), None, "192.0.2.1")
+    for _ in range(9):
+        with pytest.raises(NotAuthorized):
+            guard.judge_sign("c1", SIGNED, None, "192.0.2.1")  # missing: not counted
+    for _ in range(2):
+        with pytest.raises(NotAuthorized):
+            guard.judge_sign("c1", SIGNED, "1-00", "192.0.2.1")
+    with pytest.raises(TooManyRefusals):
+        guard.judge_sign("c1", SIGNED, "1-00", "192.0.2.1")
+    guard.judge_sign("c1", SIGNED, sign(), "192.0.2.1")
+    with pytest.raises(NotAuthorized):
+        guard.judge_sign("c1", CLOUD, sign(), "192.0.2.2")
+    assert guard.refused == {"missing": 10, "wrong": 2, "blocked": 1}
 
 
 def test_missing_signs_and_listed_proxies_are_not_counted():
@@ -117,7 +182,10 @@ def test_missing_signs_and_listed_proxies_are_not_counted():
     wrong = request("/c1/live.m3u8?sign=1-00")
     wrong.exempt = True
     assert {status(guard.judge(wrong, "c1", SIGNED)) for _ in range(9)} == {403}
-    assert guard.refused == {"missing": 9, "wrong": 9}
+    for _ in range(9):
+        with pytest.raises(NotAuthorized):
+            guard.judge_sign("c1", SIGNED, "1-00", None)
+    assert guard.refused == {"missing": 9, "wrong": 18}
 
 
 CLOUD = channel("c1", playAuth="cloudfront")
@@ -137,14 +205,13 @@ def test_cloudfront_opens_by_address_by_cookie_and_by_its_origin_header():
     assert guard.refused == {"missing": 1, "expired": 1}
 
 
-def test_cloudfront_guesses_are_limited_too():
+def test_cloudfront_guesses_are_limited_and_right_signatures_are_not():
     guard = protection(refusals_per_minute=2)
     path = URL.removeprefix("http://live.example.com")
-    known = request(path, cookie=SIGNER.cookie("http://live.example.com/c1/*", FAR))
-    assert guard.judge(known, "c1", CLOUD) is None
     guess = request(f"{path}?Expires={FAR}&Signature=YQ__&Key-Pair-Id=K1")
     assert [status(guard.judge(guess, "c1", CLOUD)) for _ in range(3)] == [403, 403, 429]
-    assert guard.judge(known, "c1", CLOUD) is None
+    right = request(path, cookie=SIGNER.cookie("http://live.example.com/c1/*", FAR))
+    assert guard.judge(right, "c1", CLOUD) is None
 
 
 def test_without_keys_a_cloudfront_channel_is_closed():

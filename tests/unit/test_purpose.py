@@ -5,27 +5,27 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from gateway.hub.errors import StoreAway
-from gateway.lib.aio import Tasks
-from gateway.nodes.places import Place
-from gateway.nodes.purpose import lost
+from gateway.cluster.idle import wait_until_idle
+from gateway.cluster.node_address import NodeAddress
+from gateway.lib.tasks import Tasks
+from gateway.ports.errors import StoreAway
 
-PLACE = Place("g1", "10.0.0.1:8080")
+PLACE = NodeAddress("g1", "10.0.0.1:8080")
 
 
 @dataclass
 class Where:
     """Whereabouts that say what they are told to, and let time go on by ten seconds with each look."""
 
-    says: Place | StoreAway | None = PLACE
+    says: NodeAddress | StoreAway | None = PLACE
     now: float = 0.0
     looks: int = 0
     looked: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def known(self, name: str) -> Place | None:
+    def known(self, name: str) -> NodeAddress | None:
         return None
 
-    async def find(self, name: str) -> Place | None:
+    async def find(self, name: str) -> NodeAddress | None:
         assert name == "c1"
         self.now += 10
         self.looks += 1
@@ -34,7 +34,7 @@ class Where:
             raise self.says
         return self.says
 
-    def lost(self, name: str, place: Place) -> None: ...
+    def lost(self, name: str, place: NodeAddress) -> None: ...
 
     async def looks_again(self) -> None:
         self.looked.clear()
@@ -45,7 +45,7 @@ class Where:
 async def test_it_stays_while_somebody_holds_the_stream_and_goes_after() -> None:
     where = Where()
     async with Tasks("purpose") as tasks:
-        going = tasks.start(lost(where, "c1", idle=100, look=0, clock=lambda: where.now))
+        going = tasks.start(wait_until_idle(where, "c1", idle=100, look=0, clock=lambda: where.now))
         for _ in range(30):
             await where.looks_again()
         assert not going.done()
@@ -58,7 +58,7 @@ async def test_it_stays_while_somebody_holds_the_stream_and_goes_after() -> None
 async def test_a_stream_that_comes_back_in_time_keeps_it() -> None:
     where = Where(says=None)
     async with Tasks("purpose") as tasks:
-        going = tasks.start(lost(where, "c1", idle=100, look=0, clock=lambda: where.now))
+        going = tasks.start(wait_until_idle(where, "c1", idle=100, look=0, clock=lambda: where.now))
         for _ in range(5):
             await where.looks_again()
         where.says = PLACE
@@ -70,7 +70,7 @@ async def test_a_stream_that_comes_back_in_time_keeps_it() -> None:
 async def test_a_registry_that_is_away_says_nothing_about_the_stream() -> None:
     where = Where(says=StoreAway("dynamodb does not answer"))
     async with Tasks("purpose") as tasks:
-        going = tasks.start(lost(where, "c1", idle=100, look=0, clock=lambda: where.now))
+        going = tasks.start(wait_until_idle(where, "c1", idle=100, look=0, clock=lambda: where.now))
         for _ in range(30):
             await where.looks_again()
         assert not going.done()

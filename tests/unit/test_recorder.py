@@ -13,19 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from gateway.hub.errors import OutputTrouble, OutputUnsupported
-from gateway.hub.schedule import Schedule
-from gateway.hub.stream import EndReason
-from gateway.media.track import Codec, Kind, Track
-from gateway.sinks import capture, finisher, growing
-from gateway.sinks.session import playlist, read_journal
-from gateway.sinks.shelf import movie_seconds
+from gateway.channels.schedule import Schedule
+from gateway.live.sink import EndReason
+from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.outputs.recording import mp4_finalizer, recording_output
+from gateway.outputs.recording.on_demand_session import playlist, read_journal
+from gateway.outputs.storage import locked_file
+from gateway.outputs.storage.recording_index import movie_seconds
+from gateway.ports.errors import OutputTrouble, OutputUnsupported
 from tests.support.builders import AUDIO, VIDEO
-from tests.support.recording import Studio, push, record, settled, stream_of
+from tests.support.recording import RunningArchive, push, record, settled, stream_of
 from tests.support.segmented import Timetable
 from tests.unit.test_mp4_finish import samples
 
-OPUS = Track(Kind.AUDIO, Codec.OPUS, 1000, b"")
+OPUS = MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")
 
 
 def frames(files: list[Path]) -> tuple[list[bytes], list[bytes]]:
@@ -50,7 +51,7 @@ def sent(*tables: Timetable) -> tuple[list[bytes], list[bytes]]:
 
 async def test_pieces_hold_every_frame_and_are_named_after_their_first(tmp_path: Path) -> None:
     table = Timetable(seconds=21, shifts=(2, 4, 1, 1))
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(video_time=4)
         recorder = studio.recorder(stream)
         await record(recorder, stream, table)
@@ -72,7 +73,7 @@ async def test_a_new_epoch_begins_a_new_piece(tmp_path: Path) -> None:
         Timetable(seconds=3, start=3.2, audio=None),
         Timetable(seconds=3, start=6.5, video=None),
     )
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(video_time=60)
         await record(studio.recorder(stream), stream, *tables)
         await studio.finisher.flush()
@@ -81,7 +82,7 @@ async def test_a_new_epoch_begins_a_new_piece(tmp_path: Path) -> None:
 
 
 async def test_two_pieces_of_one_moment_have_two_names(tmp_path: Path) -> None:
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of()
         await record(studio.recorder(stream), stream, Timetable(seconds=3), Timetable(seconds=3))
         await studio.finisher.flush()
@@ -89,7 +90,7 @@ async def test_two_pieces_of_one_moment_have_two_names(tmp_path: Path) -> None:
 
 
 async def test_switched_off_it_finishes_the_piece(tmp_path: Path) -> None:
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(video_time=60)
         recorder = studio.recorder(stream)
         recorder.begin(stream)
@@ -106,8 +107,8 @@ async def test_switched_off_it_finishes_the_piece(tmp_path: Path) -> None:
 
 
 async def test_tracks_that_no_mp4_carries_are_said_so(tmp_path: Path) -> None:
-    broken = Track(Kind.VIDEO, Codec.H264, 1000, b"\x01")
-    async with Studio(tmp_path).open() as studio:
+    broken = MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"\x01")
+    async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of()
         with pytest.raises(OutputUnsupported):
             await record(studio.recorder(stream), stream, Timetable(seconds=5, video=broken))
@@ -125,10 +126,10 @@ async def test_a_full_disk_is_trouble_and_what_is_there_is_saved(
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(descriptor, data)  # type: ignore[arg-type]
 
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(video_time=60)
         with monkeypatch.context() as patch:
-            patch.setattr(growing.os, "write", write)
+            patch.setattr(locked_file.os, "write", write)
             with pytest.raises(OutputTrouble, match="no space left"):
                 await record(studio.recorder(stream), stream, Timetable(seconds=8))
         await studio.finisher.flush()
@@ -141,7 +142,7 @@ async def test_a_full_disk_is_trouble_and_what_is_there_is_saved(
 
 
 async def test_a_folder_that_vanishes_is_noticed_and_made_anew(tmp_path: Path) -> None:
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(video_time=60)
         recorder = studio.recorder(stream)
         recorder.begin(stream)
@@ -162,7 +163,7 @@ async def test_a_folder_that_vanishes_is_noticed_and_made_anew(tmp_path: Path) -
 
 
 async def test_a_slow_disk_drops_whole_gops_and_counts_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(video_time=60)
         recorder = studio.recorder(stream)
         stream.set_tracks(VIDEO, AUDIO, {}, False)
@@ -188,16 +189,16 @@ async def test_a_recording_that_ends_while_recovery_looks_at_it_is_finished(
     looked, over = threading.Event(), threading.Event()
 
     def look_for_long(path: Path) -> int | None:
-        found = growing.take_abandoned(path)
+        found = locked_file.take_abandoned(path)
         looked.set()
         assert over.wait(30)
         return found
 
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(video_time=60)
         recorder = studio.recorder(stream)
         await record(recorder, stream, Timetable(seconds=3), end=False)
-        monkeypatch.setattr(finisher, "take_abandoned", look_for_long)
+        monkeypatch.setattr(mp4_finalizer, "take_abandoned", look_for_long)
         studio.finisher.finish(studio.scratch()[0])  # as recovery does with whatever lies there
         await asyncio.to_thread(looked.wait, 30)
         stream.end(EndReason.PUBLISHER_GONE)
@@ -211,7 +212,7 @@ async def test_a_recording_that_ends_while_recovery_looks_at_it_is_finished(
 
 async def test_what_a_killed_gateway_left_is_finished_at_the_next_start(tmp_path: Path) -> None:
     table = Timetable(seconds=9)
-    dead = Studio(tmp_path)
+    dead = RunningArchive(tmp_path)
     async with dead.open():
         stream = stream_of(video_time=60)
         await record(dead.recorder(stream), stream, table, end=False)
@@ -223,7 +224,7 @@ async def test_what_a_killed_gateway_left_is_finished_at_the_next_start(tmp_path
     for file in dead.files():
         file.unlink()
     scrap.write_bytes(left[:-100])  # torn, as by a power cut
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         async with asyncio.timeout(10):
             while not studio.events:
                 await asyncio.sleep(0.01)
@@ -236,7 +237,7 @@ async def test_what_a_killed_gateway_left_is_finished_at_the_next_start(tmp_path
 
 
 async def test_a_recording_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(video_time=60)
         recorder = studio.recorder(stream)
         recorder.begin(stream)
@@ -244,7 +245,7 @@ async def test_a_recording_that_is_being_written_is_left_alone(tmp_path: Path) -
         stream.set_tracks(VIDEO, AUDIO, {}, False)
         await push(stream, list(Timetable(seconds=5).units()))
         await asyncio.sleep(0.05)
-        async with Studio(tmp_path).open() as other:  # another gateway on this disk starts
+        async with RunningArchive(tmp_path).open() as other:  # another gateway on this disk starts
             await asyncio.sleep(0.1)
             assert (other.files(), len(other.scratch())) == ([], 1)
         stream.end(EndReason.PUBLISHER_GONE)
@@ -259,7 +260,7 @@ async def test_a_movie_that_was_made_but_not_brought_away_is(tmp_path: Path) -> 
     (folder / "c1~1700000000000~4000.done.mp4").write_bytes(b"movie")
     (folder / "c1~1700000000000.fmp4").write_bytes(b"fragments")
     (folder / "stray").write_bytes(b"?")
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         async with asyncio.timeout(10):
             while not studio.events:
                 await asyncio.sleep(0.01)
@@ -272,7 +273,7 @@ async def test_a_scrap_without_a_whole_fragment_is_removed(tmp_path: Path) -> No
     folder = tmp_path / "media/.unfinished/video"
     folder.mkdir(parents=True)
     (folder / "c1~1700000000000.fmp4").write_bytes(b"\0" * 5000)
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         await asyncio.sleep(0.2)
         await studio.finisher.flush()
         assert (studio.files(), studio.scratch()) == ([], [])
@@ -285,8 +286,8 @@ async def test_outside_its_hours_nothing_is_recorded_and_the_report_says_until_w
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [Schedule.parse("mon 08:00-09:00").next_change(time.time()) - 3600]
-    monkeypatch.setattr(capture.time, "time", lambda: now[0])
-    async with Studio(tmp_path).open() as studio:
+    monkeypatch.setattr(recording_output.time, "time", lambda: now[0])
+    async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(video_time=60, recordSchedule="mon 08:00-09:00")
         recorder = studio.recorder(stream)
         recorder.begin(stream)
@@ -323,7 +324,7 @@ def segments(text: str) -> list[tuple[float, str]]:
 
 
 async def test_a_session_is_segments_and_a_playlist_that_names_them(tmp_path: Path) -> None:
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(ondemand_time=4)
         output = studio.on_demand(stream)
         await record(output, stream, Timetable(seconds=22))
@@ -345,7 +346,7 @@ async def test_a_session_is_segments_and_a_playlist_that_names_them(tmp_path: Pa
 
 
 async def test_the_playlist_grows_with_each_segment_and_is_always_whole(tmp_path: Path) -> None:
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(ondemand_time=2)
         output = studio.on_demand(stream)
         output.begin(stream)
@@ -368,7 +369,7 @@ async def test_the_playlist_grows_with_each_segment_and_is_always_whole(tmp_path
 
 
 async def test_a_returning_publisher_goes_on_behind_a_discontinuity(tmp_path: Path) -> None:
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of(ondemand_time=4)
         await record(studio.on_demand(stream), stream, Timetable(seconds=6), Timetable(seconds=6, start=7.0))
         text = studio.files("**/*.m3u8")[0].read_text()
@@ -378,7 +379,7 @@ async def test_a_returning_publisher_goes_on_behind_a_discontinuity(tmp_path: Pa
 
 
 async def test_a_second_session_leaves_the_first_alone(tmp_path: Path) -> None:
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         for start in (0.0, 60.0):
             stream = stream_of(ondemand_time=4)
             await record(studio.on_demand(stream), stream, Timetable(seconds=9, start=start))
@@ -391,7 +392,7 @@ async def test_a_second_session_leaves_the_first_alone(tmp_path: Path) -> None:
 
 
 async def test_a_codec_that_no_transport_stream_carries_is_said_so(tmp_path: Path) -> None:
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         stream = stream_of()
         with pytest.raises(OutputUnsupported, match="opus"):
             await record(studio.on_demand(stream), stream, Timetable(seconds=3, audio=OPUS))
@@ -399,21 +400,23 @@ async def test_a_codec_that_no_transport_stream_carries_is_said_so(tmp_path: Pat
 
 
 async def test_a_killed_session_is_recovered_with_its_open_segment(tmp_path: Path) -> None:
-    dead = Studio(tmp_path)
+    dead = RunningArchive(tmp_path)
     async with dead.open():
         stream = stream_of(ondemand_time=4)
         await record(dead.on_demand(stream), stream, Timetable(seconds=11), end=False)
         (folder,) = (dead.media / ".unfinished/ondemand").iterdir()
         shutil.copytree(folder, tmp_path / "left")
         stream.end(EndReason.PUBLISHER_GONE)
-        await asyncio.sleep(0.2)
+        async with asyncio.timeout(10):
+            while folder.exists():
+                await asyncio.sleep(0.01)
     shutil.copytree(tmp_path / "left", folder)
     last = max(folder.glob("*.ts"))
     with last.open("ab") as torn:
         torn.write(b"\x47 half a packet")
     for file in (dead.media / "c1").glob("vod-*"):
         file.unlink()
-    async with Studio(tmp_path).open() as studio:
+    async with RunningArchive(tmp_path).open() as studio:
         async with asyncio.timeout(10):
             while not studio.events:
                 await asyncio.sleep(0.01)
@@ -428,8 +431,8 @@ async def test_a_killed_session_is_recovered_with_its_open_segment(tmp_path: Pat
 async def test_an_old_segment_of_an_endless_session_leaves_its_playlist(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capture.time, "time", lambda: 1.7e9 + 86_400 + 9)
-    async with Studio(tmp_path, retention_days=1).open() as studio:
+    monkeypatch.setattr(recording_output.time, "time", lambda: 1.7e9 + 86_400 + 9)
+    async with RunningArchive(tmp_path, retention_days=1).open() as studio:
         stream = stream_of(ondemand_time=4)
         await record(studio.on_demand(stream), stream, Timetable(seconds=20))
         text = studio.files("**/*.m3u8")[0].read_text()

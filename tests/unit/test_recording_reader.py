@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.formats import recording
-from gateway.formats.lanes import Opened
+from gateway.formats.lanes import RecordingOpened
 from gateway.formats.recording import RecordingReader
 from gateway.media.errors import InvalidData
 from tests.support.recorded import CAPTURES, capture, cluster, described, ebml, head, pieces, simple, slices, webm
@@ -18,7 +18,7 @@ def test_a_capture_reads_the_same_in_its_slices_and_whole(name: str) -> None:
     whole = RecordingReader().receive(capture(name))
     reader = RecordingReader()
     assert [described(e) for part in slices(name) for e in reader.receive(part)] == [described(e) for e in whole]
-    assert isinstance(whole[0], Opened)
+    assert isinstance(whole[0], RecordingOpened)
 
 
 @pytest.mark.parametrize("name", ["h264.webm", "h264.mp4"])
@@ -26,7 +26,7 @@ def test_nothing_is_decided_before_enough_has_come(name: str) -> None:
     data = capture(name)
     reader = RecordingReader()
     events = [e for piece in pieces(data[:6000], 1) for e in reader.receive(piece)]
-    assert isinstance(events[0], Opened)
+    assert isinstance(events[0], RecordingOpened)
 
 
 @pytest.mark.parametrize(

@@ -45,3 +45,19 @@ def test_memory_is_bounded_whatever_addresses_come():
         refusals.add(f"10.0.{n // 256}.{n % 256}", 0)
     refusals.add("not an address", 0)
     assert len(refusals) == 100
+
+
+def test_who_keeps_trying_is_heard_again_all_the_same():
+    refusals = Refusals(2)
+    assert [refusals.add("192.0.2.1", at) for at in range(0, 60, 10)] == [0, 0, 40, 30, 20, 10]
+    assert refusals.add("192.0.2.1", 60) == 0
+
+
+def test_the_tries_of_the_last_minute_are_counted():
+    refusals = Refusals(5)
+    for at in (0, 10, 20):
+        refusals.add("192.0.2.1", at)
+    assert refusals.count("192.0.2.1", 20) == 3
+    assert refusals.count("192.0.2.1", 60) == 2
+    assert refusals.count("192.0.2.1", 80) == 0
+    assert refusals.count("192.0.2.2", 0) == 0

@@ -11,26 +11,27 @@ from typing import Any
 
 import pytest
 
+from gateway.channels.cached_channels import CachedChannels
+from gateway.channels.channel import Channel
+from gateway.channels.stream_key import SignatureUse, SigningSecrets
+from gateway.cluster import http_cache_proxy, request_coalescer, upstream_client
+from gateway.cluster.http_cache_proxy import HttpCacheProxy
+from gateway.cluster.liveness_monitor import LivenessMonitor
+from gateway.cluster.peers import Peers
+from gateway.cluster.upstream_client import UpstreamClient
 from gateway.formats.dash import mpd
 from gateway.formats.hls import media
-from gateway.hub.access import Secrets, Use
-from gateway.hub.cache import CachedChannels
-from gateway.hub.channel import Channel
-from gateway.hub.errors import StoreAway
-from gateway.nodes import flights, relay
-from gateway.nodes.peers import Peers
-from gateway.nodes.relay import Relay
-from gateway.nodes.vigil import Vigil
-from gateway.servers.audience import Audience
-from gateway.servers.protection import Protection
-from gateway.servers.response import Response, text
-from gateway.servers.segmented import copied_query
-from gateway.settings.models import Edge
+from gateway.http.response import Response, text
+from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.playlist_response import copied_query
+from gateway.playback.protection import PlaybackProtection
+from gateway.ports.errors import StoreAway
+from gateway.settings.models import EdgeSettings
 from tests.support.holder import SEGMENT, Holder, Where, answer, for_ever, holding
 from tests.support.http import request, until
 from tests.support.playback import Channels
 
-SECRETS = Secrets("a-secret")
+SECRETS = SigningSecrets("a-secret")
 M3U8 = "application/vnd.apple.mpegurl"
 MPD = "application/dash+xml"
 FAR = 4_000_000_000
@@ -43,8 +44,8 @@ class Lab:
         self.holder, self.where, self.channels = holder, where, channels
         self.now = 1000.0
         self.absences = 0
-        self.audience = Audience(clock=lambda: self.now)
-        self.relay: Relay
+        self.audience = HttpViewers(clock=lambda: self.now)
+        self.relay: HttpCacheProxy
 
     def file(self, target: str, **headers: str) -> Response | Coroutine[Any, Any, Any]:
         """What the relay gives for `/<name>/<rest>?<query>`, or the coroutine that will."""
@@ -79,12 +80,14 @@ async def relaying(*channels: Channel, auth: str = "none", cache: int = 64_000_0
     async with holding() as holder, Peers("cluster") as peers:
         lab = Lab(holder, where, store)
         where.places["c1"] = [holder.place]
-        protection = Protection(
-            auth=auth, referers=(), verify_play=SECRETS.verify_play, cloudfront=None, refusals_per_minute=100
+        protection = PlaybackProtection(
+            auth=auth, referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=100
         )
-        edge = Edge(upstream=(), cache=cache, stale=6, channel="")
+        edge = EdgeSettings(upstream=(), cache=cache, stale=6, channel="")
         cached = CachedChannels(store, clock=lambda: lab.now)
-        lab.relay = Relay(where, peers, cached, protection, lab.audience, edge, clock=lambda: lab.now)
+        lab.relay = HttpCacheProxy(
+            UpstreamClient(where, peers), cached, protection, lab.audience, edge, clock=lambda: lab.now
+        )
         async with lab.relay:
             yield lab
         lab.audience.close()
@@ -109,7 +112,7 @@ def split(whole: bytes, at: int = -1) -> tuple[Callable[[asyncio.StreamWriter], 
     return gated(whole[:at], whole[at:])
 
 
-def playlist(text: str, suffix: str = relay.QUERY and f"?{relay.QUERY}") -> bytes:
+def playlist(text: str, suffix: str = http_cache_proxy.QUERY and f"?{http_cache_proxy.QUERY}") -> bytes:
     """A playlist as a holder gives it that was asked with the relay's own query."""
     return media.with_suffix(text, suffix)
 
@@ -143,7 +146,7 @@ async def test_a_thousand_blocking_reloads_are_one_and_each_gets_its_own_query()
         await until(lambda: lab.holder.asked)
         gate.set()
         assert [r.body for r in await crowd] == [playlist(LOW, f"?sign={n}") for n in range(1000)]
-        assert lab.holder.asked == [f"c1/video/index.m3u8?{relay.QUERY}&_HLS_msn=9&_HLS_part=2"]
+        assert lab.holder.asked == [f"c1/video/index.m3u8?{http_cache_proxy.QUERY}&_HLS_msn=9&_HLS_part=2"]
 
 
 async def test_what_is_in_memory_is_answered_without_a_task() -> None:
@@ -179,7 +182,7 @@ async def test_a_reload_of_what_was_long_ago_is_a_look_at_the_newest() -> None:
         await lab.get("/c1/video/index.m3u8")
         for number in range(7):
             await lab.get(f"/c1/video/index.m3u8?_HLS_msn={number}")
-        assert lab.holder.asked == [f"c1/video/index.m3u8?{relay.QUERY}"]
+        assert lab.holder.asked == [f"c1/video/index.m3u8?{http_cache_proxy.QUERY}"]
 
 
 async def test_paths_that_no_stream_has_are_not_asked_for() -> None:
@@ -232,7 +235,7 @@ async def test_an_open_segment_that_breaks_off_is_cut_and_not_kept() -> None:
             writer.close()
 
         lab.holder.says["c1/video/5-1.m4s"] = say
-        with pytest.raises(flights.Cut):
+        with pytest.raises(request_coalescer.TruncatedBody):
             await lab.get("/c1/video/5-1.m4s")
         lab.holder.says["c1/video/5-1.m4s"] = answer(b"all of it", "video/mp4", **SEGMENT)
         assert (await lab.get("/c1/video/5-1.m4s")).body == b"all of it"
@@ -257,7 +260,7 @@ async def test_a_segment_shorter_than_was_said_is_nobodys() -> None:
 
 @pytest.mark.parametrize("declared", [True, False])
 async def test_a_body_beyond_the_bound_is_refused(monkeypatch: pytest.MonkeyPatch, declared: bool) -> None:
-    monkeypatch.setattr(relay, "MOST_TEXT", 10_000)
+    monkeypatch.setattr(http_cache_proxy, "MOST_TEXT", 10_000)
     async with relaying() as lab:
         body = b"#" * 10_001
         head = f"Content-Length: {len(body)}" if declared else "Transfer-Encoding: chunked"
@@ -275,7 +278,7 @@ async def test_what_is_on_its_way_is_bounded_too() -> None:
 
 
 async def test_requests_for_one_stream_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flights, "_MOST_OF_ONE", 3)
+    monkeypatch.setattr(request_coalescer, "_MOST_OF_ONE", 3)
     async with relaying() as lab:
         gates = []
         for n in range(3):
@@ -361,7 +364,7 @@ async def test_a_playlist_and_an_mpd_are_to_the_byte_what_their_holder_gives(que
             f'<UTCTiming schemeIdUri="urn:mpeg:dash:utc:direct:2014" value="{mpd.NOW}"/></MPD>'
         )
         lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
-        lab.holder.says["c1/manifest.mpd"] = answer(mpd.finish(manifest, f"?{relay.QUERY}", now), MPD)
+        lab.holder.says["c1/manifest.mpd"] = answer(mpd.finish(manifest, f"?{http_cache_proxy.QUERY}", now), MPD)
         suffix = copied_query(request(f"/c1/live.m3u8?{query}"))
         assert isinstance(suffix, str)
         assert (await lab.get(f"/c1/live.m3u8?{query}")).body == media.with_suffix(LIVE, suffix)
@@ -507,7 +510,7 @@ async def test_while_no_holder_answers_the_last_playlist_serves_for_a_while() ->
 async def test_a_holder_that_hangs_is_waited_for_briefly_where_a_playlist_is_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(relay, "_STALE_PATIENCE", 0.01)
+    monkeypatch.setattr(http_cache_proxy, "_STALE_TIMEOUT_SECONDS", 0.01)
     async with relaying() as lab:
         lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
         await lab.get("/c1/live.m3u8")
@@ -550,8 +553,8 @@ async def test_while_the_registry_is_away_a_stream_is_not_called_absent() -> Non
 
 @pytest.fixture
 def watchful(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A vigil that is soon in doubt."""
-    monkeypatch.setattr(relay, "Vigil", partial(Vigil, quiet=0.05, patience=0.05))
+    """A monitor that soon doubts a silent node."""
+    monkeypatch.setattr(upstream_client, "LivenessMonitor", partial(LivenessMonitor, quiet=0.05, patience=0.05))
 
 
 @pytest.mark.usefixtures("watchful")
@@ -572,7 +575,7 @@ async def test_a_body_whose_node_stands_still_in_its_middle_is_cut() -> None:
         opened = await lab.file("/c1/video/5-1.m4s")  # type: ignore[misc]
         body = aiter(opened.body)
         assert await anext(body) == b"one"
-        with pytest.raises(flights.Cut):
+        with pytest.raises(request_coalescer.TruncatedBody):
             await anext(body)
         await body.aclose()
 
@@ -595,29 +598,29 @@ async def test_a_reload_is_held_for_as_long_as_its_node_holds_it_and_lives() -> 
 async def test_who_may_not_play_is_refused_before_anything_is_asked() -> None:
     async with relaying(Channel({"id": "c1", "playAuth": "sign"})) as lab:
         lab.holder.says["c1/100.ts"] = answer(b"segment", **SEGMENT)
-        sign = SECRETS.sign("c1", FAR, Use.PLAY)
+        sign = SECRETS.sign("c1", FAR, SignatureUse.PLAY)
         assert (await lab.get("/c1/100.ts")).status == 403
         assert lab.holder.asked == []
         assert (await lab.get(f"/c1/100.ts?sign={sign}")).status == 200
         assert (await lab.get("/c1/100.ts")).status == 403  # from memory as well
-        assert (await lab.get(f"/c1/100.ts?sign={SECRETS.sign('c1', FAR, Use.PUSH)}")).status == 403
+        assert (await lab.get(f"/c1/100.ts?sign={SECRETS.sign('c1', FAR, SignatureUse.PUSH)}")).status == 403
 
 
 async def test_no_holder_sees_a_signature_or_a_cookie() -> None:
     async with relaying(Channel({"id": "c1", "playAuth": "sign"})) as lab:
         lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
-        sign = SECRETS.sign("c1", FAR, Use.PLAY)
+        sign = SECRETS.sign("c1", FAR, SignatureUse.PLAY)
         found = await lab.get(f"/c1/live.m3u8?sign={sign}", Cookie="CloudFront-Signature=abc", Referer="http://a/")
         assert found.body == media.with_suffix(LIVE, f"?sign={sign}")
         assert sign not in lab.holder.headers[0] and "CloudFront" not in lab.holder.headers[0]
-        assert lab.holder.asked == [f"c1/live.m3u8?{relay.QUERY}"]
+        assert lab.holder.asked == [f"c1/live.m3u8?{http_cache_proxy.QUERY}"]
 
 
 async def test_a_rendition_obeys_its_channel() -> None:
     async with relaying(Channel({"id": "c1", "playAuth": "sign"})) as lab:
         lab.holder.says["c1@720p/100.ts"] = answer(b"segment", **SEGMENT)
         assert (await lab.get("/c1@720p/100.ts")).status == 403
-        assert (await lab.get(f"/c1@720p/100.ts?sign={SECRETS.sign('c1', FAR, Use.PLAY)}")).status == 200
+        assert (await lab.get(f"/c1@720p/100.ts?sign={SECRETS.sign('c1', FAR, SignatureUse.PLAY)}")).status == 200
 
 
 async def test_a_channel_made_a_moment_ago_is_not_open_because_it_was_not_known() -> None:

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.hub import relays
+from gateway.channels import relay_urls
+from gateway.outputs.relay.redact_target import redact_text, target_secrets
 from gateway.protocols.rtmp.url import parse_url
-from gateway.sinks.hiding import hide, of_target
 
 KEYED = "rtmps://me:hunter22@a.example:443/app/live-9f8e7d6c5b4a?token=s3cr3t-token&x=1"
 
 
 def secrets(target: str) -> tuple[str, ...]:
-    return of_target(target, parse_url(target))
+    return target_secrets(target, parse_url(target))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def secrets(target: str) -> tuple[str, ...]:
     ],
 )
 def test_no_part_of_a_key_is_repeated(said: str) -> None:
-    hidden = hide(said, secrets(KEYED.replace("live-", "live-")) + secrets("rtmp://h/a/live%2D9f8e7d6c5b4a"))
+    hidden = redact_text(said, secrets(KEYED.replace("live-", "live-")) + secrets("rtmp://h/a/live%2D9f8e7d6c5b4a"))
     for part in ("9f8e7d6c", "s3cr3t", "hunter22"):
         assert part not in hidden, hidden
     assert "***" in hidden
@@ -40,22 +40,22 @@ def test_no_part_of_a_key_is_repeated(said: str) -> None:
 
 def test_words_of_the_server_stay_readable() -> None:
     text = "NetStream.Publish.BadName: the stream is already being published"
-    assert hide(text, secrets(KEYED)) == text
+    assert redact_text(text, secrets(KEYED)) == text
 
 
 def test_what_is_told_is_one_bounded_line() -> None:
-    told = hide("a\r\nb\x1b[31m\u2028" + "c " * 5000, ())
+    told = redact_text("a\r\nb\x1b[31m\u2028" + "c " * 5000, ())
     assert told.isprintable() and len(told) <= 200
 
 
 @given(st.text(alphabet="abcdef0123456789-_", min_size=8, max_size=64), st.text(max_size=100), st.text(max_size=100))
 def test_a_key_in_any_text_is_never_left_whole(key: str, before: str, behind: str) -> None:
     target = f"rtmp://a.example/app/{key}"
-    assert key not in hide(f"{before}{key}{behind}", secrets(target))
-    assert key not in relays.masked([target])[0]
+    assert key not in redact_text(f"{before}{key}{behind}", secrets(target))
+    assert key not in relay_urls.masked([target])[0]
 
 
 @given(st.text(alphabet="abcdef0123456789-_", min_size=12, max_size=64), st.integers(8, 63))
 def test_a_key_that_is_cut_short_is_hidden_too(key: str, length: int) -> None:
     piece = key[:length]
-    assert piece not in hide(f"no stream {piece} here", secrets(f"rtmp://a.example/app/{key}"))
+    assert piece not in redact_text(f"no stream {piece} here", secrets(f"rtmp://a.example/app/{key}"))

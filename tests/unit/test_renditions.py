@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from gateway.hub.hub import Hub
-from gateway.hub.publisher import Publisher
+from gateway.live.hub import Hub
+from gateway.live.publisher import StreamPublisher
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, Recorder, picture
 
 
-def rendition(on: Hub) -> Publisher:
+def rendition(on: Hub) -> StreamPublisher:
     return on.publish(
         builders.channel(), "c1@360p", protocol="transcode", peer="worker", evict=lambda reason: None, keep_time=True
     )

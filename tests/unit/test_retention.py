@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.adapters.local.objects import LocalObjects
-from gateway.hub.channel import Channel
-from gateway.hub.errors import NoSuchObject
-from gateway.sinks import naming
-from gateway.sinks.retention import Retention
-from gateway.sinks.session import Entry, playlist
-from gateway.sinks.shelf import Shelf, movie_seconds
+from gateway.channels.channel import Channel
+from gateway.channels.deleted_channel import DeletedChannel
+from gateway.outputs.recording.on_demand_session import RecordedSegment, playlist
+from gateway.outputs.storage.recording_index import RecordingIndex, movie_seconds
+from gateway.outputs.storage.retention import Retention
+from gateway.ports import media_keys
+from gateway.ports.errors import NoSuchObject
 from tests.unit.test_mp4_finish import finished, recording
 
 DAY = 86_400
@@ -25,10 +27,14 @@ class Channels:
     """A ChannelStore that only lists."""
 
     def __init__(self, *items: dict[str, Any]) -> None:
-        self._items = items
+        self._items = [item for item in items if "deletedAt" not in item]
+        self._deleted = [DeletedChannel(item) for item in items if "deletedAt" in item]
 
     async def list(self) -> list[Channel]:
         return [Channel(item) for item in self._items]
+
+    async def list_deleted(self) -> Sequence[DeletedChannel]:
+        return self._deleted
 
 
 class Media:
@@ -46,16 +52,16 @@ class Media:
         return key
 
     def video(self, channel: str, days: float) -> str:
-        return self.add(naming.video_key(channel, round((NOW - days * DAY) * 1000)), days)
+        return self.add(media_keys.video_key(channel, round((NOW - days * DAY) * 1000)), days)
 
     def session(self, channel: str, days: float, segments: int, newest: float | None = None) -> list[str]:
         """A playlist with segments, the first so many days old, the last `newest`."""
         start = round((NOW - days * DAY) * 1000)
         newest = days if newest is None else newest
-        entries = [Entry(start + n, 60.0, 188, not n, start / 1000) for n in range(segments)]
+        entries = [RecordedSegment(start + n, 60.0, 188, not n, start / 1000) for n in range(segments)]
         step = (days - newest) / max(segments - 1, 1)
-        keys = [self.add(naming.segment_key(channel, start + n), days - n * step) for n in range(segments)]
-        return [*keys, self.add(naming.playlist_key(channel, start), newest, playlist(entries).encode())]
+        keys = [self.add(media_keys.segment_key(channel, start + n), days - n * step) for n in range(segments)]
+        return [*keys, self.add(media_keys.playlist_key(channel, start), newest, playlist(entries).encode())]
 
     def retention(self, days: int, *channels: dict[str, Any]) -> Retention:
         return Retention(self.store, Channels(*channels), days, lambda: NOW)  # type: ignore[arg-type]
@@ -102,6 +108,43 @@ async def test_recordings_of_a_channel_that_is_gone_go_by_the_setting(media: Med
     assert media.keys == {young}
 
 
+async def test_recordings_of_a_deleted_channel_are_kept_as_long_as_it_said(media: Media) -> None:
+    media.video("short", 8)
+    ever = media.video("ever", 400)
+    channels = (
+        {"id": "short", "retentionDays": 7, "deletedAt": NOW - DAY, "media": "keep"},
+        {"id": "ever", "retentionDays": 0, "deletedAt": NOW - DAY, "media": "keep"},
+    )
+    assert await media.retention(0, *channels).once() == 1
+    assert media.keys == {ever}
+    assert await media.retention(30, *channels).once() == 0
+
+
+async def test_a_channel_that_is_deleted_meanwhile_keeps_its_own_days(media: Media) -> None:
+    ever = media.video("ever", 400)
+
+    class Moving(Channels):
+        """Deletes its channel between the first list and the second."""
+
+        def _move(self) -> None:
+            self._deleted = [DeletedChannel.of(Channel(item), NOW, media=False) for item in self._items]
+            self._items = []
+
+        async def list(self) -> list[Channel]:
+            found = await super().list()
+            self._move()
+            return found
+
+        async def list_deleted(self) -> Sequence[DeletedChannel]:
+            found = await super().list_deleted()
+            self._move()
+            return found
+
+    channels = Moving({"id": "ever", "retentionDays": "0"})
+    assert await Retention(media.store, channels, 30, lambda: NOW).once() == 0  # type: ignore[arg-type]
+    assert media.keys == {ever}
+
+
 async def test_a_session_goes_with_its_segments_and_stays_with_them(media: Media) -> None:
     media.session("c1", 40, 5)
     young = media.session("c1", 5, 5)
@@ -117,7 +160,7 @@ async def test_a_segment_that_a_playlist_names_stays_however_old(media: Media) -
 
 async def test_a_segment_that_its_playlist_has_let_go_of_goes(media: Media) -> None:
     keys = media.session("c1", 60, 10, newest=1)
-    stray = media.add(naming.segment_key("c1", round((NOW - 90 * DAY) * 1000)), 90)
+    stray = media.add(media_keys.segment_key("c1", round((NOW - 90 * DAY) * 1000)), 90)
     await media.retention(30, {"id": "c1"}).once()
     assert media.keys == set(keys)
     assert stray not in media.keys
@@ -154,7 +197,7 @@ async def test_recordings_are_listed_newest_first_page_by_page(media: Media) -> 
     session = media.session("c1", 2, 4)[-1]
     media.video("c10", 1)
     media.add("c1/film.mp4", 1)
-    shelf = Shelf(media.store)
+    shelf = RecordingIndex(media.store)
     assert [k.key for k in await shelf.list("c1", 10)] == [keys[0], session, keys[1], keys[2]]
     first = await shelf.list("c1", 2)
     rest = await shelf.list("c1", 2, first[-1].key)
@@ -165,20 +208,20 @@ async def test_recordings_are_listed_newest_first_page_by_page(media: Media) -> 
 
 async def test_a_recording_says_how_long_it_is_where_that_can_be_read(media: Media) -> None:
     session = media.session("c1", 2, 4)[-1]
-    movie = media.add(naming.video_key("c1", round((NOW - DAY) * 1000)), 1, finished(b"".join(recording()))[0])
+    movie = media.add(media_keys.video_key("c1", round((NOW - DAY) * 1000)), 1, finished(b"".join(recording()))[0])
     broken = media.video("c1", 3)
-    listed = {k.key: k.seconds for k in await Shelf(media.store).list("c1", 10)}
+    listed = {k.key: k.seconds for k in await RecordingIndex(media.store).list("c1", 10)}
     assert listed == {session: 240.0, movie: pytest.approx(3.0, abs=0.03), broken: None}
 
 
 async def test_a_session_is_deleted_with_its_segments(media: Media) -> None:
     *segments, index = media.session("c1", 2, 3)
     other = media.session("c1", 1, 3)
-    await Shelf(media.store).delete(index)
+    await RecordingIndex(media.store).delete(index)
     assert media.keys == set(other)
     for key in (index, segments[0], "c1/film.mp4", "c1"):
         with pytest.raises(NoSuchObject):
-            await Shelf(media.store).delete(key)
+            await RecordingIndex(media.store).delete(key)
 
 
 def test_a_movie_header_of_either_version_is_read() -> None:

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from gateway.hub.errors import AtCapacity
-from gateway.hub.stream import EndReason
-from gateway.servers.http import HttpServer
-from gateway.servers.listen import listen_shared, port_of
-from gateway.servers.response import Takeover, text
+from gateway.http.response import Takeover, text
+from gateway.http.server import HttpServer
+from gateway.lib.sockets import listen_shared, port_of
+from gateway.live.sink import EndReason
+from gateway.ports.errors import AtCapacity
 from tests.support import builders
 from tests.support.builders import VIDEO, picture, publish
 from tests.support.http import limits

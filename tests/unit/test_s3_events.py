@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.adapters.aws.queue import created
+from gateway.adapters.aws.s3_events import created
 
 
 def record(key: str, name: str = "ObjectCreated:Put", bucket: str = "b") -> dict[str, object]:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.hub.channel import Channel
-from gateway.hub.errors import InvalidField
-from gateway.hub.fields import check
-from gateway.hub.schedule import Schedule
+from gateway.channels.channel import Channel
+from gateway.channels.fields import check
+from gateway.channels.schedule import Schedule
+from gateway.ports.errors import InvalidField
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.packagers.segmenter import FIRST_BOUND, Segmenter, target_duration
-from gateway.packagers.timing import VideoTiming
+from gateway.packaging.segmenter import FIRST_CUT, Segmenter, target_duration
+from gateway.packaging.timing import VideoTiming
 
 CLOCK = 90_000
 FRAME = 3000
@@ -27,8 +27,8 @@ def test_a_gop_that_rounding_made_a_millisecond_short_still_counts() -> None:
 
 def test_before_the_first_playlist_a_segment_without_key_frames_is_bounded() -> None:
     segmenter = Segmenter(CLOCK, 2.0)
-    assert not segmenter.cuts(int((FIRST_BOUND - 1) * CLOCK), FRAME, False)
-    assert segmenter.cuts(int(FIRST_BOUND * CLOCK), FRAME, False)
+    assert not segmenter.cuts(int((FIRST_CUT - 1) * CLOCK), FRAME, False)
+    assert segmenter.cuts(int(FIRST_CUT * CLOCK), FRAME, False)
 
 
 def test_a_long_gop_is_cut_before_its_rounded_duration_exceeds_the_target() -> None:

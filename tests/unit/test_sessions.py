@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.hub.channel import Channel
-from gateway.hub.sessions import session_item
+from gateway.channels.channel import Channel
+from gateway.live.session_record import session_item
 
 STARTED = 1_670_371_259.9  # 2022-12-07 00:00:59 UTC
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import Settings, SettingsError, config_folder, load, merge, missing_files
+from gateway.settings import Settings, SettingsError, config_folder, load, merge, missing_files, short_secrets
 from gateway.settings.layers import OPTIONS, is_secret, shown, variable
 
 DEFAULTS = config_folder() / "default.toml"
@@ -125,9 +125,9 @@ class TestLayers:
 
     def test_a_secret_may_stand_in_a_file(self, tmp_path):
         file = tmp_path / "secret"
-        file.write_text("from the file \n")
+        file.write_text("from the secret file \n")
         environ = {"MILLRACE_SIGNING__SECRET_FILE": str(file)}
-        assert load(environ=environ).signing.secret.get_secret_value() == "from the file "
+        assert load(environ=environ).signing.secret.get_secret_value() == "from the secret file "
         assert merge(environ=environ).given["signing.secret"].source == f"file {file}"
         assert (
             load(environ=environ | {"MILLRACE_SIGNING__SECRET": "from the variable"}).signing.secret.get_secret_value()
@@ -162,6 +162,11 @@ class TestValues:
         assert s.rtmp.proxy_from == (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("::1/128"))
         assert s.ws.origins == ("https://a", "https://b")
 
+    def test_folders_may_begin_at_home(self):
+        environ = {"MILLRACE_VOD__SOURCES": "~/videos, /srv", "MILLRACE_DATA": "~/data"}
+        s = load(environ=environ)
+        assert s.vod.sources == (Path.home() / "videos", Path("/srv")) and s.data == Path.home() / "data"
+
     def test_lists_in_files_are_lists(self, tmp_path):
         assert (
             load(config=toml(tmp_path, 'http.forwarded_from = ["192.0.2.1"]'), environ={})
@@ -187,7 +192,7 @@ class TestValues:
 
     def test_secrets_are_not_in_the_repr(self):
         assert "hidden" not in repr(
-            load(environ={"MILLRACE_ADMIN__TOKEN": "hidden", "MILLRACE_SIGNING__SECRET": "hidden"})
+            load(environ={"MILLRACE_ADMIN__TOKEN": "hidden" * 3, "MILLRACE_SIGNING__SECRET": "hidden" * 3})
         )
 
 
@@ -321,7 +326,7 @@ def test_a_bad_override_is_one_line(override, said):
 
 
 # What tasks on ECS need.
-ECS = {"WORKERS__RUNNER": "ecs", "ECS__TASK": "t", "ECS__CONTAINER": "c", "CLUSTER__SECRET": "s",
+ECS = {"WORKERS__RUNNER": "ecs", "ECS__TASK": "t", "ECS__CONTAINER": "c", "CLUSTER__SECRET": "s" * 16,
        "REGISTRY": "sqlite:///r.db"}  # fmt: skip
 
 
@@ -352,6 +357,30 @@ def test_behind_cloudfront_its_secret_serves_instead_of_keys():
     assert load(environ=environ).playback.auth == "cloudfront"
 
 
+GUARDED = ("ADMIN__TOKEN", "SIGNING__SECRET", "SIGNING__PREVIOUS_SECRET", "CLUSTER__SECRET")
+
+
+@pytest.mark.parametrize("option", GUARDED)
+@pytest.mark.parametrize("secret", ["x", "fifteen letters", " " * 20, "x" + " " * 20])
+def test_what_protects_everything_has_sixteen_characters(option, secret):
+    line = refused(environ={f"MILLRACE_{option}": secret})
+    assert line.startswith(option.lower().replace("__", ".")) and "expected at least 16 characters" in line
+
+
+@pytest.mark.parametrize("option", GUARDED)
+def test_sixteen_characters_and_none_are_enough(option):
+    for secret in ("", "sixteen letters!", "file:/run/s"):
+        load(environ={f"MILLRACE_{option}": secret})
+
+
+def test_short_secrets_that_others_chose_are_worth_a_warning():
+    environ = {"MILLRACE_HOOKS__SECRET": "short", "MILLRACE_OIDC__CLIENT_SECRET": "cs"}
+    assert short_secrets(load(environ=environ)) == ["hooks.secret"]
+    environ |= {"MILLRACE_HOOKS__SECRET": "sixteen letters!", "MILLRACE_CLOUDFRONT__ORIGIN_SECRET": "s"}
+    assert short_secrets(load(environ=environ)) == ["cloudfront.origin_secret"]
+    assert short_secrets(load(environ={})) == []
+
+
 def test_all_faults_are_told_at_once():
     with pytest.raises(SettingsError) as e:
         load(environ={"MILLRACE_RTMP__PORT": "x", "MILLRACE_HTTP__PORT": "y"})
@@ -362,7 +391,7 @@ def test_the_value_of_a_secret_is_never_said(tmp_path):
     line = refused(config=toml(tmp_path, "[signing]\nsecret = 12345678"))
     assert "signing.secret" in line
     assert "12345678" not in line
-    assert shown(load(environ={"MILLRACE_SIGNING__SECRET": "hidden"}), "signing.secret") == "********"
+    assert shown(load(environ={"MILLRACE_SIGNING__SECRET": "hidden" * 3}), "signing.secret") == "********"
     assert shown(load(environ={}), "signing.secret") == '""'
     assert {name for name in OPTIONS if is_secret(name)} >= {
         "signing.secret",

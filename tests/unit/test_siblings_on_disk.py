@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from gateway.adapters.local.objects import LocalObjects
-from gateway.hub.stream import EndReason
-from gateway.sinks import archive as archiving
-from gateway.sinks.inheritance import Inheritance, own_folder
-from gateway.sinks.spool import Spool
+from gateway.live.sink import EndReason
+from gateway.outputs.storage import archive as archiving
+from gateway.outputs.storage.spool import Spool
+from gateway.outputs.storage.spool_recovery import SpoolRecovery, own_folder
 from tests.support.builders import AUDIO, VIDEO
-from tests.support.recording import Studio, push, record, stream_of
+from tests.support.recording import RunningArchive, push, record, stream_of
 from tests.support.segmented import Timetable
 from tests.unit.test_archive import Remote, made
 
@@ -29,7 +29,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def scrap_of_a_dead_process(folder: Path) -> Path:
     """An unfinished recording that nobody writes any more."""
-    dead = Studio(folder / "dead")
+    dead = RunningArchive(folder / "dead")
     async with dead.open():
         stream = stream_of(video_time=60)
         await record(dead.recorder(stream), stream, Timetable(seconds=5), end=False)
@@ -46,7 +46,7 @@ async def scrap_of_a_dead_process(folder: Path) -> Path:
 
 async def test_of_many_that_start_at_once_one_finishes_what_a_crash_left(tmp_path: Path) -> None:
     await scrap_of_a_dead_process(tmp_path)
-    studios = [Studio(tmp_path) for _ in range(6)]
+    studios = [RunningArchive(tmp_path) for _ in range(6)]
     async with contextlib.AsyncExitStack() as stack:
         for studio in studios:
             await stack.enter_async_context(studio.open())
@@ -76,7 +76,7 @@ class Slow(LocalObjects):
 
 async def test_a_movie_that_a_living_sibling_brings_away_is_left_to_it(tmp_path: Path) -> None:
     await scrap_of_a_dead_process(tmp_path)
-    one, other = Studio(tmp_path), Studio(tmp_path)
+    one, other = RunningArchive(tmp_path), RunningArchive(tmp_path)
     slow = one.archive._objects = Slow(tmp_path / "media")  # type: ignore[assignment]
     async with one.open():
         await asyncio.wait_for(slow.asked.wait(), 20)
@@ -90,7 +90,7 @@ async def test_a_movie_that_a_living_sibling_brings_away_is_left_to_it(tmp_path:
 
 
 async def test_a_session_that_a_living_sibling_writes_is_left_to_it(tmp_path: Path) -> None:
-    one = Studio(tmp_path)
+    one = RunningArchive(tmp_path)
     async with one.open():
         stream = stream_of(ondemand_time=2)
         output = one.on_demand(stream)
@@ -101,7 +101,7 @@ async def test_a_session_that_a_living_sibling_writes_is_left_to_it(tmp_path: Pa
         async with asyncio.timeout(20):
             while not list((tmp_path / "media/.unfinished/ondemand").glob("*/journal")):
                 await asyncio.sleep(0.01)
-        other = Studio(tmp_path)
+        other = RunningArchive(tmp_path)
         async with other.open():
             await other.finisher.flush()
         assert other.events == []
@@ -131,7 +131,7 @@ def left(base: Path, process: str, *keys: str, sending: str = "") -> Path:
 async def test_what_a_dead_sibling_had_to_send_is_sent_in_its_order_with_its_news(tmp_path: Path) -> None:
     left(tmp_path / "spool", "h.2", "c1/1.ts", "c1/2.ts", "c1/3.ts", sending="c1/1.ts")
     remote = Remote()
-    async with Studio(tmp_path, remote, "h.1").open() as studio:
+    async with RunningArchive(tmp_path, remote, "h.1").open() as studio:
         async with asyncio.timeout(20):
             while len(remote.objects) < 3:
                 await asyncio.sleep(0.01)
@@ -144,9 +144,9 @@ async def test_what_a_dead_sibling_had_to_send_is_sent_in_its_order_with_its_new
 async def test_what_a_living_sibling_has_to_send_is_left_to_it(tmp_path: Path) -> None:
     away, remote = Remote(), Remote()
     away.away = True
-    async with Studio(tmp_path, away, "h.1").open() as one:
+    async with RunningArchive(tmp_path, away, "h.1").open() as one:
         await one.archive.keep("c1/a.ts", made(one.archive))
-        async with Studio(tmp_path, remote, "h.2").open() as other:
+        async with RunningArchive(tmp_path, remote, "h.2").open() as other:
             await other.archive.keep("c2/b.ts", made(other.archive, "g"))
             await other.archive.flush()
         assert remote.order == ["c2/b.ts"]
@@ -160,7 +160,7 @@ async def test_one_process_alone_sends_what_several_left(tmp_path: Path) -> None
     for process in ("h.1", "h.2"):
         left(tmp_path / "spool", process, f"{process}/1.ts")
     remote = Remote()
-    async with Studio(tmp_path, remote).open() as studio:
+    async with RunningArchive(tmp_path, remote).open() as studio:
         async with asyncio.timeout(20):
             while len(remote.objects) < 2:
                 await asyncio.sleep(0.01)
@@ -172,7 +172,7 @@ async def test_several_processes_send_what_one_alone_left_once(tmp_path: Path) -
     left(tmp_path / "spool", "", *(f"c1/{n}.ts" for n in range(20)))
     remote = Remote()
     async with contextlib.AsyncExitStack() as stack:
-        studios = [Studio(tmp_path, remote, f"h.{n}") for n in range(1, 5)]
+        studios = [RunningArchive(tmp_path, remote, f"h.{n}") for n in range(1, 5)]
         await asyncio.gather(*(stack.enter_async_context(studio.open()) for studio in studios))
         async with asyncio.timeout(20):
             while len(remote.objects) < 20:
@@ -187,7 +187,7 @@ def test_of_two_files_of_one_name_the_newer_is_kept(tmp_path: Path) -> None:
         file = left(tmp_path, process, "c1/image.jpg") / "queue/c1/image.jpg"
         file.write_text(process)
         os.utime(file, (time.time() - age,) * 2)
-    heir = Inheritance(tmp_path, "h.3")
+    heir = SpoolRecovery(tmp_path, "h.3")
     heir.open()
     heir.take_over()
     assert (own_folder(tmp_path, "h.3") / "queue/c1/image.jpg").read_text() == "h.2"
@@ -196,7 +196,7 @@ def test_of_two_files_of_one_name_the_newer_is_kept(tmp_path: Path) -> None:
 
 def test_the_spool_of_a_process_that_ended_well_is_taken_away_but_not_with_files_in_it(tmp_path: Path) -> None:
     for process, files in (("h.1", ()), ("h.2", ("c1/1.ts",))):
-        inheritance = Inheritance(tmp_path, process)
+        inheritance = SpoolRecovery(tmp_path, process)
         inheritance.open()
         left(tmp_path, process, *files)
         inheritance.close()

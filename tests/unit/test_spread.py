@@ -9,13 +9,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.hub.errors import StoreAway
-from gateway.hub.nodes import ALIVE_SECONDS, Holding, Node, Role
-from gateway.lib.aio import Tasks
-from gateway.nodes import spread as module
-from gateway.nodes.locator import Locator
-from gateway.nodes.places import Place
-from gateway.nodes.spread import READ_SECONDS, Spread
+from gateway.cluster import edge_selector as module
+from gateway.cluster.edge_selector import READ_SECONDS, EdgeSelector
+from gateway.cluster.node_address import NodeAddress
+from gateway.cluster.registry_locator import RegistryLocator
+from gateway.lib.tasks import Tasks
+from gateway.ports.errors import StoreAway
+from gateway.ports.nodes import ALIVE_SECONDS, Holding, Node, NodeRole
 from tests.unit.test_locator import Clock, Rows
 
 
@@ -24,10 +24,10 @@ def held(stream: str = "c1", claim: str = "k1") -> Holding:
 
 
 def edge(id: str, channel: str = "c1", beat: int = 1) -> Node:
-    return Node(id, Role.EDGE, f"10.0.1.{id[1:]}:8080", beat, channel)
+    return Node(id, NodeRole.EDGE, f"10.0.1.{id[1:]}:8080", beat, channel)
 
 
-HOLDER = Place("holder", "10.0.0.1:8080", "k1", cluster=True)
+HOLDER = NodeAddress("holder", "10.0.0.1:8080", "k1", cluster=True)
 
 
 class Table(Rows):
@@ -53,10 +53,10 @@ class Reader:
 
     def __init__(self, table: Table, clock: Clock, id: str, channel: str = "", sibling: str = "") -> None:
         siblings = {"holder": sibling} if sibling else {}
-        self.locator = Locator(table, lambda: siblings, clock=clock)  # type: ignore[arg-type]
-        self.spread = Spread(self.locator, table, id, channel, clock=clock)
+        self.locator = RegistryLocator(table, lambda: siblings, clock=clock)  # type: ignore[arg-type]
+        self.spread = EdgeSelector(self.locator, table, id, channel, clock=clock)
 
-    async def found(self, name: str = "c1") -> Place:
+    async def found(self, name: str = "c1") -> NodeAddress:
         place = self.spread.known(name) or await self.spread.find(name)
         assert place is not None
         return place
@@ -100,7 +100,7 @@ async def test_readers_share_the_edges_and_only_those_of_a_lost_one_move() -> No
 async def test_a_stream_without_edges_of_its_own_is_read_from_its_holder() -> None:
     plain = Table(Holding("c1", "holder", "10.0.0.1:8080", "k1", 1.0), edges=3)
     async with reading(plain) as reader:
-        assert await reader.found() == Place("holder", "10.0.0.1:8080", "k1")
+        assert await reader.found() == NodeAddress("holder", "10.0.0.1:8080", "k1")
         assert plain.readings == 0, "nobody has to know which nodes there are"
 
 
@@ -109,9 +109,9 @@ async def test_other_channels_edges_gateways_and_those_without_an_address_are_no
     table.there = [
         edge("e1", "c2"),
         edge("e2", ""),
-        Node("e3", Role.EDGE, "", 1, "c1"),
-        Node("g1", Role.GATEWAY, "10.0.0.2:8080", 1, "c1"),
-        Node("w1", Role.WORKER, "10.0.0.3:8080", 1, "c1"),
+        Node("e3", NodeRole.EDGE, "", 1, "c1"),
+        Node("g1", NodeRole.GATEWAY, "10.0.0.2:8080", 1, "c1"),
+        Node("w1", NodeRole.WORKER, "10.0.0.3:8080", 1, "c1"),
     ]
     async with reading(table) as reader:
         assert await reader.found() == HOLDER
@@ -176,7 +176,7 @@ async def test_an_edge_whose_beat_stands_still_is_dead_at_the_next_reading() -> 
         clock.now += READ_SECONDS
         await reader.spread.find("c1")
         clock.now += max(READ_SECONDS, ALIVE_SECONDS)
-        assert await reader.spread.find("c1") == Place("holder", "10.0.0.1:8080", "k1", cluster=True)
+        assert await reader.spread.find("c1") == NodeAddress("holder", "10.0.0.1:8080", "k1", cluster=True)
 
 
 async def test_edges_that_come_are_known_at_the_next_reading_and_nobody_waits_for_it() -> None:

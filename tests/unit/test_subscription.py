@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from gateway.hub.stream import EndReason
-from gateway.hub.subscription import End, Item, Subscription
+from gateway.live.sink import EndReason
+from gateway.live.subscription import End, Item, Subscription
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
 from tests.support import builders
@@ -64,3 +64,26 @@ async def test_a_subscription_left_is_given_nothing_more():
     stream.push(picture(0, True))
     stream.end(EndReason.KICKED)
     assert len(subscription._items) == 1
+
+
+async def test_a_consumer_that_stands_still_keeps_the_last_tracks_only():
+    stream = builders.stream()
+    async with Subscription(stream, max_bytes=100) as subscription:
+        for number in range(500):
+            stream.set_tracks(VIDEO, AUDIO if number % 2 else None, {"n": float(number)}, True)
+            stream.push(picture(number * 40, True, size=60))
+        assert len(subscription._items) <= 4
+        stream.end(EndReason.KICKED)
+        items = await drained(subscription)
+    told = [i for i in items if isinstance(i, Tracks)]
+    assert told[-1].metadata == {"n": 499.0} and items[-1] == End(EndReason.KICKED)
+
+
+async def test_of_tracks_of_which_nothing_came_the_last_are_told():
+    stream = builders.stream()
+    async with Subscription(stream) as subscription:
+        for number in range(500):
+            stream.set_tracks(VIDEO, None, {"n": float(number)}, True)
+        stream.end(EndReason.KICKED)
+        items = await drained(subscription)
+    assert [i.metadata for i in items if isinstance(i, Tracks)] == [{"n": 499.0}]

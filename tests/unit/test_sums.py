@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from gateway.cores import sums
-from gateway.cores.sums import TARGET, Sums
-from gateway.lib import metrics
-from gateway.lib.measured import Measured
-from gateway.lib.metrics import Metrics, Sample
-from gateway.nodes.host import Slot
-from gateway.nodes.places import PeerAway, Place
-from gateway.servers.request import Request
+from gateway.cluster.node_address import NodeAddress, PeerAway
+from gateway.cluster.worker_slot import WorkerSlot
+from gateway.http.request import Request
+from gateway.lib import metric_table
+from gateway.lib.metric_table import MetricSample
+from gateway.lib.metrics import Metrics
+from gateway.lib.metrics_snapshot import MetricsSnapshot
+from gateway.processes import metrics_aggregator
+from gateway.processes.metrics_aggregator import TARGET, MetricsAggregator
 
 HOST = "0a1b2c3d"
 
@@ -42,7 +43,7 @@ class Wire:
         self.workers: dict[str, Worker] = {}
 
     @contextlib.asynccontextmanager
-    async def request(self, place: Place, method: str, target: str, *, seconds: float) -> AsyncIterator[_Answer]:
+    async def request(self, place: NodeAddress, method: str, target: str, *, seconds: float) -> AsyncIterator[_Answer]:
         assert (method, target) == ("GET", TARGET)
         worker = self.workers[place.node]
         if worker.hangs:
@@ -58,15 +59,18 @@ class Worker:
     """A worker of the host; `sent` is a counter of it, `viewers` a gauge."""
 
     def __init__(self, folder: Path, wire: Wire, number: int, start: int = 1) -> None:
-        self.slot = Slot(HOST, number, start, 4, folder, "")
+        self.slot = WorkerSlot(HOST, number, start, 4, folder, "")
         self.sent, self.viewers = 0, 0
         self.dead = self.hangs = False
         self.says = b""
         measured = Metrics("1")
         measured.read_from(
-            lambda: [Sample(metrics.BYTES_OUT, self.sent, ("flv",)), Sample(metrics.VIEWERS, self.viewers, ("flv",))]
+            lambda: [
+                MetricSample(metric_table.BYTES_OUT, self.sent, ("flv",)),
+                MetricSample(metric_table.VIEWERS, self.viewers, ("flv",)),
+            ]
         )
-        self.sums = Sums(self.slot, measured, wire)  # type: ignore[arg-type]
+        self.sums = MetricsAggregator(self.slot, measured, wire)  # type: ignore[arg-type]
         wire.workers[self.slot.id] = self
         self.slot.socket.touch()
 
@@ -82,11 +86,11 @@ def make(tmp_path: Path) -> Callable[..., Worker]:
     return lambda number, start=1: Worker(tmp_path, wire, number, start)
 
 
-def of(measured: Measured) -> tuple[float, float, Mapping[str, float]]:
+def of(measured: MetricsSnapshot) -> tuple[float, float, Mapping[str, float]]:
     """Bytes sent, viewers, processes by state."""
     values = measured.values
-    states = {labels[0]: value for labels, value in values[metrics.PROCESSES.name].items()}
-    return values[metrics.BYTES_OUT.name]["flv",], values[metrics.VIEWERS.name]["flv",], states
+    states = {labels[0]: value for labels, value in values[metric_table.PROCESSES.name].items()}
+    return values[metric_table.BYTES_OUT.name]["flv",], values[metric_table.VIEWERS.name]["flv",], states
 
 
 async def test_a_scrape_of_one_worker_shows_all(make: Callable[..., Worker]):
@@ -129,7 +133,7 @@ async def test_the_last_word_of_a_worker_that_ends_counts(make: Callable[..., Wo
 async def test_a_silent_worker_is_counted_and_keeps_only_what_it_told_before(
     make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(sums, "ASK_SECONDS", 0.05)
+    monkeypatch.setattr(metrics_aggregator, "ASK_SECONDS", 0.05)
     one, two = make(1), make(2)
     two.sent, two.viewers = 500, 5
     await one.sums()

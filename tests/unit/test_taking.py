@@ -6,13 +6,13 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.hub.hub import Hub
-from gateway.hub.publisher import Publisher
+from gateway.cluster.unit_receiver import UnitReceiver
+from gateway.live.hub import Hub
+from gateway.live.publisher import StreamPublisher
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
-from gateway.nodes.taking import UnitTaker
 from gateway.protocols import wire
-from gateway.protocols.wire import Message
+from gateway.protocols.wire import StreamMessage
 from tests.support import builders
 from tests.support.builders import picture
 
@@ -32,15 +32,15 @@ class Lease:
     def release(self) -> None: ...
 
 
-def publisher(hub: Hub) -> Publisher:
+def publisher(hub: Hub) -> StreamPublisher:
     return hub.publish(builders.channel(), RUNG, protocol="t", peer="", evict=lambda reason: None, keep_time=True)
 
 
-def taken(by: Publisher, *units: AccessUnit, keep_time: bool) -> UnitTaker:
+def taken(by: StreamPublisher, *units: AccessUnit, keep_time: bool) -> UnitReceiver:
     """A worker that pushes these."""
-    taker = UnitTaker(cast(Any, Transport()), cast(Any, Lease()), RUNG, keep_time)
-    tracks = wire.frame(Message.TRACKS, wire.encode_tracks(Tracks(builders.VIDEO, None, 0, {})))
-    taker.begin(by, tracks + b"".join(wire.frame(Message.UNIT, wire.encode_unit(unit)) for unit in units))
+    taker = UnitReceiver(cast(Any, Transport()), cast(Any, Lease()), RUNG, keep_time)
+    tracks = wire.frame(StreamMessage.TRACKS, wire.encode_tracks(Tracks(builders.VIDEO, None, 0, {})))
+    taker.begin(by, tracks + b"".join(wire.frame(StreamMessage.UNIT, wire.encode_unit(unit)) for unit in units))
     return taker
 
 

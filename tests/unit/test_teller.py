@@ -8,34 +8,34 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gateway.hub.errors import StoreAway
-from gateway.nodes.peers import Peers
-from gateway.nodes.places import PeerAway, PeerRefused, Place
-from gateway.nodes.teller import Teller, together
+from gateway.cluster.node_address import NodeAddress, PeerAway, PeerRefused
+from gateway.cluster.peers import Peers
+from gateway.cluster.viewer_reporter import ViewerReporter, total_viewers
+from gateway.ports.errors import StoreAway
 
 
 @dataclass
 class Elsewhere:
     """Where streams are, and what their holders were told. failing: with what they answer."""
 
-    places: dict[str, Place] = field(default_factory=dict)
+    places: dict[str, NodeAddress] = field(default_factory=dict)
     told: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     failing: Exception | None = None
     away: bool = False
     missed: list[str] = field(default_factory=list)
 
-    def known(self, name: str) -> Place | None:
+    def known(self, name: str) -> NodeAddress | None:
         return self.places.get(name)
 
-    async def find(self, name: str) -> Place | None:
+    async def find(self, name: str) -> NodeAddress | None:
         if self.away:
             raise StoreAway("gone")
         return self.places.get(name)
 
-    def lost(self, name: str, place: Place) -> None:
+    def lost(self, name: str, place: NodeAddress) -> None:
         self.missed.append(name)
 
-    async def ask(self, place: Place, method: str, target: str, *, seconds: float) -> bytes:
+    async def ask(self, place: NodeAddress, method: str, target: str, *, seconds: float) -> bytes:
         if self.failing is not None:
             raise self.failing
         path, query = urlsplit(target).path, parse_qs(urlsplit(target).query)
@@ -44,16 +44,16 @@ class Elsewhere:
         return b"{}"
 
 
-HOLDER = Place("g1", "192.0.2.1:8080", "claim")
+HOLDER = NodeAddress("g1", "192.0.2.1:8080", "claim")
 
 
 @pytest.fixture
 def elsewhere() -> Elsewhere:
-    return Elsewhere({"c1": HOLDER, "c1@720p": HOLDER, "mine": Place("e1", "192.0.2.9:8080", "claim")})
+    return Elsewhere({"c1": HOLDER, "c1@720p": HOLDER, "mine": NodeAddress("e1", "192.0.2.9:8080", "claim")})
 
 
-def teller(elsewhere: Elsewhere, watched: dict[str, dict[str, int]]) -> Teller:
-    return Teller("e1", lambda: watched, elsewhere, cast(Peers, elsewhere))
+def teller(elsewhere: Elsewhere, watched: dict[str, dict[str, int]]) -> ViewerReporter:
+    return ViewerReporter("e1", lambda: watched, elsewhere, cast(Peers, elsewhere))
 
 
 async def test_viewers_are_told_by_protocol(elsewhere: Elsewhere):
@@ -66,7 +66,7 @@ async def test_viewers_are_told_by_protocol(elsewhere: Elsewhere):
 
 def test_viewers_of_several_kinds_are_added_up():
     flv, relayed = {"c1": {"flv": 2, "rtmp": 1}, "c2": {"flv": 1}}, {"c1": {"hls": 3, "flv": 1}}
-    assert together(flv, relayed) == {"c1": {"flv": 3, "rtmp": 1, "hls": 3}, "c2": {"flv": 1}}
+    assert total_viewers(flv, relayed) == {"c1": {"flv": 3, "rtmp": 1, "hls": 3}, "c2": {"flv": 1}}
 
 
 async def test_what_nobody_watches_or_is_held_here_is_not_told(elsewhere: Elsewhere):
@@ -85,7 +85,7 @@ async def test_the_last_viewers_leaving_is_told_once(elsewhere: Elsewhere):
 
 
 async def test_a_gateway_named_in_the_settings_is_told_whichever_of_its_processes_it_is(elsewhere: Elsewhere):
-    elsewhere.places["c1"] = Place("192.0.2.1:8080", "192.0.2.1:8080", "192.0.2.1:8080/c1")
+    elsewhere.places["c1"] = NodeAddress("192.0.2.1:8080", "192.0.2.1:8080", "192.0.2.1:8080/c1")
     await teller(elsewhere, {"c1": {"flv": 1}}).tell()
     assert elsewhere.told[0][2] == {"node": "e1", "flv": "1"}
 

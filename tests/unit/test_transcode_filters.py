@@ -7,12 +7,12 @@ import pytest
 from av.filter.graph import Graph
 
 from gateway.media.track import Kind
-from gateway.transcode.codec import Picture, VideoDecoder
-from gateway.transcode.filters import Preparation, Scaler
+from gateway.workers.programs.codec import DecodedPicture, VideoDecoder
+from gateway.workers.programs.filters import Preparation, Scaler
 from tests.support.sources import X264, Source, pictures, source
 
 
-def decoded(film: Source) -> list[Picture]:
+def decoded(film: Source) -> list[DecodedPicture]:
     assert film.tracks.video is not None
     decoder = VideoDecoder(film.tracks.video)
     return [p for unit in film.of(Kind.VIDEO) for p in decoder.decode(unit)] + decoder.flush()

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.hub.errors import OutputTrouble
-from gateway.hub.stream import Stream
+from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
+from gateway.outputs.ladder.ladder_output import ladder_steps, stream_wants_ladder
+from gateway.ports.errors import OutputTrouble
 from gateway.settings.ladders import load_ladders
-from gateway.transcode.ladder import COPY, Plan, Rung, display_size, fit
-from gateway.transcode.transcoder import rungs_of, wanted
+from gateway.workers.ladder_plan import COPY, LadderPlan, LadderStep, display_size, fit
 from tests.support import builders
 
 LADDERS = load_ladders()
 STANDARD = tuple(
-    Rung(r.name, r.width, r.height, r.bitrate, COPY if r.audio == "copy" else r.audio, 1.5)
+    LadderStep(r.name, r.width, r.height, r.bitrate, COPY if r.audio == "copy" else r.audio, 1.5)
     for r in LADDERS["standard"].rungs
 )
 sides = st.integers(1, 8192)
@@ -84,8 +84,8 @@ def test_samples_that_are_not_square_are_widened(
 
 
 def test_a_plan_crosses_unchanged() -> None:
-    plan = Plan(STANDARD, "libx265", "fast", 3)
-    assert Plan.from_json(plan.to_json()) == plan
+    plan = LadderPlan(STANDARD, "libx265", "fast", 3)
+    assert LadderPlan.from_json(plan.to_json()) == plan
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,11 @@ def test_a_plan_crosses_unchanged() -> None:
 )
 def test_a_plan_that_is_none_is_refused(said: dict[str, object]) -> None:
     with pytest.raises(InvalidData, match="no plan"):
-        Plan.from_json(said)
+        LadderPlan.from_json(said)
 
 
 def names(**fields: object) -> list[str]:
-    return [r.name for r in rungs_of(LADDERS, builders.channel(**fields))]
+    return [r.name for r in ladder_steps(LADDERS, builders.channel(**fields))]
 
 
 def test_a_channel_gets_the_rungs_whose_flags_are_on() -> None:
@@ -116,9 +116,9 @@ def test_a_channel_that_names_a_ladder_nobody_knows_is_told_which_there_are() ->
 def test_only_a_source_whose_channel_asks_for_rungs_gets_a_ladder() -> None:
     asks = builders.channel(isCodec=True, ld=True)
     source = Stream("c1", asks, 1.7e9, 1000, 1.0)
-    assert wanted(LADDERS, source)
-    assert not wanted(LADDERS, Stream("c1@360p", asks, 1.7e9, 1000, 1.0))
+    assert stream_wants_ladder(LADDERS, source)
+    assert not stream_wants_ladder(LADDERS, Stream("c1@360p", asks, 1.7e9, 1000, 1.0))
     source.channel = builders.channel(isCodec=True)
-    assert not wanted(LADDERS, source)
+    assert not stream_wants_ladder(LADDERS, source)
     source.channel = builders.channel(isCodec=True, ladder="gold")
-    assert wanted(LADDERS, source), "so that it runs and says what is wrong"
+    assert stream_wants_ladder(LADDERS, source), "so that it runs and says what is wrong"

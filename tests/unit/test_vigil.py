@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.nodes.peers import Peers
-from gateway.nodes.places import PeerAway, Place
-from gateway.nodes.vigil import Vigil
+from gateway.cluster.liveness_monitor import LivenessMonitor
+from gateway.cluster.node_address import NodeAddress, PeerAway
+from gateway.cluster.peers import Peers
 from tests.support.holder import Holder, answer, for_ever, holding
 from tests.support.http import SECONDS, until
 
@@ -18,12 +18,12 @@ QUIET = 0.05
 
 
 @asynccontextmanager
-async def watching(holder: Holder) -> AsyncIterator[tuple[Vigil, Peers]]:
-    async with Peers("cluster") as peers, Vigil(peers, quiet=QUIET, patience=QUIET) as vigil:
+async def watching(holder: Holder) -> AsyncIterator[tuple[LivenessMonitor, Peers]]:
+    async with Peers("cluster") as peers, LivenessMonitor(peers, quiet=QUIET, patience=QUIET) as vigil:
         yield vigil, peers
 
 
-async def owed(vigil: Vigil, place: Place, seconds: float = SECONDS) -> bool:
+async def owed(vigil: LivenessMonitor, place: NodeAddress, seconds: float = SECONDS) -> bool:
     """Waits for an answer that does not come; True where the vigil said that it never will."""
     dead = asyncio.Event()
     with vigil.guard(place) as guard:
@@ -70,7 +70,7 @@ async def test_a_node_is_asked_only_once_it_says_nothing() -> None:
 
     async with holding() as holder, Peers("cluster") as peers:
         holder.says["/healthcheck"] = answer("OK", "text/plain")
-        async with Vigil(peers, quiet=QUIET, patience=SECONDS, clock=clock) as vigil:
+        async with LivenessMonitor(peers, quiet=QUIET, patience=SECONDS, clock=clock) as vigil:
             with vigil.guard(holder.place) as guard:
                 for _ in range(5):
                     now += QUIET

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.vod.ahead import ahead
+from gateway.workers.programs.vod.read_ahead import read_ahead
 
 
 def test_items_come_in_order() -> None:
-    assert list(ahead(iter(range(1000)), 4)) == list(range(1000))
-    assert list(ahead(iter(()), 4)) == []
+    assert list(read_ahead(iter(range(1000)), 4)) == list(range(1000))
+    assert list(read_ahead(iter(()), 4)) == []
 
 
 def test_what_the_iterator_raises_is_raised_after_what_came_before() -> None:
@@ -20,7 +20,7 @@ def test_what_the_iterator_raises_is_raised_after_what_came_before() -> None:
         yield 1
         raise RuntimeError("broken")
 
-    taken = ahead(broken(), 4)
+    taken = read_ahead(broken(), 4)
     assert next(taken) == 1
     with pytest.raises(RuntimeError, match="broken"):
         next(taken)
@@ -37,7 +37,7 @@ def test_no_more_than_a_few_wait() -> None:
                 enough.set()
             yield n
 
-    taken = ahead(numbers(), 4)
+    taken = read_ahead(numbers(), 4)
     assert next(taken) == 0
     assert enough.wait(10)
     assert len(made) <= 7
@@ -53,7 +53,7 @@ def test_an_iterator_that_nobody_takes_any_more_stops() -> None:
         finally:
             ended.set()
 
-    taken = ahead(numbers(), 2)
+    taken = read_ahead(numbers(), 2)
     next(taken)
     taken.close()  # type: ignore[attr-defined]
     assert ended.wait(10)

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import re
 from itertools import pairwise
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.hub.access import Secrets, Use, Verdict
-from gateway.hub.names import is_object_key
-from gateway.vod.hdr import SIZE, Transfer, table
-from gateway.vod.naming import Names, names_in, names_of, play_name, uri
-from gateway.vod.segments import Written, average, master_playlist, media_playlist, peak
-from gateway.vod.timeline import TICKS, Timeline
+from gateway.channels.names import is_object_key
+from gateway.channels.stream_key import SignatureUse, SigningSecrets, Verdict
+from gateway.ports.vod_names import VodNames, names_in, names_of, plain_base, play_name
+from gateway.workers.programs.vod.continuous_timeline import TICKS, ContinuousTimeline
+from gateway.workers.programs.vod.hdr import SIZE, Transfer, table
+from gateway.workers.programs.vod.ts_segment_writer import (
+    WrittenSegment,
+    average,
+    master_playlist,
+    media_playlist,
+    peak,
+)
 
 # ---- names ----
 
@@ -25,11 +32,46 @@ from gateway.vod.timeline import TICKS, Timeline
         ("a.mp4", "a", "a"),
         ("my.v1.clip.mp4", "my.v1.clip", "my.v1.clip"),
         ("dir.x/a.mp4", "dir.x/a", "a"),
-        ("films/2026/Ein Film.MOV", "films/2026/Ein Film", "Ein Film"),
+        ("clip (1),+it's.mp4", "clip (1),+it's", "clip-1-it-s-"),
+        ("films/2026/Ein Film.MOV", "films/2026/Ein Film", "Ein-Film-"),
     ],
 )
 def test_a_folder_is_the_key_without_its_last_extension(key: str, prefix: str, base: str) -> None:
-    assert names_of(key) == Names(prefix, base)
+    names = names_of(key)
+    assert names.prefix == prefix and names.base.startswith(base)
+
+
+@pytest.mark.parametrize("base", ["a", "my.v1.clip", "Ein_Film-2", "clip(1)", "a~b!c$d'e*f,g;h=i@j+k"])
+def test_a_base_name_that_needs_no_escaping_stays_as_it_is(base: str) -> None:
+    assert names_of(f"x/{base}.mp4") == VodNames(f"x/{base}", base)
+    assert quote(base, safe="!$'()*+,;=@~") == base
+
+
+@pytest.mark.parametrize(
+    ("base", "readable"),
+    [
+        ("my film", "my-film"), ("my-film ", "my-film"), ("100%", "100"), ("#1", "1"), ("what?", "what"),
+        ("a&b", "a-b"),
+        ("Caf\u00e9", "Cafe"), ("\u0444\u0438\u043b\u044c\u043c", "film"), ("a:b", "a-b"),
+        ("a\\b", "a-b"), ('a"b', "a-b"),
+        ("a%20b", "a-20b"), ("[a]", "a"), ("x y" * 70, ("x-y" * 70)[:200]), ("\udcff", "film"),
+    ],
+)  # fmt: skip
+def test_a_base_name_that_would_be_escaped_is_made_plain(base: str, readable: str) -> None:
+    made = plain_base(base)
+    assert re.fullmatch(re.escape(readable) + "-[0-9a-f]{8}", made)
+    assert quote(made, safe="") == made
+
+
+def test_names_that_read_alike_stay_apart() -> None:
+    alike = ["my film", "my  film", "my-film", "my#film", "my%20film", "my?film", " my film", "my film."]
+    assert len({plain_base(base) for base in alike}) == len(alike)
+
+
+def test_films_that_were_made_under_an_escaped_name_are_still_theirs() -> None:
+    for names in (names_in("films/my film"), names_of("films/my film.mp4")):
+        assert names.has("my film.m3u8") and names.has("my filmstream_00001.ts") and names.has(names.master)
+        assert not names.has("my  film.m3u8")
 
 
 @pytest.mark.parametrize("key", ["a", "dir/a", "dir.x/a", ".mp4", "dir/.mp4", "a.", "x" * 240 + ".mp4"])
@@ -77,17 +119,18 @@ def test_only_a_films_files_look_like_them() -> None:
 
 
 @given(st.text(min_size=1, max_size=40))
-def test_a_name_as_a_uri_is_one_relative_segment(name: str) -> None:
-    if not is_object_key(name):
+def test_a_films_names_are_relative_uris_and_file_names_alike(base: str) -> None:
+    if not is_object_key(base):
         return
-    assert re.fullmatch(r"[A-Za-z0-9\-._~!$'()*+,;=@%]+", uri(name))
+    name = VodNames("x", plain_base(base)).segment(99_999)
+    assert re.fullmatch(r"[A-Za-z0-9\-._~!$'()*+,;=@]+", name) and len(name) <= 255
 
 
 def test_a_play_sign_for_films_opens_no_channel() -> None:
-    secrets = Secrets("s")
+    secrets = SigningSecrets("s")
     name = play_name("films/a@b c")
     assert name == "vod/films/a%40b%20c"
-    key = secrets.sign(name, 2_000_000_000, Use.PLAY)
+    key = secrets.sign(name, 2_000_000_000, SignatureUse.PLAY)
     assert secrets.verify_play(name, key, 1e9) is Verdict.VALID
     assert secrets.verify_play("films", key, 1e9) is Verdict.WRONG
 
@@ -95,38 +138,45 @@ def test_a_play_sign_for_films_opens_no_channel() -> None:
 # ---- times ----
 
 
-def place(line: Timeline, *times: float, step: float = 0.04) -> list[float | None]:
+def place(line: ContinuousTimeline, *times: float, step: float = 0.04) -> list[float | None]:
     placed = [line.place(round(t * TICKS), round(step * TICKS)) for t in times]
     return [None if p is None else round(p / TICKS, 3) for p in placed]
 
 
 def test_ordinary_times_stay_as_they_are() -> None:
-    assert place(Timeline(10 * TICKS), 5.0, 5.04, 5.08) == [5.0, 5.04, 5.08]
+    assert place(ContinuousTimeline(10 * TICKS), 5.0, 5.04, 5.08) == [5.0, 5.04, 5.08]
 
 
 def test_a_pause_is_no_jump() -> None:
-    assert place(Timeline(10 * TICKS), 0.0, 9.0, 9.04) == [0.0, 9.0, 9.04]
+    assert place(ContinuousTimeline(10 * TICKS), 0.0, 9.0, 9.04) == [0.0, 9.0, 9.04]
 
 
 def test_a_jump_forward_or_back_goes_on_where_it_was() -> None:
-    assert place(Timeline(10 * TICKS), 0.0, 0.04, 3600.0, 3600.04, 1.0, 1.04) == [0.0, 0.04, 0.08, 0.12, 0.16, 0.2]
+    assert place(ContinuousTimeline(10 * TICKS), 0.0, 0.04, 3600.0, 3600.04, 1.0, 1.04) == [
+        0.0,
+        0.04,
+        0.08,
+        0.12,
+        0.16,
+        0.2,
+    ]
 
 
 def test_what_would_stand_on_something_else_is_left_out() -> None:
-    assert place(Timeline(10 * TICKS), 0.0, 0.0, 0.04, 0.02, 0.08) == [0.0, None, 0.04, None, 0.08]
+    assert place(ContinuousTimeline(10 * TICKS), 0.0, 0.0, 0.04, 0.02, 0.08) == [0.0, None, 0.04, None, 0.08]
 
 
 def test_sound_makes_of_a_jump_what_the_pictures_made_of_it() -> None:
-    pictures = Timeline(10 * TICKS)
+    pictures = ContinuousTimeline(10 * TICKS)
     place(pictures, 0.0, 0.04, 3600.0)
-    sounds = Timeline(10 * TICKS, pictures)
+    sounds = ContinuousTimeline(10 * TICKS, pictures)
     # Its last frame lay before that of the pictures: by itself it would be moved a little otherwise.
     assert place(sounds, 0.0, 0.02, 3600.03, step=0.02) == [0.0, 0.02, 0.11]
 
 
 @given(st.lists(st.tuples(st.integers(-(10**12), 10**12), st.integers(0, 10**6)), max_size=60))
 def test_times_only_grow(events: list[tuple[int, int]]) -> None:
-    line = Timeline(10 * TICKS)
+    line = ContinuousTimeline(10 * TICKS)
     placed = [p for time, step in events if (p := line.place(time, step)) is not None]
     assert all(a < b for a, b in pairwise(placed))
 
@@ -135,27 +185,29 @@ def test_times_only_grow(events: list[tuple[int, int]]) -> None:
 
 
 def test_a_target_duration_is_the_longest_one_rounded() -> None:
-    text = media_playlist([Written("a_1.ts", 10.4, 1), Written("a_2.ts", 10.5, 1)]).decode()
+    text = media_playlist([WrittenSegment("a_1.ts", 10.4, 1), WrittenSegment("a_2.ts", 10.5, 1)]).decode()
     assert "#EXT-X-TARGETDURATION:11\n" in text
 
 
-def test_names_in_playlists_are_uris() -> None:
+def test_names_in_playlists_are_those_of_the_files() -> None:
     names = names_of("x/Ein #1 Film: 100%.mp4")
-    segments = [Written(names.segment(1), 10.0, 1_250_000)]
-    assert "Ein%20%231%20Film%3A%20100%25stream_00001.ts\n" in media_playlist(segments).decode()
-    assert master_playlist(names, segments, None, None, None).decode().splitlines()[-1] == (
-        "Ein%20%231%20Film%3A%20100%25stream.m3u8"
-    )
+    segments = [WrittenSegment(names.segment(1), 10.0, 1_250_000)]
+    assert media_playlist(segments).decode().splitlines()[-2] == f"{names.base}stream_00001.ts"
+    assert master_playlist(names, segments, None, None, None).decode().splitlines()[-1] == f"{names.base}stream.m3u8"
 
 
 def test_the_peak_is_that_of_runs_that_a_player_would_notice() -> None:
-    segments = [Written("1", 10, 1_000_000), Written("2", 10, 2_000_000), Written("3", 0.1, 100_000)]
+    segments = [
+        WrittenSegment("1", 10, 1_000_000),
+        WrittenSegment("2", 10, 2_000_000),
+        WrittenSegment("3", 0.1, 100_000),
+    ]
     assert peak(segments) == 1_663_367  # the second with the third: a tenth of a second alone is no peak
     assert average(segments) == 1_233_831
 
 
 def test_a_short_film_has_its_average_for_a_peak() -> None:
-    assert peak([Written("1", 2, 500_000)]) == average([Written("1", 2, 500_000)]) == 2_000_000
+    assert peak([WrittenSegment("1", 2, 500_000)]) == average([WrittenSegment("1", 2, 500_000)]) == 2_000_000
 
 
 # ---- colours ----

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.transcode.feed import Feed
-from gateway.transcode.interleave import Interleave, Passing
+from gateway.outputs.watermark.interleave import Interleave, Passing
+from gateway.outputs.watermark.picture_queue import PictureQueue
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 
 TRACKS = Tracks(VIDEO, AUDIO, 0)
 
 
-async def taken(feed: Feed, count: int) -> list[Tracks | AccessUnit]:
+async def taken(feed: PictureQueue, count: int) -> list[Tracks | AccessUnit]:
     """What a reader gets first."""
     items: list[Tracks | AccessUnit] = []
     async for item in feed:
@@ -31,7 +31,7 @@ def times(items: Sequence[Passing]) -> list[int]:
 
 
 async def test_tracks_and_pictures_come_in_order_what_is_to_be_caught_up_with_first() -> None:
-    feed = Feed(3)
+    feed = PictureQueue(3)
     feed.add(picture(100))
     feed.refill([TRACKS, picture(0, key=True), picture(50)])
     feed.tracks(TRACKS)
@@ -42,7 +42,7 @@ async def test_tracks_and_pictures_come_in_order_what_is_to_be_caught_up_with_fi
 
 
 async def test_at_the_bound_what_waits_is_dropped_up_to_the_next_key_frame() -> None:
-    feed = Feed(1)
+    feed = PictureQueue(1)
     feed.tracks(TRACKS)
     for n in range(50):
         feed.add(picture(n * 100, key=n % 20 == 0))
@@ -54,7 +54,7 @@ async def test_at_the_bound_what_waits_is_dropped_up_to_the_next_key_frame() -> 
 
 
 async def test_at_the_bound_in_bytes_it_is_the_same() -> None:
-    feed = Feed(1_000, most=1_000)
+    feed = PictureQueue(1_000, most=1_000)
     for n in range(50):
         feed.add(picture(n * 100, key=n % 20 == 0, size=100))
     feed.end()
@@ -66,7 +66,7 @@ async def test_at_the_bound_in_bytes_it_is_the_same() -> None:
 
 
 async def test_what_is_to_be_caught_up_with_does_not_count_as_waiting() -> None:
-    feed = Feed(1)
+    feed = PictureQueue(1)
     feed.refill([picture(n * 100, key=not n) for n in range(100)])
     feed.add(picture(10_000))
     feed.add(picture(10_500))
@@ -75,7 +75,7 @@ async def test_what_is_to_be_caught_up_with_does_not_count_as_waiting() -> None:
 
 
 async def test_a_reader_waits_for_the_next_item() -> None:
-    feed = Feed(3)
+    feed = PictureQueue(3)
     reading = asyncio.ensure_future(taken(feed, 1))
     await asyncio.sleep(0)
     assert not reading.done()
@@ -162,7 +162,7 @@ def test_no_sound_is_lost_or_moved_whatever_pictures_come_back(
 @given(st.lists(st.booleans(), max_size=200))
 def test_a_feed_never_begins_a_group_in_the_middle(seconds: float, keys: list[bool]) -> None:
     async def run() -> None:
-        feed = Feed(seconds)
+        feed = PictureQueue(seconds)
         for n, key in enumerate([True, *keys]):
             feed.add(picture(n * 100, key=key))
         feed.end()

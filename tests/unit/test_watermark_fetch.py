@@ -8,9 +8,9 @@ import pytest
 from aiohttp import web
 
 from gateway.lib.egress import Egress
+from gateway.outputs.watermark.picture_fetcher import Fetched, PictureFetcher, PictureUnavailable
+from gateway.outputs.watermark.watermark_assets import WatermarkAssets
 from gateway.settings import load
-from gateway.transcode.dresser import Dresser
-from gateway.transcode.fetch import Fetched, PictureAway, Pictures
 from tests.support.builders import channel
 
 
@@ -60,13 +60,13 @@ async def serving() -> AsyncIterator[Server]:
         await runner.cleanup()
 
 
-def pictures(*allow: str, **options: str) -> Pictures:
+def pictures(*allow: str, **options: str) -> PictureFetcher:
     environ = {f"MILLRACE_WATERMARK__{name.upper()}": value for name, value in options.items()}
-    return Pictures(Egress(allow or ("127.0.0.0/8",)), load(environ=environ).watermark)
+    return PictureFetcher(Egress(allow or ("127.0.0.0/8",)), load(environ=environ).watermark)
 
 
-async def away(from_: Pictures, url: str) -> str:
-    with pytest.raises(PictureAway) as caught:
+async def away(from_: PictureFetcher, url: str) -> str:
+    with pytest.raises(PictureUnavailable) as caught:
         await from_.fetch(url)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -130,14 +130,14 @@ async def test_copies_are_bounded() -> None:
         assert await away(kept, f"{server.url}/0.png")
 
 
-async def dressed(dresser: Dresser) -> None:
+async def dressed(dresser: WatermarkAssets) -> None:
     await dresser.ready(10)
 
 
 async def test_the_mark_gets_its_picture_and_keeps_it_while_the_text_changes() -> None:
     async with serving() as server:
         fields = {"isWaterMark": True, "isImageWaterMark": True, "ImageURL": f"{server.url}/a.png"}
-        dresser = Dresser(pictures(), channel(**fields, WaterMarkText="one"))
+        dresser = WatermarkAssets(pictures(), channel(**fields, WaterMarkText="one"))
         assert (dresser.mark.text, dresser.mark.picture) == ("one", b"")
         running = asyncio.ensure_future(dresser.run())
         await dressed(dresser)
@@ -156,7 +156,7 @@ async def test_what_cannot_be_had_is_noted_and_the_text_stands_alone() -> None:
     async with serving() as server:
         server.status = 404
         fields = {"isWaterMark": True, "isImageWaterMark": True, "ImageURL": f"{server.url}/a.png"}
-        dresser = Dresser(pictures(), channel(**fields, WaterMarkText="one"))
+        dresser = WatermarkAssets(pictures(), channel(**fields, WaterMarkText="one"))
         running = asyncio.ensure_future(dresser.run())
         await dressed(dresser)
         assert dresser.notes == ["the watermark's picture cannot be had: 127.0.0.1 answers 404"]
@@ -175,9 +175,9 @@ async def test_what_cannot_be_had_is_noted_and_the_text_stands_alone() -> None:
 async def test_the_mark_before_is_shown_until_the_new_picture_is_there_or_takes_too_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gateway.transcode.dresser._HELD", 0.05)
+    monkeypatch.setattr("gateway.outputs.watermark.watermark_assets._HELD", 0.05)
     async with serving() as server:
-        dresser = Dresser(pictures(), channel(isWaterMark=True, WaterMarkText="one"))
+        dresser = WatermarkAssets(pictures(), channel(isWaterMark=True, WaterMarkText="one"))
         running = asyncio.ensure_future(dresser.run())
         await dressed(dresser)
         server.hangs = True

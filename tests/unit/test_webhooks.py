@@ -7,14 +7,19 @@ import hmac
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from pydantic import SecretStr
 
 from gateway.adapters.webhooks import Webhooks, make_post
-from gateway.hub.events import Event, Events, EventType
-from gateway.lib.metrics import HOOKS, Counter
+from gateway.lib.metric_table import HOOKS
+from gateway.lib.metrics import Counter
+from gateway.ports.events import Event, Events, EventType
+from gateway.settings.models import HooksSettings
 
 SECRET = "hook-secret"
 
@@ -61,7 +66,8 @@ async def hooked(
     results = Counter(HOOKS)
     async with TestServer(app) as server:
         url = str(server.make_url("/hook?token=in-the-url"))
-        hooks = Webhooks(url, secret, timeout=timeout, most=most, results=results, backoff_first=0.001, flush=flush)
+        settings = HooksSettings(url=url, secret=SecretStr(secret), timeout=timeout, queue=most)
+        hooks = Webhooks(settings, results, backoff_first=0.001, flush=flush)
         async with hooks:
             yield hooks, results
         if receiver.hold is not None:
@@ -95,6 +101,54 @@ def test_without_a_secret_there_is_no_signature():
 def test_secrets_in_the_data_are_masked():
     post = make_post(event(error="cannot reach rtmp://a.example/app/the-relay-key", key="abc"), SECRET, "id")
     assert b"the-relay-key" not in post.body and b'"key":"abc"' not in post.body
+
+
+# What each part of the gateway tells, and the same as a receiver gets it.
+POSTED: dict[EventType, tuple[dict[str, Any], str]] = {
+    EventType.STREAM_STARTED: ({"stream": "c1@720p"}, '{"stream":"c1@720p"}'),
+    EventType.STREAM_ENDED: (
+        {"stream": "c1", "reason": "unpublished", "seconds": 61.5, "bytes": 12_000_000},
+        '{"stream":"c1","reason":"unpublished","seconds":61.5,"bytes":12000000}',
+    ),
+    EventType.PUBLISH_REFUSED: (
+        {"peer": "192.0.2.7", "protocol": "rtmp", "reason": "NotAuthorized"},
+        '{"peer":"192.0.2.7","protocol":"rtmp","reason":"NotAuthorized"}',
+    ),
+    EventType.OUTPUT_FAILED: (
+        {"output": "relay", "error": "cannot reach rtmp://a.example/app/the-relay-key"},
+        '{"output":"relay","error":"cannot reach rtmp://a.example/app/***"}',
+    ),
+    EventType.OUTPUT_RECOVERED: ({"output": "relay"}, '{"output":"relay"}'),
+    EventType.RECORDING_READY: (
+        {"bytes": 7, "kind": "video", "start": 1.5, "seconds": 2.0, "key": "c1/mp4/2026/1/2/capture-1767323045678.mp4"},
+        '{"bytes":7,"kind":"video","start":1.5,"seconds":2.0,"key":"c1/mp4/2026/1/2/capture-1767323045678.mp4"}',
+    ),
+    EventType.JOB_DONE: (
+        {"job": "1-ab", "kind": "vod", "source": "token=1.mp4", "state": "COMPLETE",
+         "outputs": {"hls": "token=1/token=1.m3u8"}},
+        '{"job":"1-ab","kind":"vod","source":"token=1.mp4","state":"COMPLETE",'
+        '"outputs":{"hls":"token=1/token=1.m3u8"}}',
+    ),
+    EventType.JOB_FAILED: (
+        {"job": "1-ab", "kind": "vod", "source": "key=1.mp4", "state": "ERROR", "error": "no picture"},
+        '{"job":"1-ab","kind":"vod","source":"key=1.mp4","state":"ERROR","error":"no picture"}',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", EventType)
+def test_every_event_is_posted_with_what_a_receiver_needs(kind: EventType) -> None:
+    data, posted = POSTED[kind]
+    body = make_post(Event(kind, 1_700_000_000.5, "c1", data), SECRET, "id").body.decode()
+    assert body == (f'{{"id":"id","type":"{kind}","time":"2023-11-14T22:13:20.500Z","channel":"c1","data":{posted}}}')
+
+
+@pytest.mark.parametrize("kind", EventType)
+def test_the_webhook_table_names_every_event_and_all_its_data(kind: EventType) -> None:
+    page = (Path(__file__).parents[2] / "docs/operations.md").read_text("utf-8").partition("## Webhooks")[2]
+    rows = [line for line in page.partition("\n## ")[0].splitlines() if line.startswith("|") and f"`{kind}`" in line]
+    assert len(rows) == 1
+    assert [name for name in POSTED[kind][0] if f"`{name}`" not in rows[0]] == []
 
 
 async def test_a_channels_events_arrive_in_order_though_the_first_ones_fail():
@@ -204,7 +258,8 @@ async def test_a_receiver_that_does_not_answer_in_time_is_asked_again():
 
 async def test_nobody_there_is_a_failure_not_a_crash():
     results = Counter(HOOKS)
-    hooks = Webhooks("http://127.0.0.1:9/hook", "", timeout=1, most=5, results=results, backoff_first=0.0001)
+    settings = HooksSettings(url="http://127.0.0.1:9/hook", secret=SecretStr(""), timeout=1, queue=5)
+    hooks = Webhooks(settings, results, backoff_first=0.0001)
     async with hooks:
         hooks.post(event())
         while len(hooks):

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, Track, Tracks
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.protocols import wire
-from gateway.protocols.wire import Framer, Message
+from gateway.protocols.wire import Framer, StreamMessage
 from tests.support.builders import AUDIO, VIDEO, picture, sound
 from tests.support.feeding import feed_all_ways
 
@@ -42,7 +42,7 @@ def test_a_frame_of_no_byte_or_of_too_many_is_refused(length: int) -> None:
         Framer(100).receive(struct.pack(">IB", length, 1))
 
 
-@pytest.mark.parametrize(("kind", "size"), [(-1, 0), (256, 0), (1, wire.MOST)])
+@pytest.mark.parametrize(("kind", "size"), [(-1, 0), (256, 0), (1, wire.MAX_FRAME)])
 def test_a_frame_that_nobody_could_read_is_not_written(kind: int, size: int) -> None:
     with pytest.raises(ValueError, match="a frame of kind"):
         wire.header(kind, size)
@@ -101,7 +101,7 @@ def test_numbers_of_metadata_stay_numbers_of_amf() -> None:
 
 def test_every_codec_crosses() -> None:
     for codec in Codec:
-        track = Track(Kind.VIDEO, codec, 90_000, b"\x01")
+        track = MediaTrack(Kind.VIDEO, codec, 90_000, b"\x01")
         assert wire.decode_tracks(wire.encode_tracks(Tracks(track, None))).video == track
 
 
@@ -147,4 +147,4 @@ def test_an_end_says_whose_it_is() -> None:
 
 
 def test_kinds_of_all_workers_leave_room_for_their_own() -> None:
-    assert max(Message) < 16
+    assert max(StreamMessage) < 16

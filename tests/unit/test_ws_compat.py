@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.hub.hub import StreamLimits
+from gateway.ingest.websocket.compatible_targets import CompatibleTargets
 from gateway.lib.egress import Egress
-from gateway.servers.ws_compat import Compatible
+from gateway.live.hub import StreamLimits
+from gateway.outputs.relay.relay_output import RelayFactory
 from gateway.settings.layers import SettingsError, load
-from gateway.sinks.relay import Relays
 
 
-def compatible(*allowed: str) -> Compatible:
-    relays = Relays(load(environ={}).relay, Egress())
-    return Compatible(allowed, relays, StreamLimits(0, 0, 15, 1_000_000), lambda: frozenset({1935}))
+def compatible(*allowed: str) -> CompatibleTargets:
+    relays = RelayFactory(load(environ={}).relay, Egress())
+    return CompatibleTargets(allowed, relays, StreamLimits(0, 0, 15, 1_000_000), lambda: frozenset({1935}))
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,16 @@ python -m tools.capacity --list        their names
 from __future__ import annotations
 
 import argparse
+import ast
+import hashlib
 import re
 from pathlib import Path
 
 from tools.capacity.tables import TABLES
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "capacity.md"
+PACKAGE = Path(__file__).resolve().parent
+PAGE = PACKAGE.parents[1] / "docs" / "capacity.md"
+WRITTEN = PACKAGE / "written.sha256"  # the fingerprint of page and code when the tables were written last
 MARKED = re.compile(r"(<!-- table: ([a-z-]+) -->\n)(.*?)(\n?<!-- end -->)", re.S)
 
 
@@ -27,6 +31,26 @@ def written(page: str) -> str:
     return MARKED.sub(lambda m: m[1] + TABLES[m[2]]() + "\n<!-- end -->", page)
 
 
+def code(folder: Path = PACKAGE) -> str:
+    """Fingerprint of what the tables are computed from: this package's code without comments and docstrings.
+
+    Another version of Python has other trees, and may compute other tables.
+    """
+    seen = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+                del node.body[0]
+        seen.update(f"{path.name}\n{ast.dump(tree)}\n".encode())
+    return seen.hexdigest()
+
+
+def fingerprint(page: str, code: str) -> str:
+    """Of a page's tables and of the code that they are from."""
+    return hashlib.sha256(repr((code, sorted(tables_of(page).items()))).encode()).hexdigest()
+
+
 def main() -> None:
     """The command line."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -37,7 +61,9 @@ def main() -> None:
     if given.list:
         print("\n".join(TABLES))
     elif given.write:
-        PAGE.write_text(written(PAGE.read_text("utf-8")), "utf-8")
+        page = written(PAGE.read_text("utf-8"))
+        PAGE.write_text(page, "utf-8")
+        WRITTEN.write_text(f"{fingerprint(page, code())}\n", "utf-8")
     else:
         for name in given.table or TABLES:
             print(f"\n{name}\n\n{TABLES[name]()}")

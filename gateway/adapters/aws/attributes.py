@@ -1,4 +1,4 @@
-"""DynamoDB attribute values and the JSON values that a channel's fields have."""
+"""Converts between DynamoDB attribute values and the JSON values of a channel's fields."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def to_attribute(value: Any) -> dict[str, Any]:
-    """A JSON value as an attribute value: true is BOOL, text is S, numbers are N without a loss."""
+    """Returns a JSON value as an attribute value: true is BOOL, text is S, numbers are N without loss."""
     if value is None:
         return {"NULL": True}
     if isinstance(value, bool):
@@ -17,7 +17,7 @@ def to_attribute(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         return {"S": value}
     if isinstance(value, int | float):
-        # repr gives the shortest digits that read back as the same float, and 17 at most: DynamoDB keeps 38.
+        # repr gives the shortest digits that read back as the same float, 17 at most. DynamoDB keeps 38.
         return {"N": str(Decimal(repr(value))) if isinstance(value, float) else str(value)}
     if isinstance(value, Mapping):
         return {"M": {str(k): to_attribute(v) for k, v in value.items()}}
@@ -27,7 +27,10 @@ def to_attribute(value: Any) -> dict[str, Any]:
 
 
 def from_attribute(attribute: Mapping[str, Any]) -> Any:
-    """An attribute value as a JSON value; sets become lists and bytes base64: whatever others stored can be shown."""
+    """Returns an attribute value as a JSON value.
+
+    Sets become lists and bytes become base64, so that values stored by other programs can be shown.
+    """
     ((kind, value),) = attribute.items()
     match kind:
         case "NULL":
@@ -52,5 +55,6 @@ def from_attribute(attribute: Mapping[str, Any]) -> Any:
 
 def _number(text: str) -> int | float:
     number = Decimal(text)
-    # copy_abs, because abs() rounds to 28 digits; "1E+125" is whole too, but nobody wants its 126 digits.
+    # copy_abs, because abs() rounds to 28 digits. "1E+125" is a whole number too, but becomes a float: as an integer it
+    # has 126 digits.
     return int(number) if number == number.to_integral_value() and number.copy_abs() < 10**38 else float(number)

@@ -1,47 +1,38 @@
-"""Channels in DynamoDB, in the original system's table: hash key `id`, attribute names and values as they were sent."""
+"""Channels in DynamoDB, in the original system's table: hash key `id`, attribute names and values as received."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
 from gateway.adapters.aws.attributes import from_attribute, to_attribute
 from gateway.adapters.aws.session import AwsSession, error_code
-from gateway.hub.channel import ID, Channel
-from gateway.hub.errors import ChannelExists, NoSuchChannel
-from gateway.hub.names import is_channel_id
+from gateway.channels.channel import ID, Channel
+from gateway.channels.deleted_channel import KEPT_FIELDS, DeletedChannel
+from gateway.channels.names import is_channel_id
+from gateway.ports.errors import ChannelExists, NoSuchChannel, StoreAway
 
 _CONDITION_FAILED: Final = "ConditionalCheckFailedException"
+# Prefix of the ids of deleted channels. A channel id has no slash, so an older reader can list such an item but not use
+# it. These items share the channels' table, because edges may read no other table.
+_DELETED: Final = "deleted/"
+_MAX_TRIES: Final = 10
 
 
 class DynamoChannels:
-    """A ChannelStore over one table. Reads are consistent: a deleted channel is gone for the next push."""
+    """A ChannelStore in one table. Reads are consistent: the next push to a deleted channel is refused."""
 
     def __init__(self, session: AwsSession, table: str) -> None:
         self._session, self._table = session, table
         self._what = f"table {table}"
 
     async def get(self, id: str) -> Channel:
-        answer: dict[str, Any] = {}
-        if is_channel_id(id):
-            async with self._session.calling("dynamodb", self._what) as client:
-                answer = await client.get_item(TableName=self._table, Key=_key(id), ConsistentRead=True)
-        if "Item" not in answer:
-            raise NoSuchChannel(id)
-        return _channel(answer["Item"])
+        return _channel(await self._item(id))
 
     async def list(self) -> list[Channel]:
-        found: list[Channel] = []
-        page: dict[str, Any] = {}
-        while True:  # a page holds 1 MB; each has the whole time-out
-            async with self._session.calling("dynamodb", self._what) as client:
-                answer = await client.scan(TableName=self._table, ConsistentRead=True, **page)
-            found += (_channel(item) for item in answer["Items"])
-            if not (last := answer.get("LastEvaluatedKey")):
-                return found
-            page = {"ExclusiveStartKey": last}
+        return [_channel(item) for item in await self._scan() if not item[ID]["S"].startswith(_DELETED)]
 
     async def add(self, item: Mapping[str, Any]) -> Channel:
         stored = {name: to_attribute(value) for name, value in item.items()}
@@ -80,23 +71,87 @@ class DynamoChannels:
                 raise
         return _channel(answer["Attributes"])
 
-    async def delete(self, id: str) -> None:
-        if not is_channel_id(id):
+    async def delete(self, id: str, now: float, *, media: bool = False) -> DeletedChannel:
+        # If the fields that protect the media change meanwhile, the item is read again.
+        for _ in range(_MAX_TRIES):
+            stored = await self._item(id)
+            deleted = DeletedChannel.of(_channel(stored), now, media=media)
+            if await self._replace(id, stored, deleted):
+                return deleted
+        raise StoreAway(f"dynamodb ({self._what}): the channel {id} changes too often to be deleted")
+
+    async def get_deleted(self, id: str) -> DeletedChannel:
+        item = await self._read(_DELETED + id) if is_channel_id(id) else None
+        if item is None:
             raise NoSuchChannel(id)
+        return _deleted(item)
+
+    async def list_deleted(self) -> Sequence[DeletedChannel]:
+        return [_deleted(item) for item in await self._scan() if item[ID]["S"].startswith(_DELETED)]
+
+    async def put_deleted(self, deleted: DeletedChannel) -> None:
         async with self._session.calling("dynamodb", self._what) as client:
-            try:
-                await client.delete_item(
-                    TableName=self._table, Key=_key(id), ConditionExpression="attribute_exists(id)"
-                )
-            except ClientError as e:
-                if error_code(e) == _CONDITION_FAILED:
-                    raise NoSuchChannel(id) from None
-                raise
+            await client.put_item(TableName=self._table, Item=_deleted_item(deleted))
+
+    async def forget_deleted(self, id: str) -> None:
+        async with self._session.calling("dynamodb", self._what) as client:
+            await client.delete_item(TableName=self._table, Key=_key(_DELETED + id))
 
     async def check(self) -> None:
-        # A read of one item, not DescribeTable: it needs no further permission and goes the way that pushes go.
+        # Reads one item instead of calling DescribeTable: this needs no further permission and takes the same path as a
+        # push.
         async with self._session.calling("dynamodb", self._what) as client:
             await client.get_item(TableName=self._table, Key=_key("-"), ProjectionExpression="id")
+
+    async def _item(self, id: str) -> dict[str, Any]:
+        item = await self._read(id) if is_channel_id(id) else None
+        if item is None:
+            raise NoSuchChannel(id)
+        return item
+
+    async def _read(self, key: str) -> dict[str, Any] | None:
+        async with self._session.calling("dynamodb", self._what) as client:
+            answer = await client.get_item(TableName=self._table, Key=_key(key), ConsistentRead=True)
+        item: dict[str, Any] | None = answer.get("Item")
+        return item
+
+    async def _scan(self) -> Sequence[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        page: dict[str, Any] = {}
+        while True:  # a page holds 1 MB; each has the whole time-out
+            async with self._session.calling("dynamodb", self._what) as client:
+                answer = await client.scan(TableName=self._table, ConsistentRead=True, **page)
+            found += answer["Items"]
+            if not (last := answer.get("LastEvaluatedKey")):
+                return found
+            page = {"ExclusiveStartKey": last}
+
+    async def _replace(self, id: str, stored: Mapping[str, Any], deleted: DeletedChannel) -> bool:
+        """Replaces a channel by its deleted form in one transaction.
+
+        Returns False if it was changed since it was read.
+        """
+        held = {name: stored.get(name) for name in KEPT_FIELDS}
+        terms = [f"#n{i} = :v{i}" if held[name] else f"attribute_not_exists(#n{i})" for i, name in enumerate(held)]
+        removal = {
+            "TableName": self._table,
+            "Key": _key(id),
+            "ConditionExpression": " AND ".join(("attribute_exists(id)", *terms)),
+            "ExpressionAttributeNames": {f"#n{i}": name for i, name in enumerate(held)},
+        }
+        values = {f":v{i}": value for i, value in enumerate(held.values()) if value}
+        if values:
+            removal["ExpressionAttributeValues"] = values
+        put = {"TableName": self._table, "Item": _deleted_item(deleted)}
+        async with self._session.calling("dynamodb", self._what) as client:
+            try:
+                await client.transact_write_items(TransactItems=[{"Put": put}, {"Delete": removal}])
+            except ClientError as error:
+                # Also where two transactions collide: the caller reads again.
+                if error_code(error) == "TransactionCanceledException":
+                    return False
+                raise
+        return True
 
 
 def _key(id: str) -> dict[str, Any]:
@@ -105,3 +160,12 @@ def _key(id: str) -> dict[str, Any]:
 
 def _channel(item: Mapping[str, Any]) -> Channel:
     return Channel({name: from_attribute(value) for name, value in item.items()})
+
+
+def _deleted(item: Mapping[str, Any]) -> DeletedChannel:
+    fields = {name: from_attribute(value) for name, value in item.items()}
+    return DeletedChannel({**fields, ID: fields[ID].removeprefix(_DELETED)})
+
+
+def _deleted_item(deleted: DeletedChannel) -> dict[str, Any]:
+    return {name: to_attribute(value) for name, value in deleted.item.items()} | _key(_DELETED + deleted.id)

@@ -1,4 +1,4 @@
-"""The console's people in DynamoDB: partition key `kind`, sort key `key`, TTL attribute `expires`."""
+"""The console's users in DynamoDB: partition key `kind`, sort key `key`, TTL attribute `expires`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LASTS: Final = "(attribute_not_exists(#expires) OR #expires > :now)"
 
 
 class DynamoConsole:
-    """A ConsoleStore over one table. The service removes what has expired within days; readers leave it out at once."""
+    """A ConsoleStore in one table. DynamoDB removes expired items within days; reads ignore them at once."""
 
     def __init__(self, session: AwsSession, table: str, clock: Callable[[], float] = time.time) -> None:
         self._session, self._table, self._clock = session, table, clock
@@ -100,7 +100,7 @@ def _key(kind: str, key: str) -> dict[str, Any]:
 def _item(kind: str, key: str, value: Mapping[str, Any], expires: float) -> dict[str, Any]:
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     item = _key(kind, key) | {"value": {"S": text}}
-    # Without the attribute the service never removes an item; it counts in whole seconds.
+    # Without this attribute DynamoDB never removes an item. Its TTL counts in whole seconds.
     return item | ({"expires": {"N": str(math.ceil(expires))}} if expires else {})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gateway.adapters.aws.session import AwsSession
-from gateway.hub.addresses import Domains
+from gateway.channels.addresses import PublicDomains
 
 _PUSH: Final = "pushDNS"
 _PULL: Final = "pullDNS"
@@ -17,13 +17,13 @@ class SsmDomains:
     def __init__(self, session: AwsSession) -> None:
         self._session = session
 
-    async def get_domains(self) -> Domains:
+    async def get_domains(self) -> PublicDomains:
         async with self._session.calling("ssm", "domains") as client:
             answer = await client.get_parameters(Names=[_PUSH, _PULL])
         stored = {p["Name"]: p["Value"] for p in answer["Parameters"]}
-        return Domains(stored.get(_PUSH, ""), stored.get(_PULL, ""))
+        return PublicDomains(stored.get(_PUSH, ""), stored.get(_PULL, ""))
 
-    async def set_domains(self, domains: Domains) -> None:
+    async def set_domains(self, domains: PublicDomains) -> None:
         async with self._session.calling("ssm", "domains") as client:
             for name, value in ((_PUSH, domains.push), (_PULL, domains.pull)):
                 if value:

@@ -1,4 +1,4 @@
-"""Amazon IVS channels: where a relay pushes to and with which key, and making, listing and deleting them."""
+"""Amazon IVS channels: the ingest endpoint and key for a relay; creating, listing and deleting channels."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from gateway.adapters.aws.session import AwsSession, error_code
-from gateway.hub.errors import IvsRefused, OutputTrouble
-from gateway.hub.ports import IvsChannel, IvsIngest
+from gateway.ports.errors import IvsRefused, OutputTrouble
+from gateway.ports.stores import IvsChannelInfo, IvsIngest
 
-_KEEP_SECONDS: Final = 600.0
-_MOST_KEPT: Final = 1_000
-_MOST_AT_ONCE: Final = 50  # channels of one BatchGetChannel
-# What somebody has to put right, and how it is told ("": in IVS's own words); the rest is AWS being away.
-_TELLING: Final = {
+_CACHE_SECONDS: Final = 600.0
+_MAX_CACHED: Final = 1_000
+_MAX_BATCH: Final = 50  # channels in one BatchGetChannel
+# Errors that an operator has to fix, each with a reason and a message ("" means IVS's own text). Any other error counts
+# as AWS being unavailable.
+_ERROR_MESSAGES: Final = {
     "ResourceNotFoundException": ("missing", "there is no such channel"),
     "ConflictException": ("conflict", "the channel is in use: end its stream first"),
     "ServiceQuotaExceededException": ("full", "the account has as many channels as it may have"),
@@ -27,10 +28,10 @@ _TELLING: Final = {
 
 
 class AwsIvs:
-    """An IvsDirectory and IvsChannels, and what the command line does with them. The region is the ARN's own.
+    """An IvsDirectory and IvsChannels, also used by the command line. The region of a call is that of the ARN.
 
-    Endpoints and keys are remembered for ten minutes; `fresh` asks again. Raises OutputTrouble (IvsRefused where IVS
-    itself says no) for what somebody has to put right, StoreAway where AWS does not answer.
+    Endpoints and keys are cached for ten minutes; `fresh` asks again. Raises OutputTrouble for errors that an operator
+    has to fix, and IvsRefused where IVS itself refuses. Raises StoreAway where AWS does not answer.
     """
 
     def __init__(self, session: AwsSession, clock: Callable[[], float] = time.monotonic) -> None:
@@ -38,10 +39,10 @@ class AwsIvs:
         self._known: dict[str, tuple[float, IvsIngest]] = {}
 
     async def ingest(self, arn: str, *, fresh: bool = False) -> IvsIngest:
-        """Where the channel takes its push; the first of its stream keys."""
+        """Returns the channel's ingest endpoint and its first stream key."""
         known = self._known.get(arn)
         now = self._clock()
-        if known is not None and not fresh and now - known[0] < _KEEP_SECONDS:
+        if known is not None and not fresh and now - known[0] < _CACHE_SECONDS:
             return known[1]
         channel = await self.show(arn)
         keys = await self._call("list_stream_keys", arn, channelArn=arn, maxResults=1)
@@ -49,27 +50,27 @@ class AwsIvs:
             raise OutputTrouble(f"{arn}: the IVS channel has no stream key")
         key = await self._call("get_stream_key", arn, arn=keys["streamKeys"][0]["arn"])
         found = IvsIngest(channel.endpoint, key["streamKey"]["value"], channel.kind, channel.insecure)
-        if len(self._known) >= _MOST_KEPT:
+        if len(self._known) >= _MAX_CACHED:
             del self._known[next(iter(self._known))]
         self._known[arn] = (now, found)
         return found
 
-    async def show(self, arn: str) -> IvsChannel:
-        """One channel, without its key."""
+    async def show(self, arn: str) -> IvsChannelInfo:
+        """Returns one channel, without its key."""
         return _channel((await self._call("get_channel", arn, arn=arn))["channel"])
 
-    async def channels(self) -> list[IvsChannel]:
-        """The channels of the configured region by name, with all but their keys."""
+    async def channels(self) -> list[IvsChannelInfo]:
+        """Returns the channels of the configured region, sorted by name, with all fields except their keys."""
         arns = [channel.arn for channel in await self.list()]
-        found: list[IvsChannel] = []
-        for first in range(0, len(arns), _MOST_AT_ONCE):
-            answer = await self._call("batch_get_channel", "", arns=arns[first : first + _MOST_AT_ONCE])
-            found += (_channel(c) for c in answer.get("channels", ()))  # what was deleted meanwhile is left out
+        found: list[IvsChannelInfo] = []
+        for first in range(0, len(arns), _MAX_BATCH):
+            answer = await self._call("batch_get_channel", "", arns=arns[first : first + _MAX_BATCH])
+            found += (_channel(c) for c in answer.get("channels", ()))  # channels deleted meanwhile are missing here
         return sorted(found, key=lambda channel: (channel.name, channel.arn))
 
-    async def list(self) -> list[IvsChannel]:
-        """The channels of the configured region: of each only arn, name, kind, latency and authorized are told."""
-        found: list[IvsChannel] = []
+    async def list(self) -> list[IvsChannelInfo]:
+        """Returns the channels of the configured region. Only arn, name, kind, latency and authorized are filled."""
+        found: list[IvsChannelInfo] = []
         page: dict[str, Any] = {}
         while True:
             answer = await self._call("list_channels", "", maxResults=100, **page)
@@ -78,15 +79,18 @@ class AwsIvs:
                 return found
             page = {"nextToken": token}
 
-    async def create(self, name: str, kind: str, latency: str, authorized: bool = False) -> IvsChannel:
-        """A new channel in the configured region, with its key. authorized: players need a signed token."""
+    async def create(self, name: str, kind: str, latency: str, authorized: bool = False) -> IvsChannelInfo:
+        """Creates a channel in the configured region and returns it with its key.
+
+        authorized: players need a signed token.
+        """
         answer = await self._call(
             "create_channel", "", name=name, type=kind, latencyMode=latency, authorized=authorized
         )
         return _channel(answer["channel"], str(answer.get("streamKey", {}).get("value", "")))
 
     async def delete(self, arn: str) -> None:
-        """The channel and its keys."""
+        """Deletes the channel and its keys."""
         await self._call("delete_channel", arn, arn=arn)
         self._known.pop(arn, None)
 
@@ -97,16 +101,16 @@ class AwsIvs:
                 return await getattr(client, operation)(**arguments)
             except ClientError as error:
                 code = error_code(error)
-                if code not in _TELLING:
+                if code not in _ERROR_MESSAGES:
                     raise
                 said = str(error.response.get("message") or error.response.get("Error", {}).get("Message") or code)
-                reason, words = _TELLING[code]
+                reason, words = _ERROR_MESSAGES[code]
                 why = " ".join((words or said).split())[:200]
                 raise IvsRefused(f"{arn}: IVS: {why}" if arn else f"IVS: {why}", reason) from None
 
 
-def _channel(told: Mapping[str, Any], key: str = "") -> IvsChannel:
-    return IvsChannel(
+def _channel(told: Mapping[str, Any], key: str = "") -> IvsChannelInfo:
+    return IvsChannelInfo(
         arn=str(told.get("arn", "")),
         name=str(told.get("name", "")),
         kind=str(told.get("type", "")),

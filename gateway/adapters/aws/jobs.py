@@ -1,4 +1,4 @@
-"""Jobs in DynamoDB: hash key `id`, one item per job; its version is the condition of every change."""
+"""VOD jobs in DynamoDB: hash key `id`, one item per job. Every change is conditional on the version."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from botocore.exceptions import ClientError
 
 from gateway.adapters.aws.attributes import from_attribute, to_attribute
 from gateway.adapters.aws.session import AwsSession, error_code
-from gateway.hub.errors import JobChanged, JobExists, NoSuchJob
-from gateway.hub.jobs import Job, JobState
+from gateway.ports.errors import JobChanged, JobExists, NoSuchJob
+from gateway.ports.jobs import JobState, StoredJob
 
 _CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 _FINISHED: Final = tuple(str(state) for state in JobState if state.finished)
 
 
 class DynamoJobs:
-    """A JobStore over one table. Listing reads all of it: `trim` keeps it to a page or two of 1 MB."""
+    """A JobStore in one table. Listing reads the whole table; `trim` keeps it to one or two pages of 1 MB."""
 
     def __init__(self, session: AwsSession, table: str) -> None:
         self._session, self._table = session, table
         self._what = f"table {table}"
 
-    async def add(self, job: Job) -> None:
+    async def add(self, job: StoredJob) -> None:
         async with self._session.calling("dynamodb", self._what) as client:
             try:
                 await client.put_item(
@@ -34,18 +34,18 @@ class DynamoJobs:
                     raise JobExists(job.id) from None
                 raise
 
-    async def get(self, id: str) -> Job:
+    async def get(self, id: str) -> StoredJob:
         async with self._session.calling("dynamodb", self._what) as client:
             answer = await client.get_item(TableName=self._table, Key={"id": {"S": id}}, ConsistentRead=True)
         if "Item" not in answer:
             raise NoSuchJob(id)
         return _job(answer["Item"])
 
-    async def newest(self, most: int, before: str = "") -> list[Job]:
+    async def newest(self, most: int, before: str = "") -> list[StoredJob]:
         found = [job for job in await self._scan() if not before or job.id < before]
         return sorted(found, key=lambda job: job.id, reverse=True)[:most]
 
-    async def unfinished(self) -> list[Job]:
+    async def unfinished(self) -> list[StoredJob]:
         found = await self._scan(
             FilterExpression="NOT #state IN (:complete, :canceled, :error)",
             ExpressionAttributeNames={"#state": "state"},
@@ -55,7 +55,7 @@ class DynamoJobs:
         )
         return sorted(found, key=lambda job: job.id)
 
-    async def change(self, job: Job) -> None:
+    async def change(self, job: StoredJob) -> None:
         async with self._session.calling("dynamodb", self._what) as client:
             try:
                 await client.put_item(
@@ -82,8 +82,8 @@ class DynamoJobs:
         async with self._session.calling("dynamodb", self._what) as client:
             await client.get_item(TableName=self._table, Key={"id": {"S": "-"}}, ProjectionExpression="id")
 
-    async def _scan(self, **how: Any) -> list[Job]:
-        found: list[Job] = []
+    async def _scan(self, **how: Any) -> list[StoredJob]:
+        found: list[StoredJob] = []
         page: dict[str, Any] = {}
         while True:
             async with self._session.calling("dynamodb", self._what) as client:
@@ -94,9 +94,9 @@ class DynamoJobs:
             page = {"ExclusiveStartKey": last}
 
 
-def _item(job: Job) -> dict[str, Any]:
+def _item(job: StoredJob) -> dict[str, Any]:
     return {name: to_attribute(value) for name, value in job.as_item().items()}
 
 
-def _job(item: Mapping[str, Any]) -> Job:
-    return Job.of_item({name: from_attribute(value) for name, value in item.items()})
+def _job(item: Mapping[str, Any]) -> StoredJob:
+    return StoredJob.of_item({name: from_attribute(value) for name, value in item.items()})

@@ -15,17 +15,17 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import ClientError
 
 from gateway.adapters.aws.session import AwsSession, error_code
-from gateway.hub.errors import OutputTrouble, StoreAway
-from gateway.hub.ports import PutMediaRequest
+from gateway.ports.errors import OutputTrouble, StoreAway
+from gateway.ports.stores import PutMediaRequest
 
 ROLE_SESSION: Final = "kvs-stream"
 ROLE_SECONDS: Final = 3600
-# Connections that follow each other closely share an assumed role; one that lasts gets its successor a new one.
+# Connections that start within this time share an assumed role. Later connections get a new one.
 REUSE_SECONDS: Final = 300.0
-LEAST_LEFT: Final = 600.0  # seconds that a shared one has to last yet
+MIN_LEFT_SECONDS: Final = 600.0  # remaining lifetime that a shared role must still have
 _SERVICE: Final = "kinesisvideo"
 _ARN: Final = re.compile(r"arn:aws[a-z-]*:kinesisvideo:([a-z0-9-]+):[0-9]{12}:stream/", re.ASCII)
-# Where one of these is set, the control plane is a lab's, and its data endpoints may be without TLS.
+# Where one of these is set, the control plane is that of a test lab. Its data endpoints may be without TLS.
 _OVERRIDES: Final = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KINESIS_VIDEO")
 
 
@@ -37,7 +37,10 @@ class _Credentials:
 
 
 class AwsKvs:
-    """A KvsEndpoints. role: ARN of the role that sends, assumed as `kvs-stream`; "": this process's own credentials."""
+    """A KvsEndpoints.
+
+    role: ARN of the role that sends, assumed as `kvs-stream`; "": this process's own credentials.
+    """
 
     def __init__(self, session: AwsSession, role: str = "") -> None:
         self._session = session
@@ -46,7 +49,10 @@ class AwsKvs:
         self._assumed: _Credentials | None = None
 
     async def put_media(self, stream: str, start: float, *, fresh: bool = False) -> PutMediaRequest:
-        """GetDataEndpoint where it is not known, AssumeRole where there is one, and the signature."""
+        """Returns a signed PutMedia request.
+
+        Calls GetDataEndpoint where the endpoint is not known, and AssumeRole where a role is set.
+        """
         if fresh:
             self._endpoints.pop(stream, None)
             self._assumed = None
@@ -61,7 +67,7 @@ class AwsKvs:
         return PutMediaRequest(url, headers, credentials.expires)
 
     async def describe(self, stream: str) -> tuple[str, int]:
-        """DescribeStream, with the process's own credentials."""
+        """Calls DescribeStream with the process's own credentials. Returns the ARN and the retention in hours."""
         async with self._session.calling(_SERVICE, f"stream {stream}", self._region(stream)) as client:
             try:
                 info = (await client.describe_stream(**_named(stream)))["StreamInfo"]
@@ -87,7 +93,7 @@ class AwsKvs:
     async def _assume(self) -> _Credentials:
         now = time.time()
         last = self._assumed
-        if last is not None and now - last.since < REUSE_SECONDS and last.expires - now > LEAST_LEFT:
+        if last is not None and now - last.since < REUSE_SECONDS and last.expires - now > MIN_LEFT_SECONDS:
             return last
         async with self._session.calling("sts", f"role {self._role}") as client:
             try:
@@ -106,19 +112,22 @@ class AwsKvs:
         if credentials is None:
             raise OutputTrouble("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role")
         frozen = await credentials.get_frozen_credentials()
-        # Only credentials of a role or a container end, and botocore keeps the time to itself.
+        # Only credentials of a role or a container expire. botocore keeps the time in a private attribute.
         expiry: Any = getattr(credentials, "_expiry_time", None)
         return _Credentials(ReadOnlyCredentials(*frozen[:3]), expiry.timestamp() if expiry is not None else 0.0)
 
     @staticmethod
     def _region(stream: str) -> str | None:
-        """Of an ARN; None for a bare name."""
+        """Returns the region of an ARN; None for a plain stream name."""
         match = _ARN.match(stream)
         return match[1] if match is not None else None
 
 
 def put_media_headers(stream: str, start: float) -> dict[str, str]:
-    """PutMedia's own headers for a stream's name or ARN; start: the producer's, seconds since the epoch."""
+    """Returns PutMedia's own headers for a stream's name or ARN.
+
+    start: the producer's start, seconds since the epoch.
+    """
     return {
         "Content-Type": "application/json",
         "x-amzn-stream-arn" if _ARN.match(stream) else "x-amzn-stream-name": stream,
@@ -129,9 +138,10 @@ def put_media_headers(stream: str, start: float) -> dict[str, str]:
 
 
 def sign(url: str, headers: dict[str, str], keys: ReadOnlyCredentials, region: str) -> dict[str, str]:
-    """The headers with Signature Version 4 of a POST for service `kinesisvideo`, over the hash of an empty body.
+    """Returns the headers with Signature Version 4 of a POST for service `kinesisvideo`, over the hash of an empty
+    body.
 
-    The body comes later and is never signed, which is how the producer SDK in C does it.
+    The body is sent later and is never signed, as in the producer SDK in C.
     """
     request = AWSRequest("POST", url, headers=dict(headers), data=b"")
     SigV4Auth(keys, _SERVICE, region).add_auth(request)
@@ -143,7 +153,7 @@ def _named(stream: str) -> dict[str, str]:
 
 
 def _trouble(stream: str, error: ClientError) -> OutputTrouble | StoreAway:
-    """Refusals are for somebody to put right, overload passes."""
+    """Returns StoreAway for overload, which passes, and OutputTrouble for refusals that an operator has to fix."""
     code = error_code(error)
     if code in ("ClientLimitExceededException", "ThrottlingException", "InternalFailure", "ServiceUnavailable"):
         return StoreAway(f"Kinesis Video Streams ({stream}) refuses: {code}")

@@ -1,4 +1,4 @@
-"""Lifecycle: the rules of a bucket that move recordings to cheaper storage classes; others' rules stay as they are."""
+"""The rules of a bucket that move recordings to cheaper storage classes. Rules of others stay as they are."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from gateway.adapters.aws.session import AwsSession, error_code
-from gateway.settings.models import Recording
+from gateway.settings.models import RecordingSettings
 
 OURS: Final = "millrace-"
-# S3 bills small objects of the colder classes as 128 kB; it moves none of them by default.
-_LEAST_BYTES: Final = 131_072
+# S3 bills small objects in the colder classes as 128 kB, and by default moves none of them.
+_MIN_BYTES: Final = 131_072
 _UNFINISHED_DAYS: Final = 7
 # S3 takes objects into these after 30 days at the earliest.
 _LATE: Final = ("STANDARD_IA", "ONEZONE_IA")
@@ -19,8 +19,11 @@ _LATE: Final = ("STANDARD_IA", "ONEZONE_IA")
 Rule = dict[str, Any]
 
 
-def rules(settings: Recording) -> list[Rule]:
-    """Ours, by the settings. Raises ValueError for days that S3 would refuse, in words for an operator."""
+def rules(settings: RecordingSettings) -> list[Rule]:
+    """Returns Millrace's rules for these settings.
+
+    Raises ValueError, with a message for the operator, for days that S3 would refuse.
+    """
     cold, archive = settings.cold_after_days, settings.archive_after_days
     for name, days, kind in (("cold", cold, settings.cold_class), ("archive", archive, settings.archive_class)):
         if 0 < days < 30 and kind in _LATE:
@@ -38,7 +41,7 @@ def rules(settings: Recording) -> list[Rule]:
             {
                 "ID": f"{OURS}storage-classes",
                 "Status": "Enabled",
-                "Filter": {"ObjectSizeGreaterThan": _LEAST_BYTES},
+                "Filter": {"ObjectSizeGreaterThan": _MIN_BYTES},
                 "Transitions": transitions,
             }
         )
@@ -54,7 +57,7 @@ def rules(settings: Recording) -> list[Rule]:
 
 
 async def show(session: AwsSession, bucket: str) -> list[Rule]:
-    """All rules of the bucket. Raises StoreAway."""
+    """Returns all rules of the bucket. Raises StoreAway."""
     async with session.calling("s3", f"bucket {bucket}") as client:
         try:
             answer = await client.get_bucket_lifecycle_configuration(Bucket=bucket)
@@ -65,8 +68,11 @@ async def show(session: AwsSession, bucket: str) -> list[Rule]:
     return list(answer["Rules"])
 
 
-async def apply(session: AwsSession, bucket: str, settings: Recording) -> list[Rule]:
-    """Replaces our rules and leaves the others; all rules as they then are. Raises StoreAway, ValueError."""
+async def apply(session: AwsSession, bucket: str, settings: RecordingSettings) -> list[Rule]:
+    """Replaces Millrace's rules and leaves the others.
+
+    Returns all rules of the bucket. Raises StoreAway, ValueError.
+    """
     ours = rules(settings)
     merged = [rule for rule in await show(session, bucket) if not str(rule.get("ID", "")).startswith(OURS)] + ours
     async with session.calling("s3", f"bucket {bucket}") as client:

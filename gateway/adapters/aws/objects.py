@@ -1,11 +1,11 @@
-"""Objects in an S3 bucket: finished files go up whole, in parts where they are large, with bounded memory."""
+"""Objects in an S3 bucket. Finished files are uploaded whole, large ones in parts, with bounded memory."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -13,31 +13,33 @@ import structlog
 from botocore.exceptions import ClientError
 
 from gateway.adapters.aws.session import AwsSession, error_code
-from gateway.hub.errors import NoSuchObject, StoreAway, TooLarge
-from gateway.hub.names import is_object_key
-from gateway.hub.ports import Object, Upload
+from gateway.channels.names import is_object_key
 from gateway.lib.content_types import content_type
-from gateway.sinks import naming
+from gateway.ports import media_keys
+from gateway.ports.errors import NoSuchObject, StoreAway, TooLarge
+from gateway.ports.stores import DirectUpload, Object
 
 log = structlog.get_logger(__name__)
 
-PAGE: Final = 1000  # objects of one answer to a listing; the service gives no more
+PAGE: Final = 1000  # objects in one answer to a listing; S3's maximum
 _FOREVER: Final = "public, max-age=31536000, immutable"
-_SHORTLY: Final = "public, max-age=60"  # playlists, which grow; and what a client may name twice
+# For playlists, which grow, and for objects that a client may upload again under the same key.
+_SHORTLY: Final = "public, max-age=60"
 
 _PIECE: Final = 256 * 1024
 _PART: Final = 8 << 20
-_MOST_PARTS: Final = 9_000  # of 10,000
-_PART_SECONDS: Final = 120.0  # for one part: 70 kB a second at least
+_MAX_PARTS: Final = 9_000  # S3 allows 10,000
+_DELETE_SECONDS: Final = 60.0  # for 1,000 objects
+_PART_SECONDS: Final = 120.0  # for one part of 8 MiB: at least 70 kB/s
 _GONE: Final = ("404", "NoSuchKey", "NotFound", "NoSuchUpload")
-_RECORDED: Final = (naming.KeptKind.VIDEO, naming.KeptKind.SEGMENT)
+_RECORDED: Final = (media_keys.MediaKind.VIDEO, media_keys.MediaKind.SEGMENT)
 
 
 class S3Objects:
-    """An ObjectStore over a bucket. No ACL is set: who may read is the bucket's matter.
+    """An ObjectStore in a bucket. It sets no ACL: the bucket decides who may read.
 
-    storage_class: of recordings, "" for the bucket's own. An upload in parts that fails is aborted; one that a killed
-    process left is removed by the bucket's lifecycle (`millrace storage apply`).
+    storage_class: for recordings; "" means the bucket's default. A multipart upload that fails is aborted. The bucket's
+    lifecycle (`millrace storage apply`) removes one that a killed process left.
     """
 
     def __init__(self, session: AwsSession, bucket: str, storage_class: str = "") -> None:
@@ -56,7 +58,7 @@ class S3Objects:
                 async with self._calling(_PART_SECONDS) as client:
                     await client.put_object(Bucket=self.bucket, Key=key, Body=body, **self._headers(key))
             else:
-                await self._put_parts(key, source, max(_PART, -(-size // _MOST_PARTS)))
+                await self._put_parts(key, source, max(_PART, -(-size // _MAX_PARTS)))
         finally:
             source.close()
         await asyncio.to_thread(file.unlink, missing_ok=True)
@@ -83,7 +85,7 @@ class S3Objects:
                 raise self._absent(error, key) from None
         left: int = told["ContentLength"]
         body = told["Body"]
-        async with body:  # a reader that goes closes the connection
+        async with body:  # closes the connection when the reader stops early
             while left > 0:
                 async with self._calling(_PART_SECONDS):
                     piece = await body.read(min(_PIECE, left))
@@ -107,26 +109,38 @@ class S3Objects:
         async with self._calling() as client:
             await client.delete_object(Bucket=self.bucket, Key=key)
 
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        if not keys:
+            return
+        wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        async with self._calling(_DELETE_SECONDS) as client:
+            told = await client.delete_objects(Bucket=self.bucket, Delete=wanted)
+        if failed := told.get("Errors"):
+            code, count = failed[0].get("Code", "unknown"), len(failed)
+            raise StoreAway(f"s3 ({self._what}) deletes {count} of {len(keys)} objects not: {code}")
+
     async def fetch(self, key: str, to: Path, most: int = 0) -> None:
         size = (await self.head(key)).size
         if most and size > most:
             raise TooLarge(size, most, key)
         with await asyncio.to_thread(to.open, "wb") as target:
             async for piece in self.read(key):
-                if most and target.tell() + len(piece) > most:  # it was replaced since
+                if most and target.tell() + len(piece) > most:  # the object was replaced after `head`
                     raise TooLarge(target.tell() + len(piece), most, key)
                 await asyncio.to_thread(target.write, piece)
 
-    async def upload(self, key: str, seconds: int) -> Upload | None:
+    async def upload(self, key: str, seconds: int) -> DirectUpload | None:
         kind = content_type(key)
         async with self._calling() as client:
             url: str = await client.generate_presigned_url(
                 "put_object",
-                Params={"Bucket": self.bucket, "Key": key, "ContentType": kind},
+                # The condition is signed too: S3 answers 412 to a second upload. S3 supports conditional writes in all
+                # regions.
+                Params={"Bucket": self.bucket, "Key": key, "ContentType": kind, "IfNoneMatch": "*"},
                 ExpiresIn=seconds,
                 HttpMethod="PUT",
             )
-        return Upload(url, "PUT", {"Content-Type": kind})
+        return DirectUpload(url, "PUT", {"Content-Type": kind, "If-None-Match": "*"})
 
     async def check(self) -> None:
         async with self._calling() as client:
@@ -135,7 +149,7 @@ class S3Objects:
     # ---- details ----
 
     async def _put_parts(self, key: str, source: BinaryIO, size: int) -> None:
-        """Part after part: memory is one of them, and another stream's upload has its turn in between."""
+        """Uploads one part after another. Memory holds one part, and other streams' uploads can run in between."""
         async with self._calling() as client:
             made = await client.create_multipart_upload(Bucket=self.bucket, Key=key, **self._headers(key))
         whole = {"Bucket": self.bucket, "Key": key, "UploadId": made["UploadId"]}
@@ -154,7 +168,7 @@ class S3Objects:
             raise
 
     async def _abort(self, whole: dict[str, Any]) -> None:
-        """What was sent costs money until it is aborted."""
+        """Aborts an upload, because S3 bills the parts until then."""
         try:
             async with self._calling() as client:
                 await client.abort_multipart_upload(**whole)
@@ -162,8 +176,8 @@ class S3Objects:
             log.info("an upload in parts could not be aborted", object=whole["Key"], reason=str(error))
 
     def _headers(self, key: str) -> dict[str, str]:
-        kept = naming.parse(key)
-        named_once = kept is not None and kept.kind is not naming.KeptKind.ONDEMAND
+        kept = media_keys.parse(key)
+        named_once = kept is not None and kept.kind is not media_keys.MediaKind.ONDEMAND
         headers = {"ContentType": content_type(key), "CacheControl": _FOREVER if named_once else _SHORTLY}
         if self._storage_class and kept is not None and kept.kind in _RECORDED:
             headers["StorageClass"] = self._storage_class

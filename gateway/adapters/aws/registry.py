@@ -1,4 +1,4 @@
-"""Nodes and what they hold in DynamoDB, in the original system's table of live sessions: hash key `UUID`."""
+"""Nodes and the streams that they hold, in DynamoDB: the original's table of live sessions, hash key `UUID`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from botocore.exceptions import ClientError
 
 from gateway.adapters.aws.attributes import from_attribute, to_attribute
 from gateway.adapters.aws.session import AwsSession, error_code
-from gateway.hub.errors import Held, StoreAway
-from gateway.hub.names import is_channel_id
-from gateway.hub.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Holding, Node, Role
+from gateway.channels.names import is_channel_id
+from gateway.ports.errors import HeldElsewhere, StoreAway
+from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Holding, Node, NodeRole
 
 _CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 _KEY: Final = "UUID"
-# No channel's id has a slash, so these meet no session's row. All ids of nodes stand in one item: nothing is scanned.
+# A channel id has no slash, so these keys never collide with a session's row. One item lists the ids of all nodes, so
+# that no scan is needed.
 _NODES: Final = "/nodes"
 _NODE: Final = "/node/"
 _NOTHING: Final = "/"
-_ROLES: Final = frozenset(str(role) for role in Role)
-_MOST_KEYS: Final = 100  # of a BatchGetItem
-# Waits for keys that a throttled table left out; in all less than the bound of a call.
-_AGAIN_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
-# Every name by its placeholder: UUID, ROLE and LEFT are reserved words, and others may become so.
+_ROLES: Final = frozenset(str(role) for role in NodeRole)
+_MAX_KEYS: Final = 100  # in one BatchGetItem
+# Pauses in seconds before keys that a throttled table left out are asked for again. Their sum is below the time-out of
+# a call.
+_RETRY_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
+# Every name has a placeholder: UUID, ROLE and LEFT are reserved words, and others may become so.
 _OF_HOLDING: Final = (_KEY, "node", "address", "claim", "started", "left", "cluster", "expires")
-# What the original system or anybody else wrote is no holding, and nobody has to wait for it.
+# A row of the original system or of another program does not count as held, so it may be replaced at once.
 _FREE: Final = (
     "NOT (attribute_type(#node, :text) AND attribute_type(#address, :text)"
     " AND attribute_type(#claim, :text) AND attribute_type(#started, :number))"
@@ -37,17 +39,19 @@ _FREE: Final = (
 
 
 class DynamoRegistry:
-    """A Registry over one table. A session's row is the original's with ours beside: node, address, claim, started,
-    cluster, left; a row that expires is removed by the service within days and left out by readers at once.
+    """A Registry in one table. A session's row holds the original's attributes and Millrace's own.
 
-    An id whose node's row is gone is dropped from the set of ids by whoever notices, unless an id was added meanwhile;
-    a node adds its own again when its beat finds no row or it saw the set without it.
+    Millrace's own are node, address, claim, started, cluster and left. DynamoDB removes an expired row within days;
+    reads ignore it at once.
+
+    A node drops an id without a row from the set, unless another id was added meanwhile. A node adds its own id again
+    when its beat finds no row, or when the set lacked it.
     """
 
     def __init__(self, session: AwsSession, table: str, clock: Callable[[], float] = time.time) -> None:
         self._session, self._table, self._clock = session, table, clock
         self._what = f"table {table}"
-        self._listed: set[str] = set()  # the ids that were added here and not seen missing since
+        self._listed: set[str] = set()  # ids that this process added and has not seen missing since
 
     async def join(self, node: Node) -> None:
         self._listed.discard(node.id)
@@ -59,7 +63,7 @@ class DynamoRegistry:
             answer = await client.put_item(TableName=self._table, Item=item, ReturnValues="ALL_OLD")
             if answer.get("Attributes") and node.id in self._listed:
                 return
-            # The row first, then its id: whoever finds an id without a row drops it.
+            # The row is written first: other nodes drop an id that has no row.
             await client.update_item(
                 TableName=self._table,
                 Key=_key(_NODES),
@@ -104,7 +108,7 @@ class DynamoRegistry:
                         ":text": {"S": "S"},
                         ":number": {"S": "N"},
                         ":yes": {"BOOL": True},
-                        ":claim": {"S": holding.claim},  # a first try that was not answered may have been done
+                        ":claim": {"S": holding.claim},  # an earlier attempt without an answer may have succeeded
                         ":over": {"S": over or holding.claim},
                     },
                     ReturnValuesOnConditionCheckFailure="ALL_OLD",
@@ -112,7 +116,7 @@ class DynamoRegistry:
             except ClientError as e:
                 stands = _holding(e.response.get("Item", {}))
                 if error_code(e) == _CONDITION_FAILED and stands is not None:
-                    raise Held(stands) from None
+                    raise HeldElsewhere(stands) from None
                 raise
 
     async def release(self, stream: str, claim: str, *, left: bool = False) -> None:
@@ -163,13 +167,16 @@ class DynamoRegistry:
         return item
 
     async def _batch(self, client: Any, keys: Sequence[str], **how: Any) -> list[dict[str, Any]]:
-        """The items under these keys, each named once: a request per hundred, more where the table is throttled."""
+        """Returns the items with these keys, each given once.
+
+        Reads 100 keys per request, with more requests where the table throttles.
+        """
         found: list[dict[str, Any]] = []
-        for first in range(0, len(keys), _MOST_KEYS):
+        for first in range(0, len(keys), _MAX_KEYS):
             asked: dict[str, Any] = {
-                self._table: {"Keys": [_key(key) for key in keys[first : first + _MOST_KEYS]], **how}
+                self._table: {"Keys": [_key(key) for key in keys[first : first + _MAX_KEYS]], **how}
             }
-            waits = iter(_AGAIN_SECONDS)
+            waits = iter(_RETRY_SECONDS)
             while True:
                 answer = await client.batch_get_item(RequestItems=asked)
                 found += answer.get("Responses", {}).get(self._table, ())
@@ -181,7 +188,7 @@ class DynamoRegistry:
         return found
 
     async def _drop(self, client: Any, ids: Sequence[str], version: Mapping[str, Any] | None = None) -> None:
-        """Take ids out of the set of nodes; version: only while nobody added one since it was read."""
+        """Removes ids from the set of nodes. version: remove them only if the set still has this version."""
         how: dict[str, Any] = {
             "UpdateExpression": "DELETE #ids :gone",
             "ExpressionAttributeNames": {"#ids": "ids"},
@@ -198,7 +205,7 @@ class DynamoRegistry:
                 raise
 
     def _holding(self, item: Mapping[str, Any]) -> Holding | None:
-        """As _holding, without one that has left and expired."""
+        """Returns a row as `_holding` does, but None for one that was left and has expired."""
         holding = _holding(item)
         if holding is None or not holding.left:
             return holding
@@ -222,7 +229,7 @@ def _row(node: Node, expires: float) -> dict[str, Any]:
 
 
 def _node(item: Mapping[str, Any]) -> Node | None:
-    """None where the row is none of ours."""
+    """Returns the node of a row; None where Millrace did not write the row."""
     match item:
         case {
             "UUID": {"S": str(key)},
@@ -232,7 +239,7 @@ def _node(item: Mapping[str, Any]) -> Node | None:
             "channel": {"S": str(channel)},
             "shown": {"M": _} as shown,
         } if role in _ROLES:
-            return Node(key.removeprefix(_NODE), Role(role), address, int(beat), channel, from_attribute(shown))
+            return Node(key.removeprefix(_NODE), NodeRole(role), address, int(beat), channel, from_attribute(shown))
     return None
 
 
@@ -249,7 +256,7 @@ def _session(holding: Holding, item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _holding(item: Mapping[str, Any]) -> Holding | None:
-    """None where the row is none of ours."""
+    """Returns the holding of a row; None where Millrace did not write the row."""
     match item:
         case {
             "UUID": {"S": str(stream)},

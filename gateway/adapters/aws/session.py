@@ -1,4 +1,4 @@
-"""One client per AWS service, made at first use and kept, with time-outs that notice a service that is away."""
+"""One client per AWS service, made at first use and kept, with time-outs that detect an unavailable service."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import aioboto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ProfileNotFound
 
-from gateway.hub.errors import StoreAway, StoreUnusable
+from gateway.ports.errors import StoreAway, StoreUnusable
 
 CONNECT_TIMEOUT: Final = 2
 READ_TIMEOUT: Final = 3
-# Of a whole call with its second try: absence has to be noticed within 8 s, and the caller needs the rest.
+# For a whole call with its second try. An unavailable service has to be noticed within 8 s, and the caller needs the
+# rest.
 CALL_TIMEOUT: Final = 6.0
 _CONFIG: Final = Config(
     connect_timeout=CONNECT_TIMEOUT,
@@ -26,12 +27,15 @@ _CONFIG: Final = Config(
     max_pool_connections=50,
     tcp_keepalive=True,
 )
-# Objects: S3 may think for a while about a large one; version 4 also where a client signs for another (presigned URLs).
+# S3 may take a while for a large object. Signature version 4 also for presigned URLs.
 _TRANSFERS: Final = _CONFIG.merge(Config(read_timeout=20, signature_version="s3v4"))
 
 
 class AwsSession:
-    """Clients by service name; use as `async with`. The standard variables give region, credentials, endpoints."""
+    """Clients by service name; use as `async with`.
+
+    The standard environment variables set region, credentials and endpoints.
+    """
 
     def __init__(self) -> None:
         self._stack = contextlib.AsyncExitStack()
@@ -56,15 +60,18 @@ class AwsSession:
 
     @property
     def region(self) -> str:
-        """Of whatever names none itself."""
+        """The region used where a call names none."""
         return str(self._session.region_name)
 
     async def credentials(self) -> Any:
-        """This process's credentials as botocore has them, None without any; those that end are refreshed by it."""
+        """Returns this process's botocore credentials; None without any. botocore refreshes those that expire."""
         return await self._session.get_credentials()
 
     async def client(self, service: str, region: str | None = None, *, wait: int = 0) -> Any:
-        """The client of a service such as "dynamodb"; region: another than the configured one; wait: as of calling."""
+        """Returns the client of a service such as "dynamodb".
+
+        region: one other than the configured one. wait: see `calling`.
+        """
         async with self._making:
             name = "@".join(filter(None, (service, region, str(wait or ""))))
             if name not in self._clients:
@@ -82,10 +89,10 @@ class AwsSession:
     async def calling(
         self, service: str, what: str, region: str | None = None, seconds: float | None = None, *, wait: int = 0
     ) -> AsyncIterator[Any]:
-        """The client for one call, bounded in time; a failure that the block does not handle is StoreAway.
+        """Gives the client for one call with a time-out. A failure that the block does not handle becomes StoreAway.
 
-        what: named in the message, such as "table video-metadata". seconds: where a call moves much, its bound. wait:
-        seconds that the service may take to answer because it was asked to (a long poll).
+        what: text for the message, such as "table video-metadata". seconds: time-out of a call that moves much data.
+        wait: seconds that a long poll may take before the service answers.
         """
         try:
             async with asyncio.timeout(seconds or wait + CALL_TIMEOUT):
@@ -99,5 +106,5 @@ class AwsSession:
 
 
 def error_code(error: ClientError) -> str:
-    """The code of an AWS error, such as "ConditionalCheckFailedException"."""
+    """Returns the code of an AWS error, such as "ConditionalCheckFailedException"."""
     return str(error.response.get("Error", {}).get("Code", "unknown"))

@@ -1,37 +1,41 @@
-"""Task events: what EventBridge tells an SQS queue of ECS tasks, read into the table of broadcast servers."""
+"""Reads ECS task events, which EventBridge sends to an SQS queue, into the table of broadcast servers."""
 
 from __future__ import annotations
 
-from gateway.adapters.aws.interfaces import interface_of
-from gateway.adapters.aws.messages import Messages, NoEvent, told
-from gateway.adapters.aws.servers import BroadcastServers, TaskEvent
+from gateway.adapters.aws.broadcast_server_table import BroadcastServerTable, TaskEvent
+from gateway.adapters.aws.network_interfaces import interface_of
 from gateway.adapters.aws.session import AwsSession
+from gateway.adapters.aws.sqs_reader import SqsReader, UnexpectedMessage, message_json
 from gateway.adapters.aws.tasks import CHANNEL, environment_of
-from gateway.settings.models import Ecs
+from gateway.settings.models import EcsSettings
 
 
 class TaskEvents:
-    """Reads the queue `ecs.events`; several gateways may. Other clusters' tasks, other services' where `ecs.service` is
-    set, and those that gateways start for one channel are none of its business.
+    """Reads the queue `ecs.events`. Several gateways may read it at the same time.
 
-    later: as of Messages.
+    Ignores tasks of other clusters, and of other services where `ecs.service` is set. Also ignores the tasks that
+    gateways start for one channel.
+
+    later: seconds until a message that could not be handled is delivered again (see SqsReader).
     """
 
-    def __init__(self, session: AwsSession, settings: Ecs, servers: BroadcastServers, *, later: int = 30) -> None:
-        self._messages = Messages(session, settings.events, self._told, later=later)
+    def __init__(
+        self, session: AwsSession, settings: EcsSettings, servers: BroadcastServerTable, *, later: int = 30
+    ) -> None:
+        self._messages = SqsReader(session, settings.events, self._told, later=later)
         self._cluster = settings.cluster.rpartition("/")[2]
         self._service = settings.service
         self._servers = servers
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Runs until cancelled."""
         await self._messages.run()
 
     async def _told(self, body: str) -> None:
         try:
             event = read_event(body)
         except ValueError as error:
-            raise NoEvent(str(error)) from None
+            raise UnexpectedMessage(str(error)) from None
         if event is not None and self._concerns(event):
             await self._servers.take(event)
 
@@ -42,11 +46,11 @@ class TaskEvents:
 
 
 def read_event(body: str) -> TaskEvent | None:
-    """The event of a message, with or without SNS around it; None for one that tells of something else than a task.
+    """Returns the event of a message, with or without SNS around it. Returns None for events of another kind.
 
-    Raises ValueError for what is no event.
+    Raises ValueError where the message is not an event.
     """
-    event = told(body)
+    event = message_json(body)
     detail = event.get("detail")
     if not isinstance(event.get("source"), str) or not isinstance(detail, dict):
         raise ValueError("neither source nor detail")

@@ -1,4 +1,4 @@
-"""Tasks on Amazon ECS: started by RunTask, found again by who started them, ended by StopTask."""
+"""Tasks on Amazon ECS: RunTask starts them, `startedBy` finds them again, StopTask ends them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Any, Final
 import structlog
 from botocore.exceptions import ClientError
 
-from gateway.adapters.aws.interfaces import members
+from gateway.adapters.aws.network_interfaces import members
 from gateway.adapters.aws.session import AwsSession, error_code
-from gateway.adapters.aws.task import own_task
-from gateway.hub.errors import OutputTrouble, StoreAway
-from gateway.hub.ports import RunningTask, TaskOrder
-from gateway.settings.models import Ecs
+from gateway.adapters.aws.task_metadata import own_task
+from gateway.ports.errors import OutputTrouble, StoreAway
+from gateway.ports.stores import RunningTask, TaskOrder
+from gateway.settings.models import EcsSettings
 
 log = structlog.get_logger(__name__)
 
@@ -33,12 +33,12 @@ SIZES: Final = {
 }
 CHANNEL, KIND, ADDRESS = "CHANNEL_NAME", "TASK_TYPE", "ADDRESS"
 
-_AT_ONCE: Final = 10  # tasks of one RunTask
-_DESCRIBED: Final = 100  # tasks of one DescribeTasks
-_FRESH: Final = 8.0  # seconds that what was described is believed
-_SETTLED: Final = 30.0  # after which a task that was started is listed: ECS is consistent in the end only
+_MAX_STARTED: Final = 10  # tasks in one RunTask
+_MAX_DESCRIBED: Final = 100  # tasks in one DescribeTasks
+_CACHE_SECONDS: Final = 8.0  # seconds for which the last DescribeTasks counts as current
+_SETTLED: Final = 30.0  # seconds after which a started task is listed: ECS is only eventually consistent
 _STARTED_BY: Final = re.compile(r"[A-Za-z0-9_/-]{1,128}", re.ASCII)
-# Somebody has to put these right; the rest passes.
+# Errors that an operator has to fix. Others pass by themselves.
 _WRONG: Final = frozenset(
     {
         *("ClientException", "InvalidParameterException", "ClusterNotFoundException", "UnsupportedFeatureException"),
@@ -49,8 +49,8 @@ _WRONG: Final = frozenset(
 
 
 @dataclass(slots=True)
-class _Known:
-    """A task of ours. since: monotonic seconds, when it was first seen."""
+class _KnownTask:
+    """A task that Millrace started. since: monotonic seconds, when it was first seen."""
 
     arn: str
     kind: str
@@ -60,34 +60,34 @@ class _Known:
 
 
 @dataclass(slots=True)
-class _Crew:
-    """The tasks of one channel. token: of a RunTask whose answer did not come, by kind, with its count."""
+class _ChannelTasks:
+    """The tasks of one channel. tokens: client token and count of a RunTask whose answer was lost, by kind of task."""
 
-    tasks: dict[str, _Known] = field(default_factory=dict)
+    tasks: dict[str, _KnownTask] = field(default_factory=dict)
     listed: bool = False
     tokens: dict[str, tuple[str, int]] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class EcsTasks:
-    """A TaskRunner. Tasks carry their channel in `startedBy`, so that whoever starts anew finds them.
+    """A TaskRunner. Tasks carry their channel in `startedBy`, so that a restarted gateway finds them.
 
     Needs ecs:RunTask, ecs:ListTasks, ecs:DescribeTasks, ecs:StopTask, and iam:PassRole for the task definition's roles.
     """
 
-    def __init__(self, session: AwsSession, settings: Ecs, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, session: AwsSession, settings: EcsSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self._session = session
         self._settings = settings
         self._clock = clock
         self._cluster = settings.cluster
-        self._crews: dict[str, _Crew] = {}
-        self._described = -_FRESH
+        self._crews: dict[str, _ChannelTasks] = {}
+        self._described = -_CACHE_SECONDS
         self._describing = asyncio.Lock()
 
     # ---- TaskRunner ----
 
     async def keep(self, order: TaskOrder) -> list[RunningTask]:
-        crew = self._crews.setdefault(order.channel, _Crew())
+        crew = self._crews.setdefault(order.channel, _ChannelTasks())
         async with crew.lock:
             if not crew.listed:
                 await self._find(order.channel, crew)
@@ -99,26 +99,26 @@ class EcsTasks:
                     await self._end(crew, task, "not needed any more")
             missing = order.count - len(fitting)
             while missing > 0:
-                started = await self._start(order, crew, min(missing, _AT_ONCE))
+                started = await self._start(order, crew, min(missing, _MAX_STARTED))
                 missing -= started
                 if not started:
                     break
             return [RunningTask(t.arn, t.state) for t in crew.tasks.values() if t.kind == order.kind]
 
     async def stop(self, channel: str, kind: str, address: str, reason: str) -> None:
-        crew = self._crews.setdefault(channel, _Crew())
+        crew = self._crews.setdefault(channel, _ChannelTasks())
         async with crew.lock:
-            await self._find(channel, crew)  # also those whose start was never answered
+            await self._find(channel, crew)  # also tasks whose RunTask was never answered
             for task in [t for t in crew.tasks.values() if t.kind == kind and t.address == address]:
                 await self._end(crew, task, reason)
             crew.tokens.pop(kind, None)
             if not crew.tasks and not crew.tokens:
                 self._crews.pop(channel, None)
 
-    # ---- what runs ----
+    # ---- running tasks ----
 
-    async def _find(self, channel: str, crew: _Crew) -> None:
-        """Takes over what an earlier process of ours, or another gateway, started for the channel."""
+    async def _find(self, channel: str, crew: _ChannelTasks) -> None:
+        """Takes over the tasks that an earlier process or another gateway started for the channel."""
         arns: list[str] = []
         page: dict[str, Any] = {}
         while True:
@@ -131,17 +131,19 @@ class EcsTasks:
         for told in await self._describe(arns):
             environment = environment_of(told)
             if environment.get(CHANNEL) != channel or told.get("desiredStatus") == "STOPPED":
-                continue  # two ids can have one startedBy
+                continue  # two channel ids can have the same startedBy
             arn = str(told["taskArn"])
-            task = crew.tasks.setdefault(arn, _Known(arn, environment.get(KIND, ""), environment.get(ADDRESS, ""), now))
+            task = crew.tasks.setdefault(
+                arn, _KnownTask(arn, environment.get(KIND, ""), environment.get(ADDRESS, ""), now)
+            )
             task.state = str(told.get("lastStatus", ""))
         crew.listed = True
 
     async def _refresh(self) -> None:
-        """What has become of all tasks of all channels, in few calls; what is over is forgotten."""
+        """Updates the state of all tasks of all channels, in few calls. Tasks that have ended are forgotten."""
         async with self._describing:
             now = self._clock()
-            if now - self._described < _FRESH:
+            if now - self._described < _CACHE_SECONDS:
                 return
             known = {task.arn: (crew, task) for crew in self._crews.values() for task in crew.tasks.values()}
             told = {str(t["taskArn"]): t for t in await self._describe(known)}
@@ -157,26 +159,29 @@ class EcsTasks:
             self._described = now
 
     @staticmethod
-    def _over(crew: _Crew, task: _Known, reason: str) -> None:
+    def _over(crew: _ChannelTasks, task: _KnownTask, reason: str) -> None:
         if crew.tasks.pop(task.arn, None) is not None:
             log.warning("a task has ended", task=task.arn, kind=task.kind, reason=reason[:300])
 
     async def _describe(self, arns: Iterable[str]) -> list[dict[str, Any]]:
         wanted, found = list(arns), list[dict[str, Any]]()
-        for first in range(0, len(wanted), _DESCRIBED):
-            answer = await self._call("describe_tasks", tasks=wanted[first : first + _DESCRIBED])
-            found += answer.get("tasks", ())  # `failures` are those that it does not know (any more)
+        for first in range(0, len(wanted), _MAX_DESCRIBED):
+            answer = await self._call("describe_tasks", tasks=wanted[first : first + _MAX_DESCRIBED])
+            found += answer.get("tasks", ())  # `failures` lists the tasks that ECS does not know (any more)
         return found
 
     # ---- starting and ending ----
 
-    async def _start(self, order: TaskOrder, crew: _Crew, count: int) -> int:
-        """How many were started. A call whose answer was lost is made again with its token: it starts nothing twice."""
+    async def _start(self, order: TaskOrder, crew: _ChannelTasks, count: int) -> int:
+        """Starts up to `count` tasks and returns the number that were started.
+
+        A call whose answer was lost is repeated with its token, so that no task is started twice.
+        """
         token, count = crew.tokens.setdefault(order.kind, (secrets.token_hex(16), count))
         try:
             answer = await self._call("run_task", clientToken=token, count=count, **_request(order, self._settings))
-        except _InUse:
-            del crew.tokens[order.kind]  # the order is another than that of the lost answer: its tasks are listed
+        except _TokenInUse:
+            del crew.tokens[order.kind]  # the token belongs to a different order: its tasks are found by listing
             crew.listed = False
             raise StoreAway("ecs (run_task): an earlier order is still under way") from None
         except OutputTrouble:
@@ -186,7 +191,7 @@ class EcsTasks:
         now = self._clock()
         started = [str(task["taskArn"]) for task in answer.get("tasks", ())]
         for arn in started:
-            crew.tasks[arn] = _Known(arn, order.kind, order.address, now)
+            crew.tasks[arn] = _KnownTask(arn, order.kind, order.address, now)
             log.info("task started", task=arn, kind=order.kind, channel=order.channel, size=order.size)
         failures = [f"{f.get('reason', '')} {f.get('detail') or ''}".strip() for f in answer.get("failures", ())]
         if failures:
@@ -196,7 +201,7 @@ class EcsTasks:
             log.warning("not all tasks were started", channel=order.channel, kind=order.kind, reason=why)
         return len(started)
 
-    async def _end(self, crew: _Crew, task: _Known, reason: str) -> None:
+    async def _end(self, crew: _ChannelTasks, task: _KnownTask, reason: str) -> None:
         try:
             await self._call("stop_task", task=task.arn, reason=reason[:255])
         except OutputTrouble as gone:
@@ -216,8 +221,8 @@ class EcsTasks:
                 code = error_code(error)
                 said = " ".join(str(error.response.get("Error", {}).get("Message") or code).split())[:300]
                 if code == "ConflictException":
-                    raise _InUse from None
-                if code in _WRONG:  # also where there is no room: ECS calls that a ClientException
+                    raise _TokenInUse from None
+                if code in _WRONG:  # also for missing capacity, which ECS reports as ClientException
                     raise OutputTrouble(f"ECS says no ({operation}): {said}") from None
                 raise
 
@@ -230,12 +235,12 @@ class EcsTasks:
         return self._cluster
 
 
-class _InUse(Exception):
-    """A client token was used for something else."""
+class _TokenInUse(Exception):
+    """The client token was used for a different request."""
 
 
-def _request(order: TaskOrder, settings: Ecs) -> dict[str, Any]:
-    """RunTask's parameters but for cluster, count and token."""
+def _request(order: TaskOrder, settings: EcsSettings) -> dict[str, Any]:
+    """Returns RunTask's parameters except cluster, count and token."""
     cpu, memory = SIZES[order.size]
     environment = {**order.environment, CHANNEL: order.channel, KIND: order.kind}
     if order.address:
@@ -267,14 +272,14 @@ def _request(order: TaskOrder, settings: Ecs) -> dict[str, Any]:
 
 
 def started_by(channel: str) -> str:
-    """What a channel's tasks carry: its id, or where ECS does not take that, a short hash."""
+    """Returns the `startedBy` of a channel's tasks: its id, or a short hash where ECS does not accept the id."""
     if _STARTED_BY.fullmatch(channel):
         return channel
     return f"millrace-{hashlib.sha256(channel.encode()).hexdigest()[:27]}"
 
 
 def environment_of(told: Mapping[str, Any]) -> dict[str, str]:
-    """What RunTask gave a described task's containers."""
+    """Returns the environment variables that RunTask set for a described task's containers."""
     return dict(_variables(told))
 
 

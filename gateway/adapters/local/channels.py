@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from gateway.adapters.local.database import Database
-from gateway.hub.addresses import Domains
-from gateway.hub.channel import ID, Channel
-from gateway.hub.errors import ChannelExists, NoSuchChannel
-from gateway.hub.names import is_channel_id
+from gateway.channels.addresses import PublicDomains
+from gateway.channels.channel import ID, Channel
+from gateway.channels.deleted_channel import DeletedChannel
+from gateway.channels.names import is_channel_id
+from gateway.ports.errors import ChannelExists, NoSuchChannel
 
 _SCHEMA: Final = 1
+_DELETED: Final = "deleted/"  # prefix of the ids of deleted channels; a channel id has no slash
 _CREATE: Final = """
 CREATE TABLE IF NOT EXISTS channels (id TEXT PRIMARY KEY, item TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
@@ -21,7 +23,7 @@ CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
 
 
 class SqliteChannels(Database):
-    """A ChannelStore and DomainStore over one connection; use as `async with`."""
+    """A ChannelStore and DomainStore on one connection; use as `async with`."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, _CREATE, _SCHEMA)
@@ -30,7 +32,8 @@ class SqliteChannels(Database):
         return _channel(await self._item(id))
 
     async def list(self) -> list[Channel]:
-        return [_channel(text) for (text,) in await self.rows("SELECT item FROM channels ORDER BY rowid")]
+        rows = await self.rows("SELECT item FROM channels WHERE substr(id, 1, 8) <> ? ORDER BY rowid", _DELETED)
+        return [_channel(text) for (text,) in rows]
 
     async def add(self, item: Mapping[str, Any]) -> Channel:
         text = _text(item)
@@ -39,26 +42,47 @@ class SqliteChannels(Database):
         return _channel(text)
 
     async def update(self, id: str, changes: Mapping[str, Any]) -> Channel:
-        # Read, merge, and write only if nobody wrote meanwhile: somebody's success is the reason for every repetition.
+        # Read, merge, and write only if the row is unchanged. Each repetition means that another writer succeeded.
         while True:
             old = await self._item(id)
             new = _text({**json.loads(old), **changes, ID: id})
             if await self.write("UPDATE channels SET item = ? WHERE id = ? AND item = ?", new, id, old):
                 return _channel(new)
 
-    async def delete(self, id: str) -> None:
-        if not is_channel_id(id) or not await self.write("DELETE FROM channels WHERE id = ?", id):
+    async def delete(self, id: str, now: float, *, media: bool = False) -> DeletedChannel:
+        # One statement replaces the row by its deleted form, if it was not changed since it was read.
+        while True:
+            old = await self._item(id)
+            deleted = DeletedChannel.of(_channel(old), now, media=media)
+            statement = "UPDATE OR REPLACE channels SET id = ?, item = ? WHERE id = ? AND item = ?"
+            if await self.write(statement, _DELETED + id, _text(deleted.item), id, old):
+                return deleted
+
+    async def get_deleted(self, id: str) -> DeletedChannel:
+        rows = await self.rows("SELECT item FROM channels WHERE id = ?", _DELETED + id) if is_channel_id(id) else ()
+        if not rows:
             raise NoSuchChannel(id)
+        return DeletedChannel(json.loads(rows[0][0]))
+
+    async def list_deleted(self) -> Sequence[DeletedChannel]:
+        rows = await self.rows("SELECT item FROM channels WHERE substr(id, 1, 8) = ?", _DELETED)
+        return [DeletedChannel(json.loads(text)) for (text,) in rows]
+
+    async def put_deleted(self, deleted: DeletedChannel) -> None:
+        await self.write("INSERT OR REPLACE INTO channels VALUES (?, ?)", _DELETED + deleted.id, _text(deleted.item))
+
+    async def forget_deleted(self, id: str) -> None:
+        await self.write("DELETE FROM channels WHERE id = ?", _DELETED + id)
 
     async def check(self) -> None:
         await self.rows("SELECT 1 FROM channels LIMIT 1")
 
-    async def get_domains(self) -> Domains:
+    async def get_domains(self) -> PublicDomains:
         stored: dict[str, str] = dict(await self.rows("SELECT name, value FROM domains"))
-        return Domains(stored.get("pushDNS", ""), stored.get("pullDNS", ""))
+        return PublicDomains(stored.get("pushDNS", ""), stored.get("pullDNS", ""))
 
-    async def set_domains(self, domains: Domains) -> None:
-        # An empty one is stored as such: two rows in one statement.
+    async def set_domains(self, domains: PublicDomains) -> None:
+        # An empty domain is stored as "". One statement writes both rows.
         await self.write(
             "INSERT INTO domains VALUES ('pushDNS', ?), ('pullDNS', ?)"
             " ON CONFLICT (name) DO UPDATE SET value = excluded.value",

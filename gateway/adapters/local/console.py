@@ -1,4 +1,4 @@
-"""The console's people in SQLite: users, their sessions and profiles, one row each."""
+"""The console's users in SQLite: one row for each user, session and profile."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LIST: Final = "SELECT key, value FROM people WHERE kind = ? AND (expires = 0 OR
 
 
 class SqliteConsole(Database):
-    """A ConsoleStore over one connection; use as `async with`. What has expired is removed by the next write."""
+    """A ConsoleStore on one connection; use as `async with`. The next write removes expired rows."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         super().__init__(path, _CREATE, _SCHEMA)

@@ -1,4 +1,4 @@
-"""Database: one SQLite file of ours, opened carefully, in which every operation is one statement."""
+"""One SQLite file of Millrace, checked when it is opened. Every operation is one statement."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from typing import Any, Final, Self
 
 import aiosqlite
 
-from gateway.adapters.local.folder import data_folder
-from gateway.hub.errors import StoreAway, StoreUnusable
+from gateway.adapters.local.data_folder import data_folder
+from gateway.ports.errors import StoreAway, StoreUnusable
 
-APPLICATION: Final = 0x4D494C4C  # "MILL", so that no other program's database is taken for ours
+APPLICATION: Final = 0x4D494C4C  # "MILL", so that no other program's database is used by mistake
 _LOCK_WAIT: Final = 2.0  # seconds that SQLite waits for another process
 _LOCK_PAUSE: Final = 0.02
-_LONGEST: Final = 6.0  # seconds of a whole operation, with its wait for earlier ones; the contract's bound is 8
+_LONGEST: Final = 6.0  # seconds for an operation with its wait for earlier ones; StoreAway has to come within 8
 
 
 class Database:
-    """A connection; use as `async with`. create: idempotent statements that make the tables; schema: their version,
-    from 1 on, kept in user_version.
+    """A connection; use as `async with`.
 
-    Nothing is left half-done by a cancelled caller or a killed process.
+    create: idempotent statements that create the tables. schema: their version, from 1, kept in user_version. A
+    cancelled caller or a killed process leaves no half-done change.
     """
 
     def __init__(self, path: Path, create: str, schema: int) -> None:
@@ -37,7 +37,7 @@ class Database:
         self._database: aiosqlite.Connection | None = None
 
     async def __aenter__(self) -> Self:
-        """Open the file, made where it is missing; StoreUnusable where it cannot be used."""
+        """Opens the file, created where it is missing. Raises StoreUnusable where it cannot be used."""
         await asyncio.to_thread(self._make_file)
         try:
             self._database = await aiosqlite.connect(self._path, timeout=_LOCK_WAIT, isolation_level=None)
@@ -61,7 +61,10 @@ class Database:
             await database.close()
 
     def _make_file(self) -> None:
-        """Keys are inside: nobody else may read it (SQLite gives its journal files the same mode)."""
+        """Creates the file for this user only, because it contains keys.
+
+        SQLite gives its journal files the same mode.
+        """
         data_folder(self._path.parent)
         try:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -69,7 +72,10 @@ class Database:
             raise StoreUnusable(f"the database {self._path} cannot be opened: {e.strerror}") from None
 
     async def _settle(self, database: aiosqlite.Connection) -> None:
-        """Prepare; again while another process opens or closes the file, for which SQLite itself does not wait."""
+        """Prepares the file, and tries again while another process opens or closes it.
+
+        SQLite itself does not wait for that.
+        """
         last = time.monotonic() + _LOCK_WAIT
         while True:
             try:
@@ -81,7 +87,7 @@ class Database:
             await asyncio.sleep(_LOCK_PAUSE)
 
     async def _prepare(self, database: aiosqlite.Connection) -> None:
-        await database.execute("BEGIN")  # one look: another process may be making the tables just now
+        await database.execute("BEGIN")  # one consistent read: another process may be creating the tables now
         application = await _scalar(database, "PRAGMA application_id")
         tables = await _scalar(database, "SELECT count(*) FROM sqlite_master")
         version = await _scalar(database, "PRAGMA user_version")
@@ -96,19 +102,19 @@ class Database:
         if (verdict := await _scalar(database, "PRAGMA quick_check(1)")) != "ok":
             raise StoreUnusable(f"the database {self._path} is damaged: {' '.join(verdict.split())}")
         await database.execute("PRAGMA journal_mode = WAL")  # readers and the command line never wait for a writer
-        await database.execute("PRAGMA synchronous = FULL")  # it is written rarely and must not be lost
+        await database.execute("PRAGMA synchronous = FULL")  # writes are rare and must not be lost
         if version < self._schema:
             marks = f"PRAGMA application_id = {APPLICATION};PRAGMA user_version = {self._schema}"
             await database.executescript(f"BEGIN IMMEDIATE;{self._create};{marks};COMMIT;")
 
     async def rows(self, statement: str, *values: str | int | float) -> Sequence[Any]:
-        """The rows of a query. Raises StoreAway."""
+        """Returns the rows of a query. Raises StoreAway."""
         with self._errors():
             async with asyncio.timeout(_LONGEST):
                 return tuple(await self._open().execute_fetchall(statement, values))
 
     async def write(self, statement: str, *values: str | int | float) -> int:
-        """The number of rows that a statement changed. Raises StoreAway."""
+        """Returns the number of rows that a statement changed. Raises StoreAway."""
         with self._errors():
             async with asyncio.timeout(_LONGEST), self._open().execute(statement, values) as cursor:
                 return cursor.rowcount
@@ -120,7 +126,7 @@ class Database:
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        """Locked, full, unreadable: the caller may come again, and no media stops for it."""
+        """Turns a locked, full or unreadable database into StoreAway: the caller may try again, and media goes on."""
         try:
             yield
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""The name of this machine in addresses that are shown to people, and the ports that a running gateway opened."""
+"""The name of this machine in addresses that users see, and the ports that a running gateway opened."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import socket
 from dataclasses import fields
 from pathlib import Path
 
-from gateway.hub.addresses import Ports
+from gateway.channels.addresses import OpenPorts
 from gateway.settings import Settings
 
 PORTS_FILE = "ports.json"
 
 
 def shown_host(bind: str) -> str:
-    """The host for addresses of a listener bound to `bind`, IPv6 without brackets.
+    """Returns the host to show for a listener bound to `bind`, IPv6 without brackets.
 
-    Loopback stays, a single address or name too; for "all addresses" it is the one that this machine's packets to the
-    internet carry (nothing is sent to find out), else 127.0.0.1.
+    Loopback and a single address or name stay as they are. "All addresses" becomes the source address of this machine's
+    packets to the internet, else 127.0.0.1. Nothing is sent to find it out.
     """
     try:
         address = ipaddress.ip_address(bind)
@@ -42,10 +42,10 @@ def _own_address() -> str:
     return "127.0.0.1"
 
 
-def known_ports(settings: Settings) -> Ports:
-    """The ports of the gateway that runs, or ran last, on this data folder; else those that the settings name."""
+def known_ports(settings: Settings) -> OpenPorts:
+    """Returns the ports of the gateway that last ran on this data folder, else those of the settings."""
     secure = settings.has_tls
-    configured = Ports(
+    configured = OpenPorts(
         rtmp=settings.rtmp.port,
         rtmps=settings.rtmps.port if secure else None,
         http=settings.http.port,
@@ -61,15 +61,15 @@ def known_ports(settings: Settings) -> Ports:
     if not isinstance(written, dict):
         return configured
     chosen = {}
-    for name in (f.name for f in fields(Ports)):
+    for name in (f.name for f in fields(OpenPorts)):
         port, wanted = written.get(name), getattr(configured, name)
-        # A port that the settings fix wins over what an earlier start wrote.
+        # A fixed port in the settings wins over a port that an earlier start wrote.
         chosen[name] = port if wanted == 0 and isinstance(port, int) else wanted
-    return Ports(**chosen)
+    return OpenPorts(**chosen)
 
 
-def write_ports(folder: Path, ports: Ports) -> None:
-    """Tells scripts and other commands which ports are open; whole or not at all."""
+def write_ports(folder: Path, ports: OpenPorts) -> None:
+    """Writes the open ports to a file for scripts and other commands, whole or not at all."""
     path = folder / PORTS_FILE
     unfinished = path.with_name(f".{PORTS_FILE}.{os.getpid()}")
     unfinished.write_text(json.dumps(ports.as_json()) + "\n")

@@ -1,4 +1,4 @@
-"""Jobs in SQLite: one row per job, its item as JSON, its version beside it."""
+"""VOD jobs in SQLite: one row per job, its item as JSON, and its version."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from gateway.adapters.local.database import Database
-from gateway.hub.errors import JobChanged, JobExists, NoSuchJob
-from gateway.hub.jobs import Job
+from gateway.ports.errors import JobChanged, JobExists, NoSuchJob
+from gateway.ports.jobs import StoredJob
 
 _SCHEMA: Final = 1
 _CREATE: Final = """
@@ -20,34 +20,34 @@ CREATE INDEX IF NOT EXISTS jobs_unfinished ON jobs (id) WHERE finished = 0
 
 
 class SqliteJobs(Database):
-    """A JobStore over one connection; use as `async with`."""
+    """A JobStore on one connection; use as `async with`."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, _CREATE, _SCHEMA)
 
-    async def add(self, job: Job) -> None:
+    async def add(self, job: StoredJob) -> None:
         added = await self.write(
             "INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?)", job.id, job.state.finished, job.version, _text(job)
         )
         if not added:
             raise JobExists(job.id)
 
-    async def get(self, id: str) -> Job:
+    async def get(self, id: str) -> StoredJob:
         rows = await self.rows("SELECT item FROM jobs WHERE id = ?", id)
         if not rows:
             raise NoSuchJob(id)
         return _job(rows[0][0])
 
-    async def newest(self, most: int, before: str = "") -> list[Job]:
+    async def newest(self, most: int, before: str = "") -> list[StoredJob]:
         rows = await self.rows(
             "SELECT item FROM jobs WHERE ? = '' OR id < ? ORDER BY id DESC LIMIT ?", before, before, most
         )
         return [_job(text) for (text,) in rows]
 
-    async def unfinished(self) -> list[Job]:
+    async def unfinished(self) -> list[StoredJob]:
         return [_job(text) for (text,) in await self.rows("SELECT item FROM jobs WHERE finished = 0 ORDER BY id")]
 
-    async def change(self, job: Job) -> None:
+    async def change(self, job: StoredJob) -> None:
         changed = await self.write(
             "UPDATE jobs SET finished = ?, version = ?, item = ? WHERE id = ? AND version = ?",
             job.state.finished,
@@ -70,9 +70,9 @@ class SqliteJobs(Database):
         await self.rows("SELECT 1 FROM jobs LIMIT 1")
 
 
-def _text(job: Job) -> str:
+def _text(job: StoredJob) -> str:
     return json.dumps(job.as_item(), allow_nan=False, separators=(",", ":"))
 
 
-def _job(text: str) -> Job:
-    return Job.of_item(json.loads(text))
+def _job(text: str) -> StoredJob:
+    return StoredJob.of_item(json.loads(text))

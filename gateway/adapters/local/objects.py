@@ -1,4 +1,4 @@
-"""Objects in a folder: a key is the path of a file below it; what is there is finished."""
+"""Objects in a folder: a key is the path of a file below it. Every visible file is finished."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from gateway.hub.errors import NoSuchObject, StoreAway, TooLarge
-from gateway.hub.names import is_object_key
-from gateway.hub.ports import Object, Upload
+from gateway.channels.names import is_object_key
 from gateway.lib.disk import sync_folder
+from gateway.ports.errors import NoSuchObject, StoreAway, TooLarge
+from gateway.ports.stores import DirectUpload, Object
 
 _PIECE: Final = 256 * 1024
-_PAGE: Final = 500  # objects that one call of a thread lists
+_PAGE: Final = 500  # objects that one call in a thread lists
+_DELETE_BATCH: Final = 100  # objects that one call in a thread deletes, so that other work can run in between
 
 
 class LocalObjects:
-    """An ObjectStore over a folder, made at first need. Names that begin with "." are unfinished, and no objects.
+    """An ObjectStore in a folder, created at first need.
 
-    A finished file is put in place by one rename, durable when `put` returns (the file and its folder are synced); one
-    from another file system is copied to a hidden name beside its place first. Links are followed only to places below
-    the folder. Everything that touches the disk runs in threads.
+    Files whose names begin with "." are unfinished and no objects.
+
+    One rename puts a finished file in place. It is durable when `put` returns: the file and its folder are synced. A
+    file from another file system is first copied to a hidden name beside its place. Links are followed only to places
+    below the folder. All disk access runs in threads.
     """
 
     def __init__(self, root: Path) -> None:
@@ -55,7 +58,7 @@ class LocalObjects:
         finally:
             if reading is None or reading.done():
                 os.close(descriptor)
-            else:  # cancelled: the thread still reads, and must not find another file under this number
+            else:  # cancelled: the thread still reads, and the descriptor must not be reused for another file meanwhile
                 reading.add_done_callback(lambda _: os.close(descriptor))
 
     async def list(self, prefix: str) -> AsyncIterator[Object]:
@@ -67,10 +70,14 @@ class LocalObjects:
     async def delete(self, key: str) -> None:
         await asyncio.to_thread(self._delete, key)
 
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        for first in range(0, len(keys), _DELETE_BATCH):
+            await asyncio.to_thread(self._delete_some, keys[first : first + _DELETE_BATCH])
+
     async def fetch(self, key: str, to: Path, most: int = 0) -> None:
         await asyncio.to_thread(self._fetch, key, to, most)
 
-    async def upload(self, key: str, seconds: int) -> Upload | None:
+    async def upload(self, key: str, seconds: int) -> DirectUpload | None:
         return None
 
     async def check(self) -> None:
@@ -103,7 +110,7 @@ class LocalObjects:
                 sync_folder(target.parent)
                 return
             except FileNotFoundError:
-                # Retention may have removed the folder, empty as it was, in between.
+                # Retention may have removed the empty folder in between.
                 if attempt == 2 or not file.exists():
                     raise
 
@@ -118,7 +125,7 @@ class LocalObjects:
         path = self._path(key)
         try:
             self._below(path)
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not hold the thread
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not block the thread
         except (FileNotFoundError, NotADirectoryError):
             raise NoSuchObject(key) from None
         except OSError as error:
@@ -132,7 +139,7 @@ class LocalObjects:
         return descriptor, status
 
     def _walk(self, prefix: str) -> Iterator[Object]:
-        # The folder that the prefix lies in is where to begin; the rest of it filters.
+        # The walk starts in the folder of the prefix; the rest of the prefix filters.
         folder = prefix.rpartition("/")[0]
         if folder and not is_object_key(folder):
             return
@@ -175,6 +182,10 @@ class LocalObjects:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
                 raise self._away(error) from None
 
+    def _delete_some(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self._delete(key)
+
     def _fetch(self, key: str, to: Path, most: int) -> None:
         descriptor, status = self._open(key)
         with os.fdopen(descriptor, "rb") as source:
@@ -189,7 +200,7 @@ class LocalObjects:
         return self.root / key
 
     def _below(self, path: Path) -> None:
-        """FileNotFoundError where a link on the way to `path` leads out of the folder, or nothing is there."""
+        """Raises FileNotFoundError where `path` does not exist, or a link on the way to it leads out of the folder."""
         if not path.resolve(strict=True).is_relative_to(self.root.resolve(strict=True)):
             raise FileNotFoundError(errno.ENOENT, "a link leads out of the media folder", str(path))
 
@@ -206,7 +217,7 @@ def _some(walk: Iterator[Object]) -> list[Object]:
 
 
 def _copy(file: Path, target: Path) -> None:
-    """From another file system: under a hidden name first."""
+    """Moves a file from another file system, under a hidden name first."""
     hidden = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with file.open("rb") as source, hidden.open("xb") as copy:

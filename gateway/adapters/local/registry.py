@@ -1,4 +1,4 @@
-"""Nodes and what they hold in SQLite, for several gateways of one machine: one row each, in a file of its own."""
+"""Nodes and the streams that they hold, in SQLite, for several gateways on one machine. The file holds nothing else."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from gateway.adapters.local.database import Database
-from gateway.hub.errors import Held, StoreAway, StoreUnusable
-from gateway.hub.names import is_channel_id
-from gateway.hub.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Holding, Node, Role
+from gateway.channels.names import is_channel_id
+from gateway.ports.errors import HeldElsewhere, StoreAway, StoreUnusable
+from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Holding, Node, NodeRole
 
 _SCHEMA: Final = 1
 _CREATE: Final = """
@@ -28,7 +28,7 @@ _NODES: Final = "SELECT id, role, address, beat, channel, shown FROM nodes"
 _HOLDINGS: Final = (
     'SELECT stream, node, address, claim, started, "left", cluster FROM holdings WHERE (expires = 0 OR expires > ?)'
 )
-# The condition is the whole race: of many who claim at once, SQLite lets one statement write before the next looks.
+# The condition resolves races: SQLite lets one of several concurrent claims write before it checks the next.
 _CLAIM: Final = """
 INSERT INTO holdings VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?) ON CONFLICT (stream) DO UPDATE SET
     node = excluded.node, address = excluded.address, claim = excluded.claim, started = excluded.started,
@@ -38,17 +38,21 @@ WHERE holdings."left" = 1 OR holdings.claim = excluded.claim OR holdings.claim =
 
 
 class SqliteRegistry(Database):
-    """A Registry over one connection; use as `async with`. What has expired is removed by the next join or claim."""
+    """A Registry on one connection; use as `async with`. The next join or claim removes expired rows."""
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         super().__init__(path, _CREATE, _SCHEMA)
         self._clock = clock
 
     async def __aenter__(self) -> Self:
-        """As of Database; StoreUnusable too where the file is another store's of ours."""
+        """Opens the file as Database does.
+
+        Raises StoreUnusable also where it is the file of another of Millrace's stores.
+        """
         await super().__aenter__()
         try:
-            # What power takes with it was dead with the power; and no beat waits for a disk that is busy recording.
+            # Rows lost in a power failure were stale anyway. And no beat has to wait for a disk that is busy with
+            # recordings.
             await self.write("PRAGMA synchronous = NORMAL")
             await self.check()
         except StoreAway as e:
@@ -91,8 +95,9 @@ class SqliteRegistry(Database):
         values = (holding.stream, holding.node, holding.address, holding.claim, holding.started)
         while not await self.write(_CLAIM, *values, holding.left, holding.cluster, _text(item), over):
             if stands := await self.holding(holding.stream):
-                raise Held(stands)
-            # It was released between the two statements: somebody's success is the reason for every repetition.
+                raise HeldElsewhere(stands)
+            # The row was released between the two statements. Each repetition means that another claim succeeded, so
+            # the loop ends.
 
     async def release(self, stream: str, claim: str, *, left: bool = False) -> None:
         if not is_channel_id(stream):
@@ -126,7 +131,7 @@ def _text(value: Mapping[str, Any]) -> str:
 
 
 def _node(id: str, role: str, address: str, beat: int, channel: str, shown: str) -> Node:
-    return Node(id, Role(role), address, beat, channel, json.loads(shown))
+    return Node(id, NodeRole(role), address, beat, channel, json.loads(shown))
 
 
 def _holding(stream: str, node: str, address: str, claim: str, started: float, left: int, cluster: int) -> Holding:

@@ -1,11 +1,11 @@
-/** One idea: asking the gateway, with the session's protection against forged requests, and its refusals as errors. */
+/** Sends requests to the API with the session's CSRF token, and turns refusals into errors. */
 
-/** A refusal, or no answer at all (`status` 0). */
+/** The gateway refused a request, or gave no answer (`status` 0). */
 export class ApiError extends Error {
   /**
    * @param {number} status
-   * @param {string} message  the gateway's own words
-   * @param {{field?: string | undefined, retryAfter?: number | undefined}} [more]  field: of the body, at fault. retryAfter: seconds
+   * @param {string} message  of the gateway
+   * @param {{field?: string | undefined, retryAfter?: number | undefined}} [more]  field: the wrong field of the body. retryAfter: seconds
    */
   constructor(status, message, { field, retryAfter } = {}) {
     super(message);
@@ -17,8 +17,8 @@ export class ApiError extends Error {
 }
 
 /**
- * What the session tells this module, so that neither imports the other in a circle.
- * `renew`: asks for the session anew; another tab may have signed in since, which changes `csrf`.
+ * Set by session.js, so that the two modules need not import each other.
+ * `renew`: reads the session again. Another tab may have signed in since, which changes `csrf`.
  * @type {{csrf: string | null, expired: () => void, unreachable: (is: boolean) => void, renew: () => Promise<void>}}
  */
 export const link = { csrf: null, expired: () => undefined, unreachable: () => undefined, renew: async () => undefined };
@@ -26,22 +26,22 @@ export const link = { csrf: null, expired: () => undefined, unreachable: () => u
 /** @type {Set<AbortController>} */
 const inFlight = new Set();
 
-/** Takes back every request that is under way; their promises reject with an AbortError. */
+/** Aborts all running requests; their promises reject with an AbortError. */
 export function abortAll() {
   for (const one of inFlight) one.abort();
 }
 
-/** @param {unknown} error @returns {boolean} whether a request was only taken back */
+/** @param {unknown} error @returns {boolean} whether a request was only aborted */
 export const isAbort = (error) => error instanceof DOMException && error.name === "AbortError";
 
-/** @typedef {{signal?: AbortSignal, headers?: Record<string, string>, quiet?: boolean, again?: boolean}} Options  quiet: a 401 is the caller's business; again: a second try */
+/** @typedef {{signal?: AbortSignal, headers?: Record<string, string>, quiet?: boolean, again?: boolean}} Options  quiet: the caller handles a 401; again: a second try */
 
 /**
  * @param {string} method
  * @param {string} path
  * @param {unknown} [body]
  * @param {Options} [options]
- * @returns {Promise<any>} the answer's JSON; its text where it is none; null where there is none
+ * @returns {Promise<any>} the answer's JSON, or its text if it is not JSON, or null if it is empty
  */
 async function request(method, path, body, options = {}) {
   const own = new AbortController();

@@ -1,6 +1,7 @@
-/** One idea: a channel as the API gives it, read the way the gateway reads it: text and booleans mean the same. */
+/** Reads a channel of the API like the gateway does: "true" and true are equal. */
 
 import { language, t } from "./i18n.js";
+import { installedSwitches } from "./installed_outputs.js";
 
 /** @typedef {Record<string, any> & {id: string, key: string, playUrls: Record<string, string>, pushUrl: string, obsServer: string, obsKey: string, expired: boolean, outdate?: any}} Channel */
 /** @typedef {{name: string, enabled: boolean, state: string, error: string | null} & Record<string, any>} Output */
@@ -14,17 +15,17 @@ import { language, t } from "./i18n.js";
  * @property {Record<string, number>} viewers
  * @property {({kind: "video" | "audio", codec: string, profile: string | null} & Record<string, any>)[]} tracks
  * @property {Output[]} outputs
- * @property {string} [node]  which of the nodes that share the streams holds it
+ * @property {string} [node]  the node that holds the stream
  */
 
 /** @param {unknown} value @returns {boolean} */
 export const isOn = (value) => value === true || (typeof value === "string" && value.trim().toLowerCase() === "true");
 
-/** @param {Channel} channel @returns {string} what people call it */
+/** @param {Channel} channel @returns {string} its display name */
 export const nameOf = (channel) => (typeof channel["videoname"] === "string" && channel["videoname"].trim()) || t("channel.unnamed", { id: channel.id.slice(0, 8) });
 
 /**
- * Until when the channel may be pushed. The key says it exactly, in the way the gateway decides.
+ * The time until which the channel accepts pushes. Read from the key, which the gateway checks too.
  * @param {Channel} channel
  * @returns {Date | null}
  */
@@ -41,7 +42,7 @@ export function stateOf(channel, session) {
   return channel.expired ? "expired" : "idle";
 }
 
-/** How each state is shown. @type {Record<State, import("./kit/status.js").Tone>} */
+/** The tone of each state. @type {Record<State, import("./kit/status.js").Tone>} */
 export const TONES = { live: "live", lingering: "warn", expired: "bad", idle: "idle" };
 
 /** The channel's flags in the order of its outputs: the flag, the output's name, the short name on chips. */
@@ -52,14 +53,15 @@ export const OUTPUTS = /** @type {const} */ ([
 
 /** @param {Channel} channel @returns {string[]} names of the outputs that are on */
 export function outputsOn(channel) {
-  return OUTPUTS.filter(([flag, name]) => isOn(channel[flag]) || (name === "watermark" && isOn(channel["isImageWaterMark"]))).map(([, name]) => name);
+  const own = OUTPUTS.filter(([flag, name]) => isOn(channel[flag]) || (name === "watermark" && isOn(channel["isImageWaterMark"]))).map(([, name]) => name);
+  return [...own, ...installedSwitches.value.filter(([, flag]) => isOn(channel[flag])).map(([name]) => name)];
 }
 
 /** @param {Session | null | undefined} session @returns {number} */
 export const viewersOf = (session) => Object.values(session?.viewers ?? {}).reduce((sum, n) => sum + n, 0);
 
 /**
- * A moment as `<input type="datetime-local">` wants it, in this browser's zone.
+ * Formats a date for `<input type="datetime-local">`, in this browser's time zone.
  * @param {Date | null} date
  * @returns {string}
  */
@@ -70,23 +72,24 @@ export function toLocal(date) {
 }
 
 /**
- * The exact moment that such an input means, as the API takes it.
+ * Converts the value of such an input to a date for the API.
  * @param {string} local
- * @returns {string | null}  null: it means none
+ * @returns {string | null}  null: not a date
  */
 export function fromLocal(local) {
   const date = new Date(local);
   return local && !Number.isNaN(date.getTime()) ? date.toISOString().replace(/\.\d+Z$/, "Z") : null;
 }
 
-/** @returns {string} this browser's time zone, as people know it */
+/** @returns {string} this browser's time zone, for display */
 export function zoneName() {
   const { timeZone } = Intl.DateTimeFormat(language.value).resolvedOptions();
   return timeZone.replaceAll("_", " ");
 }
 
 /**
- * Whether the gateway lets this very page show the channel: a list of pages that may embed it holds for a console on another host too.
+ * Whether the gateway allows this page to play the channel. The list of pages that may embed it also applies to a
+ * console on another host.
  * @param {Channel} channel
  * @param {string} url  of the media
  * @returns {boolean}
@@ -99,5 +102,5 @@ export function mayEmbed(channel, url) {
   return list.some((entry) => entry === "*" || [location.hostname, full].some((host) => (entry.startsWith("*.") ? host.endsWith(entry.slice(1)) : host === entry)));
 }
 
-/** Letters, digits … that a file name may have. @param {string} text @returns {string} */
+/** Replaces characters that a file name may not have. @param {string} text @returns {string} */
 export const fileName = (text) => text.replace(/[^\p{L}\p{N}._-]+/gu, "-").replace(/^[.-]+|[.-]+$/g, "").slice(0, 60) || "channels";

@@ -1,4 +1,4 @@
-/** One idea: values over time as lines, in the page's colours, with the latest value in words for those who do not see it. */
+/** Line charts of values over time, in the page's colours, with the latest values as text for screen readers. */
 
 import { html } from "./html.js";
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -15,21 +15,21 @@ import { language, t } from "./i18n.js";
 
 /**
  * @typedef {object} ChartProps
- * @property {string} label    what it shows
+ * @property {string} label    title of the chart
  * @property {readonly number[]} times  seconds since 1970, growing
  * @property {readonly Line[]} lines    as many values each as there are times; null: a gap
  * @property {(value: number) => string} format
- * @property {boolean} [whole]  values are counts: no ticks between them
+ * @property {boolean} [whole]  values are whole numbers: no ticks between them
  * @property {number} [least]   the scale reaches at least this value
- * @property {number} [seconds] how much time the chart shows at most
+ * @property {number} [seconds] the most time that the chart shows
  */
 
-const LEAST = 30; // seconds that a chart shows, so that the first minute is not a dot
+const LEAST = 30; // seconds; the least time that a chart shows, so that the first values are not one dot
 
 /** @type {Promise<typeof import("uplot")> | null} */
 let library = null;
 
-/** The library and its style, fetched when the first chart is shown. */
+/** Loads the library and its style when the first chart is shown. */
 function load() {
   library ??= (async () => {
     const style = document.createElement("link");
@@ -45,7 +45,7 @@ function load() {
 }
 
 /**
- * A chart with its axes; the legend tells the latest values, or those under the pointer.
+ * A chart with axes. The legend shows the latest values, or those at the pointer.
  * @param {ChartProps} props
  */
 export function Chart(props) {
@@ -68,7 +68,7 @@ export function Chart(props) {
 }
 
 /**
- * A line as small as a word; who shows it writes the value beside it.
+ * A sparkline. The caller shows the value beside it.
  * @param {ChartProps} props
  */
 export function Spark(props) {
@@ -96,10 +96,10 @@ function words({ label, lines, format }) {
 }
 
 /**
- * Keeps a plot in an element for as long as its component lives.
+ * Keeps a plot in an element during the life of its component.
  * @param {ChartProps} props
  * @param {boolean} small
- * @param {((at: number | null) => void) | null} point  told where the pointer is
+ * @param {((at: number | null) => void) | null} point  called with the index at the pointer
  */
 function usePlot(props, small, point) {
   const place = useRef(/** @type {HTMLDivElement | null} */ (null));
@@ -119,7 +119,7 @@ function usePlot(props, small, point) {
       const ink = inks(host);
       const made = new uPlot(options(uPlot, host, () => latest.current, ink.of, small, point), data(latest.current), host);
       plot.current = made;
-      // Read to people as one picture, by its label.
+      // Screen readers announce it as one image with its label.
       made.root.setAttribute("aria-hidden", "true");
       const sizes = new ResizeObserver(() => {
         if (host.clientWidth && host.clientHeight) made.setSize({ width: host.clientWidth, height: host.clientHeight });
@@ -140,7 +140,7 @@ function usePlot(props, small, point) {
     };
   }, [names, small, language.value]);
 
-  // Drawn anew only for new values: pages render for other reasons too, such as a clock.
+  // Drawn again only for new values, because pages also render for other reasons, such as a clock.
   const drawn = useRef(/** @type {readonly unknown[]} */ ([]));
   useEffect(() => {
     const values = [props.times, ...props.lines.map((line) => line.values)];
@@ -152,7 +152,7 @@ function usePlot(props, small, point) {
 }
 
 /**
- * The page's colours as a canvas needs them, read once per theme.
+ * Returns the page's colours for a canvas, read once per theme.
  * @param {HTMLElement} host
  */
 function inks(host) {
@@ -184,7 +184,7 @@ function data({ times, lines }) {
 
 /**
  * @param {ArrayLike<number | null | undefined>} values
- * @returns {number[]}  where those stand that have no neighbour
+ * @returns {number[]}  indexes of the values without neighbours
  */
 function lonely(values) {
   const none = (/** @type {number} */ at) => values[at] === null || values[at] === undefined;
@@ -234,7 +234,7 @@ function options(uPlot, host, props, ink, small, point) {
       },
       {
         font, stroke: () => ink("--chart-ink"), space: 26, gap: 4,
-        // As wide as the longest label; the font has figures of about this width.
+        // Wide enough for the longest label; a digit of the font has about this width.
         size: (_, labels) => 14 + Math.max(2, ...(labels ?? []).map((words) => words.length)) * 6.2,
         ...(whole && { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5] }),
         ticks: { show: false }, grid: { stroke: () => ink("--chart-grid"), width: 1 },
@@ -244,7 +244,7 @@ function options(uPlot, host, props, ink, small, point) {
     series: [{}, ...lines.map((line, i) => ({
       label: line.label,
       width: small ? 1.5 : 2,
-      // A value between two holes has no line to stand on.
+      // A value between two gaps has no line, so it is shown as a point.
       points: { show: !small, size: 4, filter: (/** @type {UPlot} */ made, /** @type {number} */ at) => lonely(made.data[at] ?? []) },
       stroke: () => ink(`--chart-${line.ink ?? i + 1}`),
       ...(fill && { fill: () => ink(`--chart-${line.ink ?? i + 1}-soft`) }),

@@ -1,4 +1,4 @@
-/** One idea: rows as a CSV file that spreadsheets open as text and numbers, and never as formulas. */
+/** Writes rows as a CSV file, so that spreadsheets read text and numbers, never formulas. */
 
 /**
  * A column of the file.
@@ -28,20 +28,20 @@ export function cell(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number" || typeof value === "boolean") return String(value);
   const text = Array.isArray(value) ? value.join(" ") : typeof value === "object" ? JSON.stringify(value) : String(value);
-  // A cell that begins so is run as a formula by spreadsheets; the apostrophe says "text". Spaces before it do not
-  // hide it from all of them.
+  // Spreadsheets run a cell with such a beginning as a formula, and some of them also after spaces. The apostrophe
+  // makes it text.
   const safe = /^\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|^[\t\r\n]/.test(text) ? `'${text}` : text;
   return /[",\r\n\t']|^\s|\s$/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 }
 
 /**
- * Gives the viewer a file.
+ * Downloads a file in the browser.
  * @param {string} name
  * @param {string} text
  * @param {string} [type]
  */
 export function save(name, text, type = "text/csv;charset=utf-8") {
-  // The mark tells Excel that this is UTF-8.
+  // The byte order mark tells Excel that this is UTF-8.
   const url = URL.createObjectURL(new Blob(["\ufeff", text], { type }));
   const link = document.createElement("a");
   link.href = url;
@@ -49,6 +49,6 @@ export function save(name, text, type = "text/csv;charset=utf-8") {
   document.body.append(link);
   link.click();
   link.remove();
-  // The download has begun once the click's task is over; some browsers take the address a little later.
+  // Some browsers read the address a little after the click, so it is revoked later.
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }

@@ -1,4 +1,4 @@
-/** One idea: questions and forms above the page. The browser's own dialog keeps the focus inside and gives it back. */
+/** Dialogs with questions and forms. The `<dialog>` element keeps the focus inside and returns it at the end. */
 
 import { signal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
@@ -8,8 +8,8 @@ import { t } from "./i18n.js";
 import { Button, IconButton } from "./kit/button.js";
 
 /**
- * A dialog for as long as it is rendered. `onClose`: Escape, the cross, or a press beside what is no form; whoever
- * renders it takes it away then. Give it `onSubmit` and it is a form, with `footer` inside.
+ * A dialog that is open while it is rendered. `onClose`: called at Escape, the cross, or a press outside of a dialog
+ * without form; the caller then stops rendering it. With `onSubmit` it is a form, with `footer` inside.
  * @param {{title: any, onClose: () => void, children?: any, footer?: any, onSubmit?: () => void, wide?: boolean, alert?: boolean, class?: string}} props
  */
 export function Dialog({ title, onClose, children, footer, onSubmit, wide = false, alert = false, class: more }) {
@@ -22,11 +22,11 @@ export function Dialog({ title, onClose, children, footer, onSubmit, wide = fals
     dialog?.showModal();
     return () => {
       dialog?.close();
-      // Closing gives the focus back by itself, except where the element was taken out of the page first.
+      // `close` returns the focus, but not if the element was removed from the page before.
       if (before instanceof HTMLElement && before.isConnected && document.activeElement === document.body) before.focus();
     };
   }, []);
-  // What was typed into a form is not lost by a slip of the pointer.
+  // A press outside does not close a form, so that typed text is not lost.
   const beside = (/** @type {MouseEvent} */ event) => { if (!onSubmit && event.target === element.current) onClose(); };
   const inside = html`
     <div class="dialog-head"><h2 id=${id.current}>${title}</h2><${IconButton} icon="close" label=${t("close")} onClick=${onClose} /></div>
@@ -44,17 +44,18 @@ export function Dialog({ title, onClose, children, footer, onSubmit, wide = fals
  * @typedef {object} Question
  * @property {string} title
  * @property {any} [text]
- * @property {string} confirm      the words on the button that does it
+ * @property {any} [more]          content below the text, such as a choice
+ * @property {string} confirm      text of the button that confirms
  * @property {string} [cancel]
- * @property {boolean} [danger]    it destroys something
- * @property {() => Promise<unknown>} [run]  done while the dialog waits; what it throws is shown in it
+ * @property {boolean} [danger]    the action deletes something
+ * @property {() => Promise<unknown>} [run]  runs while the dialog waits; the dialog shows its error
  */
 
 /** @type {import("@preact/signals").Signal<(Question & {done: (yes: boolean) => void}) | null>} */
 const question = signal(null);
 
 /**
- * Asks; the answer is whether the person agreed, and, where there is `run`, that it worked.
+ * Shows the question. Resolves to true if the user agreed and `run`, if given, succeeded.
  * @param {Question} asked
  * @returns {Promise<boolean>}
  */
@@ -71,7 +72,7 @@ export function ask(asked) {
   });
 }
 
-/** Where questions come up; once on the page. */
+/** The place of questions; used once on the page. */
 export function Questions() {
   const asked = question.value;
   return asked && html`<${Asked} key=${asked.title} asked=${asked} />`;
@@ -99,6 +100,7 @@ function Asked({ asked }) {
       <span ref=${cancel} class="contents"><${Button} onClick=${() => asked.done(false)} disabled=${busy}>${asked.cancel ?? t("cancel")}<//></span>
       <${Button} kind=${asked.danger ? "danger" : "primary"} busy=${busy} onClick=${yes}>${asked.confirm}<//>`}>
     ${asked.text && html`<p>${asked.text}</p>`}
+    ${asked.more}
     ${error && html`<p class="error" role="alert">${error}</p>`}
   <//>`;
 }

@@ -1,12 +1,12 @@
-/** One idea: numbers and times as people read them, in their language and their zone. */
+/** Formats numbers and times for the user's language and time zone. */
 
 import { language } from "./i18n.js";
 
-/** Stands where nothing is known. */
+/** Shown for an unknown value. */
 export const NOTHING = "–";
 
 /**
- * Formatters are costly to make and asked for in every row: one of each kind and language is kept.
+ * Formatters are slow to make and needed in every row, so one of each kind and language is kept.
  * @type {Map<string, Intl.NumberFormat | Intl.DateTimeFormat | Intl.RelativeTimeFormat>}
  */
 const kept = new Map();
@@ -27,7 +27,7 @@ function formatter(name, make) {
 
 /**
  * @param {number | null | undefined} n
- * @param {number} [digits]  behind the point, at most
+ * @param {number} [digits]  the most digits after the decimal point
  * @returns {string}
  */
 export function number(n, digits = 0) {
@@ -36,7 +36,7 @@ export function number(n, digits = 0) {
 }
 
 /**
- * Three digits say enough: 9.87, 98.7, 987.
+ * Formats with three digits: 9.87, 98.7, 987.
  * @param {number} n
  * @param {number} step  1000 or 1024
  * @param {readonly string[]} units
@@ -78,7 +78,7 @@ export function percent(share) {
 }
 
 /**
- * How long something is or has lasted.
+ * Formats a duration.
  * @param {number | null | undefined} seconds
  * @returns {string}  "0:07", "12:34", "1:02:03"
  */
@@ -94,7 +94,7 @@ export function duration(seconds) {
 const SPANS = [[86400, "day"], [3600, "hour"], [60, "minute"], [1, "second"]];
 
 /**
- * A long time in its two largest units.
+ * Formats a long duration in its two largest units.
  * @param {number | null | undefined} seconds
  * @returns {string}  "3 days 4 hr", "12 min 5 sec"
  */
@@ -124,9 +124,9 @@ export function brief(seconds) {
 }
 
 /**
- * What the API calls a time.
+ * Parses a time of the API.
  * @param {string | number | Date | null | undefined} when  ISO 8601, or milliseconds since 1970
- * @returns {Date | null}  null where it is none
+ * @returns {Date | null}  null if it is not a time
  */
 export function instant(when) {
   if (when === null || when === undefined || when === "") return null;

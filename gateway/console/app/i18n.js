@@ -1,4 +1,4 @@
-/** One idea: every visible word by its key, in the reader's language. */
+/** All visible texts by their keys, in the user's language. */
 
 import { signal } from "@preact/signals";
 
@@ -9,16 +9,16 @@ import { keep, recall } from "../players/memory.js";
 
 /** @typedef {Record<Language, () => Promise<{default: Record<string, Words>}>>} Tables */
 
-/** The words that are always needed. @type {Tables} */
+/** Texts that are always needed. @type {Tables} */
 const FIRST = { en: () => import("./words/en.js"), zh: () => import("./words/zh.js") };
 
-/** Those of the views besides channels, fetched with the first of these. @type {Tables} */
+/** Texts of the views other than channels, loaded with the first of these views. @type {Tables} */
 const MORE = { en: () => import("./words/en-views.js"), zh: () => import("./words/zh-views.js") };
 
-/** Each language in its own words. @type {Record<Language, string>} */
+/** The name of each language in this language. @type {Record<Language, string>} */
 export const LANGUAGES = { en: "English", zh: "中文" };
 
-/** The language that is shown. Whatever calls `t` while it renders is rendered again when it changes. */
+/** The current language. A component that calls `t` while it renders is rendered again when it changes. */
 export const language = signal(/** @type {Language} */ ("en"));
 
 /** @type {Record<Language, Record<string, Words>>} */
@@ -31,13 +31,22 @@ async function load(which) {
   for (const table of tables) Object.assign(known[which], table.default);
 }
 
-/** Settles when the words of every view are there. */
+/**
+ * Adds texts that come from the gateway. A language without a text shows the English one.
+ * @param {string} key
+ * @param {Record<string, string>} words  by language
+ */
+export function addWords(key, words) {
+  for (const at of /** @type {Language[]} */ (Object.keys(known))) known[at][key] ??= words[at] ?? words["en"] ?? key;
+}
+
+/** Settles when the texts of all views are loaded. */
 export async function moreWords() {
   more = true;
   await load(language.peek());
 }
 
-/** @returns {Language} what was chosen in this browser, else what the browser asks for */
+/** @returns {Language} the language chosen in this browser, else the browser's own */
 function preferred() {
   const chosen = recall("language");
   if (chosen === "en" || chosen === "zh") return chosen;
@@ -45,7 +54,7 @@ function preferred() {
 }
 
 /**
- * Shows another language, and keeps the choice in this browser.
+ * Changes the language. lasting: keep the choice in this browser.
  * @param {Language} to
  * @param {boolean} [lasting]
  */
@@ -56,11 +65,11 @@ export async function setLanguage(to, lasting = true) {
   language.value = to;
 }
 
-/** Settles when the words of the first language are there. */
+/** Settles when the texts of the first language are loaded. */
 export const wordsReady = setLanguage(preferred(), false);
 
 /**
- * The words of `key`, with `{name}` filled from `vars`. Numbers are written in the language's way.
+ * Returns the text of `key`, with `{name}` filled from `vars`. Numbers are formatted for the language.
  * @param {string} key
  * @param {Record<string, string | number>} [vars]
  * @returns {string}

@@ -1,4 +1,4 @@
-/** One idea: the console begins: words, session, then the page. */
+/** Starts the console: loads texts and session, then shows the page. */
 
 import { effect } from "@preact/signals";
 import { render } from "preact";
@@ -14,17 +14,17 @@ import { isTheme, setTheme, theme } from "./theme.js";
 const place = document.getElementById("app");
 if (place === null) throw new Error("the page has no #app");
 
-// Whoever comes back from signing in elsewhere goes on where they were.
+// After sign-in at the provider, the user returns to the view from before.
 const where = recall("return");
 if (where !== null) {
   keep("return", null);
   if (!location.hash) location.replace(where || "#");
 }
-// Without an answer the page is shown all the same: it says so, and asks again.
+// Without an answer the page is shown anyway; it reports this and tries again.
 await Promise.all([wordsReady, refresh().catch(() => undefined)]);
 render(html`<${App} />`, place);
 
-// What was chosen elsewhere holds here too, unless this browser has a choice of its own.
+// Choices from another browser apply here too, unless this browser has its own.
 effect(() => {
   if (!user.value) return;
   loadProfile().then((stored) => {
@@ -32,5 +32,5 @@ effect(() => {
     const words = stored["language"];
     if ((words === "en" || words === "zh") && recall("language") === null && language.peek() !== words) return setLanguage(words, false);
     return undefined;
-  }).catch(() => undefined); // a profile is a comfort: without it the browser's own settings hold
+  }).catch(() => undefined); // without the profile the browser's own settings are used
 });

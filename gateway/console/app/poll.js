@@ -1,4 +1,4 @@
-/** One idea: what is shown is asked for again and again: once per path for all who show it, never behind a hidden tab. */
+/** Polls the API: each path once for all components that show it, and never in a hidden tab. */
 
 import { signal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
@@ -6,7 +6,7 @@ import { api, isAbort } from "./api.js";
 import { user } from "./session.js";
 
 /**
- * The latest answer. The data of the last good one stay while later ones fail.
+ * The latest answer. If a request fails, the data of the last successful one stay.
  * @template T
  * @typedef {{data: T | null, error: Error | null, at: number}} Polled  at: when `data` came, ms since 1970; 0: never
  */
@@ -16,16 +16,16 @@ import { user } from "./session.js";
  * @typedef {import("@preact/signals").Signal<Polled<T>>} PolledSignal
  */
 
-const LONGEST = 30_000; // between two tries while the gateway is away, ms
-const KEEPS = 60_000;   // an answer nobody shows is kept this long, for whoever comes back to its view, ms
+const LONGEST = 30_000; // ms; longest pause while the gateway does not answer
+const KEEPS = 60_000;   // ms that an answer is kept after its view was closed
 
-/** Nothing asked, nothing known. */
+/** The value without any request. */
 const NONE = signal(/** @type {Polled<any>} */ ({ data: null, error: null, at: 0 }));
 
 /** @type {Map<string, Poller>} */
 const pollers = new Map();
 
-/** Asks one path for as long as somebody shows it. */
+/** Polls one path while a component shows it. */
 class Poller {
   /** @type {PolledSignal<any>} */
   state = signal({ data: null, error: null, at: 0 });
@@ -43,13 +43,13 @@ class Poller {
   get idle() { return this.#shown.size === 0; }
 
   /**
-   * @param {number} every  milliseconds between answers; the most eager of all who show it decides
-   * @returns {() => void}  to leave again
+   * @param {number} every  milliseconds between answers; the shortest of all components is used
+   * @returns {() => void}  stops the use
    */
   join(every) {
     const one = { every };
     this.#shown.add(one);
-    // Whoever comes to a view sees what is so now.
+    // A newly opened view gets a new answer.
     if (Date.now() - this.state.peek().at >= every) this.ask();
     else this.#schedule(every);
     return () => {
@@ -60,7 +60,7 @@ class Poller {
     };
   }
 
-  /** Asks now; once more after the answer that is under way, which may be older than what the caller did. */
+  /** Asks now. If a request is running, asks once more after it, because its answer may be older than the change. */
   ask() {
     clearTimeout(this.#timer);
     if (this.#asking) this.#again = true;
@@ -75,7 +75,7 @@ class Poller {
       this.#failures = 0;
       this.state.value = { data, error: null, at: Date.now() };
     } catch (error) {
-      if (isAbort(error)) return; // the session ended: whoever signs in next begins anew
+      if (isAbort(error)) return; // the session ended; the next user starts anew
       if (!(error instanceof Error)) throw error;
       this.#failures += 1;
       this.state.value = { ...this.state.peek(), error };
@@ -96,7 +96,7 @@ class Poller {
   /** @param {number} pause */
   #schedule(pause) {
     clearTimeout(this.#timer);
-    // A tab that comes back is asked for by `visibilitychange`.
+    // When the tab becomes visible again, `visibilitychange` starts the polling.
     this.#timer = setTimeout(() => this.ask(), pause);
   }
 }
@@ -106,7 +106,7 @@ document.addEventListener("visibilitychange", () => {
   for (const poller of pollers.values()) if (!poller.idle) poller.ask();
 });
 
-// What one person was shown is not the next one's.
+// The next user must not see the data of this one.
 user.subscribe((now) => {
   if (now !== null) return;
   for (const [path, poller] of pollers) {
@@ -116,7 +116,7 @@ user.subscribe((now) => {
 });
 
 /**
- * What `GET path` answers, kept fresh while the component is shown.
+ * Returns the answer of `GET path`, updated while the component is shown.
  * @template T
  * @param {string | null} path  null: nothing is asked
  * @param {number} every  milliseconds
@@ -131,7 +131,7 @@ export function usePoll(path, every) {
   }, [path]);
   useEffect(() => {
     if (poller === null) return undefined;
-    // It may have been forgotten between the rendering and now.
+    // The poller may have been removed since the rendering.
     pollers.set(poller.path, poller);
     return poller.join(every);
   }, [poller, every]);
@@ -139,7 +139,7 @@ export function usePoll(path, every) {
 }
 
 /**
- * Asks at once, after something was changed: whoever shows this path sees it.
+ * Asks at once after a change, so that all components with this path show it.
  * @param {string} path
  */
 export function refresh(path) {

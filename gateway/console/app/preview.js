@@ -1,4 +1,4 @@
-/** One idea: a live channel in the console itself, in any of its formats, by the engines of the player pages. */
+/** Plays a live channel in the console, in any of its formats, with the engines of the player pages. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
 
@@ -15,7 +15,7 @@ import { Button, html, Tabs } from "./ui.js";
  * @typedef {object} Format
  * @property {string} id       the address's name in a channel's `playUrls`
  * @property {string} label
- * @property {string} output   as the playback listener's status names it; of the ladder it says apart whether it is there
+ * @property {string} output   its name in the status of the playback listener; the ladder has its own entry there
  * @property {() => Promise<{open: OpenEngine, unsupported: string | null}>} load
  */
 
@@ -44,7 +44,7 @@ async function loadHls(lowLatency) {
 let mpegts = null;
 
 async function loadFlv() {
-  // A classic script that leaves a global.
+  // A classic script that sets a global.
   mpegts ??= new Promise((done, failed) => {
     const script = document.createElement("script");
     script.src = "/console/vendor/mpegts.js/mpegts.min.js";
@@ -57,13 +57,15 @@ async function loadFlv() {
   return { open: flvEngine, unsupported: flvUnsupported() };
 }
 
-/** @typedef {"waiting" | "starting" | "playing" | "denied" | "signed" | "elsewhere" | "mixed" | "off" | "codec" | "lost"} State */
+/** @typedef {"waiting" | "starting" | "playing" | "denied" | "signed" | "elsewhere" | "mixed" | "off" | "codec" | "lost" | "broken"} State */
 
-const ASK_AGAIN = 1000; // ms between two questions for what is not ready yet
-const TRY_AGAIN = 2500; // ms before a broken picture is tried again
+const ASK_AGAIN = 1000; // ms between two requests for media that are not ready yet
+const TRY_AGAIN = 2500; // ms before a new try after an error
+const LOOK = 1000;      // ms between two checks whether the picture stands still
+const ASK_WHY = 3;      // checks between two requests for the reason
 
 /**
- * @param {{channel: Channel, live: boolean}} props  live: nothing is asked for while it is false, so that nothing can be missing
+ * @param {{channel: Channel, live: boolean}} props  live: while it is false, nothing is requested, so that no request fails
  */
 export function Preview({ channel, live }) {
   const offered = FORMATS.filter((format) => channel.playUrls[format.id]);
@@ -74,7 +76,7 @@ export function Preview({ channel, live }) {
   const [state, setState] = useState(/** @type {State} */ ("waiting"));
   const [detail, setDetail] = useState("");
   const [figures, setFigures] = useState({ delay: NaN, width: 0, height: 0, dropped: 0 });
-  // A protected channel's addresses carry a sign that is new with every answer: the latest serves the next attempt.
+  // A protected channel's addresses get a new signature with every answer; the next try uses the latest.
   const latest = useRef(channel);
   latest.current = channel;
 
@@ -86,7 +88,17 @@ export function Preview({ channel, live }) {
     const { signal } = stopped;
     const show = (/** @type {State} */ next, words = "") => { if (!signal.aborted) { setState(next); setDetail(words); } };
     element.addEventListener("timeupdate", () => { if (element.readyState >= 2 && !element.paused) show("playing"); }, { signal });
-    element.addEventListener("canplay", () => { element.play().catch(() => undefined); /* its own controls play it then */ }, { signal });
+    element.addEventListener("canplay", () => { element.play().catch(() => undefined); /* the user can start it with the controls */ }, { signal });
+    let [shown, stands] = [-1, 0];
+    const look = setInterval(async () => {
+      stands = engine.current && !element.paused && !document.hidden && element.currentTime === shown ? stands + 1 : 0;
+      shown = element.currentTime;
+      const url = latest.current.playUrls[format.id];
+      if (!url || stands % ASK_WHY !== 1) return;
+      const answer = await ask(url, signal);
+      if (typeof answer === "object" && answer.state === "lingering" && element.currentTime === shown) show("broken");
+    }, LOOK);
+    signal.addEventListener("abort", () => clearInterval(look));
     show("starting");
     run(format, element).catch((error) => { if (!signal.aborted) show("lost", String(error?.message ?? error)); });
 
@@ -97,7 +109,7 @@ export function Preview({ channel, live }) {
       while (!signal.aborted) {
         const url = latest.current.playUrls[format.id];
         if (!url) return show("off");
-        // What would surely be refused is not asked for.
+        // Does not request media that the gateway would surely refuse.
         if (latest.current["playAuth"] === "cloudfront") return show("signed");
         if (!mayEmbed(latest.current, url)) return show("elsewhere");
         if (location.protocol === "https:" && url.startsWith("http:")) return show("mixed");
@@ -159,7 +171,7 @@ export function Preview({ channel, live }) {
 }
 
 /**
- * Asks the playback listener what of the stream is ready: its answer is never "not found".
+ * Asks the playback listener which outputs of the stream are ready. Its answer is never "not found".
  * @param {string} url  of the media
  * @param {AbortSignal} signal
  * @returns {Promise<Status | "denied" | "away">}
@@ -172,7 +184,7 @@ async function ask(url, signal) {
     if (reply.status === 401 || reply.status === 403) return "denied";
     return reply.ok ? await reply.json() : "away";
   } catch {
-    return "away"; // also when it was taken back: whoever asked looks at the signal
+    return "away"; // also if it was aborted; the caller checks the signal
   }
 }
 

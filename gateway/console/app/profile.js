@@ -1,4 +1,4 @@
-/** One idea: what a person chose, kept with the gateway, so that it is there in another browser too. */
+/** The user's choices, stored in the gateway, so that they also apply in other browsers. */
 
 import { signal } from "@preact/signals";
 
@@ -6,7 +6,7 @@ import { api } from "./api.js";
 
 /** @typedef {Record<string, any>} Profile  `language`, `theme`; `broadcast` and `ivs` belong to other pages */
 
-/** null until it has been asked for. @type {import("@preact/signals").Signal<Profile | null>} */
+/** null until it is loaded. @type {import("@preact/signals").Signal<Profile | null>} */
 export const profile = signal(null);
 
 /** @returns {Promise<Profile>} */
@@ -16,11 +16,11 @@ export async function loadProfile() {
   return profile.value ?? {};
 }
 
-/** Changes of the profile follow one another: each begins with what the last one left. @type {Promise<unknown>} */
+/** The last change. Changes run one after the other, because each reads the result of the one before. @type {Promise<unknown>} */
 let last = Promise.resolve();
 
 /**
- * Changes some entries and leaves the others as they are, also those that another page wrote meanwhile.
+ * Changes some entries and keeps the others, also those that another page wrote meanwhile.
  * @param {Profile} changes
  * @returns {Promise<void>}
  */
@@ -30,6 +30,6 @@ export function saveProfile(changes) {
     await api.put("/profile", now);
     profile.value = now;
   });
-  last = next.catch(() => undefined); // told to whoever asked for it
+  last = next.catch(() => undefined); // the caller gets the error
   return next;
 }

@@ -1,11 +1,11 @@
-/** One idea: the address's fragment says what is shown: `#/channels/<id>/edit?tab=x`. */
+/** The fragment of the address selects the view: `#/channels/<id>/edit?tab=x`. */
 
 import { signal } from "@preact/signals";
 
 /**
  * @typedef {object} Route
  * @property {string} name            "channels", "live" …; the first part
- * @property {string[]} parts         what follows it, decoded
+ * @property {string[]} parts         the following parts, decoded
  * @property {URLSearchParams} query
  * @property {string} path            the whole, without "#"
  */
@@ -25,17 +25,17 @@ function decoded(part) {
   try {
     return decodeURIComponent(part);
   } catch {
-    return part; // a stray % in a typed address
+    return part; // a wrong % in a typed address
   }
 }
 
 export const route = signal(read(location.hash));
 
-/** Asked before a view with unsaved changes is left. @type {(() => Promise<boolean>) | null} */
+/** Called before a view with unsaved changes is left. @type {(() => Promise<boolean>) | null} */
 let guard = null;
 
 /**
- * @param {(() => Promise<boolean>) | null} ask  whether it may be left; null: there is nothing to lose
+ * @param {(() => Promise<boolean>) | null} ask  resolves to whether the view may be left; null: there are no unsaved changes
  */
 export function guardLeaving(ask) {
   guard = ask;
@@ -46,12 +46,12 @@ export function go(path) {
   location.hash = path;
 }
 
-/** The address of a channel's page, as a link. @param {string} id @param {string} [rest] @returns {string} */
+/** Returns the link to a channel's page. @param {string} id @param {string} [rest] @returns {string} */
 export const channelHref = (id, rest = "") => `#/channels/${encodeURIComponent(id)}${rest}`;
 
-let arrived = true; // the first view leaves the focus where the browser put it
+let arrived = true; // the first view does not move the focus
 
-/** @returns {boolean} whether a view was come to by a link and has not taken the focus yet; it is taken now */
+/** @returns {boolean} whether a view was opened by a link and has not taken the focus yet; the call takes it */
 export function arrive() {
   const first = !arrived;
   arrived = true;
@@ -62,7 +62,7 @@ addEventListener("hashchange", async () => {
   const to = read(location.hash);
   if (to.path === route.value.path) return;
   if (guard) {
-    // The address goes back first, so that it always says what is shown.
+    // The address is reset first, so that it always matches the shown view.
     history.pushState(null, "", `#${route.value.path}`);
     if (!(await guard())) return;
     guard = null;

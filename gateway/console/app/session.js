@@ -1,4 +1,4 @@
-/** One idea: who is signed in. */
+/** The session: the signed-in user, sign-in and sign-out. */
 
 import { signal } from "@preact/signals";
 
@@ -9,20 +9,20 @@ import { abortAll, api, link } from "./api.js";
  * @typedef {object} Login
  * @property {{name: string, kind: "token" | "user" | "oidc"} | null} user
  * @property {string | null} csrf
- * @property {{name: string} | null} oidc  who else can vouch for people
- * @property {boolean} users               whether there are users with passwords of their own
+ * @property {{name: string} | null} oidc  the sign-in provider
+ * @property {boolean} users               whether there are users with passwords
  */
 
 /** null: nobody is signed in. @type {import("@preact/signals").Signal<Login["user"]>} */
 export const user = signal(null);
 
-/** What the login page has to offer; null until the gateway has been asked. @type {import("@preact/signals").Signal<Login | null>} */
+/** The ways to sign in; null until the gateway has answered. @type {import("@preact/signals").Signal<Login | null>} */
 export const offer = signal(null);
 
-/** Whether the session ended by itself: the login page says so, and one goes on where one was. */
+/** Whether the session expired. The login page then says so, and sign-in returns to the view from before. */
 export const ended = signal(false);
 
-/** Whether the gateway does not answer at the moment. */
+/** Whether the gateway does not answer now. */
 export const unreachable = signal(false);
 
 link.expired = () => {
@@ -46,22 +46,22 @@ function leave() {
   abortAll();
 }
 
-/** Asks who is signed in. */
+/** Loads the session. */
 export async function refresh() {
   take(await api.get("/login"));
 }
 link.renew = refresh;
 
 /**
- * @param {string} name      "" for the token
+ * @param {string} name      "" to sign in with the token
  * @param {string} password  or the token
- * @throws {import("./api.js").ApiError} 401: wrong; 429: too often, with `retryAfter`
+ * @throws {import("./api.js").ApiError} 401: wrong; 429: too many tries, with `retryAfter`
  */
 export async function login(name, password) {
   take(await api.post("/login", name ? { name, password } : { password }, { quiet: true }));
 }
 
-/** Ends the session here and on the gateway. Nothing is asked with it any more, so nothing is refused. */
+/** Ends the session here and on the gateway. Running requests are aborted first, so that none is refused. */
 export async function logout() {
   /** @type {Record<string, string>} */
   const headers = link.csrf ? { "X-CSRF-Token": link.csrf } : {};

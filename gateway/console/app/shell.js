@@ -1,4 +1,4 @@
-/** One idea: the frame around every view: navigation, who is signed in, language and colours. */
+/** The frame around every view: navigation, signed-in user, language and colours. */
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
@@ -32,17 +32,17 @@ const VIEWS = {
   system: () => worded(import("./views/system.js")),
 };
 
-/** A view together with its words. @param {Promise<View>} view @returns {Promise<View>} */
+/** Loads a view together with its texts. @param {Promise<View>} view @returns {Promise<View>} */
 async function worded(view) {
   const [shown] = await Promise.all([view, moreWords()]);
   return shown;
 }
 
-/** @type {IconName[]} */
-const PLACES = ["channels", "live", "recordings", "films", "domains", "ivs", "users", "system"];
+/** The navigation: each view's icon has its name. */
+const PLACES = /** @type {IconName[]} */ (Object.keys(VIEWS));
 
 export function App() {
-  // The gateway did not answer the first question: it is asked again until it does.
+  // If the gateway did not answer the first request, the request is repeated until it does.
   useEffect(() => {
     if (offer.value) return undefined;
     const timer = setInterval(() => { if (offer.peek()) clearInterval(timer); else void refresh().catch(() => undefined); }, 2000);
@@ -129,8 +129,8 @@ async function leave() {
 }
 
 /**
- * A view, fetched when it is first shown; the one before stays until then. It is told the address that it was fetched
- * for: the one in the address bar may be another by the time it is drawn.
+ * A view, loaded when it is first shown; the view before stays until then. It gets the address that it was loaded for,
+ * because the address bar may have changed meanwhile.
  * @param {{load: ((parts: string[]) => Promise<View>) | undefined, name: string, parts: string[]}} props
  */
 function Viewed({ load, name, parts }) {

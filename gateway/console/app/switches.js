@@ -1,24 +1,26 @@
-/** One idea: turning an output on or off so that it holds: now, if the channel is live, and for every push to come. */
+/** Switches an output on or off: now, if the channel is live, and for all later pushes. */
 
 import { api } from "./api.js";
 import { isOn } from "./channel.js";
+import { installedSwitches } from "./installed_outputs.js";
 
 /** @typedef {import("./channel.js").Channel} Channel */
 /** @typedef {import("./channel.js").Session} Session */
 
-/** Outputs in the order in which operators reach for them, with the flag that turns each on. */
-export const SWITCHES = /** @type {const} */ ([
+/** Outputs, the most often used first, with the flag that switches each on. */
+const SWITCHES = /** @type {const} */ ([
   ["video", "isVideo"], ["ondemand", "isOnDemand"], ["image", "isImage"], ["motion", "isMotion"], ["codec", "isCodec"], ["watermark", "isWaterMark"],
   ["relay", "isRelay"], ["kvs", "isKvs"], ["flv", "isFlv"], ["hls", "isHls"], ["cmaf", "isCMAF"],
 ]);
 
-/** @typedef {typeof SWITCHES[number][0]} OutputName */
+/** All outputs, also the installed ones. @returns {(readonly [name: string, flag: string])[]} */
+export const switches = () => [...SWITCHES, ...installedSwitches.value];
 
 const RUNGS = ["ld", "sd", "hd", "ud"];
 const filled = (/** @type {unknown} */ value) => (Array.isArray(value) ? value.length > 0 : typeof value === "string" && value.trim() !== "");
 
 /**
- * What an output still needs before it can be turned on: the section of the editor that has it. null: nothing.
+ * The editor section with settings that the output needs before it can be switched on. null: none.
  * @param {Channel} channel
  * @param {string} name
  * @returns {"transcoding" | "watermark" | "relay" | null}
@@ -30,30 +32,30 @@ export function needs(channel, name) {
   return null;
 }
 
-/** @param {Channel} channel @param {string} name @returns {boolean} what the channel itself says */
+/** @param {Channel} channel @param {string} name @returns {boolean} whether the channel's flag is on */
 export function flagged(channel, name) {
   if (name === "watermark") return isOn(channel["isWaterMark"]) || isOn(channel["isImageWaterMark"]);
-  const flag = SWITCHES.find(([output]) => output === name)?.[1];
+  const flag = switches().find(([output]) => output === name)?.[1];
   return flag !== undefined && isOn(channel[flag]);
 }
 
 /** @param {Channel} channel @param {string} name @param {boolean} on @returns {Record<string, boolean>} */
 function changes(channel, name, on) {
   if (name === "watermark") {
-    // A watermark is a text, a picture or both: on means what there is.
+    // A watermark is a text, a picture or both; on switches on the parts that are configured.
     return { isWaterMark: on && filled(channel["WaterMarkText"]), isImageWaterMark: on && filled(channel["ImageURL"]) };
   }
-  const flag = SWITCHES.find(([output]) => output === name)?.[1];
+  const flag = switches().find(([output]) => output === name)?.[1];
   return flag ? { [flag]: on } : {};
 }
 
 /**
- * Sets the channel's flag, which a live stream follows by itself. Only where somebody had switched the output for this
- * push alone (the flag stays what it was then, and nothing follows), the live output is switched too.
+ * Sets the channel's flag, which a live stream follows. If the output was switched for this push only, the flag may
+ * already have the wanted value, so nothing would change; then the live output is switched too.
  * @param {Channel} channel
  * @param {string} name
  * @param {boolean} on
- * @returns {Promise<Channel>} as it is now
+ * @returns {Promise<Channel>} the changed channel
  */
 export async function turn(channel, name, on) {
   const path = `/videostream/${encodeURIComponent(channel.id)}`;

@@ -1,4 +1,4 @@
-/** One idea: light, dark, or as the system is. */
+/** The theme: light, dark, or that of the system. */
 
 import { signal } from "@preact/signals";
 
@@ -27,7 +27,7 @@ export function setTheme(to) {
 
 const system = matchMedia("(prefers-color-scheme: dark)");
 
-/** Whether dark colours are shown right now; charts and the like follow it. */
+/** Whether dark colours are shown now; charts, for example, depend on it. */
 export const dark = signal(system.matches);
 
 function look() {

@@ -1,4 +1,4 @@
-/** One idea: short messages that come up, are read out, and go by themselves. */
+/** Short messages that appear, are read out by screen readers, and disappear by themselves. */
 
 import { signal } from "@preact/signals";
 
@@ -8,7 +8,7 @@ import { Icon } from "./kit/icon.js";
 
 /** @typedef {"ok" | "info" | "warn" | "bad"} ToastKind */
 
-const LAST = { ok: 3500, info: 5000, warn: 8000, bad: 10000 }; // milliseconds; what went wrong stays longer
+const LAST = { ok: 3500, info: 5000, warn: 8000, bad: 10000 }; // milliseconds; errors stay longer
 const MOST = 4;
 
 /** @type {import("@preact/signals").Signal<{id: number, text: string, kind: ToastKind}[]>} */
@@ -21,7 +21,7 @@ let made = 0;
  */
 export function toast(text, kind = "info") {
   const id = ++made;
-  // The same words again replace themselves: they are not stacked.
+  // An equal message replaces the old one instead of adding another.
   toasts.value = [...toasts.value.filter((one) => one.text !== text), { id, text, kind }].slice(-MOST);
   setTimeout(() => dismiss(id), LAST[kind]);
 }
@@ -31,11 +31,11 @@ function dismiss(id) {
   toasts.value = toasts.value.filter((one) => one.id !== id);
 }
 
-/** Where messages come up; once on the page. Shown above open dialogs, as a popover of its own. */
+/** The place of messages; used once on the page. A popover, so that it is above open dialogs. */
 export function Toasts() {
   const raise = (/** @type {HTMLElement | null} */ element) => {
     if (!element || !("showPopover" in element)) return;
-    // Again on top, also of a dialog that was opened since.
+    // Moves it to the top again, also above a dialog that was opened since.
     if (element.matches(":popover-open")) element.hidePopover();
     if (toasts.value.length) element.showPopover();
   };

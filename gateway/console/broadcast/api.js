@@ -1,8 +1,8 @@
-/** One idea: asking the gateway as the console's signed-in user, with its refusals as errors. */
+/** Sends requests to the API as the console's signed-in user, and turns refusals into errors. */
 
-/** A refusal; `status` 0 where there was no answer at all. */
+/** The gateway refused a request, or gave no answer (`status` 0). */
 export class Refusal extends Error {
-  /** @param {number} status @param {string} message  the gateway's own words */
+  /** @param {number} status @param {string} message  of the gateway */
   constructor(status, message) {
     super(message);
     this.name = "Refusal";
@@ -12,7 +12,7 @@ export class Refusal extends Error {
 
 let csrf = "";
 
-/** @returns {Promise<boolean>} is somebody signed in? */
+/** @returns {Promise<boolean>} whether a user is signed in */
 export async function isSignedIn() {
   const login = await ask("GET", "/login");
   csrf = login.csrf ?? "";
@@ -35,7 +35,7 @@ export async function ask(method, path, body) {
   } catch (error) {
     throw new Refusal(0, error instanceof Error ? error.message : String(error));
   }
-  const said = await reply.json().catch(() => null); // a proxy's error page is no JSON
+  const said = await reply.json().catch(() => null); // a proxy's error page is not JSON
   if (!reply.ok) throw new Refusal(reply.status, said?.error ?? reply.statusText);
   return said;
 }

@@ -1,4 +1,4 @@
-/** One idea: one broadcast, from Go live to Stop: the page's end of the worker that sends it. */
+/** One broadcast, from Go live to Stop: starts the worker that sends it, and gives it pictures and sound. */
 
 import { containerFormat } from "./formats.js";
 import { Drawn, generator, hasStreams, Pulled, Streamed } from "./picture.js";
@@ -8,7 +8,7 @@ import { Recorder } from "./recorder.js";
 /** @typedef {import("./types.js").Report} Report */
 
 /**
- * What the owner hears.
+ * Callbacks of the owner.
  * @typedef {object} Listener
  * @property {(progress: import("./types.js").Progress) => void} progress
  * @property {(figures: import("./types.js").Figures) => void} figures
@@ -46,14 +46,14 @@ export class Broadcast {
     this.show(track);
   }
 
-  /** Another camera or screen, without an end. @param {MediaStreamTrack | null} track */
+  /** Changes camera or screen without ending the broadcast. @param {MediaStreamTrack | null} track */
   show(track) {
     if (track === this.#shown) return;
     this.#shown = track;
     this.#picture.show(track);
   }
 
-  /** Does a hidden tab slow it down? */
+  /** Whether a hidden tab slows it down. */
   get needsSight() { return this.#picture instanceof Drawn; }
 
   /** @param {boolean} on */
@@ -68,10 +68,10 @@ export class Broadcast {
     else this.#post({ do: "blank", on });
   }
 
-  /** Ends it properly; the progress says when it is over. */
+  /** Ends the broadcast in order; `progress` reports when it is over. */
   stop() { this.#post({ do: "stop" }); }
 
-  /** Frees everything; called once it is over. */
+  /** Frees everything; called after the end. */
   close() {
     this.#recorder?.drop();
     this.#picture.close();

@@ -1,4 +1,4 @@
-/** One idea: the pickers and switches, and the settings that they change. */
+/** The pickers and switches of the page, and the settings that they change. */
 
 import { list, SIZES } from "./devices.js";
 import { element, fillPicker, html, input, select } from "./elements.js";
@@ -13,7 +13,7 @@ import { t } from "./words.js";
 
 const hasSinks = () => "setSinkId" in HTMLMediaElement.prototype;
 
-/** Shows settings and changes them; `changed` hears which ones a person touched. */
+/** Shows and changes the settings; `changed` is called with the names that the user changed. */
 export class Choices {
   settings;
   #changed;
@@ -40,22 +40,22 @@ export class Choices {
     speak(() => this.show());
   }
 
-  /** Tells where the devices that are open can be asked for. @param {(name: "camera" | "microphone") => string} open */
+  /** Sets the function that returns the ids of open devices. @param {(name: "camera" | "microphone") => string} open */
   knows(open) { this.#open = open; }
 
-  /** Other settings than those of this browser were found. @param {Settings} settings */
+  /** Replaces the settings of this browser by the loaded ones. @param {Settings} settings */
   replace(settings) {
     this.settings = settings;
     this.show();
   }
 
-  /** Changes a setting as if it had been chosen. @param {Partial<Settings>} change */
+  /** Changes settings as if the user had chosen them. @param {Partial<Settings>} change */
   choose(change) {
     this.#set(change);
     this.show();
   }
 
-  /** The devices of the moment: names are known once one of their kind may be used. */
+  /** Updates the lists of devices. Their names are known once the page may use a device of the kind. */
   async refresh() {
     const [camera, microphone, speaker] = await Promise.all([list("videoinput"), list("audioinput"), list("audiooutput")]);
     this.#devices = { camera, microphone, speaker };
@@ -64,7 +64,7 @@ export class Choices {
 
   get cameras() { return this.#devices.camera.length; }
 
-  /** What cannot be changed while live. @param {boolean} on */
+  /** Locks the settings that cannot change while live. @param {boolean} on */
   lock(on) {
     element("quality", HTMLFieldSetElement).disabled = on;
     element("advanced", HTMLFieldSetElement).disabled = on;
@@ -89,7 +89,7 @@ export class Choices {
     input("processing").checked = settings.processing;
   }
 
-  /** @param {"camera" | "microphone" | "speaker"} name @param {boolean} optional  may it be none at all? */
+  /** @param {"camera" | "microphone" | "speaker"} name @param {boolean} optional  whether "none" is a choice */
   #pick(name, optional) {
     const devices = this.#devices[name];
     /** @type {[string, string][]} */
@@ -98,7 +98,7 @@ export class Choices {
     const none = optional ? [["none", t("devices.none")]] : [];
     /** @type {[string, string][]} */
     const any = optional && named.length ? [] : [["", t(`devices.${name}.any`)]];
-    // Where none was chosen, the one that the browser took.
+    // If none was chosen, the device that the browser selected.
     const chosen = this.settings[name] || (name === "speaker" ? "" : this.#open(name));
     fillPicker(select(name), [...any, ...named, ...none], chosen);
   }
@@ -107,6 +107,6 @@ export class Choices {
   #set(change) {
     this.settings = { ...this.settings, ...change };
     this.#changed(/** @type {(keyof Settings)[]} */ (Object.keys(change)));
-    if ("size" in change || "frameRate" in change) this.show(); // the usual bit rate follows them
+    if ("size" in change || "frameRate" in change) this.show(); // the usual bit rate depends on them
   }
 }

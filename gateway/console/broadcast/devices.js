@@ -1,20 +1,20 @@
-/** One idea: asking the browser for camera, microphone and screen. */
+/** Opens camera, microphone and screen. */
 
 export const SIZES = /** @type {const} */ ({ "360p": [640, 360], "480p": [854, 480], "720p": [1280, 720], "1080p": [1920, 1080] });
 
 /** @typedef {keyof typeof SIZES} Size */
 
-/** Cameras by the side of a telephone they look from, where no device was chosen. @typedef {"user" | "environment"} Facing */
+/** The side of a phone's camera, if no device was chosen. @typedef {"user" | "environment"} Facing */
 
-/** Does this browser hand out cameras to this page at all? It does not to pages that came over plain http. */
+/** Whether this browser gives this page access to cameras. It does not for pages over plain http. */
 export const offersDevices = () => isSecureContext && navigator.mediaDevices !== undefined;
 
 /**
- * What is wanted of a camera; device: "" for any.
+ * The wanted camera. device: "" for any.
  * @typedef {{device: string, facing: Facing, size: Size, frameRate: number}} CameraWish
  */
 
-/** processing: of a voice; music wants none. @typedef {{device: string, processing: boolean}} MicrophoneWish */
+/** processing: of the browser, for voices; not useful for music. @typedef {{device: string, processing: boolean}} MicrophoneWish */
 
 /** @param {CameraWish} wish @param {boolean} exact @returns {MediaTrackConstraints} */
 function camera({ device, facing, size, frameRate }, exact) {
@@ -38,7 +38,7 @@ export const openMicrophone = (wish) =>
   orAny((exact) => navigator.mediaDevices.getUserMedia({ audio: microphone(wish, exact) }), wish.device !== "");
 
 /**
- * Both with one question to the person.
+ * Opens both with one permission prompt.
  * @param {CameraWish} seeing
  * @param {MicrophoneWish} hearing
  * @returns {Promise<{camera: MediaStream, microphone: MediaStream}>}
@@ -52,7 +52,7 @@ export async function openBoth(seeing, hearing) {
 }
 
 /**
- * A screen, a window or a tab, with its sound where the browser and the person allow it.
+ * Opens a screen, a window or a tab, with its sound if the browser and the user allow it.
  * @param {number} frameRate
  * @returns {Promise<MediaStream>}
  */
@@ -67,7 +67,7 @@ export const offersScreens = () => offersDevices() && "getDisplayMedia" in navig
 
 /**
  * @param {MediaDeviceKind} kind
- * @returns {Promise<MediaDeviceInfo[]>} those with an id: before permission is given there are only nameless ones
+ * @returns {Promise<MediaDeviceInfo[]>} those with an id; without permission devices have no id
  */
 export async function list(kind) {
   if (!offersDevices()) return [];
@@ -75,7 +75,7 @@ export async function list(kind) {
 }
 
 /**
- * May the page open this without asking?
+ * Returns whether the page may open this without a prompt.
  * @param {"camera" | "microphone"} what
  */
 export async function isGranted(what) {
@@ -83,7 +83,7 @@ export async function isGranted(what) {
     const name = /** @type {PermissionName} */ (what);
     return (await navigator.permissions.query({ name })).state === "granted";
   } catch {
-    return false; // this browser does not say
+    return false; // this browser does not support the query
   }
 }
 
@@ -91,9 +91,9 @@ export async function isGranted(what) {
 export function stop(stream) { for (const track of stream?.getTracks() ?? []) track.stop(); }
 
 /**
- * A device that was chosen last week may be at another desk: any other will do then.
+ * Opens the chosen device, or any other if it is not connected.
  * @param {(exact: boolean) => Promise<MediaStream>} open
- * @param {boolean} chosen  was a certain device asked for?
+ * @param {boolean} chosen  whether a device was chosen
  */
 async function orAny(open, chosen) {
   try {

@@ -1,4 +1,4 @@
-/** One idea: finding the page's own elements, and filling its pickers. */
+/** Finds the page's elements and fills its pickers. */
 
 /**
  * @template {Element} T
@@ -18,27 +18,27 @@ export const input = (/** @type {string} */ id) => element(id, HTMLInputElement)
 export const html = (/** @type {string} */ id) => element(id, HTMLElement);
 
 /**
- * Puts choices into a picker, and chooses one; a value that is none of them chooses the first.
+ * Sets the choices of a picker and selects one; the first if `value` is not among them.
  * @param {HTMLSelectElement} picker
- * @param {[string, string][]} choices  value and words
+ * @param {[string, string][]} choices  value and text
  * @param {string} value
  */
 export function fillPicker(picker, choices, value) {
   const options = choices.map(([one, words]) => new Option(words, one, false, one === value));
   const same = options.length === picker.options.length
     && options.every((option, i) => option.value === picker.options[i]?.value && option.text === picker.options[i]?.text);
-  if (!same) picker.replaceChildren(...options); // an open picker would close
+  if (!same) picker.replaceChildren(...options); // new options would close an open picker
   picker.value = choices.some(([one]) => one === value) ? value : choices[0]?.[0] ?? "";
 }
 
-/** @param {string} id @param {string} text  without touching the page where it says so already */
+/** @param {string} id @param {string} text  the page is only changed if the text is new */
 export function say(id, text) {
   const place = html(id);
   if (place.textContent !== text) place.textContent = text;
 }
 
 /**
- * Shown as pressed or not, with what a press would do as its name and tip.
+ * Shows a button as pressed or not. name: the action of a press, as accessible name and tooltip.
  * @param {HTMLButtonElement} toggle
  * @param {boolean} pressed
  * @param {string} name

@@ -1,4 +1,4 @@
-/** One idea: what a person reads when camera, microphone or screen cannot be had. */
+/** Messages for a camera, microphone or screen that cannot be opened. */
 
 import { isWord } from "./words.js";
 
@@ -6,7 +6,7 @@ import { isWord } from "./words.js";
 /** @typedef {"camera" | "microphone" | "both" | "screen"} What */
 /** @typedef {{word: Word, fill?: Record<string, string | number>}} Words */
 
-// Older names of the same.
+// Older names of these errors.
 const ALIASES = /** @type {Record<string, string>} */ ({
   PermissionDeniedError: "NotAllowedError", SecurityError: "NotAllowedError", DevicesNotFoundError: "NotFoundError",
   TrackStartError: "NotReadableError", AbortError: "NotReadableError",

@@ -1,4 +1,4 @@
-/** One idea: what this browser can encode, and which of it suits the gateway best. */
+/** Finds the formats that this browser can encode, and selects the best one for the gateway. */
 
 import { pictureSettings } from "./picture-encoder.js";
 import { CHANNELS, RATE } from "./sound.js";
@@ -7,14 +7,14 @@ import { soundSettings } from "./sound-encoder.js";
 /** @typedef {import("./types.js").PictureFormat} PictureFormat */
 /** @typedef {import("./types.js").SoundFormat} SoundFormat */
 
-// Plain profiles first: they decode everywhere, and no encoder reorders pictures in them.
+// Simple profiles first: all decoders support them, and encoders do not reorder pictures in them.
 const PROFILES = ["42E0", "4D00", "6400"];
 
-// Levels by macroblocks a second (H.264 table A-1), as the two last digits of a codec string.
+// Levels by macroblocks per second (H.264 table A-1), as the last two digits of a codec string.
 const LEVELS = /** @type {const} */ ([[40_500, "1E"], [108_000, "1F"], [216_000, "20"], [245_760, "28"], [522_240, "2A"], [983_040, "33"]]);
 
-// What a gateway passes on untouched comes first; what it has to transcode, last. Chromium writes WebM as pictures come,
-// MP4 only at key frames, seconds later; Safari knows MP4 alone.
+// Formats that the gateway copies come first, those that it has to transcode last. Chromium writes WebM for each
+// picture, but MP4 only at key frames, seconds later. Safari supports only MP4.
 const CONTAINERS = [
   "video/webm;codecs=h264,opus",
   "video/x-matroska;codecs=avc1,opus",
@@ -28,7 +28,7 @@ const CONTAINERS = [
 
 /**
  * @param {Omit<PictureFormat, "codec">} wish
- * @returns {Promise<PictureFormat | null>} null where this browser cannot encode H.264 itself
+ * @returns {Promise<PictureFormat | null>} null if this browser cannot encode H.264
  */
 export async function pictureFormat(wish) {
   if (!("VideoEncoder" in globalThis)) return null;
@@ -45,7 +45,7 @@ export async function pictureFormat(wish) {
 
 /**
  * @param {number} bitrate
- * @returns {Promise<SoundFormat | null>} AAC, which needs no transcoding, where there is an encoder for it
+ * @returns {Promise<SoundFormat | null>} AAC if the browser can encode it, because it needs no transcoding
  */
 export async function soundFormat(bitrate) {
   if (!("AudioEncoder" in globalThis)) return null;
@@ -56,15 +56,15 @@ export async function soundFormat(bitrate) {
   return null;
 }
 
-/** @returns {string | null} what a MediaRecorder is to make; null where there is no recorder */
+/** @returns {string | null} type for a MediaRecorder; null if there is no MediaRecorder */
 export function containerFormat() {
   if (!("MediaRecorder" in globalThis)) return null;
   return CONTAINERS.find((type) => MediaRecorder.isTypeSupported(type)) ?? null;
 }
 
 /**
- * A size of the camera's own shape within the chosen one, both sides even as H.264 wants them.
- * @param {{width?: number, height?: number}} source  of the camera or screen; unknown: as chosen
+ * Returns a size with the camera's aspect ratio within the chosen size; both sides are even, as H.264 requires.
+ * @param {{width?: number, height?: number}} source  of the camera or screen; if unknown, the chosen size is used
  * @param {readonly [number, number]} chosen
  * @returns {[number, number]}
  */
@@ -78,7 +78,7 @@ export function within({ width = 0, height = 0 }, chosen) {
 }
 
 /**
- * Enough for a picture that moves, by the usual rule of a tenth of a bit per pixel, less for small and fast ones.
+ * Returns the bit rate for moving pictures: about 0.1 bit per pixel, less at high frame rates.
  * @param {number} width
  * @param {number} height
  * @param {number} frameRate

@@ -1,4 +1,4 @@
-/** One idea: the layout of `millrace.frames.v1`, as docs/api.md describes it. */
+/** Writes messages of `millrace.frames.v1` (see docs/api.md). */
 
 export const SUBPROTOCOL = "millrace.frames.v1";
 
@@ -24,7 +24,7 @@ export function message(kind, chunk, pts) {
 }
 
 /**
- * The text message before the first frame, and again whenever what follows is coded differently.
+ * Returns the text message before the first frame. It is sent again when the coding of the frames changes.
  * @param {{config: VideoDecoderConfig, width: number, height: number, frameRate: number} | null} video
  * @param {AudioDecoderConfig | null} audio
  * @returns {string}
@@ -48,7 +48,7 @@ export function configuration(video, audio) {
   });
 }
 
-/** The last words of a push: without them the server would wait for us to come back. */
+/** The last message of a push. Without it the server would wait for a new connection. */
 export const END = JSON.stringify({ type: "end" });
 
 /**

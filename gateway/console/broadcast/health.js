@@ -1,4 +1,4 @@
-/** One idea: from figures to words: what a broadcaster should know is not going well, and why. */
+/** Turns figures into a message about a problem of the broadcast and its reason. */
 
 import { bitrate } from "./numbers.js";
 
@@ -6,19 +6,19 @@ import { bitrate } from "./numbers.js";
 /** @typedef {import("./types.js").Figures} Figures */
 /** @typedef {import("./types.js").ServerLine} ServerLine */
 
-const MEMORY = 6;    // seconds that something is spoken of after it happened
-const TOO_MANY = 3;  // pictures left out within that time that are no accident
+const MEMORY = 6;    // seconds that a problem is reported after it happened
+const TOO_MANY = 3;  // left out pictures within that time that count as a problem
 const BEHIND = 1;    // seconds
 
-/** Looks at the last seconds only: what is over is over. */
+/** Considers the last seconds only. */
 export class Health {
   /** @type {{late: number, busy: number, dropped: number}[]} */
   #past = [];
   #behind = 0;
-  #lags = 0; // how often in a row it was too far behind: workers take a moment to begin
+  #lags = 0; // how often in a row it was too late; several times, because workers need time to start
   #dropped = 0;
 
-  /** What the server has left out since the beginning. */
+  /** Number of pictures that the server has left out since the beginning. */
   get dropped() { return this.#dropped; }
 
   get behind() { return this.#behind; }
@@ -33,9 +33,9 @@ export class Health {
 
   /**
    * @param {Figures} figures  once a second
-   * @param {number} wanted    bit/s that were chosen
+   * @param {number} wanted    the chosen bit/s
    * @param {import("./types.js").Transport} transport
-   * @returns {Words | null} the worst of what is wrong
+   * @returns {Words | null} the worst problem
    */
   judge(figures, wanted, transport) {
     const now = { late: figures.late, busy: figures.busy, dropped: this.#dropped };

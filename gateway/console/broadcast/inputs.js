@@ -1,4 +1,4 @@
-/** One idea: the camera, microphone and screen that are open right now, one change after the other. */
+/** The open camera, microphone and screen. Changes run one after the other. */
 
 import { faultWords } from "./faults.js";
 import { isGranted, offersDevices, openBoth, openCamera, openMicrophone, openScreen, stop } from "./devices.js";
@@ -7,10 +7,10 @@ import { isGranted, offersDevices, openBoth, openCamera, openMicrophone, openScr
 /** @typedef {import("./faults.js").Words} Words */
 
 /**
- * What the owner hears.
+ * Callbacks of the owner.
  * @typedef {object} Listener
  * @property {() => void} changed          other devices are open now
- * @property {(words: Words) => void} fault  one could not be opened, or is gone
+ * @property {(words: Words) => void} fault  a device could not be opened, or was disconnected
  */
 
 export class Inputs {
@@ -33,10 +33,10 @@ export class Inputs {
     if (offersDevices()) navigator.mediaDevices.addEventListener("devicechange", () => void this.#plugged());
   }
 
-  /** What is shown: the screen while it is shared, else the camera. */
+  /** The shown source: the screen while it is shared, else the camera. */
   get picture() { return this.screen?.getVideoTracks()[0] ?? this.camera?.getVideoTracks()[0] ?? null; }
 
-  /** Opens what is chosen and not open yet, with one question for both. */
+  /** Opens the chosen devices that are not open yet, with one permission prompt for both. */
   open() {
     return this.#inTurn(async () => {
       const { camera, microphone } = this.#settings();
@@ -54,10 +54,10 @@ export class Inputs {
     });
   }
 
-  /** Another camera, or the same one in another way. */
+  /** Opens another camera, or the same one with other settings. */
   reopenCamera() {
     return this.#inTurn(async () => {
-      stop(this.camera); // first: many systems give out one camera at a time
+      stop(this.camera); // before the next is opened, because many systems allow only one camera at a time
       this.camera = null;
       if (this.#settings().camera !== "none") await this.#one("camera");
       this.#on.changed();
@@ -103,7 +103,7 @@ export class Inputs {
     } catch (error) {
       refusal = error;
     }
-    // One of them alone may do. After a refusal nobody is asked a second time: what is allowed needs no question.
+    // Tries each one alone. After a refusal there is no second prompt: only a device that is already allowed is opened.
     const asked = refusal instanceof DOMException && refusal.name === "NotAllowedError";
     const [see, hear] = asked ? await Promise.all([isGranted("camera"), isGranted("microphone")]) : [true, true];
     const seeing = see ? await this.#try("camera") : refusal;
@@ -119,7 +119,7 @@ export class Inputs {
     if (error) this.#on.fault(faultWords(error, what));
   }
 
-  /** @param {"camera" | "microphone"} what @returns {Promise<unknown>} why it is not open; null when it is */
+  /** @param {"camera" | "microphone"} what @returns {Promise<unknown>} the error; null if it is open */
   async #try(what) {
     const settings = this.#settings();
     try {
@@ -147,7 +147,7 @@ export class Inputs {
     });
   }
 
-  /** What was unplugged and comes back is opened again, silently: that it is gone was said before. */
+  /** Opens a device again that was unplugged and is back, without a message. */
   #plugged() {
     return this.#inTurn(async () => {
       const settings = this.#settings();
@@ -165,7 +165,7 @@ export class Inputs {
       this.#had.camera ||= this.camera !== null;
       this.#had.microphone ||= this.microphone !== null;
     });
-    this.#last = next.catch(() => undefined); // told to whoever asked for it
+    this.#last = next.catch(() => undefined); // the caller gets the error
     return next;
   }
 }

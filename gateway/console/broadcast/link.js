@@ -1,4 +1,4 @@
-/** One idea: one connection after the other to one server or the next, until it is told to stop. */
+/** Keeps a connection to one of the servers: reconnects until it is stopped. */
 
 import { judge } from "./verdict.js";
 
@@ -8,26 +8,26 @@ import { judge } from "./verdict.js";
 
 const FIRST = 0.5;    // seconds before the second try
 const MOST = 8;
-const STEADY = 5;     // seconds live from which the next failure begins anew with a short pause
+const STEADY = 5;     // seconds of live time after which the next failure starts with a short pause again
 const OPEN = 8;       // seconds for a connection to open
-const ACCEPT = 12;    // … and for the server to take the push: it may have to wait for its store
-const PATIENT = 5;    // … during which a channel in use may still be held by this page before it was loaded anew
-const SILENT = 12;    // seconds without a word of the server, which says something every second
+const ACCEPT = 12;    // … and for the server to accept the push: it may have to wait for its store
+const PATIENT = 5;    // … in which a used channel may still be held by this page from before a reload
+const SILENT = 12;    // seconds without a message of the server, which sends one every second
 
 /**
- * What the owner hears.
+ * Callbacks of the owner.
  * @typedef {object} Listener
- * @property {() => void} opened    a new connection: everything has to be introduced again
- * @property {() => void} closed    nothing can be sent
+ * @property {() => void} opened    a new connection: the configuration has to be sent again
+ * @property {() => void} closed    nothing can be sent any more
  * @property {(progress: Progress) => void} progress
  * @property {(line: ServerLine) => void} line
  */
 
 export class Link {
   #urls; #protocol; #on;
-  #attempt = 0;       // which server is next
+  #attempt = 0;       // selects the next server
   #pause = FIRST;
-  #accepted = false;  // was any of our connections accepted?
+  #accepted = false;  // whether any connection was accepted
   /** @type {WebSocket | null} */
   #socket = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -37,7 +37,7 @@ export class Link {
   #liveSince = 0;
   #heard = 0;
   #sent = 0;
-  #missing = 0; // of what was sent, when the server last told
+  #missing = 0; // bytes that had not arrived at the server's last report
 
   /**
    * @param {string[]} urls  the preferred server first
@@ -51,18 +51,18 @@ export class Link {
     addEventListener("online", this.#online);
   }
 
-  /** Bytes of media handed to the present connection. */
+  /** Bytes of media that were given to the current connection. */
   get sent() { return this.#sent; }
 
   /**
-   * Bytes of those that have not arrived. The browser knows of what it has not handed on yet; what waits in the system,
-   * in proxies and on the way is known from the server, which tells once a second what it has received.
+   * Bytes of these that have not arrived. The browser reports only bytes that it has not passed to the system. Bytes in
+   * the system, in proxies and in the network are known from the server, which reports once a second.
    */
   get queued() { return Math.max(this.#socket?.bufferedAmount ?? 0, this.#missing); }
 
   get isOpen() { return this.#socket?.readyState === WebSocket.OPEN && !this.#closing; }
 
-  /** Begins; later attempts follow by themselves. */
+  /** Starts the first attempt; later ones follow automatically. */
   open() {
     const url = this.#urls[this.#attempt % this.#urls.length] ?? "";
     this.#on.progress({ phase: "connecting", server: new URL(url).host });
@@ -71,7 +71,7 @@ export class Link {
     try {
       socket = this.#protocol === null ? new WebSocket(url) : new WebSocket(url, this.#protocol);
     } catch (error) {
-      // A page that came over https may not speak to a server without TLS, and is told so at once.
+      // A page over https must not connect to a server without TLS; the browser refuses at once.
       return this.#failed(1006, error instanceof Error ? error.message : String(error), { why: "tls", again: true });
     }
     this.#socket = socket;
@@ -98,14 +98,14 @@ export class Link {
     if (typeof data !== "string") this.#sent += data.byteLength;
   }
 
-  /** Called about once a second: a connection whose server has fallen silent is dead, whatever the system believes. */
+  /** Called about once a second. Closes a connection whose server has been silent for too long. */
   look() {
     const socket = this.#socket;
     if (socket === null || !this.#liveSince || performance.now() - this.#heard < SILENT * 1000) return;
     this.#ended(socket, 1006, "", true, "silent");
   }
 
-  /** Ends it for good, once everything that was sent has left (or did not in `seconds`). @param {number} [seconds] */
+  /** Ends the link after everything was sent, at most after `seconds`. @param {number} [seconds] */
   async close(seconds = 2) {
     this.#over();
     const socket = this.#socket;
@@ -113,12 +113,12 @@ export class Link {
     await new Promise((/** @type {(value?: unknown) => void} */ done) => {
       socket.onclose = done;
       setTimeout(done, seconds * 1000);
-      socket.close(1000); // what was sent before goes out first
+      socket.close(1000); // data that were sent before go out first
     });
     socket.onclose = socket.onmessage = socket.onopen = null;
   }
 
-  /** Gives up at once, in these words. @param {Trouble} why @param {string} reason */
+  /** Gives up at once with this reason. @param {Trouble} why @param {string} reason */
   fail(why, reason) {
     const socket = this.#socket;
     if (socket !== null) this.#leave(socket);
@@ -127,7 +127,7 @@ export class Link {
     this.#on.progress({ phase: "over", why, code: 0, reason });
   }
 
-  /** Leaves the present connection and opens the next at once: what is sent has to begin anew. */
+  /** Closes the current connection and opens the next one at once, because the media have to start anew. */
   renew() {
     const socket = this.#socket;
     if (socket === null || !this.isOpen) return;
@@ -142,7 +142,7 @@ export class Link {
     this.#heard = performance.now();
     /** @type {ServerLine} */
     let line;
-    try { line = JSON.parse(text); } catch { return; } // a newer server may say what we do not know
+    try { line = JSON.parse(text); } catch { return; } // a newer server may send unknown messages
     if (line === null || typeof line !== "object") return;
     if (line.type === "accepted") {
       clearTimeout(this.#timer);
@@ -184,7 +184,7 @@ export class Link {
     }
     if (this.#liveSince && performance.now() - this.#liveSince > STEADY * 1000) {
       this.#pause = FIRST;
-      this.#attempt = 0; // the preferred server first, each time
+      this.#attempt = 0; // begins with the preferred server each time
     } else {
       this.#attempt++;
     }
@@ -195,7 +195,7 @@ export class Link {
     this.#within(seconds, () => this.open());
   }
 
-  /** Nothing is tried any more. */
+  /** Ends all tries. */
   #over() {
     this.#closing = true;
     clearTimeout(this.#timer);
@@ -216,7 +216,7 @@ export class Link {
     this.#timer = setTimeout(run, seconds * 1000);
   }
 
-  /** The network is back: no need to wait for the rest of a pause. */
+  /** Ends a pause early, because the network is back. */
   #online = () => {
     if (this.#socket === null && !this.#closing) this.#within(0, () => this.open());
   };

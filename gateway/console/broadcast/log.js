@@ -1,4 +1,4 @@
-/** One idea: the list of what happened, for whoever wants to know or has to tell somebody. */
+/** The list of events, for the user or for support. */
 
 import { html } from "./elements.js";
 import { speaks } from "../players/language.js";
@@ -10,7 +10,7 @@ let passing = null;
 
 /**
  * @param {string} words
- * @param {boolean} [passes]  does the next one of this kind take its place, if nothing else happened in between?
+ * @param {boolean} [passes]  whether the next event of this kind replaces it, if there is no other event between them
  */
 export function note(words, passes = false) {
   const list = html("log");

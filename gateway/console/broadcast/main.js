@@ -1,4 +1,4 @@
-/** One idea: the broadcaster's page put together: its channel, its settings, its buttons. */
+/** Combines the parts of the broadcaster's page: channel, settings, buttons. */
 
 import { Choices } from "./choices.js";
 import { isGranted } from "./devices.js";
@@ -17,24 +17,28 @@ import { fillWords, t } from "./words.js";
 
 /** @typedef {import("./settings.js").Settings} Settings */
 
-const KEPT = "millrace.broadcast.key"; // for as long as this tab is open: a reload goes on with the same key
+const KEPT = "millrace.broadcast.key"; // kept while this tab is open, so that a reload uses the same key
+const AGREED = "millrace.broadcast.server"; // the other server that the user agreed to, kept as long
 
 let keeper = new Keeper(false);
 /** @type {Relay | null} */
 let relay = null;
+/** @type {import("./target.js").Target | null} */
+let asked = null; // a target on another server that the user has not agreed to yet
 
+let finding = Promise.resolve(); // until the target of the page's address is known
 const stage = new StageView();
 const choices = new Choices(local(), (names) => void chosen(names));
 const studio = new Studio(choices, async () => { await stage.ready(); return stage.size; }, () => draw(studio, stage));
 choices.knows((name) => studio.inputs[name]?.getTracks()[0]?.getSettings().deviceId ?? "");
 const monitor = element("monitor", HTMLAudioElement);
 
-/** @param {(keyof Settings)[]} names  what the person changed */
+/** @param {(keyof Settings)[]} names  of the changed settings */
 async function chosen(names) {
   keeper.keep(choices.settings);
   const is = (/** @type {(keyof Settings)[]} */ ...some) => some.some((name) => names.includes(name));
   if (is("speaker")) await listen();
-  // Nothing is opened that was not open: the browser would ask at a moment when nobody expects it.
+  // Only open devices are opened again, so that no prompt of the browser surprises the user.
   const open = studio.inputs.camera !== null || studio.inputs.microphone !== null;
   if (open && is("camera", "facing", "size", "frameRate")) await studio.inputs.reopenCamera();
   if (open && is("microphone", "processing")) await studio.inputs.reopenMicrophone();
@@ -42,11 +46,11 @@ async function chosen(names) {
   choices.show();
 }
 
-/** Plays what is sent, on the chosen speaker. */
+/** Plays the sent sound on the chosen speaker. */
 async function listen() {
   const on = input("listen").checked;
   monitor.srcObject = on ? studio.sound?.stream ?? null : null;
-  if ("setSinkId" in monitor) await monitor.setSinkId(choices.settings.speaker).catch(() => undefined); // gone: the system's
+  if ("setSinkId" in monitor) await monitor.setSinkId(choices.settings.speaker).catch(() => undefined); // not connected: uses the system's speaker
   if (monitor.srcObject) await monitor.play();
 }
 
@@ -58,7 +62,9 @@ async function openDevices() {
 
 function wire() {
   button("live").addEventListener("click", async () => {
+    await finding; // the key may still be on its way from the gateway
     if (studio.target === null && !html("key-card").hidden) await useKey();
+    if (asked !== null) return button("key-decline").focus();
     await studio.live();
     await choices.refresh();
   });
@@ -80,17 +86,17 @@ function wire() {
     event.preventDefault();
     void useKey();
   });
-  button("key-forget").addEventListener("click", () => {
-    sessionStorage.removeItem(KEPT);
-    studio.target = null;
-    showWatch(null);
-    showKey();
-    input("key").focus();
+  button("key-forget").addEventListener("click", forgetKey);
+  button("key-decline").addEventListener("click", () => { input("key").value = ""; forgetKey(); });
+  button("key-agree").addEventListener("click", () => {
+    if (asked === null) return;
+    sessionStorage.setItem(AGREED, asked.foreign);
+    take(asked);
   });
   button("language").addEventListener("click", changeLanguage);
   if (!("mediaDevices" in navigator) || !("getDisplayMedia" in navigator.mediaDevices)) button("share").hidden = true;
   navigator.mediaDevices?.addEventListener("devicechange", () => void choices.refresh());
-  addEventListener("hashchange", () => { if (!studio.isOn) void find(); });
+  addEventListener("hashchange", () => { if (!studio.isOn) finding = find(); });
   new Meter(() => ({
     level: studio.sound?.level() ?? -Infinity, muted: studio.muted, missing: studio.inputs.microphone === null,
     asleep: !studio.sound?.running,
@@ -100,12 +106,12 @@ function wire() {
   setInterval(() => { if (studio.isOn) void relay?.look(); }, 5000);
 }
 
-/** Where this page sends to, as its address says. */
+/** Reads the target from the page's address. */
 async function find() {
   const said = decodeURIComponent(location.hash.slice(1));
   const key = parseKey(said) ? said : sessionStorage.getItem(KEPT) ?? "";
   if (parseKey(key)) {
-    // Addresses are shown to audiences, kept in histories, and copied: the key does not stay there.
+    // Removes the key, because addresses are visible on screens, kept in histories, and copied.
     history.replaceState(null, "", location.pathname + location.search);
     input("key").value = key;
     return useKey();
@@ -121,25 +127,49 @@ async function useChannel(id) {
   } catch (error) {
     return refused(error);
   }
+  asked = null; // the target of an earlier link is not used
   element("home", HTMLAnchorElement).href = `/#/channels/${encodeURIComponent(id)}`;
   keeper = new Keeper(true);
   /** @type {import("./settings.js").Profile} */
-  const profile = await keeper.load().catch(() => ({})); // without it the settings of this browser do
+  const profile = await keeper.load().catch(() => ({})); // without it the settings of this browser are used
   if (profile["broadcast"]) choices.replace(understood(profile["broadcast"]));
   relay ??= new Relay(studio.target, keeper, profile);
   showWatch(studio.target);
   showKey();
 }
 
+function forgetKey() {
+  sessionStorage.removeItem(KEPT);
+  asked = studio.target = null;
+  showWatch(null);
+  showKey();
+  input("key").focus();
+}
+
 async function useKey() {
+  let target;
   try {
-    studio.target = await fromKey(input("key").value);
+    target = await fromKey(input("key").value);
   } catch (error) {
     return refused(error);
   }
+  if (!target.foreign || target.foreign === sessionStorage.getItem(AGREED)) return take(target);
+  asked = target;
+  studio.target = null;
+  studio.notice = null;
+  showWatch(null);
+  showKey();
+  draw(studio, stage);
+  button("key-decline").focus();
+}
+
+/** @param {import("./target.js").Target} target  that this page sends to from now on */
+function take(target) {
+  asked = null;
+  studio.target = target;
   sessionStorage.setItem(KEPT, input("key").value.trim());
   studio.notice = null;
-  showWatch(inConsole() ? null : studio.target);
+  showWatch(inConsole() || target.foreign ? null : target);
   showKey();
   draw(studio, stage);
 }
@@ -157,9 +187,12 @@ function refused(error) {
 function showKey() {
   const { target } = studio;
   html("key-card").hidden = target?.ours === true;
-  html("key-entry").hidden = target !== null;
+  html("key-entry").hidden = target !== null || asked !== null;
   html("key-used").hidden = target === null;
-  say("key-words", target ? t("key.using", { name: target.name }) : "");
+  html("key-foreign").hidden = asked === null;
+  const using = target?.foreign ? "key.usingThere" : "key.using";
+  say("key-words", target ? t(using, { name: target.name, host: target.foreign }) : "");
+  say("key-foreign-words", asked ? t("key.foreign", { host: asked.foreign, here: location.host }) : "");
   html("home").hidden = !inConsole();
   title();
 }
@@ -180,9 +213,10 @@ async function begin() {
     showKey();
     draw(studio, stage);
   });
-  await find();
+  finding = find();
+  await finding;
   await choices.refresh();
-  // Whoever has said yes before is not asked for a click.
+  // If the user has given permission before, no click is needed.
   if (await isGranted("camera") && await isGranted("microphone")) await openDevices();
 }
 

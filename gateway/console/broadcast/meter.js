@@ -1,19 +1,19 @@
-/** One idea: how loud it is, seen at a glance. */
+/** The sound level meter. */
 
 import { html, say } from "./elements.js";
 import { t } from "./words.js";
 
 const FLOOR = -60;    // dBFS
-const FALL = 1.2;     // dB that the bar sinks by each time, so that the eye can follow
+const FALL = 1.2;     // dB that the bar falls at each update, so that the eye can follow
 const SILENCE = -55;
-const PATIENCE = 6;   // seconds of silence before it is asked about
+const PATIENCE = 6;   // seconds of silence before the hint about it
 
 /** @typedef {{level: number, muted: boolean, missing: boolean, asleep: boolean}} Look */
 
 export class Meter {
   #bar; #shown = FLOOR; #told = 0; #heard = performance.now();
 
-  /** asleep: nothing can be heard yet, whatever there is. @param {() => Look} look */
+  /** asleep: the sound is not processed yet. @param {() => Look} look */
   constructor(look) {
     const meter = html("meter");
     const bar = meter.querySelector("i");

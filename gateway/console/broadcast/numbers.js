@@ -1,9 +1,9 @@
-/** One idea: figures as people read them. */
+/** Formats figures. */
 
 import { speaks } from "../players/language.js";
 import { t } from "./words.js";
 
-/** @param {number} bits  a second */
+/** @param {number} bits  per second */
 export function bitrate(bits) {
   const [n, unit] = bits >= 1e6 ? [bits / 1e6, "Mbit/s"] : [bits / 1e3, "kbit/s"];
   return `${n.toLocaleString(speaks(), { maximumFractionDigits: bits >= 1e6 ? 1 : 0 })} ${unit}`;

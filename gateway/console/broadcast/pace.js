@@ -1,28 +1,28 @@
-/** One idea: how fast the network takes what we make, and what follows from it: a lower bit rate, then fewer pictures. */
+/** Adapts to the speed of the network: first with a lower bit rate, then with fewer pictures. */
 
-const HOLD = 1.0;        // seconds that wait to be sent: no new pictures are made
-const RELEASE = 0.3;     // … until only this much waits
-const SLOW = 0.4;        // seconds that wait: the bit rate goes down
-const CALM = 0.1;        // less than this is no queue at all
-const SETTLE = 1.5;      // seconds before the effect of a lower bit rate is judged
-const PATIENCE = 8;      // calm seconds before a little more is tried
+const HOLD = 1.0;        // seconds of queued media from which no new pictures are made
+const RELEASE = 0.3;     // … until the queue is this short
+const SLOW = 0.4;        // seconds of queued media from which the bit rate is lowered
+const CALM = 0.1;        // seconds; a shorter queue counts as none
+const SETTLE = 1.5;      // seconds until the effect of a lower bit rate is measured
+const PATIENCE = 8;      // seconds without a queue until a higher bit rate is tried
 const RAISE = 1.15;
-const LEAST = 150_000;   // bit/s below which a picture is worth nothing
+const LEAST = 150_000;   // bit/s; with less, the picture is useless
 
-/** Time and sizes are told to it; it looks at no clock and at no socket. */
+/** Gets times and sizes as arguments; uses no clock and no socket. */
 export class Pace {
   #wanted; #bitrate; #changed = -Infinity; #calmSince = -Infinity; #holding = false;
   #last = { now: -1, sent: 0, queued: 0 };
 
-  /** @param {number} wanted  bit/s that the person chose */
+  /** @param {number} wanted  bit/s that the user chose */
   constructor(wanted) { this.#wanted = this.#bitrate = wanted; }
 
   get bitrate() { return this.#bitrate; }
 
-  /** Is the network too slow for what was chosen? */
+  /** Whether the network is too slow for the chosen bit rate. */
   get slow() { return this.#bitrate < this.#wanted; }
 
-  /** A new connection says nothing yet of the old one's queue. */
+  /** Forgets the queue of the old connection. */
   reconnected() {
     this.#holding = false;
     this.#last.now = -1;
@@ -32,7 +32,7 @@ export class Pace {
   /**
    * Called for every picture, before it is made.
    * @param {number} queued  bytes that wait to be sent
-   * @returns {boolean} is this picture to be left out?
+   * @returns {boolean} whether this picture has to be left out
    */
   holds(queued) {
     const seconds = this.seconds(queued);
@@ -43,7 +43,7 @@ export class Pace {
 
   /**
    * @param {number} queued  bytes
-   * @returns {number} how long they take at the present bit rate
+   * @returns {number} seconds that they need at the current bit rate
    */
   seconds(queued) { return queued * 8 / this.#bitrate; }
 
@@ -51,8 +51,8 @@ export class Pace {
    * Called about once a second.
    * @param {number} now     seconds
    * @param {number} sent    bytes handed to the socket since it was opened
-   * @param {number} queued  bytes of those that still wait there
-   * @returns {boolean} has the bit rate changed?
+   * @param {number} queued  bytes of these that still wait there
+   * @returns {boolean} whether the bit rate has changed
    */
   look(now, sent, queued) {
     const before = this.#last;
@@ -62,7 +62,7 @@ export class Pace {
     else if (this.#calmSince === -Infinity) this.#calmSince = now;
     if (before.now < 0 || now <= before.now) return false;
     if (waiting > SLOW && now - this.#changed >= SETTLE) {
-      // What really left, less a margin that empties the queue; never below half of what was tried.
+      // The measured rate minus a margin that empties the queue, but at least half of the bit rate before.
       const through = Math.max(0, (sent - queued) - (before.sent - before.queued)) * 8 / (now - before.now);
       return this.#set(now, Math.max(this.#bitrate * 0.5, Math.min(this.#bitrate * 0.8, through * 0.85)));
     }

@@ -1,8 +1,8 @@
-/** One idea: pictures become H.264 that a gateway can pass on untouched: no reordering, a key frame every two seconds. */
+/** Encodes pictures as H.264 that the gateway can copy: no reordering, a key frame every two seconds. */
 
 const KEY_EVERY = 2_000_000; // µs
-const DEPTH = 3;             // pictures inside the encoder from which it counts as too slow
-const FORGIVEN = 3;          // encoders that may break within a minute before it is told
+const DEPTH = 3;             // number of pictures in the encoder from which it counts as too slow
+const FORGIVEN = 3;          // encoders that may fail within a minute before an error is reported
 
 /**
  * @typedef {(chunk: EncodedVideoChunk, config: VideoDecoderConfig) => void} Use
@@ -22,7 +22,7 @@ export class PictureEncoder {
   /**
    * @param {import("./types.js").PictureFormat} format
    * @param {Use} use
-   * @param {(reason: string) => void} failed  it gives up
+   * @param {(reason: string) => void} failed  called when it gives up
    */
   constructor(format, use, failed) {
     this.#format = format;
@@ -32,7 +32,7 @@ export class PictureEncoder {
     this.#encoder = this.#make();
   }
 
-  /** Is it still busy with what it was given before? */
+  /** Whether it is still busy with earlier pictures. */
   get busy() { return this.#encoder.encodeQueueSize >= DEPTH; }
 
   /** @param {number} bitrate  bit/s */
@@ -42,7 +42,7 @@ export class PictureEncoder {
     this.#encoder.configure(this.#settings());
   }
 
-  /** The next picture is a key frame. */
+  /** Makes the next picture a key frame. */
   demandKey() { this.#lastKey = -Infinity; }
 
   /** @param {VideoFrame} frame  is closed here */
@@ -56,7 +56,7 @@ export class PictureEncoder {
     }
   }
 
-  /** Everything that was given comes out. */
+  /** Encodes all remaining pictures. */
   async flush() {
     if (this.#encoder.state === "configured") await this.#encoder.flush();
   }
@@ -75,7 +75,7 @@ export class PictureEncoder {
     return encoder;
   }
 
-  /** A graphics process that crashed takes its encoders along; another one may do. @param {VideoEncoder} encoder @param {DOMException} error */
+  /** Replaces a failed encoder: a crash of the graphics process ends its encoders, but a new one may work. @param {VideoEncoder} encoder @param {DOMException} error */
   #broken(encoder, error) {
     if (encoder !== this.#encoder) return;
     const time = performance.now();

@@ -1,4 +1,4 @@
-/** One idea: the pictures of the present camera or screen on their way to the worker, by the best way that there is. */
+/** Sends the pictures of the current camera or screen to the worker, in the best way that the browser supports. */
 
 import { within } from "./formats.js";
 
@@ -10,11 +10,11 @@ import { within } from "./formats.js";
  *   MediaStreamTrackGenerator?: new (init: {kind: "video"}) => TrackGenerator}} */
 const offered = /** @type {any} */ (globalThis);
 
-/** Chromium: streams of pictures that a worker reads and writes. */
+/** Whether the browser has picture streams for workers (Chromium). */
 export const hasStreams = () => offered.MediaStreamTrackProcessor !== undefined && offered.MediaStreamTrackGenerator !== undefined;
 
 /**
- * A track that plays what the worker composes.
+ * Makes a track for the pictures that the worker composes.
  * @returns {TrackGenerator}
  */
 export function generator() {
@@ -35,7 +35,7 @@ export class Streamed {
       this.#post({ do: "source", readable: null });
       return;
     }
-    // One waiting picture: a worker that was busy goes on with the newest.
+    // Only one picture waits, so that a busy worker continues with the newest.
     const { readable } = new offered.MediaStreamTrackProcessor({ track, maxBufferSize: 1 });
     this.#post({ do: "source", readable }, [readable]);
   }
@@ -68,11 +68,11 @@ export class Pulled {
   /** @param {MediaStreamTrack | null} track */
   show(track) {
     this.#video.srcObject = track && new MediaStream([track]);
-    // AbortError: another source overtook this one.
+    // AbortError: another source has replaced this one.
     if (track) this.#video.play().catch((error) => { if (error.name !== "AbortError") throw error; });
   }
 
-  /** It is time for a picture. */
+  /** Sends a picture now. */
   grab() {
     if (this.#video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA || !this.#video.videoWidth) return;
     const frame = new VideoFrame(this.#video, { timestamp: Math.round(performance.now() * 1000) });
@@ -89,7 +89,7 @@ export class Pulled {
   #pace = () => this.#post({ do: "pull", on: document.hidden || !this.#hasCallbacks });
 }
 
-/** Draws pictures on a canvas whose track a MediaRecorder records: for browsers that have nothing better. */
+/** Draws pictures on a canvas, whose track a MediaRecorder records. For browsers without a better way. */
 export class Drawn {
   track;
   mirror = false;
@@ -147,6 +147,6 @@ export class Drawn {
 /**
  * @param {MediaStreamTrack | null} track
  * @param {readonly [number, number]} chosen
- * @returns {[number, number]} what is sent of it
+ * @returns {[number, number]} the size that is sent
  */
 export function sizeOf(track, chosen) { return within(track?.getSettings() ?? {}, chosen); }

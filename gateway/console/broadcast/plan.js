@@ -1,4 +1,4 @@
-/** One idea: how to send with this browser what the person chose. */
+/** Plans how this browser sends with the user's settings. */
 
 import { SIZES } from "./devices.js";
 import { containerFormat, pictureFormat, soundFormat, usualBitrate, within } from "./formats.js";
@@ -9,10 +9,10 @@ import { CHANNELS, RATE } from "./sound.js";
 
 /**
  * @param {import("./settings.js").Settings} settings
- * @param {{width?: number, height?: number}} source  of what the camera or screen really gives
+ * @param {{width?: number, height?: number}} source  the real size of the camera or screen
  * @param {string[]} urls
  * @param {boolean} mirror
- * @returns {Promise<Start | null>} null where this browser can do neither
+ * @returns {Promise<Start | null>} null if this browser supports neither way
  */
 export async function plan(settings, source, urls, mirror) {
   const { frameRate, way } = settings;

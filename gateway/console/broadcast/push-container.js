@@ -1,18 +1,18 @@
-/** One idea: the bytes of a MediaRecorder, one recording for each connection, paused while the network is behind. */
+/** Sends the bytes of a MediaRecorder: one recording for each connection, paused while the network is too slow. */
 
 import { Push } from "./push.js";
 
-const WORTH = 0.7; // a bit rate this much lower is worth a new recording, whose begin viewers notice
+const WORTH = 0.7; // a new recording, whose start viewers notice, is made only for a bit rate below this share
 
 /**
- * A recorder lives on the page and knows neither connections nor their queues: it is told from here when to begin a
- * new file (a connection has to begin with the file's header), and when to pause.
+ * The recorder is on the page and does not know connections and their queues. This class tells it when to begin a new
+ * file (each connection has to begin with the file's header) and when to pause.
  */
 export class ContainerPush extends Push {
   #take = 0;
   #held = false;
   #connected = false;
-  #asked; // bit/s of the present recording
+  #asked; // bit/s of the current recording
   /** @type {WritableStreamDefaultWriter<VideoFrame> | null} */
   #writer = null;
   /** @type {((value?: unknown) => void) | null} */
@@ -27,7 +27,7 @@ export class ContainerPush extends Push {
     this.#asked = start.picture.bitrate;
   }
 
-  /** Where composed pictures go. @param {WritableStream<VideoFrame>} writable */
+  /** Sets the destination of composed pictures. @param {WritableStream<VideoFrame>} writable */
   set output(writable) { this.#writer = writable.getWriter(); }
 
   /** @override */
@@ -39,7 +39,7 @@ export class ContainerPush extends Push {
   /** @override */
   closed() {
     this.#connected = false;
-    this.#take++; // what still comes of the last recording is not for the next connection
+    this.#take++; // late data of the last recording must not go to the next connection
   }
 
   /** @override @param {VideoFrame} frame */
@@ -52,21 +52,21 @@ export class ContainerPush extends Push {
     if (held) this.late++;
     else if (this.#connected) this.frames++;
     if (this.#writer === null) return frame.close();
-    // The recorder's track takes a picture at once or not at all; it closes what it takes.
+    // The recorder's track accepts a picture at once or not at all; it closes an accepted picture.
     this.#writer.write(frame).catch(() => { this.#writer = null; });
   }
 
   /** @param {number} take @param {ArrayBuffer} data */
   media(take, data) { if (take === this.#take) this.link.send(data); }
 
-  /** The page has given everything of this recording. @param {number} take */
+  /** Called when the page has sent all data of this recording. @param {number} take */
   finished(take) { if (take === this.#take) this.#finished?.(); }
 
   /** @override */
   paced() {
     const bitrate = this.#picture();
     const worth = bitrate <= this.#asked * WORTH || (bitrate > this.#asked && !this.pace.slow);
-    if (worth) this.link.renew(); // a recorder's bit rate cannot be changed: `opened` begins another
+    if (worth) this.link.renew(); // the bit rate of a recorder cannot be changed, so `opened` begins another
   }
 
   /** @override */
@@ -74,7 +74,7 @@ export class ContainerPush extends Push {
     if (!this.#connected) return;
     await new Promise((done) => {
       this.#finished = done;
-      setTimeout(done, 1500); // a recorder that has failed says nothing
+      setTimeout(done, 1500); // a failed recorder does not report its end
       this.say({ say: "finish", take: this.#take });
     });
   }
@@ -84,7 +84,7 @@ export class ContainerPush extends Push {
     super.release();
     const writer = this.#writer;
     this.#writer = null;
-    writer?.close().catch(() => undefined); // its track may have ended before
+    writer?.close().catch(() => undefined); // its track may have ended already
   }
 
   #begin() {

@@ -1,4 +1,4 @@
-/** One idea: the page's own encoders, each picture sent the moment it is coded (`millrace.frames.v1`). */
+/** Encodes with WebCodecs and sends each picture as soon as it is encoded (`millrace.frames.v1`). */
 
 import { AUDIO, configuration, END, message, SUBPROTOCOL, VIDEO } from "./frames.js";
 import { PictureEncoder } from "./picture-encoder.js";
@@ -7,8 +7,8 @@ import { SoundEncoder } from "./sound-encoder.js";
 
 /** @typedef {import("./sound-encoder.js").Block} Block */
 
-const INTRODUCE = 1000;  // ms that a new connection waits for both encoders to say what they make
-const SOUND_BOUND = 4;   // seconds that wait for the network from which sound is left out, too
+const INTRODUCE = 1000;  // ms that a new connection waits for the configuration of both encoders
+const SOUND_BOUND = 4;   // seconds of queued media from which sound is left out too
 
 export class FramesPush extends Push {
   #picture; #sound;
@@ -95,7 +95,7 @@ export class FramesPush extends Push {
   }
 
   /**
-   * Nothing leaves before the server was told what it is, and no picture before a key frame.
+   * Sends nothing before the configuration, and no picture before a key frame.
    * @param {typeof VIDEO | typeof AUDIO} kind
    * @param {boolean} key
    * @param {Uint8Array<ArrayBuffer>} data
@@ -114,7 +114,7 @@ export class FramesPush extends Push {
   /** @param {typeof VIDEO | typeof AUDIO} kind @param {boolean} key @param {Uint8Array<ArrayBuffer>} data */
   #send(kind, key, data) {
     if (kind === VIDEO) {
-      if (!this.#begun && !key) return; // coded for the connection before this one
+      if (!this.#begun && !key) return; // encoded for the connection before
       this.#begun = true;
       this.frames++;
     }

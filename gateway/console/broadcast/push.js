@@ -1,4 +1,4 @@
-/** One idea: what both ways of sending share: the link, the pace, and figures once a second. */
+/** The base of both ways of sending: the link, the pace, and figures once a second. */
 
 import { Link } from "./link.js";
 import { Pace } from "./pace.js";
@@ -12,7 +12,7 @@ import { Source } from "./source.js";
 /** @abstract */
 export class Push {
   #report; #timer; #lastSent = 0; #lastFrames = 0; #lastLook = performance.now();
-  /** Pictures: sent, left out for the network's sake, left out for this device's. */
+  /** Numbers of pictures: sent, left out because of the network, left out because of this device. */
   frames = 0;
   late = 0;
   busy = 0;
@@ -41,7 +41,7 @@ export class Push {
 
   begin() { this.link.open(); }
 
-  /** Everything is sent, then the push is over. */
+  /** Sends everything, then ends the push. */
   async stop() {
     this.source.close();
     await this.finish();
@@ -61,21 +61,21 @@ export class Push {
   /** @param {Report} report */
   say(report) { this.#report(report); }
 
-  // What the two ways differ in.
+  // ---- overridden by both ways ----
 
-  /** A new connection is there. */
+  /** Called for a new connection. */
   opened() { throw new Error("abstract"); }
 
-  /** It is gone. */
+  /** Called when the connection is closed. */
   closed() { throw new Error("abstract"); }
 
-  /** A composed picture; it is closed here. @param {VideoFrame} frame */
+  /** Takes a composed picture and closes it. @param {VideoFrame} frame */
   picture(frame) { throw new Error(`abstract: ${frame}`); }
 
-  /** The network asks for another bit rate. */
+  /** Called when the pace changes the bit rate. */
   paced() { throw new Error("abstract"); }
 
-  /** What is inside comes out and is sent. @returns {Promise<void>} */
+  /** Encodes and sends everything that is still held back. @returns {Promise<void>} */
   finish() { throw new Error("abstract"); }
 
   #second() {

@@ -1,4 +1,4 @@
-/** One idea: a MediaRecorder whose files begin and end when the worker says so. */
+/** A MediaRecorder whose files begin and end at the worker's command. */
 
 const SLICE = 250; // ms
 
@@ -11,11 +11,11 @@ export class Recorder {
   #sound;
 
   /**
-   * @param {MediaStream} stream  its tracks stay the same for as long as it is recorded
+   * @param {MediaStream} stream  its tracks must not change while it is recorded
    * @param {string} type
    * @param {number} sound  bit/s
    * @param {Use} use
-   * @param {(take: number) => void} finished  everything of a recording was given
+   * @param {(take: number) => void} finished  called after the last data of a recording
    */
   constructor(stream, type, sound, use, finished) {
     this.#stream = stream;
@@ -33,7 +33,7 @@ export class Recorder {
       mimeType: this.#type, videoBitsPerSecond: bitrate, audioBitsPerSecond: this.#sound, videoKeyFrameIntervalDuration: 2000,
     };
     const recorder = new MediaRecorder(this.#stream, options);
-    let order = Promise.resolve(); // bytes are read asynchronously, and must not overtake each other
+    let order = Promise.resolve(); // data are read asynchronously and have to stay in order
     recorder.ondataavailable = ({ data }) => {
       if (data.size) order = order.then(async () => this.#use(await data.arrayBuffer(), take));
     };
@@ -49,10 +49,10 @@ export class Recorder {
     else if (!on && recorder?.state === "paused") recorder.resume();
   }
 
-  /** The rest comes, then `finished` is called. */
+  /** Ends the recording: the rest of the data comes, then `finished` is called. */
   finish() { if (this.#recorder?.state !== "inactive") this.#recorder?.stop(); }
 
-  /** Nothing more comes. */
+  /** Stops at once, without further data. */
   drop() {
     const recorder = this.#recorder;
     this.#recorder = null;

@@ -1,4 +1,4 @@
-/** One idea: sending the channel on to Amazon IVS or another service, with the parameters that the person keeps. */
+/** Relays the channel to Amazon IVS or another service, with parameters that are kept for the user. */
 
 import { ask } from "./api.js";
 import { element, fillPicker, html, input, select } from "./elements.js";
@@ -9,7 +9,7 @@ import { t } from "./words.js";
 
 const TYPES = /** @type {const} */ (["IVS", "EML", "CUSTOM"]);
 
-/** Belongs to the console's page: a stream key alone does not open the channel's settings. */
+/** Only on the console's page, because a stream key gives no access to the channel's settings. */
 export class Relay {
   #id; #keeper;
   /** @type {Parameters} */
@@ -44,7 +44,7 @@ export class Relay {
     this.#link();
   }
 
-  /** Asks how the relay of a live broadcast is doing, and says it. */
+  /** Loads and shows the state of the relay of a live broadcast. */
   async look() {
     if (!html("relay-card").hasAttribute("open")) return;
     const session = await ask("GET", `/videostream/${this.#id}/session`).catch(() => null);
@@ -68,7 +68,7 @@ export class Relay {
     }
     try {
       const relayURL = target(parameters);
-      // A relay of a live stream follows its channel's flag at once.
+      // The relay of a live stream follows the channel's flag at once.
       await ask("PUT", `/videostream/${this.#id}`, { isRelay: on, ...(relayURL ? { relayURL } : {}) });
       await this.#keeper.save({ ivs: parameters });
       this.#say(() => t("relay.saved"));
@@ -92,7 +92,7 @@ export class Relay {
   }
 }
 
-/** @param {Parameters} parameters @returns {string} the whole address, as encoders want it */
+/** @param {Parameters} parameters @returns {string} the complete address for encoders */
 function target({ rtmpURL, streamKey }) {
   if (!rtmpURL) return "";
   return streamKey ? `${rtmpURL.replace(/\/+$/, "")}/${streamKey.replace(/^\/+/, "")}` : rtmpURL;

@@ -1,17 +1,17 @@
-/** One idea: which pictures of a source are taken, so that no more than the chosen number goes out each second. */
+/** Selects pictures of a source, so that at most the chosen number is sent each second. */
 
 export class Rhythm {
   #period; #next = -Infinity;
 
-  /** @param {number} rate  pictures a second */
+  /** @param {number} rate  pictures per second */
   constructor(rate) { this.#period = 1e6 / rate; }
 
   /**
    * @param {number} now  µs
-   * @returns {boolean} is the picture of this moment taken?
+   * @returns {boolean} whether the picture of this moment is taken
    */
   takes(now) {
-    // A third of a period early is in time: cameras do not keep time to the microsecond.
+    // A picture may come a third of a period early, because cameras are not exact.
     if (now < this.#next - this.#period / 3) return false;
     this.#next = Math.max(this.#next + this.#period, now - this.#period);
     return true;

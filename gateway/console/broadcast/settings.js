@@ -1,4 +1,4 @@
-/** One idea: what a person chose once: kept with the gateway where somebody is signed in, and in this browser always. */
+/** The user's settings: always kept in this browser, and also in the gateway if a user is signed in. */
 
 import { keep, recall } from "../players/memory.js";
 import { ask } from "./api.js";
@@ -7,7 +7,7 @@ import { SIZES } from "./devices.js";
 /**
  * @typedef {object} Settings
  * @property {string} camera       device id; "" any, "none" no camera
- * @property {string} microphone   the same
+ * @property {string} microphone   device id; "" any, "none" no microphone
  * @property {string} speaker      device id; "" the system's
  * @property {import("./devices.js").Facing} facing
  * @property {import("./devices.js").Size} size
@@ -46,7 +46,7 @@ const VALID = {
 function isDevice(value) { return typeof value === "string" && value.length <= 512; }
 
 /**
- * What is stored may be of an older version, or of a newer one: whatever is not understood is as usual.
+ * Reads stored settings of any version; unknown values are replaced by defaults.
  * @param {unknown} stored
  * @returns {Settings}
  */
@@ -59,18 +59,18 @@ export function understood(stored) {
   return settings;
 }
 
-/** The settings of this browser's last broadcast. */
+/** Returns the settings of this browser's last broadcast. */
 export function local() {
   try {
     return understood(JSON.parse(recall("broadcast") ?? "null"));
   } catch {
-    return understood(null); // not written by us
+    return understood(null); // not in our format
   }
 }
 
 /** @typedef {Record<string, any>} Profile */
 
-/** What the gateway keeps for whoever is signed in. */
+/** Loads and saves the profile of the signed-in user. */
 export class Keeper {
   /** @type {Promise<unknown>} */
   #last = Promise.resolve();
@@ -79,7 +79,7 @@ export class Keeper {
   /** @type {Profile} */
   #changes = {};
 
-  /** @param {boolean} remote  is there a session to keep it with? */
+  /** @param {boolean} remote  whether a user is signed in */
   constructor(remote) { this.remote = remote; }
 
   /** @returns {Promise<Profile>} */
@@ -91,12 +91,12 @@ export class Keeper {
     if (!this.remote) return;
     this.#changes["broadcast"] = settings;
     clearTimeout(this.#timer);
-    // One answer for a person who tries several choices; that this one is not kept is no reason to trouble anybody.
+    // Waits, so that several quick changes are saved once. An error is ignored, because it does not affect the broadcast.
     this.#timer = setTimeout(() => this.save({}).catch(() => undefined), 800);
   }
 
   /**
-   * Changes entries of the profile and leaves the others as they are. @param {Profile} changes
+   * Changes entries of the profile and keeps the others. @param {Profile} changes
    * @returns {Promise<void>}
    */
   save(changes) {
@@ -107,7 +107,7 @@ export class Keeper {
       this.#changes = {};
       await ask("PUT", "/profile", { ...await this.load(), ...now });
     });
-    this.#last = next.catch(() => undefined); // told to whoever asked for it
+    this.#last = next.catch(() => undefined); // the caller gets the error
     return next;
   }
 }

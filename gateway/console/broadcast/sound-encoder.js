@@ -1,8 +1,8 @@
-/** One idea: the sound tap's samples become AAC where the browser can, else Opus, on the page's clock. */
+/** Encodes the samples of the sound tap as AAC if the browser can, else as Opus, with times of the page's clock. */
 
 import { Timeline } from "./timeline.js";
 
-/** A block of the tap: planar samples, and where its first one stands in the tap's own count. @typedef {{at: number, samples: Float32Array<ArrayBuffer>}} Block */
+/** A block of the tap: planar samples, and the number of its first sample in the tap's count. @typedef {{at: number, samples: Float32Array<ArrayBuffer>}} Block */
 
 /** @typedef {(chunk: EncodedAudioChunk, pts: number, config: AudioDecoderConfig) => void} Use */
 
@@ -12,7 +12,7 @@ export class SoundEncoder {
   /** @type {AudioDecoderConfig | null} */
   #config = null;
   #expected = -1;
-  #shift = 0; // samples that the encoder's own count is behind the tap's: it knows of no holes
+  #shift = 0; // samples that the encoder's count is behind the tap's, because the encoder ignores gaps
 
   /**
    * @param {import("./types.js").SoundFormat} format
@@ -47,7 +47,7 @@ export class SoundEncoder {
     data.close();
   }
 
-  /** Everything that was given comes out. */
+  /** Encodes all remaining samples. */
   async flush() {
     if (this.#encoder.state === "configured") await this.#encoder.flush();
   }

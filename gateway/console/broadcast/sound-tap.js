@@ -1,7 +1,7 @@
-/** One idea: an audio worklet that gives what passes through it to the worker, in blocks of 10 ms. */
+/** An audio worklet that sends the sound to the worker, in blocks of 10 ms. */
 
 /**
- * The audio worklet's own globals, which the type checker's library does not know.
+ * The globals of audio worklets, which are missing in the type checker's library.
  * @typedef {{port: MessagePort}} Processor
  * @typedef {{AudioWorkletProcessor: new () => Processor, registerProcessor: (name: string, kind: new () => Processor) => void,
  *   currentFrame: number}} WorkletScope
@@ -28,14 +28,14 @@ class SoundTap extends scope.AudioWorkletProcessor {
     const length = input[0]?.length ?? 128;
     for (let i = 0; i < length; i++) {
       for (let c = 0; c < CHANNELS; c++) {
-        this.#samples[c * BLOCK + this.#filled] = (input[c] ?? input[0])?.[i] ?? 0; // mono is both; nothing is silence
+        this.#samples[c * BLOCK + this.#filled] = (input[c] ?? input[0])?.[i] ?? 0; // mono goes to both channels; no input is silence
       }
       if (++this.#filled === BLOCK) this.#give(scope.currentFrame + i + 1 - BLOCK);
     }
     return true;
   }
 
-  /** @param {number} at  where the block's first sample stands */
+  /** @param {number} at  number of the block's first sample */
   #give(at) {
     this.#filled = 0;
     if (this.#to === null) return;

@@ -1,11 +1,11 @@
-/** One idea: microphone and screen sound mixed into one, measured, muted, and given to whoever sends it. */
+/** Mixes microphone and screen sound, measures the level, and provides the sound for sending. */
 
 export const RATE = 48_000;
 export const CHANNELS = 2;
 
-/** What is heard has one source for the whole broadcast: inputs come and go before it. */
+/** The mixed sound. Its output stays the same for the whole broadcast, while inputs may change. */
 export class Sound {
-  /** What a MediaRecorder records, and what may be listened to. */
+  /** The output for a MediaRecorder and for the monitor. */
   stream;
   #context; #mix; #limiter; #voice; #screen; #meter; #samples;
 
@@ -22,7 +22,7 @@ export class Sound {
     const destination = context.createMediaStreamDestination();
     this.stream = destination.stream;
     this.#mix = new GainNode(context, { channelCount: CHANNELS, channelCountMode: "explicit" });
-    // Voice and a film's sound together may exceed full scale.
+    // Voice and screen sound together may exceed full scale.
     const limiter = this.#limiter = new DynamicsCompressorNode(context, { threshold: -3, knee: 0, ratio: 20, attack: 0.002, release: 0.1 });
     this.#voice = new Input(context, this.#mix);
     this.#screen = new Input(context, this.#mix);
@@ -30,14 +30,14 @@ export class Sound {
     this.#samples = new Float32Array(this.#meter.fftSize);
     this.#mix.connect(limiter).connect(destination);
     this.#mix.connect(this.#meter);
-    // After a telephone call the system gives the microphone back, but leaves the context as it was.
+    // After a phone call the system returns the microphone, but does not resume the context.
     context.addEventListener("statechange", () => { if (context.state !== "closed") void this.resume(); });
   }
 
-  /** Is it worked on? Before the first click it may not be. */
+  /** Whether sound is processed; browsers may wait for the first click. */
   get running() { return this.#context.state === "running"; }
 
-  /** Browsers want a click before sound is worked on. */
+  /** Starts the processing; browsers require a click before. */
   async resume() {
     if (this.#context.state !== "running") await this.#context.resume();
   }
@@ -48,7 +48,7 @@ export class Sound {
   /** @param {MediaStream | null} stream */
   set screen(stream) { this.#screen.source = stream; }
 
-  /** The microphone's; a screen goes on to be heard. @param {boolean} on */
+  /** Mutes the microphone; screen sound stays. @param {boolean} on */
   set muted(on) { this.#voice.muted = on; }
 
   /** @returns {number} the loudest sample of the last moment, dBFS; -Infinity in silence */
@@ -60,7 +60,7 @@ export class Sound {
   }
 
   /**
-   * Everything that is heard from now on, as blocks of samples.
+   * Returns a port with all sound from now on, as blocks of samples.
    * @returns {{port: MessagePort, close: () => void}}
    */
   tap() {
@@ -70,12 +70,12 @@ export class Sound {
     });
     node.port.postMessage(port1, [port1]);
     this.#limiter.connect(node);
-    node.connect(this.#context.destination); // its output is silence; a node that leads nowhere is not asked for any
+    node.connect(this.#context.destination); // its output is silence; a node without a destination would not be processed
     return { port: port2, close: () => { this.#limiter.disconnect(node); node.disconnect(); port2.close(); } };
   }
 }
 
-/** One of the sounds that are mixed; the stream behind it may change at any time. */
+/** One input of the mix; its stream may change at any time. */
 class Input {
   #context; #gain;
   /** @type {MediaStream | null} */

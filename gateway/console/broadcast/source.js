@@ -1,16 +1,16 @@
-/** One idea: pictures come from a stream, from the page, or from nowhere, and leave at the chosen pace. */
+/** Takes pictures from a stream or from the page, or makes blank ones, and passes them on at the chosen rate. */
 
 import { Rhythm } from "./rhythm.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 
-// A screen on which nothing moves gives no pictures, a camera that is off gives none either: the last one is shown
-// again this often, so that players stay at the live edge.
+// A screen without movement gives no pictures, and neither does a camera that is off. Then the last picture is repeated
+// at this interval, so that players stay at the live edge.
 const REPEAT = 200; // ms
 
 const now = () => performance.now() * 1000;
 
-/** Owns the frames it reads; what it composes belongs to `use`. */
+/** Closes the frames that it reads; `use` has to close the composed ones. */
 export class Source {
   #stage; #rhythm; #use;
   #timeline = new Timeline();
@@ -28,7 +28,7 @@ export class Source {
   /**
    * @param {import("./types.js").Start} start
    * @param {(frame: VideoFrame) => void} use
-   * @param {() => void} grab  tells the page that it is time for a picture
+   * @param {() => void} grab  asks the page for a picture
    */
   constructor(start, use, grab) {
     const { width, height, frameRate } = start.picture;
@@ -44,20 +44,20 @@ export class Source {
   /** @param {boolean} on */
   set mirror(on) { this.#stage.mirror = on; }
 
-  /** Nothing of the camera is shown while this is on. @param {boolean} on */
+  /** Hides the camera's picture while this is on. @param {boolean} on */
   set blank(on) {
     this.#blank = on;
     if (on) this.#show(null);
   }
 
-  /** Timers of workers are not slowed down while the page is hidden. @param {boolean} on */
+  /** Asks the page for pictures by a timer, because timers of workers are not slowed down in a hidden page. @param {boolean} on */
   set pulls(on) {
     clearInterval(this.#ticks);
     if (on) this.#ticks = setInterval(this.#grab, this.#period);
   }
 
   /**
-   * Another camera or screen; its pictures go on in the time of the one before.
+   * Changes camera or screen; the times of the pictures continue those of the one before.
    * @param {ReadableStream<VideoFrame> | null} readable
    */
   async read(readable) {
@@ -73,7 +73,7 @@ export class Source {
     }
   }
 
-  /** One picture; it is closed here. @param {VideoFrame} frame */
+  /** Takes one picture and closes it. @param {VideoFrame} frame */
   take(frame) {
     const arrived = now();
     this.#timeline.learn(frame.timestamp, arrived);
@@ -102,7 +102,7 @@ export class Source {
     this.#use(this.#shown === null ? this.#stage.blank(timestamp) : new VideoFrame(this.#shown, { timestamp }));
   }
 
-  /** @param {VideoFrame | null} frame  kept to be shown again */
+  /** @param {VideoFrame | null} frame  kept for repetition */
   #show(frame) {
     this.#shown?.close();
     this.#shown = frame;

@@ -1,4 +1,4 @@
-/** One idea: the picture that is about to be sent, and what stands over it. */
+/** The preview of the sent picture, and the text over it. */
 
 import { button, element, html, say } from "./elements.js";
 import { t } from "./words.js";
@@ -19,15 +19,15 @@ export class StageView {
   /** @type {MediaStreamTrack | null} */
   #track = null;
 
-  /** Size of the picture as it really comes; {} while there is none. */
+  /** The real size of the picture; {} while there is none. */
   get size() { return this.#video.videoWidth ? { width: this.#video.videoWidth, height: this.#video.videoHeight } : {}; }
 
-  /** Settles when the picture's size is known, or there is none to come. */
+  /** Settles when the picture's size is known, or if no picture comes. */
   async ready() {
     if (this.#track === null || this.#video.videoWidth) return;
     await new Promise((done) => {
       this.#video.addEventListener("loadedmetadata", done, { once: true });
-      setTimeout(done, 2000); // a screen that gives no first picture
+      setTimeout(done, 2000); // for a screen that gives no first picture
     });
   }
 
@@ -48,7 +48,7 @@ export class StageView {
     if (track === this.#track) return;
     this.#track = track;
     this.#video.srcObject = track && new MediaStream([track]);
-    // AbortError: the next picture overtook this one.
+    // AbortError: the next picture has replaced this one.
     if (track) this.#video.play().catch((error) => { if (error.name !== "AbortError") throw error; });
   }
 }

@@ -1,14 +1,14 @@
-/** One idea: whatever a camera or screen gives becomes pictures of one size, for as long as the broadcast lasts. */
+/** Converts the pictures of any camera or screen to one size for the whole broadcast. */
 
 /**
- * Viewers' players and recordings want one size; a phone that is turned, or another camera, gets bars at its sides.
+ * Players and recordings need a constant size. If a phone is turned or the camera changes, the picture gets bars.
  */
 export class Stage {
   mirror = false;
   #width; #height; #exact;
   /** @type {{canvas: OffscreenCanvas, draw: OffscreenCanvasRenderingContext2D} | null} */
   #drawing = null;
-  /** Of the last picture that came. @type {VideoColorSpaceInit | null} */
+  /** Color space of the last picture. @type {VideoColorSpaceInit | null} */
   #colors = null;
   /** @type {Uint8Array<ArrayBuffer> | null} */
   #dark = null;
@@ -16,7 +16,7 @@ export class Stage {
   /**
    * @param {number} width
    * @param {number} height
-   * @param {boolean} exact  is a picture of the same shape but another size to be scaled here, not by the encoder?
+   * @param {boolean} exact  whether a picture of the same shape but another size is scaled here and not by the encoder
    */
   constructor(width, height, exact) {
     this.#width = width;
@@ -25,15 +25,15 @@ export class Stage {
   }
 
   /**
-   * @param {VideoFrame} frame  stays the caller's
+   * @param {VideoFrame} frame  the caller has to close it
    * @param {number} timestamp  µs
-   * @returns {VideoFrame} the caller's too
+   * @returns {VideoFrame} the caller has to close it too
    */
   compose(frame, timestamp) {
     const [w, h] = [frame.displayWidth, frame.displayHeight];
     const sameSize = w === this.#width && h === this.#height;
     const sameShape = Math.abs(w * this.#height - h * this.#width) < 0.01 * h * this.#width;
-    // A format without a name is one that no encoder need know (depth cameras, protected memory): drawn, it is any other.
+    // Encoders may not support a format without a name (depth cameras, protected memory). Drawing it converts it.
     if (frame.format !== null) {
       this.#colors = frame.colorSpace.toJSON();
       if (!this.mirror && (sameSize || (sameShape && !this.#exact))) return new VideoFrame(frame, { timestamp });
@@ -50,8 +50,8 @@ export class Stage {
   }
 
   /**
-   * What viewers see while there is no camera. In the colours of the camera before: others would be another configuration
-   * of the encoder, which players have to begin anew for.
+   * Makes the blank picture for a missing camera. It has the color space of the camera before, because another one would
+   * change the encoder's configuration, and players would have to restart.
    * @param {number} timestamp  µs
    */
   blank(timestamp) {

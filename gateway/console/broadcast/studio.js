@@ -1,4 +1,4 @@
-/** One idea: the life of the page: devices, Go live, what happens then, Stop. */
+/** The state of the page: devices, Go live, the running broadcast, Stop. */
 
 import { Broadcast } from "./broadcast.js";
 import { offersDevices } from "./devices.js";
@@ -18,32 +18,32 @@ import { t } from "./words.js";
 /** @typedef {import("./target.js").Target} Target */
 /** @typedef {"off" | "preparing" | "connecting" | "live" | "waiting" | "stopping"} Phase */
 
-const STOP_WITHIN = 5; // seconds until a broadcast that is being ended is cut
+const STOP_WITHIN = 5; // seconds after which an ending broadcast is cut off
 
-/** Troubles whose words the server's own add something to. */
+/** Troubles for which the server's message gives more information. */
 const EXPLAINED = ["unusable", "policy", "server"];
 
 /**
- * Everything that can be seen of it is read from its fields after `changed`.
+ * The view reads its fields after each call of `changed`.
  */
 export class Studio {
   /** @type {Phase} */
   phase = "off";
   /** @type {Target | null} */
   target = null;
-  /** What went wrong, until something else is tried. @type {Words | null} */
+  /** The last error, until the next try. @type {Words | null} */
   notice = null;
-  /** May what went wrong be tried again with a button? */
+  /** Whether a button may try again after the error. */
   retryable = false;
-  /** What could go better. @type {Words | null} */
+  /** A hint about a problem. @type {Words | null} */
   warning = null;
   /** @type {Progress | null} */
   progress = null;
   /** @type {Figures | null} */
   figures = null;
-  /** When it went live, ms by performance.now(). */
+  /** Start of the live time, ms of performance.now(). */
   since = 0;
-  /** When the next try comes. */
+  /** Time of the next try. */
   next = 0;
   muted = false;
   hidden = false;
@@ -56,14 +56,14 @@ export class Studio {
   #broadcast = null;
   /** @type {import("./types.js").Start | null} */
   #start = null;
-  #fallen = false; // from frames to a recording, in this broadcast
+  #fallen = false; // whether this broadcast changed from frames to a recording
   #slow = false;
   /** @type {WakeLockSentinel | null} */
   #awake = null;
 
   /**
    * @param {import("./choices.js").Choices} choices
-   * @param {() => Promise<{width?: number, height?: number}>} size  of the picture, once it is known
+   * @param {() => Promise<{width?: number, height?: number}>} size  resolves to the picture's size
    * @param {() => void} changed
    */
   constructor(choices, size, changed) {
@@ -78,10 +78,10 @@ export class Studio {
     addEventListener("beforeunload", (event) => { if (this.isOn) event.preventDefault(); });
   }
 
-  /** Is a broadcast under way, in whatever state? */
+  /** Whether there is a broadcast, in any state. */
   get isOn() { return this.phase !== "off" && this.phase !== "preparing"; }
 
-  /** What stands on the stage. @returns {import("./stage-view.js").Scene} */
+  /** The content of the preview. @returns {import("./stage-view.js").Scene} */
   get scene() {
     const { inputs } = this;
     if (inputs.screen) return "picture";
@@ -92,7 +92,7 @@ export class Studio {
 
   get isMirrored() { return this.inputs.screen === null && this.#choices.settings.mirror !== "no"; }
 
-  /** Opens camera and microphone. @returns {Promise<boolean>} is there something to send? */
+  /** Opens camera and microphone. @returns {Promise<boolean>} whether there is something to send */
   async open() {
     this.notice = null;
     if (!offersDevices()) {
@@ -144,7 +144,7 @@ export class Studio {
     this.#inputsChanged();
   }
 
-  /** The devices of the moment reach whoever needs them; also after a setting has changed. */
+  /** Passes the open devices to sound and broadcast; also after a change of settings. */
   refresh() { this.#inputsChanged(); }
 
   async #begin() {
@@ -206,7 +206,7 @@ export class Studio {
       this.#fallen = true;
       note(t("details.fallback", { reason: reason || t("details.noreason") }));
       this.#release();
-      void this.#begin(); // it began once in this very way, but for the encoder
+      void this.#begin(); // it starts again with a recording instead of frames
       return;
     }
     this.#over();
@@ -215,7 +215,7 @@ export class Studio {
     this.#fail({ word: `trouble.${why}`, fill }, false, EXPLAINED.includes(why) ? reason : "");
   }
 
-  /** The server's words of a failure, beside ours. */
+  /** Returns the server's message about a failure, to show beside ours. */
   explanation = "";
 
   #over() {
@@ -284,7 +284,7 @@ export class Studio {
     this.#changed();
   }
 
-  /** A mirrored screen could not be read. */
+  /** Whether to mirror; never a screen, because its text would be mirrored. */
   #mirrorsViewers() { return this.#choices.settings.mirror === "all" && this.inputs.screen === null; }
 
   /** @param {Words} words @param {boolean} retryable @param {string} [explanation] */
@@ -303,13 +303,13 @@ export class Studio {
     this.#changed();
   }
 
-  /** A telephone that falls asleep ends its broadcast; the lock is lost whenever the page is hidden. */
+  /** Keeps a phone awake, because sleep ends the broadcast. The lock is lost whenever the page is hidden. */
   async #stayAwake() {
     if (!this.isOn || document.hidden || !("wakeLock" in navigator)) return;
     try {
       this.#awake = await navigator.wakeLock.request("screen");
     } catch {
-      // Low on battery: the system decides.
+      // The system may refuse, for example with a low battery.
     }
   }
 }

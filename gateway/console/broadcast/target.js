@@ -1,4 +1,4 @@
-/** One idea: where a broadcast goes, and where it can be watched: from the console's channel, or from a stream key. */
+/** Finds the target of a broadcast and its playback addresses, from the console's channel or from a stream key. */
 
 import { ask, isSignedIn, Refusal } from "./api.js";
 
@@ -9,14 +9,15 @@ import { ask, isSignedIn, Refusal } from "./api.js";
  * @property {string} id
  * @property {string} name
  * @property {string[]} urls      of the servers, the preferred one first
- * @property {Record<string, string>} media  what players play, by output: flv, hls, cmaf, dash
- * @property {boolean} ours       is there a console's session that may ask for more?
+ * @property {Record<string, string>} media  playback addresses by output: flv, hls, cmaf, dash
+ * @property {boolean} ours       whether a console session can access more of the channel
+ * @property {string} foreign    host and port of the server if it is not this page's, else ""
  * @property {Record<string, any>} item  the stored channel; {} without the console
  */
 
-/** Why there is no target, in words. */
+/** The reason why there is no target. */
 export class NoTarget extends Error {
-  /** @param {Word} word @param {string} [reason]  the gateway's */
+  /** @param {Word} word @param {string} [reason]  of the gateway */
   constructor(word, reason = "") {
     super(word);
     this.word = word;
@@ -24,10 +25,10 @@ export class NoTarget extends Error {
   }
 }
 
-const WS = 8081;   // where nothing else is known
+const WS = 8081;   // default port
 const WSS = 8444;
 
-/** Is this the console's own page, not the one of the playback listener? */
+/** Whether this is the console's page, not that of the playback listener. */
 export const inConsole = () => location.pathname.startsWith("/console/");
 
 /**
@@ -48,6 +49,7 @@ export async function fromConsole(id) {
       urls: [...new Set([...(item.wsUrl ? [item.wsUrl] : []), ...others])],
       media: item.playUrls ?? {},
       ours: true,
+      foreign: "",
       item,
     };
   } catch (error) {
@@ -59,7 +61,7 @@ export async function fromConsole(id) {
 }
 
 /**
- * A key as people paste it: `<id>?sign=…`, or the whole address that it stands in.
+ * Parses a pasted key: `<id>?sign=…`, or a whole address that contains it.
  * @param {string} text
  * @returns {{id: string, sign: string, server: URL | null} | null}
  */
@@ -86,33 +88,50 @@ export async function fromKey(text) {
   const media = inConsole() ? {} : {
     flv: `${page}/live.flv`, hls: `${page}/live.m3u8`, cmaf: `${page}/master.m3u8`, dash: `${page}/manifest.mpd`,
   };
-  return { id: key.id, name: key.id, urls: [await pushBase(key.server) + path], media, ours: false, item: {} };
+  const ports = await ownPorts();
+  const base = pushBase(key.server, ports);
+  const foreign = foreignHost(base, location.hostname, ports);
+  return { id: key.id, name: key.id, urls: [base + path], media: foreign ? {} : media, ours: false, foreign, item: {} };
 }
 
 /**
- * Where the server of a pasted address takes pushes from pages.
- * @param {URL | null} server
- * @returns {Promise<string>} scheme, host and port
+ * A link to this page can name any server, so the user has to agree before the camera is sent there.
+ * @param {string} base  address for pushes: scheme, host and port
+ * @param {string} page  the host name of this page
+ * @param {{ws: number | null, wss: number | null}} ports  of pushes on this page's server
+ * @returns {string} host and port of the server; "" if it is the server of this page
  */
-async function pushBase(server) {
+export function foreignHost(base, page, ports) {
+  const { hostname, host, port, protocol } = new URL(base);
+  const number = Number(port || (protocol === "wss:" ? 443 : 80));
+  return hostname === page && (number === ports.ws || number === ports.wss) ? "" : host;
+}
+
+/**
+ * Returns the address at which the server of a pasted address accepts pushes from pages.
+ * @param {URL | null} server
+ * @param {{ws: number | null, wss: number | null}} ports  of pushes on this page's server
+ * @returns {string} scheme, host and port
+ */
+function pushBase(server, ports) {
   if (server !== null && server.protocol.startsWith("ws")) return `${server.protocol}//${server.host}`;
   const host = server?.hostname || location.hostname;
-  const here = host === location.hostname ? await ownPorts() : { ws: WS, wss: WSS };
-  // A page that came over https may not speak to a server without TLS, except on this computer.
+  const here = host === location.hostname ? ports : { ws: WS, wss: WSS };
+  // A page over https must not connect to a server without TLS, except on this computer.
   const secure = location.protocol === "https:" && (here.wss !== null || here.ws === null);
   return secure ? `wss://${host}:${here.wss ?? WSS}` : `ws://${host}:${here.ws ?? WS}`;
 }
 
-/** @returns {Promise<{ws: number | null, wss: number | null}>} of the listener for pushes beside this page's */
+/** @returns {Promise<{ws: number | null, wss: number | null}>} ports of the push listener on this page's server */
 async function ownPorts() {
   const reply = await fetch("/broadcast.json", { cache: "no-store" }).catch(() => null);
   return reply?.ok ? await reply.json() : { ws: WS, wss: WSS };
 }
 
-/** @returns {Promise<string[]>} bases of all live nodes, the preferred one first */
+/** @returns {Promise<string[]>} push addresses of all live nodes, the preferred one first */
 async function servers() {
   /** @type {{address: string, ports: Record<string, number | null>}[]} */
-  const nodes = await ask("GET", "/servers").catch(() => []); // one that cannot tell is still one that can take a push
+  const nodes = await ask("GET", "/servers").catch(() => []); // even if this request fails, the server can accept a push
   const secure = location.protocol === "https:";
   return nodes.flatMap(({ address, ports: { ws = null, wss = null } }) => {
     const host = address.includes(":") && !address.startsWith("[") ? `[${address}]` : address;

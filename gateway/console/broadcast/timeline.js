@@ -1,12 +1,12 @@
-/** One idea: the clocks of camera and microphone put on one clock, without jitter and without drifting apart. */
+/** Maps the clocks of camera and microphone to one clock, without jitter and drift. */
 
-const BUCKET = 2_000_000;  // µs over which the promptest arrival is looked for
-const STEP = 2_000;        // µs by which the offset follows a drifting clock, each bucket
-const JUMP = 150_000;      // µs from which it is no drift: the device's clock was set, or it slept
+const BUCKET = 2_000_000;  // µs in which the arrival with the least delay is searched
+const STEP = 2_000;        // most µs per bucket that the offset follows a drifting clock
+const JUMP = 150_000;      // µs; a larger difference is no drift: the device's clock was set, or the device slept
 
 /**
- * Every device stamps what it delivers with a clock of its own. The delivery that took least is the best measure of how
- * far that clock is from ours; all others were only delivered later.
+ * Each device stamps its data with its own clock. The data with the least delay give the best measure of the offset to
+ * our clock; all others were only delayed more.
  */
 export class Timeline {
   /** @type {number | null} */
@@ -38,7 +38,7 @@ export class Timeline {
 
   /**
    * @param {number} stamp  µs by the device's clock
-   * @returns {number} whole µs by ours, always later than the one before
+   * @returns {number} whole µs of our clock, always later than the one before
    */
   at(stamp) {
     this.#last = Math.max(Math.round(stamp + (this.#offset ?? 0)), this.#last + 1);
@@ -46,16 +46,16 @@ export class Timeline {
   }
 
   /**
-   * For pictures of our own making.
+   * Returns the time for a picture that the page makes itself.
    * @param {number} now  µs by our clock
-   * @returns {number} the same, or just after what was last given out
+   * @returns {number} `now`, or just after the last returned time
    */
   own(now) {
     this.#last = Math.max(Math.round(now), this.#last + 1);
     return this.#last;
   }
 
-  /** Another device follows; what it says goes on after what the last one said. */
+  /** Begins with another device; its times continue after those of the last one. */
   renew() {
     this.#offset = null;
     this.#settled = false;

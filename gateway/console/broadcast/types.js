@@ -1,33 +1,33 @@
-/** One idea: the words that the page and its worker share (types only; nothing here runs). */
+/** The types of the messages between the page and its worker (types only; nothing here runs). */
 
 /**
- * How media goes out: WebCodecs frames, or the bytes of a MediaRecorder.
+ * The way of sending: WebCodecs frames, or the bytes of a MediaRecorder.
  * @typedef {"frames" | "container"} Transport
  */
 
 /**
- * What an encoder of this browser was found to do.
+ * A format that an encoder of this browser supports.
  * @typedef {{codec: string, width: number, height: number, frameRate: number, bitrate: number}} PictureFormat
  * @typedef {{codec: "opus" | "mp4a.40.2", sampleRate: number, channels: number, bitrate: number}} SoundFormat
  */
 
 /**
- * What a broadcast begins with.
+ * The parameters of a broadcast.
  * @typedef {object} Start
  * @property {Transport} transport
  * @property {string[]} urls       of the servers, the preferred one first
  * @property {PictureFormat} picture
  * @property {SoundFormat} sound
  * @property {boolean} mirror
- * @property {boolean} exact       must every composed picture have just the format's size?
+ * @property {boolean} exact       whether every composed picture must have exactly the format's size
  */
 
 /**
- * What the page tells its worker.
- * - `source`: where pictures come from now; null while there is none
- * - `frame`: one picture, where the browser has no stream of them
- * - `output`: where composed pictures go when a MediaRecorder encodes them
- * - `pull`: the page wants to be told when to give a picture: hidden, it gets no callbacks of its own
+ * Messages of the page to its worker.
+ * - `source`: the source of pictures; null while there is none
+ * - `frame`: one picture, if the browser has no picture streams
+ * - `output`: the destination of composed pictures if a MediaRecorder encodes them
+ * - `pull`: the worker has to ask the page for each picture, because a hidden page gets no callbacks
  * - `media`: bytes of recording number `take`
  * @typedef {{do: "start", start: Start, sound: MessagePort | null}
  *   | {do: "source", readable: ReadableStream<VideoFrame> | null}
@@ -42,11 +42,11 @@
  */
 
 /**
- * Where a broadcast stands.
- * - `connecting`: no server has taken it yet
+ * The state of a broadcast.
+ * - `connecting`: no server has accepted it yet
  * - `live`
- * - `waiting`: the connection is gone, the next try comes in `seconds`
- * - `over`: nothing more is tried
+ * - `waiting`: the connection is lost, the next try is in `seconds`
+ * - `over`: there are no more tries
  * @typedef {{phase: "connecting", server: string}
  *   | {phase: "live", server: string}
  *   | {phase: "waiting", why: Trouble, code: number, reason: string, seconds: number}
@@ -54,36 +54,36 @@
  */
 
 /**
- * Why a connection ended; each has its words in `words/`.
+ * The reason why a connection ended; each has its text in `words/`.
  * @typedef {"key" | "kicked" | "inUse" | "ownConnection" | "busy" | "unusable" | "policy" | "tooBig" | "shutdown"
  *   | "closed" | "lost" | "unreachable" | "tls" | "server" | "silent" | "encoder"} Trouble
  */
 
 /**
- * Once a second. Bits a second; frames since the start.
+ * Sent once a second. Bit rates in bits per second; frames since the start.
  * @typedef {object} Figures
  * @property {number} bitrate      sent
- * @property {number} wanted       what the encoder is asked for now
- * @property {number} rate         frames sent a second
+ * @property {number} wanted       the encoder's current target
+ * @property {number} rate         frames sent per second
  * @property {number} frames       sent
  * @property {number} late         left out: the network was too slow
  * @property {number} busy         left out: this device was too slow
  * @property {number} queued       seconds of media that wait for the network
- * @property {boolean} slow        is the bit rate lowered because of the network?
+ * @property {boolean} slow        whether the bit rate is lowered because of the network
  */
 
 /**
- * What the server says as text.
+ * Text messages of the server.
  * @typedef {{type: "accepted", protocol?: string, video?: string | null, audio?: string | null}
  *   | {type: "stats", bitrate?: number, received?: number, frames?: number, dropped?: number, behind?: number, fps?: number}
  *   | {type: "error", code?: number, reason?: string}} ServerLine
  */
 
 /**
- * What the worker tells its page.
- * - `record`: begin recording number `take` at `bitrate`; an older one is over
+ * Messages of the worker to its page.
+ * - `record`: begin recording number `take` at `bitrate`; an older one ends
  * - `hold`: pause (or go on with) recording until the network has caught up
- * - `grab`: it is time for a picture (see `pull`)
+ * - `grab`: send a picture now (see `pull`)
  * @typedef {{say: "progress", progress: Progress}
  *   | {say: "figures", figures: Figures}
  *   | {say: "server", line: ServerLine}
@@ -94,7 +94,7 @@
  */
 
 /**
- * Not in the type checker's library yet.
+ * Types that are missing in the type checker's library.
  * @typedef {{readable: ReadableStream<VideoFrame>}} TrackProcessor
  * @typedef {MediaStreamTrack & {writable: WritableStream<VideoFrame>}} TrackGenerator
  */

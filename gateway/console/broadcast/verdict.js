@@ -1,18 +1,18 @@
-/** One idea: what the end of a connection means: give up, or try again. */
+/** Decides after the end of a connection: give up, or try again. */
 
 /** @typedef {import("./types.js").Trouble} Trouble */
 
 /**
- * How the connection went before it ended.
+ * The state of the connection before it ended.
  * @typedef {object} Past
- * @property {boolean} opened    did this one open?
- * @property {boolean} accepted  was this broadcast live before, on whichever connection?
- * @property {boolean} early     did this broadcast begin only a few seconds ago?
+ * @property {boolean} opened    whether this connection was open
+ * @property {boolean} accepted  whether this broadcast was live before, on any connection
+ * @property {boolean} early     whether this broadcast began only a few seconds ago
  * @property {boolean} secure    wss
  */
 
 /**
- * @param {number} code  of the close event; 1006 is the browser's word for "no close was said"
+ * @param {number} code  of the close event; 1006: closed without a close frame
  * @param {Past} past
  * @returns {{why: Trouble, again: boolean}}
  */
@@ -20,8 +20,8 @@ export function judge(code, past) {
   switch (code) {
     case 4401: return { why: "key", again: false };
     case 4410: return { why: "kicked", again: false };
-    // What was ours a moment ago is most likely still held by our own dead connection; a page that was loaded anew does
-    // not know that it was, so it tries for a while.
+    // A channel that was ours a moment ago is probably still held by our own dead connection. A reloaded page does
+    // not know that it was ours, so it tries for a while.
     case 4409: return past.accepted ? { why: "ownConnection", again: true } : { why: "inUse", again: past.early };
     case 1013: return { why: "busy", again: true };
     case 1003: case 1007: return { why: "unusable", again: false };

@@ -1,4 +1,4 @@
-/** One idea: everything that is seen of the studio, drawn anew from its state. */
+/** Draws the page from the state of the studio. */
 
 import { button, element, html, press, say } from "./elements.js";
 import { bitrate, duration, fine, perSecond } from "./numbers.js";
@@ -26,7 +26,7 @@ export function draw(studio, stage) {
   facts(studio);
 }
 
-/** One button in another's place; the keyboard goes along. @param {HTMLElement} from @param {HTMLElement} to */
+/** Replaces one button by another and moves the focus. @param {HTMLElement} from @param {HTMLElement} to */
 function swap(from, to) {
   const focused = document.activeElement === from;
   to.hidden = false;
@@ -34,7 +34,7 @@ function swap(from, to) {
   if (focused) to.focus();
 }
 
-/** What changes by itself as time passes. @param {Studio} studio */
+/** Updates the parts that change with time. @param {Studio} studio */
 export function tick(studio) {
   const time = studio.since ? duration(performance.now() - studio.since) : "";
   html("clock").hidden = !time;

@@ -1,4 +1,4 @@
-/** One idea: the addresses at which the broadcast can be seen, ready to be passed on. */
+/** The playback addresses of the broadcast, to copy or open. */
 
 import { button, element, html, input } from "./elements.js";
 import { speak } from "../players/language.js";
@@ -6,7 +6,7 @@ import { t } from "./words.js";
 
 /** @typedef {import("./target.js").Target} Target */
 
-// Each output's player page, the one that plays almost everywhere first.
+// Each output's player page, the most widely supported first.
 const PAGES = /** @type {const} */ ([["hls", "index.html"], ["cmaf", "hls.html"], ["flv", "flv.html"], ["dash", "dash.html"]]);
 
 /** @type {{url: string, output: typeof PAGES[number][0]}[]} */
@@ -24,7 +24,7 @@ export function showWatch(to) {
   say();
 }
 
-/** Makes the copy button work; called once. */
+/** Connects the copy button; called once. */
 export function setUpWatch() {
   const copy = button("watch-copy");
   copy.addEventListener("click", async () => {
@@ -32,7 +32,7 @@ export function setUpWatch() {
     try {
       await navigator.clipboard.writeText(link.value);
     } catch {
-      link.select(); // it may not be written to here: the person can copy what is marked
+      link.select(); // the clipboard is not allowed here; the user can copy the selected text
       return;
     }
     copy.textContent = t("do.copied");

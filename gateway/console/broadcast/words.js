@@ -1,4 +1,4 @@
-/** One idea: every visible word by its key, in the reader's language. */
+/** All visible texts by their keys, in the user's language. */
 
 import en from "./words/en.js";
 import zh from "./words/zh.js";
@@ -15,7 +15,7 @@ export const isWord = (key) => key in en;
 export const t = translator(TABLES);
 
 /**
- * Puts the words of a page's own elements in their places: `data-word` is the text, `data-label` the accessible name.
+ * Sets the texts of a page's elements: `data-word` names the text, `data-label` the accessible name.
  * @param {ParentNode} root
  */
 export function fillWords(root) {

@@ -1,4 +1,4 @@
-/** One idea: the worker's door: it does what the page orders, where no hidden tab slows it down. */
+/** The worker: executes the messages of the page, and is not slowed down in a hidden tab. */
 
 import { ContainerPush } from "./push-container.js";
 import { FramesPush } from "./push-frames.js";

@@ -1,4 +1,4 @@
-/** One idea: the API's description, readable and to be tried out, for whoever has a session or a token. */
+/** Shows the API's description with forms to try it, with a session or a token. */
 
 import { h } from "../players/dom.js";
 import { changeLanguage, languageTag, speak } from "../players/language.js";
@@ -16,7 +16,7 @@ build();
 addEventListener("hashchange", open);
 await begin();
 
-/** Shows the description where there is a session, and asks for a token otherwise. */
+/** Shows the description if there is a session, else asks for a token. */
 async function begin() {
   place.replaceChildren(note("loading"));
   try {
@@ -33,7 +33,7 @@ async function begin() {
 
 /**
  * Fetches the description and shows it.
- * @returns {Promise<string>}  why it could not be, in words; "" when it is shown
+ * @returns {Promise<string>}  the error; "" on success
  */
 async function describe() {
   /** @type {Record<string, string>} */
@@ -73,7 +73,7 @@ function show(spec) {
   open();
 }
 
-/** Opens the operation that the address names. */
+/** Opens the operation in the page's address. */
 function open() {
   const part = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (!(part instanceof HTMLDetailsElement)) return;
@@ -144,7 +144,7 @@ function build() {
   const mark = h("img", { src: "/console/players/icon.svg", alt: "", width: "28", height: "28" });
   document.body.append(h("header", { class: "top" }, mark, title, h("nav", {}, home, file), other, themeButton()), place);
   file.addEventListener("click", (event) => {
-    if (!asking.token) return; // the session's cookie goes along by itself
+    if (!asking.token) return; // the browser sends the session's cookie
     event.preventDefault();
     void save();
   });
@@ -159,7 +159,7 @@ function build() {
   });
 }
 
-/** The description as a file, for someone with a token. */
+/** Downloads the description as a file, with the token. */
 async function save() {
   const reply = await fetch("/openapi.json", { headers: { Authorization: `Bearer ${asking.token}` }, cache: "no-store" });
   if (!reply.ok) return away(new Error(`${reply.status}`));

@@ -1,4 +1,4 @@
-/** One idea: one operation as a person reads it: what it takes, what it answers, and a form that tries it. */
+/** Shows one operation: its parameters, its answers, and a form to try it. */
 
 import { h } from "../players/dom.js";
 import { trial } from "./trial.js";
@@ -10,7 +10,7 @@ import { t } from "./words.js";
 /** @typedef {import("./trial.js").Asking} Asking */
 
 /**
- * A disclosure; its inside is made when it is first opened.
+ * A `<details>` element; its content is made when it is first opened.
  * @param {Spec} spec
  * @param {Operation} operation
  * @param {Asking} asking
@@ -31,7 +31,7 @@ export function operationPart(spec, operation, asking) {
 /** @param {string} method */
 export function badge(method) { return h("span", { class: "method", "data-method": method }, method); }
 
-/** @param {string} path  may be broken behind slashes */
+/** @param {string} path  gets line break positions after slashes */
 function breakable(path) {
   return path.split(/(?<=\/)/).flatMap((part) => [part, h("wbr")]);
 }
@@ -59,7 +59,7 @@ function inside(spec, operation, asking) {
 }
 
 /**
- * The fields of what a schema describes, behind a disclosure.
+ * The fields of a schema, in a `<details>` element.
  * @param {Spec} spec
  * @param {Schema} schema
  * @param {string} name

@@ -1,4 +1,4 @@
-/** One idea: reading an OpenAPI document: its operations, and what its schemas say in few words. */
+/** Reads an OpenAPI document: its operations, and short descriptions of its schemas. */
 
 /**
  * The parts of JSON Schema that the description uses.
@@ -71,7 +71,7 @@ export class Spec {
 
   /**
    * @param {Schema} schema
-   * @returns {Schema} what it refers to
+   * @returns {Schema} the referenced schema
    */
   follow(schema) {
     const name = refersTo(schema);
@@ -100,7 +100,7 @@ export class Spec {
 
   /**
    * @param {Schema} schema
-   * @returns {Schema | null} the object in it whose fields are worth a list: itself, an item, or the one of several that is one
+   * @returns {Schema | null} the object whose fields are listed: itself, its item type, or the only object of several alternatives
    */
   object(schema) {
     const found = this.follow(schema);
@@ -116,7 +116,7 @@ export class Spec {
 
   /**
    * @param {Schema} schema
-   * @returns {unknown} something of this kind to begin with: what is required, and no more
+   * @returns {unknown} an example value with only the required fields
    */
   example(schema) {
     const found = this.follow(schema);

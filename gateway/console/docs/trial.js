@@ -1,4 +1,4 @@
-/** One idea: a form that sends one operation to this gateway, and shows the answer and the command that does the same. */
+/** A form that sends one operation to this gateway, and shows the answer and the equal curl command. */
 
 import { h } from "../players/dom.js";
 import { t } from "./words.js";
@@ -6,7 +6,7 @@ import { t } from "./words.js";
 /** @typedef {import("./spec.js").Operation} Operation */
 /** @typedef {import("./spec.js").Spec} Spec */
 
-/** Who asks: a token of one's own, else the console's session with its mark against forged requests.
+/** The credentials: a token, else the console's session with its CSRF token.
  * @typedef {{token: string, csrf: string}} Asking */
 
 const MOST_SHOWN = 200_000; // characters of an answer
@@ -35,7 +35,7 @@ export function trial(spec, operation, asking) {
     let address = path;
     const query = new URLSearchParams();
     for (const { p, input } of inputs) {
-      // A path below another may have slashes of its own.
+      // The value of a path parameter may contain slashes.
       if (p.in === "path") address = address.replace(`{${p.name}}`, input.value.split("/").map(encodeURIComponent).join("/"));
       else if (input.value) query.set(p.name, input.value);
     }
@@ -51,7 +51,7 @@ export function trial(spec, operation, asking) {
   return form;
 }
 
-/** @param {string} text @returns {string} why it is not JSON; "" when it is */
+/** @param {string} text @returns {string} the error; "" if it is JSON */
 function fault(text) {
   try {
     JSON.parse(text);
@@ -98,7 +98,7 @@ async function shown(blob) {
   if (/json/.test(blob.type)) {
     try {
       text = JSON.stringify(JSON.parse(text), null, 2);
-    } catch { /* it says that it is JSON and is not: it is shown as it came */ }
+    } catch { /* not JSON although declared so: shown unchanged */ }
   }
   return box(text.length > MOST_SHOWN ? `${text.slice(0, MOST_SHOWN)}\n…` : text);
 }
@@ -107,7 +107,7 @@ async function shown(blob) {
 function box(text) { return h("pre", { tabindex: "0" }, text); }
 
 /**
- * The same for a terminal; the token stays out of it.
+ * Returns the curl command for a terminal, without the token.
  * @param {string} method
  * @param {string} address
  * @param {string | null} body

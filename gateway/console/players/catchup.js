@@ -1,45 +1,81 @@
-/** One idea: how fast a viewer who is behind plays: a little faster until the delay is gone, and not back and forth. */
+/** Chooses the playback speed of a late viewer: a little faster until the delay is gone, without oscillation. */
 
 /**
- * Every number in seconds, or a factor of the usual speed.
+ * All numbers are in seconds, or factors of the normal speed.
  */
-const LEAST = 0.4;         // kept ahead of the picture on a good line
-const MOST = 3;            // and on a bad one
+const LEAST = 0.4;         // least buffer, with a good network
+const MOST = 3;            // most buffer, with a bad network
 const MORE = 0.4;          // added with each stall
-const CALM = 20;           // after so long without one, a part is taken away again
+const CALM = 20;           // after so long without a stall, a part is removed again
 const LESS = 0.1;
-const WINDOW = 1.5;        // what was always there for so long is more than is needed; a single burst is not
-const BEGIN = 0.5;         // too much by this: faster
-const FAR = 4;             // too much by this: jump
-const FAST = 1.08;         // where sound is stretched without changing its pitch, up to here nobody hears it
+const WINDOW = 1.5;        // only a buffer that was there for so long counts as excess; a short burst does not
+const BEGIN = 0.5;         // excess from which playback is faster
+const FAR = 4;             // excess from which it jumps
+const BROKEN = 1;          // after such a long stall it may jump, because the picture was interrupted anyway
+const AFTER = 2;           // time after such a stall in which an excess of BEGIN is enough for a jump
+const FAST = 1.08;         // highest speed that is not audible if the pitch is kept
 const GENTLE = 1.04;
-const GENTLE_BELOW = 1;    // too much by less than this
+const GENTLE_BELOW = 1;    // excess below which the gentle speed is used
 
-/** Decides from what is buffered ahead of the picture. It knows no clock and no element. */
+/** Decides from the length of the buffer. Uses no clock and no element. */
 export class CatchUp {
   #keep = LEAST;
   #rate = 1;
   #calmSince = 0;
+  /** @type {number | null} */
+  #stands = null;            // start of the current stall
+  #raised = 0;               // how much this stall raised the kept buffer
+  #jumpsUntil = -Infinity;   // until then an excess of BEGIN is enough for a jump
   /** @type {[time: number, ahead: number][]} */
   #seen = [];
 
-  /** Seconds that are kept ahead of the picture now. */
+  /** Current length of the kept buffer, seconds. */
   get keep() { return this.#keep; }
 
   /**
-   * The picture stood still because nothing was left to show.
+   * Call when the picture stops because the buffer is empty.
    * @param {number} now  seconds
    */
   stalled(now) {
-    this.#keep = Math.min(MOST, this.#keep + MORE);
-    this.#calmSince = now;
+    const keep = Math.min(MOST, this.#keep + MORE);
+    this.#raised = keep - this.#keep;
+    this.#keep = keep;
+    this.#calmSince = this.#stands = now;
     this.#settle();
   }
 
   /**
+   * Call when the picture moves again.
+   * @param {number} now  seconds
+   */
+  moves(now) {
+    if (this.#stands !== null && now - this.#stands >= BROKEN) this.#jumpsUntil = now + AFTER;
+    this.#stands = null;
+  }
+
+  /**
+   * Call when the publisher is back: then a stall was not caused by the network.
+   * @param {number} now  seconds
+   */
+  returned(now) {
+    if (this.#stands !== null) this.#keep -= this.#raised;
+    this.#raised = 0;
+    this.#jumpsUntil = now + AFTER;
+    this.#settle();
+  }
+
+  /**
+   * For the first media after the publisher's return. Here the excess need not be measured for a while, because it is
+   * the length of the break.
+   * @param {number} ahead  seconds buffered ahead of the picture
+   * @returns {number} seconds to jump, 0 for no jump
+   */
+  over(ahead) { return ahead > this.#keep + BEGIN ? ahead - this.#keep : 0; }
+
+  /**
    * @param {number} ahead  seconds buffered ahead of the picture
    * @param {number} now    seconds, of any clock that does not jump
-   * @returns {{rate: number, jump: number}}  how fast to play, and by how many seconds to jump first (mostly 0)
+   * @returns {{rate: number, jump: number}}  the speed, and the seconds to jump before (mostly 0)
    */
   next(ahead, now) {
     this.#seen.push([now, ahead]);
@@ -52,18 +88,18 @@ export class CatchUp {
     const least = Math.min(...this.#seen.map(([, seen]) => seen));
     const excess = least - this.#keep;
     const known = first !== undefined && now - first[0] > WINDOW * 0.6;
-    if (known && excess > FAR) {
+    if (known && excess > (now < this.#jumpsUntil ? BEGIN : FAR)) {
       this.#settle();
       return { rate: 1, jump: excess };
     }
     if (this.#rate === 1) {
       if (known && excess > BEGIN) this.#rate = excess > GENTLE_BELOW ? FAST : GENTLE;
     } else if (excess <= 0) this.#rate = 1;
-    else if (excess < GENTLE_BELOW / 2) this.#rate = GENTLE; // from fast to gentle on the way, never up and down
+    else if (excess < GENTLE_BELOW / 2) this.#rate = GENTLE; // the speed only falls from fast to gentle, it does not oscillate
     return { rate: this.#rate, jump: 0 };
   }
 
-  /** What was seen says nothing about what comes. */
+  /** Forgets the measurements, because they do not apply to the next media. */
   #settle() {
     this.#rate = 1;
     this.#seen = [];

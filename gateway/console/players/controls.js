@@ -1,4 +1,4 @@
-/** One idea: the bar of buttons over the picture, which leaves when nobody needs it. */
+/** The bar of buttons over the picture, which hides when it is not used. */
 
 import { h, icon } from "./dom.js";
 import { speak } from "./language.js";
@@ -8,9 +8,9 @@ import { t } from "./words.js";
 /** @typedef {import("./dom.js").Shape} Shape */
 /** @typedef {import("./quality.js").Choice} Choice */
 
-const RESTS = 3000; // ms without a move until the bar leaves
+const RESTS = 3000; // ms without a move until the bar hides
 
-/** Apple's telephones know only this way. @typedef {HTMLVideoElement & {webkitEnterFullscreen?: () => void}} OldVideo */
+/** iPhones support only this method. @typedef {HTMLVideoElement & {webkitEnterFullscreen?: () => void}} OldVideo */
 
 export class Controls {
   element = h("div", { class: "controls" });
@@ -60,29 +60,29 @@ export class Controls {
   /** @param {(id: string) => void} run */
   onQuality(run) { this.#quality.addEventListener("change", () => run(this.#quality.value)); }
 
-  /** @param {boolean} behind  is the picture noticeably behind the newest one? */
+  /** @param {boolean} behind  whether the picture is noticeably late */
   offerGoLive(behind) { this.#goLive.hidden = !behind; }
 
-  /** Gives the keyboard to the bar. */
+  /** Moves the focus to the bar. */
   focus() { this.#mute.focus(); }
 
   /**
    * @param {Choice[]} choices
    * @param {string} chosen
-   * @param {string | null} shown  what plays now, where something chooses by itself
+   * @param {string | null} shown  the current quality, if it is chosen automatically
    */
   qualities(choices, chosen, shown) {
     const labels = choices.map((choice) => choice.id === AUTO && chosen === AUTO && shown
       ? t("quality.auto.now", { name: short(choices.find((c) => c.id === shown) ?? { id: shown, height: 0, bitrate: 0 }) }) : label(choice));
     const offered = JSON.stringify([choices.map((c) => c.id), labels, chosen]);
-    if (offered === this.#offered) return; // an open menu stays as it is
+    if (offered === this.#offered) return; // does not change an open menu
     this.#offered = offered;
     this.#quality.replaceChildren(...choices.map(({ id }, i) => h("option", { value: id }, labels[i] ?? id)));
     this.#quality.value = chosen;
     this.#qualityBox.hidden = choices.length < 2;
   }
 
-  /** Shows what the element does now. */
+  /** Shows the current state of the element. */
   refresh() {
     const { paused, muted, volume } = this.#video;
     const silent = muted || volume === 0;
@@ -100,7 +100,7 @@ export class Controls {
       if (document.fullscreenElement) await document.exitFullscreen();
       else if (document.fullscreenEnabled) await this.#stage.requestFullscreen({ navigationUI: "hide" });
       else video.webkitEnterFullscreen?.();
-    } catch { /* the browser does not want to now; the picture stays as it is */ }
+    } catch { /* the browser refuses; the picture stays as it is */ }
   }
 
   async togglePip() {
@@ -108,7 +108,7 @@ export class Controls {
     try {
       if (document.pictureInPictureElement) await document.exitPictureInPicture();
       else await this.#video.requestPictureInPicture();
-    } catch { /* nothing is shown yet, or the browser does not want to now */ }
+    } catch { /* there is no picture yet, or the browser refuses */ }
   }
 
   /** @param {number} by  -1 to 1 */
@@ -136,7 +136,7 @@ export class Controls {
     for (const event of ["pointermove", "pointerdown", "focusin"]) this.#stage.addEventListener(event, () => this.#stir());
     document.addEventListener("keydown", () => this.#stir());
     this.#stage.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") this.#leave(); });
-    // A finger asks for the bar; a mouse has it already, and means the picture.
+    // A touch shows the bar. With a mouse the bar is visible already, so a click acts on the picture.
     let asleep = false;
     video.addEventListener("pointerdown", () => { asleep = this.#stage.dataset.asleep !== undefined; }, { capture: true });
     video.addEventListener("click", (event) => {
@@ -152,7 +152,7 @@ export class Controls {
     this.#rest = setTimeout(() => this.#leave(), RESTS);
   }
 
-  /** Only while something plays: nobody should look for the button that makes it play. */
+  /** Hides the bar only while the picture plays, so that the play button stays visible. */
   #leave() {
     clearTimeout(this.#rest);
     if (this.#stage.dataset.state === "live" && !this.#video.paused) this.#stage.dataset.asleep = "";

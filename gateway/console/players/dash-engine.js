@@ -1,4 +1,4 @@
-/** One idea: the engine of DASH through dash.js, low latency where the manifest offers it. */
+/** The DASH engine with dash.js; low latency if the manifest offers it. */
 
 import { MediaPlayer } from "./dash.min.js";
 import { empty, pending } from "./media.js";
@@ -15,13 +15,13 @@ const SETTINGS = {
     gaps: { jumpGaps: true, jumpLargeGaps: true },
     buffer: { bufferToKeep: 30, fastSwitchEnabled: true },
     utcSynchronization: { enabled: true, useManifestDateHeaderTimeSource: true },
-    retryAttempts: { MPD: 0 }, // the page itself asks the status first
+    retryAttempts: { MPD: 0 }, // the page itself checks the status before
   },
 };
 
 const CODEC_ERRORS = /MANIFEST_ERROR_ID_NOSTREAMS|MEDIASOURCE_TYPE_UNSUPPORTED|MANIFEST_ERROR_ID_MULTIPLEXED|MEDIA_ERR_SRC_NOT_SUPPORTED/;
 
-/** @type {string | null}  why this browser cannot play DASH; null when it can */
+/** @type {string | null}  reason why this browser cannot play DASH; null if it can */
 export const unsupported = "MediaSource" in globalThis || "ManagedMediaSource" in globalThis ? null
   : "DASH needs Media Source Extensions, which are missing here. The HLS player above does without.";
 
@@ -30,7 +30,7 @@ export function dashEngine(video, url) {
   const { outcome, settle } = pending();
   const player = MediaPlayer().create();
   player.updateSettings(SETTINGS);
-  // The manifest names its clock (UTCTiming). Without one, the stream's own server is asked, never a stranger's.
+  // The manifest names its clock (UTCTiming). Without one, the clock of the stream's server is used, never another one.
   player.clearDefaultUTCTimingSources();
   const clock = new URL(url);
   clock.pathname = clock.pathname.replace(/[^/]*$/, "status.json");
@@ -45,7 +45,7 @@ export function dashEngine(video, url) {
   on(MediaPlayer.events.PLAYBACK_ENDED, ({ isLast }) => { if (isLast !== false) settle("ended"); });
   let wanted = AUTO;
   const levels = () => player.isReady() ? player.getRepresentationsByType("video") : [];
-  /** Fixes what is wanted if it is there, and lets dash.js choose otherwise. */
+  /** Fixes the wanted quality if it exists, else lets dash.js choose. */
   function apply() {
     const level = levels().find(({ id }) => nameOf(id) === wanted);
     player.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: level === undefined } } } });
@@ -74,8 +74,8 @@ export function dashEngine(video, url) {
     close() {
       if (!open) return;
       open = false;
-      // dash.js 5.2.1 leaves rate changes waiting for "canplay" on the element, and they throw once it is destroyed:
-      // the element goes on to the next player, so they are let run now, while this one is whole.
+      // dash.js 5.2.1 leaves rate changes that wait for "canplay" on the element; they throw after it is destroyed.
+      // The next player uses the element too, so they are run now, before this player is destroyed.
       video.dispatchEvent(new Event("canplay"));
       player.destroy();
       empty(video);
@@ -84,7 +84,7 @@ export function dashEngine(video, url) {
 }
 
 /**
- * @param {string} id  of a Representation: renditions have their names there
+ * @param {string} id  of a Representation; for renditions it is the name
  * @returns {string} which quality it is
  */
 function nameOf(id) { return id === "video" ? SOURCE : id; }

@@ -1,4 +1,4 @@
-/** One idea: the DASH page. */
+/** The DASH page. */
 
 import { dashEngine, unsupported } from "./dash-engine.js";
 import { start } from "./page.js";

@@ -1,11 +1,11 @@
-/** One idea: making elements, with text as text and never as markup. */
+/** Makes elements. Text is always text, never markup. */
 
 /** @typedef {string | number | Node | null | false} Child */
 
 /**
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag
- * @param {Record<string, string | boolean | null | ((event: any) => void)>} [attributes]  functions listen: `onclick`
+ * @param {Record<string, string | boolean | null | ((event: any) => void)>} [attributes]  functions are listeners: `onclick`
  * @param {...Child} children
  * @returns {HTMLElementTagNameMap[Tag]}
  */

@@ -1,10 +1,10 @@
-/** One idea: the engine of HTTP-FLV through mpegts.js, held close to the live edge. */
+/** The HTTP-FLV engine with mpegts.js, kept close to the live edge. */
 
 import { CatchUp } from "./catchup.js";
 import { empty, newest, pending, stepOverHole } from "./media.js";
 
 /**
- * The parts of mpegts.js that are used; it is a classic script and leaves a global.
+ * The used parts of mpegts.js, which is a classic script and sets a global.
  * @typedef {{on(event: string, run: (...args: any[]) => void): void, attachMediaElement(video: HTMLVideoElement): void,
  *   load(): void, destroy(): void}} FlvPlayer
  * @typedef {{isSupported(): boolean, createPlayer(source: object, config: object): FlvPlayer,
@@ -17,22 +17,22 @@ import { empty, newest, pending, stepOverHole } from "./media.js";
 /** @returns {Mpegts}  its script has to be loaded before an engine is opened */
 function library() {
   const mpegts = /** @type {any} */ (globalThis).mpegts;
-  mpegts.LoggingControl.enableAll = false; // failures are shown in words; the console stays for real errors
+  mpegts.LoggingControl.enableAll = false; // failures are shown as messages; the browser's console is for real errors
   return mpegts;
 }
 
-const LOOK = 250; // ms between two looks at what is buffered
+const LOOK = 250; // ms between two checks of the buffer
 
 const CONFIG = {
   enableWorker: false,      // its worker is made from a blob, which the page's policy forbids
-  enableStashBuffer: false, // hand frames on as they come
+  enableStashBuffer: false, // passes frames on at once
   lazyLoad: false,
   autoCleanupSourceBuffer: true,
   autoCleanupMaxBackwardDuration: 60,
   autoCleanupMinBackwardDuration: 30,
 };
 
-/** @returns {string | null}  why this browser cannot play HTTP-FLV; null when it can */
+/** @returns {string | null}  reason why this browser cannot play HTTP-FLV; null if it can */
 export function flvUnsupported() {
   return library().isSupported() ? null : "HTTP-FLV needs Media Source Extensions, which are missing here. The HLS player above does without.";
 }
@@ -49,13 +49,19 @@ export function flvEngine(video, url) {
     else settle(isUnsupported(mpegts, detail, words) ? "codec" : "lost", words);
   });
   video.addEventListener("error", decodeError);
-  /** The element itself gave up. */
+  /** The media element reported an error. */
   function decodeError() {
     if (video.error) settle(video.error.code === MediaError.MEDIA_ERR_SRC_NOT_SUPPORTED ? "codec" : "lost", video.error.message);
   }
+  const pace = keepUp(video);
+  let begun = false;
+  // Metadata come at the beginning, and again before the media of a publisher that returned.
+  player.on(mpegts.Events.METADATA_ARRIVED ?? "", () => {
+    if (begun) pace.returned();
+    begun = true;
+  });
   player.attachMediaElement(video);
   player.load();
-  const pace = keepUp(video);
   let open = true;
   return {
     outcome,
@@ -76,10 +82,12 @@ export function flvEngine(video, url) {
 }
 
 /**
- * Holds the picture close behind what arrives: over holes, faster while behind, and with a jump where that would take
- * too long.
+ * Keeps the picture close to the live edge: skips gaps, plays faster while late, and jumps if that would take too long.
+ *
+ * While the publisher is away, time goes on, and mpegts.js fills the gap with the last picture and silence. A viewer who
+ * had no buffer left would stay late by the length of the break. So this filling is skipped.
  * @param {HTMLVideoElement} video
- * @returns {{toLive: () => void, stop: () => void}}
+ * @returns {{toLive: () => void, returned: () => void, stop: () => void}}  returned: call when the publisher is back
  */
 function keepUp(video) {
   const catchUp = new CatchUp();
@@ -87,14 +95,27 @@ function keepUp(video) {
   const ended = new AbortController();
   const { signal } = ended;
   let begun = false;
+  let before = Infinity; // end of the media before the publisher's return; Infinity after it was handled
   video.preservesPitch = true;
   const toLive = () => {
     const end = newest(video);
     if (end !== null && end - video.currentTime > catchUp.keep + 0.5) video.currentTime = end - catchUp.keep;
   };
-  // A viewer gets the pictures since the last key frame first: nothing was heard yet, so nobody misses them.
+  // A new viewer first gets the pictures since the last key frame. They may be skipped, as nothing was played yet.
   video.addEventListener("canplay", toLive, { signal, once: true });
-  video.addEventListener("playing", () => { begun = true; }, { signal });
+  video.addEventListener("playing", () => {
+    begun = true;
+    catchUp.moves(seconds());
+  }, { signal });
+  const overBreak = () => {
+    const end = newest(video);
+    if (end === null || end <= before || video.paused || video.seeking) return;
+    before = Infinity;
+    const jump = catchUp.over(end - video.currentTime);
+    if (jump) video.currentTime += jump;
+  };
+  // Uses events, because timers of hidden tabs are slow.
+  for (const event of ["canplay", "progress", "timeupdate"]) video.addEventListener(event, overBreak, { signal });
   video.addEventListener("waiting", () => { if (begun && !video.seeking && !document.hidden) catchUp.stalled(seconds()); }, { signal });
   const timer = setInterval(() => {
     if (video.paused || video.seeking) return;
@@ -105,14 +126,20 @@ function keepUp(video) {
     if (jump) video.currentTime += jump;
     if (video.playbackRate !== rate) video.playbackRate = rate;
   }, LOOK);
-  return { toLive, stop() { clearInterval(timer); ended.abort(); } };
+  const returned = () => {
+    // With some buffer left, playback goes on as before, because the publisher's time went on too.
+    if (video.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA) return;
+    before = newest(video) ?? Infinity;
+    catchUp.returned(seconds());
+  };
+  return { toLive, returned, stop() { clearInterval(timer); ended.abort(); } };
 }
 
 /**
  * @param {Mpegts} mpegts
  * @param {string} detail
  * @param {string} words
- * @returns {boolean} is it the codec, and not this connection?
+ * @returns {boolean} whether the codec is the reason, not the connection
  */
 function isUnsupported(mpegts, detail, words) {
   return detail === mpegts.ErrorDetails.MEDIA_CODEC_UNSUPPORTED || detail === mpegts.ErrorDetails.MEDIA_FORMAT_UNSUPPORTED

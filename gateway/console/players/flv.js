@@ -1,4 +1,4 @@
-/** One idea: the HTTP-FLV page; its renditions are streams of their own, at addresses of their own. */
+/** The HTTP-FLV page; each rendition is a separate stream with its own address. */
 
 import { flvEngine, flvUnsupported } from "./flv-engine.js";
 import { start } from "./page.js";

@@ -1,4 +1,4 @@
-/** One idea: HLS through hls.js, or by the browser itself on Apple's devices. */
+/** The HLS engine: hls.js or, on Apple's devices, the browser itself. */
 
 import Hls from "./hls.min.js";
 import { empty, newest, pending } from "./media.js";
@@ -6,8 +6,10 @@ import { AUTO, SOURCE } from "./quality.js";
 
 /** @typedef {import("./types.js").Engine} Engine */
 /** @typedef {import("./types.js").OpenEngine} OpenEngine */
+/** @typedef {import("./hls.min.js").PlaylistLoaderContext} PlaylistContext */
+/** @typedef {import("./hls.min.js").LoaderConfiguration} LoaderConfiguration */
 
-// Chromium answers "maybe" to this too, and plays low-latency playlists worse than hls.js does: only Apple's count.
+// Chromium answers "maybe" too, but plays low-latency playlists worse than hls.js. So only Apple's browsers count.
 const native = /apple/i.test(navigator.vendor)
   && document.createElement("video").canPlayType("application/vnd.apple.mpegurl") !== "";
 
@@ -15,11 +17,39 @@ const native = /apple/i.test(navigator.vendor)
 export const unsupported = native || Hls.isSupported() ? null : "HLS needs Media Source Extensions, which are missing here.";
 
 /**
- * @param {boolean} lowLatency  follow parts, not whole segments
+ * @param {boolean} lowLatency  load parts instead of whole segments
  * @returns {OpenEngine}
  */
 export function hlsEngine(lowLatency) {
   return (video, url, now) => native ? openNative(video, url, now) : openHlsJs(video, url, now, lowLatency);
+}
+
+const HELD = 2.5;      // target durations; the gateway answers 503 after three (HLS §6.2.5.2)
+const HELD_TIMES = 30; // after so many, hls.js requests in its own way
+
+/**
+ * Waits for the next part as long as the gateway holds the request, and requests again at once.
+ *
+ * hls.js itself gives up after three parts and then requests once a second. A publisher's break lasts longer, so its end
+ * would be seen a second late. Requests for later parts, which hls.js only guesses, keep the time-outs of hls.js.
+ */
+class Patient extends /** @type {import("./hls.min.js").PlaylistLoaderConstructor} */ (/** @type {unknown} */ (Hls.DefaultConfig.loader)) {
+  /**
+   * @param {PlaylistContext} context
+   * @param {LoaderConfiguration} config
+   * @param {import("./hls.min.js").LoaderCallbacks<any>} callbacks
+   */
+  load(context, config, callbacks) {
+    const details = context.levelOrTrack?.details;
+    const { msn, part } = context.deliveryDirectives ?? {};
+    const isNext = details && ((msn === details.lastPartSn && part === details.lastPartIndex + 1) || (msn === details.lastPartSn + 1 && part === 0));
+    if (isNext && details.targetduration) {
+      const ms = HELD * details.targetduration * 1000;
+      const timeoutRetry = { maxNumRetry: HELD_TIMES, retryDelayMs: 0, maxRetryDelayMs: 0 };
+      config = { ...config, loadPolicy: { ...config.loadPolicy, maxTimeToFirstByteMs: ms, maxLoadTimeMs: ms, timeoutRetry } };
+    }
+    super.load(context, config, callbacks);
+  }
 }
 
 /**
@@ -33,13 +63,14 @@ function openHlsJs(video, url, now, lowLatency) {
   const { outcome, settle } = pending();
   const hls = new Hls({
     lowLatencyMode: lowLatency,
-    // A file beside this one, wherever these are served: a worker from a blob would need a weaker policy.
+    // A file beside this one. A worker from a blob would need a weaker content security policy.
     workerPath: new URL("hls.worker.js", import.meta.url).href,
-    // Catch up by playing faster, at most this much; 1 leaves whole-segment HLS at its own pace.
+    // Highest speed to catch up; 1: HLS with whole segments is not sped up.
     maxLiveSyncPlaybackRate: lowLatency ? 1.1 : 1,
     liveSyncMode: "edge",
     backBufferLength: 30,
-    // What the page handles itself, by asking the status first.
+    pLoader: Patient,
+    // The page handles these errors itself, with the status.
     manifestLoadPolicy: { default: { maxTimeToFirstByteMs: 10000, maxLoadTimeMs: 20000, timeoutRetry: null, errorRetry: null } },
   });
   let repairs = 0;
@@ -49,7 +80,7 @@ function openHlsJs(video, url, now, lowLatency) {
     if (!data.fatal) return;
     if (data.details === Hls.ErrorDetails.MANIFEST_INCOMPATIBLE_CODECS_ERROR || data.details === Hls.ErrorDetails.BUFFER_ADD_CODEC_ERROR
       || data.details === Hls.ErrorDetails.BUFFER_INCOMPATIBLE_CODECS_ERROR) return settle("codec", data.error?.message ?? data.details);
-    // hls.js knows how to mend a broken decoder; more than twice means that the media are at fault.
+    // hls.js can recover from a decoder error. After more than two the media are broken.
     if (data.type === Hls.ErrorTypes.MEDIA_ERROR && repairs++ < 2) return hls.recoverMediaError();
     settle("lost", data.details);
   });
@@ -66,7 +97,7 @@ function openHlsJs(video, url, now, lowLatency) {
     delay() {
       const shown = hls.playingDate?.getTime();
       const behind = shown === undefined ? NaN : (now() - shown) / 1000;
-      // A clock that is wrong by hours is worse than the playlist's own estimate.
+      // If the clock is wrong by hours, the playlist's own estimate is better.
       if (behind > -1 && behind < 300) return Math.max(0, behind);
       return hls.latency > 0 ? hls.latency : null;
     },
@@ -78,7 +109,7 @@ function openHlsJs(video, url, now, lowLatency) {
     quality(id) {
       if (id === wanted) return;
       wanted = id;
-      if (hls.levels.length) apply(); // -1, where there is none of that name, lets hls.js choose
+      if (hls.levels.length) apply(); // -1, if there is no level of that name: hls.js chooses
     },
     shown() {
       const level = hls.levels[hls.currentLevel];
@@ -95,8 +126,8 @@ function openHlsJs(video, url, now, lowLatency) {
 }
 
 /**
- * @param {string} level     the address of a level's playlist: renditions lie in folders of their names
- * @param {string} manifest  the address of what lists it
+ * @param {string} level     address of a level's playlist; a rendition's folder has its name
+ * @param {string} manifest  address of the multivariant playlist
  * @returns {string} which quality it is
  */
 function nameOf(level, manifest) {

@@ -1,4 +1,4 @@
-/** One idea: the low-latency HLS page, CMAF parts. */
+/** The page of low-latency HLS with CMAF parts. */
 
 import { hlsEngine, unsupported } from "./hls-engine.js";
 import { start } from "./page.js";

@@ -1,4 +1,4 @@
-/** One idea: the HLS page, whole MPEG-TS segments: the source alone, and the ladder's renditions with one address. */
+/** The page of HLS with MPEG-TS segments: the source, and the ladder's renditions at one address. */
 
 import { hlsEngine, unsupported } from "./hls-engine.js";
 import { start } from "./page.js";

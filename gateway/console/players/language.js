@@ -1,4 +1,4 @@
-/** One idea: the language of the page: what the browser prefers, until the viewer chooses. */
+/** The language of the page: that of the browser, until the viewer chooses another. */
 
 import { keep, recall } from "./memory.js";
 
@@ -43,8 +43,8 @@ export function changeLanguage() {
 /**
  * @template {string} Word
  * @param {Record<Language, Record<Word, string>>} tables
- * @returns {(word: Word, fill?: Record<string, string | number>) => string}  what a word is called now; `fill` is for
- *   `{name}`, its numbers are written in the language's way
+ * @returns {(word: Word, fill?: Record<string, string | number>) => string}  the text in the current language; `fill` is for
+ *   `{name}`, its numbers are formatted for the language
  */
 export function translator(tables) {
   return (word, fill = {}) => tables[language][word].replace(/\{(\w+)\}/g, (all, name) => {

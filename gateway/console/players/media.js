@@ -1,9 +1,9 @@
-/** One idea: small facts about a media element that every engine needs. */
+/** Helpers for media elements, used by all engines. */
 
 /** @typedef {import("./types.js").Outcome} Outcome */
 
 /**
- * A promise with its key outside.
+ * Returns a promise, and the function that settles it.
  * @returns {{outcome: Promise<Outcome>, settle: (why: Outcome["why"], detail?: string) => void}}
  */
 export function pending() {
@@ -24,7 +24,7 @@ export function newest(video) {
 }
 
 /**
- * Steps over a hole in the buffer that the picture stands before: a publisher that came back leaves one.
+ * Skips a gap in the buffer at the current picture. The break of a publisher leaves such a gap.
  * @param {HTMLVideoElement} video
  */
 export function stepOverHole(video) {

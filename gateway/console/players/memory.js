@@ -1,4 +1,4 @@
-/** One idea: what a viewer chose once and finds again; where nothing may be stored, it lasts for this page. */
+/** Stores the viewer's choices; without permission to store, they last only for this page. */
 
 /** @type {Map<string, string>} */
 const here = new Map();
@@ -19,7 +19,7 @@ export function recall(name) {
 
 /**
  * @param {string} name
- * @param {string | null} value  null forgets it
+ * @param {string | null} value  null: deletes it
  */
 export function keep(name, value) {
   if (value === null) here.delete(name);
@@ -27,5 +27,5 @@ export function keep(name, value) {
   try {
     if (value === null) localStorage.removeItem(`millrace.${name}`);
     else localStorage.setItem(`millrace.${name}`, value);
-  } catch { /* forbidden or full: this page still knows */ }
+  } catch { /* forbidden or full: this page keeps the value in memory */ }
 }

@@ -1,4 +1,4 @@
-/** One idea: the life of a player page: wait for the stream, play it, say what happens, come back by itself. */
+/** Runs a player page: waits for the stream, plays it, shows its state, and restarts it automatically. */
 
 import { newest } from "./media.js";
 import { keep, recall } from "./memory.js";
@@ -13,13 +13,17 @@ import { t } from "./words.js";
 /** @typedef {import("./types.js").Outcome} Outcome */
 /** @typedef {import("./types.js").Status} Status */
 
-const STALL = 8;            // seconds without a new picture before the status is asked again
-const TO_AND_FRO = 0.5;     // seconds beyond what was shown from which a picture counts as a new one
-const PAUSE_KEEPS = 30;     // seconds of pause during which the stream is still received
-const BEHIND = 4;           // seconds behind the usual delay from which "Go live" is offered
+const STALL = 8;            // seconds without a new picture, although there is a publisher, until the stream is opened again
+const STANDS = 0.5;         // seconds that the picture stands still before the gateway is asked for the reason
+const SPREAD = 0.5;         // seconds over which the viewers of a stream spread a request that all of them send
+const TO_AND_FRO = 0.5;     // seconds after the latest shown picture from which a picture counts as new
+const PAUSE_KEEPS = 30;     // seconds of pause in which the stream is still received
+const BEHIND = 4;           // seconds of delay beyond the usual from which "Go live" is offered
+const LONGEST = 30;         // most seconds to wait for long segments
+const HOLDS = 5;            // seconds of playback after which an error counts as a new one
 
 /**
- * Plays `format` on this page for as long as the page is open.
+ * Plays `format` while this page is open.
  * @param {Format} format
  */
 export function start(format) {
@@ -32,9 +36,10 @@ export function start(format) {
 
 class Page {
   #clock = new Clock();
-  #waiting = new Backoff(1, 5);     // for a stream that is not there yet
-  #trouble = new Backoff(1, 20);    // for a gateway that is away, or a stream that keeps breaking
-  #usual = Infinity;                // the smallest delay seen since this engine began
+  #waiting = new Backoff(1, 5);     // for a stream that is not live yet
+  #trouble = new Backoff(1, 20);    // for a gateway that does not answer, or a stream that fails again and again
+  #still = new Backoff(1, 5);       // for a picture that stands still
+  #usual = Infinity;                // the smallest delay since this engine began
   /** @type {Engine | null} */
   #engine = null;
   #wake = new AbortController();
@@ -56,7 +61,7 @@ class Page {
     view.controls.onQuality((id) => this.#choose(id));
     document.addEventListener("keydown", (event) => this.#key(event));
     document.addEventListener("visibilitychange", () => {
-      // A tab in the background is slowed down: what came meanwhile is stale.
+      // A tab in the background is slowed down, so its buffer is old.
       if (!document.hidden && !view.video.paused) this.#toLive();
     });
     addEventListener("pagehide", () => this.#engine?.close());
@@ -76,17 +81,28 @@ class Page {
         this.#waiting.reset();
         await this.#pause(this.#waiting);
       }
-      else {
-        view.show("lost");
-        await this.#pause(this.#trouble);
-      }
+      else await this.#broke();
     }
   }
 
+  /** The player stopped. The gateway knows whether the viewer or the publisher lost the connection. */
+  async #broke() {
+    const { view } = this;
+    if (view.state !== "broken") view.show("stalled");
+    await new Promise((done) => setTimeout(done, Math.random() * SPREAD * 1000));
+    const answer = await ask(this.#clock, new AbortController().signal);
+    if (answer.kind !== "status") view.show("lost");
+    else if (answer.status.state === "lingering") view.show("broken");
+    else if (!answer.status.live) return;
+    // A publisher that has just come back broke the playback itself.
+    else if (view.state !== "broken") view.show("lost");
+    await this.#pause(this.#trouble);
+  }
+
   /**
-   * Asks once, and plays if the stream is there.
-   * @returns {Promise<Outcome | "another" | null>}  "another": its other address is wanted; null: nothing was played,
-   *   and the pause is over
+   * Asks for the status once, and plays if the stream is live.
+   * @returns {Promise<Outcome | "another" | null>}  "another": another address has to be played; null: nothing was
+   *   played, and the pause is over
    */
   async #once() {
     const { view, format } = this;
@@ -128,8 +144,10 @@ class Page {
   async #play(status) {
     const { view, format } = this;
     const { video } = view;
-    if (view.state !== "lost") view.show("starting");
+    if (status.state === "lingering") view.show("broken");
+    else if (view.state !== "lost" && view.state !== "broken" && view.state !== "stalled") view.show("starting");
     this.#usual = Infinity;
+    this.#still.reset();
     this.#known = addresses(format, status);
     this.#open = addressFor(this.#known, this.#wanted);
     const engine = format.open(video, neighbour(this.#open.file), this.#clock.now);
@@ -139,64 +157,105 @@ class Page {
     const another = new Promise((done) => { this.#reopen = () => done("another"); });
     const watch = new AbortController();
     const { signal } = watch;
+    const opened = performance.now();
+    // End of the media before the break. Infinity if the page was opened during a break, until that break was shown.
+    let before = status.state === "lingering" ? Infinity : -Infinity;
+    const stood = () => { if (before === Infinity || !waits(view.state)) before = newest(video) ?? -Infinity; };
     video.addEventListener("timeupdate", () => {
       if (video.paused || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return;
       this.#played = true;
-      this.#trouble.reset();
+      if (performance.now() - opened > HOLDS * 1000) this.#trouble.reset();
+      // A player that searches for pictures may move a little within the old ones.
+      if (waits(view.state) && (isStarved(video) || (newest(video) ?? 0) <= before + 0.05)) return;
       if (view.state !== "live") view.show("live");
     }, { signal });
-    video.addEventListener("pause", () => { if (view.state === "live" && !video.ended) view.show("paused"); }, { signal });
-    // Not before: a play() that precedes the source hides the element's "play" event from dash.js, which then never
-    // looks at the manifest again (5.2.1).
+    video.addEventListener("pause", () => {
+      if ((view.state === "live" || waits(view.state)) && !video.ended) view.show("paused");
+    }, { signal });
+    // Not earlier: after a play() before the source is set, dash.js gets no "play" event and never loads the
+    // manifest again (5.2.1).
     video.addEventListener("canplay", () => void view.play(), { signal, once: true });
     try {
-      return await Promise.race([engine.outcome, another, this.#stalled(signal), this.#leftPaused(signal)]);
+      return await Promise.race([engine.outcome, another, this.#stalled(signal, stood), this.#leftPaused(signal)]);
     } finally {
       watch.abort();
       this.#engine = null;
+      if (view.state === "live" || waits(view.state)) view.hold();
       engine.close();
       view.controls.offerGoLive(false);
     }
   }
 
   /**
-   * Settles when no new picture came for a while although the viewer did not pause.
+   * Shows why the picture stands still, and settles when playback has to end.
    *
-   * A player that does not see the end may go to and fro in what it has: the picture moves then, and nothing is new.
+   * The connection is kept while the gateway waits for the publisher. A player that does not notice the end may move back
+   * and forth in its buffer; then the picture moves, but it is not new.
    * @param {AbortSignal} signal
+   * @param {() => void} stood  called when the picture stops, before this is shown
    * @returns {Promise<Outcome>}
    */
-  #stalled(signal) {
-    const { video } = this.view;
+  #stalled(signal, stood) {
+    const { view } = this;
+    const { video } = view;
     let [last, furthest, came] = [video.currentTime, video.currentTime, newest(video)];
-    let moved = performance.now(); // when the picture last moved
-    let fresh = moved;             // when something last came, or was shown for the first time
+    let moved = performance.now(); // time of the last movement
+    let fresh = moved;             // time of the last arrival or new picture
+    let arrived = moved;           // time of the last arrival
+    let since = moved;             // since when there is a publisher and the picture stands still, as far as known
+    let beat = 0;                  // the longest time between two arrivals while the picture moved
+    let next = 0;                  // time at which the gateway may be asked again
+    let asking = false;
     return new Promise((done) => {
       const timer = setInterval(async () => {
         const now = performance.now();
         const at = video.currentTime;
-        const rests = (video.paused && !video.ended && this.view.state !== "starting") || document.hidden;
+        const rests = (video.paused && !video.ended && view.state !== "starting" && !waits(view.state)) || document.hidden;
         if (rests || at !== last) moved = now;
+        if (newest(video) !== came) {
+          if (moved === now && !rests) beat = Math.max(beat, now - arrived);
+          arrived = now;
+        }
         if (rests || at > furthest + TO_AND_FRO || newest(video) !== came) [fresh, furthest] = [now, Math.max(at, furthest)];
         [last, came] = [at, newest(video)];
-        const stands = now - moved >= STALL * 1000;
-        if (!stands && now - fresh < STALL * 1000) return;
-        moved = stands ? now : moved;
-        fresh = now;
-        // It may only linger: as long as the stream is there, its connection is kept.
+        since = Math.max(since, moved);
+        const stands = now - moved >= (view.state === "starting" ? STALL : STANDS) * 1000;
+        const stale = now - fresh >= STALL * 1000;
+        if (rests || (!stands && !stale && !waits(view.state))) {
+          // The picture stops for all viewers of a stream at the same time, so their requests are spread.
+          next = moved + (STANDS + Math.random() * SPREAD) * 1000;
+          this.#still.reset();
+          return;
+        }
+        if (asking || now < next) return;
+        asking = true;
         const answer = await ask(this.#clock, signal).catch(() => null);
-        if (answer?.kind === "denied") done({ why: "denied", detail: answer.detail });
-        else if (answer?.kind === "status" && !answer.status.live) done({ why: "ended", detail: "" });
-        else if (answer && stands) done({ why: "lost", detail: "no picture arrives" });
-      }, 1000);
+        asking = false;
+        next = performance.now() + this.#still.next() * 1000;
+        if (!answer || signal.aborted) return;
+        if (answer.kind === "denied") return done({ why: "denied", detail: answer.detail });
+        if (answer.kind === "status" && !answer.status.live) return done({ why: "ended", detail: "" });
+        const lingers = answer.kind === "status" && answer.status.state === "lingering";
+        if (lingers) since = performance.now();
+        if (stands ? video.currentTime !== at : !(stale && lingers)) {
+          if (waits(view.state) && !lingers && !isStarved(video)) view.show("live");
+          return;
+        }
+        // A segment may last longer than STALL; the first one after a break takes as long to come as the others.
+        if (!lingers && stands && now - since >= Math.min(LONGEST * 1000, Math.max(STALL * 1000, 2 * beat))) {
+          return done({ why: "lost", detail: "no picture arrives" });
+        }
+        stood();
+        if (view.state !== "starting" || lingers) view.show(lingers ? "broken" : "stalled");
+      }, 250);
       signal.addEventListener("abort", () => clearInterval(timer));
     });
   }
 
   /**
-   * Settles when a viewer who paused for long presses play: the stream was let go meanwhile, and is opened anew.
+   * Settles when the viewer presses play after a long pause. The stream was closed meanwhile and is opened again.
    * @param {AbortSignal} signal
-   * @returns {Promise<Outcome>}
+   * @returns {Promise<"another">}
    */
   #leftPaused(signal) {
     const { view } = this;
@@ -212,16 +271,16 @@ class Page {
           if (view.state !== "paused") return;
           closed = true;
           this.#engine?.close();
-          // Without a source the controls cannot play: the page's own button does.
+          // Without a source the controls cannot play, so the page's own button is shown.
           view.show("blocked", t("detail.left"));
         }, PAUSE_KEEPS * 1000);
       }, { signal });
       video.addEventListener("play", () => {
         clearTimeout(timer);
-        if (closed) done({ why: "lost", detail: "" });
+        if (closed) done("another");
         else if (pausedAt && performance.now() - pausedAt > 2000) this.#toLive();
       }, { signal });
-      view.onStart(() => { if (closed) done({ why: "lost", detail: "" }); }, signal);
+      view.onStart(() => { if (closed) done("another"); }, signal);
       signal.addEventListener("abort", () => clearTimeout(timer));
     });
   }
@@ -243,7 +302,7 @@ class Page {
     await backoff.pause(this.#wake.signal);
   }
 
-  /** @param {string} id  what the viewer wants from now on */
+  /** @param {string} id  the quality that the viewer wants */
   #choose(id) {
     this.#wanted = id;
     keep("quality", id);
@@ -265,7 +324,8 @@ class Page {
     const { video } = this.view;
     const end = newest(video);
     const playing = this.#engine !== null && (this.view.state === "live" || this.view.state === "paused");
-    const delay = playing ? this.#engine?.delay() ?? null : null;
+    // While the picture stands still, the buffer is not the delay.
+    const delay = playing && !isStarved(video) ? this.#engine?.delay() ?? null : null;
     this.view.facts({ delay, buffer: playing && end !== null ? end - video.currentTime : null });
     if (delay !== null) {
       this.#usual = Math.min(this.#usual, delay);
@@ -274,7 +334,7 @@ class Page {
     if (playing) this.#offer();
   }
 
-  /** Shows the qualities there are now. */
+  /** Shows the available qualities. */
   #offer() {
     const found = choices(this.#known, this.#open, this.#engine?.qualities?.() ?? []);
     const is = (/** @type {string} */ id) => found.some((choice) => choice.id === id);
@@ -286,7 +346,7 @@ class Page {
   #key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     const target = event.target;
-    // A focused control has its own meaning for most keys.
+    // A focused control handles most keys itself.
     const busy = target instanceof Element && target.closest("button, a, input, select, dialog") !== null;
     if (target instanceof Element && target.closest("dialog, input[type=text]")) return;
     switch (event.key.toLowerCase()) {
@@ -306,7 +366,7 @@ class Page {
         break;
       case "arrowup":
       case "arrowdown":
-        if (target !== this.view.video) return; // elsewhere they scroll
+        if (target !== this.view.video) return; // elsewhere these keys scroll
         this.view.controls.louder(event.key === "ArrowUp" ? 0.05 : -0.05);
         break;
       case "l":
@@ -318,3 +378,15 @@ class Page {
     event.preventDefault();
   }
 }
+
+/**
+ * @param {import("./view.js").State} state
+ * @returns {boolean} whether the last picture stays while the page waits for new ones
+ */
+function waits(state) { return state === "broken" || state === "stalled"; }
+
+/**
+ * @param {HTMLVideoElement} video
+ * @returns {boolean} whether the whole buffer was played
+ */
+function isStarved(video) { return video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA; }

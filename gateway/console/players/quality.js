@@ -1,4 +1,4 @@
-/** One idea: which qualities a viewer may choose, at which address each is, and what they are called. */
+/** The qualities that a viewer can choose, their addresses and their names. */
 
 /** @typedef {import("./types.js").Address} Address */
 /** @typedef {import("./types.js").Format} Format */
@@ -9,7 +9,7 @@ export const AUTO = "auto";
 export const SOURCE = "source";
 
 /**
- * What the menu shows.
+ * An entry of the menu.
  * @typedef {{id: string, height: number, bitrate: number}} Choice
  */
 
@@ -23,7 +23,7 @@ export function addresses(format, status) {
 }
 
 /**
- * Where to begin with what the viewer wants: its own address, one that offers it among others, or the format's own.
+ * Returns the address for the wanted quality: its own one, one with several qualities, or the format's own.
  * @param {Address[]} known
  * @param {string} wanted
  * @returns {Address}
@@ -36,18 +36,18 @@ export function addressFor(known, wanted) {
 }
 
 /**
- * The choices there are, the best first; AUTO stands before them where something chooses by itself.
+ * Returns the choices, the best first; AUTO comes before them if the quality can be chosen automatically.
  * @param {Address[]} known
  * @param {Address} open      the one that plays
- * @param {Quality[]} levels  what it offers
- * @returns {Choice[]}        empty where there is nothing to choose
+ * @param {Quality[]} levels  of this address
+ * @returns {Choice[]}        empty if there is no choice
  */
 export function choices(known, open, levels) {
   const auto = levels.length > 1 || known.some((a) => a.id === AUTO);
   /** @type {Map<string, Choice>} */
   const all = new Map();
   for (const { id, bitrate } of known) if (id !== AUTO) all.set(id, { id, height: heightOf(id), bitrate });
-  // The format's own address offers the renditions by itself: then "source" is one of its levels, or what plays there.
+  // If the format's own address has the renditions, "source" is one of its levels.
   if (open.id === SOURCE && levels.length > 1) all.delete(SOURCE);
   for (const level of levels) all.set(level.id, level);
   if (all.size < 2) return [];
@@ -57,7 +57,7 @@ export function choices(known, open, levels) {
 
 /**
  * @param {string} id  a rendition's name
- * @returns {number}   its height where the name says it ("720p"), else 0
+ * @returns {number}   its height if the name contains it ("720p"), else 0
  */
 export function heightOf(id) {
   return Number(/^(\d{2,4})p/.exec(id)?.[1] ?? 0);

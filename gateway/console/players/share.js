@@ -1,8 +1,8 @@
-/** One idea: the dialog with the addresses that a viewer may pass on. */
+/** The dialog with the addresses to share. */
 
 import { h, icon } from "./dom.js";
 import { speak } from "./language.js";
-import { neighbour } from "./status.js";
+import { neighbour, query } from "./status.js";
 import { t } from "./words.js";
 
 /** @typedef {import("./words.js").Word} Word */
@@ -12,23 +12,24 @@ export class Share {
 
   #said = h("p", { class: "said", role: "status" });
 
-  /** @param {string} media  file name of what plays here */
+  /** @param {string} media  file name of the played media */
   constructor(media) {
-    const page = location.href;
-    const embed = `<iframe src="${page.replaceAll("&", "&amp;").replaceAll('"', "&quot;")}" width="640" height="360" `
-      + 'allow="autoplay; fullscreen; picture-in-picture"></iframe>';
+    const page = neighbour(location.pathname);
+    const framed = `${page}${query ? "&" : "?"}embed=1`;
+    const embed = `<iframe src="${framed.replaceAll("&", "&amp;").replaceAll('"', "&quot;")}" width="640" height="360" `
+      + 'allow="autoplay; fullscreen; picture-in-picture" allowfullscreen></iframe>';
     const title = h("h2", { id: "share-title" });
     const close = h("button", { type: "button", class: "control", onclick: () => this.element.close() }, icon("close"));
-    const note = h("p", { class: "note", hidden: location.search === "" });
+    const note = h("p", { class: "note", hidden: query === "" });
     const send = h("button", { type: "button", hidden: typeof navigator.share !== "function" });
     send.addEventListener("click", () => {
-      // The viewer may think better of it, which is no error.
+      // The viewer may cancel, which is not an error.
       navigator.share({ title: document.title, url: page }).catch(() => undefined);
     });
     this.element.append(h("div", { class: "head" }, title, close), this.#field("page", "share.page", page),
       this.#field("media", "share.media", neighbour(media)), this.#field("embed", "share.embed", embed), note,
       h("div", { class: "foot" }, this.#said, send));
-    // A press beside it closes it, as Escape does.
+    // A press outside closes it, like Escape.
     this.element.addEventListener("click", (event) => { if (event.target === this.element) this.element.close(); });
     speak(() => {
       title.textContent = t("share.title");
@@ -73,9 +74,9 @@ export class Share {
         await navigator.clipboard.writeText(input.value);
         copied = true;
       }
-    } catch { /* forbidden here; the older way may work */ }
+    } catch { /* forbidden here; the older way below may work */ }
     if (!copied) {
-      // Pages without TLS have no clipboard but this one.
+      // Pages without TLS have only this way to copy.
       input.select();
       copied = document.execCommand("copy");
       if (copied && back instanceof HTMLElement) back.focus();

@@ -1,25 +1,28 @@
-/** One idea: asking the gateway whether the stream is there, without ever asking for media that is not. */
+/** Asks the gateway for the status of the stream, so that no missing media are requested. */
 
 /** @typedef {import("./types.js").Status} Status */
 
-/** What was learnt: the status, or that the gateway refused or did not answer. */
+/** The result: the status, or that the gateway refused or did not answer. */
 /** @typedef {{kind: "status", status: Status} | {kind: "denied", detail: string} | {kind: "away"}} Answer */
 
+/** The page's query without `embed`, unchanged, because every request and page needs the signature in it. */
+export const query = location.search.replace(/([?&])embed=[^&]*&?/g, "$1").replace(/[?&]$/, "");
+
 /**
- * The page's neighbour `file`, with the page's own query: signatures must reach every request.
+ * Returns the address of `file` in the page's folder, with the page's query.
  * @param {string} file
  * @returns {string}
  */
 export function neighbour(file) {
   const url = new URL(file, location.href);
-  url.search = location.search;
+  url.search = query;
   return url.href;
 }
 
-/** @returns {string} the stream that this page shows, as in its address */
+/** @returns {string} the name of the stream in the page's address */
 export function streamName() { return decodeURIComponent(location.pathname.split("/").at(-2) ?? ""); }
 
-/** Keeps the difference between this device's clock and the server's, so that delays are true ones. */
+/** Measures the difference between this device's clock and the server's, so that delays are correct. */
 export class Clock {
   #ahead = 0;
 
@@ -37,7 +40,7 @@ export class Clock {
 }
 
 /**
- * One question to the gateway.
+ * Sends one status request to the gateway.
  * @param {Clock} clock
  * @param {AbortSignal} signal
  * @returns {Promise<Answer>}
@@ -60,7 +63,7 @@ export async function ask(clock, signal) {
 }
 
 /**
- * The server's words for a refusal, if it gave any.
+ * Returns the server's message for a refusal, if any.
  * @param {Response} reply
  * @returns {Promise<string>}
  */
@@ -74,7 +77,7 @@ async function reason(reply) {
   }
 }
 
-/** Seconds between questions: soon at first, then slower up to a bound, never all viewers at once. */
+/** The pauses between tries: short at first, then longer up to a limit, random to spread the viewers. */
 export class Backoff {
   #first; #most; #next;
 
@@ -86,13 +89,19 @@ export class Backoff {
 
   reset() { this.#next = this.#first; }
 
+  /** @returns {number} the seconds of the next pause */
+  next() {
+    const seconds = this.#next * (0.75 + Math.random() / 2);
+    this.#next = Math.min(this.#most, this.#next * 1.5);
+    return seconds;
+  }
+
   /**
    * @param {AbortSignal} signal
    * @returns {Promise<void>} after the next pause, or at once when aborted
    */
   pause(signal) {
-    const seconds = this.#next * (0.75 + Math.random() / 2);
-    this.#next = Math.min(this.#most, this.#next * 1.5);
+    const seconds = this.next();
     return new Promise((done) => {
       const timer = setTimeout(finish, seconds * 1000);
       function finish() {

@@ -1,4 +1,4 @@
-/** One idea: the button of the colours on the pages whose head is made by script. */
+/** The theme button, for pages whose head is made by script. */
 
 import { h } from "./dom.js";
 import { speak } from "./language.js";

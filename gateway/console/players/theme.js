@@ -1,4 +1,4 @@
-/** One idea: light, dark, or as the system has it. */
+/** The theme: light, dark, or that of the system. */
 
 import { keep, recall } from "./memory.js";
 
@@ -7,7 +7,7 @@ const THEMES = /** @type {const} */ (["auto", "light", "dark"]);
 /** @typedef {`theme.${typeof THEMES[number]}`} Shown */
 
 /**
- * @param {HTMLButtonElement} button  goes round the three; the choice holds from now on
+ * @param {HTMLButtonElement} button  switches between the three; the choice is stored
  * @param {(show: () => void) => void} speak  runs it now, and again whenever the language changes
  * @param {(word: Shown | `${Shown}.says`) => string} t
  */

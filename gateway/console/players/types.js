@@ -1,32 +1,32 @@
-/** One idea: the words that the page and its engines share (types only; nothing here runs). */
+/** The types that the page and its engines share (types only; nothing here runs). */
 
 /**
- * Why an engine stopped.
- * - `ended`: the stream is over, as said by the server
- * - `lost`: the connection or the picture broke; worth another try
+ * The reason why an engine stopped.
+ * - `ended`: the server ended the stream
+ * - `lost`: the connection or the decoding failed; another try may work
  * - `denied`: the server refused (401 or 403)
- * - `codec`: this browser cannot decode what is sent
+ * - `codec`: this browser cannot decode the media
  * @typedef {{why: "ended" | "lost" | "denied" | "codec", detail: string}} Outcome
  */
 
 /**
- * One of the pictures that an address offers.
+ * A quality that an address offers.
  * @typedef {object} Quality
- * @property {string} id        the rendition's name, "720p", or SOURCE (quality.js) for what the publisher sends
+ * @property {string} id        the rendition's name, "720p", or SOURCE (quality.js) for the publisher's own
  * @property {number} height    of the picture, pixels; 0 while unknown
  * @property {number} bitrate   bits a second; 0 while unknown
  */
 
 /**
- * Plays one address in one video element, once. A new one is made for every attempt.
+ * Plays one address in one video element, once. Each attempt makes a new engine.
  * @typedef {object} Engine
- * @property {Promise<Outcome>} outcome   settles when it stops by itself
- * @property {() => number | null} delay  seconds behind the broadcast; null while unknown
- * @property {() => void} toLive          jumps to the newest picture
- * @property {() => void} close           stops and frees everything; harmless when repeated
- * @property {() => Quality[]} [qualities]   what the address offers; empty while unknown
- * @property {(id: string) => void} [quality]  AUTO (quality.js), or one of them; kept until the address is known
- * @property {() => string | null} [shown]   which of them is in the picture now
+ * @property {Promise<Outcome>} outcome   settles when it stops without `close`
+ * @property {() => number | null} delay  seconds between publisher and picture; null while unknown
+ * @property {() => void} toLive          jumps to the live edge
+ * @property {() => void} close           stops and frees everything; may be called twice
+ * @property {() => Quality[]} [qualities]   of the address; empty while unknown
+ * @property {(id: string) => void} [quality]  sets AUTO (quality.js) or one of them; kept until the qualities are known
+ * @property {() => string | null} [shown]   the current one
  */
 
 /**
@@ -38,30 +38,31 @@
  */
 
 /**
- * What a page plays.
+ * The format of a page.
  * @typedef {object} Format
- * @property {string} label   as people say it, "HTTP-FLV"
- * @property {string} output  the gateway's output it needs, "flv"
+ * @property {string} label   display name, "HTTP-FLV"
+ * @property {string} output  the required output of the gateway, "flv"
  * @property {string} media   file name beside the page, "live.flv"
- * @property {(status: Status) => Address[]} [others]  addresses besides, for other qualities
- * @property {string | null} unsupported  why this browser cannot play the format at all; null when it can
+ * @property {(status: Status) => Address[]} [others]  further addresses, for other qualities
+ * @property {string | null} unsupported  reason why this browser cannot play the format; null if it can
  * @property {OpenEngine} open
  */
 
 /**
- * An address of a stream, and which qualities it plays: a rendition's, SOURCE, or AUTO where it offers several by itself.
+ * An address of a stream and its quality: a rendition's name, SOURCE, or AUTO if it has several qualities.
  * @typedef {{id: string, file: string, bitrate: number}} Address
  */
 
 /**
  * The answer of `status.json`.
  * @typedef {object} Status
- * @property {boolean} live
- * @property {string[]} outputs   what the channel offers
- * @property {string[]} [ready]   of those, what answers right now (an HLS playlist comes after its first segment)
- * @property {{name: string, bitrate: number, outputs: string[]}[]} [renditions]  that are live, the smallest first
- * @property {"hls" | "cmaf" | null} [ladder]  the form of index.m3u8, which has the renditions; null: there are none
- * @property {string | null} [poster]  a picture of what was live last, beside the page; only while nothing is live
+ * @property {boolean} live       whether viewers can play: there is a publisher, or the gateway waits for its return
+ * @property {"live" | "lingering" | "idle"} [state]  lingering: the gateway waits for the publisher's return
+ * @property {string[]} outputs   of the channel
+ * @property {string[]} [ready]   the outputs that can be requested now (an HLS playlist only after its first segment)
+ * @property {{name: string, bitrate: number, outputs: string[]}[]} [renditions]  the live renditions, the smallest first
+ * @property {"hls" | "cmaf" | null} [ladder]  the format of index.m3u8, which has the renditions; null: there are none
+ * @property {string | null} [poster]  picture of the last live session, in the page's folder; only while the channel is not live
  * @property {number} [now]       the server's clock, ms since 1970
  */
 

@@ -1,10 +1,11 @@
-/** One idea: what the viewer sees and presses; it knows nothing of protocols. */
+/** The user interface of a player page; independent of the protocol. */
 
 import { Controls } from "./controls.js";
 import { h } from "./dom.js";
 import { changeLanguage, languageTag, speak } from "./language.js";
 import { keep, recall } from "./memory.js";
 import { Share } from "./share.js";
+import { query } from "./status.js";
 import { themeButton } from "./theme-button.js";
 import { t } from "./words.js";
 
@@ -12,20 +13,26 @@ import { t } from "./words.js";
 /** @typedef {import("./words.js").Word} Word */
 
 const STATES = /** @type {const} */ ([
-  "connecting", "waiting", "starting", "live", "paused", "blocked", "ended", "denied", "off", "codec", "lost",
+  "connecting", "waiting", "starting", "live", "paused", "blocked", "ended", "denied", "off", "codec", "lost", "broken", "stalled",
 ]);
 /** @typedef {typeof STATES[number]} State */
 
-/** The second line of a state, where it has one. @type {Partial<Record<State, Word>>} */
+/** The second line of a state, if it has one. @type {Partial<Record<State, Word>>} */
 const DETAILS = {
   waiting: "detail.waiting", starting: "detail.starting", blocked: "detail.blocked", ended: "detail.ended",
-  denied: "detail.denied", off: "detail.off", lost: "detail.lost",
+  denied: "detail.denied", off: "detail.off", lost: "detail.lost", broken: "detail.broken",
 };
 
-/** Player pages, and the outputs they need. */
+/** Temporary states: the last picture stays until the next one comes. @type {State[]} */
+const PASSING = ["starting", "broken", "stalled", "lost"];
+
+/** The player pages and their outputs. */
 const PAGES = /** @type {const} */ ([
   ["flv.html", "flv", "FLV"], ["index.html", "hls", "HLS"], ["hls.html", "cmaf", "LL-HLS"], ["dash.html", "cmaf", "DASH"],
 ]);
+
+/** Whether to show only the picture and its controls: in a frame, or with `?embed=1`. */
+const EMBEDDED = globalThis.top !== globalThis.self || new URLSearchParams(location.search).get("embed") === "1";
 
 export class View {
   video = h("video", { id: "video", autoplay: true, playsinline: true, tabindex: "-1" });
@@ -50,7 +57,7 @@ export class View {
   #unmute = h("button", { id: "unmute", class: "hint", type: "button", hidden: true, onclick: () => this.unmute() });
   #announcer = h("p", { class: "visually-hidden", id: "announcer", role: "status", "aria-live": "polite" });
   #tabs = PAGES.map(([page, output, label]) =>
-    h("a", { href: page + location.search, "data-output": output, "aria-current": location.pathname.endsWith(`/${page}`) && "page" }, label));
+    h("a", { href: page + query, "data-output": output, "aria-current": location.pathname.endsWith(`/${page}`) && "page" }, label));
   #facts = {
     state: h("dd", { id: "state" }), delay: h("dd", { id: "delay" }, "–"), buffer: h("dd", { id: "buffer" }, "–"),
     picture: h("dd", { id: "picture" }, "–"), dropped: h("dd", { id: "dropped" }, "–"),
@@ -86,7 +93,7 @@ export class View {
   show(state, detail = "") {
     this.#detail = detail;
     const said = t(`state.${state}`, { format: this.#format.label });
-    const words = DETAILS[state];
+    const words = EMBEDDED && state === "off" ? "detail.off.embed" : DETAILS[state];
     this.#headline.textContent = said;
     this.#more.textContent = detail || (words ? t(words) : "");
     this.#facts.state.textContent = said;
@@ -96,26 +103,26 @@ export class View {
     this.#stage.dataset.state = state;
     if (this.state !== state) this.#announcer.textContent = said;
     this.state = state;
-    if (state !== "starting") this.release();
+    if (!PASSING.includes(state)) this.release();
     if (state === "live") this.poster(null);
     this.#hint();
     this.controls.refresh();
   }
 
   /**
-   * Shows a picture behind the words while nothing plays.
+   * Shows a picture behind the text while nothing plays.
    * @param {string | null} url
    */
   poster(url) {
     if (url === null) this.#poster.hidden = true;
     else if (this.#poster.getAttribute("src") === url) this.#poster.hidden = !this.#poster.complete || !this.#poster.naturalWidth;
     else {
-      this.#poster.hidden = true; // until it is there
+      this.#poster.hidden = true; // until it is loaded
       this.#poster.src = url;
     }
   }
 
-  /** Keeps the picture that is shown, while the next player of the same stream is opened. */
+  /** Keeps the current picture visible while the next player of the stream is opened. */
   hold() {
     const { videoWidth, videoHeight } = this.video;
     const paper = this.#held.getContext("2d");
@@ -127,18 +134,18 @@ export class View {
     this.#stage.dataset.held = "";
   }
 
-  /** The moving picture is back, or there will be none. */
+  /** Removes the kept picture, when the video plays again or has ended. */
   release() {
     this.#held.hidden = true;
     delete this.#stage.dataset.held;
   }
 
-  /** Starts playing: without sound where the browser forbids it, and where even that is forbidden after a click. */
+  /** Starts playback; muted if the browser forbids sound, and after a click if it forbids that too. */
   async play() {
     try {
       await this.video.play();
     } catch (error) {
-      // AbortError: a newer load or pause overtook this call, and has its own outcome.
+      // AbortError: a newer load or pause replaced this call and has its own result.
       if (!(error instanceof DOMException) || error.name !== "NotAllowedError") return;
       if (this.video.muted) return this.show("blocked");
       this.#mutedByBrowser = true;
@@ -166,7 +173,7 @@ export class View {
     this.#chosen();
   }
 
-  /** The viewer's own doing is kept at once: a page that is left may not hear of the change any more. */
+  /** Stores the viewer's choice at once, because a closing page may not get the change event any more. */
   #chosen() {
     this.#mutedByBrowser = false;
     this.#keepSound();
@@ -178,7 +185,7 @@ export class View {
   }
 
   /**
-   * @param {string[]} outputs  what the channel offers; the tabs of the others are struck out
+   * @param {string[]} outputs  of the channel; the tabs of other outputs are struck out
    */
   markTabs(outputs) {
     this.#outputs = outputs;
@@ -194,8 +201,10 @@ export class View {
     const { videoWidth, videoHeight } = this.video;
     const quality = this.video.getVideoPlaybackQuality?.();
     const seconds = (/** @type {number | null} */ n) => n === null || !Number.isFinite(n) ? "–" : `${Math.max(0, n).toFixed(1)} s`;
-    this.#facts.delay.textContent = seconds(delay);
-    this.#lag.textContent = delay === null ? "" : seconds(delay);
+    // A delay of 0 is impossible; it only means that the buffer is empty.
+    const known = delay === null || delay < 0.05 ? null : delay;
+    this.#facts.delay.textContent = seconds(known);
+    this.#lag.textContent = known === null ? "" : seconds(known);
     this.#facts.buffer.textContent = seconds(buffer);
     this.#facts.picture.textContent = videoWidth ? `${videoWidth} × ${videoHeight}` : buffer === null ? "–" : t("fact.sound");
     this.#facts.dropped.textContent = quality && videoWidth ? `${quality.droppedVideoFrames}` : "–";
@@ -203,7 +212,7 @@ export class View {
 
   #hint() { this.#unmute.hidden = !(this.video.muted && (this.state === "live" || this.state === "paused")); }
 
-  /** Volume and silence as the viewer left them; a first visit begins without sound, as browsers demand. */
+  /** Restores the viewer's volume and mute state. The first visit begins muted, as browsers require. */
   #sound() {
     const { video } = this;
     const volume = Number(recall("volume") ?? 1);
@@ -233,6 +242,7 @@ export class View {
       fact("fact.delay", delay, "fact.delay.why"), fact("fact.buffer", buffer, "fact.buffer.why"),
       fact("fact.picture", picture), fact("fact.dropped", dropped, "fact.dropped.why"));
     const keys = h("p");
+    document.documentElement.toggleAttribute("data-embed", EMBEDDED);
     document.body.append(bar, h("main", {}, this.#stage, this.#announcer, facts), h("footer", {}, keys), share.element);
     speak(() => {
       this.#stage.setAttribute("aria-label", t("page.player"));

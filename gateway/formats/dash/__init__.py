@@ -1,1 +1,1 @@
-"""MPEG-DASH manifests as text (ISO/IEC 23009-1)."""
+"""Writes MPEG-DASH manifests as text (ISO/IEC 23009-1)."""

@@ -1,4 +1,4 @@
-"""The Media Presentation Description of a live stream: values in, XML out (ISO/IEC 23009-1, DASH-IF low latency)."""
+"""Writes the Media Presentation Description of a live stream as XML (ISO/IEC 23009-1, DASH-IF low latency)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from xml.sax.saxutils import escape
 
-# A character that XML 1.0 cannot contain: where the query of a protected player goes, and where the current time.
+# Characters that XML 1.0 cannot contain, as placeholders: for the query of a protected player, and for the time.
 MARK = "\x00"
 NOW = "\x01"
 
@@ -19,27 +19,30 @@ _PLAIN_PROFILES = "urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:c
 
 
 def finish(text: str, suffix: str = "", now: float = 0.0) -> bytes:
-    """The finished MPD: `suffix` ("" or "?…") behind every URL of a template, the time `now` for direct UTCTiming.
+    """Returns the finished MPD.
 
-    A `$` of the suffix would begin an identifier of the template and is doubled (§5.3.9.4.4: "$$").
+    suffix: "" or "?…", appended to every URL of a template.
+    now: the time for direct UTCTiming, seconds since the epoch.
+
+    A `$` in the suffix would begin an identifier of the template, so it is doubled (§5.3.9.4.4: "$$").
     """
     return text.replace(MARK, escape(suffix.replace("$", "$$"), {'"': "&quot;"})).replace(NOW, date(now)).encode()
 
 
 def date(epoch_seconds: float) -> str:
-    """xs:dateTime with milliseconds, UTC."""
+    """Returns an xs:dateTime with milliseconds, UTC."""
     return (
         datetime.fromtimestamp(round(epoch_seconds, 3), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     )
 
 
 def duration(seconds: float) -> str:
-    """xs:duration in seconds, to the millisecond."""
+    """Returns an xs:duration in seconds, to the millisecond."""
     return f"PT{max(seconds, 0.0):.3f}S"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TimelineEntry:
     """One segment of a SegmentTimeline: presentation time and duration in ticks (§5.3.9.6)."""
 
     time: int
@@ -48,11 +51,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """SegmentTemplate (§5.3.9.4). offset: presentationTimeOffset, ticks of the media shown at the Period's start.
+    """SegmentTemplate (§5.3.9.4).
 
-    duration (ticks): segment n covers offset + (n - start_number) * duration. Else `timeline`, and start_number is the
-    number of its first entry. available_early: availabilityTimeOffset in seconds where an unfinished segment is sent
-    chunk by chunk, None where it is not.
+    offset: presentationTimeOffset, the media time at the Period's start, in ticks.
+    duration: in ticks; then segment n covers offset + (n - start_number) * duration. None: `timeline` is used, and
+    start_number is the number of its first entry.
+    available_early: availabilityTimeOffset in seconds if unfinished segments are sent in chunks, else None.
     """
 
     timescale: int
@@ -61,15 +65,19 @@ class Template:
     start_number: int
     offset: int
     duration: int | None = None
-    timeline: tuple[Entry, ...] = ()
+    timeline: tuple[TimelineEntry, ...] = ()
     available_early: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """§5.3.5. Of video: size, frame rate as "30" or "30000/1001"; of audio: rate, channels. 0 and None: unknown.
+    """Representation (§5.3.5); 0 and None mean unknown.
 
-    template: its own, None where it uses the set's."""
+    size, frame_rate, aspect: for video: width and height; frames a second as "30" or "30000/1001"; pixel aspect ratio
+    if pixels are not square.
+    rate, channels: for audio.
+    template: its own, None if it uses the AdaptationSet's.
+    """
 
     id: str
     codecs: str
@@ -79,27 +87,34 @@ class Representation:
     rate: int = 0
     channels: int = 0
     template: Template | None = None
+    aspect: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptationSet:
-    """§5.3.3; all its representations are aligned. Those without a template of their own share the set's, where
-    `$RepresentationID$` in its URLs tells them apart.
+    """AdaptationSet (§5.3.3); all its representations are aligned.
 
-    wall: when the media at the template's offset was captured, for ProducerReferenceTime (§5.12). independent: every
-    segment begins with a key frame."""
+    Representations without their own template share the set's, which has `$RepresentationID$` in its URLs.
+    wall: when the media at the template's offset was captured, seconds since the epoch, for ProducerReferenceTime
+    (§5.12).
+    sap: every segment begins with a stream access point of at most this type; 0: some segments begin without any.
+    """
 
     id: int
     kind: str
     template: Template
     representations: tuple[Representation, ...]
     wall: float | None = None
-    independent: bool = True
+    sap: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """§5.3.2. start: seconds after availabilityStartTime; length: seconds, for one that is over."""
+    """Period (§5.3.2).
+
+    start: seconds after availabilityStartTime.
+    length: seconds, None for a Period that is not over.
+    """
 
     id: str
     start: float
@@ -109,9 +124,11 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Mpd:
-    """§5.3.1, all in seconds. latency: what a player aims for, None where chunks are not sent early.
+    """MPD (§5.3.1); all times in seconds.
 
-    presentation: the length of a presentation that has ended; None while it is live. clock: URL of the current time.
+    latency: the target latency for players, None if chunks are not sent early.
+    clock: URL of the current time.
+    presentation: length of a presentation that has ended; None while it is live.
     """
 
     start: float
@@ -128,11 +145,11 @@ class Mpd:
 
 
 def mpd(m: Mpd) -> str:
-    """The MPD with MARK and NOW in it, for `finish`.
+    """Returns the MPD with MARK and NOW in it, for `finish`.
 
-    One that has ended is static, with its length: everything it lists is there, and nothing will come (§5.3.1.2).
-    Players that met it while it was dynamic finish what they have (dash.js goes on asking where only the length is
-    said); ffmpeg's, which looks at it once, plays to the end instead of waiting for more.
+    An ended presentation is static, with its length: everything listed is available, and nothing follows (§5.3.1.2).
+    Players that loaded it while it was dynamic play to the end; dash.js would go on requesting it if only the length
+    were given. ffmpeg loads it once and plays to the end instead of waiting for more.
     """
     over = m.presentation is not None
     attributes = [
@@ -170,7 +187,7 @@ def _period(p: Period, low_latency: bool, clock: str) -> Iterable[str]:
     length = "" if p.length is None else f' duration="{duration(p.length)}"'
     yield f'<Period id="{escape(p.id)}" start="{duration(p.start)}"{length}>\n'
     for s in p.sets:
-        sap = ' startWithSAP="1"' if s.independent else ""
+        sap = f' startWithSAP="{s.sap}"' if s.sap else ""
         yield (
             f'<AdaptationSet id="{s.id}" contentType="{s.kind}" mimeType="{s.kind}/mp4" segmentAlignment="true"{sap}>\n'
         )
@@ -190,7 +207,7 @@ def _period(p: Period, low_latency: bool, clock: str) -> Iterable[str]:
 
 
 def _template(t: Template) -> Iterable[str]:
-    # A `$` that begins no identifier does not occur: names are ours.
+    # Our own names contain no `$` except in identifiers.
     attributes = [
         f'timescale="{t.timescale}"',
         f'initialization="{escape(t.initialization)}{MARK}"',
@@ -208,15 +225,18 @@ def _template(t: Template) -> Iterable[str]:
     yield "</SegmentTimeline></SegmentTemplate>\n"
 
 
-def _timeline(entries: Sequence[Entry]) -> Iterable[str]:
-    """S elements; `r` counts further segments of one duration, `t` stands where one does not follow the last."""
+def _timeline(entries: Sequence[TimelineEntry]) -> Iterable[str]:
+    """Yields the S elements.
+
+    `r` counts further segments of the same duration; `t` is written if a segment does not follow the one before.
+    """
     at = 0
     expected: int | None = None
     while at < len(entries):
         first = entries[at]
         repeat = 0
         time = first.time + first.duration
-        while at + repeat + 1 < len(entries) and entries[at + repeat + 1] == Entry(time, first.duration):
+        while at + repeat + 1 < len(entries) and entries[at + repeat + 1] == TimelineEntry(time, first.duration):
             repeat += 1
             time += first.duration
         t = "" if first.time == expected else f' t="{first.time}"'
@@ -232,6 +252,8 @@ def _representation(r: Representation) -> str:
         attributes.append(f'width="{r.size[0]}" height="{r.size[1]}"')
     if r.frame_rate:
         attributes.append(f'frameRate="{r.frame_rate}"')
+    if r.aspect is not None:
+        attributes.append(f'sar="{r.aspect[0]}:{r.aspect[1]}"')
     if r.rate:
         attributes.append(f'audioSamplingRate="{r.rate}"')
     inside = ""

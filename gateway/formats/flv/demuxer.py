@@ -1,6 +1,6 @@
-"""MediaDemuxer: tag bodies, as they come in RTMP messages and FLV tags, become tracks and access units.
+"""MediaDemuxer: turns tag bodies of RTMP messages and FLV tags into tracks and access units.
 
-Hot: legacy H.264 and AAC frames and Ex frames take a dozen Python operations and one copy of the payload each.
+Hot path: legacy H.264 and AAC frames and Ex frames take a dozen Python operations and one payload copy each.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from gateway.formats.flv.tag import (
     AudioPacket,
     Demuxed,
     FrameType,
-    Start,
+    TrackStart,
     Unsupported,
     VideoPacket,
 )
 from gateway.media.errors import InvalidData
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 
-# The first two body bytes of the frames nearly everyone sends (packet type 1, NALU): is it a key frame, which codec.
+# The first two body bytes of the most common frames (packet type 1, NALU): key frame or not, and the codec.
 _LEGACY_FRAMES = {
     bytes((kind << 4 | codec_id, 1)): (kind in (FrameType.KEY, FrameType.GENERATED_KEY), codec)
     for kind in (1, 2, 3, 4)
@@ -37,47 +37,47 @@ _LEGACY_FRAMES = {
 _AAC = Codec.AAC
 _WITH_CTS = (Codec.H264, Codec.H265)
 _MULTITRACK_ONE = 0
-# Where a codec describes itself inside the frames, a first frame may come without a sequence header.
+# Codecs whose first frame needs a sequence header before it; the others describe themselves in their frames.
 _NEEDS_CONFIG = frozenset({Codec.H264, Codec.H265, Codec.AAC, Codec.OPUS, Codec.FLAC})
 _SMALLEST_CONFIG = {Codec.H264: 7, Codec.H265: 23, Codec.AV1: 4, Codec.VP8: 8, Codec.VP9: 8, Codec.AAC: 2}
 
 
 class MediaDemuxer:
-    """One publisher's audio and video bodies; holds the current tracks and nothing else.
+    """Demuxes the audio and video bodies of one publisher; keeps nothing but the current tracks.
 
     `video` and `audio` take a body with its time and return
-    - `Track` when a sequence header set or changed the track (an identical repetition returns None),
+    - `MediaTrack` if a sequence header set or changed the track (None for an identical repetition),
     - `AccessUnit` for a frame: `dts` is the time given, `cts` signed milliseconds, `track` the current track,
-    - `Start` for the first frame of a codec that has no sequence header,
-    - `Unsupported` once for each thing that is not carried,
-    - None for what carries no picture or sound: end of sequence, frames before their sequence header (counted in
-      `dropped`), commands, empty bodies.
+    - `TrackStart` for the first frame of a codec that has no sequence header,
+    - `Unsupported` once for each unsupported case,
+    - None for bodies without picture or sound: end of sequence, commands, empty bodies, and frames before their
+    sequence header (counted in `dropped`).
     Both raise InvalidData for a body that breaks its specification; the demuxer stays usable.
-    Wrap-around of 32-bit timestamps is the caller's: pass an unwrapped `dts` in milliseconds.
+    The caller unwraps 32-bit timestamps: `dts` is in milliseconds, unwrapped.
     """
 
     __slots__ = ("_audio", "_refused", "_video", "color", "dropped")
 
     def __init__(self) -> None:
-        self._video: Track | None = None
-        self._audio: Track | None = None
+        self._video: MediaTrack | None = None
+        self._audio: MediaTrack | None = None
         self._refused: set[tuple[Kind, str]] = set()
         self.dropped = 0
         self.color: bytes | None = None
         """The last Ex video metadata frame (AMF0 name `colorInfo`, then an object), as it came."""
 
     @property
-    def video_track(self) -> Track | None:
+    def video_track(self) -> MediaTrack | None:
         return self._video
 
     @property
-    def audio_track(self) -> Track | None:
+    def audio_track(self) -> MediaTrack | None:
         return self._audio
 
     # Hot
 
     def video(self, dts: int, body: bytes, wall: float = 0.0) -> Demuxed:
-        """One video body; see the class."""
+        """Takes one video body; see the class. Hot path."""
         frame = _LEGACY_FRAMES.get(body[:2])
         if frame is not None:
             key, codec = frame
@@ -91,7 +91,7 @@ class MediaDemuxer:
         return self._legacy_video(body)
 
     def audio(self, dts: int, body: bytes, wall: float = 0.0) -> Demuxed:
-        """One audio body; see the class."""
+        """Takes one audio body; see the class. Hot path."""
         track = self._audio
         if track is not None and track.codec is _AAC and len(body) > 2 and body[0] >> 4 == AAC and body[1] == 1:
             return AccessUnit(track, dts, 0, True, wall, body[2:])
@@ -167,8 +167,8 @@ class MediaDemuxer:
             if codec in _NEEDS_CONFIG or not key:
                 self.dropped += 1
                 return None
-            self._video = track = Track(Kind.VIDEO, codec, TIMESCALE, b"")
-            return Start(track, AccessUnit(track, dts, cts, key, wall, body[position:]))
+            self._video = track = MediaTrack(Kind.VIDEO, codec, TIMESCALE, b"")
+            return TrackStart(track, AccessUnit(track, dts, cts, key, wall, body[position:]))
         if packet == VideoPacket.SEQUENCE_START:
             return self._video_config(codec, body[position:])
         if packet == VideoPacket.METADATA:
@@ -201,23 +201,23 @@ class MediaDemuxer:
 
     # Both
 
-    def _video_config(self, codec: Codec, config: bytes) -> Track | None:
-        if codec in (Codec.VP8, Codec.VP9) and len(config) == 12 and config[:4] == b"\x01\0\0\0":
-            config = config[4:]  # ffmpeg (9 too) writes the vpcC box's version and flags before the record
+    def _video_config(self, codec: Codec, config: bytes) -> MediaTrack | None:
+        if codec in (Codec.VP8, Codec.VP9):
+            config = _vp_record(config)
         if not config:
-            return None  # ffmpeg 9 begins AV1 so, and tells the record with the first frame
+            return None  # ffmpeg 9 begins AV1 with an empty one, and sends the record with the first frame
         self._check(codec, config)
-        track = Track(Kind.VIDEO, codec, TIMESCALE, config)
+        track = MediaTrack(Kind.VIDEO, codec, TIMESCALE, config)
         if track == self._video:
             return None
         self._video = track
         return track
 
-    def _audio_config(self, codec: Codec, config: bytes) -> Track | None:
+    def _audio_config(self, codec: Codec, config: bytes) -> MediaTrack | None:
         if not config and codec in _NEEDS_CONFIG:
             return None
         self._check(codec, config)
-        track = Track(Kind.AUDIO, codec, TIMESCALE, config)
+        track = MediaTrack(Kind.AUDIO, codec, TIMESCALE, config)
         if track == self._audio:
             return None
         self._audio = track
@@ -232,11 +232,14 @@ class MediaDemuxer:
         if codec in _NEEDS_CONFIG:
             self.dropped += 1
             return None
-        self._audio = track = Track(Kind.AUDIO, codec, TIMESCALE, b"")
-        return Start(track, AccessUnit(track, dts, 0, True, wall, payload))
+        self._audio = track = MediaTrack(Kind.AUDIO, codec, TIMESCALE, b"")
+        return TrackStart(track, AccessUnit(track, dts, 0, True, wall, payload))
 
     def _check(self, codec: Codec, config: bytes) -> None:
-        """A config too short to be one would break every consumer later; its fields are the codec parsers' matter."""
+        """Raises InvalidData for a configuration that is too short, which would break every consumer.
+
+        The codec parsers check its fields.
+        """
         if len(config) < _SMALLEST_CONFIG.get(codec, 0):
             raise InvalidData(f"{codec} sequence header of {len(config)} bytes")
 
@@ -252,8 +255,22 @@ class MediaDemuxer:
         return Unsupported(kind, what)
 
 
+def _vp_record(config: bytes) -> bytes:
+    """Returns the VPCodecConfigurationRecord without the bytes that encoders write before it; see
+    `muxer.track_body`.
+    """
+    if len(config) == 12 and config[:4] == b"\x01\0\0\0":
+        return config[4:]  # the vpcC box's version and flags
+    if len(config) == 9 and config[0] == 1:
+        return config[1:]  # the version alone
+    return config
+
+
 def _skip_mod_ex(body: bytes, mod_ex: int) -> tuple[int, int]:
-    """Steps over the ModEx prefixes (a nanosecond offset is below our clock); the packet type behind, and where."""
+    """Skips the ModEx prefixes; returns the packet type after them and the position of its data.
+
+    Their nanosecond offset is finer than our clock.
+    """
     position, end = 1, len(body)
     packet = mod_ex
     while packet == mod_ex:
@@ -273,7 +290,7 @@ def _skip_mod_ex(body: bytes, mod_ex: int) -> tuple[int, int]:
 
 
 def _one_track(body: bytes, position: int) -> tuple[int, int, str]:
-    """Packet type, where its data begins, and what to refuse ("" when it is one track, number 0)."""
+    """Returns the packet type, the position of its data, and a reason to refuse ("" if it is one track, number 0)."""
     if position + 6 > len(body):
         raise InvalidData("body ends inside its multitrack header")
     kind, packet = body[position] >> 4, body[position] & 15

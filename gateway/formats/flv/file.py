@@ -1,4 +1,4 @@
-"""FlvFileDemuxer: a whole FLV stream (HTTP-FLV, WS-FLV, a file) becomes tracks, access units and script data."""
+"""FlvFileDemuxer: turns a whole FLV stream (HTTP-FLV, WS-FLV, a file) into tracks, access units and script data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.media.errors import InvalidData
 
 
 def parse_script(timestamp: int, body: bytes) -> Script:
-    """A script tag's body, or an RTMP data message's: `@setDataFrame` is unwrapped. Raises InvalidData."""
+    """Reads the body of a script tag or an RTMP data message; unwraps `@setDataFrame`. Raises InvalidData."""
     name, position = amf0.read(body)
     if name == "@setDataFrame":
         name, position = amf0.read(body, position)
@@ -21,10 +21,10 @@ def parse_script(timestamp: int, body: bytes) -> Script:
 
 
 class FlvFileDemuxer:
-    """`receive(data, wall)` returns what `data` completes; see `MediaDemuxer` for the events.
+    """Demuxes an FLV stream that arrives in pieces; `MediaDemuxer` describes the events.
 
-    Times are those of the tags, 0 to 2**32 - 1 milliseconds: unwrapping is the caller's. A tag whose body is broken is
-    dropped and counted in `broken`; a stream that is not FLV raises InvalidData.
+    Times are those of the tags, 0 to 2**32 - 1 milliseconds; the caller unwraps them. A tag with a broken body is
+    dropped and counted in `broken`. A stream that is not FLV raises InvalidData.
     """
 
     __slots__ = ("_reader", "broken", "media")
@@ -35,7 +35,11 @@ class FlvFileDemuxer:
         self.broken = 0
 
     def receive(self, data: bytes, wall: float = 0.0) -> list[FlvEvent]:
-        """Takes any piece of the stream. Raises InvalidData when it is not FLV or a tag is too large."""
+        """Takes any piece of the stream; returns the events that it completes.
+
+        wall: arrival time, seconds since the epoch.
+        Raises InvalidData if the stream is not FLV or a tag is too large.
+        """
         events: list[FlvEvent] = []
         for tag in self._reader.receive(data):
             try:

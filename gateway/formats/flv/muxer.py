@@ -1,16 +1,18 @@
-"""Access units, tracks and script data as FLV tags, or as bare tag bodies for RTMP messages.
+"""Writes access units, tracks and script data as FLV tags, or as bare tag bodies for RTMP messages.
 
-`*_tag` functions return whole tags with PreviousTagSize behind them, ready to be sent; `*_body` functions return
-what an RTMP message of the same type carries. Times are taken modulo 2**32 milliseconds.
+`*_tag` functions return whole tags followed by PreviousTagSize. `*_body` functions return the payload of an RTMP
+message of the corresponding type. Times are taken modulo 2**32 milliseconds.
 """
 
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
 from gateway.formats import amf0
 from gateway.formats.flv.tag import AAC, AUDIO, AVC, FOURCC, HEVC, MAX_BODY, MP3, SCRIPT, TIMESCALE, VIDEO
-from gateway.media.track import AmfValue, Codec, Kind, Track, Tracks
+from gateway.media.codecs import describe
+from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
 # 11 bytes of tag header, then the body's own header, in 32-bit words: type|size, time|high time byte, id 0|byte 0, …
@@ -25,25 +27,27 @@ _VIDEO, _AUDIO = VIDEO << 24, AUDIO << 24
 # A class attribute of an Enum costs more than a global in the hot path.
 _VIDEO_KIND = Kind.VIDEO
 _H264, _H265, _AAC, _MP3 = Codec.H264, Codec.H265, Codec.AAC, Codec.MP3
-_SOUND_AAC = 0xAF  # E.4.2.1: AAC is always marked "44 kHz, 16-bit, stereo"; the config tells the truth
+_SOUND_AAC = 0xAF  # E.4.2.1: AAC is always marked "44 kHz, 16-bit, stereo"; the config has the real values
 _SOUND_MP3 = 0x2F
-# Values of a publisher's onMetaData that are untrue for a live stream from the middle.
+# Values of a publisher's onMetaData that are wrong for a viewer that joins a live stream in the middle.
 _STALE = frozenset(
     {"duration", "filesize", "keyframes", "lasttimestamp", "lastkeyframetimestamp", "lastkeyframelocation"}
 )
 _STALE_PREFIXES = ("has", "canseek")
+# Names in onMetaData, and those of the same values in `codecs.describe`.
+_DESCRIBED = {"width": "width", "height": "height", "audiosamplerate": "sampleRate", "audiochannels": "channels"}
 
 
 def file_header(has_video: bool, has_audio: bool) -> bytes:
-    """The FLV header and PreviousTagSize0, 13 bytes."""
+    """Returns the FLV header and PreviousTagSize0, 13 bytes."""
     return b"FLV\x01" + bytes((has_audio << 2 | has_video,)) + b"\0\0\0\x09\0\0\0\0"
 
 
 def unit_tag(unit: AccessUnit, *, hevc_legacy: bool = False) -> bytes:
-    """The tag of one frame. H.264, AAC and MP3 in their legacy form, all else in Ex form.
+    """Returns the tag of one frame: H.264, AAC and MP3 in legacy form, all other codecs in Ex form.
 
-    hevc_legacy: H.265 as codec id 12 instead of Ex `hvc1`, for players that know only that.
-    Raises ValueError for a payload that a 24-bit size cannot tell.
+    hevc_legacy: H.265 as codec id 12 instead of Ex `hvc1`, for players that support only that.
+    Raises ValueError for a payload that is too large for a 24-bit size.
     """
     track = unit.track
     payload = unit.payload
@@ -81,7 +85,7 @@ def unit_tag(unit: AccessUnit, *, hevc_legacy: bool = False) -> bytes:
 
 
 def unit_body(unit: AccessUnit, *, hevc_legacy: bool = False) -> bytes:
-    """The body of one frame, for an RTMP message of type 9 (video) or 8 (audio)."""
+    """Returns the body of one frame, for an RTMP message of type 9 (video) or 8 (audio)."""
     track = unit.track
     codec = track.codec
     cts = unit.cts if track.timescale == TIMESCALE else _milliseconds(unit)[1]
@@ -103,14 +107,14 @@ def unit_body(unit: AccessUnit, *, hevc_legacy: bool = False) -> bytes:
 
 
 def unit_time(unit: AccessUnit) -> int:
-    """The unit's dts in milliseconds modulo 2**32, as FLV tags and RTMP messages carry it."""
+    """Returns the unit's dts in milliseconds modulo 2**32, as FLV tags and RTMP messages carry it."""
     if unit.track.timescale == TIMESCALE:
         return unit.dts & 0xFFFFFFFF
     return _milliseconds(unit)[0] & 0xFFFFFFFF
 
 
-def track_body(track: Track, *, hevc_legacy: bool = False) -> bytes:
-    """The sequence header of a track; empty for a codec that has none (MP3, AC-3) or is described in its frames."""
+def track_body(track: MediaTrack, *, hevc_legacy: bool = False) -> bytes:
+    """Returns the sequence header of a track; empty for a codec without one (MP3, AC-3) or described in its frames."""
     codec, config = track.codec, track.config
     if not config:
         return b""
@@ -118,7 +122,13 @@ def track_body(track: Track, *, hevc_legacy: bool = False) -> bytes:
         if codec is _H264 or (hevc_legacy and codec is _H265):
             return bytes((0x10 | (AVC if codec is _H264 else HEVC), 0, 0, 0, 0)) + config
         if codec in (Codec.VP8, Codec.VP9):
-            config = b"\x01\0\0\0" + config  # version and flags of the vpcC box, as ffmpeg writes and others expect
+            # "Enhanced RTMP (V2)" says `vp9Header = [VPCodecConfigurationRecord]` and refers to the "VP Codec ISO
+            # Media File Format Binding", where version and flags belong to the box around the record. In practice
+            # they are sent: ffmpeg writes them (libavformat 62, and the capture ffmpeg-9-vp9-ac3). Veovera's own
+            # player (e-rtmp-lab/e-flv-js, _parseVp9DecoderConfig) expects them and refuses the 8 bytes without.
+            # ffmpeg's demuxer plays both forms; mpegts.js 1.8 has no VP9. So `MediaDemuxer` reads all forms, and
+            # this one is written.
+            config = b"\x01\0\0\0" + config
         return b"\x90" + FOURCC[codec] + config
     if codec is _AAC:
         return b"\xaf\x00" + config
@@ -126,7 +136,7 @@ def track_body(track: Track, *, hevc_legacy: bool = False) -> bytes:
 
 
 def sequence_bodies(tracks: Tracks, *, hevc_legacy: bool = False) -> list[tuple[int, bytes]]:
-    """(type, body) of each sequence header, video first."""
+    """Returns (type, body) of each sequence header, video first."""
     bodies = [
         (VIDEO if track.kind is _VIDEO_KIND else AUDIO, track_body(track, hevc_legacy=hevc_legacy)) for track in tracks
     ]
@@ -134,12 +144,16 @@ def sequence_bodies(tracks: Tracks, *, hevc_legacy: bool = False) -> list[tuple[
 
 
 def sequence_headers(tracks: Tracks, timestamp: int, *, hevc_legacy: bool = False) -> bytes:
-    """The tags that a player needs before the first frame, at `timestamp` milliseconds."""
+    """Returns the tags that a player needs before the first frame, at `timestamp` milliseconds."""
     return b"".join(tag(kind, timestamp, body) for kind, body in sequence_bodies(tracks, hevc_legacy=hevc_legacy))
 
 
 def metadata_body(tracks: Tracks, *, hevc_legacy: bool = False) -> bytes:
-    """onMetaData: the publisher's values without what is stale in a live stream, codec ids set to what is sent."""
+    """Returns onMetaData: the publisher's values without those that are wrong in a live stream.
+
+    Codec ids are those that are sent. Sizes, sample rates and channels come from the sequence headers. The publisher's
+    metadata are wrong after a change during the stream, and for a rendition.
+    """
     values: dict[str, AmfValue] = amf0.EcmaArray(
         (key, value)
         for key, value in tracks.metadata.items()
@@ -157,26 +171,45 @@ def metadata_body(tracks: Tracks, *, hevc_legacy: bool = False) -> bytes:
         values["audiocodecid"] = float(legacy.get(codec) or int.from_bytes(FOURCC[codec], "big"))
     else:
         values.pop("audiocodecid", None)
+    for track in tracks:
+        described = _described(track)
+        if (
+            track.kind is _VIDEO_KIND
+            and described
+            and any(values.get(key) not in (None, described[key]) for key in described)
+        ):
+            for key in [key for key in values if key.lower() in ("displaywidth", "displayheight")]:
+                del values[key]
+        values.update(described)
+        if "stereo" in values and "audiochannels" in described:
+            values["stereo"] = described["audiochannels"] == 2
     return amf0.encode("onMetaData", values)
 
 
+@lru_cache(maxsize=256)
+def _described(track: MediaTrack) -> dict[str, float]:
+    """Returns the values that the track's configuration has, by their names in onMetaData."""
+    told = describe(track)
+    return {name: float(told[key]) for name, key in _DESCRIBED.items() if told.get(key)}
+
+
 def metadata_tag(tracks: Tracks, timestamp: int, *, hevc_legacy: bool = False) -> bytes:
-    """onMetaData as a script tag; see `metadata_body`."""
+    """Returns onMetaData as a script tag; see `metadata_body`."""
     return tag(SCRIPT, timestamp, metadata_body(tracks, hevc_legacy=hevc_legacy))
 
 
 def timed_body(timed: Timed) -> bytes:
-    """Script data for an RTMP message of type 18."""
+    """Returns script data for an RTMP message of type 18."""
     return amf0.encode(timed.name) + timed.amf
 
 
 def timed_tag(timed: Timed) -> bytes:
-    """Script data as a script tag."""
+    """Returns script data as a script tag."""
     return tag(SCRIPT, timed.dts, timed_body(timed))
 
 
 def tag(type_id: int, timestamp: int, body: bytes) -> bytes:
-    """Any body as a tag. Raises ValueError for a body that a 24-bit size cannot tell."""
+    """Returns any body as a tag. Raises ValueError for a body that is too large for a 24-bit size."""
     size = len(body)
     if size > MAX_BODY:
         raise ValueError(f"body of {size} bytes does not fit an FLV tag")
@@ -185,7 +218,9 @@ def tag(type_id: int, timestamp: int, body: bytes) -> bytes:
 
 
 def _milliseconds(unit: AccessUnit) -> tuple[int, int]:
-    """dts and cts in milliseconds; cts is the difference of the rounded times, so that no rounding adds up."""
+    """Returns dts and cts in milliseconds. cts is the difference of the rounded times, so rounding errors do not add
+    up.
+    """
     scale = unit.track.timescale
     dts = unit.dts * TIMESCALE // scale
     return dts, (unit.dts + unit.cts) * TIMESCALE // scale - dts

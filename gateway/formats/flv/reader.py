@@ -1,4 +1,4 @@
-"""FlvReader: an FLV byte stream, in pieces of any size, becomes tags."""
+"""FlvReader: turns an FLV byte stream, in pieces of any size, into tags."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ _KNOWN = frozenset({AUDIO, VIDEO, SCRIPT})
 
 
 class FlvReader:
-    """`receive(data)` returns the tags that `data` completes; at most one tag (`max_tag` bytes) is kept meanwhile.
+    """Reads FLV tags. Keeps at most one unfinished tag (`max_tag` bytes).
 
-    Lenient as players are: the header may announce what the stream lacks, previous-tag sizes are not compared, tag
-    types other than audio, video and script are stepped over. InvalidData: no FLV signature, a tag above `max_tag`,
-    encrypted (filtered) tags. After an exception the reader is spent.
+    It is as tolerant as players are. It does not check the header's track flags or the previous-tag sizes. It skips tag
+    types other than audio, video and script.
+    Raises InvalidData for a missing FLV signature, a tag above `max_tag`, or encrypted (filtered) tags. After an
+    exception the reader cannot be used.
     """
 
     __slots__ = ("_buffer", "_max_tag", "_skip", "_started", "has_audio", "has_video")
@@ -28,7 +29,7 @@ class FlvReader:
         self.has_audio = False
 
     def receive(self, data: bytes) -> list[Tag]:
-        """Takes any piece of the stream; returns complete tags in order. Raises InvalidData."""
+        """Takes any piece of the stream; returns the tags that it completes, in order. Raises InvalidData."""
         buffer = self._buffer
         buffer += data
         if not self._started and not self._begin():
@@ -49,7 +50,7 @@ class FlvReader:
                     break
                 timestamp = int.from_bytes(buffer[position + 4 : position + 7], "big") | buffer[position + 7] << 24
                 tags.append(Tag(kind & 0x1F, timestamp, bytes(buffer[body : body + size])))
-            position = body + size + 4  # behind PreviousTagSize, which nobody can rely on
+            position = body + size + 4  # skips PreviousTagSize, which is unreliable
             if position > end:
                 break
         if position > end:

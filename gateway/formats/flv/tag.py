@@ -1,7 +1,7 @@
-"""The words of FLV: tag types, codec numbers, packet types, and the values that demuxing yields.
+"""The constants of FLV (tag types, codec numbers, packet types), and the values that demuxing returns.
 
-Sources: "Adobe Flash Video File Format Specification" 10.1, Annex E; "Enhanced RTMP (V2)" (Veovera, 2024) for what
-is called Ex below; codec id 12 is the HEVC extension that Chinese CDNs brought into use.
+Sources: "Adobe Flash Video File Format Specification" 10.1, Annex E; "Enhanced RTMP (V2)" (Veovera, 2024) for
+everything called Ex below. Codec id 12 is the HEVC extension that Chinese CDNs introduced.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
 
-from gateway.media.track import AmfValue, Codec, Kind, Track
+from gateway.media.track import AmfValue, Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 
 AUDIO, VIDEO, SCRIPT = 8, 9, 18  # tag types, the same numbers as RTMP message types
@@ -20,7 +20,7 @@ MAX_BODY = 0xFFFFFF  # a tag's size is 24 bits
 
 
 class FrameType(IntEnum):
-    """High nibble of a video body (E.4.3.1); with the Ex bit (0x80) only three bits remain."""
+    """High nibble of a video body (E.4.3.1); with the Ex bit (0x80) only three bits of it remain."""
 
     KEY = 1
     INTER = 2
@@ -53,7 +53,7 @@ class AudioPacket(IntEnum):
     MOD_EX = 7
 
 
-AVC, HEVC = 7, 12  # legacy video codec ids that are carried
+AVC, HEVC = 7, 12  # supported legacy video codec ids
 EX_AUDIO, AAC, MP3, MP3_8K = 9, 10, 2, 14  # sound formats
 
 VIDEO_CODEC_NAMES = {
@@ -91,7 +91,10 @@ FOURCC = {codec: fourcc for fourcc, codec in (VIDEO_FOURCC | AUDIO_FOURCC).items
 
 @dataclass(slots=True)
 class Tag:
-    """One tag of an FLV byte stream. timestamp: milliseconds, 0 to 2**32 - 1. The same shape as an RTMP message."""
+    """One tag of an FLV byte stream, with the fields of an RTMP message.
+
+    timestamp: milliseconds, 0 to 2**32 - 1.
+    """
 
     type_id: int
     timestamp: int
@@ -99,16 +102,16 @@ class Tag:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
-    """The first frame of a codec that needs no sequence header (MP3, AC-3, VP8 …): its track, then the frame itself."""
+class TrackStart:
+    """The first frame of a codec that needs no sequence header (MP3, AC-3, VP8 …): its track and the frame itself."""
 
-    track: Track
+    track: MediaTrack
     unit: AccessUnit
 
 
 @dataclass(frozen=True, slots=True)
 class Unsupported:
-    """The peer sends what is not carried; told once per thing, its later frames are dropped in silence."""
+    """The peer sends media that is not supported. Reported once per case; the frames are dropped."""
 
     kind: Kind
     what: str
@@ -116,7 +119,10 @@ class Unsupported:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Script data. amf: the AMF0 encoding of `values`, that is of everything after the name, byte for byte."""
+    """Script data.
+
+    amf: the AMF0 encoding of `values`, that is everything after the name, unchanged.
+    """
 
     timestamp: int
     name: str
@@ -124,5 +130,5 @@ class Script:
     amf: bytes
 
 
-Demuxed: TypeAlias = "AccessUnit | Track | Start | Unsupported | None"
-FlvEvent: TypeAlias = "AccessUnit | Track | Start | Unsupported | Script"
+Demuxed: TypeAlias = "AccessUnit | MediaTrack | TrackStart | Unsupported | None"
+FlvEvent: TypeAlias = "AccessUnit | MediaTrack | TrackStart | Unsupported | Script"

@@ -1,1 +1,1 @@
-"""HTTP Live Streaming playlists as text (draft-pantos-hls-rfc8216bis)."""
+"""Writes HTTP Live Streaming playlists as text (draft-pantos-hls-rfc8216bis)."""

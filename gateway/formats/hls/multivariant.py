@@ -1,4 +1,4 @@
-"""The Multivariant Playlist: which renditions there are and what a player needs to choose among them."""
+"""Writes the Multivariant Playlist: the renditions of a stream, and what a player needs to choose among them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from gateway.formats.hls.media import MARK
 
 
 @dataclass(frozen=True, slots=True)
-class Rendition:
-    """An alternative audio rendition, EXT-X-MEDIA (§4.4.6.1). channels: 0 where it is not known."""
+class AudioRendition:
+    """An alternative audio rendition, EXT-X-MEDIA (§4.4.6.1). channels: 0 if unknown."""
 
     group: str
     name: str
@@ -23,8 +23,11 @@ class Rendition:
 class Variant:
     """A Variant Stream, EXT-X-STREAM-INF (§4.4.6.2).
 
-    bandwidth: the peak segment bit rate of it and its audio together, average: of all segments, bits a second.
-    codecs: of every rendition in it. size: pixels, None for audio. audio: the group of its audio renditions.
+    bandwidth: peak segment bitrate with its audio, bits a second.
+    average: mean bitrate of all segments with its audio, bits a second.
+    codecs: of every rendition in it.
+    size: pixels, None for audio.
+    audio: the group of its audio renditions.
     """
 
     uri: str
@@ -36,8 +39,10 @@ class Variant:
     audio: str | None = None
 
 
-def multivariant(variants: Sequence[Variant], renditions: Sequence[Rendition] = (), *, version: int = 9) -> str:
-    """The playlist, variants in the order given: a player starts with the first. URIs are followed by MARK."""
+def multivariant(variants: Sequence[Variant], renditions: Sequence[AudioRendition] = (), *, version: int = 9) -> str:
+    """Returns the playlist, with MARK after its URIs. Variants are in the order given: a player starts with
+    the first.
+    """
     lines = ["#EXTM3U\n", f"#EXT-X-VERSION:{version}\n"]
     for r in renditions:
         default = "YES" if r.default else "NO"

@@ -1,1 +1,1 @@
-"""Matroska, as a live sender writes it: an endless Segment of endless Clusters (RFC 9559)."""
+"""Matroska as live senders write it: a Segment and Clusters of unknown size (RFC 9559)."""

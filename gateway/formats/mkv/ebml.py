@@ -1,14 +1,14 @@
-"""EBML elements: an id, a size and a body (RFC 8794)."""
+"""Writes EBML elements: an id, a size and a body (RFC 8794)."""
 
 from __future__ import annotations
 
 import struct
 from typing import Final
 
-# RFC 8794 §6.2: "all VINT_DATA bits set to 1" says that the size is not known; one byte is enough for it.
+# RFC 8794 §6.2: "all VINT_DATA bits set to 1" means an unknown size; one byte is enough.
 UNKNOWN_SIZE: Final = b"\xff"
 
-# RFC 8794 §11.2 and RFC 9559 §5.1, as they stand in the file.
+# Ids of RFC 8794 §11.2 and RFC 9559 §5.1, as in the file.
 EBML: Final = b"\x1a\x45\xdf\xa3"
 EBML_VERSION: Final = b"\x42\x86"
 EBML_READ_VERSION: Final = b"\x42\xf7"
@@ -34,6 +34,8 @@ CODEC_PRIVATE: Final = b"\x63\xa2"
 VIDEO: Final = b"\xe0"
 PIXEL_WIDTH: Final = b"\xb0"
 PIXEL_HEIGHT: Final = b"\xba"
+DISPLAY_WIDTH: Final = b"\x54\xb0"
+DISPLAY_HEIGHT: Final = b"\x54\xba"
 AUDIO: Final = b"\xe1"
 SAMPLING_FREQUENCY: Final = b"\xb5"
 OUTPUT_SAMPLING_FREQUENCY: Final = b"\x78\xb5"
@@ -44,9 +46,9 @@ SIMPLE_BLOCK: Final = b"\xa3"
 
 
 def size(length: int) -> bytes:
-    """The shortest variable size integer that says `length`; RFC 8794 §4."""
+    """Returns the shortest variable size integer for `length` (RFC 8794 §4)."""
     width = 1
-    # A width whose data bits are all ones is taken: it means "unknown".
+    # Data bits that are all ones mean "unknown", so they cannot encode a length.
     while length >= (1 << 7 * width) - 1:
         width += 1
     if width > 8:
@@ -55,21 +57,21 @@ def size(length: int) -> bytes:
 
 
 def element(id: bytes, *bodies: bytes) -> bytes:
-    """An element of known size; a master element of several."""
+    """Returns an element of known size; for a master element, `bodies` are its children."""
     body = b"".join(bodies)
     return id + size(len(body)) + body
 
 
 def uint(id: bytes, value: int) -> bytes:
-    """An unsigned integer in as few bytes as it takes, at least one."""
+    """Returns an unsigned integer element with as few bytes as possible, at least one."""
     return element(id, value.to_bytes(max(1, (value.bit_length() + 7) // 8), "big"))
 
 
 def number(id: bytes, value: float) -> bytes:
-    """A float of eight bytes."""
+    """Returns a float element of eight bytes."""
     return element(id, struct.pack(">d", value))
 
 
 def text(id: bytes, value: str) -> bytes:
-    """A string in UTF-8."""
+    """Returns a string element in UTF-8."""
     return element(id, value.encode())

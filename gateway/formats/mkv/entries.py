@@ -1,4 +1,4 @@
-"""Track entries of Matroska and WebM: what a lane is made of, out of the elements of its TrackEntry."""
+"""Reads the track entries of Matroska and WebM: each usable TrackEntry becomes a lane."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.media import aac, av1, flac, h264, h265, opus
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import Codec, Kind
 
-MOST_CHILDREN: Final = 1024  # of one element that is read whole
+MOST_CHILDREN: Final = 1024  # of one master element
 MOST_TRACKS: Final = 64
 
 CONTENT_ENCODINGS: Final = b"\x6d\x80"
@@ -44,8 +44,13 @@ _PCM: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One TrackEntry: its number in blocks, its lane, and nanoseconds that its times lie before those of its blocks."""
+class MkvTrackEntry:
+    """One TrackEntry.
+
+    number: its track number in blocks.
+    lane: the track that it describes.
+    delay: nanoseconds to subtract from the times of its blocks (CodecDelay).
+    """
 
     number: int
     lane: Lane
@@ -53,7 +58,7 @@ class Entry:
 
 
 def children(body: bytes | memoryview) -> list[tuple[bytes, bytes]]:
-    """The elements of a whole master element as (id, body). Raises InvalidData where they do not fill it."""
+    """Returns the elements of a whole master element as (id, body). Raises InvalidData if they do not fill it."""
     body = bytes(body)
     found: list[tuple[bytes, bytes]] = []
     at = 0
@@ -69,16 +74,23 @@ def children(body: bytes | memoryview) -> list[tuple[bytes, bytes]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """An element's beginning. size: None where it is not known; body: where the body stands."""
+class ElementHead:
+    """The id and size of an element.
+
+    size: bytes of the body, None if unknown.
+    body: position of the body.
+    """
 
     id: bytes
     size: int | None
     body: int
 
 
-def element_head(data: bytes | bytearray, at: int) -> Head | None:
-    """The element that begins at `at`; None where more bytes are needed. Raises InvalidData. RFC 8794 §5 and §6."""
+def element_head(data: bytes | bytearray, at: int) -> ElementHead | None:
+    """Reads the head of the element at `at` (RFC 8794 §5 and §6).
+
+    Returns None if more bytes are needed. Raises InvalidData.
+    """
     if at >= len(data):
         return None
     width = 9 - data[at].bit_length()
@@ -95,31 +107,31 @@ def element_head(data: bytes | bytearray, at: int) -> Head | None:
         return None
     mask = (1 << 7 * length) - 1
     size = int.from_bytes(data[middle:end], "big") & mask
-    # §6.2: "all VINT_DATA bits set to 1" says that the size is not known.
-    return Head(bytes(data[at:middle]), None if size == mask else size, end)
+    # §6.2: "all VINT_DATA bits set to 1" means an unknown size.
+    return ElementHead(bytes(data[at:middle]), None if size == mask else size, end)
 
 
 def uint(body: bytes, name: str) -> int:
-    """An unsigned integer. Raises InvalidData."""
+    """Returns an unsigned integer. Raises InvalidData."""
     if len(body) > 8:
         raise InvalidData(f"Matroska: {name} of {len(body)} bytes")
     return int.from_bytes(body, "big")
 
 
-def read_entries(tracks: bytes, scale: int) -> tuple[list[Entry], list[str]]:
-    """The tracks of a Tracks element that can be used, and in words those that cannot. Raises InvalidData.
+def read_entries(tracks: bytes, scale: int) -> tuple[list[MkvTrackEntry], list[str]]:
+    """Returns the usable tracks of a Tracks element, and descriptions of the tracks left out. Raises InvalidData.
 
-    scale: nanoseconds of the segment's ticks, its TimestampScale.
+    scale: nanoseconds of one tick of the segment, its TimestampScale.
     """
     bodies = [body for id, body in children(tracks) if id == ebml.TRACK_ENTRY]
     if len(bodies) > MOST_TRACKS:
         raise InvalidData(f"Matroska: {len(bodies)} tracks")
     # Finer ticks than milliseconds are rounded to microseconds, coarser ones are whole milliseconds.
     timescale = 1000 if scale % 1_000_000 == 0 else 1_000_000
-    entries: list[Entry] = []
+    entries: list[MkvTrackEntry] = []
     left_out: list[str] = []
     for body in bodies:
-        fields = dict(reversed(children(body)))  # of one that stands twice the first counts
+        fields = dict(reversed(children(body)))  # of a repeated element the first counts
         number = uint(fields.get(ebml.TRACK_NUMBER, b""), "TrackNumber")
         kind = _KINDS.get(uint(fields.get(ebml.TRACK_TYPE, b""), "TrackType"))
         if kind is None:
@@ -129,7 +141,7 @@ def read_entries(tracks: bytes, scale: int) -> tuple[list[Entry], list[str]]:
         except InvalidData as error:
             left_out.append(f"{kind}: {error}")
             continue
-        entries.append(Entry(number, lane, uint(fields.get(CODEC_DELAY, b""), "CodecDelay")))
+        entries.append(MkvTrackEntry(number, lane, uint(fields.get(CODEC_DELAY, b""), "CodecDelay")))
     return entries, left_out
 
 
@@ -162,14 +174,14 @@ def _float(body: bytes) -> float:
     value = 0.0
     if len(body) in (4, 8):
         (value,) = struct.unpack(">f" if len(body) == 4 else ">d", body)
-    return value if 0 <= value < 1e9 else 0.0  # not a number, and what no sound has
+    return value if 0 <= value < 1e9 else 0.0  # NaN and impossible rates
 
 
 def _config(coding: Codec | Foreign, private: bytes) -> bytes:
-    """The decoder's configuration out of CodecPrivate, checked. Raises InvalidData."""
+    """Returns the decoder configuration from CodecPrivate after a check. Raises InvalidData."""
     match coding:
         case Codec.H264:
-            # Chromium writes none: the parameter sets stand in the key frames.
+            # Chromium writes none: its parameter sets are in the key frames.
             if private:
                 h264.parse_avcc(private)
             return private

@@ -1,4 +1,4 @@
-"""What a live Matroska stream begins with: EBML, the open Segment, Info and Tracks."""
+"""The beginning of a live Matroska stream: EBML header, the open Segment, Info and Tracks."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Final
 
 from gateway.formats.mkv import ebml
 from gateway.media.aac import parse_asc
-from gateway.media.codecs import video_size
+from gateway.media.codecs import pixel_aspect, video_size
 from gateway.media.errors import UnsupportedCodec
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 
-# By kind, so that a block's number does not depend on which other tracks there are.
+# Track numbers by kind, so that they do not depend on which tracks exist.
 NUMBERS: Final = {Kind.VIDEO: 1, Kind.AUDIO: 2}
-TIMESTAMP_SCALE: Final = 1_000_000  # nanoseconds: every time below is in milliseconds
+TIMESTAMP_SCALE: Final = 1_000_000  # nanoseconds: all times in the file are in milliseconds
 MOST_PRIVATE: Final = 1 << 20  # bytes of CodecPrivate that receivers take
 
 _CODEC_IDS: Final = {Codec.H264: "V_MPEG4/ISO/AVC", Codec.H265: "V_MPEGH/ISO/HEVC", Codec.AAC: "A_AAC"}
 _TYPES: Final = {Kind.VIDEO: 1, Kind.AUDIO: 2}  # RFC 9559 §5.1.4.1.3
 
 
-def can_carry(track: Track) -> bool:
-    """Whether `header` has a form for this track; its configuration may be unusable all the same."""
+def can_carry(track: MediaTrack) -> bool:
+    """Tells whether `header` supports the codec of this track. Its configuration may still be unusable."""
     return track.codec in _CODEC_IDS
 
 
-def header(tracks: Iterable[Track], app: str = "Millrace") -> bytes:
-    """EBML, a Segment of unknown size, Info and Tracks; clusters follow without an end.
+def header(tracks: Iterable[MediaTrack], app: str = "Millrace") -> bytes:
+    """Returns EBML header, a Segment of unknown size, Info and Tracks; clusters follow without an end.
 
-    Video is track 1 and audio track 2, CodecPrivate the track's DecoderConfig: avcC, hvcC or AudioSpecificConfig.
+    Video is track 1, audio track 2. CodecPrivate is the track's configuration: avcC, hvcC or AudioSpecificConfig.
     Raises UnsupportedCodec for other codecs, InvalidData for a configuration that cannot be read.
     """
     head = ebml.element(
@@ -38,7 +38,7 @@ def header(tracks: Iterable[Track], app: str = "Millrace") -> bytes:
         ebml.uint(ebml.EBML_MAX_ID_LENGTH, 4),
         ebml.uint(ebml.EBML_MAX_SIZE_LENGTH, 8),
         ebml.text(ebml.DOC_TYPE, "matroska"),
-        # SimpleBlock came with version 2, and nothing here is newer.
+        # SimpleBlock needs version 2; nothing here is newer.
         ebml.uint(ebml.DOC_TYPE_VERSION, 2),
         ebml.uint(ebml.DOC_TYPE_READ_VERSION, 2),
     )
@@ -52,7 +52,7 @@ def header(tracks: Iterable[Track], app: str = "Millrace") -> bytes:
     return head + ebml.SEGMENT + ebml.UNKNOWN_SIZE + info + entries
 
 
-def _entry(track: Track) -> bytes:
+def _entry(track: MediaTrack) -> bytes:
     codec = _CODEC_IDS.get(track.codec)
     if codec is None:
         raise UnsupportedCodec(f"this Matroska carries H.264, H.265 and AAC, not {track.codec}")
@@ -72,20 +72,22 @@ def _entry(track: Track) -> bytes:
     )
 
 
-def _picture(track: Track) -> bytes:
+def _picture(track: MediaTrack) -> bytes:
     shown = video_size(track)
     if shown is None:
         raise UnsupportedCodec(f"{track.codec} whose configuration does not tell the picture's size")
-    return ebml.element(
-        ebml.VIDEO,
-        ebml.uint(ebml.PIXEL_WIDTH, shown[0]),
-        ebml.uint(ebml.PIXEL_HEIGHT, shown[1]),
-    )
+    fields = [ebml.uint(ebml.PIXEL_WIDTH, shown[0]), ebml.uint(ebml.PIXEL_HEIGHT, shown[1])]
+    wide, high = pixel_aspect(track)
+    if wide != high:
+        # RFC 9559 §5.1.4.1.28 (DisplayWidth): the size on a screen with square pixels.
+        fields.append(ebml.uint(ebml.DISPLAY_WIDTH, max(1, round(shown[0] * wide / high))))
+        fields.append(ebml.uint(ebml.DISPLAY_HEIGHT, shown[1]))
+    return ebml.element(ebml.VIDEO, *fields)
 
 
-def _sound(track: Track) -> bytes:
+def _sound(track: MediaTrack) -> bytes:
     asc = parse_asc(track.config)
     fields = [ebml.number(ebml.SAMPLING_FREQUENCY, asc.core_rate)]
-    if asc.rate != asc.core_rate:  # SBR doubles what the core codes
+    if asc.rate != asc.core_rate:  # SBR doubles the core's rate
         fields.append(ebml.number(ebml.OUTPUT_SAMPLING_FREQUENCY, asc.rate))
     return ebml.element(ebml.AUDIO, *fields, ebml.uint(ebml.CHANNELS, asc.channels))

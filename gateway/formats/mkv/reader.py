@@ -1,17 +1,17 @@
-"""Reading live Matroska and WebM: bytes cut anywhere in, lanes and samples out."""
+"""Reads live Matroska and WebM: takes pieces of any size, returns lanes and samples."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from gateway.formats.lanes import Event, Lane, Opened, Packet, opened
+from gateway.formats.lanes import Event, Lane, Packet, RecordingOpened, opened
 from gateway.formats.mkv import ebml
-from gateway.formats.mkv.entries import Entry, Head, children, element_head, read_entries, uint
+from gateway.formats.mkv.entries import ElementHead, MkvTrackEntry, children, element_head, read_entries, uint
 from gateway.media.errors import InvalidData
 
-MOST_BLOCK: Final = 8_000_000  # bytes of one picture, as everywhere in the gateway
+MOST_BLOCK: Final = 8_000_000  # bytes of one picture, the same bound as in the whole gateway
 MOST_HEADER: Final = 1 << 20
-MOST_SKIPPED: Final = 16_000_000  # of an element that nobody needs
+MOST_SKIPPED: Final = 16_000_000  # bytes of an element that is not used
 
 BLOCK_GROUP: Final = b"\xa0"
 BLOCK: Final = b"\xa1"
@@ -33,23 +33,27 @@ _FARTHEST: Final = 1 << 62  # nanoseconds
 
 
 class MatroskaReader:
-    """Segments and clusters are entered, whether their sizes are known or not, so that each block comes out with its
-    last byte. A new EBML header begins another recording. Holds one unfinished element, as far as it has arrived.
+    """Reads Matroska and WebM. Holds at most one unfinished element, as far as it has arrived.
+
+    It reads inside Segments and Clusters of known and unknown size, so each block is returned with its last byte. A new
+    EBML header begins another recording.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._skip = 0  # bytes to come of an element that nobody needs
+        self._skip = 0  # bytes still to come of an element that is not used
         self._begin()
 
     def _begin(self) -> None:
         self._scale = 1_000_000  # nanoseconds of a tick
         self._tracks: bytes | None = None
-        self._entries: dict[int, Entry] | None = None
+        self._entries: dict[int, MkvTrackEntry] | None = None
         self._cluster: int | None = None  # the cluster's own time in ticks
 
     def receive(self, data: bytes) -> list[Event]:
-        """What these bytes complete. Raises InvalidData for what is no Matroska or passes a bound."""
+        """Returns the events that these bytes complete. Raises InvalidData if the data are no Matroska or exceed a
+        bound.
+        """
         buffer = self._buffer
         buffer += data
         events: list[Event] = []
@@ -80,8 +84,8 @@ class MatroskaReader:
             del buffer[:at]
 
     @staticmethod
-    def _bounds(head: Head) -> tuple[int, int | None]:
-        """Size of an element and the most it may have, None where it is to be skipped."""
+    def _bounds(head: ElementHead) -> tuple[int, int | None]:
+        """Returns the size of an element and its maximum, None for an element to skip."""
         most = _WHOLE.get(head.id)
         if head.size is None:
             raise InvalidData(f"Matroska: element {head.id.hex()} of unknown size")
@@ -95,7 +99,7 @@ class MatroskaReader:
             if self._tracks is None:
                 raise InvalidData("Matroska: a cluster before the tracks")
             entries, left_out = read_entries(self._tracks, self._scale)
-            found: Opened = opened([e.lane for e in entries], left_out)
+            found: RecordingOpened = opened([e.lane for e in entries], left_out)
             wanted: list[Lane] = [lane for lane in (found.video, found.audio) if lane is not None]
             self._entries = {}
             for entry in entries:
@@ -131,7 +135,7 @@ class MatroskaReader:
                 self._block(block, key, events)
 
     def _block(self, body: bytes, key: bool | None, events: list[Event]) -> None:
-        """A block's sample. RFC 9559 §10: track number, 16 bits of time in the cluster, flags, payload."""
+        """Adds a block's sample (RFC 9559 §10: track number, 16 bits of time in the cluster, flags, payload)."""
         entries, cluster = self._entries, self._cluster
         if entries is None or cluster is None:
             raise InvalidData("Matroska: a block outside of a cluster")

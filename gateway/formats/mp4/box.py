@@ -1,14 +1,14 @@
-"""Boxes: a size, a type, a payload (ISO/IEC 14496-12 §4.2)."""
+"""Writes boxes: a size, a type, a payload (ISO/IEC 14496-12 §4.2)."""
 
 from __future__ import annotations
 
 
 def box(kind: bytes, *parts: bytes) -> bytes:
-    """One box of type `kind` (four bytes) that holds `parts`."""
+    """Returns a box of type `kind` (four bytes) that contains `parts`."""
     payload = b"".join(parts)
     return (len(payload) + 8).to_bytes(4, "big") + kind + payload
 
 
 def full_box(kind: bytes, version: int, flags: int, *parts: bytes) -> bytes:
-    """One FullBox: version and flags in front of `parts`."""
+    """Returns a FullBox: version and flags before `parts`."""
     return box(kind, (version << 24 | flags).to_bytes(4, "big"), *parts)

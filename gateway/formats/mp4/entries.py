@@ -1,4 +1,4 @@
-"""Tracks of a fragmented MP4 that others wrote: what a lane is made of, out of the boxes of its trak."""
+"""Reads the tracks of a fragmented MP4 that other software wrote: each usable trak becomes a lane."""
 
 from __future__ import annotations
 
@@ -32,17 +32,22 @@ _AUDIO: Final = {
     b"ac-3": (Codec.AC3, b"dac3"),
     b"ec-3": (Codec.EAC3, b"dec3"),
 }
-# ISO/IEC 14496-12 §12.1.3 and §12.2.3: bytes of a sample entry in front of its boxes; QuickTime's sound has more.
+# ISO/IEC 14496-12 §12.1.3 and §12.2.3: bytes of a sample entry before its boxes; QuickTime audio has more.
 _FIELDS: Final = {Kind.VIDEO: 78, Kind.AUDIO: 28}
 _MORE_SOUND: Final = {0: 0, 1: 16, 2: 36}
-# ISO/IEC 14496-1 table 5: what the decoder configuration of an esds is of.
+# ISO/IEC 14496-1 table 5: object types in the decoder configuration of an esds.
 _AAC_TYPES: Final = frozenset((0x40, 0x66, 0x67, 0x68))
 _MP3_TYPES: Final = frozenset((0x69, 0x6B))
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One trak: its number in fragments, its lane, and ticks that its times lie before those of its samples."""
+class Mp4TrackEntry:
+    """One trak.
+
+    number: its track id in fragments.
+    lane: the track that it describes.
+    early: ticks to subtract from the times of its samples (edit list).
+    """
 
     number: int
     lane: Lane
@@ -50,16 +55,19 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Movie:
-    """A moov that fragments follow. defaults: by track, duration, size and flags of a sample."""
+class FragmentedMovie:
+    """A moov box that fragments follow.
 
-    entries: tuple[Entry, ...]
+    defaults: by track id, the default duration, size and flags of a sample.
+    """
+
+    entries: tuple[Mp4TrackEntry, ...]
     left_out: tuple[str, ...]
     defaults: dict[int, tuple[int, int, int]]
 
 
-def read_movie(data: bytes) -> Movie:
-    """What a moov box (with its header) says. Raises InvalidData, also where no fragments are announced."""
+def read_movie(data: bytes) -> FragmentedMovie:
+    """Reads a moov box (with its header). Raises InvalidData, also if no fragments are announced."""
     moov = _need(data, None, b"moov")
     traks = [box for box in boxes(data, moov.payload, moov.end) if box.kind == b"trak"]
     if len(traks) > MOST_TRACKS:
@@ -73,7 +81,7 @@ def read_movie(data: bytes) -> Movie:
     for box in boxes(data, mvex.payload, mvex.end):
         if box.kind == b"trex":
             defaults[_u32(data, box, 4)] = (_u32(data, box, 12), _u32(data, box, 16), _u32(data, box, 20))
-    entries: list[Entry] = []
+    entries: list[Mp4TrackEntry] = []
     left_out: list[str] = []
     for trak in traks:
         kind = _KINDS.get(_handler(data, trak))
@@ -83,7 +91,7 @@ def read_movie(data: bytes) -> Movie:
             entries.append(_entry(data, trak, kind, movie_scale))
         except InvalidData as error:
             left_out.append(f"{kind}: {error}")
-    return Movie(tuple(entries), tuple(left_out), defaults)
+    return FragmentedMovie(tuple(entries), tuple(left_out), defaults)
 
 
 def _handler(data: bytes, trak: Box) -> bytes:
@@ -91,7 +99,7 @@ def _handler(data: bytes, trak: Box) -> bytes:
     return data[hdlr.payload + 8 : min(hdlr.payload + 12, hdlr.end)]
 
 
-def _entry(data: bytes, trak: Box, kind: Kind, movie_scale: int) -> Entry:
+def _entry(data: bytes, trak: Box, kind: Kind, movie_scale: int) -> Mp4TrackEntry:
     tkhd, mdhd = _need(data, trak, b"tkhd"), _need(data, trak, b"mdia", b"mdhd")
     # Version 1 has 64-bit creation and modification times in front (§8.3.2, §8.4.2).
     number = _u32(data, tkhd, 20 if data[tkhd.payload : tkhd.payload + 1] == b"\x01" else 12)
@@ -99,11 +107,11 @@ def _entry(data: bytes, trak: Box, kind: Kind, movie_scale: int) -> Entry:
     if not timescale:
         raise InvalidData("MP4: a track of 0 ticks a second")
     coding, config = _coding(data, _need(data, trak, b"mdia", b"minf", b"stbl", b"stsd"), kind)
-    return Entry(number, Lane(kind, coding, timescale, config), _edited(data, trak, timescale, movie_scale))
+    return Mp4TrackEntry(number, Lane(kind, coding, timescale, config), _edited(data, trak, timescale, movie_scale))
 
 
 def _coding(data: bytes, stsd: Box, kind: Kind) -> tuple[Codec, bytes]:
-    """Codec and configuration of the first sample entry."""
+    """Returns codec and configuration of the first sample entry."""
     entry = next(boxes(data, min(stsd.payload + 8, stsd.end), stsd.end), None)
     if entry is None:
         raise InvalidData("MP4: no sample entry")
@@ -123,7 +131,7 @@ def _coding(data: bytes, stsd: Box, kind: Kind) -> tuple[Codec, bytes]:
 
 
 def _config(codec: Codec, said: bytes) -> tuple[Codec, bytes]:
-    """The decoder's configuration out of its box, checked. Raises InvalidData."""
+    """Returns codec and decoder configuration from its box, after a check. Raises InvalidData."""
     match codec:
         case Codec.H264:
             h264.parse_avcc(said)
@@ -145,7 +153,7 @@ def _config(codec: Codec, said: bytes) -> tuple[Codec, bytes]:
 
 
 def _of_esds(descriptors: bytes) -> tuple[Codec, bytes]:
-    """AAC or MP3 out of an ES_Descriptor; ISO/IEC 14496-1 §7.2.6.5."""
+    """Reads AAC or MP3 from an ES_Descriptor (ISO/IEC 14496-1 §7.2.6.5)."""
     es = _descriptor(descriptors, 3)
     if len(es) < 3:
         raise InvalidData("MP4: esds is cut short")
@@ -166,7 +174,9 @@ def _of_esds(descriptors: bytes) -> tuple[Codec, bytes]:
 
 
 def _descriptor(data: bytes, tag: int) -> bytes:
-    """The payload of the first descriptor with this tag. §8.3.3: its size has seven bits a byte, four at most."""
+    """Returns the payload of the first descriptor with this tag. Its size has seven bits a byte, at most four bytes
+    (§8.3.3).
+    """
     at = 0
     while at + 2 <= len(data):
         found, size = data[at], 0
@@ -184,9 +194,10 @@ def _descriptor(data: bytes, tag: int) -> bytes:
 
 
 def _edited(data: bytes, trak: Box, timescale: int, movie_scale: int) -> int:
-    """Ticks that the edit list takes away from all times; §8.6.6. Of its edits what delays, and the first that shows.
+    """Returns the ticks that the edit list subtracts from all times (§8.6.6): its delays and its first media edit
+    count.
 
-    Encoders hide their delay behind it: without, sound and picture would be some frames apart.
+    Encoders compensate their delay with it; without it audio and video would be some frames apart.
     """
     elst = find(data, b"edts", b"elst", start=trak.payload, end=trak.end)
     if elst is None:

@@ -1,7 +1,7 @@
-"""Finishing: a recording that was written in fragments becomes a movie that players and cutters open at once.
+"""Turns a recording that was written in fragments into a movie that players and editors open quickly.
 
-Fragments make a recording safe while it grows: whatever a crash leaves is a whole movie up to the last whole fragment.
-The finished form has one index in front of the media (ISO/IEC 14496-12 §6.2.3 lets it stand there: "fast start").
+Fragments make a recording safe while it grows: after a crash it is complete up to the last whole fragment. The finished
+form has one index before the media (ISO/IEC 14496-12 §6.2.3 allows it: "fast start").
 """
 
 from __future__ import annotations
@@ -17,25 +17,32 @@ from typing import BinaryIO, Final
 from gateway.formats.mp4.box import box, full_box
 from gateway.formats.mp4.init import media_header, movie_header, track_header
 from gateway.formats.mp4.reader import Box, boxes, find
-from gateway.formats.mp4.tables import Table
+from gateway.formats.mp4.tables import Access, Table
 from gateway.media.errors import InvalidData
 
 FTYP: Final = box(b"ftyp", b"isom", (0x200).to_bytes(4, "big"), b"isomiso2mp41")
 MAX_HEADER: Final = 1 << 20  # bytes of the moov in front of the fragments
 MAX_MOOF: Final = 8 << 20  # bytes; half a million samples
 
-_SCALE: Final = 90_000  # of the movie's own times
-_MOST_NARROW: Final = 3 << 30  # bytes of media; with an index, which may be large, offsets stay within 32 bits
+_SCALE: Final = 90_000  # ticks a second of the movie
+_MOST_NARROW: Final = 3 << 30  # bytes of media up to which offsets fit in 32 bits, even after a large index
 _PIECE: Final = 1 << 20
 _EPOCH: Final = 2_082_844_800  # seconds from 1904 to 1970
 _DURATION, _SIZE, _FLAGS, _CTS = 0x100, 0x200, 0x400, 0x800
 _NON_SYNC: Final = 0x0001_0000
+_DEPENDS: Final = 0x0300_0000
+_ON_NONE: Final = 0x0200_0000
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What became of a recording. seconds: it plays; bytes: of the finished file; whole: of the unfinished one, those
-    that were used; torn: whether something was left behind them."""
+    """The result of finishing a recording.
+
+    seconds: its playing time.
+    bytes: size of the finished file.
+    whole: bytes of the unfinished file that were used.
+    torn: bytes were left over after those.
+    """
 
     seconds: float
     bytes: int
@@ -45,12 +52,12 @@ class Finished:
 
 @dataclass(slots=True)
 class _Trak:
-    """A trak of the unfinished file: what of it is taken over as it is, and its samples."""
+    """A trak of the unfinished file: the boxes that are copied, and its samples."""
 
     track_id: int
     timescale: int
     video: bool
-    width: int
+    width: int  # as in a tkhd
     height: int
     stsd: bytes
     kept: tuple[bytes, bytes, bytes]  # hdlr, the media header of its kind, dinf
@@ -58,12 +65,14 @@ class _Trak:
 
 
 def finish(source: BinaryIO, target: BinaryIO, *, created: float = 0.0) -> Finished:
-    """Writes the fragmented movie `source`, perhaps torn, as a progressive one to `target` (both seekable, `target`
-    empty). created: seconds since the epoch.
+    """Writes the fragmented movie `source`, perhaps incomplete at its end, as a progressive one to `target`.
 
-    Everything up to the last whole fragment is taken. Times begin at zero, kept in step by edit lists; tracks without
-    samples are left out. Memory: the tables of the samples and one piece of the file. Raises InvalidData where not one
-    sample can be saved, OSError.
+    source, target: seekable; `target` is empty.
+    created: seconds since the epoch.
+
+    Everything up to the last whole fragment is used. Times begin at zero; edit lists keep the tracks in sync. Tracks
+    without samples are left out. Memory: the sample tables and one piece of the file.
+    Raises InvalidData if no sample can be saved; OSError.
     """
     traks, start = _read_header(source)
     whole = _read_fragments(source, start, {t.track_id: t for t in traks})
@@ -73,7 +82,7 @@ def finish(source: BinaryIO, target: BinaryIO, *, created: float = 0.0) -> Finis
         raise InvalidData("no whole fragment")
     media = sum(sum(t.table.lengths) for t in traks)
     stamp = max(int(created) + _EPOCH, 0) if created else 0
-    # The index stands before what it points to: its length has to be known first, and depends on nothing but `wide`.
+    # The index comes before the media, so its length must be known first. It depends only on `wide`.
     wide = media > _MOST_NARROW
     places = [array("Q", bytes(8 * len(t.table.positions))) for t in traks]
     position = len(FTYP) + len(_moov(traks, places, wide, stamp)[0]) + (16 if wide else 8)
@@ -91,11 +100,11 @@ def finish(source: BinaryIO, target: BinaryIO, *, created: float = 0.0) -> Finis
     return Finished(seconds, position, whole, whole < end)
 
 
-# ---- reading what was left ----
+# ---- reading the unfinished file ----
 
 
 def _read_header(source: BinaryIO) -> tuple[list[_Trak], int]:
-    """The tracks, and where the fragments begin."""
+    """Returns the tracks, and the position of the first fragment."""
     position = 0
     while True:
         source.seek(position)
@@ -130,7 +139,7 @@ def _traks(moov: bytes) -> list[_Trak]:
         tkhd, mdhd, hdlr = inner(b"tkhd"), inner(b"mdia", b"mdhd"), inner(b"mdia", b"hdlr")
         video = moov[hdlr.payload + 8 : hdlr.payload + 12] == b"vide"
         header = inner(b"mdia", b"minf", b"vmhd" if video else b"smhd")
-        # find() steps over the counter of what has children; the box begins where it begins.
+        # Not with find(), for the whole box including its header is needed.
         stbl = inner(b"mdia", b"minf", b"stbl")
         stsd = next((b for b in boxes(moov, stbl.payload, stbl.end) if b.kind == b"stsd"), None)
         if stsd is None or tkhd.end - tkhd.payload < 84 or mdhd.end - mdhd.payload < 24 or moov[tkhd.payload]:
@@ -143,7 +152,7 @@ def _traks(moov: bytes) -> list[_Trak]:
         track_id = int.from_bytes(moov[tkhd.payload + 12 : tkhd.payload + 16], "big")
         found.append(
             _Trak(
-                track_id, timescale, video, width >> 16, height >> 16, moov[stsd.start : stsd.end],
+                track_id, timescale, video, width, height, moov[stsd.start : stsd.end],
                 (kept[0], kept[1], kept[2]), Table(),
             )
         )  # fmt: skip
@@ -151,7 +160,7 @@ def _traks(moov: bytes) -> list[_Trak]:
 
 
 def _read_fragments(source: BinaryIO, position: int, traks: dict[int, _Trak]) -> int:
-    """Fills the tables; the end of the last whole fragment. What a torn or damaged rest holds is left."""
+    """Fills the tables; returns the end of the last whole fragment. An incomplete or damaged rest is left out."""
     while True:
         source.seek(position)
         head = source.read(8)
@@ -169,18 +178,23 @@ def _read_fragments(source: BinaryIO, position: int, traks: dict[int, _Trak]) ->
             runs = _runs(moof, size + length)
         except InvalidData:
             return position
-        for track_id, base, durations, sizes, keys, offsets, place in runs:
+        for track_id, base, durations, sizes, access, offsets, place in runs:
             if track_id in traks:
-                traks[track_id].table.add(base, durations, sizes, keys, offsets, position + place)
+                traks[track_id].table.add(base, durations, sizes, access, offsets, position + place)
         position += size + length
 
 
-_Run = tuple[int, int, list[int], list[int], list[bool], list[int], int]
+_Run = tuple[int, int, list[int], list[int], list[Access], list[int], int]
 
 
 def _runs(moof: bytes, end: int) -> list[_Run]:
-    """The track runs of one fragment as `fragment` writes them: track, decode time, durations, sizes, keys, composition
-    offsets, and where the samples begin, from the moof's start. end: of the mdat, from there as well."""
+    """Returns the track runs of one fragment, in the form that `fragment` writes.
+
+    end: end of the mdat, counted from the start of the moof.
+
+    Each run has: track, decode time, durations, sizes, access, composition offsets, and the position of its samples
+    from the start of the moof.
+    """
     found: list[_Run] = []
     top = find(moof, b"moof")
     assert top is not None  # the box that the caller saw
@@ -213,14 +227,20 @@ def _runs(moof: bytes, end: int) -> list[_Run]:
         if not len(moof) <= place <= place + sum(sizes) <= end:
             raise InvalidData("samples outside their mdat")
         durations = fields.get(_DURATION) or [defaults[0]] * count
-        keys = [not f & _NON_SYNC for f in fields.get(_FLAGS) or [defaults[1]] * count]
+        access = [_access(f) for f in fields.get(_FLAGS) or [defaults[1]] * count]
         offsets = [c - (c >> 31 << 32) for c in fields.get(_CTS) or [0] * count]
-        found.append((track_id, base, durations, sizes, keys, offsets, place))
+        found.append((track_id, base, durations, sizes, access, offsets, place))
     return found
 
 
+def _access(flags: int) -> Access:
+    if not flags & _NON_SYNC:
+        return Access.SYNC
+    return Access.OPEN if flags & _DEPENDS == _ON_NONE else Access.NONE
+
+
 def _tfhd(moof: bytes, tfhd: Box) -> tuple[int, int, tuple[int, int]]:
-    """Its flags, track and defaults (duration, flags)."""
+    """Returns flags, track id and defaults (duration, flags) of a tfhd."""
     words = struct.unpack_from(f">{(tfhd.end - tfhd.payload) // 4}I", moof, tfhd.payload)
     if len(words) < 2:
         raise InvalidData("a tfhd that is cut short")
@@ -236,12 +256,12 @@ def _tfhd(moof: bytes, tfhd: Box) -> tuple[int, int, tuple[int, int]]:
 
 
 def _chunks(traks: list[_Trak]) -> Iterator[tuple[int, int, int]]:
-    """All chunks as they lie in the unfinished file: where, how many bytes, of which trak."""
+    """Yields all chunks in their order in the unfinished file: position, bytes, index of the trak."""
     return heapq.merge(*[zip(t.table.positions, t.table.lengths, repeat(n)) for n, t in enumerate(traks)])
 
 
 def _moov(traks: list[_Trak], positions: list[array[int]], wide: bool, created: int) -> tuple[bytes, float]:
-    """The index, and the seconds that the movie plays."""
+    """Returns the index, and the movie's playing time in seconds."""
     zero = min(t.table.shown_start / t.timescale for t in traks)
     longest = 0
     boxes_ = []
@@ -250,7 +270,7 @@ def _moov(traks: list[_Trak], positions: list[array[int]], wide: bool, created: 
         late = round((table.shown_start / scale - zero) * _SCALE)
         shown = (table.shown_end - table.shown_start) * _SCALE // scale
         longest = max(longest, late + shown)
-        # A picture that would be shown before it is decoded: all offsets grow, and the edit takes that back.
+        # If a picture would be shown before it is decoded, all offsets grow, and the edit list corrects it.
         first = table.shown_start - table.decode_start
         lift = max(-first, 0)
         hdlr, header, dinf = trak.kept
@@ -264,7 +284,7 @@ def _moov(traks: list[_Trak], positions: list[array[int]], wide: bool, created: 
 
 
 def _edits(late: int, shown: int, first: int) -> bytes:
-    """elst, §8.6.6: nothing for `late` ticks of the movie, then the media from its time `first` on."""
+    """Returns elst (§8.6.6): nothing for `late` ticks of the movie, then the media from media time `first` on."""
     entries = [(late, -1)] if late else []
     entries.append((shown, first))
     wide = any(d >= 1 << 32 or m >= 1 << 31 for d, m in entries)

@@ -1,18 +1,21 @@
-"""Movie fragments: one moof and its mdat, which make a CMAF chunk (an LL-HLS part) or a whole segment."""
+"""Writes movie fragments: a moof and its mdat, which are a CMAF chunk (an LL-HLS part) or a whole segment."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from gateway.formats.mp4.box import box, full_box
 
 # ISO/IEC 14496-12 §8.8.3.1: sample_depends_on 2 "does not depend on others", 1 "depends", sample_is_non_sync_sample.
 KEY_FLAGS = 0x0200_0000
 DELTA_FLAGS = 0x0101_0000
+# A picture that needs no other one but is no sync sample: its leading pictures need earlier ones.
+OPEN_FLAGS = 0x0201_0000
 
-# ISO/IEC 23000-19 §7.3.3: what follows is a CMAF segment, made of fragments and chunks. No msix: there is no sidx.
+# ISO/IEC 23000-19 §7.3.3: brands of a CMAF segment made of fragments and chunks. No msix: there is no sidx.
 STYP = box(b"styp", b"msdh", (0).to_bytes(4, "big"), b"msdhcmfscmffcmfl")
 
 _NTP_EPOCH = 2_208_988_800  # seconds from 1900 to 1970
@@ -30,8 +33,15 @@ _DATA_OFFSET, _DURATION, _SIZE, _FLAGS, _CTS = 0x1, 0x100, 0x200, 0x400, 0x800
 
 
 @dataclass(slots=True)
-class Sample:
-    """One sample of a fragment. duration and cts in ticks of the track; cts may be negative. Treated as immutable."""
+class Mp4Sample:
+    """One sample of a fragment. Treated as immutable.
+
+    duration, cts: ticks of the track; cts may be negative.
+    key: decoding may start here.
+    opens: see `OpenKey`.
+    """
+
+    opens: ClassVar[bool] = False
 
     duration: int
     cts: int
@@ -39,23 +49,39 @@ class Sample:
     payload: bytes
 
 
+@dataclass(slots=True)
+class OpenKey(Mp4Sample):
+    """A key frame that is no sync sample (ISO/IEC 14496-12 §8.6.2): it begins an open GOP, for example of H.264.
+
+    Pictures that follow it and are shown before it may refer to pictures before it. A class instead of a field keeps
+    samples cheap: hundreds are made a second.
+    """
+
+    opens: ClassVar[bool] = True
+
+
 def fragment(
     sequence_number: int,
     track_id: int,
     base_decode_time: int,
-    samples: Sequence[Sample],
+    samples: Sequence[Mp4Sample],
     *,
     styp: bool = False,
 ) -> bytes:
-    """moof + mdat of these samples, decode time of the first in ticks; with `styp` the box of a segment's start.
+    """Returns moof + mdat of these samples.
 
-    sequence_number is written modulo 2^32. Samples of one duration that are all keys (audio) cost four bytes each,
-    video twelve, or sixteen with composition offsets. Raises struct.error for a duration or decode time that is
-    negative or beyond its 32 or 64 bits: the packager's clock makes none.
+    sequence_number: written modulo 2**32.
+    base_decode_time: decode time of the first sample, ticks.
+    styp: adds the box that starts a segment.
+
+    Each sample costs four bytes if all have one duration and are sync samples (audio). Video samples cost twelve, or
+    sixteen with composition offsets.
+    Raises struct.error for a duration or decode time that is negative or exceeds 32 or 64 bits; the packagers produce
+    none.
     """
     count = len(samples)
     first_duration = samples[0].duration if count else 0
-    plain = all(s.key and not s.cts and s.duration == first_duration for s in samples)
+    plain = _plain(samples, first_duration)
     if plain:
         entries = [len(s.payload) for s in samples]
         tfhd_flags, tfhd_size = _DEFAULT_BASE_IS_MOOF | _DEFAULT_DURATION | _DEFAULT_FLAGS, 24
@@ -64,12 +90,12 @@ def fragment(
         entries = [
             n
             for s in samples
-            for n in (s.duration, len(s.payload), KEY_FLAGS if s.key else DELTA_FLAGS, s.cts & 0xFFFF_FFFF)
+            for n in (s.duration, len(s.payload), _flags(s) if s.key else DELTA_FLAGS, s.cts & 0xFFFF_FFFF)
         ]
         tfhd_flags, tfhd_size = _DEFAULT_BASE_IS_MOOF, 16
         flags = _DATA_OFFSET | _DURATION | _SIZE | _FLAGS | _CTS
     else:
-        entries = [n for s in samples for n in (s.duration, len(s.payload), KEY_FLAGS if s.key else DELTA_FLAGS)]
+        entries = [n for s in samples for n in (s.duration, len(s.payload), _flags(s) if s.key else DELTA_FLAGS)]
         tfhd_flags, tfhd_size = _DEFAULT_BASE_IS_MOOF, 16
         flags = _DATA_OFFSET | _DURATION | _SIZE | _FLAGS
     payloads = [s.payload for s in samples]
@@ -96,10 +122,10 @@ def fragment(
     )
 
 
-def fragment_size(samples: Sequence[Sample], *, styp: bool = False) -> int:
-    """How many bytes `fragment` makes of these samples."""
+def fragment_size(samples: Sequence[Mp4Sample], *, styp: bool = False) -> int:
+    """Returns the number of bytes that `fragment` makes of these samples."""
     duration = samples[0].duration if samples else 0
-    if all(s.key and not s.cts and s.duration == duration for s in samples):
+    if _plain(samples, duration):
         fixed, entry = _TFHD_DEFAULTS.size, 4
     else:
         fixed, entry = 0, 16 if any(s.cts for s in samples) else 12
@@ -107,10 +133,26 @@ def fragment_size(samples: Sequence[Sample], *, styp: bool = False) -> int:
     return fixed + entry * len(samples) + sum([len(s.payload) for s in samples])
 
 
-def prft(track_id: int, wall: float, media_time: int) -> bytes:
-    """ProducerReferenceTimeBox, §8.16.5: the next fragment's frame at `media_time` (ticks) is of `wall` (Unix seconds).
+def _plain(samples: Sequence[Mp4Sample], duration: int) -> bool:
+    """Tells whether all are sync samples of one duration without composition offsets, as in audio."""
+    for s in samples:  # noqa: SIM110 — runs for each part, at half the cost of a generator
+        if s.cts or not s.key or s.duration != duration or type(s) is OpenKey:
+            return False
+    return True
 
-    Flags 0: the time at which the frame went into the encoder, to which its arrival is as near as a gateway gets.
+
+def _flags(key: Mp4Sample) -> int:
+    return OPEN_FLAGS if key.opens else KEY_FLAGS
+
+
+def prft(track_id: int, wall: float, media_time: int) -> bytes:
+    """Returns a ProducerReferenceTimeBox (§8.16.5) for the next fragment.
+
+    media_time: time of its frame, ticks.
+    wall: capture time of that frame, Unix seconds.
+
+    Flags 0 mean the time at which the frame entered the encoder. The arrival time is the nearest value that a gateway
+    has.
     """
     seconds, part = divmod(wall, 1)
     ntp = (int(seconds) + _NTP_EPOCH) << 32 | int(part * (1 << 32))

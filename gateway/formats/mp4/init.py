@@ -1,4 +1,4 @@
-"""What stands in front of fragments, ftyp and moov: the initialization segment of a CMAF track, the head of a movie."""
+"""Writes ftyp and moov in front of fragments: the initialization segment of a CMAF track, or the header of a movie."""
 
 from __future__ import annotations
 
@@ -9,41 +9,49 @@ from dataclasses import dataclass
 from gateway.formats.mp4.box import box, full_box
 from gateway.media import aac, ac3, av1, codecs, flac, h264, h265, mp3, opus
 from gateway.media.errors import UnsupportedCodec
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.pixel_aspect import SQUARE, PixelAspect
+from gateway.media.track import Codec, Kind, MediaTrack
 
 # ISO/IEC 23000-19 §7.2: 'cmfc' is the structural brand; iso6 brings tfdt and default-base-is-moof.
 FTYP = box(b"ftyp", b"iso6", (0).to_bytes(4, "big"), b"iso6cmfcmp41")
 
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 _LANGUAGE = 0x55C4  # "und", three letters of five bits
+_MOST_WIDTH = 0xFFFF_FFFF  # maximum of a 16.16 number
 _TKHD_FLAGS = 0x7  # enabled, in movie, in preview
 
 
 def init_segment(
-    track: Track,
+    track: MediaTrack,
     *,
     track_id: int = 1,
     timescale: int | None = None,
     size: tuple[int, int] | None = None,
     payload: bytes | None = None,
 ) -> bytes:
-    """ftyp + moov for one track whose samples come in fragments.
+    """Returns ftyp + moov for one track whose samples come in fragments.
 
-    timescale: ticks a second of the fragments, the track's own when None. size: width and height where the track does
-    not tell (VP8, VP9). payload: a first frame for codecs that describe themselves in frames (MP3, AC-3, E-AC-3, VP8,
-    VP9). Raises InvalidData for a broken configuration, UnsupportedCodec for what ISO-BMFF has no entry for.
+    timescale: ticks a second of the fragments; None: the track's own.
+    size: width and height, for tracks without them in their configuration (VP8, VP9).
+    payload: a first frame, for codecs that describe themselves in frames (MP3, AC-3, E-AC-3, VP8, VP9).
+
+    Raises InvalidData for a broken configuration, UnsupportedCodec for codecs without an ISO-BMFF sample entry.
     """
     scale = timescale or track.timescale
     trak = _trak(TrackInit(track, track_id, scale, size, payload))
-    # No duration is known: 0 with a mehd left out means "a live presentation" (§8.8.2).
+    # The duration is unknown: 0 and no mehd box mean "a live presentation" (§8.8.2).
     return FTYP + box(b"moov", movie_header(scale, 0, track_id + 1), trak, box(b"mvex", _trex(track_id)))
 
 
 @dataclass(frozen=True, slots=True)
 class TrackInit:
-    """One track of a fragmented movie. timescale: ticks a second of its fragments. size, payload: see init_segment."""
+    """One track of a fragmented movie.
 
-    track: Track
+    timescale: ticks a second of its fragments.
+    size, payload: see `init_segment`.
+    """
+
+    track: MediaTrack
     track_id: int
     timescale: int
     size: tuple[int, int] | None = None
@@ -51,14 +59,18 @@ class TrackInit:
 
 
 def movie_init(tracks: Sequence[TrackInit], *, timescale: int = 90_000) -> bytes:
-    """ftyp + moov of a movie whose tracks come in fragments of one file. Raises as init_segment."""
+    """Returns ftyp + moov of a movie whose tracks come in fragments of one file. Raises as `init_segment`."""
     traks = [_trak(t) for t in tracks]
     head = movie_header(timescale, 0, max((t.track_id for t in tracks), default=0) + 1)
     return FTYP + box(b"moov", head, *traks, box(b"mvex", *[_trex(t.track_id) for t in tracks]))
 
 
 def movie_header(timescale: int, duration: int, next_track_id: int, created: int = 0) -> bytes:
-    """mvhd, §8.2.2. duration: ticks; created: seconds since 1904; of version 1 where 32 bits do not hold them."""
+    """Returns mvhd (§8.2.2), as version 1 if 32 bits are too few.
+
+    duration: ticks.
+    created: seconds since 1904.
+    """
     rest = (struct.pack(">IH10x", 0x10000, 0x0100), _MATRIX, bytes(24), next_track_id.to_bytes(4, "big"))
     return _timed_box(b"mvhd", 0, (created, created), struct.pack(">I", timescale), duration, *rest)
 
@@ -66,19 +78,24 @@ def movie_header(timescale: int, duration: int, next_track_id: int, created: int
 def track_header(
     track_id: int, duration: int, volume: int, width: int, height: int, created: int = 0, group: int = 0
 ) -> bytes:
-    """tkhd, §8.3.2. duration: ticks of the movie; width and height: whole pixels; group: of alternatives, 0 none."""
-    rest = (struct.pack(">8x4H", 0, group, volume, 0), _MATRIX, struct.pack(">II", width << 16, height << 16))
+    """Returns tkhd (§8.3.2).
+
+    duration: ticks of the movie.
+    width, height: of the picture as shown, in 65,536ths of a pixel.
+    group: number of a group of alternative tracks, 0 for none.
+    """
+    rest = (struct.pack(">8x4H", 0, group, volume, 0), _MATRIX, struct.pack(">II", width, height))
     return _timed_box(b"tkhd", _TKHD_FLAGS, (created, created), struct.pack(">II", track_id, 0), duration, *rest)
 
 
 def media_header(timescale: int, duration: int, created: int = 0) -> bytes:
-    """mdhd, §8.4.2. duration: ticks of the track."""
+    """Returns mdhd (§8.4.2). duration: ticks of the track."""
     rest = struct.pack(">HH", _LANGUAGE, 0)
     return _timed_box(b"mdhd", 0, (created, created), struct.pack(">I", timescale), duration, rest)
 
 
 def _timed_box(kind: bytes, flags: int, times: tuple[int, int], middle: bytes, duration: int, *rest: bytes) -> bytes:
-    """The three headers have one shape: two times, something of 32-bit fields, a duration; 64 bits in version 1."""
+    """Returns one of the three headers: two times, 32-bit fields, a duration; version 1 with 64 bits if needed."""
     long = max(*times, duration) >= 1 << 32
     form = ">Q" if long else ">I"
     packed = [struct.pack(form, t) for t in times]
@@ -95,7 +112,9 @@ def _trak(of: TrackInit) -> bytes:
         raise ValueError(f"a timescale of {scale}")
     if track.kind is Kind.VIDEO:
         width, height = of.size or codecs.video_size(track, payload) or (0, 0)
-        entry = _video_entry(track, width, height, payload)
+        aspect = codecs.pixel_aspect(track, payload)
+        entry = _video_entry(track, width, height, aspect, payload)
+        width, height = min((width << 16) * aspect[0] // aspect[1], _MOST_WIDTH), height << 16
         handler, name, header = b"vide", b"VideoHandler\x00", full_box(b"vmhd", 0, 1, bytes(8))
         volume = 0
     else:
@@ -117,7 +136,7 @@ def _trak(of: TrackInit) -> bytes:
     return box(b"trak", track_header(of.track_id, 0, volume, width, height), mdia)
 
 
-def _video_entry(track: Track, width: int, height: int, payload: bytes | None) -> bytes:
+def _video_entry(track: MediaTrack, width: int, height: int, aspect: PixelAspect, payload: bytes | None) -> bytes:
     config = track.config
     match track.codec:
         case Codec.H264:
@@ -136,10 +155,12 @@ def _video_entry(track: Track, width: int, height: int, payload: bytes | None) -
             raise UnsupportedCodec(f"MP4 has no video entry for {track.codec}")
     # VisualSampleEntry, §12.1.3: 72 dpi, one frame a sample, no compressor name, depth 24.
     visual = struct.pack(">6xH16xHHIIIH32xHh", 1, width & 0xFFFF, height & 0xFFFF, 0x480000, 0x480000, 0, 1, 0x18, -1)
-    return box(kind, visual, specific)
+    # §12.1.4: PixelAspectRatioBox; without it pixels are square.
+    shape = box(b"pasp", struct.pack(">II", *aspect)) if aspect != SQUARE else b""
+    return box(kind, visual, specific, shape)
 
 
-def _audio_entry(track: Track, payload: bytes | None) -> bytes:
+def _audio_entry(track: MediaTrack, payload: bytes | None) -> bytes:
     config = track.config
     match track.codec:
         case Codec.AAC:
@@ -170,7 +191,7 @@ def _audio_entry(track: Track, payload: bytes | None) -> bytes:
 
 
 def _esds(object_type: int, specific: bytes) -> bytes:
-    """ES_Descriptor, ISO/IEC 14496-1 §7.2.6.5; stream type 5 is audio."""
+    """Returns an ES_Descriptor (ISO/IEC 14496-1 §7.2.6.5); stream type 5 is audio."""
     decoder = struct.pack(">BB3xII", object_type, 5 << 2 | 1, 0, 0)
     if specific:
         decoder += _descriptor(5, specific)
@@ -179,7 +200,7 @@ def _esds(object_type: int, specific: bytes) -> bytes:
 
 def _descriptor(tag: int, *parts: bytes) -> bytes:
     payload = b"".join(parts)
-    # Four bytes of length, as most writers have it: some readers expect no fewer.
+    # Four length bytes, as most writers use: some readers expect exactly those.
     size = len(payload)
     return (
         bytes((tag, size >> 21 & 0x7F | 0x80, size >> 14 & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size & 0x7F)) + payload

@@ -1,4 +1,4 @@
-"""Reading fragmented MP4 back: a bounded walk over boxes, the track of an init segment, the samples of fragments."""
+"""Reads fragmented MP4: a bounded walk over boxes, the tracks of an init segment, the samples of fragments."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gateway.formats.mp4.fragment import Sample
+from gateway.formats.mp4.fragment import Mp4Sample
 from gateway.media.errors import InvalidData
 
 MAX_BOXES = 65_536  # in one level of one buffer
 MAX_SAMPLES = 65_536  # in one buffer; a run of empty samples costs its writer nothing
 
 _NON_SYNC = 0x0001_0000
-# Where the children of a box begin, behind its header.
+# Bytes between the header of a box and its children.
 _CHILDREN = {b"stsd": 8, b"dref": 8}
-_VISUAL, _SOUND = 78, 28  # bytes of a sample entry in front of its boxes
+_VISUAL, _SOUND = 78, 28  # bytes of a sample entry before its boxes
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One box of a buffer: its type, and where it, its payload and what follows it start."""
+    """One box of a buffer: its type, and the positions of its header, its payload and its end."""
 
     kind: bytes
     start: int
@@ -30,7 +30,11 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class InitTrack:
-    """One trak: entry is the sample entry's type ("avc1"), config the payload of the box that describes the codec."""
+    """One trak.
+
+    entry: type of the sample entry, for example "avc1".
+    config: payload of the box that describes the codec.
+    """
 
     track_id: int
     timescale: int
@@ -45,25 +49,25 @@ class InitTrack:
 
 
 @dataclass(slots=True)
-class Fragment:
-    """One traf with its samples. base_decode_time in ticks."""
+class TrackFragment:
+    """One traf with its samples. base_decode_time: ticks."""
 
     sequence_number: int
     track_id: int
     base_decode_time: int
-    samples: list[Sample]
+    samples: list[Mp4Sample]
 
 
 @dataclass(slots=True)
 class _Budget:
-    """What the samples of a buffer may still be: runs may name the same bytes again and again."""
+    """The samples and bytes that the fragments of a buffer may still have: runs may name the same bytes repeatedly."""
 
     samples: int
     bytes: int
 
 
 def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
-    """The boxes between `start` and `end`, one after the other. Raises InvalidData where a size cannot be."""
+    """Yields the boxes between `start` and `end`, in order. Raises InvalidData for an impossible size."""
     at = start
     end = len(data) if end is None else end
     count = 0
@@ -87,7 +91,7 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
 
 
 def find(data: bytes, *path: bytes, start: int = 0, end: int | None = None) -> Box | None:
-    """The first box at `path` (types from the outside in), None where there is none. Raises InvalidData."""
+    """Returns the first box at `path` (types from the outside in), None if there is none. Raises InvalidData."""
     found: Box | None = None
     for kind in path:
         found = next((b for b in boxes(data, start, end) if b.kind == kind), None)
@@ -98,7 +102,7 @@ def find(data: bytes, *path: bytes, start: int = 0, end: int | None = None) -> B
 
 
 def parse_init(data: bytes) -> list[InitTrack]:
-    """The tracks of an init segment. Raises InvalidData."""
+    """Returns the tracks of an init segment. Raises InvalidData."""
     moov = find(data, b"moov")
     if moov is None:
         raise InvalidData("no moov")
@@ -111,13 +115,16 @@ def parse_fragments(
     defaults: dict[int, tuple[int, int, int]] | None = None,
     origin: int = 0,
     most: int = MAX_SAMPLES,
-) -> list[Fragment]:
-    """The fragments of a segment or part, in order, with their samples.
+) -> list[TrackFragment]:
+    """Returns the fragments of a segment or part, in order, with their samples.
 
-    defaults: by track id the trex values (duration, size, flags). origin: where `data` begins in its file, for those
-    who count offsets from there. most: samples; all of them hold no more bytes than there are. Raises InvalidData.
+    defaults: by track id the trex values (duration, size, flags).
+    origin: position of `data` in its file, for writers that count offsets from the start of the file.
+    most: bound of the number of samples. Their bytes together are bounded by the size of `data`.
+
+    Raises InvalidData.
     """
-    fragments: list[Fragment] = []
+    fragments: list[TrackFragment] = []
     budget = _Budget(most, len(data))
     for moof in boxes(data):
         if moof.kind != b"moof":
@@ -132,7 +139,7 @@ def parse_fragments(
 
 
 def mdat(data: bytes) -> bytes:
-    """The media bytes of a segment or part: the payloads of its mdat boxes. Raises InvalidData."""
+    """Returns the media bytes of a segment or part: the payloads of its mdat boxes. Raises InvalidData."""
     return b"".join([data[b.payload : b.end] for b in boxes(data) if b.kind == b"mdat"])
 
 
@@ -173,7 +180,7 @@ def _traf(
     defaults: dict[int, tuple[int, int, int]],
     budget: _Budget,
     origin: int,
-) -> Fragment:
+) -> TrackFragment:
     tfhd = _need(data, traf, b"tfhd")
     flags = _u32(data, tfhd, 0) & 0xFFFFFF
     track_id = _u32(data, tfhd, 4)
@@ -194,18 +201,18 @@ def _traf(
         time = _u32(data, tfdt, 4)
         if _u32(data, tfdt, 0) >> 24:
             time = time << 32 | _u32(data, tfdt, 8)
-    samples: list[Sample] = []
+    samples: list[Mp4Sample] = []
     position: int | None = None
     for child in boxes(data, traf.payload, traf.end):
         if child.kind == b"trun":
             position = _trun(data, child, base, base if position is None else position, values, samples, budget)
-    return Fragment(sequence, track_id, time, samples)
+    return TrackFragment(sequence, track_id, time, samples)
 
 
 def _trun(
-    data: bytes, trun: Box, base: int, position: int, values: list[int], samples: list[Sample], budget: _Budget
+    data: bytes, trun: Box, base: int, position: int, values: list[int], samples: list[Mp4Sample], budget: _Budget
 ) -> int:
-    """Appends the samples of one track run that start at `position`; the position behind them."""
+    """Appends the samples of one track run that start at `position`; returns the position after them."""
     head, count = _u32(data, trun, 0), _u32(data, trun, 4)
     at = 8
     first_flags: int | None = None
@@ -242,7 +249,7 @@ def _trun(
         budget.bytes -= size
         if not 0 <= position <= position + size <= len(data) or budget.bytes < 0:
             raise InvalidData(f"sample {n} of {size} bytes at {position} of {len(data)}")
-        samples.append(Sample(duration, cts, not flags & _NON_SYNC, data[position : position + size]))
+        samples.append(Mp4Sample(duration, cts, not flags & _NON_SYNC, data[position : position + size]))
         position += size
     return position
 

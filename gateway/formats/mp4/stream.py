@@ -1,41 +1,44 @@
-"""Reading a fragmented MP4 while it grows: bytes cut anywhere in, lanes and samples out."""
+"""Reads a fragmented MP4 while it grows: takes pieces of any size, returns lanes and samples."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from gateway.formats.lanes import Event, Packet, opened
-from gateway.formats.mp4.entries import Entry, Movie, read_movie
+from gateway.formats.mp4.entries import FragmentedMovie, Mp4TrackEntry, read_movie
 from gateway.formats.mp4.reader import MAX_SAMPLES, parse_fragments
 from gateway.media.errors import InvalidData
 
-MOST_HEADER: Final = 1 << 20  # bytes of moov, and of what else is read whole
+MOST_HEADER: Final = 1 << 20  # bytes of moov
 MOST_FRAGMENT: Final = 32_000_000  # bytes of a moof and its mdat: ten seconds of the fastest recorder
-MOST_SKIPPED: Final = 16_000_000  # of a box that nobody needs
-MOST_SAMPLE: Final = 8_000_000  # as everywhere in the gateway
+MOST_SKIPPED: Final = 16_000_000  # bytes of a box that is not used
+MOST_SAMPLE: Final = 8_000_000  # bytes; the same bound as in the whole gateway
 
 _MOOF_BYTES: Final = 4 << 20
 _FARTHEST: Final = 1 << 62
 
 
 class FragmentReader:
-    """Each fragment's samples come out with its last byte, both lanes in the order of their times.
+    """Reads a fragmented MP4. Holds at most one unfinished fragment, as far as it has arrived.
 
-    A new moov begins another recording. Holds one unfinished fragment, as far as it has arrived.
+    The samples of a fragment are returned with its last byte, those of both lanes in the order of their times. A new
+    moov begins another recording.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._position = 0  # of the buffer's first byte in the stream
-        self._at = 0  # in the buffer: the next box
-        self._fragment: int | None = None  # in the buffer: the moof whose mdat is to come
+        self._position = 0  # position of the buffer's first byte in the stream
+        self._at = 0  # position of the next box in the buffer
+        self._fragment: int | None = None  # position in the buffer of the moof whose mdat has not come yet
         self._skip = 0
-        self._movie: Movie | None = None
-        self._entries: dict[int, Entry] = {}
-        self._leads: dict[int, int] = {}  # by track, ticks that decode times are set back
+        self._movie: FragmentedMovie | None = None
+        self._entries: dict[int, Mp4TrackEntry] = {}
+        self._leads: dict[int, int] = {}  # by track, ticks subtracted from decode times
 
     def receive(self, data: bytes) -> list[Event]:
-        """What these bytes complete. Raises InvalidData for what is no fragmented MP4 or passes a bound."""
+        """Returns the events that these bytes complete. Raises InvalidData if the data are no fragmented MP4 or exceed
+        a bound.
+        """
         self._buffer += data
         events: list[Event] = []
         try:
@@ -51,7 +54,7 @@ class FragmentReader:
         return events
 
     def _step(self, events: list[Event]) -> bool:
-        """Takes the next box, or as much of it as is there and not needed; whether there may be more."""
+        """Takes the next box, or skips as much of an unused box as is there. Returns whether more may follow."""
         buffer = self._buffer
         if self._skip:
             step = min(self._skip, len(buffer) - self._at)
@@ -108,9 +111,9 @@ class FragmentReader:
         events.append(found)
 
     def _samples(self, data: bytes, origin: int, events: list[Event]) -> None:
-        """The samples of a moof and what follows it up to its mdat."""
+        """Adds the samples of a moof and the boxes after it up to its mdat."""
         assert self._movie is not None, "asked where the moof came"
-        # A sample has at least a byte: runs of empty ones would cost much and are worth nothing.
+        # At most one sample a byte: runs of empty samples would cost much time for nothing.
         most = min(MAX_SAMPLES, len(data))
         found: list[tuple[int, Packet]] = []
         for fragment in parse_fragments(data, defaults=self._movie.defaults, origin=origin, most=most):
@@ -118,7 +121,7 @@ class FragmentReader:
             if entry is None:
                 continue
             lane = entry.lane
-            # Negative offsets (as CMAF's writers like them) would have pictures shown before they are decoded.
+            # With negative offsets (common in CMAF) pictures would be shown before they are decoded.
             least = min((sample.cts for sample in fragment.samples), default=0)
             lead = self._leads[fragment.track_id] = max(self._leads.get(fragment.track_id, 0), -least)
             time = fragment.base_decode_time - entry.early - lead

@@ -1,16 +1,17 @@
-"""Sample tables: where each sample of a finished movie lies, how long it lasts and when it is shown, kept compactly."""
+"""Sample tables of a finished movie, kept compactly: place, duration and presentation time of each sample."""
 
 from __future__ import annotations
 
 import sys
 from array import array
 from collections.abc import Iterable
+from enum import Enum
 
 from gateway.formats.mp4.box import box, full_box
 
 
 class Runs:
-    """Values in runs of equal ones, as stts, ctts and stsc keep them."""
+    """Values in runs of equal ones, as in stts, ctts and stsc."""
 
     __slots__ = ("counts", "values")
 
@@ -26,18 +27,31 @@ class Runs:
             self.counts.append(count)
 
     def table(self) -> bytes:
-        """entry_count, and sample_count with its value for each run, negative values in two's complement."""
+        """Returns entry_count, then sample_count and value of each run. Negative values are in two's complement."""
         return _u32(
             n & 0xFFFF_FFFF
             for n in (len(self.values), *(n for p in zip(self.counts, self.values, strict=True) for n in p))
         )
 
 
-class Table:
-    """The samples of one track, added run by run in decode order. Times are ticks of the track.
+class Access(Enum):
+    """Whether decoding can start with a sample.
 
-    Four bytes of memory a sample, twenty more where composition offsets change all the time. `decode_start` and
-    `shown_start` are the first sample's times; `shown_end`: when the last picture to be shown is over.
+    SYNC: a sync sample.
+    OPEN: decoding can start, but the leading pictures are lost.
+    """
+
+    NONE = 0
+    SYNC = 1
+    OPEN = 2
+
+
+class Table:
+    """The samples of one track, added run by run in decode order. Times are in ticks of the track.
+
+    A sample takes four bytes of memory, and twenty more if composition offsets change all the time.
+    decode_start, shown_start: decode and presentation time of the first sample.
+    shown_end: end of the last picture shown.
     """
 
     def __init__(self) -> None:
@@ -45,7 +59,7 @@ class Table:
         self.decode_start = 0
         self.shown_start = 0
         self.shown_end = 0
-        self.positions = array("Q")  # of each run, a chunk of the finished movie: where it lies …
+        self.positions = array("Q")  # of each run, which is a chunk of the finished movie: its position …
         self.lengths = array("Q")  # … and its bytes
         self._last = 0  # decode time of the last sample
         self._last_duration = 0
@@ -53,6 +67,7 @@ class Table:
         self._offsets = Runs()
         self._sizes = array("I")
         self._keys = array("I")
+        self._opens = Runs()  # whether a sample is Access.OPEN
         self._chunk_samples = Runs()
 
     def add(
@@ -60,18 +75,18 @@ class Table:
         base: int,
         durations: Iterable[int],
         sizes: Iterable[int],
-        keys: Iterable[bool],
+        access: Iterable[Access],
         offsets: Iterable[int],
         position: int,
     ) -> None:
-        """A run of samples that lie behind each other at `position`, the first decoded at `base`.
+        """Adds a run of consecutive samples at file position `position`, the first decoded at `base`.
 
-        Where a run begins later than the one before it ended, or earlier, the last sample before it lasts until then
-        (one tick at least: decode times grow).
+        If a run begins later or earlier than the run before ended, the last sample of that run lasts until then, at
+        least one tick: decode times must grow.
         """
         time = base
         count = total = 0
-        for duration, size, key, offset in zip(durations, sizes, keys, offsets, strict=True):
+        for duration, size, start, offset in zip(durations, sizes, access, offsets, strict=True):
             if self.samples:
                 time = max(time, self._last + 1)
                 self._durations.add(time - self._last)
@@ -79,8 +94,9 @@ class Table:
                 self.decode_start, self.shown_start = time, time + offset
                 self.shown_end = time
             self.samples += 1
-            if key:
+            if start is Access.SYNC:
                 self._keys.append(self.samples)
+            self._opens.add(start is Access.OPEN)
             self._sizes.append(size)
             self._offsets.add(offset)
             self._last, self._last_duration = time, duration
@@ -95,7 +111,7 @@ class Table:
 
     @property
     def duration(self) -> int:
-        """From the first sample's decode time to the end of the last."""
+        """Ticks from the first sample's decode time to the end of the last."""
         return self._last + self._last_duration - self.decode_start if self.samples else 0
 
     @property
@@ -103,8 +119,13 @@ class Table:
         return bool(self._keys) and self._keys[0] == 1
 
     def boxes(self, stsd: bytes, positions: Iterable[int], *, wide: bool, lift: int = 0) -> bytes:
-        """stbl (ISO/IEC 14496-12 §8.5). stsd: the sample entry's box as it is; positions: of the chunks in the finished
-        file; wide: with 64 bits; lift: ticks added to every composition offset."""
+        """Returns stbl (ISO/IEC 14496-12 §8.5).
+
+        stsd: the box with the sample entry, copied unchanged.
+        positions: of the chunks in the finished file.
+        wide: uses 64-bit positions.
+        lift: ticks added to every composition offset.
+        """
         durations = Runs()
         durations.counts, durations.values = self._durations.counts[:], self._durations.values[:]
         if self.samples:
@@ -114,10 +135,15 @@ class Table:
             lifted = Runs()
             lifted.counts = self._offsets.counts
             lifted.values = array("q", (v + lift for v in self._offsets.values))
-            # §8.6.1.3: version 0 holds no negative offsets, and every reader knows it.
+            # §8.6.1.3: every reader knows version 0, but it cannot hold negative offsets.
             parts.append(full_box(b"ctts", int(min(lifted.values) < 0), 0, lifted.table()))
         if len(self._keys) < self.samples:
             parts.append(full_box(b"stss", 0, 0, _u32((len(self._keys),)), _u32(self._keys)))
+        if any(self._opens.values):
+            # §10.4: the group of open random access points, without their numbers of leading samples. Players that
+            # seek need it, because stss does not list these samples.
+            parts.append(full_box(b"sgpd", 1, 0, b"rap ", _u32((1, 1)), b"\0"))
+            parts.append(full_box(b"sbgp", 0, 0, b"rap ", self._opens.table()))
         parts.append(full_box(b"stsc", 0, 0, self._chunk_table()))
         size = self._sizes[0] if self.samples and self._sizes.count(self._sizes[0]) == self.samples else 0
         parts.append(full_box(b"stsz", 0, 0, _u32((size, self.samples)), b"" if size else _u32(self._sizes)))
@@ -126,7 +152,7 @@ class Table:
         return box(b"stbl", *parts)
 
     def _chunk_table(self) -> bytes:
-        """stsc, §8.7.4: from which chunk on how many samples are in each."""
+        """Returns the stsc entries (§8.7.4): the first chunk of each run of chunks, and the samples in each of them."""
         entries = array("I")
         first = 1
         for count, samples in zip(self._chunk_samples.counts, self._chunk_samples.values, strict=True):
@@ -140,7 +166,10 @@ def _u32(values: Iterable[int]) -> bytes:
 
 
 def _big_endian(values: array[int]) -> bytes:
-    """Consumes `values`: swaps them in place. array's items are as long as ours on every platform we run on."""
+    """Returns big-endian bytes; swaps `values` in place, so they cannot be used afterwards.
+
+    The item sizes of array("I") and array("Q") are as expected on all supported platforms.
+    """
     if sys.byteorder == "little":
         values.byteswap()
     return values.tobytes()

@@ -1,1 +1,1 @@
-"""MPEG transport streams as HLS segments carry them (ISO/IEC 13818-1)."""
+"""Writes MPEG transport streams for HLS segments (ISO/IEC 13818-1)."""

@@ -1,4 +1,4 @@
-"""From samples to transport stream packets, one muxer for the life of a stream's segments."""
+"""Turns samples into transport stream packets, with one muxer for all segments of a stream."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from gateway.formats.ts import psi
 from gateway.media import aac, h264, h265, nal
 from gateway.media.errors import InvalidData, UnsupportedCodec
-from gateway.media.track import Codec, Track
+from gateway.media.track import Codec, MediaTrack
 
 VIDEO_PID = 0x0100
 AUDIO_PID = 0x0101
 
-# stream_type, §2.4.4.9 Table 2-34; AC-3 and E-AC-3 by ATSC A/53 with the registration that players look for.
+# stream_type, §2.4.4.9 Table 2-34; AC-3 and E-AC-3 as in ATSC A/53, with the registration that players need.
 _VIDEO_TYPES = {Codec.H264: (0x1B, b""), Codec.H265: (0x24, psi.registration(b"HEVC"))}
 _AUDIO_TYPES = {
     Codec.AAC: (0x0F, b""),
@@ -28,7 +28,7 @@ _H265_AUD = nal.START_CODE + b"\x46\x01\x50"
 _MASK33 = (1 << 33) - 1
 _PCR_EVERY = 8_100  # 90 ms: §2.7.2 allows 100 ms between two
 _MAX_PCR_FILL = 12  # PCR packets put into one gap; a longer gap is a hole in the stream, not a slow frame rate
-_MAX_AUDIO_PES = 0xFFFF - 16  # PES_packet_length counts what follows it in 16 bits; audio must say it
+_MAX_AUDIO_PES = 0xFFFF - 16  # audio needs PES_packet_length, which has 16 bits
 
 _STUFFING = b"\xff" * 184
 _BLOCK = 64  # packets cut at once
@@ -39,15 +39,15 @@ _COUNTERS = bytes(0x10 | n & 15 for n in range(16 + _BLOCK))  # the fourth byte 
 class TsMuxer:
     """Writes one program of at most one video and one audio track.
 
-    All times are ticks of 90 kHz, not negative, decode times of a track growing; they wrap at 33 bits. `delay` ticks
-    are added to them all but the PCR, which leaves decoders that time to fill their buffers.
-    Continuity counters go on over segments, so that the segments of one muxer can be joined.
+    All times are ticks of 90 kHz and not negative, and the decode times of a track grow; they wrap at 33 bits. `delay`
+    ticks are added to all of them except the PCR, so decoders have that time to fill their buffers.
+    Continuity counters continue over segments, so the segments of one muxer can be joined.
 
-    Raises UnsupportedCodec for tracks that HLS players do not find in a transport stream (AV1, VP8, VP9, Opus, FLAC),
+    Raises UnsupportedCodec for codecs that HLS players do not read from a transport stream (AV1, VP8, VP9, Opus, FLAC),
     InvalidData for a broken configuration, ValueError without any track.
     """
 
-    def __init__(self, video: Track | None, audio: Track | None, *, delay: int = 63_000) -> None:
+    def __init__(self, video: MediaTrack | None, audio: MediaTrack | None, *, delay: int = 63_000) -> None:
         if video is None and audio is None:
             raise ValueError("a transport stream without a track")
         self._delay = delay
@@ -79,11 +79,11 @@ class TsMuxer:
         self._pat = psi.pat()
         self._pmt = psi.pmt(self._pcr_pid, streams)
 
-    def _set_video(self, video: Track) -> None:
+    def _set_video(self, video: MediaTrack) -> None:
         if video.codec is Codec.H264:
             avcc = h264.parse_avcc(video.config)
             self._length_size = avcc.length_size
-            # nal_unit_type as it stands in the first byte
+            # nal_unit_type without shifting, as in the first byte
             self._aud, self._aud_type, self._sps_type, self._type_mask = _H264_AUD, h264.AUD, h264.SPS, 0x1F
             self._parameter_sets = nal.join_annexb([*avcc.sps, *avcc.pps])
         else:
@@ -93,7 +93,7 @@ class TsMuxer:
             self._parameter_sets = nal.join_annexb([*hvcc.vps, *hvcc.sps, *hvcc.pps])
 
     def tables(self) -> bytes:
-        """PAT and PMT, with which each segment starts: two packets."""
+        """Returns PAT and PMT, the first two packets of each segment."""
         out = []
         for pid, body in ((psi.PAT_PID, self._pat), (psi.PMT_PID, self._pmt)):
             out.append(bytes((0x47, 0x40 | pid >> 8, pid & 0xFF, 0x10 | self._counters[pid])) + body)
@@ -101,11 +101,11 @@ class TsMuxer:
         return b"".join(out)
 
     def video(self, dts: int, cts: int, key: bool, payload: bytes) -> Packets:
-        """One picture: a length-prefixed sample shown at dts + cts.
+        """Returns one picture: a length-prefixed sample shown at dts + cts.
 
-        An access unit delimiter is put in front and takes the place of the sample's own, which is not always first;
-        parameter sets are put in front of a key frame that has none. All other NAL units pass.
-        Raises InvalidData for a broken sample, and then nothing has changed.
+        An access unit delimiter is put first and replaces the sample's own, which is not always first. Parameter sets
+        are put before a key frame that has none. All other NAL units are kept.
+        Raises InvalidData for a broken sample; then the muxer is unchanged.
         """
         units = nal.views(payload, self._length_size)
         if not units:
@@ -125,15 +125,16 @@ class TsMuxer:
         pcr: int | None = None
         if last is None or dts > last:
             if last is not None and dts - last > _PCR_EVERY:
-                filled = self._fill_pcr(last, dts)
+                filled = self._fill_pcr(self._video, last, dts)
             pcr = self._last_pcr = dts
         return Packets(self._video, pieces, pcr, key, filled)
 
     def audio(self, frames: Sequence[bytes], pts: int) -> list[Packets]:
-        """Consecutive raw frames, the first shown at `pts`: about 100 ms of them save most overhead.
+        """Returns consecutive raw frames, the first shown at `pts`.
 
-        All frames come in one PES packet, or in several where AAC passes its 64 kB. Raises InvalidData for a frame that
-        its framing cannot carry, and then nothing has changed.
+        About 100 ms of frames save most of the overhead. Without video the frames carry the PCR, and 90 ms are better.
+        All frames go into one PES packet, or into several if AAC exceeds its 64 kB.
+        Raises InvalidData for a frame that its framing cannot carry; then the muxer is unchanged.
         """
         if not frames:
             return []
@@ -146,11 +147,13 @@ class TsMuxer:
             pcr: int | None = None
             before = b""
             if self._pcr_pid == AUDIO_PID:
-                pcr = time
+                if self._last_pcr is not None and time - self._last_pcr > _PCR_EVERY:
+                    before = self._fill_pcr(self._audio, self._last_pcr, time)
+                pcr = self._last_pcr = time
             elif self._last_pcr is not None and _PCR_EVERY < time - self._last_pcr <= _PCR_EVERY * _MAX_PCR_FILL:
-                # A slow or paused picture: its clock goes on.
+                # Video is slow or paused: its PCR must go on.
+                before = self._fill_pcr(self._video, self._last_pcr, time) + self._video.pcr_only(time)
                 self._last_pcr = time
-                before = self._video.pcr_only(time)
             length = sum(map(len, pieces)) + 8
             head = bytes((0, 0, 1, self._audio_stream_id, length >> 8, length & 0xFF, 0x84))
             shown = time + self._delay
@@ -158,7 +161,7 @@ class TsMuxer:
         return out
 
     def _audio_groups(self, pieces: Sequence[bytes]) -> list[tuple[int, Sequence[bytes]]]:
-        """(ticks behind the first frame, pieces) of each PES packet; AAC frames are two pieces each."""
+        """Returns (ticks after the first frame, pieces) of each PES packet; an AAC frame is two pieces."""
         size = sum(map(len, pieces))
         if size <= _MAX_AUDIO_PES:
             return [(0, pieces)]
@@ -168,18 +171,20 @@ class TsMuxer:
         fit = _MAX_AUDIO_PES // max(len(pieces[n]) + len(pieces[n + 1]) for n in range(0, len(pieces), 2))
         return [(n * ticks // rate, pieces[2 * n : 2 * (n + fit)]) for n in range(0, len(pieces) // 2, fit)]
 
-    def _fill_pcr(self, last: int, dts: int) -> bytes:
-        steps = (dts - last - 1) // _PCR_EVERY
+    @staticmethod
+    def _fill_pcr(pid: _Pid, last: int, time: int) -> bytes:
+        steps = (time - last - 1) // _PCR_EVERY
         if steps > _MAX_PCR_FILL:
             return b""
-        return b"".join([self._video.pcr_only(last + n * _PCR_EVERY) for n in range(1, steps + 1)])
+        return b"".join([pid.pcr_only(last + n * _PCR_EVERY) for n in range(1, steps + 1)])
 
 
 class Packets:
-    """The transport packets of one PES packet, with their place in the stream, cut only when asked for.
+    """The transport packets of one PES packet, with their place in the stream. The bytes are made by `render` only.
 
-    Most segments of most streams are never watched; what they would be is settled here without a copy of the media.
-    before: packets that stand in front. size: of all of them, in bytes.
+    Most segments are never watched: until then the media are not copied.
+    before: packets before these.
+    size: bytes of all of them.
     """
 
     __slots__ = ("_before", "_counter", "_pcr", "_pid", "_pieces", "_random_access", "size")
@@ -198,7 +203,7 @@ class Packets:
         self.size = count * 188 + len(before)
 
     def render(self) -> bytes:
-        """The bytes."""
+        """Returns the bytes."""
         packets = self._pid.packets(b"".join(self._pieces), self._pcr, self._random_access, self._counter)
         return self._before + packets if self._before else packets
 
@@ -211,8 +216,8 @@ class _Pid:
     def __init__(self, pid: int) -> None:
         high, low = pid >> 8, pid & 0xFF
         self.counter = 0
-        # Headers of packets with payload only; by continuity counter those with an adaptation field, which start and
-        # end a PES packet or carry a clock alone.
+        # _middle: header of packets with payload only. The others, by continuity counter: headers of packets with an
+        # adaptation field, which start or end a PES packet or carry a PCR alone.
         self._middle = bytes((0x47, high, low, 0x10))
         self._start = [bytes((0x47, 0x40 | high, low, 0x30 | c)) for c in range(16)]
         self._end = [bytes((0x47, high, low, 0x30 | c)) for c in range(16)]
@@ -220,12 +225,12 @@ class _Pid:
 
     @staticmethod
     def count(size: int, clocked: bool) -> int:
-        """How many packets a PES packet of `size` bytes takes, with a clock in the first or without."""
+        """Returns how many packets a PES packet of `size` bytes takes. clocked: the first one has a PCR."""
         room = 176 if clocked else 182
         return 1 if size <= room else 1 + (size - room + 183) // 184
 
     def packets(self, pes: bytes, pcr: int | None, random_access: bool, counter: int) -> bytes:
-        """All packets of one PES packet, the first with `counter`; §2.4.3.2 to §2.4.3.5."""
+        """Returns all packets of one PES packet, the first with `counter` (§2.4.3.2 to §2.4.3.5)."""
         size = len(pes)
         if pcr is None:
             field = b"\x01\x40" if random_access else b"\x01\x00"
@@ -240,7 +245,7 @@ class _Pid:
         end = room
         counter += 1
         while full:
-            # The middle packets, all with one header between them, and then their counters in one stride: a tenth of
+            # The middle packets are joined with one header, and their counters set with one slice: takes a tenth of
             # the time of a loop over packets.
             count = min(full, _BLOCK)
             block = bytearray(self._middle).join((b"", *_CUT[count].unpack_from(pes, end)))
@@ -252,24 +257,24 @@ class _Pid:
             full -= count
         if rest:
             out.append(self._end[counter & 15])
-            # An adaptation field of 0 bytes is its length alone; of more, its flags and stuffing.
+            # An adaptation field of 0 bytes has only its length byte; a longer one has flags and stuffing.
             stuffing = 183 - rest
             out.append(b"\x00" if not stuffing else bytes((stuffing, 0)) + _STUFFING[: stuffing - 1])
             out.append(pes[end:])
         return b"".join(out)
 
     def pcr_only(self, pcr: int) -> bytes:
-        """A packet that carries nothing but the clock; §2.4.3.3: its counter is the last one's, not a new one."""
+        """Returns a packet that carries only a PCR. It repeats the last continuity counter (§2.4.3.3)."""
         return b"".join((self._pcr_only[self.counter - 1 & 15], b"\xb7\x10", _pcr(pcr), _STUFFING[:176]))
 
 
 def _pcr(base: int) -> bytes:
-    """program_clock_reference, §2.4.3.5: 33 bits of 90 kHz, six reserved ones, an extension of 0."""
+    """Returns a program_clock_reference (§2.4.3.5): 33 bits of 90 kHz, six reserved bits, an extension of 0."""
     return ((base & _MASK33) << 15 | 0x7E00).to_bytes(6, "big")
 
 
 def _stamps(pts: int, dts: int) -> bytes:
-    """From PTS_DTS_flags to the end of the PES header; §2.4.3.7. The DTS is left out where it equals the PTS."""
+    """Returns the PES header from PTS_DTS_flags to its end (§2.4.3.7), without a DTS if it equals the PTS."""
     pts &= _MASK33
     dts &= _MASK33
     # '0010' or '0011' and '0001', bits 32 to 30, marker, 29 to 15, marker, 14 to 0, marker

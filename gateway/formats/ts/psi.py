@@ -1,4 +1,4 @@
-"""The two tables of a transport stream: which program there is (PAT) and what it is made of (PMT)."""
+"""Writes the two tables of a transport stream: its program (PAT) and the program's streams (PMT)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CRC = _crc_table()
 
 
 def crc32(data: bytes) -> int:
-    """CRC of a section, ISO/IEC 13818-1 Annex A: polynomial 04C11DB7, not reflected, not inverted."""
+    """Returns the CRC of a section (ISO/IEC 13818-1 Annex A): polynomial 04C11DB7, not reflected, not inverted."""
     crc = 0xFFFF_FFFF
     for byte in data:
         crc = crc << 8 & 0xFFFF_FFFF ^ _CRC[crc >> 24 ^ byte]
@@ -30,12 +30,14 @@ def crc32(data: bytes) -> int:
 
 
 def pat() -> bytes:
-    """The packet body (184 bytes) of the program association table, §2.4.4.3."""
+    """Returns the packet body (184 bytes) of the program association table (§2.4.4.3)."""
     return _body(0x00, _TRANSPORT_STREAM_ID, _PROGRAM.to_bytes(2, "big") + (0xE000 | PMT_PID).to_bytes(2, "big"))
 
 
 def pmt(pcr_pid: int, streams: list[tuple[int, int, bytes]]) -> bytes:
-    """The packet body (184 bytes) of the program map table, §2.4.4.8; streams: (stream_type, PID, descriptors)."""
+    """Returns the packet body (184 bytes) of the program map table (§2.4.4.8). streams: (stream_type, PID,
+    descriptors).
+    """
     loop = b"".join(
         [
             bytes((kind,)) + (0xE000 | pid).to_bytes(2, "big") + (0xF000 | len(extra)).to_bytes(2, "big") + extra
@@ -46,7 +48,7 @@ def pmt(pcr_pid: int, streams: list[tuple[int, int, bytes]]) -> bytes:
 
 
 def registration(name: bytes) -> bytes:
-    """registration_descriptor, §2.6.8, of a four-letter format identifier."""
+    """Returns a registration_descriptor (§2.6.8) of a four-letter format identifier."""
     return b"\x05\x04" + name
 
 

@@ -1,4 +1,5 @@
-"""RTMP 1.0 with Enhanced RTMP, both sides, sans-I/O.
+"""RTMP 1.0 with Enhanced RTMP, server and client, without I/O.
 
-Source: "Real-Time Messaging Protocol (RTMP) specification" 1.0 (Adobe, 2012); § numbers in this package are its.
+Source: "Real-Time Messaging Protocol (RTMP) specification" 1.0 (Adobe, 2012). The § numbers in this package refer to
+it.
 """

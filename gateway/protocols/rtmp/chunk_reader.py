@@ -1,8 +1,8 @@
-"""ChunkReader: the chunk layer of a byte stream (§5.3) becomes messages.
+"""ChunkReader: turns the chunks of a byte stream (§5.3) into messages.
 
-Cost: a message that lies whole in the received bytes costs one slice, also when it spans chunks (the chunk headers
-inside are then removed by one strided deletion); one that arrives in pieces costs a slice per piece and one join.
-Bytes are copied once more only when a read ends inside a chunk header.
+Cost: a message that is whole in the received bytes costs one slice. If it spans chunks, one strided deletion removes
+the chunk headers inside. A message in several pieces costs a slice per piece and one join. Bytes are copied once more
+only if a read ends inside a chunk header.
 """
 
 from __future__ import annotations
@@ -19,36 +19,40 @@ MAX_CHUNK_STREAMS = 64
 
 _two_words = struct.Struct(">II").unpack_from
 _EXTENDED = 0xFFFFFF
-_RUN = 2048  # chunks tested at once: bounds what a peer gains by breaking the pattern late, covers a 256 kB read at 128
-_FOLD = 256  # this many parts become one, for a part of a few bytes costs fifty
+_RUN = 2048  # chunks tested at once: bounds the cost of a pattern that breaks late, covers a 256 kB read at 128
+_FOLD = 256  # so many parts are joined into one, because a part of a few bytes costs fifty bytes
 # Bytes of the message header by fmt (§5.3.1.2), the basic header's first byte not counted.
 _HEADER_SIZE = (11, 7, 3, 0)
 
 
 class _ChunkStream:
-    """What is remembered for one chunk stream id: the last header, and the message being assembled."""
+    """The state of one chunk stream id: the last header, and the message being assembled."""
 
     __slots__ = ("delta", "extended", "folded", "length", "missing", "parts", "stream_id", "timestamp", "type_id")
 
     def __init__(self) -> None:
         self.timestamp = 0
         self.delta = 0
-        self.length = -1  # unknown until a header tells it
+        self.length = -1  # unknown before the first header
         self.type_id = 0
         self.stream_id = 0
         self.extended = b""  # the extended timestamp field of the last header, if it had one
         self.parts: list[bytes] = []
-        self.folded = 0  # how many of the parts are joined ones
-        self.missing = 0  # bytes of the message that have not come; 0: none is being assembled
+        self.folded = 0  # number of parts that are joined ones
+        self.missing = 0  # bytes of the message that have not come; 0: no message is being assembled
 
 
 class ChunkReader:
-    """`receive(data)` returns the messages that `data` completes; Set Chunk Size and Abort act here, unreturned.
+    """`receive(data)` returns the messages that `data` completes. Set Chunk Size and Abort are handled here and not
+    returned.
 
-    Bounds: `max_message` bytes a message, `max_pending` bytes of unfinished messages together, `max_streams` chunk
-    stream ids; the first two may be changed at any time. Memory grows as bytes come, never by a declared length.
-    Raises RemoteProtocolError where the peer breaks the chunk format or a bound; the reader is spent then. Timestamps
-    wrap at 2**32: unwrapping is the caller's.
+    max_message: bound of a message, bytes; may be changed at any time.
+    max_pending: bound of all unfinished messages together, bytes; may be changed at any time.
+    max_streams: bound of the number of chunk stream ids.
+
+    Memory grows with the received bytes, not with a declared length.
+    Raises RemoteProtocolError if the peer breaks the chunk format or a bound; then the reader cannot be used any more.
+    Timestamps wrap at 2**32; the caller unwraps them.
     """
 
     __slots__ = (
@@ -76,7 +80,7 @@ class ChunkReader:
         self._max_streams = max_streams
         self._streams: dict[int, _ChunkStream] = {}
         self._rest = b""  # an unfinished chunk header, under 20 bytes
-        self._current: _ChunkStream | None = None  # whose chunk is being received
+        self._current: _ChunkStream | None = None  # the stream whose chunk is being received
         self._need = 0  # bytes of that chunk that have not come
         self._pending = 0  # bytes held in parts of all streams
 
@@ -84,6 +88,13 @@ class ChunkReader:
     def pending(self) -> int:
         """Bytes held for unfinished messages."""
         return self._pending
+
+    def forget(self) -> None:
+        """Frees everything; the reader cannot be used any more."""
+        self._streams.clear()
+        self._rest = b""
+        self._current = None
+        self._need = self._pending = 0
 
     def receive(self, data: bytes) -> list[Message]:
         """Takes any piece of the byte stream. Raises RemoteProtocolError."""
@@ -120,8 +131,8 @@ class ChunkReader:
             if first >= 0xC0 and stream.missing:  # fmt 3 within a message
                 extended = stream.extended
                 if extended:
-                    # Senders repeat the field in every chunk; librtmp before 2014 and old OBS do not. Equal bytes
-                    # are the field, anything else is payload already.
+                    # Senders repeat the field in every chunk, except librtmp before 2014 and old OBS. Equal bytes
+                    # are the field, others are payload.
                     peek = data[position : position + 4]
                     if peek == extended:
                         position += 4
@@ -201,15 +212,20 @@ class ChunkReader:
                     if stop <= end and breaks <= _RUN:
                         payload = _unbroken(data, position, stop, size, csid, breaks)
                         if payload is not None:
-                            messages.append(Message(stream.type_id, stream.timestamp, stream.stream_id, payload))
+                            type_id = stream.type_id
+                            message = Message(type_id, stream.timestamp, stream.stream_id, payload)
                             position = stop
+                            if type_id > 2:
+                                messages.append(message)
+                            else:  # at a chunk size below 4 a Set Chunk Size spans chunks, too
+                                self._control(message)
                             continue
                 stream.missing = length
 
             missing = stream.missing
             size = self.chunk_size
             if missing > size and csid < 64 and not stream.extended:
-                # The same for the part of a message that is here: whole chunks, each with the next one's header.
+                # Takes the received part of a message in one step: whole chunks, each with the next one's header.
                 run = min((missing - 1) // size, (end - position) // (size + 1), _RUN)
                 if run > 1:
                     stop = position + run * (size + 1)
@@ -235,7 +251,9 @@ class ChunkReader:
         return messages
 
     def _resume(self, data: bytes, messages: list[Message]) -> int:
-        """Takes payload of the chunk that an earlier read began; where the next chunk header begins in `data`."""
+        """Takes payload of the chunk that an earlier read began; returns the position of the next chunk header in
+        `data`.
+        """
         stream = self._current
         assert stream is not None, "a chunk is awaited, so its stream is known"
         need = self._need
@@ -277,7 +295,7 @@ class ChunkReader:
     def _open(self, csid: int, fmt: int) -> _ChunkStream:
         if fmt > 1:
             raise RemoteProtocolError(f"chunk stream {csid} begins with fmt {fmt}")
-        # fmt 1 is taken: some librtmp builds send their first ping on chunk stream 2 so.
+        # fmt 1 is accepted: some librtmp builds send their first ping on chunk stream 2 with it.
         if len(self._streams) >= self._max_streams:
             raise RemoteProtocolError(f"more than {self._max_streams} chunk streams")
         stream = self._streams[csid] = _ChunkStream()
@@ -307,9 +325,9 @@ class ChunkReader:
 
 
 def _unbroken(data: bytes, position: int, stop: int, size: int, csid: int, breaks: int) -> bytes | None:
-    """The payload of `data[position:stop]` without the `breaks` one-byte headers in it.
+    """Returns the payload of `data[position:stop]` without the `breaks` one-byte headers in it.
 
-    None where another chunk lies between: if nothing does, every (size + 1)th byte behind the first chunk's payload is
+    Returns None if another chunk is in between. Otherwise every (size + 1)th byte after the first chunk's payload is
     the one-byte fmt 3 header.
     """
     if data[position + size : stop : size + 1] != bytes((0xC0 | csid,)) * breaks:

@@ -1,4 +1,6 @@
-"""ChunkWriter: messages become chunks (§5.3), with the shortest header that says the same; and bytes to share."""
+"""ChunkWriter: turns messages into chunks (§5.3) with the shortest possible headers. Also makes bytes that players
+share.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ _EXTENDED = 0xFFFFFF
 
 
 class _Last:
-    """The header that the peer remembers for a chunk stream."""
+    """The last header that the peer has for a chunk stream."""
 
     __slots__ = ("delta", "length", "stream_id", "timestamp", "type_id")
 
@@ -25,7 +27,9 @@ class _Last:
 
 
 class ChunkWriter:
-    """One direction of a connection. `write` returns the chunks of one message; chunks of messages never interleave."""
+    """The send direction of a connection. `write` returns the chunks of one message; chunks of messages never
+    interleave.
+    """
 
     __slots__ = ("_last", "chunk_size")
 
@@ -35,7 +39,11 @@ class ChunkWriter:
         self._last: dict[int, _Last] = {}
 
     def write(self, csid: int, type_id: int, timestamp: int, stream_id: int, payload: bytes) -> bytes:
-        """The chunks of one message; timestamp in milliseconds, taken modulo 2**32; csid 2 to 63."""
+        """Returns the chunks of one message.
+
+        csid: 2 to 63.
+        timestamp: milliseconds, taken modulo 2**32.
+        """
         timestamp &= 0xFFFFFFFF
         length = len(payload)
         last = self._last.get(csid)
@@ -59,10 +67,11 @@ class ChunkWriter:
 def shared_message(
     csid: int, type_id: int, timestamp: int, payload: bytes, chunk_size: int = 65536, stream_id: int = 1
 ) -> bytes:
-    """One message as chunks with a full header, the same for every player.
+    """Returns one message as chunks with a full header, the same bytes for every player.
 
-    Such bytes depend on nothing sent before on `csid`; they can be sent to any player that was told `chunk_size`,
-    between any two messages, whole. `csid` must not be one that a ChunkWriter of the same connection compresses on.
+    The bytes do not depend on anything sent before on `csid`. They can be sent, as a whole and between two messages, to
+    any player that was told `chunk_size`. A ChunkWriter of the same connection must not use `csid` for compressed
+    headers.
     """
     return _chunks(csid, type_id, timestamp & 0xFFFFFFFF, stream_id, payload, chunk_size)
 

@@ -1,11 +1,10 @@
-"""ClientConnection: an RTMP connection seen from the client, to publish or to play; bytes in, events out.
+"""ClientConnection: the client side of an RTMP connection, to publish or to play; takes bytes, returns events.
 
-The commands are those of Flash Media Live Encoder, in its order, which every server has been tested with.
+It sends the commands of Flash Media Live Encoder in the same order: every server has been tested with that encoder.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from enum import Enum
 
@@ -13,8 +12,8 @@ from gateway.formats import amf0
 from gateway.media.track import AmfValue
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
 from gateway.protocols.rtmp.command import Command, command, parse_command
-from gateway.protocols.rtmp.events import ClientEvent, CommandIgnored, Ended, Ready, Rejected
-from gateway.protocols.rtmp.handshake import ClientHandshake, Random
+from gateway.protocols.rtmp.events import Accepted, ClientEvent, CommandIgnored, Ended, Rejected
+from gateway.protocols.rtmp.handshake import ClientHandshake
 from gateway.protocols.rtmp.message import (
     AGGREGATE,
     AUDIO,
@@ -31,21 +30,23 @@ from gateway.protocols.rtmp.message import (
     UserControl,
     user_control,
 )
-from gateway.protocols.rtmp.state import CLIENT, Machine, State, Step
+from gateway.protocols.rtmp.state import CLIENT, Machine, RtmpState, Step
 from gateway.protocols.rtmp.url import RtmpUrl
-from gateway.protocols.rtmp.wire import Limits, Wire
+from gateway.protocols.rtmp.wire import Wire, WireLimits
 
 _CONNECT, _RELEASE, _FC_PUBLISH, _CREATE, _PUBLISH = 1.0, 2.0, 3.0, 4.0, 5.0
 _WINDOW = 2_500_000
+_BUFFER_MS = 1000  # what the play side tells as its buffer
+_FLASH_VER = "FMLE/3.0 (compatible; Millrace)"
 _MEDIA_CSID = {AUDIO: CSID_AUDIO, VIDEO: CSID_VIDEO, DATA: CSID_DATA}
-_STARTS = {State.PUBLISH_PENDING: "NetStream.Publish.Start", State.PLAY_PENDING: "NetStream.Play.Start"}
+_STARTS = {RtmpState.PUBLISH_PENDING: "NetStream.Publish.Start", RtmpState.PLAY_PENDING: "NetStream.Play.Start"}
 _PLAY_OVER = frozenset(
     {"NetStream.Play.UnpublishNotify", "NetStream.Play.Stop", "NetStream.Play.Complete", "NetStream.Unpublish.Success"}
 )
 _Events = list[ClientEvent]
 
 
-class Role(Enum):
+class ClientRole(Enum):
     PUBLISH = "publish"
     PLAY = "play"
 
@@ -53,50 +54,46 @@ class Role(Enum):
 class ClientConnection:
     """One connection to `url`, for one stream. Send `data_to_send` at once after construction and after every call.
 
-    Events: `Ready` when media may be sent or is to come, then (play) `Message` for audio and video and `Script`;
-    `Rejected(code, description)` when the server refuses, `Ended(reason)` when it ends in good order. After either, and
-    after RemoteProtocolError, the connection is `closing`: send what waits, then close.
+    Events: `Accepted` when media may be sent or is about to come; then, for play, `Message` for audio and video and
+    `Script`. `Rejected(code, description)` if the server refuses, `Ended(reason)` if it ends the stream normally. After
+    the last two, and after RemoteProtocolError, the connection is `closing`: send the waiting bytes, then close.
 
-    chunk_size: ours, up to 65536; some ingest services take no more than 128 at first. digest: offer the digest
-    handshake. buffer_ms: what the play side tells as its buffer. fourccs: what an Enhanced RTMP server is told that we
+    chunk_size: ours, up to 65536; some ingest services take no more than 128 at first. handshake: one that
+    offers a digest, if not told. fourccs: what an Enhanced RTMP server is told that we
     send or take ("hvc1", "av01" …); leave it empty for H.264 and AAC, since older servers stumble over the list.
     """
 
     def __init__(
         self,
         url: RtmpUrl,
-        role: Role,
+        role: ClientRole,
         *,
         chunk_size: int = 4096,
-        digest: bool = True,
-        buffer_ms: int = 1000,
         fourccs: Sequence[str] = (),
-        flash_ver: str = "FMLE/3.0 (compatible; Millrace)",
-        limits: Limits | None = None,
-        random: Random = os.urandom,
+        limits: WireLimits | None = None,
+        handshake: ClientHandshake | None = None,
     ) -> None:
         self._url = url
         self._role = role
         self._chunk_size = chunk_size
-        self._buffer_ms = buffer_ms
         self._fourccs = fourccs
-        self._flash_ver = flash_ver
-        self._handshake: ClientHandshake | None = ClientHandshake(digest=digest, random=random)
-        self._wire = Wire(limits or Limits(), _WINDOW)
-        self._wire.send_raw(self._handshake.data_to_send())
+        handshake = handshake or ClientHandshake(digest=True)
+        self._handshake: ClientHandshake | None = handshake
+        self._wire = Wire(limits or WireLimits(), _WINDOW)
+        self._wire.send_raw(handshake.data_to_send())
         self._machine = Machine(CLIENT)
         self._stream_id = 0
         self.close_reason = ""
         """Why the connection is being closed; empty while it is not."""
 
     @property
-    def state(self) -> State:
+    def state(self) -> RtmpState:
         return self._machine.state
 
     @property
     def closing(self) -> bool:
-        """Send what waits, then close."""
-        return self._machine.state is State.CLOSING
+        """True: send the waiting bytes, then close."""
+        return self._machine.state is RtmpState.CLOSING
 
     @property
     def received(self) -> int:
@@ -104,11 +101,11 @@ class ClientConnection:
         return self._wire.received
 
     def data_to_send(self) -> bytes:
-        """Bytes for the server; empty when there are none."""
+        """Returns bytes for the server; empty if there are none."""
         return self._wire.data_to_send()
 
     def receive(self, data: bytes) -> list[ClientEvent]:
-        """Takes bytes of the server; returns what they mean, nothing once `closing`. Raises RemoteProtocolError."""
+        """Takes bytes of the server; returns their events, none once `closing`. Raises RemoteProtocolError."""
         if self.closing:
             return []
         try:
@@ -127,7 +124,7 @@ class ClientConnection:
         return events
 
     def eof(self) -> list[ClientEvent]:
-        """The server closed."""
+        """Handles that the server closed the connection; returns the events."""
         if self.closing:
             return []
         self._close("connection closed")
@@ -137,24 +134,24 @@ class ClientConnection:
 
     def send_media(self, type_id: int, timestamp: int, body: bytes) -> None:
         """Queues an FLV tag body as audio (8), video (9) or data (18) message; timestamp in milliseconds."""
-        if self._machine.state is not State.PUBLISHING:
+        if self._machine.state is not RtmpState.PUBLISHING:
             raise LocalProtocolError(f"media while {self._machine.state.name.lower()}")
         self._wire.send(_MEDIA_CSID[type_id], type_id, self._stream_id, body, timestamp)
 
     def send_script(self, timestamp: int, name: str, amf: bytes) -> None:
-        """Queues script data; onMetaData is wrapped in @setDataFrame, so that servers keep it for later players."""
+        """Queues script data. onMetaData is wrapped in @setDataFrame, so that servers keep it for later players."""
         body = amf0.encode(name) + amf
         if name == "onMetaData":
             body = amf0.encode("@setDataFrame") + body
         self.send_media(DATA, timestamp, body)
 
     def ping(self, stamp: int) -> None:
-        """Asks for a sign of life; the answer is `Pinged`."""
+        """Sends a ping; the answer is the event `Pinged`."""
         self._wire.send_control(USER_CONTROL, user_control(UserControl.PING_REQUEST, stamp))
 
     def finish(self) -> None:
-        """Ends the publish or the play in good order; then closing."""
-        if self._machine.state is State.PUBLISHING:
+        """Ends the publish or the play normally; then the connection is closing."""
+        if self._machine.state is RtmpState.PUBLISHING:
             self._command("FCUnpublish", 6.0, None, self._url.name)
         if self._stream_id:
             self._command("deleteStream", 7.0, None, float(self._stream_id))
@@ -172,10 +169,10 @@ class ClientConnection:
             properties: dict[str, AmfValue] = {
                 "app": self._url.app,
                 "type": "nonprivate",
-                "flashVer": self._flash_ver,
+                "flashVer": _FLASH_VER,
                 "tcUrl": self._url.tc_url,
             }
-            if self._role is Role.PLAY:
+            if self._role is ClientRole.PLAY:
                 properties |= {"fpad": False, "capabilities": 15.0, "audioCodecs": 4071.0, "videoCodecs": 252.0}
                 properties["videoFunction"] = 1.0
             if self._fourccs:
@@ -199,7 +196,7 @@ class ClientConnection:
                 elif self._playing(events):
                     events.append(part)
         elif type_id == USER_CONTROL and message.payload[:2] == b"\0\x01":
-            if self._machine.state is State.PLAYING:  # StreamEOF: of the play that runs, not of one before
+            if self._machine.state is RtmpState.PLAYING:  # StreamEOF of the current play, not of an earlier one
                 self._end("StreamEOF", events)
         elif type_id < AUDIO:
             event = self._wire.control(message)
@@ -209,14 +206,16 @@ class ClientConnection:
             events.append(CommandIgnored(f"message type {type_id}", f"{len(message.payload)} bytes"))
 
     def _playing(self, events: _Events) -> bool:
-        """Whether media is for us; the first also says Ready where a server forgets NetStream.Play.Start."""
-        if self._machine.state is State.PLAY_PENDING:
+        """Tells whether media is expected. The first media also makes Accepted, for servers that omit
+        NetStream.Play.Start.
+        """
+        if self._machine.state is RtmpState.PLAY_PENDING:
             self._machine.peer(Step.ACCEPT)
-            events.append(Ready())
-        return self._machine.state is State.PLAYING
+            events.append(Accepted())
+        return self._machine.state is RtmpState.PLAYING
 
     def _data(self, message: Message, events: _Events) -> None:
-        if self._role is Role.PUBLISH:
+        if self._role is ClientRole.PUBLISH:
             return
         event = self._wire.script(message)
         if isinstance(event, CommandIgnored) or event.name not in ("|RtmpSampleAccess", "onStatus"):
@@ -236,35 +235,35 @@ class ClientConnection:
     def _answered(self, got: Command, events: _Events) -> None:
         failed = got.name == "_error"
         state = self._machine.state
-        if got.transaction == _CONNECT and state is State.CONNECTING:
+        if got.transaction == _CONNECT and state is RtmpState.CONNECTING:
             if failed:
                 self._refused(got, "NetConnection.Connect.Rejected", events)
                 return
             self._machine.peer(Step.CONNECT)
             if self._chunk_size != self._wire.chunk_size:
                 self._wire.send_chunk_size(self._chunk_size)
-            if self._role is Role.PUBLISH:
+            if self._role is ClientRole.PUBLISH:
                 self._command("releaseStream", _RELEASE, None, self._url.name)
                 self._command("FCPublish", _FC_PUBLISH, None, self._url.name)
             else:
                 self._wire.send_window(_WINDOW)
             self._command("createStream", _CREATE, None)
-        elif got.transaction == _CREATE and state is State.CREATING:
+        elif got.transaction == _CREATE and state is RtmpState.CREATING:
             if failed:
                 self._refused(got, "NetConnection.Call.Failed", events)
                 return
             self._stream_id = int(min(max(got.number(0, 1.0), 1.0), 0xFFFFFFFF))
-            if self._role is Role.PUBLISH:
+            if self._role is ClientRole.PUBLISH:
                 self._machine.owner(Step.PUBLISH)
                 self._command("publish", _PUBLISH, None, self._url.name, "live", stream_id=self._stream_id)
             else:
                 self._machine.owner(Step.PLAY)
-                buffer = user_control(UserControl.SET_BUFFER_LENGTH, self._stream_id, self._buffer_ms)
+                buffer = user_control(UserControl.SET_BUFFER_LENGTH, self._stream_id, _BUFFER_MS)
                 self._command("play", 0.0, None, self._url.name, -2000.0, stream_id=self._stream_id)
                 self._wire.send_control(USER_CONTROL, buffer)
         elif failed and got.transaction == _PUBLISH:
             self._refused(got, "NetStream.Publish.Failed", events)
-        # Answers to releaseStream and FCPublish decide nothing: many servers refuse both.
+        # Answers to releaseStream and FCPublish are ignored: many servers refuse both.
 
     def _status(self, info: dict[str, AmfValue], events: _Events) -> None:
         code, level, description = (_text(info, key) for key in ("code", "level", "description"))
@@ -273,8 +272,8 @@ class ClientConnection:
             self._reject(code or "NetStream.Failed", description, events)
         elif _STARTS.get(state) == code:
             self._machine.peer(Step.ACCEPT)
-            events.append(Ready())
-        elif code in _PLAY_OVER and state in (State.PLAYING, State.PUBLISHING):
+            events.append(Accepted())
+        elif code in _PLAY_OVER and state in (RtmpState.PLAYING, RtmpState.PUBLISHING):
             self._end(code, events)
         elif code.startswith("NetConnection.Connect.") and code != "NetConnection.Connect.Success":
             self._reject(code, description, events)

@@ -1,4 +1,4 @@
-"""Command: an RTMP command (§7.2) read from a message and written to one, and the status objects that answer it."""
+"""RTMP commands (§7.2): reading and writing them, and the status objects that answer them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from gateway.media.track import AmfValue
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.message import COMMAND_AMF3, DATA_AMF3, Message
 
-# What we can carry in Ex bodies, told to publishers that ask ("Enhanced RTMP (V2)", connect). Mask: 1 decode, 2 encode,
-# 4 forward.
+# Codecs that we can carry in Ex bodies, announced to publishers that ask ("Enhanced RTMP (V2)", connect).
+# Mask: 1 decode, 2 encode, 4 forward.
 VIDEO_FOURCCS = ("avc1", "hvc1", "av01", "vp09", "vp08")
 AUDIO_FOURCCS = ("mp4a", ".mp3", "Opus", "fLaC", "ac-3", "ec-3")
 CAN_FORWARD = 4
+COMMAND_ITEMS = 1000  # values in a command; a real `connect` has some thirty
 CAPS_MOD_EX = 4  # capsEx: 1 reconnect, 2 multitrack, 4 ModEx, 8 nanosecond offsets
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """name(object, *arguments); transaction: the number that its answer repeats, 0 where none is wanted."""
+    """name(object, *arguments).
+
+    transaction: the number that its answer repeats, 0 if no answer is wanted.
+    """
 
     name: str
     transaction: float
@@ -28,18 +32,18 @@ class Command:
     arguments: tuple[AmfValue, ...]
 
     def text(self, index: int) -> str:
-        """Argument `index` as text; "" where there is none or it is something else."""
+        """Returns argument `index` as text; "" if it is missing or no text."""
         value = self.arguments[index] if index < len(self.arguments) else None
         return value if isinstance(value, str) else ""
 
     def number(self, index: int, default: float) -> float:
-        """Argument `index` as a number."""
+        """Returns argument `index` as a number; `default` if it is missing or no number."""
         value = self.arguments[index] if index < len(self.arguments) else None
         return float(value) if isinstance(value, int | float) else default
 
 
 def amf_payload(message: Message) -> bytes:
-    """The AMF0 part of a command or data message: types 15 and 17 begin with a format byte, 0 for AMF0."""
+    """Returns the AMF0 part of a command or data message. Types 15 and 17 begin with a format byte, 0 for AMF0."""
     payload = message.payload
     if message.type_id in (COMMAND_AMF3, DATA_AMF3) and payload[:1] == b"\0":
         return payload[1:]
@@ -49,7 +53,7 @@ def amf_payload(message: Message) -> bytes:
 def parse_command(message: Message) -> Command:
     """Reads a command message of type 17 or 20. Raises RemoteProtocolError."""
     try:
-        values = amf0.decode(amf_payload(message))
+        values = amf0.decode(amf_payload(message), max_items=COMMAND_ITEMS)
     except InvalidData as error:
         raise RemoteProtocolError(f"command: {error}") from error
     name = values[0] if values else None
@@ -62,22 +66,22 @@ def parse_command(message: Message) -> Command:
 
 
 def command(name: str, transaction: float, *values: AmfValue) -> bytes:
-    """The payload of a command message of type 20; values: the command object, then the arguments."""
+    """Returns the payload of a command message of type 20. values: the command object, then the arguments."""
     return amf0.encode(name, transaction, *values)
 
 
 def status(level: str, code: str, description: str, **more: AmfValue) -> dict[str, AmfValue]:
-    """The information object of onStatus, _result and _error (§7.2.2)."""
+    """Returns the information object of onStatus, _result and _error (§7.2.2)."""
     return {"level": level, "code": code, "description": description, **more}
 
 
 def on_status(level: str, code: str, description: str, **more: AmfValue) -> bytes:
-    """The payload of an onStatus command."""
+    """Returns the payload of an onStatus command."""
     return command("onStatus", 0, None, status(level, code, description, **more))
 
 
 def fourcc_capabilities() -> dict[str, AmfValue]:
-    """What Enhanced RTMP adds to `connect`'s answer."""
+    """Returns the values that Enhanced RTMP adds to the answer to `connect`."""
     return {
         "fourCcList": [*VIDEO_FOURCCS, *AUDIO_FOURCCS],
         "videoFourCcInfoMap": {fourcc: float(CAN_FORWARD) for fourcc in VIDEO_FOURCCS},

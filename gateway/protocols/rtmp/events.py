@@ -1,4 +1,4 @@
-"""What connections report: `receive` returns these, in the order in which the peer's bytes said so."""
+"""The events that connections return from `receive`, in the order of the peer's bytes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ The message itself is the event, for this is the hot path."""
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """`connect` was accepted. raw: the whole command object; fourccs: what an Enhanced RTMP peer says it uses."""
+    """`connect` was accepted.
+
+    raw: the whole command object.
+    fourccs: codecs that an Enhanced RTMP peer announces.
+    """
 
     app: str
     instance: str
-    query: dict[str, str] = field(repr=False)  # keys may stand in both: kept out of logs
+    query: dict[str, str] = field(repr=False)  # may contain keys, as may tc_url: kept out of logs
     tc_url: str = field(repr=False)
     flash_ver: str
     fourccs: tuple[str, ...] = ()
@@ -29,9 +33,11 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class PublishRequested:
-    """The peer wants to publish; answer with accept_publish or reject_publish, at any later time.
+    """The peer wants to publish. Answer with accept_publish or reject_publish, at any later time.
 
-    name: without its query; query: parameters of name, app and tcUrl (`sign`); type: "live", "record", "append" or "".
+    name: without its query.
+    query: parameters of name, app and tcUrl (`sign`).
+    type: "live", "record", "append" or "".
     """
 
     app: str
@@ -43,7 +49,10 @@ class PublishRequested:
 
 @dataclass(frozen=True, slots=True)
 class PlayRequested:
-    """The peer wants to play; answer with accept_play or reject_play. start, duration: seconds as asked, -2 = live."""
+    """The peer wants to play. Answer with accept_play or reject_play.
+
+    start, duration: seconds as requested; start -2 means live.
+    """
 
     app: str
     instance: str
@@ -55,28 +64,31 @@ class PlayRequested:
 
 @dataclass(frozen=True, slots=True)
 class PublishEnded:
-    """The publish is over; reason: the command that ended it."""
+    """The publish is over. reason: the command that ended it."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class PlayEnded:
-    """The play is over; reason: the command that ended it."""
+    """The play is over. reason: the command that ended it."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The player paused, or goes on."""
+    """The player paused, or resumed."""
 
     paused: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Receiving:
-    """The player wants audio or video, or no more of it (receiveAudio, receiveVideo)."""
+    """The player wants audio or video, or wants no more of it (receiveAudio, receiveVideo).
+
+    audio, video: None means unchanged.
+    """
 
     audio: bool | None
     video: bool | None
@@ -84,14 +96,14 @@ class Receiving:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """The peer has received `total` bytes, 32-bit wraps added up."""
+    """The peer has received `total` bytes; 32-bit wraps are included."""
 
     total: int
 
 
 @dataclass(frozen=True, slots=True)
 class Pinged:
-    """The peer answered a ping; stamp: the number that `ping` sent."""
+    """The peer answered a ping. stamp: the number that `ping` sent."""
 
     stamp: int
 
@@ -105,23 +117,23 @@ class PeerBufferLength:
 
 @dataclass(frozen=True, slots=True)
 class CommandIgnored:
-    """Something harmless that was not understood or makes no sense now."""
+    """A harmless command or message that is unknown or makes no sense now."""
 
     name: str
     detail: str
 
 
-# Of a client connection
+# Events of a client connection
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class Accepted:
     """The server accepted: media may be sent (publish), or comes from now on (play)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The server refused, or gave up on us later; code: e.g. NetStream.Publish.BadName."""
+    """The server refused, or ended the connection with an error later. code: for example NetStream.Publish.BadName."""
 
     code: str
     description: str
@@ -129,7 +141,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What was played is over, or the server ended our publish in good order."""
+    """The played stream is over, or the server ended our publish normally."""
 
     reason: str
 
@@ -139,5 +151,5 @@ ServerEvent: TypeAlias = (
     " | Acknowledged | Pinged | PeerBufferLength | CommandIgnored"
 )
 ClientEvent: TypeAlias = (
-    "Message | Script | Ready | Rejected | Ended | Acknowledged | Pinged | PeerBufferLength | CommandIgnored"
+    "Message | Script | Accepted | Rejected | Ended | Acknowledged | Pinged | PeerBufferLength | CommandIgnored"
 )

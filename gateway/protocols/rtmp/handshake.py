@@ -1,8 +1,8 @@
-"""The handshake (§5.2), server and client side, simple and with digests (HMAC-SHA256, schemas 0 and 1).
+"""The handshake (§5.2) for server and client, simple and with digests (HMAC-SHA256, schemas 0 and 1).
 
-The digest form is not in the specification; Flash Media Server 3 brought it in, and players and ffmpeg use it. Both
-sides fall back to the simple form when the peer's first packet carries no valid digest. C2 and S2 are not checked:
-many encoders send zeros.
+The digest form is not in the specification. Flash Media Server 3 introduced it, and players and ffmpeg use it. Both
+sides fall back to the simple form if the peer's first packet has no valid digest. C2 and S2 are not checked: many
+encoders send zeros.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CLIENT_NAME = b"Genuine Adobe Flash Player 001"
 _SERVER_KEY = _SERVER_NAME + _TAIL
 _CLIENT_KEY = _CLIENT_NAME + _TAIL
 _DIGEST = 32
-# Where the four bytes lie whose sum tells the digest's offset, by schema; the digest is in the 764 bytes behind them.
+# By schema: position of four bytes whose sum gives the digest's offset. The digest is in the 764 bytes after them.
 _OFFSETS = (8, 772)
 _SERVER_VERSION = bytes((5, 0, 17, 1))
 _CLIENT_VERSION = bytes((9, 0, 124, 2))
@@ -38,7 +38,7 @@ class _Step(Enum):
 
 
 class _Handshake:
-    """What both sides share: bytes are kept until a packet is whole; at most 1537 of them."""
+    """The common part of both sides. Keeps at most 1537 bytes, until a packet is complete."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -52,13 +52,18 @@ class _Handshake:
     def done(self) -> bool:
         return self._step is _Step.DONE
 
+    @property
+    def buffered(self) -> int:
+        """Bytes of the peer that are kept."""
+        return len(self._buffer)
+
     def data_to_send(self) -> bytes:
-        """What is to be sent now."""
+        """Returns the bytes to send now."""
         out, self._out = self._out, b""
         return out
 
     def receive(self, data: bytes) -> bytes:
-        """Takes bytes of the peer; returns those that lie behind the handshake. Raises RemoteProtocolError."""
+        """Takes bytes of the peer; returns those after the handshake. Raises RemoteProtocolError."""
         data = self._buffer + data
         self._buffer = b""
         if self._step is _Step.FIRST:
@@ -86,14 +91,14 @@ class _Handshake:
 
 
 class ServerHandshake(_Handshake):
-    """The side that is connected to."""
+    """The server side of the handshake."""
 
     def __init__(self, random: Random = os.urandom) -> None:
         super().__init__(random)
 
     def _check_version(self, data: bytes) -> None:
         # §5.2.2: "A server that does not recognize the client's requested version SHOULD respond with 3"; RTMPE (6, 8)
-        # clients may then go on unencrypted. 32 and up is "not allowed", so that text protocols are told apart.
+        # clients may then go on unencrypted. 32 and up is "not allowed", which distinguishes text protocols.
         version = data[0]
         if version == 0x0D:
             raise RemoteProtocolError("a PROXY header where none is expected (rtmp.proxy_from)")
@@ -105,10 +110,10 @@ class ServerHandshake(_Handshake):
 
     def _answer(self, first: bytes) -> None:
         schema = None
-        if first[4:8] != b"\0\0\0\0":  # a client version: the digest form is offered
+        if first[4:8] != b"\0\0\0\0":  # a client version means that the digest form is offered
             schema = _find_digest(first, _CLIENT_NAME)
         if schema is None:
-            # S2 is C1 again, and so is what all simple clients expect of S1: a time and a zero before the random bytes.
+            # Simple clients expect S2 to repeat C1, and S1 to have a time and a zero before the random bytes.
             self._out = b"".join((b"\x03", b"\0" * 8, self._random(SIZE - 8), first))
             return
         self.digest = True
@@ -118,7 +123,7 @@ class ServerHandshake(_Handshake):
 
 
 class ClientHandshake(_Handshake):
-    """The side that connects. digest: offer the digest form; servers that do not know it see random bytes."""
+    """The client side of the handshake. digest: offers the digest form; servers without it see random bytes."""
 
     def __init__(self, *, digest: bool = True, random: Random = os.urandom) -> None:
         super().__init__(random)
@@ -131,7 +136,7 @@ class ClientHandshake(_Handshake):
 
     def _check_version(self, data: bytes) -> None:
         if data[0] != VERSION:
-            raise RemoteProtocolError(f"the server answers with version {data[0]}, 3 is spoken here")
+            raise RemoteProtocolError(f"the server answers with version {data[0]}, only 3 is supported")
 
     def _answer(self, first: bytes) -> None:
         schema = _find_digest(first, _SERVER_NAME) if self._offered else None
@@ -149,7 +154,7 @@ def _digest_at(packet: bytes, schema: int) -> int:
 
 
 def _find_digest(packet: bytes, key: bytes) -> int | None:
-    """The schema whose digest is valid, or None."""
+    """Returns the schema whose digest is valid, or None."""
     for schema in (0, 1):
         at = _digest_at(packet, schema)
         wanted = hmac.digest(key, packet[:at] + packet[at + _DIGEST :], "sha256")
@@ -159,7 +164,7 @@ def _find_digest(packet: bytes, key: bytes) -> int | None:
 
 
 def _signed(version: bytes, random: Random, schema: int, key: bytes) -> bytes:
-    """A first packet (time 0, version, random bytes) with its digest in place."""
+    """Returns a first packet (time 0, version, random bytes) with its digest in place."""
     packet = b"\0\0\0\0" + version + random(SIZE - 8)
     at = _digest_at(packet, schema)
     digest = hmac.digest(key, packet[:at] + packet[at + _DIGEST :], "sha256")
@@ -167,6 +172,8 @@ def _signed(version: bytes, random: Random, schema: int, key: bytes) -> bytes:
 
 
 def _response(digest: bytes, key: bytes, random: Random) -> bytes:
-    """A second packet: random bytes, signed with a key that only who saw the first packet's digest can make."""
+    """Returns a second packet: random bytes, signed with a key that depends on the digest of the peer's first
+    packet.
+    """
     body = random(SIZE - _DIGEST)
     return body + hmac.digest(hmac.digest(key, digest, "sha256"), body, "sha256")

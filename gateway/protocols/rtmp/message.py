@@ -1,4 +1,4 @@
-"""Message, its type numbers, and the bodies of the protocol control and user control messages (§5.4, §6.2, §7.1.7)."""
+"""RTMP messages, their type numbers, and the payloads of protocol and user control messages (§5.4, §6.2, §7.1.7)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DATA_AMF3, SHARED_OBJECT_AMF3, COMMAND_AMF3 = 15, 16, 17
 DATA, SHARED_OBJECT, COMMAND = 18, 19, 20
 AGGREGATE = 22
 
-# Chunk streams that we send on. Media has its own, so that shared fmt 0 messages and compressed ones never mix.
+# Chunk streams that we send on. Media has its own ones, so that shared fmt 0 messages and compressed ones never mix.
 CSID_CONTROL, CSID_COMMAND, CSID_AUDIO, CSID_DATA, CSID_VIDEO = 2, 3, 4, 5, 6
 CSID = {AUDIO: CSID_AUDIO, VIDEO: CSID_VIDEO, DATA: CSID_DATA, COMMAND: CSID_COMMAND}
 
@@ -22,7 +22,11 @@ _u16u32u32 = struct.Struct(">HII")
 
 @dataclass(slots=True)
 class Message:
-    """One RTMP message. timestamp: milliseconds, 0 to 2**32 - 1, absolute; stream_id: the message stream."""
+    """One RTMP message.
+
+    timestamp: milliseconds, 0 to 2**32 - 1, absolute.
+    stream_id: the message stream.
+    """
 
     type_id: int
     timestamp: int
@@ -43,17 +47,17 @@ class UserControl(IntEnum):
 
 
 def user_control(event: UserControl, value: int, second: int | None = None) -> bytes:
-    """The payload of a user control message with its one number, or two (SetBufferLength)."""
+    """Returns the payload of a user control message with one number, or two (SetBufferLength)."""
     if second is None:
         return _u16u32.pack(event, value & 0xFFFFFFFF)
     return _u16u32u32.pack(event, value, second)
 
 
 def uint32(value: int) -> bytes:
-    """The payload of Set Chunk Size, Window Acknowledgement Size and Acknowledgement."""
+    """Returns the payload of Set Chunk Size, Window Acknowledgement Size and Acknowledgement."""
     return (value & 0xFFFFFFFF).to_bytes(4, "big")
 
 
 def peer_bandwidth(window: int, limit: int = 2) -> bytes:
-    """The payload of Set Peer Bandwidth; limit 0 hard, 1 soft, 2 dynamic (§5.4.5)."""
+    """Returns the payload of Set Peer Bandwidth. limit: 0 hard, 1 soft, 2 dynamic (§5.4.5)."""
     return uint32(window) + bytes((limit,))

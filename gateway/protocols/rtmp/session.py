@@ -1,4 +1,4 @@
-"""Session: what a server connection remembers, and how it answers each command of its peer."""
+"""ServerSession: the state of a server connection, and its answers to the commands of the peer."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ from gateway.protocols.rtmp.message import (
     peer_bandwidth,
     user_control,
 )
-from gateway.protocols.rtmp.state import SERVER, Machine, State, Step
-from gateway.protocols.rtmp.url import Target, app_allowed, resolve
-from gateway.protocols.rtmp.wire import Limits, Wire
+from gateway.protocols.rtmp.state import SERVER, Machine, RtmpState, Step
+from gateway.protocols.rtmp.url import StreamTarget, app_allowed, resolve
+from gateway.protocols.rtmp.wire import Wire, WireLimits
 
-CHUNK_SIZE = 65536  # ffmpeg adopts what it is told: 3.5 times less work for both than at 128
+CHUNK_SIZE = 65536  # ffmpeg adopts the announced size: 3.5 times less work for both sides than with 128
 WINDOW = 5_000_000
 _MAX_STREAMS = 8
 
 Events = list[ServerEvent]
 
 
-class Session:
-    """The half of ServerConnection that its peer's commands act on."""
+class ServerSession:
+    """The base of ServerConnection that handles the peer's commands."""
 
     def __init__(
         self,
         *,
         apps: Collection[str] = frozenset({"stream"}),
-        limits: Limits | None = None,
+        limits: WireLimits | None = None,
         chunk_size: int = CHUNK_SIZE,
         window: int = WINDOW,
         random: Random = os.urandom,
     ) -> None:
         self._apps = apps
-        self._limits = limits or Limits()
+        self._limits = limits or WireLimits()
         self._chunk_size = chunk_size
         self._handshake: ServerHandshake | None = ServerHandshake(random)
         self._wire = Wire(self._limits, window)
@@ -66,8 +66,11 @@ class Session:
         self._streams: set[int] = set()
         self._stream_id = 0  # the message stream that publishes or plays
         self._fc_publish = False
-        self._held: deque[Message] = deque()  # what came since a request that is not answered yet
-        self._early_size = 0  # bytes held, or of media that nobody asked for
+        self._held: deque[Message] = deque()  # messages after a request that is not answered yet
+        self._held_size = 0
+        self._stray_size = 0  # bytes of unexpected media; none of it is kept
+        self.asked = 0
+        """Messages so far that were neither audio nor video: commands, control messages, data."""
         self.close_reason = ""
         """Why the connection is being closed; empty while it is not."""
         self._commands: dict[str, Callable[[Command, Message, Events], None]] = {
@@ -116,7 +119,9 @@ class Session:
         events.append(Connected(target.app, instance, target.query, self._tc_url, flash_ver, listed, raw))
 
     def _answer_connect(self) -> None:
-        """Held back until something else is sent or read, so that the owner can still refuse with `_error`."""
+        """Answers `connect`. Delayed until something else is sent or read, so that the owner can still refuse with
+        `_error`.
+        """
         got, self._connect = self._connect, None
         assert got is not None, "only called while there is one"
         raw = got.object if isinstance(got.object, dict) else {}
@@ -143,7 +148,7 @@ class Session:
     _on_release = _on_answered
 
     def _on_fc_publish(self, got: Command, message: Message, events: Events) -> None:
-        self._fc_publish = True  # onFCPublish says Publish.Start, so it waits until the publish is accepted
+        self._fc_publish = True  # onFCPublish contains Publish.Start, so it is sent when the publish is accepted
         self._result(got, None)
 
     def _on_fc_subscribe(self, got: Command, message: Message, events: Events) -> None:
@@ -152,7 +157,7 @@ class Session:
         self._wire.send_command(0, command("onFCSubscribe", 0, None, info))
 
     def _on_stream_length(self, got: Command, message: Message, events: Events) -> None:
-        self._result(got, 0.0)  # live has none
+        self._result(got, 0.0)  # a live stream has no length
 
     def _on_create_stream(self, got: Command, message: Message, events: Events) -> None:
         stream_id = next(i for i in range(1, _MAX_STREAMS + 2) if i not in self._streams)
@@ -191,8 +196,8 @@ class Session:
 
     def _play(self, field: str, start: float, duration: float, message: Message, events: Events) -> None:
         stream_id = message.stream_id or 1
-        if self._machine.state is State.PLAYING:
-            self._end("play", events)  # a player that goes on to another stream
+        if self._machine.state is RtmpState.PLAYING:
+            self._end("play", events)  # the player changes to another stream
         if not self._machine.may(Step.PLAY):
             self._status_on(stream_id, "error", "NetStream.Play.Failed", "This connection publishes.")
             events.append(CommandIgnored("play", f"while {self._machine.state.name.lower()}"))
@@ -211,7 +216,7 @@ class Session:
         events.append(PlayRequested(target.app, target.instance, target.name, target.query, start, duration))
 
     def _on_pause(self, got: Command, message: Message, events: Events) -> None:
-        if self._machine.state is not State.PLAYING:
+        if self._machine.state is not RtmpState.PLAYING:
             events.append(CommandIgnored(got.name, "not playing"))
             return
         paused = bool(got.arguments and got.arguments[0])
@@ -223,7 +228,7 @@ class Session:
         events.append(Paused(paused))
 
     def _on_seek(self, got: Command, message: Message, events: Events) -> None:
-        # Live cannot seek; an error here would make ffmpeg give up, so the player is told that it goes on.
+        # Live cannot seek, but an error would make ffmpeg stop, so the player is told that the stream goes on.
         self._status_on(message.stream_id, "status", "NetStream.Seek.Notify", "Live plays on.")
         events.append(CommandIgnored("seek", "live"))
 
@@ -237,7 +242,7 @@ class Session:
             events.append(Receiving(audio=None, video=wanted))
 
     def _on_fc_unpublish(self, got: Command, message: Message, events: Events) -> None:
-        if self._machine.state is State.PUBLISHING:
+        if self._machine.state is RtmpState.PUBLISHING:
             info = status("status", "NetStream.Unpublish.Success", "Unpublished.")
             self._wire.send_command(0, command("onFCUnpublish", 0, None, info))
             self._end("FCUnpublish", events)
@@ -256,35 +261,36 @@ class Session:
     # Below
 
     def _end(self, reason: str, events: Events) -> None:
-        """Ends what runs, or, at the end of the connection, what was asked for."""
+        """Ends the running publish or play, or the one that was requested."""
         state = self._machine.state
-        if state in (State.PUBLISHING, State.PUBLISH_PENDING):
+        if state in (RtmpState.PUBLISHING, RtmpState.PUBLISH_PENDING):
             self._machine.peer(Step.END)
             self._trust(False)
             self._status("status", "NetStream.Unpublish.Success", "Unpublished.")
             events.append(PublishEnded(reason))
-        elif state in (State.PLAYING, State.PLAY_PENDING):
+        elif state in (RtmpState.PLAYING, RtmpState.PLAY_PENDING):
             self._machine.peer(Step.END)
             self._status("status", "NetStream.Play.Stop", "Stopped playing.")
             events.append(PlayEnded(reason))
         self._fc_publish = False
 
     def _trust(self, publishes: bool) -> None:
-        """Only an accepted publisher may have large messages under way: who has shown no key yet holds little of us."""
+        """Sets the memory bounds: only an accepted publisher may have large unfinished messages. Others have shown no
+        key.
+        """
         limits = self._limits
-        small = limits.message if publishes else min(limits.message, limits.early_media)
-        self._wire.bound(small, limits.pending if publishes else min(limits.pending, limits.early_media))
+        self._wire.bound(limits.message, limits.pending if publishes else min(limits.pending, limits.early_media))
 
-    def _target(self, name_field: str) -> Target:
+    def _target(self, name_field: str) -> StreamTarget:
         return resolve(self._app_field, self._tc_url, name_field)
 
     def _publish_step(self, step: Step) -> None:
-        if self._machine.state is not State.PUBLISH_PENDING:
+        if self._machine.state is not RtmpState.PUBLISH_PENDING:
             raise LocalProtocolError(f"{step.name.lower()} of a publish while {self._machine.state.name.lower()}")
         self._machine.owner(step)
 
     def _play_step(self, step: Step) -> None:
-        if self._machine.state not in (State.PLAY_PENDING, State.PLAYING):
+        if self._machine.state not in (RtmpState.PLAY_PENDING, RtmpState.PLAYING):
             raise LocalProtocolError(f"{step.name.lower()} of a play while {self._machine.state.name.lower()}")
         self._machine.owner(step)
 
@@ -307,6 +313,7 @@ class Session:
     def _close(self, reason: str) -> None:
         self._machine.owner(Step.CLOSE)
         self._held.clear()
+        self._wire.forget()
         self.close_reason = self.close_reason or reason
 
 
@@ -316,10 +323,10 @@ def _text(values: dict[str, AmfValue], key: str) -> str:
 
 
 def _app_of(tc_url: str) -> str:
-    """The app of an address "rtmp://host:port/app/instance", for peers that tell nothing else."""
+    """Returns the app of an address "rtmp://host:port/app/instance", for peers that send only tcUrl."""
     return tc_url.partition("://")[2].partition("/")[2]
 
 
 def short(name: str) -> str:
-    """A peer's word, cut to what a log line bears."""
+    """Returns a peer's text, shortened for a log line."""
     return name if len(name) <= 64 else name[:64] + "…"

@@ -1,4 +1,4 @@
-"""RtmpUrl: an address `rtmp[s]://host[:port]/app[/instance]/name[?query]` taken apart; Target: what commands name."""
+"""Parses RTMP addresses `rtmp[s]://host[:port]/app[/instance]/name[?query]`, and the stream names in commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ _MAX_PARAMETERS = 32
 
 @dataclass(frozen=True, slots=True)
 class RtmpUrl:
-    """Parts of an address. app: first path segments, with the instance; name: the last one, with its query."""
+    """The parts of an address.
+
+    app: all path segments but the last, with the instance.
+    name: the last path segment, with its query.
+    """
 
     secure: bool
     host: str
@@ -22,24 +26,24 @@ class RtmpUrl:
 
     @property
     def tc_url(self) -> str:
-        """What `connect` sends as tcUrl: the address without the name; the port only where it is not the scheme's."""
+        """The value of tcUrl in `connect`: the address without the name, and without the scheme's default port."""
         scheme = "rtmps" if self.secure else "rtmp"
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == PORTS[scheme] else f":{self.port}"
         return f"{scheme}://{host}{port}/{self.app}"
 
     def __str__(self) -> str:
-        """The address without its query and with the name shortened: a name is often the key."""
+        """Returns the address without its query and with a shortened name, because the name is often the key."""
         name = self.name.partition("?")[0]
         shown = name if len(name) <= 4 else f"{name[:4]}…"
         return f"{self.tc_url.partition('?')[0]}/{shown}"
 
 
 def parse_url(url: str) -> RtmpUrl:
-    """Parses an address. Raises ValueError that says what is wrong, never repeating the key.
+    """Parses an address. Raises ValueError that says what is wrong and never contains the key.
 
-    With one path segment it is the app and the name is empty, or stands behind the app's query; with more, the last is
-    the name and the rest the app. A name's query may hold slashes.
+    A single path segment is the app; the name is then empty, or follows the app's query. Otherwise the last segment is
+    the name and the rest the app. A name's query may contain slashes.
     """
     parts = urlsplit(url.strip(), allow_fragments=False)
     scheme = parts.scheme.lower()
@@ -70,8 +74,11 @@ def parse_url(url: str) -> RtmpUrl:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What a client asks for. query: parameters of the name, of the app and of tcUrl; the first one named wins."""
+class StreamTarget:
+    """The stream that a client asks for.
+
+    query: parameters of the name, of the app and of tcUrl; the first value of a parameter counts.
+    """
 
     app: str
     instance: str
@@ -79,11 +86,11 @@ class Target:
     query: dict[str, str]
 
 
-def resolve(app_field: str, tc_url: str, name_field: str) -> Target:
-    """Takes apart what encoders write into `app`, `tcUrl` and the stream name.
+def resolve(app_field: str, tc_url: str, name_field: str) -> StreamTarget:
+    """Parses what encoders write into `app`, `tcUrl` and the stream name.
 
     Known forms: `stream` + `id?sign=…`; `stream?sign=…` + `id`; `stream/inst` + `id?sign=…`; the whole
-    `stream/id?sign=…` as app with an empty name, where what looks like an instance is the name.
+    `stream/id?sign=…` as app with an empty name. In the last form the apparent instance is the name.
     """
     app_path, _, app_query = app_field.partition("?")
     name, _, name_query = name_field.strip().partition("?")
@@ -96,14 +103,14 @@ def resolve(app_field: str, tc_url: str, name_field: str) -> Target:
         name = app_query.rpartition("/")[2]
     query: dict[str, str] = {}
     for text in (name_query, app_query, tc_url.partition("?")[2]):
-        # A query in the app may run into the name ("stream?sign=1-a/id"): a sign holds no slash.
+        # A query in the app may be followed by the name ("stream?sign=1-a/id"): a sign has no slash.
         for key, value in _parameters(text.split("/", 1)[0] if text is not name_query else text):
             query.setdefault(key, value)
-    return Target(app, instance, name, query)
+    return StreamTarget(app, instance, name, query)
 
 
 def app_allowed(app_field: str, apps: Collection[str]) -> bool:
-    """Whether the app, without its instance and query, is one that is served."""
+    """Tells whether the app, without its instance and query, is served."""
     return app_field.partition("?")[0].strip("/ ").partition("/")[0] in apps
 
 

@@ -1,4 +1,4 @@
-"""Wire: what both ends of an RTMP connection do alike: chunks, acknowledgements, pings, and the bytes waiting to go."""
+"""Wire: the common part of both ends of an RTMP connection: chunks, acknowledgements, pings, and the bytes to send."""
 
 from __future__ import annotations
 
@@ -33,25 +33,27 @@ from gateway.protocols.rtmp.message import (
 
 ControlEvent = Acknowledged | Pinged | PeerBufferLength | CommandIgnored
 _AGGREGATE_HEADER = 11
+_CONTROLS = (ACKNOWLEDGEMENT, WINDOW_ACK_SIZE, SET_PEER_BANDWIDTH)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds on what a peer may make us hold; all but the last two in bytes."""
+class WireLimits:
+    """Bounds on what a peer may make us hold or do; in bytes, except the last two."""
 
     message: int = MAX_MESSAGE
     pending: int = MAX_PENDING
-    early_media: int = 1 << 20  # before a publish is accepted: a message, unfinished ones, and what is held meanwhile
+    early_media: int = 1 << 15  # before a publish is accepted: unfinished messages, and held messages
+    stray_media: int = 1 << 20  # unexpected media before and after a publish, which is dropped
     chunk_streams: int = MAX_CHUNK_STREAMS
     aggregate: int = 4096  # messages in one aggregate
 
 
 class Wire:
-    """The message layer of one connection, after the handshake. Not for owners: the connections are."""
+    """The message layer of one connection, after the handshake. Only the connection classes use it."""
 
     __slots__ = ("_ack_at", "_acked", "_limits", "_out", "_reader", "_received", "_window", "_writer", "window_told")
 
-    def __init__(self, limits: Limits, window: int) -> None:
+    def __init__(self, limits: WireLimits, window: int) -> None:
         self._limits = limits
         self._reader = ChunkReader(
             max_message=limits.message, max_pending=limits.pending, max_streams=limits.chunk_streams
@@ -67,37 +69,45 @@ class Wire:
     # Receiving
 
     def receive(self, data: bytes) -> list[Message]:
-        """Messages that `data` completes, control messages among them (see `control`); acknowledges what is due."""
+        """Returns the messages that `data` completes, including control messages (see `control`). Queues
+        acknowledgements.
+        """
         self._received += len(data)
         if self._received >= self._ack_at:
             self._ack_at = self._received + self._window // 2
             self.send_control(ACKNOWLEDGEMENT, uint32(self._received))
         return self._reader.receive(data)
 
+    def forget(self) -> None:
+        """Frees the received bytes; nothing can be received any more."""
+        self._reader.forget()
+
     def bound(self, message: int, pending: int) -> None:
-        """Bytes a message, and of unfinished ones together, that the peer may have from now on."""
+        """Sets the bounds of a message, and of all unfinished messages together, in bytes."""
         self._reader.max_message, self._reader.max_pending = message, pending
 
     def count(self, size: int) -> None:
-        """Bytes that the peer sent before this layer began: acknowledgements count from the connection's start."""
+        """Counts bytes received before this layer began: acknowledgements count from the connection's start."""
         self._received += size
 
     def control(self, message: Message) -> ControlEvent | None:
-        """Acts on a protocol or user control message. Raises RemoteProtocolError when it is cut short."""
+        """Handles a protocol or user control message. Raises RemoteProtocolError for one that is too short."""
         payload = message.payload
         if message.type_id == USER_CONTROL:
             return self._user_control(payload)
+        if message.type_id not in _CONTROLS:  # §5.4 names no type 7
+            return CommandIgnored(f"message type {message.type_id}", f"{len(payload)} bytes")
         if len(payload) < 4:
             raise RemoteProtocolError(f"control message {message.type_id} of {len(payload)} bytes")
         value = int.from_bytes(payload[:4], "big")
         if message.type_id == ACKNOWLEDGEMENT:
             step = (value - self._acked) & 0xFFFFFFFF
-            if step < 0x80000000:  # else it goes backwards, as with peers that count in their own way
+            if step < 0x80000000:  # else it goes backwards, as some peers do
                 self._acked += step
             return Acknowledged(self._acked)
         if message.type_id == WINDOW_ACK_SIZE:
-            # Half a window, so that a peer that stops at an unacknowledged window never does; a floor against peers
-            # that would have an answer to every byte.
+            # Acknowledges every half window, so that peers that stop at an unacknowledged window never stop. The
+            # minimum is against peers that would get an answer to every byte.
             self._window = max(value & 0x7FFFFFFF, 4096)
             self._ack_at = min(self._ack_at, self._received + self._window // 2)
         elif message.type_id == SET_PEER_BANDWIDTH and value != self.window_told:
@@ -117,20 +127,20 @@ class Wire:
             return Pinged(value)
         if event == UserControl.SET_BUFFER_LENGTH and len(payload) >= 10:
             return PeerBufferLength(int.from_bytes(payload[6:10], "big"))
-        return None  # stream begin, end and the like; and 26, 31, 32: answers of Flash to its server
+        return None  # stream begin, stream end and others; 26, 31, 32 are answers of Flash to its server
 
     def script(self, message: Message) -> Script | CommandIgnored:
-        """A data message as an event; what cannot be read is ignored, for no stream should die of its metadata."""
+        """Returns a data message as an event. An unreadable one is ignored: metadata must not end a stream."""
         try:
             return parse_script(message.timestamp, amf_payload(message))
         except InvalidData as error:
             return CommandIgnored("data message", str(error))
 
     def split(self, message: Message) -> list[Message]:
-        """The audio, video and data messages of an aggregate (§7.1.6), times moved to the aggregate's.
+        """Returns the audio, video and data messages of an aggregate (§7.1.6), with times moved to the aggregate's.
 
         "The difference between the timestamps of the aggregate message and the first sub-message is the offset to
-        renormalize the timestamps of the sub-messages". What is cut off at the end is dropped. Raises
+        renormalize the timestamps of the sub-messages". A truncated message at the end is dropped. Raises
         RemoteProtocolError for more messages than the limit.
         """
         payload = message.payload
@@ -162,7 +172,7 @@ class Wire:
         self._out.append(self._writer.write(csid, type_id, timestamp, stream_id, payload))
 
     def send_control(self, type_id: int, payload: bytes) -> None:
-        """Queues a control message: §5.4, "message stream ID 0 … sent in chunk stream ID 2"."""
+        """Queues a control message (§5.4: "message stream ID 0 … sent in chunk stream ID 2")."""
         self.send(CSID_CONTROL, type_id, 0, payload)
 
     def send_command(self, stream_id: int, payload: bytes) -> None:
@@ -175,12 +185,12 @@ class Wire:
         self.send_control(WINDOW_ACK_SIZE, uint32(window))
 
     def send_chunk_size(self, size: int) -> None:
-        """Tells our chunk size and uses it from then on."""
+        """Announces our chunk size and uses it from then on."""
         self.send_control(SET_CHUNK_SIZE, uint32(size))
         self._writer.chunk_size = size
 
     def send_raw(self, data: bytes) -> None:
-        """Queues bytes that are no chunks: those of the handshake."""
+        """Queues bytes without chunks: those of the handshake."""
         if data:
             self._out.append(data)
 
@@ -201,11 +211,11 @@ class Wire:
 
     @property
     def waiting(self) -> Sized:
-        """What `data_to_send` will join; always the same list."""
+        """The list of queued bytes; always the same list."""
         return self._out
 
     def data_to_send(self) -> bytes:
-        """All that waits, once."""
+        """Returns all queued bytes and empties the queue."""
         if not self._out:
             return b""
         data = b"".join(self._out)

@@ -10,8 +10,8 @@ import pytest
 import pytest_asyncio
 
 from gateway.formats.flv.tag import VIDEO
-from gateway.hub.ports import IvsIngest as Told
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.ports.stores import IvsIngest as Told
 from tests.support import builders
 from tests.support.authority import Authority
 from tests.support.ivs import KEY, IvsIngest
@@ -93,11 +93,11 @@ async def test_an_ivs_that_disconnects_is_connected_to_again(ivs: IvsIngest, aut
     ("video", "audio", "words"),
     [
         (None, builders.AUDIO, "IVS takes no stream without video"),
-        (Track(Kind.VIDEO, Codec.H265, 1000, b"\1"), builders.AUDIO, "IVS takes H.264 video, and this is h265"),
+        (MediaTrack(Kind.VIDEO, Codec.H265, 1000, b"\1"), builders.AUDIO, "IVS takes H.264 video, and this is h265"),
     ],
 )
 async def test_what_ivs_cannot_take_fails_for_it_alone_until_the_stream_is_something_else(
-    ivs: IvsIngest, authority: Authority, video: Track | None, audio: Track, words: str
+    ivs: IvsIngest, authority: Authority, video: MediaTrack | None, audio: MediaTrack, words: str
 ) -> None:
     directory = Directory(ivs.endpoint)
     async with live(ARN, tracks=False, with_=relays(tls=authority.client(), ivs=directory)) as on:

@@ -8,7 +8,7 @@ import time
 
 from gateway.formats.flv import muxer
 from gateway.formats.flv.tag import VIDEO
-from gateway.media.track import Codec, Kind, Track
+from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit, Timed
 from tests.support import builders
 from tests.support.media import BFRAMES
@@ -50,8 +50,8 @@ async def test_tracks_metadata_and_script_data_come_first_and_in_their_place() -
 
 async def test_codecs_that_rtmp_never_knew_go_as_enhanced_rtmp() -> None:
     video, audio = (
-        Track(Kind.VIDEO, Codec.AV1, 1000, b"\x81\0\x0c\0"),
-        Track(Kind.AUDIO, Codec.OPUS, 1000, b"OpusHead" + bytes(11)),
+        MediaTrack(Kind.VIDEO, Codec.AV1, 1000, b"\x81\0\x0c\0"),
+        MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"OpusHead" + bytes(11)),
     )
     async with RtmpTarget() as target, live(target.url(), tracks=False) as on:
         on.publisher.set_tracks(video, audio, {})
@@ -156,7 +156,7 @@ async def test_targets_come_and_go_while_live_and_the_others_stay() -> None:
 
 
 async def test_the_source_comes_back_and_the_connection_goes_on_with_new_headers() -> None:
-    other = Track(Kind.AUDIO, Codec.AAC, 1000, b"\x11\x90")
+    other = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x11\x90")
     async with RtmpTarget() as target, live(target.url()) as on:
         on.film(range(0, 800, 40))
         session = await target.session(media=40)

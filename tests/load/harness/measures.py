@@ -122,12 +122,18 @@ def view(server: Server, proto: str, o: Options) -> Row:
 
 
 def join(server: Server, proto: str, o: Options) -> Row:
-    """Time from connect to the first byte of a key frame, of the last viewers that join a stream with N of them."""
+    """Time from connect to the first byte of a key frame, of viewers that join a stream with N of them.
+
+    They have a client of their own: in the crowd's they would wait until it has read a batch of all N.
+    """
     with running(server, 1) as urls, owned(Publishers(urls.push)):
         settle(server, 5)
-        n = o.viewers + o.joiners
-        with owned(Viewers(urls.play(proto), n, 3, "-p", 0, "-j", o.joiners, rate=o.rate, warm=2)) as load:
-            seen = load.until({})
+        needed = o.viewers / o.rate + o.joiners / o.rate + 15
+        crowd = Viewers(urls.play(proto), o.viewers, round(needed), "-p", 0, rate=o.rate)
+        with owned(crowd):
+            settle(server, o.viewers / o.rate + 3)
+            with owned(Viewers(urls.play(proto), o.joiners, 3, "-p", 0, rate=o.rate, warm=2)) as load:
+                seen = load.until({})
     key, first = seen["key_frame_ms"], seen["first_byte_ms"]
     if not key["n"]:
         raise BenchError(f"{server.label}: no viewer saw a key frame ({seen['status'] or 'no answer'})")

@@ -7,7 +7,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 
-from gateway.hub.stream import EndReason
+from gateway.live.sink import EndReason
 from tests.support.builders import channel
 from tests.support.playback import playing, until
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from gateway.servers.files import Files
+from gateway.playback.files import Files
 from tests.support.http import serving
 
 DATA = bytes(range(256)) * 4000

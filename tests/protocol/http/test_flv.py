@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
-from gateway.hub.access import Use
-from gateway.hub.stream import EndReason
-from gateway.servers import websocket
+from gateway.channels.stream_key import SignatureUse
+from gateway.http import websocket
+from gateway.live.sink import EndReason
 from tests.support.builders import FAR, channel
 from tests.support.playback import SECRETS, playing, until
 
@@ -209,6 +209,20 @@ async def test_a_viewer_that_talks_is_cut():
         await until(lambda: len(lab.listener.server) == 0)
 
 
+async def test_a_websocket_viewer_that_talks_without_end_is_told_so_and_closed():
+    async with playing() as lab:
+        publisher = lab.live()
+        async with lab.listener.connect() as wire:
+            await wire.send(UPGRADE)
+            await wire.head()
+            await wire.send(client_frame(0x2, b"x" * 100) * 1_000)
+            opcode = 0
+            while opcode != 0x88:
+                opcode, message = await frame(wire)
+            assert int.from_bytes(message[:2], "big") == 1008
+        await until(lambda: not +publisher.stream.viewers)
+
+
 async def test_a_viewer_that_reads_nothing_holds_little_and_does_not_stop_the_end():
     async with playing(backlog=100_000) as lab:
         publisher = lab.live()
@@ -218,19 +232,22 @@ async def test_a_viewer_that_reads_nothing_holds_little_and_does_not_stop_the_en
             await wire.send(GET)
             await wire.head()
             wire.reader._transport.pause_reading()
-            viewer = publisher.stream.outputs.get("flv").feed.viewers()[0]
+            feed = publisher.stream.outputs.get("flv").feed
+            viewer = feed.viewers()[0]
             for _ in range(500):
                 lab.push(publisher, key=True, size=20_000)
                 await asyncio.sleep(0)
             assert viewer.late
-            assert viewer.transport.get_write_buffer_size() < 300_000
+            three_seconds = 75 * 20_000
+            assert three_seconds < feed.backlog(100_000) < 1.1 * three_seconds
+            assert viewer.transport.get_write_buffer_size() < feed.backlog(100_000) + 100_000
             lab.hub.end("c1", EndReason.KICKED)
             assert not +publisher.stream.viewers
         await until(lambda: len(lab.listener.server) == 0)
 
 
 async def test_the_sign_of_a_protected_stream_opens_it_for_both_kinds():
-    sign = SECRETS.sign("c1", FAR, Use.PLAY)
+    sign = SECRETS.sign("c1", FAR, SignatureUse.PLAY)
     async with playing() as lab:
         lab.live(playAuth="sign")
         for request, status in ((GET, 200), (UPGRADE, 101)):

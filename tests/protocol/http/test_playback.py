@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gateway.hub.access import Use
-from gateway.hub.ports import Object
-from gateway.hub.stream import EndReason
-from gateway.lib.aio import Tasks
-from gateway.servers.posters import Posters
-from gateway.sinks import naming
+from gateway.channels.stream_key import SignatureUse
+from gateway.lib.tasks import Tasks
+from gateway.live.sink import EndReason
+from gateway.playback.posters import Posters
+from gateway.ports import media_keys
+from gateway.ports.stores import Object
 from tests.support.builders import FAR, channel
 from tests.support.playback import SECRETS, playing, until
 
@@ -56,7 +56,7 @@ async def test_playlists_of_an_ended_stream_still_stand():
 async def test_a_protected_stream_needs_its_sign_for_everything_but_its_pages():
     async with playing(channel("idle", playAuth="sign")) as lab:
         lab.live(isHls=True, isCMAF=True, playAuth="sign")
-        signs = {n: SECRETS.sign(n, FAR, Use.PLAY) for n in ("c1", "idle")}
+        signs = {n: SECRETS.sign(n, FAR, SignatureUse.PLAY) for n in ("c1", "idle")}
         for path in [*MEDIA, "status.json"]:
             refused = await lab.listener.get(f"/c1/{path}")
             assert (refused.status, refused.headers["cache-control"]) == (403, "no-store")
@@ -74,7 +74,7 @@ async def test_channels_that_do_not_exist_look_like_those_that_do():
     async with playing(channel("c1"), auth="sign") as lab:
         for name in ("c1", "nobody"):
             assert (await lab.listener.get(f"/{name}/live.m3u8")).status == 403
-            sign = SECRETS.sign(name, FAR, Use.PLAY)
+            sign = SECRETS.sign(name, FAR, SignatureUse.PLAY)
             assert (await lab.listener.get(f"/{name}/live.m3u8?sign={sign}")).status == 404
 
 
@@ -89,6 +89,16 @@ async def test_the_status_lets_pages_wait_without_errors():
         status = await lab.listener.get("/c1/status.json")
         assert '"live": true, "outputs": ["flv", "hls"], "ready": ["flv", "hls"]' in status.text
         assert int(re.search(r'"now": (\d+)', status.text)[1]) > 1_700_000_000_000
+
+
+async def test_the_status_tells_a_break_of_the_publisher_from_its_end():
+    async with playing(channel("c1", isHls=True)) as lab:
+        assert json.loads((await lab.listener.get("/c1/status.json")).text)["state"] == "idle"
+        publisher = lab.live(isHls=True)
+        assert json.loads((await lab.listener.get("/c1/status.json")).text)["state"] == "live"
+        publisher.close()
+        said = json.loads((await lab.listener.get("/c1/status.json")).text)
+        assert (said["state"], said["live"]) == ("lingering", True)
 
 
 async def test_a_store_that_is_away_is_503_and_live_streams_go_on():
@@ -205,7 +215,7 @@ async def test_the_folder_of_a_channel_leads_to_its_player_with_its_query():
 async def test_the_status_of_an_idle_channel_names_its_last_picture():
     class Found:
         async def list(self, prefix):
-            key = naming.image_key("c1", datetime.now(UTC) - timedelta(minutes=5))
+            key = media_keys.image_key("c1", datetime.now(UTC) - timedelta(minutes=5))
             if key.startswith(prefix):
                 yield Object(key, 1, 0.0)
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.adapters.local.objects import LocalObjects
-from gateway.hub.errors import StoreAway
-from gateway.hub.ports import Object
-from gateway.servers.recordings import Recordings, with_query
+from gateway.playback.recording_files import RecordingFiles, with_query
+from gateway.ports.errors import StoreAway
+from gateway.ports.stores import Object
 from tests.support.http import serving
 
 DATA = bytes(range(256)) * 4000
@@ -30,7 +30,7 @@ def root(tmp_path):
 @pytest.fixture(params=["folder", "elsewhere"])
 def serve(request, root):
     """Both ways: straight from the folder, and through the object store."""
-    recordings = Recordings(LocalObjects(root), root if request.param == "folder" else None)
+    recordings = RecordingFiles(LocalObjects(root), root if request.param == "folder" else None)
     return lambda: serving(lambda request: recordings(request, "c1", request.path[1:]))
 
 
@@ -85,7 +85,7 @@ async def test_a_store_that_is_away_is_said_so(root):
         async def head(self, key: str) -> Object:
             raise StoreAway("the bucket does not answer")
 
-    recordings = Recordings(Away(root), None)
+    recordings = RecordingFiles(Away(root), None)
     async with serving(lambda request: recordings(request, "c1", request.path[1:])) as listener:
         for path in ("/720p/1700000000000.ts", "/vod-1700000000000.m3u8"):
             reply = await listener.get(path)

@@ -8,10 +8,10 @@ import subprocess
 
 import pytest
 
-from gateway.servers.http import HttpServer
-from gateway.servers.listen import listen, port_of, tls_context
-from gateway.servers.request import BadRequest
-from gateway.servers.response import IMMUTABLE, Response, Takeover, text
+from gateway.http.request import RequestError
+from gateway.http.response import IMMUTABLE, Response, Takeover, text
+from gateway.http.server import HttpServer
+from gateway.lib.sockets import listen, port_of, tls_context
 from tests.support.http import Wire, limits, serving, trusting, until
 from tests.support.tools import need
 
@@ -29,7 +29,7 @@ def handler(request):
     if path == "/raises":
         raise RuntimeError("a bug")
     if path == "/refuses":
-        raise BadRequest(400, "not like this")
+        raise RequestError(400, "not like this")
     return text(200, f"{request.method} {path} {request.raw_query} {request.peer} {request.scheme}")
 
 
@@ -227,7 +227,10 @@ async def test_what_follows_a_body_is_never_a_request(head, status):
         ("GET / HTTP/0.9\r\nHost: a\r\n\r\n", 505),
         ("GET /\r\n\r\n", 400),
         ("GET / RTSP/1.0\r\n\r\n", 400),
-        ("NONSENSE / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("NONSENSE / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+        ("get / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+        ("\x16\x03\x01\x02", 400),
+        ("\x00" * 300, 400),
         ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
         ("GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
@@ -322,8 +325,8 @@ async def test_bodies_that_come_piece_by_piece():
     def answer(request):
         return {
             "/open": lambda: Response(200, pieces(b"a", b"", b"bc")),
-            "/sized": lambda: Response(200, pieces(b"ab", b"c"), length=3),
-            "/short": lambda: Response(200, pieces(b"ab"), length=3),
+            "/sized": lambda: Response(200, pieces(b"ab", b"c")).sized(3),
+            "/short": lambda: Response(200, pieces(b"ab")).sized(3),
             "/plain": lambda: text(200, "plain"),
         }[request.path]()
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from gateway.adapters.local.objects import LocalObjects
-from gateway.hub.access import Secrets, Use
-from gateway.hub.channel import Channel
-from gateway.servers.protection import Protection
-from gateway.servers.recordings import Recordings
-from gateway.servers.response import Response
-from gateway.servers.vod import VodFiles
-from gateway.vod.naming import play_name
+from gateway.channels.channel import Channel
+from gateway.channels.deleted_channel import DeletedChannel
+from gateway.channels.media_owners import MediaOwners
+from gateway.channels.stream_key import SignatureUse, SigningSecrets
+from gateway.http.response import Response
+from gateway.playback.protection import PlaybackProtection
+from gateway.playback.recording_files import RecordingFiles
+from gateway.playback.vod_files import VodFiles
+from gateway.ports.vod_names import play_name
 from tests.support.builders import channel
 from tests.support.http import request
 from tests.support.playback import Channels
 
-SECRETS = Secrets("a-secret")
+SECRETS = SigningSecrets("a-secret")
 FAR = 4_000_000_000
+NAME = "capture-2026-01-02_03-04-05-1767323045678"
+MOVIE = f"c1/mp4/2026/1/2/{NAME}"
 FILES = {
     "films/a b/a b.m3u8": b"#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-STREAM-INF:BANDWIDTH=1\na%20bstream.m3u8\n",
     "films/a b/a bstream.m3u8": b"#EXTM3U\n#EXTINF:10,\na%20bstream_00001.ts\n#EXT-X-ENDLIST\n",
@@ -27,10 +32,11 @@ FILES = {
     "films/a b/a b.0000000.jpg": b"\xff\xd8poster\xff\xd9",
     "films/a b/thumbnail.0000000.jpg": b"\xff\xd8\xff\xd9",
     "films/a b.mp4": b"the film as it was uploaded",
-    "c1/mp4/2026/1/2/capture-1.mp4": b"a recording",
+    f"{MOVIE}.mp4": b"a recording",
     "c1/720p/1700000000000.ts": b"a recording",
     "c1/vod-1700000000000.m3u8": b"#EXTM3U\n",
-    "c1/mp4/2026/1/2/capture-1/capture-1.m3u8": b"#EXTM3U\n",
+    f"{MOVIE}/{NAME}.m3u8": b"#EXTM3U\n",
+    "c1/holiday/holiday.m3u8": b"#EXTM3U\n",
     ".hidden/.hidden.m3u8": b"#EXTM3U\n",
 }
 
@@ -44,12 +50,16 @@ def media(tmp_path: Path) -> Path:
     return tmp_path / "media"
 
 
-def films(media: Path, *stored: Channel, auth: str = "none", local: bool = True) -> tuple[VodFiles, Channels]:
+def films(
+    media: Path, *stored: Channel, auth: str = "none", local: bool = True, deleted: Sequence[Channel] = ()
+) -> tuple[VodFiles, Channels]:
     channels = Channels(*stored)
-    protection = Protection(
-        auth=auth, referers=(), verify_play=SECRETS.verify_play, cloudfront=None, refusals_per_minute=1000
-    )
-    return VodFiles(Recordings(LocalObjects(media), media if local else None), protection, channels), channels
+    protection = PlaybackProtection(auth=auth, referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=1000)
+    return VodFiles(
+        RecordingFiles(LocalObjects(media), media if local else None),
+        protection,
+        MediaOwners(channels, Channels(*deleted)),
+    ), channels
 
 
 async def get(served: VodFiles, path: str, query: str = "", **headers: str) -> tuple[Response, bytes]:
@@ -82,7 +92,7 @@ async def test_a_films_files_are_served_with_their_types(local: bool, media: Pat
 
 @pytest.mark.parametrize(
     "path",
-    ["films/a%20b.mp4", "c1/mp4/2026/1/2/capture-1.mp4", "c1/720p/1700000000000.ts", "c1/vod-1700000000000.m3u8",
+    ["films/a%20b.mp4", f"{MOVIE}.mp4", "c1/720p/1700000000000.ts", "c1/vod-1700000000000.m3u8",
      "films/a%20b/", "films/a%20b", "films", "", "a.m3u8", ".hidden/.hidden.m3u8", "films/a%20b/b.m3u8",
      "films/a%20b/a%20bstream_00002.ts"],
 )  # fmt: skip
@@ -95,25 +105,50 @@ async def test_protected_films_need_a_play_sign_of_their_folder(media: Path) -> 
     served, _ = films(media, auth="sign")
     path = "films/a%20b/a%20b.m3u8"
     assert (await get(served, path))[0].status == 403
-    right = SECRETS.sign(play_name("films/a b"), FAR, Use.PLAY)
+    right = SECRETS.sign(play_name("films/a b"), FAR, SignatureUse.PLAY)
     answer, body = await get(served, path, f"?sign={right}")
     assert answer.status == 200
     assert body.endswith(f"a%20bstream.m3u8?sign={right}\n".encode())  # so that it covers what follows
     assert (await get(served, "films/a%20b/a%20bstream_00001.ts", f"?sign={right}"))[0].status == 200
     for other in ("films/a", "films", "vod/films", "c1"):
-        assert (await get(served, path, f"?sign={SECRETS.sign(play_name(other), FAR, Use.PLAY)}"))[0].status == 403
-    assert (await get(served, path, f"?sign={SECRETS.sign(play_name('films/a b'), FAR, Use.PUSH)}"))[0].status == 403
-    assert (await get(served, path, f"?sign={SECRETS.sign('films', FAR, Use.PLAY)}"))[0].status == 403
+        assert (await get(served, path, f"?sign={SECRETS.sign(play_name(other), FAR, SignatureUse.PLAY)}"))[
+            0
+        ].status == 403
+    assert (await get(served, path, f"?sign={SECRETS.sign(play_name('films/a b'), FAR, SignatureUse.PUSH)}"))[
+        0
+    ].status == 403
+    assert (await get(served, path, f"?sign={SECRETS.sign('films', FAR, SignatureUse.PLAY)}"))[0].status == 403
 
 
 async def test_a_film_of_a_channels_recording_obeys_the_channel(media: Path) -> None:
     served, channels = films(media, channel("c1", playAuth="sign"))
-    path = "c1/mp4/2026/1/2/capture-1/capture-1.m3u8"
+    path = f"{MOVIE}/{NAME}.m3u8"
     assert (await get(served, path))[0].status == 403
-    assert (await get(served, path, f"?sign={SECRETS.sign('c1', FAR, Use.PLAY)}"))[0].status == 200
+    assert (await get(served, path, f"?sign={SECRETS.sign('c1', FAR, SignatureUse.PLAY)}"))[0].status == 200
     channels.away = True
     assert (await get(served, path))[0].status == 503
     assert (await get(served, "films/a%20b/a%20b.m3u8"))[0].status == 503  # "films" might be one
+
+
+@pytest.mark.parametrize("path", [f"{MOVIE}/{NAME}.m3u8", "c1/holiday/holiday.m3u8"])
+async def test_a_film_of_a_deleted_channel_obeys_what_the_channel_said(path: str, media: Path) -> None:
+    deleted = DeletedChannel.of(channel("c1", playAuth="sign"), 1.0, media=False)
+    served, _ = films(media, deleted=[deleted.channel])
+    assert (await get(served, path))[0].status == 403
+    assert (await served.unjudged(request(f"/{path}"), path)).status == 200
+    right = f"?sign={SECRETS.sign('c1', FAR, SignatureUse.PLAY)}"
+    assert (await get(served, path, right))[0].status == 200
+    served, _ = films(media, deleted=[deleted.losing_media().channel])
+    assert (await get(served, path))[0].status == 403
+    assert (await get(served, path, right))[0].status == 404
+    assert (await served.unjudged(request(f"/{path}"), path)).status == 404
+
+
+async def test_a_film_of_a_recording_whose_channel_nobody_knows_is_not_there(media: Path) -> None:
+    served, _ = films(media)
+    path = f"{MOVIE}/{NAME}.m3u8"
+    assert (await get(served, path))[0].status == 404
+    assert (await served.unjudged(request(f"/{path}"), path)).status == 404
 
 
 async def test_pieces_of_a_segment_can_be_had(media: Path) -> None:

@@ -13,17 +13,19 @@ from typing import Any
 import pytest
 
 from gateway.adapters.local.registry import SqliteRegistry
-from gateway.hub.errors import AtCapacity, NameInUse, StoreAway
-from gateway.hub.fanout import EndReason
-from gateway.hub.hub import StreamLimits
-from gateway.hub.nodes import Holding, Node, Role
-from gateway.hub.publisher import Publisher
-from gateway.lib.aio import Tasks
+from gateway.cluster.claims import Claims
+from gateway.cluster.forward import PushForwarder
+from gateway.cluster.peers import Peers
+from gateway.cluster.registry_locator import RegistryLocator
+from gateway.cluster.session_rows import SessionRows
+from gateway.lib import clocks as lib_clocks
 from gateway.lib.metrics import Metrics
-from gateway.nodes.claims import Claims
-from gateway.nodes.forward import Forwards
-from gateway.nodes.locator import Locator
-from gateway.nodes.peers import Peers
+from gateway.lib.tasks import Tasks
+from gateway.live.hub import StreamLimits
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.ports.errors import AtCapacity, NameInUse, StoreAway
+from gateway.ports.nodes import Holding, Node, NodeRole
 from tests.support.builders import AUDIO, VIDEO, channel, picture
 from tests.support.holders import SECRET, Holder, holder
 from tests.support.http import until
@@ -42,10 +44,10 @@ class Gateway:
         rows = await self.registry.rows("SELECT item FROM holdings WHERE stream = ?", id)
         return json.loads(rows[0][0]) if rows else None
 
-    async def push(self, id: str = "c1") -> Publisher:
+    async def push(self, id: str = "c1") -> StreamPublisher:
         return await self.claims.lease(channel(id), protocol="rtmp", peer="192.0.2.1", evict=self.evicted.append)
 
-    async def live(self, id: str = "c1") -> Publisher:
+    async def live(self, id: str = "c1") -> StreamPublisher:
         publisher = await self.push(id)
         publisher.set_tracks(VIDEO, AUDIO, {})
         publisher.push(picture(0, key=True), time.monotonic())
@@ -68,21 +70,17 @@ async def gateway(folder: Path, id: str, clocks: Clocks | None = None, **bounds:
         SqliteRegistry(folder / "nodes.db") as registry,
         Tasks("gateway") as tasks,
     ):
-        locator = Locator(registry)
-        forwards = Forwards(StreamLimits(2, 10, 15, 1_000_000), peers, Metrics("0").dropped)
-        claims = Claims(
-            one.hub,
+        locator = RegistryLocator(registry)
+        forwards = PushForwarder(StreamLimits(2, 10, 15, 1_000_000), peers, Metrics("0").dropped)
+        rows = SessionRows(
             registry,
-            locator,
-            forwards,
-            node=id,
-            address=lambda: f"127.0.0.1:{one.port}",
-            row=lambda channel, address, started: {"started": started, "taskARN": list(made.tasks)},
-            spreads=lambda channel: channel.flag("isCluster"),
-            tasks=tasks,
-            clock=lambda: clocks.wall,
-            monotonic=lambda: clocks.monotonic,
+            id,
+            lambda: f"127.0.0.1:{one.port}",
+            lambda channel, address, started: {"started": started, "taskARN": list(made.tasks)},
+            lambda channel: channel.flag("isCluster"),
         )
+        system = lib_clocks.Clocks(lambda: clocks.wall, lambda: clocks.monotonic)
+        claims = Claims(one.hub, rows, locator, forwards, tasks, system)
         for work in (locator.run(), forwards.run()):
             tasks.start(work)
         made = Gateway(one, claims, registry)
@@ -126,7 +124,7 @@ async def test_who_ends_waits_until_the_registry_knows(tmp_path: Path) -> None:
 async def test_of_many_pushes_at_once_on_two_nodes_one_wins(tmp_path: Path) -> None:
     async with gateway(tmp_path, "a") as a, gateway(tmp_path, "b") as b:
         pushes = await asyncio.gather(*(g.live() for g in (a, b) * 5), return_exceptions=True)
-        won = [p for p in pushes if isinstance(p, Publisher)]
+        won = [p for p in pushes if isinstance(p, StreamPublisher)]
         assert len(won) == 1
         assert all(isinstance(p, NameInUse) for p in pushes if p is not won[0])
         assert a.one.hub.holds("c1") != b.one.hub.holds("c1")
@@ -145,7 +143,7 @@ async def test_a_push_for_a_stream_that_lingers_elsewhere_goes_on_there(tmp_path
 async def test_a_node_that_refuses_connections_is_succeeded_with_higher_numbers(tmp_path: Path) -> None:
     clocks = Clocks()
     async with gateway(tmp_path, "b", clocks) as b:
-        await b.registry.join(Node("a", Role.GATEWAY, "127.0.0.1:1", 5))
+        await b.registry.join(Node("a", NodeRole.GATEWAY, "127.0.0.1:1", 5))
         await b.registry.claim(Holding("c1", "a", "127.0.0.1:1", "old", clocks.wall - 500), {})
         publisher = await b.live()
         assert publisher.stream.first_number == 560
@@ -164,19 +162,19 @@ async def test_a_node_that_has_forgotten_the_stream_is_succeeded(tmp_path: Path)
 async def test_a_node_that_cannot_be_reached_is_dead_when_its_beat_stands_still(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.nodes.peers._HEAD_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.cluster.peers._HEAD_SECONDS", 0.05)
     silent = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
     address = f"127.0.0.1:{silent.sockets[0].getsockname()[1]}"
     clocks = Clocks()
     async with silent, gateway(tmp_path, "b", clocks) as b:
-        await b.registry.join(Node("a", Role.GATEWAY, address, 5))
+        await b.registry.join(Node("a", NodeRole.GATEWAY, address, 5))
         await b.registry.claim(Holding("c1", "a", address, "old", 1.0), {})
         with pytest.raises(AtCapacity):
             await b.push()
         clocks.monotonic += 9
         with pytest.raises(AtCapacity):
             await b.push()
-        await b.registry.beat(Node("a", Role.GATEWAY, address, 6))
+        await b.registry.beat(Node("a", NodeRole.GATEWAY, address, 6))
         clocks.monotonic += 9
         with pytest.raises(AtCapacity):  # it lives
             await b.push()

@@ -6,15 +6,16 @@ import asyncio
 import time
 
 import pytest
+import structlog
 
-from gateway.lib.aio import Tasks
-from gateway.nodes.peers import Peers
-from gateway.nodes.places import PeerRefused, Place
-from gateway.nodes.pulling import PullLink
+from gateway.cluster.node_address import NodeAddress, PeerRefused
+from gateway.cluster.peers import Peers
+from gateway.cluster.pull import PullLink
+from gateway.http.request import Request
+from gateway.http.response import Response, text
+from gateway.lib.tasks import Tasks
 from gateway.protocols import nodes, wire
-from gateway.protocols.wire import Message
-from gateway.servers.request import Request
-from gateway.servers.response import Response, text
+from gateway.protocols.wire import StreamMessage
 from tests.support.builders import Recorder
 from tests.support.holders import SECRET, Holder, Known, Taken, holder, puller
 from tests.support.http import until
@@ -46,6 +47,35 @@ async def test_nobody_is_let_in_without_a_signature(target: str) -> None:
         one.live()
         answer = await raw(one, f"GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+async def test_wrong_signatures_of_an_address_are_limited_and_right_ones_are_not() -> None:
+    async with holder(refusals=3) as one:
+        one.live()
+        wrong = signed("GET", "/_node/c1/x", secret="another secret of a cluster")
+        answers = [await raw(one, wrong) for _ in range(5)]
+        assert [answer[9:12] for answer in answers] == [b"401"] * 3 + [b"429"] * 2
+        assert b"\r\nRetry-After: " in answers[-1]
+        assert (await raw(one, "GET /_node/c1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"))[9:12] == b"429"
+        assert (await raw(one, signed("GET", "/_node/c1/x")))[9:12] == b"200"
+        assert one.door.refused == {"wrong": 3, "limited": 3}
+
+
+async def test_a_node_whose_clock_is_off_is_not_counted_and_learns_the_time() -> None:
+    off = [0.0]
+    async with holder(refusals=1, clock=lambda: time.time() + off[0]) as one:
+        off[0] = 3600.0
+        answers = [await raw(one, signed("GET", "/_node/c1/x")) for _ in range(4)]
+        assert all(answer.startswith(b"HTTP/1.1 401 ") and b"\r\nDate: " in answer for answer in answers)
+        assert one.door.refused == {"skew": 4}
+
+
+async def test_refusals_of_nodes_are_told_once_in_a_while() -> None:
+    async with holder() as one:
+        with structlog.testing.capture_logs() as lines:
+            for _ in range(5):
+                await raw(one, signed("GET", "/_node/c1", secret="another secret of a cluster"))
+    assert [(line["event"], line["reason"]) for line in lines] == [("node refused", "wrong")]
 
 
 async def test_a_node_without_a_secret_answers_none() -> None:
@@ -93,11 +123,11 @@ def push_head(target: str = "/_node/c1?protocol=rtmp&peer=a") -> str:
     [
         b"\0\0\0\0\0",
         b"\xff\xff\xff\xff\x01",
-        wire.frame(Message.UNIT, b"short"),
-        wire.frame(Message.UNIT, b"\0\1" + bytes(27)),
-        wire.frame(Message.TRACKS, b"\0\1{}"),
-        wire.frame(Message.TRACKS, b"\0\1not JSON"),
-        wire.frame(Message.TIMED, b"\0\1" + bytes(8) + b"\xff\xff"),
+        wire.frame(StreamMessage.UNIT, b"short"),
+        wire.frame(StreamMessage.UNIT, b"\0\1" + bytes(27)),
+        wire.frame(StreamMessage.TRACKS, b"\0\1{}"),
+        wire.frame(StreamMessage.TRACKS, b"\0\1not JSON"),
+        wire.frame(StreamMessage.TIMED, b"\0\1" + bytes(8) + b"\xff\xff"),
     ],
 )
 async def test_a_node_that_pushes_rubbish_is_cut_and_the_stream_lives(rubbish: bytes) -> None:
@@ -114,10 +144,10 @@ async def test_a_node_that_pushes_rubbish_is_cut_and_the_stream_lives(rubbish: b
 
 
 async def test_what_a_sibling_holds_is_passed_on_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.nodes.replicas.IDLE_SECONDS", 0.1)
+    monkeypatch.setattr("gateway.cluster.replicas.IDLE_SECONDS", 0.1)
     async with holder() as inner:
 
-        async def held(name: str) -> Place | None:
+        async def held(name: str) -> NodeAddress | None:
             return inner.place()
 
         async with holder(held=held) as outer, puller(Known(outer.place())) as two:
@@ -137,9 +167,9 @@ async def test_what_a_sibling_holds_is_passed_on_both_ways(monkeypatch: pytest.M
 
 
 async def test_a_sibling_passes_nothing_on_a_second_time() -> None:
-    places: list[Place] = []
+    places: list[NodeAddress] = []
 
-    async def held(name: str) -> Place | None:
+    async def held(name: str) -> NodeAddress | None:
         return places[0]
 
     async with holder(held=held) as one, holder(held=held) as other, Peers(SECRET) as peers:

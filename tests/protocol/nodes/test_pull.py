@@ -7,11 +7,11 @@ import time
 
 import pytest
 
-from gateway.hub.errors import AtCapacity, NoSuchStream
-from gateway.hub.fanout import EndReason
+from gateway.cluster import replicas as module
+from gateway.cluster.node_address import NodeAddress
+from gateway.live.sink import EndReason
 from gateway.media.unit import Timed
-from gateway.nodes import replicas as module
-from gateway.nodes.places import Place
+from gateway.ports.errors import AtCapacity, NoSuchStream
 from tests.support.builders import Recorder
 from tests.support.holders import Known, holder, puller
 from tests.support.http import until
@@ -134,7 +134,7 @@ async def test_players_leave_when_no_holder_comes_back(monkeypatch: pytest.Monke
         here = Recorder()
         replica.attach(here)
         replica.viewers["flv"] += 1
-        two.where.place = Place("gone", "127.0.0.1:1", "k2")
+        two.where.place = NodeAddress("gone", "127.0.0.1:1", "k2")
         one.cut()
         await until(lambda: here.ended is not None)
         assert here.ended is EndReason.PUBLISHER_GONE
@@ -161,7 +161,7 @@ async def test_a_node_that_says_nothing_is_dead(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_a_puller_that_is_too_slow_loses_whole_groups_of_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.nodes.writer.BACKLOG", 100_000)
+    monkeypatch.setattr("gateway.cluster.remote_sink.BACKLOG", 100_000)
     async with holder() as one, puller(Known(one.place())) as two:
         publisher = one.live()
         replica = await two.replicas.wait("c1", 5)
@@ -183,6 +183,35 @@ async def test_a_puller_that_is_too_slow_loses_whole_groups_of_pictures(monkeypa
             if last is not None and unit.dts != last + 40:
                 assert unit.key, "after a gap comes a key frame"
             last = unit.dts
+
+
+async def test_a_replica_gets_the_whole_group_of_pictures_however_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.cluster.remote_sink.BACKLOG", 100_000)
+    async with holder() as one, puller(Known(one.place())) as two:
+        publisher = one.live()
+        for n in range(18):
+            one.push(publisher, key=not n, size=50_000)
+        here = Recorder()
+        (await two.replicas.wait("c1", 5)).attach(here)
+        await until(lambda: sum(u.track.kind.value == "video" for u in here.units) >= 18)
+        assert sum(one.metrics.dropped.values.values()) == 0
+
+
+async def test_a_pull_for_players_that_came_first_gets_the_stream_from_its_first_unit() -> None:
+    async with holder(beginning=5.0) as one, puller(Known(one.place())) as early, puller(Known(one.place())) as late:
+        waiting = asyncio.ensure_future(early.replicas.wait("c1", 10))
+        await until(lambda: any(pull._early for pull in early.replicas._pulls.values()))
+        publisher = one.live()
+        for n in range(40):  # in one turn of the loop, four groups of pictures
+            one.push(publisher, key=n % 10 == 0)
+        all_of_it, last_group = Recorder(), Recorder()
+        (await waiting).attach(all_of_it, early=True)
+        (await late.replicas.wait("c1", 5)).attach(last_group, early=True)
+        await until(lambda: sum(u.track.kind.value == "video" for u in all_of_it.units) >= 41)
+        await until(lambda: last_group.units)
+        times = [u.dts for u in all_of_it.units if u.track.kind.value == "video"]
+        assert times == sorted(set(times))
+        assert len(last_group.units) < 40
 
 
 async def test_clocks_far_apart_are_no_hindrance() -> None:

@@ -8,15 +8,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.hub.errors import AtCapacity, NameInUse
-from gateway.hub.fanout import EndReason
-from gateway.hub.hub import StreamLimits
-from gateway.hub.publisher import Publisher
-from gateway.lib.aio import Tasks
+from gateway.cluster.forward import PushForwarder
+from gateway.cluster.node_address import NodeAddress, PeerAway, PeerRefused
+from gateway.cluster.peers import Peers
 from gateway.lib.metrics import Metrics
-from gateway.nodes.forward import Forwards
-from gateway.nodes.peers import Peers
-from gateway.nodes.places import PeerAway, PeerRefused, Place
+from gateway.lib.tasks import Tasks
+from gateway.live.hub import StreamLimits
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.ports.errors import AtCapacity, NameInUse
 from tests.support.builders import AUDIO, VIDEO, Recorder, channel, picture, sound
 from tests.support.holders import SECRET, Holder, holder
 from tests.support.http import until
@@ -25,11 +25,11 @@ from tests.support.http import until
 class Front:
     """The node that a push arrives at."""
 
-    def __init__(self, forwards: Forwards) -> None:
+    def __init__(self, forwards: PushForwarder) -> None:
         self.forwards = forwards
         self.evicted: list[EndReason] = []
 
-    async def push(self, place: Place, *, keep_time: bool = False, name: str = "c1") -> Publisher:
+    async def push(self, place: NodeAddress, *, keep_time: bool = False, name: str = "c1") -> StreamPublisher:
         return await self.forwards.publish(
             place, channel(), name, protocol="rtmp", peer="192.0.2.7", evict=self.evicted.append, keep_time=keep_time
         )
@@ -38,12 +38,12 @@ class Front:
 @asynccontextmanager
 async def front() -> AsyncIterator[Front]:
     async with Peers(SECRET) as peers, Tasks("front") as tasks:
-        forwards = Forwards(StreamLimits(2, 10, 15, 1_000_000), peers, Metrics("0").dropped)
+        forwards = PushForwarder(StreamLimits(2, 10, 15, 1_000_000), peers, Metrics("0").dropped)
         tasks.start(forwards.run())
         yield Front(forwards)
 
 
-def send(publisher: Publisher, first: int, count: int) -> None:
+def send(publisher: StreamPublisher, first: int, count: int) -> None:
     for n in range(first, first + count):
         publisher.push(picture(n * 40, key=n % 10 == 0), time.monotonic())
         publisher.push(sound(n * 40), time.monotonic())
@@ -100,7 +100,7 @@ async def test_who_does_not_hold_the_stream_says_so() -> None:
 async def test_a_dead_holder_is_told_from_a_silent_one() -> None:
     async with front() as two:
         with pytest.raises(PeerAway) as away:
-            await two.push(Place("gone", "127.0.0.1:1", "k"))
+            await two.push(NodeAddress("gone", "127.0.0.1:1", "k"))
         assert away.value.refused
 
 

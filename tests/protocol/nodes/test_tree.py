@@ -6,21 +6,22 @@ import asyncio
 
 import pytest
 
-from gateway.hub.cache import CachedChannels
-from gateway.hub.fanout import EndReason
-from gateway.hub.publisher import Publisher
-from gateway.hub.stream import Stream
-from gateway.nodes import replicas as module
-from gateway.nodes.peers import Peers
-from gateway.nodes.places import PeerRefused, Place
-from gateway.nodes.pulling import PullLink
-from gateway.nodes.relay import Relay
+from gateway.channels.cached_channels import CachedChannels
+from gateway.cluster import replicas as module
+from gateway.cluster.http_cache_proxy import HttpCacheProxy
+from gateway.cluster.node_address import NodeAddress, PeerRefused
+from gateway.cluster.peers import Peers
+from gateway.cluster.pull import PullLink
+from gateway.cluster.upstream_client import UpstreamClient
+from gateway.http.response import Response, text
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.protection import PlaybackProtection
 from gateway.protocols.nodes import Hello
-from gateway.servers.audience import Audience
-from gateway.servers.protection import Protection
-from gateway.servers.response import Response, text
-from gateway.settings.models import Edge
-from proxy.given import HEADER
+from gateway.settings.models import EdgeSettings
+from proxy.edge.channel_edge import HEADER
 from tests.support.builders import AUDIO, VIDEO, Recorder, channel
 from tests.support.holder import NOT_LIVE, SEGMENT, answer, holding
 from tests.support.holders import SECRET, Holder, Known, Puller, Taken, holder, puller
@@ -39,7 +40,7 @@ async def watched(two: Puller, name: str = "c1") -> tuple[Stream, Recorder]:
     return replica, here
 
 
-async def play(one: Holder, publisher: Publisher, here: Recorder, count: int = 5) -> None:
+async def play(one: Holder, publisher: StreamPublisher, here: Recorder, count: int = 5) -> None:
     """So many pictures more, until the player has them."""
     for _ in range(count):
         one.push(publisher)
@@ -236,7 +237,7 @@ async def test_an_edge_that_has_lost_the_holder_does_not_end_the_stream() -> Non
 # ---- who gets what ----
 
 
-async def refused(peers: Peers, place: Place, method: str, target: str, **headers: str) -> int:
+async def refused(peers: Peers, place: NodeAddress, method: str, target: str, **headers: str) -> int:
     with pytest.raises(PeerRefused) as refusal:
         await peers.link(place, method, target, lambda: PullLink(Taken()), headers)
     return refusal.value.status
@@ -295,7 +296,7 @@ async def test_edges_of_a_channel_do_not_pull_from_each_other() -> None:
 class Files:
     """A reader's relay."""
 
-    def __init__(self, relay: Relay, audience: Audience) -> None:
+    def __init__(self, relay: HttpCacheProxy, audience: HttpViewers) -> None:
         self.relay, self.audience = relay, audience
 
     async def get(self, target: str) -> Response:
@@ -314,12 +315,15 @@ LIVE = "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:2.00000,\n100.ts{}\n"
 
 
 def reader(peers: Peers, where: Chain) -> Files:
-    audience = Audience()
-    protection = Protection(
-        auth="none", referers=(), verify_play=SECRETS.verify_play, cloudfront=None, refusals_per_minute=100
+    audience = HttpViewers()
+    protection = PlaybackProtection(auth="none", referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=100)
+    settings = EdgeSettings(upstream=(), cache=64_000_000, stale=6, channel="")
+    return Files(
+        HttpCacheProxy(
+            UpstreamClient(where, peers), CachedChannels(Channels(channel("c1"))), protection, audience, settings
+        ),
+        audience,
     )
-    settings = Edge(upstream=(), cache=64_000_000, stale=6, channel="")
-    return Files(Relay(where, peers, CachedChannels(Channels(channel("c1"))), protection, audience, settings), audience)
 
 
 async def test_files_through_an_edge_are_the_holders_and_asked_of_it_once() -> None:
@@ -353,7 +357,7 @@ async def test_an_edge_that_cannot_say_gives_way_to_the_holder(says: bytes) -> N
     async with holding() as useless, holding() as one, Peers("cluster") as peers:
         useless.says["c1/100.ts"] = says
         one.says["c1/100.ts"] = answer(b"segment", **SEGMENT)
-        bad = [Place(f"e{n}", useless.place.address, "k1", edge=True) for n in range(3)]
+        bad = [NodeAddress(f"e{n}", useless.place.address, "k1", edge=True) for n in range(3)]
         where = Chain([*bad, one.place])
         files = reader(peers, where)
         async with files.relay:

@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.formats import amf0
 from gateway.protocols.rtmp.chunk import ChunkReader, ChunkWriter, Message
-from gateway.protocols.rtmp.client import ClientConnection, Role
+from gateway.protocols.rtmp.client import ClientConnection, ClientRole
 from gateway.protocols.rtmp.server import ServerConnection
 from gateway.protocols.rtmp.url import parse_url
 
@@ -27,7 +27,9 @@ def talk(
         heard[0].extend(client.receive(down) if down else [])
 
 
-def a_client(role: Role = Role.PUBLISH, url: str = "rtmp://h/stream/id?sign=1-a", **options: Any) -> ClientConnection:
+def a_client(
+    role: ClientRole = ClientRole.PUBLISH, url: str = "rtmp://h/stream/id?sign=1-a", **options: Any
+) -> ClientConnection:
     return ClientConnection(parse_url(url), role, **options)
 
 

@@ -278,6 +278,47 @@ def test_what_is_written_is_read_back(messages: list[tuple[int, int, int, int, b
     assert feed_all_ways(fresh, data) == [Message(kind, time, stream, body) for _, kind, time, stream, body in messages]
 
 
+@settings(max_examples=200)
+@given(st.data())
+def test_chunk_sizes_may_change_anywhere(data: Any) -> None:
+    """Two messages at a time, their chunks interleaved, the size told again between any two of them."""
+    size, stream, wanted = 128, b"", []
+    for number in range(data.draw(st.integers(1, 6))):
+        bodies = {csid: bytes((number,)) * data.draw(st.integers(1, 400)) for csid in (8, 9)}
+        left = dict(bodies)
+        for kind in bodies:
+            stream += full(kind, number, len(bodies[kind]), kind)
+            part, left[kind] = left[kind][:size], left[kind][size:]
+            stream += part
+            if not left[kind]:
+                wanted.append(Message(kind, number, 1, bodies[kind]))
+        while open_ := [kind for kind in left if left[kind]]:
+            if data.draw(st.booleans()):
+                told = data.draw(st.integers(1, 127) | st.integers(128, 5000))
+                control = struct.pack(">I", told)
+                stream += full(2, 0, 4, 1, 0) + control[:size]
+                stream += b"".join(head(3, 2) + control[at : at + size] for at in range(size, 4, size))
+                size = told
+            kind = data.draw(st.sampled_from(open_))
+            part, left[kind] = left[kind][:size], left[kind][size:]
+            stream += head(3, kind) + part
+            if not left[kind]:
+                wanted.append(Message(kind, number, 1, bodies[kind]))
+    assert feed_all_ways(fresh, stream) == wanted
+
+
+@pytest.mark.parametrize("sizes", [(1, 2, 3, 4), (3, 127, 1, 65536), (64, 32, 100), (2,)])
+def test_small_chunk_sizes_that_change_between_messages(sizes: tuple[int, ...]) -> None:
+    writer, data, wanted = ChunkWriter(), b"", []
+    for number in range(12):
+        told = sizes[number % len(sizes)]
+        data += writer.write(2, 1, 0, 0, struct.pack(">I", told))
+        writer.chunk_size = told
+        wanted.append(Message(9, number * 40, 1, bytes((number,)) * 300))
+        data += writer.write(6, 9, number * 40, 1, wanted[-1].payload)
+    assert feed_all_ways(fresh, data) == wanted
+
+
 @given(st.integers(0, 0xFFFFFFFF), st.binary(max_size=700), st.sampled_from([128, 300, 65536]))
 def test_shared_messages_can_be_joined_at_any_point(time: int, body: bytes, size: int) -> None:
     shared = shared_message(6, 9, time, body, size)

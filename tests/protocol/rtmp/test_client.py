@@ -8,11 +8,11 @@ from gateway.formats import amf0
 from gateway.formats.flv.tag import Script
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
 from gateway.protocols.rtmp.chunk import ChunkReader, ChunkWriter, Message
-from gateway.protocols.rtmp.client import ClientConnection, Role
-from gateway.protocols.rtmp.events import CommandIgnored, Ended, PlayRequested, PublishRequested, Ready, Rejected
-from gateway.protocols.rtmp.handshake import SIZE
+from gateway.protocols.rtmp.client import ClientConnection, ClientRole
+from gateway.protocols.rtmp.events import Accepted, CommandIgnored, Ended, PlayRequested, PublishRequested, Rejected
+from gateway.protocols.rtmp.handshake import SIZE, ClientHandshake
 from gateway.protocols.rtmp.server import ServerConnection
-from gateway.protocols.rtmp.state import State
+from gateway.protocols.rtmp.state import RtmpState
 from tests.protocol.rtmp.talk import a_client, talk
 
 
@@ -62,21 +62,21 @@ def test_publish_speaks_in_the_order_of_encoders() -> None:
     server.command("_result", 4, None, 7)
     assert server.commands() == [["publish", 5.0, None, "id?sign=1-a", "live"]]
     assert server.heard[0].stream_id == 7
-    assert server.status("NetStream.Publish.Start") == [Ready()]
+    assert server.status("NetStream.Publish.Start") == [Accepted()]
 
 
 def test_play_asks_for_the_live_stream() -> None:
-    server = FakeServer(a_client(Role.PLAY)).created()
+    server = FakeServer(a_client(ClientRole.PLAY)).created()
     assert server.commands() == [["play", 0.0, None, "id?sign=1-a", -2000.0]]
-    assert server.status("NetStream.Play.Start") == [Ready()]
+    assert server.status("NetStream.Play.Start") == [Accepted()]
     assert server.message(9, b"v", 1, 5) == [Message(9, 5, 1, b"v")]
     assert server.message(18, amf0.encode("onMetaData", {}), 1) == [Script(0, "onMetaData", ({},), amf0.encode({}))]
     assert server.message(18, amf0.encode("|RtmpSampleAccess", True, True), 1) == []
 
 
 def test_media_without_play_start_is_ready_enough() -> None:
-    server = FakeServer(a_client(Role.PLAY)).created()
-    assert server.message(9, b"v", 1) == [Ready(), Message(9, 0, 1, b"v")]
+    server = FakeServer(a_client(ClientRole.PLAY)).created()
+    assert server.message(9, b"v", 1) == [Accepted(), Message(9, 0, 1, b"v")]
 
 
 def test_refused_connect() -> None:
@@ -103,8 +103,8 @@ def test_refused_release_and_fc_publish_do_not_matter() -> None:
     assert server.command("onBWDone", 0, None) == []
 
 
-@pytest.mark.parametrize("role", list(Role))
-def test_refused_stream(role: Role) -> None:
+@pytest.mark.parametrize("role", list(ClientRole))
+def test_refused_stream(role: ClientRole) -> None:
     server = FakeServer(a_client(role)).created()
     assert server.status("NetStream.Something.BadName", "error") == [Rejected("NetStream.Something.BadName", "why")]
 
@@ -123,14 +123,14 @@ def test_the_server_may_give_up_later() -> None:
 
 @pytest.mark.parametrize("code", ["NetStream.Play.UnpublishNotify", "NetStream.Play.Stop", "NetStream.Play.Complete"])
 def test_end_of_play(code: str) -> None:
-    server = FakeServer(a_client(Role.PLAY)).created()
+    server = FakeServer(a_client(ClientRole.PLAY)).created()
     server.status("NetStream.Play.Start")
     assert server.status(code) == [Ended(code)]
     assert server.client.closing
 
 
 def test_stream_eof_ends_a_running_play_only() -> None:
-    server = FakeServer(a_client(Role.PLAY)).created()
+    server = FakeServer(a_client(ClientRole.PLAY)).created()
     assert server.message(4, b"\0\x01\0\0\0\x01") == []
     server.status("NetStream.Play.Start")
     assert server.message(4, b"\0\x01\0\0\0\x01") == [Ended("StreamEOF")]
@@ -184,13 +184,13 @@ def test_unknown_things_are_reported() -> None:
 
 
 def test_aggregates_are_played() -> None:
-    server = FakeServer(a_client(Role.PLAY)).created()
+    server = FakeServer(a_client(ClientRole.PLAY)).created()
     parts = b"".join(
         bytes((kind,)) + len(body).to_bytes(3, "big") + bytes(7) + body + bytes(4)
         for kind, body in ((9, b"v"), (18, amf0.encode("x", 1)))
     )
     assert server.message(22, parts, 1, 50) == [
-        Ready(),
+        Accepted(),
         Message(9, 50, 1, b"v"),
         Script(50, "x", (1.0,), amf0.encode(1)),
     ]
@@ -199,7 +199,7 @@ def test_aggregates_are_played() -> None:
 @pytest.mark.parametrize("chunk_size", [128, 4096, 65536])
 @pytest.mark.parametrize("digest", [True, False])
 def test_our_own_two_ends_understand_each_other(chunk_size: int, digest: bool) -> None:
-    server, client = ServerConnection(), a_client(chunk_size=chunk_size, digest=digest)
+    server, client = ServerConnection(), a_client(chunk_size=chunk_size, handshake=ClientHandshake(digest=digest))
 
     def answer(event: Any) -> None:
         if isinstance(event, PublishRequested):
@@ -213,7 +213,7 @@ def test_our_own_two_ends_understand_each_other(chunk_size: int, digest: bool) -
 
 
 def test_refusals_of_our_server_reach_our_client() -> None:
-    for role, request in ((Role.PUBLISH, PublishRequested), (Role.PLAY, PlayRequested)):
+    for role, request in ((ClientRole.PUBLISH, PublishRequested), (ClientRole.PLAY, PlayRequested)):
         server, client = ServerConnection(), a_client(role)
 
         def answer(event: Any, server: ServerConnection = server, request: type = request) -> None:
@@ -221,7 +221,7 @@ def test_refusals_of_our_server_reach_our_client() -> None:
                 (server.reject_publish if request is PublishRequested else server.reject_play)("Net.No", "why")
 
         assert talk(client, server, answer)[0] == [Rejected("Net.No", "why")]
-        assert client.state is State.CLOSING
+        assert client.state is RtmpState.CLOSING
     server, client = ServerConnection(), a_client(url="rtmp://h/live/id")
     heard = talk(client, server)[0]
     assert [e.code for e in heard] == ["NetConnection.Connect.InvalidApp"]

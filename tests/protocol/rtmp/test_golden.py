@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from gateway.formats.flv.demuxer import MediaDemuxer
-from gateway.formats.flv.tag import Script, Start, Unsupported
-from gateway.media.track import Track
+from gateway.formats.flv.tag import Script, TrackStart, Unsupported
+from gateway.media.track import MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.protocols.rtmp.chunk import Message
 from gateway.protocols.rtmp.events import Connected, PlayRequested, PublishEnded, PublishRequested
 from gateway.protocols.rtmp.server import ServerConnection
+from gateway.protocols.rtmp.wire import WireLimits
 
 FOLDER = Path(__file__).parents[2] / "golden" / "rtmp"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((FOLDER / "expected.json").read_text())
@@ -21,7 +22,8 @@ EXPECTED: dict[str, dict[str, Any]] = json.loads((FOLDER / "expected.json").read
 
 def replay(data: bytes, size: int) -> dict[str, Any]:
     """What a capture says: the request, the tracks, and a digest over every frame."""
-    server, demux = ServerConnection(), MediaDemuxer()
+    early = WireLimits(early_media=1 << 20)  # all of the capture may come in one read
+    server, demux = ServerConnection(limits=early), MediaDemuxer()
     digest, tracks, frames, times, scripts = sha256(), [], 0, [], []
     told: dict[str, Any] = {}
     for at in range(0, len(data), size):
@@ -43,10 +45,10 @@ def replay(data: bytes, size: int) -> dict[str, Any]:
             elif isinstance(event, Message):
                 demuxed = (demux.video if event.type_id == 9 else demux.audio)(event.timestamp, event.payload)
                 assert not isinstance(demuxed, Unsupported)
-                if isinstance(demuxed, Start):
+                if isinstance(demuxed, TrackStart):
                     tracks.append(f"{demuxed.track.codec} {demuxed.track.config.hex()[:64]}")
                     demuxed = demuxed.unit
-                if isinstance(demuxed, Track):
+                if isinstance(demuxed, MediaTrack):
                     tracks.append(f"{demuxed.codec} {demuxed.config.hex()[:64]}")
                 elif isinstance(demuxed, AccessUnit):
                     frames += 1

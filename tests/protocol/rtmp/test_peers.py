@@ -12,8 +12,8 @@ from gateway.formats.flv import muxer
 from gateway.formats.flv.reader import FlvReader
 from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, Tag
 from gateway.protocols.rtmp.chunk import Message, shared_message
-from gateway.protocols.rtmp.client import ClientConnection, Role
-from gateway.protocols.rtmp.events import Ended, PlayRequested, PublishRequested, Ready, Rejected
+from gateway.protocols.rtmp.client import ClientConnection, ClientRole
+from gateway.protocols.rtmp.events import Accepted, Ended, PlayRequested, PublishRequested, Rejected
 from gateway.protocols.rtmp.message import CSID
 from gateway.protocols.rtmp.server import ServerConnection
 from gateway.protocols.rtmp.url import parse_url
@@ -206,7 +206,7 @@ async def converse(client: ClientConnection, port: int, act: Callable[[Any], Awa
 
 def publish_film(client: ClientConnection, tags: list[Tag], failed: list[Any]) -> Callable[[Any], None]:
     def act(event: Any) -> None:
-        if isinstance(event, Ready):
+        if isinstance(event, Accepted):
             for t in tags:
                 client.send_media(t.type_id, t.timestamp, t.payload)
             client.finish()
@@ -223,7 +223,9 @@ async def test_ffmpeg_as_a_server_takes_what_our_client_publishes(chunk_size: in
         run("ffmpeg", "-v", "error", "-listen", "1", "-i", f"rtmp://127.0.0.1:{port}/stream/id", "-c", "copy", str(out))
     )
     await listening(port, server)
-    client = ClientConnection(parse_url(f"rtmp://127.0.0.1:{port}/stream/id"), Role.PUBLISH, chunk_size=chunk_size)
+    client = ClientConnection(
+        parse_url(f"rtmp://127.0.0.1:{port}/stream/id"), ClientRole.PUBLISH, chunk_size=chunk_size
+    )
     failed: list[Any] = []
     await converse(client, port, publish_film(client, FlvReader().receive(film.read_bytes()), failed))
     await server
@@ -250,7 +252,7 @@ async def test_pyrtmp_takes_what_our_client_publishes(film: Path) -> None:
     server = await loop.create_server(lambda: rtmp.RTMPProtocol(controller=Controller()), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     tags = [t for t in FlvReader().receive(film.read_bytes()) if t.type_id != SCRIPT][:60]
-    client = ClientConnection(parse_url(f"rtmp://127.0.0.1:{port}/stream/id"), Role.PUBLISH)
+    client = ClientConnection(parse_url(f"rtmp://127.0.0.1:{port}/stream/id"), ClientRole.PUBLISH)
     failed: list[Any] = []
     await converse(client, port, publish_film(client, tags, failed))
     async with asyncio.timeout(30):

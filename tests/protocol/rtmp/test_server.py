@@ -10,8 +10,9 @@ from gateway.formats import amf0
 from gateway.formats.flv.tag import Script
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
 from gateway.protocols.rtmp.chunk import ChunkReader, ChunkWriter, Message, shared_message
-from gateway.protocols.rtmp.client import Role
+from gateway.protocols.rtmp.client import ClientRole
 from gateway.protocols.rtmp.events import (
+    Accepted,
     Acknowledged,
     CommandIgnored,
     Connected,
@@ -22,12 +23,11 @@ from gateway.protocols.rtmp.events import (
     PlayRequested,
     PublishEnded,
     PublishRequested,
-    Ready,
     Receiving,
 )
 from gateway.protocols.rtmp.server import ServerConnection
-from gateway.protocols.rtmp.state import State
-from gateway.protocols.rtmp.wire import Limits
+from gateway.protocols.rtmp.state import RtmpState
+from gateway.protocols.rtmp.wire import WireLimits
 from tests.protocol.rtmp.talk import Scripted, a_client, talk
 from tests.support.feeding import feed_all_ways
 
@@ -40,7 +40,7 @@ def test_publish_from_handshake_to_end() -> None:
             server.accept_publish()
 
     heard, events = talk(client, server, answer)
-    assert heard == [Ready()]
+    assert heard == [Accepted()]
     assert [type(e) for e in events] == [Connected, PublishRequested]
     assert (events[1].name, events[1].query, events[1].type) == ("id", {"sign": "1-a"}, "live")
     client.send_media(9, 40, b"video" * 5000)
@@ -54,18 +54,18 @@ def test_publish_from_handshake_to_end() -> None:
         Message(8, 60, 1, b"audio"),
         PublishEnded("FCUnpublish"),
     ]
-    assert server.state is State.CONNECTED
+    assert server.state is RtmpState.CONNECTED
 
 
 def test_play_from_handshake_to_end() -> None:
-    server, client = ServerConnection(), a_client(Role.PLAY)
+    server, client = ServerConnection(), a_client(ClientRole.PLAY)
 
     def answer(event: Any) -> None:
         if isinstance(event, PlayRequested):
             server.accept_play()
 
     heard, events = talk(client, server, answer)
-    assert heard == [Ready()]
+    assert heard == [Accepted()]
     assert [type(e) for e in events] == [Connected, PlayRequested, PeerBufferLength]
     media = [Message(9, 40, 1, b"v" * 100_000), Message(8, 0xFFFFFFF0, 1, b"a")]
     for m in media:
@@ -199,7 +199,7 @@ def test_media_before_the_answer_is_held_and_handed_over() -> None:
 
 @pytest.mark.parametrize("publish", [True, False])
 def test_media_before_the_answer_is_bounded(publish: bool) -> None:
-    peer = Scripted(ServerConnection(limits=Limits(early_media=1000)))
+    peer = Scripted(ServerConnection(limits=WireLimits(early_media=1000, stray_media=1000)))
     peer.connect()
     if publish:
         peer.command("publish", 4, None, "id", stream=1)
@@ -261,14 +261,14 @@ def test_every_way_to_end_a_publish(name: str, values: tuple[Any, ...], stream: 
     peer = Scripted().publishing()
     assert peer.command(name, 0, *values, stream=stream) == [PublishEnded(name)]
     assert "NetStream.Unpublish.Success" in peer.codes()
-    assert peer.server.state is State.CONNECTED
+    assert peer.server.state is RtmpState.CONNECTED
     assert [type(e) for e in peer.command("publish", 9, None, "id", stream=1)] == [PublishRequested]
 
 
 def test_deleting_another_stream_ends_nothing() -> None:
     peer = Scripted().publishing()
     assert peer.command("deleteStream", 0, None, 5) == []
-    assert peer.server.state is State.PUBLISHING
+    assert peer.server.state is RtmpState.PUBLISHING
 
 
 def test_eof_ends_the_publish() -> None:
@@ -288,7 +288,7 @@ def test_everything_that_follows_a_request_waits_for_the_answer() -> None:
     events = server.accept_publish()
     assert events[:2] == [Message(9, 8, 1, b"v" * 300), PublishEnded("FCUnpublish")]
     assert [e.name for e in events[2:]] == ["two"]
-    assert server.state is State.PUBLISH_PENDING
+    assert server.state is RtmpState.PUBLISH_PENDING
     assert server.accept_publish() == events[:2]
 
 
@@ -391,13 +391,13 @@ def test_unknown_commands_and_messages_do_no_harm() -> None:
     assert peer.commands() == []
     assert peer.message(19, b"shared object") == [CommandIgnored("message type 19", "13 bytes")]
     assert peer.message(200, b"") == [CommandIgnored("message type 200", "0 bytes")]
-    assert peer.server.state is State.PUBLISHING
+    assert peer.server.state is RtmpState.PUBLISHING
 
 
 def test_unreadable_metadata_does_not_end_a_stream() -> None:
     peer = Scripted().publishing()
     assert [type(e) for e in peer.message(18, b"\xff\xff", 1)] == [CommandIgnored]
-    assert peer.server.state is State.PUBLISHING
+    assert peer.server.state is RtmpState.PUBLISHING
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xff", b"\x00" * 9, b"\x02\x00\x05con"])
@@ -503,7 +503,7 @@ def test_a_publisher_cannot_play_on_its_connection() -> None:
     peer = Scripted().publishing()
     assert [type(e) for e in peer.command("play", 0, None, "id", stream=2)] == [CommandIgnored]
     assert peer.codes() == ["NetStream.Play.Failed"]
-    assert peer.server.state is State.PUBLISHING
+    assert peer.server.state is RtmpState.PUBLISHING
 
 
 def test_end_of_the_stream_is_told_to_the_player() -> None:
@@ -582,3 +582,99 @@ def test_sent_bytes_are_chunks_that_a_reader_takes() -> None:
     shared = shared_message(6, 9, 1, bytes(200_000), peer.server.chunk_size)
     assert len(ChunkReader().receive(struct.pack(">BIHBI", 2, 0, 4, 1, 0) + b"\0\x01\0\0" + shared)) == 1
     assert peer.reader.receive(shared) == [Message(9, 1, 1, bytes(200_000))]
+
+
+_APP = amf0.encode("app")[1:] + amf0.encode("stream")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"\x0f\0\0\0\4<a/>",
+        b"\x0d",
+        b"\x04",
+        b"\x0e",
+        b"\x10\0\3foo\0\1a\x05\0\0\x09",
+        b"\x0a\0\0\0\2\x0a\0\0\0\1\x05\x0a\0\0\0\1\x0a\0\0\0\0",
+        b"\x11\x09\x03\x01\x04\x01",
+        b"\x11\x0d\x03\x00\0\0\0\1",
+    ],
+    ids=["XML", "unsupported", "movie clip", "record set", "typed object", "nested arrays", "AMF3", "AMF3 vector"],
+)
+@pytest.mark.parametrize("typed", [False, True], ids=["object", "typed object"])
+def test_connect_may_carry_every_kind_of_value(value: bytes, typed: bool) -> None:
+    opened = b"\x10\0\3foo" if typed else b"\x03"
+    payload = amf0.encode("connect", 1.0) + opened + _APP + b"\0\1z" + value + b"\0\0\x09"
+    for behind in (b"", value):  # as an argument of the user's, too
+        peer = Scripted()
+        assert [type(event) for event in peer.message(20, payload + behind)] == [Connected]
+        peer.command("createStream", 2, None)
+        assert peer.codes()[0] == "NetConnection.Connect.Success"
+
+
+@pytest.mark.parametrize("kind", [0, 7, 10, 11, 12, 13, 14, 16, 19, 21, 23, 99, 255])
+@pytest.mark.parametrize("body", [b"", b"a", b"abcd", b"b" * 5000])
+def test_messages_of_unknown_types_are_passed_by_while_publishing(kind: int, body: bytes) -> None:
+    peer = Scripted().publishing()
+    events = peer.message(kind, body, stream=1)
+    assert all(isinstance(event, CommandIgnored) for event in events)
+    assert peer.message(9, b"picture", stream=1, time=40) == [Message(9, 40, 1, b"picture")]
+    assert not peer.server.closing
+
+
+def test_what_is_kept_of_a_peer_is_told() -> None:
+    peer = Scripted(ServerConnection())
+    peer.connect()
+    assert peer.server.held == 0
+    peer.command("publish", 4, None, "id", stream=1)
+    peer.message(9, bytes(1000), 1)
+    assert 1000 <= peer.server.held < 1500, "it waits for the answer"
+    peer.server.accept_publish()
+    assert peer.server.held == 0
+
+
+def test_the_bytes_of_a_handshake_are_kept_too() -> None:
+    server = ServerConnection()
+    server.receive(b"\x03" + bytes(700))
+    assert server.held == 701
+
+
+def test_what_was_asked_is_counted_and_media_is_not() -> None:
+    peer = Scripted().publishing()
+    asked = peer.server.asked
+    peer.message(9, b"v", 1)
+    peer.message(8, b"a", 1)
+    assert peer.server.asked == asked
+    peer.message(4, b"\0\6\0\0\0\1")
+    peer.message(18, amf0.encode("onTextData", {}), 1)
+    peer.command("foo", 0, None)
+    assert peer.server.asked == asked + 3
+
+
+def test_what_is_forgotten_is_kept_no_longer() -> None:
+    peer = Scripted(ServerConnection())
+    peer.connect()
+    peer.command("publish", 4, None, "id", stream=1)
+    peer.message(9, bytes(1000), 1)
+    peer.server.forget()
+    assert peer.server.closing
+    assert peer.server.receive(b"more") == []
+
+
+def test_a_command_has_so_many_values() -> None:
+    peer = Scripted()
+    peer.connect()
+    peer.command("foo", 0, *[None] * 990)
+    with pytest.raises(RemoteProtocolError, match="too many items"):
+        peer.command("foo", 0, *[None] * 1000)
+
+
+def test_a_strangers_message_is_bounded_by_what_came_of_it() -> None:
+    peer = Scripted(ServerConnection(limits=WireLimits(message=1 << 20, early_media=1000)))
+    peer.connect()
+    head = b"\x06\0\0\0" + (500_000).to_bytes(3, "big") + b"\x09" + b"\1\0\0\0"
+    assert peer.server.receive(b"\x02\0\0\0\0\0\x04\x01\0\0\0\0" + (1 << 20).to_bytes(4, "big") + head) == []
+    assert peer.server.receive(bytes(900)) == []
+    assert peer.server.held == 900
+    with pytest.raises(RemoteProtocolError, match="unfinished"):
+        peer.server.receive(bytes(200))

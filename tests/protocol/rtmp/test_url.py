@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.protocols.rtmp.url import RtmpUrl, Target, app_allowed, parse_url, resolve
+from gateway.protocols.rtmp.url import RtmpUrl, StreamTarget, app_allowed, parse_url, resolve
 
 
 @pytest.mark.parametrize(
@@ -59,25 +59,25 @@ def test_an_address_as_text_does_not_tell_the_key() -> None:
 @pytest.mark.parametrize(
     ("app", "tc_url", "name", "wanted"),
     [
-        ("stream", "rtmp://h/stream", "id?sign=1-a", Target("stream", "", "id", {"sign": "1-a"})),
-        ("stream?sign=1-a", "", "id", Target("stream", "", "id", {"sign": "1-a"})),
-        ("stream", "rtmp://h/stream?sign=1-a", "id", Target("stream", "", "id", {"sign": "1-a"})),
-        ("stream/inst", "", "id?sign=1-a", Target("stream", "inst", "id", {"sign": "1-a"})),
-        ("stream/id?sign=1-a", "", "", Target("stream", "", "id", {"sign": "1-a"})),
-        ("stream/inst/id?sign=1-a", "", "", Target("stream", "inst", "id", {"sign": "1-a"})),
-        ("stream?sign=1-a/id", "", "", Target("stream", "", "id", {"sign": "1-a"})),
-        ("/stream/", "", "/id/", Target("stream", "", "id", {})),
+        ("stream", "rtmp://h/stream", "id?sign=1-a", StreamTarget("stream", "", "id", {"sign": "1-a"})),
+        ("stream?sign=1-a", "", "id", StreamTarget("stream", "", "id", {"sign": "1-a"})),
+        ("stream", "rtmp://h/stream?sign=1-a", "id", StreamTarget("stream", "", "id", {"sign": "1-a"})),
+        ("stream/inst", "", "id?sign=1-a", StreamTarget("stream", "inst", "id", {"sign": "1-a"})),
+        ("stream/id?sign=1-a", "", "", StreamTarget("stream", "", "id", {"sign": "1-a"})),
+        ("stream/inst/id?sign=1-a", "", "", StreamTarget("stream", "inst", "id", {"sign": "1-a"})),
+        ("stream?sign=1-a/id", "", "", StreamTarget("stream", "", "id", {"sign": "1-a"})),
+        ("/stream/", "", "/id/", StreamTarget("stream", "", "id", {})),
         (
             "stream?sign=app",
             "rtmp://h?sign=tc",
             "id?sign=name&a=%20b",
-            Target("stream", "", "id", {"sign": "name", "a": " b"}),
+            StreamTarget("stream", "", "id", {"sign": "name", "a": " b"}),
         ),
-        ("stream", "", "id?a", Target("stream", "", "id", {"a": ""})),
-        ("", "", "", Target("", "", "", {})),
+        ("stream", "", "id?a", StreamTarget("stream", "", "id", {"a": ""})),
+        ("", "", "", StreamTarget("", "", "", {})),
     ],
 )
-def test_targets(app: str, tc_url: str, name: str, wanted: Target) -> None:
+def test_targets(app: str, tc_url: str, name: str, wanted: StreamTarget) -> None:
     assert resolve(app, tc_url, name) == wanted
 
 

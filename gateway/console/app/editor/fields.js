@@ -1,16 +1,19 @@
-/** One idea: the fields of a channel that can be edited: their kinds, bounds and what a missing one means. */
+/** The editable fields of a channel: their kinds, limits and default values. */
+
+import { computed } from "@preact/signals";
 
 import { expiry, fromLocal, isOn, toLocal } from "../channel.js";
+import { installedFields } from "../installed_outputs.js";
 
 /** @typedef {import("../channel.js").Channel} Channel */
 /**
- * flag: on or off. number: with bounds. text: one line or several. choice: one of `values`, "" where nothing is said.
- * moment: date and time in this zone. targets: a list of addresses. hosts: a list, one a line. days: a number or nothing.
+ * flag: on or off. number: with limits. text: one line or several. choice: one of `values`, "" if not set.
+ * moment: date and time in this zone. targets: a list of addresses. hosts: a list, one per line. days: a number or empty.
  * @typedef {{kind: "flag" | "text" | "moment" | "targets" | "hosts" | "days", absent?: any, longest?: number}
  *   | {kind: "number", absent: number, least: number, most: number, whole: boolean}
  *   | {kind: "choice", absent: string, values: string[]}} FieldKind
  */
-/** The form's values: text for what is typed, booleans for flags, a list for targets. @typedef {Record<string, any>} Draft */
+/** The form's values: text for typed fields, booleans for flags, a list for targets. @typedef {Record<string, any>} Draft */
 
 const flag = Object.freeze({ kind: /** @type {const} */ ("flag"), absent: false });
 /** @param {number} absent @param {number} least @param {number} most @param {boolean} [whole] @returns {FieldKind} */
@@ -23,7 +26,7 @@ const choice = (absent, values) => ({ kind: "choice", absent, values });
 const SIZES = ["micro", "small", "medium", "large", "xlarge"];
 
 /** @type {Record<string, FieldKind>} */
-export const FIELDS = {
+const FIELDS = {
   videoname: text(256),
   description: text(4096),
   outdate: { kind: "moment" },
@@ -80,7 +83,10 @@ export const FIELDS = {
   logLevel: choice("", ["debug", "info", "warning", "error"]),
 };
 
-/** Longer spellings of log levels that the original system had. @type {Record<string, string>} */
+/** All fields, also those of installed outputs. @type {import("@preact/signals").ReadonlySignal<Record<string, FieldKind>>} */
+export const allFields = computed(() => ({ ...FIELDS, ...installedFields.value }));
+
+/** Longer names of log levels in the original system. @type {Record<string, string>} */
 const LEVELS = { trace: "debug", verbose: "info", fatal: "error", panic: "error", quiet: "error" };
 
 /** @param {unknown} value @returns {string[]} */
@@ -90,14 +96,14 @@ function list(value) {
 }
 
 /**
- * What the form shows of a stored channel.
+ * Returns the form's values for a stored channel.
  * @param {Channel} channel
  * @returns {Draft}
  */
 export function draftOf(channel) {
   /** @type {Draft} */
   const draft = {};
-  for (const [name, field] of Object.entries(FIELDS)) {
+  for (const [name, field] of Object.entries(allFields.value)) {
     const value = channel[name];
     switch (field.kind) {
       case "flag": draft[name] = isOn(value); break;
@@ -115,15 +121,15 @@ export function draftOf(channel) {
 /** @param {any} a @param {any} b @returns {boolean} */
 export const same = (a, b) => (Array.isArray(a) && Array.isArray(b) ? a.length === b.length && a.every((one, i) => one === b[i]) : a === b);
 
-/** @param {Draft} before @param {Draft} now @returns {string[]} the names of what was changed */
-export const changedFields = (before, now) => Object.keys(FIELDS).filter((name) => !same(before[name], now[name]));
+/** @param {Draft} before @param {Draft} now @returns {string[]} the names of the changed fields */
+export const changedFields = (before, now) => Object.keys(allFields.value).filter((name) => !same(before[name], now[name]));
 
 /**
  * @typedef {{kind: "number", least: number, most: number, whole: boolean} | {kind: "moment"} | {kind: "missing"}} Wrong
  */
 
 /**
- * The changes as the API takes them, or what is wrong with them; the gateway checks the rest.
+ * Returns the changes for the API, and the fields that are wrong. The gateway checks the rest.
  * @param {Draft} before
  * @param {Draft} now
  * @returns {{body: Record<string, unknown>, wrong: Record<string, Wrong>}}
@@ -133,8 +139,9 @@ export function changesOf(before, now) {
   const body = {};
   /** @type {Record<string, Wrong>} */
   const wrong = {};
+  const fields = allFields.value;
   for (const name of changedFields(before, now)) {
-    const field = /** @type {FieldKind} */ (FIELDS[name]);
+    const field = /** @type {FieldKind} */ (fields[name]);
     const value = now[name];
     switch (field.kind) {
       case "number": {
@@ -157,7 +164,7 @@ export function changesOf(before, now) {
         break;
       }
       case "targets": body[name] = value.map((/** @type {string} */ one) => one.trim()).filter(Boolean); break;
-      // No list at all is not an empty one, which would let nobody in.
+      // An empty field means no list (null); an empty list would block all hosts.
       case "hosts": body[name] = value.trim() ? value.split(/[\s,]+/).filter(Boolean) : null; break;
       case "choice": body[name] = value === "" ? null : value; break;
       case "text":

@@ -1,4 +1,4 @@
-/** One idea: a new channel in one short form. */
+/** The form for a new channel. */
 
 import { useState } from "preact/hooks";
 

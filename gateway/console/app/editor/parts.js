@@ -1,13 +1,13 @@
-/** One idea: the editor's controls: a field by its name, with its label, hint, bounds and what is wrong with it. */
+/** The controls of the editor: a field by its name, with its label, hint, limits and error. */
 
 import { t } from "../i18n.js";
 import { Field, html, IconButton, Button, Select, Switch } from "../ui.js";
-import { FIELDS } from "./fields.js";
+import { allFields } from "./fields.js";
 
 /** @typedef {import("./fields.js").Draft} Draft */
 
 /**
- * What every control needs.
+ * The data for every control.
  * @typedef {object} Form
  * @property {Draft} draft
  * @property {Record<string, string>} errors  by field
@@ -19,7 +19,7 @@ import { FIELDS } from "./fields.js";
  * @param {{form: Form, name: string, hint?: boolean | string, unit?: string, rows?: number, label?: string, [rest: string]: any}} props
  */
 export function Entry({ form, name, hint = false, unit, rows, label, ...rest }) {
-  const field = FIELDS[name];
+  const field = allFields.value[name];
   if (!field) throw new Error(`there is no field ${name}`);
   const shared = {
     name, label: label ?? t(`field.${name}`), error: form.errors[name], ...rest,
@@ -46,11 +46,11 @@ export function Entry({ form, name, hint = false, unit, rows, label, ...rest }) 
   }
 }
 
-/** The stored value too, where an older client left one that is not offered. @param {string[]} values @param {string} value */
+/** Adds the stored value if an older client wrote one that is not offered. @param {string[]} values @param {string} value */
 const choices = (values, value) => (value === "" || values.includes(value) ? values : [...values, value]);
 
 /**
- * A value in words; one that only an older client knew stands as it is.
+ * Returns the words for a value; a value that only an older client knew is returned unchanged.
  * @param {string} name @param {string} value @param {string[]} known
  */
 function labelled(name, value, known) {
@@ -64,7 +64,7 @@ function labelled(name, value, known) {
 }
 
 /**
- * Addresses, one a line, each with a button to take it away.
+ * Addresses, one per line, each with a button to remove it.
  * @param {{form: Form, name: string}} props
  */
 export function Targets({ form, name }) {

@@ -1,9 +1,10 @@
-/** One idea: what the editor asks, section by section. */
+/** The sections of the channel editor. */
 
 import { useRef } from "preact/hooks";
 
 import { isOn, mayEmbed, zoneName } from "../channel.js";
 import { t } from "../i18n.js";
+import { installed } from "../installed_outputs.js";
 import { html, Notice } from "../ui.js";
 import { Entry, Targets } from "./parts.js";
 import { cssColor, WatermarkStage } from "./watermark.js";
@@ -12,6 +13,7 @@ import { cssColor, WatermarkStage } from "./watermark.js";
 /** @typedef {import("../channel.js").Session} Session */
 /** @typedef {import("./parts.js").Form} Form */
 /** @typedef {{form: Form, channel: Channel, session: Session | null}} SectionProps */
+/** @typedef {{id: string, icon: import("../kit/icon.js").IconName, view: (props: SectionProps) => any, fields: string[]}} Section */
 
 const DEFAULT_SIZE = { width: 1280, height: 720 };
 
@@ -68,7 +70,7 @@ const Transcoding = ({ form }) => html`
   <div class="columns"><${Entry} form=${form} name="codec" hint /><${Entry} form=${form} name="ladder" hint /></div>`;
 
 /**
- * The first address that was there: a protected one gets a new sign with every answer, and is one picture still.
+ * Keeps the first address. A protected address gets a new signature with every answer, but the picture is the same.
  * @param {string | null} address
  */
 function usePicture(address) {
@@ -83,7 +85,7 @@ function Watermark({ form, channel, session }) {
   const size = video?.["width"] && video["height"] ? { width: Number(video["width"]), height: Number(video["height"]) } : DEFAULT_SIZE;
   const base = channel.playUrls["flv"] ?? channel.playUrls["hls"] ?? channel.playUrls["cmaf"];
   const live = session?.state === "live" && video !== undefined;
-  // Only where it is sure to be there: a live picture whose address is open, or carries its sign.
+  // Requested only if it surely exists: a live picture whose address is open or signed.
   let picture = null;
   if (live && base && channel["playAuth"] !== "cloudfront" && mayEmbed(channel, base)) {
     const url = new URL(base);
@@ -135,11 +137,15 @@ const Scale = ({ form }) => html`
 /** @param {SectionProps} props */
 const Log = ({ form }) => html`<${Entry} form=${form} name="logLevel" hint />`;
 
+/** A form for installed outputs, made from the gateway's description of their fields. @param {SectionProps} props */
+const Installed = ({ form }) => html`${installed.value.map((output) => html`<div class="stack" key=${output.name}>
+  ${output.fields.map((field) => html`<${Entry} key=${field.name} form=${form} name=${field.name} unit=${field.unit || undefined} />`)}</div>`)}`;
+
 /**
- * In the order of the page; fields: those of a channel that stand in it.
- * @type {{id: string, icon: import("../kit/icon.js").IconName, view: (props: SectionProps) => any, fields: string[]}[]}
+ * In the order of the page. fields: the channel's fields in this section.
+ * @type {Section[]}
  */
-export const SECTIONS = [
+const SECTIONS = [
   { id: "basics", icon: "edit", view: Basics, fields: ["videoname", "description", "outdate", "isRtmps"] },
   {
     id: "playback", icon: "shield", view: Playback,
@@ -169,3 +175,9 @@ export const SECTIONS = [
   },
   { id: "log", icon: "docs", view: Log, fields: ["logLevel"] },
 ];
+
+/** @returns {Section[]} */
+export function sections() {
+  const fields = installed.value.flatMap((output) => output.fields.map((field) => field.name));
+  return fields.length ? [...SECTIONS, { id: "installed", icon: "plus", view: Installed, fields }] : SECTIONS;
+}

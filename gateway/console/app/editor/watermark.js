@@ -1,4 +1,4 @@
-/** One idea: where the watermark will be: dragged over the picture, at the stream's real size. */
+/** Sets the position of the watermark by dragging it over the picture, in pixels of the stream. */
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
@@ -8,10 +8,10 @@ import { Button, html } from "../ui.js";
 /** @typedef {import("./fields.js").Draft} Draft */
 /** @typedef {{width: number, height: number}} Size */
 
-const EDGE = 0.02; // of the picture's height: room between a corner and the watermark
+const EDGE = 0.02; // distance between a corner and the watermark, as a share of the picture's height
 
 /**
- * A colour as the gateway takes it, for the browser.
+ * Converts a colour of the gateway's syntax for the browser.
  * @param {string} text  a name, #rgb to #rrggbbaa, 0x…, each perhaps with `@opacity`
  * @returns {{color: string, opacity: number}}
  */
@@ -26,7 +26,7 @@ const figure = (/** @type {string} */ text, /** @type {number} */ absent) => (te
 
 /**
  * @param {{draft: Draft, size: Size, picture: string | null, pictureOrigins: string[], onMove: (left: number, top: number) => void}} props
- *   size: of the stream, pixels. picture: the latest one's address, null where there is none. pictureOrigins: from where
+ *   size: of the stream, pixels. picture: address of the latest picture, null if none. pictureOrigins: origins from which
  *   this page may show pictures.
  */
 export function WatermarkStage({ draft, size, picture, pictureOrigins, onMove }) {
@@ -51,7 +51,7 @@ export function WatermarkStage({ draft, size, picture, pictureOrigins, onMove })
   }, []);
   useEffect(() => setShown(false), [picture]);
 
-  /** Inside the picture, whole pixels. @param {number} x @param {number} y */
+  /** Limits a position to the picture, in whole pixels. @param {number} x @param {number} y */
   const move = (x, y) => {
     const most = { x: Math.max(0, size.width - 1), y: Math.max(0, size.height - 1) };
     onMove(Math.round(Math.min(most.x, Math.max(0, x))), Math.round(Math.min(most.y, Math.max(0, y))));
@@ -73,7 +73,7 @@ export function WatermarkStage({ draft, size, picture, pictureOrigins, onMove })
     event.preventDefault();
     move(left + by[0], top + by[1]);
   };
-  /** Into a corner or the middle: shares of the room that is left. @param {number} x @param {number} y */
+  /** Moves the watermark to a corner or the middle. x, y: share of the free space, 0 to 1. @param {number} x @param {number} y */
   const place = (x, y) => {
     const edge = Math.round(size.height * EDGE);
     const [w, h] = box.current && scale > 0 ? [box.current.offsetWidth / scale, box.current.offsetHeight / scale] : [0, 0];

@@ -1,4 +1,4 @@
-/** One idea: what is pressed: buttons, links that look like buttons, and buttons with nothing but an icon. */
+/** Buttons, links that look like buttons, and buttons with only an icon. */
 
 import { classes, html } from "../html.js";
 import { Icon } from "./icon.js";
@@ -7,7 +7,7 @@ import { Icon } from "./icon.js";
 /** @typedef {"primary" | "plain" | "quiet" | "danger"} ButtonKind */
 
 /**
- * `busy`: the action is under way; it keeps its width and cannot be pressed again.
+ * `busy`: the action is running; the button keeps its width and cannot be pressed again.
  * @param {{kind?: ButtonKind, icon?: IconName, busy?: boolean, small?: boolean, type?: "button" | "submit", disabled?: boolean,
  *   onClick?: (event: MouseEvent) => void, children?: any, class?: string, [rest: string]: any}} props
  */
@@ -20,7 +20,7 @@ export function Button({ kind = "plain", icon, busy = false, small = false, type
 }
 
 /**
- * A link that looks like a button. `external`: opens a tab of its own.
+ * A link that looks like a button. `external`: opens in a new tab.
  * @param {{href: string, kind?: ButtonKind, icon?: IconName, small?: boolean, external?: boolean, children?: any, class?: string, [rest: string]: any}} props
  */
 export function LinkButton({ href, kind = "plain", icon, small = false, external = false, children, class: more, ...rest }) {
@@ -31,7 +31,7 @@ export function LinkButton({ href, kind = "plain", icon, small = false, external
 }
 
 /**
- * A button of one icon; `label` is its name and its tooltip.
+ * A button with only an icon; `label` is its accessible name and tooltip.
  * @param {{icon: IconName, label: string, onClick?: (event: MouseEvent) => void, disabled?: boolean, kind?: ButtonKind, class?: string, [rest: string]: any}} props
  */
 export function IconButton({ icon, label, onClick, disabled = false, kind = "quiet", class: more, ...rest }) {

@@ -1,4 +1,4 @@
-/** One idea: text that people carry elsewhere: shown whole, selected by a click, copied by a button. */
+/** Text to copy: shown completely, selected by a click, copied by a button. */
 
 import { useEffect, useState } from "preact/hooks";
 
@@ -17,14 +17,14 @@ export async function copyText(text) {
       await navigator.clipboard.writeText(text);
       return true;
     } catch {
-      // Not permitted here; the older way below may be.
+      // Not permitted here; the older way below may work.
     }
   }
-  // A page over plain HTTP from another machine has no clipboard object: what is selected can still be copied.
+  // A page over plain HTTP from another machine has no clipboard object, but selected text can still be copied.
   const area = document.createElement("textarea");
   area.value = text;
   area.className = "visually-hidden";
-  // Inside an open dialog everything else is inert.
+  // While a dialog is open, everything outside of it is inert.
   (document.querySelector("dialog[open]") ?? document.body).append(area);
   area.select();
   try {
@@ -36,7 +36,7 @@ export async function copyText(text) {
 
 /**
  * The button is named "Copy <label>".
- * @param {{label: string, value: string, name?: string}} props  name: what the button copies, where the label alone would not say
+ * @param {{label: string, value: string, name?: string}} props  name: replaces the label in the button's name, if the label is not clear enough
  */
 export function CopyButton({ label, value, name = label }) {
   const [copied, setCopied] = useState(false);
@@ -61,7 +61,7 @@ export function CopyButton({ label, value, name = label }) {
 export function CopyField({ label, value, name, hint, after }) {
   const select = (/** @type {MouseEvent} */ event) => {
     const selection = getSelection();
-    // A range that somebody has begun to mark is left alone.
+    // Keeps a selection that the user has begun.
     if (selection && selection.isCollapsed) selection.selectAllChildren(/** @type {Element} */ (event.currentTarget));
   };
   return html`<div class="copy-field">

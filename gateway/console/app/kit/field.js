@@ -1,4 +1,4 @@
-/** One idea: what is filled in: a label, its control, a hint and, where the server or the form objects, the reason. */
+/** Form fields: a label, the control, a hint, and the error of the server or the form. */
 
 import { useRef } from "preact/hooks";
 
@@ -15,7 +15,7 @@ function useId(prefix) {
 }
 
 /**
- * The attributes that tie a control to its hint and its error.
+ * Returns the attributes that connect a control to its hint and its error.
  * @param {string} id @param {any} hint @param {any} error
  */
 const described = (id, hint, error) => ({
@@ -30,7 +30,7 @@ const Notes = ({ id, hint, error }) => [
 ];
 
 /**
- * One line of text, a number, a date … `onInput` gets the text as it is typed. `after`: shown at the end inside the
+ * One line of text, a number, a date … `onInput` gets the text while the user types. `after`: shown at the end inside the
  * box, such as a unit or a button. `rows`: several lines.
  * @param {{label: any, value: string, onInput?: (value: string) => void, type?: string, name?: string, hint?: any, error?: any,
  *   required?: boolean, disabled?: boolean, after?: any, rows?: number, hideLabel?: boolean, class?: string, [rest: string]: any}} props
@@ -52,7 +52,7 @@ export function Field({ label, value, onInput, type = "text", name, hint, error,
 }
 
 /**
- * One of a few values.
+ * A choice of one of several values.
  * @param {{label: any, value: string, options: {value: string, label: string}[], onChange?: (value: string) => void, name?: string,
  *   hint?: any, error?: any, disabled?: boolean, hideLabel?: boolean, class?: string, [rest: string]: any}} props
  */
@@ -71,7 +71,7 @@ export function Select({ label, value, options, onChange, name, hint, error, dis
 }
 
 /**
- * On or off, at once. `busy`: the change is under way, and the switch cannot be moved. `note`: words at its right.
+ * A switch that acts at once. `busy`: the change is running and the switch is locked. `note`: text at its right.
  * @param {{label: any, checked: boolean, onChange?: (checked: boolean) => void, name?: string, hint?: any, error?: any, note?: any,
  *   disabled?: boolean, busy?: boolean, class?: string, [rest: string]: any}} props
  */

@@ -1,4 +1,4 @@
-/** One idea: the console's icons, 24 × 24 strokes in the colour of the text around them. */
+/** The console's icons, 24 × 24 strokes in the colour of the text around them. */
 
 import { html } from "../html.js";
 
@@ -60,7 +60,7 @@ const PATHS = {
 /** @typedef {keyof typeof PATHS} IconName */
 
 /**
- * A picture beside words: it is hidden from assistive technology, so whatever holds it needs a name of its own.
+ * An icon beside text. It is hidden from assistive technology, so its parent element needs a name.
  * @param {{name: IconName, size?: number, class?: string}} props
  */
 export function Icon({ name, size = 18, class: more }) {

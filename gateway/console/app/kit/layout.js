@@ -1,4 +1,4 @@
-/** One idea: how views are laid out: a head with a title and actions, cards, tabs, lists of facts. */
+/** The layout of views: a head with a title and actions, cards, tabs, lists of facts. */
 
 import { useEffect, useRef } from "preact/hooks";
 
@@ -7,14 +7,14 @@ import { arrive } from "../router.js";
 import { Icon } from "./icon.js";
 
 /**
- * The head of a view. `back`: where one came from.
+ * The head of a view. `back`: link to the parent view.
  * @param {{title: any, badge?: any, text?: any, back?: {href: string, label: string}, children?: any}} props  children: actions
  */
 export function PageHead({ title, badge, text, back, children }) {
   const heading = useRef(/** @type {HTMLElement | null} */ (null));
   useEffect(() => {
     document.title = `${heading.current?.textContent} · Millrace`;
-    // Whoever followed a link is where it leads: keyboards go on from there, and readers say what it is.
+    // After a link the heading gets the focus: the keyboard continues there, and screen readers announce it.
     if (arrive() && !document.querySelector("dialog[open]")) heading.current?.focus({ preventScroll: true });
   }, [title]);
   return html`<header class="page-head">
@@ -28,7 +28,7 @@ export function PageHead({ title, badge, text, back, children }) {
 }
 
 /**
- * A titled box, a region by that title.
+ * A box with a title, which is also its region name.
  * @param {{title?: any, actions?: any, children?: any, class?: string, id?: string}} props
  */
 export function Card({ title, actions, children, class: more, id }) {
@@ -67,7 +67,7 @@ export function Tabs({ label, value, onChange, panel, tabs }) {
 }
 
 /**
- * Names and values, side by side as room allows.
+ * Names and values, side by side if there is enough space.
  * @param {{facts: {label: any, value: any, title?: string}[]}} props
  */
 export function Facts({ facts }) {

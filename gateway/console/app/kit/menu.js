@@ -1,4 +1,4 @@
-/** One idea: a button that opens a short list of actions. */
+/** A button that opens a short list of actions. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
 
@@ -11,15 +11,15 @@ import { Icon } from "./icon.js";
  * @property {import("./icon.js").IconName} [icon]
  * @property {() => void} [onSelect]
  * @property {string} [href]      instead of onSelect: a link
- * @property {boolean} [external] the link opens a tab of its own
+ * @property {boolean} [external] the link opens in a new tab
  * @property {boolean} [danger]
  * @property {boolean} [disabled]
- * @property {boolean} [checked]  the choice that holds now, in a list of choices
+ * @property {boolean} [checked]  the current choice, in a list of choices
  */
 
 /**
  * @param {{label: string, items: MenuItem[], icon?: import("./icon.js").IconName, children?: any, class?: string, up?: boolean, start?: boolean}} props
- *   children: the button's words; without them it is an icon named `label`. up: opens upwards. start: aligned to the button's start.
+ *   children: the button's text; without it the button is an icon named `label`. up: opens upwards. start: aligned to the button's start.
  */
 export function Menu({ label, items, icon = "more", children, class: more, up = false, start = false }) {
   const [open, setOpen] = useState(false);

@@ -1,4 +1,4 @@
-/** One idea: small things that tell: badges, chips, notices, what is shown while nothing is there yet, or at all. */
+/** Small status elements: badges, chips, notices, and placeholders for loading and empty views. */
 
 import { classes, html } from "../html.js";
 import { t } from "../i18n.js";
@@ -17,7 +17,7 @@ export function Chip({ children, kind, title }) {
 }
 
 /**
- * A sentence that matters, in place. `role`: "alert" where it came up by itself.
+ * An important sentence in the page. `role`: "alert" if it appeared without an action of the user.
  * @param {{kind?: Tone, title?: any, children?: any, role?: string, actions?: any}} props
  */
 export function Notice({ kind = "info", title, children, role, actions }) {
@@ -28,7 +28,7 @@ export function Notice({ kind = "info", title, children, role, actions }) {
   </div>`;
 }
 
-/** @param {{icon?: import("./icon.js").IconName, title: any, text?: any, children?: any}} props  children: what can be done about it */
+/** @param {{icon?: import("./icon.js").IconName, title: any, text?: any, children?: any}} props  children: possible actions */
 export function Empty({ icon = "info", title, text, children }) {
   return html`<div class="empty"><${Icon} name=${icon} size=${32} /><h2>${title}</h2>${text && html`<p>${text}</p>`}${children}</div>`;
 }
@@ -39,7 +39,7 @@ export function Spinner({ label }) {
 }
 
 /**
- * Grey bars in the place of what is about to come.
+ * Grey bars in the place of content that is loading.
  * @param {{lines?: number, height?: string}} props  height: of each line, CSS
  */
 export function Skeleton({ lines = 3, height }) {

@@ -1,4 +1,4 @@
-/** One idea: rows that can be sorted, paged and read on a phone, where each becomes a small card. */
+/** A table with sorting and pages. On a phone, each row becomes a small card. */
 
 import { useEffect, useState } from "preact/hooks";
 
@@ -15,9 +15,9 @@ import { Skeleton } from "./status.js";
  * @typedef {object} Column
  * @property {string} key
  * @property {any} label
- * @property {(row: R) => any} cell           what is shown
- * @property {(row: R) => string | number | null | undefined} [sort]  what it is sorted by; without it the column cannot be sorted
- * @property {boolean} [number]               aligned to the end, with figures of one width
+ * @property {(row: R) => any} cell           the content of the cell
+ * @property {(row: R) => string | number | null | undefined} [sort]  value to sort by; without it the column cannot be sorted
+ * @property {boolean} [number]               aligned to the end, with digits of equal width
  * @property {boolean} [actions]              buttons: no label on a phone
  * @property {string} [class]
  */
@@ -26,7 +26,7 @@ const SIZES = [25, 50, 100];
 const compare = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" }).compare;
 
 /**
- * The rows in the order that `sort` asks for: a column's key, "-" before it for descending. What has no value comes last.
+ * Returns the sorted rows. sort: a column's key, with "-" before it for descending. Rows without a value come last.
  * @template R
  * @param {R[]} rows
  * @param {Column<R>[]} columns
@@ -50,7 +50,7 @@ export function sorted(rows, columns, sort) {
  * @template R
  * @param {{label: string, columns: Column<R>[], rows: R[] | null, keyOf: (row: R) => string, sort?: string, empty?: any,
  *   name?: string, paged?: boolean, rowClass?: (row: R) => string, onOpen?: (row: R) => void}} props
- *   rows: null while they are loading. sort: at first. name: under which page size and order are remembered.
+ *   rows: null while they are loading. sort: the initial order. name: key under which page size and order are stored.
  *   onOpen: a press anywhere on a row; its first cell should also hold a real link or button, for the keyboard.
  */
 export function Table({ label, columns, rows, keyOf, sort: first = "", empty, name, paged = true, rowClass, onOpen }) {

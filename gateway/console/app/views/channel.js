@@ -1,4 +1,4 @@
-/** One idea: one channel: how to push to it and play it, what it does right now, and the switches for that. */
+/** The view of one channel: its addresses, its current state, and the switches of its outputs. */
 
 import { useState } from "preact/hooks";
 
@@ -10,7 +10,7 @@ import { refresh, usePoll } from "../poll.js";
 import { Preview } from "../preview.js";
 import { channelHref, go } from "../router.js";
 import { toast } from "../toast.js";
-import { Badge, Button, Card, Empty, html, LinkButton, Notice, PageHead, Skeleton } from "../ui.js";
+import { Badge, Button, Card, Empty, html, LinkButton, Notice, PageHead, Radios, Skeleton } from "../ui.js";
 import { Play, Push } from "./channel/addresses.js";
 import { About, Now } from "./channel/now.js";
 import { Switches } from "./channel/outputs.js";
@@ -18,10 +18,21 @@ import { Switches } from "./channel/outputs.js";
 /** @typedef {import("../channel.js").Channel} Channel */
 /** @typedef {import("../channel.js").Session} Session */
 
+/**
+ * Asks what to do with the media of a deleted channel: "keep" or "delete".
+ * @param {{onChange: (media: string) => void}} props
+ */
+function MediaChoice({ onChange }) {
+  const [media, setMedia] = useState("keep");
+  return html`<${Radios} label=${t("delete.media")} value=${media}
+    options=${[{ value: "keep", label: t("delete.media.keep") }, { value: "delete", label: t("delete.media.delete") }]}
+    onChange=${(/** @type {string} */ to) => { setMedia(to); onChange(to); }} />`;
+}
+
 /** @param {{parts: string[]}} props  its id */
 export default function ChannelPage({ parts: [id = ""] }) {
   const path = `/videostream/${encodeURIComponent(id)}`;
-  const [gone, setGone] = useState(false); // it is being deleted: nothing is asked of it any more
+  const [gone, setGone] = useState(false); // true while it is deleted; nothing is requested any more
   const stored = usePoll(gone ? null : path, 20_000);
   const current = usePoll(gone ? null : `${path}/session`, 2_000);
   const [preview, setPreview] = useState(false);
@@ -44,7 +55,7 @@ export default function ChannelPage({ parts: [id = ""] }) {
     const done = await ask({
       title: t("kick.title", { name }), text: t("kick.text"), confirm: t("kick.confirm"), danger: true,
       run: async () => {
-        setPreview(false); // its requests would find nothing
+        setPreview(false); // its requests would fail
         await api.delete(`${path}/session`);
       },
     });
@@ -52,17 +63,19 @@ export default function ChannelPage({ parts: [id = ""] }) {
     changed();
   };
   const remove = async () => {
+    let media = "keep";
     const done = await ask({
       title: t("delete.title", { name }), text: live ? t("delete.live") : t("delete.text"), confirm: t("delete.confirm"), danger: true,
+      more: html`<${MediaChoice} onChange=${(/** @type {string} */ to) => { media = to; }} />`,
       run: async () => {
-        // Whatever is still under way would be answered "no such channel".
+        // Running requests would be answered "no such channel".
         setKept(channel);
         setPreview(false);
         setGone(true);
         await new Promise((done) => setTimeout(done));
         abortAll();
         try {
-          await api.delete(path);
+          await api.delete(`${path}?media=${media}`);
         } catch (error) {
           setGone(false);
           throw error;

@@ -1,4 +1,4 @@
-/** One idea: all channels in one list: find, sort, export, make a new one. */
+/** The list of all channels: search, sort, export, create. */
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 
@@ -7,6 +7,7 @@ import { expiry, isOn, nameOf, outputsOn, stateOf, TONES, viewersOf } from "../c
 import { csv, save } from "../csv.js";
 import { bitrate, moment, number, relative } from "../format.js";
 import { t } from "../i18n.js";
+import { installed, loadInstalled } from "../installed_outputs.js";
 import { refresh, usePoll } from "../poll.js";
 import { channelHref, go } from "../router.js";
 import { keep, recall } from "../../players/memory.js";
@@ -30,6 +31,7 @@ export default function Channels() {
   const [only, setOnly] = useState(() => recall("channels.only") ?? "all");
   const [making, setMaking] = useState(false);
 
+  useEffect(() => void loadInstalled(), []);
   useEffect(() => {
     const find = (/** @type {KeyboardEvent} */ event) => {
       const busy = event.target instanceof Element && event.target.closest("input, textarea, select, dialog, [role=menu]");
@@ -49,7 +51,7 @@ export default function Channels() {
       const session = live.get(channel.id);
       return { channel, name: nameOf(channel), session, state: stateOf(channel, session), until: expiry(channel), outputs: outputsOn(channel) };
     }).sort((a, b) => byName(a.name, b.name)) ?? null;
-  }, [channels, sessions]);
+  }, [channels, sessions, installed.value]);
 
   const words = search.trim().toLowerCase().split(/\s+/).filter(Boolean);
   const found = rows && rows.filter((row) => {

@@ -1,4 +1,4 @@
-/** One idea: under which names people push and play, and which nodes there are. */
+/** The domain names for push and playback, and the list of nodes. */
 
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
@@ -18,7 +18,7 @@ import { reason, Trouble } from "./parts/trouble.js";
 const HOST = /^(?=.{1,260}$)(?:[A-Za-z0-9_][A-Za-z0-9_-]{0,62}(?:\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]{2,45}\])(?::(\d{1,5}))?$/;
 
 /**
- * What the gateway would refuse is told before it is asked.
+ * Checks a name in the form, so that the gateway need not refuse it.
  * @param {string} text
  * @param {readonly string[]} schemes
  * @returns {boolean}
@@ -95,7 +95,7 @@ function Form() {
   <//>`;
 }
 
-/** What people are given, by the example of a channel. */
+/** The resulting addresses, for one channel as an example. */
 function Results() {
   const polled = useChannels();
   const chosen = useSignal("");

@@ -1,4 +1,4 @@
-/** One idea: everything about a channel in one form; only what was changed is sent. */
+/** The form with all fields of a channel; only changed fields are sent. */
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
@@ -6,8 +6,9 @@ import { api, ApiError, isAbort } from "../api.js";
 import { nameOf } from "../channel.js";
 import { ask } from "../dialog.js";
 import { changedFields, changesOf, draftOf } from "../editor/fields.js";
-import { SECTIONS } from "../editor/sections.js";
+import { sections } from "../editor/sections.js";
 import { t } from "../i18n.js";
+import { loadInstalled } from "../installed_outputs.js";
 import { refresh, usePoll } from "../poll.js";
 import { channelHref, guardLeaving, route } from "../router.js";
 import { toast } from "../toast.js";
@@ -25,7 +26,7 @@ export default function Edit({ parts: [id = ""] }) {
   const [failed, setFailed] = useState(/** @type {Error | null} */ (null));
   const current = usePoll(channel ? `${path}/session` : null, 4_000);
   useEffect(() => {
-    api.get(path).then(setChannel, (error) => { if (!isAbort(error)) setFailed(error); });
+    Promise.all([api.get(path), loadInstalled()]).then(([found]) => setChannel(found), (error) => { if (!isAbort(error)) setFailed(error); });
   }, [path]);
   if (failed) return html`<${Empty} icon="search" title=${failed instanceof ApiError && failed.status === 404 ? t("channel.missing") : t("channel.unread")} text=${failed.message}>
     <${LinkButton} href="#/channels" icon="left">${t("nav.channels")}<//><//>`;
@@ -51,7 +52,7 @@ function Editor({ channel, session, path, onSaved }) {
     guardLeaving(dirty ? () => ask({ title: t("edit.leave"), text: t("edit.leave.text", { n: changed.length }), confirm: t("edit.leave.confirm"), cancel: t("edit.stay"), danger: true }) : null);
   }, [dirty, changed.length]);
   useEffect(() => () => guardLeaving(null), []);
-  // A link may name the section that it is about.
+  // A link may name a section.
   useEffect(() => {
     const section = route.peek().query.get("section");
     if (section) requestAnimationFrame(() => show(section));
@@ -98,10 +99,10 @@ function Editor({ channel, session, path, onSaved }) {
     <${PageHead} title=${t("edit.title", { name })} back=${{ href: channelHref(channel.id), label: name }} />
     ${session && session.state !== "idle" && html`<div class="bar"><${Notice} kind="info">${t("edit.live")}<//></div>`}
     <form class="editor" ref=${form} novalidate onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); void save(); }}>
-      <nav class="index" aria-label=${t("edit.sections")}><ul>${SECTIONS.map((section) => html`<li key=${section.id}>
+      <nav class="index" aria-label=${t("edit.sections")}><ul>${sections().map((section) => html`<li key=${section.id}>
         <button type="button" class=${mine(section.fields, changed, errors)} onClick=${() => show(section.id)}><${Icon} name=${section.icon} />${t(`section.${section.id}`)}</button></li>`)}</ul></nav>
       <div class="stack">
-        ${SECTIONS.map((section) => html`<${Card} key=${section.id} id=${`section-${section.id}`} title=${t(`section.${section.id}`)} class="section">
+        ${sections().map((section) => html`<${Card} key=${section.id} id=${`section-${section.id}`} title=${t(`section.${section.id}`)} class="section">
           <div class="stack"><${section.view} form=${shared} channel=${channel} session=${session} /></div><//>`)}
         <div class="save-bar" data-dirty=${dirty ? "true" : "false"}>
           <span class="soft grow" role="status">${dirty ? t("edit.changes", { n: changed.length }) : t("edit.unchanged")}</span>
@@ -120,7 +121,7 @@ function show(section) {
   if (control instanceof HTMLElement) control.focus({ preventScroll: true });
 }
 
-/** How a section is marked in the list. @param {string[]} fields @param {string[]} changed @param {Record<string, string>} errors */
+/** The mark of a section in the list. @param {string[]} fields @param {string[]} changed @param {Record<string, string>} errors */
 function mine(fields, changed, errors) {
   return fields.some((field) => field in errors) ? "wrong" : fields.some((field) => changed.includes(field)) ? "changed" : "";
 }

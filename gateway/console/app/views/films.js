@@ -1,4 +1,4 @@
-/** One idea: films on demand: sent from here or named where they lie, the jobs that prepare them, and what they became. */
+/** Video on demand: uploads and other sources, the jobs that convert them, and the finished videos. */
 
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
@@ -20,14 +20,14 @@ import { attempt, reason, Trouble } from "./parts/trouble.js";
 
 const PAGE = 100;
 const JOBS = `/jobs?limit=${PAGE}`;
-const [BUSY, QUIET] = [1500, 8000]; // ms between two looks: while something is under way, and else
+const [BUSY, QUIET] = [1500, 8000]; // ms between two polls: while a job runs, and otherwise
 
 export default function Films() {
   const busy = useSignal(false);
   /** @type {import("../poll.js").PolledSignal<Job[]>} */
   const polled = usePoll(JOBS, busy.value ? BUSY : QUIET);
   const older = useSignal(/** @type {Job[]} */ ([]));
-  const more = useSignal(/** @type {boolean | null} */ (null)); // null: nobody has looked further back
+  const more = useSignal(/** @type {boolean | null} */ (null)); // null: no older jobs were loaded yet
   const opened = useSignal(/** @type {Job | null} */ (null));
   const { data, error } = polled.value;
   const newest = data ?? [];

@@ -1,4 +1,4 @@
-/** One idea: Amazon IVS: its channels, relays to them, and a player for what they play. */
+/** Amazon IVS: its channels, relays to them, and a player. */
 
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
@@ -21,7 +21,7 @@ const PATH = "/ivs/channels";
 export default function Ivs() {
   const channels = useSignal(/** @type {IvsChannel[] | null} */ (null));
   const failure = useSignal(/** @type {unknown} */ (null));
-  const away = useSignal(""); // why there is no IVS here
+  const away = useSignal(""); // reason why IVS is not available
   const again = useSignal(0);
   const creating = useSignal(false);
   const relaying = useSignal(/** @type {IvsChannel | null} */ (null));
@@ -82,7 +82,7 @@ export default function Ivs() {
     ${relaying.value && html`<${Relay} target=${relaying.value} onClose=${() => { relaying.value = null; }} />`}`;
 }
 
-/** The player: of a channel from the list, or of any playback URL of IVS. */
+/** The player, for a channel of the list or for any playback URL of IVS. */
 function Play() {
   const asked = route.value.query.get("play") ?? "";
   const typed = useSignal(asked);

@@ -1,4 +1,4 @@
-/** One idea: everything that is live right now: totals as charts, and each channel with its numbers. */
+/** All live channels: totals as charts, and a card for each channel. */
 
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
@@ -68,7 +68,7 @@ export default function Live() {
         <div class="live-grid">${shown.map((session) => html`<${LiveCard} key=${session.id} session=${session} now=${now} onKick=${kick} />`)}</div>`}`;
 }
 
-/** @param {{times: readonly number[]}} props  new ones say that there are new values */
+/** @param {{times: readonly number[]}} props  times: a new list means that there are new values */
 function Totals({ times }) {
   const line = (/** @type {string} */ name, /** @type {number} */ ink) => ({ label: t(`live.total.${name}`), values: totals.values(name), ink });
   const count = (/** @type {number} */ n) => number(n);
@@ -80,7 +80,7 @@ function Totals({ times }) {
   </div>`;
 }
 
-/** The clock that durations are counted by. @returns {number} ms since 1970 */
+/** A clock for durations, which updates while it is shown. @returns {number} ms since 1970 */
 function useNow() {
   const now = useSignal(Date.now());
   useEffect(() => {

@@ -1,4 +1,4 @@
-/** One idea: signing in. */
+/** The sign-in view. */
 
 import { useEffect, useState } from "preact/hooks";
 
@@ -15,7 +15,7 @@ export default function Login() {
   const [shown, setShown] = useState(false);
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState("");
-  const [wait, setWait] = useState(0); // seconds until another try makes sense
+  const [wait, setWait] = useState(0); // seconds until the next try is allowed
   const { oidc = null, users = false } = offer.value ?? {};
 
   useEffect(() => {

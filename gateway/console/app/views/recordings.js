@@ -1,12 +1,15 @@
-/** One idea: what was recorded, of one channel or all: to look through, play, download and delete. */
+/** The recordings of one channel or all: browse, play, download, delete. */
 
 import { useSignal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
 
+import { api } from "../api.js";
+import { ask } from "../dialog.js";
 import { t } from "../i18n.js";
-import { usePoll } from "../poll.js";
+import { refresh, usePoll } from "../poll.js";
 import { go, route } from "../router.js";
-import { Button, Empty, html, LinkButton, PageHead, Select, Skeleton, Tabs } from "../ui.js";
+import { toast } from "../toast.js";
+import { Button, Empty, html, LinkButton, Notice, PageHead, Select, Skeleton, Tabs } from "../ui.js";
 import { choices, nameOf, useChannels } from "./parts/channels.js";
 import { Trouble } from "./parts/trouble.js";
 import { Feed } from "./recordings/feed.js";
@@ -18,8 +21,9 @@ import { Viewer } from "./recordings/viewer.js";
 
 const PAGE = 24;
 const EVERY = 5000; // ms
+const KEPT = "/media/channels";
 
-/** What each tab lists. @type {Readonly<Record<string, readonly Kind[]>>} */
+/** The kinds of recordings in each tab. @type {Readonly<Record<string, readonly Kind[]>>} */
 const TABS = {
   all: ["video", "ondemand", "motion"],
   video: ["video"],
@@ -43,23 +47,48 @@ export default function Recordings() {
   const channel = route.value.query.get("channel") ?? "";
   const asked = route.value.query.get("kind") ?? "all";
   const tab = asked in TABS ? asked : "all";
+  /** Deleted channels whose media are kept. @type {import("../poll.js").PolledSignal<{id: string, videoname: string}[]>} */
+  const deleted = usePoll(KEPT, EVERY);
   const { data: channels, error } = polled.value;
-  // A list of names that is compared by its words: a poll without news reloads nothing.
-  const ids = channels?.map((one) => one.id).sort().join(" ") ?? null;
-  const names = useMemo(() => new Map((channels ?? []).map((one) => [one.id, nameOf(one)])), [channels]);
+  const kept = deleted.value.data;
+  // The ids are compared as text, so that a poll without changes reloads nothing.
+  const ids = channels && kept ? [...channels, ...kept].map((one) => one.id).sort().join(" ") : null;
+  const keptIds = kept?.map((one) => one.id).sort().join(" ") ?? "";
+  const names = useMemo(() => new Map([
+    ...(kept ?? []).map((one) => /** @type {[string, string]} */ ([one.id, t("recordings.deletedChannel", { name: nameOf(one) })])),
+    ...(channels ?? []).map((one) => /** @type {[string, string]} */ ([one.id, nameOf(one)])),
+  ]), [channels, kept]);
   const growing = new Set((online.value.data ?? []).flatMap((one) => one.outputs.map((output) => output.playlist ?? "")));
 
-  const list = useList(ids, channel, TABS[tab] ?? []);
+  const list = useList(ids, keptIds, channel, TABS[tab] ?? []);
   const opened = useSignal(/** @type {Recording | null} */ (null));
   useEffect(() => { opened.value = null; }, [channel, tab]);
 
-  const options = [{ value: "", label: t("recordings.all") }, ...choices(channels ?? [])];
+  const options = [
+    { value: "", label: t("recordings.all") }, ...choices(channels ?? []),
+    ...choices(kept ?? []).map(({ value, label }) => ({ value, label: t("recordings.deletedChannel", { name: label }) })),
+  ];
+  const chosen = kept?.find((one) => one.id === channel);
+  const removeAll = async () => {
+    if (!chosen) return;
+    const name = nameOf(chosen);
+    const done = await ask({
+      title: t("recordings.deleteAllTitle", { name }), text: t("recordings.deleteAllText"), confirm: t("views.delete"), danger: true,
+      run: () => api.delete(`/media?${new URLSearchParams({ channel: chosen.id })}`),
+    });
+    if (!done) return;
+    toast(t("recordings.deletedAll", { name }), "ok");
+    refresh(KEPT);
+    go(address("", tab));
+  };
   const { items, loading, more, failure } = list;
   return html`
     <${PageHead} title=${t("recordings.title")} text=${t("recordings.text")}>
       <${Button} icon="refresh" busy=${loading && items.length > 0} onClick=${list.reload}>${t("recordings.refresh")}<//>
     <//>
-    <${Trouble} error=${error} />
+    <${Trouble} error=${error ?? deleted.value.error} />
+    ${chosen && html`<div class="bar"><${Notice} kind="warn" title=${t("recordings.keptTitle")}
+      actions=${html`<${Button} small class="warns" icon="delete" onClick=${removeAll}>${t("recordings.deleteAll")}<//>`}>${t("recordings.keptText")}<//></div>`}
     <div class="bar">
       <${Tabs} label=${t("recordings.kinds")} value=${tab} panel="recordings" onChange=${(/** @type {string} */ to) => go(address(channel, to))}
         tabs=${Object.keys(TABS).map((value) => ({ value, label: t(`recordings.tab.${value}`) }))} />
@@ -88,27 +117,28 @@ export default function Recordings() {
 }
 
 /**
- * The pages loaded so far of what is chosen.
+ * The loaded pages of recordings for the current choice.
  * @param {string | null} ids  of all channels, separated by spaces; null while they are unknown
+ * @param {string} deleted     those of them that were deleted
  * @param {string} channel     "": all
  * @param {readonly Kind[]} kinds
  */
-function useList(ids, channel, kinds) {
+function useList(ids, deleted, channel, kinds) {
   const items = useSignal(/** @type {Recording[]} */ ([]));
   const state = useSignal(/** @type {{loading: boolean, failure: unknown, more: boolean}} */ ({ loading: true, failure: null, more: false }));
   const again = useSignal(0);
   const feed = useMemo(() => {
     if (ids === null) return null;
     const known = ids.split(" ").filter(Boolean);
-    return new Feed(channel ? known.filter((id) => id === channel) : known, kinds, PAGE);
-  }, [ids, channel, kinds, again.value]);
+    return new Feed(channel ? known.filter((id) => id === channel) : known, kinds, PAGE, new Set(deleted.split(" ")));
+  }, [ids, deleted, channel, kinds, again.value]);
 
   const load = async (/** @type {boolean} */ first) => {
     if (feed === null) return;
     state.value = { ...state.peek(), loading: true, failure: null };
     try {
       const page = await feed.next();
-      if (current.feed !== feed) return; // something else was chosen meanwhile
+      if (current.feed !== feed) return; // the choice changed meanwhile
       items.value = first ? page : [...items.peek(), ...page];
       state.value = { loading: false, failure: null, more: feed.more };
     } catch (error) {

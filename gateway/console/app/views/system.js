@@ -1,4 +1,4 @@
-/** One idea: how the node is: its health, what it is short of, and how much it says. */
+/** The state of the node: its health, its resources and its log level. */
 
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
@@ -82,7 +82,7 @@ export default function System() {
     </div>`;
 }
 
-/** @param {{times: readonly number[]}} props  new ones say that there are new values */
+/** @param {{times: readonly number[]}} props  times: a new list means that there are new values */
 function Charts({ times }) {
   const line = (/** @type {string} */ name, /** @type {number} */ ink) => ({ label: t(`system.chart.${name}`), values: history.values(name), ink });
   const share = (/** @type {number} */ n) => percent(n / 100);
@@ -120,7 +120,7 @@ function Room({ status }) {
 }
 
 /**
- * How much of something is used; above 85 % it is scarce, above 95 % it is trouble.
+ * A bar for the used share of a resource: a warning above 85 %, an error above 95 %.
  * @param {{label: string, used: number, total: number, words: string, note?: string}} props
  */
 function Meter({ label, used, total, words, note }) {

@@ -1,4 +1,4 @@
-/** One idea: who may sign in here, and who one is oneself. */
+/** The users of the console, and the signed-in user. */
 
 import { useSignal } from "@preact/signals";
 
@@ -17,7 +17,7 @@ import { reason, Trouble } from "./parts/trouble.js";
 const USERS = "/users";
 const [LEAST, MOST] = [8, 256]; // characters of a password
 
-/** What a dialog is about: somebody new, or another password for somebody. @typedef {{name: string, fresh: boolean}} Task */
+/** The task of a dialog: a new user, or a new password for a user. @typedef {{name: string, fresh: boolean}} Task */
 
 export default function Users() {
   /** @type {import("../poll.js").PolledSignal<User[]>} */

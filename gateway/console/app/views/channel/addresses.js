@@ -1,4 +1,4 @@
-/** One idea: the addresses of a channel, to copy into encoders and players, or to photograph. */
+/** The addresses of a channel, to copy into encoders and players, or to scan as QR codes. */
 
 import { useState } from "preact/hooks";
 
@@ -7,13 +7,13 @@ import { Card, CopyField, html, Icon, Notice } from "../../ui.js";
 
 /** @typedef {import("../../channel.js").Channel} Channel */
 
-/** A page of the playback listener for each address that browsers play. */
+/** The player page for each address that browsers can play. */
 const PAGES = { flv: "flv.html", hls: "index.html", cmaf: "hls.html", dash: "dash.html" };
 
 /** @type {readonly ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "rtmp"]} */
 const PLAYS = ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "rtmp"];
 
-/** The same folder, another file; the query, which may be a sign, stays. @param {string} url @param {string} file */
+/** Replaces the file name of an address and keeps the query, which may contain a signature. @param {string} url @param {string} file */
 function beside(url, file) {
   const page = new URL(url);
   page.pathname = page.pathname.replace(/[^/]*$/, file);
@@ -21,13 +21,13 @@ function beside(url, file) {
 }
 
 /**
- * An address as a picture, which a phone reads. Shown once it is there, in a place that is kept for it.
+ * An address as a QR code. Its place is reserved until the image is loaded.
  * @param {{channel: Channel, which: string, label: string}} props
  */
 function QrCode({ channel, which, label }) {
   const [state, setState] = useState("loading");
   if (state === "failed") return null;
-  // Another expiry makes another key, so the picture is asked for anew.
+  // A new expiry gives a new key, so the image is loaded again.
   const src = `/videostream/${encodeURIComponent(channel.id)}/qr?url=${which}&of=${encodeURIComponent(channel.key.split("-")[0] ?? "")}`;
   return html`<figure class="qr"><span class="paper"><img key=${src} class=${state} src=${src} width="132" height="132" alt=${t("qr.alt", { what: label })}
     onLoad=${() => setState("there")} onError=${() => setState("failed")} /></span><figcaption>${label}</figcaption></figure>`;

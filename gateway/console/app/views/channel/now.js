@@ -1,4 +1,4 @@
-/** One idea: what a channel is and, while it is live, what it does right now, in figures and a small chart. */
+/** The properties of a channel and, while it is live, its current values with a small chart. */
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
@@ -30,7 +30,7 @@ export function Now({ session }) {
   history.current ??= new History(MINUTES * 60, 10);
   useEffect(() => {
     let gone = false;
-    Promise.all([import("../../chart.js"), moreWords()]).then(([module]) => { if (!gone) setChart(module); }, () => undefined); // figures say it too
+    Promise.all([import("../../chart.js"), moreWords()]).then(([module]) => { if (!gone) setChart(module); }, () => undefined); // without the chart, the numbers are still shown
     return () => { gone = true; };
   }, []);
   useMemo(() => history.current?.add(Date.now() / 1000, { bitrate: session.bitrate }), [session]);

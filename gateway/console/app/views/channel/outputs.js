@@ -1,12 +1,13 @@
-/** One idea: the switches of a channel's outputs, each with what it does and what is wrong with it. */
+/** The switches of a channel's outputs, each with its state and its errors. */
 
 import { useEffect, useState } from "preact/hooks";
 
 import { isAbort } from "../../api.js";
+import { loadInstalled } from "../../installed_outputs.js";
 import { bytes, number } from "../../format.js";
 import { t } from "../../i18n.js";
 import { channelHref, go } from "../../router.js";
-import { flagged, needs, SWITCHES, turn } from "../../switches.js";
+import { flagged, needs, switches, turn } from "../../switches.js";
 import { toast } from "../../toast.js";
 import { Badge, Card, html, Switch } from "../../ui.js";
 
@@ -17,14 +18,15 @@ import { Badge, Card, html, Switch } from "../../ui.js";
 /** @type {Record<string, import("../../kit/status.js").Tone>} */
 const TONES = { running: "ok", waiting: "idle", retrying: "warn", failed: "bad", done: "idle", off: "idle", live: "ok", connecting: "info" };
 
-const SEEN_WITHIN = 6000; // ms after a change; then what the gateway says holds
+const SEEN_WITHIN = 6000; // ms after a change in which the wanted state is shown; then the gateway's
 
 /**
  * @param {{channel: Channel, session: Session | null, onChanged: () => void}} props
  */
 export function Switches({ channel, session, onChanged }) {
-  // What was asked for, until it is seen: an answer that was under way is older than the change.
+  // The wanted states, until the gateway reports them: a running request may return an answer from before the change.
   const [wanted, setWanted] = useState(/** @type {Record<string, {on: boolean, busy: boolean, at: number}>} */ ({}));
+  useEffect(() => void loadInstalled(), []);
   const live = session !== null && session.state !== "idle";
   const set = async (/** @type {string} */ name, /** @type {boolean} */ on) => {
     const section = on ? needs(channel, name) : null;
@@ -56,7 +58,7 @@ export function Switches({ channel, session, onChanged }) {
   }, [session, channel]);
   return html`<${Card} title=${t("switches.title")} class="is-switches">
     <p class="hint gap">${live ? t("switches.live") : t("switches.idle")}</p>
-    <div class="switches">${SWITCHES.map(([name]) => {
+    <div class="switches">${switches().map(([name]) => {
       const [output, flag, want] = [outputOf(name), flagged(channel, name), wanted[name]];
       const on = want ? want.on : real(name);
       return html`<div key=${name} class="one">
@@ -72,13 +74,13 @@ export function Switches({ channel, session, onChanged }) {
   <//>`;
 }
 
-/** It runs, and says that something is wrong all the same. @param {Output} output */
+/** Whether the output runs but reports a problem. @param {Output} output */
 const troubled = (output) => output.state === "running" && Boolean(output.error);
 
 /**
- * What an output has to tell besides its state.
+ * The details of an output besides its state.
  * @param {Output} output
- * @param {boolean} flag  what the channel says for every push
+ * @param {boolean} flag  the channel's flag, for every push
  */
 function told(output, flag) {
   const words = [];

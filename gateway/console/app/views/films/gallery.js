@@ -1,4 +1,4 @@
-/** One idea: finished films as posters to press, and one of them playing. */
+/** The posters of finished videos, and a player for the selected one. */
 
 import { useSignal } from "@preact/signals";
 

@@ -1,4 +1,4 @@
-/** One idea: jobs and what they made, as the API tells them. */
+/** The jobs of the API and their outputs. */
 
 /** @typedef {"SUBMITTED" | "PROGRESSING" | "COMPLETE" | "CANCELED" | "ERROR"} State */
 
@@ -9,13 +9,13 @@
  * @property {State} state
  * @property {number} progress  percent
  * @property {string} source
- * @property {Record<string, string>} outputs  of a film: hls, poster, thumbnail
+ * @property {Record<string, string>} outputs  of a VOD: hls, poster, thumbnail
  * @property {string | null} error
  * @property {string} created
  * @property {string} updated
  */
 
-/** What a film's name may end in; the gateway refuses others. */
+/** The allowed suffixes of an upload's file name; the gateway refuses others. */
 export const TYPES = ["mp4", "m4v", "mov", "mkv", "webm", "flv", "ts", "mts", "m2ts", "avi", "mpg", "mpeg", "3gp", "wmv", "ogv", "mxf",
   "m4a", "mp3", "wav", "flac", "ogg", "aac"];
 
@@ -25,7 +25,7 @@ export const known = (name) => TYPES.includes(name.toLowerCase().split(".").at(-
 /** @param {Job} job */
 export const active = (job) => job.state === "SUBMITTED" || job.state === "PROGRESSING";
 
-/** @param {Job} job  whether it is a film that can be played */
+/** @param {Job} job  whether it is a VOD that can be played */
 export const playable = (job) => job.state === "COMPLETE" && job.kind === "vod" && Boolean(job.outputs["hls"]);
 
 /** @type {Readonly<Record<State, import("../../kit/status.js").Tone>>} */

@@ -1,4 +1,4 @@
-/** One idea: how films were called where they came from: the store knows them by keys that say nothing. */
+/** Remembers the original file names of uploads in this browser, because the store uses random keys. */
 
 import { keep, recall } from "../../../players/memory.js";
 
@@ -11,12 +11,12 @@ function stored() {
     const found = JSON.parse(recall(KEY) ?? "[]");
     return Array.isArray(found) ? found.filter((one) => Array.isArray(one) && one.length === 2) : [];
   } catch {
-    return []; // written by something else: begun anew
+    return []; // not in our format: starts with an empty list
   }
 }
 
 /**
- * @param {string} key   under which the film is stored
+ * @param {string} key   of the stored object
  * @param {string} name  of its file
  */
 export function learn(key, name) {
@@ -25,7 +25,7 @@ export function learn(key, name) {
 
 /**
  * @param {string} source  of a job
- * @returns {string}  the film's name as this browser knows it, else the last part of where it lies
+ * @returns {string}  the remembered file name, else the last part of the source
  */
 export function title(source) {
   const last = source.split("/").filter(Boolean).at(-1) ?? source;

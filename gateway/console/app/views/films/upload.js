@@ -1,4 +1,4 @@
-/** One idea: a film on its way from this computer: an address is asked for, the file is sent there, and how far it is. */
+/** One upload: requests an address, sends the file there, and reports the progress. */
 
 import { signal } from "@preact/signals";
 import { api } from "../../api.js";
@@ -8,9 +8,9 @@ import { learn } from "./names.js";
  * @typedef {object} Progress
  * @property {"waiting" | "sending" | "done" | "failed" | "canceled"} state
  * @property {number} sent     bytes
- * @property {number} speed    bytes a second, over the last seconds
- * @property {string} error    the server's words, of "failed"
- * @property {number} status   HTTP status of "failed"; 0: the connection broke
+ * @property {number} speed    bytes per second, over the last seconds
+ * @property {string} error    the server's message, if "failed"
+ * @property {number} status   HTTP status, if "failed"; 0: the connection broke
  */
 
 /** @typedef {{key: string, url: string, method: string, headers: Record<string, string>}} Offer */
@@ -20,11 +20,11 @@ let last = 0;
 /** @type {Progress} */
 const FRESH = { state: "waiting", sent: 0, speed: 0, error: "", status: 0 };
 
-/** One film. */
+/** One upload. */
 export class Upload {
-  /** Of the page: file names may repeat. */
+  /** Unique in the page, because file names may repeat. */
   id = ++last;
-  /** Whether it has been its turn. */
+  /** Whether the upload has begun. */
   begun = false;
   progress = signal(FRESH);
   /** @type {XMLHttpRequest | null} */
@@ -35,13 +35,13 @@ export class Upload {
 
   get over() { return !this.#is("waiting") && !this.#is("sending"); }
 
-  /** Puts a failed one back in line. */
+  /** Queues a failed upload again. */
   retry() {
     this.begun = false;
     this.progress.value = FRESH;
   }
 
-  /** @returns {Promise<void>} settles when it is over, however it ended */
+  /** @returns {Promise<void>} settles at the end of the upload, also if it failed */
   async start() {
     this.begun = true;
     /** @type {Offer} */
@@ -64,7 +64,7 @@ export class Upload {
   }
 
   /**
-   * fetch() tells nothing of how far a body is: the older way does.
+   * Uses XMLHttpRequest, because fetch() does not report the progress of an upload.
    * @param {Offer} offer
    */
   #send(offer) {
@@ -101,7 +101,7 @@ export class Upload {
 }
 
 /**
- * The server's reason.
+ * Returns the server's reason of a refusal.
  * @param {XMLHttpRequest} request
  * @returns {string}
  */
@@ -110,13 +110,13 @@ function words(request) {
     const { error } = JSON.parse(request.responseText);
     return typeof error === "string" ? error : "";
   } catch {
-    return ""; // a store's own answer is XML that says nothing to people
+    return ""; // the answer of S3 is XML, which is not useful for users
   }
 }
 
 const WINDOW = 4; // seconds
 
-/** @returns {(sent: number, at: number) => number} bytes a second over the last seconds */
+/** @returns {(sent: number, at: number) => number} bytes per second over the last seconds */
 function speedometer() {
   /** @type {{sent: number, at: number}[]} */
   const seen = [];

@@ -1,4 +1,4 @@
-/** One idea: films from this computer: chosen or dropped, and how far each is. They go on while other views are shown. */
+/** The uploads of this page and their progress. They continue while other views are shown. */
 
 import { signal } from "@preact/signals";
 import { useRef, useState } from "preact/hooks";
@@ -16,7 +16,7 @@ const AT_ONCE = 2;
 /** @type {import("@preact/signals").Signal<Upload[]>} */
 const uploads = signal([]);
 
-// Leaving the page would end them: the browser asks first.
+// Leaving the page would end the uploads, so the browser asks first.
 addEventListener("beforeunload", (event) => {
   if (uploads.value.some((one) => ["waiting", "sending"].includes(one.progress.value.state))) event.preventDefault();
 });
@@ -27,7 +27,7 @@ user.subscribe((now) => {
   uploads.value = [];
 });
 
-/** Begins the next ones in line. @param {string} path  of the jobs, which are asked for when a film has come */
+/** Begins the next uploads of the queue. @param {string} path  of the job list, which is polled after an upload */
 function next(path) {
   const busy = uploads.peek().filter((one) => one.begun && !one.over).length;
   for (const one of uploads.peek().filter((waiting) => !waiting.begun && !waiting.over).slice(0, Math.max(0, AT_ONCE - busy))) {
@@ -60,7 +60,7 @@ export function Uploads({ jobs }) {
       onChange=${(/** @type {Event} */ event) => {
         const field = /** @type {HTMLInputElement} */ (event.target);
         add(field.files ?? []);
-        field.value = ""; // the same file may be chosen again
+        field.value = ""; // so that the same file can be chosen again
       }} />
     <${Button} kind="primary" onClick=${() => input.current?.click()}>${t("films.choose")}<//>
   </div>

@@ -1,4 +1,4 @@
-/** One idea: making an IVS channel, whose key is shown once, and sending a channel of this gateway to one. */
+/** Dialogs: create an IVS channel, whose key is shown once, and relay a channel of this gateway to one. */
 
 import { useSignal } from "@preact/signals";
 
@@ -14,7 +14,7 @@ import { playAddress, server } from "./model.js";
 
 /** @typedef {import("./model.js").IvsChannel} IvsChannel */
 
-const NAME = /^[A-Za-z0-9_-]{0,128}$/; // what IVS takes
+const NAME = /^[A-Za-z0-9_-]{0,128}$/; // the names that IVS accepts
 const TYPES = ["STANDARD", "BASIC", "ADVANCED_SD", "ADVANCED_HD"];
 const LATENCIES = ["LOW", "NORMAL"];
 
@@ -107,8 +107,8 @@ export function Relay({ target, onClose }) {
 }
 
 /**
- * Masked addresses that are sent back leave the stored ones as they are.
- * @param {string | readonly string[] | null | undefined} stored  as the channel has it
+ * Returns the relay addresses to send. A masked address that is sent back does not change the stored one.
+ * @param {string | readonly string[] | null | undefined} stored  of the channel
  * @returns {string[]}
  */
 function targetsOf(stored) {

@@ -1,4 +1,4 @@
-/** One idea: what the API tells of IVS, and which addresses its player takes. */
+/** The IVS channels of the API, and the addresses that its player accepts. */
 
 import { api } from "../../api.js";
 import { t } from "../../i18n.js";
@@ -9,29 +9,29 @@ import { t } from "../../i18n.js";
  * @property {string} name
  * @property {string} ingestEndpoint
  * @property {string} [rtmpUrl]
- * @property {string} [streamKey]   only in the answer that created it
+ * @property {string} [streamKey]   only in the answer to its creation
  * @property {string} playbackUrl
  * @property {string} type
  * @property {string} latencyMode
  */
 
 /**
- * Asks the node first: a question to a service that is not set up would be an error in every browser's log.
+ * Asks the node first, because a request to a missing service would be an error in the browser's log.
  * @param {AbortSignal} signal
- * @returns {Promise<string>} why there is no IVS here; "" where there is
+ * @returns {Promise<string>} reason why IVS is not available; "" if it is
  */
 export async function available(signal) {
   const { ivs } = await api.get("/status", { signal });
   return ivs === false ? t("ivs.awayText") : "";
 }
 
-/** @param {string} url @returns {string} where in the console it plays */
+/** @param {string} url @returns {string} link to the console's player for it */
 export const playAddress = (url) => `/ivs?${new URLSearchParams({ play: url })}`;
 
 /**
- * The page's policy allows media from IVS and from this gateway, and from nowhere else.
+ * Checks an address. The page's policy allows media only from IVS and from this gateway.
  * @param {string} text
- * @returns {string} what is wrong with it; "" where it can be played
+ * @returns {string} the problem; "" if it can be played
  */
 export function playProblem(text) {
   let url;
@@ -44,5 +44,5 @@ export function playProblem(text) {
   return url.hostname.endsWith(".live-video.net") ? "" : t("ivs.otherHost");
 }
 
-/** @param {IvsChannel} channel @returns {string} what encoders are given as their server */
+/** @param {IvsChannel} channel @returns {string} the server address for encoders */
 export const server = ({ rtmpUrl, ingestEndpoint }) => rtmpUrl || (ingestEndpoint ? `rtmps://${ingestEndpoint}:443/app/` : "");

@@ -1,4 +1,4 @@
-/** One idea: one live channel: what comes in, who watches, and how its outputs do. */
+/** The card of one live channel: its input, its viewers and the state of its outputs. */
 
 import { Spark } from "../../chart.js";
 import { bitrate, duration, instant, NOTHING, number } from "../../format.js";

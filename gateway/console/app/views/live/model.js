@@ -1,4 +1,4 @@
-/** One idea: what the gateway says about live streams, and what of it is kept for the charts. */
+/** The live sessions of the API, and the values that are kept for charts. */
 
 import { History, rate } from "../parts/history.js";
 
@@ -34,16 +34,16 @@ import { History, rate } from "../parts/history.js";
  * @property {string} videoname
  * @property {"live" | "lingering" | "idle"} state
  * @property {string | null} since
- * @property {number} bitrate  bits a second
+ * @property {number} bitrate  bits per second
  * @property {{protocol: string, address: string, seconds: number, dropped: Record<string, number>} | null} publisher
  * @property {Record<string, number>} viewers  by protocol
  * @property {Track[]} tracks
  * @property {Output[]} outputs
- * @property {string} [node]  which of the nodes that share the streams holds it
+ * @property {string} [node]  the node that holds the stream
  */
 
 /**
- * What of an entry of `GET /nodes` is shown. null: the node does not answer.
+ * The shown part of an entry of `GET /nodes`. null: the node does not answer.
  * @typedef {object} Busy
  * @property {string} node
  * @property {number | null} streams
@@ -58,11 +58,11 @@ export const NODES = "/nodes";
 export const EVERY = 2000;    // ms
 export const SHOWN = 300;     // seconds
 
-/** Of everything, and of each stream under its id. Views come and go; what they saw stays. */
+/** The history of the totals, and of each stream by its id. It stays when the view is closed. */
 export const totals = new History(SHOWN, 4 * EVERY / 1000);
 export const bitrates = new History(SHOWN, 4 * EVERY / 1000);
 
-/** Of each node, which come and go: their counters have nothing to do with each other. @type {Map<string, {in: Rate, out: Rate}>} */
+/** The rates of each node. They are separate, because each node has its own counters. @type {Map<string, {in: Rate, out: Rate}>} */
 const rates = new Map();
 
 /** @typedef {ReturnType<typeof rate>} Rate */
@@ -89,7 +89,7 @@ export function keepTotals(nodes, at) {
   });
 }
 
-/** @param {readonly (number | null)[]} bytes  a second @returns {number | null} null where none is known */
+/** @param {readonly (number | null)[]} bytes  per second @returns {number | null} the sum; null if none is known */
 function bits(bytes) {
   const known = bytes.filter((one) => one !== null);
   return known.length ? known.reduce((all, one) => all + one, 0) * 8 : null;
@@ -110,7 +110,7 @@ export function keepBitrates(sessions, at) {
 export function sum(counts) { return Object.values(counts ?? {}).reduce((all, n) => all + n, 0); }
 
 /**
- * Everything that one stream has lost: unusable at its entrance, and left out by outputs that were behind.
+ * Returns the losses of one stream: unusable input, and media that late outputs left out.
  * @param {Session} session
  * @returns {number}
  */
@@ -120,7 +120,7 @@ export function lost({ publisher, outputs }) {
 }
 
 /**
- * What somebody has to look at.
+ * Returns the state for the user: whether an output needs attention.
  * @param {Output} output
  * @returns {"ok" | "wait" | "bad" | "off"}
  */

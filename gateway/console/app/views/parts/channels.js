@@ -1,10 +1,10 @@
-/** One idea: the channels that other views let one choose from. */
+/** The list of channels for choices in other views. */
 
 import { t } from "../../i18n.js";
 import { usePoll } from "../../poll.js";
 
 /**
- * Of a channel, what is asked for here; there is more.
+ * The used fields of a channel.
  * @typedef {object} Channel
  * @property {string} id
  * @property {string} [videoname]
@@ -17,20 +17,20 @@ import { usePoll } from "../../poll.js";
  */
 
 export const CHANNELS = "/videostream";
-const EVERY = 10_000; // ms; channels come and go slowly
+const EVERY = 10_000; // ms; channels change seldom
 
 /** @returns {import("../../poll.js").PolledSignal<Channel[]>} */
 export const useChannels = () => usePoll(CHANNELS, EVERY);
 
 /**
  * @param {{id: string, videoname?: string}} channel
- * @returns {string} what people call it
+ * @returns {string} its display name
  */
 export const nameOf = ({ id, videoname = "" }) => videoname.trim() || t("channel.unnamed", { id: id.slice(0, 8) });
 
 /**
- * @param {readonly Channel[]} channels
- * @returns {{value: string, label: string}[]}  for a Select, by name; names that repeat tell their id too
+ * @param {readonly {id: string, videoname?: string}[]} channels
+ * @returns {{value: string, label: string}[]}  for a Select, by name; repeated names also show the id
  */
 export function choices(channels) {
   /** @type {Map<string, number>} */

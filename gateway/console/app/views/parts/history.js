@@ -1,7 +1,7 @@
-/** One idea: what was measured in the last minutes, kept in the page, since the gateway keeps only what is now. */
+/** Keeps the values of the last minutes in the page, because the gateway only knows the current ones. */
 
 /**
- * Samples of several values that belong together, oldest first, for as long as the page is open.
+ * Samples of several values with common times, oldest first. They are lost when the page is closed.
  */
 export class History {
   /** @type {number[]} */
@@ -10,8 +10,8 @@ export class History {
   #values = new Map();
 
   /**
-   * @param {number} seconds  how long samples are kept
-   * @param {number} gap      seconds without a sample that are shown as a hole
+   * @param {number} seconds  for which samples are kept
+   * @param {number} gap      seconds without a sample that are shown as a gap
    */
   constructor(seconds, gap) {
     this.seconds = seconds;
@@ -22,7 +22,7 @@ export class History {
   get last() { return this.times.at(-1) ?? 0; }
 
   /**
-   * @param {number} at  seconds since 1970; one that is not later than the last is left out
+   * @param {number} at  seconds since 1970; a sample that is not later than the last is ignored
    * @param {Readonly<Record<string, number | null>>} sample
    */
   add(at, sample) {
@@ -51,7 +51,7 @@ export class History {
    * @param {Readonly<Record<string, number | null>>} sample
    */
   #push(at, sample) {
-    // A new list each time: charts see by it that there is something new.
+    // A new list each time, so that charts notice the change.
     this.times = [...this.times, at];
     for (const name of new Set([...this.#values.keys(), ...Object.keys(sample)])) {
       const before = this.#values.get(name) ?? Array.from({ length: this.times.length - 1 }, () => null);
@@ -61,8 +61,8 @@ export class History {
 }
 
 /**
- * How fast a counter grows; a counter that fell (a restart) tells nothing.
- * @returns {(at: number, total: number | undefined) => number | null}  at: seconds; a second's growth
+ * Measures the rate of a counter. A counter that decreased (after a restart) gives null.
+ * @returns {(at: number, total: number | undefined) => number | null}  at: seconds; returns the growth per second
  */
 export function rate() {
   /** @type {{at: number, total: number} | null} */

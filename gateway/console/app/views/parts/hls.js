@@ -1,10 +1,10 @@
-/** One idea: an HLS address in a video element, by hls.js or by the browser itself on Apple's devices. */
+/** Plays an HLS address in a video element, with hls.js or, on Apple's devices, the browser itself. */
 
 /** @typedef {typeof import("hls.js").default} HlsClass */
 
-/** Why it does not play. @typedef {"network" | "media" | "unsupported"} Trouble */
+/** The reason why it does not play. @typedef {"network" | "media" | "unsupported"} Trouble */
 
-// Chromium answers "maybe" too, but plays worse than hls.js does: only Apple's own count.
+// Chromium answers "maybe" too, but plays worse than hls.js. So only Apple's browsers count.
 const native = /apple/i.test(navigator.vendor)
   && document.createElement("video").canPlayType("application/vnd.apple.mpegurl") !== "";
 
@@ -22,8 +22,8 @@ function load() {
  * Plays until it is closed.
  * @param {HTMLVideoElement} video
  * @param {string} url
- * @param {(trouble: Trouble) => void} told  once, when it cannot go on
- * @returns {() => void}  closes it; harmless when repeated
+ * @param {(trouble: Trouble) => void} told  called once, when playback fails
+ * @returns {() => void}  stops it; may be called twice
  */
 export function playHls(video, url, told) {
   let close = () => undefined;
@@ -45,7 +45,7 @@ export function playHls(video, url, told) {
     let repairs = 0;
     hls.on(Hls.Events.ERROR, (_, data) => {
       if (!data.fatal) return;
-      // hls.js knows how to mend a broken decoder; more than twice means that the media are at fault.
+      // hls.js can recover from a decoder error. After more than two the media are broken.
       if (data.type === Hls.ErrorTypes.MEDIA_ERROR && repairs++ < 2) hls.recoverMediaError();
       else fail(data.type === Hls.ErrorTypes.NETWORK_ERROR ? "network" : "media");
     });
@@ -57,7 +57,7 @@ export function playHls(video, url, told) {
 }
 
 /**
- * Frees what the element holds: decoders are few.
+ * Frees the element's decoder, because the number of decoders is limited.
  * @param {HTMLVideoElement} video
  */
 export function empty(video) {

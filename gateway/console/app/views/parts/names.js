@@ -1,4 +1,4 @@
-/** One idea: how formats and protocols are called by those who use them, in every language alike. */
+/** The usual names of formats and protocols, equal in all languages. */
 
 /** @type {Readonly<Record<string, string>>} */
 const PROTOCOLS = { flv: "HTTP-FLV", wsflv: "WS-FLV", rtmp: "RTMP", hls: "HLS", cmaf: "LL-HLS", dash: "DASH", ladder: "HLS ABR", ws: "WebSocket" };

@@ -1,4 +1,4 @@
-/** One idea: a stored film in the page: a file or an HLS address, with words where it does not play. */
+/** A player for a stored video, from a file or an HLS address. It shows a message if playback fails. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { html } from "../../html.js";

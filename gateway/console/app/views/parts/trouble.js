@@ -1,4 +1,4 @@
-/** One idea: that the gateway did not answer a question, in its own words, above what it last said. */
+/** Shows the error of a failed request, above the last good data. */
 
 import { ApiError } from "../../api.js";
 import { t } from "../../i18n.js";
@@ -21,9 +21,9 @@ export function Trouble({ error }) {
 }
 
 /**
- * Does something that may be refused, and says so.
+ * Runs an action and shows a message if it fails.
  * @param {() => Promise<unknown>} work
- * @param {string} [done]  said when it worked
+ * @param {string} [done]  message on success
  * @returns {Promise<boolean>} whether it worked
  */
 export async function attempt(work, done) {

@@ -1,4 +1,4 @@
-/** One idea: one recording as a picture to press, with what it is below. */
+/** The card of one recording: its picture, with name and time below. */
 
 import { useEffect, useRef, useState } from "preact/hooks";
 
@@ -34,8 +34,7 @@ export function RecordingCard({ item, name, growing, onOpen }) {
 }
 
 /**
- * The picture of a recording: what was taken with it, its first second, or a sign of what it is. Fetched when it comes
- * into view.
+ * The picture of a recording: its poster, its first second, or an icon of its kind. Loaded when it comes into view.
  * @param {{item: Recording}} props
  */
 function Poster({ item }) {

@@ -1,4 +1,4 @@
-/** One idea: the recordings of one channel or of all, newest first, a page at a time. */
+/** Loads the recordings of one channel or of all, newest first, page by page. */
 
 import { api, ApiError } from "../../api.js";
 
@@ -16,20 +16,21 @@ import { api, ApiError } from "../../api.js";
  * @property {string | null} poster
  */
 
-/** @typedef {Kept & {channel: string, path: string}} Recording  path: below the channel's own folder */
+/** @typedef {Kept & {channel: string, path: string, deleted: boolean}} Recording  path: below the channel's folder; deleted: the channel was deleted */
 
-const AT_ONCE = 6; // questions to the gateway
+const AT_ONCE = 6; // most requests to the gateway at the same time
 
-/** One channel's recordings, fetched as far as somebody looks. */
+/** One channel's recordings, loaded only as far as needed. */
 class Source {
   /** @type {Recording[]} */
   ready = [];
   #before = "";
   #end = false;
 
-  /** @param {string} channel @param {readonly Kind[]} kinds @param {number} size */
-  constructor(channel, kinds, size) {
+  /** @param {string} channel @param {readonly Kind[]} kinds @param {number} size @param {boolean} deleted */
+  constructor(channel, kinds, size, deleted) {
     this.channel = channel;
+    this.deleted = deleted;
     this.kinds = kinds;
     this.size = size;
   }
@@ -39,10 +40,12 @@ class Source {
   async fill() {
     const query = new URLSearchParams({ kind: this.kinds.join(","), limit: String(this.size) });
     if (this.#before) query.set("before", this.#before);
+    if (this.deleted) query.set("channel", this.channel);
+    const path = this.deleted ? "/media" : `/videostream/${encodeURIComponent(this.channel)}/recordings`;
     /** @type {Kept[]} */
     let found;
     try {
-      found = await api.get(`/videostream/${encodeURIComponent(this.channel)}/recordings?${query}`);
+      found = await api.get(`${path}?${query}`);
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 404) throw error;
       found = []; // the channel was deleted meanwhile
@@ -50,11 +53,11 @@ class Source {
     this.#end = found.length < this.size;
     this.#before = found.at(-1)?.key ?? "";
     const own = `${this.channel}/`;
-    this.ready = found.map((kept) => ({ ...kept, channel: this.channel, path: kept.key.slice(own.length) }));
+    this.ready = found.map((kept) => ({ ...kept, channel: this.channel, path: kept.key.slice(own.length), deleted: this.deleted }));
   }
 }
 
-/** Merges what channels have by time, so that paging through all of them is one list. */
+/** Merges the recordings of several channels by time into one list. */
 export class Feed {
   #sources;
   #size;
@@ -63,18 +66,19 @@ export class Feed {
    * @param {readonly string[]} channels
    * @param {readonly Kind[]} kinds
    * @param {number} size  of a page
+   * @param {ReadonlySet<string>} [deleted]  those of the channels that were deleted
    */
-  constructor(channels, kinds, size) {
+  constructor(channels, kinds, size, deleted = new Set()) {
     this.#size = size;
-    // With many channels most of a page would be fetched for nothing.
+    // With many channels, most of a full page of each would not be used.
     const each = channels.length > 4 ? Math.max(4, Math.ceil(size / 4)) : size;
-    this.#sources = channels.map((channel) => new Source(channel, kinds, each));
+    this.#sources = channels.map((channel) => new Source(channel, kinds, each, deleted.has(channel)));
   }
 
   /** @returns {boolean} whether there may be more */
   get more() { return this.#sources.some((source) => source.wanting || source.ready.length > 0); }
 
-  /** @returns {Promise<Recording[]>} the next page; a channel that was deleted meanwhile has none */
+  /** @returns {Promise<Recording[]>} the next page; a channel that was deleted meanwhile has no recordings */
   async next() {
     /** @type {Recording[]} */
     const page = [];
@@ -84,7 +88,7 @@ export class Feed {
       if (first === null) break;
       page.push(/** @type {Recording} */ (first.ready.shift()));
     }
-    // So that `more` tells the truth to whoever offers the next page.
+    // So that `more` is correct after this page.
     await this.#fill();
     return page;
   }

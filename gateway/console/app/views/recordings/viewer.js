@@ -1,4 +1,4 @@
-/** One idea: one recording, large: played or shown, with what can be done with it. */
+/** The large view of one recording, with its actions. */
 
 import { useEffect } from "preact/hooks";
 
@@ -37,7 +37,9 @@ export function Viewer({ item, name, growing, items, onShow, onClose, onDeleted 
   const remove = async () => {
     const done = await ask({
       title: t("recordings.deleteTitle", { what }), text: t("recordings.deleteText", { name, when }), confirm: t("views.delete"), danger: true,
-      run: () => api.delete(`/videostream/${encodeURIComponent(item.channel)}/recordings/${item.path.split("/").map(encodeURIComponent).join("/")}`),
+      run: () => api.delete(item.deleted
+        ? `/media?${new URLSearchParams({ channel: item.channel, key: item.key })}`
+        : `/videostream/${encodeURIComponent(item.channel)}/recordings/${item.path.split("/").map(encodeURIComponent).join("/")}`),
     });
     if (!done) return;
     toast(t("recordings.deleted"), "ok");
@@ -65,7 +67,7 @@ export function Viewer({ item, name, growing, items, onShow, onClose, onDeleted 
 }
 
 /**
- * The address that makes a browser save what it would else show.
+ * Returns the address for a download instead of a view.
  * @param {string} url
  */
 function download(url) { return `${url}${url.includes("?") ? "&" : "?"}download`; }

@@ -1,4 +1,4 @@
-/** One idea: the nodes that share the streams, and how busy each of them is. */
+/** The nodes that share the streams, with the load of each. */
 
 import { NOTHING, number, span } from "../../format.js";
 import { t } from "../../i18n.js";
@@ -8,12 +8,12 @@ import { sum } from "../live/model.js";
 import { Trouble } from "../parts/trouble.js";
 
 /**
- * An entry of `GET /nodes`. What is null is not known: the node does not answer.
+ * An entry of `GET /nodes`. null: unknown, because the node does not answer.
  * @typedef {object} SharingNode
- * @property {string} node      its id; "" where there is only this one
+ * @property {string} node      its id; "" if there is only this node
  * @property {"gateway" | "edge" | "worker"} role
  * @property {string} address
- * @property {boolean} here     the one that answers
+ * @property {boolean} here     the node that this page is connected to
  * @property {boolean} answers
  * @property {string | null} version
  * @property {number | null} uptime  seconds
@@ -28,7 +28,7 @@ const EVERY = 5000; // ms
 /** @type {Readonly<Record<SharingNode["role"], import("../../kit/status.js").Tone>>} */
 const TONES = { gateway: "ok", edge: "info", worker: "idle" };
 
-/** Nothing is shown where this node is alone. */
+/** The list of nodes; empty if this node is alone. */
 export function Nodes() {
   /** @type {import("../../poll.js").PolledSignal<SharingNode[]>} */
   const polled = usePoll("/nodes", EVERY);

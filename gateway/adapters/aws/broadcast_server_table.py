@@ -1,0 +1,238 @@
+"""Broadcast servers: the original's table of two roles, each with the public name of a task that takes pushes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from botocore.exceptions import ClientError
+
+from gateway.adapters.aws.network_interfaces import NetworkInterfaces
+from gateway.adapters.aws.session import AwsSession, error_code
+from gateway.ports.errors import StoreAway
+
+log = structlog.get_logger(__name__)
+
+ROLES: Final = ("primary", "secondary")
+_SHOWN: Final = ("role", "dns", "replaced", "eventid")
+_TASK: Final = "task/"  # key prefix of the rows that describe tasks, by task id
+_REMEMBERED: Final = 30 * 86_400  # seconds for which a task row is kept
+_KEEP_SECONDS: Final = 2.0
+_TRIES: Final = 5  # retries where other gateways write the same rows
+_BUSY: Final = frozenset({"TransactionCanceledException", "TransactionConflictException"})
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEvent:
+    """An "ECS Task State Change" event.
+
+    version: of the task's state; it grows, and the order of arrival does not matter. time: of the event, RFC 3339.
+    ours: whether a gateway started the task for one channel.
+    """
+
+    id: str
+    time: str
+    task: str
+    cluster: str
+    group: str
+    version: int
+    last: str
+    desired: str
+    interface: str
+    ours: bool
+
+    @property
+    def name(self) -> str:
+        """The task's id: the last part of its ARN."""
+        return self.task.rpartition("/")[2]
+
+
+class _RowChanged(Exception):
+    """A row was changed since it was read."""
+
+
+class BroadcastServerTable:
+    """The table of broadcast servers.
+
+    Role rows have the original's attributes `role`, `dns`, `replaced` and `eventid`.
+
+    One more row for each task makes each event count once and in order. A running task gets the first role whose server
+    was replaced, the primary before the secondary. A task without a role waits for the next one that becomes free.
+
+    Raises StoreAway where DynamoDB or EC2 is unavailable. Needs dynamodb:Scan, PutItem and UpdateItem, and
+    ec2:DescribeNetworkInterfaces.
+    """
+
+    def __init__(self, session: AwsSession, table: str, clock: Callable[[], float] = time.time) -> None:
+        self._session = session
+        self._table = table
+        self._clock = clock
+        self._interfaces = NetworkInterfaces(session)
+        self._reading = asyncio.Lock()
+        self._found: list[dict[str, str]] = []
+        self._read_at = -_KEEP_SECONDS
+
+    async def servers(self) -> list[dict[str, str]]:
+        """Returns the rows of the roles that have a server, the primary first.
+
+        Each has `role`, `dns`, `replaced` and `eventid`. The answer is cached for two seconds.
+        """
+        async with self._reading:
+            now = self._clock()
+            if not 0 <= now - self._read_at < _KEEP_SECONDS:
+                rows = await self._rows()
+                found = [rows[role] for role in ROLES if role in rows and rows[role].get("replaced") == "no"]
+                self._found = [{name: row.get(name, "") for name in _SHOWN} for row in found]
+                self._read_at = now
+            return self._found
+
+    async def take(self, event: TaskEvent) -> None:
+        """Applies an event to the table. The same event again changes nothing."""
+        for _ in range(_TRIES):
+            rows = await self._rows()
+            known = rows.get(_TASK + event.name, {})
+            if known and int(known["version"]) >= event.version:
+                return
+            try:
+                if event.desired == "STOPPED" or event.last == "STOPPED":
+                    await self._leaves(event, known, rows)
+                elif event.last == "RUNNING":
+                    await self._runs(event, known, rows)
+                return
+            except _RowChanged:
+                continue  # another gateway wrote first: read again
+        raise StoreAway(f"table {self._table}: others write the same rows")
+
+    # ---- roles ----
+
+    async def _runs(self, event: TaskEvent, known: Mapping[str, str], rows: Mapping[str, Mapping[str, str]]) -> None:
+        dns = known.get("dns") or await self._interfaces.public_name(event.interface)
+        if not dns:
+            log.warning("a task has no public address: broadcasters cannot reach it", task=event.task)
+            return
+        if any(rows.get(role, {}).get("dns") == dns and rows[role].get("replaced") == "no" for role in ROLES):
+            await self._write(self._task(event, known, dns, "serves"))
+            return
+        role = next((r for r in ROLES if rows.get(r, {}).get("replaced", "yes") != "no"), None)
+        if role is None:
+            await self._write(self._task(event, known, dns, "waits"))
+            log.info("a server for broadcasters waits for a role", dns=dns)
+            return
+        await self._write(self._task(event, known, dns, "serves"), self._serve(role, dns, event.id))
+        log.info("a server for broadcasters", role=role, dns=dns)
+
+    async def _leaves(self, event: TaskEvent, known: Mapping[str, str], rows: Mapping[str, Mapping[str, str]]) -> None:
+        # Its interface may be gone already; the task's own row has the name.
+        dns = known.get("dns") or (await self._interfaces.public_name(event.interface) if event.interface else "")
+        role = next(
+            (r for r in ROLES if dns and rows.get(r, {}).get("dns") == dns and rows[r].get("replaced") == "no"), None
+        )
+        writes = [self._task(event, known, dns, "gone")]
+        if role is None:
+            await self._write(*writes)
+            return
+        waiting = sorted(
+            (row for key, row in rows.items() if key.startswith(_TASK) and row.get("state") == "waits"),
+            key=lambda row: (row.get("time", ""), row["role"]),
+        )
+        if not waiting:
+            await self._write(*writes, self._free(role, dns))
+            log.info("a server for broadcasters goes", role=role, dns=dns)
+            return
+        heir = waiting[0]
+        await self._write(*writes, self._serve(role, heir["dns"], heir["eventid"], before=dns), self._promote(heir))
+        log.info("a server for broadcasters", role=role, dns=heir["dns"], instead_of=dns)
+
+    # ---- rows ----
+
+    async def _rows(self) -> dict[str, dict[str, str]]:
+        """Returns all rows by their `role`: the two roles, and one for each task of the last 30 days."""
+        found: dict[str, dict[str, str]] = {}
+        page: dict[str, Any] = {}
+        while True:
+            async with self._session.calling("dynamodb", f"table {self._table}") as client:
+                answer = await client.scan(TableName=self._table, ConsistentRead=True, **page)
+            for item in answer["Items"]:
+                row = {name: str(next(iter(value.values()))) for name, value in item.items()}
+                found[row["role"]] = row
+            if not (last := answer.get("LastEvaluatedKey")):
+                return found
+            page = {"ExclusiveStartKey": last}
+
+    async def _write(self, *writes: Mapping[str, Any]) -> None:
+        """Writes all of the rows or none. Raises _RowChanged."""
+        async with self._session.calling("dynamodb", f"table {self._table}") as client:
+            try:
+                await client.transact_write_items(TransactItems=list(writes))
+            except ClientError as error:
+                if error_code(error) in _BUSY:
+                    raise _RowChanged from error
+                raise
+
+    def _task(self, event: TaskEvent, known: Mapping[str, str], dns: str, state: str) -> dict[str, Any]:
+        """Returns the write of a task's row, conditional on its being as it was read (`known`).
+
+        state: serves, waits or gone.
+        """
+        item = {"role": _TASK + event.name, "dns": dns, "state": state, "eventid": event.id, "time": event.time}
+        numbers = {"version": event.version, "expires": int(self._clock()) + _REMEMBERED}
+        put: dict[str, Any] = {
+            "TableName": self._table,
+            "Item": {n: {"S": v} for n, v in item.items()} | {n: {"N": str(v)} for n, v in numbers.items()},
+            "ConditionExpression": "attribute_not_exists(version)",
+        }
+        if known:
+            # Checks the state too: the task may have been given a role meanwhile.
+            put |= {
+                "ConditionExpression": "version = :version AND #state = :state",
+                "ExpressionAttributeNames": {"#state": "state"},
+                "ExpressionAttributeValues": {":version": {"N": known["version"]}, ":state": {"S": known["state"]}},
+            }
+        return {"Put": put}
+
+    def _serve(self, role: str, dns: str, event: str, before: str = "") -> dict[str, Any]:
+        """Returns the write that gives a role a server. before: the server that it must have now; "": none."""
+        free = "attribute_not_exists(#role) OR replaced <> :no"
+        values = {":no": {"S": "no"}} | ({":before": {"S": before}} if before else {})
+        return {
+            "Put": {
+                "TableName": self._table,
+                "Item": {n: {"S": v} for n, v in zip(_SHOWN, (role, dns, "no", event), strict=True)},
+                "ConditionExpression": "dns = :before AND replaced = :no" if before else free,
+                "ExpressionAttributeValues": values,
+                **({} if before else {"ExpressionAttributeNames": {"#role": "role"}}),  # a reserved word
+            }
+        }
+
+    def _free(self, role: str, dns: str) -> dict[str, Any]:
+        """Returns the write that marks a role as free, if `dns` is its server."""
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": {"role": {"S": role}},
+                "UpdateExpression": "SET replaced = :yes",
+                "ConditionExpression": "dns = :dns AND replaced = :no",
+                "ExpressionAttributeValues": {":yes": {"S": "yes"}, ":no": {"S": "no"}, ":dns": {"S": dns}},
+            }
+        }
+
+    def _promote(self, row: Mapping[str, str]) -> dict[str, Any]:
+        """Returns the write that moves a task from "waits" to "serves", if its row has not changed meanwhile."""
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": {"role": {"S": row["role"]}},
+                "UpdateExpression": "SET #state = :serves",
+                "ConditionExpression": "#state = :waits AND version = :version",
+                "ExpressionAttributeNames": {"#state": "state"},
+                "ExpressionAttributeValues": {
+                    ":serves": {"S": "serves"},
+                    ":waits": {"S": "waits"},
+                    ":version": {"N": row["version"]},
+                },
+            }
+        }

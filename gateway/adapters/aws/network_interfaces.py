@@ -1,0 +1,64 @@
+"""Finds the public name of an ECS task: ECS does not return it, so EC2 is asked for the task's network interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from gateway.adapters.aws.session import AwsSession, error_code
+
+
+class NetworkInterfaces:
+    """Network interfaces of tasks. Raises StoreAway where AWS does not answer or refuses.
+
+    Needs `ec2:DescribeNetworkInterfaces` and, for `of_task`, `ecs:DescribeTasks`.
+    """
+
+    def __init__(self, session: AwsSession) -> None:
+        self._session = session
+
+    async def public_name(self, interface: str) -> str:
+        """Returns the public DNS name of a network interface (eni-…), else its public address.
+
+        Returns "" where the interface has neither or no longer exists.
+        """
+        async with self._session.calling("ec2", f"interface {interface}") as client:
+            try:
+                answer = await client.describe_network_interfaces(NetworkInterfaceIds=[interface])
+            except ClientError as error:
+                if not error_code(error).startswith("InvalidNetworkInterfaceI"):  # …ID.NotFound, …Id.Malformed
+                    raise
+                return ""
+        for found in answer.get("NetworkInterfaces", ()):
+            association = found.get("Association") or {}
+            if name := association.get("PublicDnsName") or association.get("PublicIp"):
+                return str(name)
+        return ""
+
+    async def of_task(self, cluster: str, arn: str) -> str:
+        """Returns the public name of a running task, to which broadcasters connect; "" where it has none."""
+        async with self._session.calling("ecs", "task") as client:
+            answer = await client.describe_tasks(cluster=cluster, tasks=[arn])
+        for task in answer.get("tasks", ()):
+            if interface := interface_of(task):
+                return await self.public_name(interface)
+        return ""
+
+
+def interface_of(told: Any) -> str:
+    """Returns the id of a task's network interface, from DescribeTasks or an event; "" where it has none."""
+    for attachment in members(told, "attachments"):
+        # "ElasticNetworkInterface" to DescribeTasks, "eni" in events.
+        if isinstance(attachment, Mapping) and attachment.get("type") in ("ElasticNetworkInterface", "eni"):
+            for detail in members(attachment, "details"):
+                if isinstance(detail, Mapping) and detail.get("name") == "networkInterfaceId":
+                    return str(detail.get("value") or "")
+    return ""
+
+
+def members(told: Any, name: str) -> list[Any]:
+    """Returns the list `name` of a JSON object; empty where there is none."""
+    found = told.get(name) if isinstance(told, Mapping) else None
+    return found if isinstance(found, list) else []

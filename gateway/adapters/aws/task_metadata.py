@@ -1,0 +1,96 @@
+"""The ECS task of this process, read from the agent's metadata endpoint (version 4). No SDK is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+
+from gateway.lib.backoff import Backoff
+from gateway.ports.errors import StoreAway
+
+METADATA: Final = "ECS_CONTAINER_METADATA_URI_V4"
+_TRIES: Final = 4  # the endpoint limits its rate, and all containers of a task ask at start
+_TIMEOUT: Final = 2.0  # seconds for one try; the agent is on this machine
+_BIGGEST: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class EcsTask:
+    """A running task. address: its own private address where it has its own network interface (awsvpc), else ""."""
+
+    arn: str
+    cluster: str
+    family: str
+    address: str
+
+
+async def own_task(environ: Mapping[str, str] | None = None) -> EcsTask | None:
+    """Returns this process's task; None outside ECS. Raises StoreAway where the agent does not answer usefully."""
+    base = (os.environ if environ is None else environ).get(METADATA, "")
+    if not base:
+        return None
+    backoff = Backoff(0.2, 2)
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
+    async with aiohttp.ClientSession(timeout=timeout, trust_env=False) as http:
+        for left in reversed(range(_TRIES)):
+            try:
+                async with http.get(f"{base.rstrip('/')}/task", allow_redirects=False) as answer:
+                    answer.raise_for_status()
+                    return read_task(await _json(answer))
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                if not left:
+                    what = str(error) or type(error).__name__
+                    raise StoreAway(f"the task's metadata cannot be read: {what[:200]}") from error
+            await asyncio.sleep(backoff.next())
+    raise AssertionError("the last try returns or raises")
+
+
+async def _json(answer: aiohttp.ClientResponse) -> Any:
+    body = bytearray()
+    async for piece in answer.content.iter_chunked(1 << 16):
+        body += piece
+        if len(body) > _BIGGEST:
+            raise ValueError("more than the metadata of a task")
+    return json.loads(body)
+
+
+def read_task(told: Any) -> EcsTask:
+    """Returns the task of a metadata answer. Raises ValueError where the answer describes none."""
+    if not isinstance(told, dict):
+        raise ValueError("no object")
+    arn = told.get("TaskARN")
+    if not isinstance(arn, str) or not arn:
+        raise ValueError("no TaskARN")
+    return EcsTask(arn, str(told.get("Cluster", "")), str(told.get("Family", "")), _address(told))
+
+
+def _address(told: Mapping[str, Any]) -> str:
+    """Returns the task's private address, IPv4 first; "" where it has none.
+
+    All containers of an awsvpc task share it.
+    """
+    networks = [
+        network
+        for container in _objects(told.get("Containers"))
+        for network in _objects(container.get("Networks"))
+        if network.get("NetworkMode") == "awsvpc"
+    ]
+    for kind in ("IPv4Addresses", "IPv6Addresses"):
+        for network in networks:
+            addresses = network.get(kind)
+            for address in addresses if isinstance(addresses, list) else ():
+                with contextlib.suppress(ValueError):
+                    return str(ipaddress.ip_address(str(address)))
+    return ""
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

@@ -1,0 +1,193 @@
+"""Opens the stores that the settings name by URL, on this machine or in AWS."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gateway.channels.cached_channels import CachedDomains
+from gateway.channels.stores import ChannelStore, DomainStore
+from gateway.ports.errors import StoreUnusable
+from gateway.ports.stores import ConsoleStore, JobStore, ObjectStore, Registry
+from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.adapters.aws.session import AwsSession
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The opened stores."""
+
+    channels: ChannelStore
+    domains: DomainStore
+    objects: ObjectStore
+    media: Path | None  # folder of the objects where they are local files
+    jobs: JobStore
+    console: ConsoleStore
+    registry: Registry | None = None  # only where several nodes share the streams
+    bucket: str = ""  # of the objects; "" where they are local files
+    buckets: Callable[[str], ObjectStore] | None = None  # opens any other bucket; None without AWS
+    aws: AwsSession | None = None
+
+
+@contextlib.asynccontextmanager
+async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
+    """Opens the stores that the settings name while the block runs. Raises StoreUnusable where that fails.
+
+    channels: sqlite:///path keeps channels and domains in one file. dynamodb://table keeps the domains in SSM, and
+    opens even while the service is unavailable. objects: file:///path is a folder, s3://bucket a bucket. vod.jobs,
+    admin.store and registry take the same URLs as channels.
+    """
+    local = settings.channels.startswith("sqlite:"), settings.objects.startswith("file:")
+    async with contextlib.AsyncExitStack() as stack:
+        session: AwsSession | None = None
+        stored = (settings.channels, settings.objects, settings.vod.jobs, settings.admin.store, settings.registry)
+        told = (settings.vod.queue, settings.ecs.events, settings.ecs.addresses)
+        if remote := [url for url in (*stored, *told) if _in_cloud(url)]:
+            session = await stack.enter_async_context(open_aws(remote[0]))
+        channels: ChannelStore
+        domains: DomainStore
+        if session is None or local[0]:
+            from gateway.adapters.local.channels import SqliteChannels
+
+            store = await stack.enter_async_context(SqliteChannels(sqlite_path(settings.channels)))
+            channels, domains = store, store
+        else:
+            from gateway.adapters.aws.channels import DynamoChannels
+            from gateway.adapters.aws.domains import SsmDomains
+
+            channels = DynamoChannels(session, settings.channels.partition("://")[2])
+            domains = CachedDomains(SsmDomains(session))
+        media: Path | None = None
+        objects: ObjectStore
+        if session is None or local[1]:
+            from gateway.adapters.local.objects import LocalObjects
+
+            media = file_path(settings.objects)
+            objects = LocalObjects(media)
+        else:
+            from gateway.adapters.aws.objects import S3Objects
+
+            objects = S3Objects(session, settings.objects.partition("://")[2], settings.recording.storage_class)
+        jobs = await _open_jobs(settings.vod.jobs, session, stack)
+        console = await _open_console(settings.admin.store, session, stack)
+        registry = await _open_registry(settings.registry, session, stack)
+        if session is None:
+            yield Stores(channels, domains, objects, media, jobs, console, registry)
+            return
+        own = "" if local[1] else settings.objects.partition("://")[2]
+        yield Stores(channels, domains, objects, media, jobs, console, registry, own, _buckets(session), session)
+
+
+async def _open_jobs(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> JobStore:
+    if session is None or url.startswith("sqlite:"):
+        from gateway.adapters.local.jobs import SqliteJobs
+
+        return await stack.enter_async_context(SqliteJobs(sqlite_path(url)))
+    from gateway.adapters.aws.jobs import DynamoJobs
+
+    return DynamoJobs(session, url.partition("://")[2])
+
+
+async def _open_console(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> ConsoleStore:
+    if session is None or url.startswith("sqlite:"):
+        from gateway.adapters.local.console import SqliteConsole
+
+        return await stack.enter_async_context(SqliteConsole(sqlite_path(url)))
+    from gateway.adapters.aws.console import DynamoConsole
+
+    return DynamoConsole(session, url.partition("://")[2])
+
+
+async def _open_registry(url: str, session: AwsSession | None, stack: contextlib.AsyncExitStack) -> Registry | None:
+    if not url:
+        return None
+    if session is None or url.startswith("sqlite:"):
+        from gateway.adapters.local.registry import SqliteRegistry
+
+        return await stack.enter_async_context(SqliteRegistry(sqlite_path(url)))
+    from gateway.adapters.aws.registry import DynamoRegistry
+
+    return DynamoRegistry(session, url.partition("://")[2])
+
+
+@contextlib.asynccontextmanager
+async def open_registry(settings: Settings) -> AsyncIterator[Registry | None]:
+    """Opens only the registry, for a command or an edge. Gives None where the settings name none.
+
+    Raises StoreUnusable as open_stores does.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        url, session = settings.registry, None
+        if _in_cloud(url):
+            session = await stack.enter_async_context(open_aws(url))
+        yield await _open_registry(url, session, stack)
+
+
+@contextlib.asynccontextmanager
+async def open_channels(settings: Settings) -> AsyncIterator[ChannelStore | None]:
+    """Opens the channels that all nodes share, for an edge. Gives None where each gateway has its own file.
+
+    Raises StoreUnusable as open_stores does.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        if not _in_cloud(settings.channels):
+            yield None
+            return
+        from gateway.adapters.aws.channels import DynamoChannels
+
+        session = await stack.enter_async_context(open_aws(settings.channels))
+        yield DynamoChannels(session, settings.channels.partition("://")[2])
+
+
+@contextlib.asynccontextmanager
+async def open_console(settings: Settings) -> AsyncIterator[ConsoleStore]:
+    """Opens only the console's store, for a command. Raises StoreUnusable as open_stores does."""
+    async with contextlib.AsyncExitStack() as stack:
+        url, session = settings.admin.store, None
+        if not url.startswith("sqlite:"):
+            session = await stack.enter_async_context(open_aws(url))
+        yield await _open_console(url, session, stack)
+
+
+def _buckets(session: AwsSession) -> Callable[[str], ObjectStore]:
+    from gateway.adapters.aws.objects import S3Objects
+
+    return lambda bucket: S3Objects(session, bucket)
+
+
+@contextlib.asynccontextmanager
+async def open_bucket(bucket: str) -> AsyncIterator[ObjectStore]:
+    """Opens any bucket, for a command. Raises StoreUnusable where there is no AWS."""
+    async with open_aws(f"s3://{bucket}") as session:
+        yield _buckets(session)(bucket)
+
+
+def open_aws(what: str) -> AwsSession:
+    """Returns a session for `async with`. what: the feature or URL that needs it, for the message.
+
+    Raises StoreUnusable where AWS is not installed or has no region.
+    """
+    try:
+        from gateway.adapters.aws.session import AwsSession
+    except ModuleNotFoundError as e:
+        raise StoreUnusable(f"{what} needs the AWS extra ({e.name}): pip install 'millrace[aws]'") from None
+    return AwsSession()
+
+
+def _in_cloud(url: str) -> bool:
+    return bool(url) and not url.startswith(("sqlite:", "file:"))
+
+
+def file_path(url: str) -> Path:
+    """Returns the folder of file:///path: relative with three slashes, absolute with four."""
+    return Path(url.removeprefix("file:///")).expanduser()
+
+
+def sqlite_path(url: str) -> Path:
+    """Returns the file of sqlite:///path: relative with three slashes, absolute with four."""
+    return Path(url.removeprefix("sqlite:///")).expanduser()

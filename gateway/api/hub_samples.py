@@ -1,0 +1,79 @@
+"""Metrics of the hub, read at each scrape: streams, publishers, viewers, bytes, drops, outputs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from weakref import WeakKeyDictionary
+
+from gateway.lib import metric_table
+from gateway.lib.metric_table import MetricSample
+from gateway.live.active_publisher import ActivePublisher
+from gateway.live.hub import Hub
+from gateway.live.stream import StreamState
+from gateway.ports.events import Event, Events, EventType
+
+
+class HubSamples:
+    """A source of metrics: `Metrics.read_from(HubSamples(hub, events))`.
+
+    Streams come and go, but counters must only grow. So the received bytes of ended streams are summed up from their
+    end events. For drops, only the increase since the last scrape is added.
+
+    per_stream: also report bitrate and viewers of each stream, one series each.
+    """
+
+    def __init__(self, hub: Hub, events: Events, per_stream: bool = False) -> None:
+        self._hub = hub
+        self._per_stream = per_stream
+        self._ended_bytes = 0
+        self._dropped: Counter[str] = Counter()
+        self._seen: WeakKeyDictionary[ActivePublisher, dict[str, int]] = WeakKeyDictionary()
+        events.listen(self._event)
+
+    def _event(self, event: Event) -> None:
+        if event.type is EventType.STREAM_ENDED and event.data.get("stream") == event.channel:
+            self._ended_bytes += int(event.data.get("bytes", 0))
+
+    def __call__(self) -> Iterator[MetricSample]:
+        states: Counter[str] = Counter({str(StreamState.LIVE): 0, str(StreamState.LINGERING): 0})
+        publishers: Counter[str] = Counter({"rtmp": 0, "ws": 0})
+        viewers: Counter[str] = Counter({"flv": 0, "rtmp": 0})
+        outputs: Counter[tuple[str, str]] = Counter()
+        received = self._ended_bytes
+        renditions = 0
+        for stream in self._hub:
+            if not stream.is_source:
+                renditions += stream.playable
+            else:
+                received += stream.bytes_in
+                if stream.playable:
+                    states[str(stream.state)] += 1
+                if stream.publisher is not None:
+                    publishers[stream.publisher.protocol] += 1
+                    self._note_drops(stream.publisher)
+            viewers.update(stream.viewers)
+            if stream.outputs is not None:
+                for status in stream.outputs.status():
+                    outputs[str(status["name"]), str(status["state"])] += 1
+            if self._per_stream:
+                yield MetricSample(metric_table.STREAM_BITRATE, stream.bitrate, (stream.name,))
+                yield MetricSample(metric_table.STREAM_VIEWERS, sum(stream.viewers.values()), (stream.name,))
+        yield MetricSample(metric_table.BYTES_IN, received)
+        for state, count in states.items():
+            yield MetricSample(metric_table.STREAMS, count, (state,))
+        yield MetricSample(metric_table.RENDITIONS, renditions)
+        for protocol, count in publishers.items():
+            yield MetricSample(metric_table.PUBLISHERS, count, (protocol,))
+        for protocol, count in viewers.items():
+            yield MetricSample(metric_table.VIEWERS, count, (protocol,))
+        for (name, state), count in outputs.items():
+            yield MetricSample(metric_table.OUTPUTS, count, (name, state))
+        for reason, count in self._dropped.items():
+            yield MetricSample(metric_table.DROPPED, count, (reason,))
+
+    def _note_drops(self, publisher: ActivePublisher) -> None:
+        before = self._seen.get(publisher, {})
+        self._seen[publisher] = now = dict(publisher.dropped)
+        for reason, count in now.items():
+            self._dropped[reason] += max(0, count - before.get(reason, 0))

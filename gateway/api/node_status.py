@@ -1,0 +1,88 @@
+"""The state of this process and its machine: processor, memory, disk, media workers, and the kinds of its stores."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+_MIN_SPAN_SECONDS: Final = 1.0  # processor time is averaged over at least this
+
+
+def _none() -> tuple[int, int]:
+    """The default for `workers`: none running, none allowed."""
+    return 0, 0
+
+
+class NodeStatus:
+    """The state of this node, read at each request.
+
+    data: the folder whose disk is reported. stores: kind of store (sqlite, dynamodb, file, s3) by content. workers:
+    returns the numbers of running and of allowed workers.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        stores: Mapping[str, str],
+        workers: Callable[[], tuple[int, int]] = _none,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.data = data
+        self.stores = dict(stores)
+        self._workers = workers
+        self._clock = clock
+        self._began = clock()
+        self._used = (self._began, _processor_seconds())
+        self._percent = 0.0
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the start."""
+        return self._clock() - self._began
+
+    def cpu(self) -> dict[str, Any]:
+        """Returns cores, load, and percent of this process since the last call; 100 percent is one core."""
+        now, (before, used) = self._clock(), self._used
+        if now - before >= _MIN_SPAN_SECONDS:
+            total = _processor_seconds()
+            self._percent = round(100 * (total - used) / (now - before), 1)
+            self._used = (now, total)
+        return {"cores": os.cpu_count() or 1, "percent": self._percent, "load": round(os.getloadavg()[0], 2)}
+
+    def memory(self) -> dict[str, int]:
+        """Returns bytes used by this process, and bytes of the machine."""
+        return {"rss": _resident(), "total": _physical()}
+
+    def disk(self) -> dict[str, Any]:
+        """Returns the bytes of the disk with the data folder. Blocks."""
+        usage = shutil.disk_usage(self.data)
+        return {"path": str(self.data), "free": usage.free, "total": usage.total}
+
+    def workers(self) -> dict[str, int]:
+        """Returns the numbers of running and of allowed media workers."""
+        running, most = self._workers()
+        return {"running": running, "most": most}
+
+
+def _processor_seconds() -> float:
+    times = os.times()
+    return times.user + times.system
+
+
+def _resident() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):  # not Linux
+        return 0
+
+
+def _physical() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,236 @@
+"""The OpenID Connect provider (Amazon Cognito, Keycloak, …): its configuration, its keys, and signing in through it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import ipaddress
+import json
+import ssl
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlencode, urlsplit
+
+import aiohttp
+import structlog
+
+from gateway.api.login_sessions import Person
+from gateway.api.tokens import TokenRefused, TokenRules, key_id, keys_of, verified
+from gateway.lib.egress import Egress
+from gateway.ports.errors import StoreAway
+from gateway.settings.models import OidcSettings
+
+if TYPE_CHECKING:
+    from jwt import PyJWK
+
+log = structlog.get_logger(__name__)
+
+_TIMEOUT: Final = 5.0  # seconds for one request to the provider
+_LARGEST: Final = 256_000
+_CACHE_SECONDS: Final = 3_600.0  # seconds for which configuration and keys are cached
+_UNKNOWN_KEY_SECONDS: Final = 60.0  # at least this long between fetches for unknown keys: anybody can send one
+_RETRY_SECONDS: Final = 5.0  # after a failure
+
+
+class OpenIdProvider:
+    """The client of the provider. It sends requests only for sign-ins and tokens, limited by the constants above.
+
+    reachable: as `egress.allow`: what may be asked without TLS besides this machine. StoreAway where the provider does
+    not answer.
+    """
+
+    def __init__(
+        self,
+        settings: OidcSettings,
+        *,
+        reachable: Sequence[str] = (),
+        tls: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = settings.name
+        self._rules = TokenRules(
+            settings.issuer, settings.client_id, settings.audience, settings.claim, tuple(settings.allow)
+        )
+        self._secret = settings.client_secret.get_secret_value()
+        self._egress = Egress(reachable)
+        self._tls = tls
+        self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
+        self._asking = asyncio.Lock()
+        self._document: dict[str, Any] = {}
+        self._document_until = 0.0
+        self._keys: dict[str, PyJWK] = {}
+        self._keys_at = -_CACHE_SECONDS
+        self._failed_at = -_RETRY_SECONDS
+
+    @property
+    def mark(self) -> str:
+        """A text that differs for every set of rules. A login with another mark has to sign in again."""
+        rules = self._rules
+        said = json.dumps([rules.issuer, rules.client_id, rules.claim, sorted(rules.allow)])
+        return hashlib.sha256(said.encode()).hexdigest()
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def bearer(self, token: str) -> Person:
+        """Returns the person of an access or ID token. Raises TokenRefused, StoreAway."""
+        return self._rules.person(await self._verified(token))
+
+    async def start(self, back: str, state: str, nonce: str, verifier: str) -> str:
+        """Returns the provider's URL for the browser, which later returns to `back`. Raises StoreAway.
+
+        verifier: the PKCE code verifier of RFC 7636.
+        """
+        challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+        query = {
+            "response_type": "code",
+            "client_id": self._rules.client_id,
+            "redirect_uri": back,
+            "scope": "openid email profile",
+            "state": state,
+            "nonce": nonce,
+            "code_challenge": challenge,
+            "code_challenge_method": "S256",
+        }
+        endpoint = (await self._configuration())["authorization_endpoint"]
+        return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
+
+    async def finish(self, back: str, code: str, nonce: str, verifier: str) -> Person:
+        """Returns the person whose sign-in gave this code. Raises TokenRefused, StoreAway."""
+        document = await self._configuration()
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "redirect_uri": back,
+            "client_id": self._rules.client_id,
+            "code_verifier": verifier,
+        }
+        headers = {}
+        if self._secret and _takes_basic(document):
+            # RFC 6749 §2.3.1: both are form-encoded first.
+            pair = f"{quote(self._rules.client_id, safe='')}:{quote(self._secret, safe='')}"
+            headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        elif self._secret:
+            form["client_secret"] = self._secret
+        status, answer = await self._ask("POST", document["token_endpoint"], data=form, headers=headers)
+        token = answer.get("id_token")
+        if status != 200 or not isinstance(token, str):
+            said = str(answer.get("error", "no ID token"))
+            log.warning("the sign-in provider refuses the code", status=status, reason=said[:100])
+            raise TokenRefused("the provider does not confirm this sign-in")
+        claims = await self._verified(token)
+        if not self._rules.is_sign_in(claims, nonce):
+            raise TokenRefused("the provider answers for another sign-in")
+        return self._rules.person(claims)
+
+    # ---- keys and configuration ----
+
+    async def _verified(self, token: str) -> dict[str, Any]:
+        kid = key_id(token)
+        key = self._keys.get(kid)
+        age = self._clock() - self._keys_at
+        if age >= _CACHE_SECONDS or (key is None and age >= _UNKNOWN_KEY_SECONDS):
+            await self._fetch_keys()
+            key = self._keys.get(kid)
+        if key is None:
+            raise TokenRefused("the token is signed by a key that the provider does not name")
+        return verified(token, key, self._rules)
+
+    async def _fetch_keys(self) -> None:
+        document = await self._configuration()
+        asked = self._clock()
+        async with self._asking:
+            if self._keys_at >= asked:
+                return  # another request fetched them meanwhile
+            try:
+                status, answer = await self._get(document["jwks_uri"])
+            except StoreAway:
+                if not self._keys:
+                    raise
+                status, answer = 0, {}
+            if status == 200:
+                self._keys = keys_of(answer)
+            else:
+                log.warning("the sign-in provider tells no keys", status=status)
+            self._keys_at = self._clock()
+
+    async def _configuration(self) -> dict[str, Any]:
+        """Returns the configuration of OpenID Connect Discovery 1.0, checked as in its §4.3."""
+        if self._clock() < self._document_until:
+            return self._document
+        async with self._asking:
+            if self._clock() < self._document_until:
+                return self._document
+            issuer = self._rules.issuer
+            status, found = await self._get(issuer.rstrip("/") + "/.well-known/openid-configuration")
+            wanted = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+            if status != 200 or found.get("issuer") != issuer or not all(self._may_ask(found.get(n)) for n in wanted):
+                self._failed_at = self._clock()
+                log.warning("the sign-in provider's configuration is not usable", issuer=issuer, status=status)
+                raise StoreAway("the sign-in provider's configuration is not usable")
+            self._document, self._document_until = found, self._clock() + _CACHE_SECONDS
+            return found
+
+    async def _get(self, url: str) -> tuple[int, dict[str, Any]]:
+        if self._clock() - self._failed_at < _RETRY_SECONDS:
+            raise StoreAway("the sign-in provider did not answer just now")
+        try:
+            return await self._ask("GET", url)
+        except StoreAway:
+            self._failed_at = self._clock()
+            raise
+
+    async def _ask(self, method: str, url: str, **options: Any) -> tuple[int, dict[str, Any]]:
+        """Returns the status and the JSON object of an answer. Follows no redirects. Raises StoreAway."""
+        if not self._may_ask(url):
+            raise StoreAway("the sign-in provider is asked over TLS only (egress.allow)")
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._tls if self._tls is not None else True, limit=4),
+                timeout=aiohttp.ClientTimeout(total=_TIMEOUT),
+                headers={"Accept": "application/json"},
+            )
+        try:
+            async with self._session.request(method, url, allow_redirects=False, **options) as reply:
+                body = bytearray()
+                async for piece in reply.content.iter_any():
+                    body += piece
+                    if len(body) > _LARGEST:
+                        raise StoreAway("the sign-in provider answers too much")
+                found = json.loads(body) if body else {}
+                return reply.status, found if isinstance(found, dict) else {}
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            log.warning("the sign-in provider does not answer", url=url, reason=str(error) or type(error).__name__)
+            raise StoreAway("the sign-in provider does not answer") from None
+        except (ValueError, RecursionError):
+            raise StoreAway("the sign-in provider answers something else than JSON") from None
+
+    def _may_ask(self, url: Any) -> bool:
+        """Whether a URL may be called: any with TLS, without it only this machine and hosts of `egress.allow`."""
+        if not isinstance(url, str):
+            return False
+        try:
+            parts = urlsplit(url)
+            host = parts.hostname or ""
+        except ValueError:
+            return False
+        if parts.scheme == "https":
+            return bool(host)
+        return parts.scheme == "http" and (_is_loopback(host) or self._egress.names(url))
+
+
+def _takes_basic(document: Mapping[str, Any]) -> bool:
+    """Whether the provider accepts client_secret_basic, the default of RFC 8414 §2."""
+    methods = document.get("token_endpoint_auth_methods_supported")
+    return not isinstance(methods, list) or "client_secret_basic" in methods
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

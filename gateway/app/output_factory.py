@@ -1,0 +1,151 @@
+"""The outputs of a stream, by the names of the specification, and the objects that create them."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from gateway.adapters.advertise import advertised
+from gateway.channels.addresses import OpenPorts
+from gateway.lib.egress import Egress
+from gateway.lib.metric_table import BACKLOG, DROPPED, MetricSample
+from gateway.lib.metric_table import BYTES_OUT as SENT
+from gateway.lib.metrics import Metrics
+from gateway.lib.tasks import Tasks
+from gateway.live.hub import Hub
+from gateway.live.output import OutputSpec
+from gateway.live.stream import Stream
+from gateway.live.task_set import TaskSets
+from gateway.outputs.edges.edges_output import wants_edges
+from gateway.outputs.kinesis.kvs_streams import KvsStreams
+from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
+from gateway.outputs.recording.recording_output import RecordingCounts
+from gateway.outputs.registry import all_outputs
+from gateway.outputs.relay.relay_output import RelayFactory
+from gateway.outputs.storage.archive import Archive
+from gateway.packaging.backlog import Backlogs
+from gateway.packaging.cmaf.packager import CmafPackager
+from gateway.packaging.feed import FeedCounts
+from gateway.packaging.feed_outputs import feed_outputs
+from gateway.packaging.packager_sequence import CmafPackagerFactory, TsPackagerFactory
+from gateway.packaging.ts.packager import TsPackager
+from gateway.settings import Settings
+from gateway.settings.ladders import load_ladders
+from gateway.workers.jpeg_service import JpegService
+from gateway.workers.worker_pool import WorkerPool
+
+if TYPE_CHECKING:
+    from gateway.adapters.cloud import Cloud
+    from gateway.channels.channel import Channel
+    from gateway.ports.stores import TaskRunner
+
+_PLAYBACK_ORDER = 45  # behind what changes the picture, before recordings
+
+
+class OutputFactory:
+    """Makes the outputs of all streams, and holds what they share: it is their `OutputServices`.
+
+    cloud: IVS and Kinesis. tls: trusted authorities for outgoing connections; None: those of the system. Raises
+    SettingsError for an invalid file of ladders.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        hub: Hub,
+        archive: Archive,
+        cloud: Cloud,
+        metrics: Metrics,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self.settings = settings
+        self.hub = hub
+        self.archive = archive
+        self.cloud = cloud
+        self.tls = tls
+        self.dropped = metrics.dropped
+        self._metrics = metrics
+        self.address = ""  # by which tasks reach this gateway; set by `locate`
+        self.task_sets = TaskSets(self.tasks)
+        self.feeds = FeedCounts()
+        self._backlogs = Backlogs(settings.limits.viewer_memory)
+        self.workers = WorkerPool(settings.workers, metrics.worker_restarts)
+        self.egress = Egress(settings.egress.allow)
+        self.ladders = load_ladders(settings.transcode.ladders)
+        self.finalizer = Mp4Finalizer(archive)
+        self.recording_counts = RecordingCounts()
+        self.jpegs = JpegService(self.workers, settings.snapshot)
+        self.relays = RelayFactory(settings.relay, self.egress, tls, cloud)
+        self.kvs = KvsStreams(cloud, settings.kvs, tls)
+        for source in (
+            *(self._fed, archive.samples, self.recording_counts.samples),
+            *(self.relays.samples, self.kvs.samples),
+        ):
+            metrics.read_from(source)
+
+    def start(self, tasks: Tasks) -> None:
+        """Starts the tasks that do not belong to a single stream."""
+        tasks.start(self.archive.run(), "archive")
+        tasks.start(self.finalizer.run(), "recordings")
+
+    async def locate(self, ports: OpenPorts) -> None:
+        """Finds the address by which ECS tasks reach this gateway, where it starts any. ports: the open ports."""
+        if self.settings.workers.runner == "ecs":
+            self.address = await advertised(self.settings, ports)
+
+    async def flush(self) -> None:
+        """Returns when everything from the ended streams is finished and stored. The caller sets the time-out."""
+        await self.finalizer.flush()
+        await self.archive.flush()
+
+    def spreads(self, channel: Channel) -> bool:
+        """Whether this gateway starts edges for the channel."""
+        return self.settings.workers.runner == "ecs" and wants_edges(channel)
+
+    def specs(self) -> list[OutputSpec]:
+        """The outputs of a stream, in the order in which they start."""
+        made = [(output.order, output.make(self)) for output in all_outputs()]
+        specs = [(order, spec) for order, spec in made if spec is not None]
+        specs += [(_PLAYBACK_ORDER, spec) for spec in self._played()]
+        return [spec for _, spec in sorted(specs, key=lambda entry: entry[0])]
+
+    def replicated(self) -> list[OutputSpec]:
+        """Returns the outputs also for streams that another node holds and this node plays."""
+        settings = self.settings
+        flush, stall = settings.http.flush_ms / 1000, settings.limits.viewer_stall
+        return feed_outputs(flush, stall, settings.rtmp.chunk_size, self.feeds, self._backlogs)
+
+    def _played(self) -> list[OutputSpec]:
+        settings = self.settings
+        hls, cmaf = TsPackagerFactory(self._metrics), CmafPackagerFactory(settings.cmaf.part, self._metrics)
+
+        def make_hls(stream: Stream) -> TsPackager:
+            return hls.make(stream, stream.channel.hls_time, stream.channel.hls_list_size, time.time())
+
+        def make_cmaf(stream: Stream) -> CmafPackager:
+            return cmaf.make(stream, stream.channel.hls_time, stream.channel.hls_list_size, time.time())
+
+        return [
+            *self.replicated(),
+            OutputSpec("hls", make_hls, lambda s: s.channel.is_hls or _is_rung(s, "libx264"), settings.hls.on_demand),
+            OutputSpec(
+                "cmaf", make_cmaf, lambda s: s.channel.is_cmaf or _is_rung(s, "libx265"), settings.cmaf.on_demand
+            ),
+        ]
+
+    async def tasks(self) -> TaskRunner:
+        """Runs cloud tasks."""
+        return await self.cloud.tasks(self.settings.ecs)
+
+    def _fed(self) -> Iterator[MetricSample]:
+        for kind, sent in self.feeds.sent.items():
+            yield MetricSample(SENT, sent, (kind,))
+        yield MetricSample(DROPPED, self.feeds.dropped, ("viewer",))
+        yield MetricSample(BACKLOG, self._backlogs.bytes)
+
+
+def _is_rung(stream: Stream, codec: str) -> bool:
+    """Whether the stream is a rung of a ladder with this encoder, and so needs its own playlists."""
+    return not stream.is_source and stream.channel.codec == codec

@@ -1,0 +1,59 @@
+"""Parses `outdate`, the field for the time until which a channel may be pushed, in all forms that clients write."""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime, timedelta, timezone
+
+from gateway.ports.errors import InvalidField
+
+FIELD = "outdate"
+_LAST = 253_402_300_799  # 9999-12-31T23:59:59Z; a number above is in milliseconds and is refused
+_EXPECTED = (
+    "expected a date such as 2030-01-31 (00:00 UTC of that day) or 2030/1/31, "
+    "a time such as 2030-01-31T18:00:00Z or …+08:00, or seconds since 1970"
+)
+_DATE = re.compile(
+    r"([0-9]{4})([-/])([0-9]{1,2})\2([0-9]{1,2})"
+    r"(?:[T ]([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,][0-9]{1,9})?)?\s?(Z|z|[+-][0-9]{2}:?[0-9]{2})?)?",
+    re.ASCII,
+)
+
+
+def parse_outdate(value: object) -> int:
+    """Returns seconds since the epoch. A date, or a time without a zone, is in UTC, whatever the zone of the server.
+
+    Numbers, and text of digits only, are seconds since the epoch. Raises InvalidField("outdate", …).
+    """
+    seconds = _number(value) if isinstance(value, int | float) else _text(value) if isinstance(value, str) else None
+    if seconds is None or not 0 <= seconds <= _LAST:
+        raise InvalidField(FIELD, _EXPECTED)
+    return seconds
+
+
+def _number(value: int | float) -> int | None:
+    if isinstance(value, int):
+        return None if isinstance(value, bool) else value
+    return math.floor(value) if math.isfinite(value) else None
+
+
+def _text(value: str) -> int | None:
+    text = value.strip()
+    if re.fullmatch(r"[0-9]{1,12}", text, re.ASCII):
+        return int(text)
+    if len(text) > 40 or not (form := _DATE.fullmatch(text)):
+        return None
+    year, month, day, hour, minute, second = (int(form[i] or 0) for i in (1, 3, 4, 5, 6, 7))
+    try:
+        at = datetime(year, month, day, hour, minute, second, tzinfo=_zone(form[8]))
+        return math.floor(at.timestamp())
+    except (ValueError, OverflowError):  # 30 February, hour 25, a zone beyond a day
+        return None
+
+
+def _zone(text: str | None) -> timezone:
+    if text is None or text in "Zz":
+        return UTC
+    minutes = int(text[1:3]) * 60 + int(text[-2:])
+    return timezone(timedelta(minutes=-minutes if text[0] == "-" else minutes))

@@ -1,0 +1,37 @@
+"""Stream names (`<id>` for a channel's source, `<id>@720p` for a rendition of it) and keys of stored objects."""
+
+from __future__ import annotations
+
+import re
+
+_CHANNEL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}", re.ASCII)
+_RENDITION = re.compile(r"[a-z0-9]{1,32}", re.ASCII)
+
+
+def is_channel_id(text: str) -> bool:
+    """Whether the name may be pushed from outside: only safe characters, without `@`, `/` or a leading dot."""
+    return _CHANNEL.fullmatch(text) is not None
+
+
+def is_stream_name(text: str) -> bool:
+    """Whether the name is a channel id, alone or with a rendition."""
+    channel, at, rendition = text.partition("@")
+    return is_channel_id(channel) and (not at or _RENDITION.fullmatch(rendition) is not None)
+
+
+def channel_of(name: str) -> str:
+    """Returns the id of the channel whose rights and settings apply to a stream, also for a rendition."""
+    return name.partition("@")[0]
+
+
+def is_object_key(text: str) -> bool:
+    """Whether the text can be the key of a stored object.
+
+    It must be a relative path of at most 1,024 bytes. Each part must be a valid file name on every system.
+    """
+    return (
+        text.isprintable()  # no surrogates either
+        and len(text.encode()) <= 1024
+        and "\\" not in text
+        and all(part not in ("", ".", "..") and len(part.encode()) < 256 for part in text.split("/"))
+    )

@@ -1,0 +1,121 @@
+"""The hours of the week in which a channel is recorded, in the time zone that the text names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta, tzinfo
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_WINDOW = re.compile(
+    r"(?:(?P<first>mon|tue|wed|thu|fri|sat|sun)(?:-(?P<last>mon|tue|wed|thu|fri|sat|sun))?\s+|daily\s+)?"
+    r"(?P<from>[0-9]{1,2}:[0-9]{2})\s*-\s*(?P<to>[0-9]{1,2}:[0-9]{2})",
+    re.ASCII | re.IGNORECASE,
+)
+_ZONE = re.compile(r"(?P<windows>.*[0-9])\s+(?P<zone>[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2})", re.ASCII)
+_MAX_WINDOWS: Final = 50
+_MAX_LENGTH: Final = 1_000
+EXPECTED: Final = 'windows such as "mon-fri 08:00-18:00, sat 22:00-02:00 Europe/Berlin" (without a zone: UTC)'
+
+
+@dataclass(frozen=True, slots=True)
+class TimeWindow:
+    """A window from minute `begin` to minute `end` of these days (0: Monday).
+
+    If `end` is not after `begin`, it is a minute of the next day.
+    """
+
+    days: frozenset[int]
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Windows in a time zone. Hours that daylight saving repeats or leaves out follow the local clock."""
+
+    windows: tuple[TimeWindow, ...]
+    zone: tzinfo
+
+    @classmethod
+    def parse(cls, text: str) -> Schedule:
+        """Parses windows separated by commas. A window without days is for every day. A time zone may follow the last
+        one.
+
+        Raises ValueError with a description of the expected form.
+        """
+        zone: tzinfo = UTC
+        text = text.strip()
+        if len(text) > _MAX_LENGTH:
+            raise ValueError(f"expected at most {_MAX_LENGTH} characters")
+        if named := _ZONE.fullmatch(text):
+            text = named["windows"]
+            zone = _zone(named["zone"])
+        parts = [part.strip() for part in text.split(",")]
+        if len(parts) > _MAX_WINDOWS:
+            raise ValueError(f"expected at most {_MAX_WINDOWS} windows")
+        return cls(tuple(_window(part) for part in parts), zone)
+
+    def active(self, now: float) -> bool:
+        """Whether `now` (seconds since the epoch) is in a window."""
+        return any(begin <= now < end for begin, end in self._spans(now))
+
+    def next_change(self, now: float) -> float:
+        """Returns the time of the next change; infinity if the windows cover the whole week."""
+        spans = sorted(self._spans(now))
+        end: float | None = None
+        for begin, until in spans:
+            if end is None and begin <= now < until:
+                end = until
+            elif end is not None and begin <= end < until:
+                end = until  # the next window begins before this one is over
+        if end is not None:
+            # An end beyond the whole examined week: the windows follow each other without a gap.
+            return end if end < now + 8 * 86_400 else float("inf")
+        return min((begin for begin, _ in spans if begin > now), default=float("inf"))
+
+    def _spans(self, now: float) -> Iterator[tuple[float, float]]:
+        today = datetime.fromtimestamp(now, self.zone).date()
+        for ahead in range(-1, 9):
+            day = today + timedelta(days=ahead)
+            midnight = datetime.combine(day, time(0), self.zone)
+            for window in self.windows:
+                if day.weekday() in window.days:
+                    length = window.end if window.end > window.begin else window.end + 1440
+                    # Local clock time: adding a timedelta ignores offset changes of the zone, timestamp() applies them.
+                    yield (
+                        (midnight + timedelta(minutes=window.begin)).timestamp(),
+                        (midnight + timedelta(minutes=length)).timestamp(),
+                    )
+
+
+def _window(text: str) -> TimeWindow:
+    form = _WINDOW.fullmatch(text)
+    if form is None:
+        raise ValueError(f"expected {EXPECTED}")
+    days = range(7)
+    if form["first"]:
+        first = _DAYS.index(form["first"].lower())
+        last = _DAYS.index((form["last"] or form["first"]).lower())
+        days = range(first, last + 1 if last >= first else last + 8)
+    begin, end = _minutes(form["from"]), _minutes(form["to"])
+    if begin == 1440 or begin == end:
+        raise ValueError(f"expected {EXPECTED}")
+    return TimeWindow(frozenset(d % 7 for d in days), begin, end)
+
+
+def _minutes(text: str) -> int:
+    hours, minutes = (int(n) for n in text.split(":"))
+    if hours * 60 + minutes > 1440 or minutes > 59:
+        raise ValueError(f"expected {EXPECTED}")
+    return hours * 60 + minutes
+
+
+def _zone(name: str) -> tzinfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"expected a time zone such as Europe/Berlin, not {name}") from None

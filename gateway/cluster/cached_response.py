@@ -1,0 +1,210 @@
+"""Cached answers of holders, adapted for each viewer: the viewer's own query string, and the present time."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from typing import Any, Final
+from xml.sax.saxutils import escape
+
+from gateway.formats.dash.mpd import date
+from gateway.http.request import Request
+from gateway.http.response import JSON, Response
+from gateway.http.validators import unchanged
+from gateway.playback.dash import MPD
+from gateway.playback.playlist_response import M3U8
+from gateway.playback.recording_files import with_query
+
+# A holder appends the query string of a playlist request to every URI in the playlist. Requests to it have this fixed
+# query, and each viewer's own query replaces it: one answer serves all viewers, and no holder sees a signature.
+QUERY: Final = "millrace-query=0"
+_SUFFIX: Final = "?" + QUERY
+_DIRECT: Final = re.compile(r'(<UTCTiming schemeIdUri="urn:mpeg:dash:utc:direct:2014" value=")([^"]*)(")')
+_MAX_AGE: Final = re.compile(r"max-age=([0-9]{1,9})\b")
+_PART_TARGET: Final = re.compile(rb"PART-TARGET=([0-9]{1,6}(?:\.[0-9]{1,9})?)")
+_SEQUENCE: Final = re.compile(rb"#EXT-X-MEDIA-SEQUENCE:([0-9]{1,18})")
+_PASSED: Final = (
+    "Content-Type", "Cache-Control", "ETag", "Last-Modified", "Retry-After", "Content-Range", "Content-Disposition",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHead:
+    """The head of a holder's answer, with the headers that are passed on.
+
+    length: bytes of the body; None if the holder did not give it.
+    """
+
+    status: int
+    kind: str
+    cache: str
+    headers: Mapping[str, str]
+    length: int | None = None
+
+    @classmethod
+    def of(cls, status: int, headers: Mapping[str, str], length: int | None) -> ResponseHead:
+        """Makes the head from the headers of an answer. Leaves out headers that cannot be passed on."""
+        said = {n: v for n in _PASSED if (v := headers.get(n)) is not None and v.isascii() and v.isprintable()}
+        kind, cache = said.pop("Content-Type", "application/octet-stream"), said.pop("Cache-Control", "no-store")
+        return cls(status, kind, cache, said, length)
+
+    @property
+    def max_age(self) -> float:
+        """Seconds for which the answer may be kept; 0 if it may not be kept."""
+        found = _MAX_AGE.search(self.cache)
+        return float(found[1]) if found is not None and "no-store" not in self.cache else 0.0
+
+    def response(self, body: Any, *, compress: bool = False) -> Response:
+        """Returns the answer with this body. For a body that is a stream of bytes, the length is the holder's."""
+        answer = Response(self.status, body, self.kind, cache=self.cache, headers=self.headers, compress=compress)
+        return answer if isinstance(body, bytes) else answer.sized(self.length)
+
+
+@dataclass
+class CachedResponse:
+    """One cached answer.
+
+    received: monotonic seconds.
+    protocol: the protocol under which players of this file are counted; "" if they are not counted.
+    """
+
+    head: ResponseHead
+    body: bytes
+    received: float
+    fresh_until: float = 0.0
+    stale_until: float = 0.0
+    protocol: str = ""
+    _plain: Response | None = field(default=None, repr=False)
+
+    @property
+    def size(self) -> int:
+        return len(self.body)
+
+    def answer(self, request: Request, suffix: str, now: float) -> Response:
+        """Returns the answer for a viewer. Hot path.
+
+        suffix: the viewer's query string, as `copied_query` returns it.
+        now: monotonic seconds.
+        """
+        plain = self._plain
+        if plain is None:
+            plain = self._plain = self.head.response(self.body)
+        return plain
+
+
+class CachedPlaylist(CachedResponse):
+    """A live HLS playlist."""
+
+    @cached_property
+    def first_number(self) -> int:
+        """The value of EXT-X-MEDIA-SEQUENCE; 0 if it is missing."""
+        found = _SEQUENCE.search(self.body)
+        return int(found[1]) if found is not None else 0
+
+    @cached_property
+    def part_target(self) -> float:
+        """The value of PART-TARGET in seconds; 0 if the playlist has no parts."""
+        found = _PART_TARGET.search(self.body)
+        return float(found[1]) if found is not None else 0.0
+
+    def answer(self, request: Request, suffix: str, now: float) -> Response:
+        if suffix:
+            return self._with(suffix)
+        if self._plain is None:
+            self._plain = self._with("")
+        return self._plain
+
+    def _with(self, suffix: str) -> Response:
+        return self.head.response(self.body.replace(_SUFFIX.encode(), suffix.encode()), compress=True)
+
+
+class CachedManifest(CachedResponse):
+    """An MPD. The time in its UTCTiming element moves on with the age of the copy."""
+
+    def answer(self, request: Request, suffix: str, now: float) -> Response:
+        later = timedelta(seconds=max(0.0, now - self.received))
+        # Escaped as in formats.dash.mpd.finish: "$" begins an identifier of a template.
+        query = escape(suffix.replace("$", "$$"), {'"': "&quot;"})
+        text = self.body.decode("utf-8", "replace").replace(_SUFFIX, query)
+        return self.head.response(
+            _DIRECT.sub(lambda m: m[1] + _later(m[2], later) + m[3], text).encode(), compress=True
+        )
+
+
+def _later(text: str, by: timedelta) -> str:
+    try:
+        return date((datetime.fromisoformat(text) + by).timestamp())
+    except (ValueError, OverflowError):
+        return text
+
+
+class CachedStatus(CachedResponse):
+    """A `status.json`. Its `now` moves on with the age of the copy."""
+
+    def answer(self, request: Request, suffix: str, now: float) -> Response:
+        try:
+            said = json.loads(self.body)
+            said["now"] = round(said["now"] + max(0.0, now - self.received) * 1000)
+        except (ValueError, TypeError, KeyError):
+            return super().answer(request, suffix, now)
+        return self.head.response(json.dumps(said).encode())
+
+
+class CachedFile(CachedResponse):
+    """A small file of a recording. It has validators; its playlists get the query string as `with_query` writes it."""
+
+    def answer(self, request: Request, suffix: str, now: float) -> Response:
+        head = self.head
+        if suffix and head.kind == M3U8:
+            body = with_query(self.body.decode("utf-8", "replace"), suffix).encode()
+            return Response(head.status, body, head.kind, cache=head.cache, compress=True)
+        tag, modified = head.headers.get("ETag"), head.headers.get("Last-Modified")
+        if tag and modified and unchanged(request, tag, _epoch(modified)):
+            validators = {"ETag": tag, "Last-Modified": modified}
+            return Response(304, None, cache=head.cache, headers=validators)
+        if self._plain is None:
+            self._plain = head.response(self.body, compress=head.kind == M3U8)
+        return self._plain
+
+
+def _epoch(text: str) -> float:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return float("inf")  # an unreadable date: the file counts as changed
+
+
+def to_cached_response(path: str, head: ResponseHead, body: bytes, now: float) -> CachedResponse:
+    """Returns the cached answer for `path`, which is relative to the stream. The caller sets its lifetimes."""
+    kind: type[CachedResponse] = CachedResponse
+    if path.startswith("vod/"):
+        kind = CachedFile
+    elif head.status == 200 and head.kind == M3U8:
+        kind = CachedPlaylist
+    elif head.status == 200 and head.kind == MPD:
+        kind = CachedManifest
+    elif head.status == 200 and head.kind == JSON and path == "status.json":
+        kind = CachedStatus
+    return kind(head, body, now, protocol=_protocol(path, head, body))
+
+
+def _protocol(path: str, head: ResponseHead, body: bytes) -> str:
+    """The protocol under which the holder counts viewers of this file; "" for an index, a recording or an ended
+    playlist.
+    """
+    if head.status != 200 or path.startswith("vod/") or path == "index.m3u8":
+        return ""
+    if path.endswith(".ts") or path == "live.m3u8":
+        protocol = "hls"
+    elif path.endswith(".m3u8"):
+        protocol = "hls" if b".ts" in body and b"#EXT-X-MAP" not in body else "cmaf"
+    elif path.endswith((".m4s", ".mp4", ".mpd")):
+        protocol = "cmaf"
+    else:
+        return ""
+    return "" if head.kind == M3U8 and b"#EXT-X-ENDLIST" in body else protocol

@@ -1,0 +1,359 @@
+"""Serves HLS, LL-HLS, DASH and pictures of streams that other nodes hold.
+
+Equal requests of any number of viewers become one request to the holder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any, Final, Self, TypeAlias
+from urllib.parse import quote
+from weakref import WeakValueDictionary
+
+from gateway.channels.cached_channels import CachedChannels
+from gateway.channels.channel import Channel
+from gateway.channels.names import channel_of
+from gateway.cluster.cache import Cache
+from gateway.cluster.cached_response import (
+    QUERY,
+    CachedManifest,
+    CachedPlaylist,
+    CachedResponse,
+    CachedStatus,
+    to_cached_response,
+)
+from gateway.cluster.request_coalescer import RequestCoalescer, SharedBody, SharedRequest
+from gateway.cluster.upstream_client import NoHolder, UpstreamClient
+from gateway.http.request import Request
+from gateway.http.response import Answer, Response, Takeover, text, try_later
+from gateway.lib import metric_table
+from gateway.lib.metric_table import MetricSample
+from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.playlist_response import copied_query, directives
+from gateway.playback.protection import PlaybackProtection
+from gateway.playback.router import EventualAnswer, not_streaming
+from gateway.ports.errors import AtCapacity, HubError, NoSuchChannel, NoSuchStream, StoreAway
+from gateway.settings.models import EdgeSettings
+
+WHOLE: Final = 16 << 20  # bytes; an answer of known length up to this is sent only once it is complete
+MOST_TEXT: Final = 4 << 20  # bytes of a playlist, a manifest, a picture, a refusal
+MOST_MEDIA: Final = 128 << 20  # bytes of a segment
+_TIMEOUT_SECONDS: Final = 120.0  # for an answer, or its next piece; if the node dies, LivenessMonitor ends it sooner
+_STALE_TIMEOUT_SECONDS: Final = 1.0  # the same, if there is an old answer to use instead
+_MOMENT: Final = 0.3  # seconds a live playlist is reused; half a part duration if that is less
+_SAYING_NO: Final = {400: 0.5, 404: 0.5}  # seconds other answers than 200 are reused, by status
+_OTHERWISE: Final = 0.2  # the same, for all other statuses
+_LONGEST: Final = 600.0  # seconds, whatever max-age says
+
+_PATH: Final = re.compile(r"(?:[A-Za-z0-9_-]{1,32}/){0,2}[A-Za-z0-9._-]{1,80}", re.ASCII)
+_MEDIA: Final = (".ts", ".m4s", ".mp4")
+_LISTS: Final = (".m3u8", ".mpd")
+_NUMBER: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
+_NO_PAGE: Final = text(404, "not found")
+
+# Answers if no node holds the stream. It checks the viewer's access itself.
+Absent: TypeAlias = Callable[[], Coroutine[Any, Any, Answer]]
+# Counts a viewer: the request, the stream name, and the answer that the viewer gets.
+Seen: TypeAlias = Callable[[Request, str, "CachedResponse"], None]
+
+
+class ViewerSet:
+    """The viewers on this node of one stream of another node. Implements playback.http_viewers.WatchedStream."""
+
+    __slots__ = ("__weakref__", "name", "viewers")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.viewers: Counter[str] = Counter()
+
+
+class HttpCacheProxy:
+    """Implements playback.router.RemoteFiles. Use as `async with`. An answer from memory needs no task.
+
+    This node checks each viewer's access with the channel that `channels` returns. Holders do not check it again, and
+    see of a viewer's query only the delivery directives. Equal requests become one request to the holder.
+
+    edge: `cache` is the bytes that may be kept. `stale` is the seconds for which the last playlist may be used when
+    no holder answers.
+
+    RequestCoalescer and UpstreamClient set the other bounds. A request that exceeds a bound gets 503 with
+    Retry-After. Counters: `served_stale`, `bytes` (received from holders).
+    """
+
+    def __init__(
+        self,
+        origin: UpstreamClient,
+        channels: CachedChannels,
+        protection: PlaybackProtection,
+        audience: HttpViewers,
+        edge: EdgeSettings,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.origin = origin
+        self._channels = channels
+        self._protection = protection
+        self._audience = audience
+        self._stale = edge.stale
+        self._clock = clock
+        self._most = edge.cache
+        self._media: Cache[CachedResponse] = Cache(edge.cache - edge.cache // 8)
+        # A separate cache: requests that viewers make up must not push out media.
+        self._brief: Cache[CachedResponse] = Cache(edge.cache // 8)
+        self._flights: RequestCoalescer[CachedResponse] = RequestCoalescer("relay")
+        self._crowds: WeakValueDictionary[str, ViewerSet] = WeakValueDictionary()
+        self._stack = AsyncExitStack()
+        self._under_way = 0  # bytes received of answers that are not complete yet
+        self.served_stale = 0
+        self.bytes = 0
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self.origin.monitor)
+        await self._stack.enter_async_context(self._flights)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    # ---- access ----
+
+    def file(self, request: Request, name: str, rest: str, absent: Absent) -> EventualAnswer:
+        """Implements RemoteFiles. Hot path."""
+        try:
+            channel = self._channels.known(channel_of(name))
+        except NoSuchChannel:
+            return self._unknown(request, name, rest, absent)
+        if channel is None:
+            return self._read(request, name, rest, absent)
+        return self._judged(request, name, rest, channel, absent)
+
+    def given(self, request: Request, name: str, rest: str) -> EventualAnswer:
+        """Answers another node. That node checks the access of its viewers and counts them."""
+        return self._found(request, name, rest, partial(_not_live, name), _unseen)
+
+    async def _read(self, request: Request, name: str, rest: str, absent: Absent) -> Answer:
+        try:
+            channel = await self._channels.get(channel_of(name))
+        except NoSuchChannel:
+            return await self._unknown(request, name, rest, absent)
+        except StoreAway as away:
+            return try_later("the channels cannot be read now", away.retry_after)
+        return await _answer(self._judged(request, name, rest, channel, absent))
+
+    async def _unknown(self, request: Request, name: str, rest: str, absent: Absent) -> Answer:
+        """Answers for a channel that did not exist a moment ago.
+
+        If a node holds its stream, the channel was made since then. It is read again, so that its protection applies.
+        """
+        try:
+            if not await self.origin.held(name):
+                return await absent()
+            self._channels.forget(channel_of(name))
+            channel = await self._channels.get(channel_of(name))
+        except NoSuchChannel:
+            return await absent()
+        except StoreAway as away:
+            return try_later("the channels cannot be read now", away.retry_after)
+        except AtCapacity as error:
+            return try_later(str(error), 1)
+        return await _answer(self._judged(request, name, rest, channel, absent))
+
+    # ---- answers from memory ----
+
+    def _judged(self, request: Request, name: str, rest: str, channel: Channel, absent: Absent) -> EventualAnswer:
+        refusal = self._protection.judge(request, name, channel)
+        return refusal if refusal is not None else self._found(request, name, rest, absent, self._saw)
+
+    def _found(self, request: Request, name: str, rest: str, absent: Absent, seen: Seen) -> EventualAnswer:
+        if not _PATH.fullmatch(rest):
+            return _NO_PAGE
+        suffix = query = ""
+        if rest.endswith(_LISTS):
+            copied = copied_query(request)
+            if isinstance(copied, Response):
+                return copied
+            suffix, query = copied, self._query(request, name, rest)
+        key = (name, rest, query)
+        copy = self._kept(key)
+        if copy is None:
+            return self._fetched(request, key, suffix, absent, seen)
+        seen(request, name, copy)
+        return copy.answer(request, suffix, self._clock())
+
+    def _kept(self, key: tuple[str, str, str]) -> CachedResponse | None:
+        """Returns the cached answer if it is fresh."""
+        now = self._clock()
+        copy = self._media.get(key, now) if key[1].endswith(_MEDIA) else None
+        return copy if copy is not None else self._brief.get(key, now)
+
+    def _query(self, request: Request, name: str, rest: str) -> str:
+        """Returns the query string for the request of a playlist to the holder.
+
+        It has our own query and the delivery directives that have an effect. So requests with an equal meaning become
+        one.
+        """
+        if "/" not in rest:
+            return QUERY  # directives apply only to playlists in a folder
+        wanted = directives(request)
+        parts = [QUERY]
+        msn = wanted.get("_HLS_msn")
+        if msn is not None and _NUMBER.fullmatch(msn):
+            last = self._brief.stale((name, rest), self._clock())
+            if isinstance(last, CachedPlaylist) and int(msn) < last.first_number:
+                return QUERY  # older than the whole playlist: gets the newest one, like all
+        for directive in ("_HLS_msn", "_HLS_part"):
+            value = wanted.get(directive)
+            if value is not None:
+                parts.append(f"{directive}={int(value) if _NUMBER.fullmatch(value) else 'x'}")
+        if wanted.get("_HLS_skip") in ("YES", "v2"):
+            parts.append("_HLS_skip=YES")
+        return "&".join(parts)
+
+    def _saw(self, request: Request, name: str, copy: CachedResponse) -> None:
+        if copy.protocol:
+            crowd = self._crowds.get(name)
+            if crowd is None:
+                crowd = self._crowds[name] = ViewerSet(name)
+            self._audience.saw(request, crowd, copy.protocol)
+
+    # ---- answers from holders ----
+
+    async def _fetched(
+        self, request: Request, key: tuple[str, str, str], suffix: str, absent: Absent, seen: Seen
+    ) -> Answer:
+        name, rest, query = key
+        try:
+            return await self._flown(request, key, suffix, seen)
+        except NoHolder:
+            return await absent()
+        except HubError as error:
+            copy = self._brief.stale((name, rest), self._clock())
+            if copy is not None:
+                if "_HLS_msn" in query:
+                    await asyncio.sleep(_STALE_TIMEOUT_SECONDS)  # a blocking reload: its player would ask again at once
+                return self._old(request, suffix, copy)
+            if isinstance(error, NoSuchStream):
+                return await absent()
+            return try_later(f"{name} cannot be fetched now", 1)
+
+    async def _flown(self, request: Request, key: tuple[str, str, str], suffix: str, seen: Seen) -> Answer:
+        """Answers from the holder. Raises the errors of UpstreamClient.live."""
+        name, rest, query = key
+        copy = self._kept(key)  # it may have arrived since this task was started
+        if copy is not None:
+            seen(request, name, copy)
+            return copy.answer(request, suffix, self._clock())
+        flight = self._flights.join(key, name, lambda flight: self._fly(flight, key))
+        joined, keep = True, False
+        try:
+            old = self._brief.stale((name, rest), self._clock()) if "_HLS_msn" not in query else None
+            if not await flight.answered(_TIMEOUT_SECONDS if old is None else _STALE_TIMEOUT_SECONDS):
+                if old is None:
+                    raise AtCapacity(f"{rest} of {name} takes too long")
+                keep = True  # the next viewer may get its answer
+                return self._old(request, suffix, old)
+            if flight.done:
+                copy = flight.result
+                seen(request, name, copy)
+                return copy.answer(request, suffix, self._clock())
+            assert flight.head is not None, "it is answered, and not over"
+            seen(request, name, flight.head)
+            joined = False
+            return flight.head.head.response(SharedBody(self._flights, flight, _TIMEOUT_SECONDS))
+        finally:
+            if joined:
+                self._flights.leave(flight, keep=keep)
+
+    def _old(self, request: Request, suffix: str, copy: CachedResponse) -> Response:
+        self.served_stale += 1
+        return copy.answer(request, suffix, self._clock())
+
+    async def _fly(self, flight: SharedRequest[CachedResponse], key: tuple[str, str, str]) -> CachedResponse:
+        name, rest, query = key
+        size = 0
+        try:
+            async with self.origin.live(name, quote(rest), query) as answered:
+                head, received = answered.head, self._clock()
+                media = head.status == 200 and rest.endswith(_MEDIA)
+                most = MOST_MEDIA if media else MOST_TEXT
+                if media and (head.length is None or head.length > WHOLE):
+                    flight.open(to_cached_response(rest, head, b"", received))
+                async for piece in answered.pieces():
+                    size += len(piece)
+                    self.bytes += len(piece)
+                    self._under_way += len(piece)
+                    if size > most or self._under_way > self._most:
+                        raise AtCapacity(f"{rest} of {name} is too large")
+                    flight.add(piece)
+        finally:
+            self._under_way -= size
+        copy = to_cached_response(rest, head, flight.body, received)
+        self._keep(key, copy)
+        return copy
+
+    def _keep(self, key: tuple[str, str, str], copy: CachedResponse) -> None:
+        name, rest, query = key
+        seconds = _lifetime(copy)
+        listed = isinstance(copy, CachedPlaylist | CachedManifest)
+        if not seconds:
+            return
+        copy.fresh_until = copy.received + seconds
+        copy.stale_until = copy.received + self._stale if listed else 0.0
+        cache = self._media if copy.head.status == 200 and rest.endswith(_MEDIA) else self._brief
+        cache.put(key, copy)
+        if listed and "_HLS_skip" not in query:
+            self._brief.put((name, rest), copy)
+
+    # ---- counters ----
+
+    @property
+    def viewers(self) -> dict[str, Counter[str]]:
+        """The number of viewers on this node, by stream and protocol."""
+        return {name: crowd.viewers for name, crowd in self._crowds.items() if any(crowd.viewers.values())}
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Yields the metrics of the proxy."""
+        viewers: Counter[str] = Counter()
+        for counts in self.viewers.values():
+            viewers.update(counts)
+        for protocol, count in viewers.items():
+            yield MetricSample(metric_table.VIEWERS, count, (protocol,))
+        flights = self._flights
+        hits = self._media.hits + self._brief.hits
+        results = {"hit": hits, "miss": flights.flown, "collapsed": flights.collapsed, "stale": self.served_stale}
+        for result, count in results.items():
+            yield MetricSample(metric_table.EDGE_REQUESTS, count, (result,))
+        yield MetricSample(metric_table.EDGE_UPSTREAM, self.origin.requests)
+        yield MetricSample(metric_table.EDGE_FAILED, self.origin.failures)
+        yield MetricSample(metric_table.EDGE_BYTES, self.bytes)
+        yield MetricSample(metric_table.EDGE_CACHE, self._media.bytes + self._brief.bytes)
+
+
+def _lifetime(copy: CachedResponse) -> float:
+    """Seconds for which the answer may be used again."""
+    head = copy.head
+    if head.status != 200:
+        return _SAYING_NO.get(head.status, _OTHERWISE)
+    if head.max_age:
+        return min(head.max_age, _LONGEST)
+    if isinstance(copy, CachedPlaylist):
+        return min(_MOMENT, copy.part_target / 2) if copy.part_target else _MOMENT
+    return _MOMENT if isinstance(copy, CachedManifest | CachedStatus) else 0.0
+
+
+def _unseen(request: Request, name: str, copy: CachedResponse) -> None:
+    """Counts nothing: a request of another node is not a viewer."""
+
+
+async def _not_live(name: str) -> Answer:
+    return not_streaming(name)
+
+
+async def _answer(answering: EventualAnswer) -> Answer:
+    return answering if isinstance(answering, Response | Takeover) else await answering

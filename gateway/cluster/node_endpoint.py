@@ -1,0 +1,268 @@
+"""Answers the requests of other nodes below `/_node/`, on the playback listener and on the Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import structlog
+
+from gateway.channels.channel import Channel
+from gateway.channels.names import channel_of, is_stream_name
+from gateway.channels.stores import ChannelReader
+from gateway.cluster.byte_tunnel import RawLink, tunnel_bytes
+from gateway.cluster.node_address import NodeAddress, PeerRefused
+from gateway.cluster.node_authenticator import NodeAuthenticator, target_of
+from gateway.cluster.peers import Peers
+from gateway.cluster.pull import OwnStream, PullSource, UnitSender
+from gateway.cluster.sibling_processes import SiblingProcesses
+from gateway.cluster.unit_receiver import UnitReceiver
+from gateway.http.connection_slot import ConnectionSlot
+from gateway.http.request import Request
+from gateway.http.response import Answer, Response, Takeover, text, try_later
+from gateway.lib.metrics import Counter
+from gateway.live.hub import Hub
+from gateway.live.stream import Stream
+from gateway.playback.router import EventualAnswer
+from gateway.ports.errors import AtCapacity, HubError, NameInUse, NoSuchChannel, NoSuchStream, StoreAway
+from gateway.protocols import nodes
+
+log = structlog.get_logger(__name__)
+
+# operation(request, the path after its name): the signature is checked already; parameters are in the query.
+Operation: TypeAlias = Callable[[Request, str], Awaitable[Response]]
+# file(request, stream name, the path below it): answers as for players, but without protection and counting.
+Files: TypeAlias = Callable[[Request, str, str], EventualAnswer]
+# give(request, stream name): returns a replica of this node. Raises NoSuchStream, AtCapacity.
+Give: TypeAlias = Callable[[Request, str], Awaitable[PullSource]]
+
+HOP: Final = "x-millrace-hop"  # marks a request that a sibling passed on: it is not passed on again
+_BELOW: Final = "/_node/"
+_TRACKS_SECONDS: Final = 3.0  # that a pull waits for a stream that has no media yet
+
+_FORBIDDEN: Final = text(403, "this node answers none: cluster.secret is not set")
+NOT_HERE: Final = text(404, "this node does not hold the stream")
+_OPEN: Final = (
+    "HTTP/1.1 200 OK\r\nServer: Millrace\r\n"
+    f"Content-Type: {nodes.CONTENT_TYPE}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+).encode("ascii")
+_SWITCHED: Final = (
+    f"HTTP/1.1 101 Switching Protocols\r\nServer: Millrace\r\nConnection: Upgrade\r\nUpgrade: {nodes.UPGRADE}\r\n\r\n"
+).encode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class PullableStreams:
+    """The streams that other nodes may pull from this one.
+
+    session: the same for as long as a stream's times go on. dropped: counts units that a puller was too slow for. give:
+    replicas that this node gives on; None for a node that gives nothing but what it holds.
+    """
+
+    hub: Hub
+    session: Callable[[Stream], str]
+    dropped: Counter
+    give: Give | None = None
+
+
+class NodeEndpoint:
+    """A FolderResponder for `_node`. Every request is signed; none counts as a viewer's."""
+
+    def __init__(
+        self,
+        authenticator: NodeAuthenticator,
+        siblings: SiblingProcesses,
+        streams: PullableStreams,
+        channels: ChannelReader,
+        files: Files,
+        operations: Mapping[str, Operation],
+    ) -> None:
+        """channels: read fresh."""
+        self._authenticator = authenticator
+        self._siblings = siblings
+        self._streams = streams
+        self._hub = streams.hub
+        self._channels = channels
+        self._files = files
+        self._operations = operations
+        self.refused = authenticator.refused
+
+    def signed(self, request: Request) -> bool:
+        """Whether the request is of another node; for `exempts` of HttpServer. A hot path for all other requests."""
+        return request.raw_path.startswith(_BELOW) and not self._authenticator.wrong(request)
+
+    def __call__(self, request: Request, rest: str) -> EventualAnswer:
+        if not self._authenticator:
+            return _FORBIDDEN
+        if wrong := self._authenticator.wrong(request):
+            return self._authenticator.refuse(request, wrong)
+        request.exempt = True
+        name, slash, path = rest.partition("/")
+        if name == nodes.OPERATIONS:
+            return self._operate(request, path)
+        if not is_stream_name(name):
+            return text(404, "not found")
+        if slash:
+            return self._file(request, name, path)
+        if request.method == "POST":
+            return self._publish(request, name)
+        return self._pull(request, name)
+
+    # ---- operations ----
+
+    def _operate(self, request: Request, path: str) -> EventualAnswer:
+        name, _, rest = path.partition("/")
+        operation = self._operations.get(name)
+        if operation is None:
+            return text(404, f"this node knows no operation {name[:64]}")
+        return self._done(operation(request, rest))
+
+    async def _done(self, operation: Awaitable[Response]) -> Answer:
+        return await operation
+
+    # ---- units ----
+
+    def _pull(self, request: Request, name: str) -> EventualAnswer:
+        stream = self._hub.find(name)
+        if stream is not None:
+            return self._send(self._own(request, stream), request.query.get("early") == "1")
+        return self._pull_later(request, name)
+
+    async def _pull_later(self, request: Request, name: str) -> Answer:
+        """Answers a pull that has to wait or be passed on.
+
+        These are: a stream without media yet, a rendition that is about to begin, a replica, or a stream of a
+        sibling.
+        """
+        try:
+            if self._hub.holds(channel_of(name)):
+                return self._send(self._own(request, await self._hub.wait(name, _TRACKS_SECONDS)), True)
+            if self._streams.give is not None:
+                return self._send(await self._streams.give(request, name), request.query.get("early") == "1")
+        except NoSuchStream:
+            return NOT_HERE
+        except AtCapacity as error:
+            return try_later(str(error), 1)
+        return await self._pass_on(request, name, _OPEN)
+
+    def _own(self, request: Request, stream: Stream) -> PullSource:
+        return OwnStream(stream, self._streams.session(stream), request.query.get("original") == "1")
+
+    def _send(self, source: PullSource, early: bool) -> Answer:
+        def begin(transport: asyncio.Transport, rest: bytes, lease: ConnectionSlot) -> asyncio.Protocol:
+            transport.write(_OPEN)
+            sender = UnitSender(transport, lease, source, self._streams.dropped, early)
+            sender.begin()
+            return sender
+
+        return Takeover(begin)
+
+    # ---- pushes ----
+
+    async def _publish(self, request: Request, name: str) -> Answer:
+        if request.headers.get("upgrade", "").lower() != nodes.UPGRADE:
+            return text(426, "units are pushed here", headers={"Upgrade": nodes.UPGRADE})
+        if not self._hub.holds(channel_of(name)):
+            return await self._pass_on(request, name, _SWITCHED)
+        try:
+            channel = await self._channels.get(channel_of(name))
+        except NoSuchChannel:
+            return text(404, "there is no such channel")
+        except StoreAway as away:
+            return try_later(str(away), away.retry_after)
+        if not self._hub.holds(channel_of(name)):
+            return NOT_HERE
+        return self._take(request, name, channel)
+
+    def _take(self, request: Request, name: str, channel: Channel) -> Answer:
+        query, hub = request.query, self._hub
+        taker: list[UnitReceiver] = []
+        try:
+            publisher = hub.publish(
+                channel,
+                name,
+                protocol=query.get("protocol", "node")[:16],
+                peer=query.get("peer", request.peer)[:64],
+                evict=lambda reason: taker[0].evicted(reason) if taker else None,
+                keep_time=query.get("keep_time") == "1",
+            )
+        except NameInUse as error:
+            return text(409, str(error))
+        except AtCapacity as error:
+            return try_later(str(error), 5)
+
+        log.info("publishing", stream=name, peer=publisher.peer, protocol=publisher.protocol, through=request.peer)
+
+        def begin(transport: asyncio.Transport, rest: bytes, lease: ConnectionSlot) -> asyncio.Protocol:
+            transport.write(_SWITCHED)
+            one = UnitReceiver(transport, lease, name, request.query.get("keep_time") == "1")
+            taker.append(one)
+            one.begin(publisher, rest)
+            return one
+
+        return Takeover(begin, publisher.close)
+
+    # ---- files ----
+
+    def _file(self, request: Request, name: str, path: str) -> EventualAnswer:
+        if self._hub.find_recent(name) is not None or self._hub.holds(channel_of(name)):
+            return self._files(request, name, path)
+        return self._file_of_sibling(request, name, path)
+
+    async def _file_of_sibling(self, request: Request, name: str, path: str) -> Answer:
+        place = None if HOP in request.headers else await self._siblings.held(name)
+        if place is None:
+            answer = self._files(request, name, path)  # answers like playback for a stream that is not live
+            return answer if isinstance(answer, Response | Takeover) else await answer
+        try:
+            return await fetched(self._siblings.peers, place, request)
+        except HubError as error:
+            return try_later(str(error), 1)
+
+    # ---- siblings ----
+
+    async def _pass_on(self, request: Request, name: str, head: bytes) -> Answer:
+        place = None if HOP in request.headers else await self._siblings.held(name)
+        if place is None:
+            return NOT_HERE
+        target = target_of(request)
+        try:
+            link = await self._siblings.peers.link(place, request.method, target, RawLink, {HOP: "1"})
+        except PeerRefused as refused:
+            return text(refused.status, refused.words)
+        except HubError as error:
+            return try_later(str(error), 1)
+
+        def begin(transport: asyncio.Transport, rest: bytes, lease: ConnectionSlot) -> asyncio.Protocol:
+            transport.write(head)
+            return tunnel_bytes(transport, lease, rest, link)
+
+        return Takeover(begin, link.abort)
+
+
+async def fetched(peers: Peers, place: NodeAddress, request: Request) -> Response:
+    """Returns the answer of a sibling to this request, and streams its body. Raises PeerAway."""
+    target = target_of(request)
+    headers = {name: request.headers[name] for name in ("range", "if-range") if name in request.headers} | {HOP: "1"}
+    opened = peers.request(place, request.method, target, headers=headers, seconds=60.0)
+    response = await opened.__aenter__()
+    if request.method == "HEAD":
+        await opened.__aexit__(None, None, None)
+
+    async def body() -> AsyncIterator[bytes]:
+        try:
+            async for piece in response.content.iter_any():
+                yield piece
+        finally:
+            await opened.__aexit__(None, None, None)
+
+    kept = {n: v for n in ("ETag", "Last-Modified", "Content-Range", "Retry-After") if (v := response.headers.get(n))}
+    return Response(
+        response.status,
+        body() if request.method != "HEAD" else None,
+        response.headers.get("Content-Type", "application/octet-stream"),
+        cache=response.headers.get("Cache-Control", "no-store"),
+        headers=kept,
+    ).sized(response.content_length)

@@ -1,0 +1,106 @@
+"""A sink that writes the units of a stream as frames to another node. It drops whole GOPs if that node is too slow."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from gateway.lib.metrics import Counter
+from gateway.live.sink import EndReason
+from gateway.media.track import Kind, Tracks
+from gateway.media.unit import AccessUnit, Timed
+from gateway.protocols import nodes, wire
+from gateway.protocols.nodes import LinkMessage
+from gateway.protocols.wire import StreamMessage
+
+BACKLOG: Final = 8_000_000  # bytes that may wait for a node before whole GOPs are dropped
+STALL_SECONDS: Final = 15.0  # a connection that takes nothing for so long is closed
+
+
+class RemoteSink:
+    """A Sink that writes to another node. A node that is too slow loses whole GOPs, counted in `dropped` as "node"."""
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        dropped: Counter,
+        look: Callable[[], None] = lambda: None,
+        tell: Callable[[Tracks], Tracks] = lambda tracks: tracks,
+    ) -> None:
+        """look: called every PING_SECONDS, before the ping.
+        tell: called before tracks are written; returns the tracks to write.
+        """
+        self._transport = transport
+        self._dropped = dropped
+        self._look = look
+        self._tell = tell
+        self._has_video = False
+        self._most = BACKLOG
+        self._late = False
+        self._unsent = 0
+        self._stalled = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """Starts the pings, which go on until `stop`. Everything written before `replayed` is exempt from the bound."""
+        self._tick()
+        self._most = sys.maxsize
+
+    def replayed(self) -> None:
+        """Ends the replay of the cache. Replayed bytes that still wait are not counted in the backlog."""
+        self._most = BACKLOG + self._transport.get_write_buffer_size()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # ---- Sink ----
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        self._has_video = tracks.video is not None
+        self._transport.write(wire.frame(StreamMessage.TRACKS, wire.encode_tracks(self._tell(tracks))))
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        """Writes a unit. Hot path. Only bytes that the kernel did not take yet count as waiting."""
+        transport = self._transport
+        if self._late:
+            starts = unit.key and (unit.track.kind is Kind.VIDEO or not self._has_video)
+            if not starts or transport.get_write_buffer_size() > BACKLOG // 2:
+                self._dropped.add("node")
+                return
+            self._late = False
+        elif transport.get_write_buffer_size() > self._most:
+            self._late = True
+            self._dropped.add("node")
+            return
+        transport.writelines((wire.unit_head(unit), unit.payload))
+
+    def on_timed(self, timed: Timed) -> None:
+        if not self._late:
+            self._transport.write(wire.frame(StreamMessage.TIMED, wire.encode_timed(timed)))
+
+    def on_end(self, reason: EndReason) -> None:
+        self.stop()
+        self._transport.write(wire.frame(LinkMessage.OVER, wire.write_json({"reason": str(reason)})))
+        self._transport.close()
+
+    def on_failed(self, error: Exception) -> None:
+        self._transport.abort()  # the other node connects again
+
+    def _tick(self) -> None:
+        transport = self._transport
+        self._timer = asyncio.get_running_loop().call_later(nodes.PING_SECONDS, self._tick)
+        unsent = transport.get_write_buffer_size()
+        self._stalled = self._stalled + nodes.PING_SECONDS if unsent >= self._unsent > 0 else 0.0
+        self._unsent = unsent
+        if self._stalled >= STALL_SECONDS:
+            transport.abort()
+            return
+        self._look()
+        if unsent < BACKLOG:
+            self._most = min(self._most, BACKLOG)
+        if not unsent:
+            transport.write(nodes.PING)

@@ -1,0 +1,206 @@
+"""Joins identical requests into one request upstream, however many callers wait for the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable
+from typing import Any, Final, Generic, TypeVar
+
+import structlog
+
+from gateway.http.request import RequestError
+from gateway.lib.gate import Gate
+from gateway.lib.tasks import Tasks
+from gateway.ports.errors import AtCapacity
+
+log = structlog.get_logger(__name__)
+
+_MAX_REQUESTS: Final = 4_096  # at once
+_MOST_OF_ONE: Final = 128  # for one group (a stream): senseless requests to one do not harm others
+
+T = TypeVar("T")
+
+
+class TruncatedBody(RequestError):
+    """A body that was passed on while it arrived did not arrive whole.
+
+    The connection is closed, so that the client does not take the part for the whole.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(503, reason)
+
+
+class SharedRequest(Generic[T]):
+    """One request under way, shared by its followers. Its work returns the result for all of them.
+
+    Before that, the work may call `open` to pass a body on while it arrives, and then `add` its pieces. A follower
+    that joins late gets the earlier pieces first.
+    """
+
+    def __init__(self, key: Hashable, group: Hashable) -> None:
+        self.key = key
+        self.group = group
+        self.followers = 0
+        self.head: T | None = None  # set once the body is passed on: the answer without its body
+        self.done = False
+        self._result: T | None = None
+        self._error: Exception | None = None
+        self._pieces: list[bytes] = []
+        self._gate = Gate()
+        self.task: asyncio.Task[object] | None = None
+
+    # ---- the work's side ----
+
+    def open(self, head: T) -> None:
+        """Passes the body on while it arrives, from now on. head: the answer without its body."""
+        self.head = head
+        self._gate.open()
+
+    def add(self, piece: bytes) -> None:
+        """Adds a piece of the body. Without `open`, followers see no piece before the end."""
+        self._pieces.append(piece)
+        if self.head is not None:
+            self._gate.open()
+
+    @property
+    def body(self) -> bytes:
+        """All pieces that were added."""
+        return b"".join(self._pieces)
+
+    def land(self, result: T | None, error: Exception | None = None) -> None:
+        """Ends the request. Only RequestCoalescer calls it."""
+        self._result, self._error = result, error
+        self.done = True
+        self._gate.open()
+
+    # ---- the followers' side ----
+
+    async def answered(self, seconds: float) -> bool:
+        """Waits until the request has ended or has a head. Returns False after `seconds`."""
+        return await self._gate.until(lambda: self.done or self.head is not None, seconds)
+
+    @property
+    def result(self) -> T:
+        """The result of the work. Raises the error that the work raised."""
+        if self._error is not None:
+            raise self._error
+        assert self._result is not None, "asked before it was over"
+        return self._result
+
+    async def piece(self, index: int, seconds: float) -> bytes | None:
+        """Returns a piece of the body that is passed on, or None after the last. Raises TruncatedBody."""
+        there = await self._gate.until(lambda: self.done or index < len(self._pieces), seconds)
+        if index < len(self._pieces):
+            return self._pieces[index]
+        if not there:
+            raise TruncatedBody("nothing came for too long")
+        if self._error is not None:
+            raise TruncatedBody(str(self._error))
+        return None
+
+
+class RequestCoalescer(Generic[T]):
+    """The requests under way. Use as `async with`.
+
+    Every caller that joins a request must leave it. A request without followers is cancelled. Joining raises
+    AtCapacity beyond _MAX_REQUESTS at once, or beyond _MOST_OF_ONE of a group. Counters: `flown`, `collapsed`
+    (callers that joined a request under way).
+    """
+
+    def __init__(self, name: str) -> None:
+        self._flying: dict[Hashable, SharedRequest[T]] = {}
+        self._groups: dict[Hashable, int] = {}
+        self._tasks = Tasks(name, _crashed)
+        self.flown = 0
+        self.collapsed = 0
+
+    async def __aenter__(self) -> RequestCoalescer[T]:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._tasks.close()
+
+    def __len__(self) -> int:
+        return len(self._flying)
+
+    def join(
+        self, key: Hashable, group: Hashable, work: Callable[[SharedRequest[T]], Coroutine[Any, Any, T]]
+    ) -> SharedRequest[T]:
+        """Returns the request for `key`; starts it with `work` if there is none.
+
+        group: its requests share the bound _MOST_OF_ONE.
+        """
+        flight = self._flying.get(key)
+        if flight is not None:
+            self.collapsed += 1
+        else:
+            if len(self._flying) >= _MAX_REQUESTS or self._groups.get(group, 0) >= _MOST_OF_ONE:
+                raise AtCapacity("too many requests are under way")
+            flight = self._flying[key] = SharedRequest(key, group)
+            self._groups[group] = self._groups.get(group, 0) + 1
+            self.flown += 1
+            flight.task = self._tasks.start(self._fly(flight, work), str(group))
+        flight.followers += 1
+        return flight
+
+    def leave(self, flight: SharedRequest[T], *, keep: bool = False) -> None:
+        """Removes a follower. keep: the request goes on without followers, because its result will be needed soon."""
+        flight.followers -= 1
+        if not flight.followers and not keep and not flight.done:
+            self._land(flight)  # the next caller starts another request
+            assert flight.task is not None, "it was started when it was joined first"
+            flight.task.cancel()
+
+    async def _fly(self, flight: SharedRequest[T], work: Callable[[SharedRequest[T]], Coroutine[Any, Any, T]]) -> None:
+        try:
+            result = await work(flight)
+        except asyncio.CancelledError:
+            flight.land(None, TruncatedBody("given up"))
+            raise
+        except Exception as error:
+            flight.land(None, error)
+        else:
+            flight.land(result)
+        finally:
+            self._land(flight)
+
+    def _land(self, flight: SharedRequest[T]) -> None:
+        if self._flying.get(flight.key) is flight:
+            del self._flying[flight.key]
+            left = self._groups[flight.group] - 1
+            if left:
+                self._groups[flight.group] = left
+            else:
+                del self._groups[flight.group]
+
+
+class SharedBody(Generic[T]):
+    """The body of an open request for one follower. `aclose` leaves the request."""
+
+    def __init__(self, flights: RequestCoalescer[T], flight: SharedRequest[T], seconds: float) -> None:
+        self._flights = flights
+        self._flight: SharedRequest[T] | None = flight
+        self._seconds = seconds
+        self._index = 0
+
+    def __aiter__(self) -> SharedBody[T]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._flight is None:
+            raise StopAsyncIteration
+        piece = await self._flight.piece(self._index, self._seconds)
+        if piece is None:
+            raise StopAsyncIteration
+        self._index += 1
+        return piece
+
+    async def aclose(self) -> None:
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            self._flights.leave(flight)
+
+
+def _crashed(name: str, error: BaseException) -> None:
+    log.error("a fetch failed", task=name, exc_info=error)

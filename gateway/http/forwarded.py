@@ -1,0 +1,89 @@
+"""Decides which `X-Forwarded-For` and `X-Forwarded-Proto` headers are trusted, and which client they name."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import TypeAlias
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_MAX_HOPS = 32
+
+
+def plain_address(text: str) -> str:
+    """Returns an address in the form in which it is counted and compared. Other text stays as it is.
+
+    IPv4 in IPv6 becomes IPv4; a zone is removed.
+    """
+    bare = text.partition("%")[0]
+    if ":" not in bare:
+        return bare
+    try:
+        address = ipaddress.IPv6Address(bare)
+    except ValueError:
+        return bare
+    return str(address.ipv4_mapped or address)
+
+
+class Forwarded:
+    """The networks of trusted proxies. Pure; the results for the last 4,096 addresses are cached."""
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        self._networks = tuple(networks)
+        self._trusts = lru_cache(maxsize=4096)(self._is_listed)
+
+    def __bool__(self) -> bool:
+        return bool(self._networks)
+
+    def trusts(self, address: str) -> bool:
+        """Whether `address` (plain) belongs to a listed proxy."""
+        return bool(self._networks) and self._trusts(address)
+
+    def client(self, peer: str, headers: Mapping[str, str]) -> str:
+        """Returns the client's plain address behind `peer`: the first untrusted one in `X-Forwarded-For`, from the
+        right.
+
+        A malformed entry ends the search: the client is then the address that passed it on.
+        """
+        chain = headers.get("x-forwarded-for")
+        if chain is None or not self.trusts(peer):
+            return peer
+        client = peer
+        for entry in reversed(chain.rsplit(",", _MAX_HOPS)[-_MAX_HOPS:]):
+            address = _entry(entry)
+            if address is None:
+                return client
+            client = address
+            if not self.trusts(client):
+                return client
+        return client
+
+    def scheme(self, peer: str, headers: Mapping[str, str], scheme: str) -> str:
+        """Returns http or https as the client uses it: the value of the nearest trusted proxy, otherwise `scheme`."""
+        if self.trusts(peer):
+            said = headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower()
+            if said in ("http", "https"):
+                return said
+        return scheme
+
+    def _is_listed(self, address: str) -> bool:
+        try:
+            parsed = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(parsed in network for network in self._networks)
+
+
+def _entry(text: str) -> str | None:
+    """Returns the plain address of one entry: `192.0.2.1`, `192.0.2.1:1234`, `2001:db8::1`, `[2001:db8::1]:1234`."""
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return plain_address(str(ipaddress.ip_address(text.partition("%")[0])))
+    except ValueError:
+        return None

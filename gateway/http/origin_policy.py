@@ -1,0 +1,55 @@
+"""Decides from which pages a browser may open a WebSocket that pushes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class OriginPolicy:
+    """The policy. allowed: origins such as https://studio.example.com, or "*"; empty: pages of the requested host.
+
+    RFC 6454 §7: browsers send the origin of a page, and pages cannot forge it. A request without Origin is not from a
+    page.
+    """
+
+    def __init__(self, allowed: Iterable[str] = ()) -> None:
+        entries = tuple(allowed)
+        self._any = "*" in entries
+        self._allowed = frozenset(_plain(entry) for entry in entries)
+
+    def allows(self, origins: list[str], hosts: list[str]) -> bool:
+        """Whether a request with these Origin and Host headers may push; two headers of one kind are malformed."""
+        if not origins:
+            return True
+        if len(origins) > 1 or len(hosts) > 1:
+            return False
+        if self._any:
+            return True
+        if self._allowed:
+            return _plain(origins[0]) in self._allowed
+        page = host_name(origins[0]).rstrip(".")
+        return bool(page) and bool(hosts) and page == host_name(f"http://{hosts[0]}").rstrip(".")
+
+
+def _plain(origin: str) -> str:
+    """Returns an origin in one spelling: lower case, with the port only if it is not the scheme's default."""
+    try:
+        parts = urlsplit(origin.strip().lower())
+        if not parts.hostname:
+            return origin.strip().lower()  # "null" of sandboxed pages: allowed if it is listed
+        port = parts.port
+    except ValueError:
+        return ""
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}" + ("" if port in (None, _PORTS.get(parts.scheme)) else f":{port}")
+
+
+def host_name(address: str) -> str:
+    """Returns the host of an origin or another address, in lower case and without its port; "" if it has none."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""

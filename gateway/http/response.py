@@ -1,0 +1,179 @@
+"""A handler's response, with a head that is rendered once, however often the response is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import http
+import re
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any, Final, Self, TypeAlias
+
+from gateway.http.connection_slot import ConnectionSlot
+from gateway.http.request import Request
+
+TEXT: Final = "text/plain; charset=utf-8"
+JSON: Final = "application/json"
+IMMUTABLE: Final = "public, max-age=31536000, immutable"
+_PHRASES: Final = {s.value: s.phrase for s in http.HTTPStatus}
+_EXPOSED: Final = "Content-Length, Content-Range, Content-Type, Date, ETag, Retry-After"
+_LEAST_TO_COMPRESS: Final = 860  # a shorter body fits into one packet anyway
+_MAX_COMPRESSED_ON_LOOP: Final = 32 * 1024  # bytes; compressing them takes less than a millisecond
+_RANGE = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})", re.ASCII)
+_LINE = re.compile(r"[\t -~\x80-\xff]*")
+
+
+class Response:
+    """One response; treated as immutable, so one object may answer any number of requests.
+
+    body: bytes; an async iterator of bytes (sent as it comes, chunked where `length` is None; such a Response answers
+    one request only); or None (no Content-Length: 204, 304 and answers to HEAD). compress: gzip it for clients that
+    accept it. `sized` and `prepacked` complete a new Response before it is used.
+    """
+
+    __slots__ = ("_gzipped", "_head", "body", "cache", "compress", "content_type", "headers", "length", "status")
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes | AsyncIterator[bytes] | None = b"",
+        content_type: str = TEXT,
+        *,
+        cache: str = "no-store",
+        headers: Mapping[str, str] | None = None,
+        compress: bool = False,
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.cache = cache
+        self.headers: Mapping[str, str] = headers or {}
+        self.compress = compress and isinstance(body, bytes) and len(body) >= _LEAST_TO_COMPRESS
+        self.length = len(body) if isinstance(body, bytes) else None
+        self._head: bytes | None = None
+        self._gzipped: Response | None = None
+
+    def sized(self, length: int | None) -> Self:
+        """Tells the length of a body that comes in pieces, or that an answer to HEAD leaves out."""
+        self.length = length
+        return self
+
+    def prepacked(self, packed: bytes) -> Self:
+        """Takes a body that was compressed before, for clients that accept it."""
+        self.compress, self._gzipped = True, self._with(packed)
+        return self
+
+    def head(self) -> bytes:
+        """Returns the status line and the headers, without Date, Connection, Transfer-Encoding and the empty line."""
+        if self._head is None:
+            lines = [f"HTTP/1.1 {self.status} {_PHRASES.get(self.status, 'Unknown')}", "Server: Millrace"]
+            if self.body is not None or self.length is not None:
+                lines.append(f"Content-Type: {self.content_type}")
+            if self.length is not None:
+                lines.append(f"Content-Length: {self.length}")
+            if isinstance(self.body, bytes) and self.status == 200:
+                lines.append("Accept-Ranges: bytes")
+            if self.compress or self.headers.get("Content-Encoding"):
+                lines.append("Vary: Accept-Encoding")
+            lines.append(f"Cache-Control: {self.cache}")
+            lines.append("Access-Control-Allow-Origin: *")
+            lines.append(f"Access-Control-Expose-Headers: {_EXPOSED}")
+            lines.extend(f"{name}: {value}" for name, value in self.headers.items())
+            for line in lines:
+                if not _LINE.fullmatch(line):
+                    raise ValueError("a header must be one line of Latin-1 text")
+            self._head = "\r\n".join(lines).encode("latin-1") + b"\r\n"
+        return self._head
+
+    @property
+    def slow_to_compress(self) -> bool:
+        """Whether `gzipped` would block the loop, so that it must be called in a thread first."""
+        return self.compress and self._gzipped is None and (self.length or 0) > _MAX_COMPRESSED_ON_LOOP
+
+    def gzipped(self) -> Response:
+        """Returns this response with a compressed body, made once; self if that is not smaller."""
+        if self._gzipped is None:
+            assert isinstance(self.body, bytes)  # compress is set only for bytes
+            body = gzip.compress(self.body, 6 if len(self.body) < 100_000 else 4, mtime=0)
+            self._gzipped = self if len(body) >= len(self.body) else self._with(body)
+        return self._gzipped
+
+    def _with(self, packed: bytes) -> Response:
+        headers = {**self.headers, "Content-Encoding": "gzip"}
+        if "ETag" in headers:  # RFC 9110 §8.8.3.3: a weak ETag, because the bytes differ
+            headers["ETag"] = "W/" + headers["ETag"].removeprefix("W/")
+        return Response(self.status, packed, self.content_type, cache=self.cache, headers=headers)
+
+    def ranged(self, value: str) -> Response:
+        """Returns the answer to a request with `Range: value`: 206, 416, or self if the header must be ignored."""
+        body = self.body
+        if not isinstance(body, bytes) or self.status != 200:
+            return self
+        span = byte_range(value, len(body))
+        if span is None:
+            return self
+        first, end = span
+        if first >= end:
+            return unsatisfiable(len(body))
+        headers = {**self.headers, "Content-Range": f"bytes {first}-{end - 1}/{len(body)}"}
+        return Response(206, body[first:end], self.content_type, cache=self.cache, headers=headers)
+
+
+class Takeover:
+    """The handler takes over the connection: `begin(transport, rest, lease)` returns the protocol that then owns it.
+
+    rest: bytes that followed the request. The owner calls `lease.release()` when the connection is lost.
+    abandoned: called instead of `begin` if the client has gone already.
+    """
+
+    __slots__ = ("abandoned", "begin")
+
+    def __init__(
+        self,
+        begin: Callable[[asyncio.Transport, bytes, ConnectionSlot], asyncio.BaseProtocol],
+        abandoned: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.begin = begin
+        self.abandoned = abandoned
+
+
+Answer: TypeAlias = Response | Takeover
+Handler: TypeAlias = Callable[[Request], "Answer | Coroutine[Any, Any, Answer]"]
+
+
+def text(status: int, message: str, *, headers: Mapping[str, str] | None = None) -> Response:
+    """Returns a short text response; never cached."""
+    return Response(status, message.encode("utf-8", "replace") + b"\n", headers=headers)
+
+
+def try_later(message: str, seconds: int, status: int = 503) -> Response:
+    """Returns 503 (or 429) with Retry-After."""
+    return text(status, message, headers={"Retry-After": str(seconds)})
+
+
+def unsatisfiable(size: int) -> Response:
+    """Returns 416 for a range outside `size` bytes."""
+    return text(416, "the range lies outside", headers={"Content-Range": f"bytes */{size}"})
+
+
+def byte_range(value: str, size: int) -> tuple[int, int] | None:
+    """Returns first and end (exclusive) of a single byte range, RFC 9110 §14.2; first >= end if it cannot be satisfied.
+
+    Returns None if the header must be ignored: another unit, several ranges, malformed.
+    """
+    form = _RANGE.fullmatch(value.strip())
+    if form is None or form[0] == "bytes=-":
+        return None
+    if not form[1]:  # the last n bytes
+        count = int(form[2])
+        return (max(0, size - count), size) if count else (size, size)
+    first = int(form[1])
+    if not form[2]:
+        return first, size
+    last = int(form[2])
+    return None if last < first else (first, min(last + 1, size))
+
+
+def accepts_gzip(accepted: str) -> bool:
+    """Whether an Accept-Encoding header allows gzip."""
+    return "gzip" in accepted and "gzip;q=0" not in accepted.replace(" ", "")

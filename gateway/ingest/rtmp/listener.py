@@ -1,0 +1,221 @@
+"""The RTMP and RTMPS listeners: accept, PROXY protocol, TLS, and a check of every connection once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from gateway.http.forwarded import plain_address
+from gateway.ingest.rtmp.services import RtmpServices
+from gateway.ingest.rtmp.session import RtmpSession
+from gateway.lib.scheduled_reads import ScheduledTls
+from gateway.lib.sockets import BACKLOG, Opener, listen, port_of
+from gateway.protocols import proxy_v2
+from gateway.protocols.errors import RemoteProtocolError
+
+log = structlog.get_logger(__name__)
+
+PROXY_SECONDS: Final = 3.0  # contract: the header must be there by then
+HANG_UP_SECONDS: Final = (
+    0.5  # for peers to read the reason and close first: the exit of the process resets those that still send
+)
+TLS_READ: Final = 16_384  # encrypted bytes of a read: a TLS record
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class RtmpListener:
+    """One port. `run` must run while it is open; after `close`, the hub ends the sessions."""
+
+    def __init__(
+        self,
+        door: RtmpServices,
+        host: str,
+        port: int,
+        proxy_from: Sequence[Network],
+        tls: ssl.SSLContext | None,
+        opener: Opener = listen,
+    ) -> None:
+        self._door = door
+        self._proxy_from = tuple(proxy_from)
+        self._tls = tls
+        self._name = "rtmps" if tls is not None else "rtmp"
+        self._sockets = opener(self._name, host, port)
+        self._port = port_of(self._sockets)
+        self._sessions: set[RtmpSession] = set()
+        self._servers: list[asyncio.Server] = []
+        self._accepting: list[asyncio.Task[object]] = []
+        # The TLS handshake has the same limit as the RTMP handshake after it; if that is off, asyncio's own limit of a
+        # minute holds.
+        self._tls_seconds = (door.limits.handshake or None) if tls is not None else None
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def connections(self) -> int:
+        return len(self._sessions)
+
+    async def start(self) -> None:
+        """Starts accepting."""
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets:
+            if self._proxy_from:
+                self._accepting.append(self._door.tasks.start(self._accept(sock), f"{self._name} accept"))
+            else:
+                self._servers.append(await loop.create_server(self._session, sock=sock, backlog=BACKLOG))
+
+    async def run(self) -> None:
+        """Checks every connection once a second, until cancelled."""
+        while True:
+            await asyncio.sleep(1)
+            now = time.monotonic()
+            for session in list(self._sessions):
+                session.tick(now)
+
+    def close(self) -> None:
+        """Stops accepting."""
+        for server in self._servers:
+            server.close()
+        for task in self._accepting:
+            task.cancel()  # a waiting accept would keep its socket open
+        for sock in self._sockets:
+            sock.close()
+
+    async def hang_up(self, grace: float) -> None:
+        """Closes all remaining connections; unsent data has `grace` seconds to be sent."""
+        for session in list(self._sessions):
+            session.shutdown()
+        began = time.monotonic()
+        while self._sessions and (waited := time.monotonic() - began) < grace:
+            if waited > HANG_UP_SECONDS and not any(session.unsent for session in self._sessions):
+                break
+            await asyncio.sleep(0.02)
+
+    def _session(self) -> asyncio.BufferedProtocol:
+        return self._secured(_Arriving(self._door, self._name, self._sessions))
+
+    def _secured(self, session: RtmpSession) -> asyncio.BufferedProtocol:
+        """Returns the session, with TLS under it if the listener uses TLS."""
+        if self._tls is None:
+            return session
+        return _Secured(session, self._tls, self._door, self._tls_seconds)
+
+    # ---- behind a load balancer ----
+
+    async def _accept(self, sock: socket.socket) -> None:
+        """Accepts connections itself.
+
+        The PROXY header comes before TLS, so the loop must not have the socket before the header is read.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, address = await loop.sock_accept(sock)
+            except OSError as error:
+                if sock.fileno() < 0:
+                    return
+                log.warning("accept failed", listener=self._name, reason=str(error))
+                await asyncio.sleep(0.1)  # out of file descriptors: give some time to close
+                continue
+            connection.setblocking(False)
+            self._door.tasks.start(self._arrive(connection, _address(address)), f"{self._name} arrival")
+
+    async def _arrive(self, connection: socket.socket, address: str) -> None:
+        """Prepares one connection until its session has it, or it is closed."""
+        loop = asyncio.get_running_loop()
+        client, exempt, handed_over = address, False, False
+        try:
+            if self._trusted(address):
+                async with asyncio.timeout(PROXY_SECONDS):
+                    told = await _proxied(connection)
+                if told is None or told.local:
+                    return
+                client, exempt = told.client or address, told.client is None
+            session = RtmpSession(self._door, self._name, client, exempt=exempt, gone=self._sessions.discard)
+            self._sessions.add(session)
+            try:
+                await loop.connect_accepted_socket(lambda: self._secured(session), connection)
+                handed_over = True
+            finally:
+                if not handed_over:
+                    self._sessions.discard(session)
+        except (RemoteProtocolError, TimeoutError) as error:
+            reason = str(error) or "no PROXY header in time"
+            log.info("connection refused", peer=address, protocol=self._name, reason=reason)
+        except OSError:  # gone already
+            log.debug("connection lost on arrival", peer=client, protocol=self._name)
+        finally:
+            if not handed_over:
+                connection.close()
+
+    def _trusted(self, address: str) -> bool:
+        ip = ipaddress.ip_address(address)
+        return any(ip in network for network in self._proxy_from)
+
+
+class _Arriving(RtmpSession):
+    """A session that takes its address from the socket."""
+
+    def __init__(self, door: RtmpServices, protocol: str, sessions: set[RtmpSession]) -> None:
+        super().__init__(door, protocol, "", exempt=False, gone=sessions.discard)
+        self._sessions = sessions
+
+    def enter(self, transport: asyncio.BaseTransport) -> bool:
+        self.address = _address(transport.get_extra_info("peername"))
+        self._sessions.add(self)
+        return super().enter(transport)
+
+
+class _Secured(ScheduledTls):
+    """A session with TLS under it. It is counted before the handshake."""
+
+    def __init__(
+        self, session: RtmpSession, context: ssl.SSLContext, door: RtmpServices, seconds: float | None
+    ) -> None:
+        super().__init__(session, context, door.reads, TLS_READ, seconds)
+        self._session = session
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._session.enter(transport):
+            super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._session.unsecured()
+
+
+def _address(peername: tuple[str, int] | None) -> str:
+    """Returns the address without its port."""
+    return plain_address(peername[0]) if peername else "0.0.0.0"  # the peer is gone already
+
+
+async def _proxied(connection: socket.socket) -> proxy_v2.Proxied | None:
+    """Reads exactly the PROXY header; None if the connection closed without sending a byte."""
+    prefix = await _exactly(connection, proxy_v2.PREFIX)
+    if not prefix:
+        return None
+    if len(prefix) < proxy_v2.PREFIX:
+        raise RemoteProtocolError("connection closed inside a PROXY header")
+    length = proxy_v2.remaining(prefix)
+    rest = await _exactly(connection, length)
+    return proxy_v2.parse(prefix + rest)
+
+
+async def _exactly(connection: socket.socket, size: int) -> bytes:
+    """Returns `size` bytes, or fewer if the peer closes."""
+    loop = asyncio.get_running_loop()
+    data = b""
+    while len(data) < size:
+        piece = await loop.sock_recv(connection, size - len(data))
+        if not piece:
+            break
+        data += piece
+    return data

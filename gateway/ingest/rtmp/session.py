@@ -1,0 +1,526 @@
+"""One RTMP connection: moves bytes between a socket, the pure protocol core, and a publisher or a viewer."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, cast
+
+import structlog
+
+from gateway.channels.names import is_stream_name
+from gateway.formats.flv.tag import Script
+from gateway.ingest.pending_connections import RTMP_BYTES, TLS_BYTES, PendingConnection
+from gateway.ingest.rtmp.flv_intake import FlvIntake
+from gateway.ingest.rtmp.services import EVICTIONS, PUBLISH_REFUSALS, RtmpServices, play_refusal
+from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledReads
+from gateway.lib.token_bucket import TokenBucket
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.track_changes import KeepsChanging
+from gateway.media.errors import InvalidData
+from gateway.packaging.rtmp_output import RtmpOutput
+from gateway.playback.rtmp import RtmpPlayback
+from gateway.ports.errors import AtCapacity, HubError, NoSuchStream, TooManyRefusals
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.rtmp.events import (
+    Connected,
+    Paused,
+    PlayEnded,
+    PlayRequested,
+    PublishEnded,
+    PublishRequested,
+    ServerEvent,
+)
+from gateway.protocols.rtmp.message import VIDEO, Message
+from gateway.protocols.rtmp.server import ServerConnection
+from gateway.protocols.rtmp.state import RtmpState
+from gateway.protocols.rtmp.wire import WireLimits as WireLimits
+
+log = structlog.get_logger(__name__)
+
+CLOSE_GRACE: Final = 0.25  # over TLS, between the last message and the close, so that the peer reads it
+CLOSE_BOUND: Final = 2.5  # a peer that does not read it is cut off; contract: closed within 3 s
+PLAYED_OUT: Final = 10.0  # as CLOSE_BOUND, for a player whose stream has ended: its backlog may still be sent
+ANSWERS: Final = 262_144  # bytes of answers that may wait for a peer that sends requests without reading
+NOTHING_ASKED: Final = 60.0  # seconds that a connection may neither publish nor play
+EARLY_READ: Final = 4096  # bytes of a read before a publish was accepted: bounds the work for an unknown peer
+EARLY_BYTES: Final = 16_384  # that are kept while a key is being verified; then the socket is not read
+TLS_UNREAD: Final = 32_768  # encrypted bytes that are kept while the connection is not read
+# Messages without media. An encoder sends a dozen commands and at most a few data messages per picture. A player sends
+# an acknowledgement now and then. Messages that waited behind a stalled link arrive at once.
+MESSAGES_PER_SECOND: Final = 500
+MESSAGES_AT_ONCE: Final = 5000
+# Publishes, plays and pauses: each reads the store or sends a group of pictures.
+REQUESTS_PER_SECOND: Final = 2
+REQUESTS_AT_ONCE: Final = 30
+MERGED_AFTER: Final = 5.0  # seconds of a publish; before, a viewer that wants its beginning may still join
+NO_MEDIA_BYTES: Final = 1 << 20  # in a second, of a connection that does not publish
+
+
+class RtmpSession(ScheduledReads):
+    """A connection from its first byte to its last. The listener calls `tick` about once a second.
+
+    With TLS, `enter` is called when the connection is accepted, before the handshake; otherwise by `connection_made`.
+    """
+
+    _transport: asyncio.Transport | None
+
+    def __init__(
+        self, door: RtmpServices, protocol: str, address: str, *, exempt: bool, gone: Callable[[RtmpSession], None]
+    ) -> None:
+        super().__init__(door.reads, EARLY_READ)
+        self._door = door
+        self._limits = limits = door.limits
+        self._protocol = protocol
+        self.address = address
+        self._exempt = exempt
+        self._gone = gone
+        self._core = ServerConnection(
+            chunk_size=limits.chunk_size, limits=WireLimits(message=limits.message or 0xFFFFFF)
+        )
+        self._waiting = self._core.waiting
+        self._transport = None
+        self._made = False
+        self._pending: PendingConnection | None = None
+        self._publisher: StreamPublisher | None = None
+        self._intake: FlvIntake | None = None
+        self._playing: RtmpPlayback | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._name = ""
+        self._counted = ""  # the quota that this connection uses: "push", "play" or none
+        self._closing = False
+        self._last_data = self._started = self._at_rest = time.monotonic()
+        self._pinged = 0.0
+        self._accepted = 0.0
+        self._merges_from = math.inf  # monotonic time; never with TLS
+        self._cut: asyncio.TimerHandle | None = None
+        self._owed = 0  # bytes of answers since the transport was last empty
+        self._messages = TokenBucket(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE)
+        self._requests = TokenBucket(REQUESTS_PER_SECOND, REQUESTS_AT_ONCE)
+        self._asked = self._received = 0  # counters of the core at the last check
+
+    # ---- asyncio.BufferedProtocol ----
+
+    def enter(self, transport: asyncio.BaseTransport) -> bool:
+        """Counts the accepted connection, and closes it if there are too many. Needs `address`."""
+        raw = cast(asyncio.Transport, transport)
+        cost = RTMP_BYTES + (TLS_BYTES if self._protocol == "rtmps" else 0)
+        self._pending = self._door.pending.enter(self.address, cost, raw.abort, exempt=self._exempt)
+        if self._pending is None:
+            log.debug("connection refused", peer=self.address, protocol=self._protocol, reason="too many connections")
+            self._closing = True
+            raw.abort()
+        return self._pending is not None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._made = True
+        if self._pending is None and not self.enter(transport):
+            return
+        if transport.get_extra_info("ssl_object") is not None:
+            self._transport.set_read_buffer_limits(TLS_UNREAD)  # type: ignore[attr-defined]
+
+    def unsecured(self) -> None:
+        """Cleans up when the connection under TLS is gone. Without a handshake, `connection_lost` is never called."""
+        if not self._made:
+            self._accept()
+            self._gone(self)
+
+    def bytes_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        self._last_data = time.monotonic()
+        self._pinged = 0.0
+        try:
+            self._take(self._core.receive(data))
+        except (RemoteProtocolError, InvalidData) as error:
+            self._broken(error)
+        else:
+            if self._intake is not None and not self._waiting:
+                publisher = self._publisher
+                if publisher is not None and self._last_data > self._merges_from:
+                    self.merge_reads(not publisher.stream.is_awaited)
+                return  # hot path: media without an answer
+            self._send()
+            if self._core.closing:
+                self._close()
+            else:
+                self._keep()
+
+    def _keep(self) -> None:
+        """Counts the kept bytes of a peer without a key, and stops reading while its key is verified."""
+        held = self._core.held
+        if self._pending is not None:
+            self._pending.hold(held)
+        if held > EARLY_BYTES and self._core.state is RtmpState.PUBLISH_PENDING and not self._closing:
+            self.hold_reading()
+
+    def _take(self, events: list[ServerEvent]) -> None:
+        """Handles the events of the peer's bytes. Raises InvalidData if its media is invalid throughout. Hot path."""
+        now, wall = self._last_data, time.time()
+        intake = self._intake
+        for event in events:
+            if isinstance(event, Message):
+                if intake is None:
+                    continue  # media of a publish that ended in this read
+                if event.type_id == VIDEO:
+                    intake.video(event.timestamp, event.payload, wall, now)
+                else:
+                    intake.audio(event.timestamp, event.payload, wall, now)
+            else:
+                self._on_event(event, now)
+                intake = self._intake
+
+    def _broken(self, error: Exception) -> None:
+        """Ends publishing and playing, because the peer broke the protocol or its media is invalid."""
+        reason = str(error)[:200]
+        log.info("connection refused", peer=self.address, stream=self._name[:128], reason=reason)
+        self._cancel()
+        self._leave_publish(reason)
+        self._leave_play()
+        if self._core.state is RtmpState.PUBLISHING:
+            words = str(error) if isinstance(error, KeepsChanging) else "The media that was sent cannot be used."
+            self._core.reject_publish("NetStream.Publish.Failed", words)
+        self._send()
+        self._close()
+
+    def eof_received(self) -> bool:
+        return False  # this side closes too
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        if self._cut is not None:
+            self._cut.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        self._accept()
+        self._leave_publish("connection closed")
+        self._leave_play()
+        if self._counted == "push":
+            self._door.admission.connections.give(self.address)
+        elif self._counted == "play":
+            self._door.players.give(self.address)
+        self._counted = ""
+        self._core.forget()
+        self._transport = None
+        self._gone(self)
+
+    # ---- time ----
+
+    def tick(self, now: float) -> None:
+        """Closes connections that are too slow, and pings silent ones."""
+        limits = self._limits
+        if self._closing or self._transport is None:
+            return  # closing has its own time limit
+        if (excess := self._excess(now)) is not None:
+            self._drop(excess)
+            return
+        if self._read_held:
+            return  # it is silent because nothing is read; the check of its key has its own time limit
+        silent = now - self._last_data
+        state = self._core.state
+        playing = self._playing
+        watching = playing is not None and not playing.paused
+        if playing is not None:
+            playing.look()
+        if (
+            state in (RtmpState.HANDSHAKING, RtmpState.CONNECTING)
+            and limits.handshake
+            and now - self._started > limits.handshake
+        ):
+            self._drop("no RTMP handshake in time")
+        elif self._intake is not None and not self._intake.units:
+            if limits.first_media and now - self._accepted > limits.first_media:
+                self._drop("no media in time")
+        elif state is RtmpState.CONNECTED and self._task is None and now - self._at_rest > NOTHING_ASKED:
+            self._drop("neither published nor played")
+        elif limits.idle_timeout and silent > limits.idle_timeout and not watching:
+            self._drop("nothing received for too long")
+        elif self._pinged and limits.ping_timeout and now - self._pinged > limits.ping_timeout and not watching:
+            self._drop("no answer to a ping")
+        elif (
+            limits.ping_interval
+            and silent > limits.ping_interval
+            and not self._pinged
+            and state is not RtmpState.HANDSHAKING
+        ):
+            self._pinged = now
+            self._core.ping(int(now * 1000))
+            self._send()
+
+    def _excess(self, now: float) -> str | None:
+        """Returns why the peer sends too much; None if it does not."""
+        core = self._core
+        asked, self._asked = core.asked - self._asked, core.asked
+        received, self._received = core.received - self._received, core.received
+        if not self._messages.take(asked, now):
+            return "sends too many messages that are no media"
+        if self._publisher is None and received > NO_MEDIA_BYTES and now - self._at_rest > 2:
+            return "sends too much and publishes nothing"
+        return None
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for the peer to read them."""
+        transport = self._transport
+        return 0 if transport is None or transport.is_closing() else transport.get_write_buffer_size()
+
+    def shutdown(self) -> None:
+        """Ends the connection when the listener closes.
+
+        Publishers and viewers were informed when their streams ended.
+        """
+        self._cancel()
+        self._leave_publish("shutting down")
+        self._leave_play()
+        self._close()
+
+    # ---- events ----
+
+    def _on_event(self, event: ServerEvent, now: float) -> None:
+        match event:
+            case Script():
+                if self._intake is not None:
+                    self._intake.script(event, now)
+            case PublishRequested():
+                if self._request(now):
+                    self._start(self._publish(event))
+            case PlayRequested():
+                if self._request(now):
+                    self._start(self._play(event))
+            case PublishEnded():
+                self._at_rest = now
+                self._cancel()
+                self._leave_publish(event.reason)
+                self.read_at_most(EARLY_READ)  # its next publish must be verified too
+            case PlayEnded():
+                self._at_rest = now
+                self._cancel()
+                self._leave_play()
+            case Paused():
+                if self._playing is not None and self._request(now):
+                    self._playing.pause(event.paused)
+            case Connected():
+                log.debug("connected", peer=self.address, protocol=self._protocol, encoder=event.flash_ver[:100])
+
+    def _request(self, now: float) -> bool:
+        """Whether the peer may publish, play or pause once more."""
+        if self._requests.take(1, now):
+            return True
+        self._drop("publishes, plays or pauses again and again")
+        return False
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = self._door.tasks.start(self._guarded(work), f"{self._protocol} {self.address}")
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """Closes the connection after an internal error, so that the peer does not wait; the task group logs it."""
+        try:
+            await work
+        except Exception:
+            self._abort()
+            raise
+
+    def _cancel(self) -> None:
+        task, self._task = self._task, None
+        if task is not None and not task.done():
+            task.cancel()
+
+    # ---- publishing ----
+
+    async def _publish(self, request: PublishRequested) -> None:
+        door = self._door
+        self._name = request.name
+        try:
+            if not self._exempt and not self._count("push"):
+                raise AtCapacity("too many publishers from this address")
+            channel = await door.admission.channel(
+                request.name, request.query.get("sign"), self.address, exempt=self._exempt
+            )
+            self._publisher = await door.lease(channel, protocol=self._protocol, peer=self.address, evict=self._evicted)
+        except HubError as error:
+            door.admission.refuse(request.name, self.address, self._protocol, error)
+            if isinstance(error, TooManyRefusals):
+                self._abort()
+                return
+            code, words = PUBLISH_REFUSALS.get(type(error), ("NetStream.Publish.Failed", "Try again later."))
+            self._core.reject_publish(code, words)
+            self._send()
+            self._close()
+            return
+        finally:
+            self._task = None
+        self._accept()
+        self.read_at_most(LARGEST_READ)
+        self._accepted = self._last_data = time.monotonic()
+        if self._protocol == "rtmp":
+            self._merges_from = self._accepted + MERGED_AFTER
+        self._intake = FlvIntake(self._publisher)
+        log.info("publishing", stream=channel.id, peer=self.address, protocol=self._protocol)
+        try:
+            self._take(self._core.accept_publish())  # messages that it sent while it waited
+        except (RemoteProtocolError, InvalidData) as error:
+            self._broken(error)
+        else:
+            self._send()
+            self.release_reading()
+
+    def _accept(self) -> None:
+        """Stops counting the connection as pending: it is accepted, or gone."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.leave()
+
+    def _leave_publish(self, reason: str) -> None:
+        publisher, self._publisher = self._publisher, None
+        intake, self._intake = self._intake, None
+        self.merge_reads(False)
+        if publisher is None:
+            return
+        if publisher.active and intake is not None:
+            intake.finish(time.monotonic())
+        publisher.close()
+        log.info(
+            "publish ended",
+            stream=publisher.stream.name,
+            peer=self.address,
+            reason=reason,
+            seconds=round(time.monotonic() - publisher.since, 1),
+            bytes=self._core.received,
+            malformed=intake.malformed if intake is not None else 0,
+        )
+
+    def _evicted(self, reason: EndReason) -> None:
+        """Ends the publish when the hub takes the lease away."""
+        self._intake = None
+        if self._core.state is RtmpState.PUBLISHING:
+            code = "NetStream.Publish.BadName" if reason is EndReason.PUBLISHER_GONE else "NetStream.Publish.Failed"
+            self._core.reject_publish(code, EVICTIONS.get(reason, str(reason)))
+            self._send()
+        self._leave_publish(str(reason))
+        self._close()
+
+    # ---- playing ----
+
+    async def _play(self, request: PlayRequested) -> None:
+        door, name = self._door, request.name
+        self._name = name
+        try:
+            if not self._exempt and not self._count("play"):
+                raise AtCapacity("too many players from this address")
+            if not is_stream_name(name):
+                raise NoSuchStream(name)
+            await door.may_play(name, request.query, None if self._exempt else self.address)
+            early = door.streams.find(name) is None
+            stream = await door.streams.wait(name, self._limits.wait_for_publisher)
+        except HubError as error:
+            if isinstance(error, TooManyRefusals):
+                self._abort()
+                return
+            reason = f"{type(error).__name__}: {error}"[:200]
+            log.info("play refused", stream=name[:200], peer=self.address, reason=reason)
+            self._core.reject_play(*play_refusal(error, name))
+            self._send()
+            self._close()
+            return
+        finally:
+            self._task = None
+        output = stream.outputs.get("rtmp") if stream.outputs is not None else None
+        transport = self._transport
+        if not isinstance(output, RtmpOutput) or transport is None:  # the output failed and will be started again
+            self._core.reject_play("NetStream.Play.Failed", "Try again later.")
+            self._send()
+            self._close()
+            return
+        self._accept()
+        feed = output.feed(self._core.stream_id)
+        playing = self._playing = RtmpPlayback(
+            feed, transport, self._limits.viewer_backlog, self.address, self._play_over, self._flooded
+        )
+        try:
+            waited = self._core.accept_play()
+            self._send()
+            playing.join(early=early)
+            self._take(waited)
+        except (RemoteProtocolError, InvalidData) as error:
+            self._broken(error)
+        else:
+            self._send()
+
+    def _leave_play(self) -> None:
+        playing, self._playing = self._playing, None
+        if playing is not None:
+            playing.leave()
+
+    def _flooded(self) -> None:
+        self._drop("plays again and again and does not read")
+
+    def _play_over(self, reason: EndReason) -> None:
+        self._playing = None
+        if self._core.state is RtmpState.PLAYING:
+            self._core.end_play(str(reason))
+            self._send()
+        self._close(PLAYED_OUT)
+
+    # ---- closing ----
+
+    def _count(self, use: str) -> bool:
+        if self._counted:
+            return True  # a second publish or play on one connection
+        quota = self._door.admission.connections if use == "push" else self._door.players
+        if not quota.take(self.address):
+            return False
+        self._counted = use
+        return True
+
+    def _send(self) -> None:
+        transport = self._transport
+        data = self._core.data_to_send()
+        if not data or transport is None or self._closing or transport.is_closing():
+            return
+        self._owed = self._owed + len(data) if transport.get_write_buffer_size() else 0
+        if self._owed > ANSWERS:
+            self._drop("does not read the answers it asks for")
+        else:
+            transport.write(data)
+
+    def _drop(self, reason: str) -> None:
+        """Ends the connection of a bad peer; a publisher gets the reason."""
+        log.info(
+            "connection dropped", peer=self.address, protocol=self._protocol, stream=self._name[:128], reason=reason
+        )
+        self._cancel()
+        self._leave_publish(reason)
+        self._leave_play()
+        if self._core.state is RtmpState.PUBLISHING and not self._owed > ANSWERS:
+            self._core.reject_publish("NetStream.Publish.Failed", f"The push was ended: {reason}.")
+            self._send()
+            self._close()
+        else:
+            self._abort()
+
+    def _close(self, bound: float = CLOSE_BOUND) -> None:
+        """Closes after the last message.
+
+        A plain connection is half-closed and still read, so that the message arrives.
+        """
+        transport = self._transport
+        if self._closing or transport is None:
+            return
+        self._closing = True
+        # Read on and discard: unread bytes would turn the close into a reset, and the peer would lose the last message.
+        self.discard_reads()
+        loop = asyncio.get_running_loop()
+        if not transport.can_write_eof():
+            loop.call_later(CLOSE_GRACE, transport.close)
+        elif not transport.is_closing():
+            transport.write_eof()
+        self._cut = loop.call_later(bound, transport.abort)
+
+    def _abort(self) -> None:
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()

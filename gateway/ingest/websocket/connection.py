@@ -1,0 +1,256 @@
+"""One connection to the WebSocket port, between the socket and the library: its request, its check, its limits."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from http import HTTPMethod, HTTPStatus
+from typing import Any, Final
+
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.frames import Frame, Opcode
+from websockets.protocol import Event
+from websockets.server import ServerProtocol
+
+from gateway.http.forwarded import plain_address
+from gateway.http.request import HeadParser, RequestError, too_large
+from gateway.ingest.pending_connections import TLS_BYTES, WS_BYTES, PendingConnection
+from gateway.ingest.websocket.services import WsServices
+from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledProtocol, ScheduledTls
+from gateway.lib.token_bucket import TokenBucket
+from gateway.protocols.push import CloseCode
+
+HEAD_BYTES: Final = 16_384  # of a request
+TARGET_BYTES: Final = 8192  # of its first line
+EARLY_READ: Final = 4096  # bytes of a read before a push was accepted: bounds the work for an unknown peer
+EARLY_BYTES: Final = 16_384  # that are kept while a key is being verified; then the socket is not read
+EARLY_MESSAGE: Final = 65_536  # bytes of a message before a push is accepted, or after it has ended
+TLS_READ: Final = 16_384  # encrypted bytes of a read: a TLS record
+TLS_UNREAD: Final = 32_768  # encrypted bytes that are kept while the connection is not read
+UNSENT: Final = 1 << 20  # bytes of unread answers to pings; with more, the client is cut off
+CLOSE_SECONDS: Final = 2.5  # a client that does not answer the close frame is cut off; contract: closed within 3 s
+# Frames. A page sends at most a few hundred a second; frames that waited behind a stalled link arrive at once.
+MESSAGES_PER_SECOND: Final = 1000
+MESSAGES_AT_ONCE: Final = 10_000
+# Pings, pongs and texts (a configuration): a page sends few of them.
+CONTROLS_PER_SECOND: Final = 20
+CONTROLS_AT_ONCE: Final = 200
+_DATA: Final = frozenset({Opcode.BINARY, Opcode.CONT})
+
+_heads = HeadParser(TARGET_BYTES)
+
+
+class PushConnection(ServerConnection):
+    """A connection of the library that parses only what is necessary.
+
+    The request is first read and checked here. Later data waits until `admit` or `refuse`.
+    The library would parse that data as frames before it has answered, and fail (`AssertionError` in `send_eof`).
+    After `refuse`, and after an error of the peer, received data is discarded.
+    """
+
+    reads: ScheduledProtocol
+    pending: PendingConnection | None = None  # while it counts as pending
+
+    def __init__(self, protocol: ServerProtocol, server: Server, **options: Any) -> None:
+        super().__init__(protocol, server, **options)
+        self._head: bytes | None = b""  # None: the request is complete
+        self._early: list[bytes] | None = []  # data after it; None: admitted or refused
+        self._early_size = 0
+        self._messages = TokenBucket(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE)
+        self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROLS_AT_ONCE)
+        self._failed = False
+
+    # ---- admit or refuse ----
+
+    def admit(self, most: int) -> None:
+        """Accepts the push. most: limit of a message in bytes from now on; 0: none."""
+        self.leave_pending()
+        self.protocol.max_message_size = most or None
+        self.reads.read_at_most(LARGEST_READ)
+        early, self._early = self._early or [], None
+        self.reads.release_reading()  # first, because the library may stop reading when its queue is full
+        for data in early:
+            if not self.protocol.eof_sent:  # otherwise the client has gone
+                self._frames(data)
+
+    async def refuse(self, code: CloseCode, reason: str) -> None:
+        """Closes without reading further data, and waits until the connection is closed."""
+        self._early = None
+        self._fail(code, reason)
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.wait_closed()
+        except TimeoutError:
+            self.transport.abort()
+
+    def end_messages(self) -> None:
+        """Limits messages after the push has ended, because only the peer's close still matters."""
+        self.protocol.max_message_size = EARLY_MESSAGE
+
+    def forget(self) -> None:
+        """Frees the received data of a closed connection without waiting for the garbage collector."""
+        self.leave_pending()
+        self._head = b"" if self._head is not None else None
+        if self._early is not None:
+            self._early.clear()
+
+    def leave_pending(self) -> None:
+        """Stops counting the connection as pending: it is accepted, or gone."""
+        pending, self.pending = self.pending, None
+        if pending is not None:
+            pending.leave()
+
+    # ---- asyncio.Protocol ----
+
+    def data_received(self, data: bytes) -> None:
+        if self._head is not None:
+            self._request(self._head + data)
+        elif self._early is not None:
+            self._keep(data)
+        else:
+            self._frames(data)
+
+    def send_data(self) -> None:
+        super().send_data()
+        if self.protocol.eof_sent:
+            self.reads.discard_reads()
+
+    def process_event(self, event: Event) -> None:
+        if isinstance(event, Frame):
+            rate = self._messages if event.opcode in _DATA else self._controls
+            if self._failed or not rate.take(1, self.loop.time()):
+                self._fail(CloseCode.POLICY, "too many messages")
+                return
+        super().process_event(event)
+
+    # ---- bytes ----
+
+    def _request(self, head: bytes) -> None:
+        """Reads the request, as far as it has arrived."""
+        end = head.find(b"\r\n\r\n") + 4
+        if end < 4 and len(head) <= HEAD_BYTES:
+            self._head = head
+            self._count(len(head))
+            return
+        self._head = None
+        try:
+            if not 4 <= end <= HEAD_BYTES:
+                raise too_large(head, TARGET_BYTES)
+            _judge(head[:end])
+        except RequestError as error:
+            self._answer(error, head)
+            return
+        self._count(0)
+        super().data_received(head[:end])
+        if end < len(head):
+            self._keep(head[end:])
+
+    def _answer(self, error: RequestError, head: bytes) -> None:
+        """Answers the request with an error."""
+        response = self.protocol.reject(HTTPStatus(error.status), f"{error}.\n")
+        if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers["Allow"] = "GET, HEAD"
+        if head.startswith(b"HEAD "):
+            response.body = b""
+        self.protocol.send_response(response)
+        self.send_data()
+        self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
+
+    def _keep(self, data: bytes) -> None:
+        if self.protocol.eof_sent:
+            return  # it was refused by an HTTP status
+        assert self._early is not None, "there is no verdict yet"
+        self._early.append(data)
+        self._early_size += len(data)
+        self._count(self._early_size)
+        if self._early_size > EARLY_BYTES:
+            self.reads.hold_reading()
+
+    def _frames(self, data: bytes) -> None:
+        """Gives data to the library. Hot path."""
+        super().data_received(data)
+        if self.transport.get_write_buffer_size() > UNSENT:
+            self.transport.abort()
+
+    def _count(self, size: int) -> None:
+        if self.pending is not None:
+            self.pending.hold(size)
+
+    def _fail(self, code: CloseCode, reason: str) -> None:
+        """Sends a close frame and at once ends this side of the connection (RFC 6455 §7.1.7)."""
+        if not self._failed and not self.protocol.eof_sent:
+            self._failed = True
+            self.protocol.fail(code, reason)
+            self.send_data()
+
+
+class PlainPush(ScheduledProtocol):
+    """A push connection on the plain port, or on top of TLS; its reads are scheduled."""
+
+    inner: PushConnection
+
+    def __init__(self, connection: PushConnection, door: WsServices, *, counted: bool = False) -> None:
+        """counted: TLS has counted it already."""
+        super().__init__(connection, door.reads, EARLY_READ)
+        connection.reads = self
+        self._door = door
+        self._counted = counted
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if not self._counted and not enter(self.inner, self._door, transport, WS_BYTES):
+            return
+        if transport.get_extra_info("ssl_object") is not None:
+            transport.set_read_buffer_limits(TLS_UNREAD)  # type: ignore[attr-defined]
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.inner.pending is None and not hasattr(self.inner, "transport"):
+            return  # it was refused
+        self.inner.forget()
+        super().connection_lost(exc)
+
+
+class SecurePush(ScheduledTls):
+    """A push connection with TLS under it. It is counted before the handshake."""
+
+    def __init__(self, connection: PushConnection, context: ssl.SSLContext, door: WsServices) -> None:
+        app = PlainPush(connection, door, counted=True)
+        super().__init__(app, context, door.reads, TLS_READ, door.limits.handshake or None)
+        self._connection = connection
+        self._door = door
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if enter(self._connection, self._door, transport, WS_BYTES + TLS_BYTES):
+            super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._connection.leave_pending()
+
+
+def enter(connection: PushConnection, door: WsServices, transport: Any, cost: int) -> bool:
+    """Counts an accepted connection, and closes it if there are too many. cost: bytes."""
+    peername = transport.get_extra_info("peername")
+    address = plain_address(str(peername[0])) if peername else "0.0.0.0"  # the peer is gone already
+    connection.pending = door.pending.enter(address, cost, transport.abort, exempt=door.forwarded.trusts(address))
+    if connection.pending is None:
+        transport.abort()
+    return connection.pending is not None
+
+
+def _judge(head: bytes) -> None:
+    """Raises RequestError if the port does not accept this request, whatever its path is."""
+    line, end, fields = head.partition(b"\r\n")
+    parts = line.split(b" ")
+    if len(line) > TARGET_BYTES:
+        raise too_large(head, TARGET_BYTES)
+    if len(parts) == 3 and parts[1].startswith(b"/"):
+        parts[1] = b"/"  # the paths of the original client contain another address
+    request = _heads.parse(b" ".join(parts) + end + fields)
+    if request.has_body:
+        raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "requests must not have a body")
+    if request.method not in ("GET", "HEAD"):
+        known = request.method in HTTPMethod.__members__
+        raise RequestError(
+            HTTPStatus.METHOD_NOT_ALLOWED if known else HTTPStatus.NOT_IMPLEMENTED, "only GET and HEAD are supported"
+        )

@@ -1,0 +1,189 @@
+"""Sends a MediaRecorder's byte stream to a worker, and publishes what the worker makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final, cast
+
+import structlog
+
+from gateway.ingest.intake import IntakeFailed, IntakeStats, Treatment
+from gateway.lib.tasks import Tasks
+from gateway.live.publisher import StreamPublisher
+from gateway.live.track_changes import KeepsChanging
+from gateway.media.errors import InvalidData
+from gateway.media.track import Kind, Tracks
+from gateway.ports.errors import OutputTrouble
+from gateway.protocols import wire
+from gateway.protocols.wire import StreamMessage
+from gateway.settings.models import TranscodeSettings
+from gateway.workers.browser_protocol import BrowserMessage, BrowserPlan, BrowserReport
+from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
+
+log = structlog.get_logger(__name__)
+
+_MODULE: Final = "gateway.workers.programs.browser.browser_worker"
+_SPARE: Final = 0.5
+_PIECE: Final = 1 << 18  # bytes given to the worker at once
+_STUCK: Final = 10.0  # seconds; a worker that reads nothing for this long is hung
+_LAST: Final = 5.0  # seconds, besides its backlog, for a worker to finish after the end of the push
+
+
+class ContainerIntake:
+    """One push of a byte stream, an `Intake`.
+
+    The worker holds the recording's state: if it dies, the push fails, and the page begins again.
+    `feed` waits until the worker has read the earlier data, which it does at full speed.
+    The worker drops what it cannot encode in time.
+    """
+
+    def __init__(
+        self, publisher: StreamPublisher, workers: WorkerPool, settings: TranscodeSettings, *, spare: float = _SPARE
+    ) -> None:
+        """spare: seconds that an encoder may be late before it leaves pictures out."""
+        self._publisher = publisher
+        self._workers = workers
+        self._plan = BrowserPlan(settings.preset, settings.threads, spare, settings.backlog)
+        self._worker: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
+        self._ending = asyncio.Event()
+        self._over = False
+        self._feeding = asyncio.Lock()  # frames of two calls must not mix, and END must not come between them
+        self._sending_since: float | None = None
+        self._tracks: Tracks | None = None
+        self._frames = 0
+        self._note = BrowserReport()
+
+    # ---- Intake ----
+
+    async def run(self) -> None:
+        """Works until `finish` was called and the last unit is published. Raises IntakeFailed."""
+        name = self._publisher.stream.name
+        try:
+            async with (
+                self._workers.start(_MODULE, "browser", stream=name) as worker,
+                Tasks(f"browser push of {name}") as tasks,
+            ):
+                await worker.send(BrowserMessage.PLAN, wire.write_json(self._plan.to_json()))
+                self._worker.set_result(worker)
+                await self._attend(worker, tasks)
+        except OutputTrouble as error:
+            raise IntakeFailed(str(error), again=True) from error
+        finally:
+            self._over = True
+            self._worker.cancel()
+
+    async def feed(self, data: bytes) -> None:
+        """Takes the next bytes of the recording, split anywhere."""
+        async with self._feeding:
+            if self._over or self._ending.is_set():
+                return
+            # Cancelled if no worker will start any more: `run` reports why.
+            await asyncio.wait((self._worker,))
+            if self._worker.cancelled():
+                return
+            worker = self._worker.result()
+            try:
+                for at in range(0, len(data), _PIECE):
+                    await self._send(worker, BrowserMessage.DATA, data[at : at + _PIECE])
+            except WorkerDied:
+                return  # `run` reports why
+
+    def finish(self) -> None:
+        self._ending.set()
+
+    @property
+    def stats(self) -> IntakeStats:
+        note = self._note
+        return IntakeStats(
+            frames=self._frames,
+            dropped=note.dropped + note.damaged,
+            behind=note.behind,
+            video=cast("Treatment | None", note.video),
+            audio=cast("Treatment | None", note.audio),
+        )
+
+    # ---- the worker ----
+
+    async def _attend(self, worker: WorkerProcess, tasks: Tasks) -> None:
+        reading = tasks.start(self._read(worker), "read")
+        tasks.start(self._watch(worker), "watch")
+        ending = tasks.start(self._end(worker), "end")
+        await asyncio.wait((reading, ending), return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            try:
+                async with asyncio.timeout(_LAST + self._plan.backlog):
+                    await asyncio.shield(reading)
+            except TimeoutError:
+                log.warning("the last pictures of a push were not waited for", stream=self._publisher.stream.name)
+                return
+        if not reading.result():
+            raise await worker.died()
+
+    async def _end(self, worker: WorkerProcess) -> None:
+        """Sends END to the worker after `finish`."""
+        await self._ending.wait()
+        async with self._feeding:
+            await self._send(worker, StreamMessage.END, wire.encode_end())
+
+    async def _send(self, worker: WorkerProcess, kind: int, body: bytes) -> None:
+        self._sending_since = time.monotonic()
+        await worker.send(kind, body)
+        self._sending_since = None
+
+    async def _watch(self, worker: WorkerProcess) -> None:
+        """Ends a worker that hangs."""
+        while True:
+            await asyncio.sleep(1)
+            if self._sending_since is not None and time.monotonic() - self._sending_since > _STUCK:
+                worker.kill(f"it took nothing for {_STUCK:.0f} s")
+                return
+
+    async def _read(self, worker: WorkerProcess) -> bool:
+        """Publishes what the worker makes. Returns whether the worker reached its end. Raises IntakeFailed."""
+        while (received := await worker.receive()) is not None:
+            kind, body = received
+            try:
+                if kind == StreamMessage.UNIT:
+                    self._publish(body)
+                elif kind == StreamMessage.TRACKS:
+                    self._announce(wire.decode_tracks(body))
+                elif kind == BrowserMessage.NOTE:
+                    self._take_note(BrowserReport.from_json(wire.read_json(body)))
+                elif kind == BrowserMessage.FAILED:
+                    raise IntakeFailed(str(wire.read_json(body).get("reason"))[:300])
+                elif kind == StreamMessage.END:
+                    return True
+            except KeepsChanging as error:
+                raise IntakeFailed(str(error)) from error
+            except InvalidData as error:
+                worker.kill(f"it sends nonsense: {error}")
+                return False
+        return False
+
+    def _publish(self, body: bytes) -> None:
+        unit = wire.decode_unit(body, self._tracks)
+        if not self._publisher.active:
+            return
+        if unit.track.kind is Kind.VIDEO:
+            self._frames += 1
+        self._publisher.push(unit, time.monotonic())
+
+    def _announce(self, tracks: Tracks) -> None:
+        before, self._tracks = self._tracks, tracks
+        if self._publisher.active:
+            continuous = before is None or before.epoch == tracks.epoch
+            self._publisher.set_tracks(tracks.video, tracks.audio, dict(tracks.metadata), continuous=continuous)
+
+    def _take_note(self, note: BrowserReport) -> None:
+        before, self._note = self._note, note
+        name, lost = self._publisher.stream.name, self._publisher.dropped
+        if note.dropped:
+            lost["output"] = note.dropped
+        if note.damaged:
+            lost["ingest"] = note.damaged
+        if note.left_out != before.left_out:
+            for line in note.left_out:
+                log.warning("not carried", stream=name, what=line)
+        if note.dropped and not before.dropped:
+            log.warning("pictures of a push are dropped: the encoder is too slow for them", stream=name)

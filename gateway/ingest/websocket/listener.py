@@ -1,0 +1,226 @@
+"""The WS and WSS listeners: opening handshake, clients behind proxies, and a check of every push once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, Final, cast
+from urllib.parse import parse_qsl, unquote
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from gateway.channels import relay_urls
+from gateway.http.forwarded import plain_address
+from gateway.http.origin_policy import host_name
+from gateway.ingest.websocket.compatible_targets import RelayDestination
+from gateway.ingest.websocket.connection import CLOSE_SECONDS, EARLY_MESSAGE, PlainPush, PushConnection, SecurePush
+from gateway.ingest.websocket.push_destination import ChannelDestination, PushClient, PushDestination
+from gateway.ingest.websocket.push_messages import JsonPushMessages, OriginalPushMessages, PushMessages
+from gateway.ingest.websocket.services import WsServices
+from gateway.ingest.websocket.session import PushSession
+from gateway.lib.scheduled_reads import ScheduledProtocol
+from gateway.lib.sockets import BACKLOG, Opener, listen, port_of
+from gateway.ports.errors import NotAuthorized
+from gateway.protocols import push, push_original
+
+QUEUE: Final = 4  # messages that may wait; then the socket is not read
+STREAM: Final = "/stream/"
+HEALTH: Final = "/healthcheck"
+_MAX_PARAMETERS: Final = 32
+_FRAMES: Final = Subprotocol(push.SUBPROTOCOL)
+
+# The library logs each connection with its path, which contains a key: this module writes its own lines.
+_quiet = logging.getLogger("millrace.websockets")
+_quiet.setLevel(logging.ERROR)
+
+
+class WsListener:
+    """One port. `run` must run while it is open; after `close`, the hub ends the pushes."""
+
+    def __init__(
+        self, door: WsServices, host: str, port: int, tls: ssl.SSLContext | None, opener: Opener = listen
+    ) -> None:
+        self._door = door
+        self._tls = tls
+        self._name = "wss" if tls is not None else "ws"
+        self._sockets = opener(self._name, host, port)
+        self._port = port_of(self._sockets)
+        self._servers: list[Server] = []
+        self._sessions: set[PushSession] = set()
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def connections(self) -> int:
+        return len(self._sessions)
+
+    async def start(self) -> None:
+        """Starts accepting."""
+        limits = self._door.limits
+        for sock in self._sockets:
+            server = await serve(
+                self._handle,
+                sock=sock,
+                backlog=BACKLOG,
+                subprotocols=[_FRAMES],
+                compression=None,  # media does not compress further
+                process_request=self._opening,
+                process_response=_without_body,
+                server_header=None,
+                open_timeout=limits.handshake or None,
+                ping_interval=limits.ping_interval or None,
+                ping_timeout=limits.ping_timeout or None,
+                close_timeout=CLOSE_SECONDS,
+                max_size=EARLY_MESSAGE,
+                max_queue=QUEUE,
+                logger=_quiet,
+                create_connection=cast(Any, self._connection),  # not a class, as its type says
+            )
+            self._servers.append(server)
+
+    async def run(self) -> None:
+        """Checks every push once a second, until cancelled."""
+        while True:
+            await asyncio.sleep(1)
+            now = time.monotonic()
+            for session in list(self._sessions):
+                session.tick(now)
+
+    def close(self) -> None:
+        """Stops accepting."""
+        for server in self._servers:
+            server.server.close()  # at once: the next call only starts a task of the library
+            server.close(close_connections=False)
+        if not self._servers:
+            for sock in self._sockets:
+                sock.close()
+
+    async def hang_up(self, grace: float) -> None:
+        """Closes all remaining connections within `grace` seconds."""
+        self.close()
+        for session in list(self._sessions):
+            session.shutdown()
+        try:
+            async with asyncio.timeout(grace):
+                for server in self._servers:
+                    await server.wait_closed()
+        except TimeoutError:
+            for server in self._servers:
+                for connection in list(server.all_connections):
+                    connection.transport.abort()
+
+    def _connection(self, protocol: ServerProtocol, server: Server, **options: Any) -> ScheduledProtocol:
+        """Returns the protocol of a socket. The library only gives it to the loop."""
+        # Set here: as an option of the library, it would keep every connection alive until the garbage collector runs.
+        setattr(protocol, "select_subprotocol", _subprotocol)  # noqa: B010
+        connection = PushConnection(protocol, server, **options)
+        if self._tls is None:
+            return PlainPush(connection, self._door)
+        return SecurePush(connection, self._tls, self._door)
+
+    # ---- the opening handshake ----
+
+    def _opening(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Returns the answer that replaces the upgrade; None if the upgrade may happen."""
+        assert isinstance(connection, PushConnection), "we make them"
+        headers = request.headers
+        address, exempt = self._client(connection)
+        if not exempt and connection.pending is not None and not connection.pending.move(address):
+            busy = connection.respond(HTTPStatus.TOO_MANY_REQUESTS, "Too many connections from this address.\n")
+            busy.headers["Retry-After"] = "1"
+            return busy
+        if request.path.partition("?")[0] == HEALTH:
+            return connection.respond(HTTPStatus.OK, "OK")
+        if not self._door.origins.allows(headers.get_all("Origin"), headers.get_all("Host")):
+            self._refused(connection, request, "pages of this origin may not push")
+            return connection.respond(HTTPStatus.FORBIDDEN, "Pages of this origin may not push here (ws.origins).\n")
+        if request.path.startswith(STREAM):
+            return None
+        original, compatible = push_original.parse_path(request.path), self._door.compatible
+        if original is None or compatible is None:
+            return connection.respond(HTTPStatus.NOT_FOUND, "Push to /stream/<id>?sign=<expiry>-<hash>.\n")
+        if not compatible.allows(original.target):
+            target = relay_urls.masked([original.target])[0]
+            self._refused(connection, request, f"the target {target} is not allowed")
+            return connection.respond(HTTPStatus.FORBIDDEN, "This target is not allowed (ws.compatible).\n")
+        return None
+
+    def _refused(self, connection: ServerConnection, request: Request, why: str) -> None:
+        id = request.path.partition("?")[0].removeprefix(STREAM)
+        self._door.admission.refuse(id, self._client(connection)[0], self._name, NotAuthorized(why))
+
+    def _client(self, connection: ServerConnection) -> tuple[str, bool]:
+        """Returns the client's address, and whether it is a listed proxy's own."""
+        peer = plain_address(str((connection.remote_address or ("0.0.0.0",))[0]))
+        forwarded = self._door.forwarded
+        headers = connection.request.headers if connection.request is not None else Headers()
+        chain = ",".join(headers.get_all("X-Forwarded-For"))
+        address = forwarded.client(peer, {"x-forwarded-for": chain} if chain else {})
+        return address, forwarded.trusts(address)
+
+    # ---- pushes ----
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        assert isinstance(connection, PushConnection), "we make them"
+        address, exempt = self._client(connection)
+        client = PushClient(address, self._name, exempt)
+        entry, words = self._entry(connection, client)
+        session = PushSession(self._door, connection, entry, words, client)
+        self._sessions.add(session)
+        try:
+            await session.run()
+        finally:
+            self._sessions.discard(session)
+
+    def _entry(self, connection: ServerConnection, client: PushClient) -> tuple[PushDestination, PushMessages]:
+        """Returns the destination of an upgraded push, and its texts."""
+        door = self._door
+        assert connection.request is not None, "it was upgraded"
+        path = connection.request.path
+
+        def channel(id: str, sign: str | None) -> PushDestination:
+            return ChannelDestination(door.lease, door.admission, id, sign, client)
+
+        if path.startswith(STREAM):
+            id, _, query = path.removeprefix(STREAM).partition("?")
+            return channel(unquote(id), _sign(query)), JsonPushMessages()
+        original, compatible = push_original.parse_path(path), door.compatible
+        assert original is not None and compatible is not None, "others are not upgraded"
+        called = next(iter(connection.request.headers.get_all("Host")), "")
+        own = compatible.own(original.target, host_name(f"ws://{called}"))
+        if own is not None:
+            return channel(own.name, own.query.get("sign")), OriginalPushMessages()
+        return RelayDestination(
+            compatible.hub, original.target, address=client.address, protocol=client.protocol
+        ), OriginalPushMessages()
+
+
+def _without_body(connection: ServerConnection, request: Request, response: Response) -> None:
+    """Removes the body of an answer to HEAD. RFC 9110 §9.3.2: "the server MUST NOT send content in the response"."""
+    if request.method == "HEAD":
+        response.body = b""
+
+
+def _subprotocol(offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """Selects frames if they are offered, otherwise containers.
+
+    The library's own rule would refuse clients without any.
+    """
+    return _FRAMES if _FRAMES in offered else None
+
+
+def _sign(query: str) -> str | None:
+    try:
+        return next((v for k, v in parse_qsl(query, max_num_fields=_MAX_PARAMETERS) if k == "sign"), None)
+    except ValueError:  # too many parameters
+        return None

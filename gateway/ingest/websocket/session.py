@@ -1,0 +1,264 @@
+"""One push over a WebSocket: from the admission to the close frame."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import Final
+
+import structlog
+from websockets.asyncio.server import broadcast
+from websockets.exceptions import ConnectionClosed
+
+from gateway.ingest.intake import Intake, IntakeFailed
+from gateway.ingest.websocket.connection import PushConnection
+from gateway.ingest.websocket.frames_intake import FramesIntake
+from gateway.ingest.websocket.push_destination import CloseReason, PushClient, PushDestination
+from gateway.ingest.websocket.push_messages import PushMessages
+from gateway.ingest.websocket.services import EVICTIONS, REFUSALS, WsServices
+from gateway.lib.tasks import Tasks
+from gateway.live.publisher import StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.media.errors import InvalidData
+from gateway.ports.errors import AtCapacity, HubError
+from gateway.protocols import push
+from gateway.protocols.errors import RemoteProtocolError
+from gateway.protocols.push import CloseCode, Stats
+
+log = structlog.get_logger(__name__)
+
+FINISH_SECONDS: Final = 2.0  # for the last pictures of a push that has ended
+UNREAD: Final = 65_536  # bytes of texts that may wait for a client; with more, it gets no further texts
+MESSAGES_PER_TURN: Final = 32  # messages that are taken before other connections get a turn
+_RATE_SECONDS: Final = 4  # seconds over which rates are measured
+
+
+class PushSession:
+    """An upgraded connection. `run` is its whole life; the listener calls `tick` once a second."""
+
+    def __init__(
+        self,
+        door: WsServices,
+        ws: PushConnection,
+        entry: PushDestination,
+        words: PushMessages,
+        client: PushClient,
+    ) -> None:
+        self._door = door
+        self._ws = ws
+        self._entry = entry
+        self._words = words
+        self._client = client
+        self._over: asyncio.Future[CloseReason] = asyncio.get_running_loop().create_future()
+        self._publisher: StreamPublisher | None = None
+        self._intake: Intake | None = None
+        self._frames: FramesIntake | None = None
+        self._received = 0
+        self._bytes_before = 0  # bytes that the stream had when this push began
+        self._accepted = self._last = time.monotonic()
+        self._rates: deque[tuple[float, int, int]] = deque(maxlen=_RATE_SECONDS + 1)
+
+    async def run(self) -> None:
+        """Runs until the connection is closed."""
+        quota = self._door.admission.connections
+        counted = not self._client.exempt and quota.take(self._client.address)
+        try:
+            if counted or self._client.exempt:
+                await self._admitted()
+            else:
+                await self._refuse(AtCapacity("too many publishers from this address"))
+        except Exception as error:  # after an internal error the page must not wait
+            log.error("a push failed", stream=self._entry.name, peer=self._client.address, exc_info=error)
+            await self._ws.close(CloseCode.INTERNAL, "internal error")
+        finally:
+            self._leave("connection closed")
+            if counted:
+                quota.give(self._client.address)
+
+    async def _admitted(self) -> None:
+        try:
+            publisher = self._publisher = await self._entry.publisher(self._evicted)
+        except HubError as error:
+            await self._refuse(error)
+            return
+        self._accepted = self._last = time.monotonic()
+        self._bytes_before = publisher.stream.bytes_in
+        self._rates.append((self._accepted, 0, 0))
+        if self._ws.subprotocol == push.SUBPROTOCOL:
+            self._intake = self._frames = self._door.frames(publisher)
+        else:
+            self._intake = self._door.container(publisher)
+        intake = self._intake
+        kind = "frames" if self._frames is not None else "container"
+        log.info(
+            "publishing", stream=self._entry.name, peer=self._client.address, protocol=self._client.protocol, form=kind
+        )
+        self._say(self._words.accepted(self._entry.name, kind))
+        self._ws.admit(self._door.limits.message)
+        async with Tasks(f"push from {self._client.address}", self._crashed) as tasks:
+            working = tasks.start(self._work(intake), "intake")
+            receiving = tasks.start(self._receive(intake), "receive")
+            ending = await self._over
+            receiving.cancel()
+            await asyncio.wait((receiving,), timeout=FINISH_SECONDS)
+            intake.finish()
+            if publisher.active:
+                await asyncio.wait((working,), timeout=FINISH_SECONDS)
+            working.cancel()
+            self._leave(ending.reason)
+            # Further data of the client is read and discarded: otherwise the connection would be reset, and the close
+            # frame lost.
+            tasks.start(self._read_on(), "read on")
+            await self._close(ending)
+
+    async def _refuse(self, error: HubError) -> None:
+        self._door.admission.refuse(self._entry.name, self._client.address, self._client.protocol, error)
+        code, words = REFUSALS.get(type(error), (CloseCode.TRY_LATER, "Try again later."))
+        for text in self._words.ended(CloseReason(code, words)):
+            self._say(text)
+        await self._ws.refuse(code, push.close_reason(words))
+
+    # ---- tasks ----
+
+    async def _work(self, intake: Intake) -> None:
+        try:
+            await intake.run()
+        except IntakeFailed as failure:
+            self._failed(failure)
+        else:
+            self._finish(CloseReason(CloseCode.NORMAL, "the push has ended", told=False))
+
+    async def _receive(self, intake: Intake) -> None:
+        try:
+            await self._hear(intake)
+        except ConnectionClosed as closed:
+            self._finish(CloseReason(CloseCode.NORMAL, _how(closed), told=False))
+        except (RemoteProtocolError, InvalidData) as error:
+            self._end(CloseCode.UNUSABLE, str(error))
+        except IntakeFailed as failure:
+            self._failed(failure)
+
+    async def _hear(self, intake: Intake) -> None:
+        """Takes every message, until one is wrong. Hot path."""
+        receive, publisher, frames = self._ws.recv, self._publisher, self._frames
+        assert publisher is not None, "there is an intake"
+        in_a_row = 0
+        while True:
+            message = await receive()
+            in_a_row += 1
+            if in_a_row >= MESSAGES_PER_TURN:
+                in_a_row = 0
+                await asyncio.sleep(0)  # one read may hold thousands of messages
+            self._last = now = time.monotonic()
+            if isinstance(message, bytes):
+                self._received += len(message)
+                # Received, though perhaps not published yet: a slow transcoder must not make another publisher take
+                # over.
+                publisher.last_media = now
+                await intake.feed(message)
+            elif frames is not None:
+                await frames.feed(message)
+            else:
+                raise RemoteProtocolError("text where binary belongs")
+
+    async def _read_on(self) -> None:
+        try:
+            while True:
+                await self._ws.recv()
+        except ConnectionClosed:
+            return
+
+    # ---- time ----
+
+    def tick(self, now: float) -> None:
+        """Ends a push that stalls, and sends the figures."""
+        intake, publisher, limits = self._intake, self._publisher, self._door.limits
+        if self._over.done() or intake is None or publisher is None:
+            return
+        media = publisher.stream.bytes_in > self._bytes_before
+        if not media and limits.first_media and now - self._accepted > limits.first_media:
+            self._end(CloseCode.POLICY, "no media in time")
+        elif limits.idle_timeout and now - self._last > limits.idle_timeout:
+            self._end(CloseCode.POLICY, "nothing received for too long")
+        elif (ending := self._entry.look(now)) is not None:
+            self._finish(ending)
+        else:
+            for text in self._words.stats(self._stats(intake, now), self._entry.trouble):
+                self._say(text)
+
+    def shutdown(self) -> None:
+        """Ends the push when the listener closes."""
+        self._end(CloseCode.GOING_AWAY, "The server is shutting down.")
+
+    def _stats(self, intake: Intake, now: float) -> Stats:
+        stats = intake.stats
+        self._rates.append((now, self._received, stats.frames))
+        since, bytes_then, frames_then = self._rates[0]
+        seconds = now - since
+        return Stats(
+            bitrate=round((self._received - bytes_then) * 8 / seconds) if seconds > 0 else 0,
+            received=self._received,
+            frames=stats.frames,
+            dropped=stats.dropped,
+            fps=(stats.frames - frames_then) / seconds if seconds > 0 else 0.0,
+            behind=stats.behind,
+            video=stats.video,
+            audio=stats.audio,
+        )
+
+    # ---- the end ----
+
+    def _evicted(self, reason: EndReason) -> None:
+        """Ends the push when the hub takes the lease away."""
+        code, words = EVICTIONS.get(reason, (CloseCode.TRY_LATER, str(reason)))
+        self._end(code, words)
+
+    def _failed(self, failure: IntakeFailed) -> None:
+        self._end(CloseCode.TRY_LATER if failure.again else CloseCode.UNUSABLE, str(failure))
+
+    def _end(self, code: CloseCode, reason: str) -> None:
+        self._finish(CloseReason(code, reason))
+
+    def _finish(self, ending: CloseReason) -> None:
+        if not self._over.done():
+            self._over.set_result(ending)
+
+    def _crashed(self, name: str, error: BaseException) -> None:
+        log.error("a push's task failed", stream=self._entry.name, task=name, exc_info=error)
+        self._end(CloseCode.INTERNAL, "internal error")
+
+    def _leave(self, reason: str) -> None:
+        publisher, self._publisher = self._publisher, None
+        if publisher is None:
+            return
+        publisher.close()
+        stats = self._intake.stats if self._intake is not None else None
+        log.info(
+            "publish ended",
+            stream=self._entry.name,
+            peer=self._client.address,
+            reason=reason,
+            seconds=round(time.monotonic() - publisher.since, 1),
+            bytes=self._received,
+            dropped=stats.dropped if stats is not None else 0,
+        )
+
+    def _say(self, text: str) -> None:
+        """Sends one text at once; a client that does not read gets none."""
+        if self._ws.transport.get_write_buffer_size() <= UNREAD:
+            broadcast((self._ws,), text)
+
+    async def _close(self, ending: CloseReason) -> None:
+        self._ws.end_messages()
+        for text in self._words.ended(ending):
+            self._say(text)
+        await self._ws.close(ending.code, push.close_reason(ending.reason))
+
+
+def _how(closed: ConnectionClosed) -> str:
+    if closed.rcvd is None:
+        return "connection lost"
+    if closed.sent is not None and not closed.rcvd_then_sent:
+        return f"closed with {closed.sent.code} {closed.sent.reason}".rstrip()
+    return f"closed by the client ({closed.rcvd.code})"

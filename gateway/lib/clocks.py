@@ -1,0 +1,19 @@
+"""The two clocks of a process: the time of day, and one that is never set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """wall: seconds since the epoch. monotonic: seconds since any moment. A test passes its own."""
+
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+
+
+SYSTEM_CLOCKS: Final = Clocks()

@@ -1,0 +1,74 @@
+"""Waits until a condition changes, with a time limit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class Waiters:
+    """Counts the tasks that wait at several gates together."""
+
+    __slots__ = ("catch_up", "count")
+
+    def __init__(self, catch_up: Callable[[], None] = lambda: None) -> None:
+        """catch_up: called before a task begins to wait. It processes input that has arrived already."""
+        self.count = 0
+        self.catch_up = catch_up
+
+
+class Gate:
+    """Waiting tasks check their condition each time the gate opens. Only one event loop may use it."""
+
+    __slots__ = ("_waiters", "_waiting")
+
+    def __init__(self, waiters: Waiters | None = None) -> None:
+        """waiters: counts the tasks of this gate together with those of other gates."""
+        self._waiters = waiters or Waiters()
+        # In order of arrival; a dict, because thousands may leave it one by one.
+        self._waiting: dict[asyncio.Future[None], None] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def open(self) -> None:
+        """Lets all waiting tasks check their condition."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, {}
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)
+
+    async def until(self, holds: Callable[[], bool], seconds: float) -> bool:
+        """Waits until `holds()` is true, at most `seconds`. Returns its last result."""
+        self._waiters.catch_up()
+        if holds():
+            return True
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._waiting[future] = None
+        # One timer for the whole wait instead of asyncio.timeout around each turn: thousands may wait here.
+        expired = False
+
+        def expire() -> None:
+            nonlocal expired
+            expired = True
+            if not future.done():
+                future.set_result(None)
+
+        timer = loop.call_later(seconds, expire)
+        self._waiters.count += 1
+        try:
+            while True:
+                await future
+                if holds():
+                    return True
+                if expired:
+                    return False
+                future = loop.create_future()
+                self._waiting[future] = None
+        finally:
+            self._waiters.count -= 1
+            timer.cancel()
+            # Cancelled or expired: leave no future behind for a gate that may not open for long.
+            self._waiting.pop(future, None)

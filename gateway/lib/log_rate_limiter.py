@@ -1,0 +1,33 @@
+"""Bounds the log lines a second that any client can cause."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+
+class LogRateLimiter:
+    """Allows `most` lines a second and counts the lines that were left out."""
+
+    __slots__ = ("_clock", "_left_out", "_lines", "_most", "_second")
+
+    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._clock = clock
+        self._second = float("-inf")
+        self._lines = 0
+        self._left_out = 0
+
+    def due(self) -> dict[str, int] | None:
+        """Returns None if the line must be left out, else its extra field: `left_out`, if earlier lines were left
+        out.
+        """
+        now = self._clock()
+        if now - self._second >= 1:
+            self._second, self._lines = now, 0
+        if self._lines >= self._most:
+            self._left_out += 1
+            return None
+        self._lines += 1
+        left_out, self._left_out = self._left_out, 0
+        return {"left_out": left_out} if left_out else {}

@@ -1,0 +1,27 @@
+"""Groups client addresses into networks, for limits by address."""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+
+
+def client_network(address: str) -> str:
+    """Returns the name under which an address is counted.
+
+    IPv4: the address itself, also if it is mapped into IPv6. IPv6: its /64, because a subscriber has at least one
+    (RFC 6177). A zone (`%eth0`) is left out.
+    """
+    return address if ":" not in address else _of_ipv6(address)
+
+
+@lru_cache(maxsize=4096)
+def _of_ipv6(address: str) -> str:
+    """Returns the network of an IPv6 address. A text that is not an address counts as itself."""
+    try:
+        parsed = ipaddress.IPv6Address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((parsed, 64), strict=False))

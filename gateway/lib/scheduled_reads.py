@@ -1,0 +1,373 @@
+"""Reads a connection that sends without pause in turns, so that other connections are served in between.
+
+All connections of the process share one small read buffer. Without this, uvloop would read 32 times 256 kB from one
+socket before it serves another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from abc import abstractmethod
+from collections import deque
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Final, cast
+
+TURN_SECONDS: Final = 0.004  # per turn of the loop, for all connections that wait to be read again
+SLICE_SECONDS: Final = 0.001  # that one connection may take before it has to wait
+DISCARD_SECONDS: Final = 0.0002  # cost of copying a full read whose bytes are discarded
+LARGEST_READ: Final = 65_536  # bytes; the size of the shared buffer
+SMALLEST_READ: Final = 1024  # bytes; reads of a connection with expensive bytes shrink to this
+MERGED_SECONDS: Final = 0.2  # between two reads of a connection whose bytes nobody waits for
+
+# The kernel fills it and the same call copies it, so that no connection sees bytes of another one.
+_buffer: Final = memoryview(bytearray(LARGEST_READ))
+
+
+def shared_view(size: int) -> memoryview:
+    """Returns the first `size` bytes of the shared buffer, for a subclass whose own `get_buffer` must be cheap."""
+    return _buffer[:size]
+
+
+class ReadScheduler:
+    """Resumes connections that were read for long enough, in the order of their arrival.
+
+    Each turn of the event loop resumes connections whose last reads took `turn_seconds` together, and at least one.
+    So all of them together delay other work by about that time per turn, however many they are. Connections that rest
+    join the queue MERGED_SECONDS later.
+    """
+
+    __slots__ = ("_resting", "_scheduled", "_turn_seconds", "_waiting")
+
+    def __init__(self, turn_seconds: float = TURN_SECONDS) -> None:
+        self._turn_seconds = turn_seconds
+        self._waiting: deque[tuple[Callable[[], None], float]] = deque()
+        self._scheduled = False
+        self._resting: deque[tuple[float, Callable[[], None], float]] = deque()  # ordered by time
+
+    def __len__(self) -> int:
+        """The number of connections that wait or rest."""
+        return len(self._waiting) + len(self._resting)
+
+    def rest(self, resume: Callable[[], None], cost: float) -> None:
+        """Queues `resume` after MERGED_SECONDS. cost: seconds that the last read took."""
+        loop = asyncio.get_running_loop()
+        self._resting.append((loop.time() + MERGED_SECONDS, resume, cost))
+        if len(self._resting) == 1:
+            loop.call_later(MERGED_SECONDS, self._rested)
+
+    def _rested(self) -> None:
+        loop = asyncio.get_running_loop()
+        resting = self._resting
+        until = loop.time() + MERGED_SECONDS / 20  # also those that are due soon: saves wake-ups
+        while resting and resting[0][0] <= until:
+            _, resume, cost = resting.popleft()
+            self.wait(resume, cost)
+        if resting:
+            loop.call_later(resting[0][0] - loop.time(), self._rested)
+
+    def wait(self, resume: Callable[[], None], cost: float) -> None:
+        """Calls `resume` in a later turn of the event loop. cost: seconds that the connection's last reads took."""
+        self._waiting.append((resume, cost))
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        left = self._turn_seconds
+        waiting = self._waiting
+        try:
+            while waiting and left > 0:
+                resume, cost = waiting.popleft()
+                left -= cost
+                resume()
+        finally:  # an error of one connection must not delay the others
+            self._scheduled = bool(waiting)
+            if waiting:
+                asyncio.get_running_loop().call_soon(self._turn)
+
+
+class ScheduledReads(asyncio.BufferedProtocol):
+    """A connection that is read in turns. Subclasses implement `bytes_received` and set `_transport`.
+
+    One read is at most `read_at_most` bytes (at most LARGEST_READ), which bounds the work of one call. If the bytes
+    of a read cost more than a slice, reads are halved, down to SMALLEST_READ. Cheap reads grow again.
+    `hold_reading` and `release_reading` are for the back-pressure of the owner. They work together with the
+    scheduler.
+    """
+
+    __slots__ = (
+        "_discards",
+        "_merges",
+        "_most",
+        "_read_held",
+        "_read_size",
+        "_read_waits",
+        "_scheduler",
+        "_spent",
+        "_transport",
+        "_view",
+    )
+
+    _transport: Any  # an asyncio.Transport, or uvloop's, which is not derived from it; None once it is gone
+
+    def __init__(self, scheduler: ReadScheduler, read_size: int) -> None:
+        self._scheduler = scheduler
+        self._most = read_size
+        self._resize(read_size)
+        self._read_held = False
+        self._read_waits = False
+        self._discards = False
+        self._merges = False
+        self._spent = 0.0  # seconds since the socket was last read empty, or the connection last waited
+
+    @abstractmethod
+    def bytes_received(self, data: bytes) -> None:
+        """Handles the bytes of one read."""
+
+    def read_at_most(self, size: int) -> None:
+        """Bounds reads from now on, in bytes: small for an unknown client, large for an accepted one.
+
+        Reads grow to a larger bound while they are cheap.
+        """
+        self._most = size
+        self._resize(min(self._read_size, size))
+
+    def discard_reads(self) -> None:
+        """Discards all further bytes of the client unparsed. The end of the connection is still noticed."""
+        self._discards = True
+        self._most = LARGEST_READ
+        self._resize(LARGEST_READ)
+        self.release_reading()
+
+    def merge_reads(self, merges: bool) -> None:
+        """Sets whether an emptied socket is not read for MERGED_SECONDS, so that one read brings several units.
+
+        Use it for bytes that nobody waits for: five reads a second cost a third of one read for each unit. Do not use
+        it below TLS, because TLS records are read one by one.
+        """
+        self._merges = merges
+
+    # ---- asyncio.BufferedProtocol ----
+
+    def get_buffer(self, sizehint: int) -> Any:
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._discards:
+            if nbytes >= self._read_size:
+                # There may be much more, and copying costs time too.
+                self._leave_alone(self._scheduler.wait, DISCARD_SECONDS)
+            return
+        began = time.perf_counter()
+        self.bytes_received(_buffer[:nbytes].tobytes())
+        took = time.perf_counter() - began
+        if took < SLICE_SECONDS and nbytes < self._read_size:
+            self._spent = 0.0  # hot path: the socket is empty
+            if self._merges:
+                self._leave_alone(self._scheduler.rest, took)
+        else:
+            self._charge(took, nbytes)
+
+    def _charge(self, took: float, nbytes: int) -> None:
+        """Makes the connection wait for its turn after a full slice. took: seconds of the last read."""
+        size = self._read_size
+        spent = took
+        if nbytes >= size:
+            spent += self._spent  # there may be more to read
+        if spent < SLICE_SECONDS:
+            self._spent = spent
+            if size < self._most and took < SLICE_SECONDS / 4:
+                self._resize(min(2 * size, self._most))
+            return
+        self._spent = 0.0
+        if took > SLICE_SECONDS and size > SMALLEST_READ:
+            self._resize(max(size // 2, SMALLEST_READ))
+        self._leave_alone(self._scheduler.wait, spent)
+
+    def _leave_alone(self, wait: Callable[[Callable[[], None], float], None], cost: float) -> None:
+        """Pauses reading until the scheduler resumes it. wait: a method of the scheduler. cost: seconds."""
+        if not self._read_waits and not self._is_closing():
+            self._read_waits = True
+            if not self._read_held:
+                self._transport.pause_reading()
+            wait(self._read_again, cost)
+
+    # ---- the owner's own back-pressure ----
+
+    def hold_reading(self) -> None:
+        """Stops reading until `release_reading`. The bytes wait in the kernel. It may be called more than once."""
+        if not self._read_held:
+            self._read_held = True
+            if not self._read_waits and not self._is_closing():
+                self._transport.pause_reading()
+
+    def release_reading(self) -> None:
+        """Reads again, now or when the connection's turn comes. It may be called more than once."""
+        if self._read_held:
+            self._read_held = False
+            if not self._read_waits and not self._is_closing():
+                self._transport.resume_reading()
+
+    def _resize(self, size: int) -> None:
+        self._read_size = size
+        self._view = _buffer[:size]
+
+    def _is_closing(self) -> bool:
+        return self._transport is None or bool(self._transport.is_closing())
+
+    def _read_again(self) -> None:
+        self._read_waits = False
+        if not self._read_held and not self._is_closing():
+            self._transport.resume_reading()
+
+
+class ScheduledProtocol(ScheduledReads):
+    """Puts scheduled reads below the protocol of a library, which gets plain `data_received` calls.
+
+    inner: the protocol from a connection factory. It sees the real transport except for reading: what it pauses stays
+    paused.
+    """
+
+    __slots__ = ("_given", "inner")
+
+    def __init__(self, inner: asyncio.Protocol, scheduler: ReadScheduler, read_size: int) -> None:
+        super().__init__(scheduler, read_size)
+        self.inner = inner
+        self._given: _InnerTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is not derived from asyncio's
+        self._given = _InnerTransport(self, self._transport)
+        self.inner.connection_made(cast(asyncio.Transport, self._given))
+
+    def bytes_received(self, data: bytes) -> None:
+        self.inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self.inner.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.inner.connection_lost(exc)
+        self._transport = None
+        given, self._given = self._given, None
+        if given is not None:
+            given.lose()
+
+    def pause_writing(self) -> None:
+        self.inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.inner.resume_writing()
+
+
+class ScheduledTls(ScheduledProtocol):
+    """Puts scheduled reads below TLS. Encrypted bytes are read in bounded pieces, also during the handshake.
+
+    Without this, uvloop would read up to 256 kB of encrypted bytes at once. It would keep that much memory for each
+    connection.
+    app: the protocol above TLS; its `connection_made` is called after the handshake. If the handshake fails, `app` is
+    not called; subclasses see the end in `connection_lost`.
+    """
+
+    __slots__ = ()
+
+    inner: Any  # an SSLProtocol, of uvloop or of asyncio
+
+    def __init__(
+        self,
+        app: asyncio.BaseProtocol,
+        context: ssl.SSLContext,
+        scheduler: ReadScheduler,
+        read_size: int,
+        handshake_seconds: float | None = None,
+    ) -> None:
+        """read_size: of encrypted bytes. handshake_seconds: None for the limit of asyncio, one minute."""
+        loop = asyncio.get_running_loop()
+        make = _tls_of(loop)
+        tls = make(loop, app, context, None, server_side=True, ssl_handshake_timeout=handshake_seconds)
+        super().__init__(tls, scheduler, read_size)
+
+    def bytes_received(self, data: bytes) -> None:
+        inner = self.inner
+        left = memoryview(data)
+        while left:
+            buffer = inner.get_buffer(len(left))
+            size = min(len(buffer), len(left))
+            buffer[:size] = left[:size]
+            left = left[size:]
+            inner.buffer_updated(size)
+
+
+def _tls_of(loop: asyncio.AbstractEventLoop) -> Any:
+    """Returns the TLS class for this loop. That of uvloop works only with uvloop; that of asyncio works with any
+    loop.
+    """
+    on_uvloop = type(loop).__module__.startswith("uvloop")
+    return import_module("uvloop.loop" if on_uvloop else "asyncio.sslproto").SSLProtocol
+
+
+class _InnerTransport:
+    """The transport that the inner protocol sees.
+
+    After the connection is lost, it keeps no part of it alive. Libraries keep it in reference cycles until the next
+    garbage collection, and TLS has a buffer of 256 kB.
+    """
+
+    __slots__ = ("_reads", "_transport", "write")
+
+    def __init__(self, reads: ScheduledReads, transport: asyncio.Transport) -> None:
+        self._reads = reads
+        self._transport: Any = transport
+        self.write = transport.write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def lose(self) -> None:
+        """Detaches from the lost connection."""
+        self._transport = _LOST
+        self.write = _LOST.write
+
+    def is_reading(self) -> bool:
+        """Whether the inner protocol has not paused reading."""
+        return not self._reads._read_held and not self._transport.is_closing()
+
+    def pause_reading(self) -> None:
+        self._reads.hold_reading()
+
+    def resume_reading(self) -> None:
+        self._reads.release_reading()
+
+
+class _LostTransport(asyncio.Transport):
+    """A transport without a connection: it accepts all calls and does nothing."""
+
+    def is_closing(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        return None
+
+    def abort(self) -> None:
+        return None
+
+    def write(self, data: Any) -> None:
+        return None
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        return None
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        return None
+
+
+_LOST: Final = _LostTransport()

@@ -1,0 +1,210 @@
+"""Opens listening sockets and makes TLS contexts. Errors are one clear line for the operator."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from enum import Enum, auto
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import structlog
+
+from gateway.lib.tasks import Tasks
+
+log = structlog.get_logger(__name__)
+
+BACKLOG = 4096
+# Unsent bytes of a connection in the kernel: few for a stalled viewer, but enough for full speed.
+UNSENT = 128 * 1024
+_TRIES = 16  # for one free port on every address of a name
+_HANDSHAKE_SECONDS: Final = 60.0  # for a TLS handshake at most
+_OUT_OF_FILES_SECONDS: Final = 0.1  # before the next accept, if no file descriptor is left
+
+
+class ListenError(Exception):
+    """A listener cannot be opened. The message is one line for the operator, such as `http: 0.0.0.0:8080 is in use`."""
+
+
+Opener: TypeAlias = Callable[[str, str, int], list[socket.socket]]  # like `listen`
+
+
+class _Sharing(Enum):
+    """Whether other sockets may have this port. NONE: no. FIRST: others may join later. JOINED: it joins the first."""
+
+    NONE = auto()
+    FIRST = auto()
+    JOINED = auto()
+
+
+def listen(name: str, host: str, port: int) -> list[socket.socket]:
+    """Returns listening TCP sockets on every address of `host`, all on one port. Raises ListenError.
+
+    name: of the listener, for error messages.
+    port: 0 means any free one.
+    Accepted sockets inherit TCP_NODELAY and the bound of unsent bytes. `::` also accepts IPv4.
+    """
+    return _listen(name, host, port, _Sharing.NONE)
+
+
+def listen_shared(name: str, host: str, port: int, count: int) -> list[list[socket.socket]]:
+    """Returns `count` results of `listen`, all on one port.
+
+    The kernel spreads connections over them. A connection that waits at one of them does not move to another.
+    """
+    shares: list[list[socket.socket]] = []
+    try:
+        for _ in range(count):
+            shares.append(_listen(name, host, port, _Sharing.JOINED if shares else _Sharing.FIRST))
+            port = port_of(shares[0])
+    except BaseException:
+        for opened in (one for share in shares for one in share):
+            opened.close()
+        raise
+    return shares
+
+
+def _listen(name: str, host: str, port: int, sharing: _Sharing) -> list[socket.socket]:
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ListenError(f"{name}: {where}: {error.strerror or error}") from None
+    addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    for attempt in range(1, _TRIES + 1):
+        sockets: list[socket.socket] = []
+        try:
+            chosen = port
+            for family, address in addresses:
+                sockets.append(_open(family, (address[0], chosen, *address[2:]), sharing))
+                chosen = port_of(sockets)
+        except OSError as error:
+            for opened in sockets:
+                opened.close()
+            if error.errno == errno.EADDRINUSE and port == 0 and attempt < _TRIES:
+                continue  # free on one address, in use on another
+            raise ListenError(f"{name}: {where} {_words(error)}") from None
+        except BaseException:
+            for opened in sockets:
+                opened.close()
+            raise
+        return sockets
+    raise AssertionError("the last try returns or raises")
+
+
+def port_of(sockets: list[socket.socket]) -> int:
+    """Returns the port of sockets that `listen` opened."""
+    return int(sockets[0].getsockname()[1])
+
+
+def tls_context(cert: Path, key: Path | None) -> ssl.SSLContext:
+    """Returns a server context from PEM files. Raises ListenError.
+
+    key: None if it is in the file of the certificate.
+    """
+    for what, path in (("tls.cert", cert), ("tls.key", key)):
+        if path is not None:
+            try:
+                path.read_bytes()
+            except OSError as error:
+                raise ListenError(f"{what}: {path}: {error.strerror or error}") from None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # A key with a passphrase must not stop the start with a prompt on the terminal.
+        context.load_cert_chain(cert, key, password=lambda: "")
+    except (ssl.SSLError, OSError) as error:
+        reason = getattr(error, "reason", None) or "not a usable certificate"
+        raise ListenError(f"tls.cert: {cert}: {str(reason).replace('_', ' ').lower()}") from None
+    return context
+
+
+async def accept_tls(
+    listening: socket.socket,
+    tls: ssl.SSLContext,
+    seconds: float,
+    arrived: Callable[[str], asyncio.BaseProtocol | None],
+    tasks: Tasks,
+) -> None:
+    """Accepts TLS connections until it is cancelled, then closes the socket.
+
+    seconds: limit for a handshake; 0: one minute.
+    arrived: called with the address at accept, before the handshake. Its protocol is connected after the handshake;
+    None refuses the connection. If the handshake fails, the protocol gets `connection_lost` without
+    `connection_made`.
+
+    The servers of asyncio report a connection only after its handshake, so that clients could open any number.
+    """
+    loop = asyncio.get_running_loop()
+    seconds = min(seconds or _HANDSHAKE_SECONDS, _HANDSHAKE_SECONDS)
+    try:
+        while True:
+            try:
+                connection, peer = await loop.sock_accept(listening)
+            except OSError as error:
+                log.warning("accept failed", reason=str(error))
+                await asyncio.sleep(_OUT_OF_FILES_SECONDS)
+                continue
+            connection.setblocking(False)
+            protocol = arrived(peer[0])
+            if protocol is None:
+                connection.close()
+            else:
+                tasks.start(_shake_hands(connection, protocol, tls, seconds), "handshake")
+    finally:
+        listening.close()
+
+
+async def _shake_hands(
+    connection: socket.socket, protocol: asyncio.BaseProtocol, tls: ssl.SSLContext, seconds: float
+) -> None:
+    loop = asyncio.get_running_loop()
+    connected = False
+    try:
+        await loop.connect_accepted_socket(lambda: protocol, connection, ssl=tls, ssl_handshake_timeout=seconds)
+        connected = True
+    except OSError:  # the client left, sent no TLS, or took too long
+        log.debug("no TLS handshake")
+    finally:
+        if not connected:
+            connection.close()
+            protocol.connection_lost(None)
+
+
+def _open(family: int, address: tuple[object, ...], sharing: _Sharing) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setblocking(False)
+        if os.name == "posix":  # on other systems, two processes could open one port
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sharing is _Sharing.JOINED:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            with suppress(OSError):  # saves memory if the kernel supports it
+                opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
+        opened.bind(address)
+        if sharing is _Sharing.FIRST:  # after bind: else bind would succeed on a shared port of another program
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        opened.listen(BACKLOG)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _words(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "is in use"
+    if error.errno == errno.EACCES:
+        return "needs more rights (ports below 1024 are the system's)"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "is no address of this machine"
+    return f"cannot be opened: {error.strerror or error}"

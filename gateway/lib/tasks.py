@@ -1,0 +1,65 @@
+"""Task groups with an owner. No other code starts tasks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, Self
+
+
+class Tasks:
+    """A group of tasks that start and end while their owner exists.
+
+    Use `async with Tasks("outputs") as tasks: tasks.start(coro)`. The end of the block cancels the running tasks and
+    waits for them. A failing task does not stop the others: `on_error` gets its name and its exception. Only one
+    event loop may use the group.
+    """
+
+    def __init__(self, name: str, on_error: Callable[[str, BaseException], None] | None = None) -> None:
+        self._name = name
+        self._on_error = on_error
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def start(self, coro: Coroutine[Any, Any, object], name: str = "") -> asyncio.Task[Any]:
+        """Runs `coro` until it ends or the group is closed."""
+        if self._closed:
+            coro.close()
+            raise RuntimeError(f"the task group {self._name} is closed")
+        task = asyncio.get_running_loop().create_task(coro, name=f"{self._name}:{name}" if name else self._name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    async def close(self) -> None:
+        """Cancels the running tasks and waits until all have ended."""
+        self._closed = True
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
+
+    async def idle(self) -> None:
+        """Waits until every task has ended by itself."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None and self._on_error is not None:
+            self._on_error(task.get_name(), error)

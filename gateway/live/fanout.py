@@ -1,0 +1,132 @@
+"""Passes the units of one timeline to its sinks, and keeps its tracks and GOP cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.live.gop_cache import GopCache
+from gateway.live.sink import EndReason, Sink
+from gateway.live.start_buffer import StartBuffer
+from gateway.media.track import AmfValue, MediaTrack, Tracks
+from gateway.media.unit import AccessUnit, Timed
+
+
+class Fanout:
+    """Passes each unit to the GOP cache and to every sink. It runs on one event loop; `push` is the hot path.
+
+    A sink that raises is detached and gets `on_failed`. Other sinks and the publisher are not affected.
+    """
+
+    def __init__(self, gop: GopCache) -> None:
+        self.tracks: Tracks | None = None
+        self.ended: EndReason | None = None
+        self.gop = gop
+        self.beginning: StartBuffer | None = None  # the stream's first seconds, while they are kept
+        self._epoch = -1
+        self._sinks: tuple[Sink, ...] = ()
+        self._waits: dict[int, Callable[[], bool]] = {}  # by id of the sink
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether any sink needs units as soon as they arrive."""
+        waits = self._waits
+        for sink in self._sinks:
+            asked = waits.get(id(sink))
+            if asked is None or asked():
+                return True
+        return False
+
+    def attach(
+        self, sink: Sink, *, replay: bool = True, early: bool = False, waits: Callable[[], bool] | None = None
+    ) -> None:
+        """Adds a sink. It gets the tracks now (if known), then the GOP cache if `replay` is set, then new units.
+
+        early: the sink waited for the stream; it gets the kept beginning, if any, instead of the GOP cache.
+        waits: returns whether the sink needs its units at once at present; None: always.
+        """
+        self._sinks = (*self._sinks, sink)
+        if waits is not None:
+            self._waits[id(sink)] = waits
+        try:
+            if early and self.beginning is not None:
+                _replay(self.beginning, sink)
+            elif self.tracks is not None:
+                sink.on_tracks(self.tracks)
+                if replay:
+                    for unit in self.gop.units():
+                        sink.on_unit(unit)
+        except Exception as error:  # an error of the sink must not stop the stream
+            self._fail(sink, error)
+            return
+        if self.ended is not None:
+            self.detach(sink)
+            sink.on_end(self.ended)
+
+    def detach(self, sink: Sink) -> None:
+        self._sinks = tuple(s for s in self._sinks if s is not sink)
+        self._waits.pop(id(sink), None)
+
+    def set_tracks(
+        self, video: MediaTrack | None, audio: MediaTrack | None, metadata: dict[str, AmfValue], continuous: bool
+    ) -> Tracks:
+        """Announces tracks. A change of either, or `continuous` false, starts a new epoch."""
+        old = self.tracks
+        if old is None or not continuous or (old.video, old.audio) != (video, audio):
+            self._epoch += 1
+            self.gop.clear()
+        self.gop.has_video = video is not None
+        self.tracks = tracks = Tracks(video, audio, self._epoch, metadata)
+        for sink in self._sinks:
+            try:
+                sink.on_tracks(tracks)
+            except Exception as error:
+                self._fail(sink, error)
+        return tracks
+
+    def push(self, unit: AccessUnit) -> None:
+        """Gives a unit to the cache and to every sink. Hot path."""
+        self.gop.add(unit)
+        self.give(unit)
+
+    def give(self, unit: AccessUnit) -> None:
+        """Gives a unit to every sink, but not to the cache. Hot path."""
+        for sink in self._sinks:
+            try:
+                sink.on_unit(unit)
+            except Exception as error:
+                self._fail(sink, error)
+
+    def push_timed(self, timed: Timed) -> None:
+        for sink in self._sinks:
+            try:
+                sink.on_timed(timed)
+            except Exception as error:
+                self._fail(sink, error)
+
+    def end(self, reason: EndReason) -> None:
+        """Ends the timeline for good. Calls `on_end` of each sink once, in order."""
+        if self.ended is not None:
+            return
+        self.ended = reason
+        sinks, self._sinks = self._sinks, ()
+        self._waits.clear()
+        for sink in sinks:
+            try:
+                sink.on_end(reason)
+            except Exception as error:
+                sink.on_failed(error)
+        self.gop.clear()
+
+    def _fail(self, sink: Sink, error: Exception) -> None:
+        self.detach(sink)
+        sink.on_failed(error)
+
+
+def _replay(beginning: StartBuffer, sink: Sink) -> None:
+    for item in beginning:
+        if isinstance(item, AccessUnit):
+            sink.on_unit(item)
+        elif isinstance(item, Timed):
+            sink.on_timed(item)
+        else:
+            sink.on_tracks(item)

@@ -1,0 +1,69 @@
+"""The GOP cache: the units that a new viewer needs to show a picture at once."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from gateway.media.track import Kind
+from gateway.media.unit import AccessUnit
+
+AUDIO_ONLY_SECONDS = 1.0
+_VIDEO = Kind.VIDEO
+
+
+class GopCache:
+    """The units since the last key frame, bounded in bytes and in seconds.
+
+    At a bound the cache is emptied until the next key frame; a new viewer then starts there. For a stream without
+    video it contains the last second of audio.
+    """
+
+    __slots__ = ("_bytes", "_max_seconds", "_units", "_until", "has_video", "max_bytes")
+
+    def __init__(self, max_bytes: int, max_seconds: float) -> None:
+        self.max_bytes = max_bytes
+        self._max_seconds = max_seconds
+        self._units: deque[AccessUnit] = deque()
+        self._bytes = 0
+        self._until = 0  # decode time, in the video's ticks, up to which the GOP may grow
+        self.has_video = True
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    @property
+    def size(self) -> int:
+        """The payload bytes in the cache."""
+        return self._bytes
+
+    def units(self) -> list[AccessUnit]:
+        return list(self._units)
+
+    def clear(self) -> None:
+        self._units.clear()
+        self._bytes = 0
+
+    def add(self, unit: AccessUnit) -> None:
+        """Adds a unit. Hot path: called once for each unit of every stream."""
+        units = self._units
+        track = unit.track
+        if not self.has_video:
+            units.append(unit)
+            self._bytes += len(unit.payload)
+            oldest = unit.dts - AUDIO_ONLY_SECONDS * track.timescale
+            while units[0].dts < oldest:
+                self._bytes -= len(units.popleft().payload)
+        else:
+            if track.kind is _VIDEO:
+                if unit.key:
+                    units.clear()
+                    self._bytes = 0
+                    self._until = unit.dts + int(self._max_seconds * track.timescale)
+                elif unit.dts > self._until:
+                    self.clear()
+            if not units and not (unit.key and track.kind is _VIDEO):
+                return  # nothing to start from yet
+            units.append(unit)
+            self._bytes += len(unit.payload)
+        if self._bytes > self.max_bytes:
+            self.clear()

@@ -1,0 +1,296 @@
+"""Contains the streams of a process, admits their publishers, and ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from gateway.channels.channel import Channel
+from gateway.lib.tasks import Tasks
+from gateway.live.output import Outputs, OutputSpec
+from gateway.live.publisher import PushOrigin, StreamPublisher
+from gateway.live.sink import EndReason
+from gateway.live.start_buffer import StartBuffer, StartBufferBudget
+from gateway.live.stream import Stream
+from gateway.ports.errors import AtCapacity, NameInUse, NoSuchStream
+from gateway.ports.events import Event, Events, EventType
+
+log = structlog.get_logger(__name__)
+
+KEEP_ENDED = 60.0  # contract: an ended stream's playlists stay for this long
+WAITERS_SECONDS = 2.0  # how long a beginning is kept for viewers that wait here: they join within a few loop turns
+NODES_SECONDS = 5.0  # the same for other nodes, which look a stream up every half second in a remote registry
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Limits of every stream, in seconds and bytes (settings, section `stream`).
+
+    publishers: on this node; 0: any number.
+    beginning: seconds for which other nodes may still get a stream from its first frame; 0: never.
+    """
+
+    takeover_after: float
+    linger: float
+    gop_seconds: float
+    gop_bytes: int
+    publishers: int = 0
+    beginning: float = 0.0
+
+
+class Hub:
+    """The streams of this process. Only one event loop may use it. `run` must run for the streams to work."""
+
+    def __init__(self, limits: StreamLimits, specs: Sequence[OutputSpec], events: Events) -> None:
+        self.limits = limits
+        self._specs = tuple(specs)
+        self._events = events
+        self._streams: dict[str, Stream] = {}
+        self._ended: dict[str, Stream] = {}
+        self._waiting: dict[str, set[asyncio.Future[Stream]]] = {}
+        self._lingering: dict[str, asyncio.TimerHandle] = {}
+        self._draining = False
+        self._retiring = False
+        self._beginnings = StartBufferBudget()
+        self._tasks = Tasks("hub", self._crashed)
+
+    def offer(self, specs: Iterable[OutputSpec]) -> None:
+        """Adds outputs for streams that begin from now on. Outputs that publish renditions need a hub when they are
+        made.
+        """
+        self._specs = (*self._specs, *specs)
+
+    async def run(self) -> None:
+        """Samples bitrates and ends expired pushes, once a second, until it is cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(1)
+                now, wall = time.monotonic(), time.time()
+                for stream in list(self._streams.values()):
+                    stream.sample(now)
+                    if stream.publisher is not None and stream.channel.expires <= wall - 1:
+                        self.end(stream.name, EndReason.EXPIRED)
+        finally:
+            for name in list(self._streams):
+                self.end(name, EndReason.SHUTDOWN)
+            await self._tasks.close()
+
+    # ---- looking up ----
+
+    def __iter__(self) -> Iterator[Stream]:
+        return iter(list(self._streams.values()))
+
+    def holds(self, name: str) -> bool:
+        """Whether a stream of this name is in this hub, even without media yet."""
+        return name in self._streams
+
+    @property
+    def draining(self) -> bool:
+        """Whether the hub accepts no new streams and viewers."""
+        return self._draining
+
+    def find(self, name: str) -> Stream | None:
+        """Returns a stream that can be played now (live or lingering)."""
+        stream = self._streams.get(name)
+        return stream if stream is not None and stream.playable else None
+
+    def find_recent(self, name: str) -> Stream | None:
+        """Returns a stream like `find`, or one that ended less than KEEP_ENDED ago. Its playlists still exist."""
+        return self.find(name) or self._ended.get(name)
+
+    async def wait(self, name: str, seconds: float) -> Stream:
+        """Waits until the stream can be played. Raises NoSuchStream after `seconds`, AtCapacity when shutting down."""
+        if self._draining:
+            raise AtCapacity("shutting down")
+        stream = self.find(name)
+        if stream is not None:
+            return stream
+        future: asyncio.Future[Stream] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(name, set()).add(future)
+        try:
+            async with asyncio.timeout(seconds):
+                return await future
+        except TimeoutError:
+            raise NoSuchStream(name) from None
+        finally:
+            waiting = self._waiting[name]
+            waiting.discard(future)
+            if not waiting:
+                del self._waiting[name]
+
+    # ---- publishing ----
+
+    def publish(
+        self,
+        channel: Channel,
+        name: str,
+        *,
+        protocol: str,
+        peer: str,
+        evict: Callable[[EndReason], None],
+        keep_time: bool = False,
+        trusted: bool = False,
+        first_number: int = 0,
+    ) -> StreamPublisher:
+        """Returns the lease on `name`.
+
+        keep_time, trusted: see StreamPublisher.
+        first_number: the first playlist number of a new stream, see Stream.
+        Raises NameInUse while another publisher sends media, AtCapacity when full or shutting down.
+        """
+        now = time.monotonic()
+        if self._retiring and name == channel.id:
+            self._give_up(name, now)
+            raise AtCapacity("another process of this host has taken over")
+        if self._draining:
+            raise AtCapacity("shutting down")
+        stream = self._streams.get(name)
+        most = self.limits.publishers
+        # A take-over, and a push that is refused because the name is in use, do not add a publisher.
+        adds = name == channel.id and (stream is None or stream.publisher is None)
+        if most and adds and self._publishers() >= most:
+            raise AtCapacity(f"{most} publishers are on this node")
+        if stream is None:
+            stream = Stream(name, channel, time.time(), self.limits.gop_bytes, self.limits.gop_seconds, self._playable)
+            stream.first_number = first_number
+            if name in self._ended:  # reconnecting must not allow more track changes, hence more files
+                stream.pace = self._ended[name].pace
+            self._streams[name] = stream
+            stream.outputs = outputs = Outputs(stream, self._specs, self._events)
+            outputs.open()
+            self._tasks.start(outputs.run(), name)
+        else:
+            holder = stream.publisher
+            if holder is not None:
+                if now - holder.last_media < self.limits.takeover_after:
+                    raise NameInUse(name)
+                log.info("publisher taken over", stream=name, old=holder.peer, new=peer)
+                stream.publisher = None
+                holder.evict(EndReason.PUBLISHER_GONE)
+            self._stop_linger(name)
+            self.channel_changed(channel)
+        origin = PushOrigin(protocol, peer, keep_time, trusted)
+        stream.publisher = publisher = StreamPublisher(stream, origin, now, evict, self.publisher_left)
+        return publisher
+
+    async def lease(
+        self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None]
+    ) -> StreamPublisher:
+        """Returns the lease on a channel's source stream. Implements AcquirePublisher for a node without a cluster."""
+        return self.publish(channel, channel.id, protocol=protocol, peer=peer, evict=evict)
+
+    def _playable(self, stream: Stream) -> None:
+        """Called when the shown tracks are known: ends the waiting of viewers."""
+        if not stream.announced:
+            stream.announced = True
+            self._keep_beginning(stream)
+            self._ended.pop(stream.name, None)
+            self._emit(EventType.STREAM_STARTED, stream)
+        for future in self._waiting.get(stream.name, ()):
+            if not future.done():
+                future.set_result(stream)
+
+    def _keep_beginning(self, stream: Stream) -> None:
+        """Starts to keep the beginning, before the first unit. Viewers that wait join later, perhaps after a whole
+        burst.
+        """
+        waited = WAITERS_SECONDS if self._waiting.get(stream.name) else 0.0
+        seconds = max(waited, self.limits.beginning)
+        if seconds:
+            StartBuffer(stream, seconds, self.limits.gop_bytes, self._beginnings)
+
+    def publisher_left(self, publisher: StreamPublisher) -> None:
+        """Called by StreamPublisher when the push ends. The stream lingers, or ends at once if it never had media."""
+        stream = publisher.stream
+        if stream.publisher is not publisher:
+            return
+        stream.publisher = None
+        reason = publisher.fault or EndReason.PUBLISHER_GONE
+        if stream.original.tracks is None:
+            self.end(stream.name, EndReason.NO_MEDIA)
+        elif self._retiring:
+            self.end(stream.name, EndReason.SHUTDOWN)
+        elif self._draining or self.limits.linger <= 0:
+            self.end(stream.name, reason)
+        else:
+            self._lingering[stream.name] = asyncio.get_running_loop().call_later(
+                self.limits.linger, self.end, stream.name, reason
+            )
+
+    def end(self, name: str, reason: EndReason) -> bool:
+        """Ends a stream now, with its publisher and viewers. Returns False if there is none."""
+        stream = self._streams.pop(name, None)
+        if stream is None:
+            return False
+        self._stop_linger(name)
+        publisher, stream.publisher = stream.publisher, None
+        if publisher is not None:
+            publisher.evict(reason)
+        stream.end(reason)
+        if stream.announced:
+            self._ended[name] = stream
+            asyncio.get_running_loop().call_later(KEEP_ENDED, self._forget, stream)
+            seconds = round(time.time() - stream.started, 3)
+            self._emit(EventType.STREAM_ENDED, stream, reason=str(reason), seconds=seconds, bytes=stream.bytes_in)
+        return True
+
+    def channel_changed(self, channel: Channel) -> None:
+        """Applies a changed channel to its live streams (expiry, protection, outputs)."""
+        for stream in self._streams.values():
+            if stream.channel.id == channel.id:
+                stream.channel = channel
+                if stream.outputs is not None:
+                    stream.outputs.channel_changed()
+
+    def retire(self) -> None:
+        """Accepts no new pushes. A stream whose push ends is ended, and the next push goes to another process of this
+        host.
+        """
+        self._retiring = True
+
+    def _give_up(self, name: str, now: float) -> None:
+        """Ends a stream whose publisher is gone or sends nothing, so that a new push can go to another process."""
+        stream = self._streams.get(name)
+        if stream is None:
+            return
+        if stream.publisher is None or now - stream.publisher.last_media >= self.limits.takeover_after:
+            self.end(name, EndReason.SHUTDOWN)
+
+    def drain(self) -> None:
+        """Ends all streams and accepts no new ones. Publishers, viewers and waiting callers are told. Outputs finish
+        themselves.
+        """
+        self._draining = True
+        for waiting in self._waiting.values():
+            for future in waiting:
+                if not future.done():
+                    future.set_exception(AtCapacity("shutting down"))
+        for name in list(self._streams):
+            self.end(name, EndReason.SHUTDOWN)
+
+    async def drained(self) -> None:
+        """Waits until the outputs of every stream have finished."""
+        await self._tasks.idle()
+
+    def _forget(self, stream: Stream) -> None:
+        if self._ended.get(stream.name) is stream:
+            del self._ended[stream.name]
+
+    def _publishers(self) -> int:
+        """The number of pushes from outside. Renditions are not counted: they come from our own workers."""
+        return sum(s.publisher is not None and s.name == s.channel.id for s in self._streams.values())
+
+    def _stop_linger(self, name: str) -> None:
+        timer = self._lingering.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _emit(self, kind: EventType, stream: Stream, **data: object) -> None:
+        self._events.emit(Event(kind, time.time(), stream.channel.id, {"stream": stream.name, **data}))
+
+    def _crashed(self, name: str, error: BaseException) -> None:
+        log.error("a stream's task failed", task=name, exc_info=error)

@@ -1,0 +1,234 @@
+"""Outputs: consumers of one stream, switched and supervised while it is live."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol, runtime_checkable
+
+import structlog
+
+from gateway.channels.channel import Channel
+from gateway.lib.backoff import Backoff
+from gateway.lib.tasks import Tasks
+from gateway.live.stream import Stream
+from gateway.ports.errors import OutputTrouble, OutputUnsupported
+from gateway.ports.events import Event, Events, EventType
+
+log = structlog.get_logger(__name__)
+
+FINISH_SECONDS = 20.0  # time for an output to finish its files after the stream's end
+
+
+class StreamOutput(Protocol):
+    """Consumes one stream until it ends.
+
+    If `run` returns, the output is done. If it raises, the output is started again later. OutputTrouble means an
+    external reason. OutputUnsupported means that the output cannot process this stream: it stays failed until it is
+    switched off and on.
+    """
+
+    async def run(self, stream: Stream) -> None: ...
+
+
+@runtime_checkable
+class StartsWithStream(Protocol):
+    """An output that must get the first units: `begin` is called at once, `run` a little later."""
+
+    def begin(self, stream: Stream) -> None: ...
+
+
+@runtime_checkable
+class ReportsStatus(Protocol):
+    """An output with more status: `report` is merged into its entry of the session; JSON, without secrets.
+
+    Its "error" is shown if the output as a whole has no error.
+    """
+
+    def report(self) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class ChannelAware(Protocol):
+    """An output that follows the stored channel while it runs. It is called after a change, if the output stays
+    enabled.
+    """
+
+    def channel_changed(self, channel: Channel) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """Describes an output: its name, how to make it, and for which streams it is enabled.
+
+    on_demand: made at the first request instead of with the stream.
+    listed: shown in the status of a session.
+    """
+
+    name: str
+    make: Callable[[Stream], StreamOutput]
+    wanted: Callable[[Stream], bool]
+    on_demand: bool = False
+    listed: bool = True
+
+
+class OutputState(StrEnum):
+    OFF = "off"
+    WAITING = "waiting"  # enabled, but made only at the first request
+    RUNNING = "running"
+    RETRYING = "retrying"
+    FAILED = "failed"  # until this stream ends: another try would fail too
+    DONE = "done"
+
+
+class _Handle:
+    def __init__(self, spec: OutputSpec, wanted: bool) -> None:
+        self.spec = spec
+        self.wanted = self.enabled = wanted
+        self.demanded = not spec.on_demand
+        self.state = OutputState.OFF
+        self.error: str | None = None
+        self.output: StreamOutput | None = None
+        self.task: asyncio.Task[object] | None = None
+
+    def status(self) -> dict[str, object]:
+        told: dict[str, Any] = self.output.report() if isinstance(self.output, ReportsStatus) else {}
+        error = self.error if self.error is not None else told.get("error")
+        return {**told, "name": self.spec.name, "enabled": self.enabled, "state": str(self.state), "error": error}
+
+
+class Outputs:
+    """The outputs of one stream. `run` owns their tasks, and ends with the stream."""
+
+    def __init__(self, stream: Stream, specs: Iterable[OutputSpec], events: Events) -> None:
+        self._stream = stream
+        self._events = events
+        self._handles = {s.name: _Handle(s, s.wanted(stream)) for s in specs}
+        self._tasks: Tasks | None = None
+
+    def names(self) -> list[str]:
+        return [h.spec.name for h in self._handles.values() if h.spec.listed]
+
+    def enabled(self, name: str) -> bool:
+        handle = self._handles.get(name)
+        return handle is not None and handle.enabled
+
+    def get(self, name: str) -> StreamOutput | None:
+        """Returns the output: running, or finished after the end of the stream. Starts one that waits for demand.
+
+        Returns None while it is off. Between two tries, returns the one that failed.
+        """
+        handle = self._handles.get(name)
+        if handle is None or not handle.enabled:
+            return None
+        if not handle.demanded:
+            handle.demanded = True
+            self._reconcile(handle)
+        return handle.output
+
+    def switch(self, name: str, enabled: bool) -> None:
+        """Switches an output on or off while live. Raises KeyError for an unknown name."""
+        handle = self._handles[name]
+        if handle.enabled != enabled:
+            handle.enabled = enabled
+            self._reconcile(handle)
+
+    def channel_changed(self) -> None:
+        """Follows the flags of the channel that changed. Other outputs stay as they were switched while live."""
+        for name, handle in self._handles.items():
+            wanted = handle.spec.wanted(self._stream)
+            if wanted != handle.wanted:
+                handle.wanted = wanted
+                self.switch(name, wanted)
+            if handle.enabled and isinstance(handle.output, ChannelAware):
+                handle.output.channel_changed(self._stream.channel)
+
+    def status(self) -> list[dict[str, object]]:
+        """Returns `[{"name", "enabled", "state", "error", and the output's report}]` for the API."""
+        return [h.status() for h in self._handles.values() if h.spec.listed]
+
+    def open(self) -> None:
+        """Makes the outputs that are enabled from the start, before the first unit. `run` must follow."""
+        for handle in self._handles.values():
+            if handle.enabled and handle.demanded:
+                self._make(handle)
+
+    async def run(self) -> None:
+        """Runs the enabled outputs until the stream has ended and all of them have finished (at most
+        FINISH_SECONDS).
+        """
+        async with Tasks(f"outputs of {self._stream.name}", self._crashed) as tasks:
+            self._tasks = tasks
+            for handle in self._handles.values():
+                self._reconcile(handle)
+            await self._stream.over()
+            running = [h.task for h in self._handles.values() if h.task is not None and not h.task.done()]
+            if running:
+                await asyncio.wait(running, timeout=FINISH_SECONDS)
+            self._tasks = None
+
+    def _reconcile(self, handle: _Handle) -> None:
+        if self._tasks is None:
+            return
+        if handle.enabled and handle.demanded:
+            if handle.task is None or handle.task.done():
+                # Made here, not in the task: a request in this turn of the loop must find it.
+                output = handle.output if handle.task is None and handle.output is not None else self._make(handle)
+                handle.task = self._tasks.start(self._supervise(handle, output), handle.spec.name)
+        elif handle.enabled:
+            handle.state = OutputState.WAITING
+        else:
+            if handle.task is not None:
+                handle.task.cancel()
+                handle.task = None
+            handle.output = None
+            handle.demanded = not handle.spec.on_demand
+            handle.state, handle.error = OutputState.OFF, None
+
+    def _make(self, handle: _Handle) -> StreamOutput:
+        output = handle.output = handle.spec.make(self._stream)
+        handle.state = OutputState.RUNNING
+        if isinstance(output, StartsWithStream):
+            output.begin(self._stream)
+        return output
+
+    async def _supervise(self, handle: _Handle, output: StreamOutput) -> None:
+        stream, name, backoff = self._stream, handle.spec.name, Backoff()
+        while True:
+            handle.output, handle.state = output, OutputState.RUNNING
+            started = time.monotonic()
+            try:
+                await output.run(stream)
+            except OutputUnsupported as error:
+                log.warning("output cannot carry this stream", stream=stream.name, output=name, reason=str(error))
+                handle.state, handle.error = OutputState.FAILED, str(error)[:300]
+                self._emit(EventType.OUTPUT_FAILED, output=name, error=handle.error)
+                return
+            except OutputTrouble as error:
+                log.warning("output is hindered", stream=stream.name, output=name, reason=str(error))
+                handle.state, handle.error = OutputState.RETRYING, str(error)[:300]
+                self._emit(EventType.OUTPUT_FAILED, output=name, error=handle.error)
+            except Exception as error:
+                log.error("output failed", stream=stream.name, output=name, exc_info=error)
+                handle.state, handle.error = OutputState.RETRYING, f"{type(error).__name__}: {error}"[:300]
+                self._emit(EventType.OUTPUT_FAILED, output=name, error=handle.error)
+            else:
+                handle.state = OutputState.DONE
+                return
+            if stream.original.ended is not None:
+                return
+            if time.monotonic() - started > 30:
+                backoff.reset()
+            await asyncio.sleep(backoff.next())
+            output = handle.spec.make(stream)
+            self._emit(EventType.OUTPUT_RECOVERED, output=name)
+            handle.error = None
+
+    def _emit(self, kind: EventType, **data: object) -> None:
+        self._events.emit(Event(kind, time.time(), self._stream.channel.id, data))
+
+    def _crashed(self, name: str, error: BaseException) -> None:
+        log.error("output's supervisor failed", stream=self._stream.name, task=name, exc_info=error)

@@ -1,0 +1,73 @@
+"""The viewers that watch streams of this node through other nodes, as those nodes report them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+FORGET_SECONDS: Final = 30.0  # without a report for so long, a node has no viewers
+MAX_REPORTERS: Final = 20_000  # pairs of stream and node
+MOST_COUNT: Final = 10_000_000  # viewers of one protocol that one node can have
+
+
+@dataclass(frozen=True, slots=True)
+class _Reported:
+    counts: Mapping[str, int]
+    at: float
+
+
+class RemoteViewerCounts:
+    """The last report of each node for each stream. A report is forgotten after FORGET_SECONDS.
+
+    At most MAX_REPORTERS pairs of stream and node are remembered; the one with the oldest report is removed first.
+    clock: monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told: OrderedDict[tuple[str, str], _Reported] = OrderedDict()  # ordered by the time of the report
+        self._nodes: dict[str, set[str]] = {}  # by stream
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def told(self, stream: str, node: str, counts: Mapping[str, int]) -> None:
+        """Takes a report: the viewers of `stream` at `node` now, by protocol."""
+        counts = {protocol: min(count, MOST_COUNT) for protocol, count in counts.items() if count > 0}
+        if not counts:
+            self._forget((stream, node))
+            return
+        self._told[stream, node] = _Reported(counts, self._clock())
+        self._told.move_to_end((stream, node))
+        self._nodes.setdefault(stream, set()).add(node)
+        self._expire()
+        if len(self._told) > MAX_REPORTERS:
+            self._forget(next(iter(self._told)))
+
+    def of(self, stream: str) -> Counter[str]:
+        """Returns the sum of all nodes, by protocol."""
+        self._expire()
+        counts: Counter[str] = Counter()
+        for node in self._nodes.get(stream, ()):
+            counts.update(self._told[stream, node].counts)
+        return counts
+
+    def _expire(self) -> None:
+        due = self._clock() - FORGET_SECONDS
+        while self._told:
+            pair, told = next(iter(self._told.items()))
+            if told.at > due:
+                return
+            self._forget(pair)
+
+    def _forget(self, pair: tuple[str, str]) -> None:
+        if self._told.pop(pair, None) is None:
+            return
+        stream, node = pair
+        nodes = self._nodes[stream]
+        nodes.discard(node)
+        if not nodes:
+            del self._nodes[stream]

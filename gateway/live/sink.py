@@ -1,0 +1,44 @@
+"""The consumer of a stream as a protocol, the items that it gets, and why a stream ends."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Protocol, TypeAlias
+
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit, Timed
+
+Item: TypeAlias = Tracks | AccessUnit | Timed
+
+
+class EndReason(StrEnum):
+    """The reason why a stream ended. Logs and webhooks contain the value."""
+
+    PUBLISHER_GONE = "publisher gone"
+    NO_MEDIA = "no media"
+    KEPT_CHANGING = "its publisher kept changing its tracks"
+    KICKED = "kicked"
+    DELETED = "channel deleted"
+    EXPIRED = "key expired"
+    OUTPUT_OFF = "output switched off"
+    SHUTDOWN = "shutting down"
+    MOVED = "held by another node"
+
+
+class Sink(Protocol):
+    """A consumer, called on the event loop, in order, for every item. It must not block; slow work goes into a
+    queue.
+    """
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        """Called first, and again whenever tracks, metadata or continuity (`tracks.epoch`) change."""
+
+    def on_unit(self, unit: AccessUnit) -> None: ...
+
+    def on_timed(self, timed: Timed) -> None: ...
+
+    def on_end(self, reason: EndReason) -> None:
+        """Called last; the sink is detached already."""
+
+    def on_failed(self, error: Exception) -> None:
+        """Called with the error that another call raised. The sink is detached already and gets nothing more."""

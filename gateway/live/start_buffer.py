@@ -1,0 +1,118 @@
+"""The first seconds of a stream, kept for viewers that waited for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+from gateway.live.sink import EndReason, Item, Sink
+from gateway.media.track import Kind, Tracks
+from gateway.media.unit import AccessUnit, Timed
+
+MAX_BYTES: Final = 64_000_000  # bytes in the beginnings of all streams of one hub
+_ITEM_BYTES: Final = 256  # cost of an item besides its payload: a publisher may send many tiny ones
+_TRACKS_BYTES: Final = 65_536  # the largest metadata (`ingest.rtmp.flv_intake`)
+
+
+class StartBufferBudget:
+    """The bytes that the beginnings of all streams may use together. A stream keeps no beginning if none are left."""
+
+    def __init__(self, most: int = MAX_BYTES) -> None:
+        self.most = most
+        self.bytes = 0
+
+
+class BufferedStream(Protocol):
+    """The stream of a StartBuffer: it gives the units, and shows the buffer to viewers."""
+
+    beginning: StartBuffer | None
+
+    def attach(self, sink: Sink) -> None: ...
+
+    def detach(self, sink: Sink) -> None: ...
+
+
+class StartBuffer:
+    """A Sink that keeps everything from a stream's first unit.
+
+    A publisher may send its first seconds within one turn of the event loop (a burst, or ffmpeg without `-re`).
+    Viewers that waited join only in a later turn, and other nodes find the stream even later. By then the GOP cache
+    contains only the last GOP. The beginning is dropped after its time, at its bounds, and when an epoch ends.
+    """
+
+    def __init__(self, stream: BufferedStream, seconds: float, most: int, budget: StartBufferBudget) -> None:
+        """seconds: how long the beginning is kept. most: bytes for this stream."""
+        self.items: list[Item] = []
+        self.torn = False  # pictures without their key frame came, and no key frame since then
+        self._stream = stream
+        self._most = most
+        self._budget = budget
+        self._bytes = 0
+        self._epoch: int | None = None
+        self._has_key = False
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.drop)
+        stream.beginning = self
+        stream.attach(self)
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yields tracks first, then units in order. They begin with a decodable picture and the sound before it."""
+        return iter(list(self.items))
+
+    def drop(self) -> None:
+        """Drops the beginning: new viewers get the GOP cache. It may be called more than once."""
+        self._timer.cancel()
+        self._stream.detach(self)
+        if self._stream.beginning is self:
+            self._stream.beginning = None
+        self._budget.bytes -= self._bytes
+        self._bytes = 0
+        self.items = []
+
+    # ---- Sink ----
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        if self._epoch is None:
+            self._epoch, self._has_key = tracks.epoch, tracks.video is None
+            self.items.append(tracks)
+        elif tracks.epoch != self._epoch:
+            self.drop()
+        else:
+            self._add(tracks, _TRACKS_BYTES)
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        if not self._has_key and unit.track.kind is Kind.VIDEO:
+            self._has_key = unit.key
+            if not unit.key or self.torn:
+                # Units before the key frame are useless without the missing pictures.
+                self._forget_units()
+                self.torn = not unit.key
+            if not unit.key:
+                return
+        elif self.torn:
+            return
+        self._add(unit, len(unit.payload) + _ITEM_BYTES)
+
+    def on_timed(self, timed: Timed) -> None:
+        if not self.torn:
+            self._add(timed, len(timed.amf) + _ITEM_BYTES)
+
+    def on_end(self, reason: EndReason) -> None:
+        self.drop()
+
+    def on_failed(self, error: Exception) -> None:
+        self.drop()
+        asyncio.get_running_loop().call_exception_handler({"message": "a beginning failed", "exception": error})
+
+    def _add(self, item: Item, size: int) -> None:
+        self._bytes += size
+        self._budget.bytes += size
+        if self._bytes > self._most or self._budget.bytes > self._budget.most:
+            self.drop()
+        else:
+            self.items.append(item)
+
+    def _forget_units(self) -> None:
+        self.items[:] = [item for item in self.items if isinstance(item, Tracks)][-1:]
+        self._budget.bytes -= self._bytes
+        self._bytes = 0

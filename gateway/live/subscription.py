@@ -1,0 +1,140 @@
+"""A bounded queue between a Fanout and one consumer that waits for disks or networks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self, TypeAlias
+
+from gateway.live.fanout import Fanout
+from gateway.live.sink import EndReason
+from gateway.media.track import Kind, Tracks
+from gateway.media.unit import AccessUnit, Timed
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The stream has ended; no item follows."""
+
+    reason: EndReason
+
+
+Item: TypeAlias = "Tracks | AccessUnit | Timed | End"
+
+
+class Subscription:
+    """Yields Tracks first and on any change, then units and timed data, then End.
+
+    It is bounded in bytes and in seconds. At a bound it drops the waiting items in whole GOPs, up to the next key
+    frame. The last Tracks and the End are never dropped. `dropped` counts units.
+
+    Use `async with Subscription(stream) as items:` for what viewers see, or `stream.original` for what was pushed.
+    """
+
+    def __init__(
+        self, stream: Fanout, *, max_bytes: int = 16_000_000, max_seconds: float = 10.0, replay: bool = True
+    ) -> None:
+        self._stream = stream
+        self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
+        self._replay = replay
+        self._items: deque[Item] = deque()
+        self._bytes = 0
+        self._first_dts: float | None = None
+        self._skipping = False
+        self._has_video = False
+        self._wake: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+        self.dropped = 0
+
+    async def __aenter__(self) -> Self:
+        self._stream.attach(self, replay=self._replay)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._stream.detach(self)
+
+    async def __aiter__(self) -> AsyncIterator[Item]:
+        while True:
+            while self._items:
+                item = self._items.popleft()
+                if isinstance(item, AccessUnit):
+                    self._bytes -= len(item.payload)
+                    self._first_dts = item.dts / item.track.timescale
+                yield item
+                if isinstance(item, End):
+                    return
+            if self._error is not None:
+                raise self._error
+            self._first_dts = None
+            self._wake = asyncio.get_running_loop().create_future()
+            await self._wake
+
+    @property
+    def waiting(self) -> int:
+        """The number of items that the consumer has not taken yet."""
+        return len(self._items)
+
+    # ---- Sink ----
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        self._has_video = tracks.video is not None
+        if self._items and isinstance(self._items[-1], Tracks):
+            self._items[-1] = tracks  # no unit used the earlier tracks: only the last ones matter
+            return
+        self._put(tracks)
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        starts = unit.key and (unit.track.kind is Kind.VIDEO or not self._has_video)
+        if self._skipping:
+            if not starts:
+                self.dropped += 1
+                return
+            self._skipping = False
+        seconds = unit.dts / unit.track.timescale
+        late = self._first_dts is not None and seconds - self._first_dts > self._max_seconds
+        if late or self._bytes + len(unit.payload) > self._max_bytes:
+            self._drop_waiting()
+            if not starts:
+                self._skipping = True
+                self.dropped += 1
+                return
+        if self._first_dts is None:
+            self._first_dts = seconds
+        self._bytes += len(unit.payload)
+        self._put(unit)
+
+    def on_timed(self, timed: Timed) -> None:
+        if not self._skipping:
+            self._put(timed)
+
+    def on_end(self, reason: EndReason) -> None:
+        self._put(End(reason))
+
+    def on_failed(self, error: Exception) -> None:
+        self._error = error
+        self._notify()
+
+    def _drop_waiting(self) -> None:
+        told = [i for i in self._items if isinstance(i, Tracks)]
+        kept: list[Item] = [*told[-1:], *(i for i in self._items if isinstance(i, End))]
+        self.dropped += sum(isinstance(i, AccessUnit) for i in self._items)
+        self._items = deque(kept)
+        self._bytes = 0
+        self._first_dts = None
+
+    def _put(self, item: Item) -> None:
+        self._items.append(item)
+        self._notify()
+
+    def _notify(self) -> None:
+        wake = self._wake
+        if wake is not None:
+            self._wake = None
+            if not wake.done():
+                wake.set_result(None)

@@ -1,0 +1,155 @@
+"""Bounds how often the tracks of a stream may change, because every consumer starts something new at each change.
+
+Recorders start a file, packagers a Period; relays send headers; workers restart. So a stream allows a few changes at
+once, and then one change a second. A change that comes too soon is delayed with its media. A publisher that keeps
+changing its tracks is ended.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import Final, TypeAlias
+
+from gateway.media.errors import InvalidData
+from gateway.media.track import AmfValue, Kind, MediaTrack
+from gateway.media.unit import AccessUnit, Timed
+
+INTERVAL_SECONDS: Final = 1.0  # between two changes of a stream …
+MAX_BURST: Final = 5  # … after these: tracks may come late, and a publisher may reconnect at once
+MAX_CHANGES: Final = 12  # changes of a publisher, where those within one second count as one …
+WINDOW_SECONDS: Final = 30.0  # … in this time; an encoder that adapts its picture size changes a few times a minute
+HELD_BYTES: Final = 8_000_000  # of delayed media: more than a second of 4K
+HELD_ITEMS: Final = 2_000
+
+Item: TypeAlias = AccessUnit | Timed
+
+
+class KeepsChanging(InvalidData):
+    """A publisher keeps changing its tracks and is ended. The message goes to its peer and to the log."""
+
+    def __init__(self) -> None:
+        super().__init__(f"The tracks keep changing: more than {MAX_CHANGES} times in {WINDOW_SECONDS:.0f} s.")
+
+
+class IntervalLimiter:
+    """Allows `at_once` events at once, and one more every `every` seconds. The caller passes times of any one clock.
+
+    If the clock is set back, earlier events are forgotten.
+    """
+
+    __slots__ = ("_at_once", "_every", "_full", "_last")
+
+    def __init__(self, at_once: int = MAX_BURST, every: float = INTERVAL_SECONDS) -> None:
+        self._at_once = at_once
+        self._every = every
+        self._full = -inf  # when `at_once` events may happen at once again
+        self._last = -inf
+
+    def due(self, now: float) -> float:
+        """Returns the earliest time for the next event; not later than `now` if it may happen at once."""
+        if now < self._last:
+            self._full = -inf
+        return self._full - (self._at_once - 1) * self._every
+
+    def take(self, now: float) -> bool:
+        """Whether the event may happen now. If it may, it is counted."""
+        if self.due(now) > now:
+            return False
+        self._last = now
+        self._full = max(self._full, now) + self._every
+        return True
+
+
+class TrackChangeLimit:
+    """Counts the changes of one publisher. `count` raises KeepsChanging for the first one above the limit."""
+
+    __slots__ = ("_times",)
+
+    def __init__(self) -> None:
+        self._times: deque[float] = deque(maxlen=MAX_CHANGES + 1)
+
+    def count(self, now: float) -> None:
+        """Counts a change. now: monotonic seconds."""
+        times = self._times
+        if times and now - times[-1] < INTERVAL_SECONDS:
+            return  # IntervalLimiter bounds changes within a second; only continued changes end a publisher
+        times.append(now)
+        if len(times) > MAX_CHANGES and now - times[0] <= WINDOW_SECONDS:
+            raise KeepsChanging
+
+
+class DelayedChange:
+    """A change that came too soon, and the items pushed after it. At the bound, items are dropped until the next key
+    frame.
+
+    due: the time at which it may be announced, monotonic seconds.
+    continuous: whether it continues what was announced before.
+    media: whether pushed items are delayed too. They are if the tracks change, not if only the metadata change.
+    """
+
+    __slots__ = ("_bytes", "_items", "_key_due", "audio", "continuous", "dropped", "due", "media", "metadata", "video")
+
+    def __init__(
+        self,
+        video: MediaTrack | None,
+        audio: MediaTrack | None,
+        metadata: dict[str, AmfValue],
+        continuous: bool,
+        *,
+        media: bool,
+    ) -> None:
+        self.due = -inf
+        self.video = video
+        self.audio = audio
+        self.metadata = metadata
+        self.continuous = continuous
+        self.media = media
+        self.dropped = 0
+        self._key_due = False
+        self._items: list[tuple[Item, float]] = []
+        self._bytes = 0
+
+    def instead_of(self, earlier: DelayedChange) -> None:
+        """Replaces an earlier change that was not announced. Items that were pushed for other tracks are dropped."""
+        if not earlier.media:
+            return
+        self.dropped = earlier.dropped
+        if (earlier.video, earlier.audio) == (self.video, self.audio) and self.continuous:
+            self.continuous, self._key_due = earlier.continuous, earlier._key_due
+            self._items, self._bytes = earlier._items, earlier._bytes
+        else:
+            self.continuous = False
+            self.dropped = earlier.lost
+
+    def add(self, item: Item, now: float) -> None:
+        """Adds an item that was pushed at `now`."""
+        if isinstance(item, AccessUnit):
+            starts = item.key and (item.track.kind is Kind.VIDEO or self.video is None)
+            if self._key_due and not starts:
+                self.dropped += 1
+                return
+            size = len(item.payload)
+        else:
+            size = len(item.amf)
+        if self._bytes + size > HELD_BYTES or len(self._items) >= HELD_ITEMS:
+            self.dropped += _units(self._items) + 1
+            self._items, self._bytes, self._key_due = [], 0, True
+            return
+        self._key_due = False
+        self._bytes += size
+        self._items.append((item, now))
+
+    @property
+    def lost(self) -> int:
+        """The units that are lost if the change is never announced."""
+        return self.dropped + _units(self._items)
+
+    def items(self) -> list[tuple[Item, float]]:
+        """Returns the delayed items, each with the time of its push."""
+        items, self._items = self._items, []
+        return items
+
+
+def _units(items: list[tuple[Item, float]]) -> int:
+    return sum(isinstance(item, AccessUnit) for item, _ in items)

@@ -1,0 +1,4 @@
+"""The outputs of a stream besides playback, one folder for each.
+
+`gateway.live` starts, supervises and ends them.
+"""

@@ -1,0 +1,102 @@
+"""The output `video`: MP4 files of `video_time` seconds that together hold every frame of the stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.outputs.recording.cutter import PieceStart
+from gateway.outputs.recording.mp4_piece import Mp4Piece
+from gateway.outputs.recording.recording_output import RecordingCounts
+from gateway.outputs.recording.segmented_recording import SegmentedRecording
+from gateway.outputs.storage.locked_file import LockedFile
+from gateway.ports.errors import OutputUnsupported
+
+if TYPE_CHECKING:
+    from gateway.live.stream import Stream
+    from gateway.media.track import Tracks
+    from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
+    from gateway.outputs.storage.archive import Archive
+
+VIDEO_TIME: Final = "video_time"
+
+
+@dataclass(slots=True)
+class _Piece:
+    """A piece and its file; the file is made when there is something to write."""
+
+    movie: Mp4Piece
+    file: LockedFile | None = None
+
+
+class Mp4Recording(SegmentedRecording):
+    """Writes each piece as fragments into its own file, and gives it to the Mp4Finalizer when it is complete.
+
+    Memory is constant, about a second of media.
+    A new epoch of the stream (the publisher came back, or tracks changed) begins a new piece.
+    If writing fails, the part on disk becomes a shorter piece.
+    """
+
+    def __init__(self, stream: Stream, archive: Archive, finisher: Mp4Finalizer, counts: RecordingCounts) -> None:
+        super().__init__(stream, counts, VIDEO_TIME)
+        self._archive = archive
+        self._finisher = finisher
+        self._open: list[_Piece] = []  # oldest first
+        self._pieces = 0
+        self._bytes = 0
+
+    def report(self) -> dict[str, Any]:
+        return {**super().report(), "pieces": self._pieces, "bytes": self._bytes}
+
+    def begin_epoch(self, tracks: Tracks) -> None:
+        """Does nothing: every piece describes its own tracks."""
+
+    def look(self) -> None:
+        for piece in self._open:
+            movie = piece.movie
+            if movie.waits or movie.closed:
+                self._waits = True
+            elif movie.refused is not None:
+                raise OutputUnsupported(movie.refused)
+
+    async def store(self) -> None:
+        self._waits = False
+        for piece in self._open:
+            if data := piece.movie.take():
+                self._bytes += sum(map(len, data))
+                await self._archive.threads.run(partial(self._write, piece, data))
+        for piece in [p for p in self._open if p.movie.closed]:
+            self._open.remove(piece)
+            self._hand_over(piece)
+
+    async def finish(self, failed: bool) -> None:
+        self._end_cutter()
+        try:
+            if not failed:
+                await self.store()
+        finally:
+            for piece in self._open:
+                self._hand_over(piece)
+            self._open = []
+            self._epoch = None  # a new start begins with its tracks
+
+    def begin_piece(self, opening: PieceStart) -> Mp4Piece:
+        movie = Mp4Piece(opening)
+        self._open.append(_Piece(movie))
+        return movie
+
+    def _write(self, piece: _Piece, data: list[bytes]) -> None:
+        """Appends to the piece's file. Runs in a thread."""
+        self._archive.check_room()
+        if piece.file is None:
+            piece.file = LockedFile(self._finisher.new(self._stream.name, int(piece.movie.wall * 1000)))
+        piece.file.append(data)
+
+    def _hand_over(self, piece: _Piece) -> None:
+        self._count_dropped(piece.movie.dropped)
+        if piece.file is not None:
+            self._pieces += 1
+            piece.file.close()
+            self._finisher.finish(piece.file.path)
+            self._counts.finished["video"] = self._counts.finished.get("video", 0) + 1

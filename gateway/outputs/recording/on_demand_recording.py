@@ -1,0 +1,273 @@
+"""The output `ondemand`: a session as MPEG-TS segments, with a playlist that grows with each segment."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.formats.hls import media
+from gateway.formats.ts.muxer import TsMuxer
+from gateway.media import codecs
+from gateway.media.errors import InvalidData
+from gateway.media.track import MediaTrack
+from gateway.outputs.recording.cutter import PieceStart
+from gateway.outputs.recording.on_demand_session import (
+    SCRATCH,
+    OnDemandSession,
+    RecordedSegment,
+    folder_name,
+    playlist,
+    ready_of,
+)
+from gateway.outputs.recording.recording_output import RecordingCounts
+from gateway.outputs.recording.segmented_recording import SegmentedRecording
+from gateway.packaging.timing import VIDEO_CLOCK
+from gateway.ports import media_keys
+from gateway.ports.errors import OutputUnsupported
+
+if TYPE_CHECKING:
+    from gateway.live.stream import Stream
+    from gateway.media.track import Tracks
+    from gateway.outputs.recording.mp4_finalizer import Mp4Finalizer
+    from gateway.outputs.storage.archive import Archive
+
+ONDEMAND_TIME: Final = "ondemand_time"
+_FRAMES_PER_PES: Final = 5  # about 100 ms of AAC, which avoids most of the packets' padding
+_MOST_BYTES: Final = 2_000_000  # of packets that wait for the disk, at high bitrates less than a second
+_LARGE: Final = 200_000  # characters; a longer playlist is written at most every …
+_SELDOM: Final = 60.0  # … this many seconds
+
+
+class TsPiece:
+    """A Piece as transport packets; `take` returns those that are to be appended to its file now.
+
+    `seconds`: its duration so far. `dropped` counts frames that a transport stream cannot carry.
+    """
+
+    def __init__(self, muxer: TsMuxer, opening: PieceStart) -> None:
+        self.wall = opening.wall
+        self.fresh = not opening.continues
+        self.closed = False
+        self.dropped = 0
+        self._muxer = muxer
+        self._audio: MediaTrack | None = opening.audio
+        self._rate = VIDEO_CLOCK
+        self._pictured = opening.first_video is not None
+        self._start: int | None = None  # ticks of 90 kHz
+        self._end = 0
+        self._step = VIDEO_CLOCK // 30
+        self._frames: list[bytes] = []  # sound of the open PES packet
+        self._frames_at = 0
+        self._frames_end = 0  # ticks of the audio rate
+        self._ready: list[bytes] = [muxer.tables()]
+        self._size = 0
+        self._taken = 0  # end of what was taken so far, ticks of 90 kHz
+
+    def picture(self, dts: int, cts: int, key: bool, payload: bytes) -> None:
+        """Takes one picture. Hot path."""
+        if self._start is None:
+            self._start = dts
+        else:
+            self._step = max(dts - self._end + self._step, 1)
+        self._end = dts + self._step
+        try:
+            self._put(self._muxer.video(dts, cts, key, payload).render())
+        except InvalidData:
+            self.dropped += 1
+
+    def sound(self, ticks: int, samples: int, payload: bytes) -> None:
+        """Takes one audio frame. Hot path."""
+        if not self._frames_end and self._audio is not None:
+            self._rate = codecs.audio_rate(self._audio, payload)
+        time = ticks * VIDEO_CLOCK // self._rate
+        if self._frames and ticks != self._frames_end:
+            self._flush()  # a gap
+        if not self._frames:
+            self._frames_at = time
+        self._frames.append(payload)
+        self._frames_end = ticks + samples
+        if not self._pictured:
+            if self._start is None:
+                self._start = time
+            self._end = self._frames_end * VIDEO_CLOCK // self._rate
+        if len(self._frames) >= _FRAMES_PER_PES:
+            self._flush()
+
+    def close(self, end: int | None) -> None:
+        self._flush()
+        if end is not None and self._pictured:
+            self._end = end
+        self.closed = True
+
+    @property
+    def seconds(self) -> float:
+        ticks = self._end - self._start if self._start is not None else 0
+        return media.as_printed(max(ticks, 1) / VIDEO_CLOCK)
+
+    @property
+    def waits(self) -> bool:
+        """Whether at least a second of media, or a large number of bytes, is ready to take."""
+        return self._end - self._taken >= VIDEO_CLOCK or self._size > _MOST_BYTES
+
+    def take(self) -> list[bytes]:
+        ready, self._ready = self._ready, []
+        self._size = 0
+        self._taken = self._end
+        return ready
+
+    def _flush(self) -> None:
+        frames, self._frames = self._frames, []
+        if frames:
+            try:
+                for packets in self._muxer.audio(frames, self._frames_at):
+                    self._put(packets.render())
+            except InvalidData:
+                self.dropped += len(frames)
+
+    def _put(self, packets: bytes) -> None:
+        self._ready.append(packets)
+        self._size += len(packets)
+
+
+@dataclass(slots=True)
+class _Segment:
+    """A piece that is being written, with its number."""
+
+    piece: TsPiece
+    number: int
+    begun: bool = False
+
+
+class OnDemandRecording(SegmentedRecording):
+    """Records a session as segments in the session's folder.
+
+    A complete segment is stored first, and then the playlist that names it, so the playlist names only stored segments.
+    A session lasts from the start (of the stream, the scheduled hours or the output) to its end.
+    The next session is named after another time.
+    A publisher that returns continues the session, after a discontinuity.
+    """
+
+    def __init__(self, stream: Stream, archive: Archive, finisher: Mp4Finalizer, counts: RecordingCounts) -> None:
+        super().__init__(stream, counts, ONDEMAND_TIME)
+        self._archive = archive
+        self._finisher = finisher
+        self._muxer: TsMuxer | None = None
+        self._open: list[_Segment] = []  # oldest first
+        self._session: OnDemandSession | None = None
+        self._start_ms = 0
+        self._number = 0
+        self._entries: list[RecordedSegment] = []
+        self._written = 0.0  # when the playlist was last written, by the monotonic clock
+        self._segments = 0
+        self._bytes = 0
+
+    def report(self) -> dict[str, Any]:
+        told = {**super().report(), "segments": self._segments, "bytes": self._bytes}
+        if self._session is not None:
+            told["playlist"] = media_keys.playlist_key(self._stream.name, self._start_ms)
+        return told
+
+    def begin_epoch(self, tracks: Tracks) -> None:
+        try:
+            self._muxer = TsMuxer(tracks.video, tracks.audio)
+        except InvalidData as error:
+            raise OutputUnsupported(str(error)) from None
+
+    def look(self) -> None:
+        for segment in self._open:
+            if segment.piece.waits or segment.piece.closed:
+                self._waits = True
+
+    async def store(self) -> None:
+        self._waits = False
+        for segment in list(self._open):
+            data = segment.piece.take()
+            if data or not segment.begun:
+                self._bytes += sum(map(len, data))
+                await self._archive.threads.run(partial(self._write, segment, data, segment.piece.seconds))
+            if segment.piece.closed:
+                self._open.remove(segment)
+                await self._complete(segment)
+
+    async def finish(self, failed: bool) -> None:
+        self._end_cutter()
+        try:
+            if not failed:
+                await self.store()
+            if self._session is not None and not self._open:
+                await self._publish(last=True)
+                await self._archive.threads.run(self._session.remove)
+                self._session = None
+        finally:
+            session, self._session = self._session, None
+            self._open, self._entries = [], []
+            self._number = 0
+            self._epoch = None  # a new session begins with its tracks
+            if session is not None:
+                session.close()
+                self._finisher.recover_session(session.folder)
+
+    def begin_piece(self, opening: PieceStart) -> TsPiece:
+        assert self._muxer is not None
+        if not self._number:
+            start = int(opening.wall * 1000)
+            self._number = self._start_ms = self._finisher.claim(SCRATCH, self._stream.name, start)
+        else:
+            self._number = self._finisher.claim(SCRATCH, self._stream.name, self._number + 1)
+        piece = TsPiece(self._muxer, opening)
+        self._open.append(_Segment(piece, self._number))
+        return piece
+
+    def _write(self, segment: _Segment, data: list[bytes], seconds: float) -> None:
+        """Writes to the session's files. Runs in a thread."""
+        self._archive.check_room()
+        if self._session is None:
+            folder = self._archive.scratch(SCRATCH) / folder_name(self._stream.name, self._start_ms)
+            self._session = OnDemandSession(folder)
+        if not segment.begun:
+            self._session.begin(segment.number, segment.piece.fresh, segment.piece.wall)
+            segment.begun = True
+        self._session.append(segment.number, data, seconds)
+
+    async def _complete(self, segment: _Segment) -> None:
+        """Stores a complete segment, then the playlist that names it."""
+        session, piece = self._session, segment.piece
+        assert session is not None  # made with the segment's first bytes
+        self._count_dropped(piece.dropped)
+        path, size = await self._archive.threads.run(lambda: session.done(segment.number, piece.seconds))
+        self._entries.append(RecordedSegment(segment.number, piece.seconds, size, piece.fresh, piece.wall))
+        self._segments += 1
+        await self._archive.keep(media_keys.segment_key(self._stream.name, segment.number), path, replace=True)
+        await self._publish()
+
+    async def _age_out(self, session: OnDemandSession) -> None:
+        """Removes segments from the playlist before retention deletes them. A session may last for months."""
+        days = self._channel.retention_days
+        days = self._archive.retention_days if days is None else days
+        oldest = time.time() - days * 86_400
+        kept = self._entries
+        if days and kept[0].wall + kept[0].seconds < oldest:
+            self._entries = kept = [e for e in kept if e.wall + e.seconds >= oldest] or kept[-1:]
+            await self._archive.threads.run(lambda: session.trim(kept))
+        await self._archive.threads.run(lambda: session.compact(kept))
+
+    async def _publish(self, last: bool = False) -> None:
+        session = self._session
+        if session is None or not self._entries:
+            return
+        await self._age_out(session)
+        now = time.monotonic()
+        text = playlist(self._entries)
+        if not last and len(text) > _LARGE and now - self._written < _SELDOM:
+            return
+        self._written = now
+        path = await self._archive.threads.run(lambda: session.write_playlist(text))
+        ready = None
+        if last:
+            ready = ready_of(self._start_ms, self._entries)
+            self._counts.finished["ondemand"] = self._counts.finished.get("ondemand", 0) + 1
+        await self._archive.keep(
+            media_keys.playlist_key(self._stream.name, self._start_ms), path, replace=True, ready=ready
+        )

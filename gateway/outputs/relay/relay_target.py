@@ -1,0 +1,340 @@
+"""One address that a stream is relayed to: connects, starts at a key frame, and reconnects when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import structlog
+
+from gateway.channels import relay_urls
+from gateway.formats import amf0
+from gateway.formats.flv import muxer
+from gateway.formats.flv.tag import AUDIO, FOURCC, SCRIPT, VIDEO
+from gateway.lib.backoff import Backoff
+from gateway.lib.egress import RTMP, Egress, EgressRefused
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.live.subscription import End, Item, Subscription
+from gateway.media.track import Codec, Kind, Tracks
+from gateway.media.unit import AccessUnit, Timed
+from gateway.outputs.relay import redact_target
+from gateway.outputs.relay.ivs_rules import IvsRules, is_ivs_address, is_realtime
+from gateway.outputs.relay.rtmp_push import PushOptions, PushRefused, RtmpPush, open_push
+from gateway.ports.errors import HubError, OutputTrouble, OutputUnsupported
+from gateway.ports.stores import IvsDirectory
+from gateway.protocols.rtmp.url import RtmpUrl, parse_url
+
+log = structlog.get_logger(__name__)
+
+_FIRST_PAUSE: Final = 1.0
+_STEADY: Final = 30.0  # seconds; a target that was live this long is retried after the shortest pause
+_REVOKED: Final = 10.0
+_PLAIN: Final = frozenset({Codec.H264, Codec.AAC, Codec.MP3})  # codecs that RTMP had from the beginning
+_VIDEO: Final = Kind.VIDEO
+_SET_DATA_FRAME: Final = amf0.encode("@setDataFrame")
+
+
+class TargetState(StrEnum):
+    CONNECTING = "connecting"
+    LIVE = "live"
+    RETRYING = "retrying"
+    FAILED = "failed"  # needs a change of the policy, the address or the codecs; tried again rarely
+
+
+@dataclass(frozen=True, slots=True)
+class RelayOptions:
+    """How relays connect.
+
+    chunk_size: bytes. timeout: seconds until a server must have accepted.
+    stall: seconds within which it must read something. retry: the longest pause between tries, seconds.
+    backlog: seconds of media that may wait for a slow target.
+    tls: returns what is trusted; called at the first RTMPS target.
+    """
+
+    chunk_size: int
+    timeout: float
+    stall: float
+    retry: float
+    backlog: float
+    tls: Callable[[], ssl.SSLContext]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a target is now. hidden: texts that must not appear in any message about it."""
+
+    url: RtmpUrl
+    address: str
+    hidden: tuple[str, ...]
+    rules: IvsRules | None
+
+
+class RelayTarget:
+    """One target of one stream; `run` returns when the stream ends. text: the target as the channel has it.
+
+    `report` and logs contain no keys, even if a server repeats them.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        stream: Stream,
+        options: RelayOptions,
+        egress: Egress,
+        ivs: IvsDirectory | None,
+        body: Callable[[AccessUnit], bytes],
+    ) -> None:
+        self.shown = str(relay_urls.masked([text])[0])
+        self.state = TargetState.CONNECTING
+        self.error = ""
+        self._text = text
+        self._stream, self._options, self._egress, self._ivs, self._body = stream, options, egress, ivs, body
+        self._since = time.time()
+        self._attempts = 0
+        self._sent = 0  # bytes over earlier connections
+        self._dropped = 0
+        self._push: RtmpPush | None = None
+        self._items: Subscription | None = None
+        self._rules: IvsRules | None = None
+        self._fresh = False  # IVS must be asked again: its last answer did not work
+        self._told = ""
+
+    @property
+    def sent(self) -> int:
+        """Bytes given to the network, over all connections."""
+        return self._sent + (self._push.sent if self._push is not None else 0)
+
+    @property
+    def dropped(self) -> int:
+        """Units that were dropped because the target was slow."""
+        return self._dropped + (self._items.dropped if self._items is not None else 0)
+
+    def report(self) -> dict[str, Any]:
+        """Returns the target's state for the session's status."""
+        since = datetime.fromtimestamp(self._since, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return {
+            "url": self.shown,
+            "state": str(self.state),
+            "since": since,
+            "sent": self.sent,
+            "dropped": self.dropped,
+            "attempts": self._attempts,
+            "error": self.error or None,
+            "warnings": self._rules.warnings if self._rules is not None and self.state is TargetState.LIVE else [],
+        }
+
+    def begin(self) -> None:
+        """Subscribes to the stream from now on; `run` then sends it to the target."""
+        self._items = Subscription(self._stream.original, max_seconds=self._options.backlog)
+        self._stream.original.attach(self._items)
+
+    async def run(self) -> None:
+        """Relays until the stream ends; reports errors and tries again."""
+        backoff = Backoff(_FIRST_PAUSE, self._options.retry)
+        while self._stream.original.ended is None or self._items is not None:
+            began = time.monotonic()
+            try:
+                await self._attempt()
+                return
+            except OutputUnsupported as error:
+                self._trouble(TargetState.FAILED, str(error))
+                await self._other_tracks()
+                backoff.reset()
+                continue
+            except EgressRefused as error:
+                self._trouble(TargetState.FAILED, str(error))
+            except (HubError, OSError) as error:
+                self._trouble(TargetState.RETRYING, str(error))
+            except Exception as error:
+                log.error("relay failed", stream=self._stream.name, target=self.shown, exc_info=error)
+                self._trouble(TargetState.RETRYING, f"internal error: {type(error).__name__}")
+            if time.monotonic() - began > _STEADY:
+                backoff.reset()
+            await self._pause(backoff.next())
+
+    async def _attempt(self) -> None:
+        """Makes one connection, from the first look-up to the stream's end."""
+        self._attempts += 1
+        self._enter(TargetState.CONNECTING)
+        # It subscribes before it connects: a new stream's first frames wait for the connection.
+        if self._items is None:
+            self.begin()
+        items = self._items
+        assert items is not None, "begin made it"
+        try:
+            async with contextlib.aclosing(aiter(items)) as feed:  # type: ignore[type-var]
+                first = await anext(feed)
+                if not isinstance(first, Tracks):
+                    return  # the stream ended before it began
+                place = await self._place()
+                self._rules = place.rules
+                if place.rules is not None:
+                    place.rules.tracks(first)
+                began = time.monotonic()
+                try:
+                    await self._relay(place, first, feed, items)
+                except OutputTrouble as error:
+                    # IVS may also accept a key that was revoked, and then close.
+                    self._fresh = isinstance(error, PushRefused) or time.monotonic() - began < _REVOKED
+                    raise OutputTrouble(redact_target.redact_text(str(error), place.hidden)) from None
+        finally:
+            self._stream.original.detach(items)
+            self._dropped += items.dropped
+            self._items = None
+
+    async def _place(self) -> _Place:
+        """Returns where to connect. Raises OutputTrouble, StoreAway, OutputUnsupported."""
+        if relay_urls.is_ivs_channel(self._text):
+            if self._ivs is None:
+                raise OutputTrouble("IVS channels need AWS: pip install 'millrace[aws]' and set AWS_REGION")
+            ingest = await self._ivs.ingest(self._text, fresh=self._fresh)
+            host, _, port = ingest.endpoint.partition(":")
+            address = f"rtmps://{host}:{port or 443}/app/{ingest.key}"
+            url, rules = _parsed(address), IvsRules(ingest.kind, is_realtime(host))
+            return _Place(url, address, (*redact_target.target_secrets(address, url), ingest.key), rules)
+        url = _parsed(self._text)
+        known = is_ivs_address(self._text)
+        hidden = redact_target.target_secrets(self._text, url)
+        return _Place(url, self._text, hidden, IvsRules(realtime=is_realtime(url.host)) if known else None)
+
+    async def _relay(self, place: _Place, tracks: Tracks, feed: AsyncIterator[Item], items: Subscription) -> None:
+        options = self._options
+        addresses = await self._egress.check(place.address, RTMP)
+        fourccs = [FOURCC[track.codec].decode() for track in tracks if track.codec not in _PLAIN]
+        tls = options.tls() if place.url.secure else None
+        how = PushOptions(options.chunk_size, options.timeout, options.stall, tls, fourccs)
+        push = self._push = await open_push(place.url, addresses, how)
+        push.on_lost = items.on_failed
+        try:
+            self._enter(TargetState.LIVE)
+            log.info("relay is live", stream=self._stream.name, target=self.shown, attempts=self._attempts)
+            self._told = ""
+            await self._pump(push, tracks, feed)
+        finally:
+            try:
+                await push.finish()
+            finally:
+                self._sent += push.sent
+                self._push = None
+
+    async def _pump(self, push: RtmpPush, tracks: Tracks, feed: AsyncIterator[Item]) -> None:
+        """Sends everything that arrives, from a key frame on; returns at the stream's end. Hot path."""
+        body, send, rules = self._body, push.send, self._rules
+        head_due, key_due = True, tracks.video is not None
+        # The first metadata has time 0: at any other time, ffmpeg's probing takes it for a subtitle track.
+        now = metadata_at = 0
+        async for item in feed:
+            if isinstance(item, AccessUnit):
+                video = item.track.kind is _VIDEO
+                if key_due and video:
+                    if not item.key:
+                        continue
+                    key_due = False
+                now = muxer.unit_time(item)
+                if head_due:
+                    head_due = False
+                    _send_metadata(push, tracks, metadata_at)
+                    for kind, header in muxer.sequence_bodies(tracks):
+                        push.send(kind, now, header)
+                send(VIDEO if video else AUDIO, now, body(item))
+                if rules is not None:
+                    rules.unit(item)
+                if push.full:
+                    await push.drain()
+            elif isinstance(item, Timed):
+                if not head_due:
+                    send(SCRIPT, item.dts & 0xFFFFFFFF, muxer.timed_body(item))
+            elif isinstance(item, Tracks):
+                if item.epoch == tracks.epoch and not head_due:
+                    _send_metadata(push, item, now)
+                else:
+                    metadata_at = now
+                    head_due, key_due = True, item.video is not None
+                    if rules is not None:
+                        rules.tracks(item)
+                tracks = item
+            elif isinstance(item, End):
+                return
+
+    async def _other_tracks(self) -> None:
+        """Waits until the stream has other tracks, or has ended."""
+        watch = _Watch()
+        self._stream.original.attach(watch, replay=False)
+        try:
+            await watch.changed
+        finally:
+            self._stream.original.detach(watch)
+
+    async def _pause(self, seconds: float) -> None:
+        """Waits `seconds`, or until the stream has ended."""
+        watch = _Watch(tracks_too=False)
+        self._stream.original.attach(watch, replay=False)
+        try:
+            async with asyncio.timeout(seconds):
+                await watch.changed
+        except TimeoutError:
+            pass  # the usual case
+        finally:
+            self._stream.original.detach(watch)
+
+    def _enter(self, state: TargetState) -> None:
+        if state is not self.state:
+            self.state, self._since = state, time.time()
+        if state is TargetState.LIVE:
+            self.error = ""
+
+    def _trouble(self, state: TargetState, why: str) -> None:
+        self._enter(state)
+        self.error = redact_target.redact_text(why, ())
+        if self.error != self._told:  # logged once, not at every try
+            self._told = self.error
+            log.warning("relay is hindered", stream=self._stream.name, target=self.shown, reason=self.error)
+
+
+class _Watch:
+    """A sink that waits for the end of a stream, or (tracks_too) for a change of its tracks."""
+
+    def __init__(self, tracks_too: bool = True) -> None:
+        self.changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tracks_too = tracks_too
+        self._now: Tracks | None = None
+
+    def on_tracks(self, tracks: Tracks) -> None:
+        if self._now is not None and self._tracks_too and self._now.epoch != tracks.epoch:
+            self._wake()
+        self._now = self._now or tracks
+
+    def on_unit(self, unit: AccessUnit) -> None:
+        """Does nothing."""
+
+    def on_timed(self, timed: Timed) -> None:
+        """Does nothing."""
+
+    def on_end(self, reason: EndReason) -> None:
+        self._wake()
+
+    def on_failed(self, error: Exception) -> None:
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self.changed.done():
+            self.changed.set_result(None)
+
+
+def _parsed(address: str) -> RtmpUrl:
+    try:
+        return parse_url(address)
+    except ValueError as error:
+        raise OutputTrouble(str(error)) from None
+
+
+def _send_metadata(push: RtmpPush, tracks: Tracks, now: int) -> None:
+    push.send(SCRIPT, now, _SET_DATA_FRAME + muxer.metadata_body(tracks))

@@ -1,0 +1,321 @@
+"""Takes finished files: a local object store gets them at once, a remote one from a spool on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from gateway.lib.backoff import Backoff
+from gateway.lib.metric_table import ARCHIVE_BYTES, ARCHIVE_DROPPED, ARCHIVE_FILES, MetricSample
+from gateway.lib.tasks import Tasks
+from gateway.outputs.storage.disk_threads import DiskThreads
+from gateway.outputs.storage.spool import Spool, SpooledFile
+from gateway.outputs.storage.spool_recovery import SpoolRecovery, own_folder
+from gateway.ports.errors import NoSuchObject, OutputTrouble, StoreAway
+from gateway.ports.events import Event, Events, EventType
+from gateway.ports.stores import ObjectStore
+from gateway.settings.models import RecordingSettings
+
+log = structlog.get_logger(__name__)
+
+_UNFINISHED: Final = ".unfinished"
+_ABANDONED: Final = 3600.0  # seconds after which an unchanged scratch file counts as left by an earlier process
+_MAX_CONCURRENT: Final = 4  # channels whose files are sent at the same time; one channel's files go in order
+_MOST_NAMES: Final = 100
+_SCAN_SECONDS: Final = 5.0  # until an unreadable spool is tried again
+
+
+class Archive:
+    """Keeps finished files. The app owns `run`, which lives as long as anything is kept.
+
+    media: the folder of a local object store. A finished file is renamed into it, and is there when `keep` returns.
+    media=None: the store is remote. Files wait in `spool` and are sent in the background, in order within each channel.
+    They are sent for as long as it takes, over outages and restarts of the gateway.
+    The spool holds at most settings.spool_bytes; then the oldest files are removed and counted in `dropped`.
+    """
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        settings: RecordingSettings,
+        events: Events,
+        *,
+        media: Path | None,
+        spool: Path,
+        process: str = "",
+    ) -> None:
+        """process: see `own_folder`."""
+        self._objects = objects
+        self._keep_free = settings.keep_free
+        self.retention_days = settings.retention_days  # for channels without their own setting; 0: forever
+        self._events = events
+        self._folder = spool if media is None else media
+        self._spool = Spool(own_folder(spool, process), settings.spool_bytes) if media is None else None
+        self._inheritance = SpoolRecovery(spool, process)
+        self._queues: dict[str, deque[str]] = {}  # by channel: keys in order of arrival
+        self._tasks: Tasks | None = None
+        self._disk = DiskThreads(1, "spool")  # one thread: spool calls never overlap
+        self.threads = DiskThreads(4, "recording")  # for the outputs, which write unfinished files
+        self._claiming = asyncio.Lock()
+        self._claimed: set[str] = set()  # keys that are being put in place
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._scanned = asyncio.Event()
+        self._away = False
+
+    # ---- for outputs ----
+
+    def scratch(self, kind: str) -> Path:
+        """Returns the folder for an output's unfinished files (kind: "video", "image"), and makes it if missing.
+
+        It is on the file system of the finished files, and hidden from listing and playback. Raises OutputTrouble.
+        """
+        folder = self._folder / _UNFINISHED / kind
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputTrouble(f"{folder} cannot be made: {error.strerror}") from None
+        return folder
+
+    def check_room(self) -> None:
+        """Raises OutputTrouble if the folder is gone or too little space is left. Blocks.
+
+        The limit is `recording.keep_free` bytes, but at most a twentieth of the disk.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            disk = shutil.disk_usage(self._folder)
+        except OSError as error:
+            raise OutputTrouble(f"{self._folder} cannot be written: {error.strerror}") from None
+        keep = min(self._keep_free, disk.total // 20)
+        if disk.free < keep:
+            raise OutputTrouble(
+                f"no space left on {self._folder}: {disk.free / 1e6:.1f} MB free, {keep / 1e6:.1f} MB are kept free "
+                "(recording.keep_free)"
+            )
+
+    async def keep(self, key: str, file: Path, *, replace: bool = False, ready: Mapping[str, Any] | None = None) -> str:
+        """Stores the finished `file` as the object `key`, and returns the key it got.
+
+        If another object has that key (and not `replace`), a number is added to the name.
+        The file is gone afterwards; after a failure it is still there.
+        ready: data of a `recording.ready` event, which is sent when the object store has the file.
+        "key" is added to it, and "bytes" if missing.
+        Raises OutputTrouble if the file cannot be kept now (no space, or the folder is gone).
+        """
+        try:
+            if self._spool is None:
+                return await self._place(key, file, replace, ready)
+            spool, note = self._spool, None if ready is None else json.dumps(dict(ready))
+            async with asyncio.timeout(_SCAN_SECONDS):
+                await self._scanned.wait()
+            await self._disk.run(lambda: spool.add(key, file, time.time(), note))
+        except StoreAway as error:
+            raise OutputTrouble(str(error)) from None
+        except TimeoutError:
+            raise OutputTrouble(f"{key} cannot be kept: the spool {self._folder} cannot be read") from None
+        except OSError as error:
+            raise OutputTrouble(f"{key} cannot be kept: {error.strerror or error}") from None
+        self._enqueue(key)
+        return key
+
+    async def flush(self) -> None:
+        """Waits until the store has every waiting file; the caller sets a limit.
+
+        The rest is sent after the next start.
+        """
+        await self._idle.wait()
+
+    # ---- for the app ----
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """The number and bytes of files that a remote store has not taken yet."""
+        return (0, 0) if self._spool is None else (len(self._spool), self._spool.bytes)
+
+    @property
+    def dropped(self) -> int:
+        """The number of files lost because the spool was full."""
+        return 0 if self._spool is None else self._spool.dropped
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Yields the metric samples of the archive."""
+        files, waiting = self.waiting
+        yield MetricSample(ARCHIVE_FILES, files)
+        yield MetricSample(ARCHIVE_BYTES, waiting)
+        yield MetricSample(ARCHIVE_DROPPED, self.dropped)
+
+    async def run(self) -> None:
+        """Removes abandoned scratch files and sends what waits, an earlier process's files first.
+
+        Runs until cancelled.
+        """
+        await asyncio.to_thread(self._sweep)
+        spool = self._spool
+        if spool is None:
+            self._scanned.set()
+            await asyncio.get_running_loop().create_future()
+            return
+        try:
+            async with Tasks("archive", _crashed) as tasks:
+                self._tasks = tasks
+                found = await self._scan(spool)
+                if found:
+                    log.info("files wait for the object store", files=len(found), bytes=spool.bytes)
+                for entry in found:
+                    self._enqueue(entry.key)
+                self._scanned.set()
+                try:
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    self._tasks = None
+        finally:
+            self._inheritance.close()
+
+    async def _scan(self, spool: Spool) -> list[SpooledFile]:
+        """Returns what earlier processes left, as soon as the disk can be read."""
+
+        def inherited() -> list[SpooledFile]:
+            self._inheritance.open()
+            self._inheritance.take_over()
+            return spool.scan()
+
+        while True:
+            try:
+                return await self._disk.run(inherited)
+            except OSError as error:
+                log.warning("the spool cannot be read", folder=str(self._folder), reason=error.strerror)
+            await asyncio.sleep(_SCAN_SECONDS)
+
+    # ---- sending ----
+
+    def _enqueue(self, key: str) -> None:
+        if self._spool is None:
+            return
+        channel = key.partition("/")[0]
+        queue = self._queues.get(channel)
+        if queue is None:
+            queue = self._queues[channel] = deque()
+            self._idle.clear()
+            if self._tasks is not None:
+                self._tasks.start(self._send_all(channel, queue, self._spool), channel)
+        queue.append(key)
+
+    async def _send_all(self, channel: str, queue: deque[str], spool: Spool) -> None:
+        """Sends a channel's files in order, until none is left."""
+        backoff = Backoff(1.0, 30.0)
+        while queue:
+            key = queue.popleft()
+            async with self._slots:
+                done = await self._send(key, spool)
+            if done:
+                backoff.reset()
+            else:
+                queue.appendleft(key)
+                await asyncio.sleep(backoff.next())
+        del self._queues[channel]
+        if not self._queues:
+            self._idle.set()
+
+    async def _send(self, key: str, spool: Spool) -> bool:
+        """Sends one file. Returns False if it must be tried again.
+
+        After an internal error the file stays in the spool for the next start.
+        """
+        size = 0
+        try:
+            file = await self._disk.run(lambda: spool.take(key))
+            if file is None:
+                return True  # dropped, or a newer file with this key was sent already
+            try:
+                size = await self.threads.run(lambda: file.stat().st_size)
+                await self._objects.put(key, file)
+            except BaseException:
+                await self._disk.run(lambda: spool.give_back(key))
+                raise
+            note = await self._disk.run(lambda: spool.sent(key))
+        except (StoreAway, OSError) as error:
+            if not self._away:
+                self._away = True
+                files, waiting = self.waiting
+                log.warning("recordings wait on disk", reason=str(error), object=key, files=files, bytes=waiting)
+            return False
+        except Exception as error:
+            log.error("a recording could not be sent", object=key, exc_info=error)
+            return True
+        if self._away:
+            self._away = False
+            log.info("the object store takes recordings again", files=len(spool))
+        if note is not None:
+            self._emit(key, size, json.loads(note))
+        return True
+
+    # ---- details ----
+
+    async def _place(self, key: str, file: Path, replace: bool, ready: Mapping[str, Any] | None) -> str:
+        """Stores a file in the local store."""
+        size = await self.threads.run(lambda: file.stat().st_size)
+        if not replace:
+            async with self._claiming:
+                key = await self._free_key(key)
+                self._claimed.add(key)
+        try:
+            await self._objects.put(key, file)
+        finally:
+            self._claimed.discard(key)
+        if ready is not None:
+            self._emit(key, size, ready)
+        return key
+
+    async def _free_key(self, key: str) -> str:
+        """Returns `key`, or `key` with the first number that makes it free."""
+        stem, dot, suffix = key.rpartition(".")
+        for n in range(1, _MOST_NAMES):
+            candidate = key if n == 1 else f"{stem}-{n}{dot}{suffix}"
+            if candidate in self._claimed:
+                continue
+            try:
+                await self._objects.head(candidate)
+            except NoSuchObject:
+                return candidate
+        raise OutputTrouble(f"{key} and {_MOST_NAMES} numbers behind it are taken")
+
+    def _emit(self, key: str, size: int, ready: Mapping[str, Any]) -> None:
+        data = {"bytes": size, **ready, "key": key}
+        self._events.emit(Event(EventType.RECORDING_READY, time.time(), key.partition("/")[0], data))
+
+    def _sweep(self) -> None:
+        """Removes old scratch files of earlier processes, except those that recovery makes recordings of."""
+        now = time.time()
+        for kind in _subfolders(self._folder / _UNFINISHED):
+            for file in kind.rglob("*"):
+                if kind.name in RECOVERED and not file.relative_to(kind).parts[0].startswith("."):
+                    continue
+                try:
+                    if file.is_file() and now - file.stat().st_mtime > _ABANDONED:
+                        file.unlink()
+                except OSError as error:
+                    log.warning("an abandoned file stays", file=str(file), reason=error.strerror)
+
+
+RECOVERED: Final = frozenset({"video", "ondemand"})  # kinds of scratch files that can be recovered
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return [p for p in folder.iterdir() if p.is_dir()]
+    except OSError:
+        return []
+
+
+def _crashed(name: str, error: BaseException) -> None:
+    log.error("sending recordings failed", task=name, exc_info=error)

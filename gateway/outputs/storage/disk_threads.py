@@ -1,0 +1,33 @@
+"""Threads for the disk access of recordings, separate from the threads that everything else shares."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+_TIMEOUT: Final = 10.0  # seconds that a cancelled caller waits for a disk that hangs
+
+
+class DiskThreads:
+    """A small thread pool. Work that has begun always runs to its end, even if its caller is cancelled.
+
+    So a file is never written by two threads at once. A cancelled call waits for the running work, at most 10 s.
+    """
+
+    def __init__(self, most: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(most, name)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if not future.done():
+                await asyncio.wait([future], timeout=_TIMEOUT)
+            if future.done() and not future.cancelled():
+                future.exception()  # marked as read: no caller is left
+            raise

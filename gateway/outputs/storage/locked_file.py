@@ -1,0 +1,85 @@
+"""An unfinished file on disk, locked by its writer, so that no recovery treats it as abandoned."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from gateway.ports.errors import OutputTrouble
+
+_SYNC_EVERY: Final = 5.0  # seconds of media that a power cut may cost, besides losses in the disk itself
+
+
+class LockedFile:
+    """Appends to a new file. All methods block and must run in a thread; calls never overlap.
+
+    Appended data survives the end of this process at once, because the kernel has it.
+    It survives a power cut after at most _SYNC_EVERY seconds, when it is synced. Raises OutputTrouble if writing fails.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+        # When the file gets its final name it is locked already, so recovery never finds it unlocked.
+        hidden = path.with_name(f".{path.name}")
+        with disk_errors(path.parent):
+            self._descriptor = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.rename(hidden, path)
+            except BaseException:
+                os.close(self._descriptor)
+                raise
+        self._synced = time.monotonic()
+
+    def append(self, pieces: Iterable[bytes]) -> None:
+        data = b"".join(pieces)
+        with disk_errors(self.path.parent):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+            self.size += len(data)
+            if not os.fstat(self._descriptor).st_nlink:
+                raise FileNotFoundError(errno.ENOENT, "the folder was removed")
+            now = time.monotonic()
+            if now - self._synced > _SYNC_EVERY:
+                self._synced = now
+                os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        """Releases the lock. May be called more than once."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def disk_errors(place: Path) -> Iterator[None]:
+    """Turns OSError into OutputTrouble, with a text for operators."""
+    try:
+        yield
+    except OSError as error:
+        words = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or str(error))
+        raise OutputTrouble(f"{place} cannot be written: {words}") from None
+
+
+def take_abandoned(path: Path) -> int | None:
+    """Locks a file that nobody writes any more, and returns its descriptor; None if it is in use or gone."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+    except OSError:
+        pass
+    os.close(descriptor)
+    return None

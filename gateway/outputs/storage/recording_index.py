@@ -1,0 +1,146 @@
+"""Lists a channel's recordings and pictures, the newest first, and deletes one."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Final
+
+from gateway.ports import media_keys
+from gateway.ports.errors import NoSuchObject
+from gateway.ports.stores import Object, ObjectStore
+
+_HEAD: Final = 256  # bytes at the start of a finished MP4 that contain its duration
+_MOST_PLAYLIST: Final = 32 << 20
+_MAX_CONCURRENT: Final = 8
+_DURATION = re.compile(rb"^#EXTINF:([0-9]{1,9}(?:\.[0-9]{1,9})?),", re.MULTILINE)
+_SEGMENT = re.compile(rb"^(720p/[0-9]{13}\.ts)\s*$", re.MULTILINE)
+# The prefix of each kind below `<id>/`.
+_PLACES: Final = {
+    media_keys.MediaKind.VIDEO: "mp4/",
+    media_keys.MediaKind.ONDEMAND: "vod-",
+    media_keys.MediaKind.MOTION: "motion/mp4/",
+    media_keys.MediaKind.IMAGE: "images/",
+}
+RECORDED: Final = (media_keys.MediaKind.VIDEO, media_keys.MediaKind.ONDEMAND, media_keys.MediaKind.MOTION)
+LISTED: Final = tuple(_PLACES)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecording:
+    """A recording.
+
+    start: time of its first frame, seconds since the epoch. seconds: its duration, None if unknown.
+    size: bytes; for a session, the bytes of its playlist. poster: key of the picture that was taken with it.
+    """
+
+    key: str
+    kind: media_keys.MediaKind
+    start: float
+    size: int
+    seconds: float | None = None
+    poster: str | None = None
+
+
+class RecordingIndex:
+    """Reads an object store; methods raise StoreAway."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+
+    async def list(
+        self,
+        channel: str,
+        limit: int,
+        before: str | tuple[float, str] = "",
+        kinds: Collection[media_keys.MediaKind] = RECORDED,
+    ) -> list[StoredRecording]:
+        """Returns the newest `limit` recordings of a channel that are of these kinds (members of LISTED).
+
+        before: a key, or a start and a key; only recordings after it in this order are returned.
+        """
+        last = _order(before) if isinstance(before, str) else before
+        newest: list[tuple[float, str, Object, media_keys.MediaKey]] = []
+        for kind in kinds:
+            async for item in self._objects.list(f"{channel}/{_PLACES[kind]}"):
+                named = media_keys.parse(item.key)
+                if named is None or (last is not None and (named.start, item.key) >= last):
+                    continue
+                heapq.heappush(newest, (named.start, item.key, item, named))
+                if len(newest) > limit:
+                    heapq.heappop(newest)
+        slots = asyncio.Semaphore(_MAX_CONCURRENT)
+
+        async def measured(item: Object, named: media_keys.MediaKey) -> StoredRecording:
+            async with slots:
+                kept = StoredRecording(item.key, named.kind, named.start, item.size)
+                if named.kind is media_keys.MediaKind.IMAGE:
+                    return kept
+                return replace(kept, seconds=await self._seconds(item), poster=await self._poster(item, named))
+
+        # Recordings with one start are ordered by key, so heap entries never compare objects.
+        ordered = sorted(newest, key=lambda entry: entry[:2], reverse=True)
+        return await asyncio.gather(*[measured(item, named) for _, _, item, named in ordered])
+
+    async def delete(self, key: str) -> None:
+        """Deletes one recording: a session with its segments, a clip with its picture. Raises NoSuchObject."""
+        named = media_keys.parse(key)
+        if named is None or named.kind is media_keys.MediaKind.SEGMENT:
+            raise NoSuchObject(key)
+        item = await self._objects.head(key)
+        segments: list[bytes] = []
+        if named.kind is media_keys.MediaKind.ONDEMAND:
+            segments = _SEGMENT.findall(await self._read(item, _MOST_PLAYLIST))
+        await self._objects.delete(key)  # first, so that no playlist names a deleted segment
+        if named.kind is media_keys.MediaKind.MOTION:
+            await self._objects.delete(_picture(key))
+        for uri in segments:
+            await self._objects.delete(f"{named.channel}/{uri.decode()}")
+
+    async def _seconds(self, item: Object) -> float | None:
+        try:
+            if item.key.endswith(".m3u8"):
+                text = await self._read(item, _MOST_PLAYLIST)
+                return round(sum(float(n) for n in _DURATION.findall(text)), 3)
+            return movie_seconds(await self._read(item, _HEAD))
+        except NoSuchObject:  # deleted meanwhile
+            return None
+
+    async def _poster(self, item: Object, named: media_keys.MediaKey) -> str | None:
+        """Returns the key of a motion clip's picture; None if it does not exist. Other kinds have none."""
+        if named.kind is not media_keys.MediaKind.MOTION:
+            return None
+        key = _picture(item.key)
+        try:
+            await self._objects.head(key)
+        except NoSuchObject:
+            return None
+        return key
+
+    async def _read(self, item: Object, most: int) -> bytes:
+        return b"".join([piece async for piece in self._objects.read(item.key, 0, min(item.size, most))])
+
+
+def _picture(clip: str) -> str:
+    """Returns the key of the picture that was taken with a motion clip."""
+    return clip.replace("/motion/mp4/", "/motion/images/", 1).removesuffix(".mp4") + ".jpeg"
+
+
+def movie_seconds(head: bytes) -> float | None:
+    """Returns the duration in the movie header if that is at the beginning of the file; otherwise None."""
+    at = head.find(b"mvhd")
+    if at < 0 or len(head) < at + 36:
+        return None
+    if head[at + 4] == 1:
+        scale, duration = int.from_bytes(head[at + 24 : at + 28], "big"), int.from_bytes(head[at + 28 : at + 36], "big")
+    else:
+        scale, duration = int.from_bytes(head[at + 16 : at + 20], "big"), int.from_bytes(head[at + 20 : at + 24], "big")
+    return round(duration / scale, 3) if scale else None
+
+
+def _order(key: str) -> tuple[float, str] | None:
+    named = media_keys.parse(key) if key else None
+    return (named.start, key) if named is not None else None

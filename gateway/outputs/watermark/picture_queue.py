@@ -1,0 +1,91 @@
+"""One stream's pictures on their way to a worker, bounded by dropping whole groups of pictures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from typing import TypeAlias
+
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit
+
+Item: TypeAlias = "Tracks | AccessUnit"
+
+
+class PictureQueue:
+    """A queue of tracks and pictures in decode order. One loop uses it, and one task reads it.
+
+    seconds, most: how many seconds and bytes may wait.
+    At the bound everything that waits is dropped up to the next key frame, except tracks. `dropped` counts pictures.
+    The pictures of `refill` do not count as waiting: a worker decodes them many times faster than real time.
+    """
+
+    def __init__(self, seconds: float, most: int = 16_000_000) -> None:
+        self._seconds = seconds
+        self._most = most
+        self._refilled: deque[Item] = deque()
+        self._items: deque[Item] = deque()
+        self._bytes = 0
+        self._skipping = False
+        self._ended = False
+        self._wake: asyncio.Future[None] | None = None
+        self.dropped = 0
+
+    def refill(self, items: Iterable[Item]) -> None:
+        """Adds items that come before everything else: tracks, and pictures from a key frame on."""
+        self._refilled.extend(items)
+        self._notify()
+
+    def tracks(self, tracks: Tracks) -> None:
+        self._items.append(tracks)
+        self._notify()
+
+    def add(self, unit: AccessUnit) -> None:
+        """Adds the next picture."""
+        if self._skipping and not unit.key:
+            self.dropped += 1
+            return
+        self._skipping = False
+        size = len(unit.payload)
+        oldest = next((i for i in self._items if isinstance(i, AccessUnit)), unit)
+        late = (unit.dts - oldest.dts) / unit.track.timescale > self._seconds
+        if late or self._bytes + size > self._most:
+            self._drop()
+            if not unit.key:
+                self._skipping = True
+                self.dropped += 1
+                return
+        self._bytes += size
+        self._items.append(unit)
+        self._notify()
+
+    def end(self) -> None:
+        """Ends the queue; items that wait are still delivered."""
+        self._ended = True
+        self._notify()
+
+    async def __aiter__(self) -> AsyncIterator[Item]:
+        while True:
+            while self._refilled or self._items:
+                if self._refilled:
+                    yield self._refilled.popleft()
+                    continue
+                item = self._items.popleft()
+                if isinstance(item, AccessUnit):
+                    self._bytes -= len(item.payload)
+                yield item
+            if self._ended:
+                return
+            self._wake = asyncio.get_running_loop().create_future()
+            await self._wake
+
+    def _drop(self) -> None:
+        self.dropped += sum(isinstance(i, AccessUnit) for i in self._items)
+        self._items = deque(i for i in self._items if isinstance(i, Tracks))
+        self._bytes = 0
+
+    def _notify(self) -> None:
+        wake, self._wake = self._wake, None
+        if wake is not None and not wake.done():
+            wake.set_result(None)

@@ -1,0 +1,89 @@
+"""RTMP playback: renders units as chunks with full headers, with the same bytes for every player."""
+
+from __future__ import annotations
+
+from gateway.formats.flv import muxer
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.media.track import Kind, Tracks
+from gateway.media.unit import AccessUnit, Timed
+from gateway.packaging.backlog import Backlogs
+from gateway.packaging.feed import Feed, FeedCounts
+from gateway.protocols.rtmp.chunk import shared_message
+from gateway.protocols.rtmp.message import AUDIO as AUDIO_MESSAGE
+from gateway.protocols.rtmp.message import CSID, CSID_AUDIO, CSID_DATA, CSID_VIDEO, DATA
+from gateway.protocols.rtmp.message import VIDEO as VIDEO_MESSAGE
+
+_VIDEO = Kind.VIDEO
+
+
+class RtmpRendering:
+    """Renders RTMP messages on one message stream, in chunks of the size announced to every player."""
+
+    def __init__(self, chunk_size: int, stream_id: int = 1) -> None:
+        self._chunk_size = chunk_size
+        self._stream_id = stream_id
+
+    def head(self, tracks: Tracks, dts_ms: int) -> bytes:
+        # The first metadata has timestamp 0: with any other one, ffmpeg's probing takes it for a subtitle track.
+        return self._headers(tracks, 0, dts_ms)
+
+    def change(self, tracks: Tracks, dts_ms: int) -> bytes:
+        return self._headers(tracks, dts_ms, dts_ms)
+
+    def _headers(self, tracks: Tracks, metadata_ms: int, dts_ms: int) -> bytes:
+        size, to = self._chunk_size, self._stream_id
+        messages = [shared_message(CSID_DATA, DATA, metadata_ms, muxer.metadata_body(tracks), size, to)]
+        for kind, body in muxer.sequence_bodies(tracks):
+            messages.append(shared_message(CSID[kind], kind, dts_ms, body, size, to))
+        return b"".join(messages)
+
+    def unit(self, unit: AccessUnit) -> bytes:
+        if unit.track.kind is _VIDEO:
+            csid, kind = CSID_VIDEO, VIDEO_MESSAGE
+        else:
+            csid, kind = CSID_AUDIO, AUDIO_MESSAGE
+        body = muxer.unit_body(unit)
+        return shared_message(csid, kind, muxer.unit_time(unit), body, self._chunk_size, self._stream_id)
+
+    def timed(self, timed: Timed) -> bytes:
+        body = muxer.timed_body(timed)
+        return shared_message(CSID_DATA, DATA, timed.dts, body, self._chunk_size, self._stream_id)
+
+
+class RtmpOutput:
+    """The output `rtmp`: always on; it costs nothing while nobody plays."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        chunk_size: int,
+        flush_seconds: float,
+        stall_seconds: float,
+        counts: FeedCounts | None = None,
+        backlogs: Backlogs | None = None,
+    ) -> None:
+        self._stream = stream
+        self._chunk_size = chunk_size
+        self._flush, self._stall, self._counts, self._backlogs = flush_seconds, stall_seconds, counts, backlogs
+        self._feeds: dict[int, Feed] = {}
+
+    def feed(self, stream_id: int) -> Feed:
+        """Returns the feed of the players on this message stream.
+
+        Nearly all players use message stream 1. The caller must bound the ids that one connection can use.
+        """
+        feed = self._feeds.get(stream_id)
+        if feed is None:
+            rendering = RtmpRendering(self._chunk_size, stream_id)
+            feed = self._feeds[stream_id] = Feed(
+                self._stream, rendering, self._flush, self._stall, self._counts, self._backlogs
+            )
+        return feed
+
+    async def run(self, stream: Stream) -> None:
+        try:
+            await stream.over()
+        finally:
+            for feed in self._feeds.values():
+                feed.close(stream.ended or EndReason.OUTPUT_OFF)

@@ -1,0 +1,83 @@
+"""Decides where segments end: at the first key frame after the wanted time, or before a bound if no key frame comes."""
+
+from __future__ import annotations
+
+import math
+
+# Seconds after which a segment without a key frame is cut, until the first playlist fixes a Target Duration: a little
+# more than 250 frames at 24 a second, which is ffmpeg's default GOP.
+FIRST_CUT = 10.5
+# The longest GOP, in seconds, that is expected after a forced cut: if no GOP is longer, only the first one is cut.
+LONG_GOP = 20.0
+# A rounded EXTINF must not exceed the Target Duration: less than half a second more is rounded down. 0.15 s of it is
+# left for audio segments, which end up to one frame after the video's (128 ms of AAC at 8 kHz).
+_OVER = 0.35
+# Millisecond rounding makes a two-second GOP 1.999 s long.
+_ROUNDING = 0.005
+# Seconds added to a Target Duration for later segments that are a little longer than the first ones.
+_SPARE = 0.1
+
+
+class Segmenter:
+    """Decides where the segments of one playlist end. Times are in ticks of `clock` a second.
+
+    `target`: Target Duration in whole seconds, None until `fix`. Then it never changes, because a client plans with it
+    (§4.4.3.1 of the HLS draft).
+    `forced_cuts`: number of segments that had to begin without a key frame.
+    """
+
+    __slots__ = ("_bound", "_clock", "_forced", "_least", "_wanted", "forced_cuts", "target")
+
+    def __init__(self, clock: int, seconds: float) -> None:
+        self._clock = clock
+        self._wanted = max(int(seconds * clock), 1)
+        self._least = max(int((seconds - _ROUNDING) * clock), 1)
+        self._forced = False  # the open segment began without a key frame
+        self._bound = int(max(FIRST_CUT, min(2 * seconds, LONG_GOP), seconds) * clock)
+        self.target: int | None = None
+        self.forced_cuts = 0
+
+    def cuts(self, elapsed: int, length: int, key: bool) -> bool:
+        """Tells whether a frame begins a new segment.
+
+        elapsed: ticks from the start of the segment to the frame.
+        length: duration of the frame in ticks.
+        key: it is a key frame.
+
+        A segment that had to begin without a key frame ends at a key frame after half the wanted time already. So the
+        segments after it begin with key frames again.
+        """
+        if key and elapsed >= self._least >> self._forced:
+            self._forced = False
+            return True
+        if elapsed + length > self._bound and elapsed > 0:
+            self._forced = not key
+            self.forced_cuts += self._forced
+            return True
+        return False
+
+    def enough(self, elapsed: int) -> bool:
+        """Tells whether a segment of `elapsed` ticks may end, for media in which every frame is a key frame (audio)."""
+        return elapsed >= self._wanted
+
+    def exceeds(self, elapsed: int) -> bool:
+        """Tells whether a segment of `elapsed` ticks would be too long."""
+        return elapsed > self._bound
+
+    def fix(self, target: int) -> None:
+        """Sets the Target Duration, once."""
+        if self.target is None:
+            self.target = target
+            self._bound = int((target + _OVER) * self._clock)
+
+
+def target_duration(wanted: float, longest: float, forced: bool = False) -> int:
+    """Returns the Target Duration in seconds.
+
+    wanted: minimum seconds of a segment.
+    longest: seconds of the longest segment so far.
+    forced: a segment had to end without a key frame.
+    """
+    if forced:
+        longest = max(longest, LONG_GOP)
+    return max(1, math.ceil(wanted - _ROUNDING), math.ceil(longest - _OVER + _SPARE))

@@ -1,0 +1,184 @@
+"""Puts frame times on a fine, regular grid, recovered from a publisher's rounded milliseconds.
+
+A part must be complete when its last frame arrives. So the duration of that frame must be known before the next one
+comes: it follows from the frame rate. This module finds that rate and puts the frames on its grid, on which durations
+add up without remainder. If the frames follow no rate, times stay as they came, and `step` is None.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from fractions import Fraction
+
+VIDEO_CLOCK = 90_000
+
+# With times rounded to milliseconds, the first and the current frame are each at most 1 ms off.
+_SLACK_MS = 1.15
+_SETTLED = 4  # consecutive steps of one frame before a rate counts as known
+_LEARN = 24  # intervals from which an unknown rate is estimated
+_MAX_FPS, _MIN_FPS = 480, 1
+# Rates that encoders use: a measured rate is replaced by the nearest one if rounding can explain the difference.
+_RATES = tuple(
+    Fraction(r)
+    for r in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 72, 75, 90, 100, 120, 144, 240)
+) + tuple(Fraction(r * 1000, 1001) for r in (24, 30, 48, 60, 120))
+
+
+class VideoTiming:
+    """Converts (dts, cts) in a track's timescale into ticks of 90 kHz. Decode times always grow.
+
+    hint: frames a second by the track's configuration or metadata, which may be wrong.
+    step: the predicted ticks to the next frame, None if the frames are irregular.
+
+    Times are exact for sources with a fine timescale.
+    """
+
+    __slots__ = (
+        "_anchor",
+        "_base",
+        "_before",
+        "_count",
+        "_den",
+        "_last",
+        "_like",
+        "_num",
+        "_recent",
+        "_run",
+        "_scale",
+        "_slack",
+        "step",
+    )
+
+    def __init__(self, timescale: int, hint: float | None, like: VideoTiming | None = None) -> None:
+        """like: the timing of the same pictures in another rendition: both then use one grid."""
+        self._scale = timescale
+        self._like = like
+        self._slack = int(_SLACK_MS * VIDEO_CLOCK / 1000) if timescale <= 1000 else 2 + VIDEO_CLOCK // timescale
+        # The period in ticks is _num / _den; _num is 0 while none is known. Integers: this is the hot path.
+        self._num, self._den = _period_of(hint) if hint else (0, 1)
+        self._anchor = 0  # time of frame 0 of the grid
+        self._count = 0  # number of the last frame on the grid
+        self._run = 0  # consecutive steps of exactly one frame
+        self._base = 0  # time at which the measurement of the period began …
+        self._before = 0  # … and the frames from there to the anchor
+        self._last: int | None = None  # the last decode time returned
+        self._recent: deque[int] = deque(maxlen=_LEARN + 1)
+        self.step: int | None = None
+
+    @property
+    def frame_rate(self) -> Fraction | None:
+        """Frames a second, None if they are not regular."""
+        return Fraction(VIDEO_CLOCK * self._den, self._num) if self._num and self._run >= _SETTLED else None
+
+    def stamp(self, dts: int, cts: int) -> tuple[int, int]:
+        """Returns decode time and composition offset in ticks of 90 kHz. Hot path."""
+        scale = self._scale
+        if scale == 1000:
+            raw, shift = dts * 90, cts * 90
+        else:
+            raw, shift = dts * VIDEO_CLOCK // scale, cts * VIDEO_CLOCK // scale
+        last, num, den = self._last, self._num, self._den
+        if last is None:
+            like, self._like = self._like, None
+            time = raw if like is None else self._join(like, raw)
+            self._restart(time)
+        elif not num:
+            time = raw if raw > last else last + 1
+            self._learn(raw)
+        else:
+            count = self._count + 1
+            time = self._anchor + count * num // den
+            slack = self._slack
+            if -slack <= raw - time <= slack:
+                self._count = count
+                run = self._run = self._run + 1
+                if run >= _SETTLED:
+                    anchor = self._anchor
+                    self.step = anchor + (count + 1) * num // den - time
+                    if shift:
+                        # Presentation times lie on the grid too.
+                        near = anchor + (count + (2 * shift * den + num) // (2 * num)) * num // den - time
+                        if -2 * slack <= shift - near <= 2 * slack:
+                            shift = near
+            else:
+                time = self._off_grid(raw, raw - time)
+        self._last = time
+        return time, shift
+
+    def _restart(self, raw: int) -> None:
+        self._anchor = self._base = raw
+        self._count = self._before = self._run = 0
+        self.step = None
+        self._recent.clear()
+        self._recent.append(raw)
+
+    def _join(self, like: VideoTiming, raw: int) -> int:
+        """Returns the time on the other grid for a first frame at `raw`, or `raw` if rounding cannot explain the
+        difference.
+        """
+        num, den = like._num, like._den
+        if not num or like._run < _SETTLED:
+            return raw
+        count = (2 * (raw - like._anchor) * den + num) // (2 * num)
+        time = like._anchor + count * num // den
+        if abs(time - raw) > self._slack:
+            return raw
+        self._num, self._den = num, den
+        return time
+
+    def _off_grid(self, raw: int, off: int) -> int:
+        """Returns the time of a frame that is off the grid, because of skipped frames, a drifting rate or no rate at
+        all.
+        """
+        num, den = self._num, self._den
+        floor = (self._last or 0) + 1
+        was_settled = self._run >= _SETTLED
+        self.step = None
+        skipped = (2 * off * den + num) // (2 * num)
+        if skipped >= 1 and abs(off - skipped * num // den) <= self._slack:
+            self._count += 1 + skipped
+            self._run = 0
+            return self._anchor + self._count * num // den
+        if was_settled and abs(off) <= 3 * self._slack:
+            # Drift: the true period is the mean since the measurement began.
+            self._before += self._count + 1
+            self._anchor, self._count = max(raw, floor), 0
+            span = raw - self._base
+            rate = VIDEO_CLOCK * self._before / span if span > 0 else 0.0
+            self._num, self._den = _period_of(rate, near=2 * self._slack / span if span > 0 else 0.0)
+            if self._num:
+                return self._anchor
+        self._num = 0
+        time = max(raw, floor)
+        self._restart(time)
+        return time
+
+    def _learn(self, raw: int) -> None:
+        recent = self._recent
+        recent.append(raw)
+        total = raw - recent[0]
+        if len(recent) <= _LEARN or total <= 0:
+            return
+        first, slack = recent[0], self._slack
+        for near in (2 * slack / total, 0.0):
+            num, den = _period_of(VIDEO_CLOCK * _LEARN / total, near)
+            if num and all(-slack <= time - first - n * num // den <= slack for n, time in enumerate(recent)):
+                self._restart(raw)
+                self._num, self._den = num, den
+                return
+
+
+def _period_of(rate: float, near: float = 0.0005) -> tuple[int, int]:
+    """Returns the ticks of 90 kHz between frames as a fraction (numerator, denominator).
+
+    near: a usual rate is taken if it differs by at most this fraction of `rate`.
+
+    Returns (0, 1) for rates that no camera has.
+    """
+    if not _MIN_FPS <= rate <= _MAX_FPS:
+        return 0, 1
+    usual = min(_RATES, key=lambda r: abs(float(r) - rate))
+    close = abs(float(usual) - rate) <= near * rate
+    period = VIDEO_CLOCK / (usual if close else Fraction(rate).limit_denominator(1 << 20))
+    period = period.limit_denominator(1 << 20)
+    return period.numerator, period.denominator

@@ -1,0 +1,259 @@
+"""Verifies CloudFront signed URLs and signed cookies: canned and custom policies, RSA and ECDSA keys.
+
+Amazon CloudFront Developer Guide, "Serving private content with signed URLs and signed cookies". Pure: the caller
+passes the time. Client input never raises here; everything doubtful is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import ipaddress
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.http.request import Request
+
+if TYPE_CHECKING:
+    from gateway.playback.cloudfront_keys import PublicKey
+
+_SIGNING: Final = frozenset({"Expires", "Policy", "Signature", "Key-Pair-Id", "Hash-Algorithm"})
+_NOT_SIGNED: Final = "_HLS_"  # delivery directives, which a player adds to the signed address
+_COOKIE: Final = "CloudFront-"
+_HASHES: Final = frozenset({"SHA1", "SHA256"})
+_MAX_VERIFIED: Final = 4096
+_FAR: Final = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The conditions of a verified policy. Times are seconds since the epoch; after: None if there is no start time."""
+
+    resource: str
+    before: int
+    after: int | None
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network | None
+
+    def refusal(self, url: str, peer: str, now: float) -> str | None:
+        """Returns why this policy does not allow `url` for `peer` at `now`; None if it does."""
+        if now >= self.before:
+            return "the signature has expired"
+        if self.after is not None and now <= self.after:
+            return "the signature is not valid yet"
+        if not matches(self.resource, url):
+            return "the signature is for another address"
+        if self.network is not None:
+            try:
+                inside = ipaddress.ip_address(peer) in self.network
+            except ValueError:
+                inside = False
+            if not inside:
+                return "the signature is for another client"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Signed:
+    """The parts of a signature as received; "" if one is missing. Only one of policy and expires is set."""
+
+    expires: str
+    policy: str
+    signature: str
+    key_id: str
+    algorithm: str
+
+
+class CloudFrontVerifier:
+    """Checks requests by their signed URL or, if that is not signed, by their signed cookies.
+
+    public_url: the scheme, host and optional path that signers sign; "": the request's own scheme and host.
+    The client chooses these, so set public_url if one key signs for several hosts.
+    The last 4,096 verified signatures are remembered; their conditions are checked every time.
+    """
+
+    def __init__(self, keys: Mapping[str, PublicKey], public_url: str, origin_secret: str) -> None:
+        self._keys = dict(keys)
+        self._public_url = public_url
+        self._origin_secret = origin_secret.encode()
+        self._verified: OrderedDict[tuple[str, str, str, str], Policy] = OrderedDict()
+        self.verifications = 0
+
+    def from_origin(self, request: Request) -> bool:
+        """Whether CloudFront itself sent the request and so has checked it: the request has the origin secret."""
+        said = request.headers.get("x-millrace-origin")
+        if said is None or not self._origin_secret:
+            return False
+        return hmac.compare_digest(said.encode("latin-1", "replace"), self._origin_secret)
+
+    def judge(self, request: Request, now: float) -> str | None:
+        """Returns why the request is refused, in words for the client; None if it is allowed."""
+        rest, parameters, doubled = _split_query(request.raw_query)
+        if doubled:
+            return "a signing parameter appears twice"
+        if parameters:
+            signed = _Signed(*(parameters.get(n, "") for n in _ORDER))
+        else:
+            cookies, doubled = _signing_cookies(request.headers.get("cookie", ""))
+            if doubled:
+                return "a signing cookie appears twice"
+            if not cookies:
+                return "a CloudFront signature is needed"
+            signed = _Signed(*(cookies.get(n, "") for n in _ORDER))
+        if not signed.signature or not signed.key_id or bool(signed.policy) is bool(signed.expires):
+            return "the signature is incomplete"
+        base = self._public_url or f"{request.scheme}://{request.host}"
+        url = f"{base}{request.raw_path}{'?' if rest else ''}{rest}"
+        policy = self._policy(signed, url)
+        if isinstance(policy, str):
+            return policy
+        return policy.refusal(url, request.peer, now)
+
+    def _policy(self, signed: _Signed, url: str) -> Policy | str:
+        """Returns the policy that was signed, or why it is not valid."""
+        if signed.policy:
+            text = signed.policy
+        else:
+            if not (signed.expires.isascii() and signed.expires.isdigit() and len(signed.expires) <= 16):
+                return "malformed Expires"
+            # A canned policy is not sent: both sides write it for the address in exactly the same form.
+            text = canned_policy(url, signed.expires)
+        identity = (text, signed.signature, signed.key_id, signed.algorithm)
+        known = self._verified.get(identity)
+        if known is not None:
+            self._verified.move_to_end(identity)
+            return known
+        key = self._keys.get(signed.key_id)
+        algorithm = signed.algorithm or "SHA1"
+        if key is None or algorithm not in _HASHES:
+            return "the signature is wrong"
+        try:
+            message = decode(text) if signed.policy else text.encode("latin-1")
+            signature = decode(signed.signature)
+        except ValueError:
+            return "the signature is malformed"
+        self.verifications += 1
+        from gateway.playback.cloudfront_keys import verifies  # 7 MB that a gateway without CloudFront saves
+
+        if not verifies(key, signature, message, algorithm):
+            return "the signature is wrong"
+        try:
+            policy = parse_policy(message)
+        except ValueError as error:
+            return f"the policy cannot be used: {error}"
+        self._verified[identity] = policy
+        if len(self._verified) > _MAX_VERIFIED:
+            self._verified.popitem(last=False)
+        return policy
+
+
+_ORDER: Final = ("Expires", "Policy", "Signature", "Key-Pair-Id", "Hash-Algorithm")
+
+
+def canned_policy(url: str, expires: str) -> str:
+    """Returns the policy of a canned signature, byte for byte."""
+    return f'{{"Statement":[{{"Resource":"{url}","Condition":{{"DateLessThan":{{"AWS:EpochTime":{expires}}}}}}}]}}'
+
+
+def parse_policy(message: bytes) -> Policy:
+    """Parses a policy with a verified signature. Raises ValueError for unknown parts: no condition may be ignored."""
+    try:
+        document = json.loads(message)
+    except (ValueError, RecursionError):
+        raise ValueError("no JSON") from None
+    statements = document.get("Statement") if isinstance(document, dict) else None
+    if not isinstance(statements, list) or len(statements) != 1 or not isinstance(statements[0], dict):
+        raise ValueError("one statement is expected")
+    statement: dict[str, Any] = statements[0]
+    resource = statement.get("Resource", "*")  # "If you omit the Resource parameter … access to all of the files"
+    conditions = statement.get("Condition")
+    if not isinstance(resource, str) or not isinstance(conditions, dict) or set(statement) - {"Resource", "Condition"}:
+        raise ValueError("a resource and conditions are expected")
+    if set(conditions) - {"DateLessThan", "DateGreaterThan", "IpAddress"}:
+        raise ValueError("unknown condition")
+    before = _time(conditions.get("DateLessThan"))
+    if before is None:
+        raise ValueError("DateLessThan is expected")
+    return Policy(resource, before, _time(conditions.get("DateGreaterThan")), _network(conditions.get("IpAddress")))
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether `text` matches `pattern`: "*" is any run of characters, "?" any one character."""
+    at = here = 0
+    star, mark = -1, 0
+    while at < len(text):
+        if here < len(pattern) and pattern[here] == "*":
+            star, mark = here, at
+            here += 1
+        elif here < len(pattern) and pattern[here] in ("?", text[at]):
+            here += 1
+            at += 1
+        elif star >= 0:
+            mark += 1
+            here, at = star + 1, mark
+        else:
+            return False
+    return pattern[here:].strip("*") == ""
+
+
+def decode(text: str) -> bytes:
+    """Decodes CloudFront's base64, with "-", "_" and "~" for "+", "=" and "/". Raises ValueError if it is malformed."""
+    try:
+        return base64.b64decode(text.translate(_FROM_URL).encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raise ValueError("not base64") from None
+
+
+_FROM_URL: Final = str.maketrans("-_~", "+=/")
+
+
+def _time(condition: object) -> int | None:
+    if condition is None:
+        return None
+    value = condition.get("AWS:EpochTime") if isinstance(condition, dict) and len(condition) == 1 else None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _FAR:
+        raise ValueError("a time is a number of seconds")
+    return value
+
+
+def _network(condition: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    if condition is None:
+        return None
+    value = condition.get("AWS:SourceIp") if isinstance(condition, dict) and len(condition) == 1 else None
+    if not isinstance(value, str):
+        raise ValueError("AWS:SourceIp is an address or a network")
+    network = ipaddress.ip_network(value, strict=False)
+    # The guide uses "0.0.0.0/0" for every client, including those with IPv6 addresses.
+    return None if network.prefixlen == 0 else network
+
+
+def _split_query(raw: str) -> tuple[str, dict[str, str], bool]:
+    """Returns the signed part of a raw query, the signing parameters, and whether one of those occurs twice."""
+    if not raw:
+        return "", {}, False
+    kept: list[str] = []
+    found: dict[str, str] = {}
+    doubled = False
+    for part in raw.split("&"):
+        name, _, value = part.partition("=")
+        if name in _SIGNING:
+            doubled |= name in found
+            found[name] = value
+        elif not name.startswith(_NOT_SIGNED):
+            kept.append(part)
+    return "&".join(kept), found, doubled
+
+
+def _signing_cookies(header: str) -> tuple[dict[str, str], bool]:
+    found: dict[str, str] = {}
+    doubled = False
+    for part in header.split(";"):
+        name, equals, value = part.strip().partition("=")
+        if equals and name.startswith(_COOKIE):
+            name = name.removeprefix(_COOKIE)
+            doubled |= name in found
+            found[name] = value.strip('"')
+    return found, doubled

@@ -1,0 +1,50 @@
+"""Public keys of CloudFront signatures. Only this module needs a cryptography library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from gateway.ports.errors import HubError
+
+PublicKey: TypeAlias = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+
+_HASHES: Final[Mapping[str, hashes.HashAlgorithm]] = {"SHA1": hashes.SHA1(), "SHA256": hashes.SHA256()}  # noqa: S303
+
+
+class UnusableKey(HubError):
+    """A public key that cannot verify CloudFront signatures; the message is one line for the operator."""
+
+
+def load_keys(files: Mapping[str, Path]) -> dict[str, PublicKey]:
+    """Returns the public keys by key pair id. Raises UnusableKey."""
+    keys: dict[str, PublicKey] = {}
+    for key_id, path in files.items():
+        try:
+            key = load_pem_public_key(path.read_bytes())
+        except OSError as error:
+            raise UnusableKey(f"cloudfront.public_keys: {path}: {error.strerror or error}") from None
+        except (ValueError, UnsupportedAlgorithm):
+            raise UnusableKey(f"cloudfront.public_keys: {path}: not a public key in PEM form") from None
+        if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+            raise UnusableKey(f"cloudfront.public_keys: {path}: not an RSA or ECDSA key")
+        keys[key_id] = key
+    return keys
+
+
+def verifies(key: PublicKey, signature: bytes, message: bytes, algorithm: str) -> bool:
+    """Whether `signature` is valid for `message` and this key, made with SHA1 or SHA256."""
+    try:
+        if isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, message, padding.PKCS1v15(), _HASHES[algorithm])
+        else:
+            key.verify(signature, message, ec.ECDSA(_HASHES[algorithm]))
+    except InvalidSignature:
+        return False
+    return True

@@ -1,0 +1,215 @@
+"""HTTP-FLV and WS-FLV: viewers that take over their connection and join the stream's feed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from email.utils import formatdate
+from typing import Final, Protocol
+
+from gateway.http import websocket
+from gateway.http.connection_slot import ConnectionSlot
+from gateway.http.request import Request
+from gateway.http.response import Answer, Response, Takeover, text, try_later
+from gateway.lib.scheduled_reads import ScheduledReads
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
+from gateway.packaging.feed import Feed
+from gateway.packaging.viewer import Viewer
+from gateway.playback.framing import CHUNKED, MESSAGES, RAW
+from gateway.protocols.errors import RemoteProtocolError
+
+_CONTENT_TYPE: Final = "video/x-flv"
+_MAX_UNASKED_BYTES: Final = 65_536  # bytes that an HTTP viewer may send after its request; they are ignored
+_MAX_BYTES_PER_SECOND: Final = 65_536  # bytes that a WebSocket viewer may send in a second
+_READ: Final = 4_096  # bytes of one read: viewers send pings and a close
+_CLOSE_SECONDS: Final = 1.0  # for the peer's close frame
+_FLUSH_SECONDS: Final = 5.0  # for a slow viewer to read what was sent before the end
+
+
+class HasFeed(Protocol):
+    """The output `flv`."""
+
+    feed: Feed
+
+
+class FlvViewers:
+    """Answers requests for a stream's `live.flv`. backlog: bytes that may always wait for a viewer.
+
+    The server's sockets (`listen`) limit the bytes in the kernel. Counters: `joined`.
+    """
+
+    def __init__(self, backlog: int) -> None:
+        self._backlog = backlog
+        self.joined = 0
+
+    def head(self) -> Response:
+        """Returns the answer to HEAD."""
+        return Response(200, None, _CONTENT_TYPE, cache="no-cache", headers={"Content-Type": _CONTENT_TYPE})
+
+    def refusal(self, request: Request) -> Response | None:
+        """Returns the refusal of a wrong WebSocket handshake; None if it is correct, or no handshake."""
+        if not websocket.wants_upgrade(request):
+            return None
+        if request.method != "GET":
+            return text(400, "a WebSocket begins with GET")
+        if request.headers.get("sec-websocket-version") != "13":
+            # RFC 6455 §4.4
+            return text(426, "only WebSocket version 13 is supported", headers={"Sec-WebSocket-Version": "13"})
+        try:
+            websocket.accept_key(request)
+        except websocket.WebSocketError as error:
+            return text(400, str(error))
+        return None
+
+    def watch(self, request: Request, stream: Stream, *, early: bool = False) -> Answer:
+        """Starts a viewer of `stream`, from its GOP's beginning to its end. The stream is playable and has the output
+        on.
+
+        early: the viewer waited for the stream, and gets it from the first frame.
+        """
+        output: HasFeed | None = None
+        if stream.outputs is not None:
+            output = stream.outputs.get("flv")  # type: ignore[assignment]
+        if output is None:
+            return try_later(f"flv of {stream.name} is about to start again", 1)
+        feed = output.feed
+        upgrade = websocket.wants_upgrade(request)
+        head = self._upgraded(request) if upgrade else self._started(request)
+        framing = MESSAGES if upgrade else CHUNKED if request.http11 else RAW
+        peer, backlog = request.peer, self._backlog
+
+        def begin(transport: asyncio.Transport, rest: bytes, lease: ConnectionSlot) -> asyncio.BaseProtocol:
+            self.joined += 1
+            transport.write(head)
+            connection = FlvConnection(transport, lease, upgrade)
+            connection.join(feed, Viewer(transport, framing, backlog, peer, connection.ended, early=early))
+            if rest:
+                connection.bytes_received(rest)
+            return connection
+
+        return Takeover(begin)
+
+    def _started(self, request: Request) -> bytes:
+        chunked = "Transfer-Encoding: chunked\r\n" if request.http11 else ""
+        return (
+            "HTTP/1.1 200 OK\r\n"
+            "Server: Millrace\r\n"
+            f"Content-Type: {_CONTENT_TYPE}\r\n"
+            "Cache-Control: no-cache\r\n"
+            "Access-Control-Allow-Origin: *\r\n"
+            "X-Accel-Buffering: no\r\n"  # an nginx in front must not buffer it
+            f"Date: {formatdate(usegmt=True)}\r\n"
+            f"{chunked}"
+            "Connection: close\r\n\r\n"
+        ).encode("ascii")
+
+    def _upgraded(self, request: Request) -> bytes:
+        return (
+            "HTTP/1.1 101 Switching Protocols\r\n"
+            "Server: Millrace\r\n"
+            "Upgrade: websocket\r\n"
+            "Connection: Upgrade\r\n"
+            f"Sec-WebSocket-Accept: {websocket.accept_key(request)}\r\n\r\n"
+        ).encode("ascii")
+
+
+class FlvConnection(ScheduledReads):
+    """A viewer's connection after the takeover: the feed writes, and this class notices the end of either side."""
+
+    __slots__ = ("_feed", "_frames", "_lease", "_received", "_second", "_timer", "_viewer")
+
+    def __init__(self, transport: asyncio.Transport, lease: ConnectionSlot, upgraded: bool) -> None:
+        super().__init__(lease.scheduler, _READ)
+        self._transport = transport
+        self._lease = lease
+        self._frames = websocket.ClientFrames() if upgraded else None
+        self._received = 0  # bytes: all of an HTTP viewer; those of the present second of a WebSocket viewer
+        self._second = 0.0  # beginning of that second, monotonic
+        self._feed: Feed | None = None
+        self._viewer: Viewer | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def join(self, feed: Feed, viewer: Viewer) -> None:
+        self._feed, self._viewer = feed, viewer
+        feed.join(viewer)
+
+    # ---- ScheduledReads ----
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._feed is not None and self._viewer is not None:
+            self._feed.leave(self._viewer)
+        self._feed = self._viewer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._lease.release()
+
+    def bytes_received(self, data: bytes) -> None:
+        if self._frames is None:
+            self._received += len(data)
+            if self._received > _MAX_UNASKED_BYTES:
+                self._transport.abort()
+            return
+        if self._transport.is_closing():
+            return  # RFC 6455 §1.4: data after a close frame is discarded
+        try:
+            self._count(len(data))
+            controls = self._frames.receive(data)
+        except RemoteProtocolError as error:
+            code = error.code if isinstance(error, websocket.WebSocketError) else websocket.PROTOCOL_ERROR
+            self._write(websocket.close_frame(code, str(error)))
+            self._close(_FLUSH_SECONDS)
+            return
+        for control in controls:
+            if control.opcode == websocket.PING:
+                # RFC 6455 §5.5.3 allows answering only the latest ping: a viewer that floods without reading gets no
+                # answer.
+                if self._transport.get_write_buffer_size() < _MAX_UNASKED_BYTES:
+                    self._write(websocket.frame(websocket.PONG, control.payload))
+            elif control.opcode == websocket.CLOSE:
+                if self._viewer is not None:  # §5.5.1: answer with the same code, unless this is already the answer
+                    self._write(websocket.frame(websocket.CLOSE, control.payload[:2]))
+                self._close(_FLUSH_SECONDS)
+                return
+
+    def _count(self, size: int) -> None:
+        """Counts received bytes. Raises WebSocketError if there are too many within a second."""
+        now = time.monotonic()
+        if now - self._second >= 1:
+            self._second = now
+            self._received = 0
+        self._received += size
+        if self._received > _MAX_BYTES_PER_SECOND:
+            raise websocket.WebSocketError(websocket.POLICY, "viewers may not send this much data")
+
+    # ---- the feed's side ----
+
+    def ended(self, reason: EndReason) -> None:
+        """Closes the connection after the end of the stream or its output; the feed has already sent the end."""
+        viewer, self._viewer = self._viewer, None
+        if viewer is not None and not viewer.greeted:
+            self._write(viewer.framing.last(reason))
+        if self._frames is None:
+            self._close(_FLUSH_SECONDS)
+        else:
+            # RFC 6455 §7.1.1: the server closes the connection after both sides have sent a close frame.
+            self._timer = asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._close, _FLUSH_SECONDS)
+
+    def _write(self, data: bytes) -> None:
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _close(self, flush: float) -> None:
+        """Closes the connection; data that the peer has not read after `flush` seconds is lost."""
+        if self._feed is not None and self._viewer is not None:
+            self._feed.leave(self._viewer)
+        self._feed = self._viewer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._transport.is_closing():
+            return
+        if self._transport.get_write_buffer_size():
+            self._timer = asyncio.get_running_loop().call_later(flush, self._transport.abort)
+        self._transport.close()

@@ -1,0 +1,40 @@
+"""Answers the requests of load balancers and operators: alive, ready, time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from gateway.http.request import Request
+from gateway.http.response import JSON, Response
+
+_ALIVE: Final = Response(200, b"OK")
+
+
+class Health:
+    """missing: returns the reasons why this node cannot serve, a few words each; empty if it is ready."""
+
+    def __init__(self, missing: Callable[[], Awaitable[Sequence[str]]]) -> None:
+        self._missing = missing
+
+    def alive(self, request: Request) -> Response:
+        """Answers `/healthcheck`: the process answers, whatever else is unavailable."""
+        return _ALIVE
+
+    async def ready(self, request: Request) -> Response:
+        """Answers `/ready`: 200, or 503 with the reasons."""
+        missing = list(await self._missing())
+        body = json.dumps({"ready": not missing, "missing": missing}).encode()
+        headers = {"Retry-After": "5"} if missing else {}
+        return Response(503 if missing else 200, body, JSON, headers=headers)
+
+    def time(self, request: Request) -> Response:
+        """Answers `/time`: the clock of PROGRAM-DATE-TIME and the MPD.
+
+        DASH-IF IOP §4.7: urn:mpeg:dash:utc:http-iso:2014.
+        """
+        now = datetime.fromtimestamp(time.time(), UTC)
+        return Response(200, now.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode())

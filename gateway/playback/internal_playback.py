@@ -1,0 +1,84 @@
+"""Serves a stream's files to other nodes: the files that players get, without protection and without counting."""
+
+from __future__ import annotations
+
+from gateway.channels.media_owners import MediaOwners
+from gateway.channels.names import channel_of, is_channel_id
+from gateway.channels.stores import ChannelReader
+from gateway.http.request import Request
+from gateway.http.response import Answer, text, try_later
+from gateway.playback.router import (
+    EventualAnswer,
+    MediaRoutes,
+    PlayableStreams,
+    StoredResponder,
+    not_enabled,
+    not_streaming,
+)
+from gateway.playback.status import StatusResponder
+from gateway.ports.errors import NoSuchChannel, StoreAway
+
+_NO_FILE = text(404, "not found")
+
+
+class InternalPlayback:
+    """`files(request, stream, path)` for the node listener. routes: their responders count no viewers."""
+
+    def __init__(
+        self,
+        streams: PlayableStreams,
+        channels: ChannelReader,
+        owners: MediaOwners,
+        routes: MediaRoutes,
+        statuses: StatusResponder,
+        recordings: StoredResponder | None,
+    ) -> None:
+        self._streams = streams
+        self._channels = channels
+        self._owners = owners
+        self._routes = routes
+        self._statuses = statuses
+        self._recordings = recordings
+
+    def __call__(self, request: Request, name: str, path: str) -> EventualAnswer:
+        if request.method not in ("GET", "HEAD"):
+            return _NO_FILE
+        if path.startswith("vod/"):
+            return self._recorded(request, name, path[4:])
+        if path == "status.json":
+            return self._status(name)
+        media = self._routes.find(path)
+        if media is None:
+            return _NO_FILE
+        stream = self._streams.find_recent(name)
+        if stream is None:
+            return not_streaming(name)
+        if media.output and (stream.outputs is None or not stream.outputs.enabled(media.output)):
+            return not_enabled(media.output, name)
+        return media.respond(request, stream, path)
+
+    async def _recorded(self, request: Request, name: str, path: str) -> Answer:
+        if self._recordings is None or not is_channel_id(name):
+            return _NO_FILE
+        try:
+            owner = await self._owners.find(name)
+        except StoreAway as away:
+            return try_later(str(away), away.retry_after)
+        if owner is None or owner.without_media:
+            return _NO_FILE
+        return await self._recordings(request, name, path)
+
+    def _status(self, name: str) -> EventualAnswer:
+        stream = self._streams.find_recent(name)
+        if stream is not None and stream.playable:
+            return self._statuses.live(stream)
+        return self._idle(name)
+
+    async def _idle(self, name: str) -> Answer:
+        try:
+            channel = await self._channels.get(channel_of(name))
+        except NoSuchChannel:
+            channel = None
+        except StoreAway as away:
+            return try_later(str(away), away.retry_after)
+        return await self._statuses.idle(channel)

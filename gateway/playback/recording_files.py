@@ -1,0 +1,133 @@
+"""Serves the stored media of a channel below `/<id>/vod/`, from local files or from a remote object store."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final
+
+from gateway.channels.names import is_object_key
+from gateway.http.request import Request
+from gateway.http.response import IMMUTABLE, Response, text, try_later
+from gateway.http.validators import file_response, unchanged, validators
+from gateway.lib.content_types import content_type
+from gateway.playback.files import Files
+from gateway.playback.playlist_response import M3U8, copied_query
+from gateway.ports import media_keys
+from gateway.ports.errors import NoSuchObject, StoreAway
+from gateway.ports.stores import Object, ObjectStore
+
+_GROWING: Final = "public, max-age=2"  # a growing playlist is fetched repeatedly
+_MAX_PLAYLIST: Final = 32 << 20
+_LINES_PER_TURN: Final = 1_000  # of a playlist into which a query is copied; takes about a millisecond
+NO_RECORDING: Final = text(404, "no such recording")
+_URI: Final = re.compile(r'(URI=")([^"\r\n]*)(")')
+
+
+class RecordingFiles:
+    """Serves stored media; the caller has checked that the viewer may have it.
+
+    media: the folder of a local object store; None: the store is remote.
+    Remote bytes pass through here as fast as the client reads them.
+    Media never changes under its name; a playlist may grow.
+    A playlist's query is copied to every URI in it, so that its signature covers the segments.
+    """
+
+    def __init__(self, objects: ObjectStore, media: Path | None) -> None:
+        self._objects = objects
+        self._files = Files(media) if media is not None else None
+
+    async def __call__(self, request: Request, id: str, path: str) -> Response:
+        """Serves the recording `<id>/<path>`. Other objects of the store are answered with 404."""
+        key = f"{id}/{path}"
+        return await self.serve(request, key) if is_recording(key) else NO_RECORDING
+
+    async def serve(self, request: Request, key: str, cache: str = IMMUTABLE) -> Response:
+        """Serves the object `key`.
+
+        Names that begin with "." are unfinished or private: 404. cache: Cache-Control of media.
+        """
+        if not is_object_key(key) or any(part.startswith(".") for part in key.split("/")):
+            return NO_RECORDING
+        try:
+            if key.endswith(".m3u8"):
+                return await self._playlist(request, key)
+            if self._files is not None:
+                return await self._files.serve(request, key, cache)
+            return await self._object(request, key, cache)
+        except NoSuchObject:
+            return NO_RECORDING
+        except StoreAway as away:
+            return try_later("recordings cannot be read now", away.retry_after)
+
+    async def _playlist(self, request: Request, key: str) -> Response:
+        suffix = copied_query(request)
+        if isinstance(suffix, Response):
+            return suffix
+        found = await self._objects.head(key)
+        if found.size > _MAX_PLAYLIST:
+            return text(500, "the playlist is too large")
+        headers = validators(_tag(found), found.modified)
+        if not suffix and unchanged(request, _tag(found), found.modified):
+            return Response(304, None, cache=_GROWING, headers=headers)
+        body = b"".join([piece async for piece in self._objects.read(key)])
+        if suffix:
+            body = await _with_query(body, suffix)
+            headers = {}
+        return Response(200, body, M3U8, cache=_GROWING, headers=headers, compress=True)
+
+    async def _object(self, request: Request, key: str, cache: str) -> Response:
+        found = await self._objects.head(key)
+
+        def body(first: int, end: int) -> AsyncIterator[bytes]:
+            return self._objects.read(key, first, end)
+
+        kind = content_type(key)
+        return file_response(
+            request, body, found.size, tag=_tag(found), modified=found.modified, kind=kind, cache=cache
+        )
+
+
+def is_recording(key: str) -> bool:
+    """Whether a key has the form of a recording's key."""
+    return media_keys.parse(key) is not None
+
+
+async def _with_query(playlist: bytes, suffix: str) -> bytes:
+    """Does the same as with_query, but lets other requests run between the pieces of a long playlist."""
+    lines = playlist.decode("utf-8", "replace").split("\n")
+    pieces = []
+    for first in range(0, len(lines), _LINES_PER_TURN):
+        if first:
+            await asyncio.sleep(0)
+        pieces.append(with_query("\n".join(lines[first : first + _LINES_PER_TURN]), suffix))
+    return "\n".join(pieces).encode()
+
+
+def with_query(playlist: str, suffix: str) -> str:
+    """Returns the playlist with `suffix` ("?…") after every relative URI, in URI lines and in attributes of tags.
+
+    A URI of another host is not changed, so that the signature is not sent there.
+    """
+
+    def extended(uri: str) -> str:
+        if "://" in uri or uri.startswith("//"):
+            return uri
+        return uri + (suffix if "?" not in uri else "&" + suffix[1:])
+
+    lines = []
+    for line in playlist.split("\n"):
+        bare = line.rstrip("\r")
+        if not bare:
+            lines.append(line)
+        elif bare.startswith("#"):
+            lines.append(_URI.sub(lambda m: m[1] + extended(m[2]) + m[3], line))
+        else:
+            lines.append(extended(bare) + line[len(bare) :])
+    return "\n".join(lines)
+
+
+def _tag(found: Object) -> str:
+    return f'"{round(found.modified * 1000):x}-{found.size:x}"'

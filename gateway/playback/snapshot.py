@@ -1,0 +1,32 @@
+"""Answers `snapshot.jpg`: the latest key frame of a live stream as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from gateway.http.request import Request
+from gateway.http.response import Response, text, try_later
+from gateway.live.stream import Stream
+from gateway.ports.errors import OutputTrouble
+
+_FRESH: Final = "public, max-age=1"
+
+
+class SnapshotResponder:
+    """The responder of `snapshot.jpg`. latest: returns the stream's latest key frame as JPEG; raises OutputTrouble."""
+
+    def __init__(self, latest: Callable[[Stream], Awaitable[bytes]]) -> None:
+        self._latest = latest
+
+    async def __call__(self, request: Request, stream: Stream, rest: str) -> Response:
+        if stream.ended is not None:
+            return text(404, f"{stream.name} is not streaming live now")
+        tracks = stream.tracks
+        if tracks is not None and tracks.video is None:
+            return text(404, f"{stream.name} has no picture")
+        try:
+            picture = await self._latest(stream)
+        except OutputTrouble as trouble:
+            return try_later(str(trouble), 1)
+        return Response(200, picture, "image/jpeg", cache=_FRESH)

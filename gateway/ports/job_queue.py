@@ -1,0 +1,135 @@
+"""Creates jobs and changes their states. No other code does, so that states, cancelling and events agree."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import structlog
+
+from gateway.ports.errors import JobChanged, JobExists, JobFinished
+from gateway.ports.events import Event, Events, EventType
+from gateway.ports.jobs import JobState, StoredJob
+from gateway.ports.stores import JobStore
+
+log = structlog.get_logger(__name__)
+
+_MOST_TRIES: Final = 20
+_MOST_ERROR: Final = 500
+
+
+class JobQueue:
+    """Jobs over a store that other processes may share. Every method may raise StoreAway.
+
+    The owner of a job changes it with the version that it has. Cancelling changes the stored job, so that the owner's
+    next step raises JobChanged, and the owner must stop. An owner in this process is stopped at once (`cancelling`).
+    """
+
+    def __init__(self, store: JobStore, events: Events, clock: Callable[[], float] = time.time) -> None:
+        self.store = store
+        self._events = events
+        self._clock = clock
+        self._cancels: dict[str, Callable[[], None]] = {}
+        self._submitted: list[Callable[[StoredJob], None]] = []
+
+    def when_submitted(self, told: Callable[[StoredJob], None]) -> None:
+        """Calls `told` with each job that is submitted in this process."""
+        self._submitted.append(told)
+
+    async def submit(
+        self, kind: str, source: str, *, id: str = "", detail: Mapping[str, Any] | None = None
+    ) -> tuple[StoredJob, bool]:
+        """Stores a new job in SUBMITTED and returns it with True. If `id` exists already, returns the stored job with
+        False.
+        """
+        now = self._clock()
+        job = StoredJob(id or new_id(now), kind, source, now, now, detail=detail or {})
+        try:
+            await self.store.add(job)
+        except JobExists:
+            return await self.store.get(job.id), False
+        log.info("job submitted", job=job.id, kind=kind, source=source)
+        for told in self._submitted:
+            told(job)
+        return job, True
+
+    async def begin(self, job: StoredJob, owner: str) -> StoredJob:
+        """Changes SUBMITTED to PROGRESSING, or takes over another owner's job in PROGRESSING.
+
+        Raises JobChanged if another owner was first.
+        """
+        begun = job.to(JobState.PROGRESSING, self._clock(), owner=owner, attempts=job.attempts + 1, progress=0)
+        await self.store.change(begun)
+        return begun
+
+    async def advance(self, job: StoredJob, percent: int) -> StoredJob:
+        """Stores the progress in percent. Raises JobChanged if the owner must stop."""
+        further = job.to(JobState.PROGRESSING, self._clock(), progress=max(0, min(100, percent)))
+        await self.store.change(further)
+        return further
+
+    async def again(self, job: StoredJob) -> StoredJob:
+        """Returns a job to SUBMITTED because its owner shuts down. This attempt is not counted. Raises JobChanged."""
+        back = job.to(JobState.SUBMITTED, self._clock(), owner="", progress=0, attempts=max(0, job.attempts - 1))
+        await self.store.change(back)
+        return back
+
+    async def complete(self, job: StoredJob, outputs: Mapping[str, str]) -> StoredJob:
+        """Completes the job. Raises JobChanged if it was canceled meanwhile."""
+        done = job.to(JobState.COMPLETE, self._clock(), progress=100, outputs=outputs)
+        await self.store.change(done)
+        log.info(
+            "job complete", job=job.id, kind=job.kind, source=job.source, seconds=round(done.updated - done.created)
+        )
+        self._tell(EventType.JOB_DONE, done)
+        return done
+
+    async def fail(self, job: StoredJob, error: str) -> StoredJob:
+        """Marks the job as failed. error: one line. Raises JobChanged if it was canceled meanwhile."""
+        failed = job.to(JobState.ERROR, self._clock(), error=" ".join(error.split())[:_MOST_ERROR])
+        await self.store.change(failed)
+        log.warning("job failed", job=job.id, kind=job.kind, source=job.source, reason=failed.error)
+        self._tell(EventType.JOB_FAILED, failed)
+        return failed
+
+    async def cancel(self, id: str) -> StoredJob:
+        """Cancels the job, also in another process. Raises NoSuchJob, JobFinished."""
+        for _ in range(_MOST_TRIES):  # the owner may change it first a few times
+            job = await self.store.get(id)
+            if job.state.finished:
+                raise JobFinished(job.id, str(job.state))
+            canceled = job.to(JobState.CANCELED, self._clock())
+            try:
+                await self.store.change(canceled)
+            except JobChanged:
+                continue
+            log.info("job canceled", job=id)
+            if (stop := self._cancels.get(id)) is not None:
+                stop()
+            return canceled
+        raise JobChanged(id)
+
+    @contextmanager
+    def cancelling(self, id: str, stop: Callable[[], None]) -> Iterator[None]:
+        """During the block, calls `stop` on the event loop if the job is canceled in this process."""
+        self._cancels[id] = stop
+        try:
+            yield
+        finally:
+            del self._cancels[id]
+
+    def _tell(self, type: EventType, job: StoredJob) -> None:
+        data: dict[str, Any] = {"job": job.id, "kind": job.kind, "source": job.source, "state": str(job.state)}
+        if type is EventType.JOB_DONE:
+            data["outputs"] = dict(job.outputs)
+        else:
+            data["error"] = job.error
+        self._events.emit(Event(type, job.updated, "", data))
+
+
+def new_id(now: float) -> str:
+    """Returns a unique id that sorts by time: milliseconds and random digits, in the form of MediaConvert."""
+    return f"{int(now * 1000)}-{secrets.token_hex(4)}"

@@ -1,0 +1,112 @@
+"""A job: long work on a VOD or a recording, which goes on after its client has gone. A table has the state changes.
+
+The states are those of MediaConvert. COMPLETE, CANCELED and ERROR are final.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Final
+
+
+class JobState(StrEnum):
+    SUBMITTED = "SUBMITTED"
+    PROGRESSING = "PROGRESSING"
+    COMPLETE = "COMPLETE"
+    CANCELED = "CANCELED"
+    ERROR = "ERROR"
+
+    @property
+    def finished(self) -> bool:
+        return not TRANSITIONS[self]
+
+
+# A job returns to SUBMITTED if its owner has stopped or died: it is done once more.
+TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
+    JobState.SUBMITTED: frozenset((JobState.PROGRESSING, JobState.CANCELED, JobState.ERROR)),
+    JobState.PROGRESSING: frozenset(
+        (JobState.PROGRESSING, JobState.SUBMITTED, JobState.COMPLETE, JobState.CANCELED, JobState.ERROR)
+    ),
+    JobState.COMPLETE: frozenset(),
+    JobState.CANCELED: frozenset(),
+    JobState.ERROR: frozenset(),
+}
+
+VOD: Final = "vod"
+KVS: Final = "kvs"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """One job as it is stored.
+
+    kind: VOD, KVS.
+    source: an object's key, s3://bucket/key or a path.
+    created, updated: seconds since the epoch.
+    progress: percent.
+    outputs: by name, such as {"hls": key of the playlist}.
+    error: one line, for the state ERROR.
+    owner: the process that works on it.
+    attempts: how often it was started.
+    detail: further values for this kind.
+    version: increases with each change. A change is stored only if it is based on the stored version.
+    """
+
+    id: str
+    kind: str
+    source: str
+    created: float
+    updated: float
+    state: JobState = JobState.SUBMITTED
+    progress: int = 0
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    error: str | None = None
+    owner: str = ""
+    attempts: int = 0
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 1
+
+    def to(self, state: JobState, now: float, **changes: Any) -> StoredJob:
+        """Returns the next version in `state`. Raises ValueError for a change that is not in the table."""
+        if state not in TRANSITIONS[self.state]:
+            raise ValueError(f"a job does not go from {self.state} to {state}")
+        return replace(self, state=state, updated=now, version=self.version + 1, **changes)
+
+    def as_item(self) -> dict[str, Any]:
+        """Returns plain values for a store."""
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "source": self.source,
+            "state": str(self.state),
+            "progress": self.progress,
+            "outputs": dict(self.outputs),
+            "error": self.error,
+            "created": self.created,
+            "updated": self.updated,
+            "owner": self.owner,
+            "attempts": self.attempts,
+            "detail": dict(self.detail),
+            "version": self.version,
+        }
+
+    @classmethod
+    def of_item(cls, item: Mapping[str, Any]) -> StoredJob:
+        """Returns the job from the values of `as_item`. Ignores fields of other versions."""
+        return cls(
+            id=str(item["id"]),
+            kind=str(item["kind"]),
+            source=str(item["source"]),
+            created=float(item["created"]),
+            updated=float(item["updated"]),
+            state=JobState(item["state"]),
+            progress=int(item["progress"]),
+            outputs=dict(item.get("outputs") or {}),
+            error=item.get("error"),
+            owner=str(item.get("owner", "")),
+            attempts=int(item.get("attempts", 0)),
+            detail=dict(item.get("detail") or {}),
+            version=int(item["version"]),
+        )

@@ -1,0 +1,93 @@
+"""Makes and parses the object keys for the recorded media of a channel.
+
+Dates are in UTC. Month and day of folders have no leading zero.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+_DAY: Final = r"(?P<year>[0-9]{4})/(?P<month>[1-9]|1[0-2])/(?P<day>[1-9]|[12][0-9]|3[01])"
+_MOMENT: Final = r"(?P<moment>[0-9]{4}-[0-9]{2}-[0-9]{2}[_-][0-9]{2}-[0-9]{2}-[0-9]{2})"
+
+
+class MediaKind(StrEnum):
+    """The kind of an object below `<id>/`. The value is its name in the API."""
+
+    VIDEO = "video"
+    ONDEMAND = "ondemand"  # the playlist of a session
+    SEGMENT = "segment"  # a segment of that playlist
+    IMAGE = "image"
+    MOTION = "motion"
+
+
+_FORMS: Final = {
+    MediaKind.VIDEO: re.compile(rf"mp4/{_DAY}/capture-{_MOMENT}-(?P<ms>[0-9]{{13}})[\w.-]*\.mp4", re.ASCII),
+    MediaKind.ONDEMAND: re.compile(r"vod-(?P<ms>[0-9]{13})\.m3u8", re.ASCII),
+    MediaKind.SEGMENT: re.compile(r"720p/(?P<ms>[0-9]{13})\.ts", re.ASCII),
+    MediaKind.IMAGE: re.compile(rf"images/{_DAY}/capture-{_MOMENT}[\w.-]*\.jpe?g", re.ASCII),
+    MediaKind.MOTION: re.compile(rf"motion/(?:images|mp4)/{_DAY}/{_MOMENT}[\w.-]*\.(?:jpe?g|mp4)", re.ASCII),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MediaKey:
+    """The parts of a key. start: seconds since the epoch of the first frame."""
+
+    channel: str
+    kind: MediaKind
+    start: float
+
+
+def video_key(channel: str, start_ms: int) -> str:
+    """Returns the key of an MP4. start_ms: milliseconds since the epoch."""
+    at = datetime.fromtimestamp(start_ms / 1000, UTC)
+    return f"{channel}/mp4/{day_folder(at)}/capture-{at:%Y-%m-%d_%H-%M-%S}-{start_ms}.mp4"
+
+
+def image_key(channel: str, at: datetime) -> str:
+    """Returns the key of a still image. There is at most one a second."""
+    at = at.astimezone(UTC)
+    return f"{channel}/images/{day_folder(at)}/capture-{at:%Y-%m-%d_%H-%M-%S}.jpg"
+
+
+def playlist_key(channel: str, start_ms: int) -> str:
+    """Returns the key of the on-demand playlist of a session. start_ms: milliseconds since the epoch."""
+    return f"{channel}/vod-{start_ms}.m3u8"
+
+
+def segment_key(channel: str, number: int) -> str:
+    """Returns the key of an on-demand segment."""
+    return f"{channel}/{segment_uri(number)}"
+
+
+def segment_uri(number: int) -> str:
+    """Returns the URI of a segment in its playlist. The folder of the original is "720p", whatever the picture size."""
+    return f"720p/{number}.ts"
+
+
+def day_folder(at: datetime) -> str:
+    """Returns `YYYY/M/D`."""
+    return f"{at.year:04d}/{at.month}/{at.day}"
+
+
+def parse(key: str) -> MediaKey | None:
+    """Returns the parts of a key of Millrace; None for any other key."""
+    channel, _, path = key.partition("/")
+    for kind, form in _FORMS.items():
+        found = form.fullmatch(path)
+        if found is None:
+            continue
+        parts = found.groupdict()
+        if ms := parts.get("ms"):
+            return MediaKey(channel, kind, int(ms) / 1000)
+        try:
+            moment = datetime.strptime(parts["moment"][:10] + parts["moment"][11:] + "+0000", "%Y-%m-%d%H-%M-%S%z")
+        except ValueError:
+            return None
+        return MediaKey(channel, kind, moment.timestamp())
+    return None

@@ -1,0 +1,84 @@
+"""The ports of a gateway or an edge. Opens them once for all worker processes."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gateway.channels.addresses import OpenPorts
+from gateway.lib.sockets import listen, listen_shared, port_of
+from gateway.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A listener. first: True if only the first worker has it."""
+
+    name: str
+    host: str
+    port: int
+    first: bool = False
+
+
+def gateway_endpoints(settings: Settings) -> list[Endpoint]:
+    """Returns the listeners of a gateway, with the names of OpenPorts."""
+    rtmp, http, ws, admin = settings.rtmp, settings.http, settings.ws, settings.admin
+    found = [
+        Endpoint("rtmp", rtmp.host, rtmp.port),
+        Endpoint("http", http.host, http.port),
+        Endpoint("ws", ws.host, ws.port),
+    ]
+    if settings.has_tls:
+        found += [
+            Endpoint("rtmps", rtmp.host, settings.rtmps.port),
+            Endpoint("https", http.host, settings.https.port),
+            Endpoint("wss", ws.host, settings.wss.port),
+        ]
+    return [*found, Endpoint("admin", admin.host, admin.port, first=True)]
+
+
+def edge_endpoints(settings: Settings) -> list[Endpoint]:
+    """Returns the listeners of an edge: those of a gateway without the ones for pushes from browsers."""
+    return [one for one in gateway_endpoints(settings) if one.name not in ("ws", "wss")]
+
+
+@dataclass(slots=True)
+class OpenSockets:
+    """The listening sockets of all workers.
+
+    They stay open while workers are replaced, so a client that connects meanwhile waits.
+    """
+
+    ports: OpenPorts
+    _shares: Mapping[str, list[list[socket.socket]]] = field(repr=False)
+
+    @classmethod
+    def open(cls, endpoints: Sequence[Endpoint], workers: int) -> OpenSockets:
+        """Opens all listeners. Raises ListenError; then nothing is open."""
+        shares: dict[str, list[list[socket.socket]]] = {}
+        opened = cls(OpenPorts(), shares)
+        try:
+            for one in endpoints:
+                if one.first:
+                    shares[one.name] = [listen(one.name, one.host, one.port)]
+                else:
+                    shares[one.name] = listen_shared(one.name, one.host, one.port, workers)
+        except BaseException:
+            opened.close()
+            raise
+        opened.ports = OpenPorts(**{name: port_of(found[0]) for name, found in shares.items()})
+        return opened
+
+    def of(self, number: int) -> dict[str, tuple[int, ...]]:
+        """Returns the descriptors of one slot's sockets, by listener. number: of the slot, from 1."""
+        return {
+            name: tuple(one.fileno() for one in shares[number - 1])
+            for name, shares in self._shares.items()
+            if number <= len(shares)
+        }
+
+    def close(self) -> None:
+        for share in (share for shares in self._shares.values() for share in shares):
+            for one in share:
+                one.close()

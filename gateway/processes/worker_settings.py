@@ -1,0 +1,71 @@
+"""Computes the number of workers and the settings of one worker."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr
+
+from gateway.cluster.worker_slot import WorkerSlot
+from gateway.settings import Settings
+
+REGISTRY_FILE: Final = "nodes.db"  # in the data folder, if the settings name no registry
+STALE_FILES: Final = tuple(
+    f"{REGISTRY_FILE}{suffix}" for suffix in ("", "-wal", "-shm")
+)  # at a start, all workers that are listed in it are dead
+SHARES_PORTS: Final = sys.platform.startswith("linux")  # other systems give all connections to one of the processes
+_QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
+
+
+def worker_count(settings: Settings) -> int:
+    """Returns the number of worker processes. The setting 0 means one for each core, but only one except on Linux."""
+    return settings.serve.workers or (cores() if SHARES_PORTS else 1)
+
+
+def cores(quota: Path = _QUOTA) -> int:
+    """Returns the number of cores that this process may use, with CPU affinity and the cgroup quota considered."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # another system, another version of control groups, or "max"
+        allowed, period = map(int, quota.read_text("ascii").split())
+        found = min(found, math.ceil(allowed / period))
+    return max(1, found)
+
+
+def settings_for_worker(settings: Settings, slot: WorkerSlot) -> Settings:
+    """Returns the settings of one of several workers. Limits of the whole node are divided by their number."""
+
+    def part(bound: int) -> int:
+        return math.ceil(bound / slot.count)
+
+    media = settings.workers.most or max(8, 4 * cores())
+    return settings.model_copy(
+        update={
+            "limits": settings.limits.model_copy(
+                update={
+                    "publishers": part(settings.limits.publishers),
+                    "viewer_memory": part(settings.limits.viewer_memory),
+                }
+            ),
+            "workers": settings.workers.model_copy(update={"most": part(media)}),
+            "edge": settings.edge.model_copy(update={"cache": part(settings.edge.cache)}),
+            "recording": settings.recording.model_copy(update={"spool_bytes": part(settings.recording.spool_bytes)}),
+        }
+    )
+
+
+def with_host_registry(settings: Settings, slot: WorkerSlot) -> Settings:
+    """Returns the settings with defaults that the workers of one host need to find each other.
+
+    Without a registry, uses one in the data folder. Without cluster.secret, uses a secret of the master.
+    """
+    update: dict[str, object] = {}
+    if not settings.registry:
+        update["registry"] = f"sqlite:///{(settings.data / REGISTRY_FILE).absolute()}"
+    if not settings.cluster.secret.get_secret_value():
+        update["cluster"] = settings.cluster.model_copy(update={"secret": SecretStr(slot.secret)})
+    return settings.model_copy(update=update)

@@ -1,1 +1,0 @@
-"""Listeners: what moves bytes between sockets and the pure code, and nothing else."""

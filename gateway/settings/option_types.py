@@ -1,0 +1,413 @@
+"""The types of option values, each with a description for error messages."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_HOST_NAME = re.compile(
+    r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}[A-Za-z0-9_])?)*\.?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Describes a valid value, as the end of the sentence "expected …"."""
+
+    words: str
+
+
+def _number(value: object) -> object:
+    """Refuses true and false, which are numbers in Python. Strips texts."""
+    if isinstance(value, bool):
+        raise ValueError("a truth value is no number")
+    return value.strip() if isinstance(value, str) else value
+
+
+def split_list(value: object) -> object:
+    """Splits comma-separated text, as in the environment, into a list. Other values stay."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    entries = split_list(value)
+    if not isinstance(entries, list | tuple) or not all(isinstance(e, str) for e in entries):
+        raise ValueError("not a list of texts")
+    return tuple(entries)
+
+
+def _networks(value: object) -> object:
+    return tuple(ipaddress.ip_network(e) for e in _texts(value))  # `_texts` refuses numbers, which ip_network takes
+
+
+def _pairs(value: object) -> object:
+    """Converts the text `id=file,id=file` to a table. A TOML table stays."""
+    if not isinstance(value, str):
+        return value
+    pairs: dict[str, str] = {}
+    for part in (p.strip() for p in value.split(",")):
+        if not part:
+            continue
+        name, equals, file = part.partition("=")
+        if not (name.strip() and equals and file.strip()):
+            raise ValueError("not a list of id=file")
+        pairs[name.strip()] = file.strip()
+    return pairs
+
+
+def _path_or_none(value: object) -> object:
+    if value == "":
+        return None
+    if not isinstance(value, str):
+        return value
+    if "\0" in value:
+        raise ValueError("no file has such a name")
+    return home(value)
+
+
+def home(value: str) -> Path:
+    """Returns a path with `~` and `~user` replaced. Raises ValueError if there is no such home folder."""
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ValueError(str(error)) from None
+
+
+def _host(value: str) -> str:
+    """Checks an address or a host name. Removes the brackets of `[::1]`."""
+    bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        if bare != value or not _HOST_NAME.fullmatch(bare):
+            raise
+    return bare
+
+
+def host_port(value: str) -> tuple[str, int]:
+    """Splits `host:port` or `[::1]:port` into a pair. Raises ValueError for other texts."""
+    host, colon, port = value.rpartition(":")
+    if (
+        not colon
+        or not re.fullmatch(r"[0-9]{1,5}", port)
+        or not 0 < int(port) < 65536
+        or (":" in host and not host.startswith("["))
+    ):
+        raise ValueError("not host:port")
+    return _host(host), int(port)
+
+
+def _nodes(value: object) -> tuple[str, ...]:
+    """Checks a list of `host:port` of other nodes."""
+    given = split_list(value)
+    if not isinstance(given, list | tuple):
+        raise ValueError("not a list")
+    for one in given:
+        host_port(str(one))
+    return tuple(str(one) for one in given)
+
+
+def _advertised(value: str) -> str:
+    if value:
+        host_port(value)
+    return value
+
+
+def _web_address(value: str) -> str:
+    if value:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment or parts.port == 0:
+            raise ValueError("not a web address")
+    return value
+
+
+def _base_address(value: str) -> str:
+    if urlsplit(_web_address(value)).query:
+        raise ValueError("no query here")
+    return value.rstrip("/")
+
+
+def _issuer(value: str) -> str:
+    """Checks an issuer: no query, no fragment (OpenID Connect Discovery 1.0 §2).
+
+    A slash at the end stays, because issuers are compared exactly.
+    """
+    if "?" in _web_address(value) or "@" in urlsplit(value).netloc:
+        raise ValueError("no query and no user here")
+    return value
+
+
+def _store(pattern: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError("not such an address")
+        return value
+
+    return check
+
+
+def _egress_entries(value: object) -> object:
+    """Checks networks, hosts and URL prefixes in the syntax of `gateway.lib.egress`."""
+    entries = _texts(value)
+    for entry in entries:
+        if "://" in entry:
+            parts = urlsplit(entry)
+            if parts.scheme not in ("http", "https", "rtmp", "rtmps") or not parts.hostname or parts.port == 0:
+                raise ValueError("not a URL prefix")
+            if parts.query or parts.fragment or parts.username is not None or not entry.isprintable() or " " in entry:
+                raise ValueError("a prefix has no query, fragment or user")
+        else:
+            try:
+                ipaddress.ip_network(entry.strip("[]"))
+            except ValueError:
+                # A host name whose last part has only digits is a mistyped address.
+                if ":" in entry or _host(entry).rstrip(".").rpartition(".")[2].isdigit():
+                    raise ValueError("neither a network nor a host") from None
+    return entries
+
+
+def _ids(pattern: str) -> Callable[[object], tuple[str, ...]]:
+    """Returns a check for a list of identifiers that match the pattern."""
+
+    def check(value: object) -> tuple[str, ...]:
+        entries = _texts(value)
+        if not all(re.fullmatch(pattern, entry, re.ASCII) for entry in entries):
+            raise ValueError("not such identifiers")
+        return entries
+
+    return check
+
+
+def _kept_secret(value: SecretStr) -> SecretStr:
+    """Checks the syntax of a reference. Any other text is the secret itself and has to be long enough."""
+    text = value.get_secret_value()
+    if text.startswith(REFERENCES):
+        if not REFERENCE.fullmatch(text):
+            raise ValueError("not a reference")
+    elif text and is_short(text):
+        raise ValueError("too short")
+    return value
+
+
+def is_short(secret: str) -> bool:
+    """Returns whether a secret is so short that it can be guessed."""
+    return len(secret.strip()) < MIN_SECRET_LENGTH
+
+
+def _push_targets(value: object) -> object:
+    """Checks hosts, with an optional `*.`, and beginnings of RTMP(S) addresses."""
+    entries = _texts(value)
+    for entry in entries:
+        if "://" in entry:
+            parts = urlsplit(entry)
+            if parts.scheme not in ("rtmp", "rtmps") or not parts.hostname or parts.port == 0 or "@" in parts.netloc:
+                raise ValueError("not the beginning of an RTMP address")
+            if "?" in entry or "#" in entry or not entry.isprintable() or " " in entry:
+                raise ValueError("a beginning has no query")
+        else:
+            _host(entry.removeprefix("*."))
+    return entries
+
+
+def _matching(pattern: str) -> Callable[[str], str]:
+    """Returns a check for text that is empty or matches the pattern."""
+
+    def check(value: str) -> str:
+        if value and not re.fullmatch(pattern, value, re.ASCII):
+            raise ValueError("not of that form")
+        return value
+
+    return check
+
+
+def _box(value: object) -> object:
+    """Converts `640x480` to a pair. A pair stays."""
+    if isinstance(value, list | tuple):
+        value = "x".join(str(side) for side in value)
+    match = re.fullmatch(r"([0-9]{2,4})x([0-9]{2,4})", value, re.ASCII) if isinstance(value, str) else None
+    if match is None or not all(16 <= int(side) <= 4096 for side in match.groups()):
+        raise ValueError("not a size")
+    return int(match[1]), int(match[2])
+
+
+MIN_SECRET_LENGTH: Final = 16  # characters; a shorter secret can be guessed
+# Prefixes of references, which name the place of a secret. `gateway.adapters.secret_resolver` reads it there.
+REFERENCES = ("ssm:", "secretsmanager:", "file:")
+REFERENCE = re.compile(
+    r"ssm:(/?[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*|arn:aws[a-z-]*:ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9_./-]+)"
+    r"|secretsmanager:([A-Za-z0-9/_+=.@-]{1,512}|arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[^\s:]{1,519})"
+    r"|file:(/[^\0]+)",
+    re.ASCII,
+)
+
+_TABLE = r"dynamodb://[A-Za-z0-9_.-]{3,255}"
+
+Port = Annotated[
+    int, BeforeValidator(_number), Field(ge=0, le=65535), Expected("a port number from 0 to 65535 (0: any free port)")
+]
+Seconds = Annotated[
+    float, BeforeValidator(_number), Field(ge=0, le=1e9, allow_inf_nan=False), Expected("seconds, 0 or more")
+]
+PositiveSeconds = Annotated[
+    float, BeforeValidator(_number), Field(gt=0, le=1e9, allow_inf_nan=False), Expected("seconds, more than 0")
+]
+PartSeconds = Annotated[
+    float, BeforeValidator(_number), Field(ge=0.05, le=5, allow_inf_nan=False), Expected("seconds from 0.05 to 5")
+]
+Count = Annotated[int, BeforeValidator(_number), Field(ge=0, le=2**53), Expected("a whole number, 0 or more")]
+PositiveCount = Annotated[int, BeforeValidator(_number), Field(ge=1, le=2**53), Expected("a whole number, 1 or more")]
+Days = Annotated[int, BeforeValidator(_number), Field(ge=0, le=36_500), Expected("whole days from 0 to 36500")]
+Milliseconds = Annotated[
+    int, BeforeValidator(_number), Field(ge=0, le=10_000), Expected("whole milliseconds from 0 to 10000")
+]
+ChunkSize = Annotated[int, BeforeValidator(_number), Field(ge=128, le=0xFFFFFF), Expected("bytes from 128 to 16777215")]
+Niceness = Annotated[int, BeforeValidator(_number), Field(ge=0, le=19), Expected("a whole number from 0 to 19")]
+EncoderPreset = Annotated[
+    Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"],
+    Expected("ultrafast, superfast, veryfast, faster, fast or medium"),
+]
+Switch = Annotated[bool, Expected("true or false")]
+Text = Annotated[str, Expected("text")]
+Host = Annotated[str, AfterValidator(_host), Expected("an address or a host name, such as 0.0.0.0, :: or example.com")]
+Advertised = Annotated[str, AfterValidator(_advertised), Expected("host:port")]
+NodeAddresses = Annotated[
+    tuple[str, ...], BeforeValidator(_nodes), Expected("a comma-separated list of host:port, such as 10.0.0.5:8080")
+]
+WebAddress = Annotated[str, AfterValidator(_web_address), Expected("a URL with http:// or https://")]
+BaseAddress = Annotated[str, AfterValidator(_base_address), Expected("a URL with http:// or https:// and no query")]
+Issuer = Annotated[str, AfterValidator(_issuer), Expected("the issuer's URL, with https:// and no query")]
+Label = Annotated[str, Field(min_length=1, max_length=60), Expected("text of 1 to 60 characters")]
+Secret = Annotated[SecretStr, Expected("text")]
+KeptSecret = Annotated[
+    SecretStr,
+    AfterValidator(_kept_secret),
+    Expected(
+        f"at least {MIN_SECRET_LENGTH} characters, or a reference: ssm:/path, secretsmanager:<name or ARN>, file:/path"
+    ),
+]
+File = Annotated[Path | None, BeforeValidator(_path_or_none), Expected("the path of a file")]
+Folder = Annotated[Path, BeforeValidator(_path_or_none), Expected("the path of a folder")]
+Networks = Annotated[
+    tuple[Network, ...],
+    BeforeValidator(_networks),
+    Expected("a comma-separated list of networks, such as 10.0.0.0/8, ::1"),
+]
+Texts = Annotated[tuple[str, ...], BeforeValidator(split_list), Expected("a comma-separated list")]
+EgressEntries = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_egress_entries),
+    Expected(
+        "a comma-separated list of networks, hosts or URL prefixes, such as 10.0.0.0/8, relay.lan, http://10.1.2.3/pics"
+    ),
+]
+Targets = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_push_targets),
+    Expected(
+        "a comma-separated list of hosts or beginnings of addresses, such as *.example.com, rtmps://a.example/app/"
+    ),
+]
+KeyFiles = Annotated[
+    Mapping[str, Path], BeforeValidator(_pairs), Expected("a comma-separated list of <key pair id>=<PEM file>")
+]
+ChannelsUrl = Annotated[
+    str, AfterValidator(_store(rf"sqlite:///.+|{_TABLE}")), Expected("sqlite:///path or dynamodb://table")
+]
+ObjectsUrl = Annotated[
+    str,
+    AfterValidator(_store(r"file:///.+|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")),
+    Expected("file:///path or s3://bucket"),
+]
+Folders = Annotated[
+    tuple[Annotated[Path, BeforeValidator(_path_or_none)], ...],
+    BeforeValidator(split_list),
+    Expected("a comma-separated list of folders, such as /srv/videos"),
+]
+Suffixes = Annotated[
+    tuple[Annotated[str, Field(pattern=r"^\.[A-Za-z0-9]{1,10}$")], ...],
+    BeforeValidator(split_list),
+    Expected("a comma-separated list of suffixes, such as .mp4, .mov"),
+]
+Crf = Annotated[
+    float, BeforeValidator(_number), Field(ge=10, le=40, allow_inf_nan=False), Expected("a number from 10 to 40")
+]
+Bitrate = Annotated[
+    int, BeforeValidator(_number), Field(ge=100_000, le=200_000_000), Expected("bits a second from 100000 to 200000000")
+]
+SegmentSeconds = Annotated[
+    float, BeforeValidator(_number), Field(ge=2, le=60, allow_inf_nan=False), Expected("seconds from 2 to 60")
+]
+StorageClass = Annotated[
+    Literal["", "STANDARD", "INTELLIGENT_TIERING", "STANDARD_IA", "ONEZONE_IA", "GLACIER_IR"],
+    Expected("STANDARD, INTELLIGENT_TIERING, STANDARD_IA, ONEZONE_IA or GLACIER_IR, or nothing for the bucket's own"),
+]
+ColdClass = Annotated[
+    Literal["INTELLIGENT_TIERING", "STANDARD_IA", "ONEZONE_IA", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"],
+    Expected("INTELLIGENT_TIERING, STANDARD_IA, ONEZONE_IA, GLACIER_IR, GLACIER or DEEP_ARCHIVE"),
+]
+RegistryUrl = Annotated[
+    str,
+    AfterValidator(_store(rf"|sqlite:///.+|{_TABLE}")),
+    Expected("dynamodb://table, sqlite:///path, or nothing for one node alone"),
+]
+FontFamily = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}$"),
+    Expected("the name of a font family, such as Noto Sans CJK SC"),
+]
+Quality = Annotated[int, BeforeValidator(_number), Field(ge=1, le=95), Expected("a whole number from 1 to 95")]
+PreRoll = Annotated[
+    float, BeforeValidator(_number), Field(ge=0, le=30, allow_inf_nan=False), Expected("seconds from 0 to 30")
+]
+KvsStream = Annotated[
+    str,
+    AfterValidator(
+        _matching(
+            r"[A-Za-z0-9_.-]{1,256}"
+            r"|arn:aws[a-z-]*:kinesisvideo:[a-z0-9-]{1,32}:[0-9]{12}:stream/[A-Za-z0-9_.-]{1,256}/[0-9]{1,20}"
+        )
+    ),
+    Expected("the name or ARN of a Kinesis video stream"),
+]
+RoleArn = Annotated[
+    str,
+    AfterValidator(_matching(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,512}")),
+    Expected("the ARN of a role"),
+]
+Box = Annotated[tuple[int, int], BeforeValidator(_box), Expected("width x height from 16x16 to 4096x4096")]
+TableUrl = Annotated[str, AfterValidator(_store(rf"|{_TABLE}")), Expected("dynamodb://table, or nothing")]
+ChannelId = Annotated[
+    str,
+    AfterValidator(_matching(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")),
+    Expected("the id of a channel, or nothing"),
+]
+EcsName = Annotated[
+    str,
+    AfterValidator(
+        _matching(r"[A-Za-z0-9_-]{1,255}(:[0-9]{1,9})?|arn:aws[a-z-]*:ecs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_/:-]+")
+    ),
+    Expected("a name or an ARN of Amazon ECS, or nothing"),
+]
+Subnets = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_ids(r"subnet-[0-9a-f]{8,17}")),
+    Field(max_length=16),
+    Expected("a comma-separated list of at most 16 subnets, such as subnet-0123456789abcdef0"),
+]
+SecurityGroups = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_ids(r"sg-[0-9a-f]{8,17}")),
+    Field(max_length=5),
+    Expected("a comma-separated list of at most 5 security groups, such as sg-0123456789abcdef0"),
+]

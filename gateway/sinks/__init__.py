@@ -1,1 +1,0 @@
-"""Sinks: outputs that keep a stream or send it elsewhere: recordings, pictures, relays."""

@@ -1,0 +1,357 @@
+"""Decoders for the tracks of a stream, and the video encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final
+
+import av
+from av.codec.context import Flags
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import PictureType
+
+from gateway.media import codecs, flac, h264, h265, nal, opus
+from gateway.media.errors import InvalidData
+from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.media.unit import AccessUnit
+
+DECODERS: Final = {
+    Codec.H264: "h264",
+    Codec.H265: "hevc",
+    Codec.AV1: "libdav1d",
+    Codec.VP8: "vp8",
+    Codec.VP9: "vp9",
+    Codec.AAC: "aac",
+    Codec.MP3: "mp3float",
+    Codec.OPUS: "opus",
+    Codec.FLAC: "flac",
+    Codec.AC3: "ac3",
+    Codec.EAC3: "eac3",
+}
+
+# A decoder returns a picture at most 16 pictures late (H.264 §A.3.1 and H.265 §A.4.2 bound the buffer).
+_MOST_STAMPS: Final = 64
+
+# H.264 level 6.2 has 139264 macroblocks. A larger picture would only use up the memory.
+_MOST_PIXELS: Final = 139_264 * 256
+
+_RATES: Final = tuple(
+    Fraction(rate)
+    for rate in ("10", "12", "15", "20", "24000/1001", "24", "25", "30000/1001", "30", "48", "50", "60000/1001", "60")
+)
+
+
+class CodecFailed(Exception):
+    """A codec cannot be opened with these parameters. The message is one line."""
+
+
+@dataclass(slots=True)
+class DecodedPicture:
+    """A decoded picture.
+
+    pts: ticks of its track's timescale. key: its unit was a key frame.
+    lead: presentation time minus decode time of its unit, in ticks. wall: wall clock time when its unit arrived.
+    aspect: width of a sample divided by its height.
+    """
+
+    frame: av.VideoFrame
+    pts: int
+    key: bool
+    lead: int
+    wall: float
+    aspect: Fraction = Fraction(1)
+
+
+def decoder(track: MediaTrack, threads: int) -> av.CodecContext:
+    """Returns an open decoder for a track. Packet times are in ticks of the track's timescale. Raises CodecFailed.
+
+    threads: slice threads only; each frame thread would delay the output by one picture.
+    """
+    try:
+        context = av.CodecContext.create(DECODERS[track.codec], "r")
+        if (extra := _extradata(track)) is not None:
+            context.extradata = extra
+        if track.kind is Kind.VIDEO:
+            options = {"max_pixels": str(_MOST_PIXELS)}
+            if track.codec is Codec.AV1:
+                # The thread settings below do not limit dav1d's delay. This option does: frames decoded in parallel.
+                options["max_frame_delay"] = "1"
+            context.options = options
+        context.thread_count = threads
+        context.thread_type = "SLICE"
+        context.open()
+    except (av.FFmpegError, InvalidData, ValueError) as error:
+        raise CodecFailed(f"{track.codec} cannot be decoded: {error}") from error
+    return context
+
+
+def packet(unit: AccessUnit) -> av.Packet[Any]:
+    """Returns a unit as a packet for its decoder."""
+    made: av.Packet[Any] = av.Packet(unit.payload)
+    made.time_base = Fraction(1, unit.track.timescale)
+    made.pts = unit.dts + unit.cts
+    made.dts = unit.dts
+    made.is_keyframe = unit.key
+    return made
+
+
+class VideoDecoder:
+    """Decodes the pictures of one video track, in presentation order.
+
+    Begins at a key frame. Damaged pictures are counted and left out. No content of a unit makes it raise.
+    """
+
+    def __init__(self, track: MediaTrack, threads: int = 1) -> None:
+        assert track.kind is Kind.VIDEO
+        self.track = track
+        self.damaged = 0
+        self.sample_aspect = Fraction(1)  # of the last picture: width of a sample divided by its height
+        self._threads = threads
+        self._context = self._open()
+        self._stamps: dict[int, tuple[bool, int, float]] = {}
+        self._last: int | None = None
+        self._begun = False
+
+    def decode(self, unit: AccessUnit) -> list[DecodedPicture]:
+        """Returns the pictures that this unit completes."""
+        if not self._begun:
+            if not unit.key:
+                return []
+            self._begun = True
+        if not unit.payload:
+            return []
+        pts = unit.dts + unit.cts
+        self._stamps[pts] = (unit.key, unit.cts, unit.wall)
+        if len(self._stamps) > _MOST_STAMPS:
+            del self._stamps[next(iter(self._stamps))]
+        try:
+            frames = self._context.decode(packet(unit))
+        except (av.FFmpegError, ValueError):
+            self.damaged += 1
+            frames = []
+        return self._pictures(frames)
+
+    def flush(self) -> list[DecodedPicture]:
+        """Returns the pictures that were held back for reordering. The decoder then starts anew."""
+        try:
+            frames = self._context.decode(None)
+        except (av.FFmpegError, ValueError):
+            frames = []
+        pictures = self._pictures(frames)
+        self._context = self._open()
+        self._begun = False
+        self._stamps.clear()
+        self._last = None
+        return pictures
+
+    @property
+    def claimed_rate(self) -> float | None:
+        """Frames per second that the stream's configuration declares; None if it declares none."""
+        try:
+            return codecs.frame_rate(self.track)
+        except InvalidData:
+            return None
+
+    def _open(self) -> VideoCodecContext:
+        context = decoder(self.track, self._threads)
+        assert isinstance(context, VideoCodecContext)
+        return context
+
+    def _pictures(self, frames: Iterable[av.VideoFrame]) -> list[DecodedPicture]:
+        pictures = []
+        aspect = self.sample_aspect = self._context.sample_aspect_ratio or self.sample_aspect
+        for frame in frames:
+            stamp = None if frame.pts is None else self._stamps.pop(frame.pts, None)
+            if stamp is None or frame.pts is None or frame.is_corrupt or not frame.width or not frame.height:
+                self.damaged += 1
+                continue
+            if self._last is not None and frame.pts <= self._last:
+                self.damaged += 1  # a second picture with the same time, or one in the wrong order
+                continue
+            self._last = frame.pts
+            key, lead, wall = stamp
+            pictures.append(DecodedPicture(frame, frame.pts, key, lead, wall, aspect))
+        return pictures
+
+
+@dataclass(frozen=True, slots=True)
+class VideoRecipe:
+    """How pictures are encoded.
+
+    encoder: libx264 or libx265. bitrate, maxrate: bits per second. bufsize: bits.
+    bitrate 0: constant quality `crf`; maxrate and bufsize still limit it unless they are 0.
+    rate: expected frames per second. preset, profile: names of the encoder; profile "" for its default.
+    timescale: of the units. threads: of this encoder. sample_aspect: width of a sample divided by its height.
+    level: of H.264, such as "3.1"; "": the lowest that suffices.
+    instant: libx264 returns each picture at once, not with the next one. The rate control then counts frames of the
+    expected rate, not time.
+    """
+
+    encoder: str
+    width: int
+    height: int
+    bitrate: int
+    maxrate: int
+    bufsize: int
+    rate: Fraction
+    timescale: int
+    preset: str = "veryfast"
+    profile: str = ""
+    crf: float = 23.0
+    threads: int = 1
+    sample_aspect: Fraction = Fraction(1)
+    level: str = ""
+    instant: bool = False
+
+
+class VideoEncoder:
+    """Encodes pictures without B-frames, with key frames exactly at the pictures with `key`.
+
+    A decode time is the presentation time minus the lead of the last key picture. So a key frame has exactly the times
+    of the source's key frame. Raises CodecFailed if the encoder cannot be opened.
+    """
+
+    def __init__(self, recipe: VideoRecipe, like: av.VideoFrame | None = None) -> None:
+        """like: a picture with the color properties (matrix, primaries, transfer, range) of all pictures to come."""
+        self.recipe = recipe
+        try:
+            self._context = _open_encoder(recipe, like)
+            config = _config(recipe.encoder, self._context.extradata or b"")
+        except (av.FFmpegError, InvalidData, ValueError) as error:
+            raise CodecFailed(
+                f"{recipe.encoder} cannot encode {recipe.width}x{recipe.height} pictures: {error}"
+            ) from error
+        codec = Codec.H265 if recipe.encoder == "libx265" else Codec.H264
+        self.track = MediaTrack(Kind.VIDEO, codec, recipe.timescale, config)
+        self._time_base = 1 / recipe.rate
+        self._grid = recipe.rate / recipe.timescale
+        self._first: int | None = None
+        self._number = -1
+        self._ahead = 0
+        self._pending: dict[int, tuple[int, int, float]] = {}
+        self._lead = 0
+        self._last_dts: int | None = None
+
+    @property
+    def outrun(self) -> bool:
+        """Pictures come much faster than the recipe's rate, so the bitrate is wrong: a new encoder is needed."""
+        return self._ahead > 2 * self.recipe.rate
+
+    def retarget(self, bitrate: int) -> None:
+        """Changes the bitrate from the next picture on.
+
+        bitrate: bits per second, at most the recipe's. The recipe's maxrate must equal its bitrate.
+        """
+        self._context.bit_rate = bitrate
+
+    def encode(self, frame: av.VideoFrame, picture: DecodedPicture) -> list[AccessUnit]:
+        """Returns the units that are ready. frame: `picture` in the recipe's size, as yuv420p; gets new times."""
+        if self._first is None:
+            self._first = picture.pts
+        # The encoder's times are frame numbers at the expected rate, because its rate control and the stream's timing
+        # information use that rate. Missing frames leave gaps in the numbers.
+        due = round((picture.pts - self._first) * self._grid)
+        self._number = max(self._number + 1, due)
+        self._ahead = self._number - due
+        self._pending[self._number] = (picture.pts, picture.lead if picture.key else -1, picture.wall)
+        frame.pts = self._number
+        frame.time_base = self._time_base
+        frame.pict_type = PictureType.I if picture.key else PictureType.NONE
+        return self._units(frame)
+
+    def flush(self) -> list[AccessUnit]:
+        """Returns the last units. The encoder cannot be used afterwards."""
+        return self._units(None)
+
+    def _units(self, frame: av.VideoFrame | None) -> list[AccessUnit]:
+        units = []
+        for coded in self._context.encode(frame):
+            assert coded.pts is not None, "the encoder stamps what it makes"
+            pts, lead, wall = self._pending.pop(coded.pts)
+            if lead >= 0 or self._last_dts is None:
+                self._lead = max(0, lead)
+            dts = pts - self._lead
+            if self._last_dts is not None and dts <= self._last_dts:
+                dts = self._last_dts + 1  # at most pts: presentation times grow by at least 1
+            self._last_dts = dts
+            payload = nal.from_annexb(bytes(coded))
+            units.append(AccessUnit(self.track, dts, pts - dts, coded.is_keyframe, wall, payload))
+        return units
+
+
+def frame_rate(times: list[int], timescale: int, claimed: float | None) -> Fraction:
+    """Returns the frames per second of pictures at these times.
+
+    times: growing, in ticks of `timescale`. claimed: the rate that the stream declares; used if it fits the times.
+    """
+    if len(times) < 2:
+        measured = Fraction(claimed).limit_denominator(1001) if claimed else Fraction(30)
+    else:
+        measured = Fraction((len(times) - 1) * timescale, times[-1] - times[0])
+    if claimed and abs(claimed / measured - 1) < 0.03:
+        return Fraction(claimed).limit_denominator(1001)
+    nearest = min(_RATES, key=lambda rate: abs(rate / measured - 1))
+    if abs(nearest / measured - 1) < 0.01:  # times rounded to milliseconds cause a smaller error than this
+        return nearest
+    return max(Fraction(1), min(Fraction(240), measured.limit_denominator(1001)))
+
+
+def _open_encoder(recipe: VideoRecipe, like: av.VideoFrame | None) -> VideoCodecContext:
+    context = av.CodecContext.create(recipe.encoder, "w")
+    assert isinstance(context, VideoCodecContext)
+    context.width, context.height, context.pix_fmt = recipe.width, recipe.height, "yuv420p"
+    context.time_base = 1 / recipe.rate
+    context.framerate = recipe.rate
+    context.sample_aspect_ratio = recipe.sample_aspect
+    context.max_b_frames = 0
+    context.gop_size = 1 << 20  # key frames only on request
+    context.thread_count = recipe.threads
+    context.flags |= Flags.global_header
+    if like is not None:
+        context.colorspace = like.colorspace
+        context.color_primaries = like.color_primaries
+        context.color_trc = like.color_trc
+        context.color_range = like.color_range
+    options = {"preset": recipe.preset, "tune": "zerolatency", "forced-idr": "1", "sc_threshold": "0"}
+    if recipe.profile:
+        options["profile"] = recipe.profile
+    if recipe.level:
+        options["level"] = recipe.level
+    if recipe.bitrate:
+        context.bit_rate = recipe.bitrate
+    else:
+        options["crf"] = f"{recipe.crf:g}"
+    if recipe.maxrate:
+        options |= {"maxrate": str(recipe.maxrate), "bufsize": str(recipe.bufsize)}
+    if recipe.encoder == "libx265":
+        pool = "none" if recipe.threads == 1 else str(recipe.threads)
+        options["x265-params"] = f"log-level=none:scenecut=0:frame-threads=1:pools={pool}:repeat-headers=0"
+    else:
+        # force-cfr=0 lets x264 use the real frame durations, at the cost of one frame of delay. Without it a source
+        # that slows down would get too few bits. ratetol=0.1 keeps the bitrate within a few per cent even over single
+        # groups of pictures.
+        options["x264-params"] = "ratetol=0.1" if recipe.instant else "force-cfr=0:ratetol=0.1"
+    context.options = options
+    context.open()
+    return context
+
+
+def _config(encoder: str, headers: bytes) -> bytes:
+    """Returns the avcC or hvcC for the parameter sets in an encoder's extradata. Raises InvalidData."""
+    units = nal.split_annexb(headers)
+    if encoder == "libx265":
+        sets = ([u for u in units if h265.nal_type(u) == kind] for kind in (h265.VPS, h265.SPS, h265.PPS))
+        return h265.build_hvcc(*sets)
+    return h264.build_avcc([u for u in units if u[0] & 0x1F == h264.SPS], [u for u in units if u[0] & 0x1F == h264.PPS])
+
+
+def _extradata(track: MediaTrack) -> bytes | None:
+    """Returns a track's configuration in the form that FFmpeg's decoder expects."""
+    match track.codec:
+        case Codec.OPUS:
+            return opus.head_bytes(opus.parse_head(track.config)) if track.config else None
+        case Codec.FLAC:
+            return flac.parse_config(track.config).blocks[4:]  # STREAMINFO without its block header
+    return track.config or None

@@ -1,0 +1,145 @@
+"""Prepares pictures for an encoder: deinterlaces, rotates and scales them, and converts them to 8-bit 4:2:0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Final
+
+import av
+from av.error import BlockingIOError as NothingReady
+from av.error import EOFError as NothingLeft
+from av.filter.context import FilterContext
+from av.filter.graph import Graph
+
+from gateway.workers.programs.codec import DecodedPicture
+
+# rotation (degrees, counterclockwise, as FFmpeg reads it) → filters that put the picture upright
+_UPRIGHT: Final = {
+    90: (("transpose", "cclock"),),
+    -90: (("transpose", "clock"),),
+    180: (("hflip", None), ("vflip", None)),
+    -180: (("hflip", None), ("vflip", None)),
+}
+
+_Step = tuple[str, str | None]
+
+
+class Chain:
+    """A chain of libavfilter filters. It is built again when the size, format or colors of the frames change.
+
+    Frames pass as references and are not modified, so several threads may push the same frame.
+    """
+
+    def __init__(self, steps: Sequence[_Step], timescale: int = 1000) -> None:
+        """steps: (filter, arguments). timescale: of the frames' times."""
+        self._steps = tuple(steps)
+        self._timescale = timescale
+        self._form: tuple[object, ...] | None = None
+        self._ends: tuple[Graph, FilterContext, FilterContext] | None = None
+
+    def push(self, frame: av.VideoFrame) -> list[av.VideoFrame]:
+        """Returns the frames that are ready. A frame of another size or format first flushes the chain."""
+        form = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
+        out: list[av.VideoFrame] = []
+        if self._ends is None or form != self._form:
+            out = self.flush()
+            self._form = form
+            self._ends = self._build(frame)
+        _, source, _ = self._ends
+        source.push(frame)
+        return out + self._ready()
+
+    def flush(self) -> list[av.VideoFrame]:
+        """Returns the frames that the filters held back. The chain then starts anew."""
+        if self._ends is None:
+            return []
+        self._ends[1].push(None)
+        out = self._ready()
+        self._ends = None
+        return out
+
+    def _ready(self) -> list[av.VideoFrame]:
+        assert self._ends is not None
+        out = []
+        try:
+            while True:
+                frame = self._ends[2].pull()
+                assert isinstance(frame, av.VideoFrame)
+                out.append(frame)
+        except (NothingReady, NothingLeft):
+            return out
+
+    def _build(self, frame: av.VideoFrame) -> tuple[Graph, FilterContext, FilterContext]:
+        graph = Graph()
+        graph.threads = 1
+        source = graph.add(
+            "buffer",
+            f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/{self._timescale}"
+            f":pixel_aspect=1/1:colorspace={frame.colorspace}:range={frame.color_range}",
+        )
+        nodes = [source, *(graph.add(name, args) for name, args in self._steps), graph.add("buffersink")]
+        graph.link_nodes(*nodes)
+        graph.configure()
+        return graph, source, nodes[-1]
+
+
+class Scaler:
+    """Scales any pictures to one size, as yuv420p of limited range, which encoders and players accept."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self._chain = Chain((("scale", f"{width}:{height}:flags=bicubic:out_range=tv"), ("format", "yuv420p")))
+
+    def scale(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """Returns the scaled picture, always as a new frame object."""
+        (scaled,) = self._chain.push(frame)
+        return scaled
+
+
+class Preparation:
+    """Deinterlaces interlaced pictures and rotates turned ones; other pictures pass unchanged.
+
+    Each input picture gives one output picture with the same time. An interlaced picture comes out with the next one.
+    """
+
+    def __init__(self, timescale: int) -> None:
+        self._timescale = timescale
+        self._interlaced = False
+        self._rotation = 0
+        self._chain: Chain | None = None
+        self._held: dict[int, DecodedPicture] = {}
+
+    def push(self, picture: DecodedPicture) -> list[DecodedPicture]:
+        """Returns the pictures that are ready."""
+        frame = picture.frame
+        interlaced = self._interlaced or frame.interlaced_frame
+        out: list[DecodedPicture] = []
+        if interlaced != self._interlaced or frame.rotation != self._rotation:
+            out = self.flush()
+            self._interlaced, self._rotation = interlaced, frame.rotation
+            steps: list[_Step] = [("bwdif", "mode=send_frame:deint=interlaced")] if interlaced else []
+            steps += _UPRIGHT.get(self._rotation, ())
+            self._chain = Chain(steps, self._timescale) if steps else None
+        if self._chain is None:
+            return [*out, picture]
+        self._held[picture.pts] = picture
+        return out + self._through(self._chain.push(frame))
+
+    def flush(self) -> list[DecodedPicture]:
+        """Returns the pictures that were held back, and starts anew."""
+        out = [] if self._chain is None else self._through(self._chain.flush())
+        self._held.clear()
+        self._interlaced, self._rotation, self._chain = False, 0, None
+        return out
+
+    def _through(self, frames: list[av.VideoFrame]) -> list[DecodedPicture]:
+        out = []
+        for frame in frames:
+            assert frame.pts is not None and frame.time_base is not None, "bwdif counts in half ticks"
+            pts = round(Fraction(frame.pts) * frame.time_base * self._timescale)
+            picture = self._held.pop(pts, None)
+            if picture is not None:
+                lies = self._rotation % 180 != 0
+                out.append(replace(picture, frame=frame, aspect=1 / picture.aspect if lies else picture.aspect))
+        return out

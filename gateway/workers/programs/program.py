@@ -1,0 +1,95 @@
+"""The worker's end of the link (blocking frames on the inherited socket), and the setup of a worker process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from gateway.protocols import wire
+
+_PIECE: Final = 1 << 18
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class ParentLink:
+    """Frames to and from the gateway. `receive` belongs to one thread; `send` may be called from any."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._socket.setblocking(True)
+        self._framer = wire.Framer()
+        self._frames: deque[tuple[int, bytes]] = deque()
+        self._sending = threading.Lock()
+
+    def receive(self) -> tuple[int, bytes] | None:
+        """Returns the next frame as (kind, body); None when the gateway has closed its end or is gone.
+
+        Blocks. Raises InvalidData for an invalid frame.
+        """
+        while not self._frames:
+            try:
+                data = self._socket.recv(_PIECE)
+            except ConnectionResetError:
+                return None
+            if not data:
+                return None
+            self._frames.extend(self._framer.receive(data))
+        return self._frames.popleft()
+
+    def send(self, kind: int, body: bytes) -> None:
+        """Sends a frame. Blocks until the socket has taken it, which is the back-pressure.
+
+        Raises OSError when the gateway is gone.
+        """
+        data = wire.frame(kind, body)
+        with self._sending:
+            self._socket.sendall(data)
+
+
+def run(work: Callable[[ParentLink], None]) -> int:
+    """Runs the main program of a worker; returns its exit status. The only argument is the link's file descriptor.
+
+    The worker ends with the gateway in every case: at the link's end of file, and on Linux also by a signal, even if it
+    hangs in native code. It ignores signals that a user or an init system sends to the whole group: the gateway handles
+    these, finishes its files and then ends its workers.
+    """
+    if len(sys.argv) != 2 or not sys.argv[1].isascii() or not sys.argv[1].isdigit():
+        log_reason("this program is started by the gateway")
+        return 2
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    _die_with_parent()
+    link = ParentLink(int(sys.argv[1]))
+    try:
+        work(link)
+    except (BrokenPipeError, ConnectionResetError):
+        # The gateway has closed its end and needs no more results.
+        return 0
+    return 0
+
+
+def log_reason(text: str) -> None:
+    """Writes to stderr, which goes to the gateway's log, why this worker is about to end."""
+    sys.stderr.write(text.rstrip() + "\n")
+
+
+def exit_now(status: int) -> None:
+    """Ends the process at once, without waiting for threads that still encode."""
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _die_with_parent() -> None:
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # the gateway ended before prctl took effect
+        exit_now(0)

@@ -1,0 +1,253 @@
+"""Converts the audio of a VOD to AAC. Frames that a transport stream can carry are copied; other audio is encoded."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final
+
+import av
+import av.error
+import av.filter
+
+from gateway.media import aac
+from gateway.media.errors import InvalidData, UnsupportedCodec
+from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.workers.programs.vod.continuous_timeline import TICKS, ContinuousTimeline
+from gateway.workers.programs.vod.media_file import MediaFile, ticks
+from gateway.workers.vod_errors import UnusableMedia
+
+_SLACK: Final = TICKS * 40 // 1000  # counted time is reset to the container's if it differs by more
+_BITS_A_CHANNEL: Final = 64_000
+_LC: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class AacFrame:
+    """A raw AAC frame and its presentation time in ticks."""
+
+    pts: int
+    payload: bytes
+
+
+class AudioTranscoder:
+    """Returns the AAC frames of a file in order, up to a wanted time.
+
+    leader: the timeline of the video, which decides how a jump of time is handled.
+    advance: called with the time in the file, in ticks.
+    """
+
+    def __init__(self, film: MediaFile, leader: ContinuousTimeline | None, advance: Callable[[int], None]) -> None:
+        self.damaged = 0
+        self.end = 0  # end of the last frame that was taken, in ticks
+        self._film = film
+        self._stream = film.audio
+        self._advance = advance
+        self._timeline = ContinuousTimeline(film.jumps, leader)
+        packets = film.packets(self._stream)
+        first = next((p for p in packets if p.size), None)
+        own = None if first is None else _own_config(self._stream, bytes(first))
+        if own is None:
+            self._coder: _Coder | None = _Coder(self._stream)
+            config = self._coder.config
+        else:
+            self._coder, config = None, own
+        asc = aac.parse_asc(config)
+        self.track = MediaTrack(Kind.AUDIO, Codec.AAC, TICKS, config)
+        self._length = Fraction(asc.core_samples * TICKS, asc.core_rate)
+        self._frames = self._read(first, packets)
+        self._ready: deque[AacFrame] = deque()
+
+    @property
+    def copied(self) -> bool:
+        """Whether the file's own frames are copied."""
+        return self._coder is None
+
+    def first(self) -> int | None:
+        """Returns the time of the first frame in ticks; None if there is no audio."""
+        if not self._ready:
+            self._fetch()
+        return self._ready[0].pts if self._ready else None
+
+    def until(self, time: float) -> Iterator[AacFrame]:
+        """Yields the frames before `time` (ticks) that were not taken yet."""
+        while self._ready or self._fetch():
+            if self._ready[0].pts >= time:
+                return
+            sound = self._ready.popleft()
+            self.end = sound.pts + round(self._length)
+            yield sound
+
+    def _fetch(self) -> bool:
+        sound = next(self._frames, None)
+        if sound is not None:
+            self._ready.append(sound)
+        return sound is not None
+
+    def _read(self, first: Any, packets: Iterator[Any]) -> Iterator[AacFrame]:
+        """Yields frames with times counted in samples, because containers round times to milliseconds."""
+        source = self._copied(first, packets) if self._coder is None else self._coded(self._coder, first, packets)
+        begun: int | None = None
+        count = 0
+        for at, payload in source:
+            expected = None if begun is None else begun + round(count * self._length)
+            if expected is None or abs(at - expected) > _SLACK:
+                begun, count, expected = at, 0, at
+            count += 1
+            yield AacFrame(expected, payload)
+
+    def _copied(self, first: Any, packets: Iterator[Any]) -> Iterator[tuple[int, bytes]]:
+        length = round(self._length)
+        for packet in _chain(first, packets):
+            at = ticks(packet.pts, packet.time_base)
+            payload = bytes(packet)
+            if _is_adts(payload):
+                payload = payload[_adts_header(payload) :]
+            if not payload or (packet.is_discard and at is not None and at < 0):
+                continue
+            place = self._timeline.place(self._timeline.end if at is None else at, length)
+            if place is not None and len(payload) <= 8184:
+                self._advance(at or 0)
+                yield place, payload
+
+    def _coded(self, coder: _Coder, first: Any, packets: Iterator[Any]) -> Iterator[tuple[int, bytes]]:
+        for packet in _chain(first, packets, flush=True):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                self.damaged += 1
+                continue
+            if packet.pts is not None:
+                self._advance(ticks(packet.pts, packet.time_base) or 0)
+            for frame in frames:
+                at = ticks(frame.pts, frame.time_base)
+                length = round(frame.samples * TICKS / (frame.sample_rate or TICKS))
+                place = self._timeline.place(self._timeline.end if at is None else at, length)
+                if place is not None:
+                    frame.pts, frame.time_base = place, Fraction(1, TICKS)
+                    yield from coder.put(frame)
+        yield from coder.put(None)
+
+
+class _Coder:
+    """Encodes decoded audio as AAC LC with at most two channels. Fills gaps with silence."""
+
+    def __init__(self, stream: Any) -> None:
+        context = stream.codec_context
+        rate = context.sample_rate if context.sample_rate in (32_000, 44_100, 48_000) else 48_000
+        channels = 1 if context.channels == 1 else 2
+        self._rate, self._layout = rate, "mono" if channels == 1 else "stereo"
+        self._encoder: Any = av.CodecContext.create("aac", "w")
+        self._encoder.sample_rate, self._encoder.layout, self._encoder.format = rate, self._layout, "fltp"
+        self._encoder.time_base = Fraction(1, rate)
+        self._encoder.bit_rate = _BITS_A_CHANNEL * channels
+        self._encoder.flags |= av.codec.context.Flags.global_header
+        self._encoder.open()
+        self.config = bytes(self._encoder.extradata or b"")
+        self._graph: Any = None
+        self._form: tuple[Any, ...] = ()
+
+    def put(self, frame: Any) -> Iterator[tuple[int, bytes]]:
+        """Yields the packets that a frame completes, as (ticks, bytes). frame: None at the end."""
+        form = () if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
+        if form != self._form and self._graph is not None:
+            self._graph.push(None)
+            yield from self._pull()
+            self._graph = None
+        if frame is None:
+            yield from self._packets(None)
+            return
+        if self._graph is None:
+            self._graph, self._form = self._make_graph(*form), form
+        self._graph.push(frame)
+        yield from self._pull()
+
+    def _make_graph(self, sample_format: str, layout: str, rate: int) -> Any:
+        graph = av.filter.Graph()
+        begin = graph.add(
+            "abuffer", f"time_base=1/{TICKS}:sample_rate={rate}:sample_fmt={sample_format}:channel_layout={layout}"
+        )
+        # async: fills gaps with silence, and compresses audio that comes too early.
+        graph.link_nodes(
+            begin,
+            graph.add("aresample", f"{self._rate}:async=1000"),
+            graph.add("aformat", f"sample_fmts=fltp:sample_rates={self._rate}:channel_layouts={self._layout}"),
+            graph.add("abuffersink"),
+        ).configure()
+        return graph
+
+    def _pull(self) -> Iterator[tuple[int, bytes]]:
+        while True:
+            try:
+                frame = self._graph.pull()
+            except (BlockingIOError, EOFError, av.error.EOFError):
+                return
+            yield from self._packets(frame)
+
+    def _packets(self, frame: Any) -> Iterator[tuple[int, bytes]]:
+        for packet in self._encoder.encode(frame):
+            at = ticks(packet.pts, packet.time_base or self._encoder.time_base)
+            if at is not None and packet.size:
+                yield at, bytes(packet)
+
+
+def _chain(first: Any, rest: Iterator[Any], flush: bool = False) -> Iterator[Any]:
+    """Yields the first packet and the rest. flush: also the empty packet at the end, which flushes the decoder."""
+    if first is not None:
+        yield first
+    yield from (packet for packet in rest if packet.size or flush)
+
+
+def _own_config(stream: Any, payload: bytes) -> bytes | None:
+    """Returns the AudioSpecificConfig of AAC LC (also with SBR) that ADTS can carry; None for other audio."""
+    if stream.codec_context.name not in ("aac", "aac_latm", "aac_fixed"):
+        return None
+    config = bytes(stream.codec_context.extradata or b"")
+    try:
+        if not config and _is_adts(payload):
+            config = _adts_config(payload)
+        if not config or (_is_adts(payload) and payload[6] & 3):  # several raw blocks behind one header
+            return None
+        asc = aac.parse_asc(config)
+        aac.Adts(asc)
+        if asc.object_type != _LC or asc.channel_config == 0:
+            return None
+    except (InvalidData, UnsupportedCodec):
+        return None
+    return config
+
+
+def _is_adts(payload: bytes) -> bool:
+    return len(payload) > 7 and payload[0] == 0xFF and payload[1] & 0xF6 == 0xF0
+
+
+def _adts_header(payload: bytes) -> int:
+    """Returns the length of an ADTS header, which is two bytes longer with a checksum."""
+    return 7 if payload[1] & 1 else 9
+
+
+def _adts_config(payload: bytes) -> bytes:
+    """Returns the AudioSpecificConfig that matches an ADTS header (ISO/IEC 14496-3 §1.A.2.2.1)."""
+    kind, rate = (payload[2] >> 6) + 1, payload[2] >> 2 & 15
+    channels = (payload[2] & 1) << 2 | payload[3] >> 6
+    return (kind << 11 | rate << 7 | channels << 3).to_bytes(2, "big")
+
+
+def open_audio(
+    film: MediaFile, leader: ContinuousTimeline | None, advance: Callable[[int], None]
+) -> AudioTranscoder | None:
+    """Opens the audio of a file. Returns None if it has none, or if it has video and the audio cannot be decoded.
+
+    Raises UnusableMedia if the audio cannot be decoded and there is no video.
+    """
+    if film.audio is None:
+        return None
+    try:
+        sounds = AudioTranscoder(film, leader, advance)
+        return sounds if sounds.first() is not None else None
+    except (av.error.FFmpegError, InvalidData, ValueError):
+        if film.video is None:
+            raise UnusableMedia("its sound cannot be decoded") from None
+        return None

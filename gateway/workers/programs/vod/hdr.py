@@ -1,0 +1,91 @@
+"""Converts HDR to SDR: computes the color table for libav's lut3d filter.
+
+PQ (SMPTE ST 2084) and HLG (ARIB STD-B67), both in BT.2020, become BT.709. The steps: compute the light, compress the
+range above diffuse white, convert the colors to the smaller gamut, and encode the signal again.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import Final
+
+SIZE: Final = 33  # points on each axis; lut3d interpolates between them
+
+_WHITE: Final = 203.0  # cd/m² of diffuse white in HDR, ITU-R BT.2408
+_PEAK: Final = 1000.0  # cd/m², the usual peak of HDR mastering; brighter light becomes white
+_KNEE: Final = 0.75  # share of diffuse white; light below it is not changed
+
+# ITU-R BT.2087: linear BT.2020 to linear BT.709.
+_TO_709: Final = (
+    (1.6605, -0.5876, -0.0728),
+    (-0.1246, 1.1329, -0.0083),
+    (-0.0182, -0.1006, 1.1187),
+)
+
+
+class Transfer(StrEnum):
+    """The transfer function of an HDR picture."""
+
+    PQ = "pq"
+    HLG = "hlg"
+
+
+def table(transfer: Transfer) -> str:
+    """Returns the table as a .cube file, in which red changes fastest, as the format requires."""
+    steps = [n / (SIZE - 1) for n in range(SIZE)]
+    light = [_pq(s) for s in steps] if transfer is Transfer.PQ else [_hlg(s) for s in steps]
+    lines = [f"LUT_3D_SIZE {SIZE}"]
+    for blue in light:
+        for green in light:
+            for red in light:
+                shown = _scene_to_display(red, green, blue) if transfer is Transfer.HLG else (red, green, blue)
+                lines.append("{:.5f} {:.5f} {:.5f}".format(*_to_sdr(*shown)))
+    return "\n".join(lines) + "\n"
+
+
+def _pq(signal: float) -> float:
+    """ST 2084 EOTF. Returns light relative to diffuse white."""
+    m1, m2 = 2610 / 16384, 2523 / 4096 * 128
+    c1, c2, c3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
+    power = signal ** (1 / m2)
+    return 10_000.0 * float((max(power - c1, 0.0) / (c2 - c3 * power)) ** (1 / m1)) / _WHITE
+
+
+def _hlg(signal: float) -> float:
+    """BT.2100 HLG inverse OETF. Returns scene light, 0 to 1."""
+    a, b, c = 0.17883277, 0.28466892, 0.55991073
+    return signal * signal / 3 if signal <= 0.5 else float((math.exp((signal - c) / a) + b) / 12)
+
+
+def _scene_to_display(red: float, green: float, blue: float) -> tuple[float, float, float]:
+    """BT.2100 HLG OOTF with a system gamma of 1.2, for a screen with peak _PEAK. Returns light relative to white."""
+    luminance = 0.2627 * red + 0.6780 * green + 0.0593 * blue
+    gain = _PEAK / _WHITE * float(luminance**0.2)
+    return red * gain, green * gain, blue * gain
+
+
+def _to_sdr(red: float, green: float, blue: float) -> tuple[float, float, float]:
+    """Converts display light relative to diffuse white to BT.709 signals."""
+    brightest = max(red, green, blue)
+    if brightest > 0:  # one factor for all three keeps the hue
+        factor = _compressed(brightest) / brightest
+        red, green, blue = red * factor, green * factor, blue * factor
+    r, g, b = (row[0] * red + row[1] * green + row[2] * blue for row in _TO_709)
+    return _signal(r), _signal(g), _signal(b)
+
+
+def _signal(light: float) -> float:
+    """Inverse of the BT.1886 EOTF, which BT.709 screens use."""
+    return float(min(1.0, max(0.0, light)) ** (1 / 2.4))
+
+
+def _compressed(light: float) -> float:
+    """Compresses light above the knee, so that _PEAK becomes 1. The slope at the knee is 1."""
+    if light <= _KNEE:
+        return light
+    span, most = 1 - _KNEE, _PEAK / _WHITE - _KNEE
+    over = min(light - _KNEE, most)
+    # Reinhard's curve, extended so that `most` reaches the span.
+    bend = most * span / (most - span)
+    return _KNEE + over * bend / (over + bend)

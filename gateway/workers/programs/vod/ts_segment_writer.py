@@ -1,0 +1,181 @@
+"""Writes encoded video and audio as MPEG-TS segments of equal length, and makes their playlists."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from gateway.formats.hls import media, multivariant
+from gateway.formats.ts.muxer import TsMuxer
+from gateway.media.codecs import codec_string
+from gateway.media.track import MediaTrack
+from gateway.ports.vod_names import VodNames
+from gateway.workers.programs.vod.continuous_timeline import TICKS
+from gateway.workers.vod_bounds import Allowance
+
+_GROUP: Final = TICKS // 10  # most time of audio in one PES packet
+_LEAST: Final = TICKS // 2  # audio without video that is shorter stays in the segment before
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenSegment:
+    """A finished segment. duration: seconds. size: bytes."""
+
+    name: str
+    duration: float
+    size: int
+
+
+class TsSegmentWriter:
+    """Writes pictures and audio frames, which come in decode order, to segments. All times are ticks, not negative.
+
+    A segment ends at the first key picture at or after a multiple of `length`. If no more pictures come, it ends at an
+    audio frame there. zero: the beginning of the VOD.
+    allowance: of bytes, beyond which UnusableMedia is raised.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        names: VodNames,
+        muxer: TsMuxer,
+        zero: int,
+        length: int,
+        allowance: Allowance,
+    ) -> None:
+        self.written: list[WrittenSegment] = []
+        self._folder = folder
+        self._names = names
+        self._muxer = muxer
+        self._zero = zero
+        self._length = length
+        self._allowance = allowance
+        self._began = zero
+        self._boundary = zero + length
+        self._file: BinaryIO | None = None
+        self._sounds: list[bytes] = []
+        self._sounds_at = 0
+        self._late: list[tuple[int, bytes]] = []  # audio after a boundary that no picture has reached yet
+
+    def cuts(self, pts: int, key: bool) -> bool:
+        """Returns whether this picture begins a segment. Audio before it belongs to the segment before."""
+        return key and pts >= self._boundary
+
+    def video(self, dts: int, pts: int, key: bool, payload: bytes) -> None:
+        if self.cuts(pts, key):
+            self._cut(pts)
+        self._late_sounds()
+        self._flush_sounds()
+        self._write(self._muxer.video(dts, pts - dts, key, payload).render())
+
+    def audio(self, pts: int, payload: bytes, alone: bool) -> None:
+        """Adds an audio frame. alone: no more pictures come, or none for a long time."""
+        if alone and pts >= self._boundary:
+            self._late.append((pts, payload))
+            if pts - self._late[0][0] >= _LEAST:
+                self._cut(self._late[0][0])
+                self._late_sounds()
+            return
+        if self._sounds and pts - self._sounds_at >= _GROUP:
+            self._flush_sounds()
+        if not self._sounds:
+            self._sounds_at = pts
+        self._sounds.append(payload)
+
+    def finish(self, end: int) -> None:
+        """Closes the last segment, which ends at `end`."""
+        self._late_sounds()
+        self._flush_sounds()
+        self._close(max(end, self._began + 1))
+
+    def _late_sounds(self) -> None:
+        late, self._late = self._late, []
+        for pts, payload in late:
+            self.audio(pts, payload, alone=False)
+
+    def _flush_sounds(self) -> None:
+        if self._sounds:
+            frames, self._sounds = self._sounds, []
+            for packets in self._muxer.audio(frames, self._sounds_at):
+                self._write(packets.render())
+
+    def _cut(self, at: int) -> None:
+        self._flush_sounds()
+        self._close(at)
+        self._began = at
+        self._boundary = at - (at - self._zero) % self._length + self._length
+
+    def _close(self, end: int) -> None:
+        if self._file is not None:
+            size = self._file.tell()
+            self._file.close()
+            self._file = None
+            name = self._names.segment(len(self.written) + 1)
+            self.written.append(WrittenSegment(name, (end - self._began) / TICKS, size))
+
+    def _write(self, data: bytes) -> None:
+        self._allowance.spend(len(data))
+        if self._file is None:
+            path = self._folder / self._names.segment(len(self.written) + 1)
+            self._file = path.open("wb", buffering=1 << 20)
+            self._file.write(self._muxer.tables())
+        self._file.write(data)
+
+
+@dataclass(frozen=True, slots=True)
+class VideoProperties:
+    """Properties of the video for the multivariant playlist. size: as displayed."""
+
+    size: tuple[int, int]
+    frame_rate: float
+
+
+def media_playlist(segments: Sequence[WrittenSegment]) -> bytes:
+    """Returns the media playlist of a finished VOD (RFC 8216bis)."""
+    target = max(1, max(math.floor(s.duration + 0.5) for s in segments))
+    head = media.head(target=target, sequence=1, discontinuity_sequence=None, version=3, independent=True)
+    body = [media.segment(s.duration, s.name) for s in segments]
+    return media.with_suffix(media.playlist(head + "#EXT-X-PLAYLIST-TYPE:VOD\n", body, ended=True))
+
+
+def master_playlist(
+    names: VodNames,
+    segments: Sequence[WrittenSegment],
+    video: MediaTrack | None,
+    audio: MediaTrack | None,
+    shown: VideoProperties | None,
+) -> bytes:
+    """Returns the multivariant playlist with one variant. Its bitrates are measured, with the TS overhead."""
+    codecs = tuple(codec_string(track) for track in (video, audio) if track is not None)
+    variant = multivariant.Variant(
+        names.playlist,
+        peak(segments),
+        average(segments),
+        codecs,
+        shown.size if shown is not None else None,
+        shown.frame_rate if shown is not None else None,
+    )
+    return media.with_suffix(multivariant.multivariant([variant], version=3))
+
+
+def average(segments: Sequence[WrittenSegment]) -> int:
+    """Bits a second over all of it."""
+    return math.ceil(sum(s.size for s in segments) * 8 / max(sum(s.duration for s in segments), 0.001))
+
+
+def peak(segments: Sequence[WrittenSegment]) -> int:
+    """Returns the peak bits per second of any run of segments of 0.5 to 1.5 target durations (§4.4.6.2)."""
+    target = max(s.duration for s in segments)
+    most = 0.0
+    for first in range(len(segments)):
+        size, duration = 0, 0.0
+        for segment in segments[first:]:
+            size, duration = size + segment.size, duration + segment.duration
+            if duration > 1.5 * target:
+                break
+            if duration >= 0.5 * target:
+                most = max(most, size * 8 / duration)
+    return max(math.ceil(most), average(segments))

@@ -1,0 +1,54 @@
+"""Parses colors in the syntax of CSS and ffmpeg."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, TypeAlias
+
+from PIL import ImageColor
+
+Rgba: TypeAlias = tuple[int, int, int, int]
+
+_HEX: Final = re.compile(r"(?:#|0x)?([0-9a-f]{3,4}|[0-9a-f]{6}|[0-9a-f]{8})", re.ASCII)
+_ALPHA: Final = re.compile(r"0x([0-9a-f]{1,2})|([0-9]{0,4}(?:\.[0-9]{0,8})?)", re.ASCII)
+
+
+def parse_color(text: str) -> Rgba:
+    """Returns red, green, blue and opacity, each 0 to 255. Raises ValueError.
+
+    Accepts a CSS name, `#rgb`, `#rgba`, `#rrggbb` and `#rrggbbaa`. The digits may follow `0x` instead of `#`; six or
+    eight digits may also stand alone. `@` and an opacity may follow: 0.0 to 1.0, or `0x00` to `0xff` (ffmpeg's syntax).
+    """
+    name, at, opacity = text.strip().lower().partition("@")
+    red, green, blue, alpha = _named(name) or _digits(name)
+    return red, green, blue, _opacity(opacity) if at else alpha
+
+
+def _named(name: str) -> Rgba | None:
+    if name == "transparent":
+        return 0, 0, 0, 0
+    if name not in ImageColor.colormap:
+        return None
+    red, green, blue = ImageColor.getrgb(name)[:3]
+    return red, green, blue, 255
+
+
+def _digits(text: str) -> Rgba:
+    match = _HEX.fullmatch(text)
+    if match is None or (len(match[1]) < 6 and not text.startswith(("#", "0x"))):
+        raise ValueError(f"{text[:32]!r} is no color")
+    digits = match[1] if len(match[1]) >= 6 else "".join(d * 2 for d in match[1])
+    red, green, blue, alpha = bytes.fromhex(digits.ljust(8, "f"))
+    return red, green, blue, alpha
+
+
+def _opacity(text: str) -> int:
+    match = _ALPHA.fullmatch(text)
+    if match is None or text in ("", "."):
+        raise ValueError(f"{text[:32]!r} is no opacity")
+    if match[1]:
+        return int(match[1], 16)
+    share = float(match[2])
+    if share > 1:
+        raise ValueError("an opacity is at most 1.0")
+    return round(share * 255)

@@ -1,0 +1,171 @@
+"""Finds a font for each character. Asks fontconfig for the fonts of this machine, once for each language."""
+
+from __future__ import annotations
+
+import subprocess
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from PIL import ImageFont, features
+
+_SECONDS: Final = 10.0  # fontconfig builds its cache at the first call on a machine
+_MOST_FONTS: Final = 400
+_MOST_FACES: Final = 64
+_EMOJI_SIZE: Final = 109  # the only size of bitmap emoji fonts (Noto Color Emoji)
+# Han characters look different in each country. Chinese is the default, because the original system's users write it.
+_LANGUAGES: Final = (
+    ("ja", ((0x3041, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9D))),
+    ("ko", ((0x1100, 0x11FF), (0x3131, 0x318E), (0xAC00, 0xD7A3))),
+    ("zh-cn", ((0x2E80, 0x2FDF), (0x3400, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))),
+)
+_CJK: Final = (*(r for _, ranges in _LANGUAGES for r in ranges), (0x3000, 0x33FF), (0xFE30, 0xFE4F), (0xFF00, 0xFFEF))
+_EMOJI: Final = ((0x1F000, 0x1FAFF), (0x2600, 0x27BF), (0x1F1E6, 0x1F1FF))
+
+
+def _within(code: int, ranges: Iterable[tuple[int, int]]) -> bool:
+    return any(first <= code <= last for first, last in ranges)
+
+
+def language(text: str) -> str:
+    """Returns the language of the text's letter forms, by fontconfig's name; "en" if it does not matter."""
+    return next((name for name, ranges in _LANGUAGES if any(_within(ord(c), ranges) for c in text)), "en")
+
+
+def is_emoji(cluster: str) -> bool:
+    """Returns whether a cluster is shown as a colored emoji, provided that an emoji font exists."""
+    return "\ufe0f" in cluster or ("\ufe0e" not in cluster and 0x1F000 <= ord(cluster[0]) <= 0x1FAFF)
+
+
+def package_with(character: str) -> str:
+    """Returns the Debian package whose fonts have this character."""
+    code = ord(character)
+    if _within(code, _CJK):
+        return "fonts-noto-cjk"
+    if _within(code, _EMOJI):
+        return "fonts-noto-color-emoji"
+    return "fonts-noto-core"
+
+
+@dataclass(frozen=True, slots=True)
+class Font:
+    """A face of a font file.
+
+    path: "" for the font that comes with Pillow, which has Latin letters. index: of the face in the file.
+    starts, ends: ranges of the code points that it has, ascending. colored: True for an emoji font.
+    """
+
+    path: str
+    index: int
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+    colored: bool = False
+
+    def has(self, character: str) -> bool:
+        code = ord(character)
+        at = bisect_right(self.starts, code) - 1
+        return at >= 0 and code <= self.ends[at]
+
+
+BUILT_IN: Final = Font("", 0, (0x20, 0xA0), (0x7E, 0xFF))
+
+
+def _parse(line: str) -> Font | None:
+    path, _, rest = line.partition("|")
+    index, _, rest = rest.partition("|")
+    colored, _, charset = rest.partition("|")
+    if not path.lower().endswith((".ttf", ".ttc", ".otf", ".otc")):
+        return None  # bitmap and Type 1 fonts have no outlines to scale
+    starts, ends = [], []
+    try:
+        for entry in charset.split():
+            first, _, last = entry.partition("-")
+            starts.append(int(first, 16))
+            ends.append(int(last or first, 16))
+        # The upper half of the index is the number of a named instance of a variable font.
+        face = int(index) & 0xFFFF
+    except ValueError:
+        return None
+    return Font(path, face, tuple(starts), tuple(ends), colored == "True") if starts else None
+
+
+def choose(cluster: str, among: tuple[Font, ...]) -> Font | None:
+    """Returns the first font that has every character of a cluster, else the first that has its base character.
+
+    Returns None if no font has it. Invisible characters (joiners, variation selectors) need not be in the font.
+    """
+    seen = [c for c in cluster if unicodedata.category(c) not in ("Cf", "Mn") and c not in "\ufe0e\ufe0f"] or [
+        cluster[0]
+    ]
+    marks = [c for c in cluster if unicodedata.category(c) == "Mn" and c not in "\ufe0e\ufe0f"]
+    emoji = is_emoji(cluster)
+    ordered = sorted(among, key=lambda f: f.colored is not emoji)  # stable: otherwise the order stays
+    for wanted in ((*seen, *marks), tuple(seen), (cluster[0],)):
+        for font in ordered:
+            if all(font.has(c) for c in wanted):
+                return font
+    return None
+
+
+class Fontbook:
+    """The fonts of this machine.
+
+    family: a font name for fontconfig (`watermark.font`).
+    notes: sentences that tell the operator which packages are missing to show all characters.
+    """
+
+    def __init__(self, family: str) -> None:
+        self.notes: list[str] = []
+        self._family = family
+        self._known: dict[str, tuple[Font, ...]] = {}
+        self._faces: dict[tuple[Font, int], tuple[ImageFont.FreeTypeFont, float]] = {}
+        # Pillow opens libfribidi, which raqm needs, at run time.
+        self.shapes = bool(features.check("raqm") and features.check("fribidi"))
+        if not self.shapes:
+            self.notes.append("Arabic, Devanagari and their like cannot be set: install the package libfribidi0")
+
+    def fonts(self, language: str) -> tuple[Font, ...]:
+        """Returns the fonts for a language, best first, without those that add no characters. Ends with BUILT_IN."""
+        if language not in self._known:
+            self._known[language] = (*self._ask(language), BUILT_IN)
+        return self._known[language]
+
+    def face(self, font: Font, size: int) -> tuple[ImageFont.FreeTypeFont, float]:
+        """Returns the font opened at `size` pixels (like ffmpeg's fontsize), and the factor to scale its pictures by.
+
+        Returns the built-in font if the file cannot be read.
+        """
+        if (font, size) not in self._faces:
+            if len(self._faces) >= _MOST_FACES:
+                self._faces.clear()
+            self._faces[font, size] = self._open(font, size)
+        return self._faces[font, size]
+
+    def _ask(self, language: str) -> list[Font]:
+        # `-s` leaves out fonts that add nothing to those before them.
+        pattern = f"{self._family}:lang={language}"
+        command = ["fc-match", "-s", pattern, "--format", "%{file}|%{index}|%{color}|%{charset}\n"]
+        try:
+            done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=True)  # noqa: S603 (no shell)
+        except (OSError, subprocess.SubprocessError) as error:
+            self.notes.append(f"fontconfig does not answer, install the package fontconfig: {error}"[:300])
+            return []
+        found = (_parse(line) for line in done.stdout.decode("utf-8", "replace").splitlines()[:_MOST_FONTS])
+        return [font for font in found if font is not None]
+
+    def _open(self, font: Font, size: int) -> tuple[ImageFont.FreeTypeFont, float]:
+        engine = ImageFont.Layout.RAQM if self.shapes else ImageFont.Layout.BASIC
+        # Bitmap emoji fonts have one size only; outline fonts have any size.
+        sizes = ((_EMOJI_SIZE, size / _EMOJI_SIZE), (size, 1.0)) if font.colored else ((size, 1.0),)
+        for pixels, scale in sizes if font.path else ():
+            try:
+                return ImageFont.truetype(font.path, pixels, font.index, layout_engine=engine), scale
+            except OSError as error:
+                note = f"the font {font.path} cannot be used: {error}"[:300]
+        if font.path:
+            self.notes.append(note)
+        built_in = ImageFont.load_default(size)
+        assert isinstance(built_in, ImageFont.FreeTypeFont), "Pillow gives one where a size is asked for"
+        return built_in, 1.0

@@ -1,0 +1,126 @@
+"""Limits the length of a VOD, and the time and disk space of its job, independently of what the file claims."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from gateway.lib.tasks import Tasks
+from gateway.workers.vod_errors import UnusableMedia
+
+if TYPE_CHECKING:
+    from gateway.settings.models import VodSettings
+
+T = TypeVar("T")
+
+_POLL_SECONDS: Final = 1.0  # between checks of the free disk space
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Limits of one job; 0 switches a limit off. The judge_… methods raise UnusableMedia; the message names the option.
+
+    film_seconds: the longest video. output_ratio: output bytes for each byte of the source.
+    output_bytes: output bytes that are always allowed. job_ratio: seconds of work for each second of finished video.
+    job_seconds: seconds of work that are always allowed. keep_free: bytes of the disk that have to stay free.
+    """
+
+    film_seconds: float = 0.0
+    output_ratio: float = 0.0
+    output_bytes: int = 0
+    job_ratio: float = 0.0
+    job_seconds: float = 0.0
+    keep_free: int = 0
+
+    @classmethod
+    def of(cls, vod: VodSettings) -> Bounds:
+        """Returns the limits of the settings."""
+        return cls(vod.film_seconds, vod.output_ratio, vod.output_bytes, vod.job_ratio, vod.job_seconds, vod.keep_free)
+
+    def lifted(self) -> Bounds:
+        """Returns the limits for jobs of the machine's owner: only `keep_free` remains."""
+        return Bounds(keep_free=self.keep_free)
+
+    def judge_promise(self, seconds: float) -> None:
+        """Checks the length that the file's header claims. seconds: 0 if it claims none. Raises UnusableMedia."""
+        if self.film_seconds and seconds > self.film_seconds:
+            raise UnusableMedia(
+                f"it says that it lasts {format_duration(seconds)}: "
+                f"at most {format_duration(self.film_seconds)} are allowed (vod.film_seconds)"
+            )
+
+    def judge_length(self, seconds: float) -> None:
+        """Checks the length of the video made so far, in seconds. Raises UnusableMedia."""
+        if self.film_seconds and seconds > self.film_seconds:
+            raise UnusableMedia(f"it lasts longer than {format_duration(self.film_seconds)} (vod.film_seconds)")
+
+    def output_limit(self, size: int) -> int | None:
+        """Returns the most output bytes for a source of `size` bytes; None: no limit."""
+        return max(self.output_bytes, round(self.output_ratio * size)) if self.output_ratio else None
+
+    def time_limit(self, reached: float) -> float | None:
+        """Returns the seconds that a job may take until `reached` seconds of video are made; None: no limit."""
+        return max(self.job_seconds, self.job_ratio * reached) if self.job_ratio else None
+
+    def judge_room(self, folder: Path, wanted: int = 0) -> None:
+        """Checks the free disk space. Blocks. Raises UnusableMedia.
+
+        wanted: bytes that are about to be written into the folder.
+        """
+        if self.keep_free and (free := shutil.disk_usage(folder).free) < self.keep_free + wanted:
+            raise UnusableMedia(
+                f"the disk has {free} bytes left: {wanted} are needed and {self.keep_free} stay free (vod.keep_free)"
+                if wanted
+                else f"the disk has {free} bytes left, {self.keep_free} stay free (vod.keep_free)"
+            )
+
+
+class Allowance:
+    """Counts the bytes that a job writes, up to a limit."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._spent = 0
+
+    def spend(self, size: int) -> None:
+        """Hot. Counts `size` bytes. Raises UnusableMedia beyond the limit."""
+        self._spent += size
+        if self._limit is not None and self._spent > self._limit:
+            raise UnusableMedia(
+                f"more than {self._limit} bytes would be made of it (vod.output_ratio, vod.output_bytes)"
+            )
+
+
+async def while_room(bounds: Bounds, folder: Path, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Runs `work`, which writes into the folder, and returns its result. Cancels it if too little disk space is free.
+
+    Raises UnusableMedia in that case, and every error of `work`.
+    """
+    await asyncio.to_thread(bounds.judge_room, folder)
+    async with Tasks("room") as tasks:
+        working = tasks.start(work(), "work")
+        watching = tasks.start(_watch(bounds, folder), "watch")
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            working.cancel()
+            await asyncio.wait((working,))  # its worker and its file are gone before the error is raised
+            watching.result()  # raises
+        result: T = working.result()
+        return result
+
+
+async def _watch(bounds: Bounds, folder: Path) -> None:
+    while True:
+        await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.to_thread(bounds.judge_room, folder)
+
+
+def format_duration(seconds: float) -> str:
+    """Formats a duration for messages: seconds below 120 s, minutes below 120 min, else hours."""
+    if seconds < 120:
+        return f"{seconds:g} s" if seconds == int(seconds) else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

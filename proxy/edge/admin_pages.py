@@ -1,0 +1,56 @@
+"""The admin listener of an edge: health check, readiness and metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from gateway.adapters.local.credentials import TokenVerifier
+from gateway.http.request import Request
+from gateway.http.response import Response, text, try_later
+from gateway.lib.metrics import CONTENT_TYPE, Metrics
+from gateway.lib.metrics_snapshot import MetricsSnapshot
+from gateway.lib.refusals import Refusals
+from gateway.playback.health import Health
+from gateway.playback.router import EventualAnswer
+
+_NO_PAGE: Final = text(404, "not found: an edge serves /healthcheck, /ready and /metrics here")
+_TOKEN_NEEDED: Final = text(401, "the admin token is needed", headers={"WWW-Authenticate": "Bearer"})
+
+
+class AdminPages:
+    """The handler of the admin listener. refused: number of refused requests by reason."""
+
+    def __init__(self, health: Health, metrics: Metrics, verify: TokenVerifier, refusals_per_minute: int) -> None:
+        self._metrics = metrics
+        self._verifier = verify
+        self._refusals = Refusals(refusals_per_minute)
+        self._pages: dict[str, Callable[[Request], EventualAnswer]] = {
+            "/healthcheck": health.alive,
+            "/ready": health.ready,
+            "/metrics": self._measured,
+        }
+        self.sums: Callable[[], Awaitable[MetricsSnapshot]] | None = None  # of all processes on the same ports
+        self.refused: dict[str, int] = {}
+
+    def __call__(self, request: Request) -> EventualAnswer:
+        page = self._pages.get(request.path)
+        return page(request) if page is not None else _NO_PAGE
+
+    def _measured(self, request: Request) -> EventualAnswer:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not self._verifier.verify(token.strip()):
+            if token and not request.exempt and (wait := self._refusals.add(request.peer, time.monotonic())):
+                return self._refuse("limited", try_later("too many wrong tokens from this address", wait, 429))
+            return self._refuse("wrong" if token else "missing", _TOKEN_NEEDED)
+        if self.sums is not None:
+            return self._summed(self.sums)
+        return Response(200, self._metrics.render(), CONTENT_TYPE)
+
+    async def _summed(self, sums: Callable[[], Awaitable[MetricsSnapshot]]) -> Response:
+        return Response(200, (await sums()).render(), CONTENT_TYPE)
+
+    def _refuse(self, reason: str, answer: Response) -> Response:
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+        return answer

@@ -1,0 +1,163 @@
+"""The player pages while a publisher's connection breaks and comes back: what they say, and how far behind they are."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.browser import Watched, chromium, opened
+from tests.support.clients import push
+from tests.support.gateway import Channel, Gateway, running
+from tests.support.media import Film
+from tests.support.tabs import window
+from tests.support.tools import need
+
+FILM = Film("breaks", seconds=120, size="640x360", bframes=2)
+SOUND = Film("breaks-sound", seconds=120, video=None)
+PAGES = ["flv.html", "index.html", "hls.html", "dash.html"]
+BROKEN = "The broadcaster's connection broke, waiting"
+
+# Everything that the page says from now on, and every delay it shows beside "Live".
+LISTEN = """() => { window.said = []; window.delays = [];
+  new MutationObserver(() => { window.said.push(document.querySelector("#state").textContent);
+    window.delays.push(document.querySelector("#delay").textContent); })
+    .observe(document.querySelector("main"), { subtree: true, childList: true, characterData: true }); }"""
+AHEAD = """(() => { const v = document.querySelector("video"), n = v.buffered.length;
+  return n ? v.buffered.end(n - 1) - v.currentTime : NaN; })()"""
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    need("chromium", "ffmpeg")
+    FILM.path()
+    SOUND.path()
+    with running(MILLRACE_STREAM__LINGER="60") as instance:
+        yield instance
+
+
+async def shows_what_is_new(watched: Watched) -> None:
+    """Returns once media that came after now are played."""
+    end = await watched.page.evaluate("document.querySelector('video').buffered.end(0)")
+    await watched.page.wait_for_function(
+        f"() => document.querySelector('video').currentTime > {end} && "
+        "document.querySelector('#state').textContent === 'Live'",
+        timeout=40_000,
+    )
+
+
+@pytest.mark.parametrize("name", PAGES)
+async def test_a_break_of_the_publisher_is_said_and_nothing_else(name: str, gateway: Gateway) -> None:
+    channel = gateway.channel("said")
+    async with chromium() as browser:
+        with push(FILM, channel.push):
+            channel.wait_live()
+            context = opened(browser, channel.url(name))
+            watched = await context.__aenter__()
+            await watched.plays(40)
+            await watched.page.evaluate(LISTEN)
+        try:
+            await watched.comes_to_say(BROKEN, 40)
+            assert await watched.page.locator("#headline").inner_text() == BROKEN
+            veil = "getComputedStyle(document.querySelector('.veil')).backgroundColor"
+            assert (await watched.page.evaluate(veil)).startswith("rgba("), "the last picture shines through"
+            assert await watched.page.locator("video").is_visible()
+            with push(FILM, channel.push):
+                await shows_what_is_new(watched)
+                said = set(await watched.page.evaluate("window.said"))
+            assert BROKEN in said
+            assert said <= {"Live", BROKEN, "Waiting for new pictures"}, said
+            assert "0.0 s" not in await watched.page.evaluate("window.delays")
+            assert not watched.complaints
+        finally:
+            await context.__aexit__(None, None, None)
+
+
+async def test_chinese_viewers_read_it_in_chinese(gateway: Gateway) -> None:
+    channel = gateway.channel("chinese")
+    async with chromium() as browser:
+        with push(FILM, channel.push):
+            channel.wait_live()
+            context = opened(browser, channel.url("flv.html"), locale="zh-CN")
+            watched = await context.__aenter__()
+            await watched.plays()
+        await watched.comes_to_say("主播的连接已中断，正在等待恢复")
+        await context.__aexit__(None, None, None)
+
+
+async def test_a_page_opened_during_a_break_says_so_and_begins_with_the_return(gateway: Gateway) -> None:
+    channel = gateway.channel("joined")
+    with push(FILM, channel.push):
+        channel.wait_live()
+        async with chromium() as browser, opened(browser, channel.url("flv.html")) as watched:
+            await watched.plays()
+    async with chromium() as browser, opened(browser, channel.url("flv.html")) as watched:
+        await watched.comes_to_say(BROKEN)
+        await watched.page.evaluate(LISTEN)
+        with push(FILM, channel.push):
+            await watched.comes_to_say("Live")
+            await watched.plays()
+        assert set(await watched.page.evaluate("window.said")) <= {"Live", BROKEN, "Waiting for new pictures"}
+        assert not watched.complaints
+
+
+async def broken_off(channel: Channel, watched: Watched, film: Film) -> float:
+    """Plays the film, lets it break off, and returns by how much the page was ahead before."""
+    with push(film, channel.push):
+        await watched.comes_to_say("Live")
+        await watched.page.wait_for_function(f"() => document.querySelector('video').currentTime > 3 && {AHEAD} < 1.2")
+        before = float(await watched.page.evaluate(AHEAD))
+    await watched.comes_to_say(BROKEN)
+    await watched.page.wait_for_timeout(2500)  # the longer the break, the farther behind a page would stay
+    return before
+
+
+@pytest.mark.parametrize("film", [FILM, SOUND], ids=["picture", "sound only"])
+async def test_flv_is_as_near_to_the_edge_after_a_break_as_before(film: Film, gateway: Gateway) -> None:
+    channel = gateway.channel("near")
+    async with chromium() as browser, opened(browser, channel.url("flv.html")) as watched:
+        before = await broken_off(channel, watched, film)
+        with push(film, channel.push):
+            await watched.comes_to_say("Live")
+            # Playing 8 % faster, as for a delay that grew, would take half a minute.
+            await watched.page.wait_for_function(f"() => {AHEAD} < {before + 0.6}", timeout=8000)
+            await watched.page.wait_for_timeout(1500)
+            assert await watched.page.evaluate(AHEAD) < before + 0.8
+            assert await watched.says() == "Live"
+        assert not watched.complaints
+
+
+async def test_a_tab_that_is_heard_and_not_seen_comes_back_to_the_edge_too(gateway: Gateway) -> None:
+    channel = gateway.channel("hidden")
+    video = "document.querySelector('video')"
+    async with window("--autoplay-policy=no-user-gesture-required") as shown:
+        with push(FILM, channel.push):
+            channel.wait_live()
+            page = await shown.tab("about:blank")
+            # Chromium pauses what is muted and not seen.
+            await page.start("localStorage.setItem('millrace.muted', 'no')", channel.url("flv.html"))
+            await page.until(f"{video}?.currentTime > 3 && !{video}.muted")
+            await shown.tab("about:blank")
+            await page.until("document.hidden")
+        await page.until(f"{video}.readyState < 3")
+        await asyncio.sleep(3)
+        with push(FILM, channel.push):
+            await page.until(f"{AHEAD} > 0.1 && {AHEAD} < 1.2")
+            await page.to_front()
+            await page.until(f"{AHEAD} < 1.2 && document.querySelector('#state').textContent === 'Live'")
+
+
+async def test_a_muted_tab_that_was_not_seen_during_a_break_goes_on_at_the_edge(gateway: Gateway) -> None:
+    channel = gateway.channel("unseen")
+    async with window("--autoplay-policy=no-user-gesture-required") as shown:
+        with push(FILM, channel.push):
+            channel.wait_live()
+            page = await shown.tab(channel.url("flv.html"))
+            await page.until("document.querySelector('video')?.currentTime > 3")
+            await shown.tab("about:blank")
+            await page.until("document.hidden && document.querySelector('video').paused")
+        await asyncio.sleep(3)
+        end = await page.evaluate("document.querySelector('video').buffered.end(0)")
+        with push(FILM, channel.push):
+            await page.until(f"document.querySelector('video').buffered.end(0) > {end + 1}")
+            await page.to_front()
+            await page.until(f"{AHEAD} < 1.2 && document.querySelector('#state').textContent === 'Live'")

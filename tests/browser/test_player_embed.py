@@ -1,0 +1,162 @@
+"""The player pages in somebody else's page: the picture and its controls, and nothing beside them."""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from playwright.async_api import Browser, Frame
+
+from tests.support.browser import Watched, chromium, opened
+from tests.support.clients import push
+from tests.support.gateway import Gateway, running
+from tests.support.media import Film
+from tests.support.tools import need
+
+FILM = Film("embedded", seconds=120, size="640x360", bframes=2)
+PAGES = ["flv.html", "index.html", "hls.html", "dash.html"]
+PLAYS = """() => document.querySelector("#stage")?.dataset.state === "live"
+  && document.querySelector("video").currentTime > 0.5"""
+# What is seen of everything that a page has beside its stage.
+SEEN = """() => [...document.querySelectorAll("header, nav, dl, footer, h1")]
+  .filter((e) => e.checkVisibility()).map((e) => e.tagName)"""
+SIZES = """() => { const { width, height, x, y } = document.querySelector("#stage").getBoundingClientRect();
+  const { scrollWidth, scrollHeight } = document.documentElement;
+  return [x, y, width, height, scrollWidth, scrollHeight]; }"""
+
+
+# One browser for all: each test has a context of its own.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    need("chromium")
+    async with chromium() as instance:
+        yield instance
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    need("chromium", "ffmpeg")
+    FILM.path()
+    with running() as instance:
+        yield instance
+
+
+@contextlib.asynccontextmanager
+async def foreign(body: str) -> AsyncIterator[str]:
+    """The address of a page of another origin with this body."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=f"<!doctype html><title>elsewhere</title>{body}", content_type="text/html")
+
+    app = web.Application()
+    app.router.add_get("/{file:.*}", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://localhost:{runner.addresses[0][1]}/"
+    finally:
+        await runner.cleanup()
+
+
+async def framed(watched: Watched) -> list[Frame]:
+    """The frames of a page, once all of them play."""
+    frames = watched.page.frames[1:]
+    for frame in frames:
+        await frame.wait_for_function(PLAYS, timeout=40_000)
+    return frames
+
+
+async def test_the_embed_code_gives_picture_and_controls_in_a_foreign_page(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("framed")
+    with push(FILM, channel.push):
+        channel.wait_live()
+        async with opened(browser, channel.url("flv.html")) as watched:
+            code = await watched.page.locator("#share-embed").input_value()
+        assert f'src="{channel.url("flv.html")}?embed=1" width="640" height="360"' in code
+        small = code.replace('width="640" height="360"', 'width="320" height="180"')
+        async with foreign(code + small) as url, opened(browser, url) as watched:
+            for frame, (width, height) in zip(await framed(watched), [(640, 360), (320, 180)], strict=True):
+                assert await frame.evaluate(SEEN) == []
+                assert await frame.evaluate(SIZES) == [0, 0, width, height, width, height]
+                await frame.locator("#stage").hover()
+                for name in ("Pause", "Unmute", "Full screen"):
+                    box = await frame.get_by_role("button", name=name, exact=True).bounding_box()
+                    assert box is not None, name
+            assert not watched.complaints
+
+
+@pytest.mark.parametrize("name", PAGES)
+async def test_every_page_is_bare_in_a_frame_even_without_the_parameter(
+    browser: Browser, name: str, gateway: Gateway
+) -> None:
+    channel = gateway.channel("bare")
+    frame = f'<iframe src="{channel.url(name)}" width="640" height="360" allow="autoplay"></iframe>'
+    with push(FILM, channel.push):
+        channel.wait_live()
+        async with foreign(frame) as url, opened(browser, url) as watched:
+            [only] = await framed(watched)
+            assert await only.evaluate(SEEN) == []
+            assert await only.evaluate(SIZES) == [0, 0, 640, 360, 640, 360]
+            assert not watched.complaints
+
+
+async def test_a_page_of_its_own_keeps_everything_and_embed_makes_it_bare(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("own")
+    async with opened(browser, channel.url("hls.html")) as watched:
+        await watched.comes_to_say("Waiting for the stream")
+        assert await watched.page.evaluate(SEEN) == ["HEADER", "H1", "NAV", "DL", "FOOTER"]
+    async with opened(browser, channel.url("hls.html?embed=1")) as watched:
+        await watched.page.get_by_text("Waiting for the stream").first.wait_for(state="attached")
+        assert await watched.page.evaluate(SEEN) == []
+
+
+async def test_embed_is_the_pages_own_and_its_signature_reaches_everything(browser: Browser, gateway: Gateway) -> None:
+    channel = gateway.channel("signed", playAuth="sign")
+    signed = channel.item["playUrls"]["flv"].partition("?")[2]
+    asked: list[str] = []
+    with push(FILM, channel.push):
+        channel.wait_live()
+        for query in (f"embed=1&{signed}", f"{signed}&embed=1"):
+            async with opened(browser, channel.url("about.txt")) as watched:
+                watched.page.on("request", lambda request: asked.append(request.url))
+                await watched.page.goto(channel.url(f"hls.html?{query}"))
+                await watched.page.wait_for_function(PLAYS, timeout=40_000)
+                shared = await watched.page.locator("#share-page").input_value()
+                code = await watched.page.locator("#share-embed").input_value()
+            assert shared == channel.url(f"hls.html?{signed}")
+            assert f'src="{channel.url("hls.html")}?{signed}&amp;embed=1"' in code
+    media = [url for url in asked if f"/{channel.id}/" in url and "hls.html" not in url]
+    assert media
+    assert all("embed" not in url for url in media), media
+
+
+@pytest.mark.parametrize(
+    ("page", "rest"),
+    [
+        ("", ""),
+        ("?embed=1", ""),
+        ("?embed=1&sign=1-abc&x=%2F", "?sign=1-abc&x=%2F"),
+        ("?sign=1-abc&embed=1&x=%2F", "?sign=1-abc&x=%2F"),
+        ("?sign=1-abc&x=%2F&embed=1", "?sign=1-abc&x=%2F"),
+        ("?embedded=1&notembed=2", "?embedded=1&notembed=2"),
+    ],
+)
+async def test_the_query_that_is_passed_on_is_the_pages_byte_for_byte(
+    browser: Browser, page: str, rest: str, gateway: Gateway
+) -> None:
+    channel = gateway.channel("bytes")
+    async with opened(browser, channel.url(f"flv.html{page}")) as watched:
+        links = watched.page.locator("nav a")
+        await links.first.wait_for(state="attached")
+        assert (
+            await links.evaluate_all(
+                "all => all.map((a) => a.getAttribute('href').slice(a.pathname.split('/').at(-1).length))"
+            )
+            == [rest] * 4
+        )

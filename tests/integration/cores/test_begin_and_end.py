@@ -1,0 +1,135 @@
+"""How a gateway of several workers starts and ends, and what stands in its way."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.clients import pull, push, so_far, take_of, until
+from tests.support.cores import FILM, Cores, Start, alive
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_all_and_leaves_nothing(start: Start, number: signal.Signals) -> None:
+    gateway = start(3)
+    channel = gateway.channel()
+    workers = gateway.workers()
+    with push(FILM, channel.push) as publisher, pull(channel.url("live.flv"), seconds=None) as viewer:
+        channel.wait_live()
+        until(lambda: so_far(viewer).video, "it plays")
+        gateway.process.send_signal(number)
+        assert gateway.ended() == 0, gateway.log[-2000:]
+        publisher.wait()
+        take_of(viewer)
+    assert not any(map(alive, workers.values()))
+    assert [path.name for path in (gateway.data / "run").iterdir()] == ["lock"]
+    assert '"level":"error"' not in gateway.log
+    assert "Traceback" not in gateway.log
+
+
+def test_signals_to_the_whole_group_as_a_terminal_and_systemd_send_them_end_it_in_good_order(start: Start) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        gateway = start(2)
+        os.killpg(gateway.process.pid, number)
+        assert gateway.ended() == 0, gateway.log[-2000:]
+        assert '"level":"error"' not in gateway.log
+
+
+def test_a_second_signal_ends_at_once(start: Start) -> None:
+    gateway = start(2)
+    workers = gateway.workers()
+    os.kill(workers["2"], signal.SIGSTOP)  # it will not drain
+    gateway.process.send_signal(signal.SIGTERM)
+    until(lambda: "shutting down" in gateway.log, "the first signal was heard")
+    gateway.process.send_signal(signal.SIGTERM)
+    assert gateway.ended(5) == 128 + signal.SIGTERM
+    assert not any(map(alive, workers.values()))
+
+
+def test_workers_whose_master_is_killed_drain_by_themselves(start: Start) -> None:
+    gateway = start(2)
+    workers = gateway.workers()
+    gateway.process.send_signal(signal.SIGKILL)
+    gateway.ended()
+    until(lambda: not any(map(alive, workers.values())), "they have ended", 20)
+    assert "the master is gone" in gateway.log
+
+
+def test_a_worker_that_is_told_to_end_is_replaced(start: Start) -> None:
+    gateway = start(2)
+    os.kill(gateway.workers()["2"], signal.SIGTERM)
+    gateway.wait_workers("1", "2-2")
+
+
+def _cannot_start(folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
+    env |= {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN")}
+    env |= {"MILLRACE_DATA": str(folder), "MILLRACE_SERVE__WORKERS": "2", **settings}
+    command = [sys.executable, "-m", "gateway", "serve"]
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+
+
+def _one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    lines = done.stderr.strip().splitlines()
+    assert (done.returncode, len(lines)) == (code, 1), done.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+def test_what_stands_in_the_way_of_a_start_is_one_line(start: Start, tmp_path: Path) -> None:
+    running = start(2)
+    for name in ("RTMP", "ADMIN"):
+        port = str(running.ports[name.lower()])
+        host = {f"MILLRACE_{name}__HOST": "127.0.0.1"}
+        done = _cannot_start(tmp_path / "taken", **{f"MILLRACE_{name}__PORT": port}, **host)
+        _one_line(done, 1, name.lower(), port, "in use")
+    _one_line(_cannot_start(running.data), 1, f"process {running.process.pid} runs on this data folder already")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "millrace.db").write_bytes(b"this is no database" * 100)
+    _one_line(_cannot_start(broken), 1, "millrace.db")
+    (tmp_path / "ladders.toml").write_text("nonsense")
+    ladders = {"MILLRACE_TRANSCODE__LADDERS": str(tmp_path / "ladders.toml")}
+    _one_line(_cannot_start(tmp_path / "fine", **ladders), 2, "ladders.toml")
+
+
+def test_one_worker_needs_no_master(tmp_path: Path) -> None:
+    gateway = Cores(tmp_path, 1)
+    try:
+        gateway.wait_ready()
+        assert gateway.children() == []
+        assert not (gateway.data / "run").exists()
+        assert not (gateway.data / "nodes.db").exists()
+        assert '"process"' not in gateway.log
+    finally:
+        assert gateway.stop() == 0
+
+
+def test_the_master_is_small_and_loads_no_media_code() -> None:
+    program = "import sys, gateway.__main__, gateway.processes.master, gateway.processes.endpoints; "
+    program += "print(*sorted(m for m in sys.modules if m.startswith('gateway.') or m in ('uvloop', 'aiohttp', 'av')))"
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    loaded = set(said.split())
+    assert not loaded & {"uvloop", "aiohttp", "av", "gateway.app.gateway", "gateway.app.listeners", "gateway.live.hub"}
+    rooms = ("packaging", "workers", "outputs", "vod", "api", "formats")
+    assert [name for name in loaded if name.startswith(tuple(f"gateway.{room}" for room in rooms))] == []
+
+
+def test_the_secret_of_the_workers_is_in_no_command_line_environment_or_log(start: Start) -> None:
+    gateway = start(2)
+    seen = gateway.log
+    for pid in (gateway.process.pid, *gateway.workers().values()):
+        for place in ("cmdline", "environ"):
+            seen += Path(f"/proc/{pid}/{place}").read_bytes().replace(b"\0", b" ").decode()
+    assert "--link" in seen
+    assert not re.search(r"secret[\"'=: ]+[A-Za-z0-9_-]{20}", seen)

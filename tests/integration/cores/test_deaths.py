@@ -1,0 +1,130 @@
+"""A worker that dies: its siblings go on, and its successor takes what it had."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from tests.support.clients import Program, push, so_far, take_of, until
+from tests.support.cores import FILM, SHORT, Start, answers, viewers_everywhere
+from tests.support.gateway import Channel, http
+from tests.support.media import judge
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
+
+
+def test_a_worker_that_only_plays_is_killed_and_everybody_else_goes_on(start: Start) -> None:
+    gateway = start(2)
+    channel = gateway.channel()
+    with push(FILM, channel.push) as publisher:
+        channel.wait_live()
+        with viewers_everywhere(gateway, channel.url("live.flv")) as viewers:
+            for viewer in viewers:
+                until(lambda: len(so_far(viewer).video) > 30, "it plays")  # noqa: B023
+            holder = gateway.holder()
+            (other,) = gateway.workers().keys() - {holder}
+            os.kill(gateway.workers()[other], signal.SIGKILL)
+            gateway.wait_workers(holder, f"{other}-2")
+            with viewers_everywhere(gateway, channel.url("live.flv")) as again:
+                publisher.wait()
+                gateway.api("DELETE", f"/videostream/{channel.id}/session")
+                takes = [take_of(viewer) for viewer in viewers]
+                for viewer in again:
+                    judge(take_of(viewer), FILM)
+    assert publisher.process.returncode == 0, publisher.errors
+    whole = [take for take in takes if take.video[-1].digest == FILM.hashes().video[-1].digest]
+    assert whole and len(whole) < len(takes), "those of the dead one were cut, the others saw it to its end"
+    for take in whole:
+        judge(take, FILM)
+
+
+def test_the_holder_is_killed_and_the_stream_goes_on_with_the_publishers_return(start: Start) -> None:
+    gateway = start(2)
+    channel = gateway.channel()
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(push(FILM, channel.push))
+        channel.wait_playable("live.m3u8")
+        viewers = stack.enter_context(viewers_everywhere(gateway, channel.url("live.flv")))
+        for viewer in viewers:
+            until(lambda: len(so_far(viewer).video) > 30, "it plays")  # noqa: B023
+        holder = gateway.holder()
+        before = http("GET", channel.url("live.m3u8")).text
+        os.kill(gateway.workers()[holder], signal.SIGKILL)
+        first.wait()
+
+        def returns() -> Program:
+            program = stack.enter_context(push(SHORT, channel.push))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                program.process.wait(2)
+            return program
+
+        second = until(lambda: (p := returns()).running and p, "the publisher is taken again", 20)
+        after = until(
+            lambda: "SEQUENCE" in (text := http("GET", channel.url("live.m3u8")).text) and text, "HLS goes on"
+        )
+        second.wait()
+        until(lambda: answers(gateway), "the console is there again", 10)
+        session = f"/videostream/{channel.id}/session"
+        until(lambda: gateway.api("GET", session).json()["state"] == "lingering", "all that was pushed has arrived")
+        gateway.api("DELETE", session)
+        seen = [[frame.digest for frame in take_of(viewer).video] for viewer in viewers]
+    number = re.compile(r"#EXT-X-MEDIA-SEQUENCE:(\d+)")
+    assert int(number.findall(after)[0]) >= int(number.findall(before)[0])
+    ends = [frames[-1] for frames in seen]
+    assert SHORT.hashes().video[-1].digest in ends, "viewers of the other worker stayed and saw what came then"
+
+
+def test_what_a_killed_worker_was_recording_is_finished_by_its_successor_and_its_siblings_is_not(start: Start) -> None:
+    gateway = start(2)
+    channels = [gateway.channel(isVideo=True, video_time="600") for _ in range(12)]
+    with contextlib.ExitStack() as stack:
+        pushed: dict[str, Channel] = {}
+        for channel in channels:
+            before = gateway.connections("rtmp")
+            stack.enter_context(push(FILM, channel.push))
+            channel.wait_live()
+            now = gateway.connections("rtmp")
+            (name,) = (name for name in now if now[name] > before.get(name, 0))
+            pushed.setdefault(name, channel)
+            if len(pushed) == 2:
+                break
+        assert len(pushed) == 2, "the kernel gave both workers a push"
+        scratch = gateway.data / "media/.unfinished/video"
+        until(lambda: _sizes(scratch, pushed.values()) == [True, True], "both are recorded")
+        (victim, lost), (_, kept) = pushed.items()
+        os.kill(gateway.workers()[victim], signal.SIGKILL)
+        done = lambda channel: list((gateway.data / "media" / channel.id).rglob("*.mp4"))  # noqa: E731
+        until(lambda: done(lost), "the successor finishes it", 20)
+        assert done(kept) == []
+        assert len(_of(scratch, [kept])) == 1
+    until(lambda: done(kept), "the sibling finishes its own", 30)
+    assert [len(done(channel)) for channel in (lost, kept)] == [1, 1]
+
+
+def _of(scratch: Path, channels: Iterable[Channel]) -> list[Path]:
+    """Unfinished recordings of these channels."""
+    ids = {channel.id for channel in channels}
+    return [path for path in scratch.glob("*.fmp4") if path.name.partition("~")[0] in ids]
+
+
+def _sizes(scratch: Path, channels: Iterable[Channel]) -> list[bool]:
+    """Of each of those, whether it has some seconds."""
+    return [path.stat().st_size > 50_000 for path in _of(scratch, channels)]
+
+
+def test_the_first_worker_is_back_with_the_console_at_once(start: Start) -> None:
+    gateway = start(2)
+    os.kill(gateway.workers()["1"], signal.SIGKILL)
+    gateway.wait_workers("1-2", "2", timeout=10)
+    assert gateway.api("GET", "/videostream").status == 200
+    assert gateway.log.count('"event":"worker died"') == 1
+    nodes = lambda: [one["node"].partition(".")[2] for one in gateway.api("GET", "/nodes").json()]  # noqa: E731
+    until(lambda: sorted(nodes()) == ["1-2", "2"], "the dead one is no node any more", 20)

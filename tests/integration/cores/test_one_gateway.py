@@ -1,0 +1,117 @@
+"""Several worker processes on the same ports: one gateway, or one edge, to everybody outside."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.clients import pull, push, take_of, until
+from tests.support.cores import FILM, EdgeCores, Start, answers, viewers_everywhere
+from tests.support.gateway import http
+from tests.support.media import judge
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="several workers need Linux")
+
+
+def test_what_is_pushed_at_one_worker_plays_at_all_of_them(start: Start) -> None:
+    gateway = start(3)
+    channel = gateway.channel()
+    with push(FILM, channel.push) as publisher:
+        channel.wait_playable("live.m3u8", "master.m3u8")
+        with viewers_everywhere(gateway, channel.url("live.flv")) as viewers:
+            publisher.wait()
+            gateway.api("DELETE", f"/videostream/{channel.id}/session")
+            for viewer in viewers:
+                judge(take_of(viewer), FILM)
+    log = gateway.log
+    assert 1 <= log.count('"event":"pulling"') <= 2, "each of the others pulls it once"
+
+
+def test_hls_is_the_same_through_every_worker(start: Start) -> None:
+    gateway = start(3)
+    channel = gateway.channel()
+    with push(FILM, channel.push):
+        channel.wait_playable("live.m3u8", "master.m3u8", "manifest.mpd")
+        known: dict[int, str] = {}
+        for _ in range(40):
+            reply = http("GET", channel.url("live.m3u8"))
+            assert reply.status == 200
+            first = int(re.findall(r"#EXT-X-MEDIA-SEQUENCE:(\d+)", reply.text)[0])
+            for number, uri in enumerate(re.findall(r"^\d+\.ts$", reply.text, re.M), first):
+                assert known.setdefault(number, uri) == uri
+        bodies = {http("GET", channel.url(known[max(known)])).body for _ in range(20)}
+        assert len(bodies) == 1
+        with pull(channel.url("master.m3u8")) as player:
+            judge(take_of(player), FILM)
+
+
+def test_viewers_of_all_workers_are_one_sum_and_pulls_are_none(start: Start) -> None:
+    gateway = start(3)
+    channel = gateway.channel()
+    with push(FILM, channel.push):
+        channel.wait_live()
+        with viewers_everywhere(gateway, channel.url("live.flv")) as viewers:
+            wanted = float(len(viewers))
+            until(lambda: gateway.measured().get('millrace_viewers{protocol="flv"}') == wanted, "all are counted")
+            measured = gateway.measured()
+            assert measured['millrace_streams{state="live"}'] == 1
+            assert measured['millrace_publishers{protocol="rtmp"}'] == 1
+            assert measured['millrace_processes{state="summed"}'] == 3
+            assert {'process_open_fds{process="1"}', 'process_open_fds{process="3"}'} <= measured.keys()
+            session = channel.session()
+            until(lambda: channel.session()["viewers"]["flv"] == len(viewers), f"the session has them: {session}")
+
+
+def test_counters_never_go_back_whoever_dies(start: Start) -> None:
+    gateway = start(2)
+    channel = gateway.channel()
+    sent = 'millrace_sent_bytes_total{protocol="flv"}'
+    with push(FILM, channel.push):
+        channel.wait_live()
+        with viewers_everywhere(gateway, channel.url("live.flv")):
+            until(lambda: gateway.measured()[sent] > 50_000, "bytes are counted")
+            for name in ("2", "1"):
+                before = gateway.measured()[sent]
+                os.kill(gateway.workers()[name], signal.SIGKILL)
+                gateway.wait_workers("1", "2-2") if name == "2" else gateway.wait_workers("1-2", "2-2")
+                until(lambda: gateway.ask() == 200, "it serves")
+                until(lambda: answers(gateway), "the console is there again", 10)
+                assert gateway.measured()[sent] >= before
+
+
+def test_an_edge_of_several_workers_is_one_edge_to_everybody(start: Start, tmp_path: Path) -> None:
+    shared = {
+        "MILLRACE_CLUSTER__SECRET": "secret of the cluster",
+        "MILLRACE_REGISTRY": f"sqlite:///{tmp_path}/nodes.db",
+        "MILLRACE_CHANNELS": f"sqlite:///{tmp_path}/channels.db",
+    }
+    gateway = start(2, **shared)
+    (tmp_path / "edge").mkdir()
+    edge = EdgeCores(tmp_path / "edge", 2, **shared)
+    try:
+        edge.wait_ready()
+        channel = gateway.channel()
+        url = f"http://127.0.0.1:{edge.ports['http']}/{channel.id}"
+        with push(FILM, channel.push) as publisher:
+            channel.wait_playable("live.m3u8")
+            with viewers_everywhere(edge, f"{url}/live.flv") as viewers:
+                wanted = float(len(viewers))
+                until(lambda: edge.measured().get('millrace_viewers{protocol="flv"}') == wanted, "all are counted")
+                assert edge.measured()['millrace_processes{state="summed"}'] == 2
+                edge.process.send_signal(signal.SIGHUP)
+                until(lambda: '"event":"reloaded"' in edge.log, "the reload is over", 30)
+                with pull(f"{url}/live.m3u8") as player:
+                    judge(take_of(player), FILM)
+                publisher.wait()
+                gateway.api("DELETE", f"/videostream/{channel.id}/session")
+                for viewer in viewers:
+                    judge(take_of(viewer), FILM)
+        edge.wait_workers("1-2", "2-2")
+    finally:
+        assert edge.stop() == 0, edge.log[-3000:]
+    assert not (edge.data / "run").exists(), "a gateway may have the same data folder"

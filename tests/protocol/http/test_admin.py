@@ -1,0 +1,274 @@
+"""The admin listener below aiohttp: time-outs, bounds of connections, turns, and what it says of malformed requests."""
+
+import asyncio
+import logging
+import socket
+from contextlib import asynccontextmanager, closing, suppress
+from dataclasses import dataclass
+
+import pytest
+from aiohttp import web
+
+from gateway.http.admin_listener import AdminLimits, AdminListener
+from gateway.lib.sockets import listen, port_of, tls_context
+from tests.support.authority import Authority
+from tests.support.http import Wire, trusting, until
+
+LIMITS = AdminLimits(head_seconds=10.0, stall_seconds=30.0, per_address=8, connections=16)
+HEAD = "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@dataclass
+class Running:
+    listener: AdminListener
+    port: int
+    served: list[str]
+
+    @asynccontextmanager
+    async def connect(self, **options):
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, **options)
+        wire = Wire(reader, writer)
+        try:
+            yield wire
+        finally:
+            await wire.close()
+
+
+@asynccontextmanager
+async def running(limits=LIMITS, forwarded=(), tls=None, handler=None):
+    served = []
+
+    async def serve(request):
+        served.append(request.path)
+        if request.method == "POST":
+            await request.read()
+        return web.Response(text="served")
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler or serve)
+    listener = AdminListener(app, limits, trusting(*forwarded))
+    sockets = listen("admin", "127.0.0.1", 0)
+    await listener.open(sockets, tls)
+    try:
+        yield Running(listener, port_of(sockets), served)
+    finally:
+        await listener.close()
+        assert not listener.connections
+
+
+def over(listener):
+    """Lets the time of all connections be over."""
+    for connection in listener.connections:
+        connection.deadline = 0.0
+
+
+async def test_a_connection_serves_many_requests():
+    async with running() as admin, admin.connect() as wire:
+        for n in range(3):
+            assert (await wire.get(f"/{n}")).text == "served"
+        assert (await wire.get("/body", "POST", Content_Length="0")).status == 200
+    assert admin.served == ["/0", "/1", "/2", "/body"]
+
+
+async def test_who_says_nothing_and_who_says_half_is_closed():
+    async with running() as admin, admin.connect() as silent, admin.connect() as half:
+        await half.send("GET / HTTP/1.1\r\nHost: a\r\n")
+        await until(lambda: any(c._partial for c in admin.listener.connections))
+        now = asyncio.get_running_loop().time()
+        assert all(now < c.deadline <= now + 10 for c in admin.listener.connections)
+        over(admin.listener)
+        assert await silent.rest() == b""
+        assert (await half.reply()).status == 408
+        assert await half.rest() == b""
+
+
+async def test_a_request_that_takes_long_has_no_deadline_and_its_connection_is_kept():
+    gate = asyncio.Event()
+
+    async def slow(request):
+        await gate.wait()
+        return web.Response(text="late")
+
+    async with running(handler=slow) as admin, admin.connect() as wire:
+        await wire.send(HEAD.format(""))
+        await until(lambda: any(c._answering for c in admin.listener.connections))
+        [connection] = admin.listener.connections
+        assert connection.deadline == float("inf")
+        gate.set()
+        assert (await wire.reply()).text == "late"
+        assert connection.deadline > asyncio.get_running_loop().time() + 60
+
+
+async def test_an_address_with_too_many_connections_is_told_so_and_gets_room_again():
+    async with running(AdminLimits(10, 30, per_address=2, connections=0)) as admin:
+        async with admin.connect() as one, admin.connect() as two, admin.connect() as three:
+            await one.get("/")
+            await two.get("/")
+            refused = await three.get("/")
+            assert (refused.status, refused.headers["retry-after"]) == (429, "10")
+            assert await three.rest() == b""
+        await until(lambda: not admin.listener.connections)
+        async with admin.connect() as wire:
+            assert (await wire.get("/")).status == 200
+        assert admin.listener.refused == 1
+
+
+async def test_a_trusted_proxy_is_not_counted():
+    limits = AdminLimits(10, 30, per_address=1, connections=0)
+    async with running(limits, ["127.0.0.0/8"]) as admin, admin.connect() as one, admin.connect() as two:
+        assert (await one.get("/")).status == (await two.get("/")).status == 200
+
+
+async def test_beyond_all_that_there_may_be_a_connection_is_closed_at_once():
+    async with running(AdminLimits(10, 30, per_address=0, connections=1)) as admin:
+        async with admin.connect() as one, admin.connect() as two:
+            await one.get("/")
+            with suppress(ConnectionError):
+                assert await two.rest() == b""
+            assert (await one.get("/")).status == 200
+        assert admin.listener.refused == 1
+
+
+async def test_tls_connections_are_counted_before_their_handshake(tmp_path):
+    authority = Authority(tmp_path)
+    cert, key = authority.files("localhost")
+    async with running(AdminLimits(10, 30, 2, 0), tls=tls_context(cert, key)) as admin:
+        with closing(socket.create_connection(("127.0.0.1", admin.port))):
+            await until(lambda: admin.listener.quota["127.0.0.1"] == 1)
+            async with admin.connect(ssl=authority.client(), server_hostname="localhost") as wire:
+                assert (await wire.get("/")).text == "served"
+                assert admin.listener.quota["127.0.0.1"] == 2
+        await until(lambda: not admin.listener.quota["127.0.0.1"])
+
+
+async def test_pipelined_requests_let_others_be_served_between_them():
+    async with running() as admin:
+        with (
+            closing(socket.create_connection(("127.0.0.1", admin.port))) as many,
+            closing(socket.create_connection(("127.0.0.1", admin.port))) as one,
+        ):
+            await until(lambda: len(admin.listener.connections) == 2)
+            many.sendall(HEAD.format("many").encode() * 200)
+            one.sendall(HEAD.format("one").encode())
+            await until(lambda: len(admin.served) == 201)
+    assert admin.served.index("/one") < 50
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("FOO / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+        ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        ("GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", 400),
+        ("\x16\x03\x01\x02", 400),
+    ],
+)
+async def test_what_is_malformed_is_refused_without_a_line_of_error(head, status, caplog):
+    with caplog.at_level(logging.INFO):
+        async with running() as admin, admin.connect() as wire:
+            await wire.send(head)
+            assert (await wire.reply()).status == status
+            assert await wire.rest() == b""
+    assert not admin.served
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_client_that_sends_no_more_gets_its_answer():
+    async with running() as admin, admin.connect() as wire:
+        await wire.send(HEAD.format("half"))
+        wire.writer.write_eof()
+        assert (await wire.reply()).text == "served"
+
+
+async def test_a_body_that_comes_behind_its_answer_is_no_request():
+    """requests and urllib3 send a body in packets of its own."""
+
+    async def denies(request):
+        return web.Response(status=401, text="no")
+
+    async with running(handler=denies) as admin, admin.connect() as wire:
+        for _ in range(3):
+            await wire.send("POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n")
+            assert (await wire.reply()).status == 401
+            await wire.send(b"{" * 7_000)
+            await wire.send(b"}" * 13_000)
+
+
+async def test_a_request_whose_head_comes_in_pieces_behind_another_is_answered():
+    async with running() as admin, admin.connect() as wire:
+        await wire.send(HEAD.format("1") + HEAD.format("2")[:-9])
+        assert (await wire.reply()).text == "served"
+        await wire.send(HEAD.format("2")[-9:])
+        assert (await wire.reply()).text == "served"
+    assert admin.served == ["/1", "/2"]
+
+
+async def test_who_leaves_in_the_middle_of_a_body_is_noticed_at_once():
+    failed = asyncio.Event()
+
+    async def reads(request):
+        try:
+            await request.read()
+        except ConnectionError:
+            failed.set()
+            raise
+        return web.Response()
+
+    async with running(handler=reads) as admin, admin.connect() as wire:
+        await wire.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
+        await until(lambda: any(c._answering for c in admin.listener.connections))
+        wire.writer.write_eof()
+        await asyncio.wait_for(failed.wait(), 10)
+        await until(lambda: not admin.listener.connections)
+
+
+async def test_who_leaves_in_the_middle_of_a_body_before_its_turn_is_noticed_at_once():
+    async with running() as admin, admin.connect() as wire:
+        await wire.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
+        wire.writer.write_eof()
+        await until(lambda: not admin.listener.connections)
+
+
+async def test_a_client_that_reads_slowly_is_not_cut_and_one_that_stops_is():
+    async def much(request):
+        return web.Response(body=bytes(20_000_000))
+
+    async with running(handler=much) as admin, admin.connect(limit=65_536) as wire:
+        await wire.send(HEAD.format(""))
+        await until(lambda: any(c._transport.get_write_buffer_size() for c in admin.listener.connections))
+        [connection] = admin.listener.connections
+        for _ in range(4):
+            unsent = connection._transport.get_write_buffer_size()
+            over(admin.listener)
+            connection.timed_out()
+            assert not connection._transport.is_closing() and connection.deadline > 0
+            while connection._transport.get_write_buffer_size() == unsent:
+                await wire.exactly(65_536)
+        connection.timed_out()
+        connection.timed_out()
+        await until(lambda: not admin.listener.connections)
+
+
+async def test_options_of_the_server_as_a_whole():
+    async with running() as admin, admin.connect() as wire:
+        assert (await wire.get("*", "OPTIONS")).status == 204
+
+
+async def test_closing_finishes_what_is_being_answered():
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow(request):
+        begun.set()
+        await gate.wait()
+        return web.Response(text="finished")
+
+    async with running(handler=slow) as admin, admin.connect() as idle, admin.connect() as busy:
+        await busy.send(HEAD.format(""))
+        await begun.wait()
+        closing_down = asyncio.ensure_future(admin.listener.close())
+        assert await idle.rest() == b""
+        gate.set()
+        assert (await busy.reply()).text == "finished"
+        await closing_down

@@ -1,0 +1,83 @@
+"""Scans of a JPEG, counted before anything is decoded."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from PIL import Image
+
+from gateway.formats.jpeg import scans
+from gateway.workers.programs.watermark.overlay_image import MOST_SCANS, PictureUnusable, read_picture
+
+
+def jpeg(width: int, height: int, **how: object) -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise((width, height), 60).convert("RGB").save(file, "JPEG", **how)
+    return file.getvalue()
+
+
+def with_scans(data: bytes, more: int) -> bytes:
+    """The same progressive JPEG, its last scan `more` times more."""
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * more + data[-2:]
+
+
+def test_an_ordinary_file_has_one_scan_and_a_progressive_one_about_ten() -> None:
+    assert scans(jpeg(64, 64), 100) == 1
+    assert 6 <= scans(jpeg(64, 64, progressive=True), 100) <= 12
+
+
+def test_scans_of_a_picture_within_its_metadata_do_not_count() -> None:
+    assert scans(jpeg(64, 64, exif=b"Exif\0\0" + jpeg(16, 16, progressive=True)), 100) == 1
+
+
+def test_counting_ends_where_there_are_too_many() -> None:
+    data = with_scans(jpeg(16, 16, progressive=True), 5000)
+    assert scans(data, 50) == 51 and scans(data, 1_000_000) > 5000
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8", b"\xff\xda", b"\xff\xda\0", b"\xff" * 1000, b"no JPEG"])
+def test_what_is_no_jpeg_is_counted_to_its_end(data: bytes) -> None:
+    assert scans(data, 10) <= 1
+
+
+def test_every_cut_of_a_file_is_counted() -> None:
+    data = with_scans(jpeg(16, 16, progressive=True), 3)
+    counts = [scans(data[:end], 100) for end in range(len(data) + 1)]
+    assert counts == sorted(counts) and counts[-1] == scans(data + b"\xff\xda" * 50, 100)
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decoded(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    data = with_scans(jpeg(1000, 1000, progressive=True, quality=5), 3000)
+    monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile.load", decoded)
+    with pytest.raises(PictureUnusable, match=f"a JPEG of more than {MOST_SCANS} scans would take too long"):
+        read_picture(data)
+
+
+def test_scans_count_where_the_file_says_that_it_holds_several_pictures() -> None:
+    """Pillow then calls its format MPO, not JPEG."""
+    data = with_scans(jpeg(1000, 1000, progressive=True, quality=5), 3000)
+    file, small = io.BytesIO(), Image.new("RGB", (8, 8))
+    small.save(file, "MPO", save_all=True, append_images=[small])
+    index = file.getvalue()[file.getvalue().index(b"\xff\xe2") :]
+    index = index[: 2 + int.from_bytes(index[2:4], "big")]
+    several = data[:2] + index + data[2:]
+    with Image.open(io.BytesIO(several)) as picture:
+        assert picture.format == "MPO"
+    with pytest.raises(PictureUnusable, match="would take too long"):
+        read_picture(several)
+
+
+def test_many_scans_of_a_large_picture_are_refused_and_of_a_small_one_shown() -> None:
+    large = with_scans(jpeg(4000, 4000, progressive=True, quality=5), 40)
+    with pytest.raises(PictureUnusable, match=r"a JPEG of [0-9]+ scans of 16000000 pixels would take too long"):
+        read_picture(large)
+    assert read_picture(with_scans(jpeg(64, 64, progressive=True), 40)).size == (64, 64)
+
+
+def test_a_progressive_photograph_is_shown() -> None:
+    assert read_picture(jpeg(4000, 3000, progressive=True, quality=30), (400, 300)).size >= (400, 300)

@@ -1,0 +1,18 @@
+"""The program does not load what structlog could use."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROGRAM = """
+import sys
+import gateway.__main__, gateway.app.gateway
+print(*sorted(sys.modules.keys() & {"rich", "greenlet", "pygments"}), "structlog" in sys.modules)
+import rich
+"""
+
+
+def test_the_gateway_loads_neither_rich_nor_greenlet_and_leaves_both_to_others() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]

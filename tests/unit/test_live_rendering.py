@@ -1,0 +1,43 @@
+"""What viewers of FLV and RTMP are told of a stream, at its beginning and when it changes."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.formats.flv.file import parse_script
+from gateway.formats.flv.reader import FlvReader
+from gateway.formats.flv.tag import SCRIPT
+from gateway.media.track import Tracks
+from gateway.packaging.flv_output import FlvRendering
+from gateway.packaging.rtmp_output import RtmpRendering
+from gateway.protocols.rtmp.chunk import ChunkReader
+from tests.support.builders import AUDIO, VIDEO
+
+CHANGED = Tracks(VIDEO, AUDIO, 1, {"width": 640.0, "height": 360.0, "encoder": "x"})
+
+
+def flv(data: bytes) -> list[tuple[int, int, bytes]]:
+    begins = data if data.startswith(b"FLV") else b"FLV\x01\x05\0\0\0\x09\0\0\0\0" + data
+    return [(tag.type_id, tag.timestamp, tag.payload) for tag in FlvReader().receive(begins)]
+
+
+def rtmp(data: bytes) -> list[tuple[int, int, bytes]]:
+    reader = ChunkReader()
+    reader.chunk_size = 65536
+    return [(message.type_id, message.timestamp, message.payload) for message in reader.receive(data)]
+
+
+@pytest.mark.parametrize(("rendering", "read"), [(FlvRendering(), flv), (RtmpRendering(65536), rtmp)])
+def test_a_change_tells_the_new_size_at_its_time(rendering: FlvRendering, read: type[list]) -> None:
+    (kind, time, body), *headers = read(rendering.change(CHANGED, 5000))
+    (values,) = parse_script(time, body).values
+    assert (kind, time) == (SCRIPT, 5000)
+    assert (values["width"], values["height"], values["encoder"]) == (1280.0, 720.0, "x")
+    assert [at for _, at, _ in headers] == [5000, 5000]
+
+
+@pytest.mark.parametrize(("rendering", "read"), [(FlvRendering(), flv), (RtmpRendering(65536), rtmp)])
+def test_the_beginning_tells_metadata_at_zero(rendering: FlvRendering, read: type[list]) -> None:
+    (kind, time, _), *headers = read(rendering.head(CHANGED, 5000))
+    assert (kind, time) == (SCRIPT, 0), "ffmpeg's probing takes it for a track of subtitles at any other time"
+    assert [at for _, at, _ in headers] == [5000, 5000]

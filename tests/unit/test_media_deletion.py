@@ -1,0 +1,237 @@
+"""Media go with their channel: all of them, nothing else, also what is finished later, also after an outage."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from gateway.adapters.local.channels import SqliteChannels
+from gateway.adapters.local.objects import LocalObjects
+from gateway.channels.deleted_channel import DeletedChannel
+from gateway.lib.tasks import Tasks
+from gateway.outputs.storage.media_deletion import MediaDeletion
+from gateway.ports import media_keys
+from gateway.ports.errors import NoSuchChannel, StoreAway
+from gateway.ports.vod_names import is_film_file
+from tests.support.http import until
+
+NOW = 1_790_000_000.0
+DAY = 86_400.0
+MS = round((NOW - DAY) * 1000)
+MEDIA = {
+    media_keys.video_key("c1", MS),
+    media_keys.playlist_key("c1", MS),
+    media_keys.segment_key("c1", MS),
+    media_keys.segment_key("c1", MS + 1),
+    "c1/images/2026/1/2/capture-2026-01-02_03-04-05.jpg",
+    "c1/motion/images/2026/1/2/2026-01-02_03-04-05-000_0-50_.jpeg",
+    "c1/motion/mp4/2026/1/2/2026-01-02_03-04-05-000_0-50_.mp4",
+    "c1/holiday/holiday.m3u8",
+    "c1/holiday/holidaystream_00001.ts",
+    "c1/holiday/thumbnail.0000000.jpg",
+}
+OTHERS = {
+    media_keys.video_key("c10", MS),
+    "c1/holiday.mp4",
+    "c1/2026.csv",
+    "c1/c1.m3u8",
+    "films/c1/c1.m3u8",
+}
+
+
+class Folder(LocalObjects):
+    """A folder that can be away."""
+
+    away = False
+    deletions = 0
+
+    async def check(self) -> None:
+        self._look()
+
+    async def delete_many(self, keys: Sequence[str]) -> None:
+        self._look()
+        self.deletions += 1
+        await super().delete_many(keys)
+
+    def _look(self) -> None:
+        if self.away:
+            raise StoreAway("the bucket does not answer")
+
+    def add(self, *keys: str) -> None:
+        for key in keys:
+            file = self.root / key
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"x")
+            os.utime(file, (NOW - DAY, NOW - DAY))
+
+    @property
+    def keys(self) -> set[str]:
+        # Not rglob: it fails where a folder is removed meanwhile.
+        found = (Path(place) / name for place, _, names in os.walk(self.root) for name in names)
+        return {path.relative_to(self.root).as_posix() for path in found}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    found = Folder(tmp_path / "media")
+    found.add(*MEDIA, *OTHERS)
+    return found
+
+
+@pytest_asyncio.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteChannels]:
+    async with SqliteChannels(tmp_path / "millrace.db") as opened:
+        await opened.add({"id": "c1", "playAuth": "sign"})
+        yield opened
+
+
+def deletion(folder: Folder, store: SqliteChannels, now: float = NOW, shared: bool = True) -> MediaDeletion:
+    return MediaDeletion(folder, store, is_film=is_film_file, shared=shared, clock=lambda: now, pauses=(0.0, 0.0))
+
+
+@asynccontextmanager
+async def at_work(one: MediaDeletion) -> AsyncIterator[MediaDeletion]:
+    async with Tasks("test") as tasks:
+        tasks.start(one.run())
+        await asyncio.sleep(0)
+        yield one
+
+
+async def test_everything_that_a_channel_recorded_goes_and_nothing_else(folder: Folder, store: SqliteChannels) -> None:
+    deleted = await store.delete("c1", NOW, media=True)
+    assert await deletion(folder, store).once(deleted) == len(MEDIA)
+    assert folder.keys == OTHERS
+    assert await deletion(folder, store).once(deleted) == 0
+
+
+async def test_many_are_deleted_in_pages(folder: Folder, store: SqliteChannels) -> None:
+    folder.add(*(media_keys.segment_key("c1", MS + n) for n in range(2_500)))
+    deleted = await store.delete("c1", NOW, media=True)
+    assert await deletion(folder, store).once(deleted) > 2_500
+    assert folder.keys == OTHERS
+    assert folder.deletions == 3
+
+
+async def test_it_is_done_in_the_background_and_somebody_may_wait(folder: Folder, store: SqliteChannels) -> None:
+    async with at_work(deletion(folder, store)) as one:
+        deleted = await store.delete("c1", NOW, media=True)
+        assert one.begin(deleted)
+        assert await one.passed("c1", 10)
+        assert folder.keys == OTHERS
+
+
+async def test_a_store_that_is_away_is_waited_for(folder: Folder, store: SqliteChannels) -> None:
+    folder.away = True
+    async with at_work(deletion(folder, store)) as one:
+        with pytest.raises(StoreAway):
+            await one.check()
+        deleted = await store.delete("c1", NOW, media=True)
+        assert one.begin(deleted)
+        assert not await one.passed("c1", 0.01)
+        assert folder.keys == MEDIA | OTHERS
+        folder.away = False
+        assert await one.passed("c1", 10)
+        assert folder.keys == OTHERS
+
+
+async def test_what_is_finished_after_the_deletion_goes_too(folder: Folder, store: SqliteChannels) -> None:
+    one = MediaDeletion(folder, store, is_film=is_film_file, shared=True, clock=lambda: NOW, pauses=(0.0,) * 10_000)
+    async with at_work(one):
+        one.begin(await store.delete("c1", NOW, media=True))
+        assert await one.passed("c1", 10)
+        folder.add(media_keys.video_key("c1", MS + 60_000))
+        await until(lambda: folder.keys == OTHERS)
+
+
+async def test_a_restart_goes_on_with_what_was_asked_for(folder: Folder, store: SqliteChannels) -> None:
+    await store.delete("c1", NOW, media=True)
+    async with at_work(deletion(folder, store)):
+        await until(lambda: folder.keys == OTHERS)
+
+
+async def test_kept_media_stay(folder: Folder, store: SqliteChannels) -> None:
+    await store.delete("c1", NOW - 30 * DAY)
+    await deletion(folder, store).round()
+    assert folder.keys == MEDIA | OTHERS
+    assert (await store.get_deleted("c1")).channel.play_auth == "sign"
+
+
+async def test_a_channel_of_the_same_id_keeps_what_it_recorded(folder: Folder, store: SqliteChannels) -> None:
+    deleted = await store.delete("c1", NOW, media=True)
+    await store.add({"id": "c1"})
+    own = media_keys.video_key("c1", round((NOW + 60) * 1000))
+    folder.add(own)
+    await deletion(folder, store).once(deleted)
+    assert folder.keys == OTHERS | {own}
+
+
+async def test_what_a_later_channel_of_the_same_id_left_to_be_kept_stays(folder: Folder, store: SqliteChannels) -> None:
+    deleted = await store.delete("c1", NOW, media=True)
+    await store.add({"id": "c1"})
+    own = media_keys.video_key("c1", round((NOW + 60) * 1000))
+    folder.add(own)
+    await store.delete("c1", NOW + 120, media=False)
+    await deletion(folder, store).once(deleted)
+    assert folder.keys == OTHERS | {own}
+
+
+@pytest.mark.parametrize("media", [True, False])
+async def test_a_channel_that_left_nothing_is_forgotten_after_a_week(
+    media: bool, folder: Folder, store: SqliteChannels
+) -> None:
+    await store.add({"id": "c2"})
+    await store.delete("c2", NOW, media=media)
+    await deletion(folder, store, NOW + 6 * DAY).round()
+    assert (await store.get_deleted("c2")).without_media is media
+    await deletion(folder, store, NOW + 8 * DAY, shared=False).round()
+    assert (await store.get_deleted("c2")).without_media is media
+    await deletion(folder, store, NOW + 8 * DAY).round()
+    with pytest.raises(NoSuchChannel):
+        await store.get_deleted("c2")
+
+
+async def test_late_files_of_a_week_ago_go_before_the_channel_is_forgotten(
+    folder: Folder, store: SqliteChannels
+) -> None:
+    await store.delete("c1", NOW, media=True)
+    late = deletion(folder, store, NOW + 8 * DAY)
+    await late.round()
+    assert folder.keys == OTHERS
+    assert (await store.get_deleted("c1")).without_media
+    (folder.root / "c1/2026.csv").unlink()
+    await late.round()
+    with pytest.raises(NoSuchChannel):
+        await store.get_deleted("c1")
+
+
+async def test_every_empty_channel_has_its_turn(
+    folder: Folder, store: SqliteChannels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.outputs.storage.media_deletion._MOST_CHECKED", 2)
+    for n in range(5):
+        folder.add(media_keys.video_key(f"full{n}", MS))
+        await store.put_deleted(DeletedChannel({"id": f"full{n}", "deletedAt": NOW, "media": "keep"}))
+    await store.put_deleted(DeletedChannel({"id": "full9", "deletedAt": NOW, "media": "keep"}))
+    one = deletion(folder, store, NOW + 8 * DAY)
+    for _ in range(3):
+        assert "full9" in {d.id for d in await store.list_deleted()}
+        await one.round()
+    assert {d.id for d in await store.list_deleted()} == {f"full{n}" for n in range(5)}
+
+
+async def test_it_says_whether_anything_is_there(folder: Folder, store: SqliteChannels) -> None:
+    one = deletion(folder, store)
+    assert [await one.any_of(id) for id in ("c1", "c10", "films", "nobody")] == [True, True, True, False]
+    assert [await one.any_of(id, films=False) for id in ("c1", "c10", "films")] == [True, True, False]
+
+
+@pytest.mark.parametrize("item", [{"id": "c"}, {"id": "c", "media": "Keep"}, {"id": "c", "media": None}])
+def test_what_cannot_be_read_counts_as_without_media(item: dict[str, object]) -> None:
+    assert DeletedChannel(item).without_media
+    assert DeletedChannel(item).deleted_at == 0

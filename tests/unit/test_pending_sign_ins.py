@@ -1,0 +1,77 @@
+"""Sign-ins that were begun at a provider: bound to the browser's cookie, and good for one return."""
+
+import pytest
+
+from gateway.api.pending_sign_ins import LIFETIME_SECONDS, PendingSignIns
+from gateway.channels.stream_key import SigningSecrets
+
+NOW = 1_700_000_000.0
+
+
+def test_a_return_finds_what_was_begun_once():
+    pending = PendingSignIns(SigningSecrets("a-secret-for-tests"))
+    begun, cookie = pending.begin(NOW)
+    assert pending.take(cookie, begun.state, NOW + LIFETIME_SECONDS) == begun
+    assert pending.take(cookie, begun.state, NOW + LIFETIME_SECONDS) is None
+    assert len({begun.state, begun.nonce, begun.verifier}) == 3
+
+
+def test_a_late_return_is_none():
+    pending = PendingSignIns(SigningSecrets("a-secret-for-tests"))
+    begun, cookie = pending.begin(NOW)
+    assert pending.take(cookie, begun.state, NOW + LIFETIME_SECONDS + 1) is None
+
+
+def test_another_node_and_a_rotated_secret_know_the_cookie():
+    secrets = SigningSecrets("a-secret-for-tests")
+    begun, cookie = PendingSignIns(secrets).begin(NOW)
+    assert (
+        PendingSignIns(SigningSecrets("a-newer-secret-now", "a-secret-for-tests")).take(cookie, begun.state, NOW)
+        == begun
+    )
+    assert PendingSignIns(SigningSecrets("a-newer-secret-now")).take(cookie, begun.state, NOW) is None
+
+
+def _changed(text: str, part: int, value: str) -> str:
+    parts = text.split(".")
+    parts[part] = value
+    return ".".join(parts)
+
+
+@pytest.mark.parametrize(
+    ("cookie", "state"),
+    [
+        (lambda c: c, lambda s: ""),
+        (lambda c: c, lambda s: s[:-1]),
+        (lambda c: c, lambda s: s + "é\ud800"),
+        (lambda c: "", lambda s: ""),
+        (lambda c: "..", lambda s: ""),
+        (lambda c: "....", lambda s: ""),
+        (lambda c: _changed(c, 0, ""), lambda s: ""),
+        (lambda c: _changed(c, 0, "A" * 43), lambda s: "A" * 43),
+        (lambda c: _changed(c, 1, ""), lambda s: s),
+        (lambda c: _changed(c, 1, "A" * 43), lambda s: s),
+        (lambda c: _changed(c, 2, "A" * 43), lambda s: s),
+        (lambda c: _changed(c, 3, "9999999999"), lambda s: s),
+        (lambda c: _changed(c, 4, "0" * 64), lambda s: s),
+        (lambda c: c + "\n", lambda s: s),
+        (lambda c: c.rpartition(".")[0], lambda s: s),
+    ],
+)
+def test_what_was_not_begun_here_is_none(cookie, state):
+    pending = PendingSignIns(SigningSecrets("a-secret-for-tests"))
+    begun, genuine = pending.begin(NOW)
+    assert pending.take(cookie(genuine), state(begun.state), NOW) is None
+    assert pending.take(genuine, begun.state, NOW) == begun
+
+
+def test_memory_is_bounded(monkeypatch):
+    monkeypatch.setattr("gateway.api.pending_sign_ins._MAX_USED", 10)
+    pending = PendingSignIns(SigningSecrets("a-secret-for-tests"))
+    for _ in range(50):
+        begun, cookie = pending.begin(NOW)
+        assert pending.take(cookie, begun.state, NOW) is not None
+        assert len(pending._used) <= 10
+    begun, cookie = pending.begin(NOW + 2 * LIFETIME_SECONDS)
+    assert pending.take(cookie, begun.state, NOW + 2 * LIFETIME_SECONDS) is not None
+    assert len(pending._used) == 1, "those whose time is over are forgotten"

@@ -1,0 +1,22 @@
+"""Rate: an average and a burst."""
+
+from gateway.lib.token_bucket import TokenBucket
+
+
+def test_a_burst_and_then_the_average() -> None:
+    rate = TokenBucket(per_second=10, burst=5)
+    assert [rate.take(1, 100.0) for _ in range(6)] == [True] * 5 + [False]
+    assert [rate.take(1, 100.25) for _ in range(3)] == [True, True, False]
+
+
+def test_what_is_left_never_exceeds_the_burst() -> None:
+    rate = TokenBucket(per_second=10, burst=5)
+    assert rate.take(5, 0.0)
+    assert not rate.take(6, 1000.0)
+    assert rate.take(5, 1000.0)
+
+
+def test_what_may_not_happen_takes_nothing() -> None:
+    rate = TokenBucket(per_second=1, burst=3)
+    assert not rate.take(4, 0.0)
+    assert rate.take(3, 0.0)

@@ -1,0 +1,481 @@
+"""Scheduled reads: bounded reads, turns, and the back-pressure of the protocol above."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import ssl
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from gateway.lib import scheduled_reads
+from gateway.lib.scheduled_reads import LARGEST_READ, ReadScheduler, ScheduledProtocol, ScheduledReads, ScheduledTls
+from gateway.lib.sockets import tls_context
+from tests.support.rtmp import self_signed
+
+
+class _Transport:
+    """Says whether it is read."""
+
+    def __init__(self) -> None:
+        self.reading = True
+        self.closing = False
+        self.written = b""
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def pause_reading(self) -> None:
+        assert self.reading, "paused twice"
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading, "resumed twice"
+        self.reading = True
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+
+class _Connection(ScheduledReads):
+    """Takes `costs` seconds for each read, on a clock of the test."""
+
+    def __init__(self, scheduler: ReadScheduler, clock: _Clock, costs: float, read_size: int = 100) -> None:
+        super().__init__(scheduler, read_size)
+        self._transport = _Transport()
+        self.clock = clock
+        self.costs = costs
+        self.got: list[bytes] = []
+
+    def bytes_received(self, data: bytes) -> None:
+        self.got.append(data)
+        self.clock.now += self.costs
+
+    @property
+    def reading(self) -> bool:
+        return bool(self._transport.reading)
+
+    def read(self, data: bytes) -> None:
+        """What the loop does."""
+        self.get_buffer(-1)[: len(data)] = data
+        self.buffer_updated(len(data))
+
+
+class _Clock:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(scheduled_reads.time, "perf_counter", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
+    return _Clock(monkeypatch)
+
+
+def test_a_read_is_never_larger_than_its_bound(clock: _Clock) -> None:
+    connection = _Connection(ReadScheduler(), clock, 0.0)
+    assert len(connection.get_buffer(1_000_000)) == 100
+    connection.read(b"a" * 100)
+    connection.read(b"b")
+    assert connection.got == [b"a" * 100, b"b"]
+
+
+def test_cheap_reads_go_on_in_the_same_turn(clock: _Clock) -> None:
+    scheduler = ReadScheduler()
+    connection = _Connection(scheduler, clock, 0.0004)
+    connection.read(b"a" * 100)
+    connection.read(b"a" * 100)
+    connection.read(b"a" * 99)  # the socket is empty: what was spent is forgotten
+    connection.read(b"a" * 100)
+    assert connection.reading and not len(scheduler)
+
+
+async def test_a_connection_that_was_read_for_its_slice_waits_for_a_later_turn(clock: _Clock) -> None:
+    scheduler = ReadScheduler()
+    connection = _Connection(scheduler, clock, 0.0004)
+    for _ in range(3):
+        connection.read(b"a" * 100)
+    assert not connection.reading and len(scheduler) == 1
+    await asyncio.sleep(0)
+    assert connection.reading and not len(scheduler)
+
+
+async def test_one_dear_read_is_enough_to_wait(clock: _Clock) -> None:
+    scheduler = ReadScheduler()
+    connection = _Connection(scheduler, clock, 0.002)
+    connection.read(b"a")
+    assert not connection.reading
+
+
+async def test_a_turn_resumes_no_more_than_its_time_allows_in_the_order_they_came(clock: _Clock) -> None:
+    scheduler = ReadScheduler(turn_seconds=0.004)
+    connections = [_Connection(scheduler, clock, 0.002) for _ in range(5)]
+    for connection in connections:
+        connection.read(b"a")
+    seen = []
+    for _ in range(3):
+        await asyncio.sleep(0)
+        seen.append([connection.reading for connection in connections].count(True))
+    assert seen == [2, 4, 5]
+    assert [connection.reading for connection in connections] == [True] * 5
+
+
+async def test_a_fault_of_one_holds_up_nobody_else(clock: _Clock) -> None:
+    scheduler, met = ReadScheduler(turn_seconds=0.004), []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: met.append(context["exception"]))
+
+    def fails() -> None:
+        raise RuntimeError("a fault of ours")
+
+    scheduler.wait(fails, 0.001)
+    connection = _Connection(scheduler, clock, 0.002)
+    connection.read(b"a")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert connection.reading and [str(error) for error in met] == ["a fault of ours"]
+    connection.read(b"b")
+    await asyncio.sleep(0)
+    assert connection.reading
+
+
+async def test_one_that_costs_more_than_a_turn_still_gets_its_turn(clock: _Clock) -> None:
+    scheduler = ReadScheduler(turn_seconds=0.004)
+    connections = [_Connection(scheduler, clock, 1.0) for _ in range(2)]
+    for connection in connections:
+        connection.read(b"a")
+    await asyncio.sleep(0)
+    assert [connection.reading for connection in connections] == [True, False]
+    await asyncio.sleep(0)
+    assert connections[1].reading
+
+
+async def test_merged_reads_leave_an_empty_socket_alone_for_a_while(
+    clock: _Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduled_reads, "MERGED_SECONDS", 0.01)
+    scheduler = ReadScheduler()
+    connections = [_Connection(scheduler, clock, 0.0) for _ in range(3)]
+    for connection in connections:
+        connection.merge_reads(True)
+        connection.read(b"a" * 100)
+        assert connection.reading, "a full read: there may be more"
+        connection.read(b"a" * 99)
+        assert not connection.reading
+    assert len(scheduler) == 3
+    await asyncio.sleep(0)
+    assert not any(connection.reading for connection in connections)
+    connections[0].merge_reads(False)
+    connections[1]._transport.closing = True
+    async with asyncio.timeout(5):
+        while len(scheduler):
+            await asyncio.sleep(0.001)
+    assert [connection.reading for connection in connections] == [True, False, True]
+    for connection in connections[::2]:
+        connection.read(b"a")
+    assert [connection.reading for connection in connections] == [True, False, False]
+
+
+async def test_merged_reads_and_the_owners_hold_go_together(clock: _Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduled_reads, "MERGED_SECONDS", 0.01)
+    scheduler = ReadScheduler()
+    connection = _Connection(scheduler, clock, 0.0)
+    connection.merge_reads(True)
+    connection.read(b"a")
+    connection.hold_reading()
+    connection.release_reading()
+    assert not connection.reading, "it still rests"
+    connection.hold_reading()
+    async with asyncio.timeout(5):
+        while len(scheduler):
+            await asyncio.sleep(0.001)
+    assert not connection.reading
+    connection.release_reading()
+    assert connection.reading
+
+
+async def test_what_its_owner_holds_stays_held_when_its_turn_comes(clock: _Clock) -> None:
+    scheduler = ReadScheduler()
+    connection = _Connection(scheduler, clock, 0.002)
+    connection.read(b"a")
+    connection.hold_reading()
+    await asyncio.sleep(0)
+    assert not connection.reading
+    connection.release_reading()
+    connection.release_reading()
+    assert connection.reading
+
+
+async def test_what_its_owner_releases_still_waits_for_its_turn(clock: _Clock) -> None:
+    scheduler = ReadScheduler()
+    connection = _Connection(scheduler, clock, 0.002)
+    connection.hold_reading()
+    connection.read(b"a")  # bytes that were on their way
+    connection.release_reading()
+    assert not connection.reading
+    await asyncio.sleep(0)
+    assert connection.reading
+
+
+async def test_a_connection_that_closes_is_left_alone(clock: _Clock) -> None:
+    scheduler = ReadScheduler()
+    connection = _Connection(scheduler, clock, 0.002)
+    connection.read(b"a")
+    connection._transport.closing = True
+    await asyncio.sleep(0)
+    assert not connection.reading
+
+
+class _Library(asyncio.Protocol):
+    """A protocol as libraries have them: echoes, and pauses after a "p"."""
+
+    def __init__(self) -> None:
+        self.got = b""
+        self.largest = 0
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.paused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.transport: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.got += data
+        self.largest = max(self.largest, len(data))
+        if data.endswith(b"p"):
+            self.transport.pause_reading()
+            self.paused.set_result(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set_result(None)
+
+
+@pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_a_protocol_of_a_library_gets_every_byte_in_bounded_pieces(new_loop: Any) -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        made: list[_Library] = []
+
+        def factory() -> ScheduledProtocol:
+            made.append(_Library())
+            return ScheduledProtocol(made[0], ReadScheduler(), 1000)
+
+        server = await loop.create_server(factory, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        sent = bytes(range(100)) * 5000
+        writer.write(sent + b"p")
+        await writer.drain()
+        while not made:
+            await asyncio.sleep(0)
+        library = made[0]
+        await library.paused
+        assert library.got == sent + b"p"
+        assert library.largest <= 1000
+        assert not library.transport.is_reading()
+        assert library.transport.get_extra_info("peername")[0] == "127.0.0.1"
+        writer.write(b"more")
+        await writer.drain()
+        library.transport.write(b"answer")
+        assert await reader.readexactly(6) == b"answer"
+        assert library.got == sent + b"p", "paused"
+        library.transport.resume_reading()
+        writer.close()
+        await library.lost
+        assert library.got == sent + b"pmore"
+        server.close()
+
+    loop = new_loop()
+    try:
+        loop.run_until_complete(asyncio.wait_for(run(), 20))
+    finally:
+        loop.close()
+
+
+def test_two_connections_share_the_buffer_and_never_each_others_bytes() -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        made: list[_Library] = []
+
+        def factory() -> ScheduledProtocol:
+            made.append(_Library())
+            return ScheduledProtocol(made[-1], ReadScheduler(), LARGEST_READ)
+
+        server = await loop.create_server(factory, "127.0.0.1", 0)
+        clients = []
+        for letter in (b"a", b"b"):
+            client = socket.create_connection(server.sockets[0].getsockname()[:2])
+            client.setblocking(False)
+            await loop.sock_sendall(client, letter * 300_000)
+            client.close()
+            clients.append(client)
+        while len(made) < 2:
+            await asyncio.sleep(0)
+        await asyncio.gather(*(library.lost for library in made))
+        assert sorted(library.got for library in made) == [b"a" * 300_000, b"b" * 300_000]
+        server.close()
+
+    loop = uvloop.new_event_loop()
+    try:
+        loop.run_until_complete(asyncio.wait_for(run(), 20))
+    finally:
+        loop.close()
+
+
+async def test_reads_shrink_while_their_bytes_cost_much_and_grow_again(clock: _Clock) -> None:
+    scheduler = ReadScheduler()
+    connection = _Connection(scheduler, clock, 0.002, read_size=65_536)
+    sizes = []
+    for _ in range(8):
+        sizes.append(len(connection.get_buffer(-1)))
+        connection.read(b"a" * sizes[-1])
+        await asyncio.sleep(0)
+    assert sizes == [65_536, 32_768, 16_384, 8192, 4096, 2048, 1024, 1024]
+    connection.costs = 0.0
+    connection.read(b"a" * 1024)
+    connection.read(b"a" * 2048)
+    assert len(connection.get_buffer(-1)) == 4096
+    connection.read(b"a" * 100)
+    assert len(connection.get_buffer(-1)) == 4096, "a short read says nothing"
+
+
+async def test_a_larger_bound_is_grown_into(clock: _Clock) -> None:
+    connection = _Connection(ReadScheduler(), clock, 0.0, read_size=4096)
+    connection.read_at_most(16_384)
+    assert len(connection.get_buffer(-1)) == 4096
+    for size in (4096, 8192, 16_384):
+        connection.read(b"a" * size)
+    assert len(connection.get_buffer(-1)) == 16_384
+    connection.read_at_most(1000)
+    assert len(connection.get_buffer(-1)) == 1000
+
+
+async def test_what_is_thrown_away_is_not_handled_and_waits_for_its_turn(clock: _Clock) -> None:
+    scheduler = ReadScheduler()
+    connection = _Connection(scheduler, clock, 1.0)
+    connection.hold_reading()
+    connection.discard_reads()
+    assert connection.reading
+    connection.read(b"a")
+    assert connection.reading, "there was no more"
+    connection.read(b"a" * LARGEST_READ)
+    assert connection.got == []
+    assert not connection.reading and len(scheduler) == 1
+    await asyncio.sleep(0)
+    assert connection.reading
+
+
+async def test_a_connection_that_is_gone_is_left_alone(clock: _Clock) -> None:
+    connection = _Connection(ReadScheduler(), clock, 0.002)
+    connection.read(b"a")
+    connection._transport = None
+    await asyncio.sleep(0)
+    connection.hold_reading()
+    connection.release_reading()
+
+
+async def test_a_library_keeps_nothing_of_a_lost_connection_alive() -> None:
+    library = _Library()
+    reads = ScheduledProtocol(library, ReadScheduler(), 1000)
+    transport = _Transport()
+    reads.connection_made(transport)  # type: ignore[arg-type]
+    library.transport.write(b"before")
+    gone = weakref.ref(transport)
+    reads.connection_lost(None)
+    del transport
+    gc.collect()
+    assert gone() is None
+    assert library.transport.is_closing()
+    library.transport.write(b"after")
+    library.transport.abort()
+    library.transport.pause_reading()
+    library.transport.resume_reading()
+
+
+class _App(ScheduledReads):
+    """The protocol above TLS."""
+
+    def __init__(self, scheduler: ReadScheduler) -> None:
+        super().__init__(scheduler, 1000)
+        self.got = b""
+        self.largest = 0
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self.read_at_most(2000)
+
+    def bytes_received(self, data: bytes) -> None:
+        self.got += data
+        self.largest = max(self.largest, len(data))
+        if self.got.endswith(b"\xff"):
+            self._transport.write(b"answer")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set_result(None)
+
+
+class _Tls(ScheduledTls):
+    """Notes how much is read of the socket at once."""
+
+    def __init__(self, app: _App, context: ssl.SSLContext, scheduler: ReadScheduler) -> None:
+        super().__init__(app, context, scheduler, 5000, 5.0)
+        self.encrypted: list[int] = []
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def bytes_received(self, data: bytes) -> None:
+        self.encrypted.append(len(data))
+        super().bytes_received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.ended.set_result(None)
+
+
+@pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_below_tls_every_byte_arrives_in_bounded_pieces(new_loop: Any, tmp_path: Path) -> None:
+    cert, key = self_signed(tmp_path)
+    context = tls_context(cert, key)
+    client = ssl.create_default_context(cafile=str(cert))
+    client.check_hostname = False
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        scheduler = ReadScheduler()
+        apps: list[_App] = []
+        below: list[_Tls] = []
+
+        def factory() -> _Tls:
+            apps.append(_App(scheduler))
+            below.append(_Tls(apps[-1], context, scheduler))
+            return below[-1]
+
+        server = await loop.create_server(factory, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client)
+        sent = bytes(range(100)) * 5000 + b"\xff"
+        writer.write(sent)
+        assert await reader.readexactly(6) == b"answer"
+        assert apps[0].got == sent
+        assert apps[0].largest <= 2000
+        assert max(below[0].encrypted) <= 5000
+        writer.close()
+        await apps[0].lost
+        await below[0].ended
+        # A handshake that fails ends below, and the protocol above never hears of it.
+        plain, out = await asyncio.open_connection("127.0.0.1", port)
+        out.write(b"GET / HTTP/1.1\r\n\r\n")
+        await plain.read()
+        out.close()
+        await below[1].ended
+        assert not apps[1].lost.done()
+        server.close()
+
+    loop = new_loop()
+    try:
+        loop.run_until_complete(asyncio.wait_for(run(), 20))
+    finally:
+        loop.close()

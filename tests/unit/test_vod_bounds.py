@@ -1,0 +1,163 @@
+"""What a film may claim and a job may take, before any film is opened."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
+
+import pytest
+
+from gateway.vod.package_client import request_package
+from gateway.workers import vod_bounds as module
+from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding, VodMessage
+from gateway.workers.vod_bounds import Allowance, Bounds, format_duration, while_room
+from gateway.workers.vod_errors import UnusableMedia
+from gateway.workers.worker_pool import WorkerDied
+from tests.support.studio import settings
+
+NONE = Bounds()
+
+
+class Usage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+def test_the_defaults_bound_everything_and_pass_what_people_upload(tmp_path: Path) -> None:
+    bounds = Bounds.of(settings(tmp_path).vod)
+    bounds.judge_promise(86_400)  # a day of a channel's recording
+    for judge in (bounds.judge_promise, bounds.judge_length):
+        with pytest.raises(UnusableMedia, match=r"24\.0 h .*\(vod\.film_seconds\)"):
+            judge(16 * 86_400)
+    assert bounds.output_limit(746_000) == 500_000_000
+    assert bounds.output_limit(4_000_000_000) == 120_000_000_000
+    assert bounds.time_limit(0) == 1800 and bounds.time_limit(3600) == 216_000
+    assert bounds.keep_free
+
+
+def test_zero_lifts_each_bound(tmp_path: Path) -> None:
+    NONE.judge_promise(1e9)
+    NONE.judge_length(1e9)
+    NONE.judge_room(tmp_path, 1 << 60)
+    assert NONE.output_limit(1) is None and NONE.time_limit(1) is None
+
+
+def test_the_owner_of_the_machine_lifts_all_but_the_free_disk() -> None:
+    assert Bounds(1, 1, 1, 1, 1, 7).lifted() == Bounds(keep_free=7)
+
+
+def test_an_order_carries_its_bounds_to_the_worker() -> None:
+    order = PackageRequest("a", "b", "c", VodEncoding(23, "fast", 1, 10), Bounds(1.5, 2.5, 3, 4.5, 5.5, 6))
+    assert PackageRequest.from_json(order.to_json()) == order
+
+
+def test_an_allowance_ends_with_the_byte_that_is_too_much() -> None:
+    allowance = Allowance(10)
+    allowance.spend(10)
+    with pytest.raises(UnusableMedia, match=r"more than 10 bytes .*\(vod\.output_ratio, vod\.output_bytes\)"):
+        allowance.spend(1)
+    Allowance(None).spend(1 << 60)
+
+
+def test_what_is_to_be_written_counts_for_the_free_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(1000, 400, 600))
+    bounds = Bounds(keep_free=500)
+    bounds.judge_room(tmp_path, 100)
+    with pytest.raises(UnusableMedia, match=r"600 bytes left.*vod\.keep_free"):
+        bounds.judge_room(tmp_path, 101)
+
+
+async def test_work_is_ended_in_its_middle_once_the_disk_is_nearly_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [1000]
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(0, 0, free[0]))
+    monkeypatch.setattr(module, "_POLL_SECONDS", 0.01)
+    cancelled = []
+
+    async def work() -> None:
+        free[0] = 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(True)
+
+    with pytest.raises(UnusableMedia, match=r"the disk has 1 bytes left, 500 stay free"):
+        await while_room(Bounds(keep_free=500), tmp_path, work)
+    assert cancelled
+
+
+async def test_work_is_not_begun_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: Usage(0, 0, 1))
+
+    async def work() -> None:
+        raise AssertionError("begun")
+
+    with pytest.raises(UnusableMedia, match=r"vod\.keep_free"):
+        await while_room(Bounds(keep_free=500), tmp_path, work)
+
+
+async def test_what_work_gives_or_raises_comes_through(tmp_path: Path) -> None:
+    async def well() -> int:
+        return 7
+
+    async def badly() -> int:
+        raise UnusableMedia("no film")
+
+    assert await while_room(NONE, tmp_path, well) == 7
+    with pytest.raises(UnusableMedia, match="no film"):
+        await while_room(NONE, tmp_path, badly)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (1.25, "1.2 s"), (119, "119 s"), (1800, "30 min"), (86_400, "24.0 h"), (1_436_000, "398.9 h")],
+)
+def test_lengths_are_said_as_people_say_them(seconds: float, words: str) -> None:
+    assert format_duration(seconds) == words
+
+
+class OneLife:
+    """A worker that says this; `dies`: then it dies."""
+
+    def __init__(self, said: list[tuple[int, bytes]], dies: bool) -> None:
+        self._said = said
+        self._dies = dies
+
+    async def send(self, kind: int, body: bytes) -> None:
+        assert kind == VodMessage.ORDER
+
+    async def expect(self, within: float) -> tuple[int, bytes]:
+        if not self._said and self._dies:
+            raise WorkerDied("killed by signal 9")
+        return self._said.pop(0)
+
+
+async def test_a_worker_that_dies_late_has_its_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first one made counts: both together may take `job_ratio` times as long."""
+    now = 0.0
+    monkeypatch.setattr("gateway.vod.package_client.time", SimpleNamespace(monotonic=lambda: now))
+    made = PackageResult(1, 900.0, 0, 0, False)
+    lives = [
+        OneLife([(VodMessage.PROGRESS, b"[0.2, 900.0]")], dies=True),
+        OneLife([(VodMessage.PROGRESS, b"[0.1, 450.0]"), (VodMessage.DONE, made.to_json())], dies=False),
+    ]
+
+    class Some:
+        @asynccontextmanager
+        async def start(self, *_: object, **__: object) -> AsyncIterator[OneLife]:
+            yield lives.pop(0)
+
+    def progress(done: float) -> None:
+        nonlocal now
+        now += 2400.0
+
+    order = PackageRequest("a", "b", "c", VodEncoding(23, "fast", 1, 10), Bounds(job_ratio=60.0, job_seconds=1800.0))
+    assert await request_package(cast(Any, Some()), order, progress, 0) == made
+    assert not lives
