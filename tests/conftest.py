@@ -9,6 +9,7 @@ import gc
 import logging
 import os
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import Phase, settings
@@ -40,6 +41,15 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Lists the tests that failed in the file `FAILED_TESTS`, for `tools/suites`."""
+    listed = os.environ.get("FAILED_TESTS")
+    if listed and "PYTEST_XDIST_WORKER" not in os.environ:
+        reports = [*terminalreporter.getreports("failed"), *terminalreporter.getreports("error")]
+        with Path(listed).open("a") as file:
+            file.writelines(f"{name}\n" for name in dict.fromkeys(report.nodeid for report in reports))
 
 
 # What takes minutes, the longest first: begun last, it would keep one worker busy when the others have nothing left.

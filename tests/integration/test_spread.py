@@ -105,7 +105,7 @@ async def test_flv_and_hls_play_through_the_channels_edges_and_outlive_one_of_th
             await grown.kill(grown.pulls[0])
             takes = {name: await asyncio.to_thread(take_of, one) for name, one in (("flv", flv), ("hls", hls))}
         for name, take in takes.items():
-            judge(take, FILM, least=10.0, cut=name == "flv")
+            judge(take, FILM, least=10.0, cut=name == "flv", moved=name == "flv")
         assert len(set(grown.pulls)) == 2, f"the other edge is next: {grown.pulls}\n{grown.reader.log[-3000:]}"
         holder = f"127.0.0.1:{grown.gateway.ports['http']}"
         assert holder not in grown.reader.log, "the holder was never asked"

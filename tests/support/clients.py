@@ -32,6 +32,13 @@ def until(condition: Callable[[], Any], what: str, timeout: float = 15.0) -> Any
     return value
 
 
+def found(folder: Path, pattern: str) -> list[Path]:
+    """What is below `folder`, sorted, while a gateway moves and removes folders there: then it is listed again."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(folder.rglob(pattern))
+
+
 def new_ffmpeg() -> str:
     """An ffmpeg that speaks Enhanced RTMP: the one that PyPI's imageio-ffmpeg carries."""
     import imageio_ffmpeg  # type: ignore[import-untyped]
