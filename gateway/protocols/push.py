@@ -30,7 +30,6 @@ _CODEC_CHARACTERS: Final = 64
 _HEADER: Final = struct.Struct(">BqI")
 _KEY: Final = 0x80
 _KINDS: Final = {1: Kind.VIDEO, 2: Kind.AUDIO}
-_NUMBERS: Final = {kind: number for number, kind in _KINDS.items()}
 
 
 class CloseCode(IntEnum):
@@ -238,46 +237,6 @@ def _description(what: str, said: Mapping[str, Any]) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise RemoteProtocolError(f"{what}.description is not base64") from None
-
-
-# ---- writing messages of a client ----
-
-
-def config_text(configured: Configured) -> str:
-    """Returns the text message of a configuration."""
-    video, audio = configured.video, configured.audio
-    return _json(
-        type="config",
-        video=video
-        and {
-            "codec": video.codec,
-            "width": video.width,
-            "height": video.height,
-            "framerate": video.framerate,
-            "description": base64.b64encode(video.description).decode(),
-        },
-        audio=audio
-        and {
-            "codec": audio.codec,
-            "sampleRate": audio.rate,
-            "numberOfChannels": audio.channels,
-            "description": base64.b64encode(audio.description).decode() if audio.description else None,
-        },
-    )
-
-
-def chunk_bytes(chunk: Chunk) -> bytes:
-    """Returns the binary message of a frame. Raises ValueError if its times do not fit 64 and 32 bits."""
-    try:
-        header = _HEADER.pack(_NUMBERS[chunk.kind] | (_KEY if chunk.key else 0), chunk.pts, chunk.duration)
-    except struct.error as error:
-        raise ValueError(f"a frame at {chunk.pts} of {chunk.duration} µs: {error}") from None
-    return header + chunk.payload
-
-
-def end_text() -> str:
-    """Returns the text message that ends a push."""
-    return _json(type="end")
 
 
 # ---- messages of the server ----

@@ -13,7 +13,7 @@ from gateway.adapters.aws.session import AwsSession, error_code
 class NetworkInterfaces:
     """Network interfaces of tasks. Raises StoreAway where AWS does not answer or refuses.
 
-    Needs `ec2:DescribeNetworkInterfaces` and, for `of_task`, `ecs:DescribeTasks`.
+    Needs `ec2:DescribeNetworkInterfaces`.
     """
 
     def __init__(self, session: AwsSession) -> None:
@@ -35,15 +35,6 @@ class NetworkInterfaces:
             association = found.get("Association") or {}
             if name := association.get("PublicDnsName") or association.get("PublicIp"):
                 return str(name)
-        return ""
-
-    async def of_task(self, cluster: str, arn: str) -> str:
-        """Returns the public name of a running task, to which broadcasters connect; "" where it has none."""
-        async with self._session.calling("ecs", "task") as client:
-            answer = await client.describe_tasks(cluster=cluster, tasks=[arn])
-        for task in answer.get("tasks", ()):
-            if interface := interface_of(task):
-                return await self.public_name(interface)
         return ""
 
 

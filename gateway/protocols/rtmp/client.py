@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from gateway.formats import amf0
 from gateway.media.track import AmfValue
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
 from gateway.protocols.rtmp.command import Command, command, parse_command
@@ -137,13 +136,6 @@ class ClientConnection:
         if self._machine.state is not RtmpState.PUBLISHING:
             raise LocalProtocolError(f"media while {self._machine.state.name.lower()}")
         self._wire.send(_MEDIA_CSID[type_id], type_id, self._stream_id, body, timestamp)
-
-    def send_script(self, timestamp: int, name: str, amf: bytes) -> None:
-        """Queues script data. onMetaData is wrapped in @setDataFrame, so that servers keep it for later players."""
-        body = amf0.encode(name) + amf
-        if name == "onMetaData":
-            body = amf0.encode("@setDataFrame") + body
-        self.send_media(DATA, timestamp, body)
 
     def ping(self, stamp: int) -> None:
         """Sends a ping; the answer is the event `Pinged`."""

@@ -147,15 +147,6 @@ class ServerConnection(ServerSession):
 
     # Answers of the owner
 
-    def reject_connect(self, code: str, description: str) -> None:
-        """Refuses after Connected, for example with NetConnection.Connect.Rejected; then the connection is closing."""
-        waiting, self._connect = self._connect, None
-        self._machine.owner(Step.REJECT)
-        if waiting is not None:
-            info = status("error", code, description)
-            self._wire.send_command(0, command("_error", waiting.transaction, None, info))
-        self._refuse(0, code, description)
-
     def accept_publish(self) -> list[ServerEvent]:
         """Accepts the publish. Returns the events of the messages that were held.
 
