@@ -36,7 +36,7 @@ from gateway.cluster.sibling_processes import SiblingProcesses
 from gateway.cluster.upstream_client import UpstreamClient
 from gateway.cluster.viewer_reporter import ViewerReporter, total_viewers
 from gateway.lib import metric_table
-from gateway.lib.metric_table import MetricSample
+from gateway.lib.metric_table import MetricSample, by_label
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
 from gateway.live.acquire_publisher import AcquirePublisher
@@ -159,8 +159,7 @@ class ClusterMember:
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of the cluster."""
         for stream in self.pulled:
-            for protocol, count in stream.viewers.items():
-                yield MetricSample(metric_table.VIEWERS, count, (protocol,))
+            yield from by_label(metric_table.VIEWERS, stream.viewers)
         yield MetricSample(metric_table.PULLED, len(self.replicas))
         yield MetricSample(metric_table.PULLS, self.replicas.pulls)
         yield MetricSample(metric_table.LOOKUPS, self.locator.asked)

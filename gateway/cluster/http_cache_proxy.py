@@ -33,7 +33,7 @@ from gateway.cluster.upstream_client import NoHolder, UpstreamClient
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, Takeover, text, try_later
 from gateway.lib import metric_table
-from gateway.lib.metric_table import MetricSample
+from gateway.lib.metric_table import MetricSample, by_label
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.playlist_response import copied_query, directives
 from gateway.playback.protection import PlaybackProtection
@@ -322,13 +322,11 @@ class HttpCacheProxy:
         viewers: Counter[str] = Counter()
         for counts in self.viewers.values():
             viewers.update(counts)
-        for protocol, count in viewers.items():
-            yield MetricSample(metric_table.VIEWERS, count, (protocol,))
+        yield from by_label(metric_table.VIEWERS, viewers)
         flights = self._flights
         hits = self._media.hits + self._brief.hits
         results = {"hit": hits, "miss": flights.flown, "collapsed": flights.collapsed, "stale": self.served_stale}
-        for result, count in results.items():
-            yield MetricSample(metric_table.EDGE_REQUESTS, count, (result,))
+        yield from by_label(metric_table.EDGE_REQUESTS, results)
         yield MetricSample(metric_table.EDGE_UPSTREAM, self.origin.requests)
         yield MetricSample(metric_table.EDGE_FAILED, self.origin.failures)
         yield MetricSample(metric_table.EDGE_BYTES, self.bytes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from gateway.lib.metric_table import PENDING, PENDING_BYTES, PENDING_REFUSED, MetricSample
+from gateway.lib.metric_table import PENDING, PENDING_BYTES, PENDING_REFUSED, MetricSample, by_label
 from gateway.lib.network import client_network
 from gateway.lib.quota import Quota
 
@@ -61,8 +61,7 @@ class PendingConnections:
         """Yields the metric samples of pending connections."""
         yield MetricSample(PENDING, len(self._connections))
         yield MetricSample(PENDING_BYTES, self.bytes)
-        for reason, count in self.refused.items():
-            yield MetricSample(PENDING_REFUSED, count, (reason,))
+        yield from by_label(PENDING_REFUSED, self.refused)
 
     def _take(self, network: str) -> bool:
         while not self._addresses.take(network):

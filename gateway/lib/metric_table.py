@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -199,50 +199,7 @@ STREAM_VIEWERS: Final = Metric(
     ("stream",),
 )
 
-TABLE: Final[Mapping[str, Metric]] = {
-    m.name: m
-    for m in (
-        BUILD,
-        STREAMS,
-        RENDITIONS,
-        PUBLISHERS,
-        VIEWERS,
-        BYTES_IN,
-        BYTES_OUT,
-        DROPPED,
-        BACKLOG,
-        REFUSED,
-        PENDING,
-        PENDING_BYTES,
-        PENDING_REFUSED,
-        SEGMENT_SECONDS,
-        PART_SECONDS,
-        PART_DELAY,
-        OUTPUTS,
-        LOOP_LAG,
-        HOOKS,
-        API_REQUESTS,
-        WORKER_RESTARTS,
-        RELAY_TARGETS,
-        RECORDED,
-        ARCHIVE_FILES,
-        ARCHIVE_BYTES,
-        ARCHIVE_DROPPED,
-        KVS_FRAGMENTS,
-        EDGE_REQUESTS,
-        EDGE_UPSTREAM,
-        EDGE_FAILED,
-        EDGE_BYTES,
-        EDGE_CACHE,
-        PULLED,
-        PULLS,
-        LOOKUPS,
-        HELD,
-        PROCESSES,
-        STREAM_BITRATE,
-        STREAM_VIEWERS,
-    )
-}
+TABLE: Final[Mapping[str, Metric]] = {one.name: one for one in tuple(globals().values()) if isinstance(one, Metric)}
 
 Labels: TypeAlias = tuple[str, ...]
 
@@ -254,3 +211,9 @@ class MetricSample:
     metric: Metric
     value: float
     labels: Labels = ()
+
+
+def by_label(metric: Metric, counts: Mapping[str, float]) -> Iterator[MetricSample]:
+    """Yields the samples of a metric that has one label. counts: values by this label."""
+    for label, value in counts.items():
+        yield MetricSample(metric, value, (label,))

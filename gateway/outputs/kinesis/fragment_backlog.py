@@ -42,9 +42,9 @@ class FragmentCounts:
     """Fragments counted by result, of one stream or of all."""
 
     persisted: int = 0
+    replayed: int = 0
     dropped: int = 0
     unconfirmed: int = 0
-    replayed: int = 0
 
 
 class FragmentBacklog:
