@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -23,6 +22,7 @@ from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.assets import Assets
 from gateway.lib.metrics import Metrics
 from gateway.lib.metrics_snapshot import MetricsSnapshot
+from gateway.lib.network import is_loopback
 from gateway.lib.readiness import Readiness
 from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
@@ -149,7 +149,7 @@ class Context:
     async def presenter(self, request: web.Request) -> Presenter:
         """Returns a presenter with addresses for the client: of the configured domains, else of the requested host."""
         shown, domains, host = self.shown, await self.domains.get_domains(), host_of(request)
-        push, pull = (shown.push_host or host, shown.pull_host or host) if _is_loopback(host) else (host, host)
+        push, pull = (shown.push_host or host, shown.pull_host or host) if is_loopback(host) else (host, host)
         addresses = Addresses.of(domains, shown.ports(), push, pull, shown.public_url, host)
         tls = self.scheme(request) == "https"
         return Presenter(addresses, self.secrets, shown.play_auth, shown.sign_ttl, tls)
@@ -188,10 +188,3 @@ def _forwarded(request: web.Request) -> dict[str, str]:
     """Returns the headers that proxies write. Repeated headers are joined to one list."""
     names = ("X-Forwarded-For", "X-Forwarded-Proto")
     return {name.lower(): ",".join(request.headers.getall(name)) for name in names if name in request.headers}
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from gateway.channels.names import channel_of
 from gateway.cluster.node_address import NodeAddress
+from gateway.lib.token_bucket import TokenBucket
 from gateway.ports.errors import AtCapacity, StoreAway
 from gateway.ports.nodes import Holding
 
@@ -72,8 +73,7 @@ class RegistryLocator:
         self._asking: dict[str, asyncio.Future[_Known]] = {}
         self._wanted = asyncio.Event()
         self._doubts: OrderedDict[str, _Doubt] = OrderedDict()
-        self._allowance = _NAMES_PER_SECOND
-        self._allowed_at = clock()
+        self._names = TokenBucket(_NAMES_PER_SECOND, _NAMES_PER_SECOND)
         self.asked = 0
 
     # ---- StreamLocator ----
@@ -161,18 +161,11 @@ class RegistryLocator:
     async def _ask(self, channel: str) -> _Known:
         future = self._asking.get(channel)
         if future is None:
-            self._spend()
+            if len(self._asking) >= _MOST_WAITING or not self._names.take(1, self._clock()):
+                raise AtCapacity("too many streams are looked for")
             future = self._asking[channel] = asyncio.get_running_loop().create_future()
             self._wanted.set()
         return await asyncio.shield(future)
-
-    def _spend(self) -> None:
-        now = self._clock()
-        self._allowance = min(_NAMES_PER_SECOND, self._allowance + (now - self._allowed_at) * _NAMES_PER_SECOND)
-        self._allowed_at = now
-        if self._allowance < 1 or len(self._asking) >= _MOST_WAITING:
-            raise AtCapacity("too many streams are looked for")
-        self._allowance -= 1
 
     def _fresh(self, channel: str) -> _Known | None:
         known = self._known.get(channel)

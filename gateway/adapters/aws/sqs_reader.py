@@ -47,7 +47,9 @@ def _object(text: str) -> dict[str, Any]:
 
 
 class SqsReader(abc.ABC):
-    """Reads the queue at `url`, and gives each message to `take`. A message is deleted when it is done, or when it can never be done.
+    """Reads the queue at `url`, and gives each message to `take`.
+
+    A message is deleted when it is done, or when it can never be done.
 
     An unreadable message is deleted at once. One that raises an unexpected error is deleted after five attempts. A
     redrive policy of the queue may move it away earlier.

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import secrets
-import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +11,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from gateway.lib import process
 from gateway.lib.tasks import Tasks
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
@@ -85,8 +83,7 @@ class KvsJobs:
         self._player = player
         self._desk = desk
         self._tasks = tasks
-        self._host = socket.gethostname()
-        self._owner = f"{self._host}/{os.getpid()}/{secrets.token_hex(4)}"
+        self._owner = process.owner()
 
     async def begin(self, asked: Sequence[ObjectRequest], patience: float) -> StartedJobs:
         """Plays the objects into `kvs.stream`; returns at the first acknowledgement, or after `patience` seconds.
@@ -179,17 +176,10 @@ class KvsJobs:
 
     def _abandoned(self, job: StoredJob) -> bool:
         owner = job.owner or str(job.detail.get("owner", ""))
-        host, _, rest = owner.partition("/")
-        pid = rest.partition("/")[0]
         if owner == self._owner:
             return False
-        if host == self._host and pid.isdigit() and int(pid) != os.getpid():
-            try:
-                os.kill(int(pid), 0)
-            except ProcessLookupError:
-                return True
-            except PermissionError:
-                return False
+        if process.is_dead(owner, self._owner):
+            return True
         quiet = time.time() - job.updated
         return quiet > (_SILENT if job.state is JobState.PROGRESSING else _LONGEST_WAIT)
 

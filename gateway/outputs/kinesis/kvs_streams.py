@@ -8,7 +8,6 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, dataclass
-from types import TracebackType
 from typing import Self
 
 import aiohttp
@@ -47,9 +46,7 @@ class KvsStreams:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         if self._http is not None:
             await self._http.close()
 
