@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import structlog
@@ -113,9 +112,7 @@ class ClusterMember:
         self._stack.push_async_callback(self.claims.finish)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._stack.aclose()
 
     @property
@@ -140,7 +137,7 @@ class ClusterMember:
         """Starts the background tasks. They run until the tasks of the application end."""
         tasks = self._tasks
         tasks.start(self.pulled.run(), "replicas")
-        tasks.start(self._forwards.run(), "forwards")
+        tasks.start(self._forwards.hub.run(), "forwards")
         tasks.start(self.locator.run(), "look-ups")
         tasks.start(self._spread.run(), "edges of channels")
         tasks.start(self.claims.run(), "claims")
@@ -167,7 +164,7 @@ class ClusterMember:
 
     def drain(self) -> None:
         """Accepts no new streams, and tells publishers and players that come through this node."""
-        self._forwards.drain()
+        self._forwards.hub.drain()
         self.pulled.drain()
 
     async def relay(

@@ -47,14 +47,6 @@ class PushForwarder:
         self._peers = peers
         self._dropped = dropped
 
-    async def run(self) -> None:
-        """Runs the hub, until it is cancelled."""
-        await self.hub.run()
-
-    def drain(self) -> None:
-        """Accepts no more pushes, and tells the present ones."""
-        self.hub.drain()
-
     async def publish(
         self,
         place: NodeAddress,

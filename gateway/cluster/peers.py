@@ -8,7 +8,6 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from email.utils import parsedate_to_datetime
-from types import TracebackType
 from typing import Final, Self, TypeVar, cast
 
 import aiohttp
@@ -62,9 +61,7 @@ class Peers:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         for session in (self._tcp, *self._unix.values()):
             if session is not None:
                 await session.close()

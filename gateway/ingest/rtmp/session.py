@@ -13,7 +13,7 @@ import structlog
 from gateway.channels.names import is_stream_name
 from gateway.formats.flv.tag import Script
 from gateway.ingest.pending_connections import RTMP_BYTES, TLS_BYTES, PendingConnection
-from gateway.ingest.rtmp.flv_intake import FlvIntake
+from gateway.ingest.rtmp.flv_intake import AUDIO_LANE, VIDEO_LANE, FlvIntake
 from gateway.ingest.rtmp.services import EVICTIONS, PUBLISH_REFUSALS, RtmpServices, play_refusal
 from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledReads
 from gateway.lib.token_bucket import TokenBucket
@@ -166,10 +166,8 @@ class RtmpSession(ScheduledReads):
             if isinstance(event, Message):
                 if intake is None:
                     continue  # media of a publish that ended in this read
-                if event.type_id == VIDEO:
-                    intake.video(event.timestamp, event.payload, wall, now)
-                else:
-                    intake.audio(event.timestamp, event.payload, wall, now)
+                lane = VIDEO_LANE if event.type_id == VIDEO else AUDIO_LANE
+                intake.media(lane, event.timestamp, event.payload, wall, now)
             else:
                 self._on_event(event, now)
                 intake = self._intake

@@ -107,10 +107,6 @@ class Mp4Finalizer:
         else:
             self._tasks.start(self._finish(path), path.name)
 
-    def recover_session(self, folder: Path) -> None:
-        """Takes over an on-demand session that ended with an error."""
-        self.finish(folder)
-
     async def flush(self) -> None:
         """Waits until the archive has everything; the caller sets a limit. The rest is recovered at the next start."""
         await self._idle.wait()

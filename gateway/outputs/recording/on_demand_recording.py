@@ -207,7 +207,7 @@ class OnDemandRecording(SegmentedRecording):
             self._epoch = None  # a new session begins with its tracks
             if session is not None:
                 session.close()
-                self._finisher.recover_session(session.folder)
+                self._finisher.finish(session.folder)
 
     def begin_piece(self, opening: PieceStart) -> TsPiece:
         assert self._muxer is not None
