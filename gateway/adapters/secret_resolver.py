@@ -177,8 +177,8 @@ async def resolved(settings: Settings) -> Settings:
 
     Raises as entering a SecretResolver does.
     """
-    async with SecretResolver(settings) as vault:
-        return vault.settings
+    async with SecretResolver(settings) as resolver:
+        return resolver.settings
 
 
 def warn_of_short_secrets(settings: Settings) -> None:

@@ -30,10 +30,10 @@ _MAX_CONCURRENT: Final = 32  # nodes asked at once
 _FRESH_SECONDS: Final = 1.0  # how long the answers of all nodes are reused
 _READ_SECONDS: Final = 2.0  # between two readings of the registry, and the limit for one reading
 _TELL_SECONDS: Final = 5.0  # after that a change is not sent: no cache entry is older
-_MOST_CHANGES: Final = 1000
-_MOST_ANSWER: Final = 1_000_000  # bytes, for one channel
-_MOST_LINES: Final = 16_000_000  # bytes, for everything that a node holds
-_LINES_AT_ONCE: Final = 50
+_MAX_CHANGES: Final = 1000
+_MAX_ANSWER_BYTES: Final = 1_000_000  # bytes, for one channel
+_MAX_LINES_BYTES: Final = 16_000_000  # bytes, for everything that a node holds
+_LINES_PER_TURN: Final = 50
 _TRY_AGAIN: Final = 2  # seconds, for Retry-After
 _PASSED_ON: Final = (400, 404, 409, 503)  # refusals of a holder that the client gets; others concern only the nodes
 
@@ -61,7 +61,7 @@ class ClusterClient:
     as alive.
 
     At most one question of each kind to all nodes is under way. Its answer is reused for one second. So nodes get
-    each question at most once a second, however many clients ask. At most _MOST_CHANGES changes of channels wait to
+    each question at most once a second, however many clients ask. At most _MAX_CHANGES changes of channels wait to
     be sent. A change that exceeds this bound, or is older than _TELL_SECONDS, is not sent: caches expire by
     themselves.
     """
@@ -111,7 +111,7 @@ class ClusterClient:
             if place is None:
                 return None
             try:
-                answer = await self._call(place, method, f"{operation}/{id}", query, _ASK_SECONDS, _MOST_ANSWER)
+                answer = await self._call(place, method, f"{operation}/{id}", query, _ASK_SECONDS, _MAX_ANSWER_BYTES)
             except PeerAway as away:
                 if await self._is_dead(id, place, away):
                     return None
@@ -179,7 +179,7 @@ class ClusterClient:
         """Returns the objects that a node answers; None if it does not answer in time."""
         async with gate:
             try:
-                answer = await self._call(place, "GET", operation, {}, _EACH_SECONDS, _MOST_LINES)
+                answer = await self._call(place, "GET", operation, {}, _EACH_SECONDS, _MAX_LINES_BYTES)
                 if answer.status != 200:
                     raise PeerAway(place, f"{answer.status} {_words(answer.body)}")
                 lines = await _objects(place, answer.body)
@@ -213,7 +213,7 @@ class ClusterClient:
                     told = place.node
         except (PeerAway, StoreAway, AtCapacity, TimeoutError) as error:
             log.warning("the holder could not be told of a change", channel=id, reason=str(error) or "not in time")
-        if id not in self._changes and len(self._changes) >= _MOST_CHANGES:
+        if id not in self._changes and len(self._changes) >= _MAX_CHANGES:
             log.warning("a change is not told to caches: too many wait", channel=id)
             return
         self._changes[id] = (self._clock(), told)
@@ -240,7 +240,7 @@ class ClusterClient:
                 log.debug("a node was not told of a change", channel=id, node=place.node, reason=str(away))
 
     async def _tell(self, place: NodeAddress, id: str) -> None:
-        answer = await self._call(place, "POST", f"changed/{id}", {}, _EACH_SECONDS, _MOST_ANSWER)
+        answer = await self._call(place, "POST", f"changed/{id}", {}, _EACH_SECONDS, _MAX_ANSWER_BYTES)
         if answer.status != 200:
             raise PeerAway(place, f"{answer.status} {_words(answer.body)}")
 
@@ -329,7 +329,7 @@ def _value(place: NodeAddress, answer: _Answer) -> Any:
 async def _objects(place: NodeAddress, body: bytes) -> list[Mapping[str, Any]]:
     """Returns the objects of a body with one JSON object a line. Raises PeerAway for anything else.
 
-    It lets other tasks run every _LINES_AT_ONCE lines.
+    It lets other tasks run every _LINES_PER_TURN lines.
     """
     found: list[Mapping[str, Any]] = []
     for number, line in enumerate(body.splitlines(), 1):
@@ -339,7 +339,7 @@ async def _objects(place: NodeAddress, body: bytes) -> list[Mapping[str, Any]]:
                 found.append(value)
         if number != len(found):
             raise PeerAway(place, "gives no proper answer")
-        if number % _LINES_AT_ONCE == 0:
+        if number % _LINES_PER_TURN == 0:
             await asyncio.sleep(0)
     return found
 

@@ -93,8 +93,8 @@ class ClusterMember:
         self.siblings = SiblingProcesses(self.node, self.peers, identity.siblings, self.held)
         self.locator = RegistryLocator(registry, identity.siblings)
         self.pulled = Hub(hub.limits, outputs.replicated, Events())  # the replicas'
-        self._spread = EdgeSelector(self.locator, registry, self.node)
-        self.replicas = Replicas(self.pulled, self._spread, self.peers)
+        self._selector = EdgeSelector(self.locator, registry, self.node)
+        self.replicas = Replicas(self.pulled, self._selector, self.peers)
         self.streams = ClusterStreams(hub, self.replicas)
         self._forwards = PushForwarder(hub.limits, self.peers, dropped)
         rows = SessionRows(registry, self.node, lambda: self.address, outputs.attributes, outputs.spreads)
@@ -102,7 +102,7 @@ class ClusterMember:
         self._relay: HttpCacheProxy | None = None
         self.membership = Membership(registry, self._as_node)
         self.cluster = ClusterClient(self.node, registry, self.locator, self.peers, siblings=identity.siblings)
-        self._teller = ViewerReporter(self.node, self._watched, self.locator, self.peers)
+        self._reporter = ViewerReporter(self.node, self._watched, self.locator, self.peers)
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self.peers)
@@ -139,14 +139,14 @@ class ClusterMember:
         tasks.start(self.pulled.run(), "replicas")
         tasks.start(self._forwards.hub.run(), "forwards")
         tasks.start(self.locator.run(), "look-ups")
-        tasks.start(self._spread.run(), "edges of channels")
+        tasks.start(self._selector.run(), "edges of channels")
         tasks.start(self.claims.run(), "claims")
-        tasks.start(self._teller.run(), "viewers")
+        tasks.start(self._reporter.run(), "viewers")
         slot = self._identity.slot
         if slot is not None and slot.succeeds:
-            tasks.start(self._bury(slot.succeeds), "predecessor")
+            tasks.start(self._remove_dead_node(slot.succeeds), "predecessor")
 
-    async def _bury(self, node: str) -> None:
+    async def _remove_dead_node(self, node: str) -> None:
         """Removes the crashed process that had our slot from the registry."""
         try:
             await self.registry.leave(node)
@@ -171,7 +171,7 @@ class ClusterMember:
         self, channels: CachedChannels, protection: PlaybackProtection, audience: HttpViewers, edge: EdgeSettings
     ) -> HttpCacheProxy:
         """Returns the proxy for players of streams that other nodes hold. FLV and RTMP do not use it."""
-        origin = UpstreamClient(self._spread, self.peers)
+        origin = UpstreamClient(self._selector, self.peers)
         relay = HttpCacheProxy(origin, channels, protection, audience, edge)
         self._relay = await self._stack.enter_async_context(relay)
         return self._relay

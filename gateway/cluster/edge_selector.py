@@ -129,7 +129,7 @@ class EdgeSelector:
         """Reads the nodes whenever a look-up needs them, until it is cancelled."""
         while True:
             await self._wanted.wait()
-            await self._look()
+            await self._read_registry()
             self._wanted.clear()
             done, self._read = self._read, asyncio.Event()
             done.set()
@@ -137,7 +137,7 @@ class EdgeSelector:
     def _due(self) -> bool:
         return self._clock() - self._read_at >= READ_SECONDS
 
-    async def _look(self) -> None:
+    async def _read_registry(self) -> None:
         try:
             nodes = await self._registry.nodes()
         except StoreAway as away:

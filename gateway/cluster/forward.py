@@ -14,7 +14,7 @@ from gateway.channels.channel import Channel
 from gateway.cluster.link_timeout import LinkTimeout
 from gateway.cluster.node_address import NodeAddress, PeerRefused
 from gateway.cluster.peers import NodeLink, Peers
-from gateway.cluster.pull import MOST_FRAME, reason_of
+from gateway.cluster.pull import MAX_FRAME, reason_of
 from gateway.cluster.remote_sink import RemoteSink
 from gateway.lib.metrics import Counter
 from gateway.live.hub import Hub, StreamLimits
@@ -97,17 +97,17 @@ class PushLink(NodeLink):
 
     def __init__(self, dropped: Counter) -> None:
         self._dropped = dropped
-        self._framer = wire.Framer(MOST_FRAME)
+        self._framer = wire.Framer(MAX_FRAME)
         self._stream: Stream | None = None
         self._told: Callable[[EndReason], None] | None = None
-        self._silence = LinkTimeout(self.close)
+        self._timeout = LinkTimeout(self.close)
         self._lost: EndReason | None = None
 
     def opened(self, transport: asyncio.Transport, rest: bytes) -> None:
         self._transport = transport
         self._writer = RemoteSink(transport, self._dropped)
         self._writer.begin()
-        self._silence.begin()
+        self._timeout.begin()
         if rest:
             self.data_received(rest)
 
@@ -128,7 +128,7 @@ class PushLink(NodeLink):
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        self._silence.heard = time.monotonic()
+        self._timeout.heard = time.monotonic()
         try:
             for kind, body in self._framer.receive(data):
                 if kind == LinkMessage.EVICT:
@@ -142,7 +142,7 @@ class PushLink(NodeLink):
         self._end(EndReason.PUBLISHER_GONE)
 
     def _end(self, reason: EndReason) -> None:
-        self._silence.stop()
+        self._timeout.stop()
         self._writer.stop()
         if self._lost is None:
             self._lost = reason

@@ -26,16 +26,16 @@ class RemoteSink:
         self,
         transport: asyncio.Transport,
         dropped: Counter,
-        look: Callable[[], None] = lambda: None,
-        tell: Callable[[Tracks], Tracks] = lambda tracks: tracks,
+        on_tick: Callable[[], None] = lambda: None,
+        mapped: Callable[[Tracks], Tracks] = lambda tracks: tracks,
     ) -> None:
-        """look: called every PING_SECONDS, before the ping.
-        tell: called before tracks are written; returns the tracks to write.
+        """on_tick: called every PING_SECONDS, before the ping.
+        mapped: called before tracks are written; returns the tracks to write.
         """
         self._transport = transport
         self._dropped = dropped
-        self._look = look
-        self._tell = tell
+        self._on_tick = on_tick
+        self._mapped = mapped
         self._has_video = False
         self._most = BACKLOG
         self._late = False
@@ -61,7 +61,7 @@ class RemoteSink:
 
     def on_tracks(self, tracks: Tracks) -> None:
         self._has_video = tracks.video is not None
-        self._transport.write(wire.frame(StreamMessage.TRACKS, wire.encode_tracks(self._tell(tracks))))
+        self._transport.write(wire.frame(StreamMessage.TRACKS, wire.encode_tracks(self._mapped(tracks))))
 
     def on_unit(self, unit: AccessUnit) -> None:
         """Writes a unit. Hot path. Only bytes that the kernel did not take yet count as waiting."""
@@ -99,7 +99,7 @@ class RemoteSink:
         if self._stalled >= STALL_SECONDS:
             transport.abort()
             return
-        self._look()
+        self._on_tick()
         if unsent < BACKLOG:
             self._most = min(self._most, BACKLOG)
         if not unsent:

@@ -117,14 +117,14 @@ class _Pull(PullReceiver):
         self.waiting = 0
         self.lent = 0  # pulls of other nodes
         self.touched = time.monotonic()
-        self.hail = Hello("", 0.0, {})  # the hello for other nodes, for the tracks played now
+        self.current_hello = Hello("", 0.0, {})  # the hello for other nodes, for the tracks played now
         self.epoch = -1  # the holder's epoch of the tracks played now
         self._where = where
         self._peers = peers
         self._opened = opened
         self._early = False  # whether no node held the stream at the first look-up
         self._link: PullLink | None = None
-        self._hail = self.hail  # the next hello, used once its tracks have come
+        self._next_hello = self.current_hello  # the next hello, used once its tracks have come
         self._over: EndReason | None = None  # the reason for the end that an edge gave, not yet confirmed
         self._broken = 0.0  # when the last link broke
 
@@ -226,7 +226,7 @@ class _Pull(PullReceiver):
         kept = not self._hub.holds(self.name)
         # Timestamps shifted here match those of no other node: a puller that changes to another node starts anew.
         session = hello.session if kept else f"{hello.session}/{secrets.token_hex(4)}"
-        self._hail = Hello(session, hello.started, {})
+        self._next_hello = Hello(session, hello.started, {})
         channel = shared_channel(hello.channel, channel_of(self.name))
         return self._hub.publish(
             channel, self.name, protocol="node", peer="", evict=self._evicted, keep_time=kept, trusted=True
@@ -237,7 +237,7 @@ class _Pull(PullReceiver):
 
     def tracks(self, tracks: Tracks) -> None:
         if self._publisher is not None:
-            self.epoch, self.hail = tracks.epoch, self._hail  # before the sinks get the tracks
+            self.epoch, self.current_hello = tracks.epoch, self._next_hello  # before the sinks get the tracks
         super().tracks(tracks)
 
     def _leave(self) -> None:
@@ -263,7 +263,7 @@ class ReplicaSource:
         self._stream = stream
 
     def hello(self) -> Hello:
-        return replace(self._pull.hail, channel=shared_fields(self._stream.channel))
+        return replace(self._pull.current_hello, channel=shared_fields(self._stream.channel))
 
     def tell(self, tracks: Tracks) -> Tracks:
         return replace(tracks, epoch=self._pull.epoch)

@@ -40,11 +40,12 @@ Source: TypeAlias = Callable[[], Iterable[MetricSample]]
 
 
 class Counter:
-    """Counts by labels. At most `MOST` combinations, because clients must not create series. Further ones count as
-    "other".
+    """Counts by labels.
+
+    At most `MAX_SERIES` combinations, because clients must not create series. Further ones count as "other".
     """
 
-    MOST = 200
+    MAX_SERIES = 200
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
@@ -54,7 +55,7 @@ class Counter:
         """Adds `amount`. labels: in the order of the table."""
         if len(labels) != len(self.metric.labels):
             raise ValueError(f"{self.metric.name} has the labels {self.metric.labels}, not {labels}")
-        if labels not in self.values and len(self.values) >= self.MOST:
+        if labels not in self.values and len(self.values) >= self.MAX_SERIES:
             labels = ("other",) * len(labels)
         self.values[labels] = self.values.get(labels, 0) + amount
 
@@ -78,7 +79,7 @@ class Histogram:
         if row is None:
             if len(labels) != len(self.metric.labels):
                 raise ValueError(f"{self.metric.name} has the labels {self.metric.labels}, not {labels}")
-            if len(self.series) >= Counter.MOST:
+            if len(self.series) >= Counter.MAX_SERIES:
                 return
             row = self.series[labels] = [0.0] * (len(self._bounds) + 2)
         row[bisect_left(self._bounds, value)] += 1

@@ -22,7 +22,7 @@ SUBPROTOCOL: Final = "millrace.frames.v1"
 
 TEXT_BYTES: Final = 65_536  # of a text message: a configuration has a few hundred
 DESCRIPTION_BYTES: Final = 16_384
-MOST_PIXELS: Final = 16_384  # of a side
+MAX_PIXELS: Final = 16_384  # of a side
 _REASON_BYTES: Final = 123  # RFC 6455 §5.5: a control frame holds 125 bytes, two of them are the code
 _CODEC_CHARACTERS: Final = 64
 
@@ -197,7 +197,7 @@ def _video(said: Any) -> VideoConfig:
     description = _description("video", said)
     if not description:
         raise RemoteProtocolError('video.description (avcC) is missing: encode with avc: {format: "avc"}')
-    width, height = _number("video.width", said, MOST_PIXELS), _number("video.height", said, MOST_PIXELS)
+    width, height = _number("video.width", said, MAX_PIXELS), _number("video.height", said, MAX_PIXELS)
     return VideoConfig(codec, description, int(width), int(height), _number("video.framerate", said, 1000))
 
 

@@ -23,7 +23,7 @@ _TO: Final = struct.Struct(">H")
 
 _KEY: Final = 1
 _AUDIO: Final = 2
-_MOST_CONFIG: Final = 1 << 20
+_MAX_CONFIG: Final = 1 << 20
 
 SOURCE: Final = 1  # `to` of a link that carries one stream
 
@@ -210,7 +210,7 @@ def _track(said: Any, kind: Kind) -> MediaTrack | None:
     timescale, config = said.get("timescale"), said.get("config")
     if type(timescale) is not int or not 0 < timescale < 1 << 32:
         raise InvalidData(f"a {kind} track without timescale")
-    if not isinstance(config, str) or len(config) > 2 * _MOST_CONFIG:
+    if not isinstance(config, str) or len(config) > 2 * _MAX_CONFIG:
         raise InvalidData(f"a {kind} track without configuration")
     try:
         return MediaTrack(kind, Codec(str(said.get("codec"))), timescale, bytes.fromhex(config))

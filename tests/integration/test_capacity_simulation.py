@@ -42,7 +42,7 @@ def test_policy_is_the_gateways() -> None:
     assert (policy.gather, policy.batch) == (registry_locator._GATHER_SECONDS, registry_locator._BATCH)
     assert (policy.names_per_second, policy.most_waiting) == (
         registry_locator._NAMES_PER_SECOND,
-        registry_locator._MOST_WAITING,
+        registry_locator._MAX_WAITING,
     )
     assert policy.doubt == registry_locator._DOUBT_SECONDS
     assert (policy.beat_every, policy.check_every) == (membership.BEAT_SECONDS, claims.VERIFY_SECONDS)

@@ -124,7 +124,7 @@ async def test_malformed_bodies_are_dropped_and_only_many_of_them_end_the_push()
     assert rig.intake.malformed == 1
     assert rig.publisher.dropped == {"ingest": 1}
     with pytest.raises(InvalidData):
-        for _ in range(FlvIntake.MOST_MALFORMED):
+        for _ in range(FlvIntake.MAX_MALFORMED):
             rig.video(40, b"\x27\x01")
     await rig.close()
 

@@ -143,9 +143,11 @@ class BroadcastServerTable:
             await self._write(*writes, self._free(role, dns))
             log.info("a server for broadcasters goes", role=role, dns=dns)
             return
-        heir = waiting[0]
-        await self._write(*writes, self._serve(role, heir["dns"], heir["eventid"], before=dns), self._promote(heir))
-        log.info("a server for broadcasters", role=role, dns=heir["dns"], instead_of=dns)
+        successor = waiting[0]
+        await self._write(
+            *writes, self._serve(role, successor["dns"], successor["eventid"], before=dns), self._promote(successor)
+        )
+        log.info("a server for broadcasters", role=role, dns=successor["dns"], instead_of=dns)
 
     # ---- rows ----
 

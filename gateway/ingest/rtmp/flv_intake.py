@@ -31,10 +31,10 @@ class FlvIntake:
     A track that comes after the first units (a late sequence header) would open a new epoch.
     So the first units wait until all tracks in the metadata are known, or PREROLL_MS have passed.
     Malformed bodies are counted and dropped, so one bad frame does not end the push.
-    `MOST_MALFORMED` in a row raise InvalidData.
+    `MAX_MALFORMED` in a row raise InvalidData.
     """
 
-    MOST_MALFORMED: Final = 100
+    MAX_MALFORMED: Final = 100
 
     def __init__(self, publisher: StreamPublisher) -> None:
         self._publisher = publisher
@@ -155,7 +155,7 @@ class FlvIntake:
         self._malformed += 1
         if self._malformed == 1:
             log.info("malformed media dropped", stream=self._publisher.stream.name, reason=str(error))
-        if self._malformed >= self.MOST_MALFORMED:
+        if self._malformed >= self.MAX_MALFORMED:
             raise error
 
 

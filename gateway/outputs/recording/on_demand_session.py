@@ -18,7 +18,7 @@ JOURNAL: Final = "journal"
 _VERSION: Final = 3  # EXTINF with fractions
 _LONG_JOURNAL: Final = 1_000_000  # bytes
 _LONGEST_LINE: Final = 4096
-_MOST_ENTRIES: Final = 5_000_000
+_MAX_ENTRIES: Final = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ def read_journal(path: Path) -> JournalContents:
     begun: dict[int, tuple[RecordedSegment, list[tuple[int, float]]]] = {}
     entries: list[RecordedSegment] = []
     with path.open("rb") as file:
-        while (line := file.readline(_LONGEST_LINE)).endswith(b"\n") and len(entries) < _MOST_ENTRIES:
+        while (line := file.readline(_LONGEST_LINE)).endswith(b"\n") and len(entries) < _MAX_ENTRIES:
             try:
                 told = json.loads(line)
                 if "begin" in told:

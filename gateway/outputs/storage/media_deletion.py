@@ -27,7 +27,7 @@ _REMEMBERED: Final = 7 * 86_400.0  # seconds for which a deleted channel stays k
 # Seconds between the passes over one channel: recordings that were in progress are finished after its deletion.
 PAUSES: Final = (5.0, 30.0, 300.0, 1800.0)
 _MAX_CHANNELS: Final = 1_000  # channels in work; the others wait for the next round
-_MOST_CHECKED: Final = 1_000  # channels that one round asks the object store about
+_MAX_CHECKED: Final = 1_000  # channels that one round asks the object store about
 _MAX_CONCURRENT: Final = 4
 _PAGE: Final = 1_000
 
@@ -187,7 +187,7 @@ class MediaDeletion:
     async def _forget_empty(self, ids: list[str]) -> None:
         """Checks up to 1,000 deleted channels in turn, and forgets those that left nothing."""
         first = bisect.bisect_right(ids, self._checked)
-        asked = (ids[first:] + ids[:first])[:_MOST_CHECKED]
+        asked = (ids[first:] + ids[:first])[:_MAX_CHECKED]
         for id in asked:
             self._checked = id
             if not await self._holds(id, bool):
