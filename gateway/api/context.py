@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -19,6 +18,7 @@ from gateway.channels.channel import Channel
 from gateway.channels.media_owners import MediaOwners, StoredDeletions
 from gateway.channels.stores import ChannelStore, DomainStore
 from gateway.channels.stream_key import SigningSecrets
+from gateway.http.forwarded import Forwarded
 from gateway.lib.assets import Assets
 from gateway.lib.metrics import Metrics
 from gateway.lib.metrics_snapshot import MetricsSnapshot
@@ -57,18 +57,6 @@ class AddressDefaults:
     public_url: str = ""
     play_auth: str = "none"
     sign_ttl: float = 3600
-
-
-class TrustedProxies(Protocol):
-    """The trusted reverse proxies, and what they report about a client."""
-
-    def client(self, peer: str, headers: Mapping[str, str]) -> str:
-        """Returns the client's address behind `peer`. headers: by lower-case name."""
-        ...
-
-    def scheme(self, peer: str, headers: Mapping[str, str], scheme: str) -> str:
-        """Returns http or https, as the client sees it."""
-        ...
 
 
 def _nothing(channel_id: str) -> None:
@@ -114,7 +102,7 @@ class Context:
     objects: ObjectStore | None = None
     media_deletion: MediaDeletion | None = None
     ivs: IvsChannels | None = None
-    proxies: TrustedProxies | None = None
+    proxies: Forwarded | None = None
     upload_origin: Callable[[], Awaitable[str]] = _no_origin
     sums: Callable[[], Awaitable[MetricsSnapshot]] | None = None
     broadcast_servers: Callable[[], Awaitable[list[dict[str, str]]]] | None = None

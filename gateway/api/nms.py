@@ -18,7 +18,7 @@ from aiohttp import web
 
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT
-from gateway.api.sessions import live, rfc3339, silent_nodes_header
+from gateway.api.sessions import live, rfc3339, session, silent_nodes_header
 from gateway.channels.addresses import APP
 from gateway.channels.names import is_channel_id
 from gateway.live.hub import Hub
@@ -159,26 +159,13 @@ async def stream(request: web.Request) -> web.Response:
     Returns zeros where the stream is not live.
     """
     id = request.match_info["id"] if request.match_info["app"] == APP else ""
-    found = live(request, id)
-    if found is None and is_channel_id(id):
-        told = await request.app[CONTEXT].cluster.ask(id, "session")
-        if told is not None:
-            return answer(_elsewhere(told))
-    on = found is not None and found.state is StreamState.LIVE
-    return answer(
-        {
-            "isLive": on,
-            "viewers": (found.viewers + request.app[CONTEXT].distant.of(id)).total() if found is not None else 0,
-            "duration": math.ceil(time.time() - found.started) if found is not None and on else 0,
-            "bitrate": found.bitrate // 1000 if found is not None and on else 0,
-            "startTime": rfc3339(found.started) if found is not None and on else None,
-            "arguments": {},
-        }
-    )
+    context, found = request.app[CONTEXT], live(request, id)
+    told = await context.cluster.ask(id, "session") if found is None and is_channel_id(id) else None
+    return answer(_of_session(told or session(id, found, context.distant.of(id))))
 
 
-def _elsewhere(session: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the answer of `stream` for a stream on another node, from its session."""
+def _of_session(session: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the answer of `stream` from a session."""
     on = session["state"] == StreamState.LIVE
     return {
         "isLive": on,

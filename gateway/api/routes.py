@@ -36,7 +36,6 @@ from gateway.api import (
 from gateway.api.answers import answer_middleware, answer_text, bound_lines, json_text
 from gateway.api.auth import auth_middleware
 from gateway.api.context import CONTEXT, Context
-from gateway.api.openid_provider import OpenIdProvider
 from gateway.api.pending_sign_ins import PendingSignIns
 from gateway.api.route import Route
 from gateway.lib.attempt_limiter import AttemptLimiter
@@ -393,7 +392,7 @@ ROUTES: Final = (
 
 
 async def _close_provider(app: web.Application) -> None:
-    if isinstance(provider := app[CONTEXT].people.provider, OpenIdProvider):
+    if (provider := app[CONTEXT].people.provider) is not None:
         await provider.close()
 
 

@@ -50,7 +50,7 @@ def test_policy_is_the_gateways() -> None:
     assert (policy.connect, policy.idle) == (peers.CONNECT_SECONDS, replicas.IDLE_SECONDS)
     assert (policy.look_again, replica.AGAIN) == (replicas._POLL_SECONDS, replicas._AGAIN_SECONDS)
     assert (policy.tells_at_once, demand.TELL) == (viewer_reporter._MAX_CONCURRENT, viewer_reporter.REPORT_SECONDS)
-    assert demand.MOMENT == http_cache_proxy._MOMENT
+    assert demand.MOMENT == http_cache_proxy._LIVE_SECONDS
 
 
 class LeapingLoop(asyncio.SelectorEventLoop):

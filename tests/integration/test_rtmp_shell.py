@@ -482,7 +482,7 @@ async def test_behind_a_proxy_the_clients_address_counts() -> None:
 
 async def test_an_unfinished_message_of_a_stranger_is_bounded_by_what_came_of_it() -> None:
     """Its claim is none: a publisher may send its first picture behind the request."""
-    pending = PendingConnections(most_bytes=10_000_000)
+    pending = PendingConnections(max_bytes=10_000_000)
     async with running(pending=pending) as lab, connected(lab.listener.port) as peer:
         await peer.handshake()
         await peer.connect()

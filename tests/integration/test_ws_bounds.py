@@ -169,7 +169,7 @@ async def test_a_refused_push_is_closed_with_its_code_whatever_it_sends() -> Non
 
 
 async def test_what_a_stranger_sends_waits_in_the_kernel() -> None:
-    pending = PendingConnections(most_bytes=10_000_000)
+    pending = PendingConnections(max_bytes=10_000_000)
     async with rig(pending=pending) as lab:
         lab.store.answer.clear()
         key = lab.url().partition("/stream/")[2]
