@@ -288,10 +288,10 @@ class ClusterClient:
     # ---- requests ----
 
     async def _call(
-        self, place: NodeAddress, method: str, path: str, query: Mapping[str, str], seconds: float, most: int
+        self, place: NodeAddress, method: str, path: str, query: Mapping[str, str], seconds: float, max_bytes: int
     ) -> _Answer:
         """Runs one operation at one node. Raises PeerAway, also if the answer takes longer than `seconds` or exceeds
-        `most` bytes.
+        `max_bytes` bytes.
         """
         target = f"/_node/.node/{path}?{urlencode({**query, **({'to': place.node} if place.node else {})})}"
         body = bytearray()
@@ -302,8 +302,8 @@ class ClusterClient:
             ):
                 async for piece in response.content.iter_any():
                     body += piece
-                    if len(body) > most:
-                        raise PeerAway(place, f"an answer of more than {most} bytes")
+                    if len(body) > max_bytes:
+                        raise PeerAway(place, f"an answer of more than {max_bytes} bytes")
                 return _Answer(response.status, bytes(body), _seconds(response.headers.get("Retry-After")))
         except TimeoutError:
             raise PeerAway(place, "does not answer in time") from None

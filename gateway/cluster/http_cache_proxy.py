@@ -102,7 +102,7 @@ class HttpCacheProxy:
         self._audience = audience
         self._stale = edge.stale
         self._clock = clock
-        self._most = edge.cache
+        self._max_bytes = edge.cache
         self._media: Cache[CachedResponse] = Cache(edge.cache - edge.cache // 8)
         # A separate cache: requests that viewers make up must not push out media.
         self._brief: Cache[CachedResponse] = Cache(edge.cache // 8)
@@ -281,14 +281,14 @@ class HttpCacheProxy:
             async with self.origin.live(name, quote(rest), query) as answered:
                 head, received = answered.head, self._clock()
                 media = head.status == 200 and rest.endswith(_MEDIA)
-                most = MAX_MEDIA if media else MAX_TEXT
+                max_bytes = MAX_MEDIA if media else MAX_TEXT
                 if media and (head.length is None or head.length > WHOLE):
                     shared.open(to_cached_response(rest, head, b"", received))
                 async for piece in answered.pieces():
                     size += len(piece)
                     self.bytes += len(piece)
                     self._under_way += len(piece)
-                    if size > most or self._under_way > self._most:
+                    if size > max_bytes or self._under_way > self._max_bytes:
                         raise AtCapacity(f"{rest} of {name} is too large")
                     shared.add(piece)
         finally:

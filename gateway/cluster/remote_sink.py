@@ -37,7 +37,7 @@ class RemoteSink:
         self._on_tick = on_tick
         self._mapped = mapped
         self._has_video = False
-        self._most = BACKLOG
+        self._max_bytes = BACKLOG
         self._late = False
         self._unsent = 0
         self._stalled = 0.0
@@ -46,11 +46,11 @@ class RemoteSink:
     def begin(self) -> None:
         """Starts the pings, which go on until `stop`. Everything written before `replayed` is exempt from the bound."""
         self._tick()
-        self._most = sys.maxsize
+        self._max_bytes = sys.maxsize
 
     def replayed(self) -> None:
         """Ends the replay of the cache. Replayed bytes that still wait are not counted in the backlog."""
-        self._most = BACKLOG + self._transport.get_write_buffer_size()
+        self._max_bytes = BACKLOG + self._transport.get_write_buffer_size()
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -72,7 +72,7 @@ class RemoteSink:
                 self._dropped.add("node")
                 return
             self._late = False
-        elif transport.get_write_buffer_size() > self._most:
+        elif transport.get_write_buffer_size() > self._max_bytes:
             self._late = True
             self._dropped.add("node")
             return
@@ -101,6 +101,6 @@ class RemoteSink:
             return
         self._on_tick()
         if unsent < BACKLOG:
-            self._most = min(self._most, BACKLOG)
+            self._max_bytes = min(self._max_bytes, BACKLOG)
         if not unsent:
             transport.write(nodes.PING)

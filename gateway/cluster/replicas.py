@@ -40,16 +40,16 @@ class Replicas:
     One connection pulls a stream for all its players. If it breaks, players stay for the linger time of the hub.
     Meanwhile the holder, or its successor, is looked up. Other nodes may pull a replica like a stream.
 
-    most: streams at once, also those that no node holds and players wait for; beyond that, AtCapacity is raised.
+    limit: streams at once, also those that no node holds and players wait for; beyond that, AtCapacity is raised.
     Counter: `pulls` (connections opened).
     """
 
-    def __init__(self, hub: Hub, where: StreamLocator, peers: Peers, most: int = MAX_REPLICAS) -> None:
+    def __init__(self, hub: Hub, where: StreamLocator, peers: Peers, limit: int = MAX_REPLICAS) -> None:
         """hub: has the outputs `flv` and `rtmp`; nothing else is published in it. The caller runs it."""
         self._hub = hub
         self._where = where
         self._peers = peers
-        self._most = most
+        self._limit = limit
         self._pulls: dict[str, _Pull] = {}
         self._tasks = Tasks("replicas", _crashed)
         self.pulls = 0
@@ -73,8 +73,8 @@ class Replicas:
         """
         pull = self._pulls.get(name)
         if pull is None:
-            if len(self._pulls) >= self._most:
-                raise AtCapacity(f"{self._most} streams are pulled by this node")
+            if len(self._pulls) >= self._limit:
+                raise AtCapacity(f"{self._limit} streams are pulled by this node")
             pull = self._pulls[name] = _Pull(name, self._hub, self._where, self._peers, self._opened)
             self._tasks.start(self._run(pull), name)
         pull.waiting += 1

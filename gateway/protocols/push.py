@@ -218,12 +218,12 @@ def _codec(what: str, said: Any) -> str:
     return codec
 
 
-def _number(name: str, said: Mapping[str, Any], most: int) -> float:
+def _number(name: str, said: Mapping[str, Any], limit: int) -> float:
     value = said.get(name.partition(".")[2])
     if value is None:
         return 0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-        raise RemoteProtocolError(f"{name} is not a number from 0 to {most}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= limit:
+        raise RemoteProtocolError(f"{name} is not a number from 0 to {limit}")
     return value
 
 

@@ -62,10 +62,10 @@ class PushConnection(ServerConnection):
 
     # ---- admit or refuse ----
 
-    def admit(self, most: int) -> None:
-        """Accepts the push. most: limit of a message in bytes from now on; 0: none."""
+    def admit(self, max_message: int) -> None:
+        """Accepts the push. max_message: limit of a message in bytes from now on; 0: none."""
         self.leave_pending()
-        self.protocol.max_message_size = most or None
+        self.protocol.max_message_size = max_message or None
         self.reads.read_at_most(LARGEST_READ)
         early, self._early = self._early or [], None
         self.reads.release_reading()  # first, because the library may stop reading when its queue is full

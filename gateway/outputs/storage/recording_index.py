@@ -120,8 +120,8 @@ class RecordingIndex:
             return None
         return key
 
-    async def _read(self, item: Object, most: int) -> bytes:
-        return b"".join([piece async for piece in self._objects.read(item.key, 0, min(item.size, most))])
+    async def _read(self, item: Object, max_bytes: int) -> bytes:
+        return b"".join([piece async for piece in self._objects.read(item.key, 0, min(item.size, max_bytes))])
 
 
 def _picture(clip: str) -> str:
