@@ -70,7 +70,7 @@ class ClusterClient:
         self,
         node: str,
         registry: ClusterDirectory | None,
-        whereabouts: StreamLocator,
+        locator: StreamLocator,
         peers: Peers,
         *,
         siblings: Callable[[], Mapping[str, str]] = dict,
@@ -78,12 +78,12 @@ class ClusterClient:
     ) -> None:
         self.node = node
         self._registry = registry
-        self._whereabouts = whereabouts
+        self._locator = locator
         self._peers = peers
         self._siblings = siblings
         self._clock = clock
         self._tasks = Tasks("cluster", _crashed)
-        self._living = NodeLiveness(clock)
+        self._liveness = NodeLiveness(clock)
         self._nodes: list[Node] = []
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
@@ -92,7 +92,7 @@ class ClusterClient:
         self._asking: dict[str, asyncio.Task[NodeAnswers]] = {}
         self._silent: set[str] = set()
         self._changes: dict[str, tuple[float, str]] = {}  # when each channel changed, and which node knows it
-        self._telling: asyncio.Task[None] | None = None
+        self._notifying: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -120,7 +120,7 @@ class ClusterClient:
                     503, f"the node that holds {id} does not answer", retry_after=_TRY_AGAIN
                 ) from None
             if answer.status == ELSEWHERE:
-                self._whereabouts.lost(id, place)
+                self._locator.lost(id, place)
                 continue
             return _value(place, answer)
         return None
@@ -130,7 +130,7 @@ class ClusterClient:
 
         A negative look-up may be a second old. The registry is read again in that case.
         """
-        place = await self._whereabouts.find(id)
+        place = await self._locator.find(id)
         if place is None and self._registry is not None:
             holding = await self._registry.holding(id)
             if holding is not None and not holding.left:
@@ -139,11 +139,11 @@ class ClusterClient:
 
     async def _is_dead(self, id: str, place: NodeAddress, away: PeerAway) -> bool:
         """Whether the holder, and its stream, is dead. A holder that may come back in a moment is not dead yet."""
-        self._whereabouts.lost(id, place)
+        self._locator.lost(id, place)
         if away.refused:
-            self._living.refused(place.node)
+            self._liveness.refused(place.node)
         await self.nodes()
-        return self._registry is not None and not self._away and self._living.dead(place.node)
+        return self._registry is not None and not self._away and self._liveness.dead(place.node)
 
     # ---- all nodes ----
 
@@ -185,7 +185,7 @@ class ClusterClient:
                 lines = await _objects(place, answer.body)
             except PeerAway as away:
                 if away.refused:
-                    self._living.refused(place.node)
+                    self._liveness.refused(place.node)
                 if place.node not in self._silent:
                     self._silent.add(place.node)
                     log.warning("node does not answer", node=place.node, address=place.address, reason=str(away))
@@ -204,42 +204,42 @@ class ClusterClient:
     async def changed(self, id: str) -> None:
         """Implements gateway.api.cluster_queries.ClusterQueries. Logs a holder that could not be told."""
         self._forget_heard()
-        told = ""
+        notified = ""
         try:
             async with asyncio.timeout(_ASK_SECONDS):
                 place = await self._holder(id)
                 if place is not None:
-                    await self._tell(place, id)
-                    told = place.node
+                    await self._notify(place, id)
+                    notified = place.node
         except (PeerAway, StoreAway, AtCapacity, TimeoutError) as error:
             log.warning("the holder could not be told of a change", channel=id, reason=str(error) or "not in time")
         if id not in self._changes and len(self._changes) >= _MAX_CHANGES:
             log.warning("a change is not told to caches: too many wait", channel=id)
             return
-        self._changes[id] = (self._clock(), told)
-        if self._telling is None or self._telling.done():
-            self._telling = self._tasks.start(self._tell_all(), "changes")
+        self._changes[id] = (self._clock(), notified)
+        if self._notifying is None or self._notifying.done():
+            self._notifying = self._tasks.start(self._notify_all(), "changes")
 
-    async def _tell_all(self) -> None:
+    async def _notify_all(self) -> None:
         """Tells every node about the waiting changes, one change after the other. Skips changes that are too old."""
         while self._changes:
-            id, (at, told) = next(iter(self._changes.items()))
+            id, (at, notified) = next(iter(self._changes.items()))
             del self._changes[id]
             if self._clock() - at < _TELL_SECONDS:
                 gate = asyncio.Semaphore(_MAX_CONCURRENT)
-                others = [n for n in await self._others() if n.role != NodeRole.WORKER and n.id != told]
-                await asyncio.gather(*(self._try_to_tell(gate, self._place_of(node), id) for node in others))
+                others = [n for n in await self._others() if n.role != NodeRole.WORKER and n.id != notified]
+                await asyncio.gather(*(self._try_to_notify(gate, self._place_of(node), id) for node in others))
 
-    async def _try_to_tell(self, gate: asyncio.Semaphore, place: NodeAddress, id: str) -> None:
+    async def _try_to_notify(self, gate: asyncio.Semaphore, place: NodeAddress, id: str) -> None:
         async with gate:
             try:
-                await self._tell(place, id)
+                await self._notify(place, id)
             except PeerAway as away:
                 if away.refused:
-                    self._living.refused(place.node)
+                    self._liveness.refused(place.node)
                 log.debug("a node was not told of a change", channel=id, node=place.node, reason=str(away))
 
-    async def _tell(self, place: NodeAddress, id: str) -> None:
+    async def _notify(self, place: NodeAddress, id: str) -> None:
         answer = await self._call(place, "POST", f"changed/{id}", {}, _EACH_SECONDS, _MAX_ANSWER_BYTES)
         if answer.status != 200:
             raise PeerAway(place, f"{answer.status} {_words(answer.body)}")
@@ -252,7 +252,7 @@ class ClusterClient:
             if self._clock() - self._read_at >= _READ_SECONDS:
                 await self._read()
         near = self._siblings()
-        found = [n for n in self._nodes if n.id == self.node or n.id in near or self._living.alive(n.id)]
+        found = [n for n in self._nodes if n.id == self.node or n.id in near or self._liveness.alive(n.id)]
         known = {node.id for node in found}
         return found + [Node(id, NodeRole.GATEWAY, f"unix:{socket}") for id, socket in near.items() if id not in known]
 
@@ -273,7 +273,7 @@ class ClusterClient:
         else:
             self._away = False
             self._nodes = nodes
-            self._living.read(nodes)
+            self._liveness.read(nodes)
             self._silent &= {*self._siblings(), *(node.id for node in nodes)}
         self._read_at = self._clock()
 

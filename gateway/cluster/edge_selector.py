@@ -61,7 +61,7 @@ class EdgeSelector:
         self._node = node
         self._channel = channel
         self._clock = clock
-        self._living = NodeLiveness(clock)
+        self._liveness = NodeLiveness(clock)
         self._edges: dict[str, list[Node]] = {}  # by channel, as last read
         self._nearest: dict[str, list[Node]] = {}  # by channel: the edges to try, in order; filled by look-ups
         self._failed: dict[str, float] = {}  # by edge: the time until which it is not used
@@ -146,7 +146,7 @@ class EdgeSelector:
             self._away = True
         else:
             self._away = False
-            self._living.read(nodes)
+            self._liveness.read(nodes)
             self._edges = self._by_channel(nodes)
         self._nearest = {}
         self._read_at = self._clock()
@@ -157,6 +157,6 @@ class EdgeSelector:
         """
         found: dict[str, list[Node]] = {}
         for node in nodes:
-            if node.role is NodeRole.EDGE and node.channel and node.address and self._living.alive(node.id):
+            if node.role is NodeRole.EDGE and node.channel and node.address and self._liveness.alive(node.id):
                 found.setdefault(node.channel, []).append(node)
         return found

@@ -99,7 +99,7 @@ class PushLink(NodeLink):
         self._dropped = dropped
         self._framer = wire.Framer(MAX_FRAME)
         self._stream: Stream | None = None
-        self._told: Callable[[EndReason], None] | None = None
+        self._on_end: Callable[[EndReason], None] | None = None
         self._timeout = LinkTimeout(self.close)
         self._lost: EndReason | None = None
 
@@ -111,15 +111,15 @@ class PushLink(NodeLink):
         if rest:
             self.data_received(rest)
 
-    def carry(self, stream: Stream, told: Callable[[EndReason], None]) -> None:
+    def carry(self, stream: Stream, on_end: Callable[[EndReason], None]) -> None:
         """Sends everything that is pushed into `stream` over the link.
 
-        told: called once, when the other side ends the stream.
+        on_end: called once, when the other side ends the stream.
         """
         if self._lost is not None:
-            told(self._lost)
+            on_end(self._lost)
             return
-        self._stream, self._told = stream, told
+        self._stream, self._on_end = stream, on_end
         stream.attach(self._writer)
         self._writer.replayed()
 
@@ -146,11 +146,11 @@ class PushLink(NodeLink):
         self._writer.stop()
         if self._lost is None:
             self._lost = reason
-        told, self._told = self._told, None
+        on_end, self._on_end = self._on_end, None
         if self._stream is not None:
             self._stream.detach(self._writer)
-        if told is not None:
-            told(reason)
+        if on_end is not None:
+            on_end(reason)
 
 
 async def push_link(

@@ -232,8 +232,8 @@ class _Pull(PullReceiver):
             channel, self.name, protocol="node", peer="", evict=self._evicted, keep_time=kept, trusted=True
         )
 
-    def channel(self, told: Mapping[str, Any]) -> None:
-        self._hub.channel_changed(shared_channel(told, channel_of(self.name)))
+    def channel(self, fields: Mapping[str, Any]) -> None:
+        self._hub.channel_changed(shared_channel(fields, channel_of(self.name)))
 
     def tracks(self, tracks: Tracks) -> None:
         if self._publisher is not None:

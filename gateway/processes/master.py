@@ -112,15 +112,15 @@ class Master:
     async def run(self) -> int:
         """Runs until all workers have ended. Returns the exit code."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._told_to_stop, signal.SIGTERM)
-        loop.add_signal_handler(signal.SIGINT, self._told_to_stop, signal.SIGINT)
+        loop.add_signal_handler(signal.SIGTERM, self._on_stop_signal, signal.SIGTERM)
+        loop.add_signal_handler(signal.SIGINT, self._on_stop_signal, signal.SIGINT)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._do(self._restart.begin(time.monotonic()))
         return await self._over
 
     # ---- signals ----
 
-    def _told_to_stop(self, number: signal.Signals) -> None:
+    def _on_stop_signal(self, number: signal.Signals) -> None:
         if self._restart.state is not MasterState.STOPPING:
             drain = self._settings.serve.drain
             log.info("shutting down", drain=drain)

@@ -38,9 +38,9 @@ class NetworkInterfaces:
         return ""
 
 
-def interface_of(told: Any) -> str:
+def interface_of(reply: Any) -> str:
     """Returns the id of a task's network interface, from DescribeTasks or an event; "" where it has none."""
-    for attachment in members(told, "attachments"):
+    for attachment in members(reply, "attachments"):
         # "ElasticNetworkInterface" to DescribeTasks, "eni" in events.
         if isinstance(attachment, Mapping) and attachment.get("type") in ("ElasticNetworkInterface", "eni"):
             for detail in members(attachment, "details"):
@@ -49,7 +49,7 @@ def interface_of(told: Any) -> str:
     return ""
 
 
-def members(told: Any, name: str) -> list[Any]:
+def members(reply: Any, name: str) -> list[Any]:
     """Returns the list `name` of a JSON object; empty where there is none."""
-    found = told.get(name) if isinstance(told, Mapping) else None
+    found = reply.get(name) if isinstance(reply, Mapping) else None
     return found if isinstance(found, list) else []

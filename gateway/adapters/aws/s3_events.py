@@ -61,8 +61,8 @@ def created(body: str) -> list[tuple[str, str]]:
     return found
 
 
-def _named(told: dict[str, Any]) -> tuple[str, str]:
-    bucket, item = told.get("bucket"), told.get("object")
+def _named(reply: dict[str, Any]) -> tuple[str, str]:
+    bucket, item = reply.get("bucket"), reply.get("object")
     name = bucket.get("name") if isinstance(bucket, dict) else None
     key = item.get("key") if isinstance(item, dict) else None
     if not isinstance(name, str) or not isinstance(key, str) or not name or not key:

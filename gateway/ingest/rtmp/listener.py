@@ -135,10 +135,10 @@ class RtmpListener:
         try:
             if self._trusted(address):
                 async with asyncio.timeout(PROXY_SECONDS):
-                    told = await _proxied(connection)
-                if told is None or told.local:
+                    proxied = await _proxied(connection)
+                if proxied is None or proxied.local:
                     return
-                client, exempt = told.client or address, told.client is None
+                client, exempt = proxied.client or address, proxied.client is None
             session = RtmpSession(self._services, self._name, client, exempt=exempt, gone=self._sessions.discard)
             self._sessions.add(session)
             try:

@@ -127,13 +127,13 @@ class PushSession:
         except IntakeFailed as failure:
             self._failed(failure)
         else:
-            self._finish(CloseReason(CloseCode.NORMAL, "the push has ended", told=False))
+            self._finish(CloseReason(CloseCode.NORMAL, "the push has ended", announced=False))
 
     async def _receive(self, intake: Intake) -> None:
         try:
             await self._hear(intake)
         except ConnectionClosed as closed:
-            self._finish(CloseReason(CloseCode.NORMAL, _how(closed), told=False))
+            self._finish(CloseReason(CloseCode.NORMAL, _how(closed), announced=False))
         except (RemoteProtocolError, InvalidData) as error:
             self._end(CloseCode.UNUSABLE, str(error))
         except IntakeFailed as failure:
