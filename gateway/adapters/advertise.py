@@ -12,6 +12,7 @@ import structlog
 from gateway.adapters.aws import task_metadata
 from gateway.adapters.local.host import shown_host
 from gateway.channels.addresses import OpenPorts
+from gateway.lib.network import is_loopback
 from gateway.ports.errors import StoreAway
 from gateway.settings import Settings
 
@@ -49,7 +50,7 @@ async def _host(bound: str, environ: Mapping[str, str] | None) -> str:
     if own is not None and own.address:
         return own.address
     host = shown_host(bound)
-    return await _name() if _loopback(host) else host
+    return await _name() if is_loopback(host) else host
 
 
 async def _name() -> str:
@@ -65,13 +66,6 @@ async def _name() -> str:
 def _everywhere(bound: str) -> bool:
     try:
         return ipaddress.ip_address(bound).is_unspecified
-    except ValueError:
-        return False
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 

@@ -7,7 +7,6 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Final, Self
 
 import structlog
@@ -69,9 +68,7 @@ class SecretResolver:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._stack.aclose()
 
     def follow(self, signing: SigningSecrets, token: TokenVerifier) -> None:
@@ -180,8 +177,8 @@ async def resolved(settings: Settings) -> Settings:
 
     Raises as entering a SecretResolver does.
     """
-    async with SecretResolver(settings) as vault:
-        return vault.settings
+    async with SecretResolver(settings) as resolver:
+        return resolver.settings
 
 
 def warn_of_short_secrets(settings: Settings) -> None:

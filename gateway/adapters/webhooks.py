@@ -12,7 +12,6 @@ import uuid
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 
@@ -96,7 +95,7 @@ class Webhooks:
         flush: float = FLUSH,
     ) -> None:
         self._url, self._secret = settings.url, settings.secret.get_secret_value()
-        self._timeout, self._most, self._results = settings.timeout, settings.queue, results
+        self._timeout, self._max_waiting, self._results = settings.timeout, settings.queue, results
         self._user_agent, self._tls = user_agent, tls
         self._backoff_first, self._flush = backoff_first, flush
         self._waiting: OrderedDict[str, deque[Post]] = OrderedDict()
@@ -104,16 +103,14 @@ class Webhooks:
         self._refused = 0
         self._quiet = False  # drops are already logged
         self._closed = False
-        self._at_once = asyncio.Semaphore(MAX_CONCURRENT)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT)
         self._tasks = Tasks("webhooks", self._crashed)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         """Sends the waiting events for at most `flush` seconds. The rest is dropped."""
         self._closed = True
         try:
@@ -136,10 +133,10 @@ class Webhooks:
     def post(self, event: Event) -> None:
         """Queues an event; returns at once."""
         refused = event.type is EventType.PUBLISH_REFUSED
-        if self._closed or (refused and self._refused >= max(1, self._most // 2)):
+        if self._closed or (refused and self._refused >= max(1, self._max_waiting // 2)):
             self._lose()
             return
-        if len(self._order) >= self._most:
+        if len(self._order) >= self._max_waiting:
             self._drop_oldest()
         post = make_post(event, self._secret, str(uuid.uuid4()))
         self._order.append(post.channel)
@@ -176,7 +173,7 @@ class Webhooks:
         """Sends a channel's posts in order until none is left."""
         queue = self._waiting[channel]
         try:
-            async with self._at_once:
+            async with self._slots:
                 while queue:
                     post = queue[0]
                     result = await self._deliver(post, queue)

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from aiohttp import web
 
 from gateway.api.login_sessions import LoginLimits, LoginSession, LoginSessions, Person
+from gateway.api.openid_provider import OpenIdProvider
 from gateway.lib.attempt_limiter import Attempt, attempt_pause
 from gateway.lib.network import client_network
 from gateway.lib.refusals import Refusals
@@ -22,27 +23,6 @@ PERSON: Final = web.RequestKey("person", Person)
 LOGIN: Final = web.RequestKey("login", LoginSession)  # only where a cookie authorized the request
 
 _CACHE_SECONDS: Final = 3.0  # seconds between reads of the store: anybody may ask whether there are users
-
-
-class IdentityProvider(Protocol):
-    """A further way to sign in (OpenID Connect).
-
-    name: the label of its button. mark: a text that changes with its configuration.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def mark(self) -> str: ...
-
-    async def bearer(self, token: str) -> Person:
-        """Returns the owner of one of the provider's tokens.
-
-        Raises TokenRefused for an invalid token, or one whose owner may not sign in. Raises StoreAway where the
-        provider does not answer.
-        """
-        ...
 
 
 class AdminToken(Protocol):
@@ -72,7 +52,7 @@ class Authenticators:
         limits: LoginLimits,
         *,
         refusals_per_minute: int,
-        provider: IdentityProvider | None = None,
+        provider: OpenIdProvider | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -20,9 +18,11 @@ from gateway.channels.channel import Channel
 from gateway.channels.media_owners import MediaOwners, StoredDeletions
 from gateway.channels.stores import ChannelStore, DomainStore
 from gateway.channels.stream_key import SigningSecrets
+from gateway.http.forwarded import Forwarded
 from gateway.lib.assets import Assets
 from gateway.lib.metrics import Metrics
 from gateway.lib.metrics_snapshot import MetricsSnapshot
+from gateway.lib.network import is_loopback
 from gateway.lib.readiness import Readiness
 from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
@@ -57,18 +57,6 @@ class AddressDefaults:
     public_url: str = ""
     play_auth: str = "none"
     sign_ttl: float = 3600
-
-
-class TrustedProxies(Protocol):
-    """The trusted reverse proxies, and what they report about a client."""
-
-    def client(self, peer: str, headers: Mapping[str, str]) -> str:
-        """Returns the client's address behind `peer`. headers: by lower-case name."""
-        ...
-
-    def scheme(self, peer: str, headers: Mapping[str, str], scheme: str) -> str:
-        """Returns http or https, as the client sees it."""
-        ...
 
 
 def _nothing(channel_id: str) -> None:
@@ -114,7 +102,7 @@ class Context:
     objects: ObjectStore | None = None
     media_deletion: MediaDeletion | None = None
     ivs: IvsChannels | None = None
-    proxies: TrustedProxies | None = None
+    proxies: Forwarded | None = None
     upload_origin: Callable[[], Awaitable[str]] = _no_origin
     sums: Callable[[], Awaitable[MetricsSnapshot]] | None = None
     broadcast_servers: Callable[[], Awaitable[list[dict[str, str]]]] | None = None
@@ -149,7 +137,7 @@ class Context:
     async def presenter(self, request: web.Request) -> Presenter:
         """Returns a presenter with addresses for the client: of the configured domains, else of the requested host."""
         shown, domains, host = self.shown, await self.domains.get_domains(), host_of(request)
-        push, pull = (shown.push_host or host, shown.pull_host or host) if _is_loopback(host) else (host, host)
+        push, pull = (shown.push_host or host, shown.pull_host or host) if is_loopback(host) else (host, host)
         addresses = Addresses.of(domains, shown.ports(), push, pull, shown.public_url, host)
         tls = self.scheme(request) == "https"
         return Presenter(addresses, self.secrets, shown.play_auth, shown.sign_ttl, tls)
@@ -188,10 +176,3 @@ def _forwarded(request: web.Request) -> dict[str, str]:
     """Returns the headers that proxies write. Repeated headers are joined to one list."""
     names = ("X-Forwarded-For", "X-Forwarded-Proto")
     return {name.lower(): ",".join(request.headers.getall(name)) for name in names if name in request.headers}
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -25,5 +25,4 @@ async def ready(request: web.Request) -> web.Response:
 async def metrics(request: web.Request) -> web.Response:
     """Returns the metrics, summed over all processes that share the ports."""
     context = request.app[CONTEXT]
-    body = context.metrics.render() if context.sums is None else (await context.measured()).render()
-    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+    return web.Response(body=(await context.measured()).render(), headers={"Content-Type": CONTENT_TYPE})

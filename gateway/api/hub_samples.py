@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
 from gateway.lib import metric_table
-from gateway.lib.metric_table import MetricSample
+from gateway.lib.metric_table import MetricSample, by_label
 from gateway.live.active_publisher import ActivePublisher
 from gateway.live.hub import Hub
 from gateway.live.stream import StreamState
@@ -60,17 +60,13 @@ class HubSamples:
                 yield MetricSample(metric_table.STREAM_BITRATE, stream.bitrate, (stream.name,))
                 yield MetricSample(metric_table.STREAM_VIEWERS, sum(stream.viewers.values()), (stream.name,))
         yield MetricSample(metric_table.BYTES_IN, received)
-        for state, count in states.items():
-            yield MetricSample(metric_table.STREAMS, count, (state,))
         yield MetricSample(metric_table.RENDITIONS, renditions)
-        for protocol, count in publishers.items():
-            yield MetricSample(metric_table.PUBLISHERS, count, (protocol,))
-        for protocol, count in viewers.items():
-            yield MetricSample(metric_table.VIEWERS, count, (protocol,))
-        for (name, state), count in outputs.items():
-            yield MetricSample(metric_table.OUTPUTS, count, (name, state))
-        for reason, count in self._dropped.items():
-            yield MetricSample(metric_table.DROPPED, count, (reason,))
+        yield from by_label(metric_table.STREAMS, states)
+        yield from by_label(metric_table.PUBLISHERS, publishers)
+        yield from by_label(metric_table.VIEWERS, viewers)
+        yield from by_label(metric_table.DROPPED, self._dropped)
+        for labels, count in outputs.items():
+            yield MetricSample(metric_table.OUTPUTS, count, labels)
 
     def _note_drops(self, publisher: ActivePublisher) -> None:
         before = self._seen.get(publisher, {})

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT
-from gateway.api.sessions import live, rfc3339, silent_nodes_header
+from gateway.api.sessions import live, rfc3339, session, silent_nodes_header
 from gateway.channels.addresses import APP
 from gateway.channels.names import is_channel_id
 from gateway.live.hub import Hub
@@ -98,8 +98,8 @@ async def streams(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     heard = await context.cluster.everywhere("streams")
     found: dict[str, Any] = dict(entries(context.hub))
-    for told in heard.answers.values():
-        for one in told:
+    for reported in heard.answers.values():
+        for one in reported:
             found.setdefault(str(one.get("id")), one.get("entry"))
     return answer({APP: found} if found else {}, headers=silent_nodes_header(heard.silent))
 
@@ -130,26 +130,26 @@ def _publisher(stream: Stream) -> dict[str, Any] | None:
 def _audio(track: MediaTrack | None) -> dict[str, Any] | None:
     if track is None:
         return None
-    told = describe(track)
+    reported = describe(track)
     return {
         "codec": str(track.codec).upper(),
-        "profile": told["profile"] or "",
-        "samplerate": told["sampleRate"] or 0,
-        "channels": told["channels"] or 0,
+        "profile": reported["profile"] or "",
+        "samplerate": reported["sampleRate"] or 0,
+        "channels": reported["channels"] or 0,
     }
 
 
 def _video(track: MediaTrack | None) -> dict[str, Any] | None:
     if track is None:
         return None
-    told = describe(track)
+    reported = describe(track)
     return {
         "codec": str(track.codec).upper(),
-        "width": told["width"] or 0,
-        "height": told["height"] or 0,
-        "profile": told["profile"] or "",
+        "width": reported["width"] or 0,
+        "height": reported["height"] or 0,
+        "profile": reported["profile"] or "",
         "level": 0,
-        "fps": told["frameRate"] or 0,
+        "fps": reported["frameRate"] or 0,
     }
 
 
@@ -159,26 +159,13 @@ async def stream(request: web.Request) -> web.Response:
     Returns zeros where the stream is not live.
     """
     id = request.match_info["id"] if request.match_info["app"] == APP else ""
-    found = live(request, id)
-    if found is None and is_channel_id(id):
-        told = await request.app[CONTEXT].cluster.ask(id, "session")
-        if told is not None:
-            return answer(_elsewhere(told))
-    on = found is not None and found.state is StreamState.LIVE
-    return answer(
-        {
-            "isLive": on,
-            "viewers": (found.viewers + request.app[CONTEXT].distant.of(id)).total() if found is not None else 0,
-            "duration": math.ceil(time.time() - found.started) if found is not None and on else 0,
-            "bitrate": found.bitrate // 1000 if found is not None and on else 0,
-            "startTime": rfc3339(found.started) if found is not None and on else None,
-            "arguments": {},
-        }
-    )
+    context, found = request.app[CONTEXT], live(request, id)
+    reported = await context.cluster.ask(id, "session") if found is None and is_channel_id(id) else None
+    return answer(_of_session(reported or session(id, found, context.distant.of(id))))
 
 
-def _elsewhere(session: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the answer of `stream` for a stream on another node, from its session."""
+def _of_session(session: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the answer of `stream` from a session."""
     on = session["state"] == StreamState.LIVE
     return {
         "isLive": on,

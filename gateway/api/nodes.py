@@ -27,18 +27,18 @@ async def index(request: web.Request) -> web.Response:
     entries = []
     nodes = await context.cluster.nodes()
     for node in sorted(nodes, key=lambda n: (n.id != here, n.role != NodeRole.GATEWAY, age_order(n))):
-        told = [own] if node.id == here else heard.answers.get(node.id, ())
-        entries.append(_entry(node, here, told[0] if told else None))
+        report = [own] if node.id == here else heard.answers.get(node.id, ())
+        entries.append(_entry(node, here, report[0] if report else None))
     return answer(entries)
 
 
-def _entry(node: Node, here: str, told: Mapping[str, Any] | None) -> dict[str, Any]:
-    said = told or {}
+def _entry(node: Node, here: str, report: Mapping[str, Any] | None) -> dict[str, Any]:
+    said = report or {}
     return {
         "node": node.id,
         "role": str(node.role),
         "address": node.address,
         "here": node.id == here,
-        "answers": told is not None,
+        "answers": report is not None,
         **{name: said.get(name) for name in _SUMMARY_FIELDS},
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import ipaddress
 import json
 import ssl
 import time
@@ -19,6 +18,7 @@ import structlog
 from gateway.api.login_sessions import Person
 from gateway.api.tokens import TokenRefused, TokenRules, key_id, keys_of, verified
 from gateway.lib.egress import Egress
+from gateway.lib.network import is_loopback
 from gateway.ports.errors import StoreAway
 from gateway.settings.models import OidcSettings
 
@@ -220,17 +220,10 @@ class OpenIdProvider:
             return False
         if parts.scheme == "https":
             return bool(host)
-        return parts.scheme == "http" and (_is_loopback(host) or self._egress.names(url))
+        return parts.scheme == "http" and (is_loopback(host) or self._egress.names(url))
 
 
 def _takes_basic(document: Mapping[str, Any]) -> bool:
     """Whether the provider accepts client_secret_basic, the default of RFC 8414 §2."""
     methods = document.get("token_endpoint_auth_methods_supported")
     return not isinstance(methods, list) or "client_secret_basic" in methods
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -18,7 +18,6 @@ class Route:
     method: str
     path: str
     handler: Handler
-    tag: str
     summary: str
     answer: str
     body: str | None = None
@@ -27,3 +26,4 @@ class Route:
     public: bool = False
     status: int = 200
     said: tuple[tuple[int, str], ...] = ()
+    tag: str = ""

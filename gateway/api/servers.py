@@ -85,11 +85,11 @@ def _port(value: Any) -> int | None:
     return int(value) if isinstance(value, int | float) and 1 <= value < 65536 else None
 
 
-async def push_origins(context: Context, most: int) -> Sequence[str]:
-    """Returns the push addresses for pages of at most `most` other gateways: `ws://host:port` and `wss://host:port`."""
+async def push_origins(context: Context, limit: int) -> Sequence[str]:
+    """Returns the push addresses for pages of at most `limit` other gateways: `ws://host:port` and `wss://host:port`."""
     found = []
     others = [server for node in await _hosts(context) if node is not None and (server := server_of(node)) is not None]
-    for server in others[:most]:
+    for server in others[:limit]:
         host = f"[{server['address']}]" if ":" in server["address"] else server["address"]
         found += [f"{scheme}://{host}:{port}" for scheme in ("ws", "wss") if (port := server["ports"][scheme])]
     return found

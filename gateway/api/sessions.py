@@ -158,8 +158,8 @@ def silent_nodes_header(nodes: Sequence[str]) -> dict[str, str]:
 def _merged(here: Iterable[dict[str, Any]], node: str, heard: NodeAnswers) -> Iterable[Mapping[str, Any]]:
     """Returns each channel once, with its node. While a stream moves, two nodes may both report it."""
     found: dict[str, Mapping[str, Any]] = {one["id"]: _placed(one, node) for one in here}
-    for other, told in heard.answers.items():
-        for one in told:
+    for other, reported in heard.answers.items():
+        for one in reported:
             id = str(one.get("id"))
             if id not in found or _rank(found[id]) < _rank(one):
                 found[id] = _placed(one, other)

@@ -75,9 +75,9 @@ def create(
 
     body = _body(expires, name, description, field)
 
-    async def work(desk: _CommandContext) -> None:
-        item = create_item(body, time.time(), desk.secrets, desk.settings.limits.item)
-        _show(desk, await desk.store.add(item), as_json)
+    async def work(context: _CommandContext) -> None:
+        item = create_item(body, time.time(), context.secrets, context.settings.limits.item)
+        _show(context, await context.store.add(item), as_json)
 
     _run(config, profile, work)
 
@@ -89,11 +89,11 @@ def list_(
     """Print all channels: id, expiry, outputs, name."""
     from gateway.channels.play_formats import offered
 
-    async def work(desk: _CommandContext) -> None:
-        channels = await desk.store.list()
+    async def work(context: _CommandContext) -> None:
+        channels = await context.store.list()
         if as_json:
             now = time.time()
-            typer.echo(json.dumps([desk.presenter.present(c, now) for c in channels], ensure_ascii=False, indent=2))
+            typer.echo(json.dumps([context.presenter.present(c, now) for c in channels], ensure_ascii=False, indent=2))
             return
         for channel in channels:
             line = f"{channel.id}  {_until(channel)}  {','.join(offered(channel)) or '-':<12}  {channel.name}"
@@ -111,8 +111,8 @@ def show(
 ) -> None:
     """Print one channel, its key, and where to push and play."""
 
-    async def work(desk: _CommandContext) -> None:
-        _show(desk, await desk.store.get(id), as_json)
+    async def work(context: _CommandContext) -> None:
+        _show(context, await context.store.get(id), as_json)
 
     _run(config, profile, work)
 
@@ -140,10 +140,12 @@ def update(
     if not body:
         common.fail(common.USAGE, "nothing to change: give --expires, --name, --description or --field")
 
-    async def work(desk: _CommandContext) -> None:
-        channel = await desk.store.get(id)
+    async def work(context: _CommandContext) -> None:
+        channel = await context.store.get(id)
         _show(
-            desk, await desk.store.update(id, changes(channel, body, desk.secrets, desk.settings.limits.item)), as_json
+            context,
+            await context.store.update(id, changes(channel, body, context.secrets, context.settings.limits.item)),
+            as_json,
         )
 
     _run(config, profile, work)
@@ -165,13 +167,13 @@ def delete(
 ) -> None:
     """Delete a channel, which revokes its key. A running gateway deletes recordings that are finished later."""
 
-    async def work(desk: _CommandContext) -> None:
+    async def work(context: _CommandContext) -> None:
         from gateway.app.background_jobs import media_deletion
 
-        deletion = media_deletion(desk.settings, desk.stores) if media is MediaOnDelete.DELETE else None
+        deletion = media_deletion(context.settings, context.stores) if media is MediaOnDelete.DELETE else None
         if deletion is not None:
             await deletion.check()
-        deleted = await desk.store.delete(id, time.time(), media=deletion is not None)
+        deleted = await context.store.delete(id, time.time(), media=deletion is not None)
         files = await deletion.once(deleted) if deletion is not None else 0
         if as_json:
             typer.echo(json.dumps({"id": id, "deleted": True, "media": str(media), "files": files}))
@@ -198,12 +200,12 @@ def sign(
     """
     until = None if expires is None else expiry(expires)
 
-    async def work(desk: _CommandContext) -> None:
-        channel = await desk.store.get(id)
-        changed = {"key": desk.secrets.sign(id, channel.expires if until is None else until)}
+    async def work(context: _CommandContext) -> None:
+        channel = await context.store.get(id)
+        changed = {"key": context.secrets.sign(id, channel.expires if until is None else until)}
         if expires is not None:
             changed["outdate"] = expires
-        _show(desk, await desk.store.update(id, changed), as_json)
+        _show(context, await context.store.update(id, changed), as_json)
 
     _run(config, profile, work)
 
@@ -240,8 +242,8 @@ def _run(config: Path | None, profile: str | None, work: Callable[[_CommandConte
     common.load_outputs()
 
     async def main() -> None:
-        async with _command_context(settings) as desk:
-            await work(desk)
+        async with _command_context(settings) as context:
+            await work(context)
 
     asyncio.run(main())
 
@@ -267,8 +269,8 @@ async def _command_context(settings: Settings) -> AsyncIterator[_CommandContext]
         yield _CommandContext(stores.channels, stores, secrets, presenter, settings)
 
 
-def _show(desk: _CommandContext, channel: Channel, as_json: bool) -> None:
-    shown = desk.presenter.present(channel, time.time())
+def _show(context: _CommandContext, channel: Channel, as_json: bool) -> None:
+    shown = context.presenter.present(channel, time.time())
     if as_json:
         typer.echo(json.dumps(shown, ensure_ascii=False, indent=2))
         return

@@ -13,7 +13,7 @@ from gateway.cluster.peers import NodeLink
 if TYPE_CHECKING:
     from gateway.http.connection_slot import ConnectionSlot
 
-_MOST_WAITING: Final = 1_000_000  # bytes that wait on one side before reading from the other pauses
+_MAX_WAITING: Final = 1_000_000  # bytes that wait on one side before reading from the other pauses
 
 
 class _End(asyncio.Protocol):
@@ -23,7 +23,7 @@ class _End(asyncio.Protocol):
         self.transport = transport
         self._lease = lease
         self.other: _End | None = None
-        transport.set_write_buffer_limits(high=_MOST_WAITING)
+        transport.set_write_buffer_limits(high=_MAX_WAITING)
 
     def data_received(self, data: bytes) -> None:
         if self.other is not None and not self.other.transport.is_closing():

@@ -31,13 +31,13 @@ K = TypeVar("K", bound=CacheEntry)
 
 
 class Cache(Generic[K]):
-    """A cache of at most `most` bytes. It does not keep an entry that is larger than an eighth of that.
+    """A cache of at most `max_bytes` bytes. It does not keep an entry that is larger than an eighth of that.
 
     Times are parameters, in monotonic seconds. Counters: `hits`, `misses`. `bytes` is the size of all entries now.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._entries: OrderedDict[Hashable, K] = OrderedDict()
         self.bytes = 0
         self.hits = 0
@@ -67,11 +67,11 @@ class Cache(Generic[K]):
         """Stores the entry, in place of an older one with this key."""
         self.forget(key)
         size = entry.size + _OVERHEAD
-        if size > self._most // 8:
+        if size > self._max_bytes // 8:
             return
         self._entries[key] = entry
         self.bytes += size
-        while self.bytes > self._most:
+        while self.bytes > self._max_bytes:
             _, oldest = self._entries.popitem(last=False)
             self.bytes -= oldest.size + _OVERHEAD
 

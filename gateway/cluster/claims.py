@@ -91,7 +91,7 @@ class Claims:
         self._monotonic = clocks.monotonic
         self._names: dict[str, _PushLock] = {}
         self._held: dict[str, _Held] = {}
-        self._doubted = NodeLiveness(clocks.monotonic)
+        self._liveness = NodeLiveness(clocks.monotonic)
 
     def __len__(self) -> int:
         return len(self._held)
@@ -127,7 +127,7 @@ class Claims:
         held = self._held.get(channel)
         if held is not None and not held.stale:
             held.stale = True
-            self._tasks.start(self._tell(held), f"row {channel}")
+            self._tasks.start(self._try_to_rewrite(held), f"row {channel}")
 
     async def run(self) -> None:
         """Verifies the claims every VERIFY_SECONDS, until it is cancelled."""
@@ -257,7 +257,7 @@ class Claims:
                     one.stale = True
                     await self._rewrite(one)
 
-    async def _tell(self, held: _Held) -> None:
+    async def _try_to_rewrite(self, held: _Held) -> None:
         """Writes the row once. If the registry does not answer, the next verification writes it."""
         try:
             await self._rewrite(held)
@@ -296,8 +296,8 @@ class Claims:
         node = await self._registry.node(id)
         if node is None:
             return True
-        self._doubted.see(node)
-        return self._doubted.dead(id)
+        self._liveness.see(node)
+        return self._liveness.dead(id)
 
 
 def _crashed(name: str, error: BaseException) -> None:

@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Final, Protocol, Self
 from urllib.parse import urlencode
 
@@ -31,10 +30,10 @@ _MAX_CONCURRENT: Final = 32  # nodes asked at once
 _FRESH_SECONDS: Final = 1.0  # how long the answers of all nodes are reused
 _READ_SECONDS: Final = 2.0  # between two readings of the registry, and the limit for one reading
 _TELL_SECONDS: Final = 5.0  # after that a change is not sent: no cache entry is older
-_MOST_CHANGES: Final = 1000
-_MOST_ANSWER: Final = 1_000_000  # bytes, for one channel
-_MOST_LINES: Final = 16_000_000  # bytes, for everything that a node holds
-_LINES_AT_ONCE: Final = 50
+_MAX_CHANGES: Final = 1000
+_MAX_ANSWER_BYTES: Final = 1_000_000  # bytes, for one channel
+_MAX_LINES_BYTES: Final = 16_000_000  # bytes, for everything that a node holds
+_LINES_PER_TURN: Final = 50
 _TRY_AGAIN: Final = 2  # seconds, for Retry-After
 _PASSED_ON: Final = (400, 404, 409, 503)  # refusals of a holder that the client gets; others concern only the nodes
 
@@ -62,7 +61,7 @@ class ClusterClient:
     as alive.
 
     At most one question of each kind to all nodes is under way. Its answer is reused for one second. So nodes get
-    each question at most once a second, however many clients ask. At most _MOST_CHANGES changes of channels wait to
+    each question at most once a second, however many clients ask. At most _MAX_CHANGES changes of channels wait to
     be sent. A change that exceeds this bound, or is older than _TELL_SECONDS, is not sent: caches expire by
     themselves.
     """
@@ -71,7 +70,7 @@ class ClusterClient:
         self,
         node: str,
         registry: ClusterDirectory | None,
-        whereabouts: StreamLocator,
+        locator: StreamLocator,
         peers: Peers,
         *,
         siblings: Callable[[], Mapping[str, str]] = dict,
@@ -79,12 +78,12 @@ class ClusterClient:
     ) -> None:
         self.node = node
         self._registry = registry
-        self._whereabouts = whereabouts
+        self._locator = locator
         self._peers = peers
         self._siblings = siblings
         self._clock = clock
         self._tasks = Tasks("cluster", _crashed)
-        self._living = NodeLiveness(clock)
+        self._liveness = NodeLiveness(clock)
         self._nodes: list[Node] = []
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
@@ -93,14 +92,12 @@ class ClusterClient:
         self._asking: dict[str, asyncio.Task[NodeAnswers]] = {}
         self._silent: set[str] = set()
         self._changes: dict[str, tuple[float, str]] = {}  # when each channel changed, and which node knows it
-        self._telling: asyncio.Task[None] | None = None
+        self._notifying: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._tasks.close()
 
     # ---- one holder ----
@@ -114,7 +111,7 @@ class ClusterClient:
             if place is None:
                 return None
             try:
-                answer = await self._call(place, method, f"{operation}/{id}", query, _ASK_SECONDS, _MOST_ANSWER)
+                answer = await self._call(place, method, f"{operation}/{id}", query, _ASK_SECONDS, _MAX_ANSWER_BYTES)
             except PeerAway as away:
                 if await self._is_dead(id, place, away):
                     return None
@@ -123,7 +120,7 @@ class ClusterClient:
                     503, f"the node that holds {id} does not answer", retry_after=_TRY_AGAIN
                 ) from None
             if answer.status == ELSEWHERE:
-                self._whereabouts.lost(id, place)
+                self._locator.lost(id, place)
                 continue
             return _value(place, answer)
         return None
@@ -133,7 +130,7 @@ class ClusterClient:
 
         A negative look-up may be a second old. The registry is read again in that case.
         """
-        place = await self._whereabouts.find(id)
+        place = await self._locator.find(id)
         if place is None and self._registry is not None:
             holding = await self._registry.holding(id)
             if holding is not None and not holding.left:
@@ -142,11 +139,11 @@ class ClusterClient:
 
     async def _is_dead(self, id: str, place: NodeAddress, away: PeerAway) -> bool:
         """Whether the holder, and its stream, is dead. A holder that may come back in a moment is not dead yet."""
-        self._whereabouts.lost(id, place)
+        self._locator.lost(id, place)
         if away.refused:
-            self._living.refused(place.node)
+            self._liveness.refused(place.node)
         await self.nodes()
-        return self._registry is not None and not self._away and self._living.dead(place.node)
+        return self._registry is not None and not self._away and self._liveness.dead(place.node)
 
     # ---- all nodes ----
 
@@ -182,13 +179,13 @@ class ClusterClient:
         """Returns the objects that a node answers; None if it does not answer in time."""
         async with gate:
             try:
-                answer = await self._call(place, "GET", operation, {}, _EACH_SECONDS, _MOST_LINES)
+                answer = await self._call(place, "GET", operation, {}, _EACH_SECONDS, _MAX_LINES_BYTES)
                 if answer.status != 200:
                     raise PeerAway(place, f"{answer.status} {_words(answer.body)}")
                 lines = await _objects(place, answer.body)
             except PeerAway as away:
                 if away.refused:
-                    self._living.refused(place.node)
+                    self._liveness.refused(place.node)
                 if place.node not in self._silent:
                     self._silent.add(place.node)
                     log.warning("node does not answer", node=place.node, address=place.address, reason=str(away))
@@ -207,43 +204,43 @@ class ClusterClient:
     async def changed(self, id: str) -> None:
         """Implements gateway.api.cluster_queries.ClusterQueries. Logs a holder that could not be told."""
         self._forget_heard()
-        told = ""
+        notified = ""
         try:
             async with asyncio.timeout(_ASK_SECONDS):
                 place = await self._holder(id)
                 if place is not None:
-                    await self._tell(place, id)
-                    told = place.node
+                    await self._notify(place, id)
+                    notified = place.node
         except (PeerAway, StoreAway, AtCapacity, TimeoutError) as error:
             log.warning("the holder could not be told of a change", channel=id, reason=str(error) or "not in time")
-        if id not in self._changes and len(self._changes) >= _MOST_CHANGES:
+        if id not in self._changes and len(self._changes) >= _MAX_CHANGES:
             log.warning("a change is not told to caches: too many wait", channel=id)
             return
-        self._changes[id] = (self._clock(), told)
-        if self._telling is None or self._telling.done():
-            self._telling = self._tasks.start(self._tell_all(), "changes")
+        self._changes[id] = (self._clock(), notified)
+        if self._notifying is None or self._notifying.done():
+            self._notifying = self._tasks.start(self._notify_all(), "changes")
 
-    async def _tell_all(self) -> None:
+    async def _notify_all(self) -> None:
         """Tells every node about the waiting changes, one change after the other. Skips changes that are too old."""
         while self._changes:
-            id, (at, told) = next(iter(self._changes.items()))
+            id, (at, notified) = next(iter(self._changes.items()))
             del self._changes[id]
             if self._clock() - at < _TELL_SECONDS:
                 gate = asyncio.Semaphore(_MAX_CONCURRENT)
-                others = [n for n in await self._others() if n.role != NodeRole.WORKER and n.id != told]
-                await asyncio.gather(*(self._try_to_tell(gate, self._place_of(node), id) for node in others))
+                others = [n for n in await self._others() if n.role != NodeRole.WORKER and n.id != notified]
+                await asyncio.gather(*(self._try_to_notify(gate, self._place_of(node), id) for node in others))
 
-    async def _try_to_tell(self, gate: asyncio.Semaphore, place: NodeAddress, id: str) -> None:
+    async def _try_to_notify(self, gate: asyncio.Semaphore, place: NodeAddress, id: str) -> None:
         async with gate:
             try:
-                await self._tell(place, id)
+                await self._notify(place, id)
             except PeerAway as away:
                 if away.refused:
-                    self._living.refused(place.node)
+                    self._liveness.refused(place.node)
                 log.debug("a node was not told of a change", channel=id, node=place.node, reason=str(away))
 
-    async def _tell(self, place: NodeAddress, id: str) -> None:
-        answer = await self._call(place, "POST", f"changed/{id}", {}, _EACH_SECONDS, _MOST_ANSWER)
+    async def _notify(self, place: NodeAddress, id: str) -> None:
+        answer = await self._call(place, "POST", f"changed/{id}", {}, _EACH_SECONDS, _MAX_ANSWER_BYTES)
         if answer.status != 200:
             raise PeerAway(place, f"{answer.status} {_words(answer.body)}")
 
@@ -255,7 +252,7 @@ class ClusterClient:
             if self._clock() - self._read_at >= _READ_SECONDS:
                 await self._read()
         near = self._siblings()
-        found = [n for n in self._nodes if n.id == self.node or n.id in near or self._living.alive(n.id)]
+        found = [n for n in self._nodes if n.id == self.node or n.id in near or self._liveness.alive(n.id)]
         known = {node.id for node in found}
         return found + [Node(id, NodeRole.GATEWAY, f"unix:{socket}") for id, socket in near.items() if id not in known]
 
@@ -276,7 +273,7 @@ class ClusterClient:
         else:
             self._away = False
             self._nodes = nodes
-            self._living.read(nodes)
+            self._liveness.read(nodes)
             self._silent &= {*self._siblings(), *(node.id for node in nodes)}
         self._read_at = self._clock()
 
@@ -291,10 +288,10 @@ class ClusterClient:
     # ---- requests ----
 
     async def _call(
-        self, place: NodeAddress, method: str, path: str, query: Mapping[str, str], seconds: float, most: int
+        self, place: NodeAddress, method: str, path: str, query: Mapping[str, str], seconds: float, max_bytes: int
     ) -> _Answer:
         """Runs one operation at one node. Raises PeerAway, also if the answer takes longer than `seconds` or exceeds
-        `most` bytes.
+        `max_bytes` bytes.
         """
         target = f"/_node/.node/{path}?{urlencode({**query, **({'to': place.node} if place.node else {})})}"
         body = bytearray()
@@ -305,8 +302,8 @@ class ClusterClient:
             ):
                 async for piece in response.content.iter_any():
                     body += piece
-                    if len(body) > most:
-                        raise PeerAway(place, f"an answer of more than {most} bytes")
+                    if len(body) > max_bytes:
+                        raise PeerAway(place, f"an answer of more than {max_bytes} bytes")
                 return _Answer(response.status, bytes(body), _seconds(response.headers.get("Retry-After")))
         except TimeoutError:
             raise PeerAway(place, "does not answer in time") from None
@@ -332,7 +329,7 @@ def _value(place: NodeAddress, answer: _Answer) -> Any:
 async def _objects(place: NodeAddress, body: bytes) -> list[Mapping[str, Any]]:
     """Returns the objects of a body with one JSON object a line. Raises PeerAway for anything else.
 
-    It lets other tasks run every _LINES_AT_ONCE lines.
+    It lets other tasks run every _LINES_PER_TURN lines.
     """
     found: list[Mapping[str, Any]] = []
     for number, line in enumerate(body.splitlines(), 1):
@@ -342,7 +339,7 @@ async def _objects(place: NodeAddress, body: bytes) -> list[Mapping[str, Any]]:
                 found.append(value)
         if number != len(found):
             raise PeerAway(place, "gives no proper answer")
-        if number % _LINES_AT_ONCE == 0:
+        if number % _LINES_PER_TURN == 0:
             await asyncio.sleep(0)
     return found
 

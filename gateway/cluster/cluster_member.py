@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Self
 
 import structlog
@@ -36,7 +35,7 @@ from gateway.cluster.sibling_processes import SiblingProcesses
 from gateway.cluster.upstream_client import UpstreamClient
 from gateway.cluster.viewer_reporter import ViewerReporter, total_viewers
 from gateway.lib import metric_table
-from gateway.lib.metric_table import MetricSample
+from gateway.lib.metric_table import MetricSample, by_label
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
 from gateway.live.acquire_publisher import AcquirePublisher
@@ -94,8 +93,8 @@ class ClusterMember:
         self.siblings = SiblingProcesses(self.node, self.peers, identity.siblings, self.held)
         self.locator = RegistryLocator(registry, identity.siblings)
         self.pulled = Hub(hub.limits, outputs.replicated, Events())  # the replicas'
-        self._spread = EdgeSelector(self.locator, registry, self.node)
-        self.replicas = Replicas(self.pulled, self._spread, self.peers)
+        self._selector = EdgeSelector(self.locator, registry, self.node)
+        self.replicas = Replicas(self.pulled, self._selector, self.peers)
         self.streams = ClusterStreams(hub, self.replicas)
         self._forwards = PushForwarder(hub.limits, self.peers, dropped)
         rows = SessionRows(registry, self.node, lambda: self.address, outputs.attributes, outputs.spreads)
@@ -103,7 +102,7 @@ class ClusterMember:
         self._relay: HttpCacheProxy | None = None
         self.membership = Membership(registry, self._as_node)
         self.cluster = ClusterClient(self.node, registry, self.locator, self.peers, siblings=identity.siblings)
-        self._teller = ViewerReporter(self.node, self._watched, self.locator, self.peers)
+        self._reporter = ViewerReporter(self.node, self._watched, self.locator, self.peers)
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self.peers)
@@ -113,9 +112,7 @@ class ClusterMember:
         self._stack.push_async_callback(self.claims.finish)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._stack.aclose()
 
     @property
@@ -140,16 +137,16 @@ class ClusterMember:
         """Starts the background tasks. They run until the tasks of the application end."""
         tasks = self._tasks
         tasks.start(self.pulled.run(), "replicas")
-        tasks.start(self._forwards.run(), "forwards")
+        tasks.start(self._forwards.hub.run(), "forwards")
         tasks.start(self.locator.run(), "look-ups")
-        tasks.start(self._spread.run(), "edges of channels")
+        tasks.start(self._selector.run(), "edges of channels")
         tasks.start(self.claims.run(), "claims")
-        tasks.start(self._teller.run(), "viewers")
+        tasks.start(self._reporter.run(), "viewers")
         slot = self._identity.slot
         if slot is not None and slot.succeeds:
-            tasks.start(self._bury(slot.succeeds), "predecessor")
+            tasks.start(self._remove_dead_node(slot.succeeds), "predecessor")
 
-    async def _bury(self, node: str) -> None:
+    async def _remove_dead_node(self, node: str) -> None:
         """Removes the crashed process that had our slot from the registry."""
         try:
             await self.registry.leave(node)
@@ -159,8 +156,7 @@ class ClusterMember:
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of the cluster."""
         for stream in self.pulled:
-            for protocol, count in stream.viewers.items():
-                yield MetricSample(metric_table.VIEWERS, count, (protocol,))
+            yield from by_label(metric_table.VIEWERS, stream.viewers)
         yield MetricSample(metric_table.PULLED, len(self.replicas))
         yield MetricSample(metric_table.PULLS, self.replicas.pulls)
         yield MetricSample(metric_table.LOOKUPS, self.locator.asked)
@@ -168,14 +164,14 @@ class ClusterMember:
 
     def drain(self) -> None:
         """Accepts no new streams, and tells publishers and players that come through this node."""
-        self._forwards.drain()
+        self._forwards.hub.drain()
         self.pulled.drain()
 
     async def relay(
         self, channels: CachedChannels, protection: PlaybackProtection, audience: HttpViewers, edge: EdgeSettings
     ) -> HttpCacheProxy:
         """Returns the proxy for players of streams that other nodes hold. FLV and RTMP do not use it."""
-        origin = UpstreamClient(self._spread, self.peers)
+        origin = UpstreamClient(self._selector, self.peers)
         relay = HttpCacheProxy(origin, channels, protection, audience, edge)
         self._relay = await self._stack.enter_async_context(relay)
         return self._relay

@@ -61,7 +61,7 @@ class EdgeSelector:
         self._node = node
         self._channel = channel
         self._clock = clock
-        self._living = NodeLiveness(clock)
+        self._liveness = NodeLiveness(clock)
         self._edges: dict[str, list[Node]] = {}  # by channel, as last read
         self._nearest: dict[str, list[Node]] = {}  # by channel: the edges to try, in order; filled by look-ups
         self._failed: dict[str, float] = {}  # by edge: the time until which it is not used
@@ -129,7 +129,7 @@ class EdgeSelector:
         """Reads the nodes whenever a look-up needs them, until it is cancelled."""
         while True:
             await self._wanted.wait()
-            await self._look()
+            await self._read_registry()
             self._wanted.clear()
             done, self._read = self._read, asyncio.Event()
             done.set()
@@ -137,7 +137,7 @@ class EdgeSelector:
     def _due(self) -> bool:
         return self._clock() - self._read_at >= READ_SECONDS
 
-    async def _look(self) -> None:
+    async def _read_registry(self) -> None:
         try:
             nodes = await self._registry.nodes()
         except StoreAway as away:
@@ -146,7 +146,7 @@ class EdgeSelector:
             self._away = True
         else:
             self._away = False
-            self._living.read(nodes)
+            self._liveness.read(nodes)
             self._edges = self._by_channel(nodes)
         self._nearest = {}
         self._read_at = self._clock()
@@ -157,6 +157,6 @@ class EdgeSelector:
         """
         found: dict[str, list[Node]] = {}
         for node in nodes:
-            if node.role is NodeRole.EDGE and node.channel and node.address and self._living.alive(node.id):
+            if node.role is NodeRole.EDGE and node.channel and node.address and self._liveness.alive(node.id):
                 found.setdefault(node.channel, []).append(node)
         return found

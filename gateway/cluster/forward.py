@@ -14,7 +14,7 @@ from gateway.channels.channel import Channel
 from gateway.cluster.link_timeout import LinkTimeout
 from gateway.cluster.node_address import NodeAddress, PeerRefused
 from gateway.cluster.peers import NodeLink, Peers
-from gateway.cluster.pull import MOST_FRAME, reason_of
+from gateway.cluster.pull import MAX_FRAME, reason_of
 from gateway.cluster.remote_sink import RemoteSink
 from gateway.lib.metrics import Counter
 from gateway.live.hub import Hub, StreamLimits
@@ -46,14 +46,6 @@ class PushForwarder:
         self.hub = Hub(StreamLimits(0, 0, limits.gop_seconds, limits.gop_bytes), (), Events())
         self._peers = peers
         self._dropped = dropped
-
-    async def run(self) -> None:
-        """Runs the hub, until it is cancelled."""
-        await self.hub.run()
-
-    def drain(self) -> None:
-        """Accepts no more pushes, and tells the present ones."""
-        self.hub.drain()
 
     async def publish(
         self,
@@ -105,29 +97,29 @@ class PushLink(NodeLink):
 
     def __init__(self, dropped: Counter) -> None:
         self._dropped = dropped
-        self._framer = wire.Framer(MOST_FRAME)
+        self._framer = wire.Framer(MAX_FRAME)
         self._stream: Stream | None = None
-        self._told: Callable[[EndReason], None] | None = None
-        self._silence = LinkTimeout(self.close)
+        self._on_end: Callable[[EndReason], None] | None = None
+        self._timeout = LinkTimeout(self.close)
         self._lost: EndReason | None = None
 
     def opened(self, transport: asyncio.Transport, rest: bytes) -> None:
         self._transport = transport
         self._writer = RemoteSink(transport, self._dropped)
         self._writer.begin()
-        self._silence.begin()
+        self._timeout.begin()
         if rest:
             self.data_received(rest)
 
-    def carry(self, stream: Stream, told: Callable[[EndReason], None]) -> None:
+    def carry(self, stream: Stream, on_end: Callable[[EndReason], None]) -> None:
         """Sends everything that is pushed into `stream` over the link.
 
-        told: called once, when the other side ends the stream.
+        on_end: called once, when the other side ends the stream.
         """
         if self._lost is not None:
-            told(self._lost)
+            on_end(self._lost)
             return
-        self._stream, self._told = stream, told
+        self._stream, self._on_end = stream, on_end
         stream.attach(self._writer)
         self._writer.replayed()
 
@@ -136,7 +128,7 @@ class PushLink(NodeLink):
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        self._silence.heard = time.monotonic()
+        self._timeout.heard = time.monotonic()
         try:
             for kind, body in self._framer.receive(data):
                 if kind == LinkMessage.EVICT:
@@ -150,15 +142,15 @@ class PushLink(NodeLink):
         self._end(EndReason.PUBLISHER_GONE)
 
     def _end(self, reason: EndReason) -> None:
-        self._silence.stop()
+        self._timeout.stop()
         self._writer.stop()
         if self._lost is None:
             self._lost = reason
-        told, self._told = self._told, None
+        on_end, self._on_end = self._on_end, None
         if self._stream is not None:
             self._stream.detach(self._writer)
-        if told is not None:
-            told(reason)
+        if on_end is not None:
+            on_end(reason)
 
 
 async def push_link(

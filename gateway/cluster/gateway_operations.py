@@ -62,7 +62,7 @@ class GatewayOperations:
         distant: RemoteViewerCounts,
         report: Callable[[], Mapping[str, Any]],
     ) -> None:
-        self._desk = NodeRpc(siblings, _refusal)
+        self._rpc = NodeRpc(siblings, _refusal)
         self._hub = hub
         self._channels = channels
         self._forget = forget
@@ -83,7 +83,7 @@ class GatewayOperations:
             "changed": OperationSpec("POST", is_channel_id, self._changed),
             "viewers": OperationSpec("POST", is_stream_name, self._viewers),
         }
-        return {name: self._desk.operation(one) for name, one in asked.items()}
+        return {name: self._rpc.operation(one) for name, one in asked.items()}
 
     # ---- of the node ----
 
@@ -128,8 +128,8 @@ class GatewayOperations:
     # ---- of a live stream ----
 
     def _session(self, request: Request, id: str) -> Response:
-        told = session(id, self._live(id), self._distant.of(id))
-        return json_answer({**told, "node": self._desk.node})
+        found = session(id, self._live(id), self._distant.of(id))
+        return json_answer({**found, "node": self._rpc.node})
 
     def _kick(self, request: Request, id: str) -> Response:
         if not end_streams(self._hub, id, EndReason.KICKED):
@@ -153,12 +153,12 @@ class GatewayOperations:
             raise BadRequest("expected the id of the node that tells", field="node")
         counts = {}
         for protocol in PROTOCOLS:
-            told = request.query.get(protocol, "0")
-            if not _COUNT.fullmatch(told):
+            found = request.query.get(protocol, "0")
+            if not _COUNT.fullmatch(found):
                 raise BadRequest("expected a number of at most seven digits", field=protocol)
-            counts[protocol] = int(told)
+            counts[protocol] = int(found)
         self._distant.told(self._live(name).name, node, counts)
-        return json_answer({"node": self._desk.node})
+        return json_answer({"node": self._rpc.node})
 
     def _live(self, name: str) -> Stream:
         stream = self._hub.find(name)

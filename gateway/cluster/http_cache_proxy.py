@@ -33,7 +33,7 @@ from gateway.cluster.upstream_client import NoHolder, UpstreamClient
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, Takeover, text, try_later
 from gateway.lib import metric_table
-from gateway.lib.metric_table import MetricSample
+from gateway.lib.metric_table import MetricSample, by_label
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.playlist_response import copied_query, directives
 from gateway.playback.protection import PlaybackProtection
@@ -42,13 +42,13 @@ from gateway.ports.errors import AtCapacity, HubError, NoSuchChannel, NoSuchStre
 from gateway.settings.models import EdgeSettings
 
 WHOLE: Final = 16 << 20  # bytes; an answer of known length up to this is sent only once it is complete
-MOST_TEXT: Final = 4 << 20  # bytes of a playlist, a manifest, a picture, a refusal
-MOST_MEDIA: Final = 128 << 20  # bytes of a segment
+MAX_TEXT: Final = 4 << 20  # bytes of a playlist, a manifest, a picture, a refusal
+MAX_MEDIA: Final = 128 << 20  # bytes of a segment
 _TIMEOUT_SECONDS: Final = 120.0  # for an answer, or its next piece; if the node dies, LivenessMonitor ends it sooner
 _STALE_TIMEOUT_SECONDS: Final = 1.0  # the same, if there is an old answer to use instead
-_MOMENT: Final = 0.3  # seconds a live playlist is reused; half a part duration if that is less
-_SAYING_NO: Final = {400: 0.5, 404: 0.5}  # seconds other answers than 200 are reused, by status
-_OTHERWISE: Final = 0.2  # the same, for all other statuses
+_LIVE_SECONDS: Final = 0.3  # seconds a live playlist is reused; half a part duration if that is less
+_REFUSED_SECONDS: Final = {400: 0.5, 404: 0.5}  # seconds other answers than 200 are reused, by status
+_OTHER_SECONDS: Final = 0.2  # the same, for all other statuses
 _LONGEST: Final = 600.0  # seconds, whatever max-age says
 
 _PATH: Final = re.compile(r"(?:[A-Za-z0-9_-]{1,32}/){0,2}[A-Za-z0-9._-]{1,80}", re.ASCII)
@@ -102,12 +102,12 @@ class HttpCacheProxy:
         self._audience = audience
         self._stale = edge.stale
         self._clock = clock
-        self._most = edge.cache
+        self._max_bytes = edge.cache
         self._media: Cache[CachedResponse] = Cache(edge.cache - edge.cache // 8)
         # A separate cache: requests that viewers make up must not push out media.
         self._brief: Cache[CachedResponse] = Cache(edge.cache // 8)
-        self._flights: RequestCoalescer[CachedResponse] = RequestCoalescer("relay")
-        self._crowds: WeakValueDictionary[str, ViewerSet] = WeakValueDictionary()
+        self._coalescer: RequestCoalescer[CachedResponse] = RequestCoalescer("relay")
+        self._viewer_sets: WeakValueDictionary[str, ViewerSet] = WeakValueDictionary()
         self._stack = AsyncExitStack()
         self._under_way = 0  # bytes received of answers that are not complete yet
         self.served_stale = 0
@@ -115,7 +115,7 @@ class HttpCacheProxy:
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self.origin.monitor)
-        await self._stack.enter_async_context(self._flights)
+        await self._stack.enter_async_context(self._coalescer)
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -180,17 +180,17 @@ class HttpCacheProxy:
                 return copied
             suffix, query = copied, self._query(request, name, rest)
         key = (name, rest, query)
-        copy = self._kept(key)
-        if copy is None:
+        cached = self._kept(key)
+        if cached is None:
             return self._fetched(request, key, suffix, absent, seen)
-        seen(request, name, copy)
-        return copy.answer(request, suffix, self._clock())
+        seen(request, name, cached)
+        return cached.answer(request, suffix, self._clock())
 
     def _kept(self, key: tuple[str, str, str]) -> CachedResponse | None:
         """Returns the cached answer if it is fresh."""
         now = self._clock()
-        copy = self._media.get(key, now) if key[1].endswith(_MEDIA) else None
-        return copy if copy is not None else self._brief.get(key, now)
+        cached = self._media.get(key, now) if key[1].endswith(_MEDIA) else None
+        return cached if cached is not None else self._brief.get(key, now)
 
     def _query(self, request: Request, name: str, rest: str) -> str:
         """Returns the query string for the request of a playlist to the holder.
@@ -215,12 +215,12 @@ class HttpCacheProxy:
             parts.append("_HLS_skip=YES")
         return "&".join(parts)
 
-    def _saw(self, request: Request, name: str, copy: CachedResponse) -> None:
-        if copy.protocol:
-            crowd = self._crowds.get(name)
-            if crowd is None:
-                crowd = self._crowds[name] = ViewerSet(name)
-            self._audience.saw(request, crowd, copy.protocol)
+    def _saw(self, request: Request, name: str, cached: CachedResponse) -> None:
+        if cached.protocol:
+            viewer_set = self._viewer_sets.get(name)
+            if viewer_set is None:
+                viewer_set = self._viewer_sets[name] = ViewerSet(name)
+            self._audience.saw(request, viewer_set, cached.protocol)
 
     # ---- answers from holders ----
 
@@ -229,125 +229,127 @@ class HttpCacheProxy:
     ) -> Answer:
         name, rest, query = key
         try:
-            return await self._flown(request, key, suffix, seen)
+            return await self._joined(request, key, suffix, seen)
         except NoHolder:
             return await absent()
         except HubError as error:
-            copy = self._brief.stale((name, rest), self._clock())
-            if copy is not None:
+            cached = self._brief.stale((name, rest), self._clock())
+            if cached is not None:
                 if "_HLS_msn" in query:
                     await asyncio.sleep(_STALE_TIMEOUT_SECONDS)  # a blocking reload: its player would ask again at once
-                return self._old(request, suffix, copy)
+                return self._old(request, suffix, cached)
             if isinstance(error, NoSuchStream):
                 return await absent()
             return try_later(f"{name} cannot be fetched now", 1)
 
-    async def _flown(self, request: Request, key: tuple[str, str, str], suffix: str, seen: Seen) -> Answer:
+    async def _joined(self, request: Request, key: tuple[str, str, str], suffix: str, seen: Seen) -> Answer:
         """Answers from the holder. Raises the errors of UpstreamClient.live."""
         name, rest, query = key
-        copy = self._kept(key)  # it may have arrived since this task was started
-        if copy is not None:
-            seen(request, name, copy)
-            return copy.answer(request, suffix, self._clock())
-        flight = self._flights.join(key, name, lambda flight: self._fly(flight, key))
+        cached = self._kept(key)  # it may have arrived since this task was started
+        if cached is not None:
+            seen(request, name, cached)
+            return cached.answer(request, suffix, self._clock())
+        shared = self._coalescer.join(key, name, lambda shared: self._fetch(shared, key))
         joined, keep = True, False
         try:
             old = self._brief.stale((name, rest), self._clock()) if "_HLS_msn" not in query else None
-            if not await flight.answered(_TIMEOUT_SECONDS if old is None else _STALE_TIMEOUT_SECONDS):
+            if not await shared.answered(_TIMEOUT_SECONDS if old is None else _STALE_TIMEOUT_SECONDS):
                 if old is None:
                     raise AtCapacity(f"{rest} of {name} takes too long")
                 keep = True  # the next viewer may get its answer
                 return self._old(request, suffix, old)
-            if flight.done:
-                copy = flight.result
-                seen(request, name, copy)
-                return copy.answer(request, suffix, self._clock())
-            assert flight.head is not None, "it is answered, and not over"
-            seen(request, name, flight.head)
+            if shared.done:
+                cached = shared.result
+                seen(request, name, cached)
+                return cached.answer(request, suffix, self._clock())
+            assert shared.head is not None, "it is answered, and not over"
+            seen(request, name, shared.head)
             joined = False
-            return flight.head.head.response(SharedBody(self._flights, flight, _TIMEOUT_SECONDS))
+            return shared.head.head.response(SharedBody(self._coalescer, shared, _TIMEOUT_SECONDS))
         finally:
             if joined:
-                self._flights.leave(flight, keep=keep)
+                self._coalescer.leave(shared, keep=keep)
 
-    def _old(self, request: Request, suffix: str, copy: CachedResponse) -> Response:
+    def _old(self, request: Request, suffix: str, cached: CachedResponse) -> Response:
         self.served_stale += 1
-        return copy.answer(request, suffix, self._clock())
+        return cached.answer(request, suffix, self._clock())
 
-    async def _fly(self, flight: SharedRequest[CachedResponse], key: tuple[str, str, str]) -> CachedResponse:
+    async def _fetch(self, shared: SharedRequest[CachedResponse], key: tuple[str, str, str]) -> CachedResponse:
         name, rest, query = key
         size = 0
         try:
             async with self.origin.live(name, quote(rest), query) as answered:
                 head, received = answered.head, self._clock()
                 media = head.status == 200 and rest.endswith(_MEDIA)
-                most = MOST_MEDIA if media else MOST_TEXT
+                max_bytes = MAX_MEDIA if media else MAX_TEXT
                 if media and (head.length is None or head.length > WHOLE):
-                    flight.open(to_cached_response(rest, head, b"", received))
+                    shared.open(to_cached_response(rest, head, b"", received))
                 async for piece in answered.pieces():
                     size += len(piece)
                     self.bytes += len(piece)
                     self._under_way += len(piece)
-                    if size > most or self._under_way > self._most:
+                    if size > max_bytes or self._under_way > self._max_bytes:
                         raise AtCapacity(f"{rest} of {name} is too large")
-                    flight.add(piece)
+                    shared.add(piece)
         finally:
             self._under_way -= size
-        copy = to_cached_response(rest, head, flight.body, received)
-        self._keep(key, copy)
-        return copy
+        cached = to_cached_response(rest, head, shared.body, received)
+        self._keep(key, cached)
+        return cached
 
-    def _keep(self, key: tuple[str, str, str], copy: CachedResponse) -> None:
+    def _keep(self, key: tuple[str, str, str], cached: CachedResponse) -> None:
         name, rest, query = key
-        seconds = _lifetime(copy)
-        listed = isinstance(copy, CachedPlaylist | CachedManifest)
+        seconds = _lifetime(cached)
+        listed = isinstance(cached, CachedPlaylist | CachedManifest)
         if not seconds:
             return
-        copy.fresh_until = copy.received + seconds
-        copy.stale_until = copy.received + self._stale if listed else 0.0
-        cache = self._media if copy.head.status == 200 and rest.endswith(_MEDIA) else self._brief
-        cache.put(key, copy)
+        cached.fresh_until = cached.received + seconds
+        cached.stale_until = cached.received + self._stale if listed else 0.0
+        cache = self._media if cached.head.status == 200 and rest.endswith(_MEDIA) else self._brief
+        cache.put(key, cached)
         if listed and "_HLS_skip" not in query:
-            self._brief.put((name, rest), copy)
+            self._brief.put((name, rest), cached)
 
     # ---- counters ----
 
     @property
     def viewers(self) -> dict[str, Counter[str]]:
         """The number of viewers on this node, by stream and protocol."""
-        return {name: crowd.viewers for name, crowd in self._crowds.items() if any(crowd.viewers.values())}
+        return {
+            name: viewer_set.viewers
+            for name, viewer_set in self._viewer_sets.items()
+            if any(viewer_set.viewers.values())
+        }
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of the proxy."""
         viewers: Counter[str] = Counter()
         for counts in self.viewers.values():
             viewers.update(counts)
-        for protocol, count in viewers.items():
-            yield MetricSample(metric_table.VIEWERS, count, (protocol,))
-        flights = self._flights
+        yield from by_label(metric_table.VIEWERS, viewers)
+        coalescer = self._coalescer
         hits = self._media.hits + self._brief.hits
-        results = {"hit": hits, "miss": flights.flown, "collapsed": flights.collapsed, "stale": self.served_stale}
-        for result, count in results.items():
-            yield MetricSample(metric_table.EDGE_REQUESTS, count, (result,))
+        results = {"hit": hits, "miss": coalescer.flown, "collapsed": coalescer.collapsed, "stale": self.served_stale}
+        yield from by_label(metric_table.EDGE_REQUESTS, results)
         yield MetricSample(metric_table.EDGE_UPSTREAM, self.origin.requests)
         yield MetricSample(metric_table.EDGE_FAILED, self.origin.failures)
         yield MetricSample(metric_table.EDGE_BYTES, self.bytes)
         yield MetricSample(metric_table.EDGE_CACHE, self._media.bytes + self._brief.bytes)
 
 
-def _lifetime(copy: CachedResponse) -> float:
+def _lifetime(cached: CachedResponse) -> float:
     """Seconds for which the answer may be used again."""
-    head = copy.head
+    head = cached.head
     if head.status != 200:
-        return _SAYING_NO.get(head.status, _OTHERWISE)
+        return _REFUSED_SECONDS.get(head.status, _OTHER_SECONDS)
     if head.max_age:
         return min(head.max_age, _LONGEST)
-    if isinstance(copy, CachedPlaylist):
-        return min(_MOMENT, copy.part_target / 2) if copy.part_target else _MOMENT
-    return _MOMENT if isinstance(copy, CachedManifest | CachedStatus) else 0.0
+    if isinstance(cached, CachedPlaylist):
+        return min(_LIVE_SECONDS, cached.part_target / 2) if cached.part_target else _LIVE_SECONDS
+    return _LIVE_SECONDS if isinstance(cached, CachedManifest | CachedStatus) else 0.0
 
 
-def _unseen(request: Request, name: str, copy: CachedResponse) -> None:
+def _unseen(request: Request, name: str, cached: CachedResponse) -> None:
     """Counts nothing: a request of another node is not a viewer."""
 
 

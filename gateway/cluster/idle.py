@@ -23,12 +23,12 @@ async def wait_until_idle(
     channel: str,
     *,
     idle: float = IDLE_SECONDS,
-    look: float = _POLL_SECONDS,
+    poll: float = _POLL_SECONDS,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Returns when no node has held the stream of the channel for `idle` seconds.
 
-    While the registry does not answer, the stream counts as held. look: seconds between two checks.
+    While the registry does not answer, the stream counts as held. poll: seconds between two checks.
     """
     held = clock()
     while clock() - held < idle:
@@ -37,5 +37,5 @@ async def wait_until_idle(
                 held = clock()
         except (StoreAway, AtCapacity):
             held = clock()
-        await asyncio.sleep(look)
+        await asyncio.sleep(poll)
     log.info("the channel is not live any more: this node goes", channel=channel, seconds=round(clock() - held))

@@ -25,7 +25,7 @@ class LinkTimeout:
     def begin(self) -> None:
         """Starts the timeout. It runs until `stop`."""
         self.heard = time.monotonic()
-        self._look()
+        self._check()
 
     def stop(self) -> None:
         """Stops the timeout. It may be called more than once."""
@@ -33,8 +33,8 @@ class LinkTimeout:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(nodes.SILENT_SECONDS / 4, self._look)
+    def _check(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(nodes.SILENT_SECONDS / 4, self._check)
         if time.monotonic() - self.heard > nodes.SILENT_SECONDS:
             self.stop()
             self._dead()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import structlog
 
@@ -32,7 +32,7 @@ from gateway.protocols import nodes
 log = structlog.get_logger(__name__)
 
 # operation(request, the path after its name): the signature is checked already; parameters are in the query.
-Operation: TypeAlias = Callable[[Request, str], Awaitable[Response]]
+Operation: TypeAlias = Callable[[Request, str], Coroutine[Any, Any, Response]]
 # file(request, stream name, the path below it): answers as for players, but without protection and counting.
 Files: TypeAlias = Callable[[Request, str, str], EventualAnswer]
 # give(request, stream name): returns a replica of this node. Raises NoSuchStream, AtCapacity.
@@ -117,10 +117,7 @@ class NodeEndpoint:
         operation = self._operations.get(name)
         if operation is None:
             return text(404, f"this node knows no operation {name[:64]}")
-        return self._done(operation(request, rest))
-
-    async def _done(self, operation: Awaitable[Response]) -> Answer:
-        return await operation
+        return operation(request, rest)
 
     # ---- units ----
 

@@ -11,10 +11,8 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 
-from gateway.channels.names import is_channel_id
 from gateway.cluster.node_address import NodeAddress, PeerAway
 from gateway.cluster.node_endpoint import HOP, Operation, fetched
-from gateway.cluster.peers import Peers
 from gateway.cluster.sibling_processes import SiblingProcesses
 from gateway.http.request import Request
 from gateway.http.response import JSON, Response
@@ -45,11 +43,6 @@ class OperationSpec:
     respond: Respond
 
 
-def _none(error: Exception) -> Response | None:
-    """Returns None: no error has an answer."""
-    return None
-
-
 class NodeRpc:
     """Makes the operations of a node.
 
@@ -60,7 +53,7 @@ class NodeRpc:
     refusal: the answer to an error, None for a fault of ours.
     """
 
-    def __init__(self, siblings: SiblingProcesses, refusal: Callable[[Exception], Response | None] = _none) -> None:
+    def __init__(self, siblings: SiblingProcesses, refusal: Callable[[Exception], Response | None]) -> None:
         self.node = siblings.node
         self._siblings = siblings
         self._refusal = refusal
@@ -109,27 +102,6 @@ class NodeRpc:
         except PeerAway as away:
             log.info("a sibling does not answer", node=place.node, reason=str(away))
             return refusal(503, f"node {place.node} does not answer", {"Retry-After": "2"})
-
-
-def edge_operations(
-    node: str, peers: Peers, report: Callable[[], Mapping[str, Any]], forget: Callable[[str], None]
-) -> dict[str, Operation]:
-    """Returns the operations of an edge, by name.
-
-    report: returns a report of the edge, as gateway.api.status.summary does.
-    forget: removes a channel from the cache of the edge.
-    """
-
-    def about(request: Request, rest: str) -> Response:
-        return lines([report()])
-
-    def changed(request: Request, id: str) -> Response:
-        forget(id)
-        return json_answer({"held": False})
-
-    desk = NodeRpc(SiblingProcesses(node, peers))
-    asked = {"node": OperationSpec("GET", None, about), "changed": OperationSpec("POST", is_channel_id, changed)}
-    return {name: desk.operation(one) for name, one in asked.items()}
 
 
 def json_answer(value: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -8,7 +8,6 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from email.utils import parsedate_to_datetime
-from types import TracebackType
 from typing import Final, Self, TypeVar, cast
 
 import aiohttp
@@ -21,9 +20,9 @@ from gateway.protocols import nodes
 CONNECT_SECONDS: Final = 2.0
 ANSWER_SECONDS: Final = 10.0
 _HEAD_SECONDS: Final = 5.0  # until a link is open
-_MOST_HEAD: Final = 16_384
+_MAX_HEAD_BYTES: Final = 16_384
 _IDLE_SECONDS: Final = 15.0  # how long a connection is kept for the next request
-_MOST_OFFSETS: Final = 10_000
+_MAX_OFFSETS: Final = 10_000
 
 P = TypeVar("P", bound="NodeLink")
 
@@ -62,9 +61,7 @@ class Peers:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         for session in (self._tcp, *self._unix.values()):
             if session is not None:
                 await session.close()
@@ -195,7 +192,7 @@ class Peers:
         if abs(offset - self._offsets.get(place.address, 0.0)) < nodes.VALID_SECONDS / 2:
             return False  # the clock was not the reason for the refusal
         self._offsets[place.address] = offset
-        if len(self._offsets) > _MOST_OFFSETS:
+        if len(self._offsets) > _MAX_OFFSETS:
             self._offsets.popitem(last=False)
         return True
 
@@ -223,7 +220,7 @@ class _Opening(asyncio.Protocol):
             return  # what follows an open head waits for hand_over
         end = self._buffer.find(b"\r\n\r\n")
         if end < 0:
-            if len(self._buffer) > _MOST_HEAD:
+            if len(self._buffer) > _MAX_HEAD_BYTES:
                 self._fail("an endless head")
             return
         try:

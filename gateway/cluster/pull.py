@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gateway.http.connection_slot import ConnectionSlot
     from gateway.live.stream import Stream
 
-MOST_FRAME: Final = 17_000_000  # bytes of a frame; RTMP messages are at most 16 MB
+MAX_FRAME: Final = 17_000_000  # bytes of a frame; RTMP messages are at most 16 MB
 
 # The fields that a replica gets: the rules for players, and the ladder for a transcoding worker. None is a secret.
 _SHARED: Final = (
@@ -41,15 +41,15 @@ def shared_fields(channel: Channel) -> dict[str, Any]:
     return {name: channel.item[name] for name in _SHARED if name in channel.item}
 
 
-def shared_channel(told: Mapping[str, Any], channel: str) -> Channel:
+def shared_channel(fields: Mapping[str, Any], channel: str) -> Channel:
     """Returns a channel from the fields that another node has sent."""
-    return Channel({**told, "id": channel, "outdate": _FOR_EVER})
+    return Channel({**fields, "id": channel, "outdate": _FOR_EVER})
 
 
 def shared_fields_now(stream: Stream) -> dict[str, Any]:
     """Returns the shared fields of a stream's channel, with its outputs as they are switched now."""
-    told, outputs = shared_fields(stream.channel), stream.outputs
-    return told if outputs is None else told | {flag: outputs.enabled(name) for flag, name in SWITCHED.items()}
+    fields, outputs = shared_fields(stream.channel), stream.outputs
+    return fields if outputs is None else fields | {flag: outputs.enabled(name) for flag, name in SWITCHED.items()}
 
 
 class PullSource(Protocol):
@@ -107,7 +107,7 @@ class UnitSender(asyncio.Protocol):
         self._lease = lease
         self._source = source
         self._said = source.hello()
-        self._writer = RemoteSink(transport, dropped, self._look, self._tell)
+        self._writer = RemoteSink(transport, dropped, self._send_changes, self._before_tracks)
 
     def begin(self) -> None:
         """Sends the hello message. Then sends everything from the beginning of the cache, or of the stream."""
@@ -128,13 +128,13 @@ class UnitSender(asyncio.Protocol):
         self._said = hello
         self._transport.write(wire.frame(LinkMessage.HELLO, hello.encode()))
 
-    def _look(self) -> None:
+    def _send_changes(self) -> None:
         hello = self._source.hello()
         if hello.session == self._said.session and hello.channel != self._said.channel:
             self._said = hello
             self._transport.write(wire.frame(LinkMessage.CHANNEL, wire.write_json(dict(hello.channel))))
 
-    def _tell(self, tracks: Tracks) -> Tracks:
+    def _before_tracks(self, tracks: Tracks) -> Tracks:
         """Returns the tracks to send.
 
         The holder of a replica may have changed. Then the timestamps are not continuous, and a new hello goes first.
@@ -150,7 +150,7 @@ class Receiver(Protocol):
 
     def hello(self, hello: Hello) -> None: ...
 
-    def channel(self, told: Mapping[str, Any]) -> None: ...
+    def channel(self, fields: Mapping[str, Any]) -> None: ...
 
     def tracks(self, tracks: Tracks) -> None: ...
 
@@ -170,14 +170,14 @@ class PullLink(NodeLink):
         """failed: called with the reason, if the received data is not valid."""
         self._receiver = receiver
         self._failed = failed
-        self._framer = wire.Framer(MOST_FRAME)
+        self._framer = wire.Framer(MAX_FRAME)
         self._tracks: Tracks | None = None
-        self._silence = LinkTimeout(self.close)
+        self._timeout = LinkTimeout(self.close)
         self.over: asyncio.Future[EndReason | None] = asyncio.get_running_loop().create_future()
 
     def opened(self, transport: asyncio.Transport, rest: bytes) -> None:
         self._transport = transport
-        self._silence.begin()
+        self._timeout.begin()
         if rest:
             self.data_received(rest)
 
@@ -188,7 +188,7 @@ class PullLink(NodeLink):
 
     def data_received(self, data: bytes) -> None:
         """Reads frames. Hot path."""
-        self._silence.heard = time.monotonic()
+        self._timeout.heard = time.monotonic()
         if self.over.done():
             return
         try:
@@ -223,7 +223,7 @@ class PullLink(NodeLink):
         self._finish(None)
 
     def _finish(self, reason: EndReason | None) -> None:
-        self._silence.stop()
+        self._timeout.stop()
         if not self.over.done():
             self.over.set_result(reason)
 

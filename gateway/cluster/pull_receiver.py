@@ -43,7 +43,7 @@ class PullReceiver(abc.ABC):
         self._publisher = self._begin(hello)
 
     @abc.abstractmethod
-    def channel(self, told: Mapping[str, Any]) -> None: ...
+    def channel(self, fields: Mapping[str, Any]) -> None: ...
 
     def tracks(self, tracks: Tracks) -> None:
         publisher = self._publisher

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from gateway.channels.names import channel_of
 from gateway.cluster.node_address import NodeAddress
+from gateway.lib.token_bucket import TokenBucket
 from gateway.ports.errors import AtCapacity, StoreAway
 from gateway.ports.nodes import Holding
 
@@ -20,10 +21,10 @@ ABSENT_SECONDS: Final = 0.5  # for which the answer that no node holds the strea
 _GATHER_SECONDS: Final = 0.005  # look-ups within this time become one request
 _BATCH: Final = 100  # the limit of BatchGetItem
 _NAMES_PER_SECOND: Final = 1000.0  # viewers can make up names: this bounds the cost
-_MOST_WAITING: Final = 10_000
-_MOST_KNOWN: Final = 20_000
+_MAX_WAITING: Final = 10_000
+_MAX_KNOWN: Final = 20_000
 _DOUBT_SECONDS: Final = 2.0  # for which a holder that failed twice is not tried again
-_MOST_DOUBTS: Final = 10_000
+_MAX_DOUBTS: Final = 10_000
 
 
 class Finder(Protocol):
@@ -72,8 +73,7 @@ class RegistryLocator:
         self._asking: dict[str, asyncio.Future[_Known]] = {}
         self._wanted = asyncio.Event()
         self._doubts: OrderedDict[str, _Doubt] = OrderedDict()
-        self._allowance = _NAMES_PER_SECOND
-        self._allowed_at = clock()
+        self._names = TokenBucket(_NAMES_PER_SECOND, _NAMES_PER_SECOND)
         self.asked = 0
 
     # ---- StreamLocator ----
@@ -99,7 +99,7 @@ class RegistryLocator:
         doubt.times += 1
         doubt.at = now
         self._doubts.move_to_end(place.claim)
-        if len(self._doubts) > _MOST_DOUBTS:
+        if len(self._doubts) > _MAX_DOUBTS:
             self._doubts.popitem(last=False)
 
     # ---- knowledge of this node ----
@@ -161,18 +161,11 @@ class RegistryLocator:
     async def _ask(self, channel: str) -> _Known:
         future = self._asking.get(channel)
         if future is None:
-            self._spend()
+            if len(self._asking) >= _MAX_WAITING or not self._names.take(1, self._clock()):
+                raise AtCapacity("too many streams are looked for")
             future = self._asking[channel] = asyncio.get_running_loop().create_future()
             self._wanted.set()
         return await asyncio.shield(future)
-
-    def _spend(self) -> None:
-        now = self._clock()
-        self._allowance = min(_NAMES_PER_SECOND, self._allowance + (now - self._allowed_at) * _NAMES_PER_SECOND)
-        self._allowed_at = now
-        if self._allowance < 1 or len(self._asking) >= _MOST_WAITING:
-            raise AtCapacity("too many streams are looked for")
-        self._allowance -= 1
 
     def _fresh(self, channel: str) -> _Known | None:
         known = self._known.get(channel)
@@ -186,7 +179,7 @@ class RegistryLocator:
     def _remember(self, channel: str, place: NodeAddress | None) -> _Known:
         known = self._known[channel] = _Known(place, self._clock())
         self._known.move_to_end(channel)
-        if len(self._known) > _MOST_KNOWN:
+        if len(self._known) > _MAX_KNOWN:
             self._known.popitem(last=False)
         return known
 

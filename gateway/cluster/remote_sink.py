@@ -26,18 +26,18 @@ class RemoteSink:
         self,
         transport: asyncio.Transport,
         dropped: Counter,
-        look: Callable[[], None] = lambda: None,
-        tell: Callable[[Tracks], Tracks] = lambda tracks: tracks,
+        on_tick: Callable[[], None] = lambda: None,
+        mapped: Callable[[Tracks], Tracks] = lambda tracks: tracks,
     ) -> None:
-        """look: called every PING_SECONDS, before the ping.
-        tell: called before tracks are written; returns the tracks to write.
+        """on_tick: called every PING_SECONDS, before the ping.
+        mapped: called before tracks are written; returns the tracks to write.
         """
         self._transport = transport
         self._dropped = dropped
-        self._look = look
-        self._tell = tell
+        self._on_tick = on_tick
+        self._mapped = mapped
         self._has_video = False
-        self._most = BACKLOG
+        self._max_bytes = BACKLOG
         self._late = False
         self._unsent = 0
         self._stalled = 0.0
@@ -46,11 +46,11 @@ class RemoteSink:
     def begin(self) -> None:
         """Starts the pings, which go on until `stop`. Everything written before `replayed` is exempt from the bound."""
         self._tick()
-        self._most = sys.maxsize
+        self._max_bytes = sys.maxsize
 
     def replayed(self) -> None:
         """Ends the replay of the cache. Replayed bytes that still wait are not counted in the backlog."""
-        self._most = BACKLOG + self._transport.get_write_buffer_size()
+        self._max_bytes = BACKLOG + self._transport.get_write_buffer_size()
 
     def stop(self) -> None:
         if self._timer is not None:
@@ -61,7 +61,7 @@ class RemoteSink:
 
     def on_tracks(self, tracks: Tracks) -> None:
         self._has_video = tracks.video is not None
-        self._transport.write(wire.frame(StreamMessage.TRACKS, wire.encode_tracks(self._tell(tracks))))
+        self._transport.write(wire.frame(StreamMessage.TRACKS, wire.encode_tracks(self._mapped(tracks))))
 
     def on_unit(self, unit: AccessUnit) -> None:
         """Writes a unit. Hot path. Only bytes that the kernel did not take yet count as waiting."""
@@ -72,7 +72,7 @@ class RemoteSink:
                 self._dropped.add("node")
                 return
             self._late = False
-        elif transport.get_write_buffer_size() > self._most:
+        elif transport.get_write_buffer_size() > self._max_bytes:
             self._late = True
             self._dropped.add("node")
             return
@@ -99,8 +99,8 @@ class RemoteSink:
         if self._stalled >= STALL_SECONDS:
             transport.abort()
             return
-        self._look()
+        self._on_tick()
         if unsent < BACKLOG:
-            self._most = min(self._most, BACKLOG)
+            self._max_bytes = min(self._max_bytes, BACKLOG)
         if not unsent:
             transport.write(nodes.PING)

@@ -40,16 +40,16 @@ class Replicas:
     One connection pulls a stream for all its players. If it breaks, players stay for the linger time of the hub.
     Meanwhile the holder, or its successor, is looked up. Other nodes may pull a replica like a stream.
 
-    most: streams at once, also those that no node holds and players wait for; beyond that, AtCapacity is raised.
+    limit: streams at once, also those that no node holds and players wait for; beyond that, AtCapacity is raised.
     Counter: `pulls` (connections opened).
     """
 
-    def __init__(self, hub: Hub, where: StreamLocator, peers: Peers, most: int = MAX_REPLICAS) -> None:
+    def __init__(self, hub: Hub, where: StreamLocator, peers: Peers, limit: int = MAX_REPLICAS) -> None:
         """hub: has the outputs `flv` and `rtmp`; nothing else is published in it. The caller runs it."""
         self._hub = hub
         self._where = where
         self._peers = peers
-        self._most = most
+        self._limit = limit
         self._pulls: dict[str, _Pull] = {}
         self._tasks = Tasks("replicas", _crashed)
         self.pulls = 0
@@ -73,8 +73,8 @@ class Replicas:
         """
         pull = self._pulls.get(name)
         if pull is None:
-            if len(self._pulls) >= self._most:
-                raise AtCapacity(f"{self._most} streams are pulled by this node")
+            if len(self._pulls) >= self._limit:
+                raise AtCapacity(f"{self._limit} streams are pulled by this node")
             pull = self._pulls[name] = _Pull(name, self._hub, self._where, self._peers, self._opened)
             self._tasks.start(self._run(pull), name)
         pull.waiting += 1
@@ -117,14 +117,14 @@ class _Pull(PullReceiver):
         self.waiting = 0
         self.lent = 0  # pulls of other nodes
         self.touched = time.monotonic()
-        self.hail = Hello("", 0.0, {})  # the hello for other nodes, for the tracks played now
+        self.current_hello = Hello("", 0.0, {})  # the hello for other nodes, for the tracks played now
         self.epoch = -1  # the holder's epoch of the tracks played now
         self._where = where
         self._peers = peers
         self._opened = opened
         self._early = False  # whether no node held the stream at the first look-up
         self._link: PullLink | None = None
-        self._hail = self.hail  # the next hello, used once its tracks have come
+        self._next_hello = self.current_hello  # the next hello, used once its tracks have come
         self._over: EndReason | None = None  # the reason for the end that an edge gave, not yet confirmed
         self._broken = 0.0  # when the last link broke
 
@@ -226,18 +226,18 @@ class _Pull(PullReceiver):
         kept = not self._hub.holds(self.name)
         # Timestamps shifted here match those of no other node: a puller that changes to another node starts anew.
         session = hello.session if kept else f"{hello.session}/{secrets.token_hex(4)}"
-        self._hail = Hello(session, hello.started, {})
+        self._next_hello = Hello(session, hello.started, {})
         channel = shared_channel(hello.channel, channel_of(self.name))
         return self._hub.publish(
             channel, self.name, protocol="node", peer="", evict=self._evicted, keep_time=kept, trusted=True
         )
 
-    def channel(self, told: Mapping[str, Any]) -> None:
-        self._hub.channel_changed(shared_channel(told, channel_of(self.name)))
+    def channel(self, fields: Mapping[str, Any]) -> None:
+        self._hub.channel_changed(shared_channel(fields, channel_of(self.name)))
 
     def tracks(self, tracks: Tracks) -> None:
         if self._publisher is not None:
-            self.epoch, self.hail = tracks.epoch, self._hail  # before the sinks get the tracks
+            self.epoch, self.current_hello = tracks.epoch, self._next_hello  # before the sinks get the tracks
         super().tracks(tracks)
 
     def _leave(self) -> None:
@@ -263,7 +263,7 @@ class ReplicaSource:
         self._stream = stream
 
     def hello(self) -> Hello:
-        return replace(self._pull.hail, channel=shared_fields(self._stream.channel))
+        return replace(self._pull.current_hello, channel=shared_fields(self._stream.channel))
 
     def tell(self, tracks: Tracks) -> Tracks:
         return replace(tracks, epoch=self._pull.epoch)

@@ -16,7 +16,7 @@ from gateway.ports.errors import AtCapacity
 log = structlog.get_logger(__name__)
 
 _MAX_REQUESTS: Final = 4_096  # at once
-_MOST_OF_ONE: Final = 128  # for one group (a stream): senseless requests to one do not harm others
+_MAX_PER_GROUP: Final = 128  # for one group (a stream): senseless requests to one do not harm others
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class SharedRequest(Generic[T]):
         """All pieces that were added."""
         return b"".join(self._pieces)
 
-    def land(self, result: T | None, error: Exception | None = None) -> None:
+    def finish(self, result: T | None, error: Exception | None = None) -> None:
         """Ends the request. Only RequestCoalescer calls it."""
         self._result, self._error = result, error
         self.done = True
@@ -104,12 +104,12 @@ class RequestCoalescer(Generic[T]):
     """The requests under way. Use as `async with`.
 
     Every caller that joins a request must leave it. A request without followers is cancelled. Joining raises
-    AtCapacity beyond _MAX_REQUESTS at once, or beyond _MOST_OF_ONE of a group. Counters: `flown`, `collapsed`
+    AtCapacity beyond _MAX_REQUESTS at once, or beyond _MAX_PER_GROUP of a group. Counters: `flown`, `collapsed`
     (callers that joined a request under way).
     """
 
     def __init__(self, name: str) -> None:
-        self._flying: dict[Hashable, SharedRequest[T]] = {}
+        self._running: dict[Hashable, SharedRequest[T]] = {}
         self._groups: dict[Hashable, int] = {}
         self._tasks = Tasks(name, _crashed)
         self.flown = 0
@@ -122,65 +122,65 @@ class RequestCoalescer(Generic[T]):
         await self._tasks.close()
 
     def __len__(self) -> int:
-        return len(self._flying)
+        return len(self._running)
 
     def join(
         self, key: Hashable, group: Hashable, work: Callable[[SharedRequest[T]], Coroutine[Any, Any, T]]
     ) -> SharedRequest[T]:
         """Returns the request for `key`; starts it with `work` if there is none.
 
-        group: its requests share the bound _MOST_OF_ONE.
+        group: its requests share the bound _MAX_PER_GROUP.
         """
-        flight = self._flying.get(key)
-        if flight is not None:
+        shared = self._running.get(key)
+        if shared is not None:
             self.collapsed += 1
         else:
-            if len(self._flying) >= _MAX_REQUESTS or self._groups.get(group, 0) >= _MOST_OF_ONE:
+            if len(self._running) >= _MAX_REQUESTS or self._groups.get(group, 0) >= _MAX_PER_GROUP:
                 raise AtCapacity("too many requests are under way")
-            flight = self._flying[key] = SharedRequest(key, group)
+            shared = self._running[key] = SharedRequest(key, group)
             self._groups[group] = self._groups.get(group, 0) + 1
             self.flown += 1
-            flight.task = self._tasks.start(self._fly(flight, work), str(group))
-        flight.followers += 1
-        return flight
+            shared.task = self._tasks.start(self._run(shared, work), str(group))
+        shared.followers += 1
+        return shared
 
-    def leave(self, flight: SharedRequest[T], *, keep: bool = False) -> None:
+    def leave(self, shared: SharedRequest[T], *, keep: bool = False) -> None:
         """Removes a follower. keep: the request goes on without followers, because its result will be needed soon."""
-        flight.followers -= 1
-        if not flight.followers and not keep and not flight.done:
-            self._land(flight)  # the next caller starts another request
-            assert flight.task is not None, "it was started when it was joined first"
-            flight.task.cancel()
+        shared.followers -= 1
+        if not shared.followers and not keep and not shared.done:
+            self._end(shared)  # the next caller starts another request
+            assert shared.task is not None, "it was started when it was joined first"
+            shared.task.cancel()
 
-    async def _fly(self, flight: SharedRequest[T], work: Callable[[SharedRequest[T]], Coroutine[Any, Any, T]]) -> None:
+    async def _run(self, shared: SharedRequest[T], work: Callable[[SharedRequest[T]], Coroutine[Any, Any, T]]) -> None:
         try:
-            result = await work(flight)
+            result = await work(shared)
         except asyncio.CancelledError:
-            flight.land(None, TruncatedBody("given up"))
+            shared.finish(None, TruncatedBody("given up"))
             raise
         except Exception as error:
-            flight.land(None, error)
+            shared.finish(None, error)
         else:
-            flight.land(result)
+            shared.finish(result)
         finally:
-            self._land(flight)
+            self._end(shared)
 
-    def _land(self, flight: SharedRequest[T]) -> None:
-        if self._flying.get(flight.key) is flight:
-            del self._flying[flight.key]
-            left = self._groups[flight.group] - 1
+    def _end(self, shared: SharedRequest[T]) -> None:
+        if self._running.get(shared.key) is shared:
+            del self._running[shared.key]
+            left = self._groups[shared.group] - 1
             if left:
-                self._groups[flight.group] = left
+                self._groups[shared.group] = left
             else:
-                del self._groups[flight.group]
+                del self._groups[shared.group]
 
 
 class SharedBody(Generic[T]):
     """The body of an open request for one follower. `aclose` leaves the request."""
 
-    def __init__(self, flights: RequestCoalescer[T], flight: SharedRequest[T], seconds: float) -> None:
-        self._flights = flights
-        self._flight: SharedRequest[T] | None = flight
+    def __init__(self, coalescer: RequestCoalescer[T], shared: SharedRequest[T], seconds: float) -> None:
+        self._coalescer = coalescer
+        self._shared: SharedRequest[T] | None = shared
         self._seconds = seconds
         self._index = 0
 
@@ -188,18 +188,18 @@ class SharedBody(Generic[T]):
         return self
 
     async def __anext__(self) -> bytes:
-        if self._flight is None:
+        if self._shared is None:
             raise StopAsyncIteration
-        piece = await self._flight.piece(self._index, self._seconds)
+        piece = await self._shared.piece(self._index, self._seconds)
         if piece is None:
             raise StopAsyncIteration
         self._index += 1
         return piece
 
     async def aclose(self) -> None:
-        flight, self._flight = self._flight, None
-        if flight is not None:
-            self._flights.leave(flight)
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            self._coalescer.leave(shared)
 
 
 def _crashed(name: str, error: BaseException) -> None:

@@ -34,16 +34,16 @@ class SourcePull(PullReceiver):
     """The stream as the publisher pushes it, pulled from its holder."""
 
     def __init__(
-        self, hub: Hub, peers: Peers, place: NodeAddress, item: Mapping[str, Any], *, patience: float = TIMEOUT_SECONDS
+        self, hub: Hub, peers: Peers, place: NodeAddress, item: Mapping[str, Any], *, timeout: float = TIMEOUT_SECONDS
     ) -> None:
         """item: the fields of the channel that are known beforehand, at least its `id`.
-        patience: seconds without the stream or its node, after which the pull ends.
+        timeout: seconds without the stream or its node, after which the pull ends.
         """
         super().__init__(hub)
         self._peers = peers
         self._place = place
         self._item = dict(item)
-        self._patience = patience
+        self._timeout = timeout
         self._name = str(item["id"])
 
     async def run(self) -> str:
@@ -56,7 +56,7 @@ class SourcePull(PullReceiver):
             while True:
                 try:
                     link = await self._peers.link(
-                        self._place, "GET", f"/_node/{self._name}?original=1", lambda: PullLink(self, self._senseless)
+                        self._place, "GET", f"/_node/{self._name}?original=1", lambda: PullLink(self, self._invalid)
                     )
                 except PeerRefused as refused:
                     if refused.status in (_UNSIGNED, 403):
@@ -71,7 +71,7 @@ class SourcePull(PullReceiver):
                         self._hub.end(self._name, reason)
                         return str(reason)
                     last, why = time.monotonic(), "the link broke"
-                if time.monotonic() - last > self._patience:
+                if time.monotonic() - last > self._timeout:
                     return why
                 log.info("source is away", stream=self._name, reason=why)
                 await asyncio.sleep(backoff.next())
@@ -85,7 +85,7 @@ class SourcePull(PullReceiver):
         finally:
             link.close()
 
-    def _senseless(self, reason: str) -> None:
+    def _invalid(self, reason: str) -> None:
         log.warning("a pull made no sense", stream=self._name, reason=reason)
 
     # ---- PullReceiver ----
@@ -103,6 +103,6 @@ class SourcePull(PullReceiver):
             trusted=True,
         )
 
-    def channel(self, told: Mapping[str, Any]) -> None:
-        self._item |= told
+    def channel(self, fields: Mapping[str, Any]) -> None:
+        self._item |= fields
         self._hub.channel_changed(shared_channel(self._item, self._name))

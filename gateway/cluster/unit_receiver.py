@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.cluster.link_timeout import LinkTimeout
-from gateway.cluster.pull import MOST_FRAME
+from gateway.cluster.pull import MAX_FRAME
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.media.errors import InvalidData
@@ -38,10 +38,10 @@ class UnitReceiver(asyncio.Protocol):
         self._name = name
         self._keep_time = keep_time
         self._after: int | None = None  # decode time, in milliseconds, up to which units are left out
-        self._framer = wire.Framer(MOST_FRAME)
+        self._framer = wire.Framer(MAX_FRAME)
         self._tracks: Tracks | None = None
         self._publisher: StreamPublisher | None = None
-        self._silence = LinkTimeout(self._cut, self._ping)
+        self._timeout = LinkTimeout(self._cut, self._ping)
 
     def begin(self, publisher: StreamPublisher, rest: bytes) -> None:
         """Starts to receive. publisher: the lease, which this connection now owns. rest: bytes received after the
@@ -50,7 +50,7 @@ class UnitReceiver(asyncio.Protocol):
         self._publisher = publisher
         if self._keep_time and publisher.stream.last_push:
             self._after = publisher.stream.last_dts_ms
-        self._silence.begin()
+        self._timeout.begin()
         if rest:
             self.data_received(rest)
 
@@ -65,7 +65,7 @@ class UnitReceiver(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Reads frames. Hot path."""
-        now = self._silence.heard = time.monotonic()
+        now = self._timeout.heard = time.monotonic()
         try:
             for kind, body in self._framer.receive(data):
                 publisher = self._publisher
@@ -105,7 +105,7 @@ class UnitReceiver(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
-        self._silence.stop()
+        self._timeout.stop()
         self._lease.release()
 
     def _leave(self) -> None:

@@ -25,9 +25,9 @@ log = structlog.get_logger(__name__)
 
 SILENCE_SECONDS: Final = 100.0  # that an answer may take; LivenessMonitor finds dead nodes
 KEEP_SECONDS: Final = 60.0  # contract: the holder keeps an ended stream's playlists for so long
-_MOST_RECENT: Final = 10_000
-_MOST_WORDS: Final = 65_536  # bytes of an answer that may be a refusal
-_MOST_TRIES: Final = 6
+_MAX_RECENT: Final = 10_000
+_MAX_REFUSAL_BYTES: Final = 65_536  # bytes of an answer that may be a refusal
+_MAX_TRIES: Final = 6
 _NOT_LIVE: Final = b"is not streaming live now"
 _NOT_HELD: Final = b"does not hold the stream"  # quotes NOT_HERE of NodeEndpoint
 _NO_STATUS: Final = b'"live": false'
@@ -59,14 +59,14 @@ class UpstreamResponse:
             yield piece
 
     async def words(self) -> bytes:
-        """Returns the body of an answer that may be a refusal, at most _MOST_WORDS bytes. No refusal is longer."""
+        """Returns the body of an answer that may be a refusal, at most _MAX_REFUSAL_BYTES. No refusal is longer."""
         if self._said is None:
             said = b""
             async for piece in self.pieces():
                 said += piece
-                if len(said) >= _MOST_WORDS:
+                if len(said) >= _MAX_REFUSAL_BYTES:
                     break
-            self._said = said[:_MOST_WORDS]
+            self._said = said[:_MAX_REFUSAL_BYTES]
         return self._said
 
 
@@ -111,7 +111,7 @@ class UpstreamClient:
             return await self._ended(stack, name, target)
         second = False
         failure: PeerAway | PeerRefused | NoSuchStream = NoSuchStream(name)
-        for _ in range(_MOST_TRIES):
+        for _ in range(_MAX_TRIES):
             try:
                 async with contextlib.AsyncExitStack() as attempt:
                     answered = await attempt.enter_async_context(self.ask(place, "GET", target))
@@ -156,7 +156,7 @@ class UpstreamClient:
     def _has(self, channel: str, place: NodeAddress) -> None:
         self._recent[channel] = (place, time.monotonic() + KEEP_SECONDS)
         self._recent.move_to_end(channel)
-        if len(self._recent) > _MOST_RECENT:
+        if len(self._recent) > _MAX_RECENT:
             self._recent.popitem(last=False)
 
     # ---- one node ----

@@ -46,7 +46,7 @@ class ViewerReporter:
         self._watched = watched
         self._where = where
         self._peers = peers
-        self._told: set[str] = set()  # streams in the last report: a stream without viewers is reported once more
+        self._reported: set[str] = set()  # streams in the last report: a stream without viewers is reported once more
 
     async def run(self) -> None:
         """Reports until it is cancelled."""
@@ -59,8 +59,8 @@ class ViewerReporter:
         watched = {name: {p: n for p, n in counts.items() if n > 0} for name, counts in self._watched().items()}
         watched = {name: counts for name, counts in watched.items() if counts}
         gate = asyncio.Semaphore(_MAX_CONCURRENT)
-        names = [*watched, *(self._told - watched.keys())]
-        self._told = set(watched)
+        names = [*watched, *(self._reported - watched.keys())]
+        self._reported = set(watched)
         await asyncio.gather(*(self._tell(gate, name, watched.get(name, {})) for name in names))
 
     async def _tell(self, gate: asyncio.Semaphore, name: str, counts: Mapping[str, int]) -> None:

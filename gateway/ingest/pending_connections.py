@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from gateway.lib.metric_table import PENDING, PENDING_BYTES, PENDING_REFUSED, MetricSample
+from gateway.lib.metric_table import PENDING, PENDING_BYTES, PENDING_REFUSED, MetricSample, by_label
 from gateway.lib.network import client_network
 from gateway.lib.quota import Quota
 
@@ -22,15 +22,15 @@ class PendingConnections:
     per_address: the limit for one address (IPv6: a /64).
     Beyond it, the oldest of its connections that has sent nothing is closed.
     If all have sent something, the new one is refused.
-    most_bytes: the limit for all connections together, with their own cost.
+    max_bytes: the limit for all connections together, with their own cost.
     Beyond it, the oldest connection is closed for a new one.
     If received data passes the limit, the connection that holds most is closed, so no peer can keep all the memory.
     0: no limit. Counters: `refused` by reason.
     """
 
-    def __init__(self, per_address: int = 0, most_bytes: int = 0) -> None:
+    def __init__(self, per_address: int = 0, max_bytes: int = 0) -> None:
         self._addresses = Quota(per_address)
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._connections: dict[PendingConnection, None] = {}  # in order of arrival
         self._silent: dict[str, dict[PendingConnection, None]] = {}  # by network, without those of proxies
         self.bytes = 0
@@ -49,7 +49,7 @@ class PendingConnections:
         connection = PendingConnection(self, address, cost, drop, exempt=exempt)
         if not exempt and not self._take(connection.network):
             return None
-        while self._most_bytes and self.bytes + cost > self._most_bytes and self._connections:
+        while self._max_bytes and self.bytes + cost > self._max_bytes and self._connections:
             self._drop(next(iter(self._connections)), "full")
         self._connections[connection] = None
         if connection.silent:
@@ -61,8 +61,7 @@ class PendingConnections:
         """Yields the metric samples of pending connections."""
         yield MetricSample(PENDING, len(self._connections))
         yield MetricSample(PENDING_BYTES, self.bytes)
-        for reason, count in self.refused.items():
-            yield MetricSample(PENDING_REFUSED, count, (reason,))
+        yield from by_label(PENDING_REFUSED, self.refused)
 
     def _take(self, network: str) -> bool:
         while not self._addresses.take(network):
@@ -95,7 +94,7 @@ class PendingConnections:
     def _hold(self, connection: PendingConnection, size: int) -> None:
         self.bytes += size - connection.held
         connection.held = size
-        while self._most_bytes and self.bytes > self._most_bytes:
+        while self._max_bytes and self.bytes > self._max_bytes:
             largest = max(self._connections, key=_held)
             if not largest.held:
                 return  # there are many connections, but they hold nothing

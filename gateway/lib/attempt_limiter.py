@@ -52,16 +52,18 @@ class _Waiting:
 
 
 class AttemptLimiter:
-    """Gives at most `at_once` turns at a time. Use `async with turns.turn(who)`.
+    """Gives at most `max_concurrent` turns at a time. Use `async with turns.turn(who)`.
 
     Among callers with equally many failures, the newest goes first. So an attacker that fills the queue cannot make
     others wait for all of it. At most 64 wait; of one address 16, or 4 if it failed lately. Beyond that, the oldest
     with the most failures gets TooManyAttempts.
     """
 
-    def __init__(self, at_once: int = 1, clock: Callable[[], float] | None = None, later: Later | None = None) -> None:
+    def __init__(
+        self, max_concurrent: int = 1, clock: Callable[[], float] | None = None, later: Later | None = None
+    ) -> None:
         """clock: returns seconds of the clock that `later` uses; None: the clock of the event loop."""
-        self._free = at_once
+        self._free = max_concurrent
         self._clock = clock
         self._later = later
         self._waiting: list[_Waiting] = []  # oldest first
@@ -149,17 +151,17 @@ class AttemptLimiter:
         return self._clock() if self._clock is not None else asyncio.get_running_loop().time()
 
 
-def attempt_pause(failures: int, most: int, longest: float = 5.0) -> float:
+def attempt_pause(failures: int, per_minute: int, longest: float = 5.0) -> float:
     """Returns the seconds between two attempts of a key.
 
     failures: failed attempts of the key within a minute.
-    most: allowed attempts a minute; 0: no limit.
+    per_minute: allowed attempts a minute; 0: no limit.
     longest: upper bound of the pause.
-    The pause doubles with each of up to ten failures, to 60 / most seconds or `longest`, whichever is less. With 60 /
-    most, no more than `most` attempts fit a minute. Without failures the pause is 0.
+    The pause doubles with each of up to ten failures, to 60 / per_minute seconds or `longest`, whichever is less. With
+    60 / per_minute, no more than `per_minute` attempts fit a minute. Without failures the pause is 0.
     """
-    top = min(10, most)
-    if not failures or not most:
+    top = min(10, per_minute)
+    if not failures or not per_minute:
         return 0.0
-    full: float = min(longest, 60.0 / most)
+    full: float = min(longest, 60.0 / per_minute)
     return full * 2.0 ** min(0, failures - top)

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import PurePath
 from types import TracebackType
 from typing import Any, Final, Literal, TextIO
@@ -149,7 +150,7 @@ def configure(
         *([lambda logger, method, event: {**event, **fixed}] if fixed else []),
         shorten_exception,
         mask_secrets,
-        (_for_people_coloured if colour else for_people) if people else for_machines,
+        partial(for_people, colour=colour) if people else for_machines,
     ]
     structlog.configure(
         processors=_processors, wrapper_class=Logger, logger_factory=_Lines, cache_logger_on_first_use=True
@@ -215,16 +216,8 @@ def for_machines(logger: object, method: str, event: EventDict) -> str:
     return json.dumps({**first, **_finite(event)}, default=str, ensure_ascii=True, separators=(",", ":"))
 
 
-def for_people(logger: object, method: str, event: EventDict) -> str:
+def for_people(logger: object, method: str, event: EventDict, *, colour: bool = False) -> str:
     """Returns a line such as `12:30:01 info     publisher taken over  stream=… peer=…`."""
-    return _people(method, event, colour=False)
-
-
-def _for_people_coloured(logger: object, method: str, event: EventDict) -> str:
-    return _people(method, event, colour=True)
-
-
-def _people(method: str, event: EventDict, *, colour: bool) -> str:
     level = str(event.pop("level", method))
     what = _plain(str(event.pop("event", "")), quote=False)
     words = " ".join(f"{_plain(str(name))}={_plain(_text(value))}" for name, value in event.items())

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 
 class LogRateLimiter:
-    """Allows `most` lines a second and counts the lines that were left out."""
+    """Allows `limit` lines a second and counts the lines that were left out."""
 
-    __slots__ = ("_clock", "_left_out", "_lines", "_most", "_second")
+    __slots__ = ("_clock", "_left_out", "_limit", "_lines", "_second")
 
-    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most = most
+    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
         self._clock = clock
         self._second = float("-inf")
         self._lines = 0
@@ -25,7 +25,7 @@ class LogRateLimiter:
         now = self._clock()
         if now - self._second >= 1:
             self._second, self._lines = now, 0
-        if self._lines >= self._most:
+        if self._lines >= self._limit:
             self._left_out += 1
             return None
         self._lines += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -38,211 +38,132 @@ class Metric:
         return result
 
 
+def _gauge(name: str, help: str, *labels: str) -> Metric:
+    return Metric(name, MetricKind.GAUGE, help, labels)
+
+
+def _counter(name: str, help: str, *labels: str) -> Metric:
+    return Metric(name, MetricKind.COUNTER, help, labels)
+
+
+def _histogram(name: str, help: str, buckets: tuple[float, ...], *labels: str) -> Metric:
+    return Metric(name, MetricKind.HISTOGRAM, help, labels, buckets)
+
+
 _SECONDS: Final = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0)
 _DELAY: Final = (0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _LAG: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
-BUILD: Final = Metric(
-    "millrace_build_info", MetricKind.GAUGE, "Always 1; the version stands in the label.", ("version",)
-)
-STREAMS: Final = Metric("millrace_streams", MetricKind.GAUGE, "Streams that somebody pushes, by state.", ("state",))
-RENDITIONS: Final = Metric(
-    "millrace_renditions", MetricKind.GAUGE, "Streams that transcoders make from pushed streams."
-)
-PUBLISHERS: Final = Metric(
-    "millrace_publishers", MetricKind.GAUGE, "Connections that push, by protocol.", ("protocol",)
-)
-VIEWERS: Final = Metric("millrace_viewers", MetricKind.GAUGE, "Viewers by protocol.", ("protocol",))
-BYTES_IN: Final = Metric("millrace_ingest_bytes_total", MetricKind.COUNTER, "Media payload received from publishers.")
-BYTES_OUT: Final = Metric(
-    "millrace_sent_bytes_total", MetricKind.COUNTER, "Bytes given to viewers, by protocol.", ("protocol",)
-)
-DROPPED: Final = Metric(
+BUILD: Final = _gauge("millrace_build_info", "Always 1; the version stands in the label.", "version")
+STREAMS: Final = _gauge("millrace_streams", "Streams that somebody pushes, by state.", "state")
+RENDITIONS: Final = _gauge("millrace_renditions", "Streams that transcoders make from pushed streams.")
+PUBLISHERS: Final = _gauge("millrace_publishers", "Connections that push, by protocol.", "protocol")
+VIEWERS: Final = _gauge("millrace_viewers", "Viewers by protocol.", "protocol")
+BYTES_IN: Final = _counter("millrace_ingest_bytes_total", "Media payload received from publishers.")
+BYTES_OUT: Final = _counter("millrace_sent_bytes_total", "Bytes given to viewers, by protocol.", "protocol")
+DROPPED: Final = _counter(
     "millrace_frames_dropped_total",
-    MetricKind.COUNTER,
     "What did not reach somebody, by reason: viewer (too slow), output (too slow), ingest (unusable).",
-    ("reason",),
+    "reason",
 )
-BACKLOG: Final = Metric(
-    "millrace_viewer_backlog_bytes",
-    MetricKind.GAUGE,
-    "Bytes that wait for viewers of FLV and RTMP; limits.viewer_memory.",
+BACKLOG: Final = _gauge(
+    "millrace_viewer_backlog_bytes", "Bytes that wait for viewers of FLV and RTMP; limits.viewer_memory."
 )
-REFUSED: Final = Metric(
+REFUSED: Final = _counter(
     "millrace_auth_failures_total",
-    MetricKind.COUNTER,
     "Refusals by what was refused (publish, play, api, login, node) and why.",
-    ("what", "reason"),
+    "what",
+    "reason",
 )
-PENDING: Final = Metric(
+PENDING: Final = _gauge(
     "millrace_pending_connections",
-    MetricKind.GAUGE,
     "Connections of the RTMP and WebSocket listeners that are neither publishers nor players yet.",
 )
-PENDING_BYTES: Final = Metric(
-    "millrace_pending_bytes", MetricKind.GAUGE, "Bytes that pending connections use; limits.pending_bytes."
-)
-PENDING_REFUSED: Final = Metric(
+PENDING_BYTES: Final = _gauge("millrace_pending_bytes", "Bytes that pending connections use; limits.pending_bytes.")
+PENDING_REFUSED: Final = _counter(
     "millrace_pending_refused_total",
-    MetricKind.COUNTER,
     "Pending connections closed by limit: address (limits.pending_per_address), full or memory (limits.pending_bytes).",
-    ("reason",),
+    "reason",
 )
-SEGMENT_SECONDS: Final = Metric(
-    "millrace_segment_duration_seconds", MetricKind.HISTOGRAM, "Duration of finished segments.", ("format",), _SECONDS
+SEGMENT_SECONDS: Final = _histogram(
+    "millrace_segment_duration_seconds", "Duration of finished segments.", _SECONDS, "format"
 )
-PART_SECONDS: Final = Metric(
-    "millrace_part_duration_seconds", MetricKind.HISTOGRAM, "Duration of LL-HLS parts.", (), _SECONDS
-)
-PART_DELAY: Final = Metric(
+PART_SECONDS: Final = _histogram("millrace_part_duration_seconds", "Duration of LL-HLS parts.", _SECONDS)
+PART_DELAY: Final = _histogram(
     "millrace_ingest_to_part_seconds",
-    MetricKind.HISTOGRAM,
     "From the arrival of a part's last frame until the part could be fetched.",
-    (),
     _DELAY,
 )
-OUTPUTS: Final = Metric(
-    "millrace_outputs", MetricKind.GAUGE, "Outputs of live streams by name and state.", ("output", "state")
+OUTPUTS: Final = _gauge("millrace_outputs", "Outputs of live streams by name and state.", "output", "state")
+LOOP_LAG: Final = _histogram(
+    "millrace_event_loop_lag_seconds", "How late the event loop was, sampled once a second.", _LAG
 )
-LOOP_LAG: Final = Metric(
-    "millrace_event_loop_lag_seconds",
-    MetricKind.HISTOGRAM,
-    "How late the event loop was, sampled once a second.",
-    (),
-    _LAG,
-)
-HOOKS: Final = Metric(
-    "millrace_webhook_events_total", MetricKind.COUNTER, "Webhook events by what became of them.", ("result",)
-)
-API_REQUESTS: Final = Metric(
-    "millrace_api_requests_total", MetricKind.COUNTER, "Answers of the admin API by class of status.", ("status",)
-)
-WORKER_RESTARTS: Final = Metric(
+HOOKS: Final = _counter("millrace_webhook_events_total", "Webhook events by what became of them.", "result")
+API_REQUESTS: Final = _counter("millrace_api_requests_total", "Answers of the admin API by class of status.", "status")
+WORKER_RESTARTS: Final = _counter(
     "millrace_worker_restarts_total",
-    MetricKind.COUNTER,
     "Media workers that died while they were needed, by what they did; each was started again.",
-    ("worker",),
+    "worker",
 )
-RELAY_TARGETS: Final = Metric(
+RELAY_TARGETS: Final = _gauge(
     "millrace_relay_targets",
-    MetricKind.GAUGE,
     "Targets of relays by state: connecting, live, retrying (away), failed (somebody has to change something).",
-    ("state",),
+    "state",
 )
-RECORDED: Final = Metric("millrace_recordings_total", MetricKind.COUNTER, "Finished recordings, by kind.", ("kind",))
-ARCHIVE_FILES: Final = Metric(
-    "millrace_archive_waiting_files", MetricKind.GAUGE, "Finished files that the object store has not taken yet."
+RECORDED: Final = _counter("millrace_recordings_total", "Finished recordings, by kind.", "kind")
+ARCHIVE_FILES: Final = _gauge(
+    "millrace_archive_waiting_files", "Finished files that the object store has not taken yet."
 )
-ARCHIVE_BYTES: Final = Metric(
-    "millrace_archive_waiting_bytes",
-    MetricKind.GAUGE,
-    "Bytes of finished files that the object store has not taken yet.",
+ARCHIVE_BYTES: Final = _gauge(
+    "millrace_archive_waiting_bytes", "Bytes of finished files that the object store has not taken yet."
 )
-ARCHIVE_DROPPED: Final = Metric(
+ARCHIVE_DROPPED: Final = _counter(
     "millrace_archive_dropped_files_total",
-    MetricKind.COUNTER,
     "Finished files that were lost because the object store was away for longer than recording.spool_bytes lasted.",
 )
-KVS_FRAGMENTS: Final = Metric(
+KVS_FRAGMENTS: Final = _counter(
     "millrace_kvs_fragments_total",
-    MetricKind.COUNTER,
     "Fragments for Kinesis Video Streams: persisted; replayed (sent once more); dropped (never stored); unconfirmed "
     "(sent, and forgotten before they were acknowledged).",
-    ("result",),
+    "result",
 )
-EDGE_REQUESTS: Final = Metric(
+EDGE_REQUESTS: Final = _counter(
     "millrace_edge_requests_total",
-    MetricKind.COUNTER,
     "Requests for files of streams that other nodes hold: hit (answered from memory), miss (their holder was asked), "
     "collapsed (waited for the answer to another's), stale (an old playlist, because no holder answered).",
-    ("result",),
+    "result",
 )
-EDGE_UPSTREAM: Final = Metric(
-    "millrace_edge_upstream_requests_total", MetricKind.COUNTER, "Requests to other nodes for files of streams."
+EDGE_UPSTREAM: Final = _counter(
+    "millrace_edge_upstream_requests_total", "Requests to other nodes for files of streams."
 )
-EDGE_FAILED: Final = Metric(
+EDGE_FAILED: Final = _counter(
     "millrace_edge_upstream_failures_total",
-    MetricKind.COUNTER,
     "Requests to other nodes for files of streams that got no answer, or an incomplete one.",
 )
-EDGE_BYTES: Final = Metric(
-    "millrace_edge_upstream_bytes_total", MetricKind.COUNTER, "Bytes of files of streams received from other nodes."
+EDGE_BYTES: Final = _counter(
+    "millrace_edge_upstream_bytes_total", "Bytes of files of streams received from other nodes."
 )
-EDGE_CACHE: Final = Metric(
-    "millrace_edge_cache_bytes", MetricKind.GAUGE, "Bytes of files of other nodes kept in memory."
+EDGE_CACHE: Final = _gauge("millrace_edge_cache_bytes", "Bytes of files of other nodes kept in memory.")
+PULLED: Final = _gauge(
+    "millrace_pulled_streams", "Streams of other nodes that are pulled here, for FLV and RTMP players."
 )
-PULLED: Final = Metric(
-    "millrace_pulled_streams",
-    MetricKind.GAUGE,
-    "Streams of other nodes that are pulled here, for FLV and RTMP players.",
-)
-PULLS: Final = Metric("millrace_pulls_total", MetricKind.COUNTER, "Connections opened to other nodes to pull streams.")
-LOOKUPS: Final = Metric("millrace_registry_lookups_total", MetricKind.COUNTER, "Streams looked up in the registry.")
-HELD: Final = Metric("millrace_held_streams", MetricKind.GAUGE, "Streams that this node holds in the registry.")
-PROCESSES: Final = Metric(
+PULLS: Final = _counter("millrace_pulls_total", "Connections opened to other nodes to pull streams.")
+LOOKUPS: Final = _counter("millrace_registry_lookups_total", "Streams looked up in the registry.")
+HELD: Final = _gauge("millrace_held_streams", "Streams that this node holds in the registry.")
+PROCESSES: Final = _gauge(
     "millrace_processes",
-    MetricKind.GAUGE,
     "Processes that share the ports, by state: those whose values are summed here, and silent ones, "
     "whose earlier counters alone are included.",
-    ("state",),
+    "state",
 )
-STREAM_BITRATE: Final = Metric(
-    "millrace_stream_bitrate_bps",
-    MetricKind.GAUGE,
-    "Ingest bitrate of a stream; only where per-stream metrics are on.",
-    ("stream",),
+STREAM_BITRATE: Final = _gauge(
+    "millrace_stream_bitrate_bps", "Ingest bitrate of a stream; only where per-stream metrics are on.", "stream"
 )
-STREAM_VIEWERS: Final = Metric(
-    "millrace_stream_viewers",
-    MetricKind.GAUGE,
-    "Viewers of a stream; only where per-stream metrics are on.",
-    ("stream",),
+STREAM_VIEWERS: Final = _gauge(
+    "millrace_stream_viewers", "Viewers of a stream; only where per-stream metrics are on.", "stream"
 )
 
-TABLE: Final[Mapping[str, Metric]] = {
-    m.name: m
-    for m in (
-        BUILD,
-        STREAMS,
-        RENDITIONS,
-        PUBLISHERS,
-        VIEWERS,
-        BYTES_IN,
-        BYTES_OUT,
-        DROPPED,
-        BACKLOG,
-        REFUSED,
-        PENDING,
-        PENDING_BYTES,
-        PENDING_REFUSED,
-        SEGMENT_SECONDS,
-        PART_SECONDS,
-        PART_DELAY,
-        OUTPUTS,
-        LOOP_LAG,
-        HOOKS,
-        API_REQUESTS,
-        WORKER_RESTARTS,
-        RELAY_TARGETS,
-        RECORDED,
-        ARCHIVE_FILES,
-        ARCHIVE_BYTES,
-        ARCHIVE_DROPPED,
-        KVS_FRAGMENTS,
-        EDGE_REQUESTS,
-        EDGE_UPSTREAM,
-        EDGE_FAILED,
-        EDGE_BYTES,
-        EDGE_CACHE,
-        PULLED,
-        PULLS,
-        LOOKUPS,
-        HELD,
-        PROCESSES,
-        STREAM_BITRATE,
-        STREAM_VIEWERS,
-    )
-}
+TABLE: Final[Mapping[str, Metric]] = {one.name: one for one in tuple(globals().values()) if isinstance(one, Metric)}
 
 Labels: TypeAlias = tuple[str, ...]
 
@@ -254,3 +175,9 @@ class MetricSample:
     metric: Metric
     value: float
     labels: Labels = ()
+
+
+def by_label(metric: Metric, counts: Mapping[str, float]) -> Iterator[MetricSample]:
+    """Yields the samples of a metric that has one label. counts: values by this label."""
+    for label, value in counts.items():
+        yield MetricSample(metric, value, (label,))

@@ -11,7 +11,7 @@ import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -30,7 +30,7 @@ from gateway.lib.metric_table import (
     Metric,
     MetricSample,
 )
-from gateway.lib.metrics_snapshot import MetricsSnapshot, families, process_values
+from gateway.lib.metrics_snapshot import MetricsSnapshot, process_values
 
 log = structlog.get_logger(__name__)
 
@@ -40,21 +40,22 @@ Source: TypeAlias = Callable[[], Iterable[MetricSample]]
 
 
 class Counter:
-    """Counts by labels. At most `MOST` combinations, because clients must not create series. Further ones count as
-    "other".
+    """Counts by labels.
+
+    At most `MAX_SERIES` combinations, because clients must not create series. Further ones count as "other".
     """
 
-    MOST = 200
+    MAX_SERIES = 200
 
     def __init__(self, metric: Metric) -> None:
-        self._metric = metric
+        self.metric = metric
         self.values: dict[Labels, float] = {}
 
     def add(self, *labels: str, amount: float = 1) -> None:
         """Adds `amount`. labels: in the order of the table."""
-        if len(labels) != len(self._metric.labels):
-            raise ValueError(f"{self._metric.name} has the labels {self._metric.labels}, not {labels}")
-        if labels not in self.values and len(self.values) >= self.MOST:
+        if len(labels) != len(self.metric.labels):
+            raise ValueError(f"{self.metric.name} has the labels {self.metric.labels}, not {labels}")
+        if labels not in self.values and len(self.values) >= self.MAX_SERIES:
             labels = ("other",) * len(labels)
         self.values[labels] = self.values.get(labels, 0) + amount
 
@@ -62,10 +63,10 @@ class Counter:
 class Histogram:
     """Observations in buckets, by labels. `observe` costs a bisection: use it once a part, not once a frame."""
 
-    __slots__ = ("_bounds", "_metric", "series")
+    __slots__ = ("_bounds", "metric", "series")
 
     def __init__(self, metric: Metric) -> None:
-        self._metric = metric
+        self.metric = metric
         self._bounds = metric.buckets
         # labels → [count of each bucket, the one beyond the last bound, sum]
         self.series: dict[Labels, list[float]] = {}
@@ -76,9 +77,9 @@ class Histogram:
             return
         row = self.series.get(labels)
         if row is None:
-            if len(labels) != len(self._metric.labels):
-                raise ValueError(f"{self._metric.name} has the labels {self._metric.labels}, not {labels}")
-            if len(self.series) >= Counter.MOST:
+            if len(labels) != len(self.metric.labels):
+                raise ValueError(f"{self.metric.name} has the labels {self.metric.labels}, not {labels}")
+            if len(self.series) >= Counter.MAX_SERIES:
                 return
             row = self.series[labels] = [0.0] * (len(self._bounds) + 2)
         row[bisect_left(self._bounds, value)] += 1
@@ -98,10 +99,11 @@ class Metrics:
         self.part_seconds = Histogram(PART_SECONDS)
         self.part_delay = Histogram(PART_DELAY)
         self.loop_lag = Histogram(LOOP_LAG)
+        self._counters = (self.refused, self.dropped, self.hooks, self.api_requests, self.worker_restarts)
+        self._histograms = (self.segment_seconds, self.part_seconds, self.part_delay, self.loop_lag)
         self.last_lag = 0.0  # seconds that the loop was late at the last sample
         self._version = version
         self._sources: list[Source] = []
-        self._process: Any = None
 
     def read_from(self, source: Source) -> None:
         """Adds a source, which is called at each scrape. It must be fast, and may read only data of its own event
@@ -119,33 +121,14 @@ class Metrics:
 
     def render(self) -> bytes:
         """Returns the exposition text of all metrics that have a value, and of the process itself."""
-        from prometheus_client import (
-            CollectorRegistry,
-            generate_latest,
-        )  # late: a node without scrapes saves 1 MB
-        from prometheus_client.platform_collector import PlatformCollector
-        from prometheus_client.process_collector import ProcessCollector
-
-        if self._process is None:
-            self._process = CollectorRegistry()
-            ProcessCollector(registry=self._process)
-            PlatformCollector(registry=self._process)
-            self._process.register(_Collector(self))
-        text: bytes = generate_latest(self._process)
-        return text
+        return self.snapshot().render()
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields gauges and counters, also those of the sources."""
         yield MetricSample(BUILD, 1, (self._version,))
-        for metric, counter in (
-            (REFUSED, self.refused),
-            (DROPPED, self.dropped),
-            (HOOKS, self.hooks),
-            (API_REQUESTS, self.api_requests),
-            (WORKER_RESTARTS, self.worker_restarts),
-        ):
+        for counter in self._counters:
             for labels, value in counter.values.items():
-                yield MetricSample(metric, value, labels)
+                yield MetricSample(counter.metric, value, labels)
         for source in self._sources:
             try:
                 yield from source()
@@ -158,30 +141,11 @@ class Metrics:
         measured = MetricsSnapshot()
         for sample in self.samples():
             measured.put(sample.metric, sample.value, sample.labels)
-        for metric, histogram in self.histograms():
+        for histogram in self._histograms:
+            metric = histogram.metric
             if not metric.labels:
                 histogram.series.setdefault((), [0.0] * (len(metric.buckets) + 2))
             measured.rows[metric.name] = {labels: list(row) for labels, row in histogram.series.items()}
         if process:
             measured.processes[process] = process_values()
         return measured
-
-    def histograms(self) -> Iterator[tuple[Metric, Histogram]]:
-        yield SEGMENT_SECONDS, self.segment_seconds
-        yield PART_SECONDS, self.part_seconds
-        yield PART_DELAY, self.part_delay
-        yield LOOP_LAG, self.loop_lag
-
-
-class _Collector:
-    """The object that prometheus-client calls at each scrape."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def describe(self) -> Iterable[Any]:
-        """Returns nothing: it is called at registration, when the sources may not be ready."""
-        return ()
-
-    def collect(self) -> Iterator[Any]:
-        return families(self._metrics.snapshot())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from gateway.lib.metric_table import BUILD, TABLE, Labels, Metric, MetricKind, MetricSample
+
+T = TypeVar("T")
 
 _MAX_SERIES: Final = 20_000  # of one process; more means that the text is not from Millrace
 # Metrics of a process that prometheus-client provides.
@@ -56,10 +58,8 @@ class MetricsSnapshot:
 
     def grown(self) -> MetricsSnapshot:
         """Returns the counters and histograms, which never decrease. They still count when their process is gone."""
-        counters = {name: dict(v) for name, v in self.values.items() if TABLE[name].kind is MetricKind.COUNTER}
-        return MetricsSnapshot(
-            counters, {name: {k: list(row) for k, row in rows.items()} for name, rows in self.rows.items()}
-        )
+        counters = {name: series for name, series in self.values.items() if TABLE[name].kind is MetricKind.COUNTER}
+        return MetricsSnapshot(counters, self.rows)
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields gauges and counters, like Metrics.samples."""
@@ -86,16 +86,8 @@ class MetricsSnapshot:
         try:
             told = json.loads(text)
             measured = cls(
-                {
-                    name: {tuple(map(str, labels)): _number(value) for *labels, value in series}
-                    for name, series in told["values"].items()
-                    if name in TABLE and TABLE[name].kind is not MetricKind.HISTOGRAM
-                },
-                {
-                    name: {tuple(map(str, labels)): list(map(_number, row)) for *labels, row in series}
-                    for name, series in told["rows"].items()
-                    if name in TABLE and TABLE[name].kind is MetricKind.HISTOGRAM
-                },
+                _series(told["values"], _number, histograms=False),
+                _series(told["rows"], lambda row: list(map(_number, row)), histograms=True),
                 {
                     str(process): {name: _number(value) for name, value in said.items() if name in _PROCESS}
                     for process, said in told["processes"].items()
@@ -116,16 +108,19 @@ class MetricsSnapshot:
                 raise ValueError(f"no measurements of {name}")
 
     def render(self) -> bytes:
-        """Returns the exposition text of several processes."""
+        """Returns the exposition text, with the values of the operating system of each process."""
         from prometheus_client import (
             CollectorRegistry,
             generate_latest,
         )  # late: a node without scrapes saves 1 MB
         from prometheus_client.platform_collector import PlatformCollector
+        from prometheus_client.process_collector import ProcessCollector
 
         registry = CollectorRegistry()
+        if not self.processes:
+            ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-        registry.register(_Families([*families(self), *_process_families(self.processes)]))
+        registry.register(_Families([*_families(self), *_process_families(self.processes)]))
         text: bytes = generate_latest(registry)
         return text
 
@@ -144,7 +139,7 @@ class _Families:
         return self._found
 
 
-def families(measured: MetricsSnapshot) -> Iterator[Any]:
+def _families(measured: MetricsSnapshot) -> Iterator[Any]:
     """Yields the metrics of the table that have a value, in the form of prometheus-client."""
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
@@ -171,7 +166,7 @@ def families(measured: MetricsSnapshot) -> Iterator[Any]:
 def _process_families(processes: Mapping[str, Mapping[str, float]]) -> Iterator[Any]:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    for name, (kind, help) in _PROCESS.items():
+    for name, (kind, help) in _PROCESS.items() if processes else ():
         make: Any = CounterMetricFamily if kind is MetricKind.COUNTER else GaugeMetricFamily
         family = make(name, help, labels=("process",))
         for process in sorted(processes):
@@ -186,6 +181,14 @@ def process_values() -> dict[str, float]:
 
     collector: Any = ProcessCollector(registry=None)
     return {family.name: family.samples[0].value for family in collector.collect() if family.name in _PROCESS}
+
+
+def _series(told: Any, read: Callable[[Any], T], *, histograms: bool) -> dict[str, dict[Labels, T]]:
+    return {
+        name: {tuple(map(str, labels)): read(value) for *labels, value in series}
+        for name, series in told.items()
+        if name in TABLE and (TABLE[name].kind is MetricKind.HISTOGRAM) == histograms
+    }
 
 
 def _number(value: Any) -> float:

@@ -25,3 +25,11 @@ def _of_ipv6(address: str) -> str:
     if parsed.ipv4_mapped is not None:
         return str(parsed.ipv4_mapped)
     return str(ipaddress.IPv6Network((parsed, 64), strict=False))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine's own: a loopback address, or the name localhost."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

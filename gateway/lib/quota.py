@@ -8,16 +8,16 @@ from gateway.lib.network import client_network
 
 
 class Quota:
-    """Counts the things that an address has. IPv6 addresses are counted by their /64. most: 0 means no limit."""
+    """Counts the things that an address has. IPv6 addresses are counted by their /64. limit: 0 means no limit."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._held: Counter[str] = Counter()
 
     def take(self, address: str) -> bool:
         """Counts one more. Returns False if the address is at its limit."""
         network = client_network(address)
-        if self._most and self._held[network] >= self._most:
+        if self._limit and self._held[network] >= self._limit:
             return False
         self._held[network] += 1
         return True

@@ -12,15 +12,15 @@ WINDOW: Final = 60.0  # seconds
 
 
 class Refusals:
-    """Counts refused tries by address within a minute. Remembers the `most` addresses that tried last.
+    """Counts refused tries by address within a minute. Remembers the `max_addresses` addresses that tried last.
 
     Callers verify the credentials first. The limit changes only the answer to a wrong try; it never refuses a right
     one. IPv6 addresses are counted by their /64. `per_minute` 0: no limit.
     """
 
-    def __init__(self, per_minute: int, most: int = 10_000) -> None:
+    def __init__(self, per_minute: int, max_addresses: int = 10_000) -> None:
         self.per_minute = per_minute
-        self._most = most
+        self._max_addresses = max_addresses
         self._tries: OrderedDict[str, deque[float]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -38,7 +38,7 @@ class Refusals:
         key = client_network(address)
         self._tries.setdefault(key, deque(maxlen=self.per_minute)).append(now)
         self._tries.move_to_end(key)
-        if len(self._tries) > self._most:
+        if len(self._tries) > self._max_addresses:
             self._tries.popitem(last=False)
         return 0
 

@@ -100,8 +100,8 @@ class ScheduledReads(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_discards",
+        "_max_read",
         "_merges",
-        "_most",
         "_read_held",
         "_read_size",
         "_read_waits",
@@ -115,7 +115,7 @@ class ScheduledReads(asyncio.BufferedProtocol):
 
     def __init__(self, scheduler: ReadScheduler, read_size: int) -> None:
         self._scheduler = scheduler
-        self._most = read_size
+        self._max_read = read_size
         self._resize(read_size)
         self._read_held = False
         self._read_waits = False
@@ -132,13 +132,13 @@ class ScheduledReads(asyncio.BufferedProtocol):
 
         Reads grow to a larger bound while they are cheap.
         """
-        self._most = size
+        self._max_read = size
         self._resize(min(self._read_size, size))
 
     def discard_reads(self) -> None:
         """Discards all further bytes of the client unparsed. The end of the connection is still noticed."""
         self._discards = True
-        self._most = LARGEST_READ
+        self._max_read = LARGEST_READ
         self._resize(LARGEST_READ)
         self.release_reading()
 
@@ -179,8 +179,8 @@ class ScheduledReads(asyncio.BufferedProtocol):
             spent += self._spent  # there may be more to read
         if spent < SLICE_SECONDS:
             self._spent = spent
-            if size < self._most and took < SLICE_SECONDS / 4:
-                self._resize(min(2 * size, self._most))
+            if size < self._max_read and took < SLICE_SECONDS / 4:
+                self._resize(min(2 * size, self._max_read))
             return
         self._spent = 0.0
         if took > SLICE_SECONDS and size > SMALLEST_READ:

@@ -9,7 +9,7 @@ from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.packaging.backlog import Backlogs
 from gateway.packaging.feed import Feed, FeedCounts
-from gateway.protocols.rtmp.chunk import shared_message
+from gateway.protocols.rtmp.chunk_writer import shared_message
 from gateway.protocols.rtmp.message import AUDIO as AUDIO_MESSAGE
 from gateway.protocols.rtmp.message import CSID, CSID_AUDIO, CSID_DATA, CSID_VIDEO, DATA
 from gateway.protocols.rtmp.message import VIDEO as VIDEO_MESSAGE

@@ -35,7 +35,7 @@ class Child:
         self._ready = ready
         self._process: Process | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._unsaid: list[bytes] = []  # commands from before the link was open
+        self._unsent: list[bytes] = []  # commands from before the link was open
         self._killed = False
 
     @property
@@ -58,7 +58,7 @@ class Child:
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         try:
             self._writer = writer
-            for words in (self._begin.encode(), *self._unsaid):
+            for words in (self._begin.encode(), *self._unsent):
                 writer.write(words)
             await self._listen(reader)
             return await self._process.wait()
@@ -69,7 +69,7 @@ class Child:
     def tell(self, word: WorkerCommand) -> None:
         """Sends a command. A worker that is just starting gets it after BEGIN; one that has ended does not get it."""
         if self._process is None or (self._writer is None and self._process.returncode is None):
-            self._unsaid.append(line(word))
+            self._unsent.append(line(word))
         elif self._writer is not None and not self._writer.is_closing():
             self._writer.write(line(word))
 

@@ -51,34 +51,33 @@ class OpenSockets:
     """
 
     ports: OpenPorts
-    _shares: Mapping[str, list[list[socket.socket]]] = field(repr=False)
+    _sockets: Mapping[str, list[list[socket.socket]]] = field(repr=False)
 
     @classmethod
     def open(cls, endpoints: Sequence[Endpoint], workers: int) -> OpenSockets:
         """Opens all listeners. Raises ListenError; then nothing is open."""
-        shares: dict[str, list[list[socket.socket]]] = {}
-        opened = cls(OpenPorts(), shares)
+        sockets: dict[str, list[list[socket.socket]]] = {}
+        opened = cls(OpenPorts(), sockets)
         try:
             for one in endpoints:
                 if one.first:
-                    shares[one.name] = [listen(one.name, one.host, one.port)]
+                    sockets[one.name] = [listen(one.name, one.host, one.port)]
                 else:
-                    shares[one.name] = listen_shared(one.name, one.host, one.port, workers)
+                    sockets[one.name] = listen_shared(one.name, one.host, one.port, workers)
         except BaseException:
             opened.close()
             raise
-        opened.ports = OpenPorts(**{name: port_of(found[0]) for name, found in shares.items()})
+        opened.ports = OpenPorts(**{name: port_of(found[0]) for name, found in sockets.items()})
         return opened
 
     def of(self, number: int) -> dict[str, tuple[int, ...]]:
         """Returns the descriptors of one slot's sockets, by listener. number: of the slot, from 1."""
         return {
-            name: tuple(one.fileno() for one in shares[number - 1])
-            for name, shares in self._shares.items()
-            if number <= len(shares)
+            name: tuple(one.fileno() for one in sockets[number - 1])
+            for name, sockets in self._sockets.items()
+            if number <= len(sockets)
         }
 
     def close(self) -> None:
-        for share in (share for shares in self._shares.values() for share in shares):
-            for one in share:
-                one.close()
+        for one in (one for slots in self._sockets.values() for found in slots for one in found):
+            one.close()

@@ -15,7 +15,7 @@ from typing import Any, Final
 from gateway.channels.addresses import OpenPorts
 from gateway.cluster.worker_slot import WorkerSlot
 
-MOST_LINE: Final = 65_536
+MAX_LINE: Final = 65_536
 
 
 class WorkerCommand(StrEnum):
@@ -71,7 +71,7 @@ class Lines:
     def receive(self, data: bytes) -> list[dict[str, Any]]:
         """Returns the objects of the complete lines. Raises LinkBroken."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > MOST_LINE:
+        if len(self._rest) > MAX_LINE:
             raise LinkBroken("an endless line")
         found = []
         for one in lines:

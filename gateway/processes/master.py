@@ -104,7 +104,7 @@ class Master:
         self._tasks = tasks
         self._host = secrets.token_hex(4)
         self._secret = secrets.token_urlsafe(32)
-        self._fleet = RollingRestart(worker_count(settings))
+        self._restart = RollingRestart(worker_count(settings))
         self._children: dict[int, tuple[WorkerInstance, Child]] = {}  # by id() of the WorkerInstance
         self._began = time.monotonic()
         self._over: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -112,21 +112,21 @@ class Master:
     async def run(self) -> int:
         """Runs until all workers have ended. Returns the exit code."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._told_to_stop, signal.SIGTERM)
-        loop.add_signal_handler(signal.SIGINT, self._told_to_stop, signal.SIGINT)
+        loop.add_signal_handler(signal.SIGTERM, self._on_stop_signal, signal.SIGTERM)
+        loop.add_signal_handler(signal.SIGINT, self._on_stop_signal, signal.SIGINT)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        self._do(self._fleet.begin(time.monotonic()))
+        self._do(self._restart.begin(time.monotonic()))
         return await self._over
 
     # ---- signals ----
 
-    def _told_to_stop(self, number: signal.Signals) -> None:
-        if self._fleet.state is not MasterState.STOPPING:
+    def _on_stop_signal(self, number: signal.Signals) -> None:
+        if self._restart.state is not MasterState.STOPPING:
             drain = self._settings.serve.drain
             log.info("shutting down", drain=drain)
             if drain:
                 asyncio.get_running_loop().call_later(drain + LATE_SECONDS, self._kill_late)
-            self._do(self._fleet.stop())
+            self._do(self._restart.stop())
             return
         self._kill_all()
         if not self._over.done():
@@ -144,8 +144,8 @@ class Master:
             return
         self._settings = settings
         logs.configure(settings.log.level, settings.log.format, words={"process": "master"})
-        log.info("reloading", processes=self._fleet.count)
-        self._do(self._fleet.reload(time.monotonic()))
+        log.info("reloading", processes=self._restart.count)
+        self._do(self._restart.reload(time.monotonic()))
 
     # ---- what the fleet decides ----
 
@@ -164,7 +164,7 @@ class Master:
                 case AllServe():
                     self._all_serve()
                 case RestartDone(failed=0):
-                    log.info("reloaded", processes=self._fleet.count)
+                    log.info("reloaded", processes=self._restart.count)
                 case RestartDone(failed):
                     log.error("reload cancelled: a new worker did not start", slot=failed)
                 case ExitMaster(code):
@@ -174,7 +174,7 @@ class Master:
     def _start(self, worker: WorkerInstance, succeeds: WorkerInstance | None) -> None:
         slot = self._slot(worker, self._slot(succeeds).id if succeeds is not None else "")
         begin = Begin(slot, self._opened.ports, self._opened.of(worker.number))
-        child = Child(self._service.command, begin, lambda: self._do(self._fleet.ready(worker, time.monotonic())))
+        child = Child(self._service.command, begin, lambda: self._do(self._restart.ready(worker, time.monotonic())))
         self._children[id(worker)] = (worker, child)
         self._tasks.start(self._live(worker, child, slot), f"worker {slot.name}")
 
@@ -188,30 +188,33 @@ class Master:
             del self._children[id(worker)]
         with suppress(OSError):
             slot.socket.unlink(missing_ok=True)
-        if worker.life is WorkerState.RETIRING or self._fleet.state is MasterState.STOPPING:
+        if worker.life is WorkerState.RETIRING or self._restart.state is MasterState.STOPPING:
             log.info("worker ended", worker=slot.name, reason=describe_exit(status))
-        elif self._fleet.state is not MasterState.STARTING or status not in (1, 2):  # with 1 or 2 it printed the reason
+        elif self._restart.state is not MasterState.STARTING or status not in (
+            1,
+            2,
+        ):  # with 1 or 2 it printed the reason
             log.error("worker died", worker=slot.name, reason=describe_exit(status))
-        self._do(self._fleet.gone(worker, status, time.monotonic()))
+        self._do(self._restart.gone(worker, status, time.monotonic()))
 
     def _all_serve(self) -> None:
         self._service.opened(self._settings.data, self._opened.ports)
         ports = {name: port for name, port in self._opened.ports.as_json().items() if port is not None}
         seconds = round(time.monotonic() - self._began, 2)
-        log.info("all serve", seconds=seconds, processes=self._fleet.count, **ports)
+        log.info("all serve", seconds=seconds, processes=self._restart.count, **ports)
         for worker, child in self._children.values():
             if worker.number == 1:
                 child.tell(WorkerCommand.OPENED)
 
     def _due(self, number: int) -> None:
-        self._do(self._fleet.due(number, time.monotonic()))
+        self._do(self._restart.due(number, time.monotonic()))
 
     def _slot(self, worker: WorkerInstance, succeeds: str = "") -> WorkerSlot:
         return WorkerSlot(
             host=self._host,
             number=worker.number,
             start=worker.start,
-            count=self._fleet.count,
+            count=self._restart.count,
             folder=self._folder,
             secret=self._secret,
             succeeds=succeeds,

@@ -33,8 +33,8 @@ ASK_SECONDS: Final = 2.0
 _KEPT: Final = ".counters"
 _GONE: Final = "gone" + _KEPT
 _LOCK: Final = "gone.lock"
-_MOST_FILES: Final = 16  # of ended workers; more are merged into one file
-_MOST_BYTES: Final = 4_000_000
+_MAX_FILES: Final = 16  # of ended workers; more are merged into one file
+_MAX_BYTES: Final = 4_000_000
 
 
 class MetricsAggregator:
@@ -93,7 +93,7 @@ class MetricsAggregator:
         async with self._peers.request(place, "GET", TARGET, seconds=ASK_SECONDS) as response:
             while piece := await response.content.readany():
                 text += piece
-                if len(text) > _MOST_BYTES:
+                if len(text) > _MAX_BYTES:
                     raise ValueError("more than a process can measure")
             if response.status != 200:
                 raise ValueError(f"status {response.status}")
@@ -117,7 +117,7 @@ class MetricsAggregator:
                 total.add(measured)
                 if not (folder / f"{id}{SOCKET}").exists():
                     over[id] = measured
-            if len(over) > _MOST_FILES:
+            if len(over) > _MAX_FILES:
                 self._merge(gone, over)
         return total
 
@@ -145,7 +145,7 @@ def _read(path: Path) -> _SavedCounters:
     """Reads a file of counters. Returns empty counters if it is missing or damaged."""
     try:
         with path.open("rb") as file:
-            names, _, text = file.read(_MOST_BYTES).partition(b"\n")
+            names, _, text = file.read(_MAX_BYTES).partition(b"\n")
         return _SavedCounters(list(map(str, json.loads(names))), MetricsSnapshot.decode(text))
     except FileNotFoundError:
         return _SavedCounters((), MetricsSnapshot())

@@ -16,7 +16,7 @@ from gateway.cluster.worker_slot import SOCKET
 from gateway.ports.errors import StoreUnusable
 
 _LOCK: Final = "lock"
-_MOST_PATH: Final = 103  # bytes of a Unix socket's path: with the final NUL 104 on BSD, 108 on Linux
+_MAX_PATH_BYTES: Final = 103  # bytes of a Unix socket's path: with the final NUL 104 on BSD, 108 on Linux
 _LONGEST_NAME: Final = f"01234567.999-99999{SOCKET}"
 
 
@@ -37,7 +37,7 @@ def run_folder(folder: Path) -> Iterator[Path]:
     try:
         _hold(lock, folder)
         sockets = folder.absolute()
-        if len(os.fsencode(sockets / _LONGEST_NAME)) > _MOST_PATH:
+        if len(os.fsencode(sockets / _LONGEST_NAME)) > _MAX_PATH_BYTES:
             sockets = temporary = Path(tempfile.mkdtemp(prefix="millrace-"))
         clear(folder)
         yield sockets

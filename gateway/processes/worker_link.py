@@ -31,7 +31,7 @@ class WorkerLink:
         self.slot: WorkerSlot = begin.slot
         self.ports: OpenPorts = begin.ports
         self._sockets = {name: [_adopted(descriptor) for descriptor in found] for name, found in begin.sockets.items()}
-        self._told: Callable[[WorkerCommand], None] | None = None
+        self._on_command: Callable[[WorkerCommand], None] | None = None
 
     def _first_word(self) -> Begin:
         self._link.settimeout(_FIRST_WORD_SECONDS)
@@ -53,9 +53,9 @@ class WorkerLink:
 
     # ---- messages ----
 
-    def listen(self, told: Callable[[WorkerCommand], None]) -> None:
-        """Calls `told` with each OPENED, RETIRE and STOP. Calls it with STOP too if the master is gone."""
-        self._told = told
+    def listen(self, on_command: Callable[[WorkerCommand], None]) -> None:
+        """Calls `on_command` with each OPENED, RETIRE and STOP. Calls it with STOP too if the master is gone."""
+        self._on_command = on_command
         self._link.setblocking(False)
         asyncio.get_running_loop().add_reader(self._link.fileno(), self._readable)
 
@@ -68,16 +68,16 @@ class WorkerLink:
 
     def close(self) -> None:
         """Closes the link and the sockets that were not taken."""
-        if self._told is not None:
+        if self._on_command is not None:
             asyncio.get_running_loop().remove_reader(self._link.fileno())
-            self._told = None
+            self._on_command = None
         self._link.close()
         for left in (one for found in self._sockets.values() for one in found):
             left.close()
         self._sockets = {}
 
     def _readable(self) -> None:
-        assert self._told is not None, "it is read only while somebody listens"
+        assert self._on_command is not None, "it is read only while somebody listens"
         try:
             data = self._link.recv(65_536)
         except BlockingIOError:
@@ -87,11 +87,11 @@ class WorkerLink:
         if not data:
             log.error("the master is gone")
             asyncio.get_running_loop().remove_reader(self._link.fileno())
-            self._told(WorkerCommand.STOP)
+            self._on_command(WorkerCommand.STOP)
             return
         for said in self._lines.receive(data):
             if said.get("say") in (WorkerCommand.OPENED, WorkerCommand.RETIRE, WorkerCommand.STOP):
-                self._told(WorkerCommand(said["say"]))
+                self._on_command(WorkerCommand(said["say"]))
 
 
 def _adopted(descriptor: int) -> socket.socket:

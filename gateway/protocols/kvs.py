@@ -11,8 +11,8 @@ from typing import Any, Final
 from gateway.protocols.errors import RemoteProtocolError
 
 # The documentation promises at most 1024 characters an acknowledgement; wrapped ones are a little longer.
-MOST_ACK: Final = 4096
-_MOST_DEPTH: Final = 8
+MAX_ACK: Final = 4096
+_MAX_DEPTH: Final = 8
 _SKIPPED: Final = b" \t\r\n,"
 # Bytes that change the state of a scan; the regular expression skips everything between them.
 _MARKS = re.compile(rb'[{}"\\]')
@@ -103,7 +103,7 @@ class AckReader:
 
     It reads both forms: the flat one that the service sends, and the one wrapped in {"Acknowledgement": …}. Objects
     without EventType are skipped. Raises RemoteProtocolError for data that are no JSON object, and for an object of
-    more than MOST_ACK bytes. Then the reader cannot be used any more.
+    more than MAX_ACK bytes. Then the reader cannot be used any more.
     """
 
     def __init__(self) -> None:
@@ -126,8 +126,8 @@ class AckReader:
                 if pending[start : start + 1] != b"{":
                     raise RemoteProtocolError(f"no acknowledgement: {bytes(pending[start : start + 20])!r}")
             end = self._scan(start)
-            if (len(pending) if end is None else end) - start > MOST_ACK:
-                raise RemoteProtocolError(f"an acknowledgement of more than {MOST_ACK} bytes")
+            if (len(pending) if end is None else end) - start > MAX_ACK:
+                raise RemoteProtocolError(f"an acknowledgement of more than {MAX_ACK} bytes")
             if end is None:
                 break
             if (ack := _ack(bytes(pending[start:end]))) is not None:
@@ -153,7 +153,7 @@ class AckReader:
                 self._quoted = not self._quoted
             elif not self._quoted:
                 self._depth += 1 if char == b"{" else -1
-                if self._depth > _MOST_DEPTH:
+                if self._depth > _MAX_DEPTH:
                     raise RemoteProtocolError("an acknowledgement is nested too deeply")
                 if not self._depth:
                     return self._at

@@ -22,7 +22,7 @@ SUBPROTOCOL: Final = "millrace.frames.v1"
 
 TEXT_BYTES: Final = 65_536  # of a text message: a configuration has a few hundred
 DESCRIPTION_BYTES: Final = 16_384
-MOST_PIXELS: Final = 16_384  # of a side
+MAX_PIXELS: Final = 16_384  # of a side
 _REASON_BYTES: Final = 123  # RFC 6455 §5.5: a control frame holds 125 bytes, two of them are the code
 _CODEC_CHARACTERS: Final = 64
 
@@ -30,7 +30,6 @@ _CODEC_CHARACTERS: Final = 64
 _HEADER: Final = struct.Struct(">BqI")
 _KEY: Final = 0x80
 _KINDS: Final = {1: Kind.VIDEO, 2: Kind.AUDIO}
-_NUMBERS: Final = {kind: number for number, kind in _KINDS.items()}
 
 
 class CloseCode(IntEnum):
@@ -198,7 +197,7 @@ def _video(said: Any) -> VideoConfig:
     description = _description("video", said)
     if not description:
         raise RemoteProtocolError('video.description (avcC) is missing: encode with avc: {format: "avc"}')
-    width, height = _number("video.width", said, MOST_PIXELS), _number("video.height", said, MOST_PIXELS)
+    width, height = _number("video.width", said, MAX_PIXELS), _number("video.height", said, MAX_PIXELS)
     return VideoConfig(codec, description, int(width), int(height), _number("video.framerate", said, 1000))
 
 
@@ -219,12 +218,12 @@ def _codec(what: str, said: Any) -> str:
     return codec
 
 
-def _number(name: str, said: Mapping[str, Any], most: int) -> float:
+def _number(name: str, said: Mapping[str, Any], limit: int) -> float:
     value = said.get(name.partition(".")[2])
     if value is None:
         return 0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-        raise RemoteProtocolError(f"{name} is not a number from 0 to {most}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= limit:
+        raise RemoteProtocolError(f"{name} is not a number from 0 to {limit}")
     return value
 
 
@@ -238,46 +237,6 @@ def _description(what: str, said: Mapping[str, Any]) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise RemoteProtocolError(f"{what}.description is not base64") from None
-
-
-# ---- writing messages of a client ----
-
-
-def config_text(configured: Configured) -> str:
-    """Returns the text message of a configuration."""
-    video, audio = configured.video, configured.audio
-    return _json(
-        type="config",
-        video=video
-        and {
-            "codec": video.codec,
-            "width": video.width,
-            "height": video.height,
-            "framerate": video.framerate,
-            "description": base64.b64encode(video.description).decode(),
-        },
-        audio=audio
-        and {
-            "codec": audio.codec,
-            "sampleRate": audio.rate,
-            "numberOfChannels": audio.channels,
-            "description": base64.b64encode(audio.description).decode() if audio.description else None,
-        },
-    )
-
-
-def chunk_bytes(chunk: Chunk) -> bytes:
-    """Returns the binary message of a frame. Raises ValueError if its times do not fit 64 and 32 bits."""
-    try:
-        header = _HEADER.pack(_NUMBERS[chunk.kind] | (_KEY if chunk.key else 0), chunk.pts, chunk.duration)
-    except struct.error as error:
-        raise ValueError(f"a frame at {chunk.pts} of {chunk.duration} µs: {error}") from None
-    return header + chunk.payload
-
-
-def end_text() -> str:
-    """Returns the text message that ends a push."""
-    return _json(type="end")
 
 
 # ---- messages of the server ----

@@ -23,7 +23,7 @@ _TO: Final = struct.Struct(">H")
 
 _KEY: Final = 1
 _AUDIO: Final = 2
-_MOST_CONFIG: Final = 1 << 20
+_MAX_CONFIG: Final = 1 << 20
 
 SOURCE: Final = 1  # `to` of a link that carries one stream
 
@@ -53,17 +53,20 @@ def header(kind: int, size: int) -> bytes:
 
 
 class Framer:
-    """Reads frames from a byte stream in pieces of any size. Holds at most one unfinished frame of `most` bytes."""
+    """Reads frames from a byte stream in pieces of any size.
 
-    __slots__ = ("_buffer", "_most")
+    Holds at most one unfinished frame of `max_frame` bytes.
+    """
 
-    def __init__(self, most: int = MAX_FRAME) -> None:
+    __slots__ = ("_buffer", "_max_frame")
+
+    def __init__(self, max_frame: int = MAX_FRAME) -> None:
         self._buffer = bytearray()
-        self._most = most
+        self._max_frame = max_frame
 
     def receive(self, data: bytes) -> list[tuple[int, bytes]]:
         """Returns the frames that `data` completes, as (kind, body). Raises InvalidData for a length of 0 or beyond
-        `most`.
+        `max_frame`.
         """
         buffer = self._buffer
         buffer += data
@@ -71,7 +74,7 @@ class Framer:
         at, end = 0, len(buffer)
         while end - at >= 5:
             length, kind = _LENGTH.unpack_from(buffer, at)
-            if not 1 <= length <= self._most:
+            if not 1 <= length <= self._max_frame:
                 raise InvalidData(f"a frame of {length} bytes")
             if end - at < 4 + length:
                 break
@@ -210,7 +213,7 @@ def _track(said: Any, kind: Kind) -> MediaTrack | None:
     timescale, config = said.get("timescale"), said.get("config")
     if type(timescale) is not int or not 0 < timescale < 1 << 32:
         raise InvalidData(f"a {kind} track without timescale")
-    if not isinstance(config, str) or len(config) > 2 * _MOST_CONFIG:
+    if not isinstance(config, str) or len(config) > 2 * _MAX_CONFIG:
         raise InvalidData(f"a {kind} track without configuration")
     try:
         return MediaTrack(kind, Codec(str(said.get("codec"))), timescale, bytes.fromhex(config))

@@ -270,16 +270,13 @@ async def test_the_public_name_of_an_own_task_is_looked_up(aws: str, monkeypatch
     (task,) = moto_ecs.client().run_task(
         cluster="video-streaming", taskDefinition="millrace-worker", launchType="FARGATE", networkConfiguration=network
     )["tasks"]
-    arn, interface = task["taskArn"], interface_of(task)
+    interface = interface_of(task)
     async with ec2() as double:
         double.names[interface] = A
         monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", double.url)
         async with AwsSession() as session:
-            assert await NetworkInterfaces(session).of_task("video-streaming", arn) == A
-            assert (
-                await NetworkInterfaces(session).of_task("video-streaming", arn.rpartition("/")[0] + "/" + "0" * 32)
-                == ""
-            )
+            assert await NetworkInterfaces(session).public_name(interface) == A
+            assert await NetworkInterfaces(session).public_name("eni-" + "0" * 17) == ""
 
 
 async def test_who_asks_often_is_answered_from_memory(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:

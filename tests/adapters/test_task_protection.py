@@ -35,7 +35,7 @@ class Rig:
             self.agent.environ,
             shared=self.shared,
             clock=lambda: self.now,
-            look=0.001,
+            poll=0.001,
             backoff=Backoff(0.001, 0.002),
         )
 

@@ -44,7 +44,7 @@ TIMELESS = (
 CLOCKS = {"time", "random", "secrets", "uuid"}
 
 # Bases whose methods are for their heirs to write.
-BASES = {"gateway/packaging/packager.py": "Packager", "gateway/protocols/rtmp/handshake.py": "_Handshake",
+BASES = {"gateway/packaging/packager.py": "Packager", "gateway/protocols/rtmp/handshake.py": "Handshake",
          "gateway/cluster/peers.py": "NodeLink"}  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from gateway.protocols.rtmp.chunk import ChunkReader
+from gateway.protocols.rtmp.chunk_reader import ChunkReader
 from gateway.protocols.rtmp.message import Message
 
 _GOLDEN = Path(__file__).parents[1] / "golden" / "rtmp"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.kvs import MOST_ACK, Ack, AckReader
+from gateway.protocols.kvs import MAX_ACK, Ack, AckReader
 
 SEEDS = (
     b'{"EventType":"PERSISTED","FragmentTimecode":1700000000123,"FragmentNumber":"91343852333181432392682062"}\r\n',
@@ -27,7 +27,7 @@ def _read(pieces: list[bytes]) -> tuple[list[Ack], bool]:
     try:
         for piece in pieces:
             acks += reader.receive(piece)
-            assert len(reader._pending) <= MOST_ACK
+            assert len(reader._pending) <= MAX_ACK
     except RemoteProtocolError:
         return acks, True
     for ack in acks:

@@ -7,8 +7,8 @@ import contextlib
 from gateway.formats.flv.tag import Script
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
 from gateway.protocols.rtmp import events as known
-from gateway.protocols.rtmp.chunk import ChunkReader, ChunkWriter
-from gateway.protocols.rtmp.chunk_reader import MAX_MESSAGE
+from gateway.protocols.rtmp.chunk_reader import MAX_MESSAGE, ChunkReader
+from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.client import ClientConnection, ClientRole
 from gateway.protocols.rtmp.events import PlayRequested, PublishRequested
 from gateway.protocols.rtmp.handshake import SIZE

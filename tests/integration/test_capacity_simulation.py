@@ -42,7 +42,7 @@ def test_policy_is_the_gateways() -> None:
     assert (policy.gather, policy.batch) == (registry_locator._GATHER_SECONDS, registry_locator._BATCH)
     assert (policy.names_per_second, policy.most_waiting) == (
         registry_locator._NAMES_PER_SECOND,
-        registry_locator._MOST_WAITING,
+        registry_locator._MAX_WAITING,
     )
     assert policy.doubt == registry_locator._DOUBT_SECONDS
     assert (policy.beat_every, policy.check_every) == (membership.BEAT_SECONDS, claims.VERIFY_SECONDS)
@@ -50,7 +50,7 @@ def test_policy_is_the_gateways() -> None:
     assert (policy.connect, policy.idle) == (peers.CONNECT_SECONDS, replicas.IDLE_SECONDS)
     assert (policy.look_again, replica.AGAIN) == (replicas._POLL_SECONDS, replicas._AGAIN_SECONDS)
     assert (policy.tells_at_once, demand.TELL) == (viewer_reporter._MAX_CONCURRENT, viewer_reporter.REPORT_SECONDS)
-    assert demand.MOMENT == http_cache_proxy._MOMENT
+    assert demand.MOMENT == http_cache_proxy._LIVE_SECONDS
 
 
 class LeapingLoop(asyncio.SelectorEventLoop):

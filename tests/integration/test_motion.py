@@ -131,8 +131,8 @@ async def push(live: Stream, units: Iterable[AccessUnit], output: MotionOutput) 
         live.push(replace(unit, wall=start + unit.dts / 1000))
         while any(sink.waiting for sink in subscriptions(live)):
             await asyncio.sleep(0.001)
-        if output._look is not None and not output._look.done():
-            await asyncio.wait([output._look])
+        if output._comparison is not None and not output._comparison.done():
+            await asyncio.wait([output._comparison])
 
 
 class Late:

@@ -330,7 +330,7 @@ async def test_others_are_heard_while_one_floods() -> None:
 
 async def test_who_sends_commands_without_end_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtmp, "MESSAGES_PER_SECOND", 0)
-    monkeypatch.setattr(rtmp, "MESSAGES_AT_ONCE", 50)
+    monkeypatch.setattr(rtmp, "MESSAGES_BURST", 50)
     async with running() as lab, connected(lab.listener.port) as peer, connected(lab.listener.port) as modest:
         for each, count in ((peer, 60), (modest, 30)):
             await each.handshake()
@@ -342,7 +342,7 @@ async def test_who_sends_commands_without_end_is_dropped(monkeypatch: pytest.Mon
 
 async def test_a_publisher_that_floods_is_told_why_it_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtmp, "MESSAGES_PER_SECOND", 0)
-    monkeypatch.setattr(rtmp, "MESSAGES_AT_ONCE", 50)
+    monkeypatch.setattr(rtmp, "MESSAGES_BURST", 50)
     async with running() as lab, connected(lab.listener.port) as peer:
         await peer.publish(KEY)
         await peer.headers()
@@ -354,7 +354,7 @@ async def test_a_publisher_that_floods_is_told_why_it_is_dropped(monkeypatch: py
 
 async def test_media_is_no_flood(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtmp, "MESSAGES_PER_SECOND", 0)
-    monkeypatch.setattr(rtmp, "MESSAGES_AT_ONCE", 50)
+    monkeypatch.setattr(rtmp, "MESSAGES_BURST", 50)
     async with running() as lab, connected(lab.listener.port) as peer:
         await peer.publish(KEY)
         await peer.headers()
@@ -366,7 +366,7 @@ async def test_media_is_no_flood(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_who_plays_again_and_again_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rtmp, "REQUESTS_PER_SECOND", 0)
-    monkeypatch.setattr(rtmp, "REQUESTS_AT_ONCE", 3)
+    monkeypatch.setattr(rtmp, "REQUESTS_BURST", 3)
     async with running() as lab, connected(lab.listener.port) as peer, connected(lab.listener.port) as player:
         await peer.publish(KEY)
         await peer.headers()
@@ -482,7 +482,7 @@ async def test_behind_a_proxy_the_clients_address_counts() -> None:
 
 async def test_an_unfinished_message_of_a_stranger_is_bounded_by_what_came_of_it() -> None:
     """Its claim is none: a publisher may send its first picture behind the request."""
-    pending = PendingConnections(most_bytes=10_000_000)
+    pending = PendingConnections(max_bytes=10_000_000)
     async with running(pending=pending) as lab, connected(lab.listener.port) as peer:
         await peer.handshake()
         await peer.connect()

@@ -169,7 +169,7 @@ async def test_a_refused_push_is_closed_with_its_code_whatever_it_sends() -> Non
 
 
 async def test_what_a_stranger_sends_waits_in_the_kernel() -> None:
-    pending = PendingConnections(most_bytes=10_000_000)
+    pending = PendingConnections(max_bytes=10_000_000)
     async with rig(pending=pending) as lab:
         lab.store.answer.clear()
         key = lab.url().partition("/stream/")[2]
@@ -267,17 +267,17 @@ async def test_a_proxys_clients_are_counted_by_their_own_address() -> None:
 @pytest.mark.parametrize(
     ("flood", "bound"),
     [
-        (frame(9), "CONTROLS_AT_ONCE"),
-        (frame(10), "CONTROLS_AT_ONCE"),
-        (frame(2, b"ok"), "MESSAGES_AT_ONCE"),
-        (frame(2), "MESSAGES_AT_ONCE"),
+        (frame(9), "CONTROLS_BURST"),
+        (frame(10), "CONTROLS_BURST"),
+        (frame(2, b"ok"), "MESSAGES_BURST"),
+        (frame(2), "MESSAGES_BURST"),
     ],
 )
 async def test_a_push_that_floods_is_ended_with_a_reason(
     flood: bytes, bound: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ws_connection, bound, 50)
-    monkeypatch.setattr(ws_connection, bound.replace("AT_ONCE", "PER_SECOND"), 0)
+    monkeypatch.setattr(ws_connection, bound.replace("BURST", "PER_SECOND"), 0)
     async with rig() as lab:
         key = lab.url().partition("/stream/")[2]
         async with raw(lab, opening(f"/stream/{key}")) as (reader, writer):
@@ -292,7 +292,7 @@ async def test_a_push_that_floods_is_ended_with_a_reason(
 
 
 async def test_fragments_count_as_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ws_connection, "MESSAGES_AT_ONCE", 50)
+    monkeypatch.setattr(ws_connection, "MESSAGES_BURST", 50)
     monkeypatch.setattr(ws_connection, "MESSAGES_PER_SECOND", 0)
     async with rig() as lab, connect(lab.url(), compression=None) as ws:
         with pytest.raises(ConnectionClosed) as closed:

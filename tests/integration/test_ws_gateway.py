@@ -20,10 +20,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from gateway.media import nal
 from gateway.media.h264 import parse_avcc
 from gateway.media.track import Kind
-from gateway.protocols import push
 from tests.support.clients import probe, pull, take_of, until
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.media import excerpt, framehash_command, parse_framehash
+from tests.support.push_messages import end_text
 from tests.support.pushing import camera, close_code, page
 from tests.support.rtmp import self_signed, trusting_anyone
 from tests.support.rtmp_target import RtmpTarget
@@ -88,7 +88,7 @@ async def test_webcodecs_frames_come_out_as_they_went_in(gateway: Gateway) -> No
         playing = asyncio.create_task(pushing.film(film, pace=1))
         viewer = pull(channel.url("live.flv"), seconds=None)
         await playing
-        await pushing.send(push.end_text())
+        await pushing.send(end_text())
         assert await pushing.closed() == 1000
         take = await asyncio.to_thread(take_of, viewer)
     source = await asyncio.to_thread(_hashes, film)
@@ -230,7 +230,7 @@ async def test_a_push_over_tls(gateway: Gateway) -> None:
         await pushing.configure(film)
         await pushing.film(film, pace=2)
         assert channel.session()["publisher"]["protocol"] == "wss"
-        await pushing.send(push.end_text())
+        await pushing.send(end_text())
         assert await pushing.closed() == 1000
     code = await close_code(address(gateway, gateway.channel(), scheme="wss") + "0", ssl=trusting_anyone())
     assert code == 4401
@@ -369,7 +369,7 @@ async def test_a_picture_is_at_a_viewer_well_below_half_a_second(gateway: Gatewa
             if unit.track.kind is Kind.VIDEO and unit.dts > 3000:
                 sent[unit.payload[:64]] = time.monotonic()
             await pushing.film(film, units=[unit])
-        await pushing.send(push.end_text())
+        await pushing.send(end_text())
         await viewer
     assert len(lags) > 60
     assert sorted(lags)[len(lags) // 2] < 0.4

@@ -27,11 +27,11 @@ from gateway.media.track import Kind
 from gateway.outputs.relay.relay_output import RelayFactory
 from gateway.ports.errors import StoreAway
 from gateway.ports.events import EventType
-from gateway.protocols import push
 from gateway.protocols.push import CloseCode, Configured
 from gateway.settings.layers import load
 from tests.support.builders import FAR
 from tests.support.http import trusting
+from tests.support.push_messages import config_text, end_text
 from tests.support.push_rig import SECRETS, PushServer, rig
 from tests.support.pushing import OPUS, Page, camera, chunk, close_code, config, page
 from tests.support.rtmp_target import RtmpTarget
@@ -60,7 +60,7 @@ async def test_pictures_pass_as_they_are_and_sound_becomes_aac() -> None:
         assert said == {"type": "accepted", "id": "c1", "protocol": "frames", "video": None, "audio": None}
         await pushing.configure(film)
         await pushing.film(film, pace=2)
-        await pushing.send(push.end_text())
+        await pushing.send(end_text())
         assert await pushing.closed() == 1000
         seen = lab.viewer()
         assert [u.payload for u in seen.pictures] == [u.payload for u in film.of(Kind.VIDEO)]
@@ -78,7 +78,7 @@ async def test_aac_needs_no_worker() -> None:
     async with rig() as lab, page(lab.url()) as pushing:
         await pushing.configure(film)
         await pushing.film(film)
-        await pushing.send(push.end_text())
+        await pushing.send(end_text())
         assert await pushing.closed() == 1000
         seen = lab.viewer()
         assert [u.payload for u in seen.sounds] == [u.payload for u in film.of(Kind.AUDIO)]
@@ -101,7 +101,7 @@ async def test_one_microphone_channel_stays_one() -> None:
     async with rig() as lab, page(lab.url()) as pushing:
         await pushing.configure(film)
         await pushing.film(film)
-        await pushing.send(push.end_text())
+        await pushing.send(end_text())
         await pushing.closed()
         track = lab.viewer().tracks[0].audio
         assert track is not None and track.config == bytes.fromhex("1188")
@@ -115,7 +115,7 @@ async def test_another_size_in_the_middle_is_a_new_epoch() -> None:
         await pushing.film(small, pace=2)
         await pushing.configure(large)
         await pushing.film(large, pace=2, shift=1000)
-        await pushing.send(push.end_text())
+        await pushing.send(end_text())
         assert await pushing.closed() == 1000
         seen = lab.viewer()
         assert seen.epochs == [0, 1]
@@ -133,7 +133,7 @@ async def test_sound_may_change_from_stereo_to_mono() -> None:
         await lab.until(lambda: lab.viewer().sounds, "sound")
         await pushing.configure(other)
         await pushing.film(other, pace=2, shift=1000)
-        await pushing.send(push.end_text())
+        await pushing.send(end_text())
         assert await pushing.closed() == 1000
         seen = lab.viewer()
         assert [t.audio and t.audio.config.hex() for t in seen.tracks] == ["1190", "1188"]
@@ -150,7 +150,7 @@ async def test_a_worker_that_dies_is_replaced_and_pictures_never_notice() -> Non
         for pid in await lab.until(lambda: _children("aac_worker"), "the worker"):
             os.kill(pid, 9)
         await playing
-        await pushing.send(push.end_text())
+        await pushing.send(end_text())
         assert await pushing.closed() == 1000
         seen = lab.viewer()
         assert [u.payload for u in seen.pictures] == [u.payload for u in film.of(Kind.VIDEO)]
@@ -194,7 +194,7 @@ async def test_sound_and_picture_stay_together() -> None:
     async with rig() as lab, page(lab.url()) as pushing:
         await pushing.configure(film)
         await pushing.film(film, pace=2)
-        await pushing.send(push.end_text())
+        await pushing.send(end_text())
         await pushing.closed()
         sounds = lab.viewer().sounds
         decoder = av.CodecContext.create("aac", "r")
@@ -532,9 +532,9 @@ async def test_text_where_binary_belongs_is_told() -> None:
         ((b"\x01" + bytes(20),), "before the configuration"),
         (("{}",), 'without a "type"'),
         (("not json",), "not JSON"),
-        ((push.config_text(config(SILENT)), b"\x02" + bytes(20)), "a frame of audio"),
-        ((push.config_text(config(SILENT)), b"\x01"), "a binary message of 1 bytes"),
-        ((push.config_text(config(SILENT)).replace("avc1", "vp09"),), "H.264"),
+        ((config_text(config(SILENT)), b"\x02" + bytes(20)), "a frame of audio"),
+        ((config_text(config(SILENT)), b"\x01"), "a binary message of 1 bytes"),
+        ((config_text(config(SILENT)).replace("avc1", "vp09"),), "H.264"),
     ],
 )
 async def test_messages_out_of_order_are_told(messages: tuple[str | bytes, ...], words: str) -> None:
@@ -641,7 +641,7 @@ async def test_of_a_hundred_pushes_those_that_fit_run_and_the_others_are_told_at
             await pushing.configure(film)
             with contextlib.suppress(Exception):
                 await pushing.film(film)
-                await pushing.send(push.end_text())
+                await pushing.send(end_text())
             return await pushing.closed()
 
     async with rig(*ids, most_workers=4) as lab:
@@ -659,9 +659,9 @@ async def test_a_hundred_pushes_of_pictures_alone_all_run() -> None:
 
     async def one(lab: PushServer, id: str) -> int | None:
         async with page(lab.url(id), open_timeout=60) as pushing:
-            await pushing.send(push.config_text(Configured(config(film).video, None)))
+            await pushing.send(config_text(Configured(config(film).video, None)))
             await pushing.film(film)
-            await pushing.send(push.end_text())
+            await pushing.send(end_text())
             return await pushing.closed()
 
     async with rig(*ids) as lab:
@@ -720,7 +720,7 @@ async def test_a_target_that_comes_back_is_pushed_to_again() -> None:
                     break
             again = await target.session(1, media=10)
             assert again.headers, "from a key frame on"
-            await pushing.send(push.end_text())
+            await pushing.send(end_text())
             assert await pushing.closed() == 1000
             assert pushing.texts[-1] == "Closing Socket"
         await target.until(lambda: again.finished, "the push ends in good order")

@@ -78,7 +78,7 @@ async def gateway(id: str, requests: Requests) -> AsyncIterator[tuple[Holder, Cl
         rows = SessionRows(opened, id, lambda: address, session_item, lambda channel: False)
         claims = Claims(one.hub, rows, locator, forwards, tasks)
         beats = Membership(opened, lambda: Node(id, NodeRole.GATEWAY, address))
-        for work in (locator.run(), forwards.run(), claims.run(), beats.run()):
+        for work in (locator.run(), forwards.hub.run(), claims.run(), beats.run()):
             tasks.start(work)
         yield one, claims
 

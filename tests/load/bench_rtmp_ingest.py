@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from gateway.formats.flv.demuxer import MediaDemuxer
-from gateway.protocols.rtmp.chunk import ChunkWriter
+from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.client import ClientConnection, ClientRole
 from gateway.protocols.rtmp.events import PublishRequested
 from gateway.protocols.rtmp.server import ServerConnection

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway.media.track import Kind
-from gateway.protocols import push
 from tests.load.harness.procs import tree, usage
 from tests.support.gateway import Channel, Gateway, running
+from tests.support.push_messages import config_text, end_text
 from tests.support.pushing import OPUS, chunk, config, page
 from tests.support.sources import AAC, Source, pictures, read, tone
 
@@ -42,14 +42,14 @@ async def play(gateway: Gateway, channel: Channel, source: Source, sent: dict[by
     url = f"ws://127.0.0.1:{gateway.ports['ws']}/stream/{channel.obs_key}"
     loop = asyncio.get_running_loop()
     async with page(url) as pushing:
-        await pushing.send(push.config_text(config(source)))
+        await pushing.send(config_text(config(source)))
         began = loop.time()
         for unit in source.units:
             await asyncio.sleep(max(0.0, began + unit.dts / 1000 - loop.time()))
             if sent is not None and unit.track.kind is Kind.VIDEO:
                 sent[unit.payload[-48:]] = time.monotonic()
             await pushing.send(chunk(unit))
-        await pushing.send(push.end_text())
+        await pushing.send(end_text())
         await pushing.closed()
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.kvs import ERRORS, MOST_ACK, Ack, AckEventType, AckReader, Remedy
+from gateway.protocols.kvs import ERRORS, MAX_ACK, Ack, AckEventType, AckReader, Remedy
 from tests.support.feeding import feed_all_ways
 
 FLAT = b'{"EventType":"PERSISTED","FragmentTimecode":1700000000123,"FragmentNumber":"91343852333181432392682062"}'
@@ -52,8 +52,8 @@ def test_events_of_later_times_are_told_as_others() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"x", b"[]", b"{]}", b'{"a":}', b'{"EventType":"IDLE"}}', b"{" * 9, b'{"a":"' + b"x" * MOST_ACK,
-        b'{"a":"' + b"x" * MOST_ACK + b'"}', b'{"a":"\xff"}',
+        b"x", b"[]", b"{]}", b'{"a":}', b'{"EventType":"IDLE"}}', b"{" * 9, b'{"a":"' + b"x" * MAX_ACK,
+        b'{"a":"' + b"x" * MAX_ACK + b'"}', b'{"a":"\xff"}',
     ],
 )  # fmt: skip
 def test_what_is_no_acknowledgement_is_the_peers_fault(data: bytes) -> None:

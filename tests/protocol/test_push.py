@@ -22,6 +22,7 @@ from gateway.protocols.push import (
     Stats,
     VideoConfig,
 )
+from tests.support.push_messages import chunk_bytes, config_text, end_text
 
 VIDEO = VideoConfig("avc1.42E01F", b"\x01\x42\xe0\x1f", 1280, 720, 30.0)
 AUDIO = AudioConfig("opus", 48000, 2)
@@ -30,7 +31,7 @@ BOTH = Configured(VIDEO, AUDIO)
 
 def said(**changes: Any) -> str:
     """A configuration as a page writes it, with some of its values changed; `...` takes one out."""
-    values: dict[str, Any] = json.loads(push.config_text(BOTH))
+    values: dict[str, Any] = json.loads(config_text(BOTH))
     for name, value in changes.items():
         kind, _, inner = name.partition("_")
         if not inner:
@@ -44,7 +45,7 @@ def said(**changes: Any) -> str:
 
 def streaming(configured: Configured = BOTH) -> FramesConnection:
     connection = FramesConnection()
-    connection.receive(push.config_text(configured))
+    connection.receive(config_text(configured))
     return connection
 
 
@@ -72,19 +73,19 @@ def test_a_frame_is_thirteen_bytes_of_header_and_the_coded_picture() -> None:
     )
 )
 def test_a_frame_that_is_written_is_read_as_the_same(frame: Chunk) -> None:
-    assert push.read_chunk(push.chunk_bytes(frame)) == frame
+    assert push.read_chunk(chunk_bytes(frame)) == frame
 
 
 @pytest.mark.parametrize("frame", [chunk(pts=2**63), Chunk(Kind.AUDIO, True, 0, 2**32, b"x")])
 def test_times_that_do_not_fit_are_not_written(frame: Chunk) -> None:
     with pytest.raises(ValueError, match="a frame at"):
-        push.chunk_bytes(frame)
+        chunk_bytes(frame)
 
 
 @pytest.mark.parametrize("size", range(14))
 def test_a_frame_cut_in_its_header_or_without_a_picture_is_refused(size: int) -> None:
     with pytest.raises(RemoteProtocolError, match=f"of {size} bytes"):
-        push.read_chunk(push.chunk_bytes(chunk())[:size])
+        push.read_chunk(chunk_bytes(chunk())[:size])
 
 
 @pytest.mark.parametrize("kind", [0, 3, 0x7F])
@@ -115,7 +116,7 @@ def test_a_frame_of_an_unknown_kind_is_refused(kind: int) -> None:
     )
 )
 def test_a_configuration_that_is_written_is_read_as_the_same(configured: Configured) -> None:
-    assert push.read_text(push.config_text(configured)) == configured
+    assert push.read_text(config_text(configured)) == configured
 
 
 def test_a_configuration_may_leave_out_what_is_not_known() -> None:
@@ -124,7 +125,7 @@ def test_a_configuration_may_leave_out_what_is_not_known() -> None:
 
 
 def test_the_end_is_a_message_too() -> None:
-    assert push.read_text(push.end_text()) == PushEnded()
+    assert push.read_text(end_text()) == PushEnded()
 
 
 @pytest.mark.parametrize(
@@ -171,27 +172,27 @@ def test_a_text_that_says_nothing_useful_is_refused_with_what_is_wrong(text: str
 def test_a_push_is_configured_streams_and_ends() -> None:
     connection = FramesConnection()
     assert connection.state is PushState.EXPECTING
-    assert connection.receive(push.config_text(BOTH)) == BOTH
-    assert connection.receive(push.chunk_bytes(chunk())) == chunk()
-    assert connection.receive(push.chunk_bytes(chunk(Kind.AUDIO))) == chunk(Kind.AUDIO)
-    assert connection.receive(push.config_text(Configured(VIDEO, None))) == Configured(VIDEO, None)
-    assert connection.receive(push.end_text()) == PushEnded()
+    assert connection.receive(config_text(BOTH)) == BOTH
+    assert connection.receive(chunk_bytes(chunk())) == chunk()
+    assert connection.receive(chunk_bytes(chunk(Kind.AUDIO))) == chunk(Kind.AUDIO)
+    assert connection.receive(config_text(Configured(VIDEO, None))) == Configured(VIDEO, None)
+    assert connection.receive(end_text()) == PushEnded()
     assert connection.state is PushState.ENDED
 
 
 def test_a_push_may_end_before_it_began() -> None:
-    assert FramesConnection().receive(push.end_text()) == PushEnded()
+    assert FramesConnection().receive(end_text()) == PushEnded()
 
 
 def test_a_frame_before_the_configuration_is_refused() -> None:
     with pytest.raises(RemoteProtocolError, match="before the configuration"):
-        FramesConnection().receive(push.chunk_bytes(chunk()))
+        FramesConnection().receive(chunk_bytes(chunk()))
 
 
-@pytest.mark.parametrize("message", [push.end_text(), push.config_text(BOTH), push.chunk_bytes(chunk())])
+@pytest.mark.parametrize("message", [end_text(), config_text(BOTH), chunk_bytes(chunk())])
 def test_nothing_comes_after_the_end(message: str | bytes) -> None:
     connection = streaming()
-    connection.receive(push.end_text())
+    connection.receive(end_text())
     with pytest.raises(RemoteProtocolError, match="after the end"):
         connection.receive(message)
 
@@ -199,11 +200,11 @@ def test_nothing_comes_after_the_end(message: str | bytes) -> None:
 def test_a_frame_of_what_was_not_configured_is_refused() -> None:
     connection = streaming(Configured(VIDEO, None))
     with pytest.raises(RemoteProtocolError, match="a frame of audio"):
-        connection.receive(push.chunk_bytes(chunk(Kind.AUDIO)))
+        connection.receive(chunk_bytes(chunk(Kind.AUDIO)))
     connection = streaming()
-    connection.receive(push.config_text(Configured(None, AUDIO)))
+    connection.receive(config_text(Configured(None, AUDIO)))
     with pytest.raises(RemoteProtocolError, match="a frame of video"):
-        connection.receive(push.chunk_bytes(chunk()))
+        connection.receive(chunk_bytes(chunk()))
 
 
 # ---- what the server says ----

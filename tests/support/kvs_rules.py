@@ -19,7 +19,7 @@ SIZE, DURATION, ORDER, MKV, PRODUCER_TIME, METADATA, TRACK, MISSING, TRACKS = (
 )  # fmt: skip
 TOO_SHORT, TOO_FAST = "MIN_FRAGMENT_DURATION_REACHED", "CLIENT_LIMIT_EXCEEDED"
 CODECS = {"V_MPEG4/ISO/AVC", "V_MPEGH/ISO/HEVC", "A_AAC", "A_MS/ACM"}
-MOST_BYTES, MOST_MS, LEAST_MS, MOST_TRACKS = 50_000_000, 20_000, 1_000, 3
+MOST_BYTES, MAX_MS, LEAST_MS, MOST_TRACKS = 50_000_000, 20_000, 1_000, 3
 MOST_TAGS, MOST_TAG_NAME, MOST_TAG_VALUE = 10, 128, 256
 MOST_FRAGMENTS_A_SECOND, MOST_BYTES_A_SECOND = 5, 12_500_000
 _ALLOWED = {ebml.INFO, ebml.TRACKS, ebml.TAGS, ebml.CUES, ebml.SEEK_HEAD, ebml.VOID, ebml.CRC32}
@@ -285,7 +285,7 @@ class Judge:
         )
         if self._previous is not None and frame.time <= self._previous.latest:
             raise Broken(ORDER, f"a frame at {frame.time} after one at {self._previous.latest} of the fragment before")
-        if frame.time - fragment.time >= MOST_MS:
+        if frame.time - fragment.time >= MAX_MS:
             raise Broken(DURATION, f"a frame {frame.time - fragment.time} ms behind its fragment's beginning")
         if track.is_video and not fragment.pictured:
             fragment.pictured = True

@@ -18,6 +18,7 @@ from gateway.media.track import Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.protocols import push
 from gateway.protocols.push import AudioConfig, Chunk, Configured, VideoConfig
+from tests.support.push_messages import chunk_bytes, config_text
 from tests.support.sources import X264, Source, pictures, source, tone
 
 SECONDS = 15.0  # after which a test has failed, whatever it waits for
@@ -62,7 +63,7 @@ def chunk(unit: AccessUnit, *, shift: int = 0) -> bytes:
     """A unit as a binary message, `shift` milliseconds later."""
     pts = (unit.dts + unit.cts + shift) * 1000
     key = unit.key and unit.track.kind is Kind.VIDEO
-    return push.chunk_bytes(Chunk(unit.track.kind, key, pts, 33_000, unit.payload))
+    return chunk_bytes(Chunk(unit.track.kind, key, pts, 33_000, unit.payload))
 
 
 @dataclass
@@ -93,7 +94,7 @@ class Page:
             await self.ws.send(message)
 
     async def configure(self, film: Source, **changes: Any) -> None:
-        await self.send(push.config_text(config(film, **changes)))
+        await self.send(config_text(config(film, **changes)))
 
     async def film(
         self, film: Source, *, pace: float | None = None, shift: int = 0, units: Iterable[AccessUnit] | None = None

@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from gateway.formats import amf0
-from gateway.protocols.rtmp.chunk import ChunkReader, Message
+from gateway.protocols.rtmp.chunk_reader import ChunkReader
+from gateway.protocols.rtmp.message import Message
 from tests.support.builders import AVCC
 
 SECONDS = 10.0  # after which a test has failed, whatever it waits for

@@ -146,7 +146,7 @@ async def test_a_refusal_is_passed_on_whole(rig: Rig):
 
 
 async def test_an_endless_answer_is_not_read_to_its_end(rig: Rig, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_MOST_ANSWER", 1000)
+    monkeypatch.setattr(module, "_MAX_ANSWER_BYTES", 1000)
     rig.holds("g1")
     rig.wires.answers["g1"] = Answer(body=b"x" * 100, pieces=10**9)
     with pytest.raises(ForwardedRefusal) as refused:
@@ -205,7 +205,7 @@ async def test_siblings_are_asked_over_their_sockets_also_without_a_registry(rig
      PeerAway(NodeAddress("g1", ""), "gone"), Answer(body=b"x" * 1000, pieces=10**9)],
 )  # fmt: skip
 async def test_a_node_that_cannot_answer_is_left_out(rig: Rig, answer: Any, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_MOST_LINES", 100_000)
+    monkeypatch.setattr(module, "_MAX_LINES_BYTES", 100_000)
     rig.holds("g1")
     rig.directory.members["g2"] = Node("g2", NodeRole.GATEWAY, "192.0.2.2:8080", 1)
     rig.wires.answers |= {"g1": answer, "g2": Answer(body=b'{"id":"c2"}\n{"id":"c3"}')}
@@ -257,7 +257,7 @@ async def test_a_change_is_told_to_all_caches_and_to_the_holder_first(rig: Rig):
 
 
 async def test_changes_that_nobody_can_be_told_in_time_are_dropped(rig: Rig, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_MOST_CHANGES", 3)
+    monkeypatch.setattr(module, "_MAX_CHANGES", 3)
     held = asyncio.Event()
     rig.wires.answers["h.2"] = held
     await rig.cluster.changed("c0")

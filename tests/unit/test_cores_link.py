@@ -10,7 +10,7 @@ import pytest
 from gateway.channels.addresses import OpenPorts
 from gateway.cluster.worker_slot import WorkerSlot
 from gateway.lib.sockets import ListenError
-from gateway.processes.link_protocol import MOST_LINE, Begin, Lines, LinkBroken, WorkerCommand, line
+from gateway.processes.link_protocol import MAX_LINE, Begin, Lines, LinkBroken, WorkerCommand, line
 from gateway.processes.worker_link import WorkerLink
 
 SLOT = WorkerSlot("0a1b2c3d", 2, 3, 4, Path("/run/millrace"), "a secret", succeeds="0a1b2c3d.2-2")
@@ -34,7 +34,7 @@ def test_lines_are_read_whole_byte_by_byte_and_with_more_behind():
     assert retire == {"say": "retire"}
 
 
-@pytest.mark.parametrize("data", [b"hello\n", b"[1]\n", b"[" * 100_000 + b"\n", b"\xff\n", b"x" * (MOST_LINE + 1)])
+@pytest.mark.parametrize("data", [b"hello\n", b"[1]\n", b"[" * 100_000 + b"\n", b"\xff\n", b"x" * (MAX_LINE + 1)])
 def test_what_is_no_line_breaks_the_link(data: bytes):
     with pytest.raises(LinkBroken):
         Lines().receive(data)

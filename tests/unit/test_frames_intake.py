@@ -18,13 +18,13 @@ from gateway.live.publisher import StreamPublisher
 from gateway.media import aac
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, Tracks
-from gateway.protocols import push
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.push import AudioConfig, Chunk, Configured, VideoConfig
 from gateway.settings.layers import load
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.builders import AVCC, Recorder
+from tests.support.push_messages import chunk_bytes, config_text, end_text
 
 VIDEO = VideoConfig("avc1.64001F", AVCC, 1280, 720, 30.0)
 AAC = AudioConfig("mp4a.40.2", 44100, 2, b"\x12\x10")
@@ -46,13 +46,13 @@ class Rig:
         self.intake = FramesIntake(self.publisher, self.workers)
 
     async def configure(self, configured: Configured = BOTH) -> None:
-        await self.intake.feed(push.config_text(configured))
+        await self.intake.feed(config_text(configured))
 
     async def picture(self, ms: float, *, key: bool = False, payload: bytes = NAL) -> None:
-        await self.intake.feed(push.chunk_bytes(Chunk(Kind.VIDEO, key, round(ms * 1000), 33_333, payload)))
+        await self.intake.feed(chunk_bytes(Chunk(Kind.VIDEO, key, round(ms * 1000), 33_333, payload)))
 
     async def sound(self, ms: float, payload: bytes = b"\x21sound") -> None:
-        await self.intake.feed(push.chunk_bytes(Chunk(Kind.AUDIO, False, round(ms * 1000), 23_000, payload)))
+        await self.intake.feed(chunk_bytes(Chunk(Kind.AUDIO, False, round(ms * 1000), 23_000, payload)))
 
     @property
     def times(self) -> list[tuple[str, int, int]]:
@@ -230,7 +230,7 @@ async def test_the_message_that_ends_a_push_ends_it(rig: Rig) -> None:
     async with asyncio.timeout(5):
         work = asyncio.create_task(rig.intake.run())
         await rig.configure()
-        await rig.intake.feed(push.end_text())
+        await rig.intake.feed(end_text())
         await work
     await rig.picture(0, key=True)  # what comes behind is not heard
     assert rig.seen.units == []

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.formats import amf0
 from gateway.formats.flv.tag import Script
-from gateway.ingest.rtmp.flv_intake import PREROLL_MS, FlvIntake
+from gateway.ingest.rtmp.flv_intake import AUDIO_LANE, PREROLL_MS, VIDEO_LANE, FlvIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.media.errors import InvalidData
 from tests.support import builders
@@ -37,10 +37,10 @@ class Rig:
         self.intake = FlvIntake(self.publisher)
 
     def video(self, timestamp: int, body: bytes) -> None:
-        self.intake.video(timestamp, body, 1.7e9, time.monotonic())
+        self.intake.media(VIDEO_LANE, timestamp, body, 1.7e9, time.monotonic())
 
     def audio(self, timestamp: int, body: bytes) -> None:
-        self.intake.audio(timestamp, body, 1.7e9, time.monotonic())
+        self.intake.media(AUDIO_LANE, timestamp, body, 1.7e9, time.monotonic())
 
     async def close(self) -> None:
         self.hub.drain()
@@ -124,7 +124,7 @@ async def test_malformed_bodies_are_dropped_and_only_many_of_them_end_the_push()
     assert rig.intake.malformed == 1
     assert rig.publisher.dropped == {"ingest": 1}
     with pytest.raises(InvalidData):
-        for _ in range(FlvIntake.MOST_MALFORMED):
+        for _ in range(FlvIntake.MAX_MALFORMED):
             rig.video(40, b"\x27\x01")
     await rig.close()
 

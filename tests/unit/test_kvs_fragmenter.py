@@ -186,7 +186,7 @@ def test_a_stream_that_never_has_an_idr_fails_too() -> None:
 
 
 def test_fifty_megabytes_without_an_idr_fail_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(module, "MAX_BYTES", 100_000)
     made = cut(audio=None)
     with pytest.raises(OutputUnsupported, match="MB"):
         made.feed(idr(0, size=50_000), picture(40, size=40_000), picture(80, size=20_000))

@@ -10,7 +10,7 @@ from gateway.formats.flv.tag import SCRIPT
 from gateway.media.track import Tracks
 from gateway.packaging.flv_output import FlvRendering
 from gateway.packaging.rtmp_output import RtmpRendering
-from gateway.protocols.rtmp.chunk import ChunkReader
+from gateway.protocols.rtmp.chunk_reader import ChunkReader
 from tests.support.builders import AUDIO, VIDEO
 
 CHANGED = Tracks(VIDEO, AUDIO, 1, {"width": 640.0, "height": 360.0, "encoder": "x"})

@@ -213,7 +213,7 @@ async def test_late_files_of_a_week_ago_go_before_the_channel_is_forgotten(
 async def test_every_empty_channel_has_its_turn(
     folder: Folder, store: SqliteChannels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.outputs.storage.media_deletion._MOST_CHECKED", 2)
+    monkeypatch.setattr("gateway.outputs.storage.media_deletion._MAX_CHECKED", 2)
     for n in range(5):
         folder.add(media_keys.video_key(f"full{n}", MS))
         await store.put_deleted(DeletedChannel({"id": f"full{n}", "deletedAt": NOW, "media": "keep"}))

@@ -15,7 +15,7 @@ from gateway.channels.deleted_channel import DeletedChannel
 from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
 from gateway.cluster.node_address import NodeAddress, PeerAway
 from gateway.cluster.node_endpoint import HOP, Operation
-from gateway.cluster.node_rpc import LINES, edge_operations
+from gateway.cluster.node_rpc import LINES
 from gateway.cluster.peers import Peers
 from gateway.cluster.sibling_processes import SiblingProcesses
 from gateway.http.response import Response
@@ -308,19 +308,3 @@ async def test_viewers_of_what_is_not_held_are_not_noted(node: Node):
     await node.json("viewers/c2?node=e1&flv=1", "POST", status=421)
     await node.json("viewers/c1@720p?node=e1&flv=1", "POST", status=421)
     assert len(node.distant) == 0
-
-
-# ---- an edge ----
-
-
-async def test_an_edge_tells_of_itself_and_forgets_what_has_changed():
-    forgotten: list[str] = []
-    table = edge_operations("e1", cast(Peers, Siblings()), lambda: {"viewers": {"flv": 3}}, forgotten.append)
-    assert table.keys() == {"node", "changed"}
-    about = await table["node"](request("/_node/.node/node?to=e1"), "")
-    assert about.body == b'{"viewers":{"flv":3}}'
-    changed = request("/_node/.node/changed/c1?to=e1", "POST")
-    assert (await table["changed"](changed, "c1")).status == 200
-    assert forgotten == ["c1"]
-    assert (await table["changed"](request("/_node/.node/changed/c1?to=e2", "POST"), "c1")).status == 421
-    assert forgotten == ["c1"]

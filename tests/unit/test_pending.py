@@ -85,7 +85,7 @@ def test_a_proxys_silent_connections_make_no_room_for_its_address() -> None:
 
 
 def test_the_oldest_of_all_makes_room_when_the_bytes_are_spent() -> None:
-    pending = PendingConnections(most_bytes=100)
+    pending = PendingConnections(max_bytes=100)
     peers = [_Peer(pending, f"192.0.2.{n}", cost=30) for n in range(3)]
     peers[0].entry.hold(5)
     late = _Peer(pending, "192.0.2.9", cost=30)
@@ -95,7 +95,7 @@ def test_the_oldest_of_all_makes_room_when_the_bytes_are_spent() -> None:
 
 
 def test_whoever_holds_most_is_closed_when_the_bytes_are_spent() -> None:
-    pending = PendingConnections(most_bytes=100)
+    pending = PendingConnections(max_bytes=100)
     large, small, asking = (_Peer(pending, f"192.0.2.{n}") for n in range(3))
     large.entry.hold(50)
     small.entry.hold(10)
@@ -107,7 +107,7 @@ def test_whoever_holds_most_is_closed_when_the_bytes_are_spent() -> None:
 
 
 def test_one_that_asks_for_more_than_there_is_is_closed_itself() -> None:
-    pending = PendingConnections(most_bytes=100)
+    pending = PendingConnections(max_bytes=100)
     peer = _Peer(pending, "192.0.2.1")
     peer.entry.hold(95)
     assert peer.dropped

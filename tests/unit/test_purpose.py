@@ -45,7 +45,7 @@ class Where:
 async def test_it_stays_while_somebody_holds_the_stream_and_goes_after() -> None:
     where = Where()
     async with Tasks("purpose") as tasks:
-        going = tasks.start(wait_until_idle(where, "c1", idle=100, look=0, clock=lambda: where.now))
+        going = tasks.start(wait_until_idle(where, "c1", idle=100, poll=0, clock=lambda: where.now))
         for _ in range(30):
             await where.looks_again()
         assert not going.done()
@@ -58,7 +58,7 @@ async def test_it_stays_while_somebody_holds_the_stream_and_goes_after() -> None
 async def test_a_stream_that_comes_back_in_time_keeps_it() -> None:
     where = Where(says=None)
     async with Tasks("purpose") as tasks:
-        going = tasks.start(wait_until_idle(where, "c1", idle=100, look=0, clock=lambda: where.now))
+        going = tasks.start(wait_until_idle(where, "c1", idle=100, poll=0, clock=lambda: where.now))
         for _ in range(5):
             await where.looks_again()
         where.says = PLACE
@@ -70,7 +70,7 @@ async def test_a_stream_that_comes_back_in_time_keeps_it() -> None:
 async def test_a_registry_that_is_away_says_nothing_about_the_stream() -> None:
     where = Where(says=StoreAway("dynamodb does not answer"))
     async with Tasks("purpose") as tasks:
-        going = tasks.start(wait_until_idle(where, "c1", idle=100, look=0, clock=lambda: where.now))
+        going = tasks.start(wait_until_idle(where, "c1", idle=100, poll=0, clock=lambda: where.now))
         for _ in range(30):
             await where.looks_again()
         assert not going.done()

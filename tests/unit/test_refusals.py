@@ -40,7 +40,7 @@ def test_zero_means_no_limit():
 
 
 def test_memory_is_bounded_whatever_addresses_come():
-    refusals = Refusals(5, most=100)
+    refusals = Refusals(5, max_addresses=100)
     for n in range(10_000):
         refusals.add(f"10.0.{n // 256}.{n % 256}", 0)
     refusals.add("not an address", 0)

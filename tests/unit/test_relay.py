@@ -260,7 +260,7 @@ async def test_a_segment_shorter_than_was_said_is_nobodys() -> None:
 
 @pytest.mark.parametrize("declared", [True, False])
 async def test_a_body_beyond_the_bound_is_refused(monkeypatch: pytest.MonkeyPatch, declared: bool) -> None:
-    monkeypatch.setattr(http_cache_proxy, "MOST_TEXT", 10_000)
+    monkeypatch.setattr(http_cache_proxy, "MAX_TEXT", 10_000)
     async with relaying() as lab:
         body = b"#" * 10_001
         head = f"Content-Length: {len(body)}" if declared else "Transfer-Encoding: chunked"
@@ -278,7 +278,7 @@ async def test_what_is_on_its_way_is_bounded_too() -> None:
 
 
 async def test_requests_for_one_stream_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_coalescer, "_MOST_OF_ONE", 3)
+    monkeypatch.setattr(request_coalescer, "_MAX_PER_GROUP", 3)
     async with relaying() as lab:
         gates = []
         for n in range(3):

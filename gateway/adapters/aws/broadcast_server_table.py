@@ -11,6 +11,7 @@ from typing import Any, Final
 import structlog
 from botocore.exceptions import ClientError
 
+from gateway.adapters.aws.dynamo_table import DynamoTable
 from gateway.adapters.aws.network_interfaces import NetworkInterfaces
 from gateway.adapters.aws.session import AwsSession, error_code
 from gateway.ports.errors import StoreAway
@@ -68,8 +69,7 @@ class BroadcastServerTable:
     """
 
     def __init__(self, session: AwsSession, table: str, clock: Callable[[], float] = time.time) -> None:
-        self._session = session
-        self._table = table
+        self._table = DynamoTable(session, table)
         self._clock = clock
         self._interfaces = NetworkInterfaces(session)
         self._reading = asyncio.Lock()
@@ -105,7 +105,7 @@ class BroadcastServerTable:
                 return
             except _RowChanged:
                 continue  # another gateway wrote first: read again
-        raise StoreAway(f"table {self._table}: others write the same rows")
+        raise StoreAway(f"{self._table.what}: others write the same rows")
 
     # ---- roles ----
 
@@ -143,29 +143,23 @@ class BroadcastServerTable:
             await self._write(*writes, self._free(role, dns))
             log.info("a server for broadcasters goes", role=role, dns=dns)
             return
-        heir = waiting[0]
-        await self._write(*writes, self._serve(role, heir["dns"], heir["eventid"], before=dns), self._promote(heir))
-        log.info("a server for broadcasters", role=role, dns=heir["dns"], instead_of=dns)
+        successor = waiting[0]
+        await self._write(
+            *writes, self._serve(role, successor["dns"], successor["eventid"], before=dns), self._promote(successor)
+        )
+        log.info("a server for broadcasters", role=role, dns=successor["dns"], instead_of=dns)
 
     # ---- rows ----
 
     async def _rows(self) -> dict[str, dict[str, str]]:
         """Returns all rows by their `role`: the two roles, and one for each task of the last 30 days."""
-        found: dict[str, dict[str, str]] = {}
-        page: dict[str, Any] = {}
-        while True:
-            async with self._session.calling("dynamodb", f"table {self._table}") as client:
-                answer = await client.scan(TableName=self._table, ConsistentRead=True, **page)
-            for item in answer["Items"]:
-                row = {name: str(next(iter(value.values()))) for name, value in item.items()}
-                found[row["role"]] = row
-            if not (last := answer.get("LastEvaluatedKey")):
-                return found
-            page = {"ExclusiveStartKey": last}
+        items = await self._table.all()
+        rows = ({name: str(next(iter(value.values()))) for name, value in item.items()} for item in items)
+        return {row["role"]: row for row in rows}
 
     async def _write(self, *writes: Mapping[str, Any]) -> None:
         """Writes all of the rows or none. Raises _RowChanged."""
-        async with self._session.calling("dynamodb", f"table {self._table}") as client:
+        async with self._table.calling() as client:
             try:
                 await client.transact_write_items(TransactItems=list(writes))
             except ClientError as error:
@@ -181,7 +175,7 @@ class BroadcastServerTable:
         item = {"role": _TASK + event.name, "dns": dns, "state": state, "eventid": event.id, "time": event.time}
         numbers = {"version": event.version, "expires": int(self._clock()) + _REMEMBERED}
         put: dict[str, Any] = {
-            "TableName": self._table,
+            "TableName": self._table.name,
             "Item": {n: {"S": v} for n, v in item.items()} | {n: {"N": str(v)} for n, v in numbers.items()},
             "ConditionExpression": "attribute_not_exists(version)",
         }
@@ -200,7 +194,7 @@ class BroadcastServerTable:
         values = {":no": {"S": "no"}} | ({":before": {"S": before}} if before else {})
         return {
             "Put": {
-                "TableName": self._table,
+                "TableName": self._table.name,
                 "Item": {n: {"S": v} for n, v in zip(_SHOWN, (role, dns, "no", event), strict=True)},
                 "ConditionExpression": "dns = :before AND replaced = :no" if before else free,
                 "ExpressionAttributeValues": values,
@@ -212,7 +206,7 @@ class BroadcastServerTable:
         """Returns the write that marks a role as free, if `dns` is its server."""
         return {
             "Update": {
-                "TableName": self._table,
+                "TableName": self._table.name,
                 "Key": {"role": {"S": role}},
                 "UpdateExpression": "SET replaced = :yes",
                 "ConditionExpression": "dns = :dns AND replaced = :no",
@@ -224,7 +218,7 @@ class BroadcastServerTable:
         """Returns the write that moves a task from "waits" to "serves", if its row has not changed meanwhile."""
         return {
             "Update": {
-                "TableName": self._table,
+                "TableName": self._table.name,
                 "Key": {"role": {"S": row["role"]}},
                 "UpdateExpression": "SET #state = :serves",
                 "ConditionExpression": "#state = :waits AND version = :version",

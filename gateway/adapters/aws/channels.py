@@ -8,13 +8,13 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from gateway.adapters.aws.attributes import from_attribute, to_attribute
+from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoTable
 from gateway.adapters.aws.session import AwsSession, error_code
 from gateway.channels.channel import ID, Channel
 from gateway.channels.deleted_channel import KEPT_FIELDS, DeletedChannel
 from gateway.channels.names import is_channel_id
 from gateway.ports.errors import ChannelExists, NoSuchChannel, StoreAway
 
-_CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 # Prefix of the ids of deleted channels. A channel id has no slash, so an older reader can list such an item but not use
 # it. These items share the channels' table, because edges may read no other table.
 _DELETED: Final = "deleted/"
@@ -25,26 +25,20 @@ class DynamoChannels:
     """A ChannelStore in one table. Reads are consistent: the next push to a deleted channel is refused."""
 
     def __init__(self, session: AwsSession, table: str) -> None:
-        self._session, self._table = session, table
-        self._what = f"table {table}"
+        self._table = DynamoTable(session, table)
 
     async def get(self, id: str) -> Channel:
         return _channel(await self._item(id))
 
     async def list(self) -> list[Channel]:
-        return [_channel(item) for item in await self._scan() if not item[ID]["S"].startswith(_DELETED)]
+        return [_channel(item) for item in await self._table.all() if not item[ID]["S"].startswith(_DELETED)]
 
     async def add(self, item: Mapping[str, Any]) -> Channel:
         stored = {name: to_attribute(value) for name, value in item.items()}
-        async with self._session.calling("dynamodb", self._what) as client:
-            try:
-                await client.put_item(
-                    TableName=self._table, Item=stored, ConditionExpression="attribute_not_exists(id)"
-                )
-            except ClientError as e:
-                if error_code(e) == _CONDITION_FAILED:
-                    raise ChannelExists(item[ID]) from None
-                raise
+        try:
+            await self._table.call("put_item", Item=stored, ConditionExpression="attribute_not_exists(id)")
+        except ConditionFailed:
+            raise ChannelExists(item[ID]) from None
         return _channel(stored)
 
     async def update(self, id: str, changes: Mapping[str, Any]) -> Channel:
@@ -54,21 +48,18 @@ class DynamoChannels:
         if not is_channel_id(id):
             raise NoSuchChannel(id)
         # Placeholders for every name: `key` and `TimeStamp` are reserved words.
-        async with self._session.calling("dynamodb", self._what) as client:
-            try:
-                answer = await client.update_item(
-                    TableName=self._table,
-                    Key=_key(id),
-                    UpdateExpression="SET " + ", ".join(f"#n{i} = :v{i}" for i in range(len(fields))),
-                    ExpressionAttributeNames={f"#n{i}": name for i, (name, _) in enumerate(fields)},
-                    ExpressionAttributeValues={f":v{i}": to_attribute(value) for i, (_, value) in enumerate(fields)},
-                    ConditionExpression="attribute_exists(id)",
-                    ReturnValues="ALL_NEW",
-                )
-            except ClientError as e:
-                if error_code(e) == _CONDITION_FAILED:
-                    raise NoSuchChannel(id) from None
-                raise
+        try:
+            answer = await self._table.call(
+                "update_item",
+                Key=_key(id),
+                UpdateExpression="SET " + ", ".join(f"#n{i} = :v{i}" for i in range(len(fields))),
+                ExpressionAttributeNames={f"#n{i}": name for i, (name, _) in enumerate(fields)},
+                ExpressionAttributeValues={f":v{i}": to_attribute(value) for i, (_, value) in enumerate(fields)},
+                ConditionExpression="attribute_exists(id)",
+                ReturnValues="ALL_NEW",
+            )
+        except ConditionFailed:
+            raise NoSuchChannel(id) from None
         return _channel(answer["Attributes"])
 
     async def delete(self, id: str, now: float, *, media: bool = False) -> DeletedChannel:
@@ -78,53 +69,33 @@ class DynamoChannels:
             deleted = DeletedChannel.of(_channel(stored), now, media=media)
             if await self._replace(id, stored, deleted):
                 return deleted
-        raise StoreAway(f"dynamodb ({self._what}): the channel {id} changes too often to be deleted")
+        raise StoreAway(f"dynamodb ({self._table.what}): the channel {id} changes too often to be deleted")
 
     async def get_deleted(self, id: str) -> DeletedChannel:
-        item = await self._read(_DELETED + id) if is_channel_id(id) else None
+        item = await self._table.get(_key(_DELETED + id)) if is_channel_id(id) else None
         if item is None:
             raise NoSuchChannel(id)
         return _deleted(item)
 
     async def list_deleted(self) -> Sequence[DeletedChannel]:
-        return [_deleted(item) for item in await self._scan() if item[ID]["S"].startswith(_DELETED)]
+        return [_deleted(item) for item in await self._table.all() if item[ID]["S"].startswith(_DELETED)]
 
     async def put_deleted(self, deleted: DeletedChannel) -> None:
-        async with self._session.calling("dynamodb", self._what) as client:
-            await client.put_item(TableName=self._table, Item=_deleted_item(deleted))
+        await self._table.call("put_item", Item=_deleted_item(deleted))
 
     async def forget_deleted(self, id: str) -> None:
-        async with self._session.calling("dynamodb", self._what) as client:
-            await client.delete_item(TableName=self._table, Key=_key(_DELETED + id))
+        await self._table.call("delete_item", Key=_key(_DELETED + id))
 
     async def check(self) -> None:
         # Reads one item instead of calling DescribeTable: this needs no further permission and takes the same path as a
         # push.
-        async with self._session.calling("dynamodb", self._what) as client:
-            await client.get_item(TableName=self._table, Key=_key("-"), ProjectionExpression="id")
+        await self._table.call("get_item", Key=_key("-"), ProjectionExpression="id")
 
     async def _item(self, id: str) -> dict[str, Any]:
-        item = await self._read(id) if is_channel_id(id) else None
+        item = await self._table.get(_key(id)) if is_channel_id(id) else None
         if item is None:
             raise NoSuchChannel(id)
         return item
-
-    async def _read(self, key: str) -> dict[str, Any] | None:
-        async with self._session.calling("dynamodb", self._what) as client:
-            answer = await client.get_item(TableName=self._table, Key=_key(key), ConsistentRead=True)
-        item: dict[str, Any] | None = answer.get("Item")
-        return item
-
-    async def _scan(self) -> Sequence[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        page: dict[str, Any] = {}
-        while True:  # a page holds 1 MB; each has the whole time-out
-            async with self._session.calling("dynamodb", self._what) as client:
-                answer = await client.scan(TableName=self._table, ConsistentRead=True, **page)
-            found += answer["Items"]
-            if not (last := answer.get("LastEvaluatedKey")):
-                return found
-            page = {"ExclusiveStartKey": last}
 
     async def _replace(self, id: str, stored: Mapping[str, Any], deleted: DeletedChannel) -> bool:
         """Replaces a channel by its deleted form in one transaction.
@@ -134,7 +105,7 @@ class DynamoChannels:
         held = {name: stored.get(name) for name in KEPT_FIELDS}
         terms = [f"#n{i} = :v{i}" if held[name] else f"attribute_not_exists(#n{i})" for i, name in enumerate(held)]
         removal = {
-            "TableName": self._table,
+            "TableName": self._table.name,
             "Key": _key(id),
             "ConditionExpression": " AND ".join(("attribute_exists(id)", *terms)),
             "ExpressionAttributeNames": {f"#n{i}": name for i, name in enumerate(held)},
@@ -142,8 +113,8 @@ class DynamoChannels:
         values = {f":v{i}": value for i, value in enumerate(held.values()) if value}
         if values:
             removal["ExpressionAttributeValues"] = values
-        put = {"TableName": self._table, "Item": _deleted_item(deleted)}
-        async with self._session.calling("dynamodb", self._what) as client:
+        put = {"TableName": self._table.name, "Item": _deleted_item(deleted)}
+        async with self._table.calling() as client:
             try:
                 await client.transact_write_items(TransactItems=[{"Put": put}, {"Delete": removal}])
             except ClientError as error:

@@ -8,11 +8,9 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from botocore.exceptions import ClientError
+from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoTable
+from gateway.adapters.aws.session import AwsSession
 
-from gateway.adapters.aws.session import AwsSession, error_code
-
-_CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 _LASTS: Final = "(attribute_not_exists(#expires) OR #expires > :now)"
 
 
@@ -20,72 +18,54 @@ class DynamoConsole:
     """A ConsoleStore in one table. DynamoDB removes expired items within days; reads ignore them at once."""
 
     def __init__(self, session: AwsSession, table: str, clock: Callable[[], float] = time.time) -> None:
-        self._session, self._table, self._clock = session, table, clock
-        self._what = f"table {table}"
+        self._table, self._clock = DynamoTable(session, table), clock
 
     async def get(self, kind: str, key: str) -> dict[str, Any] | None:
-        async with self._session.calling("dynamodb", self._what) as client:
-            answer = await client.get_item(TableName=self._table, Key=_key(kind, key), ConsistentRead=True)
-        item = answer.get("Item")
+        item = await self._table.get(_key(kind, key))
         return _value(item) if item is not None and self._lasts(item) else None
 
     async def add(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
         return await self._put_if(f"attribute_not_exists(#key) OR NOT {_LASTS}", _item(kind, key, value, expires))
 
     async def put(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> None:
-        async with self._session.calling("dynamodb", self._what) as client:
-            await client.put_item(TableName=self._table, Item=_item(kind, key, value, expires))
+        await self._table.call("put_item", Item=_item(kind, key, value, expires))
 
     async def replace(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
         return await self._put_if(f"attribute_exists(#key) AND {_LASTS}", _item(kind, key, value, expires))
 
     async def delete(self, kind: str, key: str) -> bool:
-        async with self._session.calling("dynamodb", self._what) as client:
-            answer = await client.delete_item(TableName=self._table, Key=_key(kind, key), ReturnValues="ALL_OLD")
+        answer = await self._table.call("delete_item", Key=_key(kind, key), ReturnValues="ALL_OLD")
         item = answer.get("Attributes")
         return item is not None and self._lasts(item)
 
     async def list(self, kind: str) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
-        page: dict[str, Any] = {}
-        while True:
-            async with self._session.calling("dynamodb", self._what) as client:
-                answer = await client.query(
-                    TableName=self._table,
-                    ConsistentRead=True,
-                    KeyConditionExpression="#kind = :kind",
-                    ExpressionAttributeNames={"#kind": "kind"},
-                    ExpressionAttributeValues={":kind": {"S": kind}},
-                    **page,
-                )
-            found |= {item["key"]["S"]: _value(item) for item in answer["Items"] if self._lasts(item)}
-            if not (last := answer.get("LastEvaluatedKey")):
-                return found
-            page = {"ExclusiveStartKey": last}
+        items = await self._table.all(
+            "query",
+            KeyConditionExpression="#kind = :kind",
+            ExpressionAttributeNames={"#kind": "kind"},
+            ExpressionAttributeValues={":kind": {"S": kind}},
+        )
+        return {item["key"]["S"]: _value(item) for item in items if self._lasts(item)}
 
     async def check(self) -> None:
-        async with self._session.calling("dynamodb", self._what) as client:
-            await client.get_item(
-                TableName=self._table,
-                Key=_key("-", "-"),
-                ProjectionExpression="#key",
-                ExpressionAttributeNames={"#key": "key"},  # a reserved word
-            )
+        await self._table.call(
+            "get_item",
+            Key=_key("-", "-"),
+            ProjectionExpression="#key",
+            ExpressionAttributeNames={"#key": "key"},  # a reserved word
+        )
 
     async def _put_if(self, condition: str, item: dict[str, Any]) -> bool:
-        async with self._session.calling("dynamodb", self._what) as client:
-            try:
-                await client.put_item(
-                    TableName=self._table,
-                    Item=item,
-                    ConditionExpression=condition,
-                    ExpressionAttributeNames={"#key": "key", "#expires": "expires"},
-                    ExpressionAttributeValues={":now": {"N": repr(self._clock())}},
-                )
-            except ClientError as error:
-                if error_code(error) == _CONDITION_FAILED:
-                    return False
-                raise
+        try:
+            await self._table.call(
+                "put_item",
+                Item=item,
+                ConditionExpression=condition,
+                ExpressionAttributeNames={"#key": "key", "#expires": "expires"},
+                ExpressionAttributeValues={":now": {"N": repr(self._clock())}},
+            )
+        except ConditionFailed:
+            return False
         return True
 
     def _lasts(self, item: Mapping[str, Any]) -> bool:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from botocore.exceptions import ClientError
-
 from gateway.adapters.aws.attributes import from_attribute, to_attribute
-from gateway.adapters.aws.session import AwsSession, error_code
+from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoTable
+from gateway.adapters.aws.session import AwsSession
 from gateway.ports.errors import JobChanged, JobExists, NoSuchJob
 from gateway.ports.jobs import JobState, StoredJob
 
-_CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 _FINISHED: Final = tuple(str(state) for state in JobState if state.finished)
 
 
@@ -20,26 +18,19 @@ class DynamoJobs:
     """A JobStore in one table. Listing reads the whole table; `trim` keeps it to one or two pages of 1 MB."""
 
     def __init__(self, session: AwsSession, table: str) -> None:
-        self._session, self._table = session, table
-        self._what = f"table {table}"
+        self._table = DynamoTable(session, table)
 
     async def add(self, job: StoredJob) -> None:
-        async with self._session.calling("dynamodb", self._what) as client:
-            try:
-                await client.put_item(
-                    TableName=self._table, Item=_item(job), ConditionExpression="attribute_not_exists(id)"
-                )
-            except ClientError as error:
-                if error_code(error) == _CONDITION_FAILED:
-                    raise JobExists(job.id) from None
-                raise
+        try:
+            await self._table.call("put_item", Item=_item(job), ConditionExpression="attribute_not_exists(id)")
+        except ConditionFailed:
+            raise JobExists(job.id) from None
 
     async def get(self, id: str) -> StoredJob:
-        async with self._session.calling("dynamodb", self._what) as client:
-            answer = await client.get_item(TableName=self._table, Key={"id": {"S": id}}, ConsistentRead=True)
-        if "Item" not in answer:
+        item = await self._table.get({"id": {"S": id}})
+        if item is None:
             raise NoSuchJob(id)
-        return _job(answer["Item"])
+        return _job(item)
 
     async def newest(self, most: int, before: str = "") -> list[StoredJob]:
         found = [job for job in await self._scan() if not before or job.id < before]
@@ -56,42 +47,28 @@ class DynamoJobs:
         return sorted(found, key=lambda job: job.id)
 
     async def change(self, job: StoredJob) -> None:
-        async with self._session.calling("dynamodb", self._what) as client:
-            try:
-                await client.put_item(
-                    TableName=self._table,
-                    Item=_item(job),
-                    ConditionExpression="#version = :before",
-                    ExpressionAttributeNames={"#version": "version"},
-                    ExpressionAttributeValues={":before": {"N": str(job.version - 1)}},
-                )
-                return
-            except ClientError as error:
-                if error_code(error) != _CONDITION_FAILED:
-                    raise
-        await self.get(job.id)
-        raise JobChanged(job.id)
+        try:
+            await self._table.call(
+                "put_item",
+                Item=_item(job),
+                ConditionExpression="#version = :before",
+                ExpressionAttributeNames={"#version": "version"},
+                ExpressionAttributeValues={":before": {"N": str(job.version - 1)}},
+            )
+        except ConditionFailed:
+            await self.get(job.id)
+            raise JobChanged(job.id) from None
 
     async def trim(self, most: int) -> None:
         finished = sorted((job.id for job in await self._scan() if job.state.finished), reverse=True)
         for id in finished[most:]:
-            async with self._session.calling("dynamodb", self._what) as client:
-                await client.delete_item(TableName=self._table, Key={"id": {"S": id}})
+            await self._table.call("delete_item", Key={"id": {"S": id}})
 
     async def check(self) -> None:
-        async with self._session.calling("dynamodb", self._what) as client:
-            await client.get_item(TableName=self._table, Key={"id": {"S": "-"}}, ProjectionExpression="id")
+        await self._table.call("get_item", Key={"id": {"S": "-"}}, ProjectionExpression="id")
 
     async def _scan(self, **how: Any) -> list[StoredJob]:
-        found: list[StoredJob] = []
-        page: dict[str, Any] = {}
-        while True:
-            async with self._session.calling("dynamodb", self._what) as client:
-                answer = await client.scan(TableName=self._table, ConsistentRead=True, **how, **page)
-            found += (_job(item) for item in answer["Items"])
-            if not (last := answer.get("LastEvaluatedKey")):
-                return found
-            page = {"ExclusiveStartKey": last}
+        return [_job(item) for item in await self._table.all(**how)]
 
 
 def _item(job: StoredJob) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from gateway.adapters.aws.session import AwsSession, error_code
 class NetworkInterfaces:
     """Network interfaces of tasks. Raises StoreAway where AWS does not answer or refuses.
 
-    Needs `ec2:DescribeNetworkInterfaces` and, for `of_task`, `ecs:DescribeTasks`.
+    Needs `ec2:DescribeNetworkInterfaces`.
     """
 
     def __init__(self, session: AwsSession) -> None:
@@ -37,19 +37,10 @@ class NetworkInterfaces:
                 return str(name)
         return ""
 
-    async def of_task(self, cluster: str, arn: str) -> str:
-        """Returns the public name of a running task, to which broadcasters connect; "" where it has none."""
-        async with self._session.calling("ecs", "task") as client:
-            answer = await client.describe_tasks(cluster=cluster, tasks=[arn])
-        for task in answer.get("tasks", ()):
-            if interface := interface_of(task):
-                return await self.public_name(interface)
-        return ""
 
-
-def interface_of(told: Any) -> str:
+def interface_of(reply: Any) -> str:
     """Returns the id of a task's network interface, from DescribeTasks or an event; "" where it has none."""
-    for attachment in members(told, "attachments"):
+    for attachment in members(reply, "attachments"):
         # "ElasticNetworkInterface" to DescribeTasks, "eni" in events.
         if isinstance(attachment, Mapping) and attachment.get("type") in ("ElasticNetworkInterface", "eni"):
             for detail in members(attachment, "details"):
@@ -58,7 +49,7 @@ def interface_of(told: Any) -> str:
     return ""
 
 
-def members(told: Any, name: str) -> list[Any]:
+def members(reply: Any, name: str) -> list[Any]:
     """Returns the list `name` of a JSON object; empty where there is none."""
-    found = told.get(name) if isinstance(told, Mapping) else None
+    found = reply.get(name) if isinstance(reply, Mapping) else None
     return found if isinstance(found, list) else []

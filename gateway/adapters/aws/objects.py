@@ -66,10 +66,10 @@ class S3Objects:
     async def head(self, key: str) -> Object:
         async with self._calling() as client:
             try:
-                told = await client.head_object(Bucket=self.bucket, Key=key)
+                reply = await client.head_object(Bucket=self.bucket, Key=key)
             except ClientError as error:
                 raise self._absent(error, key) from None
-        return Object(key, told["ContentLength"], told["LastModified"].timestamp())
+        return Object(key, reply["ContentLength"], reply["LastModified"].timestamp())
 
     async def read(self, key: str, first: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         if end is not None and first >= end:
@@ -78,13 +78,13 @@ class S3Objects:
         span = {"Range": f"bytes={first}-{'' if end is None else end - 1}"} if first or end is not None else {}
         async with self._calling() as client:
             try:
-                told = await client.get_object(Bucket=self.bucket, Key=key, **span)
+                reply = await client.get_object(Bucket=self.bucket, Key=key, **span)
             except ClientError as error:
                 if error_code(error) == "InvalidRange":
                     return
                 raise self._absent(error, key) from None
-        left: int = told["ContentLength"]
-        body = told["Body"]
+        left: int = reply["ContentLength"]
+        body = reply["Body"]
         async with body:  # closes the connection when the reader stops early
             while left > 0:
                 async with self._calling(_PART_SECONDS):
@@ -98,12 +98,12 @@ class S3Objects:
         page: dict[str, Any] = {}
         while True:
             async with self._calling() as client:
-                told = await client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=PAGE, **page)
-            for item in told.get("Contents", ()):
+                reply = await client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, MaxKeys=PAGE, **page)
+            for item in reply.get("Contents", ()):
                 yield Object(item["Key"], item["Size"], item["LastModified"].timestamp())
-            if not told.get("IsTruncated"):
+            if not reply.get("IsTruncated"):
                 return
-            page = {"ContinuationToken": told["NextContinuationToken"]}
+            page = {"ContinuationToken": reply["NextContinuationToken"]}
 
     async def delete(self, key: str) -> None:
         async with self._calling() as client:
@@ -114,8 +114,8 @@ class S3Objects:
             return
         wanted = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
         async with self._calling(_DELETE_SECONDS) as client:
-            told = await client.delete_objects(Bucket=self.bucket, Delete=wanted)
-        if failed := told.get("Errors"):
+            reply = await client.delete_objects(Bucket=self.bucket, Delete=wanted)
+        if failed := reply.get("Errors"):
             code, count = failed[0].get("Code", "unknown"), len(failed)
             raise StoreAway(f"s3 ({self._what}) deletes {count} of {len(keys)} objects not: {code}")
 
@@ -158,9 +158,9 @@ class S3Objects:
             while body := await asyncio.to_thread(source.read, size):
                 number = len(parts) + 1
                 async with self._calling(_PART_SECONDS) as client:
-                    told = await client.upload_part(**whole, PartNumber=number, Body=body)
-                sums = {name: told[name] for name in told if name.startswith("Checksum") and name != "ChecksumType"}
-                parts.append({"PartNumber": number, "ETag": told["ETag"], **sums})
+                    reply = await client.upload_part(**whole, PartNumber=number, Body=body)
+                sums = {name: reply[name] for name in reply if name.startswith("Checksum") and name != "ChecksumType"}
+                parts.append({"PartNumber": number, "ETag": reply["ETag"], **sums})
             async with self._calling(_PART_SECONDS) as client:
                 await client.complete_multipart_upload(**whole, MultipartUpload={"Parts": parts})
         except BaseException:

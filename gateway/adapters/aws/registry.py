@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from gateway.adapters.aws.attributes import from_attribute, to_attribute
+from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoTable
 from gateway.adapters.aws.session import AwsSession, error_code
 from gateway.channels.names import is_channel_id
 from gateway.ports.errors import HeldElsewhere, StoreAway
@@ -49,8 +51,7 @@ class DynamoRegistry:
     """
 
     def __init__(self, session: AwsSession, table: str, clock: Callable[[], float] = time.time) -> None:
-        self._session, self._table, self._clock = session, table, clock
-        self._what = f"table {table}"
+        self._table, self._clock = DynamoTable(session, table), clock
         self._listed: set[str] = set()  # ids that this process added and has not seen missing since
 
     async def join(self, node: Node) -> None:
@@ -59,13 +60,13 @@ class DynamoRegistry:
 
     async def beat(self, node: Node) -> None:
         item = _row(node, self._clock() + FORGOTTEN_SECONDS)
-        async with self._session.calling("dynamodb", self._what) as client:
-            answer = await client.put_item(TableName=self._table, Item=item, ReturnValues="ALL_OLD")
+        async with self._table.calling() as client:
+            answer = await client.put_item(TableName=self._table.name, Item=item, ReturnValues="ALL_OLD")
             if answer.get("Attributes") and node.id in self._listed:
                 return
             # The row is written first: other nodes drop an id that has no row.
             await client.update_item(
-                TableName=self._table,
+                TableName=self._table.name,
                 Key=_key(_NODES),
                 UpdateExpression="ADD #ids :id, #version :one",
                 ExpressionAttributeNames={"#ids": "ids", "#version": "version"},
@@ -75,17 +76,17 @@ class DynamoRegistry:
 
     async def leave(self, id: str) -> None:
         self._listed.discard(id)
-        async with self._session.calling("dynamodb", self._what) as client:
-            await client.delete_item(TableName=self._table, Key=_key(_NODE + id))
+        async with self._table.calling() as client:
+            await client.delete_item(TableName=self._table.name, Key=_key(_NODE + id))
             await self._drop(client, [id])
 
     async def node(self, id: str) -> Node | None:
-        item = await self._get(_NODE + id)
+        item = await self._table.get(_key(_NODE + id))
         return _node(item) if item else None
 
     async def nodes(self) -> list[Node]:
-        async with self._session.calling("dynamodb", self._what) as client:
-            answer = await client.get_item(TableName=self._table, Key=_key(_NODES), ConsistentRead=True)
+        async with self._table.calling() as client:
+            answer = await client.get_item(TableName=self._table.name, Key=_key(_NODES), ConsistentRead=True)
             listed = answer.get("Item", {})
             ids = set(listed.get("ids", {}).get("SS", ()))
             self._listed &= ids
@@ -95,10 +96,10 @@ class DynamoRegistry:
         return [node for node in map(_node, rows) if node is not None]
 
     async def claim(self, holding: Holding, item: Mapping[str, Any], over: str = "") -> None:
-        async with self._session.calling("dynamodb", self._what) as client:
+        async with self._table.calling() as client:
             try:
                 await client.put_item(
-                    TableName=self._table,
+                    TableName=self._table.name,
                     Item=_session(holding, item),
                     ConditionExpression=_FREE,
                     ExpressionAttributeNames={
@@ -123,30 +124,23 @@ class DynamoRegistry:
         if not is_channel_id(stream):
             return
         how: dict[str, Any] = {
-            "TableName": self._table,
             "Key": _key(stream),
             "ConditionExpression": "#claim = :claim",
             "ExpressionAttributeNames": {"#claim": "claim"},
             "ExpressionAttributeValues": {":claim": {"S": claim}},
         }
-        async with self._session.calling("dynamodb", self._what) as client:
-            try:
-                if not left:
-                    await client.delete_item(**how)
-                    return
-                how["UpdateExpression"] = "SET #left = :yes, #expires = :expires"
-                how["ExpressionAttributeNames"] |= {"#left": "left", "#expires": "expires"}
-                expires = math.ceil(self._clock() + LEFT_SECONDS)
-                how["ExpressionAttributeValues"] |= {":yes": {"BOOL": True}, ":expires": {"N": str(expires)}}
-                await client.update_item(**how)
-            except ClientError as e:
-                if error_code(e) != _CONDITION_FAILED:
-                    raise
+        if left:
+            how["UpdateExpression"] = "SET #left = :yes, #expires = :expires"
+            how["ExpressionAttributeNames"] |= {"#left": "left", "#expires": "expires"}
+            expires = math.ceil(self._clock() + LEFT_SECONDS)
+            how["ExpressionAttributeValues"] |= {":yes": {"BOOL": True}, ":expires": {"N": str(expires)}}
+        with contextlib.suppress(ConditionFailed):
+            await self._table.call("update_item" if left else "delete_item", **how)
 
     async def find(self, streams: Collection[str]) -> dict[str, Holding]:
         wanted = [stream for stream in set(streams) if is_channel_id(stream)]
         names = {f"#{name}": name for name in _OF_HOLDING}
-        async with self._session.calling("dynamodb", self._what) as client:
+        async with self._table.calling() as client:
             rows = await self._batch(
                 client, wanted, ProjectionExpression=", ".join(names), ExpressionAttributeNames=names
             )
@@ -154,17 +148,11 @@ class DynamoRegistry:
         return {holding.stream: holding for holding in found}
 
     async def holding(self, stream: str) -> Holding | None:
-        item = await self._get(stream) if is_channel_id(stream) else None
+        item = await self._table.get(_key(stream)) if is_channel_id(stream) else None
         return self._holding(item) if item else None
 
     async def check(self) -> None:
-        await self._get(_NOTHING)
-
-    async def _get(self, key: str) -> dict[str, Any] | None:
-        async with self._session.calling("dynamodb", self._what) as client:
-            answer = await client.get_item(TableName=self._table, Key=_key(key), ConsistentRead=True)
-        item: dict[str, Any] | None = answer.get("Item")
-        return item
+        await self._table.get(_key(_NOTHING))
 
     async def _batch(self, client: Any, keys: Sequence[str], **how: Any) -> list[dict[str, Any]]:
         """Returns the items with these keys, each given once.
@@ -174,16 +162,16 @@ class DynamoRegistry:
         found: list[dict[str, Any]] = []
         for first in range(0, len(keys), _MAX_KEYS):
             asked: dict[str, Any] = {
-                self._table: {"Keys": [_key(key) for key in keys[first : first + _MAX_KEYS]], **how}
+                self._table.name: {"Keys": [_key(key) for key in keys[first : first + _MAX_KEYS]], **how}
             }
             waits = iter(_RETRY_SECONDS)
             while True:
                 answer = await client.batch_get_item(RequestItems=asked)
-                found += answer.get("Responses", {}).get(self._table, ())
+                found += answer.get("Responses", {}).get(self._table.name, ())
                 if not (asked := answer.get("UnprocessedKeys", {})):
                     break
                 if (wait := next(waits, None)) is None:
-                    raise StoreAway(f"dynamodb ({self._what}) leaves keys unread")
+                    raise StoreAway(f"dynamodb ({self._table.what}) leaves keys unread")
                 await asyncio.sleep(wait)
         return found
 
@@ -199,7 +187,7 @@ class DynamoRegistry:
             how["ExpressionAttributeNames"]["#version"] = "version"
             how["ExpressionAttributeValues"][":version"] = version
         try:
-            await client.update_item(TableName=self._table, Key=_key(_NODES), **how)
+            await client.update_item(TableName=self._table.name, Key=_key(_NODES), **how)
         except ClientError as e:
             if error_code(e) != _CONDITION_FAILED:
                 raise

@@ -43,25 +43,25 @@ class ScaleInProtection:
         *,
         shared: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
-        look: float = _POLL_SECONDS,
+        poll: float = _POLL_SECONDS,
         backoff: Backoff | None = None,
     ) -> None:
         """Sets up the protection; `run` starts it.
 
-        busy: returns whether this process has at least one publisher. look: seconds between two calls of it. shared: a
+        busy: returns whether this process has at least one publisher. poll: seconds between two calls of it. shared: a
         file by which processes of one task know of each other. The last one without publishers takes the protection
         off.
         """
         self._uri = (os.environ if environ is None else environ).get(AGENT, "").rstrip("/")
         self._busy = busy
         self._clock = clock
-        self._look = look
+        self._poll = poll
         self._backoff = backoff or Backoff(2, 60)
         self._turn = _FileLock(shared)
         self._protected = False
         self._perhaps = False  # requested since it was last known to be off
         self._until = 0.0  # end of the protection as far as known, by `clock`
-        self._told = False  # a failure is already logged
+        self._failing = False  # a failure is already logged
 
     @property
     def available(self) -> bool:
@@ -93,32 +93,32 @@ class ScaleInProtection:
         busy, now = self._busy(), self._clock()
         due = now >= self._until - MINUTES * 60 * (1 - _RENEWED)
         if busy == self._protected and not (busy and due):
-            return self._look
+            return self._poll
         if not (self._turn.join() if busy else self._turn.alone()):
             if not busy:  # other processes have publishers and keep the protection
                 self._protected = self._perhaps = False
                 self._turn.leave()
-            return self._look
+            return self._poll
         self._perhaps |= busy
         try:
             await self._ask(http, busy)
         except ProtectionFailed as failed:
-            if not self._told:
+            if not self._failing:
                 what = "protected from" if busy else "released to"
                 log.warning(f"this task cannot be {what} scale-in now", reason=str(failed))
-                self._told = True
+                self._failing = True
             if not busy:
                 self._turn.leave()
             return self._backoff.next()
-        if self._told or busy != self._protected:
+        if self._failing or busy != self._protected:
             log.info("task is protected from scale-in" if busy else "task may be scaled in")
-        self._told = False
+        self._failing = False
         self._backoff.reset()
         if not busy:
             self._turn.leave()
         self._protected = self._perhaps = busy
         self._until = now + MINUTES * 60
-        return self._look
+        return self._poll
 
     async def _last(self, http: aiohttp.ClientSession) -> None:
         """Takes the protection off at the end of the process, when the publishers are gone."""
@@ -136,12 +136,12 @@ class ScaleInProtection:
         url = f"{self._uri}/task-protection/v1/state"
         try:
             async with http.put(url, json=wanted, allow_redirects=False) as answer:
-                told = _object(await answer.content.read(_BIGGEST))
+                reply = _object(await answer.content.read(_BIGGEST))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ProtectionFailed(str(error)[:200] or type(error).__name__) from None
-        state = told.get("protection")
+        state = reply.get("protection")
         if answer.status != 200 or not isinstance(state, dict):
-            raise ProtectionFailed(_reason(told) or f"the agent answers {answer.status}")
+            raise ProtectionFailed(_reason(reply) or f"the agent answers {answer.status}")
         if state.get("ProtectionEnabled") is not enabled:
             raise ProtectionFailed("the agent says the opposite of what was asked")
 
@@ -183,19 +183,19 @@ class _FileLock:
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
-        told = json.loads(body)
+        reply = json.loads(body)
     except (ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return reply if isinstance(reply, dict) else {}
 
 
-def _reason(told: Mapping[str, Any]) -> str:
+def _reason(reply: Mapping[str, Any]) -> str:
     """Returns the reason of a refusal, "" without one.
 
     `error` is the refusal of the agent or of ECS. `failure` concerns this task, such as "not in a service".
     """
     for kind, names in (("error", ("Code", "Message")), ("failure", ("Reason", "Detail"))):
-        said = told.get(kind)
+        said = reply.get(kind)
         if isinstance(said, dict):
             return ": ".join(str(said[name]) for name in names if said.get(name))[:200]
     return ""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
-from types import TracebackType
 from typing import Any, Final, Self
 
 import aioboto3
@@ -52,9 +51,7 @@ class AwsSession:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         self._clients.clear()
         await self._stack.aclose()
 

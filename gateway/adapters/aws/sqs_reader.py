@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import structlog
@@ -21,17 +21,13 @@ _BATCH: Final = 10
 _HANDLING: Final = 120  # seconds for which SQS hides a message from other readers
 _TRIES: Final = 5  # attempts after which a message that raises an unexpected error is deleted
 
-# take(body): returns when the work is done. It raises StoreAway to get the message again later, and UnexpectedMessage
-# for a message that can never be handled.
-TakeMessage = Callable[[str], Awaitable[None]]
 
-
-class UnexpectedMessage(Exception):
+class UnexpectedMessage(ValueError):
     """The message does not belong in this queue; the text says why."""
 
 
 def message_json(body: str) -> dict[str, Any]:
-    """Returns the JSON object of a message, with or without SNS around it. Raises ValueError."""
+    """Returns the JSON object of a message, with or without SNS around it. Raises UnexpectedMessage."""
     event = _object(body)
     if event.get("Type") == "Notification" and isinstance(event.get("Message"), str):
         return _object(event["Message"])
@@ -42,14 +38,18 @@ def _object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise UnexpectedMessage("nested too deeply") from None
+    except ValueError as error:
+        raise UnexpectedMessage(str(error)) from None
     if not isinstance(value, dict):
-        raise ValueError("no object")
+        raise UnexpectedMessage("no object")
     return value
 
 
-class SqsReader:
-    """Reads the queue at `url`. A message is deleted when it is done, or when it can never be done.
+class SqsReader(abc.ABC):
+    """Reads the queue at `url`, and gives each message to `take`.
+
+    A message is deleted when it is done, or when it can never be done.
 
     An unreadable message is deleted at once. One that raises an unexpected error is deleted after five attempts. A
     redrive policy of the queue may move it away earlier.
@@ -57,12 +57,18 @@ class SqsReader:
     later: seconds until a message that could not be handled is delivered again.
     """
 
-    def __init__(self, session: AwsSession, url: str, take: TakeMessage, *, later: int = 30) -> None:
+    def __init__(self, session: AwsSession, url: str, *, later: int = 30) -> None:
         self._session = session
         self._url = url
         self._name = url.rpartition("/")[2]
-        self._take = take
         self._again = later
+
+    @abc.abstractmethod
+    async def take(self, body: str) -> None:
+        """Returns when the work of a message is done.
+
+        Raises StoreAway to get the message again later, and UnexpectedMessage for one that can never be handled.
+        """
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -97,7 +103,7 @@ class SqsReader:
     async def _handle(self, message: dict[str, Any]) -> None:
         body = str(message.get("Body", ""))
         try:
-            await self._take(body)
+            await self.take(body)
         except UnexpectedMessage as error:
             log.warning("a message that is no event was dropped", queue=self._name, reason=str(error), body=body[:200])
         except StoreAway as away:

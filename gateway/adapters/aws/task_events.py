@@ -10,7 +10,7 @@ from gateway.adapters.aws.tasks import CHANNEL, environment_of
 from gateway.settings.models import EcsSettings
 
 
-class TaskEvents:
+class TaskEvents(SqsReader):
     """Reads the queue `ecs.events`. Several gateways may read it at the same time.
 
     Ignores tasks of other clusters, and of other services where `ecs.service` is set. Also ignores the tasks that
@@ -22,20 +22,13 @@ class TaskEvents:
     def __init__(
         self, session: AwsSession, settings: EcsSettings, servers: BroadcastServerTable, *, later: int = 30
     ) -> None:
-        self._messages = SqsReader(session, settings.events, self._told, later=later)
+        super().__init__(session, settings.events, later=later)
         self._cluster = settings.cluster.rpartition("/")[2]
         self._service = settings.service
         self._servers = servers
 
-    async def run(self) -> None:
-        """Runs until cancelled."""
-        await self._messages.run()
-
-    async def _told(self, body: str) -> None:
-        try:
-            event = read_event(body)
-        except ValueError as error:
-            raise UnexpectedMessage(str(error)) from None
+    async def take(self, body: str) -> None:
+        event = read_event(body)
         if event is not None and self._concerns(event):
             await self._servers.take(event)
 
@@ -48,19 +41,19 @@ class TaskEvents:
 def read_event(body: str) -> TaskEvent | None:
     """Returns the event of a message, with or without SNS around it. Returns None for events of another kind.
 
-    Raises ValueError where the message is not an event.
+    Raises UnexpectedMessage where the message is not an event.
     """
     event = message_json(body)
     detail = event.get("detail")
     if not isinstance(event.get("source"), str) or not isinstance(detail, dict):
-        raise ValueError("neither source nor detail")
+        raise UnexpectedMessage("neither source nor detail")
     if (event["source"], event.get("detail-type")) != ("aws.ecs", "ECS Task State Change"):
         return None
     id, task, version = event.get("id"), detail.get("taskArn"), detail.get("version")
     if not isinstance(id, str) or not id or not isinstance(task, str) or not task:
-        raise ValueError("no id or no task")
+        raise UnexpectedMessage("no id or no task")
     if isinstance(version, bool) or not isinstance(version, int):
-        raise ValueError("no version")
+        raise UnexpectedMessage("no version")
     return TaskEvent(
         id=id,
         time=str(event.get("time", "")),

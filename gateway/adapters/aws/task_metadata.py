@@ -62,24 +62,24 @@ async def _json(answer: aiohttp.ClientResponse) -> Any:
     return json.loads(body)
 
 
-def read_task(told: Any) -> EcsTask:
+def read_task(reply: Any) -> EcsTask:
     """Returns the task of a metadata answer. Raises ValueError where the answer describes none."""
-    if not isinstance(told, dict):
+    if not isinstance(reply, dict):
         raise ValueError("no object")
-    arn = told.get("TaskARN")
+    arn = reply.get("TaskARN")
     if not isinstance(arn, str) or not arn:
         raise ValueError("no TaskARN")
-    return EcsTask(arn, str(told.get("Cluster", "")), str(told.get("Family", "")), _address(told))
+    return EcsTask(arn, str(reply.get("Cluster", "")), str(reply.get("Family", "")), _address(reply))
 
 
-def _address(told: Mapping[str, Any]) -> str:
+def _address(reply: Mapping[str, Any]) -> str:
     """Returns the task's private address, IPv4 first; "" where it has none.
 
     All containers of an awsvpc task share it.
     """
     networks = [
         network
-        for container in _objects(told.get("Containers"))
+        for container in _objects(reply.get("Containers"))
         for network in _objects(container.get("Networks"))
         if network.get("NetworkMode") == "awsvpc"
     ]

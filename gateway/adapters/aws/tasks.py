@@ -80,44 +80,44 @@ class EcsTasks:
         self._settings = settings
         self._clock = clock
         self._cluster = settings.cluster
-        self._crews: dict[str, _ChannelTasks] = {}
+        self._groups: dict[str, _ChannelTasks] = {}
         self._described = -_CACHE_SECONDS
         self._describing = asyncio.Lock()
 
     # ---- TaskRunner ----
 
     async def keep(self, order: TaskOrder) -> list[RunningTask]:
-        crew = self._crews.setdefault(order.channel, _ChannelTasks())
-        async with crew.lock:
-            if not crew.listed:
-                await self._find(order.channel, crew)
+        group = self._groups.setdefault(order.channel, _ChannelTasks())
+        async with group.lock:
+            if not group.listed:
+                await self._find(order.channel, group)
             await self._refresh()
-            mine = [task for task in crew.tasks.values() if task.kind == order.kind]
+            mine = [task for task in group.tasks.values() if task.kind == order.kind]
             fitting = sorted((t for t in mine if t.address == order.address), key=lambda t: (t.since, t.arn))
             for task in mine:
                 if task not in fitting[: order.count]:
-                    await self._end(crew, task, "not needed any more")
+                    await self._end(group, task, "not needed any more")
             missing = order.count - len(fitting)
             while missing > 0:
-                started = await self._start(order, crew, min(missing, _MAX_STARTED))
+                started = await self._start(order, group, min(missing, _MAX_STARTED))
                 missing -= started
                 if not started:
                     break
-            return [RunningTask(t.arn, t.state) for t in crew.tasks.values() if t.kind == order.kind]
+            return [RunningTask(t.arn, t.state) for t in group.tasks.values() if t.kind == order.kind]
 
     async def stop(self, channel: str, kind: str, address: str, reason: str) -> None:
-        crew = self._crews.setdefault(channel, _ChannelTasks())
-        async with crew.lock:
-            await self._find(channel, crew)  # also tasks whose RunTask was never answered
-            for task in [t for t in crew.tasks.values() if t.kind == kind and t.address == address]:
-                await self._end(crew, task, reason)
-            crew.tokens.pop(kind, None)
-            if not crew.tasks and not crew.tokens:
-                self._crews.pop(channel, None)
+        group = self._groups.setdefault(channel, _ChannelTasks())
+        async with group.lock:
+            await self._find(channel, group)  # also tasks whose RunTask was never answered
+            for task in [t for t in group.tasks.values() if t.kind == kind and t.address == address]:
+                await self._end(group, task, reason)
+            group.tokens.pop(kind, None)
+            if not group.tasks and not group.tokens:
+                self._groups.pop(channel, None)
 
     # ---- running tasks ----
 
-    async def _find(self, channel: str, crew: _ChannelTasks) -> None:
+    async def _find(self, channel: str, group: _ChannelTasks) -> None:
         """Takes over the tasks that an earlier process or another gateway started for the channel."""
         arns: list[str] = []
         page: dict[str, Any] = {}
@@ -128,16 +128,16 @@ class EcsTasks:
                 break
             page = {"nextToken": token}
         now = self._clock()
-        for told in await self._describe(arns):
-            environment = environment_of(told)
-            if environment.get(CHANNEL) != channel or told.get("desiredStatus") == "STOPPED":
+        for described in await self._describe(arns):
+            environment = environment_of(described)
+            if environment.get(CHANNEL) != channel or described.get("desiredStatus") == "STOPPED":
                 continue  # two channel ids can have the same startedBy
-            arn = str(told["taskArn"])
-            task = crew.tasks.setdefault(
+            arn = str(described["taskArn"])
+            task = group.tasks.setdefault(
                 arn, _KnownTask(arn, environment.get(KIND, ""), environment.get(ADDRESS, ""), now)
             )
-            task.state = str(told.get("lastStatus", ""))
-        crew.listed = True
+            task.state = str(described.get("lastStatus", ""))
+        group.listed = True
 
     async def _refresh(self) -> None:
         """Updates the state of all tasks of all channels, in few calls. Tasks that have ended are forgotten."""
@@ -145,22 +145,22 @@ class EcsTasks:
             now = self._clock()
             if now - self._described < _CACHE_SECONDS:
                 return
-            known = {task.arn: (crew, task) for crew in self._crews.values() for task in crew.tasks.values()}
-            told = {str(t["taskArn"]): t for t in await self._describe(known)}
-            for arn, (crew, task) in known.items():
-                state = told.get(arn)
+            known = {task.arn: (group, task) for group in self._groups.values() for task in group.tasks.values()}
+            described = {str(t["taskArn"]): t for t in await self._describe(known)}
+            for arn, (group, task) in known.items():
+                state = described.get(arn)
                 if state is None:
                     if now - task.since > _SETTLED:
-                        self._over(crew, task, "nobody knows it any more")
+                        self._over(group, task, "nobody knows it any more")
                 elif state.get("desiredStatus") == "STOPPED" or state.get("lastStatus") == "STOPPED":
-                    self._over(crew, task, str(state.get("stoppedReason") or state.get("stopCode") or "stopped"))
+                    self._over(group, task, str(state.get("stoppedReason") or state.get("stopCode") or "stopped"))
                 else:
                     task.state = str(state.get("lastStatus", task.state))
             self._described = now
 
     @staticmethod
-    def _over(crew: _ChannelTasks, task: _KnownTask, reason: str) -> None:
-        if crew.tasks.pop(task.arn, None) is not None:
+    def _over(group: _ChannelTasks, task: _KnownTask, reason: str) -> None:
+        if group.tasks.pop(task.arn, None) is not None:
             log.warning("a task has ended", task=task.arn, kind=task.kind, reason=reason[:300])
 
     async def _describe(self, arns: Iterable[str]) -> list[dict[str, Any]]:
@@ -172,26 +172,26 @@ class EcsTasks:
 
     # ---- starting and ending ----
 
-    async def _start(self, order: TaskOrder, crew: _ChannelTasks, count: int) -> int:
+    async def _start(self, order: TaskOrder, group: _ChannelTasks, count: int) -> int:
         """Starts up to `count` tasks and returns the number that were started.
 
         A call whose answer was lost is repeated with its token, so that no task is started twice.
         """
-        token, count = crew.tokens.setdefault(order.kind, (secrets.token_hex(16), count))
+        token, count = group.tokens.setdefault(order.kind, (secrets.token_hex(16), count))
         try:
             answer = await self._call("run_task", clientToken=token, count=count, **_request(order, self._settings))
         except _TokenInUse:
-            del crew.tokens[order.kind]  # the token belongs to a different order: its tasks are found by listing
-            crew.listed = False
+            del group.tokens[order.kind]  # the token belongs to a different order: its tasks are found by listing
+            group.listed = False
             raise StoreAway("ecs (run_task): an earlier order is still under way") from None
         except OutputTrouble:
-            del crew.tokens[order.kind]
+            del group.tokens[order.kind]
             raise
-        del crew.tokens[order.kind]
+        del group.tokens[order.kind]
         now = self._clock()
         started = [str(task["taskArn"]) for task in answer.get("tasks", ())]
         for arn in started:
-            crew.tasks[arn] = _KnownTask(arn, order.kind, order.address, now)
+            group.tasks[arn] = _KnownTask(arn, order.kind, order.address, now)
             log.info("task started", task=arn, kind=order.kind, channel=order.channel, size=order.size)
         failures = [f"{f.get('reason', '')} {f.get('detail') or ''}".strip() for f in answer.get("failures", ())]
         if failures:
@@ -201,14 +201,14 @@ class EcsTasks:
             log.warning("not all tasks were started", channel=order.channel, kind=order.kind, reason=why)
         return len(started)
 
-    async def _end(self, crew: _ChannelTasks, task: _KnownTask, reason: str) -> None:
+    async def _end(self, group: _ChannelTasks, task: _KnownTask, reason: str) -> None:
         try:
             await self._call("stop_task", task=task.arn, reason=reason[:255])
         except OutputTrouble as gone:
             log.info("a task was over already", task=task.arn, reason=str(gone))
         else:
             log.info("task ended", task=task.arn, kind=task.kind, reason=reason)
-        crew.tasks.pop(task.arn, None)
+        group.tasks.pop(task.arn, None)
 
     # ---- calls ----
 
@@ -278,13 +278,13 @@ def started_by(channel: str) -> str:
     return f"millrace-{hashlib.sha256(channel.encode()).hexdigest()[:27]}"
 
 
-def environment_of(told: Mapping[str, Any]) -> dict[str, str]:
+def environment_of(described: Mapping[str, Any]) -> dict[str, str]:
     """Returns the environment variables that RunTask set for a described task's containers."""
-    return dict(_variables(told))
+    return dict(_variables(described))
 
 
-def _variables(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for container in members(told.get("overrides"), "containerOverrides"):
+def _variables(described: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for container in members(described.get("overrides"), "containerOverrides"):
         for variable in members(container, "environment"):
             if isinstance(variable, Mapping):
                 yield str(variable.get("name")), str(variable.get("value"))

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
-from gateway.adapters.local.database import Database
+from gateway.adapters.local.database import Database, to_json
 from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import ID, Channel
 from gateway.channels.deleted_channel import DeletedChannel
 from gateway.channels.names import is_channel_id
 from gateway.ports.errors import ChannelExists, NoSuchChannel
 
-_SCHEMA: Final = 1
 _DELETED: Final = "deleted/"  # prefix of the ids of deleted channels; a channel id has no slash
-_CREATE: Final = """
-CREATE TABLE IF NOT EXISTS channels (id TEXT PRIMARY KEY, item TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
-"""
 
 
 class SqliteChannels(Database):
     """A ChannelStore and DomainStore on one connection; use as `async with`."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, _CREATE, _SCHEMA)
+    CREATE = """
+CREATE TABLE IF NOT EXISTS channels (id TEXT PRIMARY KEY, item TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
+"""
+    CHECK = "SELECT 1 FROM channels LIMIT 1"
 
     async def get(self, id: str) -> Channel:
         return _channel(await self._item(id))
@@ -36,7 +33,7 @@ class SqliteChannels(Database):
         return [_channel(text) for (text,) in rows]
 
     async def add(self, item: Mapping[str, Any]) -> Channel:
-        text = _text(item)
+        text = to_json(item)
         if not await self.write("INSERT OR IGNORE INTO channels VALUES (?, ?)", item[ID], text):
             raise ChannelExists(item[ID])
         return _channel(text)
@@ -45,7 +42,7 @@ class SqliteChannels(Database):
         # Read, merge, and write only if the row is unchanged. Each repetition means that another writer succeeded.
         while True:
             old = await self._item(id)
-            new = _text({**json.loads(old), **changes, ID: id})
+            new = to_json({**json.loads(old), **changes, ID: id})
             if await self.write("UPDATE channels SET item = ? WHERE id = ? AND item = ?", new, id, old):
                 return _channel(new)
 
@@ -55,7 +52,7 @@ class SqliteChannels(Database):
             old = await self._item(id)
             deleted = DeletedChannel.of(_channel(old), now, media=media)
             statement = "UPDATE OR REPLACE channels SET id = ?, item = ? WHERE id = ? AND item = ?"
-            if await self.write(statement, _DELETED + id, _text(deleted.item), id, old):
+            if await self.write(statement, _DELETED + id, to_json(deleted.item), id, old):
                 return deleted
 
     async def get_deleted(self, id: str) -> DeletedChannel:
@@ -69,13 +66,10 @@ class SqliteChannels(Database):
         return [DeletedChannel(json.loads(text)) for (text,) in rows]
 
     async def put_deleted(self, deleted: DeletedChannel) -> None:
-        await self.write("INSERT OR REPLACE INTO channels VALUES (?, ?)", _DELETED + deleted.id, _text(deleted.item))
+        await self.write("INSERT OR REPLACE INTO channels VALUES (?, ?)", _DELETED + deleted.id, to_json(deleted.item))
 
     async def forget_deleted(self, id: str) -> None:
         await self.write("DELETE FROM channels WHERE id = ?", _DELETED + id)
-
-    async def check(self) -> None:
-        await self.rows("SELECT 1 FROM channels LIMIT 1")
 
     async def get_domains(self) -> PublicDomains:
         stored: dict[str, str] = dict(await self.rows("SELECT name, value FROM domains"))
@@ -95,10 +89,6 @@ class SqliteChannels(Database):
         if not rows:
             raise NoSuchChannel(id)
         return str(rows[0][0])
-
-
-def _text(item: Mapping[str, Any]) -> str:
-    return json.dumps(item, allow_nan=False, separators=(",", ":"))
 
 
 def _channel(text: str) -> Channel:

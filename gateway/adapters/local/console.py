@@ -8,15 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.adapters.local.database import Database
+from gateway.adapters.local.database import Database, to_json
 
-_SCHEMA: Final = 1
-_CREATE: Final = """
-CREATE TABLE IF NOT EXISTS people (
-    kind TEXT NOT NULL, key TEXT NOT NULL, expires REAL NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, key)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS people_expires ON people (expires) WHERE expires > 0
-"""
 _GET: Final = "SELECT value FROM people WHERE kind = ? AND key = ? AND (expires = 0 OR expires > ?)"
 _REPLACE: Final = "UPDATE people SET expires = ?, value = ? WHERE kind = ? AND key = ? AND (expires = 0 OR expires > ?)"
 _DELETE: Final = "DELETE FROM people WHERE kind = ? AND key = ? AND (expires = 0 OR expires > ?)"
@@ -26,8 +19,16 @@ _LIST: Final = "SELECT key, value FROM people WHERE kind = ? AND (expires = 0 OR
 class SqliteConsole(Database):
     """A ConsoleStore on one connection; use as `async with`. The next write removes expired rows."""
 
+    CREATE = """
+CREATE TABLE IF NOT EXISTS people (
+    kind TEXT NOT NULL, key TEXT NOT NULL, expires REAL NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS people_expires ON people (expires) WHERE expires > 0
+"""
+    CHECK = "SELECT 1 FROM people LIMIT 1"
+
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(path, _CREATE, _SCHEMA)
+        super().__init__(path)
         self._clock = clock
 
     async def get(self, kind: str, key: str) -> dict[str, Any] | None:
@@ -36,15 +37,15 @@ class SqliteConsole(Database):
 
     async def add(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
         await self._sweep()
-        text = _text(value)
+        text = to_json(value)
         return bool(await self.write("INSERT OR IGNORE INTO people VALUES (?, ?, ?, ?)", kind, key, expires, text))
 
     async def put(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> None:
         await self._sweep()
-        await self.write("INSERT OR REPLACE INTO people VALUES (?, ?, ?, ?)", kind, key, expires, _text(value))
+        await self.write("INSERT OR REPLACE INTO people VALUES (?, ?, ?, ?)", kind, key, expires, to_json(value))
 
     async def replace(self, kind: str, key: str, value: Mapping[str, Any], expires: float = 0) -> bool:
-        return bool(await self.write(_REPLACE, expires, _text(value), kind, key, self._clock()))
+        return bool(await self.write(_REPLACE, expires, to_json(value), kind, key, self._clock()))
 
     async def delete(self, kind: str, key: str) -> bool:
         return bool(await self.write(_DELETE, kind, key, self._clock()))
@@ -53,12 +54,5 @@ class SqliteConsole(Database):
         rows = await self.rows(_LIST, kind, self._clock())
         return {key: json.loads(text) for key, text in rows}
 
-    async def check(self) -> None:
-        await self.rows("SELECT 1 FROM people LIMIT 1")
-
     async def _sweep(self) -> None:
         await self.write("DELETE FROM people WHERE expires > 0 AND expires <= ?", self._clock())
-
-
-def _text(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, allow_nan=False, separators=(",", ":"))

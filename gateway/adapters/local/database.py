@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import aiosqlite
 
@@ -26,14 +26,16 @@ _LONGEST: Final = 6.0  # seconds for an operation with its wait for earlier ones
 class Database:
     """A connection; use as `async with`.
 
-    create: idempotent statements that create the tables. schema: their version, from 1, kept in user_version. A
-    cancelled caller or a killed process leaves no half-done change.
+    CREATE: idempotent statements that create the tables. SCHEMA: their version, from 1, kept in user_version.
+    CHECK: the statement of `check`. A cancelled caller or a killed process leaves no half-done change.
     """
 
-    def __init__(self, path: Path, create: str, schema: int) -> None:
+    CREATE: ClassVar[str]
+    SCHEMA: ClassVar[int] = 1
+    CHECK: ClassVar[str]
+
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._create = create
-        self._schema = schema
         self._database: aiosqlite.Connection | None = None
 
     async def __aenter__(self) -> Self:
@@ -50,9 +52,7 @@ class Database:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._close()
 
     async def _close(self) -> None:
@@ -94,18 +94,18 @@ class Database:
         await database.execute("COMMIT")
         if application not in (0, APPLICATION) or (application == 0 and tables):
             raise StoreUnusable(f"the database {self._path} belongs to another program")
-        if version > self._schema:
+        if version > self.SCHEMA:
             raise StoreUnusable(
                 f"the database {self._path} was written by a newer Millrace: "
-                f"its schema is {version}, this one knows {self._schema}"
+                f"its schema is {version}, this one knows {self.SCHEMA}"
             )
         if (verdict := await _scalar(database, "PRAGMA quick_check(1)")) != "ok":
             raise StoreUnusable(f"the database {self._path} is damaged: {' '.join(verdict.split())}")
         await database.execute("PRAGMA journal_mode = WAL")  # readers and the command line never wait for a writer
         await database.execute("PRAGMA synchronous = FULL")  # writes are rare and must not be lost
-        if version < self._schema:
-            marks = f"PRAGMA application_id = {APPLICATION};PRAGMA user_version = {self._schema}"
-            await database.executescript(f"BEGIN IMMEDIATE;{self._create};{marks};COMMIT;")
+        if version < self.SCHEMA:
+            marks = f"PRAGMA application_id = {APPLICATION};PRAGMA user_version = {self.SCHEMA}"
+            await database.executescript(f"BEGIN IMMEDIATE;{self.CREATE};{marks};COMMIT;")
 
     async def rows(self, statement: str, *values: str | int | float) -> Sequence[Any]:
         """Returns the rows of a query. Raises StoreAway."""
@@ -118,6 +118,10 @@ class Database:
         with self._errors():
             async with asyncio.timeout(_LONGEST), self._open().execute(statement, values) as cursor:
                 return cursor.rowcount
+
+    async def check(self) -> None:
+        """Reads a row. Raises StoreAway where the database does not answer."""
+        await self.rows(self.CHECK)
 
     def _open(self) -> aiosqlite.Connection:
         if self._database is None:
@@ -133,6 +137,11 @@ class Database:
             raise StoreAway(f"the database {self._path} does not answer") from None
         except sqlite3.Error as e:
             raise StoreAway(f"the database {self._path} does not serve: {e}") from e
+
+
+def to_json(value: Mapping[str, Any]) -> str:
+    """Returns the text of a stored value."""
+    return json.dumps(dict(value), allow_nan=False, separators=(",", ":"))
 
 
 async def _scalar(database: aiosqlite.Connection, statement: str) -> Any:

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Final
 
-from gateway.adapters.local.database import Database
+from gateway.adapters.local.database import Database, to_json
 from gateway.ports.errors import JobChanged, JobExists, NoSuchJob
 from gateway.ports.jobs import StoredJob
-
-_SCHEMA: Final = 1
-_CREATE: Final = """
-CREATE TABLE IF NOT EXISTS jobs (
-    id TEXT PRIMARY KEY, finished INTEGER NOT NULL, version INTEGER NOT NULL, item TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS jobs_unfinished ON jobs (id) WHERE finished = 0
-"""
 
 
 class SqliteJobs(Database):
     """A JobStore on one connection; use as `async with`."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, _CREATE, _SCHEMA)
+    CREATE = """
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT PRIMARY KEY, finished INTEGER NOT NULL, version INTEGER NOT NULL, item TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS jobs_unfinished ON jobs (id) WHERE finished = 0
+"""
+    CHECK = "SELECT 1 FROM jobs LIMIT 1"
 
     async def add(self, job: StoredJob) -> None:
         added = await self.write(
-            "INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?)", job.id, job.state.finished, job.version, _text(job)
+            "INSERT OR IGNORE INTO jobs VALUES (?, ?, ?, ?)",
+            job.id,
+            job.state.finished,
+            job.version,
+            to_json(job.as_item()),
         )
         if not added:
             raise JobExists(job.id)
@@ -52,7 +51,7 @@ class SqliteJobs(Database):
             "UPDATE jobs SET finished = ?, version = ?, item = ? WHERE id = ? AND version = ?",
             job.state.finished,
             job.version,
-            _text(job),
+            to_json(job.as_item()),
             job.id,
             job.version - 1,
         )
@@ -65,13 +64,6 @@ class SqliteJobs(Database):
             "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE finished = 1 ORDER BY id DESC LIMIT -1 OFFSET ?)",
             most,
         )
-
-    async def check(self) -> None:
-        await self.rows("SELECT 1 FROM jobs LIMIT 1")
-
-
-def _text(job: StoredJob) -> str:
-    return json.dumps(job.as_item(), allow_nan=False, separators=(",", ":"))
 
 
 def _job(text: str) -> StoredJob:

@@ -8,22 +8,11 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
-from gateway.adapters.local.database import Database
+from gateway.adapters.local.database import Database, to_json
 from gateway.channels.names import is_channel_id
 from gateway.ports.errors import HeldElsewhere, StoreAway, StoreUnusable
 from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Holding, Node, NodeRole
 
-_SCHEMA: Final = 1
-_CREATE: Final = """
-CREATE TABLE IF NOT EXISTS nodes (
-    id TEXT PRIMARY KEY, role TEXT NOT NULL, address TEXT NOT NULL, beat INTEGER NOT NULL, channel TEXT NOT NULL,
-    shown TEXT NOT NULL, expires REAL NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS holdings (
-    stream TEXT PRIMARY KEY, node TEXT NOT NULL, address TEXT NOT NULL, claim TEXT NOT NULL, started REAL NOT NULL,
-    "left" INTEGER NOT NULL, cluster INTEGER NOT NULL, expires REAL NOT NULL, item TEXT NOT NULL
-) WITHOUT ROWID
-"""
 _NODES: Final = "SELECT id, role, address, beat, channel, shown FROM nodes"
 _HOLDINGS: Final = (
     'SELECT stream, node, address, claim, started, "left", cluster FROM holdings WHERE (expires = 0 OR expires > ?)'
@@ -40,8 +29,20 @@ WHERE holdings."left" = 1 OR holdings.claim = excluded.claim OR holdings.claim =
 class SqliteRegistry(Database):
     """A Registry on one connection; use as `async with`. The next join or claim removes expired rows."""
 
+    CREATE = """
+CREATE TABLE IF NOT EXISTS nodes (
+    id TEXT PRIMARY KEY, role TEXT NOT NULL, address TEXT NOT NULL, beat INTEGER NOT NULL, channel TEXT NOT NULL,
+    shown TEXT NOT NULL, expires REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS holdings (
+    stream TEXT PRIMARY KEY, node TEXT NOT NULL, address TEXT NOT NULL, claim TEXT NOT NULL, started REAL NOT NULL,
+    "left" INTEGER NOT NULL, cluster INTEGER NOT NULL, expires REAL NOT NULL, item TEXT NOT NULL
+) WITHOUT ROWID
+"""
+    CHECK = "SELECT 1 FROM holdings LIMIT 1"
+
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(path, _CREATE, _SCHEMA)
+        super().__init__(path)
         self._clock = clock
 
     async def __aenter__(self) -> Self:
@@ -75,7 +76,7 @@ class SqliteRegistry(Database):
             node.address,
             node.beat,
             node.channel,
-            _text(node.shown),
+            to_json(node.shown),
             self._clock() + FORGOTTEN_SECONDS,
         )
 
@@ -93,7 +94,7 @@ class SqliteRegistry(Database):
         now = self._clock()
         await self.write("DELETE FROM holdings WHERE expires > 0 AND expires <= ?", now)
         values = (holding.stream, holding.node, holding.address, holding.claim, holding.started)
-        while not await self.write(_CLAIM, *values, holding.left, holding.cluster, _text(item), over):
+        while not await self.write(_CLAIM, *values, holding.left, holding.cluster, to_json(item), over):
             if stands := await self.holding(holding.stream):
                 raise HeldElsewhere(stands)
             # The row was released between the two statements. Each repetition means that another claim succeeded, so
@@ -121,13 +122,6 @@ class SqliteRegistry(Database):
             return None
         rows = await self.rows(f"{_HOLDINGS} AND stream = ?", self._clock(), stream)
         return _holding(*rows[0]) if rows else None
-
-    async def check(self) -> None:
-        await self.rows("SELECT 1 FROM holdings LIMIT 1")
-
-
-def _text(value: Mapping[str, Any]) -> str:
-    return json.dumps(dict(value), allow_nan=False, separators=(",", ":"))
 
 
 def _node(id: str, role: str, address: str, beat: int, channel: str, shown: str) -> Node:

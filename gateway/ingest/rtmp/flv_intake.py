@@ -22,7 +22,7 @@ PREROLL_UNITS: Final = 120
 PREROLL_BYTES: Final = 2_000_000
 METADATA_BYTES: Final = 65_536
 
-_VIDEO_LANE, _AUDIO_LANE = 0, 1
+VIDEO_LANE, AUDIO_LANE = 0, 1
 
 
 class FlvIntake:
@@ -31,14 +31,15 @@ class FlvIntake:
     A track that comes after the first units (a late sequence header) would open a new epoch.
     So the first units wait until all tracks in the metadata are known, or PREROLL_MS have passed.
     Malformed bodies are counted and dropped, so one bad frame does not end the push.
-    `MOST_MALFORMED` in a row raise InvalidData.
+    `MAX_MALFORMED` in a row raise InvalidData.
     """
 
-    MOST_MALFORMED: Final = 100
+    MAX_MALFORMED: Final = 100
 
     def __init__(self, publisher: StreamPublisher) -> None:
         self._publisher = publisher
         self._demux = MediaDemuxer()
+        self._demuxers = (self._demux.video, self._demux.audio)  # by lane
         self._timeline = PublisherTimeline()
         self._stamp = self._timeline.stamp
         self._push = publisher.push
@@ -53,18 +54,19 @@ class FlvIntake:
 
     # ---- hot ----
 
-    def video(self, timestamp: int, body: bytes, wall: float, now: float) -> None:
-        """Takes one RTMP video message.
+    def media(self, lane: int, timestamp: int, body: bytes, wall: float, now: float) -> None:
+        """Takes one RTMP audio or video message.
 
+        lane: VIDEO_LANE or AUDIO_LANE.
         timestamp: its 32 bits of milliseconds; wall, now: arrival, epoch and monotonic.
         """
         try:
-            found = self._demux.video(0, body, wall)
+            found = self._demuxers[lane](0, body, wall)
         except InvalidData as error:
             self._bad(error)
             return
         if isinstance(found, AccessUnit):
-            found.dts = self._stamp(_VIDEO_LANE, timestamp)
+            found.dts = self._stamp(lane, timestamp)
             if self._announced:
                 self._malformed = 0
                 self.units += 1
@@ -72,25 +74,7 @@ class FlvIntake:
             else:
                 self._unit(found, now)
         elif found is not None:
-            self._other(found, _VIDEO_LANE, timestamp, now)
-
-    def audio(self, timestamp: int, body: bytes, wall: float, now: float) -> None:
-        """Takes one RTMP audio message."""
-        try:
-            found = self._demux.audio(0, body, wall)
-        except InvalidData as error:
-            self._bad(error)
-            return
-        if isinstance(found, AccessUnit):
-            found.dts = self._stamp(_AUDIO_LANE, timestamp)
-            if self._announced:
-                self._malformed = 0
-                self.units += 1
-                self._push(found, now)
-            else:
-                self._unit(found, now)
-        elif found is not None:
-            self._other(found, _AUDIO_LANE, timestamp, now)
+            self._other(found, lane, timestamp, now)
 
     def _unit(self, unit: AccessUnit, now: float) -> None:
         self._malformed = 0
@@ -171,7 +155,7 @@ class FlvIntake:
         self._malformed += 1
         if self._malformed == 1:
             log.info("malformed media dropped", stream=self._publisher.stream.name, reason=str(error))
-        if self._malformed >= self.MOST_MALFORMED:
+        if self._malformed >= self.MAX_MALFORMED:
             raise error
 
 

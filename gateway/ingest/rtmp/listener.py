@@ -35,14 +35,14 @@ class RtmpListener:
 
     def __init__(
         self,
-        door: RtmpServices,
+        services: RtmpServices,
         host: str,
         port: int,
         proxy_from: Sequence[Network],
         tls: ssl.SSLContext | None,
         opener: Opener = listen,
     ) -> None:
-        self._door = door
+        self._services = services
         self._proxy_from = tuple(proxy_from)
         self._tls = tls
         self._name = "rtmps" if tls is not None else "rtmp"
@@ -53,7 +53,7 @@ class RtmpListener:
         self._accepting: list[asyncio.Task[object]] = []
         # The TLS handshake has the same limit as the RTMP handshake after it; if that is off, asyncio's own limit of a
         # minute holds.
-        self._tls_seconds = (door.limits.handshake or None) if tls is not None else None
+        self._tls_seconds = (services.limits.handshake or None) if tls is not None else None
 
     @property
     def port(self) -> int:
@@ -68,7 +68,7 @@ class RtmpListener:
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             if self._proxy_from:
-                self._accepting.append(self._door.tasks.start(self._accept(sock), f"{self._name} accept"))
+                self._accepting.append(self._services.tasks.start(self._accept(sock), f"{self._name} accept"))
             else:
                 self._servers.append(await loop.create_server(self._session, sock=sock, backlog=BACKLOG))
 
@@ -100,13 +100,13 @@ class RtmpListener:
             await asyncio.sleep(0.02)
 
     def _session(self) -> asyncio.BufferedProtocol:
-        return self._secured(_Arriving(self._door, self._name, self._sessions))
+        return self._secured(_Arriving(self._services, self._name, self._sessions))
 
     def _secured(self, session: RtmpSession) -> asyncio.BufferedProtocol:
         """Returns the session, with TLS under it if the listener uses TLS."""
         if self._tls is None:
             return session
-        return _Secured(session, self._tls, self._door, self._tls_seconds)
+        return _Secured(session, self._tls, self._services, self._tls_seconds)
 
     # ---- behind a load balancer ----
 
@@ -126,7 +126,7 @@ class RtmpListener:
                 await asyncio.sleep(0.1)  # out of file descriptors: give some time to close
                 continue
             connection.setblocking(False)
-            self._door.tasks.start(self._arrive(connection, _address(address)), f"{self._name} arrival")
+            self._services.tasks.start(self._arrive(connection, _address(address)), f"{self._name} arrival")
 
     async def _arrive(self, connection: socket.socket, address: str) -> None:
         """Prepares one connection until its session has it, or it is closed."""
@@ -135,11 +135,11 @@ class RtmpListener:
         try:
             if self._trusted(address):
                 async with asyncio.timeout(PROXY_SECONDS):
-                    told = await _proxied(connection)
-                if told is None or told.local:
+                    proxied = await _proxied(connection)
+                if proxied is None or proxied.local:
                     return
-                client, exempt = told.client or address, told.client is None
-            session = RtmpSession(self._door, self._name, client, exempt=exempt, gone=self._sessions.discard)
+                client, exempt = proxied.client or address, proxied.client is None
+            session = RtmpSession(self._services, self._name, client, exempt=exempt, gone=self._sessions.discard)
             self._sessions.add(session)
             try:
                 await loop.connect_accepted_socket(lambda: self._secured(session), connection)
@@ -164,8 +164,8 @@ class RtmpListener:
 class _Arriving(RtmpSession):
     """A session that takes its address from the socket."""
 
-    def __init__(self, door: RtmpServices, protocol: str, sessions: set[RtmpSession]) -> None:
-        super().__init__(door, protocol, "", exempt=False, gone=sessions.discard)
+    def __init__(self, services: RtmpServices, protocol: str, sessions: set[RtmpSession]) -> None:
+        super().__init__(services, protocol, "", exempt=False, gone=sessions.discard)
         self._sessions = sessions
 
     def enter(self, transport: asyncio.BaseTransport) -> bool:
@@ -178,9 +178,9 @@ class _Secured(ScheduledTls):
     """A session with TLS under it. It is counted before the handshake."""
 
     def __init__(
-        self, session: RtmpSession, context: ssl.SSLContext, door: RtmpServices, seconds: float | None
+        self, session: RtmpSession, context: ssl.SSLContext, services: RtmpServices, seconds: float | None
     ) -> None:
-        super().__init__(session, context, door.reads, TLS_READ, seconds)
+        super().__init__(session, context, services.reads, TLS_READ, seconds)
         self._session = session
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -13,7 +13,7 @@ import structlog
 from gateway.channels.names import is_stream_name
 from gateway.formats.flv.tag import Script
 from gateway.ingest.pending_connections import RTMP_BYTES, TLS_BYTES, PendingConnection
-from gateway.ingest.rtmp.flv_intake import FlvIntake
+from gateway.ingest.rtmp.flv_intake import AUDIO_LANE, VIDEO_LANE, FlvIntake
 from gateway.ingest.rtmp.services import EVICTIONS, PUBLISH_REFUSALS, RtmpServices, play_refusal
 from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledReads
 from gateway.lib.token_bucket import TokenBucket
@@ -52,10 +52,10 @@ TLS_UNREAD: Final = 32_768  # encrypted bytes that are kept while the connection
 # Messages without media. An encoder sends a dozen commands and at most a few data messages per picture. A player sends
 # an acknowledgement now and then. Messages that waited behind a stalled link arrive at once.
 MESSAGES_PER_SECOND: Final = 500
-MESSAGES_AT_ONCE: Final = 5000
+MESSAGES_BURST: Final = 5000
 # Publishes, plays and pauses: each reads the store or sends a group of pictures.
 REQUESTS_PER_SECOND: Final = 2
-REQUESTS_AT_ONCE: Final = 30
+REQUESTS_BURST: Final = 30
 MERGED_AFTER: Final = 5.0  # seconds of a publish; before, a viewer that wants its beginning may still join
 NO_MEDIA_BYTES: Final = 1 << 20  # in a second, of a connection that does not publish
 
@@ -69,11 +69,11 @@ class RtmpSession(ScheduledReads):
     _transport: asyncio.Transport | None
 
     def __init__(
-        self, door: RtmpServices, protocol: str, address: str, *, exempt: bool, gone: Callable[[RtmpSession], None]
+        self, services: RtmpServices, protocol: str, address: str, *, exempt: bool, gone: Callable[[RtmpSession], None]
     ) -> None:
-        super().__init__(door.reads, EARLY_READ)
-        self._door = door
-        self._limits = limits = door.limits
+        super().__init__(services.reads, EARLY_READ)
+        self._services = services
+        self._limits = limits = services.limits
         self._protocol = protocol
         self.address = address
         self._exempt = exempt
@@ -98,8 +98,8 @@ class RtmpSession(ScheduledReads):
         self._merges_from = math.inf  # monotonic time; never with TLS
         self._cut: asyncio.TimerHandle | None = None
         self._owed = 0  # bytes of answers since the transport was last empty
-        self._messages = TokenBucket(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE)
-        self._requests = TokenBucket(REQUESTS_PER_SECOND, REQUESTS_AT_ONCE)
+        self._messages = TokenBucket(MESSAGES_PER_SECOND, MESSAGES_BURST)
+        self._requests = TokenBucket(REQUESTS_PER_SECOND, REQUESTS_BURST)
         self._asked = self._received = 0  # counters of the core at the last check
 
     # ---- asyncio.BufferedProtocol ----
@@ -108,7 +108,7 @@ class RtmpSession(ScheduledReads):
         """Counts the accepted connection, and closes it if there are too many. Needs `address`."""
         raw = cast(asyncio.Transport, transport)
         cost = RTMP_BYTES + (TLS_BYTES if self._protocol == "rtmps" else 0)
-        self._pending = self._door.pending.enter(self.address, cost, raw.abort, exempt=self._exempt)
+        self._pending = self._services.pending.enter(self.address, cost, raw.abort, exempt=self._exempt)
         if self._pending is None:
             log.debug("connection refused", peer=self.address, protocol=self._protocol, reason="too many connections")
             self._closing = True
@@ -166,10 +166,8 @@ class RtmpSession(ScheduledReads):
             if isinstance(event, Message):
                 if intake is None:
                     continue  # media of a publish that ended in this read
-                if event.type_id == VIDEO:
-                    intake.video(event.timestamp, event.payload, wall, now)
-                else:
-                    intake.audio(event.timestamp, event.payload, wall, now)
+                lane = VIDEO_LANE if event.type_id == VIDEO else AUDIO_LANE
+                intake.media(lane, event.timestamp, event.payload, wall, now)
             else:
                 self._on_event(event, now)
                 intake = self._intake
@@ -200,9 +198,9 @@ class RtmpSession(ScheduledReads):
         self._leave_publish("connection closed")
         self._leave_play()
         if self._counted == "push":
-            self._door.admission.connections.give(self.address)
+            self._services.admission.connections.give(self.address)
         elif self._counted == "play":
-            self._door.players.give(self.address)
+            self._services.players.give(self.address)
         self._counted = ""
         self._core.forget()
         self._transport = None
@@ -314,7 +312,7 @@ class RtmpSession(ScheduledReads):
         return False
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = self._door.tasks.start(self._guarded(work), f"{self._protocol} {self.address}")
+        self._task = self._services.tasks.start(self._guarded(work), f"{self._protocol} {self.address}")
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         """Closes the connection after an internal error, so that the peer does not wait; the task group logs it."""
@@ -332,17 +330,19 @@ class RtmpSession(ScheduledReads):
     # ---- publishing ----
 
     async def _publish(self, request: PublishRequested) -> None:
-        door = self._door
+        services = self._services
         self._name = request.name
         try:
             if not self._exempt and not self._count("push"):
                 raise AtCapacity("too many publishers from this address")
-            channel = await door.admission.channel(
+            channel = await services.admission.channel(
                 request.name, request.query.get("sign"), self.address, exempt=self._exempt
             )
-            self._publisher = await door.lease(channel, protocol=self._protocol, peer=self.address, evict=self._evicted)
+            self._publisher = await services.lease(
+                channel, protocol=self._protocol, peer=self.address, evict=self._evicted
+            )
         except HubError as error:
-            door.admission.refuse(request.name, self.address, self._protocol, error)
+            services.admission.refuse(request.name, self.address, self._protocol, error)
             if isinstance(error, TooManyRefusals):
                 self._abort()
                 return
@@ -406,16 +406,16 @@ class RtmpSession(ScheduledReads):
     # ---- playing ----
 
     async def _play(self, request: PlayRequested) -> None:
-        door, name = self._door, request.name
+        services, name = self._services, request.name
         self._name = name
         try:
             if not self._exempt and not self._count("play"):
                 raise AtCapacity("too many players from this address")
             if not is_stream_name(name):
                 raise NoSuchStream(name)
-            await door.may_play(name, request.query, None if self._exempt else self.address)
-            early = door.streams.find(name) is None
-            stream = await door.streams.wait(name, self._limits.wait_for_publisher)
+            await services.may_play(name, request.query, None if self._exempt else self.address)
+            early = services.streams.find(name) is None
+            stream = await services.streams.wait(name, self._limits.wait_for_publisher)
         except HubError as error:
             if isinstance(error, TooManyRefusals):
                 self._abort()
@@ -470,7 +470,7 @@ class RtmpSession(ScheduledReads):
     def _count(self, use: str) -> bool:
         if self._counted:
             return True  # a second publish or play on one connection
-        quota = self._door.admission.connections if use == "push" else self._door.players
+        quota = self._services.admission.connections if use == "push" else self._services.players
         if not quota.take(self.address):
             return False
         self._counted = use

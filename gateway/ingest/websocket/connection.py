@@ -31,10 +31,10 @@ UNSENT: Final = 1 << 20  # bytes of unread answers to pings; with more, the clie
 CLOSE_SECONDS: Final = 2.5  # a client that does not answer the close frame is cut off; contract: closed within 3 s
 # Frames. A page sends at most a few hundred a second; frames that waited behind a stalled link arrive at once.
 MESSAGES_PER_SECOND: Final = 1000
-MESSAGES_AT_ONCE: Final = 10_000
+MESSAGES_BURST: Final = 10_000
 # Pings, pongs and texts (a configuration): a page sends few of them.
 CONTROLS_PER_SECOND: Final = 20
-CONTROLS_AT_ONCE: Final = 200
+CONTROLS_BURST: Final = 200
 _DATA: Final = frozenset({Opcode.BINARY, Opcode.CONT})
 
 _heads = HeadParser(TARGET_BYTES)
@@ -56,16 +56,16 @@ class PushConnection(ServerConnection):
         self._head: bytes | None = b""  # None: the request is complete
         self._early: list[bytes] | None = []  # data after it; None: admitted or refused
         self._early_size = 0
-        self._messages = TokenBucket(MESSAGES_PER_SECOND, MESSAGES_AT_ONCE)
-        self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROLS_AT_ONCE)
+        self._messages = TokenBucket(MESSAGES_PER_SECOND, MESSAGES_BURST)
+        self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROLS_BURST)
         self._failed = False
 
     # ---- admit or refuse ----
 
-    def admit(self, most: int) -> None:
-        """Accepts the push. most: limit of a message in bytes from now on; 0: none."""
+    def admit(self, max_message: int) -> None:
+        """Accepts the push. max_message: limit of a message in bytes from now on; 0: none."""
         self.leave_pending()
-        self.protocol.max_message_size = most or None
+        self.protocol.max_message_size = max_message or None
         self.reads.read_at_most(LARGEST_READ)
         early, self._early = self._early or [], None
         self.reads.release_reading()  # first, because the library may stop reading when its queue is full
@@ -189,15 +189,15 @@ class PlainPush(ScheduledProtocol):
 
     inner: PushConnection
 
-    def __init__(self, connection: PushConnection, door: WsServices, *, counted: bool = False) -> None:
+    def __init__(self, connection: PushConnection, services: WsServices, *, counted: bool = False) -> None:
         """counted: TLS has counted it already."""
-        super().__init__(connection, door.reads, EARLY_READ)
+        super().__init__(connection, services.reads, EARLY_READ)
         connection.reads = self
-        self._door = door
+        self._services = services
         self._counted = counted
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not self._counted and not enter(self.inner, self._door, transport, WS_BYTES):
+        if not self._counted and not enter(self.inner, self._services, transport, WS_BYTES):
             return
         if transport.get_extra_info("ssl_object") is not None:
             transport.set_read_buffer_limits(TLS_UNREAD)  # type: ignore[attr-defined]
@@ -213,14 +213,14 @@ class PlainPush(ScheduledProtocol):
 class SecurePush(ScheduledTls):
     """A push connection with TLS under it. It is counted before the handshake."""
 
-    def __init__(self, connection: PushConnection, context: ssl.SSLContext, door: WsServices) -> None:
-        app = PlainPush(connection, door, counted=True)
-        super().__init__(app, context, door.reads, TLS_READ, door.limits.handshake or None)
+    def __init__(self, connection: PushConnection, context: ssl.SSLContext, services: WsServices) -> None:
+        app = PlainPush(connection, services, counted=True)
+        super().__init__(app, context, services.reads, TLS_READ, services.limits.handshake or None)
         self._connection = connection
-        self._door = door
+        self._services = services
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if enter(self._connection, self._door, transport, WS_BYTES + TLS_BYTES):
+        if enter(self._connection, self._services, transport, WS_BYTES + TLS_BYTES):
             super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -228,11 +228,13 @@ class SecurePush(ScheduledTls):
         self._connection.leave_pending()
 
 
-def enter(connection: PushConnection, door: WsServices, transport: Any, cost: int) -> bool:
+def enter(connection: PushConnection, services: WsServices, transport: Any, cost: int) -> bool:
     """Counts an accepted connection, and closes it if there are too many. cost: bytes."""
     peername = transport.get_extra_info("peername")
     address = plain_address(str(peername[0])) if peername else "0.0.0.0"  # the peer is gone already
-    connection.pending = door.pending.enter(address, cost, transport.abort, exempt=door.forwarded.trusts(address))
+    connection.pending = services.pending.enter(
+        address, cost, transport.abort, exempt=services.forwarded.trusts(address)
+    )
     if connection.pending is None:
         transport.abort()
     return connection.pending is not None

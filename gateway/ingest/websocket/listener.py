@@ -46,9 +46,9 @@ class WsListener:
     """One port. `run` must run while it is open; after `close`, the hub ends the pushes."""
 
     def __init__(
-        self, door: WsServices, host: str, port: int, tls: ssl.SSLContext | None, opener: Opener = listen
+        self, services: WsServices, host: str, port: int, tls: ssl.SSLContext | None, opener: Opener = listen
     ) -> None:
-        self._door = door
+        self._services = services
         self._tls = tls
         self._name = "wss" if tls is not None else "ws"
         self._sockets = opener(self._name, host, port)
@@ -66,7 +66,7 @@ class WsListener:
 
     async def start(self) -> None:
         """Starts accepting."""
-        limits = self._door.limits
+        limits = self._services.limits
         for sock in self._sockets:
             server = await serve(
                 self._handle,
@@ -125,8 +125,8 @@ class WsListener:
         setattr(protocol, "select_subprotocol", _subprotocol)  # noqa: B010
         connection = PushConnection(protocol, server, **options)
         if self._tls is None:
-            return PlainPush(connection, self._door)
-        return SecurePush(connection, self._tls, self._door)
+            return PlainPush(connection, self._services)
+        return SecurePush(connection, self._tls, self._services)
 
     # ---- the opening handshake ----
 
@@ -141,12 +141,12 @@ class WsListener:
             return busy
         if request.path.partition("?")[0] == HEALTH:
             return connection.respond(HTTPStatus.OK, "OK")
-        if not self._door.origins.allows(headers.get_all("Origin"), headers.get_all("Host")):
+        if not self._services.origins.allows(headers.get_all("Origin"), headers.get_all("Host")):
             self._refused(connection, request, "pages of this origin may not push")
             return connection.respond(HTTPStatus.FORBIDDEN, "Pages of this origin may not push here (ws.origins).\n")
         if request.path.startswith(STREAM):
             return None
-        original, compatible = push_original.parse_path(request.path), self._door.compatible
+        original, compatible = push_original.parse_path(request.path), self._services.compatible
         if original is None or compatible is None:
             return connection.respond(HTTPStatus.NOT_FOUND, "Push to /stream/<id>?sign=<expiry>-<hash>.\n")
         if not compatible.allows(original.target):
@@ -157,12 +157,12 @@ class WsListener:
 
     def _refused(self, connection: ServerConnection, request: Request, why: str) -> None:
         id = request.path.partition("?")[0].removeprefix(STREAM)
-        self._door.admission.refuse(id, self._client(connection)[0], self._name, NotAuthorized(why))
+        self._services.admission.refuse(id, self._client(connection)[0], self._name, NotAuthorized(why))
 
     def _client(self, connection: ServerConnection) -> tuple[str, bool]:
         """Returns the client's address, and whether it is a listed proxy's own."""
         peer = plain_address(str((connection.remote_address or ("0.0.0.0",))[0]))
-        forwarded = self._door.forwarded
+        forwarded = self._services.forwarded
         headers = connection.request.headers if connection.request is not None else Headers()
         chain = ",".join(headers.get_all("X-Forwarded-For"))
         address = forwarded.client(peer, {"x-forwarded-for": chain} if chain else {})
@@ -175,7 +175,7 @@ class WsListener:
         address, exempt = self._client(connection)
         client = PushClient(address, self._name, exempt)
         entry, words = self._entry(connection, client)
-        session = PushSession(self._door, connection, entry, words, client)
+        session = PushSession(self._services, connection, entry, words, client)
         self._sessions.add(session)
         try:
             await session.run()
@@ -184,17 +184,17 @@ class WsListener:
 
     def _entry(self, connection: ServerConnection, client: PushClient) -> tuple[PushDestination, PushMessages]:
         """Returns the destination of an upgraded push, and its texts."""
-        door = self._door
+        services = self._services
         assert connection.request is not None, "it was upgraded"
         path = connection.request.path
 
         def channel(id: str, sign: str | None) -> PushDestination:
-            return ChannelDestination(door.lease, door.admission, id, sign, client)
+            return ChannelDestination(services.lease, services.admission, id, sign, client)
 
         if path.startswith(STREAM):
             id, _, query = path.removeprefix(STREAM).partition("?")
             return channel(unquote(id), _sign(query)), JsonPushMessages()
-        original, compatible = push_original.parse_path(path), door.compatible
+        original, compatible = push_original.parse_path(path), services.compatible
         assert original is not None and compatible is not None, "others are not upgraded"
         called = next(iter(connection.request.headers.get_all("Host")), "")
         own = compatible.own(original.target, host_name(f"ws://{called}"))

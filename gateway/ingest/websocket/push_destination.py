@@ -16,11 +16,14 @@ from gateway.protocols.push import CloseCode
 
 @dataclass(frozen=True, slots=True)
 class CloseReason:
-    """Why a push is over. told: the client gets the reason as a text too; not if the client itself ended the push."""
+    """Why a push is over.
+
+    announced: the client gets the reason as a text too; not if the client itself ended the push.
+    """
 
     code: CloseCode
     reason: str
-    told: bool = True
+    announced: bool = True
 
 
 @dataclass(frozen=True, slots=True)

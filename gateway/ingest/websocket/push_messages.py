@@ -32,25 +32,25 @@ class JsonPushMessages:
         return [push.stats_text(stats)]
 
     def ended(self, ending: CloseReason) -> list[str]:
-        return [push.error_text(ending.code, ending.reason)] if ending.told else []
+        return [push.error_text(ending.code, ending.reason)] if ending.announced else []
 
 
 class OriginalPushMessages:
     """The lines of the original gateway: the output of its ffmpeg, between a first and a last line."""
 
     def __init__(self) -> None:
-        self._told = ""
+        self._last_trouble = ""
 
     def accepted(self, name: str, kind: str) -> str:
         return push_original.CONNECTED
 
     def stats(self, stats: Stats, trouble: str) -> list[str]:
         lines = [push_original.stats_line(stats)]
-        if trouble != self._told:
-            self._told = trouble
+        if trouble != self._last_trouble:
+            self._last_trouble = trouble
             if trouble:
                 lines.append(trouble)
         return lines
 
     def ended(self, ending: CloseReason) -> list[str]:
-        return [*([ending.reason] if ending.told else []), push_original.CLOSING]
+        return [*([ending.reason] if ending.announced else []), push_original.CLOSING]

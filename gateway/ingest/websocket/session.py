@@ -39,13 +39,13 @@ class PushSession:
 
     def __init__(
         self,
-        door: WsServices,
+        services: WsServices,
         ws: PushConnection,
         entry: PushDestination,
         words: PushMessages,
         client: PushClient,
     ) -> None:
-        self._door = door
+        self._services = services
         self._ws = ws
         self._entry = entry
         self._words = words
@@ -61,7 +61,7 @@ class PushSession:
 
     async def run(self) -> None:
         """Runs until the connection is closed."""
-        quota = self._door.admission.connections
+        quota = self._services.admission.connections
         counted = not self._client.exempt and quota.take(self._client.address)
         try:
             if counted or self._client.exempt:
@@ -86,16 +86,16 @@ class PushSession:
         self._bytes_before = publisher.stream.bytes_in
         self._rates.append((self._accepted, 0, 0))
         if self._ws.subprotocol == push.SUBPROTOCOL:
-            self._intake = self._frames = self._door.frames(publisher)
+            self._intake = self._frames = self._services.frames(publisher)
         else:
-            self._intake = self._door.container(publisher)
+            self._intake = self._services.container(publisher)
         intake = self._intake
         kind = "frames" if self._frames is not None else "container"
         log.info(
             "publishing", stream=self._entry.name, peer=self._client.address, protocol=self._client.protocol, form=kind
         )
         self._say(self._words.accepted(self._entry.name, kind))
-        self._ws.admit(self._door.limits.message)
+        self._ws.admit(self._services.limits.message)
         async with Tasks(f"push from {self._client.address}", self._crashed) as tasks:
             working = tasks.start(self._work(intake), "intake")
             receiving = tasks.start(self._receive(intake), "receive")
@@ -113,7 +113,7 @@ class PushSession:
             await self._close(ending)
 
     async def _refuse(self, error: HubError) -> None:
-        self._door.admission.refuse(self._entry.name, self._client.address, self._client.protocol, error)
+        self._services.admission.refuse(self._entry.name, self._client.address, self._client.protocol, error)
         code, words = REFUSALS.get(type(error), (CloseCode.TRY_LATER, "Try again later."))
         for text in self._words.ended(CloseReason(code, words)):
             self._say(text)
@@ -127,13 +127,13 @@ class PushSession:
         except IntakeFailed as failure:
             self._failed(failure)
         else:
-            self._finish(CloseReason(CloseCode.NORMAL, "the push has ended", told=False))
+            self._finish(CloseReason(CloseCode.NORMAL, "the push has ended", announced=False))
 
     async def _receive(self, intake: Intake) -> None:
         try:
             await self._hear(intake)
         except ConnectionClosed as closed:
-            self._finish(CloseReason(CloseCode.NORMAL, _how(closed), told=False))
+            self._finish(CloseReason(CloseCode.NORMAL, _how(closed), announced=False))
         except (RemoteProtocolError, InvalidData) as error:
             self._end(CloseCode.UNUSABLE, str(error))
         except IntakeFailed as failure:
@@ -173,7 +173,7 @@ class PushSession:
 
     def tick(self, now: float) -> None:
         """Ends a push that stalls, and sends the figures."""
-        intake, publisher, limits = self._intake, self._publisher, self._door.limits
+        intake, publisher, limits = self._intake, self._publisher, self._services.limits
         if self._over.done() or intake is None or publisher is None:
             return
         media = publisher.stream.bytes_in > self._bytes_before

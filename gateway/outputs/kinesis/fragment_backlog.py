@@ -42,22 +42,22 @@ class FragmentCounts:
     """Fragments counted by result, of one stream or of all."""
 
     persisted: int = 0
+    replayed: int = 0
     dropped: int = 0
     unconfirmed: int = 0
-    replayed: int = 0
 
 
 class FragmentBacklog:
     """A Fragmenter writes it, connections read it, acknowledgements empty it; all on one loop.
 
-    Beyond `most` bytes the oldest fragments are removed; the growing one always stays.
+    Beyond `max_bytes` bytes the oldest fragments are removed; the growing one always stays.
     `dropped` counts those that were never sent completely.
     `unconfirmed` counts those that were sent, but cannot be sent again now.
     all: counts for several backlogs together.
     """
 
-    def __init__(self, most: int, all: FragmentCounts | None = None) -> None:
-        self._most = most
+    def __init__(self, max_bytes: int, all: FragmentCounts | None = None) -> None:
+        self._max_bytes = max_bytes
         self._fragments: deque[KvsFragment] = deque()
         self._waiting: set[asyncio.Future[None]] = set()
         self.size = 0
@@ -75,7 +75,7 @@ class FragmentBacklog:
     @property
     def half_full(self) -> bool:
         """Whether a writer that can wait should wait."""
-        return self.size > self._most / 2
+        return self.size > self._max_bytes / 2
 
     @property
     def seconds(self) -> float:
@@ -100,7 +100,7 @@ class FragmentBacklog:
         fragment.size += len(piece)
         self.size += len(piece)
         self.growth += len(piece)
-        if self.size > self._most:
+        if self.size > self._max_bytes:
             self._bound()
         if self._waiting:
             self.notify()
@@ -172,7 +172,7 @@ class FragmentBacklog:
                 future.set_result(None)
 
     def _bound(self) -> None:
-        while self.size > self._most and len(self._fragments) > 1:
+        while self.size > self._max_bytes and len(self._fragments) > 1:
             if self._fragments[0].whole_sent:
                 self.counts.unconfirmed += 1
                 self._all.unconfirmed += 1

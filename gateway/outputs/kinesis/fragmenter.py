@@ -23,8 +23,8 @@ log = structlog.get_logger(__name__)
 # Limits of the service, https://docs.aws.amazon.com/kinesisvideostreams/latest/dg/limits.html: a fragment lasts 1 to 20
 # seconds and has at most 50 MB.
 LEAST_MS: Final = 1_000
-MOST_MS: Final = 20_000
-MOST_BYTES: Final = 50_000_000
+MAX_MS: Final = 20_000
+MAX_BYTES: Final = 50_000_000
 SOUND_ONLY_MS: Final = 2_000  # duration of a fragment with only sound
 HOLD_MS: Final = 400  # the longest time that an IDR waits for the sound to reach it
 LEAD_MS: Final = 500  # of sound before the first picture that is kept
@@ -47,7 +47,7 @@ class Fragmenter:
     A fragment's header names the tracks that it has frames of, because Kinesis refuses a track without frames.
     The header is known when each track has had a frame, at the latest at the fragment's end.
 
-    Raises OutputUnsupported for codecs that Kinesis does not accept, and if MOST_MS or MOST_BYTES pass without an IDR.
+    Raises OutputUnsupported for codecs that Kinesis does not accept, and if MAX_MS or MAX_BYTES pass without an IDR.
     """
 
     def __init__(self, out: FragmentBacklog) -> None:
@@ -110,14 +110,14 @@ class Fragmenter:
         if self._cut is not None:
             start = self._open.timecode if self._open is not None else None
             latest = max(shown for _, shown in self._held)
-            if start is not None and latest - self._cut < LEAST_MS and latest - start < MOST_MS:
+            if start is not None and latest - self._cut < LEAST_MS and latest - start < MAX_MS:
                 self._cut = None  # too short for its own fragment, and the old one has room
                 for waiting in self._take_held():
                     self._write(*waiting)
             else:
                 self._release()
         for sound, at in self._early:
-            if self._open is not None and at - self._open.timecode < MOST_MS:
+            if self._open is not None and at - self._open.timecode < MAX_MS:
                 self._write(sound, at)
             else:
                 self.skipped += 1
@@ -153,10 +153,10 @@ class Fragmenter:
             since = self._starving = shown if self._starving is None else self._starving
         else:
             since = fragment.timecode
-        if shown - since >= MOST_MS:
+        if shown - since >= MAX_MS:
             self.finish()
             raise OutputUnsupported(
-                f"no key frame (IDR) for {MOST_MS // 1000} s, the longest fragment that Kinesis Video Streams takes: "
+                f"no key frame (IDR) for {MAX_MS // 1000} s, the longest fragment that Kinesis Video Streams takes: "
                 "set a shorter key frame interval in the encoder, or the channel's kvsTranscode"
             )
 
@@ -164,8 +164,8 @@ class Fragmenter:
         if fragment is None:
             return True
         lasts = shown - fragment.timecode
-        # If the sound is so far ahead that it is after every cut, a cut is made anyway before MOST_MS.
-        return lasts >= LEAST_MS and (shown > fragment.latest or lasts >= MOST_MS // 2)
+        # If the sound is so far ahead that it is after every cut, a cut is made anyway before MAX_MS.
+        return lasts >= LEAST_MS and (shown > fragment.latest or lasts >= MAX_MS // 2)
 
     def _hold(self, unit: AccessUnit, at: int, shown: int, ms: int) -> None:
         leap = self._clock.settle(ms)
@@ -200,7 +200,7 @@ class Fragmenter:
     def _sound(self, unit: AccessUnit, at: int) -> None:
         if self._cut is not None:
             # Before the first fragment, there is no older one for sound from before its first picture.
-            if at < self._cut and self._open is not None and at - self._open.timecode < MOST_MS:
+            if at < self._cut and self._open is not None and at - self._open.timecode < MAX_MS:
                 self._write(unit, at)
                 return
             self._held.append((unit, at))
@@ -225,7 +225,7 @@ class Fragmenter:
         """Writes sound after the picture has stopped: into its fragment while there is room, then into sound-only
         fragments.
         """
-        if self._open is not None and _VIDEO in self._open.kinds and at - self._open.timecode < MOST_MS:
+        if self._open is not None and _VIDEO in self._open.kinds and at - self._open.timecode < MAX_MS:
             self._write(unit, at)
             return
         if self._open is not None and _VIDEO in self._open.kinds:
@@ -267,11 +267,11 @@ class Fragmenter:
         kind = unit.track.kind
         at = max(at, fragment.timecode)
         block = simple_block(NUMBERS[kind], min(at - fragment.timecode, 0x7FFF), unit.key, unit.payload)
-        if fragment.size + len(block) > MOST_BYTES:
+        if fragment.size + len(block) > MAX_BYTES:
             self._end()
             self._held, self._cut = [], None
             raise OutputUnsupported(
-                f"a group of pictures of more than {MOST_BYTES // 1_000_000} MB, the largest fragment that Kinesis "
+                f"a group of pictures of more than {MAX_BYTES // 1_000_000} MB, the largest fragment that Kinesis "
                 "Video Streams takes: set a shorter key frame interval in the encoder"
             )
         if at > fragment.latest:

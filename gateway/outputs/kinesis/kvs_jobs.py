@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import secrets
-import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +11,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from gateway.lib import process
 from gateway.lib.tasks import Tasks
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
@@ -80,15 +78,14 @@ class KvsJobs:
     The objects of one request follow each other.
     """
 
-    def __init__(self, streams: KvsStreams, player: Player, desk: JobQueue, tasks: Tasks) -> None:
+    def __init__(self, streams: KvsStreams, player: Player, queue: JobQueue, tasks: Tasks) -> None:
         self._streams = streams
         self._player = player
-        self._desk = desk
+        self._queue = queue
         self._tasks = tasks
-        self._host = socket.gethostname()
-        self._owner = f"{self._host}/{os.getpid()}/{secrets.token_hex(4)}"
+        self._owner = process.owner()
 
-    async def begin(self, asked: Sequence[ObjectRequest], patience: float) -> StartedJobs:
+    async def begin(self, requested: Sequence[ObjectRequest], patience: float) -> StartedJobs:
         """Plays the objects into `kvs.stream`; returns at the first acknowledgement, or after `patience` seconds.
 
         If several objects are requested, missing ones are left out.
@@ -104,10 +101,10 @@ class KvsJobs:
         with contextlib.ExitStack() as undo:
             undo.push(held)
             await self._sweep()
-            found = await self._find(asked)
+            found = await self._find(requested)
             jobs = []
             for bucket, key in found:
-                job, _ = await self._desk.submit(KVS, f"s3://{bucket}/{key}", detail={"owner": self._owner})
+                job, _ = await self._queue.submit(KVS, f"s3://{bucket}/{key}", detail={"owner": self._owner})
                 jobs.append(job)
             undo.pop_all()
         started: asyncio.Future[tuple[str, str]] = loop.create_future()
@@ -119,10 +116,10 @@ class KvsJobs:
         arn, number = started.result()
         return StartedJobs(arn, number, ids)
 
-    async def _find(self, asked: Sequence[ObjectRequest]) -> list[tuple[str, str]]:
+    async def _find(self, requested: Sequence[ObjectRequest]) -> list[tuple[str, str]]:
         found: list[tuple[str, str]] = []
         missing: NoSuchObject | None = None
-        for one in asked:
+        for one in requested:
             try:
                 object = await self._player.find(one.bucket, one.key, encoded=one.encoded)
             except NoSuchObject as error:
@@ -149,8 +146,8 @@ class KvsJobs:
                 for (bucket, key), job in zip(found, jobs, strict=True):
                     sent = held.close if job is jobs[-1] else lambda: None
                     with contextlib.suppress(JobChanged, NoSuchJob):  # the job was cancelled while it waited
-                        begun = await self._desk.begin(job, self._owner)
-                        work = _Work(self._streams, self._player, self._desk, begun, started, sent)
+                        begun = await self._queue.begin(job, self._owner)
+                        work = _Work(self._streams, self._player, self._queue, begun, started, sent)
                         await work.run(stream, bucket, key)
             except asyncio.CancelledError:
                 await self._give_up(jobs)
@@ -158,7 +155,7 @@ class KvsJobs:
             except StoreAway as away:
                 log.warning("kinesis jobs were given up: they cannot be written down", reason=str(away))
             finally:
-                _tell(started, OutputTrouble("the job was ended before it began"))
+                _report(started, OutputTrouble("the job was ended before it began"))
 
     async def _give_up(self, jobs: Sequence[StoredJob]) -> None:
         """Marks jobs that have not finished as failed, because the process ends."""
@@ -166,30 +163,23 @@ class KvsJobs:
             async with asyncio.timeout(3):
                 for job in jobs:
                     with contextlib.suppress(JobChanged, NoSuchJob):
-                        now = await self._desk.store.get(job.id)
+                        now = await self._queue.store.get(job.id)
                         if not now.state.finished:
-                            await self._desk.fail(now, _ENDED)
+                            await self._queue.fail(now, _ENDED)
 
     async def _sweep(self) -> None:
         """Marks jobs that a dead process left as failed: half an object is not sent a second time."""
-        for job in await self._desk.store.unfinished():
+        for job in await self._queue.store.unfinished():
             if job.kind == KVS and self._abandoned(job):
                 with contextlib.suppress(JobChanged, NoSuchJob):
-                    await self._desk.fail(job, _ENDED)
+                    await self._queue.fail(job, _ENDED)
 
     def _abandoned(self, job: StoredJob) -> bool:
         owner = job.owner or str(job.detail.get("owner", ""))
-        host, _, rest = owner.partition("/")
-        pid = rest.partition("/")[0]
         if owner == self._owner:
             return False
-        if host == self._host and pid.isdigit() and int(pid) != os.getpid():
-            try:
-                os.kill(int(pid), 0)
-            except ProcessLookupError:
-                return True
-            except PermissionError:
-                return False
+        if process.is_dead(owner, self._owner):
+            return True
         quiet = time.time() - job.updated
         return quiet > (_SILENT if job.state is JobState.PROGRESSING else _LONGEST_WAIT)
 
@@ -201,14 +191,14 @@ class _Work:
         self,
         streams: KvsStreams,
         player: Player,
-        desk: JobQueue,
+        queue: JobQueue,
         job: StoredJob,
         started: asyncio.Future[tuple[str, str]],
         sent: Callable[[], None],
     ) -> None:
         self._streams = streams
         self._player = player
-        self._desk = desk
+        self._queue = queue
         self._job = job
         self._started = started
         self._sent = sent
@@ -222,12 +212,12 @@ class _Work:
         backlog = self._streams.backlog()
         delivery = self._streams.delivery(stream, backlog)
         try:
-            with self._desk.cancelling(self._job.id, self._stop):
+            with self._queue.cancelling(self._job.id, self._stop):
                 error = await self._outcome(bucket, key, backlog, delivery)
                 self._sent()
                 await self._conclude(error, delivery)
         except asyncio.CancelledError:
-            self._tell(OutputTrouble("the job was cancelled"))
+            self._report(OutputTrouble("the job was cancelled"))
             if not self._stopped:
                 raise
             log.info("a kinesis job was stopped", job=self._job.id)
@@ -281,7 +271,7 @@ class _Work:
     async def _read(self, bucket: str, key: str, backlog: FragmentBacklog) -> None:
         fragmenter = Fragmenter(backlog)
         try:
-            async with contextlib.aclosing(self._player.play(bucket, key, self._told)) as items:
+            async with contextlib.aclosing(self._player.play(bucket, key, self._advanced)) as items:
                 async for item in items:
                     if isinstance(item, AccessUnit):
                         fragmenter.add(item)
@@ -294,18 +284,18 @@ class _Work:
             fragmenter.finish()
             backlog.close()
 
-    def _told(self, done: float) -> None:
+    def _advanced(self, done: float) -> None:
         self._done = done
 
-    def _tell(self, error: HubError) -> None:
-        _tell(self._started, error)
+    def _report(self, error: HubError) -> None:
+        _report(self._started, error)
 
     async def _beat(self) -> None:
         """Stores the progress; stops the work if the job no longer belongs to this process."""
         while True:
             await asyncio.sleep(_BEAT)
             try:
-                self._job = await self._desk.advance(self._job, min(99, int(self._done * 100)))
+                self._job = await self._queue.advance(self._job, min(99, int(self._done * 100)))
             except StoreAway:
                 continue
             except (JobChanged, NoSuchJob):
@@ -322,16 +312,16 @@ class _Work:
             if error is None:
                 fragments = str(delivery.report()["fragments"]["persisted"])
                 outputs = {"streamArn": delivery.arn, "startFragmentNumber": self._number, "fragments": fragments}
-                await self._desk.complete(self._job, outputs)
+                await self._queue.complete(self._job, outputs)
             else:
                 words = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-                self._tell(error if isinstance(error, HubError) else OutputTrouble(words))
-                await self._desk.fail(self._job, words)
+                self._report(error if isinstance(error, HubError) else OutputTrouble(words))
+                await self._queue.fail(self._job, words)
         except StoreAway as away:
             log.warning("a job's end could not be stored", job=self._job.id, reason=str(away))
 
 
-def _tell(started: asyncio.Future[tuple[str, str]], error: HubError) -> None:
+def _report(started: asyncio.Future[tuple[str, str]], error: HubError) -> None:
     if not started.done():
         started.set_exception(error)
         started.exception()  # marked as read: the caller may be gone

@@ -7,13 +7,12 @@ import contextlib
 import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
-from types import TracebackType
+from dataclasses import asdict, dataclass
 from typing import Self
 
 import aiohttp
 
-from gateway.lib.metric_table import KVS_FRAGMENTS, MetricSample
+from gateway.lib.metric_table import KVS_FRAGMENTS, MetricSample, by_label
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog, FragmentCounts
 from gateway.outputs.kinesis.kvs_delivery import DeliveryLimits, KvsDelivery
 from gateway.ports.errors import NameInUse
@@ -47,9 +46,7 @@ class KvsStreams:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         if self._http is not None:
             await self._http.close()
 
@@ -100,11 +97,7 @@ class KvsStreams:
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metric samples of all streams."""
-        counts = self._counts
-        yield MetricSample(KVS_FRAGMENTS, counts.persisted, ("persisted",))
-        yield MetricSample(KVS_FRAGMENTS, counts.replayed, ("replayed",))
-        yield MetricSample(KVS_FRAGMENTS, counts.dropped, ("dropped",))
-        yield MetricSample(KVS_FRAGMENTS, counts.unconfirmed, ("unconfirmed",))
+        yield from by_label(KVS_FRAGMENTS, asdict(self._counts))
 
     def delivery(self, stream: str, backlog: FragmentBacklog) -> KvsDelivery:
         """Returns the delivery that empties the backlog into the claimed stream."""

@@ -23,12 +23,12 @@ ANSWER_SECONDS: Final = 15.0  # the service sends the status before it reads the
 FINISH_SECONDS: Final = 10.0  # for the acknowledgements of sent fragments, after the body has ended
 HURRY_SECONDS: Final = 3.0  # as FINISH_SECONDS, when the output is being stopped
 IDLE_SECONDS: Final = 20.0  # without media, after which this side ends it; the service would after 30
-MOST_FAULTS: Final = 3  # retryable errors that a fragment may cause before it is dropped
+MAX_FAULTS: Final = 3  # retryable errors that a fragment may cause before it is dropped
 # The service accepts five fragments and 12.5 MB a second; a replay would send faster.
 FRAGMENT_PAUSE: Final = 0.21
 BYTES_PER_SECOND: Final = 11_000_000
 _PIECE: Final = 1 << 18  # bytes of one chunk: a replay must not fill the socket's buffer at once
-_MOST_REFUSAL: Final = 8192
+_MAX_REFUSAL_BYTES: Final = 8192
 MAX_CONNECTION_DURATION: Final = 4003
 
 
@@ -271,7 +271,7 @@ class PutMediaConnection:
         remedy = ack.remedy
         if fragment is not None and ack.error != MAX_CONNECTION_DURATION:
             fragment.faults += 1
-            if remedy is Remedy.DROP or (remedy is Remedy.RETRY and fragment.faults >= MOST_FAULTS):
+            if remedy is Remedy.DROP or (remedy is Remedy.RETRY and fragment.faults >= MAX_FAULTS):
                 self._backlog.drop(fragment)
         return ConnectionOutcome(ConnectionEnd.ERROR, ack.words, remedy)
 
@@ -287,7 +287,7 @@ def _some(pieces: list[bytes], at: int) -> tuple[bytes, int]:
 
 async def _refusal(response: aiohttp.ClientResponse) -> ConnectionOutcome:
     """Returns the outcome of an HTTP error; its type is in a header or in the body."""
-    body = await response.content.read(_MOST_REFUSAL)
+    body = await response.content.read(_MAX_REFUSAL_BYTES)
     said: dict[str, object] = {}
     try:
         value = json.loads(body)

@@ -45,9 +45,9 @@ log = structlog.get_logger(__name__)
 
 SCRATCH: Final = "motion"
 _COMPARE_SECONDS: Final = 1.0  # seconds of media between two comparisons
-_MOST_PRE_ROLL: Final = 32_000_000  # bytes
-_MOST_LOOKED_AT: Final = 16_000_000  # bytes that wait for a comparison; beyond it the next begins at a key frame
-_MOST_PICTURES: Final = 4  # that wait to be stored; further clips get no picture
+_MAX_PRE_ROLL_BYTES: Final = 32_000_000  # bytes
+_MAX_COMPARED_BYTES: Final = 16_000_000  # bytes that wait for a comparison; beyond it the next begins at a key frame
+_MAX_PICTURES: Final = 4  # that wait to be stored; further clips get no picture
 _MAX_BURST: Final = 5  # clips that may begin at once, and one a second
 _ENDLESS: Final = 1e9  # seconds: the cutter must not cut
 
@@ -102,15 +102,15 @@ class MotionOutput(RecordingOutput):
     """
 
     def __init__(
-        self, stream: Stream, archive: Archive, stills: JpegService, counts: RecordingCounts, pre_roll: float
+        self, stream: Stream, archive: Archive, jpegs: JpegService, counts: RecordingCounts, pre_roll: float
     ) -> None:
         super().__init__(stream, counts)
         self._archive = archive
-        self._stills = stills
+        self._jpegs = jpegs
         self._session: JpegSession | None = None
         self._rule = MotionRule(_limits(self._channel))
         self._pace = IntervalLimiter(_MAX_BURST)  # of clips, by wall time
-        self._ring = PreRoll(pre_roll, _MOST_PRE_ROLL)
+        self._ring = PreRoll(pre_roll, _MAX_PRE_ROLL_BYTES)
         self._tracks: Tracks | None = None
         self._clip: _Clip | None = None
         self._finished: list[_Clip] = []
@@ -118,10 +118,10 @@ class MotionOutput(RecordingOutput):
         self._unseen: list[AccessUnit] = []  # for the next comparison, from a key frame on if `_fresh`
         self._unseen_bytes = 0
         self._fresh = True
-        self._looked = float("-inf")  # decode time of the last comparison, seconds
-        self._look: asyncio.Task[Any] | None = None
-        self._looking = 0.0  # decode time of the picture that it compares
-        self._judged = float("-inf")  # … and of the last picture that was compared
+        self._compared = float("-inf")  # decode time of the last comparison, seconds
+        self._comparison: asyncio.Task[Any] | None = None
+        self._comparing = 0.0  # decode time of the picture that it compares
+        self._judged_to = float("-inf")  # … and of the last picture that was compared
         self._tasks: Tasks | None = None
         self._pictures: Tasks | None = None
         self._clips = 0
@@ -132,7 +132,7 @@ class MotionOutput(RecordingOutput):
         name = f"motion of {stream.name}"
         async with Tasks(name, self._crashed) as tasks, Tasks(name, self._crashed) as pictures:
             self._tasks, self._pictures = tasks, pictures
-            self._session = self._stills.session()
+            self._session = self._jpegs.session()
             try:
                 await super().run(stream)
             finally:
@@ -166,7 +166,7 @@ class MotionOutput(RecordingOutput):
     def take(self, unit: AccessUnit) -> None:
         if self._tracks is None:
             return
-        awaited = self._looking if self._look is not None and not self._look.done() else None
+        awaited = self._comparing if self._comparison is not None and not self._comparison.done() else None
         self._ring.add(unit, awaited)
         clip = self._clip
         if clip is not None:
@@ -176,7 +176,7 @@ class MotionOutput(RecordingOutput):
         if unit.track.kind is Kind.VIDEO:
             at = unit.dts / unit.track.timescale
             self._see(unit, at)
-            if self._rule.over(at, self._judged):
+            if self._rule.over(at, self._judged_to):
                 self._end_clip()
                 self._ended_at = at
 
@@ -196,9 +196,9 @@ class MotionOutput(RecordingOutput):
                 await self._archive.threads.run(partial(_remove, clip))
 
     async def finish(self, failed: bool) -> None:
-        if self._look is not None:
-            self._look.cancel()
-            await asyncio.wait([self._look])
+        if self._comparison is not None:
+            self._comparison.cancel()
+            await asyncio.wait([self._comparison])
         if self._pictures is not None:
             await self._pictures.idle()
         self._end_clip()
@@ -221,22 +221,22 @@ class MotionOutput(RecordingOutput):
             return  # nothing to begin with
         self._unseen.append(unit)
         self._unseen_bytes += len(unit.payload)
-        if self._unseen_bytes > _MOST_LOOKED_AT:
+        if self._unseen_bytes > _MAX_COMPARED_BYTES:
             self._unseen, self._unseen_bytes, self._fresh = [], 0, True
-        elif at < self._looked:
-            self._looked = at
+        elif at < self._compared:
+            self._compared = at
             self._begin_timeline()
         elif (
-            at - self._looked >= _COMPARE_SECONDS
-            and (self._look is None or self._look.done())
+            at - self._compared >= _COMPARE_SECONDS
+            and (self._comparison is None or self._comparison.done())
             and self._tasks is not None
         ):
             units, fresh = self._unseen, self._fresh
             self._unseen, self._unseen_bytes, self._fresh = [], 0, False
             # Counted from the planned time, so that the interval does not drift with the length of a GOP.
-            self._looked = self._looked + _COMPARE_SECONDS if at - self._looked < 2 * _COMPARE_SECONDS else at
-            self._looking = at
-            self._look = self._tasks.start(self._compare(units, fresh, at), "look")
+            self._compared = self._compared + _COMPARE_SECONDS if at - self._compared < 2 * _COMPARE_SECONDS else at
+            self._comparing = at
+            self._comparison = self._tasks.start(self._compare(units, fresh, at), "look")
 
     async def _compare(self, units: list[AccessUnit], fresh: bool, at: float) -> None:
         session = self._session
@@ -249,7 +249,7 @@ class MotionOutput(RecordingOutput):
             self._fresh, self._unseen, self._unseen_bytes = True, [], 0
             return
         finally:
-            self._judged = at
+            self._judged_to = at
         self._trouble = None
         if look.lost:
             self._fresh, self._unseen, self._unseen_bytes = True, [], 0
@@ -269,7 +269,7 @@ class MotionOutput(RecordingOutput):
             clip.cutter.add(unit)
         log.info("motion", stream=self._stream.name, changed=look.changed, region=look.region)
         # The next comparison does not wait for the disk.
-        if self._pictures is not None and len(self._pictures) < _MOST_PICTURES:
+        if self._pictures is not None and len(self._pictures) < _MAX_PICTURES:
             self._pictures.start(self._keep_picture(trigger, session), "picture")
 
     async def _keep_picture(self, trigger: Trigger, session: JpegSession) -> None:

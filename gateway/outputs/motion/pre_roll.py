@@ -11,13 +11,13 @@ from gateway.media.unit import AccessUnit
 class PreRoll:
     """Keeps at least `seconds` before the newest picture, or before an older one (see `add`), from a key frame on.
 
-    At most `most` bytes are kept: beyond them the oldest GOPs are removed first.
+    At most `max_bytes` bytes are kept: beyond them the oldest GOPs are removed first.
     If a single GOP is too large, nothing is kept until the next one.
     """
 
-    def __init__(self, seconds: float, most: int) -> None:
+    def __init__(self, seconds: float, max_bytes: int) -> None:
         self._seconds = seconds
-        self._most = most
+        self._max_bytes = max_bytes
         self._groups: deque[list[AccessUnit]] = deque()  # each begins with a key frame
         self._sizes: deque[int] = deque()
         self._bytes = 0
@@ -43,7 +43,7 @@ class PreRoll:
         groups[-1].append(unit)
         self._sizes[-1] += len(unit.payload)
         self._bytes += len(unit.payload)
-        while groups and self._bytes > self._most:
+        while groups and self._bytes > self._max_bytes:
             self._forget()
 
     def units(self, after: float = float("-inf")) -> list[AccessUnit]:

@@ -19,7 +19,7 @@ MAX_BURST: Final = 30  # pieces that may begin at once, then one a second: a fil
 _ROUNDING: Final = VIDEO_CLOCK // 200  # millisecond rounding makes a GOP of two seconds 1.999 s long
 _LATE: Final = 3 * VIDEO_CLOCK  # the time for which sound of a piece may arrive after the picture that ended it
 _SILENT: Final = 10 * VIDEO_CLOCK  # after this time without a picture, pieces end by time
-_MOST_HELD: Final = 2_000  # audio frames ahead of the picture, about 40 s
+_MAX_HELD: Final = 2_000  # audio frames ahead of the picture, about 40 s
 
 
 class Piece(Protocol):
@@ -180,13 +180,13 @@ class Cutter:
         held = self._held
         held.append((time, ticks, samples, payload, unit.wall))
         if self._piece is None:
-            if time - held[0][0] > _SILENT or len(held) > _MOST_HELD:
+            if time - held[0][0] > _SILENT or len(held) > _MAX_HELD:
                 self._alone(held[0][0], held[0][4])  # the announced picture does not arrive
                 self._release(None)
         elif not self._pictured:
             self._alone(time, unit.wall)
             self._release(None)
-        elif time <= self._last or time - self._last > _SILENT or len(held) > _MOST_HELD:
+        elif time <= self._last or time - self._last > _SILENT or len(held) > _MAX_HELD:
             self._release(None if time > self._last else self._last)
 
     def _alone(self, time: int, wall: float) -> None:

@@ -107,17 +107,13 @@ class Mp4Finalizer:
         else:
             self._tasks.start(self._finish(path), path.name)
 
-    def recover_session(self, folder: Path) -> None:
-        """Takes over an on-demand session that ended with an error."""
-        self.finish(folder)
-
     async def flush(self) -> None:
         """Waits until the archive has everything; the caller sets a limit. The rest is recovered at the next start."""
         await self._idle.wait()
 
     async def run(self) -> None:
         """Recovers what an earlier process left, then finishes new recordings. Runs until cancelled."""
-        async with Tasks("finisher", _crashed) as tasks:
+        async with Tasks("finalizer", _crashed) as tasks:
             self._tasks = tasks
             try:
                 waiting, self._waiting = self._waiting, []
@@ -180,21 +176,21 @@ class Mp4Finalizer:
                 self._idle.set()
 
     async def _once(self, path: Path) -> None:
-        scrap = UnfinishedRecording.of(path.name)
-        if scrap is None:
+        unfinished = UnfinishedRecording.of(path.name)
+        if unfinished is None:
             await session_recovery.recover_session(path, self._archive)
             return
-        made = await self._threads.run(lambda: _made(path, scrap))
+        made = await self._threads.run(lambda: _made(path, unfinished))
         if made is None:
             return
         try:
-            key = media_keys.video_key(scrap.channel, scrap.start_ms)
-            ready = {"kind": "video", "start": scrap.start_ms / 1000, "seconds": made.seconds}
+            key = media_keys.video_key(unfinished.channel, unfinished.start_ms)
+            ready = {"kind": "video", "start": unfinished.start_ms / 1000, "seconds": made.seconds}
             key = await self._archive.keep(key, made.path, ready=ready)
         finally:
             os.close(made.lock)
         self.finished += 1
-        log.info("recording finished", stream=scrap.channel, object=key, seconds=made.seconds)
+        log.info("recording finished", stream=unfinished.channel, object=key, seconds=made.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +202,7 @@ class _Movie:
     lock: int
 
 
-def _made(path: Path, scrap: UnfinishedRecording) -> _Movie | None:
+def _made(path: Path, unfinished: UnfinishedRecording) -> _Movie | None:
     """Returns the MP4 that an earlier try made of this recording, or makes it; None if another process has the
     recording.
     """
@@ -220,10 +216,10 @@ def _made(path: Path, scrap: UnfinishedRecording) -> _Movie | None:
             with disk_errors(path.parent):
                 path.unlink(missing_ok=True)
             return _Movie(done, int(ms) / 1000, lock)
-    return _make(path, scrap)
+    return _make(path, unfinished)
 
 
-def _make(path: Path, scrap: UnfinishedRecording) -> _Movie | None:
+def _make(path: Path, unfinished: UnfinishedRecording) -> _Movie | None:
     descriptor = take_abandoned(path)
     if descriptor is None:
         return None  # another process on this machine writes it, finishes it, or has finished it
@@ -233,7 +229,7 @@ def _make(path: Path, scrap: UnfinishedRecording) -> _Movie | None:
             with making.open("wb") as target:
                 fcntl.flock(target, fcntl.LOCK_EX)  # no other process knows the file yet
                 try:
-                    result = finish(source, target, created=scrap.start_ms / 1000)
+                    result = finish(source, target, created=unfinished.start_ms / 1000)
                 except InvalidData as error:
                     log.warning("nothing of a recording could be saved", file=path.name, reason=str(error),
                                 bytes=os.fstat(descriptor).st_size)  # fmt: skip

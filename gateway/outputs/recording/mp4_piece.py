@@ -14,7 +14,7 @@ from gateway.outputs.recording.cutter import PieceStart
 from gateway.packaging.timing import VIDEO_CLOCK
 
 _SECOND: Final = VIDEO_CLOCK
-_MOST_BYTES: Final = 4_000_000  # of media; more makes a fragment before the second is over
+_MAX_BYTES: Final = 4_000_000  # of media; more makes a fragment before the second is over
 _VIDEO_ID, _AUDIO_ID = 1, 2
 
 
@@ -59,7 +59,7 @@ class Mp4Piece:
         if pictures:
             step = self._step = dts - self._last
             pictures[-1].duration = step
-            if dts - self._pictures_at >= _SECOND or self._size > _MOST_BYTES:
+            if dts - self._pictures_at >= _SECOND or self._size > _MAX_BYTES:
                 self._flush()
                 pictures = self._pictures
         if not pictures:
@@ -83,7 +83,7 @@ class Mp4Piece:
             sounds[-1].duration = max(sounds[-1].duration + time - self._sounds_end, 1)  # a gap: keeps sound in sync
         if not sounds:
             self._sounds_at = time
-        elif time - self._sounds_at >= 2 * self._rate or self._size > _MOST_BYTES:
+        elif time - self._sounds_at >= 2 * self._rate or self._size > _MAX_BYTES:
             self._flush(last=False)  # no picture triggers it
             sounds = self._sounds
             self._sounds_at = time

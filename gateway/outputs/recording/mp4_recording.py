@@ -38,10 +38,10 @@ class Mp4Recording(SegmentedRecording):
     If writing fails, the part on disk becomes a shorter piece.
     """
 
-    def __init__(self, stream: Stream, archive: Archive, finisher: Mp4Finalizer, counts: RecordingCounts) -> None:
+    def __init__(self, stream: Stream, archive: Archive, finalizer: Mp4Finalizer, counts: RecordingCounts) -> None:
         super().__init__(stream, counts, VIDEO_TIME)
         self._archive = archive
-        self._finisher = finisher
+        self._finalizer = finalizer
         self._open: list[_Piece] = []  # oldest first
         self._pieces = 0
         self._bytes = 0
@@ -52,7 +52,7 @@ class Mp4Recording(SegmentedRecording):
     def begin_epoch(self, tracks: Tracks) -> None:
         """Does nothing: every piece describes its own tracks."""
 
-    def look(self) -> None:
+    def check_pieces(self) -> None:
         for piece in self._open:
             movie = piece.movie
             if movie.waits or movie.closed:
@@ -90,7 +90,7 @@ class Mp4Recording(SegmentedRecording):
         """Appends to the piece's file. Runs in a thread."""
         self._archive.check_room()
         if piece.file is None:
-            piece.file = LockedFile(self._finisher.new(self._stream.name, int(piece.movie.wall * 1000)))
+            piece.file = LockedFile(self._finalizer.new(self._stream.name, int(piece.movie.wall * 1000)))
         piece.file.append(data)
 
     def _hand_over(self, piece: _Piece) -> None:
@@ -98,5 +98,5 @@ class Mp4Recording(SegmentedRecording):
         if piece.file is not None:
             self._pieces += 1
             piece.file.close()
-            self._finisher.finish(piece.file.path)
+            self._finalizer.finish(piece.file.path)
             self._counts.finished["video"] = self._counts.finished.get("video", 0) + 1

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 ONDEMAND_TIME: Final = "ondemand_time"
 _FRAMES_PER_PES: Final = 5  # about 100 ms of AAC, which avoids most of the packets' padding
-_MOST_BYTES: Final = 2_000_000  # of packets that wait for the disk, at high bitrates less than a second
+_MAX_BYTES: Final = 2_000_000  # of packets that wait for the disk, at high bitrates less than a second
 _LARGE: Final = 200_000  # characters; a longer playlist is written at most every …
 _SELDOM: Final = 60.0  # … this many seconds
 
@@ -109,7 +109,7 @@ class TsPiece:
     @property
     def waits(self) -> bool:
         """Whether at least a second of media, or a large number of bytes, is ready to take."""
-        return self._end - self._taken >= VIDEO_CLOCK or self._size > _MOST_BYTES
+        return self._end - self._taken >= VIDEO_CLOCK or self._size > _MAX_BYTES
 
     def take(self) -> list[bytes]:
         ready, self._ready = self._ready, []
@@ -149,10 +149,10 @@ class OnDemandRecording(SegmentedRecording):
     A publisher that returns continues the session, after a discontinuity.
     """
 
-    def __init__(self, stream: Stream, archive: Archive, finisher: Mp4Finalizer, counts: RecordingCounts) -> None:
+    def __init__(self, stream: Stream, archive: Archive, finalizer: Mp4Finalizer, counts: RecordingCounts) -> None:
         super().__init__(stream, counts, ONDEMAND_TIME)
         self._archive = archive
-        self._finisher = finisher
+        self._finalizer = finalizer
         self._muxer: TsMuxer | None = None
         self._open: list[_Segment] = []  # oldest first
         self._session: OnDemandSession | None = None
@@ -175,7 +175,7 @@ class OnDemandRecording(SegmentedRecording):
         except InvalidData as error:
             raise OutputUnsupported(str(error)) from None
 
-    def look(self) -> None:
+    def check_pieces(self) -> None:
         for segment in self._open:
             if segment.piece.waits or segment.piece.closed:
                 self._waits = True
@@ -207,15 +207,15 @@ class OnDemandRecording(SegmentedRecording):
             self._epoch = None  # a new session begins with its tracks
             if session is not None:
                 session.close()
-                self._finisher.recover_session(session.folder)
+                self._finalizer.finish(session.folder)
 
     def begin_piece(self, opening: PieceStart) -> TsPiece:
         assert self._muxer is not None
         if not self._number:
             start = int(opening.wall * 1000)
-            self._number = self._start_ms = self._finisher.claim(SCRATCH, self._stream.name, start)
+            self._number = self._start_ms = self._finalizer.claim(SCRATCH, self._stream.name, start)
         else:
-            self._number = self._finisher.claim(SCRATCH, self._stream.name, self._number + 1)
+            self._number = self._finalizer.claim(SCRATCH, self._stream.name, self._number + 1)
         piece = TsPiece(self._muxer, opening)
         self._open.append(_Segment(piece, self._number))
         return piece

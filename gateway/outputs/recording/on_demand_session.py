@@ -18,7 +18,7 @@ JOURNAL: Final = "journal"
 _VERSION: Final = 3  # EXTINF with fractions
 _LONG_JOURNAL: Final = 1_000_000  # bytes
 _LONGEST_LINE: Final = 4096
-_MOST_ENTRIES: Final = 5_000_000
+_MAX_ENTRIES: Final = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class OnDemandSession:
         with disk_errors(folder.parent):
             hidden.rename(folder)
         self._segments: dict[int, LockedFile] = {}
-        self._most = _LONG_JOURNAL
+        self._max_journal = _LONG_JOURNAL
 
     def begin(self, number: int, fresh: bool, wall: float) -> None:
         self._note({"begin": number, "fresh": fresh, "wall": round(wall, 3)})
@@ -96,7 +96,7 @@ class OnDemandSession:
 
     def compact(self, entries: list[RecordedSegment]) -> None:
         """Rewrites a long journal with the finished segments only, without the steps of their growth."""
-        if self._journal.size <= self._most or self._segments:
+        if self._journal.size <= self._max_journal or self._segments:
             return
         earlier, self._journal = self._journal, LockedFile(self.folder / JOURNAL)  # replaces the old file and is locked
         lines = []
@@ -104,7 +104,7 @@ class OnDemandSession:
             begin = {"begin": e.number, "fresh": e.fresh, "wall": e.wall}
             lines += [begin, {"done": e.number, "seconds": e.seconds, "bytes": e.bytes}]
         self._journal.append([json.dumps(line).encode() + b"\n" for line in lines])
-        self._most = 2 * self._journal.size + _LONG_JOURNAL
+        self._max_journal = 2 * self._journal.size + _LONG_JOURNAL
         earlier.close()
 
     def write_playlist(self, text: str) -> Path:
@@ -173,7 +173,7 @@ def read_journal(path: Path) -> JournalContents:
     begun: dict[int, tuple[RecordedSegment, list[tuple[int, float]]]] = {}
     entries: list[RecordedSegment] = []
     with path.open("rb") as file:
-        while (line := file.readline(_LONGEST_LINE)).endswith(b"\n") and len(entries) < _MOST_ENTRIES:
+        while (line := file.readline(_LONGEST_LINE)).endswith(b"\n") and len(entries) < _MAX_ENTRIES:
             try:
                 told = json.loads(line)
                 if "begin" in told:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from gateway.lib.metric_table import DROPPED, RECORDED, MetricSample
+from gateway.lib.metric_table import DROPPED, RECORDED, MetricSample, by_label
 from gateway.live.subscription import End, Subscription
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
@@ -35,8 +35,7 @@ class RecordingCounts:
 
     def samples(self) -> Iterator[MetricSample]:
         yield MetricSample(DROPPED, self.dropped, ("output",))
-        for kind, count in self.finished.items():
-            yield MetricSample(RECORDED, count, (kind,))
+        yield from by_label(RECORDED, self.finished)
 
 
 class RecordingOutput(abc.ABC):

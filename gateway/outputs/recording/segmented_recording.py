@@ -41,7 +41,7 @@ class SegmentedRecording(RecordingOutput):
         """Makes a piece; called by the cutter."""
 
     @abc.abstractmethod
-    def look(self) -> None:
+    def check_pieces(self) -> None:
         """Sets `_waits` if there is something to store; called after each unit. Raises OutputUnsupported. Hot path."""
 
     # ---- RecordingOutput ----
@@ -62,7 +62,7 @@ class SegmentedRecording(RecordingOutput):
     def take(self, unit: AccessUnit) -> None:
         if self._cutter is not None:
             self._cutter.add(unit)
-            self.look()
+            self.check_pieces()
 
     @property
     def due(self) -> bool:

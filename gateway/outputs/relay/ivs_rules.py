@@ -47,7 +47,7 @@ class IvsRules:
         self._kind = kind or "STANDARD"
         self._realtime = realtime
         self._found: dict[str, str] = {}
-        self._most_bits = 8_500_000
+        self._max_bits = 8_500_000
         self._seconds: deque[tuple[float, int]] = deque(maxlen=_WINDOW)  # (duration, bytes) of the latest seconds
         self._second: float | None = None  # start of the second that is counted now
         self._bytes = 0
@@ -97,11 +97,11 @@ class IvsRules:
             size = None
         width, height = size or (0, 0)
         long, short = max(width, height), min(width, height)
-        most = (1280, 720) if self._realtime else (1920, 1080)
-        if long > most[0] or short > most[1]:
-            self._found["size"] = f"IVS takes at most {most[0]}x{most[1]}, and this is {width}x{height}"
+        limit = (1280, 720) if self._realtime else (1920, 1080)
+        if long > limit[0] or short > limit[1]:
+            self._found["size"] = f"IVS takes at most {limit[0]}x{limit[1]}, and this is {width}x{height}"
         if self._kind == "BASIC":
-            self._most_bits = 3_500_000 if short > 480 else 1_500_000
+            self._max_bits = 3_500_000 if short > 480 else 1_500_000
 
     def _interval(self, seconds: float) -> None:
         self._longest = seconds
@@ -125,9 +125,9 @@ class IvsRules:
 
     def _bitrate(self) -> None:
         bits = sum(size for _, size in self._seconds) * 8 / sum(span for span, _ in self._seconds)
-        if bits > self._most_bits * _SLACK:
+        if bits > self._max_bits * _SLACK:
             self._found["bitrate"] = (
-                f"IVS takes at most {self._most_bits / 1e6:g} Mbit/s of this channel ({self._kind}), "
+                f"IVS takes at most {self._max_bits / 1e6:g} Mbit/s of this channel ({self._kind}), "
                 f"and this has {bits / 1e6:.1f}: it will disconnect"
             )
         else:

@@ -146,7 +146,7 @@ class RelayTarget:
                 return
             except OutputUnsupported as error:
                 self._trouble(TargetState.FAILED, str(error))
-                await self._other_tracks()
+                await self._pause(None, for_tracks=True)
                 backoff.reset()
                 continue
             except EgressRefused as error:
@@ -264,18 +264,9 @@ class RelayTarget:
             elif isinstance(item, End):
                 return
 
-    async def _other_tracks(self) -> None:
-        """Waits until the stream has other tracks, or has ended."""
-        watch = _Watch()
-        self._stream.original.attach(watch, replay=False)
-        try:
-            await watch.changed
-        finally:
-            self._stream.original.detach(watch)
-
-    async def _pause(self, seconds: float) -> None:
-        """Waits `seconds`, or until the stream has ended."""
-        watch = _Watch(tracks_too=False)
+    async def _pause(self, seconds: float | None, *, for_tracks: bool = False) -> None:
+        """Waits `seconds`, or until the stream has ended. for_tracks: or until it has other tracks."""
+        watch = _Watch(for_tracks)
         self._stream.original.attach(watch, replay=False)
         try:
             async with asyncio.timeout(seconds):
@@ -302,7 +293,7 @@ class RelayTarget:
 class _Watch:
     """A sink that waits for the end of a stream, or (tracks_too) for a change of its tracks."""
 
-    def __init__(self, tracks_too: bool = True) -> None:
+    def __init__(self, tracks_too: bool) -> None:
         self.changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tracks_too = tracks_too
         self._now: Tracks | None = None

@@ -44,10 +44,10 @@ class SnapshotOutput:
     Snapshots are made only within the hours of the channel's `recordSchedule`, or always if it has none.
     """
 
-    def __init__(self, stream: Stream, archive: Archive, stills: JpegService, counts: RecordingCounts) -> None:
+    def __init__(self, stream: Stream, archive: Archive, jpegs: JpegService, counts: RecordingCounts) -> None:
         self._stream = stream
         self._archive = archive
-        self._stills = stills
+        self._jpegs = jpegs
         self._counts = counts
         self._channel: Channel = stream.channel
         self._wake = asyncio.Event()
@@ -105,7 +105,7 @@ class SnapshotOutput:
         """Makes and stores the picture. Returns False if that failed this time."""
         self._used = units[-1].dts
         try:
-            picture = await self._stills.picture(units)
+            picture = await self._jpegs.picture(units)
         except OutputTrouble as error:
             if self._trouble is None:
                 log.warning("a snapshot could not be made", stream=self._stream.name, reason=str(error))

@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 _UNFINISHED: Final = ".unfinished"
 _ABANDONED: Final = 3600.0  # seconds after which an unchanged scratch file counts as left by an earlier process
 _MAX_CONCURRENT: Final = 4  # channels whose files are sent at the same time; one channel's files go in order
-_MOST_NAMES: Final = 100
+_MAX_NAMES: Final = 100
 _SCAN_SECONDS: Final = 5.0  # until an unreadable spool is tried again
 
 
@@ -59,7 +59,7 @@ class Archive:
         self._events = events
         self._folder = spool if media is None else media
         self._spool = Spool(own_folder(spool, process), settings.spool_bytes) if media is None else None
-        self._inheritance = SpoolRecovery(spool, process)
+        self._recovery = SpoolRecovery(spool, process)
         self._queues: dict[str, deque[str]] = {}  # by channel: keys in order of arrival
         self._tasks: Tasks | None = None
         self._disk = DiskThreads(1, "spool")  # one thread: spool calls never overlap
@@ -179,14 +179,14 @@ class Archive:
                 finally:
                     self._tasks = None
         finally:
-            self._inheritance.close()
+            self._recovery.close()
 
     async def _scan(self, spool: Spool) -> list[SpooledFile]:
         """Returns what earlier processes left, as soon as the disk can be read."""
 
         def inherited() -> list[SpooledFile]:
-            self._inheritance.open()
-            self._inheritance.take_over()
+            self._recovery.open()
+            self._recovery.take_over()
             return spool.scan()
 
         while True:
@@ -279,7 +279,7 @@ class Archive:
     async def _free_key(self, key: str) -> str:
         """Returns `key`, or `key` with the first number that makes it free."""
         stem, dot, suffix = key.rpartition(".")
-        for n in range(1, _MOST_NAMES):
+        for n in range(1, _MAX_NAMES):
             candidate = key if n == 1 else f"{stem}-{n}{dot}{suffix}"
             if candidate in self._claimed:
                 continue
@@ -287,7 +287,7 @@ class Archive:
                 await self._objects.head(candidate)
             except NoSuchObject:
                 return candidate
-        raise OutputTrouble(f"{key} and {_MOST_NAMES} numbers behind it are taken")
+        raise OutputTrouble(f"{key} and {_MAX_NAMES} numbers behind it are taken")
 
     def _emit(self, key: str, size: int, ready: Mapping[str, Any]) -> None:
         data = {"bytes": size, **ready, "key": key}

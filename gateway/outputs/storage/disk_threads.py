@@ -18,8 +18,8 @@ class DiskThreads:
     So a file is never written by two threads at once. A cancelled call waits for the running work, at most 10 s.
     """
 
-    def __init__(self, most: int, name: str) -> None:
-        self._pool = ThreadPoolExecutor(most, name)
+    def __init__(self, count: int, name: str) -> None:
+        self._pool = ThreadPoolExecutor(count, name)
 
     async def run(self, work: Callable[[], T]) -> T:
         future = asyncio.get_running_loop().run_in_executor(self._pool, work)

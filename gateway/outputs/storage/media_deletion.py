@@ -27,7 +27,7 @@ _REMEMBERED: Final = 7 * 86_400.0  # seconds for which a deleted channel stays k
 # Seconds between the passes over one channel: recordings that were in progress are finished after its deletion.
 PAUSES: Final = (5.0, 30.0, 300.0, 1800.0)
 _MAX_CHANNELS: Final = 1_000  # channels in work; the others wait for the next round
-_MOST_CHECKED: Final = 1_000  # channels that one round asks the object store about
+_MAX_CHECKED: Final = 1_000  # channels that one round asks the object store about
 _MAX_CONCURRENT: Final = 4
 _PAGE: Final = 1_000
 
@@ -106,14 +106,7 @@ class MediaDeletion:
 
     async def any_of(self, id: str, *, films: bool = True) -> bool:
         """Whether any recording of a channel with this id, or any VOD below it, is stored. Raises StoreAway."""
-        listing = self._objects.list(f"{id}/")
-        try:
-            async for item in listing:
-                if media_keys.parse(item.key) is not None or (films and self._is_media(item.key)):
-                    return True
-            return False
-        finally:
-            await _close(listing)
+        return await self._holds(id, lambda key: media_keys.parse(key) is not None or (films and self._is_media(key)))
 
     def begin(self, deleted: DeletedChannel) -> bool:
         """Deletes a channel's media in the background. Returns False if too many wait; a later round then does it."""
@@ -194,20 +187,23 @@ class MediaDeletion:
     async def _forget_empty(self, ids: list[str]) -> None:
         """Checks up to 1,000 deleted channels in turn, and forgets those that left nothing."""
         first = bisect.bisect_right(ids, self._checked)
-        asked = (ids[first:] + ids[:first])[:_MOST_CHECKED]
+        asked = (ids[first:] + ids[:first])[:_MAX_CHECKED]
         for id in asked:
             self._checked = id
-            if not await self._anything(id):
+            if not await self._holds(id, bool):
                 await self._channels.forget_deleted(id)
 
-    async def _anything(self, id: str) -> bool:
+    async def _holds(self, id: str, counts: Callable[[str], bool]) -> bool:
+        """Whether the folder of a channel has an object whose key counts."""
         listing = self._objects.list(f"{id}/")
         try:
             async for item in listing:
-                return bool(item.key)
+                if counts(item.key):
+                    return True
             return False
         finally:
-            await _close(listing)
+            if isinstance(listing, AsyncGenerator):
+                await listing.aclose()
 
     def _is_media(self, key: str) -> bool:
         # A VOD directly below the id is not the channel's: it was made of an upload with the channel's name.
@@ -218,11 +214,6 @@ def _begun(item: Object) -> float:
     """Returns when a recording began, from its name; for a VOD, when it was stored."""
     named = media_keys.parse(item.key)
     return named.start if named is not None else item.modified
-
-
-async def _close(listing: object) -> None:
-    if isinstance(listing, AsyncGenerator):
-        await listing.aclose()
 
 
 def _crashed(name: str, error: BaseException) -> None:

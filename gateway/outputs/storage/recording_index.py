@@ -14,7 +14,7 @@ from gateway.ports.errors import NoSuchObject
 from gateway.ports.stores import Object, ObjectStore
 
 _HEAD: Final = 256  # bytes at the start of a finished MP4 that contain its duration
-_MOST_PLAYLIST: Final = 32 << 20
+_MAX_PLAYLIST_BYTES: Final = 32 << 20
 _MAX_CONCURRENT: Final = 8
 _DURATION = re.compile(rb"^#EXTINF:([0-9]{1,9}(?:\.[0-9]{1,9})?),", re.MULTILINE)
 _SEGMENT = re.compile(rb"^(720p/[0-9]{13}\.ts)\s*$", re.MULTILINE)
@@ -93,7 +93,7 @@ class RecordingIndex:
         item = await self._objects.head(key)
         segments: list[bytes] = []
         if named.kind is media_keys.MediaKind.ONDEMAND:
-            segments = _SEGMENT.findall(await self._read(item, _MOST_PLAYLIST))
+            segments = _SEGMENT.findall(await self._read(item, _MAX_PLAYLIST_BYTES))
         await self._objects.delete(key)  # first, so that no playlist names a deleted segment
         if named.kind is media_keys.MediaKind.MOTION:
             await self._objects.delete(_picture(key))
@@ -103,7 +103,7 @@ class RecordingIndex:
     async def _seconds(self, item: Object) -> float | None:
         try:
             if item.key.endswith(".m3u8"):
-                text = await self._read(item, _MOST_PLAYLIST)
+                text = await self._read(item, _MAX_PLAYLIST_BYTES)
                 return round(sum(float(n) for n in _DURATION.findall(text)), 3)
             return movie_seconds(await self._read(item, _HEAD))
         except NoSuchObject:  # deleted meanwhile
@@ -120,8 +120,8 @@ class RecordingIndex:
             return None
         return key
 
-    async def _read(self, item: Object, most: int) -> bytes:
-        return b"".join([piece async for piece in self._objects.read(item.key, 0, min(item.size, most))])
+    async def _read(self, item: Object, max_bytes: int) -> bytes:
+        return b"".join([piece async for piece in self._objects.read(item.key, 0, min(item.size, max_bytes))])
 
 
 def _picture(clip: str) -> str:

@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 _FIRST: Final = 60.0  # seconds after the start
 _ROUND_SECONDS: Final = 3 * 3600.0
 _DAY: Final = 86_400
-_MOST_PLAYLIST: Final = 32 << 20
+_MAX_PLAYLIST_BYTES: Final = 32 << 20
 _SEGMENT = re.compile(r"^720p/([0-9]{13})\.ts\s*$", re.MULTILINE | re.ASCII)
 
 
@@ -116,7 +116,7 @@ class Retention:
         """Returns the segment numbers that a playlist names."""
         text = bytearray()
         try:
-            async for piece in self._objects.read(playlist, 0, _MOST_PLAYLIST):
+            async for piece in self._objects.read(playlist, 0, _MAX_PLAYLIST_BYTES):
                 text += piece
         except NoSuchObject:
             return []

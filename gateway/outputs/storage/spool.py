@@ -32,7 +32,7 @@ class SpooledFile:
 
 
 class Spool:
-    """Files under `<folder>/queue/<key>`, so that an operator sees what waits; at most `most` bytes.
+    """Files under `<folder>/queue/<key>`, so that an operator sees what waits; at most `max_bytes` bytes.
 
     When the spool is full, the oldest files are removed and counted in `dropped`.
     A file that is being sent lies under `sending/`, where nothing replaces it.
@@ -40,9 +40,9 @@ class Spool:
     All methods block and must run in a thread; calls never overlap.
     """
 
-    def __init__(self, folder: Path, most: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder = folder
-        self._most = most
+        self._max_bytes = max_bytes
         self._waiting: dict[str, SpooledFile] = {}  # oldest first
         self._sending: dict[str, SpooledFile] = {}
         self.bytes = 0
@@ -132,7 +132,7 @@ class Spool:
 
     def _make_room(self, newest: SpooledFile) -> None:
         lost = 0
-        while self.bytes > self._most and self._waiting:
+        while self.bytes > self._max_bytes and self._waiting:
             oldest = next(iter(self._waiting.values()))
             del self._waiting[oldest.key]
             self.bytes -= oldest.size

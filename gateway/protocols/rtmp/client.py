@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum
 
-from gateway.formats import amf0
 from gateway.media.track import AmfValue
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
 from gateway.protocols.rtmp.command import Command, command, parse_command
+from gateway.protocols.rtmp.connection import Connection, text_of
 from gateway.protocols.rtmp.events import Accepted, ClientEvent, CommandIgnored, Ended, Rejected
 from gateway.protocols.rtmp.handshake import ClientHandshake
 from gateway.protocols.rtmp.message import (
@@ -51,7 +51,7 @@ class ClientRole(Enum):
     PLAY = "play"
 
 
-class ClientConnection:
+class ClientConnection(Connection):
     """One connection to `url`, for one stream. Send `data_to_send` at once after construction and after every call.
 
     Events: `Accepted` when media may be sent or is about to come; then, for play, `Message` for audio and video and
@@ -78,31 +78,8 @@ class ClientConnection:
         self._chunk_size = chunk_size
         self._fourccs = fourccs
         handshake = handshake or ClientHandshake(digest=True)
-        self._handshake: ClientHandshake | None = handshake
-        self._wire = Wire(limits or WireLimits(), _WINDOW)
+        super().__init__(handshake, Wire(limits or WireLimits(), _WINDOW), Machine(CLIENT))
         self._wire.send_raw(handshake.data_to_send())
-        self._machine = Machine(CLIENT)
-        self._stream_id = 0
-        self.close_reason = ""
-        """Why the connection is being closed; empty while it is not."""
-
-    @property
-    def state(self) -> RtmpState:
-        return self._machine.state
-
-    @property
-    def closing(self) -> bool:
-        """True: send the waiting bytes, then close."""
-        return self._machine.state is RtmpState.CLOSING
-
-    @property
-    def received(self) -> int:
-        """Bytes received, the handshake included."""
-        return self._wire.received
-
-    def data_to_send(self) -> bytes:
-        """Returns bytes for the server; empty if there are none."""
-        return self._wire.data_to_send()
 
     def receive(self, data: bytes) -> list[ClientEvent]:
         """Takes bytes of the server; returns their events, none once `closing`. Raises RemoteProtocolError."""
@@ -138,17 +115,6 @@ class ClientConnection:
             raise LocalProtocolError(f"media while {self._machine.state.name.lower()}")
         self._wire.send(_MEDIA_CSID[type_id], type_id, self._stream_id, body, timestamp)
 
-    def send_script(self, timestamp: int, name: str, amf: bytes) -> None:
-        """Queues script data. onMetaData is wrapped in @setDataFrame, so that servers keep it for later players."""
-        body = amf0.encode(name) + amf
-        if name == "onMetaData":
-            body = amf0.encode("@setDataFrame") + body
-        self.send_media(DATA, timestamp, body)
-
-    def ping(self, stamp: int) -> None:
-        """Sends a ping; the answer is the event `Pinged`."""
-        self._wire.send_control(USER_CONTROL, user_control(UserControl.PING_REQUEST, stamp))
-
     def finish(self) -> None:
         """Ends the publish or the play normally; then the connection is closing."""
         if self._machine.state is RtmpState.PUBLISHING:
@@ -159,26 +125,19 @@ class ClientConnection:
 
     # Below
 
-    def _shake(self, handshake: ClientHandshake, data: bytes) -> bytes:
-        rest = handshake.receive(data)
-        self._wire.send_raw(handshake.data_to_send())
-        self._wire.count(len(data) - len(rest))
-        if handshake.done:
-            self._handshake = None
-            self._machine.peer(Step.HANDSHAKE)
-            properties: dict[str, AmfValue] = {
-                "app": self._url.app,
-                "type": "nonprivate",
-                "flashVer": _FLASH_VER,
-                "tcUrl": self._url.tc_url,
-            }
-            if self._role is ClientRole.PLAY:
-                properties |= {"fpad": False, "capabilities": 15.0, "audioCodecs": 4071.0, "videoCodecs": 252.0}
-                properties["videoFunction"] = 1.0
-            if self._fourccs:
-                properties["fourCcList"] = list(self._fourccs)
-            self._command("connect", _CONNECT, properties)
-        return rest
+    def _shaken(self) -> None:
+        properties: dict[str, AmfValue] = {
+            "app": self._url.app,
+            "type": "nonprivate",
+            "flashVer": _FLASH_VER,
+            "tcUrl": self._url.tc_url,
+        }
+        if self._role is ClientRole.PLAY:
+            properties |= {"fpad": False, "capabilities": 15.0, "audioCodecs": 4071.0, "videoCodecs": 252.0}
+            properties["videoFunction"] = 1.0
+        if self._fourccs:
+            properties["fourCcList"] = list(self._fourccs)
+        self._command("connect", _CONNECT, properties)
 
     def _dispatch(self, message: Message, events: _Events) -> None:
         type_id = message.type_id
@@ -266,7 +225,7 @@ class ClientConnection:
         # Answers to releaseStream and FCPublish are ignored: many servers refuse both.
 
     def _status(self, info: dict[str, AmfValue], events: _Events) -> None:
-        code, level, description = (_text(info, key) for key in ("code", "level", "description"))
+        code, level, description = (text_of(info, key) for key in ("code", "level", "description"))
         state = self._machine.state
         if level == "error":
             self._reject(code or "NetStream.Failed", description, events)
@@ -281,7 +240,7 @@ class ClientConnection:
     def _refused(self, got: Command, code: str, events: _Events) -> None:
         info = next((v for v in (*got.arguments, got.object) if isinstance(v, dict) and "code" in v), {})
         assert isinstance(info, dict), "next above yields dicts only"
-        self._reject(_text(info, "code") or code, _text(info, "description"), events)
+        self._reject(text_of(info, "code") or code, text_of(info, "description"), events)
 
     def _reject(self, code: str, description: str, events: _Events) -> None:
         events.append(Rejected(code, description))
@@ -291,14 +250,5 @@ class ClientConnection:
         events.append(Ended(reason))
         self._close(reason)
 
-    def _close(self, reason: str) -> None:
-        self._machine.owner(Step.CLOSE)
-        self.close_reason = self.close_reason or reason
-
     def _command(self, name: str, transaction: float, *values: AmfValue, stream_id: int = 0) -> None:
         self._wire.send_command(stream_id, command(name, transaction, *values))
-
-
-def _text(values: dict[str, AmfValue], key: str) -> str:
-    value = values.get(key)
-    return value if isinstance(value, str) else ""

@@ -37,7 +37,7 @@ class _Step(Enum):
     DONE = auto()
 
 
-class _Handshake:
+class Handshake:
     """The common part of both sides. Keeps at most 1537 bytes, until a packet is complete."""
 
     def __init__(self, random: Random) -> None:
@@ -90,7 +90,7 @@ class _Handshake:
         raise NotImplementedError
 
 
-class ServerHandshake(_Handshake):
+class ServerHandshake(Handshake):
     """The server side of the handshake."""
 
     def __init__(self, random: Random = os.urandom) -> None:
@@ -122,7 +122,7 @@ class ServerHandshake(_Handshake):
         self._out = b"".join((b"\x03", challenge, _response(first[at : at + _DIGEST], _SERVER_KEY, self._random)))
 
 
-class ClientHandshake(_Handshake):
+class ClientHandshake(Handshake):
     """The client side of the handshake. digest: offers the digest form; servers without it see random bytes."""
 
     def __init__(self, *, digest: bool = True, random: Random = os.urandom) -> None:

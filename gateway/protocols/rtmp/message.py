@@ -58,6 +58,6 @@ def uint32(value: int) -> bytes:
     return (value & 0xFFFFFFFF).to_bytes(4, "big")
 
 
-def peer_bandwidth(window: int, limit: int = 2) -> bytes:
-    """Returns the payload of Set Peer Bandwidth. limit: 0 hard, 1 soft, 2 dynamic (§5.4.5)."""
-    return uint32(window) + bytes((limit,))
+def peer_bandwidth(window: int) -> bytes:
+    """Returns the payload of Set Peer Bandwidth, with the limit type 2, dynamic (§5.4.5)."""
+    return uint32(window) + b"\x02"

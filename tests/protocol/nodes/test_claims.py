@@ -81,7 +81,7 @@ async def gateway(folder: Path, id: str, clocks: Clocks | None = None, **bounds:
         )
         system = lib_clocks.Clocks(lambda: clocks.wall, lambda: clocks.monotonic)
         claims = Claims(one.hub, rows, locator, forwards, tasks, system)
-        for work in (locator.run(), forwards.run()):
+        for work in (locator.run(), forwards.hub.run()):
             tasks.start(work)
         made = Gateway(one, claims, registry)
         try:

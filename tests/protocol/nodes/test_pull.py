@@ -231,7 +231,7 @@ async def test_another_clusters_node_gets_nothing() -> None:
 
 async def test_streams_that_players_make_up_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     async with puller(Known()) as two:
-        monkeypatch.setattr(two.replicas, "_most", 3)
+        monkeypatch.setattr(two.replicas, "_limit", 3)
         waiting = [asyncio.ensure_future(two.replicas.wait(f"made-up-{n}", 0.2)) for n in range(3)]
         await until(lambda: len(two.replicas) == 3)
         with pytest.raises(AtCapacity):

@@ -39,7 +39,7 @@ class Front:
 async def front() -> AsyncIterator[Front]:
     async with Peers(SECRET) as peers, Tasks("front") as tasks:
         forwards = PushForwarder(StreamLimits(2, 10, 15, 1_000_000), peers, Metrics("0").dropped)
-        tasks.start(forwards.run())
+        tasks.start(forwards.hub.run())
         yield Front(forwards)
 
 

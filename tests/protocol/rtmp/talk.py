@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.formats import amf0
-from gateway.protocols.rtmp.chunk import ChunkReader, ChunkWriter, Message
+from gateway.protocols.rtmp.chunk_reader import ChunkReader
+from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.client import ClientConnection, ClientRole
+from gateway.protocols.rtmp.message import Message
 from gateway.protocols.rtmp.server import ServerConnection
 from gateway.protocols.rtmp.url import parse_url
 

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
-from gateway.protocols.rtmp.chunk import ChunkReader, ChunkWriter, Message, shared_message
+from gateway.protocols.rtmp.chunk_reader import ChunkReader
+from gateway.protocols.rtmp.chunk_writer import ChunkWriter, shared_message
+from gateway.protocols.rtmp.message import Message
 from tests.support.feeding import feed_all_ways
 
 

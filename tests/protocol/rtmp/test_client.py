@@ -7,10 +7,12 @@ import pytest
 from gateway.formats import amf0
 from gateway.formats.flv.tag import Script
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
-from gateway.protocols.rtmp.chunk import ChunkReader, ChunkWriter, Message
+from gateway.protocols.rtmp.chunk_reader import ChunkReader
+from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.client import ClientConnection, ClientRole
 from gateway.protocols.rtmp.events import Accepted, CommandIgnored, Ended, PlayRequested, PublishRequested, Rejected
 from gateway.protocols.rtmp.handshake import SIZE, ClientHandshake
+from gateway.protocols.rtmp.message import Message
 from gateway.protocols.rtmp.server import ServerConnection
 from gateway.protocols.rtmp.state import RtmpState
 from tests.protocol.rtmp.talk import a_client, talk
@@ -155,11 +157,11 @@ def test_media_before_ready_is_our_error() -> None:
         FakeServer(a_client()).created().client.send_media(9, 0, b"v")
 
 
-def test_media_goes_out_with_its_time_and_metadata_is_wrapped() -> None:
+def test_media_goes_out_with_its_time() -> None:
     server = FakeServer(a_client()).publishing()
     server.client.send_media(9, (1 << 32) + 9, b"v" * 9000)
-    server.client.send_script(3, "onMetaData", amf0.encode({"a": 1.0}))
-    server.client.send_script(4, "onTextData", amf0.encode({"a": 1.0}))
+    server.client.send_media(18, 3, amf0.encode("@setDataFrame", "onMetaData", {"a": 1.0}))
+    server.client.send_media(18, 4, amf0.encode("onTextData", {"a": 1.0}))
     out = server.reader.receive(server.client.data_to_send())
     assert out == [
         Message(9, 9, 1, b"v" * 9000),

@@ -11,8 +11,8 @@ from gateway.formats.flv.demuxer import MediaDemuxer
 from gateway.formats.flv.tag import Script, TrackStart, Unsupported
 from gateway.media.track import MediaTrack
 from gateway.media.unit import AccessUnit
-from gateway.protocols.rtmp.chunk import Message
 from gateway.protocols.rtmp.events import Connected, PlayRequested, PublishEnded, PublishRequested
+from gateway.protocols.rtmp.message import Message
 from gateway.protocols.rtmp.server import ServerConnection
 from gateway.protocols.rtmp.wire import WireLimits
 

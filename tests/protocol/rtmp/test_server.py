@@ -9,7 +9,8 @@ import pytest
 from gateway.formats import amf0
 from gateway.formats.flv.tag import Script
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
-from gateway.protocols.rtmp.chunk import ChunkReader, ChunkWriter, Message, shared_message
+from gateway.protocols.rtmp.chunk_reader import ChunkReader
+from gateway.protocols.rtmp.chunk_writer import ChunkWriter, shared_message
 from gateway.protocols.rtmp.client import ClientRole
 from gateway.protocols.rtmp.events import (
     Accepted,
@@ -25,6 +26,7 @@ from gateway.protocols.rtmp.events import (
     PublishRequested,
     Receiving,
 )
+from gateway.protocols.rtmp.message import Message
 from gateway.protocols.rtmp.server import ServerConnection
 from gateway.protocols.rtmp.state import RtmpState
 from gateway.protocols.rtmp.wire import WireLimits
@@ -44,7 +46,7 @@ def test_publish_from_handshake_to_end() -> None:
     assert [type(e) for e in events] == [Connected, PublishRequested]
     assert (events[1].name, events[1].query, events[1].type) == ("id", {"sign": "1-a"}, "live")
     client.send_media(9, 40, b"video" * 5000)
-    client.send_script(50, "onMetaData", amf0.encode({"width": 2.0}))
+    client.send_media(18, 50, amf0.encode("@setDataFrame", "onMetaData", {"width": 2.0}))
     client.send_media(8, 60, b"audio")
     client.finish()
     _, events = talk(client, server)
@@ -146,22 +148,6 @@ def test_another_app_is_refused() -> None:
     assert "secret" not in repr(codes)
     assert peer.server.closing
     assert peer.server.receive(b"anything") == []
-
-
-def test_owner_may_refuse_the_connection_with_the_answer_to_connect() -> None:
-    peer = Scripted()
-    peer.connect()
-    peer.server.reject_connect("NetConnection.Connect.Rejected", "full")
-    assert [c[0] for c in peer.commands()] == ["_error", "onStatus"]
-    assert peer.server.closing and peer.server.close_reason == "NetConnection.Connect.Rejected"
-
-
-def test_owner_may_refuse_the_connection_later() -> None:
-    peer = Scripted()
-    peer.connect()
-    peer.heard()
-    peer.server.reject_connect("NetConnection.Connect.Closed", "bye")
-    assert peer.codes() == ["NetConnection.Connect.Closed"]
 
 
 def test_start_is_said_only_after_the_publish_is_accepted() -> None:
@@ -326,7 +312,6 @@ def test_answers_that_nobody_asked_for_are_our_error() -> None:
         lambda: server.reject_publish("c", "d"),
         lambda: server.reject_play("c", "d"),
         lambda: server.end_play("r"),
-        lambda: server.reject_connect("c", "d"),
     ):
         with pytest.raises(LocalProtocolError):
             call()
