@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final, Protocol
 
@@ -15,10 +16,14 @@ from gateway.lib.scheduled_reads import ScheduledReads
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.packaging.feed import Feed
+from gateway.packaging.flv_output import FlvOutput
+from gateway.packaging.services import PackagingServices
 from gateway.packaging.viewer import Viewer
 from gateway.playback.framing import CHUNKED, MESSAGES, RAW
+from gateway.playback.play_format import PlayAddress, PlayFormat
 from gateway.protocols.errors import RemoteProtocolError
 
+LIVE_FLV: Final = "live.flv"
 _CONTENT_TYPE: Final = "video/x-flv"
 _MAX_UNASKED_BYTES: Final = 65_536  # bytes that an HTTP viewer may send after its request; they are ignored
 _MAX_BYTES_PER_SECOND: Final = 65_536  # bytes that a WebSocket viewer may send in a second
@@ -213,3 +218,17 @@ class FlvConnection(ScheduledReads):
         if self._transport.get_write_buffer_size():
             self._timer = asyncio.get_running_loop().call_later(flush, self._transport.abort)
         self._transport.close()
+
+
+def _packager(services: PackagingServices) -> Callable[[Stream], FlvOutput]:
+    flush, stall = services.flush, services.stall
+    return lambda stream: FlvOutput(stream, flush, stall, services.feeds, services.backlogs)
+
+
+FORMAT: Final = PlayFormat(
+    output="flv",
+    flag="isFlv",
+    addresses=(PlayAddress("flv", LIVE_FLV, "HTTP-FLV"), PlayAddress("wsflv", LIVE_FLV, "WS-FLV", "ws")),
+    packager=_packager,
+    pulled=True,
+)

@@ -231,7 +231,7 @@ async def ladder(
         return []
 
     protection = PlaybackProtection(auth=auth, referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=100)
-    routes = MediaRoutes.of(hls, ladders.cmaf, ladders.index, ladders.rung, hls)
+    routes = MediaRoutes.of(ladders, hls)
     live = LivePlayback(hub, routes, FlvViewers(8_000_000), audience, 10.0, ready)
     handler = PlaybackRouter(PlaybackAccess(Channels(), protection), live, Pages(), Health(missing))
     original = Media.of(source)
