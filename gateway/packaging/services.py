@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from gateway.lib import metric_table
 from gateway.lib.metric_table import MetricSample
 from gateway.lib.metrics import Metrics
+from gateway.live.stream import Stream
 from gateway.packaging.backlog import Backlogs
-from gateway.packaging.feed import FeedCounts
+from gateway.packaging.feed import Feed, FeedCounts
+from gateway.packaging.rendering import Rendering
 from gateway.settings import Settings
 
 
@@ -24,15 +26,10 @@ class PackagingServices:
     feeds: FeedCounts = field(default_factory=FeedCounts)
     metrics: Metrics | None = None
 
-    @property
-    def flush(self) -> float:
-        """Seconds for which a feed batches frames at most."""
-        return self.settings.http.flush_ms / 1000
-
-    @property
-    def stall(self) -> float:
-        """Seconds after which a viewer that takes nothing is cut; 0: never."""
-        return self.settings.limits.viewer_stall
+    def feed(self, stream: Stream, rendering: Rendering) -> Feed:
+        """Returns a feed whose viewers share the counters and the memory of the process."""
+        flush, stall = self.settings.http.flush_ms / 1000, self.settings.limits.viewer_stall
+        return Feed(stream, rendering, flush, stall, self.feeds, self.backlogs)
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of the feeds."""

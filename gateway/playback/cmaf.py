@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Final
 
 from gateway.formats.mp4.fragment import STYP
@@ -16,7 +15,6 @@ from gateway.live.stream import Stream, StreamState
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.packager_sequence import CmafPackagerFactory
-from gateway.packaging.services import PackagingServices
 from gateway.playback import dash, hls
 from gateway.playback.play_format import CacheClass, PlayAddress, PlayFormat
 from gateway.playback.playlist_response import HOLD, MAX_LINGER, SEGMENT_CACHE, EventualResponse, packager, wait_until
@@ -200,17 +198,12 @@ def _gone(rest: str) -> Response:
     return text(404, f"{rest} is not here (any more)")
 
 
-def _packager(services: PackagingServices) -> Callable[[Stream], CmafPackager]:
-    factory = CmafPackagerFactory(services.settings.cmaf.part, services.metrics)
-    return lambda stream: factory.make(stream, stream.channel.hls_time, stream.channel.hls_list_size, time.time())
-
-
 # DASH viewers are counted as `cmaf`, too: both read the same fragments.
 FORMAT: Final = PlayFormat(
     output="cmaf",
     flag="isCMAF",
     addresses=(PlayAddress("cmaf", MASTER, "LL-HLS"), PlayAddress("dash", MANIFEST, "DASH")),
-    packager=_packager,
+    packager=lambda services: CmafPackagerFactory(services.settings.cmaf.part, services.metrics),
     on_demand=lambda settings: settings.cmaf.on_demand,
     rung_codec="libx265",
     respond=cmaf,

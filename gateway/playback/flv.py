@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final, Protocol
 
@@ -16,8 +15,7 @@ from gateway.lib.scheduled_reads import ScheduledReads
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.packaging.feed import Feed
-from gateway.packaging.flv_output import FlvOutput
-from gateway.packaging.services import PackagingServices
+from gateway.packaging.flv_output import FlvOutput, FlvRendering
 from gateway.packaging.viewer import Viewer
 from gateway.playback.framing import CHUNKED, MESSAGES, RAW
 from gateway.playback.play_format import PlayAddress, PlayFormat
@@ -220,15 +218,10 @@ class FlvConnection(ScheduledReads):
         self._transport.close()
 
 
-def _packager(services: PackagingServices) -> Callable[[Stream], FlvOutput]:
-    flush, stall = services.flush, services.stall
-    return lambda stream: FlvOutput(stream, flush, stall, services.feeds, services.backlogs)
-
-
 FORMAT: Final = PlayFormat(
     output="flv",
     flag="isFlv",
     addresses=(PlayAddress("flv", LIVE_FLV, "HTTP-FLV"), PlayAddress("wsflv", LIVE_FLV, "WS-FLV", "ws")),
-    packager=_packager,
+    packager=lambda services: lambda stream: FlvOutput(services.feed(stream, FlvRendering())),
     pulled=True,
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -15,7 +14,6 @@ from gateway.live.stream import Stream
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.packager_sequence import TsPackagerFactory
-from gateway.packaging.services import PackagingServices
 from gateway.packaging.ts.packager import TsPackager
 from gateway.playback.play_format import CacheClass, PlayAddress, PlayFormat
 from gateway.playback.playlist_response import (
@@ -65,16 +63,11 @@ def _live(request: Request, stream: Stream) -> EventualResponse:
     return playlist(request, stream, "hls", TsPackager, lambda output, suffix: _render(output, "live", suffix))
 
 
-def _packager(services: PackagingServices) -> Callable[[Stream], TsPackager]:
-    factory = TsPackagerFactory(services.metrics)
-    return lambda stream: factory.make(stream, stream.channel.hls_time, stream.channel.hls_list_size, time.time())
-
-
 FORMAT: Final = PlayFormat(
     output="hls",
     flag="isHls",
     addresses=(PlayAddress("hls", LIVE_M3U8, "HLS"),),
-    packager=_packager,
+    packager=lambda services: TsPackagerFactory(services.metrics),
     on_demand=lambda settings: settings.hls.on_demand,
     rung_codec="libx264",
     respond=hls,

@@ -90,8 +90,8 @@ class RtmpPlayback:
 
 
 def _packager(services: PackagingServices) -> Callable[[Stream], RtmpOutput]:
-    chunk, flush, stall = services.settings.rtmp.chunk_size, services.flush, services.stall
-    return lambda stream: RtmpOutput(stream, chunk, flush, stall, services.feeds, services.backlogs)
+    chunk = services.settings.rtmp.chunk_size
+    return lambda stream: RtmpOutput(chunk, lambda rendering: services.feed(stream, rendering))
 
 
 # `ingest.rtmp` answers its players, because they and publishers connect alike.

@@ -21,7 +21,8 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.packaging.flv_output import FlvOutput
+from gateway.packaging.feed import Feed
+from gateway.packaging.flv_output import FlvOutput, FlvRendering
 from gateway.packaging.packager_sequence import CmafPackagerFactory, TsPackagerFactory
 from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
@@ -206,15 +207,15 @@ async def ladder(
 
     for_ts, for_cmaf = makes("libx264"), makes("libx265")
     specs = [
-        OutputSpec("flv", lambda s: FlvOutput(s, 0.05, 60.0), lambda s: s.channel.is_flv),
+        OutputSpec("flv", lambda s: FlvOutput(Feed(s, FlvRendering(), 0.05, 60.0)), lambda s: s.channel.is_flv),
         OutputSpec(
             "hls",
-            lambda s: ts.make(s, s.channel.hls_time, s.channel.hls_list_size, time.time()),
+            ts,
             lambda s: s.channel.is_hls or for_ts(s),
         ),
         OutputSpec(
             "cmaf",
-            lambda s: cmaf.make(s, s.channel.hls_time, s.channel.hls_list_size, time.time()),
+            cmaf,
             lambda s: s.channel.is_cmaf or for_cmaf(s),
         ),
         OutputSpec(

@@ -16,7 +16,8 @@ from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
 from gateway.live.stream import Stream
-from gateway.packaging.flv_output import FlvOutput
+from gateway.packaging.feed import Feed
+from gateway.packaging.flv_output import FlvOutput, FlvRendering
 from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
@@ -104,7 +105,7 @@ async def playing(
     **server: Any,
 ) -> AsyncIterator[PlaybackServer]:
     specs = [
-        OutputSpec("flv", lambda s: FlvOutput(s, 0.0, stall), lambda s: s.channel.is_flv),
+        OutputSpec("flv", lambda s: FlvOutput(Feed(s, FlvRendering(), 0.0, stall)), lambda s: s.channel.is_flv),
         OutputSpec("hls", lambda s: Idle(), lambda s: s.channel.is_hls),
         OutputSpec("cmaf", lambda s: Idle(), lambda s: s.channel.is_cmaf),
     ]

@@ -346,7 +346,7 @@ async def test_a_stream_that_ends_finishes_its_last_segment() -> None:
 
 def test_parts_and_segments_are_counted_in_the_metrics() -> None:
     metrics = Metrics("test")
-    one = TsPackager("c1", SegmentPlan(2.0, 5), WALL, metrics)
+    one = TsPackager("c1", SegmentPlan(2.0, 5), WALL, metrics=metrics)
     two = CmafPackager("c1", SegmentPlan(2.0, 5, 0.5), WALL, SequenceNumbers(prefix=int(WALL)), metrics)
     feed(one, Timetable())
     feed(two, Timetable())
