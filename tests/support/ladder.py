@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.formats.flv.file import FlvFileDemuxer
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
@@ -37,6 +36,7 @@ from gateway.ports.errors import OutputUnsupported
 from gateway.ports.events import Events
 from gateway.workers.ladder_plan import LadderStep
 from tests.support import builders
+from tests.support.flv_reader import FlvFileDemuxer
 from tests.support.http import Listener, serving
 from tests.support.media import Film
 from tests.support.playback import SECRETS, Channels
@@ -207,16 +207,16 @@ async def ladder(
 
     for_ts, for_cmaf = makes("libx264"), makes("libx265")
     specs = [
-        OutputSpec("flv", lambda s: FlvOutput(Feed(s, FlvRendering(), 0.05, 60.0)), lambda s: s.channel.is_flv),
+        OutputSpec("flv", lambda s: FlvOutput(Feed(s, FlvRendering(), 0.05, 60.0)), lambda s: s.channel.flag("isFlv")),
         OutputSpec(
             "hls",
             ts,
-            lambda s: s.channel.is_hls or for_ts(s),
+            lambda s: s.channel.flag("isHls") or for_ts(s),
         ),
         OutputSpec(
             "cmaf",
             cmaf,
-            lambda s: s.channel.is_cmaf or for_cmaf(s),
+            lambda s: s.channel.flag("isCMAF") or for_cmaf(s),
         ),
         OutputSpec(
             "codec",

@@ -105,9 +105,9 @@ async def playing(
     **server: Any,
 ) -> AsyncIterator[PlaybackServer]:
     specs = [
-        OutputSpec("flv", lambda s: FlvOutput(Feed(s, FlvRendering(), 0.0, stall)), lambda s: s.channel.is_flv),
-        OutputSpec("hls", lambda s: Idle(), lambda s: s.channel.is_hls),
-        OutputSpec("cmaf", lambda s: Idle(), lambda s: s.channel.is_cmaf),
+        OutputSpec("flv", lambda s: FlvOutput(Feed(s, FlvRendering(), 0.0, stall)), lambda s: s.channel.flag("isFlv")),
+        OutputSpec("hls", lambda s: Idle(), lambda s: s.channel.flag("isHls")),
+        OutputSpec("cmaf", lambda s: Idle(), lambda s: s.channel.flag("isCMAF")),
     ]
     hub = builders.hub(specs)
     channels, audience, flv = Channels(*stored), HttpViewers(), FlvViewers(backlog)
