@@ -140,12 +140,7 @@ class FlvConnection(ScheduledReads):
     # ---- ScheduledReads ----
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._feed is not None and self._viewer is not None:
-            self._feed.leave(self._viewer)
-        self._feed = self._viewer = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._leave()
         self._lease.release()
 
     def bytes_received(self, data: bytes) -> None:
@@ -199,18 +194,21 @@ class FlvConnection(ScheduledReads):
             # RFC 6455 §7.1.1: the server closes the connection after both sides have sent a close frame.
             self._timer = asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._close, _FLUSH_SECONDS)
 
-    def _write(self, data: bytes) -> None:
-        if data and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def _close(self, flush: float) -> None:
-        """Closes the connection; data that the peer has not read after `flush` seconds is lost."""
+    def _leave(self) -> None:
         if self._feed is not None and self._viewer is not None:
             self._feed.leave(self._viewer)
         self._feed = self._viewer = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _write(self, data: bytes) -> None:
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _close(self, flush: float) -> None:
+        """Closes the connection; data that the peer has not read after `flush` seconds is lost."""
+        self._leave()
         if self._transport.is_closing():
             return
         if self._transport.get_write_buffer_size():

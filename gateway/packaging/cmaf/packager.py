@@ -233,11 +233,8 @@ class CmafPackager(Packager):
         segmenter = self._segmenter(VIDEO_CLOCK)
 
         def may_begin(decoded: int, first: int, own: bool) -> bool:
-            since = None if leads or lane.open else alignment.since(first)
-            if since is not None:
-                own = segmenter.cuts(since, 0, True)
             at = CutCandidate(decoded, first, self._now, self._fresh, lane.open, lane.number + lane.open)
-            self._boundary = alignment.boundary(self, at, own)
+            self._boundary = alignment.boundary(self, at, own, segmenter)
             return self._boundary is not None
 
         def cut(decoded: int, first: int) -> None:

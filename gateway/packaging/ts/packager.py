@@ -262,11 +262,8 @@ class TsPackager(Packager):
         alignment = self._alignment
         if alignment is None:
             return own
-        since = None if self._open else alignment.since(pts)
-        if since is not None:
-            own = self.segmenter.cuts(since, 0, True)
         at = CutCandidate(dts, pts, wall, self._fresh, self._open, self._number + self._open)
-        self._boundary = alignment.boundary(self, at, own)
+        self._boundary = alignment.boundary(self, at, own, self.segmenter)
         return self._boundary is not None
 
     def _begin(self, dts: int, pts: int, wall: float) -> None:
