@@ -15,9 +15,9 @@ from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
 from gateway.channels.channel import Channel, changes, create_item
 from gateway.channels.names import is_channel_id
-from gateway.channels.play_formats import FORMATS, LADDER
 from gateway.live.hub import Hub
 from gateway.live.sink import EndReason
+from gateway.playback.formats import ADDRESSES, LADDER
 from gateway.ports.errors import NoSuchChannel
 
 log = structlog.get_logger(__name__)
@@ -126,7 +126,7 @@ async def qr(request: web.Request) -> web.Response:
     shown = presenter.present(channel, request.app[CONTEXT].clock())
     urls: dict[str, str] = {"push": shown["pushUrl"], **shown["playUrls"], **_page(shown["playUrls"])}
     if which not in urls:
-        if which in (*(one.name for one in FORMATS), LADDER, "page"):
+        if which in (*(address.name for address in ADDRESSES), LADDER, "page"):
             raise Missing(f"{which} is not enabled for {channel.id}")
         raise BadRequest(f"expected one of {', '.join(urls)}", field="url")
     out = io.BytesIO()

@@ -13,7 +13,8 @@ from aiohttp import web
 from gateway.api.authenticators import Authenticators
 from gateway.api.cluster_queries import ClusterQueries, SingleNode
 from gateway.api.node_status import NodeStatus
-from gateway.channels.addresses import Addresses, OpenPorts, Presenter, PublicDomains
+from gateway.api.presenter import Presenter
+from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
 from gateway.channels.channel import Channel
 from gateway.channels.media_owners import MediaOwners, StoredDeletions
 from gateway.channels.stores import ChannelStore, DomainStore

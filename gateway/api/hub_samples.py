@@ -11,6 +11,7 @@ from gateway.lib.metric_table import MetricSample, by_label
 from gateway.live.active_publisher import ActivePublisher
 from gateway.live.hub import Hub
 from gateway.live.stream import StreamState
+from gateway.playback.formats import FEEDS
 from gateway.ports.events import Event, Events, EventType
 
 
@@ -38,7 +39,7 @@ class HubSamples:
     def __call__(self) -> Iterator[MetricSample]:
         states: Counter[str] = Counter({str(StreamState.LIVE): 0, str(StreamState.LINGERING): 0})
         publishers: Counter[str] = Counter({"rtmp": 0, "ws": 0})
-        viewers: Counter[str] = Counter({"flv": 0, "rtmp": 0})
+        viewers: Counter[str] = Counter(dict.fromkeys(FEEDS, 0))
         outputs: Counter[tuple[str, str]] = Counter()
         received = self._ended_bytes
         renditions = 0

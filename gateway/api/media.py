@@ -15,8 +15,8 @@ from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.channels import MEDIA_SECONDS
 from gateway.api.context import CONTEXT, Context
 from gateway.api.jobs import film_query
+from gateway.api.presenter import Presenter
 from gateway.api.sessions import rfc3339
-from gateway.channels.addresses import Presenter
 from gateway.channels.channel import ID, Channel
 from gateway.channels.deleted_channel import DeletedChannel
 from gateway.channels.media_owners import MediaOwner

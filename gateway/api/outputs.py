@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
 from gateway.api.answers import answer
 from gateway.channels import fields
-from gateway.outputs.descriptor import OutputDescriptor, OutputField
+from gateway.outputs.descriptor import OutputField, Words
 from gateway.outputs.registry import all_outputs
+from gateway.playback.formats import FORMATS
 
 
 async def index(request: web.Request) -> web.Response:
-    """The outputs in the order in which those of a stream start."""
-    return answer([_described(output) for output in all_outputs()])
+    """The outputs in the order in which those of a stream start, then the playback formats that bring fields."""
+    outputs = [_described(one.name, one.flag, one.label, one.fields) for one in all_outputs()]
+    return answer(outputs + [_described(one.output, one.flag, one.label, one.fields) for one in FORMATS if one.fields])
 
 
-def _described(output: OutputDescriptor) -> dict[str, Any]:
-    described = [{"name": name, **_field(one)} for name, one in output.fields.items()]
-    return {"name": output.name, "flag": output.flag, "label": dict(output.label), "fields": described}
+def _described(name: str, flag: str, label: Words, own: Mapping[str, OutputField]) -> dict[str, Any]:
+    described = [{"name": field, **_field(one)} for field, one in own.items()]
+    return {"name": name, "flag": flag, "label": dict(label), "fields": described}
 
 
 def _field(output_field: OutputField) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from aiohttp import web
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.channels import stored_channel
 from gateway.api.context import CONTEXT, Context
+from gateway.api.presenter import Presenter
 from gateway.api.sessions import rfc3339
-from gateway.channels.addresses import Presenter
 from gateway.channels.channel import Channel
 from gateway.outputs.storage.recording_index import LISTED, RECORDED, RecordingIndex, StoredRecording
 from gateway.ports.errors import NoSuchObject

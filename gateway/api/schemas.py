@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 from gateway.api.console_schemas import SHAPES as CONSOLE
 from gateway.api.schema_base import Flag, Number, Open, Ports, Shape, Time
 from gateway.channels import fields
-from gateway.channels.play_formats import FORMATS, LADDER
+from gateway.playback.formats import FORMATS, LADDER
 
 
 def _optional(field: fields.Field[Any]) -> Any:
@@ -52,7 +52,11 @@ class _PlayUrls(Shape):
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
 
 
-_PLAYS: dict[str, Any] = {one.name: (str | None, None) if one.flag else (str, ...) for one in FORMATS}
+_PLAYS: dict[str, Any] = {
+    address.name: (str | None, None) if format.flag else (str, ...)
+    for format in FORMATS
+    for address in format.addresses
+}
 PlayUrls: type[BaseModel] = create_model(
     "PlayUrls", __base__=_PlayUrls, __doc__=_PlayUrls.__doc__, **_PLAYS | {LADDER: (str | None, None)}
 )

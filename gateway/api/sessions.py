@@ -18,18 +18,18 @@ from gateway.api.channels import end_streams, stored_channel
 from gateway.api.cluster_queries import NodeAnswers
 from gateway.api.context import CONTEXT
 from gateway.channels.names import is_channel_id
-from gateway.channels.play_formats import FORMATS
 from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream, StreamState
 from gateway.media.codecs import describe
+from gateway.playback.formats import ADDRESSES
 from gateway.ports.errors import NoSuchStream
 
 log = structlog.get_logger(__name__)
 
 # Shown even without viewers, so that clients need not check whether a name exists.
-PROTOCOLS: Final = tuple(one.name for one in FORMATS)
+PROTOCOLS: Final = tuple(address.name for address in ADDRESSES)
 # Booleans may be sent as text, as in a channel's flags.
 _SPELLINGS: Final = {"true": True, "false": False, '"true"': True, '"false"': False}
 _MAX_CONCURRENT: Final = 50

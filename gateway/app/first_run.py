@@ -6,10 +6,12 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from gateway import __version__
-from gateway.channels.addresses import Addresses, Presenter
+from gateway.api.presenter import Presenter
+from gateway.channels.addresses import Addresses
 from gateway.channels.channel import Channel, create_item
 from gateway.channels.stores import ChannelStore
 from gateway.channels.stream_key import SigningSecrets
+from gateway.playback.formats import ADDRESSES
 
 FIRST_DAYS = 365  # lifetime of the first channel's key
 
@@ -42,8 +44,7 @@ def greeting(channel: Channel, addresses: Addresses, presenter: Presenter, conso
     shown = presenter.present(channel, time.time())
     plays: dict[str, str] = shown["playUrls"]
     page = f"{addresses.pull}/{channel.id}"
-    names = {"flv": "HTTP-FLV", "wsflv": "WS-FLV", "hls": "HLS", "cmaf": "LL-HLS", "dash": "DASH", "rtmp": "RTMP"}
-    rows = [f"    {names[kind]:<9} {url}" for kind, url in plays.items() if kind in names]
+    rows = [f"    {address.label:<9} {plays[address.name]}" for address in ADDRESSES if address.name in plays]
     pages = [f"    {page}/{p}" for kind, p in (("flv", "flv.html"), ("cmaf", "hls.html")) if kind in plays]
     lines = [
         "",

@@ -23,6 +23,7 @@ from gateway.adapters.secret_resolver import SecretResolver, warn_of_short_secre
 from gateway.adapters.stores import Stores, open_stores
 from gateway.adapters.webhooks import Webhooks
 from gateway.api.hub_samples import HubSamples
+from gateway.api.presenter import Presenter
 from gateway.app import first_run
 from gateway.app.api_context import ApiContextFactory
 from gateway.app.background_jobs import BackgroundJobs
@@ -30,7 +31,7 @@ from gateway.app.listeners import GatewayListeners
 from gateway.app.node_parts import NodeParts
 from gateway.app.output_factory import OutputFactory
 from gateway.app.shutdown import ShutdownSignals, drain
-from gateway.channels.addresses import Addresses, OpenPorts, Presenter
+from gateway.channels.addresses import Addresses, OpenPorts
 from gateway.channels.stream_key import SigningSecrets
 from gateway.cluster.node_identity import NodeIdentity
 from gateway.lib import log as logs

@@ -39,7 +39,6 @@ from gateway.live.hub import StreamLimits
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
-from gateway.playback.hls import hls
 from gateway.playback.http_viewers import UNCOUNTED, HttpViewers
 from gateway.playback.internal_playback import InternalPlayback
 from gateway.playback.ladder import LadderPlayback
@@ -355,6 +354,4 @@ class GatewayListeners:
 
     def _routes(self, audience: HttpViewers) -> MediaRoutes:
         ladders = LadderPlayback(self._hub, audience)
-        return MediaRoutes.of(
-            hls, ladders.cmaf, ladders.index, ladders.rung, SnapshotResponder(self._makers.jpegs.latest)
-        )
+        return MediaRoutes.of(ladders, SnapshotResponder(self._makers.jpegs.latest))

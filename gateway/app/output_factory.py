@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import ssl
-import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gateway.adapters.advertise import advertised
 from gateway.channels.addresses import OpenPorts
 from gateway.lib.egress import Egress
-from gateway.lib.metric_table import BACKLOG, DROPPED, MetricSample
-from gateway.lib.metric_table import BYTES_OUT as SENT
 from gateway.lib.metrics import Metrics
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
-from gateway.live.stream import Stream
 from gateway.live.task_set import TaskSets
 from gateway.outputs.edges.edges_output import wants_edges
 from gateway.outputs.kinesis.kvs_streams import KvsStreams
@@ -26,11 +21,8 @@ from gateway.outputs.registry import all_outputs
 from gateway.outputs.relay.relay_output import RelayFactory
 from gateway.outputs.storage.archive import Archive
 from gateway.packaging.backlog import Backlogs
-from gateway.packaging.cmaf.packager import CmafPackager
-from gateway.packaging.feed import FeedCounts
-from gateway.packaging.feed_outputs import feed_outputs
-from gateway.packaging.packager_sequence import CmafPackagerFactory, TsPackagerFactory
-from gateway.packaging.ts.packager import TsPackager
+from gateway.packaging.services import PackagingServices
+from gateway.playback.formats import output_specs
 from gateway.settings import Settings
 from gateway.settings.ladders import load_ladders
 from gateway.workers.jpeg_service import JpegService
@@ -66,11 +58,9 @@ class OutputFactory:
         self.cloud = cloud
         self.tls = tls
         self.dropped = metrics.dropped
-        self._metrics = metrics
         self.address = ""  # by which tasks reach this gateway; set by `locate`
         self.task_sets = TaskSets(self.tasks)
-        self.feeds = FeedCounts()
-        self._backlogs = Backlogs(settings.limits.viewer_memory)
+        self._packaging = PackagingServices(settings, Backlogs(settings.limits.viewer_memory), metrics=metrics)
         self.workers = WorkerPool(settings.workers, metrics.worker_restarts)
         self.egress = Egress(settings.egress.allow)
         self.ladders = load_ladders(settings.transcode.ladders)
@@ -80,7 +70,7 @@ class OutputFactory:
         self.relays = RelayFactory(settings.relay, self.egress, tls, cloud)
         self.kvs = KvsStreams(cloud, settings.kvs, tls)
         for source in (
-            *(self._fed, archive.samples, self.recording_counts.samples),
+            *(self._packaging.samples, archive.samples, self.recording_counts.samples),
             *(self.relays.samples, self.kvs.samples),
         ):
             metrics.read_from(source)
@@ -108,44 +98,13 @@ class OutputFactory:
         """The outputs of a stream, in the order in which they start."""
         made = [(output.order, output.make(self)) for output in all_outputs()]
         specs = [(order, spec) for order, spec in made if spec is not None]
-        specs += [(_PLAYBACK_ORDER, spec) for spec in self._played()]
+        specs += [(_PLAYBACK_ORDER, spec) for spec in output_specs(self._packaging)]
         return [spec for _, spec in sorted(specs, key=lambda entry: entry[0])]
 
     def replicated(self) -> list[OutputSpec]:
         """Returns the outputs also for streams that another node holds and this node plays."""
-        settings = self.settings
-        flush, stall = settings.http.flush_ms / 1000, settings.limits.viewer_stall
-        return feed_outputs(flush, stall, settings.rtmp.chunk_size, self.feeds, self._backlogs)
-
-    def _played(self) -> list[OutputSpec]:
-        settings = self.settings
-        hls, cmaf = TsPackagerFactory(self._metrics), CmafPackagerFactory(settings.cmaf.part, self._metrics)
-
-        def make_hls(stream: Stream) -> TsPackager:
-            return hls.make(stream, stream.channel.hls_time, stream.channel.hls_list_size, time.time())
-
-        def make_cmaf(stream: Stream) -> CmafPackager:
-            return cmaf.make(stream, stream.channel.hls_time, stream.channel.hls_list_size, time.time())
-
-        return [
-            *self.replicated(),
-            OutputSpec("hls", make_hls, lambda s: s.channel.is_hls or _is_rung(s, "libx264"), settings.hls.on_demand),
-            OutputSpec(
-                "cmaf", make_cmaf, lambda s: s.channel.is_cmaf or _is_rung(s, "libx265"), settings.cmaf.on_demand
-            ),
-        ]
+        return output_specs(self._packaging, pulled=True)
 
     async def tasks(self) -> TaskRunner:
         """Runs cloud tasks."""
         return await self.cloud.tasks(self.settings.ecs)
-
-    def _fed(self) -> Iterator[MetricSample]:
-        for kind, sent in self.feeds.sent.items():
-            yield MetricSample(SENT, sent, (kind,))
-        yield MetricSample(DROPPED, self.feeds.dropped, ("viewer",))
-        yield MetricSample(BACKLOG, self._backlogs.bytes)
-
-
-def _is_rung(stream: Stream, codec: str) -> bool:
-    """Whether the stream is a rung of a ladder with this encoder, and so needs its own playlists."""
-    return not stream.is_source and stream.channel.codec == codec

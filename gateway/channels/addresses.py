@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from gateway.channels import relay_urls
 from gateway.channels.channel import Channel
-from gateway.channels.play_formats import FORMATS, LADDER
-from gateway.channels.stream_key import SignatureUse, SigningSecrets
 from gateway.ports.errors import InvalidField
 
 APP: Final = "stream"
@@ -139,18 +136,10 @@ class Addresses:
         """Returns the server field of OBS: rtmp://host:1935/stream."""
         return f"{self.secure_push if channel.is_rtmps and self.secure_push else self.push}/{APP}"
 
-    def plays(self, channel: Channel, query: str = "") -> dict[str, str]:
-        """Returns the play URLs of the enabled outputs. query: "" or "?…", appended to each URL."""
-        http = f"{self.pull}/{channel.id}"
-        base = {
-            "http": f"{http}/",
-            "ws": f"ws{http.removeprefix('http')}/",
-            "rtmp": f"{self.push}/{APP}/{channel.id}",
-        }
-        on = {one.name: base[one.scheme] + one.path for one in FORMATS if not one.flag or channel.flag(one.flag)}
-        if channel.rungs:
-            on[LADDER] = f"{http}/index.m3u8"
-        return {name: url + query for name, url in on.items()}
+    def play_bases(self, channel: Channel) -> dict[str, str]:
+        """Returns what play URLs of the channel begin with, by scheme. A path follows, except to "rtmp"."""
+        http = f"{self.pull}/{channel.id}/"
+        return {"http": http, "ws": f"ws{http.removeprefix('http')}", "rtmp": f"{self.push}/{APP}/{channel.id}"}
 
 
 def _with_port(scheme: str, host: str, port: int | None) -> str:
@@ -164,42 +153,3 @@ def _base(domain: str, scheme: str) -> str:
     if scheme.startswith("rtmp") and not re.search(r":[0-9]+\Z", host):
         host += f":{_STANDARD[scheme]}"  # people copy it into encoders, some of which need the standard port too
     return f"{scheme}://{host}"
-
-
-@dataclass(frozen=True, slots=True)
-class Presenter:
-    """Shows channels to administrators: the stored item, and values computed from it.
-
-    play_auth: for channels without their own `playAuth`.
-    sign_ttl: seconds for which the play signatures in `playUrls` are valid.
-    tls: whether the administrator uses TLS. A page over TLS can open only TLS addresses.
-    """
-
-    addresses: Addresses
-    secrets: SigningSecrets = field(repr=False)
-    play_auth: str = "none"
-    sign_ttl: float = 3600
-    tls: bool = False
-
-    def present(self, channel: Channel, now: float) -> dict[str, Any]:
-        """Returns the item with `pushUrl`, `obsServer`, `obsKey`, `wsUrl`, `playUrls` and `expired`. Relay targets
-        are masked.
-        """
-        shown = dict(channel.item)
-        if "relayURL" in shown:
-            shown["relayURL"] = relay_urls.masked(shown["relayURL"])
-        server, obs_key = self.addresses.push_server(channel), f"{channel.id}?sign={channel.key}"
-        return shown | {
-            "pushUrl": f"{server}/{obs_key}",
-            "obsServer": server,
-            "obsKey": obs_key,
-            "wsUrl": f"{self.addresses.web_address(channel, self.tls)}?sign={channel.key}",
-            "playUrls": self.addresses.plays(channel, self.play_query(channel, now)),
-            "expired": channel.expired(now),
-        }
-
-    def play_query(self, channel: Channel, now: float) -> str:
-        """Returns the query string of the channel's play URLs: a play signature if the channel needs one, else ""."""
-        if (channel.play_auth or self.play_auth) != "sign":
-            return ""
-        return f"?sign={self.secrets.sign(channel.id, int(now + self.sign_ttl), SignatureUse.PLAY)}"

@@ -96,18 +96,6 @@ class Channel:
         return fields.read(name, self.item, fields.WORDS[name])
 
     @property
-    def is_flv(self) -> bool:
-        return self.flag("isFlv")
-
-    @property
-    def is_hls(self) -> bool:
-        return self.flag("isHls")
-
-    @property
-    def is_cmaf(self) -> bool:
-        return self.flag("isCMAF")
-
-    @property
     def is_rtmps(self) -> bool:
         return self.flag("isRtmps")
 

@@ -20,7 +20,7 @@ from gateway.cli.keys import expiry
 
 if TYPE_CHECKING:
     from gateway.adapters.stores import Stores
-    from gateway.channels.addresses import Presenter
+    from gateway.api.presenter import Presenter
     from gateway.channels.channel import Channel
     from gateway.channels.stores import ChannelStore
     from gateway.channels.stream_key import SigningSecrets
@@ -87,7 +87,7 @@ def list_(
     as_json: common.JsonOption = False, config: common.ConfigOption = None, profile: common.ProfileOption = None
 ) -> None:
     """Print all channels: id, expiry, outputs, name."""
-    from gateway.channels.play_formats import offered
+    from gateway.playback.formats import offered
 
     async def work(context: _CommandContext) -> None:
         channels = await context.store.list()
@@ -254,7 +254,8 @@ async def _command_context(settings: Settings) -> AsyncIterator[_CommandContext]
     from gateway.adapters.local.host import known_ports, shown_host
     from gateway.adapters.secret_resolver import resolved
     from gateway.adapters.stores import open_stores
-    from gateway.channels.addresses import Addresses, Presenter
+    from gateway.api.presenter import Presenter
+    from gateway.channels.addresses import Addresses
 
     secrets = signing_secret(await resolved(settings))
     async with open_stores(settings) as stores:

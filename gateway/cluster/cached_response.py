@@ -14,9 +14,10 @@ from xml.sax.saxutils import escape
 
 from gateway.formats.dash.mpd import date
 from gateway.http.request import Request
-from gateway.http.response import JSON, Response
+from gateway.http.response import Response
 from gateway.http.validators import unchanged
-from gateway.playback.dash import MPD
+from gateway.playback.formats import FILES, counted_as
+from gateway.playback.play_format import CacheClass
 from gateway.playback.playlist_response import M3U8
 from gateway.playback.recording_files import with_query
 
@@ -179,32 +180,21 @@ def _epoch(text: str) -> float:
         return float("inf")  # an unreadable date: the file counts as changed
 
 
+_LISTS: Final[Mapping[CacheClass, type[CachedResponse]]] = {
+    CacheClass.PLAYLIST: CachedPlaylist,
+    CacheClass.MANIFEST: CachedManifest,
+}
+
+
 def to_cached_response(path: str, head: ResponseHead, body: bytes, now: float) -> CachedResponse:
     """Returns the cached answer for `path`, which is relative to the stream. The caller sets its lifetimes."""
-    kind: type[CachedResponse] = CachedResponse
     if path.startswith("vod/"):
-        kind = CachedFile
-    elif head.status == 200 and head.kind == M3U8:
-        kind = CachedPlaylist
-    elif head.status == 200 and head.kind == MPD:
-        kind = CachedManifest
-    elif head.status == 200 and head.kind == JSON and path == "status.json":
-        kind = CachedStatus
-    return kind(head, body, now, protocol=_protocol(path, head, body))
-
-
-def _protocol(path: str, head: ResponseHead, body: bytes) -> str:
-    """The protocol under which the holder counts viewers of this file; "" for an index, a recording or an ended
-    playlist.
-    """
-    if head.status != 200 or path.startswith("vod/") or path == "index.m3u8":
-        return ""
-    if path.endswith(".ts") or path == "live.m3u8":
-        protocol = "hls"
-    elif path.endswith(".m3u8"):
-        protocol = "hls" if b".ts" in body and b"#EXT-X-MAP" not in body else "cmaf"
-    elif path.endswith((".m4s", ".mp4", ".mpd")):
-        protocol = "cmaf"
-    else:
-        return ""
-    return "" if head.kind == M3U8 and b"#EXT-X-ENDLIST" in body else protocol
+        return CachedFile(head, body, now)
+    if head.status != 200:
+        return CachedResponse(head, body, now)
+    if path == "status.json":
+        return CachedStatus(head, body, now)
+    kept = FILES.get(path.rpartition(".")[2])
+    kind = CachedResponse if kept is None else _LISTS.get(kept, CachedResponse)
+    ended = kept is CacheClass.PLAYLIST and b"#EXT-X-ENDLIST" in body  # its players are not counted
+    return kind(head, body, now, protocol="" if ended else counted_as(path, body))

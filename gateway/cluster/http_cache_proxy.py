@@ -34,10 +34,12 @@ from gateway.http.request import Request
 from gateway.http.response import Answer, Response, Takeover, text, try_later
 from gateway.lib import metric_table
 from gateway.lib.metric_table import MetricSample, by_label
+from gateway.playback.formats import suffixes
 from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.play_format import CacheClass, EventualAnswer
 from gateway.playback.playlist_response import copied_query, directives
 from gateway.playback.protection import PlaybackProtection
-from gateway.playback.router import EventualAnswer, not_streaming
+from gateway.playback.router import not_streaming
 from gateway.ports.errors import AtCapacity, HubError, NoSuchChannel, NoSuchStream, StoreAway
 from gateway.settings.models import EdgeSettings
 
@@ -52,8 +54,8 @@ _OTHER_SECONDS: Final = 0.2  # the same, for all other statuses
 _LONGEST: Final = 600.0  # seconds, whatever max-age says
 
 _PATH: Final = re.compile(r"(?:[A-Za-z0-9_-]{1,32}/){0,2}[A-Za-z0-9._-]{1,80}", re.ASCII)
-_MEDIA: Final = (".ts", ".m4s", ".mp4")
-_LISTS: Final = (".m3u8", ".mpd")
+_MEDIA: Final = suffixes(CacheClass.MEDIA)
+_LISTS: Final = suffixes(CacheClass.PLAYLIST, CacheClass.MANIFEST)
 _NUMBER: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 _NO_PAGE: Final = text(404, "not found")
 

@@ -25,7 +25,7 @@ from gateway.http.response import Answer, Response, Takeover, text, try_later
 from gateway.lib.metrics import Counter
 from gateway.live.hub import Hub
 from gateway.live.stream import Stream
-from gateway.playback.router import EventualAnswer
+from gateway.playback.play_format import EventualAnswer
 from gateway.ports.errors import AtCapacity, HubError, NameInUse, NoSuchChannel, NoSuchStream, StoreAway
 from gateway.protocols import nodes
 

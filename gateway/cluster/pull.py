@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gateway.channels.channel import Channel
-from gateway.channels.play_formats import SWITCHED
 from gateway.cluster.link_timeout import LinkTimeout
 from gateway.cluster.peers import NodeLink
 from gateway.cluster.remote_sink import RemoteSink
@@ -18,6 +17,7 @@ from gateway.live.sink import EndReason, Sink
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit, Timed
+from gateway.playback.formats import SWITCHED
 from gateway.protocols import wire
 from gateway.protocols.nodes import Hello, LinkMessage
 from gateway.protocols.wire import StreamMessage

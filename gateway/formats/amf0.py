@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 
 from gateway.formats.amf3 import Amf3Reader
+from gateway.formats.amf_cursor import AmfCursor
 from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue
 
@@ -68,17 +69,11 @@ def encode(*values: AmfValue | int) -> bytes:
     return b"".join(parts)
 
 
-class _Reader:
-    """A cursor over one message, with the message's reference table (§2.9) and item budget."""
+class _Reader(AmfCursor):
+    """Reads the values of one message, with its reference table (§2.9)."""
 
-    __slots__ = ("_complex", "_data", "_items", "_max_depth", "position")
-
-    def __init__(self, data: bytes, position: int, max_depth: int, max_items: int) -> None:
-        self._data = data
-        self.position = position
-        self._max_depth = max_depth
-        self._items = max_items
-        self._complex: list[tuple[AmfValue, int] | None] = []  # value and its item count; None while being read
+    __slots__ = ()
+    form = "AMF0"
 
     def value(self, depth: int) -> AmfValue:
         if depth > self._max_depth:
@@ -103,11 +98,11 @@ class _Reader:
         if marker in (_LONG_STRING, _XML):
             return self._text(_u32.unpack(self._take(4))[0])
         if marker == _REFERENCE:
-            return self._reference()
+            return self._reference(_u16.unpack(self._take(2))[0])
         if marker == _AVMPLUS:
-            amf3 = Amf3Reader(self._data, self.position, max_depth=self._max_depth - depth, max_items=self._items)
+            amf3 = Amf3Reader(self._data, self.position, max_depth=self._max_depth - depth, max_items=self.items)
             value = amf3.value(0)
-            self.position, self._items = amf3.position, amf3.items
+            self.position, self.items = amf3.position, amf3.items
             return value
         raise InvalidData(f"AMF0: marker 0x{marker:02x} at byte {self.position - 1}")
 
@@ -128,47 +123,21 @@ class _Reader:
                 break  # other encoders forget its last byte
             key = self._text(size)
             value[key] = self.value(depth + 1)
-        self._complex[slot] = (value, budget - self._items + 1)
+        self._complex[slot] = (value, budget - self.items + 1)
         return value
 
     def _array(self, depth: int) -> AmfValue:
         count = _u32.unpack(self._take(4))[0]
-        if count > self._items or count > len(self._data) - self.position:
+        if count > self.items or count > len(self._data) - self.position:
             raise InvalidData(f"AMF0: strict array claims {count} items")
         slot, budget = self._open()
         value: list[AmfValue] = [self.value(depth + 1) for _ in range(count)]
-        self._complex[slot] = (value, budget - self._items + 1)
+        self._complex[slot] = (value, budget - self.items + 1)
         return value
-
-    def _reference(self) -> AmfValue:
-        index = _u16.unpack(self._take(2))[0]
-        target = self._complex[index] if index < len(self._complex) else None
-        if target is None:
-            raise InvalidData(f"AMF0: reference {index} to nothing, or to the object around it")
-        value: AmfValue = target[0]
-        self._spend(target[1])
-        return value
-
-    def _open(self) -> tuple[int, int]:
-        self._complex.append(None)
-        return len(self._complex) - 1, self._items
-
-    def _spend(self, items: int) -> None:
-        self._items -= items
-        if self._items < 0:
-            raise InvalidData("AMF0: too many items")
 
     def _text(self, size: int) -> str:
         self._spend(size >> 8)  # long text costs items, else references to it could still grow without bound
         return self._take(size).decode("utf-8", "replace")
-
-    def _take(self, size: int) -> bytes:
-        end = self.position + size
-        if end > len(self._data):
-            raise InvalidData(f"AMF0: truncated at byte {self.position}, {size} bytes wanted")
-        taken = self._data[self.position : end]
-        self.position = end
-        return taken
 
 
 def _write(parts: list[bytes], value: AmfValue | int, depth: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 
+from gateway.formats.amf_cursor import AmfCursor
 from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue
 
@@ -16,18 +17,15 @@ _f64 = struct.Struct(">d")
 _VECTORS = {13: (4, "i"), 14: (4, "I"), 15: (8, "d")}
 
 
-class Amf3Reader:
+class Amf3Reader(AmfCursor):
     """A cursor over `data`. An AMF0 reader can continue with its `position` and remaining `items`."""
 
-    __slots__ = ("_complex", "_data", "_max_depth", "_strings", "_traits", "items", "position")
+    __slots__ = ("_strings", "_traits")
+    form = "AMF3"
 
     def __init__(self, data: bytes, position: int, *, max_depth: int, max_items: int) -> None:
-        self._data = data
-        self.position = position
-        self._max_depth = max_depth
-        self.items = max_items
+        super().__init__(data, position, max_depth, max_items)
         self._strings: list[str] = []
-        self._complex: list[tuple[AmfValue, int] | None] = []  # value and its item count; None while being read
         self._traits: list[tuple[bool, list[str]]] = []  # dynamic?, sealed member names
 
     def value(self, depth: int) -> AmfValue:
@@ -50,22 +48,23 @@ class Amf3Reader:
             return float(_f64.unpack(self._take(8))[0])
         if marker == 6:
             return self._string()
-        if marker in (7, 8, 11, 12):  # XML document, date, XML, byte array
-            return self._flat(marker)
-        if marker == 9:
-            return self._array(depth)
-        if marker == 10:
-            return self._object(depth)
-        if marker in _VECTORS or marker == 16:
-            return self._vector(marker, depth)
-        if marker == 17:
-            return self._dictionary(depth)
-        raise InvalidData(f"AMF3: marker 0x{marker:02x} at byte {self.position - 1}")
-
-    def _flat(self, marker: int) -> AmfValue:
+        if not 7 <= marker <= 17:
+            raise InvalidData(f"AMF3: marker 0x{marker:02x} at byte {self.position - 1}")
         head = self._u29()
         if not head & 1:
             return self._reference(head >> 1)
+        match marker:
+            case 9:
+                return self._array(head, depth)
+            case 10:
+                return self._object(head, depth)
+            case 13 | 14 | 15 | 16:
+                return self._vector(head, marker, depth)
+            case 17:
+                return self._dictionary(head, depth)
+        return self._flat(head, marker)  # XML document, date, XML, byte array
+
+    def _flat(self, head: int, marker: int) -> AmfValue:
         value: AmfValue
         items = 1
         if marker == 8:
@@ -77,10 +76,7 @@ class Amf3Reader:
         self._complex.append((value, items))
         return value
 
-    def _array(self, depth: int) -> AmfValue:
-        head = self._u29()
-        if not head & 1:
-            return self._reference(head >> 1)
+    def _array(self, head: int, depth: int) -> AmfValue:
         count = head >> 1
         slot, budget = self._open()
         named: dict[str, AmfValue] = {}
@@ -95,10 +91,7 @@ class Amf3Reader:
         self._complex[slot] = (value, budget - self.items + 1)
         return value
 
-    def _vector(self, marker: int, depth: int) -> AmfValue:
-        head = self._u29()
-        if not head & 1:
-            return self._reference(head >> 1)
+    def _vector(self, head: int, marker: int, depth: int) -> AmfValue:
         count = head >> 1
         self._take(1)  # whether its length is fixed
         slot, budget = self._open()
@@ -116,10 +109,7 @@ class Amf3Reader:
         self._complex[slot] = (value, budget - self.items + 1)
         return value
 
-    def _dictionary(self, depth: int) -> AmfValue:
-        head = self._u29()
-        if not head & 1:
-            return self._reference(head >> 1)
+    def _dictionary(self, head: int, depth: int) -> AmfValue:
         count = head >> 1
         self._take(1)  # whether its keys are weak
         slot, budget = self._open()
@@ -129,10 +119,7 @@ class Amf3Reader:
         self._complex[slot] = (value, budget - self.items + 1)
         return value
 
-    def _object(self, depth: int) -> AmfValue:
-        head = self._u29()
-        if not head & 1:
-            return self._reference(head >> 1)
+    def _object(self, head: int, depth: int) -> AmfValue:
         slot, budget = self._open()
         dynamic, members = self._class(head)
         value: dict[str, AmfValue] = {name: self.value(depth + 1) for name in members}
@@ -159,14 +146,6 @@ class Amf3Reader:
         self._traits.append(traits)
         return traits
 
-    def _reference(self, index: int) -> AmfValue:
-        target = self._complex[index] if index < len(self._complex) else None
-        if target is None:
-            raise InvalidData(f"AMF3: reference {index} to nothing, or to the object around it")
-        value, items = target
-        self._spend(items)
-        return value
-
     def _string(self) -> str:
         head = self._u29()
         if head & 1:
@@ -183,15 +162,6 @@ class Amf3Reader:
         )  # long text costs items, else references to it could grow without bound
         return self._strings[index]
 
-    def _open(self) -> tuple[int, int]:
-        self._complex.append(None)
-        return len(self._complex) - 1, self.items
-
-    def _spend(self, items: int) -> None:
-        self.items -= items
-        if self.items < 0:
-            raise InvalidData("AMF3: too many items")
-
     def _u29(self) -> int:
         number = 0
         for _ in range(3):
@@ -200,11 +170,3 @@ class Amf3Reader:
             if byte < 0x80:
                 return number
         return number << 8 | self._take(1)[0]
-
-    def _take(self, size: int) -> bytes:
-        end = self.position + size
-        if end > len(self._data):
-            raise InvalidData(f"AMF3: truncated at byte {self.position}, {size} bytes wanted")
-        taken = self._data[self.position : end]
-        self.position = end
-        return taken

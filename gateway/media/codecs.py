@@ -118,18 +118,7 @@ def audio_rate(track: MediaTrack, payload: bytes | None = None) -> int:
 
     MP3 and AC-3 have them only in their frames: raises InvalidData without `payload`.
     """
-    match track.codec:
-        case Codec.AAC:
-            return aac.parse_asc(track.config).rate
-        case Codec.OPUS:
-            return opus.RATE
-        case Codec.FLAC:
-            return flac.parse_config(track.config).rate
-        case Codec.MP3:
-            return mp3.parse_header(_payload(track, payload)).rate
-        case Codec.AC3 | Codec.EAC3:
-            return ac3.parse_frame(_payload(track, payload)).rate
-    raise InvalidData(f"{track.codec} has no sample rate")
+    return opus.RATE if track.codec is Codec.OPUS else _sound(track, payload, "sample rate").rate
 
 
 def audio_channels(track: MediaTrack, payload: bytes | None = None) -> int:
@@ -137,18 +126,25 @@ def audio_channels(track: MediaTrack, payload: bytes | None = None) -> int:
 
     MP3 and AC-3 have them only in their frames: raises InvalidData without `payload`.
     """
+    if track.codec is Codec.OPUS:
+        return opus.parse_head(track.config).channels if track.config else 2
+    return _sound(track, payload, "channels").channels
+
+
+def _sound(
+    track: MediaTrack, payload: bytes | None, wanted: str
+) -> aac.Asc | flac.StreamInfo | mp3.Mp3Header | ac3.Syncframe:
+    """Returns the configuration that has the sample rate and the channels. wanted: for the error."""
     match track.codec:
         case Codec.AAC:
-            return aac.parse_asc(track.config).channels
-        case Codec.OPUS:
-            return opus.parse_head(track.config).channels if track.config else 2
+            return aac.parse_asc(track.config)
         case Codec.FLAC:
-            return flac.parse_config(track.config).channels
+            return flac.parse_config(track.config)
         case Codec.MP3:
-            return mp3.parse_header(_payload(track, payload)).channels
+            return mp3.parse_header(_payload(track, payload))
         case Codec.AC3 | Codec.EAC3:
-            return ac3.parse_frame(_payload(track, payload)).channels
-    raise InvalidData(f"{track.codec} has no channels")
+            return ac3.parse_frame(_payload(track, payload))
+    raise InvalidData(f"{track.codec} has no {wanted}")
 
 
 def samples_per_frame(track: MediaTrack, payload: bytes) -> int:
@@ -165,6 +161,24 @@ def samples_per_frame(track: MediaTrack, payload: bytes) -> int:
         case Codec.AC3 | Codec.EAC3:
             return ac3.parse_frame(payload).samples
     raise InvalidData(f"{track.codec} has no samples")
+
+
+def checked_config(codec: Codec, config: bytes) -> bytes:
+    """Returns a container's decoder configuration in the form of `MediaTrack`. Raises InvalidData."""
+    match codec:
+        case Codec.H264:
+            h264.parse_avcc(config)
+        case Codec.H265:
+            h265.parse_hvcc(config)
+        case Codec.AV1:
+            av1.parse_av1c(config)
+        case Codec.AAC:
+            aac.parse_asc(config)
+        case Codec.OPUS:
+            return opus.unskipped(config)
+        case Codec.FLAC:
+            return flac.parse_config(config).blocks
+    return config
 
 
 def vpcc(track: MediaTrack, payload: bytes | None = None) -> vp9.Vpcc:

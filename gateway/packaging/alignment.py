@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 from gateway.channels.names import channel_of
+from gateway.packaging.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from gateway.live.sink import EndReason
@@ -137,15 +138,16 @@ class Alignment:
         self.next_epoch += 1
         return self._origin
 
-    def since(self, shown: int) -> int | None:
-        """Returns the ticks from the newest boundary to `shown`, None if there is no boundary."""
-        return shown - self._boundaries[-1].time if self._boundaries else None
-
-    def boundary(self, member: Member, at: CutCandidate, own: bool) -> Boundary | None:
+    def boundary(
+        self, member: Member, at: CutCandidate, own: bool, segmenter: Segmenter | None = None
+    ) -> Boundary | None:
         """Returns the boundary at this picture, None if no segment may begin with it.
 
-        own: whether `member` alone would begin a segment here.
+        own: whether `member` alone would begin a segment here. A rendition without an open segment asks its `segmenter`
+        instead, for the time since the newest boundary.
         """
+        if segmenter is not None and not at.inside and member is not self.source and self._boundaries:
+            own = segmenter.cuts(at.shown - self._boundaries[-1].time, 0, True)
         self._members.add(member)
         source = self.source
         if source is not None and source is not member:

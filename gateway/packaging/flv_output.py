@@ -7,8 +7,7 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.packaging.backlog import Backlogs
-from gateway.packaging.feed import Feed, FeedCounts
+from gateway.packaging.feed import Feed
 
 
 class FlvRendering:
@@ -32,15 +31,8 @@ class FlvRendering:
 class FlvOutput:
     """The output `flv`: one feed for the viewers of HTTP-FLV and WS-FLV."""
 
-    def __init__(
-        self,
-        stream: Stream,
-        flush_seconds: float,
-        stall_seconds: float,
-        counts: FeedCounts | None = None,
-        backlogs: Backlogs | None = None,
-    ) -> None:
-        self.feed = Feed(stream, FlvRendering(), flush_seconds, stall_seconds, counts, backlogs)
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
 
     async def run(self, stream: Stream) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 from gateway.formats.hls import media
 from gateway.formats.hls.multivariant import AudioRendition, multivariant
@@ -12,14 +12,18 @@ from gateway.packaging.cmaf.dash_manifest import AlternateRendition, lost
 from gateway.packaging.cmaf.manifests import AUDIO_GROUP
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
+from gateway.packaging.packager import Packager
 from gateway.packaging.ts.packager import TsPackager
 
 _TS_VERSION = 3
 
 
-@dataclass(frozen=True, slots=True)
-class TsStep:
-    """A rendition as MPEG-TS.
+P = TypeVar("P", bound=Packager)
+
+
+@dataclass(frozen=True)  # no slots: Python 3.11 cannot make generic classes with both
+class Step(Generic[P]):
+    """A rendition in one format.
 
     name: the rendition's name, also its folder.
     output: its packager, which must be ready.
@@ -27,20 +31,12 @@ class TsStep:
     """
 
     name: str
-    output: TsPackager
+    output: P
     most: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CmafStep:
-    """A rendition as CMAF; fields as in `TsStep`."""
-
-    name: str
-    output: CmafPackager
-    most: int = 0
-
-
-Step: TypeAlias = TsStep | CmafStep
+TsStep: TypeAlias = Step[TsPackager]
+CmafStep: TypeAlias = Step[CmafPackager]
 
 
 def ts_index(steps: Sequence[TsStep]) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from gateway.lib.gate import Gate, Waiters
 from gateway.live.sink import EndReason
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from gateway.media.track import Tracks
     from gateway.media.unit import AccessUnit
 
+
+log = structlog.get_logger(__name__)
 
 _BATCH = 32  # units that may wait to be packaged, about 0.4 s of video and audio
 _CALM = 16  # batches without a waiting client, about 7 s, after which the publisher may be read in batches, too
@@ -31,11 +35,18 @@ class Packager:
 
     refused: why this stream cannot be packaged, as a text for a player; None while it can.
     ready: there are playlists.
+    cache: what servers made of the present state; emptied when it changes.
+    broken: number of units that could not be read.
     ended: the stream has ended.
     stopped: this packager has stopped, for any reason; nothing will change any more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "", output: str = "") -> None:
+        """name: of the stream; output: its name; both for logs."""
+        self._name = name
+        self._output = output
+        self.cache: dict[object, object] = {}
+        self.broken = 0
         self.refused: str | None = None
         self.ready = False
         self.ended = False
@@ -118,6 +129,11 @@ class Packager:
 
     # ---- for subclasses ----
 
+    @property
+    def numbers(self) -> Any:
+        """The numbers with which the next packager of the stream continues."""
+        raise NotImplementedError
+
     def take_tracks(self, tracks: Tracks) -> None:
         raise NotImplementedError
 
@@ -131,6 +147,18 @@ class Packager:
     def release(self) -> None:
         """Lets all waiting clients go on, because the output stops, at the stream's end or before."""
         raise NotImplementedError
+
+    def warn_forced(self, times: int, target: int | None) -> None:
+        """Logs that a segment had to begin without a key frame, for the `times`-th time."""
+        if times & (times - 1) == 0:  # 1, 2, 4, 8 …: one line an order of magnitude
+            log.warning("segment cut without a key frame", stream=self._name, output=self._output, times=times,
+                        target=target)  # fmt: skip
+
+    def note_broken(self, error: InvalidData) -> None:
+        """Counts and logs a unit that could not be read."""
+        self.broken += 1
+        if self.broken & (self.broken - 1) == 0:
+            log.info("unit dropped", stream=self._name, output=self._output, reason=str(error), times=self.broken)
 
     def _settle(self, error: Exception | None) -> None:
         over = self._over

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.formats.flv import muxer
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.packaging.backlog import Backlogs
-from gateway.packaging.feed import Feed, FeedCounts
+from gateway.packaging.feed import Feed
+from gateway.packaging.rendering import Rendering
 from gateway.protocols.rtmp.chunk_writer import shared_message
 from gateway.protocols.rtmp.message import AUDIO as AUDIO_MESSAGE
 from gateway.protocols.rtmp.message import CSID, CSID_AUDIO, CSID_DATA, CSID_VIDEO, DATA
@@ -52,20 +54,11 @@ class RtmpRendering:
 
 
 class RtmpOutput:
-    """The output `rtmp`: always on; it costs nothing while nobody plays."""
+    """The output `rtmp`: always on; it costs nothing while nobody plays. make_feed: returns a feed of its stream."""
 
-    def __init__(
-        self,
-        stream: Stream,
-        chunk_size: int,
-        flush_seconds: float,
-        stall_seconds: float,
-        counts: FeedCounts | None = None,
-        backlogs: Backlogs | None = None,
-    ) -> None:
-        self._stream = stream
+    def __init__(self, chunk_size: int, make_feed: Callable[[Rendering], Feed]) -> None:
         self._chunk_size = chunk_size
-        self._flush, self._stall, self._counts, self._backlogs = flush_seconds, stall_seconds, counts, backlogs
+        self._make_feed = make_feed
         self._feeds: dict[int, Feed] = {}
 
     def feed(self, stream_id: int) -> Feed:
@@ -75,10 +68,7 @@ class RtmpOutput:
         """
         feed = self._feeds.get(stream_id)
         if feed is None:
-            rendering = RtmpRendering(self._chunk_size, stream_id)
-            feed = self._feeds[stream_id] = Feed(
-                self._stream, rendering, self._flush, self._stall, self._counts, self._backlogs
-            )
+            feed = self._feeds[stream_id] = self._make_feed(RtmpRendering(self._chunk_size, stream_id))
         return feed
 
     async def run(self, stream: Stream) -> None:

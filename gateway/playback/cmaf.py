@@ -14,9 +14,13 @@ from gateway.http.response import Response, text, try_later
 from gateway.live.stream import Stream, StreamState
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
+from gateway.packaging.packager_sequence import CmafPackagerFactory
 from gateway.playback import dash, hls
+from gateway.playback.play_format import CacheClass, PlayAddress, PlayFormat
 from gateway.playback.playlist_response import HOLD, MAX_LINGER, SEGMENT_CACHE, EventualResponse, packager, wait_until
 
+MASTER: Final = "master.m3u8"
+MANIFEST: Final = "manifest.mpd"
 _PATH: Final = re.compile(r"(video|audio)/([0-9]{1,12})-(init-|part-)?([0-9]{1,12})\.(m4s|mp4)", re.ASCII)
 UNTIL_SEEN: Final = 1.0  # seconds after the update period until every player has seen the last manifest
 _LANES: Final = {"video/index.m3u8": "video", "audio/index.m3u8": "audio"}
@@ -35,9 +39,9 @@ def cmaf(
         return _fragment(stream, rest, name, source)
     if rest in _LANES:
         return hls.media_playlist(request, stream, _LANES[rest], reports=reports)
-    if rest == "master.m3u8":
+    if rest == MASTER:
         return hls.master(request, stream)
-    if rest == "manifest.mpd":
+    if rest == MANIFEST:
         return dash.manifest(request, stream)
     return text(404, "not found")
 
@@ -192,3 +196,22 @@ async def _more(output: CmafPackager, lane: CmafTrack, stream: Stream, number: i
 
 def _gone(rest: str) -> Response:
     return text(404, f"{rest} is not here (any more)")
+
+
+# DASH viewers are counted as `cmaf`, too: both read the same fragments.
+FORMAT: Final = PlayFormat(
+    output="cmaf",
+    flag="isCMAF",
+    addresses=(PlayAddress("cmaf", MASTER, "LL-HLS"), PlayAddress("dash", MANIFEST, "DASH")),
+    packager=lambda services: CmafPackagerFactory(services.settings.cmaf.part, services.metrics),
+    on_demand=lambda settings: settings.cmaf.on_demand,
+    rung_codec="libx265",
+    respond=cmaf,
+    files={
+        "m3u8": CacheClass.PLAYLIST,
+        "mpd": CacheClass.MANIFEST,
+        "m4s": CacheClass.MEDIA,
+        "mp4": CacheClass.MEDIA,
+    },
+    folders=("video", "audio"),
+)

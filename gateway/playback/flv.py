@@ -15,10 +15,13 @@ from gateway.lib.scheduled_reads import ScheduledReads
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.packaging.feed import Feed
+from gateway.packaging.flv_output import FlvOutput, FlvRendering
 from gateway.packaging.viewer import Viewer
 from gateway.playback.framing import CHUNKED, MESSAGES, RAW
+from gateway.playback.play_format import PlayAddress, PlayFormat
 from gateway.protocols.errors import RemoteProtocolError
 
+LIVE_FLV: Final = "live.flv"
 _CONTENT_TYPE: Final = "video/x-flv"
 _MAX_UNASKED_BYTES: Final = 65_536  # bytes that an HTTP viewer may send after its request; they are ignored
 _MAX_BYTES_PER_SECOND: Final = 65_536  # bytes that a WebSocket viewer may send in a second
@@ -137,12 +140,7 @@ class FlvConnection(ScheduledReads):
     # ---- ScheduledReads ----
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._feed is not None and self._viewer is not None:
-            self._feed.leave(self._viewer)
-        self._feed = self._viewer = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._leave()
         self._lease.release()
 
     def bytes_received(self, data: bytes) -> None:
@@ -196,20 +194,32 @@ class FlvConnection(ScheduledReads):
             # RFC 6455 §7.1.1: the server closes the connection after both sides have sent a close frame.
             self._timer = asyncio.get_running_loop().call_later(_CLOSE_SECONDS, self._close, _FLUSH_SECONDS)
 
-    def _write(self, data: bytes) -> None:
-        if data and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def _close(self, flush: float) -> None:
-        """Closes the connection; data that the peer has not read after `flush` seconds is lost."""
+    def _leave(self) -> None:
         if self._feed is not None and self._viewer is not None:
             self._feed.leave(self._viewer)
         self._feed = self._viewer = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _write(self, data: bytes) -> None:
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _close(self, flush: float) -> None:
+        """Closes the connection; data that the peer has not read after `flush` seconds is lost."""
+        self._leave()
         if self._transport.is_closing():
             return
         if self._transport.get_write_buffer_size():
             self._timer = asyncio.get_running_loop().call_later(flush, self._transport.abort)
         self._transport.close()
+
+
+FORMAT: Final = PlayFormat(
+    output="flv",
+    flag="isFlv",
+    addresses=(PlayAddress("flv", LIVE_FLV, "HTTP-FLV"), PlayAddress("wsflv", LIVE_FLV, "WS-FLV", "ws")),
+    packager=lambda services: lambda stream: FlvOutput(services.feed(stream, FlvRendering())),
+    pulled=True,
+)

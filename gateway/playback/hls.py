@@ -13,7 +13,9 @@ from gateway.http.response import Response, text, try_later
 from gateway.live.stream import Stream
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
+from gateway.packaging.packager_sequence import TsPackagerFactory
 from gateway.packaging.ts.packager import TsPackager
+from gateway.playback.play_format import CacheClass, PlayAddress, PlayFormat
 from gateway.playback.playlist_response import (
     HOLD,
     M3U8,
@@ -28,6 +30,7 @@ from gateway.playback.playlist_response import (
 # reports(lane): returns the rendition reports for the playlist of this track, for the present ladder.
 Reports: TypeAlias = Callable[[CmafTrack], str]
 
+LIVE_M3U8: Final = "live.m3u8"
 _SEGMENT: Final = re.compile(r"[0-9]{1,15}\.ts", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 _FURTHEST: Final = 2  # a request is held for up to this many segments after the last one (§6.2.5.2)
@@ -38,7 +41,7 @@ _FURTHEST: Final = 2  # a request is held for up to this many segments after the
 
 def hls(request: Request, stream: Stream, rest: str) -> EventualResponse:
     """Answers `/<stream>/<rest>` for the output `hls` of a stream that is live or has just ended."""
-    if rest == "live.m3u8":
+    if rest == LIVE_M3U8:
         return _live(request, stream)
     return _ts_segment(stream, rest) if _SEGMENT.fullmatch(rest) else text(404, "not found")
 
@@ -58,6 +61,18 @@ def _ts_segment(stream: Stream, name: str) -> Response:
 
 def _live(request: Request, stream: Stream) -> EventualResponse:
     return playlist(request, stream, "hls", TsPackager, lambda output, suffix: _render(output, "live", suffix))
+
+
+FORMAT: Final = PlayFormat(
+    output="hls",
+    flag="isHls",
+    addresses=(PlayAddress("hls", LIVE_M3U8, "HLS"),),
+    packager=lambda services: TsPackagerFactory(services.metrics),
+    on_demand=lambda settings: settings.hls.on_demand,
+    rung_codec="libx264",
+    respond=hls,
+    files={"m3u8": CacheClass.PLAYLIST, "ts": CacheClass.MEDIA},
+)
 
 
 # ---- CMAF ----

@@ -7,8 +7,8 @@ from gateway.channels.names import channel_of, is_channel_id
 from gateway.channels.stores import ChannelReader
 from gateway.http.request import Request
 from gateway.http.response import Answer, text, try_later
+from gateway.playback.play_format import EventualAnswer
 from gateway.playback.router import (
-    EventualAnswer,
     MediaRoutes,
     PlayableStreams,
     StoredResponder,

@@ -34,6 +34,7 @@ from gateway.playback.ladder_view import (
     form_of,
     wait_for_rendition,
 )
+from gateway.playback.play_format import PlayFormat, Responder
 from gateway.playback.playlist_response import (
     FIRST_WAIT,
     M3U8,
@@ -63,8 +64,8 @@ class _Manifest:
 
 
 _MANIFESTS: Final = {
-    "master.m3u8": _Manifest(lambda source, steps: source.ready, ladder_manifests.master, media.with_suffix, M3U8),
-    "manifest.mpd": _Manifest(
+    cmaf.MASTER: _Manifest(lambda source, steps: source.ready, ladder_manifests.master, media.with_suffix, M3U8),
+    cmaf.MANIFEST: _Manifest(
         ladder_manifests.joinable,
         ladder_manifests.manifest,
         lambda text, suffix: mpd.finish(text, suffix, time.time()),
@@ -89,6 +90,10 @@ class LadderPlayback:
         self._settled: WeakSet[Stream] = WeakSet()  # sources whose manifests do not wait any more
 
     # ---- responders: (request, a source stream, the path below it) ----
+
+    def responder(self, format: PlayFormat) -> Responder | None:
+        """Returns the responder of a format. That of CMAF shows the source's ladder."""
+        return self.cmaf if format is cmaf.FORMAT else format.respond
 
     def index(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
         """Answers `index.m3u8`."""
@@ -148,7 +153,7 @@ class LadderPlayback:
         if stream.ended is None:
             self._audience.saw(request, stream, "hls" if ts else "cmaf")
         if ts:
-            return hls.hls(request, rendition, "live.m3u8" if index else path)
+            return hls.hls(request, rendition, hls.LIVE_M3U8 if index else path)
         if index:
             return hls.media_playlist(
                 request, rendition, "video", above=True, reports=lambda lane: self._index_reports(stream, lane, "../")

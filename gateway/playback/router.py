@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, Self, TypeAlias
 
 from gateway.channels.channel import Channel
 from gateway.channels.media_owners import MediaOwners
@@ -13,20 +13,20 @@ from gateway.channels.stores import ChannelReader
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, text, try_later
 from gateway.live.stream import Stream
-from gateway.playback.flv import FlvViewers
+from gateway.playback.flv import FORMAT as FLV
+from gateway.playback.flv import LIVE_FLV, FlvViewers
+from gateway.playback.formats import FORMATS, LADDER_INDEX
 from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.ladder_view import OUTPUT as LADDER_OUTPUT
 from gateway.playback.pages import Pages
+from gateway.playback.play_format import EventualAnswer, PlayFormat, Responder
 from gateway.playback.posters import Posters
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.recording_files import NO_RECORDING
 from gateway.playback.status import StatusResponder
 from gateway.ports.errors import AtCapacity, NoSuchChannel, NoSuchStream, StoreAway
 
-EventualAnswer: TypeAlias = "Answer | Coroutine[Any, Any, Answer]"
-# respond(request, stream, the path below the stream). The stream is live, or ended less than a minute ago, and its
-# output is enabled. The viewer may have it.
-Responder: TypeAlias = Callable[[Request, Stream, str], EventualAnswer]
 # For paths that belong to no stream: respond(request, the path below the folder).
 FolderResponder: TypeAlias = Callable[[Request, str], EventualAnswer]
 # For stored media of a channel, live or not: respond(request, channel id, the path below `vod/`).
@@ -61,6 +61,16 @@ class RemoteFiles(Protocol):
         """
 
 
+class LadderResponders(Protocol):
+    """The responders of formats, of a ladder's index and of its rungs. None: the format does not answer with files."""
+
+    def responder(self, format: PlayFormat) -> Responder | None: ...
+
+    def index(self, request: Request, stream: Stream, rest: str) -> EventualAnswer: ...
+
+    def rung(self, request: Request, stream: Stream, rest: str) -> EventualAnswer: ...
+
+
 @dataclass(frozen=True, slots=True)
 class MediaRoute:
     """The files of one output.
@@ -87,16 +97,22 @@ class MediaRoutes:
     other_folders: MediaRoute | None = None
 
     @classmethod
-    def of(cls, hls: Responder, cmaf: Responder, index: Responder, rung: Responder, snapshot: Responder) -> MediaRoutes:
-        """Returns the documented paths of MPEG-TS HLS, CMAF, a ladder with a folder per rung, and the snapshot."""
-        ts, fragments, ladder = (
-            MediaRoute("hls", hls, "hls"),
-            MediaRoute("cmaf", cmaf, "cmaf"),
-            MediaRoute("codec", index),
-        )
-        names = {"live.m3u8": ts, "master.m3u8": fragments, "manifest.mpd": fragments, "index.m3u8": ladder}
-        names["snapshot.jpg"] = MediaRoute("", snapshot)
-        return cls(names, {"video": fragments, "audio": fragments}, {"ts": ts}, MediaRoute("codec", rung))
+    def of(cls, ladders: LadderResponders, snapshot: Responder) -> Self:
+        """Returns the paths of all formats, a ladder with a folder for each rung, and the snapshot."""
+        names = {
+            LADDER_INDEX: MediaRoute(LADDER_OUTPUT, ladders.index),
+            "snapshot.jpg": MediaRoute("", snapshot),
+        }
+        folders: dict[str, MediaRoute] = {}
+        suffixes: dict[str, MediaRoute] = {}
+        for format in FORMATS:
+            respond = ladders.responder(format)
+            if respond is not None:
+                route = MediaRoute(format.output, respond, format.output)
+                names |= {address.path: route for address in format.addresses}
+                folders |= dict.fromkeys(format.folders, route)
+                suffixes |= dict.fromkeys(() if format.folders else format.media, route)
+        return cls(names, folders, suffixes, MediaRoute(LADDER_OUTPUT, ladders.rung))
 
     def find(self, path: str) -> MediaRoute | None:
         media = self.names.get(path)
@@ -208,7 +224,7 @@ class PlaybackRouter:
             return self._media_file(request, name, rest, media)
         if not is_stream_name(name):
             return _NO_PAGE
-        if rest == "live.flv":
+        if rest == LIVE_FLV:
             return self._live_flv(request, name)
         if rest in self._pages.names:
             return self._pages.page(request, rest)
@@ -278,8 +294,8 @@ class PlaybackRouter:
         refusal = self._protection.judge(request, name, stream.channel)
         if refusal is not None:
             return refusal
-        if stream.outputs is None or not stream.outputs.enabled("flv"):
-            return not_enabled("flv", name)
+        if stream.outputs is None or not stream.outputs.enabled(FLV.output):
+            return not_enabled(FLV.output, name)
         if request.method == "HEAD":
             return self._flv.head()
         return self._flv.watch(request, stream, early=early)
@@ -293,8 +309,8 @@ class PlaybackRouter:
         channel = await self._permitted(request, name)
         if isinstance(channel, Response):
             return channel
-        if channel is not None and not channel.is_flv:
-            return not_enabled("flv", name)
+        if channel is not None and not channel.flag(FLV.flag):
+            return not_enabled(FLV.output, name)
         try:
             stream = await self._hub.wait(name, self._wait)
         except NoSuchStream:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
 from gateway.packaging.feed import Feed
+from gateway.packaging.rtmp_output import RtmpOutput
+from gateway.packaging.services import PackagingServices
 from gateway.packaging.viewer import Viewer
+from gateway.playback.play_format import PlayAddress, PlayFormat
 
 
 class _NoFraming:
@@ -82,3 +87,14 @@ class RtmpPlayback:
         reason = self._feed.stream.ended
         if self._viewer is None and reason is not None:
             self._ended(reason)
+
+
+def _packager(services: PackagingServices) -> Callable[[Stream], RtmpOutput]:
+    chunk = services.settings.rtmp.chunk_size
+    return lambda stream: RtmpOutput(chunk, lambda rendering: services.feed(stream, rendering))
+
+
+# `ingest.rtmp` answers its players, because they and publishers connect alike.
+FORMAT: Final = PlayFormat(
+    output="rtmp", flag="", addresses=(PlayAddress("rtmp", "", "RTMP", "rtmp"),), packager=_packager, pulled=True
+)

@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.channels.channel import Channel
-from gateway.channels.play_formats import SWITCHED, offered
 from gateway.http.response import JSON, Response
 from gateway.live.stream import Stream, StreamState
-from gateway.playback.ladder_view import CMAF, OUTPUT, TS, LadderStreams, LadderTranscoder, form_of
+from gateway.playback.formats import SWITCHED, offered
+from gateway.playback.ladder_view import OUTPUT, LadderStreams, LadderTranscoder, form_of
 from gateway.playback.posters import Posters
 
 
@@ -33,7 +33,7 @@ class StatusResponder:
             self._posters.forget(stream.channel.id)
         outputs = _enabled(stream)
         renditions = self._renditions(stream)
-        form = {TS: "hls", CMAF: "cmaf"}[form_of(stream)] if renditions else None
+        form = form_of(stream)[0] if renditions else None
         return _answer(
             state=stream.state,
             outputs=outputs,

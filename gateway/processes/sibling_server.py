@@ -12,7 +12,8 @@ from gateway.http.connection import HttpLimits
 from gateway.http.request import Request
 from gateway.http.response import text
 from gateway.http.server import HttpServer
-from gateway.playback.router import EventualAnswer, FolderResponder
+from gateway.playback.play_format import EventualAnswer
+from gateway.playback.router import FolderResponder
 
 FOLDER: Final = "_node"
 _BACKLOG: Final = 1024

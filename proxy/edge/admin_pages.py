@@ -13,7 +13,7 @@ from gateway.lib.metrics import CONTENT_TYPE, Metrics
 from gateway.lib.metrics_snapshot import MetricsSnapshot
 from gateway.lib.refusals import Refusals
 from gateway.playback.health import Health
-from gateway.playback.router import EventualAnswer
+from gateway.playback.play_format import EventualAnswer
 
 _NO_PAGE: Final = text(404, "not found: an edge serves /healthcheck, /ready and /metrics here")
 _TOKEN_NEEDED: Final = text(401, "the admin token is needed", headers={"WWW-Authenticate": "Bearer"})

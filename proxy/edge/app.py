@@ -56,8 +56,8 @@ from gateway.lib.tuning import private_files, raise_file_limit, tune_garbage_col
 from gateway.live.hub import NODES_SECONDS, Hub, StreamLimits
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.packaging.backlog import Backlogs
-from gateway.packaging.feed import FeedCounts
-from gateway.packaging.feed_outputs import feed_outputs
+from gateway.packaging.services import PackagingServices
+from gateway.playback.formats import FEEDS, output_specs
 from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
 from gateway.ports.cluster_secret import ClusterSecret
@@ -227,16 +227,13 @@ class _Edge:
         self._deleted = CachedChannels(ground.deleted)
         self._protection = listener_options.protection(settings, self.secrets)
         self._audience = HttpViewers()
-        self._feeds = FeedCounts()
-        self._backlogs = Backlogs(settings.limits.viewer_memory)
+        self._packaging = PackagingServices(settings, Backlogs(settings.limits.viewer_memory))
         stream = settings.stream
         given = NODES_SECONDS if settings.edge.channel else 0.0  # other nodes pull only from an edge of one channel
         limits = StreamLimits(
             stream.takeover_after, stream.linger, stream.gop_seconds, stream.gop_bytes, beginning=given
         )
-        flush, stall = settings.http.flush_ms / 1000, settings.limits.viewer_stall
-        outputs = feed_outputs(flush, stall, settings.rtmp.chunk_size, self._feeds, self._backlogs)
-        self._pulled = Hub(limits, outputs, Events())
+        self._pulled = Hub(limits, output_specs(self._packaging, pulled=True), Events())
         self._own = Hub(limits, (), Events())  # stays empty, as an edge holds no streams of its own
         where = ground.spread or ground.locator
         self.replicas = Replicas(self._pulled, where, ground.peers)
@@ -360,7 +357,7 @@ class _Edge:
 
     def samples(self, listeners: EdgeListeners) -> Iterator[MetricSample]:
         """Yields the metrics of this edge."""
-        viewers: Counter[str] = Counter({"flv": 0, "rtmp": 0})
+        viewers: Counter[str] = Counter(dict.fromkeys(FEEDS, 0))
         for stream in self._pulled:
             viewers.update(stream.viewers)
         for protocol, count in viewers.items():
@@ -370,10 +367,7 @@ class _Edge:
         yield MetricSample(metric_table.PULLS, self.replicas.pulls)
         yield MetricSample(metric_table.LOOKUPS, self._ground.locator.asked)
         yield MetricSample(metric_table.BYTES_OUT, listeners.http_bytes, ("http",))
-        for kind, sent in self._feeds.sent.items():
-            yield MetricSample(metric_table.BYTES_OUT, sent, (kind,))
-        yield MetricSample(metric_table.DROPPED, self._feeds.dropped, ("viewer",))
-        yield MetricSample(metric_table.BACKLOG, self._backlogs.bytes)
+        yield from self._packaging.samples()
         for what, reasons in listeners.refused.items():
             for reason, count in reasons.items():
                 yield MetricSample(metric_table.REFUSED, count, (what, reason))

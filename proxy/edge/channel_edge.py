@@ -10,7 +10,7 @@ from gateway.cluster.node_endpoint import NOT_HERE
 from gateway.cluster.pull import PullSource
 from gateway.cluster.replicas import Replicas
 from gateway.http.request import Request
-from gateway.playback.router import EventualAnswer
+from gateway.playback.play_format import EventualAnswer
 from gateway.ports.errors import NoSuchStream
 
 # Sent with every request of such an edge to another node. An edge of the same channel refuses these requests, so that

@@ -27,10 +27,11 @@ from gateway.live.stream import Stream
 from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.ladder import LadderPlayback
 from gateway.playback.pages import Pages
+from gateway.playback.play_format import EventualAnswer
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.router import (
-    EventualAnswer,
     LivePlayback,
     MediaRoutes,
     PlaybackAccess,
@@ -110,7 +111,7 @@ class EdgeListeners:
         limits = settings.limits
         live = LivePlayback(
             streams,
-            MediaRoutes.of(_not_here, _not_here, _not_here, _not_here, _not_here),
+            MediaRoutes.of(LadderPlayback(streams, pulled.viewers), _not_here),
             FlvViewers(limits.viewer_backlog),
             pulled.viewers,
             settings.stream.wait_for_publisher,

@@ -47,7 +47,12 @@ async def test_an_item_of_the_original_system_reads_and_its_key_pushes(aws, sett
     table().put_item(TableName=TABLE, Item=item)
     async with open_stores(settings) as stores:
         channel = await stores.channels.get(id)
-        assert (channel.is_flv, channel.is_hls, channel.hls_time, channel.expires) == (True, False, 2, 2079907200)
+        assert (channel.flag("isFlv"), channel.flag("isHls"), channel.hls_time, channel.expires) == (
+            True,
+            False,
+            2,
+            2079907200,
+        )
         assert SigningSecrets("shared").verify_push(id, channel.key, key, time.time()) is Verdict.VALID
         await stores.channels.update(id, {"videoname": "new"})
     assert table().get_item(TableName=TABLE, Key={"id": {"S": id}})["Item"] == item | {"videoname": {"S": "new"}}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from gateway.api.presenter import Presenter
 from gateway.channels import relay_urls
-from gateway.channels.addresses import Addresses, Presenter, PublicDomains
+from gateway.channels.addresses import Addresses, PublicDomains
 from gateway.channels.channel import Channel, changes, create_item
 from gateway.channels.stream_key import SigningSecrets, Verdict
 from gateway.ports.errors import InvalidField, TooLarge

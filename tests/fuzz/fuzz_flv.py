@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from gateway.formats.flv import muxer
 from gateway.formats.flv.demuxer import MediaDemuxer
-from gateway.formats.flv.file import FlvFileDemuxer
 from gateway.formats.flv.tag import Script, TrackStart, Unsupported
 from gateway.media.errors import InvalidData
 from gateway.media.track import MediaTrack
 from gateway.media.unit import AccessUnit
 from tests.fuzz import captures
+from tests.support.flv_reader import FlvFileDemuxer
 
 _RESULTS = (AccessUnit, MediaTrack, TrackStart, Unsupported, Script)
 _MAX_TAG = 4096

@@ -6,6 +6,7 @@ from gateway.formats.mp4 import reader
 from gateway.formats.mp4.fragment import Mp4Sample, fragment, prft
 from gateway.formats.mp4.init import init_segment
 from gateway.media.errors import InvalidData
+from tests.support import mp4
 from tests.support.builders import AUDIO, VIDEO
 
 
@@ -22,7 +23,7 @@ def seeds() -> list[bytes]:
 
 def fuzz(data: bytes) -> None:
     """Oracle: InvalidData or a result; samples lie in the data; what was read can be written and read again."""
-    for parse in (reader.parse_init, reader.mdat, lambda d: list(reader.boxes(d))):
+    for parse in (mp4.parse_init, mp4.mdat, lambda d: list(reader.boxes(d))):
         try:
             parse(data)
         except InvalidData:

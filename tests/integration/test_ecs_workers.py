@@ -53,7 +53,6 @@ async def rig(folder: Path) -> AsyncIterator[Rig]:
         settings = {
             "MILLRACE_REGISTRY": f"sqlite:///{folder}/registry.db",
             "MILLRACE_CLUSTER__SECRET": secret,
-            "MILLRACE_STREAM__LINGER": "1",
             "MILLRACE_WORKERS__RUNNER": "ecs",
             "MILLRACE_ECS__CLUSTER": "video-streaming",
             "MILLRACE_ECS__TASK": "millrace-worker",

@@ -9,10 +9,10 @@ import pytest
 
 from gateway.formats.flv import muxer
 from gateway.formats.flv.demuxer import MediaDemuxer
-from gateway.formats.flv.reader import FlvReader
 from gateway.formats.flv.tag import VIDEO
 from gateway.media.track import Codec, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
+from tests.support.flv_reader import FlvReader
 
 PICTURES = 20
 BOX = b"\x01\0\0\0"

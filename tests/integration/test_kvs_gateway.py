@@ -25,7 +25,7 @@ BUCKET = "films"
 async def started(double: KvsDouble, moto: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Gateway]:
     """A gateway that finds the doubles where AWS would be; they live on this loop, which must not stand still."""
     kvs.use(double, monkeypatch)
-    life = running(AWS_ENDPOINT_URL_S3=moto, KVS_STREAM_ARN=double.streams["camera"].arn, MILLRACE_STREAM__LINGER="1")
+    life = running(AWS_ENDPOINT_URL_S3=moto, KVS_STREAM_ARN=double.streams["camera"].arn)
     gateway = await asyncio.to_thread(life.__enter__)
     try:
         yield gateway

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from gateway.formats.dash import mpd
-from gateway.formats.flv.file import FlvFileDemuxer
 from gateway.formats.hls import media
 from gateway.formats.mp4 import reader
 from gateway.live.sink import EndReason
@@ -19,6 +18,8 @@ from gateway.media.unit import AccessUnit
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.packager import Packager
 from tests.support import media as films
+from tests.support import mp4
+from tests.support.flv_reader import FlvFileDemuxer
 from tests.support.media import Film
 from tests.support.segmented import WALL, cmaf, ts
 from tests.support.tools import need
@@ -130,7 +131,7 @@ def test_every_coded_frame_stands_in_the_fragments_once_and_decode_time_has_no_g
     package(packager, film)
     _, source = units(film)
     for lane in packager.lanes:
-        samples = b"".join([reader.mdat(s.body()) for s in lane.window])
+        samples = b"".join([mp4.mdat(s.body()) for s in lane.window])
         wanted = [u.payload for u in source if u.track.kind.value == lane.kind]
         whole = b"".join(wanted)
         # Audio that lies before the first picture is left out.
@@ -157,7 +158,7 @@ def fragmented(name: str, folder: Path) -> tuple[Path, MediaTrack, list[AccessUn
     command += ["-movflags", "frag_keyframe+empty_moov+default_base_moof", str(path)]
     subprocess.run(command, check=True, timeout=120, capture_output=True)
     data = path.read_bytes()
-    about = reader.parse_init(data)[0]
+    about = mp4.parse_init(data)[0]
     track = MediaTrack(Kind.VIDEO, codec, 1000, about.config)
     found = []
     for f in reader.parse_fragments(data):

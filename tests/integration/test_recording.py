@@ -24,7 +24,6 @@ FILM = Film("recorded", seconds=14, bframes=2)
 LONG = Film("recorded-long", seconds=40, bframes=2)  # does not end before a test has seen enough
 NO_SOUND = Film("recorded-silent", seconds=6, audio=None)
 ONLY_SOUND = Film("recorded-sound", seconds=6, video=None)
-SOON = {"MILLRACE_STREAM__LINGER": "1"}  # seconds until a stream ends behind its publisher
 
 
 @pytest.fixture(autouse=True)
@@ -76,9 +75,9 @@ def folder() -> Iterator[Path]:
 
 
 def test_a_push_is_recorded_frame_by_frame_and_plays_again() -> None:
-    with running(MILLRACE_HLS__ON_DEMAND="true", **SOON) as gateway:
+    with running(MILLRACE_HLS__ON_DEMAND="true") as gateway:
         channel = gateway.channel(isVideo=True, isOnDemand=True, video_time="4", ondemand_time="4")
-        with push(FILM, channel.push, speed=4) as publisher:
+        with push(FILM, channel.push) as publisher:
             publisher.wait(40)
         until(lambda: len(files(gateway, "*/mp4/**/*.mp4")) == 4 and not found(gateway.data, "*.fmp4"), "recorded")
         until(lambda: files(gateway, "*/vod-*.m3u8") and not found(gateway.data, "journal"), "on demand")
@@ -98,7 +97,7 @@ def test_a_push_is_recorded_frame_by_frame_and_plays_again() -> None:
         assert http("GET", listed[0]["url"]).status == 200
         # A second push makes its own session and touches nothing of the first.
         before = {f: f.stat().st_mtime_ns for f in files(gateway, "*/**/*") if f.is_file()}
-        with push(NO_SOUND, channel.push, speed=4) as publisher:
+        with push(NO_SOUND, channel.push) as publisher:
             publisher.wait(30)
         until(lambda: len(files(gateway, "*/vod-*.m3u8")) == 2, "second session")
         assert all(f.stat().st_mtime_ns == t for f, t in before.items())
@@ -106,7 +105,7 @@ def test_a_push_is_recorded_frame_by_frame_and_plays_again() -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_what_a_gateway_writes_is_not_readable_for_other_users(workers: str) -> None:
-    with running(MILLRACE_SERVE__WORKERS=workers, **SOON) as gateway:
+    with running(MILLRACE_SERVE__WORKERS=workers) as gateway:
         gateway.data.chmod(0o755)
         channel = gateway.channel(isVideo=True, isImage=True, image_time="1", isOnDemand=True)
         with push(NO_SOUND, channel.push) as publisher:
@@ -123,9 +122,9 @@ def test_what_a_gateway_writes_is_not_readable_for_other_users(workers: str) -> 
 
 
 def test_sound_alone_is_recorded() -> None:
-    with running(**SOON) as gateway:
+    with running() as gateway:
         channel = gateway.channel(isVideo=True, isOnDemand=True, video_time="2", ondemand_time="2")
-        with push(ONLY_SOUND, channel.push, speed=4) as publisher:
+        with push(ONLY_SOUND, channel.push) as publisher:
             publisher.wait(30)
         until(lambda: len(files(gateway, "*/mp4/**/*.mp4")) == 4 and not found(gateway.data, "*.fmp4"), "recorded")
         assert digests(*[frames(f) for f in files(gateway, "*/mp4/**/*.mp4")]) == digests(ONLY_SOUND.hashes())
@@ -249,7 +248,7 @@ def running_on_disk(place: Path, size: str) -> Iterator[tuple[Gateway, Path]]:
     if mounted.returncode:
         lacking(f"no disk can be mounted here: {mounted.stderr.decode().strip()}")
     try:
-        with running(MILLRACE_OBJECTS=f"file:///{disk}", MILLRACE_RECORDING__KEEP_FREE="0", **SOON) as gateway:
+        with running(MILLRACE_OBJECTS=f"file:///{disk}", MILLRACE_RECORDING__KEEP_FREE="0") as gateway:
             yield gateway, disk
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)

@@ -27,6 +27,7 @@ from gateway.lib.sockets import tls_context
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
+from gateway.packaging.feed import Feed
 from gateway.packaging.rtmp_output import RtmpOutput
 from gateway.ports.errors import NoSuchChannel, StoreAway
 from gateway.ports.events import Events
@@ -99,7 +100,7 @@ async def running(
     **changes: float,
 ) -> AsyncIterator[Lab]:
     def make(stream: object) -> object:
-        return output or RtmpOutput(stream, 65536, 0.05, 30)  # type: ignore[arg-type]
+        return output or RtmpOutput(65536, lambda rendering: Feed(stream, rendering, 0.05, 30))  # type: ignore[arg-type]
 
     hub = builders.hub([OutputSpec("rtmp", make, lambda s: True, listed=False)], linger=0.0)  # type: ignore[arg-type]
     store, events, crashes = Store(), Events(), []

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway.formats.flv import muxer
-from gateway.formats.flv.reader import FlvReader
-from gateway.formats.flv.tag import VIDEO, Tag
+from gateway.formats.flv.tag import VIDEO
 from tests.support.clients import Program
+from tests.support.flv_reader import FlvReader, Tag
 from tests.support.gateway import running
 from tests.support.media import FRAMES_PER_SECOND, Film
 from tests.support.tools import need

@@ -31,10 +31,10 @@ import av
 from playwright.async_api import async_playwright
 
 from gateway.formats.flv.demuxer import MediaDemuxer
-from gateway.formats.flv.reader import FlvReader
 from gateway.formats.flv.tag import AUDIO, VIDEO
 from gateway.media.track import Kind, MediaTrack
 from gateway.media.unit import AccessUnit
+from tests.support.flv_reader import FlvReader
 from tests.support.gateway import Channel, running
 
 WANTED = {"frames": 400, "container": 1500}  # ms, median

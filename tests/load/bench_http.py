@@ -35,6 +35,7 @@ from gateway.playback.pages import Pages
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.router import LivePlayback, MediaRoutes, PlaybackAccess, PlaybackRouter
 from tests.support import builders
+from tests.support.playback import SameResponder
 
 FAR = 4_000_000_000
 SECRETS = SigningSecrets("a-secret")
@@ -68,7 +69,7 @@ def _handler() -> tuple[Hub, PlaybackRouter]:
     for name, auth in (("open", "none"), ("signed", "sign")):
         builders.publish(hub, name, playAuth=auth).set_tracks(builders.VIDEO, builders.AUDIO, {})
     protection = PlaybackProtection(auth="none", referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=30)
-    routes = MediaRoutes.of(_answer, _answer, _answer, _answer, _answer)
+    routes = MediaRoutes.of(SameResponder(_answer), _answer)
     live = LivePlayback(hub, routes, FlvViewers(524_288), HttpViewers(), wait_for_publisher=20)
     return hub, PlaybackRouter(PlaybackAccess(_NoChannels(), protection), live, Pages(), Health(_ready))
 

@@ -121,10 +121,10 @@ class Program:
 # ---- ffmpeg -----------------------------------------------------------------------------------
 
 
-def push(film: Film, url: str, *, ffmpeg: str = "ffmpeg", speed: float = 1) -> Program:
-    """ffmpeg publishing the film as it is, at `speed` times real time."""
-    command = [ffmpeg, "-nostdin", "-v", "error", "-readrate", f"{speed:g}", "-i", str(film.path())]
-    return Program([*command, "-c", "copy", "-f", "flv", url])
+def push(film: Film, url: str, *, ffmpeg: str = "ffmpeg") -> Program:
+    """ffmpeg publishing the film as it is, in real time."""
+    command = [ffmpeg, "-nostdin", "-v", "error", "-re", "-i", str(film.path()), "-c", "copy", "-f", "flv", url]
+    return Program(command)
 
 
 def pull(url: str, *, seconds: float | None = 6.0, ffmpeg: str = "ffmpeg", before: tuple[str, ...] = ()) -> Program:

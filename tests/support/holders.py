@@ -86,7 +86,7 @@ async def holder(
 ) -> AsyncIterator[Holder]:
     """One that runs. server: limits of its listener; bounds: of its hub."""
     hub, metrics = (
-        builders.hub([OutputSpec("flv", lambda s: Idle(), lambda s: s.channel.is_flv)], **bounds),
+        builders.hub([OutputSpec("flv", lambda s: Idle(), lambda s: s.channel.flag("isFlv"))], **bounds),
         Metrics("0"),
     )
 
@@ -159,7 +159,7 @@ class Puller:
 
 @contextlib.asynccontextmanager
 async def puller(where: Known, **bounds: Any) -> AsyncIterator[Puller]:
-    hub = builders.hub([OutputSpec("flv", lambda s: Idle(), lambda s: s.channel.is_flv)], **bounds)
+    hub = builders.hub([OutputSpec("flv", lambda s: Idle(), lambda s: s.channel.flag("isFlv"))], **bounds)
     async with Peers(SECRET) as peers, Tasks("puller") as tasks, Replicas(hub, where, peers) as replicas:
         tasks.start(hub.run())
         yield Puller(replicas, hub, where)

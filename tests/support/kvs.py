@@ -17,7 +17,6 @@ import pytest
 
 from gateway.adapters.aws.kvs import AwsKvs
 from gateway.adapters.aws.session import AwsSession
-from gateway.formats.flv.file import FlvFileDemuxer
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.live.hub import Hub
@@ -32,6 +31,7 @@ from gateway.outputs.kinesis.kvs_streams import KvsStreams
 from gateway.settings.models import KvsSettings, WorkersSettings
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
+from tests.support.flv_reader import FlvFileDemuxer
 from tests.support.kvs_rules import Frame
 from tests.support.media import Film
 from tests.support.putmedia import KvsDouble, VideoStream

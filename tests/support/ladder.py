@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.formats.flv.file import FlvFileDemuxer
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
@@ -21,7 +20,8 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.packaging.flv_output import FlvOutput
+from gateway.packaging.feed import Feed
+from gateway.packaging.flv_output import FlvOutput, FlvRendering
 from gateway.packaging.packager_sequence import CmafPackagerFactory, TsPackagerFactory
 from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
@@ -36,6 +36,7 @@ from gateway.ports.errors import OutputUnsupported
 from gateway.ports.events import Events
 from gateway.workers.ladder_plan import LadderStep
 from tests.support import builders
+from tests.support.flv_reader import FlvFileDemuxer
 from tests.support.http import Listener, serving
 from tests.support.media import Film
 from tests.support.playback import SECRETS, Channels
@@ -206,16 +207,16 @@ async def ladder(
 
     for_ts, for_cmaf = makes("libx264"), makes("libx265")
     specs = [
-        OutputSpec("flv", lambda s: FlvOutput(s, 0.05, 60.0), lambda s: s.channel.is_flv),
+        OutputSpec("flv", lambda s: FlvOutput(Feed(s, FlvRendering(), 0.05, 60.0)), lambda s: s.channel.flag("isFlv")),
         OutputSpec(
             "hls",
-            lambda s: ts.make(s, s.channel.hls_time, s.channel.hls_list_size, time.time()),
-            lambda s: s.channel.is_hls or for_ts(s),
+            ts,
+            lambda s: s.channel.flag("isHls") or for_ts(s),
         ),
         OutputSpec(
             "cmaf",
-            lambda s: cmaf.make(s, s.channel.hls_time, s.channel.hls_list_size, time.time()),
-            lambda s: s.channel.is_cmaf or for_cmaf(s),
+            cmaf,
+            lambda s: s.channel.flag("isCMAF") or for_cmaf(s),
         ),
         OutputSpec(
             "codec",
@@ -231,7 +232,7 @@ async def ladder(
         return []
 
     protection = PlaybackProtection(auth=auth, referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=100)
-    routes = MediaRoutes.of(hls, ladders.cmaf, ladders.index, ladders.rung, hls)
+    routes = MediaRoutes.of(ladders, hls)
     live = LivePlayback(hub, routes, FlvViewers(8_000_000), audience, 10.0, ready)
     handler = PlaybackRouter(PlaybackAccess(Channels(), protection), live, Pages(), Health(missing))
     original = Media.of(source)

@@ -16,11 +16,13 @@ from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
 from gateway.live.stream import Stream
-from gateway.packaging.flv_output import FlvOutput
+from gateway.packaging.feed import Feed
+from gateway.packaging.flv_output import FlvOutput, FlvRendering
 from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.pages import Pages
+from gateway.playback.play_format import PlayFormat, Responder
 from gateway.playback.posters import Posters
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.router import LivePlayback, MediaRoutes, PlaybackAccess, PlaybackRouter, StoredPlayback
@@ -82,6 +84,16 @@ def _served(request: Request, stream: Stream, rest: str) -> Response:
     return Response(200, f"{stream.name} {rest}".encode(), "video/mp2t", cache="public, max-age=600, immutable")
 
 
+class SameResponder:
+    """Answers for all formats and all of a ladder in the same way."""
+
+    def __init__(self, respond: Responder) -> None:
+        self.index = self.rung = respond
+
+    def responder(self, format: PlayFormat) -> Responder | None:
+        return self.index if format.respond is not None else None
+
+
 @asynccontextmanager
 async def playing(
     *stored: Channel,
@@ -93,9 +105,9 @@ async def playing(
     **server: Any,
 ) -> AsyncIterator[PlaybackServer]:
     specs = [
-        OutputSpec("flv", lambda s: FlvOutput(s, 0.0, stall), lambda s: s.channel.is_flv),
-        OutputSpec("hls", lambda s: Idle(), lambda s: s.channel.is_hls),
-        OutputSpec("cmaf", lambda s: Idle(), lambda s: s.channel.is_cmaf),
+        OutputSpec("flv", lambda s: FlvOutput(Feed(s, FlvRendering(), 0.0, stall)), lambda s: s.channel.flag("isFlv")),
+        OutputSpec("hls", lambda s: Idle(), lambda s: s.channel.flag("isHls")),
+        OutputSpec("cmaf", lambda s: Idle(), lambda s: s.channel.flag("isCMAF")),
     ]
     hub = builders.hub(specs)
     channels, audience, flv = Channels(*stored), HttpViewers(), FlvViewers(backlog)
@@ -105,7 +117,7 @@ async def playing(
         return labs[0].missing
 
     protection = PlaybackProtection(auth=auth, referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=100)
-    routes = MediaRoutes.of(_served, _served, _served, _served, _served)
+    routes = MediaRoutes.of(SameResponder(_served), _served)
     handler = PlaybackRouter(
         PlaybackAccess(channels, protection),
         LivePlayback(hub, routes, flv, audience, wait),

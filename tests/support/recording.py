@@ -11,7 +11,6 @@ from typing import Any
 
 from gateway.adapters.local.objects import LocalObjects
 from gateway.channels.channel import Channel
-from gateway.formats.flv.reader import FlvReader
 from gateway.formats.flv.tag import AUDIO, VIDEO
 from gateway.ingest.rtmp.flv_intake import AUDIO_LANE, VIDEO_LANE, FlvIntake
 from gateway.lib.tasks import Tasks
@@ -31,6 +30,7 @@ from gateway.ports.stores import ObjectStore
 from gateway.settings import load
 from gateway.settings.models import RecordingSettings
 from tests.support import builders
+from tests.support.flv_reader import FlvReader
 from tests.support.media import Film
 from tests.support.segmented import Timetable
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.channels.channel import Channel
-from gateway.formats.flv.reader import FlvReader
-from gateway.formats.flv.tag import AUDIO, VIDEO, Tag
+from gateway.formats.flv.tag import AUDIO, VIDEO
 from gateway.ingest.rtmp.flv_intake import FlvIntake
 from gateway.lib.egress import Egress
 from gateway.live.hub import Hub
@@ -24,6 +23,7 @@ from gateway.outputs.relay.relay_output import RelayFactory
 from gateway.ports.stores import IvsDirectory
 from gateway.settings import load
 from tests.support import builders
+from tests.support.flv_reader import FlvReader, Tag
 from tests.support.media import Film
 
 LOOPBACK = ("127.0.0.0/8", "::1")

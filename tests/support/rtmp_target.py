@@ -10,11 +10,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from gateway.formats.flv import muxer
-from gateway.formats.flv.tag import Tag
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.events import Connected, PublishEnded, PublishRequested, Script
 from gateway.protocols.rtmp.message import Message
 from gateway.protocols.rtmp.server import ServerConnection
+from tests.support.flv_reader import Tag
 
 SECONDS = 20.0
 

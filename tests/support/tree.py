@@ -56,7 +56,7 @@ class Branch:
 @contextlib.asynccontextmanager
 async def branch(where: StreamLocator, of: str = "c1", *, secret: str = SECRET) -> AsyncIterator[Branch]:
     """An edge that was started for channel `of`. secret: of the cluster. Players would need a sign."""
-    hub = builders.hub([OutputSpec("flv", lambda s: Idle(), lambda s: s.channel.is_flv)])
+    hub = builders.hub([OutputSpec("flv", lambda s: Idle(), lambda s: s.channel.flag("isFlv"))])
     audience = HttpViewers()
     protection = PlaybackProtection(auth="sign", referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=100)
     settings = EdgeSettings(upstream=(), cache=64_000_000, stale=6, channel=of)

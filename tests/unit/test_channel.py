@@ -48,7 +48,12 @@ class TestCreate:
 
     def test_what_the_client_leaves_out_gets_the_consoles_values(self):
         channel = Channel(create_item({"outdate": "2030-01-01"}, NOW, SECRETS, LIMIT))
-        assert (channel.is_flv, channel.is_hls, channel.hls_time, channel.hls_list_size) == (True, False, 2, 5)
+        assert (channel.flag("isFlv"), channel.flag("isHls"), channel.hls_time, channel.hls_list_size) == (
+            True,
+            False,
+            2,
+            5,
+        )
         assert [channel.number(n) for n in ("video_time", "image_time", "ondemand_time", "motion_diff")] == [
             60,
             30,
@@ -307,11 +312,21 @@ class TestReading:
     )
 
     def test_truth_values_and_numbers_may_be_text(self):
-        assert (self.old.is_flv, self.old.is_hls, self.old.hls_time, self.old.hls_list_size) == (True, False, 2, 8)
+        assert (self.old.flag("isFlv"), self.old.flag("isHls"), self.old.hls_time, self.old.hls_list_size) == (
+            True,
+            False,
+            2,
+            8,
+        )
 
     def test_what_an_old_item_lacks_has_the_schedulers_values(self):
         channel = Channel({"id": "a"})
-        assert (channel.is_flv, channel.hls_time, channel.hls_list_size, channel.codec) == (False, 2, 6, "libx264")
+        assert (channel.flag("isFlv"), channel.hls_time, channel.hls_list_size, channel.codec) == (
+            False,
+            2,
+            6,
+            "libx264",
+        )
         assert [channel.number(n) for n in ("video_time", "image_time", "motion_duration", "ImageWidth")] == [
             30,
             10,
@@ -344,7 +359,12 @@ class TestReading:
                 "key": value,
             }
         )
-        assert (channel.is_flv, channel.hls_time, channel.codec, channel.log_level) == (False, 2, "libx264", None)
+        assert (channel.flag("isFlv"), channel.hls_time, channel.codec, channel.log_level) == (
+            False,
+            2,
+            "libx264",
+            None,
+        )
         assert isinstance(channel.key, str)
 
     def test_the_originals_log_levels_are_understood(self):

@@ -2,10 +2,12 @@
 
 import pytest
 
-from gateway.channels.addresses import Addresses, OpenPorts, Presenter, PublicDomains
+from gateway.api.presenter import Presenter
+from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
 from gateway.channels.channel import Channel
 from gateway.channels.relay_urls import MASK, masked
 from gateway.channels.stream_key import SignatureUse, SigningSecrets, Verdict
+from gateway.playback.formats import play_urls
 from gateway.ports.errors import InvalidField
 
 SECRETS = SigningSecrets("unit-secret")
@@ -77,7 +79,7 @@ def test_the_pull_domain_builds_the_play_addresses(pull, flv, web_socket):
 
 def test_the_public_address_serves_where_no_pull_domain_is_set():
     assert (
-        addresses(public_url="https://live.example.com").plays(channel())["flv"]
+        play_urls(addresses(public_url="https://live.example.com"), channel())["flv"]
         == "https://live.example.com/c1/live.flv"
     )
 

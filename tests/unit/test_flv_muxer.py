@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from gateway.formats import amf0
 from gateway.formats.flv import muxer
 from gateway.formats.flv.demuxer import MediaDemuxer
-from gateway.formats.flv.file import FlvFileDemuxer, parse_script
+from gateway.formats.flv.script import parse_script
 from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, Script
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from tests.support import builders
+from tests.support.flv_reader import FlvFileDemuxer
 
 CONFIGS = {
     Codec.H264: b"\x01\x64\x00\x1f\xff\xe1\x00\x00",

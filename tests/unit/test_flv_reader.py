@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from gateway.formats import amf0
 from gateway.formats.flv import muxer
-from gateway.formats.flv.file import FlvFileDemuxer, parse_script
-from gateway.formats.flv.reader import FlvReader
-from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, Script, Tag
+from gateway.formats.flv.script import parse_script
+from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, Script
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, MediaTrack
 from gateway.media.unit import AccessUnit
 from tests.support.feeding import feed_all_ways
+from tests.support.flv_reader import FlvFileDemuxer, FlvReader, Tag
 
 HEADER = muxer.file_header(True, True)
 

@@ -29,6 +29,7 @@ from gateway.packaging.segment_window import Segment, SegmentWindow
 from gateway.packaging.ts.packager import TsPackager
 from gateway.packaging.ts.sequence_start import sequence_start
 from gateway.ports.errors import OutputUnsupported
+from tests.support import mp4
 from tests.support.builders import AUDIO, VIDEO, picture, stream
 from tests.support.hls_rules import Follower, check, parse
 from tests.support.packets import packets
@@ -95,7 +96,7 @@ def test_cmaf_loses_and_repeats_no_frame(name: str) -> None:
     packager, table = cmaf(size=1000), SHAPES[name]
     feed(packager, table)
     for lane in packager.lanes:
-        body = b"".join([reader.mdat(g.body()) for g in lane.window])
+        body = b"".join([mp4.mdat(g.body()) for g in lane.window])
         sent = [u.payload for u in table.units() if u.track.kind.value == lane.kind]
         assert b"".join(sent).endswith(body)
         assert len(body) >= 0.95 * len(b"".join(sent))
@@ -346,7 +347,7 @@ async def test_a_stream_that_ends_finishes_its_last_segment() -> None:
 
 def test_parts_and_segments_are_counted_in_the_metrics() -> None:
     metrics = Metrics("test")
-    one = TsPackager("c1", SegmentPlan(2.0, 5), WALL, metrics)
+    one = TsPackager("c1", SegmentPlan(2.0, 5), WALL, metrics=metrics)
     two = CmafPackager("c1", SegmentPlan(2.0, 5, 0.5), WALL, SequenceNumbers(prefix=int(WALL)), metrics)
     feed(one, Timetable())
     feed(two, Timetable())

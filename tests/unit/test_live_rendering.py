@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.formats.flv.file import parse_script
-from gateway.formats.flv.reader import FlvReader
+from gateway.formats.flv.script import parse_script
 from gateway.formats.flv.tag import SCRIPT
 from gateway.media.track import Tracks
 from gateway.packaging.flv_output import FlvRendering
 from gateway.packaging.rtmp_output import RtmpRendering
 from gateway.protocols.rtmp.chunk_reader import ChunkReader
 from tests.support.builders import AUDIO, VIDEO
+from tests.support.flv_reader import FlvReader
 
 CHANGED = Tracks(VIDEO, AUDIO, 1, {"width": 640.0, "height": 360.0, "encoder": "x"})
 

@@ -12,6 +12,7 @@ from gateway.formats.mp4.fragment import Mp4Sample, fragment
 from gateway.formats.mp4.init import init_segment
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack
+from tests.support import mp4
 
 INIT = init_segment(MediaTrack(Kind.AUDIO, Codec.AAC, 48_000, b"\x11\x90"))
 SAMPLES = [Mp4Sample(10, -5, True, b"abc"), Mp4Sample(20, 7, False, b""), Mp4Sample(30, 0, False, b"defg")]
@@ -24,7 +25,7 @@ def test_boxes_of_all_sizes_are_walked() -> None:
     assert [(b.kind, data[b.payload : b.end]) for b in reader.boxes(data)] == [
         (b"free", b"xy"), (b"mdat", b"abcd"), (b"mdat", b"rest")
     ]  # fmt: skip
-    assert reader.mdat(data) == b"abcdrest"
+    assert mp4.mdat(data) == b"abcdrest"
 
 
 @pytest.mark.parametrize(
@@ -101,13 +102,13 @@ def test_samples_outside_of_the_data_are_refused() -> None:
 
 def test_missing_boxes_are_named() -> None:
     with pytest.raises(InvalidData, match="moov"):
-        reader.parse_init(b"")
+        mp4.parse_init(b"")
     with pytest.raises(InvalidData, match="tkhd"):
-        reader.parse_init(box(b"moov", box(b"trak")))
+        mp4.parse_init(box(b"moov", box(b"trak")))
     with pytest.raises(InvalidData, match="tfhd"):
         reader.parse_fragments(box(b"moof", box(b"traf")))
     empty = INIT.replace(b"mp4a", b"\xff\xff\xff\xff", 1)
-    assert reader.parse_init(empty)[0].entry == b"\xff" * 4
+    assert mp4.parse_init(empty)[0].entry == b"\xff" * 4
 
 
 @given(st.data())
@@ -116,7 +117,7 @@ def test_damaged_files_are_read_or_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
     bad = bytes(good[: data.draw(st.integers(0, len(good)))])
-    for parse in (reader.parse_init, reader.parse_fragments, reader.mdat):
+    for parse in (mp4.parse_init, reader.parse_fragments, mp4.mdat):
         try:
             parse(bad)
         except InvalidData:

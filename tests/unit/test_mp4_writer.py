@@ -14,6 +14,7 @@ from gateway.formats.mp4.init import init_segment
 from gateway.media import codecs
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import Codec, Kind, MediaTrack
+from tests.support import mp4
 from tests.support.elementary import Elementary, assert_same, elementary, played
 
 VIDEO = ["h264", "h264-b", "h265", "av1", "vp9"]
@@ -102,7 +103,7 @@ def test_the_reader_gives_back_what_the_writer_wrote() -> None:
 def test_mdat_of_parts_is_the_mdat_of_their_segment() -> None:
     samples = samples_of(elementary("h264"))[:30]
     parts = [fragment(n, 1, 0, samples[n : n + 10]) for n in (0, 10, 20)]
-    assert reader.mdat(b"".join(parts)) == reader.mdat(fragment(1, 1, 0, samples))
+    assert mp4.mdat(b"".join(parts)) == mp4.mdat(fragment(1, 1, 0, samples))
 
 
 def test_audio_of_one_duration_needs_only_sizes() -> None:
@@ -155,7 +156,7 @@ def test_ffmpeg_reads_on_behind_a_prft(name: str, tmp_path: Path) -> None:
 def test_init_of_a_video_track(name: str, entry: bytes, config_box: bytes) -> None:
     source = elementary(name)
     data = init_segment(source.track, track_id=5, timescale=90_000, payload=source.takes[0].payload)
-    (track,) = reader.parse_init(data)
+    (track,) = mp4.parse_init(data)
     assert (track.track_id, track.timescale, track.handler) == (5, 90_000, b"vide")
     assert (track.entry, track.config_box) == (entry, config_box)
     assert (track.width, track.height) == (160, 120)
@@ -177,7 +178,7 @@ def test_init_of_a_video_track(name: str, entry: bytes, config_box: bytes) -> No
 )
 def test_init_of_an_audio_track(name: str, entry: bytes, config_box: bytes, rate: int, channels: int) -> None:
     source = elementary(name)
-    (track,) = reader.parse_init(init_segment(source.track, payload=source.takes[0].payload))
+    (track,) = mp4.parse_init(init_segment(source.track, payload=source.takes[0].payload))
     assert (track.handler, track.entry, track.config_box) == (b"soun", entry, config_box)
     assert (track.sample_rate, track.channels) == (rate, channels)
 
@@ -185,7 +186,7 @@ def test_init_of_an_audio_track(name: str, entry: bytes, config_box: bytes, rate
 @pytest.mark.parametrize(("name", "box"), [("ac3", b"dac3"), ("eac3", b"dec3"), ("opus", b"dOps"), ("flac", b"dfLa")])
 def test_codec_boxes_are_those_of_ffmpeg(name: str, box: bytes) -> None:
     source = elementary(name)
-    (track,) = reader.parse_init(init_segment(source.track, payload=source.takes[0].payload))
+    (track,) = mp4.parse_init(init_segment(source.track, payload=source.takes[0].payload))
     theirs = source.path.read_bytes()
     at = theirs.index(box) + 4
     assert track.config == theirs[at : at + len(track.config)]
@@ -223,5 +224,5 @@ def test_a_timescale_of_nothing_is_refused() -> None:
 
 
 def test_opus_without_its_head_is_stereo() -> None:
-    (track,) = reader.parse_init(init_segment(MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")))
+    (track,) = mp4.parse_init(init_segment(MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")))
     assert (track.entry, track.channels, track.sample_rate) == (b"Opus", 2, 48_000)

@@ -89,18 +89,6 @@ AUDIO_FOURCC = {
 FOURCC = {codec: fourcc for fourcc, codec in (VIDEO_FOURCC | AUDIO_FOURCC).items()}
 
 
-@dataclass(slots=True)
-class Tag:
-    """One tag of an FLV byte stream, with the fields of an RTMP message.
-
-    timestamp: milliseconds, 0 to 2**32 - 1.
-    """
-
-    type_id: int
-    timestamp: int
-    payload: bytes
-
-
 @dataclass(frozen=True, slots=True)
 class TrackStart:
     """The first frame of a codec that needs no sequence header (MP3, AC-3, VP8 …): its track and the frame itself."""
@@ -131,4 +119,3 @@ class Script:
 
 
 Demuxed: TypeAlias = "AccessUnit | MediaTrack | TrackStart | Unsupported | None"
-FlvEvent: TypeAlias = "AccessUnit | MediaTrack | TrackStart | Unsupported | Script"

@@ -8,7 +8,7 @@ from typing import Final
 
 from gateway.formats.lanes import Foreign, Lane
 from gateway.formats.mkv import ebml
-from gateway.media import aac, av1, flac, h264, h265, opus
+from gateway.media.codecs import checked_config
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import Codec, Kind
 
@@ -34,6 +34,8 @@ _CODECS: Final[dict[str, Codec | Foreign]] = {
     "A_EAC3": Codec.EAC3,
     "A_VORBIS": Foreign.VORBIS,
 }
+# The private data of other codecs, such as VP9's, are hints that their decoders do not need.
+_CONFIGURED: Final = frozenset((Codec.H264, Codec.H265, Codec.AV1, Codec.AAC, Codec.OPUS, Codec.FLAC))
 _PCM: Final = {
     ("A_PCM/INT/LIT", 16): Foreign.PCM_S16,
     ("A_PCM/INT/LIT", 24): Foreign.PCM_S24,
@@ -179,30 +181,13 @@ def _float(body: bytes) -> float:
 
 def _config(coding: Codec | Foreign, private: bytes) -> bytes:
     """Returns the decoder configuration from CodecPrivate after a check. Raises InvalidData."""
-    match coding:
-        case Codec.H264:
-            # Chromium writes none: its parameter sets are in the key frames.
-            if private:
-                h264.parse_avcc(private)
-            return private
-        case Codec.H265:
-            if private:
-                h265.parse_hvcc(private)
-            return private
-        case Codec.AV1:
-            if private:
-                av1.parse_av1c(private)
-            return private
-        case Codec.AAC:
-            aac.parse_asc(private)
-            return private
-        case Codec.OPUS:
-            return opus.unskipped(private) if private else b""
-        case Codec.FLAC:
-            return flac.parse_config(private).blocks
-        case Foreign.VORBIS:
-            if not 3 < len(private) <= 1 << 16 or private[0] != 2:
-                raise InvalidData(f"Vorbis headers of {len(private)} bytes")
-            return private
-    # VP9's private data are hints that its decoder does not need.
-    return b""
+    if isinstance(coding, Foreign):
+        if coding is not Foreign.VORBIS:
+            return b""
+        if not 3 < len(private) <= 1 << 16 or private[0] != 2:
+            raise InvalidData(f"Vorbis headers of {len(private)} bytes")
+        return private
+    # Chromium writes none for H.264: its parameter sets are in the key frames. AAC and FLAC cannot do without.
+    if coding not in _CONFIGURED or (not private and coding not in (Codec.AAC, Codec.FLAC)):
+        return b""
+    return checked_config(coding, private)

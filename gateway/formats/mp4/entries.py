@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.formats.lanes import Lane
-from gateway.formats.mp4.reader import Box, boxes, find
-from gateway.media import aac, av1, flac, h264, h265, opus, vp9
+from gateway.formats.mp4.reader import Box, boxes, find, need, u32
+from gateway.media import vp9
+from gateway.media.codecs import checked_config
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import Codec, Kind
 
@@ -68,19 +69,19 @@ class FragmentedMovie:
 
 def read_movie(data: bytes) -> FragmentedMovie:
     """Reads a moov box (with its header). Raises InvalidData, also if no fragments are announced."""
-    moov = _need(data, None, b"moov")
+    moov = need(data, None, b"moov")
     traks = [box for box in boxes(data, moov.payload, moov.end) if box.kind == b"trak"]
     if len(traks) > MOST_TRACKS:
         raise InvalidData(f"MP4: {len(traks)} tracks")
     mvex = find(data, b"mvex", start=moov.payload, end=moov.end)
     if mvex is None:
         raise InvalidData("an MP4 that is not fragmented cannot be read while it grows")
-    mvhd = _need(data, moov, b"mvhd")
-    movie_scale = _u32(data, mvhd, 20 if data[mvhd.payload : mvhd.payload + 1] == b"\x01" else 12)
+    mvhd = need(data, moov, b"mvhd")
+    movie_scale = u32(data, mvhd, 20 if data[mvhd.payload : mvhd.payload + 1] == b"\x01" else 12)
     defaults: dict[int, tuple[int, int, int]] = {}
     for box in boxes(data, mvex.payload, mvex.end):
         if box.kind == b"trex":
-            defaults[_u32(data, box, 4)] = (_u32(data, box, 12), _u32(data, box, 16), _u32(data, box, 20))
+            defaults[u32(data, box, 4)] = (u32(data, box, 12), u32(data, box, 16), u32(data, box, 20))
     entries: list[Mp4TrackEntry] = []
     left_out: list[str] = []
     for trak in traks:
@@ -95,18 +96,18 @@ def read_movie(data: bytes) -> FragmentedMovie:
 
 
 def _handler(data: bytes, trak: Box) -> bytes:
-    hdlr = _need(data, trak, b"mdia", b"hdlr")
+    hdlr = need(data, trak, b"mdia", b"hdlr")
     return data[hdlr.payload + 8 : min(hdlr.payload + 12, hdlr.end)]
 
 
 def _entry(data: bytes, trak: Box, kind: Kind, movie_scale: int) -> Mp4TrackEntry:
-    tkhd, mdhd = _need(data, trak, b"tkhd"), _need(data, trak, b"mdia", b"mdhd")
+    tkhd, mdhd = need(data, trak, b"tkhd"), need(data, trak, b"mdia", b"mdhd")
     # Version 1 has 64-bit creation and modification times in front (§8.3.2, §8.4.2).
-    number = _u32(data, tkhd, 20 if data[tkhd.payload : tkhd.payload + 1] == b"\x01" else 12)
-    timescale = _u32(data, mdhd, 20 if data[mdhd.payload : mdhd.payload + 1] == b"\x01" else 12)
+    number = u32(data, tkhd, 20 if data[tkhd.payload : tkhd.payload + 1] == b"\x01" else 12)
+    timescale = u32(data, mdhd, 20 if data[mdhd.payload : mdhd.payload + 1] == b"\x01" else 12)
     if not timescale:
         raise InvalidData("MP4: a track of 0 ticks a second")
-    coding, config = _coding(data, _need(data, trak, b"mdia", b"minf", b"stbl", b"stsd"), kind)
+    coding, config = _coding(data, need(data, trak, b"mdia", b"minf", b"stbl", b"stsd"), kind)
     return Mp4TrackEntry(number, Lane(kind, coding, timescale, config), _edited(data, trak, timescale, movie_scale))
 
 
@@ -133,23 +134,15 @@ def _coding(data: bytes, stsd: Box, kind: Kind) -> tuple[Codec, bytes]:
 def _config(codec: Codec, said: bytes) -> tuple[Codec, bytes]:
     """Returns codec and decoder configuration from its box, after a check. Raises InvalidData."""
     match codec:
-        case Codec.H264:
-            h264.parse_avcc(said)
-        case Codec.H265:
-            h265.parse_hvcc(said)
-        case Codec.AV1:
-            av1.parse_av1c(said)
         case Codec.VP9 | Codec.VP8:
             return codec, vp9.parse_vpcc(said).record if said else b""
         case Codec.AAC:
             return _of_esds(said[4:])
-        case Codec.OPUS:
-            return codec, opus.unskipped(said)
-        case Codec.FLAC:
-            return codec, flac.parse_config(said[4:]).blocks
         case Codec.AC3 | Codec.EAC3:
             return codec, b""
-    return codec, said
+        case Codec.FLAC:
+            said = said[4:]  # behind version and flags of the box
+    return codec, checked_config(codec, said)
 
 
 def _of_esds(descriptors: bytes) -> tuple[Codec, bytes]:
@@ -168,9 +161,7 @@ def _of_esds(descriptors: bytes) -> tuple[Codec, bytes]:
         return Codec.MP3, b""
     if object_type not in _AAC_TYPES:
         raise UnsupportedCodec(f"mp4a.{object_type:02X} is a codec that is not known here")
-    config = _descriptor(decoder[13:], 5)
-    aac.parse_asc(config)
-    return Codec.AAC, config
+    return Codec.AAC, checked_config(Codec.AAC, _descriptor(decoder[13:], 5))
 
 
 def _descriptor(data: bytes, tag: int) -> bytes:
@@ -205,7 +196,7 @@ def _edited(data: bytes, trak: Box, timescale: int, movie_scale: int) -> int:
     wide = data[elst.payload : elst.payload + 1] == b"\x01"
     form, length = (">Qq", 20) if wide else (">Ii", 12)
     delay = 0
-    for n in range(min(_u32(data, elst, 4), 16)):
+    for n in range(min(u32(data, elst, 4), 16)):
         at = elst.payload + 8 + n * length
         if at + length > elst.end:
             break
@@ -214,18 +205,3 @@ def _edited(data: bytes, trak: Box, timescale: int, movie_scale: int) -> int:
             return int(time) - delay
         delay += int(duration) * timescale // movie_scale if movie_scale else 0
     return -delay
-
-
-def _need(data: bytes, parent: Box | None, *path: bytes) -> Box:
-    start, end = (0, None) if parent is None else (parent.payload, parent.end)
-    found = find(data, *path, start=start, end=end)
-    if found is None:
-        raise InvalidData(f"MP4: no {b'/'.join(path).decode()}")
-    return found
-
-
-def _u32(data: bytes, box: Box, offset: int) -> int:
-    at = box.payload + offset
-    if at + 4 > box.end:
-        raise InvalidData(f"MP4: box {box.kind!r} is cut short")
-    return int.from_bytes(data[at : at + 4], "big")

@@ -1,8 +1,7 @@
-"""Reads fragmented MP4: a bounded walk over boxes, the tracks of an init segment, the samples of fragments."""
+"""Reads fragmented MP4: a bounded walk over boxes, and the samples of fragments."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,7 +14,6 @@ MAX_SAMPLES = 65_536  # in one buffer; a run of empty samples costs its writer n
 _NON_SYNC = 0x0001_0000
 # Bytes between the header of a box and its children.
 _CHILDREN = {b"stsd": 8, b"dref": 8}
-_VISUAL, _SOUND = 78, 28  # bytes of a sample entry before its boxes
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,26 +24,6 @@ class Box:
     start: int
     payload: int
     end: int
-
-
-@dataclass(frozen=True, slots=True)
-class InitTrack:
-    """One trak.
-
-    entry: type of the sample entry, for example "avc1".
-    config: payload of the box that describes the codec.
-    """
-
-    track_id: int
-    timescale: int
-    handler: bytes
-    entry: bytes
-    width: int
-    height: int
-    channels: int
-    sample_rate: int
-    config_box: bytes
-    config: bytes
 
 
 @dataclass(slots=True)
@@ -101,14 +79,6 @@ def find(data: bytes, *path: bytes, start: int = 0, end: int | None = None) -> B
     return found
 
 
-def parse_init(data: bytes) -> list[InitTrack]:
-    """Returns the tracks of an init segment. Raises InvalidData."""
-    moov = find(data, b"moov")
-    if moov is None:
-        raise InvalidData("no moov")
-    return [_track(data, trak) for trak in boxes(data, moov.payload, moov.end) if trak.kind == b"trak"]
-
-
 def parse_fragments(
     data: bytes,
     *,
@@ -132,44 +102,10 @@ def parse_fragments(
         sequence = 0
         for child in boxes(data, moof.payload, moof.end):
             if child.kind == b"mfhd":
-                sequence = _u32(data, child, 4)
+                sequence = u32(data, child, 4)
             elif child.kind == b"traf":
                 fragments.append(_traf(data, moof, child, sequence, defaults or {}, budget, origin))
     return fragments
-
-
-def mdat(data: bytes) -> bytes:
-    """Returns the media bytes of a segment or part: the payloads of its mdat boxes. Raises InvalidData."""
-    return b"".join([data[b.payload : b.end] for b in boxes(data) if b.kind == b"mdat"])
-
-
-def _track(data: bytes, trak: Box) -> InitTrack:
-    tkhd = _need(data, trak, b"tkhd")
-    mdhd = _need(data, trak, b"mdia", b"mdhd")
-    hdlr = _need(data, trak, b"mdia", b"hdlr")
-    stsd = _need(data, trak, b"mdia", b"minf", b"stbl", b"stsd")
-    # Version 1 has 64-bit creation and modification times in front (§8.3.2, §8.4.2).
-    track_id = _u32(data, tkhd, 20 if data[tkhd.payload : tkhd.payload + 1] == b"\x01" else 12)
-    timescale = _u32(data, mdhd, 20 if data[mdhd.payload : mdhd.payload + 1] == b"\x01" else 12)
-    handler = data[hdlr.payload + 8 : min(hdlr.payload + 12, hdlr.end)]
-    entry = next(boxes(data, min(stsd.payload + 8, stsd.end), stsd.end), None)
-    if entry is None:
-        raise InvalidData("stsd without an entry")
-    video = handler == b"vide"
-    children = entry.payload + (_VISUAL if video else _SOUND)
-    if children > entry.end:
-        raise InvalidData(f"sample entry {entry.kind!r} is cut short")
-    width = height = channels = rate = 0
-    if video:
-        width, height = struct.unpack_from(">HH", data, entry.payload + 24)
-    elif handler == b"soun":
-        channels = int.from_bytes(data[entry.payload + 16 : entry.payload + 18], "big")
-        rate = int.from_bytes(data[entry.payload + 24 : entry.payload + 26], "big")
-    inner = next(boxes(data, children, entry.end), None)
-    return InitTrack(
-        track_id, timescale, handler, entry.kind, width, height, channels, rate,
-        inner.kind if inner else b"", data[inner.payload : inner.end] if inner else b"",
-    )  # fmt: skip
 
 
 def _traf(
@@ -181,26 +117,26 @@ def _traf(
     budget: _Budget,
     origin: int,
 ) -> TrackFragment:
-    tfhd = _need(data, traf, b"tfhd")
-    flags = _u32(data, tfhd, 0) & 0xFFFFFF
-    track_id = _u32(data, tfhd, 4)
+    tfhd = need(data, traf, b"tfhd")
+    flags = u32(data, tfhd, 0) & 0xFFFFFF
+    track_id = u32(data, tfhd, 4)
     base = moof.start
     at = 8
     if flags & 0x1:
-        base = (_u32(data, tfhd, at) << 32 | _u32(data, tfhd, at + 4)) - origin
+        base = (u32(data, tfhd, at) << 32 | u32(data, tfhd, at + 4)) - origin
         at += 8
     at += 4 if flags & 0x2 else 0
     values = list(defaults.get(track_id, (0, 0, 0)))
     for n, bit in enumerate((0x8, 0x10, 0x20)):
         if flags & bit:
-            values[n] = _u32(data, tfhd, at)
+            values[n] = u32(data, tfhd, at)
             at += 4
     time = 0
     tfdt = find(data, b"tfdt", start=traf.payload, end=traf.end)
     if tfdt is not None:
-        time = _u32(data, tfdt, 4)
-        if _u32(data, tfdt, 0) >> 24:
-            time = time << 32 | _u32(data, tfdt, 8)
+        time = u32(data, tfdt, 4)
+        if u32(data, tfdt, 0) >> 24:
+            time = time << 32 | u32(data, tfdt, 8)
     samples: list[Mp4Sample] = []
     position: int | None = None
     for child in boxes(data, traf.payload, traf.end):
@@ -213,15 +149,15 @@ def _trun(
     data: bytes, trun: Box, base: int, position: int, values: list[int], samples: list[Mp4Sample], budget: _Budget
 ) -> int:
     """Appends the samples of one track run that start at `position`; returns the position after them."""
-    head, count = _u32(data, trun, 0), _u32(data, trun, 4)
+    head, count = u32(data, trun, 0), u32(data, trun, 4)
     at = 8
     first_flags: int | None = None
     if head & 0x1:
-        offset = _u32(data, trun, at)
+        offset = u32(data, trun, at)
         position = base + offset - (offset >> 31 << 32)
         at += 4
     if head & 0x4:
-        first_flags = _u32(data, trun, at)
+        first_flags = u32(data, trun, at)
         at += 4
     present = [bool(head & bit) for bit in (0x100, 0x200, 0x400, 0x800)]
     stride = 4 * sum(present)
@@ -232,18 +168,18 @@ def _trun(
         duration, size, flags = values
         cts = 0
         if present[0]:
-            duration = _u32(data, trun, at)
+            duration = u32(data, trun, at)
             at += 4
         if present[1]:
-            size = _u32(data, trun, at)
+            size = u32(data, trun, at)
             at += 4
         if present[2]:
-            flags = _u32(data, trun, at)
+            flags = u32(data, trun, at)
             at += 4
         elif n == 0 and first_flags is not None:
             flags = first_flags
         if present[3]:
-            cts = _u32(data, trun, at)
+            cts = u32(data, trun, at)
             cts -= cts >> 31 << 32 if head >> 24 else 0
             at += 4
         budget.bytes -= size
@@ -254,15 +190,18 @@ def _trun(
     return position
 
 
-def _need(data: bytes, parent: Box, *path: bytes) -> Box:
-    found = find(data, *path, start=parent.payload, end=parent.end)
+def need(data: bytes, parent: Box | None, *path: bytes) -> Box:
+    """Returns the first box at `path` in `parent` (None: in the data). Raises InvalidData if there is none."""
+    start, end = (0, None) if parent is None else (parent.payload, parent.end)
+    found = find(data, *path, start=start, end=end)
     if found is None:
-        raise InvalidData(f"no {b'/'.join(path).decode()} in {parent.kind!r}")
+        raise InvalidData(f"MP4: no {b'/'.join(path).decode()}{f' in {parent.kind!r}' if parent else ''}")
     return found
 
 
-def _u32(data: bytes, box: Box, offset: int) -> int:
+def u32(data: bytes, box: Box, offset: int) -> int:
+    """Returns the 32-bit number at `offset` of a box's payload. Raises InvalidData."""
     at = box.payload + offset
     if at + 4 > box.end:
-        raise InvalidData(f"box {box.kind!r} at {box.start} is cut short")
+        raise InvalidData(f"MP4: box {box.kind!r} at {box.start} is cut short")
     return int.from_bytes(data[at : at + 4], "big")

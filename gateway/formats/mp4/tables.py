@@ -114,10 +114,6 @@ class Table:
         """Ticks from the first sample's decode time to the end of the last."""
         return self._last + self._last_duration - self.decode_start if self.samples else 0
 
-    @property
-    def first_is_key(self) -> bool:
-        return bool(self._keys) and self._keys[0] == 1
-
     def boxes(self, stsd: bytes, positions: Iterable[int], *, wide: bool, lift: int = 0) -> bytes:
         """Returns stbl (ISO/IEC 14496-12 §8.5).
 

@@ -107,108 +107,103 @@ def lost(source: CmafTrack, rung: CmafTrack) -> bool:
     return ours.wall + ours.duration - theirs.wall - theirs.duration > source.window.longest + _LATEST
 
 
-def manifest(
-    lanes: Sequence[CmafTrack],
-    epochs: Mapping[int, Epoch],
-    besides: Sequence[AlternateRendition] = (),
-    *,
-    start: float,
-    now: float,
-    part: float,
-    ended: bool,
-    frame_rate: Fraction | None,
-) -> Mpd:
-    """Returns the values of the present MPD.
+@dataclass(frozen=True, slots=True)
+class MpdSnapshot:
+    """What an MPD shows at one moment.
 
     besides: further renditions; those that cover the source are listed.
     start: availabilityStartTime.
     now: publishTime.
     part: seconds of a chunk.
-    ended: the stream is over.
-    frame_rate: of the video, None if it is not regular.
     """
-    besides = [b for b in besides if b.covers(lanes[0])]
-    listed = sorted({s.epoch for lane in lanes for s in lane.window})
-    longest = _longest(lanes)
-    depth = max(lane.window.seconds for lane in lanes)
-    last = listed[-1]
-    epoch = epochs[last]
-    low_latency = _low_latency(epoch) and not ended
-    if low_latency:
-        # Before segments leave the list, everything since the start is available, also the incomplete segment.
-        depth = min(max(depth, _LEAST_DEPTH), max(_elapsed(_beginning(lanes, besides, start), now), 1))
-    periods = []
-    presentation = 0.0
-    for number in listed:
-        e = epochs[number]
-        wall = e.wall.at(e.origin / VIDEO_CLOCK)
-        begin = wall - start
-        sets = []
-        end, grid = 0.0, math.inf
-        for index, lane in enumerate(lanes):
-            segments = [s for s in lane.window if s.epoch == number]
-            header = lane.headers.get(number)
-            if not segments or header is None:
-                continue
-            end = max(end, (segments[-1].time + segments[-1].length) / header.clock - e.origin / VIDEO_CLOCK)
-            # A Period that is over keeps its addressing: shaka-player (5.2.12) fails on a manifest in which a Period
-            # has changed it.
-            by_number = _low_latency(e) and not ended and lane.kind in e.first
-            if by_number:
-                template = _by_number(lane, header, e, part)
-                # A track may end a little after its grid: then players must not miss a number after the last segment.
-                grid = min(grid, (segments[-1].number - template.start_number + 1) * (e.usual or 0) / VIDEO_CLOCK)
-            else:
-                template = _by_time(header, e, segments)
-            ours = representation(lane, header, frame_rate)
-            alike, others = _renditions(besides if not index else (), lane, e, segments, by_number, part, ours.codecs)
-            if alike:
-                ours = replace(ours, template=template)
-            sap = max(s.sap for s in segments) if all(s.sap for s in segments) else 0
-            sets.append(AdaptationSet(index + 1, lane.kind, template, (ours, *alike), wall, sap))
-            if others:
-                sets.append(AdaptationSet(len(lanes) + 1, lane.kind, template, tuple(others), wall, sap))
-        end = min(end, grid)
-        over = number != last or ended
-        periods.append(Period(str(number + 1), begin, tuple(sets), end if over else None))
-        presentation = begin + end
-    usual = (epoch.usual or VIDEO_CLOCK) / VIDEO_CLOCK
-    latency = _latency(epoch, part) if low_latency else None
-    return Mpd(
-        start=start,
-        published=now,
-        update=longest,
-        buffer=2 * part if low_latency else usual,
-        depth=depth,
-        # At first there is less media than the later delay, and no player can begin before the first segment.
-        delay=min(latency if latency is not None else 3 * longest, depth),
-        longest=longest,
-        latency=latency,
-        periods=tuple(periods),
-        clock=CLOCK_URL,
-        presentation=presentation if ended else None,
-    )
 
+    lanes: Sequence[CmafTrack]
+    epochs: Mapping[int, Epoch]
+    besides: Sequence[AlternateRendition]
+    start: float
+    now: float
+    part: float
 
-def joinable(
-    lanes: Sequence[CmafTrack],
-    epochs: Mapping[int, Epoch],
-    besides: Sequence[AlternateRendition] = (),
-    *,
-    start: float,
-    now: float,
-    part: float,
-) -> bool:
-    """Tells whether enough time has passed that every player can start with the present MPD, and it lists all of
-    `besides`.
+    def manifest(self, *, ended: bool, frame_rate: Fraction | None) -> Mpd:
+        """Returns the values of the present MPD.
 
-    Arguments as for `manifest`.
-    """
-    epoch = epochs[max(lane.window[-1].epoch for lane in lanes)]
-    if not all(b.covers(lanes[0]) for b in besides):
-        return False
-    elapsed = _elapsed(_beginning(lanes, besides, start), now)
-    return not _low_latency(epoch) or elapsed >= max(_LEAST_DEPTH, int(_latency(epoch, part)))
+        ended: the stream is over. frame_rate: of the video, None if it is not regular.
+        """
+        lanes, epochs, start, now, part = self.lanes, self.epochs, self.start, self.now, self.part
+        besides = [b for b in self.besides if b.covers(lanes[0])]
+        listed = sorted({s.epoch for lane in lanes for s in lane.window})
+        longest = _longest(lanes)
+        depth = max(lane.window.seconds for lane in lanes)
+        last = listed[-1]
+        epoch = epochs[last]
+        low_latency = _low_latency(epoch) and not ended
+        if low_latency:
+            # Before segments leave the list, everything since the start is available, also the incomplete segment.
+            depth = min(max(depth, _LEAST_DEPTH), max(_elapsed(_beginning(lanes, besides, start), now), 1))
+        periods = []
+        presentation = 0.0
+        for number in listed:
+            e = epochs[number]
+            wall = e.wall.at(e.origin / VIDEO_CLOCK)
+            begin = wall - start
+            sets = []
+            end, grid = 0.0, math.inf
+            for index, lane in enumerate(lanes):
+                segments = [s for s in lane.window if s.epoch == number]
+                header = lane.headers.get(number)
+                if not segments or header is None:
+                    continue
+                end = max(end, (segments[-1].time + segments[-1].length) / header.clock - e.origin / VIDEO_CLOCK)
+                # A Period that is over keeps its addressing: shaka-player (5.2.12) fails on a manifest in which a
+                # Period has changed it.
+                by_number = _low_latency(e) and not ended and lane.kind in e.first
+                if by_number:
+                    template = _by_number(lane, header, e, part)
+                    # A track may end a little after its grid: then players must not miss a number after the last
+                    # segment.
+                    grid = min(grid, (segments[-1].number - template.start_number + 1) * (e.usual or 0) / VIDEO_CLOCK)
+                else:
+                    template = _by_time(header, e, segments)
+                ours = representation(lane, header, frame_rate)
+                own = besides if not index else ()
+                alike, others = _renditions(own, lane, e, segments, by_number, part, ours.codecs)
+                if alike:
+                    ours = replace(ours, template=template)
+                sap = max(s.sap for s in segments) if all(s.sap for s in segments) else 0
+                sets.append(AdaptationSet(index + 1, lane.kind, template, (ours, *alike), wall, sap))
+                if others:
+                    sets.append(AdaptationSet(len(lanes) + 1, lane.kind, template, tuple(others), wall, sap))
+            end = min(end, grid)
+            over = number != last or ended
+            periods.append(Period(str(number + 1), begin, tuple(sets), end if over else None))
+            presentation = begin + end
+        usual = (epoch.usual or VIDEO_CLOCK) / VIDEO_CLOCK
+        latency = _latency(epoch, part) if low_latency else None
+        return Mpd(
+            start=start,
+            published=now,
+            update=longest,
+            buffer=2 * part if low_latency else usual,
+            depth=depth,
+            # At first there is less media than the later delay, and no player can begin before the first segment.
+            delay=min(latency if latency is not None else 3 * longest, depth),
+            longest=longest,
+            latency=latency,
+            periods=tuple(periods),
+            clock=CLOCK_URL,
+            presentation=presentation if ended else None,
+        )
+
+    def joinable(self) -> bool:
+        """Tells whether every player can start with the present MPD, and it lists all of `besides`.
+
+        That takes some time after the first segments.
+        """
+        epoch = self.epochs[max(lane.window[-1].epoch for lane in self.lanes)]
+        if not all(b.covers(self.lanes[0]) for b in self.besides):
+            return False
+        elapsed = _elapsed(_beginning(self.lanes, self.besides, self.start), self.now)
+        return not _low_latency(epoch) or elapsed >= max(_LEAST_DEPTH, int(_latency(epoch, self.part)))
 
 
 def _low_latency(epoch: Epoch) -> bool:

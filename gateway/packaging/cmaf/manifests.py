@@ -11,7 +11,7 @@ from gateway.formats.hls.multivariant import AudioRendition, Variant, multivaria
 from gateway.lib.metrics import Metrics
 from gateway.media.track import Tracks
 from gateway.packaging.alignment import Alignment, EpochOrigin
-from gateway.packaging.cmaf.dash_manifest import AlternateRendition, Epoch, joinable, manifest
+from gateway.packaging.cmaf.dash_manifest import AlternateRendition, Epoch, MpdSnapshot
 from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.segmenter import target_duration
 from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming
@@ -107,17 +107,16 @@ class CmafManifests:
         besides: further renditions.
         now: when the last unit came, seconds since the epoch.
         """
-        return mpd.mpd(
-            manifest(
-                self.lanes, self._epochs, besides, start=self._alignment.start, now=now, part=self._part(), ended=ended,
-                frame_rate=self.frame_rate,
-            )
-        )  # fmt: skip
+        return mpd.mpd(self._snapshot(now, besides).manifest(ended=ended, frame_rate=self.frame_rate))
 
     def joinable(self, now: float, besides: Sequence[AlternateRendition] = ()) -> bool:
         """Tells whether every DASH player can start with the present `manifest`, and it lists all of `besides`."""
-        start = self._alignment.start
-        return bool(self.lanes) and joinable(self.lanes, self._epochs, besides, start=start, now=now, part=self._part())
+        return bool(self.lanes) and self._snapshot(now, besides).joinable()
+
+    def _snapshot(self, now: float, besides: Sequence[AlternateRendition]) -> MpdSnapshot:
+        # The longest duration of a part of any track, in seconds.
+        part = max(lane.target_part for lane in self.lanes if lane.target_part is not None)
+        return MpdSnapshot(self.lanes, self._epochs, besides, self._alignment.start, now, part)
 
     @property
     def frame_rate(self) -> Fraction | None:
@@ -128,10 +127,6 @@ class CmafManifests:
         """Returns the tracks that the publisher still sends: a player would wait for the others."""
         tracks = self.tracks
         return [lane for lane in self.lanes if tracks is None or getattr(tracks, lane.kind) is not None] or self.lanes
-
-    def _part(self) -> float:
-        """Returns the longest duration of a part of any track, in seconds."""
-        return max(lane.target_part for lane in self.lanes if lane.target_part is not None)
 
     # ---- what happens ----
 

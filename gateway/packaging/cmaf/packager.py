@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-import structlog
-
 from gateway.channels.names import channel_of
 from gateway.formats.hls.multivariant import Variant
 from gateway.formats.mp4.init import init_segment
@@ -30,8 +28,6 @@ from gateway.packaging.packager import Packager
 from gateway.packaging.segment_plan import SegmentPlan
 from gateway.packaging.segmenter import Segmenter
 from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming
-
-log = structlog.get_logger(__name__)
 
 LEAST_WINDOW = 10  # segments
 _MAX_RATE = 1_000_000  # thousands of bits a second
@@ -71,7 +67,7 @@ class CmafPackager(Packager):
     ) -> None:
         """name: of the stream; now: seconds since the epoch; metrics: where parts are counted; alignment: of a source
         with its renditions, which follow it."""
-        super().__init__()
+        super().__init__(name, "cmaf")
         alignment = alignment or Alignment()
         alignment.next_epoch = max(alignment.next_epoch, numbers.epoch)
         self._alignment = alignment
@@ -79,7 +75,6 @@ class CmafPackager(Packager):
         if leads:
             alignment.source = self
         self._boundary: Boundary | None = None  # where the next segment of the picture begins
-        self._name = name
         self._metrics = metrics
         self._seconds = plan.seconds
         size = max(plan.size, LEAST_WINDOW)
@@ -88,8 +83,6 @@ class CmafPackager(Packager):
         self._video = CmafTrack("video", plan.part, size, numbers.video, self.waiters)
         self._audio = CmafTrack("audio", plan.part, size, numbers.audio, self.waiters)
         self._shown = CmafManifests(self._video, self._audio, plan.seconds, alignment, metrics)
-        self.cache: dict[object, object] = {}  # what servers made of the present state; emptied when it changes
-        self.broken = 0  # units that could not be read
         self._forced = 0
         self._now = now  # when the last unit came
         self._fresh = True  # nothing of this epoch was packaged yet
@@ -197,7 +190,8 @@ class CmafPackager(Packager):
                         return
                     pictures = self._pictures = self._begin_video(unit)
                 if not pictures.add(unit.dts, unit.cts, unit.key, unit.payload):
-                    self._warn_forced()
+                    self._forced += 1
+                    self.warn_forced(self._forced, self._shown.target)
             else:
                 sounds = self._sounds
                 if sounds is None:
@@ -207,7 +201,7 @@ class CmafPackager(Packager):
         except UnsupportedCodec:
             raise
         except InvalidData as error:
-            self._note_broken(error)
+            self.note_broken(error)
         if self._video.dirty or self._audio.dirty:
             self._publish()
 
@@ -239,11 +233,8 @@ class CmafPackager(Packager):
         segmenter = self._segmenter(VIDEO_CLOCK)
 
         def may_begin(decoded: int, first: int, own: bool) -> bool:
-            since = None if leads or lane.open else alignment.since(first)
-            if since is not None:
-                own = segmenter.cuts(since, 0, True)
             at = CutCandidate(decoded, first, self._now, self._fresh, lane.open, lane.number + lane.open)
-            self._boundary = alignment.boundary(self, at, own)
+            self._boundary = alignment.boundary(self, at, own, segmenter)
             return self._boundary is not None
 
         def cut(decoded: int, first: int) -> None:
@@ -371,19 +362,6 @@ class CmafPackager(Packager):
             for segmenter in self._segmenters:
                 segmenter.fix(shown.target)
             self.ready = True
-
-    # ---- log messages for operators ----
-
-    def _warn_forced(self) -> None:
-        self._forced += 1
-        if self._forced & (self._forced - 1) == 0:  # 1, 2, 4, 8 …: one line an order of magnitude
-            log.warning("segment cut without a key frame", stream=self._name, output="cmaf", times=self._forced,
-                        target=self._shown.target)  # fmt: skip
-
-    def _note_broken(self, error: InvalidData) -> None:
-        self.broken += 1
-        if self.broken & (self.broken - 1) == 0:
-            log.info("unit dropped", stream=self._name, output="cmaf", reason=str(error), times=self.broken)
 
 
 def _promised_rate(tracks: Tracks, name: str) -> float:

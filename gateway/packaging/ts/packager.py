@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 
-import structlog
-
 from gateway.formats.hls import media
 from gateway.formats.hls.multivariant import Variant
 from gateway.formats.ts.muxer import TsMuxer
@@ -25,8 +23,6 @@ from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming
 from gateway.packaging.ts.segment_draft import SegmentDraft
 from gateway.packaging.ts.sequence_start import sequence_start
 from gateway.packaging.wall_clock import WallClock
-
-log = structlog.get_logger(__name__)
 
 _VERSION = 3  # EXTINF with fractions; nothing here needs more
 _FRAMES_PER_PES = 5  # about 100 ms of AAC: saves most of the packets' padding
@@ -52,23 +48,20 @@ class TsPackager(Packager):
         name: str,
         plan: SegmentPlan,
         started: float,
-        metrics: Metrics | None = None,
         first: tuple[int, int, int] = (0, 0, 0),
+        metrics: Metrics | None = None,
         alignment: Alignment | None = None,
     ) -> None:
         """name: of the stream, for logs;
         started: now, seconds since the epoch: names begin there in milliseconds, numbers in seconds, so that both grow
-        over restarts; metrics: where segments are counted; first: least numbers of the first segment, epoch and
-        name; alignment: of a rendition with its siblings."""
-        super().__init__()
-        self._name = name
+        over restarts; first: least numbers of the first segment, epoch and name; metrics: where segments are
+        counted; alignment: of a rendition with its siblings."""
+        super().__init__(name, "hls")
         self._metrics = metrics
         self._alignment = alignment
         self._seconds = plan.seconds
         self.window = SegmentWindow(plan.size)
         self.segmenter = Segmenter(VIDEO_CLOCK, plan.seconds)
-        self.cache: dict[object, object] = {}  # what servers made of the present playlist; emptied when it changes
-        self.broken = 0  # units that could not be read
         # hls.js needs time for each past discontinuity, so epochs do not begin at the clock as numbers do.
         number, epoch = max(sequence_start(started), first[0]), first[1]
         named = max(int(started * 1000), first[2])
@@ -112,7 +105,7 @@ class TsPackager(Packager):
         return self.segmenter.forced_cuts
 
     @property
-    def next_numbers(self) -> tuple[int, int, int]:
+    def numbers(self) -> tuple[int, int, int]:
         """The first segment, the first epoch and the first file name of the packager that continues after this one."""
         return self._number + 1, self._epoch + 1, self._number + 1 + self._to_name
 
@@ -179,7 +172,7 @@ class TsPackager(Packager):
             else:
                 self._sound(unit)
         except InvalidData as error:
-            self._note_broken(error)
+            self.note_broken(error)
 
     def finish(self) -> None:
         self._finish_segment(None)
@@ -207,7 +200,7 @@ class TsPackager(Packager):
             if (cuts or key) and self._may_begin(dts, dts + cts, unit.wall, cuts):
                 date = None
                 if not key:
-                    self._warn_forced()
+                    self.warn_forced(self.segmenter.forced_cuts, self.window.target)
                     date = dts + self._dated() - self._start
                 self._finish_segment(dts, self._first_shown(dts, dts + cts))
                 self._begin(dts, dts + cts, unit.wall)
@@ -269,11 +262,8 @@ class TsPackager(Packager):
         alignment = self._alignment
         if alignment is None:
             return own
-        since = None if self._open else alignment.since(pts)
-        if since is not None:
-            own = self.segmenter.cuts(since, 0, True)
         at = CutCandidate(dts, pts, wall, self._fresh, self._open, self._number + self._open)
-        self._boundary = alignment.boundary(self, at, own)
+        self._boundary = alignment.boundary(self, at, own, self.segmenter)
         return self._boundary is not None
 
     def _begin(self, dts: int, pts: int, wall: float) -> None:
@@ -380,23 +370,10 @@ class TsPackager(Packager):
         """
         drafts = self._drafts
         while draft.packets is None:
-            drafts.popleft().plan(self._note_broken)
+            drafts.popleft().plan(self.note_broken)
         tables, packets = draft.packets
         return b"".join([tables, *[p.render() for p in packets]])
 
     def _publish(self) -> None:
         self.cache.clear()
         self.changed.open()
-
-    # ---- log messages for operators ----
-
-    def _warn_forced(self) -> None:
-        forced = self.segmenter.forced_cuts
-        if forced & (forced - 1) == 0:  # 1, 2, 4, 8 …: one line an order of magnitude
-            log.warning("segment cut without a key frame", stream=self._name, output="hls", times=forced,
-                        target=self.window.target)  # fmt: skip
-
-    def _note_broken(self, error: InvalidData) -> None:
-        self.broken += 1
-        if self.broken & (self.broken - 1) == 0:
-            log.info("unit dropped", stream=self._name, output="hls", reason=str(error), times=self.broken)

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from gateway.formats.flv import muxer
-from gateway.formats.flv.reader import FlvReader
-from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, Tag
+from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO
 from gateway.protocols.rtmp.chunk_writer import shared_message
 from gateway.protocols.rtmp.client import ClientConnection, ClientRole
 from gateway.protocols.rtmp.events import Accepted, Ended, PlayRequested, PublishRequested, Rejected
 from gateway.protocols.rtmp.message import CSID, Message
 from gateway.protocols.rtmp.server import ServerConnection
 from gateway.protocols.rtmp.url import parse_url
+from tests.support.flv_reader import FlvReader, Tag
 from tests.support.tools import need
 
 Answer = Callable[[ServerConnection, asyncio.StreamWriter, Any], None]

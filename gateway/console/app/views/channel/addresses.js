@@ -12,6 +12,7 @@ const PAGES = { flv: "flv.html", hls: "index.html", cmaf: "hls.html", dash: "das
 
 /** @type {readonly ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "rtmp"]} */
 const PLAYS = ["flv", "hls", "cmaf", "dash", "ladder", "wsflv", "rtmp"];
+const NAMED = /** @type {readonly string[]} */ (PLAYS);
 
 /** Replaces the file name of an address and keeps the query, which may contain a signature. @param {string} url @param {string} file */
 function beside(url, file) {
@@ -56,14 +57,15 @@ export function Play({ channel }) {
   const urls = channel.playUrls;
   const auth = channel["playAuth"];
   const pages = /** @type {Record<string, string>} */ (PAGES);
+  const others = Object.keys(urls).filter((name) => !NAMED.includes(name)); // formats that the console has no texts for
   return html`<${Card} title=${t("play.title")} class="is-play">
     ${urls["flv"] || urls["hls"] || urls["cmaf"] ? "" : html`<${Notice} kind="info">${t("play.none")}<//>`}
     ${auth === "sign" && html`<p class="hint gap">${t("play.signed")}</p>`}
     ${auth === "cloudfront" && html`<p class="hint gap">${t("play.cloudfront")}</p>`}
     <div class="addresses">
-      <div class="stack">${PLAYS.filter((name) => urls[name]).map((name) => {
+      <div class="stack">${[...PLAYS, ...others].filter((name) => urls[name]).map((name) => {
         const [url = "", page] = [urls[name], pages[name]];
-        const label = t(`play.${name}`);
+        const label = NAMED.includes(name) ? t(`play.${name}`) : name;
         return html`<${CopyField} key=${name} label=${label} name=${t("play.copy", { what: label })} value=${url}
           after=${page && html`<a class="button quiet icon-only" href=${beside(url, page)} target="_blank" rel="noopener" aria-label=${t("play.page", { what: label })} title=${t("play.page", { what: label })}><${Icon} name="external" /></a>`} />`;
       })}</div>

@@ -1,12 +1,33 @@
-"""FlvReader: turns an FLV byte stream, in pieces of any size, into tags."""
+"""Reads what the gateway sends as FLV, and films: an FLV byte stream, in pieces of any size, as tags and events."""
 
 from __future__ import annotations
 
-from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, Tag
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from gateway.formats.flv.demuxer import MediaDemuxer
+from gateway.formats.flv.script import parse_script
+from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, Script, TrackStart, Unsupported
 from gateway.media.errors import InvalidData
+from gateway.media.track import MediaTrack
+from gateway.media.unit import AccessUnit
+
+FlvEvent: TypeAlias = "AccessUnit | MediaTrack | TrackStart | Unsupported | Script"
 
 _HEADER = 11
 _KNOWN = frozenset({AUDIO, VIDEO, SCRIPT})
+
+
+@dataclass(slots=True)
+class Tag:
+    """One tag of an FLV byte stream, with the fields of an RTMP message.
+
+    timestamp: milliseconds, 0 to 2**32 - 1.
+    """
+
+    type_id: int
+    timestamp: int
+    payload: bytes
 
 
 class FlvReader:
@@ -74,3 +95,40 @@ class FlvReader:
         self._skip = offset + 4
         self._started = True
         return True
+
+
+class FlvFileDemuxer:
+    """Demuxes an FLV stream that arrives in pieces; `MediaDemuxer` describes the events.
+
+    Times are those of the tags, 0 to 2**32 - 1 milliseconds; the caller unwraps them. A tag with a broken body is
+    dropped and counted in `broken`. A stream that is not FLV raises InvalidData.
+    """
+
+    __slots__ = ("_reader", "broken", "media")
+
+    def __init__(self, *, max_tag: int = 8 << 20) -> None:
+        self._reader = FlvReader(max_tag=max_tag)
+        self.media = MediaDemuxer()
+        self.broken = 0
+
+    def receive(self, data: bytes, wall: float = 0.0) -> list[FlvEvent]:
+        """Takes any piece of the stream; returns the events that it completes.
+
+        wall: arrival time, seconds since the epoch.
+        Raises InvalidData if the stream is not FLV or a tag is too large.
+        """
+        events: list[FlvEvent] = []
+        for tag in self._reader.receive(data):
+            try:
+                if tag.type_id == VIDEO:
+                    event: FlvEvent | None = self.media.video(tag.timestamp, tag.payload, wall)
+                elif tag.type_id == AUDIO:
+                    event = self.media.audio(tag.timestamp, tag.payload, wall)
+                else:
+                    event = parse_script(tag.timestamp, tag.payload)
+            except InvalidData:
+                self.broken += 1
+                continue
+            if event is not None:
+                events.append(event)
+        return events

@@ -1,0 +1,39 @@
+"""The parts that the packagers of one process share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from gateway.lib import metric_table
+from gateway.lib.metric_table import MetricSample
+from gateway.lib.metrics import Metrics
+from gateway.live.stream import Stream
+from gateway.packaging.backlog import Backlogs
+from gateway.packaging.feed import Feed, FeedCounts
+from gateway.packaging.rendering import Rendering
+from gateway.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class PackagingServices:
+    """feeds, backlogs: count what viewers of feeds got and what waits for them. metrics: counts segments; None: nothing
+    does.
+    """
+
+    settings: Settings
+    backlogs: Backlogs
+    feeds: FeedCounts = field(default_factory=FeedCounts)
+    metrics: Metrics | None = None
+
+    def feed(self, stream: Stream, rendering: Rendering) -> Feed:
+        """Returns a feed whose viewers share the counters and the memory of the process."""
+        flush, stall = self.settings.http.flush_ms / 1000, self.settings.limits.viewer_stall
+        return Feed(stream, rendering, flush, stall, self.feeds, self.backlogs)
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Yields the metrics of the feeds."""
+        for kind, sent in self.feeds.sent.items():
+            yield MetricSample(metric_table.BYTES_OUT, sent, (kind,))
+        yield MetricSample(metric_table.DROPPED, self.feeds.dropped, ("viewer",))
+        yield MetricSample(metric_table.BACKLOG, self.backlogs.bytes)
