@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.api.answers import answer
-from gateway.channels import fields
+from gateway.api.channel_fields import described
 from gateway.outputs.descriptor import OutputDescriptor, OutputField
 from gateway.outputs.registry import all_outputs
 
@@ -18,30 +18,14 @@ async def index(request: web.Request) -> web.Response:
 
 
 def _described(output: OutputDescriptor) -> dict[str, Any]:
-    described = [{"name": name, **_field(one)} for name, one in output.fields.items()]
-    return {"name": output.name, "flag": output.flag, "label": dict(output.label), "fields": described}
-
-
-def _field(output_field: OutputField) -> dict[str, Any]:
-    """The field as a form needs it: `type` is flag, number, choice or text."""
-    field = output_field.field
-    found: dict[str, Any] = {
-        "type": "text",
-        "default": field.absent,
-        "minimum": None,
-        "maximum": None,
-        "whole": False,
-        "values": [],
-        "label": dict(output_field.label),
-        "unit": output_field.unit,
+    return {
+        "name": output.name,
+        "flag": output.flag,
+        "label": dict(output.label),
+        "fields": [_field(name, one) for name, one in output.fields.items()],
     }
-    match field:
-        case fields.Flag():
-            found["type"] = "flag"
-        case fields.Number():
-            found |= {"type": "number", "minimum": field.least, "maximum": field.most, "whole": field.whole}
-        case fields.Choice():
-            found |= {"type": "choice", "values": list(field.values)}
-        case fields.TextField():
-            found["maximum"] = field.longest
-    return found
+
+
+def _field(name: str, one: OutputField) -> dict[str, Any]:
+    found = {"name": name, **described(one.field), "label": dict(one.label)}
+    return {**found, "unit": one.unit or found["unit"]}

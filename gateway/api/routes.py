@@ -10,6 +10,7 @@ from aiohttp import web
 
 from gateway.api import (
     broadcast,
+    channel_fields,
     channels,
     console,
     domains,
@@ -231,6 +232,7 @@ ROUTES: Final = (
         also=(503,),
         public=True,
     ),
+    Route("GET", "/fields", channel_fields.index, "Node", "The fields that a channel can have", "FormFields"),
     Route("GET", "/outputs", outputs.index, "Node", "The outputs that a stream can have", "KnownOutputs"),
     Route("GET", "/servers", servers.servers, "Node", "The live gateways, the preferred one first", "Servers"),
     Route("GET", "/nodes", nodes.index, "Node", "All nodes that share the streams", "Nodes"),

@@ -40,6 +40,9 @@ export function addWords(key, words) {
   for (const at of /** @type {Language[]} */ (Object.keys(known))) known[at][key] ??= words[at] ?? words["en"] ?? key;
 }
 
+/** @param {string} key @returns {boolean} whether the current language has a text for it */
+export const hasWords = (key) => known[language.value][key] !== undefined;
+
 /** Settles when the texts of all views are loaded. */
 export async function moreWords() {
   more = true;

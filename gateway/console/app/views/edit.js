@@ -5,7 +5,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { api, ApiError, isAbort } from "../api.js";
 import { nameOf } from "../channel.js";
 import { ask } from "../dialog.js";
-import { changedFields, changesOf, draftOf } from "../editor/fields.js";
+import { changedFields, changesOf, draftOf, loadFields } from "../editor/fields.js";
 import { sections } from "../editor/sections.js";
 import { t } from "../i18n.js";
 import { loadInstalled } from "../installed_outputs.js";
@@ -26,7 +26,8 @@ export default function Edit({ parts: [id = ""] }) {
   const [failed, setFailed] = useState(/** @type {Error | null} */ (null));
   const current = usePoll(channel ? `${path}/session` : null, 4_000);
   useEffect(() => {
-    Promise.all([api.get(path), loadInstalled()]).then(([found]) => setChannel(found), (error) => { if (!isAbort(error)) setFailed(error); });
+    Promise.all([api.get(path), loadFields(), loadInstalled()])
+      .then(([found]) => setChannel(found), (error) => { if (!isAbort(error)) setFailed(error); });
   }, [path]);
   if (failed) return html`<${Empty} icon="search" title=${failed instanceof ApiError && failed.status === 404 ? t("channel.missing") : t("channel.unread")} text=${failed.message}>
     <${LinkButton} href="#/channels" icon="left">${t("nav.channels")}<//><//>`;
@@ -35,7 +36,12 @@ export default function Edit({ parts: [id = ""] }) {
 }
 
 /** @param {Wrong} wrong @returns {string} */
-const said = (wrong) => (wrong.kind === "number" ? t(wrong.whole ? "wrong.whole" : "wrong.number", { least: wrong.least, most: wrong.most }) : wrong.kind === "moment" ? t("new.expiry.missing") : t("new.name.missing"));
+function said(wrong) {
+  if (wrong.why === "moment") return t("new.expiry.missing");
+  if (wrong.why === "missing") return t("new.name.missing");
+  const { minimum, maximum, whole } = wrong.field;
+  return t(whole ? "wrong.whole" : "wrong.number", { least: minimum ?? "", most: maximum ?? "" });
+}
 
 /** @param {{channel: Channel, session: Session | null, path: string, onSaved: (channel: Channel) => void}} props */
 function Editor({ channel, session, path, onSaved }) {
