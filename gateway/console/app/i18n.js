@@ -2,9 +2,10 @@
 
 import { signal } from "@preact/signals";
 
-import { keep, recall } from "../players/memory.js";
+import { filled, preferred } from "../players/language.js";
+import { keep } from "../players/memory.js";
 
-/** @typedef {"en" | "zh"} Language */
+/** @typedef {import("../players/language.js").Language} Language */
 /** @typedef {string | {one: string, other: string}} Words  `one` and `other`: chosen by the number `n` */
 
 /** @typedef {Record<Language, () => Promise<{default: Record<string, Words>}>>} Tables */
@@ -49,13 +50,6 @@ export async function moreWords() {
   await load(language.peek());
 }
 
-/** @returns {Language} the language chosen in this browser, else the browser's own */
-function preferred() {
-  const chosen = recall("language");
-  if (chosen === "en" || chosen === "zh") return chosen;
-  return (navigator.languages[0] ?? navigator.language).toLowerCase().startsWith("zh") ? "zh" : "en";
-}
-
 /**
  * Changes the language. lasting: keep the choice in this browser.
  * @param {Language} to
@@ -81,9 +75,7 @@ export function t(key, vars = {}) {
   const at = language.value;
   const words = known[at][key];
   if (words === undefined) return key;
-  const chosen = typeof words === "string" ? words : words[new Intl.PluralRules(at).select(Number(vars["n"])) === "one" ? "one" : "other"];
-  return chosen.replace(/\{(\w+)\}/g, (whole, name) => {
-    const value = vars[name];
-    return value === undefined ? whole : typeof value === "number" ? value.toLocaleString(at) : value;
-  });
+  const one = typeof words !== "string" && new Intl.PluralRules(at).select(Number(vars["n"])) === "one";
+  const chosen = typeof words === "string" ? words : words[one ? "one" : "other"];
+  return filled(chosen, vars, at);
 }

@@ -2,7 +2,7 @@
 
 import { computed, signal } from "@preact/signals";
 
-import { api } from "./api.js";
+import { api } from "../players/api.js";
 import { addWords } from "./i18n.js";
 
 /** @typedef {import("./editor/fields.js").Field & {label: Record<string, string>}} OutputField  label: by language */

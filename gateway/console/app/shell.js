@@ -2,7 +2,7 @@
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
-import { isAbort } from "./api.js";
+import { isAbort } from "../players/api.js";
 import { Questions } from "./dialog.js";
 import { html } from "./html.js";
 import { language, LANGUAGES, moreWords, setLanguage, t } from "./i18n.js";

@@ -1,6 +1,6 @@
 /** Switches an output on or off: now, if the channel is live, and for all later pushes. */
 
-import { api } from "./api.js";
+import { api } from "../players/api.js";
 import { isOn } from "./channel.js";
 import { installedSwitches } from "./installed_outputs.js";
 

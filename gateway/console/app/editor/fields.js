@@ -2,7 +2,7 @@
 
 import { computed, signal } from "@preact/signals";
 
-import { api } from "../api.js";
+import { api } from "../../players/api.js";
 import { expiry, fromLocal, isOn, toLocal } from "../channel.js";
 import { installed } from "../installed_outputs.js";
 

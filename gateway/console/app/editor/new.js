@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 
-import { ApiError, isAbort } from "../api.js";
+import { ApiError, isAbort } from "../../players/api.js";
 import { fromLocal, toLocal, zoneName } from "../channel.js";
 import { Dialog } from "../dialog.js";
 import { t } from "../i18n.js";

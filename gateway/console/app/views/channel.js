@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 
-import { abortAll, api } from "../api.js";
+import { abortAll, api } from "../../players/api.js";
 import { nameOf, stateOf, TONES, viewersOf } from "../channel.js";
 import { ask } from "../dialog.js";
 import { t } from "../i18n.js";

@@ -2,7 +2,7 @@
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 
-import { api } from "../api.js";
+import { api } from "../../players/api.js";
 import { expiry, isOn, nameOf, outputsOn, stateOf, TONES, viewersOf } from "../channel.js";
 import { csv, save } from "../csv.js";
 import { bitrate, moment, number, relative } from "../format.js";

@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
-import { api, ApiError, isAbort } from "../api.js";
+import { api, ApiError, isAbort } from "../../players/api.js";
 import { t } from "../i18n.js";
 import { refresh, usePoll } from "../poll.js";
 import { toast } from "../toast.js";

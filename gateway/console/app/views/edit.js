@@ -2,7 +2,7 @@
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
-import { api, ApiError, isAbort } from "../api.js";
+import { api, ApiError, isAbort } from "../../players/api.js";
 import { nameOf } from "../channel.js";
 import { ask } from "../dialog.js";
 import { changedFields, changesOf, draftOf, loadFields } from "../editor/fields.js";

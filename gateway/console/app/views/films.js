@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
-import { api, ApiError } from "../api.js";
+import { api, ApiError } from "../../players/api.js";
 import { ask } from "../dialog.js";
 import { moment, number, percent } from "../format.js";
 import { t } from "../i18n.js";

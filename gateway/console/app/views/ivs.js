@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
-import { api, isAbort } from "../api.js";
+import { api, isAbort } from "../../players/api.js";
 import { ask } from "../dialog.js";
 import { t } from "../i18n.js";
 import { go, route } from "../router.js";

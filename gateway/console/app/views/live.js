@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
-import { api } from "../api.js";
+import { api } from "../../players/api.js";
 import { Chart } from "../chart.js";
 import { csv, save } from "../csv.js";
 import { ask } from "../dialog.js";

@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-import { ApiError, isAbort } from "../api.js";
+import { ApiError, isAbort } from "../../players/api.js";
 import { t } from "../i18n.js";
 import { ended, login, offer } from "../session.js";
 import { Choices } from "../shell.js";

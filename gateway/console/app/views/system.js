@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
-import { api, isAbort } from "../api.js";
+import { api, isAbort } from "../../players/api.js";
 import { Chart } from "../chart.js";
 import { bitrate, brief, bytes, number, percent, span } from "../format.js";
 import { t } from "../i18n.js";

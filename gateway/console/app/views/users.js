@@ -2,7 +2,7 @@
 
 import { useSignal } from "@preact/signals";
 
-import { api, ApiError } from "../api.js";
+import { api, ApiError } from "../../players/api.js";
 import { ask, Dialog } from "../dialog.js";
 import { moment } from "../format.js";
 import { t } from "../i18n.js";

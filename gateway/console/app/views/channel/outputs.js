@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-import { isAbort } from "../../api.js";
+import { isAbort } from "../../../players/api.js";
 import { loadInstalled } from "../../installed_outputs.js";
 import { bytes, number } from "../../format.js";
 import { t } from "../../i18n.js";

@@ -2,7 +2,7 @@
 
 import { useSignal } from "@preact/signals";
 
-import { api } from "../../api.js";
+import { api } from "../../../players/api.js";
 import { Dialog } from "../../dialog.js";
 import { t } from "../../i18n.js";
 import { refresh } from "../../poll.js";

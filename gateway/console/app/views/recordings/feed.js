@@ -1,6 +1,6 @@
 /** Loads the recordings of one channel or of all, newest first, page by page. */
 
-import { api, ApiError } from "../../api.js";
+import { api, ApiError } from "../../../players/api.js";
 
 /** @typedef {"video" | "ondemand" | "motion" | "image"} Kind */
 

@@ -2,7 +2,7 @@
 
 import { useEffect } from "preact/hooks";
 
-import { api } from "../../api.js";
+import { api } from "../../../players/api.js";
 import { ask, Dialog } from "../../dialog.js";
 import { bytes, duration, moment } from "../../format.js";
 import { t } from "../../i18n.js";
