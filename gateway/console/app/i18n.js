@@ -8,13 +8,10 @@ import { keep } from "../players/memory.js";
 /** @typedef {import("../players/language.js").Language} Language */
 /** @typedef {string | {one: string, other: string}} Words  `one` and `other`: chosen by the number `n` */
 
-/** @typedef {Record<Language, () => Promise<{default: Record<string, Words>}>>} Tables */
+/** @typedef {Record<Language, Record<string, Words>>} Tables */
 
-/** Texts that are always needed. @type {Tables} */
+/** The texts that are always needed. A view brings its own. @type {Record<Language, () => Promise<{default: Record<string, Words>}>>} */
 const FIRST = { en: () => import("./words/en.js"), zh: () => import("./words/zh.js") };
-
-/** Texts of the views other than channels, loaded with the first of these views. @type {Tables} */
-const MORE = { en: () => import("./words/en-views.js"), zh: () => import("./words/zh-views.js") };
 
 /** The name of each language in this language. @type {Record<Language, string>} */
 export const LANGUAGES = { en: "English", zh: "中文" };
@@ -22,18 +19,16 @@ export const LANGUAGES = { en: "English", zh: "中文" };
 /** The current language. A component that calls `t` while it renders is rendered again when it changes. */
 export const language = signal(/** @type {Language} */ ("en"));
 
-/** @type {Record<Language, Record<string, Words>>} */
+/** @type {Tables} */
 const known = { en: {}, zh: {} };
-let more = false;
 
-/** @param {Language} which */
-async function load(which) {
-  const tables = await Promise.all([FIRST[which](), ...(more ? [MORE[which]()] : [])]);
-  for (const table of tables) Object.assign(known[which], table.default);
+/** Adds the texts of a view. @param {Tables} tables */
+export function addTables(tables) {
+  for (const at of /** @type {Language[]} */ (Object.keys(known))) Object.assign(known[at], tables[at]);
 }
 
 /**
- * Adds texts that come from the gateway. A language without a text shows the English one.
+ * Adds a text that comes from elsewhere, such as the gateway. A language without a text shows the English one.
  * @param {string} key
  * @param {Record<string, string>} words  by language
  */
@@ -44,12 +39,6 @@ export function addWords(key, words) {
 /** @param {string} key @returns {boolean} whether the current language has a text for it */
 export const hasWords = (key) => known[language.value][key] !== undefined;
 
-/** Settles when the texts of all views are loaded. */
-export async function moreWords() {
-  more = true;
-  await load(language.peek());
-}
-
 /**
  * Changes the language. lasting: keep the choice in this browser.
  * @param {Language} to
@@ -57,7 +46,7 @@ export async function moreWords() {
  */
 export async function setLanguage(to, lasting = true) {
   if (lasting) keep("language", to);
-  await load(to);
+  Object.assign(known[to], (await FIRST[to]()).default);
   document.documentElement.lang = to === "zh" ? "zh-Hans" : to;
   language.value = to;
 }

@@ -5,7 +5,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { isAbort } from "../players/api.js";
 import { Questions } from "./dialog.js";
 import { html } from "./html.js";
-import { language, LANGUAGES, moreWords, setLanguage, t } from "./i18n.js";
+import { addTables, addWords, language, LANGUAGES, setLanguage, t } from "./i18n.js";
 import { Button, IconButton } from "./kit/button.js";
 import { Icon } from "./kit/icon.js";
 import { Menu } from "./kit/menu.js";
@@ -17,29 +17,26 @@ import { setTheme, theme, THEMES } from "./theme.js";
 import { toast, Toasts } from "./toast.js";
 
 /** @typedef {import("./kit/icon.js").IconName} IconName */
-/** @typedef {{default: import("preact").ComponentType<{parts: string[]}>}} View */
+/** @typedef {{default: import("preact").ComponentType<{parts: string[]}>, words?: import("./i18n.js").Tables}} View */
+/** label: in the navigation, by language. @typedef {{icon: IconName, label: Record<string, string>, load: (parts: string[]) => Promise<View>}} Place */
 
-/** @type {Record<string, (parts: string[]) => Promise<View>>} */
+/** The views, in the order of the navigation. @type {Record<string, Place>} */
 const VIEWS = {
-  channels: ([id, page]) =>
-    id === undefined ? import("./views/channels.js") : page === "edit" ? import("./views/edit.js") : import("./views/channel.js"),
-  live: () => worded(import("./views/live.js")),
-  recordings: () => worded(import("./views/recordings.js")),
-  films: () => worded(import("./views/films.js")),
-  domains: () => worded(import("./views/domains.js")),
-  ivs: () => worded(import("./views/ivs.js")),
-  users: () => worded(import("./views/users.js")),
-  system: () => worded(import("./views/system.js")),
+  channels: {
+    icon: "channels", label: { en: "Channels", zh: "频道" },
+    load: ([id, page]) =>
+      id === undefined ? import("./views/channels.js") : page === "edit" ? import("./views/edit.js") : import("./views/channel.js"),
+  },
+  live: { icon: "live", label: { en: "Live", zh: "直播" }, load: () => import("./views/live.js") },
+  recordings: { icon: "recordings", label: { en: "Recordings", zh: "录制" }, load: () => import("./views/recordings.js") },
+  films: { icon: "films", label: { en: "VOD", zh: "点播" }, load: () => import("./views/films.js") },
+  domains: { icon: "domains", label: { en: "Domains", zh: "域名" }, load: () => import("./views/domains.js") },
+  ivs: { icon: "ivs", label: { en: "Amazon IVS", zh: "Amazon IVS" }, load: () => import("./views/ivs.js") },
+  users: { icon: "users", label: { en: "Users", zh: "用户" }, load: () => import("./views/users.js") },
+  system: { icon: "system", label: { en: "System", zh: "系统" }, load: () => import("./views/system.js") },
 };
 
-/** Loads a view together with its texts. @param {Promise<View>} view @returns {Promise<View>} */
-async function worded(view) {
-  const [shown] = await Promise.all([view, moreWords()]);
-  return shown;
-}
-
-/** The navigation: each view's icon has its name. */
-const PLACES = /** @type {IconName[]} */ (Object.keys(VIEWS));
+for (const [name, { label }] of Object.entries(VIEWS)) addWords(`nav.${name}`, label);
 
 export function App() {
   // If the gateway did not answer the first request, the request is repeated until it does.
@@ -72,7 +69,7 @@ function Frame() {
       ${drawer && html`<${Drawer} onClose=${() => setDrawer(false)} />`}
       <div>
         ${unreachable.value && html`<p class="away" role="alert">${t("away.banner")}</p>`}
-        <main id="main" tabindex="-1"><${Viewed} load=${VIEWS[at.name]} name=${at.name} parts=${at.parts} /></main>
+        <main id="main" tabindex="-1"><${Viewed} load=${VIEWS[at.name]?.load} name=${at.name} parts=${at.parts} /></main>
       </div>
     </div>`;
 }
@@ -95,7 +92,8 @@ function Nav() {
   const at = route.value.name;
   return html`<nav class="nav" aria-label=${t("nav")}>
     <${Brand} />
-    <ul>${PLACES.map((name) => html`<li key=${name}><a href=${`#/${name}`} aria-current=${at === name ? "page" : undefined}><${Icon} name=${name} />${t(`nav.${name}`)}</a></li>`)}
+    <ul>${Object.entries(VIEWS).map(([name, { icon }]) => html`<li key=${name}>
+      <a href=${`#/${name}`} aria-current=${at === name ? "page" : undefined}><${Icon} name=${icon} />${t(`nav.${name}`)}</a></li>`)}
       <li><a href="/docs" target="_blank" rel="noopener"><${Icon} name="docs" />${t("nav.docs")}</a></li>
     </ul>
     <div class="end">
@@ -141,8 +139,9 @@ function Viewed({ load, name, parts }) {
   useEffect(() => {
     let gone = false;
     setFailed(false);
-    load?.(parts).then(({ default: view }) => {
+    load?.(parts).then(({ default: view, words }) => {
       if (gone) return;
+      if (words) addTables(words);
       setShown({ key, parts, view });
       scrollTo(0, 0);
     }, () => { if (!gone) setFailed(true); });

@@ -12,6 +12,8 @@ import { CHANNELS, choices, useChannels } from "./parts/channels.js";
 import { protocolName } from "./parts/names.js";
 import { reason, Trouble } from "./parts/trouble.js";
 
+export { default as words } from "../words/domains.js";
+
 /** @typedef {{pushDNS: string, pullDNS: string}} DomainNames */
 /** @typedef {{role: string, address: string, ports: Record<string, number | null>}} Node */
 
@@ -119,7 +121,7 @@ function Servers() {
   /** @type {import("../kit/table.js").Column<Node>[]} */
   const columns = [
     { key: "address", label: t("domains.address"), cell: (node) => html`<code>${node.address}</code>`, sort: (node) => node.address },
-    { key: "role", label: t("domains.role"), cell: (node) => html`<${Badge} kind=${node.role === "primary" ? "ok" : "idle"}>${t(`domains.role.${node.role}`)}<//>`, sort: (node) => node.role },
+    { key: "role", label: t("domains.role"), cell: (node) => html`<${Badge} kind=${node.role === "primary" ? "ok" : "idle"}>${t(`role.${node.role}`)}<//>`, sort: (node) => node.role },
     {
       key: "ports", label: t("domains.ports"),
       cell: (node) => html`<span class="chips">${Object.entries(node.ports).filter(([, port]) => port !== null)

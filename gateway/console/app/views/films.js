@@ -16,6 +16,8 @@ import { title } from "./films/names.js";
 import { Uploads } from "./films/uploads.js";
 import { attempt, reason, Trouble } from "./parts/trouble.js";
 
+export { default as words } from "../words/films.js";
+
 /** @typedef {import("./films/model.js").Job} Job */
 
 const PAGE = 100;

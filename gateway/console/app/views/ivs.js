@@ -14,6 +14,8 @@ import { available, playAddress, playProblem } from "./ivs/model.js";
 import { Player } from "./parts/player.js";
 import { Trouble } from "./parts/trouble.js";
 
+export { default as words } from "../words/ivs.js";
+
 /** @typedef {import("./ivs/model.js").IvsChannel} IvsChannel */
 
 const PATH = "/ivs/channels";

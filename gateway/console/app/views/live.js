@@ -17,6 +17,8 @@ import { EVERY, keepBitrates, keepTotals, lost, NODES, ONLINE, SHOWN, sum, total
 import { nameOf } from "./parts/channels.js";
 import { Trouble } from "./parts/trouble.js";
 
+export { default as words } from "../words/live.js";
+
 /** @typedef {import("./live/model.js").Session} Session */
 /** @typedef {import("./live/model.js").Busy} Busy */
 

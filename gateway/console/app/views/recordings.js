@@ -16,6 +16,8 @@ import { Feed } from "./recordings/feed.js";
 import { RecordingCard } from "./recordings/card.js";
 import { Viewer } from "./recordings/viewer.js";
 
+export { default as words } from "../words/recordings.js";
+
 /** @typedef {import("./recordings/feed.js").Kind} Kind */
 /** @typedef {import("./recordings/feed.js").Recording} Recording */
 

@@ -15,6 +15,8 @@ import { protocolName } from "./parts/names.js";
 import { reason, Trouble } from "./parts/trouble.js";
 import { Nodes } from "./system/nodes.js";
 
+export { default as words } from "../words/system.js";
+
 /**
  * The answer of `GET /status`.
  * @typedef {object} Status
@@ -101,7 +103,7 @@ function Node({ status }) {
   return html`<${Card} title=${t("system.node")}><${Facts} facts=${[
     { label: t("system.version"), value: status.version },
     { label: t("system.uptime"), value: span(status.uptime) },
-    { label: t("system.role"), value: t(`domains.role.${node.role}`) },
+    { label: t("system.role"), value: t(`role.${node.role}`) },
     { label: t("system.address"), value: node.address },
     { label: t("system.cores"), value: number(status.cpu.cores) },
     { label: t("system.workers"), value: workers.most ? `${number(workers.running)} / ${number(workers.most)}` : number(workers.running) },

@@ -12,6 +12,8 @@ import { toast } from "../toast.js";
 import { Badge, Button, Card, Empty, Field, html, IconButton, Notice, PageHead, Table } from "../ui.js";
 import { reason, Trouble } from "./parts/trouble.js";
 
+export { default as words } from "../words/users.js";
+
 /** @typedef {{name: string, created?: string | null, changed?: string | null}} User */
 
 const USERS = "/users";

@@ -4,7 +4,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { expiry, viewersOf, zoneName } from "../../channel.js";
 import { bitrate, moment, number, relative, span } from "../../format.js";
-import { moreWords, t } from "../../i18n.js";
+import { t } from "../../i18n.js";
 import { Card, CopyButton, Facts, html, Notice } from "../../ui.js";
 import { History } from "../parts/history.js";
 
@@ -30,7 +30,8 @@ export function Now({ session }) {
   history.current ??= new History(MINUTES * 60, 10);
   useEffect(() => {
     let gone = false;
-    Promise.all([import("../../chart.js"), moreWords()]).then(([module]) => { if (!gone) setChart(module); }, () => undefined); // without the chart, the numbers are still shown
+    // Without the chart, the numbers are still shown.
+    import("../../chart.js").then((module) => { if (!gone) setChart(module); }, () => undefined);
     return () => { gone = true; };
   }, []);
   useMemo(() => history.current?.add(Date.now() / 1000, { bitrate: session.bitrate }), [session]);
