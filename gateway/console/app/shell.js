@@ -18,7 +18,10 @@ import { toast, Toasts } from "./toast.js";
 
 /** @typedef {import("./kit/icon.js").IconName} IconName */
 /** @typedef {{default: import("preact").ComponentType<{parts: string[]}>, words?: import("./i18n.js").Tables}} View */
-/** label: in the navigation, by language. @typedef {{icon: IconName, label: Record<string, string>, load: (parts: string[]) => Promise<View>}} Place */
+/**
+ * label: in the navigation, by language.
+ * @typedef {{icon: IconName, label: Record<string, string>, load: (parts: string[]) => Promise<View>}} Place
+ */
 
 /** The views, in the order of the navigation. @type {Record<string, Place>} */
 const VIEWS = {
@@ -45,7 +48,8 @@ export function App() {
     const timer = setInterval(() => { if (offer.peek()) clearInterval(timer); else void refresh().catch(() => undefined); }, 2000);
     return () => clearInterval(timer);
   }, []);
-  return html`${!offer.value ? html`<${Away} />` : user.value ? html`<${Frame} />` : html`<${Viewed} load=${() => import("./views/login.js")} name="login" parts=${[]} />`}
+  return html`${!offer.value ? html`<${Away} />` : user.value ? html`<${Frame} />`
+    : html`<${Viewed} load=${() => import("./views/login.js")} name="login" parts=${[]} />`}
     <${Questions} /><${Toasts} />`;
 }
 
@@ -59,7 +63,8 @@ function Frame() {
   const [drawer, setDrawer] = useState(false);
   const at = route.value;
   useEffect(() => setDrawer(false), [at.path]);
-  return html`<a class="skip" href="#main" onClick=${(/** @type {Event} */ event) => { event.preventDefault(); document.getElementById("main")?.focus(); }}>${t("skip")}</a>
+  return html`<a class="skip" href="#main"
+    onClick=${(/** @type {Event} */ event) => { event.preventDefault(); document.getElementById("main")?.focus(); }}>${t("skip")}</a>
     <div class="app">
       <div class="side"><${Nav} /></div>
       <header class="top">
@@ -74,7 +79,8 @@ function Frame() {
     </div>`;
 }
 
-const Brand = () => html`<a class="brand" href="#/channels"><img src="/console/players/icon.svg" alt="" width="26" height="26" />Millrace</a>`;
+const Brand = () => html`<a class="brand" href="#/channels">
+  <img src="/console/players/icon.svg" alt="" width="26" height="26" />Millrace</a>`;
 
 /** @param {{onClose: () => void}} props */
 function Drawer({ onClose }) {
@@ -84,7 +90,8 @@ function Drawer({ onClose }) {
     dialog?.showModal();
     return () => dialog?.close();
   }, []);
-  return html`<dialog class="drawer" ref=${element} aria-label=${t("nav")} onCancel=${(/** @type {Event} */ event) => { event.preventDefault(); onClose(); }}
+  return html`<dialog class="drawer" ref=${element} aria-label=${t("nav")}
+    onCancel=${(/** @type {Event} */ event) => { event.preventDefault(); onClose(); }}
     onPointerDown=${(/** @type {Event} */ event) => { if (event.target === element.current) onClose(); }}><${Nav} /></dialog>`;
 }
 
@@ -98,7 +105,9 @@ function Nav() {
     </ul>
     <div class="end">
       <${Choices} up />
-      <${Menu} label=${t("account")} icon="user" up start items=${[{ label: t("logout"), icon: "logout", onSelect: leave }]}>${user.value?.kind === "token" ? t("account.token") : user.value?.name}<//>
+      <${Menu} label=${t("account")} icon="user" up start
+        items=${[{ label: t("logout"), icon: "logout", onSelect: leave }]}>${user.value?.kind === "token" ? t("account.token")
+          : user.value?.name}<//>
     </div>
   </nav>`;
 }
@@ -113,7 +122,8 @@ export function Choices({ up = false }) {
       label, checked: language.value === code,
       onSelect: () => { void setLanguage(/** @type {import("./i18n.js").Language} */ (code)); keep({ language: code }); },
     }))}>${LANGUAGES[language.value]}<//>
-    <${Menu} label=${t("theme")} icon=${theme.value === "auto" ? "auto" : theme.value === "dark" ? "moon" : "sun"} up=${up} start items=${THEMES.map((one) => ({
+    <${Menu} label=${t("theme")} icon=${theme.value === "auto" ? "auto" : theme.value === "dark" ? "moon" : "sun"} up=${up} start
+      items=${THEMES.map((one) => ({
       label: t(`theme.${one}`), checked: theme.value === one, onSelect: () => { setTheme(one); keep({ theme: one }); },
     }))}>${t(`theme.${theme.value}`)}<//>`;
 }
@@ -147,8 +157,10 @@ function Viewed({ load, name, parts }) {
     }, () => { if (!gone) setFailed(true); });
     return () => { gone = true; };
   }, [key, again]);
-  if (!load) return html`<${Empty} icon="search" title=${t("lost.title")} text=${t("lost.text")}><a href="#/channels">${t("nav.channels")}</a><//>`;
-  if (failed) return html`<${Empty} icon="warning" title=${t("view.failed")} text=${t("view.failed.text")}><${Button} icon="refresh" onClick=${() => setAgain(again + 1)}>${t("retry")}<//><//>`;
+  if (!load) return html`<${Empty} icon="search" title=${t("lost.title")} text=${t("lost.text")}>
+    <a href="#/channels">${t("nav.channels")}</a><//>`;
+  if (failed) return html`<${Empty} icon="warning" title=${t("view.failed")} text=${t("view.failed.text")}>
+    <${Button} icon="refresh" onClick=${() => setAgain(again + 1)}>${t("retry")}<//><//>`;
   if (!shown) return html`<${Skeleton} lines=${8} />`;
   return html`<${shown.view} key=${shown.key} parts=${shown.parts} />`;
 }

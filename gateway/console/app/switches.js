@@ -9,7 +9,8 @@ import { installedSwitches } from "./installed_outputs.js";
 
 /** Outputs, the most often used first, with the flag that switches each on. */
 const SWITCHES = /** @type {const} */ ([
-  ["video", "isVideo"], ["ondemand", "isOnDemand"], ["image", "isImage"], ["motion", "isMotion"], ["codec", "isCodec"], ["watermark", "isWaterMark"],
+  ["video", "isVideo"], ["ondemand", "isOnDemand"], ["image", "isImage"], ["motion", "isMotion"], ["codec", "isCodec"],
+  ["watermark", "isWaterMark"],
   ["relay", "isRelay"], ["kvs", "isKvs"], ["flv", "isFlv"], ["hls", "isHls"], ["cmaf", "isCMAF"],
 ]);
 
@@ -17,7 +18,8 @@ const SWITCHES = /** @type {const} */ ([
 export const switches = () => [...SWITCHES, ...installedSwitches.value];
 
 const RUNGS = ["ld", "sd", "hd", "ud"];
-const filled = (/** @type {unknown} */ value) => (Array.isArray(value) ? value.length > 0 : typeof value === "string" && value.trim() !== "");
+const filled = (/** @type {unknown} */ value) =>
+  (Array.isArray(value) ? value.length > 0 : typeof value === "string" && value.trim() !== "");
 
 /**
  * The editor section with settings that the output needs before it can be switched on. null: none.

@@ -25,7 +25,8 @@ import { installed } from "../installed_outputs.js";
 
 /** When the channel expires; the gateway makes a key of it. @type {Field} */
 const OUTDATE = {
-  name: "outdate", group: "basics", type: "moment", default: null, minimum: null, maximum: null, whole: false, values: [], aliases: {}, unit: "",
+  name: "outdate", group: "basics", type: "moment", default: null, minimum: null, maximum: null, whole: false, values: [], aliases: {},
+  unit: "",
 };
 
 /** The fields of the gateway, in the order of the form; empty until `loadFields` has settled. */

@@ -71,7 +71,8 @@ function Watermark({ form, channel, session }) {
         <${Entry} form=${form} name="ImageURL" />
         <div class="columns tight"><${Entry} form=${form} name="ImageWidth" /><${Entry} form=${form} name="ImageHeight" /></div></div>
     </div>
-    <div class="columns tight places-fields"><${Entry} form=${form} name="WaterMarkLeft" /><${Entry} form=${form} name="WaterMarkTop" /></div>
+    <div class="columns tight places-fields"><${Entry} form=${form} name="WaterMarkLeft" />
+      <${Entry} form=${form} name="WaterMarkTop" /></div>
     <p class="hint">${live ? t(marked ? "watermark.live.marked" : "watermark.live") : t("watermark.idle", size)}</p>
     <${WatermarkStage} draft=${form.draft} size=${size} picture=${usePicture(picture)} pictureOrigins=${origins} onMove=${move} />`;
 }

@@ -29,7 +29,8 @@ export default function Edit({ parts: [id = ""] }) {
     Promise.all([api.get(path), loadFields(), loadInstalled()])
       .then(([found]) => setChannel(found), (error) => { if (!isAbort(error)) setFailed(error); });
   }, [path]);
-  if (failed) return html`<${Empty} icon="search" title=${failed instanceof ApiError && failed.status === 404 ? t("channel.missing") : t("channel.unread")} text=${failed.message}>
+  if (failed) return html`<${Empty} icon="search"
+    title=${failed instanceof ApiError && failed.status === 404 ? t("channel.missing") : t("channel.unread")} text=${failed.message}>
     <${LinkButton} href="#/channels" icon="left">${t("nav.channels")}<//><//>`;
   if (!channel) return html`<${Skeleton} lines=${8} />`;
   return html`<${Editor} channel=${channel} session=${current.value.data} path=${path} onSaved=${setChannel} />`;
@@ -55,7 +56,8 @@ function Editor({ channel, session, path, onSaved }) {
   const name = nameOf(channel);
 
   useEffect(() => {
-    guardLeaving(dirty ? () => ask({ title: t("edit.leave"), text: t("edit.leave.text", { n: changed.length }), confirm: t("edit.leave.confirm"), cancel: t("edit.stay"), danger: true }) : null);
+    guardLeaving(dirty ? () => ask({ title: t("edit.leave"), text: t("edit.leave.text", { n: changed.length }),
+      confirm: t("edit.leave.confirm"), cancel: t("edit.stay"), danger: true }) : null);
   }, [dirty, changed.length]);
   useEffect(() => () => guardLeaving(null), []);
   // A link may name a section.
@@ -89,7 +91,8 @@ function Editor({ channel, session, path, onSaved }) {
       setDraft(draftOf(now));
       refresh(path);
       refresh("/videostream");
-      toast(t(before["outdate"] === draft["outdate"] ? "edit.saved" : "edit.saved.key"), before["outdate"] === draft["outdate"] ? "ok" : "warn");
+      toast(t(before["outdate"] === draft["outdate"] ? "edit.saved" : "edit.saved.key"),
+        before["outdate"] === draft["outdate"] ? "ok" : "warn");
       guardLeaving(null);
     } catch (error) {
       if (isAbort(error)) return;
@@ -106,9 +109,11 @@ function Editor({ channel, session, path, onSaved }) {
     ${session && session.state !== "idle" && html`<div class="bar"><${Notice} kind="info">${t("edit.live")}<//></div>`}
     <form class="editor" ref=${form} novalidate onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); void save(); }}>
       <nav class="index" aria-label=${t("edit.sections")}><ul>${sections().map((section) => html`<li key=${section.id}>
-        <button type="button" class=${mine(section.fields, changed, errors)} onClick=${() => show(section.id)}><${Icon} name=${section.icon} />${t(`section.${section.id}`)}</button></li>`)}</ul></nav>
+        <button type="button" class=${mine(section.fields, changed, errors)} onClick=${() => show(section.id)}>
+          <${Icon} name=${section.icon} />${t(`section.${section.id}`)}</button></li>`)}</ul></nav>
       <div class="stack">
-        ${sections().map((section) => html`<${Card} key=${section.id} id=${`section-${section.id}`} title=${t(`section.${section.id}`)} class="section">
+        ${sections().map((section) => html`<${Card} key=${section.id} id=${`section-${section.id}`} title=${t(`section.${section.id}`)}
+          class="section">
           <div class="stack"><${section.view} form=${shared} channel=${channel} session=${session} /></div><//>`)}
         <div class="save-bar" data-dirty=${dirty ? "true" : "false"}>
           <span class="soft grow" role="status">${dirty ? t("edit.changes", { n: changed.length }) : t("edit.unchanged")}</span>

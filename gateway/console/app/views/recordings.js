@@ -90,9 +90,11 @@ export default function Recordings() {
     <//>
     <${Trouble} error=${error ?? deleted.value.error} />
     ${chosen && html`<div class="bar"><${Notice} kind="warn" title=${t("recordings.keptTitle")}
-      actions=${html`<${Button} small class="warns" icon="delete" onClick=${removeAll}>${t("recordings.deleteAll")}<//>`}>${t("recordings.keptText")}<//></div>`}
+      actions=${html`<${Button} small class="warns" icon="delete"
+        onClick=${removeAll}>${t("recordings.deleteAll")}<//>`}>${t("recordings.keptText")}<//></div>`}
     <div class="bar">
-      <${Tabs} label=${t("recordings.kinds")} value=${tab} panel="recordings" onChange=${(/** @type {string} */ to) => go(address(channel, to))}
+      <${Tabs} label=${t("recordings.kinds")} value=${tab} panel="recordings"
+        onChange=${(/** @type {string} */ to) => go(address(channel, to))}
         tabs=${Object.keys(TABS).map((value) => ({ value, label: t(`recordings.tab.${value}`) }))} />
       <${Select} label=${t("recordings.channel")} class="inline push" value=${channel} options=${options}
         onChange=${(/** @type {string} */ to) => go(address(to, tab))} />
@@ -100,7 +102,8 @@ export default function Recordings() {
     <div id="recordings" role="tabpanel" aria-label=${t(`recordings.tab.${tab}`)} aria-busy=${loading ? "true" : "false"}>
       <${Trouble} error=${failure} />
       ${items.length > 0 && html`<ul class="shelf">${items.map((item) => html`<li key=${item.key}>
-        <${RecordingCard} item=${item} name=${names.get(item.channel) ?? item.channel} growing=${growing.has(item.key)} onOpen=${() => { opened.value = item; }} />
+        <${RecordingCard} item=${item} name=${names.get(item.channel) ?? item.channel} growing=${growing.has(item.key)}
+          onOpen=${() => { opened.value = item; }} />
       </li>`)}</ul>`}
       ${loading && items.length === 0 && html`<${Skeleton} lines=${4} height="6rem" />`}
       ${!loading && !failure && items.length === 0 && ids !== null && html`
@@ -127,7 +130,8 @@ export default function Recordings() {
  */
 function useList(ids, deleted, channel, kinds) {
   const items = useSignal(/** @type {Recording[]} */ ([]));
-  const state = useSignal(/** @type {{loading: boolean, failure: unknown, more: boolean}} */ ({ loading: true, failure: null, more: false }));
+  const state = useSignal(/** @type {{loading: boolean, failure: unknown, more: boolean}} */ ({ loading: true, failure: null,
+    more: false }));
   const again = useSignal(0);
   const feed = useMemo(() => {
     if (ids === null) return null;

@@ -16,7 +16,10 @@ import { api, ApiError } from "../../../players/api.js";
  * @property {string | null} poster
  */
 
-/** @typedef {Kept & {channel: string, path: string, deleted: boolean}} Recording  path: below the channel's folder; deleted: the channel was deleted */
+/**
+ * path: below the channel's folder. deleted: the channel was deleted.
+ * @typedef {Kept & {channel: string, path: string, deleted: boolean}} Recording
+ */
 
 const AT_ONCE = 6; // most requests to the gateway at the same time
 
