@@ -14,8 +14,9 @@ APP = Path(__file__).resolve().parents[2] / "gateway" / "console" / "app"
 SECTIONS = (APP / "editor" / "sections.js").read_text()
 LAYOUTS = re.search(r"const LAYOUTS = \{\n(.*?)\n\};", SECTIONS, re.S)
 assert LAYOUTS is not None
-LISTS = dict(re.findall(r"^const (\w+) = \[(.*?)\];", SECTIONS, re.M | re.S))
-FLAG_OF = dict(re.findall(r'\["(is\w+)", "(\w+)"\]', (APP / "channel.js").read_text()))
+CHANNEL = (APP / "channel.js").read_text()
+LISTS = dict(re.findall(r"^(?:export )?const (\w+) = \[(.*?)\];", CHANNEL + SECTIONS, re.M | re.S))
+FLAG_OF = dict(re.findall(r'\["(is\w+)", "(\w+)"\]', CHANNEL))
 LANGUAGES = ["en", "zh"]
 
 

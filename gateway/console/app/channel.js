@@ -55,6 +55,15 @@ export const OUTPUTS = /** @type {const} */ ([
   ["isMotion", "motion"], ["isCodec", "codec"], ["isWaterMark", "watermark"], ["isRelay", "relay"], ["isKvs", "kvs"],
 ]);
 
+/** The flags of the renditions that the standard ladder can have. */
+export const RUNGS = ["ld", "sd", "hd", "ud"];
+
+/** The entries of a list, which may be stored as a text with commas. @param {unknown} value @returns {string[]} */
+export function entriesOf(value) {
+  const entries = typeof value === "string" ? value.split(",") : Array.isArray(value) ? value : [];
+  return entries.map((one) => String(one).trim()).filter(Boolean);
+}
+
 /** @param {Channel} channel @returns {string[]} names of the outputs that are on */
 export function outputsOn(channel) {
   const own = OUTPUTS.filter(([flag, name]) =>
@@ -101,9 +110,7 @@ export function zoneName() {
  * @returns {boolean}
  */
 export function mayEmbed(channel, url) {
-  const given = channel["refererAllow"];
-  const entries = typeof given === "string" ? given.split(",") : Array.isArray(given) ? given : [];
-  const list = entries.map((one) => String(one).trim().toLowerCase()).filter(Boolean);
+  const list = entriesOf(channel["refererAllow"]).map((one) => one.toLowerCase());
   if (list.length === 0 || new URL(url).hostname === location.hostname) return true;
   const full = `${location.hostname}:${location.port || (location.protocol === "https:" ? 443 : 80)}`;
   return list.some((entry) => entry === "*"

@@ -3,7 +3,7 @@
 import { computed, signal } from "@preact/signals";
 
 import { api } from "../../players/api.js";
-import { expiry, fromLocal, isOn, toLocal } from "../channel.js";
+import { entriesOf, expiry, fromLocal, isOn, toLocal } from "../channel.js";
 import { installed } from "../installed_outputs.js";
 
 /** @typedef {import("../channel.js").Channel} Channel */
@@ -50,12 +50,6 @@ export const allFields = computed(() => {
   return Object.fromEntries(fields.map((field) => [field.name, field]));
 });
 
-/** @param {unknown} value @returns {string[]} */
-function list(value) {
-  const entries = typeof value === "string" ? value.split(",") : Array.isArray(value) ? value : [];
-  return entries.map((one) => String(one).trim()).filter(Boolean);
-}
-
 /**
  * Returns the form's values for a stored channel.
  * @param {Channel} channel
@@ -70,8 +64,8 @@ export function draftOf(channel) {
     switch (field.type) {
       case "flag": draft[name] = isOn(value); break;
       case "moment": draft[name] = toLocal(expiry(channel)); break;
-      case "targets": draft[name] = list(value); break;
-      case "hosts": draft[name] = list(value).join("\n"); break;
+      case "targets": draft[name] = entriesOf(value); break;
+      case "hosts": draft[name] = entriesOf(value).join("\n"); break;
       case "number": draft[name] = value === "" ? String(field.default) : given; break;
       case "choice": draft[name] = typeof value === "string" ? field.aliases[value] ?? value : field.default ?? ""; break;
       default: draft[name] = given;

@@ -3,7 +3,7 @@
 import { computed } from "@preact/signals";
 import { useRef } from "preact/hooks";
 
-import { isOn, mayEmbed } from "../channel.js";
+import { isOn, mayEmbed, RUNGS } from "../channel.js";
 import { t } from "../i18n.js";
 import { installed } from "../installed_outputs.js";
 import { html, Notice } from "../ui.js";
@@ -21,7 +21,6 @@ import { cssColor, WatermarkStage } from "./watermark.js";
 /** @typedef {{id: string, icon: import("../kit/icon.js").IconName, view: (props: SectionProps) => any, fields: string[]}} Section */
 
 const DEFAULT_SIZE = { width: 1280, height: 720 };
-const RUNGS = ["ld", "sd", "hd", "ud"];
 const SIZES = ["masterSize", "slaveSize", "recordSize", "codecSize"];
 const WATERMARK = [
   "isWaterMark", "WaterMarkText", "WaterMarkFontSize", "WaterMarkFontColor", "isImageWaterMark", "ImageURL", "ImageWidth", "ImageHeight",
