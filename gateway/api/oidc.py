@@ -123,6 +123,7 @@ def _said(status: int, words: str, retry_after: int = 0) -> web.Response:
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         '<title>Millrace</title><link rel="icon" href="/console/players/icon.svg" type="image/svg+xml">'
+        '<link rel="stylesheet" href="/console/players/tokens.css">'
         '<link rel="stylesheet" href="/console/app/style.css"><main>'
         f"<h1>Signing in did not work</h1><p>{html.escape(words)}.</p>"
         '<p><a href="/">Back to the console</a></p></main></html>\n'

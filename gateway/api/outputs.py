@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.api.answers import answer
-from gateway.channels import fields
+from gateway.api.channel_fields import described
 from gateway.outputs.descriptor import OutputField, Words
 from gateway.outputs.registry import all_outputs
 from gateway.playback.formats import FORMATS
@@ -21,30 +21,14 @@ async def index(request: web.Request) -> web.Response:
 
 
 def _described(name: str, flag: str, label: Words, own: Mapping[str, OutputField]) -> dict[str, Any]:
-    described = [{"name": field, **_field(one)} for field, one in own.items()]
-    return {"name": name, "flag": flag, "label": dict(label), "fields": described}
-
-
-def _field(output_field: OutputField) -> dict[str, Any]:
-    """The field as a form needs it: `type` is flag, number, choice or text."""
-    field = output_field.field
-    found: dict[str, Any] = {
-        "type": "text",
-        "default": field.absent,
-        "minimum": None,
-        "maximum": None,
-        "whole": False,
-        "values": [],
-        "label": dict(output_field.label),
-        "unit": output_field.unit,
+    return {
+        "name": name,
+        "flag": flag,
+        "label": dict(label),
+        "fields": [_field(field, one) for field, one in own.items()],
     }
-    match field:
-        case fields.Flag():
-            found["type"] = "flag"
-        case fields.Number():
-            found |= {"type": "number", "minimum": field.least, "maximum": field.most, "whole": field.whole}
-        case fields.Choice():
-            found |= {"type": "choice", "values": list(field.values)}
-        case fields.TextField():
-            found["maximum"] = field.longest
-    return found
+
+
+def _field(name: str, one: OutputField) -> dict[str, Any]:
+    found = {"name": name, **described(one.field), "label": dict(one.label)}
+    return {**found, "unit": one.unit or found["unit"]}

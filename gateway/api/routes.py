@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gateway.api import (
     broadcast,
+    channel_fields,
     channels,
     console,
     domains,
@@ -239,6 +240,7 @@ ROUTES: Final = (
     ),
     *_tagged(
         "Node",
+        Route("GET", "/fields", channel_fields.index, "The fields that a channel can have", "FormFields"),
         Route("GET", "/outputs", outputs.index, "The outputs that a stream can have", "KnownOutputs"),
         Route("GET", "/servers", servers.servers, "The live gateways, the preferred one first", "Servers"),
         Route("GET", "/nodes", nodes.index, "All nodes that share the streams", "Nodes"),

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 
+from gateway.api.channel_fields import described
 from gateway.api.console_schemas import SHAPES as CONSOLE
 from gateway.api.schema_base import Flag, Number, Open, Ports, Shape, Time
 from gateway.channels import fields
@@ -17,16 +18,21 @@ from gateway.playback.formats import FORMATS, LADDER
 
 def _optional(field: fields.Field[Any]) -> Any:
     """Returns the JSON type of a stored field. The description says what a missing value means."""
-    if isinstance(field, fields.Flag):
-        kind: Any = Flag
-    elif isinstance(field, fields.Number):
-        kind = Annotated[Number, Field(json_schema_extra={"x-minimum": field.least, "x-maximum": field.most})]
-    elif isinstance(field, fields.Choice):
-        kind = Literal[tuple(field.values)]
-    elif isinstance(field, fields.TextField):
-        kind = Annotated[str, Field(max_length=field.longest)]
-    else:
-        kind = str | list[str]
+    one = described(field)
+    match one["type"]:
+        case "flag":
+            kind: Any = Flag
+        case "number" | "days":
+            bounds = {"x-minimum": one["minimum"], "x-maximum": one["maximum"]}
+            kind = Annotated[Number, Field(json_schema_extra=bounds)]
+            if one["type"] == "days":
+                kind |= Literal[""]
+        case "choice":
+            kind = Literal[(*one["values"], *one["aliases"])]
+        case "text":
+            kind = Annotated[str, Field(max_length=one["maximum"])]
+        case _:
+            kind = str | list[str]
     if field.absent is None:
         kind = kind | None
     words = "the gateway's own setting" if field.absent in (None, ()) else f"{field.absent!r}"
@@ -366,18 +372,31 @@ Deleted: TypeAlias = Literal["stream deleted"]
 NmsStreams: TypeAlias = dict[str, dict[str, NmsEntry]]
 
 
-class OutputField(Shape):
-    """`minimum`, `maximum`: of a number, or the length of a text; null: none. `values`: of a choice."""
+class ChannelField(Shape):
+    """`minimum`, `maximum`: of a number, or the length of a text or a list; null: none. `values`: of a choice.
+
+    `aliases`: other names of these values, which older clients stored.
+    """
 
     name: str
-    type: Literal["flag", "number", "choice", "text"]
-    default: bool | float | str | None
+    type: Literal["flag", "number", "choice", "text", "hosts", "targets", "days"]
+    default: bool | float | str | list[str] | None
     minimum: float | None
     maximum: float | None
     whole: bool
     values: list[str]
-    label: dict[str, str] = Field(description="By language, such as `en`.")
+    aliases: dict[str, str]
     unit: str
+
+
+class FormField(ChannelField):
+    """`group`: the part of a form in which it stands."""
+
+    group: str
+
+
+class OutputField(ChannelField):
+    label: dict[str, str] = Field(description="By language, such as `en`.")
 
 
 class KnownOutput(Shape):
@@ -402,6 +421,7 @@ SHAPES: dict[str, TypeAdapter[Any]] = {
     "Switch": TypeAdapter(Switch),
     "Output": TypeAdapter(Output),
     "KnownOutputs": TypeAdapter(list[KnownOutput]),
+    "FormFields": TypeAdapter(list[FormField]),
     "NewJob": TypeAdapter(NewJob),
     "Job": TypeAdapter(Job),
     "Jobs": TypeAdapter(list[Job]),

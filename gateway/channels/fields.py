@@ -18,6 +18,7 @@ T = TypeVar("T", covariant=True)
 
 MOST_RELAYS: Final = 16
 MOST_REFERERS: Final = 100
+MOST_DAYS: Final = 36_500
 
 _DECIMAL = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
 _REFERER = re.compile(
@@ -25,6 +26,8 @@ _REFERER = re.compile(
     re.ASCII,
 )
 _COLOR = re.compile(r"(#|0x)?[A-Za-z0-9]{1,32}(@[0-9.x]{1,8})?", re.ASCII)
+_WEB_ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?")
+_LADDER = re.compile(r"[a-z0-9_-]+", re.ASCII)
 _KVS_STREAM = re.compile(
     r"[A-Za-z0-9_.-]{1,256}|arn:aws[a-z-]*:kinesisvideo:[a-z0-9-]{1,32}:[0-9]{12}:stream/[A-Za-z0-9_.-]{1,256}/[0-9]{1,20}",
     re.ASCII,
@@ -58,10 +61,13 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Number:
+    """A number from `least` to `most`. unit: what stands behind the value in a form."""
+
     absent: float
     least: float
     most: float
     whole: bool = False
+    unit: str = ""
 
     def read(self, value: Any) -> float:
         if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
@@ -159,7 +165,7 @@ class Days:
     absent: int | None = None
 
     def read(self, value: Any) -> int | None:
-        return None if value == "" else int(Number(0, 0, 36_500, whole=True).read(value))
+        return None if value == "" else int(Number(0, 0, MOST_DAYS, whole=True).read(value))
 
 
 def _names(*values: str) -> dict[str, str]:
@@ -168,52 +174,7 @@ def _names(*values: str) -> dict[str, str]:
 
 _SIZES = _names("micro", "small", "medium", "large", "xlarge")
 
-# The original names, with the defaults of the original scheduler. Two defaults are corrected, because the scheduler's
-# 5000 and 10 were mistakes: motion_duration is in seconds, and motion_diff is that of the original console.
-FLAGS: Final[dict[str, Flag]] = {
-    name: Flag()
-    for name in (
-        *(
-            "isFlv",
-            "isHls",
-            "isCMAF",
-            "isVideo",
-            "isImage",
-            "isMotion",
-            "isOnDemand",
-            "isWaterMark",
-            "isImageWaterMark",
-        ),
-        *("isRelay", "isCodec", "ld", "sd", "hd", "ud", "isCluster", "isRtmps", "isKvs", "kvsTranscode"),
-    )
-}
-NUMBERS: Final[dict[str, Number]] = {
-    "video_time": Number(30, 1, 86_400),
-    "image_time": Number(10, 1, 86_400),
-    "hls_time": Number(2, 1, 60),
-    "hls_list_size": Number(6, 1, 100, whole=True),
-    "ondemand_time": Number(60, 1, 3_600),
-    "ondemand_list_size": Number(2, 0, 1_000, whole=True),
-    "motion_duration": Number(5, 0, 86_400),
-    "motion_percent": Number(30, 0, 100),
-    "motion_timeout": Number(60, 1, 86_400),
-    "motion_diff": Number(30, 0, 255),
-    "WaterMarkFontSize": Number(24, 1, 1_000),
-    "WaterMarkTop": Number(10, 0, 16_384, whole=True),
-    "WaterMarkLeft": Number(10, 0, 16_384, whole=True),
-    "ImageWidth": Number(100, 1, 16_384, whole=True),
-    "ImageHeight": Number(50, 1, 16_384, whole=True),
-    "clusterNumber": Number(1, 0, 1_000, whole=True),
-}
-WORDS: Final[dict[str, TextField]] = {
-    "videoname": TextField(256),
-    "description": TextField(4_096),
-    "WaterMarkText": TextField(1_024),
-    "WaterMarkFontColor": TextField(64, "red", _COLOR, "a color, such as red or #ff0000"),
-    "ImageURL": TextField(2_048, "", re.compile(r"https?://[^\s/]+(/\S*)?"), "an http:// or https:// address"),
-    "ladder": TextField(32, "", re.compile(r"[a-z0-9_-]+", re.ASCII), "the name of a ladder, of a-z, 0-9, - and _"),
-    "kvsStream": TextField(512, "", _KVS_STREAM, "the name or ARN of a Kinesis video stream"),
-}
+# The values of these are not plain flags, numbers or texts, so their readers name the type.
 CODEC: Final = Choice("libx264", _names("libx264", "libx265"))
 SIZES: Final[Mapping[str, Choice[str]]] = {
     "masterSize": Choice("large", _SIZES),
@@ -240,23 +201,88 @@ RELAY_URL: Final = Targets()
 RECORD_SCHEDULE: Final = Hours()
 RETENTION_DAYS: Final = Days()
 
-FIELDS: Final[dict[str, Field[Any]]] = {
-    **FLAGS,
-    **NUMBERS,
-    **WORDS,
-    **SIZES,
-    "codec": CODEC,
-    "logLevel": LOG_LEVEL,
-    "playAuth": PLAY_AUTH,
-    "refererAllow": REFERER_ALLOW,
-    "relayURL": RELAY_URL,
-    "recordSchedule": RECORD_SCHEDULE,
-    "retentionDays": RETENTION_DAYS,
+# Every field, in the group and the order in which a form shows it. The names are the original ones, and so are the
+# defaults. Two defaults are corrected, because the original scheduler's 5000 and 10 were mistakes: motion_duration is
+# in seconds, and motion_diff is that of the original console.
+GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
+    "basics": {
+        "videoname": TextField(256),
+        "description": TextField(4_096),
+        "isRtmps": Flag(),
+    },
+    "playback": {
+        "isFlv": Flag(),
+        "isHls": Flag(),
+        "isCMAF": Flag(),
+        "hls_time": Number(2, 1, 60, unit="s"),
+        "hls_list_size": Number(6, 1, 100, whole=True),
+        "playAuth": PLAY_AUTH,
+        "refererAllow": REFERER_ALLOW,
+    },
+    "recording": {
+        "isVideo": Flag(),
+        "video_time": Number(30, 1, 86_400, unit="s"),
+        "isOnDemand": Flag(),
+        "ondemand_time": Number(60, 1, 3_600, unit="s"),
+        "ondemand_list_size": Number(2, 0, 1_000, whole=True),
+        "recordSchedule": RECORD_SCHEDULE,
+        "retentionDays": RETENTION_DAYS,
+    },
+    "pictures": {
+        "isImage": Flag(),
+        "image_time": Number(10, 1, 86_400, unit="s"),
+        "isMotion": Flag(),
+        "motion_diff": Number(30, 0, 255),
+        "motion_percent": Number(30, 0, 100, unit="%"),
+        "motion_duration": Number(5, 0, 86_400, unit="s"),
+        "motion_timeout": Number(60, 1, 86_400, unit="s"),
+    },
+    "transcoding": {
+        "isCodec": Flag(),
+        "ld": Flag(),
+        "sd": Flag(),
+        "hd": Flag(),
+        "ud": Flag(),
+        "codec": CODEC,
+        "ladder": TextField(32, "", _LADDER, "the name of a ladder, of a-z, 0-9, - and _"),
+    },
+    "watermark": {
+        "isWaterMark": Flag(),
+        "WaterMarkText": TextField(1_024),
+        "WaterMarkFontSize": Number(24, 1, 1_000, unit="px"),
+        "WaterMarkFontColor": TextField(64, "red", _COLOR, "a color, such as red or #ff0000"),
+        "isImageWaterMark": Flag(),
+        "ImageURL": TextField(2_048, "", _WEB_ADDRESS, "an http:// or https:// address"),
+        "ImageWidth": Number(100, 1, 16_384, whole=True, unit="px"),
+        "ImageHeight": Number(50, 1, 16_384, whole=True, unit="px"),
+        "WaterMarkLeft": Number(10, 0, 16_384, whole=True, unit="px"),
+        "WaterMarkTop": Number(10, 0, 16_384, whole=True, unit="px"),
+    },
+    "relay": {
+        "isRelay": Flag(),
+        "relayURL": RELAY_URL,
+    },
+    "kinesis": {
+        "isKvs": Flag(),
+        "kvsStream": TextField(512, "", _KVS_STREAM, "the name or ARN of a Kinesis video stream"),
+        "kvsTranscode": Flag(),
+    },
+    "scale": {
+        **SIZES,
+        "isCluster": Flag(),
+        "clusterNumber": Number(1, 0, 1_000, whole=True),
+    },
+    "log": {"logLevel": LOG_LEVEL},
 }
+
+FIELDS: Final[dict[str, Field[Any]]] = {}
+FLAGS: Final[dict[str, Flag]] = {}
+NUMBERS: Final[dict[str, Number]] = {}
+WORDS: Final[dict[str, TextField]] = {}
 
 
 def add(more: Mapping[str, Field[Any]]) -> None:
-    """Adds the fields of an output that is not in the contract; at the start, before channels are read.
+    """Adds fields. Those of an output that is not in the contract are added at the start, before channels are read.
 
     Raises ValueError where a field of that name exists.
     """
@@ -270,6 +296,10 @@ def add(more: Mapping[str, Field[Any]]) -> None:
             NUMBERS[name] = field
         elif isinstance(field, TextField):
             WORDS[name] = field
+
+
+for _group in GROUPS.values():
+    add(_group)
 
 
 def check(name: str, value: Any) -> None:

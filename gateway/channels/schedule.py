@@ -17,7 +17,7 @@ _WINDOW = re.compile(
 )
 _ZONE = re.compile(r"(?P<windows>.*[0-9])\s+(?P<zone>[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2})", re.ASCII)
 _MAX_WINDOWS: Final = 50
-_MAX_LENGTH: Final = 1_000
+MAX_LENGTH: Final = 1_000
 EXPECTED: Final = 'windows such as "mon-fri 08:00-18:00, sat 22:00-02:00 Europe/Berlin" (without a zone: UTC)'
 
 
@@ -49,8 +49,8 @@ class Schedule:
         """
         zone: tzinfo = UTC
         text = text.strip()
-        if len(text) > _MAX_LENGTH:
-            raise ValueError(f"expected at most {_MAX_LENGTH} characters")
+        if len(text) > MAX_LENGTH:
+            raise ValueError(f"expected at most {MAX_LENGTH} characters")
         if named := _ZONE.fullmatch(text):
             text = named["windows"]
             zone = _zone(named["zone"])

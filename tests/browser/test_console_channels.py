@@ -431,6 +431,25 @@ async def test_push_is_kicked_and_the_channel_deleted_without_a_complaint(browse
         assert not watched.complaints
 
 
+async def test_editor_has_a_control_for_every_field_in_the_section_of_its_group(
+    browser: Browser, gateway: Gateway
+) -> None:
+    channel = named(gateway, "every field", relayURL="rtmp://a.example/live/key")
+    async with signed_in(browser, gateway, f"#/channels/{channel.id}/edit") as watched:
+        await watched.page.get_by_role("button", name="Save").wait_for()
+        found = await watched.page.evaluate(
+            """() => Object.fromEntries([...document.querySelectorAll("form.editor section")].map((section) =>
+              [section.id.replace("section-", ""), [...section.querySelectorAll("[name]")].map((one) => one.name)]))"""
+        )
+        wanted: dict[str, list[str]] = {}
+        for field in gateway.api("GET", "/fields").json():
+            wanted.setdefault(field["group"], []).append(field["name"])
+        wanted["basics"].append("outdate")
+        assert list(found) == list(wanted)
+        assert {group: sorted(names) for group, names in found.items()} == {g: sorted(n) for g, n in wanted.items()}
+        assert not watched.complaints
+
+
 async def test_output_without_what_it_needs_leads_to_the_editor(browser: Browser, gateway: Gateway) -> None:
     channel = named(gateway, "Needy")
     async with signed_in(browser, gateway, f"#/channels/{channel.id}") as watched:

@@ -39,6 +39,7 @@ async def test_an_installed_output_has_a_switch_and_a_section_of_the_editor(gate
         await limit.fill("7")
         await page.get_by_role("button", name="Save").click()
         await page.get_by_text("Saved").first.wait_for()
+        await page.get_by_text("Everything is saved").wait_for()
         await page.goto(page.url.partition("#")[0] + "#/channels")
         await page.locator(".chips").get_by_text("Key frame check").wait_for()
         assert not watched.complaints

@@ -3,7 +3,10 @@
 import { language, t } from "./i18n.js";
 import { installedSwitches } from "./installed_outputs.js";
 
-/** @typedef {Record<string, any> & {id: string, key: string, playUrls: Record<string, string>, pushUrl: string, obsServer: string, obsKey: string, expired: boolean, outdate?: any}} Channel */
+/**
+ * @typedef {Record<string, any> & {id: string, key: string, playUrls: Record<string, string>, pushUrl: string, obsServer: string,
+ *   obsKey: string, expired: boolean, outdate?: any}} Channel
+ */
 /** @typedef {{name: string, enabled: boolean, state: string, error: string | null} & Record<string, any>} Output */
 /**
  * @typedef {object} Session
@@ -22,7 +25,8 @@ import { installedSwitches } from "./installed_outputs.js";
 export const isOn = (value) => value === true || (typeof value === "string" && value.trim().toLowerCase() === "true");
 
 /** @param {Channel} channel @returns {string} its display name */
-export const nameOf = (channel) => (typeof channel["videoname"] === "string" && channel["videoname"].trim()) || t("channel.unnamed", { id: channel.id.slice(0, 8) });
+export const nameOf = (channel) => (typeof channel["videoname"] === "string" && channel["videoname"].trim())
+  || t("channel.unnamed", { id: channel.id.slice(0, 8) });
 
 /**
  * The time until which the channel accepts pushes. Read from the key, which the gateway checks too.
@@ -51,9 +55,19 @@ export const OUTPUTS = /** @type {const} */ ([
   ["isMotion", "motion"], ["isCodec", "codec"], ["isWaterMark", "watermark"], ["isRelay", "relay"], ["isKvs", "kvs"],
 ]);
 
+/** The flags of the renditions that the standard ladder can have. */
+export const RUNGS = ["ld", "sd", "hd", "ud"];
+
+/** The entries of a list, which may be stored as a text with commas. @param {unknown} value @returns {string[]} */
+export function entriesOf(value) {
+  const entries = typeof value === "string" ? value.split(",") : Array.isArray(value) ? value : [];
+  return entries.map((one) => String(one).trim()).filter(Boolean);
+}
+
 /** @param {Channel} channel @returns {string[]} names of the outputs that are on */
 export function outputsOn(channel) {
-  const own = OUTPUTS.filter(([flag, name]) => isOn(channel[flag]) || (name === "watermark" && isOn(channel["isImageWaterMark"]))).map(([, name]) => name);
+  const own = OUTPUTS.filter(([flag, name]) =>
+    isOn(channel[flag]) || (name === "watermark" && isOn(channel["isImageWaterMark"]))).map(([, name]) => name);
   return [...own, ...installedSwitches.value.filter(([, flag]) => isOn(channel[flag])).map(([name]) => name)];
 }
 
@@ -68,7 +82,8 @@ export const viewersOf = (session) => Object.values(session?.viewers ?? {}).redu
 export function toLocal(date) {
   if (!date || Number.isNaN(date.getTime())) return "";
   const two = (/** @type {number} */ n) => String(n).padStart(2, "0");
-  return `${String(date.getFullYear()).padStart(4, "0")}-${two(date.getMonth() + 1)}-${two(date.getDate())}T${two(date.getHours())}:${two(date.getMinutes())}`;
+  const day = `${String(date.getFullYear()).padStart(4, "0")}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  return `${day}T${two(date.getHours())}:${two(date.getMinutes())}`;
 }
 
 /**
@@ -95,11 +110,11 @@ export function zoneName() {
  * @returns {boolean}
  */
 export function mayEmbed(channel, url) {
-  const given = channel["refererAllow"];
-  const list = (typeof given === "string" ? given.split(",") : Array.isArray(given) ? given : []).map((one) => String(one).trim().toLowerCase()).filter(Boolean);
+  const list = entriesOf(channel["refererAllow"]).map((one) => one.toLowerCase());
   if (list.length === 0 || new URL(url).hostname === location.hostname) return true;
   const full = `${location.hostname}:${location.port || (location.protocol === "https:" ? 443 : 80)}`;
-  return list.some((entry) => entry === "*" || [location.hostname, full].some((host) => (entry.startsWith("*.") ? host.endsWith(entry.slice(1)) : host === entry)));
+  return list.some((entry) => entry === "*"
+    || [location.hostname, full].some((host) => (entry.startsWith("*.") ? host.endsWith(entry.slice(1)) : host === entry)));
 }
 
 /** Replaces characters that a file name may not have. @param {string} text @returns {string} */

@@ -10,7 +10,8 @@ import { Button, IconButton } from "./kit/button.js";
 /**
  * A dialog that is open while it is rendered. `onClose`: called at Escape, the cross, or a press outside of a dialog
  * without form; the caller then stops rendering it. With `onSubmit` it is a form, with `footer` inside.
- * @param {{title: any, onClose: () => void, children?: any, footer?: any, onSubmit?: () => void, wide?: boolean, alert?: boolean, class?: string}} props
+ * @param {{title: any, onClose: () => void, children?: any, footer?: any, onSubmit?: () => void, wide?: boolean,
+ *   alert?: boolean, class?: string}} props
  */
 export function Dialog({ title, onClose, children, footer, onSubmit, wide = false, alert = false, class: more }) {
   const element = useRef(/** @type {HTMLDialogElement | null} */ (null));
@@ -32,10 +33,12 @@ export function Dialog({ title, onClose, children, footer, onSubmit, wide = fals
     <div class="dialog-head"><h2 id=${id.current}>${title}</h2><${IconButton} icon="close" label=${t("close")} onClick=${onClose} /></div>
     <div class="dialog-body">${children}</div>
     ${footer && html`<div class="dialog-foot">${footer}</div>`}`;
-  return html`<dialog ref=${element} class=${classes("dialog", wide && "wide", more)} role=${alert ? "alertdialog" : undefined} aria-labelledby=${id.current}
+  return html`<dialog ref=${element} class=${classes("dialog", wide && "wide", more)} role=${alert ? "alertdialog" : undefined}
+    aria-labelledby=${id.current}
       onCancel=${(/** @type {Event} */ event) => { event.preventDefault(); onClose(); }} onPointerDown=${beside}>
     ${onSubmit
-      ? html`<form class="dialog-form" novalidate onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); onSubmit(); }}>${inside}</form>`
+      ? html`<form class="dialog-form" novalidate
+        onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); onSubmit(); }}>${inside}</form>`
       : html`<div class="dialog-form">${inside}</div>`}
   </dialog>`;
 }
@@ -97,7 +100,8 @@ function Asked({ asked }) {
     }
   };
   return html`<${Dialog} alert title=${asked.title} onClose=${() => { if (!busy) asked.done(false); }} footer=${html`
-      <span ref=${cancel} class="contents"><${Button} onClick=${() => asked.done(false)} disabled=${busy}>${asked.cancel ?? t("cancel")}<//></span>
+      <span ref=${cancel} class="contents"><${Button} onClick=${() => asked.done(false)}
+        disabled=${busy}>${asked.cancel ?? t("cancel")}<//></span>
       <${Button} kind=${asked.danger ? "danger" : "primary"} busy=${busy} onClick=${yes}>${asked.confirm}<//>`}>
     ${asked.text && html`<p>${asked.text}</p>`}
     ${asked.more}

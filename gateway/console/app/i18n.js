@@ -2,18 +2,16 @@
 
 import { signal } from "@preact/signals";
 
-import { keep, recall } from "../players/memory.js";
+import { filled, preferred } from "../players/language.js";
+import { keep } from "../players/memory.js";
 
-/** @typedef {"en" | "zh"} Language */
+/** @typedef {import("../players/language.js").Language} Language */
 /** @typedef {string | {one: string, other: string}} Words  `one` and `other`: chosen by the number `n` */
 
-/** @typedef {Record<Language, () => Promise<{default: Record<string, Words>}>>} Tables */
+/** @typedef {Record<Language, Record<string, Words>>} Tables */
 
-/** Texts that are always needed. @type {Tables} */
+/** The texts that are always needed. A view brings its own. @type {Record<Language, () => Promise<{default: Record<string, Words>}>>} */
 const FIRST = { en: () => import("./words/en.js"), zh: () => import("./words/zh.js") };
-
-/** Texts of the views other than channels, loaded with the first of these views. @type {Tables} */
-const MORE = { en: () => import("./words/en-views.js"), zh: () => import("./words/zh-views.js") };
 
 /** The name of each language in this language. @type {Record<Language, string>} */
 export const LANGUAGES = { en: "English", zh: "中文" };
@@ -21,18 +19,16 @@ export const LANGUAGES = { en: "English", zh: "中文" };
 /** The current language. A component that calls `t` while it renders is rendered again when it changes. */
 export const language = signal(/** @type {Language} */ ("en"));
 
-/** @type {Record<Language, Record<string, Words>>} */
+/** @type {Tables} */
 const known = { en: {}, zh: {} };
-let more = false;
 
-/** @param {Language} which */
-async function load(which) {
-  const tables = await Promise.all([FIRST[which](), ...(more ? [MORE[which]()] : [])]);
-  for (const table of tables) Object.assign(known[which], table.default);
+/** Adds the texts of a view. @param {Tables} tables */
+export function addTables(tables) {
+  for (const at of /** @type {Language[]} */ (Object.keys(known))) Object.assign(known[at], tables[at]);
 }
 
 /**
- * Adds texts that come from the gateway. A language without a text shows the English one.
+ * Adds a text that comes from elsewhere, such as the gateway. A language without a text shows the English one.
  * @param {string} key
  * @param {Record<string, string>} words  by language
  */
@@ -40,18 +36,8 @@ export function addWords(key, words) {
   for (const at of /** @type {Language[]} */ (Object.keys(known))) known[at][key] ??= words[at] ?? words["en"] ?? key;
 }
 
-/** Settles when the texts of all views are loaded. */
-export async function moreWords() {
-  more = true;
-  await load(language.peek());
-}
-
-/** @returns {Language} the language chosen in this browser, else the browser's own */
-function preferred() {
-  const chosen = recall("language");
-  if (chosen === "en" || chosen === "zh") return chosen;
-  return (navigator.languages[0] ?? navigator.language).toLowerCase().startsWith("zh") ? "zh" : "en";
-}
+/** @param {string} key @returns {boolean} whether the current language has a text for it */
+export const hasWords = (key) => known[language.value][key] !== undefined;
 
 /**
  * Changes the language. lasting: keep the choice in this browser.
@@ -60,7 +46,7 @@ function preferred() {
  */
 export async function setLanguage(to, lasting = true) {
   if (lasting) keep("language", to);
-  await load(to);
+  Object.assign(known[to], (await FIRST[to]()).default);
   document.documentElement.lang = to === "zh" ? "zh-Hans" : to;
   language.value = to;
 }
@@ -78,9 +64,7 @@ export function t(key, vars = {}) {
   const at = language.value;
   const words = known[at][key];
   if (words === undefined) return key;
-  const chosen = typeof words === "string" ? words : words[new Intl.PluralRules(at).select(Number(vars["n"])) === "one" ? "one" : "other"];
-  return chosen.replace(/\{(\w+)\}/g, (whole, name) => {
-    const value = vars[name];
-    return value === undefined ? whole : typeof value === "number" ? value.toLocaleString(at) : value;
-  });
+  const one = typeof words !== "string" && new Intl.PluralRules(at).select(Number(vars["n"])) === "one";
+  const chosen = typeof words === "string" ? words : words[one ? "one" : "other"];
+  return filled(chosen, vars, at);
 }

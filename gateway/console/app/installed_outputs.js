@@ -2,25 +2,11 @@
 
 import { computed, signal } from "@preact/signals";
 
-import { api } from "./api.js";
+import { api } from "../players/api.js";
 import { addWords } from "./i18n.js";
 
-/** @typedef {import("./editor/fields.js").FieldKind} FieldKind */
-
-/**
- * A field in the answer of `GET /outputs`.
- * @typedef {object} DescribedField
- * @property {string} name
- * @property {"flag" | "number" | "choice" | "text"} type
- * @property {any} default
- * @property {number | null} minimum
- * @property {number | null} maximum  of a text: its length
- * @property {boolean} whole
- * @property {string[]} values
- * @property {Record<string, string>} label  by language
- * @property {string} unit
- */
-/** @typedef {{name: string, flag: string, label: Record<string, string>, fields: DescribedField[]}} DescribedOutput */
+/** @typedef {import("./editor/fields.js").Field & {label: Record<string, string>}} OutputField  label: by language */
+/** @typedef {{name: string, flag: string, label: Record<string, string>, fields: OutputField[]}} DescribedOutput */
 
 /** The outputs for which the console has no texts of its own. Empty until `loadInstalled` has settled. */
 export const installed = signal(/** @type {DescribedOutput[]} */ ([]));
@@ -47,17 +33,6 @@ async function load() {
 }
 
 /** The name and the flag of each installed output. */
-export const installedSwitches = computed(() => installed.value.map((output) => /** @type {const} */ ([output.name, output.flag])));
-
-/** The fields of installed outputs in the form of the editor. @type {import("@preact/signals").ReadonlySignal<Record<string, FieldKind>>} */
-export const installedFields = computed(() => Object.fromEntries(installed.value.flatMap((output) => output.fields.map((field) => [field.name, kindOf(field)]))));
-
-/** @param {DescribedField} field @returns {FieldKind} */
-function kindOf(field) {
-  switch (field.type) {
-    case "flag": return { kind: "flag", absent: field.default };
-    case "number": return { kind: "number", absent: field.default, least: field.minimum ?? 0, most: field.maximum ?? Number.MAX_SAFE_INTEGER, whole: field.whole };
-    case "choice": return { kind: "choice", absent: field.default ?? "", values: field.values };
-    case "text": return { kind: "text", absent: field.default ?? "", longest: field.maximum ?? 4096 };
-  }
-}
+export const installedSwitches = computed(
+  () => installed.value.map((output) => /** @type {const} */ ([output.name, output.flag])),
+);

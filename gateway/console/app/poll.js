@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
-import { api, isAbort } from "./api.js";
+import { api, isAbort } from "../players/api.js";
 import { user } from "./session.js";
 
 /**

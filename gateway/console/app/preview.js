@@ -57,7 +57,10 @@ async function loadFlv() {
   return { open: flvEngine, unsupported: flvUnsupported() };
 }
 
-/** @typedef {"waiting" | "starting" | "playing" | "denied" | "signed" | "elsewhere" | "mixed" | "off" | "codec" | "lost" | "broken"} State */
+/**
+ * @typedef {"waiting" | "starting" | "playing" | "denied" | "signed" | "elsewhere" | "mixed" | "off" | "codec" | "lost"
+ *   | "broken"} State
+ */
 
 const ASK_AGAIN = 1000; // ms between two requests for media that are not ready yet
 const TRY_AGAIN = 2500; // ms before a new try after an error
@@ -88,7 +91,8 @@ export function Preview({ channel, live }) {
     const { signal } = stopped;
     const show = (/** @type {State} */ next, words = "") => { if (!signal.aborted) { setState(next); setDetail(words); } };
     element.addEventListener("timeupdate", () => { if (element.readyState >= 2 && !element.paused) show("playing"); }, { signal });
-    element.addEventListener("canplay", () => { element.play().catch(() => undefined); /* the user can start it with the controls */ }, { signal });
+    element.addEventListener("canplay", () => { element.play().catch(() => undefined); /* the user can start it with the controls */ },
+      { signal });
     let [shown, stands] = [-1, 0];
     const look = setInterval(async () => {
       stands = engine.current && !element.paused && !document.hidden && element.currentTime === shown ? stands + 1 : 0;
@@ -117,7 +121,8 @@ export function Preview({ channel, live }) {
         if (signal.aborted) return;
         if (answer === "denied") return show("denied");
         if (answer === "away") show("lost");
-        else if (answer.live && (format.id === "ladder" ? Boolean(answer.ladder) : (answer.ready ?? answer.outputs).includes(format.output))) {
+        else if (answer.live && (format.id === "ladder" ? Boolean(answer.ladder)
+          : (answer.ready ?? answer.outputs).includes(format.output))) {
           const ahead = typeof answer.now === "number" ? answer.now - Date.now() : 0;
           const one = open(element, url, () => Date.now() + ahead);
           engine.current = one;
@@ -157,9 +162,11 @@ export function Preview({ channel, live }) {
   return html`<div class="preview">
     ${offered.length > 1 && html`<${Tabs} label=${t("preview.format")} panel="preview-stage" value=${format?.id ?? ""} onChange=${setChosen}
       tabs=${offered.map((one) => ({ value: one.id, label: one.label }))} />`}
-    <div class="stage" id="preview-stage" data-state=${state} role=${offered.length > 1 ? "tabpanel" : undefined} aria-label=${format?.label}>
+    <div class="stage" id="preview-stage" data-state=${state} role=${offered.length > 1 ? "tabpanel" : undefined}
+      aria-label=${format?.label}>
       <video ref=${video} muted playsinline controls aria-label=${t("preview.video")}></video>
-      <div class="veil" role="status"><strong>${playing ? "" : t(`preview.${state}`)}</strong>${!playing && detail && html`<span>${detail}</span>`}</div>
+      <div class="veil" role="status"><strong>${playing ? "" : t(`preview.${state}`)}</strong>
+        ${!playing && detail && html`<span>${detail}</span>`}</div>
     </div>
     <p class="figures">
       <span>${t("preview.delay")} <b>${Number.isFinite(figures.delay) && playing ? `${figures.delay.toFixed(1)} s` : "–"}</b></span>

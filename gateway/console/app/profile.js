@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 
-import { api } from "./api.js";
+import { api } from "../players/api.js";
 
 /** @typedef {Record<string, any>} Profile  `language`, `theme`; `broadcast` and `ivs` belong to other pages */
 

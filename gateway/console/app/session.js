@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 
-import { abortAll, api, link } from "./api.js";
+import { abortAll, api, link } from "../players/api.js";
 
 /**
  * The answer of `GET /login`.
@@ -55,7 +55,7 @@ link.renew = refresh;
 /**
  * @param {string} name      "" to sign in with the token
  * @param {string} password  or the token
- * @throws {import("./api.js").ApiError} 401: wrong; 429: too many tries, with `retryAfter`
+ * @throws {import("../players/api.js").ApiError} 401: wrong; 429: too many tries, with `retryAfter`
  */
 export async function login(name, password) {
   take(await api.post("/login", name ? { name, password } : { password }, { quiet: true }));

@@ -2,10 +2,10 @@
 
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
-import { isAbort } from "./api.js";
+import { isAbort } from "../players/api.js";
 import { Questions } from "./dialog.js";
 import { html } from "./html.js";
-import { language, LANGUAGES, moreWords, setLanguage, t } from "./i18n.js";
+import { addTables, addWords, language, LANGUAGES, setLanguage, t } from "./i18n.js";
 import { Button, IconButton } from "./kit/button.js";
 import { Icon } from "./kit/icon.js";
 import { Menu } from "./kit/menu.js";
@@ -17,29 +17,29 @@ import { setTheme, theme, THEMES } from "./theme.js";
 import { toast, Toasts } from "./toast.js";
 
 /** @typedef {import("./kit/icon.js").IconName} IconName */
-/** @typedef {{default: import("preact").ComponentType<{parts: string[]}>}} View */
+/** @typedef {{default: import("preact").ComponentType<{parts: string[]}>, words?: import("./i18n.js").Tables}} View */
+/**
+ * label: in the navigation, by language.
+ * @typedef {{icon: IconName, label: Record<string, string>, load: (parts: string[]) => Promise<View>}} Place
+ */
 
-/** @type {Record<string, (parts: string[]) => Promise<View>>} */
+/** The views, in the order of the navigation. @type {Record<string, Place>} */
 const VIEWS = {
-  channels: ([id, page]) =>
-    id === undefined ? import("./views/channels.js") : page === "edit" ? import("./views/edit.js") : import("./views/channel.js"),
-  live: () => worded(import("./views/live.js")),
-  recordings: () => worded(import("./views/recordings.js")),
-  films: () => worded(import("./views/films.js")),
-  domains: () => worded(import("./views/domains.js")),
-  ivs: () => worded(import("./views/ivs.js")),
-  users: () => worded(import("./views/users.js")),
-  system: () => worded(import("./views/system.js")),
+  channels: {
+    icon: "channels", label: { en: "Channels", zh: "频道" },
+    load: ([id, page]) =>
+      id === undefined ? import("./views/channels.js") : page === "edit" ? import("./views/edit.js") : import("./views/channel.js"),
+  },
+  live: { icon: "live", label: { en: "Live", zh: "直播" }, load: () => import("./views/live.js") },
+  recordings: { icon: "recordings", label: { en: "Recordings", zh: "录制" }, load: () => import("./views/recordings.js") },
+  films: { icon: "films", label: { en: "VOD", zh: "点播" }, load: () => import("./views/films.js") },
+  domains: { icon: "domains", label: { en: "Domains", zh: "域名" }, load: () => import("./views/domains.js") },
+  ivs: { icon: "ivs", label: { en: "Amazon IVS", zh: "Amazon IVS" }, load: () => import("./views/ivs.js") },
+  users: { icon: "users", label: { en: "Users", zh: "用户" }, load: () => import("./views/users.js") },
+  system: { icon: "system", label: { en: "System", zh: "系统" }, load: () => import("./views/system.js") },
 };
 
-/** Loads a view together with its texts. @param {Promise<View>} view @returns {Promise<View>} */
-async function worded(view) {
-  const [shown] = await Promise.all([view, moreWords()]);
-  return shown;
-}
-
-/** The navigation: each view's icon has its name. */
-const PLACES = /** @type {IconName[]} */ (Object.keys(VIEWS));
+for (const [name, { label }] of Object.entries(VIEWS)) addWords(`nav.${name}`, label);
 
 export function App() {
   // If the gateway did not answer the first request, the request is repeated until it does.
@@ -48,7 +48,8 @@ export function App() {
     const timer = setInterval(() => { if (offer.peek()) clearInterval(timer); else void refresh().catch(() => undefined); }, 2000);
     return () => clearInterval(timer);
   }, []);
-  return html`${!offer.value ? html`<${Away} />` : user.value ? html`<${Frame} />` : html`<${Viewed} load=${() => import("./views/login.js")} name="login" parts=${[]} />`}
+  return html`${!offer.value ? html`<${Away} />` : user.value ? html`<${Frame} />`
+    : html`<${Viewed} load=${() => import("./views/login.js")} name="login" parts=${[]} />`}
     <${Questions} /><${Toasts} />`;
 }
 
@@ -62,7 +63,8 @@ function Frame() {
   const [drawer, setDrawer] = useState(false);
   const at = route.value;
   useEffect(() => setDrawer(false), [at.path]);
-  return html`<a class="skip" href="#main" onClick=${(/** @type {Event} */ event) => { event.preventDefault(); document.getElementById("main")?.focus(); }}>${t("skip")}</a>
+  return html`<a class="skip" href="#main"
+    onClick=${(/** @type {Event} */ event) => { event.preventDefault(); document.getElementById("main")?.focus(); }}>${t("skip")}</a>
     <div class="app">
       <div class="side"><${Nav} /></div>
       <header class="top">
@@ -72,12 +74,13 @@ function Frame() {
       ${drawer && html`<${Drawer} onClose=${() => setDrawer(false)} />`}
       <div>
         ${unreachable.value && html`<p class="away" role="alert">${t("away.banner")}</p>`}
-        <main id="main" tabindex="-1"><${Viewed} load=${VIEWS[at.name]} name=${at.name} parts=${at.parts} /></main>
+        <main id="main" tabindex="-1"><${Viewed} load=${VIEWS[at.name]?.load} name=${at.name} parts=${at.parts} /></main>
       </div>
     </div>`;
 }
 
-const Brand = () => html`<a class="brand" href="#/channels"><img src="/console/players/icon.svg" alt="" width="26" height="26" />Millrace</a>`;
+const Brand = () => html`<a class="brand" href="#/channels">
+  <img src="/console/players/icon.svg" alt="" width="26" height="26" />Millrace</a>`;
 
 /** @param {{onClose: () => void}} props */
 function Drawer({ onClose }) {
@@ -87,7 +90,8 @@ function Drawer({ onClose }) {
     dialog?.showModal();
     return () => dialog?.close();
   }, []);
-  return html`<dialog class="drawer" ref=${element} aria-label=${t("nav")} onCancel=${(/** @type {Event} */ event) => { event.preventDefault(); onClose(); }}
+  return html`<dialog class="drawer" ref=${element} aria-label=${t("nav")}
+    onCancel=${(/** @type {Event} */ event) => { event.preventDefault(); onClose(); }}
     onPointerDown=${(/** @type {Event} */ event) => { if (event.target === element.current) onClose(); }}><${Nav} /></dialog>`;
 }
 
@@ -95,12 +99,15 @@ function Nav() {
   const at = route.value.name;
   return html`<nav class="nav" aria-label=${t("nav")}>
     <${Brand} />
-    <ul>${PLACES.map((name) => html`<li key=${name}><a href=${`#/${name}`} aria-current=${at === name ? "page" : undefined}><${Icon} name=${name} />${t(`nav.${name}`)}</a></li>`)}
+    <ul>${Object.entries(VIEWS).map(([name, { icon }]) => html`<li key=${name}>
+      <a href=${`#/${name}`} aria-current=${at === name ? "page" : undefined}><${Icon} name=${icon} />${t(`nav.${name}`)}</a></li>`)}
       <li><a href="/docs" target="_blank" rel="noopener"><${Icon} name="docs" />${t("nav.docs")}</a></li>
     </ul>
     <div class="end">
       <${Choices} up />
-      <${Menu} label=${t("account")} icon="user" up start items=${[{ label: t("logout"), icon: "logout", onSelect: leave }]}>${user.value?.kind === "token" ? t("account.token") : user.value?.name}<//>
+      <${Menu} label=${t("account")} icon="user" up start
+        items=${[{ label: t("logout"), icon: "logout", onSelect: leave }]}>${user.value?.kind === "token" ? t("account.token")
+          : user.value?.name}<//>
     </div>
   </nav>`;
 }
@@ -115,7 +122,8 @@ export function Choices({ up = false }) {
       label, checked: language.value === code,
       onSelect: () => { void setLanguage(/** @type {import("./i18n.js").Language} */ (code)); keep({ language: code }); },
     }))}>${LANGUAGES[language.value]}<//>
-    <${Menu} label=${t("theme")} icon=${theme.value === "auto" ? "auto" : theme.value === "dark" ? "moon" : "sun"} up=${up} start items=${THEMES.map((one) => ({
+    <${Menu} label=${t("theme")} icon=${theme.value === "auto" ? "auto" : theme.value === "dark" ? "moon" : "sun"} up=${up} start
+      items=${THEMES.map((one) => ({
       label: t(`theme.${one}`), checked: theme.value === one, onSelect: () => { setTheme(one); keep({ theme: one }); },
     }))}>${t(`theme.${theme.value}`)}<//>`;
 }
@@ -141,15 +149,18 @@ function Viewed({ load, name, parts }) {
   useEffect(() => {
     let gone = false;
     setFailed(false);
-    load?.(parts).then(({ default: view }) => {
+    load?.(parts).then(({ default: view, words }) => {
       if (gone) return;
+      if (words) addTables(words);
       setShown({ key, parts, view });
       scrollTo(0, 0);
     }, () => { if (!gone) setFailed(true); });
     return () => { gone = true; };
   }, [key, again]);
-  if (!load) return html`<${Empty} icon="search" title=${t("lost.title")} text=${t("lost.text")}><a href="#/channels">${t("nav.channels")}</a><//>`;
-  if (failed) return html`<${Empty} icon="warning" title=${t("view.failed")} text=${t("view.failed.text")}><${Button} icon="refresh" onClick=${() => setAgain(again + 1)}>${t("retry")}<//><//>`;
+  if (!load) return html`<${Empty} icon="search" title=${t("lost.title")} text=${t("lost.text")}>
+    <a href="#/channels">${t("nav.channels")}</a><//>`;
+  if (failed) return html`<${Empty} icon="warning" title=${t("view.failed")} text=${t("view.failed.text")}>
+    <${Button} icon="refresh" onClick=${() => setAgain(again + 1)}>${t("retry")}<//><//>`;
   if (!shown) return html`<${Skeleton} lines=${8} />`;
   return html`<${shown.view} key=${shown.key} parts=${shown.parts} />`;
 }

@@ -1,23 +1,20 @@
 /** Switches an output on or off: now, if the channel is live, and for all later pushes. */
 
-import { api } from "./api.js";
-import { isOn } from "./channel.js";
+import { api } from "../players/api.js";
+import { isOn, OUTPUTS, RUNGS } from "./channel.js";
 import { installedSwitches } from "./installed_outputs.js";
 
 /** @typedef {import("./channel.js").Channel} Channel */
 /** @typedef {import("./channel.js").Session} Session */
 
-/** Outputs, the most often used first, with the flag that switches each on. */
-const SWITCHES = /** @type {const} */ ([
-  ["video", "isVideo"], ["ondemand", "isOnDemand"], ["image", "isImage"], ["motion", "isMotion"], ["codec", "isCodec"], ["watermark", "isWaterMark"],
-  ["relay", "isRelay"], ["kvs", "isKvs"], ["flv", "isFlv"], ["hls", "isHls"], ["cmaf", "isCMAF"],
-]);
+/** The name and the flag of each output. Those for viewers come last, because they are seldom switched while live. */
+const SWITCHES = [...OUTPUTS.slice(3), ...OUTPUTS.slice(0, 3)].map(([flag, name]) => /** @type {const} */ ([name, flag]));
 
 /** All outputs, also the installed ones. @returns {(readonly [name: string, flag: string])[]} */
 export const switches = () => [...SWITCHES, ...installedSwitches.value];
 
-const RUNGS = ["ld", "sd", "hd", "ud"];
-const filled = (/** @type {unknown} */ value) => (Array.isArray(value) ? value.length > 0 : typeof value === "string" && value.trim() !== "");
+const filled = (/** @type {unknown} */ value) =>
+  (Array.isArray(value) ? value.length > 0 : typeof value === "string" && value.trim() !== "");
 
 /**
  * The editor section with settings that the output needs before it can be switched on. null: none.

@@ -2,27 +2,24 @@
 
 import { signal } from "@preact/signals";
 
-import { keep, recall } from "../players/memory.js";
+import { keep } from "../players/memory.js";
+import { chosenTheme, showTheme, THEMES } from "../players/theme.js";
 
-/** @typedef {"auto" | "light" | "dark"} Theme */
+export { THEMES };
 
-/** @type {Theme[]} */
-export const THEMES = ["auto", "light", "dark"];
+/** @typedef {import("../players/theme.js").Theme} Theme */
 
 /** @param {unknown} value @returns {value is Theme} */
-export const isTheme = (value) => value === "auto" || value === "light" || value === "dark";
-
-const chosen = recall("theme");
+export const isTheme = (value) => THEMES.some((one) => one === value);
 
 /** @type {import("@preact/signals").Signal<Theme>} */
-export const theme = signal(isTheme(chosen) ? chosen : "auto");
+export const theme = signal(chosenTheme());
 
 /** @param {Theme} to */
 export function setTheme(to) {
   keep("theme", to === "auto" ? null : to);
   theme.value = to;
-  if (to === "auto") delete document.documentElement.dataset["theme"];
-  else document.documentElement.dataset["theme"] = to;
+  showTheme(to);
 }
 
 const system = matchMedia("(prefers-color-scheme: dark)");

@@ -40,10 +40,12 @@ export function Toasts() {
     if (toasts.value.length) element.showPopover();
   };
   return html`<div class="toasts" popover="manual" ref=${raise} key=${toasts.value.at(-1)?.id ?? 0}>
-    ${toasts.value.map((one) => html`<div key=${one.id} class=${`toast ${one.kind}`} role=${one.kind === "bad" || one.kind === "warn" ? "alert" : "status"}>
+    ${toasts.value.map((one) => html`<div key=${one.id} class=${`toast ${one.kind}`}
+      role=${one.kind === "bad" || one.kind === "warn" ? "alert" : "status"}>
       <${Icon} name=${one.kind === "ok" ? "check" : one.kind === "info" ? "info" : "warning"} />
       <span class="grow">${one.text}</span>
-      <button type="button" class="button quiet icon-only" aria-label=${t("toast.dismiss")} onClick=${() => dismiss(one.id)}><${Icon} name="close" size=${16} /></button>
+      <button type="button" class="button quiet icon-only" aria-label=${t("toast.dismiss")} onClick=${() => dismiss(one.id)}>
+        <${Icon} name="close" size=${16} /></button>
     </div>`)}
   </div>`;
 }

@@ -81,11 +81,14 @@ export class Choices {
     fillPicker(select("frame-rate"), FRAME_RATES.map((rate) => [String(rate), String(rate)]), String(settings.frameRate));
     const usual = usualBitrate(width, height, settings.frameRate);
     fillPicker(select("bitrate"), [
-      ["0", t("picture.auto", { bitrate: bitrate(usual) })], ...BITRATES.map((bits) => /** @type {[string, string]} */ ([String(bits), bitrate(bits)])),
+      ["0", t("picture.auto", { bitrate: bitrate(usual) })],
+      ...BITRATES.map((bits) => /** @type {[string, string]} */ ([String(bits), bitrate(bits)])),
     ], String(settings.bitrate));
     fillPicker(select("sound-bitrate"), SOUND_BITRATES.map((bits) => [String(bits), bitrate(bits)]), String(settings.soundBitrate));
-    fillPicker(select("mirror"), (/** @type {const} */ (["no", "preview", "all"])).map((one) => [one, t(`picture.mirror.${one}`)]), settings.mirror);
-    fillPicker(select("way"), (/** @type {const} */ (["auto", "frames", "container"])).map((one) => [one, t(`advanced.way.${one}`)]), settings.way);
+    fillPicker(select("mirror"), (/** @type {const} */ (["no", "preview", "all"])).map((one) => [one, t(`picture.mirror.${one}`)]),
+      settings.mirror);
+    fillPicker(select("way"), (/** @type {const} */ (["auto", "frames", "container"])).map((one) => [one, t(`advanced.way.${one}`)]),
+      settings.way);
     input("processing").checked = settings.processing;
   }
 
@@ -93,7 +96,8 @@ export class Choices {
   #pick(name, optional) {
     const devices = this.#devices[name];
     /** @type {[string, string][]} */
-    const named = devices.map((device, i) => [device.deviceId, device.label || t("devices.number", { kind: t(`devices.${name}`), number: i + 1 })]);
+    const named = devices.map((device, i) =>
+      [device.deviceId, device.label || t("devices.number", { kind: t(`devices.${name}`), number: i + 1 })]);
     /** @type {[string, string][]} */
     const none = optional ? [["none", t("devices.none")]] : [];
     /** @type {[string, string][]} */

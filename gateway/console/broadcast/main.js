@@ -50,7 +50,8 @@ async function chosen(names) {
 async function listen() {
   const on = input("listen").checked;
   monitor.srcObject = on ? studio.sound?.stream ?? null : null;
-  if ("setSinkId" in monitor) await monitor.setSinkId(choices.settings.speaker).catch(() => undefined); // not connected: uses the system's speaker
+  if ("setSinkId" in monitor) await monitor.setSinkId(choices.settings.speaker).catch(() =>
+    undefined); // not connected: uses the system's speaker
   if (monitor.srcObject) await monitor.play();
 }
 

@@ -75,7 +75,11 @@ export class PictureEncoder {
     return encoder;
   }
 
-  /** Replaces a failed encoder: a crash of the graphics process ends its encoders, but a new one may work. @param {VideoEncoder} encoder @param {DOMException} error */
+  /**
+   * Replaces a failed encoder: a crash of the graphics process ends its encoders, but a new one may work.
+   * @param {VideoEncoder} encoder
+   * @param {DOMException} error
+   */
   #broken(encoder, error) {
     if (encoder !== this.#encoder) return;
     const time = performance.now();

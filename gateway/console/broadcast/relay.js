@@ -1,6 +1,6 @@
 /** Relays the channel to Amazon IVS or another service, with parameters that are kept for the user. */
 
-import { ask } from "./api.js";
+import { api } from "../players/api.js";
 import { element, fillPicker, html, input, select } from "./elements.js";
 import { speak } from "../players/language.js";
 import { t } from "./words.js";
@@ -47,7 +47,7 @@ export class Relay {
   /** Loads and shows the state of the relay of a live broadcast. */
   async look() {
     if (!html("relay-card").hasAttribute("open")) return;
-    const session = await ask("GET", `/videostream/${this.#id}/session`).catch(() => null);
+    const session = await api.get(`/videostream/${this.#id}/session`).catch(() => null);
     const relay = session?.outputs.find((/** @type {{name: string}} */ output) => output.name === "relay");
     if (!relay) return;
     if (!relay.enabled) this.#say(() => t("relay.state.off"));
@@ -69,7 +69,7 @@ export class Relay {
     try {
       const relayURL = target(parameters);
       // The relay of a live stream follows the channel's flag at once.
-      await ask("PUT", `/videostream/${this.#id}`, { isRelay: on, ...(relayURL ? { relayURL } : {}) });
+      await api.put(`/videostream/${this.#id}`, { isRelay: on, ...(relayURL ? { relayURL } : {}) });
       await this.#keeper.save({ ivs: parameters });
       this.#say(() => t("relay.saved"));
     } catch (error) {

@@ -1,7 +1,7 @@
 /** The user's settings: always kept in this browser, and also in the gateway if a user is signed in. */
 
 import { keep, recall } from "../players/memory.js";
-import { ask } from "./api.js";
+import { api } from "../players/api.js";
 import { SIZES } from "./devices.js";
 
 /**
@@ -83,7 +83,7 @@ export class Keeper {
   constructor(remote) { this.remote = remote; }
 
   /** @returns {Promise<Profile>} */
-  async load() { return this.remote ? await ask("GET", "/profile") ?? {} : {}; }
+  async load() { return this.remote ? await api.get("/profile") ?? {} : {}; }
 
   /** @param {Settings} settings */
   keep(settings) {
@@ -105,7 +105,7 @@ export class Keeper {
     const next = this.#last.then(async () => {
       const now = this.#changes;
       this.#changes = {};
-      await ask("PUT", "/profile", { ...await this.load(), ...now });
+      await api.put("/profile", { ...await this.load(), ...now });
     });
     this.#last = next.catch(() => undefined); // the caller gets the error
     return next;

@@ -2,7 +2,10 @@
 
 import { Timeline } from "./timeline.js";
 
-/** A block of the tap: planar samples, and the number of its first sample in the tap's count. @typedef {{at: number, samples: Float32Array<ArrayBuffer>}} Block */
+/**
+ * A block of the tap: planar samples, and the number of its first sample in the tap's count.
+ * @typedef {{at: number, samples: Float32Array<ArrayBuffer>}} Block
+ */
 
 /** @typedef {(chunk: EncodedAudioChunk, pts: number, config: AudioDecoderConfig) => void} Use */
 
@@ -42,7 +45,8 @@ export class SoundEncoder {
     const timestamp = micros(at) - this.#shift;
     this.#timeline.learn(micros(at + frames), performance.now() * 1000);
     if (this.#encoder.state !== "configured") return;
-    const data = new AudioData({ format: "f32-planar", sampleRate, numberOfFrames: frames, numberOfChannels: channels, timestamp, data: samples });
+    const data = new AudioData({ format: "f32-planar", sampleRate, numberOfFrames: frames, numberOfChannels: channels, timestamp,
+      data: samples });
     this.#encoder.encode(data);
     data.close();
   }

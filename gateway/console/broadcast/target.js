@@ -1,6 +1,6 @@
 /** Finds the target of a broadcast and its playback addresses, from the console's channel or from a stream key. */
 
-import { ask, isSignedIn, Refusal } from "./api.js";
+import { api, ApiError, link } from "../players/api.js";
 
 /** @typedef {import("./words.js").Word} Word */
 
@@ -38,8 +38,10 @@ export const inConsole = () => location.pathname.startsWith("/console/");
  */
 export async function fromConsole(id) {
   try {
-    if (!await isSignedIn()) throw new NoTarget("key.signedOut");
-    const [item, nodes] = await Promise.all([ask("GET", `/videostream/${encodeURIComponent(id)}`), servers()]);
+    const { user, csrf } = await api.get("/login");
+    link.csrf = csrf;
+    if (user === null) throw new NoTarget("key.signedOut");
+    const [item, nodes] = await Promise.all([api.get(`/videostream/${encodeURIComponent(id)}`), servers()]);
     if (item.expired) throw new NoTarget("key.expired");
     const path = `/stream/${item.id}?sign=${item.key}`;
     const others = nodes.map((node) => node + path);
@@ -53,7 +55,7 @@ export async function fromConsole(id) {
       item,
     };
   } catch (error) {
-    if (!(error instanceof Refusal)) throw error;
+    if (!(error instanceof ApiError)) throw error;
     if (error.status === 401) throw new NoTarget("key.signedOut");
     if (error.status === 404) throw new NoTarget("key.noChannel");
     throw new NoTarget("key.away", error.message);
@@ -131,7 +133,7 @@ async function ownPorts() {
 /** @returns {Promise<string[]>} push addresses of all live nodes, the preferred one first */
 async function servers() {
   /** @type {{address: string, ports: Record<string, number | null>}[]} */
-  const nodes = await ask("GET", "/servers").catch(() => []); // even if this request fails, the server can accept a push
+  const nodes = await api.get("/servers").catch(() => []); // even if this request fails, the server can accept a push
   const secure = location.protocol === "https:";
   return nodes.flatMap(({ address, ports: { ws = null, wss = null } }) => {
     const host = address.includes(":") && !address.startsWith("[") ? `[${address}]` : address;

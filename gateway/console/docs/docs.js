@@ -61,10 +61,12 @@ function show(spec) {
   }
   filter.addEventListener("input", () => {
     const wanted = filter.value.trim().toLowerCase();
-    const fits = new Set(spec.operations.filter((o) => `${o.method} ${o.path} ${o.summary} ${o.tag}`.toLowerCase().includes(wanted)).map((o) => o.id));
+    const fits = new Set(spec.operations.filter((o) =>
+      `${o.method} ${o.path} ${o.summary} ${o.tag}`.toLowerCase().includes(wanted)).map((o) => o.id));
     for (const part of list.querySelectorAll("details.operation")) part.toggleAttribute("hidden", !fits.has(part.id));
     for (const link of links.querySelectorAll("a")) link.parentElement?.toggleAttribute("hidden", !fits.has(link.hash.slice(1)));
-    for (const section of [...list.children, ...links.children]) section.toggleAttribute("hidden", !section.querySelector("details.operation:not([hidden]), li:not([hidden])"));
+    for (const section of [...list.children, ...links.children]) section.toggleAttribute("hidden",
+      !section.querySelector("details.operation:not([hidden]), li:not([hidden])"));
     none.hidden = fits.size > 0;
   });
   place.replaceChildren(links, h("div", { class: "middle" },
@@ -86,7 +88,8 @@ function askForToken() {
   const title = h("h2");
   const words = h("p");
   const label = h("label", { for: "token" });
-  const input = h("input", { id: "token", type: "password", autocomplete: "off", required: true, spellcheck: "false", "aria-describedby": "wrong" });
+  const input = h("input", { id: "token", type: "password", autocomplete: "off", required: true, spellcheck: "false",
+    "aria-describedby": "wrong" });
   const button = h("button", { type: "submit" });
   const link = h("a", { href: "/" });
   const wrong = h("p", { id: "wrong", class: "wrong", role: "alert" });

@@ -49,9 +49,11 @@ function inside(spec, operation, asking) {
       ...parameters.map((p) => field(spec, p.name, p.schema, p.required ?? false, p.description ?? "", t(`in.${p.in}`)))));
   }
   for (const [type, { schema }] of Object.entries(body ?? {})) {
-    place.append(h("h4", {}, t("operation.body"), " ", h("code", {}, type)), shape(spec, schema, t("operation.fields", { name: spec.kind(schema) }), true));
+    place.append(h("h4", {}, t("operation.body"), " ", h("code", {}, type)),
+      shape(spec, schema, t("operation.fields", { name: spec.kind(schema) }), true));
   }
-  place.append(trial(spec, operation, asking), h("h4", {}, t("operation.answers")), h("ul", { class: "answers" }, ...answers.map(([status, words, content]) =>
+  place.append(trial(spec, operation, asking), h("h4", {}, t("operation.answers")),
+    h("ul", { class: "answers" }, ...answers.map(([status, words, content]) =>
     h("li", {}, h("span", { class: "status", "data-class": status[0] ?? "" }, status), h("div", {}, h("p", {}, words),
       ...Object.entries(content).map(([type, { schema }]) => type === "application/json"
         ? shape(spec, schema, spec.kind(schema), false) : h("code", {}, type)))))));

@@ -93,7 +93,8 @@ export class Spec {
       const kind = this.kind(schema.items);
       return kind.includes(" | ") ? `(${kind})[]` : `${kind}[]`;
     }
-    if (typeof schema.additionalProperties === "object" && !schema.properties) return `{ [name]: ${this.kind(schema.additionalProperties)} }`;
+    if (typeof schema.additionalProperties === "object"
+      && !schema.properties) return `{ [name]: ${this.kind(schema.additionalProperties)} }`;
     const type = Array.isArray(schema.type) ? schema.type.join(" | ") : schema.type ?? "any";
     return schema.format ? `${type} (${schema.format})` : type;
   }
@@ -128,7 +129,8 @@ export class Spec {
     if (first) return this.example(first);
     if (found.properties) {
       const needed = found.required ?? [];
-      return Object.fromEntries(Object.entries(found.properties).filter(([name]) => needed.includes(name)).map(([name, one]) => [name, this.example(one)]));
+      return Object.fromEntries(Object.entries(found.properties).filter(([name]) => needed.includes(name)).map(([name, one]) =>
+        [name, this.example(one)]));
     }
     switch (Array.isArray(found.type) ? found.type[0] : found.type) {
       case "array": return [];

@@ -18,7 +18,8 @@ const MOST_SHOWN = 200_000; // characters of an answer
  */
 export function trial(spec, operation, asking) {
   const { id, method, path, parameters, body } = operation;
-  const inputs = parameters.map((p) => ({ p, input: h("input", { id: `${id}.${p.name}`, type: "text", required: p.required ?? false, autocomplete: "off", spellcheck: "false" }) }));
+  const inputs = parameters.map((p) => ({ p,
+    input: h("input", { id: `${id}.${p.name}`, type: "text", required: p.required ?? false, autocomplete: "off", spellcheck: "false" }) }));
   const json = body?.["application/json"];
   const text = json ? h("textarea", { id: `${id}.body`, spellcheck: "false", rows: "8" }) : null;
   if (json && text) text.value = JSON.stringify(spec.example(json.schema), null, 2);
@@ -79,7 +80,8 @@ async function ask(method, address, body, asking) {
   const blob = await reply.blob();
   const took = performance.now() - began;
   return [
-    h("p", { class: "said" }, h("span", { class: "status", "data-class": String(reply.status)[0] ?? "" }, `${reply.status} ${reply.statusText}`),
+    h("p", { class: "said" }, h("span", { class: "status", "data-class": String(reply.status)[0] ?? "" },
+      `${reply.status} ${reply.statusText}`),
       ` ${Math.round(took)} ms · ${blob.size} B · ${reply.headers.get("Content-Type") ?? "–"}`),
     await shown(blob),
     h("p", { class: "said" }, t("trial.curl")),

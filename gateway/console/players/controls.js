@@ -73,7 +73,8 @@ export class Controls {
    */
   qualities(choices, chosen, shown) {
     const labels = choices.map((choice) => choice.id === AUTO && chosen === AUTO && shown
-      ? t("quality.auto.now", { name: short(choices.find((c) => c.id === shown) ?? { id: shown, height: 0, bitrate: 0 }) }) : label(choice));
+      ? t("quality.auto.now", { name: short(choices.find((c) => c.id === shown) ?? { id: shown, height: 0, bitrate: 0 }) })
+        : label(choice));
     const offered = JSON.stringify([choices.map((c) => c.id), labels, chosen]);
     if (offered === this.#offered) return; // does not change an open menu
     this.#offered = offered;
@@ -185,5 +186,6 @@ function short({ id, height }) {
 function label(choice) {
   if (choice.id === AUTO) return t("quality.auto");
   const { bitrate } = choice;
-  return bitrate ? `${short(choice)} · ${bitrate < 995_000 ? `${Math.round(bitrate / 1000)} kb/s` : `${(bitrate / 1e6).toFixed(1)} Mb/s`}` : short(choice);
+  return bitrate ? `${short(choice)} · ${bitrate < 995_000 ? `${Math.round(bitrate / 1000)} kb/s` : `${(bitrate / 1e6).toFixed(1)} Mb/s`}`
+    : short(choice);
 }

@@ -34,7 +34,8 @@ const CONFIG = {
 
 /** @returns {string | null}  reason why this browser cannot play HTTP-FLV; null if it can */
 export function flvUnsupported() {
-  return library().isSupported() ? null : "HTTP-FLV needs Media Source Extensions, which are missing here. The HLS player above does without.";
+  return library().isSupported() ? null
+    : "HTTP-FLV needs Media Source Extensions, which are missing here. The HLS player above does without.";
 }
 
 /** @type {OpenEngine} */

@@ -42,7 +42,8 @@ class Patient extends /** @type {import("./hls.min.js").PlaylistLoaderConstructo
   load(context, config, callbacks) {
     const details = context.levelOrTrack?.details;
     const { msn, part } = context.deliveryDirectives ?? {};
-    const isNext = details && ((msn === details.lastPartSn && part === details.lastPartIndex + 1) || (msn === details.lastPartSn + 1 && part === 0));
+    const isNext = details && ((msn === details.lastPartSn && part === details.lastPartIndex + 1)
+      || (msn === details.lastPartSn + 1 && part === 0));
     if (isNext && details.targetduration) {
       const ms = HELD * details.targetduration * 1000;
       const timeoutRetry = { maxNumRetry: HELD_TIMES, retryDelayMs: 0, maxRetryDelayMs: 0 };

@@ -9,7 +9,8 @@ start({
   output: "hls",
   media: "live.m3u8",
   others: ({ ladder, renditions = [] }) => ladder === "hls"
-    ? [{ id: AUTO, bitrate: 0 }, ...renditions.map(({ name: id, bitrate }) => ({ id, bitrate }))].map((one) => ({ ...one, file: "index.m3u8" }))
+    ? [{ id: AUTO, bitrate: 0 }, ...renditions.map(({ name: id, bitrate }) => ({ id, bitrate }))].map((one) =>
+      ({ ...one, file: "index.m3u8" }))
     : [],
   unsupported,
   open: hlsEngine(false),

@@ -5,13 +5,13 @@ import { keep, recall } from "./memory.js";
 /** @typedef {"en" | "zh"} Language */
 
 /** @type {Language} */
-let language = chosen();
+let language = preferred();
 
 /** @type {(() => void)[]} */
 const spoken = [];
 
-/** @returns {Language} */
-function chosen() {
+/** @returns {Language} the language chosen in this browser, else the first of the browser's own that the pages speak */
+export function preferred() {
   const kept = recall("language");
   if (kept === "en" || kept === "zh") return kept;
   const first = navigator.languages.find((l) => /^(en|zh)\b/i.test(l)) ?? "en";
@@ -41,14 +41,23 @@ export function changeLanguage() {
 }
 
 /**
- * @template {string} Word
- * @param {Record<Language, Record<Word, string>>} tables
- * @returns {(word: Word, fill?: Record<string, string | number>) => string}  the text in the current language; `fill` is for
- *   `{name}`, its numbers are formatted for the language
+ * Fills the `{name}` of a text; numbers are formatted for the language.
+ * @param {string} text
+ * @param {Record<string, string | number>} fill
+ * @param {Language} language
  */
-export function translator(tables) {
-  return (word, fill = {}) => tables[language][word].replace(/\{(\w+)\}/g, (all, name) => {
+export function filled(text, fill, language) {
+  return text.replace(/\{(\w+)\}/g, (all, name) => {
     const value = fill[name];
     return value === undefined ? all : typeof value === "number" ? value.toLocaleString(language) : value;
   });
+}
+
+/**
+ * @template {string} Word
+ * @param {Record<Language, Record<Word, string>>} tables
+ * @returns {(word: Word, fill?: Record<string, string | number>) => string}  the text in the current language
+ */
+export function translator(tables) {
+  return (word, fill = {}) => filled(tables[language][word], fill, language);
 }

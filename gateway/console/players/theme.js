@@ -2,9 +2,20 @@
 
 import { keep, recall } from "./memory.js";
 
-const THEMES = /** @type {const} */ (["auto", "light", "dark"]);
+/** @typedef {"auto" | "light" | "dark"} Theme */
+/** @typedef {`theme.${Theme}`} Shown */
 
-/** @typedef {`theme.${typeof THEMES[number]}`} Shown */
+/** @type {Theme[]} */
+export const THEMES = ["auto", "light", "dark"];
+
+/** @returns {Theme} the theme chosen in this browser */
+export const chosenTheme = () => THEMES.find((one) => one === recall("theme")) ?? "auto";
+
+/** Shows the page in a theme. @param {Theme} theme */
+export function showTheme(theme) {
+  if (theme === "auto") delete document.documentElement.dataset["theme"];
+  else document.documentElement.dataset["theme"] = theme;
+}
 
 /**
  * @param {HTMLButtonElement} button  switches between the three; the choice is stored
@@ -12,10 +23,9 @@ const THEMES = /** @type {const} */ (["auto", "light", "dark"]);
  * @param {(word: Shown | `${Shown}.says`) => string} t
  */
 export function themed(button, speak, t) {
-  let theme = THEMES.find((one) => one === recall("theme")) ?? "auto";
+  let theme = chosenTheme();
   function show() {
-    if (theme === "auto") delete document.documentElement.dataset["theme"];
-    else document.documentElement.dataset["theme"] = theme;
+    showTheme(theme);
     button.textContent = t(`theme.${theme}`);
     button.setAttribute("aria-label", t(`theme.${theme}.says`));
   }

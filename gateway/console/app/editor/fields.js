@@ -1,99 +1,54 @@
 /** The editable fields of a channel: their kinds, limits and default values. */
 
-import { computed } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 
-import { expiry, fromLocal, isOn, toLocal } from "../channel.js";
-import { installedFields } from "../installed_outputs.js";
+import { api } from "../../players/api.js";
+import { entriesOf, expiry, fromLocal, isOn, toLocal } from "../channel.js";
+import { installed } from "../installed_outputs.js";
 
 /** @typedef {import("../channel.js").Channel} Channel */
 /**
- * flag: on or off. number: with limits. text: one line or several. choice: one of `values`, "" if not set.
- * moment: date and time in this zone. targets: a list of addresses. hosts: a list, one per line. days: a number or empty.
- * @typedef {{kind: "flag" | "text" | "moment" | "targets" | "hosts" | "days", absent?: any, longest?: number}
- *   | {kind: "number", absent: number, least: number, most: number, whole: boolean}
- *   | {kind: "choice", absent: string, values: string[]}} FieldKind
+ * A field as the gateway describes it.
+ * @typedef {object} Field
+ * @property {string} name
+ * @property {"flag" | "number" | "choice" | "text" | "hosts" | "targets" | "days" | "moment"} type  moment: date and time in this zone
+ * @property {any} default              null: the gateway's own setting
+ * @property {number | null} minimum
+ * @property {number | null} maximum    of a text or a list: its length
+ * @property {boolean} whole
+ * @property {string[]} values          of a choice
+ * @property {Record<string, string>} aliases  other names of these values, which older clients stored
+ * @property {string} unit
+ * @property {string} [group]           the section in which it stands
  */
 /** The form's values: text for typed fields, booleans for flags, a list for targets. @typedef {Record<string, any>} Draft */
 
-const flag = Object.freeze({ kind: /** @type {const} */ ("flag"), absent: false });
-/** @param {number} absent @param {number} least @param {number} most @param {boolean} [whole] @returns {FieldKind} */
-const number = (absent, least, most, whole = false) => ({ kind: "number", absent, least, most, whole });
-/** @param {number} longest @param {string} [absent] @returns {FieldKind} */
-const text = (longest, absent = "") => ({ kind: "text", absent, longest });
-/** @param {string} absent @param {string[]} values @returns {FieldKind} */
-const choice = (absent, values) => ({ kind: "choice", absent, values });
-
-const SIZES = ["micro", "small", "medium", "large", "xlarge"];
-
-/** @type {Record<string, FieldKind>} */
-const FIELDS = {
-  videoname: text(256),
-  description: text(4096),
-  outdate: { kind: "moment" },
-  isRtmps: flag,
-  isFlv: flag,
-  isHls: flag,
-  isCMAF: flag,
-  hls_time: number(2, 1, 60),
-  hls_list_size: number(6, 1, 100, true),
-  playAuth: choice("", ["none", "sign", "cloudfront"]),
-  refererAllow: { kind: "hosts" },
-  isVideo: flag,
-  video_time: number(30, 1, 86400),
-  isOnDemand: flag,
-  ondemand_time: number(60, 1, 3600),
-  ondemand_list_size: number(2, 0, 1000, true),
-  recordSchedule: text(1000),
-  retentionDays: { kind: "days" },
-  isImage: flag,
-  image_time: number(10, 1, 86400),
-  isMotion: flag,
-  motion_diff: number(30, 0, 255),
-  motion_percent: number(30, 0, 100),
-  motion_duration: number(5, 0, 86400),
-  motion_timeout: number(60, 1, 86400),
-  isCodec: flag,
-  codec: choice("libx264", ["libx264", "libx265"]),
-  ld: flag,
-  sd: flag,
-  hd: flag,
-  ud: flag,
-  ladder: text(32),
-  isWaterMark: flag,
-  WaterMarkText: text(1024),
-  WaterMarkFontSize: number(24, 1, 1000),
-  WaterMarkFontColor: text(64, "red"),
-  WaterMarkLeft: number(10, 0, 16384, true),
-  WaterMarkTop: number(10, 0, 16384, true),
-  isImageWaterMark: flag,
-  ImageURL: text(2048),
-  ImageWidth: number(100, 1, 16384, true),
-  ImageHeight: number(50, 1, 16384, true),
-  isRelay: flag,
-  relayURL: { kind: "targets" },
-  isKvs: flag,
-  kvsStream: text(512),
-  kvsTranscode: flag,
-  masterSize: choice("large", SIZES),
-  slaveSize: choice("micro", SIZES),
-  recordSize: choice("small", SIZES),
-  codecSize: choice("large", SIZES),
-  isCluster: flag,
-  clusterNumber: number(1, 0, 1000, true),
-  logLevel: choice("", ["debug", "info", "warning", "error"]),
+/** When the channel expires; the gateway makes a key of it. @type {Field} */
+const OUTDATE = {
+  name: "outdate", group: "basics", type: "moment", default: null, minimum: null, maximum: null, whole: false, values: [], aliases: {},
+  unit: "",
 };
 
-/** All fields, also those of installed outputs. @type {import("@preact/signals").ReadonlySignal<Record<string, FieldKind>>} */
-export const allFields = computed(() => ({ ...FIELDS, ...installedFields.value }));
+/** The fields of the gateway, in the order of the form; empty until `loadFields` has settled. */
+export const ownFields = signal(/** @type {Field[]} */ ([]));
 
-/** Longer names of log levels in the original system. @type {Record<string, string>} */
-const LEVELS = { trace: "debug", verbose: "info", fatal: "error", panic: "error", quiet: "error" };
+/** @type {Promise<void> | null} */
+let loading = null;
 
-/** @param {unknown} value @returns {string[]} */
-function list(value) {
-  const entries = typeof value === "string" ? value.split(",") : Array.isArray(value) ? value : [];
-  return entries.map((one) => String(one).trim()).filter(Boolean);
+/** Settles when `ownFields` is known. */
+export function loadFields() {
+  loading ??= api.get("/fields").then(
+    (found) => { ownFields.value = [OUTDATE, ...found]; },
+    (error) => { loading = null; throw error; },
+  );
+  return loading;
 }
+
+/** All fields by name, also those of installed outputs. @type {import("@preact/signals").ReadonlySignal<Record<string, Field>>} */
+export const allFields = computed(() => {
+  const fields = [...ownFields.value, ...installed.value.flatMap((output) => output.fields)];
+  return Object.fromEntries(fields.map((field) => [field.name, field]));
+});
 
 /**
  * Returns the form's values for a stored channel.
@@ -105,14 +60,15 @@ export function draftOf(channel) {
   const draft = {};
   for (const [name, field] of Object.entries(allFields.value)) {
     const value = channel[name];
-    switch (field.kind) {
+    const given = value === undefined || value === null ? String(field.default ?? "") : String(value);
+    switch (field.type) {
       case "flag": draft[name] = isOn(value); break;
       case "moment": draft[name] = toLocal(expiry(channel)); break;
-      case "targets": draft[name] = list(value); break;
-      case "hosts": draft[name] = list(value).join("\n"); break;
-      case "number": draft[name] = value === undefined || value === null || value === "" ? String(field.absent) : String(value); break;
-      case "choice": draft[name] = typeof value === "string" ? (name === "logLevel" ? LEVELS[value] ?? value : value) : field.absent; break;
-      default: draft[name] = value === undefined || value === null ? String(field.absent ?? "") : String(value);
+      case "targets": draft[name] = entriesOf(value); break;
+      case "hosts": draft[name] = entriesOf(value).join("\n"); break;
+      case "number": draft[name] = value === "" ? String(field.default) : given; break;
+      case "choice": draft[name] = typeof value === "string" ? field.aliases[value] ?? value : field.default ?? ""; break;
+      default: draft[name] = given;
     }
   }
   return draft;
@@ -124,9 +80,7 @@ export const same = (a, b) => (Array.isArray(a) && Array.isArray(b) ? a.length =
 /** @param {Draft} before @param {Draft} now @returns {string[]} the names of the changed fields */
 export const changedFields = (before, now) => Object.keys(allFields.value).filter((name) => !same(before[name], now[name]));
 
-/**
- * @typedef {{kind: "number", least: number, most: number, whole: boolean} | {kind: "moment"} | {kind: "missing"}} Wrong
- */
+/** Why a value is wrong. @typedef {{why: "number", field: Field} | {why: "moment"} | {why: "missing"}} Wrong */
 
 /**
  * Returns the changes for the API, and the fields that are wrong. The gateway checks the rest.
@@ -141,25 +95,20 @@ export function changesOf(before, now) {
   const wrong = {};
   const fields = allFields.value;
   for (const name of changedFields(before, now)) {
-    const field = /** @type {FieldKind} */ (fields[name]);
+    const field = /** @type {Field} */ (fields[name]);
     const value = now[name];
-    switch (field.kind) {
+    switch (field.type) {
+      case "days":
       case "number": {
         const figure = value.trim() === "" ? NaN : Number(value);
-        if (!(figure >= field.least && figure <= field.most) || (field.whole && !Number.isInteger(figure))) wrong[name] = field;
-        else body[name] = figure;
-        break;
-      }
-      case "days": {
-        const figure = Number(value);
-        if (value.trim() === "") body[name] = null;
-        else if (!Number.isInteger(figure) || figure < 0 || figure > 36_500) wrong[name] = { kind: "number", least: 0, most: 36_500, whole: true };
+        if (field.type === "days" && value.trim() === "") body[name] = null;
+        else if (!isWithin(figure, field)) wrong[name] = { why: "number", field };
         else body[name] = figure;
         break;
       }
       case "moment": {
         const moment = fromLocal(value);
-        if (moment === null) wrong[name] = { kind: "moment" };
+        if (moment === null) wrong[name] = { why: "moment" };
         else body[name] = moment;
         break;
       }
@@ -169,10 +118,15 @@ export function changesOf(before, now) {
       case "choice": body[name] = value === "" ? null : value; break;
       case "text":
         body[name] = name === "WaterMarkText" || name === "description" ? value : value.trim();
-        if (name === "videoname" && !value.trim()) wrong[name] = { kind: "missing" };
+        if (name === "videoname" && !value.trim()) wrong[name] = { why: "missing" };
         break;
       default: body[name] = value;
     }
   }
   return { body, wrong };
+}
+
+/** @param {number} figure @param {Field} field @returns {boolean} */
+function isWithin(figure, { minimum, maximum, whole }) {
+  return figure >= (minimum ?? -Infinity) && figure <= (maximum ?? Infinity) && (!whole || Number.isInteger(figure));
 }

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 
-import { ApiError, isAbort } from "../api.js";
+import { ApiError, isAbort } from "../../players/api.js";
 import { fromLocal, toLocal, zoneName } from "../channel.js";
 import { Dialog } from "../dialog.js";
 import { t } from "../i18n.js";
@@ -54,13 +54,17 @@ export function NewChannel({ onClose, onMade, create }) {
   };
   const known = ["videoname", "outdate", "description"];
   const other = Object.entries(wrong).find(([field]) => !known.includes(field));
-  const flag = (/** @type {"isFlv" | "isHls" | "isCMAF"} */ field, /** @type {string} */ output) => html`<${Switch} label=${t(`output.${output}`)} hint=${t(`output.${output}.hint`)} checked=${on[field]}
+  const flag = (/** @type {"isFlv" | "isHls" | "isCMAF"} */ field, /** @type {string} */ output) =>
+    html`<${Switch} label=${t(`output.${output}`)} hint=${t(`output.${output}.hint`)} checked=${on[field]}
     onChange=${(/** @type {boolean} */ value) => setOn({ ...on, [field]: value })} />`;
   return html`<${Dialog} title=${t("new.title")} onClose=${onClose} onSubmit=${make} footer=${html`
       <${Button} onClick=${onClose}>${t("cancel")}<//><${Button} kind="primary" type="submit" busy=${busy}>${t("new.create")}<//>`}>
-    <${Field} label=${t("channel.name")} name="videoname" value=${name} onInput=${setName} required maxlength=${256} error=${wrong["videoname"]} autofocus autocomplete="off" />
-    <${Field} label=${t("channel.expiry")} name="outdate" type="datetime-local" value=${until} onInput=${setUntil} required error=${wrong["outdate"]} hint=${t("new.expiry.hint", { zone: zoneName() })} />
-    <${Field} label=${t("channel.description")} name="description" value=${description} onInput=${setDescription} rows=${2} maxlength=${4096} error=${wrong["description"]} />
+    <${Field} label=${t("channel.name")} name="videoname" value=${name} onInput=${setName} required maxlength=${256}
+      error=${wrong["videoname"]} autofocus autocomplete="off" />
+    <${Field} label=${t("channel.expiry")} name="outdate" type="datetime-local" value=${until} onInput=${setUntil} required
+      error=${wrong["outdate"]} hint=${t("new.expiry.hint", { zone: zoneName() })} />
+    <${Field} label=${t("channel.description")} name="description" value=${description} onInput=${setDescription} rows=${2}
+      maxlength=${4096} error=${wrong["description"]} />
     <fieldset class="group"><legend>${t("new.outputs")}</legend>
       ${flag("isFlv", "flv")}${flag("isHls", "hls")}${flag("isCMAF", "cmaf")}
     </fieldset>

@@ -1,6 +1,7 @@
 /** The controls of the editor: a field by its name, with its label, hint, limits and error. */
 
-import { t } from "../i18n.js";
+import { OUTPUTS, zoneName } from "../channel.js";
+import { hasWords, t } from "../i18n.js";
 import { Field, html, IconButton, Button, Select, Switch } from "../ui.js";
 import { allFields } from "./fields.js";
 
@@ -14,70 +15,101 @@ import { allFields } from "./fields.js";
  * @property {(changes: Draft) => void} set
  */
 
+/** What single controls have beside the gateway's description. @type {Record<string, Record<string, any>>} */
+const EXTRAS = {
+  videoname: { required: true },
+  description: { rows: 3 },
+  outdate: { required: true },
+  recordSchedule: { placeholder: "mon-fri 08:00-18:00 Europe/Berlin" },
+  WaterMarkText: { rows: 2 },
+  ImageURL: { type: "url", placeholder: "https://example.com/logo.png" },
+};
+
 /**
- * A field by its name; words are `field.<name>` and, where `hint` is set, `field.<name>.hint`.
- * @param {{form: Form, name: string, hint?: boolean | string, unit?: string, rows?: number, label?: string, [rest: string]: any}} props
+ * A field by its name. Its words are `field.<name>` and `field.<name>.hint`; the flag of an output has those of the output.
+ * @param {{form: Form, name: string, unit?: any}} props  unit: shown instead of the field's own
  */
-export function Entry({ form, name, hint = false, unit, rows, label, ...rest }) {
+export function Entry({ form, name, unit }) {
   const field = allFields.value[name];
   if (!field) throw new Error(`there is no field ${name}`);
-  const shared = {
-    name, label: label ?? t(`field.${name}`), error: form.errors[name], ...rest,
-    hint: typeof hint === "string" ? hint : hint ? t(`field.${name}.hint`) : undefined,
-  };
+  const after = unit ?? (hasWords(`unit.${field.unit}`) ? t(`unit.${field.unit}`) : field.unit);
+  const { rows, ...extras } = EXTRAS[name] ?? {};
+  const shared = { name, label: labelOf(name), hint: hintOf(name), error: form.errors[name], ...extras };
   const value = form.draft[name];
-  switch (field.kind) {
+  const change = (/** @type {string | boolean} */ to) => form.set({ [name]: to });
+  switch (field.type) {
     case "flag":
-      return html`<${Switch} ...${shared} checked=${value} onChange=${(/** @type {boolean} */ on) => form.set({ [name]: on })} />`;
+      return html`<${Switch} ...${shared} checked=${value} onChange=${change} />`;
     case "choice":
-      return html`<${Select} ...${shared} value=${value} onChange=${(/** @type {string} */ one) => form.set({ [name]: one })}
-        options=${[...(field.absent === "" ? [{ value: "", label: t("field.default") }] : []), ...choices(field.values, value).map((one) => ({ value: one, label: labelled(name, one, field.values) }))]} />`;
+      return html`<${Select} ...${shared} value=${value} options=${optionsOf(field, value)} onChange=${change} />`;
     case "number":
-      return html`<${Field} ...${shared} type="number" inputmode="decimal" min=${field.least} max=${field.most} step=${field.whole ? 1 : "any"} value=${value} after=${unit}
-        onInput=${(/** @type {string} */ words) => form.set({ [name]: words })} />`;
     case "days":
-      return html`<${Field} ...${shared} type="number" inputmode="numeric" min="0" max="36500" step="1" value=${value} after=${unit}
-        onInput=${(/** @type {string} */ words) => form.set({ [name]: words })} />`;
+      return html`<${Field} ...${shared} type="number" inputmode=${field.type === "days" ? "numeric" : "decimal"}
+        min=${field.minimum ?? undefined} max=${field.maximum ?? undefined} step=${field.whole ? 1 : "any"}
+        value=${value} after=${after} onInput=${change} />`;
     case "moment":
-      return html`<${Field} ...${shared} type="datetime-local" value=${value} onInput=${(/** @type {string} */ words) => form.set({ [name]: words })} />`;
+      return html`<${Field} ...${shared} type="datetime-local" value=${value} onInput=${change} />`;
+    case "targets":
+      return html`<p class="hint">${shared.hint}</p><${Targets} form=${form} field=${field} />`;
+    case "hosts":
+      return html`<${Field} ...${shared} rows=${3} spellcheck=${false} autocomplete="off" value=${value} onInput=${change} />`;
     default:
-      return html`<${Field} ...${shared} rows=${rows ?? (field.kind === "hosts" ? 3 : undefined)} maxlength=${"longest" in field ? field.longest : undefined} spellcheck=${rows ? undefined : false}
-        autocomplete="off" value=${value} after=${unit} onInput=${(/** @type {string} */ words) => form.set({ [name]: words })} />`;
+      return html`<${Field} ...${shared} rows=${rows} maxlength=${field.maximum ?? undefined} spellcheck=${rows ? undefined : false}
+        autocomplete="off" value=${value} after=${after} onInput=${change} />`;
   }
 }
 
-/** Adds the stored value if an older client wrote one that is not offered. @param {string[]} values @param {string} value */
-const choices = (values, value) => (value === "" || values.includes(value) ? values : [...values, value]);
+/** @param {string} name @returns {string | undefined} the output that this flag switches on */
+const outputOf = (name) => OUTPUTS.find(([flag]) => flag === name)?.[1];
+
+/** @param {string} name @returns {string} */
+function labelOf(name) {
+  const output = outputOf(name);
+  return output && !hasWords(`field.${name}`) ? t(`output.${output}`) : t(`field.${name}`);
+}
+
+/** @param {string} name @returns {string | undefined} */
+function hintOf(name) {
+  const output = outputOf(name);
+  if (hasWords(`field.${name}.hint`)) return t(`field.${name}.hint`, { zone: zoneName() });
+  return output && hasWords(`output.${output}.hint`) ? t(`output.${output}.hint`) : undefined;
+}
 
 /**
- * Returns the words for a value; a value that only an older client knew is returned unchanged.
- * @param {string} name @param {string} value @param {string[]} known
+ * The options of a choice: first the gateway's own setting where that is the default. A stored value that is not offered
+ * is added, because an older client wrote it.
+ * @param {import("./fields.js").Field} field @param {string} value
  */
-function labelled(name, value, known) {
-  if (!known.includes(value)) return value;
-  switch (name) {
-    case "codec": return t(`codec.${value}`);
-    case "logLevel": return t(`logLevel.${value}`);
-    case "playAuth": return t(`playAuth.${value}`);
-    default: return t(`size.${value}`);
-  }
+function optionsOf({ name, default: absent, values }, value) {
+  const offered = values.map((one) => ({ value: one, label: labelOfChoice(name, one) }));
+  if (!absent) offered.unshift({ value: "", label: t("field.default") });
+  return value === "" || values.includes(value) ? offered : [...offered, { value, label: value }];
+}
+
+/** @param {string} name @param {string} value @returns {string} */
+function labelOfChoice(name, value) {
+  if (hasWords(`choice.${name}.${value}`)) return t(`choice.${name}.${value}`);
+  return hasWords(`size.${value}`) ? t(`size.${value}`) : value;
 }
 
 /**
  * Addresses, one per line, each with a button to remove it.
- * @param {{form: Form, name: string}} props
+ * @param {{form: Form, field: import("./fields.js").Field}} props
  */
-export function Targets({ form, name }) {
+function Targets({ form, field: { name, maximum } }) {
   const list = /** @type {string[]} */ (form.draft[name]);
   const error = form.errors[name];
   const change = (/** @type {string[]} */ next) => form.set({ [name]: next });
+  const replace = (/** @type {number} */ at, /** @type {string} */ words) => change(list.map((one, i) => (i === at ? words : one)));
   return html`<div class="stack targets-editor" role="group" aria-label=${t(`field.${name}`)}>
     ${list.map((target, i) => html`<div class="row nowrap" key=${i}>
-      <${Field} class="grow" label=${t("relay.target", { n: i + 1 })} hideLabel name=${i === 0 ? name : `${name}-${i}`} value=${target} spellcheck=${false} autocomplete="off"
-        placeholder="rtmp://host/app/key" onInput=${(/** @type {string} */ words) => change(list.map((one, at) => (at === i ? words : one)))} />
+      <${Field} class="grow" label=${t("relay.target", { n: i + 1 })} hideLabel name=${i === 0 ? name : `${name}-${i}`} value=${target}
+        spellcheck=${false} autocomplete="off" placeholder="rtmp://host/app/key"
+        onInput=${(/** @type {string} */ words) => replace(i, words)} />
       <${IconButton} icon="close" label=${t("relay.without", { n: i + 1 })} onClick=${() => change(list.filter((_, at) => at !== i))} />
     </div>`)}
     ${error && html`<p class="error" role="alert">${error}</p>`}
-    <div><${Button} small icon="plus" disabled=${list.length >= 16} onClick=${() => change([...list, ""])}>${t("relay.add")}<//></div>
+    <div><${Button} small icon="plus" disabled=${list.length >= (maximum ?? Infinity)} onClick=${() => change([...list, ""])}>
+      ${t("relay.add")}<//></div>
   </div>`;
 }

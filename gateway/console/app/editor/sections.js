@@ -1,73 +1,31 @@
-/** The sections of the channel editor. */
+/** The sections of the channel editor: the gateway says which fields a section has, and a layout where they stand. */
 
+import { computed } from "@preact/signals";
 import { useRef } from "preact/hooks";
 
-import { isOn, mayEmbed, zoneName } from "../channel.js";
+import { isOn, mayEmbed, RUNGS } from "../channel.js";
 import { t } from "../i18n.js";
 import { installed } from "../installed_outputs.js";
 import { html, Notice } from "../ui.js";
-import { Entry, Targets } from "./parts.js";
+import { ownFields } from "./fields.js";
+import { Entry } from "./parts.js";
 import { cssColor, WatermarkStage } from "./watermark.js";
 
 /** @typedef {import("../channel.js").Channel} Channel */
 /** @typedef {import("../channel.js").Session} Session */
 /** @typedef {import("./parts.js").Form} Form */
 /** @typedef {{form: Form, channel: Channel, session: Session | null}} SectionProps */
+/** @typedef {{view: (props: SectionProps) => any, names: string[]}} Part  a part with its own view. names: the fields it shows */
+/** One control, or columns with one control or several below each other. @typedef {string | (string | string[])[] | Part} Row */
+/** @typedef {{icon: import("../kit/icon.js").IconName, rows: Row[]}} Layout  rows: fields that stand in none come below */
 /** @typedef {{id: string, icon: import("../kit/icon.js").IconName, view: (props: SectionProps) => any, fields: string[]}} Section */
 
 const DEFAULT_SIZE = { width: 1280, height: 720 };
-
-/** @param {SectionProps} props */
-const Basics = ({ form }) => html`
-  <${Entry} form=${form} name="videoname" required />
-  <${Entry} form=${form} name="description" rows=${3} />
-  <${Entry} form=${form} name="outdate" hint=${t("field.outdate.hint", { zone: zoneName() })} required />
-  <${Entry} form=${form} name="isRtmps" hint />`;
-
-/** @param {SectionProps} props */
-const Playback = ({ form }) => html`
-  <div class="columns">
-    <${Entry} form=${form} name="isFlv" label=${t("output.flv")} hint=${t("output.flv.hint")} />
-    <${Entry} form=${form} name="isHls" label=${t("output.hls")} hint=${t("output.hls.hint")} />
-    <${Entry} form=${form} name="isCMAF" label=${t("output.cmaf")} hint=${t("output.cmaf.hint")} />
-  </div>
-  <div class="columns">
-    <${Entry} form=${form} name="hls_time" unit=${t("unit.s")} hint />
-    <${Entry} form=${form} name="hls_list_size" hint />
-  </div>
-  <div class="columns">
-    <${Entry} form=${form} name="playAuth" hint />
-    <${Entry} form=${form} name="refererAllow" hint />
-  </div>`;
-
-/** @param {SectionProps} props */
-const Recording = ({ form }) => html`
-  <div class="columns">
-    <div class="stack"><${Entry} form=${form} name="isVideo" label=${t("output.video")} hint /><${Entry} form=${form} name="video_time" unit=${t("unit.s")} /></div>
-    <div class="stack"><${Entry} form=${form} name="isOnDemand" label=${t("output.ondemand")} hint /><${Entry} form=${form} name="ondemand_time" unit=${t("unit.s")} /><${Entry} form=${form} name="ondemand_list_size" hint /></div>
-  </div>
-  <div class="columns">
-    <${Entry} form=${form} name="recordSchedule" hint placeholder="mon-fri 08:00-18:00 Europe/Berlin" />
-    <${Entry} form=${form} name="retentionDays" unit=${t("unit.days")} hint />
-  </div>`;
-
-/** @param {SectionProps} props */
-const Pictures = ({ form }) => html`
-  <div class="columns">
-    <div class="stack"><${Entry} form=${form} name="isImage" label=${t("output.image")} hint /><${Entry} form=${form} name="image_time" unit=${t("unit.s")} /></div>
-    <div class="stack"><${Entry} form=${form} name="isMotion" label=${t("output.motion")} hint />
-      <${Entry} form=${form} name="motion_diff" hint /><${Entry} form=${form} name="motion_percent" unit="%" hint />
-      <${Entry} form=${form} name="motion_duration" unit=${t("unit.s")} hint /><${Entry} form=${form} name="motion_timeout" unit=${t("unit.s")} hint /></div>
-  </div>`;
-
-/** @param {SectionProps} props */
-const Transcoding = ({ form }) => html`
-  <${Entry} form=${form} name="isCodec" label=${t("output.codec")} hint />
-  <div class="columns">
-    ${/** @type {const} */ (["ld", "sd", "hd", "ud"]).map((rung) => html`<${Entry} key=${rung} form=${form} name=${rung} hint />`)}
-  </div>
-  ${form.draft["isCodec"] && !["ld", "sd", "hd", "ud"].some((rung) => form.draft[rung]) && html`<${Notice} kind="warn">${t("transcoding.empty")}<//>`}
-  <div class="columns"><${Entry} form=${form} name="codec" hint /><${Entry} form=${form} name="ladder" hint /></div>`;
+const SIZES = ["masterSize", "slaveSize", "recordSize", "codecSize"];
+const WATERMARK = [
+  "isWaterMark", "WaterMarkText", "WaterMarkFontSize", "WaterMarkFontColor", "isImageWaterMark", "ImageURL", "ImageWidth", "ImageHeight",
+  "WaterMarkLeft", "WaterMarkTop",
+];
 
 /**
  * Keeps the first address. A protected address gets a new signature with every answer, but the picture is the same.
@@ -95,89 +53,100 @@ function Watermark({ form, channel, session }) {
   const marked = isOn(channel["isWaterMark"]) || isOn(channel["isImageWaterMark"]);
   const origins = [location.origin, ...(base ? [new URL(base).origin] : [])];
   const { color } = cssColor(form.draft["WaterMarkFontColor"]);
+  const swatch = html`<input type="color" class="swatch" aria-label=${t("watermark.pick")}
+    value=${/^#[0-9a-f]{6}$/.test(color) ? color : "#ff0000"}
+    onInput=${(/** @type {Event} */ event) => form.set({ WaterMarkFontColor: /** @type {HTMLInputElement} */ (event.target).value })} />`;
+  const move = (/** @type {number} */ left, /** @type {number} */ top) =>
+    form.set({ WaterMarkLeft: String(left), WaterMarkTop: String(top) });
   return html`
     <div class="columns">
-      <div class="stack"><${Entry} form=${form} name="isWaterMark" hint />
-        <${Entry} form=${form} name="WaterMarkText" rows=${2} />
+      <div class="stack"><${Entry} form=${form} name="isWaterMark" />
+        <${Entry} form=${form} name="WaterMarkText" />
         <div class="columns tight">
-          <${Entry} form=${form} name="WaterMarkFontSize" unit="px" />
-          <${Entry} form=${form} name="WaterMarkFontColor" hint unit=${html`<input type="color" class="swatch" aria-label=${t("watermark.pick")} value=${/^#[0-9a-f]{6}$/.test(color) ? color : "#ff0000"}
-            onInput=${(/** @type {Event} */ event) => form.set({ WaterMarkFontColor: /** @type {HTMLInputElement} */ (event.target).value })} />`} />
+          <${Entry} form=${form} name="WaterMarkFontSize" />
+          <${Entry} form=${form} name="WaterMarkFontColor" unit=${swatch} />
         </div></div>
-      <div class="stack"><${Entry} form=${form} name="isImageWaterMark" hint />
-        <${Entry} form=${form} name="ImageURL" type="url" placeholder="https://example.com/logo.png" hint />
-        <div class="columns tight"><${Entry} form=${form} name="ImageWidth" unit="px" /><${Entry} form=${form} name="ImageHeight" unit="px" /></div></div>
+      <div class="stack"><${Entry} form=${form} name="isImageWaterMark" />
+        <${Entry} form=${form} name="ImageURL" />
+        <div class="columns tight"><${Entry} form=${form} name="ImageWidth" /><${Entry} form=${form} name="ImageHeight" /></div></div>
     </div>
-    <div class="columns tight places-fields"><${Entry} form=${form} name="WaterMarkLeft" unit="px" /><${Entry} form=${form} name="WaterMarkTop" unit="px" /></div>
+    <div class="columns tight places-fields"><${Entry} form=${form} name="WaterMarkLeft" />
+      <${Entry} form=${form} name="WaterMarkTop" /></div>
     <p class="hint">${live ? t(marked ? "watermark.live.marked" : "watermark.live") : t("watermark.idle", size)}</p>
-    <${WatermarkStage} draft=${form.draft} size=${size} picture=${usePicture(picture)} pictureOrigins=${origins}
-      onMove=${(/** @type {number} */ left, /** @type {number} */ top) => form.set({ WaterMarkLeft: String(left), WaterMarkTop: String(top) })} />`;
+    <${WatermarkStage} draft=${form.draft} size=${size} picture=${usePicture(picture)} pictureOrigins=${origins} onMove=${move} />`;
 }
 
 /** @param {SectionProps} props */
-const Relay = ({ form }) => html`
-  <${Entry} form=${form} name="isRelay" label=${t("output.relay")} hint />
-  <p class="hint">${t("field.relayURL.hint")}</p>
-  <${Targets} form=${form} name="relayURL" />`;
+const NoRung = ({ form }) => form.draft["isCodec"] && !RUNGS.some((rung) => form.draft[rung])
+  && html`<${Notice} kind="warn">${t("transcoding.empty")}<//>`;
 
 /** @param {SectionProps} props */
-const Kinesis = ({ form }) => html`
-  <${Entry} form=${form} name="isKvs" label=${t("output.kvs")} hint />
-  <${Entry} form=${form} name="kvsStream" hint />
-  <${Entry} form=${form} name="kvsTranscode" hint />`;
-
-/** @param {SectionProps} props */
-const Scale = ({ form }) => html`
+const TaskSizes = ({ form }) => html`
   <p class="hint">${t("scale.hint")}</p>
-  <div class="columns tight">
-    ${/** @type {const} */ (["masterSize", "slaveSize", "recordSize", "codecSize"]).map((name) => html`<${Entry} key=${name} form=${form} name=${name} />`)}
-  </div>
-  <div class="columns"><${Entry} form=${form} name="isCluster" hint /><${Entry} form=${form} name="clusterNumber" hint /></div>`;
+  <div class="columns tight">${SIZES.map((name) => html`<${Entry} key=${name} form=${form} name=${name} />`)}</div>`;
 
-/** @param {SectionProps} props */
-const Log = ({ form }) => html`<${Entry} form=${form} name="logLevel" hint />`;
-
-/** A form for installed outputs, made from the gateway's description of their fields. @param {SectionProps} props */
-const Installed = ({ form }) => html`${installed.value.map((output) => html`<div class="stack" key=${output.name}>
-  ${output.fields.map((field) => html`<${Entry} key=${field.name} form=${form} name=${field.name} unit=${field.unit || undefined} />`)}</div>`)}`;
-
-/**
- * In the order of the page. fields: the channel's fields in this section.
- * @type {Section[]}
- */
-const SECTIONS = [
-  { id: "basics", icon: "edit", view: Basics, fields: ["videoname", "description", "outdate", "isRtmps"] },
-  {
-    id: "playback", icon: "shield", view: Playback,
-    fields: ["isFlv", "isHls", "isCMAF", "hls_time", "hls_list_size", "playAuth", "refererAllow"],
+/** By the group of the fields. A group that is not listed has its fields one below the other. @type {Record<string, Layout>} */
+const LAYOUTS = {
+  basics: { icon: "edit", rows: ["videoname", "description", "outdate", "isRtmps"] },
+  playback: {
+    icon: "shield", rows: [["isFlv", "isHls", "isCMAF"], ["hls_time", "hls_list_size"], ["playAuth", "refererAllow"]],
   },
-  {
-    id: "recording", icon: "record", view: Recording,
-    fields: ["isVideo", "video_time", "isOnDemand", "ondemand_time", "ondemand_list_size", "recordSchedule", "retentionDays"],
-  },
-  {
-    id: "pictures", icon: "image", view: Pictures,
-    fields: ["isImage", "image_time", "isMotion", "motion_diff", "motion_percent", "motion_duration", "motion_timeout"],
-  },
-  { id: "transcoding", icon: "films", view: Transcoding, fields: ["isCodec", "ld", "sd", "hd", "ud", "codec", "ladder"] },
-  {
-    id: "watermark", icon: "text", view: Watermark,
-    fields: [
-      "isWaterMark", "WaterMarkText", "WaterMarkFontSize", "WaterMarkFontColor", "isImageWaterMark", "ImageURL", "ImageWidth", "ImageHeight",
-      "WaterMarkLeft", "WaterMarkTop",
+  recording: {
+    icon: "record",
+    rows: [
+      [["isVideo", "video_time"], ["isOnDemand", "ondemand_time", "ondemand_list_size"]],
+      ["recordSchedule", "retentionDays"],
     ],
   },
-  { id: "relay", icon: "relay", view: Relay, fields: ["isRelay", "relayURL"] },
-  { id: "kinesis", icon: "ivs", view: Kinesis, fields: ["isKvs", "kvsStream", "kvsTranscode"] },
-  {
-    id: "scale", icon: "server", view: Scale,
-    fields: ["masterSize", "slaveSize", "recordSize", "codecSize", "isCluster", "clusterNumber"],
+  pictures: {
+    icon: "image",
+    rows: [[["isImage", "image_time"], ["isMotion", "motion_diff", "motion_percent", "motion_duration", "motion_timeout"]]],
   },
-  { id: "log", icon: "docs", view: Log, fields: ["logLevel"] },
-];
+  transcoding: { icon: "films", rows: ["isCodec", RUNGS, { view: NoRung, names: [] }, ["codec", "ladder"]] },
+  watermark: { icon: "text", rows: [{ view: Watermark, names: WATERMARK }] },
+  relay: { icon: "relay", rows: ["isRelay", "relayURL"] },
+  kinesis: { icon: "ivs", rows: ["isKvs", "kvsStream", "kvsTranscode"] },
+  scale: { icon: "server", rows: [{ view: TaskSizes, names: SIZES }, ["isCluster", "clusterNumber"]] },
+  log: { icon: "docs", rows: ["logLevel"] },
+};
+
+/** @param {Row} row @returns {string[]} the fields in it */
+const namesIn = (row) => (typeof row === "string" ? [row] : Array.isArray(row) ? row.flat() : row.names);
+
+/** @param {string} name @param {Form} form */
+const entry = (name, form) => html`<${Entry} key=${name} form=${form} name=${name} />`;
+
+/** @param {Row} row @param {SectionProps} props */
+function shown(row, props) {
+  if (typeof row === "string") return entry(row, props.form);
+  if (!Array.isArray(row)) return html`<${row.view} ...${props} />`;
+  return html`<div class="columns">${row.map((cell) => (typeof cell === "string"
+    ? entry(cell, props.form)
+    : html`<div class="stack" key=${cell[0]}>${cell.map((name) => entry(name, props.form))}</div>`))}</div>`;
+}
+
+/** @param {string} group @param {string[]} fields @returns {Section} */
+function sectionOf(group, fields) {
+  const { icon, rows } = LAYOUTS[group] ?? { icon: "plus", rows: [] };
+  const placed = new Set(rows.flatMap(namesIn));
+  const all = [...rows, ...fields.filter((name) => !placed.has(name))];
+  return { id: group, icon, fields, view: (props) => html`${all.map((row) => shown(row, props))}` };
+}
+
+/** In the order of the page; those of the gateway do not change while it is open. */
+const ownSections = computed(() => {
+  /** @type {Map<string, string[]>} */
+  const groups = new Map();
+  for (const { name, group = "" } of ownFields.value) groups.set(group, [...(groups.get(group) ?? []), name]);
+  return [...groups].map(([group, fields]) => sectionOf(group, fields));
+});
+
+/** The fields of installed outputs, an output below the other. @param {SectionProps} props */
+const Installed = ({ form }) => html`${installed.value.map((output) => html`<div class="stack" key=${output.name}>
+  ${output.fields.map((field) => entry(field.name, form))}</div>`)}`;
 
 /** @returns {Section[]} */
 export function sections() {
   const fields = installed.value.flatMap((output) => output.fields.map((field) => field.name));
-  return fields.length ? [...SECTIONS, { id: "installed", icon: "plus", view: Installed, fields }] : SECTIONS;
+  return fields.length ? [...ownSections.value, { id: "installed", icon: "plus", view: Installed, fields }] : ownSections.value;
 }

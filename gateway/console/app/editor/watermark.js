@@ -22,7 +22,8 @@ export function cssColor(text) {
   return { color: digits ? `#${digits}` : name || "red", opacity: Number.isFinite(opacity) ? Math.min(1, Math.max(0, opacity)) : 1 };
 }
 
-const figure = (/** @type {string} */ text, /** @type {number} */ absent) => (text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : absent);
+const figure = (/** @type {string} */ text, /** @type {number} */ absent) =>
+  (text.trim() !== "" && Number.isFinite(Number(text)) ? Number(text) : absent);
 
 /**
  * @param {{draft: Draft, size: Size, picture: string | null, pictureOrigins: string[], onMove: (left: number, top: number) => void}} props
@@ -63,12 +64,16 @@ export function WatermarkStage({ draft, size, picture, pictureOrigins, onMove })
     /** @type {HTMLElement} */ (event.currentTarget).focus();
   };
   const drag = (/** @type {PointerEvent} */ event) => {
-    if (held.current && scale > 0) move(held.current.left + (event.clientX - held.current.x) / scale, held.current.top + (event.clientY - held.current.y) / scale);
+    if (!held.current || scale <= 0) return;
+    const { x, y, left: from, top: above } = held.current;
+    move(from + (event.clientX - x) / scale, above + (event.clientY - y) / scale);
   };
   const letGo = () => { held.current = null; };
   const keys = (/** @type {KeyboardEvent} */ event) => {
     const step = event.shiftKey ? 10 : 1;
-    const by = /** @type {Record<string, [number, number]>} */ ({ ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] })[event.key];
+    /** @type {Record<string, [number, number]>} */
+    const arrows = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+    const by = arrows[event.key];
     if (!by) return;
     event.preventDefault();
     move(left + by[0], top + by[1]);
@@ -84,17 +89,24 @@ export function WatermarkStage({ draft, size, picture, pictureOrigins, onMove })
   const imageBox = { width: `${figure(draft["ImageWidth"], 100) * scale}px`, height: `${figure(draft["ImageHeight"], 50) * scale}px` };
   return html`<div class="watermark">
     <div class="watermark-stage" ref=${stage} style=${{ aspectRatio: `${size.width} / ${size.height}` }}>
-      ${picture && html`<img class=${`backdrop ${shown ? "there" : ""}`} src=${picture} alt="" onLoad=${() => setShown(true)} onError=${() => setShown(false)} />`}
+      ${picture && html`<img class=${`backdrop ${shown ? "there" : ""}`} src=${picture} alt="" onLoad=${() => setShown(true)}
+        onError=${() => setShown(false)} />`}
       ${!shown && html`<div class="frame" aria-hidden="true"><span>${size.width} × ${size.height}</span></div>`}
-      ${width > 0 && html`<div class="mark" role="group" tabindex="0" ref=${box} style=${{ left: `${left * scale}px`, top: `${top * scale}px` }}
-          aria-label=${t("watermark.handle", { left, top })} onPointerDown=${grab} onPointerMove=${drag} onPointerUp=${letGo} onPointerCancel=${letGo} onKeyDown=${keys}>
-        ${withPicture && (visible ? html`<img src=${url} alt="" draggable=${false} style=${imageBox} />` : html`<span class="picture" style=${imageBox}></span>`)}
-        ${withText && html`<span class=${withPicture ? "text over" : "text"} style=${{ fontSize: `${figure(draft["WaterMarkFontSize"], 24) * scale}px`, color, opacity }}>${draft["WaterMarkText"]}</span>`}
+      ${width > 0 && html`<div class="mark" role="group" tabindex="0" ref=${box}
+          style=${{ left: `${left * scale}px`, top: `${top * scale}px` }}
+          aria-label=${t("watermark.handle", { left, top })} onPointerDown=${grab} onPointerMove=${drag} onPointerUp=${letGo}
+          onPointerCancel=${letGo} onKeyDown=${keys}>
+        ${withPicture && (visible
+          ? html`<img src=${url} alt="" draggable=${false} style=${imageBox} />`
+          : html`<span class="picture" style=${imageBox}></span>`)}
+        ${withText && html`<span class=${withPicture ? "text over" : "text"}
+          style=${{ fontSize: `${figure(draft["WaterMarkFontSize"], 24) * scale}px`, color, opacity }}>${draft["WaterMarkText"]}</span>`}
         ${!withText && !withPicture && html`<span class="text none">${t("watermark.nothing")}</span>`}
       </div>`}
     </div>
     <div class="row places"><span class="soft">${t("watermark.place")}</span>
-      ${/** @type {const} */ ([["topleft", 0, 0], ["topright", 1, 0], ["centre", 0.5, 0.5], ["bottomleft", 0, 1], ["bottomright", 1, 1]]).map(([name, x, y]) => html`
+      ${/** @type {const} */ ([["topleft", 0, 0], ["topright", 1, 0], ["centre", 0.5, 0.5], ["bottomleft", 0, 1],
+        ["bottomright", 1, 1]]).map(([name, x, y]) => html`
         <${Button} key=${name} small onClick=${() => place(x, y)}>${t(`watermark.${name}`)}<//>`)}
     </div>
   </div>`;

@@ -11,7 +11,8 @@ import { Icon } from "./icon.js";
  * @param {{kind?: ButtonKind, icon?: IconName, busy?: boolean, small?: boolean, type?: "button" | "submit", disabled?: boolean,
  *   onClick?: (event: MouseEvent) => void, children?: any, class?: string, [rest: string]: any}} props
  */
-export function Button({ kind = "plain", icon, busy = false, small = false, type = "button", disabled = false, onClick, children, class: more, ...rest }) {
+export function Button({ kind = "plain", icon, busy = false, small = false, type = "button", disabled = false, onClick, children,
+  class: more, ...rest }) {
   return html`<button type=${type} class=${classes("button", kind, small && "small", more)} disabled=${disabled}
       aria-busy=${busy ? "true" : undefined} aria-disabled=${busy ? "true" : undefined}
       onClick=${(/** @type {MouseEvent} */ event) => { if (busy) event.preventDefault(); else onClick?.(event); }} ...${rest}>
@@ -21,7 +22,8 @@ export function Button({ kind = "plain", icon, busy = false, small = false, type
 
 /**
  * A link that looks like a button. `external`: opens in a new tab.
- * @param {{href: string, kind?: ButtonKind, icon?: IconName, small?: boolean, external?: boolean, children?: any, class?: string, [rest: string]: any}} props
+ * @param {{href: string, kind?: ButtonKind, icon?: IconName, small?: boolean, external?: boolean,
+ *   children?: any, class?: string, [rest: string]: any}} props
  */
 export function LinkButton({ href, kind = "plain", icon, small = false, external = false, children, class: more, ...rest }) {
   return html`<a href=${href} class=${classes("button", kind, small && "small", more)}
@@ -32,7 +34,8 @@ export function LinkButton({ href, kind = "plain", icon, small = false, external
 
 /**
  * A button with only an icon; `label` is its accessible name and tooltip.
- * @param {{icon: IconName, label: string, onClick?: (event: MouseEvent) => void, disabled?: boolean, kind?: ButtonKind, class?: string, [rest: string]: any}} props
+ * @param {{icon: IconName, label: string, onClick?: (event: MouseEvent) => void, disabled?: boolean,
+ *   kind?: ButtonKind, class?: string, [rest: string]: any}} props
  */
 export function IconButton({ icon, label, onClick, disabled = false, kind = "quiet", class: more, ...rest }) {
   return html`<button type="button" class=${classes("button icon-only", kind, more)} aria-label=${label} title=${label}

@@ -36,7 +36,8 @@ export async function copyText(text) {
 
 /**
  * The button is named "Copy <label>".
- * @param {{label: string, value: string, name?: string}} props  name: replaces the label in the button's name, if the label is not clear enough
+ * @param {{label: string, value: string, name?: string}} props  name: replaces the label in the
+ *   button's name, if the label is not clear enough
  */
 export function CopyButton({ label, value, name = label }) {
   const [copied, setCopied] = useState(false);
@@ -51,7 +52,8 @@ export function CopyButton({ label, value, name = label }) {
       toast(t("copy.done", { what: name }), "ok");
     } else toast(t("copy.failed"), "bad");
   };
-  return html`<${IconButton} icon=${copied ? "check" : "copy"} label=${t("copy.button", { what: name })} onClick=${copy} class=${copied ? "done" : ""} />`;
+  return html`<${IconButton} icon=${copied ? "check" : "copy"} label=${t("copy.button", { what: name })} onClick=${copy}
+    class=${copied ? "done" : ""} />`;
 }
 
 /**

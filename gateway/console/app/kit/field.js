@@ -35,14 +35,16 @@ const Notes = ({ id, hint, error }) => [
  * @param {{label: any, value: string, onInput?: (value: string) => void, type?: string, name?: string, hint?: any, error?: any,
  *   required?: boolean, disabled?: boolean, after?: any, rows?: number, hideLabel?: boolean, class?: string, [rest: string]: any}} props
  */
-export function Field({ label, value, onInput, type = "text", name, hint, error, required = false, disabled = false, after, rows, hideLabel = false, class: more, ...rest }) {
+export function Field({ label, value, onInput, type = "text", name, hint, error, required = false, disabled = false, after, rows,
+  hideLabel = false, class: more, ...rest }) {
   const id = useId("field");
   const shared = {
     id, name, required, disabled, value, ...described(id, hint, error), ...rest,
     onInput: (/** @type {Event} */ event) => onInput?.(/** @type {HTMLInputElement} */ (event.target).value),
   };
   return html`<div class=${classes("field", error && "wrong", more)}>
-    <label for=${id} class=${hideLabel ? "visually-hidden" : ""}>${label}${required && html`<span class="required" aria-hidden="true"> *</span>`}</label>
+    <label for=${id} class=${hideLabel ? "visually-hidden" : ""}>${label}
+      ${required && html`<span class="required" aria-hidden="true"> *</span>`}</label>
     <div class="box">
       ${rows ? html`<textarea rows=${rows} ...${shared}></textarea>` : html`<input type=${type} ...${shared} />`}
       ${after && html`<span class="after">${after}</span>`}

@@ -35,7 +35,8 @@ export function Card({ title, actions, children, class: more, id }) {
   const label = useRef("");
   if (!label.current) label.current = uniqueId("card");
   return html`<section class=${classes("card", more)} id=${id} aria-labelledby=${title ? label.current : undefined}>
-    ${title && html`<div class="card-head"><h2 id=${label.current}>${title}</h2>${actions && html`<div class="actions">${actions}</div>`}</div>`}
+    ${title && html`<div class="card-head"><h2 id=${label.current}>${title}</h2>
+      ${actions && html`<div class="actions">${actions}</div>`}</div>`}
     ${children}
   </section>`;
 }
@@ -60,7 +61,8 @@ export function Tabs({ label, value, onChange, panel, tabs }) {
     for (const button of buttons) if (button.dataset["value"] === to.value) button.focus();
   };
   return html`<div class="tabs" role="tablist" aria-label=${label} ref=${list} onKeyDown=${move}>
-    ${tabs.map((tab) => html`<button type="button" role="tab" key=${tab.value} data-value=${tab.value} disabled=${tab.disabled} title=${tab.title}
+    ${tabs.map((tab) => html`<button type="button" role="tab" key=${tab.value} data-value=${tab.value} disabled=${tab.disabled}
+      title=${tab.title}
       aria-selected=${tab.value === value ? "true" : "false"} aria-controls=${panel} tabindex=${tab.value === value ? 0 : -1}
       onClick=${() => onChange(tab.value)}>${tab.label}</button>`)}
   </div>`;
@@ -71,5 +73,6 @@ export function Tabs({ label, value, onChange, panel, tabs }) {
  * @param {{facts: {label: any, value: any, title?: string}[]}} props
  */
 export function Facts({ facts }) {
-  return html`<dl class="facts">${facts.map((fact, i) => html`<div key=${i} title=${fact.title}><dt>${fact.label}</dt><dd>${fact.value}</dd></div>`)}</dl>`;
+  return html`<dl class="facts">${facts.map((fact, i) => html`<div key=${i} title=${fact.title}><dt>${fact.label}</dt>
+    <dd>${fact.value}</dd></div>`)}</dl>`;
 }

@@ -18,7 +18,8 @@ import { Icon } from "./icon.js";
  */
 
 /**
- * @param {{label: string, items: MenuItem[], icon?: import("./icon.js").IconName, children?: any, class?: string, up?: boolean, start?: boolean}} props
+ * @param {{label: string, items: MenuItem[], icon?: import("./icon.js").IconName, children?: any,
+ *   class?: string, up?: boolean, start?: boolean}} props
  *   children: the button's text; without it the button is an icon named `label`. up: opens upwards. start: aligned to the button's start.
  */
 export function Menu({ label, items, icon = "more", children, class: more, up = false, start = false }) {
@@ -27,7 +28,8 @@ export function Menu({ label, items, icon = "more", children, class: more, up = 
   const id = useRef("");
   if (!id.current) id.current = uniqueId("menu");
   /** @returns {HTMLElement[]} */
-  const entries = () => [...(root.current?.querySelectorAll("[role^=menuitem]:not([aria-disabled=true])") ?? [])].filter((e) => e instanceof HTMLElement);
+  const entries = () => [...(root.current?.querySelectorAll("[role^=menuitem]:not([aria-disabled=true])") ?? [])]
+    .filter((e) => e instanceof HTMLElement);
   const button = () => root.current?.querySelector("button");
 
   useEffect(() => {
@@ -66,8 +68,10 @@ export function Menu({ label, items, icon = "more", children, class: more, up = 
     if (open && event.relatedTarget && !root.current?.contains(/** @type {Node} */ (event.relatedTarget))) setOpen(false);
   };
   return html`<div class=${classes("menu", more)} ref=${root} onKeyDown=${keys} onFocusOut=${left}>
-    <button type="button" class=${children ? "button quiet" : "button quiet icon-only"} aria-haspopup="menu" aria-expanded=${open ? "true" : "false"}
-        aria-controls=${open ? id.current : undefined} aria-label=${children ? undefined : label} title=${children ? undefined : label} onClick=${() => setOpen(!open)}>
+    <button type="button" class=${children ? "button quiet" : "button quiet icon-only"}
+        aria-haspopup="menu" aria-expanded=${open ? "true" : "false"}
+        aria-controls=${open ? id.current : undefined} aria-label=${children ? undefined : label} title=${children ? undefined : label}
+        onClick=${() => setOpen(!open)}>
       <${Icon} name=${icon} />${children && html`<span class="words">${children}</span>`}
     </button>
     ${open && html`<div class=${classes("menu-list", up && "up", start && "start")} role="menu" id=${id.current} aria-label=${label}>
@@ -81,7 +85,8 @@ export function Menu({ label, items, icon = "more", children, class: more, up = 
         const inside = html`${item.icon && html`<${Icon} name=${item.icon} />`}<span class="grow">${item.label}</span>
           ${item.checked && html`<${Icon} name="check" size=${16} />`}`;
         return item.href
-          ? html`<a key=${item.label} href=${item.href} ...${item.external ? { target: "_blank", rel: "noopener" } : {}} ...${shared}>${inside}</a>`
+          ? html`<a key=${item.label} href=${item.href} ...${item.external ? { target: "_blank", rel: "noopener" } : {}}
+            ...${shared}>${inside}</a>`
           : html`<button key=${item.label} type="button" ...${shared}>${inside}</button>`;
       })}
     </div>`}

@@ -12,7 +12,8 @@ export function Radios({ label, value, options, onChange }) {
   if (!name.current) name.current = uniqueId("radios");
   return html`<fieldset class="radios"><legend>${label}</legend>
     ${options.map((option) => html`<label key=${option.value}>
-      <input type="radio" name=${name.current} value=${option.value} checked=${option.value === value} onChange=${() => onChange(option.value)} />
+      <input type="radio" name=${name.current} value=${option.value} checked=${option.value === value}
+        onChange=${() => onChange(option.value)} />
       <span>${option.label}</span>
     </label>`)}
   </fieldset>`;

@@ -35,7 +35,8 @@ export function Empty({ icon = "info", title, text, children }) {
 
 /** @param {{label?: string}} props */
 export function Spinner({ label }) {
-  return html`<span class="spinner" role="status"><i aria-hidden="true"></i><span class="visually-hidden">${label ?? t("loading")}</span></span>`;
+  return html`<span class="spinner" role="status"><i aria-hidden="true"></i>
+    <span class="visually-hidden">${label ?? t("loading")}</span></span>`;
 }
 
 /**

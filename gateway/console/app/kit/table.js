@@ -78,26 +78,33 @@ export function Table({ label, columns, rows, keyOf, sort: first = "", empty, na
     onOpen?.(row);
   };
   return html`<div class="table-box">
-    <div class="scroll" tabindex=${columns.length > 6 ? 0 : undefined} role=${columns.length > 6 ? "region" : undefined} aria-label=${columns.length > 6 ? label : undefined}>
+    <div class="scroll" tabindex=${columns.length > 6 ? 0 : undefined} role=${columns.length > 6 ? "region" : undefined}
+      aria-label=${columns.length > 6 ? label : undefined}>
     <table class="table" aria-label=${label}>
       <thead><tr>${columns.map((column) => {
         const direction = sort === column.key ? "ascending" : sort === `-${column.key}` ? "descending" : undefined;
-        return html`<th key=${column.key} scope="col" aria-sort=${column.sort ? direction ?? "none" : undefined} class=${classes(column.number && "number", column.class)}>
+        return html`<th key=${column.key} scope="col" aria-sort=${column.sort ? direction ?? "none" : undefined}
+          class=${classes(column.number && "number", column.class)}>
           ${column.sort
-            ? html`<button type="button" class=${classes("sort", direction)} onClick=${() => order(column.key)}>${column.label}<${Icon} name=${direction === "descending" ? "down" : "up"} size=${14} /></button>`
+            ? html`<button type="button" class=${classes("sort", direction)} onClick=${() => order(column.key)}>${column.label}
+              <${Icon} name=${direction === "descending" ? "down" : "up"} size=${14} /></button>`
             : column.actions ? html`<span class="visually-hidden">${column.label}</span>` : column.label}
         </th>`;
       })}</tr></thead>
-      <tbody>${shown.map((row) => html`<tr key=${keyOf(row)} class=${classes(onOpen && "opens", rowClass?.(row))} onClick=${onOpen && ((/** @type {MouseEvent} */ event) => press(event, row))}>
-        ${columns.map((column) => html`<td key=${column.key} class=${classes(column.number && "number", column.actions && "acts", column.class)}
+      <tbody>${shown.map((row) => html`<tr key=${keyOf(row)} class=${classes(onOpen && "opens", rowClass?.(row))}
+        onClick=${onOpen && ((/** @type {MouseEvent} */ event) => press(event, row))}>
+        ${columns.map((column) => html`<td key=${column.key}
+          class=${classes(column.number && "number", column.actions && "acts", column.class)}
           data-label=${column.actions ? undefined : column.label}><div class="cell">${column.cell(row)}</div></td>`)}
       </tr>`)}</tbody>
     </table>
     </div>
     ${paged && (count > (SIZES[0] ?? 25)) && html`<nav class="paging" aria-label=${t("table.pages")}>
-      <${Select} label=${t("table.size")} class="inline" value=${String(size)} options=${SIZES.map((n) => ({ value: String(n), label: String(n) }))}
+      <${Select} label=${t("table.size")} class="inline" value=${String(size)}
+        options=${SIZES.map((n) => ({ value: String(n), label: String(n) }))}
         onChange=${(/** @type {string} */ value) => { setSize(Number(value)); setPage(0); keep("table.size", value); }} />
-      <span class="range" aria-live="polite">${t("table.range", { from: at * size + 1, to: Math.min(count, at * size + size), count })}</span>
+      <span class="range" aria-live="polite">${t("table.range",
+        { from: at * size + 1, to: Math.min(count, at * size + size), count })}</span>
       <span class="steps">
         <${IconButton} icon="first" label=${t("table.first")} disabled=${at === 0} onClick=${() => setPage(0)} />
         <${IconButton} icon="left" label=${t("table.previous")} disabled=${at === 0} onClick=${() => setPage(at - 1)} />

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 
-import { abortAll, api } from "../api.js";
+import { abortAll, api } from "../../players/api.js";
 import { nameOf, stateOf, TONES, viewersOf } from "../channel.js";
 import { ask } from "../dialog.js";
 import { t } from "../i18n.js";
@@ -43,7 +43,8 @@ export default function ChannelPage({ parts: [id = ""] }) {
   if (!channel) {
     const error = stored.value.error;
     if (!error) return html`<${Skeleton} lines=${8} />`;
-    return html`<${Empty} icon="search" title=${"status" in error && error.status === 404 ? t("channel.missing") : t("channel.unread")} text=${error.message}>
+    return html`<${Empty} icon="search" title=${"status" in error && error.status === 404 ? t("channel.missing") : t("channel.unread")}
+      text=${error.message}>
       <${LinkButton} href="#/channels" icon="left">${t("nav.channels")}<//><//>`;
   }
   const name = nameOf(channel);
@@ -92,15 +93,18 @@ export default function ChannelPage({ parts: [id = ""] }) {
     <${PageHead} title=${name} text=${channel["description"]} back=${{ href: "#/channels", label: t("nav.channels") }}
         badge=${html`<${Badge} kind=${TONES[state]} dot=${state === "live"}>${t(`state.${state}`)}<//>
           ${live && html`<span class="soft">${t("channel.watched", { n: viewersOf(session) })}</span>`}`}>
-      <${Button} kind=${preview ? "plain" : "primary"} icon=${preview ? "stop" : "play"} onClick=${() => setPreview(!preview)}>${preview ? t("preview.stop") : t("preview.start")}<//>
+      <${Button} kind=${preview ? "plain" : "primary"} icon=${preview ? "stop" : "play"}
+        onClick=${() => setPreview(!preview)}>${preview ? t("preview.stop") : t("preview.start")}<//>
       <${LinkButton} href=${`/console/broadcast.html#${encodeURIComponent(id)}`} icon="camera" external>${t("channel.golive")}<//>
       <${LinkButton} href=${channelHref(id, "/edit")} icon="edit">${t("channel.edit")}<//>
       ${live && html`<${Button} icon="kick" class="warns" title=${t("kick.text")} onClick=${kick}>${t("kick")}<//>`}
       <${Button} icon="delete" class="warns" onClick=${remove}>${t("delete")}<//>
     <//>
-    ${stored.value.error && html`<div class="bar"><${Notice} kind="warn" role="alert">${t("channels.stale", { reason: stored.value.error.message })}<//></div>`}
+    ${stored.value.error && html`<div class="bar">
+      <${Notice} kind="warn" role="alert">${t("channels.stale", { reason: stored.value.error.message })}<//></div>`}
     ${channel.expired && html`<div class="bar"><${Notice} kind="bad" title=${t("channel.expired")}
-      actions=${html`<${LinkButton} small href=${channelHref(id, "/edit?section=basics")}>${t("channel.renew")}<//>`}>${t("channel.expired.text")}<//></div>`}
+      actions=${html`<${LinkButton} small href=${channelHref(id, "/edit?section=basics")}>${t("channel.renew")}<//>`}>
+        ${t("channel.expired.text")}<//></div>`}
     <div class="two">
       <div class="stack left">
         ${preview && html`<${Card} title=${t("preview.title")} class="is-preview"><${Preview} channel=${channel} live=${live} /><//>`}

@@ -2,7 +2,7 @@
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 
-import { api } from "../api.js";
+import { api } from "../../players/api.js";
 import { expiry, isOn, nameOf, outputsOn, stateOf, TONES, viewersOf } from "../channel.js";
 import { csv, save } from "../csv.js";
 import { bitrate, moment, number, relative } from "../format.js";
@@ -49,7 +49,8 @@ export default function Channels() {
     const live = new Map((sessions ?? []).map((session) => [session.id, session]));
     return channels?.map((channel) => {
       const session = live.get(channel.id);
-      return { channel, name: nameOf(channel), session, state: stateOf(channel, session), until: expiry(channel), outputs: outputsOn(channel) };
+      return { channel, name: nameOf(channel), session, state: stateOf(channel, session), until: expiry(channel),
+        outputs: outputsOn(channel) };
     }).sort((a, b) => byName(a.name, b.name)) ?? null;
   }, [channels, sessions, installed.value]);
 
@@ -66,43 +67,61 @@ export default function Channels() {
     <${PageHead} title=${t("nav.channels")}>
       <${Menu} label=${t("channels.export")} icon="download" class="compact" items=${[
         { label: t("channels.export.all", { n: rows?.length ?? 0 }), disabled: !rows?.length, onSelect: () => download(rows ?? []) },
-        { label: t("channels.export.found", { n: found?.length ?? 0 }), disabled: !filtered || !found?.length, onSelect: () => download(found ?? []) },
+        { label: t("channels.export.found", { n: found?.length ?? 0 }), disabled: !filtered || !found?.length,
+          onSelect: () => download(found ?? []) },
       ]}>${t("channels.export")}<//>
       <${Button} icon="refresh" class="compact" onClick=${() => { refresh(LIST); refresh(ONLINE); }}>${t("refresh")}<//>
       <${Button} kind="primary" icon="plus" onClick=${() => setMaking(true)}>${t("channels.new")}<//>
     <//>
-    ${list.value.error && html`<div class="bar"><${Notice} kind="warn" role="alert">${t("channels.stale", { reason: list.value.error.message })}<//></div>`}
+    ${list.value.error && html`<div class="bar">
+      <${Notice} kind="warn" role="alert">${t("channels.stale", { reason: list.value.error.message })}<//></div>`}
     <div class="bar">
       <div class="field search grow">
         <label class="visually-hidden" for="channel-search">${t("channels.search")}</label>
-        <div class="box"><${Icon} name="search" /><input id="channel-search" type="search" aria-keyshortcuts="/" value=${search} placeholder=${t("channels.search.hint")} spellcheck=${false}
+        <div class="box"><${Icon} name="search" />
+          <input id="channel-search" type="search" aria-keyshortcuts="/" value=${search} placeholder=${t("channels.search.hint")}
+            spellcheck=${false}
           onInput=${(/** @type {Event} */ event) => setSearch(/** @type {HTMLInputElement} */ (event.target).value)} /></div>
       </div>
-      <${Select} label=${t("channels.only")} hideLabel value=${only} onChange=${(/** @type {string} */ value) => { setOnly(value); keep("channels.only", value); }} options=${[
+      <${Select} label=${t("channels.only")} hideLabel value=${only}
+        onChange=${(/** @type {string} */ value) => { setOnly(value); keep("channels.only", value); }} options=${[
         { value: "all", label: t("channels.only.all", { n: rows?.length ?? 0 }) },
         { value: "live", label: t("channels.only.live", { n: count("live") + count("lingering") }) },
         { value: "idle", label: t("channels.only.idle", { n: count("idle") }) },
         { value: "expired", label: t("channels.only.expired", { n: count("expired") }) },
       ]} />
     </div>
-    <${Table} label=${t("nav.channels")} name="channels" columns=${columns()} rows=${found} keyOf=${(/** @type {Row} */ row) => row.channel.id} sort="state"
+    <${Table} label=${t("nav.channels")} name="channels" columns=${columns()} rows=${found}
+      keyOf=${(/** @type {Row} */ row) => row.channel.id} sort="state"
       onOpen=${(/** @type {Row} */ row) => go(channelHref(row.channel.id))}
       empty=${filtered && rows?.length
-        ? html`<div class="table-box"><${Empty} icon="search" title=${t("channels.none.found")}><${Button} onClick=${() => { setSearch(""); setOnly("all"); keep("channels.only", "all"); }}>${t("channels.clear")}<//><//></div>`
-        : html`<div class="table-box"><${Empty} icon="channels" title=${t("channels.none")} text=${t("channels.none.text")}><${Button} kind="primary" icon="plus" onClick=${() => setMaking(true)}>${t("channels.first")}<//><//></div>`} />
-    ${making && html`<${NewChannel} onClose=${() => setMaking(false)} onMade=${(/** @type {Channel} */ made) => { refresh(LIST); go(channelHref(made.id)); }} create=${(/** @type {Record<string, unknown>} */ body) => api.post(LIST, body)} />`}`;
+        ? html`<div class="table-box"><${Empty} icon="search" title=${t("channels.none.found")}>
+          <${Button} onClick=${() => { setSearch(""); setOnly("all"); keep("channels.only", "all"); }}>${t("channels.clear")}<//><//></div>`
+        : html`<div class="table-box"><${Empty} icon="channels" title=${t("channels.none")} text=${t("channels.none.text")}>
+          <${Button} kind="primary" icon="plus" onClick=${() => setMaking(true)}>${t("channels.first")}<//><//></div>`} />
+    ${making && html`<${NewChannel} onClose=${() => setMaking(false)}
+      onMade=${(/** @type {Channel} */ made) => { refresh(LIST); go(channelHref(made.id)); }}
+      create=${(/** @type {Record<string, unknown>} */ body) => api.post(LIST, body)} />`}`;
 }
 
 /** @returns {import("../kit/table.js").Column<Row>[]} */
 function columns() {
   return [
-    { key: "name", label: t("channel.name"), sort: (row) => row.name, class: "main", cell: (row) => html`<a class="title" href=${channelHref(row.channel.id)}>${row.name}</a>
+    { key: "name", label: t("channel.name"), sort: (row) => row.name, class: "main", cell: (row) => html`<a class="title"
+      href=${channelHref(row.channel.id)}>${row.name}</a>
       ${row.channel["description"] && html`<span class="sub">${String(row.channel["description"])}</span>`}` },
-    { key: "state", label: t("channel.state"), sort: (row) => ORDER[row.state], cell: (row) => html`<span class="state"><${Badge} kind=${TONES[row.state]} dot=${row.state === "live"}>${t(`state.${row.state}`)}<//>
+    { key: "state", label: t("channel.state"), sort: (row) => ORDER[row.state], cell: (row) => html`<span class="state">
+      <${Badge} kind=${TONES[row.state]} dot=${row.state === "live"}>${t(`state.${row.state}`)}<//>
       ${row.session && row.state === "live" && html`<span class="sub">${bitrate(row.session.bitrate)}</span>`}</span>` },
-    { key: "viewers", label: t("channel.viewers"), number: true, sort: (row) => (row.session ? viewersOf(row.session) : null), cell: (row) => (row.session ? number(viewersOf(row.session)) : html`<span class="soft">–</span>`) },
-    { key: "expiry", label: t("channel.expiry"), sort: (row) => row.until?.getTime(), cell: (row) => html`<span class="nowrap">${moment(row.until)}</span><span class=${`sub ${row.channel.expired ? "is-bad" : ""}`}>${relative(row.until)}</span>` },
-    { key: "outputs", label: t("channel.outputs"), cell: (row) => html`<span class="chips">${row.outputs.map((name) => html`<${Chip} key=${name} kind=${chipTone(row.session, name)} title=${chipTitle(row.session, name)}>${t(`output.short.${name}`)}<//>`)}</span>` },
+    { key: "viewers", label: t("channel.viewers"), number: true, sort: (row) => (row.session ? viewersOf(row.session) : null),
+      cell: (row) => (row.session ? number(viewersOf(row.session)) : html`<span class="soft">–</span>`) },
+    { key: "expiry", label: t("channel.expiry"), sort: (row) => row.until?.getTime(),
+      cell: (row) => html`<span class="nowrap">${moment(row.until)}</span>
+        <span class=${`sub ${row.channel.expired ? "is-bad" : ""}`}>${relative(row.until)}</span>` },
+    { key: "outputs", label: t("channel.outputs"),
+      cell: (row) => html`<span class="chips">
+        ${row.outputs.map((name) => html`<${Chip} key=${name} kind=${chipTone(row.session, name)}
+          title=${chipTitle(row.session, name)}>${t(`output.short.${name}`)}<//>`)}</span>` },
   ];
 }
 
@@ -135,7 +154,9 @@ function download(rows) {
     { title: "playAuth", value: (row) => row.channel["playAuth"] ?? "" },
     { title: "server", value: (row) => row.channel.obsServer },
     { title: "streamKey", value: (row) => row.channel.obsKey },
-    ...["flv", "hls", "cmaf", "dash", "ladder", "rtmp"].map((name) => ({ title: name, value: (/** @type {Row} */ row) => row.channel.playUrls[name] ?? "" })),
+    ...["flv", "hls", "cmaf", "dash", "ladder", "rtmp"].map(
+      (name) => ({ title: name, value: (/** @type {Row} */ row) => row.channel.playUrls[name] ?? "" }),
+    ),
     { title: "rtmps", value: (row) => isOn(row.channel["isRtmps"]) },
   ], rows));
 }

@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
-import { api, ApiError, isAbort } from "../api.js";
+import { api, ApiError, isAbort } from "../../players/api.js";
 import { t } from "../i18n.js";
 import { refresh, usePoll } from "../poll.js";
 import { toast } from "../toast.js";
@@ -11,6 +11,8 @@ import { Badge, Button, Card, CopyField, Field, html, LinkButton, PageHead, Sele
 import { CHANNELS, choices, useChannels } from "./parts/channels.js";
 import { protocolName } from "./parts/names.js";
 import { reason, Trouble } from "./parts/trouble.js";
+
+export { default as words } from "../words/domains.js";
 
 /** @typedef {{pushDNS: string, pullDNS: string}} DomainNames */
 /** @typedef {{role: string, address: string, ports: Record<string, number | null>}} Node */
@@ -83,13 +85,16 @@ function Form() {
     <${Trouble} error=${failure.value} />
     ${stored.value === null ? !failure.value && html`<${Skeleton} lines=${4} />` : html`
       <form class="stack" novalidate onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); void save(); }}>
-        <${Field} label=${t("domains.push")} value=${pushDNS} onInput=${set("pushDNS")} hint=${t("domains.pushHint")} error=${wrong.value.pushDNS}
+        <${Field} label=${t("domains.push")} value=${pushDNS} onInput=${set("pushDNS")} hint=${t("domains.pushHint")}
+          error=${wrong.value.pushDNS}
           placeholder="push.example.com" autocomplete="off" autocapitalize="off" spellcheck=${false} />
-        <${Field} label=${t("domains.pull")} value=${pullDNS} onInput=${set("pullDNS")} hint=${t("domains.pullHint")} error=${wrong.value.pullDNS}
+        <${Field} label=${t("domains.pull")} value=${pullDNS} onInput=${set("pullDNS")} hint=${t("domains.pullHint")}
+          error=${wrong.value.pullDNS}
           placeholder="https://live.example.com" autocomplete="off" autocapitalize="off" spellcheck=${false} />
         <div class="row">
           <${Button} type="submit" kind="primary" busy=${busy.value} disabled=${!changed}>${t("domains.save")}<//>
-          ${changed && html`<${Button} kind="quiet" onClick=${() => { if (stored.value) typed.value = stored.value; wrong.value = {}; }}>${t("views.undo")}<//>`}
+          ${changed && html`<${Button} kind="quiet"
+            onClick=${() => { if (stored.value) typed.value = stored.value; wrong.value = {}; }}>${t("views.undo")}<//>`}
         </div>
       </form>`}
   <//>`;
@@ -103,11 +108,14 @@ function Results() {
   const channel = channels?.find((one) => one.id === chosen.value) ?? channels?.[0];
   return html`<${Card} title=${t("domains.results")}>
     ${channels === null ? polled.value.error ? html`<${Trouble} error=${polled.value.error} />` : html`<${Skeleton} lines=${5} />`
-      : !channel ? html`<div class="stack"><p class="soft">${t("domains.noChannels")}</p><div class="row"><${LinkButton} href="#/channels">${t("domains.toChannels")}<//></div></div>`
+      : !channel ? html`<div class="stack"><p class="soft">${t("domains.noChannels")}</p><div class="row">
+        <${LinkButton} href="#/channels">${t("domains.toChannels")}<//></div></div>`
       : html`<div class="stack">
-        <${Select} label=${t("domains.example")} value=${channel.id} options=${choices(channels)} onChange=${(/** @type {string} */ id) => { chosen.value = id; }} />
+        <${Select} label=${t("domains.example")} value=${channel.id} options=${choices(channels)}
+          onChange=${(/** @type {string} */ id) => { chosen.value = id; }} />
         <${CopyField} label=${t("domains.server")} value=${channel.obsServer} />
-        ${Object.entries(channel.playUrls).map(([name, url]) => html`<${CopyField} key=${name} label=${protocolName(name)} value=${url} />`)}
+        ${Object.entries(channel.playUrls).map(([name, url]) => html`<${CopyField} key=${name} label=${protocolName(name)}
+          value=${url} />`)}
       </div>`}
   <//>`;
 }
@@ -119,7 +127,9 @@ function Servers() {
   /** @type {import("../kit/table.js").Column<Node>[]} */
   const columns = [
     { key: "address", label: t("domains.address"), cell: (node) => html`<code>${node.address}</code>`, sort: (node) => node.address },
-    { key: "role", label: t("domains.role"), cell: (node) => html`<${Badge} kind=${node.role === "primary" ? "ok" : "idle"}>${t(`domains.role.${node.role}`)}<//>`, sort: (node) => node.role },
+    { key: "role", label: t("domains.role"),
+      cell: (node) => html`<${Badge} kind=${node.role === "primary" ? "ok" : "idle"}>${t(`role.${node.role}`)}<//>`,
+      sort: (node) => node.role },
     {
       key: "ports", label: t("domains.ports"),
       cell: (node) => html`<span class="chips">${Object.entries(node.ports).filter(([, port]) => port !== null)
@@ -129,6 +139,7 @@ function Servers() {
   return html`<${Card} title=${t("domains.servers")}>
     <p class="soft card-text">${t("domains.serversText")}</p>
     <${Trouble} error=${error} />
-    <${Table} label=${t("domains.servers")} paged=${false} columns=${columns} rows=${data ?? (error ? [] : null)} keyOf=${(/** @type {Node} */ node) => `${node.address} ${Object.values(node.ports).join()}`} />
+    <${Table} label=${t("domains.servers")} paged=${false} columns=${columns} rows=${data ?? (error ? [] : null)}
+      keyOf=${(/** @type {Node} */ node) => `${node.address} ${Object.values(node.ports).join()}`} />
   <//>`;
 }

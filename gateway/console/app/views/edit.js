@@ -2,10 +2,10 @@
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
-import { api, ApiError, isAbort } from "../api.js";
+import { api, ApiError, isAbort } from "../../players/api.js";
 import { nameOf } from "../channel.js";
 import { ask } from "../dialog.js";
-import { changedFields, changesOf, draftOf } from "../editor/fields.js";
+import { changedFields, changesOf, draftOf, loadFields } from "../editor/fields.js";
 import { sections } from "../editor/sections.js";
 import { t } from "../i18n.js";
 import { loadInstalled } from "../installed_outputs.js";
@@ -26,16 +26,23 @@ export default function Edit({ parts: [id = ""] }) {
   const [failed, setFailed] = useState(/** @type {Error | null} */ (null));
   const current = usePoll(channel ? `${path}/session` : null, 4_000);
   useEffect(() => {
-    Promise.all([api.get(path), loadInstalled()]).then(([found]) => setChannel(found), (error) => { if (!isAbort(error)) setFailed(error); });
+    Promise.all([api.get(path), loadFields(), loadInstalled()])
+      .then(([found]) => setChannel(found), (error) => { if (!isAbort(error)) setFailed(error); });
   }, [path]);
-  if (failed) return html`<${Empty} icon="search" title=${failed instanceof ApiError && failed.status === 404 ? t("channel.missing") : t("channel.unread")} text=${failed.message}>
+  if (failed) return html`<${Empty} icon="search"
+    title=${failed instanceof ApiError && failed.status === 404 ? t("channel.missing") : t("channel.unread")} text=${failed.message}>
     <${LinkButton} href="#/channels" icon="left">${t("nav.channels")}<//><//>`;
   if (!channel) return html`<${Skeleton} lines=${8} />`;
   return html`<${Editor} channel=${channel} session=${current.value.data} path=${path} onSaved=${setChannel} />`;
 }
 
 /** @param {Wrong} wrong @returns {string} */
-const said = (wrong) => (wrong.kind === "number" ? t(wrong.whole ? "wrong.whole" : "wrong.number", { least: wrong.least, most: wrong.most }) : wrong.kind === "moment" ? t("new.expiry.missing") : t("new.name.missing"));
+function said(wrong) {
+  if (wrong.why === "moment") return t("new.expiry.missing");
+  if (wrong.why === "missing") return t("new.name.missing");
+  const { minimum, maximum, whole } = wrong.field;
+  return t(whole ? "wrong.whole" : "wrong.number", { least: minimum ?? "", most: maximum ?? "" });
+}
 
 /** @param {{channel: Channel, session: Session | null, path: string, onSaved: (channel: Channel) => void}} props */
 function Editor({ channel, session, path, onSaved }) {
@@ -49,7 +56,8 @@ function Editor({ channel, session, path, onSaved }) {
   const name = nameOf(channel);
 
   useEffect(() => {
-    guardLeaving(dirty ? () => ask({ title: t("edit.leave"), text: t("edit.leave.text", { n: changed.length }), confirm: t("edit.leave.confirm"), cancel: t("edit.stay"), danger: true }) : null);
+    guardLeaving(dirty ? () => ask({ title: t("edit.leave"), text: t("edit.leave.text", { n: changed.length }),
+      confirm: t("edit.leave.confirm"), cancel: t("edit.stay"), danger: true }) : null);
   }, [dirty, changed.length]);
   useEffect(() => () => guardLeaving(null), []);
   // A link may name a section.
@@ -83,7 +91,8 @@ function Editor({ channel, session, path, onSaved }) {
       setDraft(draftOf(now));
       refresh(path);
       refresh("/videostream");
-      toast(t(before["outdate"] === draft["outdate"] ? "edit.saved" : "edit.saved.key"), before["outdate"] === draft["outdate"] ? "ok" : "warn");
+      toast(t(before["outdate"] === draft["outdate"] ? "edit.saved" : "edit.saved.key"),
+        before["outdate"] === draft["outdate"] ? "ok" : "warn");
       guardLeaving(null);
     } catch (error) {
       if (isAbort(error)) return;
@@ -100,9 +109,11 @@ function Editor({ channel, session, path, onSaved }) {
     ${session && session.state !== "idle" && html`<div class="bar"><${Notice} kind="info">${t("edit.live")}<//></div>`}
     <form class="editor" ref=${form} novalidate onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); void save(); }}>
       <nav class="index" aria-label=${t("edit.sections")}><ul>${sections().map((section) => html`<li key=${section.id}>
-        <button type="button" class=${mine(section.fields, changed, errors)} onClick=${() => show(section.id)}><${Icon} name=${section.icon} />${t(`section.${section.id}`)}</button></li>`)}</ul></nav>
+        <button type="button" class=${mine(section.fields, changed, errors)} onClick=${() => show(section.id)}>
+          <${Icon} name=${section.icon} />${t(`section.${section.id}`)}</button></li>`)}</ul></nav>
       <div class="stack">
-        ${sections().map((section) => html`<${Card} key=${section.id} id=${`section-${section.id}`} title=${t(`section.${section.id}`)} class="section">
+        ${sections().map((section) => html`<${Card} key=${section.id} id=${`section-${section.id}`} title=${t(`section.${section.id}`)}
+          class="section">
           <div class="stack"><${section.view} form=${shared} channel=${channel} session=${session} /></div><//>`)}
         <div class="save-bar" data-dirty=${dirty ? "true" : "false"}>
           <span class="soft grow" role="status">${dirty ? t("edit.changes", { n: changed.length }) : t("edit.unchanged")}</span>

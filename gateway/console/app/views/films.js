@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
-import { api, ApiError } from "../api.js";
+import { api, ApiError } from "../../players/api.js";
 import { ask } from "../dialog.js";
 import { moment, number, percent } from "../format.js";
 import { t } from "../i18n.js";
@@ -15,6 +15,8 @@ import { active, playable, TONES } from "./films/model.js";
 import { title } from "./films/names.js";
 import { Uploads } from "./films/uploads.js";
 import { attempt, reason, Trouble } from "./parts/trouble.js";
+
+export { default as words } from "../words/films.js";
 
 /** @typedef {import("./films/model.js").Job} Job */
 
@@ -51,9 +53,11 @@ export default function Films() {
         <${Card} title=${t("films.upload")}><div class="stack"><${Uploads} jobs=${JOBS} /></div><//>
         <${Card} title=${t("films.submit")}><${Submit} /><//>
       </div>
-      ${films.length > 0 && html`<${Card} title=${t("films.library")} actions=${html`<${Badge}>${number(films.length)}<//>`}><${Gallery} films=${films} /><//>`}
+      ${films.length > 0 && html`<${Card} title=${t("films.library")} actions=${html`<${Badge}>${number(films.length)}<//>`}>
+        <${Gallery} films=${films} /><//>`}
       <${Card} title=${t("films.jobs")}>
-        <${Table} label=${t("films.jobs")} name="jobs" sort="-created" rows=${data === null && !error ? null : jobs} keyOf=${(/** @type {Job} */ job) => job.id}
+        <${Table} label=${t("films.jobs")} name="jobs" sort="-created" rows=${data === null && !error ? null : jobs}
+          keyOf=${(/** @type {Job} */ job) => job.id}
           columns=${columns((job) => { opened.value = job; })}
           empty=${html`<${Empty} icon="films" title=${t("films.empty")} text=${t("films.emptyText")} />`} />
         ${(more.value ?? newest.length === PAGE) && html`<p class="shelf-more"><${Button} onClick=${further}>${t("films.older")}<//></p>`}
@@ -69,7 +73,8 @@ export default function Films() {
 const columns = (open) => [
   {
     key: "source", label: t("films.source"), sort: (job) => title(job.source),
-    cell: (job) => html`<span class="job-source"><b>${title(job.source)}</b>${title(job.source) !== job.source && html`<span class="soft">${job.source}</span>`}</span>`,
+    cell: (job) => html`<span class="job-source">
+      <b>${title(job.source)}</b>${title(job.source) !== job.source && html`<span class="soft">${job.source}</span>`}</span>`,
   },
   {
     key: "state", label: t("films.state"), sort: (job) => job.state, class: "job-state",
@@ -77,7 +82,8 @@ const columns = (open) => [
       <span class="row"><${Badge} kind=${TONES[job.state]} dot=${job.state === "PROGRESSING"}>${t(`films.state.${job.state}`)}<//>
         ${job.kind !== "vod" && html`<span class="soft">${t(`films.kind.${job.kind}`)}</span>`}
         ${job.state === "PROGRESSING" && html`<span>${percent(job.progress / 100)}</span>`}</span>
-      ${job.state === "PROGRESSING" && html`<progress max="100" value=${job.progress} aria-label=${t("films.progressOf", { name: title(job.source) })}></progress>`}
+      ${job.state === "PROGRESSING" && html`<progress max="100" value=${job.progress}
+        aria-label=${t("films.progressOf", { name: title(job.source) })}></progress>`}
       ${job.error && html`<span class="error">${job.error}</span>`}
     </span>`,
   },
@@ -86,16 +92,20 @@ const columns = (open) => [
   {
     key: "acts", label: t("views.actions"), actions: true,
     cell: (job) => html`
-      ${playable(job) && html`<${IconButton} icon="play" label=${t("films.playOf", { name: title(job.source) })} onClick=${() => open(job)} />`}
-      ${active(job) && html`<${IconButton} icon="close" label=${t("films.cancelOf", { name: title(job.source) })} onClick=${() => cancel(job)} />`}
-      ${job.state === "ERROR" && job.kind === "vod" && html`<${IconButton} icon="refresh" label=${t("films.againOf", { name: title(job.source) })} onClick=${() => submit(job.source)} />`}`,
+      ${playable(job) && html`<${IconButton} icon="play" label=${t("films.playOf", { name: title(job.source) })}
+        onClick=${() => open(job)} />`}
+      ${active(job) && html`<${IconButton} icon="close" label=${t("films.cancelOf", { name: title(job.source) })}
+        onClick=${() => cancel(job)} />`}
+      ${job.state === "ERROR" && job.kind === "vod" && html`<${IconButton} icon="refresh"
+        label=${t("films.againOf", { name: title(job.source) })} onClick=${() => submit(job.source)} />`}`,
   },
 ];
 
 /** @param {Job} job */
 async function cancel(job) {
   const done = await ask({
-    title: t("films.cancelTitle"), text: t("films.cancelText", { name: title(job.source) }), confirm: t("films.cancel"), cancel: t("films.keep"), danger: true,
+    title: t("films.cancelTitle"), text: t("films.cancelText", { name: title(job.source) }), confirm: t("films.cancel"),
+    cancel: t("films.keep"), danger: true,
     run: () => api.delete(`/jobs/${encodeURIComponent(job.id)}`),
   });
   if (done) toast(t("films.canceled"), "ok");
@@ -129,7 +139,8 @@ function Submit() {
     }
   };
   return html`<form class="stack" novalidate onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); void send(); }}>
-    <${Field} label=${t("films.where")} value=${source.value} onInput=${(/** @type {string} */ v) => { source.value = v; wrong.value = ""; }}
+    <${Field} label=${t("films.where")} value=${source.value}
+      onInput=${(/** @type {string} */ v) => { source.value = v; wrong.value = ""; }}
       hint=${t("films.whereHint")} error=${wrong.value} placeholder="films/holiday.mp4" autocomplete="off" spellcheck=${false} />
     <div class="row"><${Button} type="submit" kind="primary" busy=${busy.value}>${t("films.prepare")}<//></div>
   </form>`;

@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
-import { api, isAbort } from "../api.js";
+import { api, isAbort } from "../../players/api.js";
 import { ask } from "../dialog.js";
 import { t } from "../i18n.js";
 import { go, route } from "../router.js";
@@ -13,6 +13,8 @@ import { Create, Relay } from "./ivs/dialogs.js";
 import { available, playAddress, playProblem } from "./ivs/model.js";
 import { Player } from "./parts/player.js";
 import { Trouble } from "./parts/trouble.js";
+
+export { default as words } from "../words/ivs.js";
 
 /** @typedef {import("./ivs/model.js").IvsChannel} IvsChannel */
 
@@ -68,13 +70,15 @@ export default function Ivs() {
   return html`
     <${PageHead} title=${t("ivs.title")} text=${t("ivs.text")}>
       <${Button} icon="refresh" onClick=${reload}>${t("ivs.refresh")}<//>
-      <${Button} kind="primary" icon="plus" disabled=${value === null || away.value !== ""} onClick=${() => { creating.value = true; }}>${t("ivs.create")}<//>
+      <${Button} kind="primary" icon="plus" disabled=${value === null || away.value !== ""}
+        onClick=${() => { creating.value = true; }}>${t("ivs.create")}<//>
     <//>
     <div class="stack">
       <${Trouble} error=${failure.value} />
       ${away.value ? html`<${Card}><${Empty} icon="ivs" title=${t("ivs.away")} text=${away.value} /><//>`
         : value === null ? !failure.value && html`<${Skeleton} lines=${5} />`
-        : html`<${Table} label=${t("ivs.channels")} name="ivs" sort="name" columns=${columns} rows=${value} keyOf=${(/** @type {IvsChannel} */ one) => one.arn}
+        : html`<${Table} label=${t("ivs.channels")} name="ivs" sort="name" columns=${columns} rows=${value}
+          keyOf=${(/** @type {IvsChannel} */ one) => one.arn}
             empty=${html`<${Card}><${Empty} icon="ivs" title=${t("ivs.empty")} text=${t("ivs.emptyText")} /><//>`} />`}
       <${Play} />
     </div>
@@ -94,9 +98,11 @@ function Play() {
     if (!wrong.value) go(playAddress(url));
   };
   const playing = asked !== "" && !playProblem(asked);
-  return html`<${Card} title=${t("ivs.player")} actions=${playing && html`<${Button} small icon="close" onClick=${() => go("/ivs")}>${t("ivs.stop")}<//>`}>
+  return html`<${Card} title=${t("ivs.player")}
+    actions=${playing && html`<${Button} small icon="close" onClick=${() => go("/ivs")}>${t("ivs.stop")}<//>`}>
     <form class="row play-form" novalidate onSubmit=${(/** @type {Event} */ event) => { event.preventDefault(); start(); }}>
-      <${Field} class="grow" label=${t("ivs.url")} type="url" value=${typed.value} error=${wrong.value} placeholder="https://….live-video.net/….m3u8" autocomplete="off" spellcheck=${false}
+      <${Field} class="grow" label=${t("ivs.url")} type="url" value=${typed.value} error=${wrong.value}
+        placeholder="https://….live-video.net/….m3u8" autocomplete="off" spellcheck=${false}
         onInput=${(/** @type {string} */ v) => { typed.value = v; wrong.value = ""; }} />
       <${Button} type="submit" icon="play">${t("ivs.play")}<//>
     </form>

@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
-import { api } from "../api.js";
+import { api } from "../../players/api.js";
 import { Chart } from "../chart.js";
 import { csv, save } from "../csv.js";
 import { ask } from "../dialog.js";
@@ -16,6 +16,8 @@ import { LiveCard } from "./live/card.js";
 import { EVERY, keepBitrates, keepTotals, lost, NODES, ONLINE, SHOWN, sum, totals } from "./live/model.js";
 import { nameOf } from "./parts/channels.js";
 import { Trouble } from "./parts/trouble.js";
+
+export { default as words } from "../words/live.js";
 
 /** @typedef {import("./live/model.js").Session} Session */
 /** @typedef {import("./live/model.js").Busy} Busy */
@@ -58,23 +60,29 @@ export default function Live() {
         ${data.length > 1 && html`<div class="bar">
           <div class="field search grow">
             <label class="visually-hidden" for="live-search">${t("live.search")}</label>
-            <div class="box"><${Icon} name="search" /><input id="live-search" type="search" value=${search.value} placeholder=${t("live.search")} spellcheck=${false}
+            <div class="box"><${Icon} name="search" />
+              <input id="live-search" type="search" value=${search.value} placeholder=${t("live.search")} spellcheck=${false}
               onInput=${(/** @type {Event} */ event) => { search.value = /** @type {HTMLInputElement} */ (event.target).value; }} /></div>
           </div>
-          <${Select} class="inline push" label=${t("live.order")} value=${order.value} onChange=${(/** @type {string} */ v) => { order.value = v; }}
+          <${Select} class="inline push" label=${t("live.order")} value=${order.value}
+            onChange=${(/** @type {string} */ v) => { order.value = v; }}
             options=${Object.keys(ORDERS).map((name) => ({ value: name, label: t(`live.order.${name}`) }))} />
         </div>`}
         ${shown.length === 0 && html`<p class="view-note">${t("live.noMatch")}</p>`}
-        <div class="live-grid">${shown.map((session) => html`<${LiveCard} key=${session.id} session=${session} now=${now} onKick=${kick} />`)}</div>`}`;
+        <div class="live-grid">${shown.map((session) => html`<${LiveCard} key=${session.id} session=${session} now=${now}
+          onKick=${kick} />`)}</div>`}`;
 }
 
 /** @param {{times: readonly number[]}} props  times: a new list means that there are new values */
 function Totals({ times }) {
-  const line = (/** @type {string} */ name, /** @type {number} */ ink) => ({ label: t(`live.total.${name}`), values: totals.values(name), ink });
+  const line = (/** @type {string} */ name, /** @type {number} */ ink) =>
+    ({ label: t(`live.total.${name}`), values: totals.values(name), ink });
   const count = (/** @type {number} */ n) => number(n);
   return html`<div class="chart-grid">
-    <${Chart} label=${t("live.total.now")} times=${times} lines=${[line("streams", 1), line("publishers", 2)]} format=${count} whole least=${4} seconds=${SHOWN} />
-    <${Chart} label=${t("live.total.viewers")} times=${times} lines=${[line("viewers", 3)]} format=${count} whole least=${4} seconds=${SHOWN} />
+    <${Chart} label=${t("live.total.now")} times=${times} lines=${[line("streams", 1), line("publishers", 2)]} format=${count} whole
+      least=${4} seconds=${SHOWN} />
+    <${Chart} label=${t("live.total.viewers")} times=${times} lines=${[line("viewers", 3)]} format=${count} whole least=${4}
+      seconds=${SHOWN} />
     <${Chart} label=${t("live.total.in")} times=${times} lines=${[line("in", 4)]} format=${bitrate} least=${1e6} seconds=${SHOWN} />
     <${Chart} label=${t("live.total.out")} times=${times} lines=${[line("out", 5)]} format=${bitrate} least=${1e6} seconds=${SHOWN} />
   </div>`;

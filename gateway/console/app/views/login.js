@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-import { ApiError, isAbort } from "../api.js";
+import { ApiError, isAbort } from "../../players/api.js";
 import { t } from "../i18n.js";
 import { ended, login, offer } from "../session.js";
 import { Choices } from "../shell.js";
@@ -48,13 +48,19 @@ export default function Login() {
       ${wait > 0 && html`<${Notice} kind="warn" role="alert">${t("login.limited", { n: wait })}<//>`}
       <form class="stack" onSubmit=${enter} novalidate>
         ${!users && html`<input type="text" name="username" autocomplete="username" value="admin" hidden />`}
-        ${users && html`<${Field} label=${t("login.name")} name="username" value=${name} onInput=${setName} autocomplete="username" autocapitalize="none" spellcheck=${false} hint=${t("login.name.hint")} />`}
-        <${Field} label=${t("login.password")} name="password" type=${shown ? "text" : "password"} value=${password} onInput=${setPassword} error=${error}
-          autocomplete="current-password" autocapitalize="none" spellcheck=${false} autofocus=${!users} hint=${users ? undefined : t("login.password.hint")}
-          after=${html`<${IconButton} icon=${shown ? "eye-off" : "eye"} label=${shown ? t("login.hide") : t("login.show")} aria-pressed=${shown ? "true" : "false"} onClick=${() => setShown(!shown)} />`} />
+        ${users && html`<${Field} label=${t("login.name")} name="username" value=${name} onInput=${setName} autocomplete="username"
+          autocapitalize="none" spellcheck=${false} hint=${t("login.name.hint")} />`}
+        <${Field} label=${t("login.password")} name="password" type=${shown ? "text" : "password"} value=${password} onInput=${setPassword}
+          error=${error}
+          autocomplete="current-password" autocapitalize="none" spellcheck=${false} autofocus=${!users}
+          hint=${users ? undefined : t("login.password.hint")}
+          after=${html`<${IconButton} icon=${shown ? "eye-off" : "eye"} label=${shown ? t("login.hide") : t("login.show")}
+            aria-pressed=${shown ? "true" : "false"} onClick=${() => setShown(!shown)} />`} />
         <${Button} kind="primary" type="submit" busy=${busy} disabled=${wait > 0}>${t("login.enter")}<//>
       </form>
-      ${oidc && html`<div class="login-or"><span>${t("login.or")}</span></div><${LinkButton} href="/oidc/start" icon="key" onClick=${() => keep("return", location.hash)}>${t("login.oidc", { name: oidc.name })}<//>`}
+      ${oidc && html`<div class="login-or"><span>${t("login.or")}</span></div>
+        <${LinkButton} href="/oidc/start" icon="key"
+          onClick=${() => keep("return", location.hash)}>${t("login.oidc", { name: oidc.name })}<//>`}
     </main>
     <footer class="login-foot"><${Choices} up /></footer>
   </div>`;

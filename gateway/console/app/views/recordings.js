@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useMemo } from "preact/hooks";
 
-import { api } from "../api.js";
+import { api } from "../../players/api.js";
 import { ask } from "../dialog.js";
 import { t } from "../i18n.js";
 import { refresh, usePoll } from "../poll.js";
@@ -15,6 +15,8 @@ import { Trouble } from "./parts/trouble.js";
 import { Feed } from "./recordings/feed.js";
 import { RecordingCard } from "./recordings/card.js";
 import { Viewer } from "./recordings/viewer.js";
+
+export { default as words } from "../words/recordings.js";
 
 /** @typedef {import("./recordings/feed.js").Kind} Kind */
 /** @typedef {import("./recordings/feed.js").Recording} Recording */
@@ -88,9 +90,11 @@ export default function Recordings() {
     <//>
     <${Trouble} error=${error ?? deleted.value.error} />
     ${chosen && html`<div class="bar"><${Notice} kind="warn" title=${t("recordings.keptTitle")}
-      actions=${html`<${Button} small class="warns" icon="delete" onClick=${removeAll}>${t("recordings.deleteAll")}<//>`}>${t("recordings.keptText")}<//></div>`}
+      actions=${html`<${Button} small class="warns" icon="delete"
+        onClick=${removeAll}>${t("recordings.deleteAll")}<//>`}>${t("recordings.keptText")}<//></div>`}
     <div class="bar">
-      <${Tabs} label=${t("recordings.kinds")} value=${tab} panel="recordings" onChange=${(/** @type {string} */ to) => go(address(channel, to))}
+      <${Tabs} label=${t("recordings.kinds")} value=${tab} panel="recordings"
+        onChange=${(/** @type {string} */ to) => go(address(channel, to))}
         tabs=${Object.keys(TABS).map((value) => ({ value, label: t(`recordings.tab.${value}`) }))} />
       <${Select} label=${t("recordings.channel")} class="inline push" value=${channel} options=${options}
         onChange=${(/** @type {string} */ to) => go(address(to, tab))} />
@@ -98,7 +102,8 @@ export default function Recordings() {
     <div id="recordings" role="tabpanel" aria-label=${t(`recordings.tab.${tab}`)} aria-busy=${loading ? "true" : "false"}>
       <${Trouble} error=${failure} />
       ${items.length > 0 && html`<ul class="shelf">${items.map((item) => html`<li key=${item.key}>
-        <${RecordingCard} item=${item} name=${names.get(item.channel) ?? item.channel} growing=${growing.has(item.key)} onOpen=${() => { opened.value = item; }} />
+        <${RecordingCard} item=${item} name=${names.get(item.channel) ?? item.channel} growing=${growing.has(item.key)}
+          onOpen=${() => { opened.value = item; }} />
       </li>`)}</ul>`}
       ${loading && items.length === 0 && html`<${Skeleton} lines=${4} height="6rem" />`}
       ${!loading && !failure && items.length === 0 && ids !== null && html`
@@ -125,7 +130,8 @@ export default function Recordings() {
  */
 function useList(ids, deleted, channel, kinds) {
   const items = useSignal(/** @type {Recording[]} */ ([]));
-  const state = useSignal(/** @type {{loading: boolean, failure: unknown, more: boolean}} */ ({ loading: true, failure: null, more: false }));
+  const state = useSignal(/** @type {{loading: boolean, failure: unknown, more: boolean}} */ ({ loading: true, failure: null,
+    more: false }));
   const again = useSignal(0);
   const feed = useMemo(() => {
     if (ids === null) return null;

@@ -3,7 +3,7 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 
-import { api, isAbort } from "../api.js";
+import { api, isAbort } from "../../players/api.js";
 import { Chart } from "../chart.js";
 import { bitrate, brief, bytes, number, percent, span } from "../format.js";
 import { t } from "../i18n.js";
@@ -14,6 +14,8 @@ import { History, rate } from "./parts/history.js";
 import { protocolName } from "./parts/names.js";
 import { reason, Trouble } from "./parts/trouble.js";
 import { Nodes } from "./system/nodes.js";
+
+export { default as words } from "../words/system.js";
 
 /**
  * The answer of `GET /status`.
@@ -71,7 +73,8 @@ export default function System() {
     <div class="stack">
       <${Trouble} error=${error} />
       ${data === null ? !error && html`<${Skeleton} lines=${8} />` : html`
-        ${data.missing.length > 0 && html`<${Notice} kind="bad" role="alert" title=${t("system.missing")}><ul class="plain-list">${data.missing.map((one) => html`<li key=${one}>${one}</li>`)}</ul><//>`}
+        ${data.missing.length > 0 && html`<${Notice} kind="bad" role="alert" title=${t("system.missing")}>
+          <ul class="plain-list">${data.missing.map((one) => html`<li key=${one}>${one}</li>`)}</ul><//>`}
         <${Charts} times=${history.times} />
         <${Nodes} />
         <div class="columns">
@@ -84,7 +87,8 @@ export default function System() {
 
 /** @param {{times: readonly number[]}} props  times: a new list means that there are new values */
 function Charts({ times }) {
-  const line = (/** @type {string} */ name, /** @type {number} */ ink) => ({ label: t(`system.chart.${name}`), values: history.values(name), ink });
+  const line = (/** @type {string} */ name, /** @type {number} */ ink) =>
+    ({ label: t(`system.chart.${name}`), values: history.values(name), ink });
   const share = (/** @type {number} */ n) => percent(n / 100);
   const shared = { times, seconds: SHOWN };
   return html`<div class="chart-grid">
@@ -101,7 +105,7 @@ function Node({ status }) {
   return html`<${Card} title=${t("system.node")}><${Facts} facts=${[
     { label: t("system.version"), value: status.version },
     { label: t("system.uptime"), value: span(status.uptime) },
-    { label: t("system.role"), value: t(`domains.role.${node.role}`) },
+    { label: t("system.role"), value: t(`role.${node.role}`) },
     { label: t("system.address"), value: node.address },
     { label: t("system.cores"), value: number(status.cpu.cores) },
     { label: t("system.workers"), value: workers.most ? `${number(workers.running)} / ${number(workers.most)}` : number(workers.running) },
@@ -113,7 +117,8 @@ function Node({ status }) {
 function Room({ status }) {
   const { memory, disk } = status;
   return html`<${Card} title=${t("system.room")}><div class="stack">
-    <${Meter} label=${t("system.memory")} used=${memory.rss} total=${memory.total} words=${t("system.memoryWords", { used: bytes(memory.rss), total: bytes(memory.total) })} />
+    <${Meter} label=${t("system.memory")} used=${memory.rss} total=${memory.total}
+      words=${t("system.memoryWords", { used: bytes(memory.rss), total: bytes(memory.total) })} />
     ${disk && html`<${Meter} label=${t("system.disk")} used=${disk.total - disk.free} total=${disk.total}
       words=${t("system.diskWords", { free: bytes(disk.free), total: bytes(disk.total) })} note=${disk.path} />`}
   </div><//>`;
@@ -127,7 +132,8 @@ function Meter({ label, used, total, words, note }) {
   const share = total > 0 ? used / total : 0;
   return html`<div class="meter">
     <span class="meter-head"><b>${label}</b><span>${words}</span></span>
-    <div class=${classes("meter-bar", share > 0.95 ? "full" : share > 0.85 && "scarce")} role="meter" aria-label=${label} aria-valuemin="0" aria-valuemax="100"
+    <div class=${classes("meter-bar", share > 0.95 ? "full" : share > 0.85 && "scarce")} role="meter" aria-label=${label} aria-valuemin="0"
+      aria-valuemax="100"
       aria-valuenow=${Math.round(share * 100)} aria-valuetext=${words}><i style=${{ width: `${share * 100}%` }}></i></div>
     ${note && html`<code class="soft">${note}</code>`}
   </div>`;
@@ -166,6 +172,7 @@ function Ports({ ports }) {
 function Drops({ dropped }) {
   const found = Object.entries(dropped).filter(([, n]) => n > 0).sort(([, a], [, b]) => b - a);
   return html`<${Card} title=${t("system.drops")}>${found.length
-    ? html`<dl class="counts">${found.map(([why, n]) => html`<div key=${why}><dt>${t(`system.dropped.${why}`)}</dt><dd>${number(n)}</dd></div>`)}</dl>`
+    ? html`<dl class="counts">${found.map(([why, n]) => html`<div key=${why}><dt>${t(`system.dropped.${why}`)}</dt>
+      <dd>${number(n)}</dd></div>`)}</dl>`
     : html`<p class="soft">${t("system.noDrops")}</p>`}<//>`;
 }

@@ -2,7 +2,7 @@
 
 import { useSignal } from "@preact/signals";
 
-import { api, ApiError } from "../api.js";
+import { api, ApiError } from "../../players/api.js";
 import { ask, Dialog } from "../dialog.js";
 import { moment } from "../format.js";
 import { t } from "../i18n.js";
@@ -11,6 +11,8 @@ import { offer, user } from "../session.js";
 import { toast } from "../toast.js";
 import { Badge, Button, Card, Empty, Field, html, IconButton, Notice, PageHead, Table } from "../ui.js";
 import { reason, Trouble } from "./parts/trouble.js";
+
+export { default as words } from "../words/users.js";
 
 /** @typedef {{name: string, created?: string | null, changed?: string | null}} User */
 
@@ -29,13 +31,15 @@ export default function Users() {
 
   /** @type {import("../kit/table.js").Column<User>[]} */
   const columns = [
-    { key: "name", label: t("users.name"), sort: (one) => one.name, cell: (one) => html`<span class="row"><b>${one.name}</b>${own(one) && html`<${Badge} kind="info">${t("users.you")}<//>`}</span>` },
+    { key: "name", label: t("users.name"), sort: (one) => one.name, cell: (one) => html`<span class="row">
+      <b>${one.name}</b>${own(one) && html`<${Badge} kind="info">${t("users.you")}<//>`}</span>` },
     { key: "created", label: t("users.created"), sort: (one) => one.created, cell: (one) => moment(one.created) },
     { key: "changed", label: t("users.changed"), sort: (one) => one.changed, cell: (one) => moment(one.changed) },
     {
       key: "acts", label: t("views.actions"), actions: true,
       cell: (one) => html`
-        <${IconButton} icon="key" label=${t("users.passwordOf", { name: one.name })} onClick=${() => { task.value = { name: one.name, fresh: false }; }} />
+        <${IconButton} icon="key" label=${t("users.passwordOf", { name: one.name })}
+          onClick=${() => { task.value = { name: one.name, fresh: false }; }} />
         <${IconButton} icon="delete" label=${t("users.deleteOf", { name: one.name })} onClick=${() => remove(one, own(one))} />`,
     },
   ];
@@ -45,17 +49,21 @@ export default function Users() {
     <//>
     <${Trouble} error=${error} />
     <div class="stack">
-      ${me && html`<${Notice} kind="info">${t(`users.me.${me.kind}`, { name: me.name, provider: offer.value?.oidc?.name ?? "OpenID Connect" })}<//>`}
-      <${Table} label=${t("users.title")} name="users" sort="name" columns=${columns} rows=${data ?? (error ? [] : null)} keyOf=${(/** @type {User} */ one) => one.name}
+      ${me && html`<${Notice} kind="info">${t(`users.me.${me.kind}`,
+        { name: me.name, provider: offer.value?.oidc?.name ?? "OpenID Connect" })}<//>`}
+      <${Table} label=${t("users.title")} name="users" sort="name" columns=${columns} rows=${data ?? (error ? [] : null)}
+        keyOf=${(/** @type {User} */ one) => one.name}
         empty=${html`<${Card}><${Empty} icon="users" title=${t("users.empty")} text=${t("users.emptyText")} /><//>`} />
     </div>
-    ${task.value && html`<${Form} task=${task.value} own=${own({ name: task.value.name })} taken=${(data ?? []).map((one) => one.name)} onClose=${() => { task.value = null; }} />`}`;
+    ${task.value && html`<${Form} task=${task.value} own=${own({ name: task.value.name })} taken=${(data ?? []).map((one) => one.name)}
+      onClose=${() => { task.value = null; }} />`}`;
 }
 
 /** @param {User} one @param {boolean} own */
 async function remove(one, own) {
   const done = await ask({
-    title: t("users.deleteTitle", { name: one.name }), text: t(own ? "users.deleteOwn" : "users.deleteText"), confirm: t("views.delete"), danger: true,
+    title: t("users.deleteTitle", { name: one.name }), text: t(own ? "users.deleteOwn" : "users.deleteText"), confirm: t("views.delete"),
+    danger: true,
     run: () => api.delete(`${USERS}/${encodeURIComponent(one.name)}`),
   });
   if (done) toast(t("users.deleted", { name: one.name }), "ok");
@@ -92,14 +100,19 @@ function Form({ task, own, taken, onClose }) {
       busy.value = false;
     }
   };
-  return html`<${Dialog} title=${task.fresh ? t("users.add") : t("users.passwordTitle", { name: task.name })} onClose=${onClose} onSubmit=${submit}
-      footer=${html`<${Button} onClick=${onClose}>${t("cancel")}<//><${Button} type="submit" kind="primary" busy=${busy.value}>${t(task.fresh ? "users.create" : "users.change")}<//>`}>
-    ${task.fresh && html`<${Field} label=${t("users.name")} value=${name.value} error=${wrong.value.name} required autocomplete="off" autocapitalize="off" spellcheck=${false}
+  return html`<${Dialog} title=${task.fresh ? t("users.add") : t("users.passwordTitle", { name: task.name })} onClose=${onClose}
+    onSubmit=${submit}
+      footer=${html`<${Button} onClick=${onClose}>${t("cancel")}<//>
+        <${Button} type="submit" kind="primary" busy=${busy.value}>${t(task.fresh ? "users.create" : "users.change")}<//>`}>
+    ${task.fresh && html`<${Field} label=${t("users.name")} value=${name.value} error=${wrong.value.name} required autocomplete="off"
+      autocapitalize="off" spellcheck=${false}
       maxlength="64" onInput=${(/** @type {string} */ v) => { name.value = v; wrong.value = {}; }} />`}
-    <${Field} label=${t(task.fresh ? "users.password" : "users.newPassword")} type=${shown.value ? "text" : "password"} value=${password.value} error=${wrong.value.password}
+    <${Field} label=${t(task.fresh ? "users.password" : "users.newPassword")} type=${shown.value ? "text" : "password"}
+      value=${password.value} error=${wrong.value.password}
       hint=${t(own ? "users.passwordOwn" : "users.passwordHint", { n: LEAST })} required autocomplete="new-password" maxlength=${MOST}
       onInput=${(/** @type {string} */ v) => { password.value = v; wrong.value = {}; }}
-      after=${html`<${IconButton} icon=${shown.value ? "eye-off" : "eye"} label=${t(shown.value ? "users.hide" : "users.show")} aria-pressed=${shown.value ? "true" : "false"} onClick=${() => { shown.value = !shown.value; }} />`} />
+      after=${html`<${IconButton} icon=${shown.value ? "eye-off" : "eye"} label=${t(shown.value ? "users.hide" : "users.show")}
+        aria-pressed=${shown.value ? "true" : "false"} onClick=${() => { shown.value = !shown.value; }} />`} />
     ${wrong.value.all && html`<p class="error" role="alert">${wrong.value.all}</p>`}
   <//>`;
 }

@@ -30,7 +30,8 @@ function QrCode({ channel, which, label }) {
   if (state === "failed") return null;
   // A new expiry gives a new key, so the image is loaded again.
   const src = `/videostream/${encodeURIComponent(channel.id)}/qr?url=${which}&of=${encodeURIComponent(channel.key.split("-")[0] ?? "")}`;
-  return html`<figure class="qr"><span class="paper"><img key=${src} class=${state} src=${src} width="132" height="132" alt=${t("qr.alt", { what: label })}
+  return html`<figure class="qr"><span class="paper">
+    <img key=${src} class=${state} src=${src} width="132" height="132" alt=${t("qr.alt", { what: label })}
     onLoad=${() => setState("there")} onError=${() => setState("failed")} /></span><figcaption>${label}</figcaption></figure>`;
 }
 
@@ -67,7 +68,8 @@ export function Play({ channel }) {
         const [url = "", page] = [urls[name], pages[name]];
         const label = NAMED.includes(name) ? t(`play.${name}`) : name;
         return html`<${CopyField} key=${name} label=${label} name=${t("play.copy", { what: label })} value=${url}
-          after=${page && html`<a class="button quiet icon-only" href=${beside(url, page)} target="_blank" rel="noopener" aria-label=${t("play.page", { what: label })} title=${t("play.page", { what: label })}><${Icon} name="external" /></a>`} />`;
+          after=${page && html`<a class="button quiet icon-only" href=${beside(url, page)} target="_blank" rel="noopener"
+            aria-label=${t("play.page", { what: label })} title=${t("play.page", { what: label })}><${Icon} name="external" /></a>`} />`;
       })}</div>
       <div class="qrs">
         ${urls["flv"] && html`<${QrCode} key="flv" channel=${channel} which="flv" label=${t("play.flv")} />`}

@@ -4,7 +4,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 
 import { expiry, viewersOf, zoneName } from "../../channel.js";
 import { bitrate, moment, number, relative, span } from "../../format.js";
-import { moreWords, t } from "../../i18n.js";
+import { t } from "../../i18n.js";
 import { Card, CopyButton, Facts, html, Notice } from "../../ui.js";
 import { History } from "../parts/history.js";
 
@@ -16,10 +16,13 @@ const MINUTES = 5;
 
 /** @param {Session["tracks"][number]} track @returns {string} */
 function words(track) {
-  const name = { h264: "H.264", h265: "H.265", hevc: "H.265", av1: "AV1", aac: "AAC", opus: "Opus", mp3: "MP3" }[track.codec] ?? track.codec.toUpperCase();
+  const name = { h264: "H.264", h265: "H.265", hevc: "H.265", av1: "AV1", aac: "AAC", opus: "Opus",
+    mp3: "MP3" }[track.codec] ?? track.codec.toUpperCase();
   const more = track.kind === "video"
-    ? [track["width"] ? `${track["width"]}\u00a0×\u00a0${track["height"]}` : "", track["frameRate"] ? `${number(track["frameRate"], 2)}\u00a0fps` : ""]
-    : [track["sampleRate"] ? `${number(track["sampleRate"] / 1000, 1)}\u00a0kHz` : "", track["channels"] ? t("now.channels", { n: track["channels"] }) : ""];
+    ? [track["width"] ? `${track["width"]}\u00a0×\u00a0${track["height"]}` : "",
+      track["frameRate"] ? `${number(track["frameRate"], 2)}\u00a0fps` : ""]
+    : [track["sampleRate"] ? `${number(track["sampleRate"] / 1000, 1)}\u00a0kHz` : "",
+      track["channels"] ? t("now.channels", { n: track["channels"] }) : ""];
   return [[name, track.profile].filter(Boolean).join(" "), ...more].filter(Boolean).join(" · ");
 }
 
@@ -30,7 +33,8 @@ export function Now({ session }) {
   history.current ??= new History(MINUTES * 60, 10);
   useEffect(() => {
     let gone = false;
-    Promise.all([import("../../chart.js"), moreWords()]).then(([module]) => { if (!gone) setChart(module); }, () => undefined); // without the chart, the numbers are still shown
+    // Without the chart, the numbers are still shown.
+    import("../../chart.js").then((module) => { if (!gone) setChart(module); }, () => undefined);
     return () => { gone = true; };
   }, []);
   useMemo(() => history.current?.add(Date.now() / 1000, { bitrate: session.bitrate }), [session]);
@@ -43,15 +47,20 @@ export function Now({ session }) {
     ${session.state === "lingering" && html`<${Notice} kind="warn" title=${t("state.lingering")}>${t("now.lingering")}<//>`}
     <${Facts} facts=${[
       ...(chart ? [] : [{ label: t("now.bitrate"), value: bitrate(session.bitrate) }]),
-      { label: t("now.viewers"), value: html`${number(viewersOf(session))}${watched.length > 0 && html` <span class="sub inline">${watched.map(([name, n]) => `${t(`output.short.${name}`)} ${number(n)}`).join(" · ")}</span>`}` },
+      { label: t("now.viewers"), value: html`${number(viewersOf(session))}${watched.length > 0
+        && html` <span class="sub inline">${watched.map(([name, n]) =>
+          `${t(`output.short.${name}`)} ${number(n)}`).join(" · ")}</span>`}` },
       { label: t("now.since"), value: html`${span(seconds)}`, title: moment(session.since, { seconds: true }) },
-      { label: t("now.dropped"), value: dropped.length ? dropped.map(([why, n]) => `${why} ${number(n)}`).join(", ") : number(0), title: t("now.dropped.hint") },
+      { label: t("now.dropped"), value: dropped.length ? dropped.map(([why, n]) => `${why} ${number(n)}`).join(", ") : number(0),
+        title: t("now.dropped.hint") },
       { label: t("now.video"), value: video ? words(video) : t("now.none") },
       { label: t("now.audio"), value: audio ? words(audio) : t("now.none") },
-      { label: t("now.publisher"), value: publisher ? html`${publisher.address} <span class="sub inline">${publisher.protocol.toUpperCase()}</span>` : "–" },
+      { label: t("now.publisher"), value: publisher
+        ? html`${publisher.address} <span class="sub inline">${publisher.protocol.toUpperCase()}</span>` : "–" },
       ...(node ? [{ label: t("now.node"), value: html`<code>${node}</code>` }] : []),
     ]} />
-    <div class="now-chart">${chart && html`<${chart.Chart} label=${t("now.bitrate")} times=${history.current.times} seconds=${MINUTES * 60} least=${1000}
+    <div class="now-chart">${chart && html`<${chart.Chart} label=${t("now.bitrate")} times=${history.current.times} seconds=${MINUTES * 60}
+      least=${1000}
       lines=${[{ label: t("now.bitrate"), values: history.current.values("bitrate"), ink: 1 }]} format=${bitrate} />`}</div>
   <//>`;
 }
@@ -61,9 +70,12 @@ export function About({ channel }) {
   const until = expiry(channel);
   return html`<${Card} title=${t("about.title")} class="is-about">
     <dl class="list">
-      <div><dt>${t("channel.expiry")}</dt><dd title=${zoneName()}>${moment(until)}<span class=${`sub ${channel.expired ? "is-bad" : ""}`}>${relative(until)}</span></dd></div>
-      <div><dt>${t("about.id")}</dt><dd class="with-copy"><code>${channel.id}</code><${CopyButton} label=${t("about.id")} value=${channel.id} /></dd></div>
-      <div><dt>${t("about.auth")}</dt><dd>${t(`auth.${["none", "sign", "cloudfront"].includes(channel["playAuth"]) ? channel["playAuth"] : "default"}`)}</dd></div>
+      <div><dt>${t("channel.expiry")}</dt><dd title=${zoneName()}>${moment(until)}
+        <span class=${`sub ${channel.expired ? "is-bad" : ""}`}>${relative(until)}</span></dd></div>
+      <div><dt>${t("about.id")}</dt><dd class="with-copy"><code>${channel.id}</code>
+        <${CopyButton} label=${t("about.id")} value=${channel.id} /></dd></div>
+      <div><dt>${t("about.auth")}</dt><dd>${t(`auth.${["none", "sign", "cloudfront"].includes(channel["playAuth"]) ? channel["playAuth"]
+        : "default"}`)}</dd></div>
     </dl>
   <//>`;
 }

@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-import { isAbort } from "../../api.js";
+import { isAbort } from "../../../players/api.js";
 import { loadInstalled } from "../../installed_outputs.js";
 import { bytes, number } from "../../format.js";
 import { t } from "../../i18n.js";
@@ -16,7 +16,8 @@ import { Badge, Card, html, Switch } from "../../ui.js";
 /** @typedef {import("../../channel.js").Output} Output */
 
 /** @type {Record<string, import("../../kit/status.js").Tone>} */
-const TONES = { running: "ok", waiting: "idle", retrying: "warn", failed: "bad", done: "idle", off: "idle", live: "ok", connecting: "info" };
+const TONES = { running: "ok", waiting: "idle", retrying: "warn", failed: "bad", done: "idle", off: "idle", live: "ok",
+  connecting: "info" };
 
 const SEEN_WITHIN = 6000; // ms after a change in which the wanted state is shown; then the gateway's
 
@@ -43,7 +44,8 @@ export function Switches({ channel, session, onChanged }) {
       want(false);
       toast(t(on ? "switch.on" : "switch.off", { what: t(`output.${name}`) }), "ok");
     } catch (error) {
-      if (!isAbort(error)) toast(t("switch.failed", { what: t(`output.${name}`), reason: error instanceof Error ? error.message : String(error) }), "bad");
+      if (!isAbort(error)) toast(t("switch.failed",
+        { what: t(`output.${name}`), reason: error instanceof Error ? error.message : String(error) }), "bad");
       forget();
     }
     onChanged();
@@ -52,7 +54,8 @@ export function Switches({ channel, session, onChanged }) {
   const real = (/** @type {string} */ name) => outputOf(name)?.enabled ?? flagged(channel, name);
   useEffect(() => {
     setWanted((now) => {
-      const left = Object.entries(now).filter(([name, want]) => want.busy || (real(name) !== want.on && Date.now() - want.at < SEEN_WITHIN));
+      const left = Object.entries(now).filter(([name, want]) =>
+        want.busy || (real(name) !== want.on && Date.now() - want.at < SEEN_WITHIN));
       return left.length === Object.keys(now).length ? now : Object.fromEntries(left);
     });
   }, [session, channel]);
@@ -62,10 +65,14 @@ export function Switches({ channel, session, onChanged }) {
       const [output, flag, want] = [outputOf(name), flagged(channel, name), wanted[name]];
       const on = want ? want.on : real(name);
       return html`<div key=${name} class="one">
-        <${Switch} label=${t(`output.${name}`)} checked=${on} busy=${want?.busy} onChange=${(/** @type {boolean} */ value) => set(name, value)}
-          note=${output && output.enabled && html`<${Badge} kind=${troubled(output) ? "warn" : TONES[output.state] ?? "idle"}>${t(`output.state.${troubled(output) ? "troubled" : output.state}`)}<//>`}
+        <${Switch} label=${t(`output.${name}`)} checked=${on} busy=${want?.busy}
+          onChange=${(/** @type {boolean} */ value) => set(name, value)}
+          note=${output && output.enabled && html`<${Badge}
+            kind=${troubled(output) ? "warn" : TONES[output.state] ?? "idle"}>
+              ${t(`output.state.${troubled(output) ? "troubled" : output.state}`)}<//>`}
           error=${output?.error} hint=${output ? told(output, flag) : undefined} />
-        ${output?.["targets"]?.length > 0 && html`<ul class="relay-targets">${output?.["targets"].map((/** @type {any} */ target) => html`<li key=${target.url}>
+        ${output?.["targets"]?.length > 0 && html`<ul
+          class="relay-targets">${output?.["targets"].map((/** @type {any} */ target) => html`<li key=${target.url}>
           <code>${target.url}</code><${Badge} kind=${TONES[target.state] ?? "idle"}>${t(`output.state.${target.state}`)}<//>
           ${target.error && output?.error?.includes(target.error) !== true && html`<span class="error">${target.error}</span>`}
           ${target.warnings?.map((/** @type {string} */ words) => html`<span key=${words} class="hint">${words}</span>`)}</li>`)}</ul>`}
@@ -89,8 +96,10 @@ function told(output, flag) {
   if (output.enabled && "segments" in output) words.push(t("told.segments", { n: output["segments"], size: bytes(output["bytes"]) }));
   if (output.enabled && "made" in output) words.push(t("told.made", { n: output["made"] }));
   if (output.enabled && "clips" in output) words.push(t("told.clips", { n: output["clips"] }));
-  if (output.enabled && Array.isArray(output["renditions"])) words.push(output["renditions"].map((one) => (typeof one === "string" ? one : one.name ?? one.rung ?? "").replace(/^.*@/, "")).filter(Boolean).join(" · "));
-  if (output.enabled && output["fragments"]) words.push(t("told.fragments", { n: output["fragments"].persisted, waiting: output["fragments"].waiting }));
+  if (output.enabled && Array.isArray(output["renditions"])) words.push(output["renditions"].map((one) =>
+    (typeof one === "string" ? one : one.name ?? one.rung ?? "").replace(/^.*@/, "")).filter(Boolean).join(" · "));
+  if (output.enabled && output["fragments"]) words.push(t("told.fragments",
+    { n: output["fragments"].persisted, waiting: output["fragments"].waiting }));
   if (output.enabled && output["dropped"] > 0) words.push(t("told.dropped", { n: number(output["dropped"]) }));
   if (output.enabled && "waiting" in output) words.push(t("told.hours"));
   return words.filter(Boolean).join(" · ") || undefined;

@@ -15,12 +15,14 @@ import { title } from "./names.js";
 export function Gallery({ films }) {
   const opened = useSignal(/** @type {Job | null} */ (null));
   return html`<ul class="shelf">${films.map((film) => html`<li key=${film.id}><article class="shelf-card">
-      <button type="button" class="shelf-open" aria-label=${t("films.playOf", { name: title(film.source) })} onClick=${() => { opened.value = film; }}>
+      <button type="button" class="shelf-open" aria-label=${t("films.playOf", { name: title(film.source) })}
+        onClick=${() => { opened.value = film; }}>
         <span class="shelf-picture"><${Icon} name="films" size=${34} />
           ${film.outputs["poster"] && html`<img src=${film.outputs["poster"]} alt="" loading="lazy" decoding="async" />`}
           <span class="shelf-play"><${Icon} name="play" size=${22} /></span></span>
       </button>
-      <div class="shelf-words"><b title=${film.source}>${title(film.source)}</b><time datetime=${film.updated}>${moment(film.updated)}</time></div>
+      <div class="shelf-words"><b title=${film.source}>${title(film.source)}</b>
+        <time datetime=${film.updated}>${moment(film.updated)}</time></div>
     </article></li>`)}</ul>
     ${opened.value && html`<${Film} film=${opened.value} onClose=${() => { opened.value = null; }} />`}`;
 }

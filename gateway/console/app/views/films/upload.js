@@ -1,7 +1,7 @@
 /** One upload: requests an address, sends the file there, and reports the progress. */
 
 import { signal } from "@preact/signals";
-import { api } from "../../api.js";
+import { api } from "../../../players/api.js";
 import { learn } from "./names.js";
 
 /**

@@ -56,7 +56,8 @@ export function Uploads({ jobs }) {
       onDrop=${(/** @type {DragEvent} */ event) => { drag(false)(event); add(event.dataTransfer?.files ?? []); }}>
     <${Icon} name="upload" size=${26} />
     <p><b>${t("films.drop")}</b><br /><span class="soft">${t("films.dropHint")}</span></p>
-    <input ref=${input} class="visually-hidden" type="file" multiple tabindex="-1" aria-label=${t("films.choose")} accept=${TYPES.map((type) => `.${type}`).join(",")}
+    <input ref=${input} class="visually-hidden" type="file" multiple tabindex="-1" aria-label=${t("films.choose")}
+      accept=${TYPES.map((type) => `.${type}`).join(",")}
       onChange=${(/** @type {Event} */ event) => {
         const field = /** @type {HTMLInputElement} */ (event.target);
         add(field.files ?? []);
@@ -82,7 +83,8 @@ function Row({ upload, jobs }) {
   const words = {
     waiting: t("films.waiting"),
     sending: share >= 1 ? t("films.storing") : [`${percent(share)}`, t("films.of", { sent: bytes(sent), all: bytes(file.size) }),
-      speed > 0 ? t("films.speed", { speed: bytes(speed) }) : "", rest !== null && rest > 1 ? t("films.left", { time: span(rest) }) : ""].filter(Boolean).join(" · "),
+      speed > 0 ? t("films.speed", { speed: bytes(speed) }) : "",
+      rest !== null && rest > 1 ? t("films.left", { time: span(rest) }) : ""].filter(Boolean).join(" · "),
     done: t("films.sent", { size: bytes(file.size) }),
     canceled: t("films.uploadCanceled"),
     failed: error || (status ? t("films.refused", { status: number(status) }) : t("films.broken")),
@@ -91,10 +93,12 @@ function Row({ upload, jobs }) {
     <span class="upload-name" title=${file.name}>${file.name}</span>
     <span class="upload-acts">
       ${state === "failed" && html`<${Button} small onClick=${again}>${t("films.again")}<//>`}
-      ${running ? html`<${IconButton} icon="close" label=${t("films.cancelOf", { name: file.name })} onClick=${() => { upload.cancel(); next(jobs); }} />`
+      ${running ? html`<${IconButton} icon="close" label=${t("films.cancelOf", { name: file.name })}
+        onClick=${() => { upload.cancel(); next(jobs); }} />`
         : html`<${IconButton} icon="close" label=${t("films.forgetOf", { name: file.name })} onClick=${drop} />`}
     </span>
-    ${running && html`<progress max="1" value=${state === "sending" ? share : undefined} aria-label=${t("films.progressOf", { name: file.name })}></progress>`}
+    ${running && html`<progress max="1" value=${state === "sending" ? share : undefined}
+      aria-label=${t("films.progressOf", { name: file.name })}></progress>`}
     <span class=${state === "failed" ? "error" : "soft"} role=${state === "failed" ? "alert" : undefined}>${words}</span>
   </li>`;
 }

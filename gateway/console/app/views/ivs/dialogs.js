@@ -2,7 +2,7 @@
 
 import { useSignal } from "@preact/signals";
 
-import { api } from "../../api.js";
+import { api } from "../../../players/api.js";
 import { Dialog } from "../../dialog.js";
 import { t } from "../../i18n.js";
 import { refresh } from "../../poll.js";
@@ -44,12 +44,16 @@ export function Create({ onClose, onCreated }) {
   };
   if (made.value) return html`<${Made} channel=${made.value} onClose=${onClose} />`;
   return html`<${Dialog} title=${t("ivs.create")} onClose=${onClose} onSubmit=${submit}
-      footer=${html`<${Button} onClick=${onClose}>${t("cancel")}<//><${Button} type="submit" kind="primary" busy=${busy.value}>${t("ivs.createIt")}<//>`}>
-    <${Field} label=${t("ivs.name")} value=${name.value} error=${wrong.value} hint=${t("ivs.nameHint")} maxlength="128" required autocomplete="off" spellcheck=${false}
+      footer=${html`<${Button} onClick=${onClose}>${t("cancel")}<//>
+        <${Button} type="submit" kind="primary" busy=${busy.value}>${t("ivs.createIt")}<//>`}>
+    <${Field} label=${t("ivs.name")} value=${name.value} error=${wrong.value} hint=${t("ivs.nameHint")} maxlength="128" required
+      autocomplete="off" spellcheck=${false}
       onInput=${(/** @type {string} */ v) => { name.value = v; wrong.value = ""; }} />
-    <${Select} label=${t("ivs.latency")} value=${latency.value} options=${LATENCIES.map((value) => ({ value, label: t(`ivs.latency.${value}`) }))}
+    <${Select} label=${t("ivs.latency")} value=${latency.value}
+      options=${LATENCIES.map((value) => ({ value, label: t(`ivs.latency.${value}`) }))}
       onChange=${(/** @type {string} */ v) => { latency.value = v; }} />
-    <${Select} label=${t("ivs.type")} value=${type.value} hint=${t("ivs.typeHint")} options=${TYPES.map((value) => ({ value, label: t(`ivs.type.${value}`) }))}
+    <${Select} label=${t("ivs.type")} value=${type.value} hint=${t("ivs.typeHint")}
+      options=${TYPES.map((value) => ({ value, label: t(`ivs.type.${value}`) }))}
       onChange=${(/** @type {string} */ v) => { type.value = v; }} />
     ${failure.value && html`<p class="error" role="alert">${failure.value}</p>`}
   <//>`;
@@ -58,7 +62,8 @@ export function Create({ onClose, onCreated }) {
 /** @param {{channel: IvsChannel, onClose: () => void}} props */
 function Made({ channel, onClose }) {
   return html`<${Dialog} title=${t("ivs.made", { name: channel.name })} onClose=${onClose}
-      footer=${html`<${LinkButton} href=${`#${playAddress(channel.playbackUrl)}`} icon="play">${t("ivs.play")}<//><${Button} kind="primary" onClick=${onClose}>${t("ivs.copied")}<//>`}>
+      footer=${html`<${LinkButton} href=${`#${playAddress(channel.playbackUrl)}`} icon="play">${t("ivs.play")}<//>
+        <${Button} kind="primary" onClick=${onClose}>${t("ivs.copied")}<//>`}>
     ${channel.streamKey && html`<${Notice} kind="warn">${t("ivs.once")}<//>`}
     <${CopyField} label=${t("ivs.server")} value=${server(channel)} />
     ${channel.streamKey && html`<${CopyField} label=${t("ivs.key")} value=${channel.streamKey} />`}
@@ -84,7 +89,8 @@ export function Relay({ target, onClose }) {
     busy.value = true;
     failure.value = "";
     try {
-      await api.put(`${CHANNELS}/${encodeURIComponent(channel.id)}`, { isRelay: true, relayURL: there ? targets : [...targets, target.arn] });
+      await api.put(`${CHANNELS}/${encodeURIComponent(channel.id)}`,
+        { isRelay: true, relayURL: there ? targets : [...targets, target.arn] });
       toast(t("ivs.relayed"), "ok");
       refresh(CHANNELS);
       onClose();
@@ -99,7 +105,8 @@ export function Relay({ target, onClose }) {
     ${channels === null ? polled.value.error ? html`<p class="error" role="alert">${reason(polled.value.error)}</p>` : html`<${Spinner} />`
       : !channel ? html`<p>${t("ivs.noChannels")}</p>`
       : html`<p>${t("ivs.relayText")}</p>
-        <${Select} label=${t("ivs.relayChannel")} value=${channel.id} options=${choices(channels)} onChange=${(/** @type {string} */ v) => { chosen.value = v; }} />
+        <${Select} label=${t("ivs.relayChannel")} value=${channel.id} options=${choices(channels)}
+          onChange=${(/** @type {string} */ v) => { chosen.value = v; }} />
         ${there && on && html`<${Notice} kind="ok">${t("ivs.relayThere")}<//>`}
         ${targets.length > 0 && !there && html`<p class="soft">${t("ivs.relayBesides", { n: targets.length })}</p>`}`}
     ${failure.value && html`<p class="error" role="alert">${failure.value}</p>`}

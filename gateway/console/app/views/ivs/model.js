@@ -1,6 +1,6 @@
 /** The IVS channels of the API, and the addresses that its player accepts. */
 
-import { api } from "../../api.js";
+import { api } from "../../../players/api.js";
 import { t } from "../../i18n.js";
 
 /**

@@ -41,7 +41,8 @@ export function LiveCard({ session, now, onKick }) {
     <dl class="live-facts">
       <div><dt>${t("live.picture")}</dt><dd>${picture(tracks)}</dd></div>
       <div><dt>${t("live.sound")}</dt><dd>${sound(tracks)}</dd></div>
-      <div><dt>${t("live.publisher")}</dt><dd>${publisher ? `${protocolName(publisher.protocol)} · ${publisher.address}` : t("live.gone")}</dd></div>
+      <div><dt>${t("live.publisher")}</dt><dd>${publisher ? `${protocolName(publisher.protocol)} · ${publisher.address}`
+        : t("live.gone")}</dd></div>
       <div><dt>${t("live.dropped")}</dt><dd class=${classes(dropped > 0 && "is-bad")}>${number(dropped)}</dd></div>
       ${node && html`<div><dt>${t("live.node")}</dt><dd><code>${node}</code></dd></div>`}
       <div class="wide"><dt>${t("live.viewers")}</dt><dd><${Viewers} counts=${session.viewers} /></dd></div>
@@ -49,7 +50,8 @@ export function LiveCard({ session, now, onKick }) {
     <${Outputs} outputs=${session.outputs} />
     <footer class="live-actions">
       <${LinkButton} small icon="play" href=${channelHref(id)} aria-label=${t("live.openOf", { name })}>${t("live.open")}<//>
-      <${Button} small class="warns" icon="kick" onClick=${() => onKick(session)} aria-label=${t("live.kickOf", { name })}>${t("live.kick")}<//>
+      <${Button} small class="warns" icon="kick" onClick=${() => onKick(session)}
+        aria-label=${t("live.kickOf", { name })}>${t("live.kick")}<//>
     </footer>
   </article>`;
 }
@@ -70,9 +72,12 @@ function Outputs({ outputs }) {
     const targets = output.targets ?? [];
     return html`<li class=${classes(`is-${how}`, (output.error || targets.length > 0) && "wide")} key=${output.name}>
       <${Icon} name=${ICONS[how]} size=${15} />
-      <span class="output-line"><b>${t(`live.output.${output.name}`)}</b> <span class=${output.state === "running" && how === "ok" ? "visually-hidden" : "soft"}>${t(`live.output.state.${output.state}`)}</span></span>
+      <span class="output-line"><b>${t(`live.output.${output.name}`)}</b> <span
+        class=${output.state === "running" && how === "ok" ? "visually-hidden"
+          : "soft"}>${t(`live.output.state.${output.state}`)}</span></span>
       ${targets.length === 0 && output.error && html`<p class="output-error">${output.error}</p>`}
-      ${targets.length > 0 && html`<ul class="targets">${targets.map((target) => html`<li class=${`is-${targetHealth(target)}`} key=${target.url}>
+      ${targets.length > 0 && html`<ul class="targets">
+        ${targets.map((target) => html`<li class=${`is-${targetHealth(target)}`} key=${target.url}>
         <${Icon} name=${ICONS[targetHealth(target)]} size=${15} />
         <span class="output-line"><code>${target.url}</code> <span class="soft">${t(`live.target.${target.state}`)}</span></span>
         ${target.error && html`<p class="output-error">${target.error}</p>`}

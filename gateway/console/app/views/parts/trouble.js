@@ -1,6 +1,6 @@
 /** Shows the error of a failed request, above the last good data. */
 
-import { ApiError } from "../../api.js";
+import { ApiError } from "../../../players/api.js";
 import { t } from "../../i18n.js";
 import { toast } from "../../toast.js";
 import { html, Notice } from "../../ui.js";

@@ -19,7 +19,8 @@ export function RecordingCard({ item, name, growing, onOpen }) {
   const when = moment(item.start, { seconds: true });
   return html`<article class="shelf-card">
     <div class="shelf-frame">
-      <button type="button" class="shelf-open" onClick=${onOpen} aria-label=${t(item.kind === "image" ? "recordings.showOf" : "recordings.playOf", { what, name, when })}>
+      <button type="button" class="shelf-open" onClick=${onOpen}
+        aria-label=${t(item.kind === "image" ? "recordings.showOf" : "recordings.playOf", { what, name, when })}>
         <${Poster} item=${item} />
       </button>
       ${item.seconds !== null && html`<span class="shelf-time">${duration(item.seconds)}</span>`}
@@ -28,7 +29,8 @@ export function RecordingCard({ item, name, growing, onOpen }) {
     <div class="shelf-words">
       <b title=${name}>${name}</b>
       <time datetime=${item.start}>${when}</time>
-      <span class="soft"><${Icon} name=${ICONS[item.kind]} size=${14} /> ${what}${item.kind === "ondemand" ? "" : ` · ${bytes(item.size)}`}</span>
+      <span class="soft"><${Icon} name=${ICONS[item.kind]}
+        size=${14} /> ${what}${item.kind === "ondemand" ? "" : ` · ${bytes(item.size)}`}</span>
     </div>
   </article>`;
 }
@@ -55,7 +57,8 @@ function Poster({ item }) {
   return html`<span class="shelf-picture" ref=${place}>
     <${Icon} name=${ICONS[item.kind]} size=${34} />
     ${seen && picture && html`<img src=${picture} alt="" decoding="async" />`}
-    ${seen && !picture && item.kind !== "ondemand" && html`<video src=${`${item.url}#t=0.5`} preload="metadata" muted playsinline tabindex="-1" aria-hidden="true"></video>`}
+    ${seen && !picture && item.kind !== "ondemand" && html`<video src=${`${item.url}#t=0.5`} preload="metadata" muted playsinline
+      tabindex="-1" aria-hidden="true"></video>`}
     ${item.kind !== "image" && html`<span class="shelf-play"><${Icon} name="play" size=${22} /></span>`}
   </span>`;
 }

@@ -1,6 +1,6 @@
 /** Loads the recordings of one channel or of all, newest first, page by page. */
 
-import { api, ApiError } from "../../api.js";
+import { api, ApiError } from "../../../players/api.js";
 
 /** @typedef {"video" | "ondemand" | "motion" | "image"} Kind */
 
@@ -16,7 +16,10 @@ import { api, ApiError } from "../../api.js";
  * @property {string | null} poster
  */
 
-/** @typedef {Kept & {channel: string, path: string, deleted: boolean}} Recording  path: below the channel's folder; deleted: the channel was deleted */
+/**
+ * path: below the channel's folder. deleted: the channel was deleted.
+ * @typedef {Kept & {channel: string, path: string, deleted: boolean}} Recording
+ */
 
 const AT_ONCE = 6; // most requests to the gateway at the same time
 

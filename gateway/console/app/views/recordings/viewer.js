@@ -2,7 +2,7 @@
 
 import { useEffect } from "preact/hooks";
 
-import { api } from "../../api.js";
+import { api } from "../../../players/api.js";
 import { ask, Dialog } from "../../dialog.js";
 import { bytes, duration, moment } from "../../format.js";
 import { t } from "../../i18n.js";
@@ -36,7 +36,8 @@ export function Viewer({ item, name, growing, items, onShow, onClose, onDeleted 
 
   const remove = async () => {
     const done = await ask({
-      title: t("recordings.deleteTitle", { what }), text: t("recordings.deleteText", { name, when }), confirm: t("views.delete"), danger: true,
+      title: t("recordings.deleteTitle", { what }), text: t("recordings.deleteText", { name, when }), confirm: t("views.delete"),
+      danger: true,
       run: () => api.delete(item.deleted
         ? `/media?${new URLSearchParams({ channel: item.channel, key: item.key })}`
         : `/videostream/${encodeURIComponent(item.channel)}/recordings/${item.path.split("/").map(encodeURIComponent).join("/")}`),
@@ -50,9 +51,11 @@ export function Viewer({ item, name, growing, items, onShow, onClose, onDeleted 
 
   const acts = newer || older || !growing || item.kind !== "ondemand";
   return html`<${Dialog} wide class="viewer" title=${name} onClose=${onClose} footer=${acts && html`
-      ${(newer || older) && html`<span class="viewer-steps">${step(newer, "left", t("recordings.newer"))}${step(older, "right", t("recordings.older"))}</span>`}
+      ${(newer || older) && html`<span class="viewer-steps">
+        ${step(newer, "left", t("recordings.newer"))}${step(older, "right", t("recordings.older"))}</span>`}
       ${!growing && html`<${Button} kind="plain" class="warns" icon="delete" onClick=${remove}>${t("views.delete")}<//>`}
-      ${item.kind !== "ondemand" && html`<${LinkButton} kind="primary" icon="download" href=${download(item.url)} download>${t("recordings.download")}<//>`}`}>
+      ${item.kind !== "ondemand" && html`<${LinkButton} kind="primary" icon="download" href=${download(item.url)}
+        download>${t("recordings.download")}<//>`}`}>
     ${item.kind === "image"
       ? html`<img class="viewer-image" src=${item.url} alt=${label} />`
       : html`<${Player} key=${item.key} src=${item.url} hls=${item.kind === "ondemand"} poster=${item.poster} label=${label} autoplay />`}

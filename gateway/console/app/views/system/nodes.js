@@ -46,19 +46,23 @@ function columns() {
   return [
     {
       key: "node", label: t("system.node"), class: "main", sort: (one) => one.node,
-      cell: (one) => html`<span class="node-name"><code>${one.node}</code>${one.here && html` <${Badge} kind="info">${t("system.here")}<//>`}
+      cell: (one) => html`<span class="node-name">
+        <code>${one.node}</code>${one.here && html` <${Badge} kind="info">${t("system.here")}<//>`}
         ${!one.answers && html` <${Badge} kind="warn">${t("system.silent")}<//>`}</span>`,
     },
-    { key: "role", label: t("system.role"), sort: (one) => one.role, cell: (one) => html`<${Badge} kind=${TONES[one.role]}>${t(`system.nodeRole.${one.role}`)}<//>` },
+    { key: "role", label: t("system.role"), sort: (one) => one.role,
+      cell: (one) => html`<${Badge} kind=${TONES[one.role]}>${t(`system.nodeRole.${one.role}`)}<//>` },
     { key: "address", label: t("system.address"), sort: (one) => one.address, cell: (one) => html`<code>${one.address || NOTHING}</code>` },
     { key: "streams", label: t("system.streams"), number: true, sort: (one) => one.streams, cell: (one) => number(one.streams) },
-    { key: "publishers", label: t("system.publishers"), number: true, sort: (one) => one.publishers, cell: (one) => number(one.publishers) },
+    { key: "publishers", label: t("system.publishers"), number: true, sort: (one) => one.publishers,
+      cell: (one) => number(one.publishers) },
     { key: "viewers", label: t("system.viewers"), number: true, sort: watching, cell: (one) => number(watching(one)) },
     {
       key: "load", label: t("system.load"), number: true, sort: (one) => one.cpu?.load,
       cell: (one) => (one.cpu ? t("system.loadWords", { load: number(one.cpu.load, 2), cores: number(one.cpu.cores) }) : NOTHING),
     },
-    { key: "uptime", label: t("system.uptime"), number: true, sort: (one) => one.uptime, cell: (one) => html`<span class="nowrap">${span(one.uptime)}</span>` },
+    { key: "uptime", label: t("system.uptime"), number: true, sort: (one) => one.uptime,
+      cell: (one) => html`<span class="nowrap">${span(one.uptime)}</span>` },
   ];
 }
 

@@ -5,7 +5,8 @@ export class ApiError extends Error {
   /**
    * @param {number} status
    * @param {string} message  of the gateway
-   * @param {{field?: string | undefined, retryAfter?: number | undefined}} [more]  field: the wrong field of the body. retryAfter: seconds
+   * @param {{field?: string | undefined, retryAfter?: number | undefined}} [more]  field: the wrong field of the body.
+   *   retryAfter: seconds
    */
   constructor(status, message, { field, retryAfter } = {}) {
     super(message);
@@ -17,7 +18,7 @@ export class ApiError extends Error {
 }
 
 /**
- * Set by session.js, so that the two modules need not import each other.
+ * Set by the page that holds the session, such as the console by its session.js.
  * `renew`: reads the session again. Another tab may have signed in since, which changes `csrf`.
  * @type {{csrf: string | null, expired: () => void, unreachable: (is: boolean) => void, renew: () => Promise<void>}}
  */
@@ -34,7 +35,10 @@ export function abortAll() {
 /** @param {unknown} error @returns {boolean} whether a request was only aborted */
 export const isAbort = (error) => error instanceof DOMException && error.name === "AbortError";
 
-/** @typedef {{signal?: AbortSignal, headers?: Record<string, string>, quiet?: boolean, again?: boolean}} Options  quiet: the caller handles a 401; again: a second try */
+/**
+ * quiet: the caller handles a 401. again: a second try.
+ * @typedef {{signal?: AbortSignal, headers?: Record<string, string>, quiet?: boolean, again?: boolean}} Options
+ */
 
 /**
  * @param {string} method
@@ -55,7 +59,8 @@ async function request(method, path, body, options = {}) {
     if (body !== undefined) headers["Content-Type"] = "application/json";
     if (method !== "GET" && link.csrf) headers["X-CSRF-Token"] = link.csrf;
     const reply = await fetch(path, {
-      method, headers, body: body === undefined ? null : JSON.stringify(body), signal: own.signal, credentials: "same-origin", cache: "no-store",
+      method, headers, body: body === undefined ? null : JSON.stringify(body), signal: own.signal,
+      credentials: "same-origin", cache: "no-store",
     }).catch((error) => {
       if (isAbort(error)) throw error;
       link.unreachable(true);
@@ -92,7 +97,8 @@ function refusal(reply, text) {
   const said = parsed(text);
   const known = said !== null && typeof said === "object";
   const wait = Number(reply.headers.get("Retry-After"));
-  return new ApiError(reply.status, known && typeof said.error === "string" ? said.error : `${reply.status} ${reply.statusText}`.trim(), {
+  const message = known && typeof said.error === "string" ? said.error : `${reply.status} ${reply.statusText}`.trim();
+  return new ApiError(reply.status, message, {
     field: known && typeof said.field === "string" ? said.field : undefined,
     retryAfter: Number.isFinite(wait) && wait > 0 ? wait : undefined,
   });
