@@ -33,6 +33,7 @@ from gateway.app.shutdown import ShutdownSignals, drain
 from gateway.channels.addresses import Addresses, OpenPorts, Presenter
 from gateway.channels.stream_key import SigningSecrets
 from gateway.cluster.node_identity import NodeIdentity
+from gateway.ingest.registry import push_addresses
 from gateway.lib import log as logs
 from gateway.lib.metric_table import BYTES_OUT as SENT
 from gateway.lib.metric_table import REFUSED, MetricSample
@@ -137,7 +138,7 @@ async def serve(settings: Settings, greet: bool, seat: WorkerLink | None = None)
         if seat is None:
             write_ports(settings.data, listeners.ports)
         tune_garbage_collector()
-        log.info("ready", seconds=round(time.monotonic() - began, 2), **_open_ports(listeners.ports))
+        log.info("ready", seconds=round(time.monotonic() - began, 2), **listeners.ports.opened())
         if seat is not None:
             seat.ready()
         if first and await ending.opened():
@@ -271,15 +272,11 @@ async def _greeting(settings: Settings, stores: Stores, secrets: SigningSecrets,
     near = {name: "127.0.0.1" if everywhere[name] else host for name, host in shown.items()}
     domains = await stores.domains.get_domains()
     addresses = Addresses.of(domains, ports, near["rtmp"], near["http"], settings.playback.public_url)
-    presenter = Presenter(addresses, secrets, settings.playback.auth, settings.playback.sign_ttl)
+    presenter = Presenter(addresses, secrets, push_addresses, settings.playback.auth, settings.playback.sign_ttl)
     scheme = "https" if settings.admin.tls else "http"
     host = f"[{near['admin']}]" if ":" in near["admin"] else near["admin"]
     elsewhere = shown["http"] if everywhere["http"] and shown["http"] != "127.0.0.1" else None
-    return first_run.greeting(channel, addresses, presenter, f"{scheme}://{host}:{ports.admin}/", elsewhere)
-
-
-def _open_ports(ports: OpenPorts) -> dict[str, int]:
-    return {name: port for name, port in ports.as_json().items() if port is not None}
+    return first_run.greeting(channel, addresses, presenter, f"{scheme}://{host}:{ports['admin']}/", elsewhere)
 
 
 def _crashed(name: str, error: BaseException) -> None:

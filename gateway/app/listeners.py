@@ -19,23 +19,15 @@ from gateway.channels.cached_channels import CachedChannels
 from gateway.channels.media_owners import MediaOwners, StoredDeletions
 from gateway.http.admin_listener import AdminLimits, AdminListener
 from gateway.http.forwarded import Forwarded
-from gateway.http.origin_policy import OriginPolicy
 from gateway.http.server import HttpServer
 from gateway.ingest.admission import Admission
+from gateway.ingest.open_listeners import OpenListeners
 from gateway.ingest.pending_connections import PendingConnections
-from gateway.ingest.rtmp.listener import RtmpListener
-from gateway.ingest.rtmp.services import RtmpServices
-from gateway.ingest.websocket.compatible_targets import CompatibleTargets
-from gateway.ingest.websocket.container_intake import ContainerIntake
-from gateway.ingest.websocket.frames_intake import FramesIntake
-from gateway.ingest.websocket.listener import WsListener
-from gateway.ingest.websocket.services import WsLimits, WsServices
-from gateway.lib.quota import Quota
+from gateway.ingest.registry import all_listeners
+from gateway.ingest.services import IngestServices
 from gateway.lib.refusals import Refusals
-from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.lib.sockets import Opener, listen, port_of, tls_context
 from gateway.live.acquire_publisher import AcquirePublisher
-from gateway.live.hub import StreamLimits
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
@@ -114,11 +106,8 @@ class GatewayListeners:
             publishers_per_address=settings.limits.publishers_per_address,
             refusals=Refusals(settings.limits.refusals_per_minute),
         )
-        self._reads = ReadScheduler()
         self.pending = PendingConnections(settings.limits.pending_per_address, settings.limits.pending_bytes)
-        self._rtmp: list[RtmpListener] = []
-        self._ws: list[WsListener] = []
-        self._compatible = self._make_compatible()
+        self._pushes: list[OpenListeners] = []
         self._http: HttpServer | None = None
         self._protection: PlaybackProtection | None = None
         self._node_door: NodeEndpoint | None = None
@@ -130,21 +119,18 @@ class GatewayListeners:
         settings = self._settings
         tls = tls_context(settings.tls.cert, settings.tls.key) if settings.tls.cert is not None else None
         self._protection = protection = listener_options.protection(settings, self._parts.secrets)
-        self._open_rtmp(tls, protection)
-        self._open_ws(tls)
+        services = self._services(tls, protection)
+        self._pushes = [listener.open(services) for listener in all_listeners()]
         http, host = settings.http, settings.http.host
         plain = self._opener("http", host, http.port)
         secure = self._opener("https", host, settings.https.port) if tls is not None else []
         here = self._seat is None or self._seat.slot.first
         admin = self._opener("admin", settings.admin.host, settings.admin.port) if here else []
         self.ports = OpenPorts(
-            rtmp=self._rtmp[0].port,
-            rtmps=self._rtmp[1].port if tls is not None else None,
+            **{name: port for listeners in self._pushes for name, port in listeners.ports.items()},
             http=port_of(plain),
             https=port_of(secure) if secure else None,
-            ws=self._ws[0].port,
-            wss=self._ws[1].port if tls is not None else None,
-            admin=port_of(admin) if here or self._seat is None else self._seat.ports.admin,
+            admin=port_of(admin) if here or self._seat is None else self._seat.ports["admin"],
         )
         if self._share is not None:
             self._share.locate(await advertised(settings, self.ports), self.ports)
@@ -156,11 +142,8 @@ class GatewayListeners:
             await self._siblings.open()
         if admin:
             await self._open_admin(admin, tls if settings.admin.tls else None)
-        for listener in self._pushes:
-            await listener.start()
-            self._tasks.start(listener.run(), "connections")
-        if self._compatible is not None:
-            self._tasks.start(self._compatible.run(), "compatible pushes")
+        for listeners in self._pushes:
+            await listeners.start()
 
     async def _open_admin(self, sockets: list[socket.socket], tls: ssl.SSLContext | None) -> None:
         context = self._admin_part.context(
@@ -192,11 +175,8 @@ class GatewayListeners:
         settings = self._settings
         if not settings.tls.in_front:
             return self.ports
-        return self.ports.with_tls(settings.rtmps.port, settings.wss.port)
-
-    @property
-    def _pushes(self) -> list[RtmpListener | WsListener]:
-        return [*self._rtmp, *self._ws]
+        secure = {f"{listener.name}s" for listener in all_listeners()}
+        return self.ports.with_tls(**{name: port for name, port in settings.tls_ports().items() if name in secure})
 
     @property
     def http_bytes(self) -> int:
@@ -212,8 +192,8 @@ class GatewayListeners:
 
     def stop_accepting(self) -> None:
         """Refuses new publishers. Playback goes on until the streams end."""
-        for listener in self._pushes:
-            listener.close()
+        for listeners in self._pushes:
+            listeners.close()
 
     def retire(self) -> None:
         """Stops accepting, because another process has these ports now. Open connections go on."""
@@ -228,10 +208,8 @@ class GatewayListeners:
         """Lets running answers and the last data for viewers finish, then closes the rest."""
         if self._http is not None:
             await self._http.close(grace=2.0)
-        for listener in self._pushes:
-            await listener.hang_up(grace=2.0)
-        if self._compatible is not None:
-            await self._compatible.finish()
+        for listeners in self._pushes:
+            await listeners.hang_up(grace=2.0)
 
     async def close(self) -> None:
         self.stop_accepting()
@@ -242,63 +220,24 @@ class GatewayListeners:
         if self._siblings is not None:
             await self._siblings.close()
 
-    # ---- RTMP ----
+    # ---- pushes ----
 
-    def _open_rtmp(self, tls: ssl.SSLContext | None, protection: PlaybackProtection) -> None:
-        settings, limits = self._settings, self._settings.limits
-        rtmp = settings.rtmp
-        door = RtmpServices(
+    def _services(self, tls: ssl.SSLContext | None, protection: PlaybackProtection) -> IngestServices:
+        return IngestServices(
+            settings=self._settings,
+            opener=self._opener,
+            tls=tls,
+            tasks=self._tasks,
+            lease=self._lease,
+            admission=self._admission,
+            pending=self.pending,
             streams=self._streams,
-            lease=self._lease,
-            admission=self._admission,
-            may_play=listener_options.play_access(protection, self._streams, self._channels),
-            players=Quota(limits.playback_per_address),
-            limits=listener_options.rtmp_limits(settings),
-            tasks=self._tasks,
-            reads=self._reads,
-            pending=self.pending,
+            channels=self._channels,
+            protection=protection,
+            workers=self._makers.workers,
+            relays=self._makers.relays,
+            ports=lambda: self.ports,
         )
-        self._rtmp = [RtmpListener(door, rtmp.host, rtmp.port, rtmp.proxy_from, None, self._opener)]
-        if tls is not None:
-            self._rtmp.append(RtmpListener(door, rtmp.host, settings.rtmps.port, rtmp.proxy_from, tls, self._opener))
-
-    # ---- WebSocket push ----
-
-    def _open_ws(self, tls: ssl.SSLContext | None) -> None:
-        settings, limits = self._settings, self._settings.limits
-        ws, workers = settings.ws, self._makers.workers
-        door = WsServices(
-            lease=self._lease,
-            admission=self._admission,
-            container=lambda publisher: ContainerIntake(publisher, workers, settings.transcode),
-            frames=lambda publisher: FramesIntake(publisher, workers),
-            origins=OriginPolicy(ws.origins),
-            forwarded=Forwarded(ws.forwarded_from),
-            limits=WsLimits(
-                message=limits.ws_message,
-                handshake=limits.handshake,
-                first_media=limits.first_media,
-                ping_interval=ws.ping_interval,
-                ping_timeout=ws.ping_timeout,
-                idle_timeout=ws.idle_timeout,
-            ),
-            compatible=self._compatible,
-            tasks=self._tasks,
-            reads=self._reads,
-            pending=self.pending,
-        )
-        self._ws = [WsListener(door, ws.host, ws.port, None, self._opener)]
-        if tls is not None:
-            self._ws.append(WsListener(door, ws.host, settings.wss.port, tls, self._opener))
-
-    def _make_compatible(self) -> CompatibleTargets | None:
-        """Returns the targets for pushes of the original's client; None where they are off."""
-        settings = self._settings
-        if not settings.ws.compatible:
-            return None
-        limits = StreamLimits(0, 0, settings.stream.gop_seconds, settings.stream.gop_bytes, settings.limits.publishers)
-        own = lambda: frozenset(port for port in (self.ports.rtmp, self.ports.rtmps) if port)  # noqa: E731
-        return CompatibleTargets(settings.ws.compatible, self._makers.relays, limits, own)
 
     # ---- HTTP ----
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -13,6 +13,7 @@ from gateway.channels.channel import Channel
 from gateway.channels.play_formats import FORMATS, LADDER
 from gateway.channels.stream_key import SignatureUse, SigningSecrets
 from gateway.ports.errors import InvalidField
+from gateway.settings.models import LISTENERS
 
 APP: Final = "stream"
 _STANDARD: Final = {"rtmp": 1935, "rtmps": 1938, "http": 80, "https": 443, "ws": 8081, "wss": 8444}
@@ -22,24 +23,33 @@ _DOMAIN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class OpenPorts:
-    """The ports that are open (None: closed), as stored in `<data>/ports.json`."""
+class OpenPorts(Mapping[str, int | None]):
+    """The port of each listener (None: closed), as stored in `<data>/ports.json`. Raises TypeError for other names."""
 
-    rtmp: int | None = None
-    rtmps: int | None = None
-    http: int | None = None
-    https: int | None = None
-    ws: int | None = None
-    wss: int | None = None
-    admin: int | None = None
+    def __init__(self, **ports: int | None) -> None:
+        if unknown := ports.keys() - set(LISTENERS):
+            raise TypeError(f"no listeners: {sorted(unknown)}")
+        self._ports = {name: ports.get(name) for name in LISTENERS}
+
+    def __getitem__(self, name: str) -> int | None:
+        return self._ports[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ports)
+
+    def __len__(self) -> int:
+        return len(self._ports)
 
     def as_json(self) -> dict[str, int | None]:
-        return asdict(self)
+        return dict(self._ports)
 
-    def with_tls(self, rtmps: int, wss: int) -> OpenPorts:
+    def opened(self) -> dict[str, int]:
+        """Returns the ports that are open."""
+        return {name: port for name, port in self._ports.items() if port is not None}
+
+    def with_tls(self, **ports: int) -> OpenPorts:
         """Returns the ports as clients see them if a proxy in front of the gateway opens these ports with TLS."""
-        return replace(self, rtmps=rtmps, wss=wss)
+        return OpenPorts(**self._ports | ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +97,14 @@ def _domain(name: str, value: Any, schemes: tuple[str, ...]) -> str:
 class Addresses:
     """The addresses for pushing and playing, such as rtmp://host:1935 and http://host:8080, without a slash at the
     end.
+
+    push, pull: over RTMP and HTTP. host: of publishers over other protocols. ports: the open ports.
     """
 
     push: str
     pull: str
-    secure_push: str = ""  # for channels with isRtmps; "" if RTMPS is closed
-    web_push: str = ""  # over WebSocket
-    secure_web_push: str = ""  # over WebSocket with TLS; "" if that is closed
+    host: str = ""
+    ports: OpenPorts = field(default_factory=OpenPorts)
 
     @classmethod
     def of(
@@ -110,34 +121,22 @@ class Addresses:
         A domain without a port gets the standard port of its scheme.
         push_host, pull_host: names or addresses under which others reach the listeners, IPv6 without brackets.
         public_url: the setting `playback.public_url`, the address of this gateway for players; "" if it is not set.
-        web_host: for pushing over WebSocket, if it differs from push_host. A browser allows camera access only to
-        pages of its own machine or over TLS.
+        web_host: for pushing from browsers, if it differs from push_host. They allow camera access only to pages of
+        their own machine or over TLS.
         """
-        push = _base(domains.push, "rtmp") if domains.push else _with_port("rtmp", push_host, ports.rtmp)
+        push = _base(domains.push, "rtmp") if domains.push else _with_port("rtmp", push_host, ports["rtmp"])
         if domains.pull:
             pull = _base(domains.pull, "http")
         else:
-            pull = public_url.rstrip("/") or _with_port("http", pull_host, ports.http)
-        if push.startswith("rtmps:"):
-            secure_push = push
-        elif ports.rtmps:
-            secure_push = _with_port("rtmps", urlsplit(push).hostname or push_host, ports.rtmps)
-        else:
-            secure_push = ""
-        web = (urlsplit(push).hostname if domains.push else web_host) or push_host
-        secure_web = _with_port("wss", web, ports.wss) if ports.wss else ""
-        return cls(push, pull, secure_push, _with_port("ws", web, ports.ws), secure_web)
+            pull = public_url.rstrip("/") or _with_port("http", pull_host, ports["http"])
+        return cls(push, pull, (urlsplit(push).hostname if domains.push else web_host) or push_host, ports)
 
-    def web_address(self, channel: Channel, tls: bool) -> str:
-        """Returns the URL to which a browser pushes: ws://host:8081/stream/<id>. Uses TLS if it is requested and
-        open.
+    def server(self, name: str, host: str | None = None) -> str:
+        """Returns the address of a listener: ws://host:8081. A closed port is shown as the standard one.
+
+        name: of the listener and of its scheme. host: without brackets; None: the one for publishers.
         """
-        secure = self.secure_web_push if tls or channel.is_rtmps else ""
-        return f"{secure or self.web_push}/{APP}/{channel.id}"
-
-    def push_server(self, channel: Channel) -> str:
-        """Returns the server field of OBS: rtmp://host:1935/stream."""
-        return f"{self.secure_push if channel.is_rtmps and self.secure_push else self.push}/{APP}"
+        return _with_port(name, host or self.host, self.ports[name])
 
     def plays(self, channel: Channel, query: str = "") -> dict[str, str]:
         """Returns the play URLs of the enabled outputs. query: "" or "?…", appended to each URL."""
@@ -170,6 +169,7 @@ def _base(domain: str, scheme: str) -> str:
 class Presenter:
     """Shows channels to administrators: the stored item, and values computed from it.
 
+    push: returns the fields with the addresses for publishers: `ingest.registry.push_addresses`.
     play_auth: for channels without their own `playAuth`.
     sign_ttl: seconds for which the play signatures in `playUrls` are valid.
     tls: whether the administrator uses TLS. A page over TLS can open only TLS addresses.
@@ -177,23 +177,19 @@ class Presenter:
 
     addresses: Addresses
     secrets: SigningSecrets = field(repr=False)
+    push: Callable[[Addresses, Channel, bool], Mapping[str, str]]
     play_auth: str = "none"
     sign_ttl: float = 3600
     tls: bool = False
 
     def present(self, channel: Channel, now: float) -> dict[str, Any]:
-        """Returns the item with `pushUrl`, `obsServer`, `obsKey`, `wsUrl`, `playUrls` and `expired`. Relay targets
-        are masked.
-        """
+        """Returns the item with the addresses for publishers, `playUrls` and `expired`. Relay targets are masked."""
         shown = dict(channel.item)
         if "relayURL" in shown:
             shown["relayURL"] = relay_urls.masked(shown["relayURL"])
-        server, obs_key = self.addresses.push_server(channel), f"{channel.id}?sign={channel.key}"
-        return shown | {
-            "pushUrl": f"{server}/{obs_key}",
-            "obsServer": server,
-            "obsKey": obs_key,
-            "wsUrl": f"{self.addresses.web_address(channel, self.tls)}?sign={channel.key}",
+        return {
+            **shown,
+            **self.push(self.addresses, channel, self.tls),
             "playUrls": self.addresses.plays(channel, self.play_query(channel, now)),
             "expired": channel.expired(now),
         }

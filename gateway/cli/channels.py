@@ -253,6 +253,7 @@ async def _command_context(settings: Settings) -> AsyncIterator[_CommandContext]
     from gateway.adapters.secret_resolver import resolved
     from gateway.adapters.stores import open_stores
     from gateway.channels.addresses import Addresses, Presenter
+    from gateway.ingest.registry import push_addresses
 
     secrets = signing_secret(await resolved(settings))
     async with open_stores(settings) as stores:
@@ -263,7 +264,7 @@ async def _command_context(settings: Settings) -> AsyncIterator[_CommandContext]
             shown_host(settings.http.host),
             settings.playback.public_url,
         )
-        presenter = Presenter(addresses, secrets, settings.playback.auth, settings.playback.sign_ttl)
+        presenter = Presenter(addresses, secrets, push_addresses, settings.playback.auth, settings.playback.sign_ttl)
         yield _CommandContext(stores.channels, stores, secrets, presenter, settings)
 
 

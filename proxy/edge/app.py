@@ -137,8 +137,8 @@ async def serve(settings: Settings, seat: WorkerLink | None = None) -> int:
         if seat is None:
             write_ports(settings.data, listeners.ports)
         tune_garbage_collector()
-        opened = {name: port for name, port in listeners.ports.as_json().items() if port is not None}
-        log.info("edge ready", seconds=round(time.monotonic() - began, 2), node=ground.node, **opened)
+        seconds = round(time.monotonic() - began, 2)
+        log.info("edge ready", seconds=seconds, node=ground.node, **listeners.ports.opened())
         if seat is not None:
             seat.ready()
         if new_token is not None and await ending.opened():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,12 +16,11 @@ from gateway.cluster.replicas import Replicas
 from gateway.http.forwarded import Forwarded
 from gateway.http.request import Request
 from gateway.http.server import HttpServer
+from gateway.ingest.open_listeners import OpenListeners
 from gateway.ingest.pending_connections import PendingConnections
-from gateway.ingest.rtmp.listener import RtmpListener
-from gateway.ingest.rtmp.services import RtmpServices
-from gateway.lib.quota import Quota
+from gateway.ingest.rtmp.setup import open_rtmp
+from gateway.ingest.services import ListenerServices
 from gateway.lib.sockets import Opener, listen, port_of, tls_context
-from gateway.live.acquire_publisher import AcquirePublisher
 from gateway.live.stream import Stream
 from gateway.playback.flv import FlvViewers
 from gateway.playback.health import Health
@@ -126,16 +124,7 @@ class EdgeListeners:
             {"vod": VodFiles(recordings, protection, pulled.owners), "_node": door},
         )
         self.pending = PendingConnections(limits.pending_per_address, limits.pending_bytes)
-        self._door = RtmpServices(
-            streams=streams,
-            lease=_lease,
-            admission=self._pushes,
-            may_play=listener_options.play_access(protection, streams, channels),
-            players=Quota(limits.playback_per_address),
-            limits=listener_options.rtmp_limits(settings),
-            tasks=tasks,
-            pending=self.pending,
-        )
+        self._streams, self._channels = streams, channels
         forwarded = Forwarded(settings.http.forwarded_from)
         self._http = HttpServer(
             self._playback, listener_options.http_limits(settings), forwarded, unshown=("POST",), exempts=door.signed
@@ -143,25 +132,36 @@ class EdgeListeners:
         self._admin = HttpServer(
             admin, listener_options.admin_http_limits(settings), Forwarded(settings.admin.forwarded_from)
         )
-        self._rtmp: list[RtmpListener] = []
+        self._rtmp: OpenListeners | None = None
         self.ports = OpenPorts()
 
     async def open(self) -> None:
         """Binds every port first and then accepts connections, so that a used port leaves nothing half open."""
         settings = self._settings
         tls = tls_context(settings.tls.cert, settings.tls.key) if settings.tls.cert is not None else None
-        self._open_rtmp(tls)
+        services = ListenerServices(
+            settings=settings,
+            opener=self._opener,
+            tls=tls,
+            tasks=self._tasks,
+            lease=refuse_publisher,
+            admission=self._pushes,
+            pending=self.pending,
+            streams=self._streams,
+            channels=self._channels,
+            protection=self._protection,
+        )
+        self._rtmp = open_rtmp(services)
         http, host = settings.http, settings.http.host
         plain = self._opener("http", host, http.port)
         secure = self._opener("https", host, settings.https.port) if tls is not None else []
         here = self._seat is None or self._seat.slot.first
         admin = self._opener("admin", settings.admin.host, settings.admin.port) if here else []
         self.ports = OpenPorts(
-            rtmp=self._rtmp[0].port,
-            rtmps=self._rtmp[1].port if tls is not None else None,
+            **self._rtmp.ports,
             http=port_of(plain),
             https=port_of(secure) if secure else None,
-            admin=port_of(admin) if here or self._seat is None else self._seat.ports.admin,
+            admin=port_of(admin) if here or self._seat is None else self._seat.ports["admin"],
         )
         await self._http.listen(plain)
         if tls is not None:
@@ -169,16 +169,7 @@ class EdgeListeners:
         await self._admin.listen(admin, tls if settings.admin.tls else None)
         if self._siblings is not None:
             await self._siblings.open()
-        for listener in self._rtmp:
-            await listener.start()
-            self._tasks.start(listener.run(), "connections")
-
-    def _open_rtmp(self, tls: ssl.SSLContext | None) -> None:
-        settings, rtmp = self._settings, self._settings.rtmp
-        self._rtmp = [RtmpListener(self._door, rtmp.host, rtmp.port, rtmp.proxy_from, None, self._opener)]
-        if tls is not None:
-            port = settings.rtmps.port
-            self._rtmp.append(RtmpListener(self._door, rtmp.host, port, rtmp.proxy_from, tls, self._opener))
+        await self._rtmp.start()
 
     @property
     def http_bytes(self) -> int:
@@ -197,8 +188,8 @@ class EdgeListeners:
 
     def stop_accepting(self) -> None:
         """Accepts no new RTMP players."""
-        for listener in self._rtmp:
-            listener.close()
+        if self._rtmp is not None:
+            self._rtmp.close()
 
     def retire(self) -> None:
         """Accepts no new connections, as another process has these ports now. Open connections go on."""
@@ -209,8 +200,8 @@ class EdgeListeners:
     async def finish(self) -> None:
         """Waits at most 2 s for running answers and RTMP viewers, then closes the rest."""
         await self._http.close(grace=2.0)
-        for listener in self._rtmp:
-            await listener.hang_up(grace=2.0)
+        if self._rtmp is not None:
+            await self._rtmp.hang_up(grace=2.0)
 
     async def close(self) -> None:
         """Closes everything at once."""
@@ -219,9 +210,6 @@ class EdgeListeners:
         await self._admin.close()
         if self._siblings is not None:
             await self._siblings.close()
-
-
-_lease: AcquirePublisher = refuse_publisher
 
 
 def _not_here(request: Request, stream: Stream, rest: str) -> EventualAnswer:
