@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
+from gateway.adapters.local.credentials import TokenVerifier
+from gateway.app.shutdown import ShutdownSignals
 from gateway.channels.stream_key import SigningSecrets
+from gateway.cluster.node_identity import NodeIdentity
 from gateway.lib.metrics import Metrics
 from gateway.lib.readiness import Readiness
 from gateway.lib.tasks import Tasks
 from gateway.ports.events import Events
+from gateway.processes.worker_link import WorkerLink
 from gateway.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStart:
+    """The parts that exist before a role opens its own. stack: closes what the role opens, in reverse order.
+
+    seat: a worker's link to its master. verifier: of the admin token.
+    """
+
+    settings: Settings
+    identity: NodeIdentity
+    secrets: SigningSecrets = field(repr=False)
+    verifier: TokenVerifier
+    metrics: Metrics
+    ending: ShutdownSignals
+    stack: AsyncExitStack
+    seat: WorkerLink | None
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the only process, or the first of several on the same ports."""
+        return self.identity.slot is None or self.identity.slot.first
 
 
 @dataclass(frozen=True, slots=True)

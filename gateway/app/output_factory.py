@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gateway.adapters.advertise import advertised
+from gateway.app.viewer_feeds import ViewerFeeds
 from gateway.channels.addresses import OpenPorts
 from gateway.lib.egress import Egress
-from gateway.lib.metric_table import BACKLOG, DROPPED, MetricSample
-from gateway.lib.metric_table import BYTES_OUT as SENT
 from gateway.lib.metrics import Metrics
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
@@ -25,10 +23,7 @@ from gateway.outputs.recording.recording_output import RecordingCounts
 from gateway.outputs.registry import all_outputs
 from gateway.outputs.relay.relay_output import RelayFactory
 from gateway.outputs.storage.archive import Archive
-from gateway.packaging.backlog import Backlogs
 from gateway.packaging.cmaf.packager import CmafPackager
-from gateway.packaging.feed import FeedCounts
-from gateway.packaging.feed_outputs import feed_outputs
 from gateway.packaging.packager_sequence import CmafPackagerFactory, TsPackagerFactory
 from gateway.packaging.ts.packager import TsPackager
 from gateway.settings import Settings
@@ -69,8 +64,7 @@ class OutputFactory:
         self._metrics = metrics
         self.address = ""  # by which tasks reach this gateway; set by `locate`
         self.task_sets = TaskSets(self.tasks)
-        self.feeds = FeedCounts()
-        self._backlogs = Backlogs(settings.limits.viewer_memory)
+        self._feeds = ViewerFeeds(settings)
         self.workers = WorkerPool(settings.workers, metrics.worker_restarts)
         self.egress = Egress(settings.egress.allow)
         self.ladders = load_ladders(settings.transcode.ladders)
@@ -80,7 +74,7 @@ class OutputFactory:
         self.relays = RelayFactory(settings.relay, self.egress, tls, cloud)
         self.kvs = KvsStreams(cloud, settings.kvs, tls)
         for source in (
-            *(self._fed, archive.samples, self.recording_counts.samples),
+            *(self._feeds.samples, archive.samples, self.recording_counts.samples),
             *(self.relays.samples, self.kvs.samples),
         ):
             metrics.read_from(source)
@@ -113,9 +107,7 @@ class OutputFactory:
 
     def replicated(self) -> list[OutputSpec]:
         """Returns the outputs also for streams that another node holds and this node plays."""
-        settings = self.settings
-        flush, stall = settings.http.flush_ms / 1000, settings.limits.viewer_stall
-        return feed_outputs(flush, stall, settings.rtmp.chunk_size, self.feeds, self._backlogs)
+        return self._feeds.specs()
 
     def _played(self) -> list[OutputSpec]:
         settings = self.settings
@@ -138,12 +130,6 @@ class OutputFactory:
     async def tasks(self) -> TaskRunner:
         """Runs cloud tasks."""
         return await self.cloud.tasks(self.settings.ecs)
-
-    def _fed(self) -> Iterator[MetricSample]:
-        for kind, sent in self.feeds.sent.items():
-            yield MetricSample(SENT, sent, (kind,))
-        yield MetricSample(DROPPED, self.feeds.dropped, ("viewer",))
-        yield MetricSample(BACKLOG, self._backlogs.bytes)
 
 
 def _is_rung(stream: Stream, codec: str) -> bool:
