@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,17 +18,12 @@ from gateway.app import first_run, node, process
 from gateway.app.api_context import ApiContextFactory
 from gateway.app.background_jobs import BackgroundJobs
 from gateway.app.gateway_servers import GatewayServers
-from gateway.app.node_parts import NodeParts, NodeStart
+from gateway.app.node_parts import NodeParts
 from gateway.app.output_factory import OutputFactory
 from gateway.channels.addresses import Addresses, OpenPorts, Presenter
-from gateway.channels.stream_key import SigningSecrets
-from gateway.cluster.node_identity import NodeIdentity
 from gateway.ingest.registry import push_addresses
 from gateway.lib import log as logs
-from gateway.lib.metrics import Metrics
-from gateway.lib.readiness import Readiness
 from gateway.lib.sockets import ListenError
-from gateway.lib.tasks import Tasks
 from gateway.live.hub import NODES_SECONDS, Hub, StreamLimits
 from gateway.live.session_record import session_item
 from gateway.outputs.storage.archive import Archive
@@ -39,7 +33,6 @@ from gateway.settings import Settings
 
 if TYPE_CHECKING:
     from gateway.cluster.cluster_member import ClusterMember
-    from gateway.cluster.worker_slot import WorkerSlot
     from gateway.processes.worker_link import WorkerLink
 
 
@@ -52,88 +45,88 @@ def run(settings: Settings, *, greet: bool = False, seat: WorkerLink | None = No
     async def work() -> int:
         slot = seat.slot if seat is not None else None
         with_registry = with_host_registry(settings, slot) if slot is not None else _askable(settings)
-        return await node.serve(with_registry, seat, lambda start: Gateway.open(start, greet))
+        return await node.serve("gateway", with_registry, seat, lambda parts: Gateway.open(parts, greet))
 
     return process.run(settings, work, seat)
 
 
-class Gateway:
-    """Implements app.node.Role: takes pushes, makes media and serves them."""
+class Gateway(node.Role):
+    """Takes pushes, makes media and serves them."""
 
-    name = "gateway"
-    ready = "ready"
-    words: Mapping[str, str] = {}
-
-    def __init__(self, start: NodeStart, stores: Stores, makers: OutputFactory, events: Events, greet: bool) -> None:
-        self._start = start
+    def __init__(
+        self, parts: NodeParts, stores: Stores, makers: OutputFactory, share: ClusterMember | None, greet: bool
+    ) -> None:
+        self._parts = parts
         self._stores = stores
         self._makers = makers
+        self._share = share
         self._greet = greet
-        self._share: ClusterMember | None = None
-        self._works: BackgroundJobs | None = None
-        self.hub = makers.hub
-        self.events = events
-        self.readiness = Readiness({"channel store": stores.channels.check})
+        self._works = BackgroundJobs(parts, stores, makers)
+        admin = ApiContextFactory(parts, stores, makers, parts.verifier, self._works)
+        super().__init__(makers.hub, GatewayServers(parts, stores, makers, admin, share))
+        self._running = parts.tasks.start(makers.hub.run(), "hub")
 
     @classmethod
-    async def open(cls, start: NodeStart, greet: bool) -> Gateway:
+    async def open(cls, parts: NodeParts, greet: bool) -> Gateway:
         """Opens stores, cloud and outputs. greet: print a first channel. Raises HubError, ListenError."""
-        settings, metrics, stack, events = start.settings, start.metrics, start.stack, Events()
+        settings, metrics, stack, events = parts.settings, parts.metrics, parts.stack, parts.events
         stores = await stack.enter_async_context(open_stores(settings))
+        parts.readiness.add("channel store", stores.channels.check)
         tls = outgoing_tls(settings.tls.ca)
         if settings.hooks.url:
             hooks = Webhooks(settings.hooks, metrics.hooks, user_agent=f"Millrace/{__version__}", tls=tls)
             events.listen((await stack.enter_async_context(hooks)).post)
         cloud = await stack.enter_async_context(Cloud(stores.aws, settings.kvs.role))
         hub = Hub(_stream_limits(settings, stores.registry is not None), (), events)
-        archive = _archive(settings, stores, events, start.identity.slot)
-        makers = OutputFactory(settings, hub, archive, cloud, metrics, tls)
+        makers = OutputFactory(settings, hub, _archive(parts, stores), cloud, metrics, tls)
         await stack.enter_async_context(makers.kvs)
         await stack.enter_async_context(makers.jpegs)
         hub.offer(makers.specs())
         _follow_log_levels(events, hub)
         metrics.read_from(HubSamples(hub, events, settings.metrics.per_stream))
-        return cls(start, stores, makers, events, greet)
+        await stack.enter_async_context(parts.tasks)
+        share = _share(parts, stores, makers)
+        if share is not None:
+            await stack.enter_async_context(share)
+            metrics.read_from(share.samples)
+        gateway = cls(parts, stores, makers, share, greet)
+        gateway._start()
+        return gateway
 
-    async def start(self, parts: NodeParts) -> GatewayServers:
-        start, stores, makers, tasks = self._start, self._stores, self._makers, parts.tasks
-        self._share = share = _share(start.identity, stores, makers, start.metrics, tasks)
-        if share is not None:
-            await start.stack.enter_async_context(share)
-            start.metrics.read_from(share.samples)
-        self._works = BackgroundJobs(parts, stores, makers)
-        admin = ApiContextFactory(parts, stores, makers, start.verifier, self._works)
-        servers = GatewayServers(parts, stores, makers, admin, share, start.seat)
-        self._running = tasks.start(self.hub.run(), "hub")
-        makers.start(tasks)
-        if start.first:
+    def _start(self) -> None:
+        """Starts the background tasks."""
+        tasks = self._parts.tasks
+        self._makers.start(tasks)
+        if self._parts.first:
             self._works.start()
-        if share is not None:
-            share.start()
-        shared = parts.settings.data / "publishing.lock"
-        protection = ScaleInProtection(lambda: _pushed(self.hub, share), shared=shared)
+        if self._share is not None:
+            self._share.start()
+        protection = ScaleInProtection(self._pushed, shared=self._parts.settings.data / "publishing.lock")
         if protection.available:
             tasks.start(protection.run(), "task protection")
-        return servers
 
     async def join(self, ports: OpenPorts) -> None:
-        self._start.stack.callback(self._running.cancel)  # before the listeners close
+        self._parts.stack.callback(self._running.cancel)  # before the listeners close
         await self._makers.locate(ports)
 
     async def greet(self, ports: OpenPorts) -> None:
         if self._greet:
-            text = await _greeting(self._start.settings, self._stores, self._start.secrets, ports)
+            text = await _greeting(self._parts, self._stores, ports)
             print(text, flush=True)  # noqa: T201
 
     def retire(self) -> None:
-        if self._works is not None:
-            self._works.stop()
+        self._works.stop()
         self.hub.retire()
 
     def needed(self) -> bool:
         share = self._share
         hubs = (self.hub, share.pulled, share.carried) if share is not None else (self.hub,)
         return any(s.publisher is not None or any(s.viewers.values()) for one in hubs for s in one)
+
+    def _pushed(self) -> bool:
+        """Whether this process has a publisher."""
+        hubs = (self.hub, self._share.carried) if self._share is not None else (self.hub,)
+        return any(stream.publisher is not None for hub in hubs for stream in hub)
 
     def drain(self) -> None:
         if self._share is not None:
@@ -143,15 +136,11 @@ class Gateway:
         await self._makers.flush()
 
 
-def _pushed(hub: Hub, share: ClusterMember | None) -> bool:
-    """Whether this process has a publisher."""
-    return any(s.publisher is not None for one in ((hub, share.carried) if share is not None else (hub,)) for s in one)
-
-
-def _archive(settings: Settings, stores: Stores, events: Events, slot: WorkerSlot | None) -> Archive:
-    """Where finished files go. slot: of one of several processes that share the data folder."""
+def _archive(parts: NodeParts, stores: Stores) -> Archive:
+    """Where finished files go. Several processes may share the data folder."""
+    settings, slot = parts.settings, parts.identity.slot
     spool, process = settings.data / "spool", slot.id if slot is not None else ""
-    return Archive(stores.objects, settings.recording, events, media=stores.media, spool=spool, process=process)
+    return Archive(stores.objects, settings.recording, parts.events, media=stores.media, spool=spool, process=process)
 
 
 def _askable(settings: Settings) -> Settings:
@@ -168,9 +157,7 @@ def _askable(settings: Settings) -> Settings:
     return settings.model_copy(update={"registry": f"sqlite:///{(data / REGISTRY_FILE).absolute()}"})
 
 
-def _share(
-    identity: NodeIdentity, stores: Stores, makers: OutputFactory, metrics: Metrics, tasks: Tasks
-) -> ClusterMember | None:
+def _share(parts: NodeParts, stores: Stores, makers: OutputFactory) -> ClusterMember | None:
     """Returns the membership in the cluster; None where there is no registry."""
     if stores.registry is None:
         return None
@@ -181,7 +168,7 @@ def _share(
         lambda channel, address, started: session_item(channel, address, started, makers.task_sets.of(channel.id)),
         makers.spreads,
     )
-    share = ClusterMember(identity, makers.hub, stores.registry, outputs, metrics.dropped, tasks)
+    share = ClusterMember(parts.identity, makers.hub, stores.registry, outputs, parts.metrics.dropped, parts.tasks)
     makers.task_sets.listen(lambda channel, arns: share.claims.told(channel))
     return share
 
@@ -227,7 +214,8 @@ def _follow_log_levels(events: Events, hub: Hub) -> None:
     events.listen(follow)
 
 
-async def _greeting(settings: Settings, stores: Stores, secrets: SigningSecrets, ports: OpenPorts) -> str:
+async def _greeting(parts: NodeParts, stores: Stores, ports: OpenPorts) -> str:
+    settings, secrets = parts.settings, parts.secrets
     channel = await first_run.first_channel(stores.channels, secrets, settings.limits.item)
     shown = {name: shown_host(getattr(settings, name).host) for name in ("rtmp", "http", "admin")}
     everywhere = {name: getattr(settings, name).host in ("0.0.0.0", "::") for name in shown}

@@ -1,4 +1,4 @@
-"""Derives servers and their options from the settings, for a gateway and for an edge."""
+"""Derives the options of the listeners of a gateway and of an edge from the settings."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 from gateway.channels.stream_key import SigningSecrets
 from gateway.http.connection import HttpLimits
-from gateway.http.forwarded import Forwarded
-from gateway.http.server import HttpServer
 from gateway.playback.cloudfront import CloudFrontVerifier
 from gateway.playback.protection import PlaybackProtection
-from gateway.playback.router import PlaybackRouter
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
-    from gateway.cluster.node_endpoint import NodeEndpoint
     from gateway.playback.cloudfront_keys import PublicKey
 
 TARGET_BYTES: Final = 8192  # of a request's target; the limit of the whole head is a setting
@@ -38,15 +34,6 @@ def admin_http_limits(settings: Settings) -> HttpLimits:
     """Returns the limits of an edge's admin listener, which uses the playback listener's server."""
     limits = settings.limits
     return replace(http_limits(settings), per_address=limits.admin_per_address, connections=limits.admin_connections)
-
-
-def playback_server(settings: Settings, router: PlaybackRouter, door: NodeEndpoint | None = None) -> HttpServer:
-    """Returns the server for playback. door: answers other nodes; None: the node runs alone."""
-    limits, forwarded = http_limits(settings), Forwarded(settings.http.forwarded_from)
-    if door is None:
-        return HttpServer(router, limits, forwarded)
-    router.add_folder("_node", door)
-    return HttpServer(router, limits, forwarded, unshown=("POST",), exempts=door.signed)
 
 
 def protection(settings: Settings, secrets: SigningSecrets) -> PlaybackProtection:

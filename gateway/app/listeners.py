@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
+from gateway.app.channel_caches import ChannelCaches
+from gateway.app.listener_options import http_limits
 from gateway.app.node_parts import NodeParts
 from gateway.channels.addresses import OpenPorts
+from gateway.http.forwarded import Forwarded
 from gateway.http.server import HttpServer
+from gateway.ingest.admission import Admission
 from gateway.ingest.open_listeners import OpenListeners
 from gateway.ingest.pending_connections import PendingConnections
+from gateway.ingest.services import ListenerServices
 from gateway.lib.metric_table import BYTES_OUT, REFUSED, MetricSample
 from gateway.lib.sockets import Opener, listen, port_of, tls_context
+from gateway.live.acquire_publisher import AcquirePublisher
+from gateway.playback.protection import PlaybackProtection
+from gateway.playback.router import PlayableStreams, PlaybackRouter
+from gateway.processes.metrics_aggregator import MetricsAggregator
 from gateway.processes.sibling_server import SiblingServer
-from gateway.processes.worker_link import WorkerLink
+
+if TYPE_CHECKING:
+    from gateway.cluster.node_endpoint import NodeEndpoint
 
 
 class AdminServer(Protocol):
@@ -33,37 +44,35 @@ class AdminServer(Protocol):
 class NodeServers(Protocol):
     """What answers at the ports of a gateway or an edge. The methods are called once, in this order.
 
-    pending: bounds the connections that have shown no key yet.
+    door, sums: for other nodes, and for other processes of this machine; None: there are none. Valid after `playback`.
     """
 
-    pending: PendingConnections
+    lease: AcquirePublisher
+    admission: Admission
+    streams: PlayableStreams
+    channels: ChannelCaches
+    protection: PlaybackProtection
+    door: NodeEndpoint | None
+    sums: MetricsAggregator | None
 
-    def open_pushes(self, opener: Opener, tls: ssl.SSLContext | None) -> Sequence[OpenListeners]:
+    def open_pushes(self, services: ListenerServices) -> Sequence[OpenListeners]:
         """Binds the ports of the ingest protocols. Raises ListenError."""
 
-    async def playback(self, ports: OpenPorts) -> HttpServer:
-        """Returns the server for playback. ports: those that are open."""
-
-    def siblings(self) -> SiblingServer | None:
-        """Returns the server for other processes of this machine; None: there are none."""
+    async def playback(self, ports: OpenPorts) -> PlaybackRouter:
+        """Returns what answers players. ports: those that are open."""
 
     def admin(self) -> AdminServer: ...
 
-    @property
-    def refused(self) -> Mapping[str, Mapping[str, int]]:
-        """What was refused, by reason."""
-
 
 class Listeners:
-    """Opens all listeners of the settings. `ports` has the open ports after `open`.
+    """Opens all listeners of the settings. `ports` has the open ports after `open`."""
 
-    seat: a worker's link to its master, which has opened the ports.
-    """
-
-    def __init__(self, parts: NodeParts, servers: NodeServers, seat: WorkerLink | None = None) -> None:
+    def __init__(self, parts: NodeParts, servers: NodeServers) -> None:
+        limits = parts.settings.limits
+        self._parts = parts
         self._settings = parts.settings
         self._servers = servers
-        self._seat = seat
+        self._pending = PendingConnections(limits.pending_per_address, limits.pending_bytes)
         self._pushes: Sequence[OpenListeners] = ()
         self._http: HttpServer | None = None
         self._admin: AdminServer | None = None
@@ -75,21 +84,20 @@ class Listeners:
 
         Raises ListenError.
         """
-        settings, servers = self._settings, self._servers
+        settings, servers, seat = self._settings, self._servers, self._parts.seat
         tls = tls_context(settings.tls.cert, settings.tls.key) if settings.tls.cert is not None else None
-        opener: Opener = listen if self._seat is None else self._seat.sockets
-        self._pushes = servers.open_pushes(opener, tls)
-        here = ("http", "https", "admin") if self._seat is None or self._seat.slot.first else ("http", "https")
+        opener: Opener = listen if seat is None else seat.sockets
+        self._pushes = servers.open_pushes(self._services(opener, tls))
+        here = ("http", "https", "admin") if self._parts.first else ("http", "https")
         opened = {one.name: opener(one.name, one.host, one.port) for one in settings.listeners() if one.name in here}
-        ports = {"admin": self._seat.ports["admin"]} if self._seat is not None else {}
+        ports = {"admin": seat.ports["admin"]} if seat is not None else {}
         for listeners in self._pushes:
             ports |= listeners.ports
         self.ports = OpenPorts(**ports | {name: port_of(sockets) for name, sockets in opened.items()})
-        self._http = await servers.playback(self.ports)
+        self._http = self._playback(await servers.playback(self.ports))
         await self._http.listen(opened["http"])
         if tls is not None:
             await self._http.listen(opened["https"], tls)
-        self._siblings = servers.siblings()
         if self._siblings is not None:
             await self._siblings.open()
         if "admin" in opened:
@@ -98,13 +106,43 @@ class Listeners:
         for listeners in self._pushes:
             await listeners.start()
 
+    def _services(self, opener: Opener, tls: ssl.SSLContext | None) -> ListenerServices:
+        return ListenerServices(
+            settings=self._settings,
+            opener=opener,
+            tls=tls,
+            tasks=self._parts.tasks,
+            lease=self._servers.lease,
+            admission=self._servers.admission,
+            pending=self._pending,
+            streams=self._servers.streams,
+            channels=self._servers.channels.cached,
+            protection=self._servers.protection,
+            ports=lambda: self.ports,
+        )
+
+    def _playback(self, router: PlaybackRouter) -> HttpServer:
+        """Returns the server for players and other nodes. Makes the one for other processes of this machine too."""
+        limits, forwarded = http_limits(self._settings), Forwarded(self._settings.http.forwarded_from)
+        door, sums, slot = self._servers.door, self._servers.sums, self._parts.identity.slot
+        if door is None:
+            return HttpServer(router, limits, forwarded)
+        router.add_folder("_node", door)
+        if slot is not None and sums is not None:
+            self._siblings = SiblingServer(slot, door, limits, sums.keep)
+        return HttpServer(router, limits, forwarded, unshown=("POST",), exempts=door.signed)
+
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of the listeners. Bytes of FLV and RTMP viewers are counted in their feeds."""
         yield MetricSample(BYTES_OUT, self._http.bytes_out if self._http is not None else 0, ("http",))
-        for what, reasons in self._servers.refused.items():
+        servers = self._servers
+        counts = {"publish": servers.admission.refused, "play": servers.protection.refused}
+        if servers.door is not None:
+            counts["node"] = servers.door.refused
+        for what, reasons in counts.items():
             for reason, count in reasons.items():
                 yield MetricSample(REFUSED, count, (what, reason))
-        yield from self._servers.pending.samples()
+        yield from self._pending.samples()
 
     def stop_accepting(self) -> None:
         """Refuses new publishers. Playback goes on until the streams end."""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
 
 import structlog
 
@@ -16,7 +15,7 @@ from gateway.adapters.local.data_folder import data_folder
 from gateway.adapters.local.host import write_ports
 from gateway.adapters.secret_resolver import SecretResolver, warn_of_short_secrets
 from gateway.app.listeners import Listeners, NodeServers
-from gateway.app.node_parts import NodeParts, NodeStart
+from gateway.app.node_parts import NodeParts
 from gateway.app.process import crashed
 from gateway.app.shutdown import ShutdownSignals
 from gateway.channels.addresses import OpenPorts
@@ -34,40 +33,46 @@ from gateway.settings import Settings
 log = structlog.get_logger(__name__)
 
 
-class Role(Protocol):
-    """What a gateway and an edge do differently. The methods are called once, in this order, except `needed`."""
+class Role:
+    """What a gateway and an edge do differently.
 
-    name: str  # of its tasks
-    ready: str  # its line in the log when it serves
-    words: Mapping[str, str]  # more of that line
-    hub: Hub  # of the streams that viewers play here
-    events: Events
-    readiness: Readiness
+    hub: of the streams that viewers play here. servers: what answers at the ports.
+    """
 
-    async def start(self, parts: NodeParts) -> NodeServers:
-        """Starts the background tasks. Returns what answers at the ports."""
+    ready = "ready"  # the line in the log when it serves
+    words: Mapping[str, str] = {}  # more of that line
+
+    def __init__(self, hub: Hub, servers: NodeServers) -> None:
+        self.hub = hub
+        self.servers = servers
 
     async def join(self, ports: OpenPorts) -> None:
         """Does what needs the open ports."""
 
     async def greet(self, ports: OpenPorts) -> None:
-        """Called in the first process when all serve."""
+        """Greets the operator. Called in the first process, when all serve."""
 
     def retire(self) -> None:
         """Stops what another process does from now on. Connections go on."""
 
     def needed(self) -> bool:
         """Returns whether a publisher or a viewer is here, for whom a replaced process stays."""
+        return False
 
     def drain(self) -> None:
-        """Tells publishers and viewers that this node ends."""
+        """Tells those that come through this node to other nodes that it ends."""
 
     async def flush(self) -> None:
         """Returns when everything from the ended streams is finished and stored."""
 
 
-async def serve(settings: Settings, seat: WorkerLink | None, open_role: Callable[[NodeStart], Awaitable[Role]]) -> int:
-    """Serves until SIGTERM or Ctrl-C. Returns the exit code. Raises HubError, ListenError, OSError."""
+async def serve(
+    name: str, settings: Settings, seat: WorkerLink | None, open_role: Callable[[NodeParts], Awaitable[Role]]
+) -> int:
+    """Serves until SIGTERM or Ctrl-C. Returns the exit code. Raises HubError, ListenError, OSError.
+
+    name: of the role's tasks. open_role: opens its parts on the stack and starts its tasks.
+    """
     began = time.monotonic()
     slot = seat.slot if seat is not None else None
     if slot is not None:
@@ -86,14 +91,23 @@ async def serve(settings: Settings, seat: WorkerLink | None, open_role: Callable
         ending = ShutdownSignals(seat)
         if seat is not None:
             stack.callback(seat.close)
-        identity = NodeIdentity.of(slot, vault.cluster)
-        start = NodeStart(settings, identity, secrets, verifier, metrics, ending, stack, seat)
-        role = await open_role(start)
-        tasks = await stack.enter_async_context(Tasks(role.name, crashed))
-        tasks.start(vault.run(), "secrets")
-        parts = NodeParts(settings, secrets, role.events, metrics, role.readiness, tasks)
-        listeners = Listeners(parts, await role.start(parts), seat)
-        tasks.start(metrics.sample_loop_lag(), "loop lag")
+        parts = NodeParts(
+            settings=settings,
+            identity=NodeIdentity.of(slot, vault.cluster),
+            seat=seat,
+            secrets=secrets,
+            verifier=verifier,
+            events=Events(),
+            metrics=metrics,
+            readiness=Readiness(),
+            ending=ending,
+            stack=stack,
+            tasks=Tasks(name, crashed),
+        )
+        role = await open_role(parts)
+        listeners = Listeners(parts, role.servers)
+        parts.tasks.start(vault.run(), "secrets")
+        parts.tasks.start(metrics.sample_loop_lag(), "loop lag")
         metrics.read_from(listeners.samples)
         await listeners.open()
         stack.push_async_callback(listeners.close)
@@ -105,7 +119,7 @@ async def serve(settings: Settings, seat: WorkerLink | None, open_role: Callable
         log.info(role.ready, seconds=seconds, **role.words, **listeners.ports.opened())
         if seat is not None:
             seat.ready()
-        if start.first and await ending.opened():
+        if parts.first and await ending.opened():
             await role.greet(listeners.ports)
             if new_token is not None:
                 print(f"Admin token, shown only now: {new_token}\n", flush=True)  # noqa: T201
@@ -115,7 +129,7 @@ async def serve(settings: Settings, seat: WorkerLink | None, open_role: Callable
             role.retire()
             await ending.unneeded(role.needed, settings.serve.retire)
         log.info("shutting down", drain=settings.serve.drain)
-        role.readiness.close()
+        parts.readiness.close()
         await _drain(role, listeners, settings.serve.drain)
     return 0
 

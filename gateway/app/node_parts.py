@@ -17,35 +17,27 @@ from gateway.processes.worker_link import WorkerLink
 from gateway.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class NodeStart:
-    """The parts that exist before a role opens its own. stack: closes what the role opens, in reverse order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeParts:
+    """The parts of one process that a role is made from.
 
-    seat: a worker's link to its master. verifier: of the admin token.
+    seat: a worker's link to its master. verifier: of the admin token. stack: closes what the role opens, in reverse
+    order. tasks: the process's own. A role enters them on the stack when all is open that tasks may use.
     """
 
     settings: Settings
     identity: NodeIdentity
+    seat: WorkerLink | None
     secrets: SigningSecrets = field(repr=False)
     verifier: TokenVerifier
+    events: Events
     metrics: Metrics
+    readiness: Readiness
     ending: ShutdownSignals
     stack: AsyncExitStack
-    seat: WorkerLink | None
+    tasks: Tasks
 
     @property
     def first(self) -> bool:
         """Whether this is the only process, or the first of several on the same ports."""
         return self.identity.slot is None or self.identity.slot.first
-
-
-@dataclass(frozen=True, slots=True)
-class NodeParts:
-    """The parts of one process that listeners and jobs are made from. tasks: the process's own, which end with it."""
-
-    settings: Settings
-    secrets: SigningSecrets = field(repr=False)
-    events: Events
-    metrics: Metrics
-    readiness: Readiness
-    tasks: Tasks

@@ -14,12 +14,10 @@ from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.lib.sockets import Opener
 from gateway.lib.tasks import Tasks
 from gateway.live.acquire_publisher import AcquirePublisher
-from gateway.outputs.relay.relay_output import RelayFactory
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.router import PlayableStreams
 from gateway.settings import Settings
 from gateway.settings.models import ListenAddress
-from gateway.workers.worker_pool import WorkerPool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +26,8 @@ class ListenerServices:
 
     opener: opens the sockets of a port. tls: of ports over TLS. lease: gives a connection the publisher of a stream.
     admission: checks keys. pending: bounds the connections that have shown no key yet. reads: schedules the reads of
-    all sockets. streams, channels, protection: for protocols that also play.
+    all sockets. streams, channels, protection: for protocols that also play. ports: returns the ports of this process;
+    they are known when all are bound.
     """
 
     settings: Settings
@@ -41,6 +40,7 @@ class ListenerServices:
     streams: PlayableStreams
     channels: ChannelReader
     protection: PlaybackProtection
+    ports: Callable[[], OpenPorts]
     reads: ReadScheduler = field(default_factory=ReadScheduler)
 
     def addresses(self, name: str) -> Iterator[tuple[ListenAddress, ssl.SSLContext | None]]:
@@ -48,16 +48,3 @@ class ListenerServices:
         for address in self.settings.listeners():
             if address.name == f"{name}s" if address.tls else address.name == name:
                 yield address, self.tls if address.tls else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestServices(ListenerServices):
-    """The parts that the listeners for pushes share.
-
-    workers: starts processes that decode and encode. relays: send streams to other servers. ports: returns the ports of
-    this process; they are known when all are bound.
-    """
-
-    workers: WorkerPool
-    relays: RelayFactory
-    ports: Callable[[], OpenPorts]

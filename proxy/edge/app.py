@@ -17,7 +17,7 @@ from gateway.api.servers import registry_entry
 from gateway.api.status import summary
 from gateway.app import listener_options, node, process
 from gateway.app.channel_caches import ChannelCaches
-from gateway.app.node_parts import NodeParts, NodeStart
+from gateway.app.node_parts import NodeParts
 from gateway.app.shutdown import ShutdownSignals
 from gateway.app.viewer_feeds import ViewerFeeds
 from gateway.channels.addresses import OpenPorts
@@ -39,8 +39,7 @@ from gateway.cluster.upstream_client import UpstreamClient
 from gateway.cluster.viewer_reporter import ViewerReporter
 from gateway.lib import metric_table
 from gateway.lib.metric_table import MetricSample
-from gateway.lib.readiness import Check, Readiness
-from gateway.lib.tasks import Tasks
+from gateway.lib.readiness import Check
 from gateway.live.hub import NODES_SECONDS, Hub, StreamLimits
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.playback.http_viewers import HttpViewers
@@ -65,7 +64,7 @@ _RECORDINGS = 8  # recordings get edge.cache divided by this
 
 def run(settings: Settings, seat: WorkerLink | None = None) -> int:
     """Serves until SIGTERM or Ctrl-C. Returns the exit code. seat: the link to the master, in a worker process."""
-    return process.run(settings, lambda: node.serve(settings, seat, Edge.open), seat)
+    return process.run(settings, lambda: node.serve("edge", settings, seat, Edge.open), seat)
 
 
 async def _until_idle(where: RegistryLocator, channel: str, ending: ShutdownSignals) -> None:
@@ -85,15 +84,14 @@ class _Ground:
     gateways: Gateways
     reader: ChannelReader
     deleted: ChannelReader
-    readiness: Readiness
 
 
-async def _ground(start: NodeStart) -> _Ground:
+async def _ground(parts: NodeParts) -> _Ground:
     """Opens the parts that find streams and channels. Raises StoreUnusable."""
-    settings, stack, node = start.settings, start.stack, start.identity.id
+    settings, stack, node = parts.settings, parts.stack, parts.identity.id
     channel = settings.edge.channel
     headers = {channel_edge.HEADER: channel} if channel else {}
-    peers = await stack.enter_async_context(Peers(start.identity.secret, headers=headers))
+    peers = await stack.enter_async_context(Peers(parts.identity.secret, headers=headers))
     registry = await stack.enter_async_context(open_registry(settings))
     stored = await stack.enter_async_context(open_channels(settings))
     spread: EdgeSelector | None = None
@@ -117,27 +115,24 @@ async def _ground(start: NodeStart) -> _Ground:
     deleted: ChannelReader = RemoteChannels(known, locator, peers, "deleted")
     if stored is not None:
         reader, deleted = HolderFirstChannels(stored, locator, peers), StoredDeletions(stored)
-    ready = Readiness(checks)
-    return _Ground(registry, locator, spread, peers, known, reader, deleted, ready)
+    for name, check in checks.items():
+        parts.readiness.add(name, check)
+    return _Ground(registry, locator, spread, peers, known, reader, deleted)
 
 
-class Edge:
-    """Implements app.node.Role: pulls streams from gateways and serves them to viewers and other nodes."""
+class Edge(node.Role):
+    """Pulls streams from gateways and serves them to viewers and other nodes."""
 
-    name = "edge"
     ready = "edge ready"
 
-    def __init__(self, start: NodeStart, ground: _Ground) -> None:
-        settings = start.settings
-        self._start = start
+    def __init__(self, parts: NodeParts, ground: _Ground) -> None:
+        settings = parts.settings
+        self._parts = parts
         self._settings = settings
         self._ground = ground
-        self._tasks: Tasks | None = None
-        self.words: Mapping[str, str] = {"node": start.identity.id}
-        self.events = Events()
-        self.readiness = ground.readiness
+        self.words = {"node": parts.identity.id}
         self._channels = ChannelCaches(ground.reader, ground.deleted)
-        self._protection = listener_options.protection(settings, start.secrets)
+        self._protection = listener_options.protection(settings, parts.secrets)
         self._audience = HttpViewers()
         self._feeds = ViewerFeeds(settings)
         stream = settings.stream
@@ -156,61 +151,53 @@ class Edge:
         )
         self._given = ChannelEdge(settings.edge.channel, self.replicas, self.relay)
         self.recordings = EdgeRecordings(GatewayFiles(ground.gateways, self.relay.origin, ground.locator), part)
-        self._teller = ViewerReporter(start.identity.id, self._watched, ground.locator, ground.peers)
+        self._teller = ViewerReporter(parts.identity.id, self._watched, ground.locator, ground.peers)
         self._address = ""
         self._shown: Mapping[str, object] = {}
+        slot = parts.identity.slot
+        sums = MetricsAggregator(slot, parts.metrics, ground.peers) if slot is not None else None
+        pulled = PulledPlayback(
+            self._channels, self._protection, self._audience, self.replicas, self.relay, self.recordings
+        )
+        servers = EdgeServers(parts, pulled, self._door(sums), sums)
+        self._pages = servers.pages
+        super().__init__(self.hub, servers)
         if not settings.signing.secret.get_secret_value():
             log.info("play signs of gateways that have another secret do not count here: signing.secret is not set")
 
     @classmethod
-    async def open(cls, start: NodeStart) -> Edge:
-        """Opens everything that the edge pulls with. Raises StoreUnusable, UnusableKey."""
-        edge = cls(start, await _ground(start))
+    async def open(cls, parts: NodeParts) -> Edge:
+        """Opens everything that the edge pulls with, and starts its tasks. Raises StoreUnusable, UnusableKey."""
+        edge = cls(parts, await _ground(parts))
         for part in (edge.replicas, edge.relay, edge.recordings):
-            await start.stack.enter_async_context(part)
-        start.stack.callback(edge._audience.close)
+            await parts.stack.enter_async_context(part)
+        parts.stack.callback(edge._audience.close)
+        await parts.stack.enter_async_context(parts.tasks)  # entered last, so tasks end first
+        edge._start()
         return edge
 
-    async def start(self, parts: NodeParts) -> EdgeServers:
-        self._tasks = tasks = parts.tasks
+    def _start(self) -> None:
+        tasks = self._parts.tasks
         tasks.start(self.hub.run(), "replicas")
         tasks.start(self._ground.locator.run(), "look-ups")
         if self._ground.spread is not None:
             tasks.start(self._ground.spread.run(), "edges of channels")
         tasks.start(self._teller.run(), "viewers")
-        parts.metrics.read_from(self.samples)
-        slot = self._start.identity.slot
-        sums = MetricsAggregator(slot, parts.metrics, self._ground.peers) if slot is not None else None
-        pulled = PulledPlayback(
-            self._channels, self._protection, self._audience, self.replicas, self.relay, self.recordings
-        )
-        return EdgeServers(parts, pulled, self._start.verifier, self._door(sums), slot, sums)
+        self._parts.metrics.read_from(self.samples)
 
     async def join(self, ports: OpenPorts) -> None:
         """Adds this edge to the registry, if there is one."""
-        assert self._tasks is not None, "it is started"
+        tasks = self._parts.tasks
         if self._ground.registry is not None:
             self._address = await advertised(self._settings, ports)
             self._shown = registry_entry(host_of(self._address), ports, time.time())
-            self._tasks.start(Membership(self._ground.registry, self._as_node).run(), "membership")
+            tasks.start(Membership(self._ground.registry, self._as_node).run(), "membership")
         if channel := self._settings.edge.channel:
-            self._tasks.start(_until_idle(self._ground.locator, channel, self._start.ending), "channel")
-
-    async def greet(self, ports: OpenPorts) -> None:
-        """Prints nothing: an edge has no channels to begin with."""
-
-    def retire(self) -> None:
-        """Does nothing: the jobs of an edge hinder no other process."""
+            tasks.start(_until_idle(self._ground.locator, channel, self._parts.ending), "channel")
 
     def needed(self) -> bool:
         """Returns whether a viewer plays by FLV or RTMP, or another node pulls from here."""
         return bool(self.replicas.lent) or any(any(stream.viewers.values()) for stream in self.hub)
-
-    def drain(self) -> None:
-        """Does nothing: an edge has no streams but those of its hub."""
-
-    async def flush(self) -> None:
-        """Does nothing: an edge stores nothing."""
 
     def _door(self, sums: MetricsAggregator | None) -> NodeEndpoint:
         """Returns the endpoint for other nodes.
@@ -218,7 +205,7 @@ class Edge:
         They may request the status of this edge and, if it was started for one channel, the stream of this channel.
         They also report which channels have changed.
         """
-        settings, ground, metrics, identity = self._settings, self._ground, self._start.metrics, self._start.identity
+        settings, ground, metrics, identity = self._settings, self._ground, self._parts.metrics, self._parts.identity
         machine = Machine(settings.data, {"channels": settings.channels.partition(":")[0]})
         siblings = SiblingProcesses(identity.id, ground.peers, identity.siblings)
         operations = GatewayOperations(
@@ -241,7 +228,7 @@ class Edge:
 
     def _as_node(self) -> Node:
         channel = self._settings.edge.channel
-        return Node(self._start.identity.id, NodeRole.EDGE, self._address, channel=channel, shown=self._shown)
+        return Node(self._parts.identity.id, NodeRole.EDGE, self._address, channel=channel, shown=self._shown)
 
     # ---- metrics ----
 
@@ -264,3 +251,5 @@ class Edge:
         yield MetricSample(metric_table.PULLS, self.replicas.pulls)
         yield MetricSample(metric_table.LOOKUPS, self._ground.locator.asked)
         yield from self._feeds.samples()
+        for reason, count in self._pages.refused.items():
+            yield MetricSample(metric_table.REFUSED, count, ("api", reason))

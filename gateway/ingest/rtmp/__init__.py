@@ -14,7 +14,8 @@ from gateway.ingest.descriptor import ListenerDescriptor
 
 if TYPE_CHECKING:
     from gateway.ingest.open_listeners import OpenListeners
-    from gateway.ingest.services import IngestServices
+    from gateway.ingest.services import ListenerServices
+    from gateway.outputs.services import OutputServices
 
 
 def push_server(addresses: Addresses, channel: Channel) -> str:
@@ -30,7 +31,7 @@ def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, s
     return {"pushUrl": f"{server}/{key}", "obsServer": server, "obsKey": key}
 
 
-def _open(services: IngestServices) -> OpenListeners:
+def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
     from gateway.ingest.rtmp.setup import open_rtmp
 
     return open_rtmp(services)

@@ -13,7 +13,8 @@ from gateway.ingest.descriptor import ListenerDescriptor
 
 if TYPE_CHECKING:
     from gateway.ingest.open_listeners import OpenListeners
-    from gateway.ingest.services import IngestServices
+    from gateway.ingest.services import ListenerServices
+    from gateway.outputs.services import OutputServices
 
 
 def push_servers(addresses: Addresses) -> list[str]:
@@ -28,10 +29,10 @@ def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, s
     return {"wsUrl": f"{server}/{APP}/{channel.id}?sign={channel.key}"}
 
 
-def _open(services: IngestServices) -> OpenListeners:
+def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
     from gateway.ingest.websocket.setup import open_websocket
 
-    return open_websocket(services)
+    return open_websocket(services, outputs)
 
 
 LISTENER = ListenerDescriptor(

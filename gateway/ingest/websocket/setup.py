@@ -5,24 +5,25 @@ from __future__ import annotations
 from gateway.http.forwarded import Forwarded
 from gateway.http.origin_policy import OriginPolicy
 from gateway.ingest.open_listeners import OpenListeners
-from gateway.ingest.services import IngestServices
+from gateway.ingest.services import ListenerServices
 from gateway.ingest.websocket.compatible_targets import CompatibleTargets
 from gateway.ingest.websocket.container_intake import ContainerIntake
 from gateway.ingest.websocket.frames_intake import FramesIntake
 from gateway.ingest.websocket.listener import WsListener
 from gateway.ingest.websocket.services import WsLimits, WsServices
 from gateway.live.hub import StreamLimits
+from gateway.outputs.services import OutputServices
 
 
-def open_websocket(services: IngestServices) -> OpenListeners:
+def open_websocket(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
     """Binds the ports. Raises ListenError."""
     settings, ws, limits = services.settings, services.settings.ws, services.settings.limits
-    compatible = _compatible(services)
+    compatible = _compatible(services, outputs)
     shared = WsServices(
         lease=services.lease,
         admission=services.admission,
-        container=lambda publisher: ContainerIntake(publisher, services.workers, settings.transcode),
-        frames=lambda publisher: FramesIntake(publisher, services.workers),
+        container=lambda publisher: ContainerIntake(publisher, outputs.workers, settings.transcode),
+        frames=lambda publisher: FramesIntake(publisher, outputs.workers),
         origins=OriginPolicy(ws.origins),
         forwarded=Forwarded(ws.forwarded_from),
         limits=WsLimits(
@@ -45,7 +46,7 @@ def open_websocket(services: IngestServices) -> OpenListeners:
     return _CompatibleListeners(found, services, compatible)
 
 
-def _compatible(services: IngestServices) -> CompatibleTargets | None:
+def _compatible(services: ListenerServices, outputs: OutputServices) -> CompatibleTargets | None:
     """Returns the targets for pushes of the original's client; None where they are off."""
     settings = services.settings
     if not settings.ws.compatible:
@@ -56,13 +57,13 @@ def _compatible(services: IngestServices) -> CompatibleTargets | None:
         ports = services.ports()
         return frozenset(port for port in (ports["rtmp"], ports["rtmps"]) if port)
 
-    return CompatibleTargets(settings.ws.compatible, services.relays, limits, own_ports)
+    return CompatibleTargets(settings.ws.compatible, outputs.relays, limits, own_ports)
 
 
 class _CompatibleListeners(OpenListeners):
     """Listeners that also take pushes of the original's client. Their targets get the end of the streams."""
 
-    def __init__(self, found: list[WsListener], services: IngestServices, compatible: CompatibleTargets) -> None:
+    def __init__(self, found: list[WsListener], services: ListenerServices, compatible: CompatibleTargets) -> None:
         super().__init__(found, services.tasks)
         self._compatible = compatible
 
