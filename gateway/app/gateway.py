@@ -1,38 +1,76 @@
-"""Creates a gateway from its settings: adapters, the hub and the listeners."""
+"""The gateway: builds its parts from the settings. What it has in common with an edge is in `gateway.app.node`."""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway import __version__
+from gateway.adapters.advertise import advertised
 from gateway.adapters.aws.scale_in_protection import ScaleInProtection
 from gateway.adapters.cloud import Cloud
 from gateway.adapters.local.data_folder import data_folder
 from gateway.adapters.local.host import shown_host
 from gateway.adapters.stores import Stores, open_stores
 from gateway.adapters.webhooks import Webhooks
+from gateway.api.cluster_queries import SingleNode
+from gateway.api.context import AddressDefaults, Context, RequestLimits
 from gateway.api.hub_samples import HubSamples
-from gateway.app import first_run, node, process
-from gateway.app.api_context import ApiContextFactory
+from gateway.api.routes import make_app
+from gateway.api.status import summary
+from gateway.app import first_run, listener_options, node, process
+from gateway.app.api_parts import REQUEST_SECONDS, UploadOrigin, authenticators, node_status
 from gateway.app.background_jobs import BackgroundJobs
-from gateway.app.gateway_servers import GatewayServers
+from gateway.app.channel_caches import ChannelCaches
 from gateway.app.node_parts import NodeParts
 from gateway.app.output_factory import OutputFactory
 from gateway.channels.addresses import Addresses, OpenPorts, Presenter
-from gateway.ingest.registry import push_addresses
+from gateway.channels.media_owners import StoredDeletions
+from gateway.http.admin_listener import AdminLimits, AdminListener
+from gateway.http.forwarded import Forwarded
+from gateway.ingest.admission import Admission
+from gateway.ingest.open_listeners import OpenListeners
+from gateway.ingest.registry import all_listeners, push_addresses
+from gateway.ingest.services import ListenerServices
 from gateway.lib import log as logs
+from gateway.lib.refusals import Refusals
 from gateway.lib.sockets import ListenError
+from gateway.live.acquire_publisher import AcquirePublisher
 from gateway.live.hub import NODES_SECONDS, Hub, StreamLimits
+from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.session_record import session_item
 from gateway.outputs.storage.archive import Archive
+from gateway.playback.flv import FlvViewers
+from gateway.playback.health import Health
+from gateway.playback.hls import hls
+from gateway.playback.http_viewers import UNCOUNTED, HttpViewers
+from gateway.playback.internal_playback import InternalPlayback
+from gateway.playback.ladder import LadderPlayback
+from gateway.playback.pages import Pages
+from gateway.playback.playlist_response import ready
+from gateway.playback.posters import Posters
+from gateway.playback.recording_files import RecordingFiles
+from gateway.playback.router import (
+    LivePlayback,
+    MediaRoutes,
+    PlayableStreams,
+    PlaybackAccess,
+    PlaybackRouter,
+    StoredPlayback,
+)
+from gateway.playback.snapshot import SnapshotResponder
+from gateway.playback.vod_files import VodFiles
 from gateway.ports.events import Event, Events, EventType
+from gateway.processes.metrics_aggregator import OPERATION as SUMS
+from gateway.processes.metrics_aggregator import MetricsAggregator
 from gateway.processes.worker_settings import REGISTRY_FILE, with_host_registry
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
     from gateway.cluster.cluster_member import ClusterMember
+    from gateway.cluster.node_endpoint import NodeEndpoint, Operation
     from gateway.processes.worker_link import WorkerLink
 
 
@@ -61,10 +99,26 @@ class Gateway(node.Role):
         self._makers = makers
         self._share = share
         self._greet = greet
+        self._settings = settings = parts.settings
         self._works = BackgroundJobs(parts, stores, makers)
-        admin = ApiContextFactory(parts, stores, makers, parts.verifier, self._works)
-        super().__init__(makers.hub, GatewayServers(parts, stores, makers, admin, share))
-        self._running = parts.tasks.start(makers.hub.run(), "hub")
+        self._machine = node_status(settings, makers.workers)
+        self._distant = RemoteViewerCounts()
+        self._ports = OpenPorts()
+        self.hub = makers.hub
+        self.lease: AcquirePublisher = makers.hub.lease if share is None else share.lease
+        self.streams: PlayableStreams = makers.hub if share is None else share.streams
+        self.channels = ChannelCaches(stores.channels, StoredDeletions(stores.channels))
+        self.protection = listener_options.protection(settings, parts.secrets)
+        self.admission = Admission(
+            stores.channels,
+            parts.secrets,
+            parts.events,
+            publishers_per_address=settings.limits.publishers_per_address,
+            refusals=Refusals(settings.limits.refusals_per_minute),
+        )
+        self.door: NodeEndpoint | None = None
+        self.sums: MetricsAggregator | None = None
+        self._running = parts.tasks.start(self.hub.run(), "hub")
 
     @classmethod
     async def open(cls, parts: NodeParts, greet: bool) -> Gateway:
@@ -134,6 +188,122 @@ class Gateway(node.Role):
 
     async def flush(self) -> None:
         await self._makers.flush()
+
+    # ---- what answers at the ports ----
+
+    def open_pushes(self, services: ListenerServices) -> list[OpenListeners]:
+        return [listener.open(services, self._makers) for listener in all_listeners()]
+
+    def admin(self) -> AdminListener:
+        limits = self._settings.limits
+        admin_limits = AdminLimits(
+            head_seconds=limits.handshake,
+            stall_seconds=limits.viewer_stall,
+            per_address=limits.admin_per_address,
+            connections=limits.admin_connections,
+        )
+        proxies = Forwarded(self._settings.admin.forwarded_from)
+        return AdminListener(make_app(self._api_context(proxies)), admin_limits, proxies)
+
+    def _api_context(self, proxies: Forwarded) -> Context:
+        settings, limits, playback = self._settings, self._settings.limits, self._settings.playback
+        return Context(
+            version=__version__,
+            hub=self.hub,
+            channels=self._stores.channels,
+            domains=self._stores.domains,
+            secrets=self._parts.secrets,
+            people=authenticators(self._parts, self._stores.console, self._makers.tls),
+            node=self._machine,
+            shown=AddressDefaults(
+                ports=lambda: self._shown_ports,
+                push_host=shown_host(settings.rtmp.host),
+                pull_host=shown_host(settings.http.host),
+                public_url=playback.public_url,
+                play_auth=playback.auth,
+                sign_ttl=playback.sign_ttl,
+            ),
+            limits=RequestLimits(limits.api_body, limits.item, REQUEST_SECONDS),
+            readiness=self._parts.readiness,
+            metrics=self._parts.metrics,
+            forget=self.channels.forget,
+            cluster=self._share.cluster if self._share is not None else SingleNode(),
+            distant=self._distant,
+            studio=self._works.studio,
+            kvs=self._works.kvs,
+            objects=self._stores.objects,
+            media_deletion=self._works.media_deletion,
+            ivs=self._makers.cloud,
+            proxies=proxies,
+            sums=self.sums,
+            broadcast_servers=self._works.broadcast_servers,
+            upload_origin=UploadOrigin(self._stores.objects if self._stores.bucket else None),
+        )
+
+    @property
+    def _shown_ports(self) -> OpenPorts:
+        """The ports in addresses shown to users."""
+        settings = self._settings
+        if not settings.tls.in_front:
+            return self._ports
+        secure = {f"{listener.name}s" for listener in all_listeners()}
+        return self._ports.with_tls(**{name: port for name, port in settings.tls_ports().items() if name in secure})
+
+    async def playback(self, ports: OpenPorts) -> PlaybackRouter:
+        self._ports = ports
+        settings, limits, share = self._settings, self._settings.limits, self._share
+        if share is not None:
+            share.locate(await advertised(settings, ports), ports)
+        protection, channels, audience = self.protection, self.channels, HttpViewers()
+        recordings = RecordingFiles(self._stores.objects, self._stores.media)
+        films = VodFiles(recordings, protection, channels.owners)
+        live = LivePlayback(
+            self.streams,
+            self._routes(audience),
+            FlvViewers(limits.viewer_backlog),
+            audience,
+            settings.stream.wait_for_publisher,
+            ready,
+            await share.relay(channels.cached, protection, audience, settings.edge) if share else None,
+        )
+        playback = PlaybackRouter(
+            PlaybackAccess(channels.cached, protection, channels.owners),
+            live,
+            Pages(lambda: self._shown_ports),
+            Health(self._parts.readiness.missing),
+            StoredPlayback(recordings, Posters(self._stores.objects, self._parts.tasks)),
+            {"vod": films},
+        )
+        if share is None:
+            return playback
+        statuses, routes = playback.statuses, self._routes(UNCOUNTED)
+        inner = InternalPlayback(self.hub, channels.cached, channels.owners, routes, statuses, recordings)
+        operations = {**self._operations(share), "film": films.unjudged}
+        if self._parts.identity.slot is not None:
+            self.sums = MetricsAggregator(self._parts.identity.slot, self._parts.metrics, share.peers)
+            operations[SUMS] = self.sums.operate
+        self.door = share.door(self._stores.channels, inner, operations, limits.refusals_per_minute)
+        return playback
+
+    def _operations(self, share: ClusterMember) -> Mapping[str, Operation]:
+        """Returns the operations that other nodes may request from this one."""
+        from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
+
+        operations = GatewayOperations(
+            share.siblings,
+            self.hub,
+            ChannelReaders(self.channels.fresh, self.channels.cached, self.channels.deleted),
+            forget=self.channels.forget,
+            distant=self._distant,
+            report=lambda: summary(self._machine, self._parts.metrics, __version__),
+        )
+        return operations.table()
+
+    def _routes(self, audience: HttpViewers) -> MediaRoutes:
+        ladders = LadderPlayback(self.hub, audience)
+        return MediaRoutes.of(
+            hls, ladders.cmaf, ladders.index, ladders.rung, SnapshotResponder(self._makers.jpegs.latest)
+        )
 
 
 def _archive(parts: NodeParts, stores: Stores) -> Archive:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 import structlog
 
@@ -33,18 +34,12 @@ from gateway.settings import Settings
 log = structlog.get_logger(__name__)
 
 
-class Role:
-    """What a gateway and an edge do differently.
+class Role(NodeServers, Protocol):
+    """What a gateway and an edge do differently. hub: of the streams that viewers play here."""
 
-    hub: of the streams that viewers play here. servers: what answers at the ports.
-    """
-
-    ready = "ready"  # the line in the log when it serves
+    ready: str = "ready"  # the line in the log when it serves
     words: Mapping[str, str] = {}  # more of that line
-
-    def __init__(self, hub: Hub, servers: NodeServers) -> None:
-        self.hub = hub
-        self.servers = servers
+    hub: Hub
 
     async def join(self, ports: OpenPorts) -> None:
         """Does what needs the open ports."""
@@ -105,7 +100,7 @@ async def serve(
             tasks=Tasks(name, crashed),
         )
         role = await open_role(parts)
-        listeners = Listeners(parts, role.servers)
+        listeners = Listeners(parts, role)
         parts.tasks.start(vault.run(), "secrets")
         parts.tasks.start(metrics.sample_loop_lag(), "loop lag")
         metrics.read_from(listeners.samples)

@@ -37,12 +37,34 @@ from gateway.cluster.replicas import Replicas
 from gateway.cluster.sibling_processes import SiblingProcesses
 from gateway.cluster.upstream_client import UpstreamClient
 from gateway.cluster.viewer_reporter import ViewerReporter
+from gateway.http.forwarded import Forwarded
+from gateway.http.request import Request
+from gateway.http.server import HttpServer
+from gateway.ingest.admission import Admission
+from gateway.ingest.open_listeners import OpenListeners
+from gateway.ingest.rtmp.setup import open_rtmp
+from gateway.ingest.services import ListenerServices
 from gateway.lib import metric_table
 from gateway.lib.metric_table import MetricSample
 from gateway.lib.readiness import Check
+from gateway.live.acquire_publisher import AcquirePublisher
 from gateway.live.hub import NODES_SECONDS, Hub, StreamLimits
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
+from gateway.live.stream import Stream
+from gateway.playback.flv import FlvViewers
+from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
+from gateway.playback.pages import Pages
+from gateway.playback.router import (
+    EventualAnswer,
+    LivePlayback,
+    MediaRoutes,
+    PlayableStreams,
+    PlaybackAccess,
+    PlaybackRouter,
+    StoredPlayback,
+)
+from gateway.playback.vod_files import VodFiles
 from gateway.ports.events import Events
 from gateway.ports.nodes import Node, NodeRole
 from gateway.ports.stores import Registry
@@ -51,11 +73,12 @@ from gateway.processes.metrics_aggregator import MetricsAggregator
 from gateway.processes.worker_link import WorkerLink
 from gateway.settings import Settings
 from proxy.edge import channel_edge, gateways
+from proxy.edge.admin_pages import AdminPages
 from proxy.edge.channel_edge import ChannelEdge
 from proxy.edge.gateways import GatewayFiles, GatewayList, Gateways, UpstreamFinder
+from proxy.edge.no_pushes import NoPushes, refuse_publisher
 from proxy.edge.recordings import EdgeRecordings
 from proxy.edge.remote_channels import HolderFirstChannels, RemoteChannels
-from proxy.edge.servers import EdgeServers, PulledPlayback
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +111,7 @@ class _Ground:
 
 async def _ground(parts: NodeParts) -> _Ground:
     """Opens the parts that find streams and channels. Raises StoreUnusable."""
-    settings, stack, node = parts.settings, parts.stack, parts.identity.id
+    settings, stack, id = parts.settings, parts.stack, parts.identity.id
     channel = settings.edge.channel
     headers = {channel_edge.HEADER: channel} if channel else {}
     peers = await stack.enter_async_context(Peers(parts.identity.secret, headers=headers))
@@ -101,8 +124,8 @@ async def _ground(parts: NodeParts) -> _Ground:
     if registry is not None:
         finder, checks = registry, {"registry": registry.check}
         locator = RegistryLocator(finder)
-        spread = EdgeSelector(locator, registry, node, channel)
-        cluster = await stack.enter_async_context(ClusterClient(node, registry, locator, peers))
+        spread = EdgeSelector(locator, registry, id, channel)
+        cluster = await stack.enter_async_context(ClusterClient(id, registry, locator, peers))
         living = gateways.registry_gateways(cluster.nodes)
     else:
         finder = upstreams = UpstreamFinder(settings.edge.upstream, peers)
@@ -120,6 +143,23 @@ async def _ground(parts: NodeParts) -> _Ground:
     return _Ground(registry, locator, spread, peers, known, reader, deleted)
 
 
+class PulledStreams:
+    """The streams of the gateways, as pulled replicas. Implements playback.router.PlayableStreams."""
+
+    def __init__(self, replicas: Replicas) -> None:
+        self._replicas = replicas
+
+    def find(self, name: str) -> Stream | None:
+        return self._replicas.find(name)
+
+    def find_recent(self, name: str) -> Stream | None:
+        """Returns None, because an edge holds no streams."""
+        return None
+
+    async def wait(self, name: str, seconds: float) -> Stream:
+        return await self._replicas.wait(name, seconds)
+
+
 class Edge(node.Role):
     """Pulls streams from gateways and serves them to viewers and other nodes."""
 
@@ -131,9 +171,10 @@ class Edge(node.Role):
         self._settings = settings
         self._ground = ground
         self.words = {"node": parts.identity.id}
-        self._channels = ChannelCaches(ground.reader, ground.deleted)
-        self._protection = listener_options.protection(settings, parts.secrets)
-        self._audience = HttpViewers()
+        self._health = Health(parts.readiness.missing)
+        self.channels = ChannelCaches(ground.reader, ground.deleted)
+        self.protection = listener_options.protection(settings, parts.secrets)
+        self._viewers = HttpViewers()
         self._feeds = ViewerFeeds(settings)
         stream = settings.stream
         given = NODES_SECONDS if settings.edge.channel else 0.0  # other nodes pull only from an edge of one channel
@@ -143,25 +184,25 @@ class Edge(node.Role):
         self.hub = Hub(limits, self._feeds.specs(), Events())  # of the pulled streams
         self._own = Hub(limits, (), Events())  # stays empty, as an edge holds no streams of its own
         where = ground.spread or ground.locator
-        self.replicas = Replicas(self.hub, where, ground.peers)
+        self._replicas = Replicas(self.hub, where, ground.peers)
         part = settings.edge.cache // _RECORDINGS
         held = settings.edge.model_copy(update={"cache": settings.edge.cache - part})
-        self.relay = HttpCacheProxy(
-            UpstreamClient(where, ground.peers), self._channels.cached, self._protection, self._audience, held
+        self._relay = HttpCacheProxy(
+            UpstreamClient(where, ground.peers), self.channels.cached, self.protection, self._viewers, held
         )
-        self._given = ChannelEdge(settings.edge.channel, self.replicas, self.relay)
-        self.recordings = EdgeRecordings(GatewayFiles(ground.gateways, self.relay.origin, ground.locator), part)
+        self._given = ChannelEdge(settings.edge.channel, self._replicas, self._relay)
+        self._recordings = EdgeRecordings(GatewayFiles(ground.gateways, self._relay.origin, ground.locator), part)
         self._teller = ViewerReporter(parts.identity.id, self._watched, ground.locator, ground.peers)
         self._address = ""
         self._shown: Mapping[str, object] = {}
+        self.lease: AcquirePublisher = refuse_publisher
+        self.admission: Admission = NoPushes(self.channels.cached, parts.secrets, parts.events)
+        self.streams: PlayableStreams = PulledStreams(self._replicas)
         slot = parts.identity.slot
-        sums = MetricsAggregator(slot, parts.metrics, ground.peers) if slot is not None else None
-        pulled = PulledPlayback(
-            self._channels, self._protection, self._audience, self.replicas, self.relay, self.recordings
-        )
-        servers = EdgeServers(parts, pulled, self._door(sums), sums)
-        self._pages = servers.pages
-        super().__init__(self.hub, servers)
+        self.sums = MetricsAggregator(slot, parts.metrics, ground.peers) if slot is not None else None
+        self.door: NodeEndpoint | None = self._endpoint()
+        self._pages = AdminPages(self._health, parts.metrics, parts.verifier, settings.limits.refusals_per_minute)
+        self._pages.sums = self.sums
         if not settings.signing.secret.get_secret_value():
             log.info("play signs of gateways that have another secret do not count here: signing.secret is not set")
 
@@ -169,9 +210,9 @@ class Edge(node.Role):
     async def open(cls, parts: NodeParts) -> Edge:
         """Opens everything that the edge pulls with, and starts its tasks. Raises StoreUnusable, UnusableKey."""
         edge = cls(parts, await _ground(parts))
-        for part in (edge.replicas, edge.relay, edge.recordings):
+        for part in (edge._replicas, edge._relay, edge._recordings):
             await parts.stack.enter_async_context(part)
-        parts.stack.callback(edge._audience.close)
+        parts.stack.callback(edge._viewers.close)
         await parts.stack.enter_async_context(parts.tasks)  # entered last, so tasks end first
         edge._start()
         return edge
@@ -197,9 +238,38 @@ class Edge(node.Role):
 
     def needed(self) -> bool:
         """Returns whether a viewer plays by FLV or RTMP, or another node pulls from here."""
-        return bool(self.replicas.lent) or any(any(stream.viewers.values()) for stream in self.hub)
+        return bool(self._replicas.lent) or any(any(stream.viewers.values()) for stream in self.hub)
 
-    def _door(self, sums: MetricsAggregator | None) -> NodeEndpoint:
+    # ---- what answers at the ports ----
+
+    def open_pushes(self, services: ListenerServices) -> list[OpenListeners]:
+        """Binds RTMP, which is there for players."""
+        return [open_rtmp(services)]
+
+    async def playback(self, ports: OpenPorts) -> PlaybackRouter:
+        settings, channels, recordings = self._settings, self.channels, self._recordings
+        live = LivePlayback(
+            self.streams,
+            MediaRoutes.of(_not_here, _not_here, _not_here, _not_here, _not_here),
+            FlvViewers(settings.limits.viewer_backlog),
+            self._viewers,
+            settings.stream.wait_for_publisher,
+            elsewhere=self._relay,
+        )
+        return PlaybackRouter(
+            PlaybackAccess(channels.cached, self.protection, channels.owners),
+            live,
+            Pages(lambda: ports),
+            self._health,
+            StoredPlayback(recordings),
+            {"vod": VodFiles(recordings, self.protection, channels.owners)},
+        )
+
+    def admin(self) -> HttpServer:
+        limits = listener_options.admin_http_limits(self._settings)
+        return HttpServer(self._pages, limits, Forwarded(self._settings.admin.forwarded_from))
+
+    def _endpoint(self) -> NodeEndpoint:
         """Returns the endpoint for other nodes.
 
         They may request the status of this edge and, if it was started for one channel, the stream of this channel.
@@ -211,8 +281,8 @@ class Edge(node.Role):
         operations = GatewayOperations(
             siblings,
             self._own,
-            ChannelReaders(ground.reader, self._channels.cached, self._channels.deleted),
-            forget=self._channels.forget,
+            ChannelReaders(ground.reader, self.channels.cached, self.channels.deleted),
+            forget=self.channels.forget,
             distant=RemoteViewerCounts(),
             report=lambda: summary(machine, metrics, __version__),
         ).table()
@@ -223,7 +293,7 @@ class Edge(node.Role):
             ground.reader,
             self._given.file,
             {name: operations[name] for name in ("node", "changed")}
-            | ({SUMS: sums.operate} if sums is not None else {}),
+            | ({SUMS: self.sums.operate} if self.sums is not None else {}),
         )
 
     def _as_node(self) -> Node:
@@ -234,7 +304,7 @@ class Edge(node.Role):
 
     def _watched(self) -> Mapping[str, Mapping[str, int]]:
         """Returns the number of viewers by stream and protocol."""
-        watched = self.relay.viewers
+        watched = self._relay.viewers
         for stream in self.hub:
             watched.setdefault(stream.name, Counter()).update(stream.viewers)
         return watched
@@ -246,10 +316,14 @@ class Edge(node.Role):
             viewers.update(stream.viewers)
         for protocol, count in viewers.items():
             yield MetricSample(metric_table.VIEWERS, count, (protocol,))
-        yield from self.relay.samples()
-        yield MetricSample(metric_table.PULLED, len(self.replicas))
-        yield MetricSample(metric_table.PULLS, self.replicas.pulls)
+        yield from self._relay.samples()
+        yield MetricSample(metric_table.PULLED, len(self._replicas))
+        yield MetricSample(metric_table.PULLS, self._replicas.pulls)
         yield MetricSample(metric_table.LOOKUPS, self._ground.locator.asked)
         yield from self._feeds.samples()
         for reason, count in self._pages.refused.items():
             yield MetricSample(metric_table.REFUSED, count, ("api", reason))
+
+
+def _not_here(request: Request, stream: Stream, rest: str) -> EventualAnswer:
+    raise AssertionError("no stream is held here whose files could be asked for")
