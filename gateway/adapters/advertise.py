@@ -30,7 +30,7 @@ async def advertised(settings: Settings, ports: OpenPorts, environ: Mapping[str,
     """
     if settings.http.advertise:
         return settings.http.advertise
-    port = ports.http or settings.http.port
+    port = ports["http"] or settings.http.port
     return f"{_bracketed(await _host(settings.http.host, environ))}:{port}"
 
 

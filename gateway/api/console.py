@@ -11,6 +11,7 @@ from aiohttp import web
 from gateway.api.answers import Missing, answer
 from gateway.api.context import CONTEXT, Context
 from gateway.api.servers import push_origins
+from gateway.ingest.websocket import push_servers
 from gateway.lib.assets import Asset
 from gateway.ports.errors import StoreAway
 
@@ -41,7 +42,7 @@ async def broadcaster(request: web.Request) -> web.StreamResponse:
 async def push_ports(request: web.Request) -> web.Response:
     """Returns the ports for pushes from pages, for a key that a user types in."""
     ports = request.app[CONTEXT].shown.ports()
-    return answer({"ws": ports.ws, "wss": ports.wss})
+    return answer({name: ports[name] for name in ("ws", "wss")})
 
 
 async def docs(request: web.Request) -> web.StreamResponse:
@@ -121,7 +122,7 @@ async def _places(request: web.Request, context: Context) -> tuple[set[str], set
     with suppress(StoreAway):  # the page has to load, because it shows the error
         found.append((await context.presenter(request)).addresses)
     pulls = {origin for addresses in found if (origin := _origin(addresses.pull))}
-    bases = [base for a in found for base in (a.web_push, a.secure_web_push)]
+    bases = [base for a in found for base in push_servers(a)]
     bases += await push_origins(context, _MAX_SERVERS)
     return pulls, {origin for base in bases if (origin := _origin(base))}
 

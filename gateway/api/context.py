@@ -20,6 +20,7 @@ from gateway.channels.media_owners import MediaOwners, StoredDeletions
 from gateway.channels.stores import ChannelStore, DomainStore
 from gateway.channels.stream_key import SigningSecrets
 from gateway.http.forwarded import Forwarded
+from gateway.ingest.registry import push_addresses
 from gateway.lib.assets import Assets
 from gateway.lib.metrics import Metrics
 from gateway.lib.metrics_snapshot import MetricsSnapshot
@@ -141,7 +142,7 @@ class Context:
         push, pull = (shown.push_host or host, shown.pull_host or host) if is_loopback(host) else (host, host)
         addresses = Addresses.of(domains, shown.ports(), push, pull, shown.public_url, host)
         tls = self.scheme(request) == "https"
-        return Presenter(addresses, self.secrets, shown.play_auth, shown.sign_ttl, tls)
+        return Presenter(addresses, self.secrets, push_addresses, shown.play_auth, shown.sign_ttl, tls)
 
     async def present(self, request: web.Request, channels: Iterable[Channel]) -> list[dict[str, object]]:
         """Returns channels as answers show them, relay keys masked."""

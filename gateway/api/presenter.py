@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from gateway.playback.formats import play_urls
 class Presenter:
     """Shows channels: the stored item, and values computed from it.
 
+    push: returns the fields with the addresses for publishers: `ingest.registry.push_addresses`.
     play_auth: for channels without their own `playAuth`.
     sign_ttl: seconds for which the play signatures in `playUrls` are valid.
     tls: whether the administrator uses TLS. A page over TLS can open only TLS addresses.
@@ -23,23 +25,19 @@ class Presenter:
 
     addresses: Addresses
     secrets: SigningSecrets = field(repr=False)
+    push: Callable[[Addresses, Channel, bool], Mapping[str, str]]
     play_auth: str = "none"
     sign_ttl: float = 3600
     tls: bool = False
 
     def present(self, channel: Channel, now: float) -> dict[str, Any]:
-        """Returns the item with `pushUrl`, `obsServer`, `obsKey`, `wsUrl`, `playUrls` and `expired`. Relay targets
-        are masked.
-        """
+        """Returns the item with the addresses for publishers, `playUrls` and `expired`. Relay targets are masked."""
         shown = dict(channel.item)
         if "relayURL" in shown:
             shown["relayURL"] = relay_urls.masked(shown["relayURL"])
-        server, obs_key = self.addresses.push_server(channel), f"{channel.id}?sign={channel.key}"
-        return shown | {
-            "pushUrl": f"{server}/{obs_key}",
-            "obsServer": server,
-            "obsKey": obs_key,
-            "wsUrl": f"{self.addresses.web_address(channel, self.tls)}?sign={channel.key}",
+        return {
+            **shown,
+            **self.push(self.addresses, channel, self.tls),
             "playUrls": play_urls(self.addresses, channel, self.play_query(channel, now)),
             "expired": channel.expired(now),
         }

@@ -6,6 +6,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway.settings.models import LISTENERS
+
 Flag: TypeAlias = bool | Literal["true", "false"]
 Number: TypeAlias = float | Annotated[str, Field(pattern=r"^\s*-?[0-9]+(\.[0-9]+)?\s*$")]
 Time: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -26,10 +28,4 @@ class Open(BaseModel):
 class Ports(Shape):
     """Ports of the listeners; null: not open."""
 
-    rtmp: int | None
-    rtmps: int | None
-    http: int | None
-    https: int | None
-    ws: int | None
-    wss: int | None
-    admin: int | None
+    __annotations__ = dict.fromkeys(LISTENERS, int | None)

@@ -13,6 +13,7 @@ from gateway.api.channel_fields import described
 from gateway.api.console_schemas import SHAPES as CONSOLE
 from gateway.api.schema_base import Flag, Number, Open, Ports, Shape, Time
 from gateway.channels import fields
+from gateway.ingest.registry import all_listeners
 from gateway.playback.formats import FORMATS, LADDER
 
 
@@ -67,17 +68,16 @@ PlayUrls: type[BaseModel] = create_model(
     "PlayUrls", __base__=_PlayUrls, __doc__=_PlayUrls.__doc__, **_PLAYS | {LADDER: (str | None, None)}
 )
 
-
+_PUSHES: dict[str, Any] = {
+    name: (str, Field(description=words)) for listener in all_listeners() for name, words in listener.fields.items()
+}
 Channel: type[BaseModel] = create_model(
     "Channel",
     __base__=NewChannel,
     id=(str, Field(description="Made by the gateway.")),
     key=(str, Field(description="The stream key's sign, <expiry>-<hash>.")),
     TimeStamp=(float, Field(default=None, description="Kept for readers of the original table; deletes nothing.")),
-    pushUrl=(str, Field(description="The address for ffmpeg to push to.")),
-    obsServer=(str, Field(description="OBS: Server.")),
-    obsKey=(str, Field(description="OBS: Stream Key.")),
-    wsUrl=(str, Field(description="The address for a browser to push to.")),
+    **_PUSHES,
     playUrls=(PlayUrls, ...),
     expired=(bool, Field(description="Whether `outdate` has passed.")),
 )

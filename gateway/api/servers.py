@@ -78,7 +78,7 @@ def server_of(node: Node) -> dict[str, Any] | None:
     address, ports = node.shown.get("address"), node.shown.get("ports")
     if not isinstance(address, str) or not is_host(address) or not isinstance(ports, Mapping):
         return None
-    return {"address": address, "ports": {name: _port(ports.get(name)) for name in OpenPorts().as_json()}}
+    return {"address": address, "ports": {name: _port(ports.get(name)) for name in OpenPorts()}}
 
 
 def _port(value: Any) -> int | None:

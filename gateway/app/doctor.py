@@ -270,21 +270,10 @@ def certificate(cert: Path | None, key: Path | None, now: datetime | None = None
 
 def ports(settings: Settings) -> list[Finding]:
     """Checks which ports are in use, and whether a running gateway uses them."""
-    listeners = [
-        ("rtmp", settings.rtmp.host, settings.rtmp.port),
-        ("http", settings.http.host, settings.http.port),
-        ("ws", settings.ws.host, settings.ws.port),
-        ("admin", settings.admin.host, settings.admin.port),
-    ]
-    if settings.has_tls:
-        listeners += [
-            ("rtmps", settings.rtmp.host, settings.rtmps.port),
-            ("https", settings.http.host, settings.https.port),
-            ("wss", settings.ws.host, settings.wss.port),
-        ]
     found, seen = [], dict[tuple[str, int], str]()
     runs: bool | None = None
-    for name, host, port in listeners:
+    for listener in sorted(settings.listeners(), key=lambda one: one.tls):
+        name, host, port = listener.name, listener.host, listener.port
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if port and (other := seen.setdefault((host, port), name)) != name:
             found.append(Finding(f"port {name}", FindingState.MISSING, f"{where} is set for {other} too"))

@@ -5,16 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from gateway.channels.channel import Channel
-from gateway.channels.names import channel_of
-from gateway.channels.stores import ChannelReader
 from gateway.channels.stream_key import SigningSecrets
 from gateway.http.connection import HttpLimits
-from gateway.ingest.rtmp.services import PlayAccess, RtmpLimits
 from gateway.playback.cloudfront import CloudFrontVerifier
 from gateway.playback.protection import PlaybackProtection
-from gateway.playback.router import PlayableStreams
-from gateway.ports.errors import NoSuchChannel
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,22 +36,6 @@ def admin_http_limits(settings: Settings) -> HttpLimits:
     return replace(http_limits(settings), per_address=limits.admin_per_address, connections=limits.admin_connections)
 
 
-def rtmp_limits(settings: Settings) -> RtmpLimits:
-    """Returns the limits of RTMP connections."""
-    rtmp, limits = settings.rtmp, settings.limits
-    return RtmpLimits(
-        chunk_size=rtmp.chunk_size,
-        message=limits.rtmp_message,
-        handshake=limits.handshake,
-        first_media=limits.first_media,
-        ping_interval=rtmp.ping_interval,
-        ping_timeout=rtmp.ping_timeout,
-        idle_timeout=rtmp.idle_timeout,
-        wait_for_publisher=settings.stream.wait_for_publisher,
-        viewer_backlog=limits.viewer_backlog,
-    )
-
-
 def protection(settings: Settings, secrets: SigningSecrets) -> PlaybackProtection:
     """Returns the rules for playback over HTTP. Raises UnusableKey."""
     playback = settings.playback
@@ -82,24 +60,3 @@ def _cloudfront(settings: Settings) -> CloudFrontVerifier | None:
     if not keys and not origin_secret:
         return None
     return CloudFrontVerifier(keys, settings.playback.public_url, origin_secret)
-
-
-def play_access(protection: PlaybackProtection, streams: PlayableStreams, channels: ChannelReader) -> PlayAccess:
-    """Returns the check for playback over RTMP: a play sign is needed where the channel requires one.
-
-    Streams that CloudFront protects cannot be played over RTMP.
-    """
-
-    async def may_play(name: str, query: dict[str, str], address: str | None) -> None:
-        stream = streams.find(name)
-        channel = stream.channel if stream is not None else await _stored(channels, name)
-        protection.judge_sign(name, channel, query.get("sign"), address)
-
-    return may_play
-
-
-async def _stored(channels: ChannelReader, name: str) -> Channel | None:
-    try:
-        return await channels.get(channel_of(name))
-    except NoSuchChannel:
-        return None

@@ -1,238 +1,171 @@
-"""The listeners of one process: RTMP(S), playback HTTP(S), WebSocket and admin; opened and closed together."""
+"""The listeners of one process: pushes, playback HTTP(S) and admin; opened and closed together."""
 
 from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
 
-from gateway import __version__
-from gateway.adapters.advertise import advertised
-from gateway.adapters.stores import Stores
-from gateway.api.routes import make_app
-from gateway.api.status import summary
-from gateway.app import listener_options
-from gateway.app.api_context import ApiContextFactory
+from gateway.app.channel_caches import ChannelCaches
+from gateway.app.listener_options import http_limits
+from gateway.app.node_parts import NodeParts
 from gateway.channels.addresses import OpenPorts
-from gateway.channels.cached_channels import CachedChannels
-from gateway.channels.media_owners import MediaOwners, StoredDeletions
-from gateway.http.admin_listener import AdminLimits, AdminListener
 from gateway.http.forwarded import Forwarded
-from gateway.http.origin_policy import OriginPolicy
 from gateway.http.server import HttpServer
 from gateway.ingest.admission import Admission
+from gateway.ingest.open_listeners import OpenListeners
 from gateway.ingest.pending_connections import PendingConnections
-from gateway.ingest.rtmp.listener import RtmpListener
-from gateway.ingest.rtmp.services import RtmpServices
-from gateway.ingest.websocket.compatible_targets import CompatibleTargets
-from gateway.ingest.websocket.container_intake import ContainerIntake
-from gateway.ingest.websocket.frames_intake import FramesIntake
-from gateway.ingest.websocket.listener import WsListener
-from gateway.ingest.websocket.services import WsLimits, WsServices
-from gateway.lib.quota import Quota
-from gateway.lib.refusals import Refusals
-from gateway.lib.scheduled_reads import ReadScheduler
+from gateway.ingest.services import ListenerServices
+from gateway.lib.metric_table import BYTES_OUT, REFUSED, MetricSample
 from gateway.lib.sockets import Opener, listen, port_of, tls_context
 from gateway.live.acquire_publisher import AcquirePublisher
-from gateway.live.hub import StreamLimits
-from gateway.live.remote_viewer_counts import RemoteViewerCounts
-from gateway.playback.flv import FlvViewers
-from gateway.playback.health import Health
-from gateway.playback.http_viewers import UNCOUNTED, HttpViewers
-from gateway.playback.internal_playback import InternalPlayback
-from gateway.playback.ladder import LadderPlayback
-from gateway.playback.pages import Pages
-from gateway.playback.playlist_response import ready
-from gateway.playback.posters import Posters
 from gateway.playback.protection import PlaybackProtection
-from gateway.playback.recording_files import RecordingFiles
-from gateway.playback.router import (
-    LivePlayback,
-    MediaRoutes,
-    PlayableStreams,
-    PlaybackAccess,
-    PlaybackRouter,
-    StoredPlayback,
-)
-from gateway.playback.snapshot import SnapshotResponder
-from gateway.playback.vod_files import VodFiles
-from gateway.processes.metrics_aggregator import OPERATION as SUMS
+from gateway.playback.router import PlayableStreams, PlaybackRouter
 from gateway.processes.metrics_aggregator import MetricsAggregator
 from gateway.processes.sibling_server import SiblingServer
 
 if TYPE_CHECKING:
-    from gateway.app.node_parts import NodeParts
-    from gateway.app.output_factory import OutputFactory
-    from gateway.cluster.cluster_member import ClusterMember
-    from gateway.cluster.node_endpoint import NodeEndpoint, Operation
-    from gateway.processes.worker_link import WorkerLink
+    from gateway.cluster.node_endpoint import NodeEndpoint
 
 
-class GatewayListeners:
-    """Opens all listeners of `settings`. `ports` has the open ports. Raises ListenError, UnusableKey."""
+class AdminServer(Protocol):
+    """Answers at the admin port."""
 
-    def __init__(
-        self,
-        parts: NodeParts,
-        stores: Stores,
-        makers: OutputFactory,
-        admin: ApiContextFactory,
-        share: ClusterMember | None = None,
-        seat: WorkerLink | None = None,
-    ) -> None:
-        """Prepares the listeners; `open` opens them.
+    async def listen(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext | None = None) -> None:
+        """Serves on listening sockets, which it closes at the end."""
 
-        share: the membership in a cluster; None: the node runs alone. seat: a worker's link to its master, which has
-        opened the ports.
-        """
-        hub = makers.hub
-        settings = self._settings = parts.settings
+    def retire(self) -> None:
+        """Stops accepting, because another process has the port now."""
+
+    async def close(self) -> None: ...
+
+
+class NodeServers(Protocol):
+    """What answers at the ports of a gateway or an edge. The methods are called once, in this order.
+
+    door, sums: for other nodes, and for other processes of this machine; None: there are none. Valid after `playback`.
+    """
+
+    lease: AcquirePublisher
+    admission: Admission
+    streams: PlayableStreams
+    channels: ChannelCaches
+    protection: PlaybackProtection
+    door: NodeEndpoint | None
+    sums: MetricsAggregator | None
+
+    def open_pushes(self, services: ListenerServices) -> Sequence[OpenListeners]:
+        """Binds the ports of the ingest protocols. Raises ListenError."""
+
+    async def playback(self, ports: OpenPorts) -> PlaybackRouter:
+        """Returns what answers players. ports: those that are open."""
+
+    def admin(self) -> AdminServer: ...
+
+
+class Listeners:
+    """Opens all listeners of the settings. `ports` has the open ports after `open`."""
+
+    def __init__(self, parts: NodeParts, servers: NodeServers) -> None:
+        limits = parts.settings.limits
         self._parts = parts
-        self._hub = hub
-        self._stores = stores
-        self._admin_part = admin
-        self._makers = makers
-        self._tasks = parts.tasks
-        self._share = share
-        self._node = admin.node()
-        self._distant = RemoteViewerCounts()
-        self._seat = seat
-        self._opener: Opener = listen if seat is None else seat.sockets
-        self._siblings: SiblingServer | None = None
-        self._sums: MetricsAggregator | None = None
-        self._streams: PlayableStreams = hub if share is None else share.streams
-        self._lease: AcquirePublisher = hub.lease if share is None else share.lease
-        self._channels = CachedChannels(stores.channels)
-        self._deleted = CachedChannels(StoredDeletions(stores.channels))
-        self._owners = MediaOwners(self._channels, self._deleted)
-        self._admission = Admission(
-            stores.channels,
-            parts.secrets,
-            parts.events,
-            publishers_per_address=settings.limits.publishers_per_address,
-            refusals=Refusals(settings.limits.refusals_per_minute),
-        )
-        self._reads = ReadScheduler()
-        self.pending = PendingConnections(settings.limits.pending_per_address, settings.limits.pending_bytes)
-        self._rtmp: list[RtmpListener] = []
-        self._ws: list[WsListener] = []
-        self._compatible = self._make_compatible()
+        self._settings = parts.settings
+        self._servers = servers
+        self._pending = PendingConnections(limits.pending_per_address, limits.pending_bytes)
+        self._pushes: Sequence[OpenListeners] = ()
         self._http: HttpServer | None = None
-        self._protection: PlaybackProtection | None = None
-        self._node_door: NodeEndpoint | None = None
-        self._admin: AdminListener | None = None
+        self._admin: AdminServer | None = None
+        self._siblings: SiblingServer | None = None
         self.ports = OpenPorts()
 
     async def open(self) -> None:
-        """Binds every port first, so that a port in use leaves nothing half open. Then starts to accept."""
-        settings = self._settings
+        """Binds every port first, so that a port in use leaves nothing half open. Then starts to accept.
+
+        Raises ListenError.
+        """
+        settings, servers, seat = self._settings, self._servers, self._parts.seat
         tls = tls_context(settings.tls.cert, settings.tls.key) if settings.tls.cert is not None else None
-        self._protection = protection = listener_options.protection(settings, self._parts.secrets)
-        self._open_rtmp(tls, protection)
-        self._open_ws(tls)
-        http, host = settings.http, settings.http.host
-        plain = self._opener("http", host, http.port)
-        secure = self._opener("https", host, settings.https.port) if tls is not None else []
-        here = self._seat is None or self._seat.slot.first
-        admin = self._opener("admin", settings.admin.host, settings.admin.port) if here else []
-        self.ports = OpenPorts(
-            rtmp=self._rtmp[0].port,
-            rtmps=self._rtmp[1].port if tls is not None else None,
-            http=port_of(plain),
-            https=port_of(secure) if secure else None,
-            ws=self._ws[0].port,
-            wss=self._ws[1].port if tls is not None else None,
-            admin=port_of(admin) if here or self._seat is None else self._seat.ports.admin,
-        )
-        if self._share is not None:
-            self._share.locate(await advertised(settings, self.ports), self.ports)
-        self._http = await self._make_http(protection)
-        await self._http.listen(plain)
+        opener: Opener = listen if seat is None else seat.sockets
+        self._pushes = servers.open_pushes(self._services(opener, tls))
+        here = ("http", "https", "admin") if self._parts.first else ("http", "https")
+        opened = {one.name: opener(one.name, one.host, one.port) for one in settings.listeners() if one.name in here}
+        ports = {"admin": seat.ports["admin"]} if seat is not None else {}
+        for listeners in self._pushes:
+            ports |= listeners.ports
+        self.ports = OpenPorts(**ports | {name: port_of(sockets) for name, sockets in opened.items()})
+        self._http = self._playback(await servers.playback(self.ports))
+        await self._http.listen(opened["http"])
         if tls is not None:
-            await self._http.listen(secure, tls)
+            await self._http.listen(opened["https"], tls)
         if self._siblings is not None:
             await self._siblings.open()
-        if admin:
-            await self._open_admin(admin, tls if settings.admin.tls else None)
-        for listener in self._pushes:
-            await listener.start()
-            self._tasks.start(listener.run(), "connections")
-        if self._compatible is not None:
-            self._tasks.start(self._compatible.run(), "compatible pushes")
+        if "admin" in opened:
+            self._admin = servers.admin()
+            await self._admin.listen(opened["admin"], tls if settings.admin.tls else None)
+        for listeners in self._pushes:
+            await listeners.start()
 
-    async def _open_admin(self, sockets: list[socket.socket], tls: ssl.SSLContext | None) -> None:
-        context = self._admin_part.context(
-            lambda: self._shown_ports,
-            self._forget,
-            self._node,
-            self._distant,
-            self._share.cluster if self._share is not None else None,
-            self._sums,
+    def _services(self, opener: Opener, tls: ssl.SSLContext | None) -> ListenerServices:
+        return ListenerServices(
+            settings=self._settings,
+            opener=opener,
+            tls=tls,
+            tasks=self._parts.tasks,
+            lease=self._servers.lease,
+            admission=self._servers.admission,
+            pending=self._pending,
+            streams=self._servers.streams,
+            channels=self._servers.channels.cached,
+            protection=self._servers.protection,
+            ports=lambda: self.ports,
         )
-        limits = self._settings.limits
-        admin_limits = AdminLimits(
-            head_seconds=limits.handshake,
-            stall_seconds=limits.viewer_stall,
-            per_address=limits.admin_per_address,
-            connections=limits.admin_connections,
-        )
-        self._admin = AdminListener(make_app(context), admin_limits, Forwarded(self._settings.admin.forwarded_from))
-        await self._admin.open(sockets, tls)
 
-    def _forget(self, id: str) -> None:
-        """Drops a changed or deleted channel from the caches."""
-        self._channels.forget(id)
-        self._deleted.forget(id)
+    def _playback(self, router: PlaybackRouter) -> HttpServer:
+        """Returns the server for players and other nodes. Makes the one for other processes of this machine too."""
+        limits, forwarded = http_limits(self._settings), Forwarded(self._settings.http.forwarded_from)
+        door, sums, slot = self._servers.door, self._servers.sums, self._parts.identity.slot
+        if door is None:
+            return HttpServer(router, limits, forwarded)
+        router.add_folder("_node", door)
+        if slot is not None and sums is not None:
+            self._siblings = SiblingServer(slot, door, limits, sums.keep)
+        return HttpServer(router, limits, forwarded, unshown=("POST",), exempts=door.signed)
 
-    @property
-    def _shown_ports(self) -> OpenPorts:
-        """The ports in addresses shown to users."""
-        settings = self._settings
-        if not settings.tls.in_front:
-            return self.ports
-        return self.ports.with_tls(settings.rtmps.port, settings.wss.port)
-
-    @property
-    def _pushes(self) -> list[RtmpListener | WsListener]:
-        return [*self._rtmp, *self._ws]
-
-    @property
-    def http_bytes(self) -> int:
-        """Bytes of answers on the playback listener, without those of feeds, which are counted separately."""
-        return self._http.bytes_out if self._http is not None else 0
-
-    @property
-    def refused(self) -> Mapping[str, Mapping[str, int]]:
-        """Refused pushes, plays and requests of other nodes, by reason."""
-        plays = self._protection.refused if self._protection is not None else {}
-        nodes = self._node_door.refused if self._node_door is not None else {}
-        return {"publish": self._admission.refused, "play": plays, "node": nodes}
+    def samples(self) -> Iterator[MetricSample]:
+        """Yields the metrics of the listeners. Bytes of FLV and RTMP viewers are counted in their feeds."""
+        yield MetricSample(BYTES_OUT, self._http.bytes_out if self._http is not None else 0, ("http",))
+        servers = self._servers
+        counts = {"publish": servers.admission.refused, "play": servers.protection.refused}
+        if servers.door is not None:
+            counts["node"] = servers.door.refused
+        for what, reasons in counts.items():
+            for reason, count in reasons.items():
+                yield MetricSample(REFUSED, count, (what, reason))
+        yield from self._pending.samples()
 
     def stop_accepting(self) -> None:
         """Refuses new publishers. Playback goes on until the streams end."""
-        for listener in self._pushes:
-            listener.close()
+        for listeners in self._pushes:
+            listeners.close()
 
     def retire(self) -> None:
         """Stops accepting, because another process has these ports now. Open connections go on."""
         self.stop_accepting()
         if self._http is not None:
             self._http.retire()
-        admin, self._admin = self._admin, None
-        if admin is not None:
-            self._tasks.start(admin.close(), "admin")
+        if self._admin is not None:
+            self._admin.retire()
 
     async def finish(self) -> None:
         """Lets running answers and the last data for viewers finish, then closes the rest."""
         if self._http is not None:
             await self._http.close(grace=2.0)
-        for listener in self._pushes:
-            await listener.hang_up(grace=2.0)
-        if self._compatible is not None:
-            await self._compatible.finish()
+        for listeners in self._pushes:
+            await listeners.hang_up(grace=2.0)
 
     async def close(self) -> None:
+        """Closes everything at once."""
         self.stop_accepting()
         if self._http is not None:
             await self._http.close()
@@ -240,118 +173,3 @@ class GatewayListeners:
             await self._admin.close()
         if self._siblings is not None:
             await self._siblings.close()
-
-    # ---- RTMP ----
-
-    def _open_rtmp(self, tls: ssl.SSLContext | None, protection: PlaybackProtection) -> None:
-        settings, limits = self._settings, self._settings.limits
-        rtmp = settings.rtmp
-        door = RtmpServices(
-            streams=self._streams,
-            lease=self._lease,
-            admission=self._admission,
-            may_play=listener_options.play_access(protection, self._streams, self._channels),
-            players=Quota(limits.playback_per_address),
-            limits=listener_options.rtmp_limits(settings),
-            tasks=self._tasks,
-            reads=self._reads,
-            pending=self.pending,
-        )
-        self._rtmp = [RtmpListener(door, rtmp.host, rtmp.port, rtmp.proxy_from, None, self._opener)]
-        if tls is not None:
-            self._rtmp.append(RtmpListener(door, rtmp.host, settings.rtmps.port, rtmp.proxy_from, tls, self._opener))
-
-    # ---- WebSocket push ----
-
-    def _open_ws(self, tls: ssl.SSLContext | None) -> None:
-        settings, limits = self._settings, self._settings.limits
-        ws, workers = settings.ws, self._makers.workers
-        door = WsServices(
-            lease=self._lease,
-            admission=self._admission,
-            container=lambda publisher: ContainerIntake(publisher, workers, settings.transcode),
-            frames=lambda publisher: FramesIntake(publisher, workers),
-            origins=OriginPolicy(ws.origins),
-            forwarded=Forwarded(ws.forwarded_from),
-            limits=WsLimits(
-                message=limits.ws_message,
-                handshake=limits.handshake,
-                first_media=limits.first_media,
-                ping_interval=ws.ping_interval,
-                ping_timeout=ws.ping_timeout,
-                idle_timeout=ws.idle_timeout,
-            ),
-            compatible=self._compatible,
-            tasks=self._tasks,
-            reads=self._reads,
-            pending=self.pending,
-        )
-        self._ws = [WsListener(door, ws.host, ws.port, None, self._opener)]
-        if tls is not None:
-            self._ws.append(WsListener(door, ws.host, settings.wss.port, tls, self._opener))
-
-    def _make_compatible(self) -> CompatibleTargets | None:
-        """Returns the targets for pushes of the original's client; None where they are off."""
-        settings = self._settings
-        if not settings.ws.compatible:
-            return None
-        limits = StreamLimits(0, 0, settings.stream.gop_seconds, settings.stream.gop_bytes, settings.limits.publishers)
-        own = lambda: frozenset(port for port in (self.ports.rtmp, self.ports.rtmps) if port)  # noqa: E731
-        return CompatibleTargets(settings.ws.compatible, self._makers.relays, limits, own)
-
-    # ---- HTTP ----
-
-    async def _make_http(self, protection: PlaybackProtection) -> HttpServer:
-        settings, limits = self._settings, self._settings.limits
-        audience = HttpViewers()
-        recordings = RecordingFiles(self._stores.objects, self._stores.media)
-        films = VodFiles(recordings, protection, self._owners)
-        live = LivePlayback(
-            self._streams,
-            self._routes(audience),
-            FlvViewers(limits.viewer_backlog),
-            audience,
-            settings.stream.wait_for_publisher,
-            ready,
-            await self._share.relay(self._channels, protection, audience, settings.edge) if self._share else None,
-        )
-        playback = PlaybackRouter(
-            PlaybackAccess(self._channels, protection, self._owners),
-            live,
-            Pages(lambda: self._shown_ports),
-            Health(self._parts.readiness.missing),
-            StoredPlayback(recordings, Posters(self._stores.objects, self._tasks)),
-            {"vod": films},
-        )
-        http_limits, forwarded = listener_options.http_limits(settings), Forwarded(settings.http.forwarded_from)
-        if self._share is None:
-            return HttpServer(playback, http_limits, forwarded)
-        statuses, routes = playback.statuses, self._routes(UNCOUNTED)
-        inner = InternalPlayback(self._hub, self._channels, self._owners, routes, statuses, recordings)
-        operations = {**self._operations(self._share), "film": films.unjudged}
-        if self._seat is not None:
-            self._sums = MetricsAggregator(self._seat.slot, self._parts.metrics, self._share.peers)
-            operations[SUMS] = self._sums.operate
-        self._node_door = door = self._share.door(self._stores.channels, inner, operations, limits.refusals_per_minute)
-        playback.add_folder("_node", door)
-        if self._seat is not None and self._sums is not None:
-            self._siblings = SiblingServer(self._seat.slot, door, http_limits, self._sums.keep)
-        return HttpServer(playback, http_limits, forwarded, unshown=("POST",), exempts=door.signed)
-
-    def _operations(self, share: ClusterMember) -> Mapping[str, Operation]:
-        """Returns the operations that other nodes may request from this one."""
-        from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
-
-        operations = GatewayOperations(
-            share.siblings,
-            self._hub,
-            ChannelReaders(self._stores.channels, self._channels, self._deleted),
-            forget=self._forget,
-            distant=self._distant,
-            report=lambda: summary(self._node, self._parts.metrics, __version__),
-        )
-        return operations.table()
-
-    def _routes(self, audience: HttpViewers) -> MediaRoutes:
-        ladders = LadderPlayback(self._hub, audience)
-        return MediaRoutes.of(ladders, SnapshotResponder(self._makers.jpegs.latest))

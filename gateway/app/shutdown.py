@@ -1,4 +1,4 @@
-"""The end of a process: its signals, the time that a replaced process may stay, and the drain."""
+"""The end of a process: its signals, and the time that a replaced process may stay."""
 
 from __future__ import annotations
 
@@ -7,17 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 
 from gateway.processes.link_protocol import WorkerCommand
-
-if TYPE_CHECKING:
-    from gateway.app.listeners import GatewayListeners
-    from gateway.app.output_factory import OutputFactory
-    from gateway.live.hub import Hub
-    from gateway.processes.worker_link import WorkerLink
+from gateway.processes.worker_link import WorkerLink
 
 log = structlog.get_logger(__name__)
 
@@ -99,16 +94,3 @@ class ShutdownSignals:
         }[word]
         if not future.done():
             future.set_result(None)
-
-
-async def drain(hub: Hub, makers: OutputFactory, listeners: GatewayListeners, seconds: float) -> None:
-    """Stops accepting, informs publishers and viewers, and lets outputs finish and store their files."""
-    listeners.stop_accepting()
-    hub.drain()
-    try:
-        async with asyncio.timeout(seconds or None):
-            await hub.drained()
-            await listeners.finish()
-            await makers.flush()
-    except TimeoutError:
-        log.warning("not everything was finished in time", drain=seconds)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,16 +13,15 @@ from typing import Any, Final
 import structlog
 
 from gateway.adapters.secret_resolver import SecretResolver
+from gateway.app import process
 from gateway.channels.names import is_channel_id
 from gateway.cluster.node_address import NodeAddress
 from gateway.cluster.peers import Peers
 from gateway.cluster.rendition_push import RenditionPush
 from gateway.cluster.source_pull import SourcePull
-from gateway.lib import log as logs
 from gateway.lib.metric_table import DROPPED, WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
-from gateway.lib.tuning import private_files
 from gateway.live.hub import Hub, StreamLimits
 from gateway.live.output import OutputSpec
 from gateway.outputs.ladder.ladder_output import LadderOutput
@@ -70,19 +68,14 @@ class Assignment:
 
 def run(settings: Settings, environ: Mapping[str, str] | None = None) -> int:
     """Works until the stream ends, its gateway is gone, or SIGTERM. Returns the exit code."""
-    private_files()
-    logs.configure(settings.log.level, settings.log.format)
-    try:
+
+    async def checked() -> int:
         assignment = Assignment.of(os.environ if environ is None else environ)
         if not settings.cluster.secret.get_secret_value():
             raise StoreUnusable("cluster.secret is not set: no gateway would answer")
-        import uvloop
+        return await work(settings, assignment)
 
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(work(settings, assignment))
-    except (HubError, OSError) as error:
-        print(f"millrace: {error}", file=sys.stderr)  # noqa: T201
-        return 1
+    return process.run(settings, checked)
 
 
 async def work(settings: Settings, assignment: Assignment) -> int:
@@ -130,4 +123,4 @@ async def work(settings: Settings, assignment: Assignment) -> int:
 
 def _crashed(name: str, error: BaseException) -> None:
     if not isinstance(error, HubError):  # the task that waits for it reports it
-        log.error("a task failed", task=name, exc_info=error)
+        process.crashed(name, error)

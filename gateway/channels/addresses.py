@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from gateway.channels.channel import Channel
 from gateway.ports.errors import InvalidField
+from gateway.settings.models import LISTENERS
 
 APP: Final = "stream"
 _STANDARD: Final = {"rtmp": 1935, "rtmps": 1938, "http": 80, "https": 443, "ws": 8081, "wss": 8444}
@@ -19,24 +20,33 @@ _DOMAIN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class OpenPorts:
-    """The ports that are open (None: closed), as stored in `<data>/ports.json`."""
+class OpenPorts(Mapping[str, int | None]):
+    """The port of each listener (None: closed), as stored in `<data>/ports.json`. Raises TypeError for other names."""
 
-    rtmp: int | None = None
-    rtmps: int | None = None
-    http: int | None = None
-    https: int | None = None
-    ws: int | None = None
-    wss: int | None = None
-    admin: int | None = None
+    def __init__(self, **ports: int | None) -> None:
+        if unknown := ports.keys() - set(LISTENERS):
+            raise TypeError(f"no listeners: {sorted(unknown)}")
+        self._ports = {name: ports.get(name) for name in LISTENERS}
+
+    def __getitem__(self, name: str) -> int | None:
+        return self._ports[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ports)
+
+    def __len__(self) -> int:
+        return len(self._ports)
 
     def as_json(self) -> dict[str, int | None]:
-        return asdict(self)
+        return dict(self._ports)
 
-    def with_tls(self, rtmps: int, wss: int) -> OpenPorts:
+    def opened(self) -> dict[str, int]:
+        """Returns the ports that are open."""
+        return {name: port for name, port in self._ports.items() if port is not None}
+
+    def with_tls(self, **ports: int) -> OpenPorts:
         """Returns the ports as clients see them if a proxy in front of the gateway opens these ports with TLS."""
-        return replace(self, rtmps=rtmps, wss=wss)
+        return OpenPorts(**self._ports | ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +94,14 @@ def _domain(name: str, value: Any, schemes: tuple[str, ...]) -> str:
 class Addresses:
     """The addresses for pushing and playing, such as rtmp://host:1935 and http://host:8080, without a slash at the
     end.
+
+    push, pull: over RTMP and HTTP. host: of publishers over other protocols. ports: the open ports.
     """
 
     push: str
     pull: str
-    secure_push: str = ""  # for channels with isRtmps; "" if RTMPS is closed
-    web_push: str = ""  # over WebSocket
-    secure_web_push: str = ""  # over WebSocket with TLS; "" if that is closed
+    host: str = ""
+    ports: OpenPorts = field(default_factory=OpenPorts)
 
     @classmethod
     def of(
@@ -107,34 +118,22 @@ class Addresses:
         A domain without a port gets the standard port of its scheme.
         push_host, pull_host: names or addresses under which others reach the listeners, IPv6 without brackets.
         public_url: the setting `playback.public_url`, the address of this gateway for players; "" if it is not set.
-        web_host: for pushing over WebSocket, if it differs from push_host. A browser allows camera access only to
-        pages of its own machine or over TLS.
+        web_host: for pushing from browsers, if it differs from push_host. They allow camera access only to pages of
+        their own machine or over TLS.
         """
-        push = _base(domains.push, "rtmp") if domains.push else _with_port("rtmp", push_host, ports.rtmp)
+        push = _base(domains.push, "rtmp") if domains.push else _with_port("rtmp", push_host, ports["rtmp"])
         if domains.pull:
             pull = _base(domains.pull, "http")
         else:
-            pull = public_url.rstrip("/") or _with_port("http", pull_host, ports.http)
-        if push.startswith("rtmps:"):
-            secure_push = push
-        elif ports.rtmps:
-            secure_push = _with_port("rtmps", urlsplit(push).hostname or push_host, ports.rtmps)
-        else:
-            secure_push = ""
-        web = (urlsplit(push).hostname if domains.push else web_host) or push_host
-        secure_web = _with_port("wss", web, ports.wss) if ports.wss else ""
-        return cls(push, pull, secure_push, _with_port("ws", web, ports.ws), secure_web)
+            pull = public_url.rstrip("/") or _with_port("http", pull_host, ports["http"])
+        return cls(push, pull, (urlsplit(push).hostname if domains.push else web_host) or push_host, ports)
 
-    def web_address(self, channel: Channel, tls: bool) -> str:
-        """Returns the URL to which a browser pushes: ws://host:8081/stream/<id>. Uses TLS if it is requested and
-        open.
+    def server(self, name: str, host: str | None = None) -> str:
+        """Returns the address of a listener: ws://host:8081. A closed port is shown as the standard one.
+
+        name: of the listener and of its scheme. host: without brackets; None: the one for publishers.
         """
-        secure = self.secure_web_push if tls or channel.is_rtmps else ""
-        return f"{secure or self.web_push}/{APP}/{channel.id}"
-
-    def push_server(self, channel: Channel) -> str:
-        """Returns the server field of OBS: rtmp://host:1935/stream."""
-        return f"{self.secure_push if channel.is_rtmps and self.secure_push else self.push}/{APP}"
+        return _with_port(name, host or self.host, self.ports[name])
 
     def play_bases(self, channel: Channel) -> dict[str, str]:
         """Returns what play URLs of the channel begin with, by scheme. A path follows, except to "rtmp"."""

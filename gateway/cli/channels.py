@@ -256,6 +256,7 @@ async def _command_context(settings: Settings) -> AsyncIterator[_CommandContext]
     from gateway.adapters.stores import open_stores
     from gateway.api.presenter import Presenter
     from gateway.channels.addresses import Addresses
+    from gateway.ingest.registry import push_addresses
 
     secrets = signing_secret(await resolved(settings))
     async with open_stores(settings) as stores:
@@ -266,7 +267,7 @@ async def _command_context(settings: Settings) -> AsyncIterator[_CommandContext]
             shown_host(settings.http.host),
             settings.playback.public_url,
         )
-        presenter = Presenter(addresses, secrets, settings.playback.auth, settings.playback.sign_ttl)
+        presenter = Presenter(addresses, secrets, push_addresses, settings.playback.auth, settings.playback.sign_ttl)
         yield _CommandContext(stores.channels, stores, secrets, presenter, settings)
 
 

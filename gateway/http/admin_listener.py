@@ -71,6 +71,8 @@ class AdminListener:
         self.connections: set[AdminConnection] = set()
         self.refused = 0
         self._tasks = Tasks("admin connections", _accept_failed)
+        self._retiring = Tasks("admin", _accept_failed)
+        self._closed = False
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, logger=_logger(), keepalive_timeout=_KEEP_ALIVE
         )
@@ -78,7 +80,7 @@ class AdminListener:
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
 
-    async def open(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext | None = None) -> None:
+    async def listen(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext | None = None) -> None:
         """Serves on listening sockets, which it closes at the end."""
         await self._runner.setup()
         server = self._runner.server
@@ -94,8 +96,16 @@ class AdminListener:
                 )
         self._tick()
 
+    def retire(self) -> None:
+        """Begins to close, because another process has the port now."""
+        self._retiring.start(self.close())
+
     async def close(self) -> None:
         """Stops accepting, finishes the present answers, and closes all connections."""
+        if self._closed:
+            await self._retiring.close()
+            return
+        self._closed = True
         for server in self._servers:
             server.close()
         self._servers = []

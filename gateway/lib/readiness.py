@@ -19,12 +19,15 @@ TIMEOUT_SECONDS = 5.0  # seconds: load balancers give up soon after
 class Readiness:
     """Named checks, each of which raises if something is missing. Names are public; reasons go to the log."""
 
-    def __init__(self, checks: Mapping[str, Check]) -> None:
-        self._checks = dict(checks)
+    def __init__(self, checks: Mapping[str, Check] | None = None) -> None:
+        self._checks = dict(checks or {})
         self._closing = False
         self._missing: tuple[str, ...] = ()
         self._at = -FRESH
         self._asking = asyncio.Lock()
+
+    def add(self, name: str, check: Check) -> None:
+        self._checks[name] = check
 
     def close(self) -> None:
         """Makes the node not ready, whatever the checks return, because it shuts down."""

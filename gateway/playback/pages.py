@@ -89,7 +89,7 @@ class Pages:
     def push_ports(self, request: Request) -> Response:
         """Answers `/broadcast.json`: the ports to which the broadcaster can push, besides this listener."""
         ports = self._ports()
-        return Response(200, json.dumps({"ws": ports.ws, "wss": ports.wss}).encode(), JSON)
+        return Response(200, json.dumps({name: ports[name] for name in ("ws", "wss")}).encode(), JSON)
 
     def asset(self, request: Request, path: str) -> Response | Coroutine[Any, Any, Response]:
         """Answers with a file that the pages load; 404 for any other path.

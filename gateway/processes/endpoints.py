@@ -5,10 +5,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from gateway.channels.addresses import OpenPorts
 from gateway.lib.sockets import listen, listen_shared, port_of
 from gateway.settings import Settings
+
+EDGE_LISTENERS: Final = frozenset({"rtmp", "rtmps", "http", "https", "admin"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,25 +25,13 @@ class Endpoint:
 
 
 def gateway_endpoints(settings: Settings) -> list[Endpoint]:
-    """Returns the listeners of a gateway, with the names of OpenPorts."""
-    rtmp, http, ws, admin = settings.rtmp, settings.http, settings.ws, settings.admin
-    found = [
-        Endpoint("rtmp", rtmp.host, rtmp.port),
-        Endpoint("http", http.host, http.port),
-        Endpoint("ws", ws.host, ws.port),
-    ]
-    if settings.has_tls:
-        found += [
-            Endpoint("rtmps", rtmp.host, settings.rtmps.port),
-            Endpoint("https", http.host, settings.https.port),
-            Endpoint("wss", ws.host, settings.wss.port),
-        ]
-    return [*found, Endpoint("admin", admin.host, admin.port, first=True)]
+    """Returns the listeners of a gateway."""
+    return [Endpoint(one.name, one.host, one.port, one.name == "admin") for one in settings.listeners()]
 
 
 def edge_endpoints(settings: Settings) -> list[Endpoint]:
-    """Returns the listeners of an edge: those of a gateway without the ones for pushes from browsers."""
-    return [one for one in gateway_endpoints(settings) if one.name not in ("ws", "wss")]
+    """Returns the listeners of an edge: those of a gateway without the ones that only take pushes."""
+    return [one for one in gateway_endpoints(settings) if one.name in EDGE_LISTENERS]
 
 
 @dataclass(slots=True)

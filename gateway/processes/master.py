@@ -199,9 +199,8 @@ class Master:
 
     def _all_serve(self) -> None:
         self._service.opened(self._settings.data, self._opened.ports)
-        ports = {name: port for name, port in self._opened.ports.as_json().items() if port is not None}
         seconds = round(time.monotonic() - self._began, 2)
-        log.info("all serve", seconds=seconds, processes=self._restart.count, **ports)
+        log.info("all serve", seconds=seconds, processes=self._restart.count, **self._opened.ports.opened())
         for worker, child in self._children.values():
             if worker.number == 1:
                 child.tell(WorkerCommand.OPENED)

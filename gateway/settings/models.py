@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -67,26 +68,25 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-class RtmpSettings(Section):
+class ListenerSettings(Section):
+    """The address of a listener. Its section's name is its name everywhere: in the ports file, in logs, in errors."""
+
     host: Host
     port: Port
+
+
+class TlsListenerSettings(Section):
+    """The port of a listener over TLS. Its section has the plain listener's name and an s: `rtmps` for `rtmp`."""
+
+    port: Port
+
+
+class RtmpSettings(ListenerSettings):
     proxy_from: Networks
     chunk_size: ChunkSize
     ping_interval: Seconds
     ping_timeout: PositiveSeconds
     idle_timeout: Seconds
-
-
-class RtmpsSettings(Section):
-    port: Port
-
-
-class HttpsSettings(Section):
-    port: Port
-
-
-class WssSettings(Section):
-    port: Port
 
 
 class TlsSettings(Section):
@@ -96,9 +96,7 @@ class TlsSettings(Section):
     in_front: Switch
 
 
-class HttpSettings(Section):
-    host: Host
-    port: Port
+class HttpSettings(ListenerSettings):
     flush_ms: Milliseconds
     forwarded_from: Networks
     advertise: Advertised
@@ -106,9 +104,7 @@ class HttpSettings(Section):
     max_header: PositiveCount
 
 
-class WsSettings(Section):
-    host: Host
-    port: Port
+class WsSettings(ListenerSettings):
     origins: Texts
     forwarded_from: Networks
     compatible: Targets
@@ -117,9 +113,7 @@ class WsSettings(Section):
     idle_timeout: Seconds
 
 
-class AdminSettings(Section):
-    host: Host
-    port: Port
+class AdminSettings(ListenerSettings):
     token: KeptSecret
     tls: Switch
     forwarded_from: Networks
@@ -332,6 +326,16 @@ class LogSettings(Section):
     format: Annotated[Literal["auto", "console", "json"], Expected("auto, console or json")]
 
 
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """The address of one listener."""
+
+    name: str
+    host: str
+    port: int
+    tls: bool = False
+
+
 class Settings(Section):
     """All settings, merged. `{data}` in a store's address has been replaced by the data folder."""
 
@@ -342,11 +346,11 @@ class Settings(Section):
     serve: ServeSettings
     log: LogSettings
     rtmp: RtmpSettings
-    rtmps: RtmpsSettings
+    rtmps: TlsListenerSettings
     http: HttpSettings
-    https: HttpsSettings
+    https: TlsListenerSettings
     ws: WsSettings
-    wss: WssSettings
+    wss: TlsListenerSettings
     admin: AdminSettings
     oidc: OidcSettings
     tls: TlsSettings
@@ -377,3 +381,25 @@ class Settings(Section):
     def has_tls(self) -> bool:
         """Whether RTMPS, HTTPS and WSS are open beside the plain ports."""
         return self.tls.cert is not None
+
+    def listeners(self) -> list[ListenAddress]:
+        """Returns the addresses of all listeners that are open, in the order of the sections."""
+        found = []
+        for name, section in self:
+            if isinstance(section, ListenerSettings):
+                found.append(ListenAddress(name, section.host, section.port))
+            elif isinstance(section, TlsListenerSettings) and self.has_tls:
+                found.append(ListenAddress(name, getattr(self, name[:-1]).host, section.port, tls=True))
+        return found
+
+    def tls_ports(self) -> dict[str, int]:
+        """Returns the ports over TLS by their listeners' names, also those that are not open."""
+        return {name: section.port for name, section in self if isinstance(section, TlsListenerSettings)}
+
+
+def _is_listener(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, ListenerSettings | TlsListenerSettings)
+
+
+# The names of all listeners, also of those that are open only with a certificate.
+LISTENERS: Final = tuple(name for name, info in Settings.model_fields.items() if _is_listener(info.annotation))

@@ -132,7 +132,7 @@ class TestPorts:
 
     def test_the_secure_ones_are_open_with_a_certificate(self, made):
         ports = known_ports(made(TLS__CERT="/c", TLS__KEY="/k"))
-        assert (ports.rtmps, ports.https, ports.wss) == (1938, 8443, 8444)
+        assert (ports["rtmps"], ports["https"], ports["wss"]) == (1938, 8443, 8444)
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ MOST_LINES = 600  # one idea may be long: cut where a second noun appears, not w
 PRINTS = {
     "gateway/lib/log.py": "the log itself",
     "gateway/__main__.py": "errors of the command line",
-    "gateway/app/gateway.py": "the greeting of `make run`, a new admin token, why the gateway cannot start",
-    "proxy/edge/app.py": "a new admin token, why the edge cannot start",
-    "gateway/app/worker.py": "why a media worker cannot work",
+    "gateway/app/process.py": "why a gateway, an edge or a media worker cannot start",
+    "gateway/app/node.py": "a new admin token",
+    "gateway/app/gateway.py": "the greeting of `make run`",
     "gateway/app/doctor.py": "its report",
     "gateway/cli/": "what a command was asked for",
     "gateway/workers/programs/": "what a media worker says before it ends: the gateway logs it",

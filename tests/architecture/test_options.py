@@ -9,7 +9,7 @@ from typing import TypeGuard
 import pytest
 
 from gateway.settings.layers import OPTIONS, SECTIONS
-from gateway.settings.models import Settings
+from gateway.settings.models import LISTENERS, Settings
 from tests.architecture.sources import modules
 
 # These look at the options without doing what they say.
@@ -30,6 +30,8 @@ def read() -> frozenset[str]:
             for function in ast.walk(tree):
                 if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Module):
                     found |= _read_in(function)
+                elif isinstance(function, ast.Call) and ast.unparse(function.func).endswith("settings.listeners"):
+                    found |= {f"{name}.{option}" for name in LISTENERS for option in ("host", "port")}
     return frozenset(found)
 
 

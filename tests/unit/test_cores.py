@@ -84,7 +84,7 @@ def test_only_the_first_worker_gets_the_admin_port():
     try:
         assert set(opened.of(1)) == {"rtmp", "http", "ws", "admin"}
         assert set(opened.of(2)) == {"rtmp", "http", "ws"}
-        assert opened.ports.admin and opened.ports.rtmps is None
+        assert opened.ports["admin"] and opened.ports["rtmps"] is None
         assert not {fd for fds in opened.of(1).values() for fd in fds} & {
             fd for fds in opened.of(2).values() for fd in fds
         }

@@ -6,7 +6,6 @@ import ipaddress
 import json
 import os
 import socket
-from dataclasses import fields
 from pathlib import Path
 
 from gateway.channels.addresses import OpenPorts
@@ -44,16 +43,7 @@ def _own_address() -> str:
 
 def known_ports(settings: Settings) -> OpenPorts:
     """Returns the ports of the gateway that last ran on this data folder, else those of the settings."""
-    secure = settings.has_tls
-    configured = OpenPorts(
-        rtmp=settings.rtmp.port,
-        rtmps=settings.rtmps.port if secure else None,
-        http=settings.http.port,
-        https=settings.https.port if secure else None,
-        ws=settings.ws.port,
-        wss=settings.wss.port if secure else None,
-        admin=settings.admin.port,
-    )
+    configured = OpenPorts(**{one.name: one.port for one in settings.listeners()})
     try:
         written = json.loads((settings.data / PORTS_FILE).read_text())
     except (OSError, ValueError):
@@ -61,8 +51,8 @@ def known_ports(settings: Settings) -> OpenPorts:
     if not isinstance(written, dict):
         return configured
     chosen = {}
-    for name in (f.name for f in fields(OpenPorts)):
-        port, wanted = written.get(name), getattr(configured, name)
+    for name, wanted in configured.items():
+        port = written.get(name)
         # A fixed port in the settings wins over a port that an earlier start wrote.
         chosen[name] = port if wanted == 0 and isinstance(port, int) else wanted
     return OpenPorts(**chosen)

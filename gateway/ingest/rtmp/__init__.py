@@ -2,3 +2,49 @@
 
 The wire format itself is in `gateway.protocols.rtmp` and does no I/O.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from gateway.channels.addresses import APP, Addresses
+from gateway.channels.channel import Channel
+from gateway.ingest.descriptor import ListenerDescriptor
+
+if TYPE_CHECKING:
+    from gateway.ingest.open_listeners import OpenListeners
+    from gateway.ingest.services import ListenerServices
+    from gateway.outputs.services import OutputServices
+
+
+def push_server(addresses: Addresses, channel: Channel) -> str:
+    """Returns the server field of OBS: rtmp://host:1935/stream, over TLS if the channel needs it and it is open."""
+    server = addresses.push
+    if channel.is_rtmps and addresses.ports["rtmps"] and not server.startswith("rtmps:"):
+        server = addresses.server("rtmps", urlsplit(server).hostname)
+    return f"{server}/{APP}"
+
+
+def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, str]:
+    server, key = push_server(addresses, channel), f"{channel.id}?sign={channel.key}"
+    return {"pushUrl": f"{server}/{key}", "obsServer": server, "obsKey": key}
+
+
+def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
+    from gateway.ingest.rtmp.setup import open_rtmp
+
+    return open_rtmp(services)
+
+
+LISTENER = ListenerDescriptor(
+    name="rtmp",
+    open=_open,
+    fields={
+        "pushUrl": "The address for ffmpeg to push to.",
+        "obsServer": "OBS: Server.",
+        "obsKey": "OBS: Stream Key.",
+    },
+    addresses=_addresses,
+    order=10,
+)

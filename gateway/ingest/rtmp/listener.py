@@ -56,6 +56,10 @@ class RtmpListener:
         self._tls_seconds = (services.limits.handshake or None) if tls is not None else None
 
     @property
+    def name(self) -> str:
+        return self._name
+
+    @property
     def port(self) -> int:
         return self._port
 

@@ -2,3 +2,43 @@
 
 The messages are in `gateway.protocols.push`; a worker process reads recordings.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway.channels.addresses import APP, Addresses
+from gateway.channels.channel import Channel
+from gateway.ingest.descriptor import ListenerDescriptor
+
+if TYPE_CHECKING:
+    from gateway.ingest.open_listeners import OpenListeners
+    from gateway.ingest.services import ListenerServices
+    from gateway.outputs.services import OutputServices
+
+
+def push_servers(addresses: Addresses) -> list[str]:
+    """Returns the servers to which a browser can push: ws://host:8081 and, where it is open, the one over TLS."""
+    names = ["ws", "wss"] if addresses.ports["wss"] else ["ws"]
+    return [addresses.server(name) for name in names]
+
+
+def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, str]:
+    """Gives ws://host:8081/stream/<id>?sign=…, over TLS if the client or the channel needs it and it is open."""
+    server = push_servers(addresses)[-1 if tls or channel.is_rtmps else 0]
+    return {"wsUrl": f"{server}/{APP}/{channel.id}?sign={channel.key}"}
+
+
+def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
+    from gateway.ingest.websocket.setup import open_websocket
+
+    return open_websocket(services, outputs)
+
+
+LISTENER = ListenerDescriptor(
+    name="ws",
+    open=_open,
+    fields={"wsUrl": "The address for a browser to push to."},
+    addresses=_addresses,
+    order=20,
+)

@@ -57,6 +57,10 @@ class WsListener:
         self._sessions: set[PushSession] = set()
 
     @property
+    def name(self) -> str:
+        return self._name
+
+    @property
     def port(self) -> int:
         return self._port
 

@@ -48,7 +48,7 @@ async def running(limits=LIMITS, forwarded=(), tls=None, handler=None):
     app.router.add_route("*", "/{path:.*}", handler or serve)
     listener = AdminListener(app, limits, trusting(*forwarded))
     sockets = listen("admin", "127.0.0.1", 0)
-    await listener.open(sockets, tls)
+    await listener.listen(sockets, tls)
     try:
         yield Running(listener, port_of(sockets), served)
     finally:

@@ -1,0 +1,81 @@
+"""The parts of the API that follow from the settings: who may use it, the state of the node, where uploads go."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final
+from urllib.parse import urlsplit
+
+import structlog
+
+from gateway.api.authenticators import Authenticators
+from gateway.api.login_sessions import LoginLimits
+from gateway.api.node_status import NodeStatus
+from gateway.api.openid_provider import OpenIdProvider
+from gateway.app.node_parts import NodeParts
+from gateway.ports.errors import StoreAway, StoreUnusable
+from gateway.ports.stores import ConsoleStore, ObjectStore
+from gateway.settings import Settings
+from gateway.workers.worker_pool import WorkerPool
+
+log = structlog.get_logger(__name__)
+
+REQUEST_SECONDS: Final = 30.0  # for the whole body of an API request
+
+
+def authenticators(parts: NodeParts, store: ConsoleStore, tls: ssl.SSLContext | None) -> Authenticators:
+    """Returns the checks of who may use the API. Raises StoreUnusable."""
+    settings, oidc = parts.settings, parts.settings.oidc
+    provider = None
+    if oidc.issuer:
+        if not oidc.client_id:
+            raise StoreUnusable(
+                "oidc.issuer is set: oidc.client_id has to be set too, to the client's id at the provider"
+            )
+        if not oidc.allow:
+            log.warning("nobody may sign in through the provider: oidc.allow is empty", issuer=oidc.issuer)
+        provider = OpenIdProvider(oidc, reachable=settings.egress.allow, tls=tls)
+    return Authenticators(
+        store,
+        parts.verifier,
+        LoginLimits(settings.admin.session_idle, settings.admin.session_most),
+        refusals_per_minute=settings.limits.refusals_per_minute,
+        provider=provider,
+    )
+
+
+def node_status(settings: Settings, workers: WorkerPool) -> NodeStatus:
+    """Returns the state of this node. Called once."""
+    urls = {
+        "channels": settings.channels,
+        "objects": settings.objects,
+        "jobs": settings.vod.jobs,
+        "console": settings.admin.store,
+    }
+    return NodeStatus(
+        settings.data,
+        {name: url.partition(":")[0] for name, url in urls.items()},
+        lambda: (workers.running, workers.most),
+    )
+
+
+class UploadOrigin:
+    """Returns the origin to which browsers upload when objects are in a bucket.
+
+    It is taken from an upload address, once.
+    """
+
+    def __init__(self, objects: ObjectStore | None) -> None:
+        self._objects = objects
+        self._origin: str | None = None if objects is not None else ""
+
+    async def __call__(self) -> str:
+        if self._origin is None:
+            assert self._objects is not None, "without a bucket there is nothing to ask"
+            try:
+                upload = await self._objects.upload("film.mp4", 60)
+            except StoreAway:
+                return ""  # tried again with the next page
+            parts = urlsplit(upload.url) if upload is not None else urlsplit("")
+            self._origin = f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
+        return self._origin

@@ -1,0 +1,42 @@
+"""Starts the event loop of a process, and ends it with one line where it cannot work."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from gateway.lib import log as logs
+from gateway.lib.sockets import ListenError
+from gateway.lib.tuning import private_files
+from gateway.ports.errors import HubError
+from gateway.processes.worker_link import WorkerLink
+from gateway.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+def run(settings: Settings, work: Callable[[], Coroutine[Any, Any, int]], seat: WorkerLink | None = None) -> int:
+    """Runs `work` in a new event loop. Returns the exit code.
+
+    seat: a worker's link to its master. An error that the operator has to fix is one line on stderr, exit code 1.
+    Examples are a port in use and an unusable store.
+    """
+    private_files()
+    logs.configure(settings.log.level, settings.log.format, words={"process": seat.slot.name} if seat else None)
+    try:
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(work())
+    except (HubError, ListenError, OSError) as error:
+        print(f"millrace: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+
+
+def crashed(name: str, error: BaseException) -> None:
+    """Logs the error of a task. For Tasks."""
+    log.error("a task failed", task=name, exc_info=error)

@@ -1,0 +1,29 @@
+"""Finds the ingest protocols in the folders beside this file."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+
+from gateway import ingest as folder
+from gateway.channels.addresses import Addresses
+from gateway.channels.channel import Channel
+from gateway.ingest.descriptor import ListenerDescriptor
+
+
+@functools.cache
+def all_listeners() -> tuple[ListenerDescriptor, ...]:
+    """Returns every ingest protocol, in the order in which they are opened."""
+    packages = [info.name for info in pkgutil.iter_modules(folder.__path__) if info.ispkg]
+    found = [importlib.import_module(f"{folder.__name__}.{name}").LISTENER for name in packages]
+    return tuple(sorted(found, key=lambda listener: (listener.order, listener.name)))
+
+
+def push_addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, str]:
+    """Returns the addresses for publishers of a channel by their fields. tls: whether the client uses TLS."""
+    return {
+        name: value
+        for listener in all_listeners()
+        for name, value in listener.addresses(addresses, channel, tls).items()
+    }

@@ -1,0 +1,50 @@
+"""The parts of a process that its listeners use."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from gateway.channels.addresses import OpenPorts
+from gateway.channels.stores import ChannelReader
+from gateway.ingest.admission import Admission
+from gateway.ingest.pending_connections import PendingConnections
+from gateway.lib.scheduled_reads import ReadScheduler
+from gateway.lib.sockets import Opener
+from gateway.lib.tasks import Tasks
+from gateway.live.acquire_publisher import AcquirePublisher
+from gateway.playback.protection import PlaybackProtection
+from gateway.playback.router import PlayableStreams
+from gateway.settings import Settings
+from gateway.settings.models import ListenAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerServices:
+    """The parts that all listeners of a process share. Listeners never close them.
+
+    opener: opens the sockets of a port. tls: of ports over TLS. lease: gives a connection the publisher of a stream.
+    admission: checks keys. pending: bounds the connections that have shown no key yet. reads: schedules the reads of
+    all sockets. streams, channels, protection: for protocols that also play. ports: returns the ports of this process;
+    they are known when all are bound.
+    """
+
+    settings: Settings
+    opener: Opener
+    tls: ssl.SSLContext | None
+    tasks: Tasks
+    lease: AcquirePublisher
+    admission: Admission
+    pending: PendingConnections
+    streams: PlayableStreams
+    channels: ChannelReader
+    protection: PlaybackProtection
+    ports: Callable[[], OpenPorts]
+    reads: ReadScheduler = field(default_factory=ReadScheduler)
+
+    def addresses(self, name: str) -> Iterator[tuple[ListenAddress, ssl.SSLContext | None]]:
+        """Yields the addresses of one protocol, each with its TLS context."""
+        for address in self.settings.listeners():
+            if address.name == f"{name}s" if address.tls else address.name == name:
+                yield address, self.tls if address.tls else None

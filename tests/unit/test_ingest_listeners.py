@@ -1,0 +1,56 @@
+"""The ingest protocols, and the lists of ports that follow from the settings."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway import ingest
+from gateway.channels.addresses import OpenPorts
+from gateway.ingest.registry import all_listeners
+from gateway.processes.endpoints import edge_endpoints, gateway_endpoints
+from gateway.settings import Settings, load
+from gateway.settings.models import LISTENERS
+
+
+def made(**environ: str) -> Settings:
+    return load(environ=environ)
+
+
+def test_every_protocol_has_its_section_of_the_settings():
+    names = [listener.name for listener in all_listeners()]
+    assert names == ["rtmp", "ws"]
+    assert set(names) <= set(LISTENERS)
+
+
+def test_a_folder_with_a_descriptor_is_a_protocol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "srt_of_a_test").mkdir()
+    (tmp_path / "srt_of_a_test" / "__init__.py").write_text(
+        "from gateway.ingest.descriptor import ListenerDescriptor\n"
+        "LISTENER = ListenerDescriptor(name='srt', open=lambda services, outputs: None, order=1)\n"
+    )
+    monkeypatch.setattr(ingest, "__path__", [*ingest.__path__, str(tmp_path)])
+    assert [listener.name for listener in all_listeners.__wrapped__()] == ["srt", "rtmp", "ws"]
+
+
+def test_ports_are_known_by_the_names_of_the_sections():
+    assert OpenPorts(rtmp=1).opened() == {"rtmp": 1}
+    assert OpenPorts(rtmp=1)["wss"] is None
+    assert list(OpenPorts()) == ["rtmp", "rtmps", "http", "https", "ws", "wss", "admin"]
+    with pytest.raises(TypeError, match="srt"):
+        OpenPorts(srt=1)
+
+
+def test_ports_over_tls_are_on_the_host_of_the_plain_ones():
+    plain = made(MILLRACE_RTMP__HOST="127.0.0.7")
+    assert [one.name for one in plain.listeners()] == ["rtmp", "http", "ws", "admin"]
+    secure = made(MILLRACE_RTMP__HOST="127.0.0.7", MILLRACE_TLS__CERT="/c", MILLRACE_TLS__KEY="/k")
+    found = {one.name: one for one in secure.listeners()}
+    assert list(found) == list(LISTENERS)
+    assert (found["rtmps"].host, found["rtmps"].port, found["rtmps"].tls) == ("127.0.0.7", 1938, True)
+    assert secure.tls_ports() == {"rtmps": 1938, "https": 8443, "wss": 8444}
+
+
+def test_an_edge_opens_no_port_that_only_takes_pushes():
+    secure = made(MILLRACE_TLS__CERT="/c", MILLRACE_TLS__KEY="/k")
+    assert [one.name for one in gateway_endpoints(secure) if one.first] == ["admin"]
+    assert [one.name for one in edge_endpoints(secure)] == ["rtmp", "rtmps", "http", "https", "admin"]
