@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Final
@@ -13,7 +13,9 @@ from av.error import EOFError as NothingLeft
 from av.filter.context import FilterContext
 from av.filter.graph import Graph
 
-from gateway.workers.programs.codec import DecodedPicture
+from gateway.media.track import MediaTrack
+from gateway.media.unit import AccessUnit
+from gateway.workers.programs.codec import DecodedPicture, VideoDecoder
 
 # rotation (degrees, counterclockwise, as FFmpeg reads it) → filters that put the picture upright
 _UPRIGHT: Final = {
@@ -143,3 +145,35 @@ class Preparation:
                 lies = self._rotation % 180 != 0
                 out.append(replace(picture, frame=frame, aspect=1 / picture.aspect if lies else picture.aspect))
         return out
+
+
+class PreparedVideo:
+    """Decodes one video track and prepares its pictures, in presentation order. Raises CodecFailed."""
+
+    def __init__(
+        self, track: MediaTrack, threads: int = 1, unfit: Callable[[av.FFmpegError], None] | None = None
+    ) -> None:
+        """unfit: called if a picture cannot be prepared, which is then left out. None: the error is raised."""
+        self.decoder = VideoDecoder(track, threads)
+        self._preparation = Preparation(track.timescale)
+        self._unfit = unfit
+
+    def decode(self, unit: AccessUnit) -> Iterator[DecodedPicture]:
+        """Yields the pictures that are ready after this unit."""
+        for picture in self.decoder.decode(unit):
+            yield from self._prepared(picture)
+
+    def flush(self) -> Iterator[DecodedPicture]:
+        """Yields the pictures that were held back. Decoder and filters then start anew."""
+        for picture in self.decoder.flush():
+            yield from self._prepared(picture)
+        yield from self._preparation.flush()
+
+    def _prepared(self, picture: DecodedPicture) -> list[DecodedPicture]:
+        try:
+            return self._preparation.push(picture)
+        except av.FFmpegError as error:
+            if self._unfit is None:
+                raise
+            self._unfit(error)
+            return []

@@ -9,10 +9,14 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Protocol
 
+from gateway.media.errors import InvalidData
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
+from gateway.protocols.wire import SOURCE, StreamMessage
 
 _PIECE: Final = 1 << 18
 _PR_SET_PDEATHSIG: Final = 1
@@ -51,6 +55,58 @@ class ParentLink:
         data = wire.frame(kind, body)
         with self._sending:
             self._socket.sendall(data)
+
+    def send_json(self, kind: int, **said: object) -> None:
+        """Sends a frame with a JSON object."""
+        self.send(kind, wire.write_json(said))
+
+    def send_tracks(self, tracks: Tracks, to: int = SOURCE) -> None:
+        """Sends the tracks of the next units. to: the link's stream, as one bit."""
+        self.send(StreamMessage.TRACKS, wire.encode_tracks(tracks, to))
+
+    def send_units(self, units: Iterable[AccessUnit], to: int = SOURCE) -> None:
+        """Sends units, in order. to: the link's stream, as one bit."""
+        for unit in units:
+            self.send(StreamMessage.UNIT, wire.encode_unit(unit, to))
+
+    def send_end(self, to: int = SOURCE) -> None:
+        """Sends the end of a stream. to: the link's stream, as one bit."""
+        self.send(StreamMessage.END, wire.encode_end(to))
+
+
+class StreamWorker(Protocol):
+    """What a worker does with the stream that the gateway sends."""
+
+    def change(self, tracks: Tracks) -> None:
+        """Takes the tracks of the next units."""
+
+    def take(self, unit: AccessUnit) -> None:
+        """Takes the next unit."""
+
+    def finish(self) -> None:
+        """Sends everything that is held back, and the end."""
+
+
+def serve(link: ParentLink, worker: StreamWorker, others: Mapping[int, Callable[[bytes], None]]) -> None:
+    """Gives the stream to the worker, until its end or until the gateway closes the link.
+
+    others: handle the frames of the worker's own kinds. Raises InvalidData for an invalid or unknown frame.
+    """
+    tracks: Tracks | None = None
+    while (received := link.receive()) is not None:
+        kind, body = received
+        if kind == StreamMessage.UNIT:
+            worker.take(wire.decode_unit(body, tracks))
+        elif kind == StreamMessage.TRACKS:
+            tracks = wire.decode_tracks(body)
+            worker.change(tracks)
+        elif kind == StreamMessage.END:
+            worker.finish()
+            return
+        elif kind in others:
+            others[kind](body)
+        else:
+            raise InvalidData(f"a frame of kind {kind}")
 
 
 def run(work: Callable[[ParentLink], None]) -> int:

@@ -14,8 +14,6 @@ import av
 
 from gateway.media.track import MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.protocols import wire
-from gateway.protocols.wire import StreamMessage
 from gateway.workers.ladder_plan import FittedStep
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe
@@ -54,13 +52,11 @@ class StepEncoder:
     An unexpected error in a rung ends the process: a ladder with a missing rung would not be noticed.
     """
 
-    def __init__(
-        self, terms: StepSettings, send: Callable[[int, bytes], None], complain: Callable[[str], None]
-    ) -> None:
+    def __init__(self, terms: StepSettings, link: program.ParentLink, complain: Callable[[str], None]) -> None:
         """complain: called with one line that says why this rung gives no pictures."""
         self.terms = terms
         self.outrun = False  # see VideoEncoder.outrun; read by the decoding thread
-        self._send = send
+        self._link = link
         self._complain = complain
         self._to = 1 << terms.fitted.rung.slot
         self._scaler: Scaler | None = None
@@ -98,9 +94,9 @@ class StepEncoder:
                     self._flush()
                     terms = work
                 elif self._encoder is not None:
-                    self._send(StreamMessage.UNIT, wire.encode_unit(work, self._to))
+                    self._link.send_units((work,), self._to)
             self._flush()
-            self._send(StreamMessage.END, wire.encode_end(self._to))
+            self._link.send_end(self._to)
         except OSError:
             program.exit_now(0)  # the gateway is gone
         except BaseException:
@@ -117,7 +113,7 @@ class StepEncoder:
             self._refused = True
             self._complain(f"{terms.fitted.rung.name}: {error}")
             return
-        self._deliver(units)
+        self._link.send_units(units, self._to)
 
     def _coded(self, picture: DecodedPicture, terms: StepSettings) -> list[AccessUnit]:
         if self._scaler is None:
@@ -136,11 +132,7 @@ class StepEncoder:
         encoder, self._encoder = self._encoder, None
         self._refused, self._scaler = False, None
         if encoder is not None:
-            self._deliver(encoder.flush())
-
-    def _deliver(self, units: list[AccessUnit]) -> None:
-        for unit in units:
-            self._send(StreamMessage.UNIT, wire.encode_unit(unit, self._to))
+            self._link.send_units(encoder.flush(), self._to)
 
     def _announce(self, video: MediaTrack, terms: StepSettings) -> None:
         fitted = terms.fitted
@@ -151,7 +143,7 @@ class StepEncoder:
             "videodatarate": fitted.rung.bitrate / 1000,
         }
         tracks = Tracks(video, terms.audio, terms.epoch, dict(metadata))
-        self._send(StreamMessage.TRACKS, wire.encode_tracks(tracks, self._to))
+        self._link.send_tracks(tracks, self._to)
 
 
 def _recipe(terms: StepSettings) -> VideoRecipe:

@@ -22,7 +22,6 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
-from gateway.protocols.wire import StreamMessage
 from gateway.workers.ladder_plan import LadderStep, display_size, fit
 from gateway.workers.package_protocol import VodMessage
 from gateway.workers.programs import program
@@ -187,7 +186,7 @@ class VodPlayback:
             self._unit(AccessUnit(sounds.track, sound.pts, 0, True, 0.0, sound.payload))
 
     def _announce(self, video: MediaTrack | None, audio: MediaTrack | None) -> None:
-        self._link.send(StreamMessage.TRACKS, wire.encode_tracks(Tracks(video, audio)))
+        self._link.send_tracks(Tracks(video, audio))
 
     def _unit(self, unit: AccessUnit) -> None:
         """Waits until the unit is due, then sends it with this due time as its wall clock time."""
@@ -198,7 +197,7 @@ class VodPlayback:
         if (ahead := self._began + since / self._pace - time.monotonic()) > 0:
             time.sleep(ahead)
         unit.wall = self._wall + since
-        self._link.send(StreamMessage.UNIT, wire.encode_unit(unit))
+        self._link.send_units((unit,))
 
     def _judge(self, seconds: float) -> None:
         if self._longest and seconds > self._longest:
@@ -207,7 +206,7 @@ class VodPlayback:
     def _progress(self, film: MediaFile, at: int) -> None:
         if (now := time.monotonic()) - self._told >= _TOLD:
             self._told = now
-            self._link.send(VodMessage.PROGRESS, wire.write_json({"done": round(film.done(at), 4)}))
+            self._link.send_json(VodMessage.PROGRESS, done=round(film.done(at), 4))
 
 
 def _nowhere(at: int) -> None:
@@ -235,7 +234,7 @@ def work(link: program.ParentLink) -> None:
         words = "not enough memory" if isinstance(error, MemoryError) else error.strerror or str(error)
         link.send(VodMessage.FAILED, words.encode())
     else:
-        link.send(StreamMessage.END, wire.encode_end())
+        link.send_end()
 
 
 if __name__ == "__main__":
