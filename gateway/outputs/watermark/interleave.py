@@ -41,16 +41,16 @@ class Interleave:
         if isinstance(item, Timed):
             self._items.append(item)
         elif item.track.kind is _VIDEO:
-            self._newest = _ms(item)
+            self._newest = milliseconds(item)
             self._items.append(self._newest)
         else:
-            self._newest = max(self._newest, _ms(item))
+            self._newest = max(self._newest, milliseconds(item))
             self._items.append(item)
         self._trim()
 
     def replace(self, picture: AccessUnit) -> Iterator[Passing]:
         """Yields the items before this picture's original, the picture, and the items that follow it."""
-        at = _ms(picture) + _ROUNDING
+        at = milliseconds(picture) + _ROUNDING
         items = self._items
         count = next((n for n, i in enumerate(items) if isinstance(i, int) and i > at), len(items))
         # Items after the original must follow the picture.
@@ -89,7 +89,8 @@ class Interleave:
         self._items = deque(kept)
 
 
-def _ms(unit: AccessUnit) -> int:
+def milliseconds(unit: AccessUnit) -> int:
+    """Returns a unit's decode time in milliseconds."""
     return unit.dts * 1000 // unit.track.timescale
 
 
@@ -97,5 +98,5 @@ def _time(item: Passing | int) -> int | None:
     if isinstance(item, int):
         return item
     if isinstance(item, AccessUnit):
-        return _ms(item)
+        return milliseconds(item)
     return item.dts if isinstance(item, Timed) else None
