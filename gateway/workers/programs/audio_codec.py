@@ -116,20 +116,26 @@ class AudioDecoder:
             return []
 
 
+def open_aac(bitrate: int, channels: int, rate: int) -> AudioCodecContext:
+    """Opens an encoder of AAC LC for planar floats. Raises av.FFmpegError, ValueError."""
+    context = av.CodecContext.create("aac", "w")
+    assert isinstance(context, AudioCodecContext)
+    context.bit_rate = bitrate
+    context.sample_rate = rate
+    context.layout = "mono" if channels == 1 else "stereo"
+    context.format = "fltp"
+    context.time_base = Fraction(1, rate)
+    context.flags |= Flags.global_header
+    context.open()
+    return context
+
+
 class AudioEncoder:
     """Encodes AAC LC units of 1024 samples, at `bitrate` bits per second. Raises CodecFailed."""
 
     def __init__(self, bitrate: int, channels: int, timescale: int) -> None:
-        context = av.CodecContext.create("aac", "w")
-        assert isinstance(context, AudioCodecContext)
-        context.bit_rate = bitrate
-        context.sample_rate = RATE
-        context.layout = "mono" if channels == 1 else "stereo"
-        context.format = "fltp"
-        context.time_base = Fraction(1, RATE)
-        context.flags |= Flags.global_header
         try:
-            context.open()
+            context = open_aac(bitrate, channels, RATE)
         except (av.FFmpegError, ValueError) as error:
             raise CodecFailed(f"AAC cannot be encoded at {bitrate} bit/s: {error}") from error
         self.track = MediaTrack(Kind.AUDIO, Codec.AAC, timescale, context.extradata or b"")

@@ -218,7 +218,7 @@ class VideoEncoder:
         self.recipe = recipe
         try:
             self._context = _open_encoder(recipe, like)
-            config = _config(recipe.encoder, self._context.extradata or b"")
+            config = encoder_config(recipe.encoder, self._context.extradata or b"")
         except (av.FFmpegError, InvalidData, ValueError) as error:
             raise CodecFailed(
                 f"{recipe.encoder} cannot encode {recipe.width}x{recipe.height} pictures: {error}"
@@ -338,7 +338,7 @@ def _open_encoder(recipe: VideoRecipe, like: av.VideoFrame | None) -> VideoCodec
     return context
 
 
-def _config(encoder: str, headers: bytes) -> bytes:
+def encoder_config(encoder: str, headers: bytes) -> bytes:
     """Returns the avcC or hvcC for the parameter sets in an encoder's extradata. Raises InvalidData."""
     units = nal.split_annexb(headers)
     if encoder == "libx265":

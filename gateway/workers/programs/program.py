@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol
@@ -46,6 +47,16 @@ class ParentLink:
                 return None
             self._frames.extend(self._framer.receive(data))
         return self._frames.popleft()
+
+    def receive_order(self, kind: int) -> bytes | None:
+        """Returns the body of the first frame, which says what to do; None as `receive`.
+
+        Raises InvalidData for a frame of another kind.
+        """
+        first = self.receive()
+        if first is not None and first[0] != kind:
+            raise InvalidData(f"an order is expected, not a frame of kind {first[0]}")
+        return first and first[1]
 
     def send(self, kind: int, body: bytes) -> None:
         """Sends a frame. Blocks until the socket has taken it, which is the back-pressure.
@@ -129,6 +140,23 @@ def run(work: Callable[[ParentLink], None]) -> int:
         # The gateway has closed its end and needs no more results.
         return 0
     return 0
+
+
+def start_thread(work: Callable[[], None], name: str) -> threading.Thread:
+    """Starts a thread of a worker. An unexpected error in it ends the process: what is missing would not be noticed."""
+
+    def guarded() -> None:
+        try:
+            work()
+        except OSError:
+            exit_now(0)  # the gateway is gone
+        except BaseException:
+            log_reason(traceback.format_exc())
+            exit_now(1)
+
+    thread = threading.Thread(target=guarded, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 def log_reason(text: str) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import queue
-import threading
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -63,8 +61,7 @@ class StepEncoder:
         self._encoder: VideoEncoder | None = None
         self._refused = False
         self._queue: queue.Queue[_Work] = queue.Queue(_MOST_WAITING)
-        self._thread = threading.Thread(target=self._run, args=(terms,), name=terms.fitted.rung.name, daemon=True)
-        self._thread.start()
+        self._thread = program.start_thread(lambda: self._run(terms), terms.fitted.rung.name)
 
     def put(self, work: DecodedPicture | AccessUnit) -> None:
         """Queues the next picture or audio unit (of the track in `terms`), in the source's order. May block."""
@@ -86,22 +83,16 @@ class StepEncoder:
     # ---- in the thread ----
 
     def _run(self, terms: StepSettings) -> None:
-        try:
-            while (work := self._queue.get()) is not None:
-                if isinstance(work, DecodedPicture):
-                    self._encode(work, terms)
-                elif isinstance(work, StepSettings):
-                    self._flush()
-                    terms = work
-                elif self._encoder is not None:
-                    self._link.send_units((work,), self._to)
-            self._flush()
-            self._link.send_end(self._to)
-        except OSError:
-            program.exit_now(0)  # the gateway is gone
-        except BaseException:
-            program.log_reason(traceback.format_exc())
-            program.exit_now(1)
+        while (work := self._queue.get()) is not None:
+            if isinstance(work, DecodedPicture):
+                self._encode(work, terms)
+            elif isinstance(work, StepSettings):
+                self._flush()
+                terms = work
+            elif self._encoder is not None:
+                self._link.send_units((work,), self._to)
+        self._flush()
+        self._link.send_end(self._to)
 
     def _encode(self, picture: DecodedPicture, terms: StepSettings) -> None:
         if self._refused:

@@ -267,11 +267,10 @@ def _words(mark: WatermarkSpec, color: Rgba) -> TextBlock | None:
 
 def work(link: program.ParentLink) -> None:
     """Runs until END or until the gateway closes the link. The first frame has to be SETUP."""
-    first = link.receive()
-    if first is None:
+    setup = link.receive_order(WatermarkMessage.SETUP)
+    if setup is None:
         return
-    assert first[0] == WatermarkMessage.SETUP, "what the gateway sends first"
-    worker = WatermarkWorker(link, wire.read_json(first[1]))
+    worker = WatermarkWorker(link, wire.read_json(setup))
     try:
         program.serve(link, worker, {WatermarkMessage.MARK: worker.wear})
     except CodecFailed as error:
