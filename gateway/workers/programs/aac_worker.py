@@ -48,10 +48,5 @@ class AacWorker:
                 self._link.send_json(AacMessage.NOTE, damaged=self._converter.damaged)
 
 
-def main() -> int:
-    """Runs the worker program; returns its exit status."""
-    return program.run(lambda link: program.serve(link, AacWorker(link), {}))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.run(lambda link: program.serve(link, AacWorker(link), {})))

@@ -63,7 +63,9 @@ class ParentLink:
 
         Raises OSError when the gateway is gone.
         """
-        data = wire.frame(kind, body)
+        self._write(wire.frame(kind, body))
+
+    def _write(self, data: bytes) -> None:
         with self._sending:
             self._socket.sendall(data)
 
@@ -78,7 +80,7 @@ class ParentLink:
     def send_units(self, units: Iterable[AccessUnit], to: int = SOURCE) -> None:
         """Sends units, in order. to: the link's stream, as one bit."""
         for unit in units:
-            self.send(StreamMessage.UNIT, wire.encode_unit(unit, to))
+            self._write(wire.unit_head(unit, to) + unit.payload)
 
     def send_end(self, to: int = SOURCE) -> None:
         """Sends the end of a stream. to: the link's stream, as one bit."""

@@ -279,10 +279,5 @@ class LadderWorker:
         self._link.send_json(LadderMessage.NOTE, **what)
 
 
-def main() -> int:
-    """Runs the worker program; returns its exit status."""
-    return program.run(lambda link: LadderWorker(link).work())
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.run(lambda link: LadderWorker(link).work()))
