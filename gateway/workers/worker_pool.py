@@ -13,7 +13,6 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
-from math import inf
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
@@ -78,13 +77,13 @@ class WorkerPool:
         stream: str = "",
         writes: bool = False,
         memory: int | None = None,
-        stuck: float = inf,
+        stuck: float | None = None,
     ) -> AsyncIterator[WorkerProcess]:
         """Starts a worker with `python -m module`, and kills it at the end of the block.
 
         name: its task, for log and metric. stream: for the log. writes: whether it may write files.
         memory: bytes that it may allocate, 0 for no limit; None: the limit of the settings.
-        stuck: seconds after which a worker that takes no frames is ended.
+        stuck: seconds after which a worker that takes no frames is ended; None: never.
         Raises OutputTrouble if `most` workers run already or if the process cannot be started.
         """
         if self._running >= self.most:
@@ -105,7 +104,8 @@ class WorkerPool:
                     await worker.open(ours.dup())
                     async with Tasks(f"worker {name}") as tasks:
                         tasks.start(worker.read_errors(), "stderr")
-                        tasks.start(worker.watch(stuck), "watch")
+                        if stuck is not None:
+                            tasks.start(worker.watch(stuck), "watch")
                         yield worker
                 finally:
                     if await worker.stop():

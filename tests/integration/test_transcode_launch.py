@@ -124,6 +124,62 @@ async def test_whoever_waits_to_send_hears_of_the_death() -> None:
                 await giving
 
 
+async def test_a_worker_that_takes_nothing_is_ended() -> None:
+    pool, restarts = workers()
+    async with pool.start(MODULE, "echo", stuck=0.5) as worker:
+        await worker.send(echo.STUCK, b"")
+        await worker.receive()
+        with pytest.raises(WorkerDied, match="it took nothing for"):
+            async with asyncio.timeout(10):
+                while True:
+                    await worker.send(1, bytes(50_000))
+    assert restarts.values == {("echo",): 1}
+
+
+async def test_an_exchange_gives_frames_to_their_handlers_until_the_last_one() -> None:
+    got: list[bytes] = []
+    async with started() as (worker, _):
+
+        async def feed() -> None:
+            for body in (b"one", b"two"):
+                await worker.send(1, body)
+            await worker.send(2, b"")
+            await worker.send(1, b"late")
+
+        assert await worker.exchange(feed(), {1: got.append, 2: lambda body: True}, 10)
+    assert got == [b"one", b"two"]
+
+
+async def test_an_exchange_tells_a_worker_that_ends_too_early() -> None:
+    async with started() as (worker, _):
+
+        async def feed() -> None:
+            await worker.send(echo.LEAVE, b"3")
+            await asyncio.sleep(60)
+
+        with pytest.raises(WorkerDied, match="with status 3"):
+            await worker.exchange(feed(), {}, 10)
+    async with started() as (worker, _):
+        assert not await worker.exchange(worker.send(echo.LEAVE, b"0"), {}, 10), "after the feed, its end is no error"
+
+
+async def test_an_exchange_ends_a_worker_that_sends_nonsense() -> None:
+    async with started() as (worker, restarts):
+
+        async def feed() -> None:
+            await worker.send(9, b"")
+            await asyncio.sleep(60)
+
+        with pytest.raises(WorkerDied, match="it sends nonsense: a frame of kind 9"):
+            await worker.exchange(feed(), {}, 10)
+    assert restarts.values == {("echo",): 1}
+
+
+async def test_what_a_worker_has_not_sent_in_time_is_not_waited_for() -> None:
+    async with started() as (worker, _):
+        assert await worker.exchange(worker.send(1, b""), {1: lambda body: None}, 0.3)
+
+
 async def test_the_last_words_of_a_worker_say_why_it_died() -> None:
     async with started() as (worker, _):
         await worker.send(echo.SHOUT, b"first\n" + b"x" * 5000 + b"\nout of luck\n")

@@ -38,7 +38,6 @@ class PublishedRendition:
     def __init__(self, hub: Hub, stream: Stream, rung: str, timed: Iterable[Timed]) -> None:
         """timed: earlier script data that may still be due. Raises NameInUse, AtCapacity."""
         self.name = f"{stream.channel.id}@{rung}"
-        self.rung = rung
         self.tracks: Tracks | None = None
         self.interrupted = False  # the worker died: the next units do not continue the earlier ones
         self.delay = 0.0  # seconds that the last picture is behind the source

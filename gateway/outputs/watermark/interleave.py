@@ -30,9 +30,6 @@ class Interleave:
         self._newest = 0
         self.dropped = 0
 
-    def __len__(self) -> int:
-        return len(self._items)
-
     def add(self, item: Passing) -> None:
         """Takes the next item of the original."""
         if isinstance(item, Tracks):
@@ -68,9 +65,6 @@ class Interleave:
             item = self._items.popleft()
             if not isinstance(item, int):
                 yield item
-
-    def clear(self) -> None:
-        self._items.clear()
 
     def _until_picture(self) -> Iterator[Passing]:
         while self._items and not isinstance(self._items[0], int | Tracks):

@@ -62,11 +62,6 @@ class AudioTranscoder:
         self._frames = self._read(first, packets)
         self._ready: deque[AacFrame] = deque()
 
-    @property
-    def copied(self) -> bool:
-        """Whether the file's own frames are copied."""
-        return self._coder is None
-
     def first(self) -> int | None:
         """Returns the time of the first frame in ticks; None if there is no audio."""
         if not self._ready:

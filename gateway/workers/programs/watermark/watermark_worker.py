@@ -42,14 +42,14 @@ _LEVELS: Final = (
     ("5.2", 36_864, 2_073_600, 300_000_000),
     ("6.2", 139_264, 16_711_680, 1_000_000_000),
 )
+_METERED_SECONDS: Final = 10.0
 _OFF: Final = 1.4  # factor between the source's bitrate and ours, beyond which the encoder is changed
 
 
 class Meter:
-    """Measures the bitrate of the last `most` seconds, in bits per second; None before `least` seconds of media."""
+    """Measures the bitrate of the last 10 seconds, in bits per second; None before 1 second of media."""
 
-    def __init__(self, least: float = 1.0, most: float = 10.0) -> None:
-        self._least, self._most = least, most
+    def __init__(self) -> None:
         self._units: deque[tuple[float, int]] = deque()
         self._bytes = 0
 
@@ -57,7 +57,7 @@ class Meter:
         at = unit.dts / unit.track.timescale
         self._units.append((at, len(unit.payload)))
         self._bytes += len(unit.payload)
-        while at - self._units[0][0] > self._most or at < self._units[0][0]:
+        while at - self._units[0][0] > _METERED_SECONDS or at < self._units[0][0]:
             self._bytes -= self._units.popleft()[1]
 
     def read(self) -> float | None:
@@ -65,7 +65,7 @@ class Meter:
             return None
         seconds = self._units[-1][0] - self._units[0][0]
         # The last unit is not counted, because its duration is not known yet.
-        return (self._bytes - self._units[-1][1]) * 8 / seconds if seconds >= self._least else None
+        return (self._bytes - self._units[-1][1]) * 8 / seconds if seconds >= 1 else None
 
 
 def target_bitrate(measured: float | None, promised: float | None, pixels: int, rate: float) -> int:
