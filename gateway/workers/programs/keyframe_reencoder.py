@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import sys
-from fractions import Fraction
 from typing import Final
 
 import av.logging
@@ -123,8 +122,7 @@ class KeyframeReencoder:
             height,
             bitrate=0,
             maxrate=_MOST_BITS,
-            bufsize=_MOST_BITS,
-            rate=Fraction(rate),
+            rate=rate,
             timescale=self._video.decoder.track.timescale,
             crf=_CRF,
             sample_aspect=self._video.decoder.sample_aspect,

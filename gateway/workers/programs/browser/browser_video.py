@@ -296,7 +296,6 @@ class BrowserVideoEncoder:
             height=height,
             bitrate=most,
             maxrate=most,
-            bufsize=most,
             rate=self._rate,
             timescale=self._timescale,
             preset=self._plan.preset,

@@ -139,14 +139,12 @@ class StepEncoder:
 
 def _recipe(terms: StepSettings) -> VideoRecipe:
     fitted = terms.fitted
-    most = round(fitted.rung.bitrate * fitted.rung.vbv)
     return VideoRecipe(
         encoder=terms.encoder,
         width=fitted.width,
         height=fitted.height,
         bitrate=fitted.rung.bitrate,
-        maxrate=most,
-        bufsize=most,
+        maxrate=round(fitted.rung.bitrate * fitted.rung.vbv),
         rate=terms.rate,
         timescale=terms.timescale,
         preset=terms.preset,

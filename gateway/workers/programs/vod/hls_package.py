@@ -124,9 +124,7 @@ class _Packaging:
             raise UnusableMedia("there is no sound in it that can be decoded")
         shift = TICKS - zero
         segments = self._segments(None, sounds.track, TICKS)
-        for sound in sounds.until(inf):
-            self._place(sound.pts - zero)
-            segments.audio(sound.pts + shift, sound.payload, alone=True)
+        self._hear(segments, sounds, inf, shift, before=None, zero=zero)
         segments.finish(sounds.end + shift)
         self._judge_length((sounds.end - zero) / TICKS)
         self._list(segments.written, None, sounds.track, None)

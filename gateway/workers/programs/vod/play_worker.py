@@ -88,7 +88,6 @@ class PacedVideo:
             fitted.height,
             bitrate=0,
             maxrate=_MOST_BITS,
-            bufsize=_MOST_BITS,
             rate=self.source.rate,
             timescale=TICKS,
             profile="baseline",

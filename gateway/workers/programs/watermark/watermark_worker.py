@@ -233,7 +233,6 @@ class WatermarkWorker:
             height=height,
             bitrate=bitrate,
             maxrate=round(bitrate * _VBV),
-            bufsize=round(bitrate * _VBV),
             rate=rate,
             timescale=self._video.decoder.track.timescale,
             preset=self._preset,
