@@ -10,8 +10,6 @@ from typing import Final
 
 import structlog
 
-from gateway.lib.tasks import Tasks
-from gateway.media.errors import InvalidData
 from gateway.media.track import MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputTrouble
@@ -136,62 +134,35 @@ class AacWorkerClient:
             self._ready.exception()  # marks the exception as retrieved, as perhaps no task waits for it
 
     async def _with_worker(self) -> None:
-        async with (
-            self._workers.start(_MODULE, "sound", stream=self._stream) as worker,
-            Tasks(f"sound of {self._stream}") as tasks,
-        ):
+        async with self._workers.start(_MODULE, "sound", stream=self._stream) as worker:
             if not self._ready.done():
                 self._ready.set_result(None)
             self._made = None
-            reading = tasks.start(self._read(worker), "read")
-            feeding = tasks.start(self._feed(worker), "feed")
-            await asyncio.wait((reading, feeding), return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                reading.result()
-            else:
-                feeding.result()
-                try:
-                    async with asyncio.timeout(_LAST):
-                        await reading
-                except TimeoutError:
-                    log.warning("the last sound was not waited for", stream=self._stream)
+            finished = await worker.exchange(
+                self._feed(worker),
+                {
+                    StreamMessage.UNIT: self._take,
+                    StreamMessage.TRACKS: self._take_tracks,
+                    StreamMessage.END: lambda body: True,
+                    AacMessage.NOTE: self._note,
+                },
+                _LAST,
+            )
+            if not finished:
+                raise await worker.died()
 
     async def _feed(self, worker: WorkerProcess) -> None:
         source, waiting = self._source, self._waiting
         if source is not None and source not in waiting:
-            await worker.send(StreamMessage.TRACKS, wire.encode_tracks(source))  # a new worker knows nothing
+            await worker.send_item(source)  # a new worker knows nothing
         while True:
             while waiting:
-                item = waiting.popleft()
-                if isinstance(item, Tracks):
-                    await worker.send(StreamMessage.TRACKS, wire.encode_tracks(item))
-                else:
-                    await worker.send(StreamMessage.UNIT, wire.encode_unit(item))
+                await worker.send_item(waiting.popleft())
             if self._finished:
-                await worker.send(StreamMessage.END, wire.encode_end())
+                await worker.send_end()
                 return
             self._came.clear()
             await self._came.wait()
-
-    async def _read(self, worker: WorkerProcess) -> None:
-        """Handles the frames of the worker until END. Raises WorkerDied, AacWorkerFailed."""
-        while (frame := await worker.receive()) is not None:
-            kind, body = frame
-            try:
-                if kind == StreamMessage.UNIT:
-                    self._take(body)
-                elif kind == StreamMessage.TRACKS:
-                    self._made = wire.decode_tracks(body)
-                elif kind == AacMessage.NOTE:
-                    self._note(wire.read_json(body))
-                elif kind == StreamMessage.END:
-                    return
-                else:
-                    raise InvalidData(f"a frame of kind {kind}")
-            except InvalidData as error:
-                worker.kill(f"it sent {error}")
-                raise await worker.died() from error
-        raise await worker.died()
 
     def _take(self, body: bytes) -> None:
         unit = wire.decode_unit(body, self._made)
@@ -201,7 +172,11 @@ class AacWorkerClient:
         self._made_ms = unit.dts * 1000 // unit.track.timescale
         self._deliver(unit)
 
-    def _note(self, said: dict[str, object]) -> None:
+    def _take_tracks(self, body: bytes) -> None:
+        self._made = wire.decode_tracks(body)
+
+    def _note(self, body: bytes) -> None:
+        said = wire.read_json(body)
         unusable, damaged = said.get("unusable"), said.get("damaged")
         if isinstance(unusable, str):
             raise AacWorkerFailed(unusable[:200], again=False)

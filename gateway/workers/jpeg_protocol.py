@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import IntEnum, StrEnum
 from typing import Final
 
@@ -16,6 +16,7 @@ from gateway.protocols import wire
 _LENGTH: Final = struct.Struct(">I")
 _ANSWER: Final = struct.Struct(">IB")
 _MOST_UNITS: Final = 20_000
+_SAID: Final = ("number", "doing", "session", "fresh", "quality", "difference")  # fields of a request, as JSON
 GRID: Final = 3  # pictures are compared in 3 x 3 regions, numbered from 1 at the top left, line by line
 
 
@@ -54,16 +55,7 @@ class JpegRequest:
 
     def encode(self) -> bytes:
         """Returns the body of an ASK frame."""
-        said = wire.write_json(
-            {
-                "number": self.number,
-                "doing": str(self.doing),
-                "session": self.session,
-                "fresh": self.fresh,
-                "quality": self.quality,
-                "difference": self.difference,
-            }
-        )
+        said = wire.write_json({name: getattr(self, name) for name in _SAID})
         pieces = [said, wire.encode_tracks(Tracks(self.track, None)), *(wire.encode_unit(u) for u in self.units)]
         return b"".join(part for piece in pieces for part in (_LENGTH.pack(len(piece)), piece))
 
@@ -135,7 +127,7 @@ class PictureDifference:
     first: bool = False
 
     def encode(self) -> bytes:
-        return wire.write_json({"changed": self.changed, "region": self.region, "lost": self.lost, "first": self.first})
+        return wire.write_json(asdict(self))
 
     @classmethod
     def decode(cls, body: bytes) -> PictureDifference:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from typing import Any, Final
 
@@ -61,18 +61,10 @@ class WatermarkSpec:
 
     def encode(self) -> bytes:
         """Returns the body of a MARK frame."""
-        said = wire.write_json(
-            {
-                "text": self.text,
-                "size": self.size,
-                "color": self.color,
-                "left": self.left,
-                "top": self.top,
-                "width": self.width,
-                "height": self.height,
-            }
-        )
-        return _LENGTH.pack(len(said)) + said + self.picture
+        said = asdict(self)
+        picture: bytes = said.pop("picture")
+        body = wire.write_json(said)
+        return _LENGTH.pack(len(body)) + body + picture
 
     @classmethod
     def decode(cls, body: bytes) -> WatermarkSpec:

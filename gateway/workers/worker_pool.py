@@ -8,20 +8,24 @@ import resource
 import signal
 import socket
 import sys
+import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import structlog
 
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
 from gateway.media.errors import InvalidData
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit
 from gateway.ports.errors import OutputTrouble
 from gateway.protocols import wire
+from gateway.protocols.wire import StreamMessage
 from gateway.settings import models
 
 log = structlog.get_logger(__name__)
@@ -34,8 +38,11 @@ _KEPT_FAMILIES: Final = ("LC_", "PYTHON", "FONTCONFIG_", "XDG_")
 
 _RECEIVED_MOST: Final = 4_000_000  # bytes of unread frames, beyond which reading from the worker pauses
 _SENT_MOST: Final = 1 << 18  # bytes in the send buffer, beyond which `send` waits
+_POLL_SECONDS: Final = 0.5  # between checks whether a worker takes frames
 _LINE: Final = 300  # bytes of a line of stderr that are kept
 _LINES: Final = 50  # last lines of a worker's stderr that are logged; earlier ones are only counted
+
+Handler: TypeAlias = Callable[[bytes], "bool | None"]
 
 
 class WorkerDied(OutputTrouble):
@@ -63,12 +70,20 @@ class WorkerPool:
 
     @asynccontextmanager
     async def start(
-        self, module: str, name: str, *, stream: str = "", writes: bool = False, memory: int | None = None
+        self,
+        module: str,
+        name: str,
+        *,
+        stream: str = "",
+        writes: bool = False,
+        memory: int | None = None,
+        stuck: float | None = None,
     ) -> AsyncIterator[WorkerProcess]:
         """Starts a worker with `python -m module`, and kills it at the end of the block.
 
         name: its task, for log and metric. stream: for the log. writes: whether it may write files.
         memory: bytes that it may allocate, 0 for no limit; None: the limit of the settings.
+        stuck: seconds after which a worker that takes no frames is ended; None: never.
         Raises OutputTrouble if `most` workers run already or if the process cannot be started.
         """
         if self._running >= self.most:
@@ -89,6 +104,8 @@ class WorkerPool:
                     await worker.open(ours.dup())
                     async with Tasks(f"worker {name}") as tasks:
                         tasks.start(worker.read_errors(), "stderr")
+                        if stuck is not None:
+                            tasks.start(worker.watch(stuck), "watch")
                         yield worker
                 finally:
                     if await worker.stop():
@@ -140,20 +157,34 @@ class WorkerProcess(asyncio.Protocol):
         self._all_said = asyncio.Event()  # set when its stderr is read to the end
         self._stopping = False
         self._reason = ""
+        self._full_since: float | None = None  # monotonic time when the worker stopped reading
         self.pid = process.pid
 
     # ---- frames ----
 
-    @property
-    def backlog(self) -> int:
-        """Bytes that were given to `send` and that the socket has not taken yet."""
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
-
     async def send(self, kind: int, body: bytes) -> None:
         """Sends a frame to the worker; waits while the send buffer is full. Raises WorkerDied."""
+        await self._write(wire.header(kind, len(body)), body)
+
+    async def send_json(self, kind: int, said: dict[str, Any]) -> None:
+        """Sends a frame with a JSON object, as `send`."""
+        await self.send(kind, wire.write_json(said))
+
+    async def send_item(self, item: Tracks | AccessUnit) -> None:
+        """Sends a stream's tracks or its next unit, whose payload is not copied, as `send`."""
+        if isinstance(item, AccessUnit):
+            await self._write(wire.unit_head(item), item.payload)
+        else:
+            await self.send(StreamMessage.TRACKS, wire.encode_tracks(item))
+
+    async def send_end(self) -> None:
+        """Sends the end of the stream, as `send`."""
+        await self.send(StreamMessage.END, wire.encode_end())
+
+    async def _write(self, head: bytes, body: bytes) -> None:
         if self._gone or self._transport is None:
             raise await self.died()
-        self._transport.write(wire.header(kind, len(body)))
+        self._transport.write(head)
         self._transport.write(body)
         if self._may_send is not None:
             await asyncio.shield(self._may_send)
@@ -184,6 +215,47 @@ class WorkerProcess(asyncio.Protocol):
         if frame is None:
             raise await self.died()
         return frame
+
+    async def exchange(self, feed: Coroutine[Any, Any, None], handlers: Mapping[int, Handler], last: float) -> bool:
+        """Runs `feed`, which sends, and gives each frame of the worker to the handler of its kind, until both end.
+
+        A handler that returns True has handled the last frame. last: seconds for the worker after the end of `feed`.
+        Returns False if the worker ended after `feed` and without a last frame. Raises WorkerDied if it ended before
+        or sent an invalid frame, and what `feed` and the handlers raise.
+        """
+        async with Tasks("worker") as tasks:
+            feeding = tasks.start(feed, "feed")
+            reading = tasks.start(self._read(handlers), "read")
+            await asyncio.wait((feeding, reading), return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                feeding.result()
+                try:
+                    async with asyncio.timeout(last):
+                        await reading
+                except TimeoutError:
+                    self._log.warning("the last results of a media worker were not waited for")
+                    return True
+            finished: bool = reading.result()
+            if feeding.done():
+                feeding.result()
+            elif not finished:
+                raise await self.died()
+            return finished
+
+    async def _read(self, handlers: Mapping[int, Handler]) -> bool:
+        """Returns whether a handler has handled the last frame. False: the worker has ended before."""
+        while (received := await self.receive()) is not None:
+            kind, body = received
+            try:
+                handler = handlers.get(kind)
+                if handler is None:
+                    raise InvalidData(f"a frame of kind {kind}")
+                if handler(body):
+                    return True
+            except InvalidData as error:
+                self.kill(f"it sends nonsense: {error}")
+                raise await self.died() from error
+        return False
 
     async def died(self) -> WorkerDied:
         """Waits until the process is over, for 1 s at most. Returns, not raises, an error that says how it ended."""
@@ -254,6 +326,14 @@ class WorkerProcess(asyncio.Protocol):
         finally:
             self._all_said.set()
 
+    async def watch(self, stuck: float) -> None:
+        """Ends the process when it takes nothing for `stuck` seconds although frames wait for it."""
+        while True:
+            await asyncio.sleep(_POLL_SECONDS)
+            if self._full_since is not None and time.monotonic() - self._full_since > stuck:
+                self.kill(f"it took nothing for {stuck:.0f} s")
+                return
+
     def _note(self, lines: list[bytes]) -> None:
         for line in lines:
             text = line[:_LINE].decode("utf-8", "backslashreplace").rstrip()
@@ -289,8 +369,10 @@ class WorkerProcess(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._may_send = asyncio.get_running_loop().create_future()
+        self._full_since = time.monotonic()
 
     def resume_writing(self) -> None:
+        self._full_since = None
         may, self._may_send = self._may_send, None
         self._wake(may)
 

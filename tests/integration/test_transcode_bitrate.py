@@ -13,7 +13,7 @@ from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder
 from gateway.workers.programs.codec import DecodedPicture, VideoDecoder, VideoEncoder, VideoRecipe
 from tests.support.sources import AAC, X264, Source, pictures, source
 
-RECIPE = VideoRecipe("libx264", 320, 180, 300_000, 450_000, 450_000, Fraction(30), 1000, preset="ultrafast")
+RECIPE = VideoRecipe("libx264", 320, 180, 300_000, 450_000, Fraction(30), 1000, preset="ultrafast")
 
 
 def decoded(film: Source) -> list[DecodedPicture]:

@@ -25,7 +25,7 @@ from gateway.workers.programs.codec import (
 from tests.support.sources import AAC, X264, Source, pictures, source, tone
 from tests.support.sources import h264 as ordinary
 
-RECIPE = VideoRecipe("libx264", 320, 180, 300_000, 450_000, 450_000, Fraction(30), 1000, preset="ultrafast")
+RECIPE = VideoRecipe("libx264", 320, 180, 300_000, 450_000, Fraction(30), 1000, preset="ultrafast")
 
 
 def decoded(film: Source) -> list[DecodedPicture]:

@@ -40,6 +40,12 @@ async def started(**options: int) -> AsyncIterator[tuple[WorkerProcess, Counter]
         yield worker, restarts
 
 
+def waiting(worker: WorkerProcess) -> int:
+    """Bytes that the socket has not taken yet."""
+    assert worker._transport is not None
+    return worker._transport.get_write_buffer_size()
+
+
 def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists() and "Z (" not in Path(f"/proc/{pid}/stat").read_text()
 
@@ -73,7 +79,7 @@ async def test_a_large_stream_passes_while_both_ends_wait_for_each_other() -> No
                 received = await worker.receive()
                 assert received is not None
                 assert (received[0], len(received[1])) == (number % 90, 100_000)
-        assert worker.backlog == 0
+        assert waiting(worker) == 0
 
 
 async def test_what_a_worker_does_not_take_holds_its_owner_back() -> None:
@@ -84,7 +90,7 @@ async def test_what_a_worker_does_not_take_holds_its_owner_back() -> None:
             async with asyncio.timeout(0.3):
                 while True:
                     await worker.send(1, bytes(50_000))
-        assert 0 < worker.backlog < 1_000_000
+        assert 0 < waiting(worker) < 1_000_000
 
 
 async def test_a_killed_worker_is_told_counted_and_reaped() -> None:
@@ -110,12 +116,68 @@ async def test_whoever_waits_to_send_hears_of_the_death() -> None:
                 await worker.send(1, bytes(50_000))
 
         giving = tasks.start(give())
-        while worker.backlog == 0:
+        while waiting(worker) == 0:
             await asyncio.sleep(0.01)
         os.kill(worker.pid, signal.SIGKILL)
         async with asyncio.timeout(5):
             with pytest.raises(WorkerDied):
                 await giving
+
+
+async def test_a_worker_that_takes_nothing_is_ended() -> None:
+    pool, restarts = workers()
+    async with pool.start(MODULE, "echo", stuck=0.5) as worker:
+        await worker.send(echo.STUCK, b"")
+        await worker.receive()
+        with pytest.raises(WorkerDied, match="it took nothing for"):
+            async with asyncio.timeout(10):
+                while True:
+                    await worker.send(1, bytes(50_000))
+    assert restarts.values == {("echo",): 1}
+
+
+async def test_an_exchange_gives_frames_to_their_handlers_until_the_last_one() -> None:
+    got: list[bytes] = []
+    async with started() as (worker, _):
+
+        async def feed() -> None:
+            for body in (b"one", b"two"):
+                await worker.send(1, body)
+            await worker.send(2, b"")
+            await worker.send(1, b"late")
+
+        assert await worker.exchange(feed(), {1: got.append, 2: lambda body: True}, 10)
+    assert got == [b"one", b"two"]
+
+
+async def test_an_exchange_tells_a_worker_that_ends_too_early() -> None:
+    async with started() as (worker, _):
+
+        async def feed() -> None:
+            await worker.send(echo.LEAVE, b"3")
+            await asyncio.sleep(60)
+
+        with pytest.raises(WorkerDied, match="with status 3"):
+            await worker.exchange(feed(), {}, 10)
+    async with started() as (worker, _):
+        assert not await worker.exchange(worker.send(echo.LEAVE, b"0"), {}, 10), "after the feed, its end is no error"
+
+
+async def test_an_exchange_ends_a_worker_that_sends_nonsense() -> None:
+    async with started() as (worker, restarts):
+
+        async def feed() -> None:
+            await worker.send(9, b"")
+            await asyncio.sleep(60)
+
+        with pytest.raises(WorkerDied, match="it sends nonsense: a frame of kind 9"):
+            await worker.exchange(feed(), {}, 10)
+    assert restarts.values == {("echo",): 1}
+
+
+async def test_what_a_worker_has_not_sent_in_time_is_not_waited_for() -> None:
+    async with started() as (worker, _):
+        assert await worker.exchange(worker.send(1, b""), {1: lambda body: None}, 0.3)
 
 
 async def test_the_last_words_of_a_worker_say_why_it_died() -> None:

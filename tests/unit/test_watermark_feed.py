@@ -128,7 +128,7 @@ def test_new_tracks_wait_for_the_picture_behind_them() -> None:
 def test_what_is_left_at_the_end_is_everything_but_the_pictures() -> None:
     order = filled(picture(0), sound(5), Timed(6, "x", b""), picture(33), sound(40))
     assert times(list(order.rest())) == [5, 6, 40]
-    assert len(order) == 0
+    assert len(order._items) == 0
 
 
 def test_sound_for_which_no_picture_comes_is_bounded_and_counted() -> None:
@@ -136,7 +136,7 @@ def test_sound_for_which_no_picture_comes_is_bounded_and_counted() -> None:
     order.add(TRACKS)
     for n in range(1_000):
         order.add(sound(n * 20))
-        assert len(order) <= 53
+        assert len(order._items) <= 53
     assert order.dropped > 900
     assert next(iter(order.rest())) is TRACKS
 

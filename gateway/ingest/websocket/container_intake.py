@@ -9,10 +9,8 @@ from typing import Final, cast
 import structlog
 
 from gateway.ingest.intake import IntakeFailed, IntakeStats, Treatment
-from gateway.lib.tasks import Tasks
 from gateway.live.publisher import StreamPublisher
 from gateway.live.track_changes import KeepsChanging
-from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, Tracks
 from gateway.ports.errors import OutputTrouble
 from gateway.protocols import wire
@@ -49,7 +47,6 @@ class ContainerIntake:
         self._ending = asyncio.Event()
         self._over = False
         self._feeding = asyncio.Lock()  # frames of two calls must not mix, and END must not come between them
-        self._sending_since: float | None = None
         self._tracks: Tracks | None = None
         self._frames = 0
         self._note = BrowserReport()
@@ -60,13 +57,22 @@ class ContainerIntake:
         """Works until `finish` was called and the last unit is published. Raises IntakeFailed."""
         name = self._publisher.stream.name
         try:
-            async with (
-                self._workers.start(_MODULE, "browser", stream=name) as worker,
-                Tasks(f"browser push of {name}") as tasks,
-            ):
-                await worker.send(BrowserMessage.PLAN, wire.write_json(self._plan.to_json()))
+            async with self._workers.start(_MODULE, "browser", stream=name, stuck=_STUCK) as worker:
+                await worker.send_json(BrowserMessage.PLAN, self._plan.to_json())
                 self._worker.set_result(worker)
-                await self._attend(worker, tasks)
+                finished = await worker.exchange(
+                    self._end(worker),
+                    {
+                        StreamMessage.UNIT: self._publish,
+                        StreamMessage.TRACKS: self._announce,
+                        StreamMessage.END: lambda body: True,
+                        BrowserMessage.NOTE: self._take_note,
+                        BrowserMessage.FAILED: self._fail,
+                    },
+                    _LAST + self._plan.backlog,
+                )
+                if not finished:
+                    raise await worker.died()
         except OutputTrouble as error:
             raise IntakeFailed(str(error), again=True) from error
         finally:
@@ -85,7 +91,7 @@ class ContainerIntake:
             worker = self._worker.result()
             try:
                 for at in range(0, len(data), _PIECE):
-                    await self._send(worker, BrowserMessage.DATA, data[at : at + _PIECE])
+                    await worker.send(BrowserMessage.DATA, data[at : at + _PIECE])
             except WorkerDied:
                 return  # `run` reports why
 
@@ -105,61 +111,11 @@ class ContainerIntake:
 
     # ---- the worker ----
 
-    async def _attend(self, worker: WorkerProcess, tasks: Tasks) -> None:
-        reading = tasks.start(self._read(worker), "read")
-        tasks.start(self._watch(worker), "watch")
-        ending = tasks.start(self._end(worker), "end")
-        await asyncio.wait((reading, ending), return_when=asyncio.FIRST_COMPLETED)
-        if not reading.done():
-            try:
-                async with asyncio.timeout(_LAST + self._plan.backlog):
-                    await asyncio.shield(reading)
-            except TimeoutError:
-                log.warning("the last pictures of a push were not waited for", stream=self._publisher.stream.name)
-                return
-        if not reading.result():
-            raise await worker.died()
-
     async def _end(self, worker: WorkerProcess) -> None:
         """Sends END to the worker after `finish`."""
         await self._ending.wait()
         async with self._feeding:
-            await self._send(worker, StreamMessage.END, wire.encode_end())
-
-    async def _send(self, worker: WorkerProcess, kind: int, body: bytes) -> None:
-        self._sending_since = time.monotonic()
-        await worker.send(kind, body)
-        self._sending_since = None
-
-    async def _watch(self, worker: WorkerProcess) -> None:
-        """Ends a worker that hangs."""
-        while True:
-            await asyncio.sleep(1)
-            if self._sending_since is not None and time.monotonic() - self._sending_since > _STUCK:
-                worker.kill(f"it took nothing for {_STUCK:.0f} s")
-                return
-
-    async def _read(self, worker: WorkerProcess) -> bool:
-        """Publishes what the worker makes. Returns whether the worker reached its end. Raises IntakeFailed."""
-        while (received := await worker.receive()) is not None:
-            kind, body = received
-            try:
-                if kind == StreamMessage.UNIT:
-                    self._publish(body)
-                elif kind == StreamMessage.TRACKS:
-                    self._announce(wire.decode_tracks(body))
-                elif kind == BrowserMessage.NOTE:
-                    self._take_note(BrowserReport.from_json(wire.read_json(body)))
-                elif kind == BrowserMessage.FAILED:
-                    raise IntakeFailed(str(wire.read_json(body).get("reason"))[:300])
-                elif kind == StreamMessage.END:
-                    return True
-            except KeepsChanging as error:
-                raise IntakeFailed(str(error)) from error
-            except InvalidData as error:
-                worker.kill(f"it sends nonsense: {error}")
-                return False
-        return False
+            await worker.send_end()
 
     def _publish(self, body: bytes) -> None:
         unit = wire.decode_unit(body, self._tracks)
@@ -169,13 +125,21 @@ class ContainerIntake:
             self._frames += 1
         self._publisher.push(unit, time.monotonic())
 
-    def _announce(self, tracks: Tracks) -> None:
-        before, self._tracks = self._tracks, tracks
+    def _announce(self, body: bytes) -> None:
+        before, tracks = self._tracks, wire.decode_tracks(body)
+        self._tracks = tracks
         if self._publisher.active:
             continuous = before is None or before.epoch == tracks.epoch
-            self._publisher.set_tracks(tracks.video, tracks.audio, dict(tracks.metadata), continuous=continuous)
+            try:
+                self._publisher.set_tracks(tracks.video, tracks.audio, dict(tracks.metadata), continuous=continuous)
+            except KeepsChanging as error:
+                raise IntakeFailed(str(error)) from error
 
-    def _take_note(self, note: BrowserReport) -> None:
+    def _fail(self, body: bytes) -> None:
+        raise IntakeFailed(str(wire.read_json(body).get("reason"))[:300])
+
+    def _take_note(self, body: bytes) -> None:
+        note = BrowserReport.from_json(wire.read_json(body))
         before, self._note = self._note, note
         name, lost = self._publisher.stream.name, self._publisher.dropped
         if note.dropped:

@@ -14,7 +14,7 @@ from gateway.lib.tasks import Tasks
 from gateway.live.stream import Stream
 from gateway.live.subscription import End, Subscription
 from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.unit import AccessUnit, Timed
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog
 from gateway.outputs.kinesis.fragmenter import Fragmenter
 from gateway.outputs.kinesis.kvs_delivery import KvsDelivery
@@ -145,17 +145,13 @@ class KvsOutput:
         if self._tracks is not None:
             yield self._tracks
         async for item in self._items:
-            match item:
-                case AccessUnit():
-                    yield item
-                case Tracks():
-                    self._tracks = item
-                    yield item
-                case End():
-                    self._ended = True
-                    return
-                case _:
-                    pass
+            if isinstance(item, End):
+                self._ended = True
+                return
+            if isinstance(item, Tracks):
+                self._tracks = item
+            if not isinstance(item, Timed):
+                yield item
 
     def _wait_told(self, reason: str | None) -> None:
         self._waits_for = reason

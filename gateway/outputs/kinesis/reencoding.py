@@ -11,7 +11,7 @@ import structlog
 from gateway.lib.tasks import Tasks
 from gateway.live.subscription import End, Item
 from gateway.media.track import Tracks
-from gateway.media.unit import AccessUnit
+from gateway.media.unit import AccessUnit, Timed
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
@@ -35,12 +35,27 @@ async def reencoded(
     A caller that stops early must close the generator.
     """
     epoch = 0
+    ended = False
+
+    async def feed(worker: WorkerProcess) -> None:
+        nonlocal tracks, ended
+        if tracks is not None:
+            await worker.send_item(tracks)
+        async for item in items:
+            if isinstance(item, End):
+                ended = True
+                await worker.send_end()
+                return
+            if isinstance(item, Tracks):
+                tracks = item  # the worker's successor gets them first
+            if not isinstance(item, Timed):
+                await worker.send_item(item)
+
     while True:
         began = time.monotonic()
         async with workers.start(_MODULE, "kvs", stream=stream) as worker:
-            feeding = _Feeding(items, worker, tracks)
             async with Tasks("rekey") as tasks:
-                task = tasks.start(feeding.run(), "feed")
+                task = tasks.start(feed(worker), "feed")
                 given: Tracks | None = None
                 while (received := await worker.receive()) is not None:
                     kind, body = received
@@ -51,8 +66,8 @@ async def reencoded(
                         yield wire.decode_unit(body, given)
                     elif kind == StreamMessage.END:
                         break
-                tracks, epoch = feeding.tracks, epoch + _EPOCHS
-                if feeding.ended:
+                epoch += _EPOCHS
+                if ended:
                     return
                 if task.done() and not isinstance(task.exception(), WorkerDied):
                     task.result()
@@ -61,31 +76,3 @@ async def reencoded(
             raise error
         failed(str(error))
         log.warning("a kinesis stream's worker died, another follows", stream=stream, reason=str(error))
-
-
-class _Feeding:
-    """Sends items to a worker. tracks: the last ones, for the worker's successor."""
-
-    def __init__(self, items: AsyncIterable[Item], worker: WorkerProcess, tracks: Tracks | None) -> None:
-        self._items = items
-        self._worker = worker
-        self.tracks = tracks
-        self.ended = False
-
-    async def run(self) -> None:
-        """Sends items until the stream ends. Raises WorkerDied."""
-        if self.tracks is not None:
-            await self._worker.send(StreamMessage.TRACKS, wire.encode_tracks(self.tracks))
-        async for item in self._items:
-            match item:
-                case AccessUnit():
-                    await self._worker.send(StreamMessage.UNIT, wire.encode_unit(item))
-                case Tracks():
-                    self.tracks = item
-                    await self._worker.send(StreamMessage.TRACKS, wire.encode_tracks(item))
-                case End():
-                    self.ended = True
-                    await self._worker.send(StreamMessage.END, wire.encode_end())
-                    return
-                case _:
-                    pass

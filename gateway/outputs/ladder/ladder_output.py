@@ -16,7 +16,6 @@ from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
 from gateway.live.sink import EndReason
 from gateway.live.subscription import End, Subscription
-from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.outputs.ladder.published_rendition import MOST_TIMED, PublishedRendition
@@ -109,7 +108,6 @@ class LadderOutput:
         self._source: Tracks | None = None
         self._ending = EndReason.OUTPUT_OFF
         self._early: Subscription | None = None
-        self._sending_since: float | None = None
         self._timed: deque[Timed] = deque(maxlen=MOST_TIMED)  # for renditions that do not exist yet
 
     # ---- live.output ----
@@ -199,35 +197,25 @@ class LadderOutput:
         self._damaged = 0
         with self._subscribed() as items:
             async with (
-                self._workers.start(_MODULE, "ladder", stream=stream.name) as worker,
+                self._workers.start(_MODULE, "ladder", stream=stream.name, stuck=_STUCK) as worker,
                 Tasks(f"transcoder of {stream.name}") as tasks,
             ):
-                await self._attend(worker, items, tasks)
+                tasks.start(self._watch(items), "watch")
+                await worker.exchange(
+                    self._feed(worker, items),
+                    {
+                        StreamMessage.UNIT: self._push,
+                        StreamMessage.TRACKS: self._announce,
+                        StreamMessage.END: self._take_end,
+                        LadderMessage.NOTE: self._take_note,
+                    },
+                    _LAST_PICTURES + self._backlog,
+                )
 
-    async def _attend(self, worker: WorkerProcess, items: Subscription, tasks: Tasks) -> None:
-        feeding = tasks.start(self._feed(worker, items), "feed")
-        reading = tasks.start(self._read(worker), "read")
-        tasks.start(self._watch(worker, items), "watch")
-        await asyncio.wait((feeding, reading), return_when=asyncio.FIRST_COMPLETED)
-        if feeding.done():
-            feeding.result()
-            try:
-                async with asyncio.timeout(_LAST_PICTURES + self._backlog):
-                    await reading
-            except TimeoutError:
-                log.warning("the last pictures of a ladder were not waited for", stream=self._stream.name)
-            return
-        reading.result()
-        raise await worker.died()
-
-    async def _watch(self, worker: WorkerProcess, items: Subscription) -> None:
-        """Counts dropped units, and ends a worker that hangs."""
+    async def _watch(self, items: Subscription) -> None:
         while True:
             await asyncio.sleep(0.5)
             self._count_drops(items)
-            if self._sending_since is not None and time.monotonic() - self._sending_since > _STUCK:
-                worker.kill(f"it took nothing for {_STUCK:.0f} s")
-                return
 
     def _count_drops(self, items: Subscription) -> None:
         if items.dropped != self._counted:
@@ -257,11 +245,10 @@ class LadderOutput:
         told: Tracks | None = None
         done = self._reached()
         begun = False
-        self._sending_since = None
         async for item in items:
             if plan is not self._plan and self._plan is not None:
                 plan = self._plan
-                await worker.send(LadderMessage.PLAN, wire.write_json(plan.to_json()))
+                await worker.send_json(LadderMessage.PLAN, plan.to_json())
             if isinstance(item, AccessUnit):
                 if not begun:
                     if (
@@ -271,16 +258,14 @@ class LadderOutput:
                     ):
                         continue
                     begun = True
-                self._sending_since = time.monotonic()
-                await worker.send(StreamMessage.UNIT, wire.encode_unit(item))
-                self._sending_since = None
+                await worker.send_item(item)
             elif isinstance(item, Tracks):
                 self._source = item
                 if told is None or (told.video, told.audio, told.epoch) != (item.video, item.audio, item.epoch):
                     told = item
                     if item.video is None:
                         self._error = "the source has no picture: there is nothing to make a ladder of"
-                    await worker.send(StreamMessage.TRACKS, wire.encode_tracks(replace(item, metadata={})))
+                    await worker.send_item(replace(item, metadata={}))
                 else:
                     for rendition in self._renditions.values():
                         rendition.describe(item.metadata)
@@ -289,7 +274,7 @@ class LadderOutput:
                     waiting.append(item)
             elif isinstance(item, End):
                 self._ending = item.reason
-                await worker.send(StreamMessage.END, wire.encode_end())
+                await worker.send_end()
 
     def _reached(self) -> int:
         """Returns the last decode time, in ms, that renditions have from earlier workers; -1 if there are no
@@ -299,26 +284,13 @@ class LadderOutput:
         there = [rendition for name in names if (rendition := self._hub.find(name)) is not None]
         return max((rendition.last_dts_ms for rendition in there), default=-1)
 
-    async def _read(self, worker: WorkerProcess) -> None:
-        """Publishes what the worker makes, until the worker has ended."""
-        while (received := await worker.receive()) is not None:
-            kind, body = received
-            try:
-                if kind == StreamMessage.UNIT:
-                    rendition = self._renditions.get(_slot(body))
-                    if rendition is not None:
-                        rendition.push(wire.decode_unit(body, rendition.tracks))
-                elif kind == StreamMessage.TRACKS:
-                    self._announce(_slot(body), wire.decode_tracks(body))
-                elif kind == StreamMessage.END:
-                    self._end(_slot(body))
-                elif kind == LadderMessage.NOTE:
-                    self._take_note(wire.read_json(body))
-            except InvalidData as error:
-                worker.kill(f"it sends nonsense: {error}")
-                raise await worker.died() from error
+    def _push(self, body: bytes) -> None:
+        rendition = self._renditions.get(_slot(body))
+        if rendition is not None:
+            rendition.push(wire.decode_unit(body, rendition.tracks))
 
-    def _announce(self, slot: int, tracks: Tracks) -> None:
+    def _announce(self, body: bytes) -> None:
+        slot, tracks = _slot(body), wire.decode_tracks(body)
         name = next((n for n, s in self._slots.items() if s == slot), None)
         if name is None:
             return  # not wanted any more
@@ -327,12 +299,16 @@ class LadderOutput:
             rendition = self._renditions[slot] = PublishedRendition(self._hub, self._stream, name, self._timed)
         rendition.announce(tracks, self._source.metadata if self._source is not None else {})
 
+    def _take_end(self, body: bytes) -> None:
+        self._end(_slot(body))
+
     def _end(self, slot: int) -> None:
         rendition = self._renditions.pop(slot, None)
         if rendition is not None and rendition.held:
             self._hub.end(rendition.name, self._ending)
 
-    def _take_note(self, note: dict[str, Any]) -> None:
+    def _take_note(self, body: bytes) -> None:
+        note = wire.read_json(body)
         if "rungs" in note:
             self._made = frozenset(map(str, note["rungs"]))
         if "damaged" in note:

@@ -38,7 +38,6 @@ class PublishedRendition:
     def __init__(self, hub: Hub, stream: Stream, rung: str, timed: Iterable[Timed]) -> None:
         """timed: earlier script data that may still be due. Raises NameInUse, AtCapacity."""
         self.name = f"{stream.channel.id}@{rung}"
-        self.rung = rung
         self.tracks: Tracks | None = None
         self.interrupted = False  # the worker died: the next units do not continue the earlier ones
         self.delay = 0.0  # seconds that the last picture is behind the source
@@ -102,16 +101,17 @@ class PublishedRendition:
         self._publisher.close()
 
     def report(self) -> dict[str, Any]:
-        metadata = {} if self.tracks is None else self.tracks.metadata
-        return {
-            "name": self.name,
-            "width": _whole(metadata.get("width")),
-            "height": _whole(metadata.get("height")),
-            "delay": round(self.delay, 3),
-        }
+        return rendition_report(self.name, self.tracks, round(self.delay, 3))
 
     def _evicted(self, reason: EndReason) -> None:
         log.debug("rendition's lease is gone", stream=self.name, reason=str(reason))
+
+
+def rendition_report(name: str, tracks: Tracks | None, delay: float | None) -> dict[str, Any]:
+    """Returns what the status of a session says of a rendition. delay: seconds, None if no unit has come."""
+    metadata = {} if tracks is None else tracks.metadata
+    width, height = _whole(metadata.get("width")), _whole(metadata.get("height"))
+    return {"name": name, "width": width, "height": height, "delay": delay}
 
 
 def _whole(value: AmfValue) -> int | None:

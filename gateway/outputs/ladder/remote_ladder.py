@@ -14,6 +14,7 @@ from gateway.lib.tasks import Tasks
 from gateway.live.sink import EndReason
 from gateway.live.task_set import TaskSet, TaskSets
 from gateway.outputs.ladder.ladder_output import ladder_steps
+from gateway.outputs.ladder.published_rendition import rendition_report
 from gateway.ports.errors import OutputTrouble
 from gateway.ports.stores import TaskOrder
 from gateway.settings.ladders import LadderSettings
@@ -162,15 +163,9 @@ class RemoteLadderOutput:
 
 
 def _rendition(stream: Stream) -> dict[str, Any]:
-    metadata = stream.tracks.metadata if stream.tracks is not None else {}
-    width, height = metadata.get("width"), metadata.get("height")
     units = stream.gop.units()
-    return {
-        "name": stream.name,
-        "width": int(width) if isinstance(width, float) else None,
-        "height": int(height) if isinstance(height, float) else None,
-        "delay": round(time.time() - units[-1].wall, 3) if units else None,
-    }
+    delay = round(time.time() - units[-1].wall, 3) if units else None
+    return rendition_report(stream.name, stream.tracks, delay)
 
 
 def _word(flag: bool) -> str:

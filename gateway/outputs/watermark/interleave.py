@@ -30,9 +30,6 @@ class Interleave:
         self._newest = 0
         self.dropped = 0
 
-    def __len__(self) -> int:
-        return len(self._items)
-
     def add(self, item: Passing) -> None:
         """Takes the next item of the original."""
         if isinstance(item, Tracks):
@@ -41,16 +38,16 @@ class Interleave:
         if isinstance(item, Timed):
             self._items.append(item)
         elif item.track.kind is _VIDEO:
-            self._newest = _ms(item)
+            self._newest = milliseconds(item)
             self._items.append(self._newest)
         else:
-            self._newest = max(self._newest, _ms(item))
+            self._newest = max(self._newest, milliseconds(item))
             self._items.append(item)
         self._trim()
 
     def replace(self, picture: AccessUnit) -> Iterator[Passing]:
         """Yields the items before this picture's original, the picture, and the items that follow it."""
-        at = _ms(picture) + _ROUNDING
+        at = milliseconds(picture) + _ROUNDING
         items = self._items
         count = next((n for n, i in enumerate(items) if isinstance(i, int) and i > at), len(items))
         # Items after the original must follow the picture.
@@ -69,9 +66,6 @@ class Interleave:
             if not isinstance(item, int):
                 yield item
 
-    def clear(self) -> None:
-        self._items.clear()
-
     def _until_picture(self) -> Iterator[Passing]:
         while self._items and not isinstance(self._items[0], int | Tracks):
             item = self._items.popleft()
@@ -89,7 +83,8 @@ class Interleave:
         self._items = deque(kept)
 
 
-def _ms(unit: AccessUnit) -> int:
+def milliseconds(unit: AccessUnit) -> int:
+    """Returns a unit's decode time in milliseconds."""
     return unit.dts * 1000 // unit.track.timescale
 
 
@@ -97,5 +92,5 @@ def _time(item: Passing | int) -> int | None:
     if isinstance(item, int):
         return item
     if isinstance(item, AccessUnit):
-        return _ms(item)
+        return milliseconds(item)
     return item.dts if isinstance(item, Timed) else None

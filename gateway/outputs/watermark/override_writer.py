@@ -9,7 +9,7 @@ from typing import Final
 from gateway.live.picture_override import PictureOverride
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.outputs.watermark.interleave import Interleave, Passing
+from gateway.outputs.watermark.interleave import Interleave, Passing, milliseconds
 
 _VIDEO: Final = Kind.VIDEO
 _CALM: Final = 0.1  # weight of one picture in the measured delay
@@ -101,8 +101,3 @@ class OverrideWriter:
             return
         self._fresh = False
         self._cover.set_tracks(self._coded.video, self._shown.audio, self._shown.metadata, continuous)
-
-
-def milliseconds(unit: AccessUnit) -> int:
-    """Returns a unit's decode time in milliseconds."""
-    return unit.dts * 1000 // unit.track.timescale

@@ -29,7 +29,8 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.outputs.watermark.override_writer import OverrideWriter, milliseconds
+from gateway.outputs.watermark.interleave import milliseconds
+from gateway.outputs.watermark.override_writer import OverrideWriter
 from gateway.outputs.watermark.picture_fetcher import PictureFetcher
 from gateway.outputs.watermark.picture_queue import PictureQueue
 from gateway.outputs.watermark.watermark_assets import WatermarkAssets
@@ -76,7 +77,7 @@ class WatermarkFactory:
 
     def make(self, stream: Stream) -> WatermarkOutput:
         """Returns a stream's watermark, for OutputSpec."""
-        return WatermarkOutput(self)
+        return WatermarkOutput(self, stream)
 
     @staticmethod
     def wanted(stream: Stream) -> bool:
@@ -94,14 +95,13 @@ class WatermarkOutput:
     While no worker can run, viewers wait: they never see the picture without its watermark.
     """
 
-    def __init__(self, of: WatermarkFactory) -> None:
+    def __init__(self, of: WatermarkFactory, stream: Stream) -> None:
         self._of = of
         self._backlog = of.transcode.backlog
         self._feed = PictureQueue(self._backlog)
-        self._stream: Stream | None = None
         self._cover: PictureOverride | None = None
         self._showing: OverrideWriter | None = None
-        self._dresser: WatermarkAssets | None = None
+        self._dresser = WatermarkAssets(of.pictures, stream.channel)
         self._tracks: Tracks | None = None  # the original's tracks
         self._fed: tuple[MediaTrack | None, int] | None = None  # video track and epoch last sent to the worker
         self._coded: Tracks | None = None  # the worker's tracks
@@ -123,11 +123,8 @@ class WatermarkOutput:
 
     def begin(self, stream: Stream) -> None:
         """Takes the override, and engages it if nothing was seen yet; called when the publisher gets its lease."""
-        if self._stream is None:
-            self._stream = stream
-            self._dresser = WatermarkAssets(self._of.pictures, stream.channel)
-            if stream not in self._of.holders:
-                self._take(stream)
+        if self._cover is None and stream not in self._of.holders:
+            self._take(stream)
 
     async def run(self, stream: Stream) -> None:
         self.begin(stream)
@@ -146,7 +143,7 @@ class WatermarkOutput:
 
     def report(self) -> dict[str, Any]:
         """Returns the output's entry in the session's status."""
-        notes = self._dresser.notes if self._dresser is not None else []
+        notes = self._dresser.notes
         showing = self._showing
         return {
             "error": self._error or (notes[0] if notes else None),
@@ -159,8 +156,7 @@ class WatermarkOutput:
 
     def channel_changed(self, channel: Channel) -> None:
         """Takes the new text, picture and position; they appear on the next picture after they are ready."""
-        if self._dresser is not None:
-            self._dresser.wear(channel)
+        self._dresser.wear(channel)
 
     # ---- life ----
 
@@ -176,7 +172,6 @@ class WatermarkOutput:
         self._refill(stream)
 
     async def _work(self, stream: Stream) -> None:
-        assert self._dresser is not None, "begin made it"
         async with Tasks(f"watermark of {stream.name}", self._crashed) as tasks:
             tasks.start(self._dresser.run(), "picture")
             tasks.start(self._watch(), "watch")
@@ -190,7 +185,6 @@ class WatermarkOutput:
 
     async def _serve(self, stream: Stream) -> None:
         """Runs workers, one after the other, until the last picture has been sent."""
-        assert self._dresser is not None, "begin made it"
         assert self._showing is not None, "taken before"
         backoff = Backoff(0.2, 5.0)
         await self._dresser.ready(_FIRST_PICTURE_TIMEOUT)
@@ -239,7 +233,6 @@ class WatermarkOutput:
     async def _supply(self, worker: WorkerProcess, feed: PictureQueue) -> None:
         """Sends one worker its settings, the watermark, and the feed."""
         dresser, showing = self._dresser, self._showing
-        assert dresser is not None, "begin made it"
         assert showing is not None, "taken before"
         settings = {
             "preset": self._of.transcode.preset,
@@ -249,7 +242,7 @@ class WatermarkOutput:
             "after": showing.last,
         }
         with suppress(WorkerDied):  # `_drive` reports it
-            await worker.send(WatermarkMessage.SETUP, wire.write_json(settings))
+            await worker.send_json(WatermarkMessage.SETUP, settings)
             dresser.changed = True
             async for item in feed:
                 if dresser.changed:
@@ -257,11 +250,9 @@ class WatermarkOutput:
                     await worker.send(WatermarkMessage.MARK, dresser.mark.encode())
                 if isinstance(item, Tracks):
                     said: dict[str, AmfValue] = {n: item.metadata[n] for n in _PROMISED if n in item.metadata}
-                    alone = Tracks(item.video, None, item.epoch, said)
-                    await worker.send(wire.StreamMessage.TRACKS, wire.encode_tracks(alone))
-                else:
-                    await worker.send(wire.StreamMessage.UNIT, wire.encode_unit(item))
-            await worker.send(wire.StreamMessage.END, wire.encode_end())
+                    item = Tracks(item.video, None, item.epoch, said)
+                await worker.send_item(item)
+            await worker.send_end()
 
     async def _watch(self) -> None:
         """Replaces a worker that produces nothing although the source sends pictures."""
@@ -306,7 +297,6 @@ class WatermarkOutput:
     def _take_message(self, kind: int, body: bytes) -> bool:
         """Handles one message. Returns whether it was the last."""
         assert self._showing is not None, "taken before"
-        assert self._dresser is not None, "begin made it"
         if kind == wire.StreamMessage.UNIT:
             self._got_at = time.monotonic()
             self._error = None

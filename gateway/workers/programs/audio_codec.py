@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
+from typing import Final, Self
 
 import av
 from av.audio.codeccontext import AudioCodecContext
+from av.codec import CodecContext
 from av.codec.context import Flags
 
 from gateway.media import aac, codecs
@@ -90,12 +91,14 @@ class AudioDecoder:
     Times are those of `Resampling`. Damaged units are counted and left out.
     """
 
-    def __init__(self, track: MediaTrack, channels: int) -> None:
-        """channels: of the output, 1 or 2."""
+    def __init__(self, track: MediaTrack, channels: int, context: CodecContext | None = None) -> None:
+        """channels: of the output, 1 or 2.
+
+        context: an open decoder of a codec that a track cannot have. Of `track`, only the timescale is then used.
+        """
         assert track.kind is Kind.AUDIO
-        self.track = track
         self.damaged = 0
-        context = decoder(track, 1)
+        context = context or decoder(track, 1)
         assert isinstance(context, AudioCodecContext)
         self._context = context
         self._resampling = Resampling(track.timescale, channels)
@@ -113,20 +116,26 @@ class AudioDecoder:
             return []
 
 
+def open_aac(bitrate: int, channels: int, rate: int) -> AudioCodecContext:
+    """Opens an encoder of AAC LC for planar floats. Raises av.FFmpegError, ValueError."""
+    context = av.CodecContext.create("aac", "w")
+    assert isinstance(context, AudioCodecContext)
+    context.bit_rate = bitrate
+    context.sample_rate = rate
+    context.layout = "mono" if channels == 1 else "stereo"
+    context.format = "fltp"
+    context.time_base = Fraction(1, rate)
+    context.flags |= Flags.global_header
+    context.open()
+    return context
+
+
 class AudioEncoder:
     """Encodes AAC LC units of 1024 samples, at `bitrate` bits per second. Raises CodecFailed."""
 
     def __init__(self, bitrate: int, channels: int, timescale: int) -> None:
-        context = av.CodecContext.create("aac", "w")
-        assert isinstance(context, AudioCodecContext)
-        context.bit_rate = bitrate
-        context.sample_rate = RATE
-        context.layout = "mono" if channels == 1 else "stereo"
-        context.format = "fltp"
-        context.time_base = Fraction(1, RATE)
-        context.flags |= Flags.global_header
         try:
-            context.open()
+            context = open_aac(bitrate, channels, RATE)
         except (av.FFmpegError, ValueError) as error:
             raise CodecFailed(f"AAC cannot be encoded at {bitrate} bit/s: {error}") from error
         self.track = MediaTrack(Kind.AUDIO, Codec.AAC, timescale, context.extradata or b"")
@@ -179,3 +188,31 @@ class AudioEncoder:
             wall = self._wall - (self._end - at) / RATE
             units.append(AccessUnit(self.track, dts, 0, True, wall, bytes(coded)))
         return units
+
+
+class AacConverter:
+    """Decodes one audio track and encodes it as AAC LC, with the times of the source. track: of the output."""
+
+    def __init__(self, decoder: AudioDecoder, encoder: AudioEncoder) -> None:
+        self.track = encoder.track
+        self._decoder = decoder
+        self._encoder = encoder
+
+    @classmethod
+    def of_track(cls, track: MediaTrack, bitrates: Mapping[int, int]) -> Self:
+        """Opens both codecs for a track. bitrates: bits per second, by number of channels. Raises CodecFailed."""
+        channels = channels_of(track)
+        return cls(AudioDecoder(track, channels), AudioEncoder(bitrates[channels], channels, track.timescale))
+
+    @property
+    def damaged(self) -> int:
+        """Number of units that could not be decoded."""
+        return self._decoder.damaged
+
+    def convert(self, unit: AccessUnit) -> list[AccessUnit]:
+        """Returns the AAC units that this unit completes."""
+        return [coded for sound in self._decoder.decode(unit) for coded in self._encoder.encode(sound)]
+
+    def flush(self) -> list[AccessUnit]:
+        """Returns the last units. `convert` cannot be called afterwards."""
+        return self._encoder.flush()

@@ -180,8 +180,8 @@ class VideoDecoder:
 class VideoRecipe:
     """How pictures are encoded.
 
-    encoder: libx264 or libx265. bitrate, maxrate: bits per second. bufsize: bits.
-    bitrate 0: constant quality `crf`; maxrate and bufsize still limit it unless they are 0.
+    encoder: libx264 or libx265. bitrate: bits per second; 0: constant quality `crf`.
+    maxrate: the most bits per second, and the buffer size in bits; 0: no limit.
     rate: expected frames per second. preset, profile: names of the encoder; profile "" for its default.
     timescale: of the units. threads: of this encoder. sample_aspect: width of a sample divided by its height.
     level: of H.264, such as "3.1"; "": the lowest that suffices.
@@ -194,7 +194,6 @@ class VideoRecipe:
     height: int
     bitrate: int
     maxrate: int
-    bufsize: int
     rate: Fraction
     timescale: int
     preset: str = "veryfast"
@@ -218,7 +217,7 @@ class VideoEncoder:
         self.recipe = recipe
         try:
             self._context = _open_encoder(recipe, like)
-            config = _config(recipe.encoder, self._context.extradata or b"")
+            config = encoder_config(recipe.encoder, self._context.extradata or b"")
         except (av.FFmpegError, InvalidData, ValueError) as error:
             raise CodecFailed(
                 f"{recipe.encoder} cannot encode {recipe.width}x{recipe.height} pictures: {error}"
@@ -324,7 +323,7 @@ def _open_encoder(recipe: VideoRecipe, like: av.VideoFrame | None) -> VideoCodec
     else:
         options["crf"] = f"{recipe.crf:g}"
     if recipe.maxrate:
-        options |= {"maxrate": str(recipe.maxrate), "bufsize": str(recipe.bufsize)}
+        options |= {"maxrate": str(recipe.maxrate), "bufsize": str(recipe.maxrate)}
     if recipe.encoder == "libx265":
         pool = "none" if recipe.threads == 1 else str(recipe.threads)
         options["x265-params"] = f"log-level=none:scenecut=0:frame-threads=1:pools={pool}:repeat-headers=0"
@@ -338,7 +337,7 @@ def _open_encoder(recipe: VideoRecipe, like: av.VideoFrame | None) -> VideoCodec
     return context
 
 
-def _config(encoder: str, headers: bytes) -> bytes:
+def encoder_config(encoder: str, headers: bytes) -> bytes:
     """Returns the avcC or hvcC for the parameter sets in an encoder's extradata. Raises InvalidData."""
     units = nal.split_annexb(headers)
     if encoder == "libx265":

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import av
 from av.error import BlockingIOError as NothingReady
@@ -13,17 +13,53 @@ from av.error import EOFError as NothingLeft
 from av.filter.context import FilterContext
 from av.filter.graph import Graph
 
-from gateway.workers.programs.codec import DecodedPicture
+from gateway.media.track import MediaTrack
+from gateway.media.unit import AccessUnit
+from gateway.workers.programs.codec import DecodedPicture, VideoDecoder
 
 # rotation (degrees, counterclockwise, as FFmpeg reads it) → filters that put the picture upright
 _UPRIGHT: Final = {
-    90: (("transpose", "cclock"),),
-    -90: (("transpose", "clock"),),
-    180: (("hflip", None), ("vflip", None)),
-    -180: (("hflip", None), ("vflip", None)),
+    90: ("transpose=cclock",),
+    -90: ("transpose=clock",),
+    180: ("hflip", "vflip"),
+    -180: ("hflip", "vflip"),
 }
 
-_Step = tuple[str, str | None]
+_Ends: TypeAlias = tuple[Graph, FilterContext, FilterContext]
+
+
+def build_graph(
+    frame: av.VideoFrame, steps: Iterable[str], timescale: int, aspect: Fraction = Fraction(1), threads: int = 1
+) -> _Ends:
+    """Returns a chain of filters for frames like this one, with its two ends.
+
+    steps: as "name" or "name=arguments". timescale: of the frames' times. aspect: width of a sample divided by its
+    height. threads: 0 for one for each core.
+    """
+    graph = Graph()
+    graph.threads = threads
+    source = graph.add(
+        "buffer",
+        f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/{timescale}"
+        f":pixel_aspect={aspect.numerator}/{aspect.denominator}:colorspace={frame.colorspace}:range={frame.color_range}",
+    )
+    nodes = [source]
+    for step in steps:
+        name, _, arguments = step.partition("=")
+        nodes.append(graph.add(name, arguments or None))
+    nodes.append(graph.add("buffersink"))
+    graph.link_nodes(*nodes).configure()
+    return graph, source, nodes[-1]
+
+
+def pulled(sink: FilterContext) -> Iterator[Any]:
+    """Yields the frames that a chain has ready."""
+    while True:
+        try:
+            frame = sink.pull()
+        except (NothingReady, NothingLeft):
+            return
+        yield frame
 
 
 class Chain:
@@ -32,12 +68,12 @@ class Chain:
     Frames pass as references and are not modified, so several threads may push the same frame.
     """
 
-    def __init__(self, steps: Sequence[_Step], timescale: int = 1000) -> None:
-        """steps: (filter, arguments). timescale: of the frames' times."""
-        self._steps = tuple(steps)
+    def __init__(self, steps: Sequence[str], timescale: int = 1000) -> None:
+        """steps, timescale: as for `build_graph`."""
+        self._steps = steps
         self._timescale = timescale
         self._form: tuple[object, ...] | None = None
-        self._ends: tuple[Graph, FilterContext, FilterContext] | None = None
+        self._ends: _Ends | None = None
 
     def push(self, frame: av.VideoFrame) -> list[av.VideoFrame]:
         """Returns the frames that are ready. A frame of another size or format first flushes the chain."""
@@ -46,50 +82,27 @@ class Chain:
         if self._ends is None or form != self._form:
             out = self.flush()
             self._form = form
-            self._ends = self._build(frame)
-        _, source, _ = self._ends
+            self._ends = build_graph(frame, self._steps, self._timescale)
+        _, source, sink = self._ends
         source.push(frame)
-        return out + self._ready()
+        out.extend(pulled(sink))
+        return out
 
     def flush(self) -> list[av.VideoFrame]:
         """Returns the frames that the filters held back. The chain then starts anew."""
         if self._ends is None:
             return []
         self._ends[1].push(None)
-        out = self._ready()
+        out = list(pulled(self._ends[2]))
         self._ends = None
         return out
-
-    def _ready(self) -> list[av.VideoFrame]:
-        assert self._ends is not None
-        out = []
-        try:
-            while True:
-                frame = self._ends[2].pull()
-                assert isinstance(frame, av.VideoFrame)
-                out.append(frame)
-        except (NothingReady, NothingLeft):
-            return out
-
-    def _build(self, frame: av.VideoFrame) -> tuple[Graph, FilterContext, FilterContext]:
-        graph = Graph()
-        graph.threads = 1
-        source = graph.add(
-            "buffer",
-            f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/{self._timescale}"
-            f":pixel_aspect=1/1:colorspace={frame.colorspace}:range={frame.color_range}",
-        )
-        nodes = [source, *(graph.add(name, args) for name, args in self._steps), graph.add("buffersink")]
-        graph.link_nodes(*nodes)
-        graph.configure()
-        return graph, source, nodes[-1]
 
 
 class Scaler:
     """Scales any pictures to one size, as yuv420p of limited range, which encoders and players accept."""
 
     def __init__(self, width: int, height: int) -> None:
-        self._chain = Chain((("scale", f"{width}:{height}:flags=bicubic:out_range=tv"), ("format", "yuv420p")))
+        self._chain = Chain((f"scale={width}:{height}:flags=bicubic:out_range=tv", "format=yuv420p"))
 
     def scale(self, frame: av.VideoFrame) -> av.VideoFrame:
         """Returns the scaled picture, always as a new frame object."""
@@ -118,7 +131,7 @@ class Preparation:
         if interlaced != self._interlaced or frame.rotation != self._rotation:
             out = self.flush()
             self._interlaced, self._rotation = interlaced, frame.rotation
-            steps: list[_Step] = [("bwdif", "mode=send_frame:deint=interlaced")] if interlaced else []
+            steps = ["bwdif=mode=send_frame:deint=interlaced"] if interlaced else []
             steps += _UPRIGHT.get(self._rotation, ())
             self._chain = Chain(steps, self._timescale) if steps else None
         if self._chain is None:
@@ -143,3 +156,35 @@ class Preparation:
                 lies = self._rotation % 180 != 0
                 out.append(replace(picture, frame=frame, aspect=1 / picture.aspect if lies else picture.aspect))
         return out
+
+
+class PreparedVideo:
+    """Decodes one video track and prepares its pictures, in presentation order. Raises CodecFailed."""
+
+    def __init__(
+        self, track: MediaTrack, threads: int = 1, unfit: Callable[[av.FFmpegError], None] | None = None
+    ) -> None:
+        """unfit: called if a picture cannot be prepared, which is then left out. None: the error is raised."""
+        self.decoder = VideoDecoder(track, threads)
+        self._preparation = Preparation(track.timescale)
+        self._unfit = unfit
+
+    def decode(self, unit: AccessUnit) -> Iterator[DecodedPicture]:
+        """Yields the pictures that are ready after this unit."""
+        for picture in self.decoder.decode(unit):
+            yield from self._prepared(picture)
+
+    def flush(self) -> Iterator[DecodedPicture]:
+        """Yields the pictures that were held back. Decoder and filters then start anew."""
+        for picture in self.decoder.flush():
+            yield from self._prepared(picture)
+        yield from self._preparation.flush()
+
+    def _prepared(self, picture: DecodedPicture) -> list[DecodedPicture]:
+        try:
+            return self._preparation.push(picture)
+        except av.FFmpegError as error:
+            if self._unfit is None:
+                raise
+            self._unfit(error)
+            return []

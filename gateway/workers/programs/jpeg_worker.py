@@ -31,14 +31,6 @@ class NoPicture(Exception):
     """The given units contain no picture. The message is one line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """A decoded picture. aspect: width of a sample divided by its height."""
-
-    frame: av.VideoFrame
-    aspect: Fraction
-
-
 @dataclass(slots=True)
 class _Session:
     """The state of repeated looks at one stream.
@@ -49,25 +41,29 @@ class _Session:
     track: MediaTrack
     decoder: VideoDecoder
     seen: Image.Image | None = None
-    shot: Shot | None = None
+    shot: DecodedPicture | None = None
 
 
-def last_picture(track: MediaTrack, units: Sequence[AccessUnit]) -> Shot:
+def last_picture(track: MediaTrack, units: Sequence[AccessUnit]) -> DecodedPicture:
     """Returns the last picture, in presentation order, of units that begin with a key frame. Raises NoPicture."""
     decoder = VideoDecoder(track)
-    last: DecodedPicture | None = None
-    for unit in units:
-        for picture in decoder.decode(unit):
-            last = picture
-    aspect = decoder.sample_aspect
+    last = _newest(decoder, units)
     for picture in decoder.flush():
         last = picture
     if last is None:
         raise NoPicture("no picture could be decoded")
-    return Shot(last.frame, aspect)
+    return last
 
 
-def jpeg(shot: Shot, quality: int) -> bytes:
+def _newest(decoder: VideoDecoder, units: Sequence[AccessUnit]) -> DecodedPicture | None:
+    last: DecodedPicture | None = None
+    for unit in units:
+        for picture in decoder.decode(unit):
+            last = picture
+    return last
+
+
+def jpeg(shot: DecodedPicture, quality: int) -> bytes:
     """Returns the picture as JPEG, in its own height with square pixels."""
     frame, aspect = shot.frame, shot.aspect
     width = frame.width
@@ -135,11 +131,7 @@ class JpegWorker:
             while len(self._sessions) > _MOST_SESSIONS:
                 self._sessions.popitem(last=False)
         self._sessions.move_to_end(ask.session)
-        last: DecodedPicture | None = None
-        for unit in ask.units:
-            for picture in session.decoder.decode(unit):
-                last = picture
-        shot = Shot(last.frame, session.decoder.sample_aspect) if last is not None else None
+        shot = _newest(session.decoder, ask.units)
         if shot is None and ask.fresh:
             # The decoder still holds the picture back for reordering. A second decoder, which is flushed, returns it.
             shot = last_picture(ask.track, ask.units)

@@ -8,11 +8,16 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Protocol
 
+from gateway.media.errors import InvalidData
+from gateway.media.track import Tracks
+from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
+from gateway.protocols.wire import SOURCE, StreamMessage
 
 _PIECE: Final = 1 << 18
 _PR_SET_PDEATHSIG: Final = 1
@@ -43,14 +48,78 @@ class ParentLink:
             self._frames.extend(self._framer.receive(data))
         return self._frames.popleft()
 
+    def receive_order(self, kind: int) -> bytes | None:
+        """Returns the body of the first frame, which says what to do; None as `receive`.
+
+        Raises InvalidData for a frame of another kind.
+        """
+        first = self.receive()
+        if first is not None and first[0] != kind:
+            raise InvalidData(f"an order is expected, not a frame of kind {first[0]}")
+        return first and first[1]
+
     def send(self, kind: int, body: bytes) -> None:
         """Sends a frame. Blocks until the socket has taken it, which is the back-pressure.
 
         Raises OSError when the gateway is gone.
         """
-        data = wire.frame(kind, body)
+        self._write(wire.frame(kind, body))
+
+    def _write(self, data: bytes) -> None:
         with self._sending:
             self._socket.sendall(data)
+
+    def send_json(self, kind: int, **said: object) -> None:
+        """Sends a frame with a JSON object."""
+        self.send(kind, wire.write_json(said))
+
+    def send_tracks(self, tracks: Tracks, to: int = SOURCE) -> None:
+        """Sends the tracks of the next units. to: the link's stream, as one bit."""
+        self.send(StreamMessage.TRACKS, wire.encode_tracks(tracks, to))
+
+    def send_units(self, units: Iterable[AccessUnit], to: int = SOURCE) -> None:
+        """Sends units, in order. to: the link's stream, as one bit."""
+        for unit in units:
+            self._write(wire.unit_head(unit, to) + unit.payload)
+
+    def send_end(self, to: int = SOURCE) -> None:
+        """Sends the end of a stream. to: the link's stream, as one bit."""
+        self.send(StreamMessage.END, wire.encode_end(to))
+
+
+class StreamWorker(Protocol):
+    """What a worker does with the stream that the gateway sends."""
+
+    def change(self, tracks: Tracks) -> None:
+        """Takes the tracks of the next units."""
+
+    def take(self, unit: AccessUnit) -> None:
+        """Takes the next unit."""
+
+    def finish(self) -> None:
+        """Sends everything that is held back, and the end."""
+
+
+def serve(link: ParentLink, worker: StreamWorker, others: Mapping[int, Callable[[bytes], None]]) -> None:
+    """Gives the stream to the worker, until its end or until the gateway closes the link.
+
+    others: handle the frames of the worker's own kinds. Raises InvalidData for an invalid or unknown frame.
+    """
+    tracks: Tracks | None = None
+    while (received := link.receive()) is not None:
+        kind, body = received
+        if kind == StreamMessage.UNIT:
+            worker.take(wire.decode_unit(body, tracks))
+        elif kind == StreamMessage.TRACKS:
+            tracks = wire.decode_tracks(body)
+            worker.change(tracks)
+        elif kind == StreamMessage.END:
+            worker.finish()
+            return
+        elif kind in others:
+            others[kind](body)
+        else:
+            raise InvalidData(f"a frame of kind {kind}")
 
 
 def run(work: Callable[[ParentLink], None]) -> int:
@@ -73,6 +142,23 @@ def run(work: Callable[[ParentLink], None]) -> int:
         # The gateway has closed its end and needs no more results.
         return 0
     return 0
+
+
+def start_thread(work: Callable[[], None], name: str) -> threading.Thread:
+    """Starts a thread of a worker. An unexpected error in it ends the process: what is missing would not be noticed."""
+
+    def guarded() -> None:
+        try:
+            work()
+        except OSError:
+            exit_now(0)  # the gateway is gone
+        except BaseException:
+            log_reason(traceback.format_exc())
+            exit_now(1)
+
+    thread = threading.Thread(target=guarded, name=name, daemon=True)
+    thread.start()
+    return thread
 
 
 def log_reason(text: str) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -113,8 +112,7 @@ class BrowserVideoEncoder:
         self._key_at: int | None = None
         self._key_due = True
         self._unfit = 0
-        self._thread = threading.Thread(target=self._run, name="encoding", daemon=True)
-        self._thread.start()
+        self._thread = program.start_thread(self._run, "encoding")
 
     # ---- the demuxer's side ----
 
@@ -172,19 +170,13 @@ class BrowserVideoEncoder:
     # ---- the thread ----
 
     def _run(self) -> None:
-        try:
-            while (item := self._next()) is not None:
-                if item.track.kind is Kind.VIDEO:
-                    self._decode(item)
-                else:
-                    self._outlet.units((item,))
-                self._busy_since = None
-            self._drain()
-        except OSError:
-            program.exit_now(0)  # the gateway is gone
-        except BaseException:
-            program.log_reason(traceback.format_exc())
-            program.exit_now(1)
+        while (item := self._next()) is not None:
+            if item.track.kind is Kind.VIDEO:
+                self._decode(item)
+            else:
+                self._outlet.units((item,))
+            self._busy_since = None
+        self._drain()
 
     def _next(self) -> AccessUnit | None:
         """Returns the next unit; None at the end.
@@ -304,7 +296,6 @@ class BrowserVideoEncoder:
             height=height,
             bitrate=most,
             maxrate=most,
-            bufsize=most,
             rate=self._rate,
             timescale=self._timescale,
             preset=self._plan.preset,

@@ -92,14 +92,14 @@ class BrowserWorker:
                 try:
                     self._take(body)
                 except (InvalidData, CodecFailed) as error:
-                    self._fail(str(error))
+                    self._link.send_json(BrowserMessage.FAILED, reason=str(error))
                     return
             elif kind == BrowserMessage.PLAN:
                 self._plan = BrowserPlan.from_json(wire.read_json(body))
             elif kind == StreamMessage.END:
                 self._close()
                 self._note(force=True)
-                self._link.send(StreamMessage.END, wire.encode_end())
+                self._link.send_end()
                 return
             else:
                 raise InvalidData(f"a frame of kind {kind}")
@@ -217,10 +217,7 @@ class BrowserWorker:
         note = self._count()
         if note != self._noted:
             self._noted, self._noted_at = note, now
-            self._link.send(BrowserMessage.NOTE, wire.write_json(note.to_json()))
-
-    def _fail(self, reason: str) -> None:
-        self._link.send(BrowserMessage.FAILED, wire.write_json({"reason": reason}))
+            self._link.send_json(BrowserMessage.NOTE, **note.to_json())
 
 
 def work(link: program.ParentLink) -> None:

@@ -9,17 +9,15 @@ from typing import Any, Final
 
 import av
 
-from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
-from gateway.protocols.wire import StreamMessage
 from gateway.workers import ladder_plan
 from gateway.workers.ladder_plan import COPY, FittedStep, LadderMessage, LadderPlan
 from gateway.workers.programs import program
 from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, channels_of
-from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoDecoder, frame_rate
-from gateway.workers.programs.filters import Preparation
+from gateway.workers.programs.codec import CodecFailed, DecodedPicture, frame_rate
+from gateway.workers.programs.filters import PreparedVideo
 from gateway.workers.programs.ladder.step_encoder import StepEncoder, StepSettings
 
 # Pictures for the measurement of the frame rate, before the first is encoded; and the most seconds of media for it.
@@ -42,9 +40,8 @@ class LadderWorker:
         self._link = link
         self._plan = LadderPlan(())
         self._tracks: Tracks | None = None
-        self._video: VideoDecoder | None = None
+        self._video: PreparedVideo | None = None
         self._audio: AudioDecoder | None = None
-        self._preparation: Preparation | None = None
         self._voices: dict[int, _AudioRendition] = {}
         self._rungs: dict[str, StepEncoder] = {}
         self._shape: tuple[int, int, Fraction] | None = None  # width, height, sample aspect of the source's pictures
@@ -58,64 +55,49 @@ class LadderWorker:
 
     def work(self) -> None:
         """Runs until END or until the gateway closes the link. Raises InvalidData for an invalid or unknown frame."""
-        while (received := self._link.receive()) is not None:
-            kind, body = received
-            if kind == StreamMessage.UNIT:
-                self._take(wire.decode_unit(body, self._tracks))
-            elif kind == StreamMessage.TRACKS:
-                self._change_tracks(wire.decode_tracks(body))
-            elif kind == LadderMessage.PLAN:
-                self._plan = LadderPlan.from_json(wire.read_json(body))
-            elif kind == StreamMessage.END:
-                self._finish()
-                return
-            else:
-                raise InvalidData(f"a frame of kind {kind}")
+        program.serve(self._link, self, {LadderMessage.PLAN: self._take_plan})
 
     # ---- the source ----
 
-    def _change_tracks(self, tracks: Tracks) -> None:
+    def _take_plan(self, body: bytes) -> None:
+        self._plan = LadderPlan.from_json(wire.read_json(body))
+
+    def change(self, tracks: Tracks) -> None:
+        """Takes the tracks of the next units, after the last pictures of the earlier ones."""
         if self._tracks is not None:
             self._drain()
             for rung in self._rungs.values():
                 rung.change(rung.terms)  # flushes its last pictures now, before those of the new tracks
         self._tracks = tracks
-        self._video = self._audio = self._preparation = None
+        self._video = self._audio = None
         self._voices = {}
         self._held, self._recent, self._begun, self._renew = [], [], False, True
         self._note(error=None)
         if tracks.video is None:
             return
         try:
-            self._video = VideoDecoder(tracks.video, self._plan.threads)
-            self._preparation = Preparation(tracks.video.timescale)
+            self._video = PreparedVideo(tracks.video, self._plan.threads, self._leave_out)
             if tracks.audio is not None:
                 self._audio = AudioDecoder(tracks.audio, channels_of(tracks.audio))
         except CodecFailed as error:
             # If only the audio fails, the video goes on without it.
             self._complain(str(error))
 
-    def _take(self, unit: AccessUnit) -> None:
+    def take(self, unit: AccessUnit) -> None:
+        """Takes the next unit of the source."""
         if self._video is None:
             return
         if unit.track.kind is Kind.VIDEO:
             for picture in self._video.decode(unit):
-                self._prepare(picture)
+                self._show(picture)
             if unit.key:
                 self._tell_damage()
         else:
             self._listen(unit)
 
-    def _prepare(self, picture: DecodedPicture) -> None:
-        assert self._preparation is not None
-        try:
-            prepared = self._preparation.push(picture)
-        except av.FFmpegError as error:
-            self._unfit += 1
-            self._complain(f"a picture cannot be prepared: {error}")
-            return
-        for ready in prepared:
-            self._show(ready)
+    def _leave_out(self, error: av.FFmpegError) -> None:
+        self._unfit += 1
+        self._complain(f"a picture cannot be prepared: {error}")
 
     def _show(self, picture: DecodedPicture) -> None:
         if not self._begun:
@@ -136,7 +118,7 @@ class LadderWorker:
         assert self._video is not None
         held, self._held = self._held or [], None
         if self._recent:
-            self._rate = frame_rate(self._recent, self._timescale, self._video.claimed_rate)
+            self._rate = frame_rate(self._recent, self._timescale, self._video.decoder.claimed_rate)
         for item in held:
             if isinstance(item, DecodedPicture):
                 self._distribute(item)
@@ -228,7 +210,7 @@ class LadderWorker:
             terms = self._terms(fitted)
             running = self._rungs.get(name)
             if running is None:
-                self._rungs[name] = StepEncoder(terms, self._link.send, self._complain)
+                self._rungs[name] = StepEncoder(terms, self._link, self._complain)
             elif renew or terms != running.terms:
                 running.change(terms)
 
@@ -260,10 +242,8 @@ class LadderWorker:
 
     def _drain(self) -> None:
         """Gives the rungs everything that the decoders hold back."""
-        if self._video is not None and self._preparation is not None:
+        if self._video is not None:
             for picture in self._video.flush():
-                self._prepare(picture)
-            for picture in self._preparation.flush():
                 self._show(picture)
             if self._held is not None:
                 self._release()
@@ -272,7 +252,8 @@ class LadderWorker:
                 for unit in voice.encoder.flush():
                     self._voiced(setting, unit)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Waits until every rung has sent its last units and its end."""
         self._drain()
         self._tell_damage()
         rungs = list(self._rungs.values())
@@ -284,8 +265,9 @@ class LadderWorker:
     # ---- notes ----
 
     def _tell_damage(self) -> None:
-        decoders = (self._video, self._audio)
-        damaged = self._unfit + sum(decoder.damaged for decoder in decoders if decoder is not None)
+        damaged = self._unfit
+        damaged += 0 if self._video is None else self._video.decoder.damaged
+        damaged += 0 if self._audio is None else self._audio.damaged
         if damaged != self._damaged:
             self._damaged = damaged
             self._note(damaged=damaged)
@@ -294,13 +276,8 @@ class LadderWorker:
         self._note(error=line)
 
     def _note(self, **what: Any) -> None:
-        self._link.send(LadderMessage.NOTE, wire.write_json(what))
-
-
-def main() -> int:
-    """Runs the worker program; returns its exit status."""
-    return program.run(lambda link: LadderWorker(link).work())
+        self._link.send_json(LadderMessage.NOTE, **what)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.run(lambda link: LadderWorker(link).work()))

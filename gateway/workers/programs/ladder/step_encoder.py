@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import queue
-import threading
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,8 +12,6 @@ import av
 
 from gateway.media.track import MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.protocols import wire
-from gateway.protocols.wire import StreamMessage
 from gateway.workers.ladder_plan import FittedStep
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe
@@ -54,21 +50,18 @@ class StepEncoder:
     An unexpected error in a rung ends the process: a ladder with a missing rung would not be noticed.
     """
 
-    def __init__(
-        self, terms: StepSettings, send: Callable[[int, bytes], None], complain: Callable[[str], None]
-    ) -> None:
+    def __init__(self, terms: StepSettings, link: program.ParentLink, complain: Callable[[str], None]) -> None:
         """complain: called with one line that says why this rung gives no pictures."""
         self.terms = terms
         self.outrun = False  # see VideoEncoder.outrun; read by the decoding thread
-        self._send = send
+        self._link = link
         self._complain = complain
         self._to = 1 << terms.fitted.rung.slot
         self._scaler: Scaler | None = None
         self._encoder: VideoEncoder | None = None
         self._refused = False
         self._queue: queue.Queue[_Work] = queue.Queue(_MOST_WAITING)
-        self._thread = threading.Thread(target=self._run, args=(terms,), name=terms.fitted.rung.name, daemon=True)
-        self._thread.start()
+        self._thread = program.start_thread(lambda: self._run(terms), terms.fitted.rung.name)
 
     def put(self, work: DecodedPicture | AccessUnit) -> None:
         """Queues the next picture or audio unit (of the track in `terms`), in the source's order. May block."""
@@ -90,22 +83,16 @@ class StepEncoder:
     # ---- in the thread ----
 
     def _run(self, terms: StepSettings) -> None:
-        try:
-            while (work := self._queue.get()) is not None:
-                if isinstance(work, DecodedPicture):
-                    self._encode(work, terms)
-                elif isinstance(work, StepSettings):
-                    self._flush()
-                    terms = work
-                elif self._encoder is not None:
-                    self._send(StreamMessage.UNIT, wire.encode_unit(work, self._to))
-            self._flush()
-            self._send(StreamMessage.END, wire.encode_end(self._to))
-        except OSError:
-            program.exit_now(0)  # the gateway is gone
-        except BaseException:
-            program.log_reason(traceback.format_exc())
-            program.exit_now(1)
+        while (work := self._queue.get()) is not None:
+            if isinstance(work, DecodedPicture):
+                self._encode(work, terms)
+            elif isinstance(work, StepSettings):
+                self._flush()
+                terms = work
+            elif self._encoder is not None:
+                self._link.send_units((work,), self._to)
+        self._flush()
+        self._link.send_end(self._to)
 
     def _encode(self, picture: DecodedPicture, terms: StepSettings) -> None:
         if self._refused:
@@ -117,7 +104,7 @@ class StepEncoder:
             self._refused = True
             self._complain(f"{terms.fitted.rung.name}: {error}")
             return
-        self._deliver(units)
+        self._link.send_units(units, self._to)
 
     def _coded(self, picture: DecodedPicture, terms: StepSettings) -> list[AccessUnit]:
         if self._scaler is None:
@@ -136,11 +123,7 @@ class StepEncoder:
         encoder, self._encoder = self._encoder, None
         self._refused, self._scaler = False, None
         if encoder is not None:
-            self._deliver(encoder.flush())
-
-    def _deliver(self, units: list[AccessUnit]) -> None:
-        for unit in units:
-            self._send(StreamMessage.UNIT, wire.encode_unit(unit, self._to))
+            self._link.send_units(encoder.flush(), self._to)
 
     def _announce(self, video: MediaTrack, terms: StepSettings) -> None:
         fitted = terms.fitted
@@ -151,19 +134,17 @@ class StepEncoder:
             "videodatarate": fitted.rung.bitrate / 1000,
         }
         tracks = Tracks(video, terms.audio, terms.epoch, dict(metadata))
-        self._send(StreamMessage.TRACKS, wire.encode_tracks(tracks, self._to))
+        self._link.send_tracks(tracks, self._to)
 
 
 def _recipe(terms: StepSettings) -> VideoRecipe:
     fitted = terms.fitted
-    most = round(fitted.rung.bitrate * fitted.rung.vbv)
     return VideoRecipe(
         encoder=terms.encoder,
         width=fitted.width,
         height=fitted.height,
         bitrate=fitted.rung.bitrate,
-        maxrate=most,
-        bufsize=most,
+        maxrate=round(fitted.rung.bitrate * fitted.rung.vbv),
         rate=terms.rate,
         timescale=terms.timescale,
         preset=terms.preset,

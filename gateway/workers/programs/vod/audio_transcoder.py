@@ -15,6 +15,8 @@ import av.filter
 from gateway.media import aac
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.workers.programs.audio_codec import open_aac
+from gateway.workers.programs.filters import pulled
 from gateway.workers.programs.vod.continuous_timeline import TICKS, ContinuousTimeline
 from gateway.workers.programs.vod.media_file import MediaFile, ticks
 from gateway.workers.vod_errors import UnusableMedia
@@ -59,11 +61,6 @@ class AudioTranscoder:
         self._length = Fraction(asc.core_samples * TICKS, asc.core_rate)
         self._frames = self._read(first, packets)
         self._ready: deque[AacFrame] = deque()
-
-    @property
-    def copied(self) -> bool:
-        """Whether the file's own frames are copied."""
-        return self._coder is None
 
     def first(self) -> int | None:
         """Returns the time of the first frame in ticks; None if there is no audio."""
@@ -139,14 +136,10 @@ class _Coder:
         rate = context.sample_rate if context.sample_rate in (32_000, 44_100, 48_000) else 48_000
         channels = 1 if context.channels == 1 else 2
         self._rate, self._layout = rate, "mono" if channels == 1 else "stereo"
-        self._encoder: Any = av.CodecContext.create("aac", "w")
-        self._encoder.sample_rate, self._encoder.layout, self._encoder.format = rate, self._layout, "fltp"
-        self._encoder.time_base = Fraction(1, rate)
-        self._encoder.bit_rate = _BITS_A_CHANNEL * channels
-        self._encoder.flags |= av.codec.context.Flags.global_header
-        self._encoder.open()
+        self._encoder: Any = open_aac(_BITS_A_CHANNEL * channels, channels, rate)
         self.config = bytes(self._encoder.extradata or b"")
         self._graph: Any = None
+        self._sink: Any = None
         self._form: tuple[Any, ...] = ()
 
     def put(self, frame: Any) -> Iterator[tuple[int, bytes]]:
@@ -169,21 +162,19 @@ class _Coder:
         begin = graph.add(
             "abuffer", f"time_base=1/{TICKS}:sample_rate={rate}:sample_fmt={sample_format}:channel_layout={layout}"
         )
+        sink = graph.add("abuffersink")
         # async: fills gaps with silence, and compresses audio that comes too early.
         graph.link_nodes(
             begin,
             graph.add("aresample", f"{self._rate}:async=1000"),
             graph.add("aformat", f"sample_fmts=fltp:sample_rates={self._rate}:channel_layouts={self._layout}"),
-            graph.add("abuffersink"),
+            sink,
         ).configure()
+        self._sink = sink
         return graph
 
     def _pull(self) -> Iterator[tuple[int, bytes]]:
-        while True:
-            try:
-                frame = self._graph.pull()
-            except (BlockingIOError, EOFError, av.error.EOFError):
-                return
+        for frame in pulled(self._sink):
             yield from self._packets(frame)
 
     def _packets(self, frame: Any) -> Iterator[tuple[int, bytes]]:

@@ -64,7 +64,7 @@ class _Packaging:
             return self._sound_alone()
         pictures = VideoTranscoder(self._film, self._order.encoding, self._folder, self._show, self._advance)
         other = self._film.again()
-        made = self._both(pictures, open_audio(other, pictures.timeline, lambda time: None))
+        made = self._both(pictures, open_audio(other, pictures.source.timeline, lambda time: None))
         other.close()
         return made
 
@@ -95,9 +95,9 @@ class _Packaging:
             end = max(end, sounds.end)
         segments.finish(end + shift)
         self._judge_length((end - zero) / TICKS)
-        shown = VideoProperties(pictures.display, pictures.frame_rate)
+        shown = VideoProperties(pictures.display, float(pictures.source.rate))
         self._list(segments.written, pictures.track, audio, shown)
-        damaged = pictures.damaged + (sounds.damaged if sounds is not None else 0)
+        damaged = pictures.source.damaged + (sounds.damaged if sounds is not None else 0)
         return self._made(segments.written, pictures.size, damaged)
 
     def _hear(
@@ -124,9 +124,7 @@ class _Packaging:
             raise UnusableMedia("there is no sound in it that can be decoded")
         shift = TICKS - zero
         segments = self._segments(None, sounds.track, TICKS)
-        for sound in sounds.until(inf):
-            self._place(sound.pts - zero)
-            segments.audio(sound.pts + shift, sound.payload, alone=True)
+        self._hear(segments, sounds, inf, shift, before=None, zero=zero)
         segments.finish(sounds.end + shift)
         self._judge_length((sounds.end - zero) / TICKS)
         self._list(segments.written, None, sounds.track, None)

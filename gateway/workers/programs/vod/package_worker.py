@@ -13,7 +13,6 @@ from contextlib import suppress
 import av.error
 import av.logging
 
-from gateway.media.errors import InvalidData
 from gateway.workers.package_protocol import PackageRequest, VodMessage
 from gateway.workers.programs import program
 from gateway.workers.programs.vod.hls_package import package
@@ -30,17 +29,14 @@ def work(link: program.ParentLink) -> None:
     threads for ever. So it ends within the handler, while the error still holds these objects.
     """
     av.logging.set_level(av.logging.PANIC)
-    asked = link.receive()
-    if asked is None:
-        return
 
     def progress(done: float, made: float) -> None:
         link.send(VodMessage.PROGRESS, json.dumps([round(done, 4), round(made, 1)]).encode())
 
     try:
-        kind, body = asked
-        if kind != VodMessage.ORDER:
-            raise InvalidData(f"an order is expected, not a frame of kind {kind}")
+        body = link.receive_order(VodMessage.ORDER)
+        if body is None:
+            return
         made = package(PackageRequest.from_json(body), progress)
     except _GONE:
         program.exit_now(0)

@@ -12,30 +12,28 @@ import sys
 import time
 from collections.abc import Iterator
 from fractions import Fraction
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 
-import av.error
 import av.logging
 
-from gateway.media.errors import InvalidData
 from gateway.media.track import MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
-from gateway.protocols.wire import StreamMessage
 from gateway.workers.ladder_plan import LadderStep, display_size, fit
 from gateway.workers.package_protocol import VodMessage
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe
 from gateway.workers.programs.filters import Preparation, Scaler
 from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder, open_audio
-from gateway.workers.programs.vod.continuous_timeline import TICKS, ContinuousTimeline
-from gateway.workers.programs.vod.media_file import MediaFile, ticks
+from gateway.workers.programs.vod.continuous_timeline import TICKS
+from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
+from gateway.workers.programs.vod.media_file import MediaFile
 from gateway.workers.vod_bounds import format_duration
 from gateway.workers.vod_errors import UnusableMedia
 
 _KEYS: Final = 2 * TICKS
-_PAUSE: Final = TICKS  # a picture that lasts longer is repeated, because a receiver's fragments are limited in time
 _CRF: Final = 23.0
 _MOST_BITS: Final = 2_000_000
 _TOLD: Final = 1.0  # seconds between progress messages
@@ -45,19 +43,12 @@ class PacedVideo:
     """Yields the pictures of a file as encoded units, in order. `track` is known after the first unit."""
 
     def __init__(self, film: MediaFile, box: tuple[int, int]) -> None:
-        self.timeline = ContinuousTimeline(film.jumps)
-        self._film = film
+        self.source = FilmPictures(film, _nowhere)
         self._stream = film.video
-        self._stream.thread_type = "AUTO"
         self._box = box
         self._preparation = Preparation(TICKS)
         self._encoder: VideoEncoder | None = None
         self._scaler: Scaler | None = None
-        self._next_key: int | None = None
-        self._last: DecodedPicture | None = None
-        rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
-        self._rate = Fraction(rate) if 1 <= rate <= 240 else Fraction(25)
-        self.damaged = 0
 
     @property
     def track(self) -> MediaTrack:
@@ -66,53 +57,26 @@ class PacedVideo:
 
     def __iter__(self) -> Iterator[AccessUnit]:
         """Raises UnusableMedia if no picture can be decoded."""
-        for packet in self._film.packets(self._stream):
-            for picture in self._decode(packet):
-                for ready in self._preparation.push(picture):
-                    yield from self._encode(ready)
-        for ready in self._preparation.flush():
-            yield from self._encode(ready)
-        if self._encoder is None or self._last is None:
+        next_key: int | None = None
+        for frame, at in fill_pauses(self._frames(), lambda: self.source.timeline.end):
+            if self._encoder is None or self._scaler is None:
+                self._encoder, self._scaler = self._open(frame)
+            key = next_key is None or at >= next_key
+            if key:
+                next_key = at + _KEYS
+            yield from self._encoder.encode(self._scaler.scale(frame), DecodedPicture(frame, at, key, 0, 0.0))
+        if self._encoder is None:
             raise UnusableMedia("none of its pictures can be decoded")
-        yield from self._repeat(self.timeline.end)
         yield from self._encoder.flush()
 
-    def _decode(self, packet: Any) -> Iterator[DecodedPicture]:
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            self.damaged += 1
-            return
-        for frame in frames:
-            at = ticks(frame.pts, frame.time_base)
-            step = ticks(frame.duration, frame.time_base) or round(TICKS / self._rate)
-            place = self.timeline.place(self.timeline.end if at is None else at, step)
-            if place is not None and frame.width and frame.height:
-                frame.pts, frame.time_base = place, Fraction(1, TICKS)
-                yield DecodedPicture(frame, place, False, 0, 0.0)
+    def _frames(self) -> Iterator[tuple[Any, int]]:
+        for frame in self.source:
+            for ready in self._preparation.push(DecodedPicture(frame, frame.pts, False, 0, 0.0)):
+                yield ready.frame, ready.pts
+        for ready in self._preparation.flush():
+            yield ready.frame, ready.pts
 
-    def _encode(self, picture: DecodedPicture) -> Iterator[AccessUnit]:
-        if self._encoder is None:
-            self._open(picture.frame)
-        yield from self._repeat(picture.pts)
-        yield from self._coded(picture)
-        self._last = picture
-
-    def _repeat(self, until: int) -> Iterator[AccessUnit]:
-        """Yields the last picture again, once for each second of a pause."""
-        last = self._last
-        while last is not None and until - last.pts > _PAUSE:
-            last = self._last = DecodedPicture(last.frame, last.pts + _PAUSE, False, 0, 0.0)
-            yield from self._coded(last)
-
-    def _coded(self, picture: DecodedPicture) -> Iterator[AccessUnit]:
-        assert self._encoder is not None and self._scaler is not None
-        picture.key = self._next_key is None or picture.pts >= self._next_key
-        if picture.key:
-            self._next_key = picture.pts + _KEYS
-        yield from self._encoder.encode(self._scaler.scale(picture.frame), picture)
-
-    def _open(self, frame: Any) -> None:
+    def _open(self, frame: Any) -> tuple[VideoEncoder, Scaler]:
         aspect = Fraction(self._stream.sample_aspect_ratio or 1)
         turned = (frame.width < frame.height) != (self._stream.width < self._stream.height)
         shape = 1 / aspect if turned else aspect
@@ -124,13 +88,12 @@ class PacedVideo:
             fitted.height,
             bitrate=0,
             maxrate=_MOST_BITS,
-            bufsize=_MOST_BITS,
-            rate=self._rate,
+            rate=self.source.rate,
             timescale=TICKS,
             profile="baseline",
             crf=_CRF,
         )
-        self._encoder, self._scaler = VideoEncoder(recipe, frame), Scaler(fitted.width, fitted.height)
+        return VideoEncoder(recipe, frame), Scaler(fitted.width, fitted.height)
 
 
 class VodPlayback:
@@ -153,52 +116,27 @@ class VodPlayback:
         """Plays the file. Raises UnusableMedia, OSError."""
         with MediaFile(Path(self._path)) as film:
             self._judge(film.promised)
-            if film.video is None:
-                with film.again() as voice:
-                    self._only_sounds(film, open_audio(voice, None, _nowhere))
-                return
-            pictures = PacedVideo(film, self._box)
+            pictures = None if film.video is None else PacedVideo(film, self._box)
             with film.again() as voice:
-                self._both(film, pictures, open_audio(voice, pictures.timeline, _nowhere))
+                sounds = open_audio(voice, None if pictures is None else pictures.source.timeline, _nowhere)
+                if pictures is None and sounds is None:
+                    raise UnusableMedia("its sound cannot be decoded")
+                for unit in _units(pictures, sounds):
+                    if self._first is None:
+                        self._first, self._began, self._wall = unit.dts, time.monotonic(), time.time()
+                        video, audio = (None if of is None else of.track for of in (pictures, sounds))
+                        self._link.send_tracks(Tracks(video, audio))
+                    self._unit(unit, self._first)
+                    self._progress(film, unit.dts)
 
-    def _both(self, film: MediaFile, pictures: PacedVideo, sounds: AudioTranscoder | None) -> None:
-        announced = False
-        for unit in pictures:
-            if not announced:
-                announced = True
-                self._announce(pictures.track, sounds.track if sounds is not None else None)
-            if sounds is not None:
-                self._sound(sounds, unit.dts)
-            self._unit(unit)
-            self._progress(film, unit.dts)
-        if sounds is not None:
-            self._sound(sounds, float("inf"))
-
-    def _only_sounds(self, film: MediaFile, sounds: AudioTranscoder | None) -> None:
-        if sounds is None:
-            raise UnusableMedia("its sound cannot be decoded")
-        self._announce(None, sounds.track)
-        for sound in sounds.until(float("inf")):
-            self._unit(AccessUnit(sounds.track, sound.pts, 0, True, 0.0, sound.payload))
-            self._progress(film, sound.pts)
-
-    def _sound(self, sounds: AudioTranscoder, until: float) -> None:
-        for sound in sounds.until(until):
-            self._unit(AccessUnit(sounds.track, sound.pts, 0, True, 0.0, sound.payload))
-
-    def _announce(self, video: MediaTrack | None, audio: MediaTrack | None) -> None:
-        self._link.send(StreamMessage.TRACKS, wire.encode_tracks(Tracks(video, audio)))
-
-    def _unit(self, unit: AccessUnit) -> None:
+    def _unit(self, unit: AccessUnit, first: int) -> None:
         """Waits until the unit is due, then sends it with this due time as its wall clock time."""
-        if self._first is None:
-            self._first, self._began, self._wall = unit.dts, time.monotonic(), time.time()
-        since = (unit.dts - self._first) / TICKS
+        since = (unit.dts - first) / TICKS
         self._judge(since)
         if (ahead := self._began + since / self._pace - time.monotonic()) > 0:
             time.sleep(ahead)
         unit.wall = self._wall + since
-        self._link.send(StreamMessage.UNIT, wire.encode_unit(unit))
+        self._link.send_units((unit,))
 
     def _judge(self, seconds: float) -> None:
         if self._longest and seconds > self._longest:
@@ -207,7 +145,21 @@ class VodPlayback:
     def _progress(self, film: MediaFile, at: int) -> None:
         if (now := time.monotonic()) - self._told >= _TOLD:
             self._told = now
-            self._link.send(VodMessage.PROGRESS, wire.write_json({"done": round(film.done(at), 4)}))
+            self._link.send_json(VodMessage.PROGRESS, done=round(film.done(at), 4))
+
+
+def _units(pictures: PacedVideo | None, sounds: AudioTranscoder | None) -> Iterator[AccessUnit]:
+    """Yields the units of both tracks in decode order."""
+    for unit in pictures or ():
+        yield from _heard(sounds, unit.dts)
+        yield unit
+    yield from _heard(sounds, inf)
+
+
+def _heard(sounds: AudioTranscoder | None, until: float) -> Iterator[AccessUnit]:
+    if sounds is not None:
+        for sound in sounds.until(until):
+            yield AccessUnit(sounds.track, sound.pts, 0, True, 0.0, sound.payload)
 
 
 def _nowhere(at: int) -> None:
@@ -217,12 +169,9 @@ def _nowhere(at: int) -> None:
 def work(link: program.ParentLink) -> None:
     """Executes one order, then returns."""
     av.logging.set_level(av.logging.PANIC)
-    asked = link.receive()
-    if asked is None:
+    body = link.receive_order(VodMessage.ORDER)
+    if body is None:
         return
-    kind, body = asked
-    if kind != VodMessage.ORDER:
-        raise InvalidData(f"an order is expected, not a frame of kind {kind}")
     order = wire.read_json(body)
     try:
         box = int(order["width"]), int(order["height"])
@@ -235,7 +184,7 @@ def work(link: program.ParentLink) -> None:
         words = "not enough memory" if isinstance(error, MemoryError) else error.strerror or str(error)
         link.send(VodMessage.FAILED, words.encode())
     else:
-        link.send(StreamMessage.END, wire.encode_end())
+        link.send_end()
 
 
 if __name__ == "__main__":

@@ -17,17 +17,19 @@ import av.filter
 from av.codec.context import Flags
 from av.video.frame import PictureType
 
-from gateway.media import h264, nal
+from gateway.media import nal
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.workers.package_protocol import VodEncoding
-from gateway.workers.programs.vod.continuous_timeline import TICKS, ContinuousTimeline
+from gateway.workers.programs.codec import encoder_config
+from gateway.workers.programs.filters import build_graph, pulled
+from gateway.workers.programs.vod.continuous_timeline import TICKS
+from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
 from gateway.workers.programs.vod.hdr import Transfer, table
 from gateway.workers.programs.vod.media_file import MediaFile, ticks
 from gateway.workers.programs.vod.read_ahead import read_ahead
 from gateway.workers.vod_errors import UnusableMedia
 
 _GOP: Final = 2 * TICKS  # a player can begin every two seconds
-_MOST_PAUSE: Final = 1 * TICKS  # a picture that lasts longer is repeated, so that no segment is without pictures
 _PQ, _HLG = 16, 18  # color_trc of ITU-T H.273
 _FULL: Final = 2  # color_range
 _AHEAD: Final = 4  # frames that are decoded ahead of the encoder
@@ -58,30 +60,16 @@ class VideoTranscoder:
         shown: Callable[[Any, tuple[int, int]], None],
         advance: Callable[[int], None],
     ) -> None:
-        self.timeline = ContinuousTimeline(film.jumps)
+        self.source = FilmPictures(film, advance)
         self.first: int | None = None  # ticks of the first picture
         self.end = 0  # end of the last picture, in ticks
-        self.damaged = 0
-        self._film = film
         self._stream = film.video
-        self._stream.thread_type = "AUTO"
         self._encoding = encoding
         self._scratch = scratch
         self._shown = shown
-        self._advance = advance
         self._upright: _Upright | None = None
         self._encoder: Any = None
         self._next_key: int | None = None
-        self._last: Any = None
-        self._last_at = 0
-        rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
-        self._rate = Fraction(rate) if 1 <= rate <= 240 else Fraction(25)
-        self._step = round(TICKS / self._rate)
-
-    @property
-    def frame_rate(self) -> float:
-        """Pictures per second, on average."""
-        return float(self._rate)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -98,71 +86,41 @@ class VideoTranscoder:
     @property
     def track(self) -> MediaTrack:
         """The H.264 track with the encoder's parameter sets."""
-        units = nal.split_annexb(self._encoder.extradata)
-        sps = [u for u in units if u[0] & 0x1F == h264.SPS]
-        pps = [u for u in units if u[0] & 0x1F == h264.PPS]
-        return MediaTrack(Kind.VIDEO, Codec.H264, TICKS, h264.build_avcc(sps, pps))
+        return MediaTrack(Kind.VIDEO, Codec.H264, TICKS, encoder_config("libx264", self._encoder.extradata))
 
     def __iter__(self) -> Iterator[EncodedPicture]:
-        for frame, shape in read_ahead(self._frames(), _AHEAD):
-            at = ticks(frame.pts, frame.time_base)
-            assert at is not None  # filters keep times
+        ahead = read_ahead(self._frames(), _AHEAD)
+        pictures = ((picture, _ticks(picture[0])) for picture in ahead)
+        for (frame, shape), at in fill_pauses(pictures, self._end_of_last):
             if self._encoder is None:
                 self._encoder = self._make_encoder(frame, shape)
                 self.first = at
                 self._shown(frame, self.display)
-            yield from self._repeat(at)
             yield from self._encode(frame, at)
-            self._last, self._last_at = frame, at
         if self._encoder is None:
             raise UnusableMedia("none of its pictures can be decoded")
-        self.end = max(self.end, self.timeline.end)
-        if self._last is not None and self.end - self._last_at > _MOST_PAUSE:
-            yield from self._repeat(self.end)
+        self.end = self._end_of_last()
         yield from self._packets(None)
 
-    # ---- in a thread of its own, with `timeline`, `damaged` and `_upright` ----
+    def _end_of_last(self) -> int:
+        return max(self.end, self.source.timeline.end)
+
+    # ---- in a thread of its own, with `source` and `_upright` ----
 
     def _frames(self) -> Iterator[tuple[Any, Fraction]]:
         """Yields upright frames in order, each with its sample aspect ratio."""
-        for packet in self._film.packets(self._stream):
-            for frame in self._decode(packet):
-                yield from self._turned(frame)
+        for frame in self.source:
+            if self._upright is None or not self._upright.fits(frame):
+                fit = None
+                if self._upright is not None:
+                    yield from self._upright.flush()
+                    fit = self._upright.size
+                self._upright = _Upright(frame, self._stream.sample_aspect_ratio or Fraction(1), self._scratch, fit)
+            yield from self._upright.put(frame)
         if self._upright is not None:
             yield from self._upright.flush()
 
-    def _decode(self, packet: Any) -> list[Any]:
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            self.damaged += 1
-            return []
-        at = ticks(packet.pts, packet.time_base)
-        self._advance(self.timeline.end if at is None else at)
-        return list(frames)
-
-    def _turned(self, frame: Any) -> Iterator[tuple[Any, Fraction]]:
-        at = ticks(frame.pts, frame.time_base)
-        step = ticks(frame.duration, frame.time_base) or self._step
-        place = self.timeline.place(self.timeline.end if at is None else at, step)
-        if place is None:
-            return
-        if self._upright is None or not self._upright.fits(frame):
-            fit = None
-            if self._upright is not None:
-                yield from self._upright.flush()
-                fit = self._upright.size
-            self._upright = _Upright(frame, self._stream.sample_aspect_ratio or Fraction(1), self._scratch, fit)
-        frame.pts, frame.time_base = place, Fraction(1, TICKS)
-        yield from self._upright.put(frame)
-
     # ---- in the thread that iterates ----
-
-    def _repeat(self, until: int) -> Iterator[EncodedPicture]:
-        """Yields the last picture again, once for each second of a pause."""
-        while self._last is not None and until - self._last_at > _MOST_PAUSE:
-            self._last_at += _MOST_PAUSE
-            yield from self._encode(self._last, self._last_at)
 
     def _encode(self, frame: Any, at: int) -> Iterator[EncodedPicture]:
         key = self._next_key is None or at >= self._next_key
@@ -171,7 +129,7 @@ class VideoTranscoder:
             self._next_key = at - (at - self.first) % _GOP + _GOP
         frame.pts, frame.time_base = at, Fraction(1, TICKS)
         frame.pict_type = PictureType.I if key else PictureType.NONE
-        self.end = max(self.end, at + self._step)
+        self.end = max(self.end, at + self.source.step)
         yield from self._packets(frame)
 
     def _packets(self, frame: Any) -> Iterator[EncodedPicture]:
@@ -183,9 +141,9 @@ class VideoTranscoder:
         how = self._encoding
         encoder: Any = av.CodecContext.create("libx264", "w")
         encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "yuv420p"
-        encoder.time_base, encoder.framerate = Fraction(1, TICKS), self._rate
+        encoder.time_base, encoder.framerate = Fraction(1, TICKS), self.source.rate
         encoder.sample_aspect_ratio = shape
-        encoder.gop_size = max(12, ceil(self._rate * _GOP / TICKS) * 2)
+        encoder.gop_size = max(12, ceil(self.source.rate * _GOP / TICKS) * 2)
         encoder.flags |= Flags.global_header | Flags.closed_gop
         # x264 uses 1.5 threads per core by default. More than 24 only cost memory.
         encoder.thread_count = 0 if (os.cpu_count() or 1) <= 16 else 24
@@ -224,41 +182,19 @@ class _Upright:
             chain.append(f"crop={max(2, width - width % 2)}:{max(2, height - height % 2)}:0:0" if min(width, height) > 1
                          else "scale=max(2\\,trunc(iw/2)*2):max(2\\,trunc(ih/2)*2)")  # fmt: skip
         chain.append("format=yuv420p")
-        self._graph = av.filter.Graph()
-        self._graph.threads = 0
-        pixel = f"{shape.numerator}/{shape.denominator}"
-        nodes = [
-            self._graph.add(
-                "buffer",
-                f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/{TICKS}"
-                f":pixel_aspect={pixel}:colorspace={frame.colorspace}:range={frame.color_range}",
-            )
-        ]
-        for step in chain:
-            name, _, arguments = step.partition("=")
-            nodes.append(self._graph.add(name, arguments or None))
-        nodes.append(self._graph.add("buffersink"))
-        self._graph.link_nodes(*nodes).configure()
+        self._graph, _, self._sink = build_graph(frame, chain, TICKS, shape, threads=0)
 
     def fits(self, frame: Any) -> bool:
         return _looks(frame) == self._looks and (self._interlaced or not frame.interlaced_frame)
 
-    def put(self, frame: Any) -> Iterator[tuple[Any, Fraction]]:
-        """Yields the frames that this one completes, each with its sample aspect ratio."""
+    def put(self, frame: Any) -> list[tuple[Any, Fraction]]:
+        """Returns the frames that this one completes, each with its sample aspect ratio. frame: None at the end."""
         self._graph.vpush(frame)
-        yield from self._pull()
+        return [(upright, self._shape) for upright in pulled(self._sink)]
 
-    def flush(self) -> Iterator[tuple[Any, Fraction]]:
-        """Yields the frames that are left at the end."""
-        self._graph.vpush(None)
-        yield from self._pull()
-
-    def _pull(self) -> Iterator[tuple[Any, Fraction]]:
-        while True:
-            try:
-                yield self._graph.vpull(), self._shape
-            except (BlockingIOError, EOFError, av.error.EOFError):
-                return
+    def flush(self) -> list[tuple[Any, Fraction]]:
+        """Returns the frames that are left at the end."""
+        return self.put(None)
 
     def _chain(self, frame: Any, scratch: Path) -> tuple[list[str], bool]:
         """Returns the filters up to the rotation, and whether this swaps width and height."""
@@ -319,6 +255,12 @@ def _turn(frame: Any) -> tuple[list[str], bool]:
     matrix = _matrix(frame)
     turn = _TURNS.get(matrix, []) if matrix is not None else []
     return turn, any(step.startswith("transpose") for step in turn)
+
+
+def _ticks(frame: Any) -> int:
+    at = ticks(frame.pts, frame.time_base)
+    assert at is not None  # filters keep times
+    return at
 
 
 def _sign(fixed: int) -> int:

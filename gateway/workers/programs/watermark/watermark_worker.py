@@ -16,12 +16,11 @@ from gateway.workers.programs import program
 from gateway.workers.programs.codec import (
     CodecFailed,
     DecodedPicture,
-    VideoDecoder,
     VideoEncoder,
     VideoRecipe,
     frame_rate,
 )
-from gateway.workers.programs.filters import Preparation
+from gateway.workers.programs.filters import PreparedVideo
 from gateway.workers.programs.watermark.colors import Rgba, parse_color
 from gateway.workers.programs.watermark.fonts import Fontbook
 from gateway.workers.programs.watermark.overlay_blender import OverlayBlender
@@ -43,14 +42,14 @@ _LEVELS: Final = (
     ("5.2", 36_864, 2_073_600, 300_000_000),
     ("6.2", 139_264, 16_711_680, 1_000_000_000),
 )
+_METERED_SECONDS: Final = 10.0
 _OFF: Final = 1.4  # factor between the source's bitrate and ours, beyond which the encoder is changed
 
 
 class Meter:
-    """Measures the bitrate of the last `most` seconds, in bits per second; None before `least` seconds of media."""
+    """Measures the bitrate of the last 10 seconds, in bits per second; None before 1 second of media."""
 
-    def __init__(self, least: float = 1.0, most: float = 10.0) -> None:
-        self._least, self._most = least, most
+    def __init__(self) -> None:
         self._units: deque[tuple[float, int]] = deque()
         self._bytes = 0
 
@@ -58,7 +57,7 @@ class Meter:
         at = unit.dts / unit.track.timescale
         self._units.append((at, len(unit.payload)))
         self._bytes += len(unit.payload)
-        while at - self._units[0][0] > self._most or at < self._units[0][0]:
+        while at - self._units[0][0] > _METERED_SECONDS or at < self._units[0][0]:
             self._bytes -= self._units.popleft()[1]
 
     def read(self) -> float | None:
@@ -66,7 +65,7 @@ class Meter:
             return None
         seconds = self._units[-1][0] - self._units[0][0]
         # The last unit is not counted, because its duration is not known yet.
-        return (self._bytes - self._units[-1][1]) * 8 / seconds if seconds >= self._least else None
+        return (self._bytes - self._units[-1][1]) * 8 / seconds if seconds >= 1 else None
 
 
 def target_bitrate(measured: float | None, promised: float | None, pixels: int, rate: float) -> int:
@@ -106,58 +105,55 @@ class WatermarkWorker:
         self._overlay: tuple[Overlay, int, int] | None = None  # with the picture size that it is for
         self._blend = OverlayBlender()
         self._tracks: Tracks | None = None
-        self._decoder: VideoDecoder | None = None
-        self._preparation = Preparation(1000)
+        self._video: PreparedVideo | None = None
         self._meter = Meter()
         self._held: list[DecodedPicture] = []  # until the frame rate is known
         self._encoder: VideoEncoder | None = None
         self._lead = 0  # of the last key picture, in ticks
         self._pace = IntervalLimiter()  # limits changes of the picture size
 
-    def wear(self, mark: WatermarkSpec) -> None:
-        """Sets the watermark of the next pictures."""
-        self._mark = mark
+    def wear(self, body: bytes) -> None:
+        """Sets the watermark of the next pictures: a WatermarkSpec."""
+        self._mark = WatermarkSpec.decode(body)
         self._overlay = None
 
-    def begin(self, tracks: Tracks) -> None:
+    def change(self, tracks: Tracks) -> None:
         """Begins another stream, or continues one after a break. Raises CodecFailed."""
-        self.finish()
-        self._encoder = None
+        self._flush()
         self._tracks = tracks
-        self._decoder = VideoDecoder(tracks.video, self._threads) if tracks.video is not None else None
-        self._preparation = Preparation(tracks.video.timescale if tracks.video is not None else 1000)
+        self._video = PreparedVideo(tracks.video, self._threads) if tracks.video is not None else None
         self._meter = Meter()
 
-    def unit(self, body: bytes) -> None:
+    def take(self, unit: AccessUnit) -> None:
         """Takes one unit of the source. Raises CodecFailed."""
-        unit = wire.decode_unit(body, self._tracks)
-        if self._decoder is None:
+        if self._video is None:
             return
         self._meter.add(unit)
-        for decoded in self._decoder.decode(unit):
-            for picture in self._preparation.push(decoded):
-                self._picture(picture)
+        for picture in self._video.decode(unit):
+            self._picture(picture)
 
     def finish(self) -> None:
+        """Sends the last pictures and the end."""
+        self._flush()
+        self._link.send_end()
+
+    def _flush(self) -> None:
         """Sends everything that is still held back."""
-        if self._decoder is not None:
-            for decoded in self._decoder.flush():
-                for picture in self._preparation.push(decoded):
-                    self._picture(picture)
-            for picture in self._preparation.flush():
+        if self._video is not None:
+            for picture in self._video.flush():
                 self._picture(picture)
         self._release()
         if self._encoder is not None:
-            self._send(self._encoder.flush())
+            self._link.send_units(self._encoder.flush())
             self._encoder = None
 
     # ---- pictures ----
 
     def _picture(self, picture: DecodedPicture) -> None:
-        assert self._decoder is not None, "it made the picture"
+        assert self._video is not None, "it made the picture"
         if picture.key:
             self._lead = picture.lead
-        if (picture.pts - self._lead) * 1000 // self._decoder.track.timescale <= self._after:
+        if (picture.pts - self._lead) * 1000 // self._video.decoder.track.timescale <= self._after:
             return
         if self._encoder is not None:
             self._encode(picture)
@@ -171,17 +167,19 @@ class WatermarkWorker:
 
     def _release(self) -> None:
         held, self._held = self._held, []
-        if not held or self._decoder is None:
+        if not held or self._video is None:
             return
-        timescale = self._decoder.track.timescale
-        rate = frame_rate([p.pts for p in held], timescale, self._decoder.claimed_rate or self._promised("framerate"))
+        timescale = self._video.decoder.track.timescale
+        rate = frame_rate(
+            [p.pts for p in held], timescale, self._video.decoder.claimed_rate or self._promised("framerate")
+        )
         self._open(held[0], rate)
         for picture in held:
             self._encode(picture)
 
     def _rate_is_said(self) -> bool:
-        assert self._decoder is not None, "asked for its pictures"
-        return bool(self._decoder.claimed_rate or self._promised("framerate"))
+        assert self._video is not None, "asked for its pictures"
+        return bool(self._video.decoder.claimed_rate or self._promised("framerate"))
 
     def _promised(self, name: str) -> float | None:
         """Returns a number of the publisher's metadata if it is plausible, else None."""
@@ -202,7 +200,7 @@ class WatermarkWorker:
         elif picture.key and self._is_off(recipe):
             self._open(picture, recipe.rate)
         self._dress(*size)
-        self._send(self._encoder.encode(self._blend.apply(picture.frame), picture))
+        self._link.send_units(self._encoder.encode(self._blend.apply(picture.frame), picture))
 
     def _dress(self, width: int, height: int) -> None:
         if self._overlay is not None and self._overlay[1:] == (width, height):
@@ -218,13 +216,13 @@ class WatermarkWorker:
         overlay = compose(words, emblem, width, height, self._book)
         self._overlay = overlay, width, height
         self._blend.wear(overlay)
-        self._link.send(WatermarkMessage.NOTES, wire.write_json({"notes": [*notes, *overlay.notes]}))
+        self._link.send_json(WatermarkMessage.NOTES, notes=[*notes, *overlay.notes])
 
     # ---- the encoder ----
 
     def _open(self, like: DecodedPicture, rate: Fraction) -> None:
         """Opens an encoder for pictures like this one. Equal parameter sets continue the stream without a break."""
-        assert self._decoder is not None, "it made the picture"
+        assert self._video is not None, "it made the picture"
         before = self._encoder
         frame = like.frame
         width, height = frame.width & ~1, frame.height & ~1
@@ -235,22 +233,20 @@ class WatermarkWorker:
             height=height,
             bitrate=bitrate,
             maxrate=round(bitrate * _VBV),
-            bufsize=round(bitrate * _VBV),
             rate=rate,
-            timescale=self._decoder.track.timescale,
+            timescale=self._video.decoder.track.timescale,
             preset=self._preset,
             profile="high",
             threads=self._threads,
-            sample_aspect=self._decoder.sample_aspect,
+            sample_aspect=self._video.decoder.sample_aspect,
             level=level(width * height, float(rate), bitrate * _VBV),
         )
         encoder = VideoEncoder(recipe, frame)
         if before is not None:
-            self._send(before.flush())
+            self._link.send_units(before.flush())
         if before is None or before.track != encoder.track:
             assert self._tracks is not None, "set before the first unit"
-            coded = Tracks(encoder.track, None, self._tracks.epoch)
-            self._link.send(wire.StreamMessage.TRACKS, wire.encode_tracks(coded))
+            self._link.send_tracks(Tracks(encoder.track, None, self._tracks.epoch))
         self._encoder = encoder
 
     def _source_bitrate(self, pixels: int, rate: float) -> int:
@@ -263,10 +259,6 @@ class WatermarkWorker:
         wanted = self._source_bitrate(recipe.width * recipe.height, float(recipe.rate))
         return not recipe.bitrate / _OFF <= wanted <= recipe.bitrate * _OFF
 
-    def _send(self, units: list[AccessUnit]) -> None:
-        for unit in units:
-            self._link.send(wire.StreamMessage.UNIT, wire.encode_unit(unit))
-
 
 def _words(mark: WatermarkSpec, color: Rgba) -> TextBlock | None:
     return TextBlock(mark.text, mark.size, color, mark.left, mark.top) if mark.text else None
@@ -274,26 +266,14 @@ def _words(mark: WatermarkSpec, color: Rgba) -> TextBlock | None:
 
 def work(link: program.ParentLink) -> None:
     """Runs until END or until the gateway closes the link. The first frame has to be SETUP."""
-    first = link.receive()
-    if first is None:
+    setup = link.receive_order(WatermarkMessage.SETUP)
+    if setup is None:
         return
-    assert first[0] == WatermarkMessage.SETUP, "what the gateway sends first"
-    worker = WatermarkWorker(link, wire.read_json(first[1]))
+    worker = WatermarkWorker(link, wire.read_json(setup))
     try:
-        while (message := link.receive()) is not None:
-            kind, body = message
-            if kind == wire.StreamMessage.UNIT:
-                worker.unit(body)
-            elif kind == wire.StreamMessage.TRACKS:
-                worker.begin(wire.decode_tracks(body))
-            elif kind == WatermarkMessage.MARK:
-                worker.wear(WatermarkSpec.decode(body))
-            elif kind == wire.StreamMessage.END:
-                worker.finish()
-                link.send(wire.StreamMessage.END, wire.encode_end())
-                return
+        program.serve(link, worker, {WatermarkMessage.MARK: worker.wear})
     except CodecFailed as error:
-        link.send(WatermarkMessage.UNFIT, wire.write_json({"reason": str(error)}))
+        link.send_json(WatermarkMessage.UNFIT, reason=str(error))
 
 
 if __name__ == "__main__":

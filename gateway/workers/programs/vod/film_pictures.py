@@ -1,0 +1,73 @@
+"""Decodes the video of a file, and puts its pictures on a timeline without jumps and without long pauses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from typing import Any, Final, TypeVar
+
+import av.error
+
+from gateway.workers.programs.vod.continuous_timeline import TICKS, ContinuousTimeline
+from gateway.workers.programs.vod.media_file import MediaFile, ticks
+
+T = TypeVar("T")
+
+_PAUSE: Final = 1 * TICKS  # a picture that lasts longer is repeated, so that no segment or fragment is without pictures
+_USUAL_RATE: Final = Fraction(25)
+
+
+class FilmPictures:
+    """Iterates over the decoded frames in order, with their times on `timeline`, in ticks.
+
+    rate: pictures per second, on average. step: ticks of one picture. advance: called with the time in the file.
+    """
+
+    def __init__(self, film: MediaFile, advance: Callable[[int], None]) -> None:
+        self.timeline = ContinuousTimeline(film.jumps)
+        self.damaged = 0
+        self._film = film
+        self._advance = advance
+        stream = film.video
+        stream.thread_type = "AUTO"
+        rate = stream.average_rate or stream.guessed_rate or _USUAL_RATE
+        self.rate = Fraction(rate) if 1 <= rate <= 240 else _USUAL_RATE
+        self.step = round(TICKS / self.rate)
+
+    def __iter__(self) -> Iterator[Any]:
+        for packet in self._film.packets(self._film.video):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                self.damaged += 1
+                continue
+            at = ticks(packet.pts, packet.time_base)
+            self._advance(self.timeline.end if at is None else at)
+            for frame in frames:
+                at = ticks(frame.pts, frame.time_base)
+                step = ticks(frame.duration, frame.time_base) or self.step
+                place = self.timeline.place(self.timeline.end if at is None else at, step)
+                if place is not None:
+                    frame.pts, frame.time_base = place, Fraction(1, TICKS)
+                    yield frame
+
+
+def fill_pauses(pictures: Iterable[tuple[T, int]], end: Callable[[], int]) -> Iterator[tuple[T, int]]:
+    """Yields pictures with their times, in ticks. Repeats a picture once for each second of a pause after it.
+
+    end: returns the end of the last picture, when there are no more.
+    """
+    last: tuple[T, int] | None = None
+    for picture, at in pictures:
+        if last is not None:
+            yield from _repeated(*last, at)
+        last = picture, at
+        yield last
+    if last is not None:
+        yield from _repeated(*last, end())
+
+
+def _repeated(picture: T, at: int, until: int) -> Iterator[tuple[T, int]]:
+    while until - at > _PAUSE:
+        at += _PAUSE
+        yield picture, at
