@@ -503,7 +503,7 @@ def operations(service: str) -> dict[str, str]:
 
 
 def called(path: Path) -> set[str]:
-    """The IAM actions of a module: methods of `client`, and those that are passed on by name."""
+    """The IAM actions of a module: methods of `client` and of a DynamoTable, and those passed on by name."""
     tree = ast.parse(path.read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     words = {a.value for c in calls for a in c.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
@@ -515,6 +515,15 @@ def called(path: Path) -> set[str]:
     methods = {
         c.func.attr for c in calls if isinstance(c.func, ast.Attribute) and ast.unparse(c.func.value) == "client"
     } | words
+    if any(isinstance(node, ast.Name) and node.id == "DynamoTable" for node in ast.walk(tree)):
+        services |= {"dynamodb"}
+        on_table = [
+            c for c in calls if isinstance(c.func, ast.Attribute) and ast.unparse(c.func.value) == "self._table"
+        ]
+        shared = {"get": "get_item", "all": "scan"}  # `all` takes the name of another operation
+        methods |= {
+            shared[name] for c in on_table if (name := c.func.attr) in shared and not (name == "all" and c.args)
+        }
     found = {
         f"{service}:{operations(service)[m]}" for service in services for m in methods & operations(service).keys()
     }
