@@ -3,8 +3,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-# Tests wait more than they compute.
+# Tests wait more than they compute, those of real processes most of all.
 WORKERS := $(shell expr 1 + $$(getconf _NPROCESSORS_ONLN))
+WAITING := $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 # A file is one worker's, and the files are begun in the order of tests/conftest.py.
 FILES := --dist loadfile --no-loadscope-reorder
 
@@ -16,7 +17,7 @@ unexport PYTHONPATH PYTHONHOME
 # Without its bytecode each process of a test compiles the program anew, a third of its start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help run test setup check types fast format web-types integration conformance browser fuzz judges screenshots vendor lock wheel image deploy undeploy clean
+.PHONY: help run test setup check lint types fast format web-types integration conformance browser fuzz judges screenshots vendor lock wheel image deploy undeploy clean
 
 help: ## the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,16 +31,18 @@ test: ## set up everything that the tests need, and run them all
 setup: $(VENV)/.dev $(VENV)/.web ## what developing needs: virtual environment with the development tools
 
 check: $(VENV)/.dev $(VENV)/.web ## format, lint, types, imports, fast tests
+	@$(MAKE) --no-print-directory --jobs lint types web-types fast
+
+lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
-	@$(MAKE) --no-print-directory --jobs types web-types fast
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n auto --dist worksteal tests/unit tests/protocol tests/architecture
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/unit tests/protocol tests/architecture
 
 web-types: $(VENV)/.web ## the types of the pages' scripts
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/web/node_modules/.bin/tsc -p tools/web/jsconfig.json
@@ -49,13 +52,13 @@ format: $(VENV)/.dev ## mend what the formatter and linter can
 	$(BIN)/ruff check --fix .
 
 integration: $(VENV)/.dev ## the real program, its workers and stores against peers, faults and doubles
-	$(BIN)/python -m pytest -q -n $(WORKERS) $(FILES) tests/adapters tests/integration
+	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) tests/adapters tests/integration
 
 conformance: $(VENV)/.dev ## real clients against the real program
-	$(BIN)/python -m pytest -q -n auto $(FILES) tests/conformance
+	$(BIN)/python -m pytest -q -n $(WORKERS) $(FILES) tests/conformance
 
 browser: $(VENV)/.dev $(VENV)/.web ## the pages in Chromium
-	$(BIN)/python -m pytest -q -n auto $(FILES) tests/browser
+	$(BIN)/python -m pytest -q -n $(WORKERS) $(FILES) tests/browser
 
 fuzz: $(VENV)/.dev ## every parser against random and mutated bytes (FUZZ_EXAMPLES=…)
 	$(BIN)/python -m pytest -q tests/fuzz
