@@ -20,13 +20,14 @@ async def test_an_empty_queue_is_waited_at_and_is_no_fault(aws: str) -> None:
     queue = sqs.create_queue(QueueName="quiet")["QueueUrl"]
     came = asyncio.Event()
 
-    async def take(body: str) -> None:
-        assert body == "late"
-        came.set()
+    class Reader(SqsReader):
+        async def take(self, body: str) -> None:
+            assert body == "late"
+            came.set()
 
     with structlog.testing.capture_logs() as logs:
         async with AwsSession() as session, Tasks("messages") as tasks:
-            tasks.start(SqsReader(session, queue, take).run())
+            tasks.start(Reader(session, queue).run())
             await asyncio.sleep(7)  # beyond what any other call gets
             await asyncio.to_thread(sqs.send_message, QueueUrl=queue, MessageBody="late")
             async with asyncio.timeout(10):

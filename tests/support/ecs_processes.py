@@ -50,8 +50,9 @@ class Containers:
         try:
             await process.wait()
         except asyncio.CancelledError:  # StopTask: SIGTERM, and in the end SIGKILL
+            # The process's own `send_signal` would also collect its exit code, if it ends now: asyncio then reads 255.
             with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
+                os.kill(process.pid, signal.SIGTERM)
             try:
                 async with asyncio.timeout(20):
                     await process.wait()
