@@ -42,7 +42,7 @@ class AdminServer(Protocol):
 
 
 class NodeServers(Protocol):
-    """What answers at the ports of a gateway or an edge. The methods are called once, in this order.
+    """Makes the servers for the ports of a gateway or an edge. The methods are called once, in this order.
 
     door, sums: for other nodes, and for other processes of this machine; None: there are none. Valid after `playback`.
     """

@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 
 class Role(NodeServers, Protocol):
-    """What a gateway and an edge do differently. hub: of the streams that viewers play here."""
+    """The differences between a gateway and an edge. hub: of the streams that viewers play here."""
 
     ready: str = "ready"  # the line in the log when it serves
     words: Mapping[str, str] = {}  # more of that line

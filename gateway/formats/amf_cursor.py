@@ -1,4 +1,4 @@
-"""What the readers of AMF0 and AMF3 share: a position, the message's references, and bounds."""
+"""The common base of the AMF0 and AMF3 readers: a position, the message's references, and bounds."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def lost(source: CmafTrack, rung: CmafTrack) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class MpdSnapshot:
-    """What an MPD shows at one moment.
+    """The content of an MPD at one moment.
 
     besides: further renditions; those that cover the source are listed.
     start: availabilityStartTime.

@@ -88,7 +88,7 @@ class ParentLink:
 
 
 class StreamWorker(Protocol):
-    """What a worker does with the stream that the gateway sends."""
+    """Processes the stream that the gateway sends to a worker."""
 
     def change(self, tracks: Tracks) -> None:
         """Takes the tracks of the next units."""
