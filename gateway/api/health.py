@@ -1,4 +1,4 @@
-"""Health and readiness, which are public, and the metrics."""
+"""Health and readiness, which are public."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from aiohttp import web
 
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT
-from gateway.lib.metrics import CONTENT_TYPE
 
 
 async def healthcheck(request: web.Request) -> web.Response:
@@ -20,9 +19,3 @@ async def ready(request: web.Request) -> web.Response:
     if missing:
         return answer({"ready": False, "missing": list(missing)}, 503, {"Retry-After": "5"})
     return answer({"ready": True, "missing": []})
-
-
-async def metrics(request: web.Request) -> web.Response:
-    """Returns the metrics, summed over all processes that share the ports."""
-    context = request.app[CONTEXT]
-    return web.Response(body=(await context.measured()).render(), headers={"Content-Type": CONTENT_TYPE})

@@ -22,6 +22,7 @@ from gateway.api import (
     login,
     logs,
     media,
+    metrics,
     nms,
     nodes,
     oidc,
@@ -244,7 +245,7 @@ ROUTES: Final = (
         Route("GET", "/outputs", outputs.index, "The outputs that a stream can have", "KnownOutputs"),
         Route("GET", "/servers", servers.servers, "The live gateways, the preferred one first", "Servers"),
         Route("GET", "/nodes", nodes.index, "All nodes that share the streams", "Nodes"),
-        Route("GET", "/metrics", health.metrics, "Metrics for Prometheus", "text/plain"),
+        Route("GET", "/metrics", metrics.show, "Metrics for Prometheus", "text/plain"),
         Route("GET", "/openapi.json", openapi, "This description", "OpenApi"),
         Route("GET", "/healthcheck", health.healthcheck, "Whether the process answers", "text/plain", public=True),
         Route(

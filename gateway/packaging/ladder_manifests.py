@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
-from gateway.formats.hls import media
-from gateway.formats.hls.multivariant import AudioRendition, multivariant
+from gateway.formats.hls import media_playlist
+from gateway.formats.hls.multivariant_playlist import AudioRendition, multivariant
 from gateway.packaging.cmaf.dash_manifest import AlternateRendition, lost
 from gateway.packaging.cmaf.manifests import AUDIO_GROUP
 from gateway.packaging.cmaf.packager import CmafPackager
@@ -40,12 +40,12 @@ CmafStep: TypeAlias = Step[CmafPackager]
 
 
 def ts_index(steps: Sequence[TsStep]) -> str:
-    """Returns `index.m3u8` for MPEG-TS with media.MARK after its URIs, renditions in the order given."""
+    """Returns `index.m3u8` for MPEG-TS with media_playlist.MARK after its URIs, renditions in the order given."""
     return multivariant([s.output.variant(f"{s.name}/index.m3u8", s.most) for s in steps], version=_TS_VERSION)
 
 
 def cmaf_index(steps: Sequence[CmafStep]) -> str:
-    """Returns `index.m3u8` for CMAF with media.MARK after its URIs, renditions in the order given.
+    """Returns `index.m3u8` for CMAF with media_playlist.MARK after its URIs, renditions in the order given.
 
     All variants use the audio of the last step, so a change of the video rendition does not touch the audio.
     """
@@ -59,7 +59,7 @@ def cmaf_index(steps: Sequence[CmafStep]) -> str:
 
 
 def master(source: CmafPackager, steps: Sequence[CmafStep]) -> str:
-    """Returns `master.m3u8` with media.MARK after its URIs: the source, then its renditions.
+    """Returns `master.m3u8` with media_playlist.MARK after its URIs: the source, then its renditions.
 
     All variants use the source's audio, which therefore plays on without a gap.
     """
@@ -85,7 +85,9 @@ def master_reports(own: CmafTrack, source: CmafPackager, steps: Sequence[CmafSte
 
 def _reports(own: CmafTrack, listed: Sequence[tuple[str, CmafTrack | None]], up: str) -> str:
     return "".join(
-        media.rendition_report(up + uri, *lane.last) for uri, lane in listed if lane is not None and lane is not own
+        media_playlist.rendition_report(up + uri, *lane.last)
+        for uri, lane in listed
+        if lane is not None and lane is not own
     )
 
 

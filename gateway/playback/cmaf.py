@@ -32,13 +32,13 @@ def cmaf(
     """Answers `/<stream>/<rest>` of a stream that is live or has just ended.
 
     source: the picture track of a rung's source, which continues where the rung does not; None if it is no rung.
-    reports: see hls.media_playlist.
+    reports: see hls.low_latency_playlist.
     """
     name = _PATH.fullmatch(rest)
     if name is not None:
         return _fragment(stream, rest, name, source)
     if rest in _LANES:
-        return hls.media_playlist(request, stream, _LANES[rest], reports=reports)
+        return hls.low_latency_playlist(request, stream, _LANES[rest], reports=reports)
     if rest == MASTER:
         return hls.master(request, stream)
     if rest == MANIFEST:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from gateway.formats.hls import media
+from gateway.formats.hls import media_playlist
 from gateway.http.request import Request
 from gateway.http.response import Response, text, try_later
 from gateway.live.stream import Stream
@@ -83,7 +83,7 @@ def master(request: Request, stream: Stream) -> EventualResponse:
     return playlist(request, stream, "cmaf", CmafPackager, lambda output, suffix: _render(output, "master", suffix))
 
 
-def media_playlist(
+def low_latency_playlist(
     request: Request, stream: Stream, kind: str, *, above: bool = False, reports: Reports | None = None
 ) -> EventualResponse:
     """Answers `<kind>/index.m3u8` with its delivery directives.
@@ -163,7 +163,7 @@ def _render(
         template = cache[form] = _print(output, form, reports)
     # Appendix B.1: blocking responses never change; a CDN may keep them for six Target Durations.
     keep = PLAYLIST_CACHE if blocking is None or output.over else f"max-age={6 * blocking.window.target}"
-    answer = Response(200, media.with_suffix(template, suffix), M3U8, cache=keep, compress=True)
+    answer = Response(200, media_playlist.with_suffix(template, suffix), M3U8, cache=keep, compress=True)
     if not suffix:
         cache[form, blocking is not None] = answer
     return answer

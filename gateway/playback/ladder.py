@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from gateway.channels.names import is_stream_name
 from gateway.formats.dash import mpd
-from gateway.formats.hls import media
+from gateway.formats.hls import media_playlist
 from gateway.http.request import Request
 from gateway.http.response import Response, text, try_later
 from gateway.live.stream import Stream
@@ -64,7 +64,9 @@ class _Manifest:
 
 
 _MANIFESTS: Final = {
-    cmaf.MASTER: _Manifest(lambda source, steps: source.ready, ladder_manifests.master, media.with_suffix, M3U8),
+    cmaf.MASTER: _Manifest(
+        lambda source, steps: source.ready, ladder_manifests.master, media_playlist.with_suffix, M3U8
+    ),
     cmaf.MANIFEST: _Manifest(
         ladder_manifests.joinable,
         ladder_manifests.manifest,
@@ -155,7 +157,7 @@ class LadderPlayback:
         if ts:
             return hls.hls(request, rendition, hls.LIVE_M3U8 if index else path)
         if index:
-            return hls.media_playlist(
+            return hls.low_latency_playlist(
                 request, rendition, "video", above=True, reports=lambda lane: self._index_reports(stream, lane, "../")
             )
         reports = self._reports(stream, "../../")
@@ -268,7 +270,7 @@ def _index(view: LadderView, suffix: str) -> Response:
     def make() -> str:
         return ladder_manifests.ts_index(view.ts) if ts else ladder_manifests.cmaf_index(view.cmaf)
 
-    return _cached_response(output.cache, ("index", view.names), make, M3U8, media.with_suffix, suffix)
+    return _cached_response(output.cache, ("index", view.names), make, M3U8, media_playlist.with_suffix, suffix)
 
 
 def _cached_response(

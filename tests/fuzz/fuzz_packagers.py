@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.formats.dash import mpd
-from gateway.formats.hls import media
+from gateway.formats.hls import media_playlist
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
@@ -46,12 +46,12 @@ def fuzz(data: bytes) -> None:
         assert packager.broken <= len(data)
         if isinstance(packager, TsPackager):
             if packager.ready:
-                check(parse(media.with_suffix(packager.playlist()).decode()))
+                check(parse(media_playlist.with_suffix(packager.playlist()).decode()))
                 assert packager.window.bytes <= MAX_BYTES
         elif packager.ready:
             for lane in packager.lanes:
                 # Frames without a rate may make parts shorter than the draft wants; all else must hold.
-                parse(media.with_suffix(packager.playlist(lane)).decode())
+                parse(media_playlist.with_suffix(packager.playlist(lane)).decode())
                 assert lane.window.bytes <= MAX_BYTES
             assert packager.joinable  # what has ended is complete
             mpd.finish(packager.manifest())

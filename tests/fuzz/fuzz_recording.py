@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gateway.formats.lanes import Event, Packet, RecordingOpened
+from gateway.formats.media_recorder import RecordingReader
 from gateway.formats.mp4.fragment import Mp4Sample, fragment
 from gateway.formats.mp4.init import TrackInit, movie_init
-from gateway.formats.recording import RecordingReader
 from gateway.media.errors import InvalidData
 from gateway.media.h264_stream import H264Samples
 from gateway.media.track import Codec, Kind

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.formats.dash import mpd
-from gateway.formats.hls import media
+from gateway.formats.hls import media_playlist
 from gateway.formats.mp4 import reader
 from gateway.live.sink import EndReason
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
@@ -59,7 +59,7 @@ def write_cmaf(packager: CmafPackager, folder: Path) -> None:
     for lane in packager.lanes:
         place = folder / lane.kind
         place.mkdir()
-        (place / "index.m3u8").write_bytes(media.with_suffix(packager.playlist(lane)))
+        (place / "index.m3u8").write_bytes(media_playlist.with_suffix(packager.playlist(lane)))
         for uri, init in lane.inits.items():
             (place / uri).write_bytes(init)
         for segment in lane.window:
@@ -71,7 +71,7 @@ def test_transport_stream_segments_hold_the_sources_frames_in_order_and_in_time(
     need("ffmpeg")
     packager = ts(size=100)
     package(packager, film)
-    (tmp_path / "live.m3u8").write_bytes(media.with_suffix(packager.playlist()))
+    (tmp_path / "live.m3u8").write_bytes(media_playlist.with_suffix(packager.playlist()))
     for segment in packager.window:
         (tmp_path / segment.uri).write_bytes(segment.body())
     take = read(tmp_path / "live.m3u8")
@@ -84,7 +84,7 @@ def test_cmaf_holds_the_sources_frames_in_order_and_in_time(film: Film, tmp_path
     need("ffmpeg")
     packager = cmaf(size=100)
     package(packager, film)
-    (tmp_path / "master.m3u8").write_bytes(media.with_suffix(packager.master()))
+    (tmp_path / "master.m3u8").write_bytes(media_playlist.with_suffix(packager.master()))
     write_cmaf(packager, tmp_path)
     films.judge(read(tmp_path / "master.m3u8"), film, least=14, slack=0.025)
     assert packager.broken == packager.forced_cuts == 0
@@ -188,7 +188,7 @@ def test_other_codecs_keep_every_picture_too(name: str, form: str, tmp_path: Pat
         for segment in packager.window:
             (tmp_path / segment.uri).write_bytes(segment.body())
         playlist = tmp_path / "live.m3u8"
-        playlist.write_bytes(media.with_suffix(packager.playlist()))
+        playlist.write_bytes(media_playlist.with_suffix(packager.playlist()))
     got, want = read(playlist).video, read(path).video
     assert [f.digest for f in got] == [f.digest for f in want] and len(got) == 120
     off = [g.time - w.time for g, w in zip(got, want, strict=True)]

@@ -26,7 +26,7 @@ from harness import paths
 from harness.procs import PAGE, TICK, BenchError
 
 from gateway.formats.lanes import Packet
-from gateway.formats.recording import RecordingReader
+from gateway.formats.media_recorder import RecordingReader
 from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
 from tests.support.browser_push import BrowserPush, browser_push

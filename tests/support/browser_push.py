@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
-from gateway.ingest.intake import IntakeFailed
+from gateway.ingest.browser_intake import IntakeFailed
 from gateway.ingest.websocket.container_intake import ContainerIntake
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter

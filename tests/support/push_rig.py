@@ -14,7 +14,7 @@ from gateway.channels.stream_key import SigningSecrets
 from gateway.http.forwarded import Forwarded
 from gateway.http.origin_policy import OriginPolicy
 from gateway.ingest.admission import Admission
-from gateway.ingest.intake import Intake, IntakeFailed, IntakeStats
+from gateway.ingest.browser_intake import Intake, IntakeFailed, IntakeStats
 from gateway.ingest.pending_connections import PendingConnections
 from gateway.ingest.websocket.compatible_targets import CompatibleTargets
 from gateway.ingest.websocket.frames_intake import FramesIntake

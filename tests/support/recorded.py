@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway.formats.lanes import Event, Packet, RecordingOpened
+from gateway.formats.media_recorder import RecordingReader
 from gateway.formats.mkv import ebml
-from gateway.formats.recording import RecordingReader
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "browser"
 CAPTURES = ("h264.webm", "vp8.webm", "vp9.webm", "av1.webm", "h264.mp4", "av1.mp4", "opus.webm", "pcm.webm",

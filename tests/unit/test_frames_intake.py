@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ingest.intake import IntakeFailed
+from gateway.ingest.browser_intake import IntakeFailed
 from gateway.ingest.websocket.frames_intake import DecodeOrder, FramesIntake, well_formed
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter

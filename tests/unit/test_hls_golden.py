@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gateway.formats.dash import mpd
-from gateway.formats.hls import media
-from gateway.formats.hls.multivariant import AudioRendition, Variant, multivariant
+from gateway.formats.hls import media_playlist
+from gateway.formats.hls.multivariant_playlist import AudioRendition, Variant, multivariant
 from gateway.media.track import Tracks
 from gateway.packaging import ladder_manifests
 from gateway.packaging.alignment import Alignment
@@ -91,7 +91,7 @@ def _ladder(table: Timetable) -> dict[str, str]:
 
 
 def _text(template: str, suffix: str = "") -> str:
-    return media.with_suffix(template, suffix).decode()
+    return media_playlist.with_suffix(template, suffix).decode()
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +112,9 @@ def test_every_golden_media_playlist_keeps_the_rules(printed: dict[str, str]) ->
 
 
 def test_durations_keep_their_order_when_printed() -> None:
-    target = media.part_target(0.4876190476)
-    assert target == 0.48762 and float(media.seconds(0.4876190476)) <= target
-    assert media.part_target(0.5) == 0.5
+    target = media_playlist.part_target(0.4876190476)
+    assert target == 0.48762 and float(media_playlist.seconds(0.4876190476)) <= target
+    assert media_playlist.part_target(0.5) == 0.5
 
 
 if __name__ == "__main__":

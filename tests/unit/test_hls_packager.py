@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.formats.hls import media
+from gateway.formats.hls import media_playlist
 from gateway.formats.mp4 import reader
 from gateway.lib.metrics import Metrics
 from gateway.media.errors import UnsupportedCodec
@@ -68,11 +68,13 @@ def follow(packager: TsPackager | CmafPackager, seen: dict[str, Follower]) -> No
         return
     packager.cache["seen"] = True  # until the packager empties it: nothing has changed
     if isinstance(packager, TsPackager):
-        seen.setdefault("live", Follower()).see(media.with_suffix(packager.playlist()).decode())
+        seen.setdefault("live", Follower()).see(media_playlist.with_suffix(packager.playlist()).decode())
     else:
         for lane in packager.lanes:
-            playlist = seen.setdefault(lane.kind, Follower()).see(media.with_suffix(packager.playlist(lane)).decode())
-            delta = check(parse(media.with_suffix(packager.playlist(lane, skip=True)).decode()))
+            playlist = seen.setdefault(lane.kind, Follower()).see(
+                media_playlist.with_suffix(packager.playlist(lane)).decode()
+            )
+            delta = check(parse(media_playlist.with_suffix(packager.playlist(lane, skip=True)).decode()))
             assert delta.last == playlist.last and delta.sequence == playlist.sequence
             assert delta.hint == playlist.hint
             if playlist.hint is not None:
@@ -290,7 +292,7 @@ def test_a_stream_that_goes_on_on_another_node_counts_above_its_predecessor_thou
 def test_master_tells_what_was_measured() -> None:
     packager = cmaf()
     feed(packager, Timetable(size=4000))
-    text = media.with_suffix(packager.master(), "?sign=1").decode()
+    text = media_playlist.with_suffix(packager.master(), "?sign=1").decode()
     assert 'GROUP-ID="audio",NAME="audio",DEFAULT=YES,AUTOSELECT=YES,CHANNELS="2",URI="audio/index.m3u8?sign=1"' in text
     assert 'CODECS="avc1.64001F,mp4a.40.2",RESOLUTION=1280x720,FRAME-RATE=30.000,AUDIO="audio"' in text
     assert text.endswith("video/index.m3u8?sign=1\n")

@@ -20,7 +20,7 @@ from gateway.cluster.liveness_monitor import LivenessMonitor
 from gateway.cluster.peers import Peers
 from gateway.cluster.upstream_client import UpstreamClient
 from gateway.formats.dash import mpd
-from gateway.formats.hls import media
+from gateway.formats.hls import media_playlist
 from gateway.http.response import Response, text
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.playlist_response import copied_query
@@ -114,11 +114,13 @@ def split(whole: bytes, at: int = -1) -> tuple[Callable[[asyncio.StreamWriter], 
 
 def playlist(text: str, suffix: str = http_cache_proxy.QUERY and f"?{http_cache_proxy.QUERY}") -> bytes:
     """A playlist as a holder gives it that was asked with the relay's own query."""
-    return media.with_suffix(text, suffix)
+    return media_playlist.with_suffix(text, suffix)
 
 
-LIVE = f"#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:2.00000,\n100.ts{media.MARK}\n"
-LOW = f'#EXTM3U\n#EXT-X-PART-INF:PART-TARGET=0.2\n#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-MAP:URI="i.mp4{media.MARK}"\n'
+LIVE = f"#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:2.00000,\n100.ts{media_playlist.MARK}\n"
+LOW = (
+    f'#EXTM3U\n#EXT-X-PART-INF:PART-TARGET=0.2\n#EXT-X-MEDIA-SEQUENCE:7\n#EXT-X-MAP:URI="i.mp4{media_playlist.MARK}"\n'
+)
 
 
 # ---- one request for all ----
@@ -367,7 +369,7 @@ async def test_a_playlist_and_an_mpd_are_to_the_byte_what_their_holder_gives(que
         lab.holder.says["c1/manifest.mpd"] = answer(mpd.finish(manifest, f"?{http_cache_proxy.QUERY}", now), MPD)
         suffix = copied_query(request(f"/c1/live.m3u8?{query}"))
         assert isinstance(suffix, str)
-        assert (await lab.get(f"/c1/live.m3u8?{query}")).body == media.with_suffix(LIVE, suffix)
+        assert (await lab.get(f"/c1/live.m3u8?{query}")).body == media_playlist.with_suffix(LIVE, suffix)
         assert (await lab.get(f"/c1/manifest.mpd?{query}")).body == mpd.finish(manifest, suffix, now)
 
 
@@ -499,7 +501,7 @@ async def test_while_no_holder_answers_the_last_playlist_serves_for_a_while() ->
         first = await lab.get("/c1/live.m3u8")
         await lab.holder.close()
         lab.now += 5.9
-        assert (await lab.get("/c1/live.m3u8?sign=x")).body == media.with_suffix(LIVE, "?sign=x")
+        assert (await lab.get("/c1/live.m3u8?sign=x")).body == media_playlist.with_suffix(LIVE, "?sign=x")
         assert (await lab.get("/c1/100.ts")).status == 503
         lab.now += 0.2
         late = await lab.get("/c1/live.m3u8")
@@ -518,7 +520,7 @@ async def test_a_holder_that_hangs_is_waited_for_briefly_where_a_playlist_is_rem
         say, gate = split(answer(playlist(newer), M3U8), 0)
         lab.holder.says["c1/live.m3u8"] = say
         lab.now += 1
-        assert (await lab.get("/c1/live.m3u8")).body == media.with_suffix(LIVE)
+        assert (await lab.get("/c1/live.m3u8")).body == media_playlist.with_suffix(LIVE)
         gate.set()  # what it says in the end is not lost
         await until(lambda: isinstance(lab.file("/c1/live.m3u8"), Response))
         assert len(lab.holder.asked) == 2
@@ -611,7 +613,7 @@ async def test_no_holder_sees_a_signature_or_a_cookie() -> None:
         lab.holder.says["c1/live.m3u8"] = answer(playlist(LIVE), M3U8)
         sign = SECRETS.sign("c1", FAR, SignatureUse.PLAY)
         found = await lab.get(f"/c1/live.m3u8?sign={sign}", Cookie="CloudFront-Signature=abc", Referer="http://a/")
-        assert found.body == media.with_suffix(LIVE, f"?sign={sign}")
+        assert found.body == media_playlist.with_suffix(LIVE, f"?sign={sign}")
         assert sign not in lab.holder.headers[0] and "CloudFront" not in lab.holder.headers[0]
         assert lab.holder.asked == [f"c1/live.m3u8?{http_cache_proxy.QUERY}"]
 

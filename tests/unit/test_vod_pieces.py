@@ -19,8 +19,8 @@ from gateway.workers.programs.vod.ts_segment_writer import (
     WrittenSegment,
     average,
     master_playlist,
-    media_playlist,
     peak,
+    vod_playlist,
 )
 
 # ---- names ----
@@ -185,14 +185,14 @@ def test_times_only_grow(events: list[tuple[int, int]]) -> None:
 
 
 def test_a_target_duration_is_the_longest_one_rounded() -> None:
-    text = media_playlist([WrittenSegment("a_1.ts", 10.4, 1), WrittenSegment("a_2.ts", 10.5, 1)]).decode()
+    text = vod_playlist([WrittenSegment("a_1.ts", 10.4, 1), WrittenSegment("a_2.ts", 10.5, 1)]).decode()
     assert "#EXT-X-TARGETDURATION:11\n" in text
 
 
 def test_names_in_playlists_are_those_of_the_files() -> None:
     names = names_of("x/Ein #1 Film: 100%.mp4")
     segments = [WrittenSegment(names.segment(1), 10.0, 1_250_000)]
-    assert media_playlist(segments).decode().splitlines()[-2] == f"{names.base}stream_00001.ts"
+    assert vod_playlist(segments).decode().splitlines()[-2] == f"{names.base}stream_00001.ts"
     assert master_playlist(names, segments, None, None, None).decode().splitlines()[-1] == f"{names.base}stream.m3u8"
 
 

@@ -8,7 +8,7 @@ from typing import Final, cast
 
 import structlog
 
-from gateway.ingest.intake import IntakeFailed, IntakeStats, Treatment
+from gateway.ingest.browser_intake import IntakeFailed, IntakeStats, Treatment
 from gateway.live.publisher import StreamPublisher
 from gateway.live.track_changes import KeepsChanging
 from gateway.media.track import Kind, Tracks

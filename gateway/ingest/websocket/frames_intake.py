@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from gateway.ingest.intake import IntakeFailed, IntakeStats
+from gateway.ingest.browser_intake import IntakeFailed, IntakeStats
 from gateway.live.publisher import StreamPublisher
 from gateway.media import aac, codecs, h264, nal, opus
 from gateway.media.clock import PublisherTimeline

@@ -19,7 +19,7 @@ from gateway.ports.errors import AtCapacity, HubError, NameInUse, NotAuthorized,
 from gateway.protocols.push import CloseCode
 
 if TYPE_CHECKING:
-    from gateway.ingest.intake import Intake
+    from gateway.ingest.browser_intake import Intake
     from gateway.ingest.websocket.compatible_targets import CompatibleTargets
     from gateway.ingest.websocket.frames_intake import FramesIntake
 

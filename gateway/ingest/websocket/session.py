@@ -11,7 +11,7 @@ import structlog
 from websockets.asyncio.server import broadcast
 from websockets.exceptions import ConnectionClosed
 
-from gateway.ingest.intake import Intake, IntakeFailed
+from gateway.ingest.browser_intake import Intake, IntakeFailed
 from gateway.ingest.websocket.connection import PushConnection
 from gateway.ingest.websocket.frames_intake import FramesIntake
 from gateway.ingest.websocket.push_destination import CloseReason, PushClient, PushDestination

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.formats.hls import media
+from gateway.formats.hls import media_playlist
 from gateway.formats.ts.muxer import TsMuxer
 from gateway.media import codecs
 from gateway.media.errors import InvalidData
@@ -104,7 +104,7 @@ class TsPiece:
     @property
     def seconds(self) -> float:
         ticks = self._end - self._start if self._start is not None else 0
-        return media.as_printed(max(ticks, 1) / VIDEO_CLOCK)
+        return media_playlist.as_printed(max(ticks, 1) / VIDEO_CLOCK)
 
     @property
     def waits(self) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.channels.names import is_channel_id
-from gateway.formats.hls import media
+from gateway.formats.hls import media_playlist
 from gateway.outputs.storage.locked_file import LockedFile, disk_errors
 from gateway.ports.media_keys import segment_uri
 
@@ -152,14 +152,14 @@ def playlist(entries: list[RecordedSegment]) -> str:
     lines = []
     for n, entry in enumerate(entries):
         if entry.fresh and n:
-            lines.append(media.DISCONTINUITY)
+            lines.append(media_playlist.DISCONTINUITY)
         if entry.fresh or not n:
-            lines.append(media.program_date_time(entry.wall))
-        lines.append(media.segment(entry.seconds, segment_uri(entry.number)))
+            lines.append(media_playlist.program_date_time(entry.wall))
+        lines.append(media_playlist.segment(entry.seconds, segment_uri(entry.number)))
     # §4.4.3.1: the target duration is at least each EXTINF rounded to whole seconds.
     target = max(1, *(int(e.seconds + 0.5) for e in entries))
-    head = media.head(target=target, sequence=entries[0].number, discontinuity_sequence=None, version=_VERSION)
-    return media.with_suffix(media.playlist(head, lines, ended=True)).decode()
+    head = media_playlist.head(target=target, sequence=entries[0].number, discontinuity_sequence=None, version=_VERSION)
+    return media_playlist.with_suffix(media_playlist.playlist(head, lines, ended=True)).decode()
 
 
 def ready_of(start_ms: int, entries: list[RecordedSegment]) -> dict[str, Any]:

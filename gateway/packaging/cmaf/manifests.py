@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from gateway.formats.dash import mpd
-from gateway.formats.hls import media
-from gateway.formats.hls.multivariant import AudioRendition, Variant, multivariant
+from gateway.formats.hls import media_playlist
+from gateway.formats.hls.multivariant_playlist import AudioRendition, Variant, multivariant
 from gateway.lib.metrics import Metrics
 from gateway.media.track import Tracks
 from gateway.packaging.alignment import Alignment, EpochOrigin
@@ -77,7 +77,7 @@ class CmafManifests:
         )
 
     def master(self, variants: Sequence[Variant] = ()) -> str:
-        """Returns `master.m3u8` with media.MARK after its URIs: this stream, then `variants` (the rungs of a
+        """Returns `master.m3u8` with media_playlist.MARK after its URIs: this stream, then `variants` (the rungs of a
         ladder).
         """
         renditions = []
@@ -89,13 +89,13 @@ class CmafManifests:
         return multivariant([self.variant(), *variants], renditions)
 
     def playlist(self, lane: CmafTrack, *, ended: bool, skip: bool = False, report: str | None = None) -> str:
-        """Returns a track's playlist with media.MARK after its URIs.
+        """Returns a track's playlist with media_playlist.MARK after its URIs.
 
         report: rendition reports of the other renditions of its ladder; None: only the other track of this stream.
         """
         if report is None:
             report = "".join(
-                media.rendition_report(f"../{other.kind}/index.m3u8", *other.last)
+                media_playlist.rendition_report(f"../{other.kind}/index.m3u8", *other.last)
                 for other in self.lanes
                 if other is not lane
             )

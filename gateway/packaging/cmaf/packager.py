@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from gateway.channels.names import channel_of
-from gateway.formats.hls.multivariant import Variant
+from gateway.formats.hls.multivariant_playlist import Variant
 from gateway.formats.mp4.init import init_segment
 from gateway.lib.metrics import Metrics
 from gateway.media import codecs

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gateway.formats.hls import media
+from gateway.formats.hls import media_playlist
 from gateway.formats.mp4.fragment import Mp4Sample, fragment, fragment_size
 from gateway.lib.gate import Gate, Waiters
 from gateway.packaging.lazy_bytes import LazyBytes
@@ -168,13 +168,13 @@ class CmafTrack:
         if not self.parts:
             self.dated = self.shift if self._given_date is None else self._given_date
         body = _fragment(self.part_number, max(start - self.header.base, 0), samples, not self.parts)
-        duration = media.as_printed((end - start) / clock)
+        duration = media_playlist.as_printed((end - start) / clock)
         if self.target_part is not None:
             duration = min(duration, self.target_part)
         elif len(self._first_parts) < _MAX_FIRST_PARTS:
             self._first_parts.append(duration)
         uri = self.part_uri(self.part_number)
-        part = Part(self.part_number, uri, duration, independent, body, media.part(duration, uri, independent))
+        part = Part(self.part_number, uri, duration, independent, body, media_playlist.part(duration, uri, independent))
         self.part_number += 1
         self.parts.append(part)
         self.size += body.size
@@ -193,12 +193,12 @@ class CmafTrack:
         time = self.start + self.shift - header.base
         length = max(end - self.start, 1)
         most = self.window.target + 0.49 if self.target_part is not None else math.inf
-        duration = media.as_printed(min(length / header.clock, most))
+        duration = media_playlist.as_printed(min(length / header.clock, most))
         body = _joined(self.parts, self.size)
         uri = self.segment_uri(self.number)
         window = self.window
         segment = Segment(
-            self.number, uri, duration, body, media.segment(duration, uri), header.epoch, self._date(header),
+            self.number, uri, duration, body, media_playlist.segment(duration, uri), header.epoch, self._date(header),
             header.uri, time, length, header.clock, self.parts, self.sap, self._lead, spacing or length, last,
         )  # fmt: skip
         gone = window.add(segment)
@@ -219,12 +219,12 @@ class CmafTrack:
         """
         if self.target_part is None:
             self.window.target = target
-            self.target_part = media.part_target(_target_part(self._first_parts, self._fitted_part))
+            self.target_part = media_playlist.part_target(_target_part(self._first_parts, self._fitted_part))
             self._first_parts = []
             for part in [*(p for s in self.window for p in s.parts), *self.parts]:
                 if part.duration > self.target_part:
                     part.duration = self.target_part
-                    part.line = media.part(part.duration, part.uri, part.independent)
+                    part.line = media_playlist.part(part.duration, part.uri, part.independent)
             if self.header is not None:
                 self.part_ticks = max(int(self.target_part * self.header.clock + 1e-6), 1)
 
@@ -326,7 +326,7 @@ class CmafTrack:
         return True
 
     def playlist(self, *, ended: bool, report: str = "", skip: bool = False) -> str:
-        """Returns the Media Playlist with media.MARK after its URIs. Only after `promise`.
+        """Returns the Media Playlist with media_playlist.MARK after its URIs. Only after `promise`.
 
         report: rendition reports of other tracks.
         skip: makes a delta update if that saves anything.
@@ -334,12 +334,12 @@ class CmafTrack:
         window, target = self.window, self.window.target
         assert self.target_part is not None
         skip_until = 6.0 * target
-        head = media.head(
+        head = media_playlist.head(
             target=target,
             sequence=window[0].number,
             discontinuity_sequence=window.discontinuity_sequence,
             version=_VERSION,
-            low_latency=media.LowLatency(self.target_part, 3 * self.target_part, skip_until),
+            low_latency=media_playlist.LowLatency(self.target_part, 3 * self.target_part, skip_until),
             # A video segment may have to begin in the middle of a GOP later.
             independent=self.kind == "audio",
         )
@@ -358,13 +358,13 @@ class CmafTrack:
                 epoch, map_uri = segment.epoch, segment.map_uri
                 continue
             if skipped and not body:
-                body.append(media.skip(skipped))
-            body.append(media.DISCONTINUITY * (segment.epoch - epoch))
+                body.append(media_playlist.skip(skipped))
+            body.append(media_playlist.DISCONTINUITY * (segment.epoch - epoch))
             epoch = segment.epoch
             if segment.map_uri != map_uri:
                 map_uri = segment.map_uri
-                body.append(media.media_map(map_uri))
-            body.append(media.program_date_time(segment.wall))
+                body.append(media_playlist.media_map(map_uri))
+            body.append(media_playlist.program_date_time(segment.wall))
             if left <= _PARTS_FOR * target + EPSILON:
                 body.extend([p.line for p in segment.parts])
             left -= segment.duration
@@ -373,15 +373,15 @@ class CmafTrack:
         if not ended:
             header = self.header
             if parts and header is not None:
-                tail.append(media.DISCONTINUITY * (header.epoch - epoch))
+                tail.append(media_playlist.DISCONTINUITY * (header.epoch - epoch))
                 if header.uri != map_uri:
-                    tail.append(media.media_map(header.uri))
-                tail.append(media.program_date_time(self._date(header)))
+                    tail.append(media_playlist.media_map(header.uri))
+                tail.append(media_playlist.program_date_time(self._date(header)))
                 tail.extend([p.line for p in parts])
             if not self.hidden:
-                tail.append(media.preload_hint(self.part_uri(self.part_number)))
+                tail.append(media_playlist.preload_hint(self.part_uri(self.part_number)))
             tail.append(report)
-        return media.playlist(head, body, ended=ended, tail=tail)
+        return media_playlist.playlist(head, body, ended=ended, tail=tail)
 
 
 def _target_part(parts: Sequence[float], wanted: float) -> float:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from gateway.formats.hls import media
-from gateway.formats.hls.multivariant import Variant
+from gateway.formats.hls import media_playlist
+from gateway.formats.hls.multivariant_playlist import Variant
 from gateway.formats.ts.muxer import TsMuxer
 from gateway.lib.metrics import Metrics
 from gateway.media import codecs
@@ -125,22 +125,22 @@ class TsPackager(Packager):
         )
 
     def playlist(self) -> str:
-        """Returns `live.m3u8` with media.MARK after its URIs; only when `ready`."""
+        """Returns `live.m3u8` with media_playlist.MARK after its URIs; only when `ready`."""
         window = self.window
         body: list[str] = []
         epoch = window[0].epoch
         for segment in window:
             if segment.epoch != epoch:
-                body.append(media.DISCONTINUITY * (segment.epoch - epoch))
+                body.append(media_playlist.DISCONTINUITY * (segment.epoch - epoch))
                 epoch = segment.epoch
             body.append(segment.lines)
-        head = media.head(
+        head = media_playlist.head(
             target=window.target,
             sequence=window[0].number,
             discontinuity_sequence=window.discontinuity_sequence,
             version=_VERSION,
         )
-        return media.playlist(head, body, ended=self.ended)
+        return media_playlist.playlist(head, body, ended=self.ended)
 
     # ---- input ----
 
@@ -326,10 +326,10 @@ class TsPackager(Packager):
             target = target_duration(self._seconds, duration, forced=self.segmenter.forced_cuts > 0)
             window.target = self._alignment.fix_target(target) if self._alignment is not None else target
             self.segmenter.fix(window.target)
-        duration = media.as_printed(min(duration, window.target + 0.49))
+        duration = media_playlist.as_printed(min(duration, window.target + 0.49))
         uri = f"{self._number + self._to_name}.ts"
         wall = self._wall.at(self._dated() / VIDEO_CLOCK)
-        lines = media.program_date_time(wall) + media.segment(duration, uri)
+        lines = media_playlist.program_date_time(wall) + media_playlist.segment(duration, uri)
         draft = self._draft
         assert draft is not None
         self._drafts.append(draft)

@@ -9,7 +9,7 @@ from typing import Final
 import av.logging
 
 from gateway.formats.lanes import Lane, Packet, RecordingOpened
-from gateway.formats.recording import RecordingReader
+from gateway.formats.media_recorder import RecordingReader
 from gateway.media.errors import InvalidData
 from gateway.media.h264_stream import H264Samples
 from gateway.media.reorder import DecodeTimes

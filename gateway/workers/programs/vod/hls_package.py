@@ -22,7 +22,7 @@ from gateway.workers.programs.vod.ts_segment_writer import (
     VideoProperties,
     WrittenSegment,
     master_playlist,
-    media_playlist,
+    vod_playlist,
 )
 from gateway.workers.programs.vod.video_transcoder import EncodedPicture, VideoTranscoder
 from gateway.workers.vod_bounds import Allowance
@@ -181,7 +181,7 @@ class _Packaging:
         """Writes the playlists, after all segments that they list."""
         if not segments:
             raise UnusableMedia("nothing in it can be decoded")
-        (self._folder / self._names.playlist).write_bytes(media_playlist(segments))
+        (self._folder / self._names.playlist).write_bytes(vod_playlist(segments))
         master = master_playlist(self._names, segments, video, audio, shown)
         (self._folder / self._names.master).write_bytes(master)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from gateway.formats.hls import media, multivariant
+from gateway.formats.hls import media_playlist, multivariant_playlist
 from gateway.formats.ts.muxer import TsMuxer
 from gateway.media.codecs import codec_string
 from gateway.media.track import MediaTrack
@@ -133,12 +133,12 @@ class VideoProperties:
     frame_rate: float
 
 
-def media_playlist(segments: Sequence[WrittenSegment]) -> bytes:
+def vod_playlist(segments: Sequence[WrittenSegment]) -> bytes:
     """Returns the media playlist of a finished VOD (RFC 8216bis)."""
     target = max(1, max(math.floor(s.duration + 0.5) for s in segments))
-    head = media.head(target=target, sequence=1, discontinuity_sequence=None, version=3, independent=True)
-    body = [media.segment(s.duration, s.name) for s in segments]
-    return media.with_suffix(media.playlist(head + "#EXT-X-PLAYLIST-TYPE:VOD\n", body, ended=True))
+    head = media_playlist.head(target=target, sequence=1, discontinuity_sequence=None, version=3, independent=True)
+    body = [media_playlist.segment(s.duration, s.name) for s in segments]
+    return media_playlist.with_suffix(media_playlist.playlist(head + "#EXT-X-PLAYLIST-TYPE:VOD\n", body, ended=True))
 
 
 def master_playlist(
@@ -150,7 +150,7 @@ def master_playlist(
 ) -> bytes:
     """Returns the multivariant playlist with one variant. Its bitrates are measured, with the TS overhead."""
     codecs = tuple(codec_string(track) for track in (video, audio) if track is not None)
-    variant = multivariant.Variant(
+    variant = multivariant_playlist.Variant(
         names.playlist,
         peak(segments),
         average(segments),
@@ -158,7 +158,7 @@ def master_playlist(
         shown.size if shown is not None else None,
         shown.frame_rate if shown is not None else None,
     )
-    return media.with_suffix(multivariant.multivariant([variant], version=3))
+    return media_playlist.with_suffix(multivariant_playlist.multivariant([variant], version=3))
 
 
 def average(segments: Sequence[WrittenSegment]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.formats.hls.media import MARK
+from gateway.formats.hls.media_playlist import MARK
 
 
 @dataclass(frozen=True, slots=True)
