@@ -139,14 +139,14 @@ def _explain(error: Exception) -> int:
     Any other error is a bug and is raised with its traceback.
     """
     from gateway.lib.sockets import ListenError
-    from gateway.ports.errors import HubError, InvalidField, TooLarge
+    from gateway.ports.errors import GatewayError, InvalidField, TooLarge
     from gateway.settings import SettingsError
 
     if isinstance(error, SettingsError):
         return _tell(error.problems, common.USAGE)
     if isinstance(error, InvalidField | TooLarge):
         return _tell([str(error)], common.USAGE)
-    if isinstance(error, HubError | ListenError | OSError):
+    if isinstance(error, GatewayError | ListenError | OSError):
         return _tell([str(error)], common.FAILED)
     raise error
 

@@ -13,7 +13,7 @@ from gateway.adapters.aws import task_metadata
 from gateway.adapters.local.host import shown_host
 from gateway.channels.addresses import OpenPorts
 from gateway.lib.network import is_loopback
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from gateway.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -44,7 +44,7 @@ async def _host(bound: str, environ: Mapping[str, str] | None) -> str:
         return shown_host(bound)
     try:
         own = await task_metadata.own_task(environ)
-    except StoreAway as away:
+    except StoreUnavailable as away:
         log.warning("this task's address is not known: this machine's own is used", reason=str(away))
         own = None
     if own is not None and own.address:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from gateway.adapters.stores import open_aws
-from gateway.ports.errors import OutputTrouble, StoreUnusable
+from gateway.ports.errors import OutputError, StoreUnusable
 from gateway.ports.stores import IvsChannelInfo, IvsIngest, KvsEndpoints, ObjectStore, PutMediaRequest, TaskRunner
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Cloud:
     """An IvsDirectory, IvsChannels and KvsEndpoints. Use it as `async with`.
 
     session: an AwsSession that a store has opened already. kvs_role: see AwsKvs. Where AWS is not installed or has no
-    region, calls for streams raise OutputTrouble with a hint. Calls for users raise StoreUnusable.
+    region, calls for streams raise OutputError with a hint. Calls for users raise StoreUnusable.
     """
 
     def __init__(self, session: AwsSession | None, kvs_role: str) -> None:
@@ -118,14 +118,14 @@ class Cloud:
 
 @contextlib.contextmanager
 def _trouble() -> Iterator[None]:
-    """Turns StoreUnusable into OutputTrouble, because outputs try again.
+    """Turns StoreUnusable into OutputError, because outputs try again.
 
     AWS may be installed or configured meanwhile.
     """
     try:
         yield
     except StoreUnusable as unusable:
-        raise OutputTrouble(str(unusable)) from None
+        raise OutputError(str(unusable)) from None
 
 
 def _configured() -> bool:

@@ -18,7 +18,7 @@ from gateway.adapters.stores import open_aws
 from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.backoff import Backoff
 from gateway.ports.cluster_secret import ClusterSecret
-from gateway.ports.errors import HubError, StoreAway, StoreUnusable
+from gateway.ports.errors import GatewayError, StoreUnavailable, StoreUnusable
 from gateway.ports.stores import SecretStore, SecretValue
 from gateway.settings import Settings, short_secrets
 from gateway.settings.option_types import MIN_SECRET_LENGTH, REFERENCES, is_short
@@ -42,7 +42,7 @@ class SecretResolver:
 
     `run` reads them again every `signing.refresh` seconds. A secret that cannot be read then keeps its last value. AWS
     is loaded only where a reference names it. Entering raises StoreUnusable, also for a secret that is too short. It
-    raises StoreAway after four tries.
+    raises StoreUnavailable after four tries.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
@@ -89,7 +89,7 @@ class SecretResolver:
         for reference in self._references:
             try:
                 self._put(reference, await self._read(reference))
-            except HubError as error:
+            except GatewayError as error:
                 if reference.option not in self._failing:
                     self._failing.add(reference.option)
                     log.warning("a secret cannot be read again now", option=reference.option, reason=str(error))
@@ -119,9 +119,9 @@ class SecretResolver:
         for left in reversed(range(_TRIES)):
             try:
                 return await self._read(reference)
-            except StoreAway as away:
+            except StoreUnavailable as away:
                 if not left:
-                    raise StoreAway(f"{reference.option}: {away}", away.retry_after) from None
+                    raise StoreUnavailable(f"{reference.option}: {away}", away.retry_after) from None
                 log.warning("a secret cannot be read yet", option=reference.option, reason=str(away))
                 await asyncio.sleep(backoff.next())
         raise AssertionError("the last try returns or raises")

@@ -16,7 +16,7 @@ from gateway.lib.log_rate_limiter import LogRateLimiter
 from gateway.ports.errors import (
     AtCapacity,
     ChannelExists,
-    HubError,
+    GatewayError,
     InvalidField,
     NameInUse,
     NoSuchChannel,
@@ -25,7 +25,7 @@ from gateway.ports.errors import (
     NoSuchStream,
     NoSuchUser,
     NotAuthorized,
-    StoreAway,
+    StoreUnavailable,
     StoreUnusable,
     TooLarge,
     UserExists,
@@ -71,7 +71,7 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (UserExists, 409),
     (TooLarge, 413),
     (AtCapacity, 503),
-    (StoreAway, 503),
+    (StoreUnavailable, 503),
     (StoreUnusable, 503),
 )
 
@@ -126,9 +126,9 @@ def error_answer(error: Exception) -> web.Response | None:
     if status != 503:
         return refusal(status, message, field=field)
     # The store's own message (paths, table names) goes only to the log.
-    log.warning("store away" if isinstance(error, StoreAway | StoreUnusable) else "not now", reason=str(error))
-    retry_after = error.retry_after if isinstance(error, StoreAway) else 5
-    words = "the store does not answer now" if isinstance(error, StoreAway | StoreUnusable) else message
+    log.warning("store away" if isinstance(error, StoreUnavailable | StoreUnusable) else "not now", reason=str(error))
+    retry_after = error.retry_after if isinstance(error, StoreUnavailable) else 5
+    words = "the store does not answer now" if isinstance(error, StoreUnavailable | StoreUnusable) else message
     return refusal(503, words, retry_after=retry_after)
 
 
@@ -158,7 +158,7 @@ async def answer_middleware(request: web.Request, handler: Handler) -> web.Strea
         response = await handler(request)
     except web.HTTPException as error:
         response = http_error_answer(request, error)
-    except (HubError, BadRequest, Conflict, Missing, ForwardedRefusal) as error:
+    except (GatewayError, BadRequest, Conflict, Missing, ForwardedRefusal) as error:
         response = error_answer(error) or _fault(request, error)
     except ConnectionError as error:
         if request.transport is None or request.transport.is_closing():

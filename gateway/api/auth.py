@@ -48,7 +48,10 @@ class Auth:
         self._people = context.people
 
     async def admit(self, request: web.Request) -> tuple[Person, LoginSession | None]:
-        """Returns the person, and the login where a cookie authorized the request. Raises AccessRefused, StoreAway."""
+        """Returns the person, and the login where a cookie authorized the request.
+
+        Raises AccessRefused, StoreUnavailable.
+        """
         if "Authorization" in request.headers:
             return await self._bearer(request), None
         login = await login_of(request)
@@ -92,7 +95,7 @@ class Auth:
 
 
 async def login_of(request: web.Request) -> LoginSession | None:
-    """Returns the login of the request's cookie; None without a valid one. Raises StoreAway."""
+    """Returns the login of the request's cookie; None without a valid one. Raises StoreUnavailable."""
     cookie = request.cookies.get(COOKIE)
     people = request.app[CONTEXT].people
     return await people.logins.find(cookie, people.clock()) if cookie else None

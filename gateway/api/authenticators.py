@@ -14,7 +14,7 @@ from gateway.api.openid_provider import OpenIdProvider
 from gateway.lib.attempt_limiter import Attempt, attempt_pause
 from gateway.lib.network import client_network
 from gateway.lib.refusals import Refusals
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from gateway.ports.stores import ConsoleStore
 from gateway.ports.users import Users
 
@@ -88,7 +88,7 @@ class Authenticators:
     async def mark(self, person: Person) -> str:
         """Returns a text for what this person signs in with now; "" where the person no longer may.
 
-        Raises StoreAway.
+        Raises StoreUnavailable.
         """
         if person.kind == "token":
             return self._token.mark
@@ -103,7 +103,7 @@ class Authenticators:
         if now - self._any_users[0] >= _CACHE_SECONDS:
             try:
                 self._any_users = (now, bool(await self.users.list()))
-            except StoreAway:
+            except StoreUnavailable:
                 self._any_users = (now, self._any_users[1])
         return self._any_users[1]
 

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from gateway.api.answers import answer, refusal
 from gateway.api.context import CONTEXT
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,7 @@ async def servers(request: web.Request) -> web.Response:
     ask = request.app[CONTEXT].broadcast_servers
     try:
         found = await ask() if ask is not None else []
-    except StoreAway as away:
+    except StoreUnavailable as away:
         log.warning("the servers of broadcasters cannot be read", reason=str(away))
         return refusal(503, "the table of servers does not answer now", retry_after=away.retry_after)
     if not found:

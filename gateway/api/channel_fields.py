@@ -41,7 +41,7 @@ def described(field: fields.Field[Any]) -> dict[str, Any]:
             found |= {"type": "number", "minimum": field.least, "maximum": field.most}
             found |= {"whole": field.whole, "unit": field.unit}
         case fields.Days():
-            found |= {"type": "days", "minimum": 0, "maximum": fields.MOST_DAYS, "whole": True, "unit": "days"}
+            found |= {"type": "days", "minimum": 0, "maximum": fields.MAX_DAYS, "whole": True, "unit": "days"}
         case fields.Choice():
             # The first name of a value is offered. The others are what older clients wrote for it.
             first: dict[Any, str] = {}
@@ -49,9 +49,9 @@ def described(field: fields.Field[Any]) -> dict[str, Any]:
             aliases = {name: offered for name, offered in names.items() if name != offered}
             found |= {"type": "choice", "values": list(first.values()), "aliases": aliases}
         case fields.Hosts():
-            found |= {"type": "hosts", "maximum": fields.MOST_REFERERS}
+            found |= {"type": "hosts", "maximum": fields.MAX_REFERERS}
         case fields.Targets():
-            found |= {"type": "targets", "maximum": fields.MOST_RELAYS}
+            found |= {"type": "targets", "maximum": fields.MAX_RELAYS}
         case fields.TextField():
             found["maximum"] = field.longest
         case fields.Hours():

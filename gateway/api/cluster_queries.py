@@ -45,8 +45,8 @@ class ClusterQueries(Protocol):
     async def ask(self, id: str, operation: str, method: str = "GET", **query: str) -> Any | None:
         """Returns the answer of the node that holds a channel's stream; None where no other node holds it.
 
-        Raises ForwardedRefusal, also with 503 where the holder does not answer. Raises StoreAway or AtCapacity where
-        the holder cannot be looked up.
+        Raises ForwardedRefusal, also with 503 where the holder does not answer. Raises StoreUnavailable or AtCapacity
+        where the holder cannot be looked up.
         """
         ...
 

@@ -13,7 +13,7 @@ from gateway.api.context import CONTEXT, Context
 from gateway.api.servers import push_origins
 from gateway.ingest.websocket import push_servers
 from gateway.lib.assets import Asset
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 
 _INDEX: Final = "app/index.html"
 _BROADCASTER: Final = "broadcast/broadcast.html"
@@ -119,7 +119,7 @@ async def _places(request: web.Request, context: Context) -> tuple[set[str], set
     machine. Push origins include other gateways, which a broadcaster uses when this one fails.
     """
     found = [context.here(request)]
-    with suppress(StoreAway):  # the page has to load, because it shows the error
+    with suppress(StoreUnavailable):  # the page has to load, because it shows the error
         found.append((await context.presenter(request)).addresses)
     pulls = {origin for addresses in found if (origin := _origin(addresses.pull))}
     bases = [base for a in found for base in push_servers(a)]

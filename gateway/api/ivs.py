@@ -12,7 +12,7 @@ from gateway.api.answers import BadRequest, answer, refusal
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT, Context
 from gateway.channels.relay_urls import is_ivs_channel
-from gateway.ports.errors import IvsRefused, StoreAway, StoreUnusable
+from gateway.ports.errors import IvsRefused, StoreUnavailable, StoreUnusable
 from gateway.ports.stores import IvsChannelInfo, IvsChannels
 
 log = structlog.get_logger(__name__)
@@ -71,7 +71,7 @@ async def _asking(context: Context, ask: Any) -> web.Response:
         return answer(await ask(context.ivs))
     except StoreUnusable as error:
         return refusal(503, f"Amazon IVS is not set up here: {error}")
-    except StoreAway as away:
+    except StoreUnavailable as away:
         log.warning("IVS away", reason=str(away))
         return refusal(503, "Amazon IVS does not answer now", retry_after=away.retry_after)
     except IvsRefused as refused:

@@ -81,13 +81,13 @@ async def presented(request: web.Request, jobs: Sequence[StoredJob]) -> list[dic
 
     def query(folder: str) -> str:
         owner = owners.get(folder.partition("/")[0]) if "/" in folder else None
-        return presenter.play_query(owner.channel, now) if owner is not None else film_query(context, folder)
+        return presenter.play_query(owner.channel, now) if owner is not None else vod_query(context, folder)
 
     shown = JobPresenter(presenter.addresses.pull, query)
     return [shown.present(job) for job in jobs]
 
 
-def film_query(context: Context, folder: str) -> str:
+def vod_query(context: Context, folder: str) -> str:
     """Returns the query for the addresses of VODs that belong to no channel."""
     if context.shown.play_auth != "sign":
         return ""

@@ -11,7 +11,7 @@ from gateway.api.answers import BadRequest, answer, refusal
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
 from gateway.outputs.kinesis.kvs_jobs import ObjectRequest
-from gateway.ports.errors import OutputTrouble, OutputUnsupported, StoreAway
+from gateway.ports.errors import OutputError, OutputUnsupported, StoreUnavailable
 
 # The first acknowledgement may need a download before it. Clients usually wait a minute.
 TIMEOUT: Final = 50.0
@@ -33,7 +33,7 @@ async def process_object(request: web.Request) -> web.Response:
         started = await context.kvs.begin(asked, TIMEOUT)
     except OutputUnsupported as error:
         return refusal(422, f"the object cannot be played: {error}")
-    except (OutputTrouble, StoreAway) as error:
+    except (OutputError, StoreUnavailable) as error:
         return refusal(502, str(error), retry_after=5)
     shown = {"streamArn": started.arn, "startFragmentNumber": started.fragment, "jobs": list(started.jobs)}
     return answer(shown, 200 if started.fragment is not None else 202)

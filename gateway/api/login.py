@@ -14,7 +14,7 @@ from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
 from gateway.api.login_sessions import LoginSession, Person
 from gateway.lib.passwords import MAX_LENGTH
-from gateway.ports.errors import StoreAway, TooManyRefusals
+from gateway.ports.errors import StoreUnavailable, TooManyRefusals
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +25,7 @@ async def show(request: web.Request) -> web.Response:
     """Returns who is signed in and which ways to sign in exist. The console sends `csrf` back as X-CSRF-Token."""
     try:
         login = await login_of(request)
-    except StoreAway:
+    except StoreUnavailable:
         login = None  # signing in with the token still works
     return answer(await _state(request, login))
 
@@ -98,7 +98,7 @@ async def sign_out(request: web.Request) -> web.Response:
 async def _close(request: web.Request, cookie: str) -> None:
     try:
         await request.app[CONTEXT].people.logins.close(cookie)
-    except StoreAway as away:
+    except StoreUnavailable as away:
         log.warning("an earlier session stays until it expires", reason=str(away))
 
 

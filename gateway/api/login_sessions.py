@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from gateway.ports.stores import ConsoleStore
 
 V = TypeVar("V")
@@ -66,7 +66,7 @@ class LoginSessions:
     idle, most: seconds without a request, and in total, after which a login ends. mark: returns a text for what a
     person signs in with now; "" where the person no longer may. A login with a different mark has ended.
 
-    A change on another node takes effect within three seconds. Every method may raise StoreAway.
+    A change on another node takes effect within three seconds. Every method may raise StoreUnavailable.
     """
 
     def __init__(self, store: ConsoleStore, idle: float, most: float, mark: Callable[[Person], Awaitable[str]]) -> None:
@@ -87,7 +87,7 @@ class LoginSessions:
             for _, other in sorted(theirs, reverse=True)[_MAX_PER_PERSON - 1 :]:
                 await self._forget(other)
             await self._store.put(_KIND, key, _value(login), login.ends(self._idle, self._most))
-        except StoreAway:
+        except StoreUnavailable:
             if person.kind != "token":
                 raise
             _remember(self._unstored, key, login, _MAX_PER_PERSON)
@@ -107,7 +107,7 @@ class LoginSessions:
         else:
             try:
                 found = await self._read(key)
-            except StoreAway:
+            except StoreUnavailable:
                 if known is None:
                     raise
                 found = known[1]
@@ -120,7 +120,7 @@ class LoginSessions:
             return None
         if now - login.seen >= min(_RENEW, self._idle / 4):
             login = replace(login, seen=now)
-            with suppress(StoreAway):  # a later request tries again
+            with suppress(StoreUnavailable):  # a later request tries again
                 if not await self._store.replace(_KIND, key, _value(login), login.ends(self._idle, self._most)):
                     self._known.pop(key, None)
                     return None  # closed meanwhile

@@ -14,7 +14,7 @@ from gateway.api import recordings
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
 from gateway.api.channels import MEDIA_SECONDS
 from gateway.api.context import CONTEXT, Context
-from gateway.api.jobs import film_query
+from gateway.api.jobs import vod_query
 from gateway.api.presenter import Presenter
 from gateway.api.sessions import rfc3339
 from gateway.channels.channel import ID, Channel
@@ -26,7 +26,7 @@ from gateway.outputs.storage.recording_index import LISTED, RecordingIndex, Stor
 from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchChannel, NoSuchObject
 from gateway.ports.stores import Object, ObjectStore
-from gateway.ports.vod_names import VodNames, film_of
+from gateway.ports.vod_names import VodNames, vod_names_of
 
 log = structlog.get_logger(__name__)
 
@@ -119,7 +119,7 @@ async def _losing(context: Context, deletion: MediaDeletion, id: str) -> Deleted
     A channel without an entry may have been deleted by an older version.
     """
     try:
-        return (await context.channels.get_deleted(id)).losing_media()
+        return (await context.channels.get_deleted(id)).with_media_deletion()
     except NoSuchChannel:
         if not await deletion.any_of(id, films=False):  # a folder that holds only VODs may not belong to a channel
             raise Missing("there are no media of such a channel") from None
@@ -248,7 +248,7 @@ class _Finder:
         if owner is not None:
             query = self._presenter.play_query(owner.channel, self._context.clock())
         else:
-            query = film_query(self._context, names.prefix)
+            query = vod_query(self._context, names.prefix)
         try:
             poster = (await self._objects.head(names.key(names.poster))).key
         except NoSuchObject:
@@ -268,4 +268,4 @@ class _Finder:
 
 def _film_below(key: str) -> VodNames | None:
     """Returns the names of the VOD below a channel's id whose first playlist is `key`; None for any other key."""
-    return film_of(key) if key.count("/") > 1 else None
+    return vod_names_of(key) if key.count("/") > 1 else None

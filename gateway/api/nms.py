@@ -18,7 +18,7 @@ from aiohttp import web
 
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT
-from gateway.api.sessions import live, rfc3339, session, silent_nodes_header
+from gateway.api.sessions import live, rfc3339, session, unanswered_nodes_header
 from gateway.channels.addresses import APP
 from gateway.channels.names import is_channel_id
 from gateway.live.hub import Hub
@@ -101,7 +101,7 @@ async def streams(request: web.Request) -> web.Response:
     for reported in heard.answers.values():
         for one in reported:
             found.setdefault(str(one.get("id")), one.get("entry"))
-    return answer({APP: found} if found else {}, headers=silent_nodes_header(heard.silent))
+    return answer({APP: found} if found else {}, headers=unanswered_nodes_header(heard.silent))
 
 
 def entries(hub: Hub) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -16,7 +16,7 @@ from gateway.api.openid_provider import OpenIdProvider
 from gateway.api.pending_sign_ins import LIFETIME_SECONDS, PendingSignIns
 from gateway.api.tokens import TokenRefused
 from gateway.lib.attempt_limiter import AttemptLimiter, TooManyAttempts
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +37,7 @@ async def start(request: web.Request) -> web.StreamResponse:
     begun, cookie = request.app[PENDING].begin(request.app[CONTEXT].clock())
     try:
         where = await provider.start(_back(request), begun.state, begun.nonce, begun.verifier)
-    except StoreAway as away:
+    except StoreUnavailable as away:
         return _said(503, str(away))
     response = web.Response(status=302, headers={"Location": where})
     # Lax, because the browser returns from the provider's page. Only the callback receives it.
@@ -65,7 +65,7 @@ async def callback(request: web.Request) -> web.StreamResponse:
     except TooManyAttempts:
         context.metrics.refused.add("login", "limited")
         response = _said(429, "too many sign-ins are under way: try again", 1)
-    except StoreAway as away:
+    except StoreUnavailable as away:
         response = _said(503, str(away))
     response.del_cookie(_COOKIE, path="/oidc")
     return response

@@ -19,7 +19,7 @@ from gateway.api.login_sessions import Person
 from gateway.api.tokens import TokenRefused, TokenRules, key_id, keys_of, verified
 from gateway.lib.egress import Egress
 from gateway.lib.network import is_loopback
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from gateway.settings.models import OidcSettings
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ _RETRY_SECONDS: Final = 5.0  # after a failure
 class OpenIdProvider:
     """The client of the provider. It sends requests only for sign-ins and tokens, limited by the constants above.
 
-    reachable: as `egress.allow`: what may be asked without TLS besides this machine. StoreAway where the provider does
-    not answer.
+    reachable: as `egress.allow`: what may be asked without TLS besides this machine. StoreUnavailable where the
+    provider does not answer.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class OpenIdProvider:
             await self._session.close()
 
     async def bearer(self, token: str) -> Person:
-        """Returns the person of an access or ID token. Raises TokenRefused, StoreAway."""
+        """Returns the person of an access or ID token. Raises TokenRefused, StoreUnavailable."""
         return self._rules.person(await self._verified(token))
 
     async def start(self, back: str, state: str, nonce: str, verifier: str) -> str:
-        """Returns the provider's URL for the browser, which later returns to `back`. Raises StoreAway.
+        """Returns the provider's URL for the browser, which later returns to `back`. Raises StoreUnavailable.
 
         verifier: the PKCE code verifier of RFC 7636.
         """
@@ -100,7 +100,7 @@ class OpenIdProvider:
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
 
     async def finish(self, back: str, code: str, nonce: str, verifier: str) -> Person:
-        """Returns the person whose sign-in gave this code. Raises TokenRefused, StoreAway."""
+        """Returns the person whose sign-in gave this code. Raises TokenRefused, StoreUnavailable."""
         document = await self._configuration()
         form = {
             "grant_type": "authorization_code",
@@ -148,7 +148,7 @@ class OpenIdProvider:
                 return  # another request fetched them meanwhile
             try:
                 status, answer = await self._get(document["jwks_uri"])
-            except StoreAway:
+            except StoreUnavailable:
                 if not self._keys:
                     raise
                 status, answer = 0, {}
@@ -171,23 +171,23 @@ class OpenIdProvider:
             if status != 200 or found.get("issuer") != issuer or not all(self._may_ask(found.get(n)) for n in wanted):
                 self._failed_at = self._clock()
                 log.warning("the sign-in provider's configuration is not usable", issuer=issuer, status=status)
-                raise StoreAway("the sign-in provider's configuration is not usable")
+                raise StoreUnavailable("the sign-in provider's configuration is not usable")
             self._document, self._document_until = found, self._clock() + _CACHE_SECONDS
             return found
 
     async def _get(self, url: str) -> tuple[int, dict[str, Any]]:
         if self._clock() - self._failed_at < _RETRY_SECONDS:
-            raise StoreAway("the sign-in provider did not answer just now")
+            raise StoreUnavailable("the sign-in provider did not answer just now")
         try:
             return await self._ask("GET", url)
-        except StoreAway:
+        except StoreUnavailable:
             self._failed_at = self._clock()
             raise
 
     async def _ask(self, method: str, url: str, **options: Any) -> tuple[int, dict[str, Any]]:
-        """Returns the status and the JSON object of an answer. Follows no redirects. Raises StoreAway."""
+        """Returns the status and the JSON object of an answer. Follows no redirects. Raises StoreUnavailable."""
         if not self._may_ask(url):
-            raise StoreAway("the sign-in provider is asked over TLS only (egress.allow)")
+            raise StoreUnavailable("the sign-in provider is asked over TLS only (egress.allow)")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=self._tls if self._tls is not None else True, limit=4),
@@ -200,14 +200,14 @@ class OpenIdProvider:
                 async for piece in reply.content.iter_any():
                     body += piece
                     if len(body) > _LARGEST:
-                        raise StoreAway("the sign-in provider answers too much")
+                        raise StoreUnavailable("the sign-in provider answers too much")
                 found = json.loads(body) if body else {}
                 return reply.status, found if isinstance(found, dict) else {}
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.warning("the sign-in provider does not answer", url=url, reason=str(error) or type(error).__name__)
-            raise StoreAway("the sign-in provider does not answer") from None
+            raise StoreUnavailable("the sign-in provider does not answer") from None
         except (ValueError, RecursionError):
-            raise StoreAway("the sign-in provider answers something else than JSON") from None
+            raise StoreUnavailable("the sign-in provider answers something else than JSON") from None
 
     def _may_ask(self, url: Any) -> bool:
         """Whether a URL may be called: any with TLS, without it only this machine and hosts of `egress.allow`."""

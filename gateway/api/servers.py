@@ -10,7 +10,7 @@ from aiohttp import web
 
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT, Context, host_of, is_host
-from gateway.api.sessions import silent_nodes_header
+from gateway.api.sessions import unanswered_nodes_header
 from gateway.channels.addresses import OpenPorts
 from gateway.ports.nodes import Node, NodeRole
 
@@ -26,7 +26,7 @@ async def servers(request: web.Request) -> web.Response:
     found = [own if node is None else server_of(node) for node in await _hosts(context)]
     usable = [server for server in found if server is not None][:MAX_SERVERS]
     listed = [{"role": _role(context, place), **server} for place, server in enumerate(usable)]
-    return answer(listed, headers=silent_nodes_header(heard.silent))
+    return answer(listed, headers=unanswered_nodes_header(heard.silent))
 
 
 async def role(context: Context) -> str:

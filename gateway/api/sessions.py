@@ -146,10 +146,10 @@ async def online(request: web.Request) -> web.Response:
         pieces.append(json_text(one))
         if number % _MAX_CONCURRENT == _MAX_CONCURRENT - 1:
             await asyncio.sleep(0)  # a thousand take tens of milliseconds: lets streams run in between
-    return answer_text(f"[{','.join(pieces)}]", headers=silent_nodes_header(heard.silent))
+    return answer_text(f"[{','.join(pieces)}]", headers=unanswered_nodes_header(heard.silent))
 
 
-def silent_nodes_header(nodes: Sequence[str]) -> dict[str, str]:
+def unanswered_nodes_header(nodes: Sequence[str]) -> dict[str, str]:
     """Returns the header with the nodes that did not answer, at most 20 of them."""
     named = [node for node in nodes[:_MAX_NAMED_NODES] if node.isascii() and node.isprintable()]
     return {"X-Millrace-Silent": ", ".join(named)} if named else {}

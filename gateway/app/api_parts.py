@@ -13,7 +13,7 @@ from gateway.api.login_sessions import LoginLimits
 from gateway.api.node_status import NodeStatus
 from gateway.api.openid_provider import OpenIdProvider
 from gateway.app.node_parts import NodeParts
-from gateway.ports.errors import StoreAway, StoreUnusable
+from gateway.ports.errors import StoreUnavailable, StoreUnusable
 from gateway.ports.stores import ConsoleStore, ObjectStore
 from gateway.settings import Settings
 from gateway.workers.worker_pool import WorkerPool
@@ -74,7 +74,7 @@ class UploadOrigin:
             assert self._objects is not None, "without a bucket there is nothing to ask"
             try:
                 upload = await self._objects.upload("film.mp4", 60)
-            except StoreAway:
+            except StoreUnavailable:
                 return ""  # tried again with the next page
             parts = urlsplit(upload.url) if upload is not None else urlsplit("")
             self._origin = f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""

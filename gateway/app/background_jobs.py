@@ -11,7 +11,7 @@ from gateway.outputs.kinesis.kvs_jobs import KvsJobs
 from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.outputs.storage.retention import Retention
 from gateway.ports.job_queue import JobQueue
-from gateway.ports.vod_names import is_film_file
+from gateway.ports.vod_names import is_vod_file
 from gateway.vod.object_player import ObjectPlayer
 from gateway.vod.sources import VodSources
 from gateway.vod.vod_service import VodService
@@ -95,7 +95,7 @@ def media_deletion(settings: Settings, stores: Stores) -> MediaDeletion:
     local = settings.channels.startswith("sqlite:")
     alone = local and sqlite_path(settings.channels).resolve().is_relative_to(settings.data.resolve())
     shared = bool(stores.bucket) or alone
-    return MediaDeletion(stores.objects, stores.channels, is_film=is_film_file, shared=shared)
+    return MediaDeletion(stores.objects, stores.channels, is_film=is_vod_file, shared=shared)
 
 
 def _broadcast_servers(url: str, stores: Stores) -> BroadcastServerTable | None:

@@ -24,7 +24,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from gateway.ports.errors import HubError
+from gateway.ports.errors import GatewayError
 from gateway.settings import Settings, missing_files
 
 _LEAST_SPACE: Final = 100_000_000  # bytes; below it the database may fail
@@ -334,6 +334,6 @@ def store(settings: Settings) -> Finding:
 
     try:
         asyncio.run(ask())
-    except HubError as error:
+    except GatewayError as error:
         return Finding("channel store", FindingState.MISSING, str(error))
     return Finding("channel store", FindingState.OK, f"{settings.channels} answers")

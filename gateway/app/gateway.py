@@ -122,7 +122,7 @@ class Gateway(node.Role):
 
     @classmethod
     async def open(cls, parts: NodeParts, greet: bool) -> Gateway:
-        """Opens stores, cloud and outputs. greet: print a first channel. Raises HubError, ListenError."""
+        """Opens stores, cloud and outputs. greet: print a first channel. Raises GatewayError, ListenError."""
         settings, metrics, stack, events = parts.settings, parts.metrics, parts.stack, parts.events
         stores = await stack.enter_async_context(open_stores(settings))
         parts.readiness.add("channel store", stores.channels.check)

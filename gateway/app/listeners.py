@@ -130,7 +130,7 @@ class Listeners:
         router.add_folder("_node", door)
         if slot is not None and sums is not None:
             self._siblings = SiblingServer(slot, door, limits, sums.keep)
-        return HttpServer(router, limits, forwarded, unshown=("POST",), exempts=door.signed)
+        return HttpServer(router, limits, forwarded, hidden_methods=("POST",), exempts=door.signed)
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of the listeners. Bytes of FLV and RTMP viewers are counted in their feeds."""

@@ -64,7 +64,7 @@ class Role(NodeServers, Protocol):
 async def serve(
     name: str, settings: Settings, seat: WorkerLink | None, open_role: Callable[[NodeParts], Awaitable[Role]]
 ) -> int:
-    """Serves until SIGTERM or Ctrl-C. Returns the exit code. Raises HubError, ListenError, OSError.
+    """Serves until SIGTERM or Ctrl-C. Returns the exit code. Raises GatewayError, ListenError, OSError.
 
     name: of the role's tasks. open_role: opens its parts on the stack and starts its tasks.
     """

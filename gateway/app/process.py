@@ -12,7 +12,7 @@ import structlog
 from gateway.lib import log as logs
 from gateway.lib.sockets import ListenError
 from gateway.lib.tuning import private_files
-from gateway.ports.errors import HubError
+from gateway.ports.errors import GatewayError
 from gateway.processes.worker_link import WorkerLink
 from gateway.settings import Settings
 
@@ -32,7 +32,7 @@ def run(settings: Settings, work: Callable[[], Coroutine[Any, Any, int]], seat: 
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(work())
-    except (HubError, ListenError, OSError) as error:
+    except (GatewayError, ListenError, OSError) as error:
         print(f"millrace: {error}", file=sys.stderr)  # noqa: T201
         return 1
 

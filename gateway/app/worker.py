@@ -27,7 +27,7 @@ from gateway.live.output import OutputSpec
 from gateway.outputs.ladder.ladder_output import LadderOutput
 from gateway.outputs.ladder.ladder_output import stream_wants_ladder as has_ladder
 from gateway.outputs.ladder.remote_ladder import CODEC, FLAGS, KIND, WORDS
-from gateway.ports.errors import HubError, StoreUnusable
+from gateway.ports.errors import GatewayError, StoreUnusable
 from gateway.ports.events import Events
 from gateway.settings import Settings
 from gateway.settings.ladders import load_ladders
@@ -122,5 +122,5 @@ async def work(settings: Settings, assignment: Assignment) -> int:
 
 
 def _crashed(name: str, error: BaseException) -> None:
-    if not isinstance(error, HubError):  # the task that waits for it reports it
+    if not isinstance(error, GatewayError):  # the task that waits for it reports it
         process.crashed(name, error)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import Channel
 from gateway.channels.stores import ChannelReader, DomainStore
-from gateway.ports.errors import NoSuchChannel, StoreAway
+from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 
 
 @dataclass(slots=True)
@@ -51,11 +51,13 @@ class CachedChannels:
         self._ttl, self._stale, self._most, self._clock = ttl, stale, most, clock
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._asking: dict[str, _Asking] = {}
-        self._away: StoreAway | None = None
+        self._away: StoreUnavailable | None = None
         self._ask_again = 0.0
 
     async def get(self, id: str) -> Channel:
-        """Returns the channel, at most `ttl` seconds old. Raises NoSuchChannel; StoreAway if nothing is remembered."""
+        """Returns the channel, at most `ttl` seconds old. Raises NoSuchChannel; StoreUnavailable if nothing is
+        remembered.
+        """
         if (seen := self._fresh(id)) is None:
             asking = self._asking.setdefault(id, _Asking())
             asking.waiting += 1
@@ -101,16 +103,16 @@ class CachedChannels:
             channel: Channel | None = await self._store.get(id)
         except NoSuchChannel:
             channel = None
-        except StoreAway as away:
+        except StoreUnavailable as away:
             self._away, self._ask_again = away, self._clock() + 1
             return self._old(id, away)
         self._away = None
         return self._remember(id, channel)
 
-    def _old(self, id: str, away: StoreAway) -> _Seen:
+    def _old(self, id: str, away: StoreUnavailable) -> _Seen:
         seen = self._seen.get(id)
         if seen is None or self._clock() - seen.at >= self._stale:
-            raise StoreAway(str(away), away.retry_after)
+            raise StoreUnavailable(str(away), away.retry_after)
         return seen
 
     def _remember(self, id: str, channel: Channel | None) -> _Seen:
@@ -136,12 +138,12 @@ class CachedDomains:
     async def get_domains(self) -> PublicDomains:
         async with self._asking:
             if self._clock() >= self._until:
-                with contextlib.suppress(StoreAway):
+                with contextlib.suppress(StoreUnavailable):
                     self._known = await self._store.get_domains()
                 self._until = self._clock() + self._ttl
             return self._known
 
     async def set_domains(self, domains: PublicDomains) -> None:
-        """Stores the domains. Raises StoreAway if that fails, because an operator must learn of it."""
+        """Stores the domains. Raises StoreUnavailable if that fails, because an operator must learn of it."""
         await self._store.set_domains(domains)
         self._known, self._until = domains, self._clock() + self._ttl

@@ -33,7 +33,7 @@ _OF_NEW: Final[Item] = {
     "motion_duration": "5",
     "motion_diff": "30",
 }
-_MOST_FIELDS: Final = 200
+_MAX_FIELDS: Final = 200
 _LONGEST_NAME: Final = 255
 _DEEPEST: Final = 16
 _RUNGS: Final = ("ld", "sd", "hd", "ud")
@@ -134,7 +134,7 @@ class Channel:
 
         `fields.NOBODY` if a field of the protection is invalid, because its intended restriction is unknown.
         """
-        if fields.not_understood(self.item):
+        if fields.invalid_protection_fields(self.item):
             return fields.NOBODY
         return fields.read("playAuth", self.item, fields.PLAY_AUTH)
 
@@ -221,8 +221,8 @@ def _same(stored: Any, sent: Any) -> bool:
 
 def _sent(body: Item) -> dict[str, Any]:
     """Returns the fields of a request that are stored. Raises InvalidField for values that not every store can keep."""
-    if len(body) > _MOST_FIELDS:
-        raise InvalidField(list(body)[_MOST_FIELDS], f"a channel has at most {_MOST_FIELDS} fields")
+    if len(body) > _MAX_FIELDS:
+        raise InvalidField(list(body)[_MAX_FIELDS], f"a channel has at most {_MAX_FIELDS} fields")
     sent = {name: value for name, value in body.items() if name not in _SET_BY_US}
     for name, value in sent.items():
         if not name or len(name) > _LONGEST_NAME or not _is_text(name):

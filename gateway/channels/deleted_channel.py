@@ -49,6 +49,6 @@ class DeletedChannel:
         """
         return self.item.get(MEDIA) != _KEEP
 
-    def losing_media(self) -> DeletedChannel:
+    def with_media_deletion(self) -> DeletedChannel:
         """Returns a copy that says that the media are to be deleted too."""
         return DeletedChannel({**self.item, MEDIA: _DELETE})

@@ -16,9 +16,9 @@ from gateway.ports.errors import InvalidField
 
 T = TypeVar("T", covariant=True)
 
-MOST_RELAYS: Final = 16
-MOST_REFERERS: Final = 100
-MOST_DAYS: Final = 36_500
+MAX_RELAYS: Final = 16
+MAX_REFERERS: Final = 100
+MAX_DAYS: Final = 36_500
 
 _DECIMAL = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
 _REFERER = re.compile(
@@ -123,10 +123,10 @@ class Hosts:
         entries = [e.strip() for e in value.split(",") if e.strip()] if isinstance(value, str) else value
         if (
             not isinstance(entries, list)
-            or len(entries) > MOST_REFERERS
+            or len(entries) > MAX_REFERERS
             or not all(isinstance(e, str) and _REFERER.fullmatch(e) for e in entries)
         ):
-            raise ValueError(f"expected a list of at most {MOST_REFERERS} hosts, such as example.com or *.example.com")
+            raise ValueError(f"expected a list of at most {MAX_REFERERS} hosts, such as example.com or *.example.com")
         return tuple(e.lower() for e in entries)
 
 
@@ -138,9 +138,9 @@ class Targets:
 
     def read(self, value: Any) -> tuple[str, ...]:
         targets = relay_urls.targets(value)
-        if targets is None or len(targets) > MOST_RELAYS or not all(relay_urls.is_target(t) for t in targets):
+        if targets is None or len(targets) > MAX_RELAYS or not all(relay_urls.is_target(t) for t in targets):
             raise ValueError(
-                f"expected at most {MOST_RELAYS} rtmp:// or rtmps:// addresses or IVS channel ARNs, "
+                f"expected at most {MAX_RELAYS} rtmp:// or rtmps:// addresses or IVS channel ARNs, "
                 "as a list or separated by commas"
             )
         return targets
@@ -165,7 +165,7 @@ class Days:
     absent: int | None = None
 
     def read(self, value: Any) -> int | None:
-        return None if value == "" else int(Number(0, 0, MOST_DAYS, whole=True).read(value))
+        return None if value == "" else int(Number(0, 0, MAX_DAYS, whole=True).read(value))
 
 
 def _names(*values: str) -> dict[str, str]:
@@ -314,7 +314,7 @@ def check(name: str, value: Any) -> None:
             raise InvalidField(name, str(e)) from None
 
 
-def not_understood(item: Mapping[str, Any]) -> dict[str, Any]:
+def invalid_protection_fields(item: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the stored values of protection fields that are not valid. They were written without the API."""
     found: dict[str, Any] = {}
     for name in ("playAuth", "refererAllow"):

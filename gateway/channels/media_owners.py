@@ -42,7 +42,10 @@ class MediaOwners:
         self._deleted = deleted
 
     async def find(self, id: str) -> MediaOwner | None:
-        """Returns the owner; None if no channel of this id exists or is known to have existed. Raises StoreAway."""
+        """Returns the owner; None if no channel of this id exists or is known to have existed.
+
+        Raises StoreUnavailable.
+        """
         try:
             return MediaOwner(await self._channels.get(id))
         except NoSuchChannel:
@@ -64,5 +67,5 @@ class StoredDeletions:
         self._store = store
 
     async def get(self, id: str) -> Channel:
-        """Returns the stored rest of a deleted channel. Raises NoSuchChannel, StoreAway."""
+        """Returns the stored rest of a deleted channel. Raises NoSuchChannel, StoreUnavailable."""
         return (await self._store.get_deleted(id)).channel

@@ -11,7 +11,10 @@ from gateway.channels.deleted_channel import DeletedChannel
 
 
 class ChannelStore(Protocol):
-    """Keeps channels. If the store does not answer or cannot write now, its methods raise StoreAway within 8 s."""
+    """Keeps channels.
+
+    If the store does not answer or cannot write now, its methods raise StoreUnavailable within 8 s.
+    """
 
     async def get(self, id: str) -> Channel:
         """Returns the channel as it is stored now. Raises NoSuchChannel."""
@@ -50,12 +53,12 @@ class ChannelStore(Protocol):
         """Stores a deleted channel, in place of an existing entry."""
         ...
 
-    async def forget_deleted(self, id: str) -> None:
+    async def remove_deleted(self, id: str) -> None:
         """Removes the stored rest of a deleted channel. An unknown id is not an error."""
         ...
 
     async def check(self) -> None:
-        """Returns if the store answers; used by the readiness check. Raises StoreAway."""
+        """Returns if the store answers; used by the readiness check. Raises StoreUnavailable."""
         ...
 
 
@@ -63,12 +66,12 @@ class ChannelReader(Protocol):
     """The part of a ChannelStore that playback needs. A cache in front of a store implements it too."""
 
     async def get(self, id: str) -> Channel:
-        """Returns the channel. Raises NoSuchChannel, StoreAway."""
+        """Returns the channel. Raises NoSuchChannel, StoreUnavailable."""
         ...
 
 
 class DomainStore(Protocol):
-    """Keeps the push and pull domains. Raises StoreAway like ChannelStore."""
+    """Keeps the push and pull domains. Raises StoreUnavailable like ChannelStore."""
 
     async def get_domains(self) -> PublicDomains:
         """Returns the configured domains; empty ones if none are configured."""

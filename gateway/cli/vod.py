@@ -122,7 +122,7 @@ class _Command:
     async def run(self) -> int:
         """Returns the exit code. Ctrl-C and SIGTERM end the worker and leave nothing behind."""
         from gateway.lib import log as logs
-        from gateway.ports.errors import HubError
+        from gateway.ports.errors import GatewayError
         from gateway.workers.vod_errors import UnusableMedia
 
         logs.configure("error", self._settings.log.format)
@@ -134,7 +134,7 @@ class _Command:
             outputs = await self._make()
         except asyncio.CancelledError:
             return self._over("CANCELED", {}, "canceled", 130)
-        except (UnusableMedia, HubError) as error:
+        except (UnusableMedia, GatewayError) as error:
             return self._over("ERROR", {}, str(error), common.FAILED)
         except OSError as error:
             return self._over("ERROR", {}, error.strerror or str(error), common.FAILED)

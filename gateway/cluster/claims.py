@@ -11,7 +11,7 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.cluster.forward import PushForwarder
-from gateway.cluster.node_address import PeerAway, PeerRefused
+from gateway.cluster.node_address import PeerRefused, PeerUnavailable
 from gateway.cluster.node_liveness import NodeLiveness
 from gateway.cluster.registry_locator import RegistryLocator
 from gateway.cluster.session_rows import SessionRows
@@ -22,8 +22,8 @@ from gateway.live.hub import Hub
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.ports.errors import AtCapacity, HeldElsewhere, NameInUse, StoreAway
-from gateway.ports.nodes import Holding
+from gateway.ports.errors import AtCapacity, HeldByOtherNode, NameInUse, StoreUnavailable
+from gateway.ports.nodes import StreamClaim
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class _Held:
     ended.
     """
 
-    holding: Holding
+    holding: StreamClaim
     channel: Channel
     began: float
     stale: bool = False  # the row in the registry is out of date
@@ -135,7 +135,7 @@ class Claims:
             await asyncio.sleep(VERIFY_SECONDS)
             try:
                 await self._verify()
-            except StoreAway as away:
+            except StoreUnavailable as away:
                 log.warning("claims cannot be verified", reason=str(away))
 
     async def finish(self) -> None:
@@ -170,7 +170,7 @@ class Claims:
                         holding = await self._registry.holding(name)
                         continue
                     log.info("a holder has let go without a word", stream=name, node=holding.node)
-                except PeerAway as away:
+                except PeerUnavailable as away:
                     if not away.refused and not await self._dead(holding.node):
                         log.warning("a holder cannot be reached", stream=name, reason=str(away))
                         raise AtCapacity("the node that holds the stream does not answer") from None
@@ -178,12 +178,12 @@ class Claims:
             try:
                 await self._claim(channel, holding)
                 return None
-            except HeldElsewhere as held:
+            except HeldByOtherNode as held:
                 holding = held.holding
         raise NameInUse(name)
 
-    async def _claim(self, channel: Channel, before: Holding | None) -> None:
-        """Writes the claim. Raises HeldElsewhere, StoreAway."""
+    async def _claim(self, channel: Channel, before: StreamClaim | None) -> None:
+        """Writes the claim. Raises HeldByOtherNode, StoreUnavailable."""
         now = self._clock()
         holding = self._rows.holding(channel, before.started if before is not None else now)
         await self._rows.write(holding, channel, now, over=before.claim if before is not None else "")
@@ -226,7 +226,7 @@ class Claims:
                 async with held.writing:
                     await self._registry.release(stream, claim, left=left)
                 return
-            except StoreAway as away:
+            except StoreUnavailable as away:
                 if self._monotonic() >= until:
                     log.warning("a stream's row stays in the registry", stream=stream, reason=str(away))
                     return
@@ -261,11 +261,13 @@ class Claims:
         """Writes the row once. If the registry does not answer, the next verification writes it."""
         try:
             await self._rewrite(held)
-        except StoreAway as away:
+        except StoreUnavailable as away:
             log.warning("a stream's row cannot be written now", stream=held.holding.stream, reason=str(away))
 
     async def _rewrite(self, held: _Held) -> None:
-        """Writes the present row, unless the stream has ended. Raises StoreAway; the row stays marked as stale then."""
+        """Writes the present row, unless the stream has ended. Raises StoreUnavailable; the row stays marked as stale
+        then.
+        """
         async with held.writing:
             name = held.holding.stream
             if not held.stale or self._held.get(name) is not held:
@@ -276,16 +278,16 @@ class Claims:
             holding = held.holding = replace(held.holding, cluster=self._rows.spreads(channel))
             try:
                 await self._rows.write(holding, channel, held.began, over=holding.claim)
-            except StoreAway:
+            except StoreUnavailable:
                 held.stale = True
                 raise
-            except HeldElsewhere as other:
+            except HeldByOtherNode as other:
                 self._lost(holding, other.holding)
             else:
                 if self._held.get(name) is held:
                     self._locator.put(holding)
 
-    def _lost(self, holding: Holding, now: Holding) -> None:
+    def _lost(self, holding: StreamClaim, now: StreamClaim) -> None:
         log.warning("another node has taken a stream over", stream=holding.stream, node=now.node)
         self._hub.end(holding.stream, EndReason.MOVED)
 

@@ -14,13 +14,13 @@ from urllib.parse import urlencode
 import structlog
 
 from gateway.api.cluster_queries import ForwardedRefusal, NodeAnswers
-from gateway.cluster.node_address import NodeAddress, PeerAway, StreamLocator
+from gateway.cluster.node_address import NodeAddress, PeerUnavailable, StreamLocator
 from gateway.cluster.node_liveness import NodeLiveness
 from gateway.cluster.node_rpc import ELSEWHERE
 from gateway.cluster.peers import Peers
 from gateway.lib.tasks import Tasks
-from gateway.ports.errors import AtCapacity, StoreAway
-from gateway.ports.nodes import Holding, Node, NodeRole
+from gateway.ports.errors import AtCapacity, StoreUnavailable
+from gateway.ports.nodes import Node, NodeRole, StreamClaim
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +43,7 @@ class ClusterDirectory(Protocol):
 
     async def nodes(self) -> list[Node]: ...
 
-    async def holding(self, stream: str) -> Holding | None: ...
+    async def holding(self, stream: str) -> StreamClaim | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class ClusterClient:
                 return None
             try:
                 answer = await self._call(place, method, f"{operation}/{id}", query, _ASK_SECONDS, _MAX_ANSWER_BYTES)
-            except PeerAway as away:
+            except PeerUnavailable as away:
                 if await self._is_dead(id, place, away):
                     return None
                 log.warning("the holder of a stream does not answer", channel=id, node=place.node, reason=str(away))
@@ -137,7 +137,7 @@ class ClusterClient:
                 place = self._place(holding.node, holding.address, holding.claim)
         return place if place is not None and place.node != self.node else None
 
-    async def _is_dead(self, id: str, place: NodeAddress, away: PeerAway) -> bool:
+    async def _is_dead(self, id: str, place: NodeAddress, away: PeerUnavailable) -> bool:
         """Whether the holder, and its stream, is dead. A holder that may come back in a moment is not dead yet."""
         self._locator.lost(id, place)
         if away.refused:
@@ -181,9 +181,9 @@ class ClusterClient:
             try:
                 answer = await self._call(place, "GET", operation, {}, _EACH_SECONDS, _MAX_LINES_BYTES)
                 if answer.status != 200:
-                    raise PeerAway(place, f"{answer.status} {_words(answer.body)}")
+                    raise PeerUnavailable(place, f"{answer.status} {_words(answer.body)}")
                 lines = await _objects(place, answer.body)
-            except PeerAway as away:
+            except PeerUnavailable as away:
                 if away.refused:
                     self._liveness.refused(place.node)
                 if place.node not in self._silent:
@@ -211,7 +211,7 @@ class ClusterClient:
                 if place is not None:
                     await self._notify(place, id)
                     notified = place.node
-        except (PeerAway, StoreAway, AtCapacity, TimeoutError) as error:
+        except (PeerUnavailable, StoreUnavailable, AtCapacity, TimeoutError) as error:
             log.warning("the holder could not be told of a change", channel=id, reason=str(error) or "not in time")
         if id not in self._changes and len(self._changes) >= _MAX_CHANGES:
             log.warning("a change is not told to caches: too many wait", channel=id)
@@ -234,7 +234,7 @@ class ClusterClient:
         async with gate:
             try:
                 await self._notify(place, id)
-            except PeerAway as away:
+            except PeerUnavailable as away:
                 if away.refused:
                     self._liveness.refused(place.node)
                 log.debug("a node was not told of a change", channel=id, node=place.node, reason=str(away))
@@ -242,7 +242,7 @@ class ClusterClient:
     async def _notify(self, place: NodeAddress, id: str) -> None:
         answer = await self._call(place, "POST", f"changed/{id}", {}, _EACH_SECONDS, _MAX_ANSWER_BYTES)
         if answer.status != 200:
-            raise PeerAway(place, f"{answer.status} {_words(answer.body)}")
+            raise PeerUnavailable(place, f"{answer.status} {_words(answer.body)}")
 
     # ---- the list of nodes ----
 
@@ -266,7 +266,7 @@ class ClusterClient:
         try:
             async with asyncio.timeout(_READ_SECONDS):
                 nodes = await self._registry.nodes()
-        except (StoreAway, TimeoutError) as away:
+        except (StoreUnavailable, TimeoutError) as away:
             if not self._away:
                 log.warning("the registry does not answer", reason=str(away) or "in time")
             self._away = True
@@ -290,8 +290,8 @@ class ClusterClient:
     async def _call(
         self, place: NodeAddress, method: str, path: str, query: Mapping[str, str], seconds: float, max_bytes: int
     ) -> _Answer:
-        """Runs one operation at one node. Raises PeerAway, also if the answer takes longer than `seconds` or exceeds
-        `max_bytes` bytes.
+        """Runs one operation at one node. Raises PeerUnavailable, also if the answer takes longer than `seconds` or
+        exceeds `max_bytes` bytes.
         """
         target = f"/_node/.node/{path}?{urlencode({**query, **({'to': place.node} if place.node else {})})}"
         body = bytearray()
@@ -303,10 +303,10 @@ class ClusterClient:
                 async for piece in response.content.iter_any():
                     body += piece
                     if len(body) > max_bytes:
-                        raise PeerAway(place, f"an answer of more than {max_bytes} bytes")
+                        raise PeerUnavailable(place, f"an answer of more than {max_bytes} bytes")
                 return _Answer(response.status, bytes(body), _seconds(response.headers.get("Retry-After")))
         except TimeoutError:
-            raise PeerAway(place, "does not answer in time") from None
+            raise PeerUnavailable(place, "does not answer in time") from None
 
 
 def _value(place: NodeAddress, answer: _Answer) -> Any:
@@ -327,7 +327,7 @@ def _value(place: NodeAddress, answer: _Answer) -> Any:
 
 
 async def _objects(place: NodeAddress, body: bytes) -> list[Mapping[str, Any]]:
-    """Returns the objects of a body with one JSON object a line. Raises PeerAway for anything else.
+    """Returns the objects of a body with one JSON object a line. Raises PeerUnavailable for anything else.
 
     It lets other tasks run every _LINES_PER_TURN lines.
     """
@@ -338,7 +338,7 @@ async def _objects(place: NodeAddress, body: bytes) -> list[Mapping[str, Any]]:
             if isinstance(value, dict):
                 found.append(value)
         if number != len(found):
-            raise PeerAway(place, "gives no proper answer")
+            raise PeerUnavailable(place, "gives no proper answer")
         if number % _LINES_PER_TURN == 0:
             await asyncio.sleep(0)
     return found

@@ -43,7 +43,7 @@ from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.protection import PlaybackProtection
-from gateway.ports.errors import AtCapacity, StoreAway
+from gateway.ports.errors import AtCapacity, StoreUnavailable
 from gateway.ports.events import Events
 from gateway.ports.nodes import Node, NodeRole
 from gateway.ports.stores import Registry
@@ -150,7 +150,7 @@ class ClusterMember:
         """Removes the crashed process that had our slot from the registry."""
         try:
             await self.registry.leave(node)
-        except StoreAway as away:
+        except StoreUnavailable as away:
             log.info("a dead process stays in the registry until its time is over", node=node, reason=str(away))
 
     def samples(self) -> Iterator[MetricSample]:
@@ -190,7 +190,7 @@ class ClusterMember:
             return None
         try:
             place = await self.locator.find(name)
-        except (StoreAway, AtCapacity):
+        except (StoreUnavailable, AtCapacity):
             return None
         return place if place is not None and place.socket and place.node != self.node else None
 

@@ -9,7 +9,7 @@ from gateway.cluster.replicas import Replicas
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
 from gateway.live.stream import Stream
-from gateway.ports.errors import HubError
+from gateway.ports.errors import GatewayError
 
 
 class ClusterStreams:
@@ -51,13 +51,13 @@ class ClusterStreams:
 async def _first(*tasks: asyncio.Task[Stream]) -> Stream:
     """Returns the result of the first task that succeeds. If all fail, raises the last failure."""
     pending: set[asyncio.Task[Stream]] = set(tasks)
-    failure: HubError | None = None
+    failure: GatewayError | None = None
     while pending:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             try:
                 return task.result()
-            except HubError as error:
+            except GatewayError as error:
                 failure = error
     assert failure is not None, "there is at least one, and it failed"
     raise failure

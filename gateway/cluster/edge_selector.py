@@ -18,7 +18,7 @@ from gateway.channels.names import channel_of
 from gateway.cluster.node_address import NodeAddress
 from gateway.cluster.node_liveness import NodeLiveness
 from gateway.cluster.registry_locator import RegistryLocator
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from gateway.ports.nodes import Node, NodeRole
 
 log = structlog.get_logger(__name__)
@@ -140,7 +140,7 @@ class EdgeSelector:
     async def _read_registry(self) -> None:
         try:
             nodes = await self._registry.nodes()
-        except StoreAway as away:
+        except StoreUnavailable as away:
             if not self._away:
                 log.warning("the edges of channels cannot be looked for", reason=str(away))
             self._away = True

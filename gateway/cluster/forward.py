@@ -60,7 +60,7 @@ class PushForwarder:
     ) -> StreamPublisher:
         """Returns the lease on a stream that the node at `place` holds. That node has accepted the push.
 
-        Raises NameInUse, AtCapacity, PeerAway; PeerRefused (404) if the node does not hold the stream.
+        Raises NameInUse, AtCapacity, PeerUnavailable; PeerRefused (404) if the node does not hold the stream.
         """
         try:
             link = await push_link(
@@ -156,7 +156,7 @@ class PushLink(NodeLink):
 async def push_link(
     peers: Peers, place: NodeAddress, name: str, dropped: Counter, *, protocol: str, peer: str, keep_time: bool
 ) -> PushLink:
-    """Opens a link to the node at `place`, which accepts the push of `name`. Raises PeerAway, PeerRefused.
+    """Opens a link to the node at `place`, which accepts the push of `name`. Raises PeerUnavailable, PeerRefused.
 
     protocol, peer: those of the publisher, shown in sessions.
     keep_time: whether the timestamps are the stream's own.

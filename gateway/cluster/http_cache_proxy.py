@@ -31,16 +31,16 @@ from gateway.cluster.cached_response import (
 from gateway.cluster.request_coalescer import RequestCoalescer, SharedBody, SharedRequest
 from gateway.cluster.upstream_client import NoHolder, UpstreamClient
 from gateway.http.request import Request
-from gateway.http.response import Answer, Response, Takeover, text, try_later
+from gateway.http.response import Answer, Response, Takeover, service_unavailable, text
 from gateway.lib import metric_table
 from gateway.lib.metric_table import MetricSample, by_label
 from gateway.playback.formats import suffixes
 from gateway.playback.http_viewers import HttpViewers
-from gateway.playback.play_format import CacheClass, EventualAnswer
+from gateway.playback.play_format import AnswerOrAwaitable, CacheClass
 from gateway.playback.playlist_response import copied_query, directives
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.router import not_streaming
-from gateway.ports.errors import AtCapacity, HubError, NoSuchChannel, NoSuchStream, StoreAway
+from gateway.ports.errors import AtCapacity, GatewayError, NoSuchChannel, NoSuchStream, StoreUnavailable
 from gateway.settings.models import EdgeSettings
 
 WHOLE: Final = 16 << 20  # bytes; an answer of known length up to this is sent only once it is complete
@@ -125,7 +125,7 @@ class HttpCacheProxy:
 
     # ---- access ----
 
-    def file(self, request: Request, name: str, rest: str, absent: Absent) -> EventualAnswer:
+    def file(self, request: Request, name: str, rest: str, absent: Absent) -> AnswerOrAwaitable:
         """Implements RemoteFiles. Hot path."""
         try:
             channel = self._channels.known(channel_of(name))
@@ -135,7 +135,7 @@ class HttpCacheProxy:
             return self._read(request, name, rest, absent)
         return self._judged(request, name, rest, channel, absent)
 
-    def given(self, request: Request, name: str, rest: str) -> EventualAnswer:
+    def given(self, request: Request, name: str, rest: str) -> AnswerOrAwaitable:
         """Answers another node. That node checks the access of its viewers and counts them."""
         return self._found(request, name, rest, partial(_not_live, name), _unseen)
 
@@ -144,8 +144,8 @@ class HttpCacheProxy:
             channel = await self._channels.get(channel_of(name))
         except NoSuchChannel:
             return await self._unknown(request, name, rest, absent)
-        except StoreAway as away:
-            return try_later("the channels cannot be read now", away.retry_after)
+        except StoreUnavailable as away:
+            return service_unavailable("the channels cannot be read now", away.retry_after)
         return await _answer(self._judged(request, name, rest, channel, absent))
 
     async def _unknown(self, request: Request, name: str, rest: str, absent: Absent) -> Answer:
@@ -160,19 +160,19 @@ class HttpCacheProxy:
             channel = await self._channels.get(channel_of(name))
         except NoSuchChannel:
             return await absent()
-        except StoreAway as away:
-            return try_later("the channels cannot be read now", away.retry_after)
+        except StoreUnavailable as away:
+            return service_unavailable("the channels cannot be read now", away.retry_after)
         except AtCapacity as error:
-            return try_later(str(error), 1)
+            return service_unavailable(str(error), 1)
         return await _answer(self._judged(request, name, rest, channel, absent))
 
     # ---- answers from memory ----
 
-    def _judged(self, request: Request, name: str, rest: str, channel: Channel, absent: Absent) -> EventualAnswer:
+    def _judged(self, request: Request, name: str, rest: str, channel: Channel, absent: Absent) -> AnswerOrAwaitable:
         refusal = self._protection.judge(request, name, channel)
         return refusal if refusal is not None else self._found(request, name, rest, absent, self._saw)
 
-    def _found(self, request: Request, name: str, rest: str, absent: Absent, seen: Seen) -> EventualAnswer:
+    def _found(self, request: Request, name: str, rest: str, absent: Absent, seen: Seen) -> AnswerOrAwaitable:
         if not _PATH.fullmatch(rest):
             return _NO_PAGE
         suffix = query = ""
@@ -234,7 +234,7 @@ class HttpCacheProxy:
             return await self._joined(request, key, suffix, seen)
         except NoHolder:
             return await absent()
-        except HubError as error:
+        except GatewayError as error:
             cached = self._brief.stale((name, rest), self._clock())
             if cached is not None:
                 if "_HLS_msn" in query:
@@ -242,7 +242,7 @@ class HttpCacheProxy:
                 return self._old(request, suffix, cached)
             if isinstance(error, NoSuchStream):
                 return await absent()
-            return try_later(f"{name} cannot be fetched now", 1)
+            return service_unavailable(f"{name} cannot be fetched now", 1)
 
     async def _joined(self, request: Request, key: tuple[str, str, str], suffix: str, seen: Seen) -> Answer:
         """Answers from the holder. Raises the errors of UpstreamClient.live."""
@@ -359,5 +359,5 @@ async def _not_live(name: str) -> Answer:
     return not_streaming(name)
 
 
-async def _answer(answering: EventualAnswer) -> Answer:
+async def _answer(answering: AnswerOrAwaitable) -> Answer:
     return answering if isinstance(answering, Response | Takeover) else await answering

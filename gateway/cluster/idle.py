@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from gateway.cluster.node_address import StreamLocator
-from gateway.ports.errors import AtCapacity, StoreAway
+from gateway.ports.errors import AtCapacity, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ async def wait_until_idle(
         try:
             if await where.find(channel) is not None:
                 held = clock()
-        except (StoreAway, AtCapacity):
+        except (StoreUnavailable, AtCapacity):
             held = clock()
         await asyncio.sleep(poll)
     log.info("the channel is not live any more: this node goes", channel=channel, seconds=round(clock() - held))

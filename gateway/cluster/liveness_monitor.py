@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from gateway.cluster.node_address import NodeAddress, PeerAway
+from gateway.cluster.node_address import NodeAddress, PeerUnavailable
 from gateway.cluster.peers import Peers
 from gateway.lib.tasks import Tasks
 
@@ -87,11 +87,11 @@ class LivenessMonitor:
 
     @contextlib.contextmanager
     def guard(self, place: NodeAddress) -> Iterator[PendingCall]:
-        """Watches the node while the block runs. Raises PeerAway if the node was found dead a moment ago."""
+        """Watches the node while the block runs. Raises PeerUnavailable if the node was found dead a moment ago."""
         until = self._dead.get(place.address)
         if until is not None:
             if until > self._clock():
-                raise PeerAway(place, "does not answer")
+                raise PeerUnavailable(place, "does not answer")
             del self._dead[place.address]
         watched = self._watched.get(place.address)
         if watched is None:
@@ -135,7 +135,7 @@ class LivenessMonitor:
                 self._peers.request(place, "GET", _PROBE, seconds=self._patience),
             ):
                 return True
-        except (PeerAway, TimeoutError):
+        except (PeerUnavailable, TimeoutError):
             return False
 
 

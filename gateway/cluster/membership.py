@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from gateway.ports.nodes import Node
 from gateway.ports.stores import Registry
 
@@ -46,7 +46,7 @@ class Membership:
                     if self._away:
                         log.info("the registry answers again", node=node.id)
                     self._away = False
-                except StoreAway as away:
+                except StoreUnavailable as away:
                     if not self._away:
                         log.warning("the registry is away: this node is not seen to live", reason=str(away))
                     self._away = True
@@ -60,5 +60,5 @@ class Membership:
         try:
             async with asyncio.timeout(3):
                 await self._registry.leave(id)
-        except (StoreAway, TimeoutError) as error:
+        except (StoreUnavailable, TimeoutError) as error:
             log.warning("the registry was not told that this node goes", reason=str(error))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from gateway.ports.errors import HubError
+from gateway.ports.errors import GatewayError
 
 UNIX: Final = "unix:"
 
@@ -51,7 +51,7 @@ class StreamLocator(Protocol):
         ...
 
     async def find(self, name: str) -> NodeAddress | None:
-        """Returns the address; None if no node holds the stream. Raises StoreAway, AtCapacity."""
+        """Returns the address; None if no node holds the stream. Raises StoreUnavailable, AtCapacity."""
         ...
 
     def lost(self, name: str, place: NodeAddress) -> None:
@@ -59,7 +59,7 @@ class StreamLocator(Protocol):
         ...
 
 
-class PeerAway(HubError):
+class PeerUnavailable(GatewayError):
     """A node does not answer.
 
     refused: nothing listens at its address, so the node is dead.
@@ -70,7 +70,7 @@ class PeerAway(HubError):
         self.refused = refused
 
 
-class PeerRefused(HubError):
+class PeerRefused(GatewayError):
     """A node answers with a refusal.
 
     status: the HTTP status. words: the text of the node.

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from gateway.http.request import Request
-from gateway.http.response import Response, text, try_later
+from gateway.http.response import Response, service_unavailable, text
 from gateway.lib.clocks import SYSTEM_CLOCKS, Clocks
 from gateway.lib.refusals import Refusals
 from gateway.ports.cluster_secret import ClusterSecret
@@ -56,7 +56,7 @@ class NodeAuthenticator:
             # Anybody may send any number of requests. One line every _SAY_SECONDS is enough to notice a wrong secret.
             self._said = now
             log.warning("node refused", peer=request.peer, path=request.path[:200], reason=wrong)
-        return try_later("too many requests that are not signed", seconds, 429) if seconds else _UNSIGNED
+        return service_unavailable("too many requests that are not signed", seconds, 429) if seconds else _UNSIGNED
 
 
 def target_of(request: Request) -> str:

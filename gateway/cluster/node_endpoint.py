@@ -21,12 +21,12 @@ from gateway.cluster.sibling_processes import SiblingProcesses
 from gateway.cluster.unit_receiver import UnitReceiver
 from gateway.http.connection_slot import ConnectionSlot
 from gateway.http.request import Request
-from gateway.http.response import Answer, Response, Takeover, text, try_later
+from gateway.http.response import Answer, Response, Takeover, service_unavailable, text
 from gateway.lib.metrics import Counter
 from gateway.live.hub import Hub
 from gateway.live.stream import Stream
-from gateway.playback.play_format import EventualAnswer
-from gateway.ports.errors import AtCapacity, HubError, NameInUse, NoSuchChannel, NoSuchStream, StoreAway
+from gateway.playback.play_format import AnswerOrAwaitable
+from gateway.ports.errors import AtCapacity, GatewayError, NameInUse, NoSuchChannel, NoSuchStream, StoreUnavailable
 from gateway.protocols import nodes
 
 log = structlog.get_logger(__name__)
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 # operation(request, the path after its name): the signature is checked already; parameters are in the query.
 Operation: TypeAlias = Callable[[Request, str], Coroutine[Any, Any, Response]]
 # file(request, stream name, the path below it): answers as for players, but without protection and counting.
-Files: TypeAlias = Callable[[Request, str, str], EventualAnswer]
+Files: TypeAlias = Callable[[Request, str, str], AnswerOrAwaitable]
 # give(request, stream name): returns a replica of this node. Raises NoSuchStream, AtCapacity.
 Give: TypeAlias = Callable[[Request, str], Awaitable[PullSource]]
 
@@ -93,7 +93,7 @@ class NodeEndpoint:
         """Whether the request is of another node; for `exempts` of HttpServer. A hot path for all other requests."""
         return request.raw_path.startswith(_BELOW) and not self._authenticator.wrong(request)
 
-    def __call__(self, request: Request, rest: str) -> EventualAnswer:
+    def __call__(self, request: Request, rest: str) -> AnswerOrAwaitable:
         if not self._authenticator:
             return _FORBIDDEN
         if wrong := self._authenticator.wrong(request):
@@ -112,7 +112,7 @@ class NodeEndpoint:
 
     # ---- operations ----
 
-    def _operate(self, request: Request, path: str) -> EventualAnswer:
+    def _operate(self, request: Request, path: str) -> AnswerOrAwaitable:
         name, _, rest = path.partition("/")
         operation = self._operations.get(name)
         if operation is None:
@@ -121,7 +121,7 @@ class NodeEndpoint:
 
     # ---- units ----
 
-    def _pull(self, request: Request, name: str) -> EventualAnswer:
+    def _pull(self, request: Request, name: str) -> AnswerOrAwaitable:
         stream = self._hub.find(name)
         if stream is not None:
             return self._send(self._own(request, stream), request.query.get("early") == "1")
@@ -141,7 +141,7 @@ class NodeEndpoint:
         except NoSuchStream:
             return NOT_HERE
         except AtCapacity as error:
-            return try_later(str(error), 1)
+            return service_unavailable(str(error), 1)
         return await self._pass_on(request, name, _OPEN)
 
     def _own(self, request: Request, stream: Stream) -> PullSource:
@@ -167,8 +167,8 @@ class NodeEndpoint:
             channel = await self._channels.get(channel_of(name))
         except NoSuchChannel:
             return text(404, "there is no such channel")
-        except StoreAway as away:
-            return try_later(str(away), away.retry_after)
+        except StoreUnavailable as away:
+            return service_unavailable(str(away), away.retry_after)
         if not self._hub.holds(channel_of(name)):
             return NOT_HERE
         return self._take(request, name, channel)
@@ -188,7 +188,7 @@ class NodeEndpoint:
         except NameInUse as error:
             return text(409, str(error))
         except AtCapacity as error:
-            return try_later(str(error), 5)
+            return service_unavailable(str(error), 5)
 
         log.info("publishing", stream=name, peer=publisher.peer, protocol=publisher.protocol, through=request.peer)
 
@@ -203,7 +203,7 @@ class NodeEndpoint:
 
     # ---- files ----
 
-    def _file(self, request: Request, name: str, path: str) -> EventualAnswer:
+    def _file(self, request: Request, name: str, path: str) -> AnswerOrAwaitable:
         if self._hub.find_recent(name) is not None or self._hub.holds(channel_of(name)):
             return self._files(request, name, path)
         return self._file_of_sibling(request, name, path)
@@ -215,8 +215,8 @@ class NodeEndpoint:
             return answer if isinstance(answer, Response | Takeover) else await answer
         try:
             return await fetched(self._siblings.peers, place, request)
-        except HubError as error:
-            return try_later(str(error), 1)
+        except GatewayError as error:
+            return service_unavailable(str(error), 1)
 
     # ---- siblings ----
 
@@ -229,8 +229,8 @@ class NodeEndpoint:
             link = await self._siblings.peers.link(place, request.method, target, RawLink, {HOP: "1"})
         except PeerRefused as refused:
             return text(refused.status, refused.words)
-        except HubError as error:
-            return try_later(str(error), 1)
+        except GatewayError as error:
+            return service_unavailable(str(error), 1)
 
         def begin(transport: asyncio.Transport, rest: bytes, lease: ConnectionSlot) -> asyncio.Protocol:
             transport.write(head)
@@ -240,7 +240,7 @@ class NodeEndpoint:
 
 
 async def fetched(peers: Peers, place: NodeAddress, request: Request) -> Response:
-    """Returns the answer of a sibling to this request, and streams its body. Raises PeerAway."""
+    """Returns the answer of a sibling to this request, and streams its body. Raises PeerUnavailable."""
     target = target_of(request)
     headers = {name: request.headers[name] for name in ("range", "if-range") if name in request.headers} | {HOP: "1"}
     opened = peers.request(place, request.method, target, headers=headers, seconds=60.0)

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 
-from gateway.cluster.node_address import NodeAddress, PeerAway
+from gateway.cluster.node_address import NodeAddress, PeerUnavailable
 from gateway.cluster.node_endpoint import HOP, Operation, fetched
 from gateway.cluster.sibling_processes import SiblingProcesses
 from gateway.http.request import Request
@@ -99,7 +99,7 @@ class NodeRpc:
             return refusal(ELSEWHERE, words)
         try:
             return await fetched(self._siblings.peers, place, request)
-        except PeerAway as away:
+        except PeerUnavailable as away:
             log.info("a sibling does not answer", node=place.node, reason=str(away))
             return refusal(503, f"node {place.node} does not answer", {"Retry-After": "2"})
 

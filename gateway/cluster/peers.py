@@ -13,7 +13,7 @@ from typing import Final, Self, TypeVar, cast
 import aiohttp
 from yarl import URL
 
-from gateway.cluster.node_address import NodeAddress, PeerAway, PeerRefused
+from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable
 from gateway.ports.cluster_secret import ClusterSecret
 from gateway.protocols import nodes
 
@@ -39,8 +39,8 @@ class Peers:
     """Sends requests to other nodes. Use as `async with`.
 
     The Date of an answer tells whether the clock of that node differs from ours. Requests to it are signed with its
-    time. All methods raise PeerAway if the node does not answer in time. They raise no errors of aiohttp or of the
-    system.
+    time. All methods raise PeerUnavailable if the node does not answer in time. They raise no errors of aiohttp or of
+    the system.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Peers:
 
         target: path and query, encoded as they are sent.
         seconds: limit until the head, and between two pieces of the body.
-        Reading the body in the block raises PeerAway too.
+        Reading the body in the block raises PeerUnavailable too.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=seconds)
         try:
@@ -103,9 +103,9 @@ class Peers:
                 yield response
         except aiohttp.ClientConnectorError as error:
             refused = isinstance(error.os_error, ConnectionRefusedError | FileNotFoundError)
-            raise PeerAway(place, error.os_error.strerror or "cannot be reached", refused=refused) from None
+            raise PeerUnavailable(place, error.os_error.strerror or "cannot be reached", refused=refused) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise PeerAway(place, str(error) or type(error).__name__) from None
+            raise PeerUnavailable(place, str(error) or type(error).__name__) from None
 
     async def ask(self, place: NodeAddress, method: str, target: str, *, seconds: float = ANSWER_SECONDS) -> bytes:
         """Returns the body of a short answer (at most 1 MB). Raises PeerRefused for any status but 200."""
@@ -141,9 +141,9 @@ class Peers:
                     status, headers, body = await opening.answer
             except TimeoutError:
                 opening.abort()
-                raise PeerAway(place, "does not answer") from None
+                raise PeerUnavailable(place, "does not answer") from None
             except OSError as error:
-                raise PeerAway(place, error.strerror or str(error)) from None
+                raise PeerUnavailable(place, error.strerror or str(error)) from None
             except asyncio.CancelledError:
                 opening.abort()
                 raise
@@ -162,10 +162,10 @@ class Peers:
                 else:
                     await loop.create_connection(lambda: opening, *place.host_port)
         except TimeoutError:
-            raise PeerAway(place, "cannot be reached in time") from None
+            raise PeerUnavailable(place, "cannot be reached in time") from None
         except OSError as error:
             refused = isinstance(error, ConnectionRefusedError | FileNotFoundError)
-            raise PeerAway(place, error.strerror or str(error), refused=refused) from None
+            raise PeerUnavailable(place, error.strerror or str(error), refused=refused) from None
 
     def _session(self, place: NodeAddress) -> aiohttp.ClientSession:
         if not place.socket:

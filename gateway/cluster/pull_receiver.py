@@ -30,7 +30,7 @@ class PullReceiver(abc.ABC):
 
     @abc.abstractmethod
     def _begin(self, hello: Hello) -> StreamPublisher:
-        """Returns the lease on the stream that now begins, which is not the previous one. Raises HubError."""
+        """Returns the lease on the stream that now begins, which is not the previous one. Raises GatewayError."""
 
     # ---- Receiver ----
 

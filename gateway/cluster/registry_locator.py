@@ -13,8 +13,8 @@ from typing import Final, Protocol
 from gateway.channels.names import channel_of
 from gateway.cluster.node_address import NodeAddress
 from gateway.lib.token_bucket import TokenBucket
-from gateway.ports.errors import AtCapacity, StoreAway
-from gateway.ports.nodes import Holding
+from gateway.ports.errors import AtCapacity, StoreUnavailable
+from gateway.ports.nodes import StreamClaim
 
 KEEP_SECONDS: Final = 30.0  # for which an answer is used
 ABSENT_SECONDS: Final = 0.5  # for which the answer that no node holds the stream is used
@@ -30,7 +30,7 @@ _MAX_DOUBTS: Final = 10_000
 class Finder(Protocol):
     """The registry method that looks streams up."""
 
-    async def find(self, streams: Collection[str]) -> dict[str, Holding]:
+    async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
         """See ports.stores.Registry."""
         ...
 
@@ -104,7 +104,7 @@ class RegistryLocator:
 
     # ---- knowledge of this node ----
 
-    def put(self, holding: Holding) -> None:
+    def put(self, holding: StreamClaim) -> None:
         """Remembers a holding that was just read or written."""
         self._remember(holding.stream, self.place(holding))
 
@@ -112,7 +112,7 @@ class RegistryLocator:
         """Removes what is known of a channel: the next look-up asks the registry."""
         self._known.pop(channel, None)
 
-    def place(self, holding: Holding) -> NodeAddress:
+    def place(self, holding: StreamClaim) -> NodeAddress:
         """Returns how to reach a holder. A sibling is reached over its Unix socket."""
         socket = self._siblings().get(holding.node)
         return NodeAddress(
@@ -141,7 +141,7 @@ class RegistryLocator:
         self.asked += len(asking)
         try:
             found = await self._registry.find(asking.keys())
-        except StoreAway as away:
+        except StoreUnavailable as away:
             for name, future in asking.items():
                 old = self._known.get(name)
                 if future.done():
@@ -149,7 +149,7 @@ class RegistryLocator:
                 if old is not None and old.place is not None:
                     future.set_result(old)
                 else:
-                    future.set_exception(StoreAway(str(away), away.retry_after))
+                    future.set_exception(StoreUnavailable(str(away), away.retry_after))
                     future.exception()  # marks it as retrieved: the caller may have gone
             return
         for name, future in asking.items():

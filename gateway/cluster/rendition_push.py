@@ -12,7 +12,7 @@ from gateway.cluster.peers import Peers
 from gateway.lib.metrics import Counter
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.ports.errors import HubError, OutputTrouble
+from gateway.ports.errors import GatewayError, OutputError
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +26,7 @@ class RenditionPush:
         self._dropped = dropped
 
     async def run(self, stream: Stream) -> None:
-        """Publishes until the stream ends. Raises OutputTrouble if the node refuses it or stops accepting it."""
+        """Publishes until the stream ends. Raises OutputError if the node refuses it or stops accepting it."""
         over: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
         try:
             link = await push_link(
@@ -38,8 +38,8 @@ class RenditionPush:
                 peer="worker",
                 keep_time=True,
             )
-        except HubError as error:
-            raise OutputTrouble(str(error)) from None
+        except GatewayError as error:
+            raise OutputError(str(error)) from None
         try:
             link.carry(stream, lambda reason: None if over.done() else over.set_result(reason))
             log.info("rung goes to its gateway", stream=stream.name, address=self._place.address)
@@ -47,4 +47,4 @@ class RenditionPush:
         finally:
             link.close()
         if stream.ended is None:
-            raise OutputTrouble(f"the gateway let go of the rung: {reason}")
+            raise OutputError(f"the gateway let go of the rung: {reason}")

@@ -12,7 +12,7 @@ from typing import Any, Final
 import structlog
 
 from gateway.channels.names import channel_of
-from gateway.cluster.node_address import NodeAddress, PeerAway, PeerRefused, StreamLocator
+from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.peers import Peers
 from gateway.cluster.pull import PullLink, PullSource, shared_channel, shared_fields
 from gateway.cluster.pull_receiver import PullReceiver
@@ -22,7 +22,7 @@ from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason, Sink
 from gateway.live.stream import Stream
 from gateway.media.track import Tracks
-from gateway.ports.errors import AtCapacity, HubError, NoSuchStream, StoreAway
+from gateway.ports.errors import AtCapacity, GatewayError, NoSuchStream, StoreUnavailable
 from gateway.protocols.nodes import Hello
 
 log = structlog.get_logger(__name__)
@@ -146,7 +146,7 @@ class _Pull(PullReceiver):
         """Makes one try. Returns the reason for the stream's end, or None if another try is due."""
         try:
             place = await self._where.find(self.name)
-        except (StoreAway, AtCapacity) as error:
+        except (StoreUnavailable, AtCapacity) as error:
             log.warning("a stream cannot be looked for", stream=self.name, reason=str(error))
             place = None
         if time.monotonic() - self._broken > _RESUME_SECONDS:
@@ -161,7 +161,7 @@ class _Pull(PullReceiver):
             # These players came before the stream: they get its first frame, if the holder still has it.
             query = "?early=1" if self._early else ""
             self._link = await self._peers.link(place, "GET", f"/_node/{self.name}{query}", self._make)
-        except HubError as error:
+        except GatewayError as error:
             self._failed(place, error)
             self._not_found()
             await asyncio.sleep(_AGAIN_SECONDS)
@@ -189,11 +189,11 @@ class _Pull(PullReceiver):
         """Notes whether the waiting players came before the stream. They did, unless some of it was played here."""
         self._early = not self._hub.holds(self.name)
 
-    def _failed(self, place: NodeAddress, error: HubError) -> None:
+    def _failed(self, place: NodeAddress, error: GatewayError) -> None:
         self._where.lost(self.name, place)
         if isinstance(error, PeerRefused) and error.status == 404:
             return  # the stream has just ended there
-        assert isinstance(error, PeerAway | PeerRefused), "a link raises nothing else"
+        assert isinstance(error, PeerUnavailable | PeerRefused), "a link raises nothing else"
         log.warning("a stream cannot be pulled", stream=self.name, reason=str(error))
 
     def _make(self) -> PullLink:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.channels.channel import Channel
-from gateway.ports.nodes import Holding
+from gateway.ports.nodes import StreamClaim
 from gateway.ports.stores import Registry
 
 
@@ -23,11 +23,11 @@ class SessionRows:
     attributes: Callable[[Channel, str, float], Mapping[str, Any]]
     spreads: Callable[[Channel], bool]
 
-    def holding(self, channel: Channel, started: float) -> Holding:
+    def holding(self, channel: Channel, started: float) -> StreamClaim:
         """A new claim on a channel's stream. started: seconds since the epoch."""
         spreads = self.spreads(channel)
-        return Holding(channel.id, self.node, self.address(), secrets.token_hex(8), started, cluster=spreads)
+        return StreamClaim(channel.id, self.node, self.address(), secrets.token_hex(8), started, cluster=spreads)
 
-    async def write(self, holding: Holding, channel: Channel, began: float, *, over: str) -> None:
-        """over: the claim that stands there now, "" for none. Raises HeldElsewhere, StoreAway."""
+    async def write(self, holding: StreamClaim, channel: Channel, began: float, *, over: str) -> None:
+        """over: the claim that stands there now, "" for none. Raises HeldByOtherNode, StoreUnavailable."""
         await self.registry.claim(holding, self.attributes(channel, holding.address, began), over=over)

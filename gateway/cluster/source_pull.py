@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import structlog
 
-from gateway.cluster.node_address import NodeAddress, PeerAway, PeerRefused
+from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable
 from gateway.cluster.peers import Peers
 from gateway.cluster.pull import PullLink, shared_channel
 from gateway.cluster.pull_receiver import PullReceiver
@@ -17,7 +17,7 @@ from gateway.lib.backoff import Backoff
 from gateway.live.hub import Hub
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
-from gateway.ports.errors import HubError
+from gateway.ports.errors import GatewayError
 from gateway.protocols.nodes import Hello
 
 log = structlog.get_logger(__name__)
@@ -26,7 +26,7 @@ TIMEOUT_SECONDS: Final = 20.0  # without the stream or its node, before the pull
 _UNSIGNED: Final = 401
 
 
-class WrongClusterSecret(HubError):
+class WrongClusterSecret(GatewayError):
     """The node answers, but does not accept our signature."""
 
 
@@ -62,7 +62,7 @@ class SourcePull(PullReceiver):
                     if refused.status in (_UNSIGNED, 403):
                         raise WrongClusterSecret(str(refused)) from None
                     why = str(refused)
-                except PeerAway as away:
+                except PeerUnavailable as away:
                     why = str(away)
                 else:
                     backoff.reset()

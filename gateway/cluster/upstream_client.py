@@ -14,7 +14,7 @@ import structlog
 from gateway.channels.names import channel_of
 from gateway.cluster.cached_response import ResponseHead
 from gateway.cluster.liveness_monitor import LivenessMonitor, PendingCall
-from gateway.cluster.node_address import NodeAddress, PeerAway, PeerRefused, StreamLocator
+from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.peers import Peers
 from gateway.ports.errors import NoSuchStream
 
@@ -49,7 +49,7 @@ class UpstreamResponse:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yields the body in pieces as they arrive. If it breaks off, the end of the `async with` block raises
-        PeerAway.
+        PeerUnavailable.
         """
         if self._said is not None:
             yield self._said
@@ -84,7 +84,7 @@ class UpstreamClient:
         self.failures = 0
 
     async def held(self, name: str) -> bool:
-        """Whether a node holds the stream. Raises StoreAway, AtCapacity."""
+        """Whether a node holds the stream. Raises StoreUnavailable, AtCapacity."""
         channel = channel_of(name)
         return (self._where.known(channel) or await self._where.find(channel)) is not None
 
@@ -98,7 +98,7 @@ class UpstreamClient:
 
         A holder that is away, or has given the stream up, is looked up once more, at once. An edge that fails is
         replaced by the next choice. Raises NoSuchStream if no node has the stream (NoHolder if the node asked says
-        so), PeerAway, PeerRefused, StoreAway, AtCapacity.
+        so), PeerUnavailable, PeerRefused, StoreUnavailable, AtCapacity.
         """
         target = f"/_node/{name}/{path}" + (f"?{query}" if query else "")
         async with contextlib.AsyncExitStack() as stack:
@@ -110,7 +110,7 @@ class UpstreamClient:
         if place is None:
             return await self._ended(stack, name, target)
         second = False
-        failure: PeerAway | PeerRefused | NoSuchStream = NoSuchStream(name)
+        failure: PeerUnavailable | PeerRefused | NoSuchStream = NoSuchStream(name)
         for _ in range(_MAX_TRIES):
             try:
                 async with contextlib.AsyncExitStack() as attempt:
@@ -126,7 +126,7 @@ class UpstreamClient:
                 if not place.edge:
                     raise
                 failure = refused
-            except PeerAway as away:
+            except PeerUnavailable as away:
                 failure = away
             self._where.lost(channel, place)
             before, place = place, await self._where.find(channel)
@@ -146,7 +146,7 @@ class UpstreamClient:
                     if not await _given_up(answered, target):
                         stack.push_async_exit(attempt.pop_all())
                         return answered
-            except (PeerAway, PeerRefused) as error:
+            except (PeerUnavailable, PeerRefused) as error:
                 log.debug("what has ended cannot be asked for", stream=name, reason=str(error))
             else:
                 self._recent.pop(channel_of(name), None)
@@ -167,8 +167,8 @@ class UpstreamClient:
     ) -> AsyncIterator[UpstreamResponse]:
         """Gives the answer of a node.
 
-        Raises PeerAway, also if the body breaks off in the block. Raises PeerRefused if the node does not accept our
-        signature.
+        Raises PeerUnavailable, also if the body breaks off in the block. Raises PeerRefused if the node does not accept
+        our signature.
         """
         self.requests += 1
         sent = {**(headers or {}), "Accept-Encoding": "identity"}
@@ -182,7 +182,7 @@ class UpstreamClient:
                     yield UpstreamResponse(
                         ResponseHead.of(response.status, response.headers, response.content_length), response, guard
                     )
-        except (PeerAway, PeerRefused) as error:
+        except (PeerUnavailable, PeerRefused) as error:
             self.failures += 1
             self._warn(place, str(error))
             raise
@@ -199,13 +199,16 @@ class UpstreamClient:
 async def _in_time(
     head: Coroutine[Any, Any, aiohttp.ClientResponse], place: NodeAddress, guard: PendingCall
 ) -> aiohttp.ClientResponse:
-    """Returns the head of an answer. Raises PeerAway if the node dies meanwhile. If it dies later, the body ends."""
+    """Returns the head of an answer. Raises PeerUnavailable if the node dies meanwhile.
+
+    If it dies later, the body ends.
+    """
     try:
         async with asyncio.timeout(None) as limit:
             guard.cut = lambda: limit.reschedule(0)
             response = await head
     except TimeoutError:
-        raise PeerAway(place, "does not answer") from None
+        raise PeerUnavailable(place, "does not answer") from None
     guard.heard(time.monotonic())
     guard.cut = response.close
     return response
@@ -219,5 +222,5 @@ async def _given_up(answered: UpstreamResponse, target: str) -> bool:
     return target.endswith("/status.json") and answered.head.status == 200 and _NO_STATUS in await answered.words()
 
 
-def _dead(failure: PeerAway | PeerRefused) -> bool:
-    return isinstance(failure, PeerAway) and failure.refused
+def _dead(failure: PeerUnavailable | PeerRefused) -> bool:
+    return isinstance(failure, PeerUnavailable) and failure.refused

@@ -10,10 +10,10 @@ from urllib.parse import urlencode
 
 import structlog
 
-from gateway.cluster.node_address import PeerAway, PeerRefused, StreamLocator
+from gateway.cluster.node_address import PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.node_rpc import ELSEWHERE
 from gateway.cluster.peers import Peers
-from gateway.ports.errors import AtCapacity, StoreAway
+from gateway.ports.errors import AtCapacity, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +67,7 @@ class ViewerReporter:
         async with gate:
             try:
                 place = await self._where.find(name)
-            except (StoreAway, AtCapacity) as error:
+            except (StoreUnavailable, AtCapacity) as error:
                 log.debug("viewers cannot be told", stream=name, reason=str(error))
                 return
             if place is None or place.node == self._node:
@@ -83,5 +83,5 @@ class ViewerReporter:
                 if refused.status == ELSEWHERE:
                     self._where.lost(name, place)
                 log.debug("viewers were not taken", stream=name, reason=str(refused))
-            except PeerAway as away:
+            except PeerUnavailable as away:
                 log.debug("viewers cannot be told", stream=name, reason=str(away))

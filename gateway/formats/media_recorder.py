@@ -10,7 +10,7 @@ from gateway.formats.mkv.reader import MatroskaReader
 from gateway.formats.mp4.stream import FragmentReader
 from gateway.media.errors import InvalidData
 
-MOST_SILENT: Final = 40_000_000  # bytes without a sample; more than one fragment
+MAX_SILENT: Final = 40_000_000  # bytes without a sample; more than one fragment
 
 _BEGINNINGS: Final = frozenset((b"ftyp", b"styp", b"moov"))
 
@@ -37,7 +37,7 @@ class RecordingReader:
             self._silent = 0
         else:
             self._silent += len(data)
-            if self._silent > MOST_SILENT:
+            if self._silent > MAX_SILENT:
                 raise InvalidData(f"no picture and no sound in {self._silent} bytes")
         return events
 

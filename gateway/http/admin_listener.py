@@ -22,7 +22,7 @@ from aiohttp.streams import StreamReader
 
 from gateway.http.forwarded import Forwarded, plain_address
 from gateway.http.request import begins_badly, host_is_valid
-from gateway.http.response import Response, text, try_later
+from gateway.http.response import Response, service_unavailable, text
 from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import ReadScheduler, ScheduledProtocol
 from gateway.lib.sockets import BACKLOG, accept_tls
@@ -35,7 +35,7 @@ _FIRST_COST: Final = 0.001  # assumed cost of a connection's first request, seco
 _METHOD: Final = re.compile(rb"[A-Za-z]{1,32} ", re.ASCII)
 # The known methods of RFC 9110 §9.3 and RFC 5789.
 _KNOWN: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
-_TOO_MANY: Final = try_later("too many connections from this address", 10, 429)
+_TOO_MANY: Final = service_unavailable("too many connections from this address", 10, 429)
 _TOO_SLOW: Final = text(408, "the request took too long")
 _MALFORMED: Final = text(400, "malformed request")
 _UNKNOWN_METHOD: Final = text(501, "this method is not known here")

@@ -146,7 +146,7 @@ def text(status: int, message: str, *, headers: Mapping[str, str] | None = None)
     return Response(status, message.encode("utf-8", "replace") + b"\n", headers=headers)
 
 
-def try_later(message: str, seconds: int, status: int = 503) -> Response:
+def service_unavailable(message: str, seconds: int, status: int = 503) -> Response:
     """Returns 503 (or 429) with Retry-After."""
     return text(status, message, headers={"Retry-After": str(seconds)})
 

@@ -18,7 +18,7 @@ from gateway.http.connection import HttpConnection, HttpLimits
 from gateway.http.connection_slot import ConnectionSlot
 from gateway.http.forwarded import Forwarded, plain_address
 from gateway.http.request import HeadParser, Request, RequestError
-from gateway.http.response import Handler, Response, text, try_later
+from gateway.http.response import Handler, Response, service_unavailable, text
 from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.lib.sockets import BACKLOG, accept_tls
@@ -48,10 +48,10 @@ class HttpServer:
         limits: HttpLimits,
         forwarded: Forwarded | None = None,
         methods: Iterable[str] = ("GET", "HEAD"),
-        unshown: Iterable[str] = (),
+        hidden_methods: Iterable[str] = (),
         exempts: Callable[[Request], bool] = lambda request: False,
     ) -> None:
-        """unshown: methods that the handler checks itself, and that no answer lists.
+        """hidden_methods: methods that the handler checks itself, and that no answer lists.
 
         exempts: whether a request's connection is not limited; called for each request, so it must be fast.
         """
@@ -61,7 +61,7 @@ class HttpServer:
             limits, head_seconds=limits.head_seconds or math.inf, stall_seconds=limits.stall_seconds or math.inf
         )
         self.forwarded = forwarded or Forwarded(())
-        self.methods = frozenset((*methods, *unshown))
+        self.methods = frozenset((*methods, *hidden_methods))
         self.parser = HeadParser(limits.target_bytes)
         self.quota = Quota(limits.per_address)
         self.scheduler = ReadScheduler()
@@ -76,7 +76,7 @@ class HttpServer:
         self.connections: set[HttpConnection] = set()  # without those taken over
         self.tasks = Tasks("http", self.crashed)
         self._compressing = asyncio.Semaphore(_MAX_COMPRESSING)
-        allow = ", ".join(sorted({*self.methods, "OPTIONS"}.difference(unshown)))
+        allow = ", ".join(sorted({*self.methods, "OPTIONS"}.difference(hidden_methods)))
         self.not_allowed = text(405, "this method is not served here", headers={"Allow": allow})
         self.preflight = Response(
             204,
@@ -88,7 +88,7 @@ class HttpServer:
                 "Access-Control-Max-Age": str(_PREFLIGHT_SECONDS),
             },
         )
-        self.too_many = try_later("too many connections from this address", 10, 429)
+        self.too_many = service_unavailable("too many connections from this address", 10, 429)
         self._leases: set[ConnectionSlot] = set()
         self._refusing = 0  # number of leases with `over`
         self._servers: list[asyncio.Server] = []

@@ -16,7 +16,7 @@ from gateway.channels.stores import ChannelReader
 from gateway.channels.stream_key import SigningSecrets, Verdict
 from gateway.lib.quota import Quota
 from gateway.lib.refusals import Refusals
-from gateway.ports.errors import HubError, NoSuchChannel, NotAuthorized, StoreAway, TooManyRefusals
+from gateway.ports.errors import GatewayError, NoSuchChannel, NotAuthorized, StoreUnavailable, TooManyRefusals
 from gateway.ports.events import Event, Events, EventType
 
 log = structlog.get_logger(__name__)
@@ -58,7 +58,7 @@ class Admission:
     async def channel(self, id: str, key: str | None, address: str, *, exempt: bool = False) -> Channel:
         """Returns the channel that this key may push to now.
 
-        exempt: a trusted proxy, whose address is not limited. Raises NotAuthorized, TooManyRefusals, StoreAway.
+        exempt: a trusted proxy, whose address is not limited. Raises NotAuthorized, TooManyRefusals, StoreUnavailable.
         """
         now = time.time()
         # A key that cannot be genuine causes no read of the store.
@@ -89,11 +89,11 @@ class Admission:
             async with asyncio.timeout(STORE_SECONDS):
                 return await self._channels.get(id)
         except TimeoutError:
-            raise StoreAway("the channel store does not answer") from None
+            raise StoreUnavailable("the channel store does not answer") from None
         except NoSuchChannel:
             return None
 
-    def refuse(self, id: str, address: str, protocol: str, error: HubError) -> None:
+    def refuse(self, id: str, address: str, protocol: str, error: GatewayError) -> None:
         """Counts a refused push; logs it and sends its event too, within the limit of its address."""
         reason = f"{type(error).__name__}: {error}"
         kind = type(error).__name__

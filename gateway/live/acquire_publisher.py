@@ -16,5 +16,5 @@ class AcquirePublisher(Protocol):
     async def __call__(
         self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None]
     ) -> StreamPublisher:
-        """Returns the lease on the channel's source stream. Raises NameInUse, AtCapacity, StoreAway."""
+        """Returns the lease on the channel's source stream. Raises NameInUse, AtCapacity, StoreUnavailable."""
         ...

@@ -15,7 +15,7 @@ from gateway.channels.channel import Channel
 from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
 from gateway.live.stream import Stream
-from gateway.ports.errors import OutputTrouble, OutputUnsupported
+from gateway.ports.errors import OutputError, OutputUnsupported
 from gateway.ports.events import Event, Events, EventType
 
 log = structlog.get_logger(__name__)
@@ -26,7 +26,7 @@ FINISH_SECONDS = 20.0  # time for an output to finish its files after the stream
 class StreamOutput(Protocol):
     """Consumes one stream until it ends.
 
-    If `run` returns, the output is done. If it raises, the output is started again later. OutputTrouble means an
+    If `run` returns, the output is done. If it raises, the output is started again later. OutputError means an
     external reason. OutputUnsupported means that the output cannot process this stream: it stays failed until it is
     switched off and on.
     """
@@ -207,7 +207,7 @@ class Outputs:
                 handle.state, handle.error = OutputState.FAILED, str(error)[:300]
                 self._emit(EventType.OUTPUT_FAILED, output=name, error=handle.error)
                 return
-            except OutputTrouble as error:
+            except OutputError as error:
                 log.warning("output is hindered", stream=stream.name, output=name, reason=str(error))
                 handle.state, handle.error = OutputState.RETRYING, str(error)[:300]
                 self._emit(EventType.OUTPUT_FAILED, output=name, error=handle.error)

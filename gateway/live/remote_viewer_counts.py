@@ -10,7 +10,7 @@ from typing import Final
 
 FORGET_SECONDS: Final = 30.0  # without a report for so long, a node has no viewers
 MAX_REPORTERS: Final = 20_000  # pairs of stream and node
-MOST_COUNT: Final = 10_000_000  # viewers of one protocol that one node can have
+MAX_COUNT: Final = 10_000_000  # viewers of one protocol that one node can have
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class RemoteViewerCounts:
 
     def told(self, stream: str, node: str, counts: Mapping[str, int]) -> None:
         """Takes a report: the viewers of `stream` at `node` now, by protocol."""
-        counts = {protocol: min(count, MOST_COUNT) for protocol, count in counts.items() if count > 0}
+        counts = {protocol: min(count, MAX_COUNT) for protocol, count in counts.items() if count > 0}
         if not counts:
             self._forget((stream, node))
             return

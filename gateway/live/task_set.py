@@ -12,8 +12,8 @@ import structlog
 from gateway.lib.backoff import Backoff
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
-from gateway.ports.errors import OutputTrouble, StoreAway
-from gateway.ports.stores import RunningTask, TaskOrder, TaskRunner
+from gateway.ports.errors import OutputError, StoreUnavailable
+from gateway.ports.stores import RunningTask, TaskRequest, TaskRunner
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +62,7 @@ class TaskSet:
 
     def __init__(
         self,
-        order: Callable[[], TaskOrder],
+        order: Callable[[], TaskRequest],
         crews: TaskSets,
         *,
         finished: Callable[[], Awaitable[None]] | None = None,
@@ -88,7 +88,7 @@ class TaskSet:
         self._wake.set()
 
     async def run(self, stream: Stream) -> None:
-        """Runs until the stream ends. Raises OutputTrouble if not a single task can be started."""
+        """Runs until the stream ends. Raises OutputError if not a single task can be started."""
         runner = await self._crews.runner()
         order = self._order()
         stream.when_ended(lambda reason: self._wake.set())
@@ -105,14 +105,14 @@ class TaskSet:
             self.tasks = []
             self._crews.put(order.channel, order.kind, ())
 
-    async def _keep(self, runner: TaskRunner, order: TaskOrder) -> float:
+    async def _keep(self, runner: TaskRunner, order: TaskRequest) -> float:
         """Starts missing tasks. Returns the seconds until the next check."""
         try:
             tasks = await runner.keep(order)
-        except StoreAway as away:
+        except StoreUnavailable as away:
             self._say(order, str(away))
             return self._backoff.next()
-        except OutputTrouble as trouble:
+        except OutputError as trouble:
             if not self.tasks:
                 raise
             self._say(order, str(trouble))
@@ -130,15 +130,15 @@ class TaskSet:
                 await self._wake.wait()
         self._wake.clear()
 
-    async def _stop(self, runner: TaskRunner, order: TaskOrder, reason: str) -> None:
+    async def _stop(self, runner: TaskRunner, order: TaskRequest, reason: str) -> None:
         """Stops the tasks. A task that cannot be stopped now ends by itself, because it finds no stream."""
         try:
             async with asyncio.timeout(_STOP_SECONDS):
                 await runner.stop(order.channel, order.kind, order.address, reason)
-        except (StoreAway, OutputTrouble, TimeoutError) as error:
+        except (StoreUnavailable, OutputError, TimeoutError) as error:
             log.warning("tasks could not be ended", stream=order.channel, kind=order.kind, reason=str(error))
 
-    def _say(self, order: TaskOrder, error: str) -> None:
+    def _say(self, order: TaskRequest, error: str) -> None:
         if self.error is None:
             log.warning("tasks cannot be looked after now", stream=order.channel, kind=order.kind, reason=error)
         self.error = error[:300]

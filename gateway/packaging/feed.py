@@ -435,7 +435,7 @@ class Feed:
     def _write(self, viewer: Viewer, data: bytes) -> None:
         if not viewer.transport.is_closing():
             viewer.transport.write(data)
-            viewer.greeted = True
+            viewer.has_written = True
             self._counts.sent[viewer.framing.kind] += len(data)
 
     def _forget(self, viewer: Viewer) -> None:

@@ -58,7 +58,7 @@ class Viewer:
         "fd",
         "framing",
         "grace",
-        "greeted",
+        "has_written",
         "held",
         "lagging",
         "late",
@@ -96,7 +96,7 @@ class Viewer:
         self.held = 0  # bytes counted in the backlogs of all viewers
         self.burst: Burst | None = None  # the first burst if other viewers share its bytes, until it is taken
         self.since = 0  # bytes written after that burst
-        self.greeted = False  # something was written
+        self.has_written = False  # something was written
 
     def caught_up(self, backlogs: Backlogs) -> None:
         """Removes the viewer's bytes from the counts: its transport is empty, or the connection is closed."""

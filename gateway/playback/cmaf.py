@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.formats.mp4.fragment import STYP
 from gateway.http.request import Request, RequestError
-from gateway.http.response import Response, text, try_later
+from gateway.http.response import Response, service_unavailable, text
 from gateway.live.stream import Stream, StreamState
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
@@ -105,7 +105,9 @@ async def _hinted(output: CmafPackager, lane: CmafTrack, stream: Stream, uri: st
     part = lane.part(uri)
     if part is not None:
         return Response(200, part, f"{lane.kind}/mp4", cache=SEGMENT_CACHE)
-    return _gone(uri) if output.over or lane.header is not header else try_later("the part is not there yet", 1)
+    return (
+        _gone(uri) if output.over or lane.header is not header else service_unavailable("the part is not there yet", 1)
+    )
 
 
 async def _unfinished(output: CmafPackager, lane: CmafTrack, stream: Stream, number: int) -> Response:
@@ -130,7 +132,7 @@ async def _unfinished(output: CmafPackager, lane: CmafTrack, stream: Stream, num
     if first is None:
         if output.ended:
             return Response(200, STYP, f"{lane.kind}/mp4", cache="no-store")
-        return _gone(uri) if output.stopped else try_later("the segment has not begun yet", 1)
+        return _gone(uri) if output.stopped else service_unavailable("the segment has not begun yet", 1)
     return Response(200, _pieces(output, lane, stream, number, first), f"{lane.kind}/mp4", cache=SEGMENT_CACHE)
 
 

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from gateway.http import websocket
 from gateway.http.connection_slot import ConnectionSlot
 from gateway.http.request import Request
-from gateway.http.response import Answer, Response, Takeover, text, try_later
+from gateway.http.response import Answer, Response, Takeover, service_unavailable, text
 from gateway.lib.scheduled_reads import ScheduledReads
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
@@ -75,7 +75,7 @@ class FlvViewers:
         if stream.outputs is not None:
             output = stream.outputs.get("flv")  # type: ignore[assignment]
         if output is None:
-            return try_later(f"flv of {stream.name} is about to start again", 1)
+            return service_unavailable(f"flv of {stream.name} is about to start again", 1)
         feed = output.feed
         upgrade = websocket.wants_upgrade(request)
         head = self._upgraded(request) if upgrade else self._started(request)
@@ -186,7 +186,7 @@ class FlvConnection(ScheduledReads):
     def ended(self, reason: EndReason) -> None:
         """Closes the connection after the end of the stream or its output; the feed has already sent the end."""
         viewer, self._viewer = self._viewer, None
-        if viewer is not None and not viewer.greeted:
+        if viewer is not None and not viewer.has_written:
             self._write(viewer.framing.last(reason))
         if self._frames is None:
             self._close(_FLUSH_SECONDS)

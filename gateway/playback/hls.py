@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 from gateway.formats.hls import media_playlist
 from gateway.http.request import Request
-from gateway.http.response import Response, text, try_later
+from gateway.http.response import Response, service_unavailable, text
 from gateway.live.stream import Stream
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
@@ -139,7 +139,7 @@ async def _blocked(
 ) -> Response:
     if not await lane.changed.until(lambda: lane.has(number, index) or output.over, HOLD * lane.window.target):
         # §6.2.5.2: the server "SHOULD" answer 503 after three Target Durations.
-        return try_later("the segment is not there yet", 1)
+        return service_unavailable("the segment is not there yet", 1)
     return _render(output, form, suffix, lane, reports)
 
 

@@ -6,8 +6,8 @@ from gateway.channels.media_owners import MediaOwners
 from gateway.channels.names import channel_of, is_channel_id
 from gateway.channels.stores import ChannelReader
 from gateway.http.request import Request
-from gateway.http.response import Answer, text, try_later
-from gateway.playback.play_format import EventualAnswer
+from gateway.http.response import Answer, service_unavailable, text
+from gateway.playback.play_format import AnswerOrAwaitable
 from gateway.playback.router import (
     MediaRoutes,
     PlayableStreams,
@@ -16,7 +16,7 @@ from gateway.playback.router import (
     not_streaming,
 )
 from gateway.playback.status import StatusResponder
-from gateway.ports.errors import NoSuchChannel, StoreAway
+from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 
 _NO_FILE = text(404, "not found")
 
@@ -40,7 +40,7 @@ class InternalPlayback:
         self._statuses = statuses
         self._recordings = recordings
 
-    def __call__(self, request: Request, name: str, path: str) -> EventualAnswer:
+    def __call__(self, request: Request, name: str, path: str) -> AnswerOrAwaitable:
         if request.method not in ("GET", "HEAD"):
             return _NO_FILE
         if path.startswith("vod/"):
@@ -62,13 +62,13 @@ class InternalPlayback:
             return _NO_FILE
         try:
             owner = await self._owners.find(name)
-        except StoreAway as away:
-            return try_later(str(away), away.retry_after)
+        except StoreUnavailable as away:
+            return service_unavailable(str(away), away.retry_after)
         if owner is None or owner.without_media:
             return _NO_FILE
         return await self._recordings(request, name, path)
 
-    def _status(self, name: str) -> EventualAnswer:
+    def _status(self, name: str) -> AnswerOrAwaitable:
         stream = self._streams.find_recent(name)
         if stream is not None and stream.playable:
             return self._statuses.live(stream)
@@ -79,6 +79,6 @@ class InternalPlayback:
             channel = await self._channels.get(channel_of(name))
         except NoSuchChannel:
             channel = None
-        except StoreAway as away:
-            return try_later(str(away), away.retry_after)
+        except StoreUnavailable as away:
+            return service_unavailable(str(away), away.retry_after)
         return await self._statuses.idle(channel)

@@ -12,7 +12,7 @@ from gateway.channels.names import is_stream_name
 from gateway.formats.dash import mpd
 from gateway.formats.hls import media_playlist
 from gateway.http.request import Request
-from gateway.http.response import Response, text, try_later
+from gateway.http.response import Response, service_unavailable, text
 from gateway.live.stream import Stream
 from gateway.packaging import ladder_manifests
 from gateway.packaging.cmaf.packager import CmafPackager
@@ -185,9 +185,9 @@ class LadderPlayback:
         try:
             rendition = await self._hub.wait(name, FIRST_WAIT)
         except NoSuchStream:
-            return try_later(f"{name} has not begun yet", 1)
+            return service_unavailable(f"{name} has not begun yet", 1)
         except AtCapacity as error:
-            return try_later(str(error), 5)
+            return service_unavailable(str(error), 5)
         answer = self._rung(request, stream, rendition, path)
         return answer if isinstance(answer, Response) else await answer
 
@@ -229,11 +229,11 @@ class LadderPlayback:
             if (reason := failure(stream)) is not None:
                 return text(404, f"{OUTPUT} cannot carry {stream.name}: {reason}")
             if left <= 0:
-                return try_later(f"the ladder of {stream.name} has no segment yet", 1)
+                return service_unavailable(f"the ladder of {stream.name} has no segment yet", 1)
             try:
                 await wait_for_rendition(self._hub, stream, form, view, min(left, 1.0))
             except AtCapacity as error:
-                return try_later(str(error), 5)
+                return service_unavailable(str(error), 5)
 
 
 def _lost(stream: Stream, rendition: Stream, path: str) -> bool:

@@ -15,10 +15,10 @@ from gateway.outputs.descriptor import OutputField, Words
 from gateway.packaging.services import PackagingServices
 from gateway.settings import Settings
 
-EventualAnswer: TypeAlias = "Answer | Coroutine[Any, Any, Answer]"
+AnswerOrAwaitable: TypeAlias = "Answer | Coroutine[Any, Any, Answer]"
 # respond(request, stream, the path below the stream). The stream is live, or ended less than a minute ago, and its
 # output is enabled. The viewer may have it.
-Responder: TypeAlias = Callable[[Request, Stream, str], EventualAnswer]
+Responder: TypeAlias = Callable[[Request, Stream, str], AnswerOrAwaitable]
 
 
 class CacheClass(Enum):

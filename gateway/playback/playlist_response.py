@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeAlias, TypeVar
 
 from gateway.http.request import Request, parameters
-from gateway.http.response import Response, text, try_later
+from gateway.http.response import Response, service_unavailable, text
 from gateway.lib.gate import Gate
 from gateway.live.stream import Stream, StreamState
 from gateway.packaging.packager import Packager
@@ -35,7 +35,7 @@ def packager(stream: Stream, name: str, kind: type[P]) -> P | Response:
         return text(404, f"{name} is not enabled for {stream.name}")
     output = outputs.get(name)
     if not isinstance(output, kind):
-        return try_later(f"{name} of {stream.name} is starting", 1)
+        return service_unavailable(f"{name} of {stream.name} is starting", 1)
     output.catch_up()
     if output.refused is not None:
         return text(404, f"{name} cannot carry {stream.name}: {output.refused}")
@@ -84,7 +84,7 @@ async def _first_playlist(
         return text(404, f"{name} cannot carry {stream.name}: {output.refused}")
     if output.stopped:
         return text(404, f"{stream.name} is not streaming live now")
-    return try_later(f"{name} of {stream.name} has no segment yet", 1)
+    return service_unavailable(f"{name} of {stream.name} has no segment yet", 1)
 
 
 async def wait_until(output: Packager, gate: Gate, seconds: float, stream: Stream, there: Callable[[], bool]) -> bool:

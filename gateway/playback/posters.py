@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.lib.tasks import Tasks
 from gateway.ports import media_keys
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from gateway.ports.stores import Object, ObjectStore
 
 _DAYS: Final = 14  # an older picture is of little use, and each day costs a listing
@@ -57,7 +57,7 @@ class Posters:
     async def _search(self, channel: str, now: float, done: asyncio.Event) -> None:
         try:
             found = await self._find(channel, datetime.fromtimestamp(now, UTC))
-        except StoreAway:
+        except StoreUnavailable:
             return  # searched again at the next status
         else:
             self._known[channel] = (now, found)

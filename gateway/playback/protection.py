@@ -11,12 +11,12 @@ from urllib.parse import unquote, urlsplit
 import structlog
 
 from gateway.channels.channel import Channel
-from gateway.channels.fields import NOBODY, not_understood
+from gateway.channels.fields import NOBODY, invalid_protection_fields
 from gateway.channels.names import channel_of
 from gateway.channels.stream_key import SigningSecrets, Verdict
 from gateway.http.origin_policy import host_name
 from gateway.http.request import Request
-from gateway.http.response import Response, text, try_later
+from gateway.http.response import Response, service_unavailable, text
 from gateway.lib.clocks import SYSTEM_CLOCKS, Clocks
 from gateway.lib.refusals import Refusals
 from gateway.playback.cloudfront import CloudFrontVerifier
@@ -166,7 +166,7 @@ class PlaybackProtection:
         """
         if not request.exempt and (seconds := self._refusals.add(request.peer, self._monotonic())):
             self._count("blocked")
-            return try_later("too many refused requests from this address", seconds, 429)
+            return service_unavailable("too many refused requests from this address", seconds, 429)
         log.info("playback refused", path=request.path[:200], peer=request.peer, reason=reason)
         self._count(kind)
         return text(403, reason)
@@ -196,7 +196,7 @@ class ProtectionWarnings:
         self._told: OrderedDict[tuple[str, str, str], None] = OrderedDict()
 
     def look(self, channel: Channel) -> None:
-        for field, value in not_understood(channel.item).items():
+        for field, value in invalid_protection_fields(channel.item).items():
             if self._is_new(channel.id, field, value):
                 log.warning(
                     "the channel's protection is not understood: nobody may play it",

@@ -10,13 +10,13 @@ from typing import Final
 
 from gateway.channels.names import is_object_key
 from gateway.http.request import Request
-from gateway.http.response import IMMUTABLE, Response, text, try_later
+from gateway.http.response import IMMUTABLE, Response, service_unavailable, text
 from gateway.http.validators import file_response, unchanged, validators
 from gateway.lib.content_types import content_type
 from gateway.playback.files import Files
 from gateway.playback.playlist_response import M3U8, copied_query
 from gateway.ports import media_keys
-from gateway.ports.errors import NoSuchObject, StoreAway
+from gateway.ports.errors import NoSuchObject, StoreUnavailable
 from gateway.ports.stores import Object, ObjectStore
 
 _GROWING: Final = "public, max-age=2"  # a growing playlist is fetched repeatedly
@@ -59,8 +59,8 @@ class RecordingFiles:
             return await self._object(request, key, cache)
         except NoSuchObject:
             return NO_RECORDING
-        except StoreAway as away:
-            return try_later("recordings cannot be read now", away.retry_after)
+        except StoreUnavailable as away:
+            return service_unavailable("recordings cannot be read now", away.retry_after)
 
     async def _playlist(self, request: Request, key: str) -> Response:
         suffix = copied_query(request)

@@ -11,7 +11,7 @@ from gateway.channels.media_owners import MediaOwners
 from gateway.channels.names import channel_of, is_channel_id, is_stream_name
 from gateway.channels.stores import ChannelReader
 from gateway.http.request import Request
-from gateway.http.response import Answer, Response, text, try_later
+from gateway.http.response import Answer, Response, service_unavailable, text
 from gateway.live.stream import Stream
 from gateway.playback.flv import FORMAT as FLV
 from gateway.playback.flv import LIVE_FLV, FlvViewers
@@ -20,15 +20,15 @@ from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.ladder_view import OUTPUT as LADDER_OUTPUT
 from gateway.playback.pages import Pages
-from gateway.playback.play_format import EventualAnswer, PlayFormat, Responder
+from gateway.playback.play_format import AnswerOrAwaitable, PlayFormat, Responder
 from gateway.playback.posters import Posters
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.recording_files import NO_RECORDING
 from gateway.playback.status import StatusResponder
-from gateway.ports.errors import AtCapacity, NoSuchChannel, NoSuchStream, StoreAway
+from gateway.ports.errors import AtCapacity, NoSuchChannel, NoSuchStream, StoreUnavailable
 
 # For paths that belong to no stream: respond(request, the path below the folder).
-FolderResponder: TypeAlias = Callable[[Request, str], EventualAnswer]
+FolderResponder: TypeAlias = Callable[[Request, str], AnswerOrAwaitable]
 # For stored media of a channel, live or not: respond(request, channel id, the path below `vod/`).
 StoredResponder: TypeAlias = Callable[[Request, str, str], Awaitable[Answer]]
 
@@ -54,7 +54,7 @@ class RemoteFiles(Protocol):
 
     def file(
         self, request: Request, name: str, rest: str, absent: Callable[[], Coroutine[Any, Any, Answer]]
-    ) -> EventualAnswer:
+    ) -> AnswerOrAwaitable:
         """Returns the holder's answer to `/<name>/<rest>`, if the viewer may have it.
 
         absent: makes the answer if no node holds the stream.
@@ -66,9 +66,9 @@ class LadderResponders(Protocol):
 
     def responder(self, format: PlayFormat) -> Responder | None: ...
 
-    def index(self, request: Request, stream: Stream, rest: str) -> EventualAnswer: ...
+    def index(self, request: Request, stream: Stream, rest: str) -> AnswerOrAwaitable: ...
 
-    def rung(self, request: Request, stream: Stream, rest: str) -> EventualAnswer: ...
+    def rung(self, request: Request, stream: Stream, rest: str) -> AnswerOrAwaitable: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,7 @@ class PlaybackRouter:
         self._recordings = stored.recordings
         self._elsewhere = live.elsewhere
         self._folders: dict[str, FolderResponder] = {"_player": pages.asset, **(folders or {})}
-        self._fixed: dict[str, Callable[[Request], EventualAnswer]] = {
+        self._fixed: dict[str, Callable[[Request], AnswerOrAwaitable]] = {
             "/": pages.front,
             "/broadcast.html": pages.broadcaster,
             "/broadcast.json": pages.push_ports,
@@ -205,7 +205,7 @@ class PlaybackRouter:
         """Adds a folder, for a responder that needs this PlaybackRouter itself."""
         self._folders[name] = respond
 
-    def __call__(self, request: Request) -> EventualAnswer:
+    def __call__(self, request: Request) -> AnswerOrAwaitable:
         path = request.path
         slash = path.find("/", 1)
         if slash < 0:
@@ -237,7 +237,7 @@ class PlaybackRouter:
 
     # ---- HLS and DASH ----
 
-    def _media_file(self, request: Request, name: str, rest: str, media: MediaRoute) -> EventualAnswer:
+    def _media_file(self, request: Request, name: str, rest: str, media: MediaRoute) -> AnswerOrAwaitable:
         stream = self._hub.find_recent(name)
         if stream is None:
             return self._held_elsewhere(request, name, rest) if is_stream_name(name) else _NO_PAGE
@@ -250,7 +250,7 @@ class PlaybackRouter:
             self._audience.saw(request, stream, media.protocol)
         return media.respond(request, stream, rest)
 
-    def _held_elsewhere(self, request: Request, name: str, rest: str) -> EventualAnswer:
+    def _held_elsewhere(self, request: Request, name: str, rest: str) -> AnswerOrAwaitable:
         if self._elsewhere is None:
             return self._not_live(request, name)
         return self._elsewhere.file(request, name, rest, lambda: self._not_live(request, name))
@@ -270,7 +270,7 @@ class PlaybackRouter:
             return _NO_PAGE
         try:
             owner = await self._owners.find(name)
-        except StoreAway as away:
+        except StoreUnavailable as away:
             return _away(away)
         refusal = self._protection.judge(request, name, owner.channel if owner is not None else None)
         if refusal is not None:
@@ -281,7 +281,7 @@ class PlaybackRouter:
 
     # ---- FLV ----
 
-    def _live_flv(self, request: Request, name: str) -> EventualAnswer:
+    def _live_flv(self, request: Request, name: str) -> AnswerOrAwaitable:
         wrong = self._flv.refusal(request)
         if wrong is not None:
             return wrong
@@ -316,12 +316,12 @@ class PlaybackRouter:
         except NoSuchStream:
             return not_streaming(name)
         except AtCapacity as error:
-            return try_later(str(error), 5)
+            return service_unavailable(str(error), 5)
         return self._watch(request, name, stream, early=True)  # its channel may have been changed or made meanwhile
 
     # ---- status ----
 
-    def _status(self, request: Request, name: str) -> EventualAnswer:
+    def _status(self, request: Request, name: str) -> AnswerOrAwaitable:
         stream = self._hub.find_recent(name)
         if stream is None or not stream.playable:
             if self._elsewhere is None:
@@ -343,7 +343,7 @@ class PlaybackRouter:
             channel = await self._channels.get(channel_of(name))
         except NoSuchChannel:
             pass  # it is answered like a channel without its own settings
-        except StoreAway as away:
+        except StoreUnavailable as away:
             return _away(away)
         return self._protection.judge(request, name, channel) or channel
 
@@ -356,5 +356,5 @@ def not_enabled(output: str, name: str) -> Response:
     return text(404, f"{output} is not enabled for {name}")
 
 
-def _away(away: StoreAway) -> Response:
-    return try_later("the channels cannot be read now", away.retry_after)
+def _away(away: StoreUnavailable) -> Response:
+    return service_unavailable("the channels cannot be read now", away.retry_after)

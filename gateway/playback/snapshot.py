@@ -6,15 +6,15 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from gateway.http.request import Request
-from gateway.http.response import Response, text, try_later
+from gateway.http.response import Response, service_unavailable, text
 from gateway.live.stream import Stream
-from gateway.ports.errors import OutputTrouble
+from gateway.ports.errors import OutputError
 
 _FRESH: Final = "public, max-age=1"
 
 
 class SnapshotResponder:
-    """The responder of `snapshot.jpg`. latest: returns the stream's latest key frame as JPEG; raises OutputTrouble."""
+    """The responder of `snapshot.jpg`. latest: returns the stream's latest key frame as JPEG; raises OutputError."""
 
     def __init__(self, latest: Callable[[Stream], Awaitable[bytes]]) -> None:
         self._latest = latest
@@ -27,6 +27,6 @@ class SnapshotResponder:
             return text(404, f"{stream.name} has no picture")
         try:
             picture = await self._latest(stream)
-        except OutputTrouble as trouble:
-            return try_later(str(trouble), 1)
+        except OutputError as trouble:
+            return service_unavailable(str(trouble), 1)
         return Response(200, picture, "image/jpeg", cache=_FRESH)

@@ -7,11 +7,11 @@ from typing import Final, Protocol
 from gateway.channels.media_owners import MediaOwner, MediaOwners
 from gateway.channels.names import is_channel_id
 from gateway.http.request import Request
-from gateway.http.response import Response, text, try_later
+from gateway.http.response import Response, service_unavailable, text
 from gateway.playback.protection import PlaybackProtection
 from gateway.ports import media_keys
-from gateway.ports.errors import StoreAway
-from gateway.ports.vod_names import is_film_file, play_name
+from gateway.ports.errors import StoreUnavailable
+from gateway.ports.vod_names import is_vod_file, play_name
 
 _NONE: Final = text(404, "no such film")
 _CACHE: Final = "public, max-age=600"  # a VOD that is made again has the same names
@@ -47,13 +47,13 @@ class VodFiles:
         return await self._answer(request, path, judged=True)
 
     async def _answer(self, request: Request, path: str, *, judged: bool) -> Response:
-        if not is_film_file(path):
+        if not is_vod_file(path):
             return _NONE
         folder = path.rpartition("/")[0]
         try:
             owner = await self._owner(folder)
-        except StoreAway as away:
-            return try_later("the channels cannot be read now", away.retry_after)
+        except StoreUnavailable as away:
+            return service_unavailable("the channels cannot be read now", away.retry_after)
         if not judged:
             channel = owner.channel if owner is not None else None
             refusal = self._protection.judge(request, channel.id if channel else play_name(folder), channel)
@@ -62,7 +62,10 @@ class VodFiles:
         return _NONE if _is_withheld(folder, owner) else await self._films.serve(request, path, _CACHE)
 
     async def _owner(self, folder: str) -> MediaOwner | None:
-        """Returns the owner of the channel whose id the folder lies below, if there is or was one. Raises StoreAway."""
+        """Returns the owner of the channel whose id the folder lies below, if there is or was one.
+
+        Raises StoreUnavailable.
+        """
         id, slash, _ = folder.partition("/")
         return await self._owners.find(id) if slash and is_channel_id(id) else None
 

@@ -1,18 +1,18 @@
 """The errors of the domain. Each server has one table from these errors to its own answers.
 
-HubError
+GatewayError
 ├── NotAuthorized      the key is missing, wrong, expired or revoked, or the channel is unknown
 ├── NameInUse          another publisher holds the stream
-├── HeldElsewhere      another node holds the stream
+├── HeldByOtherNode      another node holds the stream
 ├── NoSuchStream       no stream of this name is live
 ├── AtCapacity         a limit of this node is reached
 │   └── TooManyRefusals  too many wrong credentials came from an address
-├── PlaysOnly          this node serves players and accepts no pushes
+├── PushesNotAccepted          this node serves players and accepts no pushes
 ├── NoSuchChannel      no channel is stored under this id
 ├── ChannelExists      a channel is stored under this id already
 ├── InvalidField       a field of a channel has an invalid value
 ├── TooLarge           a channel or a file exceeds its limit
-├── StoreAway          a store does not answer or cannot write now: try again later
+├── StoreUnavailable          a store does not answer or cannot write now: try again later
 ├── NoSuchObject       no object is stored under this key
 ├── NoSuchJob          no job is stored under this id
 ├── JobExists          a job is stored under this id already
@@ -20,7 +20,7 @@ HubError
 ├── JobFinished        the job is over and cannot be changed
 ├── NoSuchUser         no user of the console has this name
 ├── UserExists         a user of the console has this name already
-├── OutputTrouble      an external problem of an output (disk full, server away): it is tried again
+├── OutputError      an external problem of an output (disk full, server away): it is tried again
 │   └── IvsRefused     Amazon IVS refuses, with a reason
 ├── OutputUnsupported  an output cannot process the stream: trying again does not help
 └── StoreUnusable      at start: the store cannot be used until an operator repairs it
@@ -31,34 +31,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gateway.ports.nodes import Holding
+    from gateway.ports.nodes import StreamClaim
 
 
-class HubError(Exception):
+class GatewayError(Exception):
     """The base class of all errors here; never raised itself. The message is one line for a log."""
 
 
-class NotAuthorized(HubError):
+class NotAuthorized(GatewayError):
     """The push or play is not authorized. The message never tells which part of a key was wrong."""
 
 
-class NameInUse(HubError):
+class NameInUse(GatewayError):
     """Another publisher holds the stream."""
 
 
-class HeldElsewhere(HubError):
+class HeldByOtherNode(GatewayError):
     """Another node holds the stream, see `holding`."""
 
-    def __init__(self, holding: Holding) -> None:
+    def __init__(self, holding: StreamClaim) -> None:
         super().__init__(f"{holding.stream} is held by node {holding.node}")
         self.holding = holding
 
 
-class NoSuchStream(HubError):
+class NoSuchStream(GatewayError):
     """No stream of this name is live."""
 
 
-class AtCapacity(HubError):
+class AtCapacity(GatewayError):
     """A limit of this node or of an address is reached."""
 
 
@@ -66,11 +66,11 @@ class TooManyRefusals(AtCapacity):
     """A credential is wrong, and too many wrong ones came from its address within a minute."""
 
 
-class PlaysOnly(HubError):
+class PushesNotAccepted(GatewayError):
     """This node serves players and accepts no pushes."""
 
 
-class NoSuchChannel(HubError):
+class NoSuchChannel(GatewayError):
     """No channel is stored under this id."""
 
     def __init__(self, id: str) -> None:
@@ -78,7 +78,7 @@ class NoSuchChannel(HubError):
         self.id = id
 
 
-class ChannelExists(HubError):
+class ChannelExists(GatewayError):
     """A channel is stored under this id already."""
 
     def __init__(self, id: str) -> None:
@@ -86,7 +86,7 @@ class ChannelExists(HubError):
         self.id = id
 
 
-class InvalidField(HubError):
+class InvalidField(GatewayError):
     """A field of a channel has an invalid value.
 
     field: its original name. message: the expected values.
@@ -98,7 +98,7 @@ class InvalidField(HubError):
         self.message = message
 
 
-class TooLarge(HubError):
+class TooLarge(GatewayError):
     """A channel, or the thing named by `what`, is too large. size, limit: bytes."""
 
     def __init__(self, size: int, limit: int, what: str = "the channel") -> None:
@@ -107,7 +107,7 @@ class TooLarge(HubError):
         self.limit = limit
 
 
-class NoSuchObject(HubError):
+class NoSuchObject(GatewayError):
     """No object is stored under this key."""
 
     def __init__(self, key: str) -> None:
@@ -115,7 +115,7 @@ class NoSuchObject(HubError):
         self.key = key
 
 
-class NoSuchJob(HubError):
+class NoSuchJob(GatewayError):
     """No job is stored under this id."""
 
     def __init__(self, id: str) -> None:
@@ -123,7 +123,7 @@ class NoSuchJob(HubError):
         self.id = id
 
 
-class JobExists(HubError):
+class JobExists(GatewayError):
     """A job is stored under this id already."""
 
     def __init__(self, id: str) -> None:
@@ -131,7 +131,7 @@ class JobExists(HubError):
         self.id = id
 
 
-class JobChanged(HubError):
+class JobChanged(GatewayError):
     """The job was changed since it was read."""
 
     def __init__(self, id: str) -> None:
@@ -139,7 +139,7 @@ class JobChanged(HubError):
         self.id = id
 
 
-class JobFinished(HubError):
+class JobFinished(GatewayError):
     """The job is over and cannot be changed."""
 
     def __init__(self, id: str, state: str) -> None:
@@ -147,13 +147,13 @@ class JobFinished(HubError):
         self.id = id
 
 
-class OutputTrouble(HubError):
+class OutputError(GatewayError):
     """An external problem hinders an output (disk full, server away), and it is tried again. The message is one
     line.
     """
 
 
-class IvsRefused(OutputTrouble):
+class IvsRefused(OutputError):
     """Amazon IVS refuses. reason: missing, conflict, full, invalid or denied."""
 
     def __init__(self, message: str, reason: str) -> None:
@@ -161,7 +161,7 @@ class IvsRefused(OutputTrouble):
         self.reason = reason
 
 
-class NoSuchUser(HubError):
+class NoSuchUser(GatewayError):
     """No user of the console has this name."""
 
     def __init__(self, name: str) -> None:
@@ -169,7 +169,7 @@ class NoSuchUser(HubError):
         self.name = name
 
 
-class UserExists(HubError):
+class UserExists(GatewayError):
     """A user of the console has this name already."""
 
     def __init__(self, name: str) -> None:
@@ -177,7 +177,7 @@ class UserExists(HubError):
         self.name = name
 
 
-class StoreAway(HubError):
+class StoreUnavailable(GatewayError):
     """A store does not answer, or cannot write now. A write may or may not have been done. retry_after: seconds."""
 
     def __init__(self, message: str, retry_after: int = 5) -> None:
@@ -185,11 +185,11 @@ class StoreAway(HubError):
         self.retry_after = retry_after
 
 
-class StoreUnusable(HubError):
+class StoreUnusable(GatewayError):
     """A store cannot be used until an operator repairs it: unreadable, corrupt, of a newer version, not configured."""
 
 
-class OutputUnsupported(HubError):
+class OutputUnsupported(GatewayError):
     """An output cannot process this stream (its codecs). Raised by `StreamOutput.run`, which is then not started
     again.
     """

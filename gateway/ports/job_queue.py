@@ -17,12 +17,12 @@ from gateway.ports.stores import JobStore
 
 log = structlog.get_logger(__name__)
 
-_MOST_TRIES: Final = 20
-_MOST_ERROR: Final = 500
+_MAX_TRIES: Final = 20
+_MAX_ERROR: Final = 500
 
 
 class JobQueue:
-    """Jobs over a store that other processes may share. Every method may raise StoreAway.
+    """Jobs over a store that other processes may share. Every method may raise StoreUnavailable.
 
     The owner of a job changes it with the version that it has. Cancelling changes the stored job, so that the owner's
     next step raises JobChanged, and the owner must stop. An owner in this process is stopped at once (`cancelling`).
@@ -89,7 +89,7 @@ class JobQueue:
 
     async def fail(self, job: StoredJob, error: str) -> StoredJob:
         """Marks the job as failed. error: one line. Raises JobChanged if it was canceled meanwhile."""
-        failed = job.to(JobState.ERROR, self._clock(), error=" ".join(error.split())[:_MOST_ERROR])
+        failed = job.to(JobState.ERROR, self._clock(), error=" ".join(error.split())[:_MAX_ERROR])
         await self.store.change(failed)
         log.warning("job failed", job=job.id, kind=job.kind, source=job.source, reason=failed.error)
         self._tell(EventType.JOB_FAILED, failed)
@@ -97,7 +97,7 @@ class JobQueue:
 
     async def cancel(self, id: str) -> StoredJob:
         """Cancels the job, also in another process. Raises NoSuchJob, JobFinished."""
-        for _ in range(_MOST_TRIES):  # the owner may change it first a few times
+        for _ in range(_MAX_TRIES):  # the owner may change it first a few times
             job = await self.store.get(id)
             if job.state.finished:
                 raise JobFinished(job.id, str(job.state))

@@ -43,7 +43,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class StreamClaim:
     """States that a node holds a channel's stream, with all its renditions.
 
     claim: unique for each time that a node begins to hold it.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gateway.ports.jobs import StoredJob
-from gateway.ports.nodes import Holding, Node
+from gateway.ports.nodes import Node, StreamClaim
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class DirectUpload:
 
 
 class ObjectStore(Protocol):
-    """Keeps finished media. Keys: see names.is_object_key. Raises StoreAway if the store does not answer."""
+    """Keeps finished media. Keys: see names.is_object_key. Raises StoreUnavailable if the store does not answer."""
 
     async def put(self, key: str, file: Path) -> None:
         """Moves a finished local file into the store. The object becomes visible whole or not at all.
@@ -57,7 +57,7 @@ class ObjectStore(Protocol):
         ...
 
     async def delete_many(self, keys: Sequence[str]) -> None:
-        """Deletes at most 1,000 objects. Missing ones are not an error. After StoreAway, some may be deleted."""
+        """Deletes at most 1,000 objects. Missing ones are not an error. After StoreUnavailable, some may be deleted."""
         ...
 
     async def fetch(self, key: str, to: Path, most: int = 0) -> None:
@@ -77,7 +77,7 @@ class ObjectStore(Protocol):
 
 
 class JobStore(Protocol):
-    """Keeps jobs. Raises StoreAway if the store does not answer or cannot write now."""
+    """Keeps jobs. Raises StoreUnavailable if the store does not answer or cannot write now."""
 
     async def add(self, job: StoredJob) -> None:
         """Stores a new job. Raises JobExists."""
@@ -111,7 +111,7 @@ class JobStore(Protocol):
 
 
 class Registry(Protocol):
-    """Keeps the nodes of the cluster and the streams that they hold. Raises StoreAway like ChannelStore."""
+    """Keeps the nodes of the cluster and the streams that they hold. Raises StoreUnavailable like ChannelStore."""
 
     async def join(self, node: Node) -> None:
         """Adds a node."""
@@ -133,11 +133,11 @@ class Registry(Protocol):
         """Returns all nodes that joined and did not leave, also crashed ones, in no defined order."""
         ...
 
-    async def claim(self, holding: Holding, item: Mapping[str, Any], over: str = "") -> None:
+    async def claim(self, holding: StreamClaim, item: Mapping[str, Any], over: str = "") -> None:
         """Stores that a node holds a stream.
 
         It succeeds if no node holds it, if the stored holding has `left`, or if the stored claim is `over`.
-        item: the other fields of the session's row, by the original's names. Raises HeldElsewhere.
+        item: the other fields of the session's row, by the original's names. Raises HeldByOtherNode.
         """
         ...
 
@@ -145,7 +145,7 @@ class Registry(Protocol):
         """Gives a stream up, if `claim` is still the stored one. left: keep the row for a while for the next holder."""
         ...
 
-    async def find(self, streams: Collection[str]) -> dict[str, Holding]:
+    async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
         """Returns the holdings of these channels' streams (at most 100), by channel id, without those that have
         `left`.
 
@@ -153,7 +153,7 @@ class Registry(Protocol):
         """
         ...
 
-    async def holding(self, stream: str) -> Holding | None:
+    async def holding(self, stream: str) -> StreamClaim | None:
         """Returns the stored holding of one stream, read consistently, also one that has `left`."""
         ...
 
@@ -173,10 +173,10 @@ class IvsIngest:
 
 
 class IvsDirectory(Protocol):
-    """Looks up IVS channels. Raises StoreAway if IVS does not answer."""
+    """Looks up IVS channels. Raises StoreUnavailable if IVS does not answer."""
 
     async def ingest(self, arn: str, *, fresh: bool = False) -> IvsIngest:
-        """Returns the push address of the channel `arn`. fresh: without the cache. Raises OutputTrouble if there is
+        """Returns the push address of the channel `arn`. fresh: without the cache. Raises OutputError if there is
         none.
         """
         ...
@@ -210,7 +210,7 @@ class IvsChannelInfo:
 class IvsChannels(Protocol):
     """The channels of an IVS account, for operators.
 
-    Raises IvsRefused for problems that an operator must solve. Raises StoreAway if IVS does not answer, and
+    Raises IvsRefused for problems that an operator must solve. Raises StoreUnavailable if IVS does not answer, and
     StoreUnusable if AWS is not configured.
     """
 
@@ -233,7 +233,8 @@ class IvsChannels(Protocol):
 
 
 class ConsoleStore(Protocol):
-    """Keeps the data of console users: JSON objects, each with a kind and a key. Raises StoreAway like ChannelStore.
+    """Keeps the data of console users: JSON objects, each with a kind and a key. Raises StoreUnavailable like
+    ChannelStore.
 
     kind: "user", "session" or "profile".
     key: at most 1,024 bytes.
@@ -282,7 +283,7 @@ class KvsEndpoints(Protocol):
     """The parts of Kinesis Video Streams that PutMedia needs: names, data endpoints, credentials, signatures."""
 
     async def put_media(self, stream: str, start: float, *, fresh: bool = False) -> PutMediaRequest:
-        """Returns a signed request. Raises StoreAway, OutputTrouble.
+        """Returns a signed request. Raises StoreUnavailable, OutputError.
 
         stream: name or ARN.
         start: producer start time, seconds since the epoch.
@@ -291,12 +292,12 @@ class KvsEndpoints(Protocol):
         ...
 
     async def describe(self, stream: str) -> tuple[str, int]:
-        """Returns the stream's ARN and its retention in hours. Raises StoreAway, OutputTrouble."""
+        """Returns the stream's ARN and its retention in hours. Raises StoreUnavailable, OutputError."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class TaskOrder:
+class TaskRequest:
     """The tasks that a channel must have on other machines.
 
     kind: "codec" or "slave", the TASK_TYPE of the original.
@@ -324,9 +325,9 @@ class RunningTask:
 
 
 class TaskRunner(Protocol):
-    """Runs tasks on other machines. Raises StoreAway if it does not answer, OutputTrouble if it refuses."""
+    """Runs tasks on other machines. Raises StoreUnavailable if it does not answer, OutputError if it refuses."""
 
-    async def keep(self, order: TaskOrder) -> list[RunningTask]:
+    async def keep(self, order: TaskRequest) -> list[RunningTask]:
         """Starts missing tasks and stops surplus ones. Returns the tasks that then exist, also those found from
         before.
 
@@ -349,7 +350,7 @@ class SecretValue:
 
 
 class SecretStore(Protocol):
-    """Keeps secrets and replaces them. Raises StoreAway if it does not answer."""
+    """Keeps secrets and replaces them. Raises StoreUnavailable if it does not answer."""
 
     async def read(self, name: str) -> SecretValue:
         """Returns the present secret. Raises StoreUnusable if an operator must solve a problem."""

@@ -37,7 +37,7 @@ class ConsoleUser:
 
 
 class Users:
-    """Users over a store that other processes may share. Every method may raise StoreAway.
+    """Users over a store that other processes may share. Every method may raise StoreUnavailable.
 
     Passwords are hashed one at a time, in a thread. So a flood of sign-ins uses one core and 32 MB. `AttemptLimiter`
     selects the next attempt. If too many wait, an address at its own limit gets TooManyRefusals, all others get

@@ -11,10 +11,10 @@ from typing import Final
 from urllib.parse import quote
 
 # Bytes of a base name at most, so that the longest name made from it fits the 255 bytes of a file name.
-_MOST_BASE = 230
+_MAX_BASE = 230
 # Characters that URIs and playlists contain unescaped, and that have no meaning in file names (RFC 3986 §3.3).
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._~!$'()*+,;=@-]+", re.ASCII)
-_MOST_READABLE: Final = 200  # characters of the readable part, so that the longest file name fits
+_MAX_READABLE: Final = 200  # characters of the readable part, so that the longest file name fits
 _SEGMENT = re.compile(r"stream_[0-9]{5,7}\.ts", re.ASCII)
 
 
@@ -79,8 +79,8 @@ def names_of(key: str) -> VodNames:
     path = PurePosixPath(key)
     if not path.suffix or not path.stem:
         raise ValueError("a name with an extension is needed, such as clip.mp4")
-    if len(path.stem.encode(errors="surrogateescape")) > _MOST_BASE:
-        raise ValueError(f"the name is longer than {_MOST_BASE} bytes")
+    if len(path.stem.encode(errors="surrogateescape")) > _MAX_BASE:
+        raise ValueError(f"the name is longer than {_MAX_BASE} bytes")
     return _called(key.removesuffix(path.suffix), path.stem)
 
 
@@ -89,7 +89,7 @@ def names_in(folder: str) -> VodNames:
     return _called(folder, folder.rpartition("/")[2])
 
 
-def film_of(key: str) -> VodNames | None:
+def vod_names_of(key: str) -> VodNames | None:
     """Returns the names of the VOD with the master playlist `key`; None if it is another kind of key."""
     folder, _, file = key.rpartition("/")
     if not folder:
@@ -101,7 +101,7 @@ def film_of(key: str) -> VodNames | None:
     return names if file == names.master else None
 
 
-def is_film_file(key: str) -> bool:
+def is_vod_file(key: str) -> bool:
     """Whether the name of an object is that of a VOD file."""
     folder, _, file = key.rpartition("/")
     return bool(folder) and names_in(folder).has(file)
@@ -122,7 +122,7 @@ def plain_base(base: str) -> str:
     if _PLAIN.fullmatch(base):
         return base
     letters = unicodedata.normalize("NFKD", base).encode("ascii", "ignore").decode()
-    readable = re.sub(r"[^A-Za-z0-9._]+", "-", letters).strip("-.")[:_MOST_READABLE] or "film"
+    readable = re.sub(r"[^A-Za-z0-9._]+", "-", letters).strip("-.")[:_MAX_READABLE] or "film"
     return f"{readable}-{hashlib.sha256(base.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 

@@ -68,7 +68,7 @@ class Service:
 def run(service: Service, settings: Settings) -> int:
     """Serves with several workers until SIGTERM or Ctrl-C. Returns the exit code.
 
-    Raises HubError, ListenError, OSError if it cannot begin.
+    Raises GatewayError, ListenError, OSError if it cannot begin.
     """
     private_files()
     logs.configure(settings.log.level, settings.log.format, words={"process": "master"})

@@ -23,7 +23,7 @@ from gateway.http.response import JSON, Response
 from gateway.lib.metric_table import PROCESSES
 from gateway.lib.metrics import Metrics
 from gateway.lib.metrics_snapshot import MetricsSnapshot
-from gateway.ports.errors import HubError
+from gateway.ports.errors import GatewayError
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +84,7 @@ class MetricsAggregator:
                 return MetricsSnapshot.decode(await self._asked(NodeAddress(id, f"unix:{path}")))
         except TimeoutError:
             log.warning("a sibling does not tell what it measures", node=id, reason=f"silent for {ASK_SECONDS:.0f} s")
-        except (HubError, ValueError) as error:
+        except (GatewayError, ValueError) as error:
             log.warning("a sibling does not tell what it measures", node=id, reason=str(error))
         return None
 

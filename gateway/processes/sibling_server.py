@@ -12,7 +12,7 @@ from gateway.http.connection import HttpLimits
 from gateway.http.request import Request
 from gateway.http.response import text
 from gateway.http.server import HttpServer
-from gateway.playback.play_format import EventualAnswer
+from gateway.playback.play_format import AnswerOrAwaitable
 from gateway.playback.router import FolderResponder
 
 FOLDER: Final = "_node"
@@ -57,6 +57,6 @@ class SiblingServer:
         self._path.unlink(missing_ok=True)
         await self._server.close()
 
-    def _answer(self, request: Request) -> EventualAnswer:
+    def _answer(self, request: Request) -> AnswerOrAwaitable:
         folder, _, rest = request.path.removeprefix("/").partition("/")
         return self._respond(request, rest) if folder == FOLDER else _NOT_HERE

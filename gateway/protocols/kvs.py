@@ -27,7 +27,7 @@ class AckEventType(StrEnum):
     OTHER = "OTHER"  # a kind that this code does not know
 
 
-class Remedy(StrEnum):
+class AckAction(StrEnum):
     """The action that a sender should take after an error."""
 
     RETRY = "retry"  # connect again and send the same fragment again
@@ -37,34 +37,34 @@ class Remedy(StrEnum):
 
 # ErrorId → name and remedy. Sources: PutMedia's documentation ("Response Syntax"), and the producer SDK's lists of
 # recoverable and of retriable errors.
-ERRORS: Final[dict[int, tuple[str, Remedy]]] = {
-    4000: ("STREAM_READ_ERROR", Remedy.RETRY),
-    4001: ("MAX_FRAGMENT_SIZE_REACHED", Remedy.DROP),
-    4002: ("MAX_FRAGMENT_DURATION_REACHED", Remedy.DROP),
-    4003: ("MAX_CONNECTION_DURATION_REACHED", Remedy.RETRY),
-    4004: ("FRAGMENT_TIMECODE_LESSER_THAN_PREVIOUS", Remedy.DROP),
-    4005: ("MORE_THAN_ALLOWED_TRACKS_FOUND", Remedy.DROP),
-    4006: ("INVALID_MKV_DATA", Remedy.DROP),
-    4007: ("INVALID_PRODUCER_TIMESTAMP", Remedy.DROP),
-    4008: ("STREAM_NOT_ACTIVE", Remedy.WAIT),
-    4009: ("FRAGMENT_METADATA_LIMIT_REACHED", Remedy.DROP),
-    4010: ("TRACK_NUMBER_MISMATCH", Remedy.DROP),
-    4011: ("FRAMES_MISSING_FOR_TRACK", Remedy.DROP),
-    4012: ("MORE_THAN_ALLOWED_TRACKS_FOUND", Remedy.DROP),
-    4500: ("KMS_KEY_ACCESS_DENIED", Remedy.WAIT),
-    4501: ("KMS_KEY_DISABLED", Remedy.WAIT),
-    4502: ("KMS_KEY_VALIDATION_ERROR", Remedy.WAIT),
-    4503: ("KMS_KEY_UNAVAILABLE", Remedy.WAIT),
-    4504: ("KMS_KEY_INVALID_USAGE", Remedy.WAIT),
-    4505: ("KMS_KEY_INVALID_STATE", Remedy.WAIT),
-    4506: ("KMS_KEY_NOT_FOUND", Remedy.WAIT),
-    4507: ("STREAM_DELETED", Remedy.WAIT),
-    5000: ("INTERNAL_ERROR", Remedy.RETRY),
-    5001: ("ARCHIVAL_ERROR", Remedy.RETRY),
+ERRORS: Final[dict[int, tuple[str, AckAction]]] = {
+    4000: ("STREAM_READ_ERROR", AckAction.RETRY),
+    4001: ("MAX_FRAGMENT_SIZE_REACHED", AckAction.DROP),
+    4002: ("MAX_FRAGMENT_DURATION_REACHED", AckAction.DROP),
+    4003: ("MAX_CONNECTION_DURATION_REACHED", AckAction.RETRY),
+    4004: ("FRAGMENT_TIMECODE_LESSER_THAN_PREVIOUS", AckAction.DROP),
+    4005: ("MORE_THAN_ALLOWED_TRACKS_FOUND", AckAction.DROP),
+    4006: ("INVALID_MKV_DATA", AckAction.DROP),
+    4007: ("INVALID_PRODUCER_TIMESTAMP", AckAction.DROP),
+    4008: ("STREAM_NOT_ACTIVE", AckAction.WAIT),
+    4009: ("FRAGMENT_METADATA_LIMIT_REACHED", AckAction.DROP),
+    4010: ("TRACK_NUMBER_MISMATCH", AckAction.DROP),
+    4011: ("FRAMES_MISSING_FOR_TRACK", AckAction.DROP),
+    4012: ("MORE_THAN_ALLOWED_TRACKS_FOUND", AckAction.DROP),
+    4500: ("KMS_KEY_ACCESS_DENIED", AckAction.WAIT),
+    4501: ("KMS_KEY_DISABLED", AckAction.WAIT),
+    4502: ("KMS_KEY_VALIDATION_ERROR", AckAction.WAIT),
+    4503: ("KMS_KEY_UNAVAILABLE", AckAction.WAIT),
+    4504: ("KMS_KEY_INVALID_USAGE", AckAction.WAIT),
+    4505: ("KMS_KEY_INVALID_STATE", AckAction.WAIT),
+    4506: ("KMS_KEY_NOT_FOUND", AckAction.WAIT),
+    4507: ("STREAM_DELETED", AckAction.WAIT),
+    5000: ("INTERNAL_ERROR", AckAction.RETRY),
+    5001: ("ARCHIVAL_ERROR", AckAction.RETRY),
 }
 
 # By ErrorCode, for errors without a known id.
-_BY_NAME: Final = dict(ERRORS.values()) | {"MIN_FRAGMENT_DURATION_REACHED": Remedy.DROP}
+_BY_NAME: Final = dict(ERRORS.values()) | {"MIN_FRAGMENT_DURATION_REACHED": AckAction.DROP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +83,14 @@ class Ack:
     code: str = ""
 
     @property
-    def remedy(self) -> Remedy:
+    def remedy(self) -> AckAction:
         """What to do about an ERROR.
 
         RETRY for an unknown one: a sender that counts its attempts drops the fragment in the end.
         """
         if self.error in ERRORS:
             return ERRORS[self.error][1]
-        return _BY_NAME.get(self.code, Remedy.RETRY)
+        return _BY_NAME.get(self.code, AckAction.RETRY)
 
     @property
     def words(self) -> str:

@@ -16,7 +16,7 @@ _ADDRESSES = {0x11: 12, 0x21: 36}  # TCP over IPv4, TCP over IPv6: source, desti
 
 
 @dataclass(frozen=True, slots=True)
-class Proxied:
+class ProxyHeader:
     """The content of a header.
 
     local: the balancer's own health check (LOCAL).
@@ -41,19 +41,19 @@ def remaining(prefix: bytes) -> int:
     return length
 
 
-def parse(header: bytes) -> Proxied:
+def parse(header: bytes) -> ProxyHeader:
     """Reads a whole header, prefix included. TLVs are skipped. Raises RemoteProtocolError for a malformed one."""
     if len(header) < PREFIX or len(header) != PREFIX + remaining(header[:PREFIX]):
         raise RemoteProtocolError("PROXY header of the wrong length")
     if header[12] & 15 == 0:  # "the connection was established on purpose by the proxy without being relayed"
-        return Proxied(local=True, client=None)
+        return ProxyHeader(local=True, client=None)
     family = header[13]
     need = _ADDRESSES.get(family)
     if need is None:  # UNSPEC, UDP, UNIX: "the receiver should ignore the address information"
-        return Proxied(local=False, client=None)
+        return ProxyHeader(local=False, client=None)
     if len(header) < PREFIX + need:
         raise RemoteProtocolError("PROXY header shorter than its addresses")
     size = 4 if family == 0x11 else 16
     address = ipaddress.ip_address(header[PREFIX : PREFIX + size])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return Proxied(local=False, client=str(mapped or address))
+    return ProxyHeader(local=False, client=str(mapped or address))

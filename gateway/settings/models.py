@@ -29,7 +29,6 @@ from gateway.settings.option_types import (
     FontFamily,
     Host,
     Issuer,
-    KeptSecret,
     KeyFiles,
     KvsStream,
     Label,
@@ -48,6 +47,7 @@ from gateway.settings.option_types import (
     RoleArn,
     Seconds,
     Secret,
+    SecretOrReference,
     SecurityGroups,
     SegmentSeconds,
     StorageClass,
@@ -114,7 +114,7 @@ class WsSettings(ListenerSettings):
 
 
 class AdminSettings(ListenerSettings):
-    token: KeptSecret
+    token: SecretOrReference
     tls: Switch
     forwarded_from: Networks
     store: ChannelsUrl
@@ -133,8 +133,8 @@ class OidcSettings(Section):
 
 
 class SigningSettings(Section):
-    secret: KeptSecret
-    previous_secret: KeptSecret
+    secret: SecretOrReference
+    previous_secret: SecretOrReference
     refresh: Seconds
     algorithm: Annotated[Literal["hmac-sha256", "md5"], Expected("hmac-sha256 or md5")]
 
@@ -292,7 +292,7 @@ class EcsSettings(Section):
 
 
 class ClusterSettings(Section):
-    secret: KeptSecret
+    secret: SecretOrReference
 
 
 class LimitsSettings(Section):

@@ -189,7 +189,7 @@ def _ids(pattern: str) -> Callable[[object], tuple[str, ...]]:
     return check
 
 
-def _kept_secret(value: SecretStr) -> SecretStr:
+def _secret_or_reference(value: SecretStr) -> SecretStr:
     """Checks the syntax of a reference. Any other text is the secret itself and has to be long enough."""
     text = value.get_secret_value()
     if text.startswith(REFERENCES):
@@ -289,9 +289,9 @@ BaseAddress = Annotated[str, AfterValidator(_base_address), Expected("a URL with
 Issuer = Annotated[str, AfterValidator(_issuer), Expected("the issuer's URL, with https:// and no query")]
 Label = Annotated[str, Field(min_length=1, max_length=60), Expected("text of 1 to 60 characters")]
 Secret = Annotated[SecretStr, Expected("text")]
-KeptSecret = Annotated[
+SecretOrReference = Annotated[
     SecretStr,
-    AfterValidator(_kept_secret),
+    AfterValidator(_secret_or_reference),
     Expected(
         f"at least {MIN_SECRET_LENGTH} characters, or a reference: ssm:/path, secretsmanager:<name or ARN>, file:/path"
     ),

@@ -17,7 +17,7 @@ import structlog
 
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
-from gateway.ports.errors import NoSuchObject, OutputTrouble, OutputUnsupported, TooLarge
+from gateway.ports.errors import NoSuchObject, OutputError, OutputUnsupported, TooLarge
 from gateway.ports.stores import Object, ObjectStore
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
@@ -65,7 +65,7 @@ class ObjectPlayer:
 
         encoded: True if the key is URL-encoded, as in events of S3. If False, the key is tried as it is; if there is no
         such object, the decoded key is tried.
-        Raises NoSuchObject, TooLarge, StoreAway, OutputTrouble.
+        Raises NoSuchObject, TooLarge, StoreUnavailable, OutputError.
         """
         store = await self._buckets(bucket)
         decoded = unquote_plus(key)
@@ -86,7 +86,7 @@ class ObjectPlayer:
         """Yields the tracks, then each unit when it is due. A caller that stops early has to close the generator.
 
         told: called with the progress, 0 to 1.
-        Raises OutputUnsupported for an unusable file, OutputTrouble, NoSuchObject, TooLarge, StoreAway, OSError.
+        Raises OutputUnsupported for an unusable file, OutputError, NoSuchObject, TooLarge, StoreUnavailable, OSError.
         """
         store = await self._buckets(bucket)
         async with _temporary(self._folder, PurePosixPath(key).suffix) as path:
@@ -95,7 +95,7 @@ class ObjectPlayer:
                 await asyncio.to_thread(_ROOM.judge_room, path.parent, size)
                 await while_room(_ROOM, path.parent, lambda: store.fetch(key, path, self._most))
             except UnusableMedia as full:
-                raise OutputTrouble(f"the disk has no room for {size} bytes of {key}") from full
+                raise OutputError(f"the disk has no room for {size} bytes of {key}") from full
             async with contextlib.aclosing(self._played(path, told)) as items:
                 async for item in items:
                     yield item

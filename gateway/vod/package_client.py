@@ -29,7 +29,7 @@ async def request_package(
 
     progress: called with 0 to 1. memory: bytes that the worker may use, 0 for no limit.
     Raises UnusableMedia (one line) if the file, the limits of the order, the disk or the machine prevents it.
-    Raises OutputTrouble if no worker can be started now.
+    Raises OutputError if no worker can be started now.
     """
     tries, clock = 0, _Clock(order.bounds)
     while True:

@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from gateway.lib.backoff import Backoff
-from gateway.ports.errors import NoSuchObject, StoreAway
+from gateway.ports.errors import NoSuchObject, StoreUnavailable
 from gateway.ports.stores import ObjectStore
 from gateway.ports.vod_names import VodNames
 from gateway.workers.package_protocol import PackageResult
@@ -37,8 +37,8 @@ def outputs(names: VodNames, made: PackageResult) -> dict[str, str]:
 async def publish(store: ObjectStore, names: VodNames, folder: Path, made: PackageResult) -> dict[str, str]:
     """Moves the files of `folder` into the store and returns their `outputs`.
 
-    Waits for a store that is unavailable, up to 900 s for each file. Raises StoreAway after that, OSError for a disk
-    error.
+    Waits for a store that is unavailable, up to 900 s for each file. Raises StoreUnavailable after that, OSError for a
+    disk error.
     """
     first = not await _exists(store, names.key(names.master))
     put: list[str] = []
@@ -48,7 +48,7 @@ async def publish(store: ObjectStore, names: VodNames, folder: Path, made: Packa
             await _put(store, put[-1], folder / file)
     except BaseException:
         if first:  # no viewer has seen it, so everything is removed again
-            with suppress(StoreAway, TimeoutError):
+            with suppress(StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(_CLEANING):
                     for key in put:
                         await store.delete(key)
@@ -67,7 +67,7 @@ async def publish(store: ObjectStore, names: VodNames, folder: Path, made: Packa
 async def _exists(store: ObjectStore, key: str) -> bool:
     try:
         await store.head(key)
-    except (NoSuchObject, StoreAway):
+    except (NoSuchObject, StoreUnavailable):
         return False
     return True
 
@@ -80,7 +80,7 @@ async def _put(store: ObjectStore, key: str, file: Path) -> None:
         try:
             await store.put(key, file)
             return
-        except StoreAway as away:
+        except StoreUnavailable as away:
             if loop.time() > until:
                 raise
             log.info("the store is away, a film waits for it", object=key, reason=str(away))

@@ -69,7 +69,7 @@ class VodSources:
         return self.parse(f"s3://{bucket}/{key}")
 
     async def check(self, source: VodSource) -> Object:
-        """Returns size and time of the source. Raises InvalidField if it does not exist, StoreAway."""
+        """Returns size and time of the source. Raises InvalidField if it does not exist, StoreUnavailable."""
         if source.path is not None:
             try:
                 status = await asyncio.to_thread(source.path.stat)
@@ -85,7 +85,7 @@ class VodSources:
     async def fetch(self, source: VodSource, folder: Path) -> Path:
         """Returns the path of the source; copies an object into `folder` first.
 
-        Raises NoSuchObject, StoreAway, OSError.
+        Raises NoSuchObject, StoreUnavailable, OSError.
         """
         if source.path is not None:
             return source.path

@@ -72,7 +72,7 @@ class Uploads:
         """Returns the key of a new object for a file called `name`, and the request to send it with.
 
         base: this gateway's own address, such as http://127.0.0.1:8000, for a store without upload addresses.
-        Raises InvalidField, StoreAway.
+        Raises InvalidField, StoreUnavailable.
         """
         suffix = PurePosixPath(name.replace("\\", "/")).suffix.lower().removeprefix(".")
         if suffix not in TYPES:
@@ -106,7 +106,7 @@ class Uploads:
     async def receive(self, key: str, pieces: AsyncIterable[bytes]) -> StoredJob:
         """Stores an upload, completely or not at all, and submits its job. Call `admit` before.
 
-        Raises UploadExists, TooLarge, StoreAway, OSError, and every error of `pieces`.
+        Raises UploadExists, TooLarge, StoreUnavailable, OSError, and every error of `pieces`.
         """
         one = await asyncio.to_thread(self._begin, key)
         try:

@@ -17,7 +17,7 @@ import structlog
 from gateway.lib.backoff import Backoff
 from gateway.lib.process import alive, is_dead, owner
 from gateway.lib.tasks import Tasks
-from gateway.ports.errors import InvalidField, JobChanged, NoSuchJob, NoSuchObject, OutputTrouble, StoreAway
+from gateway.ports.errors import InvalidField, JobChanged, NoSuchJob, NoSuchObject, OutputError, StoreUnavailable
 from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import VOD, JobState, StoredJob
 from gateway.ports.stores import ObjectStore
@@ -102,7 +102,7 @@ class VodRunner:
                 try:
                     pause = _POLL_SECONDS if await self._look(tasks) else _IDLE_POLL_SECONDS
                     away = False
-                except StoreAway as error:
+                except StoreUnavailable as error:
                     if not away:
                         log.warning("jobs cannot be read now", reason=str(error))
                     away = True
@@ -167,7 +167,7 @@ class VodRunner:
             await _Work(self, begun, source).run()
         except (JobChanged, NoSuchJob):
             log.info("a job was taken or cancelled meanwhile", job=job.id)
-        except StoreAway as away:
+        except StoreUnavailable as away:
             log.warning("a job has to wait", job=job.id, reason=str(away))
         finally:
             del self._running[job.id]
@@ -176,7 +176,7 @@ class VodRunner:
     async def perform(self, source: VodSource, folder: Path, progress: list[float]) -> dict[str, str]:
         """Converts and publishes a source in an empty folder; returns the published keys.
 
-        progress: its only item is set to 0 to 1. Raises UnusableMedia, StoreAway, OSError.
+        progress: its only item is set to 0 to 1. Raises UnusableMedia, StoreUnavailable, OSError.
         """
         film = folder / "film"
         film.mkdir()
@@ -198,7 +198,7 @@ class VodRunner:
         while True:
             try:
                 return await request_package(self._workers, order, told, self._memory)
-            except OutputTrouble as busy:
+            except OutputError as busy:
                 log.info("a job waits for a worker", source=source.text, reason=str(busy))
                 await asyncio.sleep(backoff.next())
 
@@ -214,7 +214,7 @@ class VodRunner:
                 raise UnusableMedia(error.message) from None
             except NoSuchObject:
                 raise UnusableMedia("there is no such object") from None
-            except StoreAway as away:
+            except StoreUnavailable as away:
                 if time.monotonic() > until:
                     raise
                 log.info("the store is away, a job waits for it", source=source.text, reason=str(away))
@@ -224,7 +224,7 @@ class VodRunner:
         """Called after each job."""
         self._done += 1
         if self._done % _TRIM_EVERY == 1:
-            with suppress(StoreAway):
+            with suppress(StoreUnavailable):
                 await self._desk.store.trim(self._history)
 
     def folder(self, job: StoredJob) -> Path:
@@ -257,7 +257,10 @@ class _Work:
         self._task = asyncio.current_task()
 
     async def run(self) -> None:
-        """Runs the job. Raises JobChanged if it was cancelled or taken over, StoreAway if its end cannot be stored."""
+        """Runs the job.
+
+        Raises JobChanged if it was cancelled or taken over, StoreUnavailable if its end cannot be stored.
+        """
         folder = self._runner.folder(self._job)
         outcome: dict[str, str] | str
         try:
@@ -281,7 +284,7 @@ class _Work:
         try:
             await asyncio.to_thread(folder.mkdir, parents=True)
             return await self._runner.perform(self._source, folder, self._progress)
-        except (UnusableMedia, StoreAway) as error:
+        except (UnusableMedia, StoreUnavailable) as error:
             return str(error)
         except OSError as error:
             return error.strerror or str(error)
@@ -298,7 +301,7 @@ class _Work:
                 else:
                     await self._desk.complete(job, outcome)
                 return
-            except StoreAway:
+            except StoreUnavailable:
                 if time.monotonic() > until:
                     raise
                 await asyncio.sleep(backoff.next())
@@ -312,7 +315,7 @@ class _Work:
                 continue
             try:
                 self._job = await self._desk.advance(await self._ours(), percent)
-            except StoreAway:
+            except StoreUnavailable:
                 continue
             except (JobChanged, NoSuchJob):
                 self._stop()
@@ -336,7 +339,7 @@ class _Work:
 
     async def _give_back(self) -> None:
         """Gives the job back at the end of this process, so that another process can begin it at once."""
-        with suppress(StoreAway, JobChanged, NoSuchJob, TimeoutError):
+        with suppress(StoreUnavailable, JobChanged, NoSuchJob, TimeoutError):
             async with asyncio.timeout(3):
                 await self._desk.again(await self._ours())
 

@@ -49,14 +49,14 @@ class VodService:
         self.uploads = Uploads(settings, sources, secrets, desk, data / "uploads")
 
     async def submit(self, text: str) -> StoredJob:
-        """Submits a job for the source that `text` names. Raises InvalidField, StoreAway."""
+        """Submits a job for the source that `text` names. Raises InvalidField, StoreUnavailable."""
         source = self.sources.parse(text)
         await self.sources.check(source)
         job, _ = await self.desk.submit(VOD, source.text)
         return job
 
     async def take(self, bucket: str, key: str) -> None:
-        """Submits a job for an object in a queue's event. Raises StoreAway.
+        """Submits a job for an object in a queue's event. Raises StoreUnavailable.
 
         The job's id depends on key, size and time of the object. So a repeated event gives no second job, but an object
         that was written again does.

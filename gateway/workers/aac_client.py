@@ -12,7 +12,7 @@ import structlog
 
 from gateway.media.track import MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.ports.errors import OutputTrouble
+from gateway.ports.errors import OutputError
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.workers.aac_protocol import AacMessage
@@ -21,7 +21,7 @@ from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
 log = structlog.get_logger(__name__)
 
 _MODULE: Final = "gateway.workers.programs.aac_worker"
-_MOST_UNITS: Final = 1_000  # in the queue to the worker; Opus has 50 a second
+_MAX_UNITS: Final = 1_000  # in the queue to the worker; Opus has 50 a second
 _HEALTHY: Final = 5.0  # seconds; if a worker lived longer, its input did not kill it
 _DEATHS: Final = 3  # after so many deaths in a row, each within _HEALTHY seconds, the audio counts as unusable
 _LAST: Final = 2.0  # seconds that the worker may take to finish
@@ -91,7 +91,7 @@ class AacWorkerClient:
 
     def give(self, unit: AccessUnit) -> None:
         """Hot. Queues the next unit of the source."""
-        if len(self._waiting) >= _MOST_UNITS:
+        if len(self._waiting) >= _MAX_UNITS:
             self._forget_oldest()
         ms = unit.dts * 1000 // unit.track.timescale
         if self._given_ms is None:
@@ -114,7 +114,7 @@ class AacWorkerClient:
                 try:
                     await self._with_worker()
                     return
-                except OutputTrouble as error:
+                except OutputError as error:
                     died = isinstance(error, WorkerDied)
                     deaths = 1 if time.monotonic() - began > _HEALTHY else deaths + 1
                     if deaths >= _DEATHS or not (died or self._ready.done()):

@@ -15,7 +15,7 @@ from gateway.protocols import wire
 
 _LENGTH: Final = struct.Struct(">I")
 _ANSWER: Final = struct.Struct(">IB")
-_MOST_UNITS: Final = 20_000
+_MAX_UNITS: Final = 20_000
 _SAID: Final = ("number", "doing", "session", "fresh", "quality", "difference")  # fields of a request, as JSON
 GRID: Final = 3  # pictures are compared in 3 x 3 regions, numbered from 1 at the top left, line by line
 
@@ -66,7 +66,7 @@ class JpegRequest:
         at = 0
         while at < len(body):
             start = at + _LENGTH.size
-            if start > len(body) or len(pieces) > _MOST_UNITS:
+            if start > len(body) or len(pieces) > _MAX_UNITS:
                 raise InvalidData("a request that is cut")
             at = start + _LENGTH.unpack_from(body, start - _LENGTH.size)[0]
             if at > len(body):

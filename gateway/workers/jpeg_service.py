@@ -24,7 +24,7 @@ from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
 from gateway.media.track import Kind, MediaTrack
 from gateway.media.unit import AccessUnit
-from gateway.ports.errors import OutputTrouble
+from gateway.ports.errors import OutputError
 from gateway.settings.models import SnapshotSettings
 from gateway.workers.jpeg_protocol import JpegAction, JpegMessage, JpegReply, JpegRequest, PictureDifference
 from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
@@ -32,15 +32,15 @@ from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
 log = structlog.get_logger(__name__)
 
 MODULE: Final = "gateway.workers.programs.jpeg_worker"
-_MOST_LANES: Final = 4
-_MOST_WAITING: Final = 32  # requests in the queue of one worker
-_MOST_BYTES: Final = 64_000_000  # bytes of units in these requests
+_MAX_LANES: Final = 4
+_MAX_WAITING: Final = 32  # requests in the queue of one worker
+_MAX_BYTES: Final = 64_000_000  # bytes of units in these requests
 _TIMEOUT: Final = 10.0  # seconds for one answer
 _IDLE: Final = 30.0  # seconds after which a worker without requests ends
 _VIDEO: Final = Kind.VIDEO
 
 
-class JpegUnavailable(OutputTrouble):
+class JpegUnavailable(OutputError):
     """A picture could not be made now. The message is one line."""
 
 
@@ -60,7 +60,7 @@ class JpegService:
     def __init__(self, workers: WorkerPool, settings: SnapshotSettings) -> None:
         self._quality = settings.quality
         self._numbers = itertools.count(1)
-        self._lanes = [_Lane(workers) for _ in range(min(_MOST_LANES, os.cpu_count() or 1))]
+        self._lanes = [_Lane(workers) for _ in range(min(_MAX_LANES, os.cpu_count() or 1))]
         self._tasks = Tasks("stills", _crashed)
         self._latest: WeakKeyDictionary[Stream, tuple[int, asyncio.Future[bytes]]] = WeakKeyDictionary()
         self._good: WeakKeyDictionary[Stream, bytes] = WeakKeyDictionary()
@@ -181,7 +181,7 @@ class _Lane:
     async def ask(self, ask: JpegRequest) -> bytes:
         """Queues a request and returns the body of its reply. Raises JpegUnavailable."""
         size = sum(len(u.payload) for u in ask.units)
-        if len(self._requests) >= _MOST_WAITING or self._bytes + size > _MOST_BYTES:
+        if len(self._requests) >= _MAX_WAITING or self._bytes + size > _MAX_BYTES:
             raise JpegUnavailable("too many pictures are asked for")
         request = _Request(ask, size, asyncio.get_running_loop().create_future())
         self._requests.append(request)
@@ -205,7 +205,7 @@ class _Lane:
                         await self._serve(worker)
                 except WorkerDied:
                     continue  # the request that killed the worker has been refused; a new worker takes the others
-                except OutputTrouble as error:
+                except OutputError as error:
                     self._refuse(str(error))
                 finally:
                     self._running = False

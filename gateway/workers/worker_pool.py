@@ -23,7 +23,7 @@ from gateway.lib.tasks import Tasks
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
-from gateway.ports.errors import OutputTrouble
+from gateway.ports.errors import OutputError
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.settings import models
@@ -45,7 +45,7 @@ _LINES: Final = 50  # last lines of a worker's stderr that are logged; earlier o
 Handler: TypeAlias = Callable[[bytes], "bool | None"]
 
 
-class WorkerDied(OutputTrouble):
+class WorkerDied(OutputError):
     """A worker ended while it was needed. The message says how."""
 
 
@@ -84,10 +84,10 @@ class WorkerPool:
         name: its task, for log and metric. stream: for the log. writes: whether it may write files.
         memory: bytes that it may allocate, 0 for no limit; None: the limit of the settings.
         stuck: seconds after which a worker that takes no frames is ended; None: never.
-        Raises OutputTrouble if `most` workers run already or if the process cannot be started.
+        Raises OutputError if `most` workers run already or if the process cannot be started.
         """
         if self._running >= self.most:
-            raise OutputTrouble(f"all {self.most} media workers are busy (workers.most)")
+            raise OutputError(f"all {self.most} media workers are busy (workers.most)")
         self._running += 1
         try:
             ours, theirs = socket.socketpair()
@@ -95,7 +95,7 @@ class WorkerPool:
                 try:
                     process = await self._spawn(module, theirs.fileno(), writes, memory)
                 except OSError as error:
-                    raise OutputTrouble(f"no media worker can be started: {error.strerror or error}") from error
+                    raise OutputError(f"no media worker can be started: {error.strerror or error}") from error
                 finally:
                     theirs.close()
                 worker = WorkerProcess(process, name, stream)

@@ -8,12 +8,12 @@ from typing import Final
 
 from gateway.adapters.local.credentials import TokenVerifier
 from gateway.http.request import Request
-from gateway.http.response import Response, text, try_later
+from gateway.http.response import Response, service_unavailable, text
 from gateway.lib.metrics import CONTENT_TYPE, Metrics
 from gateway.lib.metrics_snapshot import MetricsSnapshot
 from gateway.lib.refusals import Refusals
 from gateway.playback.health import Health
-from gateway.playback.play_format import EventualAnswer
+from gateway.playback.play_format import AnswerOrAwaitable
 
 _NO_PAGE: Final = text(404, "not found: an edge serves /healthcheck, /ready and /metrics here")
 _TOKEN_NEEDED: Final = text(401, "the admin token is needed", headers={"WWW-Authenticate": "Bearer"})
@@ -26,7 +26,7 @@ class AdminPages:
         self._metrics = metrics
         self._verifier = verify
         self._refusals = Refusals(refusals_per_minute)
-        self._pages: dict[str, Callable[[Request], EventualAnswer]] = {
+        self._pages: dict[str, Callable[[Request], AnswerOrAwaitable]] = {
             "/healthcheck": health.alive,
             "/ready": health.ready,
             "/metrics": self._measured,
@@ -34,15 +34,17 @@ class AdminPages:
         self.sums: Callable[[], Awaitable[MetricsSnapshot]] | None = None  # of all processes on the same ports
         self.refused: dict[str, int] = {}
 
-    def __call__(self, request: Request) -> EventualAnswer:
+    def __call__(self, request: Request) -> AnswerOrAwaitable:
         page = self._pages.get(request.path)
         return page(request) if page is not None else _NO_PAGE
 
-    def _measured(self, request: Request) -> EventualAnswer:
+    def _measured(self, request: Request) -> AnswerOrAwaitable:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not self._verifier.verify(token.strip()):
             if token and not request.exempt and (wait := self._refusals.add(request.peer, time.monotonic())):
-                return self._refuse("limited", try_later("too many wrong tokens from this address", wait, 429))
+                return self._refuse(
+                    "limited", service_unavailable("too many wrong tokens from this address", wait, 429)
+                )
             return self._refuse("wrong" if token else "missing", _TOKEN_NEEDED)
         if self.sums is not None:
             return self._summed(self.sums)

@@ -58,7 +58,7 @@ from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.ladder import LadderPlayback
 from gateway.playback.pages import Pages
-from gateway.playback.play_format import EventualAnswer
+from gateway.playback.play_format import AnswerOrAwaitable
 from gateway.playback.router import (
     LivePlayback,
     MediaRoutes,
@@ -100,7 +100,7 @@ async def _until_idle(where: RegistryLocator, channel: str, ending: ShutdownSign
 
 
 @dataclass(frozen=True, slots=True)
-class _Ground:
+class _EdgeServices:
     """The parts that find streams and channels. registry: None if the settings name gateways instead."""
 
     registry: Registry | None
@@ -112,7 +112,7 @@ class _Ground:
     deleted: ChannelReader
 
 
-async def _ground(parts: NodeParts) -> _Ground:
+async def _ground(parts: NodeParts) -> _EdgeServices:
     """Opens the parts that find streams and channels. Raises StoreUnusable."""
     settings, stack, id = parts.settings, parts.stack, parts.identity.id
     channel = settings.edge.channel
@@ -143,7 +143,7 @@ async def _ground(parts: NodeParts) -> _Ground:
         reader, deleted = HolderFirstChannels(stored, locator, peers), StoredDeletions(stored)
     for name, check in checks.items():
         parts.readiness.add(name, check)
-    return _Ground(registry, locator, spread, peers, known, reader, deleted)
+    return _EdgeServices(registry, locator, spread, peers, known, reader, deleted)
 
 
 class PulledStreams:
@@ -168,7 +168,7 @@ class Edge(node.Role):
 
     ready = "edge ready"
 
-    def __init__(self, parts: NodeParts, ground: _Ground) -> None:
+    def __init__(self, parts: NodeParts, ground: _EdgeServices) -> None:
         settings = parts.settings
         self._parts = parts
         self._settings = settings
@@ -328,5 +328,5 @@ class Edge(node.Role):
             yield MetricSample(metric_table.REFUSED, count, ("api", reason))
 
 
-def _not_here(request: Request, stream: Stream, rest: str) -> EventualAnswer:
+def _not_here(request: Request, stream: Stream, rest: str) -> AnswerOrAwaitable:
     raise AssertionError("no stream is held here whose files could be asked for")

@@ -10,7 +10,7 @@ from gateway.cluster.node_endpoint import NOT_HERE
 from gateway.cluster.pull import PullSource
 from gateway.cluster.replicas import Replicas
 from gateway.http.request import Request
-from gateway.playback.play_format import EventualAnswer
+from gateway.playback.play_format import AnswerOrAwaitable
 from gateway.ports.errors import NoSuchStream
 
 # Sent with every request of such an edge to another node. An edge of the same channel refuses these requests, so that
@@ -36,7 +36,7 @@ class ChannelEdge:
             raise NoSuchStream(name)
         return await self._replicas.lend(name, _WAIT_SECONDS)
 
-    def file(self, request: Request, name: str, path: str) -> EventualAnswer:
+    def file(self, request: Request, name: str, path: str) -> AnswerOrAwaitable:
         """Answers a node's request for a file of a stream. The `files` function of NodeEndpoint."""
         return self._relay.given(request, name, path) if self._gives(request, name) else NOT_HERE
 

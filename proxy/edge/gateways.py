@@ -10,16 +10,16 @@ from typing import Final, TypeAlias
 
 import structlog
 
-from gateway.cluster.node_address import NodeAddress, PeerAway, PeerRefused, StreamLocator
+from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.peers import Peers
 from gateway.cluster.upstream_client import UpstreamClient, UpstreamResponse
-from gateway.ports.errors import AtCapacity, StoreAway
-from gateway.ports.nodes import Holding, Node, NodeRole
+from gateway.ports.errors import AtCapacity, StoreUnavailable
+from gateway.ports.nodes import Node, NodeRole, StreamClaim
 
 log = structlog.get_logger(__name__)
 
-_MOST_AT_ONCE: Final = 1_024  # files that are requested from gateways at the same time
-_MOST_ASKED: Final = 8  # gateways for one request
+_MAX_AT_ONCE: Final = 1_024  # files that are requested from gateways at the same time
+_MAX_ASKED: Final = 8  # gateways for one request
 _AWAY_SECONDS: Final = 5.0  # a gateway that did not answer is asked last for so long
 _ASK_SECONDS: Final = 3.0
 _QUESTIONS: Final = 64  # requests to one gateway at the same time
@@ -57,7 +57,7 @@ class Gateways:
         self._turn = 0
 
     async def all(self, first: NodeAddress | None = None) -> list[NodeAddress]:
-        """Returns at most _MOST_ASKED gateways: `first`, then the others in turn.
+        """Returns at most _MAX_ASKED gateways: `first`, then the others in turn.
 
         Gateways that did not answer in the last _AWAY_SECONDS come last.
         """
@@ -70,7 +70,7 @@ class Gateways:
         places.sort(key=lambda place: place.address in self._away)
         if first is not None:
             places = [first, *(place for place in places if place.address != first.address)]
-        return places[:_MOST_ASKED]
+        return places[:_MAX_ASKED]
 
     def failed(self, place: NodeAddress) -> None:
         """Notes that a gateway did not answer."""
@@ -95,10 +95,10 @@ class GatewayFiles:
     ) -> AsyncIterator[UpstreamResponse]:
         """Yields the answer of the first gateway that has the file, else a 404. Asks the channel's holder first.
 
-        target: path and query, encoded. Raises PeerAway or PeerRefused if a gateway that may have the file gave no
-        usable answer. Raises AtCapacity, StoreAway.
+        target: path and query, encoded. Raises PeerUnavailable or PeerRefused if a gateway that may have the file gave
+        no usable answer. Raises AtCapacity, StoreUnavailable.
         """
-        if self._at_once >= _MOST_AT_ONCE:
+        if self._at_once >= _MAX_AT_ONCE:
             raise AtCapacity("too many files are passed on")
         self._at_once += 1
         try:
@@ -111,7 +111,7 @@ class GatewayFiles:
         self, stack: contextlib.AsyncExitStack, target: str, channel: str, method: str, headers: Mapping[str, str]
     ) -> UpstreamResponse:
         places = await self._gateways.all(self._where.known(channel) if channel else None)
-        failure: PeerAway | PeerRefused | None = None
+        failure: PeerUnavailable | PeerRefused | None = None
         for place in places:
             try:
                 async with contextlib.AsyncExitStack() as attempt:
@@ -122,12 +122,12 @@ class GatewayFiles:
                         return answered
                     if status == 503:
                         failure = PeerRefused(place, status, "cannot say now")
-            except PeerAway as error:
+            except PeerUnavailable as error:
                 self._gateways.failed(place)
                 failure = error
             except PeerRefused as error:
                 failure = error
-        raise failure or StoreAway("no gateway is there")
+        raise failure or StoreUnavailable("no gateway is there")
 
 
 class UpstreamFinder:
@@ -142,21 +142,21 @@ class UpstreamFinder:
         self._clock = clock
         self._away: dict[str, float] = {}  # address → time until which it counts as away
 
-    async def find(self, streams: Collection[str]) -> dict[str, Holding]:
-        """Implements Registry.find. Raises StoreAway if no gateway answers."""
-        found: dict[str, Holding] = {}
+    async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
+        """Implements Registry.find. Raises StoreUnavailable if no gateway answers."""
+        found: dict[str, StreamClaim] = {}
         answers = await asyncio.gather(*(self._ask(address, streams) for address in self._gates))
         for held in reversed(answers):  # the first gateway in the settings wins
             found |= held or {}
         if all(held is None for held in answers):
-            raise StoreAway("no gateway answers")
+            raise StoreUnavailable("no gateway answers")
         return found
 
     async def check(self) -> None:
-        """Returns if a gateway answers. Raises StoreAway if none does."""
+        """Returns if a gateway answers. Raises StoreUnavailable if none does."""
         await self.find(())
 
-    async def _ask(self, address: str, streams: Collection[str]) -> dict[str, Holding] | None:
+    async def _ask(self, address: str, streams: Collection[str]) -> dict[str, StreamClaim] | None:
         """Returns the streams that a gateway holds, out of `streams`; None if it does not answer."""
         if self._away.get(address, 0.0) > self._clock() and streams:
             return None
@@ -166,7 +166,7 @@ class UpstreamFinder:
                 await self._peers.ask(place, "GET", "/_node/.node/node", seconds=_ASK_SECONDS)
                 return {}
             held = await asyncio.gather(*(self._holds(place, stream) for stream in streams))
-        except PeerAway as away:
+        except PeerUnavailable as away:
             self._away[address] = self._clock() + _AWAY_SECONDS
             log.debug("a gateway does not answer", address=address, reason=str(away))
             return None
@@ -175,7 +175,7 @@ class UpstreamFinder:
             return None
         return {stream: holding for stream, holding in zip(streams, held, strict=True) if holding is not None}
 
-    async def _holds(self, place: NodeAddress, stream: str) -> Holding | None:
+    async def _holds(self, place: NodeAddress, stream: str) -> StreamClaim | None:
         async with self._gates[place.address]:
             try:
                 await self._peers.ask(place, "GET", f"/_node/.node/session/{stream}", seconds=_ASK_SECONDS)
@@ -183,4 +183,4 @@ class UpstreamFinder:
                 if refused.status in (404, 421):
                     return None
                 raise
-        return Holding(stream, place.node, place.address, f"{place.address}/{stream}", 0.0)
+        return StreamClaim(stream, place.node, place.address, f"{place.address}/{stream}", 0.0)

@@ -11,7 +11,7 @@ from gateway.ingest.admission import Admission
 from gateway.lib.refusals import Refusals
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
-from gateway.ports.errors import PlaysOnly
+from gateway.ports.errors import PushesNotAccepted
 from gateway.ports.events import Events
 
 _WORDS = "this is an edge, which only plays"
@@ -24,12 +24,12 @@ class NoPushes(Admission):
         super().__init__(channels, secrets, events, publishers_per_address=0, refusals=Refusals(0))
 
     async def channel(self, id: str, key: str | None, address: str, *, exempt: bool = False) -> Channel:
-        """Raises PlaysOnly."""
-        raise PlaysOnly(_WORDS)
+        """Raises PushesNotAccepted."""
+        raise PushesNotAccepted(_WORDS)
 
 
 async def refuse_publisher(
     channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None]
 ) -> StreamPublisher:
-    """Implements live.acquire_publisher.AcquirePublisher. Always raises PlaysOnly."""
-    raise PlaysOnly(_WORDS)
+    """Implements live.acquire_publisher.AcquirePublisher. Always raises PushesNotAccepted."""
+    raise PushesNotAccepted(_WORDS)

@@ -14,15 +14,15 @@ from gateway.cluster.cached_response import CachedResponse, to_cached_response
 from gateway.cluster.request_coalescer import RequestCoalescer, SharedRequest, TruncatedBody
 from gateway.cluster.upstream_client import UpstreamResponse
 from gateway.http.request import Request
-from gateway.http.response import Response, text, try_later
+from gateway.http.response import Response, service_unavailable, text
 from gateway.playback.playlist_response import M3U8, copied_query
 from gateway.playback.recording_files import is_recording
-from gateway.ports.errors import HubError
+from gateway.ports.errors import GatewayError
 from proxy.edge.gateways import GatewayFiles
 
 _SMALL: Final = (".m3u8", ".ts", ".jpg")  # often requested by many viewers at once, and seldom large
 _MAX_FILE: Final = 8 << 20  # bytes of a cached file; a larger one is requested for each viewer
-_MOST_LARGE: Final = 1_000  # remembered names of larger files
+_MAX_LARGE: Final = 1_000  # remembered names of larger files
 _LONGEST: Final = 600.0  # seconds that a file is cached
 _NOT_THERE: Final = 0.5  # seconds that "no such file" is cached
 _TIMEOUT_SECONDS: Final = 60.0
@@ -75,11 +75,11 @@ class EdgeRecordings:
                     return await self._small(request, target, channel)
                 except _TooLarge:
                     self._large[target] = None
-                    if len(self._large) > _MOST_LARGE:
+                    if len(self._large) > _MAX_LARGE:
                         self._large.popitem(last=False)
             return await self._passed_on(request, target, channel)
-        except HubError:
-            return try_later("recordings cannot be read now", 2)
+        except GatewayError:
+            return service_unavailable("recordings cannot be read now", 2)
 
     # ---- small ones ----
 
@@ -96,7 +96,7 @@ class EdgeRecordings:
             flight = self._flights.join(target, channel, lambda flight: self._fly(flight, target, channel))
             try:
                 if not await flight.answered(_TIMEOUT_SECONDS):
-                    return try_later("recordings cannot be read now", 2)
+                    return service_unavailable("recordings cannot be read now", 2)
                 copy = flight.result
             finally:
                 self._flights.leave(flight)

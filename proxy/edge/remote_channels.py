@@ -10,9 +10,9 @@ import structlog
 from gateway.channels.channel import Channel
 from gateway.channels.names import is_channel_id
 from gateway.channels.stores import ChannelReader
-from gateway.cluster.node_address import NodeAddress, PeerAway, PeerRefused, StreamLocator
+from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable, StreamLocator
 from gateway.cluster.peers import Peers
-from gateway.ports.errors import NoSuchChannel, StoreAway
+from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from proxy.edge.gateways import Gateways
 
 log = structlog.get_logger(__name__)
@@ -24,8 +24,8 @@ _MAX_CONCURRENT: Final = 256  # requests at the same time; limited, because view
 class RemoteChannels:
     """Reads channels from the gateways, which may have separate stores. A ChannelReader; use it behind CachedChannels.
 
-    A channel counts as missing only if all gateways say so. If one gives no answer, StoreAway is raised, because a
-    missing channel would be open for everybody.
+    A channel counts as missing only if all gateways say so. If one gives no answer, StoreUnavailable is raised, because
+    a missing channel would be open for everybody.
     operation: "channel", or "deleted" for the remaining data of deleted channels.
     """
 
@@ -37,11 +37,11 @@ class RemoteChannels:
         self._asking = 0
 
     async def get(self, id: str) -> Channel:
-        """Returns the channel with its public fields. Raises NoSuchChannel, StoreAway."""
+        """Returns the channel with its public fields. Raises NoSuchChannel, StoreUnavailable."""
         if not is_channel_id(id):
             raise NoSuchChannel(id)
         if self._asking >= _MAX_CONCURRENT:
-            raise StoreAway("too many channels are asked for", 1)
+            raise StoreUnavailable("too many channels are asked for", 1)
         self._asking += 1
         try:
             return await self._ask(id)
@@ -58,14 +58,14 @@ class RemoteChannels:
             except PeerRefused as refused:
                 unknown += refused.status == 404
                 failure = str(refused)
-            except PeerAway as away:
+            except PeerUnavailable as away:
                 self._gateways.failed(place)
                 failure = str(away)
             except ValueError as error:
                 failure = f"node {place.node} at {place.address}: {error}"
         if places and unknown == len(places):
             raise NoSuchChannel(id)
-        raise StoreAway(failure)
+        raise StoreUnavailable(failure)
 
 
 class HolderFirstChannels:
@@ -80,18 +80,21 @@ class HolderFirstChannels:
         self._peers = peers
 
     async def get(self, id: str) -> Channel:
-        """Returns the channel. Raises NoSuchChannel, StoreAway."""
+        """Returns the channel. Raises NoSuchChannel, StoreUnavailable."""
         place = self._where.known(id) if is_channel_id(id) else None
         if place is not None:
             try:
                 return await _asked(self._peers, place, id)
-            except (PeerAway, PeerRefused, ValueError) as error:
+            except (PeerUnavailable, PeerRefused, ValueError) as error:
                 log.debug("a holder does not tell its channel", channel=id, reason=str(error))
         return await self._store.get(id)
 
 
 async def _asked(peers: Peers, place: NodeAddress, id: str, operation: str = "channel") -> Channel:
-    """Returns a channel's public fields from one node. Raises PeerAway, PeerRefused, ValueError for a bad answer."""
+    """Returns a channel's public fields from one node.
+
+    Raises PeerUnavailable, PeerRefused, ValueError for a bad answer.
+    """
     said = json.loads(await peers.ask(place, "GET", f"/_node/.node/{operation}/{id}", seconds=_SECONDS))
     if not isinstance(said, dict) or said.get("id") != id:
         raise ValueError("another channel in its answer")

@@ -11,7 +11,7 @@ from gateway.adapters.advertise import advertised
 from gateway.adapters.aws.task_metadata import own_task, read_task
 from gateway.adapters.local.host import shown_host
 from gateway.channels.addresses import OpenPorts
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from gateway.settings import Settings, load
 from tests.support.ecs_agent import ARN, CLUSTER, agent, metadata
 
@@ -60,7 +60,7 @@ async def test_an_agent_that_is_busy_at_first_is_asked_again(tmp_path: Path) -> 
 async def test_an_agent_that_never_answers_does_not_stop_the_start(tmp_path: Path) -> None:
     async with agent() as at:
         at.broken = 100
-        with pytest.raises(StoreAway, match="500"):
+        with pytest.raises(StoreUnavailable, match="500"):
             await own_task(at.environ)
         with_agent = await advertised(settings(tmp_path), PORTS, at.environ)
         assert with_agent == await advertised(settings(tmp_path), PORTS, {})

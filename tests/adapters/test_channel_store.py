@@ -211,12 +211,12 @@ async def test_an_id_can_be_stored_again_and_deleted_again(stores):
 
 async def test_what_stays_can_be_replaced_and_forgotten(stores):
     await stores.channels.add(PROTECTED)
-    deleted = (await stores.channels.delete(ID, NOW)).losing_media()
+    deleted = (await stores.channels.delete(ID, NOW)).with_media_deletion()
     await stores.channels.put_deleted(deleted)
     assert await stores.channels.get_deleted(ID) == deleted
     assert deleted.without_media and deleted.channel.play_auth == "sign"
     for _ in range(2):
-        await stores.channels.forget_deleted(ID)
+        await stores.channels.remove_deleted(ID)
     with pytest.raises(NoSuchChannel):
         await stores.channels.get_deleted(ID)
 
@@ -225,7 +225,7 @@ async def test_forgetting_what_stayed_leaves_the_channel_that_has_its_id_now(sto
     await stores.channels.add(ITEM)
     await stores.channels.delete(ID, NOW)
     await stores.channels.add(ITEM)
-    await stores.channels.forget_deleted(ID)
+    await stores.channels.remove_deleted(ID)
     assert (await stores.channels.get(ID)).item == ITEM
 
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from gateway.adapters.local.console import SqliteConsole
 from gateway.adapters.stores import open_aws, open_console
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from gateway.ports.stores import ConsoleStore
 from gateway.settings import load
 from tests.adapters.conftest import DOUBLES, dynamodb
@@ -173,5 +173,5 @@ async def test_a_table_that_is_missing_is_a_store_that_is_away(aws: str) -> None
             store.check,
         ]
         for ask in asked:
-            with pytest.raises(StoreAway):
+            with pytest.raises(StoreUnavailable):
                 await ask()

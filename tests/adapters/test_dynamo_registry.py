@@ -17,7 +17,7 @@ from gateway.adapters.aws import session as aws_session
 from gateway.adapters.aws.registry import DynamoRegistry
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.stores import open_aws
-from gateway.ports.errors import HeldElsewhere, StoreAway
+from gateway.ports.errors import HeldByOtherNode, StoreUnavailable
 from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS
 from tests.adapters.conftest import DOUBLES, SESSIONS, dynamodb
 from tests.adapters.test_registry import ITEM, NOW, Clock, clock, holding, node
@@ -222,7 +222,7 @@ async def test_a_node_that_misses_itself_lists_itself_again(registry: DynamoRegi
 
 async def test_a_join_that_stopped_half_way_is_finished_by_the_next_beat(registry: DynamoRegistry) -> None:
     store("/nodes", ids={"S": "not a set"})
-    with pytest.raises(StoreAway, match="ValidationException"):
+    with pytest.raises(StoreUnavailable, match="ValidationException"):
         await registry.join(node())
     remove("/nodes")
     await registry.beat(node(beat=2))
@@ -267,7 +267,7 @@ async def test_every_operation_is_one_request(session: AwsSession, registry: Dyn
             await operation()
         assert made == {name: 1}
     async with counting(session) as made:
-        with pytest.raises(HeldElsewhere):
+        with pytest.raises(HeldByOtherNode):
             await registry.claim(holding("held", "b2"), ITEM)
     assert made == {"PutItem": 1}, "who holds it comes with the refusal"
 
@@ -327,7 +327,7 @@ async def test_keys_that_were_left_unread_are_asked_for_again(quickly: None) -> 
 
 async def test_a_table_that_leaves_keys_unread_for_long_is_away(quickly: None) -> None:
     table = Throttled(1, 1, 1, 1, 1)
-    with pytest.raises(StoreAway, match="video-streaming"):
+    with pytest.raises(StoreUnavailable, match="video-streaming"):
         await DynamoRegistry(table, SESSIONS).find([f"c{n}" for n in range(100)])  # type: ignore[arg-type]
     assert table.asked == [100, 99, 98, 97]
 
@@ -374,7 +374,7 @@ async def test_every_call_says_that_the_service_is_away_and_works_when_it_is_bac
         else:
             gate.hush()
         for name, call in CALLS.items():
-            with pytest.raises(StoreAway, match=r"dynamodb \(table video-streaming\)"):
+            with pytest.raises(StoreUnavailable, match=r"dynamodb \(table video-streaming\)"):
                 await call(registry)
                 pytest.fail(f"{name} was done")
         await gate.open()
@@ -394,7 +394,7 @@ async def test_a_claim_whose_answer_was_lost_is_ours_when_it_is_made_again(
         monkeypatch.setenv("AWS_ENDPOINT_URL_DYNAMODB", double)
         monkeypatch.setattr(aws_session, "CALL_TIMEOUT", 0.5)
         gate.hush(answers=True)
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await registry.claim(holding(), ITEM)
         assert (row("foyer") or {})["claim"] == {"S": "a1"}
         await gate.open()
@@ -421,4 +421,4 @@ async def test_a_herd_that_waits_for_a_silent_service_is_told_together(
         registry = DynamoRegistry(session, SESSIONS)
         async with asyncio.timeout(8):
             told = await asyncio.gather(*(registry.find([f"c{n}"]) for n in range(200)), return_exceptions=True)
-    assert {type(answer) for answer in told} == {StoreAway}
+    assert {type(answer) for answer in told} == {StoreUnavailable}

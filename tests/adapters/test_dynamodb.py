@@ -16,7 +16,7 @@ from gateway.adapters.stores import open_stores
 from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import changes
 from gateway.channels.stream_key import Algorithm, SigningSecrets, Verdict, sign
-from gateway.ports.errors import StoreAway, StoreUnusable
+from gateway.ports.errors import StoreUnavailable, StoreUnusable
 from gateway.settings import load
 from tests.adapters.conftest import TABLE
 
@@ -121,7 +121,7 @@ async def test_a_refused_connection_is_away(aws, settings, monkeypatch):
                 stores.channels.delete("a", 0),
                 stores.channels.check(),
             ):
-                with pytest.raises(StoreAway, match=r"dynamodb \(table video-metadata\)"):
+                with pytest.raises(StoreUnavailable, match=r"dynamodb \(table video-metadata\)"):
                     await call
 
 
@@ -129,7 +129,7 @@ async def test_a_silent_service_is_away_in_time(aws, settings, monkeypatch, sile
     monkeypatch.setattr(session, "CALL_TIMEOUT", 0.2)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent_port}")
     async with open_stores(settings) as stores:
-        with pytest.raises(StoreAway, match="does not answer"):
+        with pytest.raises(StoreUnavailable, match="does not answer"):
             await stores.channels.get("a")
 
 
@@ -143,7 +143,7 @@ async def test_it_comes_back_by_itself(aws, settings, monkeypatch):
     port = gate.sockets[0].getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     async with open_stores(settings) as stores:
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await stores.channels.list()
         gate.close()
         await gate.wait_closed()
@@ -169,7 +169,7 @@ async def test_it_comes_back_by_itself(aws, settings, monkeypatch):
 async def test_a_missing_table_is_away_and_says_why(aws, tmp_path):
     settings = load(environ={"MILLRACE_DATA": str(tmp_path), "MILLRACE_CHANNELS": "dynamodb://no-such-table"})
     async with open_stores(settings) as stores:
-        with pytest.raises(StoreAway, match=r"no-such-table.*ResourceNotFoundException"):
+        with pytest.raises(StoreUnavailable, match=r"no-such-table.*ResourceNotFoundException"):
             await stores.channels.check()
 
 
@@ -177,7 +177,7 @@ async def test_domains_that_cannot_be_read_show_as_none(aws, settings, monkeypat
     monkeypatch.setenv("AWS_ENDPOINT_URL_SSM", "http://127.0.0.1:1")
     async with open_stores(settings) as stores:
         assert await stores.domains.get_domains() == PublicDomains()
-        with pytest.raises(StoreAway, match="ssm"):
+        with pytest.raises(StoreUnavailable, match="ssm"):
             await stores.domains.set_domains(PublicDomains("a", "b"))
 
 
@@ -199,7 +199,7 @@ async def test_no_credentials_is_away(monkeypatch, aws, settings):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     async with open_stores(settings) as stores:
-        with pytest.raises(StoreAway, match="NoCredentialsError"):
+        with pytest.raises(StoreUnavailable, match="NoCredentialsError"):
             await stores.channels.check()
 
 

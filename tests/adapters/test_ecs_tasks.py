@@ -14,8 +14,8 @@ import structlog
 
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.aws.tasks import SIZES, EcsTasks, started_by
-from gateway.ports.errors import OutputTrouble, StoreAway
-from gateway.ports.stores import TaskOrder
+from gateway.ports.errors import OutputError, StoreUnavailable
+from gateway.ports.stores import TaskRequest
 from gateway.settings.models import EcsSettings
 from tests.support import moto_ecs
 from tests.support.ecs import CLUSTER, Ecs, credentials, ecs
@@ -23,7 +23,7 @@ from tests.support.ecs_agent import agent
 
 CHANNEL = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
 HERE = "10.0.2.106:8080"
-ORDER = TaskOrder(CHANNEL, "codec", "large", {"IS_LD": "true", "CODEC": "libx264"}, address=HERE)
+ORDER = TaskRequest(CHANNEL, "codec", "large", {"IS_LD": "true", "CODEC": "libx264"}, address=HERE)
 
 
 def settings(**fields: Any) -> EcsSettings:
@@ -104,7 +104,7 @@ async def test_a_lost_answer_starts_nothing_twice(monkeypatch: pytest.MonkeyPatc
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
         at.ecs.lose = 2  # as often as one call is tried
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await tasks.keep(ORDER)
         assert len(await tasks.keep(ORDER)) == 1
         assert len(at.ecs.running) == 1
@@ -117,10 +117,10 @@ async def test_an_order_that_changed_after_a_lost_answer_still_ends_with_one_tas
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
         at.ecs.lose = 2
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await tasks.keep(ORDER)
         changed = replace(ORDER, size="xlarge")
-        with pytest.raises(StoreAway, match="under way"):
+        with pytest.raises(StoreUnavailable, match="under way"):
             await tasks.keep(changed)
         assert len(await tasks.keep(changed)) == 1
         assert len(at.ecs.running) == 1
@@ -205,7 +205,7 @@ async def test_where_there_is_room_for_some_the_rest_is_tried_again(monkeypatch:
         tasks = at.tasks()
         order = replace(ORDER, kind="slave", size="micro", count=3, address="")
         at.ecs.room = 2
-        with pytest.raises(OutputTrouble, match="Capacity is unavailable"):
+        with pytest.raises(OutputError, match="Capacity is unavailable"):
             await tasks.keep(order)
         assert len(at.ecs.running) == 2
         at.ecs.room = 5
@@ -225,7 +225,7 @@ async def test_what_somebody_has_to_put_right_is_told_in_its_words(
 ) -> None:
     async with rig(monkeypatch) as at:
         at.ecs.refuse = (code, message)
-        with pytest.raises(OutputTrouble, match=message):
+        with pytest.raises(OutputError, match=message):
             await at.tasks().keep(ORDER)
 
 
@@ -235,7 +235,7 @@ async def test_an_outage_is_no_reason_to_start_or_end_anything(monkeypatch: pyte
         await tasks.keep(ORDER)
         at.now += 10
         at.ecs.broken = 2
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await tasks.keep(ORDER)
         assert len(at.ecs.running) == 1
         await tasks.keep(ORDER)
@@ -257,7 +257,7 @@ async def test_a_stop_also_finds_what_was_started_without_an_answer(monkeypatch:
     async with rig(monkeypatch) as at:
         tasks = at.tasks()
         at.ecs.lose = 2
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await tasks.keep(ORDER)
         await tasks.stop(CHANNEL, "codec", HERE, "the stream ended")
         assert at.ecs.running == []
@@ -282,7 +282,7 @@ async def test_the_cluster_is_that_of_the_own_task_where_none_is_set(monkeypatch
 
 async def test_without_a_cluster_and_outside_of_ecs_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
-        with pytest.raises(OutputTrouble, match=r"ecs\.cluster is not set"):
+        with pytest.raises(OutputError, match=r"ecs\.cluster is not set"):
             await at.tasks(cluster="").keep(ORDER)
 
 

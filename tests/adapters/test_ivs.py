@@ -10,7 +10,7 @@ import pytest_asyncio
 from gateway.adapters.aws.ivs import AwsIvs
 from gateway.adapters.aws.session import AwsSession
 from gateway.channels.relay_urls import is_ivs_channel
-from gateway.ports.errors import OutputTrouble, StoreAway
+from gateway.ports.errors import OutputError, StoreUnavailable
 from tests.support.clock import Clock
 from tests.support.ivs import KEY, IvsApi, ivs_api
 
@@ -57,22 +57,22 @@ async def test_a_relay_is_told_endpoint_key_and_type_which_are_remembered_for_a_
 
 async def test_what_is_not_there_is_said_in_one_line(ivs: AwsIvs, api: IvsApi) -> None:
     arn = "arn:aws:ivs:eu-central-1:123456789012:channel/nobody"
-    with pytest.raises(OutputTrouble, match="IVS: there is no such channel"):
+    with pytest.raises(OutputError, match="IVS: there is no such channel"):
         await ivs.ingest(arn)
     made = await ivs.create("cam", "STANDARD", "LOW", authorized=False)
     del api.keys[made.arn]
-    with pytest.raises(OutputTrouble, match="has no stream key"):
+    with pytest.raises(OutputError, match="has no stream key"):
         await ivs.ingest(made.arn)
 
 
 async def test_ivs_that_is_away_is_a_store_that_is_away(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_IVS", "http://127.0.0.1:1")
     async with AwsSession() as session:
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await AwsIvs(session).ingest("arn:aws:ivs:eu-central-1:123456789012:channel/x")
 
 
 async def test_a_channel_of_another_region_is_asked_there(ivs: AwsIvs, api: IvsApi) -> None:
-    with pytest.raises(OutputTrouble, match="no such channel"):
+    with pytest.raises(OutputError, match="no such channel"):
         await ivs.show("arn:aws:ivs:us-west-2:123456789012:channel/x")
     assert "ivs@us-west-2" in ivs._session._clients

@@ -14,7 +14,7 @@ import pytest_asyncio
 from gateway.adapters import cloud
 from gateway.adapters.cloud import Cloud
 from gateway.api.console_schemas import SHAPES
-from gateway.ports.errors import IvsRefused, StoreAway
+from gateway.ports.errors import IvsRefused, StoreUnavailable
 from tests.support.admin import Admin, admin
 from tests.support.ivs import KEY, IvsApi, ivs_api
 
@@ -107,7 +107,7 @@ async def test_what_ivs_says_no_with_is_told(tmp_path: Path, reason: str, status
 
 
 async def test_ivs_that_is_away_is_a_503_without_its_details(tmp_path: Path) -> None:
-    async with admin(tmp_path, ivs=Saying(StoreAway("ivs (channels) does not answer"))) as api:
+    async with admin(tmp_path, ivs=Saying(StoreUnavailable("ivs (channels) does not answer"))) as api:
         response = await api.call("GET", "/ivs/channels")
         assert response.status == 503 and int(response.headers["Retry-After"]) > 0
         assert (await response.json())["error"] == "Amazon IVS does not answer now"

@@ -13,7 +13,7 @@ import pytest_asyncio
 from gateway.adapters.aws import kvs as module
 from gateway.adapters.aws.kvs import AwsKvs, put_media_headers
 from gateway.adapters.aws.session import AwsSession
-from gateway.ports.errors import OutputTrouble, StoreAway
+from gateway.ports.errors import OutputError, StoreUnavailable
 from tests.support import kvs
 from tests.support.kvs_sigv4 import NotSigned, verify
 from tests.support.putmedia import KvsDouble
@@ -80,23 +80,23 @@ async def test_a_stream_is_described(double: KvsDouble) -> None:
     async with AwsSession() as session:
         assert await AwsKvs(session).describe("lobby") == (ARN, 7)
         double.can_describe = False
-        with pytest.raises(OutputTrouble, match="AccessDeniedException"):
+        with pytest.raises(OutputError, match="AccessDeniedException"):
             await AwsKvs(session).describe("lobby")
 
 
 async def test_a_missing_stream_and_a_service_that_is_away_are_told_apart(double: KvsDouble) -> None:
     async with AwsSession() as session:
-        with pytest.raises(OutputTrouble, match="attic: ResourceNotFoundException"):
+        with pytest.raises(OutputError, match="attic: ResourceNotFoundException"):
             await AwsKvs(session).put_media("attic", 0)
         double.down = True
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await AwsKvs(session).put_media("lobby", 0)
 
 
 async def test_a_role_that_cannot_be_assumed_is_told(double: KvsDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ROLE_SESSION", "another")
     async with AwsSession() as session:
-        with pytest.raises(OutputTrouble, match="cannot be assumed: AccessDenied"):
+        with pytest.raises(OutputError, match="cannot be assumed: AccessDenied"):
             await AwsKvs(session, kvs.ROLE).put_media("lobby", 0)
 
 
@@ -105,7 +105,7 @@ async def test_without_credentials_it_says_what_to_set(double: KvsDouble, monkey
         endpoints = AwsKvs(session)
         await endpoints.put_media("lobby", 0)
         monkeypatch.setattr(session, "credentials", lambda: asyncio.sleep(0))
-        with pytest.raises(OutputTrouble, match="AWS_ACCESS_KEY_ID"):
+        with pytest.raises(OutputError, match="AWS_ACCESS_KEY_ID"):
             await endpoints.put_media("lobby", 0)
 
 
@@ -119,7 +119,7 @@ async def test_a_data_endpoint_without_tls_is_taken_only_where_an_endpoint_is_ov
         monkeypatch.setattr(client.meta, "_endpoint_url", "https://kinesisvideo.eu-central-1.amazonaws.com")
         await endpoints.put_media("lobby", 0)
         monkeypatch.delenv("AWS_ENDPOINT_URL_KINESIS_VIDEO")
-        with pytest.raises(OutputTrouble, match="none with https"):
+        with pytest.raises(OutputError, match="none with https"):
             await endpoints.put_media("lobby", 0, fresh=True)
 
 

@@ -14,8 +14,8 @@ from gateway.adapters.local.registry import SqliteRegistry
 from gateway.adapters.stores import open_aws, open_registry, open_stores
 from gateway.channels.channel import Channel
 from gateway.live.session_record import session_item
-from gateway.ports.errors import HeldElsewhere
-from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Holding, Node, NodeRole
+from gateway.ports.errors import HeldByOtherNode
+from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Node, NodeRole, StreamClaim
 from gateway.ports.stores import Registry
 from gateway.settings import load
 from tests.adapters.conftest import DOUBLES, SESSIONS
@@ -47,8 +47,8 @@ def node(id: str = "0a1b2c.1", **fields: object) -> Node:
     return replace(Node(id, NodeRole.GATEWAY, "10.0.0.5:8080"), **fields)  # type: ignore[arg-type]
 
 
-def holding(stream: str = "foyer", claim: str = "a1", **fields: object) -> Holding:
-    held = Holding(stream, f"node-of-{claim}", "10.0.0.5:8080", claim, NOW + 0.125)
+def holding(stream: str = "foyer", claim: str = "a1", **fields: object) -> StreamClaim:
+    held = StreamClaim(stream, f"node-of-{claim}", "10.0.0.5:8080", claim, NOW + 0.125)
     return replace(held, **fields)  # type: ignore[arg-type]
 
 
@@ -57,11 +57,11 @@ ITEM = session_item(
 )
 
 
-async def claimed(registry: Registry, wanted: Holding, over: str = "") -> bool:
+async def claimed(registry: Registry, wanted: StreamClaim, over: str = "") -> bool:
     """Whether a claim was granted."""
     try:
         await registry.claim(wanted, ITEM, over)
-    except HeldElsewhere:
+    except HeldByOtherNode:
         return False
     return True
 
@@ -164,7 +164,7 @@ async def test_nobody_holds_what_nobody_claimed(registry: Registry) -> None:
 async def test_a_claim_of_what_is_held_tells_who_holds_it(registry: Registry) -> None:
     held = holding(cluster=True)
     await registry.claim(held, ITEM)
-    with pytest.raises(HeldElsewhere) as refused:
+    with pytest.raises(HeldByOtherNode) as refused:
         await registry.claim(holding(claim="b2"), ITEM)
     assert refused.value.holding == held
     assert await registry.holding("foyer") == held
@@ -200,7 +200,7 @@ async def test_the_claim_of_a_dead_holder_is_taken_over(registry: Registry) -> N
 async def test_a_claim_over_what_does_not_stand_any_more_is_refused(registry: Registry) -> None:
     await registry.claim(holding(claim="dead"), ITEM)
     await registry.claim(holding(claim="b2"), ITEM, over="dead")
-    with pytest.raises(HeldElsewhere) as refused:
+    with pytest.raises(HeldByOtherNode) as refused:
         await registry.claim(holding(claim="c3"), ITEM, over="dead")
     assert refused.value.holding.claim == "b2"
 

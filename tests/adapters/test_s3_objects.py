@@ -23,7 +23,7 @@ from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.stores import open_stores
 from gateway.outputs.storage import archive as archiving
 from gateway.ports import media_keys
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from gateway.settings import load
 from tests.adapters.conftest import BUCKET
 from tests.support.recording import RunningArchive, record, settings, stream_of
@@ -121,7 +121,7 @@ async def test_an_upload_in_parts_that_fails_is_aborted_and_the_file_stays(aws, 
             return await type(real).upload_part(real, **arguments)
 
         monkeypatch.setattr(real, "upload_part", upload_part)
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await store.put("c1/large.mp4", file)
     assert file.exists()
     assert stored() == []
@@ -188,7 +188,7 @@ async def test_a_service_that_is_away_is_store_away(aws, tmp_path, monkeypatch, 
     file = made(tmp_path)
     async with AwsSession() as opened:
         store = S3Objects(opened, BUCKET)
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             match call:
                 case "put":
                     await store.put("a/b", file)
@@ -208,7 +208,7 @@ async def test_a_bucket_that_is_not_there_is_store_away(aws, tmp_path):
     async with AwsSession() as opened:
         store = S3Objects(opened, "no-such-bucket-anywhere")
         for call in (store.check(), store.put("a/b", made(tmp_path))):
-            with pytest.raises(StoreAway, match="no-such-bucket"):
+            with pytest.raises(StoreUnavailable, match="no-such-bucket"):
                 await call
 
 

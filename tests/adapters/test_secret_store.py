@@ -23,7 +23,7 @@ from gateway.adapters.local.file_secrets import FileSecrets
 from gateway.adapters.secret_resolver import SecretResolver, resolved
 from gateway.channels.stream_key import Verdict
 from gateway.lib.tasks import Tasks
-from gateway.ports.errors import StoreAway, StoreUnusable
+from gateway.ports.errors import StoreUnavailable, StoreUnusable
 from gateway.ports.stores import SecretStore
 from gateway.settings import Settings, SettingsError, load
 
@@ -123,7 +123,7 @@ async def test_a_service_that_is_away_is_told_from_a_missing_secret(
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     async with kept(kind, tmp_path) as at:
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await at.store.read(at.name)
 
 
@@ -221,7 +221,7 @@ async def test_while_the_service_is_away_the_last_values_go_on(
 
             class Away:
                 async def read(self, name: str) -> Any:
-                    raise StoreAway("it does not answer")
+                    raise StoreUnavailable("it does not answer")
 
             vault._stores[kind] = Away()
             with structlog.testing.capture_logs() as logs:

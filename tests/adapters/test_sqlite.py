@@ -10,7 +10,7 @@ import pytest
 from gateway.adapters.local import database as adapter
 from gateway.adapters.local.channels import SqliteChannels
 from gateway.adapters.stores import sqlite_path
-from gateway.ports.errors import StoreAway, StoreUnusable
+from gateway.ports.errors import StoreUnavailable, StoreUnusable
 
 ITEM = {"id": "one", "key": "k", "outdate": "2030-01-01"}
 
@@ -102,7 +102,7 @@ async def test_a_locked_database_is_away_and_comes_back(tmp_path, monkeypatch):
         await store.add(ITEM)
         holder = sqlite3.connect(tmp_path / "m.db", isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreAway, match="locked") as e:
+        with pytest.raises(StoreUnavailable, match="locked") as e:
             await store.add(ITEM | {"id": "two"})
         assert e.value.retry_after > 0
         assert (await store.get("one")).item == ITEM  # readers do not wait for writers
@@ -127,7 +127,7 @@ async def test_a_full_disk_is_away_and_loses_nothing(tmp_path):
         await store.add(ITEM)
         pages = await adapter._scalar(store._open(), "PRAGMA page_count")
         await adapter._scalar(store._open(), f"PRAGMA max_page_count = {pages}")  # SQLite's own "disk is full"
-        with pytest.raises(StoreAway, match="full"):
+        with pytest.raises(StoreUnavailable, match="full"):
             for n in range(100):
                 await store.add(ITEM | {"id": f"c{n}", "note": "x" * 4000})
         assert (await store.get("one")).item == ITEM
@@ -141,7 +141,7 @@ async def test_a_store_that_does_not_answer_is_away_in_time(tmp_path, monkeypatc
         slow = store._open()._execute(__import__("time").sleep, 0.3)  # another operation holds the connection's thread
         waiting = asyncio.ensure_future(slow)
         await asyncio.sleep(0)
-        with pytest.raises(StoreAway, match="does not answer"):
+        with pytest.raises(StoreUnavailable, match="does not answer"):
             await store.check()
         await waiting
 
@@ -163,7 +163,7 @@ async def test_a_cancelled_update_leaves_old_or_new_and_a_usable_store(tmp_path)
 async def test_a_closed_store_is_away(tmp_path):
     async with SqliteChannels(tmp_path / "m.db") as store:
         pass
-    with pytest.raises(StoreAway, match="closed"):
+    with pytest.raises(StoreUnavailable, match="closed"):
         await store.check()
 
 

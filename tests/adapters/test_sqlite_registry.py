@@ -16,7 +16,7 @@ import pytest
 from gateway.adapters.local import database as adapter
 from gateway.adapters.local.console import SqliteConsole
 from gateway.adapters.local.registry import SqliteRegistry
-from gateway.ports.errors import StoreAway, StoreUnusable
+from gateway.ports.errors import StoreUnavailable, StoreUnusable
 from gateway.ports.nodes import FORGOTTEN_SECONDS
 from tests.adapters.test_registry import ITEM, Clock, clock, holding, node
 
@@ -27,8 +27,8 @@ PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from gateway.adapters.local.registry import SqliteRegistry
-from gateway.ports.errors import HeldElsewhere
-from gateway.ports.nodes import Holding, Node, NodeRole
+from gateway.ports.errors import HeldByOtherNode
+from gateway.ports.nodes import StreamClaim, Node, NodeRole
 
 path, me, task = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 
@@ -36,9 +36,9 @@ async def claim(registry):
     won = 0
     for n in range(25):
         try:
-            await registry.claim(Holding(f"channel-{n}", me, "a.lan:80", f"{me}-{n}", 1.0), {})
+            await registry.claim(StreamClaim(f"channel-{n}", me, "a.lan:80", f"{me}-{n}", 1.0), {})
             won += 1
-        except HeldElsewhere:
+        except HeldByOtherNode:
             pass
     print(won)
 
@@ -50,8 +50,8 @@ async def churn(registry):
     for n in range(20):
         claim = f"{me}-{n}"
         try:
-            await registry.claim(Holding("foyer", me, "a.lan:80", claim, 1.0), {})
-        except HeldElsewhere:
+            await registry.claim(StreamClaim("foyer", me, "a.lan:80", claim, 1.0), {})
+        except HeldByOtherNode:
             continue
         held = await registry.find(["foyer"])
         assert held["foyer"].claim == claim, held
@@ -59,7 +59,7 @@ async def churn(registry):
 
 async def hold(registry):
     await registry.join(Node(me, NodeRole.GATEWAY, "a.lan:80", 1))
-    await registry.claim(Holding("foyer", me, "a.lan:80", me, 1.0), {})
+    await registry.claim(StreamClaim("foyer", me, "a.lan:80", me, 1.0), {})
     print("held", flush=True)
     await asyncio.Event().wait()
 
@@ -206,7 +206,7 @@ async def test_a_locked_registry_is_away_for_writers_and_comes_back(
         other = sqlite3.connect(tmp_path / "r.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         for call in (registry.beat(node(beat=2)), registry.claim(holding("b"), ITEM), registry.release("foyer", "a1")):
-            with pytest.raises(StoreAway, match="locked"):
+            with pytest.raises(StoreUnavailable, match="locked"):
                 await call
         assert await registry.find(["foyer"]) == {"foyer": holding()}  # readers do not wait for writers
         other.execute("ROLLBACK")

@@ -19,7 +19,7 @@ from gateway.adapters.aws.network_interfaces import NetworkInterfaces, interface
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.aws.task_events import TaskEvents, read_event
 from gateway.lib.tasks import Tasks
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from tests.adapters.conftest import DOUBLES
 from tests.adapters.test_ecs_tasks import settings
 from tests.adapters.test_vod_queue import left
@@ -204,7 +204,7 @@ async def test_where_there_is_no_dns_name_the_address_serves(dynamo: str, monkey
 async def test_ec2_away_is_a_reason_to_ask_again(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with rig(monkeypatch) as at:
         at.ec2.broken = 2
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await at.take(*starts("a"))
         await at.take(*starts("a"))
         assert await at.roles() == {"primary": (A, "no")}

@@ -23,7 +23,7 @@ from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from gateway.ports.events import Events
 from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import JobState, StoredJob
@@ -214,7 +214,7 @@ async def test_a_message_is_kept_until_its_job_is_stored(aws: str) -> None:
         tries += 1
         assert left(sqs, queue) == 1
         if tries < 8:  # more often than a fault of ours is forgiven
-            raise StoreAway("dynamodb does not answer")
+            raise StoreUnavailable("dynamodb does not answer")
         stored.set()
 
     async with reading(take) as (sqs, queue):

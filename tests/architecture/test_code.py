@@ -12,7 +12,7 @@ import pytest
 
 from tests.architecture.sources import modules, name, nodes, packaged, paths
 
-MOST_LINES = 600  # one idea may be long: cut where a second noun appears, not where a number is reached
+MAX_LINES = 600  # one idea may be long: cut where a second noun appears, not where a number is reached
 
 # Who writes to the terminal beside the log, and what.
 PRINTS = {
@@ -105,7 +105,7 @@ def test_a_module_says_its_one_idea(module: str) -> None:
 
 def test_no_file_outgrows_its_idea() -> None:
     sizes = {name(path): len(path.read_text("utf-8").splitlines()) for path in packaged("*.py")}
-    assert {module: size for module, size in sizes.items() if size > MOST_LINES} == {}
+    assert {module: size for module, size in sizes.items() if size > MAX_LINES} == {}
 
 
 def test_nothing_is_left_for_later() -> None:

@@ -8,7 +8,7 @@ from functools import cache
 
 from PIL import Image
 
-from gateway.workers.programs.watermark.overlay_image import MOST_PIXELS, PictureUnusable, read_picture
+from gateway.workers.programs.watermark.overlay_image import MAX_PIXELS, PictureUnusable, read_picture
 
 
 @cache
@@ -32,7 +32,7 @@ def fuzz(data: bytes) -> None:
             return
         picture = read_picture(data)
         assert picture.mode == "RGBA"
-        assert 0 < picture.width * picture.height <= MOST_PIXELS
+        assert 0 < picture.width * picture.height <= MAX_PIXELS
 
 
 def _claims(data: bytes) -> int:

@@ -13,7 +13,7 @@ from gateway.api.context import AddressDefaults, RequestLimits
 from gateway.api.node_status import NodeStatus
 from gateway.channels.stream_key import SigningSecrets, Verdict
 from gateway.live.sink import EndReason
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from tests.support.admin import FAR, PORTS, SECRET, TOKEN, Admin, admin
 from tests.support.builders import picture
 
@@ -479,7 +479,7 @@ class Away:
     """A channel store that does not answer."""
 
     async def check(self) -> None:
-        raise StoreAway("the database /secret/path does not answer", 7)
+        raise StoreUnavailable("the database /secret/path does not answer", 7)
 
     get = list = add = update = delete = get_deleted = list_deleted = lambda self, *_, **__: self.check()
 
@@ -505,7 +505,7 @@ async def test_the_status_tells_machine_traffic_and_what_is_missing(tmp_path: Pa
 
 async def test_the_status_names_what_is_missing(tmp_path: Path):
     async def away() -> None:
-        raise StoreAway("gone")
+        raise StoreUnavailable("gone")
 
     async with admin(tmp_path, checks={"channel store": away}) as api:
         found = await api.json("GET", "/status")

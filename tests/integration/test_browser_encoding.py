@@ -140,7 +140,7 @@ def test_beyond_the_backlog_everything_up_to_a_key_frame_goes() -> None:
 
 
 def test_too_many_bytes_are_shed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.workers.programs.browser.browser_video._MOST_BYTES", 30_000)
+    monkeypatch.setattr("gateway.workers.programs.browser.browser_video._MAX_BYTES", 30_000)
     movie, given, gate = film(4), Given(), Gate()
     coder = encoding(movie, given, encoder=gate)
     for unit in movie.units:
@@ -154,7 +154,7 @@ def test_too_many_bytes_are_shed_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_sound_is_not_dropped_with_the_pictures_it_stands_between() -> None:
     movie, given, clock, gate = film(8), Given(), Clock(100.0), Gate(at=30)
     coder = encoding(movie, given, encoder=gate, clock=clock)
-    coder._outlet.track(AUDIO)
+    coder._unit_writer.track(AUDIO)
     count = 0
     for unit in movie.units:
         clock.now = 100 + unit.dts / 1000

@@ -13,7 +13,7 @@ import pytest
 
 from gateway.cluster import claims, http_cache_proxy, membership, peers, registry_locator, replicas, viewer_reporter
 from gateway.cluster.registry_locator import RegistryLocator
-from gateway.ports.nodes import ALIVE_SECONDS, Holding
+from gateway.ports.nodes import ALIVE_SECONDS, StreamClaim
 from gateway.protocols import nodes as link
 from tools.capacity import demand, plan, replica
 from tools.capacity.agenda import Agenda
@@ -82,10 +82,10 @@ class CountingRegistry:
         self._held = held
         self.asked: list[int] = []
 
-    async def find(self, streams: Collection[str]) -> dict[str, Holding]:
+    async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
         self.asked.append(len(streams))
         await asyncio.sleep(LATENCY)
-        return {s: Holding(s, "node", "10.0.0.1:8080", f"claim-{s}", 0.0) for s in streams if s in self._held}
+        return {s: StreamClaim(s, "node", "10.0.0.1:8080", f"claim-{s}", 0.0) for s in streams if s in self._held}
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"a look-up asks for nothing but find, not {name}")

@@ -16,7 +16,7 @@ from yarl import URL
 from gateway.api.context import AddressDefaults
 from gateway.channels.addresses import OpenPorts
 from gateway.lib.assets import Assets
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from tests.support.admin import Admin, admin
 from tests.support.http import trusting
 
@@ -110,7 +110,7 @@ async def test_films_may_be_sent_to_the_bucket(tmp_path: Path):
 async def test_the_page_loads_also_while_the_store_is_away(tmp_path: Path):
     class Away:
         async def get_domains(self) -> None:
-            raise StoreAway("gone")
+            raise StoreUnavailable("gone")
 
     async with admin(tmp_path, domains=Away()) as api:
         response = await api.client.get("/")

@@ -16,7 +16,7 @@ import pytest
 
 from gateway.api.auth import COOKIE
 from gateway.lib import passwords
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from tests.support.admin import TOKEN, Admin, admin
 from tests.support.clock import Clock
 from tests.support.http import trusting
@@ -455,7 +455,7 @@ class Flaky:
 
         async def maybe(*args: Any) -> Any:
             if self.away:
-                raise StoreAway("the disk is gone")
+                raise StoreUnavailable("the disk is gone")
             return await ask(*args)
 
         return maybe

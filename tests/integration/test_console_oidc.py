@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from gateway.api.auth import COOKIE
 from gateway.api.openid_provider import OpenIdProvider
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from gateway.settings.models import OidcSettings
 from tests.support import oidc
 from tests.support.admin import Admin, admin
@@ -298,7 +298,7 @@ async def test_a_provider_that_was_never_reached_is_a_503_and_asked_seldom(lab: 
 async def test_a_configuration_that_leads_elsewhere_is_not_believed(idp: Provider, configuration: dict[str, Any]):
     idp.configuration = configuration
     provider = client(idp.issuer)
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await provider.start("http://here/oidc/callback", "s", "n", "v")
     await provider.close()
     assert idp.asked == ["/.well-known/openid-configuration"]
@@ -307,7 +307,7 @@ async def test_a_configuration_that_leads_elsewhere_is_not_believed(idp: Provide
 @pytest.mark.parametrize("issuer", ["http://id.example.com", "http://10.0.0.5", "http://169.254.169.254"])
 async def test_without_tls_only_this_machine_is_asked(issuer: str):
     provider = client(issuer)
-    with pytest.raises(StoreAway, match="over TLS only"):
+    with pytest.raises(StoreUnavailable, match="over TLS only"):
         await provider.start("http://here/oidc/callback", "s", "n", "v")
 
 
@@ -327,7 +327,7 @@ async def test_an_answer_that_is_too_much_or_no_json_is_a_provider_that_is_away(
     for member in ({"padding": "x" * 300_000}, {"issuer": ["x"]}):
         idp.configuration = member
         provider = client(idp.issuer)
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await provider.start("http://here/oidc/callback", "s", "n", "v")
         await provider.close()
 

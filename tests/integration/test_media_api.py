@@ -18,8 +18,8 @@ from gateway.lib.tasks import Tasks
 from gateway.live.sink import EndReason
 from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.ports import media_keys
-from gateway.ports.errors import NoSuchChannel, StoreAway
-from gateway.ports.vod_names import is_film_file
+from gateway.ports.errors import NoSuchChannel, StoreUnavailable
+from gateway.ports.vod_names import is_vod_file
 from tests.integration.test_recordings_api import MS, add, session
 from tests.support.admin import Admin, admin
 from tests.support.http import until
@@ -35,7 +35,7 @@ class Folder(LocalObjects):
 
     async def check(self) -> None:
         if self.away:
-            raise StoreAway("the bucket does not answer", 7)
+            raise StoreUnavailable("the bucket does not answer", 7)
         await super().check()
 
     async def delete_many(self, keys: Sequence[str]) -> None:
@@ -55,7 +55,7 @@ async def api_of(tmp_path: Path, **options: Any) -> AsyncIterator[tuple[Admin, F
     folder = Folder(tmp_path / "media")
     folder.root.mkdir()
     async with SqliteChannels(tmp_path / "millrace.db") as store, Tasks("test") as tasks:
-        deletion = MediaDeletion(folder, store, is_film=is_film_file, shared=True)
+        deletion = MediaDeletion(folder, store, is_film=is_vod_file, shared=True)
         tasks.start(deletion.run())
         async with admin(tmp_path, store=store, objects=folder, media_deletion=deletion, **options) as api:
             yield api, folder

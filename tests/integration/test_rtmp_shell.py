@@ -29,7 +29,7 @@ from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.packaging.feed import Feed
 from gateway.packaging.rtmp_output import RtmpOutput
-from gateway.ports.errors import NoSuchChannel, StoreAway
+from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.events import Events
 from tests.support import builders
 from tests.support.builders import FAR
@@ -143,7 +143,7 @@ async def test_a_store_that_never_answers_is_told_as_away(monkeypatch: pytest.Mo
 
 async def test_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     async with running() as lab, connected(lab.listener.port) as peer:
-        lab.store.error = StoreAway("it is locked")
+        lab.store.error = StoreUnavailable("it is locked")
         said = await peer.publish(KEY)
         assert (said.level, said.code) == ("error", FAILED)
         assert "locked" not in said.words["description"]

@@ -22,7 +22,7 @@ from gateway.live.stream import Stream
 from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
 from gateway.outputs.snapshot.snapshot_output import SnapshotOutput
-from gateway.ports.errors import OutputTrouble, OutputUnsupported
+from gateway.ports.errors import OutputError, OutputUnsupported
 from gateway.settings import load
 from gateway.workers.jpeg_service import JpegService
 from gateway.workers.worker_pool import WorkerPool
@@ -151,7 +151,7 @@ async def test_a_full_disk_is_the_worlds_fault(tmp_path: Path, monkeypatch: pyte
     async with studio(tmp_path, keep_free=10**9) as (place, stills):
         live = stream(source)
         push(live, source.of(Kind.VIDEO)[:20])
-        with pytest.raises(OutputTrouble, match="no space left"):
+        with pytest.raises(OutputError, match="no space left"):
             await SnapshotOutput(live, place.archive, stills, place.counts).run(live)
         assert not place.files()
         assert not place.scratch()

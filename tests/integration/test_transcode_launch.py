@@ -17,7 +17,7 @@ import structlog
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
-from gateway.ports.errors import OutputTrouble
+from gateway.ports.errors import OutputError
 from gateway.settings.models import WorkersSettings as Settings
 from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
 from tests.support import echo_worker as echo
@@ -245,7 +245,7 @@ async def test_no_more_workers_than_allowed_and_one_that_ends_makes_room() -> No
     pool, _ = workers(most=1)
     async with pool.start(MODULE, "echo"):
         assert pool.running == 1
-        with pytest.raises(OutputTrouble, match=r"all 1 media workers are busy \(workers\.most\)"):
+        with pytest.raises(OutputError, match=r"all 1 media workers are busy \(workers\.most\)"):
             async with pool.start(MODULE, "echo"):
                 raise AssertionError("a second one ran")
     async with pool.start(MODULE, "echo") as worker:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ports.errors import InvalidField, NoSuchObject, StoreAway
+from gateway.ports.errors import InvalidField, NoSuchObject, StoreUnavailable
 from gateway.ports.events import EventType
 from gateway.ports.jobs import VOD, JobState, StoredJob
 from gateway.ports.stores import DirectUpload, Object
@@ -214,7 +214,7 @@ async def test_a_store_that_is_away_for_a_while_is_waited_for(tmp_path: Path) ->
         async def put(self, key: str, file: Path) -> None:
             if self.refusals:
                 self.refusals -= 1
-                raise StoreAway("s3 does not answer")
+                raise StoreUnavailable("s3 does not answer")
             await super().put(key, file)
 
     async with bench(tmp_path, objects=Shy(tmp_path / "media")) as at:

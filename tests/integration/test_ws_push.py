@@ -25,7 +25,7 @@ from gateway.live.hub import StreamLimits
 from gateway.live.sink import EndReason
 from gateway.media.track import Kind
 from gateway.outputs.relay.relay_output import RelayFactory
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from gateway.ports.events import EventType
 from gateway.protocols.push import CloseCode, Configured
 from gateway.settings.layers import load
@@ -253,7 +253,7 @@ async def test_a_channel_in_use_is_closed_with_4409() -> None:
 async def test_a_store_that_is_away_is_told_to_try_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "STORE_SECONDS", 0.2)
     async with rig() as lab:
-        lab.store.error = StoreAway("locked by somebody")
+        lab.store.error = StoreUnavailable("locked by somebody")
         async with page(lab.url()) as refused:
             assert await refused.closed() == 1013
             assert "locked" not in refused.error["reason"]

@@ -18,7 +18,7 @@ from tests.load.bench_packaging import AUDIO, FPS, VIDEO, pictures
 from tests.support.recording import RunningArchive, stream_of
 
 BITRATE = 2_500_000
-MOST_OF_A_CORE = 0.01
+MAX_OF_A_CORE = 0.01
 
 
 def units(seconds: int, bitrate: int) -> Iterator[AccessUnit]:
@@ -74,8 +74,8 @@ def main() -> None:
     for name, make in makers.items():
         least = min(asyncio.run(cost(make, wanted.seconds, wanted.bitrate, wanted.piece)) for _ in range(wanted.repeat))
         print(f"{name}: {least * 100:.2f} % of a core for a stream of {wanted.bitrate / 1e6:g} Mbps")
-        if wanted.check and least > MOST_OF_A_CORE:
-            raise SystemExit(f"{name} costs more than {MOST_OF_A_CORE:.0%} of a core")
+        if wanted.check and least > MAX_OF_A_CORE:
+            raise SystemExit(f"{name} costs more than {MAX_OF_A_CORE:.0%} of a core")
 
 
 if __name__ == "__main__":

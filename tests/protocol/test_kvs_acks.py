@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.kvs import ERRORS, MAX_ACK, Ack, AckEventType, AckReader, Remedy
+from gateway.protocols.kvs import ERRORS, MAX_ACK, Ack, AckAction, AckEventType, AckReader
 from tests.support.feeding import feed_all_ways
 
 FLAT = b'{"EventType":"PERSISTED","FragmentTimecode":1700000000123,"FragmentNumber":"91343852333181432392682062"}'
@@ -71,11 +71,11 @@ def test_times_that_cannot_be_meant_are_left_out(value: Any) -> None:
 
 
 def test_every_error_has_a_name_and_a_remedy() -> None:
-    assert {4000, 4003, 5000, 5001} == {id for id, (_, remedy) in ERRORS.items() if remedy is Remedy.RETRY}
-    assert Ack(AckEventType.ERROR, error=4006).remedy is Remedy.DROP
-    assert Ack(AckEventType.ERROR, error=4500).remedy is Remedy.WAIT
-    assert Ack(AckEventType.ERROR, code="MIN_FRAGMENT_DURATION_REACHED").remedy is Remedy.DROP
-    assert Ack(AckEventType.ERROR, error=4999).remedy is Remedy.RETRY
+    assert {4000, 4003, 5000, 5001} == {id for id, (_, remedy) in ERRORS.items() if remedy is AckAction.RETRY}
+    assert Ack(AckEventType.ERROR, error=4006).remedy is AckAction.DROP
+    assert Ack(AckEventType.ERROR, error=4500).remedy is AckAction.WAIT
+    assert Ack(AckEventType.ERROR, code="MIN_FRAGMENT_DURATION_REACHED").remedy is AckAction.DROP
+    assert Ack(AckEventType.ERROR, error=4999).remedy is AckAction.RETRY
     assert Ack(AckEventType.ERROR, error=4003).words == "4003 MAX_CONNECTION_DURATION_REACHED"
 
 

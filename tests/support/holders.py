@@ -105,7 +105,7 @@ async def holder(
         listener = HttpServer(
             lambda request: door(request, request.path.removeprefix("/_node/")),
             limits(**(server or {})),
-            unshown=("POST",),
+            hidden_methods=("POST",),
             exempts=door.signed,
         )
         sockets = listen("http", "127.0.0.1", 0)

@@ -19,9 +19,9 @@ SIZE, DURATION, ORDER, MKV, PRODUCER_TIME, METADATA, TRACK, MISSING, TRACKS = (
 )  # fmt: skip
 TOO_SHORT, TOO_FAST = "MIN_FRAGMENT_DURATION_REACHED", "CLIENT_LIMIT_EXCEEDED"
 CODECS = {"V_MPEG4/ISO/AVC", "V_MPEGH/ISO/HEVC", "A_AAC", "A_MS/ACM"}
-MOST_BYTES, MAX_MS, LEAST_MS, MOST_TRACKS = 50_000_000, 20_000, 1_000, 3
-MOST_TAGS, MOST_TAG_NAME, MOST_TAG_VALUE = 10, 128, 256
-MOST_FRAGMENTS_A_SECOND, MOST_BYTES_A_SECOND = 5, 12_500_000
+MAX_BYTES, MAX_MS, LEAST_MS, MAX_TRACKS = 50_000_000, 20_000, 1_000, 3
+MAX_TAGS, MAX_TAG_NAME, MAX_TAG_VALUE = 10, 128, 256
+MAX_FRAGMENTS_A_SECOND, MAX_BYTES_A_SECOND = 5, 12_500_000
 _ALLOWED = {ebml.INFO, ebml.TRACKS, ebml.TAGS, ebml.CUES, ebml.SEEK_HEAD, ebml.VOID, ebml.CRC32}
 _UNWANTED = {ebml.SEEK_HEAD: "SeekHead", ebml.VOID: "Void", ebml.CRC32: "CRC-32", ebml.CUES: "Cues"}
 
@@ -108,7 +108,7 @@ class Judge:
         """What these bytes begin and complete. Raises Broken."""
         self._now = now
         self._came = [(t, n) for t, n in self._came if t > now - 1] + [(now, len(data))]
-        if now and sum(n for _, n in self._came) > MOST_BYTES_A_SECOND:
+        if now and sum(n for _, n in self._came) > MAX_BYTES_A_SECOND:
             raise Broken(TOO_FAST, "more than 12.5 MB in a second")
         try:
             for event in self._reader.receive(data):
@@ -186,7 +186,7 @@ class Judge:
         entries = [dict(ebml.children(inner)) for id, inner in ebml.children(body) if id == ebml.TRACK_ENTRY]
         if not entries:
             raise Broken(MKV, "no track")
-        if len(entries) > MOST_TRACKS:
+        if len(entries) > MAX_TRACKS:
             raise Broken(TRACKS, f"{len(entries)} tracks")
         for fields in entries:
             entry = TrackEntry(
@@ -214,8 +214,8 @@ class Judge:
                 fields = dict(ebml.children(simple))
                 name, value = fields.get(ebml.TAG_NAME, b""), fields.get(ebml.TAG_STRING, b"")
                 count += 1
-                long = len(name) > MOST_TAG_NAME or len(value) > MOST_TAG_VALUE
-                if count > MOST_TAGS or long or name.startswith(b"AWS"):
+                long = len(name) > MAX_TAG_NAME or len(value) > MAX_TAG_VALUE
+                if count > MAX_TAGS or long or name.startswith(b"AWS"):
                     raise Broken(METADATA, f"tag {count} {name[:20]!r}")
         if self._fragment is not None:
             self._fragment.tags = count
@@ -234,7 +234,7 @@ class Judge:
         if self._strict and element.id in _UNWANTED:
             raise Broken(MKV, f"{_UNWANTED[element.id]} is not needed")
         fragment.raw += element.raw
-        if len(fragment.raw) > MOST_BYTES:
+        if len(fragment.raw) > MAX_BYTES:
             raise Broken(SIZE, f"{len(fragment.raw)} bytes")
         if element.id == ebml.SIMPLE_BLOCK:
             self._frame(fragment, element.body, None)
@@ -259,7 +259,7 @@ class Judge:
         if self._now and time > (self._now + 86_400) * 1000:
             raise Broken(PRODUCER_TIME, f"{time} is tomorrow")
         self._begun = [t for t in self._begun if t > self._now - 1] + [self._now]
-        if self._now and len(self._begun) > MOST_FRAGMENTS_A_SECOND:
+        if self._now and len(self._begun) > MAX_FRAGMENTS_A_SECOND:
             raise Broken(TOO_FAST, f"{len(self._begun)} fragments in a second")
         head = b"\x1f\x43\xb6\x75\x01\xff\xff\xff\xff\xff\xff\xff"
         self._fragment = Fragment(bytes(self._header), time, bytearray(head + raw))

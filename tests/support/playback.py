@@ -26,7 +26,7 @@ from gateway.playback.play_format import PlayFormat, Responder
 from gateway.playback.posters import Posters
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.router import LivePlayback, MediaRoutes, PlaybackAccess, PlaybackRouter, StoredPlayback
-from gateway.ports.errors import NoSuchChannel, StoreAway
+from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, picture, publish, sound
 from tests.support.http import Listener, limits, serving, until
@@ -51,7 +51,7 @@ class Channels:
     async def get(self, id: str) -> Channel:
         await asyncio.sleep(0)
         if self.away:
-            raise StoreAway("the table is locked")
+            raise StoreUnavailable("the table is locked")
         if id not in self.stored:
             raise NoSuchChannel(id)
         return self.stored[id]

@@ -26,8 +26,8 @@ from gateway.lib.tasks import Tasks
 from gateway.live.publisher import StreamPublisher
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.sink import EndReason
-from gateway.ports.errors import StoreAway
-from gateway.ports.nodes import Holding, Node, NodeRole
+from gateway.ports.errors import StoreUnavailable
+from gateway.ports.nodes import Node, NodeRole, StreamClaim
 from gateway.protocols import nodes
 from tests.support.admin import PORTS, Admin, admin
 from tests.support.http import limits
@@ -40,24 +40,24 @@ class Directory:
     """A registry in memory. away: it does not answer."""
 
     members: dict[str, Node] = field(default_factory=dict)
-    held: dict[str, Holding] = field(default_factory=dict)
+    held: dict[str, StreamClaim] = field(default_factory=dict)
     away: bool = False
     read: int = 0
 
     def _answer(self) -> None:
         if self.away:
-            raise StoreAway("the registry is away", 3)
+            raise StoreUnavailable("the registry is away", 3)
 
     async def nodes(self) -> list[Node]:
         self._answer()
         self.read += 1
         return list(self.members.values())
 
-    async def holding(self, stream: str) -> Holding | None:
+    async def holding(self, stream: str) -> StreamClaim | None:
         self._answer()
         return self.held.get(stream)
 
-    async def find(self, streams: Collection[str]) -> dict[str, Holding]:
+    async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
         self._answer()
         return {name: self.held[name] for name in streams if name in self.held and not self.held[name].left}
 
@@ -80,7 +80,7 @@ class Member:
     async def push(self, id: str, evicted: list[EndReason] | None = None) -> StreamPublisher:
         """A push of a stored channel that this node holds, as the registry says."""
         publisher = await self.api.push(id, evicted)
-        self.directory.held[id] = Holding(id, self.id, self.address, f"claim of {self.id}", time.time())
+        self.directory.held[id] = StreamClaim(id, self.id, self.address, f"claim of {self.id}", time.time())
         publisher.stream.when_ended(lambda reason: self.directory.held.pop(id, None) and None)
         return publisher
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from gateway.ports.errors import HubError
-from gateway.ports.stores import RunningTask, TaskOrder
+from gateway.ports.errors import GatewayError
+from gateway.ports.stores import RunningTask, TaskRequest
 
 
 @dataclass
@@ -15,10 +15,10 @@ class Runner:
     """tasks: by channel and kind. fault: raised by `keep` instead of doing anything; stop_fault: by `stop`."""
 
     tasks: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    orders: list[TaskOrder] = field(default_factory=list)
+    orders: list[TaskRequest] = field(default_factory=list)
     stopped: list[tuple[str, str, str]] = field(default_factory=list)
-    fault: HubError | None = None
-    stop_fault: HubError | None = None
+    fault: GatewayError | None = None
+    stop_fault: GatewayError | None = None
     started: int = 0
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -26,7 +26,7 @@ class Runner:
         """As `Cloud.tasks` gives it."""
         return self
 
-    async def keep(self, order: TaskOrder) -> list[RunningTask]:
+    async def keep(self, order: TaskRequest) -> list[RunningTask]:
         self.orders.append(order)
         self._changed.set()
         if self.fault is not None:

@@ -77,7 +77,7 @@ async def branch(where: StreamLocator, of: str = "c1", *, secret: str = SECRET) 
             {},
         )
         server = HttpServer(
-            lambda request: door(request, request.path.removeprefix("/_node/")), limits(), unshown=("POST",)
+            lambda request: door(request, request.path.removeprefix("/_node/")), limits(), hidden_methods=("POST",)
         )
         sockets = listen("http", "127.0.0.1", 0)
         port = port_of(sockets)

@@ -13,7 +13,7 @@ from gateway.api.routes import ROUTES
 from gateway.api.schemas import SHAPES
 from gateway.channels import fields
 from gateway.channels.channel import COMPUTED
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from tests.support.admin import TOKEN, Admin, admin
 from tests.support.builders import picture
 
@@ -121,7 +121,7 @@ async def test_refusals_are_what_the_document_says(tmp_path: Path):
 
 
 async def _away() -> None:
-    raise StoreAway("away", 5)
+    raise StoreUnavailable("away", 5)
 
 
 async def test_refusals_have_the_described_shape(tmp_path: Path):

@@ -16,7 +16,7 @@ import pytest
 from gateway.outputs.storage import archive as archiving
 from gateway.outputs.storage.archive import Archive
 from gateway.outputs.storage.spool import Spool
-from gateway.ports.errors import OutputTrouble, StoreAway
+from gateway.ports.errors import OutputError, StoreUnavailable
 from gateway.ports.stores import DirectUpload, Object
 from tests.support.recording import RunningArchive
 
@@ -37,7 +37,7 @@ class Remote:
         if self.gate is not None:
             await self.gate.wait()
         if self.away:
-            raise StoreAway("the bucket does not answer")
+            raise StoreUnavailable("the bucket does not answer")
         self.objects[key] = file.read_bytes()
         self.order.append(key)
         file.unlink()
@@ -122,7 +122,7 @@ async def test_a_place_that_cannot_be_written_is_trouble_in_words(tmp_path: Path
     async with RunningArchive(tmp_path).open() as studio:
         file = made(studio.archive)
         (studio.media / "c1").write_text("a file where a folder should be")
-        with pytest.raises(OutputTrouble, match=r"c1/a\.jpg cannot be kept"):
+        with pytest.raises(OutputError, match=r"c1/a\.jpg cannot be kept"):
             await studio.archive.keep("c1/a.jpg", file, replace=True)
         assert file.exists()
 
@@ -142,8 +142,8 @@ async def test_a_disk_with_less_than_keep_free_has_no_room(
 ) -> None:
     archive = RunningArchive(tmp_path, keep_free=keep).archive
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(total=total, free=free))
-    with contextlib.nullcontext() if room else pytest.raises(OutputTrouble, match=r"no space .*recording\.keep_free"):
-        archive.check_room()
+    with contextlib.nullcontext() if room else pytest.raises(OutputError, match=r"no space .*recording\.keep_free"):
+        archive.check_free_space()
 
 
 async def test_scratch_files_of_a_dead_process_are_swept_but_for_recordings(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ async def test_a_channel_whose_file_is_stuck_does_not_hold_the_others(tmp_path: 
 
     async def put(key: str, file: Path) -> None:
         if key.startswith("bad/"):
-            raise StoreAway("refused")
+            raise StoreUnavailable("refused")
         await Remote.put(remote, key, file)
 
     remote.put = put  # type: ignore[method-assign]

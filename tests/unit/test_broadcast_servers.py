@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway.api.broadcast import NO_SERVERS
 from gateway.api.schemas import SHAPES
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from tests.support.admin import admin
 
 ROW = {"role": "primary", "dns": "ec2-3-70-0-1.compute.amazonaws.com", "replaced": "no", "eventid": "e-1"}
@@ -36,7 +36,7 @@ async def test_without_a_server_it_says_so_in_the_originals_words(tmp_path: Path
 
 async def test_a_table_that_does_not_answer_is_no_missing_server(tmp_path: Path) -> None:
     async def away() -> list[dict[str, str]]:
-        raise StoreAway("dynamodb does not answer", retry_after=7)
+        raise StoreUnavailable("dynamodb does not answer", retry_after=7)
 
     async with admin(tmp_path, broadcast_servers=away) as api:
         response = await api.call("GET", "/getServers", token=None)

@@ -7,7 +7,7 @@ import pytest
 from gateway.channels.addresses import PublicDomains
 from gateway.channels.cached_channels import CachedChannels, CachedDomains
 from gateway.channels.channel import Channel
-from gateway.ports.errors import NoSuchChannel, StoreAway
+from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 
 
 class Shelf:
@@ -30,7 +30,7 @@ class Shelf:
         if self.gate:
             await self.gate.wait()
         if self.away:
-            raise StoreAway("the shelf is away", 7)
+            raise StoreUnavailable("the shelf is away", 7)
         if id not in self.items:
             raise NoSuchChannel(id)
         return self.items[id]
@@ -38,12 +38,12 @@ class Shelf:
     async def get_domains(self) -> PublicDomains:
         self.asked.append("domains")
         if self.away:
-            raise StoreAway("the shelf is away")
+            raise StoreUnavailable("the shelf is away")
         return self.domains
 
     async def set_domains(self, domains: PublicDomains) -> None:
         if self.away:
-            raise StoreAway("the shelf is away")
+            raise StoreUnavailable("the shelf is away")
         self.domains = domains
 
     def cached(self, **bounds: float) -> CachedChannels:
@@ -134,11 +134,11 @@ async def test_while_the_store_is_away_the_last_answer_serves(shelf):
     await cached.get("a")
     shelf.away, shelf.now = True, 100
     assert await cached.get("a") is channel
-    with pytest.raises(StoreAway) as e:
+    with pytest.raises(StoreUnavailable) as e:
         await cached.get("b")
     assert e.value.retry_after == 7
     shelf.now = 3700
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await cached.get("a")
 
 
@@ -146,7 +146,7 @@ async def test_a_store_that_is_away_is_asked_once_a_second(shelf):
     cached = shelf.cached()
     shelf.away = True
     for id in "abcdef":
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await cached.get(id)
     assert shelf.asked == ["a"]
     shelf.away, shelf.now = False, 1
@@ -190,6 +190,6 @@ async def test_domains_that_cannot_be_stored_are_an_error(shelf):
     assert await cached.get_domains() == PublicDomains("a", "b")
     assert shelf.asked == []
     shelf.away = True
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await cached.set_domains(PublicDomains("c", "d"))
     assert await cached.get_domains() == PublicDomains("a", "b")

@@ -14,9 +14,9 @@ import pytest
 from gateway.api.cluster_queries import ForwardedRefusal
 from gateway.cluster import cluster_client as module
 from gateway.cluster.cluster_client import ClusterClient
-from gateway.cluster.node_address import NodeAddress, PeerAway
+from gateway.cluster.node_address import NodeAddress, PeerUnavailable
 from gateway.cluster.peers import Peers
-from gateway.ports.nodes import Holding, Node, NodeRole
+from gateway.ports.nodes import Node, NodeRole, StreamClaim
 from tests.support.http import until
 from tests.support.sharing import Directory
 
@@ -91,7 +91,7 @@ class Rig:
     now: list[float]
 
     def holds(self, node: str, stream: str = "c1") -> None:
-        self.directory.held[stream] = Holding(stream, node, "192.0.2.1:8080", "claim", 0)
+        self.directory.held[stream] = StreamClaim(stream, node, "192.0.2.1:8080", "claim", 0)
         self.directory.members.setdefault(node, Node(node, NodeRole.GATEWAY, "192.0.2.1:8080", 1))
 
 
@@ -177,7 +177,7 @@ async def test_a_claim_that_a_look_up_has_not_seen_yet_is_found(rig: Rig):
     rig.wires.answers["g1"] = Answer()
     assert await rig.cluster.ask("c1", "session") == {}
     held = rig.directory.held["c1"]
-    rig.directory.held["c1"] = Holding("c1", held.node, held.address, held.claim, 0, left=True)
+    rig.directory.held["c1"] = StreamClaim("c1", held.node, held.address, held.claim, 0, left=True)
     assert await rig.cluster.ask("c1", "session") is None
 
 
@@ -202,7 +202,7 @@ async def test_siblings_are_asked_over_their_sockets_also_without_a_registry(rig
 @pytest.mark.parametrize(
     "answer",
     [Answer(500, b"no"), Answer(body=b"{}\nnot json"), Answer(body=b"{}\n[]"), Answer(body=b'"x"'),
-     PeerAway(NodeAddress("g1", ""), "gone"), Answer(body=b"x" * 1000, pieces=10**9)],
+     PeerUnavailable(NodeAddress("g1", ""), "gone"), Answer(body=b"x" * 1000, pieces=10**9)],
 )  # fmt: skip
 async def test_a_node_that_cannot_answer_is_left_out(rig: Rig, answer: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "_MAX_LINES_BYTES", 100_000)

@@ -73,9 +73,9 @@ def test_log_levels_of_the_original_are_shown_as_what_they_mean() -> None:
 @pytest.mark.parametrize(
     ("name", "longest", "value"),
     [
-        ("refererAllow", fields.MOST_REFERERS, lambda n: ["a.example"] * n),
-        ("relayURL", fields.MOST_RELAYS, lambda n: ["rtmp://a.example/live/key"] * n),
-        ("retentionDays", fields.MOST_DAYS, lambda n: n),
+        ("refererAllow", fields.MAX_REFERERS, lambda n: ["a.example"] * n),
+        ("relayURL", fields.MAX_RELAYS, lambda n: ["rtmp://a.example/live/key"] * n),
+        ("retentionDays", fields.MAX_DAYS, lambda n: n),
     ],
 )
 def test_lists_and_days_are_accepted_up_to_the_bound_that_is_told(name: str, longest: int, value: Any) -> None:

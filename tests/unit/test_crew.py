@@ -21,8 +21,8 @@ from gateway.live.task_set import TaskSet, TaskSets
 from gateway.outputs.edges.edges_output import EdgesOutput
 from gateway.outputs.edges.edges_output import stream_wants_edges as has_cluster
 from gateway.outputs.ladder.remote_ladder import RemoteLadderOutput
-from gateway.ports.errors import OutputTrouble, StoreAway
-from gateway.ports.stores import TaskOrder
+from gateway.ports.errors import OutputError, StoreUnavailable
+from gateway.ports.stores import TaskRequest
 from gateway.settings.ladders import load_ladders
 from tests.support import builders
 from tests.support.builders import VIDEO, picture
@@ -40,8 +40,8 @@ class Rig:
     def __post_init__(self) -> None:
         self.crews = TaskSets(self.runner)
 
-    def order(self) -> TaskOrder:
-        return TaskOrder("c1", "codec", "small", {}, self.count, HERE)
+    def order(self) -> TaskRequest:
+        return TaskRequest("c1", "codec", "small", {}, self.count, HERE)
 
     def crew(self, stays: frozenset[EndReason] = frozenset(), look: float = 0.001) -> TaskSet:
         return TaskSet(self.order, self.crews, stays=stays, look=look, backoff=Backoff(0.001, 0.002))
@@ -83,7 +83,7 @@ async def test_while_the_runner_is_away_tasks_go_on_and_it_is_told_once() -> Non
     with structlog.testing.capture_logs() as logs:
         async with at.running(crew) as (_, running):
             await at.runner.until(lambda r: r.started == 1)
-            at.runner.fault = StoreAway("ecs does not answer")
+            at.runner.fault = StoreUnavailable("ecs does not answer")
             asked = len(at.runner.orders)
             await at.runner.until(lambda r: len(r.orders) > asked + 3)
             assert [task.arn for task in crew.tasks] == ["arn:task/1"]
@@ -97,9 +97,9 @@ async def test_while_the_runner_is_away_tasks_go_on_and_it_is_told_once() -> Non
 
 async def test_where_not_one_task_can_be_had_the_output_fails() -> None:
     at = Rig()
-    at.runner.fault = OutputTrouble("ECS says no (run_task): not authorized")
+    at.runner.fault = OutputError("ECS says no (run_task): not authorized")
     async with at.running(at.crew()) as (_, running):
-        with pytest.raises(OutputTrouble, match="not authorized"):
+        with pytest.raises(OutputError, match="not authorized"):
             await running
 
 
@@ -108,7 +108,7 @@ async def test_trouble_with_more_leaves_those_that_run() -> None:
     crew = at.crew()
     async with at.running(crew) as (_, running):
         await at.runner.until(lambda r: r.started == 1)
-        at.runner.fault = OutputTrouble("no capacity")
+        at.runner.fault = OutputError("no capacity")
         asked = len(at.runner.orders)
         await at.runner.until(lambda r: len(r.orders) > asked + 2)
         assert not running.done() and crew.tasks and at.runner.stopped == []
@@ -138,7 +138,7 @@ async def test_what_cannot_be_ended_does_not_hold_the_output_up() -> None:
     at = Rig()
     async with at.running(at.crew()) as (stream, running):
         await at.runner.until(lambda r: r.started == 1)
-        at.runner.stop_fault = StoreAway("ecs does not answer")
+        at.runner.stop_fault = StoreUnavailable("ecs does not answer")
         at.hub.end(stream.name, EndReason.PUBLISHER_GONE)
         await running
 

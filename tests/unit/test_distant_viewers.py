@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from gateway.live import remote_viewer_counts
-from gateway.live.remote_viewer_counts import FORGET_SECONDS, MOST_COUNT, RemoteViewerCounts
+from gateway.live.remote_viewer_counts import FORGET_SECONDS, MAX_COUNT, RemoteViewerCounts
 from tests.support.clock import Clock
 
 
@@ -69,4 +69,4 @@ def test_who_was_heard_of_last_is_kept_at_the_bound(viewers: RemoteViewerCounts,
 
 def test_a_count_has_a_bound(viewers: RemoteViewerCounts):
     viewers.told("c1", "e1", {"flv": 10**30, "hls": -5})
-    assert viewers.of("c1") == Counter(flv=MOST_COUNT)
+    assert viewers.of("c1") == Counter(flv=MAX_COUNT)

@@ -9,9 +9,9 @@ import pytest
 
 from gateway.channels.channel import Channel
 from gateway.channels.media_owners import MediaOwners
-from gateway.cluster.node_address import NodeAddress, PeerAway, PeerRefused
+from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable
 from gateway.cluster.peers import Peers
-from gateway.ports.errors import NoSuchChannel, StoreAway
+from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.nodes import Node, NodeRole
 from proxy.edge import gateways as asking
 from proxy.edge.gateways import GatewayFiles, Gateways, UpstreamFinder
@@ -117,16 +117,16 @@ async def test_where_no_gateway_answers_a_stream_is_not_called_absent() -> None:
     async with edge() as lab:
         await lab.a.close()
         await lab.b.close()
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await lab.upstreams.find(["c1"])
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await lab.upstreams.check()
 
 
 async def test_an_edge_is_ready_while_one_gateway_knows_it() -> None:
     async with edge() as lab:
         lab.a.says[".node/node"] = FORBIDDEN
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await lab.upstreams.check()  # the other one knows no such page
         lab.b.says[".node/node"] = answer("{}\n", "application/x-ndjson")
         await lab.upstreams.check()
@@ -172,7 +172,7 @@ async def test_while_one_cannot_say_no_channel_is_called_absent(said: bytes | No
         else:
             lab.b.says[".node/channel/c1"] = said
         for _ in range(2):
-            with pytest.raises(StoreAway):
+            with pytest.raises(StoreUnavailable):
                 await lab.channels.get("c1")
 
 
@@ -190,7 +190,7 @@ async def test_what_stays_of_a_deleted_channel_is_asked_for_as_such() -> None:
         lab.b.says[".node/deleted/c1"] = NO_CHANNEL
         assert await MediaOwners(Nobody(), deleted).find("c1") is None
         await lab.b.close()
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await MediaOwners(Nobody(), deleted).find("c1")
 
 
@@ -205,7 +205,7 @@ async def test_what_is_no_id_is_not_asked_for() -> None:
 async def test_without_a_gateway_nothing_is_known() -> None:
     async with Peers("cluster") as peers:
         channels = RemoteChannels(Gateways(asking.configured_gateways(())), Where(), peers)
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await channels.get("c1")
 
 
@@ -276,11 +276,11 @@ async def test_a_file_that_none_has_is_not_there() -> None:
 async def test_a_file_is_not_called_absent_while_one_cannot_say() -> None:
     async with edge() as lab, storing(lab.gateways, lab.where, lab.peers) as store:
         await lab.b.close()
-        with pytest.raises(PeerAway):
+        with pytest.raises(PeerUnavailable):
             await asked_for(store, "/_node/c1/vod/a.ts")
         await lab.b.listen()
         lab.a.says["c1/vod/a.ts"] = answer("later", "text/plain", "503 Service Unavailable")
-        with pytest.raises((PeerAway, PeerRefused)):
+        with pytest.raises((PeerUnavailable, PeerRefused)):
             await asked_for(store, "/_node/c1/vod/a.ts")
 
 

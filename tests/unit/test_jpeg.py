@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gateway.formats.jpeg import scans
-from gateway.workers.programs.watermark.overlay_image import MOST_SCANS, PictureUnusable, read_picture
+from gateway.workers.programs.watermark.overlay_image import MAX_SCANS, PictureUnusable, read_picture
 
 
 def jpeg(width: int, height: int, **how: object) -> bytes:
@@ -54,7 +54,7 @@ def test_a_jpeg_of_thousands_of_scans_is_refused_before_it_is_decoded(monkeypatc
 
     data = with_scans(jpeg(1000, 1000, progressive=True, quality=5), 3000)
     monkeypatch.setattr("PIL.JpegImagePlugin.JpegImageFile.load", decoded)
-    with pytest.raises(PictureUnusable, match=f"a JPEG of more than {MOST_SCANS} scans would take too long"):
+    with pytest.raises(PictureUnusable, match=f"a JPEG of more than {MAX_SCANS} scans would take too long"):
         read_picture(data)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageChops
 
-from gateway.workers.programs.watermark.fonts import BUILT_IN, Font, Fontbook, choose
+from gateway.workers.programs.watermark.fonts import BUILT_IN, Font, FontCatalog, choose
 from gateway.workers.programs.watermark.text_renderer import TextBlock, clusters, draw
 from tests.support.tools import lacking, need
 
@@ -17,12 +17,12 @@ RED = (255, 0, 0, 255)
 
 
 @pytest.fixture(scope="module")
-def book() -> Fontbook:
+def book() -> FontCatalog:
     need("fc-match")
-    return Fontbook("sans")
+    return FontCatalog("sans")
 
 
-def ink(text: str, book: Fontbook, *, size: int = 40, left: int = 0, top: int = 0) -> Image.Image:
+def ink(text: str, book: FontCatalog, *, size: int = 40, left: int = 0, top: int = 0) -> Image.Image:
     picture, notes = draw(TextBlock(text, size, RED, left, top), 800, 400, book)
     assert notes == []
     return picture
@@ -40,7 +40,7 @@ def differ(one: Image.Image, other: Image.Image) -> bool:
 
 @pytest.mark.parametrize("text", ["a:b'c%d", "HEllo, gjy!", "x"])
 @pytest.mark.parametrize("size", [12, 24, 73])
-def test_the_ink_stands_where_ffmpegs_drawtext_has_it(text: str, size: int, book: Fontbook, tmp_path: Path) -> None:
+def test_the_ink_stands_where_ffmpegs_drawtext_has_it(text: str, size: int, book: FontCatalog, tmp_path: Path) -> None:
     need("ffmpeg")
     font = next(f for f in book.fonts("en") if f.path.endswith("/DejaVuSans.ttf"))
     file = tmp_path / "text"
@@ -52,14 +52,14 @@ def test_the_ink_stands_where_ffmpegs_drawtext_has_it(text: str, size: int, book
     with Image.open(out) as theirs:
         wanted = theirs.convert("L").point(lambda v: 255 if v > 100 else 0).getbbox()
     assert wanted is not None
-    only = Fontbook("DejaVu Sans")
+    only = FontCatalog("DejaVu Sans")
     picture, _ = draw(TextBlock(text, size, RED, 61, 35), 800, 400, only)
     got = picture.getchannel("A").point(lambda v: 255 if v > 100 else 0).getbbox()
     assert got is not None
     assert all(abs(a - b) <= 2 for a, b in zip(got, wanted, strict=True)), (got, wanted)
 
 
-def test_characters_that_mean_something_to_ffmpeg_are_drawn(book: Fontbook) -> None:
+def test_characters_that_mean_something_to_ffmpeg_are_drawn(book: FontCatalog) -> None:
     plain = ink("a:b'c%d", book)
     for other in ("ab'c%d", "a:bc%d", "a:b'cd", "a:b'c"):
         assert differ(plain, ink(other, book))
@@ -68,7 +68,7 @@ def test_characters_that_mean_something_to_ffmpeg_are_drawn(book: Fontbook) -> N
 
 
 @pytest.mark.parametrize("text", ["直播水印", "こんにちは", "안녕하세요", "Привет", "Γειά", "שלום", "مرحبا", "नमस्ते"])
-def test_every_script_has_its_letters(text: str, book: Fontbook) -> None:
+def test_every_script_has_its_letters(text: str, book: FontCatalog) -> None:
     picture = ink(text, book)
     hollow = Image.new("RGBA", picture.size)
     assert differ(picture, hollow)
@@ -78,7 +78,7 @@ def test_every_script_has_its_letters(text: str, book: Fontbook) -> None:
     assert font.has(text[0])
 
 
-def test_arabic_letters_join_and_run_from_the_right(book: Fontbook) -> None:
+def test_arabic_letters_join_and_run_from_the_right(book: FontCatalog) -> None:
     assert box(ink("سلام", book))[2] < box(ink("س ل ا م", book))[2]
     # The tall alef of "أب" stands at the right.
     joined = ink("اب", book).getchannel("A")
@@ -91,12 +91,12 @@ def test_arabic_letters_join_and_run_from_the_right(book: Fontbook) -> None:
     assert top_right[1] < top_left[1]
 
 
-def test_devanagari_vowels_take_their_place_before_the_consonant(book: Fontbook) -> None:
+def test_devanagari_vowels_take_their_place_before_the_consonant(book: FontCatalog) -> None:
     assert book.shapes
     assert differ(ink("कि", book), ink("क ि", book))
 
 
-def test_emoji_are_colored_pictures(book: Fontbook) -> None:
+def test_emoji_are_colored_pictures(book: FontCatalog) -> None:
     if not any(f.colored for f in book.fonts("en")):
         lacking("no font of emoji here: fonts-noto-color-emoji has one")
     picture, notes = draw(TextBlock("\U0001f600 ok", 48, RED, 10, 10), 400, 100, book)
@@ -106,20 +106,20 @@ def test_emoji_are_colored_pictures(book: Fontbook) -> None:
     assert any(r > 200 and g > 150 and b < 120 for _, (r, g, b) in pixels), "a yellow face"
 
 
-def test_lines_stand_below_each_other(book: Fontbook) -> None:
+def test_lines_stand_below_each_other(book: FontCatalog) -> None:
     one, two = box(ink("Text", book)), box(ink("Text\r\nText", book))
     assert two[0] == one[0]
     assert two[3] > one[3] + 30
     assert two[1] == one[1]
 
 
-def test_an_opacity_makes_the_letters_translucent(book: Fontbook) -> None:
+def test_an_opacity_makes_the_letters_translucent(book: FontCatalog) -> None:
     picture, _ = draw(TextBlock("MM", 60, (0, 255, 0, 128), 0, 0), 200, 100, book)
     assert picture.getchannel("A").getextrema() == (0, 128)
 
 
-def test_a_character_without_a_font_is_told_with_the_package_that_has_it(book: Fontbook) -> None:
-    latin = Fontbook("sans")
+def test_a_character_without_a_font_is_told_with_the_package_that_has_it(book: FontCatalog) -> None:
+    latin = FontCatalog("sans")
     latin._known = dict.fromkeys(("en", "zh-cn"), (BUILT_IN,))
     assert draw(TextBlock("a中文", 20, RED, 0, 0), 100, 50, latin)[1] == [
         "no font has U+4E2D, U+6587: install the package fonts-noto-cjk"
@@ -132,7 +132,7 @@ def test_a_character_without_a_font_is_told_with_the_package_that_has_it(book: F
 
 def test_without_fontconfig_latin_letters_are_drawn_and_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    bare = Fontbook("sans")
+    bare = FontCatalog("sans")
     picture, _ = draw(TextBlock("abc", 40, RED, 0, 0), 200, 100, bare)
     assert box(picture)
     assert any("install the package fontconfig" in note for note in bare.notes)
@@ -141,13 +141,13 @@ def test_without_fontconfig_latin_letters_are_drawn_and_it_is_told(monkeypatch: 
 def test_a_font_file_that_cannot_be_read_gives_way_to_the_one_built_in(tmp_path: Path) -> None:
     broken = tmp_path / "broken.ttf"
     broken.write_bytes(b"no font")
-    bare = Fontbook("sans")
+    bare = FontCatalog("sans")
     bare._known = {"en": (Font(str(broken), 0, (0x20,), (0x7E,)), BUILT_IN)}
     assert box(draw(TextBlock("abc", 40, RED, 0, 0), 200, 100, bare)[0])
     assert any("cannot be used" in note for note in bare.notes)
 
 
-def test_what_lies_beyond_the_picture_is_cut(book: Fontbook) -> None:
+def test_what_lies_beyond_the_picture_is_cut(book: FontCatalog) -> None:
     assert draw(TextBlock("abc", 40, RED, 800, 0), 800, 400, book)[0].getbbox() is None
     assert draw(TextBlock("abc", 40, RED, 0, 16_384), 800, 400, book)[0].getbbox() is None
     assert box(ink("W" * 1_024, book, left=700))[2] == 800
@@ -156,9 +156,9 @@ def test_what_lies_beyond_the_picture_is_cut(book: Fontbook) -> None:
 
 _HOSTILE = """
 import resource
-from gateway.workers.programs.watermark.fonts import Fontbook
+from gateway.workers.programs.watermark.fonts import FontCatalog
 from gateway.workers.programs.watermark.text_renderer import TextBlock, draw
-book = Fontbook("sans")
+book = FontCatalog("sans")
 draw(TextBlock("warm", 1_000, (255, 0, 0, 255), 0, 0), 1_920, 1_080, book)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for text in ("W" * 1_024, "W\\n" * 512, "\u0915" * 1_024, "a" + "\u0301" * 1_023, "\u0645" * 1_024,
@@ -190,4 +190,4 @@ def test_any_text_can_be_drawn(text: str, size: int, left: int, top: int) -> Non
     assert all(note.isprintable() for note in notes)
 
 
-_BOOK = Fontbook("sans")
+_BOOK = FontCatalog("sans")

@@ -12,27 +12,27 @@ from gateway.cluster import registry_locator as module
 from gateway.cluster.node_address import NodeAddress
 from gateway.cluster.registry_locator import ABSENT_SECONDS, KEEP_SECONDS, RegistryLocator
 from gateway.lib.tasks import Tasks
-from gateway.ports.errors import AtCapacity, StoreAway
-from gateway.ports.nodes import Holding
+from gateway.ports.errors import AtCapacity, StoreUnavailable
+from gateway.ports.nodes import StreamClaim
 from tests.support.clock import Clock
 
 
-def holding(stream: str, claim: str = "k1", node: str = "n1") -> Holding:
-    return Holding(stream, node, "10.0.0.1:8080", claim, 1.0)
+def holding(stream: str, claim: str = "k1", node: str = "n1") -> StreamClaim:
+    return StreamClaim(stream, node, "10.0.0.1:8080", claim, 1.0)
 
 
 class Rows:
     """A registry's `find`, which counts."""
 
-    def __init__(self, *holdings: Holding) -> None:
+    def __init__(self, *holdings: StreamClaim) -> None:
         self.held = {h.stream: h for h in holdings}
         self.requests: list[list[str]] = []
         self.away = False
 
-    async def find(self, streams: Collection[str]) -> dict[str, Holding]:
+    async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
         self.requests.append(sorted(streams))
         if self.away:
-            raise StoreAway("gone")
+            raise StoreUnavailable("gone")
         return {s: self.held[s] for s in streams if s in self.held}
 
 
@@ -127,7 +127,7 @@ async def test_the_last_answer_goes_on_while_the_registry_is_away() -> None:
         rows.away = True
         clock.now += 10 * KEEP_SECONDS
         assert await locator.find("c1") == PLACE
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await locator.find("c2")
 
 

@@ -17,8 +17,8 @@ from gateway.channels.deleted_channel import DeletedChannel
 from gateway.lib.tasks import Tasks
 from gateway.outputs.storage.media_deletion import MediaDeletion
 from gateway.ports import media_keys
-from gateway.ports.errors import NoSuchChannel, StoreAway
-from gateway.ports.vod_names import is_film_file
+from gateway.ports.errors import NoSuchChannel, StoreUnavailable
+from gateway.ports.vod_names import is_vod_file
 from tests.support.http import until
 
 NOW = 1_790_000_000.0
@@ -61,7 +61,7 @@ class Folder(LocalObjects):
 
     def _look(self) -> None:
         if self.away:
-            raise StoreAway("the bucket does not answer")
+            raise StoreUnavailable("the bucket does not answer")
 
     def add(self, *keys: str) -> None:
         for key in keys:
@@ -92,7 +92,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteChannels]:
 
 
 def deletion(folder: Folder, store: SqliteChannels, now: float = NOW, shared: bool = True) -> MediaDeletion:
-    return MediaDeletion(folder, store, is_film=is_film_file, shared=shared, clock=lambda: now, pauses=(0.0, 0.0))
+    return MediaDeletion(folder, store, is_film=is_vod_file, shared=shared, clock=lambda: now, pauses=(0.0, 0.0))
 
 
 @asynccontextmanager
@@ -129,7 +129,7 @@ async def test_it_is_done_in_the_background_and_somebody_may_wait(folder: Folder
 async def test_a_store_that_is_away_is_waited_for(folder: Folder, store: SqliteChannels) -> None:
     folder.away = True
     async with at_work(deletion(folder, store)) as one:
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await one.check()
         deleted = await store.delete("c1", NOW, media=True)
         assert one.begin(deleted)
@@ -141,7 +141,7 @@ async def test_a_store_that_is_away_is_waited_for(folder: Folder, store: SqliteC
 
 
 async def test_what_is_finished_after_the_deletion_goes_too(folder: Folder, store: SqliteChannels) -> None:
-    one = MediaDeletion(folder, store, is_film=is_film_file, shared=True, clock=lambda: NOW, pauses=(0.0,) * 10_000)
+    one = MediaDeletion(folder, store, is_film=is_vod_file, shared=True, clock=lambda: NOW, pauses=(0.0,) * 10_000)
     async with at_work(one):
         one.begin(await store.delete("c1", NOW, media=True))
         assert await one.passed("c1", 10)

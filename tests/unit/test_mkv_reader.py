@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gateway.formats.lanes import Event, Foreign, Packet, RecordingOpened
 from gateway.formats.mkv import ebml
-from gateway.formats.mkv.entries import MOST_TRACKS
-from gateway.formats.mkv.reader import MOST_SKIPPED, MatroskaReader
+from gateway.formats.mkv.entries import MAX_TRACKS
+from gateway.formats.mkv.reader import MAX_SKIPPED, MatroskaReader
 from gateway.media import opus
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind
@@ -242,7 +242,7 @@ def test_aac_and_other_sounds_keep_their_configuration() -> None:
         (head() + segment(info(0)), "ticks of 0 ns"),
         (head() + ebml.TRACKS + ebml.UNKNOWN_SIZE, "unknown size"),
         (head() + ebml.TRACKS + ebml.size(1 << 40), "bytes"),
-        (head() + b"\xec" + ebml.size(MOST_SKIPPED + 1), "bytes"),
+        (head() + b"\xec" + ebml.size(MAX_SKIPPED + 1), "bytes"),
         (webm(cluster(0, ebml.SIMPLE_BLOCK + ebml.size(1 << 30))), "bytes"),
         (head() + segment(ebml.element(ebml.INFO, b"\x2a\xd7\xb1\x8f")), "passes the end"),
         (head() + b"\xec\x00", "more than eight bytes"),
@@ -256,8 +256,8 @@ def test_what_breaks_the_format_or_a_bound_is_refused(data: bytes, says: str) ->
 def test_ten_thousand_tracks_are_refused() -> None:
     with pytest.raises(InvalidData, match="more than 1024 elements"):
         MatroskaReader().receive(webm(cluster(0), entries=tuple(video(n + 1) for n in range(10_000))))
-    with pytest.raises(InvalidData, match=f"{MOST_TRACKS + 1} tracks"):
-        MatroskaReader().receive(webm(cluster(0), entries=tuple(video(n + 1) for n in range(MOST_TRACKS + 1))))
+    with pytest.raises(InvalidData, match=f"{MAX_TRACKS + 1} tracks"):
+        MatroskaReader().receive(webm(cluster(0), entries=tuple(video(n + 1) for n in range(MAX_TRACKS + 1))))
 
 
 def test_a_declared_size_holds_no_more_than_has_come() -> None:

@@ -181,7 +181,7 @@ def test_more_than_four_gigabytes_get_wide_offsets(monkeypatch: pytest.MonkeyPat
     plain, _ = finished(b"".join(pieces))
     real = finishing._moov
     monkeypatch.setattr(finishing, "_moov", lambda traks, at, wide, created: real(traks, at, True, created))
-    monkeypatch.setattr(finishing, "_MOST_NARROW", 0)
+    monkeypatch.setattr(finishing, "_MAX_NARROW", 0)
     wide, _ = finished(b"".join(pieces))
     assert find(wide, b"moov", b"trak", b"mdia", b"minf", b"stbl", b"co64") is not None
     assert samples(wide) == samples(plain)

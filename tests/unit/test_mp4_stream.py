@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.formats.lanes import Event, Packet, RecordingOpened
 from gateway.formats.mp4.box import box, full_box
-from gateway.formats.mp4.entries import MOST_TRACKS
+from gateway.formats.mp4.entries import MAX_TRACKS
 from gateway.formats.mp4.fragment import Mp4Sample, fragment
 from gateway.formats.mp4.init import FTYP, TrackInit, movie_init
 from gateway.formats.mp4.stream import FragmentReader
@@ -250,8 +250,8 @@ def test_what_breaks_the_format_or_a_bound_is_refused(data: bytes, says: str) ->
 
 
 def test_ten_thousand_tracks_are_refused() -> None:
-    many = movie_init([TrackInit(AUDIO, n + 1, 44_100) for n in range(MOST_TRACKS + 1)])
-    with pytest.raises(InvalidData, match=f"{MOST_TRACKS + 1} tracks"):
+    many = movie_init([TrackInit(AUDIO, n + 1, 44_100) for n in range(MAX_TRACKS + 1)])
+    with pytest.raises(InvalidData, match=f"{MAX_TRACKS + 1} tracks"):
         events(many)
 
 

@@ -13,7 +13,7 @@ import pytest
 from gateway.channels.channel import Channel
 from gateway.channels.deleted_channel import DeletedChannel
 from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
-from gateway.cluster.node_address import NodeAddress, PeerAway
+from gateway.cluster.node_address import NodeAddress, PeerUnavailable
 from gateway.cluster.node_endpoint import HOP, Operation
 from gateway.cluster.node_rpc import LINES
 from gateway.cluster.peers import Peers
@@ -22,7 +22,7 @@ from gateway.http.response import Response
 from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.sink import EndReason
-from gateway.ports.errors import NoSuchChannel, StoreAway
+from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.events import Events
 from tests.support.admin import SPECS
 from tests.support.builders import AUDIO, VIDEO, channel, hub, publish
@@ -41,7 +41,7 @@ class Store:
 
     async def get(self, id: str) -> Channel:
         if self.away:
-            raise StoreAway("the table /secret is away", 7)
+            raise StoreUnavailable("the table /secret is away", 7)
         if id not in self.channels:
             raise NoSuchChannel(id)
         return self.channels[id]
@@ -60,7 +60,7 @@ class Siblings:
     ) -> AsyncIterator[Any]:
         self.asked.append((place, method, target, headers))
         if self.away:
-            raise PeerAway(place, "gone", refused=True)
+            raise PeerUnavailable(place, "gone", refused=True)
         yield Answered()
 
 

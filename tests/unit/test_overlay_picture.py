@@ -8,11 +8,11 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
-from gateway.workers.programs.watermark.fonts import Fontbook
+from gateway.workers.programs.watermark.fonts import FontCatalog
 from gateway.workers.programs.watermark.overlay_image import PictureUnusable, WatermarkPicture, compose, read_picture
 from gateway.workers.programs.watermark.text_renderer import TextBlock
 
-BOOK = Fontbook("sans")
+BOOK = FontCatalog("sans")
 BLUE = (0, 0, 255, 255)
 
 

@@ -11,7 +11,7 @@ from gateway.adapters.local.objects import LocalObjects
 from gateway.lib.tasks import Tasks
 from gateway.playback.posters import Posters
 from gateway.ports import media_keys
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from gateway.ports.stores import Object
 from tests.support.clock import Clock
 
@@ -32,7 +32,7 @@ class Listed:
         if self.gate is not None:
             await self.gate.wait()
         if self.away:
-            raise StoreAway("the bucket does not answer")
+            raise StoreUnavailable("the bucket does not answer")
         for key in sorted(self.keys):
             if key.startswith(prefix):
                 yield Object(key, 1, 0.0)

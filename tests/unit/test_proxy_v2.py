@@ -21,7 +21,7 @@ def header(command: int = 0x21, family: int = 0x11, body: bytes | None = None, t
 
 
 def test_the_client_of_a_tcp4_header_is_its_source():
-    assert proxy_v2.parse(header()) == proxy_v2.Proxied(local=False, client="203.0.113.7")
+    assert proxy_v2.parse(header()) == proxy_v2.ProxyHeader(local=False, client="203.0.113.7")
 
 
 def test_tlvs_behind_the_addresses_are_skipped():
@@ -35,11 +35,11 @@ def test_an_ipv6_client_is_told_and_a_mapped_one_unwrapped():
 
 
 def test_local_connections_have_no_client():
-    assert proxy_v2.parse(header(command=0x20, family=0, body=b"")) == proxy_v2.Proxied(local=True, client=None)
+    assert proxy_v2.parse(header(command=0x20, family=0, body=b"")) == proxy_v2.ProxyHeader(local=True, client=None)
 
 
 def test_unspecified_families_pass_without_an_address():
-    assert proxy_v2.parse(header(family=0, body=b"")) == proxy_v2.Proxied(local=False, client=None)
+    assert proxy_v2.parse(header(family=0, body=b"")) == proxy_v2.ProxyHeader(local=False, client=None)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gateway.cluster.idle import wait_until_idle
 from gateway.cluster.node_address import NodeAddress
 from gateway.lib.tasks import Tasks
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 
 PLACE = NodeAddress("g1", "10.0.0.1:8080")
 
@@ -17,7 +17,7 @@ PLACE = NodeAddress("g1", "10.0.0.1:8080")
 class Where:
     """Whereabouts that say what they are told to, and let time go on by ten seconds with each look."""
 
-    says: NodeAddress | StoreAway | None = PLACE
+    says: NodeAddress | StoreUnavailable | None = PLACE
     now: float = 0.0
     looks: int = 0
     looked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -30,7 +30,7 @@ class Where:
         self.now += 10
         self.looks += 1
         self.looked.set()
-        if isinstance(self.says, StoreAway):
+        if isinstance(self.says, StoreUnavailable):
             raise self.says
         return self.says
 
@@ -68,7 +68,7 @@ async def test_a_stream_that_comes_back_in_time_keeps_it() -> None:
 
 
 async def test_a_registry_that_is_away_says_nothing_about_the_stream() -> None:
-    where = Where(says=StoreAway("dynamodb does not answer"))
+    where = Where(says=StoreUnavailable("dynamodb does not answer"))
     async with Tasks("purpose") as tasks:
         going = tasks.start(wait_until_idle(where, "c1", idle=100, poll=0, clock=lambda: where.now))
         for _ in range(30):

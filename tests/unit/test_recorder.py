@@ -20,7 +20,7 @@ from gateway.outputs.recording import mp4_finalizer, recording_output
 from gateway.outputs.recording.on_demand_session import playlist, read_journal
 from gateway.outputs.storage import locked_file
 from gateway.outputs.storage.recording_index import movie_seconds
-from gateway.ports.errors import OutputTrouble, OutputUnsupported
+from gateway.ports.errors import OutputError, OutputUnsupported
 from tests.support.builders import AUDIO, VIDEO
 from tests.support.recording import RunningArchive, push, record, settled, stream_of
 from tests.support.segmented import Timetable
@@ -130,7 +130,7 @@ async def test_a_full_disk_is_trouble_and_what_is_there_is_saved(
         stream = stream_of(video_time=60)
         with monkeypatch.context() as patch:
             patch.setattr(locked_file.os, "write", write)
-            with pytest.raises(OutputTrouble, match="no space left"):
+            with pytest.raises(OutputError, match="no space left"):
                 await record(studio.recorder(stream), stream, Timetable(seconds=8))
         await studio.finisher.flush()
         video, audio = frames(studio.files())
@@ -153,7 +153,7 @@ async def test_a_folder_that_vanishes_is_noticed_and_made_anew(tmp_path: Path) -
         await asyncio.sleep(0.1)
         shutil.rmtree(studio.media)
         await push(stream, units[len(units) // 2 :])
-        with pytest.raises(OutputTrouble, match="was removed"):
+        with pytest.raises(OutputError, match="was removed"):
             await asyncio.wait_for(running, 10)
         await studio.finisher.flush()
         again = stream_of("c2")

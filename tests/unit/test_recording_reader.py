@@ -47,7 +47,7 @@ def test_a_push_without_its_beginning_is_told_so(data: bytes) -> None:
 
 
 def test_headers_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media_recorder, "MOST_SILENT", 10_000)
+    monkeypatch.setattr(media_recorder, "MAX_SILENT", 10_000)
     reader = RecordingReader()
     reader.receive(head())
     with pytest.raises(InvalidData, match="no picture and no sound"):
@@ -56,7 +56,7 @@ def test_headers_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_samples_in_between_make_a_push_endless(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media_recorder, "MOST_SILENT", 2000)
+    monkeypatch.setattr(media_recorder, "MAX_SILENT", 2000)
     reader = RecordingReader()
     reader.receive(webm(cluster(0, simple(1, 0, b"p", key=True))))
     for n in range(20):

@@ -25,7 +25,7 @@ from gateway.http.response import Response, text
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.playlist_response import copied_query
 from gateway.playback.protection import PlaybackProtection
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from gateway.settings.models import EdgeSettings
 from tests.support.holder import SEGMENT, Holder, Where, answer, for_ever, holding
 from tests.support.http import request, until
@@ -546,7 +546,7 @@ async def test_while_the_registry_is_away_a_stream_is_not_called_absent() -> Non
         lab.where.places.clear()
 
         async def away(name: str) -> None:
-            raise StoreAway("the registry is away")
+            raise StoreUnavailable("the registry is away")
 
         lab.where.find = away  # type: ignore[method-assign,assignment]
         assert (await lab.get("/c1/live.m3u8")).status == 503

@@ -14,13 +14,13 @@ from gateway.cluster.edge_selector import READ_SECONDS, EdgeSelector
 from gateway.cluster.node_address import NodeAddress
 from gateway.cluster.registry_locator import RegistryLocator
 from gateway.lib.tasks import Tasks
-from gateway.ports.errors import StoreAway
-from gateway.ports.nodes import ALIVE_SECONDS, Holding, Node, NodeRole
+from gateway.ports.errors import StoreUnavailable
+from gateway.ports.nodes import ALIVE_SECONDS, Node, NodeRole, StreamClaim
 from tests.unit.test_locator import Clock, Rows
 
 
-def held(stream: str = "c1", claim: str = "k1") -> Holding:
-    return Holding(stream, "holder", "10.0.0.1:8080", claim, 1.0, cluster=True)
+def held(stream: str = "c1", claim: str = "k1") -> StreamClaim:
+    return StreamClaim(stream, "holder", "10.0.0.1:8080", claim, 1.0, cluster=True)
 
 
 def edge(id: str, channel: str = "c1", beat: int = 1) -> Node:
@@ -33,7 +33,7 @@ HOLDER = NodeAddress("holder", "10.0.0.1:8080", "k1", cluster=True)
 class Table(Rows):
     """A registry whose nodes are counted as they are read. beating: whether those live."""
 
-    def __init__(self, *holdings: Holding, edges: int = 0) -> None:
+    def __init__(self, *holdings: StreamClaim, edges: int = 0) -> None:
         super().__init__(*holdings)
         self.there = [edge(f"e{n}") for n in range(edges)]
         self.readings = 0
@@ -42,7 +42,7 @@ class Table(Rows):
     async def nodes(self) -> list[Node]:
         self.readings += 1
         if self.away:
-            raise StoreAway("gone")
+            raise StoreUnavailable("gone")
         if self.beating:
             self.there = [Node(n.id, n.role, n.address, n.beat + 1, n.channel) for n in self.there]
         return list(self.there)
@@ -98,7 +98,7 @@ async def test_readers_share_the_edges_and_only_those_of_a_lost_one_move() -> No
 
 
 async def test_a_stream_without_edges_of_its_own_is_read_from_its_holder() -> None:
-    plain = Table(Holding("c1", "holder", "10.0.0.1:8080", "k1", 1.0), edges=3)
+    plain = Table(StreamClaim("c1", "holder", "10.0.0.1:8080", "k1", 1.0), edges=3)
     async with reading(plain) as reader:
         assert await reader.found() == NodeAddress("holder", "10.0.0.1:8080", "k1")
         assert plain.readings == 0, "nobody has to know which nodes there are"

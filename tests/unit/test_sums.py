@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cluster.node_address import NodeAddress, PeerAway
+from gateway.cluster.node_address import NodeAddress, PeerUnavailable
 from gateway.cluster.worker_slot import WorkerSlot
 from gateway.http.request import Request
 from gateway.lib import metric_table
@@ -49,7 +49,7 @@ class Wire:
         if worker.hangs:
             await asyncio.get_running_loop().create_future()
         if worker.dead:
-            raise PeerAway(place, "refused", refused=True)
+            raise PeerUnavailable(place, "refused", refused=True)
         answer = await worker.sums.operate(None, "")  # type: ignore[arg-type]
         assert isinstance(answer.body, bytes)
         yield _Answer(worker.says or answer.body)

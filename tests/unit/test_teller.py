@@ -8,10 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from gateway.cluster.node_address import NodeAddress, PeerAway, PeerRefused
+from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable
 from gateway.cluster.peers import Peers
 from gateway.cluster.viewer_reporter import ViewerReporter, total_viewers
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Elsewhere:
 
     async def find(self, name: str) -> NodeAddress | None:
         if self.away:
-            raise StoreAway("gone")
+            raise StoreUnavailable("gone")
         return self.places.get(name)
 
     def lost(self, name: str, place: NodeAddress) -> None:
@@ -96,7 +96,7 @@ async def test_a_holder_that_is_none_any_more_is_looked_up_again(elsewhere: Else
     assert elsewhere.missed == ["c1"]
 
 
-@pytest.mark.parametrize("failing", [PeerAway(HOLDER, "gone"), PeerRefused(HOLDER, 503, "later")])
+@pytest.mark.parametrize("failing", [PeerUnavailable(HOLDER, "gone"), PeerRefused(HOLDER, 503, "later")])
 async def test_what_cannot_be_told_is_told_the_next_time(elsewhere: Elsewhere, failing: Exception):
     one = teller(elsewhere, {"c1": {"flv": 1}})
     elsewhere.failing = failing

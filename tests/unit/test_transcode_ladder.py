@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
 from gateway.outputs.ladder.ladder_output import ladder_steps, stream_wants_ladder
-from gateway.ports.errors import OutputTrouble
+from gateway.ports.errors import OutputError
 from gateway.settings.ladders import load_ladders
 from gateway.workers.ladder_plan import COPY, LadderPlan, LadderStep, display_size, fit
 from tests.support import builders
@@ -109,7 +109,7 @@ def test_flags_mean_nothing_while_the_ladder_is_off() -> None:
 
 
 def test_a_channel_that_names_a_ladder_nobody_knows_is_told_which_there_are() -> None:
-    with pytest.raises(OutputTrouble, match="no ladder gold; there are standard"):
+    with pytest.raises(OutputError, match="no ladder gold; there are standard"):
         names(isCodec=True, ld=True, ladder="gold")
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.cluster.liveness_monitor import LivenessMonitor
-from gateway.cluster.node_address import NodeAddress, PeerAway
+from gateway.cluster.node_address import NodeAddress, PeerUnavailable
 from gateway.cluster.peers import Peers
 from tests.support.holder import Holder, answer, for_ever, holding
 from tests.support.http import SECONDS, until
@@ -46,7 +46,7 @@ async def test_who_comes_after_is_not_kept_waiting() -> None:
     async with holding() as holder, watching(holder) as (vigil, _):
         holder.says["/healthcheck"] = for_ever
         assert await owed(vigil, holder.place)
-        with pytest.raises(PeerAway), vigil.guard(holder.place):
+        with pytest.raises(PeerUnavailable), vigil.guard(holder.place):
             pytest.fail("it was found dead a moment ago")
 
 

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from gateway.adapters.aws.dynamo_table import DynamoTable
 from gateway.adapters.aws.network_interfaces import NetworkInterfaces
 from gateway.adapters.aws.session import AwsSession, error_code
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +64,7 @@ class BroadcastServerTable:
     One more row for each task makes each event count once and in order. A running task gets the first role whose server
     was replaced, the primary before the secondary. A task without a role waits for the next one that becomes free.
 
-    Raises StoreAway where DynamoDB or EC2 is unavailable. Needs dynamodb:Scan, PutItem and UpdateItem, and
+    Raises StoreUnavailable where DynamoDB or EC2 is unavailable. Needs dynamodb:Scan, PutItem and UpdateItem, and
     ec2:DescribeNetworkInterfaces.
     """
 
@@ -105,7 +105,7 @@ class BroadcastServerTable:
                 return
             except _RowChanged:
                 continue  # another gateway wrote first: read again
-        raise StoreAway(f"{self._table.what}: others write the same rows")
+        raise StoreUnavailable(f"{self._table.what}: others write the same rows")
 
     # ---- roles ----
 

@@ -13,7 +13,7 @@ from gateway.adapters.aws.session import AwsSession, error_code
 from gateway.channels.channel import ID, Channel
 from gateway.channels.deleted_channel import KEPT_FIELDS, DeletedChannel
 from gateway.channels.names import is_channel_id
-from gateway.ports.errors import ChannelExists, NoSuchChannel, StoreAway
+from gateway.ports.errors import ChannelExists, NoSuchChannel, StoreUnavailable
 
 # Prefix of the ids of deleted channels. A channel id has no slash, so an older reader can list such an item but not use
 # it. These items share the channels' table, because edges may read no other table.
@@ -69,7 +69,7 @@ class DynamoChannels:
             deleted = DeletedChannel.of(_channel(stored), now, media=media)
             if await self._replace(id, stored, deleted):
                 return deleted
-        raise StoreAway(f"dynamodb ({self._table.what}): the channel {id} changes too often to be deleted")
+        raise StoreUnavailable(f"dynamodb ({self._table.what}): the channel {id} changes too often to be deleted")
 
     async def get_deleted(self, id: str) -> DeletedChannel:
         item = await self._table.get(_key(_DELETED + id)) if is_channel_id(id) else None
@@ -83,7 +83,7 @@ class DynamoChannels:
     async def put_deleted(self, deleted: DeletedChannel) -> None:
         await self._table.call("put_item", Item=_deleted_item(deleted))
 
-    async def forget_deleted(self, id: str) -> None:
+    async def remove_deleted(self, id: str) -> None:
         await self._table.call("delete_item", Key=_key(_DELETED + id))
 
     async def check(self) -> None:

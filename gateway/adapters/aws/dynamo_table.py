@@ -17,7 +17,7 @@ class ConditionFailed(Exception):
 
 
 class DynamoTable:
-    """A table by its name. Its methods raise StoreAway where DynamoDB is unavailable. Reads are consistent.
+    """A table by its name. Its methods raise StoreUnavailable where DynamoDB is unavailable. Reads are consistent.
 
     what: the table in messages.
     """

@@ -9,7 +9,7 @@ from typing import Any, Final
 from botocore.exceptions import ClientError
 
 from gateway.adapters.aws.session import AwsSession, error_code
-from gateway.ports.errors import IvsRefused, OutputTrouble
+from gateway.ports.errors import IvsRefused, OutputError
 from gateway.ports.stores import IvsChannelInfo, IvsIngest
 
 _CACHE_SECONDS: Final = 600.0
@@ -30,8 +30,8 @@ _ERROR_MESSAGES: Final = {
 class AwsIvs:
     """An IvsDirectory and IvsChannels, also used by the command line. The region of a call is that of the ARN.
 
-    Endpoints and keys are cached for ten minutes; `fresh` asks again. Raises OutputTrouble for errors that an operator
-    has to fix, and IvsRefused where IVS itself refuses. Raises StoreAway where AWS does not answer.
+    Endpoints and keys are cached for ten minutes; `fresh` asks again. Raises OutputError for errors that an operator
+    has to fix, and IvsRefused where IVS itself refuses. Raises StoreUnavailable where AWS does not answer.
     """
 
     def __init__(self, session: AwsSession, clock: Callable[[], float] = time.monotonic) -> None:
@@ -47,7 +47,7 @@ class AwsIvs:
         channel = await self.show(arn)
         keys = await self._call("list_stream_keys", arn, channelArn=arn, maxResults=1)
         if not keys.get("streamKeys"):
-            raise OutputTrouble(f"{arn}: the IVS channel has no stream key")
+            raise OutputError(f"{arn}: the IVS channel has no stream key")
         key = await self._call("get_stream_key", arn, arn=keys["streamKeys"][0]["arn"])
         found = IvsIngest(channel.endpoint, key["streamKey"]["value"], channel.kind, channel.insecure)
         if len(self._known) >= _MAX_CACHED:

@@ -15,7 +15,7 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import ClientError
 
 from gateway.adapters.aws.session import AwsSession, error_code
-from gateway.ports.errors import OutputTrouble, StoreAway
+from gateway.ports.errors import OutputError, StoreUnavailable
 from gateway.ports.stores import PutMediaRequest
 
 ROLE_SESSION: Final = "kvs-stream"
@@ -85,9 +85,7 @@ class AwsKvs:
         endpoint = str(answer.get("DataEndpoint", "")).rstrip("/")
         parts = urlsplit(endpoint)
         if not parts.hostname or parts.scheme not in (("https", "http") if lab else ("https",)):
-            raise OutputTrouble(
-                f"the data endpoint of the Kinesis stream {stream} is none with https: {endpoint[:100]}"
-            )
+            raise OutputError(f"the data endpoint of the Kinesis stream {stream} is none with https: {endpoint[:100]}")
         return endpoint
 
     async def _assume(self) -> _Credentials:
@@ -101,7 +99,7 @@ class AwsKvs:
                     RoleArn=self._role, RoleSessionName=ROLE_SESSION, DurationSeconds=ROLE_SECONDS
                 )
             except ClientError as error:
-                raise OutputTrouble(f"the role {self._role} cannot be assumed: {error_code(error)}") from None
+                raise OutputError(f"the role {self._role} cannot be assumed: {error_code(error)}") from None
         given = answer["Credentials"]
         keys = ReadOnlyCredentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
         self._assumed = _Credentials(keys, given["Expiration"].timestamp(), now)
@@ -110,7 +108,7 @@ class AwsKvs:
     async def _own(self) -> _Credentials:
         credentials = await self._session.credentials()
         if credentials is None:
-            raise OutputTrouble("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role")
+            raise OutputError("no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role")
         frozen = await credentials.get_frozen_credentials()
         # Only credentials of a role or a container expire. botocore keeps the time in a private attribute.
         expiry: Any = getattr(credentials, "_expiry_time", None)
@@ -152,9 +150,9 @@ def _named(stream: str) -> dict[str, str]:
     return {"StreamARN": stream} if _ARN.match(stream) else {"StreamName": stream}
 
 
-def _trouble(stream: str, error: ClientError) -> OutputTrouble | StoreAway:
-    """Returns StoreAway for overload, which passes, and OutputTrouble for refusals that an operator has to fix."""
+def _trouble(stream: str, error: ClientError) -> OutputError | StoreUnavailable:
+    """Returns StoreUnavailable for overload, which passes, and OutputError for refusals that an operator has to fix."""
     code = error_code(error)
     if code in ("ClientLimitExceededException", "ThrottlingException", "InternalFailure", "ServiceUnavailable"):
-        return StoreAway(f"Kinesis Video Streams ({stream}) refuses: {code}")
-    return OutputTrouble(f"Kinesis Video Streams refuses the stream {stream}: {code}")
+        return StoreUnavailable(f"Kinesis Video Streams ({stream}) refuses: {code}")
+    return OutputError(f"Kinesis Video Streams refuses the stream {stream}: {code}")

@@ -57,7 +57,7 @@ def rules(settings: RecordingSettings) -> list[Rule]:
 
 
 async def show(session: AwsSession, bucket: str) -> list[Rule]:
-    """Returns all rules of the bucket. Raises StoreAway."""
+    """Returns all rules of the bucket. Raises StoreUnavailable."""
     async with session.calling("s3", f"bucket {bucket}") as client:
         try:
             answer = await client.get_bucket_lifecycle_configuration(Bucket=bucket)
@@ -71,7 +71,7 @@ async def show(session: AwsSession, bucket: str) -> list[Rule]:
 async def apply(session: AwsSession, bucket: str, settings: RecordingSettings) -> list[Rule]:
     """Replaces Millrace's rules and leaves the others.
 
-    Returns all rules of the bucket. Raises StoreAway, ValueError.
+    Returns all rules of the bucket. Raises StoreUnavailable, ValueError.
     """
     ours = rules(settings)
     merged = [rule for rule in await show(session, bucket) if not str(rule.get("ID", "")).startswith(OURS)] + ours

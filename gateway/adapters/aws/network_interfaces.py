@@ -11,7 +11,7 @@ from gateway.adapters.aws.session import AwsSession, error_code
 
 
 class NetworkInterfaces:
-    """Network interfaces of tasks. Raises StoreAway where AWS does not answer or refuses.
+    """Network interfaces of tasks. Raises StoreUnavailable where AWS does not answer or refuses.
 
     Needs `ec2:DescribeNetworkInterfaces`.
     """

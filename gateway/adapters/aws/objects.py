@@ -16,7 +16,7 @@ from gateway.adapters.aws.session import AwsSession, error_code
 from gateway.channels.names import is_object_key
 from gateway.lib.content_types import content_type
 from gateway.ports import media_keys
-from gateway.ports.errors import NoSuchObject, StoreAway, TooLarge
+from gateway.ports.errors import NoSuchObject, StoreUnavailable, TooLarge
 from gateway.ports.stores import DirectUpload, Object
 
 log = structlog.get_logger(__name__)
@@ -90,7 +90,7 @@ class S3Objects:
                 async with self._calling(_PART_SECONDS):
                     piece = await body.read(min(_PIECE, left))
                 if not piece:
-                    raise StoreAway(f"s3 ({self._what}) broke off in the middle of {key}")
+                    raise StoreUnavailable(f"s3 ({self._what}) broke off in the middle of {key}")
                 left -= len(piece)
                 yield piece
 
@@ -117,7 +117,7 @@ class S3Objects:
             reply = await client.delete_objects(Bucket=self.bucket, Delete=wanted)
         if failed := reply.get("Errors"):
             code, count = failed[0].get("Code", "unknown"), len(failed)
-            raise StoreAway(f"s3 ({self._what}) deletes {count} of {len(keys)} objects not: {code}")
+            raise StoreUnavailable(f"s3 ({self._what}) deletes {count} of {len(keys)} objects not: {code}")
 
     async def fetch(self, key: str, to: Path, most: int = 0) -> None:
         size = (await self.head(key)).size
@@ -172,7 +172,7 @@ class S3Objects:
         try:
             async with self._calling() as client:
                 await client.abort_multipart_upload(**whole)
-        except StoreAway as error:
+        except StoreUnavailable as error:
             log.info("an upload in parts could not be aborted", object=whole["Key"], reason=str(error))
 
     def _headers(self, key: str) -> dict[str, str]:

@@ -15,8 +15,8 @@ from gateway.adapters.aws.attributes import from_attribute, to_attribute
 from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoTable
 from gateway.adapters.aws.session import AwsSession, error_code
 from gateway.channels.names import is_channel_id
-from gateway.ports.errors import HeldElsewhere, StoreAway
-from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Holding, Node, NodeRole
+from gateway.ports.errors import HeldByOtherNode, StoreUnavailable
+from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Node, NodeRole, StreamClaim
 
 _CONDITION_FAILED: Final = "ConditionalCheckFailedException"
 _KEY: Final = "UUID"
@@ -95,7 +95,7 @@ class DynamoRegistry:
                 await self._drop(client, sorted(gone), listed.get("version", {"N": "0"}))
         return [node for node in map(_node, rows) if node is not None]
 
-    async def claim(self, holding: Holding, item: Mapping[str, Any], over: str = "") -> None:
+    async def claim(self, holding: StreamClaim, item: Mapping[str, Any], over: str = "") -> None:
         async with self._table.calling() as client:
             try:
                 await client.put_item(
@@ -117,7 +117,7 @@ class DynamoRegistry:
             except ClientError as e:
                 stands = _holding(e.response.get("Item", {}))
                 if error_code(e) == _CONDITION_FAILED and stands is not None:
-                    raise HeldElsewhere(stands) from None
+                    raise HeldByOtherNode(stands) from None
                 raise
 
     async def release(self, stream: str, claim: str, *, left: bool = False) -> None:
@@ -137,7 +137,7 @@ class DynamoRegistry:
         with contextlib.suppress(ConditionFailed):
             await self._table.call("update_item" if left else "delete_item", **how)
 
-    async def find(self, streams: Collection[str]) -> dict[str, Holding]:
+    async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
         wanted = [stream for stream in set(streams) if is_channel_id(stream)]
         names = {f"#{name}": name for name in _OF_HOLDING}
         async with self._table.calling() as client:
@@ -147,7 +147,7 @@ class DynamoRegistry:
         found = [holding for row in rows if (holding := self._holding(row)) and not holding.left]
         return {holding.stream: holding for holding in found}
 
-    async def holding(self, stream: str) -> Holding | None:
+    async def holding(self, stream: str) -> StreamClaim | None:
         item = await self._table.get(_key(stream)) if is_channel_id(stream) else None
         return self._holding(item) if item else None
 
@@ -171,7 +171,7 @@ class DynamoRegistry:
                 if not (asked := answer.get("UnprocessedKeys", {})):
                     break
                 if (wait := next(waits, None)) is None:
-                    raise StoreAway(f"dynamodb ({self._table.what}) leaves keys unread")
+                    raise StoreUnavailable(f"dynamodb ({self._table.what}) leaves keys unread")
                 await asyncio.sleep(wait)
         return found
 
@@ -192,7 +192,7 @@ class DynamoRegistry:
             if error_code(e) != _CONDITION_FAILED:
                 raise
 
-    def _holding(self, item: Mapping[str, Any]) -> Holding | None:
+    def _holding(self, item: Mapping[str, Any]) -> StreamClaim | None:
         """Returns a row as `_holding` does, but None for one that was left and has expired."""
         holding = _holding(item)
         if holding is None or not holding.left:
@@ -231,7 +231,7 @@ def _node(item: Mapping[str, Any]) -> Node | None:
     return None
 
 
-def _session(holding: Holding, item: Mapping[str, Any]) -> dict[str, Any]:
+def _session(holding: StreamClaim, item: Mapping[str, Any]) -> dict[str, Any]:
     ours = {
         "node": holding.node,
         "address": holding.address,
@@ -243,7 +243,7 @@ def _session(holding: Holding, item: Mapping[str, Any]) -> dict[str, Any]:
     return {name: to_attribute(value) for name, value in (dict(item) | ours).items()} | _key(holding.stream)
 
 
-def _holding(item: Mapping[str, Any]) -> Holding | None:
+def _holding(item: Mapping[str, Any]) -> StreamClaim | None:
     """Returns the holding of a row; None where Millrace did not write the row."""
     match item:
         case {
@@ -254,5 +254,5 @@ def _holding(item: Mapping[str, Any]) -> Holding | None:
             "started": {"N": str(started)},
         }:
             left, cluster = (item.get(name) == {"BOOL": True} for name in ("left", "cluster"))
-            return Holding(stream, node, address, claim, float(started), left, cluster)
+            return StreamClaim(stream, node, address, claim, float(started), left, cluster)
     return None

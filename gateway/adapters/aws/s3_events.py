@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 from gateway.adapters.aws.session import AwsSession
 from gateway.adapters.aws.sqs_reader import SqsReader, UnexpectedMessage, message_json
 
-# take(bucket, key): returns when the work is done. It raises StoreAway to get the object again later.
+# take(bucket, key): returns when the work is done. It raises StoreUnavailable to get the object again later.
 TakeObject = Callable[[str, str], Awaitable[None]]
 
 

@@ -12,7 +12,7 @@ import aioboto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ProfileNotFound
 
-from gateway.ports.errors import StoreAway, StoreUnusable
+from gateway.ports.errors import StoreUnavailable, StoreUnusable
 
 CONNECT_TIMEOUT: Final = 2
 READ_TIMEOUT: Final = 3
@@ -86,7 +86,8 @@ class AwsSession:
     async def calling(
         self, service: str, what: str, region: str | None = None, seconds: float | None = None, *, wait: int = 0
     ) -> AsyncIterator[Any]:
-        """Gives the client for one call with a time-out. A failure that the block does not handle becomes StoreAway.
+        """Gives the client for one call with a time-out. A failure that the block does not handle becomes
+        StoreUnavailable.
 
         what: text for the message, such as "table video-metadata". seconds: time-out of a call that moves much data.
         wait: seconds that a long poll may take before the service answers.
@@ -95,11 +96,11 @@ class AwsSession:
             async with asyncio.timeout(seconds or wait + CALL_TIMEOUT):
                 yield await self.client(service, region, wait=wait)
         except TimeoutError:
-            raise StoreAway(f"{service} ({what}) does not answer") from None
+            raise StoreUnavailable(f"{service} ({what}) does not answer") from None
         except ClientError as e:
-            raise StoreAway(f"{service} ({what}) refuses: {error_code(e)}") from e
+            raise StoreUnavailable(f"{service} ({what}) refuses: {error_code(e)}") from e
         except (BotoCoreError, OSError) as e:
-            raise StoreAway(f"{service} ({what}) does not serve: {type(e).__name__}") from e
+            raise StoreUnavailable(f"{service} ({what}) does not serve: {type(e).__name__}") from e
 
 
 def error_code(error: ClientError) -> str:

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from gateway.adapters.aws.session import AwsSession, error_code
 from gateway.lib.backoff import Backoff
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +67,7 @@ class SqsReader(abc.ABC):
     async def take(self, body: str) -> None:
         """Returns when the work of a message is done.
 
-        Raises StoreAway to get the message again later, and UnexpectedMessage for one that can never be handled.
+        Raises StoreUnavailable to get the message again later, and UnexpectedMessage for one that can never be handled.
         """
 
     async def run(self) -> None:
@@ -79,7 +79,7 @@ class SqsReader(abc.ABC):
                 messages = await self._receive()
                 backoff.reset()
                 away = False
-            except StoreAway as error:
+            except StoreUnavailable as error:
                 if not away:
                     log.warning("events cannot be read now", queue=self._name, reason=str(error))
                 away = True
@@ -106,7 +106,7 @@ class SqsReader(abc.ABC):
             await self.take(body)
         except UnexpectedMessage as error:
             log.warning("a message that is no event was dropped", queue=self._name, reason=str(error), body=body[:200])
-        except StoreAway as away:
+        except StoreUnavailable as away:
             log.info("an event has to wait", queue=self._name, reason=str(away))
             await self._later(message)
             return
@@ -137,5 +137,5 @@ class SqsReader(abc.ABC):
                 except ClientError as error:
                     if "ReceiptHandle" not in error_code(error) and "MessageNotInflight" not in error_code(error):
                         raise
-        except StoreAway as away:
+        except StoreUnavailable as away:
             log.info("the queue was not told", queue=self._name, reason=str(away))

@@ -14,7 +14,7 @@ from typing import Any, Final
 import aiohttp
 
 from gateway.lib.backoff import Backoff
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 
 METADATA: Final = "ECS_CONTAINER_METADATA_URI_V4"
 _TRIES: Final = 4  # the endpoint limits its rate, and all containers of a task ask at start
@@ -33,7 +33,10 @@ class EcsTask:
 
 
 async def own_task(environ: Mapping[str, str] | None = None) -> EcsTask | None:
-    """Returns this process's task; None outside ECS. Raises StoreAway where the agent does not answer usefully."""
+    """Returns this process's task; None outside ECS.
+
+    Raises StoreUnavailable where the agent does not answer usefully.
+    """
     base = (os.environ if environ is None else environ).get(METADATA, "")
     if not base:
         return None
@@ -48,7 +51,7 @@ async def own_task(environ: Mapping[str, str] | None = None) -> EcsTask | None:
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 if not left:
                     what = str(error) or type(error).__name__
-                    raise StoreAway(f"the task's metadata cannot be read: {what[:200]}") from error
+                    raise StoreUnavailable(f"the task's metadata cannot be read: {what[:200]}") from error
             await asyncio.sleep(backoff.next())
     raise AssertionError("the last try returns or raises")
 

@@ -17,8 +17,8 @@ from botocore.exceptions import ClientError
 from gateway.adapters.aws.network_interfaces import members
 from gateway.adapters.aws.session import AwsSession, error_code
 from gateway.adapters.aws.task_metadata import own_task
-from gateway.ports.errors import OutputTrouble, StoreAway
-from gateway.ports.stores import RunningTask, TaskOrder
+from gateway.ports.errors import OutputError, StoreUnavailable
+from gateway.ports.stores import RunningTask, TaskRequest
 from gateway.settings.models import EcsSettings
 
 log = structlog.get_logger(__name__)
@@ -86,7 +86,7 @@ class EcsTasks:
 
     # ---- TaskRunner ----
 
-    async def keep(self, order: TaskOrder) -> list[RunningTask]:
+    async def keep(self, order: TaskRequest) -> list[RunningTask]:
         group = self._groups.setdefault(order.channel, _ChannelTasks())
         async with group.lock:
             if not group.listed:
@@ -172,7 +172,7 @@ class EcsTasks:
 
     # ---- starting and ending ----
 
-    async def _start(self, order: TaskOrder, group: _ChannelTasks, count: int) -> int:
+    async def _start(self, order: TaskRequest, group: _ChannelTasks, count: int) -> int:
         """Starts up to `count` tasks and returns the number that were started.
 
         A call whose answer was lost is repeated with its token, so that no task is started twice.
@@ -183,8 +183,8 @@ class EcsTasks:
         except _TokenInUse:
             del group.tokens[order.kind]  # the token belongs to a different order: its tasks are found by listing
             group.listed = False
-            raise StoreAway("ecs (run_task): an earlier order is still under way") from None
-        except OutputTrouble:
+            raise StoreUnavailable("ecs (run_task): an earlier order is still under way") from None
+        except OutputError:
             del group.tokens[order.kind]
             raise
         del group.tokens[order.kind]
@@ -197,14 +197,14 @@ class EcsTasks:
         if failures:
             why = "; ".join(dict.fromkeys(failures))[:300]
             if not started:
-                raise OutputTrouble(f"ECS starts no task: {why}")
+                raise OutputError(f"ECS starts no task: {why}")
             log.warning("not all tasks were started", channel=order.channel, kind=order.kind, reason=why)
         return len(started)
 
     async def _end(self, group: _ChannelTasks, task: _KnownTask, reason: str) -> None:
         try:
             await self._call("stop_task", task=task.arn, reason=reason[:255])
-        except OutputTrouble as gone:
+        except OutputError as gone:
             log.info("a task was over already", task=task.arn, reason=str(gone))
         else:
             log.info("task ended", task=task.arn, kind=task.kind, reason=reason)
@@ -223,14 +223,14 @@ class EcsTasks:
                 if code == "ConflictException":
                     raise _TokenInUse from None
                 if code in _WRONG:  # also for missing capacity, which ECS reports as ClientException
-                    raise OutputTrouble(f"ECS says no ({operation}): {said}") from None
+                    raise OutputError(f"ECS says no ({operation}): {said}") from None
                 raise
 
     async def _own_cluster(self) -> str:
         if not self._cluster:
             task = await own_task()
             if task is None or not task.cluster:
-                raise OutputTrouble("ecs.cluster is not set, and this process is in no ECS task")
+                raise OutputError("ecs.cluster is not set, and this process is in no ECS task")
             self._cluster = task.cluster
         return self._cluster
 
@@ -239,7 +239,7 @@ class _TokenInUse(Exception):
     """The client token was used for a different request."""
 
 
-def _request(order: TaskOrder, settings: EcsSettings) -> dict[str, Any]:
+def _request(order: TaskRequest, settings: EcsSettings) -> dict[str, Any]:
     """Returns RunTask's parameters except cluster, count and token."""
     cpu, memory = SIZES[order.size]
     environment = {**order.environment, CHANNEL: order.channel, KIND: order.kind}

@@ -68,7 +68,7 @@ CREATE TABLE IF NOT EXISTS domains (name TEXT PRIMARY KEY, value TEXT NOT NULL)
     async def put_deleted(self, deleted: DeletedChannel) -> None:
         await self.write("INSERT OR REPLACE INTO channels VALUES (?, ?)", _DELETED + deleted.id, to_json(deleted.item))
 
-    async def forget_deleted(self, id: str) -> None:
+    async def remove_deleted(self, id: str) -> None:
         await self.write("DELETE FROM channels WHERE id = ?", _DELETED + id)
 
     async def get_domains(self) -> PublicDomains:

@@ -25,13 +25,13 @@ def signing_secret(settings: Settings) -> SigningSecrets:
     The configured secret is used, else the data folder's, which the first call creates.
     """
     return SigningSecrets(
-        current=settings.signing.secret.get_secret_value() or _kept_secret(settings.data),
+        current=settings.signing.secret.get_secret_value() or _secret_or_reference(settings.data),
         previous=settings.signing.previous_secret.get_secret_value(),
         algorithm=Algorithm(settings.signing.algorithm),
     )
 
 
-def _kept_secret(folder: Path) -> str:
+def _secret_or_reference(folder: Path) -> str:
     path = data_folder(folder) / SIGNING
     if not path.exists():
         write_once(path, secrets.token_urlsafe(32) + "\n")

@@ -15,12 +15,12 @@ from typing import Any, ClassVar, Final, Self
 import aiosqlite
 
 from gateway.adapters.local.data_folder import data_folder
-from gateway.ports.errors import StoreAway, StoreUnusable
+from gateway.ports.errors import StoreUnavailable, StoreUnusable
 
 APPLICATION: Final = 0x4D494C4C  # "MILL", so that no other program's database is used by mistake
 _LOCK_WAIT: Final = 2.0  # seconds that SQLite waits for another process
 _LOCK_PAUSE: Final = 0.02
-_LONGEST: Final = 6.0  # seconds for an operation with its wait for earlier ones; StoreAway has to come within 8
+_LONGEST: Final = 6.0  # seconds for an operation with its wait for earlier ones; StoreUnavailable has to come within 8
 
 
 class Database:
@@ -108,35 +108,37 @@ class Database:
             await database.executescript(f"BEGIN IMMEDIATE;{self.CREATE};{marks};COMMIT;")
 
     async def rows(self, statement: str, *values: str | int | float) -> Sequence[Any]:
-        """Returns the rows of a query. Raises StoreAway."""
+        """Returns the rows of a query. Raises StoreUnavailable."""
         with self._errors():
             async with asyncio.timeout(_LONGEST):
                 return tuple(await self._open().execute_fetchall(statement, values))
 
     async def write(self, statement: str, *values: str | int | float) -> int:
-        """Returns the number of rows that a statement changed. Raises StoreAway."""
+        """Returns the number of rows that a statement changed. Raises StoreUnavailable."""
         with self._errors():
             async with asyncio.timeout(_LONGEST), self._open().execute(statement, values) as cursor:
                 return cursor.rowcount
 
     async def check(self) -> None:
-        """Reads a row. Raises StoreAway where the database does not answer."""
+        """Reads a row. Raises StoreUnavailable where the database does not answer."""
         await self.rows(self.CHECK)
 
     def _open(self) -> aiosqlite.Connection:
         if self._database is None:
-            raise StoreAway(f"the database {self._path} is closed")
+            raise StoreUnavailable(f"the database {self._path} is closed")
         return self._database
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turns a locked, full or unreadable database into StoreAway: the caller may try again, and media goes on."""
+        """Turns a locked, full or unreadable database into StoreUnavailable: the caller may try again, and media goes
+        on.
+        """
         try:
             yield
         except TimeoutError:
-            raise StoreAway(f"the database {self._path} does not answer") from None
+            raise StoreUnavailable(f"the database {self._path} does not answer") from None
         except sqlite3.Error as e:
-            raise StoreAway(f"the database {self._path} does not serve: {e}") from e
+            raise StoreUnavailable(f"the database {self._path} does not serve: {e}") from e
 
 
 def to_json(value: Mapping[str, Any]) -> str:

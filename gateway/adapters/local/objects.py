@@ -15,7 +15,7 @@ from typing import Final
 
 from gateway.channels.names import is_object_key
 from gateway.lib.disk import sync_folder
-from gateway.ports.errors import NoSuchObject, StoreAway, TooLarge
+from gateway.ports.errors import NoSuchObject, StoreUnavailable, TooLarge
 from gateway.ports.stores import DirectUpload, Object
 
 _PIECE: Final = 256 * 1024
@@ -52,7 +52,7 @@ class LocalObjects:
                 reading = loop.run_in_executor(None, os.pread, descriptor, min(_PIECE, end - at), at)
                 piece = await asyncio.shield(reading)
                 if not piece:
-                    raise StoreAway(f"{key} became shorter while it was read")
+                    raise StoreUnavailable(f"{key} became shorter while it was read")
                 at += len(piece)
                 yield piece
         finally:
@@ -87,7 +87,7 @@ class LocalObjects:
             except OSError as error:
                 raise self._away(error) from None
             if not os.access(self.root, os.R_OK | os.W_OK | os.X_OK):
-                raise StoreAway(f"the media folder {self.root} cannot be written")
+                raise StoreUnavailable(f"the media folder {self.root} cannot be written")
 
         await asyncio.to_thread(look)
 
@@ -204,8 +204,8 @@ class LocalObjects:
         if not path.resolve(strict=True).is_relative_to(self.root.resolve(strict=True)):
             raise FileNotFoundError(errno.ENOENT, "a link leads out of the media folder", str(path))
 
-    def _away(self, error: OSError) -> StoreAway:
-        return StoreAway(f"the media folder {self.root} does not serve: {error.strerror or error}")
+    def _away(self, error: OSError) -> StoreUnavailable:
+        return StoreUnavailable(f"the media folder {self.root} does not serve: {error.strerror or error}")
 
 
 def _may_hold(folder: str, prefix: str) -> bool:

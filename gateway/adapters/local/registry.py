@@ -10,8 +10,8 @@ from typing import Any, Final, Self
 
 from gateway.adapters.local.database import Database, to_json
 from gateway.channels.names import is_channel_id
-from gateway.ports.errors import HeldElsewhere, StoreAway, StoreUnusable
-from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Holding, Node, NodeRole
+from gateway.ports.errors import HeldByOtherNode, StoreUnavailable, StoreUnusable
+from gateway.ports.nodes import FORGOTTEN_SECONDS, LEFT_SECONDS, Node, NodeRole, StreamClaim
 
 _NODES: Final = "SELECT id, role, address, beat, channel, shown FROM nodes"
 _HOLDINGS: Final = (
@@ -56,7 +56,7 @@ CREATE TABLE IF NOT EXISTS holdings (
             # recordings.
             await self.write("PRAGMA synchronous = NORMAL")
             await self.check()
-        except StoreAway as e:
+        except StoreUnavailable as e:
             await self.__aexit__(None, None, None)
             raise StoreUnusable(f"{e}; the registry needs a file of its own") from None
         except BaseException:
@@ -90,13 +90,13 @@ CREATE TABLE IF NOT EXISTS holdings (
     async def nodes(self) -> list[Node]:
         return [_node(*row) for row in await self.rows(_NODES)]
 
-    async def claim(self, holding: Holding, item: Mapping[str, Any], over: str = "") -> None:
+    async def claim(self, holding: StreamClaim, item: Mapping[str, Any], over: str = "") -> None:
         now = self._clock()
         await self.write("DELETE FROM holdings WHERE expires > 0 AND expires <= ?", now)
         values = (holding.stream, holding.node, holding.address, holding.claim, holding.started)
         while not await self.write(_CLAIM, *values, holding.left, holding.cluster, to_json(item), over):
             if stands := await self.holding(holding.stream):
-                raise HeldElsewhere(stands)
+                raise HeldByOtherNode(stands)
             # The row was released between the two statements. Each repetition means that another claim succeeded, so
             # the loop ends.
 
@@ -111,13 +111,13 @@ CREATE TABLE IF NOT EXISTS holdings (
         else:
             await self.write("DELETE FROM holdings WHERE stream = ? AND claim = ?", stream, claim)
 
-    async def find(self, streams: Collection[str]) -> dict[str, Holding]:
+    async def find(self, streams: Collection[str]) -> dict[str, StreamClaim]:
         wanted = {stream for stream in streams if is_channel_id(stream)}
         marks = ", ".join("?" * len(wanted))
         rows = await self.rows(f'{_HOLDINGS} AND "left" = 0 AND stream IN ({marks})', self._clock(), *wanted)
         return {row[0]: _holding(*row) for row in rows}
 
-    async def holding(self, stream: str) -> Holding | None:
+    async def holding(self, stream: str) -> StreamClaim | None:
         if not is_channel_id(stream):
             return None
         rows = await self.rows(f"{_HOLDINGS} AND stream = ?", self._clock(), stream)
@@ -128,5 +128,5 @@ def _node(id: str, role: str, address: str, beat: int, channel: str, shown: str)
     return Node(id, NodeRole(role), address, beat, channel, json.loads(shown))
 
 
-def _holding(stream: str, node: str, address: str, claim: str, started: float, left: int, cluster: int) -> Holding:
-    return Holding(stream, node, address, claim, started, bool(left), bool(cluster))
+def _holding(stream: str, node: str, address: str, claim: str, started: float, left: int, cluster: int) -> StreamClaim:
+    return StreamClaim(stream, node, address, claim, started, bool(left), bool(cluster))

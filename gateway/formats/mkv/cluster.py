@@ -6,7 +6,7 @@ from typing import Final
 
 from gateway.formats.mkv import ebml
 
-MOST_OFFSET: Final = 0x7FFF  # milliseconds; RFC 9559 §10.2: a block's time is a signed 16-bit integer
+MAX_OFFSET: Final = 0x7FFF  # milliseconds; RFC 9559 §10.2: a block's time is a signed 16-bit integer
 _KEY: Final = 0x80
 _OPEN: Final = ebml.CLUSTER + ebml.UNKNOWN_SIZE
 

@@ -12,8 +12,8 @@ from gateway.media.codecs import checked_config
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import Codec, Kind
 
-MOST_CHILDREN: Final = 1024  # of one master element
-MOST_TRACKS: Final = 64
+MAX_CHILDREN: Final = 1024  # of one master element
+MAX_TRACKS: Final = 64
 
 CONTENT_ENCODINGS: Final = b"\x6d\x80"
 CODEC_DELAY: Final = b"\x56\xaa"
@@ -70,8 +70,8 @@ def children(body: bytes | memoryview) -> list[tuple[bytes, bytes]]:
             raise InvalidData("Matroska: an element passes the end of its parent")
         at = head.body + head.size
         found.append((head.id, body[head.body : at]))
-        if len(found) > MOST_CHILDREN:
-            raise InvalidData(f"Matroska: more than {MOST_CHILDREN} elements in one")
+        if len(found) > MAX_CHILDREN:
+            raise InvalidData(f"Matroska: more than {MAX_CHILDREN} elements in one")
     return found
 
 
@@ -126,7 +126,7 @@ def read_entries(tracks: bytes, scale: int) -> tuple[list[MkvTrackEntry], list[s
     scale: nanoseconds of one tick of the segment, its TimestampScale.
     """
     bodies = [body for id, body in children(tracks) if id == ebml.TRACK_ENTRY]
-    if len(bodies) > MOST_TRACKS:
+    if len(bodies) > MAX_TRACKS:
         raise InvalidData(f"Matroska: {len(bodies)} tracks")
     # Finer ticks than milliseconds are rounded to microseconds, coarser ones are whole milliseconds.
     timescale = 1000 if scale % 1_000_000 == 0 else 1_000_000

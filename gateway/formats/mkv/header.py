@@ -14,7 +14,7 @@ from gateway.media.track import Codec, Kind, MediaTrack
 # Track numbers by kind, so that they do not depend on which tracks exist.
 NUMBERS: Final = {Kind.VIDEO: 1, Kind.AUDIO: 2}
 TIMESTAMP_SCALE: Final = 1_000_000  # nanoseconds: all times in the file are in milliseconds
-MOST_PRIVATE: Final = 1 << 20  # bytes of CodecPrivate that receivers take
+MAX_PRIVATE: Final = 1 << 20  # bytes of CodecPrivate that receivers take
 
 _CODEC_IDS: Final = {Codec.H264: "V_MPEG4/ISO/AVC", Codec.H265: "V_MPEGH/ISO/HEVC", Codec.AAC: "A_AAC"}
 _TYPES: Final = {Kind.VIDEO: 1, Kind.AUDIO: 2}  # RFC 9559 §5.1.4.1.3
@@ -56,7 +56,7 @@ def _entry(track: MediaTrack) -> bytes:
     codec = _CODEC_IDS.get(track.codec)
     if codec is None:
         raise UnsupportedCodec(f"this Matroska carries H.264, H.265 and AAC, not {track.codec}")
-    if not 0 < len(track.config) <= MOST_PRIVATE:
+    if not 0 < len(track.config) <= MAX_PRIVATE:
         raise UnsupportedCodec(f"{track.codec} with a configuration of {len(track.config)} bytes")
     number = NUMBERS[track.kind]
     return ebml.element(

@@ -9,9 +9,9 @@ from gateway.formats.mkv import ebml
 from gateway.formats.mkv.entries import ElementHead, MkvTrackEntry, children, element_head, read_entries, uint
 from gateway.media.errors import InvalidData
 
-MOST_BLOCK: Final = 8_000_000  # bytes of one picture, the same bound as in the whole gateway
-MOST_HEADER: Final = 1 << 20
-MOST_SKIPPED: Final = 16_000_000  # bytes of an element that is not used
+MAX_BLOCK: Final = 8_000_000  # bytes of one picture, the same bound as in the whole gateway
+MAX_HEADER: Final = 1 << 20
+MAX_SKIPPED: Final = 16_000_000  # bytes of an element that is not used
 
 BLOCK_GROUP: Final = b"\xa0"
 BLOCK: Final = b"\xa1"
@@ -21,11 +21,11 @@ _ENTERED: Final = frozenset((ebml.SEGMENT, ebml.CLUSTER))
 # Elements that are read whole, and how large they may be; all others are skipped.
 _WHOLE: Final = {
     ebml.EBML: 4096,
-    ebml.INFO: MOST_HEADER,
-    ebml.TRACKS: MOST_HEADER,
+    ebml.INFO: MAX_HEADER,
+    ebml.TRACKS: MAX_HEADER,
     ebml.TIMESTAMP: 8,
-    ebml.SIMPLE_BLOCK: MOST_BLOCK,
-    BLOCK_GROUP: MOST_BLOCK + 4096,
+    ebml.SIMPLE_BLOCK: MAX_BLOCK,
+    BLOCK_GROUP: MAX_BLOCK + 4096,
 }
 _DOC_TYPES: Final = (b"webm", b"matroska")
 _LACING: Final = 0x06
@@ -89,7 +89,7 @@ class MatroskaReader:
         most = _WHOLE.get(head.id)
         if head.size is None:
             raise InvalidData(f"Matroska: element {head.id.hex()} of unknown size")
-        if head.size > (MOST_SKIPPED if most is None else most):
+        if head.size > (MAX_SKIPPED if most is None else most):
             raise InvalidData(f"Matroska: element {head.id.hex()} of {head.size} bytes")
         return head.size, most
 

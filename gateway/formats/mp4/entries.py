@@ -13,7 +13,7 @@ from gateway.media.codecs import checked_config
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import Codec, Kind
 
-MOST_TRACKS: Final = 64
+MAX_TRACKS: Final = 64
 
 _KINDS: Final = {b"vide": Kind.VIDEO, b"soun": Kind.AUDIO}
 # sample entry → (codec, the box that describes it)
@@ -71,7 +71,7 @@ def read_movie(data: bytes) -> FragmentedMovie:
     """Reads a moov box (with its header). Raises InvalidData, also if no fragments are announced."""
     moov = need(data, None, b"moov")
     traks = [box for box in boxes(data, moov.payload, moov.end) if box.kind == b"trak"]
-    if len(traks) > MOST_TRACKS:
+    if len(traks) > MAX_TRACKS:
         raise InvalidData(f"MP4: {len(traks)} tracks")
     mvex = find(data, b"mvex", start=moov.payload, end=moov.end)
     if mvex is None:

@@ -25,7 +25,7 @@ MAX_HEADER: Final = 1 << 20  # bytes of the moov in front of the fragments
 MAX_MOOF: Final = 8 << 20  # bytes; half a million samples
 
 _SCALE: Final = 90_000  # ticks a second of the movie
-_MOST_NARROW: Final = 3 << 30  # bytes of media up to which offsets fit in 32 bits, even after a large index
+_MAX_NARROW: Final = 3 << 30  # bytes of media up to which offsets fit in 32 bits, even after a large index
 _PIECE: Final = 1 << 20
 _EPOCH: Final = 2_082_844_800  # seconds from 1904 to 1970
 _DURATION, _SIZE, _FLAGS, _CTS = 0x100, 0x200, 0x400, 0x800
@@ -83,7 +83,7 @@ def finish(source: BinaryIO, target: BinaryIO, *, created: float = 0.0) -> Finis
     media = sum(sum(t.table.lengths) for t in traks)
     stamp = max(int(created) + _EPOCH, 0) if created else 0
     # The index comes before the media, so its length must be known first. It depends only on `wide`.
-    wide = media > _MOST_NARROW
+    wide = media > _MAX_NARROW
     places = [array("Q", bytes(8 * len(t.table.positions))) for t in traks]
     position = len(FTYP) + len(_moov(traks, places, wide, stamp)[0]) + (16 if wide else 8)
     filled = [0] * len(traks)

@@ -17,7 +17,7 @@ FTYP = box(b"ftyp", b"iso6", (0).to_bytes(4, "big"), b"iso6cmfcmp41")
 
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
 _LANGUAGE = 0x55C4  # "und", three letters of five bits
-_MOST_WIDTH = 0xFFFF_FFFF  # maximum of a 16.16 number
+_MAX_WIDTH = 0xFFFF_FFFF  # maximum of a 16.16 number
 _TKHD_FLAGS = 0x7  # enabled, in movie, in preview
 
 
@@ -114,7 +114,7 @@ def _trak(of: TrackInit) -> bytes:
         width, height = of.size or codecs.video_size(track, payload) or (0, 0)
         aspect = codecs.pixel_aspect(track, payload)
         entry = _video_entry(track, width, height, aspect, payload)
-        width, height = min((width << 16) * aspect[0] // aspect[1], _MOST_WIDTH), height << 16
+        width, height = min((width << 16) * aspect[0] // aspect[1], _MAX_WIDTH), height << 16
         handler, name, header = b"vide", b"VideoHandler\x00", full_box(b"vmhd", 0, 1, bytes(8))
         volume = 0
     else:

@@ -9,10 +9,10 @@ from gateway.formats.mp4.entries import FragmentedMovie, Mp4TrackEntry, read_mov
 from gateway.formats.mp4.reader import MAX_SAMPLES, parse_fragments
 from gateway.media.errors import InvalidData
 
-MOST_HEADER: Final = 1 << 20  # bytes of moov
-MOST_FRAGMENT: Final = 32_000_000  # bytes of a moof and its mdat: ten seconds of the fastest recorder
-MOST_SKIPPED: Final = 16_000_000  # bytes of a box that is not used
-MOST_SAMPLE: Final = 8_000_000  # bytes; the same bound as in the whole gateway
+MAX_HEADER: Final = 1 << 20  # bytes of moov
+MAX_FRAGMENT: Final = 32_000_000  # bytes of a moof and its mdat: ten seconds of the fastest recorder
+MAX_SKIPPED: Final = 16_000_000  # bytes of a box that is not used
+MAX_SAMPLE: Final = 8_000_000  # bytes; the same bound as in the whole gateway
 
 _MOOF_BYTES: Final = 4 << 20
 _FARTHEST: Final = 1 << 62
@@ -76,16 +76,16 @@ class FragmentReader:
             raise InvalidData("an MP4 whose samples come before its header cannot be read while it grows")
         begun = self._fragment is not None
         if begun or kind in (b"moov", b"moof"):
-            most = MOST_HEADER if kind == b"moov" else _MOOF_BYTES if kind == b"moof" else MOST_FRAGMENT
+            most = MAX_HEADER if kind == b"moov" else _MOOF_BYTES if kind == b"moof" else MAX_FRAGMENT
             start = at if self._fragment is None else self._fragment
-            if size > most or at + size - start > MOST_FRAGMENT:
+            if size > most or at + size - start > MAX_FRAGMENT:
                 raise InvalidData(f"MP4: box {kind!r} of {size} bytes")
             if len(buffer) - at < size:
                 return False
             self._at = at + size
             self._take(kind, at, events)
             return True
-        if size > MOST_SKIPPED:
+        if size > MAX_SKIPPED:
             raise InvalidData(f"MP4: box {kind!r} of {size} bytes")
         self._skip = size
         return True
@@ -126,7 +126,7 @@ class FragmentReader:
             lead = self._leads[fragment.track_id] = max(self._leads.get(fragment.track_id, 0), -least)
             time = fragment.base_decode_time - entry.early - lead
             for sample in fragment.samples:
-                if not -_FARTHEST < time < _FARTHEST or len(sample.payload) > MOST_SAMPLE:
+                if not -_FARTHEST < time < _FARTHEST or len(sample.payload) > MAX_SAMPLE:
                     raise InvalidData(f"MP4: a sample of {len(sample.payload)} bytes at {time}")
                 if sample.payload:
                     packet = Packet(lane, time, sample.cts + lead, sample.key, sample.payload)

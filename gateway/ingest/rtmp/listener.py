@@ -201,7 +201,7 @@ def _address(peername: tuple[str, int] | None) -> str:
     return plain_address(peername[0]) if peername else "0.0.0.0"  # the peer is gone already
 
 
-async def _proxied(connection: socket.socket) -> proxy_v2.Proxied | None:
+async def _proxied(connection: socket.socket) -> proxy_v2.ProxyHeader | None:
     """Reads exactly the PROXY header; None if the connection closed without sending a byte."""
     prefix = await _exactly(connection, proxy_v2.PREFIX)
     if not prefix:

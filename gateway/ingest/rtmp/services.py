@@ -13,18 +13,26 @@ from gateway.lib.tasks import Tasks
 from gateway.live.acquire_publisher import AcquirePublisher
 from gateway.live.sink import EndReason
 from gateway.playback.router import PlayableStreams
-from gateway.ports.errors import AtCapacity, HubError, NameInUse, NoSuchStream, NotAuthorized, PlaysOnly, StoreAway
+from gateway.ports.errors import (
+    AtCapacity,
+    GatewayError,
+    NameInUse,
+    NoSuchStream,
+    NotAuthorized,
+    PushesNotAccepted,
+    StoreUnavailable,
+)
 
 # Checks whether a stream may be played: (name, query, address) → None, or raises NotAuthorized.
 PlayAccess = Callable[[str, dict[str, str], str | None], Awaitable[None]]
 
 # The hub's refusals as RTMP codes (contract, section 3).
-PUBLISH_REFUSALS: dict[type[HubError], tuple[str, str]] = {
+PUBLISH_REFUSALS: dict[type[GatewayError], tuple[str, str]] = {
     NotAuthorized: ("NetStream.Publish.Unauthorized", SIGN_HERE),
     NameInUse: ("NetStream.Publish.BadName", "The channel is in use by another publisher."),
     AtCapacity: ("NetStream.Publish.Failed", "This server takes no more publishers now; try again later."),
-    PlaysOnly: ("NetStream.Publish.Failed", "This is an edge, which only plays: push to a gateway."),
-    StoreAway: ("NetStream.Publish.Failed", "The channel store does not answer; try again later."),
+    PushesNotAccepted: ("NetStream.Publish.Failed", "This is an edge, which only plays: push to a gateway."),
+    StoreUnavailable: ("NetStream.Publish.Failed", "The channel store does not answer; try again later."),
 }
 EVICTIONS: dict[EndReason, str] = {
     EndReason.KICKED: "Ended by an administrator.",
@@ -66,7 +74,7 @@ class RtmpServices:
     pending: PendingConnections = field(default_factory=PendingConnections)
 
 
-def play_refusal(error: HubError, name: str) -> tuple[str, str]:
+def play_refusal(error: GatewayError, name: str) -> tuple[str, str]:
     """Returns the code and description of a refused play."""
     match error:
         case NotAuthorized():

@@ -23,7 +23,7 @@ from gateway.live.track_changes import KeepsChanging
 from gateway.media.errors import InvalidData
 from gateway.packaging.rtmp_output import RtmpOutput
 from gateway.playback.rtmp import RtmpPlayback
-from gateway.ports.errors import AtCapacity, HubError, NoSuchStream, TooManyRefusals
+from gateway.ports.errors import AtCapacity, GatewayError, NoSuchStream, TooManyRefusals
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.events import (
     Connected,
@@ -341,7 +341,7 @@ class RtmpSession(ScheduledReads):
             self._publisher = await services.lease(
                 channel, protocol=self._protocol, peer=self.address, evict=self._evicted
             )
-        except HubError as error:
+        except GatewayError as error:
             services.admission.refuse(request.name, self.address, self._protocol, error)
             if isinstance(error, TooManyRefusals):
                 self._abort()
@@ -416,7 +416,7 @@ class RtmpSession(ScheduledReads):
             await services.may_play(name, request.query, None if self._exempt else self.address)
             early = services.streams.find(name) is None
             stream = await services.streams.wait(name, self._limits.wait_for_publisher)
-        except HubError as error:
+        except GatewayError as error:
             if isinstance(error, TooManyRefusals):
                 self._abort()
                 return

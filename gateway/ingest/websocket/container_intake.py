@@ -12,7 +12,7 @@ from gateway.ingest.browser_intake import IntakeFailed, IntakeStats, Treatment
 from gateway.live.publisher import StreamPublisher
 from gateway.live.track_changes import KeepsChanging
 from gateway.media.track import Kind, Tracks
-from gateway.ports.errors import OutputTrouble
+from gateway.ports.errors import OutputError
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.settings.models import TranscodeSettings
@@ -73,7 +73,7 @@ class ContainerIntake:
                 )
                 if not finished:
                     raise await worker.died()
-        except OutputTrouble as error:
+        except OutputError as error:
             raise IntakeFailed(str(error), again=True) from error
         finally:
             self._over = True

@@ -47,7 +47,7 @@ class PushDestination(Protocol):
         """The present problem; "" if there is none."""
 
     async def publisher(self, evict: Callable[[EndReason], None]) -> StreamPublisher:
-        """Takes the lease. Raises HubError."""
+        """Takes the lease. Raises GatewayError."""
 
     def look(self, now: float) -> CloseReason | None:
         """Returns why the push must end, or None. Called once a second. now: monotonic seconds."""

@@ -15,7 +15,7 @@ from gateway.lib.tasks import Tasks
 from gateway.live.acquire_publisher import AcquirePublisher
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
-from gateway.ports.errors import AtCapacity, HubError, NameInUse, NotAuthorized, StoreAway
+from gateway.ports.errors import AtCapacity, GatewayError, NameInUse, NotAuthorized, StoreUnavailable
 from gateway.protocols.push import CloseCode
 
 if TYPE_CHECKING:
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 SIGN_HERE: Final = "Authorization required: the address is /stream/<id>?sign=<expiry>-<hash>"
 
 # The hub's refusals as close codes (contract, section 3).
-REFUSALS: Final[dict[type[HubError], tuple[CloseCode, str]]] = {
+REFUSALS: Final[dict[type[GatewayError], tuple[CloseCode, str]]] = {
     NotAuthorized: (CloseCode.UNAUTHORIZED, SIGN_HERE),
     NameInUse: (CloseCode.IN_USE, "The channel is in use by another publisher."),
     AtCapacity: (CloseCode.TRY_LATER, "This server takes no more publishers now; try again later."),
-    StoreAway: (CloseCode.TRY_LATER, "The channel store does not answer; try again later."),
+    StoreUnavailable: (CloseCode.TRY_LATER, "The channel store does not answer; try again later."),
 }
 EVICTIONS: Final[dict[EndReason, tuple[CloseCode, str]]] = {
     EndReason.KICKED: (CloseCode.REMOVED, "Ended by an administrator."),

@@ -21,7 +21,7 @@ from gateway.lib.tasks import Tasks
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.media.errors import InvalidData
-from gateway.ports.errors import AtCapacity, HubError
+from gateway.ports.errors import AtCapacity, GatewayError
 from gateway.protocols import push
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.push import CloseCode, Stats
@@ -79,7 +79,7 @@ class PushSession:
     async def _admitted(self) -> None:
         try:
             publisher = self._publisher = await self._entry.publisher(self._evicted)
-        except HubError as error:
+        except GatewayError as error:
             await self._refuse(error)
             return
         self._accepted = self._last = time.monotonic()
@@ -112,7 +112,7 @@ class PushSession:
             tasks.start(self._read_on(), "read on")
             await self._close(ending)
 
-    async def _refuse(self, error: HubError) -> None:
+    async def _refuse(self, error: GatewayError) -> None:
         self._services.admission.refuse(self._entry.name, self._client.address, self._client.protocol, error)
         code, words = REFUSALS.get(type(error), (CloseCode.TRY_LATER, "Try again later."))
         for text in self._words.ended(CloseReason(code, words)):

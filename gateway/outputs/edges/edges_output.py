@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.channels.fields import SIZES, read
 from gateway.live.sink import EndReason
 from gateway.live.task_set import TaskSet, TaskSets
-from gateway.ports.stores import TaskOrder
+from gateway.ports.stores import TaskRequest
 
 if TYPE_CHECKING:
     from gateway.channels.channel import Channel
@@ -36,7 +36,7 @@ class EdgesOutput:
         self._crew = TaskSet(self._order, crews, stays=_STAYS)
 
     async def run(self, stream: Stream) -> None:
-        """Keeps the edges running until the stream ends. Raises OutputTrouble if no edge can be started."""
+        """Keeps the edges running until the stream ends. Raises OutputError if no edge can be started."""
         await self._crew.run(stream)
 
     def channel_changed(self, channel: Channel) -> None:
@@ -46,9 +46,9 @@ class EdgesOutput:
     def report(self) -> dict[str, Any]:
         return self._crew.report()
 
-    def _order(self) -> TaskOrder:
+    def _order(self) -> TaskRequest:
         channel = self._stream.channel
-        return TaskOrder(
+        return TaskRequest(
             channel=channel.id,
             kind=KIND,
             size=read("slaveSize", channel.item, SIZES["slaveSize"]),

@@ -15,9 +15,9 @@ import structlog
 from gateway.lib.backoff import Backoff
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog
 from gateway.outputs.kinesis.put_media_connection import ConnectionEnd, ConnectionOutcome, PutMediaConnection
-from gateway.ports.errors import OutputTrouble, StoreAway
+from gateway.ports.errors import OutputError, StoreUnavailable
 from gateway.ports.stores import KvsEndpoints
-from gateway.protocols.kvs import Ack, AckEventType, Remedy
+from gateway.protocols.kvs import Ack, AckAction, AckEventType
 
 log = structlog.get_logger(__name__)
 
@@ -78,8 +78,8 @@ class KvsDelivery:
         while await self._something():
             try:
                 outcome = await self._connect(fresh)
-            except (StoreAway, OutputTrouble) as error:
-                outcome = ConnectionOutcome(ConnectionEnd.REFUSED, str(error), Remedy.WAIT, fresh=True)
+            except (StoreUnavailable, OutputError) as error:
+                outcome = ConnectionOutcome(ConnectionEnd.REFUSED, str(error), AckAction.WAIT, fresh=True)
             fresh = outcome.fresh
             progress = self._count()
             if outcome.ending is ConnectionEnd.DONE and not len(self._backlog):
@@ -89,7 +89,7 @@ class KvsDelivery:
                 await self._grown()
             if progress:
                 backoff.reset()
-            if not outcome.words or (progress and outcome.remedy is not Remedy.WAIT):
+            if not outcome.words or (progress and outcome.remedy is not AckAction.WAIT):
                 # Nothing is wrong, or the problem ended with the connection.
                 if outcome.words:
                     self._log.info("kinesis connection ended, another follows", reason=outcome.words)
@@ -98,13 +98,13 @@ class KvsDelivery:
             pause = backoff.next()
             self._log.warning("kinesis takes nothing", reason=outcome.words, again_in=round(pause, 1))
             self.error = outcome.words[:300]
-            self._tell_first(OutputTrouble(self.error))
+            self._tell_first(OutputError(self.error))
             await asyncio.sleep(max(BETWEEN_SECONDS, pause))
 
     async def started(self) -> str:
         """Returns the fragment number in the first acknowledgement that has one. Call it once, before `run`.
 
-        Raises OutputTrouble if an error occurs before that.
+        Raises OutputError if an error occurs before that.
         """
         self._first = asyncio.get_running_loop().create_future()
         return await self._first
@@ -170,7 +170,7 @@ class KvsDelivery:
         A stream without retention acknowledges no storing. If the describe call fails, retention is assumed, as most
         have it.
         """
-        with contextlib.suppress(StoreAway, OutputTrouble):
+        with contextlib.suppress(StoreUnavailable, OutputError):
             self.arn, hours = await self._endpoints.describe(self._stream)
             return AckEventType.PERSISTED if hours else AckEventType.RECEIVED
         return AckEventType.PERSISTED
@@ -199,7 +199,7 @@ class KvsDelivery:
             )
         self._acks += 1
 
-    def _tell_first(self, told: str | OutputTrouble) -> None:
+    def _tell_first(self, told: str | OutputError) -> None:
         first, self._first = self._first, None
         if first is None or first.done():
             return

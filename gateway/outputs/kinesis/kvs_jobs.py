@@ -20,13 +20,13 @@ from gateway.outputs.kinesis.fragmenter import Fragmenter
 from gateway.outputs.kinesis.kvs_delivery import KvsDelivery
 from gateway.outputs.kinesis.kvs_streams import KvsStreams
 from gateway.ports.errors import (
-    HubError,
+    GatewayError,
     JobChanged,
     NoSuchJob,
     NoSuchObject,
-    OutputTrouble,
+    OutputError,
     OutputUnsupported,
-    StoreAway,
+    StoreUnavailable,
 )
 from gateway.ports.job_queue import JobQueue
 from gateway.ports.jobs import KVS, JobState, StoredJob
@@ -89,12 +89,12 @@ class KvsJobs:
         """Plays the objects into `kvs.stream`; returns at the first acknowledgement, or after `patience` seconds.
 
         If several objects are requested, missing ones are left out.
-        Raises NameInUse, NoSuchObject (if none exists), TooLarge, StoreAway, and OutputTrouble if Kinesis or the media
-        prevent it.
+        Raises NameInUse, NoSuchObject (if none exists), TooLarge, StoreUnavailable, and OutputError if Kinesis or the
+        media prevent it.
         """
         stream = self._streams.default
         if not stream:
-            raise OutputTrouble("no Kinesis stream is set: kvs.stream, or the variable KVS_STREAM_ARN")
+            raise OutputError("no Kinesis stream is set: kvs.stream, or the variable KVS_STREAM_ARN")
         loop = asyncio.get_running_loop()
         held = contextlib.ExitStack()
         held.enter_context(self._streams.claim(stream, "POST /processObject"))
@@ -152,14 +152,14 @@ class KvsJobs:
             except asyncio.CancelledError:
                 await self._give_up(jobs)
                 raise
-            except StoreAway as away:
+            except StoreUnavailable as away:
                 log.warning("kinesis jobs were given up: they cannot be written down", reason=str(away))
             finally:
-                _report(started, OutputTrouble("the job was ended before it began"))
+                _report(started, OutputError("the job was ended before it began"))
 
     async def _give_up(self, jobs: Sequence[StoredJob]) -> None:
         """Marks jobs that have not finished as failed, because the process ends."""
-        with contextlib.suppress(StoreAway, TimeoutError):
+        with contextlib.suppress(StoreUnavailable, TimeoutError):
             async with asyncio.timeout(3):
                 for job in jobs:
                     with contextlib.suppress(JobChanged, NoSuchJob):
@@ -217,14 +217,14 @@ class _Work:
                 self._sent()
                 await self._conclude(error, delivery)
         except asyncio.CancelledError:
-            self._report(OutputTrouble("the job was cancelled"))
+            self._report(OutputError("the job was cancelled"))
             if not self._stopped:
                 raise
             log.info("a kinesis job was stopped", job=self._job.id)
 
     async def _outcome(
         self, bucket: str, key: str, backlog: FragmentBacklog, delivery: KvsDelivery
-    ) -> HubError | OSError | None:
+    ) -> GatewayError | OSError | None:
         """Sends the object. Returns the error, or None if all of it is stored."""
         async with Tasks(f"kvs job {self._job.id}") as tasks:
             tasks.start(self._beat(), "beat")
@@ -234,18 +234,18 @@ class _Work:
             await self._until_over(first, sending, reading)
             # An error before the first acknowledgement ends the job, because its caller still waits for the answer.
             if first.done() and (trouble := first.exception()) is not None:
-                if isinstance(trouble, OutputTrouble):
+                if isinstance(trouble, OutputError):
                     return trouble
                 raise trouble
             if not reading.done():
                 sending.result()  # it ends first only by an internal error, which this raises
             error = reading.exception()
             if error is not None:
-                if isinstance(error, HubError | OSError):
+                if isinstance(error, GatewayError | OSError):
                     return error
                 raise error
             if not sending.done():
-                return OutputTrouble(delivery.error or f"{len(backlog)} fragments were not stored")
+                return OutputError(delivery.error or f"{len(backlog)} fragments were not stored")
             sending.result()
             return None if backlog.counts.persisted else OutputUnsupported("nothing of it could be sent")
 
@@ -287,7 +287,7 @@ class _Work:
     def _advanced(self, done: float) -> None:
         self._done = done
 
-    def _report(self, error: HubError) -> None:
+    def _report(self, error: GatewayError) -> None:
         _report(self._started, error)
 
     async def _beat(self) -> None:
@@ -296,7 +296,7 @@ class _Work:
             await asyncio.sleep(_BEAT)
             try:
                 self._job = await self._queue.advance(self._job, min(99, int(self._done * 100)))
-            except StoreAway:
+            except StoreUnavailable:
                 continue
             except (JobChanged, NoSuchJob):
                 self._stop()
@@ -315,13 +315,13 @@ class _Work:
                 await self._queue.complete(self._job, outputs)
             else:
                 words = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-                self._report(error if isinstance(error, HubError) else OutputTrouble(words))
+                self._report(error if isinstance(error, GatewayError) else OutputError(words))
                 await self._queue.fail(self._job, words)
-        except StoreAway as away:
+        except StoreUnavailable as away:
             log.warning("a job's end could not be stored", job=self._job.id, reason=str(away))
 
 
-def _report(started: asyncio.Future[tuple[str, str]], error: HubError) -> None:
+def _report(started: asyncio.Future[tuple[str, str]], error: GatewayError) -> None:
     if not started.done():
         started.set_exception(error)
         started.exception()  # marked as read: the caller may be gone

@@ -59,7 +59,7 @@ class KvsOutput:
     async def run(self, stream: Stream) -> None:
         """Sends until the stream's end is stored; waits while another sender uses its Kinesis stream.
 
-        Raises OutputTrouble, OutputUnsupported.
+        Raises OutputError, OutputUnsupported.
         """
         try:
             while not self._ended:

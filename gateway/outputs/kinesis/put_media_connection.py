@@ -16,7 +16,7 @@ from gateway.lib.tasks import Tasks
 from gateway.outputs.kinesis.fragment_backlog import FragmentBacklog, KvsFragment
 from gateway.ports.stores import PutMediaRequest
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.kvs import Ack, AckEventType, AckReader, Remedy
+from gateway.protocols.kvs import Ack, AckAction, AckEventType, AckReader
 
 CONNECT_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 15.0  # the service sends the status before it reads the body
@@ -52,20 +52,20 @@ class ConnectionOutcome:
 
     ending: ConnectionEnd
     words: str = ""
-    remedy: Remedy = Remedy.RETRY
+    remedy: AckAction = AckAction.RETRY
     fresh: bool = False
 
 
 # HTTP errors by their type, with the remedy. fresh: the endpoint or the credentials may have changed. Source, section
 # "Errors":
 # https://docs.aws.amazon.com/kinesisvideostreams/latest/dg/API_dataplane_PutMedia.html
-_REFUSALS: Final[dict[str, tuple[Remedy, bool]]] = {
-    "ClientLimitExceededException": (Remedy.WAIT, False),
-    "ConnectionLimitExceededException": (Remedy.WAIT, False),
-    "InvalidArgumentException": (Remedy.WAIT, False),
-    "InvalidEndpointException": (Remedy.RETRY, True),
-    "NotAuthorizedException": (Remedy.WAIT, True),
-    "ResourceNotFoundException": (Remedy.WAIT, True),
+_REFUSALS: Final[dict[str, tuple[AckAction, bool]]] = {
+    "ClientLimitExceededException": (AckAction.WAIT, False),
+    "ConnectionLimitExceededException": (AckAction.WAIT, False),
+    "InvalidArgumentException": (AckAction.WAIT, False),
+    "InvalidEndpointException": (AckAction.RETRY, True),
+    "NotAuthorizedException": (AckAction.WAIT, True),
+    "ResourceNotFoundException": (AckAction.WAIT, True),
 }
 
 
@@ -271,7 +271,7 @@ class PutMediaConnection:
         remedy = ack.remedy
         if fragment is not None and ack.error != MAX_CONNECTION_DURATION:
             fragment.faults += 1
-            if remedy is Remedy.DROP or (remedy is Remedy.RETRY and fragment.faults >= MAX_FAULTS):
+            if remedy is AckAction.DROP or (remedy is AckAction.RETRY and fragment.faults >= MAX_FAULTS):
                 self._backlog.drop(fragment)
         return ConnectionOutcome(ConnectionEnd.ERROR, ack.words, remedy)
 
@@ -298,7 +298,7 @@ async def _refusal(response: aiohttp.ClientResponse) -> ConnectionOutcome:
     kind = str(kind or said.get("__type") or said.get("code") or "").partition(":")[0].rpartition("#")[2][:80]
     words = str(said.get("message") or said.get("Message") or "")[:200]
     request = response.headers.get("x-amzn-RequestId", "")[:64]
-    remedy, fresh = _REFUSALS.get(kind, (Remedy.WAIT, response.status in (401, 403, 404)))
+    remedy, fresh = _REFUSALS.get(kind, (AckAction.WAIT, response.status in (401, 403, 404)))
     described = f"{response.status} {kind or response.reason or ''}".strip()
     tail = f" (request {request})" if request else ""
     return ConnectionOutcome(

@@ -31,7 +31,7 @@ async def reencoded(
     items: can be iterated again, and then continue. tracks: those that were read from them before.
     If a worker falls behind, items are left unread and their subscription drops some.
     A worker that dies is replaced, and begins at the next key frame; `failed` gets the reason.
-    Raises OutputTrouble if no worker can be started or workers die repeatedly.
+    Raises OutputError if no worker can be started or workers die repeatedly.
     A caller that stops early must close the generator.
     """
     epoch = 0

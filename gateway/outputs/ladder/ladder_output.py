@@ -18,8 +18,8 @@ from gateway.live.sink import EndReason
 from gateway.live.subscription import End, Subscription
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.outputs.ladder.published_rendition import MOST_TIMED, PublishedRendition
-from gateway.ports.errors import AtCapacity, NameInUse, OutputTrouble
+from gateway.outputs.ladder.published_rendition import MAX_TIMED, PublishedRendition
+from gateway.ports.errors import AtCapacity, NameInUse, OutputError
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.settings.ladders import STANDARD, LadderSettings
@@ -38,20 +38,20 @@ _MODULE: Final = "gateway.workers.programs.ladder.ladder_worker"
 _HEALTHY: Final = 5.0  # seconds; a worker that lived this long is replaced at once, any other after a pause
 _LAST_PICTURES: Final = 5.0  # seconds that a worker has for them after the source's end, besides its backlog
 _STUCK: Final = 10.0  # seconds; a worker that reads nothing for this long is hung
-_MOST_BYTES: Final = 32_000_000  # that may wait for the worker
+_MAX_BYTES: Final = 32_000_000  # that may wait for the worker
 _SLOTS: Final = 16
 
 
 def ladder_steps(ladders: Mapping[str, LadderSettings], channel: Channel) -> tuple[LadderStep, ...]:
     """Returns the rungs that a channel asks for, none if `isCodec` is off.
 
-    Raises OutputTrouble for an unknown ladder.
+    Raises OutputError for an unknown ladder.
     """
     if not channel.flag("isCodec"):
         return ()
     name = channel.text("ladder") or STANDARD
     if name not in ladders:
-        raise OutputTrouble(f"there is no ladder {name}; there are {', '.join(sorted(ladders))}")
+        raise OutputError(f"there is no ladder {name}; there are {', '.join(sorted(ladders))}")
     ladder = ladders[name]
     return tuple(
         LadderStep(r.name, r.width, r.height, r.bitrate, COPY if r.audio == "copy" else r.audio, ladder.vbv)
@@ -64,7 +64,7 @@ def stream_wants_ladder(ladders: Mapping[str, LadderSettings], stream: Stream) -
     """Whether a stream gets a ladder: it is a source, not a rendition, and its channel asks for at least one rung."""
     try:
         return stream.is_source and bool(ladder_steps(ladders, stream.channel))
-    except OutputTrouble:
+    except OutputError:
         return True  # the output then reports what is wrong
 
 
@@ -108,7 +108,7 @@ class LadderOutput:
         self._source: Tracks | None = None
         self._ending = EndReason.OUTPUT_OFF
         self._early: Subscription | None = None
-        self._timed: deque[Timed] = deque(maxlen=MOST_TIMED)  # for renditions that do not exist yet
+        self._timed: deque[Timed] = deque(maxlen=MAX_TIMED)  # for renditions that do not exist yet
 
     # ---- live.output ----
 
@@ -117,7 +117,7 @@ class LadderOutput:
         self._early = self._subscribe()
 
     async def run(self, stream: Stream) -> None:
-        """Makes the ladder until the stream ends. Raises OutputTrouble if no worker can start or workers die
+        """Makes the ladder until the stream ends. Raises OutputError if no worker can start or workers die
         repeatedly.
         """
         try:
@@ -136,8 +136,8 @@ class LadderOutput:
                         rendition.interrupted = True
         except (NameInUse, AtCapacity) as error:
             if stream.original.ended is None:
-                raise OutputTrouble(f"a rendition cannot be published: {error}") from error
-        except OutputTrouble:
+                raise OutputError(f"a rendition cannot be published: {error}") from error
+        except OutputError:
             # The output is started again soon: the renditions linger until then.
             for rendition in self._renditions.values():
                 rendition.close()
@@ -174,7 +174,7 @@ class LadderOutput:
         try:
             self._plan = self._make_plan(channel)
             self._plan_error = None
-        except OutputTrouble as error:
+        except OutputError as error:
             self._plan_error = str(error)
 
     # ---- the worker ----
@@ -225,7 +225,7 @@ class LadderOutput:
 
     def _subscribe(self) -> Subscription:
         original = self._stream.original
-        items = Subscription(original, max_bytes=_MOST_BYTES, max_seconds=self._backlog)
+        items = Subscription(original, max_bytes=_MAX_BYTES, max_seconds=self._backlog)
         original.attach(items)
         return items
 

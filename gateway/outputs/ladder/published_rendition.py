@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-MOST_TIMED: Final = 256  # script data messages that wait for the picture of their time
+MAX_TIMED: Final = 256  # script data messages that wait for the picture of their time
 # Fields of the source's onMetaData that are not true of a rendition.
 _FOREIGN: Final = frozenset(
     {
@@ -41,7 +41,7 @@ class PublishedRendition:
         self.tracks: Tracks | None = None
         self.interrupted = False  # the worker died: the next units do not continue the earlier ones
         self.delay = 0.0  # seconds that the last picture is behind the source
-        self.timed = deque(timed, MOST_TIMED)
+        self.timed = deque(timed, MAX_TIMED)
         self._fresh = True  # no picture has come yet
         self.bitrate = 0.0
         self._publisher: StreamPublisher = hub.publish(

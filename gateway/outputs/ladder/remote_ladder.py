@@ -15,8 +15,8 @@ from gateway.live.sink import EndReason
 from gateway.live.task_set import TaskSet, TaskSets
 from gateway.outputs.ladder.ladder_output import ladder_steps
 from gateway.outputs.ladder.published_rendition import rendition_report
-from gateway.ports.errors import OutputTrouble
-from gateway.ports.stores import TaskOrder
+from gateway.ports.errors import OutputError
+from gateway.ports.stores import TaskRequest
 from gateway.settings.ladders import LadderSettings
 from gateway.workers.ladder_plan import LadderStep
 
@@ -78,7 +78,7 @@ class RemoteLadderOutput:
         self._held: dict[str, tuple[StreamPublisher, float]] = {}  # rungs without a task, and the time since when
 
     async def run(self, stream: Stream) -> None:
-        """Runs the task until the stream ends. Raises OutputTrouble if no task can be started."""
+        """Runs the task until the stream ends. Raises OutputError if no task can be started."""
         ladder_steps(self._ladders, stream.channel)  # reports an unknown ladder here, not in a task's log
         try:
             async with Tasks(f"rungs of {stream.name}") as tasks:
@@ -95,7 +95,7 @@ class RemoteLadderOutput:
         """The rungs that can be played now, the smallest first; empty before a task has begun."""
         try:
             wanted = ladder_steps(self._ladders, self._stream.channel)
-        except OutputTrouble:
+        except OutputError:
             return ()
         there = {rendition.name for rendition in self._renditions() if rendition.playable}
         return tuple(rung for rung in wanted if f"{self._stream.channel.id}@{rung.name}" in there)
@@ -149,11 +149,11 @@ class RemoteLadderOutput:
                 return
             await asyncio.sleep(_LAST_POLL_SECONDS)
 
-    def _order(self) -> TaskOrder:
+    def _order(self) -> TaskRequest:
         channel, address = self._stream.channel, self._address()
         if not address:
-            raise OutputTrouble("this node does not know yet how a task can reach it")
-        return TaskOrder(
+            raise OutputError("this node does not know yet how a task can reach it")
+        return TaskRequest(
             channel=channel.id,
             kind=KIND,
             size=read("codecSize", channel.item, SIZES["codecSize"]),

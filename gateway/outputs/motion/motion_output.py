@@ -30,7 +30,7 @@ from gateway.outputs.recording.recording_output import RecordingOutput
 from gateway.outputs.snapshot.snapshot_output import store_picture
 from gateway.outputs.storage.locked_file import LockedFile, disk_errors
 from gateway.ports import media_keys
-from gateway.ports.errors import OutputTrouble, OutputUnsupported
+from gateway.ports.errors import OutputError, OutputUnsupported
 from gateway.workers.jpeg_service import JpegUnavailable
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ class MotionOutput(RecordingOutput):
         try:
             picture = await session.shot()
             await store_picture(self._archive, SCRATCH, key, picture, {"kind": "motion", "start": trigger.wall})
-        except OutputTrouble as error:
+        except OutputError as error:
             self._tell(str(error))
 
     def _tell(self, reason: str) -> None:
@@ -306,7 +306,7 @@ class MotionOutput(RecordingOutput):
 
     def _append(self, clip: _Clip, data: list[bytes]) -> None:
         """Appends to the clip's file. Runs in a thread."""
-        self._archive.check_room()
+        self._archive.check_free_space()
         if clip.file is None:
             clip.file = LockedFile(self._archive.scratch(SCRATCH) / f"{uuid4().hex}.part")
         clip.file.append(data)

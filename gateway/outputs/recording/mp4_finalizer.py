@@ -22,7 +22,7 @@ from gateway.outputs.storage.archive import Archive
 from gateway.outputs.storage.disk_threads import DiskThreads
 from gateway.outputs.storage.locked_file import disk_errors, take_abandoned
 from gateway.ports import media_keys
-from gateway.ports.errors import OutputTrouble
+from gateway.ports.errors import OutputError
 
 log = structlog.get_logger(__name__)
 
@@ -79,7 +79,7 @@ class Mp4Finalizer:
     def new(self, channel: str, start_ms: int) -> Path:
         """Returns the path for a new recording of this channel that begins at `start_ms`.
 
-        Raises OutputTrouble. Blocks.
+        Raises OutputError. Blocks.
         """
         folder = self._archive.scratch(SCRATCH)
         return folder / UnfinishedRecording(channel, self.claim(SCRATCH, channel, start_ms)).name
@@ -130,7 +130,7 @@ class Mp4Finalizer:
         try:
             folder = self._archive.scratch(SCRATCH)
             names = await self._threads.run(lambda: sorted(os.listdir(folder)))
-        except (OutputTrouble, OSError) as error:
+        except (OutputError, OSError) as error:
             log.warning("recordings cannot be recovered", reason=str(error))
             return
         for name in names:
@@ -141,7 +141,7 @@ class Mp4Finalizer:
                 self.finish(path)
         try:
             folders = await self._threads.run(lambda: session_recovery.sessions(self._archive))
-        except OutputTrouble as error:
+        except OutputError as error:
             log.warning("on-demand recordings cannot be recovered", reason=str(error))
             return
         for session in folders:
@@ -162,7 +162,7 @@ class Mp4Finalizer:
                     if left:
                         continue
                     return
-                except OutputTrouble as error:
+                except OutputError as error:
                     self.failed += 1
                     log.warning("a recording waits to be finished", file=path.name, reason=str(error))
                 await asyncio.sleep(backoff.next())

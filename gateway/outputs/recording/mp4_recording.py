@@ -88,7 +88,7 @@ class Mp4Recording(SegmentedRecording):
 
     def _write(self, piece: _Piece, data: list[bytes]) -> None:
         """Appends to the piece's file. Runs in a thread."""
-        self._archive.check_room()
+        self._archive.check_free_space()
         if piece.file is None:
             piece.file = LockedFile(self._finalizer.new(self._stream.name, int(piece.movie.wall * 1000)))
         piece.file.append(data)

@@ -222,7 +222,7 @@ class OnDemandRecording(SegmentedRecording):
 
     def _write(self, segment: _Segment, data: list[bytes], seconds: float) -> None:
         """Writes to the session's files. Runs in a thread."""
-        self._archive.check_room()
+        self._archive.check_free_space()
         if self._session is None:
             folder = self._archive.scratch(SCRATCH) / folder_name(self._stream.name, self._start_ms)
             self._session = OnDemandSession(folder)

@@ -58,7 +58,7 @@ class OnDemandSession:
     Journal lines are JSON: `begin` starts a segment, `at` gives its bytes and seconds so far, `done` ends it.
     A segment is `done` before it is stored, so a done segment whose file is still here must still be stored.
     `trim` says that the segments before a number are too old to be kept.
-    All methods block and must run in a thread; they raise OutputTrouble.
+    All methods block and must run in a thread; they raise OutputError.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -76,7 +76,7 @@ class RecordingOutput(abc.ABC):
 
     @abc.abstractmethod
     async def store(self) -> None:
-        """Writes what is ready to the disk. Raises OutputTrouble."""
+        """Writes what is ready to the disk. Raises OutputError."""
 
     @abc.abstractmethod
     async def finish(self, failed: bool) -> None:

@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 def sessions(archive: Archive) -> list[Path]:
-    """Returns the folders of all sessions on disk, including running ones. Blocks. Raises OutputTrouble."""
+    """Returns the folders of all sessions on disk, including running ones. Blocks. Raises OutputError."""
     folder = archive.scratch(SCRATCH)
     with disk_errors(folder):
         return [folder / name for name in sorted(os.listdir(folder)) if parse_folder_name(name) is not None]
@@ -36,7 +36,7 @@ def sessions(archive: Archive) -> list[Path]:
 async def recover_session(folder: Path, archive: Archive) -> bool:
     """Completes a session: stores its open segment as far as the journal confirms it, then the playlist.
 
-    Returns False if another process writes the session. May be repeated after a failure. Raises OutputTrouble.
+    Returns False if another process writes the session. May be repeated after a failure. Raises OutputError.
     """
     named = parse_folder_name(folder.name)
     assert named is not None  # the caller has checked the name

@@ -28,7 +28,7 @@ from gateway.media.unit import AccessUnit, Timed
 from gateway.outputs.relay import redact_target
 from gateway.outputs.relay.ivs_rules import IvsRules, is_ivs_address, is_realtime
 from gateway.outputs.relay.rtmp_push import PushOptions, PushRefused, RtmpPush, open_push
-from gateway.ports.errors import HubError, OutputTrouble, OutputUnsupported
+from gateway.ports.errors import GatewayError, OutputError, OutputUnsupported
 from gateway.ports.stores import IvsDirectory
 from gateway.protocols.rtmp.url import RtmpUrl, parse_url
 
@@ -151,7 +151,7 @@ class RelayTarget:
                 continue
             except EgressRefused as error:
                 self._trouble(TargetState.FAILED, str(error))
-            except (HubError, OSError) as error:
+            except (GatewayError, OSError) as error:
                 self._trouble(TargetState.RETRYING, str(error))
             except Exception as error:
                 log.error("relay failed", stream=self._stream.name, target=self.shown, exc_info=error)
@@ -181,20 +181,20 @@ class RelayTarget:
                 began = time.monotonic()
                 try:
                     await self._relay(place, first, feed, items)
-                except OutputTrouble as error:
+                except OutputError as error:
                     # IVS may also accept a key that was revoked, and then close.
                     self._fresh = isinstance(error, PushRefused) or time.monotonic() - began < _REVOKED
-                    raise OutputTrouble(redact_target.redact_text(str(error), place.hidden)) from None
+                    raise OutputError(redact_target.redact_text(str(error), place.hidden)) from None
         finally:
             self._stream.original.detach(items)
             self._dropped += items.dropped
             self._items = None
 
     async def _place(self) -> _Place:
-        """Returns where to connect. Raises OutputTrouble, StoreAway, OutputUnsupported."""
+        """Returns where to connect. Raises OutputError, StoreUnavailable, OutputUnsupported."""
         if relay_urls.is_ivs_channel(self._text):
             if self._ivs is None:
-                raise OutputTrouble("IVS channels need AWS: pip install 'millrace[aws]' and set AWS_REGION")
+                raise OutputError("IVS channels need AWS: pip install 'millrace[aws]' and set AWS_REGION")
             ingest = await self._ivs.ingest(self._text, fresh=self._fresh)
             host, _, port = ingest.endpoint.partition(":")
             address = f"rtmps://{host}:{port or 443}/app/{ingest.key}"
@@ -324,7 +324,7 @@ def _parsed(address: str) -> RtmpUrl:
     try:
         return parse_url(address)
     except ValueError as error:
-        raise OutputTrouble(str(error)) from None
+        raise OutputError(str(error)) from None
 
 
 def _send_metadata(push: RtmpPush, tracks: Tracks, now: int) -> None:

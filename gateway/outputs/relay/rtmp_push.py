@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from gateway.lib.egress import Address
-from gateway.ports.errors import OutputTrouble
+from gateway.ports.errors import OutputError
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.client import ClientConnection, ClientRole
 from gateway.protocols.rtmp.events import Accepted, Ended, Rejected
@@ -37,7 +37,7 @@ _WAITED_FOR: Final = {
 }
 
 
-class PushRefused(OutputTrouble):
+class PushRefused(OutputError):
     """The server refused the push, by a code such as NetStream.Publish.BadName, or by closing the connection."""
 
 
@@ -60,7 +60,7 @@ class PushOptions:
 async def open_push(url: RtmpUrl, addresses: Sequence[Address], options: PushOptions) -> RtmpPush:
     """Connects to the first of `addresses` that answers, publishes the name of `url`, and returns once it is accepted.
 
-    Raises OutputTrouble, or PushRefused if the server refused. The message is one line and may repeat the server's
+    Raises OutputError, or PushRefused if the server refused. The message is one line and may repeat the server's
     words.
     """
     loop = asyncio.get_running_loop()
@@ -95,14 +95,14 @@ async def open_push(url: RtmpUrl, addresses: Sequence[Address], options: PushOpt
         except OSError as error:
             trouble = _words(error) if error.errno or tls is None else "it closed the connection when TLS began"
     if push is None:
-        raise OutputTrouble(trouble)
+        raise OutputError(trouble)
     try:
         async with asyncio.timeout_at(end):
             await push.accepted()
     except TimeoutError:
         asked = _WAITED_FOR.get(push.state, "publish")
         push.abort()
-        raise OutputTrouble(f"no answer to {asked} within {options.timeout:g} s") from None
+        raise OutputError(f"no answer to {asked} within {options.timeout:g} s") from None
     except BaseException:
         push.abort()
         raise
@@ -136,7 +136,7 @@ class RtmpPush(asyncio.Protocol):
         self.full = False
         self.sent = 0
         """Bytes given to the socket."""
-        self.lost: OutputTrouble | None = None
+        self.lost: OutputError | None = None
         self.on_lost: Callable[[Exception], None] | None = None
 
     @property
@@ -144,11 +144,11 @@ class RtmpPush(asyncio.Protocol):
         return self._connection.state
 
     async def accepted(self) -> None:
-        """Waits until the server has accepted the push. Raises OutputTrouble."""
+        """Waits until the server has accepted the push. Raises OutputError."""
         await asyncio.shield(self._accepted)
 
     def send(self, type_id: int, timestamp: int, body: bytes) -> None:
-        """Sends one message. timestamp: milliseconds. Raises OutputTrouble if the connection is lost. Hot path."""
+        """Sends one message. timestamp: milliseconds. Raises OutputError if the connection is lost. Hot path."""
         if self.lost is not None:
             raise self.lost
         self._connection.send_media(type_id, timestamp, body)
@@ -160,7 +160,7 @@ class RtmpPush(asyncio.Protocol):
             self._loop.call_soon(self._flush_gathered)
 
     async def drain(self) -> None:
-        """Waits until the server has read enough. Raises OutputTrouble if it reads nothing for `stall` seconds."""
+        """Waits until the server has read enough. Raises OutputError if it reads nothing for `stall` seconds."""
         while self.full:
             if self.lost is not None:
                 raise self.lost
@@ -172,7 +172,7 @@ class RtmpPush(asyncio.Protocol):
                     await room
             except TimeoutError:
                 if self._transport.get_write_buffer_size() >= waiting:
-                    raise OutputTrouble(f"it took nothing for {self._stall:g} s") from None
+                    raise OutputError(f"it took nothing for {self._stall:g} s") from None
 
     async def finish(self) -> None:
         """Ends the push properly and closes the connection within a few seconds. May be called in any state."""
@@ -220,7 +220,7 @@ class RtmpPush(asyncio.Protocol):
         try:
             events = connection.receive(data)
         except RemoteProtocolError as error:
-            self._lose(OutputTrouble(f"it does not speak RTMP: {error}"))
+            self._lose(OutputError(f"it does not speak RTMP: {error}"))
             return
         for event in events:
             if isinstance(event, Accepted):
@@ -230,9 +230,9 @@ class RtmpPush(asyncio.Protocol):
                 said = f"{event.code}: {event.description}" if event.description else event.code
                 self._lose(PushRefused(f"refused: {said}"))
             elif isinstance(event, Ended):
-                self._lose(OutputTrouble(f"it ended the push: {event.reason}"))
+                self._lose(OutputError(f"it ended the push: {event.reason}"))
         if connection.received > _FREE_ANSWERS + self.sent:
-            self._lose(OutputTrouble("it sends more than it takes"))
+            self._lose(OutputError("it sends more than it takes"))
         elif self.lost is None:
             self._flush()
 
@@ -269,9 +269,9 @@ class RtmpPush(asyncio.Protocol):
         if self.state is RtmpState.PUBLISH_PENDING:
             self._lose(PushRefused(f"{how} when asked to publish (is the key right?)"))
         else:
-            self._lose(OutputTrouble(f"{how} during {asked}" if asked else how))
+            self._lose(OutputError(f"{how} during {asked}" if asked else how))
 
-    def _lose(self, reason: OutputTrouble) -> None:
+    def _lose(self, reason: OutputError) -> None:
         if self.lost is not None:
             return
         self.lost = reason

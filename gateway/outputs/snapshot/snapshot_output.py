@@ -17,7 +17,7 @@ from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.outputs.storage.locked_file import disk_errors
 from gateway.ports import media_keys
-from gateway.ports.errors import OutputTrouble, OutputUnsupported
+from gateway.ports.errors import OutputError, OutputUnsupported
 
 if TYPE_CHECKING:
     from gateway.channels.channel import Channel
@@ -106,7 +106,7 @@ class SnapshotOutput:
         self._used = units[-1].dts
         try:
             picture = await self._jpegs.picture(units)
-        except OutputTrouble as error:
+        except OutputError as error:
             if self._trouble is None:
                 log.warning("a snapshot could not be made", stream=self._stream.name, reason=str(error))
             self._trouble = str(error)
@@ -159,7 +159,7 @@ class SnapshotOutput:
 
 
 async def store_picture(archive: Archive, kind: str, key: str, data: bytes, ready: dict[str, Any]) -> str:
-    """Writes a small file, gives it to the archive, and returns the key it got. Raises OutputTrouble."""
+    """Writes a small file, gives it to the archive, and returns the key it got. Raises OutputError."""
     path = await archive.threads.run(partial(_write, archive, kind, data))
     try:
         return await archive.keep(key, path, ready=ready)
@@ -169,7 +169,7 @@ async def store_picture(archive: Archive, kind: str, key: str, data: bytes, read
 
 def _write(archive: Archive, kind: str, data: bytes) -> Path:
     """Writes the file and returns its path. Runs in a thread."""
-    archive.check_room()
+    archive.check_free_space()
     path = archive.scratch(kind) / f"{uuid4().hex}.part"
     with disk_errors(path.parent):
         try:

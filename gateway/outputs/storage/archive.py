@@ -19,7 +19,7 @@ from gateway.lib.tasks import Tasks
 from gateway.outputs.storage.disk_threads import DiskThreads
 from gateway.outputs.storage.spool import Spool, SpooledFile
 from gateway.outputs.storage.spool_recovery import SpoolRecovery, own_folder
-from gateway.ports.errors import NoSuchObject, OutputTrouble, StoreAway
+from gateway.ports.errors import NoSuchObject, OutputError, StoreUnavailable
 from gateway.ports.events import Event, Events, EventType
 from gateway.ports.stores import ObjectStore
 from gateway.settings.models import RecordingSettings
@@ -77,17 +77,17 @@ class Archive:
     def scratch(self, kind: str) -> Path:
         """Returns the folder for an output's unfinished files (kind: "video", "image"), and makes it if missing.
 
-        It is on the file system of the finished files, and hidden from listing and playback. Raises OutputTrouble.
+        It is on the file system of the finished files, and hidden from listing and playback. Raises OutputError.
         """
         folder = self._folder / _UNFINISHED / kind
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputTrouble(f"{folder} cannot be made: {error.strerror}") from None
+            raise OutputError(f"{folder} cannot be made: {error.strerror}") from None
         return folder
 
-    def check_room(self) -> None:
-        """Raises OutputTrouble if the folder is gone or too little space is left. Blocks.
+    def check_free_space(self) -> None:
+        """Raises OutputError if the folder is gone or too little space is left. Blocks.
 
         The limit is `recording.keep_free` bytes, but at most a twentieth of the disk.
         """
@@ -95,10 +95,10 @@ class Archive:
             self._folder.mkdir(parents=True, exist_ok=True)
             disk = shutil.disk_usage(self._folder)
         except OSError as error:
-            raise OutputTrouble(f"{self._folder} cannot be written: {error.strerror}") from None
+            raise OutputError(f"{self._folder} cannot be written: {error.strerror}") from None
         keep = min(self._keep_free, disk.total // 20)
         if disk.free < keep:
-            raise OutputTrouble(
+            raise OutputError(
                 f"no space left on {self._folder}: {disk.free / 1e6:.1f} MB free, {keep / 1e6:.1f} MB are kept free "
                 "(recording.keep_free)"
             )
@@ -110,7 +110,7 @@ class Archive:
         The file is gone afterwards; after a failure it is still there.
         ready: data of a `recording.ready` event, which is sent when the object store has the file.
         "key" is added to it, and "bytes" if missing.
-        Raises OutputTrouble if the file cannot be kept now (no space, or the folder is gone).
+        Raises OutputError if the file cannot be kept now (no space, or the folder is gone).
         """
         try:
             if self._spool is None:
@@ -119,12 +119,12 @@ class Archive:
             async with asyncio.timeout(_SCAN_SECONDS):
                 await self._scanned.wait()
             await self._disk.run(lambda: spool.add(key, file, time.time(), note))
-        except StoreAway as error:
-            raise OutputTrouble(str(error)) from None
+        except StoreUnavailable as error:
+            raise OutputError(str(error)) from None
         except TimeoutError:
-            raise OutputTrouble(f"{key} cannot be kept: the spool {self._folder} cannot be read") from None
+            raise OutputError(f"{key} cannot be kept: the spool {self._folder} cannot be read") from None
         except OSError as error:
-            raise OutputTrouble(f"{key} cannot be kept: {error.strerror or error}") from None
+            raise OutputError(f"{key} cannot be kept: {error.strerror or error}") from None
         self._enqueue(key)
         return key
 
@@ -243,7 +243,7 @@ class Archive:
                 await self._disk.run(lambda: spool.give_back(key))
                 raise
             note = await self._disk.run(lambda: spool.sent(key))
-        except (StoreAway, OSError) as error:
+        except (StoreUnavailable, OSError) as error:
             if not self._away:
                 self._away = True
                 files, waiting = self.waiting
@@ -287,7 +287,7 @@ class Archive:
                 await self._objects.head(candidate)
             except NoSuchObject:
                 return candidate
-        raise OutputTrouble(f"{key} and {_MAX_NAMES} numbers behind it are taken")
+        raise OutputError(f"{key} and {_MAX_NAMES} numbers behind it are taken")
 
     def _emit(self, key: str, size: int, ready: Mapping[str, Any]) -> None:
         data = {"bytes": size, **ready, "key": key}

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from gateway.ports.errors import OutputTrouble
+from gateway.ports.errors import OutputError
 
 _SYNC_EVERY: Final = 5.0  # seconds of media that a power cut may cost, besides losses in the disk itself
 
@@ -20,7 +20,7 @@ class LockedFile:
     """Appends to a new file. All methods block and must run in a thread; calls never overlap.
 
     Appended data survives the end of this process at once, because the kernel has it.
-    It survives a power cut after at most _SYNC_EVERY seconds, when it is synced. Raises OutputTrouble if writing fails.
+    It survives a power cut after at most _SYNC_EVERY seconds, when it is synced. Raises OutputError if writing fails.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,12 +61,12 @@ class LockedFile:
 
 @contextlib.contextmanager
 def disk_errors(place: Path) -> Iterator[None]:
-    """Turns OSError into OutputTrouble, with a text for operators."""
+    """Turns OSError into OutputError, with a text for operators."""
     try:
         yield
     except OSError as error:
         words = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else (error.strerror or str(error))
-        raise OutputTrouble(f"{place} cannot be written: {words}") from None
+        raise OutputError(f"{place} cannot be written: {words}") from None
 
 
 def take_abandoned(path: Path) -> int | None:

@@ -16,7 +16,7 @@ from gateway.channels.stores import ChannelStore
 from gateway.lib.backoff import Backoff
 from gateway.lib.tasks import Tasks
 from gateway.ports import media_keys
-from gateway.ports.errors import NoSuchChannel, StoreAway
+from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.stores import Object, ObjectStore
 
 log = structlog.get_logger(__name__)
@@ -76,7 +76,7 @@ class MediaDeletion:
                     pause = _ROUND_SECONDS
                     try:
                         await self.round()
-                    except (StoreAway, OSError) as error:
+                    except (StoreUnavailable, OSError) as error:
                         pause = _AGAIN
                         log.warning("deleted channels are not looked through now", reason=str(error))
                     await asyncio.sleep(pause)
@@ -84,7 +84,7 @@ class MediaDeletion:
                 self._tasks = None
 
     async def round(self) -> None:
-        """Begins the deletions that are due, and forgets channels that left nothing. Raises StoreAway."""
+        """Begins the deletions that are due, and forgets channels that left nothing. Raises StoreUnavailable."""
         now, kept = self._clock(), []
         for deleted in await self._channels.list_deleted():
             old = deleted.deleted_at < now - _REMEMBERED
@@ -94,18 +94,18 @@ class MediaDeletion:
             elif not old:
                 self.begin(deleted)
             elif not await self.once(deleted) and self._shared:
-                await self._channels.forget_deleted(deleted.id)
+                await self._channels.remove_deleted(deleted.id)
         if self._shared:
             await self._forget_empty(sorted(kept))
 
     # ---- for the API and the command line ----
 
     async def check(self) -> None:
-        """Raises StoreAway if nothing could be deleted now."""
+        """Raises StoreUnavailable if nothing could be deleted now."""
         await self._objects.check()
 
     async def any_of(self, id: str, *, films: bool = True) -> bool:
-        """Whether any recording of a channel with this id, or any VOD below it, is stored. Raises StoreAway."""
+        """Whether any recording of a channel with this id, or any VOD below it, is stored. Raises StoreUnavailable."""
         return await self._holds(id, lambda key: media_keys.parse(key) is not None or (films and self._is_media(key)))
 
     def begin(self, deleted: DeletedChannel) -> bool:
@@ -131,7 +131,7 @@ class MediaDeletion:
         return True
 
     async def once(self, deleted: DeletedChannel) -> int:
-        """Deletes the media that a channel has now, and returns the number of objects. Raises StoreAway."""
+        """Deletes the media that a channel has now, and returns the number of objects. Raises StoreUnavailable."""
         until = await self._until(deleted)
         count, page = 0, []
         async for item in self._objects.list(f"{deleted.id}/"):
@@ -167,7 +167,7 @@ class MediaDeletion:
                 if count:
                     log.info("media of a deleted channel were deleted", channel=deleted.id, files=count)
                 return
-            except (StoreAway, OSError) as error:
+            except (StoreUnavailable, OSError) as error:
                 if not said:
                     said = True
                     log.warning("media of a deleted channel wait to be deleted", channel=deleted.id, reason=str(error))
@@ -191,7 +191,7 @@ class MediaDeletion:
         for id in asked:
             self._checked = id
             if not await self._holds(id, bool):
-                await self._channels.forget_deleted(id)
+                await self._channels.remove_deleted(id)
 
     async def _holds(self, id: str, counts: Callable[[str], bool]) -> bool:
         """Whether the folder of a channel has an object whose key counts."""

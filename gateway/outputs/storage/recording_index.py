@@ -46,7 +46,7 @@ class StoredRecording:
 
 
 class RecordingIndex:
-    """Reads an object store; methods raise StoreAway."""
+    """Reads an object store; methods raise StoreUnavailable."""
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects

@@ -14,7 +14,7 @@ import structlog
 
 from gateway.channels.stores import ChannelStore
 from gateway.ports import media_keys
-from gateway.ports.errors import HubError, NoSuchObject
+from gateway.ports.errors import GatewayError, NoSuchObject
 from gateway.ports.stores import ObjectStore
 
 log = structlog.get_logger(__name__)
@@ -61,12 +61,12 @@ class Retention:
         while True:
             try:
                 await self.once()
-            except (HubError, OSError) as error:
+            except (GatewayError, OSError) as error:
                 log.warning("old recordings are not deleted now", reason=str(error))
             await asyncio.sleep(_ROUND_SECONDS)
 
     async def once(self) -> int:
-        """Deletes what is too old now, and returns the number of objects. Raises StoreAway."""
+        """Deletes what is too old now, and returns the number of objects. Raises StoreUnavailable."""
         # Existing channels are read first: a channel that is deleted in between is then in the second list.
         existing = {c.id: c.retention_days for c in await self._channels.list()}
         days = {d.id: d.channel.retention_days for d in await self._channels.list_deleted()} | existing

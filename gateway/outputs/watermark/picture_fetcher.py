@@ -13,7 +13,7 @@ import aiohttp
 from gateway.lib.egress import HTTP, Egress, EgressRefused
 from gateway.settings.models import WatermarkSettings
 
-_MOST_KEPT: Final = 32_000_000  # bytes of all pictures together
+_MAX_KEPT: Final = 32_000_000  # bytes of all pictures together
 _REDIRECTS: Final = 5
 _PIECE: Final = 65_536
 
@@ -94,7 +94,7 @@ class PictureFetcher:
     def _keep(self, url: str, data: bytes) -> None:
         self._size += len(data) - len(self._kept.pop(url, b""))
         self._kept[url] = data
-        while self._size > _MOST_KEPT and len(self._kept) > 1:
+        while self._size > _MAX_KEPT and len(self._kept) > 1:
             _, gone = self._kept.popitem(last=False)
             self._size -= len(gone)
 

@@ -34,7 +34,7 @@ from gateway.outputs.watermark.override_writer import OverrideWriter
 from gateway.outputs.watermark.picture_fetcher import PictureFetcher
 from gateway.outputs.watermark.picture_queue import PictureQueue
 from gateway.outputs.watermark.watermark_assets import WatermarkAssets
-from gateway.ports.errors import OutputTrouble, OutputUnsupported
+from gateway.ports.errors import OutputError, OutputUnsupported
 from gateway.protocols import wire
 from gateway.settings.models import TranscodeSettings, WatermarkSettings
 from gateway.workers.watermark_spec import WatermarkMessage, wants_watermark
@@ -195,7 +195,7 @@ class WatermarkOutput:
                 async with self._of.workers.start(MODULE, "watermark", stream=stream.name) as worker:
                     await self._drive(worker)
                 return
-            except OutputTrouble as error:
+            except OutputError as error:
                 self._raise_failure()
                 if not self._showing.engaged:
                     raise  # viewers see the original in the meantime

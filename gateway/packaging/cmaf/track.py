@@ -19,7 +19,7 @@ _VERSION = 9  # §7: EXT-X-SKIP needs 9
 # a segment's parts are listed while all of them are within that distance.
 _PARTS_FOR = 3
 _LEAST_PART = 0.85  # shortest part, as a factor of the Part Target Duration (§4.4.4.9)
-_MOST_WHOLE_FRAMES = 1.15  # factor by which a part of whole frames may exceed the wanted duration
+_MAX_WHOLE_FRAMES = 1.15  # factor by which a part of whole frames may exceed the wanted duration
 _USUAL_PART = 1.5  # factor of the wanted duration; a longer part has a frame that stood still
 _MAX_FIRST_PARTS = 1000
 _MAX_INITS = 64
@@ -126,7 +126,7 @@ class CmafTrack:
             return
         wanted = self._wanted_part * self.header.clock
         frames = math.ceil(wanted / frame - 0.01)
-        if frames * frame <= _MOST_WHOLE_FRAMES * wanted:
+        if frames * frame <= _MAX_WHOLE_FRAMES * wanted:
             self.part_ticks = int(frames * frame + frame / 2)  # plus half a frame: steps on a grid differ by a tick
             self._fitted_part = frames * frame / self.header.clock
 

@@ -51,7 +51,17 @@ class WireLimits:
 class Wire:
     """The message layer of one connection, after the handshake. Only the connection classes use it."""
 
-    __slots__ = ("_ack_at", "_acked", "_limits", "_out", "_reader", "_received", "_window", "_writer", "window_told")
+    __slots__ = (
+        "_ack_at",
+        "_acked",
+        "_limits",
+        "_out",
+        "_reader",
+        "_received",
+        "_window",
+        "_writer",
+        "announced_window",
+    )
 
     def __init__(self, limits: WireLimits, window: int) -> None:
         self._limits = limits
@@ -64,7 +74,7 @@ class Wire:
         self._acked = 0
         self._window = window
         self._ack_at = window // 2
-        self.window_told = 0
+        self.announced_window = 0
 
     # Receiving
 
@@ -110,7 +120,7 @@ class Wire:
             # minimum is against peers that would get an answer to every byte.
             self._window = max(value & 0x7FFFFFFF, 4096)
             self._ack_at = min(self._ack_at, self._received + self._window // 2)
-        elif message.type_id == SET_PEER_BANDWIDTH and value != self.window_told:
+        elif message.type_id == SET_PEER_BANDWIDTH and value != self.announced_window:
             # §5.4.5: "The peer receiving this message SHOULD respond with a Window Acknowledgement Size message if
             # the window size is different from the last one sent"
             self.send_window(value)
@@ -181,7 +191,7 @@ class Wire:
 
     def send_window(self, window: int) -> None:
         """Tells the peer to acknowledge every `window` bytes."""
-        self.window_told = window
+        self.announced_window = window
         self.send_control(WINDOW_ACK_SIZE, uint32(window))
 
     def send_chunk_size(self, size: int) -> None:

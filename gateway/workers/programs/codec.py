@@ -32,10 +32,10 @@ DECODERS: Final = {
 }
 
 # A decoder returns a picture at most 16 pictures late (H.264 §A.3.1 and H.265 §A.4.2 bound the buffer).
-_MOST_STAMPS: Final = 64
+_MAX_STAMPS: Final = 64
 
 # H.264 level 6.2 has 139264 macroblocks. A larger picture would only use up the memory.
-_MOST_PIXELS: Final = 139_264 * 256
+_MAX_PIXELS: Final = 139_264 * 256
 
 _RATES: Final = tuple(
     Fraction(rate)
@@ -74,7 +74,7 @@ def decoder(track: MediaTrack, threads: int) -> av.CodecContext:
         if (extra := _extradata(track)) is not None:
             context.extradata = extra
         if track.kind is Kind.VIDEO:
-            options = {"max_pixels": str(_MOST_PIXELS)}
+            options = {"max_pixels": str(_MAX_PIXELS)}
             if track.codec is Codec.AV1:
                 # The thread settings below do not limit dav1d's delay. This option does: frames decoded in parallel.
                 options["max_frame_delay"] = "1"
@@ -124,7 +124,7 @@ class VideoDecoder:
             return []
         pts = unit.dts + unit.cts
         self._stamps[pts] = (unit.key, unit.cts, unit.wall)
-        if len(self._stamps) > _MOST_STAMPS:
+        if len(self._stamps) > _MAX_STAMPS:
             del self._stamps[next(iter(self._stamps))]
         try:
             frames = self._context.decode(packet(unit))

@@ -21,7 +21,7 @@ from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoDecoder
 
 _SIDE: Final = 6  # the original system detects motion at a sixth of the width and height
-_MOST_SESSIONS: Final = 256
+_MAX_SESSIONS: Final = 256
 _WIDEST: Final = 16_384
 _UNSPECIFIED: Final = 2
 _HD: Final = 720
@@ -128,7 +128,7 @@ class JpegWorker:
         if session is None or ask.fresh or session.track != ask.track:
             seen = session.seen if session is not None and session.track == ask.track else None
             session = self._sessions[ask.session] = _Session(ask.track, VideoDecoder(ask.track), seen)
-            while len(self._sessions) > _MOST_SESSIONS:
+            while len(self._sessions) > _MAX_SESSIONS:
                 self._sessions.popitem(last=False)
         self._sessions.move_to_end(ask.session)
         shot = _newest(session.decoder, ask.units)

@@ -26,7 +26,7 @@ from gateway.workers.programs.filters import PreparedVideo, Scaler
 KEY_SECONDS: Final = 2
 # For a receiver that records: no visible loss, within the bit rate of a usual camera uplink.
 _CRF: Final = 21.0
-_MOST_BITS: Final = 8_000_000
+_MAX_BITS: Final = 8_000_000
 _MEASURED: Final = 8  # number of pictures for the measurement of the frame rate
 _AUDIO_BITS: Final = {1: 128_000, 2: 128_000}  # bits per second, by number of channels
 
@@ -121,7 +121,7 @@ class KeyframeReencoder:
             width,
             height,
             bitrate=0,
-            maxrate=_MOST_BITS,
+            maxrate=_MAX_BITS,
             rate=rate,
             timescale=self._video.decoder.track.timescale,
             crf=_CRF,

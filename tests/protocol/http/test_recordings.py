@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.adapters.local.objects import LocalObjects
 from gateway.playback.recording_files import RecordingFiles, with_query
-from gateway.ports.errors import StoreAway
+from gateway.ports.errors import StoreUnavailable
 from gateway.ports.stores import Object
 from tests.support.http import serving
 
@@ -83,7 +83,7 @@ async def test_what_is_no_recording_is_not_found(serve, path):
 async def test_a_store_that_is_away_is_said_so(root):
     class Away(LocalObjects):
         async def head(self, key: str) -> Object:
-            raise StoreAway("the bucket does not answer")
+            raise StoreUnavailable("the bucket does not answer")
 
     recordings = RecordingFiles(Away(root), None)
     async with serving(lambda request: recordings(request, "c1", request.path[1:])) as listener:

@@ -138,7 +138,7 @@ async def test_a_film_of_a_deleted_channel_obeys_what_the_channel_said(path: str
     assert (await served.unjudged(request(f"/{path}"), path)).status == 200
     right = f"?sign={SECRETS.sign('c1', FAR, SignatureUse.PLAY)}"
     assert (await get(served, path, right))[0].status == 200
-    served, _ = films(media, deleted=[deleted.losing_media().channel])
+    served, _ = films(media, deleted=[deleted.with_media_deletion().channel])
     assert (await get(served, path))[0].status == 403
     assert (await get(served, path, right))[0].status == 404
     assert (await served.unjudged(request(f"/{path}"), path)).status == 404

@@ -24,8 +24,8 @@ from gateway.lib.tasks import Tasks
 from gateway.live.hub import StreamLimits
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
-from gateway.ports.errors import AtCapacity, NameInUse, StoreAway
-from gateway.ports.nodes import Holding, Node, NodeRole
+from gateway.ports.errors import AtCapacity, NameInUse, StoreUnavailable
+from gateway.ports.nodes import Node, NodeRole, StreamClaim
 from tests.support.builders import AUDIO, VIDEO, channel, picture
 from tests.support.holders import SECRET, Holder, holder
 from tests.support.http import until
@@ -144,7 +144,7 @@ async def test_a_node_that_refuses_connections_is_succeeded_with_higher_numbers(
     clocks = Clocks()
     async with gateway(tmp_path, "b", clocks) as b:
         await b.registry.join(Node("a", NodeRole.GATEWAY, "127.0.0.1:1", 5))
-        await b.registry.claim(Holding("c1", "a", "127.0.0.1:1", "old", clocks.wall - 500), {})
+        await b.registry.claim(StreamClaim("c1", "a", "127.0.0.1:1", "old", clocks.wall - 500), {})
         publisher = await b.live()
         assert publisher.stream.first_number == 560
         holding = await b.registry.holding("c1")
@@ -154,7 +154,7 @@ async def test_a_node_that_refuses_connections_is_succeeded_with_higher_numbers(
 
 async def test_a_node_that_has_forgotten_the_stream_is_succeeded(tmp_path: Path) -> None:
     async with gateway(tmp_path, "a") as a, gateway(tmp_path, "b") as b:
-        await b.registry.claim(Holding("c1", "a", f"127.0.0.1:{a.one.port}", "old", 1.0), {})
+        await b.registry.claim(StreamClaim("c1", "a", f"127.0.0.1:{a.one.port}", "old", 1.0), {})
         await b.live()
         assert b.one.hub.holds("c1")
 
@@ -168,7 +168,7 @@ async def test_a_node_that_cannot_be_reached_is_dead_when_its_beat_stands_still(
     clocks = Clocks()
     async with silent, gateway(tmp_path, "b", clocks) as b:
         await b.registry.join(Node("a", NodeRole.GATEWAY, address, 5))
-        await b.registry.claim(Holding("c1", "a", address, "old", 1.0), {})
+        await b.registry.claim(StreamClaim("c1", "a", address, "old", 1.0), {})
         with pytest.raises(AtCapacity):
             await b.push()
         clocks.monotonic += 9
@@ -205,13 +205,13 @@ async def test_a_registry_that_is_away_refuses_new_pushes_and_leaves_old_ones_al
         publisher = await a.live()
 
         async def away(*args: object, **more: object) -> None:
-            raise StoreAway("gone")
+            raise StoreUnavailable("gone")
 
         for method in ("holding", "claim", "find", "release"):
             monkeypatch.setattr(a.registry, method, away)
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await a.push("c2")
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await a.claims._verify()
         assert publisher.active
         publisher.close()
@@ -234,7 +234,7 @@ async def test_who_has_lost_its_claim_ends_the_stream(tmp_path: Path) -> None:
         await a.live()
         holding = await a.registry.holding("c1")
         assert holding is not None
-        await a.registry.claim(Holding("c1", "b", "127.0.0.1:1", "new", 1.0), {}, over=holding.claim)
+        await a.registry.claim(StreamClaim("c1", "b", "127.0.0.1:1", "new", 1.0), {}, over=holding.claim)
         await a.claims._verify()
         assert a.evicted == [EndReason.MOVED]
         assert not a.one.hub.holds("c1")
@@ -356,7 +356,7 @@ async def test_a_row_that_could_not_be_written_is_with_the_next_verification(
 
         async def away(*args: object, **more: object) -> None:
             failed.set()
-            raise StoreAway("gone")
+            raise StoreUnavailable("gone")
 
         with monkeypatch.context() as patch:
             patch.setattr(a.registry, "claim", away)
@@ -372,7 +372,7 @@ async def test_a_row_that_another_node_has_is_left_to_it(tmp_path: Path) -> None
         await a.live()
         holding = await a.registry.holding("c1")
         assert holding is not None
-        other = Holding("c1", "b", "127.0.0.1:1", "new", 1.0)
+        other = StreamClaim("c1", "b", "127.0.0.1:1", "new", 1.0)
         await a.registry.claim(other, {}, over=holding.claim)
         await told(a, "arn:1")
         await until(lambda: a.evicted == [EndReason.MOVED])

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.cluster.forward import PushForwarder
-from gateway.cluster.node_address import NodeAddress, PeerAway, PeerRefused
+from gateway.cluster.node_address import NodeAddress, PeerRefused, PeerUnavailable
 from gateway.cluster.peers import Peers
 from gateway.lib.metrics import Metrics
 from gateway.lib.tasks import Tasks
@@ -99,7 +99,7 @@ async def test_who_does_not_hold_the_stream_says_so() -> None:
 
 async def test_a_dead_holder_is_told_from_a_silent_one() -> None:
     async with front() as two:
-        with pytest.raises(PeerAway) as away:
+        with pytest.raises(PeerUnavailable) as away:
             await two.push(NodeAddress("gone", "127.0.0.1:1", "k"))
         assert away.value.refused
 

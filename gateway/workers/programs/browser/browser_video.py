@@ -36,8 +36,8 @@ from gateway.workers.programs.filters import Scaler
 KEY_SECONDS: Final = 2.0
 _STUCK_SECONDS: Final = 20.0  # for one picture; beyond this the native code hangs
 
-_MOST_BYTES: Final = 16_000_000
-_MOST_ITEMS: Final = 4000  # audio units and pictures together: about a minute
+_MAX_BYTES: Final = 16_000_000
+_MAX_ITEMS: Final = 4000  # audio units and pictures together: about a minute
 
 # The box that pictures have to fit into, in landscape or portrait format.
 _LONG_SIDE, _SHORT_SIDE = 1920, 1080
@@ -46,7 +46,7 @@ _LONG_SIDE, _SHORT_SIDE = 1920, 1080
 _GRIDS: Final = tuple(Fraction(rate) for rate in (24, 25, 30, 50, 60))
 _LEAST_RATE: Final = 20
 _USUAL: Final = Fraction(30)
-_MOST_RATE: Final = _GRIDS[-1]
+_MAX_RATE: Final = _GRIDS[-1]
 # Pictures for the estimate of the frame rate, before the first is encoded; and the most seconds to wait for them.
 _MEASURED: Final = 4
 _MEASURED_SECONDS: Final = 0.25
@@ -86,7 +86,7 @@ class BrowserVideoEncoder:
         self.dropped = 0
         self.behind = 0.0
         self._plan = plan
-        self._outlet = outlet
+        self._unit_writer = outlet
         self._open_encoder = encoder
         self._clock = clock
         self._timescale = track.timescale
@@ -128,7 +128,7 @@ class BrowserVideoEncoder:
                 self._await_key = False
             self._items.append(unit)
             self._bytes += len(unit.payload)
-            if self._bytes > _MOST_BYTES or len(self._items) > _MOST_ITEMS or self._backlog(now) > self._plan.backlog:
+            if self._bytes > _MAX_BYTES or len(self._items) > _MAX_ITEMS or self._backlog(now) > self._plan.backlog:
                 self._shed()
             self._condition.notify()
 
@@ -163,7 +163,7 @@ class BrowserVideoEncoder:
         kept = [u for n, u in enumerate(items) if n >= first or u.track.kind is not Kind.VIDEO]
         self.dropped += len(items) - len(kept)
         self._await_key = first == len(items)
-        del kept[: max(0, len(kept) - _MOST_ITEMS // 2)]
+        del kept[: max(0, len(kept) - _MAX_ITEMS // 2)]
         self._items = deque(kept)
         self._bytes = sum(len(u.payload) for u in kept)
 
@@ -174,7 +174,7 @@ class BrowserVideoEncoder:
             if item.track.kind is Kind.VIDEO:
                 self._decode(item)
             else:
-                self._outlet.units((item,))
+                self._unit_writer.units((item,))
             self._busy_since = None
         self._drain()
 
@@ -223,15 +223,15 @@ class BrowserVideoEncoder:
         measured = frame_rate(times, self._timescale, self._decoder.claimed_rate)
         # If the rate is a little too high, frame numbers are left out. If it is too low, the encoder is outrun.
         finer = (grid for grid in _GRIDS if grid >= measured * Fraction(97, 100))
-        self._rate = _USUAL if measured < _LEAST_RATE else next(finer, _MOST_RATE)
+        self._rate = _USUAL if measured < _LEAST_RATE else next(finer, _MAX_RATE)
 
     def _drain(self) -> None:
         for picture in self._decoder.flush():
             self._held.append(picture) if self._encoder is None else self._show(picture)
         self._guess()
         if self._encoder is not None:
-            self._outlet.units(self._encoder.flush())
-        self._outlet.flush()
+            self._unit_writer.units(self._encoder.flush())
+        self._unit_writer.flush()
 
     def _show(self, picture: DecodedPicture) -> None:
         """Encodes a picture, unless it is too late or pictures come too fast."""
@@ -243,15 +243,15 @@ class BrowserVideoEncoder:
             self.dropped += 1
             return
         try:
-            self._outlet.units(self._encoded(picture))
+            self._unit_writer.units(self._encoded(picture))
         except (CodecFailed, av.FFmpegError):
             # This picture cannot be scaled or encoded; a later one of another size may work.
             self._unfit += 1
             self._encoder = self._scaler = None
 
     def _may_show(self, pts: int) -> bool:
-        """Returns whether a picture may be encoded: at most _MOST_RATE per second, also if they come unevenly."""
-        step = float(self._timescale / _MOST_RATE)
+        """Returns whether a picture may be encoded: at most _MAX_RATE per second, also if they come unevenly."""
+        step = float(self._timescale / _MAX_RATE)
         due = pts if self._due is None else self._due
         if pts < due - step / 2:
             return False
@@ -278,9 +278,9 @@ class BrowserVideoEncoder:
         shape = (picture.frame.width, picture.frame.height, picture.aspect)
         outrun = self._encoder is not None and self._encoder.outrun
         if outrun:
-            self._rate = next((grid for grid in _GRIDS if grid > self._rate), _MOST_RATE)
+            self._rate = next((grid for grid in _GRIDS if grid > self._rate), _MAX_RATE)
         if self._encoder is not None and (outrun or shape != self._shape):
-            self._outlet.units(self._encoder.flush())
+            self._unit_writer.units(self._encoder.flush())
             self._encoder = None
         if self._scaler is None or shape != self._shape:
             self._shape = shape
@@ -304,7 +304,7 @@ class BrowserVideoEncoder:
         )
         self._encoder = self._open_encoder(recipe, like)
         self._key_due = True
-        self._outlet.track(self._encoder.track)
+        self._unit_writer.track(self._encoder.track)
 
     def _adjust(self) -> None:
         """Adapts the bitrate to that of the source, at key frames, if it differs by more than 15 %."""

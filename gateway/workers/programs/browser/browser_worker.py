@@ -21,7 +21,7 @@ from gateway.workers.browser_protocol import BrowserMessage, BrowserPlan, Browse
 from gateway.workers.programs import program
 from gateway.workers.programs.browser.aac_transcoder import AacTranscoder
 from gateway.workers.programs.browser.browser_video import BrowserVideoEncoder
-from gateway.workers.programs.browser.lane_clock import LaneClock
+from gateway.workers.programs.browser.lane_clock import TrackClock
 from gateway.workers.programs.browser.unit_writer import UnitWriter
 from gateway.workers.programs.codec import CodecFailed
 
@@ -71,8 +71,8 @@ class BrowserWorker:
         self._link = link
         self._plan = BrowserPlan()
         self._reader = RecordingReader()
-        self._clock = LaneClock()
-        self._outlet = UnitWriter(link.send)
+        self._clock = TrackClock()
+        self._unit_writer = UnitWriter(link.send)
         self._copy: PictureCopy | None = None
         self._encoding: BrowserVideoEncoder | None = None
         self._coded_track: MediaTrack | None = None  # the track that `_encoding` decodes
@@ -139,13 +139,13 @@ class BrowserWorker:
                 raise
             self._left_out = (*self._left_out, str(error))
         promised = [kind for kind, there in ((Kind.VIDEO, video), (Kind.AUDIO, self._voice)) if there is not None]
-        self._outlet.open(promised)
+        self._unit_writer.open(promised)
         sound = None if self._voice is None else "copy" if self._voice.copied else "transcode"
         self._treated = (None if video is None else "copy" if self._copy is not None else "transcode", sound)
         if self._voice is not None:
-            self._outlet.track(self._voice.track)
+            self._unit_writer.track(self._voice.track)
         if self._coded_track is not None:
-            self._encoding = BrowserVideoEncoder(self._coded_track, self._plan, self._outlet)
+            self._encoding = BrowserVideoEncoder(self._coded_track, self._plan, self._unit_writer)
 
     def _close(self) -> None:
         """Finishes the recording: sends everything that is held back, and adds up the losses."""
@@ -154,7 +154,7 @@ class BrowserWorker:
         if self._encoding is not None:
             self._encoding.finish()
             self._mind_hanging()
-        self._outlet.flush()
+        self._unit_writer.flush()
         counted = self._count()
         self._lost = [counted.dropped, counted.damaged]
         self._copy = self._encoding = self._coded_track = self._voice = None
@@ -165,8 +165,8 @@ class BrowserWorker:
             unit = self._copy.take(packet)
             if unit is not None:
                 self._place(unit, wall)
-                self._outlet.track(unit.track)
-                self._outlet.units((unit,))
+                self._unit_writer.track(unit.track)
+                self._unit_writer.units((unit,))
         elif self._encoding is not None and self._coded_track is not None:
             unit = AccessUnit(self._coded_track, packet.time, packet.cts, packet.key, wall, packet.payload)
             self._place(unit, wall)
@@ -181,7 +181,7 @@ class BrowserWorker:
 
     def _heard(self, units: list[AccessUnit]) -> None:
         if self._encoding is None:
-            self._outlet.units(units)
+            self._unit_writer.units(units)
         else:
             for unit in units:
                 self._encoding.put(unit)

@@ -13,7 +13,7 @@ _LANES: Final = {Kind.VIDEO: 0, Kind.AUDIO: 1}
 _MASK: Final = (1 << 32) - 1
 
 
-class LaneClock:
+class TrackClock:
     """Moves the times of all lanes by the same whole milliseconds, so that the distances of samples stay exact.
 
     Large jumps are repaired as in `PublisherTimeline`. The decode times of each lane strictly increase.

@@ -19,7 +19,7 @@ from gateway.workers.programs.filters import Scaler
 
 # Pictures and audio units in the queue of a rung: about a quarter of a second. A full queue blocks the decoder, then
 # the socket, then the gateway, which drops whole groups of pictures.
-_MOST_WAITING: Final = 24
+_MAX_WAITING: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class StepEncoder:
         self._scaler: Scaler | None = None
         self._encoder: VideoEncoder | None = None
         self._refused = False
-        self._queue: queue.Queue[_Work] = queue.Queue(_MOST_WAITING)
+        self._queue: queue.Queue[_Work] = queue.Queue(_MAX_WAITING)
         self._thread = program.start_thread(lambda: self._run(terms), terms.fitted.rung.name)
 
     def put(self, work: DecodedPicture | AccessUnit) -> None:

@@ -27,7 +27,7 @@ CONTAINERS: Final = (
 # Containers whose header declares the exact length. The length of others is an estimate.
 _TRUE_LENGTH: Final = frozenset(("mov", "matroska", "webm"))
 _JUMPS: Final = 0x0200  # AVFMT_TS_DISCONT: the format allows times that jump
-_MOST_PIXELS: Final = 8192 * 4352
+_MAX_PIXELS: Final = 8192 * 4352
 _PROBE: Final = {"probesize": "20000000", "analyzeduration": "10000000"}
 
 
@@ -50,7 +50,7 @@ class MediaFile:
                 raise UnusableMedia("there is neither picture nor sound in it that can be decoded")
             if (
                 self.video is not None
-                and self.video.codec_context.width * self.video.codec_context.height > _MOST_PIXELS
+                and self.video.codec_context.width * self.video.codec_context.height > _MAX_PIXELS
             ):
                 size = f"{self.video.codec_context.width}x{self.video.codec_context.height}"
                 raise UnusableMedia(f"pictures of {size} are larger than can be handled")

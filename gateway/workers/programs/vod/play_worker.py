@@ -35,7 +35,7 @@ from gateway.workers.vod_errors import UnusableMedia
 
 _KEYS: Final = 2 * TICKS
 _CRF: Final = 23.0
-_MOST_BITS: Final = 2_000_000
+_MAX_BITS: Final = 2_000_000
 _TOLD: Final = 1.0  # seconds between progress messages
 
 
@@ -87,7 +87,7 @@ class PacedVideo:
             fitted.width,
             fitted.height,
             bitrate=0,
-            maxrate=_MOST_BITS,
+            maxrate=_MAX_BITS,
             rate=self.source.rate,
             timescale=TICKS,
             profile="baseline",

@@ -12,8 +12,8 @@ from typing import Final
 from PIL import ImageFont, features
 
 _SECONDS: Final = 10.0  # fontconfig builds its cache at the first call on a machine
-_MOST_FONTS: Final = 400
-_MOST_FACES: Final = 64
+_MAX_FONTS: Final = 400
+_MAX_FACES: Final = 64
 _EMOJI_SIZE: Final = 109  # the only size of bitmap emoji fonts (Noto Color Emoji)
 # Han characters look different in each country. Chinese is the default, because the original system's users write it.
 _LANGUAGES: Final = (
@@ -109,7 +109,7 @@ def choose(cluster: str, among: tuple[Font, ...]) -> Font | None:
     return None
 
 
-class Fontbook:
+class FontCatalog:
     """The fonts of this machine.
 
     family: a font name for fontconfig (`watermark.font`).
@@ -138,7 +138,7 @@ class Fontbook:
         Returns the built-in font if the file cannot be read.
         """
         if (font, size) not in self._faces:
-            if len(self._faces) >= _MOST_FACES:
+            if len(self._faces) >= _MAX_FACES:
                 self._faces.clear()
             self._faces[font, size] = self._open(font, size)
         return self._faces[font, size]
@@ -152,7 +152,7 @@ class Fontbook:
         except (OSError, subprocess.SubprocessError) as error:
             self.notes.append(f"fontconfig does not answer, install the package fontconfig: {error}"[:300])
             return []
-        found = (_parse(line) for line in done.stdout.decode("utf-8", "replace").splitlines()[:_MOST_FONTS])
+        found = (_parse(line) for line in done.stdout.decode("utf-8", "replace").splitlines()[:_MAX_FONTS])
         return [font for font in found if font is not None]
 
     def _open(self, font: Font, size: int) -> tuple[ImageFont.FreeTypeFont, float]:

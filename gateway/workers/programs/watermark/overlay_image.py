@@ -10,13 +10,13 @@ from typing import Final
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gateway.formats.jpeg import scans
-from gateway.workers.programs.watermark.fonts import Fontbook
+from gateway.workers.programs.watermark.fonts import FontCatalog
 from gateway.workers.programs.watermark.text_renderer import TextBlock, draw
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")
-MOST_SCANS: Final = 200  # of a JPEG; progressive ones have about ten
-MOST_SCANNED: Final = 500_000_000  # pixels of all scans of a JPEG together: two or three seconds of work
-MOST_PIXELS: Final = 25_000_000  # decoded: 100 MB as RGBA and half a second of work; a 4K picture has 8 million
+MAX_SCANS: Final = 200  # of a JPEG; progressive ones have about ten
+MAX_SCANNED: Final = 500_000_000  # pixels of all scans of a JPEG together: two or three seconds of work
+MAX_PIXELS: Final = 25_000_000  # decoded: 100 MB as RGBA and half a second of work; a 4K picture has 8 million
 
 
 class PictureUnusable(Exception):
@@ -59,7 +59,7 @@ def read_picture(data: bytes, least: tuple[int, int] | None = None) -> Image.Ima
             warnings.simplefilter("ignore")  # Pillow warns about its own size limit and about odd metadata
             with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
                 width, height = picture.size
-                if width * height > MOST_PIXELS:
+                if width * height > MAX_PIXELS:
                     raise PictureUnusable(f"a picture of {width} x {height} is too large")
                 if picture.format in ("JPEG", "MPO"):  # MPO: a JPEG file with several pictures
                     _judge_scans(data, width * height)
@@ -78,10 +78,10 @@ def read_picture(data: bytes, least: tuple[int, int] | None = None) -> Image.Ima
 
 
 def _judge_scans(data: bytes, pixels: int) -> None:
-    found = scans(data, MOST_SCANS)
-    if found > MOST_SCANS:
-        raise PictureUnusable(f"a JPEG of more than {MOST_SCANS} scans would take too long")
-    if found * pixels > MOST_SCANNED:
+    found = scans(data, MAX_SCANS)
+    if found > MAX_SCANS:
+        raise PictureUnusable(f"a JPEG of more than {MAX_SCANS} scans would take too long")
+    if found * pixels > MAX_SCANNED:
         raise PictureUnusable(f"a JPEG of {found} scans of {pixels} pixels would take too long")
 
 
@@ -105,7 +105,7 @@ def place(emblem: WatermarkPicture, picture: Image.Image, width: int, height: in
 
 
 def compose(
-    words: TextBlock | None, emblem: WatermarkPicture | None, width: int, height: int, book: Fontbook
+    words: TextBlock | None, emblem: WatermarkPicture | None, width: int, height: int, book: FontCatalog
 ) -> Overlay:
     """Returns the overlay with the text above the picture, for a video of width x height.
 

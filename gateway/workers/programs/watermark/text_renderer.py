@@ -14,12 +14,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gateway.workers.programs.watermark import bidi
 from gateway.workers.programs.watermark.colors import Rgba
-from gateway.workers.programs.watermark.fonts import Font, Fontbook, choose, is_emoji, language, package_with
+from gateway.workers.programs.watermark.fonts import Font, FontCatalog, choose, is_emoji, language, package_with
 
 LONGEST: Final = 1_024  # characters
 LARGEST: Final = 1_000  # pixels of a font
-_MOST_LINES: Final = 128
-_MOST_MARKS: Final = 8  # on one character; more could be stacked without limit
+_MAX_LINES: Final = 128
+_MAX_MARKS: Final = 8  # on one character; more could be stacked without limit
 _TAB: Final = "    "
 _LINES: Final = re.compile(r"\r\n|[\n\r\v\f\x85\u2028\u2029]")
 _ZWJ: Final = "\u200d"
@@ -73,7 +73,7 @@ class _Line:
     runs: list[_Run] = field(default_factory=list)
 
 
-def draw(words: TextBlock, width: int, height: int, book: Fontbook) -> tuple[Image.Image, list[str]]:
+def draw(words: TextBlock, width: int, height: int, book: FontCatalog) -> tuple[Image.Image, list[str]]:
     """Returns a transparent RGBA picture of the video's size with the text, and notes on characters without a font.
 
     The top of the tallest letter is at (left, top), as in ffmpeg's drawtext. Text beyond the picture is cut off. The
@@ -86,7 +86,7 @@ def draw(words: TextBlock, width: int, height: int, book: Fontbook) -> tuple[Ima
     room = width - words.left
     lines: list[_Line] = []
     if room > 0 and words.top < height:
-        parts = _LINES.split(text)[:_MOST_LINES]
+        parts = _LINES.split(text)[:_MAX_LINES]
         lines = [_lay_out(part, size, room, fonts, book, missing) for part in parts]
     ascents = [run.extent()[0] for line in lines for run in line.runs if run.text.strip()]
     if ascents:
@@ -130,7 +130,7 @@ def clusters(line: str) -> list[str]:
             and "\U0001f1e6" <= result[-1] <= "\U0001f1ff"
         )
         if result and (extends or flag):
-            if len(result[-1]) <= _MOST_MARKS:
+            if len(result[-1]) <= _MAX_MARKS:
                 result[-1] += c
         else:
             result.append(c)
@@ -139,7 +139,7 @@ def clusters(line: str) -> list[str]:
 
 
 def _lay_out(
-    text: str, size: int, room: int, fonts: tuple[Font, ...], book: Fontbook, missing: dict[str, None]
+    text: str, size: int, room: int, fonts: tuple[Font, ...], book: FontCatalog, missing: dict[str, None]
 ) -> _Line:
     """Returns the runs of one line with their positions, up to `room` pixels."""
     line = _Line()

@@ -22,7 +22,7 @@ from gateway.workers.programs.codec import (
 )
 from gateway.workers.programs.filters import PreparedVideo
 from gateway.workers.programs.watermark.colors import Rgba, parse_color
-from gateway.workers.programs.watermark.fonts import Fontbook
+from gateway.workers.programs.watermark.fonts import FontCatalog
 from gateway.workers.programs.watermark.overlay_blender import OverlayBlender
 from gateway.workers.programs.watermark.overlay_image import Overlay, WatermarkPicture, compose
 from gateway.workers.programs.watermark.text_renderer import TextBlock
@@ -100,7 +100,7 @@ class WatermarkWorker:
         self._threads = int(setup["threads"])
         self._bitrate = int(setup["bitrate"])
         self._after = int(setup["after"])  # decode time in ms up to which viewers have already got pictures
-        self._book = Fontbook(str(setup["font"]))
+        self._book = FontCatalog(str(setup["font"]))
         self._mark = WatermarkSpec()
         self._overlay: tuple[Overlay, int, int] | None = None  # with the picture size that it is for
         self._blend = OverlayBlender()
