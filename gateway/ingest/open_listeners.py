@@ -2,31 +2,60 @@
 
 from __future__ import annotations
 
+import abc
+import asyncio
+import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
+from gateway.lib.sockets import Opener, port_of
 from gateway.lib.tasks import Tasks
 
 
-class PortListener(Protocol):
-    """One port. `run` runs while it is open."""
+class TimedSession(Protocol):
+    """A connection that is checked once a second."""
+
+    def tick(self, now: float) -> None:
+        """Ends a session that is late or silent. now: monotonic."""
+
+
+S = TypeVar("S", bound=TimedSession)
+
+
+class PortListener(abc.ABC, Generic[S]):
+    """One port. `run` must run while it is open; after `close`, the hub ends the sessions.
+
+    name: in the ports file and in logs.
+    """
+
+    def __init__(self, name: str, host: str, port: int, opener: Opener) -> None:
+        """Binds the port. Raises ListenError."""
+        self.name = name
+        self._sockets = opener(name, host, port)
+        self.port = port_of(self._sockets)
+        self._sessions: set[S] = set()
 
     @property
-    def name(self) -> str:
-        """Its name in the ports file and in logs."""
+    def connections(self) -> int:
+        return len(self._sessions)
 
-    @property
-    def port(self) -> int: ...
-
+    @abc.abstractmethod
     async def start(self) -> None:
         """Starts accepting."""
 
     async def run(self) -> None:
-        """Checks the connections until cancelled."""
+        """Checks every connection once a second, until cancelled."""
+        while True:
+            await asyncio.sleep(1)
+            now = time.monotonic()
+            for session in list(self._sessions):
+                session.tick(now)
 
+    @abc.abstractmethod
     def close(self) -> None:
         """Stops accepting."""
 
+    @abc.abstractmethod
     async def hang_up(self, grace: float) -> None:
         """Closes all remaining connections; unsent data has `grace` seconds to be sent."""
 
@@ -34,7 +63,7 @@ class PortListener(Protocol):
 class OpenListeners:
     """The ports of one protocol: the plain one and, where a certificate is set, the one over TLS."""
 
-    def __init__(self, listeners: Sequence[PortListener], tasks: Tasks) -> None:
+    def __init__(self, listeners: Sequence[PortListener[Any]], tasks: Tasks) -> None:
         self._listeners = listeners
         self._tasks = tasks
 

@@ -13,10 +13,11 @@ from typing import Final
 import structlog
 
 from gateway.http.forwarded import plain_address
+from gateway.ingest.open_listeners import PortListener
 from gateway.ingest.rtmp.services import RtmpServices
 from gateway.ingest.rtmp.session import RtmpSession
 from gateway.lib.scheduled_reads import ScheduledTls
-from gateway.lib.sockets import BACKLOG, Opener, listen, port_of
+from gateway.lib.sockets import BACKLOG, Opener, listen
 from gateway.protocols import proxy_v2
 from gateway.protocols.errors import RemoteProtocolError
 
@@ -30,8 +31,8 @@ TLS_READ: Final = 16_384  # encrypted bytes of a read: a TLS record
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class RtmpListener:
-    """One port. `run` must run while it is open; after `close`, the hub ends the sessions."""
+class RtmpListener(PortListener[RtmpSession]):
+    """One port of RTMP or RTMPS."""
 
     def __init__(
         self,
@@ -45,44 +46,21 @@ class RtmpListener:
         self._services = services
         self._proxy_from = tuple(proxy_from)
         self._tls = tls
-        self._name = "rtmps" if tls is not None else "rtmp"
-        self._sockets = opener(self._name, host, port)
-        self._port = port_of(self._sockets)
-        self._sessions: set[RtmpSession] = set()
+        super().__init__("rtmps" if tls is not None else "rtmp", host, port, opener)
         self._servers: list[asyncio.Server] = []
         self._accepting: list[asyncio.Task[object]] = []
         # The TLS handshake has the same limit as the RTMP handshake after it; if that is off, asyncio's own limit of a
         # minute holds.
         self._tls_seconds = (services.limits.handshake or None) if tls is not None else None
 
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def port(self) -> int:
-        return self._port
-
-    @property
-    def connections(self) -> int:
-        return len(self._sessions)
-
     async def start(self) -> None:
         """Starts accepting."""
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             if self._proxy_from:
-                self._accepting.append(self._services.tasks.start(self._accept(sock), f"{self._name} accept"))
+                self._accepting.append(self._services.tasks.start(self._accept(sock), f"{self.name} accept"))
             else:
                 self._servers.append(await loop.create_server(self._session, sock=sock, backlog=BACKLOG))
-
-    async def run(self) -> None:
-        """Checks every connection once a second, until cancelled."""
-        while True:
-            await asyncio.sleep(1)
-            now = time.monotonic()
-            for session in list(self._sessions):
-                session.tick(now)
 
     def close(self) -> None:
         """Stops accepting."""
@@ -104,7 +82,7 @@ class RtmpListener:
             await asyncio.sleep(0.02)
 
     def _session(self) -> asyncio.BufferedProtocol:
-        return self._secured(_Arriving(self._services, self._name, self._sessions))
+        return self._secured(_Arriving(self._services, self.name, self._sessions))
 
     def _secured(self, session: RtmpSession) -> asyncio.BufferedProtocol:
         """Returns the session, with TLS under it if the listener uses TLS."""
@@ -126,11 +104,11 @@ class RtmpListener:
             except OSError as error:
                 if sock.fileno() < 0:
                     return
-                log.warning("accept failed", listener=self._name, reason=str(error))
+                log.warning("accept failed", listener=self.name, reason=str(error))
                 await asyncio.sleep(0.1)  # out of file descriptors: give some time to close
                 continue
             connection.setblocking(False)
-            self._services.tasks.start(self._arrive(connection, _address(address)), f"{self._name} arrival")
+            self._services.tasks.start(self._arrive(connection, _address(address)), f"{self.name} arrival")
 
     async def _arrive(self, connection: socket.socket, address: str) -> None:
         """Prepares one connection until its session has it, or it is closed."""
@@ -143,7 +121,7 @@ class RtmpListener:
                 if proxied is None or proxied.local:
                     return
                 client, exempt = proxied.client or address, proxied.client is None
-            session = RtmpSession(self._services, self._name, client, exempt=exempt, gone=self._sessions.discard)
+            session = RtmpSession(self._services, self.name, client, exempt=exempt, gone=self._sessions.discard)
             self._sessions.add(session)
             try:
                 await loop.connect_accepted_socket(lambda: self._secured(session), connection)
@@ -153,9 +131,9 @@ class RtmpListener:
                     self._sessions.discard(session)
         except (RemoteProtocolError, TimeoutError) as error:
             reason = str(error) or "no PROXY header in time"
-            log.info("connection refused", peer=address, protocol=self._name, reason=reason)
+            log.info("connection refused", peer=address, protocol=self.name, reason=reason)
         except OSError:  # gone already
-            log.debug("connection lost on arrival", peer=client, protocol=self._name)
+            log.debug("connection lost on arrival", peer=client, protocol=self.name)
         finally:
             if not handed_over:
                 connection.close()

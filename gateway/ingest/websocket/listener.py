@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-import time
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final, cast
@@ -20,6 +19,7 @@ from websockets.typing import Subprotocol
 from gateway.channels import relay_urls
 from gateway.http.forwarded import plain_address
 from gateway.http.origin_policy import host_name
+from gateway.ingest.open_listeners import PortListener
 from gateway.ingest.websocket.compatible_targets import RelayDestination
 from gateway.ingest.websocket.connection import CLOSE_SECONDS, EARLY_MESSAGE, PlainPush, PushConnection, SecurePush
 from gateway.ingest.websocket.push_destination import ChannelDestination, PushClient, PushDestination
@@ -27,7 +27,7 @@ from gateway.ingest.websocket.push_messages import JsonPushMessages, OriginalPus
 from gateway.ingest.websocket.services import WsServices
 from gateway.ingest.websocket.session import PushSession
 from gateway.lib.scheduled_reads import ScheduledProtocol
-from gateway.lib.sockets import BACKLOG, Opener, listen, port_of
+from gateway.lib.sockets import BACKLOG, Opener, listen
 from gateway.ports.errors import NotAuthorized
 from gateway.protocols import push, push_original
 
@@ -42,31 +42,16 @@ _quiet = logging.getLogger("millrace.websockets")
 _quiet.setLevel(logging.ERROR)
 
 
-class WsListener:
-    """One port. `run` must run while it is open; after `close`, the hub ends the pushes."""
+class WsListener(PortListener[PushSession]):
+    """One port of WS or WSS."""
 
     def __init__(
         self, services: WsServices, host: str, port: int, tls: ssl.SSLContext | None, opener: Opener = listen
     ) -> None:
         self._services = services
         self._tls = tls
-        self._name = "wss" if tls is not None else "ws"
-        self._sockets = opener(self._name, host, port)
-        self._port = port_of(self._sockets)
+        super().__init__("wss" if tls is not None else "ws", host, port, opener)
         self._servers: list[Server] = []
-        self._sessions: set[PushSession] = set()
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def port(self) -> int:
-        return self._port
-
-    @property
-    def connections(self) -> int:
-        return len(self._sessions)
 
     async def start(self) -> None:
         """Starts accepting."""
@@ -91,14 +76,6 @@ class WsListener:
                 create_connection=cast(Any, self._connection),  # not a class, as its type says
             )
             self._servers.append(server)
-
-    async def run(self) -> None:
-        """Checks every push once a second, until cancelled."""
-        while True:
-            await asyncio.sleep(1)
-            now = time.monotonic()
-            for session in list(self._sessions):
-                session.tick(now)
 
     def close(self) -> None:
         """Stops accepting."""
@@ -161,7 +138,7 @@ class WsListener:
 
     def _refused(self, connection: ServerConnection, request: Request, why: str) -> None:
         id = request.path.partition("?")[0].removeprefix(STREAM)
-        self._services.admission.refuse(id, self._client(connection)[0], self._name, NotAuthorized(why))
+        self._services.admission.refuse(id, self._client(connection)[0], self.name, NotAuthorized(why))
 
     def _client(self, connection: ServerConnection) -> tuple[str, bool]:
         """Returns the client's address, and whether it is a listed proxy's own."""
@@ -177,7 +154,7 @@ class WsListener:
     async def _handle(self, connection: ServerConnection) -> None:
         assert isinstance(connection, PushConnection), "we make them"
         address, exempt = self._client(connection)
-        client = PushClient(address, self._name, exempt)
+        client = PushClient(address, self.name, exempt)
         entry, words = self._entry(connection, client)
         session = PushSession(self._services, connection, entry, words, client)
         self._sessions.add(session)
