@@ -42,7 +42,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 fast: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/unit tests/protocol tests/architecture
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal tests/unit tests/architecture
 
 web-types: $(VENV)/.web ## the types of the pages' scripts
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/web/node_modules/.bin/tsc -p tools/web/jsconfig.json
@@ -52,7 +52,7 @@ format: $(VENV)/.dev ## mend what the formatter and linter can
 	$(BIN)/ruff check --fix .
 
 integration: $(VENV)/.dev ## the real program, its workers and stores against peers, faults and doubles
-	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) tests/adapters tests/integration
+	$(BIN)/python -m pytest -q -n $(WAITING) $(FILES) tests/integration
 
 conformance: $(VENV)/.dev ## real clients against the real program
 	$(BIN)/python -m pytest -q -n $(WORKERS) $(FILES) tests/conformance

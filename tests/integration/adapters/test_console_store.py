@@ -1,0 +1,177 @@
+"""What every ConsoleStore promises, SQLite and DynamoDB's doubles alike."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from gateway.adapters.local.console import SqliteConsole
+from gateway.adapters.stores import open_aws, open_console
+from gateway.ports.errors import StoreUnavailable
+from gateway.ports.stores import ConsoleStore
+from gateway.settings import load
+from tests.integration.adapters.conftest import DOUBLES, dynamodb
+from tests.support.clock import Clock
+
+TABLE = "millrace-console"
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(NOW)
+
+
+def make_table() -> None:
+    dynamodb().create_table(
+        TableName=TABLE,
+        KeySchema=[
+            {"AttributeName": "kind", "KeyType": "HASH"},
+            {"AttributeName": "key", "KeyType": "RANGE"},
+        ],
+        AttributeDefinitions=[
+            {"AttributeName": "kind", "AttributeType": "S"},
+            {"AttributeName": "key", "AttributeType": "S"},
+        ],
+        BillingMode="PAY_PER_REQUEST",
+    )
+
+
+@pytest_asyncio.fixture(params=["sqlite", *DOUBLES])
+async def console(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> AsyncIterator[ConsoleStore]:
+    if request.param == "sqlite":
+        async with SqliteConsole(tmp_path / "console.db", clock) as store:
+            yield store
+        return
+    request.getfixturevalue(DOUBLES[request.param])
+    make_table()
+    from gateway.adapters.aws.console import DynamoConsole
+
+    async with open_aws("this test") as session:
+        yield DynamoConsole(session, TABLE, clock)
+
+
+VALUE = {"name": "Éva 中", "n": [1, 2.5, None, True], "deep": {"a": {"b": "c"}}, "empty": {}, "": ""}
+
+
+async def test_what_was_put_comes_back_as_it_was(console: ConsoleStore) -> None:
+    await console.put("profile", "user:Éva 中", VALUE)
+    assert await console.get("profile", "user:Éva 中") == VALUE
+
+
+async def test_nothing_is_none(console: ConsoleStore) -> None:
+    assert await console.get("user", "nobody") is None
+    assert await console.list("user") == {}
+    assert await console.delete("user", "nobody") is False
+
+
+async def test_a_later_put_wins(console: ConsoleStore) -> None:
+    await console.put("profile", "a", {"n": 1})
+    await console.put("profile", "a", {"m": 2})
+    assert await console.get("profile", "a") == {"m": 2}
+
+
+async def test_a_key_is_given_once(console: ConsoleStore) -> None:
+    assert await console.add("user", "eva", {"n": 1}) is True
+    assert await console.add("user", "eva", {"n": 2}) is False
+    assert await console.get("user", "eva") == {"n": 1}
+
+
+async def test_of_many_who_add_a_key_one_does(console: ConsoleStore) -> None:
+    added = await asyncio.gather(*(console.add("user", "eva", {"n": n}) for n in range(20)))
+    assert sum(added) == 1
+
+
+async def test_only_what_is_there_is_replaced(console: ConsoleStore) -> None:
+    assert await console.replace("session", "a", {"n": 1}) is False
+    assert await console.get("session", "a") is None
+    await console.put("session", "a", {"n": 1})
+    assert await console.replace("session", "a", {"n": 2}) is True
+    assert await console.get("session", "a") == {"n": 2}
+
+
+async def test_kinds_do_not_meet(console: ConsoleStore) -> None:
+    await console.put("user", "a", {"n": 1})
+    await console.put("profile", "a", {"n": 2})
+    assert await console.list("user") == {"a": {"n": 1}}
+    assert await console.delete("profile", "a") is True
+    assert await console.get("user", "a") == {"n": 1}
+
+
+async def test_a_kind_is_listed_whole(console: ConsoleStore) -> None:
+    wanted = {f"user-{n:03}": {"n": n, "pad": "x" * 20_000} for n in range(80)}  # more than a page of DynamoDB's
+    for key, value in wanted.items():
+        await console.put("user", key, value)
+    assert await console.list("user") == wanted
+
+
+async def test_what_has_expired_is_gone_for_everybody(console: ConsoleStore, clock: Clock) -> None:
+    await console.put("session", "a", {"n": 1}, NOW + 10)
+    await console.put("session", "b", {"n": 2})
+    assert await console.get("session", "a") == {"n": 1}
+    clock.now = NOW + 11
+    assert await console.get("session", "a") is None
+    assert await console.list("session") == {"b": {"n": 2}}
+    assert await console.replace("session", "a", {"n": 3}) is False
+    assert await console.delete("session", "a") is False
+    assert await console.add("session", "a", {"n": 4}) is True
+    assert await console.get("session", "a") == {"n": 4}
+
+
+async def test_what_is_replaced_lasts_as_long_as_it_says_now(console: ConsoleStore, clock: Clock) -> None:
+    await console.put("session", "a", {"n": 1}, NOW + 10)
+    assert await console.replace("session", "a", {"n": 2}, NOW + 100) is True
+    clock.now = NOW + 50
+    assert await console.get("session", "a") == {"n": 2}
+
+
+async def test_a_store_that_answers_says_so(console: ConsoleStore) -> None:
+    await console.check()
+
+
+# ---- each by itself ----
+
+
+async def test_sqlite_sweeps_what_has_expired(tmp_path: Path, clock: Clock) -> None:
+    async with SqliteConsole(tmp_path / "console.db", clock) as store:
+        for n in range(5):
+            await store.put("session", str(n), {}, NOW + 10)
+        clock.now = NOW + 60
+        await store.put("session", "new", {})
+        assert [row[0] for row in await store.rows("SELECT key FROM people")] == ["new"]
+
+
+async def test_nobody_else_reads_the_file(tmp_path: Path) -> None:
+    async with SqliteConsole(tmp_path / "console.db"):
+        pass
+    assert stat.S_IMODE((tmp_path / "console.db").stat().st_mode) == 0o600
+
+
+async def test_what_was_stored_is_there_after_a_restart(tmp_path: Path) -> None:
+    settings = load(environ={"MILLRACE_DATA": str(tmp_path)})
+    async with open_console(settings) as store:
+        await store.put("user", "eva", {"n": 1})
+    async with open_console(settings) as store:
+        assert await store.get("user", "eva") == {"n": 1}
+    assert (tmp_path / "console.db").is_file()
+
+
+async def test_a_table_that_is_missing_is_a_store_that_is_away(aws: str) -> None:
+    settings = load(environ={"MILLRACE_ADMIN__STORE": "dynamodb://not-there"})
+    async with open_console(settings) as store:
+        asked: list[Callable[[], Awaitable[Any]]] = [
+            lambda: store.get("user", "a"),
+            lambda: store.put("user", "a", {}),
+            lambda: store.add("user", "a", {}),
+            lambda: store.list("user"),
+            store.check,
+        ]
+        for ask in asked:
+            with pytest.raises(StoreUnavailable):
+                await ask()

@@ -1,0 +1,301 @@
+"""S3 as recordings use it, and as it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import socket
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import boto3
+import pytest
+
+from gateway.__main__ import main
+from gateway.adapters.aws import lifecycle, session
+from gateway.adapters.aws import objects as s3
+from gateway.adapters.aws.objects import S3Objects
+from gateway.adapters.aws.session import AwsSession
+from gateway.adapters.stores import open_stores
+from gateway.outputs.storage import archive as archiving
+from gateway.ports import media_keys
+from gateway.ports.errors import StoreUnavailable
+from gateway.settings import load
+from tests.integration.adapters.conftest import BUCKET
+from tests.support.recording import RunningArchive, record, settings, stream_of
+from tests.support.segmented import Timetable
+
+MS = 1_767_323_045_678
+
+
+def client():
+    return boto3.client("s3", region_name="eu-central-1")
+
+
+def stored() -> list[str]:
+    return sorted(o["Key"] for o in client().list_objects_v2(Bucket=BUCKET).get("Contents", ()))
+
+
+def made(folder: Path, data: bytes = b"data") -> Path:
+    file = folder / "finished"
+    file.write_bytes(data)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "cache"),
+    [
+        (media_keys.video_key("c1", MS), "video/mp4", "max-age=31536000"),
+        (media_keys.segment_key("c1", MS), "video/mp2t", "max-age=31536000"),
+        (media_keys.playlist_key("c1", MS), "application/vnd.apple.mpegurl", "max-age=60"),
+        ("c1/images/2026/1/2/capture-2026-01-02_03-04-05.jpg", "image/jpeg", "max-age=31536000"),
+        ("film/film.m3u8", "application/vnd.apple.mpegurl", "max-age=60"),
+        ("uploads/film.bin", "application/octet-stream", "max-age=60"),
+    ],
+)
+async def test_objects_have_the_right_types_and_no_acl(aws, tmp_path, key, kind, cache):
+    async with AwsSession() as opened:
+        await S3Objects(opened, BUCKET).put(key, made(tmp_path))
+    head = client().head_object(Bucket=BUCKET, Key=key)
+    assert head["ContentType"] == kind
+    assert cache in head["CacheControl"]
+    grants = client().get_object_acl(Bucket=BUCKET, Key=key)["Grants"]
+    assert [g["Grantee"]["Type"] for g in grants] == ["CanonicalUser"]
+
+
+async def test_recordings_have_the_storage_class_that_is_set_and_playlists_have_not(aws, tmp_path):
+    async with AwsSession() as opened:
+        store = S3Objects(opened, BUCKET, "STANDARD_IA")
+        for key in (
+            media_keys.video_key("c1", MS),
+            media_keys.segment_key("c1", MS),
+            media_keys.playlist_key("c1", MS),
+        ):
+            await store.put(key, made(tmp_path))
+    classes = [client().head_object(Bucket=BUCKET, Key=k).get("StorageClass", "STANDARD") for k in stored()]
+    assert classes == ["STANDARD_IA", "STANDARD_IA", "STANDARD"]
+
+
+async def test_a_large_file_goes_up_one_part_after_another(aws, tmp_path, monkeypatch):
+    data = os.urandom(1 << 20) * 20
+    file = made(tmp_path, data)
+    async with AwsSession() as opened:
+        store = S3Objects(opened, BUCKET)
+        real = await opened.client("s3")
+        sizes, at_once = [], [0]
+
+        async def upload_part(**arguments):
+            at_once[0] += 1
+            assert at_once[0] == 1  # memory is one part
+            sizes.append(len(arguments["Body"]))
+            answer = await type(real).upload_part(real, **arguments)
+            at_once[0] -= 1
+            return answer
+
+        monkeypatch.setattr(real, "upload_part", upload_part)
+        await store.put("c1/large.mp4", file)
+        assert not file.exists()
+        assert sizes == [8 << 20, 8 << 20, 4 << 20]
+        assert client().head_object(Bucket=BUCKET, Key="c1/large.mp4")["ContentLength"] == len(data)
+        digest = hashlib.sha256()
+        async for piece in store.read("c1/large.mp4"):
+            digest.update(piece)
+        assert digest.digest() == hashlib.sha256(data).digest()
+
+
+async def test_an_upload_in_parts_that_fails_is_aborted_and_the_file_stays(aws, tmp_path, monkeypatch):
+    file = made(tmp_path, bytes(20 << 20))
+    async with AwsSession() as opened:
+        store = S3Objects(opened, BUCKET)
+        real = await opened.client("s3")
+        parts = []
+
+        async def upload_part(**arguments):
+            parts.append(arguments["PartNumber"])
+            if len(parts) == 2:
+                raise OSError("broken pipe")
+            return await type(real).upload_part(real, **arguments)
+
+        monkeypatch.setattr(real, "upload_part", upload_part)
+        with pytest.raises(StoreUnavailable):
+            await store.put("c1/large.mp4", file)
+    assert file.exists()
+    assert stored() == []
+    assert client().list_multipart_uploads(Bucket=BUCKET).get("Uploads", []) == []
+
+
+async def test_an_upload_in_parts_that_is_cancelled_is_aborted(aws, tmp_path, monkeypatch):
+    file = made(tmp_path, bytes(20 << 20))
+    async with AwsSession() as opened:
+        store = S3Objects(opened, BUCKET)
+        real = await opened.client("s3")
+        begun = asyncio.Event()
+
+        async def upload_part(**arguments):
+            begun.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(real, "upload_part", upload_part)
+        putting = asyncio.ensure_future(store.put("c1/large.mp4", file))
+        await begun.wait()
+        putting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await putting
+    assert file.exists()
+    assert client().list_multipart_uploads(Bucket=BUCKET).get("Uploads", []) == []
+
+
+async def test_a_client_uploads_by_itself_with_a_presigned_address(aws):
+    async with AwsSession() as opened:
+        store = S3Objects(opened, BUCKET)
+        upload = await store.upload("uploads/Ein Film.mp4", 60)
+        assert upload is not None
+        request = urllib.request.Request(upload.url, b"film", upload.headers, method=upload.method)
+        await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=10).close())
+        assert (await store.head("uploads/Ein Film.mp4")).size == 4
+        again = urllib.request.Request(upload.url, b"another", upload.headers, method=upload.method)
+        with pytest.raises(urllib.error.HTTPError, match="412"):
+            await asyncio.to_thread(urllib.request.urlopen, again, timeout=10)
+        assert (await store.head("uploads/Ein Film.mp4")).size == 4, "an address is good for one upload"
+    assert "if-none-match" in urllib.parse.unquote(upload.url).partition("X-Amz-SignedHeaders=")[2].partition("&")[0]
+    assert "X-Amz-Signature" in upload.url
+    assert "X-Amz-Expires=60" in upload.url
+
+
+async def test_only_the_endpoint_of_s3_may_be_another(aws, tmp_path, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", aws)
+    async with open_stores(
+        load(environ={"MILLRACE_DATA": str(tmp_path), "MILLRACE_OBJECTS": f"s3://{BUCKET}"})
+    ) as stores:
+        await stores.objects.put("a/b.ts", made(tmp_path))
+        assert stores.media is None
+        assert await stores.channels.list() == []  # SQLite beside S3
+    monkeypatch.setenv("AWS_ENDPOINT_URL", aws)
+    assert stored() == ["a/b.ts"]
+
+
+@pytest.mark.parametrize("call", ["head", "put", "read", "list", "delete", "fetch", "check"])
+async def test_a_service_that_is_away_is_store_away(aws, tmp_path, monkeypatch, call):
+    monkeypatch.setattr(session, "CALL_TIMEOUT", 1.0)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{closed.getsockname()[1]}")
+    file = made(tmp_path)
+    async with AwsSession() as opened:
+        store = S3Objects(opened, BUCKET)
+        with pytest.raises(StoreUnavailable):
+            match call:
+                case "put":
+                    await store.put("a/b", file)
+                case "read" | "list":
+                    async for _ in getattr(store, call)("a/b"):
+                        pass
+                case "fetch":
+                    await store.fetch("a/b", tmp_path / "to")
+                case "check":
+                    await store.check()
+                case _:
+                    await getattr(store, call)("a/b")
+    assert file.exists()
+
+
+async def test_a_bucket_that_is_not_there_is_store_away(aws, tmp_path):
+    async with AwsSession() as opened:
+        store = S3Objects(opened, "no-such-bucket-anywhere")
+        for call in (store.check(), store.put("a/b", made(tmp_path))):
+            with pytest.raises(StoreUnavailable, match="no-such-bucket"):
+                await call
+
+
+async def test_recordings_survive_an_outage_of_the_bucket_and_a_restart(aws, tmp_path, monkeypatch):
+    monkeypatch.setattr(archiving.Backoff, "next", lambda self: 0.05)
+    monkeypatch.setattr(session, "CALL_TIMEOUT", 0.5)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        away = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", away)
+    async with AwsSession() as opened, RunningArchive(tmp_path, S3Objects(opened, BUCKET)).open() as studio:
+        stream = stream_of(ondemand_time=4)
+        await record(studio.on_demand(stream), stream, Timetable(seconds=10))
+        files, _ = studio.archive.waiting
+        assert files == 4
+        assert studio.events == []
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", aws)
+    monkeypatch.setattr(session, "CALL_TIMEOUT", 6.0)
+    async with AwsSession() as opened, RunningArchive(tmp_path, S3Objects(opened, BUCKET)).open() as studio:
+        async with asyncio.timeout(20):
+            while not studio.events:
+                await asyncio.sleep(0.02)
+        assert stored() == [*[f"c1/720p/{1700000000000 + n}.ts" for n in range(3)], "c1/vod-1700000000000.m3u8"]
+        assert studio.archive.waiting == (0, 0)
+        assert [e.data["kind"] for e in studio.events] == ["ondemand"]
+
+
+# ---- lifecycle ----
+
+FOREIGN = {"ID": "theirs", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, "Expiration": {"Days": 3}}
+
+
+def test_rules_follow_the_settings():
+    classes, uploads = lifecycle.rules(settings(cold_after_days=30, archive_after_days=180, archive_class="GLACIER"))
+    assert [(t["Days"], t["StorageClass"]) for t in classes["Transitions"]] == [(30, "STANDARD_IA"), (180, "GLACIER")]
+    assert uploads["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 7}
+    assert [r["ID"] for r in lifecycle.rules(settings())] == ["millrace-unfinished-uploads"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"cold_after_days": 7}, "after 30 days"), ({"cold_after_days": 60, "archive_after_days": 30}, "more days than")],
+)
+def test_days_that_s3_would_refuse_are_refused_before(options, words):
+    with pytest.raises(ValueError, match=words):
+        lifecycle.rules(settings(**options))
+
+
+def test_the_command_replaces_our_rules_and_leaves_the_others(aws, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MILLRACE_DATA", str(tmp_path))
+    monkeypatch.setenv("MILLRACE_OBJECTS", f"s3://{BUCKET}")
+    client().put_bucket_lifecycle_configuration(Bucket=BUCKET, LifecycleConfiguration={"Rules": [FOREIGN]})
+    monkeypatch.setenv("MILLRACE_RECORDING__COLD_AFTER_DAYS", "30")
+    assert main(["storage", "apply"]) == 0
+    assert "after 30 days to STANDARD_IA" in capsys.readouterr().out
+    monkeypatch.setenv("MILLRACE_RECORDING__COLD_AFTER_DAYS", "60")
+    assert main(["storage", "apply"]) == 0
+    capsys.readouterr()
+    assert main(["storage", "show", "--json"]) == 0
+    rules = {r["ID"]: r for r in json.loads(capsys.readouterr().out)}
+    assert set(rules) == {"theirs", "millrace-storage-classes", "millrace-unfinished-uploads"}
+    assert rules["theirs"]["Expiration"] == {"Days": 3}
+    assert rules["millrace-storage-classes"]["Transitions"][0]["Days"] == 60
+
+
+def test_a_bucket_without_rules_has_none(aws, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MILLRACE_DATA", str(tmp_path))
+    monkeypatch.setenv("MILLRACE_OBJECTS", f"s3://{BUCKET}")
+    assert main(["storage", "show"]) == 0
+    assert "no lifecycle rules" in capsys.readouterr().out
+
+
+def test_a_folder_has_no_lifecycle_and_days_that_cannot_be_are_usage(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MILLRACE_DATA", str(tmp_path))
+    assert main(["storage", "show"]) == 1
+    assert "a folder has no lifecycle rules" in capsys.readouterr().err
+    monkeypatch.setenv("MILLRACE_OBJECTS", f"s3://{BUCKET}")
+    monkeypatch.setenv("MILLRACE_RECORDING__COLD_AFTER_DAYS", "3")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    assert main(["storage", "apply"]) == 2
+    assert "30 days" in capsys.readouterr().err
+
+
+def test_types_agree_with_those_of_our_own_listener():
+    from gateway.lib.content_types import content_type
+    from gateway.playback import files, recording_files
+
+    assert s3.content_type is files.content_type is recording_files.content_type is content_type
+    assert content_type("c1/720p/1.TS") == "video/mp2t"
+    assert content_type("c1/unknown") == "application/octet-stream"

@@ -1,0 +1,264 @@
+"""Films that a bucket tells of become jobs: S3, SQS and DynamoDB of a moto server, real workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from gateway.adapters.aws.s3_events import S3Events, TakeObject
+from gateway.adapters.aws.session import AwsSession
+from gateway.adapters.stores import open_stores
+from gateway.channels.stream_key import SigningSecrets
+from gateway.lib.metric_table import WORKER_RESTARTS
+from gateway.lib.metrics import Counter
+from gateway.lib.tasks import Tasks
+from gateway.ports.errors import StoreUnavailable
+from gateway.ports.events import Events
+from gateway.ports.job_queue import JobQueue
+from gateway.ports.jobs import JobState, StoredJob
+from gateway.ports.vod_names import plain_base
+from gateway.vod.sources import VodSources
+from gateway.vod.vod_service import VodService
+from gateway.workers.worker_pool import WorkerPool
+from tests.integration.adapters.conftest import BUCKET
+from tests.support import films
+from tests.support.studio import settings
+
+REGION = "eu-central-1"
+TABLE = "video-jobs"
+
+
+@dataclass
+class Cloud:
+    """A gateway's studio over the doubles of AWS, and the clients of whoever uses it."""
+
+    studio: VodService
+    s3: Any
+    sqs: Any
+    queue: str
+
+    def send(self, body: str) -> None:
+        self.sqs.send_message(QueueUrl=self.queue, MessageBody=body)
+
+    def waiting(self) -> int:
+        """Messages in the queue, seen or not."""
+        return left(self.sqs, self.queue)
+
+    async def jobs(self, count: int, *, finished: bool = True) -> list[StoredJob]:
+        """All jobs, once there are so many and the queue is empty."""
+        async with asyncio.timeout(60):
+            while True:
+                found = await self.studio.desk.store.newest(100)
+                if (
+                    len(found) >= count
+                    and not self.waiting()
+                    and (not finished or all(j.state.finished for j in found))
+                ):
+                    return found
+                await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def cloud(folder: Path) -> AsyncIterator[Cloud]:
+    s3, sqs = boto3.client("s3", region_name=REGION), boto3.client("sqs", region_name=REGION)
+    boto3.client("dynamodb", region_name=REGION).create_table(
+        TableName=TABLE,
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    queue = sqs.create_queue(QueueName="films")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    s3.put_bucket_notification_configuration(
+        Bucket=BUCKET,
+        NotificationConfiguration={"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]},
+    )
+    chosen = settings(
+        folder,
+        MILLRACE_OBJECTS=f"s3://{BUCKET}",
+        MILLRACE_VOD__JOBS=f"dynamodb://{TABLE}",
+        MILLRACE_VOD__QUEUE=queue,
+    )
+    async with open_stores(chosen) as stores, Tasks("cloud") as tasks:
+        assert stores.aws is not None
+        studio = VodService(
+            chosen.vod,
+            data=folder,
+            desk=JobQueue(stores.jobs, Events()),
+            sources=VodSources(stores.objects, stores.bucket, stores.buckets, chosen.vod.sources),
+            workers=WorkerPool(chosen.workers, Counter(WORKER_RESTARTS)),
+            secrets=SigningSecrets("s"),
+        )
+        reader = S3Events(stores.aws, chosen.vod.queue, chosen.vod.suffixes, studio.take)
+        tasks.start(studio.runner.run())
+        tasks.start(reader.run())
+        yield Cloud(studio, s3, sqs, queue)
+
+
+@pytest.fixture
+def film() -> bytes:
+    return films.plain().read_bytes()
+
+
+async def test_an_uploaded_film_becomes_hls_in_its_bucket(aws: str, tmp_path: Path, film: bytes) -> None:
+    async with cloud(tmp_path) as at:
+        await asyncio.to_thread(at.s3.put_object, Bucket=BUCKET, Key="new films/ä 1.mp4", Body=film)
+        (job,) = await at.jobs(1)
+        assert (job.state, job.source) == (JobState.COMPLETE, f"s3://{BUCKET}/new films/ä 1.mp4")
+        base = plain_base("ä 1")
+        keys = {o["Key"] for o in at.s3.list_objects_v2(Bucket=BUCKET)["Contents"]}
+        assert keys == {
+            "new films/ä 1.mp4",
+            *(f"new films/ä 1/{name}" for name in (f"{base}.m3u8", f"{base}stream.m3u8", f"{base}stream_00001.ts")),
+            *(f"new films/ä 1/{name}" for name in (f"{base}.0000000.jpg", "thumbnail.0000000.jpg")),
+        }
+        told = at.s3.head_object(Bucket=BUCKET, Key=f"new films/ä 1/{base}stream_00001.ts")
+        assert told["ContentType"] == "video/mp2t"
+
+
+async def test_an_upload_by_a_presigned_address_becomes_a_job(aws: str, tmp_path: Path, film: bytes) -> None:
+    import requests
+
+    async with cloud(tmp_path) as at:
+        key, upload = await at.studio.uploads.offer("Holiday.MP4", "http://unused")
+        assert key.endswith(".mp4") and upload.method == "PUT"
+        answer = await asyncio.to_thread(requests.put, upload.url, data=film, headers=upload.headers, timeout=30)
+        assert answer.status_code == 200
+        (job,) = await at.jobs(1)
+        assert job.state is JobState.COMPLETE and job.outputs["hls"] == f"{key[:-4]}/{key[:-4]}.m3u8"
+
+
+async def test_an_event_that_comes_twice_is_one_job_and_a_new_film_another(
+    aws: str, tmp_path: Path, film: bytes
+) -> None:
+    async with cloud(tmp_path) as at:
+        at.s3.put_object(Bucket=BUCKET, Key="a.mp4", Body=film)
+        for _ in range(3):
+            at.send(event("a.mp4"))
+        assert len(await at.jobs(1)) == 1
+        await asyncio.sleep(1.1)  # S3 tells times in seconds
+        at.s3.put_object(Bucket=BUCKET, Key="a.mp4", Body=film)
+        assert len(await at.jobs(2)) == 2
+
+
+async def test_an_upload_in_parts_is_one_job(aws: str, tmp_path: Path, film: bytes) -> None:
+    """The double tells of each part besides."""
+    async with cloud(tmp_path) as at:
+        data = film + bytes(6 << 20)
+        upload = at.s3.create_multipart_upload(Bucket=BUCKET, Key="a.mp4")["UploadId"]
+        parts = []
+        for number, piece in ((1, data[: 5 << 20]), (2, data[5 << 20 :])):
+            told = at.s3.upload_part(Bucket=BUCKET, Key="a.mp4", UploadId=upload, PartNumber=number, Body=piece)
+            parts.append({"ETag": told["ETag"], "PartNumber": number})
+        at.s3.complete_multipart_upload(Bucket=BUCKET, Key="a.mp4", UploadId=upload, MultipartUpload={"Parts": parts})
+        assert [job.state for job in await at.jobs(1)] == [JobState.COMPLETE]
+
+
+async def test_other_objects_and_recordings_are_no_films(aws: str, tmp_path: Path, film: bytes) -> None:
+    async with cloud(tmp_path) as at:
+        for key in ("a.txt", "a.mov", "c1/mp4/2026/1/2/capture-2026-01-02_03-04-05-1767323045000.mp4"):
+            at.s3.put_object(Bucket=BUCKET, Key=key, Body=b"x")
+        at.send(json.dumps({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": BUCKET}))
+        at.s3.put_object(Bucket=BUCKET, Key="b.MP4", Body=film)
+        (job,) = await at.jobs(1)
+        assert job.source.endswith("/b.MP4")
+
+
+async def test_messages_that_are_no_events_are_dropped(aws: str, tmp_path: Path) -> None:
+    async with cloud(tmp_path) as at:
+        for body in ("not json", "[1]", '{"Records": [{"s3": 1}]}'):
+            at.send(body)
+        await asyncio.sleep(0.3)
+        assert await at.jobs(0) == []
+
+
+def event(key: str) -> str:
+    return json.dumps(
+        {"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": BUCKET}, "object": {"key": key}}}]}
+    )
+
+
+@contextlib.asynccontextmanager
+async def reading(take: TakeObject) -> AsyncIterator[tuple[Any, str]]:
+    """A reader alone on a queue of its own, which asks again at once."""
+    sqs = boto3.client("sqs", region_name=REGION)
+    queue = sqs.create_queue(QueueName="alone")["QueueUrl"]
+    async with AwsSession() as session, Tasks("reader") as tasks:
+        tasks.start(S3Events(session, queue, [".mp4"], take, later=0).run())
+        yield sqs, queue
+
+
+def left(sqs: Any, queue: str) -> int:
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    told = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]
+    return sum(int(told[name]) for name in names)
+
+
+async def test_a_message_is_kept_until_its_job_is_stored(aws: str) -> None:
+    tries = 0
+    stored = asyncio.Event()
+
+    async def take(bucket: str, key: str) -> None:
+        nonlocal tries
+        tries += 1
+        assert left(sqs, queue) == 1
+        if tries < 8:  # more often than a fault of ours is forgiven
+            raise StoreUnavailable("dynamodb does not answer")
+        stored.set()
+
+    async with reading(take) as (sqs, queue):
+        sqs.send_message(QueueUrl=queue, MessageBody=event("a.mp4"))
+        async with asyncio.timeout(20):
+            await stored.wait()
+            while left(sqs, queue):
+                await asyncio.sleep(0.05)
+
+
+async def test_what_breaks_us_is_not_retried_for_ever(aws: str) -> None:
+    tries: list[str] = []
+
+    async def take(bucket: str, key: str) -> None:
+        tries.append(key)
+        if key == "bad.mp4":
+            raise RuntimeError("a fault of ours")
+
+    async with reading(take) as (sqs, queue):
+        sqs.send_message(QueueUrl=queue, MessageBody=event("bad.mp4"))
+        sqs.send_message(QueueUrl=queue, MessageBody=event("good.mp4"))
+        async with asyncio.timeout(20):
+            while left(sqs, queue):
+                await asyncio.sleep(0.05)
+    assert tries.count("bad.mp4") == 5 and tries.count("good.mp4") == 1
+
+
+def test_the_command_reads_from_a_bucket_and_writes_to_one(aws: str, tmp_path: Path, film: bytes) -> None:
+    s3 = boto3.client("s3", region_name=REGION)
+    s3.put_object(Bucket=BUCKET, Key="in/a.mp4", Body=film)
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "vod", f"s3://{BUCKET}/in/a.mp4", "--out", f"s3://{BUCKET}/out/", "--json"],
+        capture_output=True, text=True, timeout=120, env={**os.environ, "MILLRACE_VOD__PRESET": "superfast"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["outputs"]["hls"] == f"s3://{BUCKET}/out/a/a.m3u8"
+    keys = {o["Key"] for o in s3.list_objects_v2(Bucket=BUCKET, Prefix="out/")["Contents"]}
+    assert {"out/a/a.m3u8", "out/a/astream.m3u8", "out/a/astream_00001.ts"} < keys
+
+
+def test_the_command_says_what_is_wrong_with_a_bucket(aws: str, tmp_path: Path) -> None:
+    failed = subprocess.run(
+        [sys.executable, "-m", "gateway", "vod", f"s3://{BUCKET}/none.mp4", "--out", str(tmp_path / "out")],
+        capture_output=True, text=True, timeout=60, env=dict(os.environ),
+    )  # fmt: skip
+    assert failed.returncode == 1 and len(failed.stderr.splitlines()) == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,238 @@
+"""The program's beginning and end: signals, exit codes, and one clear line for what the operator has to put right."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.clients import until
+from tests.support.gateway import Channel, Gateway, http
+from tests.support.rtmp import VIDEO, Peer, connected, picture, self_signed
+
+STARTED = "NetStream.Publish.Start"
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[object]:
+    """Starts gateways, each in a folder of its own, and ends what a test leaves running."""
+    started: list[Gateway] = []
+
+    def start(**settings: str) -> Gateway:
+        folder = tmp_path / f"gateway-{len(started)}"
+        folder.mkdir()
+        gateway = Gateway(folder, **settings)
+        started.append(gateway)
+        gateway.wait_ready()
+        return gateway
+
+    yield start
+    for gateway in started:
+        with contextlib.suppress(AssertionError):
+            gateway.stop(10)
+
+
+async def _live(gateway: Gateway, stack: contextlib.AsyncExitStack) -> tuple[Channel, Peer]:
+    channel = gateway.channel()
+    peer = await stack.enter_async_context(connected(gateway.ports["rtmp"]))
+    assert (await peer.publish(channel.obs_key)).code == STARTED
+    await peer.chunk_size(65536)
+    await peer.settle(3)  # the packagers have begun: a burst of many GOPs finds them attached
+    await peer.headers()
+    await peer.film(range(0, 3000, 40), gop=25)
+    channel.wait_playable("live.m3u8", "master.m3u8")
+    return channel, peer
+
+
+async def _exit_code(gateway: Gateway, within: float) -> int:
+    return await asyncio.to_thread(gateway.process.wait, within)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_tells_everyone_and_ends_soon(start, number: signal.Signals) -> None:  # type: ignore[no-untyped-def]
+    gateway = start()
+    async with contextlib.AsyncExitStack() as stack:
+        channel, peer = await _live(gateway, stack)
+        player = await stack.enter_async_context(connected(gateway.ports["rtmp"]))
+        await player.play(channel.id)
+        waiting = await stack.enter_async_context(connected(gateway.ports["rtmp"]))
+        await waiting.handshake()
+        await waiting.connect()
+        await waiting.command("play", 5, None, gateway.channel().id, stream=1)
+        silent = await stack.enter_async_context(connected(gateway.ports["rtmp"]))
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.ports["http"])
+        writer.write(f"GET /{channel.id}/live.flv HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        await reader.readuntil(b"FLV")
+
+        async def keeps_sending() -> None:
+            for n in range(2000):
+                with contextlib.suppress(ConnectionError):
+                    await peer.film([3000 + n * 10], number=75 + n)
+                await asyncio.sleep(0.01)
+
+        sending = asyncio.ensure_future(keeps_sending())
+        gateway.process.send_signal(number)
+        began = time.monotonic()
+        told = await peer.until(timeout=5)
+        assert (told.level, told.code) == ("error", "NetStream.Publish.Failed")
+        assert "shutting down" in told.words["description"]
+        assert (await player.until("NetStream.Play.UnpublishNotify", timeout=5)).level == "status"
+        assert await peer.closed()
+        assert await player.closed()
+        assert await waiting.closed()
+        assert await silent.closed()
+        rest = await asyncio.wait_for(reader.read(), 5)
+        assert rest.endswith(b"0\r\n\r\n"), "the FLV viewer gets a whole answer"
+        assert await _exit_code(gateway, 10) == 0
+        assert time.monotonic() - began < 6
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        writer.transport.abort()
+    assert "Traceback" not in gateway.log
+    assert '"level":"error"' not in gateway.log
+
+
+def test_a_reload_of_one_process_alone_is_refused_in_words(start) -> None:  # type: ignore[no-untyped-def]
+    gateway = start()
+    gateway.process.send_signal(signal.SIGHUP)
+    until(lambda: "serve.workers" in gateway.log, "it says what to do")
+    assert gateway.api("GET", "/videostream").status == 200
+    assert gateway.stop() == 0
+
+
+async def test_a_second_signal_ends_at_once(start) -> None:  # type: ignore[no-untyped-def]
+    gateway = start()
+    async with contextlib.AsyncExitStack() as stack:
+        channel, peer = await _live(gateway, stack)
+        deaf = await stack.enter_async_context(connected(gateway.ports["rtmp"]))
+        await deaf.play(channel.id)
+        deaf.stop_reading()
+        for n in range(75, 175):
+            await peer.body(VIDEO, picture(n, n % 25 == 0, size=100_000), n * 40)
+        gateway.process.send_signal(signal.SIGTERM)
+        until(lambda: "shutting down" in gateway.log, "the first signal was heard", 5)
+        gateway.process.send_signal(signal.SIGTERM)
+        assert await _exit_code(gateway, 1) in (128 + signal.SIGTERM, 0)
+
+
+async def test_nobody_is_let_in_while_it_ends(start) -> None:  # type: ignore[no-untyped-def]
+    """With and without the accept loop of our own that the PROXY protocol needs."""
+    for settings in ({}, {"MILLRACE_RTMP__PROXY_FROM": "192.0.2.1"}):
+        gateway = start(**settings)
+        async with contextlib.AsyncExitStack() as stack:
+            channel, peer = await _live(gateway, stack)
+            deaf = await stack.enter_async_context(connected(gateway.ports["rtmp"]))
+            await deaf.play(channel.id)
+            deaf.stop_reading()
+            for n in range(75, 175):
+                await peer.body(VIDEO, picture(n, n % 25 == 0, size=100_000), n * 40)
+            gateway.process.send_signal(signal.SIGTERM)
+            assert await peer.closed()
+            with socket.socket() as late:
+                late.settimeout(1)
+                with contextlib.suppress(ConnectionError, TimeoutError):
+                    late.connect(("127.0.0.1", gateway.ports["rtmp"]))
+                    late.sendall(b"\3" + bytes(1536))
+                    assert late.recv(1) == b"", "it was answered"
+            assert await _exit_code(gateway, 10) == 0
+
+
+def test_ports_json_tells_what_is_open(start, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    cert, key = self_signed(tmp_path)
+    secure = {f"MILLRACE_{name}__PORT": "0" for name in ("RTMPS", "HTTPS", "WSS")}
+    gateway = start(MILLRACE_TLS__CERT=str(cert), MILLRACE_TLS__KEY=str(key), **secure)
+    ports = json.loads((gateway.data / "ports.json").read_text())
+    assert set(ports) == {"rtmp", "rtmps", "http", "https", "ws", "wss", "admin"}
+    for name in ("rtmp", "rtmps", "http", "https", "admin"):
+        with socket.create_connection(("127.0.0.1", ports[name]), 2):
+            pass
+    plain = start()
+    assert (plain.ports["rtmps"], plain.ports["https"], plain.ports["wss"]) == (None, None, None)
+    assert http("GET", f"http://127.0.0.1:{plain.ports['http']}/healthcheck").text == "OK"
+
+
+def _ends(folder: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """A start that must fail by itself."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
+    env |= {f"MILLRACE_{name}__PORT": "0" for name in ("RTMP", "HTTP", "WS", "ADMIN")}
+    env |= {"MILLRACE_DATA": str(folder), **settings}
+    command = [sys.executable, "-m", "gateway", "serve", *arguments]
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=15, check=False)
+
+
+def _one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == code, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+@pytest.mark.parametrize("name", ["RTMP", "HTTP", "ADMIN"])
+def test_a_taken_port_is_one_line(tmp_path: Path, name: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        _one_line(_ends(tmp_path / "data", **{f"MILLRACE_{name}__PORT": port}), 1, name.lower(), port, "in use")
+    assert not (tmp_path / "data" / "ports.json").exists()
+
+
+def test_a_corrupt_database_is_one_line_and_stays_as_it_is(tmp_path: Path) -> None:
+    database = tmp_path / "millrace.db"
+    database.write_bytes(b"this is no database, and somebody may want it back" * 100)
+    before = database.read_bytes()
+    _one_line(_ends(tmp_path), 1, "millrace.db")
+    assert database.read_bytes() == before
+
+
+def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "millrace.db").mkdir()
+    _one_line(_ends(tmp_path), 1, "millrace.db")
+
+
+def test_another_programs_database_is_one_line(tmp_path: Path) -> None:
+    import sqlite3
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "millrace.db")) as database:
+        database.execute("CREATE TABLE theirs (x)")
+        database.commit()
+    _one_line(_ends(tmp_path), 1, "another program")
+
+
+def test_a_certificate_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    cert, key = self_signed(tmp_path)
+    settings = {"MILLRACE_TLS__CERT": str(cert), "MILLRACE_TLS__KEY": str(key)}
+    cert.write_text("hello")
+    _one_line(_ends(tmp_path / "data", **settings), 1, "cert.pem")
+    cert.unlink()
+    _one_line(_ends(tmp_path / "data", **settings), 2, "cert.pem", "No such file")
+    cert.mkdir()
+    _one_line(_ends(tmp_path / "data", **settings), 2, "cert.pem", "directory")
+
+
+def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
+        _one_line(_ends(folder), 1, str(folder))
+
+
+def test_an_address_that_is_not_ours_is_one_line(tmp_path: Path) -> None:
+    _one_line(_ends(tmp_path, MILLRACE_RTMP__HOST="192.0.2.1"), 1, "192.0.2.1")
+
+
+def test_wrong_configuration_is_one_line_and_2(tmp_path: Path) -> None:
+    _one_line(_ends(tmp_path, MILLRACE_RTMP__PRT="1935"), 2, "MILLRACE_RTMP__PRT", "MILLRACE_RTMP__PORT")
+    _one_line(_ends(tmp_path, MILLRACE_RTMP__CHUNK_SIZE="many"), 2, "MILLRACE_RTMP__CHUNK_SIZE")
+    _one_line(_ends(tmp_path, MILLRACE_RTMP__PROXY_FROM="10.0.0.0/99"), 2, "MILLRACE_RTMP__PROXY_FROM")
+    _one_line(_ends(tmp_path, "--config", str(tmp_path / "nowhere.toml")), 2, "nowhere.toml")

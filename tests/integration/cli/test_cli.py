@@ -1,0 +1,232 @@
+"""The command line, as a process: what it prints, its exit codes, and one line for every mistake."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway import __version__
+
+ROOT = Path(__file__).resolve().parents[3]
+ID = "70ef9b07-adbe-478d-b098-d7c8efd84a98"
+
+
+@pytest.fixture
+def millrace(tmp_path):
+    """Runs `python -m gateway …` on a data folder of its own."""
+
+    def run(*args: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("MILLRACE_", "AWS_"))}
+        env |= {
+            "MILLRACE_DATA": str(tmp_path / "var"),
+            "MILLRACE_SIGNING__SECRET": "cli-secret-of-the-tests",
+            "MILLRACE_RTMP__HOST": "127.0.0.1",
+            "MILLRACE_HTTP__HOST": "127.0.0.1",
+        }
+        env |= {"PYTHONPATH": str(ROOT)} | {f"MILLRACE_{k}": v for k, v in environ.items()}
+        return subprocess.run(
+            [sys.executable, "-m", "gateway", *args], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60
+        )
+
+    return run
+
+
+def line(done: subprocess.CompletedProcess[str], code: int) -> str:
+    """The single line on stderr of a run that ended with `code` and printed nothing else."""
+    assert (done.returncode, done.stdout) == (code, ""), done
+    assert done.stderr.startswith("millrace: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr.removeprefix("millrace: ").rstrip("\n")
+
+
+def test_the_version(millrace):
+    done = millrace("--version")
+    assert (done.returncode, done.stdout) == (0, f"millrace {__version__}\n")
+
+
+def test_help_names_the_commands(millrace):
+    done = millrace("--help")
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in ("serve", "channel", "sign", "verify", "check-config", "doctor"))
+
+
+class TestSign:
+    def test_it_prints_the_key_and_nothing_else(self, millrace):
+        done = millrace(
+            "sign", "--id", ID, "--expires", "1670371200", "--algorithm", "md5", "--secret", "nodemedia2017privatekey"
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "1670371200-5db080c8cdca8764de881bc04e61e2b1\n", "")
+
+    def test_dates_are_utc_and_the_configured_secret_signs(self, millrace):
+        assert (
+            millrace("sign", "--id", ID, "--expires", "2030-01-01").stdout
+            == millrace("sign", "--id", ID, "--expires", "1893456000", "--secret", "cli-secret-of-the-tests").stdout
+        )
+
+    def test_what_it_signs_it_verifies(self, millrace):
+        key = millrace("sign", "--id", ID, "--expires", "2099-01-01", "--for", "play").stdout.strip()
+        valid = millrace("verify", "--id", ID, "--key", key, "--for", "play")
+        assert (valid.returncode, valid.stdout) == (0, "valid\n")
+        wrong = millrace("verify", "--id", ID, "--key", key)
+        assert (wrong.returncode, wrong.stdout) == (1, "wrong\n")
+
+    @pytest.mark.parametrize(
+        ("key", "verdict"),
+        [("1670371200-5db080c8cdca8764de881bc04e61e2b1", "expired"), ("1670371200-0", "wrong"), ("", "wrong")],
+    )
+    def test_keys_that_do_not_hold_exit_1(self, millrace, key, verdict):
+        done = millrace("verify", "--id", ID, "--key", key, "--secret", "nodemedia2017privatekey")
+        assert (done.returncode, done.stdout, done.stderr) == (1, f"{verdict}\n", "")
+
+    def test_the_made_secret_is_the_data_folders(self, millrace, tmp_path):
+        first = millrace("sign", "--id", ID, "--expires", "2030-01-01", SIGNING__SECRET="")
+        again = millrace("sign", "--id", ID, "--expires", "2030-01-01", SIGNING__SECRET="")
+        assert first.stdout == again.stdout != ""
+        assert (tmp_path / "var" / "signing.secret").exists()
+
+
+class TestChannels:
+    def test_a_channels_life(self, millrace):
+        created = json.loads(
+            millrace(
+                "channel",
+                "create",
+                "--name",
+                "Foyer",
+                "--expires",
+                "2099-12-31",
+                "--field",
+                "isHls=true",
+                "--field",
+                "hls_time=4",
+                "--json",
+            ).stdout
+        )
+        id = created["id"]
+        assert (created["videoname"], created["isHls"], created["hls_time"], created["expired"]) == (
+            "Foyer",
+            True,
+            "4",
+            False,
+        )
+        assert created["pushUrl"] == f"rtmp://127.0.0.1:1935/stream/{id}?sign={created['key']}"
+        assert millrace("verify", "--id", id, "--key", created["key"]).returncode == 0
+
+        assert json.loads(millrace("channel", "list", "--json").stdout) == [created]
+        assert json.loads(millrace("channel", "show", id, "--json").stdout) == created
+        text = millrace("channel", "show", id).stdout
+        assert created["pushUrl"] in text
+        assert created["playUrls"]["flv"] in text
+
+        updated = json.loads(millrace("channel", "update", id, "--name", "Hall", "--json").stdout)
+        assert updated == created | {"videoname": "Hall"}
+        resigned = json.loads(millrace("channel", "sign", id, "--expires", "2098-01-01", "--json").stdout)
+        assert resigned["key"].startswith("4039372800-")
+        assert resigned["outdate"] == "2098-01-01"
+        rotated = json.loads(
+            millrace("channel", "sign", id, "--json", SIGNING__SECRET="a-new-secret-of-the-tests").stdout
+        )
+        assert rotated["key"].startswith("4039372800-")
+        assert rotated["key"] != resigned["key"]
+
+        assert millrace("channel", "delete", id).stdout == f"deleted {id}\n"
+        assert millrace("channel", "list").stdout == ""
+        assert line(millrace("channel", "show", id), 1) == f"no channel {id}"
+
+    def test_a_channel_goes_with_or_without_its_media(self, millrace, tmp_path):
+        ids = [
+            json.loads(millrace("channel", "create", "--expires", "2099-12-31", "--json").stdout)["id"]
+            for _ in range(2)
+        ]
+        files = [tmp_path / "var/media" / id / "720p" / f"{1_700_000_000_000 + n}.ts" for id in ids for n in range(2)]
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"x")
+        kept = json.loads(millrace("channel", "delete", ids[0], "--json").stdout)
+        assert kept == {"id": ids[0], "deleted": True, "media": "keep", "files": 0}
+        said = millrace("channel", "delete", ids[1], "--media", "delete").stdout
+        assert said == f"deleted {ids[1]} and 2 files\n"
+        assert [file.exists() for file in files] == [True, True, False, False]
+
+    def test_the_list_is_a_line_for_each(self, millrace):
+        millrace("channel", "create", "--name", "one", "--expires", "2030-01-01")
+        millrace("channel", "create", "--name", "two\x1b[31m", "--expires", "2031-01-01T12:00:00Z")
+        one, two = millrace("channel", "list").stdout.splitlines()
+        assert one.endswith("2030-01-01T00:00:00Z  flv           one")
+        assert two.endswith("2031-01-01T12:00:00Z  flv           two\N{REPLACEMENT CHARACTER}[31m")
+
+
+MISTAKES = [
+    (["nonsense"], 2, "No such command"),
+    (["serve", "--nonsense"], 2, "No such option"),
+    (["sign"], 2, "Missing option"),
+    (["sign", "--id", "", "--expires", "1"], 2, "--id"),
+    (["sign", "--id", "a", "--expires", "soon"], 2, "--expires soon: expected"),
+    (["sign", "--id", "a", "--expires", "-1"], 2, "--expires"),
+    (["sign", "--id", "a", "--expires", "1", "--algorithm", "sha1"], 2, "sha1"),
+    (["sign", "--id", "a", "--expires", "1", "--for", "fun"], 2, "fun"),
+    (["sign", "--id", "a", "--expires", "1", "--secret", ""], 2, "--secret"),
+    (["channel", "show", "nobody"], 1, "no channel nobody"),
+    (["channel", "delete", "nobody"], 1, "no channel nobody"),
+    (["channel", "delete", "nobody", "--media", "delete"], 1, "no channel nobody"),
+    (["channel", "delete", "nobody", "--media", "all"], 2, "--media"),
+    (["channel", "sign", "nobody"], 1, "no channel nobody"),
+    (["channel", "update", "nobody", "--name", "x"], 1, "no channel nobody"),
+    (["channel", "update", "nobody"], 2, "nothing to change"),
+    (["channel", "create"], 2, "--expires"),
+    (["channel", "create", "--expires", "2030-13-01"], 2, "--expires 2030-13-01"),
+    (["channel", "create", "--expires", "1", "--field", "hls_time=0"], 2, "hls_time: expected a number from 1 to 60"),
+    (["channel", "create", "--expires", "1", "--field", "isFlv"], 2, "--field isFlv: expected name=value"),
+    (["channel", "create", "--expires", "1", "--field", "x=[1"], 2, "not JSON"),
+    (["channel", "create", "--expires", "1", "--field", "x=" + "y" * 70_000], 2, "64000 are allowed"),
+    (["check-config", "--config", "/no/such.toml"], 2, "/no/such.toml cannot be read"),
+    (["check-config", "--profile", "nope"], 2, "no profile 'nope'"),
+    (["check-config", "--set", "rtmp.port=x"], 2, "rtmp.port"),
+    (["serve", "--set", "rtmp.prot=1"], 2, "did you mean rtmp.port?"),
+    (
+        ["serve", "--set", "tls.cert=/no/cert", "--set", "tls.key=/dev/null"],
+        2,
+        "tls.cert names /no/cert, which cannot be read",
+    ),
+    (["--config", "/no/such.toml"], 2, "/no/such.toml cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("args", "code", "said"), MISTAKES)
+def test_a_mistake_is_one_line_and_its_exit_code(millrace, args, code, said):
+    assert said in line(millrace(*args), code)
+
+
+@pytest.mark.parametrize(
+    ("environ", "code", "said"),
+    [
+        ({"RTMP_PORT": "1"}, 2, "unknown variable MILLRACE_RTMP_PORT; did you mean MILLRACE_RTMP__PORT?"),
+        ({"RTMP__PORT": "x"}, 2, "expected a port number"),
+        ({"DATA": "/dev/null/x"}, 1, "the data folder /dev/null/x cannot be made"),
+        ({"CHANNELS": "sqlite:////dev/null/x.db"}, 1, "the data folder /dev/null cannot be made"),
+        ({"CHANNELS": "dynamodb://video-metadata"}, 1, "set AWS_REGION"),
+    ],
+)
+def test_a_configuration_that_cannot_be_used_is_one_line(millrace, environ, code, said):
+    assert said in line(millrace("channel", "list", **environ), code)
+
+
+class TestCheckConfig:
+    def test_it_prints_every_option_with_its_source_and_no_secret(self, millrace):
+        done = millrace("check-config", "--set", "rtmp.port=0", HTTP__PORT="9")
+        assert done.returncode == 0
+        shown = {name.strip(): rest for name, _, rest in (text.partition(" = ") for text in done.stdout.splitlines())}
+        assert shown["rtmp.port"].split() == ["0", "#", "command", "line"]
+        assert shown["http.port"].split() == ["9", "#", "MILLRACE_HTTP__PORT"]
+        assert shown["ws.port"].split() == ["8081", "#", "default.toml"]
+        assert shown["signing.secret"].startswith("********")
+        assert "cli-secret-of-the-tests" not in done.stdout
+
+    def test_a_file_that_is_missing_exits_2_after_the_list(self, millrace):
+        done = millrace("check-config", TLS__CA="/no/ca.pem")
+        assert done.returncode == 2
+        assert "tls.ca" in done.stdout
+        assert done.stderr == "millrace: tls.ca names /no/ca.pem, which cannot be read: No such file or directory\n"

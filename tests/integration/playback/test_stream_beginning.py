@@ -1,0 +1,118 @@
+"""Viewers that wait for a publisher get the stream from its first frame, also of one that sends all of it at once."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.integration.proxy.test_edge import farm
+from tests.support.clients import Program, pull, take_of, until
+from tests.support.cores import Cores
+from tests.support.gateway import Channel, Gateway, running
+from tests.support.media import Film, Take
+from tests.support.tools import need
+
+FILM = Film("at-once", seconds=4)  # four GOPs
+pytestmark = pytest.mark.usefixtures("tools")
+
+
+@pytest.fixture(scope="module")
+def tools() -> None:
+    need("ffmpeg")
+
+
+def pushed(film: Film, url: str, *more: str) -> None:
+    """The film as fast as the connection takes it, or with `-re` in real time."""
+    command = ["ffmpeg", "-nostdin", "-v", "error", *more, "-i", str(film.path()), "-c", "copy", "-f", "flv", url]
+    subprocess.run(command, check=True, timeout=60)
+
+
+def connections(*ports: int) -> int:
+    """Established connections to these local ports."""
+    wanted = {f"{port:04X}" for port in ports}
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return sum(line.split()[3] == "01" and line.split()[1].rpartition(":")[2] in wanted for line in lines)
+
+
+def whole(take: Take) -> None:
+    """Every frame of the film, in order."""
+    source = FILM.hashes()
+    assert [frame.digest for frame in take.video] == [frame.digest for frame in source.video]
+    assert [frame.digest for frame in take.audio] == [frame.digest for frame in source.audio]
+
+
+@contextlib.contextmanager
+def waiting(*urls: str) -> Iterator[list[Program]]:
+    """Players that wait; they read until the stream ends."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(pull(url, seconds=None)) for url in urls]
+
+
+def judged(channel: Channel, urls: list[str], ready: Callable[[], bool], *more: str) -> None:
+    with waiting(*urls) as players:
+        until(ready, "the players are connected")
+        pushed(FILM, channel.push, *more)
+        for player in players:
+            whole(take_of(player))
+
+
+@pytest.fixture(scope="module")
+def gateway() -> Iterator[Gateway]:
+    with running(MILLRACE_STREAM__LINGER="1") as one:
+        yield one
+
+
+@pytest.mark.parametrize("more", [(), ("-re",)], ids=["at once", "in real time"])
+def test_on_the_gateway(gateway: Gateway, more: tuple[str, ...]) -> None:
+    channel = gateway.channel()
+    ports = (gateway.ports["http"], gateway.ports["rtmp"])
+    urls = [channel.url("live.flv"), channel.url("live.flv"), channel.rtmp, channel.rtmp]
+    judged(channel, urls, lambda: connections(*ports) >= 4, *more)
+
+
+def test_on_the_gateway_over_websockets(gateway: Gateway, tmp_path: Path) -> None:
+    channel, told = gateway.channel(), tmp_path / "told.flv"
+    url = channel.url("live.flv").replace("http://", "ws://")
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(_messages, url)
+        until(lambda: connections(gateway.ports["http"]) >= 1, "the player is connected")
+        pushed(FILM, channel.push)
+        told.write_bytes(reading.result(60))
+    with pull(str(told), seconds=None) as player:
+        whole(take_of(player))
+
+
+def _messages(url: str) -> bytes:
+    """The bytes of a WS-FLV stream until its end."""
+    with connect(url, max_size=None, open_timeout=30) as socket:
+        return b"".join(piece for piece in socket if isinstance(piece, bytes))
+
+
+def test_on_an_edge_and_on_another_gateway(tmp_path: Path) -> None:
+    with farm(tmp_path) as lab:
+        channel = lab.a.channel()
+        ports = [port for one in (lab.b, lab.edge) for port in (one.ports["http"], one.ports["rtmp"])]
+        urls = [f"http://127.0.0.1:{one.ports['http']}/{channel.id}/live.flv" for one in (lab.b, lab.edge)]
+        urls += [f"rtmp://127.0.0.1:{one.ports['rtmp']}/stream/{channel.id}" for one in (lab.b, lab.edge)]
+        judged(channel, urls, lambda: connections(*ports) >= 4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="several processes share a port on Linux alone")
+def test_on_every_worker_process(tmp_path: Path) -> None:
+    gateway = Cores(tmp_path, 2)
+    try:
+        gateway.wait_ready()
+        gateway.wait_workers("1", "2")
+        channel = gateway.channel()
+        urls = [channel.url("live.flv")] * 4 + [channel.rtmp] * 2
+        ports = (gateway.ports["http"], gateway.ports["rtmp"])
+        judged(channel, urls, lambda: connections(*ports) >= 6)
+    finally:
+        gateway.stop(10)

@@ -1,0 +1,310 @@
+"""`millrace vod` as somebody at a terminal uses it: exit codes, one-line errors, Ctrl-C, what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from tests.support import films
+from tests.support.clients import recorded, vlc
+from tests.support.studio import package_workers
+from tests.support.tools import need
+
+ROOT = Path(__file__).resolve().parents[3]
+# A MILLRACE_ variable of whoever runs the tests must not reach the command.
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith(("MILLRACE_", "AWS_"))} | {
+    "PYTHONPATH": str(ROOT),
+    "MILLRACE_VOD__PRESET": "superfast",
+}
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "gateway", "vod", *map(str, arguments)]
+
+
+def vod(*arguments: str | Path, cwd: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=120, cwd=cwd, env=ENVIRONMENT | environ
+    )
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_film_becomes_a_folder_of_its_name(tmp_path: Path) -> None:
+    done = vod(films.plain(), "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "out/plain/plain.m3u8")
+    assert names(tmp_path / "out") == {"plain"}
+    assert names(tmp_path / "out/plain") == {
+        "plain.m3u8", "plainstream.m3u8", "plainstream_00001.ts", "plain.0000000.jpg", "thumbnail.0000000.jpg",
+    }  # fmt: skip
+    assert done.stderr.splitlines()[-1] == "100 %"
+    assert films.probe(tmp_path / "out/plain/plain.m3u8")["video"]["codec_name"] == "h264"
+
+
+def test_json_is_the_finished_job(tmp_path: Path) -> None:
+    done = vod(films.plain(), "--out", tmp_path, "--json")
+    job = json.loads(done.stdout)
+    assert (job["state"], job["progress"], job["error"]) == ("COMPLETE", 100, None)
+    assert {name: Path(path).is_file() for name, path in job["outputs"].items()} == dict.fromkeys(
+        ("hls", "poster", "thumbnail"), True
+    )
+
+
+def test_paths_are_as_they_were_given(tmp_path: Path) -> None:
+    (tmp_path / "a.v1.mp4").write_bytes(films.plain().read_bytes())
+    done = vod("a.v1.mp4", "--out", "there", cwd=tmp_path)
+    assert done.stdout.strip() == "there/a.v1/a.v1.m3u8"
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [("text.mp4", b"hello there, no film\n", "text"), ("cut.mp4", None, "cut off"), ("none.mp4", b"", "empty")],
+)
+def test_what_is_no_film_is_one_line_and_leaves_nothing(
+    name: str, data: bytes | None, words: str, tmp_path: Path
+) -> None:
+    whole = films.plain().read_bytes()
+    source = films.scratch_file(name, whole[: len(whole) // 2] if data is None else data)
+    failed = vod(source, "--out", tmp_path / "out")
+    assert failed.returncode == 1 and failed.stdout == ""
+    assert len(failed.stderr.splitlines()) == 1 and words in failed.stderr and "Traceback" not in failed.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_job_as_json_says_why(tmp_path: Path) -> None:
+    failed = vod(films.scratch_file("text.mp4", b"hello there, no film\n"), "--out", tmp_path, "--json")
+    job = json.loads(failed.stdout)
+    assert (failed.returncode, job["state"], job["error"]) == (1, "ERROR", "it is text, not media")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["a.mp4"], "--out"),
+        (["a", "--out", "x"], "extension"),
+        ([], "FILE|s3://"),
+        (["a.mp4", "--nonsense"], "nonsense"),
+    ],
+)
+def test_a_mistake_in_usage_is_exit_code_2(arguments: list[str], words: str, tmp_path: Path) -> None:
+    failed = vod(*arguments, cwd=tmp_path)
+    assert failed.returncode == 2 and words.lower() in failed.stderr.lower() and "Traceback" not in failed.stderr
+
+
+def test_a_file_that_is_not_there_is_exit_code_1(tmp_path: Path) -> None:
+    failed = vod("nothing.mp4", "--out", "x", cwd=tmp_path)
+    assert (failed.returncode, failed.stderr) == (1, "millrace: nothing.mp4: No such file or directory\n")
+
+
+def test_too_little_memory_is_one_line_and_not_a_wait_for_ever(tmp_path: Path) -> None:
+    large = films.silent("large.mp4", "testsrc2=size=1920x1080:rate=30", *films.H264, seconds=1)
+    failed = vod(large, "--out", tmp_path / "out", "--set", "vod.memory=120000000")
+    assert failed.returncode == 1 and len(failed.stderr.splitlines()) <= 2
+    assert "memory" in failed.stderr and not (tmp_path / "out").exists()
+
+
+def test_an_earlier_film_is_replaced_whole(tmp_path: Path) -> None:
+    long = films.plain("long.mp4", 25)
+    (tmp_path / "film.mp4").write_bytes(long.read_bytes())
+    assert vod("film.mp4", "--out", "out", cwd=tmp_path).returncode == 0
+    assert "filmstream_00003.ts" in names(tmp_path / "out/film")
+    (tmp_path / "film.mp4").write_bytes(films.plain().read_bytes())
+    assert vod("film.mp4", "--out", "out", cwd=tmp_path).returncode == 0
+    assert "filmstream_00002.ts" not in names(tmp_path / "out/film")
+    assert names(tmp_path / "out") == {"film"}
+
+
+def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path: Path) -> None:
+    """`--out ~` and a film called Documents.mp4."""
+    precious = tmp_path / "plain" / "thesis.txt"
+    precious.parent.mkdir()
+    precious.write_text("years of work")
+    failed = vod(films.plain(), "--out", tmp_path)
+    assert failed.returncode == 1 and "not overwritten" in failed.stderr
+    assert precious.read_text() == "years of work" and names(tmp_path) == {"plain"}
+
+
+def test_ctrl_c_ends_the_worker_and_leaves_nothing(tmp_path: Path) -> None:
+    slow = films.silent("slow.mkv", "testsrc2=size=640x360:rate=30", *films.H264, seconds=12)
+    process = subprocess.Popen(
+        command(slow, "--out", tmp_path / "out"),
+        env=ENVIRONMENT | {"MILLRACE_VOD__PRESET": "slow"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline().endswith("%\n")  # at work
+    workers = children(process.pid)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
+    assert "canceled" in process.stderr.read()
+    process.stderr.close()
+    assert not (tmp_path / "out").exists()
+    assert workers and not [pid for pid in workers if alive(pid)] and package_workers() == []
+
+
+def test_a_killed_command_takes_its_worker_along(tmp_path: Path) -> None:
+    slow = films.silent("slow.mkv", "testsrc2=size=640x360:rate=30", *films.H264, seconds=12)
+    process = subprocess.Popen(
+        command(slow, "--out", tmp_path / "out"),
+        env=ENVIRONMENT | {"MILLRACE_VOD__PRESET": "slow"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    process.stderr.readline()
+    workers = children(process.pid)
+    process.kill()
+    process.wait(20)
+    process.stderr.close()
+    end = time.monotonic() + 10
+    while any(alive(pid) for pid in workers) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert workers and not [pid for pid in workers if alive(pid)]
+    assert not (tmp_path / "out/slow").exists()  # nothing half-written has the film's name
+
+
+def test_what_a_killed_command_left_is_gone_with_the_next_one(tmp_path: Path) -> None:
+    left = tmp_path / ".millrace-vod-999999-abc"
+    ours = tmp_path / f".millrace-vod-{os.getpid()}-abc"
+    for folder in (left, ours):
+        folder.mkdir()
+    assert vod(films.plain(), "--out", tmp_path).returncode == 0
+    assert names(tmp_path) == {"plain", ours.name}
+
+
+def children(parent: int) -> list[int]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(status.read_text().rpartition(") ")[2].split()[1]) == parent:
+                found.append(int(status.parent.name))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_terminal_gets_a_bar(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        command(films.plain(), "--out", tmp_path), stderr=theirs, stdout=subprocess.DEVNULL, env=ENVIRONMENT
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while data := os.read(ours, 4096):
+            shown += data
+    except OSError:  # the other end is closed
+        pass
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert b"\r[" in shown and b"100 %" in shown
+
+
+def test_mediaconvert_json_is_a_job_and_makes_nothing(tmp_path: Path) -> None:
+    done = vod(
+        "s3://in/films/my.v1.clip.mp4", "--out", "s3://out/vod", "--mediaconvert-json", cwd=tmp_path,
+        ROLE_ARN="arn:aws:iam::111122223333:role/r", QUEUE_ARN="arn:aws:mediaconvert:eu-west-1:111122223333:queues/q",
+        MEDIA_CONVERT_ENDPOINT_URL="https://abc.mediaconvert.eu-west-1.amazonaws.com",
+    )  # fmt: skip
+    job = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert (job["Role"], job["Queue"]) == (
+        "arn:aws:iam::111122223333:role/r", "arn:aws:mediaconvert:eu-west-1:111122223333:queues/q",
+    )  # fmt: skip
+    assert job["Settings"]["Inputs"][0]["FileInput"] == "s3://in/films/my.v1.clip.mp4"
+    destinations = [
+        next(v for k, v in group["OutputGroupSettings"].items() if k != "Type")["Destination"]
+        for group in job["Settings"]["OutputGroups"]
+    ]
+    assert destinations == ["s3://out/vod/my.v1.clip/"] * 2 + ["s3://out/vod/my.v1.clip/thumbnail"]
+    assert "https://abc.mediaconvert" in done.stderr
+    assert names(tmp_path) == set()
+
+
+def test_without_out_mediaconvert_writes_beside_the_film() -> None:
+    done = vod("s3://in/films/a.mp4", "--mediaconvert-json")
+    assert '"Destination": "s3://in/films/a/"' in done.stdout
+    assert "ROLE_ARN is not set" in done.stderr and "Role" not in json.loads(done.stdout)
+
+
+def test_a_bucket_without_aws_is_one_line(tmp_path: Path) -> None:
+    failed = vod(
+        "s3://in/a.mp4", "--out", tmp_path / "x", AWS_CONFIG_FILE="/dev/null", AWS_EC2_METADATA_DISABLED="true"
+    )
+    assert failed.returncode == 1 and len(failed.stderr.splitlines()) == 1 and "AWS" in failed.stderr
+
+
+def test_bounds_hold_on_the_command_line_too_and_can_be_lifted(tmp_path: Path) -> None:
+    bounded = ("--set", "vod.film_seconds=2", "--set", "vod.output_bytes=0", "--set", "vod.output_ratio=0.001")
+    failed = vod(films.plain(), "--out", tmp_path / "out", *bounded)
+    assert failed.returncode == 1 and not (tmp_path / "out").exists()
+    assert len(failed.stderr.splitlines()) == 1 and "vod.film_seconds" in failed.stderr
+    failed = vod(films.plain(), "--out", tmp_path / "out", *bounded, "--set", "vod.film_seconds=0")
+    assert failed.returncode == 1 and "vod.output_ratio" in failed.stderr
+    done = vod(films.plain(), "--out", tmp_path / "out", *bounded, "--unbounded")
+    assert done.returncode == 0, done.stderr
+
+
+def test_alone_it_shows_its_usage() -> None:
+    alone = vod()
+    assert alone.returncode == 2 and alone.stdout == ""
+    assert alone.stderr.startswith("Usage: millrace vod") and "--out" in alone.stderr
+
+
+NAMES = ("my film", "my-film", "100% #1?", "фильм", "a&b [c]", "clip(1)")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_was_made_plays_from_disk_whatever_the_film_is_called(name: str, tmp_path: Path) -> None:
+    """ffmpeg opens the very characters of a playlist: nothing in it may be escaped."""
+    (tmp_path / f"{name}.mp4").write_bytes(films.plain().read_bytes())
+    done = vod(f"{name}.mp4", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    master = tmp_path / done.stdout.strip()
+    assert int(films.probe(master)["video"]["nb_read_frames"]) == 75
+    made = [path.name for path in (tmp_path / "out").rglob("*")]
+    assert len(made) == 6 and [quote(each, safe="()") for each in made] == made
+    assert "%" not in master.read_text() and "%" not in (master.parent / f"{master.stem}stream.m3u8").read_text()
+
+
+def test_what_was_made_plays_in_vlc_from_disk() -> None:
+    need("cvlc", "runuser")
+    with tempfile.TemporaryDirectory(prefix="millrace-vlc-vod-") as folder:  # below no folder of pytest's: all may read
+        place = Path(folder)
+        place.chmod(0o755)
+        (place / "my film.mp4").write_bytes(films.plain().read_bytes())
+        done = vod("my film.mp4", "--out", "out", cwd=place)
+        for path in (place / "out").rglob("*"):
+            path.chmod(0o755)
+        with vlc(f"file://{place}/{done.stdout.strip()}") as player:
+            assert len(recorded(player, 2).video) > 40
+
+
+def test_films_whose_names_read_alike_do_not_replace_each_other(tmp_path: Path) -> None:
+    made = set()
+    for name in NAMES[:2]:
+        (tmp_path / f"{name}.mp4").write_bytes(films.plain().read_bytes())
+        done = vod(f"{name}.mp4", "--out", "out", cwd=tmp_path)
+        made.add(done.stdout.strip())
+    assert "out/my-film/my-film.m3u8" in made and len(made) == len(names(tmp_path / "out")) == 2

@@ -1,0 +1,330 @@
+"""Media workers as processes: frames both ways, and every way in which they or the gateway may end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+
+from gateway.lib.metric_table import WORKER_RESTARTS
+from gateway.lib.metrics import Counter
+from gateway.lib.tasks import Tasks
+from gateway.ports.errors import OutputError
+from gateway.settings.models import WorkersSettings as Settings
+from gateway.workers.worker_pool import WorkerDied, WorkerPool, WorkerProcess
+from tests.support import echo_worker as echo
+
+MODULE = "tests.support.echo_worker"
+MEMORY = 300_000_000
+
+
+def workers(**options: int) -> tuple[WorkerPool, Counter]:
+    restarts = Counter(WORKER_RESTARTS)
+    return WorkerPool(
+        Settings(**{"runner": "local", "most": 0, "nice": 3, "memory": MEMORY} | options), restarts
+    ), restarts
+
+
+@asynccontextmanager
+async def started(**options: int) -> AsyncIterator[tuple[WorkerProcess, Counter]]:
+    pool, restarts = workers(**options)
+    async with pool.start(MODULE, "echo") as worker:
+        yield worker, restarts
+
+
+def waiting(worker: WorkerProcess) -> int:
+    """Bytes that the socket has not taken yet."""
+    assert worker._transport is not None
+    return worker._transport.get_write_buffer_size()
+
+
+def alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists() and "Z (" not in Path(f"/proc/{pid}/stat").read_text()
+
+
+async def gone(pid: int) -> None:
+    async with asyncio.timeout(10):
+        while alive(pid):
+            await asyncio.sleep(0.02)
+
+
+async def test_frames_go_both_ways_and_the_worker_ends_with_its_block() -> None:
+    async with started() as (worker, restarts):
+        await worker.send(1, b"one")
+        await worker.send(2, b"")
+        assert await worker.receive() == (1, b"one")
+        assert await worker.receive() == (2, b"")
+    assert not alive(worker.pid)
+    assert restarts.values == {}, "it was ended by its owner, it did not die"
+
+
+async def test_a_large_stream_passes_while_both_ends_wait_for_each_other() -> None:
+    async with started() as (worker, _), Tasks("test") as tasks:
+
+        async def give() -> None:
+            for number in range(300):
+                await worker.send(number % 90, bytes(100_000))
+
+        tasks.start(give())
+        async with asyncio.timeout(30):
+            for number in range(300):
+                received = await worker.receive()
+                assert received is not None
+                assert (received[0], len(received[1])) == (number % 90, 100_000)
+        assert waiting(worker) == 0
+
+
+async def test_what_a_worker_does_not_take_holds_its_owner_back() -> None:
+    async with started() as (worker, _):
+        await worker.send(echo.STUCK, b"")
+        await worker.receive()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                while True:
+                    await worker.send(1, bytes(50_000))
+        assert 0 < waiting(worker) < 1_000_000
+
+
+async def test_a_killed_worker_is_told_counted_and_reaped() -> None:
+    async with started() as (worker, restarts):
+        await worker.send(1, b"")
+        await worker.receive()
+        os.kill(worker.pid, signal.SIGKILL)
+        assert await worker.receive() is None
+        assert "ended by SIGKILL" in str(await worker.died())
+        with pytest.raises(WorkerDied, match="SIGKILL"):
+            await worker.send(1, b"")
+    assert restarts.values == {("echo",): 1}
+    assert not alive(worker.pid)
+
+
+async def test_whoever_waits_to_send_hears_of_the_death() -> None:
+    async with started() as (worker, _), Tasks("test") as tasks:
+        await worker.send(echo.STUCK, b"")
+        await worker.receive()
+
+        async def give() -> None:
+            while True:
+                await worker.send(1, bytes(50_000))
+
+        giving = tasks.start(give())
+        while waiting(worker) == 0:
+            await asyncio.sleep(0.01)
+        os.kill(worker.pid, signal.SIGKILL)
+        async with asyncio.timeout(5):
+            with pytest.raises(WorkerDied):
+                await giving
+
+
+async def test_a_worker_that_takes_nothing_is_ended() -> None:
+    pool, restarts = workers()
+    async with pool.start(MODULE, "echo", stuck=0.5) as worker:
+        await worker.send(echo.STUCK, b"")
+        await worker.receive()
+        with pytest.raises(WorkerDied, match="it took nothing for"):
+            async with asyncio.timeout(10):
+                while True:
+                    await worker.send(1, bytes(50_000))
+    assert restarts.values == {("echo",): 1}
+
+
+async def test_an_exchange_gives_frames_to_their_handlers_until_the_last_one() -> None:
+    got: list[bytes] = []
+    async with started() as (worker, _):
+
+        async def feed() -> None:
+            for body in (b"one", b"two"):
+                await worker.send(1, body)
+            await worker.send(2, b"")
+            await worker.send(1, b"late")
+
+        assert await worker.exchange(feed(), {1: got.append, 2: lambda body: True}, 10)
+    assert got == [b"one", b"two"]
+
+
+async def test_an_exchange_tells_a_worker_that_ends_too_early() -> None:
+    async with started() as (worker, _):
+
+        async def feed() -> None:
+            await worker.send(echo.LEAVE, b"3")
+            await asyncio.sleep(60)
+
+        with pytest.raises(WorkerDied, match="with status 3"):
+            await worker.exchange(feed(), {}, 10)
+    async with started() as (worker, _):
+        assert not await worker.exchange(worker.send(echo.LEAVE, b"0"), {}, 10), "after the feed, its end is no error"
+
+
+async def test_an_exchange_ends_a_worker_that_sends_nonsense() -> None:
+    async with started() as (worker, restarts):
+
+        async def feed() -> None:
+            await worker.send(9, b"")
+            await asyncio.sleep(60)
+
+        with pytest.raises(WorkerDied, match="it sends nonsense: a frame of kind 9"):
+            await worker.exchange(feed(), {}, 10)
+    assert restarts.values == {("echo",): 1}
+
+
+async def test_what_a_worker_has_not_sent_in_time_is_not_waited_for() -> None:
+    async with started() as (worker, _):
+        assert await worker.exchange(worker.send(1, b""), {1: lambda body: None}, 0.3)
+
+
+async def test_the_last_words_of_a_worker_say_why_it_died() -> None:
+    async with started() as (worker, _):
+        await worker.send(echo.SHOUT, b"first\n" + b"x" * 5000 + b"\nout of luck\n")
+        assert await worker.receive() is None
+        told = str(await worker.died())
+    assert told == "the media worker ended with status 7: out of luck"
+
+
+async def test_what_a_worker_says_is_logged_in_bounded_lines() -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with started() as (worker, _):
+            await worker.send(echo.SHOUT, b"".join(b"line %d %s\n" % (n, b"x" * 2000) for n in range(500)))
+            assert await worker.receive() is None
+            await worker.died()
+    said = [
+        entry["line"] for entry in logs if entry["event"] == "media worker said" and entry["log_level"] == "warning"
+    ]
+    assert 0 < len(said) <= 50
+    assert max(map(len, said)) <= 300
+
+
+async def test_a_program_that_cannot_start_is_a_worker_that_died() -> None:
+    pool, restarts = workers()
+    async with pool.start("tests.support.no_such_worker", "nothing") as worker:
+        assert await worker.receive() is None
+        assert "No module named" in str(await worker.died())
+    assert restarts.values == {("nothing",): 1}
+
+
+async def test_what_is_no_frame_ends_the_link() -> None:
+    async with started() as (worker, _):
+        await worker.send(echo.NONSENSE, b"")
+        assert await worker.receive() is None
+
+
+async def test_a_worker_in_native_code_is_killed_with_its_block() -> None:
+    async with started() as (worker, restarts):
+        await worker.send(echo.STUCK, b"")
+        await worker.receive()
+    assert not alive(worker.pid)
+    assert restarts.values == {}
+
+
+async def test_cancelling_the_owner_ends_the_worker() -> None:
+    found: list[WorkerProcess] = []
+
+    async def own() -> None:
+        async with started() as (worker, _):
+            found.append(worker)
+            await worker.receive()
+
+    async with Tasks("test") as tasks:
+        task = tasks.start(own())
+        while not found:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait((task,))
+        assert task.cancelled()
+    assert not alive(found[0].pid)
+
+
+async def test_no_more_workers_than_allowed_and_one_that_ends_makes_room() -> None:
+    pool, _ = workers(most=1)
+    async with pool.start(MODULE, "echo"):
+        assert pool.running == 1
+        with pytest.raises(OutputError, match=r"all 1 media workers are busy \(workers\.most\)"):
+            async with pool.start(MODULE, "echo"):
+                raise AssertionError("a second one ran")
+    async with pool.start(MODULE, "echo") as worker:
+        await worker.send(1, b"")
+        assert await worker.receive() == (1, b"")
+    assert pool.running == 0
+    assert workers()[0].most >= 8
+
+
+async def test_a_worker_sees_no_secret_is_nice_bounded_and_deaf_to_signals_of_the_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("MILLRACE_SIGNING__SECRET", "AWS_SECRET_ACCESS_KEY", "MILLRACE_ADMIN__TOKEN", "SOMETHING_ELSE"):
+        monkeypatch.setenv(name, "hunter2")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    async with started() as (worker, _):
+        await worker.send(echo.SHOW, b"")
+        received = await worker.receive()
+    assert received is not None
+    told = received[1].decode()
+    assert "hunter2" not in told
+    assert "LC_ALL=C.UTF-8" in told
+    limits = {line[:26].strip(): line[26:].split()[0] for line in told.splitlines() if line.startswith("Max ")}
+    assert limits["Max data size"] == str(MEMORY)
+    assert limits["Max core file size"] == limits["Max file size"] == "0"
+    assert f"nice={min(19, os.nice(0) + 3)}" in told
+    assert "ignored=['SIGINT', 'SIGTERM']" in told
+
+
+async def test_a_worker_that_takes_too_much_memory_fails_alone() -> None:
+    async with started() as (worker, restarts):
+        await worker.send(echo.HOARD, b"")
+        assert await worker.receive() is None
+        assert "MemoryError" in str(await worker.died())
+    assert restarts.values == {("echo",): 1}
+
+
+@pytest.mark.parametrize("writes", [False, True])
+async def test_only_a_worker_that_is_to_write_files_can(tmp_path: Path, writes: bool) -> None:
+    pool, _ = workers()
+    async with pool.start(MODULE, "echo", writes=writes) as worker:
+        await worker.send(echo.WRITE, str(tmp_path / "file").encode())
+        received = await worker.receive()
+    assert received is not None
+    assert (received[1] == b"written") is writes
+
+
+OWNER = """
+import asyncio, sys
+from tests.integration.workers.test_worker_pool import started, echo
+
+async def main():
+    async with started() as (worker, _):
+        await worker.send(getattr(echo, sys.argv[1]) if len(sys.argv) > 1 else 1, b"")
+        await worker.receive()
+        print(worker.pid, flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+async def test_workers_end_with_a_gateway_that_was_killed(deaf: bool) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, *(["STUCK"] if deaf else [])],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[3],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    with owner:
+        assert owner.stdout is not None
+        pid = int(await asyncio.to_thread(owner.stdout.readline))
+        assert alive(pid)
+        owner.kill()
+        owner.wait()
+    await gone(pid)
+
+
+def test_the_program_says_that_it_is_not_for_people() -> None:
+    ran = subprocess.run([sys.executable, "-m", MODULE, "x"], capture_output=True, text=True, timeout=30, check=False)
+    assert (ran.returncode, ran.stderr) == (2, "this program is started by the gateway\n")

@@ -1,1 +1,0 @@
-"""Nodes over real sockets, in one process."""

@@ -1,0 +1,267 @@
+"""Webhooks against a real HTTP receiver in this process."""
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from pydantic import SecretStr
+
+from gateway.adapters.webhooks import Webhooks, make_post
+from gateway.lib.metric_table import HOOKS
+from gateway.lib.metrics import Counter
+from gateway.ports.events import Event, Events, EventType
+from gateway.settings.models import HooksSettings
+
+SECRET = "hook-secret"
+
+
+@dataclass
+class Receiver:
+    """Answers with what `status` says and keeps what came."""
+
+    status: Callable[[dict[str, Any]], int] = lambda body: 200
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[Any] = field(default_factory=list)
+    raw: list[bytes] = field(default_factory=list)
+    hold: asyncio.Event | None = None
+    arrived: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
+    most_at_once: int = 0
+    _now: int = 0
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self._now += 1
+        self.most_at_once = max(self.most_at_once, self._now)
+        try:
+            data = await request.read()
+            body = json.loads(data)
+            self.raw.append(data)
+            self.bodies.append(body)
+            self.headers.append(request.headers)
+            self.arrived.put_nowait(body)
+            if self.hold is not None:
+                await self.hold.wait()
+            return web.Response(status=self.status(body), headers={"Location": "/elsewhere"})
+        finally:
+            self._now -= 1
+
+    async def take(self, count: int) -> list[dict[str, Any]]:
+        return [await asyncio.wait_for(self.arrived.get(), 10) for _ in range(count)]
+
+
+@contextlib.asynccontextmanager
+async def hooked(
+    receiver: Receiver, *, most: int = 100, secret: str = SECRET, flush: float = 5, timeout: float = 5
+) -> AsyncIterator[tuple[Webhooks, Counter]]:
+    app = web.Application()
+    app.router.add_post("/hook", receiver.handle)
+    results = Counter(HOOKS)
+    async with TestServer(app) as server:
+        url = str(server.make_url("/hook?token=in-the-url"))
+        settings = HooksSettings(url=url, secret=SecretStr(secret), timeout=timeout, queue=most)
+        hooks = Webhooks(settings, results, backoff_first=0.001, flush=flush)
+        async with hooks:
+            yield hooks, results
+        if receiver.hold is not None:
+            receiver.hold.set()
+
+
+def event(channel: str = "c1", kind: EventType = EventType.STREAM_STARTED, **data: Any) -> Event:
+    return Event(kind, 1_700_000_000.5, channel, data)
+
+
+async def test_an_event_arrives_signed():
+    receiver = Receiver()
+    async with hooked(receiver) as (hooks, results):
+        events = Events()
+        events.listen(hooks.post)
+        events.emit(event(stream="c1"))
+        (body,) = await receiver.take(1)
+    assert body.keys() == {"id", "type", "time", "channel", "data"}
+    assert (body["type"], body["channel"], body["data"]) == ("stream.started", "c1", {"stream": "c1"})
+    assert body["time"] == "2023-11-14T22:13:20.500Z"
+    expected = hmac.new(SECRET.encode(), receiver.raw[0], hashlib.sha256).hexdigest()
+    assert receiver.headers[0]["X-Millrace-Signature"] == f"sha256={expected}"
+    assert receiver.headers[0]["Content-Type"] == "application/json"
+    assert results.values == {("delivered",): 1}
+
+
+def test_without_a_secret_there_is_no_signature():
+    assert "X-Millrace-Signature" not in make_post(event(), "", "id").headers
+
+
+def test_secrets_in_the_data_are_masked():
+    post = make_post(event(error="cannot reach rtmp://a.example/app/the-relay-key", key="abc"), SECRET, "id")
+    assert b"the-relay-key" not in post.body and b'"key":"abc"' not in post.body
+
+
+# What each part of the gateway tells, and the same as a receiver gets it.
+POSTED: dict[EventType, tuple[dict[str, Any], str]] = {
+    EventType.STREAM_STARTED: ({"stream": "c1@720p"}, '{"stream":"c1@720p"}'),
+    EventType.STREAM_ENDED: (
+        {"stream": "c1", "reason": "unpublished", "seconds": 61.5, "bytes": 12_000_000},
+        '{"stream":"c1","reason":"unpublished","seconds":61.5,"bytes":12000000}',
+    ),
+    EventType.PUBLISH_REFUSED: (
+        {"peer": "192.0.2.7", "protocol": "rtmp", "reason": "NotAuthorized"},
+        '{"peer":"192.0.2.7","protocol":"rtmp","reason":"NotAuthorized"}',
+    ),
+    EventType.OUTPUT_FAILED: (
+        {"output": "relay", "error": "cannot reach rtmp://a.example/app/the-relay-key"},
+        '{"output":"relay","error":"cannot reach rtmp://a.example/app/***"}',
+    ),
+    EventType.OUTPUT_RECOVERED: ({"output": "relay"}, '{"output":"relay"}'),
+    EventType.RECORDING_READY: (
+        {"bytes": 7, "kind": "video", "start": 1.5, "seconds": 2.0, "key": "c1/mp4/2026/1/2/capture-1767323045678.mp4"},
+        '{"bytes":7,"kind":"video","start":1.5,"seconds":2.0,"key":"c1/mp4/2026/1/2/capture-1767323045678.mp4"}',
+    ),
+    EventType.JOB_DONE: (
+        {"job": "1-ab", "kind": "vod", "source": "token=1.mp4", "state": "COMPLETE",
+         "outputs": {"hls": "token=1/token=1.m3u8"}},
+        '{"job":"1-ab","kind":"vod","source":"token=1.mp4","state":"COMPLETE",'
+        '"outputs":{"hls":"token=1/token=1.m3u8"}}',
+    ),
+    EventType.JOB_FAILED: (
+        {"job": "1-ab", "kind": "vod", "source": "key=1.mp4", "state": "ERROR", "error": "no picture"},
+        '{"job":"1-ab","kind":"vod","source":"key=1.mp4","state":"ERROR","error":"no picture"}',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", EventType)
+def test_every_event_is_posted_with_what_a_receiver_needs(kind: EventType) -> None:
+    data, posted = POSTED[kind]
+    body = make_post(Event(kind, 1_700_000_000.5, "c1", data), SECRET, "id").body.decode()
+    assert body == (f'{{"id":"id","type":"{kind}","time":"2023-11-14T22:13:20.500Z","channel":"c1","data":{posted}}}')
+
+
+@pytest.mark.parametrize("kind", EventType)
+def test_the_webhook_table_names_every_event_and_all_its_data(kind: EventType) -> None:
+    page = (Path(__file__).parents[3] / "docs/operations.md").read_text("utf-8").partition("## Webhooks")[2]
+    rows = [line for line in page.partition("\n## ")[0].splitlines() if line.startswith("|") and f"`{kind}`" in line]
+    assert len(rows) == 1
+    assert [name for name in POSTED[kind][0] if f"`{name}`" not in rows[0]] == []
+
+
+async def test_a_channels_events_arrive_in_order_though_the_first_ones_fail():
+    failures = [500, 503, 429]
+    receiver = Receiver(status=lambda body: failures.pop() if failures else 200)
+    async with hooked(receiver) as (hooks, results):
+        for n in range(5):
+            hooks.post(event(n=n))
+        await receiver.take(8)
+    assert [body["data"]["n"] for body in receiver.bodies] == [0, 0, 0, 0, 1, 2, 3, 4]
+    assert len({body["id"] for body in receiver.bodies}) == 5
+    assert receiver.raw[0] == receiver.raw[3]
+    assert results.values == {("delivered",): 5}
+
+
+async def test_what_the_receiver_refuses_is_not_sent_again():
+    receiver = Receiver(status=lambda body: {0: 404, 1: 302}.get(body["data"]["n"], 204))
+    async with hooked(receiver) as (hooks, results):
+        for n in range(3):
+            hooks.post(event(n=n))
+        await receiver.take(3)
+    assert [body["data"]["n"] for body in receiver.bodies] == [0, 1, 2]
+    assert results.values == {("rejected",): 2, ("delivered",): 1}
+
+
+async def test_a_receiver_that_always_fails_is_given_up():
+    receiver = Receiver(status=lambda body: 500)
+    async with hooked(receiver) as (hooks, results):
+        hooks.post(event())
+        await receiver.take(6)
+    assert results.values == {("failed",): 1}
+
+
+async def test_channels_do_not_wait_for_each_other():
+    receiver = Receiver(hold=asyncio.Event())
+    async with hooked(receiver) as (hooks, results):
+        for n in range(20):
+            hooks.post(event(f"c{n}"))
+            hooks.post(event(f"c{n}"))
+        await receiver.take(8)
+        assert receiver.most_at_once == 8
+        assert receiver.hold is not None
+        receiver.hold.set()
+        await receiver.take(32)
+    assert results.values == {("delivered",): 40}
+
+
+async def test_the_queue_is_bounded_and_the_oldest_goes():
+    receiver = Receiver(hold=asyncio.Event())
+    async with hooked(receiver, most=3) as (hooks, results):
+        hooks.post(event(n=0))
+        await receiver.take(1)
+        for n in range(1, 6):
+            hooks.post(event(n=n))
+            assert len(hooks) <= 3
+        assert receiver.hold is not None
+        receiver.hold.set()
+        await receiver.take(3)
+    assert [body["data"]["n"] for body in receiver.bodies] == [0, 3, 4, 5]
+    assert results.values == {("dropped",): 3, ("delivered",): 3}
+
+
+async def test_refused_pushes_cannot_displace_other_events():
+    receiver = Receiver(hold=asyncio.Event())
+    async with hooked(receiver, most=10) as (hooks, results):
+        hooks.post(event("c1"))
+        for n in range(1000):
+            hooks.post(event(f"made-up-{n}", EventType.PUBLISH_REFUSED))
+        hooks.post(event("c1", EventType.STREAM_ENDED))
+        assert len(hooks) == 7
+        assert receiver.hold is not None
+        receiver.hold.set()
+        await receiver.take(7)
+    kinds = [body["type"] for body in receiver.bodies if body["channel"] == "c1"]
+    assert kinds == ["stream.started", "stream.ended"]
+    assert results.values[("dropped",)] == 995
+
+
+async def test_leaving_sends_what_waits():
+    receiver = Receiver()
+    async with hooked(receiver) as (hooks, results):
+        for n in range(10):
+            hooks.post(event(n=n))
+    assert results.values == {("delivered",): 10}
+
+
+async def test_leaving_does_not_wait_for_a_dead_receiver():
+    receiver = Receiver(hold=asyncio.Event())
+    async with hooked(receiver, flush=0.05) as (hooks, results):
+        hooks.post(event())
+        hooks.post(event())
+        await receiver.take(1)
+    assert results.values == {("dropped",): 2}
+    hooks.post(event())
+    assert results.values == {("dropped",): 3}
+
+
+async def test_a_receiver_that_does_not_answer_in_time_is_asked_again():
+    receiver = Receiver(hold=asyncio.Event())
+    async with hooked(receiver, timeout=0.05) as (hooks, results):
+        hooks.post(event())
+        await receiver.take(2)
+        assert receiver.hold is not None
+        receiver.hold.set()
+    assert results.values == {("delivered",): 1}
+
+
+async def test_nobody_there_is_a_failure_not_a_crash():
+    results = Counter(HOOKS)
+    settings = HooksSettings(url="http://127.0.0.1:9/hook", secret=SecretStr(""), timeout=1, queue=5)
+    hooks = Webhooks(settings, results, backoff_first=0.0001)
+    async with hooks:
+        hooks.post(event())
+        while len(hooks):
+            await asyncio.sleep(0.001)
+    assert results.values == {("failed",): 1}

@@ -1,0 +1,115 @@
+"""The console's editor shows the fields of channels as the gateway describes them: bounds, values and defaults."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.api.channel_fields import described
+from gateway.channels import fields
+from tests.unit.console.test_words import table
+
+APP = Path(__file__).resolve().parents[3] / "gateway" / "console" / "app"
+SECTIONS = (APP / "editor" / "sections.js").read_text()
+LAYOUTS = re.search(r"const LAYOUTS = \{\n(.*?)\n\};", SECTIONS, re.S)
+assert LAYOUTS is not None
+CHANNEL = (APP / "channel.js").read_text()
+LISTS = dict(re.findall(r"^(?:export )?const (\w+) = \[(.*?)\];", CHANNEL + SECTIONS, re.M | re.S))
+FLAG_OF = dict(re.findall(r'\["(is\w+)", "(\w+)"\]', CHANNEL))
+LANGUAGES = ["en", "zh"]
+
+
+def layouts() -> dict[str, list[str]]:
+    """The fields that each layout names, by its group."""
+    assert LAYOUTS is not None
+    found = {}
+    for group, text in re.findall(r"^  (\w+): \{(.*?)\},?$(?=\n  \w+: \{|\Z)", LAYOUTS[1], re.M | re.S):
+        rows = re.sub(r"\b[A-Z]+\b", lambda name: LISTS.get(name[0], name[0]), text.partition("rows:")[2])
+        found[group] = re.findall(r'"(\w+)"', rows)
+    return found
+
+
+def description(name: str) -> dict[str, Any]:
+    return described(fields.FIELDS[name])
+
+
+def test_every_field_can_be_edited() -> None:
+    grouped = [name for members in fields.GROUPS.values() for name in members]
+    assert sorted(grouped) == sorted(set(fields.FIELDS))
+
+
+def test_flags_are_flags() -> None:
+    assert {name for name in fields.FIELDS if description(name)["type"] == "flag"} == set(fields.FLAGS)
+
+
+def test_numbers_have_the_same_bounds() -> None:
+    for name, field in fields.NUMBERS.items():
+        told = description(name)
+        assert told["type"] == "number"
+        assert (told["default"], told["minimum"], told["maximum"]) == (field.absent, field.least, field.most), name
+        assert (told["whole"], told["unit"]) == (field.whole, field.unit), name
+
+
+def test_texts_have_the_same_lengths() -> None:
+    for name, field in fields.WORDS.items():
+        told = description(name)
+        assert (told["type"], told["default"], told["maximum"]) == ("text", field.absent, field.longest), name
+
+
+def test_choices_offer_the_same_values() -> None:
+    for name, field in {**fields.SIZES, "codec": fields.CODEC, "playAuth": fields.PLAY_AUTH}.items():
+        told = description(name)
+        assert (told["type"], told["default"], told["aliases"]) == ("choice", field.absent, {}), name
+        assert told["values"] == list(field.values), name
+
+
+def test_log_levels_of_the_original_are_shown_as_what_they_mean() -> None:
+    told = description("logLevel")
+    assert told["values"] == ["debug", "info", "warning", "error"]
+    assert {**{one: one for one in told["values"]}, **told["aliases"]} == fields.LOG_LEVEL.values
+
+
+@pytest.mark.parametrize(
+    ("name", "longest", "value"),
+    [
+        ("refererAllow", fields.MAX_REFERERS, lambda n: ["a.example"] * n),
+        ("relayURL", fields.MAX_RELAYS, lambda n: ["rtmp://a.example/live/key"] * n),
+        ("retentionDays", fields.MAX_DAYS, lambda n: n),
+    ],
+)
+def test_lists_and_days_are_accepted_up_to_the_bound_that_is_told(name: str, longest: int, value: Any) -> None:
+    assert description(name)["maximum"] == longest
+    fields.FIELDS[name].read(value(longest))
+    with pytest.raises(ValueError, match=str(longest)):
+        fields.FIELDS[name].read(value(longest + 1))
+
+
+def test_every_field_stands_in_one_section() -> None:
+    """A field stands in the section of its group; the layout only says where. What it does not name comes last."""
+    found = layouts()
+    assert set(found) <= set(fields.GROUPS)
+    assert sum(map(len, found.values())) > 40
+    for group, names in found.items():
+        assert len(names) == len(set(names)), group
+        assert set(names) <= {*fields.GROUPS[group], *(["outdate"] if group == "basics" else [])}, group
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_section_and_field_and_value_has_words(language: str) -> None:
+    words = table(language)
+    for group, members in fields.GROUPS.items():
+        assert f"section.{group}" in words
+        for name in members:
+            assert f"field.{name}" in words or f"output.{FLAG_OF[name]}" in words, name
+            told = description(name)
+            assert told["unit"] in ("", "px", "%") or f"unit.{told['unit']}" in words
+            for value in told["values"]:
+                assert f"choice.{name}.{value}" in words or f"size.{value}" in words, (name, value)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_words_are_those_of_a_field_that_is_gone(language: str) -> None:
+    known = {*fields.FIELDS, "outdate", "default"}
+    named = {key.split(".")[1] for key in table(language) if key.startswith(("field.", "choice."))}
+    assert named <= known

@@ -1,0 +1,124 @@
+"""The console's words: both languages have the same keys, every key that is asked for exists, and every one is used."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+APP = Path(__file__).resolve().parents[3] / "gateway" / "console" / "app"
+_LINE = re.compile(
+    r'  "(?P<key>[\w.\-]+)": (?P<words>"(?:[^"\\]|\\.)+"|\{ one: "(?:[^"\\]|\\.)+", other: "(?:[^"\\]|\\.)+" \}),'
+)
+_HOLE = re.compile(r"\{(\w+)\}")
+_COMMENT = re.compile(r"\s*(//.*)?")
+_LITERAL = re.compile(r'\bt\(\s*"([^"]+)"')
+_TEMPLATE = re.compile(r"\bt\(\s*`([^`$]*)\$\{")
+_CHOSEN = re.compile(r'\bt\(\s*[^"`()]*\?\s*"([^"]+)"\s*:\s*"([^"]+)"')
+_CHINESE = re.compile(r"[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]")
+_PLACE = re.compile(r'^  (\w+): \{\s*icon: "\w+", label: \{ en: "([^"]+)", zh: "([^"]+)" \}', re.M)
+VIEWS = sorted(file.stem for file in (APP / "words").glob("*.js") if file.stem not in ("en", "zh"))
+TABLES = ["", *VIEWS, "navigation"]
+
+
+def table(language: str, view: str = "") -> dict[str, str]:
+    """The keys of one table with their words as they stand there; a line that is none is an error.
+
+    view: whose texts; "": those that are always needed; "navigation": the labels of the views in shell.js.
+    """
+    if view == "navigation":
+        return {
+            f"nav.{name}": words[language == "zh"] for name, *words in _PLACE.findall((APP / "shell.js").read_text())
+        }
+    name, indent = (f"{view}.js", "    ") if view else (f"{language}.js", "  ")
+    text = (APP / "words" / name).read_text()
+    start = rf"  {language}: \{{\n" if view else r"export default \{\n"
+    body = re.search(rf"{start}(.*?)^{indent[2:]}\}}[;,]\n", text, re.M | re.S)
+    assert body, f"{name} exports no table"
+    found: dict[str, str] = {}
+    for line in body[1].splitlines():
+        if _COMMENT.fullmatch(line):
+            continue
+        match = _LINE.fullmatch(line.removeprefix(indent[2:]))
+        assert match, f"{name}: not a line of words: {line!r}"
+        assert match["key"] not in found, f"{name} has {match['key']} twice"
+        found[match["key"]] = match["words"]
+    return found
+
+
+def holes(words: str) -> set[str]:
+    return set(_HOLE.findall(words))
+
+
+def scripts() -> dict[str, str]:
+    return {str(p.relative_to(APP)): p.read_text() for p in APP.rglob("*.js") if p.parent.name != "words"}
+
+
+def all_keys() -> set[str]:
+    return {key for view in TABLES for key in table("en", view)}
+
+
+@pytest.mark.parametrize("view", TABLES)
+def test_both_languages_say_the_same_things(view: str) -> None:
+    english, chinese = table("en", view), table("zh", view)
+    assert english
+    assert english.keys() == chinese.keys()
+    for key, words in english.items():
+        assert holes(words) == holes(chinese[key]), f"{key} fills other holes in Chinese"
+
+
+def test_no_key_stands_in_two_tables() -> None:
+    found = [key for view in TABLES for key in table("en", view)]
+    assert len(found) == len(set(found))
+
+
+def test_every_place_of_the_navigation_has_a_label() -> None:
+    shell = (APP / "shell.js").read_text()
+    places = re.search(r"const VIEWS = \{\n(.*?)^\};", shell, re.M | re.S)
+    assert places is not None
+    assert set(table("en", "navigation")) == {f"nav.{name}" for name in re.findall(r"^  (\w+): \{", places[1], re.M)}
+
+
+def test_a_view_loads_its_own_words() -> None:
+    """The texts of one view are not there while another is shown."""
+    for name, text in scripts().items():
+        folder, _, rest = name.partition("/")
+        view = rest.partition("/")[0].removesuffix(".js")
+        own = {key for one in ("", "navigation") for key in table("en", one)}
+        if folder == "views" and view in VIEWS:
+            own |= set(table("en", view))
+            assert (
+                f'export {{ default as words }} from "../words/{view}.js";'
+                in (APP / "views" / f"{view}.js").read_text()
+            )
+        asked = set(_LITERAL.findall(text)) | {key for pair in _CHOSEN.findall(text) for key in pair}
+        assert asked <= own, f"{name} asks for {sorted(asked - own)}"
+        for start in _TEMPLATE.findall(text):
+            assert any(key.startswith(start) for key in own), f"{name} asks for {start}…"
+
+
+def test_every_key_that_is_asked_for_exists() -> None:
+    keys = all_keys()
+    for name, text in scripts().items():
+        asked = set(_LITERAL.findall(text)) | {key for pair in _CHOSEN.findall(text) for key in pair}
+        assert asked <= keys, f"{name} asks for {sorted(asked - keys)}"
+        for start in _TEMPLATE.findall(text):
+            assert start, f"{name} asks for a key that only its running knows"
+            assert any(key.startswith(start) for key in keys), f"{name} asks for {start}…, of which there is none"
+
+
+def test_no_words_are_left_over() -> None:
+    text = "\n".join(scripts().values())
+    starts = tuple(_TEMPLATE.findall(text))
+    left = {key for key in all_keys() if f'"{key}"' not in text and not key.startswith(starts)}
+    assert not left
+
+
+@pytest.mark.parametrize("view", TABLES)
+def test_words_without_a_chinese_character_are_names(view: str) -> None:
+    english, chinese = table("en", view), table("zh", view)
+    latin = {
+        key
+        for key, words in chinese.items()
+        if re.search("[A-Za-z]", _HOLE.sub("", words)) and not _CHINESE.search(words)
+    }
+    assert {key for key in latin if english[key] != chinese[key]} == set()

@@ -1,0 +1,639 @@
+"""The CloudFormation templates, worked out: options that exist, ports that fit, permissions that just suffice."""
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore import xform_name
+
+from gateway.settings import Settings, load
+from gateway.settings.layers import OPTIONS, is_secret, variable
+from tests.support.cloudformation import Refused, Stack
+
+ROOT = Path(__file__).parents[3]
+TEMPLATES = ROOT / "deploy" / "aws"
+ADAPTERS = ROOT / "gateway" / "adapters" / "aws"
+PEM = "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8A\n-----END PUBLIC KEY-----\n"
+CERTIFICATE = "arn:aws:acm:eu-central-1:123456789012:certificate/0a1b"
+NAMED = {"CNAME": "live.example.com", "PushDomain": "push.example.com", "ConsoleDomain": "console.example.com"}
+
+VARIANTS: dict[str, dict[str, str]] = {
+    "defaults": {},
+    "named": {
+        **NAMED,
+        "Certificate": CERTIFICATE,
+        "CdnCertificate": CERTIFICATE.replace("eu-central-1", "us-east-1"),
+        "HostedZone": "Z0123456789",
+        "InstallDemoConsole": "True",
+        "AdminCidr": "203.0.113.0/24",
+        "UserName": "eva",
+        "UserPassword": "correct horse",
+        "RtmpFront": "haproxy",
+        "HaproxyImage": "haproxy",
+        "Nat": "each",
+        "AvailabilityZones": "eu-central-1b,eu-central-1c",
+    },
+    "signed": {"PlaybackAuth": "cloudfront", "PlaybackPublicKey": PEM, "OriginShieldRegion": "eu-central-1"},
+    "second key": {"SecondPlaybackPublicKey": PEM, "CheckReferer": "False"},
+    "no distribution": {"Cdn": "False", **NAMED, "Certificate": CERTIFICATE, "HostedZone": "Z0123456789", "Nat": "one"},
+    "bare": {"Cdn": "False"},
+    "everything": {
+        "InstallIvsChannel": "True",
+        "InstallKvsStream": "True",
+        "Workers": "ecs",
+        "ServerTable": "True",
+        "UserName": "eva",
+        "UserPassword": "correct horse",
+        "PlaybackFrom": "pl-0123456789abcdef0",
+        "SetDomains": "False",
+        "Architecture": "ARM64",
+    },
+    "China": {"CNAME": "live.example.cn", "CdnCertificate": "ASCAEXAMPLE", "InstallIvsChannel": "True"},
+}
+
+
+@cache
+def data() -> Stack:
+    return Stack(TEMPLATES / "data.yaml", name="millrace-data")
+
+
+@cache
+def deployed(variant: str = "everything") -> Stack:
+    given = {"DataStack": "millrace-data", "Image": "millrace@sha256:0", **VARIANTS[variant]}
+    partition = "aws-cn" if variant == "China" else "aws"
+    kept = Stack(TEMPLATES / "data.yaml", name="millrace-data", partition=partition)
+    return Stack(TEMPLATES / "millrace.yaml", given, exports=kept.exports, partition=partition)
+
+
+variants = pytest.mark.parametrize("variant", VARIANTS)
+
+
+def containers(stack: Stack) -> dict[str, dict[str, Any]]:
+    return {c["Name"]: c for t in stack.of_type("AWS::ECS::TaskDefinition").values() for c in t["ContainerDefinitions"]}
+
+
+def settings_of(container: Mapping[str, Any]) -> Settings:
+    """What the program in a container would make of its variables."""
+    given = {e["Name"]: e["Value"] for e in container.get("Environment", ())}
+    given |= {s["Name"]: "a-secret-of-the-stack" for s in container.get("Secrets", ())}
+    return load(profile="container", environ={k: v for k, v in given.items() if k.startswith("MILLRACE_")})
+
+
+# ---- what runs understands what it is told ----
+
+
+@variants
+def test_the_variables_of_every_container_make_a_configuration(variant: str):
+    ours = {k: v for k, v in containers(deployed(variant)).items() if k != "haproxy"}
+    assert {"gateway", "edge", "worker"} <= set(ours)
+    for container in ours.values():
+        settings_of(container)
+
+
+@variants
+def test_secrets_come_from_the_secret_store_and_never_as_values(variant: str):
+    for container in containers(deployed(variant)).values():
+        for secret in container.get("Secrets", ()):
+            assert re.fullmatch(r"arn:aws[a-z-]*:secretsmanager:[^*]+", secret["ValueFrom"])
+        for entry in container.get("Environment", ()):
+            option = next((name for name in OPTIONS if variable(name) == entry["Name"]), "")
+            assert not option or not is_secret(option) or entry["Value"].startswith("secretsmanager:arn:")
+
+
+def test_nodes_share_what_they_have_to_share():
+    told = {name: settings_of(containers(deployed())[name]) for name in ("gateway", "edge", "worker")}
+    for name in ("channels", "registry", "cluster", "cloudfront", "playback"):
+        assert len({repr(getattr(settings, name)) for settings in told.values()}) == 1, name
+    assert len({settings.signing.secret.get_secret_value() for settings in told.values()}) == 1
+    assert all(settings.admin.token.get_secret_value() for settings in told.values())  # else each prints one of its own
+
+
+@variants
+def test_a_container_has_longer_to_stop_than_its_program_takes(variant: str):
+    for name, container in containers(deployed(variant)).items():
+        if name not in ("haproxy", "first-user"):
+            assert settings_of(container).serve.drain < container["StopTimeout"] <= 120  # Fargate's most
+        if name == "haproxy":
+            (drain,) = (int(e["Value"][:-1]) for e in container["Environment"] if e["Name"] == "FRONT_DRAIN")
+            assert drain < container["StopTimeout"] <= 120
+
+
+def test_haproxy_is_told_by_variables_that_its_configuration_reads():
+    text = (ROOT / "proxy" / "haproxy" / "haproxy.cfg").read_text()
+    for entry in containers(deployed("named"))["haproxy"]["Environment"]:
+        assert re.search(rf"\b{entry['Name']}\b", text)
+
+
+@variants
+def test_containers_write_only_to_their_volume(variant: str):
+    for name, container in containers(deployed(variant)).items():
+        assert container["ReadonlyRootFilesystem"] is True
+        if name != "haproxy":
+            (mount,) = container["MountPoints"]
+            assert mount["ContainerPath"] == str(settings_of(container).data)
+            assert {"Name": "TMPDIR", "Value": mount["ContainerPath"]} in container["Environment"]
+
+
+# ---- ports ----
+
+
+def test_gateways_open_the_ports_of_the_contract():
+    container = containers(deployed())["gateway"]
+    settings = settings_of(container)
+    ports = {m["ContainerPort"] for m in container["PortMappings"]}
+    assert ports == {settings.rtmp.port, settings.http.port, settings.ws.port, settings.admin.port}
+    assert {settings.rtmp.port, settings.http.port, settings.ws.port, settings.admin.port} == {1935, 8080, 8081, 8000}
+
+
+def test_encoders_and_players_find_the_ports_of_the_contract_at_the_load_balancers():
+    settings = settings_of(containers(deployed("named"))["gateway"])
+    listeners = deployed("named").of_type("AWS::ElasticLoadBalancingV2::Listener").values()
+    found = {p["Port"]: p["Protocol"] for p in listeners}
+    assert found == {
+        settings.rtmp.port: "TCP",
+        settings.rtmps.port: "TLS",
+        settings.ws.port: "TCP",
+        settings.wss.port: "TLS",
+        80: "HTTP",
+        443: "HTTPS",
+        settings.admin.port: "HTTPS",
+    }
+    assert settings.tls.in_front
+
+
+def test_without_a_certificate_nothing_claims_tls():
+    listeners = deployed("bare").of_type("AWS::ElasticLoadBalancingV2::Listener").values()
+    assert {p["Port"] for p in listeners} == {1935, 8081, 80, 8000}
+    assert not any("Certificates" in p for p in listeners)
+    assert not settings_of(containers(deployed("bare"))["gateway"]).tls.in_front
+
+
+def test_load_balancers_ask_whether_nodes_are_ready():
+    groups = deployed().of_type("AWS::ElasticLoadBalancingV2::TargetGroup")
+    assert {name: p["HealthCheckPath"] for name, p in groups.items()} == {
+        "Rtmp": "/ready",
+        "WebPush": "/ready",
+        "Edges": "/ready",
+        "Admin": "/healthcheck",  # answers 503 in words while a store is away
+    }
+
+
+@variants
+def test_services_put_their_containers_behind_groups_of_the_same_port(variant: str):
+    stack = deployed(variant)
+    groups = {f"<{k}>": p["Port"] for k, p in stack.of_type("AWS::ElasticLoadBalancingV2::TargetGroup").items()}
+    used = [b for s in stack.of_type("AWS::ECS::Service").values() for b in s["LoadBalancers"]]
+    assert sorted(b["TargetGroupArn"] for b in used) == sorted(groups)  # each once
+    for balancer in used:
+        assert balancer["ContainerPort"] == groups[balancer["TargetGroupArn"]]
+        assert balancer["ContainerPort"] in {
+            m["ContainerPort"] for m in containers(stack)[balancer["ContainerName"]]["PortMappings"]
+        }
+
+
+def test_rtmp_comes_with_proxy_headers_from_haproxy_and_without_from_the_load_balancer():
+    by_haproxy = settings_of(containers(deployed("named"))["gateway"]).rtmp.proxy_from
+    assert [str(network) for network in by_haproxy] == ["10.40.0.0/16"]
+    assert settings_of(containers(deployed("defaults"))["gateway"]).rtmp.proxy_from == ()
+
+
+def test_nobody_reaches_api_and_console_unless_a_network_is_named():
+    def admin(variant: str) -> list[Any]:
+        rules = deployed(variant).of_type("AWS::EC2::SecurityGroupIngress").values()
+        return [p.get("CidrIp") for p in rules if p["FromPort"] <= 8000 <= p["ToPort"]]
+
+    assert admin("defaults") == []
+    assert admin("named") == ["203.0.113.0/24"]
+    for group in deployed("defaults").of_type("AWS::EC2::SecurityGroup").values():
+        for rule in group.get("SecurityGroupIngress", ()):
+            assert "CidrIp" not in rule or rule["FromPort"] in (1935, 1938, 8081, 8444)
+
+
+# ---- names that people know from the original ----
+
+
+@variants
+def test_outputs_are_those_of_the_original(variant: str):
+    outputs = deployed(variant).outputs
+    assert {"LiveVideoPushStreamURL", "LiveVideoPullStreamURL", "WebEndpoint"} <= outputs.keys()
+    assert ("LiveVideoPullStreamAlias" in outputs) is ("CNAME" in VARIANTS[variant])
+    assert ("LiveVideoConsoleURL" in outputs) is ("InstallDemoConsole" in VARIANTS[variant])
+
+
+def test_outputs_name_the_hosts_that_players_and_encoders_use():
+    assert deployed("defaults").outputs["LiveVideoPullStreamURL"] == "d1.cloudfront.net"
+    outputs = deployed("named").outputs
+    assert outputs["LiveVideoPushStreamURL"] == "push.example.com"
+    assert outputs["LiveVideoPullStreamAlias"] == "live.example.com"
+    assert outputs["LiveVideoConsoleURL"] == "https://console.example.com:8000/"
+    assert outputs["WebEndpoint"] == "https://console.example.com:8000"
+
+
+def test_parameters_of_the_original_keep_their_defaults():
+    parameters = deployed("defaults").template["Parameters"]
+    assert parameters["InstallDemoConsole"]["Default"] == "False"
+    assert parameters["CNAME"]["Default"] == "www.example.cn"
+    assert {"UserName", "UserPassword"} <= parameters.keys()
+    assert parameters["UserPassword"]["NoEcho"] is True
+
+
+def test_every_parameter_is_in_a_group_and_used():
+    for stack in deployed("everything").all():
+        body = {k: v for k, v in stack.template.items() if k not in ("Parameters", "Metadata")}
+        used = set(re.findall(r"'Ref': '(\w+)'", str(body))) | set(re.findall(r"\$\{(\w+)\}", str(body)))
+        assert stack.template.get("Parameters", {}).keys() <= used
+    template = deployed("everything").template
+    grouped = [
+        p for g in template["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"] for p in g["Parameters"]
+    ]
+    assert sorted(grouped) == sorted(template["Parameters"])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"PlaybackAuth": "cloudfront"}, "needs PlaybackPublicKey"),
+        ({"Cdn": "False", "PlaybackPublicKey": PEM}, "needs Cdn True"),
+        ({"CNAME": "live.example.com"}, "needs CdnCertificate"),
+        ({"RtmpFront": "haproxy"}, "needs HaproxyImage"),
+        ({"UserName": "eva"}, "needs UserPassword"),
+        ({"InstallDemoConsole": "True"}, "needs AdminCidr"),
+        ({"ServerTable": "True", "Nat": "one"}, "needs Nat none"),
+        ({"AdminCidr": "everybody"}, "AdminCidr"),
+        ({"UserName": "eva; rm"}, "UserName"),
+        ({"GatewaySize": "huge"}, "GatewaySize"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_before_anything_is_made(given: dict[str, str], said: str):
+    with pytest.raises(Refused, match=said):
+        Stack(
+            TEMPLATES / "millrace.yaml",
+            {"DataStack": "millrace-data", "Image": "x", **given},
+            exports=data().exports,
+        )
+
+
+# ---- the China partition ----
+
+
+def test_in_china_there_is_nothing_that_china_does_not_have():
+    stack = deployed("China")
+    assert "Streams" not in stack.nested
+    text = str([s.resources for s in stack.all()]) + str(data_in_china().resources)
+    assert not re.search(r"arn:aws:|ivs:|kinesisvideo:", text)
+    (distribution,) = stack.of_type("AWS::CloudFront::Distribution").values()
+    config = distribution["DistributionConfig"]
+    assert config["ViewerCertificate"]["IamCertificateId"] == "ASCAEXAMPLE"
+    assert config["HttpVersion"] == "http2" and config["IPV6Enabled"] is False
+
+
+def data_in_china() -> Stack:
+    return Stack(TEMPLATES / "data.yaml", partition="aws-cn")
+
+
+def test_no_template_names_a_partition_or_its_suffix():
+    for path in TEMPLATES.glob("*.yaml"):
+        text = re.sub(r"com\.amazonaws\.\$\{AWS::Region\}|[a-z0-9-]+\.amazonaws\.com\b", "", path.read_text())
+        # A pattern of a parameter may know the partitions; so may a service's own name in a trust.
+        text = "\n".join(line for line in text.splitlines() if "AllowedPattern" not in line)
+        assert not re.search(r"arn:aws[:a-z-]|amazonaws\.com", text), path.name
+
+
+# ---- the distribution ----
+
+
+def behaviors(variant: str) -> dict[str, dict[str, Any]]:
+    (properties,) = deployed(variant).of_type("AWS::CloudFront::Distribution").values()
+    config = properties["DistributionConfig"]
+    return {"*": config["DefaultCacheBehavior"], **{b["PathPattern"]: b for b in config["CacheBehaviors"]}}
+
+
+def origins(variant: str) -> dict[str, dict[str, Any]]:
+    (properties,) = deployed(variant).of_type("AWS::CloudFront::Distribution").values()
+    return {o["Id"]: o for o in properties["DistributionConfig"]["Origins"]}
+
+
+def cache_key(variant: str, pattern: str) -> dict[str, Any]:
+    policies = deployed(variant).of_type("AWS::CloudFront::CachePolicy")
+    policy = policies[behaviors(variant)[pattern]["CachePolicyId"].strip("<>")]
+    key: dict[str, Any] = policy["CachePolicyConfig"]["ParametersInCacheKeyAndForwardedToOrigin"]
+    return key
+
+
+@pytest.mark.parametrize("pattern", ["*.m3u8", "*.mpd"])
+def test_playlists_differ_by_delivery_directives_and_play_signs_not_by_cloudfront_signatures(pattern: str):
+    assert set(cache_key("signed", pattern)["QueryStringsConfig"]["QueryStrings"]) == {
+        *("_HLS_msn", "_HLS_part", "_HLS_skip"),
+        "sign",
+    }
+
+
+def test_segments_differ_by_play_sign_and_page():
+    key = cache_key("signed", "*")
+    assert set(key["QueryStringsConfig"]["QueryStrings"]) == {"sign", "v"}
+    assert key["HeadersConfig"]["Headers"] == ["Referer", "Origin"]
+    assert cache_key("second key", "*")["HeadersConfig"] == {"HeaderBehavior": "none"}
+
+
+def test_flv_is_never_cached_and_may_become_a_websocket():
+    behavior = behaviors("signed")["*/live.flv"]
+    policy = deployed("signed").of_type("AWS::CloudFront::CachePolicy")[behavior["CachePolicyId"].strip("<>")]
+    assert policy["CachePolicyConfig"]["MaxTTL"] == 0
+    request = deployed("signed").of_type("AWS::CloudFront::OriginRequestPolicy")
+    everything = request[behavior["OriginRequestPolicyId"].strip("<>")]["OriginRequestPolicyConfig"]
+    assert everything["HeadersConfig"]["HeaderBehavior"] == "allViewer"
+
+
+def test_the_edge_is_told_of_a_checked_signature_only_where_cloudfront_checks_one():
+    for variant in ("signed", "second key"):
+        for behavior in behaviors(variant).values():
+            told = "OriginCustomHeaders" in origins(variant)[behavior["TargetOriginId"]]
+            assert told is ("TrustedKeyGroups" in behavior)
+    assert not any("OriginCustomHeaders" in origin for origin in origins("defaults").values())
+    (header,) = origins("signed")["media"]["OriginCustomHeaders"]
+    assert header["HeaderName"].lower() == "x-millrace-origin"
+    assert re.fullmatch(r"\{\{resolve:secretsmanager:arn:aws:secretsmanager:\S+\}\}", header["HeaderValue"])
+    protected = {pattern for pattern, b in behaviors("signed").items() if "TrustedKeyGroups" in b}
+    assert {"*", "*.m3u8", "*.mpd", "*/live.flv"} == protected
+
+
+def test_errors_are_not_remembered():
+    (properties,) = deployed().of_type("AWS::CloudFront::Distribution").values()
+    responses = properties["DistributionConfig"]["CustomErrorResponses"]
+    assert {r["ErrorCode"] for r in responses} >= {403, 404, 502, 503, 504}
+    assert {r["ErrorCachingMinTTL"] for r in responses} == {0}
+
+
+# ---- what is kept ----
+
+
+def test_tables_have_the_names_and_keys_of_the_original():
+    tables = {p["TableName"]: p for p in data().of_type("AWS::DynamoDB::Table").values()}
+    keys = {name: [k["AttributeName"] for k in p["KeySchema"]] for name, p in tables.items()}
+    assert keys == {
+        "video-metadata": ["id"],
+        "video-streaming": ["UUID"],
+        "video-jobs": ["id"],
+        "video-console": ["kind", "key"],
+        "video-servers": ["role"],
+    }
+    for table in tables.values():
+        assert table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] is True
+    assert tables["video-metadata"]["StreamSpecification"]["StreamViewType"] == "NEW_IMAGE"
+    expiring = {
+        n
+        for n, p in tables.items()
+        if p.get("TimeToLiveSpecification") == {"AttributeName": "expires", "Enabled": True}
+    }
+    assert expiring == {"video-streaming", "video-console", "video-servers"}
+
+
+def test_the_bucket_is_nobodys_but_ours():
+    (media, _) = (p for p in data().of_type("AWS::S3::Bucket").values())
+    assert set(media["PublicAccessBlockConfiguration"].values()) == {True}
+    (rule,) = media["CorsConfiguration"]["CorsRules"]
+    assert rule["AllowedMethods"] == ["PUT"] and rule["AllowedHeaders"] == ["Content-Type", "If-None-Match"]
+
+
+def test_the_bucket_tells_of_the_films_that_the_gateway_takes():
+    suffixes = settings_of(containers(deployed())["gateway"]).vod.suffixes
+    (media, _) = (p for p in data().of_type("AWS::S3::Bucket").values())
+    told = {
+        c["Filter"]["S3Key"]["Rules"][0]["Value"] for c in media["NotificationConfiguration"]["QueueConfigurations"]
+    }
+    assert {t.lower() for t in told} == set(suffixes)
+    assert {c["Event"] for c in media["NotificationConfiguration"]["QueueConfigurations"]} == {"s3:ObjectCreated:*"}
+
+
+def test_lifecycle_rules_are_those_that_the_command_makes():
+    from gateway.adapters.aws.lifecycle import rules
+
+    stack = Stack(TEMPLATES / "data.yaml", {"ColdAfterDays": "30", "ArchiveAfterDays": "90"})
+    settings = load(
+        environ={"MILLRACE_RECORDING__COLD_AFTER_DAYS": "30", "MILLRACE_RECORDING__ARCHIVE_AFTER_DAYS": "90"}
+    )
+    ours = {r["ID"]: r for r in rules(settings.recording)}
+    (media, _) = (p for p in stack.of_type("AWS::S3::Bucket").values())
+    made = {r["Id"]: r for r in media["LifecycleConfiguration"]["Rules"]}
+    assert made.keys() == ours.keys()
+    tiers = [(int(t["TransitionInDays"]), t["StorageClass"]) for t in made["millrace-storage-classes"]["Transitions"]]
+    assert tiers == [(t["Days"], t["StorageClass"]) for t in ours["millrace-storage-classes"]["Transitions"]]
+    assert int(made["millrace-storage-classes"]["ObjectSizeGreaterThan"]) == 131_072
+
+
+def test_what_is_kept_is_used():
+    needed = {name for variant in VARIANTS for name in deployed(variant).imported}
+    printed = {"millrace-data-images"}  # by the deployment itself
+    assert data().exports.keys() - needed == printed
+
+
+# ---- permissions ----
+
+OPERATORS = {"lifecycle"}  # `millrace storage apply`, with an operator's own permissions
+TABLES = {
+    "channels": "video-metadata",
+    "registry": "video-streaming",
+    "jobs": "video-jobs",
+    "console": "video-console",
+    "servers": "video-servers",
+}
+# Where IAM has another word for an operation.
+ACTIONS = {
+    "s3:HeadObject": "s3:GetObject",
+    "s3:HeadBucket": "s3:ListBucket",
+    "s3:ListObjectsV2": "s3:ListBucket",
+    "s3:DeleteObjects": "s3:DeleteObject",
+    "s3:CreateMultipartUpload": "s3:PutObject",
+    "s3:UploadPart": "s3:PutObject",
+    "s3:CompleteMultipartUpload": "s3:PutObject",
+}
+# What no adapter calls by name: the agent's endpoint, the wire protocol of Kinesis, and what other calls imply.
+IMPLIED = {
+    "ecs:GetTaskProtection": "the agent asks ECS in the task's name",
+    "ecs:UpdateTaskProtection": "the agent asks ECS in the task's name",
+    "ecs:TagResource": "RunTask with tags",
+    "iam:PassRole": "RunTask hands the task its roles",
+    "ivs:CreateStreamKey": "CreateChannel makes one",
+    "ivs:DeleteStreamKey": "DeleteChannel deletes them",
+    "secretsmanager:GetSecretValue": "references in settings",
+}
+# What adapters can do, and nothing in these stacks asks of them.
+UNASKED = {
+    "ssm:GetParameter": "references to Parameter Store",
+    "ssm:GetParameterHistory": "references to Parameter Store",
+}
+EVERYTHING = {
+    "ecr:GetAuthorizationToken": "knows no resource",
+    "ecs:ListTasks": "knows no resource without container instances; a condition names the cluster",
+    "ec2:DescribeNetworkInterfaces": "knows no resource",
+}
+
+
+def statements(role: str) -> list[dict[str, Any]]:
+    stack = deployed("everything")
+    documents = [p["PolicyDocument"] for p in stack.of_type("AWS::IAM::Role")[role]["Policies"]]
+    documents += [
+        p["PolicyDocument"] for p in stack.of_type("AWS::IAM::Policy").values() if p["Roles"] == [f"<{role}>"]
+    ]
+    return [s for d in documents for s in d["Statement"]]
+
+
+def listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def allowed(role: str) -> Iterator[tuple[str, str]]:
+    for statement in statements(role):
+        assert statement["Effect"] == "Allow"
+        for action in listed(statement["Action"]):
+            for resource in listed(statement["Resource"]):
+                yield action, resource
+
+
+@cache
+def operations(service: str) -> dict[str, str]:
+    """Of a service: the operation of each method of its client."""
+    model = botocore.session.get_session().get_service_model(service)
+    return {xform_name(name): name for name in model.operation_names}
+
+
+def called(path: Path) -> set[str]:
+    """The IAM actions of a module: methods of `client` and of a DynamoTable, and those passed on by name."""
+    tree = ast.parse(path.read_text())
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    words = {a.value for c in calls for a in c.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
+    assigned = [n.value for n in ast.walk(tree) if isinstance(n, ast.AnnAssign | ast.Assign)]
+    constants = {v.value for v in assigned if isinstance(v, ast.Constant) and isinstance(v.value, str)}
+    services = (words | constants) & {
+        *("dynamodb", "s3", "sqs", "ssm", "secretsmanager", "ecs", "ec2", "ivs", "sts", "kinesisvideo")
+    }
+    methods = {
+        c.func.attr for c in calls if isinstance(c.func, ast.Attribute) and ast.unparse(c.func.value) == "client"
+    } | words
+    if any(isinstance(node, ast.Name) and node.id == "DynamoTable" for node in ast.walk(tree)):
+        services |= {"dynamodb"}
+        on_table = [
+            c for c in calls if isinstance(c.func, ast.Attribute) and ast.unparse(c.func.value) == "self._table"
+        ]
+        shared = {"get": "get_item", "all": "scan"}  # `all` takes the name of another operation
+        methods |= {
+            shared[name] for c in on_table if (name := c.func.attr) in shared and not (name == "all" and c.args)
+        }
+    found = {
+        f"{service}:{operations(service)[m]}" for service in services for m in methods & operations(service).keys()
+    }
+    if "dynamodb:TransactWriteItems" in found:  # allowed by what is in the transaction
+        keys = {
+            k.value for n in ast.walk(tree) if isinstance(n, ast.Dict) for k in n.keys if isinstance(k, ast.Constant)
+        }
+        found |= {f"dynamodb:{kind}Item" for kind in keys & {"Put", "Update", "Delete", "ConditionCheck"}}
+        found.remove("dynamodb:TransactWriteItems")
+    return {ACTIONS.get(action, action) for action in found}
+
+
+@cache
+def modules() -> dict[str, set[str]]:
+    found = {path.stem: called(path) for path in sorted(ADAPTERS.glob("*.py"))}
+    found = {name: actions - UNASKED.keys() for name, actions in found.items() if name not in OPERATORS}
+    return {name: actions for name, actions in found.items() if actions}
+
+
+def test_the_adapters_calls_are_found():
+    found = modules()
+    assert {"channels", "jobs", "console", "objects", "domains", "ivs", "kvs", "registry", "tasks"} <= found.keys()
+    assert found["objects"] == {
+        *("s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket", "s3:AbortMultipartUpload"),
+    }
+    assert {"sts:AssumeRole", "kinesisvideo:GetDataEndpoint"} <= found["kvs"]
+
+
+@pytest.mark.parametrize("module", sorted(path.stem for path in ADAPTERS.glob("*.py")))
+def test_the_gateway_may_do_what_an_adapter_does(module: str):
+    granted = list(allowed("GatewayRole"))
+    table = TABLES.get(module)
+    for action in modules().get(module, ()):  # some call nothing
+        resources = [resource for a, resource in granted if a == action]
+        assert resources, f"{module} calls {action}"
+        if table:
+            assert any(resource.endswith(f":table/{table}") for resource in resources), f"{action} on {table}"
+
+
+def test_the_gateway_may_do_nothing_that_no_adapter_does():
+    needed = {action for actions in modules().values() for action in actions}
+    granted = {action for action, _ in allowed("GatewayRole")}
+    assert granted - needed <= IMPLIED.keys() <= granted
+
+
+def test_tables_are_open_for_what_their_adapter_does_and_no_more():
+    for module, table in TABLES.items():
+        if module not in modules():
+            continue
+        granted = {action for action, resource in allowed("GatewayRole") if resource.endswith(f":table/{table}")}
+        assert granted == modules()[module], module
+
+
+def test_an_edge_reads_channels_and_writes_itself_into_the_registry():
+    granted = {(action, resource.rpartition(":")[2]) for action, resource in allowed("EdgeRole")}
+    assert {(a, r) for a, r in granted if a.startswith("dynamodb:")} == {
+        ("dynamodb:GetItem", "table/video-metadata"),
+        *((action, "table/video-streaming") for action in modules()["registry"]),
+    }
+    rest = {action for action, _ in granted if not action.startswith("dynamodb:")}
+    assert rest == {"secretsmanager:GetSecretValue"}  # recordings come from the gateways
+
+
+def test_no_role_may_do_everything_or_reach_everything_without_a_reason():
+    everywhere = set()
+    for role in deployed("everything").of_type("AWS::IAM::Role"):
+        for action, resource in allowed(role):
+            assert "*" not in action, f"{role}: {action}"
+            if resource == "*":
+                everywhere.add(action)
+    assert everywhere == EVERYTHING.keys()
+
+
+def test_containers_run_with_the_roles_that_are_meant_for_them():
+    roles = {
+        c["Name"]: (t.get("TaskRoleArn", "").rpartition("/")[2], t["ExecutionRoleArn"].rpartition("/")[2])
+        for variant in ("everything", "named")
+        for t in deployed(variant).of_type("AWS::ECS::TaskDefinition").values()
+        for c in t["ContainerDefinitions"][:1]
+    }
+    assert roles == {
+        "gateway": ("GatewayRole", "ExecutionRole"),
+        "edge": ("EdgeRole", "ExecutionRole"),
+        "worker": ("EdgeRole", "ExecutionRole"),
+        "haproxy": ("", "ExecutionRole"),
+    }
+
+
+def test_ecs_may_read_the_secrets_that_containers_get_and_no_others():
+    readable = {r for a, r in allowed("ExecutionRole") if a == "secretsmanager:GetSecretValue"}
+    given = {s["ValueFrom"] for c in containers(deployed("everything")).values() for s in c.get("Secrets", ())}
+    assert readable == given
+
+
+# ---- growing ----
+
+
+def test_services_grow_by_processor_and_edges_by_traffic_too():
+    policies = deployed().of_type("AWS::ApplicationAutoScaling::ScalingPolicy")
+    targets = {name: p["ScalingTargetId"] for name, p in policies.items()}
+    assert targets == {"GatewaysByCpu": "<GatewayScale>", "EdgesByCpu": "<EdgeScale>", "EdgesByTraffic": "<EdgeScale>"}
+    metrics = policies["EdgesByTraffic"]["TargetTrackingScalingPolicyConfiguration"]["CustomizedMetricSpecification"][
+        "Metrics"
+    ]
+    (result,) = (m for m in metrics if m["ReturnData"])
+    assert set(re.findall(r"[a-z]+", result["Expression"])) == {m["Id"] for m in metrics} - {result["Id"]}
+
+
+def test_scaling_decides_how_many_there_are_and_deployments_leave_it_alone():
+    services = deployed("named").of_type("AWS::ECS::Service")
+    assert {name for name, p in services.items() if "DesiredCount" in p} == {"HaproxyService"}
+    for properties in services.values():
+        assert properties["DeploymentConfiguration"]["MinimumHealthyPercent"] == 100

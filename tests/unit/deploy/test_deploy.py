@@ -1,0 +1,216 @@
+"""What is deployed: containers, dashboards and alerts that fit the program."""
+
+import fnmatch
+import json
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from yamllint import linter
+from yamllint.config import YamlLintConfig
+
+from gateway.lib.metric_table import TABLE, MetricKind
+from gateway.settings import load
+from gateway.settings.layers import OPTIONS, variable
+
+ROOT = Path(__file__).parents[3]
+DEPLOY = ROOT / "deploy"
+YAML = sorted([*DEPLOY.rglob("*.yaml"), *DEPLOY.rglob("*.yml")])
+RULES = YamlLintConfig("extends: default\nrules: {document-start: disable, line-length: {max: 120}}")
+METRIC = re.compile(r"\b(millrace_[a-z_]+|process_[a-z_]+)\b")
+PROCESS = {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "process_max_fds"}
+
+
+def read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize("path", YAML, ids=lambda p: str(p.relative_to(DEPLOY)))
+def test_yaml_is_well_formed_and_tidy(path: Path):
+    assert [str(problem) for problem in linter.run(path.read_text(), RULES)] == []
+
+
+# ---- metrics ----
+
+
+def exposed() -> set[str]:
+    """Every series name that a scrape has."""
+    names = set(PROCESS)
+    for name, metric in TABLE.items():
+        names |= (
+            {f"{name}_{part}" for part in ("bucket", "sum", "count")} if metric.kind is MetricKind.HISTOGRAM else {name}
+        )
+    return names
+
+
+def expressions() -> Iterator[tuple[str, str]]:
+    dashboard = json.loads((DEPLOY / "grafana" / "millrace.json").read_text())
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            yield panel["title"], target["expr"]
+    for variable_ in dashboard["templating"]["list"]:
+        yield variable_["name"], variable_["query"]["query"]
+    for group in read(DEPLOY / "prometheus" / "alerts.yml")["groups"]:
+        for rule in group["rules"]:
+            yield rule["alert"], rule["expr"]
+
+
+@pytest.mark.parametrize(("where", "expression"), list(expressions()), ids=lambda v: v[:40])
+def test_dashboards_and_alerts_ask_for_metrics_that_exist(where: str, expression: str):
+    names = set(METRIC.findall(expression))
+    assert names <= exposed(), where
+    assert names or expression.startswith("up{")
+    assert expression.count("(") == expression.count(")") and expression.count("{") == expression.count("}")
+
+
+@pytest.mark.parametrize(("where", "expression"), list(expressions()), ids=lambda v: v[:40])
+def test_dashboards_and_alerts_use_labels_that_exist(where: str, expression: str):
+    known = {"instance", "job", "le"} | {label for metric in TABLE.values() for label in metric.labels}
+    used = set(re.findall(r'([a-z_]+)\s*(?:=~|!=|!~|=)\s*"', expression))
+    for group in re.findall(r"by \(([^)]*)\)", expression):
+        used |= {label.strip() for label in group.split(",")}
+    assert used <= known, where
+
+
+def test_every_metric_is_on_the_dashboard_but_those_of_single_streams():
+    shown = {name for _, expression in expressions() for name in METRIC.findall(expression)}
+    shown = {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown}
+    assert set(TABLE) - shown == {"millrace_stream_bitrate_bps", "millrace_stream_viewers"}
+
+
+def test_panels_neither_overlap_nor_share_ids():
+    panels = json.loads((DEPLOY / "grafana" / "millrace.json").read_text())["panels"]
+    cells: set[tuple[int, int]] = set()
+    for panel in panels:
+        at = panel["gridPos"]
+        own = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not own & cells, panel["title"]
+        assert at["x"] + at["w"] <= 24
+        cells |= own
+    assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+def test_every_alert_says_what_and_what_to_do():
+    for group in read(DEPLOY / "prometheus" / "alerts.yml")["groups"]:
+        for rule in group["rules"]:
+            assert rule["labels"]["severity"] in ("critical", "warning", "info")
+            assert rule["annotations"]["summary"] and rule["annotations"]["description"].endswith(".")
+
+
+# ---- compose ----
+
+
+def test_compose_sets_options_that_exist_and_mounts_files_that_do():
+    compose = read(DEPLOY / "compose.yaml")
+    options = {variable(name) for name in OPTIONS}
+    for name in compose["services"]["millrace"]["environment"]:
+        assert name == "MILLRACE_PROFILE" or name.removesuffix("_FILE") in options, name
+    for service in compose["services"].values():
+        for mount in service["volumes"]:
+            source = mount.split(":")[0]
+            assert (DEPLOY / source).exists() if source.startswith(".") else source in compose["volumes"]
+        assert set(service.get("secrets", ())) <= set(compose["secrets"])
+
+
+def test_compose_leaves_time_to_drain_and_keeps_the_api_at_home():
+    millrace = read(DEPLOY / "compose.yaml")["services"]["millrace"]
+    settings = load(profile="container", environ={})
+    assert int(millrace["stop_grace_period"].removesuffix("s")) > settings.serve.drain
+    published = {int(p.split(":")[-1]): p for p in millrace["ports"]}
+    assert set(published) == {settings.rtmp.port, settings.http.port, settings.ws.port, settings.admin.port}
+    assert published[settings.admin.port].startswith("127.0.0.1:")
+
+
+def test_compose_pins_every_image_and_stores_no_secret():
+    text = (DEPLOY / "compose.yaml").read_text()
+    for service in yaml.safe_load(text)["services"].values():
+        assert re.search(r":(v?[0-9]+\.[0-9]+\.[0-9]+|local)$", service["image"])
+    assert not re.search(r"(PASSWORD|TOKEN|SECRET)\s*[:=]\s*[\"']?[A-Za-z0-9]", text)
+    assert (DEPLOY / "secrets" / ".gitignore").read_text().split() == ["*", "!.gitignore"]
+
+
+def test_prometheus_scrapes_the_service_and_loads_the_rules_that_are_there():
+    config = read(DEPLOY / "prometheus" / "prometheus.yml")
+    (job,) = config["scrape_configs"]
+    assert job["static_configs"][0]["targets"] == ["millrace:8000"]
+    assert job["job_name"] == "millrace"  # what the alerts select by
+    assert all((DEPLOY / "prometheus" / name).exists() for name in config["rule_files"])
+
+
+# ---- Dockerfile ----
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile as (instruction, rest), continued lines joined."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.M).replace("\\\n", " ")
+    return [(line.split(None, 1)[0], line.split(None, 1)[1].strip()) for line in text.splitlines() if line.strip()]
+
+
+def test_the_image_is_built_in_stages_from_a_slim_pinned_base():
+    bases = [rest for name, rest in instructions() if name == "FROM"]
+    assert len(bases) == 2
+    assert all(re.match(r"python:3\.\d+-slim-\w+\b", base) for base in bases)
+    assert bases[0].endswith(" AS build")
+
+
+def test_the_image_runs_as_nobody_special_and_gets_signals():
+    last = dict(instructions())
+    assert re.fullmatch(r"[1-9][0-9]+:[1-9][0-9]+", last["USER"])
+    for name in ("ENTRYPOINT", "CMD"):
+        assert isinstance(json.loads(last[name]), list)
+    health = last["HEALTHCHECK"]
+    command = json.loads(health[health.index("CMD") + 3 :])
+    assert command[0] == "python" and "curl" not in health
+    compile(command[2], "healthcheck", "exec")
+
+
+def test_dependencies_come_from_the_lock_with_hashes_and_nothing_is_cached():
+    for name, rest in instructions():
+        if name != "RUN":
+            continue
+        for command in re.split(r"&&|;", rest):
+            words = shlex.split(command)
+            if "pip" in words[0] and "install" in words:
+                assert "--no-cache-dir" in words
+                assert "--require-hashes" in words or "--no-deps" in words
+            if words[:2] == ["apt-get", "install"]:
+                assert "--no-install-recommends" in words and "rm -rf /var/lib/apt/lists/*" in rest
+            assert words[0] not in ("sudo", "wget", "curl")
+
+
+def test_nothing_is_fetched_or_set_that_does_not_belong_into_an_image():
+    for name, rest in instructions():
+        assert name != "ADD" and name != "MAINTAINER"
+        assert not (name in ("ENV", "ARG") and re.search(r"TOKEN|SECRET|PASSWORD", rest))
+        if name == "WORKDIR":
+            assert rest.startswith("/")
+
+
+def test_the_image_exposes_the_default_ports_and_uses_the_container_profile():
+    settings = load(profile="container", environ={})
+    exposed_ports = next(set(map(int, rest.split())) for name, rest in instructions() if name == "EXPOSE")
+    sections = ("rtmp", "rtmps", "http", "https", "ws", "wss", "admin")
+    assert exposed_ports == {getattr(settings, section).port for section in sections}
+    environment = " ".join(rest for name, rest in instructions() if name == "ENV")
+    assert "MILLRACE_PROFILE=container" in environment
+    assert str(settings.data) == next(rest for name, rest in instructions() if name == "VOLUME")
+
+
+def test_the_build_context_has_what_is_copied_and_little_else():
+    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    allowed = {line[1:] for line in ignore if line.startswith("!")}
+    copied = {
+        source.removeprefix("./")
+        for name, rest in instructions()
+        if name == "COPY" and "--from" not in rest
+        for source in shlex.split(rest)[:-1]
+    }
+    assert copied == allowed
+    assert "*" in ignore and not any(fnmatch.fnmatch("deploy/secrets/admin_token", f"{a}*") for a in allowed)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["readme"] in allowed

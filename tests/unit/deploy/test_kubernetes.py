@@ -1,0 +1,149 @@
+"""The Kubernetes manifests: by the schema, with options that exist, and parts that fit each other."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from gateway.settings import Settings, load
+from gateway.settings.layers import OPTIONS, is_secret, variable
+
+FOLDER = Path(__file__).parents[3] / "deploy" / "kubernetes"
+KUSTOMIZATION: dict[str, Any] = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+SECRETS = ("MILLRACE_SIGNING__SECRET", "MILLRACE_CLUSTER__SECRET", "MILLRACE_ADMIN__TOKEN")
+OBJECTS: dict[tuple[str, str], dict[str, Any]] = {
+    (one["kind"], one["metadata"]["name"]): one
+    for name in KUSTOMIZATION["resources"]
+    for one in yaml.safe_load_all((FOLDER / name).read_text())
+}
+WORKLOADS = [("StatefulSet", "gateway"), ("Deployment", "edge")]
+
+
+def pod(workload: tuple[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = OBJECTS[workload]["spec"]["template"]["spec"]
+    return found
+
+
+def container(workload: tuple[str, str]) -> dict[str, Any]:
+    (only,) = pod(workload)["containers"]
+    found: dict[str, Any] = only
+    return found
+
+
+def environment(workload: tuple[str, str]) -> dict[str, str]:
+    """The container's variables as its program finds them."""
+    given: dict[str, str] = {}
+    for source in container(workload)["envFrom"]:
+        if "configMapRef" in source:
+            (generator,) = KUSTOMIZATION["configMapGenerator"]
+            assert source["configMapRef"]["name"] == generator["name"]
+            given |= dict(literal.split("=", 1) for literal in generator["literals"])
+        else:
+            given |= dict.fromkeys(SECRETS, "a secret of the cluster")
+    for entry in container(workload)["env"]:
+        if "value" in entry:
+            given[entry["name"]] = re.sub(r"\$\((\w+)\)", lambda m: given[m[1]], entry["value"])
+        else:
+            assert entry["valueFrom"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+            given[entry["name"]] = f"{workload[1]}-0"
+    return given
+
+
+def settings(workload: tuple[str, str]) -> Settings:
+    given = {name: value for name, value in environment(workload).items() if name.startswith("MILLRACE_")}
+    return load(profile="container", environ=given)
+
+
+@pytest.mark.parametrize("name", OBJECTS, ids=lambda n: "/".join(n))
+@pytest.mark.parametrize("version", ["1.28", "1.34"])
+def test_every_object_is_one_by_the_schema(name: tuple[str, str], version: str):
+    kubernetes_validate.validate(OBJECTS[name], version, strict=True)
+
+
+def test_every_manifest_is_listed():
+    files = {path.name for path in FOLDER.glob("*.yaml")} - {"kustomization.yaml"}
+    assert files == set(KUSTOMIZATION["resources"])
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_variables_make_a_configuration(workload: tuple[str, str]):
+    assert settings(workload).cluster.secret.get_secret_value()
+
+
+def test_the_command_that_makes_the_secrets_names_all_that_are_used():
+    text = (FOLDER / "kustomization.yaml").read_text()
+    made = re.findall(r"MILLRACE_\w+", text.split("for name in ")[1].split("\n")[0])
+    assert tuple(made) == SECRETS
+    assert all(is_secret(next(o for o in OPTIONS if variable(o) == name)) for name in made)
+    assert KUSTOMIZATION["secretGenerator"][0]["envs"] == ["secrets.env"]
+    assert "deploy/kubernetes/secrets.env" in (FOLDER.parents[1] / ".gitignore").read_text().splitlines()
+
+
+def test_what_is_suggested_in_comments_are_options_too():
+    text = (FOLDER / "kustomization.yaml").read_text()
+    options = {variable(name) for name in OPTIONS}
+    assert set(re.findall(r"\bMILLRACE_[A-Z0-9_]+\b", text)) <= options
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_pods_have_longer_to_stop_than_the_program_takes(workload: tuple[str, str]):
+    assert pod(workload)["terminationGracePeriodSeconds"] > settings(workload).serve.drain
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_pods_are_asked_at_the_routes_that_are_there(workload: tuple[str, str]):
+    one = container(workload)
+    assert one["livenessProbe"]["httpGet"] == {"path": "/healthcheck", "port": "http"}
+    assert one["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "http"}
+
+
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_pods_write_to_their_volumes_alone_and_are_nobody_special(workload: tuple[str, str]):
+    one, whole = container(workload), pod(workload)
+    assert one["securityContext"]["readOnlyRootFilesystem"] is True
+    assert whole["securityContext"]["runAsUser"] == 10001
+    assert [m["mountPath"] for m in one["volumeMounts"]] == [str(settings(workload).data), "/tmp"]
+
+
+def test_ports_are_those_that_the_programs_open():
+    gateway = {p["name"]: p["containerPort"] for p in container(("StatefulSet", "gateway"))["ports"]}
+    told = settings(("StatefulSet", "gateway"))
+    assert gateway == {name: getattr(told, name).port for name in ("rtmp", "http", "ws", "admin")}
+    edge = {p["name"]: p["containerPort"] for p in container(("Deployment", "edge"))["ports"]}
+    assert edge == {"http": settings(("Deployment", "edge")).http.port}
+
+
+@pytest.mark.parametrize("name", [name for kind, name in OBJECTS if kind == "Service"])
+def test_services_lead_to_ports_of_their_pods(name: str):
+    service = OBJECTS["Service", name]["spec"]
+    (workload,) = (w for w in WORKLOADS if OBJECTS[w]["spec"]["template"]["metadata"]["labels"] == service["selector"])
+    ports = {p["name"]: p["containerPort"] for p in container(workload)["ports"]}
+    for port in service["ports"]:
+        assert port["port"] == ports[port["targetPort"]]
+
+
+def test_nodes_find_each_other_by_the_names_of_the_headless_service():
+    stateful = OBJECTS["StatefulSet", "gateway"]
+    headless = OBJECTS["Service", stateful["spec"]["serviceName"]]
+    assert headless["spec"]["clusterIP"] == "None" and headless["spec"]["publishNotReadyAddresses"] is True
+    advertised = settings(("StatefulSet", "gateway")).http.advertise
+    assert advertised == f"gateway-0.{headless['metadata']['name']}:8080"
+    assert settings(("Deployment", "edge")).edge.upstream == (advertised,)
+
+
+def test_the_api_is_not_open_to_the_world():
+    outside = [s for (kind, _), s in OBJECTS.items() if kind == "Service" and s["spec"].get("type") == "LoadBalancer"]
+    assert [{p["port"] for p in s["spec"]["ports"]} for s in outside] == [{1935, 8081}]
+    (ingress,) = (o for (kind, _), o in OBJECTS.items() if kind == "Ingress")
+    (path,) = ingress["spec"]["rules"][0]["http"]["paths"]
+    assert path["backend"]["service"]["name"] == "play"
+
+
+def test_the_autoscaler_decides_how_many_edges_there_are():
+    target = OBJECTS["HorizontalPodAutoscaler", "edge"]["spec"]["scaleTargetRef"]
+    workload = OBJECTS[target["kind"], target["name"]]
+    assert "replicas" not in workload["spec"]
+    assert container(("Deployment", "edge"))["resources"]["requests"]["cpu"]  # what a share of it is counted by

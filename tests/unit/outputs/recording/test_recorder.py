@@ -1,0 +1,455 @@
+"""The outputs `video` and `ondemand` over a folder: what they leave there, whatever the stream does."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import re
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from gateway.channels.schedule import Schedule
+from gateway.live.sink import EndReason
+from gateway.media.track import Codec, Kind, MediaTrack
+from gateway.outputs.recording import mp4_finalizer, recording_output
+from gateway.outputs.recording.on_demand_session import playlist, read_journal
+from gateway.outputs.storage import locked_file
+from gateway.outputs.storage.recording_index import movie_seconds
+from gateway.ports.errors import OutputError, OutputUnsupported
+from tests.support.builders import AUDIO, VIDEO
+from tests.support.recording import RunningArchive, push, record, settled, stream_of
+from tests.support.segmented import Timetable
+from tests.unit.formats.mp4.test_finish import samples
+
+OPUS = MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")
+
+
+def frames(files: list[Path]) -> tuple[list[bytes], list[bytes]]:
+    """The payloads of MP4 files, one after another."""
+    video: list[bytes] = []
+    audio: list[bytes] = []
+    for file in files:
+        tracks = samples(file.read_bytes())
+        video += [s.data for s in tracks.get(b"vide", [])]
+        audio += [s.data for s in tracks.get(b"soun", [])]
+    return video, audio
+
+
+def sent(*tables: Timetable) -> tuple[list[bytes], list[bytes]]:
+    units = [u for t in tables for u in t.units()]
+    kinds = [[u.payload for u in units if u.track.kind is kind] for kind in (Kind.VIDEO, Kind.AUDIO)]
+    return kinds[0], kinds[1]
+
+
+# ---- video ----
+
+
+async def test_pieces_hold_every_frame_and_are_named_after_their_first(tmp_path: Path) -> None:
+    table = Timetable(seconds=21, shifts=(2, 4, 1, 1))
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(video_time=4)
+        recorder = studio.recorder(stream)
+        await record(recorder, stream, table)
+        await studio.finisher.flush()
+        files = studio.files()
+        assert [f.relative_to(studio.media).as_posix() for f in files] == [
+            f"c1/mp4/2023/11/14/capture-2023-11-14_22-13-{20 + n:02}-17000000{n:02}000.mp4" for n in range(0, 21, 4)
+        ]
+        assert frames(files) == sent(table)
+        assert [movie_seconds(f.read_bytes()) for f in files] == pytest.approx([4, 4, 4, 4, 4, 1], abs=0.15)
+        assert studio.scratch() == []
+        assert recorder.report() == {"dropped": 0, "pieces": 6, "bytes": recorder.report()["bytes"]}
+        assert [e.data["start"] for e in studio.events] == [1.7e9 + n for n in range(0, 21, 4)]
+
+
+async def test_a_new_epoch_begins_a_new_piece(tmp_path: Path) -> None:
+    tables = (
+        Timetable(seconds=3),
+        Timetable(seconds=3, start=3.2, audio=None),
+        Timetable(seconds=3, start=6.5, video=None),
+    )
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(video_time=60)
+        await record(studio.recorder(stream), stream, *tables)
+        await studio.finisher.flush()
+        assert [set(samples(f.read_bytes())) for f in studio.files()] == [{b"vide", b"soun"}, {b"vide"}, {b"soun"}]
+        assert frames(studio.files()) == sent(*tables)
+
+
+async def test_two_pieces_of_one_moment_have_two_names(tmp_path: Path) -> None:
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of()
+        await record(studio.recorder(stream), stream, Timetable(seconds=3), Timetable(seconds=3))
+        await studio.finisher.flush()
+        assert len(studio.files()) == 2
+
+
+async def test_switched_off_it_finishes_the_piece(tmp_path: Path) -> None:
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(video_time=60)
+        recorder = studio.recorder(stream)
+        recorder.begin(stream)
+        running = asyncio.ensure_future(recorder.run(stream))
+        stream.set_tracks(VIDEO, AUDIO, {}, False)
+        table = Timetable(seconds=5)
+        await push(stream, table.units())
+        await asyncio.sleep(0.05)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await studio.finisher.flush()
+        assert frames(studio.files()) == sent(table)
+
+
+async def test_tracks_that_no_mp4_carries_are_said_so(tmp_path: Path) -> None:
+    broken = MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"\x01")
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of()
+        with pytest.raises(OutputUnsupported):
+            await record(studio.recorder(stream), stream, Timetable(seconds=5, video=broken))
+    assert studio.files() == []
+
+
+async def test_a_full_disk_is_trouble_and_what_is_there_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, left = os.write, [3]
+
+    def write(descriptor: int, data: object) -> int:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(descriptor, data)  # type: ignore[arg-type]
+
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(video_time=60)
+        with monkeypatch.context() as patch:
+            patch.setattr(locked_file.os, "write", write)
+            with pytest.raises(OutputError, match="no space left"):
+                await record(studio.recorder(stream), stream, Timetable(seconds=8))
+        await studio.finisher.flush()
+        video, audio = frames(studio.files())
+        assert 60 <= len(video) < 150
+        assert (video, audio) == (
+            sent(Timetable(seconds=8))[0][: len(video)],
+            sent(Timetable(seconds=8))[1][: len(audio)],
+        )
+
+
+async def test_a_folder_that_vanishes_is_noticed_and_made_anew(tmp_path: Path) -> None:
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(video_time=60)
+        recorder = studio.recorder(stream)
+        recorder.begin(stream)
+        running = asyncio.ensure_future(recorder.run(stream))
+        stream.set_tracks(VIDEO, AUDIO, {}, False)
+        units = list(Timetable(seconds=10).units())
+        await push(stream, units[: len(units) // 2])
+        await asyncio.sleep(0.1)
+        shutil.rmtree(studio.media)
+        await push(stream, units[len(units) // 2 :])
+        with pytest.raises(OutputError, match="was removed"):
+            await asyncio.wait_for(running, 10)
+        await studio.finisher.flush()
+        again = stream_of("c2")
+        await record(studio.recorder(again), again, Timetable(seconds=3))
+        await studio.finisher.flush()
+        assert len(studio.files()) == 1
+
+
+async def test_a_slow_disk_drops_whole_gops_and_counts_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(video_time=60)
+        recorder = studio.recorder(stream)
+        stream.set_tracks(VIDEO, AUDIO, {}, False)
+        recorder.begin(stream)
+        units = list(Timetable(seconds=40).units())
+        for unit in units:  # nobody takes them meanwhile
+            stream.push(unit)
+        stream.end(EndReason.PUBLISHER_GONE)
+        await recorder.run(stream)
+        await studio.finisher.flush()
+        assert recorder.report()["dropped"] > 300
+        assert studio.counts.dropped == recorder.report()["dropped"]
+        video = samples(studio.files()[0].read_bytes())[b"vide"]
+        assert video[0].key
+
+
+# ---- recovery ----
+
+
+async def test_a_recording_that_ends_while_recovery_looks_at_it_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, over = threading.Event(), threading.Event()
+
+    def look_for_long(path: Path) -> int | None:
+        found = locked_file.take_abandoned(path)
+        looked.set()
+        assert over.wait(30)
+        return found
+
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(video_time=60)
+        recorder = studio.recorder(stream)
+        await record(recorder, stream, Timetable(seconds=3), end=False)
+        monkeypatch.setattr(mp4_finalizer, "take_abandoned", look_for_long)
+        studio.finisher.finish(studio.scratch()[0])  # as recovery does with whatever lies there
+        await asyncio.to_thread(looked.wait, 30)
+        stream.end(EndReason.PUBLISHER_GONE)
+        async with asyncio.timeout(30):
+            while not recorder.report()["pieces"]:
+                await asyncio.sleep(0.01)
+        over.set()
+        await studio.finisher.flush()
+        assert len(studio.files()) == 1
+
+
+async def test_what_a_killed_gateway_left_is_finished_at_the_next_start(tmp_path: Path) -> None:
+    table = Timetable(seconds=9)
+    dead = RunningArchive(tmp_path)
+    async with dead.open():
+        stream = stream_of(video_time=60)
+        await record(dead.recorder(stream), stream, table, end=False)
+        scrap = next(p for p in dead.scratch() if p.suffix == ".fmp4")
+        left = scrap.read_bytes()
+        stream.end(EndReason.PUBLISHER_GONE)
+        await asyncio.sleep(0.1)
+        await dead.finisher.flush()
+    for file in dead.files():
+        file.unlink()
+    scrap.write_bytes(left[:-100])  # torn, as by a power cut
+    async with RunningArchive(tmp_path).open() as studio:
+        async with asyncio.timeout(10):
+            while not studio.events:
+                await asyncio.sleep(0.01)
+        video, audio = frames(studio.files())
+        assert len(video) >= 200
+        assert video == sent(table)[0][: len(video)]
+        assert audio == sent(table)[1][: len(audio)]
+        await studio.finisher.flush()
+        assert studio.scratch() == []
+
+
+async def test_a_recording_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(video_time=60)
+        recorder = studio.recorder(stream)
+        recorder.begin(stream)
+        running = asyncio.ensure_future(recorder.run(stream))
+        stream.set_tracks(VIDEO, AUDIO, {}, False)
+        await push(stream, list(Timetable(seconds=5).units()))
+        await asyncio.sleep(0.05)
+        async with RunningArchive(tmp_path).open() as other:  # another gateway on this disk starts
+            await asyncio.sleep(0.1)
+            assert (other.files(), len(other.scratch())) == ([], 1)
+        stream.end(EndReason.PUBLISHER_GONE)
+        await running
+        await studio.finisher.flush()
+        assert frames(studio.files()) == sent(Timetable(seconds=5))
+
+
+async def test_a_movie_that_was_made_but_not_brought_away_is(tmp_path: Path) -> None:
+    folder = tmp_path / "media/.unfinished/video"
+    folder.mkdir(parents=True)
+    (folder / "c1~1700000000000~4000.done.mp4").write_bytes(b"movie")
+    (folder / "c1~1700000000000.fmp4").write_bytes(b"fragments")
+    (folder / "stray").write_bytes(b"?")
+    async with RunningArchive(tmp_path).open() as studio:
+        async with asyncio.timeout(10):
+            while not studio.events:
+                await asyncio.sleep(0.01)
+        assert [f.read_bytes() for f in studio.files()] == [b"movie"]
+        assert studio.events[0].data["seconds"] == 4.0
+        assert [f.name for f in studio.scratch()] == ["stray"]
+
+
+async def test_a_scrap_without_a_whole_fragment_is_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "media/.unfinished/video"
+    folder.mkdir(parents=True)
+    (folder / "c1~1700000000000.fmp4").write_bytes(b"\0" * 5000)
+    async with RunningArchive(tmp_path).open() as studio:
+        await asyncio.sleep(0.2)
+        await studio.finisher.flush()
+        assert (studio.files(), studio.scratch()) == ([], [])
+
+
+# ---- hours ----
+
+
+async def test_outside_its_hours_nothing_is_recorded_and_the_report_says_until_when(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [Schedule.parse("mon 08:00-09:00").next_change(time.time()) - 3600]
+    monkeypatch.setattr(recording_output.time, "time", lambda: now[0])
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(video_time=60, recordSchedule="mon 08:00-09:00")
+        recorder = studio.recorder(stream)
+        recorder.begin(stream)
+        running = asyncio.ensure_future(recorder.run(stream))
+        stream.set_tracks(VIDEO, AUDIO, {}, False)
+        units = list(Timetable(seconds=6).units())
+        await push(stream, units[:100])
+        assert recorder.report()["waiting"] == now[0] + 3600
+        now[0] += 3700
+        for unit in units:
+            unit.wall = now[0]
+        recorder.channel_changed(stream.channel)  # wakes it
+        await asyncio.sleep(0.05)
+        await push(stream, units[100:300])
+        assert "waiting" not in recorder.report()
+        for unit in units[300:]:
+            unit.wall = now[0] + 3600
+        now[0] += 3600
+        await push(stream, units[300:])
+        await asyncio.sleep(0.05)
+        assert recorder.report()["waiting"] > now[0]
+        stream.end(EndReason.PUBLISHER_GONE)
+        await asyncio.wait_for(running, 5)
+        await studio.finisher.flush()
+        (file,) = studio.files()
+        assert 0 < len(frames([file])[0]) < 180
+
+
+# ---- on demand ----
+
+
+def segments(text: str) -> list[tuple[float, str]]:
+    return [(float(d), uri) for d, uri in re.findall(r"#EXTINF:([0-9.]+),\n(\S+)", text)]
+
+
+async def test_a_session_is_segments_and_a_playlist_that_names_them(tmp_path: Path) -> None:
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(ondemand_time=4)
+        output = studio.on_demand(stream)
+        await record(output, stream, Timetable(seconds=22))
+        (index,) = studio.files("**/*.m3u8")
+        text = index.read_text()
+        assert index.relative_to(studio.media).as_posix() == "c1/vod-1700000000000.m3u8"
+        assert [uri for _, uri in segments(text)] == [f"720p/{1700000000000 + n}.ts" for n in range(6)]
+        assert [round(d, 1) for d, _ in segments(text)] == [4, 4, 4, 4, 4, 2]
+        assert text.startswith(
+            "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:4\n#EXT-X-MEDIA-SEQUENCE:1700000000000\n"
+        )
+        assert text.endswith("#EXT-X-ENDLIST\n")
+        sizes = [(studio.media / "c1" / uri).stat().st_size for _, uri in segments(text)]
+        assert all(size and size % 188 == 0 for size in sizes)
+        assert studio.scratch() == []
+        (event,) = studio.events
+        assert event.data == {"kind": "ondemand", "start": 1.7e9, "seconds": 22.0, "bytes": sum(sizes),
+                              "key": "c1/vod-1700000000000.m3u8"}  # fmt: skip
+
+
+async def test_the_playlist_grows_with_each_segment_and_is_always_whole(tmp_path: Path) -> None:
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(ondemand_time=2)
+        output = studio.on_demand(stream)
+        output.begin(stream)
+        running = asyncio.ensure_future(output.run(stream))
+        stream.set_tracks(VIDEO, AUDIO, {}, False)
+        seen = set()
+        for n, unit in enumerate(Timetable(seconds=13).units()):
+            stream.push(unit)
+            if n % 140 == 139:
+                await settled(output)
+                for index in studio.files("**/*.m3u8"):
+                    text = index.read_text()
+                    assert text.endswith("#EXT-X-ENDLIST\n")
+                    assert all((studio.media / "c1" / uri).exists() for _, uri in segments(text))
+                    seen.add(len(segments(text)))
+        assert output.report()["playlist"] == "c1/vod-1700000000000.m3u8"
+        stream.end(EndReason.PUBLISHER_GONE)
+        await running
+        assert len(seen) >= 4
+
+
+async def test_a_returning_publisher_goes_on_behind_a_discontinuity(tmp_path: Path) -> None:
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of(ondemand_time=4)
+        await record(studio.on_demand(stream), stream, Timetable(seconds=6), Timetable(seconds=6, start=7.0))
+        text = studio.files("**/*.m3u8")[0].read_text()
+        assert [round(d) for d, _ in segments(text)] == [4, 2, 4, 2]
+        assert text.count("#EXT-X-DISCONTINUITY\n") == 1
+        assert text.index("#EXT-X-DISCONTINUITY\n") > text.index("1700000000001.ts")
+
+
+async def test_a_second_session_leaves_the_first_alone(tmp_path: Path) -> None:
+    async with RunningArchive(tmp_path).open() as studio:
+        for start in (0.0, 60.0):
+            stream = stream_of(ondemand_time=4)
+            await record(studio.on_demand(stream), stream, Timetable(seconds=9, start=start))
+            if not start:
+                before = {f: f.stat().st_mtime_ns for f in studio.files()}
+        assert all(f.stat().st_mtime_ns == t for f, t in before.items())
+        assert len(studio.files("**/*.m3u8")) == 2
+        uris = [uri for f in studio.files("**/*.m3u8") for _, uri in segments(f.read_text())]
+        assert len(uris) == len(set(uris)) == 6
+
+
+async def test_a_codec_that_no_transport_stream_carries_is_said_so(tmp_path: Path) -> None:
+    async with RunningArchive(tmp_path).open() as studio:
+        stream = stream_of()
+        with pytest.raises(OutputUnsupported, match="opus"):
+            await record(studio.on_demand(stream), stream, Timetable(seconds=3, audio=OPUS))
+        assert (studio.files(), studio.scratch()) == ([], [])
+
+
+async def test_a_killed_session_is_recovered_with_its_open_segment(tmp_path: Path) -> None:
+    dead = RunningArchive(tmp_path)
+    async with dead.open():
+        stream = stream_of(ondemand_time=4)
+        await record(dead.on_demand(stream), stream, Timetable(seconds=11), end=False)
+        (folder,) = (dead.media / ".unfinished/ondemand").iterdir()
+        shutil.copytree(folder, tmp_path / "left")
+        stream.end(EndReason.PUBLISHER_GONE)
+        async with asyncio.timeout(10):
+            while folder.exists():
+                await asyncio.sleep(0.01)
+    shutil.copytree(tmp_path / "left", folder)
+    last = max(folder.glob("*.ts"))
+    with last.open("ab") as torn:
+        torn.write(b"\x47 half a packet")
+    for file in (dead.media / "c1").glob("vod-*"):
+        file.unlink()
+    async with RunningArchive(tmp_path).open() as studio:
+        async with asyncio.timeout(10):
+            while not studio.events:
+                await asyncio.sleep(0.01)
+        text = studio.files("**/*.m3u8")[0].read_text()
+        assert [round(d) for d, _ in segments(text)][:2] == [4, 4]
+        assert 10 <= sum(d for d, _ in segments(text)) <= 11
+        assert all((studio.media / "c1" / uri).stat().st_size % 188 == 0 for _, uri in segments(text))
+        await studio.finisher.flush()
+        assert studio.scratch() == []
+
+
+async def test_an_old_segment_of_an_endless_session_leaves_its_playlist(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording_output.time, "time", lambda: 1.7e9 + 86_400 + 9)
+    async with RunningArchive(tmp_path, retention_days=1).open() as studio:
+        stream = stream_of(ondemand_time=4)
+        await record(studio.on_demand(stream), stream, Timetable(seconds=20))
+        text = studio.files("**/*.m3u8")[0].read_text()
+        assert [uri for _, uri in segments(text)] == [f"720p/{1700000000000 + n}.ts" for n in range(2, 5)]
+        assert "MEDIA-SEQUENCE:1700000000002\n" in text
+
+
+def test_a_journal_tells_what_it_vouches_for_and_no_more(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    journal.write_bytes(
+        b'{"begin": 5, "fresh": true, "wall": 1.0}\n{"at": 188, "seconds": 1.0, "of": 5}\n'
+        b'{"done": 5, "seconds": 4.0, "bytes": 999}\n{"begin": 6, "fresh": false, "wall": 5.0}\n'
+        b'{"at": 376, "seconds": 1.0, "of": 6}\n{"at": 752, "seconds": 2.0, "of": 6}\n{"at": 9'
+    )
+    told = read_journal(journal)
+    assert [(e.number, e.seconds, e.bytes) for e in told.entries] == [(5, 4.0, 999)]
+    for size, saved in ((10_000, (752, 2.0)), (752, (752, 2.0)), (751, (376, 1.0)), (100, None)):
+        entry = told.saved(size)
+        assert (entry and (entry.bytes, entry.seconds)) == saved
+    assert "#EXTINF:4.00000,\n720p/5.ts" in playlist(told.entries)

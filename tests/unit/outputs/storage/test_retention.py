@@ -1,0 +1,230 @@
+"""Old recordings go, as a whole, and nothing else does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.adapters.local.objects import LocalObjects
+from gateway.channels.channel import Channel
+from gateway.channels.deleted_channel import DeletedChannel
+from gateway.outputs.recording.on_demand_session import RecordedSegment, playlist
+from gateway.outputs.storage.recording_index import RecordingIndex, movie_seconds
+from gateway.outputs.storage.retention import Retention
+from gateway.ports import media_keys
+from gateway.ports.errors import NoSuchObject
+from tests.unit.formats.mp4.test_finish import finished, recording
+
+DAY = 86_400
+NOW = 1_790_000_000.0
+
+
+class Channels:
+    """A ChannelStore that only lists."""
+
+    def __init__(self, *items: dict[str, Any]) -> None:
+        self._items = [item for item in items if "deletedAt" not in item]
+        self._deleted = [DeletedChannel(item) for item in items if "deletedAt" in item]
+
+    async def list(self) -> list[Channel]:
+        return [Channel(item) for item in self._items]
+
+    async def list_deleted(self) -> Sequence[DeletedChannel]:
+        return self._deleted
+
+
+class Media:
+    """A folder of recordings of all ages."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = LocalObjects(root)
+
+    def add(self, key: str, days: float, data: bytes = b"x") -> str:
+        file = self.root / key
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        os.utime(file, (NOW - days * DAY, NOW - days * DAY))
+        return key
+
+    def video(self, channel: str, days: float) -> str:
+        return self.add(media_keys.video_key(channel, round((NOW - days * DAY) * 1000)), days)
+
+    def session(self, channel: str, days: float, segments: int, newest: float | None = None) -> list[str]:
+        """A playlist with segments, the first so many days old, the last `newest`."""
+        start = round((NOW - days * DAY) * 1000)
+        newest = days if newest is None else newest
+        entries = [RecordedSegment(start + n, 60.0, 188, not n, start / 1000) for n in range(segments)]
+        step = (days - newest) / max(segments - 1, 1)
+        keys = [self.add(media_keys.segment_key(channel, start + n), days - n * step) for n in range(segments)]
+        return [*keys, self.add(media_keys.playlist_key(channel, start), newest, playlist(entries).encode())]
+
+    def retention(self, days: int, *channels: dict[str, Any]) -> Retention:
+        return Retention(self.store, Channels(*channels), days, lambda: NOW)  # type: ignore[arg-type]
+
+    @property
+    def keys(self) -> set[str]:
+        return {p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Media:
+    return Media(tmp_path)
+
+
+async def test_what_is_older_than_the_setting_goes_with_its_empty_folders(media: Media) -> None:
+    old, young = media.video("c1", 31), media.video("c1", 1)
+    assert await media.retention(30, {"id": "c1"}).once() == 1
+    assert media.keys == {young}
+    assert not (media.root / old).parent.exists()
+
+
+async def test_a_channel_can_say_otherwise(media: Media) -> None:
+    short, ever, usual = media.video("short", 8), media.video("ever", 400), media.video("usual", 20)
+    gone = media.video("usual", 31)
+    channels = {"id": "short", "retentionDays": 7}, {"id": "ever", "retentionDays": "0"}, {"id": "usual"}
+    assert await media.retention(30, *channels).once() == 2
+    assert media.keys == {ever, usual}
+    assert short not in media.keys
+    assert gone not in media.keys
+
+
+async def test_without_a_setting_only_channels_that_say_so_lose_anything(media: Media) -> None:
+    media.video("short", 8)
+    other = media.video("other", 4000)
+    assert await media.retention(0, {"id": "short", "retentionDays": 7}, {"id": "other"}).once() == 1
+    assert media.keys == {other}
+    assert await media.retention(0, {"id": "other"}).once() == 0
+
+
+async def test_recordings_of_a_channel_that_is_gone_go_by_the_setting(media: Media) -> None:
+    media.video("gone", 31)
+    young = media.video("gone", 3)
+    await media.retention(30).once()
+    assert media.keys == {young}
+
+
+async def test_recordings_of_a_deleted_channel_are_kept_as_long_as_it_said(media: Media) -> None:
+    media.video("short", 8)
+    ever = media.video("ever", 400)
+    channels = (
+        {"id": "short", "retentionDays": 7, "deletedAt": NOW - DAY, "media": "keep"},
+        {"id": "ever", "retentionDays": 0, "deletedAt": NOW - DAY, "media": "keep"},
+    )
+    assert await media.retention(0, *channels).once() == 1
+    assert media.keys == {ever}
+    assert await media.retention(30, *channels).once() == 0
+
+
+async def test_a_channel_that_is_deleted_meanwhile_keeps_its_own_days(media: Media) -> None:
+    ever = media.video("ever", 400)
+
+    class Moving(Channels):
+        """Deletes its channel between the first list and the second."""
+
+        def _move(self) -> None:
+            self._deleted = [DeletedChannel.of(Channel(item), NOW, media=False) for item in self._items]
+            self._items = []
+
+        async def list(self) -> list[Channel]:
+            found = await super().list()
+            self._move()
+            return found
+
+        async def list_deleted(self) -> Sequence[DeletedChannel]:
+            found = await super().list_deleted()
+            self._move()
+            return found
+
+    channels = Moving({"id": "ever", "retentionDays": "0"})
+    assert await Retention(media.store, channels, 30, lambda: NOW).once() == 0  # type: ignore[arg-type]
+    assert media.keys == {ever}
+
+
+async def test_a_session_goes_with_its_segments_and_stays_with_them(media: Media) -> None:
+    media.session("c1", 40, 5)
+    young = media.session("c1", 5, 5)
+    assert await media.retention(30, {"id": "c1"}).once() == 6
+    assert media.keys == set(young)
+
+
+async def test_a_segment_that_a_playlist_names_stays_however_old(media: Media) -> None:
+    keys = media.session("c1", 60, 10, newest=1)
+    assert await media.retention(30, {"id": "c1"}).once() == 0
+    assert media.keys == set(keys)
+
+
+async def test_a_segment_that_its_playlist_has_let_go_of_goes(media: Media) -> None:
+    keys = media.session("c1", 60, 10, newest=1)
+    stray = media.add(media_keys.segment_key("c1", round((NOW - 90 * DAY) * 1000)), 90)
+    await media.retention(30, {"id": "c1"}).once()
+    assert media.keys == set(keys)
+    assert stray not in media.keys
+
+
+async def test_what_has_none_of_our_names_is_not_touched(media: Media) -> None:
+    keys = {
+        media.add(key, 4000)
+        for key in ("c1/film.mp4", "c1/mp4/2020/1/1/holiday.mp4", "uploads/old.mp4", "c1/720p/5.ts", "notes.txt",
+                    ".unfinished/video/c1~1700000000000.fmp4", "c1/mp4/2020/01/01/capture-2020-01-01_00-00-00.mp4")
+    }  # fmt: skip
+    assert await media.retention(1, {"id": "c1"}).once() == 0
+    assert media.keys == keys
+
+
+async def test_images_and_clips_of_motion_go_too(media: Media) -> None:
+    media.add("c1/images/2020/1/1/capture-2020-01-01_00-00-00.jpg", 40)
+    media.add("c1/motion/images/2020/1/1/2020-01-01_00-00-00-000_0-50_.jpeg", 40)
+    media.add("c1/motion/mp4/2020/1/1/2020-01-01_00-00-00-000_0-50_.mp4", 40)
+    assert await media.retention(30, {"id": "c1"}).once() == 3
+
+
+async def test_a_file_that_was_copied_here_lately_is_not_old(media: Media) -> None:
+    key = media.add("c1/images/2020/1/1/capture-2020-01-01_00-00-00.jpg", 2)
+    await media.retention(30, {"id": "c1"}).once()
+    assert media.keys == {key}
+
+
+# ---- the shelf ----
+
+
+async def test_recordings_are_listed_newest_first_page_by_page(media: Media) -> None:
+    keys = [media.video("c1", d) for d in (1, 3, 5)]
+    session = media.session("c1", 2, 4)[-1]
+    media.video("c10", 1)
+    media.add("c1/film.mp4", 1)
+    shelf = RecordingIndex(media.store)
+    assert [k.key for k in await shelf.list("c1", 10)] == [keys[0], session, keys[1], keys[2]]
+    first = await shelf.list("c1", 2)
+    rest = await shelf.list("c1", 2, first[-1].key)
+    assert [k.key for k in (*first, *rest)] == [keys[0], session, keys[1], keys[2]]
+    assert await shelf.list("c1", 2, rest[-1].key) == []
+    assert await shelf.list("nobody", 5) == []
+
+
+async def test_a_recording_says_how_long_it_is_where_that_can_be_read(media: Media) -> None:
+    session = media.session("c1", 2, 4)[-1]
+    movie = media.add(media_keys.video_key("c1", round((NOW - DAY) * 1000)), 1, finished(b"".join(recording()))[0])
+    broken = media.video("c1", 3)
+    listed = {k.key: k.seconds for k in await RecordingIndex(media.store).list("c1", 10)}
+    assert listed == {session: 240.0, movie: pytest.approx(3.0, abs=0.03), broken: None}
+
+
+async def test_a_session_is_deleted_with_its_segments(media: Media) -> None:
+    *segments, index = media.session("c1", 2, 3)
+    other = media.session("c1", 1, 3)
+    await RecordingIndex(media.store).delete(index)
+    assert media.keys == set(other)
+    for key in (index, segments[0], "c1/film.mp4", "c1"):
+        with pytest.raises(NoSuchObject):
+            await RecordingIndex(media.store).delete(key)
+
+
+def test_a_movie_header_of_either_version_is_read() -> None:
+    assert movie_seconds(b"") is None
+    assert movie_seconds(b"....mvhd\1\0\0\0" + bytes(16) + (1000).to_bytes(4, "big") + (5500).to_bytes(8, "big")) == 5.5
+    assert movie_seconds(b"....mvhd\0\0\0\0" + bytes(8) + (0).to_bytes(4, "big") + bytes(20)) is None

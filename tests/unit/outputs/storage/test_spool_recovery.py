@@ -1,0 +1,204 @@
+"""Several processes on one data folder: what a crash left is taken by one, what a living sibling has by nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from gateway.adapters.local.objects import LocalObjects
+from gateway.live.sink import EndReason
+from gateway.outputs.storage import archive as archiving
+from gateway.outputs.storage.spool import Spool
+from gateway.outputs.storage.spool_recovery import SpoolRecovery, own_folder
+from tests.support.builders import AUDIO, VIDEO
+from tests.support.recording import RunningArchive, push, record, stream_of
+from tests.support.segmented import Timetable
+from tests.unit.outputs.storage.test_archive import Remote, made
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archiving.Backoff, "next", lambda self: 0.01)
+
+
+async def scrap_of_a_dead_process(folder: Path) -> Path:
+    """An unfinished recording that nobody writes any more."""
+    dead = RunningArchive(folder / "dead")
+    async with dead.open():
+        stream = stream_of(video_time=60)
+        await record(dead.recorder(stream), stream, Timetable(seconds=5), end=False)
+        scrap = next(p for p in dead.scratch() if p.suffix == ".fmp4")
+        left = scrap.read_bytes()
+        stream.end(EndReason.PUBLISHER_GONE)
+        await asyncio.sleep(0.1)
+        await dead.finisher.flush()
+    place = folder / "media/.unfinished/video"
+    place.mkdir(parents=True)
+    (place / scrap.name).write_bytes(left)
+    return place / scrap.name
+
+
+async def test_of_many_that_start_at_once_one_finishes_what_a_crash_left(tmp_path: Path) -> None:
+    await scrap_of_a_dead_process(tmp_path)
+    studios = [RunningArchive(tmp_path) for _ in range(6)]
+    async with contextlib.AsyncExitStack() as stack:
+        for studio in studios:
+            await stack.enter_async_context(studio.open())
+        async with asyncio.timeout(20):
+            while not any(studio.events for studio in studios):
+                await asyncio.sleep(0.01)
+        for studio in studios:
+            await studio.finisher.flush()
+    assert sum(len(studio.events) for studio in studios) == 1
+    assert len(studios[0].files()) == 1
+    assert studios[0].scratch() == []
+
+
+class Slow(LocalObjects):
+    """Takes files only when it may."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.asked = asyncio.Event()
+        self.may = asyncio.Event()
+
+    async def put(self, key: str, file: Path) -> None:
+        self.asked.set()
+        await self.may.wait()
+        await super().put(key, file)
+
+
+async def test_a_movie_that_a_living_sibling_brings_away_is_left_to_it(tmp_path: Path) -> None:
+    await scrap_of_a_dead_process(tmp_path)
+    one, other = RunningArchive(tmp_path), RunningArchive(tmp_path)
+    slow = one.archive._objects = Slow(tmp_path / "media")  # type: ignore[assignment]
+    async with one.open():
+        await asyncio.wait_for(slow.asked.wait(), 20)
+        assert [p.suffixes for p in one.scratch()] == [[".done", ".mp4"]]
+        async with other.open():
+            await other.finisher.flush()
+            assert (other.events, other.finisher.failed, other.files()) == ([], 0, [])
+            slow.may.set()
+            await one.finisher.flush()
+    assert (len(one.events), len(one.files()), one.scratch()) == (1, 1, [])
+
+
+async def test_a_session_that_a_living_sibling_writes_is_left_to_it(tmp_path: Path) -> None:
+    one = RunningArchive(tmp_path)
+    async with one.open():
+        stream = stream_of(ondemand_time=2)
+        output = one.on_demand(stream)
+        output.begin(stream)
+        running = asyncio.ensure_future(output.run(stream))
+        stream.set_tracks(VIDEO, AUDIO, {}, False)
+        await push(stream, list(Timetable(seconds=5).units()))
+        async with asyncio.timeout(20):
+            while not list((tmp_path / "media/.unfinished/ondemand").glob("*/journal")):
+                await asyncio.sleep(0.01)
+        other = RunningArchive(tmp_path)
+        async with other.open():
+            await other.finisher.flush()
+        assert other.events == []
+        stream.end(EndReason.PUBLISHER_GONE)
+        await running
+        await one.finisher.flush()
+    assert [event.data["kind"] for event in one.events] == ["ondemand"]
+    assert round(float(one.events[0].data["seconds"])) == 5
+
+
+# ---- the spool before a bucket ----
+
+
+def left(base: Path, process: str, *keys: str, sending: str = "") -> Path:
+    """A spool with files that wait, the first the oldest, as a process that died left it."""
+    spool = Spool(own_folder(base, process), 1_000_000)
+    for n, key in enumerate(keys):
+        file = base / "new"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(key.encode())
+        spool.add(key, file, time.time() - 100 + n, '{"n": 1}')
+    if sending:
+        assert spool.take(sending) is not None
+    return own_folder(base, process)
+
+
+async def test_what_a_dead_sibling_had_to_send_is_sent_in_its_order_with_its_news(tmp_path: Path) -> None:
+    left(tmp_path / "spool", "h.2", "c1/1.ts", "c1/2.ts", "c1/3.ts", sending="c1/1.ts")
+    remote = Remote()
+    async with RunningArchive(tmp_path, remote, "h.1").open() as studio:
+        async with asyncio.timeout(20):
+            while len(remote.objects) < 3:
+                await asyncio.sleep(0.01)
+        await studio.archive.flush()
+        assert remote.order == ["c1/1.ts", "c1/2.ts", "c1/3.ts"]
+        assert [event.data["key"] for event in studio.events] == remote.order
+    assert not [p for p in (tmp_path / "spool").rglob("*") if p.is_file()]
+
+
+async def test_what_a_living_sibling_has_to_send_is_left_to_it(tmp_path: Path) -> None:
+    away, remote = Remote(), Remote()
+    away.away = True
+    async with RunningArchive(tmp_path, away, "h.1").open() as one:
+        await one.archive.keep("c1/a.ts", made(one.archive))
+        async with RunningArchive(tmp_path, remote, "h.2").open() as other:
+            await other.archive.keep("c2/b.ts", made(other.archive, "g"))
+            await other.archive.flush()
+        assert remote.order == ["c2/b.ts"]
+        assert one.archive.waiting == (1, 4)
+        away.away = False
+        await one.archive.flush()
+    assert away.order == ["c1/a.ts"]
+
+
+async def test_one_process_alone_sends_what_several_left(tmp_path: Path) -> None:
+    for process in ("h.1", "h.2"):
+        left(tmp_path / "spool", process, f"{process}/1.ts")
+    remote = Remote()
+    async with RunningArchive(tmp_path, remote).open() as studio:
+        async with asyncio.timeout(20):
+            while len(remote.objects) < 2:
+                await asyncio.sleep(0.01)
+        await studio.archive.flush()
+    assert sorted(remote.objects) == ["h.1/1.ts", "h.2/1.ts"]
+
+
+async def test_several_processes_send_what_one_alone_left_once(tmp_path: Path) -> None:
+    left(tmp_path / "spool", "", *(f"c1/{n}.ts" for n in range(20)))
+    remote = Remote()
+    async with contextlib.AsyncExitStack() as stack:
+        studios = [RunningArchive(tmp_path, remote, f"h.{n}") for n in range(1, 5)]
+        await asyncio.gather(*(stack.enter_async_context(studio.open()) for studio in studios))
+        async with asyncio.timeout(20):
+            while len(remote.objects) < 20:
+                await asyncio.sleep(0.01)
+        for studio in studios:
+            await studio.archive.flush()
+    assert remote.order == [f"c1/{n}.ts" for n in range(20)], "by one of them, in order"
+
+
+def test_of_two_files_of_one_name_the_newer_is_kept(tmp_path: Path) -> None:
+    for process, age in (("h.1", 50), ("h.2", 10)):
+        file = left(tmp_path, process, "c1/image.jpg") / "queue/c1/image.jpg"
+        file.write_text(process)
+        os.utime(file, (time.time() - age,) * 2)
+    heir = SpoolRecovery(tmp_path, "h.3")
+    heir.open()
+    heir.take_over()
+    assert (own_folder(tmp_path, "h.3") / "queue/c1/image.jpg").read_text() == "h.2"
+    heir.close()
+
+
+def test_the_spool_of_a_process_that_ended_well_is_taken_away_but_not_with_files_in_it(tmp_path: Path) -> None:
+    for process, files in (("h.1", ()), ("h.2", ("c1/1.ts",))):
+        inheritance = SpoolRecovery(tmp_path, process)
+        inheritance.open()
+        left(tmp_path, process, *files)
+        inheritance.close()
+    assert [p.name for p in (tmp_path / "processes").iterdir()] == ["h.2"]
+    shutil.rmtree(tmp_path / "processes")

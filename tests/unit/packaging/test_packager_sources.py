@@ -1,0 +1,251 @@
+"""What odd sources do: both forms go on, keep the rules, and say the same about the same moment."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from gateway.formats.dash import mpd
+from gateway.formats.mp4 import reader
+from gateway.live.sink import EndReason
+from gateway.media.track import Codec, Kind, MediaTrack, Tracks
+from gateway.media.unit import AccessUnit
+from gateway.packaging.cmaf.packager import CmafPackager
+from gateway.packaging.ts.packager import TsPackager
+from tests.support.builders import VIDEO
+from tests.support.hls_rules import Follower
+from tests.support.segmented import WALL, Timetable, cmaf, feed, ts
+from tests.unit.packaging.test_hls_packager import follow
+
+
+def aac(rate: int, channels: int) -> MediaTrack:
+    """AAC-LC: five bits of object type, four of rate, four of channels."""
+    rates = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
+    config = (2 << 11 | rates.index(rate) << 7 | channels << 3).to_bytes(2, "big")
+    return MediaTrack(Kind.AUDIO, Codec.AAC, 1000, config)
+
+
+# (hls_time, hls_list_size, timetable)
+SOURCES = {
+    "15 fps": (2.0, 5, Timetable(fps=Fraction(15), gop=(30,), seconds=20)),
+    "60 fps with B-frames": (2.0, 5, Timetable(fps=Fraction(60), gop=(120,), shifts=(2, 4, 1, 1))),
+    "a variable frame rate": (2.0, 5, Timetable(steps=(33, 34, 50, 20, 16, 67, 33, 111), gop=(40,), seconds=30)),
+    "a picture that pauses": (2.0, 5, Timetable(pause=(7.0, 12.1), seconds=30)),
+    "a picture that pauses, without sound": (2.0, 5, Timetable(pause=(7.0, 12.1), seconds=30, audio=None)),
+    "a picture that pauses in its first segment": (2.0, 5, Timetable(pause=(1.0, 5.9), gop=(240,), seconds=40)),
+    "a GOP of ten seconds": (2.0, 5, Timetable(gop=(300,), seconds=45)),
+    "a GOP of half a second": (2.0, 5, Timetable(gop=(15,), seconds=20)),
+    "segments of ten seconds": (10.0, 3, Timetable(seconds=45)),
+    "segments of 2.5 seconds": (2.5, 3, Timetable(gop=(25,), seconds=30)),
+    "segments of half a second": (0.5, 3, Timetable(gop=(15,), seconds=12)),
+    "a list of one": (2.0, 1, Timetable(seconds=20)),
+    "a list of a thousand": (1.0, 1000, Timetable(gop=(30,), seconds=30)),
+    "time from 2^31": (2.0, 5, Timetable(start=2147483.648, seconds=20)),
+    "sound of 22.05 kHz": (2.0, 5, Timetable(rate=22050, audio=aac(22050, 1), seconds=20)),
+    "sound of 8 kHz": (2.0, 5, Timetable(rate=8000, audio=aac(8000, 1), seconds=20)),
+    "sound of 8 kHz alone": (2.0, 5, Timetable(rate=8000, audio=aac(8000, 1), video=None, seconds=20)),
+    "sound of six channels": (2.0, 5, Timetable(rate=48000, audio=aac(48000, 6), seconds=20)),
+    "sound that begins three seconds later": (2.0, 5, Timetable(audio_at=3.0, seconds=20)),
+    "sound that stops": (2.0, 5, Timetable(audio_until=7.3, seconds=30)),
+}
+
+
+@pytest.mark.parametrize("make", [ts, cmaf], ids=["ts", "cmaf"])
+@pytest.mark.parametrize("source", SOURCES.values(), ids=SOURCES)
+def test_odd_sources_keep_the_rules_and_go_on(source: tuple[float, int, Timetable], make: type) -> None:
+    seconds, size, table = source
+    packager: TsPackager | CmafPackager = make(seconds, size)
+    seen: dict[str, Follower] = {}
+    feed(packager, table, each=lambda _: follow(packager, seen))
+    follow(packager, seen)
+    lead = seen["live" if make is ts else "audio" if table.video is None else "video"]
+    paused = table.pause[1] - table.pause[0] if table.pause[0] < math.inf else 0.0
+    assert sum(s.duration for s in lead.segments.values()) > table.seconds - paused - 0.5
+    assert packager.broken == 0
+
+
+def dated(follower: Follower) -> dict[int, float]:
+    """Start of each segment in seconds, by its number."""
+    at = {}
+    for number, segment in follower.segments.items():
+        assert segment.date is not None
+        hours, minutes, rest = segment.date[11:-1].split(":")
+        at[number] = int(hours) * 3600 + int(minutes) * 60 + float(rest)
+    return at
+
+
+RENDITIONS = ("60 fps with B-frames", "a variable frame rate", "a picture that pauses", "a GOP of half a second",
+              "segments of ten seconds", "sound of 8 kHz")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RENDITIONS)
+def test_segments_of_one_number_begin_at_one_moment_in_picture_and_sound(name: str) -> None:
+    seconds, size, table = SOURCES[name]
+    packager, seen = cmaf(seconds, size), dict[str, Follower]()
+    tables = (table, replace(table, start=table.start + table.seconds + 1.7))
+    feed(packager, *tables, each=lambda _: follow(packager, seen), end=False)
+    video, audio = dated(seen["video"]), dated(seen["audio"])
+    both = sorted(video.keys() & audio.keys())
+    assert len(both) >= 4
+    frame = 1024 / table.rate
+    if "pauses" not in name:  # while it does, sound goes on by the clock, and has segments more
+        assert all(-0.002 <= audio[n] - video[n] <= frame + 0.07 for n in both)
+    last = {kind: f.last for kind, f in seen.items()}
+    assert last["video"] is not None and last["audio"] is not None
+    kinds = [{s.discontinuity for s in f.segments.values()} for f in seen.values()]
+    assert kinds[0] == kinds[1] == {0, 1}
+
+
+def test_discontinuities_match_where_one_publisher_sent_no_sound() -> None:
+    """RFC 8216bis §6.2.4: what is the same moment has the same discontinuity sequence number in every rendition."""
+    packager, seen = cmaf(size=30), dict[str, Follower]()
+    tables = (Timetable(seconds=6.2), Timetable(seconds=6.2, start=8, audio=None), Timetable(seconds=30, start=16))
+    feed(packager, *tables, each=lambda _: follow(packager, seen), end=False)
+    found = {kind: {s.date: s.discontinuity for s in f.segments.values()} for kind, f in seen.items()}
+    assert set(found["video"].values()) == {0, 1, 2} and set(found["audio"].values()) == {0, 2}
+
+
+def test_a_publisher_that_comes_back_without_sound_is_offered_without_it() -> None:
+    packager = cmaf(size=30)
+    feed(packager, Timetable(seconds=6), Timetable(seconds=6, start=8, audio=None), end=False)
+    assert "EXT-X-MEDIA" not in packager.master() and 'CODECS="avc1.64001F"' in packager.master()
+    feed(packager, Timetable(seconds=6, start=16), end=False, epochs=[2])
+    assert "EXT-X-MEDIA" in packager.master()
+
+
+def test_sound_that_begins_within_the_second_segment_is_waited_for() -> None:
+    packager, lanes = cmaf(), []
+
+    def each(_: object) -> None:
+        if packager.ready:
+            lanes.append([lane.kind for lane in packager.lanes])
+
+    feed(packager, Timetable(audio_at=3.0), each=each, end=False)
+    assert lanes[0] == ["video", "audio"]
+
+
+@pytest.mark.parametrize("start", [0.0, 2147483.648, 4294967.0])
+def test_media_time_begins_at_zero_whatever_the_publishers_clock_says(start: float) -> None:
+    """An encoder's uptime is no place in the presentation; some DASH players take it for one and find no segment."""
+    packager = cmaf(size=100)
+    feed(packager, Timetable(start=start, shifts=(2, 4, 1, 1)), end=False)
+    for lane in packager.lanes:
+        fragments = reader.parse_fragments(lane.window[0].body())
+        assert 0 <= fragments[0].base_decode_time / lane.window[0].clock < 0.1
+        assert lane.window[0].wall == pytest.approx(WALL + start, abs=0.1)
+    offsets = re.findall(r'presentationTimeOffset="(\d+)"', packager.manifest())
+    assert len(set(offsets)) == 1 and int(offsets[0]) < 9000
+
+
+def test_bandwidth_is_that_of_the_heaviest_segment_or_more() -> None:
+    packager = cmaf(size=100)
+    feed(packager, Timetable(size=3000, seconds=12), Timetable(size=9000, seconds=12, start=13), end=False)
+    said = int(packager.master().partition(":BANDWIDTH=")[2].partition(",")[0])
+    peaks = [max(s.body.size * 8 / s.duration for s in lane.window) for lane in packager.lanes]
+    assert said >= sum(peaks)
+    found = [int(b) for b in re.findall(r' bandwidth="(\d+)"', packager.manifest())]
+    assert found[:2] == [int(p) for p in peaks]
+
+
+def test_a_segment_without_a_key_frame_takes_the_promise_of_key_frames_back() -> None:
+    packager = cmaf()
+    feed(packager, Timetable(seconds=12, audio=None), end=False)
+    assert 'startWithSAP="1"' in packager.manifest()
+    packager = cmaf()
+    feed(packager, Timetable(seconds=20, gop=(60, 60, 400), audio=None), end=False)
+    assert packager.forced_cuts and "startWithSAP" not in packager.manifest()
+
+
+MP3_FRAME = bytes.fromhex("fffb9064") + bytes(413)  # MPEG-1 Layer III, 128 kbit/s, 44.1 kHz, joint stereo
+
+
+def test_a_picture_that_stood_still_for_once_makes_no_long_parts_of_all_that_follow() -> None:
+    packager = cmaf(6.0)
+    feed(packager, Timetable(pause=(1.0, 13.0), gop=(400,), seconds=30), end=False)
+    assert packager.lanes[0].target_part == 0.5
+
+
+@pytest.mark.parametrize(
+    ("fps", "target"),
+    [(Fraction(1), 1.0), (Fraction(5), 0.4), (Fraction(25), 0.52), (Fraction(24000, 1001), 0.5005)],
+)
+def test_part_target_suits_the_frame_rate(fps: Fraction, target: float) -> None:
+    packager = cmaf()
+    feed(packager, Timetable(fps=fps, gop=(round(2 * fps),), seconds=12), end=False)
+    assert packager.lanes[0].target_part == target
+
+
+def test_mp3_has_the_name_that_each_form_knows() -> None:
+    packager = cmaf()
+    track = MediaTrack(Kind.AUDIO, Codec.MP3, 1000, b"")
+    packager.take_tracks(Tracks(None, track, 0))
+    for unit in Timetable(video=None, audio=track, samples=1152).units():
+        packager.take(replace(unit, payload=MP3_FRAME))
+    packager.on_end(EndReason.PUBLISHER_GONE)
+    assert 'CODECS="mp4a.40.34"' in packager.master()
+    assert 'codecs="mp4a.6B"' in packager.manifest()
+
+
+def test_opus_has_the_name_that_each_form_knows() -> None:
+    packager = cmaf()
+    track = MediaTrack(Kind.AUDIO, Codec.OPUS, 1000, b"")
+    packager.take_tracks(Tracks(VIDEO, track, 0))
+    for unit in Timetable(audio=track, rate=48000, samples=960).units():
+        packager.take(unit if unit.track is VIDEO else replace(unit, payload=b"\xfc\xff\xfe"))
+    assert 'CODECS="avc1.64001F,opus"' in packager.master()
+    assert 'codecs="opus"' in packager.manifest()
+
+
+@pytest.mark.parametrize("shifts", [(0,), (2, 4, 1, 1), (0, 1, -1)], ids=str)
+def test_fragments_follow_each_other_without_a_gap_on_one_time_line(shifts: tuple[int, ...]) -> None:
+    packager = cmaf(size=100)
+    feed(packager, Timetable(shifts=shifts), end=False)
+    for lane in packager.lanes:
+        end = None
+        for segment in lane.window:
+            for fragment in reader.parse_fragments(segment.body()):
+                assert end is None or fragment.base_decode_time == end
+                end = fragment.base_decode_time + sum(s.duration for s in fragment.samples)
+
+
+FOUND = [[1, 136, 1, 1, 94], [1, 135, 1, 2, 94]]
+
+
+@pytest.mark.parametrize("gop", FOUND, ids=str)
+def test_segments_that_add_up_to_three_target_durations_exactly_are_three_target_durations(gop: list[int]) -> None:
+    """Durations are printed in steps of 10 µs: what is left in the list is decided from the printed ones."""
+    for packager in (ts(size=1), cmaf(size=1)):
+        seen: dict[str, Follower] = {}
+        table = Timetable(15, Fraction(30), tuple(gop), rounding=int)
+        feed(packager, table, replace(table, start=16.0), each=lambda _, p=packager, s=seen: follow(p, s))
+        assert all(len(f.segments) >= 6 for f in seen.values())
+
+
+@pytest.mark.parametrize(("seconds", "least"), [(1.0, 3), (2.0, 3), (4.0, 5)])
+def test_a_manifest_may_be_joined_once_three_whole_seconds_and_its_delay_have_passed(
+    seconds: float, least: int
+) -> None:
+    """ffmpeg reckons in whole seconds and looks once: its first segment must come out as one that is there."""
+    packager = cmaf(seconds)
+    walls: list[float] = []
+
+    def each(unit: AccessUnit) -> None:
+        if packager.joinable and not walls:
+            walls.append(unit.wall - WALL)
+            text = mpd.finish(packager.manifest()).decode()
+            depth = float(text.partition('timeShiftBufferDepth="PT')[2].partition("S")[0])
+            delay = float(text.partition('suggestedPresentationDelay="PT')[2].partition("S")[0])
+            assert 3 <= depth <= int(walls[0]) and int(delay) <= int(walls[0])
+
+    feed(packager, Timetable(gop=(30,)), each=each, end=False)
+    assert least <= walls[0] < least + 0.6
+
+
+def test_playlists_of_irregular_streams_are_joined_as_soon_as_they_exist() -> None:
+    packager = cmaf(1.0)
+    feed(packager, Timetable(seconds=2.9, gop=(30, 42)), end=False)
+    assert packager.ready and packager.joinable

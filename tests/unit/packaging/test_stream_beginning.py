@@ -1,0 +1,207 @@
+"""A stream's beginning: kept for those who waited, within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.live.sink import EndReason
+from gateway.live.start_buffer import StartBuffer, StartBufferBudget
+from gateway.live.stream import Stream
+from gateway.media.unit import AccessUnit, Timed
+from gateway.packaging.feed import Feed
+from tests.support import builders
+from tests.support.builders import AUDIO, VIDEO, Recorder, picture, sound
+from tests.unit.packaging.test_feed import Wire, Words, viewer
+
+
+def beginning(budget: StartBufferBudget | None = None, most: int = 100_000, seconds: float = 60.0) -> Stream:
+    stream = builders.stream()
+    stream.set_tracks(VIDEO, AUDIO, {}, True)
+    StartBuffer(stream, seconds, most, budget or StartBufferBudget())
+    return stream
+
+
+def burst(stream: Stream) -> list[object]:
+    """Three GOPs, as a publisher sends them in one turn."""
+    units = [sound(0), *(picture(dts, dts % 99 == 0) for dts in range(0, 297, 33))]
+    for unit in units:
+        stream.push(unit)
+    return list(units)
+
+
+async def test_who_waited_gets_everything_and_then_what_comes() -> None:
+    stream, early, other = beginning(), Recorder(), Recorder()
+    units = burst(stream)
+    stream.push_timed(Timed(290, "onCuePoint", b"x"))
+    stream.attach(early, early=True)
+    stream.attach(other)
+    stream.push(last := picture(297, True))
+    assert early.units == [*units, last]
+    assert [item.name for item in early.items if isinstance(item, Timed)] == ["onCuePoint"]
+    assert other.units == [*units[-3:], last]
+
+
+async def test_viewers_that_waited_get_the_same_bytes_and_nothing_twice() -> None:
+    stream = beginning()
+    feed = Feed(stream, Words(), 0.05, 30.0)
+    burst(stream)
+    wires = [Wire(), Wire(), Wire()]
+    for number, wire in enumerate(wires):
+        one = viewer(wire)
+        one.early = number < 2
+        feed.join(one)
+    feed._cost, feed._last_flush = 1.0, 1e18
+    stream.push(picture(300))
+    late = Wire()
+    one = viewer(late)
+    one.early = True
+    feed.join(one)
+    stream.push(picture(333))
+    feed.flush()
+    everything = b"[<head 0>A0 " + b"".join(b"V%d " % dts for dts in range(0, 297, 33)) + b"]"
+    assert wires[0].written == wires[1].written == everything + b"[V300 ][V333 ]"
+    assert wires[2].written == b"[<head 198>V198 V231 V264 ][V300 ][V333 ]"
+    assert late.written == everything[:-1] + b"V300 ][V333 ]"
+
+
+async def test_new_metadata_stands_in_its_place() -> None:
+    stream = beginning()
+    feed = Feed(stream, Words(), 0.05, 30.0)
+    stream.push(picture(0, True))
+    stream.set_tracks(VIDEO, AUDIO, {"title": "new"}, True)
+    stream.push(picture(33))
+    wire = Wire()
+    one = viewer(wire)
+    one.early = True
+    feed.join(one)
+    assert wire.written == b"[<head 0>V0 <change 0>V33 ]"
+
+
+async def test_a_picture_that_needs_an_earlier_one_is_no_beginning() -> None:
+    stream, early = beginning(), Recorder()
+    for unit in (sound(0), picture(0), sound(20), picture(33)):
+        stream.push(unit)
+    assert stream.beginning is not None
+    assert stream.beginning.torn
+    stream.push(picture(66, True))
+    stream.push(sound(70))
+    stream.attach(early, early=True)
+    assert [unit.dts for unit in early.units] == [66, 70]
+
+
+async def test_a_viewer_that_joins_before_the_first_key_frame_starts_with_it() -> None:
+    stream = beginning()
+    feed = Feed(stream, Words(), 0.0, 30.0)
+    stream.push(picture(0))
+    wire = Wire(stalled=True)  # its headers wait in the transport still when the key frame comes
+    one = viewer(wire)
+    one.early = True
+    feed.join(one)
+    stream.push(picture(33))
+    stream.push(picture(66, True))
+    stream.push(picture(99))
+    assert wire.written == b"[<head 0>][V66 ][V99 ]"
+
+
+async def test_what_was_made_for_an_earlier_viewer_is_not_given_once_the_beginning_is_another() -> None:
+    stream = beginning()
+    feed = Feed(stream, Words(), 0.0, 30.0)
+    wires = [Wire(), Wire()]
+    for wire, units in zip(wires, ([sound(0), sound(20)], [picture(33), picture(66, True), sound(70)]), strict=True):
+        for unit in units:
+            stream.push(unit)
+        one = viewer(wire)
+        one.early = True
+        feed.join(one)
+    assert wires[1].written == b"[<head 66>V66 A70 ]"
+
+
+async def test_a_feed_keeps_nothing_of_a_beginning_that_was_dropped() -> None:
+    stream = beginning()
+    feed = Feed(stream, Words(), 0.0, 30.0)
+    burst(stream)
+    one = viewer(Wire())
+    one.early = True
+    feed.join(one)
+    assert stream.beginning is not None and feed._beginning[1]
+    stream.beginning.drop()
+    stream.push(picture(330, True))
+    assert feed._beginning == (None, {})
+
+
+@pytest.mark.parametrize("flood", ["tiny units", "script data", "metadata"])
+async def test_small_things_count_too(flood: str) -> None:
+    stream = beginning(most=1_000_000)
+    stream.push(picture(0, True))
+    for number in range(4000):
+        if flood == "tiny units":
+            stream.push(AccessUnit(AUDIO, number, 0, True, 1.7e9, b"a"))
+        elif flood == "script data":
+            stream.push_timed(Timed(number, "onTextData", b"x"))
+        elif number < 16:
+            stream.set_tracks(VIDEO, AUDIO, {"number": float(number)}, True)
+    assert stream.beginning is None
+
+
+@pytest.mark.parametrize("ends", ["time", "bytes", "budget", "epoch", "end"])
+async def test_a_beginning_is_dropped_at_its_bounds(ends: str) -> None:
+    budget = StartBufferBudget(600 if ends == "budget" else 10_000)
+    stream = beginning(budget, 600 if ends == "bytes" else 10_000, 0.01 if ends == "time" else 60.0)
+    dropped = asyncio.Event()
+    kept = stream.beginning
+    assert kept is not None
+    for dts in (0, 33):
+        stream.push(picture(dts, dts == 0))
+    assert stream.beginning is kept
+    if ends == "time":
+        asyncio.get_running_loop().call_later(0.02, dropped.set)
+        await dropped.wait()
+    elif ends == "epoch":
+        stream.set_tracks(VIDEO, AUDIO, {}, False)
+    elif ends == "end":
+        stream.end(EndReason.KICKED)
+    else:
+        stream.push(picture(66))
+    assert stream.beginning is None
+    assert (budget.bytes, kept.items) == (0, [])
+    assert kept not in stream._sinks
+    early = Recorder()
+    stream.attach(early, early=True)
+    assert len(early.units) == (3 if ends in ("bytes", "budget") else 2 if ends == "time" else 0)
+
+
+async def test_the_hub_keeps_a_beginning_only_for_somebody() -> None:
+    alone, shared = builders.hub(), builders.hub(beginning=5.0)
+    for hub in (alone, shared):
+        builders.publish(hub).set_tracks(VIDEO, AUDIO, {})
+    assert [stream.beginning is not None for hub in (alone, shared) for stream in hub] == [False, True]
+    waiting = asyncio.ensure_future(alone.wait("c2", 5))
+    await asyncio.sleep(0)
+    publisher = builders.publish(alone, "c2")
+    publisher.set_tracks(VIDEO, AUDIO, {})
+    for unit in (first := [picture(0, True), picture(33, True)]):
+        publisher.push(unit, 1.0)
+    early = Recorder()
+    (await waiting).attach(early, early=True)
+    assert early.units == first
+
+
+async def test_a_burst_is_no_sign_of_a_slow_link() -> None:
+    stream = beginning(most=1_000_000)
+    feed = Feed(stream, Words(), 0.0, 30.0)
+    stream.push(picture(0, True))
+    early, other = Wire(stalled=True), Wire(stalled=True)
+    one, two = viewer(early, limit=1), viewer(other, limit=1)
+    one.early = True
+    feed.join(one)
+    feed.join(two)
+    early.waiting = other.waiting = 100_000
+    stream.push(picture(33))
+    assert (one.late, two.late) == (False, True)
+    assert stream.beginning is not None
+    stream.beginning.drop()
+    early.waiting += 100_000
+    stream.push(picture(66))
+    assert one.late

@@ -1,0 +1,99 @@
+"""proxy/haproxy fits the gateway: its ports, its time-outs, its health; and its page names every variable."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gateway.lib.readiness import TIMEOUT_SECONDS
+from gateway.settings import load
+
+FOLDER = Path(__file__).parents[4] / "proxy" / "haproxy"
+CONFIG = (FOLDER / "haproxy.cfg").read_text()
+SETTINGS = load(environ={})
+VARIABLE = re.compile(r"FRONT_[A-Z_]+")
+SECTION = re.compile(r"(global|defaults|resolvers|frontend|backend)\b")
+
+
+def sections() -> dict[str, list[str]]:
+    """The lines of each section without comments, by its first two words."""
+    found: dict[str, list[str]] = {}
+    name = ""
+    for line in CONFIG.splitlines():
+        if SECTION.match(line):
+            name = " ".join(line.split()[:2])
+            found[name] = []
+        elif line.strip() and not line.strip().startswith("#"):
+            found[name].append(line.strip())
+    return found
+
+
+def seconds(section: str, timeout: str) -> int:
+    lines = sections()[section]
+    words = next(line for line in lines if line.startswith(f"timeout {timeout} ")).split()
+    number, unit = re.fullmatch(r"(\d+)([sm])", words[2]).groups()  # type: ignore[union-attr]
+    return int(number) * {"s": 1, "m": 60}[unit]
+
+
+def presets() -> dict[str, str]:
+    return dict(line.split(None, 2)[1:] for line in sections()["global"] if line.startswith("presetenv "))
+
+
+def test_every_variable_is_used_and_documented():
+    used = set(VARIABLE.findall(CONFIG))
+    assert used == set(VARIABLE.findall((FOLDER / "README.md").read_text()))
+    body = "\n".join(
+        line for line in CONFIG.splitlines() if "presetenv" not in line and not line.strip().startswith("#")
+    )
+    assert used - {"FRONT_PLAYERS"} <= set(VARIABLE.findall(body))
+
+
+@pytest.mark.parametrize("name", ["rtmp", "http", "ws"])
+def test_plain_ports_are_the_gateways_own(name: str):
+    port = getattr(SETTINGS, name).port
+    assert presets()[f"FRONT_TO_{name.upper()}"] == str(port)
+    assert presets()[f"FRONT_{name.upper()}"] == f":{port}"
+
+
+@pytest.mark.parametrize("name", ["rtmps", "https", "wss"])
+def test_secure_ports_are_the_gateways_own(name: str):
+    assert presets()[f"FRONT_{name.upper()}"] == f":{getattr(SETTINGS, name).port}"
+
+
+def test_figures_stay_on_this_host():
+    assert presets()["FRONT_METRICS"].startswith("127.0.0.1:")
+
+
+def test_nobody_who_may_be_silent_is_cut_off():
+    longest = max(SETTINGS.stream.wait_for_publisher, SETTINGS.stream.linger, SETTINGS.rtmp.idle_timeout)
+    for side in ("client", "server"):
+        assert seconds("defaults base", side) > longest
+    assert seconds("defaults base", "tunnel") > longest
+    pings = max(SETTINGS.rtmp.ping_interval, SETTINGS.ws.ping_interval)
+    for section in ("defaults tcp", "backend push-ready", "backend push-alive"):
+        assert seconds(section, "tunnel") > 2 * pings
+
+
+def test_an_idle_connection_is_closed_by_haproxy_and_not_under_a_players_request():
+    assert seconds("defaults web", "http-keep-alive") <= SETTINGS.http.keep_alive
+
+
+def test_a_gateway_that_waits_for_its_store_is_not_taken_for_dead():
+    assert seconds("defaults base", "check") > TIMEOUT_SECONDS
+
+
+@pytest.mark.parametrize("kind", ["rtmp", "push", "playback"])
+def test_what_is_not_ready_keeps_what_it_has_and_what_is_alive_serves_where_nothing_is_ready(kind: str):
+    found = sections()
+    assert f"use_backend {kind}-alive unless {{ nbsrv({kind}-ready) gt 0 }}" in found[f"frontend {kind}"]
+    ready, alive = found[f"backend {kind}-ready"], found[f"backend {kind}-alive"]
+    assert "option httpchk GET /ready" in ready and "http-check expect status 200 error-status L7OKC" in ready
+    assert "option httpchk GET /healthcheck" in alive
+    checks = ("option httpchk", "http-check")
+    assert [line for line in ready if not line.startswith(checks)] == [
+        line for line in alive if not line.startswith(checks)
+    ]
+
+
+def test_the_admin_listener_is_nowhere():
+    assert not re.search(rf"\b{SETTINGS.admin.port}\b", CONFIG)
