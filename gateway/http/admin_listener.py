@@ -110,6 +110,8 @@ class AdminListener:
             server.close()
         self._servers = []
         await self._tasks.close()
+        for connection in list(self.connections):
+            connection.end()
         await self._runner.cleanup()  # closes all connections that aiohttp knows
         if self._timer is not None:
             self._timer.cancel()
@@ -299,6 +301,14 @@ class AdminConnection(ScheduledProtocol):
         else:
             self.deadline = self._loop.time() + _LINGER
             transport.close()
+
+    def end(self) -> None:
+        """Closes the connection unless its request still needs an answer.
+
+        aiohttp would wait 10 s for the rest of a body that the answer did not need.
+        """
+        if self._connected and not self._answering:
+            self._transport.close()
 
     def abort(self) -> None:
         transport = getattr(self, "_transport", None)  # none before the TLS handshake

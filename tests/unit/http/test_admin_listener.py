@@ -196,6 +196,18 @@ async def test_a_body_that_comes_behind_its_answer_is_no_request():
             await wire.send(b"}" * 13_000)
 
 
+async def test_a_body_that_never_comes_does_not_delay_the_end():
+    async def denies(request):
+        return web.Response(status=401, text="no")
+
+    async with running(handler=denies) as admin, admin.connect() as wire:
+        await wire.send("POST /login HTTP/1.1\r\nHost: a\r\nContent-Length: 20000\r\n\r\n")
+        assert (await wire.reply()).status == 401
+        async with asyncio.timeout(5):
+            await admin.listener.close()
+        assert await wire.rest() == b""
+
+
 async def test_a_request_whose_head_comes_in_pieces_behind_another_is_answered():
     async with running() as admin, admin.connect() as wire:
         await wire.send(HEAD.format("1") + HEAD.format("2")[:-9])
