@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from gateway.formats import amf0
 from gateway.formats.flv import muxer
+from gateway.formats.flv import tag as numbers
 from gateway.formats.flv.script import parse_script
-from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, Script
+from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, AudioPacket, FrameType, Script, VideoPacket
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, MediaTrack
 from gateway.media.unit import AccessUnit
@@ -22,6 +23,33 @@ HEADER = muxer.file_header(True, True)
 
 def receive() -> Any:
     return FlvReader().receive
+
+
+def test_numbers_are_those_of_the_specifications() -> None:
+    """FLV 10.1 E.4.2 and E.4.3, Enhanced RTMP v2. Our reader and writer would agree on wrong ones, too."""
+    assert (AUDIO, VIDEO, SCRIPT) == (8, 9, 18)
+    assert (numbers.AVC, numbers.HEVC) == (7, 12)
+    assert (numbers.EX_AUDIO, numbers.AAC, numbers.MP3, numbers.MP3_8K) == (9, 10, 2, 14)
+    assert [frame.name for frame in FrameType] == ["KEY", "INTER", "DISPOSABLE", "GENERATED_KEY", "COMMAND"]
+    assert [frame.value for frame in FrameType] == [1, 2, 3, 4, 5]
+    assert {packet.name: packet.value for packet in VideoPacket} == {
+        "SEQUENCE_START": 0,
+        "CODED_FRAMES": 1,
+        "SEQUENCE_END": 2,
+        "CODED_FRAMES_X": 3,
+        "METADATA": 4,
+        "MPEG2TS_SEQUENCE_START": 5,
+        "MULTITRACK": 6,
+        "MOD_EX": 7,
+    }
+    assert {packet.name: packet.value for packet in AudioPacket} == {
+        "SEQUENCE_START": 0,
+        "CODED_FRAMES": 1,
+        "SEQUENCE_END": 2,
+        "MULTICHANNEL_CONFIG": 4,
+        "MULTITRACK": 5,
+        "MOD_EX": 7,
+    }
 
 
 def test_tags_come_out_whatever_the_cuts() -> None:

@@ -1,5 +1,7 @@
 """The handshake: simple, digest, mixed, and what is not RTMP at all."""
 
+from pathlib import Path
+
 import pytest
 
 from gateway.protocols.errors import RemoteProtocolError
@@ -7,6 +9,7 @@ from gateway.protocols.rtmp.handshake import SIZE, ClientHandshake, ServerHandsh
 
 CLIENT_NAME = b"Genuine Adobe Flash Player 001"
 SERVER_NAME = b"Genuine Adobe Flash Media Server 001"
+GOLDEN = Path(__file__).parents[3] / "golden" / "rtmp"
 
 
 def pattern(size: int) -> bytes:
@@ -57,6 +60,14 @@ def test_server_knows_both_digest_schemas_and_answers_in_kind(schema: int) -> No
     assert _find_digest(server.data_to_send()[1 : 1 + SIZE], SERVER_NAME) == schema
 
 
+@pytest.mark.parametrize("capture", sorted(GOLDEN.glob("*ffmpeg*.bin")), ids=lambda capture: capture.stem)
+def test_the_digest_of_ffmpeg_is_found(capture: Path) -> None:
+    """Our client and server would agree on a wrong position, too."""
+    server = ServerHandshake()
+    server.receive(capture.read_bytes()[: 1 + SIZE])
+    assert server.digest
+
+
 def test_a_version_without_a_valid_digest_falls_back_to_simple() -> None:
     server = ServerHandshake()
     c1 = bytes(4) + bytes((9, 0, 124, 2)) + pattern(1528)
@@ -84,7 +95,14 @@ def test_other_versions_are_answered_3(version: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "words"), [(b"\x16\x03\x01", "TLS"), (b"GET / HTTP/1.1", "HTTP"), (b"\xff", "version 255")]
+    ("data", "words"),
+    [
+        (b"\x16\x03\x01", "TLS"),
+        (b"\r\n\r\n\0\r\nQUIT\n", "PROXY"),
+        (b"GET / HTTP/1.1", "HTTP"),
+        (b"\x20", "version 32"),
+        (b"\xff", "version 255"),
+    ],
 )
 def test_other_protocols_are_refused_at_their_first_byte(data: bytes, words: str) -> None:
     with pytest.raises(RemoteProtocolError, match=words):

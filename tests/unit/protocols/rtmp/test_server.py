@@ -439,6 +439,7 @@ def test_play_is_answered_with_begin_reset_start_and_access() -> None:
     assert [m.type_id for m in heard] == [4, 20, 20, 18]
     assert [amf0.decode(m.payload)[3]["code"] for m in heard[1:3]] == ["NetStream.Play.Reset", "NetStream.Play.Start"]
     assert {m.stream_id for m in heard[1:]} == {1}
+    assert amf0.decode(heard[3].payload) == ["|RtmpSampleAccess", True, True]
 
 
 def test_rejected_play() -> None:
@@ -559,7 +560,7 @@ def test_peer_bandwidth_is_answered_with_a_window() -> None:
 @pytest.mark.parametrize("kind", [3, 5, 6])
 def test_control_messages_cut_short_are_refused(kind: int) -> None:
     with pytest.raises(RemoteProtocolError, match="control message"):
-        Scripted().message(kind, b"\0")
+        Scripted().message(kind, b"\0\0\0")
 
 
 def test_sent_bytes_are_chunks_that_a_reader_takes() -> None:
