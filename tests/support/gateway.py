@@ -6,7 +6,6 @@ import os
 import secrets
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.error
@@ -16,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+
+from tests.support import fork_server
 
 START_WITHIN = 60.0  # seconds; it takes one or two, but a test machine may be busy
 FAR = "2035-12-31"
@@ -129,15 +130,7 @@ class Gateway:
         env |= {f"MILLRACE_{name}__HOST": "127.0.0.1" for name in ("RTMP", "HTTP", "WS")}
         env |= {"MILLRACE_DATA": str(self.data), "MILLRACE_ADMIN__TOKEN": self.token, **settings}
         self._log = (folder / "gateway.log").open("wb")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", *self.program],
-            env=env,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            cwd=Path(__file__).resolve().parents[2],
-            start_new_session=True,
-        )
+        self.process = fork_server.start(self.program, env, self._log)
 
     @property
     def log(self) -> str:

@@ -53,7 +53,7 @@ def test_a_second_signal_ends_at_once(start: Start) -> None:
     until(lambda: "shutting down" in gateway.log, "the first signal was heard")
     gateway.process.send_signal(signal.SIGTERM)
     assert gateway.ended(5) == 128 + signal.SIGTERM
-    assert not any(map(alive, workers.values()))
+    until(lambda: not any(map(alive, workers.values())), "the workers ended")
 
 
 def test_workers_whose_master_is_killed_drain_by_themselves(start: Start) -> None:
