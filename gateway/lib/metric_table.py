@@ -1,4 +1,4 @@
-"""The table of what is measured: names, kinds and labels of the metrics, and a value of one of them."""
+"""The table of the metrics: their names, kinds and labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MetricKind(StrEnum):
 class Metric:
     """One row of the table.
 
-    buckets: upper bounds of a histogram, in the unit of the metric, ascending.
+    buckets: upper bounds of a histogram, ascending, in the unit of the metric.
     """
 
     name: str
@@ -29,7 +29,10 @@ class Metric:
     buckets: tuple[float, ...] = ()
 
     def cumulative(self, row: Sequence[float]) -> list[tuple[str, float]]:
-        """Counts of a histogram's row by upper bound, each with those below it, as Prometheus wants them."""
+        """Returns the cumulative counts of a histogram by upper bound, as Prometheus expects them.
+
+        row: as in Histogram.series.
+        """
         result: list[tuple[str, float]] = []
         total = 0.0
         for bound, count in zip((*self.buckets, math.inf), row[:-1], strict=True):
@@ -163,14 +166,19 @@ STREAM_VIEWERS: Final = _gauge(
     "millrace_stream_viewers", "Viewers of a stream; only where per-stream metrics are on.", "stream"
 )
 
-TABLE: Final[Mapping[str, Metric]] = {one.name: one for one in tuple(globals().values()) if isinstance(one, Metric)}
+TABLE: Final[Mapping[str, Metric]] = {
+    metric.name: metric for metric in tuple(globals().values()) if isinstance(metric, Metric)
+}
 
 Labels: TypeAlias = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class MetricSample:
-    """A value read at scrape time. `labels` has the order of the table. Equal samples of several sources are added."""
+    """A value at a scrape.
+
+    labels: in the order of the table. Samples of several sources with equal labels are added.
+    """
 
     metric: Metric
     value: float
@@ -178,6 +186,6 @@ class MetricSample:
 
 
 def by_label(metric: Metric, counts: Mapping[str, float]) -> Iterator[MetricSample]:
-    """Yields the samples of a metric that has one label. counts: values by this label."""
+    """Yields the samples of a metric with one label. counts: values by label."""
     for label, value in counts.items():
         yield MetricSample(metric, value, (label,))
