@@ -155,8 +155,8 @@ def attempt_pause(failures: int, per_minute: int) -> float:
 
     failures: failed attempts of the key within a minute.
     per_minute: allowed attempts a minute; 0: no limit.
-    The pause doubles with each of up to ten failures. Its maximum is 60 / per_minute seconds, so that no more than
-    `per_minute` attempts fit into a minute, but at most 5 seconds. Without failures the pause is 0.
+    The pause doubles with each of up to ten failures. Its maximum is 60 / per_minute seconds, but at most 5. So at most
+    `per_minute` attempts fit into a minute. Without failures the pause is 0.
     """
     if not failures or not per_minute:
         return 0.0

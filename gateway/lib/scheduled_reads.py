@@ -34,9 +34,9 @@ def shared_view(size: int) -> memoryview:
 class ReadScheduler:
     """Resumes busy connections in the order of their arrival.
 
-    Each turn of the event loop resumes connections until the cost of their last reads reaches `turn_seconds`, but at
-    least one. So all of them together delay other work by about this time per turn. Connections with merged reads join
-    the queue after MERGED_SECONDS.
+    Each turn of the event loop resumes at least one connection. It continues until the cost of their last reads reaches
+    `turn_seconds`. So all of them together delay other work by about this time per turn. Connections with merged reads
+    join the queue after MERGED_SECONDS.
     """
 
     __slots__ = ("_merging", "_scheduled", "_turn_seconds", "_waiting")
@@ -266,7 +266,8 @@ class ScheduledProtocol(ScheduledReads):
 class ScheduledTls(ScheduledProtocol):
     """Puts scheduled reads below TLS. Encrypted bytes are read in bounded pieces, also during the handshake.
 
-    Without this, uvloop would read up to 256 kB of encrypted bytes at once, and hold this memory for each connection.
+    Without this, uvloop would read up to 256 kB of encrypted bytes at once. It would hold this memory for each
+    connection.
 
     app: the protocol above TLS. Its `connection_made` is called after the handshake. If the handshake fails, `app` is
         not called; subclasses notice the end in `connection_lost`.

@@ -8,6 +8,7 @@ a read ends inside a chunk header.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass, field
 
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.message import ABORT, SET_CHUNK_SIZE, Message
@@ -25,21 +26,19 @@ _MAX_PARTS = 256  # more parts are joined to one, because each small part costs 
 _HEADER_SIZE = (11, 7, 3, 0)
 
 
+@dataclass(eq=False, slots=True)
 class _ChunkStream:
     """The state of one chunk stream id: the last header, and the message being assembled."""
 
-    __slots__ = ("delta", "extended", "joined", "length", "missing", "parts", "stream_id", "timestamp", "type_id")
-
-    def __init__(self) -> None:
-        self.timestamp = 0
-        self.delta = 0
-        self.length = -1  # unknown before the first header
-        self.type_id = 0
-        self.stream_id = 0
-        self.extended = b""  # the extended timestamp field of the last header, if it had one
-        self.parts: list[bytes] = []
-        self.joined = 0  # number of parts that were joined from others
-        self.missing = 0  # bytes of the message that have not arrived; 0: no message is being assembled
+    timestamp: int = 0
+    delta: int = 0
+    length: int = -1  # unknown before the first header
+    type_id: int = 0
+    stream_id: int = 0
+    extended: bytes = b""  # the extended timestamp field of the last header, if it had one
+    parts: list[bytes] = field(default_factory=list)
+    joined: int = 0  # number of parts that were joined from others
+    missing: int = 0  # bytes of the message that have not arrived; 0: no message is being assembled
 
 
 class ChunkReader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.rtmp.chunk_reader import DEFAULT_CHUNK_SIZE
@@ -11,17 +12,15 @@ _pack_two_uint32 = struct.Struct(">II").pack
 _EXTENDED_TIMESTAMP = 0xFFFFFF
 
 
+@dataclass(eq=False, slots=True)
 class _LastHeader:
     """The last header that was sent on a chunk stream."""
 
-    __slots__ = ("delta", "length", "stream_id", "timestamp", "type_id")
-
-    def __init__(self, timestamp: int, length: int, type_id: int, stream_id: int) -> None:
-        self.timestamp = timestamp
-        self.delta = -1  # none yet: receivers differ in the delta of fmt 3 directly after fmt 0
-        self.length = length
-        self.type_id = type_id
-        self.stream_id = stream_id
+    timestamp: int
+    length: int
+    type_id: int
+    stream_id: int
+    delta: int = -1  # none yet: receivers differ in the delta of fmt 3 directly after fmt 0
 
 
 class ChunkWriter:

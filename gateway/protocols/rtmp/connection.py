@@ -41,7 +41,7 @@ class Connection:
         return self._wire.data_to_send()
 
     def ping(self, stamp: int) -> None:
-        """Sends a ping. Its answer is a `Pinged` event with this 32-bit `stamp`."""
+        """Sends a ping with a 32-bit `stamp`. Its answer is a sign of life like all received bytes."""
         self._wire.send_control(USER_CONTROL, user_control(UserControl.PING_REQUEST, stamp))
 
     def _continue_handshake(self, handshake: Handshake, data: bytes) -> bytes:

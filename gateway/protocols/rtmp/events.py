@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from gateway.formats.flv.tag import Script
-from gateway.media.track import AmfValue
 from gateway.protocols.rtmp.message import Message
 
 Media = Message
@@ -18,7 +17,6 @@ The message itself is the event, because this is the hot path."""
 class Connected:
     """`connect` was accepted.
 
-    raw: the whole command object.
     fourccs: codecs that an Enhanced RTMP peer announces.
     """
 
@@ -28,7 +26,6 @@ class Connected:
     tc_url: str = field(repr=False)
     flash_ver: str
     fourccs: tuple[str, ...] = ()
-    raw: dict[str, AmfValue] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,38 +81,6 @@ class Paused:
 
 
 @dataclass(frozen=True, slots=True)
-class Receiving:
-    """The player switches audio or video on or off (receiveAudio, receiveVideo).
-
-    audio, video: None means unchanged.
-    """
-
-    audio: bool | None
-    video: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """The peer has received `total` bytes. The number does not wrap at 32 bits."""
-
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pinged:
-    """The peer answered a ping. stamp: the number that `ping` sent."""
-
-    stamp: int
-
-
-@dataclass(frozen=True, slots=True)
-class PeerBufferLength:
-    """The length of the player's buffer in milliseconds."""
-
-    milliseconds: int
-
-
-@dataclass(frozen=True, slots=True)
 class CommandIgnored:
     """A harmless command or message that is unknown or not allowed in this state."""
 
@@ -147,9 +112,7 @@ class Ended:
 
 
 ServerEvent: TypeAlias = (
-    "Message | Script | Connected | PublishRequested | PlayRequested | PublishEnded | PlayEnded | Paused | Receiving"
-    " | Acknowledged | Pinged | PeerBufferLength | CommandIgnored"
+    "Message | Script | Connected | PublishRequested | PlayRequested | PublishEnded | PlayEnded | Paused"
+    " | CommandIgnored"
 )
-ClientEvent: TypeAlias = (
-    "Message | Script | Accepted | Rejected | Ended | Acknowledged | Pinged | PeerBufferLength | CommandIgnored"
-)
+ClientEvent: TypeAlias = "Message | Script | Accepted | Rejected | Ended | CommandIgnored"

@@ -27,7 +27,6 @@ from gateway.protocols.rtmp.events import (
     PlayRequested,
     PublishEnded,
     PublishRequested,
-    Receiving,
     ServerEvent,
 )
 from gateway.protocols.rtmp.handshake import ServerHandshake
@@ -331,7 +330,7 @@ class ServerConnection(Connection):
         listed = tuple(f for f in fourccs if isinstance(f, str)) if isinstance(fourccs, list) else ()
         instance = target.instance or target.name
         flash_ver = text_of(raw, "flashVer")
-        events.append(Connected(target.app, instance, target.query, self._tc_url, flash_ver, listed, raw))
+        events.append(Connected(target.app, instance, target.query, self._tc_url, flash_ver, listed))
 
     def _answer_connect(self) -> None:
         """Answers `connect`. Delayed until the next message or sending, so that `connect` can still be refused."""
@@ -441,13 +440,8 @@ class ServerConnection(Connection):
         events.append(CommandIgnored("seek", "live"))
 
     def _on_receiving(self, request: Command, message: Message, events: Events) -> None:
-        on = not request.arguments or bool(request.arguments[0])
-        if request.transaction > 0:
+        if request.transaction > 0:  # the player gets audio and video in any case
             self._result(request, None)
-        if request.name == "receiveAudio":
-            events.append(Receiving(audio=on, video=None))
-        else:
-            events.append(Receiving(audio=None, video=on))
 
     def _on_fc_unpublish(self, request: Command, message: Message, events: Events) -> None:
         if self._machine.state is RtmpState.PUBLISHING:

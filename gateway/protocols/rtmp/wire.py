@@ -11,7 +11,7 @@ from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.chunk_reader import MAX_CHUNK_STREAMS, MAX_MESSAGE, MAX_PENDING, ChunkReader
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.command import amf_payload
-from gateway.protocols.rtmp.events import Acknowledged, CommandIgnored, PeerBufferLength, Pinged
+from gateway.protocols.rtmp.events import CommandIgnored
 from gateway.protocols.rtmp.message import (
     ACKNOWLEDGEMENT,
     AUDIO,
@@ -30,7 +30,6 @@ from gateway.protocols.rtmp.message import (
     user_control,
 )
 
-ControlEvent = Acknowledged | Pinged | PeerBufferLength | CommandIgnored
 _AGGREGATE_HEADER = 11
 _CONTROLS = (ACKNOWLEDGEMENT, WINDOW_ACK_SIZE, SET_PEER_BANDWIDTH)
 
@@ -56,7 +55,6 @@ class Wire:
 
     __slots__ = (
         "_ack_at",
-        "_acked",
         "_limits",
         "_reader",
         "_window",
@@ -74,7 +72,6 @@ class Wire:
         self._writer = ChunkWriter()
         self.queued: list[bytes] = []
         self.received = 0
-        self._acked = 0
         self._window = window
         self._ack_at = window // 2
         self.announced_window = 0
@@ -101,8 +98,12 @@ class Wire:
         """Adds bytes received earlier, because acknowledgements count from the start of the connection."""
         self.received += size
 
-    def control(self, message: Message) -> ControlEvent | None:
-        """Handles a protocol or user control message. Raises RemoteProtocolError if it is too short."""
+    def control(self, message: Message) -> CommandIgnored | None:
+        """Handles a protocol or user control message. Raises RemoteProtocolError if it is too short.
+
+        Returns an event if the message is unknown. Acknowledgements and answers to pings need no handling: every
+        received byte shows that the peer is alive.
+        """
         payload = message.payload
         if message.type_id == USER_CONTROL:
             return self._user_control(payload)
@@ -111,11 +112,6 @@ class Wire:
         if len(payload) < 4:
             raise RemoteProtocolError(f"control message {message.type_id} of {len(payload)} bytes")
         value = int.from_bytes(payload[:4], "big")
-        if message.type_id == ACKNOWLEDGEMENT:
-            increase = (value - self._acked) & 0xFFFFFFFF
-            if increase < 0x80000000:  # otherwise the value decreased; some peers send this
-                self._acked += increase
-            return Acknowledged(self._acked)
         if message.type_id == WINDOW_ACK_SIZE:
             # Acknowledges every half window, because some peers stop sending at a full window. The minimum prevents
             # an acknowledgement for every byte.
@@ -127,18 +123,13 @@ class Wire:
             self.send_window(value)
         return None
 
-    def _user_control(self, payload: bytes) -> ControlEvent | None:
+    def _user_control(self, payload: bytes) -> CommandIgnored | None:
         if len(payload) < 6:
             return CommandIgnored("user control", f"{len(payload)} bytes")
         event, value = int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:6], "big")
         if event == UserControl.PING_REQUEST:
             self.send_control(USER_CONTROL, user_control(UserControl.PING_RESPONSE, value))
-            return None
-        if event == UserControl.PING_RESPONSE:
-            return Pinged(value)
-        if event == UserControl.SET_BUFFER_LENGTH and len(payload) >= 10:
-            return PeerBufferLength(int.from_bytes(payload[6:10], "big"))
-        return None  # stream begin, stream end and others; 26, 31 and 32 are answers of Flash to its server
+        return None  # buffer length, stream begin and others; 26, 31 and 32 are answers of Flash to its server
 
     def script(self, message: Message) -> Script | CommandIgnored:
         """Returns a data message as an event. Invalid data is ignored, because metadata must not end a stream."""

@@ -14,17 +14,13 @@ from gateway.protocols.rtmp.chunk_writer import ChunkWriter, shared_message
 from gateway.protocols.rtmp.client import ClientRole
 from gateway.protocols.rtmp.events import (
     Accepted,
-    Acknowledged,
     CommandIgnored,
     Connected,
     Paused,
-    PeerBufferLength,
-    Pinged,
     PlayEnded,
     PlayRequested,
     PublishEnded,
     PublishRequested,
-    Receiving,
 )
 from gateway.protocols.rtmp.message import Message
 from gateway.protocols.rtmp.server import ServerConnection
@@ -68,7 +64,7 @@ def test_play_from_handshake_to_end() -> None:
 
     heard, events = talk(client, server, answer)
     assert heard == [Accepted()]
-    assert [type(e) for e in events] == [Connected, PlayRequested, PeerBufferLength]
+    assert [type(e) for e in events] == [Connected, PlayRequested]
     media = [Message(9, 40, 1, b"v" * 100_000), Message(8, 0xFFFFFFF0, 1, b"a")]
     for m in media:
         assert client.receive(shared_message(6, m.type_id, m.timestamp, m.payload, server.chunk_size)) == [m]
@@ -448,8 +444,8 @@ def test_pause_and_unpause() -> None:
 
 def test_other_commands_of_players_are_answered() -> None:
     peer = Scripted().playing()
-    assert peer.command("receiveAudio", 0, None, False, stream=1) == [Receiving(audio=False, video=None)]
-    assert peer.command("receiveVideo", 5, None, True, stream=1) == [Receiving(audio=None, video=True)]
+    assert peer.command("receiveAudio", 0, None, False, stream=1) == []
+    assert peer.command("receiveVideo", 5, None, True, stream=1) == []
     assert peer.commands() == [["_result", 5.0, None, None]]
     assert [type(e) for e in peer.command("seek", 0, None, 5, stream=1)] == [CommandIgnored]
     assert peer.codes() == ["NetStream.Seek.Notify"]
@@ -496,12 +492,12 @@ def test_pings_both_ways() -> None:
     assert [m.payload for m in peer.heard()] == [b"\0\x07\0\0\x12\x34"]
     peer.server.ping((1 << 32) + 77)
     assert [m.payload for m in peer.heard()] == [b"\0\x06\0\0\0\x4d"]
-    assert peer.message(4, b"\0\x07\0\0\0\x4d") == [Pinged(77)]
+    assert peer.message(4, b"\0\x07\0\0\0\x4d") == []
 
 
 def test_user_control_of_any_kind_is_tolerated() -> None:
     peer = Scripted()
-    assert peer.message(4, b"\0\x03\0\0\0\x01\0\0\x0b\xb8") == [PeerBufferLength(3000)]
+    assert peer.message(4, b"\0\x03\0\0\0\x01\0\0\x0b\xb8") == []
     assert peer.message(4, b"\0\x1f\0\0\0\x01") == []
     assert [type(e) for e in peer.message(4, b"\0")] == [CommandIgnored]
 
@@ -527,12 +523,10 @@ def test_a_tiny_window_is_not_an_amplifier() -> None:
     assert len(peer.heard()) <= 2
 
 
-def test_acknowledgements_of_the_peer_add_up_over_the_wrap() -> None:
+def test_acknowledgements_of_the_peer_are_accepted() -> None:
     peer = Scripted()
-    totals = []
     for value in (0x70000000, 0xE0000000, 0x10, 0x08):
-        totals += [e.total for e in peer.message(3, struct.pack(">I", value)) if isinstance(e, Acknowledged)]
-    assert totals == [0x70000000, 0xE0000000, 0x1_00000010, 0x1_00000010]
+        assert peer.message(3, struct.pack(">I", value)) == []
 
 
 def test_peer_bandwidth_is_answered_with_a_window() -> None:
