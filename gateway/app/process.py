@@ -26,7 +26,7 @@ def run(settings: Settings, work: Callable[[], Coroutine[Any, Any, int]], seat: 
     Examples are a port in use and an unusable store.
     """
     private_files()
-    logs.configure(settings.log.level, settings.log.format, words={"process": seat.slot.name} if seat else None)
+    logs.configure(settings.log.level, settings.log.format, fields={"process": seat.slot.name} if seat else None)
     try:
         import uvloop
 

@@ -1,4 +1,4 @@
-"""The HTTP server of playback, and the listener under the API: connections, requests, responses, WebSocket.
+"""The HTTP server of playback, and the listener of the API: connections, requests, responses, WebSocket.
 
-It has no routes and no streams; other packages give it a handler.
+It does not know routes or streams; other packages pass a handler.
 """

@@ -1,6 +1,6 @@
-"""The admin listener's connections, below aiohttp: they are counted, timed and read in turns.
+"""The connections of the admin listener below aiohttp: limits, time-outs, and reads in turns.
 
-aiohttp alone keeps a silent connection open for an hour, and reads a flood until it ends. It also logs every malformed
+aiohttp alone keeps an idle connection open for an hour, and reads a flood until its end. It also logs every malformed
 request as an error.
 """
 
@@ -21,7 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import StreamReader
 
 from gateway.http.forwarded import Forwarded, plain_address
-from gateway.http.request import begins_badly, host_is_valid
+from gateway.http.request import host_is_valid, is_malformed_start
 from gateway.http.response import Response, service_unavailable, text
 from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import ReadScheduler, ScheduledProtocol
@@ -30,8 +30,8 @@ from gateway.lib.tasks import Tasks
 
 _READ: Final = 8 * 1024  # bytes of one read
 _KEEP_ALIVE: Final = 75.0  # seconds between two requests
-_LINGER: Final = 2.0  # seconds in which a refused connection can send its request and get the answer
-_FIRST_COST: Final = 0.001  # assumed cost of a connection's first request, seconds
+_LINGER: Final = 2.0  # seconds in which a refused client can send its request and read the answer
+_FIRST_COST: Final = 0.001  # assumed cost of the first request of a connection, seconds
 _METHOD: Final = re.compile(rb"[A-Za-z]{1,32} ", re.ASCII)
 # The known methods of RFC 9110 §9.3 and RFC 5789.
 _KNOWN: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
@@ -43,11 +43,12 @@ _UNKNOWN_METHOD: Final = text(501, "this method is not known here")
 
 @dataclass(frozen=True, slots=True)
 class AdminLimits:
-    """Bounds of connections; 0 is no limit.
+    """Limits of connections; 0 is no limit.
 
-    head_seconds: from a request's first byte (or the connection's start) to the end of its head.
+    head_seconds: from the first byte of a request (or the start of the connection) to the end of its head.
     stall_seconds: time in which a client must read some of the sent data.
-    per_address, connections: connections at once, of one address and in all.
+    per_address: simultaneous connections of one address.
+    connections: simultaneous connections of all addresses.
     """
 
     head_seconds: float
@@ -59,8 +60,8 @@ class AdminLimits:
 class AdminListener:
     """Serves an aiohttp application on any number of sockets. Used by one loop.
 
-    A connection beyond its address's share gets 429; one beyond `connections` is closed at once. `refused` counts both.
-    Trusted proxies' connections are not counted by address.
+    A connection above the limit of its address gets 429. A connection above `connections` is closed at once. `refused`
+    counts both. The connections of trusted proxies are not counted_address by address.
     """
 
     def __init__(self, app: web.Application, limits: AdminLimits, forwarded: Forwarded) -> None:
@@ -76,32 +77,33 @@ class AdminListener:
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, logger=_logger(), keepalive_timeout=_KEEP_ALIVE
         )
-        self._serving: dict[object, AdminConnection] = {}  # by aiohttp's protocol
+        self._serving: dict[object, AdminConnection] = {}  # by the protocol of aiohttp
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
 
     async def listen(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext | None = None) -> None:
-        """Serves on listening sockets, which it closes at the end."""
+        """Serves on listening sockets, and closes them at the end."""
         await self._runner.setup()
         server = self._runner.server
         assert server is not None  # set up
         server.request_handler = self._handler(server.request_handler)
         loop = asyncio.get_running_loop()
-        for one in sockets:
+        for listening in sockets:
             if tls is None:
-                self._servers.append(await loop.create_server(self._connection, sock=one, backlog=BACKLOG))
+                self._servers.append(await loop.create_server(self._connection, sock=listening, backlog=BACKLOG))
             else:
                 self._tasks.start(
-                    accept_tls(one, tls, self.limits.head_seconds, self._arrived, self._tasks), "TLS connections"
+                    accept_tls(listening, tls, self.limits.head_seconds, self._accept_tls_client, self._tasks),
+                    "TLS connections",
                 )
         self._tick()
 
     def retire(self) -> None:
-        """Begins to close, because another process has the port now."""
+        """Begins to close, because another process now has the port."""
         self._retiring.start(self.close())
 
     async def close(self) -> None:
-        """Stops accepting, finishes the present answers, and closes all connections."""
+        """Stops accepting, finishes the running answers, and closes all connections."""
         if self._closed:
             await self._retiring.close()
             return
@@ -112,7 +114,7 @@ class AdminListener:
         await self._tasks.close()
         for connection in list(self.connections):
             connection.end()
-        await self._runner.cleanup()  # closes all connections that aiohttp knows
+        await self._runner.cleanup()  # closes the connections that aiohttp knows
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -121,7 +123,7 @@ class AdminListener:
 
     # ---- for connections ----
 
-    def entered(self, connection: AdminConnection, address: str) -> bool:
+    def admit(self, connection: AdminConnection, address: str) -> bool:
         """Counts a new connection. Returns False if it must be refused."""
         limits = self.limits
         if limits.connections and len(self.connections) >= limits.connections:
@@ -134,48 +136,48 @@ class AdminListener:
         if not self.quota.take(address):
             self.refused += 1
             return False
-        connection.counted = address
+        connection.counted_address = address
         return True
 
-    def left(self, connection: AdminConnection) -> None:
+    def release(self, connection: AdminConnection) -> None:
         """Removes a connection. Idempotent."""
         self.connections.discard(connection)
         self._serving.pop(connection.inner, None)
-        if connection.counted:
-            self.quota.give(connection.counted)
-            connection.counted = ""
+        if connection.counted_address:
+            self.quota.give(connection.counted_address)
+            connection.counted_address = ""
 
     # ---- details ----
 
     def _connection(self) -> AdminConnection:
         server = self._runner.server
-        assert server is not None  # it accepts only while it is set up
+        assert server is not None  # it accepts only after its setup
         connection = AdminConnection(self, server())
         self._serving[connection.inner] = connection
         return connection
 
-    def _arrived(self, address: str) -> AdminConnection | None:
+    def _accept_tls_client(self, address: str) -> AdminConnection | None:
         """Returns the connection of a TCP client before its TLS handshake; None if it is refused."""
         connection = self._connection()
-        if self.entered(connection, plain_address(address)):
+        if self.admit(connection, plain_address(address)):
             return connection
-        self.left(connection)
+        self.release(connection)
         return None
 
     def _handler(
         self, handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
     ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-        """Returns the application's handler, which waits for its connection's turn."""
+        """Returns a handler that waits for the turn of the connection and then calls `handle`."""
 
         async def handler(request: web.BaseRequest) -> web.StreamResponse:
             connection = self._serving.get(request.protocol)
-            if connection is None:  # its client has gone
+            if connection is None:  # the client has disconnected
                 return await handle(request)
-            await connection.began(request.content)
+            await connection.wait_for_turn(request.content)
             try:
                 return _refusal(request) or await handle(request)
             finally:
-                connection.ended()
+                connection.answered()
 
         return handler
 
@@ -189,12 +191,16 @@ class AdminListener:
 
 
 class AdminConnection(ScheduledProtocol):
-    """One client of the admin listener. deadline: when `timed_out` is called, on the loop's clock."""
+    """One client of the admin listener.
+
+    deadline: time at which `timed_out` is called, on the clock of the loop.
+    counted_address: the address whose quota it uses.
+    """
 
     # fmt: off
     __slots__ = (
-        "_answering", "_began", "_body", "_connected", "_cost", "_half_closed", "_listener", "_loop", "_partial",
-        "_unsent", "counted", "deadline",
+        "_answering", "_body", "_connected", "_cost", "_half_closed", "_listener", "_loop", "_partial", "_turn_began",
+        "_unsent", "counted_address", "deadline",
     )
     # fmt: on
 
@@ -203,14 +209,14 @@ class AdminConnection(ScheduledProtocol):
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._answering = False
-        self._partial = False  # a head has begun
-        self._connected = False  # aiohttp knows the connection; it never sees a refused one
-        self._half_closed = False  # the client sends no more
-        self._body: StreamReader | None = None  # body of the last request, which may arrive after its answer
-        self._unsent = 0  # bytes that waited for the client at the last check
-        self._began = 0.0
-        self._cost = _FIRST_COST  # seconds that its last request took
-        self.counted = ""  # the address whose quota it uses
+        self._partial = False  # the head of a request is unfinished
+        self._connected = False  # aiohttp knows the connection; it never knows refused ones
+        self._half_closed = False  # the client has closed its sending side
+        self._body: StreamReader | None = None  # body of the last request; it may arrive after the answer
+        self._unsent = 0  # unsent bytes at the last check
+        self._turn_began = 0.0
+        self._cost = _FIRST_COST  # seconds that the last request needed
+        self.counted_address = ""
         self.deadline = math.inf
 
     # ---- asyncio's side ----
@@ -218,16 +224,16 @@ class AdminConnection(ScheduledProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is not derived from asyncio's
         self.deadline = self._after(self._listener.limits.head_seconds)
-        if self not in self._listener.connections:  # a TLS connection was counted when it was accepted
+        if self not in self._listener.connections:  # a TLS connection was counted_address at accept
             name = transport.get_extra_info("peername")
-            if not self._listener.entered(self, plain_address(name[0]) if name else ""):
+            if not self._listener.admit(self, plain_address(name[0]) if name else ""):
                 self.deadline = self._loop.time() + _LINGER
                 return
         self._connected = True
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._listener.left(self)
+        self._listener.release(self)
         if self._connected:
             self._connected = False
             super().connection_lost(exc)
@@ -236,22 +242,22 @@ class AdminConnection(ScheduledProtocol):
         if self._transport.is_closing():
             return
         if not self._connected:
-            self._say(_TOO_MANY)
+            self._send_last(_TOO_MANY)
             return
         if not self._answering and not self._partial and (self._body is None or self._body.is_eof()):
             self._partial = True
             self.deadline = self._after(self._listener.limits.head_seconds)
-            # A piece of a later head may have arrived with the one before it: only aiohttp can check those.
-            if self._body is None and (refusal := _judge_beginning(data)) is not None:
-                self._say(refusal)
+            # The start of a later head may have arrived with the request before it: only aiohttp can check that.
+            if self._body is None and (refusal := _early_refusal(data)) is not None:
+                self._send_last(refusal)
                 return
         super().bytes_received(data)
 
     def eof_received(self) -> bool | None:
         if not self._connected:
             return False
-        whole = self._partial if not self._answering else self._body is None or self._body.is_eof()
-        if whole and self._transport.get_extra_info("sslcontext") is None:
+        keep_open = self._partial if not self._answering else self._body is None or self._body.is_eof()
+        if keep_open and self._transport.get_extra_info("sslcontext") is None:
             self._half_closed = True  # RFC 9112 §9.6: the client may still read its answer
             return True
         return super().eof_received()
@@ -269,8 +275,8 @@ class AdminConnection(ScheduledProtocol):
 
     # ---- the listener's side ----
 
-    async def began(self, body: StreamReader) -> None:
-        """Notes that a head is complete. Returns when it is this connection's turn."""
+    async def wait_for_turn(self, body: StreamReader) -> None:
+        """Handles the end of a head. Returns when it is the turn of this connection."""
         self._answering, self._partial, self._body = True, False, body
         self.deadline = math.inf
         if self._half_closed and not body.is_eof():
@@ -278,13 +284,13 @@ class AdminConnection(ScheduledProtocol):
         turn: asyncio.Future[None] = self._loop.create_future()
         self._scheduler.wait(lambda: None if turn.done() else turn.set_result(None), self._cost)
         await turn
-        self._began = self._loop.time()
+        self._turn_began = self._loop.time()
 
-    def ended(self) -> None:
-        """Notes that the request has its answer, which will now be sent."""
+    def answered(self) -> None:
+        """Handles the end of a request. Its answer is sent now."""
         now = self._loop.time()
         self._answering = False
-        self._cost = now - self._began
+        self._cost = now - self._turn_began
         self.deadline = now + (_LINGER if self._half_closed else _KEEP_ALIVE)
 
     def timed_out(self) -> None:
@@ -294,10 +300,10 @@ class AdminConnection(ScheduledProtocol):
         self._unsent = unsent
         if transport.is_closing() or 0 < before <= unsent:
             transport.abort()
-        elif unsent:  # slow, but reading
+        elif unsent:  # the client reads slowly
             self.deadline = self._after(self._listener.limits.stall_seconds)
         elif self._partial and not self._answering:
-            self._say(_TOO_SLOW)
+            self._send_last(_TOO_SLOW)
         else:
             self.deadline = self._loop.time() + _LINGER
             transport.close()
@@ -311,15 +317,15 @@ class AdminConnection(ScheduledProtocol):
             self._transport.close()
 
     def abort(self) -> None:
-        transport = getattr(self, "_transport", None)  # none before the TLS handshake
+        transport = getattr(self, "_transport", None)  # not set before the TLS handshake
         if transport is not None:
             transport.abort()
 
     def _after(self, seconds: float) -> float:
-        """Returns the deadline in `seconds`; 0: never."""
+        """Returns the deadline after `seconds`; 0: never."""
         return self._loop.time() + (seconds or math.inf)
 
-    def _say(self, response: Response) -> None:
+    def _send_last(self, response: Response) -> None:
         """Sends the last answer and closes."""
         assert isinstance(response.body, bytes)
         self._transport.write(response.head() + b"Connection: close\r\n\r\n" + response.body)
@@ -327,37 +333,37 @@ class AdminConnection(ScheduledProtocol):
         self._transport.close()
 
 
-def _judge_beginning(data: bytes) -> Response | None:
-    """Returns the refusal if a connection's first bytes cannot begin a known request; otherwise None."""
-    if begins_badly(data):
+def _early_refusal(data: bytes) -> Response | None:
+    """Returns the refusal if a request cannot begin with these bytes; otherwise None."""
+    if is_malformed_start(data):
         return _MALFORMED
     method = _METHOD.match(data)
     if method is not None and method[0][:-1] not in _KNOWN:
-        return _UNKNOWN_METHOD  # RFC 9110 §9.1; aiohttp would say 400
+        return _UNKNOWN_METHOD  # RFC 9110 §9.1; aiohttp would answer 400
     return None
 
 
 def _refusal(request: web.BaseRequest) -> web.StreamResponse | None:
-    """Returns the refusal of a request that aiohttp accepts but the application must not get; otherwise None."""
+    """Returns the refusal of a request that aiohttp accepts and the application must not get; otherwise None."""
     if request.version not in ((1, 0), (1, 1)):
-        return _last(505, "only HTTP/1.1 is supported")
+        return _final_response(505, "only HTTP/1.1 is supported")
     host = request.headers.get("Host", "")
     if not host_is_valid(host) and (host or request.version == (1, 1)):
-        return _last(400, "malformed Host")
-    if request.method == "OPTIONS" and request.raw_path == "*":  # RFC 9110 §9.3.7: of the server as a whole
+        return _final_response(400, "malformed Host")
+    if request.method == "OPTIONS" and request.raw_path == "*":  # RFC 9110 §9.3.7: for the whole server
         return web.Response(status=204, headers={"Allow": "GET, HEAD, POST, PUT, DELETE, OPTIONS"})
     return None
 
 
-def _last(status: int, words: str) -> web.Response:
+def _final_response(status: int, message: str) -> web.Response:
     """Returns a response after which the connection is closed."""
-    response = web.Response(status=status, text=f"{words}\n")
+    response = web.Response(status=status, text=f"{message}\n")
     response.force_close()
     return response
 
 
-class _NoPeersFaults(logging.Filter):
-    """Drops log records that a peer can cause at will: malformed requests, broken connections."""
+class _PeerErrorFilter(logging.Filter):
+    """Drops log records that any peer can cause: malformed requests, broken connections."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         kind = record.exc_info[0] if isinstance(record.exc_info, tuple) else None
@@ -368,7 +374,7 @@ def _logger() -> logging.Logger:
     """Returns the logger of aiohttp's server."""
     logger = logging.getLogger("gateway.admin.http")
     if not logger.filters:
-        logger.addFilter(_NoPeersFaults())
+        logger.addFilter(_PeerErrorFilter())
     return logger
 
 

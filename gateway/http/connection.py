@@ -1,4 +1,4 @@
-"""One HTTP client connection: answered in order, kept alive, timed out, or handed over to another protocol."""
+"""One HTTP client connection: answers in order, keep-alive, time-outs, and takeover by another protocol."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Any, Final, Protocol, cast
 
 from gateway.http.connection_slot import ConnectionSlot
 from gateway.http.forwarded import Forwarded, plain_address
-from gateway.http.request import HeadParser, HeadReader, Request, RequestError, begins_badly, too_large
+from gateway.http.request import HeadParser, HeadReader, Request, RequestError, is_malformed_start, too_large
 from gateway.http.response import Answer, Handler, Response, Takeover, accepts_gzip, text
 from gateway.lib.scheduled_reads import SLICE_SECONDS, ReadScheduler, ScheduledReads, shared_view
 from gateway.lib.tasks import Tasks
 
 _READ: Final = 8 * 1024  # bytes of one read; a request has a few hundred
 _VIEW: Final = shared_view(_READ)
-_UNTIMED: Final = 1024  # bytes; a smaller read is not timed: it is a few requests, and then the socket is empty
-_UNSENT_HIGH: Final = 1024 * 1024  # with more unsent bytes, the client's next request waits …
-_UNSENT_PIPELINED: Final = 64 * 1024  # … and the bound for a client that pipelines its requests
-_AHEAD: Final = 16 * 1024  # bytes of pipelined requests that are read while one is being answered
-_LINGER: Final = 2.0  # seconds in which the rest of a refused request is read, so that no reset discards the answer
+_UNTIMED_BYTES: Final = 1024  # bytes; a smaller read is not timed: it has a few requests and empties the socket
+_UNSENT_HIGH: Final = 1024 * 1024  # unsent bytes above which the next request of the client waits …
+_UNSENT_PIPELINED: Final = 64 * 1024  # … and this limit for a client that pipelines its requests
+_MAX_PIPELINED: Final = 16 * 1024  # bytes of pipelined requests that are read during an answer
+_LINGER: Final = 2.0  # seconds to read the rest of a refused request, because a reset would discard the answer
 _LINGER_BYTES: Final = 256 * 1024
-_JOINED: Final = 16 * 1024  # smaller bodies are copied after their head: sending one buffer is cheaper than two
+_MAX_JOINED_BODY: Final = 16 * 1024  # smaller bodies are copied behind their head: one buffer is cheaper than two
 
-_KEEP: Final = b"\r\n"
-_KEEP_10: Final = b"Connection: keep-alive\r\n\r\n"
+_KEEP_ALIVE_11: Final = b"\r\n"
+_KEEP_ALIVE_10: Final = b"Connection: keep-alive\r\n\r\n"
 _CLOSE: Final = b"Connection: close\r\n\r\n"
 
 
@@ -37,9 +37,9 @@ class HttpLimits:
     """Limits of a connection, in seconds and bytes (settings, sections `http` and `limits`).
 
     head_seconds: from a request's first byte (or the connection's start) to the end of its head; 0 is no limit.
-    stall_seconds: time in which a client must read some of the waiting data; 0 is no limit.
-    per_address: connections of one address at once; 0 is no limit.
-    connections: connections of all addresses at once; 0 is no limit.
+    stall_seconds: time in which a client must read some of the unsent data; 0 is no limit.
+    per_address: simultaneous connections of one address; 0 is no limit.
+    connections: simultaneous connections of all addresses; 0 is no limit.
     """
 
     head_bytes: int
@@ -52,10 +52,13 @@ class HttpLimits:
 
 
 class ConnectionServer(Protocol):
-    """The state and services that the connections of a server share; `HttpServer` provides them.
+    """The state and services that the connections of a server share. `HttpServer` provides them.
 
-    now: monotonic seconds. date: the Date header. keeps: connections go on after an answer. connections: without those
-    that were taken over. The counters are those of HttpServer; the Responses are answers that are made once.
+    now: monotonic seconds.
+    date: the Date header.
+    keeps_alive: whether connections stay open after an answer.
+    connections: without connections that were taken over.
+    The counters are described in HttpServer. The Responses are prepared answers.
     """
 
     handler: Handler
@@ -68,7 +71,7 @@ class ConnectionServer(Protocol):
     tasks: Tasks
     connections: set[HttpConnection]
     closing: bool
-    keeps: bool
+    keeps_alive: bool
     now: float
     date: bytes
     requests: int
@@ -78,57 +81,58 @@ class ConnectionServer(Protocol):
     preflight: Response
     too_many: Response
 
-    def entered(self, address: str) -> ConnectionSlot | None:
-        """Counts a new connection; None where it is to be closed at once."""
+    def open_slot(self, address: str) -> ConnectionSlot | None:
+        """Counts a new connection. Returns None if it must be closed at once."""
 
-    def moved(self, lease: ConnectionSlot, client: str) -> bool:
-        """Counts a connection that stays for the client behind the proxy too. False where that has too many."""
+    def count_client(self, slot: ConnectionSlot, client: str) -> bool:
+        """Counts a connection also for the client behind the proxy. Returns False if that has too many."""
         ...
 
     async def compress(self, response: Response) -> None:
         """Compresses a large body in a thread."""
 
-    def failed(self, request: Request, error: Exception) -> Response:
-        """Returns the answer to a request whose handler raised."""
+    def error_response(self, request: Request, error: Exception) -> Response:
+        """Returns the answer if the handler raised `error`."""
         ...
 
-    def crashed(self, name: str, error: BaseException) -> None:
-        """Logs what went wrong outside of a request's answer."""
+    def task_failed(self, name: str, error: BaseException) -> None:
+        """Logs an error outside of an answer."""
 
 
 class HttpConnection(ScheduledReads):
     """Answers requests one after the other; pipelined requests wait in a bounded buffer.
 
-    Pipelined requests are served for SLICE_SECONDS; then the connection waits for its turn among all that are read.
-    deadline: when `timed_out` is called, on the server's clock.
-    `_done` is set when the connection is closing, lingering or taken over; then nothing more is parsed.
+    Pipelined requests are served for SLICE_SECONDS. Then the connection waits for its turn of the scheduler.
+    deadline: time at which `timed_out` is called, on the clock of the server.
+    `_done` is set when the connection is closing, lingering or taken over. Then nothing more is parsed.
     """
 
     # fmt: off
     __slots__ = (
-        "_buffer", "_descriptor", "_done", "_drained", "_fresh", "_heads", "_lease", "_lingering", "_partial",
-        "_pipelines", "_server", "_task", "_turn_awaited", "_unsent", "_unwritable", "deadline", "peer", "scheme",
+        "_awaits_first_request", "_buffer", "_descriptor", "_done", "_drained", "_heads", "_lingering", "_partial",
+        "_pipelines", "_server", "_slot", "_task", "_turn_awaited", "_unsent", "_unwritable", "deadline", "peer",
+        "scheme",
     )
     # fmt: on
 
-    def __init__(self, server: ConnectionServer, lease: ConnectionSlot | None = None) -> None:
-        """lease: of a connection that was counted before its TLS handshake."""
+    def __init__(self, server: ConnectionServer, slot: ConnectionSlot | None = None) -> None:
+        """slot: of a connection that was counted before its TLS handshake."""
         super().__init__(server.scheduler, _READ)
         self._server = server
-        self._lease = lease
+        self._slot = slot
         self._heads = HeadReader(server.parser)
         self._buffer = b""
         self._task: asyncio.Task[object] | None = None
         self._drained: asyncio.Future[None] | None = None
-        self._unwritable = False  # too many bytes wait for the client
+        self._unwritable = False  # the client has too many unsent bytes
         self._turn_awaited = False  # pipelined requests wait for the scheduler
-        self._pipelines = False  # the client has sent a request before the answer to another
-        self._partial = False  # a head has begun
+        self._pipelines = False  # the client sent a request before the answer to an earlier one
+        self._partial = False  # the head of a request is unfinished
         self._done = False
-        self._fresh = True  # it has sent no request yet
+        self._awaits_first_request = True  # the client has not sent a request yet
         self._lingering = -1  # bytes discarded since the last answer; -1: not lingering
         self._unsent = 0
-        self._descriptor = -1  # of a plain socket, which may be written directly while the transport is idle
+        self._descriptor = -1  # of a plain socket; it may be written directly if the transport is idle
         self.deadline = math.inf
         self.peer = ""
         self.scheme = "http"
@@ -145,22 +149,22 @@ class HttpConnection(ScheduledReads):
             self.scheme = "https"
         else:
             self._descriptor = tcp.get_extra_info("socket").fileno()
-        if self._lease is None:
-            self._lease = server.entered(self.peer)
-            if self._lease is None:
+        if self._slot is None:
+            self._slot = server.open_slot(self.peer)
+            if self._slot is None:
                 self._done = True
                 tcp.abort()
                 return
-        self._lease.transport = tcp
+        self._slot.transport = tcp
         server.connections.add(self)
         self.deadline = server.now + server.limits.head_seconds
-        if self._lease.over or server.closing:
-            self.deadline = server.now + _LINGER  # long enough to send one request and get one answer
+        if self._slot.over_quota or server.closing:
+            self.deadline = server.now + _LINGER  # enough for one request and one answer
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.connections.discard(self)
-        if self._lease is not None:
-            self._lease.release()
+        if self._slot is not None:
+            self._slot.release()
         self._done = True
         self._buffer = b""
         task, self._task = self._task, None
@@ -173,7 +177,7 @@ class HttpConnection(ScheduledReads):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Handles a read. Hot path."""
-        if nbytes < _UNTIMED:
+        if nbytes < _UNTIMED_BYTES:
             self.bytes_received(_VIEW[:nbytes].tobytes())
         else:
             super().buffer_updated(nbytes)
@@ -189,7 +193,7 @@ class HttpConnection(ScheduledReads):
             data = self._buffer + data
         if self._task is not None or self._unwritable or self._turn_awaited:
             self._buffer = data
-            if len(data) > _AHEAD:
+            if len(data) > _MAX_PIPELINED:
                 self.hold_reading()
         else:
             self._process(data)
@@ -207,7 +211,7 @@ class HttpConnection(ScheduledReads):
         if self._task is not None:
             self.deadline = math.inf
         elif not self._done and not self._turn_awaited:
-            if self._buffer:  # it pipelines requests with large answers: each takes a turn
+            if self._buffer:  # pipelined requests with large answers: each waits for a turn
                 self._await_turn(SLICE_SECONDS)
             else:
                 self._next()
@@ -217,10 +221,10 @@ class HttpConnection(ScheduledReads):
     def _process(self, data: bytes) -> None:
         """Serves the requests in `data`.
 
-        Stops when one takes time, the slice is over, or too many bytes wait for the client.
+        Stops if an answer needs a task, the slice is over, or the client has too many unsent bytes.
         """
         server = self._server
-        began = 0.0  # when the second request was served
+        began = 0.0  # time at which the second request was served
         while data:
             if data[0] in b"\r\n":  # RFC 9112 §2.2: "ignore at least one empty line … prior to the request-line"
                 data = data.lstrip(b"\r\n")
@@ -261,13 +265,13 @@ class HttpConnection(ScheduledReads):
         self.deadline = server.now + server.limits.keep_alive
 
     def _await_turn(self, took: float) -> None:
-        """Makes the buffered requests wait until the scheduler reaches this connection. took: seconds."""
+        """Queues the buffered requests in the scheduler. took: seconds that the last requests needed."""
         self._turn_awaited = True
         self.deadline = self._server.now + self._server.limits.keep_alive
         self.hold_reading()
-        self._scheduler.wait(self._turn, took)
+        self._scheduler.wait(self._on_turn, took)
 
-    def _turn(self) -> None:
+    def _on_turn(self) -> None:
         self._turn_awaited = False
         if not self._done and not self._unwritable:
             self._next()
@@ -280,27 +284,27 @@ class HttpConnection(ScheduledReads):
             len(data) > limits.target_bytes + 64 and b"\r\n" not in data[: limits.target_bytes + 64]
         ):
             self._refuse(too_large(data, limits.target_bytes))
-        elif begins_badly(data):
+        elif is_malformed_start(data):
             self._refuse(RequestError(400, "malformed request"))
         elif not self._partial:
             self._partial = True
             self.deadline = self._server.now + limits.head_seconds
 
     def _serve(self, request: Request) -> None:
-        server, lease = self._server, self._lease
-        assert lease is not None, "a connection that is not counted is closed"
+        server, slot = self._server, self._slot
+        assert slot is not None, "a connection that is not counted is closed"
         server.requests += 1
-        self._fresh = False
+        self._awaits_first_request = False
         if server.forwarded:
             headers = request.headers
             request.peer = server.forwarded.client(self.peer, headers)
             request.scheme = server.forwarded.scheme(self.peer, headers, self.scheme)
             request.exempt = server.forwarded.trusts(request.peer)
         if request.has_body:
-            request.keep_alive = False  # a body is never read: the connection ends with the answer
+            request.keep_alive = False  # a body is never read: the connection closes after the answer
         if server.exempts(request):
-            lease.exempt()
-        elif lease.over:
+            slot.exempt()
+        elif slot.over_quota:
             self._too_many(request)
             return
         if request.method not in server.methods:
@@ -309,7 +313,7 @@ class HttpConnection(ScheduledReads):
         try:
             answer = server.handler(request)
         except Exception as error:
-            answer = server.failed(request, error)
+            answer = server.error_response(request, error)
         if isinstance(answer, Response):
             body = answer.body
             if isinstance(body, bytes) or body is None:
@@ -319,7 +323,7 @@ class HttpConnection(ScheduledReads):
         elif isinstance(answer, Takeover):
             self._hand_over(request, answer)
         else:
-            self._begin(self._finish(request, answer))
+            self._begin(self._answer_later(request, answer))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         self.deadline = math.inf
@@ -329,7 +333,7 @@ class HttpConnection(ScheduledReads):
         try:
             await work
         except Exception as error:
-            self._server.crashed("http", error)
+            self._server.task_failed("http", error)
             self._done = True
             self._transport.abort()
         finally:
@@ -337,11 +341,11 @@ class HttpConnection(ScheduledReads):
         if not self._done:
             self._next()
 
-    async def _finish(self, request: Request, awaited: Coroutine[Any, Any, Answer]) -> None:
+    async def _answer_later(self, request: Request, awaited: Coroutine[Any, Any, Answer]) -> None:
         try:
             answer = await awaited
         except Exception as error:
-            answer = self._server.failed(request, error)
+            answer = self._server.error_response(request, error)
         if isinstance(answer, Takeover):
             self._hand_over(request, answer)
         elif isinstance(answer.body, bytes) or answer.body is None:
@@ -353,14 +357,14 @@ class HttpConnection(ScheduledReads):
             await self._stream(request, answer, answer.body)
 
     async def _compress(self, request: Request, response: Response) -> None:
-        """Sends a large body; if the client accepts gzip, a thread compresses it first."""
+        """Sends a large body. If the client accepts gzip, a thread compresses it first."""
         if "range" not in request.headers and accepts_gzip(request.headers.get("accept-encoding", "")):
             await self._server.compress(response)
         self._send(request, response)
 
     def _next(self) -> None:
         """Continues with the next request after an answer."""
-        if not self._server.keeps:
+        if not self._server.keeps_alive:
             self._end(False)
             return
         self._process(self._buffer)
@@ -383,60 +387,59 @@ class HttpConnection(ScheduledReads):
                     return
                 response = response.gzipped()
         server = self._server
-        keep = request.keep_alive and server.keeps
+        keep = request.keep_alive and server.keeps_alive
         try:
             head = response.head()
         except ValueError as error:
-            response = server.failed(request, error)
+            response = server.error_response(request, error)
             head = response.head()
-        head += server.date + (_KEEP if keep and request.http11 else _connection(request, keep))
+        head += server.date + (_KEEP_ALIVE_11 if keep and request.http11 else _connection_header(request, keep))
         body = response.body
         if not body or request.method == "HEAD":
             body = b""
-        assert isinstance(body, bytes)  # the callers stream the others
+        assert isinstance(body, bytes)  # the callers stream other bodies
         server.bytes_out += len(head) + len(body)
         self._write(head, body)
         if not keep:
             self._end(request.has_body)
 
     def _write(self, head: bytes, body: bytes) -> None:
-        """Writes a whole answer. If nothing waits for the socket, it writes directly, a fifth cheaper than the
-        transport.
+        """Writes a whole answer. If the transport is idle, writes to the socket directly, which is a fifth cheaper.
 
-        The transport collects the answers to pipelined requests, and keeps what the kernel does not accept.
+        The transport collects the answers to pipelined requests, and sends the rest if the kernel accepts only a part.
         """
         transport = self._transport
-        taken = 0
+        written = 0
         if self._descriptor >= 0 and not self._buffer and not transport.get_write_buffer_size():
             try:
-                taken = os.writev(self._descriptor, (head, body)) if body else os.write(self._descriptor, head)
+                written = os.writev(self._descriptor, (head, body)) if body else os.write(self._descriptor, head)
             except BlockingIOError:
                 pass  # the kernel accepts nothing now
             except OSError:
-                return  # the peer is gone; the transport notices it itself
-        if not taken and len(body) < _JOINED:
+                return  # the peer has disconnected; the transport notices it itself
+        if not written and len(body) < _MAX_JOINED_BODY:
             transport.write(head + body)
             return
-        if taken < len(head):
-            transport.write(head[taken:])
-        rest = max(0, taken - len(head))
-        if rest < len(body):
-            transport.write(memoryview(body)[rest:])
+        if written < len(head):
+            transport.write(head[written:])
+        written_body = max(0, written - len(head))
+        if written_body < len(body):
+            transport.write(memoryview(body)[written_body:])
 
     async def _stream(self, request: Request, response: Response, body: AsyncIterator[bytes]) -> None:
-        """Sends a body as it is made. If that fails, the connection is cut, so that the client notices it."""
+        """Sends the pieces of a body. If one fails, the connection is closed, so that the client notices it."""
         transport, server, length = self._transport, self._server, response.length
         chunked = request.http11 and length is None
-        keep = request.keep_alive and server.keeps and (chunked or length is not None)
+        keep = request.keep_alive and server.keeps_alive and (chunked or length is not None)
         head = response.head() + server.date + (b"Transfer-Encoding: chunked\r\n" if chunked else b"")
-        head += _connection(request, keep)
+        head += _connection_header(request, keep)
         sent = 0
-        whole = request.method == "HEAD"
+        complete = request.method == "HEAD"
         try:
             if not transport.is_closing():
                 transport.write(head)
                 server.bytes_out += len(head)
-            if not whole:
+            if not complete:
                 async for piece in body:
                     if transport.is_closing():
                         return
@@ -449,14 +452,14 @@ class HttpConnection(ScheduledReads):
                             await self._drain()
                 if chunked and not transport.is_closing():
                     transport.write(b"0\r\n\r\n")
-                whole = length is None or sent == length
+                complete = length is None or sent == length
         except Exception as error:
-            server.failed(request, error)
+            server.error_response(request, error)
         finally:
             close = getattr(body, "aclose", None)
             if close is not None:
                 await close()
-        if not whole or not keep:
+        if not complete or not keep:
             self._end(request.has_body)
 
     async def _drain(self) -> None:
@@ -465,25 +468,25 @@ class HttpConnection(ScheduledReads):
             await self._drained
 
     def _hand_over(self, request: Request, takeover: Takeover) -> None:
-        server, transport, lease = self._server, self._transport, self._lease
-        assert lease is not None, "a connection that is not counted is closed"
-        if transport.is_closing():  # the client has gone: connection_lost follows
+        server, transport, slot = self._server, self._transport, self._slot
+        assert slot is not None, "a connection that is not counted is closed"
+        if transport.is_closing():  # the client has disconnected: connection_lost follows
             takeover.abandoned()
             return
-        if request.peer != self.peer and not server.moved(lease, request.peer):
+        if request.peer != self.peer and not server.count_client(slot, request.peer):
             takeover.abandoned()
             self._too_many(request)
             return
         rest, self._buffer = self._buffer, b""
         self._done = True
-        self._task = None  # the task runs this call; losing the connection must not cancel the takeover
-        # The loop looks up how a protocol reads when reading begins. A turn that the scheduler still holds does not
-        # resume reading.
+        self._task = None  # this task runs the call; a lost connection must not cancel the takeover
+        # The loop checks the kind of a protocol when reading begins. With a hold, a queued turn of the scheduler does
+        # not resume reading.
         self.hold_reading()
         try:
-            protocol = takeover.begin(transport, rest, lease)
+            protocol = takeover.begin(transport, rest, slot)
         except Exception as error:
-            server.failed(request, error)
+            server.error_response(request, error)
             transport.abort()
             return
         server.connections.discard(self)
@@ -498,7 +501,7 @@ class HttpConnection(ScheduledReads):
         self._send(request, self._server.too_many)
 
     def _refuse(self, error: RequestError) -> None:
-        """Sends the last answer: after a bad request, the start of the next one cannot be found."""
+        """Sends the last answer: after a bad request, the start of the next one is unknown."""
         server = self._server
         server.refused += 1
         response = text(error.status, str(error))
@@ -509,7 +512,7 @@ class HttpConnection(ScheduledReads):
     # ---- the end ----
 
     def _end(self, unread: bool) -> None:
-        """Closes after all written data has been sent; if the client may still be sending, reads that first."""
+        """Closes after all written data has been sent. unread: the client may still send; that is read first."""
         server, transport = self._server, self._transport
         self._done = True
         self._buffer = b""
@@ -530,7 +533,7 @@ class HttpConnection(ScheduledReads):
         server, transport = self._server, self._transport
         unsent = transport.get_write_buffer_size()
         if unsent and self._lingering < 0 and (self._unsent == 0 or unsent < self._unsent):
-            self._unsent = unsent  # it reads, but slowly
+            self._unsent = unsent  # the client reads slowly
             self.deadline = server.now + server.limits.stall_seconds
         elif unsent or self._done:
             transport.abort()
@@ -540,19 +543,19 @@ class HttpConnection(ScheduledReads):
             self._end(False)
 
     def drain(self) -> None:
-        """Ends the connection when the server closes: at once if it is idle, otherwise after the present answer.
+        """Ends the connection when the server closes: at once if it is idle, otherwise after the running answer.
 
-        If it has sent no request yet, one may be on its way, and closing first would reset it.
+        If the client has not sent a request yet, one may be on the way. An immediate close would reset it.
         """
         if self._task is None and not self._unwritable and not self._done:
-            if self._fresh:
+            if self._awaits_first_request:
                 self.deadline = self._server.now + _LINGER
             else:
                 self._end(False)
 
 
-def _connection(request: Request, keep: bool) -> bytes:
-    """Returns the end of a head, which tells whether the connection stays open."""
+def _connection_header(request: Request, keep: bool) -> bytes:
+    """Returns the end of a head, with the Connection header."""
     if not keep:
         return _CLOSE
-    return _KEEP if request.http11 else _KEEP_10
+    return _KEEP_ALIVE_11 if request.http11 else _KEEP_ALIVE_10

@@ -1,4 +1,4 @@
-"""The place that one TCP connection takes in the server's counts."""
+"""ConnectionSlot: how the server counts one TCP connection."""
 
 from __future__ import annotations
 
@@ -9,41 +9,42 @@ from gateway.lib.scheduled_reads import ReadScheduler
 
 
 class SlotOwner(Protocol):
-    """The server, as a slot sees it."""
+    """The part of the server that a slot uses."""
 
     scheduler: ReadScheduler
 
-    def exempted(self, lease: ConnectionSlot) -> None:
+    def exempt(self, slot: ConnectionSlot) -> None:
         """Stops counting the connection for its addresses."""
 
-    def left(self, lease: ConnectionSlot) -> None:
+    def release(self, slot: ConnectionSlot) -> None:
         """Called when the connection is closed. Idempotent."""
 
 
 class ConnectionSlot:
     """One TCP connection as the server counts it: from accept until `release`, also after a takeover.
 
-    counted: the addresses whose quota it uses: the peer's, and that of the client behind a proxy.
-    over: its address had too many connections already. transport: None before the end of the TLS handshake.
+    addresses: those whose quota it uses: the peer, and the client behind a proxy.
+    over_quota: whether its address already had too many connections.
+    transport: None before the end of the TLS handshake.
     """
 
-    __slots__ = ("_server", "counted", "over", "transport")
+    __slots__ = ("_server", "addresses", "over_quota", "transport")
 
-    def __init__(self, server: SlotOwner, counted: tuple[str, ...], over: bool) -> None:
+    def __init__(self, server: SlotOwner, addresses: tuple[str, ...], over_quota: bool) -> None:
         self._server = server
         self.transport: asyncio.Transport | None = None
-        self.counted = counted
-        self.over = over
+        self.addresses = addresses
+        self.over_quota = over_quota
 
     @property
     def scheduler(self) -> ReadScheduler:
-        """The scheduler for a protocol that takes the connection over and is read in turns."""
+        """The scheduler for a protocol that takes over the connection and is read in turns."""
         return self._server.scheduler
 
     def exempt(self) -> None:
         """Stops counting the connection: it belongs to another node, which needs many."""
-        self._server.exempted(self)
+        self._server.exempt(self)
 
     def release(self) -> None:
         """Called when the connection is closed. Idempotent."""
-        self._server.left(self)
+        self._server.release(self)

@@ -1,4 +1,4 @@
-"""Decides which `X-Forwarded-For` and `X-Forwarded-Proto` headers are trusted, and which client they name."""
+"""Decides which `X-Forwarded-For` and `X-Forwarded-Proto` headers are trusted, and returns their client."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAX_HOPS = 32
 
 
 def plain_address(text: str) -> str:
-    """Returns an address in the form in which it is counted and compared. Other text stays as it is.
+    """Returns an address in its normal form for counts and comparisons. Other text stays unchanged.
 
     IPv4 in IPv6 becomes IPv4; a zone is removed.
     """
@@ -28,7 +28,7 @@ def plain_address(text: str) -> str:
 
 
 class Forwarded:
-    """The networks of trusted proxies. Pure; the results for the last 4,096 addresses are cached."""
+    """The networks of trusted proxies. It caches the results for the last 4,096 addresses."""
 
     def __init__(self, networks: Iterable[Network]) -> None:
         self._networks = tuple(networks)
@@ -42,17 +42,17 @@ class Forwarded:
         return bool(self._networks) and self._trusts(address)
 
     def client(self, peer: str, headers: Mapping[str, str]) -> str:
-        """Returns the client's plain address behind `peer`: the first untrusted one in `X-Forwarded-For`, from the
-        right.
+        """Returns the plain address of the client behind `peer`.
 
-        A malformed entry ends the search: the client is then the address that passed it on.
+        It is the first untrusted address in `X-Forwarded-For`, from the right. A malformed entry ends the search: then
+        the client is the address that forwarded this entry.
         """
         chain = headers.get("x-forwarded-for")
         if chain is None or not self.trusts(peer):
             return peer
         client = peer
         for entry in reversed(chain.rsplit(",", _MAX_HOPS)[-_MAX_HOPS:]):
-            address = _entry(entry)
+            address = _entry_address(entry)
             if address is None:
                 return client
             client = address
@@ -61,11 +61,11 @@ class Forwarded:
         return client
 
     def scheme(self, peer: str, headers: Mapping[str, str], scheme: str) -> str:
-        """Returns http or https as the client uses it: the value of the nearest trusted proxy, otherwise `scheme`."""
+        """Returns the scheme that the client uses: http or https of the nearest trusted proxy, otherwise `scheme`."""
         if self.trusts(peer):
-            said = headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower()
-            if said in ("http", "https"):
-                return said
+            forwarded = headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower()
+            if forwarded in ("http", "https"):
+                return forwarded
         return scheme
 
     def _is_listed(self, address: str) -> bool:
@@ -76,7 +76,7 @@ class Forwarded:
         return any(parsed in network for network in self._networks)
 
 
-def _entry(text: str) -> str | None:
+def _entry_address(text: str) -> str | None:
     """Returns the plain address of one entry: `192.0.2.1`, `192.0.2.1:1234`, `2001:db8::1`, `[2001:db8::1]:1234`."""
     text = text.strip()
     if text.startswith("["):

@@ -1,4 +1,4 @@
-"""Decides from which pages a browser may open a WebSocket that pushes."""
+"""Decides which web pages may open a WebSocket to push."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class OriginPolicy:
-    """The policy. allowed: origins such as https://studio.example.com, or "*"; empty: pages of the requested host.
+    """The policy.
 
+    allowed: origins such as https://studio.example.com, or "*". If empty: pages of the requested host.
     RFC 6454 §7: browsers send the origin of a page, and pages cannot forge it. A request without Origin is not from a
     page.
     """
@@ -18,10 +19,10 @@ class OriginPolicy:
     def __init__(self, allowed: Iterable[str] = ()) -> None:
         entries = tuple(allowed)
         self._any = "*" in entries
-        self._allowed = frozenset(_plain(entry) for entry in entries)
+        self._allowed = frozenset(_normal_origin(entry) for entry in entries)
 
     def allows(self, origins: list[str], hosts: list[str]) -> bool:
-        """Whether a request with these Origin and Host headers may push; two headers of one kind are malformed."""
+        """Whether a request with these Origin and Host headers may push. Repeated headers are malformed."""
         if not origins:
             return True
         if len(origins) > 1 or len(hosts) > 1:
@@ -29,17 +30,17 @@ class OriginPolicy:
         if self._any:
             return True
         if self._allowed:
-            return _plain(origins[0]) in self._allowed
+            return _normal_origin(origins[0]) in self._allowed
         page = host_name(origins[0]).rstrip(".")
         return bool(page) and bool(hosts) and page == host_name(f"http://{hosts[0]}").rstrip(".")
 
 
-def _plain(origin: str) -> str:
-    """Returns an origin in one spelling: lower case, with the port only if it is not the scheme's default."""
+def _normal_origin(origin: str) -> str:
+    """Returns an origin in its normal form: lower case, without the default port of its scheme."""
     try:
         parts = urlsplit(origin.strip().lower())
         if not parts.hostname:
-            return origin.strip().lower()  # "null" of sandboxed pages: allowed if it is listed
+            return origin.strip().lower()  # "null" of sandboxed pages is allowed if it is listed
         port = parts.port
     except ValueError:
         return ""

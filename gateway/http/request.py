@@ -1,4 +1,4 @@
-"""One HTTP/1.x request head, parsed strictly; its path is decoded and checked before any policy uses it."""
+"""One HTTP/1.x request head. The parser is strict; it decodes and checks the path before any policy uses it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import httptools
 
 from gateway.protocols.errors import RemoteProtocolError
 
-# RFC 9110 §7.2 with RFC 3986 §3.2.2: a Host must not be able to change the path of an address that contains it.
+# RFC 9110 §7.2 with RFC 3986 §3.2.2. A Host must not change the path of an address that contains it.
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
 # Paths that decoding does not change: no escape, no empty segment and no dot segment.
 _PLAIN = re.compile(r"(?=/)(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~@!$'()*+,:;=&-]+)*/?", re.ASCII)
@@ -20,18 +20,17 @@ _BEGINNING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}(?: |\Z)")
 _ESCAPES = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
 _STILL_ESCAPED = re.compile(r"%(?:2[ef]|5c|00)", re.IGNORECASE)
-# Request lines that a repeated header block may follow: they hold nothing that llhttp or `HeadParser.parse` would
-# refuse.
+# Request lines before a repeated header block. They contain nothing that llhttp or `HeadParser.parse` would refuse.
 _PLAIN_LINE = re.compile(
     rb"(GET|HEAD) (/[A-Za-z0-9/._~!$&'()*+,;=:@%-]*)(?:\?([A-Za-z0-9/._~!$&'()*+,;=:@%?-]*))? HTTP/1\.1", re.ASCII
 )
-_MAX_REMEMBERED: Final = 1024  # bytes of a header block that a connection remembers
+_MAX_REMEMBERED_BLOCK: Final = 1024  # limit of the header block that a connection remembers, in bytes
 _ONCE: Final = frozenset({"host", "content-length", "transfer-encoding"})
-_REMEMBERED_PATH: Final = 200  # characters; players do not use longer paths, which are decoded each time
+_MAX_CACHED_PATH: Final = 200  # characters; longer paths are decoded each time, because players do not use them
 
 
 class RequestError(RemoteProtocolError):
-    """The request cannot be served: answered with `status` (400, 408, 413, 414, 431, 501, 505) and the message."""
+    """The request cannot be served. The answer has `status` (400, 408, 413, 414, 431, 501, 505) and the message."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -39,11 +38,13 @@ class RequestError(RemoteProtocolError):
 
 
 class Request:
-    """One request. Header names are lower case; the values of a repeated header are joined by ", " (Cookie by "; ").
+    """One request.
 
-    path: decoded once, starts with "/", free of control characters, "\\", "//" and dot segments.
-    raw_path and raw_query: as sent, without the "?". peer: the client's address, also behind trusted proxies.
-    exempt: that address is a listed proxy's own, to which no limit applies.
+    headers: names are lower case. The values of a repeated header are joined by ", " (Cookie by "; ").
+    path: decoded once. It starts with "/" and has no control characters, "\\", "//" and dot segments.
+    raw_path, raw_query: as sent, without the "?".
+    peer: the address of the client, also behind trusted proxies.
+    exempt: whether this address belongs to a trusted proxy, which has no limits.
     scheme: http or https, as the client uses it.
     """
 
@@ -86,12 +87,12 @@ class Request:
 
     @property
     def host(self) -> str:
-        """The Host header, a valid `name`, `name:port` or `[address]:port`; "" if an HTTP/1.0 client sent none."""
+        """The Host header: a valid `name`, `name:port` or `[address]:port`; "" if it is missing in HTTP/1.0."""
         return self.headers.get("host", "")
 
     @property
     def query(self) -> dict[str, str]:
-        """The query's parameters, decoded; the first of a repeated one counts (`parameters` returns all)."""
+        """The decoded parameters of the query. Of a repeated one, the first value counts; `parameters` returns all."""
         if self._query is None:
             query: dict[str, str] = {}
             for name, value in parameters(self.raw_query):
@@ -101,7 +102,7 @@ class Request:
 
 
 def parameters(raw_query: str) -> list[tuple[str, str]]:
-    """Returns all parameters of a query in order, decoded ("+" is a space); bytes that are not UTF-8 become U+FFFD."""
+    """Returns all decoded parameters of a query in order. "+" is a space; bytes other than UTF-8 become U+FFFD."""
     pairs = []
     for part in raw_query.split("&"):
         if part:
@@ -117,12 +118,12 @@ def _decode(text: str) -> str:
 
 
 def decode_path(raw: str) -> str:
-    """Decodes a raw path once. Raises RequestError for all paths that another program could read differently.
+    """Decodes a raw path once. Raises RequestError for paths that another program could understand differently.
 
-    These are dot segments, empty segments, encoded slashes, backslashes and control characters.
-    They are also escapes that are malformed, are not UTF-8, or decode to further escapes.
+    They have dot segments, empty segments, encoded slashes, backslashes or control characters. Or they have escapes
+    that are malformed, are not UTF-8, or decode to further escapes.
     """
-    return _decode_known(raw) if len(raw) <= _REMEMBERED_PATH else _decode_path(raw)
+    return _decode_cached(raw) if len(raw) <= _MAX_CACHED_PATH else _decode_path(raw)
 
 
 def _decode_path(raw: str) -> str:
@@ -143,20 +144,20 @@ def _decode_path(raw: str) -> str:
     return path
 
 
-_decode_known = lru_cache(maxsize=4096)(_decode_path)  # players of one stream request the same few paths
+_decode_cached = lru_cache(maxsize=4096)(_decode_path)  # players of one stream request the same few paths
 
 
 class HeadParser:
-    """Parses whole request heads (including the empty line), one after the other; all connections share it.
+    """Parses complete request heads, including the empty line. All connections share it.
 
-    llhttp parses; what it accepts for other protocols and old peers is refused here.
+    llhttp parses. This class refuses input that llhttp accepts only for other protocols and old peers.
     """
 
     def __init__(self, target_bytes: int) -> None:
         self.target_bytes = target_bytes
         self._url = b""
         self._headers: dict[str, str] = {}
-        self._host = "localhost"  # the last valid one: nearly all requests have the same Host
+        self._host = "localhost"  # the last valid Host: nearly all requests have this one
         self._parser = httptools.HttpRequestParser(self)
 
     # ---- llhttp's callbacks ----
@@ -210,8 +211,8 @@ class HeadParser:
         connection = headers.get("connection")
         has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
         if not http11 or connection is not None or has_body:
-            # llhttp accepts nothing after a message that ends its connection, or whose body it waits for. This comes
-            # before every refusal below, because the next head is of another connection.
+            # llhttp accepts nothing after a message that ends its connection, and waits for the body of a message. This
+            # is done before every refusal below, because the next head belongs to another connection.
             self._parser = httptools.HttpRequestParser(self)
         if len(url) > self.target_bytes:
             raise RequestError(414, "the address is too long")
@@ -242,7 +243,7 @@ class HeadParser:
         return request
 
     def _absolute(self, method: bytes, target: str, host: str | None) -> tuple[str, str | None]:
-        """Returns the path and host of an absolute-form target (RFC 9112 §3.2); for `OPTIONS *`, the root."""
+        """Returns the path and host of an absolute-form target (RFC 9112 §3.2), or the root for `OPTIONS *`."""
         if target == "*" and method == b"OPTIONS":
             return "/", host
         scheme, separator, rest = target.partition("://")
@@ -254,22 +255,21 @@ class HeadParser:
         return (path if path.startswith("/") else f"/{path}"), rest[:end]
 
 
-def begins_badly(data: bytes) -> bool:
-    """Whether no request can begin with these bytes, so that waiting for its end is useless."""
+def is_malformed_start(data: bytes) -> bool:
+    """Whether a request cannot begin with these bytes. Then it is useless to wait for its end."""
     return _BEGINNING.match(data) is None
 
 
 def host_is_valid(host: str) -> bool:
-    """Whether a Host header names a host, and nothing else."""
+    """Whether a Host header is only a host with an optional port."""
     return _HOST.fullmatch(host) is not None
 
 
 class HeadReader:
     """Parses the heads of one connection, like `HeadParser.parse`.
 
-    Players repeat exactly the same headers with each request of a connection. Such headers are compared, not parsed
-    again.
-    That saves a third of a small answer's cost, and half with a browser's headers.
+    Players repeat equal headers with each request of a connection. Equal headers are compared, not parsed again. This
+    saves a third of the cost of a small answer, and half with the headers of a browser.
     """
 
     __slots__ = ("_block", "_headers", "_parser")
@@ -290,18 +290,18 @@ class HeadReader:
                 return Request(method.decode(), path.decode(), query.decode(), self._headers, peer, scheme)
         request = self._parser.parse(head, peer, scheme)
         repeatable = request.http11 and request.keep_alive and not request.has_body
-        if repeatable and len(block) <= _MAX_REMEMBERED and self._plain(head):
+        if repeatable and len(block) <= _MAX_REMEMBERED_BLOCK and self._plain(head):
             self._block, self._headers = block, request.headers
         return request
 
     @staticmethod
     def _plain(head: bytes) -> bool:
-        """Whether the headers are as the client sent them; an address in absolute form replaces Host."""
+        """Whether the headers are unchanged. An address in absolute form replaces Host."""
         return head.startswith((b"GET /", b"HEAD /"))
 
 
 def too_large(head: bytes, target_bytes: int) -> RequestError:
-    """Returns the refusal of a head that is larger than allowed. target_bytes: limit of the request line."""
+    """Returns the refusal of a too large head. target_bytes: limit of the request line."""
     if len(head.partition(b"\r\n")[0]) > target_bytes:
         return RequestError(414, "the address is too long")
     return RequestError(431, "the request's head is too large")

@@ -1,4 +1,4 @@
-"""A handler's response, with a head that is rendered once, however often the response is sent."""
+"""The response of a handler. Its head is rendered once, even if the response is sent many times."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ JSON: Final = "application/json"
 IMMUTABLE: Final = "public, max-age=31536000, immutable"
 _PHRASES: Final = {s.value: s.phrase for s in http.HTTPStatus}
 _EXPOSED: Final = "Content-Length, Content-Range, Content-Type, Date, ETag, Retry-After"
-_LEAST_TO_COMPRESS: Final = 860  # a shorter body fits into one packet anyway
-_MAX_COMPRESSED_ON_LOOP: Final = 32 * 1024  # bytes; compressing them takes less than a millisecond
+_MIN_COMPRESSED: Final = 860  # bytes; a smaller body fits into one packet
+_MAX_COMPRESSED_ON_LOOP: Final = 32 * 1024  # bytes; compression needs less than a millisecond
 _RANGE = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})", re.ASCII)
 _LINE = re.compile(r"[\t -~\x80-\xff]*")
 
 
 class Response:
-    """One response; treated as immutable, so one object may answer any number of requests.
+    """One response. It is treated as immutable, so that one object can answer any number of requests.
 
-    body: bytes; an async iterator of bytes (sent as it comes, chunked where `length` is None; such a Response answers
-    one request only); or None (no Content-Length: 204, 304 and answers to HEAD). compress: gzip it for clients that
-    accept it. `sized` and `prepacked` complete a new Response before it is used.
+    body: bytes, an async iterator of bytes, or None.
+        An iterator answers only one request. Its pieces are sent at once, chunked if `length` is None.
+        None means no Content-Length: 204, 304 and answers to HEAD.
+    compress: whether to use gzip for clients that accept it.
+    `sized` and `precompressed` complete a new Response before its first use.
     """
 
     __slots__ = ("_gzipped", "_head", "body", "cache", "compress", "content_type", "headers", "length", "status")
@@ -48,19 +50,19 @@ class Response:
         self.content_type = content_type
         self.cache = cache
         self.headers: Mapping[str, str] = headers or {}
-        self.compress = compress and isinstance(body, bytes) and len(body) >= _LEAST_TO_COMPRESS
+        self.compress = compress and isinstance(body, bytes) and len(body) >= _MIN_COMPRESSED
         self.length = len(body) if isinstance(body, bytes) else None
         self._head: bytes | None = None
         self._gzipped: Response | None = None
 
     def sized(self, length: int | None) -> Self:
-        """Tells the length of a body that comes in pieces, or that an answer to HEAD leaves out."""
+        """Sets the length of a body in pieces, or of the missing body of an answer to HEAD."""
         self.length = length
         return self
 
-    def prepacked(self, packed: bytes) -> Self:
-        """Takes a body that was compressed before, for clients that accept it."""
-        self.compress, self._gzipped = True, self._with(packed)
+    def precompressed(self, compressed: bytes) -> Self:
+        """Sets a gzip body that was compressed before, for clients that accept it."""
+        self.compress, self._gzipped = True, self._with(compressed)
         return self
 
     def head(self) -> bytes:
@@ -87,22 +89,22 @@ class Response:
 
     @property
     def slow_to_compress(self) -> bool:
-        """Whether `gzipped` would block the loop, so that it must be called in a thread first."""
+        """Whether `gzipped` would block the loop. Then it must be called in a thread first."""
         return self.compress and self._gzipped is None and (self.length or 0) > _MAX_COMPRESSED_ON_LOOP
 
     def gzipped(self) -> Response:
-        """Returns this response with a compressed body, made once; self if that is not smaller."""
+        """Returns this response with a compressed body; self if that is not smaller. Compresses only once."""
         if self._gzipped is None:
             assert isinstance(self.body, bytes)  # compress is set only for bytes
             body = gzip.compress(self.body, 6 if len(self.body) < 100_000 else 4, mtime=0)
             self._gzipped = self if len(body) >= len(self.body) else self._with(body)
         return self._gzipped
 
-    def _with(self, packed: bytes) -> Response:
+    def _with(self, compressed: bytes) -> Response:
         headers = {**self.headers, "Content-Encoding": "gzip"}
         if "ETag" in headers:  # RFC 9110 §8.8.3.3: a weak ETag, because the bytes differ
             headers["ETag"] = "W/" + headers["ETag"].removeprefix("W/")
-        return Response(self.status, packed, self.content_type, cache=self.cache, headers=headers)
+        return Response(self.status, compressed, self.content_type, cache=self.cache, headers=headers)
 
     def ranged(self, value: str) -> Response:
         """Returns the answer to a request with `Range: value`: 206, 416, or self if the header must be ignored."""
@@ -120,10 +122,11 @@ class Response:
 
 
 class Takeover:
-    """The handler takes over the connection: `begin(transport, rest, lease)` returns the protocol that then owns it.
+    """The handler takes over the connection. `begin(transport, rest, slot)` returns the protocol that then owns it.
 
-    rest: bytes that followed the request. The owner calls `lease.release()` when the connection is lost.
-    abandoned: called instead of `begin` if the client has gone already.
+    rest: bytes after the request.
+    slot: the owner calls its `release` when the connection is lost.
+    abandoned: called instead of `begin` if the client has already disconnected.
     """
 
     __slots__ = ("abandoned", "begin")
@@ -142,7 +145,7 @@ Handler: TypeAlias = Callable[[Request], "Answer | Coroutine[Any, Any, Answer]"]
 
 
 def text(status: int, message: str, *, headers: Mapping[str, str] | None = None) -> Response:
-    """Returns a short text response; never cached."""
+    """Returns a short text response that is never cached."""
     return Response(status, message.encode("utf-8", "replace") + b"\n", headers=headers)
 
 
@@ -157,20 +160,21 @@ def unsatisfiable(size: int) -> Response:
 
 
 def byte_range(value: str, size: int) -> tuple[int, int] | None:
-    """Returns first and end (exclusive) of a single byte range, RFC 9110 §14.2; first >= end if it cannot be satisfied.
+    """Returns first and end (exclusive) of a single byte range, RFC 9110 §14.2.
 
-    Returns None if the header must be ignored: another unit, several ranges, malformed.
+    If the range cannot be satisfied, first >= end. Returns None if the header must be ignored: another unit, several
+    ranges, or malformed.
     """
-    form = _RANGE.fullmatch(value.strip())
-    if form is None or form[0] == "bytes=-":
+    match = _RANGE.fullmatch(value.strip())
+    if match is None or match[0] == "bytes=-":
         return None
-    if not form[1]:  # the last n bytes
-        count = int(form[2])
+    if not match[1]:  # the last n bytes
+        count = int(match[2])
         return (max(0, size - count), size) if count else (size, size)
-    first = int(form[1])
-    if not form[2]:
+    first = int(match[1])
+    if not match[2]:
         return first, size
-    last = int(form[2])
+    last = int(match[2])
     return None if last < first else (first, min(last + 1, size))
 
 

@@ -1,4 +1,4 @@
-"""The HTTP/1.1 server: its sockets, the connections that it counts, its clock and its shutdown."""
+"""The HTTP/1.1 server: its sockets, its count of connections, its clock and its shutdown."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from gateway.lib.tasks import Tasks
 log = structlog.get_logger(__name__)
 
 _PREFLIGHT_SECONDS: Final = 86_400
-_MAX_REFUSED: Final = 256  # connections above their address's limit that may wait for their 429
-_LOST_SECONDS: Final = 1.0  # to wait until aborted connections are gone
-_MAX_COMPRESSING: Final = 1  # bodies compressed in threads at once: more would slow the loop down
+_MAX_REFUSED: Final = 256  # connections above the limit of their address that may wait for their 429
+_ABORT_SECONDS: Final = 1.0  # time-out for aborted connections to close
+_MAX_COMPRESSING: Final = 1  # bodies compressed in threads at once; more would slow down the loop
 
 
 class HttpServer:
     """Answers requests with `handler(request)`, on any number of sockets, plain and TLS. Used by one loop.
 
-    A handler's plain Response is sent at once, without a task.
-    A coroutine runs in a task that is cancelled when the client leaves.
-    An exception is logged and answered with 500; the connection stays open.
-    Counters: `requests`, `bytes_out` (of Responses, heads included), `refused` (400s, time-outs and limits), `errors`.
+    If the handler returns a Response, it is sent at once, without a task.
+    If it returns a coroutine, a task runs it. The task is cancelled when the client disconnects.
+    If it raises, the error is logged and answered with 500; the connection stays open.
+    Counters: `requests`, `bytes_out` (of Responses, with heads), `refused` (400s, time-outs and limits), `errors`.
     `len(server)` is the number of connections.
     """
 
@@ -51,9 +51,9 @@ class HttpServer:
         hidden_methods: Iterable[str] = (),
         exempts: Callable[[Request], bool] = lambda request: False,
     ) -> None:
-        """hidden_methods: methods that the handler checks itself, and that no answer lists.
+        """hidden_methods: methods that the handler checks itself. No answer lists them.
 
-        exempts: whether a request's connection is not limited; called for each request, so it must be fast.
+        exempts: whether the connection of a request has no limits. Called for each request, so it must be fast.
         """
         self.exempts = exempts
         self.handler = handler
@@ -66,15 +66,15 @@ class HttpServer:
         self.quota = Quota(limits.per_address)
         self.scheduler = ReadScheduler()
         self.closing = False
-        self.keeps = True  # connections stay open after an answer
+        self.keeps_alive = True  # connections stay open after an answer
         self.requests = 0
         self.bytes_out = 0
         self.refused = 0
         self.errors = 0
-        self.now = 0.0  # monotonic time of the last tick: exact enough for time-outs
+        self.now = 0.0  # monotonic time of the last tick, exact enough for time-outs
         self.date = b""
-        self.connections: set[HttpConnection] = set()  # without those taken over
-        self.tasks = Tasks("http", self.crashed)
+        self.connections: set[HttpConnection] = set()  # without connections that were taken over
+        self.tasks = Tasks("http", self.task_failed)
         self._compressing = asyncio.Semaphore(_MAX_COMPRESSING)
         allow = ", ".join(sorted({*self.methods, "OPTIONS"}.difference(hidden_methods)))
         self.not_allowed = text(405, "this method is not served here", headers={"Allow": allow})
@@ -89,57 +89,54 @@ class HttpServer:
             },
         )
         self.too_many = service_unavailable("too many connections from this address", 10, 429)
-        self._leases: set[ConnectionSlot] = set()
-        self._refusing = 0  # number of leases with `over`
+        self._slots: set[ConnectionSlot] = set()
+        self._refusing = 0  # number of slots with `over_quota`
         self._servers: list[asyncio.Server] = []
         self._accepting: list[asyncio.Task[object]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None
 
     def __len__(self) -> int:
-        return len(self._leases)
+        return len(self._slots)
 
     async def listen(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext | None = None) -> None:
-        """Serves on listening sockets, which it closes at the end."""
+        """Serves on listening sockets, and closes them at the end."""
         loop = asyncio.get_running_loop()
         if self._timer is None:
             self._tick()
-        for one in sockets:
+        for listening in sockets:
             if tls is not None:
-                accepting = accept_tls(one, tls, self.limits.head_seconds, self._arrived, self.tasks)
+                accepting = accept_tls(listening, tls, self.limits.head_seconds, self._accept_tls_client, self.tasks)
                 self._accepting.append(self.tasks.start(accepting, "TLS connections"))
-            elif one.family == socket.AF_UNIX:
-                self._servers.append(
-                    await loop.create_unix_server(lambda: HttpConnection(self), sock=one, backlog=BACKLOG)
-                )
             else:
-                self._servers.append(await loop.create_server(lambda: HttpConnection(self), sock=one, backlog=BACKLOG))
+                create = loop.create_unix_server if listening.family == socket.AF_UNIX else loop.create_server
+                self._servers.append(await create(lambda: HttpConnection(self), sock=listening, backlog=BACKLOG))
 
     def retire(self) -> None:
         """Stops accepting.
 
-        Open connections get one more answer and are then closed; taken-over connections continue.
+        Open connections close after their next answer; connections that were taken over continue.
         """
-        self.keeps = False
+        self.keeps_alive = False
         self._stop_accepting()
 
     async def close(self, grace: float = 0.0) -> None:
         """Stops accepting and closes idle connections.
 
-        grace: seconds for present answers and taken-over connections to finish.
+        grace: seconds for running answers and for connections that were taken over.
         """
-        self.closing, self.keeps = True, False
+        self.closing, self.keeps_alive = True, False
         self._stop_accepting()
-        await asyncio.sleep(0)  # a socket accepted in this turn of the loop is a connection in the next
+        await asyncio.sleep(0)  # a socket accepted in this turn of the loop becomes a connection in the next
         await asyncio.sleep(0)
         for connection in list(self.connections):
             connection.drain()
-        await self._left_by_all(grace)
+        await self._wait_until_empty(grace)
         await self.tasks.close()
-        for lease in list(self._leases):
-            if lease.transport is not None:
-                lease.transport.abort()
-        await self._left_by_all(_LOST_SECONDS)
+        for slot in list(self._slots):
+            if slot.transport is not None:
+                slot.transport.abort()
+        await self._wait_until_empty(_ABORT_SECONDS)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -151,76 +148,76 @@ class HttpServer:
             accepting.cancel()  # a waiting accept would keep its socket open
         self._servers, self._accepting = [], []
 
-    async def _left_by_all(self, seconds: float) -> None:
-        if self._leases:
+    async def _wait_until_empty(self, seconds: float) -> None:
+        if self._slots:
             self._empty = asyncio.get_running_loop().create_future()
             await asyncio.wait([self._empty], timeout=seconds)
             self._empty = None
 
     # ---- for connections ----
 
-    def entered(self, address: str) -> ConnectionSlot | None:
-        """Counts a new connection; None if it must be closed at once, because there are too many in all."""
+    def open_slot(self, address: str) -> ConnectionSlot | None:
+        """Counts a new connection. Returns None if it must be closed at once, because all together are too many."""
         limits = self.limits
-        if limits.connections and len(self._leases) >= limits.connections:
+        if limits.connections and len(self._slots) >= limits.connections:
             self.refused += 1
             return None
         trusted = self.forwarded.trusts(address)
-        counted = (address,) if not trusted and self.quota.take(address) else ()
-        over = not counted and not trusted
-        if over:
+        addresses = (address,) if not trusted and self.quota.take(address) else ()
+        over_quota = not addresses and not trusted
+        if over_quota:
             if self._refusing >= _MAX_REFUSED:
                 self.refused += 1
                 return None
             self._refusing += 1
-        lease = ConnectionSlot(self, counted, over)
-        self._leases.add(lease)
-        return lease
+        slot = ConnectionSlot(self, addresses, over_quota)
+        self._slots.add(slot)
+        return slot
 
-    def _arrived(self, address: str) -> HttpConnection | None:
+    def _accept_tls_client(self, address: str) -> HttpConnection | None:
         """Returns the connection of a TCP client before its TLS handshake; None if it is refused."""
-        lease = self.entered(plain_address(address))
-        return HttpConnection(self, lease) if lease is not None else None
+        slot = self.open_slot(plain_address(address))
+        return HttpConnection(self, slot) if slot is not None else None
 
-    def moved(self, lease: ConnectionSlot, client: str) -> bool:
-        """Counts a lasting connection also for the client behind the proxy.
+    def count_client(self, slot: ConnectionSlot, client: str) -> bool:
+        """Counts a connection that is taken over also for the client behind the proxy.
 
-        Returns False if that client has too many.
+        Returns False if this client has too many.
         """
         if not self.forwarded.trusts(client):
             if not self.quota.take(client):
                 return False
-            lease.counted += (client,)
+            slot.addresses += (client,)
         return True
 
-    def exempted(self, lease: ConnectionSlot) -> None:
-        for address in lease.counted:
+    def exempt(self, slot: ConnectionSlot) -> None:
+        for address in slot.addresses:
             self.quota.give(address)
-        lease.counted = ()
-        self._refusing -= lease.over
-        lease.over = False
+        slot.addresses = ()
+        self._refusing -= slot.over_quota
+        slot.over_quota = False
 
-    def left(self, lease: ConnectionSlot) -> None:
-        if lease in self._leases:
-            self._leases.remove(lease)
-            self._refusing -= lease.over
-            for address in lease.counted:
+    def release(self, slot: ConnectionSlot) -> None:
+        if slot in self._slots:
+            self._slots.remove(slot)
+            self._refusing -= slot.over_quota
+            for address in slot.addresses:
                 self.quota.give(address)
-            if self._empty is not None and not self._leases and not self._empty.done():
+            if self._empty is not None and not self._slots and not self._empty.done():
                 self._empty.set_result(None)
 
     async def compress(self, response: Response) -> None:
-        """Compresses a large body in a thread, one at a time. If the client leaves, the work still runs to its end."""
+        """Compresses a large body in a thread, one at a time. The work continues if the client disconnects."""
         await self._compressing.acquire()
-        if not response.slow_to_compress:  # another request did it
+        if not response.slow_to_compress:  # another request has compressed it
             self._compressing.release()
             return
         work = asyncio.get_running_loop().run_in_executor(None, response.gzipped)
         work.add_done_callback(lambda _: self._compressing.release())
         await asyncio.shield(work)
 
-    def failed(self, request: Request, error: Exception) -> Response:
-        """Returns the answer to a request whose handler raised."""
+    def error_response(self, request: Request, error: Exception) -> Response:
+        """Returns the answer if the handler raised `error`."""
         if isinstance(error, RequestError):
             return text(error.status, str(error))
         self.errors += 1
@@ -235,6 +232,6 @@ class HttpServer:
         for connection in [c for c in self.connections if c.deadline <= now]:
             connection.timed_out()
 
-    def crashed(self, name: str, error: BaseException) -> None:
+    def task_failed(self, name: str, error: BaseException) -> None:
         self.errors += 1
         log.error("answering failed", task=name, exc_info=error)

@@ -1,4 +1,4 @@
-"""Answers for a finished file or object of known size: validators, 304, ranges."""
+"""Answers for a finished file or object of known size: ETag and Last-Modified, 304, ranges."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from gateway.http.response import Response, byte_range, unsatisfiable
 
 
 def validators(tag: str, modified: float) -> dict[str, str]:
-    """Returns the headers for revalidation. tag: strong, in quotes; modified: seconds since the epoch."""
+    """Returns the headers for revalidation.
+
+    tag: strong, in quotes.
+    modified: seconds since the epoch.
+    """
     return {"ETag": tag, "Last-Modified": format_datetime(_second(modified), usegmt=True)}
 
 
 def unchanged(request: Request, tag: str, modified: float) -> bool:
-    """Whether the client's copy is still valid. RFC 9110 §13.2.2: If-None-Match wins over If-Modified-Since."""
+    """Whether the copy of the client is still valid. RFC 9110 §13.2.2: If-None-Match comes before If-Modified-Since."""
     tags = request.headers.get("if-none-match")
     if tags is not None:
         return tags.strip() == "*" or tag in [t.strip().removeprefix("W/") for t in tags.split(",")]
@@ -39,10 +43,13 @@ def file_response(
     kind: str,
     cache: str,
 ) -> Response:
-    """Returns 200, 206, 304 or 416. body(first, end): yields the bytes from first to end (exclusive); called only if
-    sent.
+    """Returns 200, 206, 304 or 416.
 
-    With `download` in the query, browsers save the file under the last part of its path instead of showing it.
+    body: body(first, end) yields the bytes from first to end (exclusive). Called only if they are sent.
+    tag, modified: as in `validators`.
+    kind: the Content-Type.
+    cache: the Cache-Control.
+    With `download` in the query, browsers save the file under the last part of its path.
     """
     headers = {**validators(tag, modified), "Accept-Ranges": "bytes"}
     if "download" in request.query:

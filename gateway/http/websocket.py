@@ -1,7 +1,7 @@
-"""The server side of WebSocket (RFC 6455) as far as viewers need it: handshake, sent frames, received control frames.
+"""The part of a WebSocket server (RFC 6455) that viewers need: handshake, sent frames, received control frames.
 
-Other data of viewers has no meaning here: it is checked, bounded and discarded as it arrives. So a viewer costs no more
-memory than its connection. No extension is negotiated.
+Other data of viewers has no meaning: it is checked, bounded and discarded as it arrives. So a viewer needs no memory
+except for its connection. No extension is negotiated.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _TEXT: Final = 0x1
 _UTF8: Final = codecs.getincrementaldecoder("utf-8")
 _DATA: Final = frozenset({0x0, 0x1, 0x2})
 _CONTROL: Final = frozenset({CLOSE, PING, PONG})
-_MAX_DATA: Final = 65_536  # bytes of a data frame: viewers need not send any
+_MAX_DATA: Final = 65_536  # limit of a data frame in bytes; viewers do not need to send any
 
 
 class WebSocketError(RemoteProtocolError):
-    """The peer broke the protocol; `code` is for the close frame."""
+    """The peer broke the protocol. code: for the close frame."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -47,14 +47,14 @@ class WebSocketError(RemoteProtocolError):
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A received close, ping or pong, unmasked."""
+    """A received close, ping or pong without its mask."""
 
     opcode: int
     payload: bytes
 
 
 def wants_upgrade(request: Request) -> bool:
-    """Whether the request asks for a WebSocket."""
+    """Whether the request wants a WebSocket."""
     upgrade = request.headers.get("upgrade")
     return (
         upgrade is not None
@@ -93,32 +93,29 @@ def frame(opcode: int, payload: bytes) -> bytes:
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
-    """Returns a close frame; the reason is cut to the size of a control frame."""
-    words = reason.encode()[:123].decode(errors="ignore").encode()
-    return frame(CLOSE, code.to_bytes(2, "big") + words)
+    """Returns a close frame. The reason is cut to the size of a control frame."""
+    text = reason.encode()[:123].decode(errors="ignore").encode()
+    return frame(CLOSE, code.to_bytes(2, "big") + text)
 
 
 class ClientFrames:
-    """Parses a client's data: `receive` returns the control frames and discards everything else.
+    """Parses the data of a client: `receive` returns the control frames and discards all other data.
 
-    It holds at most one control frame, and its cost does not depend on how the bytes are split.
-    Text must be UTF-8 (§8.1), though it is not used.
+    It holds at most one control frame. Its cost does not depend on the size of the reads.
+    Text must be UTF-8 (§8.1), although it is not used.
     """
 
     __slots__ = ("_buffer", "_fragmented", "_mask", "_skip", "_text")
 
     def __init__(self) -> None:
         self._buffer = b""
-        self._skip = 0  # bytes of a data frame still to come
+        self._skip = 0  # bytes of a data frame that have not arrived
         self._fragmented = False
-        self._mask = b""  # mask of that frame, rotated to its next byte
+        self._mask = b""  # mask of this frame, rotated to its next byte
         self._text: codecs.IncrementalDecoder | None = None  # decoder of a text message that has not ended
 
     def receive(self, data: bytes) -> list[Control]:
-        """Takes received bytes and returns the control frames.
-
-        Raises WebSocketError; nothing can be received after that.
-        """
+        """Returns the control frames in the received bytes. Raises WebSocketError; then it cannot be called again."""
         controls: list[Control] = []
         if self._buffer:
             data = self._buffer + data
@@ -139,7 +136,7 @@ class ClientFrames:
         return controls
 
     def _frame(self, data: bytes, at: int, end: int, controls: list[Control]) -> int:
-        """Reads one frame's head (all of a control frame) at `at`, and returns its length; 0 if bytes are missing."""
+        """Reads the head of a data frame, or a whole control frame. Returns its length; 0 if bytes are missing."""
         if end - at < 2:
             return 0
         first, second = data[at], data[at + 1]
@@ -180,27 +177,27 @@ class ClientFrames:
         return 2 + wide + 4
 
     def _check_text(self, text: codecs.IncrementalDecoder, piece: bytes) -> None:
-        """Raises WebSocketError if the next bytes of a text message, still masked, are not UTF-8."""
-        over = not self._skip and not self._fragmented
+        """Raises WebSocketError if the next bytes of a text message are not UTF-8. piece: still masked."""
+        final = not self._skip and not self._fragmented
         try:
-            text.decode(unmask(piece, self._mask), over)
+            text.decode(unmask(piece, self._mask), final)
         except UnicodeError:
             raise WebSocketError(INVALID_DATA, "the text is not UTF-8") from None
-        turned = len(piece) & 3
-        self._mask = self._mask[turned:] + self._mask[:turned]
-        if over:
+        shift = len(piece) & 3
+        self._mask = self._mask[shift:] + self._mask[:shift]
+        if final:
             self._text = None
 
 
 def _check_close(payload: bytes) -> None:
-    """Raises WebSocketError for the body of a close frame that no peer may send.
+    """Raises WebSocketError if a close frame has a body that peers may not send.
 
     §7.4.1: 1004 is reserved; 1005, 1006 and 1015 are never sent.
     §7.4.2: 0-999 are not used. 1000-2999 are for this and later protocols, and the registry has 1000-1014.
     3000-4999 are for libraries and applications.
     """
     code = int.from_bytes(payload[:2], "big")
-    # §5.5.1: the body, if there is one, begins with a 2-byte code.
+    # §5.5.1: a body begins with a 2-byte code.
     if len(payload) < 2 or not (1000 <= code <= 1014 or 3000 <= code <= 4999) or code in (1004, 1005, 1006):
         raise WebSocketError(PROTOCOL_ERROR, "malformed close frame")
     try:
@@ -210,7 +207,7 @@ def _check_close(payload: bytes) -> None:
 
 
 def unmask(payload: bytes, mask: bytes) -> bytes:
-    """Unmasks a payload (§5.3); masking is its own inverse."""
+    """Removes the mask of a payload (§5.3), or adds it."""
     size = len(payload)
     key = (mask * (size // 4 + 1))[:size]
     return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")

@@ -1,1 +1,1 @@
-"""General tools without knowledge of the domain. All other packages may use them."""
+"""General tools that do not know media or channels. All other packages may use them."""

@@ -1,4 +1,4 @@
-"""Bounds expensive work that anybody can request: a few at a time, and slower for addresses that failed before."""
+"""Limits expensive work that anyone can request: a few attempts at a time, fewer for addresses that failed before."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from gateway.lib.network import client_network
 Later: TypeAlias = Callable[[float, Callable[[], None]], Any]
 
 MAX_WAITING: Final = 64
-MAX_PER_ADDRESS: Final = 16  # of one address
-MAX_PER_FAILED_ADDRESS: Final = 4  # of one address with recent failures
+MAX_PER_ADDRESS: Final = 16  # waiting attempts of one address
+MAX_PER_FAILED_ADDRESS: Final = 4  # waiting attempts of one address with recent failures
 _MAX_KEYS: Final = 10_000
 
 
 class TooManyAttempts(Exception):
     """Too many attempts wait.
 
-    own: whether the limit of the address was reached; false: the limit for all addresses.
+    own_limit: whether the address reached its own_limit limit. If false, all addresses together reached the limit.
     """
 
-    def __init__(self, *, own: bool) -> None:
-        super().__init__("too many tries wait for their turn")
-        self.own = own
+    def __init__(self, *, own_limit: bool) -> None:
+        super().__init__("too many attempts wait for their turn")
+        self.own_limit = own_limit
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """The caller that requests a turn.
+    """One attempt that waits for a turn.
 
-    failures: recent failures of the address; callers with fewer go first.
-    pauses: by key, such as the address or a name: seconds that must pass since the last turn with that key.
+    failures: recent failures of the address; attempts with fewer failures go first.
+    pauses: by key, such as the address or a name: minimum of seconds since the last turn with this key.
     """
 
     address: str = ""
@@ -46,122 +46,119 @@ class Attempt:
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    who: Attempt
+    attempt: Attempt
     network: str
     turn: asyncio.Future[None]
 
 
 class AttemptLimiter:
-    """Gives at most `max_concurrent` turns at a time. Use `async with turns.turn(who)`.
+    """Allows at most `max_concurrent` turns at a time. Use `async with limiter.turn(attempt)`.
 
-    Among callers with equally many failures, the newest goes first. So an attacker that fills the queue cannot make
-    others wait for all of it. At most 64 wait; of one address 16, or 4 if it failed lately. Beyond that, the oldest
-    with the most failures gets TooManyAttempts.
+    Among attempts with equally many failures, the newest goes first. So if an attacker fills the queue, others do not
+    wait for all of it. At most 64 attempts wait: of one address 16, or 4 if it failed recently. Above a limit, the
+    oldest attempt with the most failures gets TooManyAttempts.
     """
 
     def __init__(
         self, max_concurrent: int = 1, clock: Callable[[], float] | None = None, later: Later | None = None
     ) -> None:
-        """clock: returns seconds of the clock that `later` uses; None: the clock of the event loop."""
+        """clock: returns the seconds of the clock that `later` uses. None: the clock of the event loop."""
         self._free = max_concurrent
         self._clock = clock
         self._later = later
         self._waiting: list[_Waiting] = []  # oldest first
-        self._began: OrderedDict[str, float] = OrderedDict()  # by key: when its last turn began
+        self._began: OrderedDict[str, float] = OrderedDict()  # by key: start of its last turn
         self._timer: Any = None
 
     @contextlib.asynccontextmanager
-    async def turn(self, who: Attempt) -> AsyncIterator[None]:
-        """Waits for a turn and keeps it during the block. Raises TooManyAttempts."""
-        await self._take(who)
+    async def turn(self, attempt: Attempt) -> AsyncIterator[None]:
+        """Waits for a turn, and has it during the block. Raises TooManyAttempts."""
+        await self._wait(attempt)
         try:
             yield
         finally:
             self._free += 1
-            self._serve()
+            self._start_turns()
 
     def waits_for(self, address: str) -> bool:
         """Whether an attempt of the address waits."""
         return any(waiting.network == client_network(address) for waiting in self._waiting)
 
-    async def _take(self, who: Attempt) -> None:
-        waiting = _Waiting(who, client_network(who.address), asyncio.get_running_loop().create_future())
-        self._make_room(waiting)
+    async def _wait(self, attempt: Attempt) -> None:
+        waiting = _Waiting(attempt, client_network(attempt.address), asyncio.get_running_loop().create_future())
+        self._reject_above_limits(waiting)
         self._waiting.append(waiting)
-        self._serve()
+        self._start_turns()
         try:
             await waiting.turn
         except asyncio.CancelledError:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
             elif waiting.turn.done() and not waiting.turn.cancelled() and waiting.turn.exception() is None:
-                self._free += 1  # it got a turn at the moment of its cancellation
-                self._serve()
+                self._free += 1  # it got a turn just before its cancellation
+                self._start_turns()
             raise
 
-    def _make_room(self, new: _Waiting) -> None:
-        """Removes a waiting attempt if the queue is full. Raises TooManyAttempts if the new one has the most
-        failures.
-        """
-        same = [w for w in self._waiting if w.network == new.network]
-        if len(same) >= (MAX_PER_FAILED_ADDRESS if new.who.failures else MAX_PER_ADDRESS):
-            self._send_away(same[0], own=True)
+    def _reject_above_limits(self, new: _Waiting) -> None:
+        """Removes a waiting attempt if the queue is full. Raises TooManyAttempts if the new one has most failures."""
+        of_address = [w for w in self._waiting if w.network == new.network]
+        if len(of_address) >= (MAX_PER_FAILED_ADDRESS if new.attempt.failures else MAX_PER_ADDRESS):
+            self._reject(of_address[0], own_limit=True)
         elif len(self._waiting) >= MAX_WAITING:
-            worst = max(self._waiting, key=lambda w: w.who.failures)  # the oldest of equals
-            if worst.who.failures < new.who.failures:
-                raise TooManyAttempts(own=False)
-            self._send_away(worst, own=False)
+            worst = max(self._waiting, key=lambda w: w.attempt.failures)  # the oldest of equal ones
+            if worst.attempt.failures < new.attempt.failures:
+                raise TooManyAttempts(own_limit=False)
+            self._reject(worst, own_limit=False)
 
-    def _send_away(self, waiting: _Waiting, *, own: bool) -> None:
+    def _reject(self, waiting: _Waiting, *, own_limit: bool) -> None:
         self._waiting.remove(waiting)
         if not waiting.turn.done():
-            waiting.turn.set_exception(TooManyAttempts(own=own))
+            waiting.turn.set_exception(TooManyAttempts(own_limit=own_limit))
 
-    def _serve(self) -> None:
-        """Gives free turns to attempts whose pauses are over. Sets a timer for the end of the next pause."""
+    def _start_turns(self) -> None:
+        """Starts turns of attempts without a remaining pause. Sets a timer for the end of the next pause."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         now = self._now()
         self._waiting = [w for w in self._waiting if not w.turn.done()]
         while self._free and self._waiting:
-            ready = [w for w in reversed(self._waiting) if self._starts(w) <= now]
+            ready = [w for w in reversed(self._waiting) if self._earliest_start(w) <= now]
             if not ready:
-                soonest = min(self._starts(w) for w in self._waiting)
+                soonest = min(self._earliest_start(w) for w in self._waiting)
                 later = self._later or asyncio.get_running_loop().call_later
-                self._timer = later(soonest - now, self._serve)
+                self._timer = later(soonest - now, self._start_turns)
                 return
-            first = min(ready, key=lambda w: w.who.failures)  # the newest of equals
+            first = min(ready, key=lambda w: w.attempt.failures)  # the newest of equal ones
             self._waiting.remove(first)
             self._free -= 1
-            for key in first.who.pauses:
+            for key in first.attempt.pauses:
                 self._began[key] = now
                 self._began.move_to_end(key)
             while len(self._began) > _MAX_KEYS:
                 self._began.popitem(last=False)
             first.turn.set_result(None)
 
-    def _starts(self, waiting: _Waiting) -> float:
-        """Returns the time at which its turn may begin; a time in the past if it may begin now."""
+    def _earliest_start(self, waiting: _Waiting) -> float:
+        """Returns the earliest time for its turn. A time in the past means now."""
         return max(
-            (self._began[key] + pause for key, pause in waiting.who.pauses.items() if key in self._began), default=0.0
+            (self._began[key] + pause for key, pause in waiting.attempt.pauses.items() if key in self._began),
+            default=0.0,
         )
 
     def _now(self) -> float:
         return self._clock() if self._clock is not None else asyncio.get_running_loop().time()
 
 
-def attempt_pause(failures: int, per_minute: int, longest: float = 5.0) -> float:
-    """Returns the seconds between two attempts of a key.
+def attempt_pause(failures: int, per_minute: int) -> float:
+    """Returns the minimum of seconds between two attempts of a key.
 
     failures: failed attempts of the key within a minute.
     per_minute: allowed attempts a minute; 0: no limit.
-    longest: upper bound of the pause.
-    The pause doubles with each of up to ten failures, to 60 / per_minute seconds or `longest`, whichever is less. With
-    60 / per_minute, no more than `per_minute` attempts fit a minute. Without failures the pause is 0.
+    The pause doubles with each of up to ten failures. Its maximum is 60 / per_minute seconds, but at most 5. So at most
+    `per_minute` attempts fit into a minute. Without failures the pause is 0.
     """
-    top = min(10, per_minute)
     if not failures or not per_minute:
         return 0.0
-    full: float = min(longest, 60.0 / per_minute)
-    return full * 2.0 ** min(0, failures - top)
+    maximum = min(5.0, 60.0 / per_minute)
+    return maximum * 2.0 ** min(0, failures - min(10, per_minute))

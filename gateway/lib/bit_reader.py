@@ -1,16 +1,16 @@
-"""Reads bits, most significant first, as in the headers of all supported codecs."""
+"""Reads bits, most significant first, for the headers of all supported codecs."""
 
 from __future__ import annotations
 
-# An ue(v) with more leading zeros has a value of more than 32 bits, which no syntax element allows.
+# A ue(v) with more leading zeros has more than 32 bits. Syntax elements do not allow this.
 _MAX_ZEROS = 32
 
 
 class BitReader:
-    """A cursor over the bits of `data`.
+    """Reads the bits of `data` one after the other.
 
-    what: names the structure in error messages.
-    error: the exception that is raised, with one sentence, if the data end too early or a code is too long.
+    what: name of the structure for error messages.
+    error: the exception to raise if the data ends too early or a code is too long.
     """
 
     __slots__ = ("_bits", "_data", "_error", "_what", "position")
@@ -32,7 +32,7 @@ class BitReader:
         start = self.position
         end = start + count
         if end > self._bits:
-            raise self._error(f"{self._what}: ends at bit {self._bits}, {count} more wanted at bit {start}")
+            raise self._error(f"{self._what}: ends at bit {self._bits}, {count} more expected at bit {start}")
         self.position = end
         whole = int.from_bytes(self._data[start >> 3 : (end + 7) >> 3], "big")
         return (whole >> (-end & 7)) & ((1 << count) - 1)
@@ -41,14 +41,14 @@ class BitReader:
         """Returns one bit."""
         at = self.position
         if at >= self._bits:
-            raise self._error(f"{self._what}: ends at bit {at}, a flag wanted")
+            raise self._error(f"{self._what}: ends at bit {at}, a flag expected")
         self.position = at + 1
         return bool(self._data[at >> 3] >> (7 - (at & 7)) & 1)
 
     def skip(self, count: int) -> None:
         """Skips `count` bits. Raises `error` if there are fewer."""
         if count > self._bits - self.position:
-            raise self._error(f"{self._what}: ends at bit {self._bits}, {count} more wanted at bit {self.position}")
+            raise self._error(f"{self._what}: ends at bit {self._bits}, {count} more expected at bit {self.position}")
         self.position += count
 
     def align(self) -> None:

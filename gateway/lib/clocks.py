@@ -1,4 +1,4 @@
-"""The two clocks of a process: the time of day, and one that is never set."""
+"""The two clocks of a process: the time of day, and one that only moves forward."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """wall: seconds since the epoch. monotonic: seconds since any moment. A test passes its own."""
+    """wall: seconds since the epoch. monotonic: seconds since an arbitrary time. Tests pass other functions."""
 
     wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic

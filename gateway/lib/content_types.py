@@ -1,4 +1,4 @@
-"""Content types by suffix of the files that Millrace stores and serves. They are equal for disks and buckets."""
+"""Content types by suffix for the files that Millrace stores and serves, on disks and in buckets."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The egress policy: the addresses to which the gateway may connect for a channel (relays, pictures).
 
-It is checked after the DNS look-up. Public addresses are allowed. Loopback, private, link-local, cloud metadata and
-similar addresses are not, unless `allow` names them. The caller must connect to the checked addresses themselves: a
-second look-up could return others (DNS rebinding).
+The check follows the DNS look-up. Public addresses are allowed. Loopback, private, link-local, cloud metadata and
+similar addresses are refused, except if `allow` lists them. The caller must connect to the checked addresses: a second
+look-up could return others (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -14,17 +14,14 @@ import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiohttp
+from aiohttp import ClientRequest, ClientTimeout
 from aiohttp.abc import AbstractResolver, ResolveResult
-
-if TYPE_CHECKING:
-    from aiohttp.client import ClientTimeout
-    from aiohttp.client_reqrep import ClientRequest
-    from aiohttp.connector import Connection
-    from aiohttp.tracing import Trace
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 
 Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -32,10 +29,10 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 HTTP: Final = ("http", "https")
 RTMP: Final = ("rtmp", "rtmps")
 _PORTS: Final = {"http": 80, "https": 443, "rtmp": 1935, "rtmps": 443}
-_LONGEST: Final = 2_048
+_MAX_URL: Final = 2_048
 _DNS_SECONDS: Final = 10.0
 
-# Listed here, because the "global" addresses of the module ipaddress changed between patch releases of Python.
+# Listed here, because `is_global` of the module ipaddress changed between patch releases of Python.
 # Sources: the IANA IPv4 and IPv6 Special-Purpose Address Registries; RFC 4291, 3056, 6052.
 _SPECIAL: Final[tuple[tuple[Network, str], ...]] = tuple(
     (ipaddress.ip_network(network), kind)
@@ -57,7 +54,10 @@ _SPECIAL: Final[tuple[tuple[Network, str], ...]] = tuple(
         ("240.0.0.0/4", "a reserved"),
         ("::/128", "an unspecified"),
         ("::1/128", "a loopback"),
-        ("fd00:ec2::254/128", "a link-local"),  # the metadata service of AWS: never allowed by a name (see below)
+        (
+            "fd00:ec2::254/128",
+            "a link-local",
+        ),  # the metadata service of AWS: never allowed by a name, see _NEVER_BY_NAME
         ("fc00::/7", "a private"),
         ("fe80::/10", "a link-local"),
         ("fec0::/10", "a private"),
@@ -70,20 +70,21 @@ _SPECIAL: Final[tuple[tuple[Network, str], ...]] = tuple(
 _PUBLIC_V6: Final = ipaddress.IPv6Network("2000::/3")  # all global unicast addresses that IANA has allocated
 _6TO4: Final = ipaddress.IPv6Network("2002::/16")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-# Only an entry with the network itself allows these: a host name must not lead to a metadata service.
+# Only an entry with the network allows these kinds: a host name must not lead to a metadata service.
 _NEVER_BY_NAME: Final = ("a link-local", "a multicast", "an unspecified")
 _NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9_]([a-z0-9_-]{0,62})(\.[a-z0-9_][a-z0-9_-]{0,62})*", re.ASCII)
 
 
 class EgressRefused(Exception):
-    """The policy forbids this address. The message is one line without keys, for logs and for a channel's owner."""
+    """The policy forbids this address. The message is one line without keys, for logs and for the channel's owner."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
     """An allowed address to connect to.
 
-    host: the numeric address. name: the host as written in the URL (for SNI and Host).
+    host: the numeric address.
+    name: the host in the URL (for SNI and Host).
     """
 
     family: socket.AddressFamily
@@ -106,7 +107,7 @@ class _Prefix:
             return False
         plain = unquote(path)
         if any(part in (".", "..") for part in re.split(r"[/\\]", plain)):
-            return False  # it might leave the prefix
+            return False  # it could leave the prefix
         return not self.path or plain == self.path or plain.startswith(self.path + "/")
 
 
@@ -114,7 +115,7 @@ class Egress:
     """The egress policy. Raises ValueError for an entry of `allow` that is not valid.
 
     allow: networks ("10.0.0.0/8", "::1"), hosts ("relay.lan") and URL prefixes ("http://10.1.2.3/pics/") that are
-    allowed besides public addresses (`egress.allow`).
+    allowed in addition to public addresses (`egress.allow`).
     """
 
     def __init__(self, allow: Sequence[str] = ()) -> None:
@@ -124,20 +125,19 @@ class Egress:
         self._prefixes = tuple(e for e in entries if isinstance(e, _Prefix))
 
     async def check(self, url: str, schemes: Sequence[str] = HTTP) -> list[Address]:
-        """Resolves the host of the URL and returns its allowed addresses, in the order of the resolver. There is at
-        least one.
+        """Resolves the host of the URL and returns its allowed addresses, at least one, in the order of the resolver.
 
-        schemes: those that the caller supports, out of http, https, rtmp, rtmps.
+        schemes: schemes that the caller supports, of http, https, rtmp, rtmps.
         Raises EgressRefused. Raises OSError if the name cannot be resolved now.
         """
         parts = _split(url)
         if parts is None or parts.scheme not in schemes:
-            raise EgressRefused(f"expected an address with {' or '.join(f'{s}://' for s in schemes)} and a host")
-        assert parts.hostname is not None, "_split sees to it"
+            raise _unsupported(schemes)
+        assert parts.hostname is not None, "_split checks it"
         return await self._check(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], parts.path)
 
     def names(self, url: str) -> bool:
-        """Whether `allow` names this address: by prefix, by host, or by the network of a numeric host."""
+        """Whether `allow` lists this address: by prefix, by host, or by the network of a numeric host."""
         parts = _split(url)
         if parts is None or parts.hostname is None:
             return False
@@ -151,10 +151,11 @@ class Egress:
         return any(ip in network for network in self._networks if network.version == ip.version)
 
     def connector(self, schemes: Sequence[str] = HTTP, **options: Any) -> aiohttp.TCPConnector:
-        """Returns a connector for an aiohttp session. Each request and each redirect goes to allowed addresses only.
+        """Returns a connector for an aiohttp session. Requests and redirects connect only to allowed addresses.
 
-        A refused request raises EgressRefused. Connections are not reused, because one URL of a host may be allowed
-        and another not. options: for TCPConnector (`ssl`, `limit`).
+        A refused request raises EgressRefused. Connections are not reused, because of two URLs of one host, one may be
+        allowed and the other not.
+        options: for TCPConnector (`ssl`, `limit`).
         """
         return _Connector(self, schemes, **options)
 
@@ -164,18 +165,18 @@ class Egress:
         permitted: list[Address] = []
         refused = ""
         for family, ip in await _resolve(name, port):
-            kind = self._refuses(ip, named)
+            kind = self._refused_kind(ip, named)
             if not kind:
                 permitted.append(Address(family, str(ip), port, host))
             elif not refused:
                 refused = f"{ip} is {kind} address"
         if not permitted:
-            where = refused if refused.startswith(f"{name} ") else f"{name}: {refused}"
-            raise EgressRefused(f"{where}: connecting there is not allowed (egress.allow)")
+            subject = refused if refused.startswith(f"{name} ") else f"{name}: {refused}"
+            raise EgressRefused(f"{subject}: connecting there is not allowed (egress.allow)")
         return permitted
 
-    def _refuses(self, ip: Ip, named: bool) -> str:
-        """Returns the kind of address, with its article, if it is not allowed; else ""."""
+    def _refused_kind(self, ip: Ip, named: bool) -> str:
+        """Returns the kind of address, with its article, if it is not allowed; otherwise ""."""
         forms = _forms(ip)
         if any(form in network for form in forms for network in self._networks if form.version == network.version):
             return ""
@@ -187,7 +188,7 @@ class Egress:
 
 
 class _Resolver(AbstractResolver):
-    """Gives aiohttp the addresses that the connector has just checked for this request."""
+    """Returns to aiohttp the addresses that the connector has just checked for this request."""
 
     def __init__(self) -> None:
         self.checked: contextvars.ContextVar[list[Address]] = contextvars.ContextVar("checked addresses")
@@ -201,7 +202,7 @@ class _Resolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Does nothing: there is nothing to close."""
+        """Nothing to close."""
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -212,10 +213,10 @@ class _Connector(aiohttp.TCPConnector):
 
     async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109
         if req.proxy:
-            raise EgressRefused("a proxy would look the address up by itself, past the policy")
+            raise EgressRefused("a proxy would resolve the address itself, without the policy")
         url = req.url
         if url.scheme not in self._schemes or not url.raw_host:
-            raise EgressRefused(f"expected an address with {' or '.join(f'{s}://' for s in self._schemes)} and a host")
+            raise _unsupported(self._schemes)
         port = url.port or _PORTS[url.scheme]
         try:
             checked = await self._egress._check(url.scheme, url.raw_host, port, url.raw_path)
@@ -226,6 +227,10 @@ class _Connector(aiohttp.TCPConnector):
             return await super().connect(req, traces, timeout)
         finally:
             self._own_resolver.checked.reset(token)
+
+
+def _unsupported(schemes: Sequence[str]) -> EgressRefused:
+    return EgressRefused(f"expected an address with {' or '.join(f'{s}://' for s in schemes)} and a host")
 
 
 async def _resolve(name: str, port: int) -> list[tuple[socket.AddressFamily, Ip]]:
@@ -239,8 +244,8 @@ async def _resolve(name: str, port: int) -> list[tuple[socket.AddressFamily, Ip]
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "no such name"
         raise OSError(f"{name}: {reason}") from None
     addresses = [
-        (socket.AddressFamily(family), ipaddress.ip_address(place[0]))
-        for family, _, _, _, place in found
+        (socket.AddressFamily(family), ipaddress.ip_address(address[0]))
+        for family, _, _, _, address in found
         if family in (socket.AF_INET, socket.AF_INET6)
     ]
     if not addresses:
@@ -249,10 +254,10 @@ async def _resolve(name: str, port: int) -> list[tuple[socket.AddressFamily, Ip]
 
 
 def _forms(ip: Ip) -> tuple[Ip, ...]:
-    """Returns an address and the IPv4 address that it contains, if any. Both must be allowed."""
+    """Returns an address and the IPv4 address inside it, if any. Both must be allowed."""
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
-            return (ip.ipv4_mapped,)  # the system connects to that one
+            return (ip.ipv4_mapped,)  # the system connects to this one
         if ip in _6TO4:
             return ip, ipaddress.IPv4Address(int(ip) >> 80 & 0xFFFFFFFF)
         if ip in _NAT64:
@@ -261,7 +266,7 @@ def _forms(ip: Ip) -> tuple[Ip, ...]:
 
 
 def _kind(ip: Ip) -> str:
-    """Returns the kind of a special address, with its article; "" for a public one."""
+    """Returns the kind of a special address, with its article; "" for a public address."""
     for network, kind in _SPECIAL:
         if ip.version == network.version and ip in network:
             return kind
@@ -271,8 +276,8 @@ def _kind(ip: Ip) -> str:
 
 
 def _split(url: str) -> SplitResult | None:
-    """Returns the parts of a URL with a host and a usable port; None for any other text."""
-    if len(url) > _LONGEST or not url.isprintable() or " " in url or "\\" in url:
+    """Returns the parts of a URL with a host and a valid port; None for other text."""
+    if len(url) > _MAX_URL or not url.isprintable() or " " in url or "\\" in url:
         return None
     try:
         parts = urlsplit(url)
@@ -291,8 +296,8 @@ def _entry(text: str) -> Network | str | _Prefix:
     if "://" in text:
         parts = _split(text)
         if parts is None or parts.query or parts.fragment or parts.username is not None:
-            raise ValueError(f"{text!r} is no URL prefix")
-        assert parts.hostname is not None, "_split sees to it"
+            raise ValueError(f"{text!r} is not a URL prefix")
+        assert parts.hostname is not None, "_split checks it"
         host, path = _plain_host(parts.hostname), unquote(parts.path).rstrip("/")
         return _Prefix(parts.scheme, host, parts.port or _PORTS[parts.scheme], path)
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
@@ -300,7 +305,7 @@ def _entry(text: str) -> Network | str | _Prefix:
         return ipaddress.ip_network(bare)
     except ValueError:
         name = _plain_host(text)
-        # A last part of digits alone is a mistyped address: no host name ends so.
+        # If the last part has only digits, it is a mistyped address: host names do not end like this.
         if not _NAME.fullmatch(name) or name.rpartition(".")[2].isdigit():
-            raise ValueError(f"{text!r} is no network, host or URL prefix") from None
+            raise ValueError(f"{text!r} is not a network, host or URL prefix") from None
         return name

@@ -1,4 +1,4 @@
-"""Waits until a condition changes, with a time limit."""
+"""Waits until a condition is true, with a time limit."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 
 class Waiters:
-    """Counts the tasks that wait at several gates together."""
+    """The number of tasks that wait at several gates together."""
 
     __slots__ = ("catch_up", "count")
 
     def __init__(self, catch_up: Callable[[], None] = lambda: None) -> None:
-        """catch_up: called before a task begins to wait. It processes input that has arrived already."""
+        """catch_up: called before a task begins to wait. It processes input that has already arrived."""
         self.count = 0
         self.catch_up = catch_up
 
@@ -23,9 +23,9 @@ class Gate:
     __slots__ = ("_waiters", "_waiting")
 
     def __init__(self, waiters: Waiters | None = None) -> None:
-        """waiters: counts the tasks of this gate together with those of other gates."""
+        """waiters: counts the tasks of this gate together with the tasks of other gates."""
         self._waiters = waiters or Waiters()
-        # In order of arrival; a dict, because thousands may leave it one by one.
+        # In order of arrival. A dict, because thousands of tasks may leave it one by one.
         self._waiting: dict[asyncio.Future[None], None] = {}
 
     def __len__(self) -> int:
@@ -47,7 +47,7 @@ class Gate:
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         self._waiting[future] = None
-        # One timer for the whole wait instead of asyncio.timeout around each turn: thousands may wait here.
+        # One timer for the whole wait instead of asyncio.timeout around each turn, because thousands of tasks may wait.
         expired = False
 
         def expire() -> None:
@@ -70,5 +70,5 @@ class Gate:
         finally:
             self._waiters.count -= 1
             timer.cancel()
-            # Cancelled or expired: leave no future behind for a gate that may not open for long.
+            # If cancelled or expired, remove the future: the gate may stay closed for a long time.
             self._waiting.pop(future, None)

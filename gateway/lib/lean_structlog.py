@@ -1,7 +1,7 @@
 """Imports structlog without two optional packages, which saves 4 MB in every process.
 
 structlog imports rich and greenlet if they are installed. Millrace renders its log lines itself. The programs import
-this module before any other that logs.
+this module before all modules that log.
 """
 
 from __future__ import annotations

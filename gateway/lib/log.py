@@ -1,4 +1,4 @@
-"""Logs: one line per event, for people or machines. Secrets are masked. A channel may have its own level."""
+"""Logs: one line per event, for people or programs. Masks secrets. A channel may have its own level."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _MAX_TEXT = 4000
 
 
 class Levels:
-    """The levels from which lines are printed: one for all lines, and others for some channels.
+    """The minimum levels of printed lines: a general one, and others for some channels.
 
-    `floor` is the lowest of them. Each call is compared with it first, to be cheap.
+    floor: the lowest of them. Each call is compared with it first, because that is cheap.
     """
 
     def __init__(self) -> None:
@@ -46,26 +46,26 @@ class Levels:
         self.floor = logging.INFO
 
     def general(self, name: str) -> None:
-        """Sets the level of lines without a channel level. Raises KeyError for an unknown name."""
+        """Sets the level of lines without a channel level. Raises KeyError if `name` is unknown."""
         self._general = LEVELS[name]
-        self._settle()
+        self._update_floor()
 
     @property
     def name(self) -> str:
-        """The general level, one of LEVELS."""
+        """The general level: one of LEVELS."""
         return next(name for name, level in LEVELS.items() if level == self._general)
 
     def channel(self, id: str, name: str | None) -> None:
-        """Sets the level of a channel while it is live. None or an unknown name: the general level."""
+        """Sets the level of a live channel. None or an unknown name: the general level."""
         level = LEVELS.get(name) if name else None
         if level is None:
             self._channels.pop(id, None)
         else:
             self._channels[id] = level
-        self._settle()
+        self._update_floor()
 
     def of(self, event: Mapping[str, Any]) -> int:
-        """Returns the level for a line: that of its `channel`, or of the channel of its `stream`."""
+        """Returns the level for a line: of its `channel`, or of the channel of its `stream`."""
         if not self._channels:
             return self._general
         name = event.get("channel") or event.get("stream")
@@ -73,7 +73,7 @@ class Levels:
             return self._general
         return self._channels.get(name.partition("@")[0], self._general)
 
-    def _settle(self) -> None:
+    def _update_floor(self) -> None:
         self.floor = min(self._general, *self._channels.values()) if self._channels else self._general
 
 
@@ -81,28 +81,28 @@ levels = Levels()
 
 
 class Logger(structlog.BoundLoggerBase):
-    """The class that `structlog.get_logger` returns. A call below the floor costs one comparison."""
+    """The class of the loggers from `structlog.get_logger`. A call below the floor costs one comparison."""
 
-    def debug(self, event: str, **words: Any) -> Any:
-        return self._proxy_to_logger("debug", event, **words) if levels.floor <= logging.DEBUG else None
+    def debug(self, event: str, **fields: Any) -> Any:
+        return self._proxy_to_logger("debug", event, **fields) if levels.floor <= logging.DEBUG else None
 
-    def info(self, event: str, **words: Any) -> Any:
-        return self._proxy_to_logger("info", event, **words) if levels.floor <= logging.INFO else None
+    def info(self, event: str, **fields: Any) -> Any:
+        return self._proxy_to_logger("info", event, **fields) if levels.floor <= logging.INFO else None
 
-    def warning(self, event: str, **words: Any) -> Any:
-        return self._proxy_to_logger("warning", event, **words) if levels.floor <= logging.WARNING else None
+    def warning(self, event: str, **fields: Any) -> Any:
+        return self._proxy_to_logger("warning", event, **fields) if levels.floor <= logging.WARNING else None
 
-    def error(self, event: str, **words: Any) -> Any:
-        return self._proxy_to_logger("error", event, **words) if levels.floor <= logging.ERROR else None
+    def error(self, event: str, **fields: Any) -> Any:
+        return self._proxy_to_logger("error", event, **fields) if levels.floor <= logging.ERROR else None
 
-    def exception(self, event: str, **words: Any) -> Any:
-        """Logs an error with the exception that is being handled."""
-        words.setdefault("exc_info", True)
-        return self.error(event, **words)
+    def exception(self, event: str, **fields: Any) -> Any:
+        """Logs an error with the current exception."""
+        fields.setdefault("exc_info", True)
+        return self.error(event, **fields)
 
 
 class _Lines:
-    """Writes lines to the configured stream. A failure to write (disk full, reader gone) is ignored."""
+    """Writes lines to the configured stream. Ignores write errors: disk full, reader closed."""
 
     out: TextIO | None = None
 
@@ -114,30 +114,30 @@ class _Lines:
         try:
             out.write(line + "\n")
             out.flush()
-        except (OSError, ValueError):  # ValueError: the stream is closed; the failure cannot be logged either
+        except (OSError, ValueError):  # ValueError: the stream is closed. This error cannot be logged
             return
 
     debug = info = warning = error = critical = msg
 
 
-_processors: list[Any] = []  # changed in place: loggers cached on first use keep a reference
+_processors: list[Any] = []  # changed in place, because cached loggers refer to it
 
 
 def configure(
     level: str = "info",
     format: Format = "auto",
     out: TextIO | None = None,
-    words: Mapping[str, str] | None = None,
+    fields: Mapping[str, str] | None = None,
 ) -> None:
-    """Sets where and how lines are printed. It may be called again.
+    """Sets the level, format and stream of the lines. It may be called again.
 
     level: one of LEVELS.
-    format: auto is console on a terminal, json elsewhere.
-    out: default stderr, looked up for each line.
-    words: fields for every line.
-    Standard logging is printed in the same way.
+    format: auto is console on a terminal, otherwise json.
+    out: default: the value of sys.stderr at each line.
+    fields: added to every line.
+    Records of the module logging are printed too.
     """
-    fixed = dict(words or {})
+    constant = dict(fields or {})
     levels.general(level)
     _Lines.out = out
     stream = out or sys.stderr
@@ -147,7 +147,7 @@ def configure(
     _processors[:] = [
         structlog.contextvars.merge_contextvars,
         drop_below_level,
-        *([lambda logger, method, event: {**event, **fixed}] if fixed else []),
+        *([lambda logger, method, event: {**event, **constant}] if constant else []),
         shorten_exception,
         mask_secrets,
         partial(for_people, colour=colour) if people else for_machines,
@@ -159,25 +159,25 @@ def configure(
     for handler in [h for h in root.handlers if isinstance(h, LibraryLogHandler)]:
         root.removeHandler(handler)
     root.addHandler(LibraryLogHandler())
-    # Libraries log from warning on: lower levels do not help operators, and boto prints credentials there.
+    # Libraries log only warnings and errors: lower levels do not help operators, and boto prints credentials there.
     root.setLevel(max(logging.WARNING, LEVELS[level]))
 
 
 class LibraryLogHandler(logging.Handler):
-    """Prints the log records of libraries (asyncio, aiohttp …) as lines of the same log."""
+    """Prints the log records of libraries (asyncio, aiohttp …) as lines of this log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         level = record.levelname.lower()
-        words: dict[str, Any] = {"logger": record.name}
+        fields: dict[str, Any] = {"logger": record.name}
         if record.exc_info:
-            words["exc_info"] = record.exc_info
+            fields["exc_info"] = record.exc_info
         try:
-            event: Any = {"event": record.getMessage(), **words}
+            event: Any = {"event": record.getMessage(), **fields}
             for processor in _processors:
                 event = processor(None, level if level in _NUMBER else "info", event)
         except DropEvent:
             return
-        except Exception as error:  # a broken format string of a library must not fail here
+        except Exception as error:  # a broken format string of a library must not raise
             event = f"unprintable log record of {record.name}: {type(error).__name__}"
         _Lines().msg(event)
 
@@ -186,7 +186,7 @@ class LibraryLogHandler(logging.Handler):
 
 
 def drop_below_level(logger: object, method: str, event: EventDict) -> EventDict:
-    """Drops lines below the level of their channel. The channel is known only here."""
+    """Drops lines below the level of their channel. The channel may be a bound field, which is known only here."""
     if _NUMBER[method] < levels.of(event):
         raise DropEvent
     event["level"] = method
@@ -194,7 +194,7 @@ def drop_below_level(logger: object, method: str, event: EventDict) -> EventDict
 
 
 def shorten_exception(logger: object, method: str, event: EventDict) -> EventDict:
-    """Replaces `exc_info` with `exception`: the error and its places, innermost first, on one line."""
+    """Replaces `exc_info` with `exception`: the error and its traceback, innermost call first, on one line."""
     info = event.pop("exc_info", None)
     if info is True:
         info = sys.exc_info()
@@ -219,10 +219,10 @@ def for_machines(logger: object, method: str, event: EventDict) -> str:
 def for_people(logger: object, method: str, event: EventDict, *, colour: bool = False) -> str:
     """Returns a line such as `12:30:01 info     publisher taken over  stream=… peer=…`."""
     level = str(event.pop("level", method))
-    what = _plain(str(event.pop("event", "")), quote=False)
-    words = " ".join(f"{_plain(str(name))}={_plain(_text(value))}" for name, value in event.items())
-    shown = f"\x1b[{_COLOURS.get(level, '0')}m{level:<8}\x1b[0m" if colour else f"{level:<8}"
-    return f"{datetime.now().astimezone():%H:%M:%S} {shown} {what}" + (f"  {words}" if words else "")
+    text = _plain(str(event.pop("event", "")), quote=False)
+    fields = " ".join(f"{_plain(str(name))}={_plain(_text(value))}" for name, value in event.items())
+    label = f"\x1b[{_COLOURS.get(level, '0')}m{level:<8}\x1b[0m" if colour else f"{level:<8}"
+    return f"{datetime.now().astimezone():%H:%M:%S} {label} {text}" + (f"  {fields}" if fields else "")
 
 
 def _text(value: object) -> str:
@@ -230,7 +230,7 @@ def _text(value: object) -> str:
 
 
 def _plain(text: str, quote: bool = True) -> str:
-    """Escapes control characters. Clients choose parts of a line: they must not start a line or control a terminal."""
+    """Escapes control characters. Clients choose parts of a line; they must not start lines or control a terminal."""
     if text.isprintable() and not (quote and (not text or " " in text or '"' in text or "=" in text)):
         return text
     escaped = "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
@@ -238,7 +238,7 @@ def _plain(text: str, quote: bool = True) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """Replaces NaN and infinity with text. JSON has neither, and log collectors would refuse the line."""
+    """Replaces NaN and infinity with text. They are not valid JSON, and log collectors would refuse the line."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
@@ -249,29 +249,29 @@ def _finite(value: Any) -> Any:
 
 
 def compact(error: BaseException) -> str:
-    """Returns `KeyError: 'x' (live/hub.py:12 publish < http/server.py:80 receive)`, then the cause. One line,
-    bounded.
+    """Returns `KeyError: 'x' (live/hub.py:12 publish < http/server.py:80 receive)` and the causes, in one bounded
+    line.
     """
     parts: list[str] = []
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen and len(parts) < 4:
         seen.add(id(cause))
-        said = " ".join(str(cause).split())
-        what = f"{type(cause).__name__}: {said}" if said else type(cause).__name__
+        message = " ".join(str(cause).split())
+        part = f"{type(cause).__name__}: {message}" if message else type(cause).__name__
         if isinstance(cause, BaseExceptionGroup) and cause.exceptions:
-            what += f" [{'; '.join(compact(e) for e in cause.exceptions[:4])}]"
-        if places := _places(cause.__traceback__):
-            what += f" ({places})"
-        parts.append(what)
+            part += f" [{'; '.join(compact(e) for e in cause.exceptions[:4])}]"
+        if calls := _calls(cause.__traceback__):
+            part += f" ({calls})"
+        parts.append(part)
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return " from ".join(parts)[:_MAX_TEXT]
 
 
-def _places(traceback: TracebackType | None) -> str:
-    places: list[str] = []
+def _calls(traceback: TracebackType | None) -> str:
+    calls: list[str] = []
     while traceback is not None:
         code = traceback.tb_frame.f_code
-        places.append(f"{'/'.join(PurePath(code.co_filename).parts[-2:])}:{traceback.tb_lineno} {code.co_name}")
+        calls.append(f"{'/'.join(PurePath(code.co_filename).parts[-2:])}:{traceback.tb_lineno} {code.co_name}")
         traceback = traceback.tb_next
-    return " < ".join(reversed(places[-_MAX_FRAMES:]))
+    return " < ".join(reversed(calls[-_MAX_FRAMES:]))

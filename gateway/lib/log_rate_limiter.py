@@ -1,4 +1,4 @@
-"""Bounds the log lines a second that any client can cause."""
+"""Limits the log lines a second that clients can cause."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 class LogRateLimiter:
-    """Allows `limit` lines a second and counts the lines that were left out."""
+    """Allows `limit` lines a second and counts the omitted lines."""
 
     __slots__ = ("_clock", "_left_out", "_limit", "_lines", "_second")
 
@@ -19,8 +19,9 @@ class LogRateLimiter:
         self._left_out = 0
 
     def due(self) -> dict[str, int] | None:
-        """Returns None if the line must be left out, else its extra field: `left_out`, if earlier lines were left
-        out.
+        """Returns None if the line must be omitted. Otherwise returns its extra fields.
+
+        The field `left_out` is the number of earlier lines that were omitted; it is missing if there were none.
         """
         now = self._clock()
         if now - self._second >= 1:

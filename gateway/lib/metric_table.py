@@ -1,4 +1,4 @@
-"""The table of what is measured: names, kinds and labels of the metrics, and a value of one of them."""
+"""The table of the metrics: their names, kinds and labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MetricKind(StrEnum):
 class Metric:
     """One row of the table.
 
-    buckets: upper bounds of a histogram, in the unit of the metric, ascending.
+    buckets: upper bounds of a histogram, ascending, in the unit of the metric.
     """
 
     name: str
@@ -29,7 +29,10 @@ class Metric:
     buckets: tuple[float, ...] = ()
 
     def cumulative(self, row: Sequence[float]) -> list[tuple[str, float]]:
-        """Counts of a histogram's row by upper bound, each with those below it, as Prometheus wants them."""
+        """Returns the cumulative counts of a histogram by upper bound, as Prometheus expects them.
+
+        row: as in Histogram.series.
+        """
         result: list[tuple[str, float]] = []
         total = 0.0
         for bound, count in zip((*self.buckets, math.inf), row[:-1], strict=True):
@@ -54,16 +57,16 @@ _SECONDS: Final = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.
 _DELAY: Final = (0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _LAG: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
-BUILD: Final = _gauge("millrace_build_info", "Always 1; the version stands in the label.", "version")
-STREAMS: Final = _gauge("millrace_streams", "Streams that somebody pushes, by state.", "state")
+BUILD: Final = _gauge("millrace_build_info", "Always 1; the label has the version.", "version")
+STREAMS: Final = _gauge("millrace_streams", "Pushed streams, by state.", "state")
 RENDITIONS: Final = _gauge("millrace_renditions", "Streams that transcoders make from pushed streams.")
 PUBLISHERS: Final = _gauge("millrace_publishers", "Connections that push, by protocol.", "protocol")
 VIEWERS: Final = _gauge("millrace_viewers", "Viewers by protocol.", "protocol")
 BYTES_IN: Final = _counter("millrace_ingest_bytes_total", "Media payload received from publishers.")
-BYTES_OUT: Final = _counter("millrace_sent_bytes_total", "Bytes given to viewers, by protocol.", "protocol")
+BYTES_OUT: Final = _counter("millrace_sent_bytes_total", "Bytes sent to viewers, by protocol.", "protocol")
 DROPPED: Final = _counter(
     "millrace_frames_dropped_total",
-    "What did not reach somebody, by reason: viewer (too slow), output (too slow), ingest (unusable).",
+    "Dropped frames, by reason: viewer (too slow), output (too slow), ingest (unusable).",
     "reason",
 )
 BACKLOG: Final = _gauge(
@@ -71,7 +74,7 @@ BACKLOG: Final = _gauge(
 )
 REFUSED: Final = _counter(
     "millrace_auth_failures_total",
-    "Refusals by what was refused (publish, play, api, login, node) and why.",
+    "Refusals by action (publish, play, api, login, node) and reason.",
     "what",
     "reason",
 )
@@ -98,39 +101,39 @@ OUTPUTS: Final = _gauge("millrace_outputs", "Outputs of live streams by name and
 LOOP_LAG: Final = _histogram(
     "millrace_event_loop_lag_seconds", "How late the event loop was, sampled once a second.", _LAG
 )
-HOOKS: Final = _counter("millrace_webhook_events_total", "Webhook events by what became of them.", "result")
+HOOKS: Final = _counter("millrace_webhook_events_total", "Webhook events by result.", "result")
 API_REQUESTS: Final = _counter("millrace_api_requests_total", "Answers of the admin API by class of status.", "status")
 WORKER_RESTARTS: Final = _counter(
     "millrace_worker_restarts_total",
-    "Media workers that died while they were needed, by what they did; each was started again.",
+    "Media workers that died during their work, by kind of work; each was started again.",
     "worker",
 )
 RELAY_TARGETS: Final = _gauge(
     "millrace_relay_targets",
-    "Targets of relays by state: connecting, live, retrying (away), failed (somebody has to change something).",
+    "Targets of relays by state: connecting, live, retrying (unavailable), failed (a change is necessary).",
     "state",
 )
 RECORDED: Final = _counter("millrace_recordings_total", "Finished recordings, by kind.", "kind")
 ARCHIVE_FILES: Final = _gauge(
-    "millrace_archive_waiting_files", "Finished files that the object store has not taken yet."
+    "millrace_archive_waiting_files", "Finished files that the object store has not accepted yet."
 )
 ARCHIVE_BYTES: Final = _gauge(
-    "millrace_archive_waiting_bytes", "Bytes of finished files that the object store has not taken yet."
+    "millrace_archive_waiting_bytes", "Bytes of finished files that the object store has not accepted yet."
 )
 ARCHIVE_DROPPED: Final = _counter(
     "millrace_archive_dropped_files_total",
-    "Finished files that were lost because the object store was away for longer than recording.spool_bytes lasted.",
+    "Finished files that were lost because the object store was unavailable until recording.spool_bytes was full.",
 )
 KVS_FRAGMENTS: Final = _counter(
     "millrace_kvs_fragments_total",
     "Fragments for Kinesis Video Streams: persisted; replayed (sent once more); dropped (never stored); unconfirmed "
-    "(sent, and forgotten before they were acknowledged).",
+    "(sent, and deleted before they were acknowledged).",
     "result",
 )
 EDGE_REQUESTS: Final = _counter(
     "millrace_edge_requests_total",
-    "Requests for files of streams that other nodes hold: hit (answered from memory), miss (their holder was asked), "
-    "collapsed (waited for the answer to another's), stale (an old playlist, because no holder answered).",
+    "Requests for files of streams that other nodes hold: hit (answered from memory), miss (fetched from that "
+    "node), collapsed (waited for an equal request), stale (an old playlist, because no node answered).",
     "result",
 )
 EDGE_UPSTREAM: Final = _counter(
@@ -143,7 +146,7 @@ EDGE_FAILED: Final = _counter(
 EDGE_BYTES: Final = _counter(
     "millrace_edge_upstream_bytes_total", "Bytes of files of streams received from other nodes."
 )
-EDGE_CACHE: Final = _gauge("millrace_edge_cache_bytes", "Bytes of files of other nodes kept in memory.")
+EDGE_CACHE: Final = _gauge("millrace_edge_cache_bytes", "Bytes of files of other nodes that are cached in memory.")
 PULLED: Final = _gauge(
     "millrace_pulled_streams", "Streams of other nodes that are pulled here, for FLV and RTMP players."
 )
@@ -152,25 +155,30 @@ LOOKUPS: Final = _counter("millrace_registry_lookups_total", "Streams looked up 
 HELD: Final = _gauge("millrace_held_streams", "Streams that this node holds in the registry.")
 PROCESSES: Final = _gauge(
     "millrace_processes",
-    "Processes that share the ports, by state: those whose values are summed here, and silent ones, "
-    "whose earlier counters alone are included.",
+    "Processes that share the ports, by state: those with values in these sums, and silent ones, "
+    "of which only earlier counters are included.",
     "state",
 )
 STREAM_BITRATE: Final = _gauge(
-    "millrace_stream_bitrate_bps", "Ingest bitrate of a stream; only where per-stream metrics are on.", "stream"
+    "millrace_stream_bitrate_bps", "Ingest bitrate of a stream; only if metrics.per_stream is on.", "stream"
 )
 STREAM_VIEWERS: Final = _gauge(
-    "millrace_stream_viewers", "Viewers of a stream; only where per-stream metrics are on.", "stream"
+    "millrace_stream_viewers", "Viewers of a stream; only if metrics.per_stream is on.", "stream"
 )
 
-TABLE: Final[Mapping[str, Metric]] = {one.name: one for one in tuple(globals().values()) if isinstance(one, Metric)}
+TABLE: Final[Mapping[str, Metric]] = {
+    metric.name: metric for metric in tuple(globals().values()) if isinstance(metric, Metric)
+}
 
 Labels: TypeAlias = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class MetricSample:
-    """A value read at scrape time. `labels` has the order of the table. Equal samples of several sources are added."""
+    """A value at a scrape.
+
+    labels: in the order of the table. Samples of several sources with equal labels are added.
+    """
 
     metric: Metric
     value: float
@@ -178,6 +186,6 @@ class MetricSample:
 
 
 def by_label(metric: Metric, counts: Mapping[str, float]) -> Iterator[MetricSample]:
-    """Yields the samples of a metric that has one label. counts: values by this label."""
+    """Yields the samples of a metric with one label. counts: values by label."""
     for label, value in counts.items():
         yield MetricSample(metric, value, (label,))

@@ -1,7 +1,7 @@
-"""Metrics: what this process counts and measures, and the text that Prometheus reads.
+"""The metrics of this process, and their text for Prometheus.
 
-Most gauges and counters are not kept here. A scrape reads them from `sources`, so that the hot path counts nothing
-twice. `Counter` and `Histogram` keep the values that no other object has (durations, refusals).
+A scrape reads most gauges and counters from `sources`, so that the hot path does not count twice. `Counter` and
+`Histogram` hold the values that no other object has (durations, refusals).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Source: TypeAlias = Callable[[], Iterable[MetricSample]]
 class Counter:
     """Counts by labels.
 
-    At most `MAX_SERIES` combinations, because clients must not create series. Further ones count as "other".
+    There are at most `MAX_SERIES` combinations, because clients must not create series. Others count as "other".
     """
 
     MAX_SERIES = 200
@@ -61,14 +61,14 @@ class Counter:
 
 
 class Histogram:
-    """Observations in buckets, by labels. `observe` costs a bisection: use it once a part, not once a frame."""
+    """Observations in buckets, by labels. `observe` costs a bisection: use it for each part, not for each frame."""
 
     __slots__ = ("_bounds", "metric", "series")
 
     def __init__(self, metric: Metric) -> None:
         self.metric = metric
         self._bounds = metric.buckets
-        # labels → [count of each bucket, the one beyond the last bound, sum]
+        # labels → [count of each bucket, count above the last bound, sum]
         self.series: dict[Labels, list[float]] = {}
 
     def observe(self, value: float, *labels: str) -> None:
@@ -87,7 +87,7 @@ class Histogram:
 
 
 class Metrics:
-    """All measurements of this process. There is one, and `render` answers a scrape."""
+    """All metrics of this process. There is one object."""
 
     def __init__(self, version: str) -> None:
         self.refused = Counter(REFUSED)
@@ -106,13 +106,11 @@ class Metrics:
         self._sources: list[Source] = []
 
     def read_from(self, source: Source) -> None:
-        """Adds a source, which is called at each scrape. It must be fast, and may read only data of its own event
-        loop.
-        """
+        """Adds a source. It is called at each scrape, must be fast, and may read only data of its event loop."""
         self._sources.append(source)
 
     async def sample_loop_lag(self, every: float = 1.0) -> None:
-        """Measures how late the event loop wakes, until it is cancelled. The caller runs it as a task."""
+        """Measures how late the event loop wakes up, until cancelled. The caller runs it as a task."""
         while True:
             began = time.monotonic()
             await asyncio.sleep(every)
@@ -120,11 +118,11 @@ class Metrics:
             self.loop_lag.observe(self.last_lag)
 
     def render(self) -> bytes:
-        """Returns the exposition text of all metrics that have a value, and of the process itself."""
+        """Returns the text for Prometheus, including values of the process itself."""
         return self.snapshot().render()
 
     def samples(self) -> Iterator[MetricSample]:
-        """Yields gauges and counters, also those of the sources."""
+        """Yields gauges and counters, including the sources."""
         yield MetricSample(BUILD, 1, (self._version,))
         for counter in self._counters:
             for labels, value in counter.values.items():
@@ -133,19 +131,19 @@ class Metrics:
             try:
                 yield from source()
             except Exception as error:
-                # One failing source must not make the whole scrape fail: only its samples are missing.
+                # A failing source must not fail the whole scrape: only its samples are missing.
                 log.error("a source of metrics failed", exc_info=error)
 
     def snapshot(self, process: str = "") -> MetricsSnapshot:
-        """Everything as it is now. process: the name of this one, where there are several."""
-        measured = MetricsSnapshot()
+        """Returns the current values. process: the name of this process if there are several."""
+        snapshot = MetricsSnapshot()
         for sample in self.samples():
-            measured.put(sample.metric, sample.value, sample.labels)
+            snapshot.put(sample.metric, sample.value, sample.labels)
         for histogram in self._histograms:
             metric = histogram.metric
             if not metric.labels:
                 histogram.series.setdefault((), [0.0] * (len(metric.buckets) + 2))
-            measured.rows[metric.name] = {labels: list(row) for labels, row in histogram.series.items()}
+            snapshot.rows[metric.name] = {labels: list(row) for labels, row in histogram.series.items()}
         if process:
-            measured.processes[process] = process_values()
-        return measured
+            snapshot.processes[process] = process_values()
+        return snapshot

@@ -1,4 +1,4 @@
-"""Groups client addresses into networks, for limits by address."""
+"""Groups client addresses into networks for limits by address."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from functools import lru_cache
 
 
 def client_network(address: str) -> str:
-    """Returns the name under which an address is counted.
+    """Returns the text under which an address is counted.
 
     IPv4: the address itself, also if it is mapped into IPv6. IPv6: its /64, because a subscriber has at least one
-    (RFC 6177). A zone (`%eth0`) is left out.
+    (RFC 6177). A zone (`%eth0`) is removed.
     """
     return address if ":" not in address else _of_ipv6(address)
 
 
 @lru_cache(maxsize=4096)
 def _of_ipv6(address: str) -> str:
-    """Returns the network of an IPv6 address. A text that is not an address counts as itself."""
+    """Returns the network of an IPv6 address. Returns other text unchanged."""
     try:
         parsed = ipaddress.IPv6Address(address.partition("%")[0])
     except ValueError:
@@ -28,7 +28,7 @@ def _of_ipv6(address: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine's own: a loopback address, or the name localhost."""
+    """Whether a host is this machine: a loopback address or localhost."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Hashes and verifies passwords, so that a stolen store reveals none of them."""
+"""Hashes and verifies passwords, so that a stolen store does not reveal them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _MEMORY: Final = 64 << 20
 
 
 def problem(password: str) -> str:
-    """Returns the problem of a new password, beginning with "expected …"; "" if it can be used."""
+    """Returns the problem of a new password as "expected …"; "" if it can be used."""
     if not MIN_LENGTH <= len(password) <= MAX_LENGTH or not password.isprintable():
         return f"expected {MIN_LENGTH} to {MAX_LENGTH} printable characters"
     return ""
 
 
 def hash_password(password: str) -> dict[str, Any]:
-    """Returns the stored form of a password. Takes a third of a second of a core: do not call it on an event loop."""
+    """Returns the stored form of a password. Needs a third of a second of CPU: do not call it on an event loop."""
     salt = secrets.token_bytes(16)
     return {
         "kind": "scrypt",
@@ -36,19 +36,19 @@ def hash_password(password: str) -> dict[str, Any]:
     }
 
 
-def verify_password(password: str, kept: Mapping[str, Any] | None) -> bool:
-    """Whether `hash_password` made `kept` from this password. It is as slow as that function.
+def verify_password(password: str, stored: Mapping[str, Any] | None) -> bool:
+    """Whether `stored` is the stored form of this password. It is as slow as `hash_password`.
 
-    kept: None for an unknown user. The result is False then, after an equal time.
+    stored: None for an unknown user. Then the result is False after an equal time.
     """
-    if kept is None or len(password) > MAX_LENGTH:
+    if stored is None or len(password) > MAX_LENGTH:
         hmac.compare_digest(_hash(password[:MAX_LENGTH], bytes(16), _N, _R, _P), bytes(32))
         return False
-    found = _hash(password, bytes.fromhex(kept["salt"]), int(kept["n"]), int(kept["r"]), int(kept["p"]))
-    return hmac.compare_digest(found, bytes.fromhex(kept["hash"]))
+    found = _hash(password, bytes.fromhex(stored["salt"]), int(stored["n"]), int(stored["r"]), int(stored["p"]))
+    return hmac.compare_digest(found, bytes.fromhex(stored["hash"]))
 
 
 def _hash(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
-    # NFC: keyboards of different systems spell the same letter differently.
+    # NFC: different keyboards encode the same letter differently.
     text = unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
     return hashlib.scrypt(text, salt=salt, n=n, r=r, p=p, maxmem=_MEMORY, dklen=32)

@@ -1,4 +1,4 @@
-"""Whether another process is alive, and a unique name of this process in a shared store."""
+"""Checks whether other processes are alive. Returns a unique name of this process for a shared store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 
 
 def alive(pid: int) -> bool:
-    """Whether a process with this number runs on this machine, also one of another user."""
+    """Whether a process with this number runs on this machine, also of another user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -24,22 +24,22 @@ def owner() -> str:
     return f"{_machine()}/{os.getpid()}/{secrets.token_hex(4)}"
 
 
-def is_dead(name: str, own: str) -> bool:
-    """Whether the process with this `owner` name is known to be gone. Processes of other machines are not known.
+def is_dead(name: str, own_name: str) -> bool:
+    """Whether the process with this `owner` name has surely ended. For processes of other machines this is unknown.
 
-    own: the name of the caller.
+    own_name: the name of the caller.
     """
     machine, _, rest = name.partition("/")
     pid = rest.partition("/")[0]
     if machine != _machine() or not (pid.isascii() and pid.isdigit() and len(pid) < 10):
         return False
     if int(pid) == os.getpid():
-        return name != own  # an earlier process with this number
+        return name != own_name  # an earlier process with this number
     return not alive(int(pid))
 
 
 def _machine() -> str:
-    """Returns the host name and the PID namespace. Containers with one host name have process numbers of their own."""
+    """Returns the host name and the PID namespace. Containers with equal host names have separate process numbers."""
     namespace = ""
     with suppress(OSError):
         namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")

@@ -1,10 +1,10 @@
-"""Tells whether this node is ready for work, and what is missing if not."""
+"""Checks whether this node is ready for work, and which parts are missing."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -12,48 +12,48 @@ log = structlog.get_logger(__name__)
 
 Check = Callable[[], Awaitable[None]]
 
-FRESH = 1.0  # seconds between two checks of the store, because any client may ask
-TIMEOUT_SECONDS = 5.0  # seconds: load balancers give up soon after
+CACHE_SECONDS = 1.0  # how long a result is reused, because any client may ask
+TIMEOUT_SECONDS = 5.0  # of one check; load balancers stop waiting soon after that
 
 
 class Readiness:
-    """Named checks, each of which raises if something is missing. Names are public; reasons go to the log."""
+    """Named checks. A check raises if its part is missing. Names are public; reasons are only logged."""
 
-    def __init__(self, checks: Mapping[str, Check] | None = None) -> None:
-        self._checks = dict(checks or {})
+    def __init__(self) -> None:
+        self._checks: dict[str, Check] = {}
         self._closing = False
         self._missing: tuple[str, ...] = ()
-        self._at = -FRESH
-        self._asking = asyncio.Lock()
+        self._checked_at = -CACHE_SECONDS
+        self._lock = asyncio.Lock()
 
     def add(self, name: str, check: Check) -> None:
         self._checks[name] = check
 
     def close(self) -> None:
-        """Makes the node not ready, whatever the checks return, because it shuts down."""
+        """Makes the node not ready because it shuts down. The checks no longer matter."""
         self._closing = True
 
     async def missing(self) -> tuple[str, ...]:
-        """Returns the names of failed checks, at most FRESH seconds old; empty if the node is ready."""
+        """Returns the names of failed checks; empty if the node is ready. They are at most CACHE_SECONDS old."""
         if self._closing:
             return ("shutting down",)
-        async with self._asking:
-            if time.monotonic() - self._at >= FRESH:
-                found = await asyncio.gather(*(self._fails(n, c) for n, c in self._checks.items()))
-                missing = tuple(n for n, failed in zip(self._checks, found, strict=True) if failed)
+        async with self._lock:
+            if time.monotonic() - self._checked_at >= CACHE_SECONDS:
+                results = await asyncio.gather(*(self._fails(n, c) for n, c in self._checks.items()))
+                missing = tuple(n for n, failed in zip(self._checks, results, strict=True) if failed)
                 if missing != self._missing:
                     if missing:
                         log.warning("not ready", missing=list(missing))
                     else:
                         log.info("ready again")
-                self._missing, self._at = missing, time.monotonic()
+                self._missing, self._checked_at = missing, time.monotonic()
         return self._missing
 
     async def _fails(self, name: str, check: Check) -> bool:
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
                 await check()
-        except Exception as error:  # any error means not ready; the reason is in the log
+        except Exception as error:  # any error means not ready; the log has the reason
             log.debug("readiness check failed", check=name, reason=str(error) or type(error).__name__)
             return True
         return False

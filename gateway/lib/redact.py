@@ -1,4 +1,4 @@
-"""Finds secrets in texts and values and replaces them with a mask."""
+"""Finds secrets in texts and values, and replaces them with a mask."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 MASK: Final = "***"
 
-# Names whose values are never shown: in log fields, members of an object or parameters of a query.
+# The values of these names are never shown: log fields, members of an object, parameters of a query.
 NAMES: Final = (
     *("sign", "signature", "x-amz-signature", "x-amz-credential", "x-amz-security-token", "policy", "key-pair-id"),
     *("awsaccesskeyid", "aws_access_key_id", "aws_secret_access_key", "aws_session_token"),
@@ -22,22 +22,22 @@ _NAMES: Final = "|".join(sorted(map(re.escape, NAMES), key=len, reverse=True))
 _NAME: Final = re.compile(rf"(?:{_NAMES})", re.I)
 # A code of three or four digits is a status, not the code of a sign-in provider.
 _NAMED: Final = rf"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{{2}}))({_NAMES})(?!(?<=code)=[0-9]{{3,4}}(?![A-Za-z0-9_-]))"
-# Text up to the closing quote, also in JSON inside JSON, where backslashes precede the quotes.
+# Text up to the closing quote. In JSON inside JSON, backslashes precede the quotes.
 _VALUE_QUOTED: Final = (
     r'"(?:\\.|[^"\\])*"?'  # "a, \"b\""
     r"|'(?:\\.|[^'\\])*'?"  # of Python
     r'|(?P<slashes>\\+)"(?:(?!(?<!\\)(?P=slashes)").)*(?:(?P=slashes)")?'  # \"a, b\"
 )
-# After a structure under such a name, the whole rest is hidden: only a parser could find its end.
+# If a value is a structure, the whole rest is hidden: only a parser could find its end.
 _MEMBER: Final = re.compile(
     _NAMED + r"(\\*[\"']\s{0,4}:\s{0,4})(?:" + _VALUE_QUOTED + r"|[\[{].*|[^\s,}\]&]*)", re.I | re.S
 )
 _PARAMETER: Final = re.compile(
     _NAMED + r"(\s{0,2}=\s{0,2}|%(?:25){0,3}3D)(?:" + _VALUE_QUOTED + r"|[^\s&\"<>]*)", re.I | re.S
 )
-# <expiry>-<md5 or sha-256>, anywhere; longer runs of digits or hex are included.
+# <expiry>-<md5 or sha-256>, anywhere, also with more digits.
 _STREAM_KEY: Final = re.compile(r"(?<![0-9])[0-9]+(?:-|%2D)[0-9a-f]{32,}", re.I)
-# A name that only a header has: anywhere. Other names: at the start of a line, because "wrong key: …" is prose.
+# Names that only headers have: anywhere. Other names: at the start of a line, because "wrong key: …" is prose.
 _HEADER: Final = re.compile(
     r"(?<![A-Za-z0-9-])((?:proxy-)?authorization|(?:set-)?cookie|x-[a-z0-9-]{0,40}(?:token|key|sign|signature|node|origin|credential))"
     r"(\s{0,4}:\s{0,4})[^\r\n]+",
@@ -46,19 +46,19 @@ _HEADER: Final = re.compile(
 _HEADER_LINE: Final = re.compile(rf"^([ \t]{{0,4}}(?:{_NAMES}))([ \t]{{0,4}}:[ \t]{{0,4}})[^\r\n]+", re.I | re.M)
 _SCHEME: Final = re.compile(r"\b(bearer|basic|digest)(\s+)[^\s\"'<>,;]+", re.I)
 _USERINFO: Final = re.compile(r"(?<=://)[^\s/@\"'<>]*@")
-# rtmp://host/app/<key>: everything after the app is secret; if there is only one part, that part.
+# rtmp://host/app/<key>: everything after the app is secret. If there is only one part, it is secret.
 _RTMP: Final = re.compile(r"(rtmp[a-z]{0,3}://[^\s/?\"'<>]*(?:/[^\s/?\"'<>]*)?)([/?][^\s\"'<>]*)", re.I)
 _IVS: Final = re.compile(r"\bsk_[A-Za-z0-9_-]+")
 
-_DEPTH = 6
-_LONGEST = 8000
+_MAX_DEPTH = 6
+_MAX_TEXT = 8000
 
 
 def mask(text: str) -> str:
-    """Returns `text` with every secret replaced by MASK, cut at 8,000 characters. The rest stays readable."""
-    if len(text) > _LONGEST:
-        # Not in the middle of a word: half a secret is no longer recognised as one.
-        text = text[:_LONGEST].rpartition(" ")[0] + "…"
+    """Returns `text`, cut at 8,000 characters, with every secret replaced by MASK."""
+    if len(text) > _MAX_TEXT:
+        # Cut between words: half a secret would not be recognised.
+        text = text[:_MAX_TEXT].rpartition(" ")[0] + "…"
     text = _HEADER.sub(rf"\1\2{MASK}", text)
     text = _HEADER_LINE.sub(rf"\1\2{MASK}", text)
     text = _SCHEME.sub(rf"\1\2{MASK}", text)
@@ -80,7 +80,7 @@ def _masked_value(found: re.Match[str]) -> str:
 
 
 def masked(name: str, value: Any, depth: int = 0) -> Any:
-    """Returns a value for a log. Hides it if `name` is a secret name; masks texts, mappings and lists inside it."""
+    """Returns a value for a log: MASK if `name` is a secret name, otherwise the value with masked texts inside."""
     if _NAME.fullmatch(name) and not _is_plain(name, value):
         return MASK
     if isinstance(value, bytes | bytearray):
@@ -89,12 +89,12 @@ def masked(name: str, value: Any, depth: int = 0) -> Any:
         return mask(value)
     if value is None or isinstance(value, bool | int | float):
         return value
-    if depth >= _DEPTH:
+    if depth >= _MAX_DEPTH:
         return "…"
     if isinstance(value, Mapping):
         return {mask(_text(k)): masked(_text(k), v, depth + 1) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        # Headers and forms are lists of pairs: the first of two names the second.
+        # Headers and forms are lists of pairs: the first text is the name of the second.
         if isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str | bytes):
             return [masked("", value[0], depth + 1), masked(_text(value[0]), value[1], depth + 1)]
         return [masked("", v, depth + 1) for v in value]
@@ -102,7 +102,7 @@ def masked(name: str, value: Any, depth: int = 0) -> Any:
 
 
 def _is_plain(name: str, value: Any) -> bool:
-    """Whether a value is not secret: it is empty, or only says whether there is a secret, or is a status code."""
+    """Whether a value with a secret name is not secret: it is empty, a boolean, or a status code."""
     if value is None or isinstance(value, bool) or value == "":
         return True
     return name.lower() == "code" and isinstance(value, int)

@@ -1,4 +1,4 @@
-"""Counts wrong credentials by address, and tells when an address may try again."""
+"""Counts wrong credentials by address, and limits further attempts."""
 
 from __future__ import annotations
 
@@ -12,53 +12,55 @@ WINDOW: Final = 60.0  # seconds
 
 
 class Refusals:
-    """Counts refused tries by address within a minute. Remembers the `max_addresses` addresses that tried last.
+    """Counts refused attempts by address within a minute, for the last `max_addresses` addresses.
 
-    Callers verify the credentials first. The limit changes only the answer to a wrong try; it never refuses a right
-    one. IPv6 addresses are counted by their /64. `per_minute` 0: no limit.
+    Callers verify the credentials first. The limit changes only the answer to a wrong attempt; it never refuses a
+    correct one. IPv6 addresses are counted by their /64.
+
+    per_minute: allowed refused attempts of an address; 0: no limit.
     """
 
     def __init__(self, per_minute: int, max_addresses: int = 10_000) -> None:
         self.per_minute = per_minute
         self._max_addresses = max_addresses
-        self._tries: OrderedDict[str, deque[float]] = OrderedDict()
+        self._attempts: OrderedDict[str, deque[float]] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._tries)
+        return len(self._attempts)
 
     def add(self, address: str, now: float) -> int:
-        """Counts one more refused try. now: monotonic seconds. Returns `wait` as it was before this try.
+        """Counts one more refused attempt. Returns `wait` from before this attempt. now: monotonic seconds.
 
-        A try beyond the limit is not recorded, so that the wait ends even if the client keeps trying.
+        An attempt above the limit is not recorded, so that the wait ends even if the client continues.
         """
         if not self.per_minute:
             return 0
         if seconds := self.wait(address, now):
             return seconds
         key = client_network(address)
-        self._tries.setdefault(key, deque(maxlen=self.per_minute)).append(now)
-        self._tries.move_to_end(key)
-        if len(self._tries) > self._max_addresses:
-            self._tries.popitem(last=False)
+        self._attempts.setdefault(key, deque(maxlen=self.per_minute)).append(now)
+        self._attempts.move_to_end(key)
+        if len(self._attempts) > self._max_addresses:
+            self._attempts.popitem(last=False)
         return 0
 
     def wait(self, address: str, now: float) -> int:
-        """Returns the whole seconds until a wrong try of the address is accepted again; 0: now."""
-        tries = self._recent(address, now)
-        if tries is None or len(tries) < self.per_minute:
+        """Returns the full seconds until a refused attempt of the address is below the limit; 0: it is now."""
+        attempts = self._recent(address, now)
+        if attempts is None or len(attempts) < self.per_minute:
             return 0
-        return max(0, math.ceil(tries[0] + WINDOW - now))
+        return max(0, math.ceil(attempts[0] + WINDOW - now))
 
     def count(self, address: str, now: float) -> int:
-        """The number of refused tries in the last minute, at most `per_minute`."""
-        tries = self._recent(address, now)
-        return 0 if tries is None else sum(now - at < WINDOW for at in tries)
+        """Returns the number of refused attempts in the last minute, at most `per_minute`."""
+        attempts = self._recent(address, now)
+        return 0 if attempts is None else sum(now - at < WINDOW for at in attempts)
 
     def _recent(self, address: str, now: float) -> deque[float] | None:
-        """Returns the tries of an address. If the last one is a minute old, forgets them and returns None."""
+        """Returns the attempts of an address. If the last one is a minute old, deletes them and returns None."""
         key = client_network(address)
-        tries = self._tries.get(key)
-        if tries is not None and now - tries[-1] >= WINDOW:
-            del self._tries[key]
+        attempts = self._attempts.get(key)
+        if attempts is not None and now - attempts[-1] >= WINDOW:
+            del self._attempts[key]
             return None
-        return tries
+        return attempts

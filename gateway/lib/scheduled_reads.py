@@ -1,4 +1,4 @@
-"""Reads a connection that sends without pause in turns, so that other connections are served in between.
+"""Reads busy connections in turns, so that other connections are served in between.
 
 All connections of the process share one small read buffer. Without this, uvloop would read 32 times 256 kB from one
 socket before it serves another.
@@ -15,61 +15,61 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final, cast
 
-TURN_SECONDS: Final = 0.004  # per turn of the loop, for all connections that wait to be read again
-SLICE_SECONDS: Final = 0.001  # that one connection may take before it has to wait
-DISCARD_SECONDS: Final = 0.0002  # cost of copying a full read whose bytes are discarded
-LARGEST_READ: Final = 65_536  # bytes; the size of the shared buffer
-SMALLEST_READ: Final = 1024  # bytes; reads of a connection with expensive bytes shrink to this
-MERGED_SECONDS: Final = 0.2  # between two reads of a connection whose bytes nobody waits for
+TURN_SECONDS: Final = 0.004  # for all waiting connections, per turn of the loop
+SLICE_SECONDS: Final = 0.001  # work of one connection before it must wait
+DISCARD_SECONDS: Final = 0.0002  # cost to copy the discarded bytes of a full read
+LARGEST_READ: Final = 65_536  # bytes; size of the shared buffer
+SMALLEST_READ: Final = 1024  # bytes; minimum for connections with expensive bytes
+MERGED_SECONDS: Final = 0.2  # between two reads of a connection with merged reads
 
-# The kernel fills it and the same call copies it, so that no connection sees bytes of another one.
+# One call fills and copies it, so that no connection gets bytes of another one.
 _buffer: Final = memoryview(bytearray(LARGEST_READ))
 
 
 def shared_view(size: int) -> memoryview:
-    """Returns the first `size` bytes of the shared buffer, for a subclass whose own `get_buffer` must be cheap."""
+    """Returns the first `size` bytes of the shared buffer, for subclasses that need a cheap `get_buffer`."""
     return _buffer[:size]
 
 
 class ReadScheduler:
-    """Resumes connections that were read for long enough, in the order of their arrival.
+    """Resumes busy connections in the order of their arrival.
 
-    Each turn of the event loop resumes connections whose last reads took `turn_seconds` together, and at least one.
-    So all of them together delay other work by about that time per turn, however many they are. Connections that rest
-    join the queue MERGED_SECONDS later.
+    Each turn of the event loop resumes at least one connection. It continues until the cost of their last reads reaches
+    `turn_seconds`. So all of them together delay other work by about this time per turn. Connections with merged reads
+    join the queue after MERGED_SECONDS.
     """
 
-    __slots__ = ("_resting", "_scheduled", "_turn_seconds", "_waiting")
+    __slots__ = ("_merging", "_scheduled", "_turn_seconds", "_waiting")
 
     def __init__(self, turn_seconds: float = TURN_SECONDS) -> None:
         self._turn_seconds = turn_seconds
         self._waiting: deque[tuple[Callable[[], None], float]] = deque()
         self._scheduled = False
-        self._resting: deque[tuple[float, Callable[[], None], float]] = deque()  # ordered by time
+        self._merging: deque[tuple[float, Callable[[], None], float]] = deque()  # ordered by time
 
     def __len__(self) -> int:
-        """The number of connections that wait or rest."""
-        return len(self._waiting) + len(self._resting)
+        """Returns the number of connections in both queues."""
+        return len(self._waiting) + len(self._merging)
 
     def rest(self, resume: Callable[[], None], cost: float) -> None:
-        """Queues `resume` after MERGED_SECONDS. cost: seconds that the last read took."""
+        """Queues `resume` after MERGED_SECONDS. cost: seconds that the last read needed."""
         loop = asyncio.get_running_loop()
-        self._resting.append((loop.time() + MERGED_SECONDS, resume, cost))
-        if len(self._resting) == 1:
-            loop.call_later(MERGED_SECONDS, self._rested)
+        self._merging.append((loop.time() + MERGED_SECONDS, resume, cost))
+        if len(self._merging) == 1:
+            loop.call_later(MERGED_SECONDS, self._queue_resting)
 
-    def _rested(self) -> None:
+    def _queue_resting(self) -> None:
         loop = asyncio.get_running_loop()
-        resting = self._resting
-        until = loop.time() + MERGED_SECONDS / 20  # also those that are due soon: saves wake-ups
-        while resting and resting[0][0] <= until:
-            _, resume, cost = resting.popleft()
+        merging = self._merging
+        until = loop.time() + MERGED_SECONDS / 20  # also connections that are due soon: saves wake-ups
+        while merging and merging[0][0] <= until:
+            _, resume, cost = merging.popleft()
             self.wait(resume, cost)
-        if resting:
-            loop.call_later(resting[0][0] - loop.time(), self._rested)
+        if merging:
+            loop.call_later(merging[0][0] - loop.time(), self._queue_resting)
 
     def wait(self, resume: Callable[[], None], cost: float) -> None:
-        """Calls `resume` in a later turn of the event loop. cost: seconds that the connection's last reads took."""
+        """Calls `resume` in a later turn of the event loop. cost: seconds that the last reads needed."""
         self._waiting.append((resume, cost))
         if not self._scheduled:
             self._scheduled = True
@@ -92,8 +92,8 @@ class ReadScheduler:
 class ScheduledReads(asyncio.BufferedProtocol):
     """A connection that is read in turns. Subclasses implement `bytes_received` and set `_transport`.
 
-    One read is at most `read_at_most` bytes (at most LARGEST_READ), which bounds the work of one call. If the bytes
-    of a read cost more than a slice, reads are halved, down to SMALLEST_READ. Cheap reads grow again.
+    `read_at_most` limits one read in bytes (at most LARGEST_READ), and so the work of one call. If a read costs more
+    than a slice, the next ones are half as large, down to SMALLEST_READ. Cheap reads grow again.
     `hold_reading` and `release_reading` are for the back-pressure of the owner. They work together with the
     scheduler.
     """
@@ -106,46 +106,46 @@ class ScheduledReads(asyncio.BufferedProtocol):
         "_read_size",
         "_read_waits",
         "_scheduler",
-        "_spent",
+        "_slice_used",
         "_transport",
         "_view",
     )
 
-    _transport: Any  # an asyncio.Transport, or uvloop's, which is not derived from it; None once it is gone
+    _transport: Any  # an asyncio.Transport, or a similar one of uvloop; None after the connection is lost
 
     def __init__(self, scheduler: ReadScheduler, read_size: int) -> None:
         self._scheduler = scheduler
         self._max_read = read_size
-        self._resize(read_size)
+        self._set_read_size(read_size)
         self._read_held = False
         self._read_waits = False
         self._discards = False
         self._merges = False
-        self._spent = 0.0  # seconds since the socket was last read empty, or the connection last waited
+        self._slice_used = 0.0  # seconds of work since the socket was last empty or the connection last waited
 
     @abstractmethod
     def bytes_received(self, data: bytes) -> None:
         """Handles the bytes of one read."""
 
     def read_at_most(self, size: int) -> None:
-        """Bounds reads from now on, in bytes: small for an unknown client, large for an accepted one.
+        """Limits the following reads, in bytes: small for an unknown client, large for an accepted one.
 
-        Reads grow to a larger bound while they are cheap.
+        If the limit increases, cheap reads grow up to it.
         """
         self._max_read = size
-        self._resize(min(self._read_size, size))
+        self._set_read_size(min(self._read_size, size))
 
     def discard_reads(self) -> None:
-        """Discards all further bytes of the client unparsed. The end of the connection is still noticed."""
+        """Discards all further bytes of the client. The end of the connection is still noticed."""
         self._discards = True
         self._max_read = LARGEST_READ
-        self._resize(LARGEST_READ)
+        self._set_read_size(LARGEST_READ)
         self.release_reading()
 
     def merge_reads(self, merges: bool) -> None:
-        """Sets whether an emptied socket is not read for MERGED_SECONDS, so that one read brings several units.
+        """Sets whether an empty socket is not read for MERGED_SECONDS, so that one read returns several units.
 
-        Use it for bytes that nobody waits for: five reads a second cost a third of one read for each unit. Do not use
+        Use it for bytes that are not urgent: five reads a second cost a third of one read for each unit. Do not use
         it below TLS, because TLS records are read one by one.
         """
         self._merges = merges
@@ -158,36 +158,36 @@ class ScheduledReads(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._discards:
             if nbytes >= self._read_size:
-                # There may be much more, and copying costs time too.
-                self._leave_alone(self._scheduler.wait, DISCARD_SECONDS)
+                # There may be much more, and the copy costs time too.
+                self._wait_in_queue(self._scheduler.wait, DISCARD_SECONDS)
             return
         began = time.perf_counter()
         self.bytes_received(_buffer[:nbytes].tobytes())
         took = time.perf_counter() - began
         if took < SLICE_SECONDS and nbytes < self._read_size:
-            self._spent = 0.0  # hot path: the socket is empty
+            self._slice_used = 0.0  # hot path: the socket is empty
             if self._merges:
-                self._leave_alone(self._scheduler.rest, took)
+                self._wait_in_queue(self._scheduler.rest, took)
         else:
             self._charge(took, nbytes)
 
     def _charge(self, took: float, nbytes: int) -> None:
         """Makes the connection wait for its turn after a full slice. took: seconds of the last read."""
         size = self._read_size
-        spent = took
+        slice_used = took
         if nbytes >= size:
-            spent += self._spent  # there may be more to read
-        if spent < SLICE_SECONDS:
-            self._spent = spent
+            slice_used += self._slice_used  # there may be more to read
+        if slice_used < SLICE_SECONDS:
+            self._slice_used = slice_used
             if size < self._max_read and took < SLICE_SECONDS / 4:
-                self._resize(min(2 * size, self._max_read))
+                self._set_read_size(min(2 * size, self._max_read))
             return
-        self._spent = 0.0
+        self._slice_used = 0.0
         if took > SLICE_SECONDS and size > SMALLEST_READ:
-            self._resize(max(size // 2, SMALLEST_READ))
-        self._leave_alone(self._scheduler.wait, spent)
+            self._set_read_size(max(size // 2, SMALLEST_READ))
+        self._wait_in_queue(self._scheduler.wait, slice_used)
 
-    def _leave_alone(self, wait: Callable[[Callable[[], None], float], None], cost: float) -> None:
+    def _wait_in_queue(self, wait: Callable[[Callable[[], None], float], None], cost: float) -> None:
         """Pauses reading until the scheduler resumes it. wait: a method of the scheduler. cost: seconds."""
         if not self._read_waits and not self._is_closing():
             self._read_waits = True
@@ -195,23 +195,23 @@ class ScheduledReads(asyncio.BufferedProtocol):
                 self._transport.pause_reading()
             wait(self._read_again, cost)
 
-    # ---- the owner's own back-pressure ----
+    # ---- back-pressure of the owner ----
 
     def hold_reading(self) -> None:
-        """Stops reading until `release_reading`. The bytes wait in the kernel. It may be called more than once."""
+        """Stops reading until `release_reading`. The bytes wait in the kernel. It may be called repeatedly."""
         if not self._read_held:
             self._read_held = True
             if not self._read_waits and not self._is_closing():
                 self._transport.pause_reading()
 
     def release_reading(self) -> None:
-        """Reads again, now or when the connection's turn comes. It may be called more than once."""
+        """Reads again, now or at the turn of the connection. It may be called repeatedly."""
         if self._read_held:
             self._read_held = False
             if not self._read_waits and not self._is_closing():
                 self._transport.resume_reading()
 
-    def _resize(self, size: int) -> None:
+    def _set_read_size(self, size: int) -> None:
         self._read_size = size
         self._view = _buffer[:size]
 
@@ -225,23 +225,23 @@ class ScheduledReads(asyncio.BufferedProtocol):
 
 
 class ScheduledProtocol(ScheduledReads):
-    """Puts scheduled reads below the protocol of a library, which gets plain `data_received` calls.
+    """Puts scheduled reads below the protocol of a library. The protocol gets normal `data_received` calls.
 
-    inner: the protocol from a connection factory. It sees the real transport except for reading: what it pauses stays
-    paused.
+    inner: the protocol from a connection factory. It has the real transport except for reading: if it pauses reading,
+        the scheduler does not resume it.
     """
 
-    __slots__ = ("_given", "inner")
+    __slots__ = ("_inner_transport", "inner")
 
     def __init__(self, inner: asyncio.Protocol, scheduler: ReadScheduler, read_size: int) -> None:
         super().__init__(scheduler, read_size)
         self.inner = inner
-        self._given: _InnerTransport | None = None
+        self._inner_transport: _InnerTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is not derived from asyncio's
-        self._given = _InnerTransport(self, self._transport)
-        self.inner.connection_made(cast(asyncio.Transport, self._given))
+        self._inner_transport = _InnerTransport(self, self._transport)
+        self.inner.connection_made(cast(asyncio.Transport, self._inner_transport))
 
     def bytes_received(self, data: bytes) -> None:
         self.inner.data_received(data)
@@ -252,9 +252,9 @@ class ScheduledProtocol(ScheduledReads):
     def connection_lost(self, exc: Exception | None) -> None:
         self.inner.connection_lost(exc)
         self._transport = None
-        given, self._given = self._given, None
-        if given is not None:
-            given.lose()
+        inner_transport, self._inner_transport = self._inner_transport, None
+        if inner_transport is not None:
+            inner_transport.detach()
 
     def pause_writing(self) -> None:
         self.inner.pause_writing()
@@ -266,10 +266,11 @@ class ScheduledProtocol(ScheduledReads):
 class ScheduledTls(ScheduledProtocol):
     """Puts scheduled reads below TLS. Encrypted bytes are read in bounded pieces, also during the handshake.
 
-    Without this, uvloop would read up to 256 kB of encrypted bytes at once. It would keep that much memory for each
+    Without this, uvloop would read up to 256 kB of encrypted bytes at once. It would hold this memory for each
     connection.
-    app: the protocol above TLS; its `connection_made` is called after the handshake. If the handshake fails, `app` is
-    not called; subclasses see the end in `connection_lost`.
+
+    app: the protocol above TLS. Its `connection_made` is called after the handshake. If the handshake fails, `app` is
+        not called; subclasses notice the end in `connection_lost`.
     """
 
     __slots__ = ()
@@ -284,10 +285,12 @@ class ScheduledTls(ScheduledProtocol):
         read_size: int,
         handshake_seconds: float | None = None,
     ) -> None:
-        """read_size: of encrypted bytes. handshake_seconds: None for the limit of asyncio, one minute."""
+        """read_size: encrypted bytes. handshake_seconds: None for the limit of asyncio, one minute."""
         loop = asyncio.get_running_loop()
-        make = _tls_of(loop)
-        tls = make(loop, app, context, None, server_side=True, ssl_handshake_timeout=handshake_seconds)
+        # The TLS class of uvloop works only with uvloop. The class of asyncio works with any loop.
+        on_uvloop = type(loop).__module__.startswith("uvloop")
+        protocol_class = import_module("uvloop.loop" if on_uvloop else "asyncio.sslproto").SSLProtocol
+        tls = protocol_class(loop, app, context, None, server_side=True, ssl_handshake_timeout=handshake_seconds)
         super().__init__(tls, scheduler, read_size)
 
     def bytes_received(self, data: bytes) -> None:
@@ -301,18 +304,10 @@ class ScheduledTls(ScheduledProtocol):
             inner.buffer_updated(size)
 
 
-def _tls_of(loop: asyncio.AbstractEventLoop) -> Any:
-    """Returns the TLS class for this loop. That of uvloop works only with uvloop; that of asyncio works with any
-    loop.
-    """
-    on_uvloop = type(loop).__module__.startswith("uvloop")
-    return import_module("uvloop.loop" if on_uvloop else "asyncio.sslproto").SSLProtocol
-
-
 class _InnerTransport:
-    """The transport that the inner protocol sees.
+    """The transport of the inner protocol.
 
-    After the connection is lost, it keeps no part of it alive. Libraries keep it in reference cycles until the next
+    After the connection is lost, it does not refer to it. Libraries hold transports in reference cycles until the next
     garbage collection, and TLS has a buffer of 256 kB.
     """
 
@@ -326,7 +321,7 @@ class _InnerTransport:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
-    def lose(self) -> None:
+    def detach(self) -> None:
         """Detaches from the lost connection."""
         self._transport = _LOST
         self.write = _LOST.write
@@ -343,7 +338,7 @@ class _InnerTransport:
 
 
 class _LostTransport(asyncio.Transport):
-    """A transport without a connection: it accepts all calls and does nothing."""
+    """A transport without a connection. It accepts all calls and does nothing."""
 
     def is_closing(self) -> bool:
         return True

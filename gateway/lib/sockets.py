@@ -1,4 +1,4 @@
-"""Opens listening sockets and makes TLS contexts. Errors are one clear line for the operator."""
+"""Opens listening sockets and loads TLS certificates. Errors are one clear line for the operator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from enum import Enum, auto
 from pathlib import Path
@@ -20,11 +20,11 @@ from gateway.lib.tasks import Tasks
 log = structlog.get_logger(__name__)
 
 BACKLOG = 4096
-# Unsent bytes of a connection in the kernel: few for a stalled viewer, but enough for full speed.
+# Limit of unsent bytes of a connection in the kernel: few for a stalled viewer, but enough for full speed.
 UNSENT = 128 * 1024
-_TRIES = 16  # for one free port on every address of a name
-_HANDSHAKE_SECONDS: Final = 60.0  # for a TLS handshake at most
-_OUT_OF_FILES_SECONDS: Final = 0.1  # before the next accept, if no file descriptor is left
+_MAX_ATTEMPTS = 16  # to find one port that is free on every address of a name
+_MAX_HANDSHAKE_SECONDS: Final = 60.0
+_OUT_OF_FILES_SECONDS: Final = 0.1  # pause before the next accept if no file descriptor is left
 
 
 class ListenError(Exception):
@@ -35,7 +35,7 @@ Opener: TypeAlias = Callable[[str, str, int], list[socket.socket]]  # like `list
 
 
 class _Sharing(Enum):
-    """Whether other sockets may have this port. NONE: no. FIRST: others may join later. JOINED: it joins the first."""
+    """Whether several sockets share a port. FIRST: others may join later. JOINED: it joins the first."""
 
     NONE = auto()
     FIRST = auto()
@@ -46,8 +46,8 @@ def listen(name: str, host: str, port: int) -> list[socket.socket]:
     """Returns listening TCP sockets on every address of `host`, all on one port. Raises ListenError.
 
     name: of the listener, for error messages.
-    port: 0 means any free one.
-    Accepted sockets inherit TCP_NODELAY and the bound of unsent bytes. `::` also accepts IPv4.
+    port: 0 means any free port.
+    Accepted sockets inherit TCP_NODELAY and the limit of unsent bytes. `::` also accepts IPv4.
     """
     return _listen(name, host, port, _Sharing.NONE)
 
@@ -55,28 +55,27 @@ def listen(name: str, host: str, port: int) -> list[socket.socket]:
 def listen_shared(name: str, host: str, port: int, count: int) -> list[list[socket.socket]]:
     """Returns `count` results of `listen`, all on one port.
 
-    The kernel spreads connections over them. A connection that waits at one of them does not move to another.
+    The kernel distributes connections to them. A connection that waits at one of them does not move to another.
     """
-    shares: list[list[socket.socket]] = []
+    results: list[list[socket.socket]] = []
     try:
         for _ in range(count):
-            shares.append(_listen(name, host, port, _Sharing.JOINED if shares else _Sharing.FIRST))
-            port = port_of(shares[0])
+            results.append(_listen(name, host, port, _Sharing.JOINED if results else _Sharing.FIRST))
+            port = port_of(results[0])
     except BaseException:
-        for opened in (one for share in shares for one in share):
-            opened.close()
+        _close_all(opened for result in results for opened in result)
         raise
-    return shares
+    return results
 
 
 def _listen(name: str, host: str, port: int, sharing: _Sharing) -> list[socket.socket]:
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address_text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise ListenError(f"{name}: {where}: {error.strerror or error}") from None
+        raise ListenError(f"{name}: {address_text}: {error.strerror or error}") from None
     addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
-    for attempt in range(1, _TRIES + 1):
+    for attempt in range(1, _MAX_ATTEMPTS + 1):
         sockets: list[socket.socket] = []
         try:
             chosen = port
@@ -84,17 +83,20 @@ def _listen(name: str, host: str, port: int, sharing: _Sharing) -> list[socket.s
                 sockets.append(_open(family, (address[0], chosen, *address[2:]), sharing))
                 chosen = port_of(sockets)
         except OSError as error:
-            for opened in sockets:
-                opened.close()
-            if error.errno == errno.EADDRINUSE and port == 0 and attempt < _TRIES:
+            _close_all(sockets)
+            if error.errno == errno.EADDRINUSE and port == 0 and attempt < _MAX_ATTEMPTS:
                 continue  # free on one address, in use on another
-            raise ListenError(f"{name}: {where} {_words(error)}") from None
+            raise ListenError(f"{name}: {address_text} {_reason(error)}") from None
         except BaseException:
-            for opened in sockets:
-                opened.close()
+            _close_all(sockets)
             raise
         return sockets
-    raise AssertionError("the last try returns or raises")
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _close_all(sockets: Iterable[socket.socket]) -> None:
+    for opened in sockets:
+        opened.close()
 
 
 def port_of(sockets: list[socket.socket]) -> int:
@@ -107,16 +109,16 @@ def tls_context(cert: Path, key: Path | None) -> ssl.SSLContext:
 
     key: None if it is in the file of the certificate.
     """
-    for what, path in (("tls.cert", cert), ("tls.key", key)):
+    for option, path in (("tls.cert", cert), ("tls.key", key)):
         if path is not None:
             try:
                 path.read_bytes()
             except OSError as error:
-                raise ListenError(f"{what}: {path}: {error.strerror or error}") from None
+                raise ListenError(f"{option}: {path}: {error.strerror or error}") from None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        # A key with a passphrase must not stop the start with a prompt on the terminal.
+        # A key with a passphrase must not block the start with a prompt on the terminal.
         context.load_cert_chain(cert, key, password=lambda: "")
     except (ssl.SSLError, OSError) as error:
         reason = getattr(error, "reason", None) or "not a usable certificate"
@@ -128,20 +130,20 @@ async def accept_tls(
     listening: socket.socket,
     tls: ssl.SSLContext,
     seconds: float,
-    arrived: Callable[[str], asyncio.BaseProtocol | None],
+    accept: Callable[[str], asyncio.BaseProtocol | None],
     tasks: Tasks,
 ) -> None:
     """Accepts TLS connections until it is cancelled, then closes the socket.
 
-    seconds: limit for a handshake; 0: one minute.
-    arrived: called with the address at accept, before the handshake. Its protocol is connected after the handshake;
-    None refuses the connection. If the handshake fails, the protocol gets `connection_lost` without
-    `connection_made`.
+    seconds: limit of a handshake; 0: one minute.
+    accept: called with the address before the handshake. It returns the protocol to connect after the handshake, or
+        None to refuse the connection. If the handshake fails, the protocol gets `connection_lost` without
+        `connection_made`.
 
-    The servers of asyncio report a connection only after its handshake, so that clients could open any number.
+    The servers of asyncio report a connection only after its handshake. So clients could open any number.
     """
     loop = asyncio.get_running_loop()
-    seconds = min(seconds or _HANDSHAKE_SECONDS, _HANDSHAKE_SECONDS)
+    seconds = min(seconds or _MAX_HANDSHAKE_SECONDS, _MAX_HANDSHAKE_SECONDS)
     try:
         while True:
             try:
@@ -151,16 +153,16 @@ async def accept_tls(
                 await asyncio.sleep(_OUT_OF_FILES_SECONDS)
                 continue
             connection.setblocking(False)
-            protocol = arrived(peer[0])
+            protocol = accept(peer[0])
             if protocol is None:
                 connection.close()
             else:
-                tasks.start(_shake_hands(connection, protocol, tls, seconds), "handshake")
+                tasks.start(_handshake(connection, protocol, tls, seconds), "handshake")
     finally:
         listening.close()
 
 
-async def _shake_hands(
+async def _handshake(
     connection: socket.socket, protocol: asyncio.BaseProtocol, tls: ssl.SSLContext, seconds: float
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -168,7 +170,7 @@ async def _shake_hands(
     try:
         await loop.connect_accepted_socket(lambda: protocol, connection, ssl=tls, ssl_handshake_timeout=seconds)
         connected = True
-    except OSError:  # the client left, sent no TLS, or took too long
+    except OSError:  # the client disconnected, did not send TLS, or was too slow
         log.debug("no TLS handshake")
     finally:
         if not connected:
@@ -191,7 +193,7 @@ def _open(family: int, address: tuple[object, ...], sharing: _Sharing) -> socket
             with suppress(OSError):  # saves memory if the kernel supports it
                 opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         opened.bind(address)
-        if sharing is _Sharing.FIRST:  # after bind: else bind would succeed on a shared port of another program
+        if sharing is _Sharing.FIRST:  # after bind: otherwise bind would succeed on a shared port of another program
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         opened.listen(BACKLOG)
     except BaseException:
@@ -200,11 +202,11 @@ def _open(family: int, address: tuple[object, ...], sharing: _Sharing) -> socket
     return opened
 
 
-def _words(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return "is in use"
     if error.errno == errno.EACCES:
         return "needs more rights (ports below 1024 are the system's)"
     if error.errno == errno.EADDRNOTAVAIL:
-        return "is no address of this machine"
+        return "is not an address of this machine"
     return f"cannot be opened: {error.strerror or error}"

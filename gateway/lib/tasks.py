@@ -1,4 +1,4 @@
-"""Task groups with an owner. No other code starts tasks."""
+"""Groups of tasks with an owner. No other code starts tasks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class Tasks:
     """A group of tasks that start and end while their owner exists.
 
     Use `async with Tasks("outputs") as tasks: tasks.start(coro)`. The end of the block cancels the running tasks and
-    waits for them. A failing task does not stop the others: `on_error` gets its name and its exception. Only one
-    event loop may use the group.
+    waits for them. If a task fails, the others continue, and `on_error` gets its name and exception. Only one event
+    loop may use the group.
     """
 
     def __init__(self, name: str, on_error: Callable[[str, BaseException], None] | None = None) -> None:

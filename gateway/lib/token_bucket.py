@@ -1,4 +1,4 @@
-"""A token bucket: bounds how often something may happen, on average and at once."""
+"""A token bucket: limits how often something may happen, on average and at once."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from __future__ import annotations
 class TokenBucket:
     """Allows `per_second` on average, and up to `burst` at once after a pause."""
 
-    __slots__ = ("_burst", "_left", "_per_second", "_then")
+    __slots__ = ("_burst", "_per_second", "_tokens", "_updated_at")
 
     def __init__(self, per_second: float, burst: float) -> None:
         self._per_second = per_second
-        self._burst = self._left = burst
-        self._then: float | None = None
+        self._burst = self._tokens = burst
+        self._updated_at: float | None = None
 
     def take(self, count: float, now: float) -> bool:
-        """Whether `count` more may happen. If not, nothing is taken. now: monotonic seconds."""
-        if self._then is not None:
-            self._left = min(self._burst, self._left + (now - self._then) * self._per_second)
-        self._then = now
-        if count > self._left:
+        """Takes `count` tokens. Returns False and takes none if there are too few. now: monotonic seconds."""
+        if self._updated_at is not None:
+            self._tokens = min(self._burst, self._tokens + (now - self._updated_at) * self._per_second)
+        self._updated_at = now
+        if count > self._tokens:
             return False
-        self._left -= count
+        self._tokens -= count
         return True

@@ -1,4 +1,4 @@
-"""Settings of the process and of the garbage collector for a serving process, made once at its start."""
+"""Settings of the garbage collector, files and umask for a server process, applied once at its start."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 import resource
 from typing import Final
 
-_NOT_FOR_OTHERS: Final = 0o027
+_UMASK: Final = 0o027
 
 
 def tune_garbage_collector() -> None:
-    """Excludes the objects of the start-up from garbage collection, and makes collections rare.
+    """Excludes the objects of the start from garbage collection, and makes collections rare.
 
-    Media creates no reference cycles. With the default thresholds, the collector would examine every unit several
-    times. That would cost a tenth of the processor, and stop the event loop for tens of milliseconds.
+    Media does not create reference cycles. With the default thresholds, the collector would examine every unit several
+    times. This would cost a tenth of the CPU time, and stop the event loop for tens of milliseconds.
     """
     gc.collect()
     gc.freeze()
@@ -29,9 +29,9 @@ def raise_file_limit() -> None:
 
 
 def private_files() -> None:
-    """Makes new files of this process and its children 0640 at most, folders 0750. Other users cannot read
-    recordings.
+    """Limits new files of this process and its children to 0640, and folders to 0750.
 
-    A stricter umask stays. Call it before there are threads, because the old umask can be read only by setting one.
+    Then other users cannot read recordings. A stricter umask stays. Call it before there are threads, because reading
+    the umask sets it for a moment.
     """
-    os.umask(os.umask(_NOT_FOR_OTHERS) | _NOT_FOR_OTHERS)
+    os.umask(os.umask(_UMASK) | _UMASK)

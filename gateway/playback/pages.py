@@ -56,8 +56,8 @@ class _Answers:
         self.current = Response(200, data, kind, cache="no-cache", headers=headers)
         self.forever = Response(200, data, kind, cache=IMMUTABLE, headers=headers)
         if packed is not None:
-            self.current.prepacked(packed)
-            self.forever.prepacked(packed)
+            self.current.precompressed(packed)
+            self.forever.precompressed(packed)
         self.unchanged = Response(304, None, cache="no-cache", headers=headers)
 
 

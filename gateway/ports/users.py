@@ -116,7 +116,7 @@ class Users:
                 return await asyncio.to_thread(work)
         except TooManyAttempts as no:
             words = "too many people are signing in at once"
-            raise (TooManyRefusals if no.own else AtCapacity)(words) from None
+            raise (TooManyRefusals if no.own_limit else AtCapacity)(words) from None
 
 
 def profile_key(kind: str, id: str) -> str:

@@ -71,7 +71,7 @@ def run(service: Service, settings: Settings) -> int:
     Raises GatewayError, ListenError, OSError if it cannot begin.
     """
     private_files()
-    logs.configure(settings.log.level, settings.log.format, words={"process": "master"})
+    logs.configure(settings.log.level, settings.log.format, fields={"process": "master"})
     return asyncio.run(_serve(service, settings))
 
 
@@ -143,7 +143,7 @@ class Master:
             log.error("reload cancelled: this can only be changed by a restart", options=fixed)
             return
         self._settings = settings
-        logs.configure(settings.log.level, settings.log.format, words={"process": "master"})
+        logs.configure(settings.log.level, settings.log.format, fields={"process": "master"})
         log.info("reloading", processes=self._restart.count)
         self._do(self._restart.reload(time.monotonic()))
 

@@ -75,7 +75,9 @@ class MetricsAggregator:
 
     async def _own(self) -> MetricsSnapshot:
         measured = self._metrics.snapshot(self._slot.name)
-        await asyncio.to_thread(_write, self._slot.folder / f"{self._slot.id}{_KEPT}", measured.grown().encode())
+        await asyncio.to_thread(
+            _write, self._slot.folder / f"{self._slot.id}{_KEPT}", measured.cumulative_metrics().encode()
+        )
         return measured
 
     async def _answer(self, id: str, path: str) -> MetricsSnapshot | None:

@@ -1,18 +1,18 @@
 """Errors of protocols, by the side that caused them.
 
 ProtocolError
-├── RemoteProtocolError   the peer's bytes break the protocol or one of our bounds: answer and close
-└── LocalProtocolError    our code asked for something that the state does not allow: a bug on our side
+├── RemoteProtocolError   the bytes of the peer break the protocol or one of our limits: answer and close
+└── LocalProtocolError    our code requested a step that the state does not allow: a bug
 """
 
 
 class ProtocolError(Exception):
-    """Base of both errors; never raised itself."""
+    """The base of both errors. It is never raised itself."""
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer's fault. The message can be logged."""
+    """The peer is wrong. The message may be logged."""
 
 
 class LocalProtocolError(ProtocolError):
-    """A fault of our own code."""
+    """Our code is wrong."""

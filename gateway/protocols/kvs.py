@@ -1,4 +1,4 @@
-"""Reads the responses of PutMedia: acknowledgements of fragments, and what a sender should do after each error."""
+"""Parses the responses of PutMedia: acknowledgements and errors, with the action for each error."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from typing import Any, Final
 
 from gateway.protocols.errors import RemoteProtocolError
 
-# The documentation promises at most 1024 characters an acknowledgement; wrapped ones are a little longer.
+# The documentation promises at most 1024 characters for an acknowledgement; wrapped ones are a little longer.
 MAX_ACK: Final = 4096
 _MAX_DEPTH: Final = 8
-_SKIPPED: Final = b" \t\r\n,"
+_SEPARATORS: Final = b" \t\r\n,"
 # Bytes that change the state of a scan; the regular expression skips everything between them.
 _MARKS = re.compile(rb'[{}"\\]')
 
 
 class AckEventType(StrEnum):
-    BUFFERING = "BUFFERING"  # the first byte of a fragment came
-    RECEIVED = "RECEIVED"  # the whole fragment came
-    PERSISTED = "PERSISTED"  # it is stored: the sender may forget it
+    BUFFERING = "BUFFERING"  # the first byte of a fragment has arrived
+    RECEIVED = "RECEIVED"  # the whole fragment has arrived
+    PERSISTED = "PERSISTED"  # the fragment is stored: the sender may delete it
     ERROR = "ERROR"
-    IDLE = "IDLE"  # no data came; the connection will be closed soon
-    OTHER = "OTHER"  # a kind that this code does not know
+    IDLE = "IDLE"  # no data arrived; the connection will be closed soon
+    OTHER = "OTHER"  # an unknown kind
 
 
 class AckAction(StrEnum):
     """The action that a sender should take after an error."""
 
-    RETRY = "retry"  # connect again and send the same fragment again
-    DROP = "drop"  # connect again without that fragment: it would be refused again
-    WAIT = "wait"  # an administrator has to act; keep the fragments and try again later
+    RETRY = "retry"  # reconnect and send this fragment again
+    DROP = "drop"  # reconnect and skip this fragment, because it would be rejected again
+    WAIT = "wait"  # an administrator must fix it; keep the fragments and retry later
 
 
-# ErrorId → name and remedy. Sources: PutMedia's documentation ("Response Syntax"), and the producer SDK's lists of
-# recoverable and of retriable errors.
+# ErrorId → name and action. Sources: the documentation of PutMedia ("Response Syntax"), and the lists of recoverable
+# and of retriable errors in the producer SDK.
 ERRORS: Final[dict[int, tuple[str, AckAction]]] = {
     4000: ("STREAM_READ_ERROR", AckAction.RETRY),
     4001: ("MAX_FRAGMENT_SIZE_REACHED", AckAction.DROP),
@@ -71,9 +71,9 @@ _BY_NAME: Final = dict(ERRORS.values()) | {"MIN_FRAGMENT_DURATION_REACHED": AckA
 class Ack:
     """One acknowledgement.
 
-    timecode: of the fragment, milliseconds since the epoch; None if it names none.
-    number: the service's number of that fragment, "" if it has none yet.
-    error: the ErrorId, 0 if it is no error.
+    timecode: of the fragment, milliseconds since the epoch; None if it is missing.
+    number: the fragment number of the service; "" if there is none yet.
+    error: the ErrorId; 0 if there is no error.
     """
 
     event: AckEventType
@@ -83,17 +83,17 @@ class Ack:
     code: str = ""
 
     @property
-    def remedy(self) -> AckAction:
-        """What to do about an ERROR.
+    def action(self) -> AckAction:
+        """The action for an ERROR.
 
-        RETRY for an unknown one: a sender that counts its attempts drops the fragment in the end.
+        Unknown errors are RETRY. The sender limits its attempts and then drops the fragment.
         """
         if self.error in ERRORS:
             return ERRORS[self.error][1]
         return _BY_NAME.get(self.code, AckAction.RETRY)
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """An ERROR as text for operators: "4006 INVALID_MKV_DATA"."""
         return f"{self.error} {self.code or ERRORS.get(self.error, ('unknown',))[0]}"
 
@@ -102,13 +102,13 @@ class AckReader:
     """Reads acknowledgements: JSON objects one after another, in pieces of any size.
 
     It reads both forms: the flat one that the service sends, and the one wrapped in {"Acknowledgement": …}. Objects
-    without EventType are skipped. Raises RemoteProtocolError for data that are no JSON object, and for an object of
-    more than MAX_ACK bytes. Then the reader cannot be used any more.
+    without EventType are skipped. Raises RemoteProtocolError for data that is not a JSON object, and for an object of
+    more than MAX_ACK bytes. After that, the reader cannot be used.
     """
 
     def __init__(self) -> None:
         self._pending = bytearray()
-        self._at = 0  # position up to which `_pending` was scanned
+        self._scanned = 0  # position up to which `_pending` was scanned
         self._depth = 0
         self._quoted = False
 
@@ -120,35 +120,35 @@ class AckReader:
         start = 0
         while True:
             if not self._depth:
-                start = self._at = _skip(pending, self._at)
+                start = self._scanned = _skip(pending, self._scanned)
                 if start == len(pending):
                     break
                 if pending[start : start + 1] != b"{":
-                    raise RemoteProtocolError(f"no acknowledgement: {bytes(pending[start : start + 20])!r}")
+                    raise RemoteProtocolError(f"not an acknowledgement: {bytes(pending[start : start + 20])!r}")
             end = self._scan(start)
             if (len(pending) if end is None else end) - start > MAX_ACK:
                 raise RemoteProtocolError(f"an acknowledgement of more than {MAX_ACK} bytes")
             if end is None:
                 break
-            if (ack := _ack(bytes(pending[start:end]))) is not None:
+            if (ack := _parse_ack(bytes(pending[start:end]))) is not None:
                 acks.append(ack)
             start = end
         del pending[:start]
-        self._at -= start
+        self._scanned -= start
         return acks
 
     def _scan(self, start: int) -> int | None:
-        """Returns the end of the object that begins at `start`, None if it has not come yet."""
+        """Returns the end of the object that begins at `start`; None if it is incomplete."""
         pending = self._pending
-        while (mark := _MARKS.search(pending, self._at)) is not None:
+        while (mark := _MARKS.search(pending, self._scanned)) is not None:
             at, char = mark.start(), mark[0]
-            self._at = at + 1
+            self._scanned = at + 1
             if char == b"\\":
                 if self._quoted:
                     if at + 1 == len(pending):
-                        self._at = at  # the escaped byte has not come yet
+                        self._scanned = at  # the escaped byte has not arrived
                         return None
-                    self._at = at + 2
+                    self._scanned = at + 2
             elif char == b'"':
                 self._quoted = not self._quoted
             elif not self._quoted:
@@ -156,25 +156,25 @@ class AckReader:
                 if self._depth > _MAX_DEPTH:
                     raise RemoteProtocolError("an acknowledgement is nested too deeply")
                 if not self._depth:
-                    return self._at
-        self._at = len(pending)
+                    return self._scanned
+        self._scanned = len(pending)
         return None
 
 
 def _skip(data: bytearray, at: int) -> int:
-    while at < len(data) and data[at] in _SKIPPED:
+    while at < len(data) and data[at] in _SEPARATORS:
         at += 1
     return at
 
 
-def _ack(text: bytes) -> Ack | None:
+def _parse_ack(text: bytes) -> Ack | None:
     try:
         value: Any = json.loads(text)
     except (ValueError, RecursionError):
-        raise RemoteProtocolError(f"an acknowledgement that is no JSON: {text[:40]!r}") from None
+        raise RemoteProtocolError(f"an acknowledgement is not JSON: {text[:40]!r}") from None
     if isinstance(wrapped := value.get("Acknowledgement"), dict):
         value = wrapped
-    # The service sends EventType; the documentation's text calls it AckEventType.
+    # The service sends EventType; the documentation calls it AckEventType.
     kind = value.get("EventType", value.get("AckEventType"))
     if not isinstance(kind, str):
         return None
@@ -182,15 +182,15 @@ def _ack(text: bytes) -> Ack | None:
     number, code = value.get("FragmentNumber", ""), value.get("ErrorCode", "")
     return Ack(
         event,
-        _whole(value.get("FragmentTimecode")),
+        _integer(value.get("FragmentTimecode")),
         str(number)[:256] if isinstance(number, str | int) else "",
-        _whole(value.get("ErrorId")) or 0,
+        _integer(value.get("ErrorId")) or 0,
         code[:128] if isinstance(code, str) else "",
     )
 
 
-def _whole(value: Any) -> int | None:
-    """Returns an integer, which may be written as text; None for a value that is no valid number."""
+def _integer(value: Any) -> int | None:
+    """Returns an integer, also from text; None if the value is not a number from 0 to 2**63 - 1."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63 else None

@@ -1,4 +1,4 @@
-"""The protocol between nodes: how requests are signed, and the frames of a link beside those of `wire`."""
+"""The protocol between nodes: signed requests, and the frames of a link in addition to those of `wire`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from gateway.protocols import wire
 HEADER: Final = "x-millrace-node"
 UPGRADE: Final = "millrace-units"  # the Upgrade protocol of a POST that publishes
 CONTENT_TYPE: Final = "application/x-millrace-units"
-VALID_SECONDS: Final = 60.0  # contract: a signature is valid for so long before and after its time
-PING_SECONDS: Final = 2.0  # how often each side of a link sends at least something
-SILENT_SECONDS: Final = 8.0  # a link without data for so long is dead
-OPERATIONS: Final = ".node"  # `/_node/.node/…`: requests to the node itself; no stream name begins with a dot
+VALID_SECONDS: Final = 60.0  # contract: a signature is valid this long before and after its time
+PING_SECONDS: Final = 2.0  # interval at which each side of a link sends at least one frame
+SILENT_SECONDS: Final = 8.0  # a link without data for this time is dead
+OPERATIONS: Final = ".node"  # `/_node/.node/…`: requests to the node itself; stream names do not begin with a dot
 
 _SIGNATURE = re.compile(r"([0-9]{1,15})-([0-9a-f]{64})", re.ASCII)
 
@@ -43,7 +43,7 @@ class Hello:
 
     session: unchanged as long as the times of units continue.
     started: when the stream started, seconds since the epoch.
-    channel: the stored channel's fields that playback depends on; none of them is secret.
+    channel: the fields of the stored channel that playback needs; none of them is secret.
     """
 
     session: str
@@ -56,8 +56,8 @@ class Hello:
     @classmethod
     def decode(cls, body: bytes) -> Hello:
         """Reads a HELLO body. Raises InvalidData."""
-        said = wire.read_json(body)
-        session, started, channel = said.get("session"), said.get("started"), said.get("channel")
+        fields = wire.read_json(body)
+        session, started, channel = fields.get("session"), fields.get("started"), fields.get("channel")
         if not isinstance(session, str) or not isinstance(channel, dict):
             raise InvalidData("a hello without session or channel")
         if isinstance(started, bool) or not isinstance(started, int | float):
@@ -76,7 +76,7 @@ def sign(secret: str, method: str, target: str, now: float) -> str:
 
 
 def verify(secret: str, method: str, target: str, value: str, now: float) -> str:
-    """Checks a signature: returns "" if it is valid, "skew" if only its time is too far off, else "wrong"."""
+    """Checks a signature. Returns "" if it is valid, "skew" if only its time is wrong, otherwise "wrong"."""
     match = _SIGNATURE.fullmatch(value)
     if not secret or match is None:
         return "wrong"

@@ -9,8 +9,8 @@ from typing import Final
 from gateway.protocols.errors import RemoteProtocolError
 
 SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
-PREFIX: Final = 16  # signature, version and command, family and protocol, length
-MAX_HEADER: Final = 4096  # addresses and TLVs; a real header has some hundred bytes
+PREFIX_BYTES: Final = 16  # signature, version and command, family and protocol, length
+MAX_HEADER: Final = 4096  # addresses and TLVs; typical headers have a few hundred bytes
 
 _ADDRESSES = {0x11: 12, 0x21: 36}  # TCP over IPv4, TCP over IPv6: source, destination, both ports
 
@@ -19,8 +19,8 @@ _ADDRESSES = {0x11: 12, 0x21: 36}  # TCP over IPv4, TCP over IPv6: source, desti
 class ProxyHeader:
     """The content of a header.
 
-    local: the balancer's own health check (LOCAL).
-    client: the client's address, None for LOCAL and for families without address.
+    local: whether it is a health check of the balancer (LOCAL).
+    client: the client's address; None for LOCAL and for families without addresses.
     """
 
     local: bool
@@ -28,11 +28,12 @@ class ProxyHeader:
 
 
 def remaining(prefix: bytes) -> int:
-    """Returns how many bytes follow these first PREFIX bytes. Raises RemoteProtocolError if they begin no
-    valid header.
+    """Returns how many bytes follow the first PREFIX_BYTES bytes of a header.
+
+    Raises RemoteProtocolError if the header is not valid.
     """
     if prefix[:12] != SIGNATURE:
-        raise RemoteProtocolError("no PROXY v2 header from an address that must send one")
+        raise RemoteProtocolError("the PROXY v2 header is missing")
     if prefix[12] >> 4 != 2 or prefix[12] & 15 > 1:
         raise RemoteProtocolError(f"PROXY version or command {prefix[12]:#04x}")
     length = int.from_bytes(prefix[14:16], "big")
@@ -42,18 +43,18 @@ def remaining(prefix: bytes) -> int:
 
 
 def parse(header: bytes) -> ProxyHeader:
-    """Reads a whole header, prefix included. TLVs are skipped. Raises RemoteProtocolError for a malformed one."""
-    if len(header) < PREFIX or len(header) != PREFIX + remaining(header[:PREFIX]):
+    """Reads a whole header, including its prefix. Skips TLVs. Raises RemoteProtocolError if it is malformed."""
+    if len(header) < PREFIX_BYTES or len(header) != PREFIX_BYTES + remaining(header[:PREFIX_BYTES]):
         raise RemoteProtocolError("PROXY header of the wrong length")
     if header[12] & 15 == 0:  # "the connection was established on purpose by the proxy without being relayed"
         return ProxyHeader(local=True, client=None)
     family = header[13]
-    need = _ADDRESSES.get(family)
-    if need is None:  # UNSPEC, UDP, UNIX: "the receiver should ignore the address information"
+    address_bytes = _ADDRESSES.get(family)
+    if address_bytes is None:  # UNSPEC, UDP, UNIX: "the receiver should ignore the address information"
         return ProxyHeader(local=False, client=None)
-    if len(header) < PREFIX + need:
+    if len(header) < PREFIX_BYTES + address_bytes:
         raise RemoteProtocolError("PROXY header shorter than its addresses")
     size = 4 if family == 0x11 else 16
-    address = ipaddress.ip_address(header[PREFIX : PREFIX + size])
+    address = ipaddress.ip_address(header[PREFIX_BYTES : PREFIX_BYTES + size])
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return ProxyHeader(local=False, client=str(mapped or address))

@@ -1,4 +1,4 @@
-"""The push protocol of the original browser client: its paths, and the lines of text that it shows to users."""
+"""The push protocol of the old browser client: its paths, and the lines of text that it shows to users."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _TARGET_CHARACTERS: Final = 2_048
 class OriginalPath:
     """`/rtmps/<codec>/<rtmpURL><streamKey>`, or without codec (the client's first version).
 
-    codec: the client's name of its video codec (h264, vp8o, mp4a); "" if it names none.
-    target: address and key.
+    codec: the client's name of its video codec (h264, vp8o, mp4a); "" if it is missing.
+    target: the address with the key.
     """
 
     codec: str
     target: str
 
     def __repr__(self) -> str:
-        return f"OriginalPath({self.codec!r}, <target>)"  # the key stays out of logs and tracebacks
+        return f"OriginalPath({self.codec!r}, <target>)"  # keeps the key out of logs and tracebacks
 
 
 def parse_path(path: str) -> OriginalPath | None:
-    """Reads the path of a request, with its query; returns None if it does not have this form."""
+    """Reads the path of a request, including its query. Returns None if it does not have this form."""
     if not path.startswith(PREFIX) or len(path) > _TARGET_CHARACTERS:
         return None
     rest = path.removeprefix(PREFIX)
@@ -46,7 +46,7 @@ def parse_path(path: str) -> OriginalPath | None:
 
 
 def _target(text: str) -> str:
-    """Returns the address, which the client puts into the path unchanged or fully escaped; "" if it is none."""
+    """Returns the target address; "" if it is not valid. The client sends it unchanged or fully escaped."""
     for form in (text, unquote(text)):
         if form.lower().startswith(_SCHEMES) and form.isprintable():
             return form
@@ -54,7 +54,7 @@ def _target(text: str) -> str:
 
 
 def stats_line(stats: Stats) -> str:
-    """Returns a line like those of ffmpeg, which the original server passed on."""
+    """Returns a line like those of ffmpeg. The old server passed such lines on."""
     return (
         f"frame={stats.frames:5d} fps={stats.fps:4.1f} bitrate={stats.bitrate / 1000:7.1f}kbits/s "
         f"drop={stats.dropped} behind={stats.behind:.1f}s"

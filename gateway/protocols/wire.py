@@ -1,4 +1,4 @@
-"""The frames between the gateway and a media worker or another node: kind and body, and streams written as frames."""
+"""The frames between the gateway and a media worker or another node: their kind and body, and streams as frames."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
-# The largest body is a picture of 4096 x 4096 as RGBA; an access unit is at most 8 MB.
+# bytes. The largest body is a picture of 4096 x 4096 as RGBA; an access unit has at most 8 MB.
 MAX_FRAME: Final = 80_000_000
 
 _LENGTH: Final = struct.Struct(">IB")
-# to, flags, dts, cts, wall
+# to, flags, dts, cts, wall clock
 _UNIT: Final = struct.Struct(">HBqid")
 # to, dts, length of the name
 _TIMED: Final = struct.Struct(">HqH")
@@ -40,13 +40,13 @@ class StreamMessage(IntEnum):
 def frame(kind: int, body: bytes) -> bytes:
     """Returns one frame: 4 bytes length of the rest (big-endian), 1 byte `kind`, `body`.
 
-    Raises ValueError for a kind that is no byte or a body of MAX_FRAME bytes or more.
+    Raises ValueError if `kind` is not 0 to 255 or the body has MAX_FRAME bytes or more.
     """
     return header(kind, len(body)) + body
 
 
 def header(kind: int, size: int) -> bytes:
-    """Returns the first five bytes of a frame whose body has `size` bytes. Raises ValueError as `frame` does."""
+    """Returns the first five bytes of a frame. size: bytes of its body. Raises ValueError like `frame`."""
     if not 0 <= kind <= 255 or size >= MAX_FRAME:
         raise ValueError(f"a frame of kind {kind} and {size} bytes")
     return _LENGTH.pack(size + 1, kind)
@@ -65,8 +65,9 @@ class Framer:
         self._max_frame = max_frame
 
     def receive(self, data: bytes) -> list[tuple[int, bytes]]:
-        """Returns the frames that `data` completes, as (kind, body). Raises InvalidData for a length of 0 or beyond
-        `max_frame`.
+        """Returns the frames that `data` completes, as (kind, body).
+
+        Raises InvalidData if a length is 0 or exceeds `max_frame`.
         """
         buffer = self._buffer
         buffer += data
@@ -94,7 +95,7 @@ class Framer:
 
 
 def destination(body: bytes) -> int:
-    """Returns `to` of a TRACKS, UNIT, TIMED or END body: one bit for each of the link's streams. Raises InvalidData."""
+    """Returns `to` of a TRACKS, UNIT, TIMED or END body: one bit for each stream of the link. Raises InvalidData."""
     if len(body) < 2:
         raise InvalidData("a frame without destination")
     to: int = _TO.unpack_from(body)[0]
@@ -103,23 +104,23 @@ def destination(body: bytes) -> int:
 
 def encode_tracks(tracks: Tracks, to: int = SOURCE) -> bytes:
     """Returns the body of a TRACKS frame."""
-    said = {
+    fields = {
         "epoch": tracks.epoch,
         "video": _track_as_json(tracks.video),
         "audio": _track_as_json(tracks.audio),
         "metadata": tracks.metadata,
     }
-    return _TO.pack(to) + json.dumps(said, separators=(",", ":")).encode()
+    return _TO.pack(to) + write_json(fields)
 
 
 def decode_tracks(body: bytes) -> Tracks:
     """Reads a TRACKS body. Raises InvalidData."""
     destination(body)
-    said = read_json(body[2:])
-    epoch, metadata = said.get("epoch"), said.get("metadata")
+    fields = read_json(body[2:])
+    epoch, metadata = fields.get("epoch"), fields.get("metadata")
     if type(epoch) is not int or not isinstance(metadata, dict):
         raise InvalidData("tracks without epoch or metadata")
-    video, audio = _track(said.get("video"), Kind.VIDEO), _track(said.get("audio"), Kind.AUDIO)
+    video, audio = _track(fields.get("video"), Kind.VIDEO), _track(fields.get("audio"), Kind.AUDIO)
     return Tracks(video, audio, epoch, _amf(metadata))
 
 
@@ -129,19 +130,20 @@ def encode_unit(unit: AccessUnit, to: int = SOURCE) -> bytes:
 
 
 def unit_head(unit: AccessUnit, to: int = SOURCE) -> bytes:
-    """Returns a UNIT frame without its payload, so that the payload need not be copied. Raises ValueError as
-    `encode_unit`.
+    """Returns a UNIT frame without its payload, so that the payload is not copied.
+
+    Raises ValueError like `encode_unit`.
     """
     flags = (_KEY if unit.key else 0) | (_AUDIO if unit.track.kind is Kind.AUDIO else 0)
     try:
         head = _UNIT.pack(to, flags, unit.dts, unit.cts, unit.wall)
     except struct.error as error:
-        raise ValueError(f"a unit at {unit.dts}, {unit.cts} does not cross: {error}") from None
+        raise ValueError(f"a unit at {unit.dts}, {unit.cts} does not fit a frame: {error}") from None
     return header(StreamMessage.UNIT, len(head) + len(unit.payload)) + head
 
 
 def decode_unit(body: bytes, tracks: Tracks | None) -> AccessUnit:
-    """Reads a UNIT body, whose track is one of `tracks`. Raises InvalidData."""
+    """Reads a UNIT body. Its track must be one of `tracks`. Raises InvalidData."""
     if len(body) < _UNIT.size:
         raise InvalidData(f"a unit of {len(body)} bytes")
     _, flags, dts, cts, wall = _UNIT.unpack_from(body)
@@ -157,7 +159,7 @@ def encode_timed(timed: Timed, to: int = SOURCE) -> bytes:
     try:
         return _TIMED.pack(to, timed.dts, len(name)) + name + timed.amf
     except struct.error as error:
-        raise ValueError(f"script data at {timed.dts} do not cross: {error}") from None
+        raise ValueError(f"script data at {timed.dts} does not fit a frame: {error}") from None
 
 
 def decode_timed(body: bytes) -> Timed:
@@ -167,7 +169,7 @@ def decode_timed(body: bytes) -> Timed:
     _, dts, length = _TIMED.unpack_from(body)
     end = _TIMED.size + length
     if end > len(body):
-        raise InvalidData("script data cut in their name")
+        raise InvalidData("script data is cut inside its name")
     try:
         name = body[_TIMED.size : end].decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
@@ -184,7 +186,7 @@ def encode_end(to: int = SOURCE) -> bytes:
 
 
 def write_json(value: dict[str, Any]) -> bytes:
-    """Returns a JSON body, for infrequent messages such as settings."""
+    """Returns a JSON body, for rare messages such as settings."""
     return json.dumps(value, separators=(",", ":")).encode()
 
 
@@ -195,7 +197,7 @@ def read_json(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise InvalidData("a body that is not JSON") from None
     if not isinstance(value, dict):
-        raise InvalidData("a JSON body that is no object")
+        raise InvalidData("a JSON body that is not an object")
     return value
 
 
@@ -205,26 +207,24 @@ def _track_as_json(track: MediaTrack | None) -> dict[str, Any] | None:
     return {"codec": str(track.codec), "timescale": track.timescale, "config": track.config.hex()}
 
 
-def _track(said: Any, kind: Kind) -> MediaTrack | None:
-    if said is None:
+def _track(fields: Any, kind: Kind) -> MediaTrack | None:
+    if fields is None:
         return None
-    if not isinstance(said, dict):
-        raise InvalidData(f"a {kind} track that is no object")
-    timescale, config = said.get("timescale"), said.get("config")
+    if not isinstance(fields, dict):
+        raise InvalidData(f"a {kind} track that is not an object")
+    timescale, config = fields.get("timescale"), fields.get("config")
     if type(timescale) is not int or not 0 < timescale < 1 << 32:
         raise InvalidData(f"a {kind} track without timescale")
     if not isinstance(config, str) or len(config) > 2 * _MAX_CONFIG:
         raise InvalidData(f"a {kind} track without configuration")
     try:
-        return MediaTrack(kind, Codec(str(said.get("codec"))), timescale, bytes.fromhex(config))
+        return MediaTrack(kind, Codec(str(fields.get("codec"))), timescale, bytes.fromhex(config))
     except ValueError:
         raise InvalidData(f"a {kind} track of an unknown codec or with a configuration that is not hex") from None
 
 
 def _amf(value: dict[str, Any]) -> dict[str, AmfValue]:
-    """Converts whole numbers to floats, because AMF has only floats. Raises InvalidData for metadata nested
-    too deeply.
-    """
+    """Converts integers to floats, because AMF has only floats. Raises InvalidData for too deep nesting."""
 
     def convert(inner: Any) -> AmfValue:
         if isinstance(inner, dict):

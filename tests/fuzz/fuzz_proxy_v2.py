@@ -6,7 +6,7 @@ import ipaddress
 from contextlib import suppress
 
 from gateway.protocols.errors import RemoteProtocolError
-from gateway.protocols.proxy_v2 import MAX_HEADER, PREFIX, SIGNATURE, parse, remaining
+from gateway.protocols.proxy_v2 import MAX_HEADER, PREFIX_BYTES, SIGNATURE, parse, remaining
 
 SEEDS = [
     SIGNATURE + b"\x21\x11\x00\x0c" + bytes((192, 0, 2, 1, 198, 51, 100, 1)) + b"\x30\x39\x07\x8f",
@@ -28,12 +28,12 @@ def fuzz(data: bytes) -> None:
 
 def _read(header: bytes) -> None:
     with suppress(RemoteProtocolError):
-        assert 0 <= remaining(header[:PREFIX].ljust(PREFIX, b"\0")) <= MAX_HEADER
+        assert 0 <= remaining(header[:PREFIX_BYTES].ljust(PREFIX_BYTES, b"\0")) <= MAX_HEADER
     try:
         found = parse(header)
     except RemoteProtocolError:
         return
-    assert len(header) <= PREFIX + MAX_HEADER
+    assert len(header) <= PREFIX_BYTES + MAX_HEADER
     assert not (found.local and found.client)
     if found.client is not None:
         address = ipaddress.ip_address(found.client)

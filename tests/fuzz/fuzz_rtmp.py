@@ -86,7 +86,7 @@ def _serve(data: bytes, size: int, *, accept: bool) -> None:
     except RemoteProtocolError:
         assert server.closing
         assert server.close_reason
-    assert all(isinstance(event, _EVENTS) for event in server.eof())
+    server.release_buffers()
     assert server.receive(data[:16]) == []
 
 
@@ -101,4 +101,3 @@ def _ask(role: ClientRole, data: bytes, size: int) -> None:
         assert client.closing
     with contextlib.suppress(LocalProtocolError):
         client.send_media(9, 0, b"v")
-    assert isinstance(client.eof(), list)

@@ -139,7 +139,9 @@ async def admin(
     async with SqliteChannels(folder / "millrace.db") as sqlite, SqliteConsole(folder / "console.db", clock) as kept:
         metrics = Metrics("1.2.3")
         metrics.read_from(HubSamples(hub, events, per_stream))
-        readiness = Readiness(checks if checks is not None else {"channel store": (store or sqlite).check})
+        readiness = Readiness()
+        for name, check in (checks if checks is not None else {"channel store": (store or sqlite).check}).items():
+            readiness.add(name, check)
         forgotten: list[str] = []
         people = Authenticators(
             console or kept,

@@ -60,7 +60,7 @@ class Holder:
 
     def cut(self) -> None:
         """Every connection breaks."""
-        for lease in list(self.server._leases):
+        for lease in list(self.server._slots):
             lease.transport.abort()
 
     @property

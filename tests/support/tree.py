@@ -44,7 +44,7 @@ class Branch:
 
     def cut(self) -> None:
         """Every connection breaks."""
-        for lease in list(self.server._leases):
+        for lease in list(self.server._slots):
             lease.transport.abort()
 
     async def die(self) -> None:

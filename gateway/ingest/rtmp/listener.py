@@ -181,10 +181,10 @@ def _address(peername: tuple[str, int] | None) -> str:
 
 async def _proxied(connection: socket.socket) -> proxy_v2.ProxyHeader | None:
     """Reads exactly the PROXY header; None if the connection closed without sending a byte."""
-    prefix = await _exactly(connection, proxy_v2.PREFIX)
+    prefix = await _exactly(connection, proxy_v2.PREFIX_BYTES)
     if not prefix:
         return None
-    if len(prefix) < proxy_v2.PREFIX:
+    if len(prefix) < proxy_v2.PREFIX_BYTES:
         raise RemoteProtocolError("connection closed inside a PROXY header")
     length = proxy_v2.remaining(prefix)
     rest = await _exactly(connection, length)

@@ -81,7 +81,7 @@ class RtmpSession(ScheduledReads):
         self._core = ServerConnection(
             chunk_size=limits.chunk_size, limits=WireLimits(message=limits.message or 0xFFFFFF)
         )
-        self._waiting = self._core.waiting
+        self._waiting = self._core.queued
         self._transport = None
         self._made = False
         self._pending: PendingConnection | None = None
@@ -202,7 +202,7 @@ class RtmpSession(ScheduledReads):
         elif self._counted == "play":
             self._services.players.give(self.address)
         self._counted = ""
-        self._core.forget()
+        self._core.release_buffers()
         self._transport = None
         self._gone(self)
 

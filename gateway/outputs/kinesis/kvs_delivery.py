@@ -186,7 +186,7 @@ class KvsDelivery:
     def _note(self, ack: Ack) -> None:
         self._last = ack
         if ack.event is AckEventType.ERROR:
-            self._log.warning("kinesis reports an error", error=ack.words, timecode=ack.timecode)
+            self._log.warning("kinesis reports an error", error=ack.description, timecode=ack.timecode)
             return
         if ack.event is not AckEventType.IDLE:
             self.error = None

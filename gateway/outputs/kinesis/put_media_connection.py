@@ -268,12 +268,12 @@ class PutMediaConnection:
     def _fault(self, ack: Ack) -> ConnectionOutcome:
         """Handles an error acknowledgement, which names a fragment or else means the one that is being sent."""
         fragment = self._backlog.find(ack.timecode) if ack.timecode is not None else self._sending
-        remedy = ack.remedy
+        remedy = ack.action
         if fragment is not None and ack.error != MAX_CONNECTION_DURATION:
             fragment.faults += 1
             if remedy is AckAction.DROP or (remedy is AckAction.RETRY and fragment.faults >= MAX_FAULTS):
                 self._backlog.drop(fragment)
-        return ConnectionOutcome(ConnectionEnd.ERROR, ack.words, remedy)
+        return ConnectionOutcome(ConnectionEnd.ERROR, ack.description, remedy)
 
 
 def _some(pieces: list[bytes], at: int) -> tuple[bytes, int]:

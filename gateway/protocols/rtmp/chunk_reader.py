@@ -1,13 +1,14 @@
-"""ChunkReader: turns the chunks of a byte stream (§5.3) into messages.
+"""ChunkReader: joins the chunks of a byte stream (§5.3) to messages.
 
-Cost: a message that is whole in the received bytes costs one slice. If it spans chunks, one strided deletion removes
-the chunk headers inside. A message in several pieces costs a slice per piece and one join. Bytes are copied once more
-only if a read ends inside a chunk header.
+Cost: a message that arrives in one read costs one slice. If it spans chunks, one strided deletion removes the chunk
+headers inside it. A message in several reads costs a slice per read and one join. Bytes are copied once more only if
+a read ends inside a chunk header.
 """
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass, field
 
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.message import ABORT, SET_CHUNK_SIZE, Message
@@ -17,54 +18,52 @@ MAX_MESSAGE = 8 << 20
 MAX_PENDING = 16 << 20
 MAX_CHUNK_STREAMS = 64
 
-_two_words = struct.Struct(">II").unpack_from
-_EXTENDED = 0xFFFFFF
-_RUN = 2048  # chunks tested at once: bounds the cost of a pattern that breaks late, covers a 256 kB read at 128
-_FOLD = 256  # so many parts are joined into one, because a part of a few bytes costs fifty bytes
-# Bytes of the message header by fmt (§5.3.1.2), the basic header's first byte not counted.
+_unpack_two_uint32 = struct.Struct(">II").unpack_from
+_EXTENDED_TIMESTAMP = 0xFFFFFF
+_MAX_RUN = 2048  # chunks tested at once. It bounds the cost of a late mismatch, and covers a read of 256 kB at 128
+_MAX_PARTS = 256  # more parts are joined to one, because each small part costs fifty bytes
+# Bytes of the message header by fmt (§5.3.1.2), without the first byte of the basic header.
 _HEADER_SIZE = (11, 7, 3, 0)
 
 
+@dataclass(eq=False, slots=True)
 class _ChunkStream:
     """The state of one chunk stream id: the last header, and the message being assembled."""
 
-    __slots__ = ("delta", "extended", "folded", "length", "missing", "parts", "stream_id", "timestamp", "type_id")
-
-    def __init__(self) -> None:
-        self.timestamp = 0
-        self.delta = 0
-        self.length = -1  # unknown before the first header
-        self.type_id = 0
-        self.stream_id = 0
-        self.extended = b""  # the extended timestamp field of the last header, if it had one
-        self.parts: list[bytes] = []
-        self.folded = 0  # number of parts that are joined ones
-        self.missing = 0  # bytes of the message that have not come; 0: no message is being assembled
+    timestamp: int = 0
+    delta: int = 0
+    length: int = -1  # unknown before the first header
+    type_id: int = 0
+    stream_id: int = 0
+    extended: bytes = b""  # the extended timestamp field of the last header, if it had one
+    parts: list[bytes] = field(default_factory=list)
+    joined: int = 0  # number of parts that were joined from others
+    missing: int = 0  # bytes of the message that have not arrived; 0: no message is being assembled
 
 
 class ChunkReader:
-    """`receive(data)` returns the messages that `data` completes. Set Chunk Size and Abort are handled here and not
-    returned.
+    """`receive(data)` returns the messages that `data` completes. It handles Set Chunk Size and Abort itself.
 
-    max_message: bound of a message, bytes; may be changed at any time.
-    max_pending: bound of all unfinished messages together, bytes; may be changed at any time.
-    max_streams: bound of the number of chunk stream ids.
+    max_message: limit of one message in bytes; may be changed at any time.
+    max_pending: limit of all unfinished messages together in bytes; may be changed at any time.
+    max_streams: limit of the number of chunk stream ids.
+    pending: bytes held for unfinished messages.
 
     Memory grows with the received bytes, not with a declared length.
-    Raises RemoteProtocolError if the peer breaks the chunk format or a bound; then the reader cannot be used any more.
+    Raises RemoteProtocolError if the peer breaks the chunk format or a limit. After that, the reader cannot be used.
     Timestamps wrap at 2**32; the caller unwraps them.
     """
 
     __slots__ = (
+        "_chunk_missing",
         "_current",
         "_max_streams",
-        "_need",
-        "_pending",
-        "_rest",
+        "_partial_header",
         "_streams",
         "chunk_size",
         "max_message",
         "max_pending",
+        "pending",
     )
 
     def __init__(
@@ -79,34 +78,29 @@ class ChunkReader:
         self.max_pending = max_pending
         self._max_streams = max_streams
         self._streams: dict[int, _ChunkStream] = {}
-        self._rest = b""  # an unfinished chunk header, under 20 bytes
+        self._partial_header = b""  # an unfinished chunk header, less than 20 bytes
         self._current: _ChunkStream | None = None  # the stream whose chunk is being received
-        self._need = 0  # bytes of that chunk that have not come
-        self._pending = 0  # bytes held in parts of all streams
+        self._chunk_missing = 0  # bytes of that chunk that have not arrived
+        self.pending = 0
 
-    @property
-    def pending(self) -> int:
-        """Bytes held for unfinished messages."""
-        return self._pending
-
-    def forget(self) -> None:
-        """Frees everything; the reader cannot be used any more."""
+    def release_buffers(self) -> None:
+        """Frees all memory. `receive` cannot be called afterwards."""
         self._streams.clear()
-        self._rest = b""
+        self._partial_header = b""
         self._current = None
-        self._need = self._pending = 0
+        self._chunk_missing = self.pending = 0
 
     def receive(self, data: bytes) -> list[Message]:
-        """Takes any piece of the byte stream. Raises RemoteProtocolError."""
+        """Returns the messages that the next bytes of the stream complete. Raises RemoteProtocolError."""
         messages: list[Message] = []
         position = 0
-        if self._need:
+        if self._chunk_missing:
             position = self._resume(data, messages)
-            if self._need:
+            if self._chunk_missing:
                 return messages
-        elif self._rest:
-            data = self._rest + data
-            self._rest = b""
+        elif self._partial_header:
+            data = self._partial_header + data
+            self._partial_header = b""
         end = len(data)
         streams = self._streams
         while position < end:
@@ -114,7 +108,7 @@ class ChunkReader:
             first = data[position]
             csid = first & 63
             position += 1
-            if csid < 2:  # §5.3.1.1: 0 = ids 64-319 in one byte more, 1 = ids 64-65599 in two
+            if csid < 2:  # §5.3.1.1: 0 = ids 64-319 in one more byte, 1 = ids 64-65599 in two
                 if end - position <= csid:
                     position = start
                     break
@@ -126,13 +120,13 @@ class ChunkReader:
                     position += 2
             stream = streams.get(csid)
             if stream is None:
-                stream = self._open(csid, first >> 6)
+                stream = self._open_stream(csid, first >> 6)
 
             if first >= 0xC0 and stream.missing:  # fmt 3 within a message
                 extended = stream.extended
                 if extended:
                     # Senders repeat the field in every chunk, except librtmp before 2014 and old OBS. Equal bytes
-                    # are the field, others are payload.
+                    # are the field; other bytes are payload.
                     peek = data[position : position + 4]
                     if peek == extended:
                         position += 4
@@ -164,9 +158,9 @@ class ChunkReader:
                         time = int.from_bytes(data[position:header], "big")
                     else:
                         # From the byte before the message header: basic header byte and time; length and type.
-                        time, length_type = _two_words(data, position - 1)
+                        time, length_type = _unpack_two_uint32(data, position - 1)
                         time &= 0xFFFFFF
-                    if time == _EXTENDED:
+                    if time == _EXTENDED_TIMESTAMP:
                         extended = data[header : header + 4]
                         if len(extended) < 4:
                             position = start
@@ -176,7 +170,7 @@ class ChunkReader:
                         stream.extended = extended
                     elif stream.extended:
                         stream.extended = b""
-                    stream.delta = time  # also after fmt 0: §5.3.1.2.4 gives fmt 3 its timestamp as the delta
+                    stream.delta = time  # also after fmt 0: with §5.3.1.2.4, its timestamp is the delta of fmt 3
                     if fmt == 0:
                         stream.timestamp = time
                         stream.stream_id = int.from_bytes(data[position + 7 : position + 11], "little")
@@ -185,9 +179,7 @@ class ChunkReader:
                     if fmt != 2:
                         length = length_type >> 8
                         if length > self.max_message:
-                            raise RemoteProtocolError(
-                                f"message of {length} bytes, at most {self.max_message} are taken"
-                            )
+                            raise RemoteProtocolError(f"message of {length} bytes, more than {self.max_message}")
                         stream.length = length
                         stream.type_id = length_type & 0xFF
                     elif stream.length < 0:
@@ -197,111 +189,109 @@ class ChunkReader:
                 size = self.chunk_size
                 if length <= size:
                     stop = position + length
-                    if stop <= end:  # the whole message is here
+                    if stop <= end:  # the whole message has arrived
                         type_id = stream.type_id
                         message = Message(type_id, stream.timestamp, stream.stream_id, data[position:stop])
                         position = stop
                         if type_id > 2:
                             messages.append(message)
                         else:
-                            self._control(message)
+                            self._handle_control(message)
                         continue
                 elif csid < 64 and not stream.extended:
                     breaks = (length - 1) // size
                     stop = position + length + breaks
-                    if stop <= end and breaks <= _RUN:
-                        payload = _unbroken(data, position, stop, size, csid, breaks)
+                    if stop <= end and breaks <= _MAX_RUN:
+                        payload = _without_headers(data, position, stop, size, csid, breaks)
                         if payload is not None:
                             type_id = stream.type_id
                             message = Message(type_id, stream.timestamp, stream.stream_id, payload)
                             position = stop
                             if type_id > 2:
                                 messages.append(message)
-                            else:  # at a chunk size below 4 a Set Chunk Size spans chunks, too
-                                self._control(message)
+                            else:  # at a chunk size below 4, Set Chunk Size spans chunks too
+                                self._handle_control(message)
                             continue
                 stream.missing = length
 
             missing = stream.missing
             size = self.chunk_size
             if missing > size and csid < 64 and not stream.extended:
-                # Takes the received part of a message in one step: whole chunks, each with the next one's header.
-                run = min((missing - 1) // size, (end - position) // (size + 1), _RUN)
+                # Reads the received part of a message in one step: whole chunks, each with the header of the next one.
+                run = min((missing - 1) // size, (end - position) // (size + 1), _MAX_RUN)
                 if run > 1:
                     stop = position + run * (size + 1)
-                    payload = _unbroken(data, position, stop, size, csid, run)
+                    payload = _without_headers(data, position, stop, size, csid, run)
                     if payload is not None:
                         self._hold(stream, payload)
                         position = stop
                         missing = stream.missing
-            need = size if missing > size else missing
-            stop = position + need
+            chunk_missing = size if missing > size else missing
+            stop = position + chunk_missing
             if stop > end:
                 if position < end:
                     self._hold(stream, data[position:end])
                 self._current = stream
-                self._need = stop - end
+                self._chunk_missing = stop - end
                 return messages
             self._hold(stream, data[position:stop])
             position = stop
             if not stream.missing:
                 self._complete(stream, messages)
         if position < end:
-            self._rest = data[position:]
+            self._partial_header = data[position:]
         return messages
 
     def _resume(self, data: bytes, messages: list[Message]) -> int:
-        """Takes payload of the chunk that an earlier read began; returns the position of the next chunk header in
-        `data`.
-        """
+        """Reads the rest of a chunk from an earlier read. Returns the position of the next chunk header in `data`."""
         stream = self._current
-        assert stream is not None, "a chunk is awaited, so its stream is known"
-        need = self._need
+        assert stream is not None, "a chunk is unfinished, so its stream is known"
+        chunk_missing = self._chunk_missing
         size = len(data)
-        if size < need:
+        if size < chunk_missing:
             if data:
                 self._hold(stream, data)
-            self._need = need - size
+            self._chunk_missing = chunk_missing - size
             return size
-        self._hold(stream, data if size == need else data[:need])
-        self._need = 0
+        self._hold(stream, data if size == chunk_missing else data[:chunk_missing])
+        self._chunk_missing = 0
         self._current = None
         if not stream.missing:
             self._complete(stream, messages)
-        return need
+        return chunk_missing
 
     def _hold(self, stream: _ChunkStream, part: bytes) -> None:
         parts = stream.parts
         parts.append(part)
-        if len(parts) - stream.folded >= _FOLD:
-            parts[stream.folded :] = [b"".join(parts[stream.folded :])]
-            stream.folded += 1
+        if len(parts) - stream.joined >= _MAX_PARTS:
+            parts[stream.joined :] = [b"".join(parts[stream.joined :])]
+            stream.joined += 1
         stream.missing -= len(part)
-        self._pending += len(part)
-        if self._pending > self.max_pending:
+        self.pending += len(part)
+        if self.pending > self.max_pending:
             raise RemoteProtocolError(f"more than {self.max_pending} bytes in unfinished messages")
 
     def _complete(self, stream: _ChunkStream, messages: list[Message]) -> None:
         payload = b"".join(stream.parts)
         stream.parts.clear()
-        stream.folded = 0
-        self._pending -= len(payload)
+        stream.joined = 0
+        self.pending -= len(payload)
         message = Message(stream.type_id, stream.timestamp, stream.stream_id, payload)
         if stream.type_id > 2:
             messages.append(message)
         else:
-            self._control(message)
+            self._handle_control(message)
 
-    def _open(self, csid: int, fmt: int) -> _ChunkStream:
+    def _open_stream(self, csid: int, fmt: int) -> _ChunkStream:
         if fmt > 1:
             raise RemoteProtocolError(f"chunk stream {csid} begins with fmt {fmt}")
-        # fmt 1 is accepted: some librtmp builds send their first ping on chunk stream 2 with it.
+        # fmt 1 is accepted: some builds of librtmp begin chunk stream 2 with it, for their first ping.
         if len(self._streams) >= self._max_streams:
             raise RemoteProtocolError(f"more than {self._max_streams} chunk streams")
         stream = self._streams[csid] = _ChunkStream()
         return stream
 
-    def _control(self, message: Message) -> None:
+    def _handle_control(self, message: Message) -> None:
         payload = message.payload
         if message.type_id == SET_CHUNK_SIZE:
             if len(payload) < 4:
@@ -317,18 +307,18 @@ class ChunkReader:
                 raise RemoteProtocolError(f"Abort of {len(payload)} bytes")
             stream = self._streams.get(int.from_bytes(payload[:4], "big"))
             if stream is not None and stream.missing:
-                self._pending -= sum(map(len, stream.parts))
+                self.pending -= sum(map(len, stream.parts))
                 stream.parts.clear()
-                stream.folded = 0
+                stream.joined = 0
                 stream.missing = 0
-        # Type 0 does not exist; it is dropped.
+        # Type 0 does not exist; such a message is dropped.
 
 
-def _unbroken(data: bytes, position: int, stop: int, size: int, csid: int, breaks: int) -> bytes | None:
+def _without_headers(data: bytes, position: int, stop: int, size: int, csid: int, breaks: int) -> bytes | None:
     """Returns the payload of `data[position:stop]` without the `breaks` one-byte headers in it.
 
-    Returns None if another chunk is in between. Otherwise every (size + 1)th byte after the first chunk's payload is
-    the one-byte fmt 3 header.
+    Returns None if another chunk is in between. Otherwise every (size + 1)th byte after the payload of the first chunk
+    is a one-byte fmt 3 header.
     """
     if data[position + size : stop : size + 1] != bytes((0xC0 | csid,)) * breaks:
         return None

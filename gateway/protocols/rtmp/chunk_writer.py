@@ -1,42 +1,39 @@
-"""ChunkWriter: turns messages into chunks (§5.3) with the shortest possible headers. Also makes bytes that players
-share.
-"""
+"""ChunkWriter: splits messages into chunks (§5.3) with minimal headers. Also builds chunks that players share."""
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 from gateway.protocols.errors import LocalProtocolError
 from gateway.protocols.rtmp.chunk_reader import DEFAULT_CHUNK_SIZE
 
-_two_words = struct.Struct(">II").pack
-_EXTENDED = 0xFFFFFF
+_pack_two_uint32 = struct.Struct(">II").pack
+_EXTENDED_TIMESTAMP = 0xFFFFFF
 
 
-class _Last:
-    """The last header that the peer has for a chunk stream."""
+@dataclass(eq=False, slots=True)
+class _LastHeader:
+    """The last header that was sent on a chunk stream."""
 
-    __slots__ = ("delta", "length", "stream_id", "timestamp", "type_id")
-
-    def __init__(self, timestamp: int, length: int, type_id: int, stream_id: int) -> None:
-        self.timestamp = timestamp
-        self.delta = -1  # none yet: receivers disagree on what fmt 3 right after fmt 0 adds
-        self.length = length
-        self.type_id = type_id
-        self.stream_id = stream_id
+    timestamp: int
+    length: int
+    type_id: int
+    stream_id: int
+    delta: int = -1  # none yet: receivers differ in the delta of fmt 3 directly after fmt 0
 
 
 class ChunkWriter:
-    """The send direction of a connection. `write` returns the chunks of one message; chunks of messages never
-    interleave.
+    """The send direction of a connection. The chunks of different messages never interleave.
+
+    chunk_size: change it after the bytes of Set Chunk Size have been written, not before.
     """
 
     __slots__ = ("_last", "chunk_size")
 
     def __init__(self) -> None:
         self.chunk_size = DEFAULT_CHUNK_SIZE
-        """Change it after the bytes of Set Chunk Size have been written, not before."""
-        self._last: dict[int, _Last] = {}
+        self._last: dict[int, _LastHeader] = {}
 
     def write(self, csid: int, type_id: int, timestamp: int, stream_id: int, payload: bytes) -> bytes:
         """Returns the chunks of one message.
@@ -47,14 +44,16 @@ class ChunkWriter:
         timestamp &= 0xFFFFFFFF
         length = len(payload)
         last = self._last.get(csid)
-        delta = _EXTENDED
+        delta = _EXTENDED_TIMESTAMP
         if last is not None and last.stream_id == stream_id:
             delta = (timestamp - last.timestamp) & 0xFFFFFFFF
-        if last is None or delta >= _EXTENDED:  # first, other stream, backwards, or a gap of hours
-            self._last[csid] = _Last(timestamp, length, type_id, stream_id)
+        if (
+            last is None or delta >= _EXTENDED_TIMESTAMP
+        ):  # first message, other stream, time backwards, or a gap of hours
+            self._last[csid] = _LastHeader(timestamp, length, type_id, stream_id)
             return _chunks(csid, type_id, timestamp, stream_id, payload, self.chunk_size)
         if length != last.length or type_id != last.type_id:
-            head = _two_words((0x40 | csid) << 24 | delta, length << 8 | type_id)
+            head = _pack_two_uint32((0x40 | csid) << 24 | delta, length << 8 | type_id)
             last.length, last.type_id = length, type_id
         elif delta != last.delta:
             head = ((0x80 | csid) << 24 | delta).to_bytes(4, "big")
@@ -67,25 +66,24 @@ class ChunkWriter:
 def shared_message(
     csid: int, type_id: int, timestamp: int, payload: bytes, chunk_size: int = 65536, stream_id: int = 1
 ) -> bytes:
-    """Returns one message as chunks with a full header, the same bytes for every player.
+    """Returns one message as chunks with a full header. The bytes are equal for every player.
 
-    The bytes do not depend on anything sent before on `csid`. They can be sent, as a whole and between two messages, to
-    any player that was told `chunk_size`. A ChunkWriter of the same connection must not use `csid` for compressed
-    headers.
+    They do not depend on earlier messages on `csid`. Send them as a whole, between two messages, to players that use
+    this `chunk_size`. A ChunkWriter of this connection must not use `csid` for compressed headers.
     """
     return _chunks(csid, type_id, timestamp & 0xFFFFFFFF, stream_id, payload, chunk_size)
 
 
 def _chunks(csid: int, type_id: int, timestamp: int, stream_id: int, payload: bytes, chunk_size: int) -> bytes:
     if not 2 <= csid <= 63:
-        raise LocalProtocolError(f"chunk stream id {csid}: one byte tells 2 to 63")
+        raise LocalProtocolError(f"chunk stream id {csid}: must be 2 to 63")
     length = len(payload)
     if length > 0xFFFFFF:
-        raise LocalProtocolError(f"message of {length} bytes: a length is 24 bits")
+        raise LocalProtocolError(f"message of {length} bytes: a length has 24 bits")
     field, extended = timestamp, b""
-    if timestamp >= _EXTENDED:
-        field, extended = _EXTENDED, timestamp.to_bytes(4, "big")
-    head = _two_words(csid << 24 | field, length << 8 | type_id) + stream_id.to_bytes(4, "little") + extended
+    if timestamp >= _EXTENDED_TIMESTAMP:
+        field, extended = _EXTENDED_TIMESTAMP, timestamp.to_bytes(4, "big")
+    head = _pack_two_uint32(csid << 24 | field, length << 8 | type_id) + stream_id.to_bytes(4, "little") + extended
     return _split(head, bytes((0xC0 | csid,)) + extended, payload, chunk_size)
 
 

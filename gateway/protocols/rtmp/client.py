@@ -1,6 +1,6 @@
-"""ClientConnection: the client side of an RTMP connection, to publish or to play; takes bytes, returns events.
+"""ClientConnection: the client side of an RTMP connection, to publish or to play. Reads bytes and returns events.
 
-It sends the commands of Flash Media Live Encoder in the same order: every server has been tested with that encoder.
+It sends the commands of Flash Media Live Encoder in their order, because every server was tested with that encoder.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from enum import Enum
 
 from gateway.media.track import AmfValue
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
-from gateway.protocols.rtmp.command import Command, command, parse_command
-from gateway.protocols.rtmp.connection import Connection, text_of
+from gateway.protocols.rtmp.command import Command, command, parse_command, text_of
+from gateway.protocols.rtmp.connection import Connection
 from gateway.protocols.rtmp.events import Accepted, ClientEvent, CommandIgnored, Ended, Rejected
 from gateway.protocols.rtmp.handshake import ClientHandshake
 from gateway.protocols.rtmp.message import (
@@ -30,13 +30,13 @@ from gateway.protocols.rtmp.message import (
     UserControl,
     user_control,
 )
-from gateway.protocols.rtmp.state import CLIENT, Machine, RtmpState, Step
+from gateway.protocols.rtmp.state import CLIENT, RtmpState, StateMachine, Step
 from gateway.protocols.rtmp.url import RtmpUrl
 from gateway.protocols.rtmp.wire import Wire, WireLimits
 
 _CONNECT, _RELEASE, _FC_PUBLISH, _CREATE, _PUBLISH = 1.0, 2.0, 3.0, 4.0, 5.0
 _WINDOW = 2_500_000
-_BUFFER_MS = 1000  # what the play side tells as its buffer
+_BUFFER_MS = 1000  # the announced buffer of the play side
 _FLASH_VER = "FMLE/3.0 (compatible; Millrace)"
 _MEDIA_CSID = {AUDIO: CSID_AUDIO, VIDEO: CSID_VIDEO, DATA: CSID_DATA}
 _STARTS = {RtmpState.PUBLISH_PENDING: "NetStream.Publish.Start", RtmpState.PLAY_PENDING: "NetStream.Play.Start"}
@@ -52,15 +52,16 @@ class ClientRole(Enum):
 
 
 class ClientConnection(Connection):
-    """One connection to `url`, for one stream. Send `data_to_send` at once after construction and after every call.
+    """One connection to `url`, for one stream. Send `data_to_send` after construction and after every call.
 
-    Events: `Accepted` when media may be sent or is about to come; then, for play, `Message` for audio and video and
-    `Script`. `Rejected(code, description)` if the server refuses, `Ended(reason)` if it ends the stream normally. After
-    the last two, and after RemoteProtocolError, the connection is `closing`: send the waiting bytes, then close.
+    Events: `Accepted` when media may be sent or will follow. For play, `Message` for audio and video, and `Script`.
+    `Rejected` if the server refuses, `Ended` if it ends the stream normally. After the last two, and after
+    RemoteProtocolError, the connection is `closing`: send the queued bytes, then close.
 
-    chunk_size: ours, up to 65536; some ingest services take no more than 128 at first. handshake: one that
-    offers a digest, if not told. fourccs: what an Enhanced RTMP server is told that we
-    send or take ("hvc1", "av01" …); leave it empty for H.264 and AAC, since older servers stumble over the list.
+    chunk_size: for sending, up to 65536; some ingest services accept only 128 at first.
+    fourccs: codecs to announce to an Enhanced RTMP server ("hvc1", "av01" …). Leave it empty for H.264 and AAC,
+    because older servers fail with the list.
+    handshake: the default offers a digest.
     """
 
     def __init__(
@@ -77,17 +78,17 @@ class ClientConnection(Connection):
         self._role = role
         self._chunk_size = chunk_size
         self._fourccs = fourccs
-        handshake = handshake or ClientHandshake(digest=True)
-        super().__init__(handshake, Wire(limits or WireLimits(), _WINDOW), Machine(CLIENT))
+        handshake = handshake or ClientHandshake()
+        super().__init__(handshake, Wire(limits or WireLimits(), _WINDOW), StateMachine(CLIENT))
         self._wire.send_raw(handshake.data_to_send())
 
     def receive(self, data: bytes) -> list[ClientEvent]:
-        """Takes bytes of the server; returns their events, none once `closing`. Raises RemoteProtocolError."""
+        """Returns the events of received bytes; none if `closing`. Raises RemoteProtocolError."""
         if self.closing:
             return []
         try:
             if self._handshake is not None:
-                data = self._shake(self._handshake, data)
+                data = self._continue_handshake(self._handshake, data)
                 if not data:
                     return []
             events: _Events = []
@@ -100,32 +101,25 @@ class ClientConnection(Connection):
             raise
         return events
 
-    def eof(self) -> list[ClientEvent]:
-        """Handles that the server closed the connection; returns the events."""
-        if self.closing:
-            return []
-        self._close("connection closed")
-        return [Ended("connection closed")]
-
     # Publishing
 
     def send_media(self, type_id: int, timestamp: int, body: bytes) -> None:
-        """Queues an FLV tag body as audio (8), video (9) or data (18) message; timestamp in milliseconds."""
+        """Queues an FLV tag body as audio (8), video (9) or data (18) message. timestamp: milliseconds."""
         if self._machine.state is not RtmpState.PUBLISHING:
             raise LocalProtocolError(f"media while {self._machine.state.name.lower()}")
-        self._wire.send(_MEDIA_CSID[type_id], type_id, self._stream_id, body, timestamp)
+        self._wire.send(_MEDIA_CSID[type_id], type_id, self.stream_id, body, timestamp)
 
     def finish(self) -> None:
-        """Ends the publish or the play normally; then the connection is closing."""
+        """Ends the publish or the play normally. Then the connection is closing."""
         if self._machine.state is RtmpState.PUBLISHING:
             self._command("FCUnpublish", 6.0, None, self._url.name)
-        if self._stream_id:
-            self._command("deleteStream", 7.0, None, float(self._stream_id))
+        if self.stream_id:
+            self._command("deleteStream", 7.0, None, float(self.stream_id))
         self._close("finished")
 
-    # Below
+    # Messages
 
-    def _shaken(self) -> None:
+    def _on_handshake_done(self) -> None:
         properties: dict[str, AmfValue] = {
             "app": self._url.app,
             "type": "nonprivate",
@@ -142,17 +136,17 @@ class ClientConnection(Connection):
     def _dispatch(self, message: Message, events: _Events) -> None:
         type_id = message.type_id
         if type_id in (AUDIO, VIDEO):
-            if message.payload and self._playing(events):
+            if message.payload and self._expects_media(events):
                 events.append(message)
         elif type_id in (COMMAND, COMMAND_AMF3):
-            self._answer(parse_command(message), events)
+            self._on_command(parse_command(message), events)
         elif type_id in (DATA, DATA_AMF3):
-            self._data(message, events)
+            self._on_data(message, events)
         elif type_id == AGGREGATE:
             for part in self._wire.split(message):
                 if part.type_id == DATA:
-                    self._data(part, events)
-                elif self._playing(events):
+                    self._on_data(part, events)
+                elif self._expects_media(events):
                     events.append(part)
         elif type_id == USER_CONTROL and message.payload[:2] == b"\0\x01":
             if self._machine.state is RtmpState.PLAYING:  # StreamEOF of the current play, not of an earlier one
@@ -164,41 +158,39 @@ class ClientConnection(Connection):
         else:
             events.append(CommandIgnored(f"message type {type_id}", f"{len(message.payload)} bytes"))
 
-    def _playing(self, events: _Events) -> bool:
-        """Tells whether media is expected. The first media also makes Accepted, for servers that omit
-        NetStream.Play.Start.
-        """
+    def _expects_media(self, events: _Events) -> bool:
+        """Whether media is expected. The first media also creates Accepted: some servers omit NetStream.Play.Start."""
         if self._machine.state is RtmpState.PLAY_PENDING:
-            self._machine.peer(Step.ACCEPT)
+            self._machine.on_peer_step(Step.ACCEPT)
             events.append(Accepted())
         return self._machine.state is RtmpState.PLAYING
 
-    def _data(self, message: Message, events: _Events) -> None:
+    def _on_data(self, message: Message, events: _Events) -> None:
         if self._role is ClientRole.PUBLISH:
             return
         event = self._wire.script(message)
         if isinstance(event, CommandIgnored) or event.name not in ("|RtmpSampleAccess", "onStatus"):
             events.append(event)
 
-    def _answer(self, got: Command, events: _Events) -> None:
-        if got.name in ("_result", "_error"):
-            self._answered(got, events)
-        elif got.name == "onStatus":
-            info = got.arguments[0] if got.arguments else None
-            self._status(info if isinstance(info, dict) else {}, events)
-        elif got.name == "close":
+    def _on_command(self, reply: Command, events: _Events) -> None:
+        if reply.name in ("_result", "_error"):
+            self._on_result(reply, events)
+        elif reply.name == "onStatus":
+            info = reply.arguments[0] if reply.arguments else None
+            self._on_status(info if isinstance(info, dict) else {}, events)
+        elif reply.name == "close":
             self._reject("NetConnection.Connect.Closed", "the server closed", events)
-        elif got.name not in ("onBWDone", "onFCPublish", "onFCUnpublish", "onFCSubscribe"):
-            events.append(CommandIgnored(got.name[:64], "unknown"))
+        elif reply.name not in ("onBWDone", "onFCPublish", "onFCUnpublish", "onFCSubscribe"):
+            events.append(CommandIgnored(reply.name[:64], "unknown"))
 
-    def _answered(self, got: Command, events: _Events) -> None:
-        failed = got.name == "_error"
+    def _on_result(self, reply: Command, events: _Events) -> None:
+        failed = reply.name == "_error"
         state = self._machine.state
-        if got.transaction == _CONNECT and state is RtmpState.CONNECTING:
+        if reply.transaction == _CONNECT and state is RtmpState.CONNECTING:
             if failed:
-                self._refused(got, "NetConnection.Connect.Rejected", events)
+                self._reject_with(reply, "NetConnection.Connect.Rejected", events)
                 return
-            self._machine.peer(Step.CONNECT)
+            self._machine.on_peer_step(Step.CONNECT)
             if self._chunk_size != self._wire.chunk_size:
                 self._wire.send_chunk_size(self._chunk_size)
             if self._role is ClientRole.PUBLISH:
@@ -207,39 +199,39 @@ class ClientConnection(Connection):
             else:
                 self._wire.send_window(_WINDOW)
             self._command("createStream", _CREATE, None)
-        elif got.transaction == _CREATE and state is RtmpState.CREATING:
+        elif reply.transaction == _CREATE and state is RtmpState.CREATING:
             if failed:
-                self._refused(got, "NetConnection.Call.Failed", events)
+                self._reject_with(reply, "NetConnection.Call.Failed", events)
                 return
-            self._stream_id = int(min(max(got.number(0, 1.0), 1.0), 0xFFFFFFFF))
+            self.stream_id = int(min(max(reply.number(0, 1.0), 1.0), 0xFFFFFFFF))
             if self._role is ClientRole.PUBLISH:
-                self._machine.owner(Step.PUBLISH)
-                self._command("publish", _PUBLISH, None, self._url.name, "live", stream_id=self._stream_id)
+                self._machine.on_own_step(Step.PUBLISH)
+                self._command("publish", _PUBLISH, None, self._url.name, "live", stream_id=self.stream_id)
             else:
-                self._machine.owner(Step.PLAY)
-                buffer = user_control(UserControl.SET_BUFFER_LENGTH, self._stream_id, _BUFFER_MS)
-                self._command("play", 0.0, None, self._url.name, -2000.0, stream_id=self._stream_id)
+                self._machine.on_own_step(Step.PLAY)
+                buffer = user_control(UserControl.SET_BUFFER_LENGTH, self.stream_id, _BUFFER_MS)
+                self._command("play", 0.0, None, self._url.name, -2000.0, stream_id=self.stream_id)
                 self._wire.send_control(USER_CONTROL, buffer)
-        elif failed and got.transaction == _PUBLISH:
-            self._refused(got, "NetStream.Publish.Failed", events)
+        elif failed and reply.transaction == _PUBLISH:
+            self._reject_with(reply, "NetStream.Publish.Failed", events)
         # Answers to releaseStream and FCPublish are ignored: many servers refuse both.
 
-    def _status(self, info: dict[str, AmfValue], events: _Events) -> None:
+    def _on_status(self, info: dict[str, AmfValue], events: _Events) -> None:
         code, level, description = (text_of(info, key) for key in ("code", "level", "description"))
         state = self._machine.state
         if level == "error":
             self._reject(code or "NetStream.Failed", description, events)
         elif _STARTS.get(state) == code:
-            self._machine.peer(Step.ACCEPT)
+            self._machine.on_peer_step(Step.ACCEPT)
             events.append(Accepted())
         elif code in _PLAY_OVER and state in (RtmpState.PLAYING, RtmpState.PUBLISHING):
             self._end(code, events)
         elif code.startswith("NetConnection.Connect.") and code != "NetConnection.Connect.Success":
             self._reject(code, description, events)
 
-    def _refused(self, got: Command, code: str, events: _Events) -> None:
-        info = next((v for v in (*got.arguments, got.object) if isinstance(v, dict) and "code" in v), {})
-        assert isinstance(info, dict), "next above yields dicts only"
+    def _reject_with(self, reply: Command, code: str, events: _Events) -> None:
+        info = next((v for v in (*reply.arguments, reply.object) if isinstance(v, dict) and "code" in v), {})
+        assert isinstance(info, dict), "the generator yields only dicts"
         self._reject(text_of(info, "code") or code, text_of(info, "description"), events)
 
     def _reject(self, code: str, description: str, events: _Events) -> None:

@@ -1,4 +1,4 @@
-"""RTMP commands (§7.2): reading and writing them, and the status objects that answer them."""
+"""Reads and writes RTMP commands (§7.2), and the status objects that answer them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from gateway.media.track import AmfValue
 from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.message import COMMAND_AMF3, DATA_AMF3, Message
 
-# Codecs that we can carry in Ex bodies, announced to publishers that ask ("Enhanced RTMP (V2)", connect).
+# Codecs that Ex bodies can carry. They are announced to publishers that ask ("Enhanced RTMP (V2)", connect).
 # Mask: 1 decode, 2 encode, 4 forward.
 VIDEO_FOURCCS = ("avc1", "hvc1", "av01", "vp09", "vp08")
 AUDIO_FOURCCS = ("mp4a", ".mp3", "Opus", "fLaC", "ac-3", "ec-3")
 CAN_FORWARD = 4
-COMMAND_ITEMS = 1000  # values in a command; a real `connect` has some thirty
+COMMAND_ITEMS = 1000  # limit of values in a command; a typical `connect` has about thirty
 CAPS_MOD_EX = 4  # capsEx: 1 reconnect, 2 multitrack, 4 ModEx, 8 nanosecond offsets
 
 
@@ -23,7 +23,7 @@ CAPS_MOD_EX = 4  # capsEx: 1 reconnect, 2 multitrack, 4 ModEx, 8 nanosecond offs
 class Command:
     """name(object, *arguments).
 
-    transaction: the number that its answer repeats, 0 if no answer is wanted.
+    transaction: the number that its answer repeats; 0 if the sender expects no answer.
     """
 
     name: str
@@ -32,14 +32,20 @@ class Command:
     arguments: tuple[AmfValue, ...]
 
     def text(self, index: int) -> str:
-        """Returns argument `index` as text; "" if it is missing or no text."""
+        """Returns argument `index` as text; "" if it is missing or not a text."""
         value = self.arguments[index] if index < len(self.arguments) else None
         return value if isinstance(value, str) else ""
 
     def number(self, index: int, default: float) -> float:
-        """Returns argument `index` as a number; `default` if it is missing or no number."""
+        """Returns argument `index` as a number; `default` if it is missing or not a number."""
         value = self.arguments[index] if index < len(self.arguments) else None
         return float(value) if isinstance(value, int | float) else default
+
+
+def text_of(values: dict[str, AmfValue], key: str) -> str:
+    """Returns a text of an AMF object; "" if it is missing or not a text."""
+    value = values.get(key)
+    return value if isinstance(value, str) else ""
 
 
 def amf_payload(message: Message) -> bytes:

@@ -1,4 +1,4 @@
-"""The events that connections return from `receive`, in the order of the peer's bytes."""
+"""The events that `receive` of a connection returns, in the order of the received bytes."""
 
 from __future__ import annotations
 
@@ -6,34 +6,31 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from gateway.formats.flv.tag import Script
-from gateway.media.track import AmfValue
 from gateway.protocols.rtmp.message import Message
 
 Media = Message
-"""One audio (type 8) or video (type 9) message of the stream being published or played: its body is an FLV tag body.
-The message itself is the event, for this is the hot path."""
+"""One audio (type 8) or video (type 9) message of the published or played stream. Its body is an FLV tag body.
+The message itself is the event, because this is the hot path."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connected:
     """`connect` was accepted.
 
-    raw: the whole command object.
     fourccs: codecs that an Enhanced RTMP peer announces.
     """
 
     app: str
     instance: str
-    query: dict[str, str] = field(repr=False)  # may contain keys, as may tc_url: kept out of logs
+    query: dict[str, str] = field(repr=False)  # may contain keys, like tc_url: kept out of logs
     tc_url: str = field(repr=False)
     flash_ver: str
     fourccs: tuple[str, ...] = ()
-    raw: dict[str, AmfValue] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class PublishRequested:
-    """The peer wants to publish. Answer with accept_publish or reject_publish, at any later time.
+    """The peer wants to publish. Answer at any later time with accept_publish or reject_publish.
 
     name: without its query.
     query: parameters of name, app and tcUrl (`sign`).
@@ -49,9 +46,9 @@ class PublishRequested:
 
 @dataclass(frozen=True, slots=True)
 class PlayRequested:
-    """The peer wants to play. Answer with accept_play or reject_play.
+    """The peer wants to play. Answer at any later time with accept_play or reject_play.
 
-    start, duration: seconds as requested; start -2 means live.
+    start, duration: the requested seconds; start -2 means live.
     """
 
     app: str
@@ -64,60 +61,28 @@ class PlayRequested:
 
 @dataclass(frozen=True, slots=True)
 class PublishEnded:
-    """The publish is over. reason: the command that ended it."""
+    """The publish ended. reason: the command that ended it."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class PlayEnded:
-    """The play is over. reason: the command that ended it."""
+    """The play ended. reason: the command that ended it."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The player paused, or resumed."""
+    """The player paused or resumed."""
 
     paused: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Receiving:
-    """The player wants audio or video, or wants no more of it (receiveAudio, receiveVideo).
-
-    audio, video: None means unchanged.
-    """
-
-    audio: bool | None
-    video: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """The peer has received `total` bytes; 32-bit wraps are included."""
-
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pinged:
-    """The peer answered a ping. stamp: the number that `ping` sent."""
-
-    stamp: int
-
-
-@dataclass(frozen=True, slots=True)
-class PeerBufferLength:
-    """The player's buffer in milliseconds."""
-
-    milliseconds: int
-
-
-@dataclass(frozen=True, slots=True)
 class CommandIgnored:
-    """A harmless command or message that is unknown or makes no sense now."""
+    """A harmless command or message that is unknown or not allowed in this state."""
 
     name: str
     detail: str
@@ -128,12 +93,12 @@ class CommandIgnored:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The server accepted: media may be sent (publish), or comes from now on (play)."""
+    """The server accepted. Publish: media may be sent. Play: media follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The server refused, or ended the connection with an error later. code: for example NetStream.Publish.BadName."""
+    """The server refused, or ended the connection later with an error. code: such as NetStream.Publish.BadName."""
 
     code: str
     description: str
@@ -141,15 +106,13 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The played stream is over, or the server ended our publish normally."""
+    """The played stream ended, or the server ended our publish normally."""
 
     reason: str
 
 
 ServerEvent: TypeAlias = (
-    "Message | Script | Connected | PublishRequested | PlayRequested | PublishEnded | PlayEnded | Paused | Receiving"
-    " | Acknowledged | Pinged | PeerBufferLength | CommandIgnored"
+    "Message | Script | Connected | PublishRequested | PlayRequested | PublishEnded | PlayEnded | Paused"
+    " | CommandIgnored"
 )
-ClientEvent: TypeAlias = (
-    "Message | Script | Accepted | Rejected | Ended | Acknowledged | Pinged | PeerBufferLength | CommandIgnored"
-)
+ClientEvent: TypeAlias = "Message | Script | Accepted | Rejected | Ended | CommandIgnored"

@@ -1,7 +1,7 @@
-"""The handshake (§5.2) for server and client, simple and with digests (HMAC-SHA256, schemas 0 and 1).
+"""The handshake (§5.2) of server and client, simple or with digests (HMAC-SHA256, schemas 0 and 1).
 
 The digest form is not in the specification. Flash Media Server 3 introduced it, and players and ffmpeg use it. Both
-sides fall back to the simple form if the peer's first packet has no valid digest. C2 and S2 are not checked: many
+sides use the simple form if the first packet of the peer has no valid digest. C2 and S2 are not checked, because many
 encoders send zeros.
 """
 
@@ -23,7 +23,7 @@ _CLIENT_NAME = b"Genuine Adobe Flash Player 001"
 _SERVER_KEY = _SERVER_NAME + _TAIL
 _CLIENT_KEY = _CLIENT_NAME + _TAIL
 _DIGEST = 32
-# By schema: position of four bytes whose sum gives the digest's offset. The digest is in the 764 bytes after them.
+# By schema: position of four bytes. Their sum is the offset of the digest in the 764 bytes after them.
 _OFFSETS = (8, 772)
 _SERVER_VERSION = bytes((5, 0, 17, 1))
 _CLIENT_VERSION = bytes((9, 0, 124, 2))
@@ -38,7 +38,10 @@ class _Step(Enum):
 
 
 class Handshake:
-    """The common part of both sides. Keeps at most 1537 bytes, until a packet is complete."""
+    """The common part of both sides. It holds at most 1537 bytes until a packet is complete.
+
+    digest: whether the first packet of the peer had a valid digest.
+    """
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -46,7 +49,6 @@ class Handshake:
         self._step = _Step.FIRST
         self._out = b""
         self.digest = False
-        """Whether the peer's first packet carried a valid digest."""
 
     @property
     def done(self) -> bool:
@@ -54,7 +56,7 @@ class Handshake:
 
     @property
     def buffered(self) -> int:
-        """Bytes of the peer that are kept."""
+        """Bytes of the peer that are held."""
         return len(self._buffer)
 
     def data_to_send(self) -> bytes:
@@ -63,7 +65,7 @@ class Handshake:
         return out
 
     def receive(self, data: bytes) -> bytes:
-        """Takes bytes of the peer; returns those after the handshake. Raises RemoteProtocolError."""
+        """Handles bytes of the peer. Returns the bytes after the handshake. Raises RemoteProtocolError."""
         data = self._buffer + data
         self._buffer = b""
         if self._step is _Step.FIRST:
@@ -97,20 +99,20 @@ class ServerHandshake(Handshake):
         super().__init__(random)
 
     def _check_version(self, data: bytes) -> None:
-        # §5.2.2: "A server that does not recognize the client's requested version SHOULD respond with 3"; RTMPE (6, 8)
-        # clients may then go on unencrypted. 32 and up is "not allowed", which distinguishes text protocols.
+        # §5.2.2: "A server that does not recognize the client's requested version SHOULD respond with 3"; clients
+        # of RTMPE (6, 8) may then continue without encryption. 32 and up is "not allowed", because of text protocols.
         version = data[0]
         if version == 0x0D:
             raise RemoteProtocolError("a PROXY header where none is expected (rtmp.proxy_from)")
         if version == 0x16:
             raise RemoteProtocolError("TLS on the plain RTMP port")
         if version >= 32:
-            what = "HTTP" if data[:1] in b"GPHOCD" else f"version {version}"
-            raise RemoteProtocolError(f"{what} on the RTMP port")
+            protocol = "HTTP" if data[:1] in b"GPHOCD" else f"version {version}"
+            raise RemoteProtocolError(f"{protocol} on the RTMP port")
 
     def _answer(self, first: bytes) -> None:
         schema = None
-        if first[4:8] != b"\0\0\0\0":  # a client version means that the digest form is offered
+        if first[4:8] != b"\0\0\0\0":  # a client with a version offers the digest form
             schema = _find_digest(first, _CLIENT_NAME)
         if schema is None:
             # Simple clients expect S2 to repeat C1, and S1 to have a time and a zero before the random bytes.
@@ -123,7 +125,7 @@ class ServerHandshake(Handshake):
 
 
 class ClientHandshake(Handshake):
-    """The client side of the handshake. digest: offers the digest form; servers without it see random bytes."""
+    """The client side of the handshake. digest: offers the digest form. Other servers see random bytes."""
 
     def __init__(self, *, digest: bool = True, random: Random = os.urandom) -> None:
         super().__init__(random)
@@ -154,17 +156,17 @@ def _digest_at(packet: bytes, schema: int) -> int:
 
 
 def _find_digest(packet: bytes, key: bytes) -> int | None:
-    """Returns the schema whose digest is valid, or None."""
+    """Returns the schema with a valid digest, or None."""
     for schema in (0, 1):
         at = _digest_at(packet, schema)
-        wanted = hmac.digest(key, packet[:at] + packet[at + _DIGEST :], "sha256")
-        if hmac.compare_digest(wanted, packet[at : at + _DIGEST]):
+        expected = hmac.digest(key, packet[:at] + packet[at + _DIGEST :], "sha256")
+        if hmac.compare_digest(expected, packet[at : at + _DIGEST]):
             return schema
     return None
 
 
 def _signed(version: bytes, random: Random, schema: int, key: bytes) -> bytes:
-    """Returns a first packet (time 0, version, random bytes) with its digest in place."""
+    """Returns a first packet: time 0, version, and random bytes with the digest among them."""
     packet = b"\0\0\0\0" + version + random(SIZE - 8)
     at = _digest_at(packet, schema)
     digest = hmac.digest(key, packet[:at] + packet[at + _DIGEST :], "sha256")
@@ -172,8 +174,6 @@ def _signed(version: bytes, random: Random, schema: int, key: bytes) -> bytes:
 
 
 def _response(digest: bytes, key: bytes, random: Random) -> bytes:
-    """Returns a second packet: random bytes, signed with a key that depends on the digest of the peer's first
-    packet.
-    """
+    """Returns a second packet: random bytes with their signature. digest: of the first packet of the peer."""
     body = random(SIZE - _DIGEST)
     return body + hmac.digest(hmac.digest(key, digest, "sha256"), body, "sha256")

@@ -12,7 +12,7 @@ DATA_AMF3, SHARED_OBJECT_AMF3, COMMAND_AMF3 = 15, 16, 17
 DATA, SHARED_OBJECT, COMMAND = 18, 19, 20
 AGGREGATE = 22
 
-# Chunk streams that we send on. Media has its own ones, so that shared fmt 0 messages and compressed ones never mix.
+# Chunk streams for sending. Media has separate ones, so that shared fmt 0 messages and compressed ones never mix.
 CSID_CONTROL, CSID_COMMAND, CSID_AUDIO, CSID_DATA, CSID_VIDEO = 2, 3, 4, 5, 6
 CSID = {AUDIO: CSID_AUDIO, VIDEO: CSID_VIDEO, DATA: CSID_DATA, COMMAND: CSID_COMMAND}
 
@@ -47,7 +47,7 @@ class UserControl(IntEnum):
 
 
 def user_control(event: UserControl, value: int, second: int | None = None) -> bytes:
-    """Returns the payload of a user control message with one number, or two (SetBufferLength)."""
+    """Returns the payload of a user control message with one number, or with two for SetBufferLength."""
     if second is None:
         return _u16u32.pack(event, value & 0xFFFFFFFF)
     return _u16u32u32.pack(event, value, second)

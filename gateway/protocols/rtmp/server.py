@@ -1,8 +1,7 @@
-"""ServerConnection: the server side of an RTMP connection: takes bytes, returns events; its owner answers requests."""
+"""ServerConnection: the server side of an RTMP connection. It reads bytes and returns events; the owner answers."""
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Collection, Sized
 from typing import cast
@@ -10,8 +9,16 @@ from typing import cast
 from gateway.formats import amf0
 from gateway.media.track import AmfValue
 from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
-from gateway.protocols.rtmp.command import Command, command, fourcc_capabilities, on_status, parse_command, status
-from gateway.protocols.rtmp.connection import Connection, text_of
+from gateway.protocols.rtmp.command import (
+    Command,
+    command,
+    fourcc_capabilities,
+    on_status,
+    parse_command,
+    status,
+    text_of,
+)
+from gateway.protocols.rtmp.connection import Connection
 from gateway.protocols.rtmp.events import (
     CommandIgnored,
     Connected,
@@ -20,10 +27,9 @@ from gateway.protocols.rtmp.events import (
     PlayRequested,
     PublishEnded,
     PublishRequested,
-    Receiving,
     ServerEvent,
 )
-from gateway.protocols.rtmp.handshake import Random, ServerHandshake
+from gateway.protocols.rtmp.handshake import ServerHandshake
 from gateway.protocols.rtmp.message import (
     AGGREGATE,
     AUDIO,
@@ -39,7 +45,7 @@ from gateway.protocols.rtmp.message import (
     peer_bandwidth,
     user_control,
 )
-from gateway.protocols.rtmp.state import SERVER, Machine, RtmpState, Step
+from gateway.protocols.rtmp.state import SERVER, RtmpState, StateMachine, Step
 from gateway.protocols.rtmp.url import StreamTarget, app_allowed, resolve
 from gateway.protocols.rtmp.wire import Wire, WireLimits
 
@@ -47,7 +53,7 @@ CHUNK_SIZE = 65536  # ffmpeg adopts the announced size: 3.5 times less work for 
 WINDOW = 5_000_000
 _MAX_STREAMS = 8
 _CSID_STREAM_DATA = 7  # not CSID_DATA, which is for shared messages with full headers
-_HELD_MESSAGE = 128  # bytes that a held message costs beside its payload
+_MESSAGE_OVERHEAD = 128  # memory of a held message in addition to its payload, in bytes
 _PUBLISHING = RtmpState.PUBLISHING
 _CLOSING = RtmpState.CLOSING
 _PENDING = (RtmpState.PUBLISH_PENDING, RtmpState.PLAY_PENDING)
@@ -58,16 +64,16 @@ Events = list[ServerEvent]
 class ServerConnection(Connection):
     """One connection. Call `receive`, handle the events, and send `data_to_send` after each call of any method.
 
-    `receive` raises RemoteProtocolError if the peer breaks the protocol or a bound. Then, and whenever `closing` is
-    true, send the waiting bytes and close.
-    After PublishRequested or PlayRequested the connection waits for its owner's answer: accept_publish or
-    reject_publish, accept_play or reject_play. Until then all messages of the peer, except control messages, are held
-    unread, up to `limits.early_media` bytes. Accepting reads them and returns their events.
-    `held` is the number of bytes held now, `asked` the number of messages other than media so far. The owner, which has
-    a clock, must bound both.
+    `receive` raises RemoteProtocolError if the peer breaks the protocol or a limit. Then, and whenever `closing` is
+    true, send the queued bytes and close.
+    After PublishRequested or PlayRequested the connection waits for the answer of its owner: accept_publish or
+    reject_publish, accept_play or reject_play. Until then it holds all messages of the peer unread, except control
+    messages, up to `limits.early_media` bytes. Accepting reads them and returns their events.
+    The owner has a clock, and must limit `held` and the growth of `asked`.
 
-    apps: names of the app that `connect` may ask for.
-    chunk_size: the size that we announce and send with.
+    apps: the apps that `connect` may request.
+    chunk_size: for sending; it is announced to the peer.
+    asked: number of received messages other than audio and video: commands, control messages, data.
     """
 
     def __init__(
@@ -76,28 +82,24 @@ class ServerConnection(Connection):
         apps: Collection[str] = frozenset({"stream"}),
         limits: WireLimits | None = None,
         chunk_size: int = CHUNK_SIZE,
-        window: int = WINDOW,
-        random: Random = os.urandom,
     ) -> None:
         self._limits = limits or WireLimits()
-        super().__init__(ServerHandshake(random), Wire(self._limits, window), Machine(SERVER))
+        super().__init__(ServerHandshake(), Wire(self._limits, WINDOW), StateMachine(SERVER))
         self._apps = apps
         self._chunk_size = chunk_size
-        self._trust(False)
-        self._window = window
+        self._set_limits(False)
         self._app_field = ""
         self._tc_url = ""
-        self._connect: Command | None = None  # a connect that is accepted but not answered yet
+        self._connect: Command | None = None  # an accepted `connect` without an answer yet
         self._streams: set[int] = set()
         self._fc_publish = False
-        self._held: deque[Message] = deque()  # messages after a request that is not answered yet
+        self._held: deque[Message] = deque()  # messages after a request without an answer yet
         self._held_size = 0
-        self._stray_size = 0  # bytes of unexpected media; none of it is kept
+        self._unexpected_size = 0  # bytes of unexpected media so far; it is not held
         self.asked = 0
-        """Messages so far that were neither audio nor video: commands, control messages, data."""
         self._commands: dict[str, Callable[[Command, Message, Events], None]] = {
             "connect": self._on_connect,
-            "releaseStream": self._on_release,
+            "releaseStream": self._on_answered,
             "FCPublish": self._on_fc_publish,
             "FCUnpublish": self._on_fc_unpublish,
             "FCSubscribe": self._on_fc_subscribe,
@@ -120,28 +122,23 @@ class ServerConnection(Connection):
     # Queries and input
 
     @property
-    def stream_id(self) -> int:
-        """The message stream that publishes or plays: a small number."""
-        return self._stream_id
-
-    @property
     def chunk_size(self) -> int:
-        """The chunk size for `shared_message` for this player."""
+        """The chunk size for `shared_message`."""
         return self._wire.chunk_size
 
     @property
     def held(self) -> int:
-        """Bytes of the peer that are kept: of its handshake, of unfinished messages, of messages before an answer."""
-        shaking = self._handshake
-        return self._wire.pending + self._held_size + (shaking.buffered if shaking is not None else 0)
+        """Bytes of the peer in memory: its handshake, unfinished messages, and messages before an answer."""
+        handshake = self._handshake
+        return self._wire.pending + self._held_size + (handshake.buffered if handshake is not None else 0)
 
     @property
-    def waiting(self) -> Sized:
-        """The list of bytes to send, for a check that is cheaper than `data_to_send`.
+    def queued(self) -> Sized:
+        """The list of bytes to send. Checking it is cheaper than `data_to_send`.
 
         While a publisher sends only media, it is empty except for rare acknowledgements.
         """
-        return self._wire.waiting
+        return self._wire.queued
 
     def data_to_send(self) -> bytes:
         """Returns bytes for the peer; empty if there are none."""
@@ -150,14 +147,14 @@ class ServerConnection(Connection):
         return self._wire.data_to_send()
 
     def receive(self, data: bytes) -> list[ServerEvent]:
-        """Takes bytes of the peer; returns their events, none once `closing`. Raises RemoteProtocolError."""
+        """Returns the events of received bytes; none if `closing`. Raises RemoteProtocolError."""
         machine = self._machine
         state = machine.state
         if state is _CLOSING:
             return []
         try:
             if self._handshake is not None:
-                data = self._shake(self._handshake, data)
+                data = self._continue_handshake(self._handshake, data)
                 if not data:
                     return []
             messages = self._wire.receive(data)
@@ -166,11 +163,11 @@ class ServerConnection(Connection):
                     if (message.type_id != VIDEO and message.type_id != AUDIO) or not message.payload:
                         break
                 else:
-                    return cast("Events", messages)  # hot: nothing but media
+                    return cast("Events", messages)  # hot path: only media
             events: Events = []
             for message in messages:
                 if (message.type_id == VIDEO or message.type_id == AUDIO) and machine.state is _PUBLISHING:
-                    if message.payload:  # §7.1.4 does not define empty ones; encoders send them as keep-alive
+                    if message.payload:  # §7.1.4 does not define empty messages; encoders send them as keep-alive
                         events.append(message)
                 elif machine.state in _PENDING and message.type_id >= AUDIO:
                     self._hold(message)
@@ -183,27 +180,20 @@ class ServerConnection(Connection):
             raise
         return events
 
-    def eof(self) -> list[ServerEvent]:
-        """Handles that the peer closed the connection: ends its publish or play, and returns the events."""
-        events: Events = []
-        if not self.closing:
-            self._end("connection closed", events)
-            self._close("connection closed")
-        return events
-
-    def forget(self) -> None:
-        """Frees the kept data at once when the connection is closed, without waiting for the garbage collector."""
+    def release_buffers(self) -> None:
+        """Frees the memory at once when the connection is closed, without waiting for the garbage collector."""
         if not self.closing:
             self._close("connection closed")
         self._commands.clear()
 
     def accept_publish(self) -> list[ServerEvent]:
-        """Accepts the publish. Returns the events of the messages that were held.
+        """Accepts the publish. Returns the events of the held messages.
 
-        Raises RemoteProtocolError if those break the protocol, as `receive` does.
+        Raises RemoteProtocolError if they break the protocol, like `receive`.
         """
-        self._publish_step(Step.ACCEPT)
-        self._trust(True)
+        self._require("accept of a publish", RtmpState.PUBLISH_PENDING)
+        self._machine.on_own_step(Step.ACCEPT)
+        self._set_limits(True)
         if self._fc_publish:
             info = status("status", "NetStream.Publish.Start", "Publishing.")
             self._wire.send_command(0, command("onFCPublish", 0, None, info))
@@ -212,57 +202,54 @@ class ServerConnection(Connection):
         return self._read_held()
 
     def reject_publish(self, code: str, description: str) -> None:
-        """Refuses a publish, or ends a running one: sends onStatus with level error; then the connection is closing."""
-        if self._machine.state is not _PUBLISHING:
-            self._publish_step(Step.REJECT)
-        else:
-            self._machine.owner(Step.REJECT)
-        self._refuse(self._stream_id, code, description)
+        """Refuses a publish or ends a running one with onStatus of level error. Then the connection is closing."""
+        self._require("reject of a publish", RtmpState.PUBLISH_PENDING, RtmpState.PUBLISHING)
+        self._refuse(self.stream_id, code, description)
 
     def accept_play(self) -> list[ServerEvent]:
-        """Accepts the play: from now on `shared_message` bytes for `stream_id` may be sent. Returns as
-        accept_publish.
+        """Accepts the play. Then the bytes of `shared_message` for `stream_id` may be sent.
+
+        Returns and raises like accept_publish.
         """
-        self._play_step(Step.ACCEPT)
+        self._require("accept of a play", RtmpState.PLAY_PENDING)
+        self._machine.on_own_step(Step.ACCEPT)
         self._stream_event(UserControl.STREAM_BEGIN)
         self._status("status", "NetStream.Play.Reset", "Playing and resetting.")
         self._status("status", "NetStream.Play.Start", "Started playing.")
-        # Flash shows no picture without it; other players ignore it.
+        # Without it, Flash shows no picture; other players ignore it.
         sample_access = amf0.encode("|RtmpSampleAccess", True, True)
-        self._wire.send(_CSID_STREAM_DATA, DATA, self._stream_id, sample_access)
+        self._wire.send(_CSID_STREAM_DATA, DATA, self.stream_id, sample_access)
         return self._read_held()
 
     def reject_play(self, code: str, description: str) -> None:
-        """Refuses a play with onStatus level error, for example NetStream.Play.StreamNotFound; then the connection is
-        closing.
+        """Refuses a play with onStatus of level error. Then the connection is closing.
+
+        code: such as NetStream.Play.StreamNotFound.
         """
-        self._play_step(Step.REJECT)
-        self._refuse(self._stream_id, code, description)
+        self._require("reject of a play", RtmpState.PLAY_PENDING, RtmpState.PLAYING)
+        self._refuse(self.stream_id, code, description)
 
     def end_play(self, reason: str) -> None:
-        """Ends the play because the stream is over: sends UnpublishNotify and StreamEOF; then the connection is
-        closing.
-        """
-        if self._machine.state is not RtmpState.PLAYING:
-            raise LocalProtocolError(f"end of play while {self._machine.state.name.lower()}")
+        """Sends UnpublishNotify and StreamEOF, because the stream ended. Then the connection is closing."""
+        self._require("end of a play", RtmpState.PLAYING)
         self._status("status", "NetStream.Play.UnpublishNotify", "The stream is over.")
         self._stream_event(UserControl.STREAM_EOF)
         self._status("status", "NetStream.Play.Stop", "Stopped playing.")
-        self._machine.owner(Step.END)
+        self._machine.on_own_step(Step.END)
         self._close(reason)
 
     # Messages
 
     def _hold(self, message: Message) -> None:
-        self._held_size += len(message.payload) + _HELD_MESSAGE
+        self._held_size += len(message.payload) + _MESSAGE_OVERHEAD
         if self._held_size > self._limits.early_media:
-            raise self._too_much(self._limits.early_media)
+            raise self._too_large(self._limits.early_media)
         self._held.append(message)
 
     def _read_held(self) -> Events:
         events: Events = []
         held = self._held
-        self._held_size = self._stray_size = 0
+        self._held_size = self._unexpected_size = 0
         try:
             while held and not self.closing and self._machine.state not in _PENDING:
                 self._dispatch(held.popleft(), events)
@@ -270,17 +257,17 @@ class ServerConnection(Connection):
             self._close(str(error))
             raise
         for message in held:  # messages after another request
-            self._held_size += len(message.payload) + _HELD_MESSAGE
+            self._held_size += len(message.payload) + _MESSAGE_OVERHEAD
         return events
 
-    def _stray(self, message: Message) -> None:
-        self._stray_size += len(message.payload) + _HELD_MESSAGE
-        if self._stray_size > self._limits.stray_media:
-            raise self._too_much(self._limits.stray_media)
+    def _drop_unexpected(self, message: Message) -> None:
+        self._unexpected_size += len(message.payload) + _MESSAGE_OVERHEAD
+        if self._unexpected_size > self._limits.unexpected_media:
+            raise self._too_large(self._limits.unexpected_media)
 
-    def _too_much(self, bound: int) -> RemoteProtocolError:
+    def _too_large(self, limit: int) -> RemoteProtocolError:
         state = self._machine.state.name.lower().replace("_", " ")
-        return RemoteProtocolError(f"more than {bound} bytes while {state}")
+        return RemoteProtocolError(f"more than {limit} bytes while {state}")
 
     def _dispatch(self, message: Message, events: Events) -> None:
         type_id = message.type_id
@@ -300,64 +287,59 @@ class ServerConnection(Connection):
             events.append(CommandIgnored(f"message type {type_id}", f"{len(message.payload)} bytes"))
 
     def _media(self, message: Message, events: Events) -> None:
-        """Handles audio, video and data outside the hot path. Before and after a publish they are dropped, up to a
-        bound.
-        """
+        """Handles audio, video and data outside the hot path. Before and after a publish, drops them up to a limit."""
         if not message.payload:
             return
         if self._machine.state is not RtmpState.PUBLISHING:
-            self._stray(message)
+            self._drop_unexpected(message)
         elif message.type_id in (AUDIO, VIDEO):
             events.append(message)
         else:
             events.append(self._wire.script(message))
 
-    def _command(self, got: Command, message: Message, events: Events) -> None:
+    def _command(self, request: Command, message: Message, events: Events) -> None:
         if self._connect is not None:
             self._answer_connect()
-        act = self._commands.get(got.name)
-        if act is not None:
-            if got.name != "connect" and self._machine.state is RtmpState.CONNECTING:
-                raise RemoteProtocolError(f"{_short(got.name)} before connect")
-            act(got, message, events)
+        handle = self._commands.get(request.name)
+        if handle is not None:
+            if request.name != "connect" and self._machine.state is RtmpState.CONNECTING:
+                raise RemoteProtocolError(f"{_short(request.name)} before connect")
+            handle(request, message, events)
             return
-        events.append(CommandIgnored(_short(got.name), "unknown"))
-        if got.transaction > 0 and not got.name.startswith(("_", "on")):
-            self._result(got, None)  # a client that waits for the answer to an unknown command must not wait for ever
+        events.append(CommandIgnored(_short(request.name), "unknown"))
+        if request.transaction > 0 and not request.name.startswith(("_", "on")):
+            self._result(request, None)  # a client must not wait forever for the answer to an unknown command
 
     # Commands on the connection
 
-    def _on_connect(self, got: Command, message: Message, events: Events) -> None:
-        raw = got.object if isinstance(got.object, dict) else {}
-        self._machine.peer(Step.CONNECT)
+    def _on_connect(self, request: Command, message: Message, events: Events) -> None:
+        raw = request.object if isinstance(request.object, dict) else {}
+        self._machine.on_peer_step(Step.CONNECT)
         self._tc_url = text_of(raw, "tcUrl")
         self._app_field = text_of(raw, "app") or _app_of(self._tc_url)
         if not app_allowed(self._app_field, self._apps):
             app = _short(self._app_field.partition("?")[0])
             description = f"No app {app!r} here; the address is rtmp://host/{'|'.join(sorted(self._apps))}."
             info = status("error", "NetConnection.Connect.InvalidApp", description)
-            self._wire.send_command(0, command("_error", got.transaction, None, info))
-            self._machine.owner(Step.REJECT)
+            self._wire.send_command(0, command("_error", request.transaction, None, info))
             self._refuse(0, "NetConnection.Connect.InvalidApp", description)
             return
-        self._connect = got
+        self._connect = request
         target = resolve(self._app_field, self._tc_url, "")
         fourccs = raw.get("fourCcList")
         listed = tuple(f for f in fourccs if isinstance(f, str)) if isinstance(fourccs, list) else ()
         instance = target.instance or target.name
         flash_ver = text_of(raw, "flashVer")
-        events.append(Connected(target.app, instance, target.query, self._tc_url, flash_ver, listed, raw))
+        events.append(Connected(target.app, instance, target.query, self._tc_url, flash_ver, listed))
 
     def _answer_connect(self) -> None:
-        """Answers `connect`. Delayed until something else is sent or read, so that the owner can still refuse with
-        `_error`.
-        """
-        got, self._connect = self._connect, None
-        assert got is not None, "only called while there is one"
-        raw = got.object if isinstance(got.object, dict) else {}
+        """Answers `connect`. Delayed until the next message or sending, so that `connect` can still be refused."""
+        request, self._connect = self._connect, None
+        assert request is not None, "only called if there is one"
+        raw = request.object if isinstance(request.object, dict) else {}
         wire = self._wire
-        wire.send_window(self._window)
-        wire.send_control(SET_PEER_BANDWIDTH, peer_bandwidth(self._window))
+        wire.send_window(WINDOW)
+        wire.send_control(SET_PEER_BANDWIDTH, peer_bandwidth(WINDOW))
         wire.send_chunk_size(self._chunk_size)
         properties: dict[str, AmfValue] = {"fmsVer": "FMS/3,0,1,123", "capabilities": 31.0}
         encoding = raw.get("objectEncoding")
@@ -370,86 +352,81 @@ class ServerConnection(Connection):
         if any(key in raw for key in ("fourCcList", "videoFourCcInfoMap", "audioFourCcInfoMap", "capsEx")):
             properties |= fourcc_capabilities()
             info |= fourcc_capabilities()
-        wire.send_command(0, command("_result", got.transaction, properties, info))
+        wire.send_command(0, command("_result", request.transaction, properties, info))
 
-    def _on_answered(self, got: Command, message: Message, events: Events) -> None:
-        self._result(got, None)
+    def _on_answered(self, request: Command, message: Message, events: Events) -> None:
+        self._result(request, None)
 
-    _on_release = _on_answered
+    def _on_fc_publish(self, request: Command, message: Message, events: Events) -> None:
+        self._fc_publish = True  # onFCPublish means Publish.Start, so it is sent when the publish is accepted
+        self._result(request, None)
 
-    def _on_fc_publish(self, got: Command, message: Message, events: Events) -> None:
-        self._fc_publish = True  # onFCPublish contains Publish.Start, so it is sent when the publish is accepted
-        self._result(got, None)
-
-    def _on_fc_subscribe(self, got: Command, message: Message, events: Events) -> None:
+    def _on_fc_subscribe(self, request: Command, message: Message, events: Events) -> None:
         info = status("status", "NetStream.Play.Start", "Subscribed.")
-        self._result(got, None)
+        self._result(request, None)
         self._wire.send_command(0, command("onFCSubscribe", 0, None, info))
 
-    def _on_stream_length(self, got: Command, message: Message, events: Events) -> None:
-        self._result(got, 0.0)  # a live stream has no length
+    def _on_stream_length(self, request: Command, message: Message, events: Events) -> None:
+        self._result(request, 0.0)  # a live stream has no length
 
-    def _on_create_stream(self, got: Command, message: Message, events: Events) -> None:
+    def _on_create_stream(self, request: Command, message: Message, events: Events) -> None:
         stream_id = next(i for i in range(1, _MAX_STREAMS + 2) if i not in self._streams)
         if stream_id > _MAX_STREAMS:
             info = status("error", "NetConnection.Call.Failed", "Too many streams.")
-            self._wire.send_command(0, command("_error", got.transaction, None, info))
+            self._wire.send_command(0, command("_error", request.transaction, None, info))
             return
         self._streams.add(stream_id)
-        self._result(got, float(stream_id))
+        self._result(request, float(stream_id))
 
     # Commands on a stream
 
-    def _on_publish(self, got: Command, message: Message, events: Events) -> None:
-        stream_id = message.stream_id or 1  # some send it on stream 0
-        if not self._machine.may(Step.PUBLISH):
+    def _on_publish(self, request: Command, message: Message, events: Events) -> None:
+        stream_id = message.stream_id or 1  # some clients send it on stream 0
+        if not self._machine.allows(Step.PUBLISH):
             self._status_on(stream_id, "error", "NetStream.Publish.BadConnection", "One publish on a connection.")
             events.append(CommandIgnored("publish", f"while {self._machine.state.name.lower()}"))
             return
-        target = self._target(got.text(0))
+        target = self._target(request.text(0))
         if not target.name:
-            self._stream_id = stream_id
-            self._machine.owner(Step.REJECT)
+            self.stream_id = stream_id
             self._refuse(stream_id, "NetStream.Publish.BadName", "The stream name (key) is empty.")
             return
-        self._machine.peer(Step.PUBLISH)
-        self._stream_id = stream_id
-        kind = got.text(1)
+        self._machine.on_peer_step(Step.PUBLISH)
+        self.stream_id = stream_id
+        kind = request.text(1)
         events.append(PublishRequested(target.app, target.instance, target.name, target.query, kind))
 
-    def _on_play(self, got: Command, message: Message, events: Events) -> None:
-        self._play(got.text(0), got.number(1, -2), got.number(2, -1), message, events)
+    def _on_play(self, request: Command, message: Message, events: Events) -> None:
+        self._play(request.text(0), request.number(1, -2), request.number(2, -1), message, events)
 
-    def _on_play2(self, got: Command, message: Message, events: Events) -> None:
-        wanted = got.arguments[0] if got.arguments else None
-        self._play(text_of(wanted if isinstance(wanted, dict) else {}, "streamName"), -2, -1, message, events)
+    def _on_play2(self, request: Command, message: Message, events: Events) -> None:
+        options = request.arguments[0] if request.arguments else None
+        self._play(text_of(options if isinstance(options, dict) else {}, "streamName"), -2, -1, message, events)
 
     def _play(self, field: str, start: float, duration: float, message: Message, events: Events) -> None:
         stream_id = message.stream_id or 1
         if self._machine.state is RtmpState.PLAYING:
             self._end("play", events)  # the player changes to another stream
-        if not self._machine.may(Step.PLAY):
+        if not self._machine.allows(Step.PLAY):
             self._status_on(stream_id, "error", "NetStream.Play.Failed", "This connection publishes.")
             events.append(CommandIgnored("play", f"while {self._machine.state.name.lower()}"))
             return
         target = self._target(field)
-        self._stream_id = stream_id
+        self.stream_id = stream_id
         if stream_id > _MAX_STREAMS:
-            self._machine.owner(Step.REJECT)
             self._refuse(stream_id, "NetStream.Play.Failed", "createStream gave no such stream id.")
             return
         if not target.name:
-            self._machine.owner(Step.REJECT)
             self._refuse(stream_id, "NetStream.Play.StreamNotFound", "The stream name is empty.")
             return
-        self._machine.peer(Step.PLAY)
+        self._machine.on_peer_step(Step.PLAY)
         events.append(PlayRequested(target.app, target.instance, target.name, target.query, start, duration))
 
-    def _on_pause(self, got: Command, message: Message, events: Events) -> None:
+    def _on_pause(self, request: Command, message: Message, events: Events) -> None:
         if self._machine.state is not RtmpState.PLAYING:
-            events.append(CommandIgnored(got.name, "not playing"))
+            events.append(CommandIgnored(request.name, "not playing"))
             return
-        paused = bool(got.arguments and got.arguments[0])
+        paused = bool(request.arguments and request.arguments[0])
         if paused:
             self._status("status", "NetStream.Pause.Notify", "Paused.")
         else:
@@ -457,100 +434,90 @@ class ServerConnection(Connection):
             self._status("status", "NetStream.Unpause.Notify", "Playing on.")
         events.append(Paused(paused))
 
-    def _on_seek(self, got: Command, message: Message, events: Events) -> None:
-        # Live cannot seek, but an error would make ffmpeg stop, so the player is told that the stream goes on.
+    def _on_seek(self, request: Command, message: Message, events: Events) -> None:
+        # Live cannot seek, but an error would stop ffmpeg. So the answer says that the stream continues.
         self._status_on(message.stream_id, "status", "NetStream.Seek.Notify", "Live plays on.")
         events.append(CommandIgnored("seek", "live"))
 
-    def _on_receiving(self, got: Command, message: Message, events: Events) -> None:
-        wanted = not got.arguments or bool(got.arguments[0])
-        if got.transaction > 0:
-            self._result(got, None)
-        if got.name == "receiveAudio":
-            events.append(Receiving(audio=wanted, video=None))
-        else:
-            events.append(Receiving(audio=None, video=wanted))
+    def _on_receiving(self, request: Command, message: Message, events: Events) -> None:
+        if request.transaction > 0:  # the player gets audio and video in any case
+            self._result(request, None)
 
-    def _on_fc_unpublish(self, got: Command, message: Message, events: Events) -> None:
+    def _on_fc_unpublish(self, request: Command, message: Message, events: Events) -> None:
         if self._machine.state is RtmpState.PUBLISHING:
             info = status("status", "NetStream.Unpublish.Success", "Unpublished.")
             self._wire.send_command(0, command("onFCUnpublish", 0, None, info))
             self._end("FCUnpublish", events)
-        if got.transaction > 0:
-            self._result(got, None)
+        if request.transaction > 0:
+            self._result(request, None)
 
-    def _on_close_stream(self, got: Command, message: Message, events: Events) -> None:
+    def _on_close_stream(self, request: Command, message: Message, events: Events) -> None:
         stream_id = message.stream_id
-        if got.name == "deleteStream":
-            number = got.number(0, 0.0)
+        if request.name == "deleteStream":
+            number = request.number(0, 0.0)
             stream_id = int(number) if 0 <= number <= 0xFFFFFFFF else 0
             self._streams.discard(stream_id)
-        if stream_id in (0, self._stream_id):
-            self._end(got.name, events)
+        if stream_id in (0, self.stream_id):
+            self._end(request.name, events)
 
-    # Below
+    # Helpers
 
     def _end(self, reason: str, events: Events) -> None:
-        """Ends the running publish or play, or the one that was requested."""
+        """Ends the running or requested publish or play."""
         state = self._machine.state
         if state in (RtmpState.PUBLISHING, RtmpState.PUBLISH_PENDING):
-            self._machine.peer(Step.END)
-            self._trust(False)
+            self._machine.on_peer_step(Step.END)
+            self._set_limits(False)
             self._status("status", "NetStream.Unpublish.Success", "Unpublished.")
             events.append(PublishEnded(reason))
         elif state in (RtmpState.PLAYING, RtmpState.PLAY_PENDING):
-            self._machine.peer(Step.END)
+            self._machine.on_peer_step(Step.END)
             self._status("status", "NetStream.Play.Stop", "Stopped playing.")
             events.append(PlayEnded(reason))
         self._fc_publish = False
 
-    def _trust(self, publishes: bool) -> None:
-        """Sets the memory bounds: only an accepted publisher may have large unfinished messages. Others have shown no
-        key.
-        """
+    def _set_limits(self, publishes: bool) -> None:
+        """Sets the memory limits: only an accepted publisher may have large unfinished messages, because of its key."""
         limits = self._limits
-        self._wire.bound(limits.message, limits.pending if publishes else min(limits.pending, limits.early_media))
+        self._wire.set_limits(limits.message, limits.pending if publishes else min(limits.pending, limits.early_media))
 
     def _target(self, name_field: str) -> StreamTarget:
         return resolve(self._app_field, self._tc_url, name_field)
 
-    def _publish_step(self, step: Step) -> None:
-        if self._machine.state is not RtmpState.PUBLISH_PENDING:
-            raise LocalProtocolError(f"{step.name.lower()} of a publish while {self._machine.state.name.lower()}")
-        self._machine.owner(step)
+    def _require(self, action: str, *states: RtmpState) -> None:
+        """Raises LocalProtocolError if the connection is in another state."""
+        if self._machine.state not in states:
+            raise LocalProtocolError(f"{action} while {self._machine.state.name.lower()}")
 
-    def _play_step(self, step: Step) -> None:
-        if self._machine.state not in (RtmpState.PLAY_PENDING, RtmpState.PLAYING):
-            raise LocalProtocolError(f"{step.name.lower()} of a play while {self._machine.state.name.lower()}")
-        self._machine.owner(step)
-
-    def _result(self, got: Command, value: AmfValue) -> None:
-        self._wire.send_command(0, command("_result", got.transaction, None, value))
+    def _result(self, request: Command, value: AmfValue) -> None:
+        self._wire.send_command(0, command("_result", request.transaction, None, value))
 
     def _status(self, level: str, code: str, description: str) -> None:
-        self._status_on(self._stream_id, level, code, description)
+        self._status_on(self.stream_id, level, code, description)
 
     def _status_on(self, stream_id: int, level: str, code: str, description: str) -> None:
         self._wire.send_command(stream_id, on_status(level, code, description))
 
     def _stream_event(self, event: UserControl) -> None:
-        self._wire.send_control(USER_CONTROL, user_control(event, self._stream_id))
+        self._wire.send_control(USER_CONTROL, user_control(event, self.stream_id))
 
     def _refuse(self, stream_id: int, code: str, description: str) -> None:
+        """Sends onStatus with an error. Then the connection is closing."""
+        self._machine.on_own_step(Step.REJECT)
         self._status_on(stream_id, "error", code, description)
         self._close(code)
 
     def _close(self, reason: str) -> None:
         super()._close(reason)
         self._held.clear()
-        self._wire.forget()
+        self._wire.release_buffers()
 
 
 def _app_of(tc_url: str) -> str:
-    """Returns the app of an address "rtmp://host:port/app/instance", for peers that send only tcUrl."""
+    """Returns the app of a tcUrl "rtmp://host:port/app/instance", for peers that send no app."""
     return tc_url.partition("://")[2].partition("/")[2]
 
 
 def _short(name: str) -> str:
-    """Returns a peer's text, shortened for a log line."""
+    """Returns a text of the peer, shortened for a log line."""
     return name if len(name) <= 64 else name[:64] + "…"

@@ -1,28 +1,29 @@
-"""The states of a connection, and the tables of the steps that each state allows. All state changes are here."""
+"""The states of a connection and the allowed steps. All state changes are here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum, auto
 
-from gateway.protocols.errors import LocalProtocolError, RemoteProtocolError
+from gateway.protocols.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 
 
 class RtmpState(Enum):
     HANDSHAKING = auto()
-    CONNECTING = auto()  # the handshake is done; waits for `connect` (server) or its answer (client)
+    CONNECTING = auto()  # the handshake is done; the server waits for `connect`, the client for its answer
     CONNECTED = auto()
     CREATING = auto()  # client: createStream was sent
     PUBLISH_PENDING = auto()
     PUBLISHING = auto()
     PLAY_PENDING = auto()
     PLAYING = auto()
-    CLOSING = auto()  # the waiting bytes are sent, then the connection is closed; nothing is read any more
+    CLOSING = auto()  # queued bytes are sent, then the connection closes; input is ignored
 
 
 class Step(Enum):
-    """Steps that change the state. A missing entry is a fault of the peer for its steps, and a bug for the owner's
-    steps.
+    """Steps that change the state.
+
+    If a state does not have a step of the peer, the peer is wrong. If it does not have a step of ours, it is a bug.
     """
 
     HANDSHAKE = auto()
@@ -86,7 +87,7 @@ CLIENT: Mapping[RtmpState, Mapping[Step, RtmpState]] = {
 }
 
 
-class Machine:
+class StateMachine:
     """The current state and its table of transitions."""
 
     __slots__ = ("_table", "state")
@@ -95,19 +96,19 @@ class Machine:
         self._table = table
         self.state = RtmpState.HANDSHAKING
 
-    def may(self, step: Step) -> bool:
+    def allows(self, step: Step) -> bool:
         return step in self._table[self.state]
 
-    def peer(self, step: Step) -> None:
-        """Takes a step of the peer. Raises RemoteProtocolError if the state does not allow it."""
-        after = self._table[self.state].get(step)
-        if after is None:
-            raise RemoteProtocolError(f"{step.name.lower()} while {self.state.name.lower().replace('_', ' ')}")
-        self.state = after
+    def on_peer_step(self, step: Step) -> None:
+        """Applies a step of the peer. Raises RemoteProtocolError if the state does not allow it."""
+        self._apply(step, RemoteProtocolError)
 
-    def owner(self, step: Step) -> None:
-        """Takes a step of the connection's owner. Raises LocalProtocolError if the state does not allow it."""
-        after = self._table[self.state].get(step)
-        if after is None:
-            raise LocalProtocolError(f"{step.name.lower()} while {self.state.name.lower().replace('_', ' ')}")
-        self.state = after
+    def on_own_step(self, step: Step) -> None:
+        """Applies a step of this side. Raises LocalProtocolError if the state does not allow it."""
+        self._apply(step, LocalProtocolError)
+
+    def _apply(self, step: Step, error: type[ProtocolError]) -> None:
+        next_state = self._table[self.state].get(step)
+        if next_state is None:
+            raise error(f"{step.name.lower()} while {self.state.name.lower().replace('_', ' ')}")
+        self.state = next_state

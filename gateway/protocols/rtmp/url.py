@@ -1,4 +1,4 @@
-"""Parses RTMP addresses `rtmp[s]://host[:port]/app[/instance]/name[?query]`, and the stream names in commands."""
+"""Parses RTMP addresses `rtmp[s]://host[:port]/app[/instance]/name[?query]`, and stream names in commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAX_PARAMETERS = 32
 class RtmpUrl:
     """The parts of an address.
 
-    app: all path segments but the last, with the instance.
+    app: all path segments except the last one, including the instance.
     name: the last path segment, with its query.
     """
 
@@ -26,29 +26,29 @@ class RtmpUrl:
 
     @property
     def tc_url(self) -> str:
-        """The value of tcUrl in `connect`: the address without the name, and without the scheme's default port."""
+        """The value of tcUrl in `connect`: the address without the name and without a default port."""
         scheme = "rtmps" if self.secure else "rtmp"
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == PORTS[scheme] else f":{self.port}"
         return f"{scheme}://{host}{port}/{self.app}"
 
     def __str__(self) -> str:
-        """Returns the address without its query and with a shortened name, because the name is often the key."""
+        """Returns the address without its query. Shortens the name, because it is often the key."""
         name = self.name.partition("?")[0]
-        shown = name if len(name) <= 4 else f"{name[:4]}…"
-        return f"{self.tc_url.partition('?')[0]}/{shown}"
+        short = name if len(name) <= 4 else f"{name[:4]}…"
+        return f"{self.tc_url.partition('?')[0]}/{short}"
 
 
 def parse_url(url: str) -> RtmpUrl:
-    """Parses an address. Raises ValueError that says what is wrong and never contains the key.
+    """Parses an address. Raises ValueError with the reason and without the key.
 
-    A single path segment is the app; the name is then empty, or follows the app's query. Otherwise the last segment is
-    the name and the rest the app. A name's query may contain slashes.
+    A single path segment is the app. Then the name is empty, or follows the query of the app. Otherwise the last
+    segment is the name, and the rest is the app. The query of a name may contain slashes.
     """
     parts = urlsplit(url.strip(), allow_fragments=False)
     scheme = parts.scheme.lower()
     if scheme not in PORTS:
-        raise ValueError(f"scheme {parts.scheme!r}: rtmp or rtmps is wanted")
+        raise ValueError(f"scheme {parts.scheme!r}: expected rtmp or rtmps")
     if not parts.hostname:
         raise ValueError("the address has no host")
     try:
@@ -62,8 +62,8 @@ def parse_url(url: str) -> RtmpUrl:
     if not app:
         app, name = name, ""
     if not app:
-        raise ValueError("the address has no app: rtmp://host/app/name is wanted")
-    if not name and "/" in parts.query:  # the key of the app, then the name: "app?sign=1-a/id"
+        raise ValueError("the address has no app: expected rtmp://host/app/name")
+    if not name and "/" in parts.query:  # the query of the app, then the name: "app?sign=1-a/id"
         query, _, name = parts.query.rpartition("/")
         app = f"{app}?{query}"
     elif parts.query:
@@ -77,7 +77,7 @@ def parse_url(url: str) -> RtmpUrl:
 class StreamTarget:
     """The stream that a client asks for.
 
-    query: parameters of the name, of the app and of tcUrl; the first value of a parameter counts.
+    query: parameters of the name, the app and tcUrl. If one is repeated, its first value counts.
     """
 
     app: str
@@ -87,10 +87,10 @@ class StreamTarget:
 
 
 def resolve(app_field: str, tc_url: str, name_field: str) -> StreamTarget:
-    """Parses what encoders write into `app`, `tcUrl` and the stream name.
+    """Parses the fields `app`, `tcUrl` and the stream name of an encoder.
 
-    Known forms: `stream` + `id?sign=…`; `stream?sign=…` + `id`; `stream/inst` + `id?sign=…`; the whole
-    `stream/id?sign=…` as app with an empty name. In the last form the apparent instance is the name.
+    Known forms: `stream` + `id?sign=…`; `stream?sign=…` + `id`; `stream/inst` + `id?sign=…`; `stream/id?sign=…` as app
+    with an empty name. In the last form, the second segment is the name and not an instance.
     """
     app_path, _, app_query = app_field.partition("?")
     name, _, name_query = name_field.strip().partition("?")
@@ -103,19 +103,19 @@ def resolve(app_field: str, tc_url: str, name_field: str) -> StreamTarget:
         name = app_query.rpartition("/")[2]
     query: dict[str, str] = {}
     for text in (name_query, app_query, tc_url.partition("?")[2]):
-        # A query in the app may be followed by the name ("stream?sign=1-a/id"): a sign has no slash.
+        # The name may follow a query in the app ("stream?sign=1-a/id"): a sign has no slash.
         for key, value in _parameters(text.split("/", 1)[0] if text is not name_query else text):
             query.setdefault(key, value)
     return StreamTarget(app, instance, name, query)
 
 
 def app_allowed(app_field: str, apps: Collection[str]) -> bool:
-    """Tells whether the app, without its instance and query, is served."""
+    """Whether the app is one of `apps`, without its instance and query."""
     return app_field.partition("?")[0].strip("/ ").partition("/")[0] in apps
 
 
 def _parameters(text: str) -> list[tuple[str, str]]:
     try:
         return parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
-    except ValueError:  # more fields than that: no sign is among them
+    except ValueError:  # too many fields: the query is ignored, and with it any sign
         return []

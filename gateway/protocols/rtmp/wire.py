@@ -1,8 +1,7 @@
-"""Wire: the common part of both ends of an RTMP connection: chunks, acknowledgements, pings, and the bytes to send."""
+"""Wire: the message layer of both sides of an RTMP connection: chunks, acknowledgements, pings, bytes to send."""
 
 from __future__ import annotations
 
-from collections.abc import Sized
 from dataclasses import dataclass
 
 from gateway.formats.flv.script import parse_script
@@ -12,7 +11,7 @@ from gateway.protocols.errors import RemoteProtocolError
 from gateway.protocols.rtmp.chunk_reader import MAX_CHUNK_STREAMS, MAX_MESSAGE, MAX_PENDING, ChunkReader
 from gateway.protocols.rtmp.chunk_writer import ChunkWriter
 from gateway.protocols.rtmp.command import amf_payload
-from gateway.protocols.rtmp.events import Acknowledged, CommandIgnored, PeerBufferLength, Pinged
+from gateway.protocols.rtmp.events import CommandIgnored
 from gateway.protocols.rtmp.message import (
     ACKNOWLEDGEMENT,
     AUDIO,
@@ -31,36 +30,38 @@ from gateway.protocols.rtmp.message import (
     user_control,
 )
 
-ControlEvent = Acknowledged | Pinged | PeerBufferLength | CommandIgnored
 _AGGREGATE_HEADER = 11
 _CONTROLS = (ACKNOWLEDGEMENT, WINDOW_ACK_SIZE, SET_PEER_BANDWIDTH)
 
 
 @dataclass(frozen=True, slots=True)
 class WireLimits:
-    """Bounds on what a peer may make us hold or do; in bytes, except the last two."""
+    """Limits on memory and work per connection; in bytes, except the last two."""
 
     message: int = MAX_MESSAGE
     pending: int = MAX_PENDING
-    early_media: int = 1 << 15  # before a publish is accepted: unfinished messages, and held messages
-    stray_media: int = 1 << 20  # unexpected media before and after a publish, which is dropped
+    early_media: int = 1 << 15  # unfinished and held messages before a publish is accepted
+    unexpected_media: int = 1 << 20  # media before and after a publish, which is dropped
     chunk_streams: int = MAX_CHUNK_STREAMS
     aggregate: int = 4096  # messages in one aggregate
 
 
 class Wire:
-    """The message layer of one connection, after the handshake. Only the connection classes use it."""
+    """The message layer of one connection, after the handshake.
+
+    received: bytes received, including the handshake.
+    queued: the bytes to send. The list object never changes.
+    """
 
     __slots__ = (
         "_ack_at",
-        "_acked",
         "_limits",
-        "_out",
         "_reader",
-        "_received",
         "_window",
         "_writer",
         "announced_window",
+        "queued",
+        "received",
     )
 
     def __init__(self, limits: WireLimits, window: int) -> None:
@@ -69,9 +70,8 @@ class Wire:
             max_message=limits.message, max_pending=limits.pending, max_streams=limits.chunk_streams
         )
         self._writer = ChunkWriter()
-        self._out: list[bytes] = []
-        self._received = 0
-        self._acked = 0
+        self.queued: list[bytes] = []
+        self.received = 0
         self._window = window
         self._ack_at = window // 2
         self.announced_window = 0
@@ -79,79 +79,71 @@ class Wire:
     # Receiving
 
     def receive(self, data: bytes) -> list[Message]:
-        """Returns the messages that `data` completes, including control messages (see `control`). Queues
-        acknowledgements.
-        """
-        self._received += len(data)
-        if self._received >= self._ack_at:
-            self._ack_at = self._received + self._window // 2
-            self.send_control(ACKNOWLEDGEMENT, uint32(self._received))
+        """Returns the messages that `data` completes, including control messages. Queues acknowledgements."""
+        self.received += len(data)
+        if self.received >= self._ack_at:
+            self._ack_at = self.received + self._window // 2
+            self.send_control(ACKNOWLEDGEMENT, uint32(self.received))
         return self._reader.receive(data)
 
-    def forget(self) -> None:
-        """Frees the received bytes; nothing can be received any more."""
-        self._reader.forget()
+    def release_buffers(self) -> None:
+        """Frees the received bytes. `receive` cannot be called afterwards."""
+        self._reader.release_buffers()
 
-    def bound(self, message: int, pending: int) -> None:
-        """Sets the bounds of a message, and of all unfinished messages together, in bytes."""
+    def set_limits(self, message: int, pending: int) -> None:
+        """Sets the limits of one message, and of all unfinished messages together, in bytes."""
         self._reader.max_message, self._reader.max_pending = message, pending
 
-    def count(self, size: int) -> None:
-        """Counts bytes received before this layer began: acknowledgements count from the connection's start."""
-        self._received += size
+    def add_received(self, size: int) -> None:
+        """Adds bytes received earlier, because acknowledgements count from the start of the connection."""
+        self.received += size
 
-    def control(self, message: Message) -> ControlEvent | None:
-        """Handles a protocol or user control message. Raises RemoteProtocolError for one that is too short."""
+    def control(self, message: Message) -> CommandIgnored | None:
+        """Handles a protocol or user control message. Raises RemoteProtocolError if it is too short.
+
+        Returns an event if the message is unknown. Acknowledgements and answers to pings need no handling: every
+        received byte shows that the peer is alive.
+        """
         payload = message.payload
         if message.type_id == USER_CONTROL:
             return self._user_control(payload)
-        if message.type_id not in _CONTROLS:  # §5.4 names no type 7
+        if message.type_id not in _CONTROLS:  # §5.4 has no message type 7
             return CommandIgnored(f"message type {message.type_id}", f"{len(payload)} bytes")
         if len(payload) < 4:
             raise RemoteProtocolError(f"control message {message.type_id} of {len(payload)} bytes")
         value = int.from_bytes(payload[:4], "big")
-        if message.type_id == ACKNOWLEDGEMENT:
-            step = (value - self._acked) & 0xFFFFFFFF
-            if step < 0x80000000:  # else it goes backwards, as some peers do
-                self._acked += step
-            return Acknowledged(self._acked)
         if message.type_id == WINDOW_ACK_SIZE:
-            # Acknowledges every half window, so that peers that stop at an unacknowledged window never stop. The
-            # minimum is against peers that would get an answer to every byte.
+            # Acknowledges every half window, because some peers stop sending at a full window. The minimum prevents
+            # an acknowledgement for every byte.
             self._window = max(value & 0x7FFFFFFF, 4096)
-            self._ack_at = min(self._ack_at, self._received + self._window // 2)
+            self._ack_at = min(self._ack_at, self.received + self._window // 2)
         elif message.type_id == SET_PEER_BANDWIDTH and value != self.announced_window:
             # §5.4.5: "The peer receiving this message SHOULD respond with a Window Acknowledgement Size message if
             # the window size is different from the last one sent"
             self.send_window(value)
         return None
 
-    def _user_control(self, payload: bytes) -> ControlEvent | None:
+    def _user_control(self, payload: bytes) -> CommandIgnored | None:
         if len(payload) < 6:
             return CommandIgnored("user control", f"{len(payload)} bytes")
         event, value = int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:6], "big")
         if event == UserControl.PING_REQUEST:
             self.send_control(USER_CONTROL, user_control(UserControl.PING_RESPONSE, value))
-            return None
-        if event == UserControl.PING_RESPONSE:
-            return Pinged(value)
-        if event == UserControl.SET_BUFFER_LENGTH and len(payload) >= 10:
-            return PeerBufferLength(int.from_bytes(payload[6:10], "big"))
-        return None  # stream begin, stream end and others; 26, 31, 32 are answers of Flash to its server
+        return None  # buffer length, stream begin and others; 26, 31 and 32 are answers of Flash to its server
 
     def script(self, message: Message) -> Script | CommandIgnored:
-        """Returns a data message as an event. An unreadable one is ignored: metadata must not end a stream."""
+        """Returns a data message as an event. Invalid data is ignored, because metadata must not end a stream."""
         try:
             return parse_script(message.timestamp, amf_payload(message))
         except InvalidData as error:
             return CommandIgnored("data message", str(error))
 
     def split(self, message: Message) -> list[Message]:
-        """Returns the audio, video and data messages of an aggregate (§7.1.6), with times moved to the aggregate's.
+        """Splits an aggregate (§7.1.6) into its audio, video and data messages. Their times become absolute.
 
         "The difference between the timestamps of the aggregate message and the first sub-message is the offset to
         renormalize the timestamps of the sub-messages". A truncated message at the end is dropped. Raises
-        RemoteProtocolError for more messages than the limit.
+        RemoteProtocolError if there are more messages than the limit.
         """
         payload = message.payload
         position, end = 0, len(payload)
@@ -179,7 +171,7 @@ class Wire:
 
     def send(self, csid: int, type_id: int, stream_id: int, payload: bytes, timestamp: int = 0) -> None:
         """Queues one message."""
-        self._out.append(self._writer.write(csid, type_id, timestamp, stream_id, payload))
+        self.queued.append(self._writer.write(csid, type_id, timestamp, stream_id, payload))
 
     def send_control(self, type_id: int, payload: bytes) -> None:
         """Queues a control message (§5.4: "message stream ID 0 … sent in chunk stream ID 2")."""
@@ -190,44 +182,34 @@ class Wire:
         self.send(CSID_COMMAND, COMMAND, stream_id, payload)
 
     def send_window(self, window: int) -> None:
-        """Tells the peer to acknowledge every `window` bytes."""
+        """Sends Window Acknowledgement Size: the peer acknowledges every `window` bytes."""
         self.announced_window = window
         self.send_control(WINDOW_ACK_SIZE, uint32(window))
 
     def send_chunk_size(self, size: int) -> None:
-        """Announces our chunk size and uses it from then on."""
+        """Announces our chunk size, and uses it for the following messages."""
         self.send_control(SET_CHUNK_SIZE, uint32(size))
         self._writer.chunk_size = size
 
     def send_raw(self, data: bytes) -> None:
-        """Queues bytes without chunks: those of the handshake."""
+        """Queues raw bytes of the handshake."""
         if data:
-            self._out.append(data)
+            self.queued.append(data)
 
     @property
     def chunk_size(self) -> int:
-        """The chunk size that the peer was told."""
+        """The chunk size for sending, as announced to the peer."""
         return self._writer.chunk_size
-
-    @property
-    def received(self) -> int:
-        """Bytes received."""
-        return self._received
 
     @property
     def pending(self) -> int:
         """Bytes held for unfinished messages."""
         return self._reader.pending
 
-    @property
-    def waiting(self) -> Sized:
-        """The list of queued bytes; always the same list."""
-        return self._out
-
     def data_to_send(self) -> bytes:
         """Returns all queued bytes and empties the queue."""
-        if not self._out:
+        if not self.queued:
             return b""
-        data = b"".join(self._out)
-        self._out.clear()
+        data = b"".join(self.queued)
+        self.queued.clear()
         return data

@@ -82,7 +82,7 @@ async def test_no_more_is_read_ahead_while_requests_are_answered_one_by_one():
             assert (await wire.reply()).status == 200
         await sending
     assert answered == 5_000
-    assert longest <= connection_module._AHEAD + connection_module._READ
+    assert longest <= connection_module._MAX_PIPELINED + connection_module._READ
 
 
 async def test_a_head_longer_than_what_is_read_ahead_is_read_behind_others():

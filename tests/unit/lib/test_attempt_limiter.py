@@ -63,7 +63,7 @@ class Lab:
                 self.began.append(label)
                 await self.ends[label].wait()
         except TooManyAttempts as no:
-            self.sent_away.append((label, no.own))
+            self.sent_away.append((label, no.own_limit))
 
     async def ask(self, label, address="", failures=0, **pauses):
         self.ends[label] = asyncio.Event()
@@ -150,7 +150,7 @@ async def test_who_leaves_gives_up_the_place_and_the_turn():
 async def test_who_leaves_in_the_moment_of_the_turn_passes_it_on():
     turns = AttemptLimiter()
     async with turns.turn(Attempt()):
-        leaving = asyncio.ensure_future(turns._take(Attempt()))
+        leaving = asyncio.ensure_future(turns._wait(Attempt()))
         await settle()
     leaving.cancel()  # its future has a result, its task has not run
     with pytest.raises(asyncio.CancelledError):

@@ -62,7 +62,7 @@ def test_what_the_system_says_of_each_process_has_its_name():
 
 def test_of_a_process_that_is_gone_only_what_grows_counts():
     total = worker("1", viewers=3, sent=100)
-    total.add(worker("2", viewers=4, sent=50).grown())
+    total.add(worker("2", viewers=4, sent=50).cumulative_metrics())
     seen = exposed(total)
     assert seen["millrace_viewers,protocol=flv"] == 3
     assert seen["millrace_sent_bytes_total,protocol=flv"] == 150

@@ -24,7 +24,7 @@ def test_a_taken_port_is_one_clear_line(opened):
 
 
 def test_an_address_of_another_machine_is_one_clear_line():
-    with pytest.raises(ListenError, match=r"https: 192\.0\.2\.1:1 is no address of this machine"):
+    with pytest.raises(ListenError, match=r"https: 192\.0\.2\.1:1 is not an address of this machine"):
         listen("https", "192.0.2.1", 1)
 
 

@@ -70,13 +70,13 @@ def test_times_that_cannot_be_meant_are_left_out(value: Any) -> None:
     assert ack.timecode is None
 
 
-def test_every_error_has_a_name_and_a_remedy() -> None:
-    assert {4000, 4003, 5000, 5001} == {id for id, (_, remedy) in ERRORS.items() if remedy is AckAction.RETRY}
-    assert Ack(AckEventType.ERROR, error=4006).remedy is AckAction.DROP
-    assert Ack(AckEventType.ERROR, error=4500).remedy is AckAction.WAIT
-    assert Ack(AckEventType.ERROR, code="MIN_FRAGMENT_DURATION_REACHED").remedy is AckAction.DROP
-    assert Ack(AckEventType.ERROR, error=4999).remedy is AckAction.RETRY
-    assert Ack(AckEventType.ERROR, error=4003).words == "4003 MAX_CONNECTION_DURATION_REACHED"
+def test_every_error_has_a_name_and_an_action() -> None:
+    assert {4000, 4003, 5000, 5001} == {id for id, (_, action) in ERRORS.items() if action is AckAction.RETRY}
+    assert Ack(AckEventType.ERROR, error=4006).action is AckAction.DROP
+    assert Ack(AckEventType.ERROR, error=4500).action is AckAction.WAIT
+    assert Ack(AckEventType.ERROR, code="MIN_FRAGMENT_DURATION_REACHED").action is AckAction.DROP
+    assert Ack(AckEventType.ERROR, error=4999).action is AckAction.RETRY
+    assert Ack(AckEventType.ERROR, error=4003).description == "4003 MAX_CONNECTION_DURATION_REACHED"
 
 
 acks = st.fixed_dictionaries(

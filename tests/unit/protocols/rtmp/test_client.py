@@ -138,12 +138,6 @@ def test_stream_eof_ends_a_running_play_only() -> None:
     assert server.message(4, b"\0\x01\0\0\0\x01") == [Ended("StreamEOF")]
 
 
-def test_eof() -> None:
-    client = a_client()
-    assert client.eof() == [Ended("connection closed")]
-    assert client.eof() == []
-
-
 def test_finish_says_goodbye() -> None:
     server = FakeServer(a_client()).publishing()
     server.client.finish()

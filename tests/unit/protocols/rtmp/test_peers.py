@@ -196,7 +196,9 @@ async def converse(client: ClientConnection, port: int, act: Callable[[Any], Awa
             writer.write(client.data_to_send())
             while not client.closing:
                 data = await reader.read(65536)
-                for event in client.receive(data) if data else client.eof():
+                if not data:
+                    return
+                for event in client.receive(data):
                     act(event)
                 writer.write(client.data_to_send())
                 await writer.drain()

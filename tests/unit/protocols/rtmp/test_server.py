@@ -14,17 +14,13 @@ from gateway.protocols.rtmp.chunk_writer import ChunkWriter, shared_message
 from gateway.protocols.rtmp.client import ClientRole
 from gateway.protocols.rtmp.events import (
     Accepted,
-    Acknowledged,
     CommandIgnored,
     Connected,
     Paused,
-    PeerBufferLength,
-    Pinged,
     PlayEnded,
     PlayRequested,
     PublishEnded,
     PublishRequested,
-    Receiving,
 )
 from gateway.protocols.rtmp.message import Message
 from gateway.protocols.rtmp.server import ServerConnection
@@ -68,7 +64,7 @@ def test_play_from_handshake_to_end() -> None:
 
     heard, events = talk(client, server, answer)
     assert heard == [Accepted()]
-    assert [type(e) for e in events] == [Connected, PlayRequested, PeerBufferLength]
+    assert [type(e) for e in events] == [Connected, PlayRequested]
     media = [Message(9, 40, 1, b"v" * 100_000), Message(8, 0xFFFFFFF0, 1, b"a")]
     for m in media:
         assert client.receive(shared_message(6, m.type_id, m.timestamp, m.payload, server.chunk_size)) == [m]
@@ -185,7 +181,7 @@ def test_media_before_the_answer_is_held_and_handed_over() -> None:
 
 @pytest.mark.parametrize("publish", [True, False])
 def test_media_before_the_answer_is_bounded(publish: bool) -> None:
-    peer = Scripted(ServerConnection(limits=WireLimits(early_media=1000, stray_media=1000)))
+    peer = Scripted(ServerConnection(limits=WireLimits(early_media=1000, unexpected_media=1000)))
     peer.connect()
     if publish:
         peer.command("publish", 4, None, "id", stream=1)
@@ -257,12 +253,6 @@ def test_deleting_another_stream_ends_nothing() -> None:
     assert peer.server.state is RtmpState.PUBLISHING
 
 
-def test_eof_ends_the_publish() -> None:
-    peer = Scripted().publishing()
-    assert peer.server.eof() == [PublishEnded("connection closed")]
-    assert peer.server.eof() == []
-
-
 def test_everything_that_follows_a_request_waits_for_the_answer() -> None:
     writer, server = ChunkWriter(), Scripted().server
     data = writer.write(3, 20, 0, 0, amf0.encode("connect", 1, {"app": "stream"}))
@@ -295,13 +285,6 @@ def test_control_messages_are_answered_while_a_request_waits() -> None:
     peer.heard()
     peer.message(4, b"\0\x06\0\0\x12\x34")
     assert [m.payload for m in peer.heard()] == [b"\0\x07\0\0\x12\x34"]
-
-
-def test_eof_ends_a_request_too() -> None:
-    peer = Scripted()
-    peer.connect()
-    peer.command("publish", 4, None, "id", stream=1)
-    assert peer.server.eof() == [PublishEnded("connection closed")]
 
 
 def test_answers_that_nobody_asked_for_are_our_error() -> None:
@@ -462,8 +445,8 @@ def test_pause_and_unpause() -> None:
 
 def test_other_commands_of_players_are_answered() -> None:
     peer = Scripted().playing()
-    assert peer.command("receiveAudio", 0, None, False, stream=1) == [Receiving(audio=False, video=None)]
-    assert peer.command("receiveVideo", 5, None, True, stream=1) == [Receiving(audio=None, video=True)]
+    assert peer.command("receiveAudio", 0, None, False, stream=1) == []
+    assert peer.command("receiveVideo", 5, None, True, stream=1) == []
     assert peer.commands() == [["_result", 5.0, None, None]]
     assert [type(e) for e in peer.command("seek", 0, None, 5, stream=1)] == [CommandIgnored]
     assert peer.codes() == ["NetStream.Seek.Notify"]
@@ -510,12 +493,12 @@ def test_pings_both_ways() -> None:
     assert [m.payload for m in peer.heard()] == [b"\0\x07\0\0\x12\x34"]
     peer.server.ping((1 << 32) + 77)
     assert [m.payload for m in peer.heard()] == [b"\0\x06\0\0\0\x4d"]
-    assert peer.message(4, b"\0\x07\0\0\0\x4d") == [Pinged(77)]
+    assert peer.message(4, b"\0\x07\0\0\0\x4d") == []
 
 
 def test_user_control_of_any_kind_is_tolerated() -> None:
     peer = Scripted()
-    assert peer.message(4, b"\0\x03\0\0\0\x01\0\0\x0b\xb8") == [PeerBufferLength(3000)]
+    assert peer.message(4, b"\0\x03\0\0\0\x01\0\0\x0b\xb8") == []
     assert peer.message(4, b"\0\x1f\0\0\0\x01") == []
     assert [type(e) for e in peer.message(4, b"\0")] == [CommandIgnored]
 
@@ -541,12 +524,10 @@ def test_a_tiny_window_is_not_an_amplifier() -> None:
     assert len(peer.heard()) <= 2
 
 
-def test_acknowledgements_of_the_peer_add_up_over_the_wrap() -> None:
+def test_acknowledgements_of_the_peer_are_accepted() -> None:
     peer = Scripted()
-    totals = []
     for value in (0x70000000, 0xE0000000, 0x10, 0x08):
-        totals += [e.total for e in peer.message(3, struct.pack(">I", value)) if isinstance(e, Acknowledged)]
-    assert totals == [0x70000000, 0xE0000000, 0x1_00000010, 0x1_00000010]
+        assert peer.message(3, struct.pack(">I", value)) == []
 
 
 def test_peer_bandwidth_is_answered_with_a_window() -> None:
@@ -642,7 +623,7 @@ def test_what_is_forgotten_is_kept_no_longer() -> None:
     peer.connect()
     peer.command("publish", 4, None, "id", stream=1)
     peer.message(9, bytes(1000), 1)
-    peer.server.forget()
+    peer.server.release_buffers()
     assert peer.server.closing
     assert peer.server.receive(b"more") == []
 
