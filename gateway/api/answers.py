@@ -1,4 +1,4 @@
-"""Answers: JSON bodies, the table from errors to statuses, and the headers that every answer carries."""
+"""Answers: JSON bodies, the statuses of errors, and the headers of every answer."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from gateway.ports.errors import (
 
 log = structlog.get_logger(__name__)
 
-_LINES_A_SECOND: Final = 10  # refused requests in the log
-_LINES: Final = web.AppKey("refusal_lines", LogRateLimiter)
+_MAX_LOG_LINES: Final = 10  # of refused requests in the log, per second
+_LIMITER: Final = web.AppKey("refusal_lines", LogRateLimiter)
 
 
 class BadRequest(Exception):
@@ -76,9 +76,9 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
 )
 
 HEADERS: Final[Mapping[str, str]] = {
-    # Scripts send the token, never a browser by itself, so any page with the token may use the API, as in the original.
-    # With "*", browsers send no cookies and hide answers that a cookie authorized: only the gateway's own pages get
-    # those.
+    # A browser never sends the token automatically. So any page that has the token may use the API, as with the old
+    # system. With "*", browsers send no cookies and hide answers that a cookie authorized. Only the gateway's own pages
+    # get those.
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Retry-After, X-Millrace-Silent",
     "Cache-Control": "no-store",
@@ -102,14 +102,14 @@ def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = No
 
 
 def answer_text(body: str, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """Returns an answer with a body that is JSON already."""
+    """Returns an answer with a body that is already JSON text."""
     return web.Response(
         body=body.encode("ascii"), status=status, headers=headers, content_type="application/json", charset="utf-8"
     )
 
 
 def refusal(status: int, message: str, *, field: str | None = None, retry_after: int | None = None) -> web.Response:
-    """Returns `{"error", "field"}`, the field only where one is wrong."""
+    """Returns `{"error", "field"}`; without `field` if no field is wrong. retry_after: seconds."""
     body = {"error": message} if field is None else {"error": message, "field": field}
     return answer(body, status, None if retry_after is None else {"Retry-After": str(retry_after)})
 
@@ -125,11 +125,13 @@ def error_answer(error: Exception) -> web.Response | None:
     message = error.message if isinstance(error, InvalidField | BadRequest) else str(error)
     if status != 503:
         return refusal(status, message, field=field)
+    if not isinstance(error, StoreUnavailable | StoreUnusable):
+        log.warning("no capacity", reason=message)
+        return refusal(503, message, retry_after=5)
     # The store's own message (paths, table names) goes only to the log.
-    log.warning("store away" if isinstance(error, StoreUnavailable | StoreUnusable) else "not now", reason=str(error))
+    log.warning("store unavailable", reason=str(error))
     retry_after = error.retry_after if isinstance(error, StoreUnavailable) else 5
-    words = "the store does not answer now" if isinstance(error, StoreUnavailable | StoreUnusable) else message
-    return refusal(503, words, retry_after=retry_after)
+    return refusal(503, "the store does not answer now", retry_after=retry_after)
 
 
 def http_error_answer(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
@@ -150,7 +152,7 @@ def http_error_answer(request: web.Request, error: web.HTTPException) -> web.Str
 async def answer_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The outermost middleware.
 
-    Turns every result into one JSON answer with the headers, counts it, and logs refusals.
+    Converts every result to one JSON answer with the headers, counts it, and logs refusals.
     """
     metrics = request.app[CONTEXT].metrics
     response: web.StreamResponse
@@ -159,14 +161,14 @@ async def answer_middleware(request: web.Request, handler: Handler) -> web.Strea
     except web.HTTPException as error:
         response = http_error_answer(request, error)
     except (GatewayError, BadRequest, Conflict, Missing, ForwardedRefusal) as error:
-        response = error_answer(error) or _fault(request, error)
+        response = error_answer(error) or _internal_error(request, error)
     except ConnectionError as error:
         if request.transport is None or request.transport.is_closing():
-            response = refusal(400, "the client left before its answer")  # never read, because the client is gone
+            response = refusal(400, "the client disconnected before its answer")  # never sent
         else:
-            response = _fault(request, error)  # of another connection that this process opened
+            response = _internal_error(request, error)  # an error of another connection of this process
     except Exception as error:
-        response = _fault(request, error)
+        response = _internal_error(request, error)
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     metrics.api_requests.add(f"{response.status // 100}xx")
@@ -175,19 +177,19 @@ async def answer_middleware(request: web.Request, handler: Handler) -> web.Strea
     return response
 
 
-def _fault(request: web.Request, error: Exception) -> web.Response:
+def _internal_error(request: web.Request, error: Exception) -> web.Response:
     log.error("api request failed", method=request.method, path=request.path[:200], exc_info=error)
     return refusal(500, "internal error")
 
 
-def bound_lines(app: web.Application) -> None:
-    """Gives an application its own limit of log lines for refused requests."""
-    app[_LINES] = LogRateLimiter(_LINES_A_SECOND)
+def limit_refusal_lines(app: web.Application) -> None:
+    """Limits the log lines for refused requests of an application."""
+    app[_LIMITER] = LogRateLimiter(_MAX_LOG_LINES)
 
 
 def _log_refusal(request: web.Request, response: web.StreamResponse) -> None:
-    more = request.app[_LINES].due()
-    if more is None:
+    suppressed = request.app[_LIMITER].due()
+    if suppressed is None:
         return
     reason = ""
     if isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) < 2_000:
@@ -199,5 +201,5 @@ def _log_refusal(request: web.Request, response: web.StreamResponse) -> None:
         path=request.path[:200],
         peer=request.remote,
         reason=reason[:200],
-        **more,
+        **suppressed,
     )

@@ -1,4 +1,4 @@
-"""One route of the admin listener, with what openapi.json says of it."""
+"""One route of the admin listener, with its description for openapi.json."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from aiohttp.typedefs import Handler
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route. body, answer: names in gateway.api.schemas, or a media type where no JSON is sent.
+    """A route. body, answer: names in gateway.api.schemas, or a media type if the body is not JSON.
 
-    also: further statuses. status: on success. said: shapes of answers with other statuses, where they are not Error.
+    status: on success; statuses: further possible statuses. other_answers: schemas of answers with such a status, if
+    they are not Error.
     query: (name, description) pairs. public: needs no token.
     """
 
@@ -21,9 +22,9 @@ class Route:
     summary: str
     answer: str
     body: str | None = None
-    also: tuple[int, ...] = ()
+    statuses: tuple[int, ...] = ()
     query: tuple[tuple[str, str], ...] = ()
     public: bool = False
     status: int = 200
-    said: tuple[tuple[int, str], ...] = ()
+    other_answers: tuple[tuple[int, str], ...] = ()
     tag: str = ""

@@ -34,31 +34,31 @@ class BackgroundJobs:
         self,
         parts: NodeParts,
         stores: Stores,
-        makers: OutputFactory,
+        output_factory: OutputFactory,
     ) -> None:
         settings, tasks = parts.settings, parts.tasks
         self._settings = settings
         self._stores = stores
         self._tasks = tasks
         self._running: list[asyncio.Task[Any]] = []
-        desk = JobQueue(stores.jobs, parts.events)
-        self.studio = VodService(
+        job_queue = JobQueue(stores.jobs, parts.events)
+        self.vod_service = VodService(
             settings.vod,
             data=settings.data,
-            desk=desk,
+            desk=job_queue,
             sources=VodSources(stores.objects, stores.bucket, stores.buckets, settings.vod.sources),
-            workers=makers.workers,
+            workers=output_factory.workers,
             secrets=parts.secrets,
         )
-        player = ObjectPlayer(makers.cloud.bucket, makers.workers, settings.data / "tmp", settings.kvs)
-        self.kvs = KvsJobs(makers.kvs, player, desk, tasks)
+        player = ObjectPlayer(output_factory.cloud.bucket, output_factory.workers, settings.data / "tmp", settings.kvs)
+        self.kvs = KvsJobs(output_factory.kvs, player, job_queue, tasks)
         self._servers = _broadcast_servers(settings.ecs.addresses, stores)
         self.retention = Retention(stores.objects, stores.channels, settings.recording.retention_days)
         self.media_deletion = media_deletion(settings, stores)
 
     def start(self) -> None:
         """Starts the jobs, which run until the application's tasks end, or `stop`."""
-        self._start(self.studio.runner.run(), "films")
+        self._start(self.vod_service.runner.run(), "films")
         self._start(self.retention.run(), "retention")
         self._start(self.media_deletion.run(), "media deletion")
         vod = self._settings.vod
@@ -66,7 +66,7 @@ class BackgroundJobs:
             from gateway.adapters.aws.s3_events import S3Events
 
             assert self._stores.aws is not None, "a queue opens AWS with the stores"
-            events = S3Events(self._stores.aws, vod.queue, vod.suffixes, self.studio.take)
+            events = S3Events(self._stores.aws, vod.queue, vod.suffixes, self.vod_service.take)
             self._start(events.run(), "queue")
         if self._servers is not None and self._settings.ecs.events:
             from gateway.adapters.aws.task_events import TaskEvents

@@ -102,7 +102,7 @@ class Gateway(node.Role):
         self._settings = settings = parts.settings
         self._works = BackgroundJobs(parts, stores, makers)
         self._machine = node_status(settings, makers.workers)
-        self._distant = RemoteViewerCounts()
+        self._remote_viewers = RemoteViewerCounts()
         self._ports = OpenPorts()
         self.hub = makers.hub
         self.lease: AcquirePublisher = makers.hub.lease if share is None else share.lease
@@ -117,7 +117,7 @@ class Gateway(node.Role):
             refusals=Refusals(settings.limits.refusals_per_minute),
         )
         self.door: NodeEndpoint | None = None
-        self.sums: MetricsAggregator | None = None
+        self.metrics_aggregator: MetricsAggregator | None = None
         self._running = parts.tasks.start(self.hub.run(), "hub")
 
     @classmethod
@@ -213,9 +213,9 @@ class Gateway(node.Role):
             channels=self._stores.channels,
             domains=self._stores.domains,
             secrets=self._parts.secrets,
-            people=authenticators(self._parts, self._stores.console, self._makers.tls),
-            node=self._machine,
-            shown=AddressDefaults(
+            authenticators=authenticators(self._parts, self._stores.console, self._makers.tls),
+            node_status=self._machine,
+            address_defaults=AddressDefaults(
                 ports=lambda: self._shown_ports,
                 push_host=shown_host(settings.rtmp.host),
                 pull_host=shown_host(settings.http.host),
@@ -226,16 +226,16 @@ class Gateway(node.Role):
             limits=RequestLimits(limits.api_body, limits.item, REQUEST_SECONDS),
             readiness=self._parts.readiness,
             metrics=self._parts.metrics,
-            forget=self.channels.forget,
+            drop_cached=self.channels.forget,
             cluster=self._share.cluster if self._share is not None else SingleNode(),
-            distant=self._distant,
-            studio=self._works.studio,
+            remote_viewers=self._remote_viewers,
+            vod_service=self._works.vod_service,
             kvs=self._works.kvs,
             objects=self._stores.objects,
             media_deletion=self._works.media_deletion,
             ivs=self._makers.cloud,
             proxies=proxies,
-            sums=self.sums,
+            metrics_of_all=self.metrics_aggregator,
             broadcast_servers=self._works.broadcast_servers,
             upload_origin=UploadOrigin(self._stores.objects if self._stores.bucket else None),
         )
@@ -280,8 +280,8 @@ class Gateway(node.Role):
         inner = InternalPlayback(self.hub, channels.cached, channels.owners, routes, statuses, recordings)
         operations = {**self._operations(share), "film": films.unjudged}
         if self._parts.identity.slot is not None:
-            self.sums = MetricsAggregator(self._parts.identity.slot, self._parts.metrics, share.peers)
-            operations[SUMS] = self.sums.operate
+            self.metrics_aggregator = MetricsAggregator(self._parts.identity.slot, self._parts.metrics, share.peers)
+            operations[SUMS] = self.metrics_aggregator.operate
         self.door = share.door(self._stores.channels, inner, operations, limits.refusals_per_minute)
         return playback
 
@@ -294,7 +294,7 @@ class Gateway(node.Role):
             self.hub,
             ChannelReaders(self.channels.fresh, self.channels.cached, self.channels.deleted),
             forget=self.channels.forget,
-            distant=self._distant,
+            distant=self._remote_viewers,
             report=lambda: summary(self._machine, self._parts.metrics, __version__),
         )
         return operations.table()
