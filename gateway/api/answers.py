@@ -13,23 +13,7 @@ from aiohttp.typedefs import Handler
 from gateway.api.cluster_queries import ForwardedRefusal
 from gateway.api.context import CONTEXT
 from gateway.lib.log_rate_limiter import LogRateLimiter
-from gateway.ports.errors import (
-    AtCapacity,
-    ChannelExists,
-    GatewayError,
-    InvalidField,
-    NameInUse,
-    NoSuchChannel,
-    NoSuchJob,
-    NoSuchObject,
-    NoSuchStream,
-    NoSuchUser,
-    NotAuthorized,
-    StoreUnavailable,
-    StoreUnusable,
-    TooLarge,
-    UserExists,
-)
+from gateway.ports import errors
 
 log = structlog.get_logger(__name__)
 
@@ -54,25 +38,17 @@ class Missing(Exception):
     """The object of the request does not exist."""
 
 
-# Statuses of domain errors; the first match counts. Any other error is a bug: 500.
-_STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
-    (BadRequest, 400),
-    (InvalidField, 400),
-    (NotAuthorized, 403),
-    (Missing, 404),
-    (NoSuchChannel, 404),
-    (NoSuchStream, 404),
-    (NoSuchJob, 404),
-    (NoSuchObject, 404),
-    (NoSuchUser, 404),
-    (Conflict, 409),
-    (NameInUse, 409),
-    (ChannelExists, 409),
-    (UserExists, 409),
-    (TooLarge, 413),
-    (AtCapacity, 503),
-    (StoreUnavailable, 503),
-    (StoreUnusable, 503),
+# The status of each domain error; the first match counts. Any other error is a bug: 500.
+_STATUS: Final[tuple[tuple[int, tuple[type[Exception], ...]], ...]] = (
+    (400, (BadRequest, errors.InvalidField)),
+    (403, (errors.NotAuthorized,)),
+    (
+        404,
+        (Missing, errors.NoSuchChannel, errors.NoSuchStream, errors.NoSuchJob, errors.NoSuchObject, errors.NoSuchUser),
+    ),
+    (409, (Conflict, errors.NameInUse, errors.ChannelExists, errors.UserExists)),
+    (413, (errors.TooLarge,)),
+    (503, (errors.AtCapacity, errors.StoreUnavailable, errors.StoreUnusable)),
 )
 
 HEADERS: Final[Mapping[str, str]] = {
@@ -118,19 +94,19 @@ def error_answer(error: Exception) -> web.Response | None:
     """Returns the answer to an error of the domain or of a handler; None for any other error."""
     if isinstance(error, ForwardedRefusal):
         return refusal(error.status, str(error), field=error.field, retry_after=error.retry_after)
-    status = next((s for kind, s in _STATUS if isinstance(error, kind)), None)
+    status = next((status for status, kinds in _STATUS if isinstance(error, kinds)), None)
     if status is None:
         return None
     field = getattr(error, "field", None)
-    message = error.message if isinstance(error, InvalidField | BadRequest) else str(error)
+    message = error.message if isinstance(error, errors.InvalidField | BadRequest) else str(error)
     if status != 503:
         return refusal(status, message, field=field)
-    if not isinstance(error, StoreUnavailable | StoreUnusable):
+    if not isinstance(error, errors.StoreUnavailable | errors.StoreUnusable):
         log.warning("no capacity", reason=message)
         return refusal(503, message, retry_after=5)
     # The store's own message (paths, table names) goes only to the log.
     log.warning("store unavailable", reason=str(error))
-    retry_after = error.retry_after if isinstance(error, StoreUnavailable) else 5
+    retry_after = error.retry_after if isinstance(error, errors.StoreUnavailable) else 5
     return refusal(503, "the store does not answer now", retry_after=retry_after)
 
 
@@ -160,7 +136,7 @@ async def answer_middleware(request: web.Request, handler: Handler) -> web.Strea
         response = await handler(request)
     except web.HTTPException as error:
         response = http_error_answer(request, error)
-    except (GatewayError, BadRequest, Conflict, Missing, ForwardedRefusal) as error:
+    except (errors.GatewayError, BadRequest, Conflict, Missing, ForwardedRefusal) as error:
         response = error_answer(error) or _internal_error(request, error)
     except ConnectionError as error:
         if request.transport is None or request.transport.is_closing():

@@ -76,8 +76,7 @@ class Authenticator:
                     reason = str(refused)
         if not from_own_page(request):
             raise AccessRefused(
-                answer({"error": "the token is wrong, and from a page of another origin"}, 403),
-                "origin",
+                answer({"error": "the token is wrong, and from a page of another origin"}, 403), "origin"
             )
         if seconds := self._authenticators.record_failure(self._context.client_address(request)):
             error = {"error": "too many wrong tokens from this address"}

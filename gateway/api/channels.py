@@ -24,10 +24,7 @@ log = structlog.get_logger(__name__)
 
 _MAX_CONCURRENT: Final = 50
 DELETE_QUERY: Final = (
-    (
-        "media",
-        "keep: recordings and videos on demand stay, still protected (default); delete: they are deleted too",
-    ),
+    ("media", "keep: recordings and videos on demand stay, still protected (default); delete: they are deleted too"),
 )
 MEDIA_DELETION_TIMEOUT: Final = 5.0  # seconds for which a request waits for the deletion of media
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -164,22 +165,15 @@ async def _media_of_deleted(
     return page
 
 
+@dataclass(frozen=True, slots=True)
 class _MediaLister:
     """Lists the stored media of a channel. with_vods: also the VODs stored below its id."""
 
-    def __init__(
-        self,
-        context: Context,
-        objects: ObjectStore,
-        presenter: Presenter,
-        kinds: tuple[media_keys.MediaKind, ...],
-        with_vods: bool,
-    ) -> None:
-        self._context = context
-        self._objects = objects
-        self._presenter = presenter
-        self._kinds = kinds
-        self._with_vods = with_vods
+    context: Context
+    objects: ObjectStore
+    presenter: Presenter
+    kinds: tuple[media_keys.MediaKind, ...]
+    with_vods: bool
 
     async def position_of(self, key: str) -> tuple[float, str]:
         """Returns the sort position of an item: its start and its key. Raises BadRequest."""
@@ -188,14 +182,14 @@ class _MediaLister:
             return parsed.start, key
         if is_object_key(key) and _vod_names(key) is not None:
             try:
-                return (await self._objects.head(key)).modified, key
+                return (await self.objects.head(key)).modified, key
             except NoSuchObject:
                 pass  # it was deleted, so its position is unknown
         raise BadRequest("expected the key of an item", field="before")
 
     async def has_media(self, id: str) -> bool:
         """Whether the channel may have media."""
-        deletion = self._context.media_deletion
+        deletion = self.context.media_deletion
         return deletion is None or await deletion.any_of(id)
 
     async def page(
@@ -205,16 +199,16 @@ class _MediaLister:
         if owner is not None and owner.without_media:
             return []
         found: list[tuple[float, str, StoredRecording | Object]] = []
-        if self._kinds:
+        if self.kinds:
             found += [
                 (recording.start, recording.key, recording)
-                for recording in await RecordingIndex(self._objects).list(id, limit, after or "", self._kinds)
+                for recording in await RecordingIndex(self.objects).list(id, limit, after or "", self.kinds)
             ]
-        if self._with_vods:
+        if self.with_vods:
             found += [(vod.modified, vod.key, vod) for vod in await self._newest_vods(id, limit, after)]
         found.sort(key=lambda entry: entry[:2], reverse=True)
         channel = owner.channel if owner is not None else None
-        url = recordings.addresses(channel, self._presenter, self._context.clock())
+        url = recordings.addresses(channel, self.presenter, self.context.clock())
         slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
         async def item_json(item: StoredRecording | Object) -> dict[str, Any]:
@@ -229,7 +223,7 @@ class _MediaLister:
     async def _newest_vods(self, id: str, limit: int, after: tuple[float, str] | None) -> list[Object]:
         """Returns the multivariant playlists of the newest VODs."""
         newest: list[tuple[float, str, int]] = []
-        async for item in self._objects.list(f"{id}/"):
+        async for item in self.objects.list(f"{id}/"):
             if _vod_names(item.key) is not None and (after is None or (item.modified, item.key) < after):
                 heapq.heappush(newest, (item.modified, item.key, item.size))
                 if len(newest) > limit:
@@ -239,13 +233,13 @@ class _MediaLister:
     async def _vod_json(self, item: Object, owner: MediaOwner | None) -> dict[str, Any]:
         names = _vod_names(item.key)
         assert names is not None  # _newest_vods found it
-        base = f"{self._presenter.addresses.pull}/vod/"
+        base = f"{self.presenter.addresses.pull}/vod/"
         if owner is not None:
-            query = self._presenter.play_query(owner.channel, self._context.clock())
+            query = self.presenter.play_query(owner.channel, self.context.clock())
         else:
-            query = vod_query(self._context, names.prefix)
+            query = vod_query(self.context, names.prefix)
         try:
-            poster = (await self._objects.head(names.key(names.poster))).key
+            poster = (await self.objects.head(names.key(names.poster))).key
         except NoSuchObject:
             poster = None
         # Must match the rule in playback.vod_files.

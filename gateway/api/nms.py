@@ -18,6 +18,7 @@ from aiohttp import web
 
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT
+from gateway.api.node_status import machine_memory
 from gateway.api.sessions import live, rfc3339, session, unanswered_nodes_header
 from gateway.channels.addresses import APP
 from gateway.channels.names import is_channel_id
@@ -29,22 +30,13 @@ from gateway.media.track import MediaTrack
 _STARTED = time.monotonic()
 
 
-def _memory() -> tuple[int, int]:
-    """Returns the total and free bytes of the machine; 0 if the system does not report them."""
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
-    except (ValueError, OSError):
-        return 0, 0
-
-
 async def server(request: web.Request) -> web.Response:
     """Returns machine, memory, traffic and clients.
 
     `cpu.load`: the load average of one minute, as percent of all cores.
     """
     context = request.app[CONTEXT]
-    total, free = _memory()
+    total, free = machine_memory()
     cores = os.cpu_count() or 1
     viewers = {"rtmp": 0, "http": 0, "ws": 0}
     publishers = {"rtmp": 0, "http": 0, "ws": 0}

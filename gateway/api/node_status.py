@@ -55,7 +55,7 @@ class NodeStatus:
 
     def memory(self) -> dict[str, int]:
         """Returns bytes used by this process, and bytes of the machine."""
-        return {"rss": _resident(), "total": _physical()}
+        return {"rss": _resident(), "total": machine_memory()[0]}
 
     def disk(self) -> dict[str, Any]:
         """Returns the bytes of the disk with the data folder. Blocks."""
@@ -81,8 +81,10 @@ def _resident() -> int:
         return 0
 
 
-def _physical() -> int:
+def machine_memory() -> tuple[int, int]:
+    """Returns the total and free bytes of the machine; 0 if the system does not report them."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (OSError, ValueError):
-        return 0
+        page = os.sysconf("SC_PAGE_SIZE")
+        return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
+    except (ValueError, OSError):
+        return 0, 0

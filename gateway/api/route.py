@@ -9,15 +9,15 @@ from aiohttp.typedefs import Handler
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route. body, answer: names in gateway.api.schemas, or a media type if the body is not JSON.
+    """A route. endpoint: method and path pattern.
 
-    status: on success; statuses: further possible statuses. other_answers: schemas of answers with such a status, if
-    they are not Error.
+    body, answer: names in gateway.api.schemas, or a media type if the body is not JSON.
+    status: on success; statuses: further possible statuses.
+    other_answers: schemas of answers with further statuses, if they are not Error.
     query: (name, description) pairs. public: needs no token.
     """
 
-    method: str
-    path: str
+    endpoint: str
     handler: Handler
     summary: str
     answer: str
@@ -28,3 +28,11 @@ class Route:
     status: int = 200
     other_answers: tuple[tuple[int, str], ...] = ()
     tag: str = ""
+
+    @property
+    def method(self) -> str:
+        return self.endpoint.partition(" ")[0]
+
+    @property
+    def path(self) -> str:
+        return self.endpoint.partition(" ")[2]

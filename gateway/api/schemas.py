@@ -76,10 +76,7 @@ Channel: type[BaseModel] = create_model(
     __base__=NewChannel,
     id=(str, Field(description="Assigned by the gateway.")),
     key=(str, Field(description="The signature of the stream key: <expiry>-<hash>.")),
-    TimeStamp=(
-        float,
-        Field(default=None, description="For programs that read the old system's table; no effect."),
-    ),
+    TimeStamp=(float, Field(default=None, description="For programs that read the old system's table; no effect.")),
     **_PUSH_ADDRESSES,
     playUrls=(PlayUrls, ...),
     expired=(bool, Field(description="Whether `outdate` has passed.")),

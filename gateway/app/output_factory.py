@@ -44,13 +44,7 @@ class OutputFactory:
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        hub: Hub,
-        archive: Archive,
-        cloud: Cloud,
-        metrics: Metrics,
-        tls: ssl.SSLContext | None,
+        self, settings: Settings, hub: Hub, archive: Archive, cloud: Cloud, metrics: Metrics, tls: ssl.SSLContext | None
     ) -> None:
         self.settings = settings
         self.hub = hub

@@ -258,26 +258,18 @@ REFERENCE = re.compile(
 
 _TABLE = r"dynamodb://[A-Za-z0-9_.-]{3,255}"
 
-Port = Annotated[
-    int, BeforeValidator(_number), Field(ge=0, le=65535), Expected("a port number from 0 to 65535 (0: any free port)")
-]
-Seconds = Annotated[
-    float, BeforeValidator(_number), Field(ge=0, le=1e9, allow_inf_nan=False), Expected("seconds, 0 or more")
-]
-PositiveSeconds = Annotated[
-    float, BeforeValidator(_number), Field(gt=0, le=1e9, allow_inf_nan=False), Expected("seconds, more than 0")
-]
-PartSeconds = Annotated[
-    float, BeforeValidator(_number), Field(ge=0.05, le=5, allow_inf_nan=False), Expected("seconds from 0.05 to 5")
-]
-Count = Annotated[int, BeforeValidator(_number), Field(ge=0, le=2**53), Expected("a whole number, 0 or more")]
-PositiveCount = Annotated[int, BeforeValidator(_number), Field(ge=1, le=2**53), Expected("a whole number, 1 or more")]
-Days = Annotated[int, BeforeValidator(_number), Field(ge=0, le=36_500), Expected("whole days from 0 to 36500")]
-Milliseconds = Annotated[
-    int, BeforeValidator(_number), Field(ge=0, le=10_000), Expected("whole milliseconds from 0 to 10000")
-]
-ChunkSize = Annotated[int, BeforeValidator(_number), Field(ge=128, le=0xFFFFFF), Expected("bytes from 128 to 16777215")]
-Niceness = Annotated[int, BeforeValidator(_number), Field(ge=0, le=19), Expected("a whole number from 0 to 19")]
+_Int = Annotated[int, BeforeValidator(_number)]
+_Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Port = Annotated[_Int, Field(ge=0, le=65535), Expected("a port number from 0 to 65535 (0: any free port)")]
+Seconds = Annotated[_Float, Field(ge=0, le=1e9), Expected("seconds, 0 or more")]
+PositiveSeconds = Annotated[_Float, Field(gt=0, le=1e9), Expected("seconds, more than 0")]
+PartSeconds = Annotated[_Float, Field(ge=0.05, le=5), Expected("seconds from 0.05 to 5")]
+Count = Annotated[_Int, Field(ge=0, le=2**53), Expected("a whole number, 0 or more")]
+PositiveCount = Annotated[_Int, Field(ge=1, le=2**53), Expected("a whole number, 1 or more")]
+Days = Annotated[_Int, Field(ge=0, le=36_500), Expected("whole days from 0 to 36500")]
+Milliseconds = Annotated[_Int, Field(ge=0, le=10_000), Expected("whole milliseconds from 0 to 10000")]
+ChunkSize = Annotated[_Int, Field(ge=128, le=0xFFFFFF), Expected("bytes from 128 to 16777215")]
+Niceness = Annotated[_Int, Field(ge=0, le=19), Expected("a whole number from 0 to 19")]
 EncoderPreset = Annotated[
     Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"],
     Expected("ultrafast, superfast, veryfast, faster, fast or medium"),
@@ -342,15 +334,9 @@ Suffixes = Annotated[
     BeforeValidator(split_list),
     Expected("a comma-separated list of suffixes, such as .mp4, .mov"),
 ]
-Crf = Annotated[
-    float, BeforeValidator(_number), Field(ge=10, le=40, allow_inf_nan=False), Expected("a number from 10 to 40")
-]
-Bitrate = Annotated[
-    int, BeforeValidator(_number), Field(ge=100_000, le=200_000_000), Expected("bits a second from 100000 to 200000000")
-]
-SegmentSeconds = Annotated[
-    float, BeforeValidator(_number), Field(ge=2, le=60, allow_inf_nan=False), Expected("seconds from 2 to 60")
-]
+Crf = Annotated[_Float, Field(ge=10, le=40), Expected("a number from 10 to 40")]
+Bitrate = Annotated[_Int, Field(ge=100_000, le=200_000_000), Expected("bits a second from 100000 to 200000000")]
+SegmentSeconds = Annotated[_Float, Field(ge=2, le=60), Expected("seconds from 2 to 60")]
 StorageClass = Annotated[
     Literal["", "STANDARD", "INTELLIGENT_TIERING", "STANDARD_IA", "ONEZONE_IA", "GLACIER_IR"],
     Expected("STANDARD, INTELLIGENT_TIERING, STANDARD_IA, ONEZONE_IA or GLACIER_IR, or empty for the bucket's default"),
@@ -369,10 +355,8 @@ FontFamily = Annotated[
     Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}$"),
     Expected("the name of a font family, such as Noto Sans CJK SC"),
 ]
-Quality = Annotated[int, BeforeValidator(_number), Field(ge=1, le=95), Expected("a whole number from 1 to 95")]
-PreRoll = Annotated[
-    float, BeforeValidator(_number), Field(ge=0, le=30, allow_inf_nan=False), Expected("seconds from 0 to 30")
-]
+Quality = Annotated[_Int, Field(ge=1, le=95), Expected("a whole number from 1 to 95")]
+PreRoll = Annotated[_Float, Field(ge=0, le=30), Expected("seconds from 0 to 30")]
 KvsStream = Annotated[
     str,
     AfterValidator(
@@ -391,9 +375,7 @@ RoleArn = Annotated[
 PictureSize = Annotated[tuple[int, int], BeforeValidator(_size), Expected("width x height from 16x16 to 4096x4096")]
 TableUrl = Annotated[str, AfterValidator(_store(rf"|{_TABLE}")), Expected("dynamodb://table, or empty")]
 ChannelId = Annotated[
-    str,
-    AfterValidator(_matching(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")),
-    Expected("the id of a channel, or empty"),
+    str, AfterValidator(_matching(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")), Expected("the id of a channel, or empty")
 ]
 EcsName = Annotated[
     str,
