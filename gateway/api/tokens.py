@@ -97,7 +97,7 @@ def key_id(token: str) -> str:
     try:
         header = jwt.get_unverified_header(token)
     except jwt.PyJWTError:
-        raise TokenRefused("this is no token of the provider") from None
+        raise TokenRefused("the token is not from the provider") from None
     kid = header.get("kid")
     if header.get("alg") not in ALGORITHMS or not isinstance(kid, str):
         raise TokenRefused("the token is not signed by a key of the provider")

@@ -49,16 +49,16 @@ class Finding:
     words: str
 
 
-def _ok(name: str, words: str) -> Finding:
-    return Finding(name, FindingState.OK, words)
+def _ok(name: str, text: str) -> Finding:
+    return Finding(name, FindingState.OK, text)
 
 
-def _warning(name: str, words: str) -> Finding:
-    return Finding(name, FindingState.WARNING, words)
+def _warning(name: str, text: str) -> Finding:
+    return Finding(name, FindingState.WARNING, text)
 
 
-def _missing(name: str, words: str) -> Finding:
-    return Finding(name, FindingState.MISSING, words)
+def _missing(name: str, text: str) -> Finding:
+    return Finding(name, FindingState.MISSING, text)
 
 
 def main(settings: Settings, as_json: bool = False) -> int:
@@ -105,10 +105,10 @@ def report_json(findings: Iterable[Finding]) -> str:
 
 
 def python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Finding:
-    words = ".".join(map(str, version))
+    text = ".".join(map(str, version))
     if version < (3, 11):
-        return _missing("python", f"{words}; 3.11 or later is needed")
-    return _ok("python", words)
+        return _missing("python", f"{text}; 3.11 or later is needed")
+    return _ok("python", text)
 
 
 def modules(
@@ -125,8 +125,8 @@ def modules(
         if installed("aioboto3"):
             found.append(_ok("aioboto3", "installed"))
         else:
-            words = "not installed, but the settings name AWS stores: pip install 'millrace[aws]'"
-            found.append(_missing("aioboto3", words))
+            text = "not installed, but the settings name AWS stores: pip install 'millrace[aws]'"
+            found.append(_missing("aioboto3", text))
     return found
 
 
@@ -135,8 +135,8 @@ def programs(which: Callable[[str], str | None] = shutil.which) -> list[Finding]
     found = []
     for name, use in (("ffmpeg", "push a test stream"), ("ffplay", "watch it")):
         path = which(name)
-        words = path or f"not installed; not needed to serve, only to {use} from this machine"
-        found.append(Finding(name, FindingState.OK, words))
+        text = path or f"not installed; not needed to serve, only to {use} from this machine"
+        found.append(_ok(name, text))
     return found
 
 
@@ -169,11 +169,11 @@ def workers(program: str = _WORKER, which: Callable[[str], str | None] = shutil.
     else:
         found = [_ok("workers", f"PyAV {version}, libx264, libx265")]
     if which("fc-match") is None:
-        words = "no fontconfig: texts have the characters of one font only (Debian: fontconfig, fonts-noto-cjk)"
-        found.append(_warning("lettering", words))
+        text = "no fontconfig: texts have the characters of one font only (Debian: fontconfig, fonts-noto-cjk)"
+        found.append(_warning("lettering", text))
     elif raqm != "1" or fribidi != "1":
-        words = "Arabic, Hebrew and Indic texts are not shaped (Debian: libfribidi0)"
-        found.append(_warning("lettering", words))
+        text = "Arabic, Hebrew and Indic texts are not shaped (Debian: libfribidi0)"
+        found.append(_warning("lettering", text))
     else:
         found.append(_ok("lettering", "fontconfig, raqm and fribidi"))
     return found
@@ -185,15 +185,15 @@ def processes(settings: Settings, available: int | None = None, shares_ports: bo
 
     count, available = worker_count(settings), available or cores()
     if count > 1 and not (SHARES_PORTS if shares_ports is None else shares_ports):
-        words = f"serve.workers is {count}, but only Linux spreads connections over several processes"
-        return _missing("processes", words)
+        text = f"serve.workers is {count}, but only Linux spreads connections over several processes"
+        return _missing("processes", text)
     if count == 1:
         more = f"; serve.workers = 0 uses all {available} cores" if available > 1 else ""
         return _ok("processes", f"one, on one core{more}")
-    words = f"{count} share the ports, on {available} core{'s' if available > 1 else ''}"
+    text = f"{count} share the ports, on {available} core{'s' if available > 1 else ''}"
     if count > available:
-        return _warning("processes", f"{words}: more than there are cores only cost memory")
-    return _ok("processes", words)
+        return _warning("processes", f"{text}: more than there are cores only cost memory")
+    return _ok("processes", text)
 
 
 def open_files(limit: int | None = None) -> Finding:
@@ -208,12 +208,12 @@ def clock(now: float | None = None, synchronized: bool | None = None) -> Finding
     """Checks the clock. Signatures expire by it, and players compare it with their clock."""
     now = time.time() if now is None else now
     installed = Path(__file__).stat().st_mtime
-    shown = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
+    now_text = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
     if now < installed - 86_400:
-        return _missing("clock", f"{shown} is before this program was installed: set the clock")
+        return _missing("clock", f"{now_text} is before this program was installed: set the clock")
     if (_synchronized() if synchronized is None else synchronized) is False:
-        return _warning("clock", f"{shown}, not synchronized (NTP): signatures may expire early or late")
-    return _ok("clock", shown)
+        return _warning("clock", f"{now_text}, not synchronized (NTP): signatures may expire early or late")
+    return _ok("clock", now_text)
 
 
 def _synchronized() -> bool | None:
@@ -234,10 +234,10 @@ def data_folder(folder: Path) -> list[Finding]:
         return [_missing("data folder", f"{existing} is not a folder")]
     if not os.access(existing, os.W_OK | os.X_OK):
         return [_missing("data folder", f"{existing} cannot be written by this user")]
-    words = str(folder) if existing == folder else f"{folder} will be created"
+    text = str(folder) if existing == folder else f"{folder} will be created"
     free = shutil.disk_usage(existing).free
     rate = _missing if free < _MIN_BYTES else _warning if free < _RECOMMENDED_BYTES else _ok
-    return [_ok("data folder", words), rate("disk space", f"{free / 1e9:.1f} GB free")]
+    return [_ok("data folder", text), rate("disk space", f"{free / 1e9:.1f} GB free")]
 
 
 def files(settings: Settings) -> list[Finding]:
@@ -256,8 +256,8 @@ def certificate(cert: Path | None, key: Path | None, now: datetime | None = None
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             return [_missing("certificate", f"{key} is not the key of {cert}")]
-        words = (error.reason or "unreadable").replace("_", " ").lower()
-        return [_missing("certificate", f"{cert} with {key} cannot be used: {words}")]
+        text = (error.reason or "unreadable").replace("_", " ").lower()
+        return [_missing("certificate", f"{cert} with {key} cannot be used: {text}")]
     except ValueError:
         return [_missing("certificate", f"{cert} is not a PEM certificate")]
     except OSError as error:
@@ -279,23 +279,23 @@ def ports(settings: Settings) -> list[Finding]:
     is_running: bool | None = None
     for listener in sorted(settings.listeners(), key=lambda one: one.tls):
         name, host, port = listener.name, listener.host, listener.port
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if port and (other := seen.setdefault((host, port), name)) != name:
-            found.append(_missing(f"port {name}", f"{where} is set for {other} too"))
+            found.append(_missing(f"port {name}", f"{address} is set for {other} too"))
             continue
         error = _cannot_bind(host, port)
         if error is None:
-            found.append(_ok(f"port {name}", f"{where} is free" if port else "any free port"))
+            found.append(_ok(f"port {name}", f"{address} is free" if port else "any free port"))
             continue
         if error.errno == errno.EADDRINUSE:
             if is_running is None:
                 is_running = _is_millrace(settings)
             if is_running:
-                found.append(_ok(f"port {name}", f"{where}: used by the Millrace that runs here"))
+                found.append(_ok(f"port {name}", f"{address}: used by the Millrace that runs here"))
             else:
-                found.append(_missing(f"port {name}", f"{where}: in use"))
+                found.append(_missing(f"port {name}", f"{address}: in use"))
         else:
-            found.append(_missing(f"port {name}", f"{where}: {(error.strerror or str(error)).lower()}"))
+            found.append(_missing(f"port {name}", f"{address}: {(error.strerror or str(error)).lower()}"))
     return found
 
 

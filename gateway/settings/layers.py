@@ -143,7 +143,7 @@ class MergedOptions:
             raise SettingsError(contradictions)
         return settings
 
-    def shown(self, name: str) -> str:
+    def displayed(self, name: str) -> str:
         """Returns the value of an option for display. A secret is masked."""
         value = self.value(name)
         if is_secret(name):
@@ -157,7 +157,7 @@ class MergedOptions:
         if name not in OPTIONS:
             name = str(loc[0])
         expected = next((m.text for m in OPTIONS[name].metadata if isinstance(m, Expected)), "another value")
-        return f"{name} is {self.shown(name)} ({self.values[name].source}), expected {expected}"
+        return f"{name} is {self.displayed(name)} ({self.values[name].source}), expected {expected}"
 
 
 def shown(settings: Settings, name: str) -> str:
