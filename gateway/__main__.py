@@ -1,4 +1,4 @@
-"""The command line: `millrace …`, and `python -m gateway`, which serves where no command is given."""
+"""The command line: `millrace …` and `python -m gateway`. Without a command it serves."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ app.command("vod", no_args_is_help=True)(vod.vod)
 app.command("doctor")(configuration.doctor)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"millrace {__version__}")
         raise typer.Exit
 
@@ -48,7 +48,7 @@ def _options(
 @app.command()
 def serve(
     welcome: Annotated[
-        bool, typer.Option("--welcome", help="Print a channel to start with: where to push, where to play.")
+        bool, typer.Option("--welcome", help="Print a first channel: its push address and its play addresses.")
     ] = False,
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
@@ -75,7 +75,7 @@ def serve(
     from gateway.app import gateway as gateway
     from gateway.processes.worker_link import WorkerLink
 
-    raise typer.Exit(gateway.run(settings, greet=welcome, seat=WorkerLink(link) if link is not None else None))
+    raise typer.Exit(gateway.run(settings, welcome=welcome, link=WorkerLink(link) if link is not None else None))
 
 
 @app.command()
@@ -85,7 +85,7 @@ def edge(
     overrides: common.SetOption = None,
     link: common.LinkOption = None,
 ) -> None:
-    """Run a playback edge, which plays the streams of gateways, until SIGTERM or Ctrl-C."""
+    """Run a playback edge, which serves the streams of gateways, until SIGTERM or Ctrl-C."""
     from gateway.processes.worker_settings import worker_count
 
     settings = common.edge_settings(config, profile, overrides)
@@ -106,27 +106,27 @@ def edge(
 def worker(
     config: common.ConfigOption = None, profile: common.ProfileOption = None, overrides: common.SetOption = None
 ) -> None:
-    """Make the ladder of one channel for a gateway on another machine; set CHANNEL_NAME and ADDRESS."""
+    """Make the renditions of one channel for a gateway on another machine; set CHANNEL_NAME and ADDRESS."""
     settings = common.settings(config, profile, overrides)
     from gateway.app import worker as media_worker
 
     raise typer.Exit(media_worker.run(settings))
 
 
-# ClickException of the click that this typer uses: it carries its own copy since 0.20.
-_Refused: type[Exception] = typer.BadParameter.__mro__[2]
+# ClickException of the copy of click in typer, which has its own copy since 0.20.
+_UserMistake: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code. A user's mistake is one line on stderr.
 
-    The code is 2 for usage and configuration, else 1.
+    The code of a mistake is 2 for usage and configuration, else 1.
     """
     try:
         code = app(args=sys.argv[1:] if arguments is None else arguments, prog_name="millrace", standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except _Refused as e:
-        return _tell([e.format_message()], getattr(e, "exit_code", common.USAGE))  # type: ignore[attr-defined]
+    except _UserMistake as e:
+        return _print_lines([e.format_message()], getattr(e, "exit_code", common.USAGE))  # type: ignore[attr-defined]
     except (typer.Abort, KeyboardInterrupt):
         return 130
     except Exception as e:
@@ -143,22 +143,22 @@ def _explain(error: Exception) -> int:
     from gateway.settings import SettingsError
 
     if isinstance(error, SettingsError):
-        return _tell(error.problems, common.USAGE)
+        return _print_lines(error.problems, common.USAGE)
     if isinstance(error, InvalidField | TooLarge):
-        return _tell([str(error)], common.USAGE)
+        return _print_lines([str(error)], common.USAGE)
     if isinstance(error, GatewayError | ListenError | OSError):
-        return _tell([str(error)], common.FAILED)
+        return _print_lines([str(error)], common.FAILED)
     raise error
 
 
-def _tell(lines: list[str] | tuple[str, ...], code: int) -> int:
+def _print_lines(lines: list[str] | tuple[str, ...], code: int) -> int:
     for line in lines:
         print(line if "\n" in line else f"millrace: {line}", file=sys.stderr)  # help has no prefix
     return code
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    if not given or (given[0].startswith("-") and given[0] not in ("--help", "--version")):
-        given = ["serve", *given]
-    sys.exit(main(given))
+    argv = sys.argv[1:]
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("--help", "--version")):
+        argv = ["serve", *argv]
+    sys.exit(main(argv))

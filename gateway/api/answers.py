@@ -1,4 +1,4 @@
-"""Answers: JSON bodies, the table from errors to statuses, and the headers that every answer carries."""
+"""Answers: JSON bodies, the statuses of errors, and the headers of every answer."""
 
 from __future__ import annotations
 
@@ -13,28 +13,12 @@ from aiohttp.typedefs import Handler
 from gateway.api.cluster_queries import ForwardedRefusal
 from gateway.api.context import CONTEXT
 from gateway.lib.log_rate_limiter import LogRateLimiter
-from gateway.ports.errors import (
-    AtCapacity,
-    ChannelExists,
-    GatewayError,
-    InvalidField,
-    NameInUse,
-    NoSuchChannel,
-    NoSuchJob,
-    NoSuchObject,
-    NoSuchStream,
-    NoSuchUser,
-    NotAuthorized,
-    StoreUnavailable,
-    StoreUnusable,
-    TooLarge,
-    UserExists,
-)
+from gateway.ports import errors
 
 log = structlog.get_logger(__name__)
 
-_LINES_A_SECOND: Final = 10  # refused requests in the log
-_LINES: Final = web.AppKey("refusal_lines", LogRateLimiter)
+_MAX_LOG_LINES: Final = 10  # of refused requests in the log, per second
+_LIMITER: Final = web.AppKey("refusal_lines", LogRateLimiter)
 
 
 class BadRequest(Exception):
@@ -54,31 +38,23 @@ class Missing(Exception):
     """The object of the request does not exist."""
 
 
-# Statuses of domain errors; the first match counts. Any other error is a bug: 500.
-_STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (
-    (BadRequest, 400),
-    (InvalidField, 400),
-    (NotAuthorized, 403),
-    (Missing, 404),
-    (NoSuchChannel, 404),
-    (NoSuchStream, 404),
-    (NoSuchJob, 404),
-    (NoSuchObject, 404),
-    (NoSuchUser, 404),
-    (Conflict, 409),
-    (NameInUse, 409),
-    (ChannelExists, 409),
-    (UserExists, 409),
-    (TooLarge, 413),
-    (AtCapacity, 503),
-    (StoreUnavailable, 503),
-    (StoreUnusable, 503),
+# The status of each domain error; the first match counts. Any other error is a bug: 500.
+_STATUS: Final[tuple[tuple[int, tuple[type[Exception], ...]], ...]] = (
+    (400, (BadRequest, errors.InvalidField)),
+    (403, (errors.NotAuthorized,)),
+    (
+        404,
+        (Missing, errors.NoSuchChannel, errors.NoSuchStream, errors.NoSuchJob, errors.NoSuchObject, errors.NoSuchUser),
+    ),
+    (409, (Conflict, errors.NameInUse, errors.ChannelExists, errors.UserExists)),
+    (413, (errors.TooLarge,)),
+    (503, (errors.AtCapacity, errors.StoreUnavailable, errors.StoreUnusable)),
 )
 
 HEADERS: Final[Mapping[str, str]] = {
-    # Scripts send the token, never a browser by itself, so any page with the token may use the API, as in the original.
-    # With "*", browsers send no cookies and hide answers that a cookie authorized: only the gateway's own pages get
-    # those.
+    # A browser never sends the token automatically. So any page that has the token may use the API, as with the old
+    # system. With "*", browsers send no cookies and hide answers that a cookie authorized. Only the gateway's own pages
+    # get those.
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": "Retry-After, X-Millrace-Silent",
     "Cache-Control": "no-store",
@@ -102,14 +78,14 @@ def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = No
 
 
 def answer_text(body: str, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """Returns an answer with a body that is JSON already."""
+    """Returns an answer with a body that is already JSON text."""
     return web.Response(
         body=body.encode("ascii"), status=status, headers=headers, content_type="application/json", charset="utf-8"
     )
 
 
 def refusal(status: int, message: str, *, field: str | None = None, retry_after: int | None = None) -> web.Response:
-    """Returns `{"error", "field"}`, the field only where one is wrong."""
+    """Returns `{"error", "field"}`; without `field` if no field is wrong. retry_after: seconds."""
     body = {"error": message} if field is None else {"error": message, "field": field}
     return answer(body, status, None if retry_after is None else {"Retry-After": str(retry_after)})
 
@@ -118,18 +94,20 @@ def error_answer(error: Exception) -> web.Response | None:
     """Returns the answer to an error of the domain or of a handler; None for any other error."""
     if isinstance(error, ForwardedRefusal):
         return refusal(error.status, str(error), field=error.field, retry_after=error.retry_after)
-    status = next((s for kind, s in _STATUS if isinstance(error, kind)), None)
+    status = next((status for status, kinds in _STATUS if isinstance(error, kinds)), None)
     if status is None:
         return None
     field = getattr(error, "field", None)
-    message = error.message if isinstance(error, InvalidField | BadRequest) else str(error)
+    message = error.message if isinstance(error, errors.InvalidField | BadRequest) else str(error)
     if status != 503:
         return refusal(status, message, field=field)
+    if not isinstance(error, errors.StoreUnavailable | errors.StoreUnusable):
+        log.warning("no capacity", reason=message)
+        return refusal(503, message, retry_after=5)
     # The store's own message (paths, table names) goes only to the log.
-    log.warning("store away" if isinstance(error, StoreUnavailable | StoreUnusable) else "not now", reason=str(error))
-    retry_after = error.retry_after if isinstance(error, StoreUnavailable) else 5
-    words = "the store does not answer now" if isinstance(error, StoreUnavailable | StoreUnusable) else message
-    return refusal(503, words, retry_after=retry_after)
+    log.warning("store unavailable", reason=str(error))
+    retry_after = error.retry_after if isinstance(error, errors.StoreUnavailable) else 5
+    return refusal(503, "the store does not answer now", retry_after=retry_after)
 
 
 def http_error_answer(request: web.Request, error: web.HTTPException) -> web.StreamResponse:
@@ -150,7 +128,7 @@ def http_error_answer(request: web.Request, error: web.HTTPException) -> web.Str
 async def answer_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """The outermost middleware.
 
-    Turns every result into one JSON answer with the headers, counts it, and logs refusals.
+    Converts every result to one JSON answer with the headers, counts it, and logs refusals.
     """
     metrics = request.app[CONTEXT].metrics
     response: web.StreamResponse
@@ -158,15 +136,15 @@ async def answer_middleware(request: web.Request, handler: Handler) -> web.Strea
         response = await handler(request)
     except web.HTTPException as error:
         response = http_error_answer(request, error)
-    except (GatewayError, BadRequest, Conflict, Missing, ForwardedRefusal) as error:
-        response = error_answer(error) or _fault(request, error)
+    except (errors.GatewayError, BadRequest, Conflict, Missing, ForwardedRefusal) as error:
+        response = error_answer(error) or _internal_error(request, error)
     except ConnectionError as error:
         if request.transport is None or request.transport.is_closing():
-            response = refusal(400, "the client left before its answer")  # never read, because the client is gone
+            response = refusal(400, "the client disconnected before its answer")  # never sent
         else:
-            response = _fault(request, error)  # of another connection that this process opened
+            response = _internal_error(request, error)  # an error of another connection of this process
     except Exception as error:
-        response = _fault(request, error)
+        response = _internal_error(request, error)
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     metrics.api_requests.add(f"{response.status // 100}xx")
@@ -175,19 +153,19 @@ async def answer_middleware(request: web.Request, handler: Handler) -> web.Strea
     return response
 
 
-def _fault(request: web.Request, error: Exception) -> web.Response:
+def _internal_error(request: web.Request, error: Exception) -> web.Response:
     log.error("api request failed", method=request.method, path=request.path[:200], exc_info=error)
     return refusal(500, "internal error")
 
 
-def bound_lines(app: web.Application) -> None:
-    """Gives an application its own limit of log lines for refused requests."""
-    app[_LINES] = LogRateLimiter(_LINES_A_SECOND)
+def limit_refusal_lines(app: web.Application) -> None:
+    """Limits the log lines for refused requests of an application."""
+    app[_LIMITER] = LogRateLimiter(_MAX_LOG_LINES)
 
 
 def _log_refusal(request: web.Request, response: web.StreamResponse) -> None:
-    more = request.app[_LINES].due()
-    if more is None:
+    suppressed = request.app[_LIMITER].due()
+    if suppressed is None:
         return
     reason = ""
     if isinstance(response, web.Response) and isinstance(response.body, bytes) and len(response.body) < 2_000:
@@ -199,5 +177,5 @@ def _log_refusal(request: web.Request, response: web.StreamResponse) -> None:
         path=request.path[:200],
         peer=request.remote,
         reason=reason[:200],
-        **more,
+        **suppressed,
     )

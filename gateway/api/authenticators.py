@@ -1,4 +1,4 @@
-"""The ways in which people prove who they are to the API and the console."""
+"""The ways to authenticate to the API and the console: admin token, user with a password, sign-in provider."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from aiohttp import web
 
-from gateway.api.login_sessions import LoginLimits, LoginSession, LoginSessions, Person
+from gateway.api.login_sessions import ApiUser, LoginLimits, LoginSession, LoginSessions
 from gateway.api.openid_provider import OpenIdProvider
 from gateway.lib.attempt_limiter import Attempt, attempt_pause
 from gateway.lib.network import client_network
@@ -18,19 +18,19 @@ from gateway.ports.errors import StoreUnavailable
 from gateway.ports.stores import ConsoleStore
 from gateway.ports.users import Users
 
-ADMIN: Final = Person("token", "admin")
-PERSON: Final = web.RequestKey("person", Person)
-LOGIN: Final = web.RequestKey("login", LoginSession)  # only where a cookie authorized the request
+ADMIN: Final = ApiUser("token", "admin")
+USER: Final = web.RequestKey("user", ApiUser)
+LOGIN: Final = web.RequestKey("login", LoginSession)  # only if a cookie authorized the request
 
-_CACHE_SECONDS: Final = 3.0  # seconds between reads of the store: anybody may ask whether there are users
+_CACHE_SECONDS: Final = 3.0  # seconds between reads of the store: anybody can request whether there are users
 
 
 class AdminToken(Protocol):
-    """The admin token, which may be replaced while this runs."""
+    """The admin token. It can be replaced at run time."""
 
     @property
     def mark(self) -> str:
-        """Another text for every token."""
+        """A text that differs for every token."""
         ...
 
     def verify(self, token: str) -> bool:
@@ -39,10 +39,10 @@ class AdminToken(Protocol):
 
 
 class Authenticators:
-    """Everyone who may use the API, and how each is known.
+    """The users of the API and the ways to authenticate them.
 
-    refusals_per_minute: of an address; tries at a user's name are slowed to as many. clock:
-    seconds since the epoch.
+    refusals_per_minute: wrong attempts from an address; more attempts at one user's name are slowed down.
+    clock: seconds since the epoch.
     """
 
     def __init__(
@@ -57,61 +57,60 @@ class Authenticators:
     ) -> None:
         self.store = store
         self.users = Users(store)
-        self.logins = LoginSessions(store, limits.idle, limits.most, self.mark)
-        self.most = limits.most
+        self.logins = LoginSessions(store, limits, self.credential_hash)
         self.verify_token = token.verify
         self.provider = provider
         self.clock = clock
         self.addresses = Refusals(refusals_per_minute)
         self.names = Refusals(refusals_per_minute)
         self._token = token
-        self._any_users = (-_CACHE_SECONDS, False)
+        self._has_users = (-_CACHE_SECONDS, False)
 
-    def trying(self, address: str, name: str = "") -> Attempt:
-        """Returns an attempt from this address for this user's name. It waits longer after more wrong tries."""
+    def attempt(self, address: str, name: str = "") -> Attempt:
+        """Returns an attempt from this address for this user's name. It waits longer after more wrong attempts."""
         now = time.monotonic()
         failures = self.addresses.count(address, now)
-        most = self.addresses.per_minute
-        pauses = {f"address {client_network(address)}": attempt_pause(failures, most)}
+        per_minute = self.addresses.per_minute
+        pauses = {f"address {client_network(address)}": attempt_pause(failures, per_minute)}
         if name:
-            key = _guessed(name)
-            pauses[key] = attempt_pause(self.names.count(key, now), most)
+            key = _name_key(name)
+            pauses[key] = attempt_pause(self.names.count(key, now), per_minute)
         return Attempt(address, failures, pauses)
 
-    def wrong(self, address: str, name: str = "") -> int:
-        """Records a wrong try. Returns the seconds that the address has to wait, 0 where it may try again."""
+    def record_failure(self, address: str, name: str = "") -> int:
+        """Records a wrong attempt. Returns the seconds that the address has to wait; 0: it may try again."""
         now = time.monotonic()
         if name:
-            self.names.add(_guessed(name), now)
+            self.names.add(_name_key(name), now)
         return self.addresses.add(address, now)
 
-    async def mark(self, person: Person) -> str:
-        """Returns a text for what this person signs in with now; "" where the person no longer may.
+    async def credential_hash(self, user: ApiUser) -> str:
+        """Returns the hash of the user's current credential; "" if the user may not sign in.
 
         Raises StoreUnavailable.
         """
-        if person.kind == "token":
+        if user.kind == "token":
             return self._token.mark
-        if person.kind == "oidc":
-            return self.provider.mark if self.provider is not None else ""
-        user = await self.users.find(person.id)
-        return user.mark if user is not None else ""
+        if user.kind == "oidc":
+            return self.provider.credential_hash if self.provider is not None else ""
+        account = await self.users.find(user.id)
+        return account.mark if account is not None else ""
 
     async def has_users(self) -> bool:
         """Whether there are users with passwords, read at most three seconds ago."""
         now = time.monotonic()
-        if now - self._any_users[0] >= _CACHE_SECONDS:
+        if now - self._has_users[0] >= _CACHE_SECONDS:
             try:
-                self._any_users = (now, bool(await self.users.list()))
+                self._has_users = (now, bool(await self.users.list()))
             except StoreUnavailable:
-                self._any_users = (now, self._any_users[1])
-        return self._any_users[1]
+                self._has_users = (now, self._has_users[1])
+        return self._has_users[1]
 
-    def forget_users(self) -> None:
+    def drop_users_cache(self) -> None:
         """Drops the cached answer of `has_users` after a change."""
-        self._any_users = (-_CACHE_SECONDS, False)
+        self._has_users = (-_CACHE_SECONDS, False)
 
 
-def _guessed(name: str) -> str:
-    """Returns the key under which tries for a name are counted. It is never an address, and all spellings share it."""
+def _name_key(name: str) -> str:
+    """Returns the key under which attempts at a name are counted. It is never an address. All spellings share it."""
     return f"user {unicodedata.normalize('NFC', name).casefold()}"

@@ -1,4 +1,4 @@
-"""Request bodies: strict JSON, because every reader has to understand the stored values alike."""
+"""Request bodies: strict JSON, so that all readers parse the stored values equally."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gateway.api.answers import BadRequest
 async def json_object(request: web.Request, seconds: float) -> dict[str, Any]:
     """Returns the body as a JSON object.
 
-    seconds: time-out of the whole body; 0: none. Raises BadRequest for anything else than an object, 408 after the
-    time-out, and ConnectionError where the client disconnects early.
+    seconds: time-out of the whole body; 0: none. Raises BadRequest if the body is not an object, and 408 after the
+    time-out. Raises ConnectionError if the client disconnects early.
 
     Also refuses duplicate names, NaN and infinities, text that is not UTF-8, and nesting beyond the parser's depth.
-    Ignores the content type, because `curl -d` sends a different one.
+    Ignores the content type, because `curl -d` sends a form type.
     """
     try:
         async with asyncio.timeout(seconds or None):
@@ -26,13 +26,13 @@ async def json_object(request: web.Request, seconds: float) -> dict[str, Any]:
     except TimeoutError:
         raise web.HTTPRequestTimeout(reason="the body did not arrive in time") from None
     except web.RequestPayloadError:
-        raise undecodable(request) from None
+        raise decoding_error(request) from None
     return parse_object(data)
 
 
-def undecodable(request: web.Request) -> BadRequest:
-    """Returns the answer to a body with an invalid encoding. The rest of the body is not read."""
-    request.content.feed_eof()  # else the server reads on and fails again
+def decoding_error(request: web.Request) -> BadRequest:
+    """Returns the error for a body with an invalid encoding. Stops reading the body."""
+    request.content.feed_eof()  # otherwise the server continues to read and fails again
     return BadRequest("the body cannot be decoded")
 
 
@@ -51,13 +51,13 @@ def parse_object(data: bytes) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise BadRequest(f"the body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
     except ValueError:  # an integer of thousands of digits
-        raise BadRequest("the body holds a number that is too long") from None
+        raise BadRequest("the body contains a number that is too long") from None
     if not isinstance(value, dict):
-        raise BadRequest(f"the body is {_KINDS.get(type(value), 'a number')}, a JSON object is expected")
+        raise BadRequest(f"the body is {_TYPE_NAMES.get(type(value), 'a number')}, a JSON object is expected")
     return value
 
 
-_KINDS = {list: "an array", str: "text", bool: "a truth value", type(None): "null"}
+_TYPE_NAMES = {list: "an array", str: "text", bool: "a boolean", type(None): "null"}
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -72,4 +72,4 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> Never:
-    raise BadRequest(f"{name} is no JSON")
+    raise BadRequest(f"{name} is not valid JSON")

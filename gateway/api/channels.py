@@ -1,4 +1,4 @@
-"""Channels: create, list, show, change and delete them, as the original's `/videostream` did; and QR codes."""
+"""Creates, lists, shows, changes and deletes channels with the old system's `/videostream` API. Makes QR codes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ log = structlog.get_logger(__name__)
 
 _MAX_CONCURRENT: Final = 50
 DELETE_QUERY: Final = (
-    ("media", "keep: recordings and films stay, protected as before (default); delete: they go too"),
+    ("media", "keep: recordings and videos on demand stay, still protected (default); delete: they are deleted too"),
 )
-MEDIA_SECONDS: Final = 5.0  # that a request waits for the deletion of media
+MEDIA_DELETION_TIMEOUT: Final = 5.0  # seconds for which a request waits for the deletion of media
 
 
 async def stored_channel(request: web.Request) -> Channel:
@@ -37,56 +37,58 @@ async def stored_channel(request: web.Request) -> Channel:
     return await request.app[CONTEXT].channels.get(id)
 
 
-async def _one(request: web.Request, channel: Channel) -> web.Response:
-    return answer((await request.app[CONTEXT].present(request, [channel]))[0])
+async def _answer_with(request: web.Request, channel: Channel) -> web.Response:
+    context = request.app[CONTEXT]
+    return answer((await context.presenter(request)).present(channel, context.clock()))
 
 
 async def create(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     body = await json_object(request, context.limits.request)
     channel = await context.channels.add(create_item(body, context.clock(), context.secrets, context.limits.item))
-    context.forget(channel.id)
+    context.drop_cached(channel.id)
     log.info("channel created", channel=channel.id)
-    return await _one(request, channel)
+    return await _answer_with(request, channel)
 
 
 async def index(request: web.Request) -> web.Response:
-    """Returns a bare array, as in the original."""
+    """Returns a JSON array, as in the old system."""
     context = request.app[CONTEXT]
     channels = await context.channels.list()
     presenter, now = await context.presenter(request), context.clock()
-    pieces: list[str] = []
-    for first in range(0, len(channels), _MAX_CONCURRENT):
-        pieces += (json_text(presenter.present(channel, now)) for channel in channels[first : first + _MAX_CONCURRENT])
-        await asyncio.sleep(0)  # a thousand take tens of milliseconds: lets streams run in between
-    return answer_text(f"[{','.join(pieces)}]")
+    parts: list[str] = []
+    for start in range(0, len(channels), _MAX_CONCURRENT):
+        parts += (json_text(presenter.present(channel, now)) for channel in channels[start : start + _MAX_CONCURRENT])
+        await asyncio.sleep(0)  # 1,000 channels take tens of milliseconds; other tasks run in between
+    return answer_text(f"[{','.join(parts)}]")
 
 
 async def show(request: web.Request) -> web.Response:
-    return await _one(request, await stored_channel(request))
+    return await _answer_with(request, await stored_channel(request))
 
 
 async def update(request: web.Request) -> web.Response:
     """Changes a channel.
 
-    Its live streams follow: outputs, protection, expiry. A running push continues even after a new key.
+    The change applies to its live streams: outputs, protection, expiry. A running push continues even after a new key.
     """
     context = request.app[CONTEXT]
     body = await json_object(request, context.limits.request)
     channel = await stored_channel(request)
     if changed := changes(channel, body, context.secrets, context.limits.item):
         channel = await context.channels.update(channel.id, changed)
-        context.forget(channel.id)
+        context.drop_cached(channel.id)
         context.hub.channel_changed(channel)
         await context.cluster.changed(channel.id)
         log.info("channel changed", channel=channel.id, fields=sorted(changed))
-    return await _one(request, channel)
+    return await _answer_with(request, channel)
 
 
 async def delete(request: web.Request) -> web.Response:
     """Revokes the key and ends the live push, if there is one.
 
-    The media stay protected as before, or are deleted too. A few files are deleted at once, the rest in the background.
+    The media keep their protection, or are deleted too. A few files are deleted immediately, the rest in the
+    background.
     """
     context = request.app[CONTEXT]
     id = request.match_info["id"]
@@ -99,17 +101,17 @@ async def delete(request: web.Request) -> web.Response:
     if deletion is not None:
         await deletion.check()  # reports an unavailable object store before anything is deleted
     deleted = await context.channels.delete(id, context.clock(), media=media == "delete")
-    context.forget(id)
+    context.drop_cached(id)
     end_streams(context.hub, id, EndReason.DELETED)
     await context.cluster.changed(id)
     log.info("channel deleted", channel=id, media=media)
     if deletion is not None and deletion.begin(deleted):
-        await deletion.passed(id, MEDIA_SECONDS)
+        await deletion.passed(id, MEDIA_DELETION_TIMEOUT)
     return answer("stream deleted")
 
 
 def end_streams(hub: Hub, id: str, reason: EndReason) -> bool:
-    """Ends the channel's streams here, renditions first. Returns whether there were any."""
+    """Ends the channel's streams on this node, renditions first. Returns True if at least one stream ended."""
     names = [stream.name for stream in hub if stream.channel.id == id]
     for name in sorted(names, key=len, reverse=True):
         hub.end(name, reason)
@@ -120,18 +122,18 @@ async def qr(request: web.Request) -> web.Response:
     """Returns the push address or a play address as a QR code."""
     import segno  # imported here, because it takes 1 MB of memory
 
-    which = request.query.get("url", "push")
+    name = request.query.get("url", "push")
     channel = await stored_channel(request)
     presenter = await request.app[CONTEXT].presenter(request)
-    shown = presenter.present(channel, request.app[CONTEXT].clock())
-    urls: dict[str, str] = {"push": shown["pushUrl"], **shown["playUrls"], **_page(shown["playUrls"])}
-    if which not in urls:
-        if which in (*(address.name for address in ADDRESSES), LADDER, "page"):
-            raise Missing(f"{which} is not enabled for {channel.id}")
+    presented = presenter.present(channel, request.app[CONTEXT].clock())
+    urls: dict[str, str] = {"push": presented["pushUrl"], **presented["playUrls"], **_page(presented["playUrls"])}
+    if name not in urls:
+        if name in (*(address.name for address in ADDRESSES), LADDER, "page"):
+            raise Missing(f"{name} is not enabled for {channel.id}")
         raise BadRequest(f"expected one of {', '.join(urls)}", field="url")
     out = io.BytesIO()
-    title = f"QR code of the {which} address"
-    segno.make(urls[which], error="m", micro=False).save(
+    title = f"QR code of the {name} address"
+    segno.make(urls[name], error="m", micro=False).save(
         out, kind="svg", title=title, omitsize=True, border=4, dark="#000", light="#fff", xmldecl=False
     )
     # The SVG is loaded as its own document, so it needs a role and a label for assistive technology.
@@ -139,14 +141,14 @@ async def qr(request: web.Request) -> web.Response:
     return web.Response(body=body, content_type="image/svg+xml", charset="utf-8")
 
 
-# The page that plays on most phones is first.
+# The first page plays on most phones.
 _PAGES: Final = (("hls", "index.html"), ("cmaf", "hls.html"), ("flv", "flv.html"))
 
 
-def _page(plays: dict[str, str]) -> dict[str, str]:
-    """Returns `page`: the address of a player page with the play address's sign. Empty where no page can play."""
+def _page(play_urls: dict[str, str]) -> dict[str, str]:
+    """Returns `page`: the address of a player page with the play signature. Empty if no page can play."""
     for kind, page in _PAGES:
-        if kind in plays:
-            parts = urlsplit(plays[kind])
+        if kind in play_urls:
+            parts = urlsplit(play_urls[kind])
             return {"page": urlunsplit(parts._replace(path=f"{parts.path.rpartition('/')[0]}/{page}"))}
     return {}

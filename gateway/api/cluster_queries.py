@@ -1,4 +1,4 @@
-"""The other nodes as the API sees them, and the answers of a node that runs alone."""
+"""The API's interface to the other nodes, and its implementation for a single node."""
 
 from __future__ import annotations
 
@@ -25,49 +25,49 @@ class ForwardedRefusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NodeAnswers:
-    """The answers of all other nodes: JSON objects by node id. silent: ids of nodes that did not answer in time."""
+    """The answers of all other nodes: JSON objects by node id. silent: ids of the nodes that did not answer in time."""
 
     answers: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     silent: tuple[str, ...] = ()
 
 
 class ClusterQueries(Protocol):
-    """The questions that a node can ask others: see gateway.cluster.gateway_operations.
+    """The requests that a node can send to other nodes: see gateway.cluster.gateway_operations.
 
     Every method takes a few seconds at most.
     """
 
     @property
     def node(self) -> str:
-        """The id of this node; "" where it runs alone."""
+        """The id of this node; "" if it is the only node."""
         ...
 
     async def ask(self, id: str, operation: str, method: str = "GET", **query: str) -> Any | None:
-        """Returns the answer of the node that holds a channel's stream; None where no other node holds it.
+        """Returns the answer of the node with a channel's stream; None if no other node has it.
 
-        Raises ForwardedRefusal, also with 503 where the holder does not answer. Raises StoreUnavailable or AtCapacity
-        where the holder cannot be looked up.
+        Raises ForwardedRefusal, with 503 if that node does not answer. Raises StoreUnavailable or AtCapacity if the
+        lookup of the node fails.
         """
         ...
 
     async def everywhere(self, operation: str) -> NodeAnswers:
-        """Returns the answers of all other nodes that hold streams, at most about a second old."""
+        """Returns the answers of all other nodes with streams, at most about a second old."""
         ...
 
     async def changed(self, id: str) -> None:
         """Reports a changed or deleted channel.
 
-        Returns when its holder knows; other nodes are told in the background.
+        Returns when the node with its stream is notified. Other nodes are notified in the background.
         """
         ...
 
     async def nodes(self) -> Sequence[Node]:
-        """Returns all live nodes, including this one. The answer may be old while the registry is unavailable."""
+        """Returns all live nodes, including this one. If the registry is unavailable: the last known list."""
         ...
 
 
 class SingleNode:
-    """A ClusterQueries for a node that runs alone."""
+    """The ClusterQueries of a single node."""
 
     node = ""
 
@@ -78,7 +78,7 @@ class SingleNode:
         return NodeAnswers()
 
     async def changed(self, id: str) -> None:
-        """Does nothing: there is no other node."""
+        """Does nothing, because there is no other node."""
 
     async def nodes(self) -> Sequence[Node]:
         return ()

@@ -16,10 +16,10 @@ from gateway.lib.assets import Asset
 from gateway.ports.errors import StoreUnavailable
 
 _INDEX: Final = "app/index.html"
-_BROADCASTER: Final = "broadcast/broadcast.html"
+_BROADCAST: Final = "broadcast/broadcast.html"
 _DOCS: Final = "docs/docs.html"
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
-_MAX_SERVERS: Final = 16  # in a policy, because it is a header
+_MAX_SERVERS: Final = 16  # in a policy, because a header must stay short
 _IVS: Final = "https://*.live-video.net"  # Amazon IVS plays from there
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'{inline}; style-src 'self'; img-src 'self' data: blob:{pull}; "
@@ -30,35 +30,35 @@ _POLICY: Final = (
 
 
 async def index(request: web.Request) -> web.StreamResponse:
-    """The console."""
+    """Returns the page of the console."""
     return await _page(request, _INDEX)
 
 
 async def broadcaster(request: web.Request) -> web.StreamResponse:
-    """The page that goes live from a camera."""
-    return await _page(request, _BROADCASTER)
+    """Returns the page that streams from a camera."""
+    return await _page(request, _BROADCAST)
 
 
 async def push_ports(request: web.Request) -> web.Response:
-    """Returns the ports for pushes from pages, for a key that a user types in."""
-    ports = request.app[CONTEXT].shown.ports()
+    """Returns the WebSocket push ports, for the page on which a user enters a stream key."""
+    ports = request.app[CONTEXT].address_defaults.ports()
     return answer({name: ports[name] for name in ("ws", "wss")})
 
 
 async def docs(request: web.Request) -> web.StreamResponse:
-    """The API's documentation."""
+    """Returns the page of the API's documentation."""
     return await _page(request, _DOCS)
 
 
 async def file(request: web.Request) -> web.StreamResponse:
-    """Returns a file of the pages. `/_player/` names the players' folder, as on the playback listener."""
+    """Returns a file of the pages. `/_player/` is the folder of the players, as on the playback listener."""
     path = request.match_info["path"]
     if request.path.startswith("/_player/") and "/" not in path:
         path = f"players/{path}"
     asset = await request.app[CONTEXT].assets.load(path)
     if asset is None:
         raise Missing("no such file")
-    # A worker obeys the policy of its own script, not that of its page.
+    # A web worker uses the policy (CSP) of its own script, not that of its page.
     headers = {"Content-Security-Policy": await _policy(request, asset)} if asset.suffix in ("html", "js") else {}
     return _answer(request, asset, headers)
 
@@ -75,21 +75,21 @@ async def _page(request: web.Request, path: str) -> web.StreamResponse:
 
 
 def _answer(request: web.Request, asset: Asset, headers: dict[str, str]) -> web.Response:
-    """Returns the file, or 304 where the browser has it. It may be cached for ever if its address has its hash."""
-    named = request.query_string == f"v={asset.tag}"
-    headers["Cache-Control"] = _IMMUTABLE if named else "no-cache"
+    """Returns the file, or 304 if the browser has it. With its hash in the address it may be cached permanently."""
+    versioned = request.query_string == f"v={asset.tag}"
+    headers["Cache-Control"] = _IMMUTABLE if versioned else "no-cache"
     headers["Vary"] = "Accept-Encoding"
     tag = f'"{asset.tag}"'
     if asset.unchanged(request.headers.get("If-None-Match", "")):
         return web.Response(status=304, headers={**headers, "ETag": tag})
     headers["Content-Type"] = asset.kind
-    if asset.packed is not None and _takes_gzip(request.headers.get("Accept-Encoding", "")):
+    if asset.packed is not None and _accepts_gzip(request.headers.get("Accept-Encoding", "")):
         # RFC 9110 §8.8.3.3: compressed bytes of the same content need a weak or different ETag.
         return web.Response(body=asset.packed, headers={**headers, "ETag": f"W/{tag}", "Content-Encoding": "gzip"})
     return web.Response(body=asset.data, headers={**headers, "ETag": tag})
 
 
-def _takes_gzip(accepted: str) -> bool:
+def _accepts_gzip(accepted: str) -> bool:
     for entry in accepted.split(","):
         name, _, parameters = entry.partition(";")
         if name.strip().lower() in ("gzip", "*"):
@@ -98,9 +98,9 @@ def _takes_gzip(accepted: str) -> bool:
 
 
 async def _policy(request: web.Request, asset: Asset) -> str:
-    """Returns the policy: own scripts only, media from this gateway's playback, pushes to gateways."""
+    """Returns the Content-Security-Policy: own scripts only, media from playback, pushes to gateways."""
     context = request.app[CONTEXT]
-    pull, push = await _places(request, context)
+    pull, push = await _origins(request, context)
     sockets = {"ws" + origin.removeprefix("http") for origin in pull} | push
     store = await context.upload_origin()
     return _POLICY.format(
@@ -112,23 +112,23 @@ async def _policy(request: web.Request, asset: Asset) -> str:
     )
 
 
-async def _places(request: web.Request, context: Context) -> tuple[set[str], set[str]]:
+async def _origins(request: web.Request, context: Context) -> tuple[set[str], set[str]]:
     """Returns the origins of playback and of pushing.
 
-    They include the addresses shown to users, and those on the requested host. That host may be another name of this
-    machine. Push origins include other gateways, which a broadcaster uses when this one fails.
+    They include the public addresses, and those on the requested host, which may be another name of this machine. Push
+    origins include other gateways, which a broadcaster uses if this one fails.
     """
-    found = [context.here(request)]
-    with suppress(StoreUnavailable):  # the page has to load, because it shows the error
+    found = [context.local_addresses(request)]
+    with suppress(StoreUnavailable):  # the page must load, because it shows the error
         found.append((await context.presenter(request)).addresses)
-    pulls = {origin for addresses in found if (origin := _origin(addresses.pull))}
-    bases = [base for a in found for base in push_servers(a)]
+    playback = {origin for addresses in found if (origin := _origin(addresses.pull))}
+    bases = [base for addresses in found for base in push_servers(addresses)]
     bases += await push_origins(context, _MAX_SERVERS)
-    return pulls, {origin for base in bases if (origin := _origin(base))}
+    return playback, {origin for base in bases if (origin := _origin(base))}
 
 
 def _origin(base: str) -> str:
-    """Returns scheme, host and port of an address; "" for a host that would break the policy's syntax."""
+    """Returns scheme, host and port of an address; "" for a host that is not valid in a policy."""
     parts = urlsplit(base)
     if not parts.hostname or any(c in ";, '\"" or not c.isascii() or not c.isprintable() for c in parts.netloc):
         return ""

@@ -1,4 +1,4 @@
-"""The shapes of the console's requests and answers: users, the node's health, Amazon IVS."""
+"""Schemas of the console's requests and answers: users, the state of nodes, Amazon IVS."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from gateway.api.schema_base import Open, Ports, Shape, Time
+from gateway.api.schema_base import OpenSchema, Ports, Schema, Time
 
 
-class Cpu(Shape):
+class Cpu(Schema):
     """Processor load. percent: of this process; 100 is one core. load: of the machine, average of a minute."""
 
     cores: int
@@ -17,14 +17,14 @@ class Cpu(Shape):
     load: float
 
 
-class Memory(Shape):
+class Memory(Schema):
     """Memory in bytes. rss: of this process; total: of the machine."""
 
     rss: int
     total: int
 
 
-class Disk(Shape):
+class Disk(Schema):
     """Bytes of the disk with the data folder."""
 
     path: str
@@ -32,21 +32,21 @@ class Disk(Shape):
     total: int
 
 
-class ThisNode(Shape):
+class ThisNode(Schema):
     role: str
     address: str
 
 
-class MediaWorkers(Shape):
+class MediaWorkers(Schema):
     running: int
     most: int
 
 
-class Status(Shape):
+class Status(Schema):
     """The node's health. uptime, loopLag: seconds. viewers: by protocol.
 
     bytesIn, bytesOut, dropped (by reason): since the start. stores: the kind of store for channels, objects, jobs and
-    the console's users: sqlite, dynamodb, file or s3. ivs: whether Amazon IVS seems to be set up here.
+    the console's users: sqlite, dynamodb, file or s3. ivs: whether Amazon IVS is configured.
     """
 
     version: str
@@ -72,11 +72,11 @@ class Status(Shape):
     ivs: bool
 
 
-class SharingNode(Shape):
-    """A node that shares the streams.
+class ClusterNode(Schema):
+    """A node of the cluster.
 
-    node: its id, empty where it runs alone. role: gateway, edge or worker. address: of its playback listener. here:
-    whether it is the node that answers this request. The other fields are as in /status; null where the node does not
+    node: its id; empty for a single node. role: gateway, edge or worker. address: of its playback listener. here:
+    whether it is the node that answers this request. The other fields are as in /status; null if the node does not
     answer.
     """
 
@@ -95,25 +95,25 @@ class SharingNode(Shape):
     bytesOut: int | None
 
 
-class LogLevel(Shape):
+class LogLevel(Schema):
     level: Literal["debug", "info", "warning", "error"]
 
 
-class SignedIn(Shape):
-    """A signed-in person. kind: by the admin token, as a user of the console, or through the sign-in provider."""
+class SignedIn(Schema):
+    """The signed-in user. kind: by the admin token, as a user of the console, or through the sign-in provider."""
 
     name: str
     kind: Literal["token", "user", "oidc"]
 
 
-class SignInProvider(Shape):
+class SignInProvider(Schema):
     """The sign-in provider. name: the label of the button to GET /oidc/start."""
 
     name: str
 
 
-class LoginState(Shape):
-    """The state of signing in. users: whether there are any users.
+class LoginState(Schema):
+    """The state of the sign-in. users: whether there are any users.
 
     csrf: the value for X-CSRF-Token in requests that change something.
     """
@@ -125,13 +125,13 @@ class LoginState(Shape):
 
 
 class NewLogin(BaseModel):
-    """Name and password. name: empty or missing with the admin token."""
+    """Name and password. name: empty or missing for the admin token."""
 
     name: Annotated[str, Field(max_length=64)] = ""
     password: Annotated[str, Field(max_length=1024)]
 
 
-class User(Shape):
+class User(Schema):
     """A user of the console. changed: when the password was last set."""
 
     name: str
@@ -148,23 +148,23 @@ class NewPassword(BaseModel):
     password: Annotated[str, Field(min_length=8, max_length=256)]
 
 
-class DeletedUser(Shape):
+class DeletedUser(Schema):
     name: str
     deleted: bool
 
 
-class Profile(Open):
-    """Any settings of the pages, at most `limits.item` bytes of JSON."""
+class Profile(OpenSchema):
+    """The user's settings of the pages, at most `limits.item` bytes of JSON."""
 
 
-class PushPorts(Shape):
+class PushPorts(Schema):
     """WebSocket ports without and with TLS; null: not open."""
 
     ws: int | None
     wss: int | None
 
 
-class IvsChannel(Shape):
+class IvsChannel(Schema):
     """An Amazon IVS channel. rtmpUrl: the server to enter in encoders."""
 
     arn: str
@@ -177,7 +177,7 @@ class IvsChannel(Shape):
 
 
 class NewIvsChannel(IvsChannel):
-    """A channel with its stream key, a secret that only this answer shows."""
+    """A channel with its stream key, a secret that only this answer contains."""
 
     streamKey: str
 
@@ -188,15 +188,15 @@ class IvsChannelWanted(BaseModel):
     latencyMode: Literal["LOW", "NORMAL"] = "LOW"
 
 
-class DeletedIvsChannel(Shape):
+class DeletedIvsChannel(Schema):
     arn: str
     deleted: bool
 
 
-# By the names used in routes.
-SHAPES: dict[str, TypeAdapter[Any]] = {
+# The schemas by name. Routes use these names.
+SCHEMAS: dict[str, TypeAdapter[Any]] = {
     "Status": TypeAdapter(Status),
-    "Nodes": TypeAdapter(list[SharingNode]),
+    "Nodes": TypeAdapter(list[ClusterNode]),
     "LogLevel": TypeAdapter(LogLevel),
     "LoginState": TypeAdapter(LoginState),
     "NewLogin": TypeAdapter(NewLogin),

@@ -1,10 +1,10 @@
-"""The objects that the API's handlers work on, passed with each request."""
+"""The objects that the API's handlers use."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -15,7 +15,6 @@ from gateway.api.cluster_queries import ClusterQueries, SingleNode
 from gateway.api.node_status import NodeStatus
 from gateway.api.presenter import Presenter
 from gateway.channels.addresses import Addresses, OpenPorts, PublicDomains
-from gateway.channels.channel import Channel
 from gateway.channels.media_owners import MediaOwners, StoredDeletions
 from gateway.channels.stores import ChannelStore, DomainStore
 from gateway.channels.stream_key import SigningSecrets
@@ -47,7 +46,7 @@ class RequestLimits:
 
 @dataclass(frozen=True, slots=True)
 class AddressDefaults:
-    """The parts of addresses where no domain is set.
+    """The parts of addresses if no domain is set.
 
     push_host, pull_host: for requests over loopback, because phones and viewers are on other machines; "": loopback.
     public_url, play_auth, sign_ttl: see the settings' section `playback`.
@@ -62,26 +61,27 @@ class AddressDefaults:
 
 
 def _nothing(channel_id: str) -> None:
-    """The default for `forget`: there is no cache."""
+    """The default for `drop_cached`: there is no cache."""
 
 
 async def _no_origin() -> str:
-    """The default for `upload_origin`: uploads come to this node."""
+    """The default for `upload_origin`: this node receives uploads."""
     return ""
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Everything that the API's handlers use. Created once, at start.
+    """The objects that the API's handlers use. Created once, at start.
 
-    people: checks who may use the API. forget: drops a channel from caches. role: this node's role where it runs alone.
-    cluster: the other nodes. distant: viewers of this node's streams on other nodes. node: the state for /status.
-    studio, kvs: run VOD and Kinesis jobs; None: no such jobs here.
+    drop_cached: drops a channel from caches. cluster: the other nodes. node_status: the state for /status.
+    remote_viewers: viewers of this node's streams on other nodes.
+    vod_service, kvs: run VOD and Kinesis jobs; None: this node runs none.
 
-    objects: the store of recordings; media_deletion: deletes them with their channel. None: no recordings. ivs: None:
-    no Amazon IVS. proxies: None: no proxy is trusted. upload_origin: returns where pages upload videos besides this
-    node: "https://bucket.s3.amazonaws.com". sums: returns the metrics of all processes on the same ports; None: there
-    is only one. broadcast_servers: returns the rows of the original's table of servers; None: there is none.
+    objects: the store of recordings; media_deletion: deletes them with their channel; None: no recordings.
+    ivs: None: no Amazon IVS. proxies: None: no proxy is trusted.
+    upload_origin: returns the origin for uploads besides this node: "https://bucket.s3.amazonaws.com".
+    metrics_of_all: returns the metrics of all processes on the same ports; None: there is only one process.
+    broadcast_servers: returns the rows of the table of push servers; None: there is no table.
     """
 
     version: str
@@ -89,72 +89,66 @@ class Context:
     channels: ChannelStore
     domains: DomainStore
     secrets: SigningSecrets = field(repr=False)
-    people: Authenticators = field(repr=False)
-    node: NodeStatus
-    shown: AddressDefaults
+    authenticators: Authenticators = field(repr=False)
+    node_status: NodeStatus
+    address_defaults: AddressDefaults
     limits: RequestLimits
     readiness: Readiness
     metrics: Metrics
-    forget: Callable[[str], None] = _nothing
-    role: str = "primary"
+    drop_cached: Callable[[str], None] = _nothing
     cluster: ClusterQueries = field(default_factory=SingleNode)
-    distant: RemoteViewerCounts = field(default_factory=RemoteViewerCounts)
-    studio: VodService | None = None
+    remote_viewers: RemoteViewerCounts = field(default_factory=RemoteViewerCounts)
+    vod_service: VodService | None = None
     kvs: KvsJobs | None = None
     objects: ObjectStore | None = None
     media_deletion: MediaDeletion | None = None
     ivs: IvsChannels | None = None
     proxies: Forwarded | None = None
     upload_origin: Callable[[], Awaitable[str]] = _no_origin
-    sums: Callable[[], Awaitable[MetricsSnapshot]] | None = None
+    metrics_of_all: Callable[[], Awaitable[MetricsSnapshot]] | None = None
     broadcast_servers: Callable[[], Awaitable[list[dict[str, str]]]] | None = None
     assets: Assets = field(default_factory=Assets)
     clock: Callable[[], float] = time.time
 
     @property
-    def owners(self) -> MediaOwners:
+    def media_owners(self) -> MediaOwners:
         """The lookup of the channel whose protection applies to stored media; reads from the store."""
         return MediaOwners(self.channels, StoredDeletions(self.channels))
 
-    async def measured(self) -> MetricsSnapshot:
-        """Returns the metrics of all processes on the same ports together."""
-        return await self.sums() if self.sums is not None else self.metrics.snapshot()
+    async def metrics_snapshot(self) -> MetricsSnapshot:
+        """Returns the metrics of all processes on the same ports."""
+        return await self.metrics_of_all() if self.metrics_of_all is not None else self.metrics.snapshot()
 
-    def client(self, request: web.Request) -> str:
-        """Returns the client's address, behind the trusted proxies."""
+    def client_address(self, request: web.Request) -> str:
+        """Returns the address of the client, also behind trusted proxies."""
         peer = (request.remote or "").partition("%")[0]
         return self.proxies.client(peer, _forwarded(request)) if self.proxies is not None else peer
 
     def scheme(self, request: web.Request) -> str:
-        """Returns http or https, as the client sees it."""
+        """Returns http or https, as the client uses it."""
         if self.proxies is None:
             return request.scheme
         return self.proxies.scheme((request.remote or "").partition("%")[0], _forwarded(request), request.scheme)
 
-    def here(self, request: web.Request) -> Addresses:
+    def local_addresses(self, request: web.Request) -> Addresses:
         """Returns this node's own addresses on the requested host, without the configured domains."""
         host = host_of(request)
-        return Addresses.of(PublicDomains(), self.shown.ports(), host, host)
+        return Addresses.of(PublicDomains(), self.address_defaults.ports(), host, host)
 
     async def presenter(self, request: web.Request) -> Presenter:
         """Returns a presenter with addresses for the client: of the configured domains, else of the requested host."""
-        shown, domains, host = self.shown, await self.domains.get_domains(), host_of(request)
-        push, pull = (shown.push_host or host, shown.pull_host or host) if is_loopback(host) else (host, host)
-        addresses = Addresses.of(domains, shown.ports(), push, pull, shown.public_url, host)
+        defaults, domains, host = self.address_defaults, await self.domains.get_domains(), host_of(request)
+        push, pull = (defaults.push_host or host, defaults.pull_host or host) if is_loopback(host) else (host, host)
+        addresses = Addresses.of(domains, defaults.ports(), push, pull, defaults.public_url, host)
         tls = self.scheme(request) == "https"
-        return Presenter(addresses, self.secrets, push_addresses, shown.play_auth, shown.sign_ttl, tls)
-
-    async def present(self, request: web.Request, channels: Iterable[Channel]) -> list[dict[str, object]]:
-        """Returns channels as answers show them, relay keys masked."""
-        presenter, now = await self.presenter(request), self.clock()
-        return [presenter.present(channel, now) for channel in channels]
+        return Presenter(addresses, self.secrets, push_addresses, defaults.play_auth, defaults.sign_ttl, tls)
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
 
 
 def host_of(request: web.Request) -> str:
-    """Returns the host of the Host header; the socket's address where that is no host name."""
+    """Returns the host of the Host header; the socket's address if that is not a host name."""
     try:
         host = urlsplit(f"//{request.host}").hostname or ""
     except ValueError:
@@ -167,7 +161,7 @@ def host_of(request: web.Request) -> str:
 
 
 def is_host(text: str) -> bool:
-    """Whether it is a host name or an address, IPv6 without brackets.
+    """Whether the text is a host name or an address, IPv6 without brackets.
 
     Characters that end a list or an address are refused.
     """

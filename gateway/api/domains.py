@@ -18,7 +18,7 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def update(request: web.Request) -> web.Response:
-    """Sets the domains. All addresses shown later use them; an empty one means this node's own."""
+    """Sets the domains. All addresses shown later use them. An empty domain means this node's own address."""
     context = request.app[CONTEXT]
     body = await json_object(request, context.limits.request)
     domains = PublicDomains.from_json(body, await context.domains.get_domains())

@@ -18,21 +18,21 @@ from gateway.ports.events import Event, Events, EventType
 class HubSamples:
     """A source of metrics: `Metrics.read_from(HubSamples(hub, events))`.
 
-    Streams come and go, but counters must only grow. So the received bytes of ended streams are summed up from their
-    end events. For drops, only the increase since the last scrape is added.
+    A stream ends, but a counter must never decrease. So the received bytes of ended streams come from their end events.
+    For drops, only the increase since the last scrape is added.
 
-    per_stream: also report bitrate and viewers of each stream, one series each.
+    per_stream: also reports bitrate and viewers of each stream.
     """
 
     def __init__(self, hub: Hub, events: Events, per_stream: bool = False) -> None:
         self._hub = hub
         self._per_stream = per_stream
         self._ended_bytes = 0
-        self._dropped: Counter[str] = Counter()
-        self._seen: WeakKeyDictionary[ActivePublisher, dict[str, int]] = WeakKeyDictionary()
-        events.listen(self._event)
+        self._reported_drops: Counter[str] = Counter()
+        self._last_drops: WeakKeyDictionary[ActivePublisher, dict[str, int]] = WeakKeyDictionary()
+        events.listen(self._add_ended)
 
-    def _event(self, event: Event) -> None:
+    def _add_ended(self, event: Event) -> None:
         if event.type is EventType.STREAM_ENDED and event.data.get("stream") == event.channel:
             self._ended_bytes += int(event.data.get("bytes", 0))
 
@@ -52,7 +52,7 @@ class HubSamples:
                     states[str(stream.state)] += 1
                 if stream.publisher is not None:
                     publishers[stream.publisher.protocol] += 1
-                    self._note_drops(stream.publisher)
+                    self._count_drops(stream.publisher)
             viewers.update(stream.viewers)
             if stream.outputs is not None:
                 for status in stream.outputs.status():
@@ -65,12 +65,12 @@ class HubSamples:
         yield from by_label(metric_table.STREAMS, states)
         yield from by_label(metric_table.PUBLISHERS, publishers)
         yield from by_label(metric_table.VIEWERS, viewers)
-        yield from by_label(metric_table.DROPPED, self._dropped)
+        yield from by_label(metric_table.DROPPED, self._reported_drops)
         for labels, count in outputs.items():
             yield MetricSample(metric_table.OUTPUTS, count, labels)
 
-    def _note_drops(self, publisher: ActivePublisher) -> None:
-        before = self._seen.get(publisher, {})
-        self._seen[publisher] = now = dict(publisher.dropped)
+    def _count_drops(self, publisher: ActivePublisher) -> None:
+        before = self._last_drops.get(publisher, {})
+        self._last_drops[publisher] = now = dict(publisher.dropped)
         for reason, count in now.items():
-            self._dropped[reason] += max(0, count - before.get(reason, 0))
+            self._reported_drops[reason] += max(0, count - before.get(reason, 0))

@@ -1,4 +1,4 @@
-"""Amazon IVS channels of this account, as targets for relays: listed, created and deleted from the console."""
+"""Lists, creates and deletes Amazon IVS channels of this account, for the console. They are targets for relays."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway.ports.stores import IvsChannelInfo, IvsChannels
 
 log = structlog.get_logger(__name__)
 
-KINDS: Final = ("STANDARD", "BASIC", "ADVANCED_SD", "ADVANCED_HD")
+TYPES: Final = ("STANDARD", "BASIC", "ADVANCED_SD", "ADVANCED_HD")
 LATENCIES: Final = ("LOW", "NORMAL")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{0,128}", re.ASCII)
 _STATUS: Final = {"missing": 404, "conflict": 409, "full": 409, "invalid": 400, "denied": 502}
@@ -25,7 +25,7 @@ _STATUS: Final = {"missing": 404, "conflict": 409, "full": 409, "invalid": 400, 
 
 async def index(request: web.Request) -> web.Response:
     """Returns the channels of the configured region by name, without their keys."""
-    return await _asking(request.app[CONTEXT], _list)
+    return await _answer_with(request.app[CONTEXT], _list)
 
 
 async def create(request: web.Request) -> web.Response:
@@ -35,14 +35,14 @@ async def create(request: web.Request) -> web.Response:
     name = body.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise BadRequest("expected at most 128 letters, digits, - and _", field="name")
-    kind, latency = _one_of(body, "type", KINDS), _one_of(body, "latencyMode", LATENCIES)
+    kind, latency = _one_of(body, "type", TYPES), _one_of(body, "latencyMode", LATENCIES)
 
-    async def make(ivs: IvsChannels) -> Any:
-        made = await ivs.create(name, kind, latency)
-        log.info("IVS channel created", arn=made.arn)
-        return {**_shown(made), "streamKey": made.key}
+    async def create_channel(ivs: IvsChannels) -> Any:
+        channel = await ivs.create(name, kind, latency)
+        log.info("IVS channel created", arn=channel.arn)
+        return {**_shown(channel), "streamKey": channel.key}
 
-    return await _asking(context, make)
+    return await _answer_with(context, create_channel)
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -51,29 +51,29 @@ async def delete(request: web.Request) -> web.Response:
     if not is_ivs_channel(arn):
         raise BadRequest("expected the ARN of an IVS channel", field="arn")
 
-    async def remove(ivs: IvsChannels) -> Any:
+    async def delete_channel(ivs: IvsChannels) -> Any:
         await ivs.delete(arn)
         log.info("IVS channel deleted", arn=arn)
         return {"arn": arn, "deleted": True}
 
-    return await _asking(request.app[CONTEXT], remove)
+    return await _answer_with(request.app[CONTEXT], delete_channel)
 
 
 async def _list(ivs: IvsChannels) -> Any:
     return [_shown(channel) for channel in await ivs.channels()]
 
 
-async def _asking(context: Context, ask: Any) -> web.Response:
-    """Returns the result of `ask`, or the obstacle in words, because an operator reads them."""
+async def _answer_with(context: Context, request_ivs: Any) -> web.Response:
+    """Answers with the result of `request_ivs`, or with the reason of the failure for the operator."""
     if context.ivs is None:
         return refusal(503, "this node has no Amazon IVS")
     try:
-        return answer(await ask(context.ivs))
+        return answer(await request_ivs(context.ivs))
     except StoreUnusable as error:
-        return refusal(503, f"Amazon IVS is not set up here: {error}")
-    except StoreUnavailable as away:
-        log.warning("IVS away", reason=str(away))
-        return refusal(503, "Amazon IVS does not answer now", retry_after=away.retry_after)
+        return refusal(503, f"Amazon IVS is not configured: {error}")
+    except StoreUnavailable as error:
+        log.warning("IVS unavailable", reason=str(error))
+        return refusal(503, "Amazon IVS is not available now", retry_after=error.retry_after)
     except IvsRefused as refused:
         return refusal(_STATUS[refused.reason], str(refused))
 

@@ -27,109 +27,95 @@ log = structlog.get_logger(__name__)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 _MAX_LIMIT: Final = 1000
 _DEFAULT_LIMIT: Final = 100
-_LONGEST: Final = 2048
+_MAX_SOURCE_LENGTH: Final = 2048
 
 
 def vod_service(request: web.Request) -> VodService:
-    """Returns this node's VOD service. Raises Missing where it has none."""
-    found = request.app[CONTEXT].studio
+    """Returns this node's VOD service. Raises Missing if the node has none."""
+    found = request.app[CONTEXT].vod_service
     if found is None:
         raise Missing("this node runs no jobs")
     return found
 
 
-class JobPresenter:
-    """Shows jobs with the addresses of their results.
-
-    base: such as http://host:8080. query(folder): the query to append to an address in this folder.
-    """
-
-    def __init__(self, base: str, query: Callable[[str], str]) -> None:
-        self._base = base
-        self._query = query
-
-    def present(self, job: StoredJob) -> dict[str, Any]:
-        """Returns a job as the API shows it."""
-        outputs = dict(job.outputs)
-        if job.kind == VOD:
-            outputs = {name: self._url(key) for name, key in outputs.items()}
-        return {
-            "id": job.id,
-            "kind": job.kind,
-            "state": str(job.state),
-            "progress": job.progress,
-            "source": job.source,
-            "outputs": outputs,
-            "error": job.error,
-            "created": rfc3339(job.created),
-            "updated": rfc3339(job.updated),
-        }
-
-    def _url(self, key: str) -> str:
-        return f"{self._base}/vod/{quote(key, safe='/')}{self._query(key.rpartition('/')[0])}"
+def _job_json(job: StoredJob, url: Callable[[str], str]) -> dict[str, Any]:
+    """Returns a job as the API shows it. url: returns the play address of a VOD's file."""
+    outputs = {name: url(key) for name, key in job.outputs.items()} if job.kind == VOD else dict(job.outputs)
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "state": str(job.state),
+        "progress": job.progress,
+        "source": job.source,
+        "outputs": outputs,
+        "error": job.error,
+        "created": rfc3339(job.created),
+        "updated": rfc3339(job.updated),
+    }
 
 
-async def presented(request: web.Request, jobs: Sequence[StoredJob]) -> list[dict[str, Any]]:
-    """Returns jobs as answers show them, with play signs where the VOD or its channel needs them."""
+async def present_jobs(request: web.Request, jobs: Sequence[StoredJob]) -> list[dict[str, Any]]:
+    """Returns jobs as the API shows them. Addresses get a play signature if the VOD or its channel needs one."""
     context = request.app[CONTEXT]
     presenter, now = await context.presenter(request), context.clock()
     keys = [key for job in jobs if job.kind == VOD for key in job.outputs.values()]
     folders = {key.rpartition("/")[0] for key in keys}
     owners: dict[str, MediaOwner | None] = {}
     for id in {folder.partition("/")[0] for folder in folders if "/" in folder}:
-        owners[id] = await context.owners.find(id) if is_channel_id(id) else None
+        owners[id] = await context.media_owners.find(id) if is_channel_id(id) else None
 
-    def query(folder: str) -> str:
+    def url(key: str) -> str:
+        folder = key.rpartition("/")[0]
         owner = owners.get(folder.partition("/")[0]) if "/" in folder else None
-        return presenter.play_query(owner.channel, now) if owner is not None else vod_query(context, folder)
+        query = presenter.play_query(owner.channel, now) if owner is not None else vod_query(context, folder)
+        return f"{presenter.addresses.pull}/vod/{quote(key, safe='/')}{query}"
 
-    shown = JobPresenter(presenter.addresses.pull, query)
-    return [shown.present(job) for job in jobs]
+    return [_job_json(job, url) for job in jobs]
 
 
 def vod_query(context: Context, folder: str) -> str:
-    """Returns the query for the addresses of VODs that belong to no channel."""
-    if context.shown.play_auth != "sign":
+    """Returns the query string for the addresses of VODs without a channel."""
+    if context.address_defaults.play_auth != "sign":
         return ""
-    until = int(context.clock() + context.shown.sign_ttl)
-    return f"?sign={context.secrets.sign(play_name(folder), until, SignatureUse.PLAY)}"
+    expires = int(context.clock() + context.address_defaults.sign_ttl)
+    return f"?sign={context.secrets.sign(play_name(folder), expires, SignatureUse.PLAY)}"
 
 
 async def submit(request: web.Request) -> web.Response:
-    """Accepts a job. The client asks for its state later, or a webhook reports it."""
+    """Accepts a job. The client polls its state, or a webhook reports it."""
     context = request.app[CONTEXT]
     body = await json_object(request, context.limits.request)
     source = body.get("source")
-    if not isinstance(source, str) or not source or len(source) > _LONGEST or not source.isprintable():
+    if not isinstance(source, str) or not source or len(source) > _MAX_SOURCE_LENGTH or not source.isprintable():
         raise BadRequest("expected the key of an object, s3://bucket/key or a path", field="source")
     job = await vod_service(request).submit(source)
-    (shown,) = await presented(request, [job])
-    return answer(shown, 202, {"Location": f"/jobs/{job.id}"})
+    (presented,) = await present_jobs(request, [job])
+    return answer(presented, 202, {"Location": f"/jobs/{job.id}"})
 
 
 async def index(request: web.Request) -> web.Response:
-    """Returns a bare array, newest first. `before`, the last id of a page, gives the next page."""
+    """Returns a JSON array, newest first. `before`, the last id of a page, returns the next page."""
     limit, before = request.query.get("limit", str(_DEFAULT_LIMIT)), request.query.get("before", "")
     if not (limit.isascii() and limit.isdigit() and len(limit) < 6 and 1 <= int(limit) <= _MAX_LIMIT):
         raise BadRequest(f"expected a number from 1 to {_MAX_LIMIT}", field="limit")
     if before and not _ID.fullmatch(before):
         raise BadRequest("expected the id of a job", field="before")
     jobs = await vod_service(request).desk.store.newest(int(limit), before)
-    return answer(await presented(request, jobs))
+    return answer(await present_jobs(request, jobs))
 
 
 async def show(request: web.Request) -> web.Response:
     job = await vod_service(request).desk.store.get(_id(request))
-    return answer((await presented(request, [job]))[0])
+    return answer((await present_jobs(request, [job]))[0])
 
 
 async def cancel(request: web.Request) -> web.Response:
-    """Stops a job on whichever node runs it. Its partial results are removed."""
+    """Cancels a job on any node. Its partial results are removed."""
     try:
         job = await vod_service(request).desk.cancel(_id(request))
     except JobFinished as error:
         raise Conflict(str(error)) from None
-    return answer((await presented(request, [job]))[0])
+    return answer((await present_jobs(request, [job]))[0])
 
 
 def _id(request: web.Request) -> str:

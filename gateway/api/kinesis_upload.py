@@ -1,4 +1,4 @@
-"""POST /processObject: sends a stored object to a Kinesis video stream, with the original load balancer's request."""
+"""POST /processObject: sends a stored object to a Kinesis video stream. The request has the old system's format."""
 
 from __future__ import annotations
 
@@ -13,40 +13,39 @@ from gateway.api.context import CONTEXT
 from gateway.outputs.kinesis.kvs_jobs import ObjectRequest
 from gateway.ports.errors import OutputError, OutputUnsupported, StoreUnavailable
 
-# The first acknowledgement may need a download before it. Clients usually wait a minute.
-TIMEOUT: Final = 50.0
+# Seconds. A download may be necessary before the first acknowledgement. Clients usually wait one minute.
+_TIMEOUT: Final = 50.0
 _MAX_RECORDS: Final = 100
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
+_BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", re.ASCII)
 
 
 async def process_object(request: web.Request) -> web.Response:
-    """Answers with the first fragment's number. The upload continues as a job.
+    """Returns the number of the first fragment. The upload continues as a job.
 
-    202 without a number where the video takes too long to start. 502 with the reason where Kinesis or the object's
-    store refuses.
+    202 without a number if the video starts too late. 502 with the reason if Kinesis or the object store refuses.
     """
     context = request.app[CONTEXT]
-    asked = _asked(await json_object(request, context.limits.request))
+    requests = _parse_requests(await json_object(request, context.limits.request))
     if context.kvs is None:
         return refusal(503, "this node has no Kinesis Video Streams")
     try:
-        started = await context.kvs.begin(asked, TIMEOUT)
+        started = await context.kvs.begin(requests, _TIMEOUT)
     except OutputUnsupported as error:
         return refusal(422, f"the object cannot be played: {error}")
     except (OutputError, StoreUnavailable) as error:
         return refusal(502, str(error), retry_after=5)
-    shown = {"streamArn": started.arn, "startFragmentNumber": started.fragment, "jobs": list(started.jobs)}
-    return answer(shown, 200 if started.fragment is not None else 202)
+    body = {"streamArn": started.arn, "startFragmentNumber": started.fragment, "jobs": list(started.jobs)}
+    return answer(body, 200 if started.fragment is not None else 202)
 
 
-def _asked(body: dict[str, Any]) -> list[ObjectRequest]:
+def _parse_requests(body: dict[str, Any]) -> list[ObjectRequest]:
     """Returns the objects of `{"bucketName", "keyName"}` or of an S3 event. Raises BadRequest."""
     if "Records" not in body:
         return [ObjectRequest(_bucket(body.get("bucketName"), "bucketName"), _key(body.get("keyName"), "keyName"))]
     records = body["Records"]
     if not isinstance(records, list) or not 0 < len(records) <= _MAX_RECORDS:
         raise BadRequest(f"expected 1 to {_MAX_RECORDS} records of an S3 event", field="Records")
-    asked = []
+    requests = []
     for record in records:
         event = record.get("eventName", "ObjectCreated:") if isinstance(record, dict) else ""
         if not isinstance(event, str) or not event.removeprefix("s3:").startswith("ObjectCreated:"):
@@ -55,16 +54,16 @@ def _asked(body: dict[str, Any]) -> list[ObjectRequest]:
         bucket, object = (s3.get("bucket"), s3.get("object")) if isinstance(s3, dict) else (None, None)
         if not isinstance(bucket, dict) or not isinstance(object, dict):
             raise BadRequest("expected records with s3.bucket.name and s3.object.key", field="Records")
-        asked.append(
+        requests.append(
             ObjectRequest(_bucket(bucket.get("name"), "Records"), _key(object.get("key"), "Records"), encoded=True)
         )
-    if not asked:
-        raise BadRequest("no record tells of an object that was created", field="Records")
-    return asked
+    if not requests:
+        raise BadRequest("no record reports a created object", field="Records")
+    return requests
 
 
 def _bucket(value: Any, field: str) -> str:
-    if not isinstance(value, str) or not _BUCKET.fullmatch(value):
+    if not isinstance(value, str) or not _BUCKET_NAME.fullmatch(value):
         raise BadRequest("expected the name of a bucket", field=field)
     return value
 

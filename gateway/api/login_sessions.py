@@ -1,4 +1,4 @@
-"""Logins of people in the console, known by a cookie. They have nothing to do with live sessions."""
+"""Login sessions of the console, identified by a cookie. They are unrelated to live sessions."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ V = TypeVar("V")
 SignInKind: TypeAlias = Literal["token", "user", "oidc"]
 
 _KIND: Final = "session"
-_MAX_PER_PERSON: Final = 20  # logins; with one more, the oldest ends
+_MAX_PER_USER: Final = 20  # logins; with one more, the oldest ends
 _MAX_CACHED: Final = 1_000
 _CACHE_SECONDS: Final = 3.0  # seconds without reading the store again: pages send several requests at once
-_RENEW: Final = 60.0  # seconds between two updates of `seen`, to avoid a write with every request
+_SEEN_UPDATE_SECONDS: Final = 60.0  # seconds between two updates of `seen`, to avoid a write with every request
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
-    """A person or script that uses the API.
+class ApiUser:
+    """A user or a script that uses the API.
 
-    id: the key of this person's own data; "" for the admin token.
+    id: the key of this user's profile; "" for the admin token.
     """
 
     kind: SignInKind
@@ -36,96 +36,101 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
-class LoginSession:
-    """One signed-in browser.
+class LoginLimits:
+    """Limits of a login in seconds: idle: without a request; max_age: since it was opened."""
 
-    created, seen: seconds since the epoch. mark: identifies the credential it was opened with.
-    """
-
-    person: Person
-    csrf: str = field(repr=False)
-    mark: str = field(repr=False)
-    created: float
-    seen: float
-
-    def ends(self, idle: float, most: float) -> float:
-        return min(self.seen + idle, self.created + most)
+    idle: float
+    max_age: float
 
 
 @dataclass(frozen=True, slots=True)
-class LoginLimits:
-    """Seconds without a request, and altogether, after which a login ends."""
+class LoginSession:
+    """One signed-in browser.
 
-    idle: float
-    most: float
+    created, seen: seconds since the epoch. credential_hash: identifies the credential that opened the login.
+    """
+
+    user: ApiUser
+    csrf: str = field(repr=False)
+    credential_hash: str = field(repr=False)
+    created: float
+    seen: float
+
+    def expires_at(self, limits: LoginLimits) -> float:
+        """Returns the time of expiry, in seconds since the epoch."""
+        return min(self.seen + limits.idle, self.created + limits.max_age)
 
 
 class LoginSessions:
-    """Logins in a store that nodes may share, by the hash of the cookie. Reading the store does not allow signing in.
+    """Logins in a store that nodes may share, by the hash of the cookie. The stored hashes cannot be used to sign in.
 
-    idle, most: seconds without a request, and in total, after which a login ends. mark: returns a text for what a
-    person signs in with now; "" where the person no longer may. A login with a different mark has ended.
+    credential_hash(user): returns the hash of the user's current credential; "" if the user may not sign in. A login
+    with another hash has ended.
 
-    A change on another node takes effect within three seconds. Every method may raise StoreUnavailable.
+    A change on another node applies within 3 seconds. Every method may raise StoreUnavailable.
     """
 
-    def __init__(self, store: ConsoleStore, idle: float, most: float, mark: Callable[[Person], Awaitable[str]]) -> None:
-        self._store, self._idle, self._most, self._mark = store, idle, most, mark
-        self._known: OrderedDict[str, tuple[float, LoginSession]] = OrderedDict()
-        self._unstored: OrderedDict[str, LoginSession] = OrderedDict()
-        self._forgotten = 0  # counts deletions, so that a lookup running meanwhile does not cache a deleted login
+    def __init__(
+        self, store: ConsoleStore, limits: LoginLimits, credential_hash: Callable[[ApiUser], Awaitable[str]]
+    ) -> None:
+        self.limits = limits
+        self._store = store
+        self._credential_hash = credential_hash
+        self._cached: OrderedDict[str, tuple[float, LoginSession]] = OrderedDict()
+        self._memory_only: OrderedDict[str, LoginSession] = OrderedDict()
+        self._deletions = 0  # a lookup that runs at the same time as a deletion must not cache the deleted login
 
-    async def open(self, person: Person, mark: str, now: float) -> tuple[str, LoginSession]:
-        """Returns a new login and its cookie's value. Ends a person's oldest logins where there are too many.
+    async def open(self, user: ApiUser, credential_hash: str, now: float) -> tuple[str, LoginSession]:
+        """Returns a new login and the value of its cookie. If a user has too many logins, ends the oldest.
 
-        The admin token opens one even while the store is unavailable; it lasts as long as this process.
+        The admin token opens a login even if the store is unavailable. That login lasts until this process ends.
         """
         cookie = secrets.token_urlsafe(32)
-        key, login = _key(cookie), LoginSession(person, secrets.token_urlsafe(32), mark, now, now)
+        key, login = _key(cookie), LoginSession(user, secrets.token_urlsafe(32), credential_hash, now, now)
         try:
-            theirs = [(at, other) for other, at in (await self._of(person)).items()]
-            for _, other in sorted(theirs, reverse=True)[_MAX_PER_PERSON - 1 :]:
-                await self._forget(other)
-            await self._store.put(_KIND, key, _value(login), login.ends(self._idle, self._most))
+            others = [(created, other) for other, created in (await self._logins_of(user)).items()]
+            for _, other in sorted(others, reverse=True)[_MAX_PER_USER - 1 :]:
+                await self._delete(other)
+            await self._store.put(_KIND, key, _value(login), login.expires_at(self.limits))
         except StoreUnavailable:
-            if person.kind != "token":
+            if user.kind != "token":
                 raise
-            _remember(self._unstored, key, login, _MAX_PER_PERSON)
+            _put_bounded(self._memory_only, key, login, _MAX_PER_USER)
         return cookie, login
 
-    async def find(self, cookie: str, now: float) -> LoginSession | None:
-        """Returns the login of a cookie, None where it has ended. now: seconds since the epoch.
+    async def get(self, cookie: str, now: float) -> LoginSession | None:
+        """Returns the login of a cookie; None if it has ended. now: seconds since the epoch.
 
-        While the store is unavailable, logins seen before stay valid.
+        While the store is unavailable, cached logins stay valid.
         """
         key = _key(cookie)
-        if key in self._unstored:
-            return await self._unwritten(key, now)
-        known, forgotten = self._known.get(key), self._forgotten
-        if known is not None and 0 <= now - known[0] < _CACHE_SECONDS:
-            at, login = known
+        if key in self._memory_only:
+            return await self._get_memory_only(key, now)
+        cached, deletions = self._cached.get(key), self._deletions
+        if cached is not None and 0 <= now - cached[0] < _CACHE_SECONDS:
+            read_at, login = cached
         else:
             try:
                 found = await self._read(key)
             except StoreUnavailable:
-                if known is None:
+                if cached is None:
                     raise
-                found = known[1]
+                found = cached[1]
             if found is None:
-                self._known.pop(key, None)
+                self._cached.pop(key, None)
                 return None
-            at, login = now, found
-        if login.ends(self._idle, self._most) <= now:
-            await self._forget(key)
+            read_at, login = now, found
+        if login.expires_at(self.limits) <= now:
+            await self._delete(key)
             return None
-        if now - login.seen >= min(_RENEW, self._idle / 4):
+        if now - login.seen >= min(_SEEN_UPDATE_SECONDS, self.limits.idle / 4):
             login = replace(login, seen=now)
             with suppress(StoreUnavailable):  # a later request tries again
-                if not await self._store.replace(_KIND, key, _value(login), login.ends(self._idle, self._most)):
-                    self._known.pop(key, None)
+                if not await self._store.replace(_KIND, key, _value(login), login.expires_at(self.limits)):
+                    self._cached.pop(key, None)
                     return None  # closed meanwhile
-        if forgotten == self._forgotten:
-            _remember(self._known, key, (at, login), _MAX_CACHED)
+        if deletions == self._deletions:
+            _put_bounded(self._cached, key, (read_at, login), _MAX_CACHED)
         return login
 
     async def _read(self, key: str) -> LoginSession | None:
@@ -133,54 +138,55 @@ class LoginSessions:
         if value is None:
             return None
         login = _login(value)
-        if await self._lasts(login):
+        if await self._is_valid(login):
             return login
-        await self._forget(key)
+        await self._delete(key)
         return None
 
-    async def _unwritten(self, key: str, now: float) -> LoginSession | None:
-        login = self._unstored[key]
-        if login.ends(self._idle, self._most) <= now or not await self._lasts(login):
-            self._unstored.pop(key, None)
+    async def _get_memory_only(self, key: str, now: float) -> LoginSession | None:
+        login = self._memory_only[key]
+        if login.expires_at(self.limits) <= now or not await self._is_valid(login):
+            self._memory_only.pop(key, None)
             return None
-        if key in self._unstored:
-            self._unstored[key] = login = replace(login, seen=now)
+        if key in self._memory_only:
+            self._memory_only[key] = login = replace(login, seen=now)
         return login
 
-    async def _lasts(self, login: LoginSession) -> bool:
-        mark = await self._mark(login.person)
-        return bool(mark) and secrets.compare_digest(mark, login.mark)
+    async def _is_valid(self, login: LoginSession) -> bool:
+        current = await self._credential_hash(login.user)
+        return bool(current) and secrets.compare_digest(current, login.credential_hash)
 
     async def close(self, cookie: str) -> None:
         """Ends the login of a cookie."""
         key = _key(cookie)
-        if self._unstored.pop(key, None) is None:
-            await self._forget(key)
+        if self._memory_only.pop(key, None) is None:
+            await self._delete(key)
 
-    async def close_all(self, person: Person) -> None:
-        """Ends all logins of one person, in every browser."""
-        for key in await self._of(person):
-            await self._forget(key)
+    async def close_all(self, user: ApiUser) -> None:
+        """Ends all logins of one user, in every browser."""
+        for key in await self._logins_of(user):
+            await self._delete(key)
 
-    async def _of(self, person: Person) -> dict[str, float]:
+    async def _logins_of(self, user: ApiUser) -> dict[str, float]:
+        """Returns the creation times of a user's stored logins by their keys."""
         stored = await self._store.list(_KIND)
         return {
             key: value["created"]
             for key, value in stored.items()
-            if (value["kind"], value["id"]) == (person.kind, person.id)
+            if (value["kind"], value["id"]) == (user.kind, user.id)
         }
 
-    async def _forget(self, key: str) -> None:
+    async def _delete(self, key: str) -> None:
         await self._store.delete(_KIND, key)
-        self._known.pop(key, None)
-        self._forgotten += 1
+        self._cached.pop(key, None)
+        self._deletions += 1
 
 
-def _remember(memory: OrderedDict[str, V], key: str, value: V, most: int) -> None:
-    memory[key] = value
-    memory.move_to_end(key)
-    if len(memory) > most:
-        memory.popitem(last=False)
+def _put_bounded(cache: OrderedDict[str, V], key: str, value: V, limit: int) -> None:
+    cache[key] = value
+    cache.move_to_end(key)
+    if len(cache) > limit:
+        cache.popitem(last=False)
 
 
 def _key(cookie: str) -> str:
@@ -188,18 +194,18 @@ def _key(cookie: str) -> str:
 
 
 def _value(login: LoginSession) -> dict[str, Any]:
-    person = login.person
+    user = login.user
     return {
-        "kind": person.kind,
-        "name": person.name,
-        "id": person.id,
+        "kind": user.kind,
+        "name": user.name,
+        "id": user.id,
         "csrf": login.csrf,
-        "mark": login.mark,
+        "mark": login.credential_hash,
         "created": login.created,
         "seen": login.seen,
     }
 
 
 def _login(value: dict[str, Any]) -> LoginSession:
-    person = Person(value["kind"], value["name"], value["id"])
-    return LoginSession(person, value["csrf"], value["mark"], value["created"], value["seen"])
+    user = ApiUser(value["kind"], value["name"], value["id"])
+    return LoginSession(user, value["csrf"], value["mark"], value["created"], value["seen"])

@@ -1,4 +1,4 @@
-"""The log's level, changed while the gateway runs; it lasts until the next start."""
+"""The log level. It can change at run time and is reset at the next start."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def update(request: web.Request) -> web.Response:
         raise BadRequest(f"expected {', '.join(LEVELS)}", field="level")
     before = levels.name
     if level != before:
-        # Before the change, because the new level may hide it.
+        # Logged before the change, because the new level may suppress it.
         log.warning("log level changed", before=before, level=level)
         levels.general(level)
     return answer({"level": level})

@@ -1,9 +1,10 @@
-"""Stored media of channels, mainly of deleted ones: lists them with their addresses, and deletes them."""
+"""Lists and deletes the stored media of channels, mainly of deleted channels."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -12,7 +13,7 @@ from aiohttp import web
 
 from gateway.api import recordings
 from gateway.api.answers import BadRequest, Conflict, Missing, answer
-from gateway.api.channels import MEDIA_SECONDS
+from gateway.api.channels import MEDIA_DELETION_TIMEOUT
 from gateway.api.context import CONTEXT, Context
 from gateway.api.jobs import vod_query
 from gateway.api.presenter import Presenter
@@ -30,14 +31,14 @@ from gateway.ports.vod_names import VodNames, vod_names_of
 
 log = structlog.get_logger(__name__)
 
-FILM: Final = "film"
-_MAX_CONCURRENT: Final = 16  # channels that are looked up in the object store at the same time
+VOD_KIND: Final = "film"
+_MAX_CONCURRENT: Final = 16  # channels whose media are listed at the same time
 CHANNEL_QUERY: Final = (("channel", "the id of the channel, which may be deleted"),)
 PAGE_QUERY: Final = (
-    ("channel", "the id of a channel (all deleted ones, the last deleted one first)"),
-    ("kind", f"{', '.join((*LISTED, FILM))}, or several with commas ({','.join(LISTED)})"),
+    ("channel", "the id of a channel (all deleted ones, the newest deletion first)"),
+    ("kind", f"{', '.join((*LISTED, VOD_KIND))}, or several with commas ({','.join(LISTED)})"),
     ("limit", recordings.LIMIT_HELP),
-    ("before", "the key of the last one of a page: only those that come after it"),
+    ("before", "the key of the last item of the previous page; the answer begins after it"),
 )
 RECORDING_QUERY: Final = (*CHANNEL_QUERY, ("key", "the key of one recording (all media of the channel)"))
 
@@ -45,29 +46,30 @@ RECORDING_QUERY: Final = (*CHANNEL_QUERY, ("key", "the key of one recording (all
 async def index(request: web.Request) -> web.Response:
     """Returns the media of one channel, newest first, or of all deleted channels."""
     context = request.app[CONTEXT]
-    words = [word for word in request.query.get("kind", "").split(",") if word]
-    kinds = recordings.kinds_of(",".join(w for w in words if w != FILM), () if FILM in words else LISTED)
+    names = [name for name in request.query.get("kind", "").split(",") if name]
+    recorded = ",".join(name for name in names if name != VOD_KIND)
+    kinds = recordings.kinds_of(recorded, () if VOD_KIND in names else LISTED)
     limit, before = recordings.limit_of(request.query.get("limit", "")), request.query.get("before", "")
     if context.objects is None:
         return answer([])
-    finder = _Finder(context, context.objects, await context.presenter(request), kinds, FILM in words)
-    last = await finder.place(before) if before else None
+    lister = _MediaLister(context, context.objects, await context.presenter(request), kinds, VOD_KIND in names)
+    after = await lister.position_of(before) if before else None
     id = request.query.get("channel")
     if id is None:
-        return answer(await _kept(context, finder, limit, before.partition("/")[0], last))
+        return answer(await _media_of_deleted(context, lister, limit, before.partition("/")[0], after))
     if not is_channel_id(id):
         raise BadRequest("expected the id of a channel", field="channel")
     if before and not before.startswith(f"{id}/"):
         raise BadRequest("expected the key of an item of this channel", field="before")
-    return answer(await finder.find(id, await context.owners.find(id), limit, last))
+    return answer(await lister.page(id, await context.media_owners.find(id), limit, after))
 
 
 async def channels(request: web.Request) -> web.Response:
-    """Returns the deleted channels, the last deleted one first. Some may have no media any more."""
+    """Returns the deleted channels, the newest deletion first. Some no longer have media."""
     return answer(
         [
-            {"id": one.id, "videoname": one.channel.name, "deleted": rfc3339(one.deleted_at)}
-            for one in await _deleted(request.app[CONTEXT])
+            {"id": deleted.id, "videoname": deleted.channel.name, "deleted": rfc3339(deleted.deleted_at)}
+            for deleted in await _deleted(request.app[CONTEXT])
         ]
     )
 
@@ -75,7 +77,7 @@ async def channels(request: web.Request) -> web.Response:
 async def delete(request: web.Request) -> web.Response:
     """Deletes all media of a deleted channel, or one recording of it.
 
-    They are not served any more from now on. 202: the deletion continues in the background.
+    Playback of them stops immediately. 202: the deletion continues in the background.
     """
     context = request.app[CONTEXT]
     id, key = request.query.get("channel", ""), request.query.get("key")
@@ -83,7 +85,7 @@ async def delete(request: web.Request) -> web.Response:
         raise BadRequest("expected the id of a deleted channel", field="channel")
     deletion, objects = context.media_deletion, context.objects
     if deletion is None or objects is None:
-        raise Missing("nothing is stored here")
+        raise Missing("this node has no object store")
     try:
         await context.channels.get(id)
     except NoSuchChannel:
@@ -93,12 +95,12 @@ async def delete(request: web.Request) -> web.Response:
     if key is not None:
         return await _delete_one(objects, id, key)
     await deletion.check()
-    deleted = await _losing(context, deletion, id)
+    deleted = await _marked_for_deletion(context, deletion, id)
     await context.channels.put_deleted(deleted)
-    context.forget(id)
+    context.drop_cached(id)
     await context.cluster.changed(id)
     log.info("media of a deleted channel are to be deleted", channel=id)
-    done = deletion.begin(deleted) and await deletion.passed(id, MEDIA_SECONDS)
+    done = deletion.begin(deleted) and await deletion.passed(id, MEDIA_DELETION_TIMEOUT)
     return answer({"channel": id, "key": None, "deleted": done}, 200 if done else 202)
 
 
@@ -113,7 +115,7 @@ async def _delete_one(objects: ObjectStore, id: str, key: str) -> web.Response:
     return answer({"channel": id, "key": key, "deleted": True})
 
 
-async def _losing(context: Context, deletion: MediaDeletion, id: str) -> DeletedChannel:
+async def _marked_for_deletion(context: Context, deletion: MediaDeletion, id: str) -> DeletedChannel:
     """Returns the entry to store for the deleted channel.
 
     A channel without an entry may have been deleted by an older version.
@@ -122,142 +124,129 @@ async def _losing(context: Context, deletion: MediaDeletion, id: str) -> Deleted
         return (await context.channels.get_deleted(id)).with_media_deletion()
     except NoSuchChannel:
         if not await deletion.any_of(id, films=False):  # a folder that holds only VODs may not belong to a channel
-            raise Missing("there are no media of such a channel") from None
+            raise Missing("this channel has no stored media") from None
         return DeletedChannel.of(Channel({ID: id}), context.clock(), media=True)
 
 
 async def _deleted(context: Context) -> list[DeletedChannel]:
-    """Returns the deleted channels whose media are kept, the last deleted one first."""
+    """Returns the deleted channels with stored media, the newest deletion first."""
     found = [d for d in await context.channels.list_deleted() if not d.without_media]
     existing = {channel.id for channel in await context.channels.list()} if found else set()
-    return sorted((d for d in found if d.id not in existing), key=_order)
+    return sorted((d for d in found if d.id not in existing), key=_sort_key)
 
 
-def _order(deleted: DeletedChannel) -> tuple[float, str]:
+def _sort_key(deleted: DeletedChannel) -> tuple[float, str]:
     return -deleted.deleted_at, deleted.id
 
 
-async def _kept(
-    context: Context, finder: _Finder, limit: int, after: str, last: tuple[float, str] | None
+async def _media_of_deleted(
+    context: Context, lister: _MediaLister, limit: int, after_channel: str, after: tuple[float, str] | None
 ) -> list[dict[str, Any]]:
     """Returns a page of the media of all deleted channels.
 
-    after, last: the channel and the place at which the previous page ended; "" and None for the first page.
+    after_channel, after: channel and position of the last item of the previous page; "" and None: the first page.
     """
-    kept = await _deleted(context)
-    if after:
+    channels = await _deleted(context)
+    if after_channel:
         try:
-            place = _order(await context.channels.get_deleted(after))
+            begin = _sort_key(await context.channels.get_deleted(after_channel))
         except NoSuchChannel:
             raise BadRequest("expected the key of an item of a deleted channel", field="before") from None
-        kept = [deleted for deleted in kept if _order(deleted) >= place]
+        channels = [deleted for deleted in channels if _sort_key(deleted) >= begin]
     page: list[dict[str, Any]] = []
-    for first in range(0, len(kept), _MAX_CONCURRENT):
-        some = kept[first : first + _MAX_CONCURRENT]
-        stored = await asyncio.gather(*(finder.anything(deleted.id) for deleted in some))
-        for deleted in (one for one, there in zip(some, stored, strict=True) if there):
-            begun = last if deleted.id == after else None
-            page += await finder.find(deleted.id, MediaOwner.of(deleted), limit - len(page), begun)
+    for first in range(0, len(channels), _MAX_CONCURRENT):
+        batch = channels[first : first + _MAX_CONCURRENT]
+        stored = await asyncio.gather(*(lister.has_media(deleted.id) for deleted in batch))
+        for deleted in (deleted for deleted, has_media in zip(batch, stored, strict=True) if has_media):
+            position = after if deleted.id == after_channel else None
+            page += await lister.page(deleted.id, MediaOwner.of(deleted), limit - len(page), position)
             if len(page) == limit:
                 return page
     return page
 
 
-class _Finder:
-    """Finds and shows the stored media of a channel. films: also the VODs stored below its id."""
+@dataclass(frozen=True, slots=True)
+class _MediaLister:
+    """Lists the stored media of a channel. with_vods: also the VODs stored below its id."""
 
-    def __init__(
-        self,
-        context: Context,
-        objects: ObjectStore,
-        presenter: Presenter,
-        kinds: tuple[media_keys.MediaKind, ...],
-        films: bool,
-    ) -> None:
-        self._context = context
-        self._objects = objects
-        self._presenter = presenter
-        self._kinds = kinds
-        self._films = films
+    context: Context
+    objects: ObjectStore
+    presenter: Presenter
+    kinds: tuple[media_keys.MediaKind, ...]
+    with_vods: bool
 
-    async def place(self, key: str) -> tuple[float, str]:
-        """Returns an item's place in the order of a channel's items: its start and its key. Raises BadRequest."""
-        named = media_keys.parse(key)
-        if named is not None:
-            return named.start, key
-        if is_object_key(key) and _film_below(key) is not None:
+    async def position_of(self, key: str) -> tuple[float, str]:
+        """Returns the sort position of an item: its start and its key. Raises BadRequest."""
+        parsed = media_keys.parse(key)
+        if parsed is not None:
+            return parsed.start, key
+        if is_object_key(key) and _vod_names(key) is not None:
             try:
-                return (await self._objects.head(key)).modified, key
+                return (await self.objects.head(key)).modified, key
             except NoSuchObject:
-                pass  # it was deleted, so its place is unknown
+                pass  # it was deleted, so its position is unknown
         raise BadRequest("expected the key of an item", field="before")
 
-    async def anything(self, id: str) -> bool:
-        """Whether there are any media of the channel."""
-        deletion = self._context.media_deletion
+    async def has_media(self, id: str) -> bool:
+        """Whether the channel may have media."""
+        deletion = self.context.media_deletion
         return deletion is None or await deletion.any_of(id)
 
-    async def find(
-        self, id: str, owner: MediaOwner | None, limit: int, last: tuple[float, str] | None
+    async def page(
+        self, id: str, owner: MediaOwner | None, limit: int, after: tuple[float, str] | None
     ) -> list[dict[str, Any]]:
-        """Returns the newest items after `last`. Media that are deleted or wait for deletion are left out."""
+        """Returns the newest items after the position `after`, without media that are deleted or wait for deletion."""
         if owner is not None and owner.without_media:
             return []
         found: list[tuple[float, str, StoredRecording | Object]] = []
-        if self._kinds:
+        if self.kinds:
             found += [
-                (k.start, k.key, k)
-                for k in await RecordingIndex(self._objects).list(id, limit, last or "", self._kinds)
+                (recording.start, recording.key, recording)
+                for recording in await RecordingIndex(self.objects).list(id, limit, after or "", self.kinds)
             ]
-        if self._films:
-            found += [(film.modified, film.key, film) for film in await self._masters(id, limit, last)]
+        if self.with_vods:
+            found += [(vod.modified, vod.key, vod) for vod in await self._newest_vods(id, limit, after)]
         found.sort(key=lambda entry: entry[:2], reverse=True)
         channel = owner.channel if owner is not None else None
-        url = recordings.addresses(channel, self._presenter, self._context.clock())
+        url = recordings.addresses(channel, self.presenter, self.context.clock())
         slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
-        async def shown(item: StoredRecording | Object) -> dict[str, Any]:
+        async def item_json(item: StoredRecording | Object) -> dict[str, Any]:
             if isinstance(item, StoredRecording):
-                return recordings.shown(item, url)
+                return recordings.present(item, url)
             async with slots:
-                return await self._film(item, owner)
+                return await self._vod_json(item, owner)
 
-        page = await asyncio.gather(*(shown(item) for _, _, item in found[:limit]))
-        return [{"channel": id, **self._of(owner), **one} for one in page]
+        page = await asyncio.gather(*(item_json(item) for _, _, item in found[:limit]))
+        return [{"channel": id, **_owner_fields(owner), **item} for item in page]
 
-    def _of(self, owner: MediaOwner | None) -> dict[str, Any]:
-        if owner is None:
-            return {"videoname": "", "deleted": None}
-        at = owner.deleted_at
-        return {"videoname": owner.channel.name, "deleted": rfc3339(at) if at is not None else None}
-
-    async def _masters(self, id: str, limit: int, last: tuple[float, str] | None) -> list[Object]:
-        """Returns the first playlists of the newest VODs."""
+    async def _newest_vods(self, id: str, limit: int, after: tuple[float, str] | None) -> list[Object]:
+        """Returns the multivariant playlists of the newest VODs."""
         newest: list[tuple[float, str, int]] = []
-        async for item in self._objects.list(f"{id}/"):
-            if _film_below(item.key) is not None and (last is None or (item.modified, item.key) < last):
+        async for item in self.objects.list(f"{id}/"):
+            if _vod_names(item.key) is not None and (after is None or (item.modified, item.key) < after):
                 heapq.heappush(newest, (item.modified, item.key, item.size))
                 if len(newest) > limit:
                     heapq.heappop(newest)
         return [Object(key, size, modified) for modified, key, size in newest]
 
-    async def _film(self, item: Object, owner: MediaOwner | None) -> dict[str, Any]:
-        names = _film_below(item.key)
-        assert names is not None  # _masters found it
-        base = f"{self._presenter.addresses.pull}/vod/"
+    async def _vod_json(self, item: Object, owner: MediaOwner | None) -> dict[str, Any]:
+        names = _vod_names(item.key)
+        assert names is not None  # _newest_vods found it
+        base = f"{self.presenter.addresses.pull}/vod/"
         if owner is not None:
-            query = self._presenter.play_query(owner.channel, self._context.clock())
+            query = self.presenter.play_query(owner.channel, self.context.clock())
         else:
-            query = vod_query(self._context, names.prefix)
+            query = vod_query(self.context, names.prefix)
         try:
-            poster = (await self._objects.head(names.key(names.poster))).key
+            poster = (await self.objects.head(names.key(names.poster))).key
         except NoSuchObject:
             poster = None
-        # The same rule as in playback.vod_files.
+        # Must match the rule in playback.vod_files.
         served = owner is not None or media_keys.parse(f"{names.prefix}.mp4") is None
         return {
             "key": item.key,
-            "kind": FILM,
+            "kind": VOD_KIND,
             "start": rfc3339(item.modified),
             "seconds": None,
             "size": item.size,
@@ -266,6 +255,13 @@ class _Finder:
         }
 
 
-def _film_below(key: str) -> VodNames | None:
-    """Returns the names of the VOD below a channel's id whose first playlist is `key`; None for any other key."""
+def _owner_fields(owner: MediaOwner | None) -> dict[str, Any]:
+    if owner is None:
+        return {"videoname": "", "deleted": None}
+    at = owner.deleted_at
+    return {"videoname": owner.channel.name, "deleted": rfc3339(at) if at is not None else None}
+
+
+def _vod_names(key: str) -> VodNames | None:
+    """Returns the names of the VOD below a channel's id with the multivariant playlist `key`; None for other keys."""
     return vod_names_of(key) if key.count("/") > 1 else None

@@ -1,6 +1,6 @@
-"""node-media-server's read-only routes, in the form of its version 2.2, for existing dashboards.
+"""The read-only routes of node-media-server 2.2, for existing dashboards.
 
-Field names are spelled as there ("totle"). Fields for its Node.js process describe this process.
+Field names keep its spelling ("totle"). Fields for the Node.js process describe this process.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from aiohttp import web
 
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT
+from gateway.api.node_status import machine_memory
 from gateway.api.sessions import live, rfc3339, session, unanswered_nodes_header
 from gateway.channels.addresses import APP
 from gateway.channels.names import is_channel_id
@@ -29,34 +30,25 @@ from gateway.media.track import MediaTrack
 _STARTED = time.monotonic()
 
 
-def _memory() -> tuple[int, int]:
-    """Returns the machine's total and free bytes; zeros where the system does not report them."""
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
-    except (ValueError, OSError):
-        return 0, 0
-
-
 async def server(request: web.Request) -> web.Response:
     """Returns machine, memory, traffic and clients.
 
-    `cpu.load`: the load average of a minute, as percent of all cores.
+    `cpu.load`: the load average of one minute, as percent of all cores.
     """
     context = request.app[CONTEXT]
-    total, free = _memory()
+    total, free = machine_memory()
     cores = os.cpu_count() or 1
     viewers = {"rtmp": 0, "http": 0, "ws": 0}
     publishers = {"rtmp": 0, "http": 0, "ws": 0}
-    taken, sent = 0.0, 0.0
-    for sample in (await context.measured()).samples():
+    received, sent = 0.0, 0.0
+    for sample in (await context.metrics_snapshot()).samples():
         name, label = sample.metric.name, sample.labels[0] if sample.labels else ""
         if name == "millrace_viewers":
-            viewers[_kind(label)] += int(sample.value)
+            viewers[_client_kind(label)] += int(sample.value)
         elif name == "millrace_publishers":
-            publishers[_kind(label)] += int(sample.value)
+            publishers[_client_kind(label)] += int(sample.value)
         elif name == "millrace_ingest_bytes_total":
-            taken += sample.value
+            received += sample.value
         elif name == "millrace_sent_bytes_total":
             sent += sample.value
     clients = {kind: viewers[kind] + publishers[kind] for kind in viewers}
@@ -71,7 +63,7 @@ async def server(request: web.Request) -> web.Response:
                 "speed": 0,
             },
             "mem": {"totle": total, "free": free},
-            "net": {"inbytes": int(taken), "outbytes": int(sent)},
+            "net": {"inbytes": int(received), "outbytes": int(sent)},
             "nodejs": {
                 "uptime": int(time.monotonic() - _STARTED),
                 "version": f"python {platform.python_version()}",
@@ -83,8 +75,8 @@ async def server(request: web.Request) -> web.Response:
     )
 
 
-def _kind(protocol: str) -> str:
-    """Returns the client kind of a protocol; node-media-server knows three."""
+def _client_kind(protocol: str) -> str:
+    """Returns the client kind of a protocol. node-media-server has three kinds."""
     if protocol.startswith("rtmp"):
         return "rtmp"
     return "ws" if protocol.startswith("ws") else "http"
@@ -96,12 +88,12 @@ async def streams(request: web.Request) -> web.Response:
     Subscribers are not listed one by one, only counted.
     """
     context = request.app[CONTEXT]
-    heard = await context.cluster.everywhere("streams")
+    nodes = await context.cluster.everywhere("streams")
     found: dict[str, Any] = dict(entries(context.hub))
-    for reported in heard.answers.values():
+    for reported in nodes.answers.values():
         for one in reported:
             found.setdefault(str(one.get("id")), one.get("entry"))
-    return answer({APP: found} if found else {}, headers=unanswered_nodes_header(heard.silent))
+    return answer({APP: found} if found else {}, headers=unanswered_nodes_header(nodes.silent))
 
 
 def entries(hub: Hub) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -156,22 +148,22 @@ def _video(track: MediaTrack | None) -> dict[str, Any] | None:
 async def stream(request: web.Request) -> web.Response:
     """Returns `{"isLive", "viewers", "duration", "bitrate", "startTime"}` in seconds and kbit/s.
 
-    Returns zeros where the stream is not live.
+    Values are 0 or null if the stream is not live.
     """
     id = request.match_info["id"] if request.match_info["app"] == APP else ""
     context, found = request.app[CONTEXT], live(request, id)
     reported = await context.cluster.ask(id, "session") if found is None and is_channel_id(id) else None
-    return answer(_of_session(reported or session(id, found, context.distant.of(id))))
+    return answer(_of_session(reported or session(id, found, context.remote_viewers.of(id))))
 
 
 def _of_session(session: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the answer of `stream` from a session."""
-    on = session["state"] == StreamState.LIVE
+    is_live = session["state"] == StreamState.LIVE
     return {
-        "isLive": on,
+        "isLive": is_live,
         "viewers": sum(session["viewers"].values()),
-        "duration": math.ceil(time.time() - datetime.fromisoformat(session["since"]).timestamp()) if on else 0,
-        "bitrate": session["bitrate"] // 1000 if on else 0,
-        "startTime": session["since"] if on else None,
+        "duration": math.ceil(time.time() - datetime.fromisoformat(session["since"]).timestamp()) if is_live else 0,
+        "bitrate": session["bitrate"] // 1000 if is_live else 0,
+        "startTime": session["since"] if is_live else None,
         "arguments": {},
     }

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-_MIN_SPAN_SECONDS: Final = 1.0  # processor time is averaged over at least this
+_MIN_SPAN_SECONDS: Final = 1.0  # minimum time over which CPU use is averaged
 
 
 def _none() -> tuple[int, int]:
-    """The default for `workers`: none running, none allowed."""
+    """The default for `workers`: no workers."""
     return 0, 0
 
 
@@ -35,27 +35,27 @@ class NodeStatus:
         self.stores = dict(stores)
         self._workers = workers
         self._clock = clock
-        self._began = clock()
-        self._used = (self._began, _processor_seconds())
+        self._started = clock()
+        self._last_cpu = (self._started, _processor_seconds())
         self._percent = 0.0
 
     @property
     def uptime(self) -> float:
         """Seconds since the start."""
-        return self._clock() - self._began
+        return self._clock() - self._started
 
     def cpu(self) -> dict[str, Any]:
         """Returns cores, load, and percent of this process since the last call; 100 percent is one core."""
-        now, (before, used) = self._clock(), self._used
-        if now - before >= _MIN_SPAN_SECONDS:
+        now, (measured_at, cpu_before) = self._clock(), self._last_cpu
+        if now - measured_at >= _MIN_SPAN_SECONDS:
             total = _processor_seconds()
-            self._percent = round(100 * (total - used) / (now - before), 1)
-            self._used = (now, total)
+            self._percent = round(100 * (total - cpu_before) / (now - measured_at), 1)
+            self._last_cpu = (now, total)
         return {"cores": os.cpu_count() or 1, "percent": self._percent, "load": round(os.getloadavg()[0], 2)}
 
     def memory(self) -> dict[str, int]:
         """Returns bytes used by this process, and bytes of the machine."""
-        return {"rss": _resident(), "total": _physical()}
+        return {"rss": _resident(), "total": machine_memory()[0]}
 
     def disk(self) -> dict[str, Any]:
         """Returns the bytes of the disk with the data folder. Blocks."""
@@ -64,8 +64,8 @@ class NodeStatus:
 
     def workers(self) -> dict[str, int]:
         """Returns the numbers of running and of allowed media workers."""
-        running, most = self._workers()
-        return {"running": running, "most": most}
+        running, maximum = self._workers()
+        return {"running": running, "most": maximum}
 
 
 def _processor_seconds() -> float:
@@ -81,8 +81,10 @@ def _resident() -> int:
         return 0
 
 
-def _physical() -> int:
+def machine_memory() -> tuple[int, int]:
+    """Returns the total and free bytes of the machine; 0 if the system does not report them."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (OSError, ValueError):
-        return 0
+        page = os.sysconf("SC_PAGE_SIZE")
+        return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
+    except (ValueError, OSError):
+        return 0, 0

@@ -1,45 +1,132 @@
-"""Signing in through the OpenID Connect provider: to it, and back with a code. RFC 6749 with PKCE, state and nonce."""
+"""Sign-in through the OpenID Connect provider: RFC 6749 with PKCE, state and nonce.
+
+`start` redirects the browser to the provider. `callback` handles its return with a code.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import html
 import re
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
 from aiohttp import web
 
 from gateway.api.answers import Missing
-from gateway.api.context import CONTEXT
-from gateway.api.login import begin
+from gateway.api.context import CONTEXT, Context
+from gateway.api.login import open_session
 from gateway.api.openid_provider import OpenIdProvider
-from gateway.api.pending_sign_ins import LIFETIME_SECONDS, PendingSignIns
 from gateway.api.tokens import TokenRefused
+from gateway.channels.stream_key import SigningSecrets
 from gateway.lib.attempt_limiter import AttemptLimiter, TooManyAttempts
 from gateway.ports.errors import StoreUnavailable
 
 log = structlog.get_logger(__name__)
 
-PENDING: Final = web.AppKey("pending sign-ins", PendingSignIns)
-RETURNS: Final = web.AppKey("returns from the provider", AttemptLimiter)
-
+LIFETIME_SECONDS: Final = 600  # for the user to finish at the provider's pages
+_MAX_USED: Final = 10_000
+_MAX_CONCURRENT: Final = 4  # codes that are being checked at the provider
 _COOKIE: Final = "millrace_oidc"
-MAX_CONCURRENT: Final = 4  # codes that are being checked at the provider
+_COOKIE_VALUE: Final = re.compile(
+    r"([A-Za-z0-9_-]{43})\.([A-Za-z0-9_-]{43})\.([A-Za-z0-9_-]{43})\.([0-9]{1,12})\.([0-9a-f]{64})"
+)
 _POLICY: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HOST: Final = re.compile(r"[A-Za-z0-9._\-\[\]:]{1,260}", re.ASCII)
 
 
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """One sign-in; state, nonce and verifier have 256 random bits each.
+
+    verifier: PKCE, RFC 7636. expires: seconds since the epoch.
+    """
+
+    state: str = field(repr=False)
+    nonce: str = field(repr=False)
+    verifier: str = field(repr=False)
+    expires: int
+
+    def signed_text(self) -> str:
+        """Returns the part of the cookie that is signed."""
+        return f"{self.state}.{self.nonce}.{self.verifier}.{self.expires}"
+
+
+class PendingSignIns:
+    """Sign-ins that wait for their return from the provider. A signed cookie binds each to a browser, for one return.
+
+    Nothing is stored when a sign-in starts: anybody may start many, and the return may reach another node. The last
+    10,000 used ones are remembered until they expire, so that none works twice.
+    """
+
+    def __init__(self, signing: SigningSecrets) -> None:
+        """Derives the cookies' keys from `signing`, so that nodes with one secret accept each other's cookies."""
+        self._signing = signing
+        self._used: OrderedDict[str, int] = OrderedDict()  # expiry of a used sign-in, by its cookie's signature
+
+    def begin(self, now: float) -> tuple[SignIn, str]:
+        """Returns a new sign-in, and the cookie for its browser."""
+        state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
+        sign_in = SignIn(state, nonce, verifier, int(now) + LIFETIME_SECONDS)
+        text = sign_in.signed_text()
+        return sign_in, f"{text}.{_signature(text, self._signing.current)}"
+
+    def redeem(self, cookie: str, state: str, now: float) -> SignIn | None:
+        """Returns the sign-in of a browser that returns with this `state`, once; otherwise None."""
+        match = _COOKIE_VALUE.fullmatch(cookie)
+        if match is None or not state:
+            return None
+        sign_in, signature = SignIn(match[1], match[2], match[3], int(match[4])), match[5]
+        keys = (self._signing.current, self._signing.previous)
+        genuine = [hmac.compare_digest(_signature(sign_in.signed_text(), key), signature) for key in keys if key]
+        if not any(genuine) or not hmac.compare_digest(sign_in.state.encode(), state.encode("utf-8", "surrogatepass")):
+            return None
+        if sign_in.expires < now or signature in self._used:
+            return None
+        self._used[signature] = sign_in.expires
+        while self._used and (len(self._used) > _MAX_USED or next(iter(self._used.values())) < now):
+            self._used.popitem(last=False)
+        return sign_in
+
+
+def _signature(text: str, secret: str) -> str:
+    """Returns the signature. Its prefix differs from those of stream keys and upload addresses."""
+    return hmac.new(
+        secret.encode("utf-8", "surrogatepass"), f"oidc sign-in {text}".encode(), hashlib.sha256
+    ).hexdigest()
+
+
+_PENDING: Final = web.AppKey("pending sign-ins", PendingSignIns)
+_RETURNS: Final = web.AppKey("returns from the provider", AttemptLimiter)
+
+
+def set_up(app: web.Application, context: Context) -> None:
+    """Adds the state of the sign-ins to the application, and closes the provider's client with it."""
+    app[_PENDING] = PendingSignIns(context.secrets)
+    app[_RETURNS] = AttemptLimiter(_MAX_CONCURRENT)
+    app.on_cleanup.append(_close_provider)
+
+
+async def _close_provider(app: web.Application) -> None:
+    if (provider := app[CONTEXT].authenticators.provider) is not None:
+        await provider.close()
+
+
 async def start(request: web.Request) -> web.StreamResponse:
-    """Redirects to the provider. A cookie in the browser keeps the values that have to return unchanged."""
+    """Redirects to the provider. A cookie stores the values that must return unchanged."""
     provider = _provider(request)
-    begun, cookie = request.app[PENDING].begin(request.app[CONTEXT].clock())
+    sign_in, cookie = request.app[_PENDING].begin(request.app[CONTEXT].clock())
     try:
-        where = await provider.start(_back(request), begun.state, begun.nonce, begun.verifier)
-    except StoreUnavailable as away:
-        return _said(503, str(away))
-    response = web.Response(status=302, headers={"Location": where})
+        url = await provider.start(_redirect_uri(request), sign_in.state, sign_in.nonce, sign_in.verifier)
+    except StoreUnavailable as error:
+        return _page(503, str(error))
+    response = web.Response(status=302, headers={"Location": url})
     # Lax, because the browser returns from the provider's page. Only the callback receives it.
     response.set_cookie(
         _COOKIE,
@@ -54,78 +141,78 @@ async def start(request: web.Request) -> web.StreamResponse:
 
 
 async def callback(request: web.Request) -> web.StreamResponse:
-    """Handles the return from the provider: opens a session, or shows why not."""
+    """Handles the return from the provider: opens a session, or shows the reason of the refusal."""
     context = request.app[CONTEXT]
     provider = _provider(request)
     response: web.StreamResponse
     try:
-        response = await _finished(request, provider)
+        response = await _finish(request, provider)
     except TokenRefused as refused:
-        response = _wrong(request, str(refused))
+        response = _refuse(request, str(refused))
     except TooManyAttempts:
         context.metrics.refused.add("login", "limited")
-        response = _said(429, "too many sign-ins are under way: try again", 1)
-    except StoreUnavailable as away:
-        response = _said(503, str(away))
+        response = _page(429, "too many sign-ins are in progress: try again", 1)
+    except StoreUnavailable as error:
+        response = _page(503, str(error))
     response.del_cookie(_COOKIE, path="/oidc")
     return response
 
 
-async def _finished(request: web.Request, provider: OpenIdProvider) -> web.StreamResponse:
+async def _finish(request: web.Request, provider: OpenIdProvider) -> web.StreamResponse:
     context = request.app[CONTEXT]
     state, code, error = (request.query.get(name, "") for name in ("state", "code", "error"))
-    begun = request.app[PENDING].take(request.cookies.get(_COOKIE, ""), state, context.clock())
-    if begun is None:
-        raise TokenRefused("this sign-in was not begun here, or took too long: try again")
+    sign_in = request.app[_PENDING].redeem(request.cookies.get(_COOKIE, ""), state, context.clock())
+    if sign_in is None:
+        raise TokenRefused("this sign-in was not started here, or took too long: try again")
     if error or not code:
-        raise TokenRefused("the provider let nobody in" + (f" ({_plain(error)})" if error else ""))
-    # Only the provider can check a code. A few are checked at a time, those from addresses with wrong tries last.
-    async with request.app[RETURNS].turn(context.people.trying(context.client(request))):
-        person = await provider.finish(_back(request), code[:4096], begun.nonce, begun.verifier)
-    return await begin(request, person, provider.mark, _home)
+        raise TokenRefused("the provider refused the sign-in" + (f" ({_printable(error)})" if error else ""))
+    # Only the provider can check a code. A few are checked at a time; addresses with wrong attempts come last.
+    async with request.app[_RETURNS].turn(context.authenticators.attempt(context.client_address(request))):
+        user = await provider.finish(_redirect_uri(request), code[:4096], sign_in.nonce, sign_in.verifier)
+    return await open_session(request, user, provider.credential_hash, _redirect_home)
 
 
-def _wrong(request: web.Request, words: str) -> web.Response:
+def _refuse(request: web.Request, message: str) -> web.Response:
     """Returns the page for a refused sign-in. Over the limit of the address it is 429 and not logged."""
     context = request.app[CONTEXT]
-    address = context.client(request)
-    if seconds := context.people.wrong(address):
+    address = context.client_address(request)
+    if seconds := context.authenticators.record_failure(address):
         context.metrics.refused.add("login", "limited")
-        return _said(429, "too many wrong tries: wait a while", seconds)
+        return _page(429, "too many wrong attempts: wait a moment", seconds)
     context.metrics.refused.add("login", "oidc")
-    log.info("sign-in refused", reason=words, peer=address)
-    return _said(403, words)
+    log.info("sign-in refused", reason=message, peer=address)
+    return _page(403, message)
 
 
-def _home(state: dict[str, Any]) -> web.Response:
+def _redirect_home(state: dict[str, Any]) -> web.Response:
     return web.Response(status=303, headers={"Location": "/"})
 
 
 def _provider(request: web.Request) -> OpenIdProvider:
-    provider = request.app[CONTEXT].people.provider
+    provider = request.app[CONTEXT].authenticators.provider
     if provider is None:
         raise Missing("no sign-in provider is configured (oidc.issuer)")
     return provider
 
 
-def _back(request: web.Request) -> str:
+def _redirect_uri(request: web.Request) -> str:
     """Returns the address to which the provider sends the browser. It has to be registered there."""
     host = request.host if _HOST.fullmatch(request.host) else "localhost"
     return f"{request.app[CONTEXT].scheme(request)}://{host}/oidc/callback"
 
 
-def _plain(text: str) -> str:
+def _printable(text: str) -> str:
     return "".join(c for c in text if c.isalnum() or c in "_- ")[:60]
 
 
-def _said(status: int, words: str, retry_after: int = 0) -> web.Response:
-    """Returns a page for a person who followed a link and did not use the console's script."""
+def _page(status: int, message: str, retry_after: int = 0) -> web.Response:
+    """Returns an HTML page for a user who followed a link, without the console's script."""
     page = (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         '<title>Millrace</title><link rel="icon" href="/console/players/icon.svg" type="image/svg+xml">'
         '<link rel="stylesheet" href="/console/players/tokens.css">'
         '<link rel="stylesheet" href="/console/app/style.css"><main>'
-        f"<h1>Signing in did not work</h1><p>{html.escape(words)}.</p>"
+        f"<h1>Signing in did not work</h1><p>{html.escape(message)}.</p>"
         '<p><a href="/">Back to the console</a></p></main></html>\n'
     )
     headers = {"Content-Security-Policy": _POLICY}

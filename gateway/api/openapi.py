@@ -1,4 +1,4 @@
-"""openapi.json: the route table and the shapes, as an OpenAPI 3.1 document."""
+"""openapi.json: the route table and the schemas as an OpenAPI 3.1 document."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from gateway.api.route import Route
-from gateway.api.schemas import SHAPES
+from gateway.api.schemas import SCHEMAS
 
 _REF: Final = "#/components/schemas/{model}"
-_WORDS: Final = {
+_DESCRIPTIONS: Final = {
     202: "Accepted: the work continues in the background.",
     400: "The request is wrong; `field` names the part.",
     401: "The token is missing or wrong.",
     403: "The sign-in or signature is missing, wrong or expired; with a session: X-CSRF-Token or the page's origin.",
     404: "Not found.",
-    405: "The route does not know this method.",
+    405: "The route does not support this method.",
     409: "Not possible in the present state.",
     413: "Too large.",
     422: "The object in the request cannot be used for this.",
@@ -34,10 +34,10 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
     """Returns the whole description as JSON values."""
     inputs: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = []
     bodies = {route.body for route in routes if route.body}
-    for name, adapter in SHAPES.items():
+    for name, adapter in SCHEMAS.items():
         inputs.append((name, "validation" if name in bodies else "serialization", adapter))
     references, definitions = TypeAdapter.json_schemas(inputs, ref_template=_REF)
-    schemas = {name: _plain(schema) for (name, _), schema in references.items()}
+    schemas = {name: _clean(schema) for (name, _), schema in references.items()}
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         paths.setdefault(_template(route), {})[route.method.lower()] = _operation(route, schemas)
@@ -73,19 +73,19 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
                     "description": "`csrf` of GET /login; needed with a session, except for GET and HEAD.",
                 },
             },
-            "schemas": _plain(definitions.get("$defs", {}), names=True),
+            "schemas": _clean(definitions.get("$defs", {}), names=True),
         },
     }
 
 
-def _plain(schema: Any, names: bool = False) -> Any:
-    """Returns a schema without pydantic's titles and null defaults, which only mean "may be left out"."""
+def _clean(schema: Any, names: bool = False) -> Any:
+    """Returns a schema without pydantic's titles and null defaults. Such a default only means "optional"."""
     if isinstance(schema, list):
-        return [_plain(s) for s in schema]
+        return [_clean(s) for s in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        key: _plain(value, names=key in ("properties", "$defs"))
+        key: _clean(value, names=key in ("properties", "$defs"))
         for key, value in schema.items()
         if names or not (key == "title" or (key == "default" and value is None))
     }
@@ -103,8 +103,8 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     }
     parameters = [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]
     parameters += [
-        {"name": name, "in": "query", "required": False, "description": words, "schema": {"type": "string"}}
-        for name, words in route.query
+        {"name": name, "in": "query", "required": False, "description": text, "schema": {"type": "string"}}
+        for name, text in route.query
     ]
     if parameters:
         operation["parameters"] = parameters
@@ -113,13 +113,13 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     if route.public:
         operation["security"] = []
     for status in sorted(_refusals(route, names)):
-        shape = dict(route.said).get(status, route.answer if status < 300 else "Error")
-        operation["responses"][str(status)] = {"description": _WORDS[status], "content": _content(shape, schemas)}
+        name = dict(route.other_answers).get(status, route.answer if status < 300 else "Error")
+        operation["responses"][str(status)] = {"description": _DESCRIPTIONS[status], "content": _content(name, schemas)}
     return operation
 
 
 def _refusals(route: Route, names: list[str]) -> set[int]:
-    statuses = set(route.also)
+    statuses = set(route.statuses)
     if not route.public:
         statuses |= {401, 429} if route.method == "GET" else {401, 403, 429}
     if route.body or route.query:
@@ -131,10 +131,11 @@ def _refusals(route: Route, names: list[str]) -> set[int]:
     return statuses
 
 
-def _content(shape: str, schemas: dict[str, Any]) -> dict[str, Any]:
-    if "/" in shape:
-        return {shape: {"schema": {"type": "string"}}}
-    return {"application/json": {"schema": schemas[shape]}}
+def _content(name: str, schemas: dict[str, Any]) -> dict[str, Any]:
+    """Returns the content of a body. name: a schema, or a media type if the body is not JSON."""
+    if "/" in name:
+        return {name: {"schema": {"type": "string"}}}
+    return {"application/json": {"schema": schemas[name]}}
 
 
 def _template(route: Route) -> str:

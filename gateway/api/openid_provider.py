@@ -1,4 +1,4 @@
-"""The OpenID Connect provider (Amazon Cognito, Keycloak, …): its configuration, its keys, and signing in through it."""
+"""The client of an OpenID Connect provider (Amazon Cognito, Keycloak, …): its configuration, its keys, and sign-in."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from urllib.parse import quote, urlencode, urlsplit
 import aiohttp
 import structlog
 
-from gateway.api.login_sessions import Person
-from gateway.api.tokens import TokenRefused, TokenRules, key_id, keys_of, verified
+from gateway.api.login_sessions import ApiUser
+from gateway.api.tokens import TokenRefused, TokenRules, key_id, parse_jwks, verified
 from gateway.lib.egress import Egress
 from gateway.lib.network import is_loopback
 from gateway.ports.errors import StoreUnavailable
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _TIMEOUT: Final = 5.0  # seconds for one request to the provider
-_LARGEST: Final = 256_000
+_MAX_BYTES: Final = 256_000
 _CACHE_SECONDS: Final = 3_600.0  # seconds for which configuration and keys are cached
-_UNKNOWN_KEY_SECONDS: Final = 60.0  # at least this long between fetches for unknown keys: anybody can send one
+_UNKNOWN_KEY_SECONDS: Final = 60.0  # seconds between fetches for unknown keys: anybody can send one
 _RETRY_SECONDS: Final = 5.0  # after a failure
 
 
 class OpenIdProvider:
     """The client of the provider. It sends requests only for sign-ins and tokens, limited by the constants above.
 
-    reachable: as `egress.allow`: what may be asked without TLS besides this machine. StoreUnavailable where the
-    provider does not answer.
+    reachable: the entries of `egress.allow`: hosts that may be requested without TLS, besides this machine.
+    Methods raise StoreUnavailable if the provider does not answer.
     """
 
     def __init__(
@@ -58,30 +58,30 @@ class OpenIdProvider:
         self._tls = tls
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
-        self._asking = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._document: dict[str, Any] = {}
-        self._document_until = 0.0
+        self._document_expires = 0.0
         self._keys: dict[str, PyJWK] = {}
         self._keys_at = -_CACHE_SECONDS
         self._failed_at = -_RETRY_SECONDS
 
     @property
-    def mark(self) -> str:
-        """A text that differs for every set of rules. A login with another mark has to sign in again."""
+    def credential_hash(self) -> str:
+        """The hash of the rules. A login with another hash has to sign in again."""
         rules = self._rules
-        said = json.dumps([rules.issuer, rules.client_id, rules.claim, sorted(rules.allow)])
-        return hashlib.sha256(said.encode()).hexdigest()
+        text = json.dumps([rules.issuer, rules.client_id, rules.claim, sorted(rules.allow)])
+        return hashlib.sha256(text.encode()).hexdigest()
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
 
-    async def bearer(self, token: str) -> Person:
-        """Returns the person of an access or ID token. Raises TokenRefused, StoreUnavailable."""
-        return self._rules.person(await self._verified(token))
+    async def bearer(self, token: str) -> ApiUser:
+        """Returns the user of an access or ID token. Raises TokenRefused, StoreUnavailable."""
+        return self._rules.user(await self._verified(token))
 
-    async def start(self, back: str, state: str, nonce: str, verifier: str) -> str:
-        """Returns the provider's URL for the browser, which later returns to `back`. Raises StoreUnavailable.
+    async def start(self, redirect_uri: str, state: str, nonce: str, verifier: str) -> str:
+        """Returns the provider's URL for the browser, which later returns to `redirect_uri`. Raises StoreUnavailable.
 
         verifier: the PKCE code verifier of RFC 7636.
         """
@@ -89,7 +89,7 @@ class OpenIdProvider:
         query = {
             "response_type": "code",
             "client_id": self._rules.client_id,
-            "redirect_uri": back,
+            "redirect_uri": redirect_uri,
             "scope": "openid email profile",
             "state": state,
             "nonce": nonce,
@@ -99,33 +99,33 @@ class OpenIdProvider:
         endpoint = (await self._configuration())["authorization_endpoint"]
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(query)}"
 
-    async def finish(self, back: str, code: str, nonce: str, verifier: str) -> Person:
-        """Returns the person whose sign-in gave this code. Raises TokenRefused, StoreUnavailable."""
+    async def finish(self, redirect_uri: str, code: str, nonce: str, verifier: str) -> ApiUser:
+        """Returns the user of the sign-in with this code. Raises TokenRefused, StoreUnavailable."""
         document = await self._configuration()
         form = {
             "grant_type": "authorization_code",
             "code": code,
-            "redirect_uri": back,
+            "redirect_uri": redirect_uri,
             "client_id": self._rules.client_id,
             "code_verifier": verifier,
         }
         headers = {}
-        if self._secret and _takes_basic(document):
+        if self._secret and _accepts_basic(document):
             # RFC 6749 §2.3.1: both are form-encoded first.
             pair = f"{quote(self._rules.client_id, safe='')}:{quote(self._secret, safe='')}"
             headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         elif self._secret:
             form["client_secret"] = self._secret
-        status, answer = await self._ask("POST", document["token_endpoint"], data=form, headers=headers)
+        status, answer = await self._request("POST", document["token_endpoint"], data=form, headers=headers)
         token = answer.get("id_token")
         if status != 200 or not isinstance(token, str):
-            said = str(answer.get("error", "no ID token"))
-            log.warning("the sign-in provider refuses the code", status=status, reason=said[:100])
+            reason = str(answer.get("error", "no ID token"))
+            log.warning("the sign-in provider refuses the code", status=status, reason=reason[:100])
             raise TokenRefused("the provider does not confirm this sign-in")
         claims = await self._verified(token)
         if not self._rules.is_sign_in(claims, nonce):
-            raise TokenRefused("the provider answers for another sign-in")
-        return self._rules.person(claims)
+            raise TokenRefused("the provider's answer is for another sign-in")
+        return self._rules.user(claims)
 
     # ---- keys and configuration ----
 
@@ -137,14 +137,14 @@ class OpenIdProvider:
             await self._fetch_keys()
             key = self._keys.get(kid)
         if key is None:
-            raise TokenRefused("the token is signed by a key that the provider does not name")
+            raise TokenRefused("the token is signed by a key that the provider does not publish")
         return verified(token, key, self._rules)
 
     async def _fetch_keys(self) -> None:
         document = await self._configuration()
-        asked = self._clock()
-        async with self._asking:
-            if self._keys_at >= asked:
+        started = self._clock()
+        async with self._lock:
+            if self._keys_at >= started:
                 return  # another request fetched them meanwhile
             try:
                 status, answer = await self._get(document["jwks_uri"])
@@ -153,41 +153,45 @@ class OpenIdProvider:
                     raise
                 status, answer = 0, {}
             if status == 200:
-                self._keys = keys_of(answer)
+                self._keys = parse_jwks(answer)
             else:
-                log.warning("the sign-in provider tells no keys", status=status)
+                log.warning("the sign-in provider returns no keys", status=status)
             self._keys_at = self._clock()
 
     async def _configuration(self) -> dict[str, Any]:
         """Returns the configuration of OpenID Connect Discovery 1.0, checked as in its §4.3."""
-        if self._clock() < self._document_until:
+        if self._clock() < self._document_expires:
             return self._document
-        async with self._asking:
-            if self._clock() < self._document_until:
+        async with self._lock:
+            if self._clock() < self._document_expires:
                 return self._document
             issuer = self._rules.issuer
             status, found = await self._get(issuer.rstrip("/") + "/.well-known/openid-configuration")
-            wanted = ("authorization_endpoint", "token_endpoint", "jwks_uri")
-            if status != 200 or found.get("issuer") != issuer or not all(self._may_ask(found.get(n)) for n in wanted):
+            endpoints = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+            if (
+                status != 200
+                or found.get("issuer") != issuer
+                or not all(self._is_allowed(found.get(n)) for n in endpoints)
+            ):
                 self._failed_at = self._clock()
                 log.warning("the sign-in provider's configuration is not usable", issuer=issuer, status=status)
                 raise StoreUnavailable("the sign-in provider's configuration is not usable")
-            self._document, self._document_until = found, self._clock() + _CACHE_SECONDS
+            self._document, self._document_expires = found, self._clock() + _CACHE_SECONDS
             return found
 
     async def _get(self, url: str) -> tuple[int, dict[str, Any]]:
         if self._clock() - self._failed_at < _RETRY_SECONDS:
             raise StoreUnavailable("the sign-in provider did not answer just now")
         try:
-            return await self._ask("GET", url)
+            return await self._request("GET", url)
         except StoreUnavailable:
             self._failed_at = self._clock()
             raise
 
-    async def _ask(self, method: str, url: str, **options: Any) -> tuple[int, dict[str, Any]]:
+    async def _request(self, method: str, url: str, **options: Any) -> tuple[int, dict[str, Any]]:
         """Returns the status and the JSON object of an answer. Follows no redirects. Raises StoreUnavailable."""
-        if not self._may_ask(url):
-            raise StoreUnavailable("the sign-in provider is asked over TLS only (egress.allow)")
+        if not self._is_allowed(url):
+            raise StoreUnavailable("the sign-in provider may be requested over TLS only (egress.allow)")
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=self._tls if self._tls is not None else True, limit=4),
@@ -197,20 +201,20 @@ class OpenIdProvider:
         try:
             async with self._session.request(method, url, allow_redirects=False, **options) as reply:
                 body = bytearray()
-                async for piece in reply.content.iter_any():
-                    body += piece
-                    if len(body) > _LARGEST:
-                        raise StoreUnavailable("the sign-in provider answers too much")
+                async for chunk in reply.content.iter_any():
+                    body += chunk
+                    if len(body) > _MAX_BYTES:
+                        raise StoreUnavailable("the sign-in provider's answer is too large")
                 found = json.loads(body) if body else {}
                 return reply.status, found if isinstance(found, dict) else {}
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.warning("the sign-in provider does not answer", url=url, reason=str(error) or type(error).__name__)
             raise StoreUnavailable("the sign-in provider does not answer") from None
         except (ValueError, RecursionError):
-            raise StoreUnavailable("the sign-in provider answers something else than JSON") from None
+            raise StoreUnavailable("the sign-in provider's answer is not JSON") from None
 
-    def _may_ask(self, url: Any) -> bool:
-        """Whether a URL may be called: any with TLS, without it only this machine and hosts of `egress.allow`."""
+    def _is_allowed(self, url: Any) -> bool:
+        """Whether a URL may be requested: any with TLS; without TLS only this machine and hosts of `egress.allow`."""
         if not isinstance(url, str):
             return False
         try:
@@ -223,7 +227,7 @@ class OpenIdProvider:
         return parts.scheme == "http" and (is_loopback(host) or self._egress.names(url))
 
 
-def _takes_basic(document: Mapping[str, Any]) -> bool:
+def _accepts_basic(document: Mapping[str, Any]) -> bool:
     """Whether the provider accepts client_secret_basic, the default of RFC 8414 §2."""
     methods = document.get("token_endpoint_auth_methods_supported")
     return not isinstance(methods, list) or "client_secret_basic" in methods

@@ -17,7 +17,7 @@ from gateway.playback.formats import play_urls
 class Presenter:
     """Shows channels: the stored item, and values computed from it.
 
-    push: returns the fields with the addresses for publishers: `ingest.registry.push_addresses`.
+    push: returns the address fields for publishers: `ingest.registry.push_addresses`.
     play_auth: for channels without their own `playAuth`.
     sign_ttl: seconds for which the play signatures in `playUrls` are valid.
     tls: whether the administrator uses TLS. A page over TLS can open only TLS addresses.
@@ -32,11 +32,11 @@ class Presenter:
 
     def present(self, channel: Channel, now: float) -> dict[str, Any]:
         """Returns the item with the addresses for publishers, `playUrls` and `expired`. Relay targets are masked."""
-        shown = dict(channel.item)
-        if "relayURL" in shown:
-            shown["relayURL"] = relay_urls.masked(shown["relayURL"])
+        item = dict(channel.item)
+        if "relayURL" in item:
+            item["relayURL"] = relay_urls.masked(item["relayURL"])
         return {
-            **shown,
+            **item,
             **self.push(self.addresses, channel, self.tls),
             "playUrls": play_urls(self.addresses, channel, self.play_query(channel, now)),
             "expired": channel.expired(now),

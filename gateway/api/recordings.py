@@ -1,4 +1,4 @@
-"""Recordings and pictures of a channel: lists them with their addresses, and deletes one."""
+"""Lists the recordings and pictures of a channel with their addresses, and deletes one."""
 
 from __future__ import annotations
 
@@ -42,43 +42,46 @@ async def index(request: web.Request) -> web.Response:
         return answer([])
     found = await RecordingIndex(context.objects).list(channel.id, limit, before, kinds)
     url = addresses(channel, await context.presenter(request), context.clock())
-    return answer([shown(kept, url) for kept in found])
+    return answer([present(recording, url) for recording in found])
 
 
 def addresses(channel: Channel | None, presenter: Presenter, now: float) -> Callable[[str], str | None]:
-    """Returns a function from a recording's key to its address. All addresses get the same sign.
+    """Returns a function that returns the address of a key. All addresses get one play signature.
 
-    channel: the channel whose protection applies; None: it is unknown, so the media are not served.
+    channel: its protection applies to the media; None: it is unknown, so the media are not served.
     """
     if channel is None:
         return lambda key: None
-    own, query = f"{channel.id}/", presenter.play_query(channel, now)
-    base = f"{presenter.addresses.pull}/{own}vod/"
-    return lambda key: f"{base}{quote(key.removeprefix(own))}{query}"
+    folder, query = f"{channel.id}/", presenter.play_query(channel, now)
+    base = f"{presenter.addresses.pull}/{folder}vod/"
+    return lambda key: f"{base}{quote(key.removeprefix(folder))}{query}"
 
 
-def shown(kept: StoredRecording, url: Callable[[str], str | None]) -> dict[str, Any]:
-    """Returns a recording as answers show it. url: the function from `addresses`."""
+def present(recording: StoredRecording, url: Callable[[str], str | None]) -> dict[str, Any]:
+    """Returns a recording as the API shows it. url: the function from `addresses`."""
     return {
-        "key": kept.key,
-        "kind": str(kept.kind),
-        "start": rfc3339(kept.start),
-        "seconds": kept.seconds,
-        "size": kept.size,
-        "url": url(kept.key),
-        "poster": None if kept.poster is None else url(kept.poster),
+        "key": recording.key,
+        "kind": str(recording.kind),
+        "start": rfc3339(recording.start),
+        "seconds": recording.seconds,
+        "size": recording.size,
+        "url": url(recording.key),
+        "poster": None if recording.poster is None else url(recording.poster),
     }
 
 
 async def delete(request: web.Request) -> web.Response:
-    """Deletes a recording, an on-demand session with its segments. A session that is being recorded stays."""
+    """Deletes a recording; an on-demand session with its segments.
+
+    Raises Conflict for a session that is still being recorded.
+    """
     context = request.app[CONTEXT]
     channel = await stored_channel(request)
     key = f"{channel.id}/{request.match_info['path']}"
-    if any(output.get("playlist") == key for output in await _outputs(context, channel.id)):
+    if any(output.get("playlist") == key for output in await _live_outputs(context, channel.id)):
         raise Conflict("this session is being recorded: end it first")
     if context.objects is None:
-        raise Missing("nothing is recorded here")
+        raise Missing("this node has no object store")
     try:
         await RecordingIndex(context.objects).delete(key)
     except NoSuchObject:
@@ -87,7 +90,7 @@ async def delete(request: web.Request) -> web.Response:
     return answer({"key": key, "deleted": True})
 
 
-async def _outputs(context: Context, id: str) -> Sequence[Mapping[str, Any]]:
+async def _live_outputs(context: Context, id: str) -> Sequence[Mapping[str, Any]]:
     """Returns the outputs of the channel's live stream, on any node."""
     stream = context.hub.find(id)
     if stream is not None:
@@ -96,18 +99,18 @@ async def _outputs(context: Context, id: str) -> Sequence[Mapping[str, Any]]:
     return session["outputs"] if session is not None else ()
 
 
-def kinds_of(text: str, usual: tuple[MediaKind, ...] = RECORDED) -> tuple[MediaKind, ...]:
-    """Returns the kinds in a query. Raises BadRequest."""
+def kinds_of(text: str, default: tuple[MediaKind, ...] = RECORDED) -> tuple[MediaKind, ...]:
+    """Returns the kinds in a query; `default` if it has none. Raises BadRequest."""
     if not text:
-        return usual
-    wanted = set(text.split(","))
-    if not wanted <= set(LISTED):
+        return default
+    names = set(text.split(","))
+    if not names <= set(LISTED):
         raise BadRequest(f"expected one or more of {', '.join(LISTED)}", field="kind")
-    return tuple(kind for kind in LISTED if kind in wanted)
+    return tuple(kind for kind in LISTED if kind in names)
 
 
 def limit_of(text: str) -> int:
-    """Returns the number of items that a query asks for. Raises BadRequest."""
+    """Returns the limit of a query. Raises BadRequest."""
     if not text:
         return _DEFAULT_LIMIT
     if not text.isascii() or not text.isdecimal() or len(text) > 4 or not 1 <= int(text) <= _MAX_LIMIT:

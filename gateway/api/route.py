@@ -1,4 +1,4 @@
-"""One route of the admin listener, with what openapi.json says of it."""
+"""One route of the admin listener, with its description for openapi.json."""
 
 from __future__ import annotations
 
@@ -9,21 +9,30 @@ from aiohttp.typedefs import Handler
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A route. body, answer: names in gateway.api.schemas, or a media type where no JSON is sent.
+    """A route. endpoint: method and path pattern.
 
-    also: further statuses. status: on success. said: shapes of answers with other statuses, where they are not Error.
+    body, answer: names in gateway.api.schemas, or a media type if the body is not JSON.
+    status: on success; statuses: further possible statuses.
+    other_answers: schemas of answers with further statuses, if they are not Error.
     query: (name, description) pairs. public: needs no token.
     """
 
-    method: str
-    path: str
+    endpoint: str
     handler: Handler
     summary: str
     answer: str
     body: str | None = None
-    also: tuple[int, ...] = ()
+    statuses: tuple[int, ...] = ()
     query: tuple[tuple[str, str], ...] = ()
     public: bool = False
     status: int = 200
-    said: tuple[tuple[int, str], ...] = ()
+    other_answers: tuple[tuple[int, str], ...] = ()
     tag: str = ""
+
+    @property
+    def method(self) -> str:
+        return self.endpoint.partition(" ")[0]
+
+    @property
+    def path(self) -> str:
+        return self.endpoint.partition(" ")[2]

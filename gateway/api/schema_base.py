@@ -1,4 +1,4 @@
-"""Base classes of all shapes of the API's JSON."""
+"""Base classes of all schemas of the API's JSON."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Number: TypeAlias = float | Annotated[str, Field(pattern=r"^\s*-?[0-9]+(\.[0-9]+
 Time: TypeAlias = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 
 
-class Shape(BaseModel):
-    """An answer. All of its fields are always present."""
+class Schema(BaseModel):
+    """An answer. All its fields are always present."""
 
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=True)
 
 
-class Open(BaseModel):
+class OpenSchema(BaseModel):
     """Unknown fields are stored and shown unchanged."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class Ports(Shape):
+class Ports(Schema):
     """Ports of the listeners; null: not open."""
 
     __annotations__ = dict.fromkeys(LISTENERS, int | None)

@@ -1,6 +1,6 @@
-"""The shapes of the API's JSON as pydantic models, the source of openapi.json.
+"""Pydantic models of the API's JSON. openapi.json is made from them.
 
-gateway.channels checks stored values.
+gateway.channels validates stored values.
 """
 
 from __future__ import annotations
@@ -10,81 +10,81 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
 
 from gateway.api.channel_fields import described
-from gateway.api.console_schemas import SHAPES as CONSOLE
-from gateway.api.schema_base import Flag, Number, Open, Ports, Shape, Time
+from gateway.api.console_schemas import SCHEMAS as CONSOLE
+from gateway.api.schema_base import Flag, Number, OpenSchema, Ports, Schema, Time
 from gateway.channels import fields
 from gateway.ingest.registry import all_listeners
 from gateway.playback.formats import FORMATS, LADDER
 
 
-def _optional(field: fields.Field[Any]) -> Any:
-    """Returns the JSON type of a stored field. The description says what a missing value means."""
-    one = described(field)
-    match one["type"]:
+def _schema_of(field: fields.Field[Any]) -> Any:
+    """Returns the JSON type of a stored field. Its description explains a missing value."""
+    described_field = described(field)
+    match described_field["type"]:
         case "flag":
             kind: Any = Flag
         case "number" | "days":
-            bounds = {"x-minimum": one["minimum"], "x-maximum": one["maximum"]}
+            bounds = {"x-minimum": described_field["minimum"], "x-maximum": described_field["maximum"]}
             kind = Annotated[Number, Field(json_schema_extra=bounds)]
-            if one["type"] == "days":
+            if described_field["type"] == "days":
                 kind |= Literal[""]
         case "choice":
-            kind = Literal[(*one["values"], *one["aliases"])]
+            kind = Literal[(*described_field["values"], *described_field["aliases"])]
         case "text":
-            kind = Annotated[str, Field(max_length=one["maximum"])]
+            kind = Annotated[str, Field(max_length=described_field["maximum"])]
         case _:
             kind = str | list[str]
     if field.absent is None:
         kind = kind | None
-    words = "the gateway's own setting" if field.absent in (None, ()) else f"{field.absent!r}"
-    return (kind, Field(default=None, description=f"Missing means {words}."))
+    text = "the gateway's own setting" if field.absent in (None, ()) else f"{field.absent!r}"
+    return (kind, Field(default=None, description=f"Missing means {text}."))
 
 
-_FIELDS: dict[str, Any] = {name: _optional(field) for name, field in fields.FIELDS.items()}
+_FIELDS: dict[str, Any] = {name: _schema_of(field) for name, field in fields.FIELDS.items()}
 _OUTDATE = Field(
-    description="Until when the channel may be pushed: a date (00:00 UTC of that day), a time, or seconds since 1970.",
+    description="The time until which pushes are accepted: a date (00:00 UTC), a time, or seconds since 1970.",
     examples=["2030-01-31", "2030-01-31T18:00:00+08:00", 1893456000],
 )
 
-ChannelFields: type[BaseModel] = create_model("ChannelFields", __base__=Open, **_FIELDS)
+ChannelFields: type[BaseModel] = create_model("ChannelFields", __base__=OpenSchema, **_FIELDS)
 NewChannel: type[BaseModel] = create_model("NewChannel", __base__=ChannelFields, outdate=(str | float, _OUTDATE))
 ChannelChanges: type[BaseModel] = create_model(
     "ChannelChanges", __base__=ChannelFields, outdate=(str | float, _OUTDATE.merge_field_infos(_OUTDATE, default=None))
 )
 
 
-class _PlayUrls(Shape):
+class _PlayUrls(Schema):
     """Addresses of the enabled outputs only: all except `rtmp` may be missing."""
 
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
 
 
-_PLAYS: dict[str, Any] = {
+_PLAY_ADDRESSES: dict[str, Any] = {
     address.name: (str | None, None) if format.flag else (str, ...)
     for format in FORMATS
     for address in format.addresses
 }
 PlayUrls: type[BaseModel] = create_model(
-    "PlayUrls", __base__=_PlayUrls, __doc__=_PlayUrls.__doc__, **_PLAYS | {LADDER: (str | None, None)}
+    "PlayUrls", __base__=_PlayUrls, __doc__=_PlayUrls.__doc__, **_PLAY_ADDRESSES | {LADDER: (str | None, None)}
 )
 
-_PUSHES: dict[str, Any] = {
-    name: (str, Field(description=words)) for listener in all_listeners() for name, words in listener.fields.items()
+_PUSH_ADDRESSES: dict[str, Any] = {
+    name: (str, Field(description=text)) for listener in all_listeners() for name, text in listener.fields.items()
 }
 Channel: type[BaseModel] = create_model(
     "Channel",
     __base__=NewChannel,
-    id=(str, Field(description="Made by the gateway.")),
-    key=(str, Field(description="The stream key's sign, <expiry>-<hash>.")),
-    TimeStamp=(float, Field(default=None, description="Kept for readers of the original table; deletes nothing.")),
-    **_PUSHES,
+    id=(str, Field(description="Assigned by the gateway.")),
+    key=(str, Field(description="The signature of the stream key: <expiry>-<hash>.")),
+    TimeStamp=(float, Field(default=None, description="For programs that read the old system's table; no effect.")),
+    **_PUSH_ADDRESSES,
     playUrls=(PlayUrls, ...),
     expired=(bool, Field(description="Whether `outdate` has passed.")),
 )
 
 
-class Output(Shape):
-    """An output. Some have more fields: codec has `renditions`, `dropped` and `restarts`; relay has `targets`.
+class Output(Schema):
+    """An output. codec also has `renditions`, `dropped` and `restarts`; relay has `targets`.
 
     kvs has `fragments`; video has `pieces` and `bytes`.
     """
@@ -97,8 +97,8 @@ class Output(Shape):
     error: str | None
 
 
-class Publisher(Shape):
-    """The publisher of a stream. seconds: since the push began. dropped: unusable frames by reason."""
+class Publisher(Schema):
+    """The publisher of a stream. seconds: since the push began. dropped: number of unusable frames by reason."""
 
     protocol: str
     address: str
@@ -106,8 +106,8 @@ class Publisher(Shape):
     dropped: dict[str, int]
 
 
-class Track(Shape):
-    """A track of a stream. null: the publisher does not say.
+class Track(Schema):
+    """A track of a stream. null: the publisher did not send the value.
 
     width, height, frameRate: of video. sampleRate, channels: of audio.
     """
@@ -124,11 +124,10 @@ class Track(Shape):
     channels: int | None = None
 
 
-class Session(Shape):
+class Session(Schema):
     """The session of a channel. since: start of the stream. bitrate: bits per second.
 
-    viewers: by protocol, on all nodes. node: id of the node that holds the stream, where several nodes share the
-    streams.
+    viewers: by protocol, on all nodes. node: id of the node with the stream, if there are several nodes.
     """
 
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
@@ -163,10 +162,10 @@ class NewJob(BaseModel):
     source: Annotated[str, Field(min_length=1, max_length=2048, examples=["a.mp4", "s3://bucket/films/a.mp4"])]
 
 
-class Job(Shape):
+class Job(Schema):
     """A job. progress: percent.
 
-    outputs: of a video on demand "hls", "poster" and "thumbnail", the addresses at which they play.
+    outputs: the play addresses of a video on demand: "hls", "poster" and "thumbnail".
     """
 
     id: str
@@ -180,18 +179,18 @@ class Job(Shape):
     updated: Time
 
 
-class ProcessObject(Open):
-    """An object, or an S3 event, whose keys are URL-encoded."""
+class ProcessObject(OpenSchema):
+    """An object, or an S3 event. The keys in an event are URL-encoded."""
 
     bucketName: Annotated[str, Field(examples=["films"])] | None = None
     keyName: Annotated[str, Field(examples=["a.mp4"])] | None = None
     Records: list[dict[str, Any]] | None = None
 
 
-class Processed(Shape):
+class Processed(Schema):
     """The result of /processObject. jobs: see /jobs.
 
-    startFragmentNumber: null where the video had not started when the answer was due (202).
+    startFragmentNumber: null if the video had not started in time (202).
     """
 
     streamArn: str
@@ -199,10 +198,10 @@ class Processed(Shape):
     jobs: list[str]
 
 
-class Recording(Shape):
+class Recording(Schema):
     """A recording. start: of the first frame. size: bytes; of an on-demand session, the size of its playlist.
 
-    poster: the address of the picture that was taken with it.
+    poster: the address of its picture.
     """
 
     key: str
@@ -214,10 +213,11 @@ class Recording(Shape):
     poster: str | None
 
 
-class Media(Shape):
-    """A recording or a video on demand. key: of a video on demand, its first playlist; start: when it was stored.
+class Media(Schema):
+    """A recording or a video on demand.
 
-    deleted: when the channel was deleted; null: it exists or is unknown. url: null where the channel's protection is
+    key: of a video on demand, the multivariant playlist. start: of a video on demand, when it was stored.
+    deleted: when the channel was deleted; null: it exists or is unknown. url: null if the channel's protection is
     unknown.
     """
 
@@ -233,18 +233,18 @@ class Media(Shape):
     poster: str | None
 
 
-class MediaChannel(Shape):
-    """A deleted channel whose media are kept."""
+class MediaChannel(Schema):
+    """A deleted channel with stored media."""
 
     id: str
     videoname: str
     deleted: Time
 
 
-class DeletedMedia(Shape):
-    """Deleted media. key: null where all media of the channel were deleted.
+class DeletedMedia(Schema):
+    """Deleted media. key: null if all media of the channel were deleted.
 
-    deleted: false while the deletion goes on.
+    deleted: false while the deletion continues.
     """
 
     channel: str
@@ -252,7 +252,7 @@ class DeletedMedia(Shape):
     deleted: bool
 
 
-class DeletedRecording(Shape):
+class DeletedRecording(Schema):
     key: str
     deleted: bool
 
@@ -263,10 +263,10 @@ class NewUpload(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=1024, examples=["holiday.mp4"])]
 
 
-class Upload(Shape):
-    """How to send the file: with this method and these headers to this address.
+class Upload(Schema):
+    """The upload of a file: address, method and headers.
 
-    It works once and for a limited time.
+    The address is valid once, for a limited time.
     """
 
     key: str
@@ -275,26 +275,26 @@ class Upload(Shape):
     headers: dict[str, str]
 
 
-class Uploaded(Shape):
+class Uploaded(Schema):
     key: str
     job: Job
 
 
-class Domains(Shape):
+class Domains(Schema):
     """Hosts, optionally with a port and a scheme; empty: this node's own."""
 
     pushDNS: str
     pullDNS: str
 
 
-class DomainChanges(Open):
+class DomainChanges(OpenSchema):
     """A missing field stays unchanged."""
 
     pushDNS: Annotated[str, Field(max_length=300)] | None = None
     pullDNS: Annotated[str, Field(max_length=300)] | None = None
 
 
-class Server(Shape):
+class Server(Schema):
     """A gateway. role: primary, secondary or standby."""
 
     role: str
@@ -302,8 +302,8 @@ class Server(Shape):
     ports: Ports
 
 
-class BroadcastServer(Shape):
-    """A row of the original's table of servers. role: primary or secondary. replaced: no."""
+class BroadcastServer(Schema):
+    """A row of the old system's table of push servers. role: primary or secondary. replaced: always "no"."""
 
     role: str
     dns: str
@@ -311,21 +311,21 @@ class BroadcastServer(Shape):
     eventid: str
 
 
-class BroadcastServers(Shape):
-    """The list of broadcast servers, in the form of a DynamoDB scan of the original's table."""
+class BroadcastServers(Schema):
+    """The list of push servers, in the form of a DynamoDB scan of the old system's table."""
 
     Items: list[BroadcastServer]
     Count: int
     ScannedCount: int
 
 
-class Ready(Shape):
+class Ready(Schema):
     ready: bool
     missing: list[str]
 
 
-class Error(Shape):
-    """A refusal. field: the wrong field of the body or the query."""
+class Error(Schema):
+    """An error. field: the wrong field of the body or the query."""
 
     model_config = ConfigDict(extra="forbid", json_schema_serialization_defaults_required=False)
 
@@ -333,7 +333,7 @@ class Error(Shape):
     field: str | None = None
 
 
-class NmsServer(Shape):
+class NmsServer(Schema):
     os: dict[str, str]
     cpu: dict[str, int | str]
     mem: dict[str, int]
@@ -343,7 +343,7 @@ class NmsServer(Shape):
     version: str
 
 
-class NmsStream(Shape):
+class NmsStream(Schema):
     isLive: bool
     viewers: int
     duration: int
@@ -352,7 +352,7 @@ class NmsStream(Shape):
     arguments: dict[str, str]
 
 
-class NmsPublisher(Shape):
+class NmsPublisher(Schema):
     app: str
     stream: str
     clientId: str
@@ -363,7 +363,7 @@ class NmsPublisher(Shape):
     video: dict[str, Any] | None
 
 
-class NmsEntry(Shape):
+class NmsEntry(Schema):
     publisher: NmsPublisher | None
     subscribers: list[dict[str, Any]]
 
@@ -372,7 +372,7 @@ Deleted: TypeAlias = Literal["stream deleted"]
 NmsStreams: TypeAlias = dict[str, dict[str, NmsEntry]]
 
 
-class ChannelField(Shape):
+class ChannelField(Schema):
     """`minimum`, `maximum`: of a number, or the length of a text or a list; null: none. `values`: of a choice.
 
     `aliases`: other names of these values, which older clients stored.
@@ -390,7 +390,7 @@ class ChannelField(Shape):
 
 
 class FormField(ChannelField):
-    """`group`: the part of a form in which it stands."""
+    """`group`: the group of the form that contains the field."""
 
     group: str
 
@@ -399,9 +399,11 @@ class OutputField(ChannelField):
     label: dict[str, str] = Field(description="By language, such as `en`.")
 
 
-class KnownOutput(Shape):
-    """`flag`: the channel field that switches it on. `label`: its name by language; empty where the console has words
-    of its own. `fields`: those that are not in the contract."""
+class KnownOutput(Schema):
+    """An output. `flag`: the channel field that switches it on. `label`: its name by language.
+
+    `label` is empty if the console has its own text. `fields`: only those that are not in the contract.
+    """
 
     name: str
     flag: str
@@ -409,8 +411,8 @@ class KnownOutput(Shape):
     fields: list[OutputField]
 
 
-# By the names used in routes.
-SHAPES: dict[str, TypeAdapter[Any]] = {
+# The schemas by name. Routes use these names.
+SCHEMAS: dict[str, TypeAdapter[Any]] = {
     "NewChannel": TypeAdapter(NewChannel),
     "ChannelChanges": TypeAdapter(ChannelChanges),
     "Channel": TypeAdapter(Channel),

@@ -1,4 +1,4 @@
-"""The live gateways, in the order in which broadcasters try them."""
+"""The gateways to which broadcasters push, in the order in which they try them."""
 
 from __future__ import annotations
 
@@ -6,38 +6,59 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+import structlog
 from aiohttp import web
 
-from gateway.api.answers import answer
+from gateway.api.answers import answer, refusal
 from gateway.api.context import CONTEXT, Context, host_of, is_host
 from gateway.api.sessions import unanswered_nodes_header
 from gateway.channels.addresses import OpenPorts
+from gateway.ports.errors import StoreUnavailable
 from gateway.ports.nodes import Node, NodeRole
+
+log = structlog.get_logger(__name__)
 
 MAX_SERVERS: Final = 100  # broadcasters never try more
 _ROLES: Final = ("primary", "secondary")  # all others are "standby"
+NO_SERVERS = "You need to deploy the backend container before loading this page"  # the old system's text
 
 
 async def servers(request: web.Request) -> web.Response:
     """Returns the live gateways, the preferred one first. A broadcaster tries them in this order."""
     context = request.app[CONTEXT]
-    heard = await context.cluster.everywhere("node")  # detects dead nodes earlier than their missing beats do
-    own = {"address": host_of(request), "ports": context.shown.ports().as_json()}
-    found = [own if node is None else server_of(node) for node in await _hosts(context)]
+    # This request to all nodes detects a dead node before its missing heartbeats do.
+    reported = await context.cluster.everywhere("node")
+    local = {"address": host_of(request), "ports": context.address_defaults.ports().as_json()}
+    found = [local if node is None else server_of(node) for node in await _hosts(context)]
     usable = [server for server in found if server is not None][:MAX_SERVERS]
-    listed = [{"role": _role(context, place), **server} for place, server in enumerate(usable)]
-    return answer(listed, headers=unanswered_nodes_header(heard.silent))
+    listed = [{"role": _role(position), **server} for position, server in enumerate(usable)]
+    return answer(listed, headers=unanswered_nodes_header(reported.silent))
+
+
+async def broadcast_servers(request: web.Request) -> web.Response:
+    """Returns the push servers for the old system's browser client, as a DynamoDB scan, the primary first.
+
+    The client pushes to the first and uses the second if the first fails. `Items` have `role`, `dns`, `replaced` and
+    `eventid`.
+    """
+    list_servers = request.app[CONTEXT].broadcast_servers
+    try:
+        rows = await list_servers() if list_servers is not None else []
+    except StoreUnavailable as error:
+        log.warning("the servers of broadcasters cannot be read", reason=str(error))
+        return refusal(503, "the table of servers does not answer now", retry_after=error.retry_after)
+    if not rows:
+        return refusal(503, NO_SERVERS)
+    return answer({"Items": rows, "Count": len(rows), "ScannedCount": len(rows)})
 
 
 async def role(context: Context) -> str:
     """Returns this node's role, as in `servers`."""
-    return _role(context, (await _hosts(context)).index(None))
+    return _role((await _hosts(context)).index(None))
 
 
-def _role(context: Context, place: int) -> str:
-    if not context.cluster.node:
-        return context.role
-    return _ROLES[place] if place < len(_ROLES) else "standby"
+def _role(position: int) -> str:
+    return _ROLES[position] if position < len(_ROLES) else "standby"
 
 
 async def _hosts(context: Context) -> list[Node | None]:
@@ -45,15 +66,15 @@ async def _hosts(context: Context) -> list[Node | None]:
 
     Processes of a host share its ports.
     """
-    here = context.cluster.node.partition(".")[0]
+    local_host = context.cluster.node.partition(".")[0]
     found: dict[str, Node | None] = {}
     for node in gateways(await context.cluster.nodes()):
-        found.setdefault(node.host, None if node.host == here else node)
+        found.setdefault(node.host, None if node.host == local_host else node)
     return list(found.values()) if None in found.values() else [None, *found.values()]
 
 
 def gateways(nodes: Iterable[Node]) -> list[Node]:
-    """Returns the nodes that take pushes, oldest first. Every node returns the same order."""
+    """Returns the nodes that accept pushes, oldest first. Every node returns the same order."""
     return sorted((node for node in nodes if node.role == NodeRole.GATEWAY), key=age_order)
 
 
@@ -74,7 +95,7 @@ def registry_entry(host: str, ports: OpenPorts, since: float) -> dict[str, Any]:
 
 
 def server_of(node: Node) -> dict[str, Any] | None:
-    """Returns `{"address", "ports"}` from a node's registry entry; None where the entry is unusable."""
+    """Returns `{"address", "ports"}` from a node's registry entry; None if the entry is unusable."""
     address, ports = node.shown.get("address"), node.shown.get("ports")
     if not isinstance(address, str) or not is_host(address) or not isinstance(ports, Mapping):
         return None

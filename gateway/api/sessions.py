@@ -1,4 +1,4 @@
-"""Sessions: shows the live stream of a channel, ends it, and switches its outputs."""
+"""Sessions: shows the live stream of a channel, ends it, and switches its outputs on and off."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from gateway.ports.errors import NoSuchStream
 
 log = structlog.get_logger(__name__)
 
-# Shown even without viewers, so that clients need not check whether a name exists.
+# Listed even with 0 viewers, so that every name exists.
 PROTOCOLS: Final = tuple(address.name for address in ADDRESSES)
 # Booleans may be sent as text, as in a channel's flags.
-_SPELLINGS: Final = {"true": True, "false": False, '"true"': True, '"false"': False}
+_BOOLEANS: Final = {"true": True, "false": False, '"true"': True, '"false"': False}
 _MAX_CONCURRENT: Final = 50
-_MAX_NAMED_NODES: Final = 20  # nodes named in a header
-_LONGEST_NAME: Final = 64  # of an output; the real ones are shorter
+_MAX_HEADER_NODES: Final = 20  # nodes named in a header
+_MAX_NAME_LENGTH: Final = 64  # of an output; the real ones are shorter
 
 
-def session(id: str, stream: Stream | None, distant: Mapping[str, int] | None = None) -> dict[str, Any]:
-    """Returns a session as answers show it.
+def session(id: str, stream: Stream | None, remote_viewers: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """Returns a session as the API shows it.
 
-    since: start of the stream, RFC 3339. bitrate: bits per second. distant: viewers on other nodes, by protocol.
+    since: start of the stream, RFC 3339. bitrate: bits per second. remote_viewers: on other nodes, by protocol.
     """
     if stream is None:
         return {
@@ -67,30 +67,30 @@ def session(id: str, stream: Stream | None, distant: Mapping[str, int] | None = 
             "seconds": round(time.monotonic() - publisher.since, 1),
             "dropped": dict(publisher.dropped),
         },
-        "viewers": _viewers(stream, distant or {}),
+        "viewers": _viewers(stream, remote_viewers or {}),
         "tracks": [] if stream.tracks is None else [describe(track) for track in stream.tracks],
         "outputs": [] if stream.outputs is None else stream.outputs.status(),
     }
 
 
-def _viewers(stream: Stream, distant: Mapping[str, int]) -> dict[str, int]:
+def _viewers(stream: Stream, remote_viewers: Mapping[str, int]) -> dict[str, int]:
     viewers = {**dict.fromkeys(PROTOCOLS, 0), **stream.viewers}
-    for protocol, count in distant.items():
+    for protocol, count in remote_viewers.items():
         viewers[protocol] = viewers.get(protocol, 0) + count
     return viewers
 
 
-def sessions(hub: Hub, distant: RemoteViewerCounts) -> Iterator[dict[str, Any]]:
+def sessions(hub: Hub, remote_viewers: RemoteViewerCounts) -> Iterator[dict[str, Any]]:
     """Yields the sessions of all channels that are live or lingering here. Renditions belong to their source."""
     for stream in hub:
         if stream.playable and stream.is_source:
-            yield {**session(stream.name, stream, distant.of(stream.name)), "videoname": stream.channel.name}
+            yield {**session(stream.name, stream, remote_viewers.of(stream.name)), "videoname": stream.channel.name}
 
 
 def switched(stream: Stream, name: str, enabled: bool, peer: str | None) -> dict[str, Any]:
     """Turns an output of a live stream on or off and returns its status.
 
-    Raises Missing for an unknown output, and Conflict where nothing is live.
+    Raises Missing for an unknown output, and Conflict if the stream is not live.
     """
     if stream.outputs is None:
         raise Conflict(f"{stream.name} is not live")
@@ -107,17 +107,17 @@ def rfc3339(seconds: float) -> str:
 
 
 def live(request: web.Request, id: str) -> Stream | None:
-    """Returns the source stream of a channel, live or lingering; None where there is none here."""
+    """Returns the source stream of a channel, live or lingering; None if this node has none."""
     return request.app[CONTEXT].hub.find(id) if is_channel_id(id) else None
 
 
 async def show(request: web.Request) -> web.Response:
-    """Shows a session. A live one is shown even while the store is unavailable."""
+    """Returns a session. A live one is returned even while the store is unavailable."""
     context = request.app[CONTEXT]
     id = request.match_info["id"]
     stream = live(request, id)
     if stream is not None:
-        return answer(_placed(session(id, stream, context.distant.of(id)), context.cluster.node))
+        return answer(_with_node(session(id, stream, context.remote_viewers.of(id)), context.cluster.node))
     found = await context.cluster.ask(id, "session") if is_channel_id(id) else None
     if found is None:
         await stored_channel(request)
@@ -125,7 +125,7 @@ async def show(request: web.Request) -> web.Response:
     return answer(found)
 
 
-async def kick(request: web.Request) -> web.Response:
+async def end_session(request: web.Request) -> web.Response:
     """Ends the push and its viewers at once. The key stays valid, so an encoder may reconnect."""
     context = request.app[CONTEXT]
     id = request.match_info["id"]
@@ -140,38 +140,39 @@ async def kick(request: web.Request) -> web.Response:
 async def online(request: web.Request) -> web.Response:
     """Returns the sessions of all channels that are live or lingering on any node."""
     context = request.app[CONTEXT]
-    heard = await context.cluster.everywhere("sessions")
-    pieces: list[str] = []
-    for number, one in enumerate(_merged(sessions(context.hub, context.distant), context.cluster.node, heard)):
-        pieces.append(json_text(one))
+    reported = await context.cluster.everywhere("sessions")
+    local = sessions(context.hub, context.remote_viewers)
+    parts: list[str] = []
+    for number, one in enumerate(_merged(local, context.cluster.node, reported)):
+        parts.append(json_text(one))
         if number % _MAX_CONCURRENT == _MAX_CONCURRENT - 1:
-            await asyncio.sleep(0)  # a thousand take tens of milliseconds: lets streams run in between
-    return answer_text(f"[{','.join(pieces)}]", headers=unanswered_nodes_header(heard.silent))
+            await asyncio.sleep(0)  # 1,000 sessions take tens of milliseconds; other tasks run in between
+    return answer_text(f"[{','.join(parts)}]", headers=unanswered_nodes_header(reported.silent))
 
 
 def unanswered_nodes_header(nodes: Sequence[str]) -> dict[str, str]:
     """Returns the header with the nodes that did not answer, at most 20 of them."""
-    named = [node for node in nodes[:_MAX_NAMED_NODES] if node.isascii() and node.isprintable()]
+    named = [node for node in nodes[:_MAX_HEADER_NODES] if node.isascii() and node.isprintable()]
     return {"X-Millrace-Silent": ", ".join(named)} if named else {}
 
 
-def _merged(here: Iterable[dict[str, Any]], node: str, heard: NodeAnswers) -> Iterable[Mapping[str, Any]]:
-    """Returns each channel once, with its node. While a stream moves, two nodes may both report it."""
-    found: dict[str, Mapping[str, Any]] = {one["id"]: _placed(one, node) for one in here}
-    for other, reported in heard.answers.items():
-        for one in reported:
+def _merged(local: Iterable[dict[str, Any]], node: str, reported: NodeAnswers) -> Iterable[Mapping[str, Any]]:
+    """Returns each channel once, with its node. While a stream moves to another node, both may report it."""
+    found: dict[str, Mapping[str, Any]] = {one["id"]: _with_node(one, node) for one in local}
+    for other, answers in reported.answers.items():
+        for one in answers:
             id = str(one.get("id"))
-            if id not in found or _rank(found[id]) < _rank(one):
-                found[id] = _placed(one, other)
+            if id not in found or _sort_key(found[id]) < _sort_key(one):
+                found[id] = _with_node(one, other)
     return found.values()
 
 
-def _rank(one: Mapping[str, Any]) -> tuple[bool, str]:
+def _sort_key(one: Mapping[str, Any]) -> tuple[bool, str]:
     return one.get("state") == StreamState.LIVE, str(one.get("since"))
 
 
-def _placed(one: Mapping[str, Any], node: str) -> dict[str, Any]:
-    """Returns a session with the id of its node, where there are several nodes."""
+def _with_node(one: Mapping[str, Any], node: str) -> dict[str, Any]:
+    """Returns a session with the id of its node, if there are several nodes."""
     return {**one, "node": node} if node else dict(one)
 
 
@@ -180,7 +181,7 @@ async def switch(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     id, name = request.match_info["id"], request.match_info["name"]
     body = await json_object(request, context.limits.request)
-    enabled = _SPELLINGS.get(json.dumps(body.get("enabled")))
+    enabled = _BOOLEANS.get(json.dumps(body.get("enabled")))
     if enabled is None:
         raise BadRequest("expected true or false", field="enabled")
     stream = live(request, id)
@@ -188,9 +189,9 @@ async def switch(request: web.Request) -> web.Response:
         return answer(switched(stream, name, enabled, request.remote))
     found = None
     if is_channel_id(id):
-        query = {"name": name[:_LONGEST_NAME], "enabled": json.dumps(enabled)}
+        query = {"name": name[:_MAX_NAME_LENGTH], "enabled": json.dumps(enabled)}
         found = await context.cluster.ask(id, "outputs", "POST", **query)
     if found is None:
         await stored_channel(request)
-        raise Conflict(f"{id} is not live: outputs are switched while they run; set the channel's flag instead")
+        raise Conflict(f"{id} is not live: only a live output can be switched; set the channel's flag instead")
     return answer(found)

@@ -1,27 +1,50 @@
-"""The node's health in one answer, for the console."""
+"""The state of this node and of all nodes: health, readiness, metrics, and the status for the console."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from aiohttp import web
 
 from gateway.api.answers import answer
 from gateway.api.context import CONTEXT, host_of
 from gateway.api.node_status import NodeStatus
-from gateway.api.servers import role
+from gateway.api.servers import age_order, role
 from gateway.lib import metric_table
 from gateway.lib.log import levels
-from gateway.lib.metrics import Metrics
+from gateway.lib.metrics import CONTENT_TYPE, Metrics
 from gateway.lib.metrics_snapshot import MetricsSnapshot
+from gateway.ports.nodes import Node, NodeRole
+
+_SUMMARY_FIELDS: Final = ("version", "uptime", "cpu", "streams", "publishers", "viewers", "bytesIn", "bytesOut")
+
+
+async def healthcheck(request: web.Request) -> web.Response:
+    """Answers OK while the process runs, even if other things are wrong."""
+    return web.Response(text="OK")
+
+
+async def ready(request: web.Request) -> web.Response:
+    """Answers 200, or 503 with the names of the missing services."""
+    missing = await request.app[CONTEXT].readiness.missing()
+    if missing:
+        return answer({"ready": False, "missing": list(missing)}, 503, {"Retry-After": "5"})
+    return answer({"ready": True, "missing": []})
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Returns the metrics for Prometheus, summed over all processes that share the ports."""
+    snapshot = await request.app[CONTEXT].metrics_snapshot()
+    return web.Response(body=snapshot.render(), headers={"Content-Type": CONTENT_TYPE})
 
 
 async def show(request: web.Request) -> web.Response:
     """Returns machine, traffic, drops and missing services. Checks whether the stores answer."""
     context = request.app[CONTEXT]
-    node = context.node
+    node = context.node_status
     missing = await context.readiness.missing()
     disk = await asyncio.to_thread(node.disk)
     return answer(
@@ -33,11 +56,11 @@ async def show(request: web.Request) -> web.Response:
             "memory": node.memory(),
             "loopLag": round(context.metrics.last_lag, 4),
             "disk": disk,
-            **traffic(await context.measured()),
+            **traffic(await context.metrics_snapshot()),
             "workers": node.workers(),
             "ready": not missing,
             "missing": list(missing),
-            "ports": context.shown.ports().as_json(),
+            "ports": context.address_defaults.ports().as_json(),
             "logLevel": levels.name,
             "stores": node.stores,
             "ivs": context.ivs is not None and context.ivs.available,
@@ -45,22 +68,46 @@ async def show(request: web.Request) -> web.Response:
     )
 
 
-def summary(node: NodeStatus, measured: Metrics, version: str) -> dict[str, Any]:
-    """Returns a node's summary for other nodes: uptime, load, publishers and viewers."""
+async def nodes(request: web.Request) -> web.Response:
+    """Returns all nodes with their reported state; nulls for a node that does not answer."""
+    context = request.app[CONTEXT]
+    local_id = context.cluster.node
+    local = summary(context.node_status, context.metrics, context.version)
+    if not local_id:
+        return answer([_node_json(Node("", NodeRole.GATEWAY, host_of(request)), "", local)])
+    reported = await context.cluster.everywhere("node")
+    entries = []
+    for node in sorted(
+        await context.cluster.nodes(), key=lambda n: (n.id != local_id, n.role != NodeRole.GATEWAY, age_order(n))
+    ):
+        reports = [local] if node.id == local_id else reported.answers.get(node.id, ())
+        entries.append(_node_json(node, local_id, reports[0] if reports else None))
+    return answer(entries)
+
+
+def _node_json(node: Node, local_id: str, report: Mapping[str, Any] | None) -> dict[str, Any]:
+    values = report or {}
     return {
-        "version": version,
-        "uptime": round(node.uptime, 1),
-        "cpu": node.cpu(),
-        **traffic(measured),
+        "node": node.id,
+        "role": str(node.role),
+        "address": node.address,
+        "here": node.id == local_id,
+        "answers": report is not None,
+        **{name: values.get(name) for name in _SUMMARY_FIELDS},
     }
 
 
-def traffic(measured: Metrics | MetricsSnapshot) -> dict[str, Any]:
+def summary(node: NodeStatus, metrics: Metrics, version: str) -> dict[str, Any]:
+    """Returns this node's summary for other nodes: uptime, load, publishers and viewers."""
+    return {"version": version, "uptime": round(node.uptime, 1), "cpu": node.cpu(), **traffic(metrics)}
+
+
+def traffic(metrics: Metrics | MetricsSnapshot) -> dict[str, Any]:
     """Returns current streams and publishers, viewers by protocol, and bytes and drops since the start."""
     sums: Counter[str] = Counter()
     viewers: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
-    for sample in measured.samples():
+    for sample in metrics.samples():
         metric = sample.metric
         sums[metric.name] += sample.value  # type: ignore[assignment]
         if metric is metric_table.VIEWERS:

@@ -1,4 +1,4 @@
-"""Checks tokens signed by an OpenID Connect provider, and decides who may sign in with them."""
+"""Verifies tokens of an OpenID Connect provider, and checks whether their users may sign in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.api.login_sessions import Person
+from gateway.api.login_sessions import ApiUser
 
 if TYPE_CHECKING:
     from jwt import PyJWK
@@ -16,18 +16,18 @@ ALGORITHMS: Final = ("RS256", "ES256")  # asymmetric only: no shared secrets
 MAX_LENGTH: Final = 8_192
 _LEEWAY: Final = 30.0  # seconds by which clocks may differ
 _MAX_KEYS: Final = 64
-_NAMES: Final = ("preferred_username", "cognito:username", "email", "username", "name", "sub")
+_NAME_CLAIMS: Final = ("preferred_username", "cognito:username", "email", "username", "name", "sub")
 
 
 class TokenRefused(Exception):
-    """The token is invalid, or its owner may not sign in. The message is one line and reveals nothing of the token."""
+    """The token is invalid, or its user may not sign in. The message is one line without any part of the token."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRules:
     """The rules for tokens.
 
-    audience: of access tokens, where it is not client_id. claim, allow: the claim to check, and its accepted values.
+    audience: of access tokens, if it differs from client_id. claim, allow: the claim to check, and its accepted values.
     """
 
     issuer: str
@@ -36,50 +36,52 @@ class TokenRules:
     claim: str
     allow: Sequence[str]
 
-    def person(self, claims: Mapping[str, Any]) -> Person:
-        """Returns the person of a verified token. Raises TokenRefused for somebody who may not sign in."""
+    def user(self, claims: Mapping[str, Any]) -> ApiUser:
+        """Returns the user of a verified token. Raises TokenRefused if the user may not sign in."""
         subject = claims["sub"]
         if not isinstance(subject, str) or not 0 < len(subject) <= 255:
             raise TokenRefused("the token has no usable subject")
-        if not self._admits(claims):
+        if not self._is_allowed(claims):
             raise TokenRefused(f"no value of {self.claim} is allowed (oidc.allow)")
-        names = (claims.get(name) for name in _NAMES)
+        names = (claims.get(name) for name in _NAME_CLAIMS)
         name = next(n for n in names if isinstance(n, str) and n)
-        return Person("oidc", "".join(c for c in name if c.isprintable())[:64] or "?", subject)
+        return ApiUser("oidc", "".join(c for c in name if c.isprintable())[:64] or "?", subject)
 
-    def _admits(self, claims: Mapping[str, Any]) -> bool:
+    def _is_allowed(self, claims: Mapping[str, Any]) -> bool:
         if "*" in self.allow:
             return True
-        said = claims.get(self.claim)
-        values = {v for v in (said if isinstance(said, list) else [said]) if isinstance(v, str)}
+        value = claims.get(self.claim)
+        values = {v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str)}
         if self.claim != "email":
             return bool(values & set(self.allow))
-        # An unverified address would let a user pretend to be anybody. OpenID Connect Core 1.0 §5.1 defines a JSON
-        # boolean. Apple documents "either a String ("true") or a Boolean (true)", and sends both. No other value is
-        # accepted.
-        said_verified = claims.get("email_verified")
-        verified = said_verified is True or said_verified == "true"
+        # With an unverified address a user could pretend to be somebody else. OpenID Connect Core 1.0 §5.1 defines a
+        # JSON boolean. Apple documents "either a String ("true") or a Boolean (true)", and sends both. No other value
+        # is accepted.
+        email_verified = claims.get("email_verified")
+        verified = email_verified is True or email_verified == "true"
         return verified and bool({v.casefold() for v in values} & {a.casefold() for a in self.allow})
 
-    def is_for_us(self, claims: Mapping[str, Any]) -> bool:
+    def has_our_audience(self, claims: Mapping[str, Any]) -> bool:
         """Whether the token's audience is this gateway.
 
-        Cognito's access tokens have none and name the client instead.
+        Access tokens of Cognito have no audience. They have `client_id` instead.
         """
-        said = claims.get("aud")
-        if said is None:
+        value = claims.get("aud")
+        if value is None:
             return claims.get("client_id") == self.client_id
-        ours = {self.client_id, self.audience} - {""}
-        return any(isinstance(one, str) and one in ours for one in (said if isinstance(said, list) else [said]))
+        accepted = {self.client_id, self.audience} - {""}
+        return any(isinstance(v, str) and v in accepted for v in (value if isinstance(value, list) else [value]))
 
     def is_sign_in(self, claims: Mapping[str, Any], nonce: str) -> bool:
-        """Whether it is the ID token of the sign-in with this `nonce`. OpenID Connect Core 1.0 §3.1.3.7."""
+        """Whether these are claims of the ID token for the sign-in with `nonce`. OpenID Connect Core 1.0 §3.1.3.7."""
         audience = claims.get("aud")
-        alone = audience in (self.client_id, [self.client_id])
-        shared = isinstance(audience, list) and self.client_id in audience and claims.get("azp") == self.client_id
-        said = claims.get("nonce")
-        same = isinstance(said, str) and bool(nonce) and hmac.compare_digest(_bytes(said), _bytes(nonce))
-        return same and (alone or shared)
+        single_audience = audience in (self.client_id, [self.client_id])
+        authorized_party = (
+            isinstance(audience, list) and self.client_id in audience and claims.get("azp") == self.client_id
+        )
+        value = claims.get("nonce")
+        same_nonce = isinstance(value, str) and bool(nonce) and hmac.compare_digest(_bytes(value), _bytes(nonce))
+        return same_nonce and (single_audience or authorized_party)
 
 
 def _bytes(text: str) -> bytes:
@@ -87,7 +89,7 @@ def _bytes(text: str) -> bytes:
 
 
 def key_id(token: str) -> str:
-    """Returns the id of the key that a token names. Raises TokenRefused where it is not such a token."""
+    """Returns the key id in the header of a token. Raises TokenRefused if the token is malformed or unsigned."""
     import jwt
 
     if len(token) > MAX_LENGTH:
@@ -95,15 +97,15 @@ def key_id(token: str) -> str:
     try:
         header = jwt.get_unverified_header(token)
     except jwt.PyJWTError:
-        raise TokenRefused("this is no token of the provider") from None
+        raise TokenRefused("the token is not from the provider") from None
     kid = header.get("kid")
     if header.get("alg") not in ALGORITHMS or not isinstance(kid, str):
         raise TokenRefused("the token is not signed by a key of the provider")
     return kid
 
 
-def keys_of(document: Mapping[str, Any]) -> dict[str, PyJWK]:
-    """Returns the signing keys of a JSON Web Key Set by their id. Unsupported and weak keys are left out."""
+def parse_jwks(document: Mapping[str, Any]) -> dict[str, PyJWK]:
+    """Returns the signing keys of a JSON Web Key Set by their id, without unsupported and weak keys."""
     import jwt
 
     found: dict[str, PyJWK] = {}
@@ -114,7 +116,7 @@ def keys_of(document: Mapping[str, Any]) -> dict[str, PyJWK]:
         algorithm = {"RSA": "RS256", "EC": "ES256"}.get(str(entry.get("kty")))
         if algorithm is None or entry.get("use", "sig") != "sig" or entry.get("alg", algorithm) != algorithm:
             continue
-        if algorithm == "ES256" and entry.get("crv") != "P-256":  # RFC 7518 §3.4; the library takes any curve
+        if algorithm == "ES256" and entry.get("crv") != "P-256":  # RFC 7518 §3.4; the library accepts any curve
             continue
         try:
             key = jwt.PyJWK(entry, algorithm)
@@ -140,7 +142,7 @@ def verified(token: str, key: PyJWK, rules: TokenRules) -> dict[str, Any]:
         )
     except jwt.PyJWTError as error:
         raise TokenRefused(f"the token is not valid: {type(error).__name__}") from None
-    if not rules.is_for_us(claims):
+    if not rules.has_our_audience(claims):
         raise TokenRefused("the token is for another client")
     if "events" in claims:
         raise TokenRefused("this is an event token, which cannot be used to sign in")

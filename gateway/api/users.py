@@ -1,7 +1,12 @@
-"""Users of the console, who sign in with a name and a password. Each has the same rights as the admin token."""
+"""Users of the console, who sign in with a name and a password, and the profile of the signed-in user.
+
+Each user has the same rights as the admin token. A profile has settings of the console and the broadcaster page. No
+other user can read it.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -9,52 +14,76 @@ import structlog
 from aiohttp import web
 
 from gateway.api.answers import BadRequest, answer
-from gateway.api.authenticators import PERSON
+from gateway.api.authenticators import USER
 from gateway.api.body import json_object
 from gateway.api.context import CONTEXT
-from gateway.api.login_sessions import Person
+from gateway.api.login_sessions import ApiUser
 from gateway.api.sessions import rfc3339
-from gateway.ports.users import ConsoleUser
+from gateway.ports.errors import TooLarge
+from gateway.ports.users import PROFILE, ConsoleUser, profile_key
 
 log = structlog.get_logger(__name__)
 
 
 async def index(request: web.Request) -> web.Response:
     """Returns all users by name, without anything about their passwords."""
-    return answer([_shown(user) for user in await request.app[CONTEXT].people.users.list()])
+    return answer([_user_json(user) for user in await request.app[CONTEXT].authenticators.users.list()])
 
 
 async def create(request: web.Request) -> web.Response:
     context = request.app[CONTEXT]
     body = await json_object(request, context.limits.request)
-    user = await context.people.users.add(_text(body, "name"), _text(body, "password"), time.time())
-    context.people.forget_users()
-    log.info("user created", user=user.name, by=request[PERSON].name)
-    return answer(_shown(user))
+    user = await context.authenticators.users.add(_text(body, "name"), _text(body, "password"), time.time())
+    context.authenticators.drop_users_cache()
+    log.info("user created", user=user.name, by=request[USER].name)
+    return answer(_user_json(user))
 
 
 async def update(request: web.Request) -> web.Response:
     """Sets a new password and ends the user's sessions in every browser."""
     context = request.app[CONTEXT]
+    authenticators = context.authenticators
     body = await json_object(request, context.limits.request)
-    user = await context.people.users.change(request.match_info["name"], _text(body, "password"), time.time())
-    await context.people.logins.close_all(Person("user", user.name, user.name))
-    log.info("password changed", user=user.name, by=request[PERSON].name)
-    return answer(_shown(user))
+    user = await authenticators.users.change(request.match_info["name"], _text(body, "password"), time.time())
+    await authenticators.logins.close_all(ApiUser("user", user.name, user.name))
+    log.info("password changed", user=user.name, by=request[USER].name)
+    return answer(_user_json(user))
 
 
 async def delete(request: web.Request) -> web.Response:
     """Deletes the user with all sessions and the profile."""
-    people = request.app[CONTEXT].people
+    authenticators = request.app[CONTEXT].authenticators
     name = request.match_info["name"]
-    await people.users.delete(name)
-    people.forget_users()
-    await people.logins.close_all(Person("user", name, name))
-    log.info("user deleted", user=name, by=request[PERSON].name)
+    await authenticators.users.delete(name)
+    authenticators.drop_users_cache()
+    await authenticators.logins.close_all(ApiUser("user", name, name))
+    log.info("user deleted", user=name, by=request[USER].name)
     return answer({"name": name, "deleted": True})
 
 
-def _shown(user: ConsoleUser) -> dict[str, Any]:
+async def profile(request: web.Request) -> web.Response:
+    """Returns the profile of the signed-in user; an empty object if nothing is stored."""
+    stored = await request.app[CONTEXT].authenticators.store.get(PROFILE, _profile_key(request))
+    return answer(stored or {})
+
+
+async def update_profile(request: web.Request) -> web.Response:
+    """Replaces the whole profile. Members that are missing in the request are removed."""
+    context = request.app[CONTEXT]
+    profile = await json_object(request, context.limits.request)
+    size = len(json.dumps(profile, separators=(",", ":")))
+    if size > context.limits.item > 0:
+        raise TooLarge(size, context.limits.item, "the profile")
+    await context.authenticators.store.put(PROFILE, _profile_key(request), profile)
+    return answer(profile)
+
+
+def _profile_key(request: web.Request) -> str:
+    user = request[USER]
+    return profile_key(user.kind, user.id)
+
+
+def _user_json(user: ConsoleUser) -> dict[str, Any]:
     return {"name": user.name, "created": rfc3339(user.created), "changed": rfc3339(user.changed)}
 
 

@@ -1,4 +1,4 @@
-"""The parts of the API that follow from the settings: who may use it, the state of the node, where uploads go."""
+"""Creates services of the API from the settings: authentication, node status, upload origin."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
 
-REQUEST_SECONDS: Final = 30.0  # for the whole body of an API request
+REQUEST_SECONDS: Final = 30.0  # time-out of the whole body of an API request
 
 
 def authenticators(parts: NodeParts, store: ConsoleStore, tls: ssl.SSLContext | None) -> Authenticators:
-    """Returns the checks of who may use the API. Raises StoreUnusable."""
+    """Returns the authentication of the API. Raises StoreUnusable."""
     settings, oidc = parts.settings, parts.settings.oidc
     provider = None
     if oidc.issuer:
@@ -60,9 +60,9 @@ def node_status(settings: Settings, workers: WorkerPool) -> NodeStatus:
 
 
 class UploadOrigin:
-    """Returns the origin to which browsers upload when objects are in a bucket.
+    """Returns the origin for browser uploads to a bucket; "" if objects are not in a bucket.
 
-    It is taken from an upload address, once.
+    The first upload address contains it.
     """
 
     def __init__(self, objects: ObjectStore | None) -> None:
@@ -71,11 +71,11 @@ class UploadOrigin:
 
     async def __call__(self) -> str:
         if self._origin is None:
-            assert self._objects is not None, "without a bucket there is nothing to ask"
+            assert self._objects is not None, "without an object store the origin is known"
             try:
                 upload = await self._objects.upload("film.mp4", 60)
             except StoreUnavailable:
-                return ""  # tried again with the next page
+                return ""  # the next request tries again
             parts = urlsplit(upload.url) if upload is not None else urlsplit("")
             self._origin = f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
         return self._origin

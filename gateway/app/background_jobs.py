@@ -1,4 +1,4 @@
-"""Work that does not belong to a live stream: VOD conversion, uploads to Kinesis, deletion of old media."""
+"""Background jobs without a live stream: VOD conversion, uploads to Kinesis, deletion of old media."""
 
 from __future__ import annotations
 
@@ -25,76 +25,68 @@ if TYPE_CHECKING:
 
 
 class BackgroundJobs:
-    """The background jobs of a gateway. They share the outputs' worker processes and Kinesis streams.
+    """The background jobs of a gateway. They share the outputs' worker processes and Kinesis streams."""
 
-    tasks: the application's.
-    """
-
-    def __init__(
-        self,
-        parts: NodeParts,
-        stores: Stores,
-        makers: OutputFactory,
-    ) -> None:
+    def __init__(self, parts: NodeParts, stores: Stores, outputs: OutputFactory) -> None:
         settings, tasks = parts.settings, parts.tasks
         self._settings = settings
         self._stores = stores
         self._tasks = tasks
         self._running: list[asyncio.Task[Any]] = []
-        desk = JobQueue(stores.jobs, parts.events)
-        self.studio = VodService(
+        job_queue = JobQueue(stores.jobs, parts.events)
+        self.vod_service = VodService(
             settings.vod,
             data=settings.data,
-            desk=desk,
+            desk=job_queue,
             sources=VodSources(stores.objects, stores.bucket, stores.buckets, settings.vod.sources),
-            workers=makers.workers,
+            workers=outputs.workers,
             secrets=parts.secrets,
         )
-        player = ObjectPlayer(makers.cloud.bucket, makers.workers, settings.data / "tmp", settings.kvs)
-        self.kvs = KvsJobs(makers.kvs, player, desk, tasks)
+        player = ObjectPlayer(outputs.cloud.bucket, outputs.workers, settings.data / "tmp", settings.kvs)
+        self.kvs = KvsJobs(outputs.kvs, player, job_queue, tasks)
         self._servers = _broadcast_servers(settings.ecs.addresses, stores)
         self.retention = Retention(stores.objects, stores.channels, settings.recording.retention_days)
         self.media_deletion = media_deletion(settings, stores)
 
     def start(self) -> None:
-        """Starts the jobs, which run until the application's tasks end, or `stop`."""
-        self._start(self.studio.runner.run(), "films")
+        """Starts the jobs. They run until the process's tasks end, or until `stop`."""
+        self._start(self.vod_service.runner.run(), "VOD jobs")
         self._start(self.retention.run(), "retention")
         self._start(self.media_deletion.run(), "media deletion")
         vod = self._settings.vod
         if vod.queue:
             from gateway.adapters.aws.s3_events import S3Events
 
-            assert self._stores.aws is not None, "a queue opens AWS with the stores"
-            events = S3Events(self._stores.aws, vod.queue, vod.suffixes, self.studio.take)
+            assert self._stores.aws is not None, "AWS is open, because vod.queue is set"
+            events = S3Events(self._stores.aws, vod.queue, vod.suffixes, self.vod_service.take)
             self._start(events.run(), "queue")
         if self._servers is not None and self._settings.ecs.events:
             from gateway.adapters.aws.task_events import TaskEvents
 
-            assert self._stores.aws is not None, "a queue opens AWS with the stores"
+            assert self._stores.aws is not None, "AWS is open, because ecs.events is set"
             self._start(TaskEvents(self._stores.aws, self._settings.ecs, self._servers).run(), "task events")
 
     @property
     def broadcast_servers(self) -> Callable[[], Awaitable[list[dict[str, str]]]] | None:
-        """Returns the servers for the original's browser client; None where no table is kept."""
+        """Returns the list of push servers for the old system's browser client; None if no table is configured."""
         return self._servers.servers if self._servers is not None else None
 
     def stop(self) -> None:
-        """Stops the jobs, because another process takes over. VOD jobs in progress are given back."""
+        """Stops the jobs, because another process replaces this one. Unfinished VOD jobs return to the queue."""
         for task in self._running:
             task.cancel()
 
-    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        self._running.append(self._tasks.start(work, name))
+    def _start(self, job: Coroutine[Any, Any, None], name: str) -> None:
+        self._running.append(self._tasks.start(job, name))
 
 
 def media_deletion(settings: Settings, stores: Stores) -> MediaDeletion:
-    """Returns the object that deletes media with their channels. Commands use it too."""
-    # Gateways that share channels but have a media folder each see only a part of the media. Channels in the data
-    # folder belong to this gateway alone.
+    """Returns the deletion of media with their channels. CLI commands use it too."""
+    # Gateways with shared channels but separate media folders have only some of the media each. Channels in the data
+    # folder are not shared.
     local = settings.channels.startswith("sqlite:")
-    alone = local and sqlite_path(settings.channels).resolve().is_relative_to(settings.data.resolve())
-    shared = bool(stores.bucket) or alone
+    single = local and sqlite_path(settings.channels).resolve().is_relative_to(settings.data.resolve())
+    shared = bool(stores.bucket) or single
     return MediaDeletion(stores.objects, stores.channels, is_film=is_vod_file, shared=shared)
 
 
@@ -103,5 +95,5 @@ def _broadcast_servers(url: str, stores: Stores) -> BroadcastServerTable | None:
         return None
     from gateway.adapters.aws.broadcast_server_table import BroadcastServerTable
 
-    assert stores.aws is not None, "a table opens AWS with the stores"
+    assert stores.aws is not None, "AWS is open, because ecs.addresses is set"
     return BroadcastServerTable(stores.aws, url.partition("://")[2])

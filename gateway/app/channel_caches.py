@@ -1,4 +1,4 @@
-"""The channels as playback reads them: from caches before their store."""
+"""Caches of channels for playback, in front of their stores."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from gateway.channels.stores import ChannelReader
 
 
 class ChannelCaches:
-    """The caches of channels and of what remains of deleted ones.
+    """The caches of channels and of the records of deleted channels.
 
-    fresh: the channels' store. deleted: the remains'. owners: finds the channel that protects stored media.
+    store: reads channels. deleted: reads the records of deleted channels. owners: finds the channel whose protection
+    applies to stored media.
     """
 
-    def __init__(self, fresh: ChannelReader, deleted: ChannelReader) -> None:
-        self.fresh = fresh
-        self.cached = CachedChannels(fresh)
+    def __init__(self, store: ChannelReader, deleted: ChannelReader) -> None:
+        self.store = store
+        self.cached = CachedChannels(store)
         self.deleted = CachedChannels(deleted)
         self.owners = MediaOwners(self.cached, self.deleted)
 
     def forget(self, id: str) -> None:
-        """Drops a changed or deleted channel, so that its store is asked the next time."""
+        """Removes a changed or deleted channel from the caches, so that the next read uses its store."""
         self.cached.forget(id)
         self.deleted.forget(id)

@@ -27,30 +27,42 @@ from typing import Final
 from gateway.ports.errors import GatewayError
 from gateway.settings import Settings, missing_files
 
-_LEAST_SPACE: Final = 100_000_000  # bytes; below it the database may fail
-_GOOD_SPACE: Final = 2_000_000_000  # enough for recordings
-_GOOD_FILES: Final = 4_096  # each viewer is an open file
-_SOON: Final = 14  # days before a certificate's end
+_MIN_BYTES: Final = 100_000_000  # bytes; below it the database may fail
+_RECOMMENDED_BYTES: Final = 2_000_000_000  # bytes; enough for recordings
+_RECOMMENDED_FILES: Final = 4_096  # each viewer is an open file
+_WARNING_DAYS: Final = 14  # days before a certificate's end
 _TIME_ERROR: Final = 5  # adjtimex(2): "The system clock is not synchronized to a reliable server"
 
 
 class FindingState(StrEnum):
     OK = "ok"
-    WARNING = "warning"  # works, but not as well as it could, or not for long
-    MISSING = "missing"  # the gateway would not start, or not serve
+    WARNING = "warning"  # works, but worse than possible, or not for long
+    MISSING = "missing"  # the gateway cannot start or serve
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One checked item. words: the result, and the remedy where something is wrong."""
+    """One checked item. words: the result, and the remedy if something is wrong."""
 
     name: str
     state: FindingState
     words: str
 
 
+def _ok(name: str, text: str) -> Finding:
+    return Finding(name, FindingState.OK, text)
+
+
+def _warning(name: str, text: str) -> Finding:
+    return Finding(name, FindingState.WARNING, text)
+
+
+def _missing(name: str, text: str) -> Finding:
+    return Finding(name, FindingState.MISSING, text)
+
+
 def main(settings: Settings, as_json: bool = False) -> int:
-    """Checks everything and prints the findings. Returns 1 where something is missing, else 0."""
+    """Checks everything and prints the findings. Returns 1 if something is missing, else 0."""
     findings = examine(settings)
     sys.stdout.write(report_json(findings) if as_json else report(findings))
     return int(any(f.state is FindingState.MISSING for f in findings))
@@ -93,42 +105,42 @@ def report_json(findings: Iterable[Finding]) -> str:
 
 
 def python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> Finding:
-    words = ".".join(map(str, version))
+    text = ".".join(map(str, version))
     if version < (3, 11):
-        return Finding("python", FindingState.MISSING, f"{words}; 3.11 or later is needed")
-    return Finding("python", FindingState.OK, words)
+        return _missing("python", f"{text}; 3.11 or later is needed")
+    return _ok("python", text)
 
 
 def modules(
-    settings: Settings, there: Callable[[str], bool] = lambda name: importlib.util.find_spec(name) is not None
+    settings: Settings, installed: Callable[[str], bool] = lambda name: importlib.util.find_spec(name) is not None
 ) -> list[Finding]:
-    """Checks packages whose absence shows only when they are used."""
+    """Checks packages that are loaded only when they are used."""
     found = []
-    if there("uvloop"):
-        found.append(Finding("uvloop", FindingState.OK, "installed"))
+    if installed("uvloop"):
+        found.append(_ok("uvloop", "installed"))
     else:
-        found.append(
-            Finding("uvloop", FindingState.WARNING, "not installed: viewers cost about twice the processor time")
-        )
+        found.append(_warning("uvloop", "not installed: viewers cost about twice the processor time"))
     stores = (settings.channels, settings.objects, settings.registry, settings.vod.jobs, settings.admin.store)
     if any(url.startswith(("dynamodb:", "s3:")) for url in stores):
-        aws = there("aioboto3")
-        words = "installed" if aws else "not installed, but the settings name AWS stores: pip install 'millrace[aws]'"
-        found.append(Finding("aioboto3", FindingState.OK if aws else FindingState.MISSING, words))
+        if installed("aioboto3"):
+            found.append(_ok("aioboto3", "installed"))
+        else:
+            text = "not installed, but the settings name AWS stores: pip install 'millrace[aws]'"
+            found.append(_missing("aioboto3", text))
     return found
 
 
 def programs(which: Callable[[str], str | None] = shutil.which) -> list[Finding]:
-    """Checks programs that only users need for a first try; the gateway never runs them."""
+    """Checks programs for a first test by the user. The gateway never runs them."""
     found = []
     for name, use in (("ffmpeg", "push a test stream"), ("ffplay", "watch it")):
         path = which(name)
-        words = path or f"not installed; not needed to serve, only to {use} from this machine"
-        found.append(Finding(name, FindingState.OK, words))
+        text = path or f"not installed; not needed to serve, only to {use} from this machine"
+        found.append(_ok(name, text))
     return found
 
 
-# Runs in a process of its own, because native code that does not fit this machine may crash it.
+# Runs in its own process, because native code for another machine may crash it.
 _WORKER: Final = """
 import av
 from av.codec import Codec
@@ -145,69 +157,67 @@ print(av.__version__, ",".join(missing), int(features.check("raqm")), int(featur
 
 def workers(program: str = _WORKER, which: Callable[[str], str | None] = shutil.which) -> list[Finding]:
     """Checks whether media workers can encode, and draw watermark texts in every script."""
-    ask = [sys.executable, "-c", program]
-    child = subprocess.run(ask, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 a constant command
-    told = child.stdout.strip().split("|")
-    if child.returncode or len(told) != 4:
+    command = [sys.executable, "-c", program]
+    child = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 a constant command
+    values = child.stdout.strip().split("|")
+    if child.returncode or len(values) != 4:
         last = (child.stderr.strip().splitlines() or [f"it ended with {child.returncode}"])[-1]
-        return [Finding("workers", FindingState.MISSING, f"no ladder, watermark, snapshot or film can be made: {last}")]
-    version, absent, raqm, fribidi = told
-    state = FindingState.WARNING if absent else FindingState.OK
-    found = [Finding("workers", state, f"PyAV {version}" + (f" without {absent}" if absent else ", libx264, libx265"))]
-    if which("fc-match") is None:
-        words = "no fontconfig: texts have the characters of one font only (Debian: fontconfig, fonts-noto-cjk)"
-        found.append(Finding("lettering", FindingState.WARNING, words))
-    elif raqm != "1" or fribidi != "1":
-        words = "Arabic, Hebrew and Indic texts are not shaped (Debian: libfribidi0)"
-        found.append(Finding("lettering", FindingState.WARNING, words))
+        return [_missing("workers", f"no ladder, watermark, snapshot or video on demand can be made: {last}")]
+    version, absent, raqm, fribidi = values
+    if absent:
+        found = [_warning("workers", f"PyAV {version} without {absent}")]
     else:
-        found.append(Finding("lettering", FindingState.OK, "fontconfig, raqm and fribidi"))
+        found = [_ok("workers", f"PyAV {version}, libx264, libx265")]
+    if which("fc-match") is None:
+        text = "no fontconfig: texts have the characters of one font only (Debian: fontconfig, fonts-noto-cjk)"
+        found.append(_warning("lettering", text))
+    elif raqm != "1" or fribidi != "1":
+        text = "Arabic, Hebrew and Indic texts are not shaped (Debian: libfribidi0)"
+        found.append(_warning("lettering", text))
+    else:
+        found.append(_ok("lettering", "fontconfig, raqm and fribidi"))
     return found
 
 
-def processes(settings: Settings, most: int | None = None, spreads: bool | None = None) -> Finding:
+def processes(settings: Settings, available: int | None = None, shares_ports: bool | None = None) -> Finding:
     """Checks the number of processes that share the ports."""
     from gateway.processes.worker_settings import SHARES_PORTS, cores, worker_count
 
-    asked, most = worker_count(settings), most or cores()
-    if asked > 1 and not (SHARES_PORTS if spreads is None else spreads):
-        words = f"serve.workers is {asked}, but only Linux spreads connections over several processes"
-        return Finding("processes", FindingState.MISSING, words)
-    if asked == 1:
-        more = f"; serve.workers = 0 uses all {most} cores" if most > 1 else ""
-        return Finding("processes", FindingState.OK, f"one, on one core{more}")
-    words = f"{asked} share the ports, on {most} core{'s' if most > 1 else ''}"
-    if asked > most:
-        return Finding("processes", FindingState.WARNING, f"{words}: more than there are cores only cost memory")
-    return Finding("processes", FindingState.OK, words)
+    count, available = worker_count(settings), available or cores()
+    if count > 1 and not (SHARES_PORTS if shares_ports is None else shares_ports):
+        text = f"serve.workers is {count}, but only Linux spreads connections over several processes"
+        return _missing("processes", text)
+    if count == 1:
+        more = f"; serve.workers = 0 uses all {available} cores" if available > 1 else ""
+        return _ok("processes", f"one, on one core{more}")
+    text = f"{count} share the ports, on {available} core{'s' if available > 1 else ''}"
+    if count > available:
+        return _warning("processes", f"{text}: more than there are cores only cost memory")
+    return _ok("processes", text)
 
 
 def open_files(limit: int | None = None) -> Finding:
     """Checks the hard limit of open files. The gateway raises the soft limit itself at start."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1] if limit is None else limit
-    if most != resource.RLIM_INFINITY and most < _GOOD_FILES:
-        return Finding(
-            "open files", FindingState.WARNING, f"at most {most}, one for each viewer; raise the limit (ulimit -Hn)"
-        )
-    return Finding("open files", FindingState.OK, "no limit" if most == resource.RLIM_INFINITY else f"at most {most}")
+    maximum = resource.getrlimit(resource.RLIMIT_NOFILE)[1] if limit is None else limit
+    if maximum != resource.RLIM_INFINITY and maximum < _RECOMMENDED_FILES:
+        return _warning("open files", f"at most {maximum}, one for each viewer; raise the limit (ulimit -Hn)")
+    return _ok("open files", "no limit" if maximum == resource.RLIM_INFINITY else f"at most {maximum}")
 
 
 def clock(now: float | None = None, synchronized: bool | None = None) -> Finding:
-    """Checks the clock: signs expire by it, and players compare it with theirs."""
+    """Checks the clock. Signatures expire by it, and players compare it with their clock."""
     now = time.time() if now is None else now
     installed = Path(__file__).stat().st_mtime
-    shown = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
+    now_text = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
     if now < installed - 86_400:
-        return Finding("clock", FindingState.MISSING, f"{shown} is before this program was installed: set the clock")
+        return _missing("clock", f"{now_text} is before this program was installed: set the clock")
     if (_synchronized() if synchronized is None else synchronized) is False:
-        return Finding(
-            "clock", FindingState.WARNING, f"{shown}, not synchronized (NTP): signs may expire early or late"
-        )
-    return Finding("clock", FindingState.OK, shown)
+        return _warning("clock", f"{now_text}, not synchronized (NTP): signatures may expire early or late")
+    return _ok("clock", now_text)
 
 
 def _synchronized() -> bool | None:
-    """Returns whether the kernel reports a synchronized clock; None where it does not report it."""
+    """Returns whether the kernel reports a synchronized clock; None if it does not report it."""
     try:
         state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.create_string_buffer(512))  # modes 0: only reads
     except (OSError, AttributeError):
@@ -217,29 +227,27 @@ def _synchronized() -> bool | None:
 
 def data_folder(folder: Path) -> list[Finding]:
     """Checks whether the data folder is writable or can be created, and the free space."""
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir():
-        return [Finding("data folder", FindingState.MISSING, f"{there} is not a folder")]
-    if not os.access(there, os.W_OK | os.X_OK):
-        return [Finding("data folder", FindingState.MISSING, f"{there} cannot be written by this user")]
-    words = str(folder) if there == folder else f"{folder} will be made"
-    free = shutil.disk_usage(there).free
-    state = (
-        FindingState.MISSING if free < _LEAST_SPACE else FindingState.WARNING if free < _GOOD_SPACE else FindingState.OK
-    )
-    return [Finding("data folder", FindingState.OK, words), Finding("disk space", state, f"{free / 1e9:.1f} GB free")]
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        return [_missing("data folder", f"{existing} is not a folder")]
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return [_missing("data folder", f"{existing} cannot be written by this user")]
+    text = str(folder) if existing == folder else f"{folder} will be created"
+    free = shutil.disk_usage(existing).free
+    rate = _missing if free < _MIN_BYTES else _warning if free < _RECOMMENDED_BYTES else _ok
+    return [_ok("data folder", text), rate("disk space", f"{free / 1e9:.1f} GB free")]
 
 
 def files(settings: Settings) -> list[Finding]:
-    return [Finding("file", FindingState.MISSING, line) for line in missing_files(settings)]
+    return [_missing("file", line) for line in missing_files(settings)]
 
 
 def certificate(cert: Path | None, key: Path | None, now: datetime | None = None) -> list[Finding]:
     """Checks whether certificate and key are readable, belong together and are valid now."""
     if cert is None:
-        return [Finding("certificate", FindingState.OK, "none set: RTMPS, HTTPS and WSS stay closed")]
+        return [_ok("certificate", "none set: RTMPS, HTTPS and WSS stay closed")]
     from cryptography import x509
 
     try:
@@ -247,50 +255,47 @@ def certificate(cert: Path | None, key: Path | None, now: datetime | None = None
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=lambda: "")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            return [Finding("certificate", FindingState.MISSING, f"{key} is not the key of {cert}")]
-        words = (error.reason or "unreadable").replace("_", " ").lower()
-        return [Finding("certificate", FindingState.MISSING, f"{cert} with {key} cannot be used: {words}")]
+            return [_missing("certificate", f"{key} is not the key of {cert}")]
+        text = (error.reason or "unreadable").replace("_", " ").lower()
+        return [_missing("certificate", f"{cert} with {key} cannot be used: {text}")]
     except ValueError:
-        return [Finding("certificate", FindingState.MISSING, f"{cert} is not a PEM certificate")]
+        return [_missing("certificate", f"{cert} is not a PEM certificate")]
     except OSError as error:
-        return [Finding("certificate", FindingState.MISSING, f"{error.filename or cert}: {error.strerror}")]
+        return [_missing("certificate", f"{error.filename or cert}: {error.strerror}")]
     now = now or datetime.now(UTC)
-    until, since = min(c.not_valid_after_utc for c in chain), chain[0].not_valid_before_utc
-    if now > until:
-        return [Finding("certificate", FindingState.MISSING, f"{cert} expired on {until:%Y-%m-%d}")]
-    if now < since:
-        return [Finding("certificate", FindingState.MISSING, f"{cert} holds from {since:%Y-%m-%d} on only")]
-    days = (until - now).days
-    return [
-        Finding(
-            "certificate", FindingState.WARNING if days < _SOON else FindingState.OK, f"{cert} holds for {days} days"
-        )
-    ]
+    expires, valid_from = min(c.not_valid_after_utc for c in chain), chain[0].not_valid_before_utc
+    if now > expires:
+        return [_missing("certificate", f"{cert} expired on {expires:%Y-%m-%d}")]
+    if now < valid_from:
+        return [_missing("certificate", f"{cert} is valid only from {valid_from:%Y-%m-%d}")]
+    days = (expires - now).days
+    rate = _warning if days < _WARNING_DAYS else _ok
+    return [rate("certificate", f"{cert} is valid for {days} days")]
 
 
 def ports(settings: Settings) -> list[Finding]:
     """Checks which ports are in use, and whether a running gateway uses them."""
     found, seen = [], dict[tuple[str, int], str]()
-    runs: bool | None = None
+    is_running: bool | None = None
     for listener in sorted(settings.listeners(), key=lambda one: one.tls):
         name, host, port = listener.name, listener.host, listener.port
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if port and (other := seen.setdefault((host, port), name)) != name:
-            found.append(Finding(f"port {name}", FindingState.MISSING, f"{where} is set for {other} too"))
+            found.append(_missing(f"port {name}", f"{address} is set for {other} too"))
             continue
         error = _cannot_bind(host, port)
         if error is None:
-            found.append(Finding(f"port {name}", FindingState.OK, f"{where} is free" if port else "any free port"))
+            found.append(_ok(f"port {name}", f"{address} is free" if port else "any free port"))
             continue
         if error.errno == errno.EADDRINUSE:
-            if runs is None:
-                runs = _is_millrace(settings)
-            state, words = (
-                (FindingState.OK, "used by the Millrace that runs here") if runs else (FindingState.MISSING, "in use")
-            )
+            if is_running is None:
+                is_running = _is_millrace(settings)
+            if is_running:
+                found.append(_ok(f"port {name}", f"{address}: used by the Millrace that runs here"))
+            else:
+                found.append(_missing(f"port {name}", f"{address}: in use"))
         else:
-            state, words = FindingState.MISSING, (error.strerror or str(error)).lower()
-        found.append(Finding(f"port {name}", state, f"{where}: {words}"))
+            found.append(_missing(f"port {name}", f"{address}: {(error.strerror or str(error)).lower()}"))
     return found
 
 
@@ -308,13 +313,13 @@ def _cannot_bind(host: str, port: int) -> OSError | None:
 
 
 def _is_millrace(settings: Settings) -> bool:
-    """Whether the program on the admin port answers like a gateway."""
+    """Returns whether the program on the admin port answers like a gateway."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.admin.host, settings.admin.host)
-    place = f"[{host}]" if ":" in host else host
+    url_host = f"[{host}]" if ":" in host else host
     scheme = "https" if settings.admin.tls else "http"
     context = ssl._create_unverified_context() if settings.admin.tls else None  # noqa: S323 (nothing secret is sent)
     try:
-        url = f"{scheme}://{place}:{settings.admin.port}/healthcheck"
+        url = f"{scheme}://{url_host}:{settings.admin.port}/healthcheck"
         with urllib.request.urlopen(url, timeout=2, context=context) as reply:  # noqa: S310 (http or https)
             return bool(reply.read(16) == b"OK")
     except (OSError, ValueError, urllib.error.URLError):
@@ -326,14 +331,14 @@ def store(settings: Settings) -> Finding:
     from gateway.adapters.stores import open_stores, sqlite_path
 
     if settings.channels.startswith("sqlite:") and not sqlite_path(settings.channels).exists():
-        return Finding("channel store", FindingState.OK, f"{sqlite_path(settings.channels)} will be made")
+        return _ok("channel store", f"{sqlite_path(settings.channels)} will be created")
 
-    async def ask() -> None:
+    async def check() -> None:
         async with open_stores(settings) as stores:
             await stores.channels.check()
 
     try:
-        asyncio.run(ask())
+        asyncio.run(check())
     except GatewayError as error:
-        return Finding("channel store", FindingState.MISSING, str(error))
-    return Finding("channel store", FindingState.OK, f"{settings.channels} answers")
+        return _missing("channel store", str(error))
+    return _ok("channel store", f"{settings.channels} answers")

@@ -1,4 +1,4 @@
-"""The gateway: builds its parts from the settings. What it has in common with an edge is in `gateway.app.node`."""
+"""The gateway: creates its services from the settings. Shared code with the edge is in `gateway.app.node`."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from gateway.adapters.webhooks import Webhooks
 from gateway.api.cluster_queries import SingleNode
 from gateway.api.context import AddressDefaults, Context, RequestLimits
 from gateway.api.hub_samples import HubSamples
-from gateway.api.presenter import Presenter
 from gateway.api.routes import make_app
 from gateway.api.status import summary
-from gateway.app import first_run, listener_options, node, process
+from gateway.app import first_run, node, process
 from gateway.app.api_parts import REQUEST_SECONDS, UploadOrigin, authenticators, node_status
 from gateway.app.background_jobs import BackgroundJobs
 from gateway.app.channel_caches import ChannelCaches
+from gateway.app.listeners import playback_protection
 from gateway.app.node_parts import NodeParts
 from gateway.app.output_factory import OutputFactory
-from gateway.channels.addresses import Addresses, OpenPorts
+from gateway.channels.addresses import OpenPorts
 from gateway.channels.media_owners import StoredDeletions
 from gateway.http.admin_listener import AdminLimits, AdminListener
 from gateway.http.forwarded import Forwarded
 from gateway.ingest.admission import Admission
 from gateway.ingest.open_listeners import OpenListeners
-from gateway.ingest.registry import all_listeners, push_addresses
+from gateway.ingest.registry import all_listeners
 from gateway.ingest.services import ListenerServices
 from gateway.lib import log as logs
 from gateway.lib.refusals import Refusals
@@ -74,41 +74,41 @@ if TYPE_CHECKING:
     from gateway.processes.worker_link import WorkerLink
 
 
-def run(settings: Settings, *, greet: bool = False, seat: WorkerLink | None = None) -> int:
+def run(settings: Settings, *, welcome: bool = False, link: WorkerLink | None = None) -> int:
     """Serves until SIGTERM or Ctrl-C and returns the exit code.
 
-    greet: print a first channel. seat: a worker's link to its master.
+    welcome: print a first channel. link: a worker's link to its master.
     """
 
     async def work() -> int:
-        slot = seat.slot if seat is not None else None
-        with_registry = with_host_registry(settings, slot) if slot is not None else _askable(settings)
-        return await node.serve("gateway", with_registry, seat, lambda parts: Gateway.open(parts, greet))
+        slot = link.slot if link is not None else None
+        node_settings = with_host_registry(settings, slot) if slot is not None else _with_registry(settings)
+        return await node.serve("gateway", node_settings, link, lambda parts: Gateway.open(parts, welcome))
 
-    return process.run(settings, work, seat)
+    return process.run(settings, work, link)
 
 
 class Gateway(node.Role):
-    """Takes pushes, makes media and serves them."""
+    """Receives pushes, produces media and serves them."""
 
     def __init__(
-        self, parts: NodeParts, stores: Stores, makers: OutputFactory, share: ClusterMember | None, greet: bool
+        self, parts: NodeParts, stores: Stores, outputs: OutputFactory, member: ClusterMember | None, welcome: bool
     ) -> None:
         self._parts = parts
         self._stores = stores
-        self._makers = makers
-        self._share = share
-        self._greet = greet
+        self._outputs = outputs
+        self._member = member
+        self._welcome = welcome
         self._settings = settings = parts.settings
-        self._works = BackgroundJobs(parts, stores, makers)
-        self._machine = node_status(settings, makers.workers)
-        self._distant = RemoteViewerCounts()
+        self._background_jobs = BackgroundJobs(parts, stores, outputs)
+        self._node_status = node_status(settings, outputs.workers)
+        self._remote_viewers = RemoteViewerCounts()
         self._ports = OpenPorts()
-        self.hub = makers.hub
-        self.lease: AcquirePublisher = makers.hub.lease if share is None else share.lease
-        self.streams: PlayableStreams = makers.hub if share is None else share.streams
+        self.hub = outputs.hub
+        self.acquire_publisher: AcquirePublisher = outputs.hub.lease if member is None else member.lease
+        self.streams: PlayableStreams = outputs.hub if member is None else member.streams
         self.channels = ChannelCaches(stores.channels, StoredDeletions(stores.channels))
-        self.protection = listener_options.protection(settings, parts.secrets)
+        self.protection = playback_protection(settings, parts.secrets)
         self.admission = Admission(
             stores.channels,
             parts.secrets,
@@ -116,13 +116,13 @@ class Gateway(node.Role):
             publishers_per_address=settings.limits.publishers_per_address,
             refusals=Refusals(settings.limits.refusals_per_minute),
         )
-        self.door: NodeEndpoint | None = None
-        self.sums: MetricsAggregator | None = None
+        self.node_endpoint: NodeEndpoint | None = None
+        self.metrics_aggregator: MetricsAggregator | None = None
         self._running = parts.tasks.start(self.hub.run(), "hub")
 
     @classmethod
-    async def open(cls, parts: NodeParts, greet: bool) -> Gateway:
-        """Opens stores, cloud and outputs. greet: print a first channel. Raises GatewayError, ListenError."""
+    async def open(cls, parts: NodeParts, welcome: bool) -> Gateway:
+        """Opens stores, cloud and outputs. welcome: print a first channel. Raises GatewayError, ListenError."""
         settings, metrics, stack, events = parts.settings, parts.metrics, parts.stack, parts.events
         stores = await stack.enter_async_context(open_stores(settings))
         parts.readiness.add("channel store", stores.channels.check)
@@ -132,67 +132,67 @@ class Gateway(node.Role):
             events.listen((await stack.enter_async_context(hooks)).post)
         cloud = await stack.enter_async_context(Cloud(stores.aws, settings.kvs.role))
         hub = Hub(_stream_limits(settings, stores.registry is not None), (), events)
-        makers = OutputFactory(settings, hub, _archive(parts, stores), cloud, metrics, tls)
-        await stack.enter_async_context(makers.kvs)
-        await stack.enter_async_context(makers.jpegs)
-        hub.offer(makers.specs())
+        outputs = OutputFactory(settings, hub, _archive(parts, stores), cloud, metrics, tls)
+        await stack.enter_async_context(outputs.kvs)
+        await stack.enter_async_context(outputs.jpegs)
+        hub.offer(outputs.specs())
         _follow_log_levels(events, hub)
         metrics.read_from(HubSamples(hub, events, settings.metrics.per_stream))
         await stack.enter_async_context(parts.tasks)
-        share = _share(parts, stores, makers)
-        if share is not None:
-            await stack.enter_async_context(share)
-            metrics.read_from(share.samples)
-        gateway = cls(parts, stores, makers, share, greet)
+        member = _join_cluster(parts, stores, outputs)
+        if member is not None:
+            await stack.enter_async_context(member)
+            metrics.read_from(member.samples)
+        gateway = cls(parts, stores, outputs, member, welcome)
         gateway._start()
         return gateway
 
     def _start(self) -> None:
         """Starts the background tasks."""
         tasks = self._parts.tasks
-        self._makers.start(tasks)
+        self._outputs.start(tasks)
         if self._parts.first:
-            self._works.start()
-        if self._share is not None:
-            self._share.start()
+            self._background_jobs.start()
+        if self._member is not None:
+            self._member.start()
         protection = ScaleInProtection(self._pushed, shared=self._parts.settings.data / "publishing.lock")
         if protection.available:
             tasks.start(protection.run(), "task protection")
 
     async def join(self, ports: OpenPorts) -> None:
         self._parts.stack.callback(self._running.cancel)  # before the listeners close
-        await self._makers.locate(ports)
+        await self._outputs.find_own_address(ports)
 
-    async def greet(self, ports: OpenPorts) -> None:
-        if self._greet:
-            text = await _greeting(self._parts, self._stores, ports)
+    async def welcome(self, ports: OpenPorts) -> None:
+        if self._welcome:
+            text = await first_run.welcome_text(self._settings, self._parts.secrets, self._stores, ports)
             print(text, flush=True)  # noqa: T201
 
     def retire(self) -> None:
-        self._works.stop()
+        self._background_jobs.stop()
         self.hub.retire()
 
-    def needed(self) -> bool:
-        share = self._share
-        hubs = (self.hub, share.pulled, share.carried) if share is not None else (self.hub,)
+    def is_needed(self) -> bool:
+        member = self._member
+        hubs = (self.hub, member.pulled, member.carried) if member is not None else (self.hub,)
         return any(s.publisher is not None or any(s.viewers.values()) for one in hubs for s in one)
 
     def _pushed(self) -> bool:
         """Whether this process has a publisher."""
-        hubs = (self.hub, self._share.carried) if self._share is not None else (self.hub,)
+        hubs = (self.hub, self._member.carried) if self._member is not None else (self.hub,)
         return any(stream.publisher is not None for hub in hubs for stream in hub)
 
     def drain(self) -> None:
-        if self._share is not None:
-            self._share.drain()
+        if self._member is not None:
+            self._member.drain()
 
     async def flush(self) -> None:
-        await self._makers.flush()
+        await self._outputs.flush()
 
-    # ---- what answers at the ports ----
+    # ---- the servers of the ports ----
 
     def open_pushes(self, services: ListenerServices) -> list[OpenListeners]:
-        return [listener.open(services, self._makers) for listener in all_listeners()]
+        return [listener.open(services, self._outputs) for listener in all_listeners()]
 
     def admin(self) -> AdminListener:
         limits = self._settings.limits
@@ -213,9 +213,9 @@ class Gateway(node.Role):
             channels=self._stores.channels,
             domains=self._stores.domains,
             secrets=self._parts.secrets,
-            people=authenticators(self._parts, self._stores.console, self._makers.tls),
-            node=self._machine,
-            shown=AddressDefaults(
+            authenticators=authenticators(self._parts, self._stores.console, self._outputs.tls),
+            node_status=self._node_status,
+            address_defaults=AddressDefaults(
                 ports=lambda: self._shown_ports,
                 push_host=shown_host(settings.rtmp.host),
                 pull_host=shown_host(settings.http.host),
@@ -226,17 +226,17 @@ class Gateway(node.Role):
             limits=RequestLimits(limits.api_body, limits.item, REQUEST_SECONDS),
             readiness=self._parts.readiness,
             metrics=self._parts.metrics,
-            forget=self.channels.forget,
-            cluster=self._share.cluster if self._share is not None else SingleNode(),
-            distant=self._distant,
-            studio=self._works.studio,
-            kvs=self._works.kvs,
+            drop_cached=self.channels.forget,
+            cluster=self._member.cluster if self._member is not None else SingleNode(),
+            remote_viewers=self._remote_viewers,
+            vod_service=self._background_jobs.vod_service,
+            kvs=self._background_jobs.kvs,
             objects=self._stores.objects,
-            media_deletion=self._works.media_deletion,
-            ivs=self._makers.cloud,
+            media_deletion=self._background_jobs.media_deletion,
+            ivs=self._outputs.cloud,
             proxies=proxies,
-            sums=self.sums,
-            broadcast_servers=self._works.broadcast_servers,
+            metrics_of_all=self.metrics_aggregator,
+            broadcast_servers=self._background_jobs.broadcast_servers,
             upload_origin=UploadOrigin(self._stores.objects if self._stores.bucket else None),
         )
 
@@ -251,20 +251,20 @@ class Gateway(node.Role):
 
     async def playback(self, ports: OpenPorts) -> PlaybackRouter:
         self._ports = ports
-        settings, limits, share = self._settings, self._settings.limits, self._share
-        if share is not None:
-            share.locate(await advertised(settings, ports), ports)
-        protection, channels, audience = self.protection, self.channels, HttpViewers()
+        settings, limits, member = self._settings, self._settings.limits, self._member
+        if member is not None:
+            member.locate(await advertised(settings, ports), ports)
+        protection, channels, viewers = self.protection, self.channels, HttpViewers()
         recordings = RecordingFiles(self._stores.objects, self._stores.media)
-        films = VodFiles(recordings, protection, channels.owners)
+        vod_files = VodFiles(recordings, protection, channels.owners)
         live = LivePlayback(
             self.streams,
-            self._routes(audience),
+            self._routes(viewers),
             FlvViewers(limits.viewer_backlog),
-            audience,
+            viewers,
             settings.stream.wait_for_publisher,
             ready,
-            await share.relay(channels.cached, protection, audience, settings.edge) if share else None,
+            await member.relay(channels.cached, protection, viewers, settings.edge) if member else None,
         )
         playback = PlaybackRouter(
             PlaybackAccess(channels.cached, protection, channels.owners),
@@ -272,77 +272,81 @@ class Gateway(node.Role):
             Pages(lambda: self._shown_ports),
             Health(self._parts.readiness.missing),
             StoredPlayback(recordings, Posters(self._stores.objects, self._parts.tasks)),
-            {"vod": films},
+            {"vod": vod_files},
         )
-        if share is None:
+        if member is None:
             return playback
         statuses, routes = playback.statuses, self._routes(UNCOUNTED)
-        inner = InternalPlayback(self.hub, channels.cached, channels.owners, routes, statuses, recordings)
-        operations = {**self._operations(share), "film": films.unjudged}
+        internal_playback = InternalPlayback(self.hub, channels.cached, channels.owners, routes, statuses, recordings)
+        operations = {**self._operations(member), "film": vod_files.unjudged}
         if self._parts.identity.slot is not None:
-            self.sums = MetricsAggregator(self._parts.identity.slot, self._parts.metrics, share.peers)
-            operations[SUMS] = self.sums.operate
-        self.door = share.door(self._stores.channels, inner, operations, limits.refusals_per_minute)
+            self.metrics_aggregator = MetricsAggregator(self._parts.identity.slot, self._parts.metrics, member.peers)
+            operations[SUMS] = self.metrics_aggregator.operate
+        self.node_endpoint = member.door(
+            self._stores.channels, internal_playback, operations, limits.refusals_per_minute
+        )
         return playback
 
-    def _operations(self, share: ClusterMember) -> Mapping[str, Operation]:
+    def _operations(self, member: ClusterMember) -> Mapping[str, Operation]:
         """Returns the operations that other nodes may request from this one."""
         from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
 
         operations = GatewayOperations(
-            share.siblings,
+            member.siblings,
             self.hub,
-            ChannelReaders(self.channels.fresh, self.channels.cached, self.channels.deleted),
+            ChannelReaders(self.channels.store, self.channels.cached, self.channels.deleted),
             forget=self.channels.forget,
-            distant=self._distant,
-            report=lambda: summary(self._machine, self._parts.metrics, __version__),
+            distant=self._remote_viewers,
+            report=lambda: summary(self._node_status, self._parts.metrics, __version__),
         )
         return operations.table()
 
-    def _routes(self, audience: HttpViewers) -> MediaRoutes:
-        ladders = LadderPlayback(self.hub, audience)
-        return MediaRoutes.of(ladders, SnapshotResponder(self._makers.jpegs.latest))
+    def _routes(self, viewers: HttpViewers) -> MediaRoutes:
+        ladders = LadderPlayback(self.hub, viewers)
+        return MediaRoutes.of(ladders, SnapshotResponder(self._outputs.jpegs.latest))
 
 
 def _archive(parts: NodeParts, stores: Stores) -> Archive:
-    """Where finished files go. Several processes may share the data folder."""
+    """Returns the archive of finished files. Several processes may share the data folder."""
     settings, slot = parts.settings, parts.identity.slot
     spool, process = settings.data / "spool", slot.id if slot is not None else ""
     return Archive(stores.objects, settings.recording, parts.events, media=stores.media, spool=spool, process=process)
 
 
-def _askable(settings: Settings) -> Settings:
-    """Returns the settings, with a registry where edges may need one.
+def _with_registry(settings: Settings) -> Settings:
+    """Returns the settings, with a registry if edges may need one.
 
-    A gateway that runs alone but has a cluster secret can have edges (`edge.upstream`). It then finds its streams
-    through a registry file of its own.
+    A single gateway with a cluster secret can have edges (`edge.upstream`). Its streams are then found through a
+    registry file of its own.
     """
     if settings.registry or not settings.cluster.secret.get_secret_value():
         return settings
     data = data_folder(settings.data)
     for suffix in ("", "-wal", "-shm"):
-        (data / f"{REGISTRY_FILE}{suffix}").unlink(missing_ok=True)  # its entries are of an earlier process
+        (data / f"{REGISTRY_FILE}{suffix}").unlink(missing_ok=True)  # its entries are from an earlier process
     return settings.model_copy(update={"registry": f"sqlite:///{(data / REGISTRY_FILE).absolute()}"})
 
 
-def _share(parts: NodeParts, stores: Stores, makers: OutputFactory) -> ClusterMember | None:
-    """Returns the membership in the cluster; None where there is no registry."""
+def _join_cluster(parts: NodeParts, stores: Stores, outputs: OutputFactory) -> ClusterMember | None:
+    """Returns the membership in the cluster; None if there is no registry."""
     if stores.registry is None:
         return None
     from gateway.cluster.cluster_member import ClusterMember, ClusterOutputs
 
-    outputs = ClusterOutputs(
-        makers.replicated(),
-        lambda channel, address, started: session_item(channel, address, started, makers.task_sets.of(channel.id)),
-        makers.spreads,
+    cluster_outputs = ClusterOutputs(
+        outputs.replica_specs(),
+        lambda channel, address, started: session_item(channel, address, started, outputs.task_sets.of(channel.id)),
+        outputs.starts_edges,
     )
-    share = ClusterMember(parts.identity, makers.hub, stores.registry, outputs, parts.metrics.dropped, parts.tasks)
-    makers.task_sets.listen(lambda channel, arns: share.claims.told(channel))
-    return share
+    member = ClusterMember(
+        parts.identity, outputs.hub, stores.registry, cluster_outputs, parts.metrics.dropped, parts.tasks
+    )
+    outputs.task_sets.listen(lambda channel, arns: member.claims.told(channel))
+    return member
 
 
 def outgoing_tls(ca: Path | None) -> ssl.SSLContext | None:
-    """Returns the TLS context of outgoing connections; None: only the system's authorities.
+    """Returns the TLS context of outgoing connections; None: only the authorities of the system.
 
     Raises ListenError for an unusable file.
     """
@@ -380,18 +384,3 @@ def _follow_log_levels(events: Events, hub: Hub) -> None:
             logs.levels.channel(event.channel, None)
 
     events.listen(follow)
-
-
-async def _greeting(parts: NodeParts, stores: Stores, ports: OpenPorts) -> str:
-    settings, secrets = parts.settings, parts.secrets
-    channel = await first_run.first_channel(stores.channels, secrets, settings.limits.item)
-    shown = {name: shown_host(getattr(settings, name).host) for name in ("rtmp", "http", "admin")}
-    everywhere = {name: getattr(settings, name).host in ("0.0.0.0", "::") for name in shown}
-    near = {name: "127.0.0.1" if everywhere[name] else host for name, host in shown.items()}
-    domains = await stores.domains.get_domains()
-    addresses = Addresses.of(domains, ports, near["rtmp"], near["http"], settings.playback.public_url)
-    presenter = Presenter(addresses, secrets, push_addresses, settings.playback.auth, settings.playback.sign_ttl)
-    scheme = "https" if settings.admin.tls else "http"
-    host = f"[{near['admin']}]" if ":" in near["admin"] else near["admin"]
-    elsewhere = shown["http"] if everywhere["http"] and shown["http"] != "127.0.0.1" else None
-    return first_run.greeting(channel, addresses, presenter, f"{scheme}://{host}:{ports['admin']}/", elsewhere)

@@ -1,16 +1,18 @@
-"""The listeners of one process: pushes, playback HTTP(S) and admin; opened and closed together."""
+"""Opens and closes the listeners of one process: push, playback HTTP(S) and admin."""
 
 from __future__ import annotations
 
 import socket
 import ssl
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway.app.channel_caches import ChannelCaches
-from gateway.app.listener_options import http_limits
 from gateway.app.node_parts import NodeParts
 from gateway.channels.addresses import OpenPorts
+from gateway.channels.stream_key import SigningSecrets
+from gateway.http.connection import HttpLimits
 from gateway.http.forwarded import Forwarded
 from gateway.http.server import HttpServer
 from gateway.ingest.admission import Admission
@@ -20,52 +22,59 @@ from gateway.ingest.services import ListenerServices
 from gateway.lib.metric_table import BYTES_OUT, REFUSED, MetricSample
 from gateway.lib.sockets import Opener, listen, port_of, tls_context
 from gateway.live.acquire_publisher import AcquirePublisher
+from gateway.playback.cloudfront import CloudFrontVerifier
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.router import PlayableStreams, PlaybackRouter
 from gateway.processes.metrics_aggregator import MetricsAggregator
 from gateway.processes.sibling_server import SiblingServer
+from gateway.settings import Settings
 
 if TYPE_CHECKING:
     from gateway.cluster.node_endpoint import NodeEndpoint
+    from gateway.playback.cloudfront_keys import PublicKey
+
+
+_TARGET_BYTES: Final = 8192  # limit of a request's target; the limit of the whole head is a setting
 
 
 class AdminServer(Protocol):
-    """Answers at the admin port."""
+    """The server on the admin port."""
 
     async def listen(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext | None = None) -> None:
-        """Serves on listening sockets, which it closes at the end."""
+        """Serves on listening sockets. Closes them at the end."""
 
     def retire(self) -> None:
-        """Stops accepting, because another process has the port now."""
+        """Stops accepting connections, because another process now owns the port."""
 
     async def close(self) -> None: ...
 
 
 class NodeServers(Protocol):
-    """Makes the servers for the ports of a gateway or an edge. The methods are called once, in this order.
+    """Creates the servers for the ports of a gateway or an edge. The methods are called once, in this order.
 
-    door, sums: for other nodes, and for other processes of this machine; None: there are none. Valid after `playback`.
+    node_endpoint: for other nodes; None: a single node. metrics_aggregator: for sibling processes; None: a single
+    process. Both are valid after `playback`.
     """
 
-    lease: AcquirePublisher
+    acquire_publisher: AcquirePublisher
     admission: Admission
     streams: PlayableStreams
     channels: ChannelCaches
     protection: PlaybackProtection
-    door: NodeEndpoint | None
-    sums: MetricsAggregator | None
+    node_endpoint: NodeEndpoint | None
+    metrics_aggregator: MetricsAggregator | None
 
     def open_pushes(self, services: ListenerServices) -> Sequence[OpenListeners]:
         """Binds the ports of the ingest protocols. Raises ListenError."""
 
     async def playback(self, ports: OpenPorts) -> PlaybackRouter:
-        """Returns what answers players. ports: those that are open."""
+        """Returns the request handler for players. ports: the open ports."""
 
     def admin(self) -> AdminServer: ...
 
 
 class Listeners:
-    """Opens all listeners of the settings. `ports` has the open ports after `open`."""
+    """Opens all listeners of the settings. `ports`: the open ports, after `open`."""
 
     def __init__(self, parts: NodeParts, servers: NodeServers) -> None:
         limits = parts.settings.limits
@@ -80,29 +89,30 @@ class Listeners:
         self.ports = OpenPorts()
 
     async def open(self) -> None:
-        """Binds every port first, so that a port in use leaves nothing half open. Then starts to accept.
+        """Binds all ports first, so that no port stays open if one is in use. Then starts to accept.
 
         Raises ListenError.
         """
-        settings, servers, seat = self._settings, self._servers, self._parts.seat
+        settings, servers, link = self._settings, self._servers, self._parts.link
         tls = tls_context(settings.tls.cert, settings.tls.key) if settings.tls.cert is not None else None
-        opener: Opener = listen if seat is None else seat.sockets
+        opener: Opener = listen if link is None else link.sockets
         self._pushes = servers.open_pushes(self._services(opener, tls))
-        here = ("http", "https", "admin") if self._parts.first else ("http", "https")
-        opened = {one.name: opener(one.name, one.host, one.port) for one in settings.listeners() if one.name in here}
-        ports = {"admin": seat.ports["admin"]} if seat is not None else {}
+        own_names = ("http", "https", "admin") if self._parts.first else ("http", "https")
+        addresses = [address for address in settings.listeners() if address.name in own_names]
+        sockets = {address.name: opener(address.name, address.host, address.port) for address in addresses}
+        ports = {"admin": link.ports["admin"]} if link is not None else {}
         for listeners in self._pushes:
             ports |= listeners.ports
-        self.ports = OpenPorts(**ports | {name: port_of(sockets) for name, sockets in opened.items()})
+        self.ports = OpenPorts(**ports | {name: port_of(bound) for name, bound in sockets.items()})
         self._http = self._playback(await servers.playback(self.ports))
-        await self._http.listen(opened["http"])
+        await self._http.listen(sockets["http"])
         if tls is not None:
-            await self._http.listen(opened["https"], tls)
+            await self._http.listen(sockets["https"], tls)
         if self._siblings is not None:
             await self._siblings.open()
-        if "admin" in opened:
+        if "admin" in sockets:
             self._admin = servers.admin()
-            await self._admin.listen(opened["admin"], tls if settings.admin.tls else None)
+            await self._admin.listen(sockets["admin"], tls if settings.admin.tls else None)
         for listeners in self._pushes:
             await listeners.start()
 
@@ -112,7 +122,7 @@ class Listeners:
             opener=opener,
             tls=tls,
             tasks=self._parts.tasks,
-            lease=self._servers.lease,
+            lease=self._servers.acquire_publisher,
             admission=self._servers.admission,
             pending=self._pending,
             streams=self._servers.streams,
@@ -122,35 +132,36 @@ class Listeners:
         )
 
     def _playback(self, router: PlaybackRouter) -> HttpServer:
-        """Returns the server for players and other nodes. Makes the one for other processes of this machine too."""
+        """Returns the server for players and other nodes. Also creates the server for sibling processes."""
         limits, forwarded = http_limits(self._settings), Forwarded(self._settings.http.forwarded_from)
-        door, sums, slot = self._servers.door, self._servers.sums, self._parts.identity.slot
-        if door is None:
+        node_endpoint, slot = self._servers.node_endpoint, self._parts.identity.slot
+        metrics_aggregator = self._servers.metrics_aggregator
+        if node_endpoint is None:
             return HttpServer(router, limits, forwarded)
-        router.add_folder("_node", door)
-        if slot is not None and sums is not None:
-            self._siblings = SiblingServer(slot, door, limits, sums.keep)
-        return HttpServer(router, limits, forwarded, hidden_methods=("POST",), exempts=door.signed)
+        router.add_folder("_node", node_endpoint)
+        if slot is not None and metrics_aggregator is not None:
+            self._siblings = SiblingServer(slot, node_endpoint, limits, metrics_aggregator.keep)
+        return HttpServer(router, limits, forwarded, hidden_methods=("POST",), exempts=node_endpoint.signed)
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of the listeners. Bytes of FLV and RTMP viewers are counted in their feeds."""
         yield MetricSample(BYTES_OUT, self._http.bytes_out if self._http is not None else 0, ("http",))
         servers = self._servers
         counts = {"publish": servers.admission.refused, "play": servers.protection.refused}
-        if servers.door is not None:
-            counts["node"] = servers.door.refused
-        for what, reasons in counts.items():
+        if servers.node_endpoint is not None:
+            counts["node"] = servers.node_endpoint.refused
+        for scope, reasons in counts.items():
             for reason, count in reasons.items():
-                yield MetricSample(REFUSED, count, (what, reason))
+                yield MetricSample(REFUSED, count, (scope, reason))
         yield from self._pending.samples()
 
     def stop_accepting(self) -> None:
-        """Refuses new publishers. Playback goes on until the streams end."""
+        """Refuses new publishers. Playback continues until the streams end."""
         for listeners in self._pushes:
             listeners.close()
 
     def retire(self) -> None:
-        """Stops accepting, because another process has these ports now. Open connections go on."""
+        """Stops accepting, because another process now owns these ports. Open connections continue."""
         self.stop_accepting()
         if self._http is not None:
             self._http.retire()
@@ -158,7 +169,7 @@ class Listeners:
             self._admin.retire()
 
     async def finish(self) -> None:
-        """Lets running answers and the last data for viewers finish, then closes the rest."""
+        """Waits until open answers and the last data for viewers are sent, then closes the other connections."""
         if self._http is not None:
             await self._http.close(grace=2.0)
         for listeners in self._pushes:
@@ -173,3 +184,48 @@ class Listeners:
             await self._admin.close()
         if self._siblings is not None:
             await self._siblings.close()
+
+
+def http_limits(settings: Settings) -> HttpLimits:
+    """Returns the limits of the playback listener."""
+    http, limits = settings.http, settings.limits
+    return HttpLimits(
+        head_bytes=http.max_header,
+        target_bytes=_TARGET_BYTES,
+        head_seconds=limits.handshake,
+        keep_alive=http.keep_alive,
+        stall_seconds=limits.viewer_stall,
+        per_address=limits.playback_per_address,
+    )
+
+
+def admin_http_limits(settings: Settings) -> HttpLimits:
+    """Returns the limits of an edge's admin listener, which uses the playback listener's server."""
+    limits = settings.limits
+    return replace(http_limits(settings), per_address=limits.admin_per_address, connections=limits.admin_connections)
+
+
+def playback_protection(settings: Settings, secrets: SigningSecrets) -> PlaybackProtection:
+    """Returns the rules for playback over HTTP. Raises UnusableKey."""
+    playback = settings.playback
+    return PlaybackProtection(
+        auth=playback.auth,
+        referers=playback.referer_allow,
+        secrets=secrets,
+        cloudfront=_cloudfront(settings),
+        refusals_per_minute=settings.limits.refusals_per_minute,
+    )
+
+
+def _cloudfront(settings: Settings) -> CloudFrontVerifier | None:
+    """Returns the verifier of CloudFront's signatures; None if CloudFront is not configured."""
+    cloudfront = settings.cloudfront
+    keys: dict[str, PublicKey] = {}
+    if cloudfront.public_keys:
+        from gateway.playback.cloudfront_keys import load_keys
+
+        keys = load_keys(cloudfront.public_keys)
+    origin_secret = cloudfront.origin_secret.get_secret_value()
+    if not keys and not origin_secret:
+        return None
+    return CloudFrontVerifier(keys, settings.playback.public_url, origin_secret)

@@ -1,4 +1,4 @@
-"""The life of a gateway or an edge: opens its parts in order, serves until a signal, and closes them in reverse."""
+"""Runs a gateway or an edge: opens its services in order, serves until a signal, and closes them in reverse."""
 
 from __future__ import annotations
 
@@ -35,41 +35,41 @@ log = structlog.get_logger(__name__)
 
 
 class Role(NodeServers, Protocol):
-    """The differences between a gateway and an edge. hub: of the streams that viewers play here."""
+    """The differences between a gateway and an edge. hub: has the streams that viewers play on this node."""
 
-    ready: str = "ready"  # the line in the log when it serves
-    words: Mapping[str, str] = {}  # more of that line
+    ready: str = "ready"  # the log event when it serves
+    words: Mapping[str, str] = {}  # more fields of this event
     hub: Hub
 
     async def join(self, ports: OpenPorts) -> None:
-        """Does what needs the open ports."""
+        """Finds addresses and joins the cluster; called when the ports are open."""
 
-    async def greet(self, ports: OpenPorts) -> None:
-        """Greets the operator. Called in the first process, when all serve."""
+    async def welcome(self, ports: OpenPorts) -> None:
+        """Prints a first channel for the operator. Called in the first process, when all processes serve."""
 
     def retire(self) -> None:
-        """Stops what another process does from now on. Connections go on."""
+        """Stops jobs that another process runs from now on. Connections continue."""
 
-    def needed(self) -> bool:
-        """Returns whether a publisher or a viewer is here, for whom a replaced process stays."""
+    def is_needed(self) -> bool:
+        """Returns whether there is a publisher or a viewer. A replaced process waits for them."""
         return False
 
     def drain(self) -> None:
-        """Tells those that come through this node to other nodes that it ends."""
+        """Notifies publishers and viewers that this node forwards to other nodes of its end."""
 
     async def flush(self) -> None:
-        """Returns when everything from the ended streams is finished and stored."""
+        """Waits until all files of ended streams are finished and stored."""
 
 
 async def serve(
-    name: str, settings: Settings, seat: WorkerLink | None, open_role: Callable[[NodeParts], Awaitable[Role]]
+    name: str, settings: Settings, link: WorkerLink | None, open_role: Callable[[NodeParts], Awaitable[Role]]
 ) -> int:
     """Serves until SIGTERM or Ctrl-C. Returns the exit code. Raises GatewayError, ListenError, OSError.
 
-    name: of the role's tasks. open_role: opens its parts on the stack and starts its tasks.
+    name: of the role's tasks. open_role: opens its services on the stack and starts its tasks.
     """
-    began = time.monotonic()
-    slot = seat.slot if seat is not None else None
+    started = time.monotonic()
+    slot = link.slot if link is not None else None
     if slot is not None:
         settings = settings_for_worker(settings, slot)
     if slot is None or slot.first:
@@ -78,51 +78,51 @@ async def serve(
     data_folder(settings.data)
     metrics = Metrics(__version__)
     async with contextlib.AsyncExitStack() as stack:
-        vault = await stack.enter_async_context(SecretResolver(settings))
-        settings = vault.settings
+        secret_resolver = await stack.enter_async_context(SecretResolver(settings))
+        settings = secret_resolver.settings
         secrets = signing_secret(settings)
         verifier, new_token = admin_token(settings)
-        vault.follow(secrets, verifier)
-        ending = ShutdownSignals(seat)
-        if seat is not None:
-            stack.callback(seat.close)
+        secret_resolver.follow(secrets, verifier)
+        shutdown_signals = ShutdownSignals(link)
+        if link is not None:
+            stack.callback(link.close)
         parts = NodeParts(
             settings=settings,
-            identity=NodeIdentity.of(slot, vault.cluster),
-            seat=seat,
+            identity=NodeIdentity.of(slot, secret_resolver.cluster),
+            link=link,
             secrets=secrets,
             verifier=verifier,
             events=Events(),
             metrics=metrics,
             readiness=Readiness(),
-            ending=ending,
+            shutdown_signals=shutdown_signals,
             stack=stack,
             tasks=Tasks(name, crashed),
         )
         role = await open_role(parts)
         listeners = Listeners(parts, role)
-        parts.tasks.start(vault.run(), "secrets")
+        parts.tasks.start(secret_resolver.run(), "secrets")
         parts.tasks.start(metrics.sample_loop_lag(), "loop lag")
         metrics.read_from(listeners.samples)
         await listeners.open()
         stack.push_async_callback(listeners.close)
         await role.join(listeners.ports)
-        if seat is None:
+        if link is None:
             write_ports(settings.data, listeners.ports)
         tune_garbage_collector()
-        seconds = round(time.monotonic() - began, 2)
+        seconds = round(time.monotonic() - started, 2)
         log.info(role.ready, seconds=seconds, **role.words, **listeners.ports.opened())
-        if seat is not None:
-            seat.ready()
-        if parts.first and await ending.opened():
-            await role.greet(listeners.ports)
+        if link is not None:
+            link.ready()
+        if parts.first and await shutdown_signals.all_opened():
+            await role.welcome(listeners.ports)
             if new_token is not None:
                 print(f"Admin token, shown only now: {new_token}\n", flush=True)  # noqa: T201
-        if await ending.asked():
+        if await shutdown_signals.requested():
             log.info("retiring", retire=settings.serve.retire)
             listeners.retire()
             role.retire()
-            await ending.unneeded(role.needed, settings.serve.retire)
+            await shutdown_signals.wait_until_unneeded(role.is_needed, settings.serve.retire)
         log.info("shutting down", drain=settings.serve.drain)
         parts.readiness.close()
         await _drain(role, listeners, settings.serve.drain)
@@ -130,7 +130,7 @@ async def serve(
 
 
 async def _drain(role: Role, listeners: Listeners, seconds: float) -> None:
-    """Stops accepting, informs publishers and viewers, and lets outputs finish and store their files."""
+    """Stops accepting, notifies publishers and viewers, and waits until outputs have stored their files."""
     role.drain()
     listeners.stop_accepting()
     role.hub.drain()

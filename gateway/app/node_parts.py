@@ -1,4 +1,4 @@
-"""The parts that a gateway and an edge have in common."""
+"""The services that a gateway and an edge share."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from gateway.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeParts:
-    """The parts of one process that a role is made from.
+    """The services of one process that its role uses.
 
-    seat: a worker's link to its master. verifier: of the admin token. stack: closes what the role opens, in reverse
-    order. tasks: the process's own. A role enters them on the stack when all is open that tasks may use.
+    link: a worker's link to its master. verifier: checks the admin token. stack: closes the role's services in reverse
+    order. tasks: of the process. A role enters them on the stack after all services that tasks may use.
     """
 
     settings: Settings
     identity: NodeIdentity
-    seat: WorkerLink | None
+    link: WorkerLink | None
     secrets: SigningSecrets = field(repr=False)
     verifier: TokenVerifier
     events: Events
     metrics: Metrics
     readiness: Readiness
-    ending: ShutdownSignals
+    shutdown_signals: ShutdownSignals
     stack: AsyncExitStack
     tasks: Tasks
 

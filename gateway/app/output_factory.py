@@ -1,4 +1,4 @@
-"""The outputs of a stream, by the names of the specification, and the objects that create them."""
+"""Creates the outputs of streams and the services that they share."""
 
 from __future__ import annotations
 
@@ -33,24 +33,18 @@ if TYPE_CHECKING:
     from gateway.channels.channel import Channel
     from gateway.ports.stores import TaskRunner
 
-_PLAYBACK_ORDER = 45  # behind what changes the picture, before recordings
+_PLAYBACK_START_ORDER = 45  # after outputs that change the picture, before recordings
 
 
 class OutputFactory:
-    """Makes the outputs of all streams, and holds what they share: it is their `OutputServices`.
+    """Creates the outputs of all streams and has their shared services. Implements `OutputServices`.
 
-    cloud: IVS and Kinesis. tls: trusted authorities for outgoing connections; None: those of the system. Raises
-    SettingsError for an invalid file of ladders.
+    cloud: IVS and Kinesis. tls: trusted authorities for outgoing connections; None: the system's. Raises SettingsError
+    if the ladder file is invalid.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        hub: Hub,
-        archive: Archive,
-        cloud: Cloud,
-        metrics: Metrics,
-        tls: ssl.SSLContext | None,
+        self, settings: Settings, hub: Hub, archive: Archive, cloud: Cloud, metrics: Metrics, tls: ssl.SSLContext | None
     ) -> None:
         self.settings = settings
         self.hub = hub
@@ -58,7 +52,7 @@ class OutputFactory:
         self.cloud = cloud
         self.tls = tls
         self.dropped = metrics.dropped
-        self.address = ""  # by which tasks reach this gateway; set by `locate`
+        self.address = ""  # of this gateway for ECS tasks; set by `find_own_address`
         self.task_sets = TaskSets(self.tasks)
         self._packaging = PackagingServices(settings, Backlogs(settings.limits.viewer_memory), metrics=metrics)
         self.workers = WorkerPool(settings.workers, metrics.worker_restarts)
@@ -80,31 +74,31 @@ class OutputFactory:
         tasks.start(self.archive.run(), "archive")
         tasks.start(self.finalizer.run(), "recordings")
 
-    async def locate(self, ports: OpenPorts) -> None:
-        """Finds the address by which ECS tasks reach this gateway, where it starts any. ports: the open ports."""
+    async def find_own_address(self, ports: OpenPorts) -> None:
+        """Finds the address for ECS tasks, if this gateway starts tasks. ports: the open ports."""
         if self.settings.workers.runner == "ecs":
             self.address = await advertised(self.settings, ports)
 
     async def flush(self) -> None:
-        """Returns when everything from the ended streams is finished and stored. The caller sets the time-out."""
+        """Waits until all files of ended streams are finished and stored. The caller sets the time-out."""
         await self.finalizer.flush()
         await self.archive.flush()
 
-    def spreads(self, channel: Channel) -> bool:
+    def starts_edges(self, channel: Channel) -> bool:
         """Whether this gateway starts edges for the channel."""
         return self.settings.workers.runner == "ecs" and wants_edges(channel)
 
     def specs(self) -> list[OutputSpec]:
-        """The outputs of a stream, in the order in which they start."""
-        made = [(output.order, output.make(self)) for output in all_outputs()]
-        specs = [(order, spec) for order, spec in made if spec is not None]
-        specs += [(_PLAYBACK_ORDER, spec) for spec in output_specs(self._packaging)]
+        """Returns the output specs of a stream, in the order in which the outputs start."""
+        specs_by_order = [(output.order, output.make(self)) for output in all_outputs()]
+        specs = [(order, spec) for order, spec in specs_by_order if spec is not None]
+        specs += [(_PLAYBACK_START_ORDER, spec) for spec in output_specs(self._packaging)]
         return [spec for _, spec in sorted(specs, key=lambda entry: entry[0])]
 
-    def replicated(self) -> list[OutputSpec]:
-        """Returns the outputs also for streams that another node holds and this node plays."""
+    def replica_specs(self) -> list[OutputSpec]:
+        """Returns the output specs for replicas of streams of other nodes."""
         return output_specs(self._packaging, pulled=True)
 
     async def tasks(self) -> TaskRunner:
-        """Runs cloud tasks."""
+        """Returns the runner of ECS tasks."""
         return await self.cloud.tasks(self.settings.ecs)

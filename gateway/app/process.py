@@ -1,4 +1,4 @@
-"""Starts the event loop of a process, and ends it with one line where it cannot work."""
+"""Starts the event loop of a process, and reports an error of the operator in one line."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from gateway.settings import Settings
 log = structlog.get_logger(__name__)
 
 
-def run(settings: Settings, work: Callable[[], Coroutine[Any, Any, int]], seat: WorkerLink | None = None) -> int:
+def run(settings: Settings, work: Callable[[], Coroutine[Any, Any, int]], link: WorkerLink | None = None) -> int:
     """Runs `work` in a new event loop. Returns the exit code.
 
-    seat: a worker's link to its master. An error that the operator has to fix is one line on stderr, exit code 1.
+    link: a worker's link to its master. An error that the operator must fix is one line on stderr, with exit code 1.
     Examples are a port in use and an unusable store.
     """
     private_files()
-    logs.configure(settings.log.level, settings.log.format, fields={"process": seat.slot.name} if seat else None)
+    logs.configure(settings.log.level, settings.log.format, fields={"process": link.slot.name} if link else None)
     try:
         import uvloop
 
@@ -38,5 +38,5 @@ def run(settings: Settings, work: Callable[[], Coroutine[Any, Any, int]], seat: 
 
 
 def crashed(name: str, error: BaseException) -> None:
-    """Logs the error of a task. For Tasks."""
+    """Logs the error of a task. Passed to `Tasks`."""
     log.error("a task failed", task=name, exc_info=error)

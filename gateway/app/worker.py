@@ -1,4 +1,4 @@
-"""A media worker on another machine: reads a stream from the gateway that holds it, and publishes renditions there."""
+"""A media worker on another machine. It reads a stream from a gateway and publishes renditions to it."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ from gateway.workers.worker_pool import WorkerPool
 log = structlog.get_logger(__name__)
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-_LINGER: Final = 10.0  # seconds for which rungs are kept while the gateway is unreachable
-_FINISH: Final = 10.0  # seconds for the last pictures
+_LINGER_SECONDS: Final = 10.0  # seconds for which renditions stay while the gateway is unreachable
+_DRAIN_SECONDS: Final = 10.0  # seconds for the last frames
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The task of a worker, from the original's environment variables. item: the channel's fields that they contain."""
+    """The assignment of a worker, from environment variables. item: the channel fields in them."""
 
     item: Mapping[str, Any]
-    place: NodeAddress
+    gateway: NodeAddress
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Assignment:
-        """Reads the environment variables. Raises StoreUnusable where they are wrong."""
+        """Reads the environment variables. Raises StoreUnusable if they are invalid."""
         kind = environ.get("TASK_TYPE", KIND)
         if kind != KIND:
-            raise StoreUnusable(f"TASK_TYPE is {kind[:32]!r}: a worker does {KIND}; gateways do the rest themselves")
+            raise StoreUnusable(f"TASK_TYPE is {kind[:32]!r}: a worker supports only {KIND}")
         channel, address = environ.get("CHANNEL_NAME", ""), environ.get("ADDRESS", "")
         if not is_channel_id(channel):
             raise StoreUnusable("CHANNEL_NAME is not set to the id of a channel")
@@ -67,28 +67,28 @@ class Assignment:
 
 
 def run(settings: Settings, environ: Mapping[str, str] | None = None) -> int:
-    """Works until the stream ends, its gateway is gone, or SIGTERM. Returns the exit code."""
+    """Works until the stream ends, the gateway disconnects or SIGTERM arrives. Returns the exit code."""
 
-    async def checked() -> int:
+    async def check_and_work() -> int:
         assignment = Assignment.of(os.environ if environ is None else environ)
         if not settings.cluster.secret.get_secret_value():
-            raise StoreUnusable("cluster.secret is not set: no gateway would answer")
+            raise StoreUnusable("cluster.secret is not set: gateways would refuse this worker")
         return await work(settings, assignment)
 
-    return process.run(settings, checked)
+    return process.run(settings, check_and_work)
 
 
 async def work(settings: Settings, assignment: Assignment) -> int:
-    """Does the work of `run`. Raises WrongClusterSecret where the gateway has a different secret.
+    """Runs the worker. Raises WrongClusterSecret if the gateway has a different secret.
 
-    Raises SettingsError for an invalid file of ladders.
+    Raises SettingsError if the ladder file is invalid.
     """
     workers = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
     dropped, ladders = Counter(DROPPED), load_ladders(settings.transcode.ladders)
     stream = settings.stream
-    hub = Hub(StreamLimits(0, _LINGER, stream.gop_seconds, stream.gop_bytes), (), Events())
-    async with SecretResolver(settings) as vault, Peers(vault.cluster) as peers, Tasks("worker", _crashed) as tasks:
-        tasks.start(vault.run(), "secrets")
+    hub = Hub(StreamLimits(0, _LINGER_SECONDS, stream.gop_seconds, stream.gop_bytes), (), Events())
+    async with SecretResolver(settings) as secrets, Peers(secrets.cluster) as peers, Tasks("worker", _crashed) as tasks:
+        tasks.start(secrets.run(), "secrets")
         hub.offer(
             [
                 OutputSpec(
@@ -97,30 +97,30 @@ async def work(settings: Settings, assignment: Assignment) -> int:
                     lambda s: has_ladder(ladders, s),
                 ),
                 OutputSpec(
-                    "delivery", lambda s: RenditionPush(peers, assignment.place, dropped), lambda s: not s.is_source
+                    "delivery", lambda s: RenditionPush(peers, assignment.gateway, dropped), lambda s: not s.is_source
                 ),
             ]
         )
         running = tasks.start(hub.run(), "hub")
-        pulling = tasks.start(SourcePull(hub, peers, assignment.place, assignment.item).run(), "source")
-        told, loop = asyncio.Event(), asyncio.get_running_loop()
+        pulling = tasks.start(SourcePull(hub, peers, assignment.gateway, assignment.item).run(), "source")
+        stop_requested, loop = asyncio.Event(), asyncio.get_running_loop()
         for number in _SIGNALS:
-            loop.add_signal_handler(number, told.set)
-        log.info("working", channel=assignment.item["id"], gateway=assignment.place.address)
-        await asyncio.wait((pulling, tasks.start(told.wait(), "signal")), return_when=asyncio.FIRST_COMPLETED)
-        why = pulling.result() if pulling.done() else "told to stop"
-        log.info("work is over", channel=assignment.item["id"], reason=why)
+            loop.add_signal_handler(number, stop_requested.set)
+        log.info("working", channel=assignment.item["id"], gateway=assignment.gateway.address)
+        await asyncio.wait((pulling, tasks.start(stop_requested.wait(), "signal")), return_when=asyncio.FIRST_COMPLETED)
+        reason = pulling.result() if pulling.done() else "stopped by a signal"
+        log.info("worker stopped", channel=assignment.item["id"], reason=reason)
         hub.drain()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FINISH):
+            async with asyncio.timeout(_DRAIN_SECONDS):
                 await hub.drained()
         running.cancel()
-    for number in _SIGNALS:  # a StopTask during the end must not look like a crash
+    for number in _SIGNALS:  # a StopTask of ECS during the shutdown must not look like a crash
         loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)
     return 0
 
 
 def _crashed(name: str, error: BaseException) -> None:
-    if not isinstance(error, GatewayError):  # the task that waits for it reports it
+    if not isinstance(error, GatewayError):  # the caller reports it
         process.crashed(name, error)

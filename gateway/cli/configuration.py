@@ -20,7 +20,7 @@ def check_config(
     values = {name: common.plain(shown(settings, name)) for name in OPTIONS}
     column = min(40, max(map(len, values.values())))
     for name, value in values.items():
-        typer.echo(f"{name:<{width}} = {value:<{column}}  # {common.plain(merged.given[name].source)}")
+        typer.echo(f"{name:<{width}} = {value:<{column}}  # {common.plain(merged.values[name].source)}")
     if missing := missing_files(settings):
         common.fail(common.USAGE, *missing)
 

@@ -1,8 +1,15 @@
 """Settings: one frozen model per subsystem, filled from TOML files, secret files, environment and command line."""
 
-from gateway.settings.errors import SettingsError
-from gateway.settings.folder import config_folder
-from gateway.settings.layers import MergedOptions, SourcedValue, load, merge, missing_files, short_secrets
+from gateway.settings.layers import (
+    MergedOptions,
+    SettingsError,
+    SourcedValue,
+    config_folder,
+    load,
+    merge,
+    missing_files,
+    short_secrets,
+)
 from gateway.settings.models import Settings
 
 __all__ = [

@@ -1,30 +1,31 @@
-"""Merges the layers of the configuration option by option, and keeps the source of each value."""
+"""Finds and merges the layers of the configuration, option by option, and records the source of each value."""
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
-from gateway.settings.errors import SettingsError, nearest
-from gateway.settings.folder import config_folder
 from gateway.settings.models import Section, Settings
-from gateway.settings.option_types import Expected, home, is_short
+from gateway.settings.option_types import Expected, expand_home, is_short
 
 PREFIX = "MILLRACE_"
-PROFILE, CONFIG = "MILLRACE_PROFILE", "MILLRACE_CONFIG"  # these choose files and are not options
+PROFILE, CONFIG = "MILLRACE_PROFILE", "MILLRACE_CONFIG"  # these select files and are not options
 _MAX_FILE_BYTES = 1_000_000
+_PACKAGE = Path(__file__).resolve().parent.parent
 _STORES = ("channels", "objects", "registry", "vod.jobs", "admin.store")
-# Variables of the original system that set an option here. The option's own variable overrides them.
+# Variables of the old system that set an option. The option's own variable overrides them.
 ALIASES = {
     "ECS_ROLE": "kvs.role",
     "KVS_STREAM_ARN": "kvs.stream",
@@ -34,6 +35,36 @@ ALIASES = {
     "ECS_CONTAINER_NAME": "ecs.container",
     "SECURITY_GROUP": "ecs.security_groups",
 }
+
+
+class SettingsError(Exception):
+    """The configuration cannot be used.
+
+    problems: one printable line for each problem, never with the value of a secret.
+    """
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(_printable(line) for line in problems)
+        super().__init__("; ".join(self.problems))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns "; did you mean …?" with the most similar name of `known`; "" if `known` is empty."""
+    by_plain = {_plain(k): k for k in known}
+    close = difflib.get_close_matches(_plain(name), by_plain, n=1, cutoff=0.0)
+    return f"; did you mean {by_plain[close[0]]}?" if close else ""
+
+
+def _plain(name: str) -> str:
+    """Returns the name without differences of case and separators, which are the most frequent mistakes."""
+    return name.lower().replace("__", "_").replace(".", "_").replace("-", "_")
+
+
+def _printable(line: str) -> str:
+    """Escapes line breaks and terminal control characters of values, so that a problem is one line."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def _fields() -> dict[str, FieldInfo]:
@@ -52,7 +83,7 @@ SECTIONS: frozenset[str] = frozenset(name.split(".")[0] for name in OPTIONS if "
 
 
 def is_secret(name: str) -> bool:
-    """Returns whether the option's value must not be shown."""
+    """Returns whether the option's value must be masked."""
     return OPTIONS[name].annotation is SecretStr
 
 
@@ -71,32 +102,32 @@ class SourcedValue:
 
 @dataclass(slots=True)
 class MergedOptions:
-    """The merged layers. given: every option that a layer sets, with the value of the last of these layers."""
+    """The merged layers. values: every option that a layer sets, with the value of the last of these layers."""
 
-    given: dict[str, SourcedValue] = field(default_factory=dict)
+    values: dict[str, SourcedValue] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def put(self, name: str, value: object, source: str) -> None:
-        self.given[name] = SourcedValue(value, source)
+        self.values[name] = SourcedValue(value, source)
 
     def value(self, name: str) -> Any:
         """Returns the value of an option. In a store's address, `{data}` is replaced by the data folder."""
-        value = self.given[name].value
-        if name in _STORES and isinstance(value, str) and isinstance(data := self.given["data"].value, str):
-            with suppress(ValueError):  # the check of the option `data` reports the problem
-                return value.replace("{data}", str(home(data)))
+        value = self.values[name].value
+        if name in _STORES and isinstance(value, str) and isinstance(data := self.values["data"].value, str):
+            with suppress(ValueError):  # the check of the option `data` reports this problem
+                return value.replace("{data}", str(expand_home(data)))
         return value
 
     def settings(self) -> Settings:
         """Returns the checked models. Raises SettingsError with one line for each problem."""
         problems = [
             *self.problems,
-            *(f"{name} is missing: no layer sets it" for name in OPTIONS if name not in self.given),
+            *(f"{name} is missing: no layer sets it" for name in OPTIONS if name not in self.values),
         ]
         if problems:
             raise SettingsError(problems)
         tree: dict[str, Any] = {}
-        for name in self.given:
+        for name in self.values:
             section, dot, option = name.partition(".")
             if dot:
                 tree.setdefault(section, {})[option] = self.value(name)
@@ -106,13 +137,13 @@ class MergedOptions:
             settings = Settings.model_validate(tree)
         except ValidationError as refused:
             raise SettingsError(
-                dict.fromkeys(self._say(tuple(e["loc"])) for e in refused.errors(include_url=False))
+                dict.fromkeys(self._describe(tuple(e["loc"])) for e in refused.errors(include_url=False))
             ) from None
         if contradictions := list(_contradictions(settings)):
             raise SettingsError(contradictions)
         return settings
 
-    def shown(self, name: str) -> str:
+    def displayed(self, name: str) -> str:
         """Returns the value of an option for display. A secret is masked."""
         value = self.value(name)
         if is_secret(name):
@@ -121,16 +152,16 @@ class MergedOptions:
             return "true" if value else "false"
         return f'"{value}"' if isinstance(value, str) else str(value)
 
-    def _say(self, loc: tuple[int | str, ...]) -> str:
+    def _describe(self, loc: tuple[int | str, ...]) -> str:
         name = ".".join(str(part) for part in loc[:2])
         if name not in OPTIONS:
             name = str(loc[0])
-        expected = next((m.words for m in OPTIONS[name].metadata if isinstance(m, Expected)), "another value")
-        return f"{name} is {self.shown(name)} ({self.given[name].source}), expected {expected}"
+        expected = next((m.text for m in OPTIONS[name].metadata if isinstance(m, Expected)), "another value")
+        return f"{name} is {self.displayed(name)} ({self.values[name].source}), expected {expected}"
 
 
 def shown(settings: Settings, name: str) -> str:
-    """Returns the value of an option about as TOML writes it. A secret is masked."""
+    """Returns the value of an option almost as TOML writes it. A secret is masked."""
     section, dot, option = name.partition(".")
     value = getattr(getattr(settings, section), option) if dot else getattr(settings, section)
     if isinstance(value, SecretStr):
@@ -168,7 +199,7 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         if not settings.cluster.secret.get_secret_value():
             yield "workers.runner is ecs, so cluster.secret has to be set: tasks are nodes"
     if settings.ecs.events and not settings.ecs.addresses:
-        yield "ecs.events is set, so ecs.addresses has to name the table that is kept"
+        yield "ecs.events is set, so ecs.addresses has to name the table"
     verifies = settings.cloudfront.public_keys or settings.cloudfront.origin_secret.get_secret_value()
     if settings.playback.auth == "cloudfront" and not verifies:
         yield "playback.auth is cloudfront, so cloudfront.public_keys or cloudfront.origin_secret has to be set"
@@ -176,10 +207,10 @@ def _contradictions(settings: Settings) -> Iterator[str]:
 
 def missing_files(settings: Settings) -> list[str]:
     """Returns one line for each file in the options that cannot be read."""
-    named = {"tls.cert": settings.tls.cert, "tls.key": settings.tls.key, "tls.ca": settings.tls.ca}
-    named |= {f"cloudfront.public_keys {name}": path for name, path in settings.cloudfront.public_keys.items()}
+    paths = {"tls.cert": settings.tls.cert, "tls.key": settings.tls.key, "tls.ca": settings.tls.ca}
+    paths |= {f"cloudfront.public_keys {name}": path for name, path in settings.cloudfront.public_keys.items()}
     lines = []
-    for name, path in named.items():
+    for name, path in paths.items():
         if path is None:
             continue
         try:
@@ -193,10 +224,25 @@ def missing_files(settings: Settings) -> list[str]:
 def short_secrets(settings: Settings) -> list[str]:
     """Returns the options with a short secret, for a warning.
 
-    Only options whose secret another system chooses may be short; for others a short secret is an error.
+    Only a secret that another system chooses may be short. For other options a short secret is an error.
     """
     secrets = {"hooks.secret": settings.hooks.secret, "cloudfront.origin_secret": settings.cloudfront.origin_secret}
     return [name for name, secret in secrets.items() if (text := secret.get_secret_value()) and is_short(text)]
+
+
+def config_folder(package: Path = _PACKAGE) -> Path:
+    """Returns the folder with default.toml: `config` of a checkout, else `_config` of an installed wheel.
+
+    Raises SettingsError if there is neither.
+    """
+    checkout = package.parent / "config"
+    # Without pyproject.toml it may be a site-packages folder with a "config" package of another project.
+    if (package.parent / "pyproject.toml").is_file() and (checkout / "default.toml").is_file():
+        return checkout
+    installed = Path(str(files("gateway"))) / "_config" if package == _PACKAGE else package / "_config"
+    if (installed / "default.toml").is_file():
+        return installed
+    raise SettingsError([f"this installation is incomplete: no default.toml in {checkout} or {installed}"])
 
 
 def load(
@@ -294,15 +340,15 @@ def _put_key(merged: MergedOptions, name: str, value: object, source: str) -> No
 
 
 def _put_environment(merged: MergedOptions, environ: Mapping[str, str]) -> None:
-    """Adds the environment. Aliases and secret files come first, so that an option's own variable overrides them."""
+    """Adds the environment. An option's own variable overrides aliases and secret files, which are added first."""
     for alias, option in ALIASES.items():
         if environ.get(alias):
             merged.put(option, environ[alias], alias)
     options = {variable(name): name for name in OPTIONS}
-    files = {f"{variable(name)}_FILE": name for name in OPTIONS if is_secret(name)}
-    own = sorted(name for name in environ if name.startswith(PREFIX) and name not in (PROFILE, CONFIG))
-    for name in own:
-        if name in files and environ[name]:
+    secret_files = {f"{variable(name)}_FILE": name for name in OPTIONS if is_secret(name)}
+    variables = sorted(name for name in environ if name.startswith(PREFIX) and name not in (PROFILE, CONFIG))
+    for name in variables:
+        if name in secret_files and environ[name]:
             try:
                 text = Path(environ[name]).read_text()
             except (OSError, UnicodeDecodeError) as e:
@@ -310,9 +356,11 @@ def _put_environment(merged: MergedOptions, environ: Mapping[str, str]) -> None:
                     f"{name} names {environ[name]}, which cannot be read: {getattr(e, 'strerror', 'not text')}"
                 )
                 continue
-            merged.put(files[name], re.sub(r"\r?\n\Z", "", text), f"file {environ[name]}")
-    for name in own:
+            merged.put(secret_files[name], re.sub(r"\r?\n\Z", "", text), f"file {environ[name]}")
+    for name in variables:
         if name in options:
             merged.put(options[name], environ[name], name)
-        elif name not in files:
-            merged.problems.append(f"unknown variable {name}{nearest(name, [*options, *files, PROFILE, CONFIG])}")
+        elif name not in secret_files:
+            merged.problems.append(
+                f"unknown variable {name}{nearest(name, [*options, *secret_files, PROFILE, CONFIG])}"
+            )

@@ -1,4 +1,4 @@
-"""The settings of each subsystem as a frozen model. config/default.toml explains each option and has its default."""
+"""The settings of each subsystem as a frozen model. config/default.toml has a description and the default of each."""
 
 from __future__ import annotations
 
@@ -7,59 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from gateway.settings.option_types import (
-    Advertised,
-    BaseAddress,
-    Bitrate,
-    Box,
-    ChannelId,
-    ChannelsUrl,
-    ChunkSize,
-    ColdClass,
-    Count,
-    Crf,
-    Days,
-    EcsName,
-    EgressEntries,
-    EncoderPreset,
-    Expected,
-    File,
-    Folder,
-    Folders,
-    FontFamily,
-    Host,
-    Issuer,
-    KeyFiles,
-    KvsStream,
-    Label,
-    Milliseconds,
-    Networks,
-    Niceness,
-    NodeAddresses,
-    ObjectsUrl,
-    PartSeconds,
-    Port,
-    PositiveCount,
-    PositiveSeconds,
-    PreRoll,
-    Quality,
-    RegistryUrl,
-    RoleArn,
-    Seconds,
-    Secret,
-    SecretOrReference,
-    SecurityGroups,
-    SegmentSeconds,
-    StorageClass,
-    Subnets,
-    Suffixes,
-    Switch,
-    TableUrl,
-    Targets,
-    Text,
-    Texts,
-    WebAddress,
-)
+from gateway.settings import option_types as option
 
 
 class Section(BaseModel):
@@ -69,261 +17,261 @@ class Section(BaseModel):
 
 
 class ListenerSettings(Section):
-    """The address of a listener. Its section's name is its name everywhere: in the ports file, in logs, in errors."""
+    """The address of a listener. The section's name is also the listener's name in the ports file, logs and errors."""
 
-    host: Host
-    port: Port
+    host: option.Host
+    port: option.Port
 
 
 class TlsListenerSettings(Section):
     """The port of a listener over TLS. Its section has the plain listener's name and an s: `rtmps` for `rtmp`."""
 
-    port: Port
+    port: option.Port
 
 
 class RtmpSettings(ListenerSettings):
-    proxy_from: Networks
-    chunk_size: ChunkSize
-    ping_interval: Seconds
-    ping_timeout: PositiveSeconds
-    idle_timeout: Seconds
+    proxy_from: option.Networks
+    chunk_size: option.ChunkSize
+    ping_interval: option.Seconds
+    ping_timeout: option.PositiveSeconds
+    idle_timeout: option.Seconds
 
 
 class TlsSettings(Section):
-    cert: File
-    key: File
-    ca: File
-    in_front: Switch
+    cert: option.File
+    key: option.File
+    ca: option.File
+    in_front: option.OnOff
 
 
 class HttpSettings(ListenerSettings):
-    flush_ms: Milliseconds
-    forwarded_from: Networks
-    advertise: Advertised
-    keep_alive: Seconds
-    max_header: PositiveCount
+    flush_ms: option.Milliseconds
+    forwarded_from: option.Networks
+    advertise: option.Advertised
+    keep_alive: option.Seconds
+    max_header: option.PositiveCount
 
 
 class WsSettings(ListenerSettings):
-    origins: Texts
-    forwarded_from: Networks
-    compatible: Targets
-    ping_interval: Seconds
-    ping_timeout: PositiveSeconds
-    idle_timeout: Seconds
+    origins: option.Texts
+    forwarded_from: option.Networks
+    compatible: option.Targets
+    ping_interval: option.Seconds
+    ping_timeout: option.PositiveSeconds
+    idle_timeout: option.Seconds
 
 
 class AdminSettings(ListenerSettings):
-    token: SecretOrReference
-    tls: Switch
-    forwarded_from: Networks
-    store: ChannelsUrl
-    session_idle: PositiveSeconds
-    session_most: PositiveSeconds
+    token: option.SecretOrReference
+    tls: option.OnOff
+    forwarded_from: option.Networks
+    store: option.ChannelsUrl
+    session_idle: option.PositiveSeconds
+    session_most: option.PositiveSeconds
 
 
 class OidcSettings(Section):
-    issuer: Issuer
-    client_id: Text
-    client_secret: Secret
-    audience: Text
-    name: Label
-    claim: Text
-    allow: Texts
+    issuer: option.Issuer
+    client_id: option.Text
+    client_secret: option.Secret
+    audience: option.Text
+    name: option.Label
+    claim: option.Text
+    allow: option.Texts
 
 
 class SigningSettings(Section):
-    secret: SecretOrReference
-    previous_secret: SecretOrReference
-    refresh: Seconds
-    algorithm: Annotated[Literal["hmac-sha256", "md5"], Expected("hmac-sha256 or md5")]
+    secret: option.SecretOrReference
+    previous_secret: option.SecretOrReference
+    refresh: option.Seconds
+    algorithm: Annotated[Literal["hmac-sha256", "md5"], option.Expected("hmac-sha256 or md5")]
 
 
 class StreamSettings(Section):
-    takeover_after: Seconds
-    linger: Seconds
-    wait_for_publisher: Seconds
-    gop_seconds: PositiveSeconds
-    gop_bytes: PositiveCount
+    takeover_after: option.Seconds
+    linger: option.Seconds
+    wait_for_publisher: option.Seconds
+    gop_seconds: option.PositiveSeconds
+    gop_bytes: option.PositiveCount
 
 
 class HlsSettings(Section):
-    on_demand: Switch
+    on_demand: option.OnOff
 
 
 class CmafSettings(Section):
-    part: PartSeconds
-    on_demand: Switch
+    part: option.PartSeconds
+    on_demand: option.OnOff
 
 
 class RecordingSettings(Section):
-    keep_free: Count
-    spool_bytes: PositiveCount
-    retention_days: Days
-    storage_class: StorageClass
-    cold_after_days: Days
-    cold_class: ColdClass
-    archive_after_days: Days
-    archive_class: ColdClass
+    keep_free: option.Count
+    spool_bytes: option.PositiveCount
+    retention_days: option.Days
+    storage_class: option.StorageClass
+    cold_after_days: option.Days
+    cold_class: option.ArchiveStorageClass
+    archive_after_days: option.Days
+    archive_class: option.ArchiveStorageClass
 
 
 class WorkersSettings(Section):
-    runner: Annotated[Literal["local", "ecs"], Expected("local or ecs")]
-    most: Count
-    nice: Niceness
-    memory: Count
+    runner: Annotated[Literal["local", "ecs"], option.Expected("local or ecs")]
+    most: option.Count
+    nice: option.Niceness
+    memory: option.Count
 
 
 class TranscodeSettings(Section):
-    ladders: File
-    preset: EncoderPreset
-    hevc_preset: EncoderPreset
-    threads: PositiveCount
-    backlog: PositiveSeconds
+    ladders: option.File
+    preset: option.EncoderPreset
+    hevc_preset: option.EncoderPreset
+    threads: option.PositiveCount
+    backlog: option.PositiveSeconds
 
 
 class RelaySettings(Section):
-    chunk_size: ChunkSize
-    timeout: PositiveSeconds
-    stall: PositiveSeconds
-    retry: PositiveSeconds
-    backlog: PositiveSeconds
+    chunk_size: option.ChunkSize
+    timeout: option.PositiveSeconds
+    stall: option.PositiveSeconds
+    retry: option.PositiveSeconds
+    backlog: option.PositiveSeconds
 
 
 class WatermarkSettings(Section):
-    font: FontFamily
-    bitrate: Count
-    picture_bytes: PositiveCount
-    picture_timeout: PositiveSeconds
+    font: option.FontFamily
+    bitrate: option.Count
+    picture_bytes: option.PositiveCount
+    picture_timeout: option.PositiveSeconds
 
 
 class SnapshotSettings(Section):
-    quality: Quality
+    quality: option.Quality
 
 
 class MotionSettings(Section):
-    pre_roll: PreRoll
+    pre_roll: option.PreRoll
 
 
 class KvsSettings(Section):
-    role: RoleArn
-    stream: KvsStream
-    log_every: Count
-    size: Box
-    object_bytes: PositiveCount
-    object_seconds: Seconds
-    backlog: PositiveCount
-    rotate: PositiveSeconds
-    ack_timeout: PositiveSeconds
+    role: option.RoleArn
+    stream: option.KvsStream
+    log_every: option.Count
+    size: option.PictureSize
+    object_bytes: option.PositiveCount
+    object_seconds: option.Seconds
+    backlog: option.PositiveCount
+    rotate: option.PositiveSeconds
+    ack_timeout: option.PositiveSeconds
 
 
 class VodSettings(Section):
-    jobs: ChannelsUrl
-    workers: PositiveCount
+    jobs: option.ChannelsUrl
+    workers: option.PositiveCount
     preset: Annotated[
         Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow"],
-        Expected("ultrafast, superfast, veryfast, faster, fast, medium or slow"),
+        option.Expected("ultrafast, superfast, veryfast, faster, fast, medium or slow"),
     ]
-    crf: Crf
-    bitrate: Bitrate
-    segment: SegmentSeconds
-    memory: Count
-    film_seconds: Seconds
-    output_ratio: Seconds
-    output_bytes: Count
-    job_ratio: Seconds
-    job_seconds: Seconds
-    job_turn: Seconds
-    keep_free: Count
-    history: PositiveCount
-    sources: Folders
-    upload_bytes: Count
-    upload_seconds: PositiveCount
-    queue: WebAddress
-    suffixes: Suffixes
+    crf: option.Crf
+    bitrate: option.Bitrate
+    segment: option.SegmentSeconds
+    memory: option.Count
+    film_seconds: option.Seconds
+    output_ratio: option.Seconds
+    output_bytes: option.Count
+    job_ratio: option.Seconds
+    job_seconds: option.Seconds
+    job_turn: option.Seconds
+    keep_free: option.Count
+    history: option.PositiveCount
+    sources: option.Folders
+    upload_bytes: option.Count
+    upload_seconds: option.PositiveCount
+    queue: option.WebAddress
+    suffixes: option.Suffixes
 
 
 class PlaybackSettings(Section):
-    auth: Annotated[Literal["none", "sign", "cloudfront"], Expected("none, sign or cloudfront")]
-    sign_ttl: PositiveSeconds
-    public_url: BaseAddress
-    referer_allow: Texts
+    auth: Annotated[Literal["none", "sign", "cloudfront"], option.Expected("none, sign or cloudfront")]
+    sign_ttl: option.PositiveSeconds
+    public_url: option.BaseAddress
+    referer_allow: option.Texts
 
 
 class CloudFrontSettings(Section):
-    public_keys: KeyFiles
-    origin_secret: Secret
+    public_keys: option.KeyFiles
+    origin_secret: option.Secret
 
 
 class EgressSettings(Section):
-    allow: EgressEntries
+    allow: option.EgressEntries
 
 
 class MetricsSettings(Section):
-    per_stream: Switch
+    per_stream: option.OnOff
 
 
 class HooksSettings(Section):
-    url: WebAddress
-    secret: Secret
-    timeout: PositiveSeconds
-    queue: PositiveCount
+    url: option.WebAddress
+    secret: option.Secret
+    timeout: option.PositiveSeconds
+    queue: option.PositiveCount
 
 
 class EdgeSettings(Section):
-    upstream: NodeAddresses
-    cache: PositiveCount
-    stale: Seconds
-    channel: ChannelId
+    upstream: option.NodeAddresses
+    cache: option.PositiveCount
+    stale: option.Seconds
+    channel: option.ChannelId
 
 
 class EcsSettings(Section):
-    cluster: EcsName
-    task: EcsName
-    container: Text
-    subnets: Subnets
-    security_groups: SecurityGroups
-    launch_type: Annotated[Literal["", "FARGATE", "EC2"], Expected("FARGATE, EC2 or nothing")]
-    capacity_provider: Text
-    public_ip: Switch
-    events: WebAddress
-    addresses: TableUrl
-    service: Text
+    cluster: option.EcsName
+    task: option.EcsName
+    container: option.Text
+    subnets: option.Subnets
+    security_groups: option.SecurityGroups
+    launch_type: Annotated[Literal["", "FARGATE", "EC2"], option.Expected("FARGATE, EC2 or empty")]
+    capacity_provider: option.Text
+    public_ip: option.OnOff
+    events: option.WebAddress
+    addresses: option.TableUrl
+    service: option.Text
 
 
 class ClusterSettings(Section):
-    secret: SecretOrReference
+    secret: option.SecretOrReference
 
 
 class LimitsSettings(Section):
-    publishers_per_address: Count
-    playback_per_address: Count
-    admin_per_address: Count
-    admin_connections: Count
-    pending_per_address: Count
-    pending_bytes: Count
-    refusals_per_minute: Count
-    publishers: Count
-    handshake: Seconds
-    first_media: Seconds
-    rtmp_message: Count
-    ws_message: Count
-    api_body: Count
-    item: Count
-    viewer_backlog: PositiveCount
-    viewer_memory: Count
-    viewer_stall: Seconds
+    publishers_per_address: option.Count
+    playback_per_address: option.Count
+    admin_per_address: option.Count
+    admin_connections: option.Count
+    pending_per_address: option.Count
+    pending_bytes: option.Count
+    refusals_per_minute: option.Count
+    publishers: option.Count
+    handshake: option.Seconds
+    first_media: option.Seconds
+    rtmp_message: option.Count
+    ws_message: option.Count
+    api_body: option.Count
+    item: option.Count
+    viewer_backlog: option.PositiveCount
+    viewer_memory: option.Count
+    viewer_stall: option.Seconds
 
 
 class ServeSettings(Section):
-    drain: Seconds
-    workers: Count
-    retire: Seconds
+    drain: option.Seconds
+    workers: option.Count
+    retire: option.Seconds
 
 
 class LogSettings(Section):
-    level: Annotated[Literal["debug", "info", "warning", "error"], Expected("debug, info, warning or error")]
-    format: Annotated[Literal["auto", "console", "json"], Expected("auto, console or json")]
+    level: Annotated[Literal["debug", "info", "warning", "error"], option.Expected("debug, info, warning or error")]
+    format: Annotated[Literal["auto", "console", "json"], option.Expected("auto, console or json")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,10 +287,10 @@ class ListenAddress:
 class Settings(Section):
     """All settings, merged. `{data}` in a store's address has been replaced by the data folder."""
 
-    data: Folder
-    channels: ChannelsUrl
-    objects: ObjectsUrl
-    registry: RegistryUrl
+    data: option.Folder
+    channels: option.ChannelsUrl
+    objects: option.ObjectsUrl
+    registry: option.RegistryUrl
     serve: ServeSettings
     log: LogSettings
     rtmp: RtmpSettings
@@ -379,11 +327,11 @@ class Settings(Section):
 
     @property
     def has_tls(self) -> bool:
-        """Whether RTMPS, HTTPS and WSS are open beside the plain ports."""
+        """Whether RTMPS, HTTPS and WSS are open, besides the plain ports."""
         return self.tls.cert is not None
 
     def listeners(self) -> list[ListenAddress]:
-        """Returns the addresses of all listeners that are open, in the order of the sections."""
+        """Returns the addresses of all open listeners, in the order of the sections."""
         found = []
         for name, section in self:
             if isinstance(section, ListenerSettings):
@@ -393,7 +341,7 @@ class Settings(Section):
         return found
 
     def tls_ports(self) -> dict[str, int]:
-        """Returns the ports over TLS by their listeners' names, also those that are not open."""
+        """Returns the ports over TLS by the listeners' names, also of listeners that are not open."""
         return {name: section.port for name, section in self if isinstance(section, TlsListenerSettings)}
 
 
@@ -401,5 +349,5 @@ def _is_listener(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, ListenerSettings | TlsListenerSettings)
 
 
-# The names of all listeners, also of those that are open only with a certificate.
+# The names of all listeners. Some are open only with a certificate.
 LISTENERS: Final = tuple(name for name, info in Settings.model_fields.items() if _is_listener(info.annotation))

@@ -21,20 +21,25 @@ _HOST_NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Describes a valid value, as the end of the sentence "expected …"."""
+    """Describes a valid value. The text completes the sentence "expected …"."""
 
-    words: str
+    text: str
+
+
+def not_boolean(value: object) -> object:
+    """Refuses true and false, which are numbers in Python."""
+    if isinstance(value, bool):
+        raise ValueError("a boolean is not a number")
+    return value
 
 
 def _number(value: object) -> object:
-    """Refuses true and false, which are numbers in Python. Strips texts."""
-    if isinstance(value, bool):
-        raise ValueError("a truth value is no number")
-    return value.strip() if isinstance(value, str) else value
+    """Refuses true and false. Strips texts."""
+    return not_boolean(value.strip() if isinstance(value, str) else value)
 
 
 def split_list(value: object) -> object:
-    """Splits comma-separated text, as in the environment, into a list. Other values stay."""
+    """Splits comma-separated text, as in the environment, into a list. Returns other values unchanged."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
@@ -48,11 +53,11 @@ def _texts(value: object) -> tuple[str, ...]:
 
 
 def _networks(value: object) -> object:
-    return tuple(ipaddress.ip_network(e) for e in _texts(value))  # `_texts` refuses numbers, which ip_network takes
+    return tuple(ipaddress.ip_network(e) for e in _texts(value))  # `_texts` refuses numbers; ip_network accepts them
 
 
 def _pairs(value: object) -> object:
-    """Converts the text `id=file,id=file` to a table. A TOML table stays."""
+    """Converts the text `id=file,id=file` to a table. Returns a TOML table unchanged."""
     if not isinstance(value, str):
         return value
     pairs: dict[str, str] = {}
@@ -72,12 +77,12 @@ def _path_or_none(value: object) -> object:
     if not isinstance(value, str):
         return value
     if "\0" in value:
-        raise ValueError("no file has such a name")
-    return home(value)
+        raise ValueError("the name contains a null byte")
+    return expand_home(value)
 
 
-def home(value: str) -> Path:
-    """Returns a path with `~` and `~user` replaced. Raises ValueError if there is no such home folder."""
+def expand_home(value: str) -> Path:
+    """Returns a path with `~` and `~user` replaced. Raises ValueError if the home folder is unknown."""
     try:
         return Path(value).expanduser()
     except RuntimeError as error:
@@ -86,17 +91,17 @@ def home(value: str) -> Path:
 
 def _host(value: str) -> str:
     """Checks an address or a host name. Removes the brackets of `[::1]`."""
-    bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    host = value[1:-1] if value.startswith("[") and value.endswith("]") else value
     try:
-        ipaddress.ip_address(bare)
+        ipaddress.ip_address(host)
     except ValueError:
-        if bare != value or not _HOST_NAME.fullmatch(bare):
+        if host != value or not _HOST_NAME.fullmatch(host):
             raise
-    return bare
+    return host
 
 
 def host_port(value: str) -> tuple[str, int]:
-    """Splits `host:port` or `[::1]:port` into a pair. Raises ValueError for other texts."""
+    """Splits `host:port` or `[::1]:port` into a pair. Raises ValueError for any other text."""
     host, colon, port = value.rpartition(":")
     if (
         not colon
@@ -110,12 +115,12 @@ def host_port(value: str) -> tuple[str, int]:
 
 def _nodes(value: object) -> tuple[str, ...]:
     """Checks a list of `host:port` of other nodes."""
-    given = split_list(value)
-    if not isinstance(given, list | tuple):
+    entries = split_list(value)
+    if not isinstance(entries, list | tuple):
         raise ValueError("not a list")
-    for one in given:
-        host_port(str(one))
-    return tuple(str(one) for one in given)
+    for entry in entries:
+        host_port(str(entry))
+    return tuple(str(entry) for entry in entries)
 
 
 def _advertised(value: str) -> str:
@@ -134,24 +139,24 @@ def _web_address(value: str) -> str:
 
 def _base_address(value: str) -> str:
     if urlsplit(_web_address(value)).query:
-        raise ValueError("no query here")
+        raise ValueError("a query is not allowed")
     return value.rstrip("/")
 
 
 def _issuer(value: str) -> str:
     """Checks an issuer: no query, no fragment (OpenID Connect Discovery 1.0 §2).
 
-    A slash at the end stays, because issuers are compared exactly.
+    Does not remove a slash at the end, because issuers are compared exactly.
     """
     if "?" in _web_address(value) or "@" in urlsplit(value).netloc:
-        raise ValueError("no query and no user here")
+        raise ValueError("a query or user is not allowed")
     return value
 
 
 def _store(pattern: str) -> Callable[[str], str]:
     def check(value: str) -> str:
         if not re.fullmatch(pattern, value):
-            raise ValueError("not such an address")
+            raise ValueError("the address does not have this form")
         return value
 
     return check
@@ -171,9 +176,9 @@ def _egress_entries(value: object) -> object:
             try:
                 ipaddress.ip_network(entry.strip("[]"))
             except ValueError:
-                # A host name whose last part has only digits is a mistyped address.
+                # A host whose last label has only digits is an invalid IP address.
                 if ":" in entry or _host(entry).rstrip(".").rpartition(".")[2].isdigit():
-                    raise ValueError("neither a network nor a host") from None
+                    raise ValueError("not a network and not a host") from None
     return entries
 
 
@@ -183,14 +188,14 @@ def _ids(pattern: str) -> Callable[[object], tuple[str, ...]]:
     def check(value: object) -> tuple[str, ...]:
         entries = _texts(value)
         if not all(re.fullmatch(pattern, entry, re.ASCII) for entry in entries):
-            raise ValueError("not such identifiers")
+            raise ValueError("an identifier does not have this form")
         return entries
 
     return check
 
 
 def _secret_or_reference(value: SecretStr) -> SecretStr:
-    """Checks the syntax of a reference. Any other text is the secret itself and has to be long enough."""
+    """Checks the syntax of a reference. Other text is the secret itself and must be long enough."""
     text = value.get_secret_value()
     if text.startswith(REFERENCES):
         if not REFERENCE.fullmatch(text):
@@ -206,15 +211,15 @@ def is_short(secret: str) -> bool:
 
 
 def _push_targets(value: object) -> object:
-    """Checks hosts, with an optional `*.`, and beginnings of RTMP(S) addresses."""
+    """Checks hosts, with an optional `*.`, and prefixes of RTMP(S) URLs."""
     entries = _texts(value)
     for entry in entries:
         if "://" in entry:
             parts = urlsplit(entry)
             if parts.scheme not in ("rtmp", "rtmps") or not parts.hostname or parts.port == 0 or "@" in parts.netloc:
-                raise ValueError("not the beginning of an RTMP address")
+                raise ValueError("not an RTMP URL prefix")
             if "?" in entry or "#" in entry or not entry.isprintable() or " " in entry:
-                raise ValueError("a beginning has no query")
+                raise ValueError("a URL prefix has no query")
         else:
             _host(entry.removeprefix("*."))
     return entries
@@ -225,14 +230,14 @@ def _matching(pattern: str) -> Callable[[str], str]:
 
     def check(value: str) -> str:
         if value and not re.fullmatch(pattern, value, re.ASCII):
-            raise ValueError("not of that form")
+            raise ValueError("does not match the pattern")
         return value
 
     return check
 
 
-def _box(value: object) -> object:
-    """Converts `640x480` to a pair. A pair stays."""
+def _size(value: object) -> object:
+    """Converts `640x480` to a pair. Returns a pair unchanged."""
     if isinstance(value, list | tuple):
         value = "x".join(str(side) for side in value)
     match = re.fullmatch(r"([0-9]{2,4})x([0-9]{2,4})", value, re.ASCII) if isinstance(value, str) else None
@@ -242,7 +247,7 @@ def _box(value: object) -> object:
 
 
 MIN_SECRET_LENGTH: Final = 16  # characters; a shorter secret can be guessed
-# Prefixes of references, which name the place of a secret. `gateway.adapters.secret_resolver` reads it there.
+# Prefixes of references to secrets. `gateway.adapters.secret_resolver` reads the secrets.
 REFERENCES = ("ssm:", "secretsmanager:", "file:")
 REFERENCE = re.compile(
     r"ssm:(/?[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*|arn:aws[a-z-]*:ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9_./-]+)"
@@ -253,31 +258,23 @@ REFERENCE = re.compile(
 
 _TABLE = r"dynamodb://[A-Za-z0-9_.-]{3,255}"
 
-Port = Annotated[
-    int, BeforeValidator(_number), Field(ge=0, le=65535), Expected("a port number from 0 to 65535 (0: any free port)")
-]
-Seconds = Annotated[
-    float, BeforeValidator(_number), Field(ge=0, le=1e9, allow_inf_nan=False), Expected("seconds, 0 or more")
-]
-PositiveSeconds = Annotated[
-    float, BeforeValidator(_number), Field(gt=0, le=1e9, allow_inf_nan=False), Expected("seconds, more than 0")
-]
-PartSeconds = Annotated[
-    float, BeforeValidator(_number), Field(ge=0.05, le=5, allow_inf_nan=False), Expected("seconds from 0.05 to 5")
-]
-Count = Annotated[int, BeforeValidator(_number), Field(ge=0, le=2**53), Expected("a whole number, 0 or more")]
-PositiveCount = Annotated[int, BeforeValidator(_number), Field(ge=1, le=2**53), Expected("a whole number, 1 or more")]
-Days = Annotated[int, BeforeValidator(_number), Field(ge=0, le=36_500), Expected("whole days from 0 to 36500")]
-Milliseconds = Annotated[
-    int, BeforeValidator(_number), Field(ge=0, le=10_000), Expected("whole milliseconds from 0 to 10000")
-]
-ChunkSize = Annotated[int, BeforeValidator(_number), Field(ge=128, le=0xFFFFFF), Expected("bytes from 128 to 16777215")]
-Niceness = Annotated[int, BeforeValidator(_number), Field(ge=0, le=19), Expected("a whole number from 0 to 19")]
+_Int = Annotated[int, BeforeValidator(_number)]
+_Float = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Port = Annotated[_Int, Field(ge=0, le=65535), Expected("a port number from 0 to 65535 (0: any free port)")]
+Seconds = Annotated[_Float, Field(ge=0, le=1e9), Expected("seconds, 0 or more")]
+PositiveSeconds = Annotated[_Float, Field(gt=0, le=1e9), Expected("seconds, more than 0")]
+PartSeconds = Annotated[_Float, Field(ge=0.05, le=5), Expected("seconds from 0.05 to 5")]
+Count = Annotated[_Int, Field(ge=0, le=2**53), Expected("a whole number, 0 or more")]
+PositiveCount = Annotated[_Int, Field(ge=1, le=2**53), Expected("a whole number, 1 or more")]
+Days = Annotated[_Int, Field(ge=0, le=36_500), Expected("whole days from 0 to 36500")]
+Milliseconds = Annotated[_Int, Field(ge=0, le=10_000), Expected("whole milliseconds from 0 to 10000")]
+ChunkSize = Annotated[_Int, Field(ge=128, le=0xFFFFFF), Expected("bytes from 128 to 16777215")]
+Niceness = Annotated[_Int, Field(ge=0, le=19), Expected("a whole number from 0 to 19")]
 EncoderPreset = Annotated[
     Literal["ultrafast", "superfast", "veryfast", "faster", "fast", "medium"],
     Expected("ultrafast, superfast, veryfast, faster, fast or medium"),
 ]
-Switch = Annotated[bool, Expected("true or false")]
+OnOff = Annotated[bool, Expected("true or false")]
 Text = Annotated[str, Expected("text")]
 Host = Annotated[str, AfterValidator(_host), Expected("an address or a host name, such as 0.0.0.0, :: or example.com")]
 Advertised = Annotated[str, AfterValidator(_advertised), Expected("host:port")]
@@ -314,9 +311,7 @@ EgressEntries = Annotated[
 Targets = Annotated[
     tuple[str, ...],
     BeforeValidator(_push_targets),
-    Expected(
-        "a comma-separated list of hosts or beginnings of addresses, such as *.example.com, rtmps://a.example/app/"
-    ),
+    Expected("a comma-separated list of hosts or URL prefixes, such as *.example.com, rtmps://a.example/app/"),
 ]
 KeyFiles = Annotated[
     Mapping[str, Path], BeforeValidator(_pairs), Expected("a comma-separated list of <key pair id>=<PEM file>")
@@ -339,37 +334,29 @@ Suffixes = Annotated[
     BeforeValidator(split_list),
     Expected("a comma-separated list of suffixes, such as .mp4, .mov"),
 ]
-Crf = Annotated[
-    float, BeforeValidator(_number), Field(ge=10, le=40, allow_inf_nan=False), Expected("a number from 10 to 40")
-]
-Bitrate = Annotated[
-    int, BeforeValidator(_number), Field(ge=100_000, le=200_000_000), Expected("bits a second from 100000 to 200000000")
-]
-SegmentSeconds = Annotated[
-    float, BeforeValidator(_number), Field(ge=2, le=60, allow_inf_nan=False), Expected("seconds from 2 to 60")
-]
+Crf = Annotated[_Float, Field(ge=10, le=40), Expected("a number from 10 to 40")]
+Bitrate = Annotated[_Int, Field(ge=100_000, le=200_000_000), Expected("bits a second from 100000 to 200000000")]
+SegmentSeconds = Annotated[_Float, Field(ge=2, le=60), Expected("seconds from 2 to 60")]
 StorageClass = Annotated[
     Literal["", "STANDARD", "INTELLIGENT_TIERING", "STANDARD_IA", "ONEZONE_IA", "GLACIER_IR"],
-    Expected("STANDARD, INTELLIGENT_TIERING, STANDARD_IA, ONEZONE_IA or GLACIER_IR, or nothing for the bucket's own"),
+    Expected("STANDARD, INTELLIGENT_TIERING, STANDARD_IA, ONEZONE_IA or GLACIER_IR, or empty for the bucket's default"),
 ]
-ColdClass = Annotated[
+ArchiveStorageClass = Annotated[
     Literal["INTELLIGENT_TIERING", "STANDARD_IA", "ONEZONE_IA", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"],
     Expected("INTELLIGENT_TIERING, STANDARD_IA, ONEZONE_IA, GLACIER_IR, GLACIER or DEEP_ARCHIVE"),
 ]
 RegistryUrl = Annotated[
     str,
     AfterValidator(_store(rf"|sqlite:///.+|{_TABLE}")),
-    Expected("dynamodb://table, sqlite:///path, or nothing for one node alone"),
+    Expected("dynamodb://table, sqlite:///path, or empty for a single node"),
 ]
 FontFamily = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,99}$"),
     Expected("the name of a font family, such as Noto Sans CJK SC"),
 ]
-Quality = Annotated[int, BeforeValidator(_number), Field(ge=1, le=95), Expected("a whole number from 1 to 95")]
-PreRoll = Annotated[
-    float, BeforeValidator(_number), Field(ge=0, le=30, allow_inf_nan=False), Expected("seconds from 0 to 30")
-]
+Quality = Annotated[_Int, Field(ge=1, le=95), Expected("a whole number from 1 to 95")]
+PreRoll = Annotated[_Float, Field(ge=0, le=30), Expected("seconds from 0 to 30")]
 KvsStream = Annotated[
     str,
     AfterValidator(
@@ -385,19 +372,17 @@ RoleArn = Annotated[
     AfterValidator(_matching(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,512}")),
     Expected("the ARN of a role"),
 ]
-Box = Annotated[tuple[int, int], BeforeValidator(_box), Expected("width x height from 16x16 to 4096x4096")]
-TableUrl = Annotated[str, AfterValidator(_store(rf"|{_TABLE}")), Expected("dynamodb://table, or nothing")]
+PictureSize = Annotated[tuple[int, int], BeforeValidator(_size), Expected("width x height from 16x16 to 4096x4096")]
+TableUrl = Annotated[str, AfterValidator(_store(rf"|{_TABLE}")), Expected("dynamodb://table, or empty")]
 ChannelId = Annotated[
-    str,
-    AfterValidator(_matching(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")),
-    Expected("the id of a channel, or nothing"),
+    str, AfterValidator(_matching(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")), Expected("the id of a channel, or empty")
 ]
 EcsName = Annotated[
     str,
     AfterValidator(
         _matching(r"[A-Za-z0-9_-]{1,255}(:[0-9]{1,9})?|arn:aws[a-z-]*:ecs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_/:-]+")
     ),
-    Expected("a name or an ARN of Amazon ECS, or nothing"),
+    Expected("a name or an ARN of Amazon ECS, or empty"),
 ]
 Subnets = Annotated[
     tuple[str, ...],

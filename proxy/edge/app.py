@@ -15,8 +15,9 @@ from gateway.adapters.stores import open_channels, open_registry
 from gateway.api.node_status import NodeStatus as Machine
 from gateway.api.servers import registry_entry
 from gateway.api.status import summary
-from gateway.app import listener_options, node, process
+from gateway.app import node, process
 from gateway.app.channel_caches import ChannelCaches
+from gateway.app.listeners import admin_http_limits, playback_protection
 from gateway.app.node_parts import NodeParts
 from gateway.app.shutdown import ShutdownSignals
 from gateway.channels.addresses import OpenPorts
@@ -88,9 +89,9 @@ log = structlog.get_logger(__name__)
 _RECORDINGS = 8  # recordings get edge.cache divided by this
 
 
-def run(settings: Settings, seat: WorkerLink | None = None) -> int:
-    """Serves until SIGTERM or Ctrl-C. Returns the exit code. seat: the link to the master, in a worker process."""
-    return process.run(settings, lambda: node.serve("edge", settings, seat, Edge.open), seat)
+def run(settings: Settings, link: WorkerLink | None = None) -> int:
+    """Serves until SIGTERM or Ctrl-C. Returns the exit code. link: to the master, in a worker process."""
+    return process.run(settings, lambda: node.serve("edge", settings, link, Edge.open), link)
 
 
 async def _until_idle(where: RegistryLocator, channel: str, ending: ShutdownSignals) -> None:
@@ -176,7 +177,7 @@ class Edge(node.Role):
         self.words = {"node": parts.identity.id}
         self._health = Health(parts.readiness.missing)
         self.channels = ChannelCaches(ground.reader, ground.deleted)
-        self.protection = listener_options.protection(settings, parts.secrets)
+        self.protection = playback_protection(settings, parts.secrets)
         self._viewers = HttpViewers()
         self._packaging = PackagingServices(settings, Backlogs(settings.limits.viewer_memory))
         stream = settings.stream
@@ -198,14 +199,14 @@ class Edge(node.Role):
         self._teller = ViewerReporter(parts.identity.id, self._watched, ground.locator, ground.peers)
         self._address = ""
         self._shown: Mapping[str, object] = {}
-        self.lease: AcquirePublisher = refuse_publisher
+        self.acquire_publisher: AcquirePublisher = refuse_publisher
         self.admission: Admission = NoPushes(self.channels.cached, parts.secrets, parts.events)
         self.streams: PlayableStreams = PulledStreams(self._replicas)
         slot = parts.identity.slot
-        self.sums = MetricsAggregator(slot, parts.metrics, ground.peers) if slot is not None else None
-        self.door: NodeEndpoint | None = self._endpoint()
+        self.metrics_aggregator = MetricsAggregator(slot, parts.metrics, ground.peers) if slot is not None else None
+        self.node_endpoint: NodeEndpoint | None = self._endpoint()
         self._pages = AdminPages(self._health, parts.metrics, parts.verifier, settings.limits.refusals_per_minute)
-        self._pages.sums = self.sums
+        self._pages.sums = self.metrics_aggregator
         if not settings.signing.secret.get_secret_value():
             log.info("play signs of gateways that have another secret do not count here: signing.secret is not set")
 
@@ -237,9 +238,9 @@ class Edge(node.Role):
             self._shown = registry_entry(host_of(self._address), ports, time.time())
             tasks.start(Membership(self._ground.registry, self._as_node).run(), "membership")
         if channel := self._settings.edge.channel:
-            tasks.start(_until_idle(self._ground.locator, channel, self._parts.ending), "channel")
+            tasks.start(_until_idle(self._ground.locator, channel, self._parts.shutdown_signals), "channel")
 
-    def needed(self) -> bool:
+    def is_needed(self) -> bool:
         """Returns whether a viewer plays by FLV or RTMP, or another node pulls from here."""
         return bool(self._replicas.lent) or any(any(stream.viewers.values()) for stream in self.hub)
 
@@ -269,7 +270,7 @@ class Edge(node.Role):
         )
 
     def admin(self) -> HttpServer:
-        limits = listener_options.admin_http_limits(self._settings)
+        limits = admin_http_limits(self._settings)
         return HttpServer(self._pages, limits, Forwarded(self._settings.admin.forwarded_from))
 
     def _endpoint(self) -> NodeEndpoint:
@@ -296,7 +297,7 @@ class Edge(node.Role):
             ground.reader,
             self._given.file,
             {name: operations[name] for name in ("node", "changed")}
-            | ({SUMS: self.sums.operate} if self.sums is not None else {}),
+            | ({SUMS: self.metrics_aggregator.operate} if self.metrics_aggregator is not None else {}),
         )
 
     def _as_node(self) -> Node:

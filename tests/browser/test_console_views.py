@@ -587,7 +587,7 @@ async def test_without_aws_the_ivs_view_says_so_and_asks_for_nothing(browser: Br
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         await go(page, "ivs")
-        await expect(page.get_by_text("Amazon IVS is not set up on this node")).to_be_visible()
+        await expect(page.get_by_text("Amazon IVS is not configured on this node")).to_be_visible()
         await expect(button(page, "New IVS channel")).to_be_disabled()
         assert not [url for url in asked if "/ivs/channels" in url]
         assert not watched.complaints

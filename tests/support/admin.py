@@ -52,7 +52,7 @@ class Admin:
     metrics: Metrics
     readiness: Readiness
     forgotten: list[str]
-    people: Authenticators
+    authenticators: Authenticators
     node: NodeStatus
 
     async def call(
@@ -120,7 +120,7 @@ async def admin(
     specs: Sequence[OutputSpec] = SPECS,
     limits: RequestLimits | None = None,
     refusals_per_minute: int = 30,
-    shown: AddressDefaults | None = None,
+    address_defaults: AddressDefaults | None = None,
     per_stream: bool = False,
     store: Any = None,
     domains: Any = None,
@@ -143,7 +143,7 @@ async def admin(
         for name, check in (checks if checks is not None else {"channel store": (store or sqlite).check}).items():
             readiness.add(name, check)
         forgotten: list[str] = []
-        people = Authenticators(
+        authenticators = Authenticators(
             console or kept,
             FixedToken(token_mark),
             LoginLimits(idle, most),
@@ -158,16 +158,16 @@ async def admin(
             channels=store or sqlite,
             domains=domains or sqlite,
             secrets=SigningSecrets(SECRET),
-            people=people,
-            node=node,
-            shown=shown or AddressDefaults(lambda: PORTS),
+            authenticators=authenticators,
+            node_status=node,
+            address_defaults=address_defaults or AddressDefaults(lambda: PORTS),
             limits=limits or RequestLimits(body=256_000, item=64_000, request=10),
             readiness=readiness,
             metrics=metrics,
-            forget=forgotten.append,
+            drop_cached=forgotten.append,
             **context_options,
         )
         async with TestClient(TestServer(make_app(context))) as client:
-            yield Admin(client, sqlite, hub, events, metrics, readiness, forgotten, people, node)
+            yield Admin(client, sqlite, hub, events, metrics, readiness, forgotten, authenticators, node)
         hub.drain()
         await hub.drained()

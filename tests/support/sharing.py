@@ -134,7 +134,7 @@ async def member(
         Peers(SECRET) as peers,
         Tasks(id) as tasks,
         ClusterClient(id, directory, locator, peers, siblings=lambda: siblings, clock=clock) as cluster,
-        admin(folder, cluster=cluster, distant=distant, **options) as api,
+        admin(folder, cluster=cluster, remote_viewers=distant, **options) as api,
     ):
         tasks.start(locator.run())
         node = api.node

@@ -60,7 +60,7 @@ class Poller {
     };
   }
 
-  /** Asks now. If a request is running, asks once more after it, because its answer may be older than the change. */
+  /** Sends a request now. If one is running, sends another after it, because its answer may be older than the change. */
   ask() {
     clearTimeout(this.#timer);
     if (this.#asking) this.#again = true;
@@ -139,7 +139,7 @@ export function usePoll(path, every) {
 }
 
 /**
- * Asks at once after a change, so that all components with this path show it.
+ * Requests the path at once after a change, so that all components with this path show it.
  * @param {string} path
  */
 export function refresh(path) {

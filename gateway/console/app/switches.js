@@ -7,7 +7,7 @@ import { installedSwitches } from "./installed_outputs.js";
 /** @typedef {import("./channel.js").Channel} Channel */
 /** @typedef {import("./channel.js").Session} Session */
 
-/** The name and the flag of each output. Those for viewers come last, because they are seldom switched while live. */
+/** The name and the flag of each output. Outputs for viewers come last, because they are rarely switched while live. */
 const SWITCHES = [...OUTPUTS.slice(3), ...OUTPUTS.slice(0, 3)].map(([flag, name]) => /** @type {const} */ ([name, flag]));
 
 /** All outputs, also the installed ones. @returns {(readonly [name: string, flag: string])[]} */

@@ -1,4 +1,4 @@
-/** One broadcast, from Go live to Stop: starts the worker that sends it, and gives it pictures and sound. */
+/** One broadcast, from Go live to Stop: starts the worker that sends it, and passes pictures and sound to it. */
 
 import { containerFormat } from "./formats.js";
 import { Drawn, generator, hasStreams, Pulled, Streamed } from "./picture.js";
@@ -68,7 +68,7 @@ export class Broadcast {
     else this.#post({ do: "blank", on });
   }
 
-  /** Ends the broadcast in order; `progress` reports when it is over. */
+  /** Ends the broadcast after all data are sent; `progress` reports the end. */
   stop() { this.#post({ do: "stop" }); }
 
   /** Frees everything; called after the end. */

@@ -1,13 +1,13 @@
-/** Turns figures into a message about a problem of the broadcast and its reason. */
+/** Derives a message about a problem of the broadcast from its figures. */
 
 import { bitrate } from "./numbers.js";
 
-/** @typedef {import("./faults.js").Words} Words */
+/** @typedef {import("./device-errors.js").Message} Message */
 /** @typedef {import("./types.js").Figures} Figures */
 /** @typedef {import("./types.js").ServerLine} ServerLine */
 
 const MEMORY = 6;    // seconds that a problem is reported after it happened
-const TOO_MANY = 3;  // left out pictures within that time that count as a problem
+const TOO_MANY = 3;  // pictures dropped within that time that count as a problem
 const BEHIND = 1;    // seconds
 
 /** Considers the last seconds only. */
@@ -15,10 +15,10 @@ export class Health {
   /** @type {{late: number, busy: number, dropped: number}[]} */
   #past = [];
   #behind = 0;
-  #lags = 0; // how often in a row it was too late; several times, because workers need time to start
+  #lags = 0; // consecutive late reports; more than one is needed, because workers need time to start
   #dropped = 0;
 
-  /** Number of pictures that the server has left out since the beginning. */
+  /** Number of pictures that the server has dropped since the start. */
   get dropped() { return this.#dropped; }
 
   get behind() { return this.#behind; }
@@ -35,7 +35,7 @@ export class Health {
    * @param {Figures} figures  once a second
    * @param {number} wanted    the chosen bit/s
    * @param {import("./types.js").Transport} transport
-   * @returns {Words | null} the worst problem
+   * @returns {Message | null} the worst problem
    */
   judge(figures, wanted, transport) {
     const now = { late: figures.late, busy: figures.busy, dropped: this.#dropped };

@@ -1,16 +1,16 @@
 /** The open camera, microphone and screen. Changes run one after the other. */
 
-import { faultWords } from "./faults.js";
+import { deviceErrorMessage } from "./device-errors.js";
 import { isGranted, offersDevices, openBoth, openCamera, openMicrophone, openScreen, stop } from "./devices.js";
 
 /** @typedef {import("./settings.js").Settings} Settings */
-/** @typedef {import("./faults.js").Words} Words */
+/** @typedef {import("./device-errors.js").Message} Message */
 
 /**
  * Callbacks of the owner.
  * @typedef {object} Listener
  * @property {() => void} changed          other devices are open now
- * @property {(words: Words) => void} fault  a device could not be opened, or was disconnected
+ * @property {(message: Message) => void} fault  a device could not be opened, or was disconnected
  */
 
 export class Inputs {
@@ -79,7 +79,7 @@ export class Inputs {
         const screen = this.screen = await openScreen(this.#settings().frameRate);
         screen.getVideoTracks()[0]?.addEventListener("ended", () => { if (this.screen === screen) this.unshareScreen(); });
       } catch (error) {
-        this.#on.fault(faultWords(error, "screen"));
+        this.#on.fault(deviceErrorMessage(error, "screen"));
       }
       this.#on.changed();
     });
@@ -108,15 +108,15 @@ export class Inputs {
     const [see, hear] = asked ? await Promise.all([isGranted("camera"), isGranted("microphone")]) : [true, true];
     const seeing = see ? await this.#try("camera") : refusal;
     const hearing = hear ? await this.#try("microphone") : refusal;
-    if (seeing && hearing) this.#on.fault(faultWords(refusal, "both"));
-    else if (seeing) this.#on.fault(faultWords(seeing, "camera"));
-    else if (hearing) this.#on.fault(faultWords(hearing, "microphone"));
+    if (seeing && hearing) this.#on.fault(deviceErrorMessage(refusal, "both"));
+    else if (seeing) this.#on.fault(deviceErrorMessage(seeing, "camera"));
+    else if (hearing) this.#on.fault(deviceErrorMessage(hearing, "microphone"));
   }
 
   /** @param {"camera" | "microphone"} what */
   async #one(what) {
     const error = await this.#try(what);
-    if (error) this.#on.fault(faultWords(error, what));
+    if (error) this.#on.fault(deviceErrorMessage(error, what));
   }
 
   /** @param {"camera" | "microphone"} what @returns {Promise<unknown>} the error; null if it is open */

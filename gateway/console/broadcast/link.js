@@ -1,18 +1,18 @@
 /** Keeps a connection to one of the servers: reconnects until it is stopped. */
 
-import { judge } from "./verdict.js";
+import { closePolicy } from "./close-policy.js";
 
 /** @typedef {import("./types.js").Progress} Progress */
 /** @typedef {import("./types.js").ServerLine} ServerLine */
 /** @typedef {import("./types.js").Trouble} Trouble */
 
-const FIRST = 0.5;    // seconds before the second try
-const MOST = 8;
-const STEADY = 5;     // seconds of live time after which the next failure starts with a short pause again
-const OPEN = 8;       // seconds for a connection to open
-const ACCEPT = 12;    // … and for the server to accept the push: it may have to wait for its store
-const PATIENT = 5;    // … in which a used channel may still be held by this page from before a reload
-const SILENT = 12;    // seconds without a message of the server, which sends one every second
+const FIRST_PAUSE = 0.5;      // seconds before the second try
+const MAX_PAUSE = 8;
+const STABLE_SECONDS = 5;     // seconds of live time after which the next failure starts with a short pause again
+const OPEN_TIMEOUT = 8;       // seconds for a connection to open
+const ACCEPT_TIMEOUT = 12;    // … and for the server to accept the push: it may have to wait for its store
+const RELOAD_SECONDS = 5;     // … in which a connection from before a reload of this page may still occupy the channel
+const SILENCE_TIMEOUT = 12;   // seconds without a message of the server, which sends one every second
 
 /**
  * Callbacks of the owner.
@@ -26,7 +26,7 @@ const SILENT = 12;    // seconds without a message of the server, which sends on
 export class Link {
   #urls; #protocol; #on;
   #attempt = 0;       // selects the next server
-  #pause = FIRST;
+  #pause = FIRST_PAUSE;
   #accepted = false;  // whether any connection was accepted
   /** @type {WebSocket | null} */
   #socket = null;
@@ -77,10 +77,10 @@ export class Link {
     this.#socket = socket;
     this.#sent = this.#missing = 0;
     let opened = false;
-    this.#within(OPEN, () => this.#ended(socket, 1006, "", opened));
+    this.#within(OPEN_TIMEOUT, () => this.#ended(socket, 1006, "", opened));
     socket.onopen = () => {
       opened = true;
-      this.#within(ACCEPT, () => this.#ended(socket, 1006, "", opened, "silent"));
+      this.#within(ACCEPT_TIMEOUT, () => this.#ended(socket, 1006, "", opened, "silent"));
       this.#on.opened();
     };
     socket.onmessage = (event) => {
@@ -101,7 +101,7 @@ export class Link {
   /** Called about once a second. Closes a connection whose server has been silent for too long. */
   look() {
     const socket = this.#socket;
-    if (socket === null || !this.#liveSince || performance.now() - this.#heard < SILENT * 1000) return;
+    if (socket === null || !this.#liveSince || performance.now() - this.#heard < SILENCE_TIMEOUT * 1000) return;
     this.#ended(socket, 1006, "", true, "silent");
   }
 
@@ -166,10 +166,10 @@ export class Link {
     this.#leave(socket);
     this.#on.closed();
     if (this.#closing) return;
-    const verdict = judge(code, {
+    const verdict = closePolicy(code, {
       opened,
       accepted: this.#accepted,
-      early: performance.now() - this.#began < PATIENT * 1000,
+      early: performance.now() - this.#began < RELOAD_SECONDS * 1000,
       secure: socket.url.startsWith("wss:"),
     });
     this.#failed(code, reason, known === undefined ? verdict : { why: known, again: true });
@@ -182,15 +182,15 @@ export class Link {
       this.#on.progress({ phase: "over", why, code, reason });
       return;
     }
-    if (this.#liveSince && performance.now() - this.#liveSince > STEADY * 1000) {
-      this.#pause = FIRST;
+    if (this.#liveSince && performance.now() - this.#liveSince > STABLE_SECONDS * 1000) {
+      this.#pause = FIRST_PAUSE;
       this.#attempt = 0; // begins with the preferred server each time
     } else {
       this.#attempt++;
     }
     this.#liveSince = 0;
     const seconds = this.#pause * (0.75 + Math.random() / 2);
-    this.#pause = Math.min(MOST, this.#pause * 2);
+    this.#pause = Math.min(MAX_PAUSE, this.#pause * 2);
     this.#on.progress({ phase: "waiting", why, code, reason, seconds });
     this.#within(seconds, () => this.open());
   }

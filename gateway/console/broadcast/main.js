@@ -7,7 +7,7 @@ import { Meter } from "./meter.js";
 import { Relay } from "./relay.js";
 import { Keeper, local, understood } from "./settings.js";
 import { StageView } from "./stage-view.js";
-import { Studio } from "./studio.js";
+import { BroadcastController } from "./broadcast-controller.js";
 import { fromConsole, fromKey, inConsole, NoTarget, parseKey } from "./target.js";
 import { draw, tick } from "./view.js";
 import { setUpWatch, showWatch } from "./watch.js";
@@ -29,8 +29,8 @@ let asked = null; // a target on another server that the user has not agreed to 
 let finding = Promise.resolve(); // until the target of the page's address is known
 const stage = new StageView();
 const choices = new Choices(local(), (names) => void chosen(names));
-const studio = new Studio(choices, async () => { await stage.ready(); return stage.size; }, () => draw(studio, stage));
-choices.knows((name) => studio.inputs[name]?.getTracks()[0]?.getSettings().deviceId ?? "");
+const controller = new BroadcastController(choices, async () => { await stage.ready(); return stage.size; }, () => draw(controller, stage));
+choices.knows((name) => controller.inputs[name]?.getTracks()[0]?.getSettings().deviceId ?? "");
 const monitor = element("monitor", HTMLAudioElement);
 
 /** @param {(keyof Settings)[]} names  of the changed settings */
@@ -39,24 +39,24 @@ async function chosen(names) {
   const is = (/** @type {(keyof Settings)[]} */ ...some) => some.some((name) => names.includes(name));
   if (is("speaker")) await listen();
   // Only open devices are opened again, so that no prompt of the browser surprises the user.
-  const open = studio.inputs.camera !== null || studio.inputs.microphone !== null;
-  if (open && is("camera", "facing", "size", "frameRate")) await studio.inputs.reopenCamera();
-  if (open && is("microphone", "processing")) await studio.inputs.reopenMicrophone();
-  studio.refresh();
+  const open = controller.inputs.camera !== null || controller.inputs.microphone !== null;
+  if (open && is("camera", "facing", "size", "frameRate")) await controller.inputs.reopenCamera();
+  if (open && is("microphone", "processing")) await controller.inputs.reopenMicrophone();
+  controller.refresh();
   choices.show();
 }
 
 /** Plays the sent sound on the chosen speaker. */
 async function listen() {
   const on = input("listen").checked;
-  monitor.srcObject = on ? studio.sound?.stream ?? null : null;
+  monitor.srcObject = on ? controller.sound?.stream ?? null : null;
   if ("setSinkId" in monitor) await monitor.setSinkId(choices.settings.speaker).catch(() =>
     undefined); // not connected: uses the system's speaker
   if (monitor.srcObject) await monitor.play();
 }
 
 async function openDevices() {
-  await studio.open();
+  await controller.open();
   await choices.refresh();
   button("flip").hidden = choices.cameras < 2 || !matchMedia("(pointer: coarse)").matches;
 }
@@ -64,20 +64,20 @@ async function openDevices() {
 function wire() {
   button("live").addEventListener("click", async () => {
     await finding; // the key may still be on its way from the gateway
-    if (studio.target === null && !html("key-card").hidden) await useKey();
+    if (controller.target === null && !html("key-card").hidden) await useKey();
     if (asked !== null) return button("key-decline").focus();
-    await studio.live();
+    await controller.live();
     await choices.refresh();
   });
-  button("stop").addEventListener("click", () => studio.stop());
+  button("stop").addEventListener("click", () => controller.stop());
   button("open").addEventListener("click", () => void openDevices());
   button("retry").addEventListener("click", () => void openDevices());
-  button("mute").addEventListener("click", () => studio.mute(!studio.muted));
-  button("hide").addEventListener("click", () => studio.hide(!studio.hidden));
+  button("mute").addEventListener("click", () => controller.mute(!controller.muted));
+  button("hide").addEventListener("click", () => controller.hide(!controller.hidden));
   button("share").addEventListener("click", async () => {
-    if (studio.inputs.screen) return studio.inputs.unshareScreen();
-    await studio.openSound();
-    await studio.inputs.shareScreen();
+    if (controller.inputs.screen) return controller.inputs.unshareScreen();
+    await controller.openSound();
+    await controller.inputs.shareScreen();
   });
   button("flip").addEventListener("click", () => {
     choices.choose({ camera: "", facing: choices.settings.facing === "user" ? "environment" : "user" });
@@ -97,14 +97,14 @@ function wire() {
   button("language").addEventListener("click", changeLanguage);
   if (!("mediaDevices" in navigator) || !("getDisplayMedia" in navigator.mediaDevices)) button("share").hidden = true;
   navigator.mediaDevices?.addEventListener("devicechange", () => void choices.refresh());
-  addEventListener("hashchange", () => { if (!studio.isOn) finding = find(); });
+  addEventListener("hashchange", () => { if (!controller.isOn) finding = find(); });
   new Meter(() => ({
-    level: studio.sound?.level() ?? -Infinity, muted: studio.muted, missing: studio.inputs.microphone === null,
-    asleep: !studio.sound?.running,
+    level: controller.sound?.level() ?? -Infinity, muted: controller.muted, missing: controller.inputs.microphone === null,
+    asleep: !controller.sound?.running,
   }));
-  for (const gesture of ["pointerdown", "keydown"]) addEventListener(gesture, () => void studio.sound?.resume());
-  setInterval(() => tick(studio), 250);
-  setInterval(() => { if (studio.isOn) void relay?.look(); }, 5000);
+  for (const gesture of ["pointerdown", "keydown"]) addEventListener(gesture, () => void controller.sound?.resume());
+  setInterval(() => tick(controller), 250);
+  setInterval(() => { if (controller.isOn) void relay?.look(); }, 5000);
 }
 
 /** Reads the target from the page's address. */
@@ -124,7 +124,7 @@ async function find() {
 /** @param {string} id */
 async function useChannel(id) {
   try {
-    studio.target = await fromConsole(id);
+    controller.target = await fromConsole(id);
   } catch (error) {
     return refused(error);
   }
@@ -134,14 +134,14 @@ async function useChannel(id) {
   /** @type {import("./settings.js").Profile} */
   const profile = await keeper.load().catch(() => ({})); // without it the settings of this browser are used
   if (profile["broadcast"]) choices.replace(understood(profile["broadcast"]));
-  relay ??= new Relay(studio.target, keeper, profile);
-  showWatch(studio.target);
+  relay ??= new Relay(controller.target, keeper, profile);
+  showWatch(controller.target);
   showKey();
 }
 
 function forgetKey() {
   sessionStorage.removeItem(KEPT);
-  asked = studio.target = null;
+  asked = controller.target = null;
   showWatch(null);
   showKey();
   input("key").focus();
@@ -156,37 +156,37 @@ async function useKey() {
   }
   if (!target.foreign || target.foreign === sessionStorage.getItem(AGREED)) return take(target);
   asked = target;
-  studio.target = null;
-  studio.notice = null;
+  controller.target = null;
+  controller.notice = null;
   showWatch(null);
   showKey();
-  draw(studio, stage);
+  draw(controller, stage);
   button("key-decline").focus();
 }
 
 /** @param {import("./target.js").Target} target  that this page sends to from now on */
 function take(target) {
   asked = null;
-  studio.target = target;
+  controller.target = target;
   sessionStorage.setItem(KEPT, input("key").value.trim());
-  studio.notice = null;
+  controller.notice = null;
   showWatch(inConsole() || target.foreign ? null : target);
   showKey();
-  draw(studio, stage);
+  draw(controller, stage);
 }
 
 /** @param {unknown} error */
 function refused(error) {
   if (!(error instanceof NoTarget)) throw error;
   const { word, reason } = error;
-  studio.notice = input("key").value || word !== "key.wrong" ? { word, fill: { reason } } : { word: "key.missing" };
+  controller.notice = input("key").value || word !== "key.wrong" ? { word, fill: { reason } } : { word: "key.missing" };
   showKey();
-  draw(studio, stage);
+  draw(controller, stage);
   input("key").focus();
 }
 
 function showKey() {
-  const { target } = studio;
+  const { target } = controller;
   html("key-card").hidden = target?.ours === true;
   html("key-entry").hidden = target !== null || asked !== null;
   html("key-used").hidden = target === null;
@@ -199,7 +199,7 @@ function showKey() {
 }
 
 function title() {
-  const name = studio.target?.ours ? studio.target.name : t("page.title");
+  const name = controller.target?.ours ? controller.target.name : t("page.title");
   say("title", name);
   document.title = `${name} · Millrace`;
 }
@@ -212,7 +212,7 @@ async function begin() {
     document.documentElement.lang = speaks() === "zh" ? "zh-Hans" : "en";
     fillWords(document);
     showKey();
-    draw(studio, stage);
+    draw(controller, stage);
   });
   finding = find();
   await finding;

@@ -44,7 +44,7 @@ export class ContainerPush extends Push {
 
   /** @override @param {VideoFrame} frame */
   picture(frame) {
-    const held = this.#connected && this.pace.holds(this.link.queued);
+    const held = this.#connected && this.bitrateControl.mustDrop(this.link.queued);
     if (held !== this.#held) {
       this.#held = held;
       this.say({ say: "hold", on: held });
@@ -63,9 +63,9 @@ export class ContainerPush extends Push {
   finished(take) { if (take === this.#take) this.#finished?.(); }
 
   /** @override */
-  paced() {
+  bitrateChanged() {
     const bitrate = this.#picture();
-    const worth = bitrate <= this.#asked * WORTH || (bitrate > this.#asked && !this.pace.slow);
+    const worth = bitrate <= this.#asked * WORTH || (bitrate > this.#asked && !this.bitrateControl.slow);
     if (worth) this.link.renew(); // the bit rate of a recorder cannot be changed, so `opened` begins another
   }
 
@@ -95,5 +95,5 @@ export class ContainerPush extends Push {
   }
 
   /** @returns {number} bit/s of the picture alone */
-  #picture() { return Math.max(100_000, this.pace.bitrate - this.start.sound.bitrate); }
+  #picture() { return Math.max(100_000, this.bitrateControl.bitrate - this.start.sound.bitrate); }
 }

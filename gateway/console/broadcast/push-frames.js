@@ -58,15 +58,15 @@ export class FramesPush extends Push {
   /** @override @param {VideoFrame} frame */
   picture(frame) {
     if (!this.#connected) return frame.close();
-    if (this.pace.holds(this.link.queued)) this.late++;
+    if (this.bitrateControl.mustDrop(this.link.queued)) this.late++;
     else if (this.#picture.busy) this.busy++;
     else return this.#picture.encode(frame);
     frame.close();
   }
 
   /** @override */
-  paced() {
-    this.#picture.bitrate = Math.max(100_000, this.pace.bitrate - this.start.sound.bitrate);
+  bitrateChanged() {
+    this.#picture.bitrate = Math.max(100_000, this.bitrateControl.bitrate - this.start.sound.bitrate);
   }
 
   /** @override */
@@ -91,7 +91,7 @@ export class FramesPush extends Push {
   /** @param {EncodedAudioChunk} chunk @param {number} pts @param {AudioDecoderConfig} config */
   #heard(chunk, pts, config) {
     this.#audio = config;
-    if (this.#connected && this.pace.seconds(this.link.queued) < SOUND_BOUND) this.#out(AUDIO, true, message(AUDIO, chunk, pts));
+    if (this.#connected && this.bitrateControl.seconds(this.link.queued) < SOUND_BOUND) this.#out(AUDIO, true, message(AUDIO, chunk, pts));
   }
 
   /**

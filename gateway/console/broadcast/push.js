@@ -1,7 +1,7 @@
-/** The base of both ways of sending: the link, the pace, and figures once a second. */
+/** The base of both sending methods: the link, the bit rate control, and figures once a second. */
 
 import { Link } from "./link.js";
-import { Pace } from "./pace.js";
+import { BitrateControl } from "./bitrate-control.js";
 import { Source } from "./source.js";
 
 /** @typedef {import("./types.js").Start} Start */
@@ -12,7 +12,7 @@ import { Source } from "./source.js";
 /** @abstract */
 export class Push {
   #report; #timer; #lastSent = 0; #lastFrames = 0; #lastLook = performance.now();
-  /** Numbers of pictures: sent, left out because of the network, left out because of this device. */
+  /** Numbers of pictures: sent, dropped because of the network, dropped because of this device. */
   frames = 0;
   late = 0;
   busy = 0;
@@ -25,9 +25,9 @@ export class Push {
   constructor(start, protocol, report) {
     this.#report = report;
     this.start = start;
-    this.pace = new Pace(start.picture.bitrate + start.sound.bitrate);
+    this.bitrateControl = new BitrateControl(start.picture.bitrate + start.sound.bitrate);
     this.link = new Link(start.urls, protocol, {
-      opened: () => { this.pace.reconnected(); this.#lastSent = 0; this.opened(); },
+      opened: () => { this.bitrateControl.reconnected(); this.#lastSent = 0; this.opened(); },
       closed: () => this.closed(),
       progress: (progress) => {
         if (progress.phase === "over") this.release();
@@ -61,7 +61,7 @@ export class Push {
   /** @param {Report} report */
   say(report) { this.#report(report); }
 
-  // ---- overridden by both ways ----
+  // ---- overridden by both methods ----
 
   /** Called for a new connection. */
   opened() { throw new Error("abstract"); }
@@ -69,31 +69,31 @@ export class Push {
   /** Called when the connection is closed. */
   closed() { throw new Error("abstract"); }
 
-  /** Takes a composed picture and closes it. @param {VideoFrame} frame */
+  /** Encodes a composed picture and closes it. @param {VideoFrame} frame */
   picture(frame) { throw new Error(`abstract: ${frame}`); }
 
-  /** Called when the pace changes the bit rate. */
-  paced() { throw new Error("abstract"); }
+  /** Called when the bit rate has changed. */
+  bitrateChanged() { throw new Error("abstract"); }
 
-  /** Encodes and sends everything that is still held back. @returns {Promise<void>} */
+  /** Encodes and sends everything that is still queued. @returns {Promise<void>} */
   finish() { throw new Error("abstract"); }
 
   #second() {
     const time = performance.now();
-    const { link, pace } = this;
+    const { link, bitrateControl } = this;
     const elapsed = Math.max(0.001, (time - this.#lastLook) / 1000);
     const bytes = Math.max(0, link.sent - this.#lastSent);
     const frames = this.frames - this.#lastFrames;
     this.#lastLook = time;
     this.#lastSent = link.sent;
     this.#lastFrames = this.frames;
-    if (link.isOpen && pace.look(time / 1000, link.sent, link.queued)) this.paced();
+    if (link.isOpen && bitrateControl.update(time / 1000, link.sent, link.queued)) this.bitrateChanged();
     link.look();
     this.#report({
       say: "figures",
       figures: {
-        bitrate: bytes * 8 / elapsed, wanted: pace.bitrate, rate: frames / elapsed, frames: this.frames, late: this.late,
-        busy: this.busy, queued: pace.seconds(link.queued), slow: pace.slow,
+        bitrate: bytes * 8 / elapsed, wanted: bitrateControl.bitrate, rate: frames / elapsed, frames: this.frames, late: this.late,
+        busy: this.busy, queued: bitrateControl.seconds(link.queued), slow: bitrateControl.slow,
       },
     });
   }

@@ -1,10 +1,10 @@
-/** Takes pictures from a stream or from the page, or makes blank ones, and passes them on at the chosen rate. */
+/** Receives pictures from a stream or from the page, or makes blank ones. Passes them on at the chosen rate. */
 
-import { Rhythm } from "./rhythm.js";
+import { FrameLimiter } from "./frame-limiter.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 
-// A screen without movement gives no pictures, and neither does a camera that is off. Then the last picture is repeated
+// A screen without movement and a camera that is off send no pictures. Then the last picture is repeated
 // at this interval, so that players stay at the live edge.
 const REPEAT = 200; // ms
 
@@ -12,7 +12,7 @@ const now = () => performance.now() * 1000;
 
 /** Closes the frames that it reads; `use` has to close the composed ones. */
 export class Source {
-  #stage; #rhythm; #use;
+  #stage; #limiter; #use;
   #timeline = new Timeline();
   /** @type {ReadableStreamDefaultReader<VideoFrame> | null} */
   #reader = null;
@@ -34,7 +34,7 @@ export class Source {
     const { width, height, frameRate } = start.picture;
     this.#stage = new Stage(width, height, start.exact);
     this.#stage.mirror = start.mirror;
-    this.#rhythm = new Rhythm(frameRate);
+    this.#limiter = new FrameLimiter(frameRate);
     this.#use = use;
     this.#grab = grab;
     this.#period = 1000 / frameRate;
@@ -77,7 +77,7 @@ export class Source {
   take(frame) {
     const arrived = now();
     this.#timeline.learn(frame.timestamp, arrived);
-    if (!this.#blank && this.#rhythm.takes(frame.timestamp)) {
+    if (!this.#blank && this.#limiter.accepts(frame.timestamp)) {
       const composed = this.#stage.compose(frame, this.#timeline.at(frame.timestamp));
       this.#last = arrived;
       this.#show(composed.clone());

@@ -1,8 +1,8 @@
 /** Maps the clocks of camera and microphone to one clock, without jitter and drift. */
 
 const BUCKET = 2_000_000;  // µs in which the arrival with the least delay is searched
-const STEP = 2_000;        // most µs per bucket that the offset follows a drifting clock
-const JUMP = 150_000;      // µs; a larger difference is no drift: the device's clock was set, or the device slept
+const STEP = 2_000;        // maximum change of the offset per bucket, µs, to follow a drifting clock
+const JUMP = 150_000;      // µs; a larger difference is not drift: the device's clock was set, or the device slept
 
 /**
  * Each device stamps its data with its own clock. The data with the least delay give the best measure of the offset to

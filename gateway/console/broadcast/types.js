@@ -45,8 +45,8 @@
  * The state of a broadcast.
  * - `connecting`: no server has accepted it yet
  * - `live`
- * - `waiting`: the connection is lost, the next try is in `seconds`
- * - `over`: there are no more tries
+ * - `waiting`: the connection is lost, the next attempt is in `seconds`
+ * - `over`: there are no more attempts
  * @typedef {{phase: "connecting", server: string}
  *   | {phase: "live", server: string}
  *   | {phase: "waiting", why: Trouble, code: number, reason: string, seconds: number}
@@ -82,7 +82,7 @@
 /**
  * Messages of the worker to its page.
  * - `record`: begin recording number `take` at `bitrate`; an older one ends
- * - `hold`: pause (or go on with) recording until the network has caught up
+ * - `hold`: pause (or continue) recording until the queue is short again
  * - `grab`: send a picture now (see `pull`)
  * @typedef {{say: "progress", progress: Progress}
  *   | {say: "figures", figures: Figures}

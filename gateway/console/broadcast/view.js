@@ -1,29 +1,29 @@
-/** Draws the page from the state of the studio. */
+/** Draws the page from the state of the controller. */
 
 import { button, element, html, press, say } from "./elements.js";
 import { bitrate, duration, fine, perSecond } from "./numbers.js";
 import { t } from "./words.js";
 
-/** @typedef {import("./studio.js").Studio} Studio */
+/** @typedef {import("./broadcast-controller.js").BroadcastController} BroadcastController */
 
 /**
- * @param {Studio} studio
+ * @param {BroadcastController} controller
  * @param {import("./stage-view.js").StageView} stage
  */
-export function draw(studio, stage) {
-  const { phase, inputs } = studio;
-  stage.show(studio.scene, inputs.picture, studio.isMirrored);
+export function draw(controller, stage) {
+  const { phase, inputs } = controller;
+  stage.show(controller.scene, inputs.picture, controller.isMirrored);
   button("live").dataset["busy"] = String(phase === "preparing");
   button("stop").dataset["busy"] = String(phase === "stopping");
-  swap(button(studio.isOn ? "live" : "stop"), button(studio.isOn ? "stop" : "live"));
-  press(button("mute"), studio.muted, t("do.mute"));
-  press(button("hide"), studio.hidden, t("do.hide"));
+  swap(button(controller.isOn ? "live" : "stop"), button(controller.isOn ? "stop" : "live"));
+  press(button("mute"), controller.muted, t("do.mute"));
+  press(button("hide"), controller.hidden, t("do.hide"));
   press(button("share"), inputs.screen !== null, t("do.share"));
   button("hide").disabled = inputs.screen !== null;
   html("camera-hint").hidden = inputs.screen === null;
-  badge(studio);
-  notices(studio);
-  facts(studio);
+  badge(controller);
+  notices(controller);
+  facts(controller);
 }
 
 /** Replaces one button by another and moves the focus. @param {HTMLElement} from @param {HTMLElement} to */
@@ -34,23 +34,23 @@ function swap(from, to) {
   if (focused) to.focus();
 }
 
-/** Updates the parts that change with time. @param {Studio} studio */
-export function tick(studio) {
-  const time = studio.since ? duration(performance.now() - studio.since) : "";
+/** Updates the parts that change with time. @param {BroadcastController} controller */
+export function tick(controller) {
+  const time = controller.since ? duration(performance.now() - controller.since) : "";
   html("clock").hidden = !time;
   say("clock", time);
   say("time", time || t("facts.none"));
-  say("state", stateWords(studio));
+  say("state", stateWords(controller));
 }
 
-/** @param {Studio} studio @returns {string} */
+/** @param {BroadcastController} controller @returns {string} */
 function stateWords({ phase, progress, next }) {
   if (phase === "waiting") return t("state.waiting", { seconds: Math.max(0, Math.ceil((next - performance.now()) / 1000)) });
   if (phase === "connecting") return t("state.connecting", { server: progress?.phase === "connecting" ? progress.server : "" });
   return t(`state.${phase}`);
 }
 
-/** @param {Studio} studio */
+/** @param {BroadcastController} controller */
 function badge({ phase }) {
   const shown = phase === "live" || phase === "waiting" || phase === "connecting" ? phase : "off";
   const place = html("badge");
@@ -58,7 +58,7 @@ function badge({ phase }) {
   say("badge", t(`badge.${shown}`));
 }
 
-/** @param {Studio} studio */
+/** @param {BroadcastController} controller */
 function notices({ notice, retryable, explanation, warning, phase }) {
   html("notice").hidden = notice === null;
   html("notice").dataset["kind"] = phase === "waiting" ? "warn" : "bad";
@@ -69,9 +69,9 @@ function notices({ notice, retryable, explanation, warning, phase }) {
   say("warning", warning ? t(warning.word, warning.fill) : "");
 }
 
-/** @param {Studio} studio */
-function facts(studio) {
-  const { figures, health } = studio;
+/** @param {BroadcastController} controller */
+function facts(controller) {
+  const { figures, health } = controller;
   const none = t("facts.none");
   say("sent", figures ? bitrate(figures.bitrate) : none);
   say("rate", figures ? perSecond(figures.rate) : none);
@@ -79,5 +79,5 @@ function facts(studio) {
   say("behind", figures ? fine(health.behind) : none);
   element("dropped-label", HTMLElement).title = t("facts.dropped.why");
   element("behind-label", HTMLElement).title = t("facts.behind.why");
-  tick(studio);
+  tick(controller);
 }

@@ -1,4 +1,4 @@
-/** The worker: executes the messages of the page, and is not slowed down in a hidden tab. */
+/** The worker: executes the messages of the page. A hidden tab does not slow it down. */
 
 import { ContainerPush } from "./push-container.js";
 import { FramesPush } from "./push-frames.js";

@@ -1,6 +1,6 @@
-/** Sends requests to the API with the session's CSRF token, and turns refusals into errors. */
+/** Sends requests to the API with the session's CSRF token, and converts refusals to errors. */
 
-/** The gateway refused a request, or gave no answer (`status` 0). */
+/** The gateway refused a request, or did not answer (`status` 0). */
 export class ApiError extends Error {
   /**
    * @param {number} status

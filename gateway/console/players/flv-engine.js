@@ -85,7 +85,7 @@ export function flvEngine(video, url) {
 /**
  * Keeps the picture close to the live edge: skips gaps, plays faster while late, and jumps if that would take too long.
  *
- * While the publisher is away, time goes on, and mpegts.js fills the gap with the last picture and silence. A viewer who
+ * While the publisher is disconnected, time continues, and mpegts.js fills the gap with the last picture and silence. A viewer who
  * had no buffer left would stay late by the length of the break. So this filling is skipped.
  * @param {HTMLVideoElement} video
  * @returns {{toLive: () => void, returned: () => void, stop: () => void}}  returned: call when the publisher is back
@@ -128,7 +128,7 @@ function keepUp(video) {
     if (video.playbackRate !== rate) video.playbackRate = rate;
   }, LOOK);
   const returned = () => {
-    // With some buffer left, playback goes on as before, because the publisher's time went on too.
+    // With some buffer left, playback continues as before, because the publisher's time continued too.
     if (video.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA) return;
     before = newest(video) ?? Infinity;
     catchUp.returned(seconds());

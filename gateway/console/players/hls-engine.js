@@ -24,7 +24,7 @@ export function hlsEngine(lowLatency) {
   return (video, url, now) => native ? openNative(video, url, now) : openHlsJs(video, url, now, lowLatency);
 }
 
-const HELD = 2.5;      // target durations; the gateway answers 503 after three (HLS §6.2.5.2)
+const MAX_HOLD = 2.5;      // target durations; the gateway answers 503 after three (HLS §6.2.5.2)
 const HELD_TIMES = 30; // after so many, hls.js requests in its own way
 
 /**
@@ -45,7 +45,7 @@ class Patient extends /** @type {import("./hls.min.js").PlaylistLoaderConstructo
     const isNext = details && ((msn === details.lastPartSn && part === details.lastPartIndex + 1)
       || (msn === details.lastPartSn + 1 && part === 0));
     if (isNext && details.targetduration) {
-      const ms = HELD * details.targetduration * 1000;
+      const ms = MAX_HOLD * details.targetduration * 1000;
       const timeoutRetry = { maxNumRetry: HELD_TIMES, retryDelayMs: 0, maxRetryDelayMs: 0 };
       config = { ...config, loadPolicy: { ...config.loadPolicy, maxTimeToFirstByteMs: ms, maxLoadTimeMs: ms, timeoutRetry } };
     }

@@ -13,14 +13,14 @@ import { t } from "./words.js";
 /** @typedef {import("./types.js").Outcome} Outcome */
 /** @typedef {import("./types.js").Status} Status */
 
-const STALL = 8;            // seconds without a new picture, although there is a publisher, until the stream is opened again
-const STANDS = 0.5;         // seconds that the picture stands still before the gateway is asked for the reason
-const SPREAD = 0.5;         // seconds over which the viewers of a stream spread a request that all of them send
-const TO_AND_FRO = 0.5;     // seconds after the latest shown picture from which a picture counts as new
-const PAUSE_KEEPS = 30;     // seconds of pause in which the stream is still received
-const BEHIND = 4;           // seconds of delay beyond the usual from which "Go live" is offered
-const LONGEST = 30;         // most seconds to wait for long segments
-const HOLDS = 5;            // seconds of playback after which an error counts as a new one
+const STALL = 8;               // seconds without a new picture, although there is a publisher, after which the stream is opened again
+const STILL_SECONDS = 0.5;     // seconds that the picture stands still before the gateway is asked for the reason
+const SPREAD = 0.5;            // seconds over which the viewers of a stream spread a request that all of them send
+const MIN_PROGRESS = 0.5;      // seconds after the latest shown picture from which a picture counts as new
+const PAUSE_LIMIT = 30;        // seconds of pause in which the stream is still received
+const LATE_SECONDS = 4;        // seconds of delay beyond the usual from which "Go live" is offered
+const MAX_SEGMENT_WAIT = 30;   // maximum seconds to wait for long segments
+const STABLE_PLAYBACK = 5;     // seconds of playback after which an error counts as a new one
 
 /**
  * Plays `format` while this page is open.
@@ -164,7 +164,7 @@ class Page {
     video.addEventListener("timeupdate", () => {
       if (video.paused || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA) return;
       this.#played = true;
-      if (performance.now() - opened > HOLDS * 1000) this.#trouble.reset();
+      if (performance.now() - opened > STABLE_PLAYBACK * 1000) this.#trouble.reset();
       // A player that searches for pictures may move a little within the old ones.
       if (waits(view.state) && (isStarved(video) || (newest(video) ?? 0) <= before + 0.05)) return;
       if (view.state !== "live") view.show("live");
@@ -216,14 +216,14 @@ class Page {
           if (moved === now && !rests) beat = Math.max(beat, now - arrived);
           arrived = now;
         }
-        if (rests || at > furthest + TO_AND_FRO || newest(video) !== came) [fresh, furthest] = [now, Math.max(at, furthest)];
+        if (rests || at > furthest + MIN_PROGRESS || newest(video) !== came) [fresh, furthest] = [now, Math.max(at, furthest)];
         [last, came] = [at, newest(video)];
         since = Math.max(since, moved);
-        const stands = now - moved >= (view.state === "starting" ? STALL : STANDS) * 1000;
+        const stands = now - moved >= (view.state === "starting" ? STALL : STILL_SECONDS) * 1000;
         const stale = now - fresh >= STALL * 1000;
         if (rests || (!stands && !stale && !waits(view.state))) {
           // The picture stops for all viewers of a stream at the same time, so their requests are spread.
-          next = moved + (STANDS + Math.random() * SPREAD) * 1000;
+          next = moved + (STILL_SECONDS + Math.random() * SPREAD) * 1000;
           this.#still.reset();
           return;
         }
@@ -242,7 +242,7 @@ class Page {
           return;
         }
         // A segment may last longer than STALL; the first one after a break takes as long to come as the others.
-        if (!lingers && stands && now - since >= Math.min(LONGEST * 1000, Math.max(STALL * 1000, 2 * beat))) {
+        if (!lingers && stands && now - since >= Math.min(MAX_SEGMENT_WAIT * 1000, Math.max(STALL * 1000, 2 * beat))) {
           return done({ why: "lost", detail: "no picture arrives" });
         }
         stood();
@@ -273,7 +273,7 @@ class Page {
           this.#engine?.close();
           // Without a source the controls cannot play, so the page's own button is shown.
           view.show("blocked", t("detail.left"));
-        }, PAUSE_KEEPS * 1000);
+        }, PAUSE_LIMIT * 1000);
       }, { signal });
       video.addEventListener("play", () => {
         clearTimeout(timer);
@@ -329,7 +329,7 @@ class Page {
     this.view.facts({ delay, buffer: playing && end !== null ? end - video.currentTime : null });
     if (delay !== null) {
       this.#usual = Math.min(this.#usual, delay);
-      this.view.controls.offerGoLive(delay > this.#usual + BEHIND);
+      this.view.controls.offerGoLive(delay > this.#usual + LATE_SECONDS);
     }
     if (playing) this.#offer();
   }

@@ -1,4 +1,4 @@
-/** Asks the gateway for the status of the stream, so that no missing media are requested. */
+/** Requests the status of the stream, so that no missing media are requested. */
 
 /** @typedef {import("./types.js").Status} Status */
 
@@ -77,7 +77,7 @@ async function reason(reply) {
   }
 }
 
-/** The pauses between tries: short at first, then longer up to a limit, random to spread the viewers. */
+/** The pauses between attempts: short at first, then longer up to a limit, random to spread the viewers. */
 export class Backoff {
   #first; #most; #next;
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.api.tokens import TokenRefused, TokenRules, key_id, keys_of, verified
+from gateway.api.tokens import TokenRefused, TokenRules, key_id, parse_jwks, verified
 
 REGION = "eu-central-1"
 PASSWORD = "Correct-horse-7"
@@ -30,7 +30,7 @@ class Pool:
     def judged(self, which: str, rules: TokenRules | None = None) -> dict[str, Any]:
         token, rules = self.tokens[which], rules or self.rules
         claims = verified(token, self.keys[key_id(token)], rules)
-        rules.person(claims)
+        rules.user(claims)
         return claims
 
 
@@ -53,7 +53,7 @@ def pool(aws: str) -> Pool:
         AuthParameters={"USERNAME": "eva", "PASSWORD": PASSWORD},
     )["AuthenticationResult"]
     with urllib.request.urlopen(f"{aws}/{id}/.well-known/jwks.json", timeout=10) as reply:
-        keys = keys_of(json.load(reply))
+        keys = parse_jwks(json.load(reply))
     return Pool(id, client, tokens, keys)
 
 

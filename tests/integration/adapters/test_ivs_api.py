@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from gateway.adapters import cloud
 from gateway.adapters.cloud import Cloud
-from gateway.api.console_schemas import SHAPES
+from gateway.api.console_schemas import SCHEMAS
 from gateway.ports.errors import IvsRefused, StoreUnavailable
 from tests.support.admin import Admin, admin
 from tests.support.ivs import KEY, IvsApi, ivs_api
@@ -37,11 +37,11 @@ async def api(service: IvsApi, tmp_path: Path) -> AsyncIterator[Admin]:
 async def test_a_channel_is_made_listed_and_deleted(api: Admin) -> None:
     assert await api.json("GET", "/ivs/channels") == []
     made = await api.json("POST", "/ivs/channels", {"name": "stage", "type": "BASIC", "latencyMode": "NORMAL"})
-    SHAPES["NewIvsChannel"].validate_python(made)
+    SCHEMAS["NewIvsChannel"].validate_python(made)
     assert (made["name"], made["type"], made["latencyMode"], made["streamKey"]) == ("stage", "BASIC", "NORMAL", KEY)
     assert made["rtmpUrl"] == f"rtmps://{made['ingestEndpoint']}:443/app/"
     (listed,) = await api.json("GET", "/ivs/channels")
-    SHAPES["IvsChannels"].validate_python([listed])
+    SCHEMAS["IvsChannels"].validate_python([listed])
     assert listed == {name: value for name, value in made.items() if name != "streamKey"}
     assert KEY not in str(listed)
     gone = await api.json("DELETE", f"/ivs/channels/{quote(made['arn'], safe='')}")
@@ -110,7 +110,7 @@ async def test_ivs_that_is_away_is_a_503_without_its_details(tmp_path: Path) -> 
     async with admin(tmp_path, ivs=Saying(StoreUnavailable("ivs (channels) does not answer"))) as api:
         response = await api.call("GET", "/ivs/channels")
         assert response.status == 503 and int(response.headers["Retry-After"]) > 0
-        assert (await response.json())["error"] == "Amazon IVS does not answer now"
+        assert (await response.json())["error"] == "Amazon IVS is not available now"
 
 
 async def test_without_aws_the_page_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

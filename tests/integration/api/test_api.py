@@ -394,7 +394,7 @@ async def test_addresses_are_built_from_the_domains(api: Admin):
 
 async def test_the_host_that_was_asked_is_shown_unless_it_is_loopback(tmp_path: Path):
     shown = AddressDefaults(lambda: PORTS, push_host="192.0.2.9", pull_host="192.0.2.10")
-    async with admin(tmp_path, shown=shown) as api:
+    async with admin(tmp_path, address_defaults=shown) as api:
         item = await api.create()
         assert item["obsServer"] == "rtmp://192.0.2.9:1935/stream"
         assert item["playUrls"]["flv"].startswith("http://192.0.2.10:8080/")
@@ -409,7 +409,9 @@ async def test_the_host_that_was_asked_is_shown_unless_it_is_loopback(tmp_path: 
 
 
 async def test_a_public_url_stands_in_for_a_pull_domain(tmp_path: Path):
-    async with admin(tmp_path, shown=AddressDefaults(lambda: PORTS, public_url="https://cdn.example.com/live")) as api:
+    async with admin(
+        tmp_path, address_defaults=AddressDefaults(lambda: PORTS, public_url="https://cdn.example.com/live")
+    ) as api:
         item = await api.create()
         assert item["playUrls"]["flv"] == f"https://cdn.example.com/live/{item['id']}/live.flv"
 

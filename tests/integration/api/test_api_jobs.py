@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.api.context import AddressDefaults
-from gateway.api.schemas import SHAPES
+from gateway.api.schemas import SCHEMAS
 from gateway.channels.stream_key import SigningSecrets, Verdict
 from gateway.ports.jobs import JobState
 from gateway.ports.stores import DirectUpload
@@ -25,9 +25,12 @@ from tests.support.studio import Bench, bench
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, *, shown: AddressDefaults | None = None, **environ: str
+    folder: Path, *, address_defaults: AddressDefaults | None = None, **environ: str
 ) -> AsyncIterator[tuple[Admin, Bench]]:
-    async with bench(folder, **environ) as at, admin(folder, studio=at.studio, shown=shown) as api:
+    async with (
+        bench(folder, **environ) as at,
+        admin(folder, vod_service=at.studio, address_defaults=address_defaults) as api,
+    ):
         yield api, at
 
 
@@ -58,11 +61,11 @@ async def test_a_job_is_accepted_shown_and_listed(tmp_path: Path) -> None:
         }
         assert await api.json("GET", "/jobs") == [done]
         for shape, value in (("Job", job), ("Job", done), ("Jobs", [done])):
-            SHAPES[shape].validate_python(value)
+            SCHEMAS[shape].validate_python(value)
 
 
 async def test_where_films_are_protected_their_addresses_carry_a_play_sign(tmp_path: Path) -> None:
-    async with running(tmp_path, shown=AddressDefaults(lambda: PORTS, play_auth="sign")) as (api, at):
+    async with running(tmp_path, address_defaults=AddressDefaults(lambda: PORTS, play_auth="sign")) as (api, at):
         at.put(films.plain(), "a.mp4")
         job = await api.json("POST", "/jobs", {"source": "a.mp4"}, status=202)
         await at.finished(job["id"])
@@ -150,7 +153,7 @@ async def test_an_upload_leaves_room_on_the_disk(tmp_path: Path, monkeypatch: py
 async def test_an_upload_becomes_a_job_by_itself(tmp_path: Path) -> None:
     async with running(tmp_path) as (api, at):
         offer = await api.json("POST", "/uploads", {"name": "My Holiday.MP4"})
-        SHAPES["Upload"].validate_python(offer)
+        SCHEMAS["Upload"].validate_python(offer)
         assert offer["method"] == "PUT" and offer["headers"] == {"Content-Type": "video/mp4"}
         assert offer["key"].endswith(".mp4") and "Holiday" not in offer["key"]
         assert await put(api, offer["url"], films.plain().read_bytes(), **offer["headers"]) == 201

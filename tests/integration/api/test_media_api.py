@@ -126,7 +126,7 @@ async def test_kept_media_are_deleted_later(tmp_path: Path) -> None:
 
 
 async def test_what_takes_long_goes_on_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.api.media.MEDIA_SECONDS", 0.01)
+    monkeypatch.setattr("gateway.api.media.MEDIA_DELETION_TIMEOUT", 0.01)
     async with api_of(tmp_path) as (api, folder):
         id, video, _ = await recorded(api, folder)
         await api.call("DELETE", f"/videostream/{id}")

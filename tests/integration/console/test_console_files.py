@@ -70,7 +70,7 @@ async def test_a_page_may_play_from_and_push_to_this_gateway(api: Admin):
 
 async def test_addresses_of_this_machine_are_known_by_both_of_its_names(tmp_path: Path):
     ports = OpenPorts(rtmp=1935, http=8080, https=8443, ws=8081, wss=8444, admin=8000)
-    async with admin(tmp_path, shown=AddressDefaults(lambda: ports, "198.51.100.7", "198.51.100.7")) as api:
+    async with admin(tmp_path, address_defaults=AddressDefaults(lambda: ports, "198.51.100.7", "198.51.100.7")) as api:
         rules = policy((await api.client.get("/")).headers["Content-Security-Policy"])
     wanted = {"http://127.0.0.1:8080", "http://198.51.100.7:8080", "ws://127.0.0.1:8081", "wss://127.0.0.1:8444"}
     assert wanted < set(rules["connect-src"])
@@ -92,7 +92,7 @@ async def test_a_hostile_host_adds_nothing_to_the_policy(api: Admin, host: str):
 
 async def test_a_hostile_public_url_adds_nothing_to_the_policy(tmp_path: Path):
     shown = AddressDefaults(OpenPorts, public_url="https://live.example.com;script-src:1/")
-    async with admin(tmp_path, shown=shown) as api:
+    async with admin(tmp_path, address_defaults=shown) as api:
         response = await api.client.get("/")
         assert policy(response.headers["Content-Security-Policy"])["script-src"][0] == "'self'"
         assert "live.example.com;" not in response.headers["Content-Security-Policy"]
@@ -226,7 +226,7 @@ async def test_the_broadcaster_learns_where_to_push(api: Admin):
 
 async def test_pushes_of_pages_over_tls_go_over_tls(tmp_path: Path):
     ports = OpenPorts(rtmp=1935, http=8080, https=8443, ws=8081, wss=8444, admin=8000)
-    async with admin(tmp_path, shown=AddressDefaults(lambda: ports), proxies=trusting("127.0.0.0/8")) as api:
+    async with admin(tmp_path, address_defaults=AddressDefaults(lambda: ports), proxies=trusting("127.0.0.0/8")) as api:
         item = await api.create()
         path, headers = f"/videostream/{item['id']}", {"Authorization": "Bearer a-token-for-tests"}
         assert item["wsUrl"] == f"ws://127.0.0.1:8081/stream/{item['id']}?sign={item['key']}"

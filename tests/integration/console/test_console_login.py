@@ -304,10 +304,10 @@ async def test_an_address_that_guesses_has_to_wait_and_who_is_right_there_does_n
 async def test_a_name_that_is_guessed_at_from_everywhere_is_slowed_and_not_locked(tmp_path: Path):
     async with admin(tmp_path, refusals_per_minute=30, proxies=trusting("127.0.0.0/8")) as api:
         await user(api)
-        people = api.people
+        authenticators = api.authenticators
         for n in range(9):
             assert (await Browser(api).sign_in("wrong", "eva", X_Forwarded_For=f"198.51.{n}.1")).status == 401
-        paused = [people.trying("203.0.113.9", name).pauses for name in ("EVA", "adam")]
+        paused = [authenticators.attempt("203.0.113.9", name).pauses for name in ("EVA", "adam")]
         assert max(paused[0].values()) == 1.0
         assert max(paused[1].values()) == 0.0, "other names are not concerned"
         assert (await Browser(api).sign_in(PASSWORD, "EVA", X_Forwarded_For="203.0.113.9")).status == 401
@@ -326,7 +326,7 @@ async def test_a_right_password_is_not_kept_waiting_by_another_addresss_guesses(
 
     async with admin(tmp_path, refusals_per_minute=30, proxies=trusting("127.0.0.0/8")) as api:
         await user(api)
-        api.people.wrong("198.51.100.1")
+        api.authenticators.record_failure("198.51.100.1")
         monkeypatch.setattr(passwords, "verify_password", slow)
         flood = [
             asyncio.ensure_future(Browser(api).sign_in("wrong", f"n{n}", X_Forwarded_For="198.51.100.1"))
@@ -336,7 +336,7 @@ async def test_a_right_password_is_not_kept_waiting_by_another_addresss_guesses(
         assert {task.result().status for task in done} == {429}, "an address has so many places only"
         await asyncio.to_thread(began.wait)
         right = asyncio.ensure_future(Browser(api).sign_in(PASSWORD, "eva", X_Forwarded_For="198.51.100.2"))
-        while not api.people.users.waits_for("198.51.100.2"):
+        while not api.authenticators.users.waits_for("198.51.100.2"):
             await asyncio.sleep(0)
         gate.release(2)  # the guess that is being hashed, and one more
         assert (await right).status == 200

@@ -163,7 +163,7 @@ async def test_what_the_provider_says_no_with_is_told_as_plain_words(lab: Lab):
     state = parse_qs(urlsplit(start.headers["Location"]).query)["state"][0]
     response = await lab.get(f"/oidc/callback?state={state}&error=<script>alert(1)</script>&error_description=x")
     text = await response.text()
-    assert response.status == 403 and "the provider let nobody in" in text
+    assert response.status == 403 and "the provider refused the sign-in" in text
     assert "<script" not in text and "scriptalert1script" in text
     assert "script-src" not in response.headers["Content-Security-Policy"]
 

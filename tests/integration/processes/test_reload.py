@@ -52,7 +52,7 @@ def test_a_process_that_was_replaced_stays_no_longer_than_it_may(start: Start) -
         gateway.process.send_signal(signal.SIGHUP)
         until(lambda: not any(map(alive, old.values())), "the old workers have ended", 30)
         until(lambda: not publisher.running, "the push is cut")
-    assert "publishers or viewers stay longer than a replaced process may" in gateway.log
+    assert "publishers or viewers remain after serve.retire" in gateway.log
     gateway.wait_workers("1-2", "2-2")
 
 

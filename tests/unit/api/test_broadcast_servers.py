@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.api.broadcast import NO_SERVERS
-from gateway.api.schemas import SHAPES
+from gateway.api.schemas import SCHEMAS
+from gateway.api.servers import NO_SERVERS
 from gateway.ports.errors import StoreUnavailable
 from tests.support.admin import admin
 
@@ -21,7 +21,7 @@ async def test_its_rows_are_told_to_whoever_asks(tmp_path: Path) -> None:
         told = await response.json()
         assert response.status == 200 and told == {"Items": [ROW], "Count": 1, "ScannedCount": 1}
         assert response.headers["Access-Control-Allow-Origin"] == "*"
-        SHAPES["BroadcastServers"].validate_python(told)
+        SCHEMAS["BroadcastServers"].validate_python(told)
 
 
 async def test_without_a_server_it_says_so_in_the_originals_words(tmp_path: Path) -> None:

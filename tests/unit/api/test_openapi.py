@@ -10,7 +10,7 @@ from openapi_spec_validator import validate
 
 from gateway.api.openapi import document
 from gateway.api.routes import ROUTES
-from gateway.api.schemas import SHAPES
+from gateway.api.schemas import SCHEMAS
 from gateway.channels import fields
 from gateway.channels.channel import COMPUTED
 from gateway.ports.errors import StoreUnavailable
@@ -36,7 +36,7 @@ def test_operation_ids_are_unique():
 
 def test_every_shape_of_a_route_exists_and_every_shape_is_used():
     named = {name for route in ROUTES for name in (route.body, route.answer) if name and "/" not in name}
-    assert named | {"Error"} == set(SHAPES)
+    assert named | {"Error"} == set(SCHEMAS)
 
 
 def test_every_field_of_a_channel_is_described():
@@ -84,7 +84,7 @@ async def test_answers_have_the_described_shapes(tmp_path: Path):
     async with admin(tmp_path) as api:
         for name, (shape, value) in (await _answers(api)).items():
             try:
-                SHAPES[shape].validate_python(value)
+                SCHEMAS[shape].validate_python(value)
             except ValueError as error:
                 pytest.fail(f"{name}: {error}")
 
@@ -127,4 +127,4 @@ async def _away() -> None:
 async def test_refusals_have_the_described_shape(tmp_path: Path):
     async with admin(tmp_path) as api:
         for method, path, status in (("GET", "/videostream/x", 404), ("POST", "/videostream", 400)):
-            SHAPES["Error"].validate_python(await api.json(method, path, {}, status=status))
+            SCHEMAS["Error"].validate_python(await api.json(method, path, {}, status=status))

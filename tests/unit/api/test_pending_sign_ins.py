@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.api.pending_sign_ins import LIFETIME_SECONDS, PendingSignIns
+from gateway.api.oidc import LIFETIME_SECONDS, PendingSignIns
 from gateway.channels.stream_key import SigningSecrets
 
 NOW = 1_700_000_000.0
@@ -11,25 +11,25 @@ NOW = 1_700_000_000.0
 def test_a_return_finds_what_was_begun_once():
     pending = PendingSignIns(SigningSecrets("a-secret-for-tests"))
     begun, cookie = pending.begin(NOW)
-    assert pending.take(cookie, begun.state, NOW + LIFETIME_SECONDS) == begun
-    assert pending.take(cookie, begun.state, NOW + LIFETIME_SECONDS) is None
+    assert pending.redeem(cookie, begun.state, NOW + LIFETIME_SECONDS) == begun
+    assert pending.redeem(cookie, begun.state, NOW + LIFETIME_SECONDS) is None
     assert len({begun.state, begun.nonce, begun.verifier}) == 3
 
 
 def test_a_late_return_is_none():
     pending = PendingSignIns(SigningSecrets("a-secret-for-tests"))
     begun, cookie = pending.begin(NOW)
-    assert pending.take(cookie, begun.state, NOW + LIFETIME_SECONDS + 1) is None
+    assert pending.redeem(cookie, begun.state, NOW + LIFETIME_SECONDS + 1) is None
 
 
 def test_another_node_and_a_rotated_secret_know_the_cookie():
     secrets = SigningSecrets("a-secret-for-tests")
     begun, cookie = PendingSignIns(secrets).begin(NOW)
     assert (
-        PendingSignIns(SigningSecrets("a-newer-secret-now", "a-secret-for-tests")).take(cookie, begun.state, NOW)
+        PendingSignIns(SigningSecrets("a-newer-secret-now", "a-secret-for-tests")).redeem(cookie, begun.state, NOW)
         == begun
     )
-    assert PendingSignIns(SigningSecrets("a-newer-secret-now")).take(cookie, begun.state, NOW) is None
+    assert PendingSignIns(SigningSecrets("a-newer-secret-now")).redeem(cookie, begun.state, NOW) is None
 
 
 def _changed(text: str, part: int, value: str) -> str:
@@ -61,17 +61,17 @@ def _changed(text: str, part: int, value: str) -> str:
 def test_what_was_not_begun_here_is_none(cookie, state):
     pending = PendingSignIns(SigningSecrets("a-secret-for-tests"))
     begun, genuine = pending.begin(NOW)
-    assert pending.take(cookie(genuine), state(begun.state), NOW) is None
-    assert pending.take(genuine, begun.state, NOW) == begun
+    assert pending.redeem(cookie(genuine), state(begun.state), NOW) is None
+    assert pending.redeem(genuine, begun.state, NOW) == begun
 
 
 def test_memory_is_bounded(monkeypatch):
-    monkeypatch.setattr("gateway.api.pending_sign_ins._MAX_USED", 10)
+    monkeypatch.setattr("gateway.api.oidc._MAX_USED", 10)
     pending = PendingSignIns(SigningSecrets("a-secret-for-tests"))
     for _ in range(50):
         begun, cookie = pending.begin(NOW)
-        assert pending.take(cookie, begun.state, NOW) is not None
+        assert pending.redeem(cookie, begun.state, NOW) is not None
         assert len(pending._used) <= 10
     begun, cookie = pending.begin(NOW + 2 * LIFETIME_SECONDS)
-    assert pending.take(cookie, begun.state, NOW + 2 * LIFETIME_SECONDS) is not None
+    assert pending.redeem(cookie, begun.state, NOW + 2 * LIFETIME_SECONDS) is not None
     assert len(pending._used) == 1, "those whose time is over are forgotten"

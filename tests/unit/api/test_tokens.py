@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.tokens import TokenRefused, TokenRules, key_id, keys_of, verified
+from gateway.api.tokens import TokenRefused, TokenRules, key_id, parse_jwks, verified
 from tests.support.oidc import ec_key, public, rsa_key
 
 ISSUER, CLIENT = "https://id.example.com/pool", "our-client"
 RULES = TokenRules(ISSUER, CLIENT, "", "email", ("eva@example.com",))
 KEY = rsa_key()
-KEYS = keys_of({"keys": [public("k1", KEY)]})
+KEYS = parse_jwks({"keys": [public("k1", KEY)]})
 NOW = int(time.time())
 GOOD = {"iss": ISSUER, "aud": CLIENT, "sub": "s1", "exp": NOW + 600, "iat": NOW,
         "email": "eva@example.com", "email_verified": True}  # fmt: skip
@@ -37,13 +37,13 @@ def judged(token: str, rules: TokenRules = RULES) -> Any:
 
 def test_a_good_token_is_believed():
     claims = judged(signed())
-    person = RULES.person(claims)
+    person = RULES.user(claims)
     assert (person.kind, person.name, person.id) == ("oidc", "eva@example.com", "s1")
 
 
 def test_an_elliptic_curve_will_do():
     key = ec_key()
-    keys = keys_of({"keys": [public("e", key)]})
+    keys = parse_jwks({"keys": [public("e", key)]})
     token = signed(key, "ES256", "e")
     assert verified(token, keys[key_id(token)], RULES)["sub"] == "s1"
 
@@ -137,19 +137,19 @@ def test_keys_that_we_would_not_believe_are_left_out():
             public("said", KEY) | {"alg": "RS256"},
         ]
     }  # fmt: skip
-    assert set(keys_of(document)) == {"good", "said"}
+    assert set(parse_jwks(document)) == {"good", "said"}
 
 
 @pytest.mark.parametrize("document", [{}, {"keys": None}, {"keys": {}}, {"keys": "abc"}, {"keys": []}])
 def test_a_document_without_keys_has_none(document: dict[str, Any]):
-    assert keys_of(document) == {}
+    assert parse_jwks(document) == {}
 
 
 # ---- who may in ----
 
 
 def person(rules: TokenRules, **claims: Any) -> Any:
-    return rules.person({**GOOD, **claims})
+    return rules.user({**GOOD, **claims})
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_a_fresh_machine_lacks_nothing_and_nothing_is_made(tmp_path: Path, capsy
     assert list(tmp_path.iterdir()) == []
     out = capsys.readouterr().out
     assert "missing  " not in out
-    assert "will be made" in out
+    assert "will be created" in out
 
 
 def test_findings_come_as_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -139,7 +139,7 @@ def test_a_certificate_that_holds_is_in_place(tmp_path: Path):
     [
         (-1, -30, FindingState.MISSING, "expired on"),
         (5, -30, FindingState.WARNING, "4 days"),
-        (60, 30, FindingState.MISSING, "holds from"),
+        (60, 30, FindingState.MISSING, "valid only from"),
     ],
 )
 def test_a_certificate_out_of_its_time_is_told(tmp_path: Path, days: int, since: int, state: FindingState, words: str):

@@ -34,17 +34,17 @@ def run(module: str, names: str, script: str, given: Any = None) -> Any:
 
 # A road of `given.roads` bit/s for each second; pictures at the pace's bit rate, thirty a second.
 _ROAD = """
-const pace = new Pace(given.wanted);
+const pace = new BitrateControl(given.wanted);
 let [sent, queued] = [0, 0];
 const told = [];
 given.roads.forEach((road, second) => {
   let held = 0;
   for (let i = 0; i < 30; i++) {
     queued = Math.max(0, queued - road / 8 / 30);
-    if (pace.holds(queued)) held++;
+    if (pace.mustDrop(queued)) held++;
     else { const size = pace.bitrate / 8 / 30; sent += size; queued += size; }
   }
-  pace.look(second, sent, queued);
+  pace.update(second, sent, queued);
   told.push({ bitrate: pace.bitrate, seconds: pace.seconds(queued), held, slow: pace.slow });
 });
 out(told);
@@ -53,7 +53,7 @@ out(told);
 
 def pace(wanted: int, *roads: int) -> list[dict[str, Any]]:
     """The pace after each second of a road of so many bits a second."""
-    told: list[dict[str, Any]] = run("pace.js", "Pace", _ROAD, {"wanted": wanted, "roads": roads})
+    told: list[dict[str, Any]] = run("bitrate-control.js", "BitrateControl", _ROAD, {"wanted": wanted, "roads": roads})
     return told
 
 
@@ -128,8 +128,8 @@ def test_a_device_that_was_set_or_slept_is_believed_within_seconds_and_time_neve
 
 _RHYTHM = """
 out(given.map(({ rate, stamps }) => {
-  const rhythm = new Rhythm(rate);
-  return stamps.filter((stamp) => rhythm.takes(stamp)).length;
+  const rhythm = new FrameLimiter(rate);
+  return stamps.filter((stamp) => rhythm.accepts(stamp)).length;
 }));
 """
 
@@ -140,7 +140,7 @@ def test_no_more_pictures_are_taken_than_were_chosen() -> None:
         {"rate": rate, "stamps": [round(i * 1e6 / source + (i * 37) % 3000) for i in range(source * 10)]}
         for source, rate, _ in cases
     ]
-    counts = run("rhythm.js", "Rhythm", _RHYTHM, given)
+    counts = run("frame-limiter.js", "FrameLimiter", _RHYTHM, given)
     assert all(abs(count - taken * 10) <= 2 for count, (_, _, taken) in zip(counts, cases, strict=True)), counts
 
 
@@ -170,7 +170,7 @@ CODES: list[tuple[int, dict[str, bool], str, bool]] = [
 def test_close_codes_are_judged() -> None:
     usual = {"opened": False, "accepted": False, "early": False, "secure": False}
     given = [(code, usual | past) for code, past, _, _ in CODES]
-    judged = run("verdict.js", "judge", "out(given.map((one) => judge(...one)));", given)
+    judged = run("close-policy.js", "closePolicy", "out(given.map((one) => closePolicy(...one)));", given)
     assert judged == [{"why": why, "again": again} for _, _, why, again in CODES]
 
 

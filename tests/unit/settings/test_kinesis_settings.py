@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.settings import load
-from gateway.settings.errors import SettingsError
+from gateway.settings import SettingsError, load
 from gateway.settings.layers import merge
 
 ROLE = "arn:aws:iam::123456789012:role/service/kvs"
@@ -15,7 +14,7 @@ STREAM = "arn:aws:kinesisvideo:eu-west-1:123456789012:stream/lobby/1500000000000
 def test_the_originals_variables_mean_these_options() -> None:
     kvs = load(environ={"ECS_ROLE": ROLE, "KVS_STREAM_ARN": STREAM, "COUNT_FREQUENCY": "30"}).kvs
     assert (kvs.role, kvs.stream, kvs.log_every) == (ROLE, STREAM, 30)
-    assert merge(environ={"KVS_STREAM_ARN": STREAM}).given["kvs.stream"].source == "KVS_STREAM_ARN"
+    assert merge(environ={"KVS_STREAM_ARN": STREAM}).values["kvs.stream"].source == "KVS_STREAM_ARN"
 
 
 def test_our_own_variables_win_and_empty_ones_of_the_original_say_nothing() -> None:

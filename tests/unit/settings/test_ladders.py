@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings.errors import SettingsError
+from gateway.settings import SettingsError
 from gateway.settings.ladders import load_ladders
 
 RUNG = '{ name = "a", flag = "", width = 640, height = 360, bitrate = 400000, audio = "copy" }'
@@ -60,7 +60,7 @@ def test_an_operator_has_ladders_of_their_own(tmp_path: Path) -> None:
         (f"[{RUNG}]", "3", "standard.rungs: expected a list of 1 to 8 rungs"),
         (f"[{RUNG}]", f"[{RUNG}, {RUNG}]", "standard has two rungs a"),
         (f"[{RUNG}]", f"[{RUNG}, {SMALLER}]",
-         "the rungs of standard do not stand from the smallest to the largest"),
+         "the rungs of standard are not in order from the smallest to the largest"),
         (GOOD, "standard = 1", "standard: expected a ladder, that is vbv and rungs"),
         (GOOD, "[standard", "is not TOML"),
     ],

@@ -90,7 +90,7 @@ def test_every_option_can_be_set_by_its_variable(name):
         else str(value)
     )
     merged = merge(environ={variable(name): text})
-    assert merged.given[name].source == variable(name)
+    assert merged.values[name].source == variable(name)
     assert merged.settings() == load(environ={})
 
 
@@ -108,7 +108,7 @@ class TestLayers:
         merged = merge(config=own, environ=environ, overrides=["admin.port=4"], folder=tmp_path)
         s = merged.settings()
         assert (s.rtmp.port, s.http.port, s.ws.port, s.admin.port, s.rtmps.port) == (1, 2, 3, 4, 1938)
-        sources = [merged.given[f"{n}.port"].source for n in ("rtmp", "http", "ws", "admin", "rtmps")]
+        sources = [merged.values[f"{n}.port"].source for n in ("rtmp", "http", "ws", "admin", "rtmps")]
         assert sources == ["profile lab", str(own), "MILLRACE_WS__PORT", "command line", "default.toml"]
 
     def test_the_command_lines_profile_wins_over_the_variables(self):
@@ -128,7 +128,7 @@ class TestLayers:
         file.write_text("from the secret file \n")
         environ = {"MILLRACE_SIGNING__SECRET_FILE": str(file)}
         assert load(environ=environ).signing.secret.get_secret_value() == "from the secret file "
-        assert merge(environ=environ).given["signing.secret"].source == f"file {file}"
+        assert merge(environ=environ).values["signing.secret"].source == f"file {file}"
         assert (
             load(environ=environ | {"MILLRACE_SIGNING__SECRET": "from the variable"}).signing.secret.get_secret_value()
             == "from the variable"

@@ -26,7 +26,7 @@ const EXTRAS = {
 };
 
 /**
- * A field by its name. Its words are `field.<name>` and `field.<name>.hint`; the flag of an output has those of the output.
+ * A field by its name. Its texts are `field.<name>` and `field.<name>.hint`; the flag of an output has the texts of the output.
  * @param {{form: Form, name: string, unit?: any}} props  unit: shown instead of the field's own
  */
 export function Entry({ form, name, unit }) {
@@ -76,7 +76,7 @@ function hintOf(name) {
 }
 
 /**
- * The options of a choice: first the gateway's own setting where that is the default. A stored value that is not offered
+ * The options of a choice: first the gateway's own setting, if that is the default. A stored value that is not offered
  * is added, because an older client wrote it.
  * @param {import("./fields.js").Field} field @param {string} value
  */

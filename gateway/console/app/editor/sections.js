@@ -1,4 +1,4 @@
-/** The sections of the channel editor: the gateway says which fields a section has, and a layout where they stand. */
+/** The sections of the channel editor: the gateway lists the fields of a section, and a layout arranges them. */
 
 import { computed } from "@preact/signals";
 import { useRef } from "preact/hooks";
@@ -17,7 +17,7 @@ import { cssColor, WatermarkStage } from "./watermark.js";
 /** @typedef {{form: Form, channel: Channel, session: Session | null}} SectionProps */
 /** @typedef {{view: (props: SectionProps) => any, names: string[]}} Part  a part with its own view. names: the fields it shows */
 /** One control, or columns with one control or several below each other. @typedef {string | (string | string[])[] | Part} Row */
-/** @typedef {{icon: import("../kit/icon.js").IconName, rows: Row[]}} Layout  rows: fields that stand in none come below */
+/** @typedef {{icon: import("../kit/icon.js").IconName, rows: Row[]}} Layout  rows: fields without a row come below */
 /** @typedef {{id: string, icon: import("../kit/icon.js").IconName, view: (props: SectionProps) => any, fields: string[]}} Section */
 
 const DEFAULT_SIZE = { width: 1280, height: 720 };
@@ -133,7 +133,7 @@ function sectionOf(group, fields) {
   return { id: group, icon, fields, view: (props) => html`${all.map((row) => shown(row, props))}` };
 }
 
-/** In the order of the page; those of the gateway do not change while it is open. */
+/** In the order of the page; the gateway's fields do not change while the page is open. */
 const ownSections = computed(() => {
   /** @type {Map<string, string[]>} */
   const groups = new Map();

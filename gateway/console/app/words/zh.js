@@ -141,7 +141,7 @@ export default {
   "field.motion_timeout": "最长片段",
   "field.motion_timeout.hint": "每段视频都不会超过此长度。",
   "field.ondemand_list_size": "列表分片数",
-  "field.ondemand_list_size.hint": "为原系统的客户端保留。",
+  "field.ondemand_list_size.hint": "为旧系统的客户端保存，不起作用。",
   "field.ondemand_time": "分片时长",
   "field.outdate": "到期时间",
   "field.outdate.hint": "按您的时区（{zone}）。新的到期时间会生成新的推流密钥。",

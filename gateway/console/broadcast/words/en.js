@@ -148,7 +148,7 @@ export default {
   "details.empty": "Messages of the browser and the server appear here.",
   "details.accepted": "The server accepted the broadcast: picture {video}, sound {audio}.",
   "details.stats": "Server: {bitrate} received, {frames} pictures, {dropped} dropped, {behind} s behind.",
-  "details.error": "The server says: {reason} ({code})",
+  "details.error": "The server reports: {reason} ({code})",
   "details.closed": "The connection ended: {reason} (code {code}).",
   "details.connecting": "Connecting to {server}.",
   "details.live": "Live at {server}.",

@@ -22,13 +22,13 @@ function beside(url, file) {
 }
 
 /**
- * An address as a QR code. Its place is reserved until the image is loaded.
+ * An address as a QR code. Its space is reserved until the image is loaded.
  * @param {{channel: Channel, which: string, label: string}} props
  */
 function QrCode({ channel, which, label }) {
   const [state, setState] = useState("loading");
   if (state === "failed") return null;
-  // A new expiry gives a new key, so the image is loaded again.
+  // A new expiry creates a new key, so the image is loaded again.
   const src = `/videostream/${encodeURIComponent(channel.id)}/qr?url=${which}&of=${encodeURIComponent(channel.key.split("-")[0] ?? "")}`;
   return html`<figure class="qr"><span class="paper">
     <img key=${src} class=${state} src=${src} width="132" height="132" alt=${t("qr.alt", { what: label })}

@@ -110,7 +110,7 @@ export function keepBitrates(sessions, at) {
 export function sum(counts) { return Object.values(counts ?? {}).reduce((all, n) => all + n, 0); }
 
 /**
- * Returns the losses of one stream: unusable input, and media that late outputs left out.
+ * Returns the losses of one stream: unusable input, and media that slow outputs dropped.
  * @param {Session} session
  * @returns {number}
  */

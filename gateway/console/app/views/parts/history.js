@@ -1,4 +1,4 @@
-/** Keeps the values of the last minutes in the page, because the gateway only knows the current ones. */
+/** Keeps the values of the last minutes in the page, because the gateway only has the current ones. */
 
 /**
  * Samples of several values with common times, oldest first. They are lost when the page is closed.
@@ -61,7 +61,7 @@ export class History {
 }
 
 /**
- * Measures the rate of a counter. A counter that decreased (after a restart) gives null.
+ * Measures the rate of a counter. A counter that decreased (after a restart) returns null.
  * @returns {(at: number, total: number | undefined) => number | null}  at: seconds; returns the growth per second
  */
 export function rate() {

@@ -1,4 +1,4 @@
-/** The nodes that share the streams, with the load of each. */
+/** The nodes of the cluster, with the load of each. */
 
 import { NOTHING, number, span } from "../../format.js";
 import { t } from "../../i18n.js";
@@ -9,7 +9,7 @@ import { Trouble } from "../parts/trouble.js";
 
 /**
  * An entry of `GET /nodes`. null: unknown, because the node does not answer.
- * @typedef {object} SharingNode
+ * @typedef {object} ClusterNode
  * @property {string} node      its id; "" if there is only this node
  * @property {"gateway" | "edge" | "worker"} role
  * @property {string} address
@@ -25,23 +25,23 @@ import { Trouble } from "../parts/trouble.js";
 
 const EVERY = 5000; // ms
 
-/** @type {Readonly<Record<SharingNode["role"], import("../../kit/status.js").Tone>>} */
+/** @type {Readonly<Record<ClusterNode["role"], import("../../kit/status.js").Tone>>} */
 const TONES = { gateway: "ok", edge: "info", worker: "idle" };
 
-/** The list of nodes; empty if this node is alone. */
+/** The list of nodes; empty for a single node. */
 export function Nodes() {
-  /** @type {import("../../poll.js").PolledSignal<SharingNode[]>} */
+  /** @type {import("../../poll.js").PolledSignal<ClusterNode[]>} */
   const polled = usePoll("/nodes", EVERY);
   const { data, error } = polled.value;
   if (!data?.some((one) => one.node)) return null;
   return html`<${Card} title=${t("system.nodes")}>
     <p class="soft card-text">${t("system.nodesText")}</p>
     <${Trouble} error=${error} />
-    <${Table} label=${t("system.nodes")} columns=${columns()} rows=${data} keyOf=${(/** @type {SharingNode} */ one) => one.node} />
+    <${Table} label=${t("system.nodes")} columns=${columns()} rows=${data} keyOf=${(/** @type {ClusterNode} */ one) => one.node} />
   <//>`;
 }
 
-/** @returns {import("../../kit/table.js").Column<SharingNode>[]} */
+/** @returns {import("../../kit/table.js").Column<ClusterNode>[]} */
 function columns() {
   return [
     {
@@ -66,5 +66,5 @@ function columns() {
   ];
 }
 
-/** @param {SharingNode} one @returns {number | null} */
+/** @param {ClusterNode} one @returns {number | null} */
 function watching({ viewers }) { return viewers && sum(viewers); }

@@ -1,6 +1,6 @@
 /** Selects pictures of a source, so that at most the chosen number is sent each second. */
 
-export class Rhythm {
+export class FrameLimiter {
   #period; #next = -Infinity;
 
   /** @param {number} rate  pictures per second */
@@ -8,9 +8,9 @@ export class Rhythm {
 
   /**
    * @param {number} now  µs
-   * @returns {boolean} whether the picture of this moment is taken
+   * @returns {boolean} whether the picture of this moment is accepted
    */
-  takes(now) {
+  accepts(now) {
     // A picture may come a third of a period early, because cameras are not exact.
     if (now < this.#next - this.#period / 3) return false;
     this.#next = Math.max(this.#next + this.#period, now - this.#period);

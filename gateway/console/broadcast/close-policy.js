@@ -1,4 +1,4 @@
-/** Decides after the end of a connection: give up, or try again. */
+/** Decides whether to reconnect after the end of a connection. */
 
 /** @typedef {import("./types.js").Trouble} Trouble */
 
@@ -16,12 +16,12 @@
  * @param {Past} past
  * @returns {{why: Trouble, again: boolean}}
  */
-export function judge(code, past) {
+export function closePolicy(code, past) {
   switch (code) {
     case 4401: return { why: "key", again: false };
     case 4410: return { why: "kicked", again: false };
-    // A channel that was ours a moment ago is probably still held by our own dead connection. A reloaded page does
-    // not know that it was ours, so it tries for a while.
+    // If this page used the channel a moment ago, its dead connection probably still occupies the channel. A reloaded
+    // page does not know this, so it tries for some seconds.
     case 4409: return past.accepted ? { why: "ownConnection", again: true } : { why: "inUse", again: past.early };
     case 1013: return { why: "busy", again: true };
     case 1003: case 1007: return { why: "unusable", again: false };

@@ -2,7 +2,7 @@
 
 import { Broadcast } from "./broadcast.js";
 import { offersDevices } from "./devices.js";
-import { faultWords } from "./faults.js";
+import { deviceErrorMessage } from "./device-errors.js";
 import { Health } from "./health.js";
 import { Inputs } from "./inputs.js";
 import { note } from "./log.js";
@@ -12,7 +12,7 @@ import { Sound } from "./sound.js";
 import { t } from "./words.js";
 
 /** @typedef {import("./words.js").Word} Word */
-/** @typedef {import("./faults.js").Words} Words */
+/** @typedef {import("./device-errors.js").Message} Message */
 /** @typedef {import("./types.js").Figures} Figures */
 /** @typedef {import("./types.js").Progress} Progress */
 /** @typedef {import("./target.js").Target} Target */
@@ -26,16 +26,16 @@ const EXPLAINED = ["unusable", "policy", "server"];
 /**
  * The view reads its fields after each call of `changed`.
  */
-export class Studio {
+export class BroadcastController {
   /** @type {Phase} */
   phase = "off";
   /** @type {Target | null} */
   target = null;
-  /** The last error, until the next try. @type {Words | null} */
+  /** The last error, until the next try. @type {Message | null} */
   notice = null;
   /** Whether a button may try again after the error. */
   retryable = false;
-  /** A hint about a problem. @type {Words | null} */
+  /** A hint about a problem. @type {Message | null} */
   warning = null;
   /** @type {Progress | null} */
   progress = null;
@@ -119,7 +119,7 @@ export class Studio {
     } catch (error) {
       this.#release();
       this.#to("off");
-      this.#fail(faultWords(error, "both"), true);
+      this.#fail(deviceErrorMessage(error, "both"), true);
     }
   }
 
@@ -247,7 +247,7 @@ export class Studio {
     this.#changed();
   }
 
-  /** @returns {Words | null} */
+  /** @returns {Message | null} */
   #advice() { return this.#broadcast?.needsSight ? { word: "warn.hidden" } : null; }
 
   /** @param {import("./types.js").ServerLine} line */
@@ -287,7 +287,7 @@ export class Studio {
   /** Whether to mirror; never a screen, because its text would be mirrored. */
   #mirrorsViewers() { return this.#choices.settings.mirror === "all" && this.inputs.screen === null; }
 
-  /** @param {Words} words @param {boolean} retryable @param {string} [explanation] */
+  /** @param {Message} words @param {boolean} retryable @param {string} [explanation] */
   #fail(words, retryable, explanation = "") {
     this.notice = words;
     this.retryable = retryable;

@@ -4,7 +4,7 @@ import { isWord } from "./words.js";
 
 /** @typedef {import("./words.js").Word} Word */
 /** @typedef {"camera" | "microphone" | "both" | "screen"} What */
-/** @typedef {{word: Word, fill?: Record<string, string | number>}} Words */
+/** @typedef {{word: Word, fill?: Record<string, string | number>}} Message */
 
 // Older names of these errors.
 const ALIASES = /** @type {Record<string, string>} */ ({
@@ -15,9 +15,9 @@ const ALIASES = /** @type {Record<string, string>} */ ({
 /**
  * @param {unknown} error  of getUserMedia or getDisplayMedia
  * @param {What} what
- * @returns {Words}
+ * @returns {Message}
  */
-export function faultWords(error, what) {
+export function deviceErrorMessage(error, what) {
   const name = error instanceof Error ? ALIASES[error.name] ?? error.name : "";
   const reason = error instanceof Error ? error.message || error.name : String(error);
   if (name === "NotAllowedError" && /system/i.test(reason)) return { word: "fault.NotAllowedError.system" };
