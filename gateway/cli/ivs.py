@@ -184,11 +184,11 @@ def _without_relay(channel: Channel, arn: str) -> dict[str, Any]:
 
     stored = channel.item.get("relayURL")
     before = relay_urls.targets(stored) or ()
-    kept = [t for t in before if t != arn]
+    remaining = [t for t in before if t != arn]
     changed: dict[str, Any] = {}
-    if len(kept) != len(before):
-        changed |= {"relayURL": kept if isinstance(stored, list) else ",".join(kept)}
-        if not kept:
+    if len(remaining) != len(before):
+        changed |= {"relayURL": remaining if isinstance(stored, list) else ",".join(remaining)}
+        if not remaining:
             changed["isRelay"] = False
     if channel.item.get("ivsChannelArn") == arn:
         changed |= {"ivsChannelArn": "", "ivsPlaybackUrl": ""}

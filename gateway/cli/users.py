@@ -49,12 +49,12 @@ def list_(
     """Print the users: name, creation time, time of the last password change."""
 
     async def run_command(users: Users) -> None:
-        found = [_to_json(user) for user in await users.list()]
+        rows = [_to_json(user) for user in await users.list()]
         if as_json:
-            common.print_json(found)
+            common.print_json(rows)
             return
-        for user in found:
-            typer.echo(common.plain(f"{user['name']:<24}  {user['created']}  {user['changed']}"))
+        for row in rows:
+            typer.echo(common.plain(f"{row['name']:<24}  {row['created']}  {row['changed']}"))
 
     _run(config, profile, run_command)
 

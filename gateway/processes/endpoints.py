@@ -26,7 +26,7 @@ class Endpoint:
 
 def gateway_endpoints(settings: Settings) -> list[Endpoint]:
     """Returns the listeners of a gateway."""
-    return [Endpoint(one.name, one.host, one.port, one.name == "admin") for one in settings.listeners()]
+    return [Endpoint(a.name, a.host, a.port, a.name == "admin") for a in settings.listeners()]
 
 
 def edge_endpoints(settings: Settings) -> list[Endpoint]:

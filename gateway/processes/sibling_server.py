@@ -32,9 +32,7 @@ class SiblingServer:
         self._respond = respond
         self._last = last
         self._server = HttpServer(
-            self._answer,
-            replace(limits, per_address=0, connections=0),
-            methods=("GET", "HEAD", "POST"),
+            self._answer, replace(limits, per_address=0, connections=0), methods=("GET", "HEAD", "POST")
         )
 
     async def open(self) -> None:
