@@ -55,7 +55,7 @@ def node_status(settings: Settings, workers: WorkerPool) -> NodeStatus:
     return NodeStatus(
         settings.data,
         {name: url.partition(":")[0] for name, url in urls.items()},
-        lambda: (workers.running, workers.most),
+        lambda: (workers.running, workers.limit),
     )
 
 

@@ -1,1 +1,1 @@
-"""The commands of `millrace`. Each imports its modules when it runs, so that small commands start at once."""
+"""The commands of `millrace`. Each command imports its modules when it runs, so that small commands start fast."""

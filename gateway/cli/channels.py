@@ -1,4 +1,4 @@
-"""`millrace channel …`: channels in the configured store, with or without a running gateway."""
+"""`millrace channel …`: manages channels in the configured store, with or without a running gateway."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,13 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli import common
-from gateway.cli.keys import expiry
+from gateway.cli.keys import parse_expiry
 
 if TYPE_CHECKING:
     from gateway.adapters.stores import Stores
     from gateway.api.presenter import Presenter
     from gateway.channels.channel import Channel
-    from gateway.channels.stores import ChannelStore
     from gateway.channels.stream_key import SigningSecrets
     from gateway.settings import Settings
 
@@ -38,12 +36,12 @@ FieldOption = Annotated[
     ),
 ]
 _EXPIRES_HELP = (
-    "Until when it may be pushed: seconds since 1970, a date (00:00 UTC of that day) or a time with its zone."
+    "The end of the time for pushes: seconds since 1970, a date (00:00 UTC of that day) or a time with its zone."
 )
 
 
 class MediaOnDelete(StrEnum):
-    """What happens to the recordings and VODs of a deleted channel."""
+    """Whether the recordings and VODs of a deleted channel are kept or deleted."""
 
     KEEP = "keep"
     DELETE = "delete"
@@ -51,9 +49,8 @@ class MediaOnDelete(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _CommandContext:
-    """The objects that a command works with."""
+    """The objects that a command uses."""
 
-    store: ChannelStore
     stores: Stores
     secrets: SigningSecrets
     presenter: Presenter
@@ -70,16 +67,16 @@ def create(
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
 ) -> None:
-    """Store a new channel and print where to push and play."""
+    """Store a new channel, and print its push and play addresses."""
     from gateway.channels.channel import create_item
 
     body = _body(expires, name, description, field)
 
-    async def work(context: _CommandContext) -> None:
+    async def run_command(context: _CommandContext) -> None:
         item = create_item(body, time.time(), context.secrets, context.settings.limits.item)
-        _show(context, await context.store.add(item), as_json)
+        _show(context, await context.stores.channels.add(item), as_json)
 
-    _run(config, profile, work)
+    _run(config, profile, run_command)
 
 
 @app.command("list")
@@ -89,17 +86,17 @@ def list_(
     """Print all channels: id, expiry, outputs, name."""
     from gateway.playback.formats import offered
 
-    async def work(context: _CommandContext) -> None:
-        channels = await context.store.list()
+    async def run_command(context: _CommandContext) -> None:
+        channels = await context.stores.channels.list()
         if as_json:
             now = time.time()
-            typer.echo(json.dumps([context.presenter.present(c, now) for c in channels], ensure_ascii=False, indent=2))
+            common.print_json([context.presenter.present(c, now) for c in channels])
             return
         for channel in channels:
-            line = f"{channel.id}  {_until(channel)}  {','.join(offered(channel)) or '-':<12}  {channel.name}"
+            line = f"{channel.id}  {_expiry(channel)}  {','.join(offered(channel)) or '-':<12}  {channel.name}"
             typer.echo(common.plain(line))
 
-    _run(config, profile, work)
+    _run(config, profile, run_command)
 
 
 @app.command()
@@ -109,12 +106,12 @@ def show(
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
 ) -> None:
-    """Print one channel, its key, and where to push and play."""
+    """Print one channel, its key, and its push and play addresses."""
 
-    async def work(context: _CommandContext) -> None:
-        _show(context, await context.store.get(id), as_json)
+    async def run_command(context: _CommandContext) -> None:
+        _show(context, await context.stores.channels.get(id), as_json)
 
-    _run(config, profile, work)
+    _run(config, profile, run_command)
 
 
 @app.command()
@@ -123,7 +120,7 @@ def update(
     expires: Annotated[
         str | None,
         typer.Option(
-            "--expires", metavar="EPOCH|ISO", help=_EXPIRES_HELP + " Makes a new key, which revokes the old one."
+            "--expires", metavar="EPOCH|ISO", help=_EXPIRES_HELP + " Makes a new key and revokes the old one."
         ),
     ] = None,
     name: NameOption = None,
@@ -133,22 +130,19 @@ def update(
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
 ) -> None:
-    """Change fields of a channel; the others stay."""
+    """Change fields of a channel. The other fields are kept."""
     from gateway.channels.channel import changes
 
     body = _body(expires, name, description, field)
     if not body:
         common.fail(common.USAGE, "nothing to change: give --expires, --name, --description or --field")
 
-    async def work(context: _CommandContext) -> None:
-        channel = await context.store.get(id)
-        _show(
-            context,
-            await context.store.update(id, changes(channel, body, context.secrets, context.settings.limits.item)),
-            as_json,
-        )
+    async def run_command(context: _CommandContext) -> None:
+        channel = await context.stores.channels.get(id)
+        changed = changes(channel, body, context.secrets, context.settings.limits.item)
+        _show(context, await context.stores.channels.update(id, changed), as_json)
 
-    _run(config, profile, work)
+    _run(config, profile, run_command)
 
 
 @app.command()
@@ -158,29 +152,29 @@ def delete(
         MediaOnDelete,
         typer.Option(
             "--media",
-            help="What becomes of recordings and films: keep them, as protected as the channel is, or delete them.",
+            help="Recordings and videos on demand: keep them, with the protection of the channel, or delete them.",
         ),
     ] = MediaOnDelete.KEEP,
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
 ) -> None:
-    """Delete a channel, which revokes its key. A running gateway deletes recordings that are finished later."""
+    """Delete a channel and revoke its key. A running gateway deletes recordings that are finished later."""
 
-    async def work(context: _CommandContext) -> None:
+    async def run_command(context: _CommandContext) -> None:
         from gateway.app.background_jobs import media_deletion
 
         deletion = media_deletion(context.settings, context.stores) if media is MediaOnDelete.DELETE else None
         if deletion is not None:
             await deletion.check()
-        deleted = await context.store.delete(id, time.time(), media=deletion is not None)
+        deleted = await context.stores.channels.delete(id, time.time(), media=deletion is not None)
         files = await deletion.once(deleted) if deletion is not None else 0
         if as_json:
             typer.echo(json.dumps({"id": id, "deleted": True, "media": str(media), "files": files}))
         else:
             typer.echo(f"deleted {id}" + (f" and {files} files" if media is MediaOnDelete.DELETE else ""))
 
-    _run(config, profile, work)
+    _run(config, profile, run_command)
 
 
 @app.command()
@@ -188,26 +182,26 @@ def sign(
     id: IdArgument,
     expires: Annotated[
         str | None,
-        typer.Option("--expires", metavar="EPOCH|ISO", help="A new expiry; without it the stored one stays."),
+        typer.Option("--expires", metavar="EPOCH|ISO", help="A new expiry. Without it, the stored expiry is kept."),
     ] = None,
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
 ) -> None:
-    """Make the key of a channel again, with the current secret and algorithm; the old one is revoked.
+    """Make the key of a channel again, with the current secret and algorithm. The old key is revoked.
 
-    An unchanged expiry, secret and algorithm make an unchanged key: give --expires to revoke a key that became known.
+    If expiry, secret and algorithm are unchanged, the key is unchanged too. To revoke a leaked key, use --expires.
     """
-    until = None if expires is None else expiry(expires)
+    expires_at = None if expires is None else parse_expiry(expires)
 
-    async def work(context: _CommandContext) -> None:
-        channel = await context.store.get(id)
-        changed = {"key": context.secrets.sign(id, channel.expires if until is None else until)}
+    async def run_command(context: _CommandContext) -> None:
+        channel = await context.stores.channels.get(id)
+        changed = {"key": context.secrets.sign(id, channel.expires if expires_at is None else expires_at)}
         if expires is not None:
             changed["outdate"] = expires
-        _show(context, await context.store.update(id, changed), as_json)
+        _show(context, await context.stores.channels.update(id, changed), as_json)
 
-    _run(config, profile, work)
+    _run(config, profile, run_command)
 
 
 def _body(expires: str | None, name: str | None, description: str | None, pairs: list[str] | None) -> dict[str, Any]:
@@ -216,19 +210,19 @@ def _body(expires: str | None, name: str | None, description: str | None, pairs:
         field, equals, value = pair.partition("=")
         if not (field and equals):
             common.fail(common.USAGE, f"--field {common.plain(pair)}: expected name=value")
-        body[field] = _value(field, value)
+        body[field] = _parse_value(field, value)
     if name is not None:
         body["videoname"] = name
     if description is not None:
         body["description"] = description
     if expires is not None:
-        expiry(expires)
+        parse_expiry(expires)
         body["outdate"] = expires
     return body
 
 
-def _value(field: str, text: str) -> Any:
-    """Parses true, false, null, lists and tables as JSON. Numbers stay text, as the original's clients send them."""
+def _parse_value(field: str, text: str) -> Any:
+    """Parses true, false, null, lists and objects as JSON. Numbers stay text, because API clients send them as text."""
     if text in ("true", "false", "null") or text.startswith(("[", "{")):
         try:
             return json.loads(text)
@@ -237,13 +231,13 @@ def _value(field: str, text: str) -> Any:
     return text
 
 
-def _run(config: Path | None, profile: str | None, work: Callable[[_CommandContext], Awaitable[None]]) -> None:
+def _run(config: Path | None, profile: str | None, run_command: Callable[[_CommandContext], Awaitable[None]]) -> None:
     settings = common.settings(config, profile)
     common.load_outputs()
 
     async def main() -> None:
         async with _command_context(settings) as context:
-            await work(context)
+            await run_command(context)
 
     asyncio.run(main())
 
@@ -268,29 +262,28 @@ async def _command_context(settings: Settings) -> AsyncIterator[_CommandContext]
             settings.playback.public_url,
         )
         presenter = Presenter(addresses, secrets, push_addresses, settings.playback.auth, settings.playback.sign_ttl)
-        yield _CommandContext(stores.channels, stores, secrets, presenter, settings)
+        yield _CommandContext(stores, secrets, presenter, settings)
 
 
 def _show(context: _CommandContext, channel: Channel, as_json: bool) -> None:
-    shown = context.presenter.present(channel, time.time())
+    fields = context.presenter.present(channel, time.time())
     if as_json:
-        typer.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+        common.print_json(fields)
         return
     lines = [
         ("id", channel.id),
         ("name", channel.name),
-        ("expires", _until(channel) + (" (expired)" if shown["expired"] else "")),
-        ("server", shown["obsServer"]),
-        ("key", shown["obsKey"]),
-        ("push", shown["pushUrl"]),
-        *((f"play {name}", url) for name, url in shown["playUrls"].items()),
+        ("expires", _expiry(channel) + (" (expired)" if fields["expired"] else "")),
+        ("server", fields["obsServer"]),
+        ("key", fields["obsKey"]),
+        ("push", fields["pushUrl"]),
+        *((f"play {name}", url) for name, url in fields["playUrls"].items()),
     ]
-    for name, value in lines:
-        typer.echo(f"{name:<12}{common.plain(value)}")
+    common.print_table(lines)
 
 
-def _until(channel: Channel) -> str:
+def _expiry(channel: Channel) -> str:
     try:
-        return datetime.fromtimestamp(channel.expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return common.utc_time(channel.expires)
     except (ValueError, OverflowError, OSError):  # a key of another program may have a year out of range
         return str(channel.expires)

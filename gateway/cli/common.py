@@ -1,9 +1,12 @@
-"""The options and error output that the commands share."""
+"""The options, the output and the reading of settings that the commands share."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -20,7 +23,9 @@ ProfileOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SECTION.OPTION=VALUE", help="One option, over everything else; may be repeated."),
+    typer.Option(
+        "--set", metavar="SECTION.OPTION=VALUE", help="One option, overrides every other source; may be repeated."
+    ),
 ]
 LinkOption = Annotated[
     int | None, typer.Option("--link", hidden=True, help="The descriptor of a worker's link to its master.")
@@ -35,6 +40,21 @@ def fail(code: int, *lines: str) -> NoReturn:
     raise typer.Exit(code)
 
 
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def print_table(lines: Iterable[tuple[str, str]]) -> None:
+    """Prints labels and values, one pair on each line."""
+    for label, value in lines:
+        typer.echo(f"{label:<12}{plain(value)}")
+
+
+def utc_time(seconds: float) -> str:
+    """Returns a time in UTC, to the second. seconds: since 1970."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def merged(config: Path | None, profile: str | None, overrides: list[str] | None = None) -> MergedOptions:
     from gateway.settings import merge
 
@@ -46,41 +66,41 @@ def settings(config: Path | None, profile: str | None, overrides: list[str] | No
 
 
 def ready_settings(config: Path | None, profile: str | None, overrides: list[str] | None = None) -> Settings:
-    """Returns the settings for a server. Raises SettingsError where a file that they name is missing."""
+    """Returns the settings for a server. Raises SettingsError if they name a file that is missing."""
     from gateway.settings import SettingsError, missing_files
 
-    found = settings(config, profile, overrides)
-    if missing := missing_files(found):
+    result = settings(config, profile, overrides)
+    if missing := missing_files(result):
         raise SettingsError(missing)
-    return found
+    return result
 
 
 def load_outputs() -> None:
-    """Finds all outputs, so that their fields are channel fields. Raises SettingsError where one cannot be used."""
+    """Loads all outputs, so that their fields are channel fields. Raises SettingsError if one cannot be used."""
     from gateway.outputs.registry import all_outputs
 
     all_outputs()
 
 
 def edge_settings(config: Path | None, profile: str | None, overrides: list[str] | None = None) -> Settings:
-    """Returns the settings for an edge. Raises SettingsError where it would not find streams or has no secret."""
+    """Returns the settings for an edge. Raises SettingsError without a secret, or without a way to find streams."""
     from gateway.settings import SettingsError
 
-    found = ready_settings(config, profile, overrides)
-    if not found.registry and not found.edge.upstream:
+    result = ready_settings(config, profile, overrides)
+    if not result.registry and not result.edge.upstream:
         raise SettingsError(["an edge needs to know where streams are: set registry, or edge.upstream"])
-    if not found.cluster.secret.get_secret_value():
+    if not result.cluster.secret.get_secret_value():
         raise SettingsError(["cluster.secret is not set: gateways refuse an edge that does not have their secret"])
-    return found
+    return result
 
 
 def config_arguments(config: Path | None, profile: str | None, overrides: list[str] | None = None) -> list[str]:
-    """Returns the options that choose the configuration as command line arguments."""
-    found = ["--config", str(config)] if config is not None else []
-    found += ["--profile", profile] if profile is not None else []
-    for one in overrides or ():
-        found += ["--set", one]
-    return found
+    """Returns the command line arguments that select this configuration."""
+    arguments = ["--config", str(config)] if config is not None else []
+    arguments += ["--profile", profile] if profile is not None else []
+    for override in overrides or ():
+        arguments += ["--set", override]
+    return arguments
 
 
 def plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""`millrace check-config` and `millrace doctor`: print the options in effect, and what is missing."""
+"""`millrace check-config` and `millrace doctor`: print the effective options, and missing parts of the machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.cli import common
 def check_config(
     config: common.ConfigOption = None, profile: common.ProfileOption = None, overrides: common.SetOption = None
 ) -> None:
-    """Print every option with its value and where it comes from, secrets masked; exit 2 where something is wrong."""
+    """Print every option with its value and its source; secrets are masked. Exit 2 if something is wrong."""
     from gateway.settings import missing_files
     from gateway.settings.layers import OPTIONS, shown
 
@@ -31,8 +31,8 @@ def doctor(
     profile: common.ProfileOption = None,
     overrides: common.SetOption = None,
 ) -> None:
-    """Report missing parts of this machine and ports in use; exit 1 where something is missing."""
+    """Report missing parts of this machine and ports in use. Exit 1 if something is missing."""
     settings = common.settings(config, profile, overrides)
-    from gateway.app import doctor as examination
+    from gateway.app import doctor as checks
 
-    raise typer.Exit(examination.main(settings, as_json))
+    raise typer.Exit(checks.main(settings, as_json))

@@ -1,11 +1,10 @@
-"""`millrace ivs …`: creates Amazon IVS channels and makes them relay targets of local channels."""
+"""`millrace ivs …`: creates Amazon IVS channels and adds them as relay targets of local channels."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,11 +16,11 @@ from gateway.cli import common
 if TYPE_CHECKING:
     from gateway.adapters.aws.ivs import AwsIvs
     from gateway.channels.channel import Channel
-    from gateway.channels.stores import ChannelStore
     from gateway.ports.stores import IvsChannelInfo
+    from gateway.settings import Settings
 
 app = typer.Typer(
-    help="Make Amazon IVS channels and relay to them (needs AWS credentials and a region).",
+    help="Create Amazon IVS channels and relay to them (needs AWS credentials and a region).",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -49,31 +48,32 @@ class Latency(StrEnum):
 def create(
     name: Annotated[str, typer.Option("--name", help="Letters, digits, - and _, at most 128.")],
     type_: Annotated[
-        IvsChannelType, typer.Option("--type", help="The type, which decides limits and price.")
+        IvsChannelType, typer.Option("--type", help="The type. It determines limits and price.")
     ] = IvsChannelType.STANDARD,
     latency: Annotated[Latency, typer.Option("--latency")] = Latency.LOW,
     channel: Annotated[
-        str | None, typer.Option("--channel", metavar="ID", help="The channel here that is relayed to it from now on.")
+        str | None, typer.Option("--channel", metavar="ID", help="The local channel to relay to it.")
     ] = None,
     authorized: Annotated[bool, typer.Option("--authorized", help="Players need a signed token.")] = False,
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
 ) -> None:
-    """Make an IVS channel; print where to push, the key (only now) and where to play."""
+    """Create an IVS channel. Print its push address, its key (shown only once) and its play address."""
+    from gateway.adapters.stores import open_stores
 
-    async def work(ivs: AwsIvs, stores: _Stores) -> None:
+    async def run_command(ivs: AwsIvs, settings: Settings) -> None:
         if channel is not None:
-            async with stores() as store:
-                # Checks before the creation that the channel can take one more target.
-                _more_relays(await store.get(channel), "arn:aws:ivs:us-east-1:000000000000:channel/x")
-        made = await ivs.create(name, type_.value, latency.value, authorized)
-        _show(made, as_json, channel)
+            async with open_stores(settings) as stores:
+                # First check that the channel can have one more relay target.
+                _with_relay_target(await stores.channels.get(channel), "arn:aws:ivs:us-east-1:000000000000:channel/x")
+        created = await ivs.create(name, type_.value, latency.value, authorized)
+        _show(created, as_json, channel)
         if channel is not None:
-            async with stores() as store:
-                await store.update(channel, _tied(await store.get(channel), made))
+            async with open_stores(settings) as stores:
+                await stores.channels.update(channel, _with_relay(await stores.channels.get(channel), created))
 
-    _run(config, profile, work)
+    _run(config, profile, run_command)
 
 
 @app.command("list")
@@ -82,16 +82,15 @@ def list_(
 ) -> None:
     """Print the IVS channels of the region: ARN, type, latency, name."""
 
-    async def work(ivs: AwsIvs, stores: _Stores) -> None:
-        found = await ivs.list()
+    async def run_command(ivs: AwsIvs, settings: Settings) -> None:
+        channels = await ivs.list()
         if as_json:
-            shown = [{"arn": c.arn, "name": c.name, "type": c.kind, "latency": c.latency} for c in found]
-            typer.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+            common.print_json([{"arn": c.arn, "name": c.name, "type": c.kind, "latency": c.latency} for c in channels])
             return
-        for one in found:
-            typer.echo(common.plain(f"{one.arn}  {one.kind:<11}  {one.latency:<6}  {one.name}"))
+        for c in channels:
+            typer.echo(common.plain(f"{c.arn}  {c.kind:<11}  {c.latency:<6}  {c.name}"))
 
-    _run(config, profile, work)
+    _run(config, profile, run_command)
 
 
 @app.command()
@@ -101,58 +100,48 @@ def show(
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
 ) -> None:
-    """Print one IVS channel; its key is not shown again."""
+    """Print one IVS channel, without its key."""
 
-    async def work(ivs: AwsIvs, stores: _Stores) -> None:
+    async def run_command(ivs: AwsIvs, settings: Settings) -> None:
         _show(await ivs.show(_arn(arn)), as_json, None)
 
-    _run(config, profile, work)
+    _run(config, profile, run_command)
 
 
 @app.command()
 def delete(
     arn: ArnArgument,
     channel: Annotated[
-        str | None, typer.Option("--channel", metavar="ID", help="The channel here that is no longer relayed to it.")
+        str | None, typer.Option("--channel", metavar="ID", help="The local channel whose relay to it is removed.")
     ] = None,
     as_json: common.JsonOption = False,
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
 ) -> None:
     """Delete an IVS channel and its keys."""
+    from gateway.adapters.stores import open_stores
 
-    async def work(ivs: AwsIvs, stores: _Stores) -> None:
+    async def run_command(ivs: AwsIvs, settings: Settings) -> None:
         if channel is not None:
-            async with stores() as store:
-                stored = await store.get(channel)
-                if changed := _untied(stored, _arn(arn)):
-                    await store.update(channel, changed)
+            async with open_stores(settings) as stores:
+                if changed := _without_relay(await stores.channels.get(channel), _arn(arn)):
+                    await stores.channels.update(channel, changed)
         await ivs.delete(_arn(arn))
         typer.echo(json.dumps({"arn": arn, "deleted": True}) if as_json else f"deleted {arn}")
 
-    _run(config, profile, work)
+    _run(config, profile, run_command)
 
 
-_Stores = Callable[[], Any]  # opens the configured ChannelStore: async with stores() as store
-
-
-def _run(config: Path | None, profile: str | None, work: Callable[[AwsIvs, _Stores], Awaitable[None]]) -> None:
+def _run(config: Path | None, profile: str | None, run_command: Callable[[AwsIvs, Settings], Awaitable[None]]) -> None:
     from gateway.adapters.stores import open_aws
 
     settings = common.settings(config, profile)
-
-    @asynccontextmanager
-    async def stores() -> AsyncIterator[ChannelStore]:
-        from gateway.adapters.stores import open_stores
-
-        async with open_stores(settings) as opened:
-            yield opened.channels
 
     async def main() -> None:
         async with open_aws("IVS") as session:
             from gateway.adapters.aws.ivs import AwsIvs
 
-            await work(AwsIvs(session), stores)
+            await run_command(AwsIvs(session), settings)
 
     asyncio.run(main())
 
@@ -165,50 +154,50 @@ def _arn(text: str) -> str:
     return text
 
 
-def _more_relays(channel: Channel, arn: str) -> Any:
-    """Returns the channel's `relayURL` with one more target, in its present form.
+def _with_relay_target(channel: Channel, arn: str) -> Any:
+    """Returns the channel's `relayURL` with one more target, as list or text like before.
 
-    Raises InvalidField where it is full.
+    Raises InvalidField if the channel has too many targets.
     """
     from gateway.channels import fields, relay_urls
 
     stored = channel.item.get("relayURL")
-    now = [*(relay_urls.targets(stored) or ()), arn] if stored else [arn]
-    value = now if isinstance(stored, list) else ",".join(now)
+    targets = [*(relay_urls.targets(stored) or ()), arn] if stored else [arn]
+    value = targets if isinstance(stored, list) else ",".join(targets)
     fields.check("relayURL", value)
     return value
 
 
-def _tied(channel: Channel, made: IvsChannelInfo) -> dict[str, Any]:
-    """Returns the changes of the local channel: a relay to IVS, and the address at which IVS plays it."""
+def _with_relay(channel: Channel, created: IvsChannelInfo) -> dict[str, Any]:
+    """Returns the changes of the local channel: a relay to IVS, and the IVS playback address."""
     return {
         "isRelay": True,
-        "relayURL": _more_relays(channel, made.arn),
-        "ivsChannelArn": made.arn,
-        "ivsPlaybackUrl": made.playback_url,
+        "relayURL": _with_relay_target(channel, created.arn),
+        "ivsChannelArn": created.arn,
+        "ivsPlaybackUrl": created.playback_url,
     }
 
 
-def _untied(channel: Channel, arn: str) -> dict[str, Any]:
-    """Returns the changes of the local channel when it is no longer relayed to `arn`."""
+def _without_relay(channel: Channel, arn: str) -> dict[str, Any]:
+    """Returns the changes of the local channel that remove its relay to `arn`."""
     from gateway.channels import relay_urls
 
     stored = channel.item.get("relayURL")
     before = relay_urls.targets(stored) or ()
-    kept = [t for t in before if t != arn]
+    remaining = [t for t in before if t != arn]
     changed: dict[str, Any] = {}
-    if len(kept) != len(before):
-        changed |= {"relayURL": kept if isinstance(stored, list) else ",".join(kept)}
-        if not kept:
+    if len(remaining) != len(before):
+        changed |= {"relayURL": remaining if isinstance(stored, list) else ",".join(remaining)}
+        if not remaining:
             changed["isRelay"] = False
     if channel.item.get("ivsChannelArn") == arn:
         changed |= {"ivsChannelArn": "", "ivsPlaybackUrl": ""}
     return changed
 
 
-def _show(channel: IvsChannelInfo, as_json: bool, tied: str | None) -> None:
+def _show(channel: IvsChannelInfo, as_json: bool, relayed_channel: str | None) -> None:
     if as_json:
-        shown = {
+        fields = {
             "arn": channel.arn,
             "name": channel.name,
             "type": channel.kind,
@@ -218,9 +207,9 @@ def _show(channel: IvsChannelInfo, as_json: bool, tied: str | None) -> None:
             "server": channel.server,
             "playbackUrl": channel.playback_url,
             **({"streamKey": channel.key} if channel.key else {}),
-            **({"channel": tied} if tied else {}),
+            **({"channel": relayed_channel} if relayed_channel else {}),
         }
-        typer.echo(json.dumps(shown, ensure_ascii=False, indent=2))
+        common.print_json(fields)
         return
     lines = [
         ("arn", channel.arn),
@@ -229,7 +218,6 @@ def _show(channel: IvsChannelInfo, as_json: bool, tied: str | None) -> None:
         ("server", channel.server),
         *([("key", channel.key)] if channel.key else []),
         ("play", channel.playback_url),
-        *([("relayed", f"from channel {tied}")] if tied else []),
+        *([("relayed", f"from channel {relayed_channel}")] if relayed_channel else []),
     ]
-    for label, value in lines:
-        typer.echo(f"{label:<12}{common.plain(value)}")
+    common.print_table(lines)

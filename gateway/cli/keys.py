@@ -1,34 +1,23 @@
-"""`millrace sign` and `millrace verify`: stream keys without a store."""
+"""`millrace sign` and `millrace verify`: make and check stream keys without using a store."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import Annotated
 
 import typer
 
+from gateway.channels.stream_key import Algorithm, SignatureUse, SigningSecrets, Verdict
+from gateway.channels.stream_key import sign as make_key
 from gateway.cli import common
 
-if TYPE_CHECKING:
-    from gateway.channels.stream_key import Algorithm, SigningSecrets
-
-
-class KeyUse(StrEnum):
-    push = "push"
-    play = "play"
-
-
-class Hash(StrEnum):
-    hmac_sha256 = "hmac-sha256"
-    md5 = "md5"
-
-
 IdOption = Annotated[str, typer.Option("--id", help="The channel.")]
-ForOption = Annotated[KeyUse, typer.Option("--for", help="What the key opens; neither opens the other.")]
+ForOption = Annotated[SignatureUse, typer.Option("--for", help="The use of the key. A push key cannot play.")]
 SecretOption = Annotated[
-    str | None, typer.Option("--secret", help="Instead of the configured secret. Others on this machine may see it.")
+    str | None,
+    typer.Option("--secret", help="Overrides the configured secret. Other users of this machine can see it."),
 ]
 
 
@@ -37,54 +26,49 @@ def sign(
     expires: Annotated[
         str,
         typer.Option(
-            "--expires", metavar="EPOCH|ISO", help="Until when: seconds since 1970, a date (00:00 UTC) or a time."
+            "--expires", metavar="EPOCH|ISO", help="The expiry: seconds since 1970, a date (00:00 UTC) or a time."
         ),
     ],
-    use: ForOption = KeyUse.push,
-    algorithm: Annotated[Hash | None, typer.Option("--algorithm", help="Instead of signing.algorithm.")] = None,
+    use: ForOption = SignatureUse.PUSH,
+    algorithm: Annotated[Algorithm | None, typer.Option("--algorithm", help="Overrides signing.algorithm.")] = None,
     secret: SecretOption = None,
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
 ) -> None:
-    """Print a stream key, <expiry>-<hash>, and nothing else.
+    """Print only the stream key, <expiry>-<hash>.
 
-    A push is accepted only with the key that the channel has stored: this makes play signs, and keys for channels that
-    other programs store. `millrace channel sign` stores it.
+    A push needs the stored key of the channel; `millrace channel sign` stores one. Use this command for play
+    signatures, or if another program stores the keys.
     """
-    from gateway.channels.stream_key import Algorithm, SignatureUse
-    from gateway.channels.stream_key import sign as make
-
     if not id:
         common.fail(common.USAGE, "--id: expected the id of a channel")
-    until = expiry(expires)
-    secrets = _secrets(secret, Algorithm(algorithm.value) if algorithm else None, config, profile)
-    typer.echo(make(id, until, secrets.current, secrets.algorithm, SignatureUse(use.value)))
+    expires_at = parse_expiry(expires)
+    secrets = _secrets(secret, algorithm, config, profile)
+    typer.echo(make_key(id, expires_at, secrets.current, secrets.algorithm, use))
 
 
 def verify(
     id: IdOption,
     key: Annotated[
-        str, typer.Option("--key", metavar="KEY", help="<expiry>-<hash>, what follows ?sign= in an address.")
+        str, typer.Option("--key", metavar="KEY", help="<expiry>-<hash>: the value of ?sign= in an address.")
     ],
-    use: ForOption = KeyUse.push,
+    use: ForOption = SignatureUse.PUSH,
     secret: SecretOption = None,
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
 ) -> None:
-    """Say whether a stream key is valid, expired or wrong; exit 0 where it is valid, else 1.
+    """Print whether a stream key is valid, expired or wrong. The exit code is 0 if it is valid, else 1.
 
-    The signature is judged, not whether the channel exists and has just this key stored.
+    This checks the signature only. The channel need not exist or have this key stored.
     """
-    from gateway.channels.stream_key import SignatureUse, Verdict
-
-    verdict = _secrets(secret, None, config, profile).verify(id, key, time.time(), SignatureUse(use.value))
+    verdict = _secrets(secret, None, config, profile).verify(id, key, time.time(), use)
     typer.echo(Verdict.WRONG if verdict is Verdict.MISSING else verdict)
     if verdict is not Verdict.VALID:
         raise typer.Exit(common.FAILED)
 
 
-def expiry(text: str) -> int:
-    """Parses an expiry and returns seconds since the epoch. Exits with a usage error where it is invalid."""
+def parse_expiry(text: str) -> int:
+    """Parses an expiry to seconds since 1970. Exits with a usage error if it is invalid."""
     from gateway.channels.expiry import parse_outdate
     from gateway.ports.errors import InvalidField
 
@@ -97,13 +81,9 @@ def expiry(text: str) -> int:
 def _secrets(
     secret: str | None, algorithm: Algorithm | None, config: common.ConfigOption, profile: str | None
 ) -> SigningSecrets:
-    from dataclasses import replace
-
-    from gateway.channels.stream_key import Algorithm, SigningSecrets
-
     settings = common.settings(config, profile)
     if secret == "":
-        common.fail(common.USAGE, "--secret: an empty secret protects nothing")
+        common.fail(common.USAGE, "--secret: the secret is empty")
     if secret is not None:
         secrets = SigningSecrets(secret, algorithm=Algorithm(settings.signing.algorithm))
     else:

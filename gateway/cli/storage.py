@@ -1,4 +1,4 @@
-"""`millrace storage …`: the lifecycle rules of the bucket in which recordings are kept."""
+"""`millrace storage …`: shows and sets the lifecycle rules of the bucket for recordings."""
 
 from __future__ import annotations
 
@@ -28,51 +28,47 @@ def show(
     as_json: common.JsonOption = False, config: common.ConfigOption = None, profile: common.ProfileOption = None
 ) -> None:
     """Print the bucket's lifecycle rules."""
-    settings = _settings(config, profile)
+    _, bucket = _settings_and_bucket(config, profile)
 
-    async def work(aws: AwsSession) -> list[dict[str, Any]]:
+    async def run_command(aws: AwsSession) -> list[dict[str, Any]]:
         from gateway.adapters.aws import lifecycle
 
-        return await lifecycle.show(aws, _bucket(settings))
+        return await lifecycle.show(aws, bucket)
 
-    _print(asyncio.run(_with(work)), as_json)
+    _print(asyncio.run(_run(run_command)), as_json)
 
 
 @app.command()
 def apply(
     as_json: common.JsonOption = False, config: common.ConfigOption = None, profile: common.ProfileOption = None
 ) -> None:
-    """Write the rules that the section [recording] describes; rules of others, named otherwise, stay."""
-    settings = _settings(config, profile)
+    """Write the rules of the section [recording]. Rules with other names are kept."""
+    settings, bucket = _settings_and_bucket(config, profile)
 
-    async def work(aws: AwsSession) -> list[dict[str, Any]]:
+    async def run_command(aws: AwsSession) -> list[dict[str, Any]]:
         from gateway.adapters.aws import lifecycle
 
-        return await lifecycle.apply(aws, _bucket(settings), settings.recording)
+        return await lifecycle.apply(aws, bucket, settings.recording)
 
     try:
-        found = asyncio.run(_with(work))
+        rules = asyncio.run(_run(run_command))
     except ValueError as error:
         common.fail(common.USAGE, str(error))
-    _print(found, as_json)
+    _print(rules, as_json)
 
 
-def _settings(config: Path | None, profile: str | None) -> Settings:
+def _settings_and_bucket(config: Path | None, profile: str | None) -> tuple[Settings, str]:
     settings = common.settings(config, profile)
     if not settings.objects.startswith("s3://"):
         common.fail(common.FAILED, f"objects is {settings.objects}: a folder has no lifecycle rules")
-    return settings
+    return settings, settings.objects.removeprefix("s3://")
 
 
-def _bucket(settings: Settings) -> str:
-    return settings.objects.partition("://")[2]
-
-
-async def _with(work: Callable[[AwsSession], Awaitable[list[dict[str, Any]]]]) -> list[dict[str, Any]]:
+async def _run(command: Callable[[AwsSession], Awaitable[list[dict[str, Any]]]]) -> list[dict[str, Any]]:
     from gateway.adapters.stores import open_aws
 
     async with open_aws("this") as session:
-        return await work(session)
+        return await command(session)
 
 
 def _print(rules: list[dict[str, Any]], as_json: bool) -> None:
@@ -80,15 +76,15 @@ def _print(rules: list[dict[str, Any]], as_json: bool) -> None:
         typer.echo(json.dumps(rules, indent=2, default=str))
         return
     for rule in rules:
-        moves = [
+        actions = [
             f"after {t.get('Days', t.get('Date'))} days to {t['StorageClass']}" for t in rule.get("Transitions", ())
         ]
         if "Expiration" in rule:
-            moves.append(f"deleted after {rule['Expiration'].get('Days', '?')} days")
+            actions.append(f"deleted after {rule['Expiration'].get('Days', '?')} days")
         if "AbortIncompleteMultipartUpload" in rule:
             days = rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"]
-            moves.append(f"unfinished uploads are removed after {days} days")
-        words = ", ".join(moves) or "something else"
-        typer.echo(common.plain(f"{rule.get('ID', '-'):<28}  {rule.get('Status', ''):<8}  {words}"))
+            actions.append(f"unfinished uploads are removed after {days} days")
+        text = ", ".join(actions) or "other actions"
+        typer.echo(common.plain(f"{rule.get('ID', '-'):<28}  {rule.get('Status', ''):<8}  {text}"))
     if not rules:
         typer.echo("no lifecycle rules")

@@ -7,9 +7,8 @@ import json
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Manage the users of the console.", no_args_is_help=True, rich_markup_mode=None)
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="What the user signs in with.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name for signing in.")]
 StdinOption = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from standard input, its first line.")
 ]
@@ -34,30 +33,30 @@ def add(
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
 ) -> None:
-    """Create a user; the password is asked for twice."""
-    password = _password(password_stdin)
+    """Create a user. The command asks for the password twice."""
+    password = _read_password(password_stdin)
 
-    async def work(users: Users) -> None:
+    async def run_command(users: Users) -> None:
         _report(await users.add(name, password, time.time()), "created", as_json)
 
-    _run(config, profile, work)
+    _run(config, profile, run_command)
 
 
 @app.command("list")
 def list_(
     as_json: common.JsonOption = False, config: common.ConfigOption = None, profile: common.ProfileOption = None
 ) -> None:
-    """Print the users: name, when created, when the password was set."""
+    """Print the users: name, creation time, time of the last password change."""
 
-    async def work(users: Users) -> None:
-        found = await users.list()
+    async def run_command(users: Users) -> None:
+        rows = [_to_json(user) for user in await users.list()]
         if as_json:
-            typer.echo(json.dumps([_shown(user) for user in found], ensure_ascii=False, indent=2))
+            common.print_json(rows)
             return
-        for user in found:
-            typer.echo(common.plain(f"{user.name:<24}  {_when(user.created)}  {_when(user.changed)}"))
+        for row in rows:
+            typer.echo(common.plain(f"{row['name']:<24}  {row['created']}  {row['changed']}"))
 
-    _run(config, profile, work)
+    _run(config, profile, run_command)
 
 
 @app.command()
@@ -68,13 +67,13 @@ def password(
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
 ) -> None:
-    """Set another password, which ends the user's sessions."""
-    given = _password(password_stdin)
+    """Set a new password and end the user's sessions."""
+    new_password = _read_password(password_stdin)
 
-    async def work(users: Users) -> None:
-        _report(await users.change(name, given, time.time()), "changed", as_json)
+    async def run_command(users: Users) -> None:
+        _report(await users.change(name, new_password, time.time()), "changed", as_json)
 
-    _run(config, profile, work)
+    _run(config, profile, run_command)
 
 
 @app.command()
@@ -84,26 +83,26 @@ def delete(
     config: common.ConfigOption = None,
     profile: common.ProfileOption = None,
 ) -> None:
-    """Delete a user, which ends the user's sessions."""
+    """Delete a user and end the user's sessions."""
 
-    async def work(users: Users) -> None:
+    async def run_command(users: Users) -> None:
         await users.delete(name)
-        said = json.dumps({"name": name, "deleted": True}, ensure_ascii=False)
-        typer.echo(said if as_json else common.plain(f"deleted {name}"))
+        text = json.dumps({"name": name, "deleted": True}, ensure_ascii=False)
+        typer.echo(text if as_json else common.plain(f"deleted {name}"))
 
-    _run(config, profile, work)
+    _run(config, profile, run_command)
 
 
-def _password(from_stdin: bool) -> str:
-    """Returns the password. It is never an argument, because process lists and shell histories show arguments."""
+def _read_password(from_stdin: bool) -> str:
+    """Reads the password. It is never an argument, because process lists and shell histories show arguments."""
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     if not sys.stdin.isatty():
-        common.fail(common.USAGE, "there is no terminal to ask on: use --password-stdin")
+        common.fail(common.USAGE, "no terminal for a password prompt: use --password-stdin")
     return str(typer.prompt("Password", hide_input=True, confirmation_prompt="Once more"))
 
 
-def _run(config: Path | None, profile: str | None, work: Callable[[Users], Awaitable[None]]) -> None:
+def _run(config: Path | None, profile: str | None, run_command: Callable[[Users], Awaitable[None]]) -> None:
     settings = common.settings(config, profile)
 
     async def main() -> None:
@@ -111,21 +110,17 @@ def _run(config: Path | None, profile: str | None, work: Callable[[Users], Await
         from gateway.ports.users import Users
 
         async with open_console(settings) as store:
-            await work(Users(store))
+            await run_command(Users(store))
 
     asyncio.run(main())
 
 
-def _report(user: ConsoleUser, done: str, as_json: bool) -> None:
+def _report(user: ConsoleUser, verb: str, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(_shown(user), ensure_ascii=False))
+        typer.echo(json.dumps(_to_json(user), ensure_ascii=False))
     else:
-        typer.echo(common.plain(f"{done} {user.name}"))
+        typer.echo(common.plain(f"{verb} {user.name}"))
 
 
-def _shown(user: ConsoleUser) -> dict[str, Any]:
-    return {"name": user.name, "created": _when(user.created), "changed": _when(user.changed)}
-
-
-def _when(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _to_json(user: ConsoleUser) -> dict[str, str]:
+    return {"name": user.name, "created": common.utc_time(user.created), "changed": common.utc_time(user.changed)}

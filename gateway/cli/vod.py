@@ -1,17 +1,16 @@
-"""`millrace vod …`: makes HLS, a poster and a thumbnail of one video, with or without a running gateway."""
+"""`millrace vod …`: makes HLS, a poster and a thumbnail of one video. It needs no running gateway."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,30 +31,30 @@ _SCRATCH = ".millrace-vod-"
 
 
 def vod(
-    source: Annotated[str, typer.Argument(metavar="FILE|s3://…", help="The film.")],
+    source: Annotated[str, typer.Argument(metavar="FILE|s3://…", help="The video.")],
     out: Annotated[
         str | None,
         typer.Option(
             "--out",
             metavar="DIR|s3://…",
-            help="Where to: files go below DIR/<name>/ and replace an earlier film of that name. A name that "
-            "playlists and addresses would have to escape is made plain, with a hash behind it.",
+            help="The output: files are written below DIR/<name>/ and replace an earlier video of that name. In the "
+            "name, characters that addresses would escape are replaced, and a hash is appended.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON when it is over.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the job as JSON at the end.")] = False,
     mediaconvert_json: Annotated[
         bool,
         typer.Option(
             "--mediaconvert-json",
-            help="Make nothing: print the equivalent MediaConvert job, with ROLE_ARN and QUEUE_ARN of the environment.",
+            help="Only print the equivalent MediaConvert job, with ROLE_ARN and QUEUE_ARN of the environment.",
         ),
     ] = False,
     unbounded: Annotated[
         bool,
         typer.Option(
             "--unbounded",
-            help="Lift the bounds of a film's length, of its output and of the time it takes "
-            "(vod.film_seconds, vod.output_ratio, vod.job_ratio; --set changes one). The free disk is still watched.",
+            help="No limits for the length of the video, the output and the time of the job "
+            "(vod.film_seconds, vod.output_ratio, vod.job_ratio; --set changes one). Free disk space is still checked.",
         ),
     ] = False,
     config: common.ConfigOption = None,
@@ -64,19 +63,19 @@ def vod(
 ) -> None:
     """Make HLS, a poster and a thumbnail of a video.
 
-    HLS: 10 s segments, H.264 of at most 5 Mbit/s, the video's sound.
+    HLS: 10 s segments, H.264 of at most 5 Mbit/s, the audio as AAC.
     """
     settings = common.settings(config, profile, overrides)
     if mediaconvert_json:
         _print_mediaconvert(settings, source, out)
         return
     if not out:
-        common.fail(common.USAGE, "--out: where to? a folder, or s3://bucket/prefix")
+        common.fail(common.USAGE, "--out is missing: a folder, or s3://bucket/prefix")
     raise typer.Exit(asyncio.run(_Command(settings, source, out, as_json, unbounded).run()))
 
 
 def _print_mediaconvert(settings: Settings, source: str, out: str | None) -> None:
-    """Prints the job even if it cannot be sent as it is, and names what is missing on stderr."""
+    """Prints the job even if it is incomplete, and the missing parts on stderr."""
     from gateway.vod.mediaconvert import create_job
 
     names = _names(source)
@@ -85,9 +84,10 @@ def _print_mediaconvert(settings: Settings, source: str, out: str | None) -> Non
     else:
         destination = f"{source.rpartition('/')[0] or '.'}/{names.base}/"
     role, queue = os.environ.get("ROLE_ARN", ""), os.environ.get("QUEUE_ARN", "")
-    how = settings.vod
-    job = create_job(source, destination, role, queue, bitrate=how.bitrate, segment=round(how.segment))
-    typer.echo(json.dumps(job, ensure_ascii=False, indent=2))
+    job = create_job(
+        source, destination, role, queue, bitrate=settings.vod.bitrate, segment=round(settings.vod.segment)
+    )
+    common.print_json(job)
     if not role:
         typer.echo("millrace: ROLE_ARN is not set: MediaConvert needs a Role", err=True)
     if not source.startswith((_S3, "https://")) or not destination.startswith(_S3):
@@ -97,7 +97,7 @@ def _print_mediaconvert(settings: Settings, source: str, out: str | None) -> Non
 
 
 def _names(source: str) -> VodNames:
-    """Returns the names of the results of a source, from its base name made plain."""
+    """Returns the names of the output files of a source, made from its file name."""
     from gateway.ports.vod_names import VodNames, names_of
 
     try:
@@ -108,7 +108,7 @@ def _names(source: str) -> VodNames:
 
 
 class _Command:
-    """Makes one VOD from its source and puts it in place."""
+    """Makes one VOD and saves it in the output folder or bucket."""
 
     def __init__(self, settings: Settings, source: str, out: str, as_json: bool, unbounded: bool) -> None:
         self._settings = settings
@@ -116,32 +116,32 @@ class _Command:
         self._source = source
         self._out = out
         self._as_json = as_json
-        self._bar = _Bar()
+        self._bar = _ProgressBar()
         self._names = _names(source)
 
     async def run(self) -> int:
-        """Returns the exit code. Ctrl-C and SIGTERM end the worker and leave nothing behind."""
+        """Returns the exit code. Ctrl-C and SIGTERM end the worker; its files are deleted."""
         from gateway.lib import log as logs
         from gateway.ports.errors import GatewayError
-        from gateway.workers.vod_errors import UnusableMedia
+        from gateway.workers.vod_bounds import UnusableMedia
 
         logs.configure("error", self._settings.log.format)
         task = asyncio.current_task()
-        assert task is not None, "this is a task's coroutine"
+        assert task is not None, "asyncio.run runs this in a task"
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         try:
             outputs = await self._make()
         except asyncio.CancelledError:
-            return self._over("CANCELED", {}, "canceled", 130)
+            return self._report("CANCELED", {}, "canceled", 130)
         except (UnusableMedia, GatewayError) as error:
-            return self._over("ERROR", {}, str(error), common.FAILED)
+            return self._report("ERROR", {}, str(error), common.FAILED)
         except OSError as error:
-            return self._over("ERROR", {}, error.strerror or str(error), common.FAILED)
+            return self._report("ERROR", {}, error.strerror or str(error), common.FAILED)
         self._bar.full()
-        return self._over("COMPLETE", outputs, None, 0)
+        return self._report("COMPLETE", outputs, None, 0)
 
-    def _over(self, state: str, outputs: dict[str, str], error: str | None, code: int) -> int:
+    def _report(self, state: str, outputs: dict[str, str], error: str | None, code: int) -> int:
         from gateway.ports.job_queue import new_id
 
         self._bar.end()
@@ -156,7 +156,7 @@ class _Command:
                 "outputs": outputs,
                 "error": error,
             }
-            typer.echo(json.dumps(job, ensure_ascii=False, indent=2))
+            common.print_json(job)
         elif outputs:
             typer.echo(outputs["hls"])
         return code
@@ -170,77 +170,74 @@ class _Command:
         from gateway.workers.vod_bounds import Bounds, while_room
         from gateway.workers.worker_pool import WorkerPool
 
-        how = self._settings.vod
-        encoding = VodEncoding(how.crf, how.preset, how.bitrate, how.segment)
-        bounds = Bounds.of(how).lifted() if self._unbounded else Bounds.of(how)
+        vod = self._settings.vod
+        encoding = VodEncoding(vod.crf, vod.preset, vod.bitrate, vod.segment)
+        bounds = Bounds(keep_free=vod.keep_free) if self._unbounded else Bounds.of(vod)
         workers = WorkerPool(self._settings.workers, Counter(WORKER_RESTARTS))
         with _scratch(self._out) as scratch:
             if not self._out.startswith(_S3):
                 await asyncio.to_thread(judge_folder, scratch.parent / self._names.base, self._names)
-            made_in = scratch / "made"
-            await asyncio.to_thread(made_in.mkdir)
+            folder = scratch / "made"
+            await asyncio.to_thread(folder.mkdir)
 
-            async def work() -> PackageResult:
-                async with self._film(scratch, bounds) as film:
-                    order = PackageRequest(film, str(made_in), self._names.base, encoding, bounds)
-                    return await request_package(workers, order, self._bar.show, how.memory)
+            async def make_package() -> PackageResult:
+                path = await self._local_path(scratch, bounds)
+                request = PackageRequest(path, str(folder), self._names.base, encoding, bounds)
+                return await request_package(workers, request, self._bar.show, vod.memory)
 
-            made = await while_room(bounds, scratch, work)
-            return await self._deliver(made, made_in)
+            return await self._save(await while_room(bounds, scratch, make_package), folder)
 
-    @asynccontextmanager
-    async def _film(self, scratch: Path, bounds: Bounds) -> AsyncIterator[str]:
-        """Gives the path of the video on this machine."""
+    async def _local_path(self, scratch: Path, bounds: Bounds) -> str:
+        """Returns the path of the video on this machine. Downloads it from a bucket if necessary."""
         from gateway.adapters.stores import open_bucket
 
         if not self._source.startswith(_S3):
-            yield _absolute(self._source)
-            return
+            return _absolute(self._source)
         bucket, _, key = self._source.removeprefix(_S3).partition("/")
         async with open_bucket(bucket) as store:
-            to = scratch / f"film{os.path.splitext(key)[1][:10]}"
+            path = scratch / f"film{os.path.splitext(key)[1][:10]}"
             await asyncio.to_thread(bounds.judge_room, scratch, (await store.head(key)).size)
-            await store.fetch(key, to)
-        yield str(to)
+            await store.fetch(key, path)
+        return str(path)
 
-    async def _deliver(self, made: PackageResult, made_in: Path) -> dict[str, str]:
+    async def _save(self, result: PackageResult, folder: Path) -> dict[str, str]:
+        """Moves the finished files to the output. Returns their addresses by name."""
         from gateway.adapters.stores import open_bucket
         from gateway.ports.vod_names import VodNames
         from gateway.vod.publishing import outputs, publish, replace_folder
 
         if not self._out.startswith(_S3):
-            folder = made_in.parent.parent
-            await asyncio.to_thread(replace_folder, made_in, folder / self._names.base, self._names)
-            shown = Path(self._out)
-            return {name: str(shown / key) for name, key in outputs(self._names, made).items()}
+            target = folder.parent.parent / self._names.base
+            await asyncio.to_thread(replace_folder, folder, target, self._names)
+            return {name: str(Path(self._out) / key) for name, key in outputs(self._names, result).items()}
         bucket, _, prefix = self._out.removeprefix(_S3).partition("/")
         prefix = prefix.strip("/")
         names = VodNames(f"{prefix}/{self._names.base}" if prefix else self._names.base, self._names.base)
         async with open_bucket(bucket) as store:
-            keys = await publish(store, names, made_in, made)
+            keys = await publish(store, names, folder, result)
         return {name: f"{_S3}{bucket}/{key}" for name, key in keys.items()}
 
 
 @contextmanager
-def _scratch(to: str) -> Iterator[Path]:
-    """Creates a hidden folder inside the output folder, so that one rename puts the result in place.
+def _scratch(output: str) -> Iterator[Path]:
+    """Creates a hidden folder for unfinished files, and deletes it at the end.
 
-    For a bucket it is in the temporary folder.
+    It is inside the output folder, so that one rename publishes the result. For a bucket it is a temporary folder.
     """
-    out = None if to.startswith(_S3) else Path(to).expanduser()
-    begun = out is not None and not out.exists()
+    out = None if output.startswith(_S3) else Path(output).expanduser()
+    is_new = out is not None and not out.exists()
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        for left in out.glob(f"{_SCRATCH}*-*"):  # left by killed commands
-            pid = left.name.removeprefix(_SCRATCH).partition("-")[0]
+        for old in out.glob(f"{_SCRATCH}*-*"):  # of killed commands
+            pid = old.name.removeprefix(_SCRATCH).partition("-")[0]
             if pid.isdigit() and not alive(int(pid)):
-                shutil.rmtree(left, ignore_errors=True)
-    made = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=out)).resolve()
+                shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-", dir=out)).resolve()
     try:
-        yield made
+        yield folder
     finally:
-        shutil.rmtree(made, ignore_errors=True)
-        if begun and out is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        if is_new and out is not None:
             with suppress(OSError):  # not empty
                 out.rmdir()
 
@@ -249,17 +246,17 @@ def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
 
-class _Bar:
-    """A progress bar on a terminal, else a line now and then. It uses stderr, because stdout has the result."""
+class _ProgressBar:
+    """A progress bar on a terminal, else a line for each 10 %. It uses stderr, because stdout has the result."""
 
     def __init__(self) -> None:
         self._terminal = sys.stderr.isatty()
         self.percent = 0
-        self._said = -1
+        self._shown_percent = -1
 
-    def show(self, done: float) -> None:
-        """Shows the progress. done: 0 to 1."""
-        self.percent = max(self.percent, min(99, int(done * 100)))
+    def show(self, progress: float) -> None:
+        """Shows the progress, 0 to 1. It never goes back."""
+        self.percent = max(self.percent, min(99, int(progress * 100)))
         self._draw()
 
     def full(self) -> None:
@@ -268,15 +265,15 @@ class _Bar:
 
     def end(self) -> None:
         """Ends the line of the bar."""
-        if self._terminal and self._said >= 0:
+        if self._terminal and self._shown_percent >= 0:
             typer.echo("", err=True)
 
     def _draw(self) -> None:
         if self._terminal:
-            if self.percent != self._said:
+            if self.percent != self._shown_percent:
                 full = self.percent * _WIDTH // 100
                 typer.echo(f"\r[{'#' * full}{' ' * (_WIDTH - full)}] {self.percent:3d} %", err=True, nl=False)
-                self._said = self.percent
-        elif self.percent // 10 > self._said // 10:
+                self._shown_percent = self.percent
+        elif self.percent // 10 > self._shown_percent // 10:
             typer.echo(f"{self.percent} %", err=True)
-            self._said = self.percent
+            self._shown_percent = self.percent

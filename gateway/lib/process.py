@@ -1,11 +1,15 @@
-"""Checks whether other processes are alive. Returns a unique name of this process for a shared store."""
+"""Child processes, a unique name of this process for a shared store, and whether another process is alive."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
+import sys
+from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 
 def alive(pid: int) -> bool:
@@ -36,6 +40,25 @@ def is_dead(name: str, own_name: str) -> bool:
     if int(pid) == os.getpid():
         return name != own_name  # an earlier process with this number
     return not alive(int(pid))
+
+
+def describe_exit(status: int) -> str:
+    """Returns a text like `ended by SIGKILL` or `ended with status 3`. status: -n if signal n ended the process."""
+    if -status in list(signal.Signals):
+        return f"ended by {signal.Signals(-status).name}"
+    return f"ended with status {status}"
+
+
+def with_python_path(environment: Mapping[str, str]) -> dict[str, str]:
+    """Returns a copy of the environment for a child process that runs code of this package.
+
+    If the package is not installed (a checkout), adds its path to PYTHONPATH. So the child finds it from any folder.
+    """
+    root = Path(__file__).resolve().parents[2]
+    result = dict(environment)
+    if not root.is_relative_to(sys.prefix):
+        result["PYTHONPATH"] = os.pathsep.join(p for p in (str(root), result.get("PYTHONPATH", "")) if p)
+    return result
 
 
 def _machine() -> str:

@@ -1,4 +1,4 @@
 """Several worker processes of one node: the master, its link to each worker, rolling restarts, summed metrics.
 
-Streams pass between worker processes in the same way as between nodes.
+Streams are sent between worker processes like between nodes.
 """

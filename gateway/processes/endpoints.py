@@ -1,4 +1,4 @@
-"""The ports of a gateway or an edge. Opens them once for all worker processes."""
+"""Opens the ports of a gateway or an edge once for all worker processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ EDGE_LISTENERS: Final = frozenset({"rtmp", "rtmps", "http", "https", "admin"})
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A listener. first: True if only the first worker has it."""
+    """A listener: its name, host and port. first: True if only the first worker opens it."""
 
     name: str
     host: str
@@ -26,19 +26,19 @@ class Endpoint:
 
 def gateway_endpoints(settings: Settings) -> list[Endpoint]:
     """Returns the listeners of a gateway."""
-    return [Endpoint(one.name, one.host, one.port, one.name == "admin") for one in settings.listeners()]
+    return [Endpoint(a.name, a.host, a.port, a.name == "admin") for a in settings.listeners()]
 
 
 def edge_endpoints(settings: Settings) -> list[Endpoint]:
-    """Returns the listeners of an edge: those of a gateway without the ones that only take pushes."""
-    return [one for one in gateway_endpoints(settings) if one.name in EDGE_LISTENERS]
+    """Returns the listeners of an edge: those of a gateway except listeners that only accept pushes."""
+    return [endpoint for endpoint in gateway_endpoints(settings) if endpoint.name in EDGE_LISTENERS]
 
 
 @dataclass(slots=True)
 class OpenSockets:
     """The listening sockets of all workers.
 
-    They stay open while workers are replaced, so a client that connects meanwhile waits.
+    They stay open while workers are replaced. A client that connects during this time waits.
     """
 
     ports: OpenPorts
@@ -46,29 +46,31 @@ class OpenSockets:
 
     @classmethod
     def open(cls, endpoints: Sequence[Endpoint], workers: int) -> OpenSockets:
-        """Opens all listeners. Raises ListenError; then nothing is open."""
+        """Opens all listeners. Raises ListenError if one cannot be opened; then closes the others."""
         sockets: dict[str, list[list[socket.socket]]] = {}
         opened = cls(OpenPorts(), sockets)
         try:
-            for one in endpoints:
-                if one.first:
-                    sockets[one.name] = [listen(one.name, one.host, one.port)]
+            for endpoint in endpoints:
+                if endpoint.first:
+                    sockets[endpoint.name] = [listen(endpoint.name, endpoint.host, endpoint.port)]
                 else:
-                    sockets[one.name] = listen_shared(one.name, one.host, one.port, workers)
+                    sockets[endpoint.name] = listen_shared(endpoint.name, endpoint.host, endpoint.port, workers)
         except BaseException:
             opened.close()
             raise
-        opened.ports = OpenPorts(**{name: port_of(found[0]) for name, found in sockets.items()})
+        opened.ports = OpenPorts(**{name: port_of(slots[0]) for name, slots in sockets.items()})
         return opened
 
     def of(self, number: int) -> dict[str, tuple[int, ...]]:
-        """Returns the descriptors of one slot's sockets, by listener. number: of the slot, from 1."""
+        """Returns the descriptors of the sockets of one slot, by listener. number: of the slot, from 1."""
         return {
-            name: tuple(one.fileno() for one in sockets[number - 1])
-            for name, sockets in self._sockets.items()
-            if number <= len(sockets)
+            name: tuple(sock.fileno() for sock in slots[number - 1])
+            for name, slots in self._sockets.items()
+            if number <= len(slots)
         }
 
     def close(self) -> None:
-        for one in (one for slots in self._sockets.values() for found in slots for one in found):
-            one.close()
+        for slots in self._sockets.values():
+            for sockets in slots:
+                for sock in sockets:
+                    sock.close()

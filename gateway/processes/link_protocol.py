@@ -1,4 +1,4 @@
-"""Messages between master and worker on their socket pair: one JSON object for each line.
+"""Messages between master and worker on their socket pair: one JSON object on each line.
 
 The listening sockets are not sent; the worker inherits them.
 """
@@ -19,24 +19,24 @@ MAX_LINE: Final = 65_536
 
 
 class WorkerCommand(StrEnum):
-    """Kinds of messages. The worker sends READY, the master all others."""
+    """Kinds of messages. The worker sends READY, the master sends all others."""
 
     BEGIN = "begin"  # the first line: Begin
-    READY = "ready"  # the worker serves
-    OPENED = "opened"  # to the first worker, once: all workers serve, so it may print its first messages
-    RETIRE = "retire"  # accept no new connections, end when the publishers have ended
-    STOP = "stop"  # drain and end
+    READY = "ready"  # the worker accepts connections
+    OPENED = "opened"  # once, to the first worker: all workers are ready, so it may print its first messages
+    RETIRE = "retire"  # accept no new connections, and exit when the publishers have ended
+    STOP = "stop"  # drain and exit
 
 
 class LinkBroken(ConnectionError):
-    """The other side sent an invalid message, or none."""
+    """The peer sent an invalid message, or closed the link before its first message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
     """The first message to a worker.
 
-    sockets: descriptors that it inherits, by the listener's name. ports: the open ports of the host.
+    sockets: file descriptors that it inherits, by the listener's name. ports: the open ports of the host.
     """
 
     slot: WorkerSlot
@@ -45,41 +45,41 @@ class Begin:
 
     def encode(self) -> bytes:
         slot = asdict(self.slot) | {"folder": str(self.slot.folder)}
-        return line(WorkerCommand.BEGIN, slot=slot, ports=self.ports.as_json(), sockets=dict(self.sockets))
+        return encode_message(WorkerCommand.BEGIN, slot=slot, ports=self.ports.as_json(), sockets=dict(self.sockets))
 
     @classmethod
-    def decode(cls, said: Mapping[str, Any]) -> Begin:
-        """Raises LinkBroken."""
+    def decode(cls, message: Mapping[str, Any]) -> Begin:
+        """Raises LinkBroken if a field is missing or invalid."""
         try:
-            slot = WorkerSlot(**(said["slot"] | {"folder": Path(said["slot"]["folder"])}))
-            sockets = {str(name): tuple(map(int, found)) for name, found in said["sockets"].items()}
-            return cls(slot, OpenPorts(**said["ports"]), sockets)
+            slot = WorkerSlot(**(message["slot"] | {"folder": Path(message["slot"]["folder"])}))
+            sockets = {str(name): tuple(map(int, numbers)) for name, numbers in message["sockets"].items()}
+            return cls(slot, OpenPorts(**message["ports"]), sockets)
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise LinkBroken("the first line tells no worker's place") from None
+            raise LinkBroken("the first message has no valid worker slot") from None
 
 
-def line(word: WorkerCommand, **more: Any) -> bytes:
-    return json.dumps({"say": word, **more}).encode() + b"\n"
+def encode_message(command: WorkerCommand, **fields: Any) -> bytes:
+    return json.dumps({"say": command, **fields}).encode() + b"\n"
 
 
-class Lines:
+class LineReader:
     """Splits received bytes into lines and parses each as a JSON object."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._incomplete = b""
 
     def receive(self, data: bytes) -> list[dict[str, Any]]:
         """Returns the objects of the complete lines. Raises LinkBroken."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > MAX_LINE:
-            raise LinkBroken("an endless line")
-        found = []
-        for one in lines:
+        *lines, self._incomplete = (self._incomplete + data).split(b"\n")
+        if len(self._incomplete) > MAX_LINE:
+            raise LinkBroken("the line is too long")
+        messages = []
+        for line in lines:
             try:
-                said = json.loads(one)
+                message = json.loads(line)
             except (ValueError, RecursionError):
-                raise LinkBroken("a line that is no JSON") from None
-            if not isinstance(said, dict):
-                raise LinkBroken("a line that is no object")
-            found.append(said)
-        return found
+                raise LinkBroken("the line is not JSON") from None
+            if not isinstance(message, dict):
+                raise LinkBroken("the line is not a JSON object")
+            messages.append(message)
+        return messages

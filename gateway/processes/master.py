@@ -1,13 +1,18 @@
-"""Master: opens the ports, keeps a worker process in every slot, replaces all on SIGHUP, and ends after them."""
+"""The master process: opens the ports, runs a worker in each slot, replaces all workers on SIGHUP, and ends last."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
+import os
 import secrets
+import shutil
 import signal
+import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,16 +21,18 @@ import structlog
 
 from gateway.adapters.local.data_folder import data_folder
 from gateway.adapters.local.host import write_ports
-from gateway.channels.addresses import OpenPorts
-from gateway.cluster.worker_slot import WorkerSlot
+from gateway.cluster.worker_slot import SOCKET, WorkerSlot
 from gateway.lib import log as logs
+from gateway.lib.process import describe_exit
 from gateway.lib.tasks import Tasks
 from gateway.lib.tuning import private_files
-from gateway.processes.child import Child, describe_exit
+from gateway.ports.errors import StoreUnusable
+from gateway.processes.child import Child
 from gateway.processes.endpoints import Endpoint, OpenSockets
 from gateway.processes.link_protocol import Begin, WorkerCommand
 from gateway.processes.rolling_restart import (
     Action,
+    AllServing,
     ExitMaster,
     MasterState,
     RestartDone,
@@ -37,24 +44,26 @@ from gateway.processes.rolling_restart import (
     WorkerInstance,
     WorkerState,
 )
-from gateway.processes.rolling_restart import AllServing as AllServe
-from gateway.processes.run_folder import run_folder
 from gateway.processes.worker_settings import worker_count
 from gateway.settings import Settings, SettingsError
 
 log = structlog.get_logger(__name__)
 
-START_SECONDS: Final = 60.0  # a worker that does not serve after this time is killed
-LATE_SECONDS: Final = 10.0  # after serve.drain; then workers that have not ended are killed
+START_SECONDS: Final = 60.0  # a worker that is not ready after this time is killed
+LATE_SECONDS: Final = 10.0  # after serve.drain, until workers that have not ended are killed
+_LOCK: Final = "lock"
+_MAX_PATH_BYTES: Final = 103  # of a Unix socket; with the final NUL the limit is 104 on BSD and 108 on Linux
+_LONGEST_NAME: Final = f"01234567.999-99999{SOCKET}"
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
     """Describes the program that the workers run.
 
-    command: module and arguments. endpoints: returns the ports. load: reads the configuration again; raises
-    SettingsError. folder: name of a folder in the data folder, for files of running workers.
-    stale: files in the data folder from an earlier start, to be deleted. opened: called once all workers serve.
+    command: module and arguments. endpoints: returns the ports.
+    load: reads the configuration again; raises SettingsError.
+    folder: name of a folder in the data folder, for files of running workers.
+    stale: files in the data folder from an earlier start, to be deleted.
     """
 
     command: Sequence[str]
@@ -62,13 +71,12 @@ class Service:
     load: Callable[[], Settings]
     folder: str = "run"
     stale: Sequence[str] = ()
-    opened: Callable[[Path, OpenPorts], None] = write_ports
 
 
 def run(service: Service, settings: Settings) -> int:
-    """Serves with several workers until SIGTERM or Ctrl-C. Returns the exit code.
+    """Runs the service with several workers until SIGTERM or Ctrl-C. Returns the exit code.
 
-    Raises GatewayError, ListenError, OSError if it cannot begin.
+    Raises GatewayError, ListenError, OSError if it cannot start.
     """
     private_files()
     logs.configure(settings.log.level, settings.log.format, fields={"process": "master"})
@@ -90,10 +98,59 @@ async def _serve(service: Service, settings: Settings) -> int:
             opened.close()
 
 
+@contextmanager
+def run_folder(folder: Path) -> Iterator[Path]:
+    """Locks the folder for this master, and yields an empty folder for the workers' sockets.
+
+    This is `folder`, created if missing. If its path is too long for a socket's address, it is a temporary folder.
+    Only this user can access it.
+    Raises StoreUnusable if another master uses `folder`, or if it cannot be used.
+    """
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreUnusable(f"{folder} cannot be used: {error.strerror}") from None
+    temporary: Path | None = None
+    try:
+        _acquire(lock, folder)
+        sockets = folder.absolute()
+        if len(os.fsencode(sockets / _LONGEST_NAME)) > _MAX_PATH_BYTES:
+            sockets = temporary = Path(tempfile.mkdtemp(prefix="millrace-"))
+        _clear(folder)
+        yield sockets
+        _clear(sockets)
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        os.close(lock)
+
+
+def _clear(folder: Path) -> None:
+    """Removes the files of ended workers."""
+    for path in folder.iterdir():
+        if path.name != _LOCK:
+            with suppress(OSError):
+                path.unlink()
+
+
+def _acquire(lock: int, folder: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        pid = os.read(lock, 20).decode("ascii", "replace").strip()
+        raise StoreUnusable(f"process {pid or 'unknown'} runs on this data folder already ({folder})") from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+
+
 class Master:
     """Executes the decisions of RollingRestart: starts, signals and kills processes.
 
-    folder: of the workers' Unix sockets.
+    folder: contains the workers' Unix sockets.
     """
 
     def __init__(self, service: Service, settings: Settings, opened: OpenSockets, folder: Path, tasks: Tasks) -> None:
@@ -105,9 +162,9 @@ class Master:
         self._host = secrets.token_hex(4)
         self._secret = secrets.token_urlsafe(32)
         self._restart = RollingRestart(worker_count(settings))
-        self._children: dict[int, tuple[WorkerInstance, Child]] = {}  # by id() of the WorkerInstance
-        self._began = time.monotonic()
-        self._over: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._children: dict[WorkerInstance, Child] = {}
+        self._started_at = time.monotonic()
+        self._exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> int:
         """Runs until all workers have ended. Returns the exit code."""
@@ -115,8 +172,8 @@ class Master:
         loop.add_signal_handler(signal.SIGTERM, self._on_stop_signal, signal.SIGTERM)
         loop.add_signal_handler(signal.SIGINT, self._on_stop_signal, signal.SIGINT)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
-        self._do(self._restart.begin(time.monotonic()))
-        return await self._over
+        self._execute(self._restart.begin(time.monotonic()))
+        return await self._exit_code
 
     # ---- signals ----
 
@@ -126,11 +183,11 @@ class Master:
             log.info("shutting down", drain=drain)
             if drain:
                 asyncio.get_running_loop().call_later(drain + LATE_SECONDS, self._kill_late)
-            self._do(self._restart.stop())
+            self._execute(self._restart.stop())
             return
         self._kill_all()
-        if not self._over.done():
-            self._over.set_result(128 + number)
+        if not self._exit_code.done():
+            self._exit_code.set_result(128 + number)
 
     def _reload(self) -> None:
         """Starts a rolling restart with the new configuration. An unusable configuration changes nothing."""
@@ -139,74 +196,74 @@ class Master:
         except SettingsError as error:
             log.error("reload cancelled: the configuration cannot be used", reason=str(error))
             return
-        if fixed := needs_restart(self._settings, settings, self._service.endpoints):
-            log.error("reload cancelled: this can only be changed by a restart", options=fixed)
+        if options := needs_restart(self._settings, settings, self._service.endpoints):
+            log.error("reload cancelled: this can only be changed by a restart", options=options)
             return
         self._settings = settings
         logs.configure(settings.log.level, settings.log.format, fields={"process": "master"})
         log.info("reloading", processes=self._restart.count)
-        self._do(self._restart.reload(time.monotonic()))
+        self._execute(self._restart.reload(time.monotonic()))
 
-    # ---- what the fleet decides ----
+    # ---- actions ----
 
-    def _do(self, actions: list[Action]) -> None:
+    def _execute(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
                 case StartWorker(worker, succeeds):
                     self._start(worker, succeeds)
                 case RestartLater(number, seconds):
-                    asyncio.get_running_loop().call_later(seconds, self._due, number)
+                    asyncio.get_running_loop().call_later(seconds, self._end_pause, number)
                 case RetireWorker(worker):
                     log.info("worker retires", worker=self._slot(worker).name)
-                    self._child(worker).tell(WorkerCommand.RETIRE)
+                    self._children[worker].send(WorkerCommand.RETIRE)
                 case StopWorker(worker):
-                    self._child(worker).tell(WorkerCommand.STOP)
-                case AllServe():
+                    self._children[worker].send(WorkerCommand.STOP)
+                case AllServing():
                     self._all_serve()
                 case RestartDone(failed=0):
                     log.info("reloaded", processes=self._restart.count)
                 case RestartDone(failed):
                     log.error("reload cancelled: a new worker did not start", slot=failed)
                 case ExitMaster(code):
-                    if not self._over.done():
-                        self._over.set_result(code)
+                    if not self._exit_code.done():
+                        self._exit_code.set_result(code)
 
     def _start(self, worker: WorkerInstance, succeeds: WorkerInstance | None) -> None:
         slot = self._slot(worker, self._slot(succeeds).id if succeeds is not None else "")
         begin = Begin(slot, self._opened.ports, self._opened.of(worker.number))
-        child = Child(self._service.command, begin, lambda: self._do(self._restart.ready(worker, time.monotonic())))
-        self._children[id(worker)] = (worker, child)
-        self._tasks.start(self._live(worker, child, slot), f"worker {slot.name}")
+        child = Child(
+            self._service.command, begin, lambda: self._execute(self._restart.ready(worker, time.monotonic()))
+        )
+        self._children[worker] = child
+        self._tasks.start(self._run_worker(worker, child, slot), f"worker {slot.name}")
 
-    async def _live(self, worker: WorkerInstance, child: Child, slot: WorkerSlot) -> None:
-        late = asyncio.get_running_loop().call_later(START_SECONDS, self._kill_unready, worker, child)
+    async def _run_worker(self, worker: WorkerInstance, child: Child, slot: WorkerSlot) -> None:
+        timer = asyncio.get_running_loop().call_later(START_SECONDS, self._kill_unready, worker, child)
         try:
             status = await child.run()
         finally:
-            late.cancel()
+            timer.cancel()
             child.kill()
-            del self._children[id(worker)]
+            del self._children[worker]
         with suppress(OSError):
             slot.socket.unlink(missing_ok=True)
-        if worker.life is WorkerState.RETIRING or self._restart.state is MasterState.STOPPING:
+        printed_reason = self._restart.state is MasterState.STARTING and status in (1, 2)
+        if worker.state is WorkerState.RETIRING or self._restart.state is MasterState.STOPPING:
             log.info("worker ended", worker=slot.name, reason=describe_exit(status))
-        elif self._restart.state is not MasterState.STARTING or status not in (
-            1,
-            2,
-        ):  # with 1 or 2 it printed the reason
+        elif not printed_reason:
             log.error("worker died", worker=slot.name, reason=describe_exit(status))
-        self._do(self._restart.gone(worker, status, time.monotonic()))
+        self._execute(self._restart.ended(worker, status, time.monotonic()))
 
     def _all_serve(self) -> None:
-        self._service.opened(self._settings.data, self._opened.ports)
-        seconds = round(time.monotonic() - self._began, 2)
+        write_ports(self._settings.data, self._opened.ports)
+        seconds = round(time.monotonic() - self._started_at, 2)
         log.info("all serve", seconds=seconds, processes=self._restart.count, **self._opened.ports.opened())
-        for worker, child in self._children.values():
+        for worker, child in self._children.items():
             if worker.number == 1:
-                child.tell(WorkerCommand.OPENED)
+                child.send(WorkerCommand.OPENED)
 
-    def _due(self, number: int) -> None:
-        self._do(self._restart.due(number, time.monotonic()))
+    def _end_pause(self, number: int) -> None:
+        self._execute(self._restart.pause_over(number, time.monotonic()))
 
     def _slot(self, worker: WorkerInstance, succeeds: str = "") -> WorkerSlot:
         return WorkerSlot(
@@ -219,13 +276,10 @@ class Master:
             succeeds=succeeds,
         )
 
-    def _child(self, worker: WorkerInstance) -> Child:
-        return self._children[id(worker)][1]
-
-    # ---- those that do not end ----
+    # ---- time-outs ----
 
     def _kill_unready(self, worker: WorkerInstance, child: Child) -> None:
-        if worker.life is WorkerState.STARTING:
+        if worker.state is WorkerState.STARTING:
             log.error("a worker does not get ready and is ended", worker=self._slot(worker).name)
             child.kill()
 
@@ -235,16 +289,17 @@ class Master:
             self._kill_all()
 
     def _kill_all(self) -> None:
-        for _, child in self._children.values():
+        for child in self._children.values():
             child.kill()
 
 
 def needs_restart(old: Settings, new: Settings, endpoints: Callable[[Settings], list[Endpoint]]) -> list[str]:
     """Returns the changed options that a reload cannot apply: data folder, number of workers, ports."""
-    once = (("data", old.data, new.data), ("serve.workers", worker_count(old), worker_count(new)))
-    found = [name for name, a, b in once if a != b]
-    before, after = ({one.name: one for one in endpoints(settings)} for settings in (old, new))
-    return [*found, *sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))]
+    fixed = (("data", old.data, new.data), ("serve.workers", worker_count(old), worker_count(new)))
+    changed = [name for name, before, after in fixed if before != after]
+    ports_before, ports_after = ({port.name: port for port in endpoints(settings)} for settings in (old, new))
+    names = sorted(ports_before.keys() | ports_after.keys())
+    return [*changed, *(name for name in names if ports_before.get(name) != ports_after.get(name))]
 
 
 def _crashed(name: str, error: BaseException) -> None:

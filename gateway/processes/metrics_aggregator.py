@@ -1,4 +1,4 @@
-"""Sums the metrics of all workers of a host, also of ended ones. Asks each worker over its Unix socket."""
+"""Sums the metrics of all workers of a host, including ended ones. Requests them from each worker's Unix socket."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -29,10 +28,10 @@ log = structlog.get_logger(__name__)
 
 OPERATION: Final = "metrics"
 TARGET: Final = f"/_node/.node/{OPERATION}"
-ASK_SECONDS: Final = 2.0
-_KEPT: Final = ".counters"
-_GONE: Final = "gone" + _KEPT
-_LOCK: Final = "gone.lock"
+REQUEST_SECONDS: Final = 2.0
+_COUNTERS_SUFFIX: Final = ".counters"
+_ENDED_FILE: Final = "gone" + _COUNTERS_SUFFIX
+_LOCK_FILE: Final = "gone.lock"
 _MAX_FILES: Final = 16  # of ended workers; more are merged into one file
 _MAX_BYTES: Final = 4_000_000
 
@@ -40,8 +39,8 @@ _MAX_BYTES: Final = 4_000_000
 class MetricsAggregator:
     """Makes a scrape of one worker show the metrics of all workers. metrics: those of this worker.
 
-    A worker writes its counters to a file beside its socket before it reports them. So no counter decreases when a
-    worker dies, is replaced or does not answer in time, whichever worker is scraped next.
+    A worker writes its counters to a file beside its socket before it reports them. So counters never decrease if a
+    worker dies, is replaced or does not answer in time. It does not matter which worker is scraped next.
     """
 
     def __init__(self, slot: WorkerSlot, metrics: Metrics, peers: Peers) -> None:
@@ -50,120 +49,115 @@ class MetricsAggregator:
         self._peers = peers
 
     async def operate(self, request: Request, rest: str) -> Response:
-        """Answers a sibling with this worker's metrics. An Operation of NodeEndpoint."""
-        return Response(200, (await self._own()).encode(), JSON)
+        """Answers a sibling with this worker's metrics. This method is an Operation of NodeEndpoint."""
+        return Response(200, (await self._own_metrics()).encode(), JSON)
 
     async def keep(self) -> None:
-        """Writes the counters at the end of this worker."""
-        await self._own()
+        """Writes the counters to the file, at the end of this worker."""
+        await self._own_metrics()
 
     async def __call__(self) -> MetricsSnapshot:
-        """Returns the sum over all workers. A worker that does not answer within ASK_SECONDS counts as silent."""
-        total = await self._own()
+        """Returns the sum over all workers. A worker that does not answer within REQUEST_SECONDS counts as silent."""
+        total = await self._own_metrics()
         siblings = self._slot.siblings()
         answers = await asyncio.gather(*(self._answer(id, path) for id, path in siblings.items()))
         answered = {id for id, answer in zip(siblings, answers, strict=True) if answer is not None}
         for answer in answers:
             if answer is not None:
                 total.add(answer)
-        total.add(await asyncio.to_thread(self._left, answered))
+        total.add(await asyncio.to_thread(self._saved_counters, answered))
         total.put(PROCESSES, 1 + len(answered), ("summed",))
         total.put(PROCESSES, len(siblings) - len(answered), ("silent",))
         return total
 
     # ---- details ----
 
-    async def _own(self) -> MetricsSnapshot:
-        measured = self._metrics.snapshot(self._slot.name)
-        await asyncio.to_thread(
-            _write, self._slot.folder / f"{self._slot.id}{_KEPT}", measured.cumulative_metrics().encode()
-        )
-        return measured
+    async def _own_metrics(self) -> MetricsSnapshot:
+        snapshot = self._metrics.snapshot(self._slot.name)
+        path = self._slot.folder / f"{self._slot.id}{_COUNTERS_SUFFIX}"
+        await asyncio.to_thread(_write, path, snapshot.cumulative_metrics().encode())
+        return snapshot
 
     async def _answer(self, id: str, path: str) -> MetricsSnapshot | None:
+        """Returns the metrics of a sibling; None if it does not answer in time, or not correctly."""
         try:
-            async with asyncio.timeout(ASK_SECONDS):
-                return MetricsSnapshot.decode(await self._asked(NodeAddress(id, f"unix:{path}")))
+            async with asyncio.timeout(REQUEST_SECONDS):
+                return MetricsSnapshot.decode(await self._request(NodeAddress(id, f"unix:{path}")))
         except TimeoutError:
-            log.warning("a sibling does not tell what it measures", node=id, reason=f"silent for {ASK_SECONDS:.0f} s")
+            log.warning("a sibling does not report metrics", node=id, reason=f"silent for {REQUEST_SECONDS:.0f} s")
         except (GatewayError, ValueError) as error:
-            log.warning("a sibling does not tell what it measures", node=id, reason=str(error))
+            log.warning("a sibling does not report metrics", node=id, reason=str(error))
         return None
 
-    async def _asked(self, place: NodeAddress) -> bytes:
+    async def _request(self, address: NodeAddress) -> bytes:
         text = b""
-        async with self._peers.request(place, "GET", TARGET, seconds=ASK_SECONDS) as response:
+        async with self._peers.request(address, "GET", TARGET, seconds=REQUEST_SECONDS) as response:
             while piece := await response.content.readany():
                 text += piece
                 if len(text) > _MAX_BYTES:
-                    raise ValueError("more than a process can measure")
+                    raise ValueError(f"metrics of more than {_MAX_BYTES} bytes")
             if response.status != 200:
                 raise ValueError(f"status {response.status}")
         return text
 
-    def _left(self, answered: set[str]) -> MetricsSnapshot:
+    def _saved_counters(self, answered: set[str]) -> MetricsSnapshot:
         """Returns the sum of the written counters of all workers that did not answer. Blocks."""
         folder, total = self._slot.folder, MetricsSnapshot()
-        with _locked(folder / _LOCK):
-            gone = _read(folder / _GONE)
-            merged = set(gone.names)
-            total.add(gone.measured)
-            over: dict[str, MetricsSnapshot] = {}
-            for path in sorted(folder.glob(f"{self._slot.host}.*{_KEPT}")):
-                id = path.name.removesuffix(_KEPT)
+        with _locked(folder / _LOCK_FILE):
+            merged, ended = _read(folder / _ENDED_FILE)
+            total.add(ended)
+            unmerged: dict[str, MetricsSnapshot] = {}  # by id of an ended worker
+            for path in sorted(folder.glob(f"{self._slot.host}.*{_COUNTERS_SUFFIX}")):
+                id = path.name.removesuffix(_COUNTERS_SUFFIX)
                 if id in merged:
-                    path.unlink(missing_ok=True)  # the process that merged it died before deleting it
+                    path.unlink(missing_ok=True)  # the process that merged it died before it deleted the file
                 if id in answered or id == self._slot.id or id in merged:
                     continue
-                measured = _read(path).measured
-                total.add(measured)
+                _, snapshot = _read(path)
+                total.add(snapshot)
                 if not (folder / f"{id}{SOCKET}").exists():
-                    over[id] = measured
-            if len(over) > _MAX_FILES:
-                self._merge(gone, over)
+                    unmerged[id] = snapshot
+            if len(unmerged) > _MAX_FILES:
+                self._merge(ended, unmerged)
         return total
 
-    def _merge(self, gone: _SavedCounters, over: Mapping[str, MetricsSnapshot]) -> None:
+    def _merge(self, ended: MetricsSnapshot, unmerged: Mapping[str, MetricsSnapshot]) -> None:
         """Merges the files of ended workers into one.
 
-        The merged file lists the workers in it. So if this process dies before it deletes their files, nothing is
-        counted twice.
+        The merged file lists its workers. So nothing is counted twice if this process dies before it deletes the files.
         """
         folder = self._slot.folder
-        for measured in over.values():
-            gone.measured.add(measured)
-        _write(folder / _GONE, gone.measured.encode(), sorted(over))
-        for id in over:
-            (folder / f"{id}{_KEPT}").unlink(missing_ok=True)
+        for snapshot in unmerged.values():
+            ended.add(snapshot)
+        _write(folder / _ENDED_FILE, ended.encode(), sorted(unmerged))
+        for id in unmerged:
+            (folder / f"{id}{_COUNTERS_SUFFIX}").unlink(missing_ok=True)
 
 
-@dataclass(slots=True)
-class _SavedCounters:
-    names: Sequence[str]
-    measured: MetricsSnapshot
+def _read(path: Path) -> tuple[set[str], MetricsSnapshot]:
+    """Reads a file of counters. Returns the node ids of the workers that were merged into it, and its counters.
 
-
-def _read(path: Path) -> _SavedCounters:
-    """Reads a file of counters. Returns empty counters if it is missing or damaged."""
+    Returns empty counters if the file is missing or damaged.
+    """
     try:
         with path.open("rb") as file:
-            names, _, text = file.read(_MAX_BYTES).partition(b"\n")
-        return _SavedCounters(list(map(str, json.loads(names))), MetricsSnapshot.decode(text))
+            workers, _, text = file.read(_MAX_BYTES).partition(b"\n")
+        return set(map(str, json.loads(workers))), MetricsSnapshot.decode(text)
     except FileNotFoundError:
-        return _SavedCounters((), MetricsSnapshot())
+        pass
     except (OSError, ValueError, TypeError) as error:
-        log.warning("what a worker counted cannot be read", file=path.name, reason=str(error))
-        return _SavedCounters((), MetricsSnapshot())
+        log.warning("the counters of a worker cannot be read", file=path.name, reason=str(error))
+    return set(), MetricsSnapshot()
 
 
-def _write(path: Path, text: bytes, names: Sequence[str] = ()) -> None:
-    """Writes a file of counters, completely or not at all. Only logs an error of the disk."""
+def _write(path: Path, text: bytes, workers: Sequence[str] = ()) -> None:
+    """Writes a file of counters, completely or not at all. A disk error is only logged."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
-        unfinished.write_bytes(json.dumps(list(names)).encode() + b"\n" + text)
+        unfinished.write_bytes(json.dumps(list(workers)).encode() + b"\n" + text)
         unfinished.replace(path)
     except OSError as error:
-        log.warning("what this process counted cannot be kept", file=path.name, reason=error.strerror)
+        log.warning("the counters of this process cannot be saved", file=path.name, reason=error.strerror)
 
 
 @contextlib.contextmanager

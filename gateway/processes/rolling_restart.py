@@ -1,4 +1,4 @@
-"""Decides what the master does when a worker is ready or has ended, and at a reload or stop. No I/O, no clock."""
+"""Decides the master's actions when a worker is ready or has ended, and at a reload or stop. No I/O, no clock."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeAlias
 
-FIRST_PAUSE: Final = 0.1  # seconds before a dead worker is replaced …
-LAST_PAUSE: Final = 10.0  # … doubled up to this after each early death in a row
-_STEADY: Final = 10.0  # seconds; a death after a longer life is not an early death
+FIRST_PAUSE: Final = 0.1  # seconds before a dead worker is replaced; doubled after each early death in a row
+LAST_PAUSE: Final = 10.0  # the longest pause
+_EARLY_SECONDS: Final = 10.0  # a death within this time after the start is an early death
 
 
 class MasterState(StrEnum):
-    STARTING = "starting"  # the first worker alone, then the others
+    STARTING = "starting"  # first worker 1 only, then the others
     RUNNING = "running"
-    ROLLING = "rolling"  # one slot after the other gets a new worker
+    ROLLING = "rolling"  # the slots get new workers, one after the other
     STOPPING = "stopping"
     OVER = "over"
 
@@ -25,32 +25,32 @@ class WorkerState(StrEnum):
     RETIRING = "retiring"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class WorkerInstance:
-    """A worker process. number: of its slot. start: index of the start in this slot, from 1. since: start time."""
+    """A worker process. number: of its slot. start: index of the start in this slot, from 1."""
 
     number: int
     start: int
-    since: float
-    life: WorkerState = WorkerState.STARTING
+    started_at: float
+    state: WorkerState = WorkerState.STARTING
 
 
 @dataclass(slots=True)
 class _Slot:
     serving: WorkerInstance | None = None
-    coming: WorkerInstance | None = None
+    starting: WorkerInstance | None = None
     starts: int = 0
-    quick: int = 0  # early deaths in a row
+    early_deaths: int = 0  # in a row
     pausing: bool = False
-    crashed: WorkerInstance | None = None  # the last worker that died and left registry rows and files behind
+    crashed: WorkerInstance | None = None  # the last worker that died without removing its registry rows and files
 
 
-# ---- what is to be done ----
+# ---- actions ----
 
 
 @dataclass(frozen=True, slots=True)
 class StartWorker:
-    """Start a process for this worker. succeeds: the worker that crashed in its slot before."""
+    """Start a process for this worker. succeeds: the previous worker of its slot, if it crashed."""
 
     worker: WorkerInstance
     succeeds: WorkerInstance | None
@@ -58,7 +58,7 @@ class StartWorker:
 
 @dataclass(frozen=True, slots=True)
 class RestartLater:
-    """Call `RollingRestart.due(number)` after so many seconds."""
+    """Call `RollingRestart.pause_over(number)` after these seconds."""
 
     number: int
     seconds: float
@@ -66,26 +66,29 @@ class RestartLater:
 
 @dataclass(frozen=True, slots=True)
 class RetireWorker:
-    """Tell the worker to accept no new connections and to end when its publishers have ended."""
+    """Send the worker RETIRE: it accepts no new connections, and ends when its publishers have ended."""
 
     worker: WorkerInstance
 
 
 @dataclass(frozen=True, slots=True)
 class StopWorker:
-    """Tell the worker to drain and end."""
+    """Send the worker STOP: it drains and ends."""
 
     worker: WorkerInstance
 
 
 @dataclass(frozen=True, slots=True)
 class AllServing:
-    """All workers serve for the first time."""
+    """All workers are ready for the first time."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestartDone:
-    """A reload is over. failed: 0, or the slot whose new worker did not start; remaining old workers then go on."""
+    """A reload has ended. failed: the slot whose new worker did not start, else 0.
+
+    After a failure, the remaining old workers continue to run.
+    """
 
     failed: int = 0
 
@@ -104,36 +107,36 @@ Action: TypeAlias = StartWorker | RestartLater | RetireWorker | StopWorker | All
 class RollingRestart:
     """Manages `count` slots with one serving worker each. Every method returns the actions to do now, in order.
 
-    The first worker starts alone: it creates the files of the data folder, and a configuration error is printed once.
-    A worker that dies is replaced after a pause. A reload replaces the worker of one slot after the other.
-    An old worker retires when the new one serves. A new worker that ends before it serves ends the reload.
+    Worker 1 starts before the others: it creates the files of the data folder, and prints a configuration error once.
+    A worker that dies is replaced after a pause. A reload replaces the workers, one slot after the other.
+    An old worker retires when the new one is ready. If a new worker ends before it is ready, the reload ends.
     """
 
     count: int
     state: MasterState = MasterState.STARTING
-    workers: list[WorkerInstance] = field(default_factory=list)  # all living workers, also retiring ones
+    workers: list[WorkerInstance] = field(default_factory=list)  # all living workers, including retiring ones
     _slots: dict[int, _Slot] = field(default_factory=dict)
-    _rolling: int = 0
-    _asked: float = 0.0  # when the current reload began
-    _again: bool = False  # another reload was requested meanwhile
-    _code: int = 0
+    _rolling: int = 0  # the slot that the reload replaces now
+    _reload_began: float = 0.0
+    _reload_requested: bool = False  # another reload was requested during a start or reload
+    _exit_code: int = 0
 
     def begin(self, now: float) -> list[Action]:
         self._slots = {number: _Slot() for number in range(1, self.count + 1)}
         return [self._start(1, now)]
 
     def ready(self, worker: WorkerInstance, now: float) -> list[Action]:
-        """Call when a worker serves."""
-        if worker not in self.workers or worker.life is not WorkerState.STARTING:
+        """Call when a worker is ready."""
+        if worker not in self.workers or worker.state is not WorkerState.STARTING:
             return []
         slot = self._slots[worker.number]
         if self.state is MasterState.STOPPING:
             return []  # it already got STOP
-        before, slot.serving, slot.coming = slot.serving, worker, None
-        worker.life = WorkerState.SERVING
+        before, slot.serving, slot.starting = slot.serving, worker, None
+        worker.state = WorkerState.SERVING
         actions: list[Action] = []
         if before is not None:
-            before.life = WorkerState.RETIRING
+            before.state = WorkerState.RETIRING
             actions.append(RetireWorker(before))
         if self.state is MasterState.STARTING:
             if worker.number == 1:
@@ -144,37 +147,37 @@ class RollingRestart:
                 actions += self._reload_again(now)
         elif self.state is MasterState.ROLLING and worker.number == self._rolling:
             # A worker that replaced a dead one may have started before the reload, with the old configuration.
-            fresh = worker.since >= self._asked
-            actions += self._next(now) if fresh else [self._start(worker.number, now)]
+            has_new_settings = worker.started_at >= self._reload_began
+            actions += self._next(now) if has_new_settings else [self._start(worker.number, now)]
         return actions
 
-    def gone(self, worker: WorkerInstance, status: int, now: float) -> list[Action]:
+    def ended(self, worker: WorkerInstance, status: int, now: float) -> list[Action]:
         """Call when a process has ended. status: its exit code; -n if signal n ended it."""
         if worker not in self.workers:
             return []
         self.workers.remove(worker)
-        slot, life = self._slots[worker.number], worker.life
+        slot, state = self._slots[worker.number], worker.state
         if slot.serving is worker:
             slot.serving = None
-        if slot.coming is worker:
-            slot.coming = None
+        if slot.starting is worker:
+            slot.starting = None
         if self.state is MasterState.STOPPING:
-            if status and not self._code:
-                self._code = 1
+            if status and not self._exit_code:
+                self._exit_code = 1
             return self._over()
         if self.state is MasterState.STARTING:
-            self._code = status if status in (1, 2) else 1
+            self._exit_code = status if status in (1, 2) else 1
             return self._stop()
-        if life is WorkerState.RETIRING:
+        if state is WorkerState.RETIRING:
             return []
         slot.crashed = worker
-        if self.state is MasterState.ROLLING and worker.number == self._rolling and life is WorkerState.STARTING:
-            self.state, self._rolling, self._again = MasterState.RUNNING, 0, False
-            return [RestartDone(failed=worker.number), *self._replace(worker.number, worker, now)]
-        return self._replace(worker.number, worker, now)
+        if self.state is MasterState.ROLLING and worker.number == self._rolling and state is WorkerState.STARTING:
+            self.state, self._rolling, self._reload_requested = MasterState.RUNNING, 0, False
+            return [RestartDone(failed=worker.number), *self._replace(worker, now)]
+        return self._replace(worker, now)
 
-    def due(self, number: int, now: float) -> list[Action]:
-        """Call when the pause of RestartLater is over."""
+    def pause_over(self, number: int, now: float) -> list[Action]:
+        """Call when the pause of RestartLater has ended."""
         slot = self._slots[number]
         if not slot.pausing or self.state in (MasterState.STOPPING, MasterState.OVER):
             return []
@@ -182,17 +185,17 @@ class RollingRestart:
         return [self._start(number, now)]
 
     def reload(self, now: float) -> list[Action]:
-        """Replaces all workers, one at a time. A request during a reload causes one more reload after it."""
+        """Replaces all workers, one at a time. If a reload is running, another one follows it."""
         if self.state in (MasterState.STARTING, MasterState.ROLLING):
-            self._again = True
+            self._reload_requested = True
             return []
         if self.state is not MasterState.RUNNING:
             return []
-        self.state, self._rolling, self._asked = MasterState.ROLLING, 0, now
+        self.state, self._rolling, self._reload_began = MasterState.ROLLING, 0, now
         return self._next(now)
 
     def stop(self) -> list[Action]:
-        """Lets all workers drain and end. A second call returns nothing; the caller then kills them."""
+        """Stops all workers, after a drain. A second call returns no actions; the caller then kills the workers."""
         if self.state in (MasterState.STOPPING, MasterState.OVER):
             return []
         return self._stop()
@@ -203,18 +206,18 @@ class RollingRestart:
         slot = self._slots[number]
         slot.starts += 1
         slot.pausing = False
-        slot.coming = worker = WorkerInstance(number, slot.starts, now)
+        slot.starting = worker = WorkerInstance(number, slot.starts, now)
         succeeds, slot.crashed = slot.crashed, None
         self.workers.append(worker)
         return StartWorker(worker, succeeds)
 
-    def _replace(self, number: int, worker: WorkerInstance, now: float) -> list[Action]:
-        slot = self._slots[number]
-        if slot.serving is not None or slot.coming is not None or slot.pausing:
+    def _replace(self, worker: WorkerInstance, now: float) -> list[Action]:
+        slot = self._slots[worker.number]
+        if slot.serving is not None or slot.starting is not None or slot.pausing:
             return []
-        slot.quick = slot.quick + 1 if now - worker.since < _STEADY else 0
+        slot.early_deaths = slot.early_deaths + 1 if now - worker.started_at < _EARLY_SECONDS else 0
         slot.pausing = True
-        return [RestartLater(number, min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(slot.quick, 30)))]
+        return [RestartLater(worker.number, min(LAST_PAUSE, FIRST_PAUSE * 2.0 ** min(slot.early_deaths, 30)))]
 
     def _next(self, now: float) -> list[Action]:
         """Continues the reload with the next slot, or ends it."""
@@ -223,12 +226,12 @@ class RollingRestart:
             self.state, self._rolling = MasterState.RUNNING, 0
             return [RestartDone(), *self._reload_again(now)]
         slot = self._slots[self._rolling]
-        if slot.coming is not None:
-            return []  # its worker just died: wait for the replacement first
+        if slot.starting is not None:
+            return []  # its worker has just died: wait until the replacement is ready
         return [self._start(self._rolling, now)]
 
     def _reload_again(self, now: float) -> list[Action]:
-        again, self._again = self._again, False
+        again, self._reload_requested = self._reload_requested, False
         return self.reload(now) if again else []
 
     def _stop(self) -> list[Action]:
@@ -239,4 +242,4 @@ class RollingRestart:
         if self.workers:
             return []
         self.state = MasterState.OVER
-        return [ExitMaster(self._code)]
+        return [ExitMaster(self._exit_code)]

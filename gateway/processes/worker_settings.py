@@ -15,34 +15,33 @@ from gateway.cluster.worker_slot import WorkerSlot
 from gateway.settings import Settings
 
 REGISTRY_FILE: Final = "nodes.db"  # in the data folder, if the settings name no registry
-STALE_FILES: Final = tuple(
-    f"{REGISTRY_FILE}{suffix}" for suffix in ("", "-wal", "-shm")
-)  # at a start, all workers that are listed in it are dead
-SHARES_PORTS: Final = sys.platform.startswith("linux")  # other systems give all connections to one of the processes
+# When a master starts, all workers in this registry are dead. So it deletes these files.
+STALE_FILES: Final = tuple(f"{REGISTRY_FILE}{suffix}" for suffix in ("", "-wal", "-shm"))
+SHARES_PORTS: Final = sys.platform.startswith("linux")  # other systems send all connections to one of the processes
 _QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")
 
 
 def worker_count(settings: Settings) -> int:
-    """Returns the number of worker processes. The setting 0 means one for each core, but only one except on Linux."""
+    """Returns the number of worker processes. The setting 0 means one for each core on Linux, else one."""
     return settings.serve.workers or (cores() if SHARES_PORTS else 1)
 
 
 def cores(quota: Path = _QUOTA) -> int:
-    """Returns the number of cores that this process may use, with CPU affinity and the cgroup quota considered."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Returns the number of cores that this process may use, considering CPU affinity and the cgroup quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(OSError, ValueError):  # another system, another version of control groups, or "max"
         allowed, period = map(int, quota.read_text("ascii").split())
-        found = min(found, math.ceil(allowed / period))
-    return max(1, found)
+        count = min(count, math.ceil(allowed / period))
+    return max(1, count)
 
 
 def settings_for_worker(settings: Settings, slot: WorkerSlot) -> Settings:
-    """Returns the settings of one of several workers. Limits of the whole node are divided by their number."""
+    """Returns the settings of one of several workers. Limits of the whole node are divided by the number of workers."""
 
-    def part(bound: int) -> int:
-        return math.ceil(bound / slot.count)
+    def part(limit: int) -> int:
+        return math.ceil(limit / slot.count)
 
-    media = settings.workers.most or max(8, 4 * cores())
+    media_workers = settings.workers.most or max(8, 4 * cores())
     return settings.model_copy(
         update={
             "limits": settings.limits.model_copy(
@@ -51,7 +50,7 @@ def settings_for_worker(settings: Settings, slot: WorkerSlot) -> Settings:
                     "viewer_memory": part(settings.limits.viewer_memory),
                 }
             ),
-            "workers": settings.workers.model_copy(update={"most": part(media)}),
+            "workers": settings.workers.model_copy(update={"most": part(media_workers)}),
             "edge": settings.edge.model_copy(update={"cache": part(settings.edge.cache)}),
             "recording": settings.recording.model_copy(update={"spool_bytes": part(settings.recording.spool_bytes)}),
         }
@@ -59,9 +58,9 @@ def settings_for_worker(settings: Settings, slot: WorkerSlot) -> Settings:
 
 
 def with_host_registry(settings: Settings, slot: WorkerSlot) -> Settings:
-    """Returns the settings with defaults that the workers of one host need to find each other.
+    """Returns the settings, completed so that the workers of one host find each other.
 
-    Without a registry, uses one in the data folder. Without cluster.secret, uses a secret of the master.
+    Without a registry, it is a file in the data folder. Without cluster.secret, it is a secret of the master.
     """
     update: dict[str, object] = {}
     if not settings.registry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.workers.programs.vod.poster import POSTER_QUALITY, THUMBNAIL_QUALITY
+from gateway.workers.package_protocol import POSTER_QUALITY, THUMBNAIL_QUALITY
 
 
 def create_job(source: str, destination: str, role: str, queue: str, *, bitrate: int, segment: int) -> dict[str, Any]:

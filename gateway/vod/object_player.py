@@ -23,8 +23,7 @@ from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.settings.models import KvsSettings
 from gateway.workers.package_protocol import VodMessage
-from gateway.workers.vod_bounds import Bounds, format_duration, while_room
-from gateway.workers.vod_errors import UnusableMedia
+from gateway.workers.vod_bounds import Bounds, UnusableMedia, format_duration, while_room
 from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)

@@ -11,8 +11,7 @@ from typing import Final
 import structlog
 
 from gateway.workers.package_protocol import PackageRequest, PackageResult, VodMessage
-from gateway.workers.vod_bounds import Bounds, format_duration
-from gateway.workers.vod_errors import UnusableMedia
+from gateway.workers.vod_bounds import Bounds, UnusableMedia, format_duration
 from gateway.workers.worker_pool import WorkerDied, WorkerPool
 
 log = structlog.get_logger(__name__)

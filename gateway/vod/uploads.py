@@ -25,8 +25,7 @@ from gateway.ports.stores import DirectUpload
 from gateway.settings.models import VodSettings
 from gateway.vod.sources import VodSources
 from gateway.vod.upload_lock import UploadExists, UploadLock, forget
-from gateway.workers.vod_bounds import Bounds
-from gateway.workers.vod_errors import UnusableMedia
+from gateway.workers.vod_bounds import Bounds, UnusableMedia
 
 log = structlog.get_logger(__name__)
 

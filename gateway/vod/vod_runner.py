@@ -26,8 +26,7 @@ from gateway.vod.package_client import request_package
 from gateway.vod.publishing import publish
 from gateway.vod.sources import VodSource, VodSources
 from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding
-from gateway.workers.vod_bounds import Bounds, while_room
-from gateway.workers.vod_errors import UnusableMedia
+from gateway.workers.vod_bounds import Bounds, UnusableMedia, while_room
 from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)

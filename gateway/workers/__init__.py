@@ -1,4 +1,4 @@
-"""Worker processes that decode and encode: starts them, and defines the messages between parent and worker.
+"""Worker processes that decode and encode: starts them, and defines the messages between gateway and worker.
 
-The parent process never imports the code of the workers (`gateway.workers.programs`).
+The gateway never imports the code of the workers (`gateway.workers.programs`).
 """

@@ -1,4 +1,4 @@
-"""Messages between a browser push and its worker, beside the stream messages of `wire`."""
+"""Messages between a browser push and its worker, in addition to those of `wire`."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from gateway.media.errors import InvalidData
 
 
 class BrowserMessage(IntEnum):
-    """Kinds of frames, beside those of `wire.StreamMessage`.
+    """Kinds of frames, in addition to `wire.StreamMessage`.
 
-    PLAN: to the worker, first: JSON of BrowserPlan. DATA: to the worker: bytes as the browser sent them.
-    NOTE: from the worker: JSON of BrowserReport.
-    FAILED: from the worker, last: JSON with `reason`, which says why this push cannot go on.
+    PLAN: to the worker, first: JSON of BrowserPlan. DATA: to the worker: unchanged bytes from the browser.
+    REPORT: from the worker: JSON of BrowserReport.
+    FAILED: from the worker, last: JSON with `reason`, the error that ends the push.
     """
 
     PLAN = 16
     DATA = 17
-    NOTE = 18
+    REPORT = 18
     FAILED = 19
 
 
 @dataclass(frozen=True, slots=True)
 class BrowserPlan:
-    """How the worker encodes pictures that it cannot copy.
+    """Encoder settings for pictures that cannot be copied.
 
     preset: of libx264. threads: of the decoder, and of the encoder.
-    spare: seconds that pictures may be late before the worker leaves some out.
-    backlog: seconds that pictures may be late before the worker drops groups of pictures.
+    max_lag: seconds of delay above which the worker drops single pictures.
+    backlog: seconds of delay above which the worker drops groups of pictures.
     """
 
     preset: str = "veryfast"
     threads: int = 1
-    spare: float = 0.5
+    max_lag: float = 0.5
     backlog: float = 6.0
 
     def to_json(self) -> dict[str, Any]:
@@ -43,12 +43,14 @@ class BrowserPlan:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, said: Mapping[str, Any]) -> BrowserPlan:
-        """Reads a plan that `to_json` made. Raises InvalidData."""
+    def from_json(cls, fields: Mapping[str, Any]) -> BrowserPlan:
+        """Reads the JSON of `to_json`. Raises InvalidData."""
         try:
-            return cls(str(said["preset"]), int(said["threads"]), float(said["spare"]), float(said["backlog"]))
+            return cls(
+                str(fields["preset"]), int(fields["threads"]), float(fields["max_lag"]), float(fields["backlog"])
+            )
         except (KeyError, TypeError, ValueError) as error:
-            raise InvalidData(f"no plan of a browser push: {error}") from None
+            raise InvalidData(f"invalid browser plan: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,8 @@ class BrowserReport:
     """The state of a browser push.
 
     video, audio: "copy" or "transcode"; None if the push has no such track.
-    dropped: pictures that were left out because the encoder was late. damaged: samples that cannot be used.
-    behind: seconds that pictures are late. left_out: descriptions of the tracks that cannot be used.
+    dropped: number of pictures dropped because the encoder was late. damaged: number of unusable samples.
+    behind: delay of the pictures in seconds. unusable_tracks: descriptions of the tracks that cannot be used.
     """
 
     video: str | None = None
@@ -65,18 +67,20 @@ class BrowserReport:
     dropped: int = 0
     damaged: int = 0
     behind: float = 0.0
-    left_out: tuple[str, ...] = ()
+    unusable_tracks: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Returns the report as JSON for the gateway."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, said: Mapping[str, Any]) -> BrowserReport:
-        """Reads a report that `to_json` made. Raises InvalidData."""
+    def from_json(cls, fields: Mapping[str, Any]) -> BrowserReport:
+        """Reads the JSON of `to_json`. Raises InvalidData."""
         try:
-            left_out = tuple(str(line)[:300] for line in list(said["left_out"])[:64])
-            video, audio = (None if said[kind] is None else str(said[kind]) for kind in ("video", "audio"))
-            return cls(video, audio, int(said["dropped"]), int(said["damaged"]), float(said["behind"]), left_out)
+            unusable_tracks = tuple(str(line)[:300] for line in list(fields["unusable_tracks"])[:64])
+            video, audio = (None if fields[kind] is None else str(fields[kind]) for kind in ("video", "audio"))
+            return cls(
+                video, audio, int(fields["dropped"]), int(fields["damaged"]), float(fields["behind"]), unusable_tracks
+            )
         except (KeyError, TypeError, ValueError) as error:
-            raise InvalidData(f"no note of a browser push: {error}") from None
+            raise InvalidData(f"invalid browser report: {error}") from None

@@ -14,38 +14,38 @@ from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
 
 _LENGTH: Final = struct.Struct(">I")
-_ANSWER: Final = struct.Struct(">IB")
+_REPLY: Final = struct.Struct(">IB")
 _MAX_UNITS: Final = 20_000
-_SAID: Final = ("number", "doing", "session", "fresh", "quality", "difference")  # fields of a request, as JSON
+_JSON_FIELDS: Final = ("number", "action", "session", "fresh", "quality", "difference")  # of a request
 GRID: Final = 3  # pictures are compared in 3 x 3 regions, numbered from 1 at the top left, line by line
 
 
 class JpegMessage(IntEnum):
-    """Kinds of frames of the JPEG worker, beside those of `wire.StreamMessage`."""
+    """Kinds of frames of the JPEG worker, in addition to `wire.StreamMessage`."""
 
-    ASK = 16
-    ANSWER = 17
+    REQUEST = 16
+    REPLY = 17
 
 
 class JpegAction(StrEnum):
-    PICTURE = "picture"  # the last picture of these units as JPEG
-    LOOK = "look"  # how much the last picture differs from the one of the session's last look
-    SHOT = "shot"  # the picture of the session's last look as JPEG
-    FORGET = "forget"  # the session is over
+    PICTURE = "picture"  # return the last picture of these units as JPEG
+    COMPARE = "compare"  # compare the last picture of these units with that of the session's previous comparison
+    LAST_PICTURE = "last_picture"  # return the picture of the session's last comparison as JPEG
+    CLOSE = "close"  # the session has ended; no reply
 
 
 @dataclass(frozen=True, slots=True)
 class JpegRequest:
     """A request to the JPEG worker.
 
-    number: the reply carries it too.
+    number: the reply has the number of its request.
     units: if `fresh`, they begin with a key frame; else they follow the last units of the session.
-    quality: of JPEG, 1 to 95.
-    difference: a pixel counts as changed if its brightness differs by more than this.
+    quality: of the JPEG, 1 to 95.
+    difference: a pixel counts as changed if its brightness differs by more than this, 0 to 255.
     """
 
     number: int
-    doing: JpegAction
+    action: JpegAction
     session: int = 0
     fresh: bool = True
     quality: int = 85
@@ -54,71 +54,71 @@ class JpegRequest:
     units: Sequence[AccessUnit] = ()
 
     def encode(self) -> bytes:
-        """Returns the body of an ASK frame."""
-        said = wire.write_json({name: getattr(self, name) for name in _SAID})
-        pieces = [said, wire.encode_tracks(Tracks(self.track, None)), *(wire.encode_unit(u) for u in self.units)]
+        """Returns the body of a REQUEST frame."""
+        fields = wire.write_json({name: getattr(self, name) for name in _JSON_FIELDS})
+        pieces = [fields, wire.encode_tracks(Tracks(self.track, None)), *(wire.encode_unit(u) for u in self.units)]
         return b"".join(part for piece in pieces for part in (_LENGTH.pack(len(piece)), piece))
 
     @classmethod
     def decode(cls, body: bytes) -> JpegRequest:
-        """Reads the body of an ASK frame. Raises InvalidData."""
+        """Reads the body of a REQUEST frame. Raises InvalidData."""
         pieces: list[bytes] = []
         at = 0
         while at < len(body):
             start = at + _LENGTH.size
             if start > len(body) or len(pieces) > _MAX_UNITS:
-                raise InvalidData("a request that is cut")
+                raise InvalidData("the request is truncated or too long")
             at = start + _LENGTH.unpack_from(body, start - _LENGTH.size)[0]
             if at > len(body):
-                raise InvalidData("a request that is cut")
+                raise InvalidData("the request is truncated")
             pieces.append(body[start:at])
         if len(pieces) < 2:
             raise InvalidData("a request without tracks")
-        said, tracks = wire.read_json(pieces[0]), wire.decode_tracks(pieces[1])
-        numbers = [said.get(name) for name in ("number", "session", "quality", "difference")]
+        fields, tracks = wire.read_json(pieces[0]), wire.decode_tracks(pieces[1])
+        numbers = [fields.get(name) for name in ("number", "session", "quality", "difference")]
         if not all(type(n) is int and 0 <= n < 1 << 32 for n in numbers):
-            raise InvalidData("a request without numbers")
+            raise InvalidData("a number of the request is missing or invalid")
         try:
-            doing = JpegAction(str(said.get("doing")))
+            action = JpegAction(str(fields.get("action")))
         except ValueError:
-            raise InvalidData("a request for nothing that is known") from None
+            raise InvalidData("a request with an unknown action") from None
         number, session, quality, difference = (int(n or 0) for n in numbers)
         units = [wire.decode_unit(piece, tracks) for piece in pieces[2:]]
-        return cls(number, doing, session, bool(said.get("fresh")), quality, difference, tracks.video, units)
+        return cls(number, action, session, bool(fields.get("fresh")), quality, difference, tracks.video, units)
 
 
 @dataclass(frozen=True, slots=True)
 class JpegReply:
     """The reply to the request of this number.
 
-    good: True if `body` is the result (JPEG, or JSON of a PictureDifference). Else `body` is the reason, as text.
+    ok: True if `body` is the result (JPEG, or JSON of a PictureDifference). Else `body` is the error text.
     """
 
     number: int
-    good: bool
+    ok: bool
     body: bytes
 
     def encode(self) -> bytes:
-        """Returns the body of an ANSWER frame."""
-        return _ANSWER.pack(self.number, self.good) + self.body
+        """Returns the body of a REPLY frame."""
+        return _REPLY.pack(self.number, self.ok) + self.body
 
     @classmethod
     def decode(cls, body: bytes) -> JpegReply:
-        """Reads the body of an ANSWER frame. Raises InvalidData."""
-        if len(body) < _ANSWER.size:
-            raise InvalidData("an answer that is cut")
-        number, good = _ANSWER.unpack_from(body)
-        return cls(number, bool(good), body[_ANSWER.size :])
+        """Reads the body of a REPLY frame. Raises InvalidData."""
+        if len(body) < _REPLY.size:
+            raise InvalidData("the reply is truncated")
+        number, ok = _REPLY.unpack_from(body)
+        return cls(number, bool(ok), body[_REPLY.size :])
 
 
 @dataclass(frozen=True, slots=True)
 class PictureDifference:
-    """The result of a LOOK request.
+    """The result of a COMPARE request.
 
-    changed: per cent of the pixels that changed since the last look.
-    region: the region with most of these pixels, 1 to 9.
-    lost: the worker does not know the session (any more); the next look has to be fresh.
-    first: there was no earlier picture to compare with.
+    changed: percentage of the pixels that have changed since the previous comparison.
+    region: the region with the most changed pixels, 1 to 9.
+    lost: the worker does not have the session; the next request must be `fresh`.
+    first: there is no previous picture of this size.
     """
 
     changed: float = 0.0
@@ -132,8 +132,8 @@ class PictureDifference:
     @classmethod
     def decode(cls, body: bytes) -> PictureDifference:
         """Raises InvalidData."""
-        said = wire.read_json(body)
-        changed, region = said.get("changed"), said.get("region")
+        fields = wire.read_json(body)
+        changed, region = fields.get("changed"), fields.get("region")
         if not isinstance(changed, int | float) or type(region) is not int:
-            raise InvalidData("a look without result")
-        return cls(float(changed), region, said.get("lost") is True, said.get("first") is True)
+            raise InvalidData("a comparison without result")
+        return cls(float(changed), region, fields.get("lost") is True, fields.get("first") is True)

@@ -1,17 +1,21 @@
-"""Messages between the gateway and the package worker: one order, then progress, then a result or a reason."""
+"""Messages between the gateway and the package worker: one request, then progress, then a result or an error text."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 from gateway.workers.vod_bounds import Bounds
 
+# JPEG qualities, those of the MediaConvert jobs of the old system.
+POSTER_QUALITY: Final = 20
+THUMBNAIL_QUALITY: Final = 5
+
 
 class VodMessage(IntEnum):
-    """Kinds of frames. The numbers below 16 belong to the messages that all workers share."""
+    """Kinds of frames, in addition to `wire.StreamMessage`."""
 
     ORDER = 16
     PROGRESS = 17
@@ -21,21 +25,21 @@ class VodMessage(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class VodEncoding:
-    """How the pictures of a VOD are encoded.
+    """Encoder settings for the pictures of a VOD.
 
     crf: constant quality of x264, lower is better. preset: of x264.
-    most_bits: the most bits per second, and the buffer size in bits. segment: seconds.
+    max_bits: maximum bits per second, and the buffer size in bits. segment: seconds.
     """
 
     crf: float
     preset: str
-    most_bits: int
+    max_bits: int
     segment: float
 
 
 @dataclass(frozen=True, slots=True)
 class PackageRequest:
-    """Order to convert `source` into files named after `base` in the empty folder `folder`; both are local paths."""
+    """Request to convert the file `source` to files named after `base` in the empty folder `folder`."""
 
     source: str
     folder: str
@@ -48,19 +52,17 @@ class PackageRequest:
 
     @classmethod
     def from_json(cls, body: bytes) -> PackageRequest:
-        said: dict[str, Any] = json.loads(body)
-        return cls(
-            said["source"], said["folder"], said["base"], VodEncoding(**said["encoding"]), Bounds(**said["bounds"])
-        )
+        fields: dict[str, Any] = json.loads(body)
+        return cls(**fields | {"encoding": VodEncoding(**fields["encoding"]), "bounds": Bounds(**fields["bounds"])})
 
 
 @dataclass(frozen=True, slots=True)
 class PackageResult:
     """The result of a package worker.
 
-    segments: number of segments, numbered in order. duration: seconds.
+    segments: number of segments; they are numbered from 1. duration: seconds.
     width, height: of the encoded pictures, 0 without video. poster: whether a poster was made.
-    damaged: number of pieces that could not be decoded.
+    damaged: number of packets that could not be decoded.
     """
 
     segments: int

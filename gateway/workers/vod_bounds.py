@@ -1,4 +1,4 @@
-"""Limits the length of a VOD, and the time and disk space of its job, independently of what the file claims."""
+"""Limits the length of a VOD, and the time and disk space of its job, whatever the file's header declares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gateway.lib.tasks import Tasks
-from gateway.workers.vod_errors import UnusableMedia
 
 if TYPE_CHECKING:
     from gateway.settings.models import VodSettings
@@ -20,13 +19,17 @@ T = TypeVar("T")
 _POLL_SECONDS: Final = 1.0  # between checks of the free disk space
 
 
+class UnusableMedia(Exception):
+    """A media file cannot be converted. The message is one line for the user."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """Limits of one job; 0 switches a limit off. The judge_… methods raise UnusableMedia; the message names the option.
 
-    film_seconds: the longest video. output_ratio: output bytes for each byte of the source.
+    film_seconds: maximum length of the video. output_ratio: output bytes for each byte of the source.
     output_bytes: output bytes that are always allowed. job_ratio: seconds of work for each second of finished video.
-    job_seconds: seconds of work that are always allowed. keep_free: bytes of the disk that have to stay free.
+    job_seconds: seconds of work that are always allowed. keep_free: bytes of the disk that must stay free.
     """
 
     film_seconds: float = 0.0
@@ -41,12 +44,8 @@ class Bounds:
         """Returns the limits of the settings."""
         return cls(vod.film_seconds, vod.output_ratio, vod.output_bytes, vod.job_ratio, vod.job_seconds, vod.keep_free)
 
-    def lifted(self) -> Bounds:
-        """Returns the limits for jobs of the machine's owner: only `keep_free` remains."""
-        return Bounds(keep_free=self.keep_free)
-
-    def judge_promise(self, seconds: float) -> None:
-        """Checks the length that the file's header claims. seconds: 0 if it claims none. Raises UnusableMedia."""
+    def judge_declared_length(self, seconds: float) -> None:
+        """Checks the length in the file's header. seconds: 0 if the header has none. Raises UnusableMedia."""
         if self.film_seconds and seconds > self.film_seconds:
             raise UnusableMedia(
                 f"it says that it lasts {format_duration(seconds)}: "
@@ -54,27 +53,27 @@ class Bounds:
             )
 
     def judge_length(self, seconds: float) -> None:
-        """Checks the length of the video made so far, in seconds. Raises UnusableMedia."""
+        """Checks the length of the finished part of the video, in seconds. Raises UnusableMedia."""
         if self.film_seconds and seconds > self.film_seconds:
             raise UnusableMedia(f"it lasts longer than {format_duration(self.film_seconds)} (vod.film_seconds)")
 
     def output_limit(self, size: int) -> int | None:
-        """Returns the most output bytes for a source of `size` bytes; None: no limit."""
+        """Returns the maximum output bytes for a source of `size` bytes; None: no limit."""
         return max(self.output_bytes, round(self.output_ratio * size)) if self.output_ratio else None
 
-    def time_limit(self, reached: float) -> float | None:
-        """Returns the seconds that a job may take until `reached` seconds of video are made; None: no limit."""
-        return max(self.job_seconds, self.job_ratio * reached) if self.job_ratio else None
+    def time_limit(self, finished: float) -> float | None:
+        """Returns the maximum seconds of work for `finished` seconds of video; None: no limit."""
+        return max(self.job_seconds, self.job_ratio * finished) if self.job_ratio else None
 
-    def judge_room(self, folder: Path, wanted: int = 0) -> None:
+    def judge_room(self, folder: Path, needed: int = 0) -> None:
         """Checks the free disk space. Blocks. Raises UnusableMedia.
 
-        wanted: bytes that are about to be written into the folder.
+        needed: bytes that will be written to the folder.
         """
-        if self.keep_free and (free := shutil.disk_usage(folder).free) < self.keep_free + wanted:
+        if self.keep_free and (free := shutil.disk_usage(folder).free) < self.keep_free + needed:
             raise UnusableMedia(
-                f"the disk has {free} bytes left: {wanted} are needed and {self.keep_free} stay free (vod.keep_free)"
-                if wanted
+                f"the disk has {free} bytes left: {needed} are needed and {self.keep_free} stay free (vod.keep_free)"
+                if needed
                 else f"the disk has {free} bytes left, {self.keep_free} stay free (vod.keep_free)"
             )
 
@@ -87,7 +86,7 @@ class Allowance:
         self._spent = 0
 
     def spend(self, size: int) -> None:
-        """Hot. Counts `size` bytes. Raises UnusableMedia beyond the limit."""
+        """Counts `size` bytes. Raises UnusableMedia above the limit. Hot."""
         self._spent += size
         if self._limit is not None and self._spent > self._limit:
             raise UnusableMedia(
@@ -96,7 +95,7 @@ class Allowance:
 
 
 async def while_room(bounds: Bounds, folder: Path, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Runs `work`, which writes into the folder, and returns its result. Cancels it if too little disk space is free.
+    """Runs `work`, which writes to the folder, and returns its result. Cancels it if too little disk space is free.
 
     Raises UnusableMedia in that case, and every error of `work`.
     """
@@ -107,7 +106,7 @@ async def while_room(bounds: Bounds, folder: Path, work: Callable[[], Coroutine[
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             working.cancel()
-            await asyncio.wait((working,))  # its worker and its file are gone before the error is raised
+            await asyncio.wait((working,))  # its worker has ended and its files are deleted before the error is raised
             watching.result()  # raises
         result: T = working.result()
         return result

@@ -1,9 +1,9 @@
-"""The watermark of a channel, and its encoding on the link to the worker."""
+"""The watermark of a channel, and its encoding in messages to the worker."""
 
 from __future__ import annotations
 
 import struct
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any, Final
 
@@ -13,15 +13,15 @@ from gateway.protocols import wire
 
 DEFAULT_COLOR: Final = "red"
 _LENGTH: Final = struct.Struct(">I")
-_LARGEST: Final = 16_384
+_MAX_PIXELS: Final = 16_384  # of a size or a position
 
 
 class WatermarkMessage(IntEnum):
-    """Kinds of frames of the watermark worker, beside those of `wire.StreamMessage`."""
+    """Kinds of frames of the watermark worker, in addition to `wire.StreamMessage`."""
 
     SETUP = 16  # to the worker, first: JSON {"preset", "threads", "bitrate", "after", "font"}
-    MARK = 17  # to the worker, before the first unit and at any change: a WatermarkSpec
-    NOTES = 18  # from the worker, when a watermark is drawn: JSON {"notes": [...]}: the parts that could not be drawn
+    MARK = 17  # to the worker, before the first unit and at each change: a WatermarkSpec
+    NOTES = 18  # from the worker, after each drawing: JSON {"notes": [...]}, the parts that could not be drawn
     UNFIT = 19  # from the worker: JSON {"reason"}: this stream cannot be decoded
 
 
@@ -29,8 +29,8 @@ class WatermarkMessage(IntEnum):
 class WatermarkSpec:
     """A watermark: a text, a picture or both.
 
-    text: "" for none. picture: the image file, b"" for none. color: as the user wrote it.
-    size, left, top, width, height: pixels of the video.
+    text: "": no text. size: of the font. color: the text that the user entered. width, height: of the picture.
+    left, top: position of text and picture. All sizes are pixels of the video. picture: an image file; b"": no picture.
     """
 
     text: str = ""
@@ -44,7 +44,7 @@ class WatermarkSpec:
 
     @classmethod
     def of(cls, channel: Channel) -> WatermarkSpec:
-        """Returns the channel's watermark without the picture, which has to be fetched from `picture_url`."""
+        """Returns the channel's watermark without its picture. The caller gets the picture from `picture_url`."""
         return cls(
             channel.text("WaterMarkText") if _shows(channel, "isWaterMark") else "",
             round(channel.number("WaterMarkFontSize")),
@@ -55,65 +55,61 @@ class WatermarkSpec:
             int(channel.number("ImageHeight")),
         )
 
-    def showing(self, picture: bytes) -> WatermarkSpec:
-        """Returns a copy with this picture file."""
-        return replace(self, picture=picture)
-
     def encode(self) -> bytes:
         """Returns the body of a MARK frame."""
-        said = asdict(self)
-        picture: bytes = said.pop("picture")
-        body = wire.write_json(said)
+        fields = asdict(self)
+        picture: bytes = fields.pop("picture")
+        body = wire.write_json(fields)
         return _LENGTH.pack(len(body)) + body + picture
 
     @classmethod
     def decode(cls, body: bytes) -> WatermarkSpec:
         """Reads the body of a MARK frame. Raises InvalidData."""
         if len(body) < _LENGTH.size:
-            raise InvalidData("a mark without length")
+            raise InvalidData("a watermark without length")
         end = _LENGTH.size + _LENGTH.unpack_from(body)[0]
         if end > len(body):
-            raise InvalidData("a mark that is cut")
-        said = wire.read_json(body[_LENGTH.size : end])
+            raise InvalidData("the watermark is truncated")
+        fields = wire.read_json(body[_LENGTH.size : end])
         return cls(
-            _text(said, "text"),
-            _number(said, "size", 1),
-            _text(said, "color"),
-            _number(said, "left", 0),
-            _number(said, "top", 0),
-            _number(said, "width", 1),
-            _number(said, "height", 1),
+            _text(fields, "text"),
+            _number(fields, "size", 1),
+            _text(fields, "color"),
+            _number(fields, "left", 0),
+            _number(fields, "top", 0),
+            _number(fields, "width", 1),
+            _number(fields, "height", 1),
             body[end:],
         )
 
 
 def picture_url(channel: Channel) -> str:
-    """Returns the URL of the picture of the channel's watermark; "" if it has none."""
+    """Returns the URL of the picture in the channel's watermark; "" if it has no picture."""
     return channel.text("ImageURL") if _shows(channel, "isImageWaterMark") else ""
 
 
 def wants_watermark(channel: Channel) -> bool:
-    """Returns whether a text, a picture or both are switched on."""
+    """Returns whether the channel has a text, a picture or both in its watermark."""
     return channel.flag("isWaterMark") or channel.flag("isImageWaterMark")
 
 
 def _shows(channel: Channel, flag: str) -> bool:
     """Returns whether this part is shown.
 
-    If neither flag is set, the output was switched on by hand: then it shows every part that is configured.
+    If neither flag is set, the output was switched on manually. Then it shows every part that is configured.
     """
     return channel.flag(flag) or not wants_watermark(channel)
 
 
-def _text(said: dict[str, Any], name: str) -> str:
-    value = said.get(name)
+def _text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
     if not isinstance(value, str):
-        raise InvalidData(f"a mark without {name}")
+        raise InvalidData(f"the watermark's {name} is missing or invalid")
     return value
 
 
-def _number(said: dict[str, Any], name: str, least: int) -> int:
-    value = said.get(name)
-    if type(value) is not int or not least <= value <= _LARGEST:
-        raise InvalidData(f"a mark without {name}")
+def _number(fields: dict[str, Any], name: str, minimum: int) -> int:
+    value = fields.get(name)
+    if type(value) is not int or not minimum <= value <= _MAX_PIXELS:
+        raise InvalidData(f"the watermark's {name} is missing or invalid")
     return value

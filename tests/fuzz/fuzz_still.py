@@ -10,9 +10,9 @@ from tests.support.builders import VIDEO, picture
 
 SEEDS = [
     JpegRequest(1, JpegAction.PICTURE, track=VIDEO, units=[picture(0, key=True), picture(40, cts=80)]).encode(),
-    JpegRequest(2, JpegAction.LOOK, 9, False, 85, 30, VIDEO, [picture(0)]).encode(),
-    JpegRequest(3, JpegAction.SHOT, 9).encode(),
-    JpegRequest(4, JpegAction.FORGET, 9).encode(),
+    JpegRequest(2, JpegAction.COMPARE, 9, False, 85, 30, VIDEO, [picture(0)]).encode(),
+    JpegRequest(3, JpegAction.LAST_PICTURE, 9).encode(),
+    JpegRequest(4, JpegAction.CLOSE, 9).encode(),
     JpegReply(1, True, b"\xff\xd8\xff").encode(),
     PictureDifference(12.5, 9).encode(),
 ]
@@ -23,7 +23,7 @@ def fuzz(data: bytes) -> None:
     with suppress(InvalidData):
         ask = JpegRequest.decode(data)
         assert len(ask.units) <= len(data)
-        assert JpegRequest.decode(ask.encode()).doing is ask.doing
+        assert JpegRequest.decode(ask.encode()).action is ask.action
     with suppress(InvalidData):
         answer = JpegReply.decode(data)
         assert JpegReply.decode(answer.encode()) == answer

@@ -66,7 +66,7 @@ class ContainerIntake:
                         StreamMessage.UNIT: self._publish,
                         StreamMessage.TRACKS: self._announce,
                         StreamMessage.END: lambda body: True,
-                        BrowserMessage.NOTE: self._take_note,
+                        BrowserMessage.REPORT: self._take_note,
                         BrowserMessage.FAILED: self._fail,
                     },
                     _LAST + self._plan.backlog,
@@ -146,8 +146,8 @@ class ContainerIntake:
             lost["output"] = note.dropped
         if note.damaged:
             lost["ingest"] = note.damaged
-        if note.left_out != before.left_out:
-            for line in note.left_out:
+        if note.unusable_tracks != before.unusable_tracks:
+            for line in note.unusable_tracks:
                 log.warning("not carried", stream=name, what=line)
         if note.dropped and not before.dropped:
             log.warning("pictures of a push are dropped: the encoder is too slow for them", stream=name)

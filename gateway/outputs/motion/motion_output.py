@@ -243,7 +243,7 @@ class MotionOutput(RecordingOutput):
         assert session is not None, "made before the first unit"
         last = units[-1]
         try:
-            look = await session.look(last.track, units, fresh, int(self._channel.number("motion_diff")))
+            look = await session.compare(last.track, units, fresh, int(self._channel.number("motion_diff")))
         except JpegUnavailable as error:
             self._tell(str(error))
             self._fresh, self._unseen, self._unseen_bytes = True, [], 0
@@ -275,7 +275,7 @@ class MotionOutput(RecordingOutput):
     async def _keep_picture(self, trigger: Trigger, session: JpegSession) -> None:
         key = trigger.key(self._stream.channel.id, "images", ".jpeg")
         try:
-            picture = await session.shot()
+            picture = await session.last_picture()
             await store_picture(self._archive, SCRATCH, key, picture, {"kind": "motion", "start": trigger.wall})
         except OutputError as error:
             self._tell(str(error))

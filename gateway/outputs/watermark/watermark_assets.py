@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -112,7 +113,7 @@ class WatermarkAssets:
 
     def _show(self, picture: bytes) -> None:
         self._hold()
-        mark = WatermarkSpec.of(self._channel).showing(picture)
+        mark = replace(WatermarkSpec.of(self._channel), picture=picture)
         if mark != self.mark:
             self.mark = mark
             self.changed = True

@@ -1,4 +1,4 @@
 """The programs of the worker processes. Only this package imports PyAV and Pillow.
 
-A crash or a hang ends one worker process only; the gateway starts it again.
+A crash or a hang affects one worker process only. The gateway replaces it.
 """

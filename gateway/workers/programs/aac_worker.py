@@ -14,14 +14,14 @@ from gateway.workers.programs.program import ParentLink
 
 
 class AacWorker:
-    """Converts the audio on one link. Returns each TRACKS message in its place among the units."""
+    """Converts the audio on one link. Sends each TRACKS message back, in order with the units."""
 
     def __init__(self, link: ParentLink) -> None:
         self._link = link
         self._converter: AacConverter | None = None
 
     def change(self, tracks: Tracks) -> None:
-        """Begins with another track, after the last units of the earlier one."""
+        """Sends the last units of the previous track, then starts the new one."""
         self._flush()
         self._converter = None
         if tracks.audio is not None:

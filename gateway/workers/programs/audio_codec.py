@@ -1,4 +1,4 @@
-"""Decodes any audio track and encodes AAC, with the times of the source."""
+"""Decodes audio tracks and encodes AAC, with the times of the source."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from gateway.media.unit import AccessUnit
 from gateway.workers.programs.codec import CodecFailed, decoder, packet
 
 RATE: Final = 48_000
-_FRAME: Final = 1024
+_FRAME_SAMPLES: Final = 1024
 
 
 @dataclass(slots=True)
 class AudioSamples:
     """Decoded samples: planar floats at RATE, mono or stereo.
 
-    at: samples since time 0 of the source. fresh: they do not continue the samples before.
+    start: time of the first sample, in samples. discontinuity: True if they do not follow the previous samples.
     wall: wall clock time of arrival, in seconds.
     """
 
     frame: av.AudioFrame
-    at: int
-    fresh: bool
+    start: int
+    discontinuity: bool
     wall: float
 
 
 def channels_of(track: MediaTrack) -> int:
-    """Returns the number of channels to encode this track with, 1 or 2; 2 if its configuration does not tell."""
+    """Returns the number of channels to encode for this track, 1 or 2; 2 if unknown."""
     try:
         if track.codec is Codec.AAC and aac.parse_asc(track.config).ps:
             return 2
@@ -47,10 +47,10 @@ def channels_of(track: MediaTrack) -> int:
         return 2
 
 
-class Resampling:
-    """Resamples decoded audio to 48 kHz and mixes it to the wanted channels.
+class AudioResampler:
+    """Resamples decoded audio to 48 kHz and mixes it to 1 or 2 channels.
 
-    The output time is counted in samples. It is set anew only if the units' times differ from it by 40 ms.
+    Output time is counted in samples. It is reset only if the units' times differ from it by 40 ms.
     """
 
     def __init__(self, timescale: int, channels: int) -> None:
@@ -58,66 +58,66 @@ class Resampling:
         self._timescale = timescale
         self._layout = "mono" if channels == 1 else "stereo"
         self._resampler: av.AudioResampler | None = None
-        self._form: tuple[int, str, str] | None = None
+        self._input_format: tuple[int, str, str] | None = None
         self._clock: AudioClock | None = None
         self._next = 0  # time of the next output, in samples
 
     def push(self, frame: av.AudioFrame, dts: int, wall: float) -> Iterable[AudioSamples]:
-        """Returns the samples that are ready. dts, wall: of the unit that held the frame."""
-        form = (frame.sample_rate, frame.layout.name, frame.format.name)
-        fresh = form != self._form
-        if fresh:
-            self._form = form
+        """Returns the samples that are ready. dts, wall: of the unit that contained the frame."""
+        input_format = (frame.sample_rate, frame.layout.name, frame.format.name)
+        discontinuity = input_format != self._input_format
+        if discontinuity:
+            self._input_format = input_format
             self._clock = AudioClock(frame.sample_rate, self._timescale)
         clock = self._clock
         assert clock is not None
         at = clock.stamp(dts, frame.samples)
-        if fresh or clock.resynced:
-            fresh = True
+        if discontinuity or clock.resynced:
+            discontinuity = True
             self._resampler = av.AudioResampler("fltp", self._layout, RATE)
             self._next = max(self._next, at * RATE // frame.sample_rate)
         assert self._resampler is not None
         frame.pts = None
         for out in self._resampler.resample(frame):
             if out.samples:
-                yield AudioSamples(out, self._next, fresh, wall)
+                yield AudioSamples(out, self._next, discontinuity, wall)
                 self._next += out.samples
-                fresh = False
+                discontinuity = False
 
 
 class AudioDecoder:
-    """Decodes one audio track to samples at 48 kHz, mixed to the wanted channels.
+    """Decodes one audio track to samples at 48 kHz with 1 or 2 channels. Times: see `AudioResampler`.
 
-    Times are those of `Resampling`. Damaged units are counted and left out.
+    Counts and drops damaged units.
     """
 
     def __init__(self, track: MediaTrack, channels: int, context: CodecContext | None = None) -> None:
         """channels: of the output, 1 or 2.
 
-        context: an open decoder of a codec that a track cannot have. Of `track`, only the timescale is then used.
+        context: an open decoder for a codec outside `Codec`. Then only the timescale of `track` is used.
         """
         assert track.kind is Kind.AUDIO
         self.damaged = 0
         context = context or decoder(track, 1)
         assert isinstance(context, AudioCodecContext)
         self._context = context
-        self._resampling = Resampling(track.timescale, channels)
+        self._resampler = AudioResampler(track.timescale, channels)
 
     def decode(self, unit: AccessUnit) -> list[AudioSamples]:
         """Returns the samples that are ready after this unit."""
         if not unit.payload:
             return []
-        push = self._resampling.push
+        push = self._resampler.push
         try:
             frames = self._context.decode(packet(unit))
-            return [sound for frame in frames for sound in push(frame, unit.dts, unit.wall)]
+            return [samples for frame in frames for samples in push(frame, unit.dts, unit.wall)]
         except (av.FFmpegError, ValueError):
             self.damaged += 1
             return []
 
 
 def open_aac(bitrate: int, channels: int, rate: int) -> AudioCodecContext:
-    """Opens an encoder of AAC LC for planar floats. Raises av.FFmpegError, ValueError."""
+    """Opens an AAC LC encoder for planar floats. Raises av.FFmpegError, ValueError."""
     context = av.CodecContext.create("aac", "w")
     assert isinstance(context, AudioCodecContext)
     context.bit_rate = bitrate
@@ -143,27 +143,27 @@ class AudioEncoder:
         self._timescale = timescale
         self._fifo = av.AudioFifo()
         self._at: int | None = None  # time of the first sample in the queue
-        self._given = 0  # samples that the encoder got
-        self._starts: list[tuple[int, int]] = []  # (samples given before it, its time) for each run of samples
+        self._samples_in = 0  # number of samples passed to the encoder
+        self._starts: list[tuple[int, int]] = []  # (_samples_in before it, its time) for each continuous range
         self._end = 0
         self._wall = 0.0
         self._last_dts: int | None = None
 
-    def encode(self, sound: AudioSamples) -> list[AccessUnit]:
+    def encode(self, samples: AudioSamples) -> list[AccessUnit]:
         """Returns the units that are complete."""
-        if self._at is None or sound.fresh:
-            self._fifo = av.AudioFifo()  # at a jump of time less than one unit is lost
-            self._at = sound.at
-            self._starts.append((self._given, sound.at))
-        self._wall, self._end = sound.wall, sound.at + sound.frame.samples
-        sound.frame.pts = None
-        self._fifo.write(sound.frame)
+        if self._at is None or samples.discontinuity:
+            self._fifo = av.AudioFifo()  # a time jump drops less than one unit of samples
+            self._at = samples.start
+            self._starts.append((self._samples_in, samples.start))
+        self._wall, self._end = samples.wall, samples.start + samples.frame.samples
+        samples.frame.pts = None
+        self._fifo.write(samples.frame)
         units: list[AccessUnit] = []
-        while (block := self._fifo.read(_FRAME)) is not None:
-            block.pts = self._given
+        while (block := self._fifo.read(_FRAME_SAMPLES)) is not None:
+            block.pts = self._samples_in
             block.time_base = Fraction(1, RATE)
-            self._given += _FRAME
-            self._at += _FRAME
+            self._samples_in += _FRAME_SAMPLES
+            self._at += _FRAME_SAMPLES
             units += self._units(block)
         return units
 
@@ -174,13 +174,13 @@ class AudioEncoder:
     def _units(self, block: av.AudioFrame | None) -> list[AccessUnit]:
         units = []
         for coded in self._context.encode(block):
-            # The first unit holds the encoder's priming samples, which lie before the timeline.
+            # The first unit has the encoder's priming samples, before time 0.
             if coded.pts is None or coded.pts < 0:
                 continue
             while len(self._starts) > 1 and self._starts[1][0] <= coded.pts:
                 del self._starts[0]
-            given, began = self._starts[0]
-            at = began + coded.pts - given
+            samples_before, start = self._starts[0]
+            at = start + coded.pts - samples_before
             dts = (at * self._timescale + RATE // 2) // RATE
             if self._last_dts is not None and dts <= self._last_dts:
                 continue
@@ -211,7 +211,7 @@ class AacConverter:
 
     def convert(self, unit: AccessUnit) -> list[AccessUnit]:
         """Returns the AAC units that this unit completes."""
-        return [coded for sound in self._decoder.decode(unit) for coded in self._encoder.encode(sound)]
+        return [coded for samples in self._decoder.decode(unit) for coded in self._encoder.encode(samples)]
 
     def flush(self) -> list[AccessUnit]:
         """Returns the last units. `convert` cannot be called afterwards."""

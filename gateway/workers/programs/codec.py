@@ -1,4 +1,4 @@
-"""Decoders for the tracks of a stream, and the video encoder."""
+"""The decoders for the tracks of a stream, and the video encoder."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ DECODERS: Final = {
 }
 
 # A decoder returns a picture at most 16 pictures late (H.264 §A.3.1 and H.265 §A.4.2 bound the buffer).
-_MAX_STAMPS: Final = 64
+_MAX_TIMESTAMPS: Final = 64
 
-# H.264 level 6.2 has 139264 macroblocks. A larger picture would only use up the memory.
+# H.264 level 6.2 has 139264 macroblocks. Larger pictures are refused, to limit memory.
 _MAX_PIXELS: Final = 139_264 * 256
 
-_RATES: Final = tuple(
+_USUAL_RATES: Final = tuple(
     Fraction(rate)
     for rate in ("10", "12", "15", "20", "24000/1001", "24", "25", "30000/1001", "30", "48", "50", "60000/1001", "60")
 )
@@ -51,8 +51,8 @@ class CodecFailed(Exception):
 class DecodedPicture:
     """A decoded picture.
 
-    pts: ticks of its track's timescale. key: its unit was a key frame.
-    lead: presentation time minus decode time of its unit, in ticks. wall: wall clock time when its unit arrived.
+    pts: ticks of its track's timescale. key: whether its unit was a key frame.
+    lead: presentation time minus decode time of its unit, in ticks. wall: wall clock time of its unit's arrival.
     aspect: width of a sample divided by its height.
     """
 
@@ -67,7 +67,7 @@ class DecodedPicture:
 def decoder(track: MediaTrack, threads: int) -> av.CodecContext:
     """Returns an open decoder for a track. Packet times are in ticks of the track's timescale. Raises CodecFailed.
 
-    threads: slice threads only; each frame thread would delay the output by one picture.
+    threads: number of slice threads. Frame threads are not used, because each would delay the output by one picture.
     """
     try:
         context = av.CodecContext.create(DECODERS[track.codec], "r")
@@ -76,7 +76,7 @@ def decoder(track: MediaTrack, threads: int) -> av.CodecContext:
         if track.kind is Kind.VIDEO:
             options = {"max_pixels": str(_MAX_PIXELS)}
             if track.codec is Codec.AV1:
-                # The thread settings below do not limit dav1d's delay. This option does: frames decoded in parallel.
+                # The thread settings below do not limit dav1d's delay. This option limits it: frames in parallel.
                 options["max_frame_delay"] = "1"
             context.options = options
         context.thread_count = threads
@@ -89,18 +89,18 @@ def decoder(track: MediaTrack, threads: int) -> av.CodecContext:
 
 def packet(unit: AccessUnit) -> av.Packet[Any]:
     """Returns a unit as a packet for its decoder."""
-    made: av.Packet[Any] = av.Packet(unit.payload)
-    made.time_base = Fraction(1, unit.track.timescale)
-    made.pts = unit.dts + unit.cts
-    made.dts = unit.dts
-    made.is_keyframe = unit.key
-    return made
+    result: av.Packet[Any] = av.Packet(unit.payload)
+    result.time_base = Fraction(1, unit.track.timescale)
+    result.pts = unit.dts + unit.cts
+    result.dts = unit.dts
+    result.is_keyframe = unit.key
+    return result
 
 
 class VideoDecoder:
     """Decodes the pictures of one video track, in presentation order.
 
-    Begins at a key frame. Damaged pictures are counted and left out. No content of a unit makes it raise.
+    Begins at a key frame. Counts and drops damaged pictures. `decode` and `flush` raise no error for damaged data.
     """
 
     def __init__(self, track: MediaTrack, threads: int = 1) -> None:
@@ -110,7 +110,7 @@ class VideoDecoder:
         self.sample_aspect = Fraction(1)  # of the last picture: width of a sample divided by its height
         self._threads = threads
         self._context = self._open()
-        self._stamps: dict[int, tuple[bool, int, float]] = {}
+        self._timestamps: dict[int, tuple[bool, int, float]] = {}
         self._last: int | None = None
         self._begun = False
 
@@ -123,9 +123,9 @@ class VideoDecoder:
         if not unit.payload:
             return []
         pts = unit.dts + unit.cts
-        self._stamps[pts] = (unit.key, unit.cts, unit.wall)
-        if len(self._stamps) > _MAX_STAMPS:
-            del self._stamps[next(iter(self._stamps))]
+        self._timestamps[pts] = (unit.key, unit.cts, unit.wall)
+        if len(self._timestamps) > _MAX_TIMESTAMPS:
+            del self._timestamps[next(iter(self._timestamps))]
         try:
             frames = self._context.decode(packet(unit))
         except (av.FFmpegError, ValueError):
@@ -134,7 +134,7 @@ class VideoDecoder:
         return self._pictures(frames)
 
     def flush(self) -> list[DecodedPicture]:
-        """Returns the pictures that were held back for reordering. The decoder then starts anew."""
+        """Returns the pictures that were delayed for reordering, and resets the decoder."""
         try:
             frames = self._context.decode(None)
         except (av.FFmpegError, ValueError):
@@ -142,13 +142,13 @@ class VideoDecoder:
         pictures = self._pictures(frames)
         self._context = self._open()
         self._begun = False
-        self._stamps.clear()
+        self._timestamps.clear()
         self._last = None
         return pictures
 
     @property
-    def claimed_rate(self) -> float | None:
-        """Frames per second that the stream's configuration declares; None if it declares none."""
+    def declared_rate(self) -> float | None:
+        """Frames per second in the stream's configuration; None if missing."""
         try:
             return codecs.frame_rate(self.track)
         except InvalidData:
@@ -163,29 +163,29 @@ class VideoDecoder:
         pictures = []
         aspect = self.sample_aspect = self._context.sample_aspect_ratio or self.sample_aspect
         for frame in frames:
-            stamp = None if frame.pts is None else self._stamps.pop(frame.pts, None)
-            if stamp is None or frame.pts is None or frame.is_corrupt or not frame.width or not frame.height:
+            timestamp = None if frame.pts is None else self._timestamps.pop(frame.pts, None)
+            if timestamp is None or frame.pts is None or frame.is_corrupt or not frame.width or not frame.height:
                 self.damaged += 1
                 continue
             if self._last is not None and frame.pts <= self._last:
-                self.damaged += 1  # a second picture with the same time, or one in the wrong order
+                self.damaged += 1  # a second picture with this time, or a picture in the wrong order
                 continue
             self._last = frame.pts
-            key, lead, wall = stamp
+            key, lead, wall = timestamp
             pictures.append(DecodedPicture(frame, frame.pts, key, lead, wall, aspect))
         return pictures
 
 
 @dataclass(frozen=True, slots=True)
 class VideoRecipe:
-    """How pictures are encoded.
+    """The settings of a video encoder.
 
     encoder: libx264 or libx265. bitrate: bits per second; 0: constant quality `crf`.
-    maxrate: the most bits per second, and the buffer size in bits; 0: no limit.
-    rate: expected frames per second. preset, profile: names of the encoder; profile "" for its default.
+    maxrate: maximum bits per second, and the buffer size in bits; 0: no limit.
+    rate: expected frames per second. preset, profile: names of the encoder; profile "": the default one.
     timescale: of the units. threads: of this encoder. sample_aspect: width of a sample divided by its height.
-    level: of H.264, such as "3.1"; "": the lowest that suffices.
-    instant: libx264 returns each picture at once, not with the next one. The rate control then counts frames of the
+    level: of H.264, for example "3.1"; "": the lowest sufficient level.
+    instant: libx264 returns each picture immediately, not with the next one. Its rate control then counts frames of the
     expected rate, not time.
     """
 
@@ -209,11 +209,14 @@ class VideoEncoder:
     """Encodes pictures without B-frames, with key frames exactly at the pictures with `key`.
 
     A decode time is the presentation time minus the lead of the last key picture. So a key frame has exactly the times
-    of the source's key frame. Raises CodecFailed if the encoder cannot be opened.
+    of the source's key frame.
     """
 
     def __init__(self, recipe: VideoRecipe, like: av.VideoFrame | None = None) -> None:
-        """like: a picture with the color properties (matrix, primaries, transfer, range) of all pictures to come."""
+        """Raises CodecFailed if the encoder cannot be opened.
+
+        like: a picture with the color properties (matrix, primaries, transfer, range) of all pictures.
+        """
         self.recipe = recipe
         try:
             self._context = _open_encoder(recipe, like)
@@ -235,10 +238,10 @@ class VideoEncoder:
 
     @property
     def outrun(self) -> bool:
-        """Pictures come much faster than the recipe's rate, so the bitrate is wrong: a new encoder is needed."""
+        """Whether pictures come much faster than the recipe's rate. Then the bitrate is wrong: open a new encoder."""
         return self._ahead > 2 * self.recipe.rate
 
-    def retarget(self, bitrate: int) -> None:
+    def set_bitrate(self, bitrate: int) -> None:
         """Changes the bitrate from the next picture on.
 
         bitrate: bits per second, at most the recipe's. The recipe's maxrate must equal its bitrate.
@@ -246,7 +249,7 @@ class VideoEncoder:
         self._context.bit_rate = bitrate
 
     def encode(self, frame: av.VideoFrame, picture: DecodedPicture) -> list[AccessUnit]:
-        """Returns the units that are ready. frame: `picture` in the recipe's size, as yuv420p; gets new times."""
+        """Returns the units that are ready. frame: `picture` in the recipe's size, as yuv420p; changes its times."""
         if self._first is None:
             self._first = picture.pts
         # The encoder's times are frame numbers at the expected rate, because its rate control and the stream's timing
@@ -267,7 +270,7 @@ class VideoEncoder:
     def _units(self, frame: av.VideoFrame | None) -> list[AccessUnit]:
         units = []
         for coded in self._context.encode(frame):
-            assert coded.pts is not None, "the encoder stamps what it makes"
+            assert coded.pts is not None, "encoders set the times of packets"
             pts, lead, wall = self._pending.pop(coded.pts)
             if lead >= 0 or self._last_dts is None:
                 self._lead = max(0, lead)
@@ -280,18 +283,18 @@ class VideoEncoder:
         return units
 
 
-def frame_rate(times: list[int], timescale: int, claimed: float | None) -> Fraction:
+def frame_rate(times: list[int], timescale: int, declared: float | None) -> Fraction:
     """Returns the frames per second of pictures at these times.
 
-    times: growing, in ticks of `timescale`. claimed: the rate that the stream declares; used if it fits the times.
+    times: increasing, in ticks of `timescale`. declared: the rate in the stream's configuration; used if it fits.
     """
     if len(times) < 2:
-        measured = Fraction(claimed).limit_denominator(1001) if claimed else Fraction(30)
+        measured = Fraction(declared).limit_denominator(1001) if declared else Fraction(30)
     else:
         measured = Fraction((len(times) - 1) * timescale, times[-1] - times[0])
-    if claimed and abs(claimed / measured - 1) < 0.03:
-        return Fraction(claimed).limit_denominator(1001)
-    nearest = min(_RATES, key=lambda rate: abs(rate / measured - 1))
+    if declared and abs(declared / measured - 1) < 0.03:
+        return Fraction(declared).limit_denominator(1001)
+    nearest = min(_USUAL_RATES, key=lambda rate: abs(rate / measured - 1))
     if abs(nearest / measured - 1) < 0.01:  # times rounded to milliseconds cause a smaller error than this
         return nearest
     return max(Fraction(1), min(Fraction(240), measured.limit_denominator(1001)))
@@ -328,9 +331,9 @@ def _open_encoder(recipe: VideoRecipe, like: av.VideoFrame | None) -> VideoCodec
         pool = "none" if recipe.threads == 1 else str(recipe.threads)
         options["x265-params"] = f"log-level=none:scenecut=0:frame-threads=1:pools={pool}:repeat-headers=0"
     else:
-        # force-cfr=0 lets x264 use the real frame durations, at the cost of one frame of delay. Without it a source
-        # that slows down would get too few bits. ratetol=0.1 keeps the bitrate within a few per cent even over single
-        # groups of pictures.
+        # With force-cfr=0, x264 uses the real frame durations, and delays the output by one frame. Without it, a source
+        # that slows down would get too few bits. With ratetol=0.1, the bitrate of each group of pictures is exact to a
+        # few per cent.
         options["x264-params"] = "ratetol=0.1" if recipe.instant else "force-cfr=0:ratetol=0.1"
     context.options = options
     context.open()
@@ -338,7 +341,7 @@ def _open_encoder(recipe: VideoRecipe, like: av.VideoFrame | None) -> VideoCodec
 
 
 def encoder_config(encoder: str, headers: bytes) -> bytes:
-    """Returns the avcC or hvcC for the parameter sets in an encoder's extradata. Raises InvalidData."""
+    """Returns the avcC or hvcC with the parameter sets of an encoder's extradata. Raises InvalidData."""
     units = nal.split_annexb(headers)
     if encoder == "libx265":
         sets = ([u for u in units if h265.nal_type(u) == kind] for kind in (h265.VPS, h265.SPS, h265.PPS))

@@ -17,7 +17,7 @@ from gateway.media.track import MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.workers.programs.codec import DecodedPicture, VideoDecoder
 
-# rotation (degrees, counterclockwise, as FFmpeg reads it) → filters that put the picture upright
+# The filters that undo a rotation, by FFmpeg's value of it (degrees, counterclockwise).
 _UPRIGHT: Final = {
     90: ("transpose=cclock",),
     -90: ("transpose=clock",),
@@ -31,10 +31,10 @@ _Ends: TypeAlias = tuple[Graph, FilterContext, FilterContext]
 def build_graph(
     frame: av.VideoFrame, steps: Iterable[str], timescale: int, aspect: Fraction = Fraction(1), threads: int = 1
 ) -> _Ends:
-    """Returns a chain of filters for frames like this one, with its two ends.
+    """Returns a chain of filters for frames like this one, with its source and its sink.
 
-    steps: as "name" or "name=arguments". timescale: of the frames' times. aspect: width of a sample divided by its
-    height. threads: 0 for one for each core.
+    steps: "name" or "name=arguments". timescale: of the frames' times. aspect: width of a sample divided by its height.
+    threads: 0: one thread for each core.
     """
     graph = Graph()
     graph.threads = threads
@@ -52,8 +52,8 @@ def build_graph(
     return graph, source, nodes[-1]
 
 
-def pulled(sink: FilterContext) -> Iterator[Any]:
-    """Yields the frames that a chain has ready."""
+def pull_frames(sink: FilterContext) -> Iterator[Any]:
+    """Yields the frames that are ready at the sink of a chain."""
     while True:
         try:
             frame = sink.pull()
@@ -63,57 +63,57 @@ def pulled(sink: FilterContext) -> Iterator[Any]:
 
 
 class Chain:
-    """A chain of libavfilter filters. It is built again when the size, format or colors of the frames change.
+    """A chain of libavfilter filters. It is rebuilt if the size, format or colors of the frames change.
 
-    Frames pass as references and are not modified, so several threads may push the same frame.
+    Frames are passed by reference and not modified, so several threads may push one frame.
     """
 
     def __init__(self, steps: Sequence[str], timescale: int = 1000) -> None:
-        """steps, timescale: as for `build_graph`."""
+        """steps, timescale: see `build_graph`."""
         self._steps = steps
         self._timescale = timescale
-        self._form: tuple[object, ...] | None = None
+        self._input_format: tuple[object, ...] | None = None
         self._ends: _Ends | None = None
 
     def push(self, frame: av.VideoFrame) -> list[av.VideoFrame]:
         """Returns the frames that are ready. A frame of another size or format first flushes the chain."""
-        form = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
+        input_format = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range)
         out: list[av.VideoFrame] = []
-        if self._ends is None or form != self._form:
+        if self._ends is None or input_format != self._input_format:
             out = self.flush()
-            self._form = form
+            self._input_format = input_format
             self._ends = build_graph(frame, self._steps, self._timescale)
         _, source, sink = self._ends
         source.push(frame)
-        out.extend(pulled(sink))
+        out.extend(pull_frames(sink))
         return out
 
     def flush(self) -> list[av.VideoFrame]:
-        """Returns the frames that the filters held back. The chain then starts anew."""
+        """Returns the frames that the filters have delayed, and resets the chain."""
         if self._ends is None:
             return []
         self._ends[1].push(None)
-        out = list(pulled(self._ends[2]))
+        out = list(pull_frames(self._ends[2]))
         self._ends = None
         return out
 
 
 class Scaler:
-    """Scales any pictures to one size, as yuv420p of limited range, which encoders and players accept."""
+    """Scales pictures to one size, as yuv420p of limited range. Encoders and players accept this format."""
 
     def __init__(self, width: int, height: int) -> None:
         self._chain = Chain((f"scale={width}:{height}:flags=bicubic:out_range=tv", "format=yuv420p"))
 
     def scale(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """Returns the scaled picture, always as a new frame object."""
+        """Returns the scaled picture as a new frame object."""
         (scaled,) = self._chain.push(frame)
         return scaled
 
 
 class Preparation:
-    """Deinterlaces interlaced pictures and rotates turned ones; other pictures pass unchanged.
+    """Deinterlaces and rotates pictures. Progressive, upright pictures are returned unchanged.
 
-    Each input picture gives one output picture with the same time. An interlaced picture comes out with the next one.
+    Each input picture becomes one output picture with its time. An interlaced picture is returned with the next one.
     """
 
     def __init__(self, timescale: int) -> None:
@@ -140,7 +140,7 @@ class Preparation:
         return out + self._through(self._chain.push(frame))
 
     def flush(self) -> list[DecodedPicture]:
-        """Returns the pictures that were held back, and starts anew."""
+        """Returns the pictures that were delayed, and resets the filters."""
         out = [] if self._chain is None else self._through(self._chain.flush())
         self._held.clear()
         self._interlaced, self._rotation, self._chain = False, 0, None
@@ -149,12 +149,14 @@ class Preparation:
     def _through(self, frames: list[av.VideoFrame]) -> list[DecodedPicture]:
         out = []
         for frame in frames:
-            assert frame.pts is not None and frame.time_base is not None, "bwdif counts in half ticks"
+            # bwdif changes the time base to half ticks.
+            assert frame.pts is not None and frame.time_base is not None, "filters set times"
             pts = round(Fraction(frame.pts) * frame.time_base * self._timescale)
             picture = self._held.pop(pts, None)
             if picture is not None:
-                lies = self._rotation % 180 != 0
-                out.append(replace(picture, frame=frame, aspect=1 / picture.aspect if lies else picture.aspect))
+                swaps_sides = self._rotation % 180 != 0
+                aspect = 1 / picture.aspect if swaps_sides else picture.aspect
+                out.append(replace(picture, frame=frame, aspect=aspect))
         return out
 
 
@@ -164,7 +166,7 @@ class PreparedVideo:
     def __init__(
         self, track: MediaTrack, threads: int = 1, unfit: Callable[[av.FFmpegError], None] | None = None
     ) -> None:
-        """unfit: called if a picture cannot be prepared, which is then left out. None: the error is raised."""
+        """unfit: called if a picture cannot be prepared; this picture is dropped. None: the error is raised."""
         self.decoder = VideoDecoder(track, threads)
         self._preparation = Preparation(track.timescale)
         self._unfit = unfit
@@ -175,7 +177,7 @@ class PreparedVideo:
             yield from self._prepared(picture)
 
     def flush(self) -> Iterator[DecodedPicture]:
-        """Yields the pictures that were held back. Decoder and filters then start anew."""
+        """Yields the pictures that were delayed, and resets decoder and filters."""
         for picture in self.decoder.flush():
             yield from self._prepared(picture)
         yield from self._preparation.flush()

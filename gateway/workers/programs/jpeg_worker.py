@@ -20,34 +20,31 @@ from gateway.workers.jpeg_protocol import GRID, JpegAction, JpegMessage, JpegRep
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoDecoder
 
-_SIDE: Final = 6  # the original system detects motion at a sixth of the width and height
+_SHRINK: Final = 6  # the old system detects motion at a sixth of the width and height
 _MAX_SESSIONS: Final = 256
-_WIDEST: Final = 16_384
+_MAX_WIDTH: Final = 16_384
 _UNSPECIFIED: Final = 2
 _HD: Final = 720
 
 
 class NoPicture(Exception):
-    """The given units contain no picture. The message is one line."""
+    """The units contain no picture. The message is one line."""
 
 
 @dataclass(slots=True)
 class _Session:
-    """The state of repeated looks at one stream.
-
-    seen: its last picture, small and gray. shot: that picture in full size.
-    """
+    """The state of comparisons of one stream. small: its last picture, small and gray. picture: the last picture."""
 
     track: MediaTrack
     decoder: VideoDecoder
-    seen: Image.Image | None = None
-    shot: DecodedPicture | None = None
+    small: Image.Image | None = None
+    picture: DecodedPicture | None = None
 
 
 def last_picture(track: MediaTrack, units: Sequence[AccessUnit]) -> DecodedPicture:
     """Returns the last picture, in presentation order, of units that begin with a key frame. Raises NoPicture."""
     decoder = VideoDecoder(track)
-    last = _newest(decoder, units)
+    last = _decode_last(decoder, units)
     for picture in decoder.flush():
         last = picture
     if last is None:
@@ -55,7 +52,7 @@ def last_picture(track: MediaTrack, units: Sequence[AccessUnit]) -> DecodedPictu
     return last
 
 
-def _newest(decoder: VideoDecoder, units: Sequence[AccessUnit]) -> DecodedPicture | None:
+def _decode_last(decoder: VideoDecoder, units: Sequence[AccessUnit]) -> DecodedPicture | None:
     last: DecodedPicture | None = None
     for unit in units:
         for picture in decoder.decode(unit):
@@ -63,30 +60,31 @@ def _newest(decoder: VideoDecoder, units: Sequence[AccessUnit]) -> DecodedPictur
     return last
 
 
-def jpeg(shot: DecodedPicture, quality: int) -> bytes:
-    """Returns the picture as JPEG, in its own height with square pixels."""
-    frame, aspect = shot.frame, shot.aspect
+def jpeg(picture: DecodedPicture, quality: int) -> bytes:
+    """Returns the picture as JPEG with square pixels. The height is unchanged."""
+    frame, aspect = picture.frame, picture.aspect
     width = frame.width
     if Fraction(1, 8) <= aspect <= 8:  # another value is an error of the encoder
-        width = min(_WIDEST, max(1, round(width * aspect)))
-    unsaid = int(frame.colorspace) == _UNSPECIFIED
-    matrix = (Colorspace.ITU709 if frame.height >= _HD else Colorspace.ITU601) if unsaid else None
-    shown = frame.reformat(width=width, format="rgb24", src_colorspace=matrix, interpolation=Interpolation.BICUBIC)
+        width = min(_MAX_WIDTH, max(1, round(width * aspect)))
+    matrix = None
+    if int(frame.colorspace) == _UNSPECIFIED:
+        matrix = Colorspace.ITU709 if frame.height >= _HD else Colorspace.ITU601
+    rgb = frame.reformat(width=width, format="rgb24", src_colorspace=matrix, interpolation=Interpolation.BICUBIC)
     out = io.BytesIO()
-    _image(shown, "RGB").save(out, "JPEG", quality=quality, optimize=True)
+    _image(rgb, "RGB").save(out, "JPEG", quality=quality, optimize=True)
     return out.getvalue()
 
 
-def difference(before: Image.Image, now: Image.Image, least: int) -> PictureDifference:
-    """Compares two small gray pictures of the same size. A pixel has changed if it differs by more than `least`."""
-    changed = ImageChops.difference(before, now).point([0] * (least + 1) + [255] * (255 - least))
-    share = changed.histogram()[255] / (now.width * now.height)
+def difference(before: Image.Image, now: Image.Image, threshold: int) -> PictureDifference:
+    """Compares two gray pictures of equal size. A pixel has changed if it differs by more than `threshold`."""
+    changed = ImageChops.difference(before, now).point([0] * (threshold + 1) + [255] * (255 - threshold))
+    fraction = changed.histogram()[255] / (now.width * now.height)
     regions = changed.resize((GRID, GRID), Image.Resampling.BOX).tobytes()
-    return PictureDifference(round(share * 100, 2), regions.index(max(regions)) + 1)
+    return PictureDifference(round(fraction * 100, 2), regions.index(max(regions)) + 1)
 
 
-def _small(frame: av.VideoFrame) -> Image.Image:
-    width, height = max(1, frame.width // _SIDE), max(1, frame.height // _SIDE)
+def _shrink(frame: av.VideoFrame) -> Image.Image:
+    width, height = max(1, frame.width // _SHRINK), max(1, frame.height // _SHRINK)
     return _image(frame.reformat(width, height, "gray", interpolation=Interpolation.AREA), "L")
 
 
@@ -96,69 +94,69 @@ def _image(frame: av.VideoFrame, mode: str) -> Image.Image:
 
 
 class JpegWorker:
-    """Answers requests one by one, and keeps the sessions."""
+    """Answers requests one after the other, and keeps the sessions."""
 
     def __init__(self) -> None:
         self._sessions: OrderedDict[int, _Session] = OrderedDict()
 
-    def answer(self, ask: JpegRequest) -> bytes:
+    def answer(self, request: JpegRequest) -> bytes:
         """Returns the body of the reply. Raises NoPicture, CodecFailed."""
-        match ask.doing:
+        match request.action:
             case JpegAction.PICTURE:
-                if ask.track is None:
-                    raise NoPicture("a picture of a stream without one")
-                return jpeg(last_picture(ask.track, ask.units), ask.quality)
-            case JpegAction.LOOK:
-                return self._look(ask).encode()
-            case JpegAction.SHOT:
-                session = self._sessions.get(ask.session)
-                if session is None or session.shot is None:
-                    raise NoPicture("the picture is gone")
-                return jpeg(session.shot, ask.quality)
-        raise NoPicture(f"{ask.doing} has no answer")
+                if request.track is None:
+                    raise NoPicture("the stream has no video")
+                return jpeg(last_picture(request.track, request.units), request.quality)
+            case JpegAction.COMPARE:
+                return self._compare(request).encode()
+            case JpegAction.LAST_PICTURE:
+                session = self._sessions.get(request.session)
+                if session is None or session.picture is None:
+                    raise NoPicture("the picture is no longer available")
+                return jpeg(session.picture, request.quality)
+        raise NoPicture(f"{request.action} has no reply")
 
-    def forget(self, session: int) -> None:
+    def close(self, session: int) -> None:
         """Deletes the session."""
         self._sessions.pop(session, None)
 
-    def _look(self, ask: JpegRequest) -> PictureDifference:
-        session = self._sessions.get(ask.session)
-        if ask.track is None or (session is None and not ask.fresh):
+    def _compare(self, request: JpegRequest) -> PictureDifference:
+        track, session = request.track, self._sessions.get(request.session)
+        if track is None or (session is None and not request.fresh):
             return PictureDifference(lost=True)
-        if session is None or ask.fresh or session.track != ask.track:
-            seen = session.seen if session is not None and session.track == ask.track else None
-            session = self._sessions[ask.session] = _Session(ask.track, VideoDecoder(ask.track), seen)
+        if session is None or request.fresh or session.track != track:
+            small = session.small if session is not None and session.track == track else None
+            session = self._sessions[request.session] = _Session(track, VideoDecoder(track), small)
             while len(self._sessions) > _MAX_SESSIONS:
                 self._sessions.popitem(last=False)
-        self._sessions.move_to_end(ask.session)
-        shot = _newest(session.decoder, ask.units)
-        if shot is None and ask.fresh:
-            # The decoder still holds the picture back for reordering. A second decoder, which is flushed, returns it.
-            shot = last_picture(ask.track, ask.units)
-        if shot is None:
+        self._sessions.move_to_end(request.session)
+        picture = _decode_last(session.decoder, request.units)
+        if picture is None and request.fresh:
+            # The decoder delays the picture for reordering. A second decoder, which is flushed, returns it.
+            picture = last_picture(track, request.units)
+        if picture is None:
             raise NoPicture("no picture could be decoded")
-        small = _small(shot.frame)
-        before, session.seen, session.shot = session.seen, small, shot
-        if before is None or before.size != small.size:
+        before, now = session.small, _shrink(picture.frame)
+        session.small, session.picture = now, picture
+        if before is None or before.size != now.size:
             return PictureDifference(first=True)
-        return difference(before, small, ask.difference)
+        return difference(before, now, request.difference)
 
 
 def work(link: program.ParentLink) -> None:
     """Runs until the gateway closes the link."""
     worker = JpegWorker()
     while (message := link.receive()) is not None:
-        if message[0] != JpegMessage.ASK:
+        if message[0] != JpegMessage.REQUEST:
             continue
-        ask = JpegRequest.decode(message[1])
-        if ask.doing is JpegAction.FORGET:
-            worker.forget(ask.session)
+        request = JpegRequest.decode(message[1])
+        if request.action is JpegAction.CLOSE:
+            worker.close(request.session)
             continue
         try:
-            answer = JpegReply(ask.number, True, worker.answer(ask))
+            reply = JpegReply(request.number, True, worker.answer(request))
         except (NoPicture, CodecFailed, InvalidData, av.FFmpegError, ValueError, OSError, MemoryError) as error:
-            answer = JpegReply(ask.number, False, str(error).encode() or type(error).__name__.encode())
-        link.send(JpegMessage.ANSWER, answer.encode())
+            reply = JpegReply(request.number, False, str(error).encode() or type(error).__name__.encode())
+        link.send(JpegMessage.REPLY, reply.encode())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The worker's end of the link (blocking frames on the inherited socket), and the setup of a worker process."""
+"""The worker's end of the link (blocking frames on the inherited socket), and the start and end of a worker process."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
 from gateway.protocols.wire import SOURCE, StreamMessage
 
-_PIECE: Final = 1 << 18
+_RECEIVE_BYTES: Final = 1 << 18
 _PR_SET_PDEATHSIG: Final = 1
 
 
 class ParentLink:
-    """Frames to and from the gateway. `receive` belongs to one thread; `send` may be called from any."""
+    """Frames to and from the gateway. Only one thread may call `receive`; any thread may call `send`."""
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
@@ -34,13 +34,13 @@ class ParentLink:
         self._sending = threading.Lock()
 
     def receive(self) -> tuple[int, bytes] | None:
-        """Returns the next frame as (kind, body); None when the gateway has closed its end or is gone.
+        """Returns the next frame as (kind, body); None if the gateway has closed its end or has ended.
 
         Blocks. Raises InvalidData for an invalid frame.
         """
         while not self._frames:
             try:
-                data = self._socket.recv(_PIECE)
+                data = self._socket.recv(_RECEIVE_BYTES)
             except ConnectionResetError:
                 return None
             if not data:
@@ -48,20 +48,20 @@ class ParentLink:
             self._frames.extend(self._framer.receive(data))
         return self._frames.popleft()
 
-    def receive_order(self, kind: int) -> bytes | None:
-        """Returns the body of the first frame, which says what to do; None as `receive`.
+    def receive_request(self, kind: int) -> bytes | None:
+        """Returns the body of the first frame, the request to the worker; None like `receive`.
 
         Raises InvalidData for a frame of another kind.
         """
         first = self.receive()
         if first is not None and first[0] != kind:
-            raise InvalidData(f"an order is expected, not a frame of kind {first[0]}")
+            raise InvalidData(f"a request is expected, not a frame of kind {first[0]}")
         return first and first[1]
 
     def send(self, kind: int, body: bytes) -> None:
-        """Sends a frame. Blocks until the socket has taken it, which is the back-pressure.
+        """Sends a frame. Blocks while the socket's buffer is full: this is the back-pressure.
 
-        Raises OSError when the gateway is gone.
+        Raises OSError if the gateway has ended.
         """
         self._write(wire.frame(kind, body))
 
@@ -69,21 +69,21 @@ class ParentLink:
         with self._sending:
             self._socket.sendall(data)
 
-    def send_json(self, kind: int, **said: object) -> None:
+    def send_json(self, kind: int, **fields: object) -> None:
         """Sends a frame with a JSON object."""
-        self.send(kind, wire.write_json(said))
+        self.send(kind, wire.write_json(fields))
 
     def send_tracks(self, tracks: Tracks, to: int = SOURCE) -> None:
-        """Sends the tracks of the next units. to: the link's stream, as one bit."""
+        """Sends the tracks of the next units. to: the stream on the link, as one bit."""
         self.send(StreamMessage.TRACKS, wire.encode_tracks(tracks, to))
 
     def send_units(self, units: Iterable[AccessUnit], to: int = SOURCE) -> None:
-        """Sends units, in order. to: the link's stream, as one bit."""
+        """Sends units in order. to: the stream on the link, as one bit."""
         for unit in units:
             self._write(wire.unit_head(unit, to) + unit.payload)
 
     def send_end(self, to: int = SOURCE) -> None:
-        """Sends the end of a stream. to: the link's stream, as one bit."""
+        """Sends the end of a stream. to: the stream on the link, as one bit."""
         self.send(StreamMessage.END, wire.encode_end(to))
 
 
@@ -91,19 +91,19 @@ class StreamWorker(Protocol):
     """Processes the stream that the gateway sends to a worker."""
 
     def change(self, tracks: Tracks) -> None:
-        """Takes the tracks of the next units."""
+        """Sets the tracks of the next units."""
 
     def take(self, unit: AccessUnit) -> None:
-        """Takes the next unit."""
+        """Processes the next unit."""
 
     def finish(self) -> None:
-        """Sends everything that is held back, and the end."""
+        """Sends all delayed units, and the end."""
 
 
 def serve(link: ParentLink, worker: StreamWorker, others: Mapping[int, Callable[[bytes], None]]) -> None:
-    """Gives the stream to the worker, until its end or until the gateway closes the link.
+    """Passes the stream to the worker, until its end or until the gateway closes the link.
 
-    others: handle the frames of the worker's own kinds. Raises InvalidData for an invalid or unknown frame.
+    others: handlers of the worker's own kinds of frames. Raises InvalidData for an invalid or unknown frame.
     """
     tracks: Tracks | None = None
     while (received := link.receive()) is not None:
@@ -125,9 +125,9 @@ def serve(link: ParentLink, worker: StreamWorker, others: Mapping[int, Callable[
 def run(work: Callable[[ParentLink], None]) -> int:
     """Runs the main program of a worker; returns its exit status. The only argument is the link's file descriptor.
 
-    The worker ends with the gateway in every case: at the link's end of file, and on Linux also by a signal, even if it
-    hangs in native code. It ignores signals that a user or an init system sends to the whole group: the gateway handles
-    these, finishes its files and then ends its workers.
+    The worker always ends with the gateway: at the end of file on the link, and on Linux also by a signal, even if it
+    hangs in native code. It ignores signals to the whole process group: the gateway handles these, finishes its files
+    and then ends its workers.
     """
     if len(sys.argv) != 2 or not sys.argv[1].isascii() or not sys.argv[1].isdigit():
         log_reason("this program is started by the gateway")
@@ -145,13 +145,13 @@ def run(work: Callable[[ParentLink], None]) -> int:
 
 
 def start_thread(work: Callable[[], None], name: str) -> threading.Thread:
-    """Starts a thread of a worker. An unexpected error in it ends the process: what is missing would not be noticed."""
+    """Starts a thread of a worker. An unexpected error in it ends the process, so that the gateway notices it."""
 
     def guarded() -> None:
         try:
             work()
         except OSError:
-            exit_now(0)  # the gateway is gone
+            exit_now(0)  # the gateway has ended
         except BaseException:
             log_reason(traceback.format_exc())
             exit_now(1)
@@ -162,12 +162,12 @@ def start_thread(work: Callable[[], None], name: str) -> threading.Thread:
 
 
 def log_reason(text: str) -> None:
-    """Writes to stderr, which goes to the gateway's log, why this worker is about to end."""
+    """Writes the reason for the end of this worker to stderr. The gateway logs it."""
     sys.stderr.write(text.rstrip() + "\n")
 
 
 def exit_now(status: int) -> None:
-    """Ends the process at once, without waiting for threads that still encode."""
+    """Ends the process immediately, without waiting for threads that still encode."""
     sys.stderr.flush()
     os._exit(status)
 

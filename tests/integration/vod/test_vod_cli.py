@@ -71,7 +71,7 @@ def test_paths_are_as_they_were_given(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "data", "words"),
-    [("text.mp4", b"hello there, no film\n", "text"), ("cut.mp4", None, "cut off"), ("none.mp4", b"", "empty")],
+    [("text.mp4", b"hello there, no film\n", "text"), ("cut.mp4", None, "incomplete"), ("none.mp4", b"", "empty")],
 )
 def test_what_is_no_film_is_one_line_and_leaves_nothing(
     name: str, data: bytes | None, words: str, tmp_path: Path

@@ -15,13 +15,12 @@ from PIL import Image
 
 from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding
 from gateway.workers.programs.vod.hls_package import package
-from gateway.workers.vod_bounds import Bounds
-from gateway.workers.vod_errors import UnusableMedia
+from gateway.workers.vod_bounds import Bounds, UnusableMedia
 from tests.support import films
 
 COLOURS = "color=red:size=160x80:rate=25,pad=160:160:0:0:blue,drawbox=0:60:40:40:lime:fill"
 NONE = Bounds()
-HOW = VodEncoding(crf=23, preset="superfast", most_bits=5_000_000, segment=10)
+HOW = VodEncoding(crf=23, preset="superfast", max_bits=5_000_000, segment=10)
 
 
 class Result:
@@ -393,7 +392,7 @@ def test_a_raw_stream_without_a_length_tells_progress_by_its_bytes(tmp_path: Pat
     [
         ("text.mp4", b"This is text, and not a film.\n", "text"),
         ("empty.mp4", b"", "empty"),
-        ("noise.mp4", bytes(range(256)) * 50, "no media file"),
+        ("noise.mp4", bytes(range(256)) * 50, "not a readable media file"),
         ("list.mp4", b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n", "text"),
         ("concat.mp4", b"ffconcat version 1.0\nfile /etc/passwd\n", "text"),
     ],
@@ -406,7 +405,7 @@ def test_what_is_no_film_is_told_in_one_line(name: str, data: bytes, words: str,
 
 def test_a_film_without_its_index_is_said_to_be_cut_off(tmp_path: Path) -> None:
     whole = films.plain().read_bytes()
-    with pytest.raises(UnusableMedia, match=r"cut off.*index"):
+    with pytest.raises(UnusableMedia, match=r"incomplete.*index"):
         make(films.scratch_file("cut.mp4", whole[: len(whole) // 2]), tmp_path)
 
 
@@ -416,7 +415,7 @@ def test_half_a_film_is_an_error_and_not_half_a_result(container: str, tmp_path:
         f"fast.{container}", films.plain(), *(("-movflags", "+faststart") if container == "mp4" else ())
     )
     data = whole.read_bytes()
-    with pytest.raises(UnusableMedia, match=r"cut off: .* s of 3\.0 s"):
+    with pytest.raises(UnusableMedia, match=r"incomplete: .* s of 3\.0 s"):
         make(films.scratch_file(f"half.{container}", data[: len(data) * 6 // 10]), tmp_path)
 
 

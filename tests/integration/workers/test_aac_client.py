@@ -100,9 +100,9 @@ async def test_the_oldest_sound_goes_where_too_much_waits() -> None:
     track = MediaTrack(Kind.AUDIO, Codec.AAC, 1000, b"\x12\x10")
     for n in range(5_000):
         made.give(AccessUnit(track, n * 20, 0, True, 0.0, b"x"))
-    assert len(made._waiting) <= 1_000
-    assert made.dropped == 5_000 - len(made._waiting)
-    newest = made._waiting[-1]
+    assert len(made._queue) <= 1_000
+    assert made.dropped == 5_000 - len(made._queue)
+    newest = made._queue[-1]
     assert isinstance(newest, AccessUnit) and newest.dts == 4_999 * 20
     assert made.behind > 90
 

@@ -17,14 +17,14 @@ from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 from gateway.workers.browser_protocol import BrowserPlan
-from gateway.workers.programs.browser.browser_video import BrowserVideoEncoder, fitted
+from gateway.workers.programs.browser.browser_video import BrowserVideoEncoder, output_size
 from gateway.workers.programs.browser.unit_writer import UnitWriter
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoDecoder, VideoEncoder, VideoRecipe
 from tests.support.builders import AUDIO, sound
 from tests.support.clock import Clock
 from tests.support.sources import Source, pictures, source
 
-PLAN = BrowserPlan(preset="ultrafast", spare=0.5, backlog=2.0)
+PLAN = BrowserPlan(preset="ultrafast", max_lag=0.5, backlog=2.0)
 
 
 def film(seconds: float = 6, *, rate: str = "25", gop: int = 25, size: str = "64x48") -> Source:
@@ -100,7 +100,7 @@ def test_a_slow_encoder_leaves_pictures_out_and_stays_near() -> None:
             return super().encode(frame, picture)
 
     movie, given = film(4, rate="50"), Given()
-    coder = encoding(movie, given, encoder=Slow, plan=replace(PLAN, spare=0.2))
+    coder = encoding(movie, given, encoder=Slow, plan=replace(PLAN, max_lag=0.2))
     began = time.monotonic()
     late = []
     for unit in movie.units:
@@ -119,7 +119,7 @@ def test_a_slow_encoder_leaves_pictures_out_and_stays_near() -> None:
 
 def test_beyond_the_backlog_everything_up_to_a_key_frame_goes() -> None:
     movie, given, clock, gate = film(8), Given(), Clock(100.0), Gate(at=30)
-    coder = encoding(movie, given, encoder=gate, clock=clock, plan=replace(PLAN, spare=1000))
+    coder = encoding(movie, given, encoder=gate, clock=clock, plan=replace(PLAN, max_lag=1000))
     for unit in movie.units:
         clock.now = 100 + unit.dts / 1000
         coder.put(unit)
@@ -197,7 +197,7 @@ def test_pictures_that_cannot_be_encoded_are_counted() -> None:
 
 def test_sixty_pictures_a_second_are_the_most() -> None:
     movie, given = film(2, rate="90"), Given()
-    coder = encoding(movie, given, plan=replace(PLAN, spare=1000))
+    coder = encoding(movie, given, plan=replace(PLAN, max_lag=1000))
     for unit in movie.units:
         coder.put(unit)
     coder.finish()
@@ -208,7 +208,7 @@ def test_sixty_pictures_a_second_are_the_most() -> None:
 def test_a_camera_that_speeds_up_gets_another_encoder_once() -> None:
     slow, fast = film(1, rate="15"), film(12, rate="60")
     given = Given()
-    coder = encoding(slow, given, plan=replace(PLAN, spare=1000))
+    coder = encoding(slow, given, plan=replace(PLAN, max_lag=1000))
     for unit in slow.units:
         coder.put(unit)
     for unit in fast.units:
@@ -252,5 +252,4 @@ def test_an_undecodable_track_is_refused_in_words() -> None:
     ],
 )
 def test_pictures_fit_in_1080p_lying_or_standing(shape: tuple[int, int, Fraction], size: tuple[int, int]) -> None:
-    found = fitted(*shape)
-    assert (found.width, found.height) == size
+    assert output_size(*shape) == size

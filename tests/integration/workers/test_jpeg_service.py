@@ -162,14 +162,14 @@ async def test_looks_tell_how_much_changed_and_where() -> None:
     units = video(moving_corner())
     async with stills() as service:
         session = service.session()
-        first = await session.look(units[0].track, units[:1], True, 30)
+        first = await session.compare(units[0].track, units[:1], True, 30)
         assert first.first
-        still = await session.look(units[0].track, units[1:30], False, 30)
+        still = await session.compare(units[0].track, units[1:30], False, 30)
         assert still.changed == 0.0
-        moved = await session.look(units[0].track, units[30:61], False, 30)
+        moved = await session.compare(units[0].track, units[30:61], False, 30)
         assert 8 < moved.changed < 15, moved
         assert moved.region == 9
-        image = opened(await session.shot())
+        image = opened(await session.last_picture())
         assert image.size == (360, 180)
         session.close()
 
@@ -178,9 +178,9 @@ async def test_a_worker_that_has_forgotten_a_session_says_so() -> None:
     units = video(moving_corner())
     async with stills() as service:
         session = service.session()
-        assert await session.look(units[0].track, units[5:6], False, 30) == PictureDifference(lost=True)
-        with pytest.raises(JpegUnavailable, match="gone"):
-            await session.shot()
+        assert await session.compare(units[0].track, units[5:6], False, 30) == PictureDifference(lost=True)
+        with pytest.raises(JpegUnavailable, match="no longer available"):
+            await session.last_picture()
 
 
 def moving_corner() -> sources.Source:

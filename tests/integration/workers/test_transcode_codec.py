@@ -289,7 +289,7 @@ def loud(track: MediaTrack, units: list[AccessUnit]) -> float:
             samples = memoryview(bytes(sound.frame.planes[0])).cast("f")[: sound.frame.samples]
             for n, value in enumerate(samples):
                 if abs(value) > 0.3:
-                    return (sound.at + n) / 48_000
+                    return (sound.start + n) / 48_000
     raise AssertionError("nothing was loud")
 
 

@@ -10,7 +10,7 @@ import pytest
 from gateway.channels.addresses import OpenPorts
 from gateway.cluster.worker_slot import WorkerSlot
 from gateway.lib.sockets import ListenError
-from gateway.processes.link_protocol import MAX_LINE, Begin, Lines, LinkBroken, WorkerCommand, line
+from gateway.processes.link_protocol import MAX_LINE, Begin, LineReader, LinkBroken, WorkerCommand, encode_message
 from gateway.processes.worker_link import WorkerLink
 
 SLOT = WorkerSlot("0a1b2c3d", 2, 3, 4, Path("/run/millrace"), "a secret", succeeds="0a1b2c3d.2-2")
@@ -19,17 +19,17 @@ BEGIN = Begin(SLOT, OpenPorts(rtmp=1935, admin=8000), {"rtmp": (5, 6)})
 
 
 def feed_all_ways(data: bytes) -> None:
-    expected = Lines().receive(data)
-    lines = Lines()
+    expected = LineReader().receive(data)
+    lines = LineReader()
     assert [said for n in range(len(data)) for said in lines.receive(data[n : n + 1])] == expected
-    lines = Lines()
+    lines = LineReader()
     assert lines.receive(data + b'{"say":') == expected
 
 
 def test_lines_are_read_whole_byte_by_byte_and_with_more_behind():
-    data = BEGIN.encode() + line(WorkerCommand.RETIRE)
+    data = BEGIN.encode() + encode_message(WorkerCommand.RETIRE)
     feed_all_ways(data)
-    begin, retire = Lines().receive(data)
+    begin, retire = LineReader().receive(data)
     assert Begin.decode(begin) == BEGIN
     assert retire == {"say": "retire"}
 
@@ -37,7 +37,7 @@ def test_lines_are_read_whole_byte_by_byte_and_with_more_behind():
 @pytest.mark.parametrize("data", [b"hello\n", b"[1]\n", b"[" * 100_000 + b"\n", b"\xff\n", b"x" * (MAX_LINE + 1)])
 def test_what_is_no_line_breaks_the_link(data: bytes):
     with pytest.raises(LinkBroken):
-        Lines().receive(data)
+        LineReader().receive(data)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +98,9 @@ async def test_a_seat_passes_on_what_the_master_says_and_takes_its_end_for_a_sto
 
     seat.listen(hear)
     seat.ready()
-    assert Lines().receive(master.recv(1000)) == [{"say": "ready"}]
+    assert LineReader().receive(master.recv(1000)) == [{"say": "ready"}]
     for word in (WorkerCommand.OPENED, WorkerCommand.RETIRE):
-        master.sendall(line(word))
+        master.sendall(encode_message(word))
         await asyncio.wait_for(heard.wait(), 5)
         heard.clear()
     master.close()

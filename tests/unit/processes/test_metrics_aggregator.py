@@ -133,7 +133,7 @@ async def test_the_last_word_of_a_worker_that_ends_counts(make: Callable[..., Wo
 async def test_a_silent_worker_is_counted_and_keeps_only_what_it_told_before(
     make: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(metrics_aggregator, "ASK_SECONDS", 0.05)
+    monkeypatch.setattr(metrics_aggregator, "REQUEST_SECONDS", 0.05)
     one, two = make(1), make(2)
     two.sent, two.viewers = 500, 5
     await one.sums()

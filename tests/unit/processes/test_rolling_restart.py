@@ -54,21 +54,21 @@ def test_the_first_worker_starts_alone_then_all_others():
 def test_one_that_cannot_begin_ends_the_whole_start_with_its_code():
     fleet = RollingRestart(2)
     first = started(fleet.begin(0.0))
-    assert fleet.gone(first, 2, 1.0) == [ExitMaster(2)]
+    assert fleet.ended(first, 2, 1.0) == [ExitMaster(2)]
     fleet = RollingRestart(2)
     first = started(fleet.begin(0.0))
     second = started(fleet.ready(first, 1.0))
-    assert fleet.gone(second, -9, 1.0) == [StopWorker(first)]
-    assert fleet.gone(first, 0, 2.0) == [ExitMaster(1)]
+    assert fleet.ended(second, -9, 1.0) == [StopWorker(first)]
+    assert fleet.ended(first, 0, 2.0) == [ExitMaster(1)]
 
 
 def test_a_worker_that_dies_is_replaced_after_a_pause_and_named_to_its_successor():
     fleet, (_, second) = serving()
-    assert fleet.gone(second, -9, LATER) == [RestartLater(2, FIRST_PAUSE)]
-    (start,) = fleet.due(2, LATER)
+    assert fleet.ended(second, -9, LATER) == [RestartLater(2, FIRST_PAUSE)]
+    (start,) = fleet.pause_over(2, LATER)
     assert isinstance(start, StartWorker)
     assert (start.worker.number, start.worker.start, start.succeeds) == (2, 2, second)
-    assert fleet.due(2, LATER) == []
+    assert fleet.pause_over(2, LATER) == []
     assert fleet.ready(start.worker, LATER) == []
 
 
@@ -76,66 +76,66 @@ def test_pauses_grow_while_workers_die_soon_and_no_further_than_to_their_bound()
     fleet, (_, worker) = serving()
     now, pauses = LATER, []
     for _ in range(12):
-        (pause,) = fleet.gone(worker, 1, now)
+        (pause,) = fleet.ended(worker, 1, now)
         assert isinstance(pause, RestartLater)
         pauses.append(pause.seconds)
-        worker = started(fleet.due(2, now))
+        worker = started(fleet.pause_over(2, now))
         now += 1.0
     assert pauses[:4] == [FIRST_PAUSE, FIRST_PAUSE * 2, FIRST_PAUSE * 4, FIRST_PAUSE * 8]
     assert pauses[-1] == LAST_PAUSE
     fleet.ready(worker, now)
-    assert fleet.gone(worker, 1, now + LATER) == [RestartLater(2, FIRST_PAUSE)]
+    assert fleet.ended(worker, 1, now + LATER) == [RestartLater(2, FIRST_PAUSE)]
 
 
 def test_a_reload_replaces_one_slot_after_the_other_and_no_old_one_goes_before_its_successor_serves():
     fleet, (first, second) = serving()
     fresh = started(fleet.reload(LATER))
     assert (fresh.number, fresh.start) == (1, 2)
-    assert first.life is WorkerState.SERVING
+    assert first.state is WorkerState.SERVING
     retire, start = fleet.ready(fresh, LATER)
     assert retire == RetireWorker(first)
     assert isinstance(start, StartWorker) and start.worker.number == 2
     assert fleet.ready(start.worker, LATER) == [RetireWorker(second), RestartDone()]
     assert fleet.state is MasterState.RUNNING
-    assert fleet.gone(first, 0, LATER) == []
-    assert fleet.gone(second, 0, LATER) == []
+    assert fleet.ended(first, 0, LATER) == []
+    assert fleet.ended(second, 0, LATER) == []
 
 
 def test_a_new_worker_that_does_not_start_ends_the_reload_and_the_old_ones_go_on():
     fleet, (first, second) = serving()
     fresh = started(fleet.reload(LATER))
-    assert fleet.gone(fresh, 1, LATER) == [RestartDone(failed=1)]
+    assert fleet.ended(fresh, 1, LATER) == [RestartDone(failed=1)]
     assert fleet.state is MasterState.RUNNING
-    assert (first.life, second.life) == (WorkerState.SERVING, WorkerState.SERVING)
+    assert (first.state, second.state) == (WorkerState.SERVING, WorkerState.SERVING)
 
 
 def test_a_worker_that_dies_while_its_successor_starts_needs_no_other():
     fleet, (first, _) = serving()
     fresh = started(fleet.reload(LATER))
-    assert fleet.gone(first, -11, LATER) == []
+    assert fleet.ended(first, -11, LATER) == []
     assert [type(one) for one in fleet.ready(fresh, LATER)] == [StartWorker]
 
 
 def test_where_both_fail_the_slot_is_filled_again():
     fleet, (first, _) = serving()
     fresh = started(fleet.reload(LATER))
-    fleet.gone(first, -11, LATER)
-    assert fleet.gone(fresh, 1, LATER) == [RestartDone(failed=1), RestartLater(1, FIRST_PAUSE * 2)]
-    assert len(starts(fleet.due(1, LATER))) == 1
+    fleet.ended(first, -11, LATER)
+    assert fleet.ended(fresh, 1, LATER) == [RestartDone(failed=1), RestartLater(1, FIRST_PAUSE * 2)]
+    assert len(starts(fleet.pause_over(1, LATER))) == 1
 
 
 def test_a_slot_that_pauses_after_a_death_is_filled_by_the_reload():
     fleet, (first, _) = serving()
-    fleet.gone(first, 1, LATER)
+    fleet.ended(first, 1, LATER)
     fresh = started(fleet.reload(LATER))
     assert fresh.number == 1
-    assert fleet.due(1, LATER) == []
+    assert fleet.pause_over(1, LATER) == []
 
 
 def test_a_replacement_that_began_before_the_reload_is_replaced_too():
     fleet, (first, _) = serving()
-    fleet.gone(first, 1, LATER)
-    replacement = started(fleet.due(1, LATER))
+    fleet.ended(first, 1, LATER)
+    replacement = started(fleet.pause_over(1, LATER))
     assert fleet.reload(LATER + 1) == []
     fresh = started(fleet.ready(replacement, LATER + 2))
     assert (fresh.number, fresh.start) == (1, 3)
@@ -171,29 +171,29 @@ def test_a_stop_reaches_all_also_those_that_start_and_retire():
     assert fleet.stop() == []
     assert fleet.ready(other, LATER) == []
     for worker in (first, second, fresh):
-        assert fleet.gone(worker, 0, LATER) == []
-    assert fleet.gone(other, 0, LATER) == [ExitMaster(0)]
+        assert fleet.ended(worker, 0, LATER) == []
+    assert fleet.ended(other, 0, LATER) == [ExitMaster(0)]
 
 
 def test_nothing_is_started_while_it_stops():
     fleet, (first, second) = serving()
-    fleet.gone(second, 1, LATER)
+    fleet.ended(second, 1, LATER)
     fleet.stop()
-    assert fleet.due(2, LATER) == []
+    assert fleet.pause_over(2, LATER) == []
     assert fleet.reload(LATER) == []
-    assert fleet.gone(first, 0, LATER) == [ExitMaster(0)]
+    assert fleet.ended(first, 0, LATER) == [ExitMaster(0)]
 
 
 def test_a_worker_that_ends_badly_while_it_stops_is_told_by_the_exit_code():
     fleet, (first, second) = serving()
     fleet.stop()
-    fleet.gone(first, -9, LATER)
-    assert fleet.gone(second, 0, LATER) == [ExitMaster(1)]
+    fleet.ended(first, -9, LATER)
+    assert fleet.ended(second, 0, LATER) == [ExitMaster(1)]
 
 
 def test_a_stop_with_nobody_alive_is_the_end():
     fleet = RollingRestart(1)
     (worker,) = starts(fleet.begin(0.0))
     fleet.ready(worker, 0.0)
-    fleet.gone(worker, 1, LATER)
+    fleet.ended(worker, 1, LATER)
     assert fleet.stop() == [ExitMaster(0)]

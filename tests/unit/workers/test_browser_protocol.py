@@ -22,11 +22,11 @@ def test_plans_and_notes_cross_unchanged() -> None:
 
 @pytest.mark.parametrize("said", [{}, {"preset": "fast"}, {**BrowserPlan().to_json(), "threads": "many"}])
 def test_what_is_no_plan_is_refused(said: dict[str, Any]) -> None:
-    with pytest.raises(InvalidData, match="no plan"):
+    with pytest.raises(InvalidData, match="invalid browser plan"):
         BrowserPlan.from_json(said)
 
 
-@pytest.mark.parametrize("change", [{"left_out": None}, {"dropped": "x"}, {"behind": []}])
+@pytest.mark.parametrize("change", [{"unusable_tracks": None}, {"dropped": "x"}, {"behind": []}])
 def test_what_is_no_note_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(InvalidData, match="no note"):
+    with pytest.raises(InvalidData, match="invalid browser report"):
         BrowserReport.from_json({**NOTE.to_json(), **change})

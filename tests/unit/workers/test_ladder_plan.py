@@ -25,7 +25,7 @@ sides = st.integers(1, 8192)
 
 
 def sizes(width: int, height: int) -> dict[str, tuple[int, int]]:
-    return {f.rung.name: (f.width, f.height) for f in fit(STANDARD, width, height)}
+    return {f.step.name: (f.width, f.height) for f in fit(STANDARD, width, height)}
 
 
 def test_a_full_hd_source_gets_the_sizes_of_the_templates() -> None:
@@ -64,7 +64,7 @@ def test_pictures_are_even_fit_their_box_and_are_never_enlarged(width: int, heig
     assert fitted
     for f in fitted:
         assert f.width % 2 == f.height % 2 == 0
-        assert 2 <= f.width <= f.rung.width and 2 <= f.height <= f.rung.height
+        assert 2 <= f.width <= f.step.width and 2 <= f.height <= f.step.height
         # Rounding to even sides may add one line to a source of an odd number of them.
         assert f.width <= max(2, width + 1) and f.height <= max(2, height + 1)
         if min(f.width, f.height) > 60:
@@ -92,7 +92,7 @@ def test_a_plan_crosses_unchanged() -> None:
     "said", [{}, {"rungs": 1}, {"rungs": [{"name": "a"}]}, {"rungs": [], "encoder": "a", "preset": "b", "threads": "x"}]
 )
 def test_a_plan_that_is_none_is_refused(said: dict[str, object]) -> None:
-    with pytest.raises(InvalidData, match="no plan"):
+    with pytest.raises(InvalidData, match="invalid ladder plan"):
         LadderPlan.from_json(said)
 
 

@@ -1,4 +1,4 @@
-"""The worker program that converts a browser's recording to H.264 and AAC.
+"""The worker program that converts the MediaRecorder data of a browser to H.264 and AAC.
 
 Its messages are defined in `gateway.workers.browser_protocol`.
 """

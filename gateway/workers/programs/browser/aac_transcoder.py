@@ -14,12 +14,13 @@ from gateway.workers.programs.codec import CodecFailed
 
 
 class AacTranscoder:
-    """Converts the samples of one lane to AAC units, with the lane's times and timescale. Raises CodecFailed.
+    """Converts the samples of one track to AAC units, with its times and timescale.
 
-    track: of the output. copied: True if the recording's own AAC frames are used.
+    track: of the output. copied: True if the AAC frames of the recording are copied.
     """
 
     def __init__(self, lane: Lane) -> None:
+        """Raises CodecFailed."""
         self.copied = lane.coding is Codec.AAC
         self._converter: AacConverter | None = None
         if isinstance(lane.coding, Foreign):
@@ -37,7 +38,7 @@ class AacTranscoder:
         return 0 if self._converter is None else self._converter.damaged
 
     def take(self, dts: int, wall: float, payload: bytes) -> list[AccessUnit]:
-        """Returns the units that this sample completes. dts: in the lane's timescale. wall: time of arrival."""
+        """Returns the units that this sample completes. dts: in the track's timescale. wall: time of arrival."""
         unit = AccessUnit(self.track, dts, 0, True, wall, payload)
         return [unit] if self._converter is None else self._converter.convert(unit)
 
@@ -47,7 +48,7 @@ class AacTranscoder:
 
 
 def _foreign_converter(lane: Lane, coding: Foreign) -> AacConverter:
-    """Opens a decoder that the stream's tracks do not know."""
+    """Opens a converter for a codec that `MediaTrack` does not support."""
     try:
         context = av.CodecContext.create(str(coding), "r")
         assert isinstance(context, AudioCodecContext)

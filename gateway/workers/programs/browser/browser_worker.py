@@ -1,4 +1,4 @@
-"""The browser worker: converts a MediaRecorder's bytes to H.264 and AAC units. Copies if possible, else encodes."""
+"""The browser worker: converts MediaRecorder data to H.264 and AAC. It copies if possible, else it encodes."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from gateway.workers.browser_protocol import BrowserMessage, BrowserPlan, Browse
 from gateway.workers.programs import program
 from gateway.workers.programs.browser.aac_transcoder import AacTranscoder
 from gateway.workers.programs.browser.browser_video import BrowserVideoEncoder
-from gateway.workers.programs.browser.lane_clock import TrackClock
+from gateway.workers.programs.browser.track_clock import TrackClock
 from gateway.workers.programs.browser.unit_writer import UnitWriter
 from gateway.workers.programs.codec import CodecFailed
 
-_NOTE_SECONDS: Final = 0.5
-_LEAP_SECONDS: Final = 2  # a larger step is a new timeline, not a reordered picture
+_REPORT_SECONDS: Final = 0.5  # between two reports, at least
+_JUMP_SECONDS: Final = 2  # a larger time difference starts a new timeline
 
 
 class PictureCopy:
-    """Copies the H.264 of a recording and changes only its framing. Begins at a key frame."""
+    """Copies the H.264 of a recording; only the NAL framing changes. Begins at a key frame."""
 
     def __init__(self, lane: Lane) -> None:
         """Raises InvalidData."""
@@ -39,11 +39,11 @@ class PictureCopy:
         self._samples = H264Samples(lane.config)
         self._track: MediaTrack | None = None
         self._times: DecodeTimes | None = None
-        self._shown = 0  # presentation time of the last picture, ticks
+        self._last_pts = 0  # presentation time of the last picture, in ticks
         self.damaged = 0
 
     def take(self, packet: Packet) -> AccessUnit | None:
-        """Returns the unit of this sample with the times of the recording; None if it cannot be shown (yet)."""
+        """Returns the unit of this sample, with the times of the recording; None if it cannot be decoded (yet)."""
         try:
             sample = self._samples.take(packet.payload, packet.key)
         except InvalidData:
@@ -56,16 +56,16 @@ class PictureCopy:
             self._times = None
         dts, cts = packet.time, packet.cts
         if not self._ordered:
-            if self._times is None or abs(packet.time - self._shown) > _LEAP_SECONDS * self._timescale:
+            if self._times is None or abs(packet.time - self._last_pts) > _JUMP_SECONDS * self._timescale:
                 self._times = DecodeTimes(self._samples.reorder)
-            self._shown = packet.time
+            self._last_pts = packet.time
             dts = self._times.stamp(packet.time)
             cts = packet.time - dts
         return AccessUnit(self._track, dts, cts, sample.key, 0.0, sample.payload)
 
 
 class BrowserWorker:
-    """Reads the recording. Gives audio to an AacTranscoder, and video to a PictureCopy or a BrowserVideoEncoder."""
+    """Reads the recording. Sends audio to an AacTranscoder, and video to a PictureCopy or a BrowserVideoEncoder."""
 
     def __init__(self, link: program.ParentLink) -> None:
         self._link = link
@@ -74,15 +74,15 @@ class BrowserWorker:
         self._clock = TrackClock()
         self._unit_writer = UnitWriter(link.send)
         self._copy: PictureCopy | None = None
-        self._encoding: BrowserVideoEncoder | None = None
-        self._coded_track: MediaTrack | None = None  # the track that `_encoding` decodes
-        self._voice: AacTranscoder | None = None
-        self._treated: tuple[str | None, str | None] = (None, None)  # "copy" or "transcode", of video and audio
-        self._left_out: tuple[str, ...] = ()
-        self._lost = [0, 0]  # pictures dropped and samples damaged in the earlier recordings of this push
-        self._noted = BrowserReport()
-        self._noted_at = 0.0
-        self._last_came = 0.0
+        self._video_encoder: BrowserVideoEncoder | None = None
+        self._video_track: MediaTrack | None = None  # the track that `_video_encoder` decodes
+        self._audio: AacTranscoder | None = None
+        self._track_modes: tuple[str | None, str | None] = (None, None)  # "copy" or "transcode", of video and audio
+        self._unusable_tracks: tuple[str, ...] = ()
+        self._earlier_losses = (0, 0)  # dropped pictures and damaged samples of the earlier recordings of this push
+        self._last_report = BrowserReport()
+        self._last_report_at = 0.0
+        self._last_packet_at = 0.0
 
     def work(self) -> None:
         """Runs until END or until the gateway closes the link. Raises InvalidData for an invalid or unknown frame."""
@@ -98,7 +98,7 @@ class BrowserWorker:
                 self._plan = BrowserPlan.from_json(wire.read_json(body))
             elif kind == StreamMessage.END:
                 self._close()
-                self._note(force=True)
+                self._send_report(force=True)
                 self._link.send_end()
                 return
             else:
@@ -112,112 +112,113 @@ class BrowserWorker:
             if isinstance(event, RecordingOpened):
                 self._open(event)
             elif event.lane.kind is Kind.VIDEO:
-                self._picture(event, wall)
+                self._on_video(event, wall)
             else:
-                self._sound(event, wall)
-        self._note()
+                self._on_audio(event, wall)
+        self._send_report()
 
     def _open(self, opened: RecordingOpened) -> None:
-        """Begins a recording, after finishing the one before."""
+        """Finishes the previous recording, then starts this one. Raises InvalidData, CodecFailed."""
         self._close()
         now = time.monotonic()
-        self._clock.restart(now - self._last_came if self._last_came else 0.0)
-        self._left_out = opened.left_out
+        self._clock.restart(now - self._last_packet_at if self._last_packet_at else 0.0)
+        self._unusable_tracks = opened.left_out
         if opened.video is None and opened.audio is None:
-            raise InvalidData("; ".join(("nothing that can be used is in this recording", *opened.left_out)))
+            raise InvalidData("; ".join(("the recording has no usable track", *opened.left_out)))
         video, audio = opened.video, opened.audio
         if video is not None and video.coding is Codec.H264:
             self._copy = PictureCopy(video)
         elif video is not None:
-            assert isinstance(video.coding, Codec), "foreign codings are of sound"
-            self._coded_track = MediaTrack(Kind.VIDEO, video.coding, video.timescale, video.config)
+            assert isinstance(video.coding, Codec), "only audio can use a codec outside `Codec`"
+            self._video_track = MediaTrack(Kind.VIDEO, video.coding, video.timescale, video.config)
         try:
-            self._voice = None if audio is None else AacTranscoder(audio)
+            self._audio = None if audio is None else AacTranscoder(audio)
         except CodecFailed as error:
-            # If only the audio fails, the video goes on without it.
+            # If only the audio fails, the video continues without it.
             if video is None:
                 raise
-            self._left_out = (*self._left_out, str(error))
-        promised = [kind for kind, there in ((Kind.VIDEO, video), (Kind.AUDIO, self._voice)) if there is not None]
-        self._unit_writer.open(promised)
-        sound = None if self._voice is None else "copy" if self._voice.copied else "transcode"
-        self._treated = (None if video is None else "copy" if self._copy is not None else "transcode", sound)
-        if self._voice is not None:
-            self._unit_writer.track(self._voice.track)
-        if self._coded_track is not None:
-            self._encoding = BrowserVideoEncoder(self._coded_track, self._plan, self._unit_writer)
+            self._unusable_tracks = (*self._unusable_tracks, str(error))
+        expected = [kind for kind, track in ((Kind.VIDEO, video), (Kind.AUDIO, self._audio)) if track is not None]
+        self._unit_writer.open(expected)
+        video_mode = None if video is None else "copy" if self._copy is not None else "transcode"
+        audio_mode = None if self._audio is None else "copy" if self._audio.copied else "transcode"
+        self._track_modes = video_mode, audio_mode
+        if self._audio is not None:
+            self._unit_writer.track(self._audio.track)
+        if self._video_track is not None:
+            self._video_encoder = BrowserVideoEncoder(self._video_track, self._plan, self._unit_writer)
 
     def _close(self) -> None:
-        """Finishes the recording: sends everything that is held back, and adds up the losses."""
-        if self._voice is not None:
-            self._heard(self._voice.flush())
-        if self._encoding is not None:
-            self._encoding.finish()
-            self._mind_hanging()
+        """Finishes the recording: sends all delayed units, and sums the losses."""
+        if self._audio is not None:
+            self._send_audio(self._audio.flush())
+        if self._video_encoder is not None:
+            self._video_encoder.finish()
+            self._exit_if_stuck()
         self._unit_writer.flush()
-        counted = self._count()
-        self._lost = [counted.dropped, counted.damaged]
-        self._copy = self._encoding = self._coded_track = self._voice = None
+        report = self._report()
+        self._earlier_losses = report.dropped, report.damaged
+        self._copy = self._video_encoder = self._video_track = self._audio = None
 
-    def _picture(self, packet: Packet, wall: float) -> None:
-        self._last_came = time.monotonic()
+    def _on_video(self, packet: Packet, wall: float) -> None:
+        self._last_packet_at = time.monotonic()
         if self._copy is not None:
             unit = self._copy.take(packet)
             if unit is not None:
-                self._place(unit, wall)
+                self._set_times(unit, wall)
                 self._unit_writer.track(unit.track)
                 self._unit_writer.units((unit,))
-        elif self._encoding is not None and self._coded_track is not None:
-            unit = AccessUnit(self._coded_track, packet.time, packet.cts, packet.key, wall, packet.payload)
-            self._place(unit, wall)
-            self._mind_hanging()
-            self._encoding.put(unit)
+        elif self._video_encoder is not None and self._video_track is not None:
+            unit = AccessUnit(self._video_track, packet.time, packet.cts, packet.key, wall, packet.payload)
+            self._set_times(unit, wall)
+            self._exit_if_stuck()
+            self._video_encoder.put(unit)
 
-    def _sound(self, packet: Packet, wall: float) -> None:
-        self._last_came = time.monotonic()
-        if self._voice is not None:
+    def _on_audio(self, packet: Packet, wall: float) -> None:
+        self._last_packet_at = time.monotonic()
+        if self._audio is not None:
             dts, _ = self._clock.stamp(Kind.AUDIO, packet.time, packet.lane.timescale)
-            self._heard(self._voice.take(dts, wall, packet.payload))
+            self._send_audio(self._audio.take(dts, wall, packet.payload))
 
-    def _heard(self, units: list[AccessUnit]) -> None:
-        if self._encoding is None:
+    def _send_audio(self, units: list[AccessUnit]) -> None:
+        if self._video_encoder is None:
             self._unit_writer.units(units)
         else:
             for unit in units:
-                self._encoding.put(unit)
+                self._video_encoder.put(unit)
 
-    def _place(self, unit: AccessUnit, wall: float) -> None:
-        """Sets the unit's times on the push's timeline. A moved decode time does not move the presentation time."""
-        dts, later = self._clock.stamp(Kind.VIDEO, unit.dts, unit.track.timescale)
-        unit.dts, unit.cts, unit.wall = dts, unit.cts - later, wall
+    def _set_times(self, unit: AccessUnit, wall: float) -> None:
+        """Sets the unit's times on the push's timeline. The extra delay does not change the presentation time."""
+        dts, delay = self._clock.stamp(Kind.VIDEO, unit.dts, unit.track.timescale)
+        unit.dts, unit.cts, unit.wall = dts, unit.cts - delay, wall
 
-    def _mind_hanging(self) -> None:
-        if self._encoding is not None and self._encoding.stuck:
-            program.log_reason("a codec hangs")
+    def _exit_if_stuck(self) -> None:
+        if self._video_encoder is not None and self._video_encoder.stuck:
+            program.log_reason("the codec does not respond")
             program.exit_now(1)
 
-    # ---- what is told ----
+    # ---- reports ----
 
-    def _count(self) -> BrowserReport:
-        dropped, damaged = self._lost
+    def _report(self) -> BrowserReport:
+        dropped, damaged = self._earlier_losses
         behind = 0.0
-        if self._encoding is not None:
-            dropped, damaged = dropped + self._encoding.dropped, damaged + self._encoding.damaged
-            behind = round(self._encoding.behind, 2)
+        if self._video_encoder is not None:
+            dropped, damaged = dropped + self._video_encoder.dropped, damaged + self._video_encoder.damaged
+            behind = round(self._video_encoder.behind, 2)
         if self._copy is not None:
             damaged += self._copy.damaged
-        if self._voice is not None:
-            damaged += self._voice.damaged
-        return BrowserReport(*self._treated, dropped, damaged, behind, self._left_out)
+        if self._audio is not None:
+            damaged += self._audio.damaged
+        return BrowserReport(*self._track_modes, dropped, damaged, behind, self._unusable_tracks)
 
-    def _note(self, *, force: bool = False) -> None:
+    def _send_report(self, *, force: bool = False) -> None:
         now = time.monotonic()
-        if not force and now - self._noted_at < _NOTE_SECONDS:
+        if not force and now - self._last_report_at < _REPORT_SECONDS:
             return
-        note = self._count()
-        if note != self._noted:
-            self._noted, self._noted_at = note, now
-            self._link.send_json(BrowserMessage.NOTE, **note.to_json())
+        report = self._report()
+        if report != self._last_report:
+            self._last_report, self._last_report_at = report, now
+            self._link.send_json(BrowserMessage.REPORT, **report.to_json())
 
 
 def work(link: program.ParentLink) -> None:

@@ -1,39 +1,39 @@
-"""Measures how late the encoding of a live recording is, compared with the arrival of its media."""
+"""Measures the delay of live encoding relative to the arrival of the media."""
 
 from __future__ import annotations
 
 from typing import Final
 
-_WINDOW: Final = 5.0  # seconds; an arrival counts for one to two windows
+_WINDOW: Final = 5.0  # seconds; an arrival is used for one or two windows
 
 
 class EncoderLag:
-    """Measures lateness relative to the longest wait that the recorder itself causes.
+    """Measures the delay in addition to the recorder's own delay.
 
-    A recorder sends slices. The first picture of a slice has waited for the last one; viewers have this delay anyway.
-    A unit within this delay is not late, however large the slices are. So the work on a slice may last until the next
-    slice comes. Media that arrive faster than real time are never late.
-    Media times and `now` are in seconds, each on its own clock. No I/O, no clock.
+    A recorder sends blocks. The first picture of a block waits for the last one. Viewers have this delay anyway, so a
+    unit within it is not late. So a block may be encoded until the next block arrives. Media that arrive faster than
+    real time are never late.
+    Media times and `now` are seconds on different clocks. This class does no I/O and reads no clock.
     """
 
-    __slots__ = ("_before", "_now", "_since")
+    __slots__ = ("_previous_max", "_window_max", "_window_start")
 
     def __init__(self) -> None:
-        self._since: float | None = None
-        self._now = self._before = 0.0  # the greatest wait of this window and of the one before
+        self._window_start: float | None = None
+        self._window_max = self._previous_max = 0.0  # the longest delay of a unit, in this window and the previous one
 
     def arrived(self, time: float, now: float) -> None:
-        """Records the arrival of a unit. time: media time of the unit."""
-        wait = now - time
-        if self._since is None:
-            self._since, self._now, self._before = now, wait, wait
-        elif now - self._since > _WINDOW:
-            self._since, self._before, self._now = now, self._now, wait
-        elif wait > self._now:
-            self._now = wait
+        """Records the arrival of a unit. time: its media time."""
+        delay = now - time
+        if self._window_start is None:
+            self._window_start, self._window_max, self._previous_max = now, delay, delay
+        elif now - self._window_start > _WINDOW:
+            self._window_start, self._previous_max, self._window_max = now, self._window_max, delay
+        elif delay > self._window_max:
+            self._window_max = delay
 
     def behind(self, time: float, now: float) -> float:
-        """Returns the seconds by which a unit is late if it is finished now; 0 if it is not late."""
-        if self._since is None:
+        """Returns the seconds of delay if the unit is finished now; 0 if it is not late."""
+        if self._window_start is None:
             return 0.0
-        return max(0.0, now - time - max(self._now, self._before))
+        return max(0.0, now - time - max(self._window_max, self._previous_max))

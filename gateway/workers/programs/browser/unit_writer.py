@@ -1,4 +1,4 @@
-"""Sends the output of a browser worker to the gateway: the tracks when they are known, then units."""
+"""Sends the output of a browser worker to the gateway: first the tracks, then units."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
 from gateway.protocols.wire import StreamMessage
 
-# Seconds of media that the first units wait for the other track. A later track would be a discontinuity for viewers.
+# Seconds of media that the first units wait for the other track. A later track is a discontinuity for viewers.
 HELD_SECONDS: Final = 1.0
 _HELD_BYTES: Final = 8_000_000
 _HELD_UNITS: Final = 1000
@@ -19,63 +19,61 @@ _HELD_UNITS: Final = 1000
 class UnitWriter:
     """Sends units after their tracks.
 
-    The first units wait until each promised kind has a track; the wait is limited in seconds of media, bytes and
-    number. Only one thread at a time may use it.
+    The first units are held until each expected kind has a track. Limits: seconds of media, bytes and number of units.
+    Only one thread at a time may use it.
     """
 
     def __init__(self, send: Callable[[int, bytes], None]) -> None:
         """send: sends a frame to the gateway."""
-        self.frames = 0  # pictures sent
         self._send = send
-        self._promised: frozenset[Kind] = frozenset()
+        self._expected: frozenset[Kind] = frozenset()
         self._tracks: dict[Kind, MediaTrack] = {}
         self._epoch = 0
         self._held: list[AccessUnit] | None = []
         self._held_bytes = 0
 
-    def open(self, promised: Iterable[Kind]) -> None:
-        """Begins a recording with these kinds, after sending everything of the one before."""
+    def open(self, expected: Iterable[Kind]) -> None:
+        """Starts a recording with these kinds of tracks, after sending all units of the previous one."""
         self.flush()
-        self._promised = frozenset(promised)
+        self._expected = frozenset(expected)
         self._tracks = {}
         self._epoch += 1
         self._held = []
 
     def track(self, track: MediaTrack) -> None:
-        """Sets the track of the next units of its kind. Call it again when the track changes."""
+        """Sets the track of the next units of its kind. Call it again if the track changes."""
         if self._tracks.get(track.kind) == track:
             return
-        changed = track.kind in self._tracks
-        if self._held is not None and changed:
+        if self._held is not None and track.kind in self._tracks:
             self.flush()
         self._tracks[track.kind] = track
         if self._held is None:
             self._announce()
 
     def units(self, units: Iterable[AccessUnit]) -> None:
-        """Hot. Takes the next units, in the order of publishing."""
+        """Sends the next units, in the order of publishing. Hot."""
         for unit in units:
             if self._held is None:
-                self._give(unit)
+                self._send_unit(unit)
             else:
                 self._hold(unit, self._held)
 
     def flush(self) -> None:
-        """Sends the tracks and the units that wait."""
+        """Sends the tracks and the held units."""
         held, self._held = self._held, None
         if held:
             self._announce()
             for unit in held:
-                self._give(unit)
+                self._send_unit(unit)
         self._held_bytes = 0
 
     def _hold(self, unit: AccessUnit, held: list[AccessUnit]) -> None:
         held.append(unit)
         self._held_bytes += len(unit.payload)
-        waited = unit.dts / unit.track.timescale - held[0].dts / held[0].track.timescale
+        held_seconds = unit.dts / unit.track.timescale - held[0].dts / held[0].track.timescale
         if (
-            self._promised <= self._tracks.keys()
-            or waited >= HELD_SECONDS
+            self._expected <= self._tracks.keys()
+            or held_seconds >= HELD_SECONDS
             or self._held_bytes >= _HELD_BYTES
             or len(held) >= _HELD_UNITS
         ):
@@ -85,7 +83,5 @@ class UnitWriter:
         tracks = Tracks(self._tracks.get(Kind.VIDEO), self._tracks.get(Kind.AUDIO), self._epoch)
         self._send(StreamMessage.TRACKS, wire.encode_tracks(tracks))
 
-    def _give(self, unit: AccessUnit) -> None:
-        if unit.track.kind is Kind.VIDEO:
-            self.frames += 1
+    def _send_unit(self, unit: AccessUnit) -> None:
         self._send(StreamMessage.UNIT, wire.encode_unit(unit))

@@ -1,4 +1,4 @@
-"""The worker program that makes one or several renditions of a stream.
+"""The worker program that encodes one or more renditions of a stream.
 
 Its plan is defined in `gateway.workers.ladder_plan`.
 """

@@ -1,9 +1,8 @@
-"""The ladder worker: decodes one source once, and gives its pictures and audio to one thread for each rung."""
+"""The ladder worker: decodes a source once, and passes its pictures and audio to one thread for each rendition."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
 
@@ -13,28 +12,20 @@ from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
 from gateway.workers import ladder_plan
-from gateway.workers.ladder_plan import COPY, FittedStep, LadderMessage, LadderPlan
+from gateway.workers.ladder_plan import COPY, FittedStep, LadderMessage, LadderPlan, LadderStep
 from gateway.workers.programs import program
 from gateway.workers.programs.audio_codec import AudioDecoder, AudioEncoder, channels_of
-from gateway.workers.programs.codec import CodecFailed, DecodedPicture, frame_rate
+from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoRecipe, frame_rate
 from gateway.workers.programs.filters import PreparedVideo
 from gateway.workers.programs.ladder.step_encoder import StepEncoder, StepSettings
 
-# Pictures for the measurement of the frame rate, before the first is encoded; and the most seconds of media for it.
-_MEASURED: Final = 8
-_MEASURED_SECONDS: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class _AudioRendition:
-    """One audio setting, shared by the rungs that use it: its track, and its encoder (None for a copy)."""
-
-    track: MediaTrack
-    encoder: AudioEncoder | None
+# The frame rate is measured before the first picture is encoded: over this many pictures, or at most these seconds.
+_RATE_PICTURES: Final = 8
+_RATE_SECONDS: Final = 0.5
 
 
 class LadderWorker:
-    """Handles the messages, decodes the source, and manages the rungs, in one thread. The rungs encode in theirs."""
+    """Receives messages, decodes the source, and manages the renditions in one thread. Each rendition has a thread."""
 
     def __init__(self, link: program.ParentLink) -> None:
         self._link = link
@@ -42,104 +33,104 @@ class LadderWorker:
         self._tracks: Tracks | None = None
         self._video: PreparedVideo | None = None
         self._audio: AudioDecoder | None = None
-        self._voices: dict[int, _AudioRendition] = {}
-        self._rungs: dict[str, StepEncoder] = {}
-        self._shape: tuple[int, int, Fraction] | None = None  # width, height, sample aspect of the source's pictures
+        self._audio_encoders: dict[int, AudioEncoder] = {}  # by bitrate
+        self._steps: dict[str, StepEncoder] = {}
+        self._source_size: tuple[int, int, Fraction] | None = None  # width, height, sample aspect ratio
         self._rate = Fraction(30)
         self._recent: list[int] = []  # times of the last pictures
         self._held: list[DecodedPicture | tuple[int, AccessUnit]] | None = []  # while the rate is measured
-        self._begun = False  # a key picture has come
-        self._renew = False  # make new encoders at the next key picture
+        self._has_key = False  # the first key picture has been decoded
+        self._new_encoders = False  # open new encoders at the next key picture
         self._damaged = 0
-        self._unfit = 0  # decoded pictures that could not be prepared
+        self._unprepared = 0  # decoded pictures that could not be prepared
 
     def work(self) -> None:
         """Runs until END or until the gateway closes the link. Raises InvalidData for an invalid or unknown frame."""
-        program.serve(self._link, self, {LadderMessage.PLAN: self._take_plan})
+        program.serve(self._link, self, {LadderMessage.PLAN: self._set_plan})
 
     # ---- the source ----
 
-    def _take_plan(self, body: bytes) -> None:
+    def _set_plan(self, body: bytes) -> None:
         self._plan = LadderPlan.from_json(wire.read_json(body))
 
     def change(self, tracks: Tracks) -> None:
-        """Takes the tracks of the next units, after the last pictures of the earlier ones."""
+        """Encodes the last pictures of the previous tracks, then starts the new ones."""
         if self._tracks is not None:
             self._drain()
-            for rung in self._rungs.values():
-                rung.change(rung.terms)  # flushes its last pictures now, before those of the new tracks
+            for step in self._steps.values():
+                step.change(step.settings)  # flushes its last pictures now, before those of the new tracks
         self._tracks = tracks
         self._video = self._audio = None
-        self._voices = {}
-        self._held, self._recent, self._begun, self._renew = [], [], False, True
-        self._note(error=None)
+        self._audio_encoders = {}
+        self._held, self._recent, self._has_key, self._new_encoders = [], [], False, True
+        self._send_note(error=None)
         if tracks.video is None:
             return
         try:
-            self._video = PreparedVideo(tracks.video, self._plan.threads, self._leave_out)
+            self._video = PreparedVideo(tracks.video, self._plan.threads, self._on_unprepared)
             if tracks.audio is not None:
                 self._audio = AudioDecoder(tracks.audio, channels_of(tracks.audio))
         except CodecFailed as error:
-            # If only the audio fails, the video goes on without it.
-            self._complain(str(error))
+            # If only the audio fails, the video continues without it.
+            self._report_error(str(error))
 
     def take(self, unit: AccessUnit) -> None:
-        """Takes the next unit of the source."""
+        """Decodes the next unit of the source."""
         if self._video is None:
             return
         if unit.track.kind is Kind.VIDEO:
             for picture in self._video.decode(unit):
-                self._show(picture)
+                self._on_picture(picture)
             if unit.key:
-                self._tell_damage()
+                self._report_damage()
         else:
-            self._listen(unit)
+            self._decode_audio(unit)
 
-    def _leave_out(self, error: av.FFmpegError) -> None:
-        self._unfit += 1
-        self._complain(f"a picture cannot be prepared: {error}")
+    def _on_unprepared(self, error: av.FFmpegError) -> None:
+        self._unprepared += 1
+        self._report_error(f"a picture cannot be prepared: {error}")
 
-    def _show(self, picture: DecodedPicture) -> None:
-        if not self._begun:
+    def _on_picture(self, picture: DecodedPicture) -> None:
+        if not self._has_key:
             if not picture.key:
                 return
-            self._begun = True
+            self._has_key = True
         if self._held is None:
             self._distribute(picture)
             return
         self._held.append(picture)
         self._recent.append(picture.pts)
         timescale = self._timescale
-        if len(self._recent) >= _MEASURED or self._recent[-1] - self._recent[0] >= _MEASURED_SECONDS * timescale:
+        if len(self._recent) >= _RATE_PICTURES or self._recent[-1] - self._recent[0] >= _RATE_SECONDS * timescale:
             self._release()
 
     def _release(self) -> None:
-        """Sets the frame rate from the pictures so far, and releases everything that was held back."""
+        """Determines the frame rate from the held pictures, then distributes the held pictures and audio."""
         assert self._video is not None
         held, self._held = self._held or [], None
         if self._recent:
-            self._rate = frame_rate(self._recent, self._timescale, self._video.decoder.claimed_rate)
+            self._rate = frame_rate(self._recent, self._timescale, self._video.decoder.declared_rate)
         for item in held:
             if isinstance(item, DecodedPicture):
                 self._distribute(item)
             else:
-                self._sound(*item)
+                self._distribute_audio(*item)
 
     def _distribute(self, picture: DecodedPicture) -> None:
-        shape = (picture.frame.width, picture.frame.height, picture.aspect)
-        if picture.key or shape != self._shape:
+        size = (picture.frame.width, picture.frame.height, picture.aspect)
+        if picture.key or size != self._source_size:
             if self._measure_again(picture):
                 return
-            self._arrange(shape)
+            self._update_steps(size)
             # If the size changes without a key frame of the source, the new encoders still begin with one.
-        for rung in self._rungs.values():
-            rung.put(picture)
+        for step in self._steps.values():
+            step.put(picture)
 
     def _measure_again(self, picture: DecodedPicture) -> bool:
-        """Returns whether pictures come faster than measured. If so, starts a new measurement with this picture."""
-        if self._renew or not any(rung.outrun for rung in self._rungs.values()):
+        """Returns whether pictures come faster than measured. Then starts a new measurement with this picture."""
+        if self._new_encoders or not any(step.outrun for step in self._steps.values()):
             return False
-        self._held, self._recent, self._renew = [picture], [picture.pts], True
+        self._held, self._recent, self._new_encoders = [picture], [picture.pts], True
         return True
 
     @property
@@ -147,136 +138,133 @@ class LadderWorker:
         assert self._tracks is not None and self._tracks.video is not None
         return self._tracks.video.timescale
 
-    # ---- sound ----
+    # ---- audio ----
 
-    def _listen(self, unit: AccessUnit) -> None:
+    def _decode_audio(self, unit: AccessUnit) -> None:
         track, decoder = unit.track, self._audio
         if decoder is None:
             return
-        wanted = {self._audio_setting(rung.audio, track) for rung in self._plan.rungs}
-        for setting in wanted - self._voices.keys():
-            self._voices[setting] = self._voice(setting, track)
+        wanted = {self._audio_bitrate(step.audio, track) for step in self._plan.rungs}
         if COPY in wanted:
-            self._voiced(COPY, unit)
-        encoders = [(s, v.encoder) for s, v in self._voices.items() if s in wanted and v.encoder is not None]
+            self._on_audio(COPY, unit)
+        encoders = [(bitrate, self._audio_encoder(bitrate, track)) for bitrate in wanted if bitrate != COPY]
         if not encoders:
             return
-        for sound in decoder.decode(unit):
-            for setting, encoder in encoders:
-                for coded in encoder.encode(sound):
-                    self._voiced(setting, coded)
+        for samples in decoder.decode(unit):
+            for bitrate, encoder in encoders:
+                for coded in encoder.encode(samples):
+                    self._on_audio(bitrate, coded)
 
-    def _voiced(self, setting: int, unit: AccessUnit) -> None:
-        if not self._begun:
-            return  # audio before the first picture
+    def _on_audio(self, bitrate: int, unit: AccessUnit) -> None:
+        if not self._has_key:
+            return  # audio before the first picture is dropped
         if self._held is None:
-            self._sound(setting, unit)
+            self._distribute_audio(bitrate, unit)
         else:
-            self._held.append((setting, unit))
+            self._held.append((bitrate, unit))
 
-    def _sound(self, setting: int, unit: AccessUnit) -> None:
+    def _distribute_audio(self, bitrate: int, unit: AccessUnit) -> None:
         assert self._tracks is not None and self._tracks.audio is not None
         source = self._tracks.audio
-        for rung in self._rungs.values():
-            if self._audio_setting(rung.terms.fitted.rung.audio, source) == setting:
-                rung.put(unit)
+        for step in self._steps.values():
+            if self._audio_bitrate(step.settings.step.audio, source) == bitrate:
+                step.put(unit)
 
-    def _voice(self, setting: int, track: MediaTrack) -> _AudioRendition:
-        if setting == COPY:
-            return _AudioRendition(track, None)
-        encoder = AudioEncoder(setting, channels_of(track), track.timescale)
-        return _AudioRendition(encoder.track, encoder)
+    def _audio_encoder(self, bitrate: int, track: MediaTrack) -> AudioEncoder:
+        """Returns the encoder for this bitrate. The renditions with this bitrate share it."""
+        if bitrate not in self._audio_encoders:
+            self._audio_encoders[bitrate] = AudioEncoder(bitrate, channels_of(track), track.timescale)
+        return self._audio_encoders[bitrate]
 
     @staticmethod
-    def _audio_setting(wanted: int, track: MediaTrack) -> int:
-        """Returns the audio setting of a rung. Only AAC is copied, because not every player takes another codec."""
-        return ladder_plan.FALLBACK_AUDIO if wanted == COPY and track.codec is not Codec.AAC else wanted
+    def _audio_bitrate(bitrate: int, track: MediaTrack) -> int:
+        """Returns the audio bitrate of a rendition, or COPY. Only AAC is copied: not every player supports others."""
+        return ladder_plan.FALLBACK_AUDIO if bitrate == COPY and track.codec is not Codec.AAC else bitrate
 
-    # ---- rungs ----
+    # ---- renditions ----
 
-    def _arrange(self, shape: tuple[int, int, Fraction]) -> None:
-        """Starts, changes and ends rungs, at the same key picture for all."""
+    def _update_steps(self, size: tuple[int, int, Fraction]) -> None:
+        """Starts, changes and ends renditions, all at one key picture."""
         assert self._tracks is not None
-        self._shape = shape
-        size = ladder_plan.display_size(*shape)
-        wanted = {fitted.rung.name: fitted for fitted in ladder_plan.fit(self._plan.rungs, *size)}
-        self._note(rungs=list(wanted))
-        for name in [name for name in self._rungs if name not in wanted]:
-            rung = self._rungs.pop(name)
-            rung.finish()
-            rung.join()  # its END must not come after messages of a new rung with the same slot
-        renew, self._renew = self._renew, False
+        self._source_size = size
+        fitted_steps = ladder_plan.fit(self._plan.rungs, *ladder_plan.display_size(*size))
+        wanted = {fitted.step.name: fitted for fitted in fitted_steps}
+        self._send_note(rungs=list(wanted))
+        for name in [name for name in self._steps if name not in wanted]:
+            step = self._steps.pop(name)
+            step.finish()
+            step.join()  # its END must be sent before messages of a new rendition with its slot
+        replace_all, self._new_encoders = self._new_encoders, False
         for name, fitted in wanted.items():
-            terms = self._terms(fitted)
-            running = self._rungs.get(name)
+            settings = self._settings(fitted)
+            running = self._steps.get(name)
             if running is None:
-                self._rungs[name] = StepEncoder(terms, self._link, self._complain)
-            elif renew or terms != running.terms:
-                running.change(terms)
+                self._steps[name] = StepEncoder(settings, self._link, self._report_error)
+            elif replace_all or settings != running.settings:
+                running.change(settings)
 
-    def _terms(self, fitted: FittedStep) -> StepSettings:
+    def _settings(self, fitted: FittedStep) -> StepSettings:
         assert self._tracks is not None
-        plan = self._plan
-        return StepSettings(
-            fitted=fitted,
-            encoder=plan.encoder,
-            preset=plan.preset,
-            threads=plan.threads,
-            epoch=self._tracks.epoch,
-            timescale=self._timescale,
+        step = fitted.step
+        recipe = VideoRecipe(
+            encoder=self._plan.encoder,
+            width=fitted.width,
+            height=fitted.height,
+            bitrate=step.bitrate,
+            maxrate=round(step.bitrate * step.vbv),
             rate=self._rate,
-            audio=self._voice_track(fitted),
+            timescale=self._timescale,
+            preset=self._plan.preset,
+            threads=self._plan.threads,
         )
+        return StepSettings(step, recipe, self._tracks.epoch, self._audio_track(step))
 
-    def _voice_track(self, fitted: FittedStep) -> MediaTrack | None:
+    def _audio_track(self, step: LadderStep) -> MediaTrack | None:
         assert self._tracks is not None
         source = self._tracks.audio
         if source is None or self._audio is None:
             return None
-        setting = self._audio_setting(fitted.rung.audio, source)
-        if setting not in self._voices:
-            self._voices[setting] = self._voice(setting, source)
-        return self._voices[setting].track
+        bitrate = self._audio_bitrate(step.audio, source)
+        return source if bitrate == COPY else self._audio_encoder(bitrate, source).track
 
-    # ---- ends ----
+    # ---- the end ----
 
     def _drain(self) -> None:
-        """Gives the rungs everything that the decoders hold back."""
+        """Passes all delayed pictures and audio to the renditions."""
         if self._video is not None:
             for picture in self._video.flush():
-                self._show(picture)
+                self._on_picture(picture)
             if self._held is not None:
                 self._release()
-        for setting, voice in self._voices.items():
-            if voice.encoder is not None:
-                for unit in voice.encoder.flush():
-                    self._voiced(setting, unit)
+        for bitrate, encoder in self._audio_encoders.items():
+            for unit in encoder.flush():
+                self._on_audio(bitrate, unit)
 
     def finish(self) -> None:
-        """Waits until every rung has sent its last units and its end."""
+        """Waits until each rendition has sent its last units and its end."""
         self._drain()
-        self._tell_damage()
-        rungs = list(self._rungs.values())
-        for rung in rungs:
-            rung.finish()
-        for rung in rungs:
-            rung.join()
+        self._report_damage()
+        steps = list(self._steps.values())
+        for step in steps:
+            step.finish()
+        for step in steps:
+            step.join()
 
     # ---- notes ----
 
-    def _tell_damage(self) -> None:
-        damaged = self._unfit
+    def _report_damage(self) -> None:
+        damaged = self._unprepared
         damaged += 0 if self._video is None else self._video.decoder.damaged
         damaged += 0 if self._audio is None else self._audio.damaged
         if damaged != self._damaged:
             self._damaged = damaged
-            self._note(damaged=damaged)
+            self._send_note(damaged=damaged)
 
-    def _complain(self, line: str) -> None:
-        self._note(error=line)
+    def _report_error(self, line: str) -> None:
+        self._send_note(error=line)
 
-    def _note(self, **what: Any) -> None:
-        self._link.send_json(LadderMessage.NOTE, **what)
+    def _send_note(self, **fields: Any) -> None:
+        self._link.send_json(LadderMessage.NOTE, **fields)
 
 
 if __name__ == "__main__":

@@ -1,80 +1,74 @@
-"""One rung: a thread that scales, encodes and sends pictures, and sends the audio in its place between them."""
+"""The encoder of one rendition: a thread that scales, encodes and sends pictures, and audio in order with them."""
 
 from __future__ import annotations
 
 import queue
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Final, TypeAlias
 
 import av
 
 from gateway.media.track import MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
-from gateway.workers.ladder_plan import FittedStep
+from gateway.workers.ladder_plan import LadderStep
 from gateway.workers.programs import program
 from gateway.workers.programs.codec import CodecFailed, DecodedPicture, VideoEncoder, VideoRecipe
 from gateway.workers.programs.filters import Scaler
 
-# Pictures and audio units in the queue of a rung: about a quarter of a second. A full queue blocks the decoder, then
-# the socket, then the gateway, which drops whole groups of pictures.
-_MAX_WAITING: Final = 24
+# Pictures and audio units in the queue of a rendition: about a quarter of a second. A full queue blocks the decoder,
+# then the socket, then the gateway, which drops whole groups of pictures.
+_MAX_QUEUED: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
 class StepSettings:
-    """The settings of a rung, which `StepEncoder.change` can replace.
+    """The settings of a rendition, which `StepEncoder.change` can replace.
 
-    fitted: the rung and the size of its pictures. encoder, preset, threads: those of the LadderPlan.
-    epoch, timescale: of the source. rate: of its pictures, frames per second. audio: the audio track of the rung.
+    recipe: of the video encoder. epoch: of the source. audio: the audio track of the rendition.
     """
 
-    fitted: FittedStep
-    encoder: str
-    preset: str
-    threads: int
+    step: LadderStep
+    recipe: VideoRecipe
     epoch: int
-    timescale: int
-    rate: Fraction
     audio: MediaTrack | None
 
 
-_Work: TypeAlias = DecodedPicture | AccessUnit | StepSettings | None
+_Item: TypeAlias = DecodedPicture | AccessUnit | StepSettings | None
 
 
 class StepEncoder:
-    """Scales and encodes the pictures of one rung in its own thread.
+    """Scales and encodes the pictures of one rendition in its own thread.
 
-    Only the decoding thread calls `put`, which blocks while the rung is late.
-    An unexpected error in a rung ends the process: a ladder with a missing rung would not be noticed.
+    Only the decoding thread calls `put`, which blocks while the rendition is late.
+    An unexpected error ends the process, so that the gateway notices it: it would not notice a missing rendition.
     """
 
-    def __init__(self, terms: StepSettings, link: program.ParentLink, complain: Callable[[str], None]) -> None:
-        """complain: called with one line that says why this rung gives no pictures."""
-        self.terms = terms
+    def __init__(self, settings: StepSettings, link: program.ParentLink, report_error: Callable[[str], None]) -> None:
+        """report_error: called with one line if the pictures of this rendition cannot be encoded."""
+        self.settings = settings
         self.outrun = False  # see VideoEncoder.outrun; read by the decoding thread
         self._link = link
-        self._complain = complain
-        self._to = 1 << terms.fitted.rung.slot
+        self._report_error = report_error
+        self._to = 1 << settings.step.slot
         self._scaler: Scaler | None = None
         self._encoder: VideoEncoder | None = None
-        self._refused = False
-        self._queue: queue.Queue[_Work] = queue.Queue(_MAX_WAITING)
-        self._thread = program.start_thread(lambda: self._run(terms), terms.fitted.rung.name)
+        self._failed = False
+        self._queue: queue.Queue[_Item] = queue.Queue(_MAX_QUEUED)
+        self._thread = program.start_thread(lambda: self._run(settings), settings.step.name)
 
-    def put(self, work: DecodedPicture | AccessUnit) -> None:
-        """Queues the next picture or audio unit (of the track in `terms`), in the source's order. May block."""
-        self._queue.put(work)
+    def put(self, item: DecodedPicture | AccessUnit) -> None:
+        """Queues the next picture or audio unit (of the track in `settings`), in the source's order. May block."""
+        self._queue.put(item)
 
-    def change(self, terms: StepSettings) -> None:
-        """Queues new settings. Pictures before are encoded with the old ones; the next begins with a key frame."""
-        self.terms = terms
+    def change(self, settings: StepSettings) -> None:
+        """Queues new settings. They apply from the next picture, which becomes a key frame."""
+        self.settings = settings
         self.outrun = False
-        self._queue.put(terms)
+        self._queue.put(settings)
 
     def finish(self) -> None:
-        """Lets the thread encode the queue, send END and end. `join` waits for that."""
+        """Queues the end: the thread then sends END and ends. `join` waits for it."""
         self._queue.put(None)
 
     def join(self) -> None:
@@ -82,71 +76,56 @@ class StepEncoder:
 
     # ---- in the thread ----
 
-    def _run(self, terms: StepSettings) -> None:
-        while (work := self._queue.get()) is not None:
-            if isinstance(work, DecodedPicture):
-                self._encode(work, terms)
-            elif isinstance(work, StepSettings):
+    def _run(self, settings: StepSettings) -> None:
+        while (item := self._queue.get()) is not None:
+            if isinstance(item, DecodedPicture):
+                self._encode(item, settings)
+            elif isinstance(item, StepSettings):
                 self._flush()
-                terms = work
+                settings = item
             elif self._encoder is not None:
-                self._link.send_units((work,), self._to)
+                self._link.send_units((item,), self._to)
         self._flush()
         self._link.send_end(self._to)
 
-    def _encode(self, picture: DecodedPicture, terms: StepSettings) -> None:
-        if self._refused:
+    def _encode(self, picture: DecodedPicture, settings: StepSettings) -> None:
+        if self._failed:
             return
         try:
-            units = self._coded(picture, terms)
+            units = self._encode_units(picture, settings)
         except (CodecFailed, av.FFmpegError) as error:
-            # The pictures cannot be scaled or encoded. The other rungs go on; this one tries again with its next terms.
-            self._refused = True
-            self._complain(f"{terms.fitted.rung.name}: {error}")
+            # The pictures cannot be scaled or encoded. The other renditions continue. This one tries again with its
+            # next settings.
+            self._failed = True
+            self._report_error(f"{settings.step.name}: {error}")
             return
         self._link.send_units(units, self._to)
 
-    def _coded(self, picture: DecodedPicture, terms: StepSettings) -> list[AccessUnit]:
+    def _encode_units(self, picture: DecodedPicture, settings: StepSettings) -> list[AccessUnit]:
         if self._scaler is None:
-            self._scaler = Scaler(terms.fitted.width, terms.fitted.height)
+            self._scaler = Scaler(settings.recipe.width, settings.recipe.height)
         frame = self._scaler.scale(picture.frame)
         encoder = self._encoder
         if encoder is None:
-            encoder = self._encoder = VideoEncoder(_recipe(terms), frame)
-            self._announce(encoder.track, terms)
+            encoder = self._encoder = VideoEncoder(settings.recipe, frame)
+            self._announce(encoder.track, settings)
         units = encoder.encode(frame, picture)
-        if encoder.outrun and terms is self.terms:
+        if encoder.outrun and settings is self.settings:
             self.outrun = True
         return units
 
     def _flush(self) -> None:
         encoder, self._encoder = self._encoder, None
-        self._refused, self._scaler = False, None
+        self._failed, self._scaler = False, None
         if encoder is not None:
             self._link.send_units(encoder.flush(), self._to)
 
-    def _announce(self, video: MediaTrack, terms: StepSettings) -> None:
-        fitted = terms.fitted
+    def _announce(self, video: MediaTrack, settings: StepSettings) -> None:
+        recipe = settings.recipe
         metadata = {
-            "width": float(fitted.width),
-            "height": float(fitted.height),
-            "framerate": round(float(terms.rate), 3),
-            "videodatarate": fitted.rung.bitrate / 1000,
+            "width": float(recipe.width),
+            "height": float(recipe.height),
+            "framerate": round(float(recipe.rate), 3),
+            "videodatarate": recipe.bitrate / 1000,
         }
-        tracks = Tracks(video, terms.audio, terms.epoch, dict(metadata))
-        self._link.send_tracks(tracks, self._to)
-
-
-def _recipe(terms: StepSettings) -> VideoRecipe:
-    fitted = terms.fitted
-    return VideoRecipe(
-        encoder=terms.encoder,
-        width=fitted.width,
-        height=fitted.height,
-        bitrate=fitted.rung.bitrate,
-        maxrate=round(fitted.rung.bitrate * fitted.rung.vbv),
-        rate=terms.rate,
-        timescale=terms.timescale,
-        preset=terms.preset,
-        threads=terms.threads,
-    )
+        self._link.send_tracks(Tracks(video, settings.audio, settings.epoch, dict(metadata)), self._to)

@@ -1,4 +1,4 @@
-"""The children of video on demand: packaging a file, and playing one in real time.
+"""The worker programs of video on demand: one converts a file to HLS, one plays a file in real time.
 
-Their requests are in `gateway.workers.package_protocol`.
+Their messages are defined in `gateway.workers.package_protocol`.
 """

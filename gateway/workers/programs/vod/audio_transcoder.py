@@ -1,8 +1,7 @@
-"""Converts the audio of a VOD to AAC. Frames that a transport stream can carry are copied; other audio is encoded."""
+"""Converts the audio of a VOD to AAC. Frames that a transport stream supports are copied; other audio is encoded."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,13 +15,13 @@ from gateway.media import aac
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.workers.programs.audio_codec import open_aac
-from gateway.workers.programs.filters import pulled
+from gateway.workers.programs.filters import pull_frames
 from gateway.workers.programs.vod.continuous_timeline import TICKS, ContinuousTimeline
 from gateway.workers.programs.vod.media_file import MediaFile, ticks
-from gateway.workers.vod_errors import UnusableMedia
+from gateway.workers.vod_bounds import UnusableMedia
 
-_SLACK: Final = TICKS * 40 // 1000  # counted time is reset to the container's if it differs by more
-_BITS_A_CHANNEL: Final = 64_000
+_MAX_DRIFT: Final = TICKS * 40 // 1000  # the counted time is reset to the container's if it differs by more
+_BITS_PER_CHANNEL: Final = 64_000
 _LC: Final = 2
 
 
@@ -37,65 +36,62 @@ class AacFrame:
 class AudioTranscoder:
     """Returns the AAC frames of a file in order, up to a wanted time.
 
-    leader: the timeline of the video, which decides how a jump of time is handled.
+    leader: the timeline of the video; jumps of the audio are handled like its jumps.
     advance: called with the time in the file, in ticks.
     """
 
     def __init__(self, film: MediaFile, leader: ContinuousTimeline | None, advance: Callable[[int], None]) -> None:
         self.damaged = 0
-        self.end = 0  # end of the last frame that was taken, in ticks
+        self.end = 0  # end of the last frame that `until` has yielded, in ticks
         self._film = film
         self._stream = film.audio
         self._advance = advance
-        self._timeline = ContinuousTimeline(film.jumps, leader)
+        self._timeline = ContinuousTimeline(film.max_gap, leader)
         packets = film.packets(self._stream)
         first = next((p for p in packets if p.size), None)
-        own = None if first is None else _own_config(self._stream, bytes(first))
-        if own is None:
-            self._coder: _Coder | None = _Coder(self._stream)
-            config = self._coder.config
+        own_config = None if first is None else _copyable_config(self._stream, bytes(first))
+        if own_config is None:
+            self._encoder: _Encoder | None = _Encoder(self._stream)
+            config = self._encoder.config
         else:
-            self._coder, config = None, own
+            self._encoder, config = None, own_config
         asc = aac.parse_asc(config)
         self.track = MediaTrack(Kind.AUDIO, Codec.AAC, TICKS, config)
         self._length = Fraction(asc.core_samples * TICKS, asc.core_rate)
         self._frames = self._read(first, packets)
-        self._ready: deque[AacFrame] = deque()
+        self._next: AacFrame | None = None  # the next frame, if it has been read
 
     def first(self) -> int | None:
-        """Returns the time of the first frame in ticks; None if there is no audio."""
-        if not self._ready:
-            self._fetch()
-        return self._ready[0].pts if self._ready else None
+        """Returns the time of the first frame in ticks; None if no audio can be decoded."""
+        frame = self._peek()
+        return None if frame is None else frame.pts
 
     def until(self, time: float) -> Iterator[AacFrame]:
-        """Yields the frames before `time` (ticks) that were not taken yet."""
-        while self._ready or self._fetch():
-            if self._ready[0].pts >= time:
-                return
-            sound = self._ready.popleft()
-            self.end = sound.pts + round(self._length)
-            yield sound
+        """Yields the next frames before `time` (ticks)."""
+        while (frame := self._peek()) is not None and frame.pts < time:
+            self._next = None
+            self.end = frame.pts + round(self._length)
+            yield frame
 
-    def _fetch(self) -> bool:
-        sound = next(self._frames, None)
-        if sound is not None:
-            self._ready.append(sound)
-        return sound is not None
+    def _peek(self) -> AacFrame | None:
+        if self._next is None:
+            self._next = next(self._frames, None)
+        return self._next
 
     def _read(self, first: Any, packets: Iterator[Any]) -> Iterator[AacFrame]:
         """Yields frames with times counted in samples, because containers round times to milliseconds."""
-        source = self._copied(first, packets) if self._coder is None else self._coded(self._coder, first, packets)
-        begun: int | None = None
+        encoder = self._encoder
+        frames = self._copy(first, packets) if encoder is None else self._encode(encoder, first, packets)
+        start: int | None = None
         count = 0
-        for at, payload in source:
-            expected = None if begun is None else begun + round(count * self._length)
-            if expected is None or abs(at - expected) > _SLACK:
-                begun, count, expected = at, 0, at
+        for at, payload in frames:
+            expected = None if start is None else start + round(count * self._length)
+            if expected is None or abs(at - expected) > _MAX_DRIFT:
+                start, count, expected = at, 0, at
             count += 1
             yield AacFrame(expected, payload)
 
-    def _copied(self, first: Any, packets: Iterator[Any]) -> Iterator[tuple[int, bytes]]:
+    def _copy(self, first: Any, packets: Iterator[Any]) -> Iterator[tuple[int, bytes]]:
         length = round(self._length)
         for packet in _chain(first, packets):
             at = ticks(packet.pts, packet.time_base)
@@ -104,12 +100,12 @@ class AudioTranscoder:
                 payload = payload[_adts_header(payload) :]
             if not payload or (packet.is_discard and at is not None and at < 0):
                 continue
-            place = self._timeline.place(self._timeline.end if at is None else at, length)
-            if place is not None and len(payload) <= 8184:
+            new_time = self._timeline.place(self._timeline.end if at is None else at, length)
+            if new_time is not None and len(payload) <= 8184:
                 self._advance(at or 0)
-                yield place, payload
+                yield new_time, payload
 
-    def _coded(self, coder: _Coder, first: Any, packets: Iterator[Any]) -> Iterator[tuple[int, bytes]]:
+    def _encode(self, encoder: _Encoder, first: Any, packets: Iterator[Any]) -> Iterator[tuple[int, bytes]]:
         for packet in _chain(first, packets, flush=True):
             try:
                 frames = packet.decode()
@@ -121,14 +117,14 @@ class AudioTranscoder:
             for frame in frames:
                 at = ticks(frame.pts, frame.time_base)
                 length = round(frame.samples * TICKS / (frame.sample_rate or TICKS))
-                place = self._timeline.place(self._timeline.end if at is None else at, length)
-                if place is not None:
-                    frame.pts, frame.time_base = place, Fraction(1, TICKS)
-                    yield from coder.put(frame)
-        yield from coder.put(None)
+                new_time = self._timeline.place(self._timeline.end if at is None else at, length)
+                if new_time is not None:
+                    frame.pts, frame.time_base = new_time, Fraction(1, TICKS)
+                    yield from encoder.put(frame)
+        yield from encoder.put(None)
 
 
-class _Coder:
+class _Encoder:
     """Encodes decoded audio as AAC LC with at most two channels. Fills gaps with silence."""
 
     def __init__(self, stream: Any) -> None:
@@ -136,16 +132,16 @@ class _Coder:
         rate = context.sample_rate if context.sample_rate in (32_000, 44_100, 48_000) else 48_000
         channels = 1 if context.channels == 1 else 2
         self._rate, self._layout = rate, "mono" if channels == 1 else "stereo"
-        self._encoder: Any = open_aac(_BITS_A_CHANNEL * channels, channels, rate)
-        self.config = bytes(self._encoder.extradata or b"")
+        self._context: Any = open_aac(_BITS_PER_CHANNEL * channels, channels, rate)
+        self.config = bytes(self._context.extradata or b"")
         self._graph: Any = None
         self._sink: Any = None
-        self._form: tuple[Any, ...] = ()
+        self._input_format: tuple[Any, ...] = ()
 
     def put(self, frame: Any) -> Iterator[tuple[int, bytes]]:
         """Yields the packets that a frame completes, as (ticks, bytes). frame: None at the end."""
-        form = () if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
-        if form != self._form and self._graph is not None:
+        input_format = () if frame is None else (frame.format.name, frame.layout.name, frame.sample_rate)
+        if input_format != self._input_format and self._graph is not None:
             self._graph.push(None)
             yield from self._pull()
             self._graph = None
@@ -153,17 +149,17 @@ class _Coder:
             yield from self._packets(None)
             return
         if self._graph is None:
-            self._graph, self._form = self._make_graph(*form), form
+            self._graph, self._input_format = self._build_graph(*input_format), input_format
         self._graph.push(frame)
         yield from self._pull()
 
-    def _make_graph(self, sample_format: str, layout: str, rate: int) -> Any:
+    def _build_graph(self, sample_format: str, layout: str, rate: int) -> Any:
         graph = av.filter.Graph()
         begin = graph.add(
             "abuffer", f"time_base=1/{TICKS}:sample_rate={rate}:sample_fmt={sample_format}:channel_layout={layout}"
         )
         sink = graph.add("abuffersink")
-        # async: fills gaps with silence, and compresses audio that comes too early.
+        # async: fills gaps with silence, and compresses audio that is too early.
         graph.link_nodes(
             begin,
             graph.add("aresample", f"{self._rate}:async=1000"),
@@ -174,32 +170,32 @@ class _Coder:
         return graph
 
     def _pull(self) -> Iterator[tuple[int, bytes]]:
-        for frame in pulled(self._sink):
+        for frame in pull_frames(self._sink):
             yield from self._packets(frame)
 
     def _packets(self, frame: Any) -> Iterator[tuple[int, bytes]]:
-        for packet in self._encoder.encode(frame):
-            at = ticks(packet.pts, packet.time_base or self._encoder.time_base)
+        for packet in self._context.encode(frame):
+            at = ticks(packet.pts, packet.time_base or self._context.time_base)
             if at is not None and packet.size:
                 yield at, bytes(packet)
 
 
 def _chain(first: Any, rest: Iterator[Any], flush: bool = False) -> Iterator[Any]:
-    """Yields the first packet and the rest. flush: also the empty packet at the end, which flushes the decoder."""
+    """Yields the first packet and the rest. flush: True: also the empty packet at the end, to flush the decoder."""
     if first is not None:
         yield first
     yield from (packet for packet in rest if packet.size or flush)
 
 
-def _own_config(stream: Any, payload: bytes) -> bytes | None:
-    """Returns the AudioSpecificConfig of AAC LC (also with SBR) that ADTS can carry; None for other audio."""
+def _copyable_config(stream: Any, payload: bytes) -> bytes | None:
+    """Returns the AudioSpecificConfig of AAC LC (also with SBR) that ADTS supports; None for other audio."""
     if stream.codec_context.name not in ("aac", "aac_latm", "aac_fixed"):
         return None
     config = bytes(stream.codec_context.extradata or b"")
     try:
         if not config and _is_adts(payload):
             config = _adts_config(payload)
-        if not config or (_is_adts(payload) and payload[6] & 3):  # several raw blocks behind one header
+        if not config or (_is_adts(payload) and payload[6] & 3):  # several raw blocks after one header
             return None
         asc = aac.parse_asc(config)
         aac.Adts(asc)
@@ -215,7 +211,7 @@ def _is_adts(payload: bytes) -> bool:
 
 
 def _adts_header(payload: bytes) -> int:
-    """Returns the length of an ADTS header, which is two bytes longer with a checksum."""
+    """Returns the length of an ADTS header: 7 bytes, and two more with a checksum."""
     return 7 if payload[1] & 1 else 9
 
 
@@ -229,16 +225,16 @@ def _adts_config(payload: bytes) -> bytes:
 def open_audio(
     film: MediaFile, leader: ContinuousTimeline | None, advance: Callable[[int], None]
 ) -> AudioTranscoder | None:
-    """Opens the audio of a file. Returns None if it has none, or if it has video and the audio cannot be decoded.
+    """Opens the audio of a file. Returns None without audio, or if a file with video has audio that cannot be decoded.
 
-    Raises UnusableMedia if the audio cannot be decoded and there is no video.
+    Raises UnusableMedia if the audio cannot be decoded and the file has no video.
     """
     if film.audio is None:
         return None
     try:
-        sounds = AudioTranscoder(film, leader, advance)
-        return sounds if sounds.first() is not None else None
+        audio = AudioTranscoder(film, leader, advance)
+        return audio if audio.first() is not None else None
     except (av.error.FFmpegError, InvalidData, ValueError):
         if film.video is None:
-            raise UnusableMedia("its sound cannot be decoded") from None
+            raise UnusableMedia("the audio cannot be decoded") from None
         return None

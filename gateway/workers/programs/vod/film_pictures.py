@@ -1,4 +1,4 @@
-"""Decodes the video of a file, and puts its pictures on a timeline without jumps and without long pauses."""
+"""Decodes the video of a file, and changes its times to a timeline without jumps and without long pauses."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from gateway.workers.programs.vod.media_file import MediaFile, ticks
 
 T = TypeVar("T")
 
-_PAUSE: Final = 1 * TICKS  # a picture that lasts longer is repeated, so that no segment or fragment is without pictures
+_MAX_DURATION: Final = 1 * TICKS  # a picture that lasts longer is repeated, so that each segment has pictures
 _USUAL_RATE: Final = Fraction(25)
 
 
 class FilmPictures:
     """Iterates over the decoded frames in order, with their times on `timeline`, in ticks.
 
-    rate: pictures per second, on average. step: ticks of one picture. advance: called with the time in the file.
+    rate: average pictures per second. step: ticks of one picture. advance: called with the time in the file, in ticks.
     """
 
     def __init__(self, film: MediaFile, advance: Callable[[int], None]) -> None:
-        self.timeline = ContinuousTimeline(film.jumps)
+        self.timeline = ContinuousTimeline(film.max_gap)
         self.damaged = 0
         self._film = film
         self._advance = advance
@@ -46,28 +46,28 @@ class FilmPictures:
             for frame in frames:
                 at = ticks(frame.pts, frame.time_base)
                 step = ticks(frame.duration, frame.time_base) or self.step
-                place = self.timeline.place(self.timeline.end if at is None else at, step)
-                if place is not None:
-                    frame.pts, frame.time_base = place, Fraction(1, TICKS)
+                new_time = self.timeline.place(self.timeline.end if at is None else at, step)
+                if new_time is not None:
+                    frame.pts, frame.time_base = new_time, Fraction(1, TICKS)
                     yield frame
 
 
 def fill_pauses(pictures: Iterable[tuple[T, int]], end: Callable[[], int]) -> Iterator[tuple[T, int]]:
     """Yields pictures with their times, in ticks. Repeats a picture once for each second of a pause after it.
 
-    end: returns the end of the last picture, when there are no more.
+    end: called after the last picture; returns its end.
     """
     last: tuple[T, int] | None = None
     for picture, at in pictures:
         if last is not None:
-            yield from _repeated(*last, at)
+            yield from _repeat(*last, at)
         last = picture, at
         yield last
     if last is not None:
-        yield from _repeated(*last, end())
+        yield from _repeat(*last, end())
 
 
-def _repeated(picture: T, at: int, until: int) -> Iterator[tuple[T, int]]:
-    while until - at > _PAUSE:
-        at += _PAUSE
+def _repeat(picture: T, at: int, until: int) -> Iterator[tuple[T, int]]:
+    while until - at > _MAX_DURATION:
+        at += _MAX_DURATION
         yield picture, at

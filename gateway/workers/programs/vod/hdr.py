@@ -1,7 +1,7 @@
 """Converts HDR to SDR: computes the color table for libav's lut3d filter.
 
-PQ (SMPTE ST 2084) and HLG (ARIB STD-B67), both in BT.2020, become BT.709. The steps: compute the light, compress the
-range above diffuse white, convert the colors to the smaller gamut, and encode the signal again.
+Converts PQ (SMPTE ST 2084) and HLG (ARIB STD-B67), both in BT.2020, to BT.709. The steps: compute the light, compress
+the range above diffuse white, convert the colors to the smaller gamut, and encode the signal again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ SIZE: Final = 33  # points on each axis; lut3d interpolates between them
 
 _WHITE: Final = 203.0  # cd/m² of diffuse white in HDR, ITU-R BT.2408
 _PEAK: Final = 1000.0  # cd/m², the usual peak of HDR mastering; brighter light becomes white
-_KNEE: Final = 0.75  # share of diffuse white; light below it is not changed
+_KNEE: Final = 0.75  # fraction of diffuse white; light below it is not changed
 
 # ITU-R BT.2087: linear BT.2020 to linear BT.709.
 _TO_709: Final = (
@@ -32,15 +32,15 @@ class Transfer(StrEnum):
 
 
 def table(transfer: Transfer) -> str:
-    """Returns the table as a .cube file, in which red changes fastest, as the format requires."""
+    """Returns the table as a .cube file. Red changes fastest, as the format requires."""
     steps = [n / (SIZE - 1) for n in range(SIZE)]
     light = [_pq(s) for s in steps] if transfer is Transfer.PQ else [_hlg(s) for s in steps]
     lines = [f"LUT_3D_SIZE {SIZE}"]
     for blue in light:
         for green in light:
             for red in light:
-                shown = _scene_to_display(red, green, blue) if transfer is Transfer.HLG else (red, green, blue)
-                lines.append("{:.5f} {:.5f} {:.5f}".format(*_to_sdr(*shown)))
+                display = _scene_to_display(red, green, blue) if transfer is Transfer.HLG else (red, green, blue)
+                lines.append("{:.5f} {:.5f} {:.5f}".format(*_to_sdr(*display)))
     return "\n".join(lines) + "\n"
 
 
@@ -69,7 +69,7 @@ def _to_sdr(red: float, green: float, blue: float) -> tuple[float, float, float]
     """Converts display light relative to diffuse white to BT.709 signals."""
     brightest = max(red, green, blue)
     if brightest > 0:  # one factor for all three keeps the hue
-        factor = _compressed(brightest) / brightest
+        factor = _compress(brightest) / brightest
         red, green, blue = red * factor, green * factor, blue * factor
     r, g, b = (row[0] * red + row[1] * green + row[2] * blue for row in _TO_709)
     return _signal(r), _signal(g), _signal(b)
@@ -80,12 +80,12 @@ def _signal(light: float) -> float:
     return float(min(1.0, max(0.0, light)) ** (1 / 2.4))
 
 
-def _compressed(light: float) -> float:
+def _compress(light: float) -> float:
     """Compresses light above the knee, so that _PEAK becomes 1. The slope at the knee is 1."""
     if light <= _KNEE:
         return light
-    span, most = 1 - _KNEE, _PEAK / _WHITE - _KNEE
-    over = min(light - _KNEE, most)
-    # Reinhard's curve, extended so that `most` reaches the span.
-    bend = most * span / (most - span)
-    return _KNEE + over * bend / (over + bend)
+    output_range, input_range = 1 - _KNEE, _PEAK / _WHITE - _KNEE
+    above = min(light - _KNEE, input_range)
+    # Reinhard's curve, extended so that `input_range` becomes `output_range`.
+    bend = input_range * output_range / (input_range - output_range)
+    return _KNEE + above * bend / (above + bend)

@@ -12,179 +12,197 @@ import av.error
 from gateway.formats.ts.muxer import TsMuxer
 from gateway.media.track import MediaTrack
 from gateway.ports.vod_names import VodNames
-from gateway.workers.package_protocol import PackageRequest, PackageResult
-from gateway.workers.programs.vod import poster
+from gateway.workers.package_protocol import POSTER_QUALITY, THUMBNAIL_QUALITY, PackageRequest, PackageResult
 from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder, open_audio
 from gateway.workers.programs.vod.continuous_timeline import TICKS
 from gateway.workers.programs.vod.media_file import MediaFile
 from gateway.workers.programs.vod.ts_segment_writer import (
     TsSegmentWriter,
-    VideoProperties,
     WrittenSegment,
     master_playlist,
     vod_playlist,
 )
 from gateway.workers.programs.vod.video_transcoder import EncodedPicture, VideoTranscoder
-from gateway.workers.vod_bounds import Allowance
-from gateway.workers.vod_errors import UnusableMedia
+from gateway.workers.vod_bounds import Allowance, UnusableMedia
 
-_LONG: Final = 2 * TICKS  # if the next picture is so much later than the audio, segments are cut without it
-_SHORT_BY: Final = 0.03  # share of the declared length; if more is missing, the file was cut off
+_LONG_GAP: Final = 2 * TICKS  # if the next picture is this much later than the audio, segments are cut without it
+_MAX_MISSING: Final = 0.03  # fraction of the declared length; if more is missing, the file is incomplete
 
 
-def package(order: PackageRequest, progress: Callable[[float, float], None]) -> PackageResult:
-    """Executes an order.
+def package(request: PackageRequest, report_progress: Callable[[float, float], None]) -> PackageResult:
+    """Executes a request.
 
-    progress: called now and then with the finished share (0 to 1) and the seconds that were made.
+    report_progress: called sometimes with the progress (0 to 1) and the finished seconds.
     Raises UnusableMedia for an unusable file, OSError for a disk error, av.error.FFmpegError.
-    After an error nothing is closed: closing may wait for the threads of a codec for ever, and a worker that failed
-    ends anyway.
+    After an error nothing is closed: closing may wait forever for the threads of a codec, and a worker that failed ends
+    anyway.
     """
-    film = MediaFile(Path(order.source))
-    order.bounds.judge_promise(film.promised)
-    made = _Packaging(film, order, progress).run()
+    film = MediaFile(Path(request.source))
+    request.bounds.judge_declared_length(film.declared_duration)
+    result = _Packaging(film, request, report_progress).run()
     film.close()
-    return made
+    return result
 
 
 class _Packaging:
-    def __init__(self, film: MediaFile, order: PackageRequest, progress: Callable[[float, float], None]) -> None:
+    """The conversion of one file."""
+
+    def __init__(
+        self, film: MediaFile, request: PackageRequest, report_progress: Callable[[float, float], None]
+    ) -> None:
         self._film = film
-        self._order = order
-        self._progress = progress
-        self._folder = Path(order.folder)
-        self._names = VodNames(order.base, order.base)
-        self._length = round(order.encoding.segment * TICKS)
-        self._poster = False
-        self._reached = 0  # ticks of the source's own time
-        self._made_to = 0  # ticks of the output
+        self._request = request
+        self._report_progress = report_progress
+        self._folder = Path(request.folder)
+        self._names = VodNames(request.base, request.base)
+        self._segment_length = round(request.encoding.segment * TICKS)
+        self._has_poster = False
+        self._source_time = 0  # ticks, in the time of the source
+        self._output_time = 0  # ticks since the beginning of the VOD
+        self._zero = 0  # time of the first frame, in ticks
+        self._shift = 0  # ticks added to all times
 
     def run(self) -> PackageResult:
         if self._film.video is None:
-            return self._sound_alone()
-        pictures = VideoTranscoder(self._film, self._order.encoding, self._folder, self._show, self._advance)
-        other = self._film.again()
-        made = self._both(pictures, open_audio(other, pictures.source.timeline, lambda time: None))
-        other.close()
-        return made
+            return self._package_audio()
+        pictures = VideoTranscoder(self._film, self._request.encoding, self._folder, self._save_poster, self._advance)
+        audio_film = self._film.reopen()
+        result = self._package_video(pictures, open_audio(audio_film, pictures.source.timeline, lambda time: None))
+        audio_film.close()
+        return result
 
-    # ---- pictures, with or without sound ----
-
-    def _both(self, pictures: VideoTranscoder, sounds: AudioTranscoder | None) -> PackageResult:
-        coming = iter(pictures)
-        first = next(coming)
+    def _package_video(self, pictures: VideoTranscoder, audio: AudioTranscoder | None) -> PackageResult:
+        """Packages video, and audio if there is any."""
+        encoded = iter(pictures)
+        first = next(encoded)
         assert pictures.first is not None
-        zero = pictures.first
-        if sounds is not None and (heard := sounds.first()) is not None:
-            zero = min(zero, heard)
-        # The first decode time lies before the first presentation time, because pictures are reordered.
-        shift = TICKS - min(zero, first.dts)
-        audio = sounds.track if sounds is not None else None
-        segments = self._segments(pictures.track, audio, zero + shift)
+        self._zero = pictures.first
+        if audio is not None and (first_audio := audio.first()) is not None:
+            self._zero = min(self._zero, first_audio)
+        # The first decode time is before the first presentation time, because pictures are reordered.
+        shift = self._shift = TICKS - min(self._zero, first.dts)
+        audio_track = audio.track if audio is not None else None
+        segments = self._open_segments(pictures.track, audio_track)
         picture: EncodedPicture | None = first
         while picture is not None:
-            if sounds is not None:
-                wanted = picture.pts if segments.cuts(picture.pts + shift, picture.key) else picture.dts
-                self._hear(segments, sounds, wanted, shift, before=picture.dts, zero=zero)
-            self._place(picture.dts - zero)
+            if audio is not None:
+                until = picture.pts if segments.cuts(picture.pts + shift, picture.key) else picture.dts
+                self._write_audio(segments, audio, until, picture.dts)
+            self._set_output_time(picture.dts)
             segments.video(picture.dts + shift, picture.pts + shift, picture.key, picture.payload)
-            picture = next(coming, None)
+            picture = next(encoded, None)
         end = pictures.end
-        if sounds is not None:
-            self._hear(segments, sounds, inf, shift, before=None, zero=zero)
-            end = max(end, sounds.end)
+        if audio is not None:
+            self._write_audio(segments, audio, inf, None)
+            end = max(end, audio.end)
         segments.finish(end + shift)
-        self._judge_length((end - zero) / TICKS)
-        shown = VideoProperties(pictures.display, float(pictures.source.rate))
-        self._list(segments.written, pictures.track, audio, shown)
-        damaged = pictures.source.damaged + (sounds.damaged if sounds is not None else 0)
-        return self._made(segments.written, pictures.size, damaged)
+        self._check_length(end)
+        display = pictures.display, float(pictures.source.rate)
+        self._write_playlists(segments.written, pictures.track, audio_track, display)
+        damaged = pictures.source.damaged + (audio.damaged if audio is not None else 0)
+        return self._result(segments.written, pictures.size, damaged)
 
-    def _hear(
-        self,
-        segments: TsSegmentWriter,
-        sounds: AudioTranscoder,
-        until: float,
-        shift: int,
-        *,
-        before: int | None,
-        zero: int,
+    def _package_audio(self) -> PackageResult:
+        """Packages a file without video."""
+        audio = open_audio(self._film, None, self._advance)
+        if audio is None or (first := audio.first()) is None:
+            raise UnusableMedia("the file has no audio that can be decoded")
+        self._zero, self._shift = first, TICKS - first
+        segments = self._open_segments(None, audio.track)
+        self._write_audio(segments, audio, inf, None)
+        segments.finish(audio.end + self._shift)
+        self._check_length(audio.end)
+        self._write_playlists(segments.written, None, audio.track, None)
+        self._save_cover()
+        return self._result(segments.written, (0, 0), audio.damaged)
+
+    def _write_audio(
+        self, segments: TsSegmentWriter, audio: AudioTranscoder, until: float, next_picture: int | None
     ) -> None:
-        """Writes the audio before `until`. before: decode time of the next picture, None if there is none."""
-        for sound in sounds.until(until):
-            alone = before is None or before - sound.pts > _LONG
-            self._place(sound.pts - zero)
-            segments.audio(sound.pts + shift, sound.payload, alone)
+        """Writes the audio before `until`. next_picture: its decode time; None if there are no more pictures."""
+        for frame in audio.until(until):
+            alone = next_picture is None or next_picture - frame.pts > _LONG_GAP
+            self._set_output_time(frame.pts)
+            segments.audio(frame.pts + self._shift, frame.payload, alone)
 
-    # ---- sound alone ----
+    def _open_segments(self, video: MediaTrack | None, audio: MediaTrack | None) -> TsSegmentWriter:
+        allowance = Allowance(self._request.bounds.output_limit(self._film.size))
+        zero, length = self._zero + self._shift, self._segment_length
+        return TsSegmentWriter(self._folder, self._names, TsMuxer(video, audio), zero, length, allowance)
 
-    def _sound_alone(self) -> PackageResult:
-        sounds = open_audio(self._film, None, self._advance)
-        if sounds is None or (zero := sounds.first()) is None:
-            raise UnusableMedia("there is no sound in it that can be decoded")
-        shift = TICKS - zero
-        segments = self._segments(None, sounds.track, TICKS)
-        self._hear(segments, sounds, inf, shift, before=None, zero=zero)
-        segments.finish(sounds.end + shift)
-        self._judge_length((sounds.end - zero) / TICKS)
-        self._list(segments.written, None, sounds.track, None)
-        self._cover()
-        return self._made(segments.written, (0, 0), sounds.damaged)
+    # ---- the poster ----
 
-    def _cover(self) -> None:
+    def _save_cover(self) -> None:
         """Saves the embedded cover picture of an audio file as poster, if it can be decoded."""
-        other = self._film.again()
-        cover: Any = other.cover
-        for packet in other.packets(cover) if cover is not None else ():
+        film = self._film.reopen()
+        cover: Any = film.cover
+        for packet in film.packets(cover) if cover is not None else ():
             try:
                 frames = packet.decode()
             except av.error.FFmpegError:
                 break
             if frames:
-                poster.save(frames[0], (frames[0].width, frames[0].height), self._folder, self._names)
-                self._poster = True
+                self._save_poster(frames[0], (frames[0].width, frames[0].height))
                 break
-        other.close()
+        film.close()
 
-    # ---- both ways ----
+    def _save_poster(self, frame: Any, display: tuple[int, int]) -> None:
+        """Saves poster and thumbnail as JPEG. display: a size with the display aspect ratio of the frame."""
+        picture = frame.to_image().convert("RGB")
+        width, height = picture.size
+        # Makes the pixels square by shrinking one side, never by enlarging one.
+        ratio = display[0] / display[1]
+        if width / height > ratio:
+            width = max(1, round(height * ratio))
+        else:
+            height = max(1, round(width / ratio))
+        if (width, height) != picture.size:
+            picture = picture.resize((width, height))
+        picture.save(self._folder / self._names.poster, "JPEG", quality=POSTER_QUALITY)
+        picture.save(self._folder / self._names.thumbnail, "JPEG", quality=THUMBNAIL_QUALITY)
+        self._has_poster = True
 
-    def _segments(self, video: MediaTrack | None, audio: MediaTrack | None, zero: int) -> TsSegmentWriter:
-        allowance = Allowance(self._order.bounds.output_limit(self._film.size))
-        return TsSegmentWriter(self._folder, self._names, TsMuxer(video, audio), zero, self._length, allowance)
-
-    def _show(self, frame: Any, display: tuple[int, int]) -> None:
-        poster.save(frame, display, self._folder, self._names)
-        self._poster = True
+    # ---- progress and limits ----
 
     def _advance(self, time: int) -> None:
-        if time - self._reached > TICKS // 4:
-            self._reached = time
-            self._tell()
+        if time - self._source_time > TICKS // 4:
+            self._source_time = time
+            self._send_progress()
 
-    def _place(self, time: int) -> None:
-        """Notes that the output has reached `time` (ticks). Raises UnusableMedia if that is too long."""
-        if time - self._made_to > TICKS:
-            self._made_to = time
-            self._order.bounds.judge_length(time / TICKS)
-            self._tell()
+    def _set_output_time(self, time: int) -> None:
+        """Records that the output has reached the frame at `time` (ticks). Raises UnusableMedia if it is too long."""
+        if time - self._zero - self._output_time > TICKS:
+            self._output_time = time - self._zero
+            self._request.bounds.judge_length(self._output_time / TICKS)
+            self._send_progress()
 
-    def _tell(self) -> None:
+    def _send_progress(self) -> None:
         """Reports the progress. Called in the decoding thread and in the encoding thread."""
-        self._progress(min(0.99, self._film.done(self._reached)), self._made_to / TICKS)
+        self._report_progress(min(0.99, self._film.progress(self._source_time)), self._output_time / TICKS)
 
-    def _judge_length(self, seconds: float) -> None:
-        promised = self._film.promised
-        if promised - seconds > max(1.0, _SHORT_BY * promised):
-            raise UnusableMedia(f"it is cut off: {seconds:.1f} s of {promised:.1f} s are there")
+    def _check_length(self, end: int) -> None:
+        """Raises UnusableMedia if the file is shorter than its header declares. end: of the last frame, in ticks."""
+        seconds = (end - self._zero) / TICKS
+        declared = self._film.declared_duration
+        if declared - seconds > max(1.0, _MAX_MISSING * declared):
+            raise UnusableMedia(f"the file is incomplete: {seconds:.1f} s of {declared:.1f} s")
 
-    def _list(self, segments: list[WrittenSegment], video: Any, audio: Any, shown: VideoProperties | None) -> None:
-        """Writes the playlists, after all segments that they list."""
+    # ---- the result ----
+
+    def _write_playlists(
+        self,
+        segments: list[WrittenSegment],
+        video: MediaTrack | None,
+        audio: MediaTrack | None,
+        display: tuple[tuple[int, int], float] | None,
+    ) -> None:
+        """Writes the playlists, after all segments that they list. display: size and frame rate of the video."""
         if not segments:
-            raise UnusableMedia("nothing in it can be decoded")
+            raise UnusableMedia("the file has no content that can be decoded")
         (self._folder / self._names.playlist).write_bytes(vod_playlist(segments))
-        master = master_playlist(self._names, segments, video, audio, shown)
+        master = master_playlist(self._names, segments, video, audio, display)
         (self._folder / self._names.master).write_bytes(master)
 
-    def _made(self, segments: list[WrittenSegment], size: tuple[int, int], damaged: int) -> PackageResult:
+    def _result(self, segments: list[WrittenSegment], size: tuple[int, int], damaged: int) -> PackageResult:
         duration = sum(s.duration for s in segments)
-        return PackageResult(len(segments), round(duration, 3), *size, self._poster, damaged)
+        return PackageResult(len(segments), round(duration, 3), *size, self._has_poster, damaged)

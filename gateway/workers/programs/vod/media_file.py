@@ -1,4 +1,4 @@
-"""Opens a media file of any kind for reading, chooses its tracks, and checks its header."""
+"""Opens a media file for reading, selects its tracks, and checks its header."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import av
 import av.error
@@ -16,17 +15,17 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from gateway.workers.programs.vod.continuous_timeline import TICKS
-from gateway.workers.vod_errors import UnusableMedia
+from gateway.workers.vod_bounds import UnusableMedia
 
-# Containers, by libav's names. Without playlist formats, because these could name other files to read.
+# Containers, by libav's names. Playlist formats are excluded, because they can refer to other files.
 CONTAINERS: Final = (
     *("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "flv", "live_flv", "kux", "mpegts", "mpeg", "avi"),
     *("asf", "ogg", "mxf", "gxf", "dv", "rm", "nut", "ivf", "h264", "hevc", "mpegvideo", "m4v", "obu", "wtv", "swf"),
     *("wav", "w64", "aiff", "mp3", "aac", "ac3", "eac3", "flac", "caf", "amr", "au"),
 )
-# Containers whose header declares the exact length. The length of others is an estimate.
-_TRUE_LENGTH: Final = frozenset(("mov", "matroska", "webm"))
-_JUMPS: Final = 0x0200  # AVFMT_TS_DISCONT: the format allows times that jump
+# Containers with the exact duration in the header. The duration of others is an estimate.
+_EXACT_DURATION: Final = frozenset(("mov", "matroska", "webm"))
+_TS_DISCONT: Final = 0x0200  # AVFMT_TS_DISCONT: the format allows timestamp jumps
 _MAX_PIXELS: Final = 8192 * 4352
 _PROBE: Final = {"probesize": "20000000", "analyzeduration": "10000000"}
 
@@ -34,85 +33,72 @@ _PROBE: Final = {"probesize": "20000000", "analyzeduration": "10000000"}
 class MediaFile:
     """An open file, with one video and one audio track: the default ones, else the first.
 
-    Video and audio are read through separate descriptors (`MediaFile.again`). So a file in which one lies far behind
-    the other needs no memory for a buffer. Raises UnusableMedia if the file is not usable.
+    Video and audio have separate descriptors (`MediaFile.reopen`), so poorly interleaved files need no buffer.
     """
 
     def __init__(self, path: Path) -> None:
+        """Raises UnusableMedia."""
         self.path = path
+        self.size = os.path.getsize(path)
         self._container = _open(path)
         self._position = 0
-        self._size = os.path.getsize(path)
         try:
-            self.video = _chosen(v for v in self._container.streams.video if not _is_cover(v) and _has_codec(v))
-            self.audio = _chosen(a for a in self._container.streams.audio if _has_codec(a))
+            self.video = _select_stream(v for v in self._container.streams.video if not _is_cover(v) and _has_codec(v))
+            self.audio = _select_stream(a for a in self._container.streams.audio if _has_codec(a))
             if self.video is None and self.audio is None:
-                raise UnusableMedia("there is neither picture nor sound in it that can be decoded")
-            if (
-                self.video is not None
-                and self.video.codec_context.width * self.video.codec_context.height > _MAX_PIXELS
-            ):
-                size = f"{self.video.codec_context.width}x{self.video.codec_context.height}"
-                raise UnusableMedia(f"pictures of {size} are larger than can be handled")
+                raise UnusableMedia("the file has no video or audio that can be decoded")
+            if self.video is not None:
+                width, height = self.video.codec_context.width, self.video.codec_context.height
+                if width * height > _MAX_PIXELS:
+                    raise UnusableMedia(f"pictures of {width}x{height} are too large")
         except BaseException:
             self._container.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
     def close(self) -> None:
         """Closes the file and the decoders of its tracks."""
         self._container.close()
 
     @property
-    def size(self) -> int:
-        """Bytes of the file."""
-        return self._size
-
-    @property
     def cover(self) -> Any:
-        """The stream of an embedded picture (of a song), or None."""
+        """The stream of an embedded cover picture, or None."""
         return next((v for v in self._container.streams.video if _is_cover(v)), None)
 
     @property
-    def jumps(self) -> int:
-        """Ticks; a longer step of time is a jump and not a pause."""
-        return (10 if self._container.format.flags & _JUMPS else 3600) * TICKS
+    def max_gap(self) -> int:
+        """The maximum gap between frames, in ticks; a longer gap is a timestamp jump."""
+        return (10 if self._container.format.flags & _TS_DISCONT else 3600) * TICKS
 
     @property
     def duration(self) -> float:
-        """Length in seconds, declared by the file or estimated by libav; 0 if unknown."""
+        """Duration in seconds, from the header or estimated by libav; 0 if unknown."""
         return (self._container.duration or 0) / 1_000_000
 
     @property
     def start(self) -> int:
-        """The earliest time, in ticks, that the file declares."""
+        """The earliest time in the header, in ticks."""
         return round((self._container.start_time or 0) * TICKS / 1_000_000)
 
     @property
-    def promised(self) -> float:
-        """Length of the chosen tracks, in seconds, that the file's header declares; 0 if it declares none."""
-        if not _TRUE_LENGTH & set(self._container.format.name.split(",")):
+    def declared_duration(self) -> float:
+        """Duration of the selected tracks in the header, in seconds; 0 if missing."""
+        if not _EXACT_DURATION & set(self._container.format.name.split(",")):
             return 0.0
-        own = [float(s.duration * s.time_base) for s in (self.video, self.audio) if s is not None and s.duration]
-        return max(own, default=self.duration)
+        tracks = [float(s.duration * s.time_base) for s in (self.video, self.audio) if s is not None and s.duration]
+        return max(tracks, default=self.duration)
 
-    def done(self, time: int) -> float:
-        """Returns the share of the file before `time` (ticks), 0 to 1; if its length is unknown, of the bytes read."""
+    def progress(self, time: int) -> float:
+        """Returns the progress at `time` (ticks), 0 to 1. If the duration is unknown, uses the bytes read."""
         if self.duration:
-            share = (time - self.start) / TICKS / self.duration
+            fraction = (time - self.start) / TICKS / self.duration
         else:
-            share = self._position / max(1, self._size)
-        return min(1.0, max(0.0, share))
+            fraction = self._position / max(1, self.size)
+        return min(1.0, max(0.0, fraction))
 
     def packets(self, stream: Any) -> Iterator[Any]:
         """Yields the packets of a stream, and at the end an empty one that flushes its decoder.
 
-        A damaged container ends the packets early; the packets before remain usable.
+        A damaged container ends the iteration early.
         """
         for other in self._container.streams:
             other.discard = av.stream.Discard.default if other.index == stream.index else av.stream.Discard.all
@@ -127,8 +113,8 @@ class MediaFile:
             self._position = packet.pos or self._position
             yield packet
 
-    def again(self) -> MediaFile:
-        """Opens the file again, through another descriptor."""
+    def reopen(self) -> MediaFile:
+        """Opens the file again, with another descriptor."""
         return MediaFile(self.path)
 
 
@@ -137,13 +123,13 @@ def _open(path: Path) -> InputContainer:
     try:
         return av.open(str(path), options=options, metadata_errors="replace")
     except av.error.FFmpegError as error:
-        raise UnusableMedia(_why(path, error)) from None
+        raise UnusableMedia(_open_error(path, error)) from None
     except OSError as error:
         raise UnusableMedia(error.strerror or str(error)) from None
 
 
-def _why(path: Path, error: av.error.FFmpegError) -> str:
-    """Returns the reason why a file cannot be opened, in words for the user who uploaded it."""
+def _open_error(path: Path, error: av.error.FFmpegError) -> str:
+    """Returns the error text for the user if the file cannot be opened."""
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
         return error.strerror or str(error)
     with suppress(OSError), path.open("rb") as file:
@@ -151,10 +137,10 @@ def _why(path: Path, error: av.error.FFmpegError) -> str:
         if not head:
             return "the file is empty"
         if head[4:8] in (b"ftyp", b"mdat", b"wide", b"free", b"skip"):
-            return "it is cut off: an MP4 file without its index (moov)"
+            return "the MP4 file is incomplete: it has no index (moov)"
         if not any(byte < 9 or 13 < byte < 32 for byte in head):
             return "it is text, not media"
-    return "it is no media file that can be read"
+    return "the file is not a readable media file"
 
 
 def _is_cover(stream: Any) -> bool:
@@ -167,7 +153,7 @@ def _has_codec(stream: Any) -> bool:
     return context is not None and (stream.type != "video" or (context.width > 0 and context.height > 0))
 
 
-def _chosen(streams: Iterator[Any]) -> Any:
+def _select_stream(streams: Iterator[Any]) -> Any:
     found = list(streams)
     return next((s for s in found if s.disposition & Disposition.default), found[0] if found else None)
 

@@ -1,4 +1,4 @@
-"""The play worker sends the units of a media file in real time, encoded for receivers.
+"""The play worker encodes a media file and sends its units in real time.
 
 `python -m gateway.workers.programs.vod.play_worker <fd>`
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from fractions import Fraction
 from math import inf
 from pathlib import Path
@@ -30,20 +31,19 @@ from gateway.workers.programs.vod.audio_transcoder import AudioTranscoder, open_
 from gateway.workers.programs.vod.continuous_timeline import TICKS
 from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
 from gateway.workers.programs.vod.media_file import MediaFile
-from gateway.workers.vod_bounds import format_duration
-from gateway.workers.vod_errors import UnusableMedia
+from gateway.workers.vod_bounds import UnusableMedia, format_duration
 
-_KEYS: Final = 2 * TICKS
+_KEY_TICKS: Final = 2 * TICKS  # distance of key frames
 _CRF: Final = 23.0
 _MAX_BITS: Final = 2_000_000
-_TOLD: Final = 1.0  # seconds between progress messages
+_PROGRESS_SECONDS: Final = 1.0  # between progress messages
 
 
 class PacedVideo:
     """Yields the pictures of a file as encoded units, in order. `track` is known after the first unit."""
 
     def __init__(self, film: MediaFile, box: tuple[int, int]) -> None:
-        self.source = FilmPictures(film, _nowhere)
+        self.source = FilmPictures(film, _ignore_time)
         self._stream = film.video
         self._box = box
         self._preparation = Preparation(TICKS)
@@ -52,7 +52,7 @@ class PacedVideo:
 
     @property
     def track(self) -> MediaTrack:
-        assert self._encoder is not None, "known with the first unit"
+        assert self._encoder is not None, "known after the first unit"
         return self._encoder.track
 
     def __iter__(self) -> Iterator[AccessUnit]:
@@ -63,10 +63,10 @@ class PacedVideo:
                 self._encoder, self._scaler = self._open(frame)
             key = next_key is None or at >= next_key
             if key:
-                next_key = at + _KEYS
+                next_key = at + _KEY_TICKS
             yield from self._encoder.encode(self._scaler.scale(frame), DecodedPicture(frame, at, key, 0, 0.0))
         if self._encoder is None:
-            raise UnusableMedia("none of its pictures can be decoded")
+            raise UnusableMedia("no picture of the file can be decoded")
         yield from self._encoder.flush()
 
     def _frames(self) -> Iterator[tuple[Any, int]]:
@@ -78,9 +78,10 @@ class PacedVideo:
 
     def _open(self, frame: Any) -> tuple[VideoEncoder, Scaler]:
         aspect = Fraction(self._stream.sample_aspect_ratio or 1)
-        turned = (frame.width < frame.height) != (self._stream.width < self._stream.height)
-        shape = 1 / aspect if turned else aspect
-        width, height = display_size(frame.width, frame.height, shape if 0 < shape < 100 else Fraction(1))
+        rotated = (frame.width < frame.height) != (self._stream.width < self._stream.height)
+        if rotated:
+            aspect = 1 / aspect
+        width, height = display_size(frame.width, frame.height, aspect if 0 < aspect < 100 else Fraction(1))
         (fitted,) = fit((LadderStep("box", *self._box, 0, 0, 0.0),), width, height)
         recipe = VideoRecipe(
             "libx264",
@@ -99,90 +100,92 @@ class PacedVideo:
 class VodPlayback:
     """Plays one file to its end.
 
-    pace: playback speed, 1 is real time. longest: seconds that the file may last, 0 for no limit.
+    box: maximum width and height. pace: playback speed, 1 is real time. max_seconds: limit of the length; 0: no limit.
     """
 
-    def __init__(self, link: program.ParentLink, path: str, box: tuple[int, int], pace: float, longest: float) -> None:
+    def __init__(
+        self, link: program.ParentLink, path: str, box: tuple[int, int], pace: float, max_seconds: float
+    ) -> None:
         self._link = link
         self._path = path
         self._box = box
         self._pace = pace
-        self._longest = longest
-        self._began = self._wall = 0.0
-        self._first: int | None = None
-        self._told = 0.0
+        self._max_seconds = max_seconds
+        self._started_at = self._wall = 0.0  # times of the first unit: monotonic, wall clock
+        self._first: int | None = None  # decode time of the first unit, in ticks
+        self._last_progress = 0.0
 
     def play(self) -> None:
         """Plays the file. Raises UnusableMedia, OSError."""
-        with MediaFile(Path(self._path)) as film:
-            self._judge(film.promised)
+        with closing(MediaFile(Path(self._path))) as film:
+            self._check_length(film.declared_duration)
             pictures = None if film.video is None else PacedVideo(film, self._box)
-            with film.again() as voice:
-                sounds = open_audio(voice, None if pictures is None else pictures.source.timeline, _nowhere)
-                if pictures is None and sounds is None:
-                    raise UnusableMedia("its sound cannot be decoded")
-                for unit in _units(pictures, sounds):
+            with closing(film.reopen()) as audio_film:
+                audio = open_audio(audio_film, None if pictures is None else pictures.source.timeline, _ignore_time)
+                if pictures is None and audio is None:
+                    raise UnusableMedia("the audio cannot be decoded")
+                for unit in _units(pictures, audio):
                     if self._first is None:
-                        self._first, self._began, self._wall = unit.dts, time.monotonic(), time.time()
-                        video, audio = (None if of is None else of.track for of in (pictures, sounds))
-                        self._link.send_tracks(Tracks(video, audio))
-                    self._unit(unit, self._first)
-                    self._progress(film, unit.dts)
+                        self._first, self._started_at, self._wall = unit.dts, time.monotonic(), time.time()
+                        video_track = None if pictures is None else pictures.track
+                        audio_track = None if audio is None else audio.track
+                        self._link.send_tracks(Tracks(video_track, audio_track))
+                    self._send(unit, (unit.dts - self._first) / TICKS)
+                    self._report_progress(film, unit.dts)
 
-    def _unit(self, unit: AccessUnit, first: int) -> None:
-        """Waits until the unit is due, then sends it with this due time as its wall clock time."""
-        since = (unit.dts - first) / TICKS
-        self._judge(since)
-        if (ahead := self._began + since / self._pace - time.monotonic()) > 0:
-            time.sleep(ahead)
-        unit.wall = self._wall + since
+    def _send(self, unit: AccessUnit, seconds: float) -> None:
+        """Waits until the unit is due, then sends it with this wall clock time. seconds: since the first unit."""
+        self._check_length(seconds)
+        if (wait := self._started_at + seconds / self._pace - time.monotonic()) > 0:
+            time.sleep(wait)
+        unit.wall = self._wall + seconds
         self._link.send_units((unit,))
 
-    def _judge(self, seconds: float) -> None:
-        if self._longest and seconds > self._longest:
-            raise UnusableMedia(f"it lasts longer than {format_duration(self._longest)} (kvs.object_seconds)")
+    def _check_length(self, seconds: float) -> None:
+        if self._max_seconds and seconds > self._max_seconds:
+            raise UnusableMedia(f"it lasts longer than {format_duration(self._max_seconds)} (kvs.object_seconds)")
 
-    def _progress(self, film: MediaFile, at: int) -> None:
-        if (now := time.monotonic()) - self._told >= _TOLD:
-            self._told = now
-            self._link.send_json(VodMessage.PROGRESS, done=round(film.done(at), 4))
+    def _report_progress(self, film: MediaFile, at: int) -> None:
+        if (now := time.monotonic()) - self._last_progress >= _PROGRESS_SECONDS:
+            self._last_progress = now
+            self._link.send_json(VodMessage.PROGRESS, done=round(film.progress(at), 4))
 
 
-def _units(pictures: PacedVideo | None, sounds: AudioTranscoder | None) -> Iterator[AccessUnit]:
+def _units(pictures: PacedVideo | None, audio: AudioTranscoder | None) -> Iterator[AccessUnit]:
     """Yields the units of both tracks in decode order."""
     for unit in pictures or ():
-        yield from _heard(sounds, unit.dts)
+        yield from _audio_units(audio, unit.dts)
         yield unit
-    yield from _heard(sounds, inf)
+    yield from _audio_units(audio, inf)
 
 
-def _heard(sounds: AudioTranscoder | None, until: float) -> Iterator[AccessUnit]:
-    if sounds is not None:
-        for sound in sounds.until(until):
-            yield AccessUnit(sounds.track, sound.pts, 0, True, 0.0, sound.payload)
+def _audio_units(audio: AudioTranscoder | None, until: float) -> Iterator[AccessUnit]:
+    if audio is not None:
+        for frame in audio.until(until):
+            yield AccessUnit(audio.track, frame.pts, 0, True, 0.0, frame.payload)
 
 
-def _nowhere(at: int) -> None:
-    """Ignores the progress of reading, because only the progress of sending is reported."""
+def _ignore_time(at: int) -> None:
+    """Ignores the progress of reading: only the progress of sending is reported."""
 
 
 def work(link: program.ParentLink) -> None:
-    """Executes one order, then returns."""
+    """Executes one request, then returns."""
     av.logging.set_level(av.logging.PANIC)
-    body = link.receive_order(VodMessage.ORDER)
+    body = link.receive_request(VodMessage.ORDER)
     if body is None:
         return
-    order = wire.read_json(body)
+    request = wire.read_json(body)
     try:
-        box = int(order["width"]), int(order["height"])
-        VodPlayback(link, str(order["path"]), box, float(order["pace"]), float(order["longest"])).play()
+        box = int(request["width"]), int(request["height"])
+        VodPlayback(link, str(request["path"]), box, float(request["pace"]), float(request["longest"])).play()
     except (UnusableMedia, CodecFailed) as error:
         link.send(VodMessage.FAILED, str(error).encode())
     except (BrokenPipeError, ConnectionResetError):
         raise
     except (OSError, MemoryError) as error:
-        words = "not enough memory" if isinstance(error, MemoryError) else error.strerror or str(error)
-        link.send(VodMessage.FAILED, words.encode())
+        text = "not enough memory" if isinstance(error, MemoryError) else error.strerror or str(error)
+        link.send(VodMessage.FAILED, text.encode())
     else:
         link.send_end()
 

@@ -13,24 +13,23 @@ _POLL_SECONDS: Final = 0.1  # between checks whether the consumer has stopped
 
 
 class _End:
-    """Marks the end of the queue. error: the exception that the iterator raised, or None."""
+    """Marks the end of the queue. error: the exception of the iterator, or None."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
-def read_ahead(source: Iterator[T], most: int) -> Iterator[T]:
-    """Yields the items of `source`, which runs at most `most` items ahead. Raises the exceptions of `source`.
+def read_ahead(source: Iterator[T], max_items: int) -> Iterator[T]:
+    """Yields the items of `source`. It runs in a thread, at most `max_items` ahead. Raises its exceptions.
 
-    Decoding and encoding both release the GIL, so each can use its own core. One thread runs `source`, the caller's
-    thread takes the items; they share only the queue. If the caller stops early, the thread stops soon; nothing waits
-    for it.
+    Decoding and encoding both release the GIL, so each can use one core. The two threads share only the queue. If the
+    caller stops early, the thread stops soon; the caller does not wait for it.
     """
-    queue: Queue[T | _End] = Queue(most)
-    unwanted = Event()
+    queue: Queue[T | _End] = Queue(max_items)
+    stopped = Event()
 
     def put(item: T | _End) -> bool:
-        while not unwanted.is_set():
+        while not stopped.is_set():
             try:
                 queue.put(item, timeout=_POLL_SECONDS)
                 return True
@@ -62,4 +61,4 @@ def read_ahead(source: Iterator[T], most: int) -> Iterator[T]:
                 return
             yield item
     finally:
-        unwanted.set()
+        stopped.set()

@@ -1,4 +1,4 @@
-"""Writes encoded video and audio as MPEG-TS segments of equal length, and makes their playlists."""
+"""Writes encoded video and audio as MPEG-TS segments of about equal length, and makes their playlists."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from gateway.ports.vod_names import VodNames
 from gateway.workers.programs.vod.continuous_timeline import TICKS
 from gateway.workers.vod_bounds import Allowance
 
-_GROUP: Final = TICKS // 10  # most time of audio in one PES packet
-_LEAST: Final = TICKS // 2  # audio without video that is shorter stays in the segment before
+_MAX_PES_AUDIO: Final = TICKS // 10  # audio in one PES packet
+_MIN_AUDIO: Final = TICKS // 2  # shorter audio without video is written to the previous segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +30,16 @@ class WrittenSegment:
 
 
 class TsSegmentWriter:
-    """Writes pictures and audio frames, which come in decode order, to segments. All times are ticks, not negative.
+    """Writes pictures and audio frames to segments. All times are ticks, not negative.
 
-    A segment ends at the first key picture at or after a multiple of `length`. If no more pictures come, it ends at an
-    audio frame there. zero: the beginning of the VOD.
-    allowance: of bytes, beyond which UnusableMedia is raised.
+    A segment ends at the first key picture at or after a multiple of `length`. After the last picture, it ends at an
+    audio frame there.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        names: VodNames,
-        muxer: TsMuxer,
-        zero: int,
-        length: int,
-        allowance: Allowance,
+        self, folder: Path, names: VodNames, muxer: TsMuxer, zero: int, length: int, allowance: Allowance
     ) -> None:
+        """zero: the beginning of the VOD. allowance: the limit of bytes; above it, UnusableMedia is raised."""
         self.written: list[WrittenSegment] = []
         self._folder = folder
         self._names = names
@@ -53,59 +47,60 @@ class TsSegmentWriter:
         self._zero = zero
         self._length = length
         self._allowance = allowance
-        self._began = zero
+        self._segment_start = zero
         self._boundary = zero + length
         self._file: BinaryIO | None = None
-        self._sounds: list[bytes] = []
-        self._sounds_at = 0
-        self._late: list[tuple[int, bytes]] = []  # audio after a boundary that no picture has reached yet
+        self._audio_frames: list[bytes] = []
+        self._audio_pts = 0
+        self._late_audio: list[tuple[int, bytes]] = []  # (pts, frame) after a boundary that no picture has reached yet
 
     def cuts(self, pts: int, key: bool) -> bool:
-        """Returns whether this picture begins a segment. Audio before it belongs to the segment before."""
+        """Returns whether this picture begins a segment. Audio before it belongs to the previous segment."""
         return key and pts >= self._boundary
 
     def video(self, dts: int, pts: int, key: bool, payload: bytes) -> None:
+        """Adds a picture. Pictures and audio frames come in decode order."""
         if self.cuts(pts, key):
             self._cut(pts)
-        self._late_sounds()
-        self._flush_sounds()
+        self._write_late_audio()
+        self._flush_audio()
         self._write(self._muxer.video(dts, pts - dts, key, payload).render())
 
     def audio(self, pts: int, payload: bytes, alone: bool) -> None:
-        """Adds an audio frame. alone: no more pictures come, or none for a long time."""
+        """Adds an audio frame. alone: no picture follows, or only after a long time."""
         if alone and pts >= self._boundary:
-            self._late.append((pts, payload))
-            if pts - self._late[0][0] >= _LEAST:
-                self._cut(self._late[0][0])
-                self._late_sounds()
+            self._late_audio.append((pts, payload))
+            if pts - self._late_audio[0][0] >= _MIN_AUDIO:
+                self._cut(self._late_audio[0][0])
+                self._write_late_audio()
             return
-        if self._sounds and pts - self._sounds_at >= _GROUP:
-            self._flush_sounds()
-        if not self._sounds:
-            self._sounds_at = pts
-        self._sounds.append(payload)
+        if self._audio_frames and pts - self._audio_pts >= _MAX_PES_AUDIO:
+            self._flush_audio()
+        if not self._audio_frames:
+            self._audio_pts = pts
+        self._audio_frames.append(payload)
 
     def finish(self, end: int) -> None:
         """Closes the last segment, which ends at `end`."""
-        self._late_sounds()
-        self._flush_sounds()
-        self._close(max(end, self._began + 1))
+        self._write_late_audio()
+        self._flush_audio()
+        self._close(max(end, self._segment_start + 1))
 
-    def _late_sounds(self) -> None:
-        late, self._late = self._late, []
+    def _write_late_audio(self) -> None:
+        late, self._late_audio = self._late_audio, []
         for pts, payload in late:
             self.audio(pts, payload, alone=False)
 
-    def _flush_sounds(self) -> None:
-        if self._sounds:
-            frames, self._sounds = self._sounds, []
-            for packets in self._muxer.audio(frames, self._sounds_at):
+    def _flush_audio(self) -> None:
+        if self._audio_frames:
+            frames, self._audio_frames = self._audio_frames, []
+            for packets in self._muxer.audio(frames, self._audio_pts):
                 self._write(packets.render())
 
     def _cut(self, at: int) -> None:
-        self._flush_sounds()
+        self._flush_audio()
         self._close(at)
-        self._began = at
+        self._segment_start = at
         self._boundary = at - (at - self._zero) % self._length + self._length
 
     def _close(self, end: int) -> None:
@@ -114,7 +109,7 @@ class TsSegmentWriter:
             self._file.close()
             self._file = None
             name = self._names.segment(len(self.written) + 1)
-            self.written.append(WrittenSegment(name, (end - self._began) / TICKS, size))
+            self.written.append(WrittenSegment(name, (end - self._segment_start) / TICKS, size))
 
     def _write(self, data: bytes) -> None:
         self._allowance.spend(len(data))
@@ -123,14 +118,6 @@ class TsSegmentWriter:
             self._file = path.open("wb", buffering=1 << 20)
             self._file.write(self._muxer.tables())
         self._file.write(data)
-
-
-@dataclass(frozen=True, slots=True)
-class VideoProperties:
-    """Properties of the video for the multivariant playlist. size: as displayed."""
-
-    size: tuple[int, int]
-    frame_rate: float
 
 
 def vod_playlist(segments: Sequence[WrittenSegment]) -> bytes:
@@ -146,30 +133,27 @@ def master_playlist(
     segments: Sequence[WrittenSegment],
     video: MediaTrack | None,
     audio: MediaTrack | None,
-    shown: VideoProperties | None,
+    display: tuple[tuple[int, int], float] | None,
 ) -> bytes:
-    """Returns the multivariant playlist with one variant. Its bitrates are measured, with the TS overhead."""
+    """Returns the multivariant playlist with one variant. Its bitrates are measured, with the TS overhead.
+
+    display: size and frame rate of the video as displayed; None without video.
+    """
     codecs = tuple(codec_string(track) for track in (video, audio) if track is not None)
-    variant = multivariant_playlist.Variant(
-        names.playlist,
-        peak(segments),
-        average(segments),
-        codecs,
-        shown.size if shown is not None else None,
-        shown.frame_rate if shown is not None else None,
-    )
+    size, rate = display or (None, None)
+    variant = multivariant_playlist.Variant(names.playlist, peak(segments), average(segments), codecs, size, rate)
     return media_playlist.with_suffix(multivariant_playlist.multivariant([variant], version=3))
 
 
 def average(segments: Sequence[WrittenSegment]) -> int:
-    """Bits a second over all of it."""
+    """Returns the average bits per second of all segments."""
     return math.ceil(sum(s.size for s in segments) * 8 / max(sum(s.duration for s in segments), 0.001))
 
 
 def peak(segments: Sequence[WrittenSegment]) -> int:
-    """Returns the peak bits per second of any run of segments of 0.5 to 1.5 target durations (§4.4.6.2)."""
+    """Returns the peak bits per second of successive segments of 0.5 to 1.5 target durations (RFC 8216bis §4.4.6.2)."""
     target = max(s.duration for s in segments)
-    most = 0.0
+    highest = 0.0
     for first in range(len(segments)):
         size, duration = 0, 0.0
         for segment in segments[first:]:
@@ -177,5 +161,5 @@ def peak(segments: Sequence[WrittenSegment]) -> int:
             if duration > 1.5 * target:
                 break
             if duration >= 0.5 * target:
-                most = max(most, size * 8 / duration)
-    return max(math.ceil(most), average(segments))
+                highest = max(highest, size * 8 / duration)
+    return max(math.ceil(highest), average(segments))

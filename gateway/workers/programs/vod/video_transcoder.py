@@ -1,4 +1,4 @@
-"""Decodes the video of a VOD, rotates it upright, converts it to progressive 8-bit 4:2:0, and encodes it as H.264."""
+"""Decodes the video of a VOD, rotates it, converts it to progressive 8-bit 4:2:0, and encodes it as H.264."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from gateway.media import nal
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.workers.package_protocol import VodEncoding
 from gateway.workers.programs.codec import encoder_config
-from gateway.workers.programs.filters import build_graph, pulled
+from gateway.workers.programs.filters import build_graph, pull_frames
 from gateway.workers.programs.vod.continuous_timeline import TICKS
 from gateway.workers.programs.vod.film_pictures import FilmPictures, fill_pauses
 from gateway.workers.programs.vod.hdr import Transfer, table
 from gateway.workers.programs.vod.media_file import MediaFile, ticks
 from gateway.workers.programs.vod.read_ahead import read_ahead
-from gateway.workers.vod_errors import UnusableMedia
+from gateway.workers.vod_bounds import UnusableMedia
 
-_GOP: Final = 2 * TICKS  # a player can begin every two seconds
+_KEY_TICKS: Final = 2 * TICKS  # distance of key frames
 _PQ, _HLG = 16, 18  # color_trc of ITU-T H.273
-_FULL: Final = 2  # color_range
-_AHEAD: Final = 4  # frames that are decoded ahead of the encoder
+_FULL_RANGE: Final = 2  # color_range
+_MAX_AHEAD: Final = 4  # frames that are decoded before the encoder needs them
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class EncodedPicture:
 class VideoTranscoder:
     """Iterates over the encoded pictures in decode order. `track` is known after the first picture.
 
-    shown: called with the first upright picture, a libav frame, and its display size.
-    advance: called now and then with the time in the file, in ticks.
+    on_first: called with the first upright picture, a libav frame, and its display size.
+    advance: called sometimes with the time in the file, in ticks.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class VideoTranscoder:
         film: MediaFile,
         encoding: VodEncoding,
         scratch: Path,
-        shown: Callable[[Any, tuple[int, int]], None],
+        on_first: Callable[[Any, tuple[int, int]], None],
         advance: Callable[[int], None],
     ) -> None:
         self.source = FilmPictures(film, advance)
@@ -66,8 +66,8 @@ class VideoTranscoder:
         self._stream = film.video
         self._encoding = encoding
         self._scratch = scratch
-        self._shown = shown
-        self._upright: _Upright | None = None
+        self._on_first = on_first
+        self._filters: _Filters | None = None
         self._encoder: Any = None
         self._next_key: int | None = None
 
@@ -80,8 +80,8 @@ class VideoTranscoder:
     def display(self) -> tuple[int, int]:
         """Width and height of the pictures as displayed, in square pixels."""
         width, height = self.size
-        shape = self._encoder.sample_aspect_ratio if self._encoder is not None else None
-        return (round(width * shape), height) if shape and shape > 1 else (width, round(height / (shape or 1)))
+        aspect = self._encoder.sample_aspect_ratio if self._encoder is not None else None
+        return (round(width * aspect), height) if aspect and aspect > 1 else (width, round(height / (aspect or 1)))
 
     @property
     def track(self) -> MediaTrack:
@@ -89,36 +89,36 @@ class VideoTranscoder:
         return MediaTrack(Kind.VIDEO, Codec.H264, TICKS, encoder_config("libx264", self._encoder.extradata))
 
     def __iter__(self) -> Iterator[EncodedPicture]:
-        ahead = read_ahead(self._frames(), _AHEAD)
-        pictures = ((picture, _ticks(picture[0])) for picture in ahead)
-        for (frame, shape), at in fill_pauses(pictures, self._end_of_last):
+        decoded = read_ahead(self._frames(), _MAX_AHEAD)
+        pictures = ((picture, _ticks(picture[0])) for picture in decoded)
+        for (frame, aspect), at in fill_pauses(pictures, self._end_of_last):
             if self._encoder is None:
-                self._encoder = self._make_encoder(frame, shape)
+                self._encoder = self._open_encoder(frame, aspect)
                 self.first = at
-                self._shown(frame, self.display)
+                self._on_first(frame, self.display)
             yield from self._encode(frame, at)
         if self._encoder is None:
-            raise UnusableMedia("none of its pictures can be decoded")
+            raise UnusableMedia("no picture of the file can be decoded")
         self.end = self._end_of_last()
         yield from self._packets(None)
 
     def _end_of_last(self) -> int:
         return max(self.end, self.source.timeline.end)
 
-    # ---- in a thread of its own, with `source` and `_upright` ----
+    # ---- in another thread, which uses `source` and `_filters` ----
 
     def _frames(self) -> Iterator[tuple[Any, Fraction]]:
         """Yields upright frames in order, each with its sample aspect ratio."""
         for frame in self.source:
-            if self._upright is None or not self._upright.fits(frame):
-                fit = None
-                if self._upright is not None:
-                    yield from self._upright.flush()
-                    fit = self._upright.size
-                self._upright = _Upright(frame, self._stream.sample_aspect_ratio or Fraction(1), self._scratch, fit)
-            yield from self._upright.put(frame)
-        if self._upright is not None:
-            yield from self._upright.flush()
+            if self._filters is None or not self._filters.fits(frame):
+                size = None
+                if self._filters is not None:
+                    yield from self._filters.put(None)
+                    size = self._filters.size
+                self._filters = _Filters(frame, self._stream.sample_aspect_ratio or Fraction(1), self._scratch, size)
+            yield from self._filters.put(frame)
+        if self._filters is not None:
+            yield from self._filters.put(None)
 
     # ---- in the thread that iterates ----
 
@@ -126,7 +126,7 @@ class VideoTranscoder:
         key = self._next_key is None or at >= self._next_key
         if key:
             assert self.first is not None
-            self._next_key = at - (at - self.first) % _GOP + _GOP
+            self._next_key = at - (at - self.first) % _KEY_TICKS + _KEY_TICKS
         frame.pts, frame.time_base = at, Fraction(1, TICKS)
         frame.pict_type = PictureType.I if key else PictureType.NONE
         self.end = max(self.end, at + self.source.step)
@@ -137,23 +137,22 @@ class VideoTranscoder:
             payload = nal.from_annexb(bytes(packet))
             yield EncodedPicture(packet.dts, packet.pts, packet.is_keyframe, payload)
 
-    def _make_encoder(self, frame: Any, shape: Fraction) -> Any:
-        how = self._encoding
+    def _open_encoder(self, frame: Any, aspect: Fraction) -> Any:
         encoder: Any = av.CodecContext.create("libx264", "w")
         encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "yuv420p"
         encoder.time_base, encoder.framerate = Fraction(1, TICKS), self.source.rate
-        encoder.sample_aspect_ratio = shape
-        encoder.gop_size = max(12, ceil(self.source.rate * _GOP / TICKS) * 2)
+        encoder.sample_aspect_ratio = aspect
+        encoder.gop_size = max(12, ceil(self.source.rate * _KEY_TICKS / TICKS) * 2)
         encoder.flags |= Flags.global_header | Flags.closed_gop
-        # x264 uses 1.5 threads per core by default. More than 24 only cost memory.
+        # By default x264 uses 1.5 threads per core. More than 24 only need memory.
         encoder.thread_count = 0 if (os.cpu_count() or 1) <= 16 else 24
         for name in ("color_range", "color_primaries", "color_trc", "colorspace"):
             setattr(encoder, name, getattr(frame, name))
         encoder.options = {
-            "preset": how.preset,
-            "crf": f"{how.crf:g}",
-            "maxrate": str(how.most_bits),
-            "bufsize": str(how.most_bits),
+            "preset": self._encoding.preset,
+            "crf": f"{self._encoding.crf:g}",
+            "maxrate": str(self._encoding.max_bits),
+            "bufsize": str(self._encoding.max_bits),
             "forced-idr": "1",
             "profile": "high",
         }
@@ -161,43 +160,42 @@ class VideoTranscoder:
         return encoder
 
 
-class _Upright:
+class _Filters:
     """The filters that prepare a frame for the encoder. Each filter is present only if the video needs it.
 
-    shape: sample aspect ratio of the source. fit: output size, if the encoder was opened with another size; else None.
+    aspect: sample aspect ratio of the source. size: the size of the open encoder; None: the encoder is not open yet.
     """
 
-    def __init__(self, frame: Any, shape: Fraction, scratch: Path, fit: tuple[int, int] | None) -> None:
-        self._looks = _looks(frame)
+    def __init__(self, frame: Any, aspect: Fraction, scratch: Path, size: tuple[int, int] | None) -> None:
+        self._properties = _properties(frame)
         self._interlaced = bool(frame.interlaced_frame)
-        chain, turned = self._chain(frame, scratch)
-        self._shape = (1 / shape if turned else shape) if 0 < shape < 100 else Fraction(1)
-        width, height = (frame.height, frame.width) if turned else (frame.width, frame.height)
-        self.size = fit or (max(2, width - width % 2), max(2, height - height % 2))
-        if fit is not None and fit != (width - width % 2, height - height % 2):
-            chain.append(f"scale={fit[0]}:{fit[1]}:force_original_aspect_ratio=decrease:force_divisible_by=2")
-            chain.append(f"pad={fit[0]}:{fit[1]}:-1:-1")
+        chain, swaps_sides = self._chain(frame, scratch)
+        self._aspect = (1 / aspect if swaps_sides else aspect) if 0 < aspect < 100 else Fraction(1)
+        width, height = (frame.height, frame.width) if swaps_sides else (frame.width, frame.height)
+        even_width, even_height = width - width % 2, height - height % 2
+        self.size = size or (max(2, even_width), max(2, even_height))
+        if size is not None and size != (even_width, even_height):
+            chain.append(f"scale={size[0]}:{size[1]}:force_original_aspect_ratio=decrease:force_divisible_by=2")
+            chain.append(f"pad={size[0]}:{size[1]}:-1:-1")
+        elif min(width, height) == 1:
+            chain.append("scale=max(2\\,trunc(iw/2)*2):max(2\\,trunc(ih/2)*2)")
         elif width % 2 or height % 2:
             # 4:2:0 needs even sides. Cropping one line keeps the picture sharper than resampling all lines.
-            chain.append(f"crop={max(2, width - width % 2)}:{max(2, height - height % 2)}:0:0" if min(width, height) > 1
-                         else "scale=max(2\\,trunc(iw/2)*2):max(2\\,trunc(ih/2)*2)")  # fmt: skip
+            chain.append(f"crop={even_width}:{even_height}:0:0")
         chain.append("format=yuv420p")
-        self._graph, _, self._sink = build_graph(frame, chain, TICKS, shape, threads=0)
+        self._graph, _, self._sink = build_graph(frame, chain, TICKS, aspect, threads=0)
 
     def fits(self, frame: Any) -> bool:
-        return _looks(frame) == self._looks and (self._interlaced or not frame.interlaced_frame)
+        """Returns whether these filters can process this frame."""
+        return _properties(frame) == self._properties and (self._interlaced or not frame.interlaced_frame)
 
     def put(self, frame: Any) -> list[tuple[Any, Fraction]]:
-        """Returns the frames that this one completes, each with its sample aspect ratio. frame: None at the end."""
+        """Returns the frames that are ready, each with its sample aspect ratio. frame: None at the end."""
         self._graph.vpush(frame)
-        return [(upright, self._shape) for upright in pulled(self._sink)]
-
-    def flush(self) -> list[tuple[Any, Fraction]]:
-        """Returns the frames that are left at the end."""
-        return self.put(None)
+        return [(upright, self._aspect) for upright in pull_frames(self._sink)]
 
     def _chain(self, frame: Any, scratch: Path) -> tuple[list[str], bool]:
-        """Returns the filters up to the rotation, and whether this swaps width and height."""
+        """Returns the filters up to the rotation, and whether the rotation swaps width and height."""
         chain = []
         if self._interlaced:
             chain.append("bwdif=mode=send_frame:deint=interlaced")
@@ -205,32 +203,34 @@ class _Upright:
             transfer = Transfer.PQ if frame.color_trc == _PQ else Transfer.HLG
             cube = scratch / f"{transfer}.cube"
             cube.write_text(table(transfer))
-            chain += ["scale=in_color_matrix=bt2020:in_range=" + ("full" if frame.color_range == _FULL else "limited")]
-            chain += ["format=gbrp12le", f"lut3d=file={_quoted(str(cube))}:interp=tetrahedral"]
-            chain += ["scale=out_color_matrix=bt709:out_range=limited"]
+            in_range = "full" if frame.color_range == _FULL_RANGE else "limited"
             chain += [
+                f"scale=in_color_matrix=bt2020:in_range={in_range}",
+                "format=gbrp12le",
+                f"lut3d=file={_quote(str(cube))}:interp=tetrahedral",
+                "scale=out_color_matrix=bt709:out_range=limited",
                 "format=yuv420p",
                 "setparams=color_primaries=bt709:color_trc=bt709:colorspace=bt709:range=limited",
             ]
-        elif frame.color_range == _FULL or frame.format.name.startswith("yuvj"):
+        elif frame.color_range == _FULL_RANGE or frame.format.name.startswith("yuvj"):
             chain.append("scale=out_range=limited")
         elif not frame.format.name.startswith("yuv"):
             chain.append("scale=out_color_matrix=bt709:out_range=limited")
-        turn, turned = _turn(frame)
-        return chain + turn, turned
+        rotation = _ROTATIONS.get(_matrix(frame), [])
+        return chain + rotation, any(step.startswith("transpose") for step in rotation)
 
 
-def _looks(frame: Any) -> tuple[Any, ...]:
+def _properties(frame: Any) -> tuple[Any, ...]:
     return frame.width, frame.height, frame.format.name, frame.color_trc, frame.color_range, _matrix(frame)
 
 
-def _quoted(text: str) -> str:
-    """Quotes a text for a filter's argument list. There is no second quoting level of a graph description."""
+def _quote(text: str) -> str:
+    """Quotes a text for a filter's argument list. The second quoting level, of a graph description, is not needed."""
     return "".join(f"\\{c}" if c in "\\':,;[]" else c for c in text)
 
 
 def _matrix(frame: Any) -> tuple[int, int, int, int] | None:
-    """Returns the signs of a, b, c, d of the display matrix (ISO/IEC 14496-12 §6.2.2); None if there is none."""
+    """Returns the signs of a, b, c, d of the display matrix (ISO/IEC 14496-12 §6.2.2); None if it does not exist."""
     for side in frame.side_data:
         if side.type.name == "DISPLAYMATRIX" and len(bytes(side)) >= 36:
             a, b, _, c, d = struct.unpack_from("=5i", bytes(side))
@@ -239,7 +239,7 @@ def _matrix(frame: Any) -> tuple[int, int, int, int] | None:
 
 
 # The filters that apply a display matrix to the picture; x' = ax + cy, y' = bx + dy.
-_TURNS: Final[dict[tuple[int, int, int, int], list[str]]] = {
+_ROTATIONS: Final[dict[tuple[int, int, int, int] | None, list[str]]] = {
     (1, 0, 0, 1): [],
     (0, 1, -1, 0): ["transpose=clock"],
     (-1, 0, 0, -1): ["hflip", "vflip"],
@@ -249,12 +249,6 @@ _TURNS: Final[dict[tuple[int, int, int, int], list[str]]] = {
     (0, 1, 1, 0): ["transpose=cclock_flip"],
     (0, -1, -1, 0): ["transpose=clock_flip"],
 }
-
-
-def _turn(frame: Any) -> tuple[list[str], bool]:
-    matrix = _matrix(frame)
-    turn = _TURNS.get(matrix, []) if matrix is not None else []
-    return turn, any(step.startswith("transpose") for step in turn)
 
 
 def _ticks(frame: Any) -> int:

@@ -1,7 +1,7 @@
 """Computes the visual order of a line that mixes left-to-right and right-to-left scripts.
 
-Implements the Unicode Bidirectional Algorithm (UAX #9) without explicit embeddings, which a watermark does not need:
-their control characters are removed from the text before. Works on clusters (a character with its marks).
+Implements the Unicode Bidirectional Algorithm (UAX #9) without explicit embeddings. A watermark does not need them:
+their control characters were removed from the text. Works on clusters (a character with its marks).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _NUMBERS = ("EN", "AN")
 
 
 def is_rtl(clusters: Sequence[str]) -> bool:
-    """Returns whether the line runs from right to left. Its first strong character decides (UAX #9, P2 and P3)."""
+    """Returns whether the line runs from right to left, as its first strong character (UAX #9, P2 and P3)."""
     for cluster in clusters:
         strong = _STRONG.get(unicodedata.bidirectional(cluster[0]))
         if strong:
@@ -49,7 +49,7 @@ def levels(clusters: Sequence[str]) -> list[int]:
             after = "L" if end < len(kinds) and kinds[end] == "L" else "R" if end < len(kinds) else None
             if end < len(kinds) and kinds[end] == "EN":
                 after = "L" if last == "L" and not rtl else "R"
-            # N1, N2: neutrals between two of one direction take this direction, else that of the line.
+            # N1, N2: neutrals between two characters of one direction get this direction, else that of the line.
             if last == after == "R":
                 level = 1
             elif last == after == "L":
@@ -88,7 +88,7 @@ def _kind(cluster: str) -> str:
 def _join_numbers(kinds: list[str]) -> None:
     """Applies W4, W5 and W6 to `kinds` in place.
 
-    A separator between two numbers, and a sign beside a number, count as numbers. Others become neutral.
+    A separator between two numbers, and a sign next to a number, count as numbers. Others become neutral.
     """
     for at, kind in enumerate(kinds):
         between = 0 < at < len(kinds) - 1 and kinds[at - 1] == "EN" and kinds[at + 1] == "EN"
@@ -96,7 +96,7 @@ def _join_numbers(kinds: list[str]) -> None:
             kinds[at] = "EN" if between else "N"
     for at, kind in enumerate(kinds):
         if kind == "ET":
-            beside = (at > 0 and kinds[at - 1] == "EN") or (at + 1 < len(kinds) and kinds[at + 1] == "EN")
-            kinds[at] = "EN" if beside else "N"
+            next_to_number = (at > 0 and kinds[at - 1] == "EN") or (at + 1 < len(kinds) and kinds[at + 1] == "EN")
+            kinds[at] = "EN" if next_to_number else "N"
         elif kind not in ("L", "R", "EN", "N"):
             kinds[at] = "N"

@@ -1,4 +1,4 @@
-"""Finds a font for each character. Asks fontconfig for the fonts of this machine, once for each language."""
+"""Finds a font for each character. Reads the fonts of this machine from fontconfig, once for each language."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from PIL import ImageFont, features
 
-_SECONDS: Final = 10.0  # fontconfig builds its cache at the first call on a machine
+_TIMEOUT: Final = 10.0  # seconds; fontconfig builds its cache at the first call on a machine
 _MAX_FONTS: Final = 400
 _MAX_FACES: Final = 64
 _EMOJI_SIZE: Final = 109  # the only size of bitmap emoji fonts (Noto Color Emoji)
-# Han characters look different in each country. Chinese is the default, because the original system's users write it.
+# Han characters look different in each country. Chinese is the default, because users of the old system write it.
 _LANGUAGES: Final = (
     ("ja", ((0x3041, 0x30FF), (0x31F0, 0x31FF), (0xFF66, 0xFF9D))),
     ("ko", ((0x1100, 0x11FF), (0x3131, 0x318E), (0xAC00, 0xD7A3))),
@@ -30,17 +31,17 @@ def _within(code: int, ranges: Iterable[tuple[int, int]]) -> bool:
 
 
 def language(text: str) -> str:
-    """Returns the language of the text's letter forms, by fontconfig's name; "en" if it does not matter."""
+    """Returns the language that determines the letter forms, by fontconfig's name; "en" if it makes no difference."""
     return next((name for name, ranges in _LANGUAGES if any(_within(ord(c), ranges) for c in text)), "en")
 
 
 def is_emoji(cluster: str) -> bool:
-    """Returns whether a cluster is shown as a colored emoji, provided that an emoji font exists."""
+    """Returns whether a cluster is shown as a colored emoji, if an emoji font exists."""
     return "\ufe0f" in cluster or ("\ufe0e" not in cluster and 0x1F000 <= ord(cluster[0]) <= 0x1FAFF)
 
 
 def package_with(character: str) -> str:
-    """Returns the Debian package whose fonts have this character."""
+    """Returns the Debian package with fonts for this character."""
     code = ord(character)
     if _within(code, _CJK):
         return "fonts-noto-cjk"
@@ -53,8 +54,8 @@ def package_with(character: str) -> str:
 class Font:
     """A face of a font file.
 
-    path: "" for the font that comes with Pillow, which has Latin letters. index: of the face in the file.
-    starts, ends: ranges of the code points that it has, ascending. colored: True for an emoji font.
+    path: "" for the font of Pillow, which has Latin letters. index: of the face in the file.
+    starts, ends: ranges of its code points, ascending. colored: True for an emoji font.
     """
 
     path: str
@@ -91,20 +92,19 @@ def _parse(line: str) -> Font | None:
     return Font(path, face, tuple(starts), tuple(ends), colored == "True") if starts else None
 
 
-def choose(cluster: str, among: tuple[Font, ...]) -> Font | None:
+def choose(cluster: str, fonts: tuple[Font, ...]) -> Font | None:
     """Returns the first font that has every character of a cluster, else the first that has its base character.
 
     Returns None if no font has it. Invisible characters (joiners, variation selectors) need not be in the font.
     """
-    seen = [c for c in cluster if unicodedata.category(c) not in ("Cf", "Mn") and c not in "\ufe0e\ufe0f"] or [
-        cluster[0]
-    ]
-    marks = [c for c in cluster if unicodedata.category(c) == "Mn" and c not in "\ufe0e\ufe0f"]
+    characters = [(c, unicodedata.category(c)) for c in cluster if c not in "\ufe0e\ufe0f"]
+    visible = [c for c, category in characters if category not in ("Cf", "Mn")] or [cluster[0]]
+    marks = [c for c, category in characters if category == "Mn"]
     emoji = is_emoji(cluster)
-    ordered = sorted(among, key=lambda f: f.colored is not emoji)  # stable: otherwise the order stays
-    for wanted in ((*seen, *marks), tuple(seen), (cluster[0],)):
+    ordered = sorted(fonts, key=lambda f: f.colored is not emoji)  # stable: otherwise keeps the order
+    for needed in ((*visible, *marks), tuple(visible), (cluster[0],)):
         for font in ordered:
-            if all(font.has(c) for c in wanted):
+            if all(font.has(c) for c in needed):
                 return font
     return None
 
@@ -113,49 +113,42 @@ class FontCatalog:
     """The fonts of this machine.
 
     family: a font name for fontconfig (`watermark.font`).
-    notes: sentences that tell the operator which packages are missing to show all characters.
+    notes: messages about missing packages, for the operator. face: opens a font, see `_open`; keeps the last ones.
     """
 
     def __init__(self, family: str) -> None:
         self.notes: list[str] = []
         self._family = family
-        self._known: dict[str, tuple[Font, ...]] = {}
-        self._faces: dict[tuple[Font, int], tuple[ImageFont.FreeTypeFont, float]] = {}
+        self._fonts: dict[str, tuple[Font, ...]] = {}
+        self.face = lru_cache(_MAX_FACES)(self._open)
         # Pillow opens libfribidi, which raqm needs, at run time.
         self.shapes = bool(features.check("raqm") and features.check("fribidi"))
         if not self.shapes:
-            self.notes.append("Arabic, Devanagari and their like cannot be set: install the package libfribidi0")
+            self.notes.append("Arabic, Devanagari and similar scripts need libfribidi: install the package libfribidi0")
 
     def fonts(self, language: str) -> tuple[Font, ...]:
-        """Returns the fonts for a language, best first, without those that add no characters. Ends with BUILT_IN."""
-        if language not in self._known:
-            self._known[language] = (*self._ask(language), BUILT_IN)
-        return self._known[language]
+        """Returns the fonts for a language, best first. Fonts that add no characters are omitted; BUILT_IN is last."""
+        if language not in self._fonts:
+            self._fonts[language] = (*self._find(language), BUILT_IN)
+        return self._fonts[language]
 
-    def face(self, font: Font, size: int) -> tuple[ImageFont.FreeTypeFont, float]:
-        """Returns the font opened at `size` pixels (like ffmpeg's fontsize), and the factor to scale its pictures by.
-
-        Returns the built-in font if the file cannot be read.
-        """
-        if (font, size) not in self._faces:
-            if len(self._faces) >= _MAX_FACES:
-                self._faces.clear()
-            self._faces[font, size] = self._open(font, size)
-        return self._faces[font, size]
-
-    def _ask(self, language: str) -> list[Font]:
-        # `-s` leaves out fonts that add nothing to those before them.
+    def _find(self, language: str) -> list[Font]:
+        # `-s` omits fonts that add no characters to the previous ones.
         pattern = f"{self._family}:lang={language}"
         command = ["fc-match", "-s", pattern, "--format", "%{file}|%{index}|%{color}|%{charset}\n"]
         try:
-            done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=True)  # noqa: S603 (no shell)
+            result = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=True)  # noqa: S603 (no shell)
         except (OSError, subprocess.SubprocessError) as error:
             self.notes.append(f"fontconfig does not answer, install the package fontconfig: {error}"[:300])
             return []
-        found = (_parse(line) for line in done.stdout.decode("utf-8", "replace").splitlines()[:_MAX_FONTS])
-        return [font for font in found if font is not None]
+        fonts = (_parse(line) for line in result.stdout.decode("utf-8", "replace").splitlines()[:_MAX_FONTS])
+        return [font for font in fonts if font is not None]
 
     def _open(self, font: Font, size: int) -> tuple[ImageFont.FreeTypeFont, float]:
+        """Returns the font opened at `size` pixels (like ffmpeg's fontsize), and the scale factor for its pictures.
+
+        Returns the built-in font if the file cannot be read.
+        """
         engine = ImageFont.Layout.RAQM if self.shapes else ImageFont.Layout.BASIC
         # Bitmap emoji fonts have one size only; outline fonts have any size.
         sizes = ((_EMOJI_SIZE, size / _EMOJI_SIZE), (size, 1.0)) if font.colored else ((size, 1.0),)
@@ -167,5 +160,5 @@ class FontCatalog:
         if font.path:
             self.notes.append(note)
         built_in = ImageFont.load_default(size)
-        assert isinstance(built_in, ImageFont.FreeTypeFont), "Pillow gives one where a size is asked for"
+        assert isinstance(built_in, ImageFont.FreeTypeFont), "Pillow returns this type if the size is set"
         return built_in, 1.0

@@ -1,6 +1,6 @@
-"""Draws an overlay on decoded pictures and converts them for the encoder. Runs in a worker.
+"""Draws an overlay on decoded pictures and converts them for the encoder.
 
-Measured at 1280x720: FFmpeg's `overlay` costs 0.3 ms per picture, compared with blending the small region by hand.
+Measured at 1280x720: FFmpeg's `overlay` needs 0.3 ms more per picture than custom code that blends only the region.
 """
 
 from __future__ import annotations
@@ -19,41 +19,38 @@ _UNSPECIFIED: Final = 2
 _BT709: Final = 1
 _SMPTE170M: Final = 6
 _FULL_RANGE: Final = 2
-_HD: Final = 720  # lines from which players take an unspecified matrix for BT.709
+_HD: Final = 720  # from this height on, players use BT.709 if the matrix is unspecified
 _MATRICES: Final = {1: "bt709", 4: "fcc", 5: "bt470", 6: "smpte170m", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 _TIME: Final = Fraction(1, 1000)
 
-_Shape: TypeAlias = tuple[int, int, str, int, int]
+_Format: TypeAlias = tuple[int, int, str, int, int]
 
 
 class OverlayBlender:
-    """Draws the overlay on pictures and returns each at once, as yuv420p of even size. Keeps the color properties.
-
-    `wear` changes the overlay from the next picture on.
-    """
+    """Draws the overlay on pictures, and returns each immediately, as yuv420p of even size. Keeps color properties."""
 
     def __init__(self) -> None:
         self._overlay: Overlay | None = None
         self._graph: tuple[Graph, FilterContext, FilterContext] | None = None  # with its two ends
-        self._shape: _Shape | None = None
+        self._input_format: _Format | None = None
         self._number = 0
 
-    def wear(self, overlay: Overlay | None) -> None:
-        """Sets the overlay of the next pictures; None for no overlay."""
+    def set_overlay(self, overlay: Overlay) -> None:
+        """Sets the overlay of the next pictures."""
         self._overlay = overlay
         self._graph = None
 
     def apply(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """Returns a new picture with the overlay; `frame` may still be used. The caller has to set its times."""
-        shape: _Shape = (
+        """Returns a new picture with the overlay; `frame` may still be used. The caller must set the times."""
+        input_format: _Format = (
             frame.width,
             frame.height,
             frame.format.name,
             int(frame.colorspace),
             int(frame.color_range),
         )
-        if self._graph is None or shape != self._shape:
-            self._graph, self._shape = self._build(shape), shape
+        if self._graph is None or input_format != self._input_format:
+            self._graph, self._input_format = self._build(input_format), input_format
         self._number += 1
         frame.pts, frame.time_base = self._number, _TIME
         _, source, sink = self._graph
@@ -62,10 +59,10 @@ class OverlayBlender:
         assert isinstance(blended, av.VideoFrame)
         return blended
 
-    def _build(self, shape: _Shape) -> tuple[Graph, FilterContext, FilterContext]:
-        width, height, pixels, matrix, color_range = shape
+    def _build(self, input_format: _Format) -> tuple[Graph, FilterContext, FilterContext]:
+        width, height, pixels, matrix, color_range = input_format
         # If the stream does not declare its matrix, the overlay is converted with the matrix that players assume. The
-        # picture gets the label of this matrix inside the graph, so that the graph does not convert the picture.
+        # graph also assumes this matrix for the picture, so it does not convert the picture.
         assumed = matrix if matrix in _MATRICES else _BT709 if height >= _HD else _SMPTE170M
         graph = Graph()
         graph.threads = 1
@@ -75,47 +72,42 @@ class OverlayBlender:
             f":colorspace={assumed}:range={color_range}",
         )
         last = source
-        steps: list[tuple[str, str]] = []
         if pixels != "yuv420p":
-            steps.append(("format", "yuv420p"))
+            last = _append(graph, last, "format", "yuv420p")
         if width % 2 or height % 2:
-            steps.append(("crop", f"{width & ~1}:{height & ~1}:0:0"))
-        for name, arguments in steps:
-            step = graph.add(name, arguments)
-            last.link_to(step)
-            last = step
+            last = _append(graph, last, "crop", f"{width & ~1}:{height & ~1}:0:0")
         overlay = self._overlay
-        stamp = None
+        overlay_source = None
         if overlay is not None and overlay.image is not None:
             image = overlay.image
-            stamp = graph.add(
-                "buffer",
-                f"video_size={image.width}x{image.height}:pix_fmt=rgba:time_base=1/1000:pixel_aspect=1/1",
+            overlay_source = graph.add(
+                "buffer", f"video_size={image.width}x{image.height}:pix_fmt=rgba:time_base=1/1000:pixel_aspect=1/1"
             )
-            scale = graph.add(
-                "scale",
-                f"out_color_matrix={_MATRICES[assumed]}:out_range={'pc' if color_range == _FULL_RANGE else 'tv'}",
-            )
-            form = graph.add("format", "yuva420p")
-            lay = graph.add("overlay", f"x={overlay.x}:y={overlay.y}:eof_action=repeat:format=yuv420")
-            stamp.link_to(scale)
-            scale.link_to(form)
-            last.link_to(lay, 0, 0)
-            form.link_to(lay, 0, 1)
-            last = lay
-        sink = graph.add("buffersink")
-        last.link_to(sink)
+            out_range = "pc" if color_range == _FULL_RANGE else "tv"
+            scale = f"out_color_matrix={_MATRICES[assumed]}:out_range={out_range}"
+            converted = _append(graph, _append(graph, overlay_source, "scale", scale), "format", "yuva420p")
+            position = f"x={overlay.x}:y={overlay.y}:eof_action=repeat:format=yuv420"
+            last = _append(graph, last, "overlay", position)
+            converted.link_to(last, 0, 1)
+        sink = _append(graph, last, "buffersink")
         graph.configure()
-        if stamp is not None and overlay is not None and overlay.image is not None:
-            picture = as_frame(overlay.image)
+        if overlay_source is not None and overlay is not None and overlay.image is not None:
+            picture = _to_frame(overlay.image)
             picture.pts, picture.time_base = 0, _TIME
-            stamp.push(picture)
-            stamp.push(None)
+            overlay_source.push(picture)
+            overlay_source.push(None)
         return graph, source, sink
 
 
-def as_frame(image: Image.Image) -> av.VideoFrame:
-    """Converts an RGBA picture of Pillow to an FFmpeg frame, whose lines are padded."""
+def _append(graph: Graph, last: FilterContext, name: str, arguments: str | None = None) -> FilterContext:
+    """Adds a filter after `last` and returns it."""
+    step = graph.add(name, arguments)
+    last.link_to(step)
+    return step
+
+
+def _to_frame(image: Image.Image) -> av.VideoFrame:
+    """Converts an RGBA picture of Pillow to an FFmpeg frame, with padded lines."""
     frame = av.VideoFrame(image.width, image.height, "rgba")
     plane = frame.planes[0]
     data = image.tobytes()

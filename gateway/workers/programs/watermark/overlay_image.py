@@ -10,13 +10,15 @@ from typing import Final
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gateway.formats.jpeg import scans
+from gateway.workers.programs.watermark.colors import parse_color
 from gateway.workers.programs.watermark.fonts import FontCatalog
 from gateway.workers.programs.watermark.text_renderer import TextBlock, draw
+from gateway.workers.watermark_spec import DEFAULT_COLOR, WatermarkSpec
 
 FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")
-MAX_SCANS: Final = 200  # of a JPEG; progressive ones have about ten
-MAX_SCANNED: Final = 500_000_000  # pixels of all scans of a JPEG together: two or three seconds of work
-MAX_PIXELS: Final = 25_000_000  # decoded: 100 MB as RGBA and half a second of work; a 4K picture has 8 million
+MAX_SCANS: Final = 200  # of a JPEG; a progressive JPEG has about ten
+MAX_SCANNED: Final = 500_000_000  # sum of the pixels of all scans of a JPEG: two or three seconds of work
+MAX_PIXELS: Final = 25_000_000  # of the decoded picture: 100 MB as RGBA, half a second of work; 4K has 8 million
 
 
 class PictureUnusable(Exception):
@@ -24,33 +26,22 @@ class PictureUnusable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class WatermarkPicture:
-    """A picture to show. data: the file. width, height: the size to scale it to. left, top: its position."""
-
-    data: bytes
-    width: int
-    height: int
-    left: int
-    top: int
-
-
-@dataclass(frozen=True, slots=True)
 class Overlay:
-    """The overlay for every picture: an RGBA image at (x, y), within the video; position and size are even.
+    """The overlay for all pictures: an RGBA image at (x, y), inside the video; position and size are even.
 
-    notes: messages about parts that could not be drawn.
+    image: None if nothing is visible. notes: messages about parts that could not be drawn.
     """
 
     x: int
     y: int
     image: Image.Image | None
-    notes: tuple[str, ...]
+    notes: list[str]
 
 
-def read_picture(data: bytes, least: tuple[int, int] | None = None) -> Image.Image:
+def read_picture(data: bytes, needed_size: tuple[int, int] | None = None) -> Image.Image:
     """Returns the first picture of a PNG, JPEG, WebP or GIF file as RGBA, upright. Raises PictureUnusable.
 
-    least: the size that is needed. A JPEG may then be decoded at a reduced size, which is many times faster.
+    needed_size: a JPEG may be decoded at a reduced size down to this one, which is many times faster.
     The size in the header is checked before decoding, because a small file may declare a very large picture. The number
     of scans of a JPEG is checked too, because a small file may have thousands of them.
     """
@@ -63,8 +54,9 @@ def read_picture(data: bytes, least: tuple[int, int] | None = None) -> Image.Ima
                     raise PictureUnusable(f"a picture of {width} x {height} is too large")
                 if picture.format in ("JPEG", "MPO"):  # MPO: a JPEG file with several pictures
                     _judge_scans(data, width * height)
-                if least is not None:
-                    picture.draft("RGB", (max(least), max(least)))  # square, because EXIF may rotate the picture
+                if needed_size is not None:
+                    side = max(needed_size)  # square, because EXIF may rotate the picture
+                    picture.draft("RGB", (side, side))
                 picture.load()
                 return ImageOps.exif_transpose(picture).convert("RGBA")
     except PictureUnusable:
@@ -78,56 +70,60 @@ def read_picture(data: bytes, least: tuple[int, int] | None = None) -> Image.Ima
 
 
 def _judge_scans(data: bytes, pixels: int) -> None:
-    found = scans(data, MAX_SCANS)
-    if found > MAX_SCANS:
+    count = scans(data, MAX_SCANS)
+    if count > MAX_SCANS:
         raise PictureUnusable(f"a JPEG of more than {MAX_SCANS} scans would take too long")
-    if found * pixels > MAX_SCANNED:
-        raise PictureUnusable(f"a JPEG of {found} scans of {pixels} pixels would take too long")
+    if count * pixels > MAX_SCANNED:
+        raise PictureUnusable(f"a JPEG of {count} scans of {pixels} pixels would take too long")
 
 
-def place(emblem: WatermarkPicture, picture: Image.Image, width: int, height: int) -> Image.Image:
-    """Returns a transparent picture of the video's size, with the picture on it, scaled to the emblem's size.
+def _draw_picture(spec: WatermarkSpec, width: int, height: int) -> Image.Image:
+    """Returns a transparent picture of the video's size, with the watermark's picture in its size and position.
 
-    Scales only the part within the video, so a huge emblem size costs nothing.
+    Scales only the part inside the video, so a huge picture size costs nothing. Raises PictureUnusable.
     """
+    picture = read_picture(spec.picture, (spec.width, spec.height))
     canvas = Image.new("RGBA", (width, height))
-    seen_width = min(emblem.width, width - emblem.left)
-    seen_height = min(emblem.height, height - emblem.top)
-    if seen_width > 0 and seen_height > 0:
-        across, down = picture.width / emblem.width, picture.height / emblem.height
+    visible_width = min(spec.width, width - spec.left)
+    visible_height = min(spec.height, height - spec.top)
+    if visible_width > 0 and visible_height > 0:
+        x_factor, y_factor = picture.width / spec.width, picture.height / spec.height
         scaled = picture.resize(
-            (seen_width, seen_height),
+            (visible_width, visible_height),
             Image.Resampling.LANCZOS,
-            box=(0, 0, min(picture.width, seen_width * across), min(picture.height, seen_height * down)),
+            box=(0, 0, min(picture.width, visible_width * x_factor), min(picture.height, visible_height * y_factor)),
         )
-        canvas.paste(scaled, (emblem.left, emblem.top))
+        canvas.paste(scaled, (spec.left, spec.top))
     return canvas
 
 
-def compose(
-    words: TextBlock | None, emblem: WatermarkPicture | None, width: int, height: int, book: FontCatalog
-) -> Overlay:
+def compose(spec: WatermarkSpec, width: int, height: int, fonts: FontCatalog) -> Overlay:
     """Returns the overlay with the text above the picture, for a video of width x height.
 
     It is cropped to the part that is not transparent.
     """
     notes: list[str] = []
+    try:
+        color = parse_color(spec.color)
+    except ValueError as error:
+        color = parse_color(DEFAULT_COLOR)
+        notes.append(f"the watermark's text is {DEFAULT_COLOR}: {error}")
     canvas: Image.Image | None = None
-    if emblem is not None:
+    if spec.picture:
         try:
-            canvas = place(emblem, read_picture(emblem.data, (emblem.width, emblem.height)), width, height)
+            canvas = _draw_picture(spec, width, height)
         except PictureUnusable as error:
             notes.append(f"the watermark's picture cannot be shown: {error}")
-    if words is not None and words.text:
-        text, missing = draw(words, width, height, book)
-        notes += [*book.notes, *missing]
+    if spec.text:
+        text, missing = draw(TextBlock(spec.text, spec.size, color, spec.left, spec.top), width, height, fonts)
+        notes += [*fonts.notes, *missing]
         if canvas is None:
             canvas = text
         else:
             canvas.alpha_composite(text)
     box = canvas.getchannel("A").getbbox() if canvas is not None else None
     if canvas is None or box is None:
-        return Overlay(0, 0, None, tuple(notes))
+        return Overlay(0, 0, None, notes)
     # Even edges: chroma has half the resolution, and rounding in a filter would move the overlay.
     left, top, right, bottom = box[0] & ~1, box[1] & ~1, box[2] + 1 & ~1, box[3] + 1 & ~1
-    return Overlay(left, top, canvas.crop((left, top, right, bottom)), tuple(notes))
+    return Overlay(left, top, canvas.crop((left, top, right, bottom)), notes)

@@ -1,4 +1,4 @@
-"""Draws a text once as a picture with transparency. Every character is literal.
+"""Draws a text once as a transparent picture. No character is interpreted as syntax.
 
 PyAV's FFmpeg has no `drawtext` filter. That filter would also treat `:`, `'`, `%` and `\\` as syntax.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from PIL import Image, ImageDraw, ImageFont
@@ -16,14 +16,14 @@ from gateway.workers.programs.watermark import bidi
 from gateway.workers.programs.watermark.colors import Rgba
 from gateway.workers.programs.watermark.fonts import Font, FontCatalog, choose, is_emoji, language, package_with
 
-LONGEST: Final = 1_024  # characters
-LARGEST: Final = 1_000  # pixels of a font
+MAX_CHARACTERS: Final = 1_024
+MAX_FONT_SIZE: Final = 1_000  # pixels
 _MAX_LINES: Final = 128
-_MAX_MARKS: Final = 8  # on one character; more could be stacked without limit
+_MAX_MARKS: Final = 8  # maximum combining marks on one character
 _TAB: Final = "    "
 _LINES: Final = re.compile(r"\r\n|[\n\r\v\f\x85\u2028\u2029]")
 _ZWJ: Final = "\u200d"
-# Joiners change the letters beside them, so they stay. Other format characters are invisible and are removed.
+# Joiners change adjacent letters, so they stay. Other format characters are invisible and are removed.
 _KEPT_FORMATS: Final = frozenset("\u200b\u200c\u200d\u200e\u200f\u061c\u2060")
 
 
@@ -40,7 +40,7 @@ class TextBlock:
 
 @dataclass(slots=True)
 class _Run:
-    """Neighboring characters of one font and direction. x: pen position from the line's start, in pixels."""
+    """Adjacent characters of one font and direction. x: pen position from the line's start, in pixels."""
 
     clusters: list[str]
     font: ImageFont.FreeTypeFont
@@ -63,48 +63,43 @@ class _Run:
         return float(self.font.getlength(self.text, direction=self.direction)) * self.scale
 
     def extent(self) -> tuple[float, float]:
-        """Returns how far the glyphs reach above and below the baseline, in pixels, both positive."""
+        """Returns the ascent and descent of the glyphs in pixels, both positive."""
         _, top, _, bottom = self.font.getbbox(self.text, direction=self.direction, anchor="ls")
         return -top * self.scale, bottom * self.scale
 
 
-@dataclass(slots=True)
-class _Line:
-    runs: list[_Run] = field(default_factory=list)
+def draw(block: TextBlock, width: int, height: int, fonts: FontCatalog) -> tuple[Image.Image, list[str]]:
+    """Returns an RGBA picture of the video's size with the text, and warnings for characters without a font.
 
-
-def draw(words: TextBlock, width: int, height: int, book: FontCatalog) -> tuple[Image.Image, list[str]]:
-    """Returns a transparent RGBA picture of the video's size with the text, and notes on characters without a font.
-
-    The top of the tallest letter is at (left, top), as in ffmpeg's drawtext. Text beyond the picture is cut off. The
+    The top of the tallest letter is at (left, top), like in ffmpeg's drawtext. Text outside the picture is cut off. The
     memory depends on the sizes of the picture and the font, not on the length of the text.
     """
     picture = Image.new("RGBA", (width, height))
-    text, size = words.text[:LONGEST], max(1, min(words.size, LARGEST))
-    fonts = book.fonts(language(text))
+    text, size = block.text[:MAX_CHARACTERS], max(1, min(block.size, MAX_FONT_SIZE))
+    language_fonts = fonts.fonts(language(text))
     missing: dict[str, None] = {}
-    room = width - words.left
-    lines: list[_Line] = []
-    if room > 0 and words.top < height:
+    available_width = width - block.left
+    lines: list[list[_Run]] = []
+    if available_width > 0 and block.top < height:
         parts = _LINES.split(text)[:_MAX_LINES]
-        lines = [_lay_out(part, size, room, fonts, book, missing) for part in parts]
-    ascents = [run.extent()[0] for line in lines for run in line.runs if run.text.strip()]
+        lines = [_lay_out(part, size, available_width, language_fonts, fonts, missing) for part in parts]
+    ascents = [run.extent()[0] for runs in lines for run in runs if run.text.strip()]
     if ascents:
-        face, _ = book.face(fonts[0], size)
+        face, _ = fonts.face(language_fonts[0], size)
         ascent, descent = face.getmetrics()
-        ink = Image.new("L", picture.size)
-        baseline = words.top + max(ascents)
-        for line in lines:
-            for run in line.runs:
-                _draw_run(run, words.left + run.x, baseline, ink, picture)
+        mask = Image.new("L", picture.size)
+        baseline = block.top + max(ascents)
+        for runs in lines:
+            for run in runs:
+                _draw_run(run, block.left + run.x, baseline, mask, picture)
             baseline += ascent + descent
             if baseline - ascent - descent > height + size:
-                break  # beyond the lower edge
-        _paint(picture, ink, words.color)
-    return picture, _notes(missing)
+                break  # below the lower edge
+        _paint(picture, mask, block.color)
+    return picture, _missing_font_messages(missing)
 
 
-def _notes(missing: dict[str, None]) -> list[str]:
+def _missing_font_messages(missing: dict[str, None]) -> list[str]:
     packages: dict[str, list[str]] = {}
     for character in missing:
         packages.setdefault(package_with(character), []).append(f"U+{ord(character):04X}")
@@ -139,92 +134,96 @@ def clusters(line: str) -> list[str]:
 
 
 def _lay_out(
-    text: str, size: int, room: int, fonts: tuple[Font, ...], book: FontCatalog, missing: dict[str, None]
-) -> _Line:
-    """Returns the runs of one line with their positions, up to `room` pixels."""
-    line = _Line()
+    text: str,
+    size: int,
+    available_width: int,
+    language_fonts: tuple[Font, ...],
+    fonts: FontCatalog,
+    missing: dict[str, None],
+) -> list[_Run]:
+    """Returns the runs of one line with their positions, up to `available_width` pixels."""
+    runs: list[_Run] = []
     parts = clusters(text)
     levels = bidi.levels(parts)
     chosen: list[tuple[Font, bool]] = []
     for part in parts:
-        font = choose(part, fonts)
+        font = choose(part, language_fonts)
         if font is None:
             missing[part[0]] = None
-        chosen.append((font or fonts[0], is_emoji(part)))
+        chosen.append((font or language_fonts[0], is_emoji(part)))
     x = 0.0
     order = bidi.visual_order(levels)
     at = 0
-    while at < len(order) and x < room:
+    while at < len(order) and x < available_width:
         first = order[at]
         end = at + 1
         while end < len(order) and chosen[order[end]] == chosen[first] and levels[order[end]] == levels[first]:
             end += 1
         rtl = levels[first] % 2 == 1
-        places = order[at:end]
+        indexes = order[at:end]
         font, emoji = chosen[first]
-        face, scale = book.face(font, size)
+        face, scale = fonts.face(font, size)
         run = _Run(
-            [parts[p] for p in (reversed(places) if rtl else places)],
+            [parts[i] for i in (reversed(indexes) if rtl else indexes)],
             face,
             scale,
             rtl,
             face.layout_engine == ImageFont.Layout.RAQM,
             font.colored and emoji,
         )
-        _fit(run, room - x + size)
+        _trim_to_width(run, available_width - x + size)
         run.x = x
         x += run.width
-        line.runs.append(run)
+        runs.append(run)
         at = end
-    return line
+    return runs
 
 
-def _fit(run: _Run, room: float) -> None:
-    """Keeps only the visible part of a run, because glyphs far beyond the edge would waste memory."""
+def _trim_to_width(run: _Run, width: float) -> None:
+    """Keeps only the visible part of a run, to limit memory."""
     run.width = run.measure()
-    if run.width <= room:
+    if run.width <= width:
         return
-    everything, low, high = run.clusters, 1, len(run.clusters)
+    all_clusters, low, high = run.clusters, 1, len(run.clusters)
     while low < high:
         middle = (low + high) // 2
         # The left end is visible. In a right-to-left run this is the logical end.
-        run.clusters = everything[-middle:] if run.rtl else everything[:middle]
-        if run.measure() < room:
+        run.clusters = all_clusters[-middle:] if run.rtl else all_clusters[:middle]
+        if run.measure() < width:
             low = middle + 1
         else:
             high = middle
-    run.clusters = everything[-low:] if run.rtl else everything[:low]
+    run.clusters = all_clusters[-low:] if run.rtl else all_clusters[:low]
 
 
-def _draw_run(run: _Run, x: float, baseline: float, ink: Image.Image, picture: Image.Image) -> None:
+def _draw_run(run: _Run, x: float, baseline: float, mask: Image.Image, picture: Image.Image) -> None:
     if not run.colored:
-        if run.scale != 1.0:
-            return  # a bitmap emoji font, but the character is no emoji: nothing to draw
-        ImageDraw.Draw(ink).text((x, baseline), run.text, fill=255, font=run.font, anchor="ls", direction=run.direction)
+        if run.scale == 1.0:  # otherwise a bitmap emoji font for a character that is not an emoji: nothing to draw
+            canvas = ImageDraw.Draw(mask)
+            canvas.text((x, baseline), run.text, fill=255, font=run.font, anchor="ls", direction=run.direction)
         return
     left, top, right, bottom = run.font.getbbox(run.text, direction=run.direction, anchor="ls")
     if right <= left or bottom <= top:
         return
-    stamp = Image.new("RGBA", (round(right - left), round(bottom - top)))
-    ImageDraw.Draw(stamp).text(
+    glyphs = Image.new("RGBA", (round(right - left), round(bottom - top)))
+    ImageDraw.Draw(glyphs).text(
         (-left, -top), run.text, font=run.font, anchor="ls", direction=run.direction, embedded_color=True
     )
-    shape = (max(1, round(stamp.width * run.scale)), max(1, round(stamp.height * run.scale)))
-    if shape != stamp.size:
-        stamp = stamp.resize(shape, Image.Resampling.LANCZOS)
-    place = (round(x + left * run.scale), round(baseline + top * run.scale))
+    size = (max(1, round(glyphs.width * run.scale)), max(1, round(glyphs.height * run.scale)))
+    if size != glyphs.size:
+        glyphs = glyphs.resize(size, Image.Resampling.LANCZOS)
     layer = Image.new("RGBA", picture.size)
-    layer.paste(stamp, place)
+    layer.paste(glyphs, (round(x + left * run.scale), round(baseline + top * run.scale)))
     picture.alpha_composite(layer)
 
 
-def _paint(picture: Image.Image, ink: Image.Image, color: Rgba) -> None:
-    """Draws `color` on the picture where the mask `ink` is set, above colored emoji."""
+def _paint(picture: Image.Image, mask: Image.Image, color: Rgba) -> None:
+    """Paints `color` through the mask, over colored emoji."""
     red, green, blue, opacity = color
-    box = ink.getbbox()
+    box = mask.getbbox()
     if box is None:
         return
-    mask = ink.crop(box)
+    mask = mask.crop(box)
     if opacity < 255:
         mask = mask.point([round(v * opacity / 255) for v in range(256)])
     layer = Image.new("RGBA", mask.size, (red, green, blue, 0))

@@ -13,7 +13,7 @@ RATE = Fraction(25)
 def fed(bits: BitrateEstimator, rate: int, pictures: int) -> BitrateEstimator:
     """Pictures whose bits are so many a second at RATE."""
     for _ in range(pictures):
-        bits.came(rate // 8 // 25)
+        bits.add(rate // 8 // 25)
     return bits
 
 

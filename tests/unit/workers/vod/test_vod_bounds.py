@@ -15,8 +15,7 @@ import pytest
 from gateway.vod.package_client import request_package
 from gateway.workers import vod_bounds as module
 from gateway.workers.package_protocol import PackageRequest, PackageResult, VodEncoding, VodMessage
-from gateway.workers.vod_bounds import Allowance, Bounds, format_duration, while_room
-from gateway.workers.vod_errors import UnusableMedia
+from gateway.workers.vod_bounds import Allowance, Bounds, UnusableMedia, format_duration, while_room
 from gateway.workers.worker_pool import WorkerDied
 from tests.support.studio import settings
 
@@ -31,8 +30,8 @@ class Usage(NamedTuple):
 
 def test_the_defaults_bound_everything_and_pass_what_people_upload(tmp_path: Path) -> None:
     bounds = Bounds.of(settings(tmp_path).vod)
-    bounds.judge_promise(86_400)  # a day of a channel's recording
-    for judge in (bounds.judge_promise, bounds.judge_length):
+    bounds.judge_declared_length(86_400)  # a day of a channel's recording
+    for judge in (bounds.judge_declared_length, bounds.judge_length):
         with pytest.raises(UnusableMedia, match=r"24\.0 h .*\(vod\.film_seconds\)"):
             judge(16 * 86_400)
     assert bounds.output_limit(746_000) == 500_000_000
@@ -42,14 +41,10 @@ def test_the_defaults_bound_everything_and_pass_what_people_upload(tmp_path: Pat
 
 
 def test_zero_lifts_each_bound(tmp_path: Path) -> None:
-    NONE.judge_promise(1e9)
+    NONE.judge_declared_length(1e9)
     NONE.judge_length(1e9)
     NONE.judge_room(tmp_path, 1 << 60)
     assert NONE.output_limit(1) is None and NONE.time_limit(1) is None
-
-
-def test_the_owner_of_the_machine_lifts_all_but_the_free_disk() -> None:
-    assert Bounds(1, 1, 1, 1, 1, 7).lifted() == Bounds(keep_free=7)
 
 
 def test_an_order_carries_its_bounds_to_the_worker() -> None:

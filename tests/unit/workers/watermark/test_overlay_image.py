@@ -4,16 +4,21 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from gateway.workers.programs.watermark.fonts import FontCatalog
-from gateway.workers.programs.watermark.overlay_image import PictureUnusable, WatermarkPicture, compose, read_picture
-from gateway.workers.programs.watermark.text_renderer import TextBlock
+from gateway.workers.programs.watermark.overlay_image import PictureUnusable, compose, read_picture
+from gateway.workers.watermark_spec import WatermarkSpec
 
 BOOK = FontCatalog("sans")
 BLUE = (0, 0, 255, 255)
+
+
+def shown(picture: bytes, width: int, height: int, left: int, top: int) -> WatermarkSpec:
+    return WatermarkSpec(left=left, top=top, width=width, height=height, picture=picture)
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
@@ -111,7 +116,7 @@ def test_what_is_no_picture_is_refused_in_one_line(data: bytes) -> None:
 
 
 def test_the_picture_is_scaled_to_its_size_at_its_place() -> None:
-    overlay = compose(None, WatermarkPicture(encoded(solid()), 40, 30, 10, 21), 320, 180, BOOK)
+    overlay = compose(shown(encoded(solid()), 40, 30, 10, 21), 320, 180, BOOK)
     assert overlay.image is not None
     assert (overlay.x, overlay.y) == (10, 20), "even"
     assert overlay.image.size == (40, 32)
@@ -121,33 +126,32 @@ def test_the_picture_is_scaled_to_its_size_at_its_place() -> None:
 
 
 def test_what_lies_beyond_the_video_is_cut_without_being_made() -> None:
-    overlay = compose(None, WatermarkPicture(encoded(solid()), 16_384, 16_384, 300, 170), 320, 180, BOOK)
+    overlay = compose(shown(encoded(solid()), 16_384, 16_384, 300, 170), 320, 180, BOOK)
     assert overlay.image is not None
     assert (overlay.x, overlay.y, *overlay.image.size) == (300, 170, 20, 10)
-    assert compose(None, WatermarkPicture(encoded(solid()), 100, 100, 320, 0), 320, 180, BOOK).image is None
+    assert compose(shown(encoded(solid()), 100, 100, 320, 0), 320, 180, BOOK).image is None
 
 
 def test_the_text_lies_above_the_picture() -> None:
-    words = TextBlock("\u25a0", 60, (0, 255, 0, 255), 20, 10)
-    emblem = WatermarkPicture(encoded(solid()), 200, 100, 20, 10)
-    overlay = compose(words, emblem, 320, 180, BOOK)
+    spec = replace(shown(encoded(solid()), 200, 100, 20, 10), text="\u25a0", size=60, color="#00ff00")
+    overlay = compose(spec, 320, 180, BOOK)
     assert overlay.image is not None
     assert overlay.image.getpixel((20, 15)) == (0, 255, 0, 255)
     assert overlay.image.getpixel((150, 60)) == BLUE
 
 
 def test_transparency_of_the_picture_is_kept() -> None:
-    overlay = compose(None, WatermarkPicture(encoded(solid(color=(255, 0, 0, 100))), 20, 20, 0, 0), 320, 180, BOOK)
+    overlay = compose(shown(encoded(solid(color=(255, 0, 0, 100))), 20, 20, 0, 0), 320, 180, BOOK)
     assert overlay.image is not None
     assert overlay.image.getpixel((10, 10)) == (255, 0, 0, 100)
 
 
 def test_an_unusable_picture_leaves_the_text_alone_and_is_told() -> None:
-    overlay = compose(TextBlock("x", 40, BLUE, 0, 0), WatermarkPicture(b"no", 10, 10, 0, 0), 320, 180, BOOK)
+    overlay = compose(replace(shown(b"no", 10, 10, 0, 0), text="x", size=40), 320, 180, BOOK)
     assert overlay.image is not None
     assert any("picture cannot be shown" in note for note in overlay.notes)
 
 
 def test_nothing_to_show_is_no_overlay() -> None:
-    assert compose(None, None, 320, 180, BOOK).image is None
-    assert compose(TextBlock("   ", 40, BLUE, 0, 0), None, 320, 180, BOOK).image is None
+    assert compose(WatermarkSpec(), 320, 180, BOOK).image is None
+    assert compose(WatermarkSpec("   ", 40), 320, 180, BOOK).image is None

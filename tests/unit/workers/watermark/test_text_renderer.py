@@ -120,7 +120,7 @@ def test_an_opacity_makes_the_letters_translucent(book: FontCatalog) -> None:
 
 def test_a_character_without_a_font_is_told_with_the_package_that_has_it(book: FontCatalog) -> None:
     latin = FontCatalog("sans")
-    latin._known = dict.fromkeys(("en", "zh-cn"), (BUILT_IN,))
+    latin._fonts = dict.fromkeys(("en", "zh-cn"), (BUILT_IN,))
     assert draw(TextBlock("a中文", 20, RED, 0, 0), 100, 50, latin)[1] == [
         "no font has U+4E2D, U+6587: install the package fonts-noto-cjk"
     ]
@@ -142,7 +142,7 @@ def test_a_font_file_that_cannot_be_read_gives_way_to_the_one_built_in(tmp_path:
     broken = tmp_path / "broken.ttf"
     broken.write_bytes(b"no font")
     bare = FontCatalog("sans")
-    bare._known = {"en": (Font(str(broken), 0, (0x20,), (0x7E,)), BUILT_IN)}
+    bare._fonts = {"en": (Font(str(broken), 0, (0x20,), (0x7E,)), BUILT_IN)}
     assert box(draw(TextBlock("abc", 40, RED, 0, 0), 200, 100, bare)[0])
     assert any("cannot be used" in note for note in bare.notes)
 

@@ -52,9 +52,9 @@ def test_what_is_no_mark_is_refused(body: bytes) -> None:
 
 
 def test_a_request_for_a_still_crosses_unchanged() -> None:
-    ask = JpegRequest(7, JpegAction.LOOK, 3, False, 70, 12, VIDEO, [picture(0, key=True), picture(40, cts=-3)])
+    ask = JpegRequest(7, JpegAction.COMPARE, 3, False, 70, 12, VIDEO, [picture(0, key=True), picture(40, cts=-3)])
     assert JpegRequest.decode(ask.encode()) == ask
-    bare = JpegRequest(8, JpegAction.FORGET, session=3, units=[])
+    bare = JpegRequest(8, JpegAction.CLOSE, session=3, units=[])
     assert JpegRequest.decode(bare.encode()) == bare
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.media.track import Kind
-from gateway.workers.programs.browser.lane_clock import TrackClock
+from gateway.workers.programs.browser.track_clock import TrackClock
 
 V, A = Kind.VIDEO, Kind.AUDIO
 START = 1000  # milliseconds
