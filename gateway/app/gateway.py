@@ -38,8 +38,8 @@ from gateway.ingest.services import ListenerServices
 from gateway.lib import log as logs
 from gateway.lib.refusals import Refusals
 from gateway.lib.sockets import ListenError
-from gateway.live.acquire_publisher import AcquirePublisher
 from gateway.live.hub import NODES_SECONDS, Hub, StreamLimits
+from gateway.live.publisher import AcquirePublisher
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.session_record import session_item
 from gateway.outputs.storage.archive import Archive
@@ -135,7 +135,7 @@ class Gateway(node.Role):
         makers = OutputFactory(settings, hub, _archive(parts, stores), cloud, metrics, tls)
         await stack.enter_async_context(makers.kvs)
         await stack.enter_async_context(makers.jpegs)
-        hub.offer(makers.specs())
+        hub.add_outputs(makers.specs())
         _follow_log_levels(events, hub)
         metrics.read_from(HubSamples(hub, events, settings.metrics.per_stream))
         await stack.enter_async_context(parts.tasks)

@@ -13,7 +13,7 @@ from gateway.ingest.pending_connections import PendingConnections
 from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.lib.sockets import Opener
 from gateway.lib.tasks import Tasks
-from gateway.live.acquire_publisher import AcquirePublisher
+from gateway.live.publisher import AcquirePublisher
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.router import PlayableStreams
 from gateway.settings import Settings

@@ -46,8 +46,8 @@ from gateway.ingest.services import ListenerServices
 from gateway.lib import metric_table
 from gateway.lib.metric_table import MetricSample
 from gateway.lib.readiness import Check
-from gateway.live.acquire_publisher import AcquirePublisher
 from gateway.live.hub import NODES_SECONDS, Hub, StreamLimits
+from gateway.live.publisher import AcquirePublisher
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.stream import Stream
 from gateway.packaging.backlog import Backlogs

@@ -10,7 +10,7 @@ from gateway.ingest.pending_connections import PendingConnections
 from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.lib.tasks import Tasks
-from gateway.live.acquire_publisher import AcquirePublisher
+from gateway.live.publisher import AcquirePublisher
 from gateway.live.sink import EndReason
 from gateway.playback.router import PlayableStreams
 from gateway.ports.errors import (

@@ -8,8 +8,7 @@ from typing import Protocol
 
 from gateway.channels.names import is_channel_id
 from gateway.ingest.admission import Admission
-from gateway.live.acquire_publisher import AcquirePublisher
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import AcquirePublisher, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.protocols.push import CloseCode
 

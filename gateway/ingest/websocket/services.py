@@ -12,8 +12,7 @@ from gateway.ingest.admission import Admission
 from gateway.ingest.pending_connections import PendingConnections
 from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.lib.tasks import Tasks
-from gateway.live.acquire_publisher import AcquirePublisher
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import AcquirePublisher, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.ports.errors import AtCapacity, GatewayError, NameInUse, NotAuthorized, StoreUnavailable
 from gateway.protocols.push import CloseCode
