@@ -82,7 +82,7 @@ class RtmpPlayback:
         if viewer is not None:
             self._feed.leave(viewer)
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Notices the end of the stream during a pause, when no feed reports it."""
         reason = self._feed.stream.ended
         if self._viewer is None and reason is not None:

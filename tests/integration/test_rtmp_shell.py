@@ -19,7 +19,7 @@ from gateway.ingest.admission import Admission
 from gateway.ingest.pending_connections import PendingConnections
 from gateway.ingest.rtmp import session as rtmp
 from gateway.ingest.rtmp.listener import RtmpListener
-from gateway.ingest.rtmp.services import RtmpLimits, RtmpServices
+from gateway.ingest.rtmp.services import RtmpServices
 from gateway.ingest.rtmp.session import RtmpSession
 from gateway.lib.quota import Quota
 from gateway.lib.refusals import Refusals
@@ -31,6 +31,7 @@ from gateway.packaging.feed import Feed
 from gateway.packaging.rtmp_output import RtmpOutput
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.events import Events
+from gateway.settings.layers import load
 from tests.support import builders
 from tests.support.builders import FAR
 from tests.support.rtmp import AUDIO, VIDEO, Peer, command, connected, message, picture, self_signed, trusting_anyone
@@ -97,27 +98,30 @@ async def running(
     output: object = None,
     pending: PendingConnections | None = None,
     proxies: Sequence[str] = (),
-    **changes: float,
+    handshake: float = 1.0,
 ) -> AsyncIterator[Lab]:
     def make(stream: object) -> object:
         return output or RtmpOutput(65536, lambda rendering: Feed(stream, rendering, 0.05, 30))  # type: ignore[arg-type]
 
     hub = builders.hub([OutputSpec("rtmp", make, lambda s: True, listed=False)], linger=0.0)  # type: ignore[arg-type]
     store, events, crashes = Store(), Events(), []
-    values = {"chunk_size": 65536, "message": 8_000_000, "handshake": 1.0, "first_media": 10.0, "ping_interval": 10.0}
-    values |= {"ping_timeout": 20.0, "idle_timeout": 60.0, "wait_for_publisher": 1.0, "viewer_backlog": 786_432}
+    settings = load(environ={})
+    rtmp_settings = settings.rtmp.model_copy(update={"chunk_size": 65536, "ping_interval": 10.0, "ping_timeout": 20.0})
+    limits = {"rtmp_message": 8_000_000, "handshake": handshake, "viewer_backlog": 786_432}
 
     async def anybody(name: str, query: dict[str, str], address: str) -> None:
         return None
 
     async with Tasks("test", lambda name, error: crashes.append(f"{name}: {error!r}")) as tasks:
         door = RtmpServices(
+            settings=rtmp_settings.model_copy(update={"idle_timeout": 60.0}),
+            limits=settings.limits.model_copy(update=limits),
+            wait_for_publisher=1.0,
             streams=hub,
             lease=hub.lease,
             admission=Admission(store, SECRETS, events, publishers_per_address=0, refusals=Refusals(0)),
             may_play=anybody,
             players=Quota(0),
-            limits=RtmpLimits(**(values | changes)),  # type: ignore[arg-type]
             tasks=tasks,
             pending=PendingConnections() if pending is None else pending,
         )
@@ -253,7 +257,7 @@ async def test_a_player_of_an_output_that_fails_is_told() -> None:
 
 async def test_a_publisher_may_rest_after_hours_before_it_publishes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """What counts is how long nothing was asked, not how old the connection is."""
-    monkeypatch.setattr(rtmp, "NOTHING_ASKED", 1.5)
+    monkeypatch.setattr(rtmp, "MAX_IDLE_SECONDS", 1.5)
     async with running() as lab, connected(lab.listener.port) as peer, connected(lab.listener.port) as idle:
         await idle.handshake()
         await idle.connect()

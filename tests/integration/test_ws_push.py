@@ -492,7 +492,7 @@ async def test_a_socket_that_never_asks_is_closed() -> None:
 
 
 async def test_a_message_that_is_too_large_is_closed_with_1009() -> None:
-    async with rig(message=100_000) as lab, page(lab.url()) as pushing:
+    async with rig(ws_message=100_000) as lab, page(lab.url()) as pushing:
         await pushing.wait("accepted")
         await pushing.send(bytes(100_001))
         assert await pushing.closed() == 1009

@@ -19,7 +19,7 @@ from gateway.ingest.pending_connections import PendingConnections
 from gateway.ingest.websocket.compatible_targets import CompatibleTargets
 from gateway.ingest.websocket.frames_intake import FramesIntake
 from gateway.ingest.websocket.listener import WsListener
-from gateway.ingest.websocket.services import WsLimits, WsServices
+from gateway.ingest.websocket.services import WsServices
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.lib.refusals import Refusals
@@ -152,9 +152,9 @@ async def rig(
     compatible: CompatibleTargets | None = None,
     pending: PendingConnections | None = None,
     hub_limits: dict[str, float] | None = None,
-    **limits: float,
+    **changes: float,
 ) -> AsyncIterator[PushServer]:
-    """A running listener. limits: as of WsLimits."""
+    """A running listener. changes: of the settings in the sections `ws` and `limits`."""
     events = Events()
     told: list[Event] = []
     events.listen(told.append)
@@ -183,18 +183,23 @@ async def rig(
         boxes.append(box := Box(publisher))
         return box
 
-    values: dict[str, Any] = {"message": 1_000_000, "handshake": 2.0, "first_media": 10.0, "ping_interval": 10.0}
-    values |= {"ping_timeout": 20.0, "idle_timeout": 30.0}
+    values: dict[str, Any] = {"ws_message": 1_000_000, "handshake": 2.0, "first_media": 10.0, "ping_interval": 10.0}
+    values |= {"ping_timeout": 20.0, "idle_timeout": 30.0, **changes}
+    ws, limits = (
+        section.model_copy(update={k: v for k, v in values.items() if k in type(section).model_fields})
+        for section in (settings.ws, settings.limits)
+    )
     crashes: list[str] = []
     async with Tasks("test", lambda name, error: crashes.append(f"{name}: {error!r}")) as tasks:
         door = WsServices(
+            settings=ws,
+            limits=limits,
             lease=hub.lease,
             admission=admission,
             container=make_container,
             frames=lambda publisher: FramesIntake(publisher, workers),
             origins=OriginPolicy(origins),
             forwarded=forwarded or Forwarded(()),
-            limits=WsLimits(**(values | limits)),
             compatible=compatible,
             tasks=tasks,
             pending=PendingConnections() if pending is None else pending,
@@ -204,7 +209,7 @@ async def rig(
         tasks.start(hub.run())
         tasks.start(listener.run())
         if compatible is not None:
-            tasks.start(compatible.run())
+            tasks.start(compatible.hub.run())
         yield PushServer(hub, store, listener, workers, admission, viewers, boxes, told)
         listener.close()
         await listener.hang_up(grace=1)

@@ -1,11 +1,12 @@
-"""Shared parts of a listener's RTMP connections: services, limits, and the texts of refusals."""
+"""What a listener's RTMP connections share: services, and the texts of refusals."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Final
 
-from gateway.ingest.admission import SIGN_HERE, Admission
+from gateway.ingest.admission import Admission
 from gateway.ingest.pending_connections import PendingConnections
 from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import ReadScheduler
@@ -22,13 +23,17 @@ from gateway.ports.errors import (
     PushesNotAccepted,
     StoreUnavailable,
 )
+from gateway.settings.models import LimitsSettings, RtmpSettings
 
-# Checks whether a stream may be played: (name, query, address) → None, or raises NotAuthorized.
+# Checks whether a stream may be played: (name, query, address) → None. Raises NotAuthorized.
 PlayAccess = Callable[[str, dict[str, str], str | None], Awaitable[None]]
+
+# Shows the correct place of the sign, but not which part of it was wrong.
+SIGN_HINT: Final = "Authorization required: the stream key is <id>?sign=<expiry>-<hash>, or the server ends in ?sign=…"
 
 # The hub's refusals as RTMP codes (contract, section 3).
 PUBLISH_REFUSALS: dict[type[GatewayError], tuple[str, str]] = {
-    NotAuthorized: ("NetStream.Publish.Unauthorized", SIGN_HERE),
+    NotAuthorized: ("NetStream.Publish.Unauthorized", SIGN_HINT),
     NameInUse: ("NetStream.Publish.BadName", "The channel is in use by another publisher."),
     AtCapacity: ("NetStream.Publish.Failed", "This server takes no more publishers now; try again later."),
     PushesNotAccepted: ("NetStream.Publish.Failed", "This is an edge, which only plays: push to a gateway."),
@@ -45,30 +50,21 @@ EVICTIONS: dict[EndReason, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class RtmpLimits:
-    """Limits of one connection, in seconds and bytes (settings, sections `rtmp` and `limits`)."""
-
-    chunk_size: int
-    message: int
-    handshake: float
-    first_media: float
-    ping_interval: float
-    ping_timeout: float
-    idle_timeout: float
-    wait_for_publisher: float
-    viewer_backlog: int
-
-
-@dataclass(frozen=True, slots=True)
 class RtmpServices:
-    """The services that all connections of a listener share."""
+    """The services that all connections of a listener share.
+
+    players: limits the players of one address. wait_for_publisher: seconds that a player waits for its stream.
+    """
+
+    settings: RtmpSettings
+    limits: LimitsSettings
+    wait_for_publisher: float
 
     streams: PlayableStreams
     lease: AcquirePublisher
     admission: Admission
     may_play: PlayAccess
     players: Quota
-    limits: RtmpLimits
     tasks: Tasks
     reads: ReadScheduler = field(default_factory=ReadScheduler)
     pending: PendingConnections = field(default_factory=PendingConnections)
