@@ -49,13 +49,13 @@ from gateway.playback.http_viewers import UNCOUNTED, HttpViewers
 from gateway.playback.internal_playback import InternalPlayback
 from gateway.playback.ladder import LadderPlayback
 from gateway.playback.pages import Pages
+from gateway.playback.play_format import PlayableStreams
 from gateway.playback.playlist_response import ready
 from gateway.playback.posters import Posters
 from gateway.playback.recording_files import RecordingFiles
 from gateway.playback.router import (
     LivePlayback,
     MediaRoutes,
-    PlayableStreams,
     PlaybackAccess,
     PlaybackRouter,
     StoredPlayback,
@@ -278,7 +278,7 @@ class Gateway(node.Role):
             return playback
         statuses, routes = playback.statuses, self._routes(UNCOUNTED)
         inner = InternalPlayback(self.hub, channels.cached, channels.owners, routes, statuses, recordings)
-        operations = {**self._operations(share), "film": films.unjudged}
+        operations = {**self._operations(share), "film": films.serve_node}
         if self._parts.identity.slot is not None:
             self.sums = MetricsAggregator(self._parts.identity.slot, self._parts.metrics, share.peers)
             operations[SUMS] = self.sums.operate

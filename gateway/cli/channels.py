@@ -87,7 +87,7 @@ def list_(
     as_json: common.JsonOption = False, config: common.ConfigOption = None, profile: common.ProfileOption = None
 ) -> None:
     """Print all channels: id, expiry, outputs, name."""
-    from gateway.playback.formats import offered
+    from gateway.playback.formats import enabled_outputs
 
     async def work(context: _CommandContext) -> None:
         channels = await context.store.list()
@@ -96,7 +96,7 @@ def list_(
             typer.echo(json.dumps([context.presenter.present(c, now) for c in channels], ensure_ascii=False, indent=2))
             return
         for channel in channels:
-            line = f"{channel.id}  {_until(channel)}  {','.join(offered(channel)) or '-':<12}  {channel.name}"
+            line = f"{channel.id}  {_until(channel)}  {','.join(enabled_outputs(channel)) or '-':<12}  {channel.name}"
             typer.echo(common.plain(line))
 
     _run(config, profile, work)

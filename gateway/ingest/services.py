@@ -14,8 +14,8 @@ from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.lib.sockets import Opener
 from gateway.lib.tasks import Tasks
 from gateway.live.publisher import AcquirePublisher
+from gateway.playback.play_format import PlayableStreams
 from gateway.playback.protection import PlaybackProtection
-from gateway.playback.router import PlayableStreams
 from gateway.settings import Settings
 from gateway.settings.models import ListenAddress
 

@@ -58,11 +58,10 @@ from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.ladder import LadderPlayback
 from gateway.playback.pages import Pages
-from gateway.playback.play_format import AnswerOrAwaitable
+from gateway.playback.play_format import AnswerOrAwaitable, PlayableStreams
 from gateway.playback.router import (
     LivePlayback,
     MediaRoutes,
-    PlayableStreams,
     PlaybackAccess,
     PlaybackRouter,
     StoredPlayback,
@@ -257,7 +256,7 @@ class Edge(node.Role):
             FlvViewers(settings.limits.viewer_backlog),
             self._viewers,
             settings.stream.wait_for_publisher,
-            elsewhere=self._relay,
+            remote_files=self._relay,
         )
         return PlaybackRouter(
             PlaybackAccess(channels.cached, self.protection, channels.owners),

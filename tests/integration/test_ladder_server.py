@@ -161,7 +161,7 @@ async def test_a_rung_that_is_away_sends_the_players_of_the_master_elsewhere() -
         lab.leave("360p")
         assert (await lab.play(11).get("360p/video/index.m3u8")).status == 200  # a segment may be late
         reply = await lab.play(15).get("360p/video/index.m3u8")
-        assert (reply.status, reply.text) == (404, "360p of c1 is away\n")
+        assert (reply.status, reply.text) == (404, "360p of c1 is not available now\n")
         assert (await lab.get("480p/video/index.m3u8")).status == 200
         assert (await lab.get("360p/index.m3u8")).status == 200  # those of the index have nowhere to go
         lab.publish("360p")

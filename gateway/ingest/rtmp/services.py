@@ -13,7 +13,7 @@ from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.lib.tasks import Tasks
 from gateway.live.publisher import AcquirePublisher
 from gateway.live.sink import EndReason
-from gateway.playback.router import PlayableStreams
+from gateway.playback.play_format import PlayableStreams
 from gateway.ports.errors import (
     AtCapacity,
     GatewayError,

@@ -9,8 +9,8 @@ from gateway.ingest.rtmp.listener import RtmpListener
 from gateway.ingest.rtmp.services import PlayAccess, RtmpServices
 from gateway.ingest.services import ListenerServices
 from gateway.lib.quota import Quota
+from gateway.playback.play_format import PlayableStreams
 from gateway.playback.protection import PlaybackProtection
-from gateway.playback.router import PlayableStreams
 
 
 def open_rtmp(services: ListenerServices) -> OpenListeners:
