@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from gateway.outputs.services import OutputServices
 
 
-def _no_addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, str]:
-    return {}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerDescriptor:
     """An ingest protocol as the gateway, its API and its commands use it.
@@ -39,5 +35,5 @@ class ListenerDescriptor:
     name: str
     open: Callable[[ListenerServices, OutputServices], OpenListeners]
     fields: Mapping[str, str] = field(default_factory=dict)
-    addresses: Callable[[Addresses, Channel, bool], Mapping[str, str]] = _no_addresses
+    addresses: Callable[[Addresses, Channel, bool], Mapping[str, str]] = lambda addresses, channel, tls: {}
     order: int = 100

@@ -8,8 +8,14 @@ import time
 from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
+from gateway.http.forwarded import plain_address
 from gateway.lib.sockets import Opener, port_of
 from gateway.lib.tasks import Tasks
+
+
+def peer_address(peername: Sequence[Any] | None) -> str:
+    """Returns the address without its port. None: the peer is already disconnected."""
+    return plain_address(str(peername[0])) if peername else "0.0.0.0"
 
 
 class TimedSession(Protocol):

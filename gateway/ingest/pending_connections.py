@@ -15,6 +15,11 @@ RTMP_BYTES: Final = 8_000
 WS_BYTES: Final = 16_000
 TLS_BYTES: Final = 88_000  # in addition
 
+EARLY_READ: Final = 4096  # bytes of a read before a push was accepted: limits the work for an unknown peer
+EARLY_BYTES: Final = 16_384  # buffered while a key is verified; above this limit the socket is not read
+TLS_READ: Final = 16_384  # encrypted bytes of a read: a TLS record
+TLS_UNREAD: Final = 32_768  # encrypted bytes buffered while the connection is not read
+
 
 class PendingConnections:
     """The connections of one process that are not yet accepted as publishers or players.

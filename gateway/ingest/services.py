@@ -24,7 +24,7 @@ from gateway.settings.models import ListenAddress
 class ListenerServices:
     """The parts that all listeners of a process share. Listeners never close them.
 
-    opener: opens the sockets of a port. tls: for the ports over TLS; None: there are no such ports.
+    opener: opens the sockets of a port. tls: the context of the ports over TLS; None: TLS is off.
     lease: returns the publisher of a stream for a connection.
     admission: checks keys. pending: limits the connections that have not sent a valid key yet.
     streams, channels, protection: for protocols that also play.

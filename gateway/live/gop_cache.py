@@ -31,11 +31,6 @@ class GopCache:
     def __len__(self) -> int:
         return len(self._units)
 
-    @property
-    def size(self) -> int:
-        """The payload bytes in the cache."""
-        return self._bytes
-
     def units(self) -> list[AccessUnit]:
         return list(self._units)
 

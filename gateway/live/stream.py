@@ -117,6 +117,14 @@ class Stream(Fanout):
         """Whether any sink, also of the original, needs units as soon as they arrive."""
         return super().is_awaited or self.original.is_awaited
 
+    def output(self, name: str) -> object | None:
+        """Returns the output of this name if it is enabled. Starts an output that waits for its first request."""
+        return self.outputs.get(name) if self.outputs is not None else None
+
+    def has_output(self, name: str) -> bool:
+        """Whether the output of this name is enabled."""
+        return self.outputs is not None and self.outputs.enabled(name)
+
     # ---- called by the publisher ----
 
     def set_tracks(

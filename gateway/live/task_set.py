@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final
 
 import structlog
@@ -24,16 +25,16 @@ _STOP_SECONDS: Final = 12.0  # less than FINISH_SECONDS of outputs
 Listener = Callable[[str, tuple[str, ...]], None]
 
 
+@dataclass(slots=True, eq=False)
 class TaskSets:
     """The tasks of each channel, for the attribute `taskARN` of its session.
 
     runner: opens the service that runs them.
     """
 
-    def __init__(self, runner: Callable[[], Awaitable[TaskRunner]]) -> None:
-        self.runner = runner
-        self._arns: dict[str, dict[str, tuple[str, ...]]] = {}
-        self._listeners: list[Listener] = []
+    runner: Callable[[], Awaitable[TaskRunner]]
+    _arns: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict, init=False)
+    _listeners: list[Listener] = field(default_factory=list, init=False)
 
     def listen(self, listener: Listener) -> None:
         """Adds a listener. It is called on the event loop and must not block."""
@@ -57,39 +58,29 @@ class TaskSets:
                 listener(channel, now)
 
 
+@dataclass(slots=True, eq=False)
 class TaskSet:
     """The tasks of one kind for one stream.
 
     While the runner does not answer, running tasks continue. If it cannot start a task, this class tries again after a
     pause.
+    request: returns the tasks that are needed now.
+    wait_finished: waits until the tasks have processed the end of a stream.
+    keep_running_after: reasons for the end of the stream after which the tasks are not stopped. The next node that
+    holds the stream takes them over.
     """
 
-    def __init__(
-        self,
-        request: Callable[[], TaskRequest],
-        task_sets: TaskSets,
-        *,
-        wait_finished: Callable[[], Awaitable[None]] | None = None,
-        keep_running_after: frozenset[EndReason] = frozenset(),
-        poll_seconds: float = POLL_SECONDS,
-        backoff: Backoff | None = None,
-    ) -> None:
-        """request: returns the tasks that are needed now.
-
-        wait_finished: waits until the tasks have processed the end of a stream.
-        keep_running_after: reasons for the end of the stream after which the tasks are not stopped. The next node that
-        holds the stream takes them over.
-        """
-        self._request = request
-        self._task_sets = task_sets
-        self._wait_finished = wait_finished
-        self._keep_running_after = keep_running_after
-        self._poll_seconds = poll_seconds
-        self._backoff = backoff or Backoff(2, 60)
-        self._wake = asyncio.Event()
-        self.tasks: list[RunningTask] = []
-        self.error: str | None = None
-        self.replaced = 0
+    request: Callable[[], TaskRequest]
+    task_sets: TaskSets
+    _: KW_ONLY
+    wait_finished: Callable[[], Awaitable[None]] | None = None
+    keep_running_after: frozenset[EndReason] = frozenset()
+    poll_seconds: float = POLL_SECONDS
+    backoff: Backoff = field(default_factory=lambda: Backoff(2, 60))
+    tasks: list[RunningTask] = field(default_factory=list, init=False)
+    error: str | None = field(default=None, init=False)
+    replaced: int = field(default=0, init=False)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def changed(self) -> None:
         """Must be called when the result of `request` has changed."""
@@ -97,21 +88,21 @@ class TaskSet:
 
     async def run(self, stream: Stream) -> None:
         """Runs until the stream ends. Raises OutputError if no task can be started."""
-        runner = await self._task_sets.runner()
-        request = self._request()
+        runner = await self.task_sets.runner()
+        request = self.request()
         stream.when_ended(lambda reason: self._wake.set())
         try:
             while stream.original.ended is None:
-                request = self._request()
+                request = self.request()
                 await self._sleep(await self._start_missing(runner, request))
-            if self._wait_finished is not None:
-                await self._wait_finished()
+            if self.wait_finished is not None:
+                await self.wait_finished()
         finally:
             reason = stream.original.ended
-            if reason is None or reason not in self._keep_running_after:
+            if reason is None or reason not in self.keep_running_after:
                 await self._stop(runner, request, str(reason or "output switched off"))
             self.tasks = []
-            self._task_sets.put(request.channel, request.kind, ())
+            self.task_sets.put(request.channel, request.kind, ())
 
     async def _start_missing(self, runner: TaskRunner, request: TaskRequest) -> float:
         """Starts missing tasks. Returns the seconds until the next check."""
@@ -119,18 +110,18 @@ class TaskSet:
             tasks = await runner.keep(request)
         except StoreUnavailable as error:
             self._set_error(request, str(error))
-            return self._backoff.next()
+            return self.backoff.next()
         except OutputError as error:
             if not self.tasks:
                 raise
             self._set_error(request, str(error))
-            return self._backoff.next()
+            return self.backoff.next()
         before, now = {task.arn for task in self.tasks}, tuple(task.arn for task in tasks)
         self.replaced += len(before - set(now)) if len(now) >= len(before) else 0
         self.tasks, self.error = tasks, None
-        self._backoff.reset()
-        self._task_sets.put(request.channel, request.kind, now)
-        return self._poll_seconds
+        self.backoff.reset()
+        self.task_sets.put(request.channel, request.kind, now)
+        return self.poll_seconds
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -33,32 +33,30 @@ class KeepsChanging(InvalidData):
         super().__init__(f"The tracks keep changing: more than {MAX_CHANGES} times in {WINDOW_SECONDS:.0f} s.")
 
 
+@dataclass(slots=True, eq=False)
 class IntervalLimiter:
     """Allows `at_once` events at once, and one more every `every` seconds.
 
     The caller passes the times, always of one clock. If this clock is set back, earlier events are forgotten.
     """
 
-    __slots__ = ("_at_once", "_burst_ready", "_every", "_last")
-
-    def __init__(self, at_once: int = MAX_BURST, every: float = INTERVAL_SECONDS) -> None:
-        self._at_once = at_once
-        self._every = every
-        self._burst_ready = -inf  # when `at_once` events may happen at once again
-        self._last = -inf
+    at_once: int = MAX_BURST
+    every: float = INTERVAL_SECONDS
+    _burst_ready: float = field(default=-inf, init=False)  # when `at_once` events may happen at once again
+    _last: float = field(default=-inf, init=False)
 
     def due(self, now: float) -> float:
         """Returns the earliest time for the next event. It is not later than `now` if the event may happen now."""
         if now < self._last:
             self._burst_ready = -inf
-        return self._burst_ready - (self._at_once - 1) * self._every
+        return self._burst_ready - (self.at_once - 1) * self.every
 
     def take(self, now: float) -> bool:
         """Whether the event may happen now. If it may, it is counted."""
         if self.due(now) > now:
             return False
         self._last = now
-        self._burst_ready = max(self._burst_ready, now) + self._every
+        self._burst_ready = max(self._burst_ready, now) + self.every
         return True
 
 

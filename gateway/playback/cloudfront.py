@@ -97,15 +97,13 @@ class CloudFrontVerifier:
         rest, parameters, is_repeated = _split_query(request.raw_query)
         if is_repeated:
             return "a signing parameter appears twice"
-        if parameters:
-            signed = _Signed(*(parameters.get(n, "") for n in _PARAMETERS))
-        else:
-            cookies, is_repeated = _signing_cookies(request.headers.get("cookie", ""))
+        if not parameters:
+            parameters, is_repeated = _signing_cookies(request.headers.get("cookie", ""))
             if is_repeated:
                 return "a signing cookie appears twice"
-            if not cookies:
+            if not parameters:
                 return "a CloudFront signature is needed"
-            signed = _Signed(*(cookies.get(n, "") for n in _PARAMETERS))
+        signed = _Signed(*(parameters.get(name, "") for name in _PARAMETERS))
         if not signed.signature or not signed.key_id or bool(signed.policy) is bool(signed.expires):
             return "the signature is incomplete"
         base = self._public_url or f"{request.scheme}://{request.host}"

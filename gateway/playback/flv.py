@@ -71,9 +71,7 @@ class FlvViewers:
         The stream is playable, and its output `flv` is enabled.
         early: whether the viewer waited for the stream. It then gets the stream from the first frame.
         """
-        output: HasFeed | None = None
-        if stream.outputs is not None:
-            output = stream.outputs.get("flv")  # type: ignore[assignment]
+        output: HasFeed | None = stream.output("flv")  # type: ignore[assignment]
         if output is None:
             return service_unavailable(f"flv of {stream.name} is about to start again", 1)
         feed = output.feed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from gateway.channels.media_owners import MediaOwners
 from gateway.channels.names import channel_of, is_channel_id
 from gateway.channels.stores import ChannelReader, find_channel
@@ -16,24 +18,16 @@ from gateway.ports.errors import StoreUnavailable
 _NO_FILE = text(404, "not found")
 
 
+@dataclass(slots=True, eq=False)
 class InternalPlayback:
     """Answers (request, stream name, path) for the node listener. routes: routes whose responders count no viewers."""
 
-    def __init__(
-        self,
-        streams: PlayableStreams,
-        channels: ChannelReader,
-        owners: MediaOwners,
-        routes: MediaRoutes,
-        statuses: StatusResponder,
-        recordings: StoredResponder | None,
-    ) -> None:
-        self._streams = streams
-        self._channels = channels
-        self._owners = owners
-        self._routes = routes
-        self._statuses = statuses
-        self._recordings = recordings
+    streams: PlayableStreams
+    channels: ChannelReader
+    owners: MediaOwners
+    routes: MediaRoutes
+    statuses: StatusResponder
+    recordings: StoredResponder | None
 
     def __call__(self, request: Request, name: str, path: str) -> AnswerOrAwaitable:
         if request.method not in ("GET", "HEAD"):
@@ -42,36 +36,36 @@ class InternalPlayback:
             return self._stored_file(request, name, path[4:])
         if path == "status.json":
             return self._status(name)
-        route = self._routes.find(path)
+        route = self.routes.find(path)
         if route is None:
             return _NO_FILE
-        stream = self._streams.find_recent(name)
+        stream = self.streams.find_recent(name)
         if stream is None:
             return not_streaming(name)
-        if route.output and (stream.outputs is None or not stream.outputs.enabled(route.output)):
+        if route.output and not stream.has_output(route.output):
             return not_enabled(route.output, name)
         return route.respond(request, stream, path)
 
     async def _stored_file(self, request: Request, name: str, path: str) -> Answer:
-        if self._recordings is None or not is_channel_id(name):
+        if self.recordings is None or not is_channel_id(name):
             return _NO_FILE
         try:
-            owner = await self._owners.find(name)
+            owner = await self.owners.find(name)
         except StoreUnavailable as error:
             return service_unavailable(str(error), error.retry_after)
         if owner is None or owner.without_media:
             return _NO_FILE
-        return await self._recordings(request, name, path)
+        return await self.recordings(request, name, path)
 
     def _status(self, name: str) -> AnswerOrAwaitable:
-        stream = self._streams.find_recent(name)
+        stream = self.streams.find_recent(name)
         if stream is not None and stream.playable:
-            return self._statuses.live(stream)
+            return self.statuses.live(stream)
         return self._idle_status(name)
 
     async def _idle_status(self, name: str) -> Answer:
         try:
-            channel = await find_channel(self._channels, channel_of(name))
+            channel = await find_channel(self.channels, channel_of(name))
         except StoreUnavailable as error:
             return service_unavailable(str(error), error.retry_after)
-        return await self._statuses.idle(channel)
+        return await self.statuses.idle(channel)

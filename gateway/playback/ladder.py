@@ -128,7 +128,7 @@ class LadderPlayback:
     def cmaf(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
         """Answers for the source's CMAF, with the renditions in `master.m3u8` and `manifest.mpd`."""
         manifest = _MANIFESTS.get(rest)
-        if stream.outputs is None or not stream.outputs.enabled(OUTPUT):
+        if not stream.has_output(OUTPUT):
             return cmaf.cmaf(request, stream, rest)
         if manifest is None:
             return cmaf.cmaf(request, stream, rest, reports=self._reports(stream, "../"))
@@ -170,7 +170,7 @@ class LadderPlayback:
 
         path_prefix: path from a track's folder to the source's folder.
         """
-        source = stream.outputs.get("cmaf") if stream.outputs is not None else None
+        source = stream.output("cmaf")
         if not isinstance(source, CmafPackager):
             return None
         return lambda track: ladder_manifests.master_reports(
@@ -246,9 +246,9 @@ def _is_lost(stream: Stream, rendition: Stream, path: str) -> bool:
         return False
     if rendition.ended is not None:
         return True
-    if path == "index.m3u8" or stream.outputs is None or rendition.outputs is None:
-        return False  # the ladder in `index.m3u8` does not list the source
-    source, output = stream.outputs.get("cmaf"), rendition.outputs.get("cmaf")
+    if path == "index.m3u8":
+        return False  # this ladder does not list the source
+    source, output = stream.output("cmaf"), rendition.output("cmaf")
     if not isinstance(source, CmafPackager) or not isinstance(output, CmafPackager):
         return False
     return ladder_manifests.behind(source, output)
@@ -256,7 +256,7 @@ def _is_lost(stream: Stream, rendition: Stream, path: str) -> bool:
 
 def _source_track(stream: Stream) -> CmafTrack | None:
     """Returns the video track of a source that is still running."""
-    output = stream.outputs.get("cmaf") if stream.outputs is not None else None
+    output = stream.output("cmaf")
     if not isinstance(output, CmafPackager) or output.over:
         return None
     output.catch_up()

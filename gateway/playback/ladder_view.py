@@ -95,7 +95,7 @@ def ladder_format(stream: Stream) -> LadderFormat:
 
 def current_ladder(hub: PlayableStreams, stream: Stream, format: LadderFormat) -> LadderView:
     """Returns the current ladder of a source. It includes lingering renditions, but not ended ones."""
-    transcoder = stream.outputs.get(OUTPUT) if stream.outputs is not None else None
+    transcoder = stream.output(OUTPUT)
     rungs: Sequence[PlannedRendition] = transcoder.rungs if isinstance(transcoder, LadderTranscoder) else ()
     find = hub.find if stream.ended is None else hub.find_recent
     steps: list[tuple[PlannedRendition, Packager]] = []

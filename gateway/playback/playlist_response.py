@@ -39,10 +39,9 @@ def not_enabled(output: str, name: str) -> Response:
 
 def packager(stream: Stream, name: str, packager_type: type[P]) -> P | Response:
     """Returns the output `name` of a stream, or an answer with the reason if it is unavailable."""
-    outputs = stream.outputs
-    if outputs is None or not outputs.enabled(name):
+    if not stream.has_output(name):
         return not_enabled(name, stream.name)
-    output = outputs.get(name)
+    output = stream.output(name)
     if not isinstance(output, packager_type):
         return service_unavailable(f"{name} of {stream.name} is starting", 1)
     output.catch_up()
@@ -53,7 +52,7 @@ def packager(stream: Stream, name: str, packager_type: type[P]) -> P | Response:
 
 def ready(stream: Stream, name: str) -> bool:
     """Whether a player can start with the enabled output `name`. Starts an output that waits for its first request."""
-    output = stream.outputs.get(name) if stream.outputs is not None else None
+    output = stream.output(name)
     if not isinstance(output, Packager):
         return output is not None
     output.catch_up()

@@ -169,18 +169,13 @@ class PlaybackRouter:
         folders: Mapping[str, FolderResponder] | None = None,
     ) -> None:
         stored = stored or StoredPlayback()
-        self._streams = live.streams
+        self._live = live
         self._channels = access.channels
         self._owners = access.owners or MediaOwners(access.channels)
         self._protection = access.protection
-        self._routes = live.routes
-        self._flv = live.flv
-        self._viewers = live.viewers
         self._pages = pages
-        self._wait_seconds = live.wait_for_publisher
         self.statuses = StatusResponder(live.streams, live.ready, stored.posters)
         self._recordings = stored.recordings
-        self._remote_files = live.remote_files
         self._folders: dict[str, FolderResponder] = {"_player": pages.asset, **(folders or {})}
         self._exact_paths: dict[str, Callable[[Request], AnswerOrAwaitable]] = {
             "/": pages.front,
@@ -209,7 +204,7 @@ class PlaybackRouter:
             return _NO_POST
         if self._recordings is not None and rest.startswith("vod/"):
             return self._recording(request, name, rest[4:], self._recordings)
-        route = self._routes.find(rest)
+        route = self._live.routes.find(rest)
         if route is not None:
             return self._stream_file(request, name, rest, route)
         if not is_stream_name(name):
@@ -228,22 +223,22 @@ class PlaybackRouter:
     # ---- HLS and DASH ----
 
     def _stream_file(self, request: Request, name: str, rest: str, route: MediaRoute) -> AnswerOrAwaitable:
-        stream = self._streams.find_recent(name)
+        stream = self._live.streams.find_recent(name)
         if stream is None:
             return self._remote_file(request, name, rest) if is_stream_name(name) else _NO_PAGE
         refusal = self._protection.judge(request, name, stream.channel)
         if refusal is not None:
             return refusal
-        if route.output and (stream.outputs is None or not stream.outputs.enabled(route.output)):
+        if route.output and not stream.has_output(route.output):
             return not_enabled(route.output, name)
         if route.protocol and stream.ended is None:
-            self._viewers.record(request, stream, route.protocol)
+            self._live.viewers.record(request, stream, route.protocol)
         return route.respond(request, stream, rest)
 
     def _remote_file(self, request: Request, name: str, rest: str) -> AnswerOrAwaitable:
-        if self._remote_files is None:
+        if self._live.remote_files is None:
             return self._not_live(request, name)
-        return self._remote_files.file(request, name, rest, lambda: self._not_live(request, name))
+        return self._live.remote_files.file(request, name, rest, lambda: self._not_live(request, name))
 
     async def _not_live(self, request: Request, name: str) -> Answer:
         """Answers for a stream that is not live: the refusal if the viewer has no permission, otherwise always 404."""
@@ -269,10 +264,10 @@ class PlaybackRouter:
     # ---- FLV ----
 
     def _live_flv(self, request: Request, name: str) -> AnswerOrAwaitable:
-        refusal = self._flv.refusal(request)
+        refusal = self._live.flv.refusal(request)
         if refusal is not None:
             return refusal
-        stream = self._streams.find(name)
+        stream = self._live.streams.find(name)
         if stream is None:
             return self._await_publisher(request, name) if request.method == "GET" else self._not_live(request, name)
         return self._watch(request, name, stream)
@@ -281,11 +276,11 @@ class PlaybackRouter:
         refusal = self._protection.judge(request, name, stream.channel)
         if refusal is not None:
             return refusal
-        if stream.outputs is None or not stream.outputs.enabled(FLV.output):
+        if not stream.has_output(FLV.output):
             return not_enabled(FLV.output, name)
         if request.method == "HEAD":
-            return self._flv.head()
-        return self._flv.watch(request, stream, early=early)
+            return self._live.flv.head()
+        return self._live.flv.watch(request, stream, early=early)
 
     async def _await_publisher(self, request: Request, name: str) -> Answer:
         """Answers a viewer that waits for the publisher.
@@ -299,7 +294,7 @@ class PlaybackRouter:
         if channel is not None and not channel.flag(FLV.flag):
             return not_enabled(FLV.output, name)
         try:
-            stream = await self._streams.wait(name, self._wait_seconds)
+            stream = await self._live.streams.wait(name, self._live.wait_for_publisher)
         except NoSuchStream:
             return not_streaming(name)
         except AtCapacity as error:
@@ -309,11 +304,11 @@ class PlaybackRouter:
     # ---- status ----
 
     def _status(self, request: Request, name: str) -> AnswerOrAwaitable:
-        stream = self._streams.find_recent(name)
+        stream = self._live.streams.find_recent(name)
         if stream is None or not stream.playable:
-            if self._remote_files is None:
+            if self._live.remote_files is None:
                 return self._idle_status(request, name)
-            return self._remote_files.file(request, name, "status.json", lambda: self._idle_status(request, name))
+            return self._live.remote_files.file(request, name, "status.json", lambda: self._idle_status(request, name))
         refusal = self._protection.judge(request, name, stream.channel)
         if refusal is not None:
             return refusal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.live.sink import EndReason
@@ -16,6 +17,7 @@ from gateway.playback.framing import RTMP
 from gateway.playback.play_format import PlayAddress, PlayFormat
 
 
+@dataclass(slots=True, eq=False)
 class RtmpPlayback:
     """A player that gets `feed`.
 
@@ -23,22 +25,13 @@ class RtmpPlayback:
     on_end: called once when the stream ends. on_flood: called if the player joins repeatedly without reading.
     """
 
-    def __init__(
-        self,
-        feed: Feed,
-        transport: asyncio.Transport,
-        backlog: int,
-        address: str,
-        on_end: Callable[[EndReason], None],
-        on_flood: Callable[[], None],
-    ) -> None:
-        self._feed = feed
-        self._transport = transport
-        self._backlog = backlog
-        self._address = address
-        self._on_end = on_end
-        self._on_flood = on_flood
-        self._viewer: Viewer | None = None
+    feed: Feed
+    transport: asyncio.Transport
+    backlog: int
+    address: str
+    on_end: Callable[[EndReason], None]
+    on_flood: Callable[[], None]
+    _viewer: Viewer | None = field(default=None, init=False)
 
     @property
     def paused(self) -> bool:
@@ -50,14 +43,14 @@ class RtmpPlayback:
         burst: whether it gets the GOP cache first. False after a pause: it then starts at the next key frame.
         early: whether it waited for the stream. It then gets the stream from the first frame.
         """
-        transport = self._transport
+        transport = self.transport
         if transport.is_closing():
             return
-        if transport.get_write_buffer_size() > self._feed.backlog(self._backlog):
-            self._on_flood()
+        if transport.get_write_buffer_size() > self.feed.backlog(self.backlog):
+            self.on_flood()
             return
-        self._viewer = Viewer(transport, RTMP, self._backlog, self._address, self._on_end, early=early)
-        self._feed.join(self._viewer, burst=burst)
+        self._viewer = Viewer(transport, RTMP, self.backlog, self.address, self.on_end, early=early)
+        self.feed.join(self._viewer, burst=burst)
 
     def pause(self, paused: bool) -> None:
         if paused:
@@ -68,13 +61,13 @@ class RtmpPlayback:
     def leave(self) -> None:
         viewer, self._viewer = self._viewer, None
         if viewer is not None:
-            self._feed.leave(viewer)
+            self.feed.leave(viewer)
 
     def check(self) -> None:
         """Reports the end of the stream during a pause, because the feed does not report it then."""
-        reason = self._feed.stream.ended
+        reason = self.feed.stream.ended
         if self._viewer is None and reason is not None:
-            self._on_end(reason)
+            self.on_end(reason)
 
 
 def _packager(services: PackagingServices) -> Callable[[Stream], RtmpOutput]:

@@ -52,7 +52,7 @@ class StatusResponder:
         return _answer(state=StreamState.IDLE, outputs=outputs, poster=poster)
 
     def _renditions(self, stream: Stream) -> list[dict[str, Any]]:
-        transcoder = stream.outputs.get(OUTPUT) if stream.outputs is not None else None
+        transcoder = stream.output(OUTPUT)
         if not isinstance(transcoder, LadderTranscoder):
             return []
         renditions: list[dict[str, Any]] = []
@@ -65,8 +65,7 @@ class StatusResponder:
 
 
 def _enabled(stream: Stream) -> list[str]:
-    outputs = stream.outputs
-    return [output for output in OPTIONAL_OUTPUTS.values() if outputs is not None and outputs.enabled(output)]
+    return [output for output in OPTIONAL_OUTPUTS.values() if stream.has_output(output)]
 
 
 def _answer(

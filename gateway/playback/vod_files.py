@@ -39,14 +39,11 @@ class VodFiles:
         self._protection = protection
         self._owners = owners
 
-    async def __call__(self, request: Request, path: str) -> Response:
-        return await self._serve(request, path, authorized=False)
-
     async def serve_node(self, request: Request, path: str) -> Response:
         """Answers another node, which has already authorized the viewer."""
-        return await self._serve(request, path, authorized=True)
+        return await self(request, path, authorized=True)
 
-    async def _serve(self, request: Request, path: str, *, authorized: bool) -> Response:
+    async def __call__(self, request: Request, path: str, *, authorized: bool = False) -> Response:
         if not is_vod_file(path):
             return _NO_VOD
         folder = path.rpartition("/")[0]

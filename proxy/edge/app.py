@@ -41,7 +41,7 @@ from gateway.http.request import Request
 from gateway.http.server import HttpServer
 from gateway.ingest.admission import Admission
 from gateway.ingest.open_listeners import OpenListeners
-from gateway.ingest.rtmp.setup import open_rtmp
+from gateway.ingest.rtmp.listener import open_rtmp
 from gateway.ingest.services import ListenerServices
 from gateway.lib import metric_table
 from gateway.lib.metric_table import MetricSample

@@ -94,7 +94,7 @@ async def test_rungs_stay_listed_while_their_streams_linger() -> None:
 async def test_a_source_that_cannot_be_transcoded_says_why_and_plays_alone() -> None:
     async with ladder(TABLE, {}, fails="nothing here decodes flv1") as lab:
         lab.begin().play(9)
-        await until(lambda: answers.failure(lab.stream()) is not None)
+        await until(lambda: answers.transcoder_failure(lab.stream()) is not None)
         reply = await lab.get("index.m3u8")
         assert (reply.status, reply.text) == (404, "codec cannot carry c1: nothing here decodes flv1\n")
         assert uris(await lab.text("master.m3u8")) == ["video/index.m3u8"]

@@ -522,7 +522,7 @@ async def test_text_where_binary_belongs_is_told() -> None:
         assert (await pushing.wait("accepted"))["protocol"] == "container"
         await pushing.send("hello")
         assert await pushing.closed() == 1003
-        assert pushing.error == {"type": "error", "code": 1003, "reason": "text where binary belongs"}
+        assert pushing.error == {"type": "error", "code": 1003, "reason": "text instead of binary data"}
         await lab.empty()
 
 

@@ -32,7 +32,7 @@ def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, s
 
 
 def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
-    from gateway.ingest.rtmp.setup import open_rtmp
+    from gateway.ingest.rtmp.listener import open_rtmp
 
     return open_rtmp(services)
 

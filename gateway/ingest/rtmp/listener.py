@@ -12,10 +12,12 @@ from typing import Final
 
 import structlog
 
-from gateway.http.forwarded import plain_address
-from gateway.ingest.open_listeners import PortListener
+from gateway.ingest.open_listeners import OpenListeners, PortListener, peer_address
+from gateway.ingest.pending_connections import TLS_READ
 from gateway.ingest.rtmp.services import RtmpServices
 from gateway.ingest.rtmp.session import RtmpSession
+from gateway.ingest.services import ListenerServices
+from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import ScheduledTls
 from gateway.lib.sockets import BACKLOG, Opener, listen
 from gateway.protocols import proxy_v2
@@ -26,8 +28,19 @@ log = structlog.get_logger(__name__)
 PROXY_SECONDS: Final = 3.0  # contract: time limit for the header
 # Time for peers to read the reason and close first: the exit of the process resets connections that still send.
 HANG_UP_SECONDS: Final = 0.5
-TLS_READ: Final = 16_384  # encrypted bytes of a read: a TLS record
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def open_rtmp(services: ListenerServices) -> OpenListeners:
+    """Binds the ports of RTMP and RTMPS. Raises ListenError."""
+    settings = services.settings
+    rtmp = RtmpServices(services, Quota(settings.limits.playback_per_address))
+    listeners = [
+        RtmpListener(rtmp, address.host, address.port, settings.rtmp.proxy_from, tls, services.opener)
+        for address, tls in services.addresses("rtmp")
+    ]
+    return OpenListeners(listeners, services.tasks)
 
 
 class RtmpListener(PortListener[RtmpSession]):
@@ -50,13 +63,13 @@ class RtmpListener(PortListener[RtmpSession]):
         self._accepting: list[asyncio.Task[object]] = []
         # The TLS handshake has the time limit of the RTMP handshake after it. Without that limit, asyncio's limit of a
         # minute applies.
-        self._tls_seconds = (services.limits.handshake or None) if tls is not None else None
+        self._tls_seconds = (services.shared.settings.limits.handshake or None) if tls is not None else None
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             if self._proxy_from:
-                self._accepting.append(self._services.tasks.start(self._accept(sock), f"{self.name} accept"))
+                self._accepting.append(self._services.shared.tasks.start(self._accept(sock), f"{self.name} accept"))
             else:
                 self._servers.append(await loop.create_server(self._new_session, sock=sock, backlog=BACKLOG))
 
@@ -104,7 +117,7 @@ class RtmpListener(PortListener[RtmpSession]):
                 await asyncio.sleep(0.1)  # no file descriptors are left: wait until some are closed
                 continue
             connection.setblocking(False)
-            self._services.tasks.start(self._prepare(connection, _address(address)), f"{self.name} arrival")
+            self._services.shared.tasks.start(self._prepare(connection, peer_address(address)), f"{self.name} arrival")
 
     async def _prepare(self, connection: socket.socket, address: str) -> None:
         """Reads the PROXY header of one connection and gives the connection to a session, or closes it."""
@@ -147,7 +160,7 @@ class _DirectSession(RtmpSession):
         self._sessions = sessions
 
     def enter(self, transport: asyncio.BaseTransport) -> bool:
-        self.address = _address(transport.get_extra_info("peername"))
+        self.address = peer_address(transport.get_extra_info("peername"))
         self._sessions.add(self)
         return super().enter(transport)
 
@@ -158,7 +171,7 @@ class _TlsSession(ScheduledTls):
     def __init__(
         self, session: RtmpSession, context: ssl.SSLContext, services: RtmpServices, seconds: float | None
     ) -> None:
-        super().__init__(session, context, services.reads, TLS_READ, seconds)
+        super().__init__(session, context, services.shared.reads, TLS_READ, seconds)
         self._new_session = session
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -168,11 +181,6 @@ class _TlsSession(ScheduledTls):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._new_session.tls_lost()
-
-
-def _address(peername: tuple[str, int] | None) -> str:
-    """Returns the address without its port."""
-    return plain_address(peername[0]) if peername else "0.0.0.0"  # the peer is already disconnected
 
 
 async def _read_proxy_header(connection: socket.socket) -> proxy_v2.ProxyHeader | None:

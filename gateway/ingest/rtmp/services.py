@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from gateway.ingest.admission import Admission
-from gateway.ingest.pending_connections import PendingConnections
+from gateway.channels.names import channel_of
+from gateway.channels.stores import find_channel
+from gateway.ingest.services import ListenerServices
 from gateway.lib.quota import Quota
-from gateway.lib.scheduled_reads import ReadScheduler
-from gateway.lib.tasks import Tasks
-from gateway.live.publisher import AcquirePublisher
 from gateway.live.sink import EndReason
-from gateway.playback.play_format import PlayableStreams
 from gateway.ports.errors import (
     AtCapacity,
     GatewayError,
@@ -23,10 +19,6 @@ from gateway.ports.errors import (
     PushesNotAccepted,
     StoreUnavailable,
 )
-from gateway.settings.models import LimitsSettings, RtmpSettings
-
-# Checks whether a stream may be played: (name, query, address) → None. Raises NotAuthorized.
-PlayAccess = Callable[[str, dict[str, str], str | None], Awaitable[None]]
 
 # Shows the correct place of the sign, but not which part of it was wrong.
 SIGN_HINT: Final = "Authorization required: the stream key is <id>?sign=<expiry>-<hash>, or the server ends in ?sign=…"
@@ -51,23 +43,21 @@ EVICTIONS: dict[EndReason, str] = {
 
 @dataclass(frozen=True, slots=True)
 class RtmpServices:
-    """The services that all connections of a listener share.
+    """What all RTMP connections share. players: limits the players of one address."""
 
-    players: limits the players of one address. wait_for_publisher: seconds that a player waits for its stream.
-    """
-
-    settings: RtmpSettings
-    limits: LimitsSettings
-    wait_for_publisher: float
-
-    streams: PlayableStreams
-    lease: AcquirePublisher
-    admission: Admission
-    may_play: PlayAccess
+    shared: ListenerServices
     players: Quota
-    tasks: Tasks
-    reads: ReadScheduler = field(default_factory=ReadScheduler)
-    pending: PendingConnections = field(default_factory=PendingConnections)
+
+    async def check_player(self, name: str, query: dict[str, str], address: str | None) -> None:
+        """Checks the play sign of a player, if the channel requires one. Raises NotAuthorized, TooManyRefusals.
+
+        Streams that CloudFront protects cannot be played over RTMP.
+        address: None for a trusted proxy, whose address is not limited.
+        """
+        shared = self.shared
+        stream = shared.streams.find(name)
+        channel = stream.channel if stream is not None else await find_channel(shared.channels, channel_of(name))
+        shared.protection.judge_sign(name, channel, query.get("sign"), address)
 
 
 def play_refusal(error: GatewayError, name: str) -> tuple[str, str]:

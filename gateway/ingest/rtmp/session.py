@@ -12,7 +12,14 @@ import structlog
 
 from gateway.channels.names import is_stream_name
 from gateway.formats.flv.tag import Script
-from gateway.ingest.pending_connections import RTMP_BYTES, TLS_BYTES, PendingConnection
+from gateway.ingest.pending_connections import (
+    EARLY_BYTES,
+    EARLY_READ,
+    RTMP_BYTES,
+    TLS_BYTES,
+    TLS_UNREAD,
+    PendingConnection,
+)
 from gateway.ingest.rtmp.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
 from gateway.ingest.rtmp.services import EVICTIONS, PUBLISH_REFUSALS, RtmpServices, play_refusal
 from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledReads
@@ -46,9 +53,7 @@ CLOSE_BOUND: Final = 2.5  # seconds until a peer that does not read is disconnec
 PLAY_CLOSE_BOUND: Final = 10.0  # like CLOSE_BOUND, for a player whose stream has ended: it still gets its backlog
 MAX_UNREAD_BYTES: Final = 262_144  # of answers for a peer that sends requests without reading
 MAX_IDLE_SECONDS: Final = 60.0  # for which a connection may neither publish nor play
-EARLY_READ: Final = 4096  # bytes of a read before a publish was accepted: limits the work for an unknown peer
-EARLY_BYTES: Final = 16_384  # buffered while a key is verified; at this limit the socket is not read
-TLS_UNREAD: Final = 32_768  # encrypted bytes buffered while the connection is not read
+
 # Messages without media. An encoder sends a dozen commands and at most a few data messages per picture. A player sends
 # an acknowledgement from time to time. After a network stall, delayed messages arrive all at once.
 MESSAGES_PER_SECOND: Final = 500
@@ -78,16 +83,18 @@ class RtmpSession(ScheduledReads):
         exempt: bool,
         on_closed: Callable[[RtmpSession], None],
     ) -> None:
-        super().__init__(services.reads, EARLY_READ)
+        super().__init__(services.shared.reads, EARLY_READ)
         self._services = services
-        self._limits = services.limits
+        self._shared = services.shared
+        self._limits = services.shared.settings.limits
+        self._settings = services.shared.settings.rtmp
         self._protocol = protocol
         self.address = address
         self._exempt = exempt
         self._on_closed = on_closed
         self._core = ServerConnection(
-            chunk_size=services.settings.chunk_size,
-            limits=WireLimits(message=services.limits.rtmp_message or 0xFFFFFF),
+            chunk_size=self._settings.chunk_size,
+            limits=WireLimits(message=self._limits.rtmp_message or 0xFFFFFF),
         )
         self._waiting = self._core.waiting
         self._transport = None
@@ -116,7 +123,7 @@ class RtmpSession(ScheduledReads):
         """Counts the accepted connection as pending, and closes it if there are too many. Needs `address`."""
         raw = cast(asyncio.Transport, transport)
         cost = RTMP_BYTES + (TLS_BYTES if self._protocol == "rtmps" else 0)
-        self._pending = self._services.pending.enter(self.address, cost, raw.abort, exempt=self._exempt)
+        self._pending = self._shared.pending.enter(self.address, cost, raw.abort, exempt=self._exempt)
         if self._pending is None:
             log.debug("connection refused", peer=self.address, protocol=self._protocol, reason="too many connections")
             self._closing = True
@@ -206,7 +213,7 @@ class RtmpSession(ScheduledReads):
         self._leave_publish("connection closed")
         self._leave_play()
         if self._quota_use == "push":
-            self._services.admission.connections.give(self.address)
+            self._shared.admission.connections.give(self.address)
         elif self._quota_use == "play":
             self._services.players.give(self.address)
         self._quota_use = ""
@@ -227,7 +234,7 @@ class RtmpSession(ScheduledReads):
         if self._read_held:
             return  # silent because nothing is read; the check of the key has its own time limit
         silent = now - self._last_data
-        settings = self._services.settings
+        settings = self._settings
         state = self._core.state
         playing = self._playing
         watching = playing is not None and not playing.paused
@@ -264,7 +271,7 @@ class RtmpSession(ScheduledReads):
         asked, self._last_asked = core.asked - self._last_asked, core.asked
         received, self._last_received = core.received - self._last_received, core.received
         if not self._messages.take(asked, now):
-            return "sends too many messages that are no media"
+            return "sends too many messages without media"
         if self._publisher is None and received > NO_MEDIA_BYTES and now - self._idle_since > 2:
             return "sends too much and publishes nothing"
         return None
@@ -318,7 +325,7 @@ class RtmpSession(ScheduledReads):
         return False
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = self._services.tasks.start(self._abort_on_error(work), f"{self._protocol} {self.address}")
+        self._task = self._shared.tasks.start(self._abort_on_error(work), f"{self._protocol} {self.address}")
 
     async def _abort_on_error(self, work: Coroutine[Any, Any, None]) -> None:
         """Closes the connection after an internal error, so that the peer does not wait; the task group logs it."""
@@ -336,19 +343,18 @@ class RtmpSession(ScheduledReads):
     # ---- publishing ----
 
     async def _publish(self, request: PublishRequested) -> None:
-        services = self._services
         self._name = request.name
         try:
             if not self._exempt and not self._take_quota("push"):
                 raise AtCapacity("too many publishers from this address")
-            channel = await services.admission.channel(
+            channel = await self._shared.admission.channel(
                 request.name, request.query.get("sign"), self.address, exempt=self._exempt
             )
-            self._publisher = await services.lease(
+            self._publisher = await self._shared.lease(
                 channel, protocol=self._protocol, peer=self.address, evict=self._evicted
             )
         except GatewayError as error:
-            services.admission.refuse(request.name, self.address, self._protocol, error)
+            self._shared.admission.refuse(request.name, self.address, self._protocol, error)
             if isinstance(error, TooManyRefusals):
                 self._abort()
                 return
@@ -412,16 +418,15 @@ class RtmpSession(ScheduledReads):
     # ---- playing ----
 
     async def _play(self, request: PlayRequested) -> None:
-        services, name = self._services, request.name
-        self._name = name
+        name = self._name = request.name
         try:
             if not self._exempt and not self._take_quota("play"):
                 raise AtCapacity("too many players from this address")
             if not is_stream_name(name):
                 raise NoSuchStream(name)
-            await services.may_play(name, request.query, None if self._exempt else self.address)
-            early = services.streams.find(name) is None
-            stream = await services.streams.wait(name, services.wait_for_publisher)
+            await self._services.check_player(name, request.query, None if self._exempt else self.address)
+            early = self._shared.streams.find(name) is None
+            stream = await self._shared.streams.wait(name, self._shared.settings.stream.wait_for_publisher)
         except GatewayError as error:
             if isinstance(error, TooManyRefusals):
                 self._abort()
@@ -434,7 +439,7 @@ class RtmpSession(ScheduledReads):
             return
         finally:
             self._task = None
-        output = stream.outputs.get("rtmp") if stream.outputs is not None else None
+        output = stream.output("rtmp")
         transport = self._transport
         if not isinstance(output, RtmpOutput) or transport is None:  # the output failed; it will be started again
             self._core.reject_play("NetStream.Play.Failed", "Try again later.")
@@ -476,7 +481,7 @@ class RtmpSession(ScheduledReads):
     def _take_quota(self, use: str) -> bool:
         if self._quota_use:
             return True  # this is a second publish or play on the connection
-        quota = self._services.admission.connections if use == "push" else self._services.players
+        quota = self._shared.admission.connections if use == "push" else self._services.players
         if not quota.take(self.address):
             return False
         self._quota_use = use

@@ -30,7 +30,7 @@ def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, s
 
 
 def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
-    from gateway.ingest.websocket.setup import open_websocket
+    from gateway.ingest.websocket.listener import open_websocket
 
     return open_websocket(services, outputs)
 

@@ -108,8 +108,7 @@ class RelayDestination:
         return publisher
 
     def check(self, now: float) -> CloseReason | None:
-        outputs = self._stream.outputs if self._stream is not None else None
-        output = outputs.get("relay") if outputs is not None else None
+        output = self._stream.output("relay") if self._stream is not None else None
         report: dict[str, Any] = output.report() if isinstance(output, RelayOutput) else {}
         target: dict[str, Any] = next(iter(report.get("targets", ())), {})
         self.problem = str(target.get("error") or "")

@@ -12,9 +12,17 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 from websockets.server import ServerProtocol
 
-from gateway.http.forwarded import plain_address
 from gateway.http.request import HeadParser, RequestError, too_large
-from gateway.ingest.pending_connections import TLS_BYTES, WS_BYTES, PendingConnection
+from gateway.ingest.open_listeners import peer_address
+from gateway.ingest.pending_connections import (
+    EARLY_BYTES,
+    EARLY_READ,
+    TLS_BYTES,
+    TLS_READ,
+    TLS_UNREAD,
+    WS_BYTES,
+    PendingConnection,
+)
 from gateway.ingest.websocket.services import WsServices
 from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledProtocol, ScheduledTls
 from gateway.lib.token_bucket import TokenBucket
@@ -22,11 +30,9 @@ from gateway.protocols.push import CloseCode
 
 HEAD_BYTES: Final = 16_384  # of a request
 TARGET_BYTES: Final = 8192  # of its first line
-EARLY_READ: Final = 4096  # bytes of a read before a push was accepted: limits the work for an unknown peer
-EARLY_BYTES: Final = 16_384  # buffered while a key is verified; above this limit the socket is not read
+
 EARLY_MESSAGE: Final = 65_536  # bytes of a message before a push is accepted, or after it has ended
-TLS_READ: Final = 16_384  # encrypted bytes of a read: a TLS record
-TLS_UNREAD: Final = 32_768  # encrypted bytes buffered while the connection is not read
+
 UNSENT: Final = 1 << 20  # bytes of unread answers to pings; above this limit the client is disconnected
 CLOSE_SECONDS: Final = 2.5  # time for the client's close frame, then it is disconnected; contract: closed within 3 s
 # Frames. A page sends at most a few hundred per second. After a network stall, delayed frames arrive all at once.
@@ -191,7 +197,7 @@ class PlainPush(ScheduledProtocol):
 
     def __init__(self, connection: PushConnection, services: WsServices, *, counted: bool = False) -> None:
         """counted: whether the TLS layer has counted the connection already."""
-        super().__init__(connection, services.reads, EARLY_READ)
+        super().__init__(connection, services.shared.reads, EARLY_READ)
         connection.reads = self
         self._services = services
         self._counted = counted
@@ -215,7 +221,9 @@ class SecurePush(ScheduledTls):
 
     def __init__(self, connection: PushConnection, context: ssl.SSLContext, services: WsServices) -> None:
         app = PlainPush(connection, services, counted=True)
-        super().__init__(app, context, services.reads, TLS_READ, services.limits.handshake or None)
+        super().__init__(
+            app, context, services.shared.reads, TLS_READ, services.shared.settings.limits.handshake or None
+        )
         self._connection = connection
         self._services = services
 
@@ -230,9 +238,8 @@ class SecurePush(ScheduledTls):
 
 def enter(connection: PushConnection, services: WsServices, transport: Any, cost: int) -> bool:
     """Counts an accepted connection as pending, and closes it if there are too many. cost: bytes of memory."""
-    peername = transport.get_extra_info("peername")
-    address = plain_address(str(peername[0])) if peername else "0.0.0.0"  # the peer is already disconnected
-    connection.pending = services.pending.enter(
+    address = peer_address(transport.get_extra_info("peername"))
+    connection.pending = services.shared.pending.enter(
         address, cost, transport.abort, exempt=services.forwarded.trusts(address)
     )
     if connection.pending is None:

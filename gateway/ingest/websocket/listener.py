@@ -17,17 +17,22 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from gateway.channels import relay_urls
-from gateway.http.forwarded import plain_address
-from gateway.http.origin_policy import host_name
-from gateway.ingest.open_listeners import PortListener
-from gateway.ingest.websocket.compatible_targets import RelayDestination
+from gateway.http.forwarded import Forwarded
+from gateway.http.origin_policy import OriginPolicy, host_name
+from gateway.ingest.open_listeners import OpenListeners, PortListener, peer_address
+from gateway.ingest.services import ListenerServices
+from gateway.ingest.websocket.compatible_targets import CompatibleTargets, RelayDestination
 from gateway.ingest.websocket.connection import CLOSE_SECONDS, EARLY_MESSAGE, PlainPush, PushConnection, SecurePush
+from gateway.ingest.websocket.container_intake import ContainerIntake
+from gateway.ingest.websocket.frames_intake import FramesIntake
 from gateway.ingest.websocket.push_destination import ChannelDestination, PushClient, PushDestination
 from gateway.ingest.websocket.push_messages import CompatiblePushMessages, JsonPushMessages, PushMessages
 from gateway.ingest.websocket.services import WsServices
 from gateway.ingest.websocket.session import PushSession
 from gateway.lib.scheduled_reads import ScheduledProtocol
 from gateway.lib.sockets import BACKLOG, Opener, listen
+from gateway.live.hub import StreamLimits
+from gateway.outputs.services import OutputServices
 from gateway.ports.errors import NotAuthorized
 from gateway.protocols import push, push_original
 
@@ -42,6 +47,54 @@ _quiet = logging.getLogger("millrace.websockets")
 _quiet.setLevel(logging.ERROR)
 
 
+def open_websocket(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
+    """Binds the ports of WS and WSS. Raises ListenError."""
+    settings = services.settings
+    compatible = _compatible(services, outputs)
+    ws_services = WsServices(
+        services,
+        container=lambda publisher: ContainerIntake(publisher, outputs.workers, settings.transcode),
+        frames=lambda publisher: FramesIntake(publisher, outputs.workers),
+        origins=OriginPolicy(settings.ws.origins),
+        forwarded=Forwarded(settings.ws.forwarded_from),
+        compatible=compatible,
+    )
+    listeners = [
+        WsListener(ws_services, address.host, address.port, tls, services.opener)
+        for address, tls in services.addresses("ws")
+    ]
+    if compatible is None:
+        return OpenListeners(listeners, services.tasks)
+    services.tasks.start(compatible.hub.run(), "compatible pushes")
+    return _CompatibleListeners(listeners, services, compatible)
+
+
+def _compatible(services: ListenerServices, outputs: OutputServices) -> CompatibleTargets | None:
+    """Returns the targets for pushes of the old system's client; None if these pushes are off."""
+    settings = services.settings
+    if not settings.ws.compatible:
+        return None
+    limits = StreamLimits(0, 0, settings.stream.gop_seconds, settings.stream.gop_bytes, settings.limits.publishers)
+
+    def local_ports() -> frozenset[int]:
+        ports = services.ports()
+        return frozenset(port for port in (ports["rtmp"], ports["rtmps"]) if port)
+
+    return CompatibleTargets(settings.ws.compatible, outputs.relays, limits, local_ports)
+
+
+class _CompatibleListeners(OpenListeners):
+    """Listeners that also accept pushes of the old system's client. On shutdown, the targets get all media."""
+
+    def __init__(self, listeners: list[WsListener], services: ListenerServices, compatible: CompatibleTargets) -> None:
+        super().__init__(listeners, services.tasks)
+        self._compatible = compatible
+
+    async def hang_up(self, grace: float) -> None:
+        await super().hang_up(grace)
+        await self._compatible.finish()
+
+
 class WsListener(PortListener[PushSession]):
     """One port of WS or WSS."""
 
@@ -54,7 +107,7 @@ class WsListener(PortListener[PushSession]):
         self._servers: list[Server] = []
 
     async def start(self) -> None:
-        settings = self._services.settings
+        settings = self._services.shared.settings.ws
         for sock in self._sockets:
             server = await serve(
                 self._handle,
@@ -65,7 +118,7 @@ class WsListener(PortListener[PushSession]):
                 process_request=self._opening,
                 process_response=_without_body,
                 server_header=None,
-                open_timeout=self._services.limits.handshake or None,
+                open_timeout=self._services.shared.settings.limits.handshake or None,
                 ping_interval=settings.ping_interval or None,
                 ping_timeout=settings.ping_timeout or None,
                 close_timeout=CLOSE_SECONDS,
@@ -135,11 +188,11 @@ class WsListener(PortListener[PushSession]):
 
     def _refused(self, connection: ServerConnection, request: Request, reason: str) -> None:
         id = request.path.partition("?")[0].removeprefix(STREAM)
-        self._services.admission.refuse(id, self._client(connection)[0], self.name, NotAuthorized(reason))
+        self._services.shared.admission.refuse(id, self._client(connection)[0], self.name, NotAuthorized(reason))
 
     def _client(self, connection: ServerConnection) -> tuple[str, bool]:
         """Returns the client's address, and whether it is the address of a trusted proxy."""
-        peer = plain_address(str((connection.remote_address or ("0.0.0.0",))[0]))
+        peer = peer_address(connection.remote_address)
         forwarded = self._services.forwarded
         headers = connection.request.headers if connection.request is not None else Headers()
         chain = ",".join(headers.get_all("X-Forwarded-For"))
@@ -167,7 +220,7 @@ class WsListener(PortListener[PushSession]):
         path = connection.request.path
 
         def channel(id: str, sign: str | None) -> PushDestination:
-            return ChannelDestination(services.lease, services.admission, id, sign, client)
+            return ChannelDestination(services.shared.lease, services.shared.admission, id, sign, client)
 
         if path.startswith(STREAM):
             id, _, query = path.removeprefix(STREAM).partition("?")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.channels.names import is_channel_id
@@ -52,27 +52,24 @@ class PushDestination(Protocol):
         """Returns a reason if the push must end; otherwise None. Called once a second. now: monotonic seconds."""
 
 
+@dataclass(slots=True, eq=False)
 class ChannelDestination:
     """The stream of a channel. The key is checked like that of an RTMP push."""
 
-    problem = ""
-
-    def __init__(
-        self, lease: AcquirePublisher, admission: Admission, id: str, sign: str | None, client: PushClient
-    ) -> None:
-        self._lease = lease
-        self._admission = admission
-        self._id = id
-        self._sign = sign
-        self._client = client
+    lease: AcquirePublisher
+    admission: Admission
+    id: str
+    sign: str | None
+    client: PushClient
+    problem: str = field(default="", init=False)
 
     @property
     def name(self) -> str:
-        return self._id if is_channel_id(self._id) else ""
+        return self.id if is_channel_id(self.id) else ""
 
     async def publisher(self, evict: Callable[[EndReason], None]) -> StreamPublisher:
-        channel = await self._admission.channel(self._id, self._sign, self._client.address, exempt=self._client.exempt)
-        return await self._lease(channel, protocol=self._client.protocol, peer=self._client.address, evict=evict)
+        channel = await self.admission.channel(self.id, self.sign, self.client.address, exempt=self.client.exempt)
+        return await self.lease(channel, protocol=self.client.protocol, peer=self.client.address, evict=evict)
 
     def check(self, now: float) -> CloseReason | None:
         return None

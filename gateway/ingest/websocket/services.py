@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.http.forwarded import Forwarded
 from gateway.http.origin_policy import OriginPolicy
-from gateway.ingest.admission import Admission
 from gateway.ingest.browser_intake import Intake
-from gateway.ingest.pending_connections import PendingConnections
+from gateway.ingest.services import ListenerServices
 from gateway.ingest.websocket.compatible_targets import CompatibleTargets
 from gateway.ingest.websocket.frames_intake import FramesIntake
-from gateway.lib.scheduled_reads import ReadScheduler
-from gateway.lib.tasks import Tasks
-from gateway.live.publisher import AcquirePublisher, StreamPublisher
+from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.ports.errors import AtCapacity, GatewayError, NameInUse, NotAuthorized, StoreUnavailable
 from gateway.protocols.push import CloseCode
-from gateway.settings.models import LimitsSettings, WsSettings
 
 # Shows the correct place of the sign, but not which part of it was wrong.
 SIGN_HINT: Final = "Authorization required: the address is /stream/<id>?sign=<expiry>-<hash>"
@@ -42,21 +38,14 @@ EVICTIONS: Final[dict[EndReason, tuple[CloseCode, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class WsServices:
-    """The services that all connections of the listeners share.
+    """What all WebSocket connections share.
 
     container, frames: create the intake of a push. compatible: None if pushes of the old system's client are off.
     """
 
-    settings: WsSettings
-    limits: LimitsSettings
-    lease: AcquirePublisher
-    admission: Admission
+    shared: ListenerServices
     container: Callable[[StreamPublisher], Intake]
     frames: Callable[[StreamPublisher], FramesIntake]
     origins: OriginPolicy
     forwarded: Forwarded
-
     compatible: CompatibleTargets | None
-    tasks: Tasks
-    reads: ReadScheduler = field(default_factory=ReadScheduler)
-    pending: PendingConnections = field(default_factory=PendingConnections)

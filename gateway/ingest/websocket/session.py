@@ -46,6 +46,7 @@ class PushSession:
         client: PushClient,
     ) -> None:
         self._services = services
+        self._shared = services.shared
         self._ws = ws
         self._destination = destination
         self._messages = messages
@@ -61,7 +62,7 @@ class PushSession:
 
     async def run(self) -> None:
         """Runs until the connection is closed."""
-        quota = self._services.admission.connections
+        quota = self._shared.admission.connections
         counted = not self._client.exempt and quota.take(self._client.address)
         try:
             if counted or self._client.exempt:
@@ -99,7 +100,7 @@ class PushSession:
             form=kind,
         )
         self._send_text(self._messages.accepted(self._destination.name, kind))
-        self._ws.admit(self._services.limits.ws_message)
+        self._ws.admit(self._shared.settings.limits.ws_message)
         async with Tasks(f"push from {self._client.address}", self._crashed) as tasks:
             working = tasks.start(self._run_intake(intake), "intake")
             receiving = tasks.start(self._receive(intake), "receive")
@@ -117,7 +118,7 @@ class PushSession:
             await self._close(closing)
 
     async def _refuse(self, error: GatewayError) -> None:
-        self._services.admission.refuse(self._destination.name, self._client.address, self._client.protocol, error)
+        self._shared.admission.refuse(self._destination.name, self._client.address, self._client.protocol, error)
         code, reason = REFUSALS.get(type(error), (CloseCode.TRY_LATER, "Try again later."))
         for text in self._messages.ended(CloseReason(code, reason)):
             self._send_text(text)
@@ -164,7 +165,7 @@ class PushSession:
             elif frames is not None:
                 await frames.feed(message)
             else:
-                raise RemoteProtocolError("text where binary belongs")
+                raise RemoteProtocolError("text instead of binary data")
 
     async def _read_on(self) -> None:
         try:
@@ -177,8 +178,8 @@ class PushSession:
 
     def tick(self, now: float) -> None:
         """Ends a push that stalls; otherwise sends the statistics. now: monotonic seconds."""
-        intake, publisher, limits = self._intake, self._publisher, self._services.limits
-        idle_timeout = self._services.settings.idle_timeout
+        intake, publisher, limits = self._intake, self._publisher, self._shared.settings.limits
+        idle_timeout = self._shared.settings.ws.idle_timeout
         if self._close_reason.done() or intake is None or publisher is None:
             return
         media = publisher.stream.bytes_in > self._bytes_before
