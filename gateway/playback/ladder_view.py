@@ -17,6 +17,7 @@ from gateway.packaging.ts.packager import TsPackager
 from gateway.playback.play_format import PlayableStreams
 from gateway.playback.playlist_response import packager
 from gateway.ports.errors import NoSuchStream
+from gateway.workers.ladder_plan import LadderStep
 
 OUTPUT: Final = "codec"  # the transcoder's output name
 _POLL_SECONDS: Final = 0.1  # between two checks of a transcoder that has not planned its renditions yet
@@ -26,31 +27,12 @@ TS: Final[LadderFormat] = ("hls", TsPackager)
 CMAF: Final[LadderFormat] = ("cmaf", CmafPackager)
 
 
-class PlannedRendition(Protocol):
-    """A planned rendition. bitrate, audio: bits per second of its video and its audio.
-
-    vbv: the factor by which the video may exceed its bitrate for a second.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def bitrate(self) -> int: ...
-
-    @property
-    def audio(self) -> int: ...
-
-    @property
-    def vbv(self) -> float: ...
-
-
 @runtime_checkable
 class LadderTranscoder(Protocol):
     """The output `codec`. rungs: the planned renditions, the smallest first; empty until they are planned."""
 
     @property
-    def rungs(self) -> Sequence[PlannedRendition]: ...
+    def rungs(self) -> Sequence[LadderStep]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +43,7 @@ class LadderView:
     yet. is_known: whether the transcoder has planned its renditions.
     """
 
-    steps: Sequence[tuple[PlannedRendition, Packager]]
+    steps: Sequence[tuple[LadderStep, Packager]]
     missing: Sequence[str]
     is_known: bool
 
@@ -84,7 +66,7 @@ class LadderView:
         ]
 
 
-def _max_bitrate(plan: PlannedRendition) -> int:
+def _max_bitrate(plan: LadderStep) -> int:
     return int(plan.bitrate * plan.vbv) + plan.audio
 
 
@@ -96,9 +78,9 @@ def ladder_format(stream: Stream) -> LadderFormat:
 def current_ladder(hub: PlayableStreams, stream: Stream, format: LadderFormat) -> LadderView:
     """Returns the current ladder of a source. It includes lingering renditions, but not ended ones."""
     transcoder = stream.output(OUTPUT)
-    rungs: Sequence[PlannedRendition] = transcoder.rungs if isinstance(transcoder, LadderTranscoder) else ()
+    rungs: Sequence[LadderStep] = transcoder.rungs if isinstance(transcoder, LadderTranscoder) else ()
     find = hub.find if stream.ended is None else hub.find_recent
-    steps: list[tuple[PlannedRendition, Packager]] = []
+    steps: list[tuple[LadderStep, Packager]] = []
     missing: list[str] = []
     for plan in rungs:
         rendition = find(f"{stream.name}@{plan.name}")
