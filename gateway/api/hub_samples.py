@@ -8,9 +8,8 @@ from weakref import WeakKeyDictionary
 
 from gateway.lib import metric_table
 from gateway.lib.metric_table import MetricSample, by_label
-from gateway.live.active_publisher import ActivePublisher
 from gateway.live.hub import Hub
-from gateway.live.stream import StreamState
+from gateway.live.stream import ActivePublisher, StreamState
 from gateway.playback.formats import FEEDS
 from gateway.ports.events import Event, Events, EventType
 

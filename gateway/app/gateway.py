@@ -38,8 +38,8 @@ from gateway.ingest.services import ListenerServices
 from gateway.lib import log as logs
 from gateway.lib.refusals import Refusals
 from gateway.lib.sockets import ListenError
-from gateway.live.acquire_publisher import AcquirePublisher
 from gateway.live.hub import NODES_SECONDS, Hub, StreamLimits
+from gateway.live.publisher import AcquirePublisher
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.session_record import session_item
 from gateway.outputs.storage.archive import Archive
@@ -49,13 +49,13 @@ from gateway.playback.http_viewers import UNCOUNTED, HttpViewers
 from gateway.playback.internal_playback import InternalPlayback
 from gateway.playback.ladder import LadderPlayback
 from gateway.playback.pages import Pages
+from gateway.playback.play_format import PlayableStreams
 from gateway.playback.playlist_response import ready
 from gateway.playback.posters import Posters
 from gateway.playback.recording_files import RecordingFiles
 from gateway.playback.router import (
     LivePlayback,
     MediaRoutes,
-    PlayableStreams,
     PlaybackAccess,
     PlaybackRouter,
     StoredPlayback,
@@ -135,7 +135,7 @@ class Gateway(node.Role):
         outputs = OutputFactory(settings, hub, _archive(parts, stores), cloud, metrics, tls)
         await stack.enter_async_context(outputs.kvs)
         await stack.enter_async_context(outputs.jpegs)
-        hub.offer(outputs.specs())
+        hub.add_outputs(outputs.specs())
         _follow_log_levels(events, hub)
         metrics.read_from(HubSamples(hub, events, settings.metrics.per_stream))
         await stack.enter_async_context(parts.tasks)
@@ -278,7 +278,7 @@ class Gateway(node.Role):
             return playback
         statuses, routes = playback.statuses, self._routes(UNCOUNTED)
         internal_playback = InternalPlayback(self.hub, channels.cached, channels.owners, routes, statuses, recordings)
-        operations = {**self._operations(member), "film": vod_files.unjudged}
+        operations = {**self._operations(member), "film": vod_files.serve_node}
         if self._parts.identity.slot is not None:
             self.metrics_aggregator = MetricsAggregator(self._parts.identity.slot, self._parts.metrics, member.peers)
             operations[SUMS] = self.metrics_aggregator.operate

@@ -21,10 +21,11 @@ from gateway.ingest.pending_connections import PendingConnections
 from gateway.ingest.services import ListenerServices
 from gateway.lib.metric_table import BYTES_OUT, REFUSED, MetricSample
 from gateway.lib.sockets import Opener, listen, port_of, tls_context
-from gateway.live.acquire_publisher import AcquirePublisher
 from gateway.playback.cloudfront import CloudFrontVerifier
+from gateway.live.publisher import AcquirePublisher
+from gateway.playback.play_format import PlayableStreams
 from gateway.playback.protection import PlaybackProtection
-from gateway.playback.router import PlayableStreams, PlaybackRouter
+from gateway.playback.router import PlaybackRouter
 from gateway.processes.metrics_aggregator import MetricsAggregator
 from gateway.processes.sibling_server import SiblingServer
 from gateway.settings import Settings

@@ -89,7 +89,7 @@ async def work(settings: Settings, assignment: Assignment) -> int:
     hub = Hub(StreamLimits(0, _LINGER_SECONDS, stream.gop_seconds, stream.gop_bytes), (), Events())
     async with SecretResolver(settings) as secrets, Peers(secrets.cluster) as peers, Tasks("worker", _crashed) as tasks:
         tasks.start(secrets.run(), "secrets")
-        hub.offer(
+        hub.add_outputs(
             [
                 OutputSpec(
                     "codec",

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from gateway.channels.addresses import PublicDomains
 from gateway.channels.channel import Channel
 from gateway.channels.deleted_channel import DeletedChannel
+from gateway.ports.errors import NoSuchChannel
 
 
 class ChannelStore(Protocol):
@@ -80,3 +81,11 @@ class DomainStore(Protocol):
     async def set_domains(self, domains: PublicDomains) -> None:
         """Stores the domains. An empty domain is removed."""
         ...
+
+
+async def find_channel(channels: ChannelReader, id: str) -> Channel | None:
+    """Returns the channel, or None if it does not exist. Raises StoreUnavailable."""
+    try:
+        return await channels.get(id)
+    except NoSuchChannel:
+        return None

@@ -84,7 +84,7 @@ def list_(
     as_json: common.JsonOption = False, config: common.ConfigOption = None, profile: common.ProfileOption = None
 ) -> None:
     """Print all channels: id, expiry, outputs, name."""
-    from gateway.playback.formats import offered
+    from gateway.playback.formats import enabled_outputs
 
     async def run_command(context: _CommandContext) -> None:
         channels = await context.stores.channels.list()
@@ -93,7 +93,7 @@ def list_(
             common.print_json([context.presenter.present(c, now) for c in channels])
             return
         for channel in channels:
-            line = f"{channel.id}  {_expiry(channel)}  {','.join(offered(channel)) or '-':<12}  {channel.name}"
+            line = f"{channel.id}  {_expiry(channel)}  {','.join(enabled_outputs(channel)) or '-':<12}  {channel.name}"
             typer.echo(common.plain(line))
 
     _run(config, profile, run_command)

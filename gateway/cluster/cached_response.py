@@ -16,7 +16,7 @@ from gateway.formats.dash.mpd import date
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.validators import unchanged
-from gateway.playback.formats import FILES, counted_as
+from gateway.playback.formats import FILES, viewer_protocol
 from gateway.playback.play_format import CacheClass
 from gateway.playback.playlist_response import M3U8
 from gateway.playback.recording_files import with_query
@@ -197,4 +197,4 @@ def to_cached_response(path: str, head: ResponseHead, body: bytes, now: float) -
     kept = FILES.get(path.rpartition(".")[2])
     kind = CachedResponse if kept is None else _LISTS.get(kept, CachedResponse)
     ended = kept is CacheClass.PLAYLIST and b"#EXT-X-ENDLIST" in body  # its players are not counted
-    return kind(head, body, now, protocol="" if ended else counted_as(path, body))
+    return kind(head, body, now, protocol="" if ended else viewer_protocol(path, body))

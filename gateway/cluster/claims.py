@@ -61,7 +61,7 @@ class _Held:
 
 
 class Claims:
-    """Accepts pushes for the cluster. `lease` implements live.acquire_publisher.AcquirePublisher.
+    """Accepts pushes for the cluster. `lease` implements live.publisher.AcquirePublisher.
 
     A push becomes a stream of this node once the registry has accepted the claim. A push of a stream that another
     node holds is forwarded to that node, which decides about it. This node takes over the streams of a dead holder.
@@ -99,7 +99,7 @@ class Claims:
     async def lease(
         self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None]
     ) -> StreamPublisher:
-        """Implements live.acquire_publisher.AcquirePublisher."""
+        """Implements live.publisher.AcquirePublisher."""
         hub, name = self._hub, channel.id
         waiting = self._names.setdefault(name, _PushLock())
         waiting.waiting += 1

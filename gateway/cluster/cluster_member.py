@@ -38,9 +38,9 @@ from gateway.lib import metric_table
 from gateway.lib.metric_table import MetricSample, by_label
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
-from gateway.live.acquire_publisher import AcquirePublisher
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
+from gateway.live.publisher import AcquirePublisher
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.protection import PlaybackProtection
 from gateway.ports.errors import AtCapacity, StoreUnavailable

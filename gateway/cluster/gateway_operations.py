@@ -157,7 +157,7 @@ class GatewayOperations:
             if not _COUNT.fullmatch(found):
                 raise BadRequest("expected a number of at most seven digits", field=protocol)
             counts[protocol] = int(found)
-        self._distant.told(self._live(name).name, node, counts)
+        self._distant.report(self._live(name).name, node, counts)
         return json_answer({"node": self._rpc.node})
 
     def _live(self, name: str) -> Stream:

@@ -37,9 +37,8 @@ from gateway.lib.metric_table import MetricSample, by_label
 from gateway.playback.formats import suffixes
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.play_format import AnswerOrAwaitable, CacheClass
-from gateway.playback.playlist_response import copied_query, directives
+from gateway.playback.playlist_response import copied_query, directives, not_streaming
 from gateway.playback.protection import PlaybackProtection
-from gateway.playback.router import not_streaming
 from gateway.ports.errors import AtCapacity, GatewayError, NoSuchChannel, NoSuchStream, StoreUnavailable
 from gateway.settings.models import EdgeSettings
 
@@ -222,7 +221,7 @@ class HttpCacheProxy:
             viewer_set = self._viewer_sets.get(name)
             if viewer_set is None:
                 viewer_set = self._viewer_sets[name] = ViewerSet(name)
-            self._audience.saw(request, viewer_set, cached.protocol)
+            self._audience.record(request, viewer_set, cached.protocol)
 
     # ---- answers from holders ----
 

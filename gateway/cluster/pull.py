@@ -17,7 +17,7 @@ from gateway.live.sink import EndReason, Sink
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.playback.formats import SWITCHED
+from gateway.playback.formats import OPTIONAL_OUTPUTS
 from gateway.protocols import wire
 from gateway.protocols.nodes import Hello, LinkMessage
 from gateway.protocols.wire import StreamMessage
@@ -30,7 +30,7 @@ MAX_FRAME: Final = 17_000_000  # bytes of a frame; RTMP messages are at most 16 
 
 # The fields that a replica gets: the rules for players, and the ladder for a transcoding worker. None is a secret.
 _SHARED: Final = (
-    *(*SWITCHED, "playAuth", "refererAllow", "logLevel", "videoname", "isCluster"),
+    *(*OPTIONAL_OUTPUTS, "playAuth", "refererAllow", "logLevel", "videoname", "isCluster"),
     *("isCodec", "ld", "sd", "hd", "ud", "codec", "ladder"),
 )
 _FOR_EVER: Final = "9999-12-31"  # as "outdate": only the holder checks how long it may be pushed
@@ -49,7 +49,9 @@ def shared_channel(fields: Mapping[str, Any], channel: str) -> Channel:
 def shared_fields_now(stream: Stream) -> dict[str, Any]:
     """Returns the shared fields of a stream's channel, with its outputs as they are switched now."""
     fields, outputs = shared_fields(stream.channel), stream.outputs
-    return fields if outputs is None else fields | {flag: outputs.enabled(name) for flag, name in SWITCHED.items()}
+    return (
+        fields if outputs is None else fields | {flag: outputs.enabled(name) for flag, name in OPTIONAL_OUTPUTS.items()}
+    )
 
 
 class PullSource(Protocol):

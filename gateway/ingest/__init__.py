@@ -1,4 +1,4 @@
 """Receives pushes: decides which may publish, and turns a protocol's bytes into media units.
 
-There is one folder for each protocol; every listener has the same limits for unknown peers.
+There is one folder for each protocol. The limits for unknown peers are equal for all listeners.
 """

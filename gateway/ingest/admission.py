@@ -1,4 +1,4 @@
-"""Checks pushes for all protocols: the sign, the stored key, and the limits of an address."""
+"""Checks pushes for all protocols: the sign, the stored key, and the limits per address."""
 
 from __future__ import annotations
 
@@ -12,28 +12,25 @@ import structlog
 
 from gateway.channels.channel import Channel
 from gateway.channels.names import is_channel_id
-from gateway.channels.stores import ChannelReader
+from gateway.channels.stores import ChannelReader, find_channel
 from gateway.channels.stream_key import SigningSecrets, Verdict
 from gateway.lib.quota import Quota
 from gateway.lib.refusals import Refusals
-from gateway.ports.errors import GatewayError, NoSuchChannel, NotAuthorized, StoreUnavailable, TooManyRefusals
+from gateway.ports.errors import GatewayError, NotAuthorized, StoreUnavailable, TooManyRefusals
 from gateway.ports.events import Event, Events, EventType
 
 log = structlog.get_logger(__name__)
 
-_REVOKED_SECONDS: Final = 1.0  # for which a revoked key is not read again, if its address had many refusals
+_REVOKED_SECONDS: Final = 1.0  # for which a revoked key causes no second read, if its address had many refusals
 _MAX_REVOKED: Final = 1_000
 STORE_SECONDS: Final = 7.0  # contract: a push is refused within 8 s if the store is unavailable
-
-# Says where the sign belongs, but not which part of it was wrong.
-SIGN_HERE: Final = "Authorization required: the stream key is <id>?sign=<expiry>-<hash>, or the server ends in ?sign=…"
 
 
 class Admission:
     """Checks pushes. Refusals are logged, counted and sent as `publish.refused`, never with the key.
 
-    Every key is verified, even after refusals, because other publishers at the same address may be wrong.
-    Beyond the limit of `refusals`, a wrong key raises TooManyRefusals, and is only counted.
+    Every key is verified, even after refusals, because the earlier keys may come from other publishers at this address.
+    Above the limit of `refusals`, a wrong key raises TooManyRefusals and is only counted.
     """
 
     def __init__(
@@ -52,22 +49,23 @@ class Admission:
         self.connections = Quota(publishers_per_address)
         self._refusals = refusals
         self._monotonic = monotonic
-        self._revoked: OrderedDict[tuple[str, str], float] = OrderedDict()  # genuine but not stored: read time
+        self._revoked: OrderedDict[tuple[str, str], float] = OrderedDict()  # signed but not stored: time of the read
         self.refused: dict[str, int] = {}
 
     async def channel(self, id: str, key: str | None, address: str, *, exempt: bool = False) -> Channel:
-        """Returns the channel that this key may push to now.
+        """Returns the channel if this key may push to it now.
 
-        exempt: a trusted proxy, whose address is not limited. Raises NotAuthorized, TooManyRefusals, StoreUnavailable.
+        exempt: whether the address is a trusted proxy's, which is not limited.
+        Raises NotAuthorized, TooManyRefusals, StoreUnavailable.
         """
         now = time.time()
-        # A key that cannot be genuine causes no read of the store.
+        # A key with a wrong signature causes no read of the store.
         verdict = self._secrets.verify(id, key, now) if is_channel_id(id) else Verdict.WRONG
         if verdict is Verdict.VALID and key is not None:
             if not exempt and self._was_revoked(id, key, address):
                 verdict = Verdict.WRONG
             else:
-                channel = await self._stored(id)
+                channel = await self._find_channel(id)
                 verdict = self._secrets.verify_push(id, channel.key if channel is not None else None, key, now)
                 if channel is not None and verdict is Verdict.VALID:
                     return channel
@@ -79,28 +77,29 @@ class Admission:
         raise NotAuthorized(str(verdict))
 
     def _was_revoked(self, id: str, key: str, address: str) -> bool:
-        """Whether the store need not be read: revoked keys still verify, and would cost a read at each try."""
+        """Whether the key was found revoked a moment ago.
+
+        The signature of a revoked key is still valid. So without this check, each try would cost a read.
+        """
         now = self._monotonic()
         read = self._revoked.get((id, key))
         return read is not None and now - read < _REVOKED_SECONDS and self._refusals.wait(address, now) > 0
 
-    async def _stored(self, id: str) -> Channel | None:
+    async def _find_channel(self, id: str) -> Channel | None:
         try:
             async with asyncio.timeout(STORE_SECONDS):
-                return await self._channels.get(id)
+                return await find_channel(self._channels, id)
         except TimeoutError:
             raise StoreUnavailable("the channel store does not answer") from None
-        except NoSuchChannel:
-            return None
 
     def refuse(self, id: str, address: str, protocol: str, error: GatewayError) -> None:
-        """Counts a refused push; logs it and sends its event too, within the limit of its address."""
+        """Counts a refused push. Also logs it and sends its event, up to the limit of its address."""
         reason = f"{type(error).__name__}: {error}"
         kind = type(error).__name__
         self.refused[kind] = self.refused.get(kind, 0) + 1
         if isinstance(error, TooManyRefusals):
             return  # this address was logged often enough
-        shown = id if is_channel_id(id) else ""
-        log.info("push refused", stream=shown, peer=address, protocol=protocol, reason=reason)
+        stream = id if is_channel_id(id) else ""
+        log.info("push refused", stream=stream, peer=address, protocol=protocol, reason=reason)
         data = {"peer": address, "protocol": protocol, "reason": kind}
-        self._events.emit(Event(EventType.PUBLISH_REFUSED, time.time(), shown, data))
+        self._events.emit(Event(EventType.PUBLISH_REFUSED, time.time(), stream, data))

@@ -1,4 +1,4 @@
-"""The interface of browser pushes: an intake takes the binary messages of one push and publishes them."""
+"""The interface of browser pushes: an intake receives the binary messages of one push and publishes them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ Treatment: TypeAlias = Literal["copy", "transcode"]
 
 
 class IntakeFailed(Exception):
-    """The push cannot continue. The message tells the publisher why: unusable media, or workers that keep dying.
+    """The push cannot continue: unusable media, or workers that die repeatedly. The publisher gets the message.
 
-    `again`: the media was not the reason, so another try may succeed (no worker was free, the encoder kept dying).
+    again: whether another try may succeed, because the media was not the reason (for example, no worker was free).
     """
 
     def __init__(self, reason: str, *, again: bool = False) -> None:
@@ -21,11 +21,11 @@ class IntakeFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class IntakeStats:
-    """The figures that are sent to the publisher once a second.
+    """The statistics that the publisher gets once a second.
 
-    frames: pictures published so far. dropped: pictures left out because of overload or damage.
+    frames: number of published pictures. dropped: number of pictures dropped because of overload or damage.
     behind: seconds between receiving and publishing.
-    video, audio: whether the track is copied or transcoded; None if there is no such track (yet).
+    video, audio: whether the track is copied or transcoded; None if it does not exist (yet).
     """
 
     frames: int = 0
@@ -39,20 +39,19 @@ class Intake(Protocol):
     """One browser push, from its first message to its last. One task calls `run`, another calls `feed`."""
 
     async def run(self) -> None:
-        """Works until `finish` was called and everything received is published.
+        """Publishes until `finish` was called and all received media is published. Raises IntakeFailed.
 
-        Raises IntakeFailed. Cancelling ends it at once; the caller that opened the publisher closes it.
+        Cancelling ends it at once. The intake does not close the publisher.
         """
 
     async def feed(self, data: bytes) -> None:
-        """Takes the next binary message. It may wait, which stops reading the socket. Raises InvalidData for invalid
-        media.
+        """Processes the next binary message. Raises InvalidData.
 
-        After `run` has ended it returns at once.
+        It may wait, which stops reading the socket. After `run` has ended, it returns at once.
         """
 
     def finish(self) -> None:
-        """Ends the feed: no more messages follow."""
+        """Called after the last message."""
 
     @property
     def stats(self) -> IntakeStats: ...

@@ -1,6 +1,6 @@
-"""How an ingest protocol describes itself: each folder of `gateway.ingest` exports one `LISTENER`.
+"""The description of an ingest protocol: each folder of `gateway.ingest` exports one, `LISTENER`.
 
-Importing a descriptor must stay cheap: every command reads all of them. `open` imports the listener itself.
+Importing a descriptor must stay cheap, because every command reads all of them. `open` imports the listener itself.
 """
 
 from __future__ import annotations
@@ -18,24 +18,22 @@ if TYPE_CHECKING:
     from gateway.outputs.services import OutputServices
 
 
-def _no_addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, str]:
-    return {}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerDescriptor:
-    """Everything that the gateway, its API and its commands know of an ingest protocol.
+    """An ingest protocol as the gateway, its API and its commands use it.
 
-    name: of its settings section with host and port, and of its port in the ports file, in logs and in the API. The
-    section of its port over TLS, if it has one, has the same name and an s.
-    open: binds its ports. Accepts nothing before the result's `start`. The output services start workers and relays.
-    fields: the fields of a channel's answer with the addresses for publishers, and their descriptions.
-    addresses: gives these fields for a channel. tls: whether the client uses TLS, which a page over TLS needs.
-    order: protocols are opened from the lowest, and closed in the same order.
+    name: its settings section with host and port; also its port in the ports file, in logs and in the API.
+    A protocol over TLS has a second section: this name with an s.
+    open: binds its ports. It accepts connections only after the result's `start`. The output services start workers
+    and relays.
+    fields: names and descriptions of the channel fields in the API that contain addresses for publishers.
+    addresses: returns these fields of a channel: (addresses, channel, tls). tls: whether the client uses TLS; a page
+    over TLS can push only over TLS.
+    order: protocols are opened and closed from the lowest to the highest.
     """
 
     name: str
     open: Callable[[ListenerServices, OutputServices], OpenListeners]
     fields: Mapping[str, str] = field(default_factory=dict)
-    addresses: Callable[[Addresses, Channel, bool], Mapping[str, str]] = _no_addresses
+    addresses: Callable[[Addresses, Channel, bool], Mapping[str, str]] = lambda addresses, channel, tls: {}
     order: int = 100

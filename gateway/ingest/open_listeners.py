@@ -8,24 +8,30 @@ import time
 from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
+from gateway.http.forwarded import plain_address
 from gateway.lib.sockets import Opener, port_of
 from gateway.lib.tasks import Tasks
+
+
+def peer_address(peername: Sequence[Any] | None) -> str:
+    """Returns the address without its port. None: the peer is already disconnected."""
+    return plain_address(str(peername[0])) if peername else "0.0.0.0"
 
 
 class TimedSession(Protocol):
     """A connection that is checked once a second."""
 
     def tick(self, now: float) -> None:
-        """Ends a session that is late or silent. now: monotonic."""
+        """Ends a session that is late or silent. now: monotonic seconds."""
 
 
 S = TypeVar("S", bound=TimedSession)
 
 
 class PortListener(abc.ABC, Generic[S]):
-    """One port. `run` must run while it is open; after `close`, the hub ends the sessions.
+    """One port. `run` must run while it is open. After `close`, the hub ends the sessions.
 
-    name: in the ports file and in logs.
+    name: its name in the ports file and in logs.
     """
 
     def __init__(self, name: str, host: str, port: int, opener: Opener) -> None:
@@ -57,11 +63,11 @@ class PortListener(abc.ABC, Generic[S]):
 
     @abc.abstractmethod
     async def hang_up(self, grace: float) -> None:
-        """Closes all remaining connections; unsent data has `grace` seconds to be sent."""
+        """Closes all remaining connections. Unsent data is sent for at most `grace` seconds."""
 
 
 class OpenListeners:
-    """The ports of one protocol: the plain one and, where a certificate is set, the one over TLS."""
+    """The ports of one protocol: a plain port and, if a certificate is set, a port over TLS."""
 
     def __init__(self, listeners: Sequence[PortListener[Any]], tasks: Tasks) -> None:
         self._listeners = listeners
@@ -78,11 +84,11 @@ class OpenListeners:
             self._tasks.start(listener.run(), "connections")
 
     def close(self) -> None:
-        """Stops accepting. Connections go on."""
+        """Stops accepting. Open connections continue."""
         for listener in self._listeners:
             listener.close()
 
     async def hang_up(self, grace: float) -> None:
-        """Closes all remaining connections; each port has `grace` seconds."""
+        """Closes all remaining connections, in at most `grace` seconds per port."""
         for listener in self._listeners:
             await listener.hang_up(grace)

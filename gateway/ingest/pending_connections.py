@@ -1,4 +1,4 @@
-"""Counts connections that have shown no key yet, in number and in bytes, from accept on."""
+"""Counts the connections that have not sent a valid key yet, in number and in bytes, from the accept."""
 
 from __future__ import annotations
 
@@ -9,23 +9,28 @@ from gateway.lib.metric_table import PENDING, PENDING_BYTES, PENDING_REFUSED, Me
 from gateway.lib.network import client_network
 from gateway.lib.quota import Quota
 
-# The memory of a connection that has sent nothing yet, measured: 6, 12 and 54 kB. TLS needs some 30 kB more for one
-# that sends.
+# Memory of a connection, in bytes. Measured for one that has sent nothing yet: 6, 12 and 54 kB. A sending connection
+# over TLS needs some 30 kB more.
 RTMP_BYTES: Final = 8_000
 WS_BYTES: Final = 16_000
 TLS_BYTES: Final = 88_000  # in addition
+
+EARLY_READ: Final = 4096  # bytes of a read before a push was accepted: limits the work for an unknown peer
+EARLY_BYTES: Final = 16_384  # buffered while a key is verified; above this limit the socket is not read
+TLS_READ: Final = 16_384  # encrypted bytes of a read: a TLS record
+TLS_UNREAD: Final = 32_768  # encrypted bytes buffered while the connection is not read
 
 
 class PendingConnections:
     """The connections of one process that are not yet accepted as publishers or players.
 
-    per_address: the limit for one address (IPv6: a /64).
-    Beyond it, the oldest of its connections that has sent nothing is closed.
-    If all have sent something, the new one is refused.
-    max_bytes: the limit for all connections together, with their own cost.
-    Beyond it, the oldest connection is closed for a new one.
-    If received data passes the limit, the connection that holds most is closed, so no peer can keep all the memory.
-    0: no limit. Counters: `refused` by reason.
+    per_address: the limit for one address (IPv6: a /64); 0: no limit.
+    Above it, the oldest connection of the address that has sent nothing is closed.
+    If all have sent something, the new connection is refused.
+    max_bytes: the limit for all connections together, including their own cost; 0: no limit.
+    Above it, the oldest connection is closed for a new one.
+    If received data exceeds the limit, the connection with most data is closed. So no peer can use all the memory.
+    Counters: `refused` by reason.
     """
 
     def __init__(self, per_address: int = 0, max_bytes: int = 0) -> None:
@@ -42,9 +47,10 @@ class PendingConnections:
     def enter(
         self, address: str, cost: int, drop: Callable[[], None], *, exempt: bool = False
     ) -> PendingConnection | None:
-        """Counts an accepted connection; None if it is refused. cost: bytes of the connection itself.
+        """Counts an accepted connection. Returns None if it is refused. cost: bytes of the connection itself.
 
-        drop: closes it at once, when its memory is needed. exempt: of a listed proxy, whose address is not limited.
+        drop: closes the connection at once. It is called when the memory is needed.
+        exempt: whether it comes from a trusted proxy, whose address is not limited.
         """
         connection = PendingConnection(self, address, cost, drop, exempt=exempt)
         if not exempt and not self._take(connection.network):
@@ -80,42 +86,13 @@ class PendingConnections:
     def _count(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
-    # ---- of one connection ----
-
-    def _heard(self, connection: PendingConnection) -> None:
-        """Notes that a connection has sent something, or is gone."""
-        if connection.silent:
-            connection.silent = False
-            silent = self._silent[connection.network]
-            del silent[connection]
-            if not silent:
-                del self._silent[connection.network]
-
-    def _hold(self, connection: PendingConnection, size: int) -> None:
-        self.bytes += size - connection.held
-        connection.held = size
+    def _close_largest(self) -> None:
+        """Closes the connections with most received data, until all are within the limit."""
         while self._max_bytes and self.bytes > self._max_bytes:
-            largest = max(self._connections, key=_held)
+            largest = max(self._connections, key=lambda connection: connection.held)
             if not largest.held:
-                return  # there are many connections, but they hold nothing
+                return  # there are many connections, but none has buffered data
             self._drop(largest, "memory")
-
-    def _move(self, connection: PendingConnection, address: str) -> bool:
-        network = client_network(address)
-        if not self._take(network):
-            return False
-        if not connection.exempt:
-            self._addresses.give(connection.network)
-        self._heard(connection)
-        connection.address, connection.exempt, connection.network = address, False, network
-        return True
-
-    def _leave(self, connection: PendingConnection) -> None:
-        del self._connections[connection]
-        self._heard(connection)
-        self.bytes -= connection.cost + connection.held
-        if not connection.exempt:
-            self._addresses.give(connection.network)
 
 
 class PendingConnection:
@@ -133,28 +110,48 @@ class PendingConnection:
         self.cost = cost
         self.drop = drop
         self.exempt = exempt
-        self.silent = not exempt  # it has sent nothing, and may be closed for a new one of its address
-        self.held = 0  # kept bytes of its data
+        self.silent = not exempt  # it has sent nothing, and may be closed for a new connection of its address
+        self.held = 0  # buffered bytes of its data
 
     def hold(self, size: int) -> None:
-        """Notes that it has sent something, of which `size` bytes are kept now. May close it, or another connection."""
+        """Records that it has sent data and that `size` bytes are buffered. May close it, or another connection."""
         if self._left:
             return
-        if self.silent:
-            self._pending._heard(self)
+        self._mark_active()
         if size != self.held:
-            self._pending._hold(self, size)
+            self._pending.bytes += size - self.held
+            self.held = size
+            self._pending._close_largest()
 
     def move(self, address: str) -> bool:
-        """Counts it for the client at `address`, as a proxy says. Returns False if that address has too many."""
-        return self._left or address == self.address or self._pending._move(self, address)
+        """Counts it for the client at `address`, as a proxy reported. Returns False if that address has too many."""
+        if self._left or address == self.address:
+            return True
+        network = client_network(address)
+        if not self._pending._take(network):
+            return False
+        if not self.exempt:
+            self._pending._addresses.give(self.network)
+        self._mark_active()
+        self.address, self.exempt, self.network = address, False, network
+        return True
 
     def leave(self) -> None:
         """Stops counting it. Idempotent."""
-        if not self._left:
-            self._left = True
-            self._pending._leave(self)
+        if self._left:
+            return
+        self._left = True
+        pending = self._pending
+        del pending._connections[self]
+        self._mark_active()
+        pending.bytes -= self.cost + self.held
+        if not self.exempt:
+            pending._addresses.give(self.network)
 
-
-def _held(connection: PendingConnection) -> int:
-    return connection.held
+    def _mark_active(self) -> None:
+        if self.silent:
+            self.silent = False
+            silent = self._pending._silent[self.network]
+            del silent[self]
+            if not silent:
+                del self._pending._silent[self.network]

@@ -1,4 +1,4 @@
-"""Finds the ingest protocols in the folders beside this file."""
+"""Finds the ingest protocols: the folders next to this file."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gateway.ingest.descriptor import ListenerDescriptor
 
 @functools.cache
 def all_listeners() -> tuple[ListenerDescriptor, ...]:
-    """Returns every ingest protocol, in the order in which they are opened."""
+    """Returns all ingest protocols, in the order in which they are opened."""
     packages = [info.name for info in pkgutil.iter_modules(folder.__path__) if info.ispkg]
-    found = [importlib.import_module(f"{folder.__name__}.{name}").LISTENER for name in packages]
-    return tuple(sorted(found, key=lambda listener: (listener.order, listener.name)))
+    listeners = [importlib.import_module(f"{folder.__name__}.{name}").LISTENER for name in packages]
+    return tuple(sorted(listeners, key=lambda listener: (listener.order, listener.name)))
 
 
 def push_addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, str]:
-    """Returns the addresses for publishers of a channel by their fields. tls: whether the client uses TLS."""
+    """Returns the addresses for publishers of a channel, by API field. tls: whether the client uses TLS."""
     return {
         name: value
         for listener in all_listeners()

@@ -1,4 +1,4 @@
-"""The parts of a process that its listeners use."""
+"""The parts of a process that all its listeners use."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gateway.ingest.pending_connections import PendingConnections
 from gateway.lib.scheduled_reads import ReadScheduler
 from gateway.lib.sockets import Opener
 from gateway.lib.tasks import Tasks
-from gateway.live.acquire_publisher import AcquirePublisher
+from gateway.live.publisher import AcquirePublisher
+from gateway.playback.play_format import PlayableStreams
 from gateway.playback.protection import PlaybackProtection
-from gateway.playback.router import PlayableStreams
 from gateway.settings import Settings
 from gateway.settings.models import ListenAddress
 
@@ -24,10 +24,12 @@ from gateway.settings.models import ListenAddress
 class ListenerServices:
     """The parts that all listeners of a process share. Listeners never close them.
 
-    opener: opens the sockets of a port. tls: of ports over TLS. lease: gives a connection the publisher of a stream.
-    admission: checks keys. pending: bounds the connections that have shown no key yet. reads: schedules the reads of
-    all sockets. streams, channels, protection: for protocols that also play. ports: returns the ports of this process;
-    they are known when all are bound.
+    opener: opens the sockets of a port. tls: the context of the ports over TLS; None: TLS is off.
+    lease: returns the publisher of a stream for a connection.
+    admission: checks keys. pending: limits the connections that have not sent a valid key yet.
+    streams, channels, protection: for protocols that also play.
+    ports: returns the ports of this process. They are known after all ports are bound.
+    reads: schedules the reads of all sockets.
     """
 
     settings: Settings

@@ -1,4 +1,4 @@
-"""Passes the units of one timeline to its sinks, and keeps its tracks and GOP cache."""
+"""Passes the units of one timeline to its sinks; it also has the timeline's tracks and GOP cache."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Fanout:
         self.tracks: Tracks | None = None
         self.ended: EndReason | None = None
         self.gop = gop
-        self.beginning: StartBuffer | None = None  # the stream's first seconds, while they are kept
+        self.beginning: StartBuffer | None = None  # the first seconds of the stream, for a limited time
         self._epoch = -1
         self._sinks: tuple[Sink, ...] = ()
         self._waits: dict[int, Callable[[], bool]] = {}  # by id of the sink
@@ -31,8 +31,8 @@ class Fanout:
         """Whether any sink needs units as soon as they arrive."""
         waits = self._waits
         for sink in self._sinks:
-            asked = waits.get(id(sink))
-            if asked is None or asked():
+            is_waiting = waits.get(id(sink))
+            if is_waiting is None or is_waiting():
                 return True
         return False
 
@@ -41,8 +41,8 @@ class Fanout:
     ) -> None:
         """Adds a sink. It gets the tracks now (if known), then the GOP cache if `replay` is set, then new units.
 
-        early: the sink waited for the stream; it gets the kept beginning, if any, instead of the GOP cache.
-        waits: returns whether the sink needs its units at once at present; None: always.
+        early: whether the sink waited for the stream. It then gets `beginning`, if that exists, not the GOP cache.
+        waits: returns whether the sink needs its next units without delay; None: always.
         """
         self._sinks = (*self._sinks, sink)
         if waits is not None:
@@ -69,7 +69,7 @@ class Fanout:
     def set_tracks(
         self, video: MediaTrack | None, audio: MediaTrack | None, metadata: dict[str, AmfValue], continuous: bool
     ) -> Tracks:
-        """Announces tracks. A change of either, or `continuous` false, starts a new epoch."""
+        """Announces tracks. A changed track, or `continuous` false, starts a new epoch."""
         old = self.tracks
         if old is None or not continuous or (old.video, old.audio) != (video, audio):
             self._epoch += 1
@@ -84,12 +84,12 @@ class Fanout:
         return tracks
 
     def push(self, unit: AccessUnit) -> None:
-        """Gives a unit to the cache and to every sink. Hot path."""
+        """Adds a unit to the cache and sends it to every sink. Hot path."""
         self.gop.add(unit)
-        self.give(unit)
+        self.send(unit)
 
-    def give(self, unit: AccessUnit) -> None:
-        """Gives a unit to every sink, but not to the cache. Hot path."""
+    def send(self, unit: AccessUnit) -> None:
+        """Sends a unit to every sink, but does not add it to the cache. Hot path."""
         for sink in self._sinks:
             try:
                 sink.on_unit(unit)

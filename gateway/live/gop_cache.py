@@ -1,4 +1,4 @@
-"""The GOP cache: the units that a new viewer needs to show a picture at once."""
+"""The GOP cache: the units with which a new viewer can show a picture at once."""
 
 from __future__ import annotations
 
@@ -12,29 +12,24 @@ _VIDEO = Kind.VIDEO
 
 
 class GopCache:
-    """The units since the last key frame, bounded in bytes and in seconds.
+    """The units since the last key frame, limited in bytes and in seconds.
 
-    At a bound the cache is emptied until the next key frame; a new viewer then starts there. For a stream without
-    video it contains the last second of audio.
+    Above a limit the cache stays empty until the next key frame. A new viewer then starts there.
+    For a stream without video it contains the last second of audio.
     """
 
-    __slots__ = ("_bytes", "_max_seconds", "_units", "_until", "has_video", "max_bytes")
+    __slots__ = ("_bytes", "_max_dts", "_max_seconds", "_units", "has_video", "max_bytes")
 
     def __init__(self, max_bytes: int, max_seconds: float) -> None:
         self.max_bytes = max_bytes
         self._max_seconds = max_seconds
         self._units: deque[AccessUnit] = deque()
         self._bytes = 0
-        self._until = 0  # decode time, in the video's ticks, up to which the GOP may grow
+        self._max_dts = 0  # largest decode time of the current GOP, in the video's ticks
         self.has_video = True
 
     def __len__(self) -> int:
         return len(self._units)
-
-    @property
-    def size(self) -> int:
-        """The payload bytes in the cache."""
-        return self._bytes
 
     def units(self) -> list[AccessUnit]:
         return list(self._units)
@@ -58,11 +53,11 @@ class GopCache:
                 if unit.key:
                     units.clear()
                     self._bytes = 0
-                    self._until = unit.dts + int(self._max_seconds * track.timescale)
-                elif unit.dts > self._until:
+                    self._max_dts = unit.dts + int(self._max_seconds * track.timescale)
+                elif unit.dts > self._max_dts:
                     self.clear()
             if not units and not (unit.key and track.kind is _VIDEO):
-                return  # nothing to start from yet
+                return  # a player cannot start with this unit
             units.append(unit)
             self._bytes += len(unit.payload)
         if self._bytes > self.max_bytes:

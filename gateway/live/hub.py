@@ -1,4 +1,4 @@
-"""Contains the streams of a process, admits their publishers, and ends them."""
+"""The streams of a process: admits their publishers, finds them for viewers, and ends them."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from gateway.ports.events import Event, Events, EventType
 
 log = structlog.get_logger(__name__)
 
-KEEP_ENDED = 60.0  # contract: an ended stream's playlists stay for this long
-WAITERS_SECONDS = 2.0  # how long a beginning is kept for viewers that wait here: they join within a few loop turns
-NODES_SECONDS = 5.0  # the same for other nodes, which look a stream up every half second in a remote registry
+KEEP_ENDED = 60.0  # contract: seconds for which an ended stream's playlists stay
+# Seconds for which a start buffer exists:
+WAITERS_SECONDS = 2.0  # for viewers that wait at this node; they join within a few turns of the event loop
+NODES_SECONDS = 5.0  # for other nodes, which search a stream every half second in a remote registry
 
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
     """Limits of every stream, in seconds and bytes (settings, section `stream`).
 
-    publishers: on this node; 0: any number.
-    beginning: seconds for which other nodes may still get a stream from its first frame; 0: never.
+    publishers: largest number on this node; 0: no limit.
+    beginning: seconds for which other nodes can get a stream from its first frame; 0: never.
     """
 
     takeover_after: float
@@ -55,13 +56,11 @@ class Hub:
         self._lingering: dict[str, asyncio.TimerHandle] = {}
         self._draining = False
         self._retiring = False
-        self._beginnings = StartBufferBudget()
+        self._start_budget = StartBufferBudget()
         self._tasks = Tasks("hub", self._crashed)
 
-    def offer(self, specs: Iterable[OutputSpec]) -> None:
-        """Adds outputs for streams that begin from now on. Outputs that publish renditions need a hub when they are
-        made.
-        """
+    def add_outputs(self, specs: Iterable[OutputSpec]) -> None:
+        """Adds outputs for future streams. Outputs that publish renditions cannot be created before the hub."""
         self._specs = (*self._specs, *specs)
 
     async def run(self) -> None:
@@ -69,29 +68,24 @@ class Hub:
         try:
             while True:
                 await asyncio.sleep(1)
-                now, wall = time.monotonic(), time.time()
+                now, wall_clock = time.monotonic(), time.time()
                 for stream in list(self._streams.values()):
                     stream.sample(now)
-                    if stream.publisher is not None and stream.channel.expires <= wall - 1:
+                    if stream.publisher is not None and stream.channel.expires <= wall_clock - 1:
                         self.end(stream.name, EndReason.EXPIRED)
         finally:
             for name in list(self._streams):
                 self.end(name, EndReason.SHUTDOWN)
             await self._tasks.close()
 
-    # ---- looking up ----
+    # ---- finding streams ----
 
     def __iter__(self) -> Iterator[Stream]:
         return iter(list(self._streams.values()))
 
     def holds(self, name: str) -> bool:
-        """Whether a stream of this name is in this hub, even without media yet."""
+        """Whether a stream of this name is in this hub, even if it has no media yet."""
         return name in self._streams
-
-    @property
-    def draining(self) -> bool:
-        """Whether the hub accepts no new streams and viewers."""
-        return self._draining
 
     def find(self, name: str) -> Stream | None:
         """Returns a stream that can be played now (live or lingering)."""
@@ -103,7 +97,7 @@ class Hub:
         return self.find(name) or self._ended.get(name)
 
     async def wait(self, name: str, seconds: float) -> Stream:
-        """Waits until the stream can be played. Raises NoSuchStream after `seconds`, AtCapacity when shutting down."""
+        """Waits until the stream can be played. Raises NoSuchStream after `seconds`, AtCapacity during shutdown."""
         if self._draining:
             raise AtCapacity("shutting down")
         stream = self.find(name)
@@ -140,37 +134,37 @@ class Hub:
 
         keep_time, trusted: see StreamPublisher.
         first_number: the first playlist number of a new stream, see Stream.
-        Raises NameInUse while another publisher sends media, AtCapacity when full or shutting down.
+        Raises NameInUse while another publisher sends media, AtCapacity at the limit or during shutdown.
         """
         now = time.monotonic()
         if self._retiring and name == channel.id:
-            self._give_up(name, now)
+            self._end_if_inactive(name, now)
             raise AtCapacity("another process of this host has taken over")
         if self._draining:
             raise AtCapacity("shutting down")
         stream = self._streams.get(name)
-        most = self.limits.publishers
+        limit = self.limits.publishers
         # A take-over, and a push that is refused because the name is in use, do not add a publisher.
         adds = name == channel.id and (stream is None or stream.publisher is None)
-        if most and adds and self._publishers() >= most:
-            raise AtCapacity(f"{most} publishers are on this node")
+        if limit and adds and self._count_publishers() >= limit:
+            raise AtCapacity(f"{limit} publishers are on this node")
         if stream is None:
             stream = Stream(name, channel, time.time(), self.limits.gop_bytes, self.limits.gop_seconds, self._playable)
             stream.first_number = first_number
-            if name in self._ended:  # reconnecting must not allow more track changes, hence more files
-                stream.pace = self._ended[name].pace
+            if name in self._ended:  # otherwise a reconnection would allow more track changes, and so more files
+                stream.change_limiter = self._ended[name].change_limiter
             self._streams[name] = stream
             stream.outputs = outputs = Outputs(stream, self._specs, self._events)
             outputs.open()
             self._tasks.start(outputs.run(), name)
         else:
-            holder = stream.publisher
-            if holder is not None:
-                if now - holder.last_media < self.limits.takeover_after:
+            current = stream.publisher
+            if current is not None:
+                if now - current.last_media < self.limits.takeover_after:
                     raise NameInUse(name)
-                log.info("publisher taken over", stream=name, old=holder.peer, new=peer)
+                log.info("publisher taken over", stream=name, old=current.peer, new=peer)
                 stream.publisher = None
-                holder.evict(EndReason.PUBLISHER_GONE)
+                current.evict(EndReason.PUBLISHER_GONE)
             self._stop_linger(name)
             self.channel_changed(channel)
         origin = PushOrigin(protocol, peer, keep_time, trusted)
@@ -184,24 +178,18 @@ class Hub:
         return self.publish(channel, channel.id, protocol=protocol, peer=peer, evict=evict)
 
     def _playable(self, stream: Stream) -> None:
-        """Called when the shown tracks are known: ends the waiting of viewers."""
+        """Called when the tracks of the stream are known: resumes waiting viewers."""
         if not stream.announced:
             stream.announced = True
-            self._keep_beginning(stream)
+            # Before the first unit: viewers that wait join later, perhaps after a whole burst.
+            wait_seconds = WAITERS_SECONDS if self._waiting.get(stream.name) else 0.0
+            if seconds := max(wait_seconds, self.limits.beginning):
+                StartBuffer(stream, seconds, self.limits.gop_bytes, self._start_budget)
             self._ended.pop(stream.name, None)
             self._emit(EventType.STREAM_STARTED, stream)
         for future in self._waiting.get(stream.name, ()):
             if not future.done():
                 future.set_result(stream)
-
-    def _keep_beginning(self, stream: Stream) -> None:
-        """Starts to keep the beginning, before the first unit. Viewers that wait join later, perhaps after a whole
-        burst.
-        """
-        waited = WAITERS_SECONDS if self._waiting.get(stream.name) else 0.0
-        seconds = max(waited, self.limits.beginning)
-        if seconds:
-            StartBuffer(stream, seconds, self.limits.gop_bytes, self._beginnings)
 
     def publisher_left(self, publisher: StreamPublisher) -> None:
         """Called by StreamPublisher when the push ends. The stream lingers, or ends at once if it never had media."""
@@ -222,7 +210,7 @@ class Hub:
             )
 
     def end(self, name: str, reason: EndReason) -> bool:
-        """Ends a stream now, with its publisher and viewers. Returns False if there is none."""
+        """Ends a stream now, with its publisher and viewers. Returns False if it does not exist."""
         stream = self._streams.pop(name, None)
         if stream is None:
             return False
@@ -247,13 +235,11 @@ class Hub:
                     stream.outputs.channel_changed()
 
     def retire(self) -> None:
-        """Accepts no new pushes. A stream whose push ends is ended, and the next push goes to another process of this
-        host.
-        """
+        """Accepts no new pushes. A stream ends with its push. Its next push goes to another process of this host."""
         self._retiring = True
 
-    def _give_up(self, name: str, now: float) -> None:
-        """Ends a stream whose publisher is gone or sends nothing, so that a new push can go to another process."""
+    def _end_if_inactive(self, name: str, now: float) -> None:
+        """Ends a stream without an active publisher, so that a new push can go to another process."""
         stream = self._streams.get(name)
         if stream is None:
             return
@@ -261,8 +247,9 @@ class Hub:
             self.end(name, EndReason.SHUTDOWN)
 
     def drain(self) -> None:
-        """Ends all streams and accepts no new ones. Publishers, viewers and waiting callers are told. Outputs finish
-        themselves.
+        """Ends all streams and accepts no new ones. Informs publishers, viewers and waiting callers.
+
+        Outputs finish by themselves.
         """
         self._draining = True
         for waiting in self._waiting.values():
@@ -280,8 +267,8 @@ class Hub:
         if self._ended.get(stream.name) is stream:
             del self._ended[stream.name]
 
-    def _publishers(self) -> int:
-        """The number of pushes from outside. Renditions are not counted: they come from our own workers."""
+    def _count_publishers(self) -> int:
+        """Returns the number of pushes from outside. Renditions are not counted: they come from our own workers."""
         return sum(s.publisher is not None and s.name == s.channel.id for s in self._streams.values())
 
     def _stop_linger(self, name: str) -> None:

@@ -26,9 +26,9 @@ FINISH_SECONDS = 20.0  # time for an output to finish its files after the stream
 class StreamOutput(Protocol):
     """Consumes one stream until it ends.
 
-    If `run` returns, the output is done. If it raises, the output is started again later. OutputError means an
-    external reason. OutputUnsupported means that the output cannot process this stream: it stays failed until it is
-    switched off and on.
+    If `run` returns, the output is done. If it raises, the output is started again later.
+    OutputError means an external reason. OutputUnsupported means that the output cannot process this stream: it stays
+    failed until it is switched off and on.
     """
 
     async def run(self, stream: Stream) -> None: ...
@@ -36,16 +36,16 @@ class StreamOutput(Protocol):
 
 @runtime_checkable
 class StartsWithStream(Protocol):
-    """An output that must get the first units: `begin` is called at once, `run` a little later."""
+    """An output that needs the first units. `begin` is called before the first unit, `run` a little later."""
 
     def begin(self, stream: Stream) -> None: ...
 
 
 @runtime_checkable
 class ReportsStatus(Protocol):
-    """An output with more status: `report` is merged into its entry of the session; JSON, without secrets.
+    """An output with more status. `report` is added to its entry of the session: JSON values, without secrets.
 
-    Its "error" is shown if the output as a whole has no error.
+    Its "error" is used if the output as a whole has no error.
     """
 
     def report(self) -> dict[str, Any]: ...
@@ -53,19 +53,18 @@ class ReportsStatus(Protocol):
 
 @runtime_checkable
 class ChannelAware(Protocol):
-    """An output that follows the stored channel while it runs. It is called after a change, if the output stays
-    enabled.
-    """
+    """An output that follows the stored channel while it runs. It is called after each change while it is enabled."""
 
     def channel_changed(self, channel: Channel) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class OutputSpec:
-    """Describes an output: its name, how to make it, and for which streams it is enabled.
+    """Describes an output.
 
-    on_demand: made at the first request instead of with the stream.
-    listed: shown in the status of a session.
+    make: creates the output of one stream. wanted: whether a stream has the output.
+    on_demand: whether it is created at the first request, not with the stream.
+    listed: whether it is in the status of a session.
     """
 
     name: str
@@ -77,10 +76,10 @@ class OutputSpec:
 
 class OutputState(StrEnum):
     OFF = "off"
-    WAITING = "waiting"  # enabled, but made only at the first request
+    WAITING = "waiting"  # enabled, but created only at the first request
     RUNNING = "running"
     RETRYING = "retrying"
-    FAILED = "failed"  # until this stream ends: another try would fail too
+    FAILED = "failed"  # until this stream ends, because another try would fail too
     DONE = "done"
 
 
@@ -95,9 +94,9 @@ class _Handle:
         self.task: asyncio.Task[object] | None = None
 
     def status(self) -> dict[str, object]:
-        told: dict[str, Any] = self.output.report() if isinstance(self.output, ReportsStatus) else {}
-        error = self.error if self.error is not None else told.get("error")
-        return {**told, "name": self.spec.name, "enabled": self.enabled, "state": str(self.state), "error": error}
+        report: dict[str, Any] = self.output.report() if isinstance(self.output, ReportsStatus) else {}
+        error = self.error if self.error is not None else report.get("error")
+        return {**report, "name": self.spec.name, "enabled": self.enabled, "state": str(self.state), "error": error}
 
 
 class Outputs:
@@ -117,9 +116,10 @@ class Outputs:
         return handle is not None and handle.enabled
 
     def get(self, name: str) -> StreamOutput | None:
-        """Returns the output: running, or finished after the end of the stream. Starts one that waits for demand.
+        """Returns the output: running, or finished after the end of the stream.
 
-        Returns None while it is off. Between two tries, returns the one that failed.
+        Starts an output that waits for its first request. Between two tries, returns the output that failed.
+        Returns None if the output is off or unknown.
         """
         handle = self._handles.get(name)
         if handle is None or not handle.enabled:
@@ -137,7 +137,7 @@ class Outputs:
             self._reconcile(handle)
 
     def channel_changed(self) -> None:
-        """Follows the flags of the channel that changed. Other outputs stay as they were switched while live."""
+        """Switches the outputs whose flags in the channel changed. Other outputs keep their state."""
         for name, handle in self._handles.items():
             wanted = handle.spec.wanted(self._stream)
             if wanted != handle.wanted:
@@ -151,15 +151,13 @@ class Outputs:
         return [h.status() for h in self._handles.values() if h.spec.listed]
 
     def open(self) -> None:
-        """Makes the outputs that are enabled from the start, before the first unit. `run` must follow."""
+        """Creates the outputs that are enabled from the start, before the first unit. `run` must follow."""
         for handle in self._handles.values():
             if handle.enabled and handle.demanded:
                 self._make(handle)
 
     async def run(self) -> None:
-        """Runs the enabled outputs until the stream has ended and all of them have finished (at most
-        FINISH_SECONDS).
-        """
+        """Runs the enabled outputs until the stream has ended and all have finished, at most FINISH_SECONDS later."""
         async with Tasks(f"outputs of {self._stream.name}", self._crashed) as tasks:
             self._tasks = tasks
             for handle in self._handles.values():
@@ -175,7 +173,7 @@ class Outputs:
             return
         if handle.enabled and handle.demanded:
             if handle.task is None or handle.task.done():
-                # Made here, not in the task: a request in this turn of the loop must find it.
+                # Created here, not in the task: a request in this turn of the loop must find it.
                 output = handle.output if handle.task is None and handle.output is not None else self._make(handle)
                 handle.task = self._tasks.start(self._supervise(handle, output), handle.spec.name)
         elif handle.enabled:

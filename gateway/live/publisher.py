@@ -1,4 +1,4 @@
-"""The lease to push into a Stream. A stream has at most one."""
+"""The right to push into a Stream, which one publisher at a time has, and the interface that acquires it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
+from gateway.channels.channel import Channel
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.live.track_changes import DelayedChange, IntervalLimiter, KeepsChanging, TrackChangeLimit
 from gateway.media.track import AmfValue, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
-_FRAME_MS = 33  # at least, between the last unit before a reconnection and the first one after it
+_MIN_GAP_MS = 33  # between the last unit before a reconnection and the first one after it: one frame
 
 
 @dataclass(frozen=True, slots=True)
 class PushOrigin:
-    """Where a push comes from, and how far it is to be trusted.
+    """The source of a push.
 
-    keep_time: its units have the stream's time already. trusted: its track changes were bounded where it came in.
+    keep_time: whether its units have the stream's time already.
+    trusted: whether its track changes were limited before they came here.
     """
 
     protocol: str
@@ -30,15 +33,15 @@ class PushOrigin:
 
 
 class StreamPublisher:
-    """The lease of an ingest connection, from the accepted key until it closes or is evicted.
+    """The publisher of a stream: the lease of an ingest connection, from the accepted key until it closes.
 
-    evict: called when the lease is taken away (kick, take-over, expiry, shutdown). The connection then tells its peer
-    and closes.
-    keep_time: leaves timestamps unchanged, for renditions, which have those of their source. Otherwise the units of a
-    publisher that came back are shifted: the stream's time continues, after a gap equal to the wall time without
-    units.
-    trusted: does not bound the changes of its tracks (`gateway.live.track_changes`). They were bounded at another
-    node, or before one of our workers.
+    evict: called when the lease is taken away (kick, take-over, expiry, shutdown). The connection then informs its
+    peer and closes.
+    keep_time: leaves timestamps unchanged, for renditions, which have the timestamps of their source.
+    Otherwise the units of a returning publisher are shifted: the stream's time continues. The gap is as long as the
+    time without units.
+    trusted: does not limit the changes of its tracks (`gateway.live.track_changes`). Another node has limited them,
+    or they come from one of our workers.
     """
 
     def __init__(
@@ -47,24 +50,24 @@ class StreamPublisher:
         origin: PushOrigin,
         now: float,
         evict: Callable[[EndReason], None],
-        left: Callable[[StreamPublisher], None],
+        on_close: Callable[[StreamPublisher], None],
     ) -> None:
-        """now: monotonic seconds. left: called once when the publisher closes by itself."""
+        """now: monotonic seconds. on_close: called once when the publisher closes without eviction."""
         self.stream = stream
         self.protocol = origin.protocol
         self.peer = origin.peer
         self.since = now
         self.last_media = now
         self.dropped: Counter[str] = Counter()
-        self._left = left
+        self._on_close = on_close
         self._evict: Callable[[EndReason], None] | None = evict
         self._shift_ms: int | None = 0 if origin.keep_time else None
-        self._fresh = True
+        self._is_first = True
         self.fault: EndReason | None = None  # the reason for the end, if the publisher caused it
         self._changes = None if origin.trusted else TrackChangeLimit()
-        self._words = IntervalLimiter()  # for changes of metadata alone
-        self._asked: tuple[MediaTrack | None, MediaTrack | None] | None = None
-        self._held: DelayedChange | None = None
+        self._metadata_limiter = IntervalLimiter()  # for changes of the metadata only
+        self._requested: tuple[MediaTrack | None, MediaTrack | None] | None = None
+        self._delayed: DelayedChange | None = None
 
     def set_tracks(
         self,
@@ -75,17 +78,17 @@ class StreamPublisher:
         continuous: bool = True,
         now: float | None = None,
     ) -> Tracks | None:
-        """Announces or changes the tracks. It must be called before the first push. Returns the tracks that the
-        consumers have then.
+        """Announces or changes the tracks. It must be called before the first push.
 
-        continuous: false if what follows does not continue what this publisher pushed before.
-        now: monotonic seconds.
+        Returns the tracks that the consumers have afterwards.
         A change that comes too soon is delayed, with the units pushed after it. Raises KeepsChanging.
+        continuous: whether the following units continue the earlier units of this publisher.
+        now: monotonic seconds.
         """
-        fresh, self._fresh = self._fresh, False
-        changed = not fresh and (not continuous or (video, audio) != self._asked)
-        self._asked = video, audio
-        stream, continuous = self.stream, continuous and not fresh
+        first, self._is_first = self._is_first, False
+        changed = not first and (not continuous or (video, audio) != self._requested)
+        self._requested = video, audio
+        stream, continuous = self.stream, continuous and not first
         if self._changes is None:
             return stream.set_tracks(video, audio, dict(metadata), continuous)
         now = time.monotonic() if now is None else now
@@ -95,39 +98,41 @@ class StreamPublisher:
             except KeepsChanging:
                 self.fault = EndReason.KEPT_CHANGING
                 raise
-        waits, shown = self._held is not None and self._held.media, stream.original.tracks
-        if waits or not continuous or changed or shown is None:
-            self._announce(DelayedChange(video, audio, dict(metadata), continuous, media=True), stream.pace, now)
-        elif metadata != shown.metadata:
-            self._announce(DelayedChange(video, audio, dict(metadata), True, media=False), self._words, now)
+        waits, current = self._delayed is not None and self._delayed.media, stream.original.tracks
+        if waits or not continuous or changed or current is None:
+            self._announce(
+                DelayedChange(video, audio, dict(metadata), continuous, media=True), stream.change_limiter, now
+            )
+        elif metadata != current.metadata:
+            self._announce(DelayedChange(video, audio, dict(metadata), True, media=False), self._metadata_limiter, now)
         else:
-            self._held = None  # the delayed metadata were changed back
+            self._delayed = None  # a delayed change of the metadata was undone
         return stream.original.tracks
 
-    def _announce(self, held: DelayedChange, pace: IntervalLimiter, now: float) -> None:
+    def _announce(self, change: DelayedChange, limiter: IntervalLimiter, now: float) -> None:
         """Announces a change now, or as soon as the limiter allows it."""
-        if self._held is not None:
-            held.instead_of(self._held)
-        if pace.take(now):
-            self._held = None
-            self._give(held)
+        if self._delayed is not None:
+            change.instead_of(self._delayed)
+        if limiter.take(now):
+            self._delayed = None
+            self._apply(change)
         else:
-            held.due = pace.due(now)
-            self._held = held
+            change.due = limiter.due(now)
+            self._delayed = change
 
-    def _give(self, held: DelayedChange) -> None:
-        self.stream.set_tracks(held.video, held.audio, held.metadata, held.continuous)
-        for item, at in held.items():
+    def _apply(self, change: DelayedChange) -> None:
+        self.stream.set_tracks(change.video, change.audio, change.metadata, change.continuous)
+        for item, at in change.items():
             if isinstance(item, AccessUnit):
                 self.push(item, at)
             else:
                 self.push_timed(item)
-        if held.dropped:
-            self.dropped["changes"] += held.dropped
+        if change.dropped:
+            self.dropped["changes"] += change.dropped
 
     def push(self, unit: AccessUnit, now: float) -> None:
         """Pushes one unit of an announced track. Hot path. now: monotonic seconds."""
-        if self._held is not None and self._holds(self._held, unit, now):
+        if self._delayed is not None and self._delays(self._delayed, unit, now):
             return
         scale = unit.track.timescale
         stream = self.stream
@@ -142,37 +147,35 @@ class StreamPublisher:
             stream.last_dts_ms = dts_ms
         stream.push(unit)
 
-    def _holds(self, held: DelayedChange, unit: AccessUnit, now: float) -> bool:
-        """Whether the unit is delayed with a change. Announces a change that is due, and pushes the delayed units."""
-        if now >= held.due and (self.stream.pace if held.media else self._words).take(now):
-            self._held = None
-            self._give(held)
-        elif held.media:
+    def _delays(self, change: DelayedChange, unit: AccessUnit, now: float) -> bool:
+        """Whether the unit is delayed with a change. Announces the change if it is due, and pushes its units."""
+        if now >= change.due and (self.stream.change_limiter if change.media else self._metadata_limiter).take(now):
+            self._delayed = None
+            self._apply(change)
+        elif change.media:
             self.last_media = now
-            held.add(unit, now)
+            change.add(unit, now)
             return True
         return False
 
     def push_timed(self, timed: Timed) -> None:
-        if self._held is not None and self._held.media:
-            self._held.add(timed, self.last_media)
+        if self._delayed is not None and self._delayed.media:
+            self._delayed.add(timed, self.last_media)
             return
         timed.dts += self._shift_ms or 0
         self.stream.push_timed(timed)
 
     def close(self) -> None:
-        """Gives the lease back at the end of the push or connection. The stream lingers. It may be called more than
-        once.
-        """
-        held, self._held = self._held, None
-        if held is not None and held.lost:
-            self.dropped["changes"] += held.lost
+        """Returns the lease at the end of the push or connection. The stream lingers. It may be called repeatedly."""
+        change, self._delayed = self._delayed, None
+        if change is not None and change.lost:
+            self.dropped["changes"] += change.lost
         if self._evict is not None:
             self._evict = None
-            self._left(self)
+            self._on_close(self)
 
     def evict(self, reason: EndReason) -> None:
-        """Takes the lease away. Only the hub calls it."""
+        """Revokes the lease. Only the hub calls it."""
         evict, self._evict = self._evict, None
         if evict is not None:
             evict(reason)
@@ -185,5 +188,18 @@ class StreamPublisher:
         stream = self.stream
         if not stream.last_push:
             return 0
-        gap = max(_FRAME_MS, round((now - stream.last_push) * 1000))
+        gap = max(_MIN_GAP_MS, round((now - stream.last_push) * 1000))
         return stream.last_dts_ms + gap - first_ms
+
+
+class AcquirePublisher(Protocol):
+    """`Hub.lease`, or a function that asks other nodes first. It awaits nothing between the grant and the return."""
+
+    async def __call__(
+        self, channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None]
+    ) -> StreamPublisher:
+        """Returns the lease on the channel's source stream, on this node or on the node that holds the stream.
+
+        Raises NameInUse, AtCapacity, StoreUnavailable.
+        """
+        ...

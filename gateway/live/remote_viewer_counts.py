@@ -1,4 +1,4 @@
-"""The viewers that watch streams of this node through other nodes, as those nodes report them."""
+"""The viewers that other nodes report for streams of this node."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-FORGET_SECONDS: Final = 30.0  # without a report for so long, a node has no viewers
+FORGET_SECONDS: Final = 30.0  # after this time without a report, a node has no viewers
 MAX_REPORTERS: Final = 20_000  # pairs of stream and node
 MAX_COUNT: Final = 10_000_000  # viewers of one protocol that one node can have
 
@@ -28,43 +28,43 @@ class RemoteViewerCounts:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told: OrderedDict[tuple[str, str], _Reported] = OrderedDict()  # ordered by the time of the report
+        self._reports: OrderedDict[tuple[str, str], _Reported] = OrderedDict()  # ordered by the time of the report
         self._nodes: dict[str, set[str]] = {}  # by stream
 
     def __len__(self) -> int:
-        return len(self._told)
+        return len(self._reports)
 
-    def told(self, stream: str, node: str, counts: Mapping[str, int]) -> None:
-        """Takes a report: the viewers of `stream` at `node` now, by protocol."""
+    def report(self, stream: str, node: str, counts: Mapping[str, int]) -> None:
+        """Stores a report: the number of viewers of `stream` at `node` now, by protocol."""
         counts = {protocol: min(count, MAX_COUNT) for protocol, count in counts.items() if count > 0}
         if not counts:
             self._forget((stream, node))
             return
-        self._told[stream, node] = _Reported(counts, self._clock())
-        self._told.move_to_end((stream, node))
+        self._reports[stream, node] = _Reported(counts, self._clock())
+        self._reports.move_to_end((stream, node))
         self._nodes.setdefault(stream, set()).add(node)
         self._expire()
-        if len(self._told) > MAX_REPORTERS:
-            self._forget(next(iter(self._told)))
+        if len(self._reports) > MAX_REPORTERS:
+            self._forget(next(iter(self._reports)))
 
     def of(self, stream: str) -> Counter[str]:
-        """Returns the sum of all nodes, by protocol."""
+        """Returns the sum over all nodes, by protocol."""
         self._expire()
         counts: Counter[str] = Counter()
         for node in self._nodes.get(stream, ()):
-            counts.update(self._told[stream, node].counts)
+            counts.update(self._reports[stream, node].counts)
         return counts
 
     def _expire(self) -> None:
         due = self._clock() - FORGET_SECONDS
-        while self._told:
-            pair, told = next(iter(self._told.items()))
-            if told.at > due:
+        while self._reports:
+            pair, report = next(iter(self._reports.items()))
+            if report.at > due:
                 return
             self._forget(pair)
 
     def _forget(self, pair: tuple[str, str]) -> None:
-        if self._told.pop(pair, None) is None:
+        if self._reports.pop(pair, None) is None:
             return
         stream, node = pair
         nodes = self._nodes[stream]

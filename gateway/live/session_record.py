@@ -1,4 +1,4 @@
-"""The item that describes a live session in the original system's table `video-streaming`."""
+"""The item that describes a live session in the DynamoDB table `video-streaming` of the old system."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _FLAGS: Final = ("isFlv", "isHls", "isCMAF", "isImage", "isOnDemand", "isVideo",
 
 
 def session_item(channel: Channel, address: str, started: float, tasks: Sequence[str] = ()) -> dict[str, Any]:
-    """Returns the attributes of a session by their original names, except the key `UUID`, which is the channel's id.
+    """Returns the attributes of a session, with the names of the old system; without the key `UUID` (the channel's id).
 
-    address: `host:port` of the holder's playback listener as other nodes reach it.
+    The URL is the internal URL of the old system, with its ports 1935 and 1938.
+    address: `host:port` at which other nodes reach the playback listener of the node that holds the stream.
     started: seconds since the epoch.
     tasks: the ARNs of the ECS tasks for this session.
-    The URL is the internal one of the original, with its ports 1935 and 1938.
     """
     host = address.rpartition(":")[0]
     base = f"rtmps://{host}:1938" if channel.is_rtmps else f"rtmp://{host}:1935"

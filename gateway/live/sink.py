@@ -1,4 +1,4 @@
-"""The consumer of a stream as a protocol, the items that it gets, and why a stream ends."""
+"""The interface of a stream's consumer, the items that it gets, and the reasons for the end of a stream."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class EndReason(StrEnum):
 
 
 class Sink(Protocol):
-    """A consumer, called on the event loop, in order, for every item. It must not block; slow work goes into a
-    queue.
+    """A consumer. It is called on the event loop, in order, for every item. It must not block: use a queue if the work
+    is slow.
     """
 
     def on_tracks(self, tracks: Tracks) -> None:
-        """Called first, and again whenever tracks, metadata or continuity (`tracks.epoch`) change."""
+        """Called first, and after every change of tracks, metadata or continuity (`tracks.epoch`)."""
 
     def on_unit(self, unit: AccessUnit) -> None: ...
 
     def on_timed(self, timed: Timed) -> None: ...
 
     def on_end(self, reason: EndReason) -> None:
-        """Called last; the sink is detached already."""
+        """Called last, when the sink is already detached."""
 
     def on_failed(self, error: Exception) -> None:
-        """Called with the error that another call raised. The sink is detached already and gets nothing more."""
+        """Called with the error that another method of the sink raised. The sink is already detached."""

@@ -1,4 +1,4 @@
-"""The first seconds of a stream, kept for viewers that waited for it."""
+"""A buffer with the first seconds of a stream, for viewers that waited for the stream."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from gateway.live.sink import EndReason, Item, Sink
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
-MAX_BYTES: Final = 64_000_000  # bytes in the beginnings of all streams of one hub
-_ITEM_BYTES: Final = 256  # cost of an item besides its payload: a publisher may send many tiny ones
+MAX_BYTES: Final = 64_000_000  # bytes in the buffers of all streams of one hub
+_ITEM_BYTES: Final = 256  # cost of an item besides its payload, because a publisher may send many tiny items
 _TRACKS_BYTES: Final = 65_536  # the largest metadata (`ingest.rtmp.flv_intake`)
 
 
 class StartBufferBudget:
-    """The bytes that the beginnings of all streams may use together. A stream keeps no beginning if none are left."""
+    """The limit in bytes for the start buffers of all streams. A stream has no buffer if no bytes are left."""
 
-    def __init__(self, most: int = MAX_BYTES) -> None:
-        self.most = most
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self.max_bytes = max_bytes
         self.bytes = 0
 
 
 class BufferedStream(Protocol):
-    """The stream of a StartBuffer: it gives the units, and shows the buffer to viewers."""
+    """The stream of a StartBuffer: the source of its items."""
 
     beginning: StartBuffer | None
 
@@ -34,19 +34,20 @@ class BufferedStream(Protocol):
 
 
 class StartBuffer:
-    """A Sink that keeps everything from a stream's first unit.
+    """A Sink that stores all items from a stream's first unit.
 
     A publisher may send its first seconds within one turn of the event loop (a burst, or ffmpeg without `-re`).
-    Viewers that waited join only in a later turn, and other nodes find the stream even later. By then the GOP cache
-    contains only the last GOP. The beginning is dropped after its time, at its bounds, and when an epoch ends.
+    Viewers that waited join in a later turn, and other nodes find the stream even later.
+    At that time the GOP cache contains only the last GOP.
+    The buffer is dropped after its time, above its limit, and when an epoch ends.
     """
 
-    def __init__(self, stream: BufferedStream, seconds: float, most: int, budget: StartBufferBudget) -> None:
-        """seconds: how long the beginning is kept. most: bytes for this stream."""
+    def __init__(self, stream: BufferedStream, seconds: float, max_bytes: int, budget: StartBufferBudget) -> None:
+        """seconds: lifetime of the buffer. max_bytes: limit for this stream."""
         self.items: list[Item] = []
-        self.torn = False  # pictures without their key frame came, and no key frame since then
+        self.torn = False  # the last pictures came without their key frame
         self._stream = stream
-        self._most = most
+        self._max_bytes = max_bytes
         self._budget = budget
         self._bytes = 0
         self._epoch: int | None = None
@@ -56,11 +57,11 @@ class StartBuffer:
         stream.attach(self)
 
     def __iter__(self) -> Iterator[Item]:
-        """Yields tracks first, then units in order. They begin with a decodable picture and the sound before it."""
+        """Yields tracks first, then units in order. They begin with a decodable picture and the audio before it."""
         return iter(list(self.items))
 
     def drop(self) -> None:
-        """Drops the beginning: new viewers get the GOP cache. It may be called more than once."""
+        """Drops the buffer. New viewers then get the GOP cache. It may be called more than once."""
         self._timer.cancel()
         self._stream.detach(self)
         if self._stream.beginning is self:
@@ -85,7 +86,7 @@ class StartBuffer:
             self._has_key = unit.key
             if not unit.key or self.torn:
                 # Units before the key frame are useless without the missing pictures.
-                self._forget_units()
+                self._drop_units()
                 self.torn = not unit.key
             if not unit.key:
                 return
@@ -107,12 +108,12 @@ class StartBuffer:
     def _add(self, item: Item, size: int) -> None:
         self._bytes += size
         self._budget.bytes += size
-        if self._bytes > self._most or self._budget.bytes > self._budget.most:
+        if self._bytes > self._max_bytes or self._budget.bytes > self._budget.max_bytes:
             self.drop()
         else:
             self.items.append(item)
 
-    def _forget_units(self) -> None:
+    def _drop_units(self) -> None:
         self.items[:] = [item for item in self.items if isinstance(item, Tracks)][-1:]
         self._budget.bytes -= self._bytes
         self._bytes = 0

@@ -1,4 +1,4 @@
-"""A live timeline with a name: one publisher, any number of sinks."""
+"""A live stream with a name: one publisher, any number of sinks, and an override of what its viewers get."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from gateway.channels.channel import Channel
 from gateway.channels.names import channel_of
-from gateway.live.active_publisher import ActivePublisher
 from gateway.live.fanout import Fanout
 from gateway.live.gop_cache import GopCache
-from gateway.live.output_switch import OutputSwitch
-from gateway.live.picture_override import PictureOverride
 from gateway.live.sink import EndReason
 from gateway.live.track_changes import IntervalLimiter
 from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
@@ -24,7 +21,7 @@ from gateway.media.unit import AccessUnit, Timed
 
 log = structlog.get_logger(__name__)
 
-FINISH_SECONDS: Final = 3.0  # time for an override to give its last pictures after the original's end
+FINISH_SECONDS: Final = 3.0  # time for an override to send its last pictures after the end of the original
 _VIDEO: Final = Kind.VIDEO
 
 
@@ -34,12 +31,49 @@ class StreamState(StrEnum):
     LINGERING = "lingering"
 
 
-class Stream(Fanout):
-    """The stream that viewers get. `original` is what the publisher sends; both are equal unless an override is
-    engaged.
+class ActivePublisher(Protocol):
+    """`Stream.publisher`; implemented by `StreamPublisher`.
 
-    It also has the counters. It exists from the first publisher's media until the linger time after the last
-    publisher.
+    since, last_media: monotonic seconds. dropped: units by reason.
+    """
+
+    protocol: str
+    peer: str
+    since: float
+    last_media: float
+    dropped: Counter[str]
+
+    def evict(self, reason: EndReason) -> None:
+        """Takes the stream away from the publisher. Only the hub calls it."""
+
+
+class OutputSwitch(Protocol):
+    """`Stream.outputs`; implemented by `Outputs`."""
+
+    def names(self) -> list[str]: ...
+
+    def enabled(self, name: str) -> bool: ...
+
+    def get(self, name: str) -> object | None:
+        """Returns the output of this name if it is enabled. Starts an output that waits for its first request."""
+
+    def switch(self, name: str, enabled: bool) -> None:
+        """Switches an output on or off. Raises KeyError for an unknown name."""
+
+    def channel_changed(self) -> None:
+        """Called when the stored channel was changed: the outputs follow its flags."""
+
+    def status(self) -> list[dict[str, object]]:
+        """Returns `[{"name", "enabled", "state", "error", and the output's report}]` for the API."""
+        ...
+
+
+class Stream(Fanout):
+    """The stream that viewers get. `original` is what the publisher sends.
+
+    Both are equal, unless an override is engaged (PictureOverride).
+    The stream also has the counters.
+    It exists from the first publisher's media until the linger time after the last publisher.
     """
 
     def __init__(
@@ -57,9 +91,9 @@ class Stream(Fanout):
         self.started = started
         self.original = Fanout(self.gop)  # one cache for both while they are equal
         self.publisher: ActivePublisher | None = None
-        self.pace = IntervalLimiter()  # bounds track changes, also across publishers
+        self.change_limiter = IntervalLimiter()  # limits track changes, also across publishers
         self.outputs: OutputSwitch | None = None
-        self.first_number = 0  # of its playlists: higher than at a previous holder
+        self.first_number = 0  # of its playlists: higher than on the node that held the stream before
         self.announced = False  # whether the hub sent the event for its start
         self.viewers: Counter[str] = Counter()
         self.bytes_in = 0
@@ -67,8 +101,8 @@ class Stream(Fanout):
         self.last_push = 0.0
         self._gop_bounds = (gop_bytes, gop_seconds)
         self._on_playable = on_playable
-        self._cover: PictureOverride | None = None
-        self._apart = False  # the original is not shown: it is replaced, or waits for a key frame
+        self._override: PictureOverride | None = None
+        self._original_hidden = False  # the original is replaced, or viewers wait for its next key frame
         self._ending: EndReason | None = None
         self._rates: deque[tuple[float, int]] = deque(maxlen=6)
         self._on_end: list[Callable[[EndReason], None]] = []
@@ -83,98 +117,97 @@ class Stream(Fanout):
         """Whether any sink, also of the original, needs units as soon as they arrive."""
         return super().is_awaited or self.original.is_awaited
 
-    # ---- the publisher's side (through its lease) ----
+    def output(self, name: str) -> object | None:
+        """Returns the output of this name if it is enabled. Starts an output that waits for its first request."""
+        return self.outputs.get(name) if self.outputs is not None else None
+
+    def has_output(self, name: str) -> bool:
+        """Whether the output of this name is enabled."""
+        return self.outputs is not None and self.outputs.enabled(name)
+
+    # ---- called by the publisher ----
 
     def set_tracks(
         self, video: MediaTrack | None, audio: MediaTrack | None, metadata: dict[str, AmfValue], continuous: bool
     ) -> Tracks:
-        """Announces tracks. A change of either, or `continuous` false, starts a new epoch."""
+        """Announces tracks. A changed track, or `continuous` false, starts a new epoch."""
         tracks = self.original.set_tracks(video, audio, metadata, continuous)
-        if not self._apart:
-            self.show_tracks(video, audio, metadata, continuous)
+        if not self._original_hidden:
+            self._show_tracks(video, audio, metadata, continuous)
         return tracks
 
     def push(self, unit: AccessUnit) -> None:
-        """Gives a unit to the caches and to every sink, first to those of the original. Hot path."""
+        """Adds a unit to the caches and sends it to every sink, first to those of the original. Hot path."""
         self.bytes_in += len(unit.payload)
         original = self.original
         original.gop.add(unit)
         if original._sinks:
-            original.give(unit)
-        if not self._apart:
+            original.send(unit)
+        if not self._original_hidden:
             if self._sinks:
-                self.give(unit)
-        elif self._cover is None and unit.key and (unit.track.kind is _VIDEO or not original.gop.has_video):
-            self._rejoin([unit])
+                self.send(unit)
+        elif self._override is None and unit.key and (unit.track.kind is _VIDEO or not original.gop.has_video):
+            self._show_original([unit])
 
     def push_timed(self, timed: Timed) -> None:
         self.original.push_timed(timed)
-        if not self._apart:
-            self.show_timed(timed)
+        if not self._original_hidden:
+            super().push_timed(timed)
 
-    # ---- what viewers see ----
+    # ---- what viewers get ----
 
-    def cover(self) -> PictureOverride:
-        """Returns the lease to replace what viewers get. Raises RuntimeError while another one is open."""
-        if self._cover is not None:
-            raise RuntimeError(f"{self.name} is covered already")
-        cover = PictureOverride(self)
+    def override(self) -> PictureOverride:
+        """Returns an object that can replace what viewers get. Raises RuntimeError while another one is open."""
+        if self._override is not None:
+            raise RuntimeError(f"{self.name} has an override already")
+        override = PictureOverride(self)
         if self.ended is not None or self._ending is not None:
-            cover.close()
+            override.close()
         else:
-            self._cover = cover
-        return cover
+            self._override = override
+        return override
 
-    def show_tracks(
+    def _show_tracks(
         self, video: MediaTrack | None, audio: MediaTrack | None, metadata: dict[str, AmfValue], continuous: bool
     ) -> Tracks:
-        """Gives viewers these tracks. PictureOverride calls it, and this class."""
         tracks = super().set_tracks(video, audio, metadata, continuous)
         self._on_playable(self)
         return tracks
 
-    def show(self, unit: AccessUnit) -> None:
-        """Gives viewers a unit. Only PictureOverride calls it."""
+    def _show(self, unit: AccessUnit) -> None:
         super().push(unit)
 
-    def show_timed(self, timed: Timed) -> None:
-        """Gives viewers timed data. PictureOverride calls it, and this class."""
+    def _show_timed(self, timed: Timed) -> None:
         super().push_timed(timed)
 
-    def covered(self) -> None:
-        """Called by PictureOverride when it engages. The present cache stays with the original; viewers get a new
-        one.
-        """
-        self._part()
-
-    def uncovered(self, cover: PictureOverride, resume: Sequence[AccessUnit]) -> None:
-        """Called by PictureOverride when it is closed."""
-        if self._cover is cover:
-            self._cover = None
-        if self._ending is not None:
-            self._end_shown(self._ending)
-        elif self._apart and resume:
-            self._rejoin(resume)
-
-    def _part(self) -> None:
-        if not self._apart:
-            self._apart = True
+    def _hide_original(self) -> None:
+        """Called when an override engages. The current cache stays with the original; viewers get a new one."""
+        if not self._original_hidden:
+            self._original_hidden = True
             self.gop = GopCache(*self._gop_bounds)
             if self.tracks is not None:
                 self.gop.has_video = self.tracks.video is not None
 
-    def _rejoin(self, units: Sequence[AccessUnit]) -> None:
+    def _show_original(self, units: Sequence[AccessUnit]) -> None:
         """Shows the original again, beginning with these units."""
         tracks = self.original.tracks
         if tracks is None:
             return
-        self.show_tracks(tracks.video, tracks.audio, tracks.metadata, False)
-        self._apart = False
+        self._show_tracks(tracks.video, tracks.audio, tracks.metadata, False)
+        self._original_hidden = False
         for unit in units:
-            self.give(unit)
+            self.send(unit)
         self.gop = self.original.gop
 
-    # ---- life ----
+    def _override_closed(self, override: PictureOverride, resume: Sequence[AccessUnit]) -> None:
+        if self._override is override:
+            self._override = None
+        if self._ending is not None:
+            self._end_view(self._ending)
+        elif self._original_hidden and resume:
+            self._show_original(resume)
+
+    # ---- state and end ----
 
     @property
     def state(self) -> StreamState:
@@ -188,7 +221,7 @@ class Stream(Fanout):
         return self.tracks is not None and self.ended is None
 
     def when_ended(self, call: Callable[[EndReason], None]) -> None:
-        """Calls `call` once, after the sinks were told of the end."""
+        """Calls `call` once, after the end was reported to the sinks."""
         if self.ended is not None:
             call(self.ended)
         else:
@@ -201,25 +234,27 @@ class Stream(Fanout):
         return await done
 
     def end(self, reason: EndReason) -> None:
-        """Ends the stream for good. Tells the sinks of the original, then the others once the override has given its
-        last units.
+        """Ends the stream for good.
+
+        The sinks of the original are informed at once. The other sinks are informed when the override has sent its
+        last units, or after FINISH_SECONDS.
         """
         if self.ended is not None or self._ending is not None:
             return
         self._ending = reason
-        cover = self._cover
+        override = self._override
         self.original.end(reason)
-        if cover is None or not cover.engaged or not cover.open:
-            self._end_shown(reason)
+        if override is None or not override.engaged or not override.open:
+            self._end_view(reason)
         else:
-            asyncio.get_running_loop().call_later(FINISH_SECONDS, self._end_shown, reason)
+            asyncio.get_running_loop().call_later(FINISH_SECONDS, self._end_view, reason)
 
-    def _end_shown(self, reason: EndReason) -> None:
+    def _end_view(self, reason: EndReason) -> None:
         if self.ended is not None:
             return
         super().end(reason)
-        if self._cover is not None:
-            self._cover.close()
+        if self._override is not None:
+            self._override.close()
         calls, self._on_end = self._on_end, []
         for call in calls:
             try:
@@ -230,13 +265,74 @@ class Stream(Fanout):
     # ---- counters ----
 
     def sample(self, now: float) -> None:
-        """Notes the bytes received so far. The hub calls it once a second."""
+        """Records the number of bytes received so far. The hub calls it once a second."""
         self._rates.append((now, self.bytes_in))
 
     @property
     def bitrate(self) -> int:
-        """Bits of media payload a second, averaged over the last seconds."""
+        """Bits of media payload per second, averaged over the last seconds."""
         if len(self._rates) < 2:
             return 0
         (t0, b0), (t1, b1) = self._rates[0], self._rates[-1]
         return round((b1 - b0) * 8 / (t1 - t0)) if t1 > t0 else 0
+
+
+class PictureOverride:
+    """Replaces what viewers of a stream get, for example with a watermark. Made by `Stream.override`.
+
+    A stream has at most one override. Viewers notice nothing before `engage`.
+    A sink of `stream.original` calls `engage` while it gets a video key frame, or before the very first unit.
+    Sinks of the original come first, so this unit and the following ones are not shown.
+
+    From then on, viewers get the items of `set_tracks`, `push` and `push_timed`, in decode order.
+    These must begin with the picture of that key frame, and contain all other media since then.
+    No unit of the original is shown: if the owner pauses, viewers wait.
+    `close` shows the original again.
+
+    When the stream ends, the owner has FINISH_SECONDS to send its last units; `close` ends it sooner.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream: Stream | None = stream
+        self.engaged = False
+
+    @property
+    def open(self) -> bool:
+        """Whether neither the owner nor the end of the stream has closed it."""
+        return self._stream is not None
+
+    def engage(self) -> None:
+        """Shows viewers the units of this override from now on. It may be called more than once."""
+        if self._stream is not None and not self.engaged:
+            self.engaged = True
+            self._stream._hide_original()
+
+    def set_tracks(
+        self, video: MediaTrack | None, audio: MediaTrack | None, metadata: dict[str, AmfValue], continuous: bool
+    ) -> Tracks | None:
+        """Sets the tracks, before the first push and on any change. `continuous` false starts a new epoch.
+
+        Returns None if the override is closed.
+        """
+        stream = self._stream
+        assert self.engaged or stream is None, "an override shows nothing before it is engaged"
+        return None if stream is None else stream._show_tracks(video, audio, metadata, continuous)
+
+    def push(self, unit: AccessUnit) -> None:
+        """Shows a unit of the current tracks. Its dts must not be before that of an earlier unit of its track."""
+        if self._stream is not None:
+            self._stream._show(unit)
+
+    def push_timed(self, timed: Timed) -> None:
+        if self._stream is not None:
+            self._stream._show_timed(timed)
+
+    def close(self, resume: Sequence[AccessUnit] = ()) -> None:
+        """Ends the override. It may be called more than once.
+
+        resume: units of the original, from one of its key frames to the newest unit. Viewers get them at once.
+        Without them, the original is shown from its next key frame.
+        """
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream._override_closed(self, resume)

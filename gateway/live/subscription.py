@@ -1,4 +1,4 @@
-"""A bounded queue between a Fanout and one consumer that waits for disks or networks."""
+"""A queue with limits between a Fanout and one consumer that waits for disks or networks."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Item: TypeAlias = "Tracks | AccessUnit | Timed | End"
 
 
 class Subscription:
-    """Yields Tracks first and on any change, then units and timed data, then End.
+    """Yields Tracks first and after every change, then units and timed data, then End.
 
-    It is bounded in bytes and in seconds. At a bound it drops the waiting items in whole GOPs, up to the next key
-    frame. The last Tracks and the End are never dropped. `dropped` counts units.
+    The queue is limited in bytes and in seconds. Above a limit it drops the waiting items, up to the next key frame.
+    It drops whole GOPs. The last Tracks and the End are never dropped. `dropped` counts units.
 
-    Use `async with Subscription(stream) as items:` for what viewers see, or `stream.original` for what was pushed.
+    `async with Subscription(stream) as items:` yields what viewers get; with `stream.original`, what was pushed.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Subscription:
     def on_tracks(self, tracks: Tracks) -> None:
         self._has_video = tracks.video is not None
         if self._items and isinstance(self._items[-1], Tracks):
-            self._items[-1] = tracks  # no unit used the earlier tracks: only the last ones matter
+            self._items[-1] = tracks  # no unit used the earlier tracks
             return
         self._put(tracks)
 
@@ -121,10 +121,10 @@ class Subscription:
         self._notify()
 
     def _drop_waiting(self) -> None:
-        told = [i for i in self._items if isinstance(i, Tracks)]
-        kept: list[Item] = [*told[-1:], *(i for i in self._items if isinstance(i, End))]
+        tracks = [i for i in self._items if isinstance(i, Tracks)]
+        ends = [i for i in self._items if isinstance(i, End)]
         self.dropped += sum(isinstance(i, AccessUnit) for i in self._items)
-        self._items = deque(kept)
+        self._items = deque([*tracks[-1:], *ends])
         self._bytes = 0
         self._first_dts = None
 

@@ -1,10 +1,11 @@
-"""The tasks on other machines that work for streams. They run while the streams are live."""
+"""The tasks on other machines (ECS) that work for streams. They run while the streams are live."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final
 
 import structlog
@@ -24,16 +25,19 @@ _STOP_SECONDS: Final = 12.0  # less than FINISH_SECONDS of outputs
 Listener = Callable[[str, tuple[str, ...]], None]
 
 
+@dataclass(slots=True, eq=False)
 class TaskSets:
-    """Knows which tasks each channel has: `taskARN` of a session's row. runner: opens the service that runs them."""
+    """The tasks of each channel, for the attribute `taskARN` of its session.
 
-    def __init__(self, runner: Callable[[], Awaitable[TaskRunner]]) -> None:
-        self.runner = runner
-        self._arns: dict[str, dict[str, tuple[str, ...]]] = {}
-        self._listeners: list[Listener] = []
+    runner: opens the service that runs them.
+    """
+
+    runner: Callable[[], Awaitable[TaskRunner]]
+    _arns: dict[str, dict[str, tuple[str, ...]]] = field(default_factory=dict, init=False)
+    _listeners: list[Listener] = field(default_factory=list, init=False)
 
     def listen(self, listener: Listener) -> None:
-        """Adds a listener. It is called on the event loop and must not wait."""
+        """Adds a listener. It is called on the event loop and must not block."""
         self._listeners.append(listener)
 
     def of(self, channel: str) -> tuple[str, ...]:
@@ -41,7 +45,7 @@ class TaskSets:
         return tuple(arn for _, arns in sorted(self._arns.get(channel, {}).items()) for arn in arns)
 
     def put(self, channel: str, kind: str, arns: tuple[str, ...]) -> None:
-        """Sets the present tasks of one kind."""
+        """Sets the current tasks of one kind."""
         before = self.of(channel)
         kinds = self._arns.setdefault(channel, {})
         kinds.pop(kind, None)
@@ -54,75 +58,70 @@ class TaskSets:
                 listener(channel, now)
 
 
+@dataclass(slots=True, eq=False)
 class TaskSet:
     """The tasks of one kind for one stream.
 
-    While the runner does not answer, running tasks go on. If it starts no task, it is asked again after a pause.
+    While the runner does not answer, running tasks continue. If it cannot start a task, this class tries again after a
+    pause.
+    request: returns the tasks that are needed now.
+    wait_finished: waits until the tasks have processed the end of a stream.
+    keep_running_after: reasons for the end of the stream after which the tasks are not stopped. The next node that
+    holds the stream takes them over.
     """
 
-    def __init__(
-        self,
-        order: Callable[[], TaskRequest],
-        crews: TaskSets,
-        *,
-        finished: Callable[[], Awaitable[None]] | None = None,
-        stays: frozenset[EndReason] = frozenset(),
-        look: float = POLL_SECONDS,
-        backoff: Backoff | None = None,
-    ) -> None:
-        """order: what is wanted now. finished: waits until the tasks have done their
-        last for a stream that ended. stays: after these ends of the stream the tasks are left to a successor."""
-        self._order = order
-        self._crews = crews
-        self._finished = finished
-        self._stays = stays
-        self._look = look
-        self._backoff = backoff or Backoff(2, 60)
-        self._wake = asyncio.Event()
-        self.tasks: list[RunningTask] = []
-        self.error: str | None = None
-        self.replaced = 0
+    request: Callable[[], TaskRequest]
+    task_sets: TaskSets
+    _: KW_ONLY
+    wait_finished: Callable[[], Awaitable[None]] | None = None
+    keep_running_after: frozenset[EndReason] = frozenset()
+    poll_seconds: float = POLL_SECONDS
+    backoff: Backoff = field(default_factory=lambda: Backoff(2, 60))
+    tasks: list[RunningTask] = field(default_factory=list, init=False)
+    error: str | None = field(default=None, init=False)
+    replaced: int = field(default=0, init=False)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def changed(self) -> None:
-        """Must be called when the result of `order` has changed."""
+        """Must be called when the result of `request` has changed."""
         self._wake.set()
 
     async def run(self, stream: Stream) -> None:
-        """Runs until the stream ends. Raises OutputError if not a single task can be started."""
-        runner = await self._crews.runner()
-        order = self._order()
+        """Runs until the stream ends. Raises OutputError if no task can be started."""
+        runner = await self.task_sets.runner()
+        request = self.request()
         stream.when_ended(lambda reason: self._wake.set())
         try:
             while stream.original.ended is None:
-                order = self._order()
-                await self._sleep(await self._keep(runner, order))
-            if self._finished is not None:
-                await self._finished()
+                request = self.request()
+                await self._sleep(await self._start_missing(runner, request))
+            if self.wait_finished is not None:
+                await self.wait_finished()
         finally:
             reason = stream.original.ended
-            if reason is None or reason not in self._stays:
-                await self._stop(runner, order, str(reason or "output switched off"))
+            if reason is None or reason not in self.keep_running_after:
+                await self._stop(runner, request, str(reason or "output switched off"))
             self.tasks = []
-            self._crews.put(order.channel, order.kind, ())
+            self.task_sets.put(request.channel, request.kind, ())
 
-    async def _keep(self, runner: TaskRunner, order: TaskRequest) -> float:
+    async def _start_missing(self, runner: TaskRunner, request: TaskRequest) -> float:
         """Starts missing tasks. Returns the seconds until the next check."""
         try:
-            tasks = await runner.keep(order)
-        except StoreUnavailable as away:
-            self._say(order, str(away))
-            return self._backoff.next()
-        except OutputError as trouble:
+            tasks = await runner.keep(request)
+        except StoreUnavailable as error:
+            self._set_error(request, str(error))
+            return self.backoff.next()
+        except OutputError as error:
             if not self.tasks:
                 raise
-            self._say(order, str(trouble))
-            return self._backoff.next()
+            self._set_error(request, str(error))
+            return self.backoff.next()
         before, now = {task.arn for task in self.tasks}, tuple(task.arn for task in tasks)
         self.replaced += len(before - set(now)) if len(now) >= len(before) else 0
         self.tasks, self.error = tasks, None
-        self._backoff.reset()
-        self._crews.put(order.channel, order.kind, now)
-        return self._look
+        self.backoff.reset()
+        self.task_sets.put(request.channel, request.kind, now)
+        return self.poll_seconds
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -130,21 +129,21 @@ class TaskSet:
                 await self._wake.wait()
         self._wake.clear()
 
-    async def _stop(self, runner: TaskRunner, order: TaskRequest, reason: str) -> None:
-        """Stops the tasks. A task that cannot be stopped now ends by itself, because it finds no stream."""
+    async def _stop(self, runner: TaskRunner, request: TaskRequest, reason: str) -> None:
+        """Stops the tasks. If a task cannot be stopped now, it ends by itself, because it finds no stream."""
         try:
             async with asyncio.timeout(_STOP_SECONDS):
-                await runner.stop(order.channel, order.kind, order.address, reason)
+                await runner.stop(request.channel, request.kind, request.address, reason)
         except (StoreUnavailable, OutputError, TimeoutError) as error:
-            log.warning("tasks could not be ended", stream=order.channel, kind=order.kind, reason=str(error))
+            log.warning("tasks could not be ended", stream=request.channel, kind=request.kind, reason=str(error))
 
-    def _say(self, order: TaskRequest, error: str) -> None:
+    def _set_error(self, request: TaskRequest, error: str) -> None:
         if self.error is None:
-            log.warning("tasks cannot be looked after now", stream=order.channel, kind=order.kind, reason=error)
+            log.warning("tasks cannot be looked after now", stream=request.channel, kind=request.kind, reason=error)
         self.error = error[:300]
 
     def report(self) -> dict[str, Any]:
-        """Returns `tasks` with arn and state, the number `replaced`, and `error`."""
+        """Returns `tasks` with their ARN and state, the number `replaced`, and `error`."""
         return {
             "tasks": [{"arn": task.arn, "state": task.state} for task in self.tasks],
             "replaced": self.replaced,

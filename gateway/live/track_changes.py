@@ -1,13 +1,14 @@
-"""Bounds how often the tracks of a stream may change, because every consumer starts something new at each change.
+"""Limits the rate of track changes of a stream, because each change is expensive for every consumer.
 
 Recorders start a file, packagers a Period; relays send headers; workers restart. So a stream allows a few changes at
-once, and then one change a second. A change that comes too soon is delayed with its media. A publisher that keeps
-changing its tracks is ended.
+once, and then one change per second. A change that comes too soon is delayed with its media. A publisher with too many
+changes is ended.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, field
 from math import inf
 from typing import Final, TypeAlias
 
@@ -17,7 +18,7 @@ from gateway.media.unit import AccessUnit, Timed
 
 INTERVAL_SECONDS: Final = 1.0  # between two changes of a stream …
 MAX_BURST: Final = 5  # … after these: tracks may come late, and a publisher may reconnect at once
-MAX_CHANGES: Final = 12  # changes of a publisher, where those within one second count as one …
+MAX_CHANGES: Final = 12  # changes of a publisher; those within one second count as one …
 WINDOW_SECONDS: Final = 30.0  # … in this time; an encoder that adapts its picture size changes a few times a minute
 HELD_BYTES: Final = 8_000_000  # of delayed media: more than a second of 4K
 HELD_ITEMS: Final = 2_000
@@ -26,43 +27,41 @@ Item: TypeAlias = AccessUnit | Timed
 
 
 class KeepsChanging(InvalidData):
-    """A publisher keeps changing its tracks and is ended. The message goes to its peer and to the log."""
+    """A publisher has changed its tracks too often and is ended. Its peer and the log get the message."""
 
     def __init__(self) -> None:
         super().__init__(f"The tracks keep changing: more than {MAX_CHANGES} times in {WINDOW_SECONDS:.0f} s.")
 
 
+@dataclass(slots=True, eq=False)
 class IntervalLimiter:
-    """Allows `at_once` events at once, and one more every `every` seconds. The caller passes times of any one clock.
+    """Allows `at_once` events at once, and one more every `every` seconds.
 
-    If the clock is set back, earlier events are forgotten.
+    The caller passes the times, always of one clock. If this clock is set back, earlier events are forgotten.
     """
 
-    __slots__ = ("_at_once", "_every", "_full", "_last")
-
-    def __init__(self, at_once: int = MAX_BURST, every: float = INTERVAL_SECONDS) -> None:
-        self._at_once = at_once
-        self._every = every
-        self._full = -inf  # when `at_once` events may happen at once again
-        self._last = -inf
+    at_once: int = MAX_BURST
+    every: float = INTERVAL_SECONDS
+    _burst_ready: float = field(default=-inf, init=False)  # when `at_once` events may happen at once again
+    _last: float = field(default=-inf, init=False)
 
     def due(self, now: float) -> float:
-        """Returns the earliest time for the next event; not later than `now` if it may happen at once."""
+        """Returns the earliest time for the next event. It is not later than `now` if the event may happen now."""
         if now < self._last:
-            self._full = -inf
-        return self._full - (self._at_once - 1) * self._every
+            self._burst_ready = -inf
+        return self._burst_ready - (self.at_once - 1) * self.every
 
     def take(self, now: float) -> bool:
         """Whether the event may happen now. If it may, it is counted."""
         if self.due(now) > now:
             return False
         self._last = now
-        self._full = max(self._full, now) + self._every
+        self._burst_ready = max(self._burst_ready, now) + self.every
         return True
 
 
 class TrackChangeLimit:
-    """Counts the changes of one publisher. `count` raises KeepsChanging for the first one above the limit."""
+    """Counts the changes of one publisher. `count` raises KeepsChanging for the first change above the limit."""
 
     __slots__ = ("_times",)
 
@@ -73,42 +72,32 @@ class TrackChangeLimit:
         """Counts a change. now: monotonic seconds."""
         times = self._times
         if times and now - times[-1] < INTERVAL_SECONDS:
-            return  # IntervalLimiter bounds changes within a second; only continued changes end a publisher
+            return  # IntervalLimiter limits changes within a second; only continued changes end a publisher
         times.append(now)
         if len(times) > MAX_CHANGES and now - times[0] <= WINDOW_SECONDS:
             raise KeepsChanging
 
 
+@dataclass(slots=True, eq=False)
 class DelayedChange:
-    """A change that came too soon, and the items pushed after it. At the bound, items are dropped until the next key
-    frame.
+    """A change that came too soon, and the items pushed after it.
 
+    Above the limits (HELD_BYTES, HELD_ITEMS), items are dropped until the next key frame.
+    continuous: whether the new tracks continue the earlier ones.
+    media: whether pushed items are delayed too: true if the tracks change, false if only the metadata change.
     due: the time at which it may be announced, monotonic seconds.
-    continuous: whether it continues what was announced before.
-    media: whether pushed items are delayed too. They are if the tracks change, not if only the metadata change.
     """
 
-    __slots__ = ("_bytes", "_items", "_key_due", "audio", "continuous", "dropped", "due", "media", "metadata", "video")
-
-    def __init__(
-        self,
-        video: MediaTrack | None,
-        audio: MediaTrack | None,
-        metadata: dict[str, AmfValue],
-        continuous: bool,
-        *,
-        media: bool,
-    ) -> None:
-        self.due = -inf
-        self.video = video
-        self.audio = audio
-        self.metadata = metadata
-        self.continuous = continuous
-        self.media = media
-        self.dropped = 0
-        self._key_due = False
-        self._items: list[tuple[Item, float]] = []
-        self._bytes = 0
+    video: MediaTrack | None
+    audio: MediaTrack | None
+    metadata: dict[str, AmfValue]
+    continuous: bool
+    media: bool = field(kw_only=True)
+    due: float = field(default=-inf, init=False)
+    dropped: int = field(default=0, init=False)
+    _key_due: bool = field(default=False, init=False)
+    _items: list[tuple[Item, float]] = field(default_factory=list, init=False)
+    _bytes: int = field(default=0, init=False)
 
     def instead_of(self, earlier: DelayedChange) -> None:
         """Replaces an earlier change that was not announced. Items that were pushed for other tracks are dropped."""
@@ -142,7 +131,7 @@ class DelayedChange:
 
     @property
     def lost(self) -> int:
-        """The units that are lost if the change is never announced."""
+        """The number of units that are lost if the change is never announced."""
         return self.dropped + _units(self._items)
 
     def items(self) -> list[tuple[Item, float]]:

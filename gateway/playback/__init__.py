@@ -1,4 +1,4 @@
-"""Playback: answers viewers' requests for each format, and checks whether the viewer may have the media.
+"""Playback: answers viewers' requests for each format, and checks the viewer's permission.
 
-Paths are parsed here; media comes from `gateway.packaging`.
+Paths are parsed here. Media comes from `gateway.packaging`.
 """

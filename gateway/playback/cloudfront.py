@@ -1,7 +1,7 @@
 """Verifies CloudFront signed URLs and signed cookies: canned and custom policies, RSA and ECDSA keys.
 
-Amazon CloudFront Developer Guide, "Serving private content with signed URLs and signed cookies". Pure: the caller
-passes the time. Client input never raises here; everything doubtful is refused.
+Amazon CloudFront Developer Guide, "Serving private content with signed URLs and signed cookies". The caller passes the
+time. Invalid input of clients does not raise exceptions: it is refused.
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ from gateway.http.request import Request
 if TYPE_CHECKING:
     from gateway.playback.cloudfront_keys import PublicKey
 
-_SIGNING: Final = frozenset({"Expires", "Policy", "Signature", "Key-Pair-Id", "Hash-Algorithm"})
-_NOT_SIGNED: Final = "_HLS_"  # delivery directives, which a player adds to the signed address
+_PARAMETERS: Final = ("Expires", "Policy", "Signature", "Key-Pair-Id", "Hash-Algorithm")
+_UNSIGNED_PREFIX: Final = "_HLS_"  # delivery directives, which a player adds to the signed address
 _COOKIE: Final = "CloudFront-"
 _HASHES: Final = frozenset({"SHA1", "SHA256"})
 _MAX_VERIFIED: Final = 4096
-_FAR: Final = 2**53
+_MAX_TIME: Final = 2**53
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The conditions of a verified policy. Times are seconds since the epoch; after: None if there is no start time."""
+    """The conditions of a verified policy.
+
+    before, after: seconds since the epoch; after: None if there is no start time. network: None for all clients.
+    """
 
     resource: str
     before: int
@@ -39,7 +42,7 @@ class Policy:
     network: ipaddress.IPv4Network | ipaddress.IPv6Network | None
 
     def refusal(self, url: str, peer: str, now: float) -> str | None:
-        """Returns why this policy does not allow `url` for `peer` at `now`; None if it does."""
+        """Returns a reason if this policy does not allow `url` for `peer` at `now`; otherwise None."""
         if now >= self.before:
             return "the signature has expired"
         if self.after is not None and now <= self.after:
@@ -58,7 +61,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class _Signed:
-    """The parts of a signature as received; "" if one is missing. Only one of policy and expires is set."""
+    """The parts of a signature as received; "" for a missing part. Only one of policy and expires is set."""
 
     expires: str
     policy: str
@@ -68,11 +71,11 @@ class _Signed:
 
 
 class CloudFrontVerifier:
-    """Checks requests by their signed URL or, if that is not signed, by their signed cookies.
+    """Checks requests by their signed URL. If the URL is not signed, checks the signed cookies.
 
-    public_url: the scheme, host and optional path that signers sign; "": the request's own scheme and host.
+    public_url: the scheme, host and optional path that signers use; "": the scheme and host of the request.
     The client chooses these, so set public_url if one key signs for several hosts.
-    The last 4,096 verified signatures are remembered; their conditions are checked every time.
+    The last 4,096 verified signatures are cached. Their conditions are checked every time.
     """
 
     def __init__(self, keys: Mapping[str, PublicKey], public_url: str, origin_secret: str) -> None:
@@ -83,26 +86,24 @@ class CloudFrontVerifier:
         self.verifications = 0
 
     def from_origin(self, request: Request) -> bool:
-        """Whether CloudFront itself sent the request and so has checked it: the request has the origin secret."""
-        said = request.headers.get("x-millrace-origin")
-        if said is None or not self._origin_secret:
+        """Whether CloudFront sent the request and so has checked it: the request contains the origin secret."""
+        secret = request.headers.get("x-millrace-origin")
+        if secret is None or not self._origin_secret:
             return False
-        return hmac.compare_digest(said.encode("latin-1", "replace"), self._origin_secret)
+        return hmac.compare_digest(secret.encode("latin-1", "replace"), self._origin_secret)
 
     def judge(self, request: Request, now: float) -> str | None:
-        """Returns why the request is refused, in words for the client; None if it is allowed."""
-        rest, parameters, doubled = _split_query(request.raw_query)
-        if doubled:
+        """Returns the reason for a refusal, as a text for the client; None if the request is allowed."""
+        rest, parameters, is_repeated = _split_query(request.raw_query)
+        if is_repeated:
             return "a signing parameter appears twice"
-        if parameters:
-            signed = _Signed(*(parameters.get(n, "") for n in _ORDER))
-        else:
-            cookies, doubled = _signing_cookies(request.headers.get("cookie", ""))
-            if doubled:
+        if not parameters:
+            parameters, is_repeated = _signing_cookies(request.headers.get("cookie", ""))
+            if is_repeated:
                 return "a signing cookie appears twice"
-            if not cookies:
+            if not parameters:
                 return "a CloudFront signature is needed"
-            signed = _Signed(*(cookies.get(n, "") for n in _ORDER))
+        signed = _Signed(*(parameters.get(name, "") for name in _PARAMETERS))
         if not signed.signature or not signed.key_id or bool(signed.policy) is bool(signed.expires):
             return "the signature is incomplete"
         base = self._public_url or f"{request.scheme}://{request.host}"
@@ -113,19 +114,19 @@ class CloudFrontVerifier:
         return policy.refusal(url, request.peer, now)
 
     def _policy(self, signed: _Signed, url: str) -> Policy | str:
-        """Returns the policy that was signed, or why it is not valid."""
+        """Returns the signed policy, or the reason why it is not valid."""
         if signed.policy:
             text = signed.policy
         else:
             if not (signed.expires.isascii() and signed.expires.isdigit() and len(signed.expires) <= 16):
                 return "malformed Expires"
-            # A canned policy is not sent: both sides write it for the address in exactly the same form.
+            # A canned policy is not sent. Both sides write it for the address in exactly one form.
             text = canned_policy(url, signed.expires)
         identity = (text, signed.signature, signed.key_id, signed.algorithm)
-        known = self._verified.get(identity)
-        if known is not None:
+        cached = self._verified.get(identity)
+        if cached is not None:
             self._verified.move_to_end(identity)
-            return known
+            return cached
         key = self._keys.get(signed.key_id)
         algorithm = signed.algorithm or "SHA1"
         if key is None or algorithm not in _HASHES:
@@ -136,9 +137,9 @@ class CloudFrontVerifier:
         except ValueError:
             return "the signature is malformed"
         self.verifications += 1
-        from gateway.playback.cloudfront_keys import verifies  # 7 MB that a gateway without CloudFront saves
+        from gateway.playback.cloudfront_keys import is_valid_signature  # not above: it needs 7 MB of memory
 
-        if not verifies(key, signature, message, algorithm):
+        if not is_valid_signature(key, signature, message, algorithm):
             return "the signature is wrong"
         try:
             policy = parse_policy(message)
@@ -150,16 +151,13 @@ class CloudFrontVerifier:
         return policy
 
 
-_ORDER: Final = ("Expires", "Policy", "Signature", "Key-Pair-Id", "Hash-Algorithm")
-
-
 def canned_policy(url: str, expires: str) -> str:
-    """Returns the policy of a canned signature, byte for byte."""
+    """Returns the policy of a canned signature, exactly as it is signed."""
     return f'{{"Statement":[{{"Resource":"{url}","Condition":{{"DateLessThan":{{"AWS:EpochTime":{expires}}}}}}}]}}'
 
 
 def parse_policy(message: bytes) -> Policy:
-    """Parses a policy with a verified signature. Raises ValueError for unknown parts: no condition may be ignored."""
+    """Parses a policy with a verified signature. Raises ValueError for unknown parts: they could be conditions."""
     try:
         document = json.loads(message)
     except (ValueError, RecursionError):
@@ -181,7 +179,7 @@ def parse_policy(message: bytes) -> Policy:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether `text` matches `pattern`: "*" is any run of characters, "?" any one character."""
+    """Whether `text` matches `pattern`: "*" stands for any characters, "?" for any one character."""
     at = here = 0
     star, mark = -1, 0
     while at < len(text):
@@ -200,7 +198,7 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def decode(text: str) -> bytes:
-    """Decodes CloudFront's base64, with "-", "_" and "~" for "+", "=" and "/". Raises ValueError if it is malformed."""
+    """Decodes CloudFront's base64, with "-", "_" and "~" for "+", "=" and "/". Raises ValueError if malformed."""
     try:
         return base64.b64decode(text.translate(_FROM_URL).encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError):
@@ -214,7 +212,7 @@ def _time(condition: object) -> int | None:
     if condition is None:
         return None
     value = condition.get("AWS:EpochTime") if isinstance(condition, dict) and len(condition) == 1 else None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _FAR:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MAX_TIME:
         raise ValueError("a time is a number of seconds")
     return value
 
@@ -226,34 +224,34 @@ def _network(condition: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network
     if not isinstance(value, str):
         raise ValueError("AWS:SourceIp is an address or a network")
     network = ipaddress.ip_network(value, strict=False)
-    # The guide uses "0.0.0.0/0" for every client, including those with IPv6 addresses.
+    # In the guide, "0.0.0.0/0" means every client, also with an IPv6 address.
     return None if network.prefixlen == 0 else network
 
 
 def _split_query(raw: str) -> tuple[str, dict[str, str], bool]:
-    """Returns the signed part of a raw query, the signing parameters, and whether one of those occurs twice."""
+    """Returns the signed part of a raw query, the signing parameters, and whether one of these occurs twice."""
     if not raw:
         return "", {}, False
-    kept: list[str] = []
+    signed_parts: list[str] = []
     found: dict[str, str] = {}
-    doubled = False
+    is_repeated = False
     for part in raw.split("&"):
         name, _, value = part.partition("=")
-        if name in _SIGNING:
-            doubled |= name in found
+        if name in _PARAMETERS:
+            is_repeated |= name in found
             found[name] = value
-        elif not name.startswith(_NOT_SIGNED):
-            kept.append(part)
-    return "&".join(kept), found, doubled
+        elif not name.startswith(_UNSIGNED_PREFIX):
+            signed_parts.append(part)
+    return "&".join(signed_parts), found, is_repeated
 
 
 def _signing_cookies(header: str) -> tuple[dict[str, str], bool]:
     found: dict[str, str] = {}
-    doubled = False
+    is_repeated = False
     for part in header.split(";"):
         name, equals, value = part.strip().partition("=")
         if equals and name.startswith(_COOKIE):
             name = name.removeprefix(_COOKIE)
-            doubled |= name in found
+            is_repeated |= name in found
             found[name] = value.strip('"')
-    return found, doubled
+    return found, is_repeated

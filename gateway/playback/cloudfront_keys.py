@@ -19,7 +19,7 @@ _HASHES: Final[Mapping[str, hashes.HashAlgorithm]] = {"SHA1": hashes.SHA1(), "SH
 
 
 class UnusableKey(GatewayError):
-    """A public key that cannot verify CloudFront signatures; the message is one line for the operator."""
+    """A public key that cannot verify CloudFront signatures. The message is one line."""
 
 
 def load_keys(files: Mapping[str, Path]) -> dict[str, PublicKey]:
@@ -38,8 +38,8 @@ def load_keys(files: Mapping[str, Path]) -> dict[str, PublicKey]:
     return keys
 
 
-def verifies(key: PublicKey, signature: bytes, message: bytes, algorithm: str) -> bool:
-    """Whether `signature` is valid for `message` and this key, made with SHA1 or SHA256."""
+def is_valid_signature(key: PublicKey, signature: bytes, message: bytes, algorithm: str) -> bool:
+    """Whether `signature` is valid for `message` and this key. algorithm: SHA1 or SHA256."""
     try:
         if isinstance(key, rsa.RSAPublicKey):
             key.verify(signature, message, padding.PKCS1v15(), _HASHES[algorithm])

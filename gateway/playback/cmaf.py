@@ -1,4 +1,4 @@
-"""CMAF over HTTP, for LL-HLS and DASH: the output `cmaf`, its manifests and the fragments that they share."""
+"""CMAF over HTTP, for LL-HLS and DASH: the output `cmaf`, its manifests and its media files."""
 
 from __future__ import annotations
 
@@ -17,13 +17,21 @@ from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.packager_sequence import CmafPackagerFactory
 from gateway.playback import dash, hls
 from gateway.playback.play_format import CacheClass, PlayAddress, PlayFormat
-from gateway.playback.playlist_response import HOLD, MAX_LINGER, SEGMENT_CACHE, EventualResponse, packager, wait_until
+from gateway.playback.playlist_response import (
+    HOLD,
+    MAX_LINGER,
+    SEGMENT_CACHE,
+    EventualResponse,
+    packager,
+    segment_response,
+    wait_until,
+)
 
 MASTER: Final = "master.m3u8"
 MANIFEST: Final = "manifest.mpd"
 _PATH: Final = re.compile(r"(video|audio)/([0-9]{1,12})-(init-|part-)?([0-9]{1,12})\.(m4s|mp4)", re.ASCII)
-UNTIL_SEEN: Final = 1.0  # seconds after the update period until every player has seen the last manifest
-_LANES: Final = {"video/index.m3u8": "video", "audio/index.m3u8": "audio"}
+MANIFEST_LOAD_SECONDS: Final = 1.0  # after the update period; then every player has loaded the last manifest
+_MEDIA_PLAYLISTS: Final = {"video/index.m3u8": "video", "audio/index.m3u8": "audio"}
 
 
 def cmaf(
@@ -31,14 +39,14 @@ def cmaf(
 ) -> EventualResponse:
     """Answers `/<stream>/<rest>` of a stream that is live or has just ended.
 
-    source: the picture track of a rung's source, which continues where the rung does not; None if it is no rung.
+    source: for a rendition, the video track of its source, which may continue longer; None for other streams.
     reports: see hls.low_latency_playlist.
     """
-    name = _PATH.fullmatch(rest)
-    if name is not None:
-        return _fragment(stream, rest, name, source)
-    if rest in _LANES:
-        return hls.low_latency_playlist(request, stream, _LANES[rest], reports=reports)
+    match = _PATH.fullmatch(rest)
+    if match is not None:
+        return _fragment(stream, rest, match, source)
+    if rest in _MEDIA_PLAYLISTS:
+        return hls.low_latency_playlist(request, stream, _MEDIA_PLAYLISTS[rest], reports=reports)
     if rest == MASTER:
         return hls.master(request, stream)
     if rest == MANIFEST:
@@ -46,134 +54,135 @@ def cmaf(
     return text(404, "not found")
 
 
-def _fragment(stream: Stream, rest: str, name: re.Match[str], source: CmafTrack | None) -> EventualResponse:
-    """Answers with an init segment, a part or a segment; waits for one that is about to be made."""
+def _fragment(stream: Stream, rest: str, match: re.Match[str], source: CmafTrack | None) -> EventualResponse:
+    """Answers with an init segment, a part or a segment. Waits for a part or segment that comes next."""
     output = packager(stream, "cmaf", CmafPackager)
     if isinstance(output, Response):
         return output
-    lane = output.lane(name[1])
-    if lane is None:
-        return _gone(rest)
+    track = output.lane(match[1])
+    if track is None:
+        return _not_found(rest)
     uri = rest.partition("/")[2]
-    kind = f"{lane.kind}/mp4"
-    if name[3] == "init-":
-        init = lane.inits.get(uri)
-        return _gone(rest) if init is None else Response(200, init, kind, cache=SEGMENT_CACHE)
-    if name[3] == "part-":
-        # All players fetch the newest part at once: they share one response until there is a newer part.
-        kept = output.cache.get(rest)
-        if isinstance(kept, Response):
-            return kept
-        part = lane.part(uri)
+    kind = f"{track.kind}/mp4"
+    if match[3] == "init-":
+        init = track.inits.get(uri)
+        return _not_found(rest) if init is None else Response(200, init, kind, cache=SEGMENT_CACHE)
+    if match[3] == "part-":
+        # All players fetch the newest part at once. They share one response until a newer part exists.
+        cached = output.cache.get(rest)
+        if isinstance(cached, Response):
+            return cached
+        part = track.part(uri)
         if part is not None:
             answer = output.cache[rest] = Response(200, part, kind, cache=SEGMENT_CACHE)
             return answer
-        if uri == lane.part_uri(lane.part_number) and not output.over:
-            return _hinted(output, lane, stream, uri)
-        return _gone(rest)
-    segment = lane.window.find(uri)
+        if uri == track.part_uri(track.part_number) and not output.over:
+            return _hinted(output, track, stream, uri)
+        return _not_found(rest)
+    segment = track.window.find(uri)
     if segment is not None:
-        served = segment.served
-        if not isinstance(served, Response):
-            served = segment.served = Response(200, segment.body(), kind, cache=SEGMENT_CACHE)
-        return served
-    number = int(name[4])
-    if uri == lane.segment_uri(number):
-        if source is not None and source.window[0].number <= number <= max(lane.number, source.number) + 1:
-            return _beside(output, lane, stream, number)
-        if _expected(output, lane, stream, number):
-            return _unfinished(output, lane, stream, number)
-    return _after(lane, rest, uri)
+        return segment_response(segment, kind)
+    number = int(match[4])
+    if uri == track.segment_uri(number):
+        if source is not None and source.window[0].number <= number <= max(track.number, source.number) + 1:
+            return _rendition_segment(output, track, stream, number)
+        if _expected(output, track, stream, number):
+            return _unfinished(output, track, stream, number)
+    return _missing_segment(track, rest, uri)
 
 
-def _after(lane: CmafTrack, rest: str, uri: str) -> Response:
-    """Answers for a segment that its epoch was too short for.
+def _missing_segment(track: CmafTrack, rest: str, uri: str) -> Response:
+    """Answers for a segment that does not exist because its epoch ended before it.
 
-    Until every player has seen the new manifest, players still request segments that the old manifest's clock promised.
-    These are answered with empty segments: after a 404, shaka-player asks forever and dash.js reports an error.
-    The next epoch's media is never sent, because it needs another initialization.
+    Until all players have loaded the new manifest, they request the segments that follow from the old manifest's clock.
+    The answers are empty segments: after a 404, shaka-player repeats the request forever and dash.js reports an error.
+    The next epoch's media is never sent, because it needs another initialization segment.
     """
-    return Response(200, STYP, f"{lane.kind}/mp4", cache="no-store") if lane.was_promised(uri) else _gone(rest)
+    return Response(200, STYP, f"{track.kind}/mp4", cache="no-store") if track.was_promised(uri) else _not_found(rest)
 
 
-async def _hinted(output: CmafPackager, lane: CmafTrack, stream: Stream, uri: str) -> Response:
-    """Answers with the part that the playlist's preload hint names, as soon as it is complete."""
-    hold, header = HOLD * lane.window.target, lane.header
+async def _hinted(output: CmafPackager, track: CmafTrack, stream: Stream, uri: str) -> Response:
+    """Answers with the part of the playlist's preload hint, as soon as the part is complete."""
+    hold, header = HOLD * track.window.target, track.header
     await wait_until(
-        output, lane.changed, hold, stream, lambda: lane.part(uri) is not None or lane.header is not header
+        output, track.changed, hold, stream, lambda: track.part(uri) is not None or track.header is not header
     )
-    part = lane.part(uri)
+    part = track.part(uri)
     if part is not None:
-        return Response(200, part, f"{lane.kind}/mp4", cache=SEGMENT_CACHE)
+        return Response(200, part, f"{track.kind}/mp4", cache=SEGMENT_CACHE)
     return (
-        _gone(uri) if output.over or lane.header is not header else service_unavailable("the part is not there yet", 1)
+        _not_found(uri)
+        if output.over or track.header is not header
+        else service_unavailable("the part is not there yet", 1)
     )
 
 
-async def _unfinished(output: CmafPackager, lane: CmafTrack, stream: Stream, number: int) -> Response:
-    """Answers with an open or future segment, part by part as it is made (DASH, availabilityTimeComplete="false").
+async def _unfinished(output: CmafPackager, track: CmafTrack, stream: Stream, number: int) -> Response:
+    """Answers with an open or future segment. Sends each part when it is complete.
 
-    If the stream ends before the segment, an empty one is sent.
-    Players that go by the clock learn of the end at their next manifest; after a 404 they would ask ten times a second.
-    If its epoch ends before it, see `_after`.
+    DASH: availabilityTimeComplete="false". If the stream ends before the segment, an empty segment is sent.
+    Players that follow the clock notice the end with their next manifest. After a 404 they would repeat the request ten
+    times a second. If the epoch ends before the segment, see `_missing_segment`.
     """
-    uri, hold, header = lane.segment_uri(number), HOLD * lane.window.target, lane.header
+    uri, hold, header = track.segment_uri(number), HOLD * track.window.target, track.header
     await wait_until(
-        output, lane.changed, hold, stream, lambda: lane.piece(number, 0) is not None or lane.header is not header
+        output, track.changed, hold, stream, lambda: track.piece(number, 0) is not None or track.header is not header
     )
-    if output.ended and lane.number <= number:
-        await asyncio.sleep(lane.window.longest + UNTIL_SEEN)
-    segment = lane.window.find(uri)
+    if output.ended and track.number <= number:
+        await asyncio.sleep(track.window.longest + MANIFEST_LOAD_SECONDS)
+    segment = track.window.find(uri)
     if segment is not None:
-        return Response(200, segment.body(), f"{lane.kind}/mp4", cache=SEGMENT_CACHE)
-    if lane.header is not header:
-        return _after(lane, uri, uri)
-    first = lane.piece(number, 0)
+        return Response(200, segment.body(), f"{track.kind}/mp4", cache=SEGMENT_CACHE)
+    if track.header is not header:
+        return _missing_segment(track, uri, uri)
+    first = track.piece(number, 0)
     if first is None:
         if output.ended:
-            return Response(200, STYP, f"{lane.kind}/mp4", cache="no-store")
-        return _gone(uri) if output.stopped else service_unavailable("the segment has not begun yet", 1)
-    return Response(200, _pieces(output, lane, stream, number, first), f"{lane.kind}/mp4", cache=SEGMENT_CACHE)
+            return Response(200, STYP, f"{track.kind}/mp4", cache="no-store")
+        return _not_found(uri) if output.stopped else service_unavailable("the segment has not begun yet", 1)
+    return Response(200, _pieces(output, track, stream, number, first), f"{track.kind}/mp4", cache=SEGMENT_CACHE)
 
 
-async def _beside(output: CmafPackager, lane: CmafTrack, stream: Stream, number: int) -> Response:
-    """Does the same for a rung: if its worker died, the segment is missing, and an empty one is sent soon.
+async def _rendition_segment(output: CmafPackager, track: CmafTrack, stream: Stream, number: int) -> Response:
+    """Answers with an open or future segment of a rendition. If its worker has died, an empty segment is sent soon.
 
-    Players change to another rung as soon as they know that this one is lost.
+    Then players can change to another rendition early.
     """
-    header, uri = lane.header, lane.segment_uri(number)
-    seconds = lane.window.longest + UNTIL_SEEN
-    await lane.changed.until(
-        lambda: lane.piece(number, 0) is not None or lane.header is not header or lane.number > number or output.over,
+    header, uri = track.header, track.segment_uri(number)
+    seconds = track.window.longest + MANIFEST_LOAD_SECONDS
+    await track.changed.until(
+        lambda: (
+            track.piece(number, 0) is not None or track.header is not header or track.number > number or output.over
+        ),
         seconds,
     )
-    if lane.piece(number, 0) is None or lane.header is not header:
-        segment = lane.window.find(uri)  # the last one of its epoch
+    if track.piece(number, 0) is None or track.header is not header:
+        segment = track.window.find(uri)  # the last segment of its epoch
         if segment is not None:
-            return Response(200, segment.body(), f"{lane.kind}/mp4", cache=SEGMENT_CACHE)
-        return Response(200, STYP, f"{lane.kind}/mp4", cache="no-store")
-    return await _unfinished(output, lane, stream, number)
+            return Response(200, segment.body(), f"{track.kind}/mp4", cache=SEGMENT_CACHE)
+        return Response(200, STYP, f"{track.kind}/mp4", cache="no-store")
+    return await _unfinished(output, track, stream, number)
 
 
-def _expected(output: CmafPackager, lane: CmafTrack, stream: Stream, number: int) -> bool:
-    """Whether a player may expect segment `number`, which has not begun.
+def _expected(output: CmafPackager, track: CmafTrack, stream: Stream, number: int) -> bool:
+    """Whether a player may request segment `number`, which has not begun.
 
-    It may expect the open one or the next, because clocks are a little ahead.
-    If nothing is published any more, it may expect what the manifest's clock has promised since.
+    It may request the open segment or the next one, because its clock may be a little ahead.
+    Without a publisher, it may also request the segments that follow from the manifest's clock.
     """
     ahead = 1
     if output.ended or stream.state is StreamState.LINGERING:
-        ahead += math.ceil(MAX_LINGER / max(lane.window.longest, 0.1))
-    return lane.number <= number <= lane.number + ahead and not (output.stopped and not output.ended)
+        ahead += math.ceil(MAX_LINGER / max(track.window.longest, 0.1))
+    return track.number <= number <= track.number + ahead and not (output.stopped and not output.ended)
 
 
 async def _pieces(
-    output: CmafPackager, lane: CmafTrack, stream: Stream, number: int, first: bytes
+    output: CmafPackager, track: CmafTrack, stream: Stream, number: int, first: bytes
 ) -> AsyncIterator[bytes]:
     """Yields the parts of an open segment.
 
-    Raises RequestError if the segment is not finished in time. The connection is then cut, so that the client does not
-    take the part for the whole.
+    Raises RequestError if the segment is not finished in time. The connection is then aborted, so that the client
+    notices that the segment is incomplete.
     """
     piece: bytes | None = first
     index = 0
@@ -181,33 +190,33 @@ async def _pieces(
         if piece is not None:
             index += 1
             yield piece
-        elif lane.number > number:
+        elif track.number > number:
             return
-        elif output.over or not await _more(output, lane, stream, number, index):
-            raise RequestError(503, f"segment {number} of {lane.kind} stays unfinished")
-        piece = lane.piece(number, index)
+        elif output.over or not await _more(output, track, stream, number, index):
+            raise RequestError(503, f"segment {number} of {track.kind} stays unfinished")
+        piece = track.piece(number, index)
 
 
-async def _more(output: CmafPackager, lane: CmafTrack, stream: Stream, number: int, index: int) -> bool:
+async def _more(output: CmafPackager, track: CmafTrack, stream: Stream, number: int, index: int) -> bool:
     """Waits until an open segment has another part, or is complete."""
-    hold = HOLD * lane.window.target
+    hold = HOLD * track.window.target
     return await wait_until(
-        output, lane.changed, hold, stream, lambda: lane.number > number or lane.piece(number, index) is not None
+        output, track.changed, hold, stream, lambda: track.number > number or track.piece(number, index) is not None
     )
 
 
-def _gone(rest: str) -> Response:
+def _not_found(rest: str) -> Response:
     return text(404, f"{rest} is not here (any more)")
 
 
-# DASH viewers are counted as `cmaf`, too: both read the same fragments.
+# DASH viewers are also counted as `cmaf`: LL-HLS and DASH players read the same media files.
 FORMAT: Final = PlayFormat(
     output="cmaf",
     flag="isCMAF",
     addresses=(PlayAddress("cmaf", MASTER, "LL-HLS"), PlayAddress("dash", MANIFEST, "DASH")),
     packager=lambda services: CmafPackagerFactory(services.settings.cmaf.part, services.metrics),
     on_demand=lambda settings: settings.cmaf.on_demand,
-    rung_codec="libx265",
+    rendition_codec="libx265",
     respond=cmaf,
     files={
         "m3u8": CacheClass.PLAYLIST,

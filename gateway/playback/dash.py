@@ -1,4 +1,4 @@
-"""DASH over HTTP: `manifest.mpd`."""
+"""DASH over HTTP: `manifest.mpd`. The media files are in `cmaf.py`."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ MPD = "application/dash+xml"
 def manifest(request: Request, stream: Stream) -> EventualResponse:
     """Answers `manifest.mpd` of a stream that is live or has just ended.
 
-    The first manifest is sent when every player can start with it, because some players never fetch another.
+    The first manifest is sent when every player can start with it, because some players fetch it only once.
     """
     return playlist(request, stream, "cmaf", CmafPackager, _render, lambda output: output.joinable)
 
 
 def _render(output: CmafPackager, suffix: str) -> Response:
-    """Makes the manifest once per change.
+    """Returns the manifest. It is written once per change.
 
-    Only the query and the present time (UTCTiming "direct") are inserted for each answer.
+    Only the query and the current time (UTCTiming "direct") are inserted for each answer.
     """
     template = output.cache.get("mpd")
     if not isinstance(template, str):

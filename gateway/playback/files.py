@@ -1,4 +1,4 @@
-"""Serves finished media from a folder, with ranges, validators and content types; never from outside it."""
+"""Serves finished media from a folder, with ranges, validators and content types. Never serves other files."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from gateway.http.response import Response, text
 from gateway.http.validators import file_response
 from gateway.lib.content_types import content_type
 
-_PIECE: Final = 256 * 1024
-_NONE: Final = text(404, "no such file")
+_PIECE_BYTES: Final = 256 * 1024
+_NO_FILE: Final = text(404, "no such file")
 
 
 class Files:
-    """The files below `root`, each under its path. Names that begin with "." are unfinished or private: 404.
+    """The files below `root`. Names that begin with "." are unfinished or private: 404.
 
-    Links are followed only to places below the root.
-    Threads read one piece at a time, as fast as the client reads it.
+    Links are followed only if their target is below the root.
+    Threads read one piece at a time, as fast as the client reads the answer.
     """
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
     async def serve(self, request: Request, path: str, cache: str) -> Response:
-        """Serves the file `path`, which is relative, decoded and free of dot segments, as in Request.path."""
+        """Serves the file `path`: a relative, decoded path without dot segments, like Request.path."""
         if not path or any(not part or part.startswith(".") for part in path.split("/")):
-            return _NONE
+            return _NO_FILE
         opening = asyncio.get_running_loop().run_in_executor(None, _open, self._root, path)
         try:
             opened = await asyncio.shield(opening)
@@ -39,7 +39,7 @@ class Files:
             opening.add_done_callback(_close_opened)
             raise
         if opened is None:
-            return _NONE
+            return _NO_FILE
         descriptor, status = opened
         try:
             answer = file_response(
@@ -75,12 +75,12 @@ class _Pieces:
         if self._at >= self._end or self._descriptor < 0:
             raise StopAsyncIteration
         loop = asyncio.get_running_loop()
-        size = min(_PIECE, self._end - self._at)
+        size = min(_PIECE_BYTES, self._end - self._at)
         self._reading = loop.run_in_executor(None, os.pread, self._descriptor, size, self._at)
         piece = await asyncio.shield(self._reading)
         self._reading = None
         if not piece:
-            raise StopAsyncIteration  # the file became shorter: the server notices it by the length
+            raise StopAsyncIteration  # the file became shorter: the server detects the wrong length
         self._at += len(piece)
         return piece
 
@@ -90,18 +90,18 @@ class _Pieces:
             return
         if self._reading is None:
             os.close(descriptor)
-        else:  # cancelled: the thread still reads; the descriptor must not be reused before it has ended
+        else:  # cancelled, but the thread still reads: the descriptor must not be reused before it has ended
             self._reading.add_done_callback(lambda _: os.close(descriptor))
 
 
 def _open(root: Path, path: str) -> tuple[int, os.stat_result] | None:
-    """Opens a regular file below `root`, and returns its descriptor and status; None if there is none."""
+    """Opens a regular file below `root`, and returns its descriptor and status; None if it does not exist."""
     try:
         base = root.resolve(strict=True)
         real = (base / path).resolve(strict=True)
         if not real.is_relative_to(base):
             return None
-        descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not hold the thread
+        descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not block the thread
     except (OSError, ValueError):
         return None
     status = os.fstat(descriptor)
@@ -112,6 +112,6 @@ def _open(root: Path, path: str) -> tuple[int, os.stat_result] | None:
 
 
 def _close_opened(opening: asyncio.Future[tuple[int, os.stat_result] | None]) -> None:
-    """Closes a file that is not needed any more."""
+    """Closes a file that was opened after its request was cancelled."""
     if not opening.cancelled() and opening.exception() is None and (opened := opening.result()) is not None:
         os.close(opened[0])

@@ -1,4 +1,4 @@
-"""HTTP-FLV and WS-FLV: viewers that take over their connection and join the stream's feed."""
+"""HTTP-FLV and WS-FLV: viewers get their connection from the HTTP server and join the stream's feed."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from gateway.protocols.errors import RemoteProtocolError
 
 LIVE_FLV: Final = "live.flv"
 _CONTENT_TYPE: Final = "video/x-flv"
-_MAX_UNASKED_BYTES: Final = 65_536  # bytes that an HTTP viewer may send after its request; they are ignored
+_MAX_IGNORED_BYTES: Final = 65_536  # bytes that an HTTP viewer may send after its request; they are ignored
 _MAX_BYTES_PER_SECOND: Final = 65_536  # bytes that a WebSocket viewer may send in a second
-_READ: Final = 4_096  # bytes of one read: viewers send pings and a close
-_CLOSE_SECONDS: Final = 1.0  # for the peer's close frame
-_FLUSH_SECONDS: Final = 5.0  # for a slow viewer to read what was sent before the end
+_READ_BYTES: Final = 4_096  # bytes of one read: viewers send pings and a close
+_CLOSE_SECONDS: Final = 1.0  # time limit for the peer's close frame
+_FLUSH_SECONDS: Final = 5.0  # time for a slow viewer to read the data that was sent before the end
 
 
 class HasFeed(Protocol):
@@ -39,7 +39,7 @@ class HasFeed(Protocol):
 class FlvViewers:
     """Answers requests for a stream's `live.flv`. backlog: bytes that may always wait for a viewer.
 
-    The server's sockets (`listen`) limit the bytes in the kernel. Counters: `joined`.
+    The server's sockets (`listen`) limit the bytes in the kernel. Counter: `joined`.
     """
 
     def __init__(self, backlog: int) -> None:
@@ -51,7 +51,7 @@ class FlvViewers:
         return Response(200, None, _CONTENT_TYPE, cache="no-cache", headers={"Content-Type": _CONTENT_TYPE})
 
     def refusal(self, request: Request) -> Response | None:
-        """Returns the refusal of a wrong WebSocket handshake; None if it is correct, or no handshake."""
+        """Returns the refusal of a wrong WebSocket handshake; None if it is correct or not a handshake."""
         if not websocket.wants_upgrade(request):
             return None
         if request.method != "GET":
@@ -66,26 +66,24 @@ class FlvViewers:
         return None
 
     def watch(self, request: Request, stream: Stream, *, early: bool = False) -> Answer:
-        """Starts a viewer of `stream`, from its GOP's beginning to its end. The stream is playable and has the output
-        on.
+        """Starts a viewer of `stream`, from the beginning of the current GOP to the end of the stream.
 
-        early: the viewer waited for the stream, and gets it from the first frame.
+        The stream is playable, and its output `flv` is enabled.
+        early: whether the viewer waited for the stream. It then gets the stream from the first frame.
         """
-        output: HasFeed | None = None
-        if stream.outputs is not None:
-            output = stream.outputs.get("flv")  # type: ignore[assignment]
+        output: HasFeed | None = stream.output("flv")  # type: ignore[assignment]
         if output is None:
             return service_unavailable(f"flv of {stream.name} is about to start again", 1)
         feed = output.feed
         upgrade = websocket.wants_upgrade(request)
-        head = self._upgraded(request) if upgrade else self._started(request)
+        head = self._upgrade_head(request) if upgrade else self._http_head(request)
         framing = MESSAGES if upgrade else CHUNKED if request.http11 else RAW
         peer, backlog = request.peer, self._backlog
 
-        def begin(transport: asyncio.Transport, rest: bytes, lease: ConnectionSlot) -> asyncio.BaseProtocol:
+        def begin(transport: asyncio.Transport, rest: bytes, slot: ConnectionSlot) -> asyncio.BaseProtocol:
             self.joined += 1
             transport.write(head)
-            connection = FlvConnection(transport, lease, upgrade)
+            connection = FlvConnection(transport, slot, upgrade)
             connection.join(feed, Viewer(transport, framing, backlog, peer, connection.ended, early=early))
             if rest:
                 connection.bytes_received(rest)
@@ -93,7 +91,7 @@ class FlvViewers:
 
         return Takeover(begin)
 
-    def _started(self, request: Request) -> bytes:
+    def _http_head(self, request: Request) -> bytes:
         chunked = "Transfer-Encoding: chunked\r\n" if request.http11 else ""
         return (
             "HTTP/1.1 200 OK\r\n"
@@ -107,7 +105,7 @@ class FlvViewers:
             "Connection: close\r\n\r\n"
         ).encode("ascii")
 
-    def _upgraded(self, request: Request) -> bytes:
+    def _upgrade_head(self, request: Request) -> bytes:
         return (
             "HTTP/1.1 101 Switching Protocols\r\n"
             "Server: Millrace\r\n"
@@ -118,17 +116,17 @@ class FlvViewers:
 
 
 class FlvConnection(ScheduledReads):
-    """A viewer's connection after the takeover: the feed writes, and this class notices the end of either side."""
+    """A viewer's connection after the takeover. The feed writes; this class reads and handles the end of both sides."""
 
-    __slots__ = ("_feed", "_frames", "_lease", "_received", "_second", "_timer", "_viewer")
+    __slots__ = ("_feed", "_frames", "_received", "_second_start", "_slot", "_timer", "_viewer")
 
-    def __init__(self, transport: asyncio.Transport, lease: ConnectionSlot, upgraded: bool) -> None:
-        super().__init__(lease.scheduler, _READ)
+    def __init__(self, transport: asyncio.Transport, slot: ConnectionSlot, upgraded: bool) -> None:
+        super().__init__(slot.scheduler, _READ_BYTES)
         self._transport = transport
-        self._lease = lease
+        self._slot = slot
         self._frames = websocket.ClientFrames() if upgraded else None
-        self._received = 0  # bytes: all of an HTTP viewer; those of the present second of a WebSocket viewer
-        self._second = 0.0  # beginning of that second, monotonic
+        self._received = 0  # bytes; HTTP: since the start; WebSocket: in the current second
+        self._second_start = 0.0  # start of the current second, monotonic
         self._feed: Feed | None = None
         self._viewer: Viewer | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -141,18 +139,18 @@ class FlvConnection(ScheduledReads):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._leave()
-        self._lease.release()
+        self._slot.release()
 
     def bytes_received(self, data: bytes) -> None:
         if self._frames is None:
             self._received += len(data)
-            if self._received > _MAX_UNASKED_BYTES:
+            if self._received > _MAX_IGNORED_BYTES:
                 self._transport.abort()
             return
         if self._transport.is_closing():
             return  # RFC 6455 §1.4: data after a close frame is discarded
         try:
-            self._count(len(data))
+            self._limit_rate(len(data))
             controls = self._frames.receive(data)
         except RemoteProtocolError as error:
             code = error.code if isinstance(error, websocket.WebSocketError) else websocket.PROTOCOL_ERROR
@@ -161,21 +159,21 @@ class FlvConnection(ScheduledReads):
             return
         for control in controls:
             if control.opcode == websocket.PING:
-                # RFC 6455 §5.5.3 allows answering only the latest ping: a viewer that floods without reading gets no
-                # answer.
-                if self._transport.get_write_buffer_size() < _MAX_UNASKED_BYTES:
+                # RFC 6455 §5.5.3 allows an answer to only the latest ping. A viewer that sends pings without reading
+                # gets no answer.
+                if self._transport.get_write_buffer_size() < _MAX_IGNORED_BYTES:
                     self._write(websocket.frame(websocket.PONG, control.payload))
             elif control.opcode == websocket.CLOSE:
-                if self._viewer is not None:  # §5.5.1: answer with the same code, unless this is already the answer
+                if self._viewer is not None:  # §5.5.1: echo the code, unless this frame is already the answer
                     self._write(websocket.frame(websocket.CLOSE, control.payload[:2]))
                 self._close(_FLUSH_SECONDS)
                 return
 
-    def _count(self, size: int) -> None:
-        """Counts received bytes. Raises WebSocketError if there are too many within a second."""
+    def _limit_rate(self, size: int) -> None:
+        """Counts received bytes. Raises WebSocketError if a second has too many."""
         now = time.monotonic()
-        if now - self._second >= 1:
-            self._second = now
+        if now - self._second_start >= 1:
+            self._second_start = now
             self._received = 0
         self._received += size
         if self._received > _MAX_BYTES_PER_SECOND:
@@ -184,7 +182,7 @@ class FlvConnection(ScheduledReads):
     # ---- the feed's side ----
 
     def ended(self, reason: EndReason) -> None:
-        """Closes the connection after the end of the stream or its output; the feed has already sent the end."""
+        """Closes the connection after the end of the stream or its output. The feed has already sent the end."""
         viewer, self._viewer = self._viewer, None
         if viewer is not None and not viewer.has_written:
             self._write(viewer.framing.last(reason))
@@ -207,7 +205,7 @@ class FlvConnection(ScheduledReads):
             self._transport.write(data)
 
     def _close(self, flush: float) -> None:
-        """Closes the connection; data that the peer has not read after `flush` seconds is lost."""
+        """Closes the connection. Data that the peer has not read within `flush` seconds is lost."""
         self._leave()
         if self._transport.is_closing():
             return

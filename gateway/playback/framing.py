@@ -1,4 +1,4 @@
-"""How a feed's bytes are framed for HTTP and WebSocket; one object of each kind serves all viewers."""
+"""Frames a feed's bytes for HTTP, WebSocket and RTMP. One object of each kind serves all viewers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.packaging.viewer import Framing
 
 
 class ChunkedFraming:
-    """One HTTP/1.1 chunk per batch (RFC 9112 §7.1)."""
+    """One HTTP/1.1 chunk for each batch (RFC 9112 §7.1)."""
 
     kind = "flv"
 
@@ -22,9 +22,14 @@ class ChunkedFraming:
 
 
 class RawFraming:
-    """The bytes without framing, for HTTP/1.0: closing the connection ends them."""
+    """The bytes without framing.
 
-    kind = "flv"
+    HTTP/1.0: the end of the connection ends the body.
+    RTMP: rendered messages are chunks already, and the core of each connection reports the end.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
 
     def wrap(self, data: bytes) -> bytes:
         return data
@@ -34,7 +39,7 @@ class RawFraming:
 
 
 class WebSocketFraming:
-    """One binary WebSocket message per batch; not masked, so the bytes are the same for all viewers."""
+    """One binary WebSocket message for each batch. It is not masked, so all viewers get equal bytes."""
 
     kind = "wsflv"
 
@@ -47,5 +52,6 @@ class WebSocketFraming:
 
 
 CHUNKED: Final[Framing] = ChunkedFraming()
-RAW: Final[Framing] = RawFraming()
+RAW: Final[Framing] = RawFraming("flv")
+RTMP: Final[Framing] = RawFraming("rtmp")
 MESSAGES: Final[Framing] = WebSocketFraming()

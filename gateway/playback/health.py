@@ -15,13 +15,16 @@ _ALIVE: Final = Response(200, b"OK")
 
 
 class Health:
-    """missing: returns the reasons why this node cannot serve, a few words each; empty if it is ready."""
+    """Answers the health requests.
+
+    missing: returns short reasons why this node cannot serve; an empty list if it is ready.
+    """
 
     def __init__(self, missing: Callable[[], Awaitable[Sequence[str]]]) -> None:
         self._missing = missing
 
     def alive(self, request: Request) -> Response:
-        """Answers `/healthcheck`: the process answers, whatever else is unavailable."""
+        """Answers `/healthcheck`: the process runs, even if stores or other nodes are unavailable."""
         return _ALIVE
 
     async def ready(self, request: Request) -> Response:

@@ -20,27 +20,27 @@ from gateway.playback.playlist_response import (
     HOLD,
     M3U8,
     PLAYLIST_CACHE,
-    SEGMENT_CACHE,
     EventualResponse,
     directives,
     packager,
     playlist,
+    segment_response,
 )
 
-# reports(lane): returns the rendition reports for the playlist of this track, for the present ladder.
+# reports(track): returns the rendition reports for this track's playlist, from the current ladder.
 Reports: TypeAlias = Callable[[CmafTrack], str]
 
 LIVE_M3U8: Final = "live.m3u8"
 _SEGMENT: Final = re.compile(r"[0-9]{1,15}\.ts", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
-_FURTHEST: Final = 2  # a request is held for up to this many segments after the last one (§6.2.5.2)
+_MAX_SEGMENTS_AHEAD: Final = 2  # segments after the last one for which a request is held (§6.2.5.2)
 
 
 # ---- MPEG-TS ----
 
 
 def hls(request: Request, stream: Stream, rest: str) -> EventualResponse:
-    """Answers `/<stream>/<rest>` for the output `hls` of a stream that is live or has just ended."""
+    """Answers `/<stream>/<rest>` for the output `hls`. The stream is live or has just ended."""
     if rest == LIVE_M3U8:
         return _live(request, stream)
     return _ts_segment(stream, rest) if _SEGMENT.fullmatch(rest) else text(404, "not found")
@@ -53,10 +53,7 @@ def _ts_segment(stream: Stream, name: str) -> Response:
     segment = output.window.find(name)
     if segment is None:
         return text(404, f"{name} is not here (any more)")
-    served = segment.served
-    if not isinstance(served, Response):
-        served = segment.served = Response(200, segment.body(), "video/mp2t", cache=SEGMENT_CACHE)
-    return served
+    return segment_response(segment, "video/mp2t")
 
 
 def _live(request: Request, stream: Stream) -> EventualResponse:
@@ -69,7 +66,7 @@ FORMAT: Final = PlayFormat(
     addresses=(PlayAddress("hls", LIVE_M3U8, "HLS"),),
     packager=lambda services: TsPackagerFactory(services.metrics),
     on_demand=lambda settings: settings.hls.on_demand,
-    rung_codec="libx264",
+    rendition_codec="libx264",
     respond=hls,
     files={"m3u8": CacheClass.PLAYLIST, "ts": CacheClass.MEDIA},
 )
@@ -88,93 +85,94 @@ def low_latency_playlist(
 ) -> EventualResponse:
     """Answers `<kind>/index.m3u8` with its delivery directives.
 
-    above: the playlist is in the folder above its media, for a ladder's rung.
-    reports: the rendition reports of its ladder; None if it has no ladder.
+    above: whether the playlist is in the folder above its media, as for a rendition of a ladder.
+    reports: returns the rendition reports of its ladder; None if it has no ladder.
     """
 
     def render(output: CmafPackager, suffix: str) -> EventualResponse:
-        return _ready_media(output, request, kind, suffix, above, reports)
+        return _media_playlist(output, request, kind, suffix, above, reports)
 
     return playlist(request, stream, "cmaf", CmafPackager, render)
 
 
-def _ready_media(
+def _media_playlist(
     output: CmafPackager, request: Request, kind: str, suffix: str, above: bool, reports: Reports | None
 ) -> EventualResponse:
-    lane = output.lane(kind)
-    if lane is None:
+    track = output.lane(kind)
+    if track is None:
         return text(404, f"there is no {kind}")
-    wanted = directives(request)
-    form = f"{kind} above" if above else f"{kind} rung" if reports is not None else kind
-    if wanted.get("_HLS_skip") in ("YES", "v2"):
-        form += " skip"
-    if "_HLS_msn" not in wanted:
-        if "_HLS_part" in wanted:
+    parameters = directives(request)
+    variant = f"{kind} above" if above else f"{kind} ladder" if reports is not None else kind
+    if parameters.get("_HLS_skip") in ("YES", "v2"):
+        variant += " skip"
+    if "_HLS_msn" not in parameters:
+        if "_HLS_part" in parameters:
             # §6.2.5.2: "_HLS_part … REQUIRES" _HLS_msn.
             return text(400, "_HLS_part without _HLS_msn")
-        return _render(output, form, suffix, reports=reports)
-    msn, part = wanted["_HLS_msn"], wanted.get("_HLS_part")
-    if not _NUMBER.fullmatch(msn) or (part is not None and not _NUMBER.fullmatch(part)):
+        return _render(output, variant, suffix, reports=reports)
+    msn, part_text = parameters["_HLS_msn"], parameters.get("_HLS_part")
+    if not _NUMBER.fullmatch(msn) or (part_text is not None and not _NUMBER.fullmatch(part_text)):
         return text(400, "_HLS_msn and _HLS_part are whole numbers")
-    number, index = int(msn), None if part is None else int(part)
-    if output.over or lane.has(number, index):
-        return _render(output, form, suffix, lane, reports)
-    if number > lane.window[-1].number + _FURTHEST:
-        return text(400, f"_HLS_msn {number} is too far ahead of {lane.window[-1].number}")
-    target = lane.target_part or 1.0
+    number, part_index = int(msn), None if part_text is None else int(part_text)
+    if output.over or track.has(number, part_index):
+        return _render(output, variant, suffix, track, reports)
+    if number > track.window[-1].number + _MAX_SEGMENTS_AHEAD:
+        return text(400, f"_HLS_msn {number} is too far ahead of {track.window[-1].number}")
+    target = track.target_part or 1.0
     ahead = math.ceil(3 / target) if target < 1 else 3  # §6.2.5.2, the Advance Part Limit
-    if number == lane.number and index is not None and index >= len(lane.parts) + ahead:
-        return text(400, f"_HLS_part {index} is too far ahead of {len(lane.parts) - 1}")
-    return _blocked(output, lane, number, index, form, suffix, reports)
+    if number == track.number and part_index is not None and part_index >= len(track.parts) + ahead:
+        return text(400, f"_HLS_part {part_index} is too far ahead of {len(track.parts) - 1}")
+    return _wait_and_render(output, track, number, part_index, variant, suffix, reports)
 
 
-async def _blocked(
+async def _wait_and_render(
     output: CmafPackager,
-    lane: CmafTrack,
+    track: CmafTrack,
     number: int,
-    index: int | None,
-    form: str,
+    part_index: int | None,
+    variant: str,
     suffix: str,
     reports: Reports | None,
 ) -> Response:
-    if not await lane.changed.until(lambda: lane.has(number, index) or output.over, HOLD * lane.window.target):
+    if not await track.changed.until(lambda: track.has(number, part_index) or output.over, HOLD * track.window.target):
         # §6.2.5.2: the server "SHOULD" answer 503 after three Target Durations.
         return service_unavailable("the segment is not there yet", 1)
-    return _render(output, form, suffix, lane, reports)
+    return _render(output, variant, suffix, track, reports)
 
 
 def _render(
     output: TsPackager | CmafPackager,
-    form: str,
+    variant: str,
     suffix: str,
-    blocking: CmafTrack | None = None,
+    blocked_on: CmafTrack | None = None,
     reports: Reports | None = None,
 ) -> Response:
-    """Returns the present playlist.
+    """Returns the current playlist.
 
-    It is made once per change for each form, and again only if a query is copied into it.
+    It is written once per change for each variant, and again only if a query is copied into it.
+    blocked_on: the track for which a blocking request has waited; None for other requests.
     """
     cache = output.cache
-    cached = cache.get((form, blocking is not None)) if not suffix else None
+    cached = cache.get((variant, blocked_on is not None)) if not suffix else None
     if isinstance(cached, Response):
         return cached
-    template = cache.get(form)
+    template = cache.get(variant)
     if not isinstance(template, str):
-        template = cache[form] = _print(output, form, reports)
-    # Appendix B.1: blocking responses never change; a CDN may keep them for six Target Durations.
-    keep = PLAYLIST_CACHE if blocking is None or output.over else f"max-age={6 * blocking.window.target}"
-    answer = Response(200, media_playlist.with_suffix(template, suffix), M3U8, cache=keep, compress=True)
+        template = cache[variant] = _write(output, variant, reports)
+    # Appendix B.1: blocking responses never change. A CDN may cache them for six Target Durations.
+    cache_control = PLAYLIST_CACHE if blocked_on is None or output.over else f"max-age={6 * blocked_on.window.target}"
+    answer = Response(200, media_playlist.with_suffix(template, suffix), M3U8, cache=cache_control, compress=True)
     if not suffix:
-        cache[form, blocking is not None] = answer
+        cache[variant, blocked_on is not None] = answer
     return answer
 
 
-def _print(output: TsPackager | CmafPackager, form: str, reports: Reports | None) -> str:
+def _write(output: TsPackager | CmafPackager, variant: str, reports: Reports | None) -> str:
     if isinstance(output, TsPackager):
         return output.playlist()
-    if form == "master":
+    if variant == "master":
         return output.master()
-    kind, *how = form.split(" ")
-    lane = output.lane(kind)
-    assert lane is not None  # the caller has checked it
-    return output.playlist(lane, skip="skip" in how, report=reports(lane) if reports is not None else None)
+    kind, *options = variant.split(" ")
+    track = output.lane(kind)
+    assert track is not None, "the caller has checked it"
+    return output.playlist(track, skip="skip" in options, report=reports(track) if reports is not None else None)

@@ -1,4 +1,4 @@
-"""Counts HTTP viewers without a lasting connection: players that fetched playlists or media recently."""
+"""Counts HTTP viewers that have no lasting connection: players that have fetched playlists or media recently."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.http.request import Request
@@ -18,61 +19,64 @@ class WatchedStream(Protocol):
     viewers: Counter[str]
 
 
-class _Seen:
-    __slots__ = ("at", "stream")
+@dataclass(slots=True)
+class _Entry:
+    """at: time of the player's last request, monotonic seconds."""
 
-    def __init__(self, stream: WatchedStream, at: float) -> None:
-        self.stream = stream
-        self.at = at
+    stream: WatchedStream
+    at: float
 
 
 class HttpViewers:
-    """Counts players in `stream.viewers` under their protocol, by address and user agent, for `window` seconds.
+    """Counts players in `stream.viewers` by protocol, for `window` seconds after their last request.
 
+    A player is identified by address and user agent.
     window: about three target durations, because a player makes at least one request in each.
-    most: the largest number of players; the one not seen for the longest time is removed first.
+    max_viewers: limit of players. Above it, the player with the oldest request is removed.
     """
 
-    def __init__(self, window: float = 15.0, most: int = 50_000, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, window: float = 15.0, max_viewers: int = 50_000, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._window = window
-        self._most = most
+        self._max_viewers = max_viewers
         self._clock = clock
-        # The address and user agent are stored as a hash, because a user agent may be as long as a request's head.
-        self._seen: OrderedDict[tuple[str, str, int], _Seen] = OrderedDict()
+        # The address and user agent are stored as a hash, because a user agent may be as long as a request head.
+        self._entries: OrderedDict[tuple[str, str, int], _Entry] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._seen)
+        return len(self._entries)
 
-    def saw(self, request: Request, stream: WatchedStream, protocol: str) -> None:
-        """Notes that a player fetched something of `stream`. Hot path."""
+    def record(self, request: Request, stream: WatchedStream, protocol: str) -> None:
+        """Records that a player has fetched a file of `stream`. Hot path."""
         key = (stream.name, protocol, hash((request.peer, request.headers.get("user-agent"))))
-        seen = self._seen.get(key)
-        if seen is not None and seen.stream is stream:
-            seen.at = self._clock()
-            self._seen.move_to_end(key)
+        entry = self._entries.get(key)
+        if entry is not None and entry.stream is stream:
+            entry.at = self._clock()
+            self._entries.move_to_end(key)
             return
-        if seen is not None:
-            self._forget(key)  # it watched an earlier stream of this name
-        self._seen[key] = _Seen(stream, self._clock())
+        if entry is not None:
+            self._forget(key)  # the player watched an earlier stream of this name
+        self._entries[key] = _Entry(stream, self._clock())
         stream.viewers[protocol] += 1
-        if len(self._seen) > self._most:
-            self._forget(next(iter(self._seen)))
+        if len(self._entries) > self._max_viewers:
+            self._forget(next(iter(self._entries)))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._window / 5, self._tick)
 
     def expire(self) -> None:
-        """Removes players that were not seen within the window."""
+        """Removes players without a request within the window."""
         due = self._clock() - self._window
-        while self._seen:
-            key, seen = next(iter(self._seen.items()))
-            if seen.at > due:
+        while self._entries:
+            key, entry = next(iter(self._entries.items()))
+            if entry.at > due:
                 return
             self._forget(key)
 
     def close(self) -> None:
         """Removes all players."""
-        for key in list(self._seen):
+        for key in list(self._entries):
             self._forget(key)
         if self._timer is not None:
             self._timer.cancel()
@@ -81,17 +85,17 @@ class HttpViewers:
     def _tick(self) -> None:
         self._timer = None
         self.expire()
-        if self._seen:
+        if self._entries:
             self._timer = asyncio.get_running_loop().call_later(self._window / 5, self._tick)
 
     def _forget(self, key: tuple[str, str, int]) -> None:
-        self._seen.pop(key).stream.viewers[key[1]] -= 1
+        self._entries.pop(key).stream.viewers[key[1]] -= 1
 
 
 class _UncountedViewers(HttpViewers):
-    """Counts nothing: for requests on behalf of players that are counted elsewhere."""
+    """Counts nothing: for requests of other nodes, which count their players themselves."""
 
-    def saw(self, request: Request, stream: WatchedStream, protocol: str) -> None:
+    def record(self, request: Request, stream: WatchedStream, protocol: str) -> None:
         return
 
 

@@ -1,84 +1,71 @@
-"""Serves a stream's files to other nodes: the files that players get, without protection and without counting."""
+"""Serves a stream's files to other nodes, without access control and without counting viewers."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from gateway.channels.media_owners import MediaOwners
 from gateway.channels.names import channel_of, is_channel_id
-from gateway.channels.stores import ChannelReader
+from gateway.channels.stores import ChannelReader, find_channel
 from gateway.http.request import Request
 from gateway.http.response import Answer, service_unavailable, text
-from gateway.playback.play_format import AnswerOrAwaitable
-from gateway.playback.router import (
-    MediaRoutes,
-    PlayableStreams,
-    StoredResponder,
-    not_enabled,
-    not_streaming,
-)
+from gateway.playback.play_format import AnswerOrAwaitable, PlayableStreams
+from gateway.playback.playlist_response import not_enabled, not_streaming
+from gateway.playback.router import MediaRoutes, StoredResponder
 from gateway.playback.status import StatusResponder
-from gateway.ports.errors import NoSuchChannel, StoreUnavailable
+from gateway.ports.errors import StoreUnavailable
 
 _NO_FILE = text(404, "not found")
 
 
+@dataclass(slots=True, eq=False)
 class InternalPlayback:
-    """`files(request, stream, path)` for the node listener. routes: their responders count no viewers."""
+    """Answers (request, stream name, path) for the node listener. routes: routes whose responders count no viewers."""
 
-    def __init__(
-        self,
-        streams: PlayableStreams,
-        channels: ChannelReader,
-        owners: MediaOwners,
-        routes: MediaRoutes,
-        statuses: StatusResponder,
-        recordings: StoredResponder | None,
-    ) -> None:
-        self._streams = streams
-        self._channels = channels
-        self._owners = owners
-        self._routes = routes
-        self._statuses = statuses
-        self._recordings = recordings
+    streams: PlayableStreams
+    channels: ChannelReader
+    owners: MediaOwners
+    routes: MediaRoutes
+    statuses: StatusResponder
+    recordings: StoredResponder | None
 
     def __call__(self, request: Request, name: str, path: str) -> AnswerOrAwaitable:
         if request.method not in ("GET", "HEAD"):
             return _NO_FILE
         if path.startswith("vod/"):
-            return self._recorded(request, name, path[4:])
+            return self._stored_file(request, name, path[4:])
         if path == "status.json":
             return self._status(name)
-        media = self._routes.find(path)
-        if media is None:
+        route = self.routes.find(path)
+        if route is None:
             return _NO_FILE
-        stream = self._streams.find_recent(name)
+        stream = self.streams.find_recent(name)
         if stream is None:
             return not_streaming(name)
-        if media.output and (stream.outputs is None or not stream.outputs.enabled(media.output)):
-            return not_enabled(media.output, name)
-        return media.respond(request, stream, path)
+        if route.output and not stream.has_output(route.output):
+            return not_enabled(route.output, name)
+        return route.respond(request, stream, path)
 
-    async def _recorded(self, request: Request, name: str, path: str) -> Answer:
-        if self._recordings is None or not is_channel_id(name):
+    async def _stored_file(self, request: Request, name: str, path: str) -> Answer:
+        if self.recordings is None or not is_channel_id(name):
             return _NO_FILE
         try:
-            owner = await self._owners.find(name)
-        except StoreUnavailable as away:
-            return service_unavailable(str(away), away.retry_after)
+            owner = await self.owners.find(name)
+        except StoreUnavailable as error:
+            return service_unavailable(str(error), error.retry_after)
         if owner is None or owner.without_media:
             return _NO_FILE
-        return await self._recordings(request, name, path)
+        return await self.recordings(request, name, path)
 
     def _status(self, name: str) -> AnswerOrAwaitable:
-        stream = self._streams.find_recent(name)
+        stream = self.streams.find_recent(name)
         if stream is not None and stream.playable:
-            return self._statuses.live(stream)
-        return self._idle(name)
+            return self.statuses.live(stream)
+        return self._idle_status(name)
 
-    async def _idle(self, name: str) -> Answer:
+    async def _idle_status(self, name: str) -> Answer:
         try:
-            channel = await self._channels.get(channel_of(name))
-        except NoSuchChannel:
-            channel = None
-        except StoreUnavailable as away:
-            return service_unavailable(str(away), away.retry_after)
-        return await self._statuses.idle(channel)
+            channel = await find_channel(self.channels, channel_of(name))
+        except StoreUnavailable as error:
+            return service_unavailable(str(error), error.retry_after)
+        return await self.statuses.idle(channel)

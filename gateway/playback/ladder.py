@@ -1,4 +1,4 @@
-"""A ladder over HTTP: `index.m3u8`, its rungs in their own folders, and the source's manifests with all rungs."""
+"""A ladder over HTTP: `index.m3u8`, a folder for each rendition, and the source's manifests with all renditions."""
 
 from __future__ import annotations
 
@@ -27,74 +27,74 @@ from gateway.playback.ladder_view import (
     OUTPUT,
     TS,
     LadderFormat,
-    LadderStreams,
     LadderView,
     current_ladder,
-    failure,
-    form_of,
+    ladder_format,
+    transcoder_failure,
     wait_for_rendition,
 )
-from gateway.playback.play_format import PlayFormat, Responder
+from gateway.playback.play_format import PlayableStreams, PlayFormat, Responder
 from gateway.playback.playlist_response import (
     FIRST_WAIT,
     M3U8,
     PLAYLIST_CACHE,
     EventualResponse,
     copied_query,
+    not_streaming,
     playlist,
 )
 from gateway.ports.errors import AtCapacity, NoSuchStream
 
-_TIMEOUT: Final = 8.0  # seconds to wait for all rungs; after that, the existing rungs are shown
+_TIMEOUT: Final = 8.0  # seconds to wait for all renditions; afterwards, the existing ones are listed
 
 
 @dataclass(frozen=True, slots=True)
-class _Manifest:
-    """One of the source's manifests that show its ladder.
+class _LadderManifest:
+    """One of the source's manifests that list its ladder.
 
-    there: whether a player can start with the present `text`. finish: returns its bytes, with a query in every URI.
-    timely: the bytes contain the present time.
+    is_ready: whether a player can start with the current `text`. finish: returns its bytes, with a query in every URI.
+    has_time: whether the bytes contain the current time.
     """
 
-    there: Callable[[CmafPackager, list[CmafStep]], bool]
+    is_ready: Callable[[CmafPackager, list[CmafStep]], bool]
     text: Callable[[CmafPackager, list[CmafStep]], str]
     finish: Callable[[str, str], bytes]
     type: str
-    timely: bool = False
+    has_time: bool = False
 
 
 _MANIFESTS: Final = {
-    cmaf.MASTER: _Manifest(
+    cmaf.MASTER: _LadderManifest(
         lambda source, steps: source.ready, ladder_manifests.master, media_playlist.with_suffix, M3U8
     ),
-    cmaf.MANIFEST: _Manifest(
+    cmaf.MANIFEST: _LadderManifest(
         ladder_manifests.joinable,
         ladder_manifests.manifest,
         lambda text, suffix: mpd.finish(text, suffix, time.time()),
         MPD,
-        timely=True,
+        has_time=True,
     ),
 }
 
 
 class LadderPlayback:
-    """Answers for source streams with the output `codec`; for other streams, `cmaf` answers as without a ladder.
+    """Answers for source streams with the output `codec`. For other streams, `cmaf` answers without a ladder.
 
-    The first answers wait until all rungs are there, so that a player that fetches only once sees all of them.
-    Texts are made once per change of the packager in whose cache they are stored.
+    The first answers wait for all renditions, so that a player that fetches only once knows all of them.
+    Texts are cached in a packager. They are written once per change of this packager.
     """
 
-    def __init__(self, hub: LadderStreams, audience: HttpViewers, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, hub: PlayableStreams, viewers: HttpViewers, clock: Callable[[], float] = time.monotonic) -> None:
         self._hub = hub
-        self._audience = audience
+        self._viewers = viewers
         self._clock = clock
-        self._since: WeakKeyDictionary[Stream, float] = WeakKeyDictionary()  # when a rung was first missing
-        self._settled: WeakSet[Stream] = WeakSet()  # sources whose manifests do not wait any more
+        self._waiting_since: WeakKeyDictionary[Stream, float] = WeakKeyDictionary()  # since a rendition is missing
+        self._complete: WeakSet[Stream] = WeakSet()  # sources whose manifests do not wait any more
 
     # ---- responders: (request, a source stream, the path below it) ----
 
     def responder(self, format: PlayFormat) -> Responder | None:
-        """Returns the responder of a format. That of CMAF shows the source's ladder."""
+        """Returns the responder of a format. For CMAF, it lists the source's ladder."""
         return self.cmaf if format is cmaf.FORMAT else format.respond
 
     def index(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
@@ -102,196 +102,198 @@ class LadderPlayback:
         suffix = copied_query(request)
         if isinstance(suffix, Response):
             return suffix
-        form = form_of(stream)
-        view = current_ladder(self._hub, stream, form)
-        if view.steps and self._enough(stream, view):
-            return _index(view, suffix)
-        return self._first_index(stream, form, suffix)
+        format = ladder_format(stream)
+        ladder = current_ladder(self._hub, stream, format)
+        if ladder.steps and self._is_complete_enough(stream, ladder):
+            return _index(ladder, suffix)
+        return self._first_index(stream, format, suffix)
 
-    def rung(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
-        """Answers for a rung's folder: `index.m3u8`, and the segments and tracks of its stream."""
+    def rendition(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
+        """Answers for the folder of a rendition: `index.m3u8`, and the segments and tracks of its stream."""
         name, _, path = rest.partition("/")
         full = f"{stream.name}@{name}"
         if not stream.is_source or not is_stream_name(full):
             return text(404, "not found")
         rendition = self._hub.find_recent(full)
         if rendition is not None:
-            if path.endswith("index.m3u8") and _lost(stream, rendition, path):
-                return text(404, f"{name} of {stream.name} is away")
-            return self._rung(request, stream, rendition, path)
+            if path.endswith("index.m3u8") and _is_lost(stream, rendition, path):
+                return text(404, f"{name} of {stream.name} is not available now")
+            return self._rendition(request, stream, rendition, path)
         if stream.ended is None and path.endswith("index.m3u8"):
-            view = current_ladder(self._hub, stream, form_of(stream))
-            if name in view.waits or not (view.known or failure(stream)):
-                return self._first_rung(request, stream, full, path)
+            ladder = current_ladder(self._hub, stream, ladder_format(stream))
+            if name in ladder.missing or not (ladder.is_known or transcoder_failure(stream)):
+                return self._first_rendition(request, stream, full, path)
         return text(404, f"there is no {name} of {stream.name}")
 
     def cmaf(self, request: Request, stream: Stream, rest: str) -> EventualResponse:
-        """Answers for the source's CMAF, with the rungs in `master.m3u8` and `manifest.mpd`."""
+        """Answers for the source's CMAF, with the renditions in `master.m3u8` and `manifest.mpd`."""
         manifest = _MANIFESTS.get(rest)
-        if stream.outputs is None or not stream.outputs.enabled(OUTPUT):
+        if not stream.has_output(OUTPUT):
             return cmaf.cmaf(request, stream, rest)
         if manifest is None:
             return cmaf.cmaf(request, stream, rest, reports=self._reports(stream, "../"))
         key = ("ladder", rest)
 
-        def there(output: CmafPackager) -> bool:
-            return key in output.cache or self._showable(stream, output, manifest)
+        def is_ready(output: CmafPackager) -> bool:
+            return key in output.cache or self._is_ready(stream, output, manifest)
 
         def render(output: CmafPackager, suffix: str) -> Response:
             def make() -> str:
                 return manifest.text(output, current_ladder(self._hub, stream, CMAF).cmaf)
 
             return _cached_response(
-                output.cache, key, make, manifest.type, manifest.finish, suffix, timely=manifest.timely
+                output.cache, key, make, manifest.type, manifest.finish, suffix, has_time=manifest.has_time
             )
 
-        return playlist(request, stream, "cmaf", CmafPackager, render, there)
+        return playlist(request, stream, "cmaf", CmafPackager, render, is_ready)
 
-    # ---- rungs ----
+    # ---- renditions ----
 
-    def _rung(self, request: Request, stream: Stream, rendition: Stream, path: str) -> EventualResponse:
+    def _rendition(self, request: Request, stream: Stream, rendition: Stream, path: str) -> EventualResponse:
         index = path == "index.m3u8"
-        ts = path.endswith(".ts") or (index and form_of(stream) is TS)
+        ts = path.endswith(".ts") or (index and ladder_format(stream) is TS)
         if stream.ended is None:
-            self._audience.saw(request, stream, "hls" if ts else "cmaf")
+            self._viewers.record(request, stream, "hls" if ts else "cmaf")
         if ts:
             return hls.hls(request, rendition, hls.LIVE_M3U8 if index else path)
         if index:
             return hls.low_latency_playlist(
-                request, rendition, "video", above=True, reports=lambda lane: self._index_reports(stream, lane, "../")
+                request, rendition, "video", above=True, reports=lambda track: self._index_reports(stream, track, "../")
             )
         reports = self._reports(stream, "../../")
-        if path == "audio/index.m3u8" and form_of(stream) is CMAF:
-            reports = lambda lane: self._index_reports(stream, lane, "../../")  # noqa: E731
-        return cmaf.cmaf(request, rendition, path if "/" in path else f"video/{path}", _source(stream), reports)
+        if path == "audio/index.m3u8" and ladder_format(stream) is CMAF:
+            reports = lambda track: self._index_reports(stream, track, "../../")  # noqa: E731
+        return cmaf.cmaf(request, rendition, path if "/" in path else f"video/{path}", _source_track(stream), reports)
 
-    def _reports(self, stream: Stream, up: str) -> hls.Reports | None:
-        """Returns the reports of the tracks that `master.m3u8` lists.
+    def _reports(self, stream: Stream, path_prefix: str) -> hls.Reports | None:
+        """Returns the rendition reports of the tracks in `master.m3u8`.
 
-        up: path from a track's folder to the source's folder.
+        path_prefix: path from a track's folder to the source's folder.
         """
-        source = stream.outputs.get("cmaf") if stream.outputs is not None else None
+        source = stream.output("cmaf")
         if not isinstance(source, CmafPackager):
             return None
-        return lambda lane: ladder_manifests.master_reports(
-            lane, source, current_ladder(self._hub, stream, CMAF).cmaf, up
+        return lambda track: ladder_manifests.master_reports(
+            track, source, current_ladder(self._hub, stream, CMAF).cmaf, path_prefix
         )
 
-    def _index_reports(self, stream: Stream, lane: CmafTrack, up: str) -> str:
-        """Returns the reports of the tracks that `index.m3u8` lists."""
-        return ladder_manifests.index_reports(lane, current_ladder(self._hub, stream, CMAF).cmaf, up)
+    def _index_reports(self, stream: Stream, track: CmafTrack, path_prefix: str) -> str:
+        """Returns the rendition reports of the tracks in `index.m3u8`."""
+        return ladder_manifests.index_reports(track, current_ladder(self._hub, stream, CMAF).cmaf, path_prefix)
 
-    async def _first_rung(self, request: Request, stream: Stream, name: str, path: str) -> Response:
+    async def _first_rendition(self, request: Request, stream: Stream, name: str, path: str) -> Response:
         try:
             rendition = await self._hub.wait(name, FIRST_WAIT)
         except NoSuchStream:
             return service_unavailable(f"{name} has not begun yet", 1)
         except AtCapacity as error:
             return service_unavailable(str(error), 5)
-        answer = self._rung(request, stream, rendition, path)
+        answer = self._rendition(request, stream, rendition, path)
         return answer if isinstance(answer, Response) else await answer
 
-    # ---- waiting for all rungs ----
+    # ---- waiting for all renditions ----
 
-    def _showable(self, stream: Stream, output: CmafPackager, manifest: _Manifest) -> bool:
-        if not manifest.there(output, []):
+    def _is_ready(self, stream: Stream, output: CmafPackager, manifest: _LadderManifest) -> bool:
+        if not manifest.is_ready(output, []):
             return False
-        if stream in self._settled:
+        if stream in self._complete:
             return True
-        view = current_ladder(self._hub, stream, CMAF)
-        if not (manifest.there(output, view.cmaf) and view.whole) and not self._impatient(stream):
+        ladder = current_ladder(self._hub, stream, CMAF)
+        if not (manifest.is_ready(output, ladder.cmaf) and ladder.is_complete) and not self._has_waited_enough(stream):
             return False
-        self._settled.add(stream)
+        self._complete.add(stream)
         return True
 
-    def _enough(self, stream: Stream, view: LadderView) -> bool:
-        """Whether to show the ladder in its present state."""
-        if view.whole:
-            self._since.pop(stream, None)
-        return view.whole or self._impatient(stream)
+    def _is_complete_enough(self, stream: Stream, ladder: LadderView) -> bool:
+        """Whether to send the ladder in its current state."""
+        if ladder.is_complete:
+            self._waiting_since.pop(stream, None)
+        return ladder.is_complete or self._has_waited_enough(stream)
 
-    def _impatient(self, stream: Stream) -> bool:
-        """Whether missing rungs were waited for long enough, or waiting is useless."""
-        if stream.ended is not None or failure(stream) is not None:
+    def _has_waited_enough(self, stream: Stream) -> bool:
+        """Whether the wait for missing renditions was long enough, or is useless."""
+        if stream.ended is not None or transcoder_failure(stream) is not None:
             return True
         now = self._clock()
-        return now - self._since.setdefault(stream, now) >= _TIMEOUT
+        return now - self._waiting_since.setdefault(stream, now) >= _TIMEOUT
 
-    async def _first_index(self, stream: Stream, form: LadderFormat, suffix: str) -> Response:
+    async def _first_index(self, stream: Stream, format: LadderFormat, suffix: str) -> Response:
         end = self._clock() + FIRST_WAIT
         while True:
-            view = current_ladder(self._hub, stream, form)
-            left = end - self._clock()
-            if view.steps and (self._enough(stream, view) or left <= 0):
-                return _index(view, suffix)
+            ladder = current_ladder(self._hub, stream, format)
+            remaining = end - self._clock()
+            if ladder.steps and (self._is_complete_enough(stream, ladder) or remaining <= 0):
+                return _index(ladder, suffix)
             if stream.ended is not None:
-                return text(404, f"{stream.name} is not streaming live now")
-            if (reason := failure(stream)) is not None:
+                return not_streaming(stream.name)
+            if (reason := transcoder_failure(stream)) is not None:
                 return text(404, f"{OUTPUT} cannot carry {stream.name}: {reason}")
-            if left <= 0:
+            if remaining <= 0:
                 return service_unavailable(f"the ladder of {stream.name} has no segment yet", 1)
             try:
-                await wait_for_rendition(self._hub, stream, form, view, min(left, 1.0))
+                await wait_for_rendition(self._hub, stream, format, ladder, min(remaining, 1.0))
             except AtCapacity as error:
                 return service_unavailable(str(error), 5)
 
 
-def _lost(stream: Stream, rendition: Stream, path: str) -> bool:
-    """Whether to refuse a rung's playlist, so that players of the source's ladder change to another rung at once.
+def _is_lost(stream: Stream, rendition: Stream, path: str) -> bool:
+    """Whether to refuse a rendition's playlist, so that players change to another rendition at once.
 
-    True if the rung has ended and the source has not: players would take that for the end of everything.
-    Also true if the rung is as far behind as one whose worker died.
+    True if the rendition has ended and the source has not. Players would treat this as the end of the stream.
+    Also true if the rendition is so late that its worker must have died.
     """
     if stream.ended is not None:
         return False
     if rendition.ended is not None:
         return True
-    if path == "index.m3u8" or stream.outputs is None or rendition.outputs is None:
-        return False  # `index.m3u8` has no source to change to
-    source, rung = stream.outputs.get("cmaf"), rendition.outputs.get("cmaf")
-    return isinstance(source, CmafPackager) and isinstance(rung, CmafPackager) and ladder_manifests.behind(source, rung)
+    if path == "index.m3u8":
+        return False  # this ladder does not list the source
+    source, output = stream.output("cmaf"), rendition.output("cmaf")
+    if not isinstance(source, CmafPackager) or not isinstance(output, CmafPackager):
+        return False
+    return ladder_manifests.behind(source, output)
 
 
-def _source(stream: Stream) -> CmafTrack | None:
-    """Returns the picture track of a source that is still running."""
-    output = stream.outputs.get("cmaf") if stream.outputs is not None else None
+def _source_track(stream: Stream) -> CmafTrack | None:
+    """Returns the video track of a source that is still running."""
+    output = stream.output("cmaf")
     if not isinstance(output, CmafPackager) or output.over:
         return None
     output.catch_up()
     return output.lane("video")
 
 
-def _index(view: LadderView, suffix: str) -> Response:
-    """Returns the index; it is cached with the first rung, for these rungs."""
-    output = view.steps[0][1]
+def _index(ladder: LadderView, suffix: str) -> Response:
+    """Returns the index. It is cached in the packager of the first rendition, for these renditions."""
+    output = ladder.steps[0][1]
     assert isinstance(output, TsPackager | CmafPackager)  # the only two formats
     ts = isinstance(output, TsPackager)
 
     def make() -> str:
-        return ladder_manifests.ts_index(view.ts) if ts else ladder_manifests.cmaf_index(view.cmaf)
+        return ladder_manifests.ts_index(ladder.ts) if ts else ladder_manifests.cmaf_index(ladder.cmaf)
 
-    return _cached_response(output.cache, ("index", view.names), make, M3U8, media_playlist.with_suffix, suffix)
+    return _cached_response(output.cache, ("index", ladder.names), make, M3U8, media_playlist.with_suffix, suffix)
 
 
 def _cached_response(
     cache: dict[object, object],
     key: tuple[object, ...],
     make: Callable[[], str],
-    kind: str,
+    content_type: str,
     finish: Callable[[str, str], bytes],
     suffix: str,
     *,
-    timely: bool = False,
+    has_time: bool = False,
 ) -> Response:
-    """Returns the cached response for `key`, or makes it; made again only if a query, or the time, is inserted."""
-    plain = (*key, "answer")
-    answer = cache.get(plain) if not suffix else None
+    """Returns the cached response for `key`, or creates it. Not cached if a query or the time is inserted."""
+    response_key = (*key, "answer")
+    answer = cache.get(response_key) if not suffix else None
     if isinstance(answer, Response):
         return answer
     template = cache.get(key)
     if not isinstance(template, str):
         template = cache[key] = make()
-    answer = Response(200, finish(template, suffix), kind, cache=PLAYLIST_CACHE, compress=True)
-    if not suffix and not timely:
-        cache[plain] = answer
+    answer = Response(200, finish(template, suffix), content_type, cache=PLAYLIST_CACHE, compress=True)
+    if not suffix and not has_time:
+        cache[response_key] = answer
     return answer

@@ -1,4 +1,4 @@
-"""Finds the rungs of a ladder that can be shown, from the transcoder's rungs and the existing streams."""
+"""Finds the available renditions of a ladder, from the transcoder and the existing streams."""
 
 from __future__ import annotations
 
@@ -14,135 +14,110 @@ from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.ladder_manifests import CmafStep, TsStep
 from gateway.packaging.packager import Packager
 from gateway.packaging.ts.packager import TsPackager
+from gateway.playback.play_format import PlayableStreams
 from gateway.playback.playlist_response import packager
 from gateway.ports.errors import NoSuchStream
+from gateway.workers.ladder_plan import LadderStep
 
 OUTPUT: Final = "codec"  # the transcoder's output name
-_POLL_SECONDS: Final = 0.1  # seconds between two checks of a transcoder that does not know its rungs yet
+_POLL_SECONDS: Final = 0.1  # between two checks of a transcoder that has not planned its renditions yet
 
 LadderFormat: TypeAlias = tuple[str, type[Packager]]
 TS: Final[LadderFormat] = ("hls", TsPackager)
 CMAF: Final[LadderFormat] = ("cmaf", CmafPackager)
 
 
-class PlannedRendition(Protocol):
-    """The known properties of a rung: bits per second of its picture and sound.
-
-    vbv: the factor by which the picture may exceed its bitrate for a second.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def bitrate(self) -> int: ...
-
-    @property
-    def audio(self) -> int: ...
-
-    @property
-    def vbv(self) -> float: ...
-
-
 @runtime_checkable
 class LadderTranscoder(Protocol):
-    """The output `codec`. rungs: those made of its source, the smallest first; empty while that is not known."""
+    """The output `codec`. rungs: the planned renditions, the smallest first; empty until they are planned."""
 
     @property
-    def rungs(self) -> Sequence[PlannedRendition]: ...
-
-
-class LadderStreams(Protocol):
-    """The part of the hub that ladders need."""
-
-    def find(self, name: str) -> Stream | None: ...
-
-    def find_recent(self, name: str) -> Stream | None: ...
-
-    async def wait(self, name: str, seconds: float) -> Stream: ...
+    def rungs(self) -> Sequence[LadderStep]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class LadderView:
     """A ladder at one moment, in one format.
 
-    steps: the rungs that can be shown, the smallest first. waits: the names of the rungs that are still to come.
-    known: whether the transcoder knows its rungs.
+    steps: the available renditions, the smallest first. missing: the names of the renditions that are not available
+    yet. is_known: whether the transcoder has planned its renditions.
     """
 
-    steps: Sequence[tuple[PlannedRendition, Packager]]
-    waits: Sequence[str]
-    known: bool
+    steps: Sequence[tuple[LadderStep, Packager]]
+    missing: Sequence[str]
+    is_known: bool
 
     @property
-    def whole(self) -> bool:
-        return self.known and not self.waits
+    def is_complete(self) -> bool:
+        return self.is_known and not self.missing
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(rung.name for rung, _ in self.steps)
+        return tuple(plan.name for plan, _ in self.steps)
 
     @property
     def ts(self) -> list[TsStep]:
-        return [TsStep(r.name, output, _most(r)) for r, output in self.steps if isinstance(output, TsPackager)]
+        return [TsStep(r.name, output, _max_bitrate(r)) for r, output in self.steps if isinstance(output, TsPackager)]
 
     @property
     def cmaf(self) -> list[CmafStep]:
-        return [CmafStep(r.name, output, _most(r)) for r, output in self.steps if isinstance(output, CmafPackager)]
+        return [
+            CmafStep(r.name, output, _max_bitrate(r)) for r, output in self.steps if isinstance(output, CmafPackager)
+        ]
 
 
-def _most(rung: PlannedRendition) -> int:
-    return int(rung.bitrate * rung.vbv) + rung.audio
+def _max_bitrate(plan: LadderStep) -> int:
+    return int(plan.bitrate * plan.vbv) + plan.audio
 
 
-def form_of(stream: Stream) -> LadderFormat:
-    """Returns the format of the ladder itself: browsers play HEVC only from CMAF."""
+def ladder_format(stream: Stream) -> LadderFormat:
+    """Returns the ladder's format: CMAF for HEVC, because browsers play HEVC only from CMAF."""
     return CMAF if stream.channel.codec == "libx265" else TS
 
 
-def current_ladder(hub: LadderStreams, stream: Stream, form: LadderFormat) -> LadderView:
-    """Returns a source's present ladder. A rung whose stream lingers is shown; one that has ended is left out."""
-    transcoder = stream.outputs.get(OUTPUT) if stream.outputs is not None else None
-    rungs: Sequence[PlannedRendition] = transcoder.rungs if isinstance(transcoder, LadderTranscoder) else ()
+def current_ladder(hub: PlayableStreams, stream: Stream, format: LadderFormat) -> LadderView:
+    """Returns the current ladder of a source. It includes lingering renditions, but not ended ones."""
+    transcoder = stream.output(OUTPUT)
+    rungs: Sequence[LadderStep] = transcoder.rungs if isinstance(transcoder, LadderTranscoder) else ()
     find = hub.find if stream.ended is None else hub.find_recent
-    steps: list[tuple[PlannedRendition, Packager]] = []
-    waits: list[str] = []
-    for rung in rungs:
-        rendition = find(f"{stream.name}@{rung.name}")
-        output = packager(rendition, *form) if rendition is not None else None
+    steps: list[tuple[LadderStep, Packager]] = []
+    missing: list[str] = []
+    for plan in rungs:
+        rendition = find(f"{stream.name}@{plan.name}")
+        output = packager(rendition, *format) if rendition is not None else None
         if not isinstance(output, Packager):
-            # 404: this format of the rung is off, or cannot be made of it.
+            # 404: this format is off for the rendition, or the rendition cannot have it.
             if output is None or output.status != 404:
-                waits.append(rung.name)
+                missing.append(plan.name)
         elif output.ready:
-            steps.append((rung, output))
+            steps.append((plan, output))
         else:
-            waits.append(rung.name)
-    return LadderView(steps, waits, bool(rungs))
+            missing.append(plan.name)
+    return LadderView(steps, missing, bool(rungs))
 
 
-def failure(stream: Stream) -> str | None:
-    """Returns why this stream's transcoder will never make a rung; None if it may."""
-    told = stream.outputs.status() if stream.outputs is not None else []
-    for output in told:
+def transcoder_failure(stream: Stream) -> str | None:
+    """Returns the error of this stream's transcoder if it has failed; otherwise None."""
+    statuses = stream.outputs.status() if stream.outputs is not None else []
+    for output in statuses:
         if output["name"] == OUTPUT and output["state"] == OutputState.FAILED:
             return str(output["error"])
     return None
 
 
 async def wait_for_rendition(
-    hub: LadderStreams, stream: Stream, form: LadderFormat, view: LadderView, seconds: float
+    hub: PlayableStreams, stream: Stream, format: LadderFormat, ladder: LadderView, seconds: float
 ) -> None:
-    """Waits until the first missing rung has made progress, at most `seconds`. Raises AtCapacity."""
-    if not view.waits:
+    """Waits until the first missing rendition makes progress, at most `seconds`. Raises AtCapacity."""
+    if not ladder.missing:
         await asyncio.sleep(min(_POLL_SECONDS, seconds))
         return
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     with contextlib.suppress(NoSuchStream):
-        rendition = await hub.wait(f"{stream.name}@{view.waits[0]}", seconds)
-        output = packager(rendition, *form)
+        rendition = await hub.wait(f"{stream.name}@{ladder.missing[0]}", seconds)
+        output = packager(rendition, *format)
         if isinstance(output, Packager):
             await output.changed.until(lambda: output.ready or output.stopped, end - loop.time())
         else:
-            await asyncio.sleep(min(_POLL_SECONDS, seconds))  # between two tries
+            await asyncio.sleep(min(_POLL_SECONDS, seconds))  # its output is being started

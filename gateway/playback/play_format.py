@@ -1,11 +1,11 @@
-"""How a playback format describes itself: each exports one `FORMAT`, which `formats.py` lists."""
+"""The description of a playback format: each format exports one, `FORMAT`, and `formats.py` lists them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from gateway.http.request import Request
 from gateway.http.response import Answer
@@ -16,25 +16,38 @@ from gateway.packaging.services import PackagingServices
 from gateway.settings import Settings
 
 AnswerOrAwaitable: TypeAlias = "Answer | Coroutine[Any, Any, Answer]"
-# respond(request, stream, the path below the stream). The stream is live, or ended less than a minute ago, and its
-# output is enabled. The viewer may have it.
+# respond(request, stream, the path below the stream). The stream is live, or ended less than a minute ago. Its output
+# is enabled, and the viewer is authorized.
 Responder: TypeAlias = Callable[[Request, Stream, str], AnswerOrAwaitable]
 
 
+class PlayableStreams(Protocol):
+    """The streams that viewers can play: those of the hub, possibly also those of other nodes."""
+
+    def find(self, name: str) -> Stream | None:
+        """Returns a stream that can be played now, at least by FLV and RTMP."""
+
+    def find_recent(self, name: str) -> Stream | None:
+        """Returns a stream of this node with all its outputs. The stream is live or has just ended."""
+
+    async def wait(self, name: str, seconds: float) -> Stream:
+        """Waits until the stream can be played. Raises NoSuchStream, AtCapacity."""
+
+
 class CacheClass(Enum):
-    """How an edge keeps a file, besides what its `Cache-Control` says."""
+    """How an edge caches a file, in addition to its `Cache-Control`."""
 
     MEDIA = "media"  # never changes; may be large
-    PLAYLIST = "playlist"  # changes all the time; each viewer's query is inserted as it is
-    MANIFEST = "manifest"  # the same for XML with `$` identifiers; its UTCTiming moves on with the age of the copy
+    PLAYLIST = "playlist"  # changes often; each viewer's query is inserted without changes
+    MANIFEST = "manifest"  # like PLAYLIST, for XML with `$` identifiers; UTCTiming is advanced by the age of the copy
 
 
 @dataclass(frozen=True, slots=True)
 class PlayAddress:
     """One address of a format.
 
-    name: in `playUrls` and in viewer counts. path: below the address of the channel; empty for RTMP.
-    scheme: "http" stands for https, too. label: for people.
+    name: name in `playUrls` and in viewer counts. path: path below the channel's address; empty for RTMP.
+    scheme: "http" also means https. label: the text for users.
     """
 
     name: str
@@ -45,19 +58,19 @@ class PlayAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlayFormat:
-    """Everything that router, edge, addresses, API, console and metrics know of one way to play a stream.
+    """A playback format as router, edge, addresses, API, console and metrics use it.
 
-    output: the output that makes it, also its name in metrics. flag: the channel field that switches it on; empty: it
-    is always on. addresses: in the order in which clients are shown them.
-    packager: returns what makes the output of one stream.
+    output: name of its output, also in metrics. flag: the channel field that enables it; empty: always enabled.
+    addresses: in the order in which clients list them.
+    packager: returns the factory of a stream's output.
     on_demand: whether the output starts at the first request.
-    pulled: also nodes that pull the stream make it, because it needs nothing but units.
-    rung_codec: the rungs of a ladder with this encoder have the output, too.
-    fields, label: of a format that is not in the contract, as in `OutputDescriptor`.
+    pulled: whether the output also exists on nodes that pull the stream, because it needs only units.
+    rendition_codec: the renditions of a ladder with this encoder also have the output.
+    fields, label: for a format that is not in the contract, see `OutputDescriptor`.
 
-    A format of files has these too; others handle their connections themselves.
-    respond: answers for its files. files: the cache class of each, by suffix.
-    folders: where its media files are; empty: beside the playlist.
+    Only for formats with files (other formats handle their connections themselves):
+    respond: answers for its files. files: the cache class of each file by suffix.
+    folders: the folders of its media files; empty: the folder of the playlist.
     """
 
     output: str
@@ -66,7 +79,7 @@ class PlayFormat:
     packager: Callable[[PackagingServices], Callable[[Stream], StreamOutput]]
     on_demand: Callable[[Settings], bool] = lambda settings: False
     pulled: bool = False
-    rung_codec: str = ""
+    rendition_codec: str = ""
     respond: Responder | None = None
     files: Mapping[str, CacheClass] = field(default_factory=dict)
     folders: tuple[str, ...] = ()
@@ -76,16 +89,16 @@ class PlayFormat:
     @property
     def media(self) -> tuple[str, ...]:
         """The suffixes of its media files."""
-        return tuple(suffix for suffix, kept in self.files.items() if kept is CacheClass.MEDIA)
+        return tuple(suffix for suffix, cache_class in self.files.items() if cache_class is CacheClass.MEDIA)
 
     def spec(self, services: PackagingServices) -> OutputSpec:
-        """Returns the output of a stream."""
+        """Returns the description of the format's output."""
 
         def wanted(stream: Stream) -> bool:
             channel = stream.channel
             if not self.flag or channel.flag(self.flag):
                 return True
-            return not stream.is_source and channel.codec == self.rung_codec
+            return not stream.is_source and channel.codec == self.rendition_codec
 
         on_demand = self.on_demand(services.settings)
         return OutputSpec(self.output, self.packager(services), wanted, on_demand, listed=bool(self.flag))

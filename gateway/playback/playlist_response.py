@@ -1,4 +1,4 @@
-"""Common parts of HLS and DASH answers: finding the packager, copying the query, waiting for the first playlist."""
+"""Common parts of HLS and DASH answers: finds the packager, copies the query, waits for the first playlist."""
 
 from __future__ import annotations
 
@@ -12,29 +12,37 @@ from gateway.http.response import Response, service_unavailable, text
 from gateway.lib.gate import Gate
 from gateway.live.stream import Stream, StreamState
 from gateway.packaging.packager import Packager
+from gateway.packaging.segment_window import Segment
 
 EventualResponse: TypeAlias = "Response | Coroutine[Any, Any, Response]"
 
 M3U8: Final = "application/vnd.apple.mpegurl"
-SEGMENT_CACHE: Final = "public, max-age=600, immutable"  # names are never used twice
+SEGMENT_CACHE: Final = "public, max-age=600, immutable"  # a name is never used for another segment
 PLAYLIST_CACHE: Final = "no-cache"
 HOLD: Final = 3  # Target Durations for which a request for the next item is held (HLS §6.2.5.2)
-MAX_LINGER: Final = 60.0  # additional seconds for which a request is held while there is no publisher
-FIRST_WAIT: Final = 12.0  # seconds until a new stream has its first playlist (segmenter.FIRST_CUT)
+MAX_LINGER: Final = 60.0  # additional seconds for which a request is held while no publisher is connected
+FIRST_WAIT: Final = 12.0  # seconds that a request waits for the first playlist of a new stream (segmenter.FIRST_CUT)
 
-_MAX_QUERY = 2048  # it is copied to every URI of a playlist
+_MAX_QUERY = 2048  # characters; the query is copied to every URI of a playlist
 _UNSAFE = re.compile(r"[^A-Za-z0-9\-._~!$&'()*+,;=:@/?%]")
 
 P = TypeVar("P", bound=Packager)
 
 
-def packager(stream: Stream, name: str, kind: type[P]) -> P | Response:
-    """Returns the output `name` of a stream, or the answer that says why there is none."""
-    outputs = stream.outputs
-    if outputs is None or not outputs.enabled(name):
-        return text(404, f"{name} is not enabled for {stream.name}")
-    output = outputs.get(name)
-    if not isinstance(output, kind):
+def not_streaming(name: str) -> Response:
+    return text(404, f"{name} is not streaming live now")
+
+
+def not_enabled(output: str, name: str) -> Response:
+    return text(404, f"{output} is not enabled for {name}")
+
+
+def packager(stream: Stream, name: str, packager_type: type[P]) -> P | Response:
+    """Returns the output `name` of a stream, or an answer with the reason if it is unavailable."""
+    if not stream.has_output(name):
+        return not_enabled(name, stream.name)
+    output = stream.output(name)
+    if not isinstance(output, packager_type):
         return service_unavailable(f"{name} of {stream.name} is starting", 1)
     output.catch_up()
     if output.refused is not None:
@@ -43,79 +51,89 @@ def packager(stream: Stream, name: str, kind: type[P]) -> P | Response:
 
 
 def ready(stream: Stream, name: str) -> bool:
-    """Whether the enabled output `name` has what a player needs to start; starts an output that waits for demand."""
-    output = stream.outputs.get(name) if stream.outputs is not None else None
+    """Whether a player can start with the enabled output `name`. Starts an output that waits for its first request."""
+    output = stream.output(name)
     if not isinstance(output, Packager):
         return output is not None
     output.catch_up()
     return output.ready and output.refused is None
 
 
+def segment_response(segment: Segment, content_type: str) -> Response:
+    """Returns the response for a complete segment. All requests share it."""
+    response = segment.served
+    if not isinstance(response, Response):
+        response = segment.served = Response(200, segment.body(), content_type, cache=SEGMENT_CACHE)
+    return response
+
+
 def playlist(
     request: Request,
     stream: Stream,
     name: str,
-    kind: type[P],
+    packager_type: type[P],
     render: Callable[[P, str], EventualResponse],
-    there: Callable[[P], bool] = lambda output: output.ready,
+    is_ready: Callable[[P], bool] = lambda output: output.ready,
 ) -> EventualResponse:
-    """Answers for a playlist or manifest of the output `name`: `render(output, suffix)`, as soon as `there`.
+    """Answers with a playlist or manifest of the output `name`: `render(output, suffix)`, as soon as `is_ready`.
 
     suffix: the query to add to every URI in it, see `copied_query`. For a new stream, the answer waits.
     """
-    output = packager(stream, name, kind)
+    output = packager(stream, name, packager_type)
     if isinstance(output, Response):
         return output
     suffix = copied_query(request)
     if isinstance(suffix, Response):
         return suffix
-    if there(output):
+    if is_ready(output):
         return render(output, suffix)
-    return _first_playlist(output, stream, name, lambda: there(output), lambda: render(output, suffix))
+    return _first_playlist(output, stream, name, lambda: is_ready(output), lambda: render(output, suffix))
 
 
 async def _first_playlist(
-    output: Packager, stream: Stream, name: str, there: Callable[[], bool], render: Callable[[], EventualResponse]
+    output: Packager, stream: Stream, name: str, is_ready: Callable[[], bool], render: Callable[[], EventualResponse]
 ) -> Response:
-    if await output.changed.until(lambda: there() or output.stopped, FIRST_WAIT) and there():
+    if await output.changed.until(lambda: is_ready() or output.stopped, FIRST_WAIT) and is_ready():
         answer = render()
         return answer if isinstance(answer, Response) else await answer
     if output.refused is not None:
         return text(404, f"{name} cannot carry {stream.name}: {output.refused}")
     if output.stopped:
-        return text(404, f"{stream.name} is not streaming live now")
+        return not_streaming(stream.name)
     return service_unavailable(f"{name} of {stream.name} has no segment yet", 1)
 
 
-async def wait_until(output: Packager, gate: Gate, seconds: float, stream: Stream, there: Callable[[], bool]) -> bool:
-    """Waits until `there()`, at most `seconds`; while the stream lingers without a publisher, as long as it lingers.
+async def wait_until(
+    output: Packager, changed: Gate, seconds: float, stream: Stream, is_ready: Callable[[], bool]
+) -> bool:
+    """Waits for `is_ready()`, at most `seconds`, or until the end of the linger time while no publisher is connected.
 
-    For requests that players make by the clock: a player takes an error for a broken stream, and asks again at once.
+    For requests that players send by the clock. A player treats an error as a broken stream, and asks again at once.
     """
     rounds = math.ceil(MAX_LINGER / max(seconds, 0.1))
     lingering = True
     while lingering and rounds:
         rounds -= 1
         lingering = stream.state is StreamState.LINGERING
-        if await gate.until(lambda: there() or output.over, seconds):
-            return there()
+        if await changed.until(lambda: is_ready() or output.over, seconds):
+            return is_ready()
         lingering = lingering or stream.state is StreamState.LINGERING
     return False
 
 
 def copied_query(request: Request) -> str | Response:
-    """Returns the query to add to every URI of a playlist: its own query without delivery directives, or "".
+    """Returns the query to add to every URI of a playlist: the request's query without delivery directives, or "".
 
-    So a protected playlist's signature reaches its segments.
+    So the signature of a protected playlist is also sent with its segments.
     Characters that could end a URI, an attribute or a line are escaped.
     """
     raw = request.raw_query
     if not raw:
         return ""
-    kept = "&".join([p for p in raw.split("&") if p and not p.startswith("_HLS_")])
-    if len(kept) > _MAX_QUERY:
+    query = "&".join([p for p in raw.split("&") if p and not p.startswith("_HLS_")])
+    if len(query) > _MAX_QUERY:
         return text(414, "the query is too long")
-    return "?" + _UNSAFE.sub(lambda m: "".join(f"%{b:02X}" for b in m[0].encode()), kept) if kept else ""
+    return "?" + _UNSAFE.sub(lambda m: "".join(f"%{b:02X}" for b in m[0].encode()), query) if query else ""
 
 
 def directives(request: Request) -> dict[str, str]:

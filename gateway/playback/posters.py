@@ -15,29 +15,30 @@ from gateway.ports.errors import StoreUnavailable
 from gateway.ports.stores import Object, ObjectStore
 
 _DAYS: Final = 14  # an older picture is of little use, and each day costs a listing
-_MAX_CHANNELS: Final = 4096  # channels whose poster is remembered
-_FRESH: Final = 300.0  # seconds for which it is remembered, also after the last snapshot was deleted
-_TIMEOUT: Final = 2.0  # seconds that a status waits for a store; the next status may have the result
+_MAX_CHANNELS: Final = 4096  # channels whose poster is cached
+_CACHE_SECONDS: Final = 300.0  # for which a poster is cached, even if the snapshot is deleted meanwhile
+_TIMEOUT: Final = 2.0  # seconds that a status waits for a store; the next status may contain the result
 
 
 class Posters:
-    """Finds each channel's poster, with at most one search per channel at once and one in five minutes.
+    """Finds each channel's poster. Searches once in five minutes for each channel, and never twice at once.
 
-    tasks: owns the searches. They continue after their request has gone, so that a slow store helps the next request.
+    tasks: owns the searches. They continue after the end of their request, so that the next request has the result
+    even if the store is slow.
     """
 
     def __init__(self, objects: ObjectStore, tasks: Tasks, clock: Callable[[], float] = time.time) -> None:
         self._objects = objects
         self._tasks = tasks
         self._clock = clock
-        self._known: OrderedDict[str, tuple[float, str | None]] = OrderedDict()
+        self._cache: OrderedDict[str, tuple[float, str | None]] = OrderedDict()
         self._searches: dict[str, asyncio.Event] = {}
 
     async def latest(self, channel: str) -> str | None:
         """Returns the key of the latest stored snapshot of the last two weeks; None if none is known."""
         now = self._clock()
-        known = self._known.get(channel)
-        if known is None or now - known[0] >= _FRESH:
+        cached = self._cache.get(channel)
+        if cached is None or now - cached[0] >= _CACHE_SECONDS:
             done = self._searches.get(channel)
             if done is None:
                 done = self._searches[channel] = asyncio.Event()
@@ -46,24 +47,24 @@ class Posters:
                 async with asyncio.timeout(_TIMEOUT):
                     await done.wait()
             except TimeoutError:
-                pass  # the earlier result is used meanwhile
-            known = self._known.get(channel)
-        return known[1] if known is not None else None
+                pass  # use the earlier result meanwhile
+            cached = self._cache.get(channel)
+        return cached[1] if cached is not None else None
 
     def forget(self, channel: str) -> None:
         """Forgets the poster of a channel that is live, because newer snapshots will follow."""
-        self._known.pop(channel, None)
+        self._cache.pop(channel, None)
 
     async def _search(self, channel: str, now: float, done: asyncio.Event) -> None:
         try:
             found = await self._find(channel, datetime.fromtimestamp(now, UTC))
         except StoreUnavailable:
-            return  # searched again at the next status
+            return  # the next status starts a new search
         else:
-            self._known[channel] = (now, found)
-            self._known.move_to_end(channel)
-            if len(self._known) > _MAX_CHANNELS:
-                self._known.popitem(last=False)
+            self._cache[channel] = (now, found)
+            self._cache.move_to_end(channel)
+            if len(self._cache) > _MAX_CHANNELS:
+                self._cache.popitem(last=False)
         finally:
             del self._searches[channel]
             done.set()
@@ -76,7 +77,7 @@ class Posters:
             if not await _any(self._objects, folder):
                 continue
             for hour in range(23, -1, -1):
-                # Names are `capture-YYYY-MM-DD_HH-MM-SS.jpg`: they sort as their times do.
+                # Names are `capture-YYYY-MM-DD_HH-MM-SS.jpg`: the order of the names is the order of the times.
                 prefix = media_keys.image_key(channel, day.replace(hour=hour)).rsplit("-", 2)[0] + "-"
                 keys = [found.key async for found in self._objects.list(prefix)]
                 if keys:
@@ -85,7 +86,7 @@ class Posters:
 
 
 async def _any(objects: ObjectStore, prefix: str) -> bool:
-    """Whether any object has this prefix; a store that lists by pages reads one page."""
+    """Whether any object has this prefix. A store that lists by pages reads only one page."""
     listing = objects.list(prefix)
     try:
         async for found in listing:

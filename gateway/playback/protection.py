@@ -1,11 +1,11 @@
-"""Decides which viewers may play a channel, by play sign or CloudFront signature, and which pages may embed it."""
+"""Decides which viewers may play a channel (by play sign or CloudFront signature), and which pages may embed it."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import structlog
@@ -28,13 +28,13 @@ _MAX_SIGNS: Final = 10_000
 _MAX_POLICIES: Final = 4096
 _MAX_WARNINGS: Final = 1024
 _NEEDS_SIGN: Final = text(403, "a play sign is needed: ?sign=<expiry>-<hash>")
-_NOT_UNDERSTOOD: Final = text(403, "this channel's protection is not understood: nobody may play it")
-_FOREIGN: Final = text(403, "this channel may not be embedded by that page")
+_INVALID_PROTECTION: Final = text(403, "this channel's protection is not understood: nobody may play it")
+_REFERER_REFUSED: Final = text(403, "this channel may not be embedded by that page")
 
 
 @dataclass(frozen=True, slots=True)
 class _Policy:
-    """The rules of one channel, read once from its fields. channel: their source; None for unknown channels."""
+    """The rules of one channel, read once from its fields. channel: None for unknown channels."""
 
     channel: Channel | None
     auth: str
@@ -45,11 +45,11 @@ class PlaybackProtection:
     """Checks requests for a channel's media. Hot path; it never waits.
 
     auth and referers apply to channels without their own `playAuth` and `refererAllow`.
-    They apply to unknown channels too, so that answers do not show which channels exist.
-    A channel whose own fields are invalid is closed.
+    They also apply to unknown channels, so that answers do not show which channels exist.
+    A channel with invalid fields cannot be played.
     Every credential is verified, even after refusals.
-    After `refusals_per_minute` refused credentials of an address, its wrong ones get 429 until the minute is over.
-    Those are not logged. Counters: `refused` by reason.
+    After `refusals_per_minute` refused credentials of an address, wrong credentials get 429 for the rest of the minute
+    and are not logged. Counters: `refused` by reason.
     """
 
     def __init__(
@@ -71,35 +71,38 @@ class PlaybackProtection:
         self._monotonic = clocks.monotonic
         self._default = _Policy(None, auth, self._referers)
         self._policies: OrderedDict[str, _Policy] = OrderedDict()
-        self._warned = ProtectionWarnings()
+        self._warnings = ProtectionWarnings()
         self._signs: OrderedDict[tuple[str, str], int] = OrderedDict()  # valid signs and their expiry times
         self._rotations = secrets.rotations  # rotation count of the secrets that verified them
         self.refused: dict[str, int] = {}
 
     def judge(self, request: Request, name: str, channel: Channel | None) -> Response | None:
-        """Returns None if `request` may have the stream `name` of `channel` (None: unknown), otherwise the refusal."""
+        """Returns the refusal if the viewer has no permission for the stream `name`; otherwise None.
+
+        channel: the stream's channel; None if it is unknown.
+        """
         policy = self._policies.get(channel.id) if channel is not None else self._default
         if policy is None or policy.channel is not channel:
-            policy = self._read(channel)
+            policy = self._read_policy(channel)
         auth, referers = policy.auth, policy.referers
         if referers and not embeddable(request, referers):
             self._count("referer")
-            return _FOREIGN
+            return _REFERER_REFUSED
         if auth == "none":
             return None
         if auth == "sign":
-            return self._by_sign(request, channel_of(name))
+            return self._check_sign(request, channel_of(name))
         if auth == NOBODY:
             self._count("not understood")
-            return _NOT_UNDERSTOOD
-        return self._by_cloudfront(request)
+            return _INVALID_PROTECTION
+        return self._check_cloudfront(request)
 
     def judge_sign(self, name: str, channel: Channel | None, sign: str | None, address: str | None) -> None:
-        """Does the same for RTMP, without pages and CloudFront. Raises NotAuthorized, TooManyRefusals.
+        """Checks the permission of an RTMP player, without pages and CloudFront. Raises NotAuthorized, TooManyRefusals.
 
         address: None for a trusted proxy, whose address is not limited.
         """
-        auth = self._read(channel).auth
+        auth = self._read_policy(channel).auth
         if auth == "none":
             return
         verdict = Verdict.MISSING
@@ -115,7 +118,7 @@ class PlaybackProtection:
 
     # ---- play signs ----
 
-    def _by_sign(self, request: Request, id: str) -> Response | None:
+    def _check_sign(self, request: Request, id: str) -> Response | None:
         signs = [part[5:] for part in request.raw_query.split("&") if part.startswith("sign=")]
         if not signs:
             self._count("missing")
@@ -142,7 +145,7 @@ class PlaybackProtection:
 
     # ---- CloudFront ----
 
-    def _by_cloudfront(self, request: Request) -> Response | None:
+    def _check_cloudfront(self, request: Request) -> Response | None:
         verifier = self._cloudfront
         if verifier is None:
             self._count("missing")
@@ -159,25 +162,25 @@ class PlaybackProtection:
 
     # ---- refusals ----
 
-    def _refuse(self, request: Request, kind: str, reason: str) -> Response:
-        """Returns 403, or 429 beyond the limit of the address.
+    def _refuse(self, request: Request, counter: str, reason: str) -> Response:
+        """Returns 403, or 429 above the limit of the address. Only wrong credentials count, not missing ones.
 
-        Only credentials that were sent count, not missing ones.
+        counter: the key in `refused`. reason: the text for the client and the log.
         """
         if not request.exempt and (seconds := self._refusals.add(request.peer, self._monotonic())):
             self._count("blocked")
             return service_unavailable("too many refused requests from this address", seconds, 429)
         log.info("playback refused", path=request.path[:200], peer=request.peer, reason=reason)
-        self._count(kind)
+        self._count(counter)
         return text(403, reason)
 
-    def _count(self, kind: str) -> None:
-        self.refused[kind] = self.refused.get(kind, 0) + 1
+    def _count(self, reason: str) -> None:
+        self.refused[reason] = self.refused.get(reason, 0) + 1
 
-    def _read(self, channel: Channel | None) -> _Policy:
+    def _read_policy(self, channel: Channel | None) -> _Policy:
         if channel is None:
             return self._default
-        self._warned.look(channel)
+        self._warnings.check(channel)
         referers = channel.referer_allow
         policy = _Policy(channel, channel.play_auth or self._auth, self._referers if referers is None else referers)
         self._policies[channel.id] = policy
@@ -187,46 +190,42 @@ class PlaybackProtection:
 
 
 class ProtectionWarnings:
-    """Warns of channels with invalid protection fields, once for each channel and value.
+    """Logs channels with invalid protection fields, once for each channel and value.
 
     Remembers the last 1,024 warnings.
     """
 
     def __init__(self) -> None:
-        self._told: OrderedDict[tuple[str, str, str], None] = OrderedDict()
+        self._logged: OrderedDict[tuple[str, str, str], None] = OrderedDict()
 
-    def look(self, channel: Channel) -> None:
+    def check(self, channel: Channel) -> None:
         for field, value in invalid_protection_fields(channel.item).items():
-            if self._is_new(channel.id, field, value):
+            warning = (channel.id, field, repr(value)[:1000])
+            if warning not in self._logged:
                 log.warning(
                     "the channel's protection is not understood: nobody may play it",
                     stream=channel.id,
                     field=field,
                     value=repr(value)[:100],
                 )
-
-    def _is_new(self, id: str, field: str, value: Any) -> bool:
-        told = (id, field, repr(value)[:1000])
-        known = told in self._told
-        self._told[told] = None
-        self._told.move_to_end(told)
-        if len(self._told) > _MAX_WARNINGS:
-            self._told.popitem(last=False)
-        return not known
+            self._logged[warning] = None
+            self._logged.move_to_end(warning)
+            if len(self._logged) > _MAX_WARNINGS:
+                self._logged.popitem(last=False)
 
 
 def embeddable(request: Request, allowed: Sequence[str]) -> bool:
     """Whether the requesting page may embed the channel.
 
-    A page may if it is on the list, on this host (as the console is, at another port), or unknown.
-    Players outside browsers send no Referer, and are allowed (like nginx's `valid_referers none`).
-    A page that hides its Referer still sends an Origin with cross-origin requests; `Origin: null` is refused.
+    Allowed are pages on the list, pages on this host (for example the console, at another port), and unknown pages.
+    Players outside browsers send no Referer and are allowed (like nginx's `valid_referers none`).
+    A page that hides its Referer still sends an Origin with cross-origin requests. `Origin: null` is refused.
     """
-    page = request.headers.get("referer") or request.headers.get("origin")
-    if not page:
+    referer = request.headers.get("referer") or request.headers.get("origin")
+    if not referer:
         return True
     try:
-        parts = urlsplit(page)
+        parts = urlsplit(referer)
         host, port = parts.hostname, parts.port
     except ValueError:
         return False

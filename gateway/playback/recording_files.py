@@ -1,10 +1,9 @@
-"""Serves the stored media of a channel below `/<id>/vod/`, from local files or from a remote object store."""
+"""Serves the stored media of a channel below `/<id>/vod/`, from local files or a remote object store."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
@@ -19,20 +18,20 @@ from gateway.ports import media_keys
 from gateway.ports.errors import NoSuchObject, StoreUnavailable
 from gateway.ports.stores import Object, ObjectStore
 
-_GROWING: Final = "public, max-age=2"  # a growing playlist is fetched repeatedly
-_MAX_PLAYLIST: Final = 32 << 20
+_GROWING: Final = "public, max-age=2"  # players fetch a growing playlist repeatedly
+_MAX_PLAYLIST: Final = 32 << 20  # bytes
 _LINES_PER_TURN: Final = 1_000  # of a playlist into which a query is copied; takes about a millisecond
 NO_RECORDING: Final = text(404, "no such recording")
 _URI: Final = re.compile(r'(URI=")([^"\r\n]*)(")')
 
 
 class RecordingFiles:
-    """Serves stored media; the caller has checked that the viewer may have it.
+    """Serves stored media. The caller has already authorized the viewer.
 
     media: the folder of a local object store; None: the store is remote.
-    Remote bytes pass through here as fast as the client reads them.
-    Media never changes under its name; a playlist may grow.
-    A playlist's query is copied to every URI in it, so that its signature covers the segments.
+    Remote objects are read as fast as the client reads the answer.
+    A media file never changes; a playlist may grow.
+    The query of a playlist is copied to every URI in it, so that its signature is valid for the segments.
     """
 
     def __init__(self, objects: ObjectStore, media: Path | None) -> None:
@@ -40,14 +39,14 @@ class RecordingFiles:
         self._files = Files(media) if media is not None else None
 
     async def __call__(self, request: Request, id: str, path: str) -> Response:
-        """Serves the recording `<id>/<path>`. Other objects of the store are answered with 404."""
+        """Serves the recording `<id>/<path>`. Answers 404 for other objects of the store."""
         key = f"{id}/{path}"
         return await self.serve(request, key) if is_recording(key) else NO_RECORDING
 
     async def serve(self, request: Request, key: str, cache: str = IMMUTABLE) -> Response:
-        """Serves the object `key`.
+        """Serves the object `key`. Answers 404 for names that begin with "." (unfinished or private).
 
-        Names that begin with "." are unfinished or private: 404. cache: Cache-Control of media.
+        cache: Cache-Control of media.
         """
         if not is_object_key(key) or any(part.startswith(".") for part in key.split("/")):
             return NO_RECORDING
@@ -59,18 +58,18 @@ class RecordingFiles:
             return await self._object(request, key, cache)
         except NoSuchObject:
             return NO_RECORDING
-        except StoreUnavailable as away:
-            return service_unavailable("recordings cannot be read now", away.retry_after)
+        except StoreUnavailable as error:
+            return service_unavailable("recordings cannot be read now", error.retry_after)
 
     async def _playlist(self, request: Request, key: str) -> Response:
         suffix = copied_query(request)
         if isinstance(suffix, Response):
             return suffix
-        found = await self._objects.head(key)
-        if found.size > _MAX_PLAYLIST:
+        entry = await self._objects.head(key)
+        if entry.size > _MAX_PLAYLIST:
             return text(500, "the playlist is too large")
-        headers = validators(_tag(found), found.modified)
-        if not suffix and unchanged(request, _tag(found), found.modified):
+        headers = validators(_entity_tag(entry), entry.modified)
+        if not suffix and unchanged(request, _entity_tag(entry), entry.modified):
             return Response(304, None, cache=_GROWING, headers=headers)
         body = b"".join([piece async for piece in self._objects.read(key)])
         if suffix:
@@ -79,14 +78,15 @@ class RecordingFiles:
         return Response(200, body, M3U8, cache=_GROWING, headers=headers, compress=True)
 
     async def _object(self, request: Request, key: str, cache: str) -> Response:
-        found = await self._objects.head(key)
-
-        def body(first: int, end: int) -> AsyncIterator[bytes]:
-            return self._objects.read(key, first, end)
-
-        kind = content_type(key)
+        entry = await self._objects.head(key)
         return file_response(
-            request, body, found.size, tag=_tag(found), modified=found.modified, kind=kind, cache=cache
+            request,
+            lambda first, end: self._objects.read(key, first, end),
+            entry.size,
+            tag=_entity_tag(entry),
+            modified=entry.modified,
+            kind=content_type(key),
+            cache=cache,
         )
 
 
@@ -96,7 +96,7 @@ def is_recording(key: str) -> bool:
 
 
 async def _with_query(playlist: bytes, suffix: str) -> bytes:
-    """Does the same as with_query, but lets other requests run between the pieces of a long playlist."""
+    """Does what with_query does, but lets other requests run between the parts of a long playlist."""
     lines = playlist.decode("utf-8", "replace").split("\n")
     pieces = []
     for first in range(0, len(lines), _LINES_PER_TURN):
@@ -109,7 +109,7 @@ async def _with_query(playlist: bytes, suffix: str) -> bytes:
 def with_query(playlist: str, suffix: str) -> str:
     """Returns the playlist with `suffix` ("?…") after every relative URI, in URI lines and in attributes of tags.
 
-    A URI of another host is not changed, so that the signature is not sent there.
+    A URI of another host is not changed, so that the signature is not sent to that host.
     """
 
     def extended(uri: str) -> str:
@@ -129,5 +129,5 @@ def with_query(playlist: str, suffix: str) -> str:
     return "\n".join(lines)
 
 
-def _tag(found: Object) -> str:
-    return f'"{round(found.modified * 1000):x}-{found.size:x}"'
+def _entity_tag(entry: Object) -> str:
+    return f'"{round(entry.modified * 1000):x}-{entry.size:x}"'

@@ -1,4 +1,4 @@
-"""Maps the paths of the playback listener: a stream's protected media, player pages, health."""
+"""Answers the requests of the playback listener by path: a stream's protected media, player pages, health."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, Self, TypeAlias
 from gateway.channels.channel import Channel
 from gateway.channels.media_owners import MediaOwners
 from gateway.channels.names import channel_of, is_channel_id, is_stream_name
-from gateway.channels.stores import ChannelReader
+from gateway.channels.stores import ChannelReader, find_channel
 from gateway.http.request import Request
 from gateway.http.response import Answer, Response, service_unavailable, text
 from gateway.live.stream import Stream
@@ -20,63 +20,52 @@ from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.ladder_view import OUTPUT as LADDER_OUTPUT
 from gateway.playback.pages import Pages
-from gateway.playback.play_format import AnswerOrAwaitable, PlayFormat, Responder
+from gateway.playback.play_format import AnswerOrAwaitable, PlayableStreams, PlayFormat, Responder
+from gateway.playback.playlist_response import not_enabled, not_streaming
 from gateway.playback.posters import Posters
 from gateway.playback.protection import PlaybackProtection
 from gateway.playback.recording_files import NO_RECORDING
 from gateway.playback.status import StatusResponder
-from gateway.ports.errors import AtCapacity, NoSuchChannel, NoSuchStream, StoreUnavailable
+from gateway.ports.errors import AtCapacity, NoSuchStream, StoreUnavailable
 
-# For paths that belong to no stream: respond(request, the path below the folder).
+# For paths that do not belong to a stream: respond(request, the path below the folder).
 FolderResponder: TypeAlias = Callable[[Request, str], AnswerOrAwaitable]
-# For stored media of a channel, live or not: respond(request, channel id, the path below `vod/`).
+# For stored media of a channel: respond(request, channel id, the path below `vod/`).
 StoredResponder: TypeAlias = Callable[[Request, str, str], Awaitable[Answer]]
 
 _NO_PAGE: Final = text(404, "not found")
-_NOT_POSTED: Final = text(405, "this method is not served here", headers={"Allow": "GET, HEAD, OPTIONS"})
-
-
-class PlayableStreams(Protocol):
-    """The streams that viewers can see: those of the hub, or also those of other nodes."""
-
-    def find(self, name: str) -> Stream | None:
-        """Returns a stream that can be played now, at least by FLV and RTMP."""
-
-    def find_recent(self, name: str) -> Stream | None:
-        """Returns a stream that this node holds, with all its outputs; also one that has just ended."""
-
-    async def wait(self, name: str, seconds: float) -> Stream:
-        """Waits until the stream can be played. Raises NoSuchStream, AtCapacity."""
+_NO_POST: Final = text(405, "this method is not served here", headers={"Allow": "GET, HEAD, OPTIONS"})
 
 
 class RemoteFiles(Protocol):
-    """The files of streams that other nodes hold."""
+    """The files of streams on other nodes."""
 
     def file(
         self, request: Request, name: str, rest: str, absent: Callable[[], Coroutine[Any, Any, Answer]]
     ) -> AnswerOrAwaitable:
-        """Returns the holder's answer to `/<name>/<rest>`, if the viewer may have it.
+        """Returns the answer to `/<name>/<rest>` of the node that holds the stream, if the viewer has permission.
 
-        absent: makes the answer if no node holds the stream.
+        absent: returns the answer if no node holds the stream.
         """
 
 
 class LadderResponders(Protocol):
-    """The responders of formats, of a ladder's index and of its rungs. None: the format does not answer with files."""
+    """The responders of formats, of a ladder's index and of its renditions."""
 
-    def responder(self, format: PlayFormat) -> Responder | None: ...
+    def responder(self, format: PlayFormat) -> Responder | None:
+        """Returns the responder of a format; None if the format has no files."""
 
     def index(self, request: Request, stream: Stream, rest: str) -> AnswerOrAwaitable: ...
 
-    def rung(self, request: Request, stream: Stream, rest: str) -> AnswerOrAwaitable: ...
+    def rendition(self, request: Request, stream: Stream, rest: str) -> AnswerOrAwaitable: ...
 
 
 @dataclass(frozen=True, slots=True)
 class MediaRoute:
     """The files of one output.
 
-    output: must be enabled; "": no output is required.
-    protocol: under which players are counted; "": they are not counted.
+    output: the output that must be enabled; "": none.
+    protocol: the protocol under which players are counted; "": they are not counted.
     """
 
     output: str
@@ -86,9 +75,9 @@ class MediaRoute:
 
 @dataclass(frozen=True, slots=True)
 class MediaRoutes:
-    """Maps paths below `/<id>/` to outputs: by whole path, then by first folder, then by a file's suffix.
+    """Maps paths below `/<id>/` to outputs: first by the whole path, then by the first folder, then by the suffix.
 
-    other_folders: for all other folders, which are the rungs of ladders.
+    other_folders: the route of all other folders, which are the renditions of ladders.
     """
 
     names: Mapping[str, MediaRoute]
@@ -98,7 +87,7 @@ class MediaRoutes:
 
     @classmethod
     def of(cls, ladders: LadderResponders, snapshot: Responder) -> Self:
-        """Returns the paths of all formats, a ladder with a folder for each rung, and the snapshot."""
+        """Returns the routes of all formats, of ladders with a folder for each rendition, and of the snapshot."""
         names = {
             LADDER_INDEX: MediaRoute(LADDER_OUTPUT, ladders.index),
             "snapshot.jpg": MediaRoute("", snapshot),
@@ -112,12 +101,12 @@ class MediaRoutes:
                 names |= {address.path: route for address in format.addresses}
                 folders |= dict.fromkeys(format.folders, route)
                 suffixes |= dict.fromkeys(() if format.folders else format.media, route)
-        return cls(names, folders, suffixes, MediaRoute(LADDER_OUTPUT, ladders.rung))
+        return cls(names, folders, suffixes, MediaRoute(LADDER_OUTPUT, ladders.rendition))
 
     def find(self, path: str) -> MediaRoute | None:
-        media = self.names.get(path)
-        if media is not None:
-            return media
+        route = self.names.get(path)
+        if route is not None:
+            return route
         folder, slash, _ = path.partition("/")
         if slash:
             return self.folders.get(folder, self.other_folders)
@@ -126,10 +115,10 @@ class MediaRoutes:
 
 @dataclass(frozen=True, slots=True)
 class PlaybackAccess:
-    """Decides who may play what.
+    """Decides which viewers may play a channel.
 
-    channels: what is stored, for streams that are not live. owners: whose protection holds for recordings; None: that
-    of the channels that exist.
+    channels: the stored channels, for streams that are not live.
+    owners: finds the channel whose protection applies to recordings; None: only existing channels have protection.
     """
 
     channels: ChannelReader
@@ -139,10 +128,11 @@ class PlaybackAccess:
 
 @dataclass(frozen=True, slots=True)
 class LivePlayback:
-    """Answers for live streams.
+    """What the router needs for live streams.
 
-    wait_for_publisher: seconds that FLV viewers wait for one. ready(stream, output): whether an enabled output answers
-    right now; it may start one that waits for demand. elsewhere: the other nodes' files; None: no stream is shared.
+    wait_for_publisher: seconds that FLV viewers wait for a publisher.
+    ready(stream, output): whether an enabled output is ready. It may start an output that waits for its first request.
+    remote_files: the files of other nodes; None: there are no other nodes.
     """
 
     streams: PlayableStreams
@@ -151,12 +141,12 @@ class LivePlayback:
     viewers: HttpViewers
     wait_for_publisher: float
     ready: Callable[[Stream, str], bool] = lambda stream, output: True
-    elsewhere: RemoteFiles | None = None
+    remote_files: RemoteFiles | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StoredPlayback:
-    """Answers below `/<id>/vod/`, where something is recorded. posters: the pictures among that."""
+    """What the router needs for stored media, below `/<id>/vod/`. posters: finds stored pictures."""
 
     recordings: StoredResponder | None = None
     posters: Posters | None = None
@@ -165,8 +155,8 @@ class StoredPlayback:
 class PlaybackRouter:
     """The handler of the playback listener. Hot paths answer without a task.
 
-    folders: answer below `/<folder>/`, such as `_node`. They come before channels of that name, and judge themselves
-    which methods they serve.
+    folders: responders for `/<folder>/…`, for example `_node`. They have precedence over channels of that name.
+    They decide themselves which methods they accept.
     """
 
     def __init__(
@@ -179,20 +169,15 @@ class PlaybackRouter:
         folders: Mapping[str, FolderResponder] | None = None,
     ) -> None:
         stored = stored or StoredPlayback()
-        self._hub = live.streams
+        self._live = live
         self._channels = access.channels
         self._owners = access.owners or MediaOwners(access.channels)
         self._protection = access.protection
-        self._media = live.routes
-        self._flv = live.flv
-        self._audience = live.viewers
         self._pages = pages
-        self._wait = live.wait_for_publisher
         self.statuses = StatusResponder(live.streams, live.ready, stored.posters)
         self._recordings = stored.recordings
-        self._elsewhere = live.elsewhere
         self._folders: dict[str, FolderResponder] = {"_player": pages.asset, **(folders or {})}
-        self._fixed: dict[str, Callable[[Request], AnswerOrAwaitable]] = {
+        self._exact_paths: dict[str, Callable[[Request], AnswerOrAwaitable]] = {
             "/": pages.front,
             "/broadcast.html": pages.broadcaster,
             "/broadcast.json": pages.push_ports,
@@ -202,26 +187,26 @@ class PlaybackRouter:
         }
 
     def add_folder(self, name: str, respond: FolderResponder) -> None:
-        """Adds a folder, for a responder that needs this PlaybackRouter itself."""
+        """Adds a folder. For responders that need this PlaybackRouter."""
         self._folders[name] = respond
 
     def __call__(self, request: Request) -> AnswerOrAwaitable:
         path = request.path
         slash = path.find("/", 1)
         if slash < 0:
-            answer = self._fixed.get(path) if request.method != "POST" else None
-            return answer(request) if answer is not None else _NO_PAGE
+            respond = self._exact_paths.get(path) if request.method != "POST" else None
+            return respond(request) if respond is not None else _NO_PAGE
         name, rest = path[1:slash], path[slash + 1 :]
         folder = self._folders.get(name)
         if folder is not None:
             return folder(request, rest)
         if request.method == "POST":
-            return _NOT_POSTED
+            return _NO_POST
         if self._recordings is not None and rest.startswith("vod/"):
-            return self._recorded(request, name, rest[4:], self._recordings)
-        media = self._media.find(rest)
-        if media is not None:
-            return self._media_file(request, name, rest, media)
+            return self._recording(request, name, rest[4:], self._recordings)
+        route = self._live.routes.find(rest)
+        if route is not None:
+            return self._stream_file(request, name, rest, route)
         if not is_stream_name(name):
             return _NO_PAGE
         if rest == LIVE_FLV:
@@ -237,41 +222,38 @@ class PlaybackRouter:
 
     # ---- HLS and DASH ----
 
-    def _media_file(self, request: Request, name: str, rest: str, media: MediaRoute) -> AnswerOrAwaitable:
-        stream = self._hub.find_recent(name)
+    def _stream_file(self, request: Request, name: str, rest: str, route: MediaRoute) -> AnswerOrAwaitable:
+        stream = self._live.streams.find_recent(name)
         if stream is None:
-            return self._held_elsewhere(request, name, rest) if is_stream_name(name) else _NO_PAGE
+            return self._remote_file(request, name, rest) if is_stream_name(name) else _NO_PAGE
         refusal = self._protection.judge(request, name, stream.channel)
         if refusal is not None:
             return refusal
-        if media.output and (stream.outputs is None or not stream.outputs.enabled(media.output)):
-            return not_enabled(media.output, name)
-        if media.protocol and stream.ended is None:
-            self._audience.saw(request, stream, media.protocol)
-        return media.respond(request, stream, rest)
+        if route.output and not stream.has_output(route.output):
+            return not_enabled(route.output, name)
+        if route.protocol and stream.ended is None:
+            self._live.viewers.record(request, stream, route.protocol)
+        return route.respond(request, stream, rest)
 
-    def _held_elsewhere(self, request: Request, name: str, rest: str) -> AnswerOrAwaitable:
-        if self._elsewhere is None:
+    def _remote_file(self, request: Request, name: str, rest: str) -> AnswerOrAwaitable:
+        if self._live.remote_files is None:
             return self._not_live(request, name)
-        return self._elsewhere.file(request, name, rest, lambda: self._not_live(request, name))
+        return self._live.remote_files.file(request, name, rest, lambda: self._not_live(request, name))
 
     async def _not_live(self, request: Request, name: str) -> Answer:
-        """Answers for a stream that is not live.
-
-        Returns the refusal if the viewer has no permission, otherwise one 404 for all cases.
-        """
-        channel = await self._permitted(request, name)
+        """Answers for a stream that is not live: the refusal if the viewer has no permission, otherwise always 404."""
+        channel = await self._find_permitted(request, name)
         return channel if isinstance(channel, Response) else not_streaming(name)
 
     # ---- recordings ----
 
-    async def _recorded(self, request: Request, name: str, rest: str, respond: StoredResponder) -> Answer:
+    async def _recording(self, request: Request, name: str, rest: str, respond: StoredResponder) -> Answer:
         if not is_channel_id(name):
             return _NO_PAGE
         try:
             owner = await self._owners.find(name)
-        except StoreUnavailable as away:
-            return _away(away)
+        except StoreUnavailable as error:
+            return _store_unavailable(error)
         refusal = self._protection.judge(request, name, owner.channel if owner is not None else None)
         if refusal is not None:
             return refusal
@@ -282,10 +264,10 @@ class PlaybackRouter:
     # ---- FLV ----
 
     def _live_flv(self, request: Request, name: str) -> AnswerOrAwaitable:
-        wrong = self._flv.refusal(request)
-        if wrong is not None:
-            return wrong
-        stream = self._hub.find(name)
+        refusal = self._live.flv.refusal(request)
+        if refusal is not None:
+            return refusal
+        stream = self._live.streams.find(name)
         if stream is None:
             return self._await_publisher(request, name) if request.method == "GET" else self._not_live(request, name)
         return self._watch(request, name, stream)
@@ -294,67 +276,59 @@ class PlaybackRouter:
         refusal = self._protection.judge(request, name, stream.channel)
         if refusal is not None:
             return refusal
-        if stream.outputs is None or not stream.outputs.enabled(FLV.output):
+        if not stream.has_output(FLV.output):
             return not_enabled(FLV.output, name)
         if request.method == "HEAD":
-            return self._flv.head()
-        return self._flv.watch(request, stream, early=early)
+            return self._live.flv.head()
+        return self._live.flv.watch(request, stream, early=early)
 
     async def _await_publisher(self, request: Request, name: str) -> Answer:
-        """Answers a viewer that came before the publisher.
+        """Answers a viewer that waits for the publisher.
 
-        An unknown channel is waited for too: it may be created meanwhile, and the response time must not show which
-        exist.
+        It also waits for an unknown channel. The channel may be created meanwhile, and the response time must not show
+        which channels exist.
         """
-        channel = await self._permitted(request, name)
+        channel = await self._find_permitted(request, name)
         if isinstance(channel, Response):
             return channel
         if channel is not None and not channel.flag(FLV.flag):
             return not_enabled(FLV.output, name)
         try:
-            stream = await self._hub.wait(name, self._wait)
+            stream = await self._live.streams.wait(name, self._live.wait_for_publisher)
         except NoSuchStream:
             return not_streaming(name)
         except AtCapacity as error:
             return service_unavailable(str(error), 5)
-        return self._watch(request, name, stream, early=True)  # its channel may have been changed or made meanwhile
+        return self._watch(request, name, stream, early=True)  # checks again: the channel may have changed meanwhile
 
     # ---- status ----
 
     def _status(self, request: Request, name: str) -> AnswerOrAwaitable:
-        stream = self._hub.find_recent(name)
+        stream = self._live.streams.find_recent(name)
         if stream is None or not stream.playable:
-            if self._elsewhere is None:
+            if self._live.remote_files is None:
                 return self._idle_status(request, name)
-            return self._elsewhere.file(request, name, "status.json", lambda: self._idle_status(request, name))
+            return self._live.remote_files.file(request, name, "status.json", lambda: self._idle_status(request, name))
         refusal = self._protection.judge(request, name, stream.channel)
         if refusal is not None:
             return refusal
         return self.statuses.live(stream)
 
     async def _idle_status(self, request: Request, name: str) -> Answer:
-        channel = await self._permitted(request, name)
+        channel = await self._find_permitted(request, name)
         return channel if isinstance(channel, Response) else await self.statuses.idle(channel)
 
-    async def _permitted(self, request: Request, name: str) -> Channel | Response | None:
-        """Returns the stored channel of a stream that is not live (None: unknown), or the refusal of this request."""
-        channel: Channel | None = None
+    async def _find_permitted(self, request: Request, name: str) -> Channel | Response | None:
+        """Returns the stored channel of a stream that is not live, or the refusal of this request.
+
+        None: the channel is unknown. It is answered like a channel without its own protection.
+        """
         try:
-            channel = await self._channels.get(channel_of(name))
-        except NoSuchChannel:
-            pass  # it is answered like a channel without its own settings
-        except StoreUnavailable as away:
-            return _away(away)
+            channel = await find_channel(self._channels, channel_of(name))
+        except StoreUnavailable as error:
+            return _store_unavailable(error)
         return self._protection.judge(request, name, channel) or channel
 
 
-def not_streaming(name: str) -> Response:
-    return text(404, f"{name} is not streaming live now")
-
-
-def not_enabled(output: str, name: str) -> Response:
-    return text(404, f"{output} is not enabled for {name}")
-
-
-def _away(away: StoreUnavailable) -> Response:
-    return service_unavailable("the channels cannot be read now", away.retry_after)
+def _store_unavailable(error: StoreUnavailable) -> Response:
+    return service_unavailable("the channels cannot be read now", error.retry_after)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.live.sink import EndReason
@@ -12,64 +13,44 @@ from gateway.packaging.feed import Feed
 from gateway.packaging.rtmp_output import RtmpOutput
 from gateway.packaging.services import PackagingServices
 from gateway.packaging.viewer import Viewer
+from gateway.playback.framing import RTMP
 from gateway.playback.play_format import PlayAddress, PlayFormat
 
 
-class _NoFraming:
-    """RTMP needs no framing: rendered messages are chunks already, and each connection's own core reports the end."""
-
-    kind = "rtmp"
-
-    def wrap(self, data: bytes) -> bytes:
-        return data
-
-    def last(self, reason: EndReason) -> bytes:
-        return b""
-
-
-_FRAMING = _NoFraming()
-
-
+@dataclass(slots=True, eq=False)
 class RtmpPlayback:
-    """A player on `feed`.
+    """A player that gets `feed`.
 
-    ended: called once when the stream ends. flooded: called if it joins repeatedly without reading.
+    backlog: bytes that may wait for the player.
+    on_end: called once when the stream ends. on_flood: called if the player joins repeatedly without reading.
     """
 
-    def __init__(
-        self,
-        feed: Feed,
-        transport: asyncio.Transport,
-        backlog: int,
-        address: str,
-        ended: Callable[[EndReason], None],
-        flooded: Callable[[], None],
-    ) -> None:
-        self._feed = feed
-        self._transport = transport
-        self._backlog = backlog
-        self._address = address
-        self._ended = ended
-        self._flooded = flooded
-        self._viewer: Viewer | None = None
+    feed: Feed
+    transport: asyncio.Transport
+    backlog: int
+    address: str
+    on_end: Callable[[EndReason], None]
+    on_flood: Callable[[], None]
+    _viewer: Viewer | None = field(default=None, init=False)
 
     @property
     def paused(self) -> bool:
         return self._viewer is None
 
     def join(self, *, burst: bool = True, early: bool = False) -> None:
-        """Onto the feed. Without burst: from the next key frame on, for a player that has seen the pictures so far.
+        """Joins the feed.
 
-        early: it waited for the stream, which it gets from the first frame.
+        burst: whether it gets the GOP cache first. False after a pause: it then starts at the next key frame.
+        early: whether it waited for the stream. It then gets the stream from the first frame.
         """
-        transport = self._transport
+        transport = self.transport
         if transport.is_closing():
             return
-        if transport.get_write_buffer_size() > self._feed.backlog(self._backlog):
-            self._flooded()
+        if transport.get_write_buffer_size() > self.feed.backlog(self.backlog):
+            self.on_flood()
             return
-        self._viewer = Viewer(transport, _FRAMING, self._backlog, self._address, self._ended, early=early)
-        self._feed.join(self._viewer, burst=burst)
+        self._viewer = Viewer(transport, RTMP, self.backlog, self.address, self.on_end, early=early)
+        self.feed.join(self._viewer, burst=burst)
 
     def pause(self, paused: bool) -> None:
         if paused:
@@ -80,13 +61,13 @@ class RtmpPlayback:
     def leave(self) -> None:
         viewer, self._viewer = self._viewer, None
         if viewer is not None:
-            self._feed.leave(viewer)
+            self.feed.leave(viewer)
 
-    def look(self) -> None:
-        """Notices the end of the stream during a pause, when no feed reports it."""
-        reason = self._feed.stream.ended
+    def check(self) -> None:
+        """Reports the end of the stream during a pause, because the feed does not report it then."""
+        reason = self.feed.stream.ended
         if self._viewer is None and reason is not None:
-            self._ended(reason)
+            self.on_end(reason)
 
 
 def _packager(services: PackagingServices) -> Callable[[Stream], RtmpOutput]:
@@ -94,7 +75,7 @@ def _packager(services: PackagingServices) -> Callable[[Stream], RtmpOutput]:
     return lambda stream: RtmpOutput(chunk, lambda rendering: services.feed(stream, rendering))
 
 
-# `ingest.rtmp` answers its players, because they and publishers connect alike.
+# `ingest.rtmp` handles its players, because players and publishers connect in one way.
 FORMAT: Final = PlayFormat(
     output="rtmp", flag="", addresses=(PlayAddress("rtmp", "", "RTMP", "rtmp"),), packager=_packager, pulled=True
 )

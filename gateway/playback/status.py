@@ -1,4 +1,4 @@
-"""Makes `status.json` of a stream, so that pages never request media that does not exist."""
+"""Builds `status.json` of a stream. Pages use it to request only existing media."""
 
 from __future__ import annotations
 
@@ -11,79 +11,71 @@ from urllib.parse import quote
 from gateway.channels.channel import Channel
 from gateway.http.response import JSON, Response
 from gateway.live.stream import Stream, StreamState
-from gateway.playback.formats import SWITCHED, offered
-from gateway.playback.ladder_view import OUTPUT, LadderStreams, LadderTranscoder, form_of
+from gateway.playback.formats import OPTIONAL_OUTPUTS, enabled_outputs
+from gateway.playback.ladder_view import OUTPUT, LadderTranscoder, ladder_format
+from gateway.playback.play_format import PlayableStreams
 from gateway.playback.posters import Posters
 
 
 class StatusResponder:
-    """Makes the answers; the caller has checked that the viewer may have them.
+    """Builds the responses. The caller has already authorized the viewer.
 
-    ready(stream, output): whether an enabled output answers now. posters: set if stored pictures may be shown.
+    ready(stream, output): whether an enabled output is ready. posters: set if stored pictures may be used.
     """
 
-    def __init__(self, hub: LadderStreams, ready: Callable[[Stream, str], bool], posters: Posters | None) -> None:
+    def __init__(self, hub: PlayableStreams, ready: Callable[[Stream, str], bool], posters: Posters | None) -> None:
         self._hub = hub
         self._ready = ready
         self._posters = posters
 
     def live(self, stream: Stream) -> Response:
-        """Returns the outputs, those that answer now, and the existing renditions, the smallest first."""
+        """Returns the status of a live stream: outputs, ready outputs, and live renditions, the smallest first."""
         if self._posters is not None:
             self._posters.forget(stream.channel.id)
         outputs = _enabled(stream)
         renditions = self._renditions(stream)
-        form = form_of(stream)[0] if renditions else None
         return _answer(
             state=stream.state,
             outputs=outputs,
-            ready=[o for o in outputs if self._ready(stream, o)],
+            ready=[output for output in outputs if self._ready(stream, output)],
             renditions=renditions,
-            ladder=form,
-            poster=None,
+            ladder=ladder_format(stream)[0] if renditions else None,
         )
 
     async def idle(self, channel: Channel | None) -> Response:
-        """Returns the status of a stream that is not live. None: of an unknown channel, which looks like any other."""
+        """Returns the status of a stream that is not live. An unknown channel (None) gets an answer of equal form."""
         poster = None
         if channel is not None and self._posters is not None:
             key = await self._posters.latest(channel.id)
             poster = "vod/" + quote(key.removeprefix(f"{channel.id}/")) if key is not None else None
-        return _answer(
-            state=StreamState.IDLE,
-            outputs=offered(channel) if channel is not None else [],
-            ready=[],
-            renditions=[],
-            ladder=None,
-            poster=poster,
-        )
+        outputs = enabled_outputs(channel) if channel is not None else []
+        return _answer(state=StreamState.IDLE, outputs=outputs, poster=poster)
 
     def _renditions(self, stream: Stream) -> list[dict[str, Any]]:
-        transcoder = stream.outputs.get(OUTPUT) if stream.outputs is not None else None
+        transcoder = stream.output(OUTPUT)
         if not isinstance(transcoder, LadderTranscoder):
             return []
-        found: list[dict[str, Any]] = []
-        for rung in transcoder.rungs:
-            rendition = self._hub.find(f"{stream.name}@{rung.name}")
+        renditions: list[dict[str, Any]] = []
+        for plan in transcoder.rungs:
+            rendition = self._hub.find(f"{stream.name}@{plan.name}")
             if rendition is not None and rendition.state is StreamState.LIVE:
-                bitrate = rung.bitrate + rung.audio
-                found.append({"name": rung.name, "bitrate": bitrate, "outputs": _enabled(rendition)})
-        return found
+                bitrate = plan.bitrate + plan.audio
+                renditions.append({"name": plan.name, "bitrate": bitrate, "outputs": _enabled(rendition)})
+        return renditions
 
 
 def _enabled(stream: Stream) -> list[str]:
-    outputs = stream.outputs
-    return [o for o in SWITCHED.values() if outputs is not None and outputs.enabled(o)]
+    return [output for output in OPTIONAL_OUTPUTS.values() if stream.has_output(output)]
 
 
 def _answer(
     *,
     state: StreamState,
     outputs: Sequence[str],
-    ready: Sequence[str],
-    renditions: Sequence[dict[str, Any]],
-    ladder: str | None,
-    poster: str | None,
+    ready: Sequence[str] = (),
+    renditions: Sequence[dict[str, Any]] = (),
+    ladder: str | None = None,
+    poster: str | None = None,
 ) -> Response:
     body = {
         "live": state is not StreamState.IDLE,

@@ -1,4 +1,4 @@
-"""Serves finished VODs below `/vod/<folder>/`, and nothing else of their store."""
+"""Serves finished VODs below `/vod/<folder>/`, and no other objects of their store."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gateway.ports import media_keys
 from gateway.ports.errors import StoreUnavailable
 from gateway.ports.vod_names import is_vod_file, play_name
 
-_NONE: Final = text(404, "no such film")
+_NO_VOD: Final = text(404, "no such film")
 _CACHE: Final = "public, max-age=600"  # a VOD that is made again has the same names
 
 
 class VodFileSource(Protocol):
-    """The source of VODs: RecordingFiles, or another node."""
+    """The source of VOD files: RecordingFiles, or another node."""
 
     async def serve(self, request: Request, key: str, cache: str) -> Response:
         """Serves the file `key`. cache: how long players may keep it."""
@@ -28,41 +28,38 @@ class VodFileSource(Protocol):
 class VodFiles:
     """Answers `<folder>/<file>` if the file has the name of a VOD's file.
 
-    VODs follow the gateway's own playback rules.
-    A VOD below a channel's id, such as one made of a recording, follows the channel's rules, even after its deletion.
+    The gateway's own playback rules apply to VODs.
+    For a VOD below a channel's id (for example of a recording), the channel's rules apply, even after its deletion.
     A VOD of a recording whose channel is unknown is answered with 404.
-    A play sign is made for `gateway.ports.vod_names.play_name` of the folder.
+    The name for play signs is `gateway.ports.vod_names.play_name` of the folder.
     """
 
-    def __init__(self, films: VodFileSource, protection: PlaybackProtection, owners: MediaOwners) -> None:
-        self._films = films
+    def __init__(self, files: VodFileSource, protection: PlaybackProtection, owners: MediaOwners) -> None:
+        self._files = files
         self._protection = protection
         self._owners = owners
 
-    async def __call__(self, request: Request, path: str) -> Response:
-        return await self._answer(request, path, judged=False)
+    async def serve_node(self, request: Request, path: str) -> Response:
+        """Answers another node, which has already authorized the viewer."""
+        return await self(request, path, authorized=True)
 
-    async def unjudged(self, request: Request, path: str) -> Response:
-        """Does the same for another node, which has already checked the viewer."""
-        return await self._answer(request, path, judged=True)
-
-    async def _answer(self, request: Request, path: str, *, judged: bool) -> Response:
+    async def __call__(self, request: Request, path: str, *, authorized: bool = False) -> Response:
         if not is_vod_file(path):
-            return _NONE
+            return _NO_VOD
         folder = path.rpartition("/")[0]
         try:
             owner = await self._owner(folder)
-        except StoreUnavailable as away:
-            return service_unavailable("the channels cannot be read now", away.retry_after)
-        if not judged:
+        except StoreUnavailable as error:
+            return service_unavailable("the channels cannot be read now", error.retry_after)
+        if not authorized:
             channel = owner.channel if owner is not None else None
             refusal = self._protection.judge(request, channel.id if channel else play_name(folder), channel)
             if refusal is not None:
                 return refusal
-        return _NONE if _is_withheld(folder, owner) else await self._films.serve(request, path, _CACHE)
+        return _NO_VOD if _is_withheld(folder, owner) else await self._files.serve(request, path, _CACHE)
 
     async def _owner(self, folder: str) -> MediaOwner | None:
-        """Returns the owner of the channel whose id the folder lies below, if there is or was one.
+        """Returns the owner of the folder, if it is below the id of an existing or deleted channel.
 
         Raises StoreUnavailable.
         """
@@ -71,7 +68,7 @@ class VodFiles:
 
 
 def _is_withheld(folder: str, owner: MediaOwner | None) -> bool:
-    """Whether a folder's VODs are served to no viewer: they were deleted, or their protection is unknown."""
+    """Whether a folder's VODs must not be served: they were deleted, or their protection is unknown."""
     if owner is not None:
         return owner.without_media
     return media_keys.parse(f"{folder}.mp4") is not None

@@ -42,13 +42,13 @@ from gateway.http.request import Request
 from gateway.http.server import HttpServer
 from gateway.ingest.admission import Admission
 from gateway.ingest.open_listeners import OpenListeners
-from gateway.ingest.rtmp.setup import open_rtmp
+from gateway.ingest.rtmp.listener import open_rtmp
 from gateway.ingest.services import ListenerServices
 from gateway.lib import metric_table
 from gateway.lib.metric_table import MetricSample
 from gateway.lib.readiness import Check
-from gateway.live.acquire_publisher import AcquirePublisher
 from gateway.live.hub import NODES_SECONDS, Hub, StreamLimits
+from gateway.live.publisher import AcquirePublisher
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
 from gateway.live.stream import Stream
 from gateway.packaging.backlog import Backlogs
@@ -59,11 +59,10 @@ from gateway.playback.health import Health
 from gateway.playback.http_viewers import HttpViewers
 from gateway.playback.ladder import LadderPlayback
 from gateway.playback.pages import Pages
-from gateway.playback.play_format import AnswerOrAwaitable
+from gateway.playback.play_format import AnswerOrAwaitable, PlayableStreams
 from gateway.playback.router import (
     LivePlayback,
     MediaRoutes,
-    PlayableStreams,
     PlaybackAccess,
     PlaybackRouter,
     StoredPlayback,
@@ -258,7 +257,7 @@ class Edge(node.Role):
             FlvViewers(settings.limits.viewer_backlog),
             self._viewers,
             settings.stream.wait_for_publisher,
-            elsewhere=self._relay,
+            remote_files=self._relay,
         )
         return PlaybackRouter(
             PlaybackAccess(channels.cached, self.protection, channels.owners),

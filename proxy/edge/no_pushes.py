@@ -31,5 +31,5 @@ class NoPushes(Admission):
 async def refuse_publisher(
     channel: Channel, *, protocol: str, peer: str, evict: Callable[[EndReason], None]
 ) -> StreamPublisher:
-    """Implements live.acquire_publisher.AcquirePublisher. Always raises PushesNotAccepted."""
+    """Implements live.publisher.AcquirePublisher. Always raises PushesNotAccepted."""
     raise PushesNotAccepted(_WORDS)

@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 
 from gateway.formats.flv.script import parse_script
-from gateway.ingest.rtmp.flv_intake import AUDIO_LANE, VIDEO_LANE, FlvIntake
+from gateway.ingest.rtmp.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
@@ -119,11 +119,11 @@ def _push(intake: FlvIntake, data: bytes) -> None:
         end = at + 6 + int.from_bytes(data[at + 4 : at + 6], "big")
         body = data[at + 6 : end]
         if kind == _VIDEO or kind & 0xC0 == 0x80:
-            intake.media(VIDEO_LANE, time, body, _WALL + now, now)
+            intake.media(VIDEO_INDEX, time, body, _WALL + now, now)
         elif kind == _SCRIPT:
             with suppress(InvalidData):  # the connection drops it, too
                 intake.script(parse_script(time, body), now)
         else:
-            intake.media(AUDIO_LANE, time, body, _WALL + now, now)
+            intake.media(AUDIO_INDEX, time, body, _WALL + now, now)
         at, now = end, now + 0.02
     intake.finish(now)

@@ -88,7 +88,7 @@ class SameResponder:
     """Answers for all formats and all of a ladder in the same way."""
 
     def __init__(self, respond: Responder) -> None:
-        self.index = self.rung = respond
+        self.index = self.rendition = respond
 
     def responder(self, format: PlayFormat) -> Responder | None:
         return self.index if format.respond is not None else None

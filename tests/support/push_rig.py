@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.channels.addresses import OpenPorts
 from gateway.channels.channel import Channel
 from gateway.channels.stream_key import SigningSecrets
 from gateway.http.forwarded import Forwarded
@@ -16,28 +17,33 @@ from gateway.http.origin_policy import OriginPolicy
 from gateway.ingest.admission import Admission
 from gateway.ingest.browser_intake import Intake, IntakeFailed, IntakeStats
 from gateway.ingest.pending_connections import PendingConnections
+from gateway.ingest.services import ListenerServices
 from gateway.ingest.websocket.compatible_targets import CompatibleTargets
 from gateway.ingest.websocket.frames_intake import FramesIntake
 from gateway.ingest.websocket.listener import WsListener
-from gateway.ingest.websocket.services import WsLimits, WsServices
+from gateway.ingest.websocket.services import WsServices
 from gateway.lib.metric_table import WORKER_RESTARTS
 from gateway.lib.metrics import Counter
 from gateway.lib.refusals import Refusals
+from gateway.lib.sockets import listen
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.live.publisher import StreamPublisher
 from gateway.live.stream import Stream
 from gateway.media.errors import InvalidData
+from gateway.playback.protection import PlaybackProtection
 from gateway.ports.errors import NoSuchChannel
 from gateway.ports.events import Event, Events
 from gateway.settings.layers import load
+from gateway.settings.models import WsSettings
 from gateway.workers.worker_pool import WorkerPool
 from tests.support import builders
 from tests.support.builders import FAR
 from tests.support.ladder_rig import Viewer
 
 SECRETS = SigningSecrets("a-secret-for-tests")
+PROTECTION = PlaybackProtection(auth="none", referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=0)
 
 
 class Store:
@@ -152,9 +158,9 @@ async def rig(
     compatible: CompatibleTargets | None = None,
     pending: PendingConnections | None = None,
     hub_limits: dict[str, float] | None = None,
-    **limits: float,
+    **changes: float,
 ) -> AsyncIterator[PushServer]:
-    """A running listener. limits: as of WsLimits."""
+    """A running listener. changes: of the settings in the sections `ws` and `limits`."""
     events = Events()
     told: list[Event] = []
     events.listen(told.append)
@@ -166,7 +172,12 @@ async def rig(
 
     hub = builders.hub([OutputSpec("viewer", view, lambda s: True)], events=events, **(hub_limits or {}))
     store = Store(*(ids or ("c1",)))
-    settings = load(environ={}, overrides=[f"workers.most={most_workers}"])
+    options: dict[str, float] = {"ws_message": 1_000_000, "handshake": 2, "ping_interval": 10, "ping_timeout": 20}
+    overrides = [
+        f"{'ws' if name in WsSettings.model_fields else 'limits'}.{name}={value}"
+        for name, value in (options | changes).items()
+    ]
+    settings = load(environ={}, overrides=[f"workers.most={most_workers}", *overrides])
     workers = WorkerPool(settings.workers, Counter(WORKER_RESTARTS))
     admission = Admission(
         store,  # type: ignore[arg-type]
@@ -183,28 +194,35 @@ async def rig(
         boxes.append(box := Box(publisher))
         return box
 
-    values: dict[str, Any] = {"message": 1_000_000, "handshake": 2.0, "first_media": 10.0, "ping_interval": 10.0}
-    values |= {"ping_timeout": 20.0, "idle_timeout": 30.0}
     crashes: list[str] = []
     async with Tasks("test", lambda name, error: crashes.append(f"{name}: {error!r}")) as tasks:
-        door = WsServices(
+        shared = ListenerServices(
+            settings=settings,
+            opener=listen,
+            tls=tls,
+            tasks=tasks,
             lease=hub.lease,
             admission=admission,
+            pending=PendingConnections() if pending is None else pending,
+            streams=hub,
+            channels=store,  # type: ignore[arg-type]
+            protection=PROTECTION,
+            ports=OpenPorts,
+        )
+        door = WsServices(
+            shared,
             container=make_container,
             frames=lambda publisher: FramesIntake(publisher, workers),
             origins=OriginPolicy(origins),
             forwarded=forwarded or Forwarded(()),
-            limits=WsLimits(**(values | limits)),
             compatible=compatible,
-            tasks=tasks,
-            pending=PendingConnections() if pending is None else pending,
         )
         listener = WsListener(door, "127.0.0.1", 0, tls)
         await listener.start()
         tasks.start(hub.run())
         tasks.start(listener.run())
         if compatible is not None:
-            tasks.start(compatible.run())
+            tasks.start(compatible.hub.run())
         yield PushServer(hub, store, listener, workers, admission, viewers, boxes, told)
         listener.close()
         await listener.hang_up(grace=1)

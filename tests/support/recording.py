@@ -12,7 +12,7 @@ from typing import Any
 from gateway.adapters.local.objects import LocalObjects
 from gateway.channels.channel import Channel
 from gateway.formats.flv.tag import AUDIO, VIDEO
-from gateway.ingest.rtmp.flv_intake import AUDIO_LANE, VIDEO_LANE, FlvIntake
+from gateway.ingest.rtmp.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
 from gateway.lib.tasks import Tasks
 from gateway.live.publisher import StreamPublisher
 from gateway.live.sink import EndReason
@@ -138,9 +138,9 @@ def play(film: Film, publisher: StreamPublisher) -> Iterable[None]:
     for tag in FlvReader().receive(film.path().read_bytes()):
         wall = began + tag.timestamp / 1000
         if tag.type_id == VIDEO:
-            intake.media(VIDEO_LANE, tag.timestamp, tag.payload, wall, time.monotonic())
+            intake.media(VIDEO_INDEX, tag.timestamp, tag.payload, wall, time.monotonic())
         elif tag.type_id == AUDIO:
-            intake.media(AUDIO_LANE, tag.timestamp, tag.payload, wall, time.monotonic())
+            intake.media(AUDIO_INDEX, tag.timestamp, tag.payload, wall, time.monotonic())
         yield
 
 

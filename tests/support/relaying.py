@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.channels.channel import Channel
 from gateway.formats.flv.tag import AUDIO, VIDEO
-from gateway.ingest.rtmp.flv_intake import AUDIO_LANE, VIDEO_LANE, FlvIntake
+from gateway.ingest.rtmp.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
 from gateway.lib.egress import Egress
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
@@ -157,6 +157,6 @@ async def play(film: Film, into: Live, *, speed: float = 20.0, until: float | No
         ahead = tag.timestamp / 1000 / speed - (time.monotonic() - began)
         if ahead > 0.01:
             await asyncio.sleep(ahead)
-        lane = VIDEO_LANE if tag.type_id == VIDEO else AUDIO_LANE
+        lane = VIDEO_INDEX if tag.type_id == VIDEO else AUDIO_INDEX
         intake.media(lane, tag.timestamp, tag.payload, time.time(), time.monotonic())
     intake.finish(time.monotonic())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def push_server(addresses: Addresses, channel: Channel) -> str:
-    """Returns the server field of OBS: rtmp://host:1935/stream, over TLS if the channel needs it and it is open."""
+    """Returns the server for OBS: rtmp://host:1935/stream. It uses TLS if the channel needs it and the port is open."""
     server = addresses.push
     if channel.is_rtmps and addresses.ports["rtmps"] and not server.startswith("rtmps:"):
         server = addresses.server("rtmps", urlsplit(server).hostname)
@@ -32,7 +32,7 @@ def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, s
 
 
 def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
-    from gateway.ingest.rtmp.setup import open_rtmp
+    from gateway.ingest.rtmp.listener import open_rtmp
 
     return open_rtmp(services)
 

@@ -16,19 +16,19 @@ from gateway.media.unit import AccessUnit, Timed
 
 log = structlog.get_logger(__name__)
 
-# Units wait for a second track within these bounds of time, number and bytes.
+# Limits for the units that wait for a second track: time, number and bytes.
 PREROLL_MS: Final = 500
 PREROLL_UNITS: Final = 120
 PREROLL_BYTES: Final = 2_000_000
 METADATA_BYTES: Final = 65_536
 
-VIDEO_LANE, AUDIO_LANE = 0, 1
+VIDEO_INDEX, AUDIO_INDEX = 0, 1  # of the timeline
 
 
 class FlvIntake:
-    """Demuxes, repairs times, and announces tracks before the first unit.
+    """Demuxes bodies, repairs times, and announces tracks before the first unit.
 
-    A track that comes after the first units (a late sequence header) would open a new epoch.
+    A track that comes after the first units (a late sequence header) would start a new epoch.
     So the first units wait until all tracks in the metadata are known, or PREROLL_MS have passed.
     Malformed bodies are counted and dropped, so one bad frame does not end the push.
     `MAX_MALFORMED` in a row raise InvalidData.
@@ -39,7 +39,7 @@ class FlvIntake:
     def __init__(self, publisher: StreamPublisher) -> None:
         self._publisher = publisher
         self._demux = MediaDemuxer()
-        self._demuxers = (self._demux.video, self._demux.audio)  # by lane
+        self._demuxers = (self._demux.video, self._demux.audio)  # by index
         self._timeline = PublisherTimeline()
         self._stamp = self._timeline.stamp
         self._push = publisher.push
@@ -48,36 +48,36 @@ class FlvIntake:
         self._announced = False
         self._preroll: list[AccessUnit] = []
         self._preroll_bytes = 0
-        self._malformed = 0
+        self._malformed_in_row = 0
         self.malformed = 0
         self.units = 0
 
     # ---- hot ----
 
-    def media(self, lane: int, timestamp: int, body: bytes, wall: float, now: float) -> None:
-        """Takes one RTMP audio or video message.
+    def media(self, index: int, timestamp: int, body: bytes, wall_clock: float, now: float) -> None:
+        """Processes one RTMP audio or video message. Raises InvalidData.
 
-        lane: VIDEO_LANE or AUDIO_LANE.
-        timestamp: its 32 bits of milliseconds; wall, now: arrival, epoch and monotonic.
+        index: VIDEO_INDEX or AUDIO_INDEX. timestamp: milliseconds, 32 bits.
+        wall_clock, now: arrival time, in seconds since the epoch and monotonic.
         """
         try:
-            found = self._demuxers[lane](0, body, wall)
+            item = self._demuxers[index](0, body, wall_clock)
         except InvalidData as error:
-            self._bad(error)
+            self._count_malformed(error)
             return
-        if isinstance(found, AccessUnit):
-            found.dts = self._stamp(lane, timestamp)
+        if isinstance(item, AccessUnit):
+            item.dts = self._stamp(index, timestamp)
             if self._announced:
-                self._malformed = 0
+                self._malformed_in_row = 0
                 self.units += 1
-                self._push(found, now)
+                self._push(item, now)
             else:
-                self._unit(found, now)
-        elif found is not None:
-            self._other(found, lane, timestamp, now)
+                self._unit(item, now)
+        elif item is not None:
+            self._on_track_change(item, index, timestamp, now)
 
     def _unit(self, unit: AccessUnit, now: float) -> None:
-        self._malformed = 0
+        self._malformed_in_row = 0
         self.units += 1
         if self._announced:
             self._push(unit, now)
@@ -93,10 +93,10 @@ class FlvIntake:
         ):
             self._announce(now)
 
-    # ---- the rest ----
+    # ---- cold ----
 
     def script(self, script: Script, now: float) -> None:
-        """Takes onMetaData (already unwrapped from @setDataFrame) or timed script data."""
+        """Processes onMetaData (without its @setDataFrame) or timed script data."""
         time = self._timeline.near(script.timestamp) if self.units else 0
         if script.name == "onMetaData":
             values = next((v for v in script.values if isinstance(v, dict)), {})
@@ -104,30 +104,32 @@ class FlvIntake:
                 log.info("metadata too large, ignored", stream=self._publisher.stream.name, size=len(script.amf))
                 return
             self._metadata = dict(values)
-            self._expected = _promised(values)
+            self._expected = _announced_kinds(values)
             if self._announced:
                 self._set_tracks(now)
         elif self._announced:
             self._publisher.push_timed(Timed(time, script.name, script.amf))
 
     def finish(self, now: float) -> None:
-        """Ends the push: announces and publishes the units that still wait."""
+        """Ends the push: announces the tracks and publishes the waiting units."""
         if self._preroll and not self._announced:
             self._announce(now)
 
-    def _other(self, found: MediaTrack | TrackStart | Unsupported, lane: int, timestamp: int, now: float) -> None:
-        if isinstance(found, Unsupported):
-            log.warning("not carried", stream=self._publisher.stream.name, kind=str(found.kind), what=found.what)
+    def _on_track_change(
+        self, item: MediaTrack | TrackStart | Unsupported, index: int, timestamp: int, now: float
+    ) -> None:
+        if isinstance(item, Unsupported):
+            log.warning("not carried", stream=self._publisher.stream.name, kind=str(item.kind), what=item.what)
             return
         if self._announced:
             # A changed or late sequence header: a new epoch for every consumer.
             self._set_tracks(now)
-        elif self._preroll and isinstance(found, MediaTrack) and any(u.track.kind is found.kind for u in self._preroll):
-            # It changed before it was announced: the waiting units belong to the old header.
-            self._preroll = [u for u in self._preroll if u.track.kind is not found.kind]
-        if isinstance(found, TrackStart):
-            found.unit.dts = self._stamp(lane, timestamp)
-            self._unit(found.unit, now)
+        elif self._preroll and isinstance(item, MediaTrack) and any(u.track.kind is item.kind for u in self._preroll):
+            # It changed before it was announced. The waiting units belong to the old header.
+            self._preroll = [u for u in self._preroll if u.track.kind is not item.kind]
+        if isinstance(item, TrackStart):
+            item.unit.dts = self._stamp(index, timestamp)
+            self._unit(item.unit, now)
 
     def _complete(self) -> bool:
         video, audio = self._demux.video_track, self._demux.audio_track
@@ -149,17 +151,17 @@ class FlvIntake:
         video, audio = self._demux.video_track, self._demux.audio_track
         self._publisher.set_tracks(video, audio, self._metadata, now=now)
 
-    def _bad(self, error: InvalidData) -> None:
+    def _count_malformed(self, error: InvalidData) -> None:
         self.malformed += 1
         self._publisher.dropped["ingest"] = self.malformed
-        self._malformed += 1
-        if self._malformed == 1:
+        self._malformed_in_row += 1
+        if self._malformed_in_row == 1:
             log.info("malformed media dropped", stream=self._publisher.stream.name, reason=str(error))
-        if self._malformed >= self.MAX_MALFORMED:
+        if self._malformed_in_row >= self.MAX_MALFORMED:
             raise error
 
 
-def _promised(metadata: dict[str, AmfValue]) -> set[Kind] | None:
-    """Returns the kinds of track that onMetaData announces; None if it names no codec at all."""
+def _announced_kinds(metadata: dict[str, AmfValue]) -> set[Kind] | None:
+    """Returns the kinds of track that onMetaData announces; None if it names no codec."""
     kinds = {kind for kind, key in ((Kind.VIDEO, "videocodecid"), (Kind.AUDIO, "audiocodecid")) if metadata.get(key)}
     return kinds or None

@@ -1,4 +1,4 @@
-"""The RTMP and RTMPS listeners: accept, PROXY protocol, TLS, and a check of every connection once a second."""
+"""The RTMP and RTMPS listeners: accept, PROXY protocol, TLS; they check every connection once a second."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import Final
 
 import structlog
 
-from gateway.http.forwarded import plain_address
-from gateway.ingest.open_listeners import PortListener
+from gateway.ingest.open_listeners import OpenListeners, PortListener, peer_address
+from gateway.ingest.pending_connections import TLS_READ
 from gateway.ingest.rtmp.services import RtmpServices
 from gateway.ingest.rtmp.session import RtmpSession
+from gateway.ingest.services import ListenerServices
+from gateway.lib.quota import Quota
 from gateway.lib.scheduled_reads import ScheduledTls
 from gateway.lib.sockets import BACKLOG, Opener, listen
 from gateway.protocols import proxy_v2
@@ -23,12 +25,22 @@ from gateway.protocols.errors import RemoteProtocolError
 
 log = structlog.get_logger(__name__)
 
-PROXY_SECONDS: Final = 3.0  # contract: the header must be there by then
-HANG_UP_SECONDS: Final = (
-    0.5  # for peers to read the reason and close first: the exit of the process resets those that still send
-)
-TLS_READ: Final = 16_384  # encrypted bytes of a read: a TLS record
+PROXY_SECONDS: Final = 3.0  # contract: time limit for the header
+# Time for peers to read the reason and close first: the exit of the process resets connections that still send.
+HANG_UP_SECONDS: Final = 0.5
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def open_rtmp(services: ListenerServices) -> OpenListeners:
+    """Binds the ports of RTMP and RTMPS. Raises ListenError."""
+    settings = services.settings
+    rtmp = RtmpServices(services, Quota(settings.limits.playback_per_address))
+    listeners = [
+        RtmpListener(rtmp, address.host, address.port, settings.rtmp.proxy_from, tls, services.opener)
+        for address, tls in services.addresses("rtmp")
+    ]
+    return OpenListeners(listeners, services.tasks)
 
 
 class RtmpListener(PortListener[RtmpSession]):
@@ -49,21 +61,19 @@ class RtmpListener(PortListener[RtmpSession]):
         super().__init__("rtmps" if tls is not None else "rtmp", host, port, opener)
         self._servers: list[asyncio.Server] = []
         self._accepting: list[asyncio.Task[object]] = []
-        # The TLS handshake has the same limit as the RTMP handshake after it; if that is off, asyncio's own limit of a
-        # minute holds.
-        self._tls_seconds = (services.limits.handshake or None) if tls is not None else None
+        # The TLS handshake has the time limit of the RTMP handshake after it. Without that limit, asyncio's limit of a
+        # minute applies.
+        self._tls_seconds = (services.shared.settings.limits.handshake or None) if tls is not None else None
 
     async def start(self) -> None:
-        """Starts accepting."""
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             if self._proxy_from:
-                self._accepting.append(self._services.tasks.start(self._accept(sock), f"{self.name} accept"))
+                self._accepting.append(self._services.shared.tasks.start(self._accept(sock), f"{self.name} accept"))
             else:
-                self._servers.append(await loop.create_server(self._session, sock=sock, backlog=BACKLOG))
+                self._servers.append(await loop.create_server(self._new_session, sock=sock, backlog=BACKLOG))
 
     def close(self) -> None:
-        """Stops accepting."""
         for server in self._servers:
             server.close()
         for task in self._accepting:
@@ -72,7 +82,6 @@ class RtmpListener(PortListener[RtmpSession]):
             sock.close()
 
     async def hang_up(self, grace: float) -> None:
-        """Closes all remaining connections; unsent data has `grace` seconds to be sent."""
         for session in list(self._sessions):
             session.shutdown()
         began = time.monotonic()
@@ -81,19 +90,19 @@ class RtmpListener(PortListener[RtmpSession]):
                 break
             await asyncio.sleep(0.02)
 
-    def _session(self) -> asyncio.BufferedProtocol:
-        return self._secured(_Arriving(self._services, self.name, self._sessions))
+    def _new_session(self) -> asyncio.BufferedProtocol:
+        return self._with_tls(_DirectSession(self._services, self.name, self._sessions))
 
-    def _secured(self, session: RtmpSession) -> asyncio.BufferedProtocol:
-        """Returns the session, with TLS under it if the listener uses TLS."""
+    def _with_tls(self, session: RtmpSession) -> asyncio.BufferedProtocol:
+        """Returns the session, or its TLS layer if the listener uses TLS."""
         if self._tls is None:
             return session
-        return _Secured(session, self._tls, self._services, self._tls_seconds)
+        return _TlsSession(session, self._tls, self._services, self._tls_seconds)
 
     # ---- behind a load balancer ----
 
     async def _accept(self, sock: socket.socket) -> None:
-        """Accepts connections itself.
+        """Accepts connections without the event loop's server.
 
         The PROXY header comes before TLS, so the loop must not have the socket before the header is read.
         """
@@ -105,26 +114,26 @@ class RtmpListener(PortListener[RtmpSession]):
                 if sock.fileno() < 0:
                     return
                 log.warning("accept failed", listener=self.name, reason=str(error))
-                await asyncio.sleep(0.1)  # out of file descriptors: give some time to close
+                await asyncio.sleep(0.1)  # no file descriptors are left: wait until some are closed
                 continue
             connection.setblocking(False)
-            self._services.tasks.start(self._arrive(connection, _address(address)), f"{self.name} arrival")
+            self._services.shared.tasks.start(self._prepare(connection, peer_address(address)), f"{self.name} arrival")
 
-    async def _arrive(self, connection: socket.socket, address: str) -> None:
-        """Prepares one connection until its session has it, or it is closed."""
+    async def _prepare(self, connection: socket.socket, address: str) -> None:
+        """Reads the PROXY header of one connection and gives the connection to a session, or closes it."""
         loop = asyncio.get_running_loop()
         client, exempt, handed_over = address, False, False
         try:
             if self._trusted(address):
                 async with asyncio.timeout(PROXY_SECONDS):
-                    proxied = await _proxied(connection)
+                    proxied = await _read_proxy_header(connection)
                 if proxied is None or proxied.local:
                     return
                 client, exempt = proxied.client or address, proxied.client is None
-            session = RtmpSession(self._services, self.name, client, exempt=exempt, gone=self._sessions.discard)
+            session = RtmpSession(self._services, self.name, client, exempt=exempt, on_closed=self._sessions.discard)
             self._sessions.add(session)
             try:
-                await loop.connect_accepted_socket(lambda: self._secured(session), connection)
+                await loop.connect_accepted_socket(lambda: self._with_tls(session), connection)
                 handed_over = True
             finally:
                 if not handed_over:
@@ -132,7 +141,7 @@ class RtmpListener(PortListener[RtmpSession]):
         except (RemoteProtocolError, TimeoutError) as error:
             reason = str(error) or "no PROXY header in time"
             log.info("connection refused", peer=address, protocol=self.name, reason=reason)
-        except OSError:  # gone already
+        except OSError:  # already disconnected
             log.debug("connection lost on arrival", peer=client, protocol=self.name)
         finally:
             if not handed_over:
@@ -143,55 +152,50 @@ class RtmpListener(PortListener[RtmpSession]):
         return any(ip in network for network in self._proxy_from)
 
 
-class _Arriving(RtmpSession):
-    """A session that takes its address from the socket."""
+class _DirectSession(RtmpSession):
+    """A session of a client that connects directly: its address is the socket's."""
 
     def __init__(self, services: RtmpServices, protocol: str, sessions: set[RtmpSession]) -> None:
-        super().__init__(services, protocol, "", exempt=False, gone=sessions.discard)
+        super().__init__(services, protocol, "", exempt=False, on_closed=sessions.discard)
         self._sessions = sessions
 
     def enter(self, transport: asyncio.BaseTransport) -> bool:
-        self.address = _address(transport.get_extra_info("peername"))
+        self.address = peer_address(transport.get_extra_info("peername"))
         self._sessions.add(self)
         return super().enter(transport)
 
 
-class _Secured(ScheduledTls):
-    """A session with TLS under it. It is counted before the handshake."""
+class _TlsSession(ScheduledTls):
+    """The TLS layer of a session. The connection is counted before the handshake."""
 
     def __init__(
         self, session: RtmpSession, context: ssl.SSLContext, services: RtmpServices, seconds: float | None
     ) -> None:
-        super().__init__(session, context, services.reads, TLS_READ, seconds)
-        self._session = session
+        super().__init__(session, context, services.shared.reads, TLS_READ, seconds)
+        self._new_session = session
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self._session.enter(transport):
+        if self._new_session.enter(transport):
             super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._session.unsecured()
+        self._new_session.tls_lost()
 
 
-def _address(peername: tuple[str, int] | None) -> str:
-    """Returns the address without its port."""
-    return plain_address(peername[0]) if peername else "0.0.0.0"  # the peer is gone already
-
-
-async def _proxied(connection: socket.socket) -> proxy_v2.ProxyHeader | None:
+async def _read_proxy_header(connection: socket.socket) -> proxy_v2.ProxyHeader | None:
     """Reads exactly the PROXY header; None if the connection closed without sending a byte."""
-    prefix = await _exactly(connection, proxy_v2.PREFIX_BYTES)
-    if not prefix:
+    start = await _read_exactly(connection, proxy_v2.PREFIX_BYTES)
+    if not start:
         return None
-    if len(prefix) < proxy_v2.PREFIX_BYTES:
+    if len(start) < proxy_v2.PREFIX_BYTES:
         raise RemoteProtocolError("connection closed inside a PROXY header")
-    length = proxy_v2.remaining(prefix)
-    rest = await _exactly(connection, length)
-    return proxy_v2.parse(prefix + rest)
+    length = proxy_v2.remaining(start)
+    rest = await _read_exactly(connection, length)
+    return proxy_v2.parse(start + rest)
 
 
-async def _exactly(connection: socket.socket, size: int) -> bytes:
+async def _read_exactly(connection: socket.socket, size: int) -> bytes:
     """Returns `size` bytes, or fewer if the peer closes."""
     loop = asyncio.get_running_loop()
     data = b""

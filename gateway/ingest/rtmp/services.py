@@ -1,18 +1,15 @@
-"""Shared parts of a listener's RTMP connections: services, limits, and the texts of refusals."""
+"""What a listener's RTMP connections share: services, and the texts of refusals."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Final
 
-from gateway.ingest.admission import SIGN_HERE, Admission
-from gateway.ingest.pending_connections import PendingConnections
+from gateway.channels.names import channel_of
+from gateway.channels.stores import find_channel
+from gateway.ingest.services import ListenerServices
 from gateway.lib.quota import Quota
-from gateway.lib.scheduled_reads import ReadScheduler
-from gateway.lib.tasks import Tasks
-from gateway.live.acquire_publisher import AcquirePublisher
 from gateway.live.sink import EndReason
-from gateway.playback.router import PlayableStreams
 from gateway.ports.errors import (
     AtCapacity,
     GatewayError,
@@ -23,12 +20,12 @@ from gateway.ports.errors import (
     StoreUnavailable,
 )
 
-# Checks whether a stream may be played: (name, query, address) → None, or raises NotAuthorized.
-PlayAccess = Callable[[str, dict[str, str], str | None], Awaitable[None]]
+# Shows the correct place of the sign, but not which part of it was wrong.
+SIGN_HINT: Final = "Authorization required: the stream key is <id>?sign=<expiry>-<hash>, or the server ends in ?sign=…"
 
 # The hub's refusals as RTMP codes (contract, section 3).
 PUBLISH_REFUSALS: dict[type[GatewayError], tuple[str, str]] = {
-    NotAuthorized: ("NetStream.Publish.Unauthorized", SIGN_HERE),
+    NotAuthorized: ("NetStream.Publish.Unauthorized", SIGN_HINT),
     NameInUse: ("NetStream.Publish.BadName", "The channel is in use by another publisher."),
     AtCapacity: ("NetStream.Publish.Failed", "This server takes no more publishers now; try again later."),
     PushesNotAccepted: ("NetStream.Publish.Failed", "This is an edge, which only plays: push to a gateway."),
@@ -45,33 +42,22 @@ EVICTIONS: dict[EndReason, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class RtmpLimits:
-    """Limits of one connection, in seconds and bytes (settings, sections `rtmp` and `limits`)."""
-
-    chunk_size: int
-    message: int
-    handshake: float
-    first_media: float
-    ping_interval: float
-    ping_timeout: float
-    idle_timeout: float
-    wait_for_publisher: float
-    viewer_backlog: int
-
-
-@dataclass(frozen=True, slots=True)
 class RtmpServices:
-    """The services that all connections of a listener share."""
+    """What all RTMP connections share. players: limits the players of one address."""
 
-    streams: PlayableStreams
-    lease: AcquirePublisher
-    admission: Admission
-    may_play: PlayAccess
+    shared: ListenerServices
     players: Quota
-    limits: RtmpLimits
-    tasks: Tasks
-    reads: ReadScheduler = field(default_factory=ReadScheduler)
-    pending: PendingConnections = field(default_factory=PendingConnections)
+
+    async def check_player(self, name: str, query: dict[str, str], address: str | None) -> None:
+        """Checks the play sign of a player, if the channel requires one. Raises NotAuthorized, TooManyRefusals.
+
+        Streams that CloudFront protects cannot be played over RTMP.
+        address: None for a trusted proxy, whose address is not limited.
+        """
+        shared = self.shared
+        stream = shared.streams.find(name)
+        channel = stream.channel if stream is not None else await find_channel(shared.channels, channel_of(name))
+        shared.protection.judge_sign(name, channel, query.get("sign"), address)
 
 
 def play_refusal(error: GatewayError, name: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""One RTMP connection: moves bytes between a socket, the pure protocol core, and a publisher or a viewer."""
+"""One RTMP connection: moves bytes between a socket, the protocol core (without I/O), and a publisher or viewer."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ import structlog
 
 from gateway.channels.names import is_stream_name
 from gateway.formats.flv.tag import Script
-from gateway.ingest.pending_connections import RTMP_BYTES, TLS_BYTES, PendingConnection
-from gateway.ingest.rtmp.flv_intake import AUDIO_LANE, VIDEO_LANE, FlvIntake
+from gateway.ingest.pending_connections import (
+    EARLY_BYTES,
+    EARLY_READ,
+    RTMP_BYTES,
+    TLS_BYTES,
+    TLS_UNREAD,
+    PendingConnection,
+)
+from gateway.ingest.rtmp.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
 from gateway.ingest.rtmp.services import EVICTIONS, PUBLISH_REFUSALS, RtmpServices, play_refusal
 from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledReads
 from gateway.lib.token_bucket import TokenBucket
@@ -37,78 +44,86 @@ from gateway.protocols.rtmp.events import (
 from gateway.protocols.rtmp.message import VIDEO, Message
 from gateway.protocols.rtmp.server import ServerConnection
 from gateway.protocols.rtmp.state import RtmpState
-from gateway.protocols.rtmp.wire import WireLimits as WireLimits
+from gateway.protocols.rtmp.wire import WireLimits
 
 log = structlog.get_logger(__name__)
 
-CLOSE_GRACE: Final = 0.25  # over TLS, between the last message and the close, so that the peer reads it
-CLOSE_BOUND: Final = 2.5  # a peer that does not read it is cut off; contract: closed within 3 s
-PLAYED_OUT: Final = 10.0  # as CLOSE_BOUND, for a player whose stream has ended: its backlog may still be sent
-ANSWERS: Final = 262_144  # bytes of answers that may wait for a peer that sends requests without reading
-NOTHING_ASKED: Final = 60.0  # seconds that a connection may neither publish nor play
-EARLY_READ: Final = 4096  # bytes of a read before a publish was accepted: bounds the work for an unknown peer
-EARLY_BYTES: Final = 16_384  # that are kept while a key is being verified; then the socket is not read
-TLS_UNREAD: Final = 32_768  # encrypted bytes that are kept while the connection is not read
+CLOSE_GRACE: Final = 0.25  # seconds over TLS between the last message and the close, so that the peer reads it
+CLOSE_BOUND: Final = 2.5  # seconds until a peer that does not read is disconnected; contract: closed within 3 s
+PLAY_CLOSE_BOUND: Final = 10.0  # like CLOSE_BOUND, for a player whose stream has ended: it still gets its backlog
+MAX_UNREAD_BYTES: Final = 262_144  # of answers for a peer that sends requests without reading
+MAX_IDLE_SECONDS: Final = 60.0  # for which a connection may neither publish nor play
+
 # Messages without media. An encoder sends a dozen commands and at most a few data messages per picture. A player sends
-# an acknowledgement now and then. Messages that waited behind a stalled link arrive at once.
+# an acknowledgement from time to time. After a network stall, delayed messages arrive all at once.
 MESSAGES_PER_SECOND: Final = 500
 MESSAGES_BURST: Final = 5000
-# Publishes, plays and pauses: each reads the store or sends a group of pictures.
+# Publishes, plays and pauses: each reads the store or sends a GOP.
 REQUESTS_PER_SECOND: Final = 2
 REQUESTS_BURST: Final = 30
-MERGED_AFTER: Final = 5.0  # seconds of a publish; before, a viewer that wants its beginning may still join
-NO_MEDIA_BYTES: Final = 1 << 20  # in a second, of a connection that does not publish
+MERGE_READS_AFTER: Final = 5.0  # seconds of a publish; earlier, a viewer may join that needs the stream's beginning
+NO_MEDIA_BYTES: Final = 1 << 20  # per second, from a connection that does not publish
 
 
 class RtmpSession(ScheduledReads):
     """A connection from its first byte to its last. The listener calls `tick` about once a second.
 
-    With TLS, `enter` is called when the connection is accepted, before the handshake; otherwise by `connection_made`.
+    With TLS, `enter` is called at the accept, before the TLS handshake. Otherwise `connection_made` calls it.
+    on_closed: called once when the connection is closed.
     """
 
     _transport: asyncio.Transport | None
 
     def __init__(
-        self, services: RtmpServices, protocol: str, address: str, *, exempt: bool, gone: Callable[[RtmpSession], None]
+        self,
+        services: RtmpServices,
+        protocol: str,
+        address: str,
+        *,
+        exempt: bool,
+        on_closed: Callable[[RtmpSession], None],
     ) -> None:
-        super().__init__(services.reads, EARLY_READ)
+        super().__init__(services.shared.reads, EARLY_READ)
         self._services = services
-        self._limits = limits = services.limits
+        self._shared = services.shared
+        self._limits = services.shared.settings.limits
+        self._settings = services.shared.settings.rtmp
         self._protocol = protocol
         self.address = address
         self._exempt = exempt
-        self._gone = gone
+        self._on_closed = on_closed
         self._core = ServerConnection(
-            chunk_size=limits.chunk_size, limits=WireLimits(message=limits.message or 0xFFFFFF)
+            chunk_size=self._settings.chunk_size,
+            limits=WireLimits(message=self._limits.rtmp_message or 0xFFFFFF),
         )
         self._waiting = self._core.queued
         self._transport = None
-        self._made = False
+        self._is_connected = False
         self._pending: PendingConnection | None = None
         self._publisher: StreamPublisher | None = None
         self._intake: FlvIntake | None = None
         self._playing: RtmpPlayback | None = None
         self._task: asyncio.Task[object] | None = None
         self._name = ""
-        self._counted = ""  # the quota that this connection uses: "push", "play" or none
+        self._quota_use = ""  # the quota that this connection uses: "push", "play" or none
         self._closing = False
-        self._last_data = self._started = self._at_rest = time.monotonic()
+        self._last_data = self._started = self._idle_since = time.monotonic()
         self._pinged = 0.0
-        self._accepted = 0.0
-        self._merges_from = math.inf  # monotonic time; never with TLS
-        self._cut: asyncio.TimerHandle | None = None
-        self._owed = 0  # bytes of answers since the transport was last empty
+        self._accepted_at = 0.0
+        self._merge_after = math.inf  # monotonic time; never with TLS
+        self._abort_timer: asyncio.TimerHandle | None = None
+        self._unread_bytes = 0  # bytes of answers since the transport was last empty
         self._messages = TokenBucket(MESSAGES_PER_SECOND, MESSAGES_BURST)
         self._requests = TokenBucket(REQUESTS_PER_SECOND, REQUESTS_BURST)
-        self._asked = self._received = 0  # counters of the core at the last check
+        self._last_asked = self._last_received = 0  # counters of the core at the last check
 
     # ---- asyncio.BufferedProtocol ----
 
     def enter(self, transport: asyncio.BaseTransport) -> bool:
-        """Counts the accepted connection, and closes it if there are too many. Needs `address`."""
+        """Counts the accepted connection as pending, and closes it if there are too many. Needs `address`."""
         raw = cast(asyncio.Transport, transport)
         cost = RTMP_BYTES + (TLS_BYTES if self._protocol == "rtmps" else 0)
-        self._pending = self._services.pending.enter(self.address, cost, raw.abort, exempt=self._exempt)
+        self._pending = self._shared.pending.enter(self.address, cost, raw.abort, exempt=self._exempt)
         if self._pending is None:
             log.debug("connection refused", peer=self.address, protocol=self._protocol, reason="too many connections")
             self._closing = True
@@ -117,17 +132,17 @@ class RtmpSession(ScheduledReads):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._made = True
+        self._is_connected = True
         if self._pending is None and not self.enter(transport):
             return
         if transport.get_extra_info("ssl_object") is not None:
             self._transport.set_read_buffer_limits(TLS_UNREAD)  # type: ignore[attr-defined]
 
-    def unsecured(self) -> None:
-        """Cleans up when the connection under TLS is gone. Without a handshake, `connection_lost` is never called."""
-        if not self._made:
-            self._accept()
-            self._gone(self)
+    def tls_lost(self) -> None:
+        """Cleans up when the TLS connection is closed. Before the handshake, `connection_lost` is not called."""
+        if not self._is_connected:
+            self._leave_pending()
+            self._on_closed(self)
 
     def bytes_received(self, data: bytes) -> None:
         if self._closing:
@@ -135,44 +150,44 @@ class RtmpSession(ScheduledReads):
         self._last_data = time.monotonic()
         self._pinged = 0.0
         try:
-            self._take(self._core.receive(data))
+            self._handle_events(self._core.receive(data))
         except (RemoteProtocolError, InvalidData) as error:
-            self._broken(error)
+            self._fail(error)
         else:
             if self._intake is not None and not self._waiting:
                 publisher = self._publisher
-                if publisher is not None and self._last_data > self._merges_from:
+                if publisher is not None and self._last_data > self._merge_after:
                     self.merge_reads(not publisher.stream.is_awaited)
                 return  # hot path: media without an answer
             self._send()
             if self._core.closing:
                 self._close()
             else:
-                self._keep()
+                self._limit_early_data()
 
-    def _keep(self) -> None:
-        """Counts the kept bytes of a peer without a key, and stops reading while its key is verified."""
+    def _limit_early_data(self) -> None:
+        """Counts the buffered bytes of an unknown peer. Stops reading at the limit while its key is verified."""
         held = self._core.held
         if self._pending is not None:
             self._pending.hold(held)
         if held > EARLY_BYTES and self._core.state is RtmpState.PUBLISH_PENDING and not self._closing:
             self.hold_reading()
 
-    def _take(self, events: list[ServerEvent]) -> None:
-        """Handles the events of the peer's bytes. Raises InvalidData if its media is invalid throughout. Hot path."""
-        now, wall = self._last_data, time.time()
+    def _handle_events(self, events: list[ServerEvent]) -> None:
+        """Handles the events of the peer's bytes. Raises InvalidData after too much invalid media. Hot path."""
+        now, wall_clock = self._last_data, time.time()
         intake = self._intake
         for event in events:
             if isinstance(event, Message):
                 if intake is None:
                     continue  # media of a publish that ended in this read
-                lane = VIDEO_LANE if event.type_id == VIDEO else AUDIO_LANE
-                intake.media(lane, event.timestamp, event.payload, wall, now)
+                index = VIDEO_INDEX if event.type_id == VIDEO else AUDIO_INDEX
+                intake.media(index, event.timestamp, event.payload, wall_clock, now)
             else:
                 self._on_event(event, now)
                 intake = self._intake
 
-    def _broken(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         """Ends publishing and playing, because the peer broke the protocol or its media is invalid."""
         reason = str(error)[:200]
         log.info("connection refused", peer=self.address, stream=self._name[:128], reason=reason)
@@ -180,50 +195,51 @@ class RtmpSession(ScheduledReads):
         self._leave_publish(reason)
         self._leave_play()
         if self._core.state is RtmpState.PUBLISHING:
-            words = str(error) if isinstance(error, KeepsChanging) else "The media that was sent cannot be used."
-            self._core.reject_publish("NetStream.Publish.Failed", words)
+            description = str(error) if isinstance(error, KeepsChanging) else "The media that was sent cannot be used."
+            self._core.reject_publish("NetStream.Publish.Failed", description)
         self._send()
         self._close()
 
     def eof_received(self) -> bool:
-        return False  # this side closes too
+        return False  # close this side too
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
-        if self._cut is not None:
-            self._cut.cancel()
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
         if self._task is not None:
             self._task.cancel()
-        self._accept()
+        self._leave_pending()
         self._leave_publish("connection closed")
         self._leave_play()
-        if self._counted == "push":
-            self._services.admission.connections.give(self.address)
-        elif self._counted == "play":
+        if self._quota_use == "push":
+            self._shared.admission.connections.give(self.address)
+        elif self._quota_use == "play":
             self._services.players.give(self.address)
-        self._counted = ""
+        self._quota_use = ""
         self._core.release_buffers()
         self._transport = None
-        self._gone(self)
+        self._on_closed(self)
 
     # ---- time ----
 
     def tick(self, now: float) -> None:
-        """Closes connections that are too slow, and pings silent ones."""
+        """Closes connections that are too slow or send too much, and pings silent ones. now: monotonic seconds."""
         limits = self._limits
         if self._closing or self._transport is None:
             return  # closing has its own time limit
-        if (excess := self._excess(now)) is not None:
-            self._drop(excess)
+        if (reason := self._flood_reason(now)) is not None:
+            self._drop(reason)
             return
         if self._read_held:
-            return  # it is silent because nothing is read; the check of its key has its own time limit
+            return  # silent because nothing is read; the check of the key has its own time limit
         silent = now - self._last_data
+        settings = self._settings
         state = self._core.state
         playing = self._playing
         watching = playing is not None and not playing.paused
         if playing is not None:
-            playing.look()
+            playing.check()
         if (
             state in (RtmpState.HANDSHAKING, RtmpState.CONNECTING)
             and limits.handshake
@@ -231,17 +247,17 @@ class RtmpSession(ScheduledReads):
         ):
             self._drop("no RTMP handshake in time")
         elif self._intake is not None and not self._intake.units:
-            if limits.first_media and now - self._accepted > limits.first_media:
+            if limits.first_media and now - self._accepted_at > limits.first_media:
                 self._drop("no media in time")
-        elif state is RtmpState.CONNECTED and self._task is None and now - self._at_rest > NOTHING_ASKED:
+        elif state is RtmpState.CONNECTED and self._task is None and now - self._idle_since > MAX_IDLE_SECONDS:
             self._drop("neither published nor played")
-        elif limits.idle_timeout and silent > limits.idle_timeout and not watching:
+        elif settings.idle_timeout and silent > settings.idle_timeout and not watching:
             self._drop("nothing received for too long")
-        elif self._pinged and limits.ping_timeout and now - self._pinged > limits.ping_timeout and not watching:
+        elif self._pinged and settings.ping_timeout and now - self._pinged > settings.ping_timeout and not watching:
             self._drop("no answer to a ping")
         elif (
-            limits.ping_interval
-            and silent > limits.ping_interval
+            settings.ping_interval
+            and silent > settings.ping_interval
             and not self._pinged
             and state is not RtmpState.HANDSHAKING
         ):
@@ -249,14 +265,14 @@ class RtmpSession(ScheduledReads):
             self._core.ping(int(now * 1000))
             self._send()
 
-    def _excess(self, now: float) -> str | None:
-        """Returns why the peer sends too much; None if it does not."""
+    def _flood_reason(self, now: float) -> str | None:
+        """Returns the reason if the peer sends too much; otherwise None."""
         core = self._core
-        asked, self._asked = core.asked - self._asked, core.asked
-        received, self._received = core.received - self._received, core.received
+        asked, self._last_asked = core.asked - self._last_asked, core.asked
+        received, self._last_received = core.received - self._last_received, core.received
         if not self._messages.take(asked, now):
-            return "sends too many messages that are no media"
-        if self._publisher is None and received > NO_MEDIA_BYTES and now - self._at_rest > 2:
+            return "sends too many messages without media"
+        if self._publisher is None and received > NO_MEDIA_BYTES and now - self._idle_since > 2:
             return "sends too much and publishes nothing"
         return None
 
@@ -267,10 +283,7 @@ class RtmpSession(ScheduledReads):
         return 0 if transport is None or transport.is_closing() else transport.get_write_buffer_size()
 
     def shutdown(self) -> None:
-        """Ends the connection when the listener closes.
-
-        Publishers and viewers were informed when their streams ended.
-        """
+        """Ends the connection when the listener closes. The peer was informed when its stream ended."""
         self._cancel()
         self._leave_publish("shutting down")
         self._leave_play()
@@ -284,37 +297,37 @@ class RtmpSession(ScheduledReads):
                 if self._intake is not None:
                     self._intake.script(event, now)
             case PublishRequested():
-                if self._request(now):
+                if self._may_request(now):
                     self._start(self._publish(event))
             case PlayRequested():
-                if self._request(now):
+                if self._may_request(now):
                     self._start(self._play(event))
             case PublishEnded():
-                self._at_rest = now
+                self._idle_since = now
                 self._cancel()
                 self._leave_publish(event.reason)
-                self.read_at_most(EARLY_READ)  # its next publish must be verified too
+                self.read_at_most(EARLY_READ)  # because its next publish must be verified too
             case PlayEnded():
-                self._at_rest = now
+                self._idle_since = now
                 self._cancel()
                 self._leave_play()
             case Paused():
-                if self._playing is not None and self._request(now):
+                if self._playing is not None and self._may_request(now):
                     self._playing.pause(event.paused)
             case Connected():
                 log.debug("connected", peer=self.address, protocol=self._protocol, encoder=event.flash_ver[:100])
 
-    def _request(self, now: float) -> bool:
-        """Whether the peer may publish, play or pause once more."""
+    def _may_request(self, now: float) -> bool:
+        """Whether the peer may publish, play or pause again. Closes the connection if not."""
         if self._requests.take(1, now):
             return True
         self._drop("publishes, plays or pauses again and again")
         return False
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = self._services.tasks.start(self._guarded(work), f"{self._protocol} {self.address}")
+        self._task = self._shared.tasks.start(self._abort_on_error(work), f"{self._protocol} {self.address}")
 
-    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _abort_on_error(self, work: Coroutine[Any, Any, None]) -> None:
         """Closes the connection after an internal error, so that the peer does not wait; the task group logs it."""
         try:
             await work
@@ -330,46 +343,45 @@ class RtmpSession(ScheduledReads):
     # ---- publishing ----
 
     async def _publish(self, request: PublishRequested) -> None:
-        services = self._services
         self._name = request.name
         try:
-            if not self._exempt and not self._count("push"):
+            if not self._exempt and not self._take_quota("push"):
                 raise AtCapacity("too many publishers from this address")
-            channel = await services.admission.channel(
+            channel = await self._shared.admission.channel(
                 request.name, request.query.get("sign"), self.address, exempt=self._exempt
             )
-            self._publisher = await services.lease(
+            self._publisher = await self._shared.lease(
                 channel, protocol=self._protocol, peer=self.address, evict=self._evicted
             )
         except GatewayError as error:
-            services.admission.refuse(request.name, self.address, self._protocol, error)
+            self._shared.admission.refuse(request.name, self.address, self._protocol, error)
             if isinstance(error, TooManyRefusals):
                 self._abort()
                 return
-            code, words = PUBLISH_REFUSALS.get(type(error), ("NetStream.Publish.Failed", "Try again later."))
-            self._core.reject_publish(code, words)
+            code, description = PUBLISH_REFUSALS.get(type(error), ("NetStream.Publish.Failed", "Try again later."))
+            self._core.reject_publish(code, description)
             self._send()
             self._close()
             return
         finally:
             self._task = None
-        self._accept()
+        self._leave_pending()
         self.read_at_most(LARGEST_READ)
-        self._accepted = self._last_data = time.monotonic()
+        self._accepted_at = self._last_data = time.monotonic()
         if self._protocol == "rtmp":
-            self._merges_from = self._accepted + MERGED_AFTER
+            self._merge_after = self._accepted_at + MERGE_READS_AFTER
         self._intake = FlvIntake(self._publisher)
         log.info("publishing", stream=channel.id, peer=self.address, protocol=self._protocol)
         try:
-            self._take(self._core.accept_publish())  # messages that it sent while it waited
+            self._handle_events(self._core.accept_publish())  # messages that the peer sent while it waited
         except (RemoteProtocolError, InvalidData) as error:
-            self._broken(error)
+            self._fail(error)
         else:
             self._send()
             self.release_reading()
 
-    def _accept(self) -> None:
-        """Stops counting the connection as pending: it is accepted, or gone."""
+    def _leave_pending(self) -> None:
+        """Stops counting the connection as pending: it is accepted or closed."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.leave()
@@ -394,7 +406,7 @@ class RtmpSession(ScheduledReads):
         )
 
     def _evicted(self, reason: EndReason) -> None:
-        """Ends the publish when the hub takes the lease away."""
+        """Ends the publish when the hub revokes the lease."""
         self._intake = None
         if self._core.state is RtmpState.PUBLISHING:
             code = "NetStream.Publish.BadName" if reason is EndReason.PUBLISHER_GONE else "NetStream.Publish.Failed"
@@ -406,16 +418,15 @@ class RtmpSession(ScheduledReads):
     # ---- playing ----
 
     async def _play(self, request: PlayRequested) -> None:
-        services, name = self._services, request.name
-        self._name = name
+        name = self._name = request.name
         try:
-            if not self._exempt and not self._count("play"):
+            if not self._exempt and not self._take_quota("play"):
                 raise AtCapacity("too many players from this address")
             if not is_stream_name(name):
                 raise NoSuchStream(name)
-            await services.may_play(name, request.query, None if self._exempt else self.address)
-            early = services.streams.find(name) is None
-            stream = await services.streams.wait(name, self._limits.wait_for_publisher)
+            await self._services.check_player(name, request.query, None if self._exempt else self.address)
+            early = self._shared.streams.find(name) is None
+            stream = await self._shared.streams.wait(name, self._shared.settings.stream.wait_for_publisher)
         except GatewayError as error:
             if isinstance(error, TooManyRefusals):
                 self._abort()
@@ -428,25 +439,25 @@ class RtmpSession(ScheduledReads):
             return
         finally:
             self._task = None
-        output = stream.outputs.get("rtmp") if stream.outputs is not None else None
+        output = stream.output("rtmp")
         transport = self._transport
-        if not isinstance(output, RtmpOutput) or transport is None:  # the output failed and will be started again
+        if not isinstance(output, RtmpOutput) or transport is None:  # the output failed; it will be started again
             self._core.reject_play("NetStream.Play.Failed", "Try again later.")
             self._send()
             self._close()
             return
-        self._accept()
+        self._leave_pending()
         feed = output.feed(self._core.stream_id)
         playing = self._playing = RtmpPlayback(
-            feed, transport, self._limits.viewer_backlog, self.address, self._play_over, self._flooded
+            feed, transport, self._limits.viewer_backlog, self.address, self._play_ended, self._flooded
         )
         try:
-            waited = self._core.accept_play()
+            early_messages = self._core.accept_play()
             self._send()
             playing.join(early=early)
-            self._take(waited)
+            self._handle_events(early_messages)
         except (RemoteProtocolError, InvalidData) as error:
-            self._broken(error)
+            self._fail(error)
         else:
             self._send()
 
@@ -458,22 +469,22 @@ class RtmpSession(ScheduledReads):
     def _flooded(self) -> None:
         self._drop("plays again and again and does not read")
 
-    def _play_over(self, reason: EndReason) -> None:
+    def _play_ended(self, reason: EndReason) -> None:
         self._playing = None
         if self._core.state is RtmpState.PLAYING:
             self._core.end_play(str(reason))
             self._send()
-        self._close(PLAYED_OUT)
+        self._close(PLAY_CLOSE_BOUND)
 
     # ---- closing ----
 
-    def _count(self, use: str) -> bool:
-        if self._counted:
-            return True  # a second publish or play on one connection
-        quota = self._services.admission.connections if use == "push" else self._services.players
+    def _take_quota(self, use: str) -> bool:
+        if self._quota_use:
+            return True  # this is a second publish or play on the connection
+        quota = self._shared.admission.connections if use == "push" else self._services.players
         if not quota.take(self.address):
             return False
-        self._counted = use
+        self._quota_use = use
         return True
 
     def _send(self) -> None:
@@ -481,21 +492,21 @@ class RtmpSession(ScheduledReads):
         data = self._core.data_to_send()
         if not data or transport is None or self._closing or transport.is_closing():
             return
-        self._owed = self._owed + len(data) if transport.get_write_buffer_size() else 0
-        if self._owed > ANSWERS:
+        self._unread_bytes = self._unread_bytes + len(data) if transport.get_write_buffer_size() else 0
+        if self._unread_bytes > MAX_UNREAD_BYTES:
             self._drop("does not read the answers it asks for")
         else:
             transport.write(data)
 
     def _drop(self, reason: str) -> None:
-        """Ends the connection of a bad peer; a publisher gets the reason."""
+        """Ends the connection of a bad peer. A publisher gets the reason."""
         log.info(
             "connection dropped", peer=self.address, protocol=self._protocol, stream=self._name[:128], reason=reason
         )
         self._cancel()
         self._leave_publish(reason)
         self._leave_play()
-        if self._core.state is RtmpState.PUBLISHING and not self._owed > ANSWERS:
+        if self._core.state is RtmpState.PUBLISHING and not self._unread_bytes > MAX_UNREAD_BYTES:
             self._core.reject_publish("NetStream.Publish.Failed", f"The push was ended: {reason}.")
             self._send()
             self._close()
@@ -503,7 +514,7 @@ class RtmpSession(ScheduledReads):
             self._abort()
 
     def _close(self, bound: float = CLOSE_BOUND) -> None:
-        """Closes after the last message.
+        """Closes after the last message. bound: seconds until the connection is aborted.
 
         A plain connection is half-closed and still read, so that the message arrives.
         """
@@ -511,14 +522,14 @@ class RtmpSession(ScheduledReads):
         if self._closing or transport is None:
             return
         self._closing = True
-        # Read on and discard: unread bytes would turn the close into a reset, and the peer would lose the last message.
+        # Data is still read and discarded: unread bytes would cause a reset, and the peer would lose the last message.
         self.discard_reads()
         loop = asyncio.get_running_loop()
         if not transport.can_write_eof():
             loop.call_later(CLOSE_GRACE, transport.close)
         elif not transport.is_closing():
             transport.write_eof()
-        self._cut = loop.call_later(bound, transport.abort)
+        self._abort_timer = loop.call_later(bound, transport.abort)
 
     def _abort(self) -> None:
         self._closing = True

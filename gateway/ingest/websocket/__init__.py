@@ -1,6 +1,6 @@
 """Push over WebSocket: recordings of MediaRecorder and frames of WebCodecs.
 
-The messages are in `gateway.protocols.push`; a worker process reads recordings.
+The messages are in `gateway.protocols.push`. A worker process reads the recordings.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 def push_servers(addresses: Addresses) -> list[str]:
-    """Returns the servers to which a browser can push: ws://host:8081 and, where it is open, the one over TLS."""
+    """Returns the servers to which a browser can push: ws://host:8081, and the server over TLS if that port is open."""
     names = ["ws", "wss"] if addresses.ports["wss"] else ["ws"]
     return [addresses.server(name) for name in names]
 
 
 def _addresses(addresses: Addresses, channel: Channel, tls: bool) -> dict[str, str]:
-    """Gives ws://host:8081/stream/<id>?sign=…, over TLS if the client or the channel needs it and it is open."""
+    """Returns ws://host:8081/stream/<id>?sign=…; over TLS if the client or channel needs it and the port is open."""
     server = push_servers(addresses)[-1 if tls or channel.is_rtmps else 0]
     return {"wsUrl": f"{server}/{APP}/{channel.id}?sign={channel.key}"}
 
 
 def _open(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
-    from gateway.ingest.websocket.setup import open_websocket
+    from gateway.ingest.websocket.listener import open_websocket
 
     return open_websocket(services, outputs)
 

@@ -1,4 +1,4 @@
-"""Pushes of the original browser client, to targets that it names itself and that the operator allows."""
+"""Pushes of the old system's browser client. The client names the target, and the operator has to allow it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from gateway.channels import relay_urls
+from gateway.channels.addresses import APP
 from gateway.channels.channel import Channel
 from gateway.ingest.websocket.push_destination import CloseReason
 from gateway.live.hub import Hub, StreamLimits
@@ -23,18 +24,16 @@ from gateway.ports.events import Events
 from gateway.protocols.push import CloseCode
 from gateway.protocols.rtmp.url import StreamTarget, parse_url, resolve
 
-TARGET_TIMEOUT: Final = 30.0  # the push ends when its target has not accepted the stream for this many seconds
+TARGET_TIMEOUT: Final = 30.0  # seconds without acceptance by the target after which the push ends
 FINISH_SECONDS: Final = 5.0
-_APP: Final = "stream"
-_FAR: Final = "9999-12-31"  # these pushes have no key that could expire
+_NEVER: Final = "9999-12-31"  # these pushes have no key that could expire
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class CompatibleTargets:
-    """The allowed targets, and the streams that go there, in a hub of their own that cannot be played.
+    """The allowed targets, and a separate hub for the streams to them. These streams cannot be played.
 
-    allowed: hosts, optionally with `*.` in front, and beginnings of addresses (`ws.compatible`).
-    The egress policy applies too.
+    allowed: hosts, optionally after `*.`, and prefixes of addresses (`ws.compatible`). The egress policy applies too.
     """
 
     def __init__(
@@ -42,11 +41,11 @@ class CompatibleTargets:
         allowed: Iterable[str],
         outputs: RelayFactory,
         limits: StreamLimits,
-        own_ports: Callable[[], frozenset[int]],
+        local_ports: Callable[[], frozenset[int]],
     ) -> None:
-        """own_ports: the ports at which this gateway itself accepts RTMP(S)."""
+        """local_ports: returns the ports at which this gateway accepts RTMP(S)."""
         self._allowed = tuple(allowed)
-        self._own_ports = own_ports
+        self._local_ports = local_ports
         self.hub = Hub(limits, (OutputSpec("relay", outputs.make, lambda stream: True),), Events())
 
     def allows(self, target: str) -> bool:
@@ -55,41 +54,37 @@ class CompatibleTargets:
             return False
         parts = urlsplit(target)
         host = (parts.hostname or "").rstrip(".")
-        # A path that leaves the listed beginning is not below it.
+        # Dot segments could leave the listed prefix.
         if parts.username is not None or any(part in (".", "..") for part in unquote(parts.path).split("/")):
             return False
         return any(_covers(entry, target, host) for entry in self._allowed)
 
-    def own(self, target: str, host: str) -> StreamTarget | None:
-        """Returns the stream of this gateway that the target names; None if it is another server.
+    def local_stream(self, target: str, host: str) -> StreamTarget | None:
+        """Returns the stream if the target is at this gateway; None if it is at another server.
 
-        host: this gateway's host name as the client wrote it.
+        host: this gateway's host name in the client's request.
         """
         try:
             url = parse_url(target)
         except ValueError:
             return None
-        if url.port not in self._own_ports() or url.host.lower() not in _LOCAL | {host.lower()}:
+        if url.port not in self._local_ports() or url.host.lower() not in _LOCAL | {host.lower()}:
             return None
-        named = resolve(url.app, url.tc_url, url.name)
-        return named if named.app == _APP else None
-
-    async def run(self) -> None:
-        """Runs the hub until cancelled."""
-        await self.hub.run()
+        stream = resolve(url.app, url.tc_url, url.name)
+        return stream if stream.app == APP else None
 
     async def finish(self) -> None:
-        """Accepts no more publishers, and waits until the present streams have reached their targets."""
+        """Accepts no more publishers, and waits until the targets have the current streams, at most FINISH_SECONDS."""
         self.hub.drain()
         try:
             async with asyncio.timeout(FINISH_SECONDS):
                 await self.hub.drained()
         except TimeoutError:
-            return  # the targets report what they did not accept
+            return  # the targets' outputs report the lost media
 
 
 class RelayDestination:
-    """A stream of its own, which is relayed to one target; it ends if the target does not accept it."""
+    """A push that is relayed to one target. It ends if the target does not accept it."""
 
     def __init__(self, hub: Hub, target: str, *, address: str, protocol: str) -> None:
         self._hub = hub
@@ -97,8 +92,8 @@ class RelayDestination:
         self._address = address
         self._protocol = protocol
         self._stream: Stream | None = None
-        self._taken = time.monotonic()
-        self.trouble = ""
+        self._last_accepted = time.monotonic()
+        self.problem = ""
 
     @property
     def name(self) -> str:
@@ -106,38 +101,38 @@ class RelayDestination:
 
     async def publisher(self, evict: Callable[[EndReason], None]) -> StreamPublisher:
         id = f"compatible-{uuid.uuid4().hex[:16]}"
-        channel = Channel({"id": id, "key": "", "outdate": _FAR, "isRelay": True, "relayURL": [self._target]})
+        channel = Channel({"id": id, "key": "", "outdate": _NEVER, "isRelay": True, "relayURL": [self._target]})
         publisher = self._hub.publish(channel, id, protocol=self._protocol, peer=self._address, evict=evict)
         self._stream = publisher.stream
-        self._taken = time.monotonic()
+        self._last_accepted = time.monotonic()
         return publisher
 
-    def look(self, now: float) -> CloseReason | None:
-        outputs = self._stream.outputs if self._stream is not None else None
-        output = outputs.get("relay") if outputs is not None else None
+    def check(self, now: float) -> CloseReason | None:
+        output = self._stream.output("relay") if self._stream is not None else None
         report: dict[str, Any] = output.report() if isinstance(output, RelayOutput) else {}
         target: dict[str, Any] = next(iter(report.get("targets", ())), {})
-        self.trouble = str(target.get("error") or "")
+        self.problem = str(target.get("error") or "")
         if target.get("state") == TargetState.LIVE:
-            self._taken = now
+            self._last_accepted = now
         elif target.get("state") == TargetState.FAILED:
-            return CloseReason(CloseCode.POLICY, self.trouble or "the target cannot be used")
-        elif now - self._taken > TARGET_TIMEOUT:
-            return CloseReason(CloseCode.TRY_LATER, self.trouble or "the target does not take the stream")
+            return CloseReason(CloseCode.POLICY, self.problem or "the target cannot be used")
+        elif now - self._last_accepted > TARGET_TIMEOUT:
+            return CloseReason(CloseCode.TRY_LATER, self.problem or "the target does not take the stream")
         return None
 
 
 def _covers(entry: str, target: str, host: str) -> bool:
+    """Whether an entry of the list covers `target`, which is at `host`."""
     if "://" in entry:
-        # Scheme and host ignore case, the rest does not; a beginning must end where a part of the path ends.
-        scheme, _, rest = entry.partition("://")
-        place, slash, path = rest.partition("/")
-        beginning = f"{scheme.lower()}://{place.lower()}{slash}{path}"
-        given, _, rest = target.partition("://")
-        place, slash, path = rest.partition("/")
-        whole = f"{given.lower()}://{place.lower()}{slash}{path}"
-        return whole.startswith(beginning) and (
-            beginning.endswith("/") or whole[len(beginning) :][:1] in ("", "/", "?")
-        )
+        # A prefix must end at the end of a path segment.
+        prefix, address = _lower_host(entry), _lower_host(target)
+        return address.startswith(prefix) and (prefix.endswith("/") or address[len(prefix) :][:1] in ("", "/", "?"))
     entry = entry.lower().rstrip(".")
     return host.endswith(entry[1:]) if entry.startswith("*.") else host == entry
+
+
+def _lower_host(address: str) -> str:
+    """Returns the address with scheme and host in lower case, because only these ignore case."""
+    scheme, _, rest = address.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme.lower()}://{host.lower()}{slash}{path}"

@@ -1,4 +1,4 @@
-"""One connection to the WebSocket port, between the socket and the library: its request, its check, its limits."""
+"""One connection to the WebSocket port, between the socket and the library: checks the request and limits the data."""
 
 from __future__ import annotations
 
@@ -12,9 +12,17 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import Event
 from websockets.server import ServerProtocol
 
-from gateway.http.forwarded import plain_address
 from gateway.http.request import HeadParser, RequestError, too_large
-from gateway.ingest.pending_connections import TLS_BYTES, WS_BYTES, PendingConnection
+from gateway.ingest.open_listeners import peer_address
+from gateway.ingest.pending_connections import (
+    EARLY_BYTES,
+    EARLY_READ,
+    TLS_BYTES,
+    TLS_READ,
+    TLS_UNREAD,
+    WS_BYTES,
+    PendingConnection,
+)
 from gateway.ingest.websocket.services import WsServices
 from gateway.lib.scheduled_reads import LARGEST_READ, ScheduledProtocol, ScheduledTls
 from gateway.lib.token_bucket import TokenBucket
@@ -22,14 +30,12 @@ from gateway.protocols.push import CloseCode
 
 HEAD_BYTES: Final = 16_384  # of a request
 TARGET_BYTES: Final = 8192  # of its first line
-EARLY_READ: Final = 4096  # bytes of a read before a push was accepted: bounds the work for an unknown peer
-EARLY_BYTES: Final = 16_384  # that are kept while a key is being verified; then the socket is not read
+
 EARLY_MESSAGE: Final = 65_536  # bytes of a message before a push is accepted, or after it has ended
-TLS_READ: Final = 16_384  # encrypted bytes of a read: a TLS record
-TLS_UNREAD: Final = 32_768  # encrypted bytes that are kept while the connection is not read
-UNSENT: Final = 1 << 20  # bytes of unread answers to pings; with more, the client is cut off
-CLOSE_SECONDS: Final = 2.5  # a client that does not answer the close frame is cut off; contract: closed within 3 s
-# Frames. A page sends at most a few hundred a second; frames that waited behind a stalled link arrive at once.
+
+UNSENT: Final = 1 << 20  # bytes of unread answers to pings; above this limit the client is disconnected
+CLOSE_SECONDS: Final = 2.5  # time for the client's close frame, then it is disconnected; contract: closed within 3 s
+# Frames. A page sends at most a few hundred per second. After a network stall, delayed frames arrive all at once.
 MESSAGES_PER_SECOND: Final = 1000
 MESSAGES_BURST: Final = 10_000
 # Pings, pongs and texts (a configuration): a page sends few of them.
@@ -37,11 +43,11 @@ CONTROLS_PER_SECOND: Final = 20
 CONTROLS_BURST: Final = 200
 _DATA: Final = frozenset({Opcode.BINARY, Opcode.CONT})
 
-_heads = HeadParser(TARGET_BYTES)
+_head_parser = HeadParser(TARGET_BYTES)
 
 
 class PushConnection(ServerConnection):
-    """A connection of the library that parses only what is necessary.
+    """A connection of the library that gets data only when the library can process it.
 
     The request is first read and checked here. Later data waits until `admit` or `refuse`.
     The library would parse that data as frames before it has answered, and fail (`AssertionError` in `send_eof`).
@@ -49,12 +55,12 @@ class PushConnection(ServerConnection):
     """
 
     reads: ScheduledProtocol
-    pending: PendingConnection | None = None  # while it counts as pending
+    pending: PendingConnection | None = None  # None: accepted, refused or closed
 
     def __init__(self, protocol: ServerProtocol, server: Server, **options: Any) -> None:
         super().__init__(protocol, server, **options)
         self._head: bytes | None = b""  # None: the request is complete
-        self._early: list[bytes] | None = []  # data after it; None: admitted or refused
+        self._early: list[bytes] | None = []  # data after the request; None: admitted or refused
         self._early_size = 0
         self._messages = TokenBucket(MESSAGES_PER_SECOND, MESSAGES_BURST)
         self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROLS_BURST)
@@ -63,15 +69,15 @@ class PushConnection(ServerConnection):
     # ---- admit or refuse ----
 
     def admit(self, max_message: int) -> None:
-        """Accepts the push. max_message: limit of a message in bytes from now on; 0: none."""
+        """Accepts the push. max_message: limit for the following messages in bytes; 0: no limit."""
         self.leave_pending()
         self.protocol.max_message_size = max_message or None
         self.reads.read_at_most(LARGEST_READ)
         early, self._early = self._early or [], None
         self.reads.release_reading()  # first, because the library may stop reading when its queue is full
         for data in early:
-            if not self.protocol.eof_sent:  # otherwise the client has gone
-                self._frames(data)
+            if not self.protocol.eof_sent:  # otherwise the client has disconnected
+                self._parse(data)
 
     async def refuse(self, code: CloseCode, reason: str) -> None:
         """Closes without reading further data, and waits until the connection is closed."""
@@ -84,18 +90,18 @@ class PushConnection(ServerConnection):
             self.transport.abort()
 
     def end_messages(self) -> None:
-        """Limits messages after the push has ended, because only the peer's close still matters."""
+        """Limits the size of messages after the end of the push, because only the peer's close is still needed."""
         self.protocol.max_message_size = EARLY_MESSAGE
 
     def forget(self) -> None:
-        """Frees the received data of a closed connection without waiting for the garbage collector."""
+        """Frees the received data of a closed connection at once, before the garbage collector runs."""
         self.leave_pending()
         self._head = b"" if self._head is not None else None
         if self._early is not None:
             self._early.clear()
 
     def leave_pending(self) -> None:
-        """Stops counting the connection as pending: it is accepted, or gone."""
+        """Stops counting the connection as pending: it is accepted or closed."""
         pending, self.pending = self.pending, None
         if pending is not None:
             pending.leave()
@@ -104,11 +110,11 @@ class PushConnection(ServerConnection):
 
     def data_received(self, data: bytes) -> None:
         if self._head is not None:
-            self._request(self._head + data)
+            self._read_request(self._head + data)
         elif self._early is not None:
-            self._keep(data)
+            self._buffer(data)
         else:
-            self._frames(data)
+            self._parse(data)
 
     def send_data(self) -> None:
         super().send_data()
@@ -125,8 +131,8 @@ class PushConnection(ServerConnection):
 
     # ---- bytes ----
 
-    def _request(self, head: bytes) -> None:
-        """Reads the request, as far as it has arrived."""
+    def _read_request(self, head: bytes) -> None:
+        """Processes the received part of the request."""
         end = head.find(b"\r\n\r\n") + 4
         if end < 4 and len(head) <= HEAD_BYTES:
             self._head = head
@@ -136,16 +142,16 @@ class PushConnection(ServerConnection):
         try:
             if not 4 <= end <= HEAD_BYTES:
                 raise too_large(head, TARGET_BYTES)
-            _judge(head[:end])
+            _check_request(head[:end])
         except RequestError as error:
-            self._answer(error, head)
+            self._reject(error, head)
             return
         self._count(0)
         super().data_received(head[:end])
         if end < len(head):
-            self._keep(head[end:])
+            self._buffer(head[end:])
 
-    def _answer(self, error: RequestError, head: bytes) -> None:
+    def _reject(self, error: RequestError, head: bytes) -> None:
         """Answers the request with an error."""
         response = self.protocol.reject(HTTPStatus(error.status), f"{error}.\n")
         if error.status == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -156,18 +162,18 @@ class PushConnection(ServerConnection):
         self.send_data()
         self.loop.call_later(CLOSE_SECONDS, self.transport.abort)
 
-    def _keep(self, data: bytes) -> None:
+    def _buffer(self, data: bytes) -> None:
         if self.protocol.eof_sent:
-            return  # it was refused by an HTTP status
-        assert self._early is not None, "there is no verdict yet"
+            return  # it was refused with an HTTP status
+        assert self._early is not None, "the push is neither admitted nor refused"
         self._early.append(data)
         self._early_size += len(data)
         self._count(self._early_size)
         if self._early_size > EARLY_BYTES:
             self.reads.hold_reading()
 
-    def _frames(self, data: bytes) -> None:
-        """Gives data to the library. Hot path."""
+    def _parse(self, data: bytes) -> None:
+        """Passes data to the library. Hot path."""
         super().data_received(data)
         if self.transport.get_write_buffer_size() > UNSENT:
             self.transport.abort()
@@ -177,7 +183,7 @@ class PushConnection(ServerConnection):
             self.pending.hold(size)
 
     def _fail(self, code: CloseCode, reason: str) -> None:
-        """Sends a close frame and at once ends this side of the connection (RFC 6455 §7.1.7)."""
+        """Sends a close frame and ends this side of the connection at once (RFC 6455 §7.1.7)."""
         if not self._failed and not self.protocol.eof_sent:
             self._failed = True
             self.protocol.fail(code, reason)
@@ -185,13 +191,13 @@ class PushConnection(ServerConnection):
 
 
 class PlainPush(ScheduledProtocol):
-    """A push connection on the plain port, or on top of TLS; its reads are scheduled."""
+    """A push connection on the plain port, or inside the TLS layer. Its reads are scheduled."""
 
     inner: PushConnection
 
     def __init__(self, connection: PushConnection, services: WsServices, *, counted: bool = False) -> None:
-        """counted: TLS has counted it already."""
-        super().__init__(connection, services.reads, EARLY_READ)
+        """counted: whether the TLS layer has counted the connection already."""
+        super().__init__(connection, services.shared.reads, EARLY_READ)
         connection.reads = self
         self._services = services
         self._counted = counted
@@ -211,11 +217,13 @@ class PlainPush(ScheduledProtocol):
 
 
 class SecurePush(ScheduledTls):
-    """A push connection with TLS under it. It is counted before the handshake."""
+    """The TLS layer of a push connection. The connection is counted before the handshake."""
 
     def __init__(self, connection: PushConnection, context: ssl.SSLContext, services: WsServices) -> None:
         app = PlainPush(connection, services, counted=True)
-        super().__init__(app, context, services.reads, TLS_READ, services.limits.handshake or None)
+        super().__init__(
+            app, context, services.shared.reads, TLS_READ, services.shared.settings.limits.handshake or None
+        )
         self._connection = connection
         self._services = services
 
@@ -229,10 +237,9 @@ class SecurePush(ScheduledTls):
 
 
 def enter(connection: PushConnection, services: WsServices, transport: Any, cost: int) -> bool:
-    """Counts an accepted connection, and closes it if there are too many. cost: bytes."""
-    peername = transport.get_extra_info("peername")
-    address = plain_address(str(peername[0])) if peername else "0.0.0.0"  # the peer is gone already
-    connection.pending = services.pending.enter(
+    """Counts an accepted connection as pending, and closes it if there are too many. cost: bytes of memory."""
+    address = peer_address(transport.get_extra_info("peername"))
+    connection.pending = services.shared.pending.enter(
         address, cost, transport.abort, exempt=services.forwarded.trusts(address)
     )
     if connection.pending is None:
@@ -240,19 +247,19 @@ def enter(connection: PushConnection, services: WsServices, transport: Any, cost
     return connection.pending is not None
 
 
-def _judge(head: bytes) -> None:
-    """Raises RequestError if the port does not accept this request, whatever its path is."""
+def _check_request(head: bytes) -> None:
+    """Raises RequestError if the port does not accept this request, independent of its path."""
     line, end, fields = head.partition(b"\r\n")
     parts = line.split(b" ")
     if len(line) > TARGET_BYTES:
         raise too_large(head, TARGET_BYTES)
     if len(parts) == 3 and parts[1].startswith(b"/"):
-        parts[1] = b"/"  # the paths of the original client contain another address
-    request = _heads.parse(b" ".join(parts) + end + fields)
+        parts[1] = b"/"  # a path of the old system's client contains another address
+    request = _head_parser.parse(b" ".join(parts) + end + fields)
     if request.has_body:
         raise RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "requests must not have a body")
     if request.method not in ("GET", "HEAD"):
-        known = request.method in HTTPMethod.__members__
+        is_known = request.method in HTTPMethod.__members__
         raise RequestError(
-            HTTPStatus.METHOD_NOT_ALLOWED if known else HTTPStatus.NOT_IMPLEMENTED, "only GET and HEAD are supported"
+            HTTPStatus.METHOD_NOT_ALLOWED if is_known else HTTPStatus.NOT_IMPLEMENTED, "only GET and HEAD are supported"
         )

@@ -1,4 +1,4 @@
-"""Sends a MediaRecorder's byte stream to a worker, and publishes what the worker makes of it."""
+"""Sends a MediaRecorder's byte stream to a worker, and publishes the units that the worker returns."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ log = structlog.get_logger(__name__)
 
 _MODULE: Final = "gateway.workers.programs.browser.browser_worker"
 _SPARE: Final = 0.5
-_PIECE: Final = 1 << 18  # bytes given to the worker at once
-_STUCK: Final = 10.0  # seconds; a worker that reads nothing for this long is hung
-_LAST: Final = 5.0  # seconds, besides its backlog, for a worker to finish after the end of the push
+_CHUNK_BYTES: Final = 1 << 18  # bytes sent to the worker at once
+_STUCK_SECONDS: Final = 10.0  # after this time without a read, a worker counts as hung
+_FINISH_SECONDS: Final = 5.0  # in addition to its backlog, for a worker to finish after the end of the push
 
 
 class ContainerIntake:
     """One push of a byte stream, an `Intake`.
 
-    The worker holds the recording's state: if it dies, the push fails, and the page begins again.
+    The worker has the recording's state. If it dies, the push fails, and the page starts again.
     `feed` waits until the worker has read the earlier data, which it does at full speed.
-    The worker drops what it cannot encode in time.
+    The worker drops pictures that it cannot encode in time.
     """
 
     def __init__(
         self, publisher: StreamPublisher, workers: WorkerPool, settings: TranscodeSettings, *, spare: float = _SPARE
     ) -> None:
-        """spare: seconds that an encoder may be late before it leaves pictures out."""
+        """spare: seconds that an encoder may be late before it drops pictures."""
         self._publisher = publisher
         self._workers = workers
         self._plan = BrowserPlan(settings.preset, settings.threads, spare, settings.backlog)
         self._worker: asyncio.Future[WorkerProcess] = asyncio.get_running_loop().create_future()
-        self._ending = asyncio.Event()
-        self._over = False
-        self._feeding = asyncio.Lock()  # frames of two calls must not mix, and END must not come between them
+        self._finished = asyncio.Event()
+        self._ended = False
+        self._feeding = asyncio.Lock()  # frames of two calls must not mix, and END must not be sent between them
         self._tracks: Tracks | None = None
         self._frames = 0
-        self._note = BrowserReport()
+        self._report = BrowserReport()
 
     # ---- Intake ----
 
     async def run(self) -> None:
-        """Works until `finish` was called and the last unit is published. Raises IntakeFailed."""
-        name = self._publisher.stream.name
+        """Publishes until `finish` was called and the last unit is published. Raises IntakeFailed."""
+        stream = self._publisher.stream.name
         try:
-            async with self._workers.start(_MODULE, "browser", stream=name, stuck=_STUCK) as worker:
+            async with self._workers.start(_MODULE, "browser", stream=stream, stuck=_STUCK_SECONDS) as worker:
                 await worker.send_json(BrowserMessage.PLAN, self._plan.to_json())
                 self._worker.set_result(worker)
                 finished = await worker.exchange(
@@ -66,54 +66,54 @@ class ContainerIntake:
                         StreamMessage.UNIT: self._publish,
                         StreamMessage.TRACKS: self._announce,
                         StreamMessage.END: lambda body: True,
-                        BrowserMessage.REPORT: self._take_note,
+                        BrowserMessage.REPORT: self._store_report,
                         BrowserMessage.FAILED: self._fail,
                     },
-                    _LAST + self._plan.backlog,
+                    _FINISH_SECONDS + self._plan.backlog,
                 )
                 if not finished:
                     raise await worker.died()
         except OutputError as error:
             raise IntakeFailed(str(error), again=True) from error
         finally:
-            self._over = True
+            self._ended = True
             self._worker.cancel()
 
     async def feed(self, data: bytes) -> None:
-        """Takes the next bytes of the recording, split anywhere."""
+        """Sends the next bytes of the recording to the worker. They may be split anywhere."""
         async with self._feeding:
-            if self._over or self._ending.is_set():
+            if self._ended or self._finished.is_set():
                 return
-            # Cancelled if no worker will start any more: `run` reports why.
+            # Cancelled if no worker can be started. `run` reports the reason.
             await asyncio.wait((self._worker,))
             if self._worker.cancelled():
                 return
             worker = self._worker.result()
             try:
-                for at in range(0, len(data), _PIECE):
-                    await worker.send(BrowserMessage.DATA, data[at : at + _PIECE])
+                for at in range(0, len(data), _CHUNK_BYTES):
+                    await worker.send(BrowserMessage.DATA, data[at : at + _CHUNK_BYTES])
             except WorkerDied:
-                return  # `run` reports why
+                return  # `run` reports the reason
 
     def finish(self) -> None:
-        self._ending.set()
+        self._finished.set()
 
     @property
     def stats(self) -> IntakeStats:
-        note = self._note
+        report = self._report
         return IntakeStats(
             frames=self._frames,
-            dropped=note.dropped + note.damaged,
-            behind=note.behind,
-            video=cast("Treatment | None", note.video),
-            audio=cast("Treatment | None", note.audio),
+            dropped=report.dropped + report.damaged,
+            behind=report.behind,
+            video=cast("Treatment | None", report.video),
+            audio=cast("Treatment | None", report.audio),
         )
 
     # ---- the worker ----
 
     async def _end(self, worker: WorkerProcess) -> None:
         """Sends END to the worker after `finish`."""
-        await self._ending.wait()
+        await self._finished.wait()
         async with self._feeding:
             await worker.send_end()
 
@@ -126,10 +126,10 @@ class ContainerIntake:
         self._publisher.push(unit, time.monotonic())
 
     def _announce(self, body: bytes) -> None:
-        before, tracks = self._tracks, wire.decode_tracks(body)
+        last, tracks = self._tracks, wire.decode_tracks(body)
         self._tracks = tracks
         if self._publisher.active:
-            continuous = before is None or before.epoch == tracks.epoch
+            continuous = last is None or last.epoch == tracks.epoch
             try:
                 self._publisher.set_tracks(tracks.video, tracks.audio, dict(tracks.metadata), continuous=continuous)
             except KeepsChanging as error:
@@ -138,16 +138,16 @@ class ContainerIntake:
     def _fail(self, body: bytes) -> None:
         raise IntakeFailed(str(wire.read_json(body).get("reason"))[:300])
 
-    def _take_note(self, body: bytes) -> None:
-        note = BrowserReport.from_json(wire.read_json(body))
-        before, self._note = self._note, note
-        name, lost = self._publisher.stream.name, self._publisher.dropped
-        if note.dropped:
-            lost["output"] = note.dropped
-        if note.damaged:
-            lost["ingest"] = note.damaged
-        if note.unusable_tracks != before.unusable_tracks:
-            for line in note.unusable_tracks:
-                log.warning("not carried", stream=name, what=line)
-        if note.dropped and not before.dropped:
-            log.warning("pictures of a push are dropped: the encoder is too slow for them", stream=name)
+    def _store_report(self, body: bytes) -> None:
+        report = BrowserReport.from_json(wire.read_json(body))
+        last, self._report = self._report, report
+        stream, dropped = self._publisher.stream.name, self._publisher.dropped
+        if report.dropped:
+            dropped["output"] = report.dropped
+        if report.damaged:
+            dropped["ingest"] = report.damaged
+        if report.unusable_tracks != last.unusable_tracks:
+            for line in report.unusable_tracks:
+                log.warning("not carried", stream=stream, what=line)
+        if report.dropped and not last.dropped:
+            log.warning("pictures of a push are dropped: the encoder is too slow for them", stream=stream)

@@ -1,7 +1,7 @@
 """Turns the encoded frames of a web page (`millrace.frames.v1`) into a publisher's tracks and units.
 
-Pictures are published in the call that brings them. Sound that is not AAC goes through a worker, and follows some tens
-of milliseconds later.
+Pictures are published at once, in the call of `feed`. A worker transcodes audio that is not AAC, so it is published
+some tens of milliseconds later.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ from gateway.workers.worker_pool import WorkerPool
 
 log = structlog.get_logger(__name__)
 
-_SCALE: Final = 1000  # ticks per second of the units: milliseconds, as in FLV and RTMP
-_VIDEO_LANE, _AUDIO_LANE = 0, 1
-_START: Final = 1_000  # time of the first frame, milliseconds: the other track may have begun a little earlier
-_REORDER: Final = 1_000  # how far pictures may be reordered, milliseconds
+_TIMESCALE: Final = 1000  # ticks per second of the units: milliseconds, as in FLV and RTMP
+_VIDEO_INDEX, _AUDIO_INDEX = 0, 1  # of the timeline
+_START_MS: Final = 1_000  # time of the first frame; not 0, because the other track may begin a little earlier
+_MAX_REORDER_MS: Final = 1_000
 _MAX_MALFORMED: Final = 100
 _MASK: Final = 0xFFFFFFFF
 
 
 class FramesIntake:
-    """One push of frames, an `Intake`; `feed` takes the text messages too.
+    """One push of frames, an `Intake`. `feed` also processes the text messages.
 
     Malformed chunks are counted and dropped. A hundred in a row, or an unusable configuration, end the push.
-    A changed configuration is a new epoch, whose pictures begin with a key frame.
+    A changed configuration starts a new epoch, whose pictures begin with a key frame.
     """
 
     def __init__(self, publisher: StreamPublisher, workers: WorkerPool) -> None:
         self._publisher = publisher
         self._connection = FramesConnection()
-        self._speech = AacWorkerClient(workers, publisher.stream.name, self._publish_sound)
-        self._timeline = PublisherTimeline(reorder=_REORDER)
-        self._origin: int | None = None  # the page's time that corresponds to 0 here, milliseconds
+        self._aac_worker = AacWorkerClient(workers, publisher.stream.name, self._publish_audio)
+        self._timeline = PublisherTimeline(reorder=_MAX_REORDER_MS)
+        self._time_offset: int | None = None  # the page's time that corresponds to 0 here, milliseconds
         self._video: MediaTrack | None = None
         self._audio: MediaTrack | None = None  # the published audio track
-        self._spoken: MediaTrack | None = None  # the received audio track, if a worker makes AAC of it
+        self._source_audio: MediaTrack | None = None  # the received audio track, if a worker transcodes it to AAC
         self._pre_skip = 0
         self._length_size = 4
         self._key_due = True
         self._order = DecodeOrder()
-        self._speaking = False  # the worker was requested
-        self._over = False
+        self._uses_worker = False  # the worker was requested
+        self._ended = False
         self._frames = 0
         self._dropped = 0
         self._malformed = 0
@@ -63,89 +63,86 @@ class FramesIntake:
     # ---- Intake ----
 
     async def run(self) -> None:
-        """Works until `finish`, or the message that ends the push, and the last sound is published.
-
-        Raises IntakeFailed.
-        """
+        """Runs the audio worker until the push has ended and its last audio is published. Raises IntakeFailed."""
         try:
-            await self._speech.run()
+            await self._aac_worker.run()
         except AacWorkerFailed as error:
             raise IntakeFailed(str(error), again=error.again) from error
         finally:
-            self._over = True
+            self._ended = True
 
     async def feed(self, data: bytes | str) -> None:
-        """Takes the next message. Raises RemoteProtocolError, InvalidData, IntakeFailed. Hot path."""
-        if self._over:
+        """Processes the next message. Raises RemoteProtocolError, InvalidData, IntakeFailed. Hot path."""
+        if self._ended:
             return
         event = self._connection.receive(data)
         if isinstance(event, Chunk):
             if event.kind is Kind.VIDEO:
-                self._picture(event)
+                self._on_video(event)
             else:
-                self._sound(event)
+                self._on_audio(event)
         elif isinstance(event, Configured):
             await self._configure(event)
         else:
             self.finish()
 
     def finish(self) -> None:
-        self._over = True
-        self._speech.finish()
+        self._ended = True
+        self._aac_worker.finish()
 
     @property
     def stats(self) -> IntakeStats:
         return IntakeStats(
             frames=self._frames,
             dropped=self._dropped,
-            behind=self._speech.behind,
+            behind=self._aac_worker.behind,
             video="copy" if self._video is not None else None,
-            audio=None if self._audio is None else "copy" if self._spoken is None else "transcode",
+            audio=None if self._audio is None else "copy" if self._source_audio is None else "transcode",
         )
 
     # ---- frames ----
 
-    def _picture(self, chunk: Chunk) -> None:
+    def _on_video(self, chunk: Chunk) -> None:
         track = self._video
-        assert track is not None, "the connection lets no frame of an unknown kind through"
+        assert track is not None, "FramesConnection refuses frames without a configuration"
         if self._key_due and not chunk.key:
             self._dropped += 1
             return
         if not well_formed(chunk.payload, self._length_size):
-            self._bad('pictures are not length-prefixed NAL units: encode with avc: {format: "avc"}')
+            self._count_malformed('pictures are not length-prefixed NAL units: encode with avc: {format: "avc"}')
             return
         self._malformed = 0
         self._key_due = False
-        pts = self._timeline.stamp(_VIDEO_LANE, self._raw(chunk.pts))
+        pts = self._timeline.stamp(_VIDEO_INDEX, self._relative_ms(chunk.pts))
         dts = self._order.dts(pts)
         self._frames += 1
         now = time.monotonic()
         self._publisher.push(AccessUnit(track, dts, pts - dts, chunk.key, time.time(), chunk.payload), now)
 
-    def _sound(self, chunk: Chunk) -> None:
+    def _on_audio(self, chunk: Chunk) -> None:
         track = self._audio
-        assert track is not None, "the connection lets no frame of an unknown kind through"
-        if self._spoken is None and chunk.payload[:1] == b"\xff":
-            # A raw frame cannot begin with its end element, but the sync word of ADTS begins with these bits.
-            self._bad('sound is not raw AAC frames: encode with aac: {format: "aac"}')
+        assert track is not None, "FramesConnection refuses frames without a configuration"
+        if self._source_audio is None and chunk.payload[:1] == b"\xff":
+            # These bits begin the sync word of ADTS. A raw AAC frame never begins with them (an end element).
+            self._count_malformed('sound is not raw AAC frames: encode with aac: {format: "aac"}')
             return
-        dts = self._timeline.stamp(_AUDIO_LANE, self._raw(chunk.pts) - self._pre_skip & _MASK)
-        if self._spoken is not None:
-            self._speech.give(AccessUnit(self._spoken, dts, 0, True, time.time(), chunk.payload))
+        dts = self._timeline.stamp(_AUDIO_INDEX, self._relative_ms(chunk.pts) - self._pre_skip & _MASK)
+        if self._source_audio is not None:
+            self._aac_worker.give(AccessUnit(self._source_audio, dts, 0, True, time.time(), chunk.payload))
         else:
             self._publisher.push(AccessUnit(track, dts, 0, True, time.time(), chunk.payload), time.monotonic())
 
-    def _publish_sound(self, unit: AccessUnit) -> None:
+    def _publish_audio(self, unit: AccessUnit) -> None:
         if self._publisher.active:
             self._publisher.push(unit, time.monotonic())
 
-    def _raw(self, pts: int) -> int:
+    def _relative_ms(self, pts: int) -> int:
         ms = pts // 1000
-        if self._origin is None:
-            self._origin = ms - _START
-        return ms - self._origin & _MASK
+        if self._time_offset is None:
+            self._time_offset = ms - _START_MS
+        return ms - self._time_offset & _MASK
 
-    def _bad(self, reason: str) -> None:
+    def _count_malformed(self, reason: str) -> None:
         self._dropped += 1
         self._malformed += 1
         self._publisher.dropped["ingest"] += 1
@@ -156,19 +153,19 @@ class FramesIntake:
 
     # ---- configuration ----
 
-    async def _configure(self, said: Configured) -> None:
+    async def _configure(self, configuration: Configured) -> None:
         try:
-            video = None if said.video is None else _video_track(said.video)
-            audio = None if said.audio is None else _audio_track(said.audio)
+            video = None if configuration.video is None else _video_track(configuration.video)
+            audio = None if configuration.audio is None else _audio_track(configuration.audio)
         except InvalidData as error:
             raise RemoteProtocolError(f"a configuration that cannot be used: {error}") from None
         if audio is None or audio.codec is Codec.AAC:
-            spoken, published = None, audio
+            source, published = None, audio
         else:
-            assert said.audio is not None, "it has a track"
-            spoken, published = audio, aac_track(said.audio.channels, _SCALE)
-        if spoken is not None or self._speaking:
-            await self._speak(spoken, published)
+            assert configuration.audio is not None, "it has a track"
+            source, published = audio, aac_track(configuration.audio.channels, _TIMESCALE)
+        if source is not None or self._uses_worker:
+            await self._set_worker_tracks(source, published)
         if (video, published) == (self._video, self._audio) or not self._publisher.active:
             return
         if video != self._video:
@@ -176,47 +173,48 @@ class FramesIntake:
             self._order = DecodeOrder()
             self._length_size = 4 if video is None else h264.parse_avcc(video.config).length_size
         self._video, self._audio = video, published
-        self._publisher.set_tracks(video, published, _metadata(said))
+        self._publisher.set_tracks(video, published, _metadata(configuration))
 
-    async def _speak(self, spoken: MediaTrack | None, published: MediaTrack | None) -> None:
-        if spoken == self._spoken:
+    async def _set_worker_tracks(self, source: MediaTrack | None, published: MediaTrack | None) -> None:
+        if source == self._source_audio:
             return
-        self._speaking = True
+        self._uses_worker = True
         try:
-            await self._speech.open(spoken, published)
+            await self._aac_worker.open(source, published)
         except AacWorkerFailed as error:
             raise IntakeFailed(str(error), again=error.again) from error
-        self._spoken = spoken
-        # Decoded sound is later than the packets' times by the pre-skip (RFC 7845 §4.2).
-        skip = opus.parse_head(spoken.config).pre_skip if spoken is not None and spoken.codec is Codec.OPUS else 0
+        self._source_audio = source
+        # Decoded audio is later than the packets' times by the pre-skip (RFC 7845 §4.2).
+        skip = opus.parse_head(source.config).pre_skip if source is not None and source.codec is Codec.OPUS else 0
         self._pre_skip = skip * 1000 // opus.RATE
 
 
 class DecodeOrder:
     """Computes the decode times of pictures from their order and their presentation times.
 
-    Without reordering both are equal.
-    If an encoder reorders, decode times are earlier from then on, by the largest difference seen; they always increase.
+    Without reordering, both times are equal.
+    After an encoder has reordered pictures, decode times are earlier, by the largest difference so far.
+    Decode times always increase.
     """
 
-    __slots__ = ("_last", "_lead")
+    __slots__ = ("_advance", "_last")
 
     def __init__(self) -> None:
         self._last = -1
-        self._lead = 0
+        self._advance = 0
 
     def dts(self, pts: int) -> int:
-        """Returns the decode time in milliseconds. pts: of the next picture in decode order."""
-        dts = pts - self._lead
+        """Returns the decode time in milliseconds. pts: presentation time of the next picture in decode order."""
+        dts = pts - self._advance
         if dts <= self._last:
-            self._lead = min(_REORDER, max(self._lead, self._last + 1 - pts))
+            self._advance = min(_MAX_REORDER_MS, max(self._advance, self._last + 1 - pts))
             dts = self._last + 1
         self._last = dts
         return dts
 
 
 def well_formed(payload: bytes, length_size: int) -> bool:
-    """Whether the whole payload is NAL units, each after its length. Hot path."""
+    """Whether the payload consists of NAL units, each after its length (`length_size` bytes). Hot path."""
     at, end = 0, len(payload)
     from_bytes = int.from_bytes
     for _ in range(nal.MAX_UNITS):
@@ -233,7 +231,7 @@ def _video_track(config: VideoConfig) -> MediaTrack:
     if not avcc.sps or not avcc.pps:
         raise InvalidData("video.description (avcC) has no parameter sets")
     h264.parse_sps(avcc.sps[0])
-    return MediaTrack(Kind.VIDEO, Codec.H264, _SCALE, config.description)
+    return MediaTrack(Kind.VIDEO, Codec.H264, _TIMESCALE, config.description)
 
 
 def _audio_track(config: AudioConfig) -> MediaTrack:
@@ -244,24 +242,24 @@ def _audio_track(config: AudioConfig) -> MediaTrack:
             head = opus.OpusHead(config.channels, 0, config.rate, 0, 0, b"")
         else:
             raise InvalidData("audio.description (OpusHead) is missing, which more than two channels need")
-        return MediaTrack(Kind.AUDIO, Codec.OPUS, _SCALE, opus.head_bytes(head))
+        return MediaTrack(Kind.AUDIO, Codec.OPUS, _TIMESCALE, opus.head_bytes(head))
     if config.description:
         aac.parse_asc(config.description)
-        return MediaTrack(Kind.AUDIO, Codec.AAC, _SCALE, config.description)
+        return MediaTrack(Kind.AUDIO, Codec.AAC, _TIMESCALE, config.description)
     if config.codec != "mp4a.40.2" or config.rate not in aac.RATES or config.channels > 6:
         raise InvalidData("audio.description (AudioSpecificConfig) is missing")
-    # ISO/IEC 14496-3 §1.6.2.1: object type 2 (LC), the rate's index, the channels; no SBR.
+    # ISO/IEC 14496-3 §1.6.2.1: object type 2 (LC), the index of the rate, the channels; no SBR.
     bits = 2 << 11 | aac.RATES.index(config.rate) << 7 | config.channels << 3
-    return MediaTrack(Kind.AUDIO, Codec.AAC, _SCALE, bits.to_bytes(2, "big"))
+    return MediaTrack(Kind.AUDIO, Codec.AAC, _TIMESCALE, bits.to_bytes(2, "big"))
 
 
-def _metadata(said: Configured) -> dict[str, AmfValue]:
-    """Returns the content that an onMetaData would have."""
+def _metadata(configuration: Configured) -> dict[str, AmfValue]:
+    """Returns metadata like those of onMetaData."""
     metadata: dict[str, AmfValue] = {"encoder": "WebCodecs"}
-    if said.video is not None:
-        size = codecs.video_size(_video_track(said.video))
-        width, height = size or (said.video.width, said.video.height)
+    if configuration.video is not None:
+        size = codecs.video_size(_video_track(configuration.video))
+        width, height = size or (configuration.video.width, configuration.video.height)
         metadata |= {"width": float(width), "height": float(height)}
-        if said.video.framerate:
-            metadata["framerate"] = float(said.video.framerate)
+        if configuration.video.framerate:
+            metadata["framerate"] = float(configuration.video.framerate)
     return metadata

@@ -1,4 +1,4 @@
-"""The WS and WSS listeners: opening handshake, clients behind proxies, and a check of every push once a second."""
+"""The WS and WSS listeners: opening handshake, clients behind proxies; they check every push once a second."""
 
 from __future__ import annotations
 
@@ -17,29 +17,82 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from gateway.channels import relay_urls
-from gateway.http.forwarded import plain_address
-from gateway.http.origin_policy import host_name
-from gateway.ingest.open_listeners import PortListener
-from gateway.ingest.websocket.compatible_targets import RelayDestination
+from gateway.http.forwarded import Forwarded
+from gateway.http.origin_policy import OriginPolicy, host_name
+from gateway.ingest.open_listeners import OpenListeners, PortListener, peer_address
+from gateway.ingest.services import ListenerServices
+from gateway.ingest.websocket.compatible_targets import CompatibleTargets, RelayDestination
 from gateway.ingest.websocket.connection import CLOSE_SECONDS, EARLY_MESSAGE, PlainPush, PushConnection, SecurePush
+from gateway.ingest.websocket.container_intake import ContainerIntake
+from gateway.ingest.websocket.frames_intake import FramesIntake
 from gateway.ingest.websocket.push_destination import ChannelDestination, PushClient, PushDestination
-from gateway.ingest.websocket.push_messages import JsonPushMessages, OriginalPushMessages, PushMessages
+from gateway.ingest.websocket.push_messages import CompatiblePushMessages, JsonPushMessages, PushMessages
 from gateway.ingest.websocket.services import WsServices
 from gateway.ingest.websocket.session import PushSession
 from gateway.lib.scheduled_reads import ScheduledProtocol
 from gateway.lib.sockets import BACKLOG, Opener, listen
+from gateway.live.hub import StreamLimits
+from gateway.outputs.services import OutputServices
 from gateway.ports.errors import NotAuthorized
 from gateway.protocols import push, push_original
 
-QUEUE: Final = 4  # messages that may wait; then the socket is not read
+QUEUE: Final = 4  # messages that may wait; at this limit the socket is not read
 STREAM: Final = "/stream/"
 HEALTH: Final = "/healthcheck"
 _MAX_PARAMETERS: Final = 32
 _FRAMES: Final = Subprotocol(push.SUBPROTOCOL)
 
-# The library logs each connection with its path, which contains a key: this module writes its own lines.
+# The library logs each connection with its path, which contains a key. So its log is off.
 _quiet = logging.getLogger("millrace.websockets")
 _quiet.setLevel(logging.ERROR)
+
+
+def open_websocket(services: ListenerServices, outputs: OutputServices) -> OpenListeners:
+    """Binds the ports of WS and WSS. Raises ListenError."""
+    settings = services.settings
+    compatible = _compatible(services, outputs)
+    ws_services = WsServices(
+        services,
+        container=lambda publisher: ContainerIntake(publisher, outputs.workers, settings.transcode),
+        frames=lambda publisher: FramesIntake(publisher, outputs.workers),
+        origins=OriginPolicy(settings.ws.origins),
+        forwarded=Forwarded(settings.ws.forwarded_from),
+        compatible=compatible,
+    )
+    listeners = [
+        WsListener(ws_services, address.host, address.port, tls, services.opener)
+        for address, tls in services.addresses("ws")
+    ]
+    if compatible is None:
+        return OpenListeners(listeners, services.tasks)
+    services.tasks.start(compatible.hub.run(), "compatible pushes")
+    return _CompatibleListeners(listeners, services, compatible)
+
+
+def _compatible(services: ListenerServices, outputs: OutputServices) -> CompatibleTargets | None:
+    """Returns the targets for pushes of the old system's client; None if these pushes are off."""
+    settings = services.settings
+    if not settings.ws.compatible:
+        return None
+    limits = StreamLimits(0, 0, settings.stream.gop_seconds, settings.stream.gop_bytes, settings.limits.publishers)
+
+    def local_ports() -> frozenset[int]:
+        ports = services.ports()
+        return frozenset(port for port in (ports["rtmp"], ports["rtmps"]) if port)
+
+    return CompatibleTargets(settings.ws.compatible, outputs.relays, limits, local_ports)
+
+
+class _CompatibleListeners(OpenListeners):
+    """Listeners that also accept pushes of the old system's client. On shutdown, the targets get all media."""
+
+    def __init__(self, listeners: list[WsListener], services: ListenerServices, compatible: CompatibleTargets) -> None:
+        super().__init__(listeners, services.tasks)
+        self._compatible = compatible
+
+    async def hang_up(self, grace: float) -> None:
+        await super().hang_up(grace)
+        await self._compatible.finish()
 
 
 class WsListener(PortListener[PushSession]):
@@ -54,8 +107,7 @@ class WsListener(PortListener[PushSession]):
         self._servers: list[Server] = []
 
     async def start(self) -> None:
-        """Starts accepting."""
-        limits = self._services.limits
+        settings = self._services.shared.settings.ws
         for sock in self._sockets:
             server = await serve(
                 self._handle,
@@ -66,28 +118,26 @@ class WsListener(PortListener[PushSession]):
                 process_request=self._opening,
                 process_response=_without_body,
                 server_header=None,
-                open_timeout=limits.handshake or None,
-                ping_interval=limits.ping_interval or None,
-                ping_timeout=limits.ping_timeout or None,
+                open_timeout=self._services.shared.settings.limits.handshake or None,
+                ping_interval=settings.ping_interval or None,
+                ping_timeout=settings.ping_timeout or None,
                 close_timeout=CLOSE_SECONDS,
                 max_size=EARLY_MESSAGE,
                 max_queue=QUEUE,
                 logger=_quiet,
-                create_connection=cast(Any, self._connection),  # not a class, as its type says
+                create_connection=cast(Any, self._connection),  # a function, though its type requires a class
             )
             self._servers.append(server)
 
     def close(self) -> None:
-        """Stops accepting."""
         for server in self._servers:
-            server.server.close()  # at once: the next call only starts a task of the library
+            server.server.close()  # stops accepting at once; the next call only starts a task of the library
             server.close(close_connections=False)
         if not self._servers:
             for sock in self._sockets:
                 sock.close()
 
     async def hang_up(self, grace: float) -> None:
-        """Closes all remaining connections within `grace` seconds."""
         self.close()
         for session in list(self._sessions):
             session.shutdown()
@@ -101,8 +151,8 @@ class WsListener(PortListener[PushSession]):
                     connection.transport.abort()
 
     def _connection(self, protocol: ServerProtocol, server: Server, **options: Any) -> ScheduledProtocol:
-        """Returns the protocol of a socket. The library only gives it to the loop."""
-        # Set here: as an option of the library, it would keep every connection alive until the garbage collector runs.
+        """Returns the asyncio protocol of a new socket."""
+        # Set here: the library's own option would keep every connection alive until the garbage collector runs.
         setattr(protocol, "select_subprotocol", _subprotocol)  # noqa: B010
         connection = PushConnection(protocol, server, **options)
         if self._tls is None:
@@ -112,8 +162,8 @@ class WsListener(PortListener[PushSession]):
     # ---- the opening handshake ----
 
     def _opening(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Returns the answer that replaces the upgrade; None if the upgrade may happen."""
-        assert isinstance(connection, PushConnection), "we make them"
+        """Returns the answer that replaces the upgrade; None if the upgrade is allowed."""
+        assert isinstance(connection, PushConnection), "_connection creates them"
         headers = request.headers
         address, exempt = self._client(connection)
         if not exempt and connection.pending is not None and not connection.pending.move(address):
@@ -127,22 +177,22 @@ class WsListener(PortListener[PushSession]):
             return connection.respond(HTTPStatus.FORBIDDEN, "Pages of this origin may not push here (ws.origins).\n")
         if request.path.startswith(STREAM):
             return None
-        original, compatible = push_original.parse_path(request.path), self._services.compatible
-        if original is None or compatible is None:
+        parsed, compatible = push_original.parse_path(request.path), self._services.compatible
+        if parsed is None or compatible is None:
             return connection.respond(HTTPStatus.NOT_FOUND, "Push to /stream/<id>?sign=<expiry>-<hash>.\n")
-        if not compatible.allows(original.target):
-            target = relay_urls.masked([original.target])[0]
+        if not compatible.allows(parsed.target):
+            target = relay_urls.masked([parsed.target])[0]
             self._refused(connection, request, f"the target {target} is not allowed")
             return connection.respond(HTTPStatus.FORBIDDEN, "This target is not allowed (ws.compatible).\n")
         return None
 
-    def _refused(self, connection: ServerConnection, request: Request, why: str) -> None:
+    def _refused(self, connection: ServerConnection, request: Request, reason: str) -> None:
         id = request.path.partition("?")[0].removeprefix(STREAM)
-        self._services.admission.refuse(id, self._client(connection)[0], self.name, NotAuthorized(why))
+        self._services.shared.admission.refuse(id, self._client(connection)[0], self.name, NotAuthorized(reason))
 
     def _client(self, connection: ServerConnection) -> tuple[str, bool]:
-        """Returns the client's address, and whether it is a listed proxy's own."""
-        peer = plain_address(str((connection.remote_address or ("0.0.0.0",))[0]))
+        """Returns the client's address, and whether it is the address of a trusted proxy."""
+        peer = peer_address(connection.remote_address)
         forwarded = self._services.forwarded
         headers = connection.request.headers if connection.request is not None else Headers()
         chain = ",".join(headers.get_all("X-Forwarded-For"))
@@ -152,38 +202,38 @@ class WsListener(PortListener[PushSession]):
     # ---- pushes ----
 
     async def _handle(self, connection: ServerConnection) -> None:
-        assert isinstance(connection, PushConnection), "we make them"
+        assert isinstance(connection, PushConnection), "_connection creates them"
         address, exempt = self._client(connection)
         client = PushClient(address, self.name, exempt)
-        entry, words = self._entry(connection, client)
-        session = PushSession(self._services, connection, entry, words, client)
+        destination, messages = self._destination(connection, client)
+        session = PushSession(self._services, connection, destination, messages, client)
         self._sessions.add(session)
         try:
             await session.run()
         finally:
             self._sessions.discard(session)
 
-    def _entry(self, connection: ServerConnection, client: PushClient) -> tuple[PushDestination, PushMessages]:
-        """Returns the destination of an upgraded push, and its texts."""
+    def _destination(self, connection: ServerConnection, client: PushClient) -> tuple[PushDestination, PushMessages]:
+        """Returns the destination of an upgraded push, and the texts for its client."""
         services = self._services
         assert connection.request is not None, "it was upgraded"
         path = connection.request.path
 
         def channel(id: str, sign: str | None) -> PushDestination:
-            return ChannelDestination(services.lease, services.admission, id, sign, client)
+            return ChannelDestination(services.shared.lease, services.shared.admission, id, sign, client)
 
         if path.startswith(STREAM):
             id, _, query = path.removeprefix(STREAM).partition("?")
             return channel(unquote(id), _sign(query)), JsonPushMessages()
-        original, compatible = push_original.parse_path(path), services.compatible
-        assert original is not None and compatible is not None, "others are not upgraded"
-        called = next(iter(connection.request.headers.get_all("Host")), "")
-        own = compatible.own(original.target, host_name(f"ws://{called}"))
-        if own is not None:
-            return channel(own.name, own.query.get("sign")), OriginalPushMessages()
+        parsed, compatible = push_original.parse_path(path), services.compatible
+        assert parsed is not None and compatible is not None, "others are not upgraded"
+        host = next(iter(connection.request.headers.get_all("Host")), "")
+        local = compatible.local_stream(parsed.target, host_name(f"ws://{host}"))
+        if local is not None:
+            return channel(local.name, local.query.get("sign")), CompatiblePushMessages()
         return RelayDestination(
-            compatible.hub, original.target, address=client.address, protocol=client.protocol
-        ), OriginalPushMessages()
+            compatible.hub, parsed.target, address=client.address, protocol=client.protocol
+        ), CompatiblePushMessages()
 
 
 def _without_body(connection: ServerConnection, request: Request, response: Response) -> None:
@@ -193,9 +243,9 @@ def _without_body(connection: ServerConnection, request: Request, response: Resp
 
 
 def _subprotocol(offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """Selects frames if they are offered, otherwise containers.
+    """Selects frames if the client offers them, otherwise containers.
 
-    The library's own rule would refuse clients without any.
+    The library's own rule would refuse clients without any subprotocol.
     """
     return _FRAMES if _FRAMES in offered else None
 

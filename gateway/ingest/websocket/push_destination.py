@@ -1,24 +1,23 @@
-"""Where a WebSocket push goes, and why it ends; with the usual destination, a channel."""
+"""The destination of a WebSocket push (usually a channel), its client, and the reason for its end."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.channels.names import is_channel_id
 from gateway.ingest.admission import Admission
-from gateway.live.acquire_publisher import AcquirePublisher
-from gateway.live.publisher import StreamPublisher
+from gateway.live.publisher import AcquirePublisher, StreamPublisher
 from gateway.live.sink import EndReason
 from gateway.protocols.push import CloseCode
 
 
 @dataclass(frozen=True, slots=True)
 class CloseReason:
-    """Why a push is over.
+    """The reason for the end of a push.
 
-    announced: the client gets the reason as a text too; not if the client itself ended the push.
+    announced: whether the client also gets the reason as a text. False if the client itself ended the push.
     """
 
     code: CloseCode
@@ -28,7 +27,7 @@ class CloseReason:
 
 @dataclass(frozen=True, slots=True)
 class PushClient:
-    """One WebSocket publisher. protocol: ws or wss. exempt: a trusted proxy itself, whose address is not limited."""
+    """One WebSocket publisher. protocol: ws or wss. exempt: whether it is a trusted proxy, which is not limited."""
 
     address: str
     protocol: str
@@ -40,45 +39,37 @@ class PushDestination(Protocol):
 
     @property
     def name(self) -> str:
-        """The name for logs and the client: the channel, or a target without its key; "" if it is not valid."""
+        """The name for logs and the client: the channel, or a target without its key; "" for an invalid name."""
 
     @property
-    def trouble(self) -> str:
-        """The present problem; "" if there is none."""
+    def problem(self) -> str:
+        """The current problem, or ""."""
 
     async def publisher(self, evict: Callable[[EndReason], None]) -> StreamPublisher:
-        """Takes the lease. Raises GatewayError."""
+        """Acquires the publisher of the stream. Raises GatewayError."""
 
-    def look(self, now: float) -> CloseReason | None:
-        """Returns why the push must end, or None. Called once a second. now: monotonic seconds."""
+    def check(self, now: float) -> CloseReason | None:
+        """Returns a reason if the push must end; otherwise None. Called once a second. now: monotonic seconds."""
 
 
+@dataclass(slots=True, eq=False)
 class ChannelDestination:
-    """A channel's stream, opened by its signed key as for an RTMP push."""
+    """The stream of a channel. The key is checked like that of an RTMP push."""
 
-    trouble = ""
-
-    def __init__(
-        self,
-        lease: AcquirePublisher,
-        admission: Admission,
-        id: str,
-        sign: str | None,
-        client: PushClient,
-    ) -> None:
-        self._lease = lease
-        self._admission = admission
-        self._id = id
-        self._sign = sign
-        self._client = client
+    lease: AcquirePublisher
+    admission: Admission
+    id: str
+    sign: str | None
+    client: PushClient
+    problem: str = field(default="", init=False)
 
     @property
     def name(self) -> str:
-        return self._id if is_channel_id(self._id) else ""
+        return self.id if is_channel_id(self.id) else ""
 
     async def publisher(self, evict: Callable[[EndReason], None]) -> StreamPublisher:
-        channel = await self._admission.channel(self._id, self._sign, self._client.address, exempt=self._client.exempt)
-        return await self._lease(channel, protocol=self._client.protocol, peer=self._client.address, evict=evict)
+        channel = await self.admission.channel(self.id, self.sign, self.client.address, exempt=self.client.exempt)
+        return await self.lease(channel, protocol=self.client.protocol, peer=self.client.address, evict=evict)
 
-    def look(self, now: float) -> CloseReason | None:
+    def check(self, now: float) -> CloseReason | None:
         return None

@@ -1,4 +1,4 @@
-"""The texts that a pushing page gets: JSON, or the lines that the original client shows."""
+"""The texts that a pushing page gets: JSON, or the lines for the old system's client."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from gateway.protocols.push import Stats
 
 
 class PushMessages(Protocol):
-    """Texts for the client; each method returns those of one moment."""
+    """The texts for one client."""
 
     def accepted(self, name: str, kind: str) -> str:
-        """Returns the text when the push has begun. name: the channel; kind: "frames" or "container"."""
+        """Returns the text for the start of the push. name: the channel. kind: "frames" or "container"."""
 
-    def stats(self, stats: Stats, trouble: str) -> list[str]:
-        """Returns the figures that are sent once a second. trouble: the present problem."""
+    def stats(self, stats: Stats, problem: str) -> list[str]:
+        """Returns the statistics, which are sent once a second. problem: the current problem, or ""."""
 
-    def ended(self, ending: CloseReason) -> list[str]:
-        """Returns the last texts, sent before the close frame."""
+    def ended(self, closing: CloseReason) -> list[str]:
+        """Returns the last texts, which are sent before the close frame."""
 
 
 class JsonPushMessages:
@@ -28,29 +28,29 @@ class JsonPushMessages:
     def accepted(self, name: str, kind: str) -> str:
         return push.accepted_text(name, kind, None, None)
 
-    def stats(self, stats: Stats, trouble: str) -> list[str]:
+    def stats(self, stats: Stats, problem: str) -> list[str]:
         return [push.stats_text(stats)]
 
-    def ended(self, ending: CloseReason) -> list[str]:
-        return [push.error_text(ending.code, ending.reason)] if ending.announced else []
+    def ended(self, closing: CloseReason) -> list[str]:
+        return [push.error_text(closing.code, closing.reason)] if closing.announced else []
 
 
-class OriginalPushMessages:
-    """The lines of the original gateway: the output of its ffmpeg, between a first and a last line."""
+class CompatiblePushMessages:
+    """The lines of the old system: the output of its ffmpeg, between a first and a last line."""
 
     def __init__(self) -> None:
-        self._last_trouble = ""
+        self._last_problem = ""
 
     def accepted(self, name: str, kind: str) -> str:
         return push_original.CONNECTED
 
-    def stats(self, stats: Stats, trouble: str) -> list[str]:
+    def stats(self, stats: Stats, problem: str) -> list[str]:
         lines = [push_original.stats_line(stats)]
-        if trouble != self._last_trouble:
-            self._last_trouble = trouble
-            if trouble:
-                lines.append(trouble)
+        if problem != self._last_problem:
+            self._last_problem = problem
+            if problem:
+                lines.append(problem)
         return lines
 
-    def ended(self, ending: CloseReason) -> list[str]:
-        return [*([ending.reason] if ending.announced else []), push_original.CLOSING]
+    def ended(self, closing: CloseReason) -> list[str]:
+        return [*([closing.reason] if closing.announced else []), push_original.CLOSING]

@@ -28,29 +28,30 @@ from gateway.protocols.push import CloseCode, Stats
 
 log = structlog.get_logger(__name__)
 
-FINISH_SECONDS: Final = 2.0  # for the last pictures of a push that has ended
-UNREAD: Final = 65_536  # bytes of texts that may wait for a client; with more, it gets no further texts
-MESSAGES_PER_TURN: Final = 32  # messages that are taken before other connections get a turn
+FINISH_SECONDS: Final = 2.0  # for the last pictures after the end of a push
+MAX_UNREAD_TEXT: Final = 65_536  # bytes of texts that wait for a client; above this limit it gets no further texts
+MESSAGES_PER_TURN: Final = 32  # messages that are processed before other connections get a turn
 _RATE_SECONDS: Final = 4  # seconds over which rates are measured
 
 
 class PushSession:
-    """An upgraded connection. `run` is its whole life; the listener calls `tick` once a second."""
+    """An upgraded connection. `run` handles it until its end. The listener calls `tick` once a second."""
 
     def __init__(
         self,
         services: WsServices,
         ws: PushConnection,
-        entry: PushDestination,
-        words: PushMessages,
+        destination: PushDestination,
+        messages: PushMessages,
         client: PushClient,
     ) -> None:
         self._services = services
+        self._shared = services.shared
         self._ws = ws
-        self._entry = entry
-        self._words = words
+        self._destination = destination
+        self._messages = messages
         self._client = client
-        self._over: asyncio.Future[CloseReason] = asyncio.get_running_loop().create_future()
+        self._close_reason: asyncio.Future[CloseReason] = asyncio.get_running_loop().create_future()
         self._publisher: StreamPublisher | None = None
         self._intake: Intake | None = None
         self._frames: FramesIntake | None = None
@@ -61,24 +62,24 @@ class PushSession:
 
     async def run(self) -> None:
         """Runs until the connection is closed."""
-        quota = self._services.admission.connections
+        quota = self._shared.admission.connections
         counted = not self._client.exempt and quota.take(self._client.address)
         try:
             if counted or self._client.exempt:
-                await self._admitted()
+                await self._publish()
             else:
                 await self._refuse(AtCapacity("too many publishers from this address"))
-        except Exception as error:  # after an internal error the page must not wait
-            log.error("a push failed", stream=self._entry.name, peer=self._client.address, exc_info=error)
+        except Exception as error:  # the page must not wait after an internal error
+            log.error("a push failed", stream=self._destination.name, peer=self._client.address, exc_info=error)
             await self._ws.close(CloseCode.INTERNAL, "internal error")
         finally:
-            self._leave("connection closed")
+            self._close_publisher("connection closed")
             if counted:
                 quota.give(self._client.address)
 
-    async def _admitted(self) -> None:
+    async def _publish(self) -> None:
         try:
-            publisher = self._publisher = await self._entry.publisher(self._evicted)
+            publisher = self._publisher = await self._destination.publisher(self._evicted)
         except GatewayError as error:
             await self._refuse(error)
             return
@@ -92,75 +93,79 @@ class PushSession:
         intake = self._intake
         kind = "frames" if self._frames is not None else "container"
         log.info(
-            "publishing", stream=self._entry.name, peer=self._client.address, protocol=self._client.protocol, form=kind
+            "publishing",
+            stream=self._destination.name,
+            peer=self._client.address,
+            protocol=self._client.protocol,
+            form=kind,
         )
-        self._say(self._words.accepted(self._entry.name, kind))
-        self._ws.admit(self._services.limits.message)
+        self._send_text(self._messages.accepted(self._destination.name, kind))
+        self._ws.admit(self._shared.settings.limits.ws_message)
         async with Tasks(f"push from {self._client.address}", self._crashed) as tasks:
-            working = tasks.start(self._work(intake), "intake")
+            working = tasks.start(self._run_intake(intake), "intake")
             receiving = tasks.start(self._receive(intake), "receive")
-            ending = await self._over
+            closing = await self._close_reason
             receiving.cancel()
             await asyncio.wait((receiving,), timeout=FINISH_SECONDS)
             intake.finish()
             if publisher.active:
                 await asyncio.wait((working,), timeout=FINISH_SECONDS)
             working.cancel()
-            self._leave(ending.reason)
-            # Further data of the client is read and discarded: otherwise the connection would be reset, and the close
+            self._close_publisher(closing.reason)
+            # Further data of the client is read and discarded. Otherwise the connection would be reset, and the close
             # frame lost.
             tasks.start(self._read_on(), "read on")
-            await self._close(ending)
+            await self._close(closing)
 
     async def _refuse(self, error: GatewayError) -> None:
-        self._services.admission.refuse(self._entry.name, self._client.address, self._client.protocol, error)
-        code, words = REFUSALS.get(type(error), (CloseCode.TRY_LATER, "Try again later."))
-        for text in self._words.ended(CloseReason(code, words)):
-            self._say(text)
-        await self._ws.refuse(code, push.close_reason(words))
+        self._shared.admission.refuse(self._destination.name, self._client.address, self._client.protocol, error)
+        code, reason = REFUSALS.get(type(error), (CloseCode.TRY_LATER, "Try again later."))
+        for text in self._messages.ended(CloseReason(code, reason)):
+            self._send_text(text)
+        await self._ws.refuse(code, push.close_reason(reason))
 
     # ---- tasks ----
 
-    async def _work(self, intake: Intake) -> None:
+    async def _run_intake(self, intake: Intake) -> None:
         try:
             await intake.run()
         except IntakeFailed as failure:
-            self._failed(failure)
+            self._end_failed(failure)
         else:
-            self._finish(CloseReason(CloseCode.NORMAL, "the push has ended", announced=False))
+            self._set_reason(CloseReason(CloseCode.NORMAL, "the push has ended", announced=False))
 
     async def _receive(self, intake: Intake) -> None:
         try:
-            await self._hear(intake)
+            await self._receive_messages(intake)
         except ConnectionClosed as closed:
-            self._finish(CloseReason(CloseCode.NORMAL, _how(closed), announced=False))
+            self._set_reason(CloseReason(CloseCode.NORMAL, _describe_close(closed), announced=False))
         except (RemoteProtocolError, InvalidData) as error:
             self._end(CloseCode.UNUSABLE, str(error))
         except IntakeFailed as failure:
-            self._failed(failure)
+            self._end_failed(failure)
 
-    async def _hear(self, intake: Intake) -> None:
-        """Takes every message, until one is wrong. Hot path."""
+    async def _receive_messages(self, intake: Intake) -> None:
+        """Processes all messages until the connection closes or a message is invalid. Hot path."""
         receive, publisher, frames = self._ws.recv, self._publisher, self._frames
-        assert publisher is not None, "there is an intake"
+        assert publisher is not None, "set before the intake"
         in_a_row = 0
         while True:
             message = await receive()
             in_a_row += 1
             if in_a_row >= MESSAGES_PER_TURN:
                 in_a_row = 0
-                await asyncio.sleep(0)  # one read may hold thousands of messages
+                await asyncio.sleep(0)  # one read may contain thousands of messages
             self._last = now = time.monotonic()
             if isinstance(message, bytes):
                 self._received += len(message)
-                # Received, though perhaps not published yet: a slow transcoder must not make another publisher take
-                # over.
+                # Set although the media may not be published yet: otherwise another publisher could take over while a
+                # transcoder is slow.
                 publisher.last_media = now
                 await intake.feed(message)
             elif frames is not None:
                 await frames.feed(message)
             else:
-                raise RemoteProtocolError("text where binary belongs")
+                raise RemoteProtocolError("text instead of binary data")
 
     async def _read_on(self) -> None:
         try:
@@ -172,20 +177,21 @@ class PushSession:
     # ---- time ----
 
     def tick(self, now: float) -> None:
-        """Ends a push that stalls, and sends the figures."""
-        intake, publisher, limits = self._intake, self._publisher, self._services.limits
-        if self._over.done() or intake is None or publisher is None:
+        """Ends a push that stalls; otherwise sends the statistics. now: monotonic seconds."""
+        intake, publisher, limits = self._intake, self._publisher, self._shared.settings.limits
+        idle_timeout = self._shared.settings.ws.idle_timeout
+        if self._close_reason.done() or intake is None or publisher is None:
             return
         media = publisher.stream.bytes_in > self._bytes_before
         if not media and limits.first_media and now - self._accepted > limits.first_media:
             self._end(CloseCode.POLICY, "no media in time")
-        elif limits.idle_timeout and now - self._last > limits.idle_timeout:
+        elif idle_timeout and now - self._last > idle_timeout:
             self._end(CloseCode.POLICY, "nothing received for too long")
-        elif (ending := self._entry.look(now)) is not None:
-            self._finish(ending)
+        elif (closing := self._destination.check(now)) is not None:
+            self._set_reason(closing)
         else:
-            for text in self._words.stats(self._stats(intake, now), self._entry.trouble):
-                self._say(text)
+            for text in self._messages.stats(self._stats(intake, now), self._destination.problem):
+                self._send_text(text)
 
     def shutdown(self) -> None:
         """Ends the push when the listener closes."""
@@ -210,25 +216,24 @@ class PushSession:
     # ---- the end ----
 
     def _evicted(self, reason: EndReason) -> None:
-        """Ends the push when the hub takes the lease away."""
-        code, words = EVICTIONS.get(reason, (CloseCode.TRY_LATER, str(reason)))
-        self._end(code, words)
+        """Ends the push when the hub revokes the lease."""
+        self._end(*EVICTIONS.get(reason, (CloseCode.TRY_LATER, str(reason))))
 
-    def _failed(self, failure: IntakeFailed) -> None:
+    def _end_failed(self, failure: IntakeFailed) -> None:
         self._end(CloseCode.TRY_LATER if failure.again else CloseCode.UNUSABLE, str(failure))
 
     def _end(self, code: CloseCode, reason: str) -> None:
-        self._finish(CloseReason(code, reason))
+        self._set_reason(CloseReason(code, reason))
 
-    def _finish(self, ending: CloseReason) -> None:
-        if not self._over.done():
-            self._over.set_result(ending)
+    def _set_reason(self, closing: CloseReason) -> None:
+        if not self._close_reason.done():
+            self._close_reason.set_result(closing)
 
     def _crashed(self, name: str, error: BaseException) -> None:
-        log.error("a push's task failed", stream=self._entry.name, task=name, exc_info=error)
+        log.error("a push's task failed", stream=self._destination.name, task=name, exc_info=error)
         self._end(CloseCode.INTERNAL, "internal error")
 
-    def _leave(self, reason: str) -> None:
+    def _close_publisher(self, reason: str) -> None:
         publisher, self._publisher = self._publisher, None
         if publisher is None:
             return
@@ -236,7 +241,7 @@ class PushSession:
         stats = self._intake.stats if self._intake is not None else None
         log.info(
             "publish ended",
-            stream=self._entry.name,
+            stream=self._destination.name,
             peer=self._client.address,
             reason=reason,
             seconds=round(time.monotonic() - publisher.since, 1),
@@ -244,19 +249,20 @@ class PushSession:
             dropped=stats.dropped if stats is not None else 0,
         )
 
-    def _say(self, text: str) -> None:
-        """Sends one text at once; a client that does not read gets none."""
-        if self._ws.transport.get_write_buffer_size() <= UNREAD:
+    def _send_text(self, text: str) -> None:
+        """Sends a text without waiting. A client that does not read gets no texts."""
+        if self._ws.transport.get_write_buffer_size() <= MAX_UNREAD_TEXT:
             broadcast((self._ws,), text)
 
-    async def _close(self, ending: CloseReason) -> None:
+    async def _close(self, closing: CloseReason) -> None:
         self._ws.end_messages()
-        for text in self._words.ended(ending):
-            self._say(text)
-        await self._ws.close(ending.code, push.close_reason(ending.reason))
+        for text in self._messages.ended(closing):
+            self._send_text(text)
+        await self._ws.close(closing.code, push.close_reason(closing.reason))
 
 
-def _how(closed: ConnectionClosed) -> str:
+def _describe_close(closed: ConnectionClosed) -> str:
+    """Returns the reason of a close for the log."""
     if closed.rcvd is None:
         return "connection lost"
     if closed.sent is not None and not closed.rcvd_then_sent:

@@ -33,7 +33,7 @@ class EdgesOutput:
 
     def __init__(self, stream: Stream, crews: TaskSets) -> None:
         self._stream = stream
-        self._crew = TaskSet(self._order, crews, stays=_STAYS)
+        self._crew = TaskSet(self._order, crews, keep_running_after=_STAYS)
 
     async def run(self, stream: Stream) -> None:
         """Keeps the edges running until the stream ends. Raises OutputError if no edge can be started."""

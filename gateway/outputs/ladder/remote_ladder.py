@@ -74,7 +74,7 @@ class RemoteLadderOutput:
         self._ladders = ladders
         self._address = address
         self._region = region
-        self._crew = TaskSet(self._order, crews, finished=self._finished)
+        self._crew = TaskSet(self._order, crews, wait_finished=self._finished)
         self._held: dict[str, tuple[StreamPublisher, float]] = {}  # rungs without a task, and the time since when
 
     async def run(self, stream: Stream) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.live.picture_override import PictureOverride
+from gateway.live.stream import PictureOverride
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.outputs.watermark.interleave import Interleave, Passing, milliseconds

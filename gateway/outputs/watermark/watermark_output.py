@@ -24,9 +24,8 @@ from gateway.channels.channel import Channel
 from gateway.lib.backoff import Backoff
 from gateway.lib.metrics import Counter
 from gateway.lib.tasks import Tasks
-from gateway.live.picture_override import PictureOverride
 from gateway.live.sink import EndReason
-from gateway.live.stream import Stream
+from gateway.live.stream import PictureOverride, Stream
 from gateway.media.track import AmfValue, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.outputs.watermark.interleave import milliseconds
@@ -162,7 +161,7 @@ class WatermarkOutput:
 
     def _take(self, stream: Stream) -> None:
         self._of.holders[stream] = asyncio.Event()
-        self._cover = stream.cover()
+        self._cover = stream.override()
         self._showing = OverrideWriter(self._cover, round((self._backlog + _STUCK) * 1000))
         if stream.original.tracks is None:
             self._showing.engage(None)

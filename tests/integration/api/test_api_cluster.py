@@ -346,7 +346,7 @@ async def test_viewers_of_other_nodes_are_added_up(pair: Pair):
     publisher = await pair.there.push(item["id"])
     publisher.stream.viewers["flv"] += 1
     for node, flv in (("e1", 10), ("e2", 5)):
-        pair.there.distant.told(item["id"], node, {"flv": flv, "hls": 1})
+        pair.there.distant.report(item["id"], node, {"flv": flv, "hls": 1})
     for asked in (pair.here, pair.there):
         viewers = (await asked.api.json("GET", f"/videostream/{item['id']}/session"))["viewers"]
         assert (viewers["flv"], viewers["hls"], viewers["rtmp"]) == (16, 2, 0)

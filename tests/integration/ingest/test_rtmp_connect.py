@@ -261,7 +261,7 @@ async def test_who_asks_and_asks_and_does_not_read_is_closed(gateway: Gateway, w
         with pytest.raises(ConnectionError):
             for _ in range(600):
                 await peer.send(what * 2000)
-    assert re.search("does not read the answers it asks for|too many messages that are no media", gateway.log)
+    assert re.search("does not read the answers it asks for|too many messages without media", gateway.log)
 
 
 async def test_nothing_of_all_this_is_an_error_of_ours(gateway: Gateway) -> None:

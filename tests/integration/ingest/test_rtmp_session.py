@@ -12,31 +12,36 @@ from pathlib import Path
 
 import pytest
 
+from gateway.channels.addresses import OpenPorts
 from gateway.channels.channel import Channel
 from gateway.channels.stream_key import SigningSecrets
 from gateway.ingest import admission
 from gateway.ingest.admission import Admission
-from gateway.ingest.pending_connections import PendingConnections
+from gateway.ingest.pending_connections import EARLY_BYTES, EARLY_READ, PendingConnections
 from gateway.ingest.rtmp import session as rtmp
 from gateway.ingest.rtmp.listener import RtmpListener
-from gateway.ingest.rtmp.services import RtmpLimits, RtmpServices
+from gateway.ingest.rtmp.services import RtmpServices
 from gateway.ingest.rtmp.session import RtmpSession
+from gateway.ingest.services import ListenerServices
 from gateway.lib.quota import Quota
 from gateway.lib.refusals import Refusals
-from gateway.lib.sockets import tls_context
+from gateway.lib.sockets import listen, tls_context
 from gateway.lib.tasks import Tasks
 from gateway.live.hub import Hub
 from gateway.live.output import OutputSpec
 from gateway.packaging.feed import Feed
 from gateway.packaging.rtmp_output import RtmpOutput
+from gateway.playback.protection import PlaybackProtection
 from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 from gateway.ports.events import Events
+from gateway.settings.layers import load
 from tests.support import builders
 from tests.support.builders import FAR
 from tests.support.rtmp import AUDIO, VIDEO, Peer, command, connected, message, picture, self_signed, trusting_anyone
 
 STARTED, FAILED = "NetStream.Publish.Start", "NetStream.Publish.Failed"
 SECRETS = SigningSecrets("a-secret")
+PROTECTION = PlaybackProtection(auth="none", referers=(), secrets=SECRETS, cloudfront=None, refusals_per_minute=0)
 KEY = f"c1?sign={SECRETS.sign('c1', FAR)}"
 
 
@@ -97,30 +102,32 @@ async def running(
     output: object = None,
     pending: PendingConnections | None = None,
     proxies: Sequence[str] = (),
-    **changes: float,
+    handshake: float = 1.0,
 ) -> AsyncIterator[Lab]:
     def make(stream: object) -> object:
         return output or RtmpOutput(65536, lambda rendering: Feed(stream, rendering, 0.05, 30))  # type: ignore[arg-type]
 
     hub = builders.hub([OutputSpec("rtmp", make, lambda s: True, listed=False)], linger=0.0)  # type: ignore[arg-type]
     store, events, crashes = Store(), Events(), []
-    values = {"chunk_size": 65536, "message": 8_000_000, "handshake": 1.0, "first_media": 10.0, "ping_interval": 10.0}
-    values |= {"ping_timeout": 20.0, "idle_timeout": 60.0, "wait_for_publisher": 1.0, "viewer_backlog": 786_432}
-
-    async def anybody(name: str, query: dict[str, str], address: str) -> None:
-        return None
+    options = {"rtmp.chunk_size": 65536, "rtmp.ping_interval": 10, "rtmp.ping_timeout": 20, "rtmp.idle_timeout": 60}
+    options |= {"limits.rtmp_message": 8_000_000, "limits.handshake": handshake, "stream.wait_for_publisher": 1}
+    settings = load(environ={}, overrides=[f"{name}={value}" for name, value in options.items()])
 
     async with Tasks("test", lambda name, error: crashes.append(f"{name}: {error!r}")) as tasks:
-        door = RtmpServices(
-            streams=hub,
+        shared = ListenerServices(
+            settings=settings,
+            opener=listen,
+            tls=tls,
+            tasks=tasks,
             lease=hub.lease,
             admission=Admission(store, SECRETS, events, publishers_per_address=0, refusals=Refusals(0)),
-            may_play=anybody,
-            players=Quota(0),
-            limits=RtmpLimits(**(values | changes)),  # type: ignore[arg-type]
-            tasks=tasks,
             pending=PendingConnections() if pending is None else pending,
+            streams=hub,
+            channels=store,
+            protection=PROTECTION,
+            ports=OpenPorts,
         )
+        door = RtmpServices(shared, Quota(0))
         listener = RtmpListener(door, "127.0.0.1", 0, [ipaddress.ip_network(n) for n in proxies], tls)
         await listener.start()
         tasks.start(hub.run())
@@ -183,7 +190,7 @@ async def test_what_is_sent_while_the_store_is_asked_waits_in_the_kernel() -> No
 
         sending = asyncio.create_task(send())
         session = lab.session()
-        await lab.until(lambda: session._core.held > rtmp.EARLY_BYTES, "much is held")
+        await lab.until(lambda: session._core.held > EARLY_BYTES, "much is held")
         received = session._core.received
         await asyncio.sleep(0.1)  # the silence that is meant
         assert session._core.received == received, "nothing is read any more"
@@ -212,7 +219,7 @@ async def test_what_is_sent_with_a_second_publish_waits_in_the_kernel_too() -> N
                 await peer.body(VIDEO, picture(n, n % 10 == 0, 60_000), 80 + n * 40)
 
         sending = asyncio.create_task(send())
-        await lab.until(lambda: lab.session()._core.held > rtmp.EARLY_BYTES, "much is held")
+        await lab.until(lambda: lab.session()._core.held > EARLY_BYTES, "much is held")
         lab.store.answer.set()
         assert (await peer.until(STARTED)).code == STARTED
         await asyncio.wait_for(sending, 10)
@@ -253,7 +260,7 @@ async def test_a_player_of_an_output_that_fails_is_told() -> None:
 
 async def test_a_publisher_may_rest_after_hours_before_it_publishes_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """What counts is how long nothing was asked, not how old the connection is."""
-    monkeypatch.setattr(rtmp, "NOTHING_ASKED", 1.5)
+    monkeypatch.setattr(rtmp, "MAX_IDLE_SECONDS", 1.5)
     async with running() as lab, connected(lab.listener.port) as peer, connected(lab.listener.port) as idle:
         await idle.handshake()
         await idle.connect()
@@ -310,8 +317,8 @@ async def test_a_strangers_bytes_are_read_in_small_pieces_whatever_it_sends() ->
         before = session._core.received
         await peer.send(flood)
         await _turns_until_all_is_received(lab, before + len(flood))
-        assert max(reads) <= rtmp.EARLY_READ
-        assert len(reads) >= len(flood) // rtmp.EARLY_READ
+        assert max(reads) <= EARLY_READ
+        assert len(reads) >= len(flood) // EARLY_READ
 
 
 async def test_others_are_heard_while_one_floods() -> None:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from gateway.channels.stream_key import Algorithm, SignatureUse, sign
-from gateway.ingest.admission import SIGN_HERE
+from gateway.ingest.rtmp.services import SIGN_HINT
 from tests.support.clients import until
 from tests.support.gateway import Channel, Gateway, running
 from tests.support.rtmp import Said, connected
@@ -51,7 +51,7 @@ async def _refused(gateway: Gateway, key: str, app: str = "stream") -> None:
     said = await _publish(gateway, key, app)
     assert (said.level, said.code) == ("error", UNAUTHORIZED)
     # One sentence for all: which part was wrong is not told.
-    assert said.words["description"] == SIGN_HERE
+    assert said.words["description"] == SIGN_HINT
 
 
 def _changed(key: str, at: int) -> str:

@@ -14,7 +14,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from gateway.ingest.pending_connections import PendingConnections
+from gateway.ingest.pending_connections import EARLY_BYTES, PendingConnections
 from gateway.ingest.websocket import connection as ws_connection
 from gateway.ingest.websocket.connection import PushConnection
 from gateway.lib.sockets import tls_context
@@ -176,7 +176,7 @@ async def test_what_a_stranger_sends_waits_in_the_kernel() -> None:
         large = frame(2, b"ok" * 400_000)
         async with raw(lab, opening(f"/stream/{key}") + large) as (reader, _):
             await lab.store.asked.wait()
-            await lab.until(lambda: pending.bytes > ws_connection.EARLY_BYTES, "it is read a while")
+            await lab.until(lambda: pending.bytes > EARLY_BYTES, "it is read a while")
             await asyncio.sleep(0.1)  # the silence that is meant
             assert pending.bytes < 65_536
             lab.store.answer.set()

@@ -492,7 +492,7 @@ async def test_a_socket_that_never_asks_is_closed() -> None:
 
 
 async def test_a_message_that_is_too_large_is_closed_with_1009() -> None:
-    async with rig(message=100_000) as lab, page(lab.url()) as pushing:
+    async with rig(ws_message=100_000) as lab, page(lab.url()) as pushing:
         await pushing.wait("accepted")
         await pushing.send(bytes(100_001))
         assert await pushing.closed() == 1009
@@ -522,7 +522,7 @@ async def test_text_where_binary_belongs_is_told() -> None:
         assert (await pushing.wait("accepted"))["protocol"] == "container"
         await pushing.send("hello")
         assert await pushing.closed() == 1003
-        assert pushing.error == {"type": "error", "code": 1003, "reason": "text where binary belongs"}
+        assert pushing.error == {"type": "error", "code": 1003, "reason": "text instead of binary data"}
         await lab.empty()
 
 

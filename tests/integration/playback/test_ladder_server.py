@@ -94,7 +94,7 @@ async def test_rungs_stay_listed_while_their_streams_linger() -> None:
 async def test_a_source_that_cannot_be_transcoded_says_why_and_plays_alone() -> None:
     async with ladder(TABLE, {}, fails="nothing here decodes flv1") as lab:
         lab.begin().play(9)
-        await until(lambda: answers.failure(lab.stream()) is not None)
+        await until(lambda: answers.transcoder_failure(lab.stream()) is not None)
         reply = await lab.get("index.m3u8")
         assert (reply.status, reply.text) == (404, "codec cannot carry c1: nothing here decodes flv1\n")
         assert uris(await lab.text("master.m3u8")) == ["video/index.m3u8"]
@@ -161,7 +161,7 @@ async def test_a_rung_that_is_away_sends_the_players_of_the_master_elsewhere() -
         lab.leave("360p")
         assert (await lab.play(11).get("360p/video/index.m3u8")).status == 200  # a segment may be late
         reply = await lab.play(15).get("360p/video/index.m3u8")
-        assert (reply.status, reply.text) == (404, "360p of c1 is away\n")
+        assert (reply.status, reply.text) == (404, "360p of c1 is not available now\n")
         assert (await lab.get("480p/video/index.m3u8")).status == 200
         assert (await lab.get("360p/index.m3u8")).status == 200  # those of the index have nowhere to go
         lab.publish("360p")

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.live.picture_override import PictureOverride
 from gateway.live.sink import EndReason
-from gateway.live.stream import Stream
+from gateway.live.stream import PictureOverride, Stream
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
 from tests.support import builders
@@ -46,8 +45,8 @@ def dts(recorder: Recorder) -> list[int]:
 async def closed(hub: Any) -> None:
     """Covers still open are closed: the end would wait for their last pictures."""
     for stream in hub:
-        if stream._cover is not None:
-            stream._cover.close()
+        if stream._override is not None:
+            stream._override.close()
     hub.drain()
     await hub.drained()
 
@@ -55,7 +54,7 @@ async def closed(hub: Any) -> None:
 async def test_viewers_get_what_the_cover_gives_from_the_key_frame_at_which_it_engages() -> None:
     hub, publisher, viewer, relay = live()
     stream: Stream = publisher.stream
-    cover = stream.cover()
+    cover = stream.override()
     stream.original.attach(Engaging(cover, at=2000))
     now = time.monotonic()
     for at in (0, 1000, 2000, 3000):
@@ -78,7 +77,7 @@ async def test_viewers_get_what_the_cover_gives_from_the_key_frame_at_which_it_e
 
 async def test_a_closed_cover_gives_the_original_back_at_its_next_key_frame() -> None:
     hub, publisher, viewer, _ = live()
-    cover = publisher.stream.cover()
+    cover = publisher.stream.override()
     cover.engage()
     now = time.monotonic()
     publisher.push(picture(0, key=True), now)
@@ -100,7 +99,7 @@ async def test_a_closed_cover_gives_the_original_back_at_its_next_key_frame() ->
 async def test_a_cover_that_kept_the_original_back_gives_it_without_a_gap() -> None:
     hub, publisher, viewer, relay = live()
     stream = publisher.stream
-    cover = stream.cover()
+    cover = stream.override()
     cover.engage()
     now = time.monotonic()
     for at in (0, 40, 80):
@@ -116,7 +115,7 @@ async def test_a_cover_that_kept_the_original_back_gives_it_without_a_gap() -> N
 async def test_a_stream_that_is_covered_from_the_start_is_playable_when_the_cover_has_tracks() -> None:
     hub = builders.hub()
     publisher = publish(hub)
-    cover = publisher.stream.cover()
+    cover = publisher.stream.override()
     cover.engage()
     publisher.set_tracks(VIDEO, None, {})
     publisher.push(picture(0, key=True), time.monotonic())
@@ -131,7 +130,7 @@ async def test_a_stream_that_is_covered_from_the_start_is_playable_when_the_cove
 async def test_the_end_waits_for_the_last_pictures_of_a_cover() -> None:
     hub, publisher, viewer, relay = live()
     stream = publisher.stream
-    cover = stream.cover()
+    cover = stream.override()
     cover.engage()
     cover.set_tracks(VIDEO, AUDIO, {}, continuous=False)
     hub.end("c1", EndReason.KICKED)
@@ -148,7 +147,7 @@ async def test_the_end_waits_for_the_last_pictures_of_a_cover() -> None:
 async def test_a_cover_that_never_closes_does_not_hold_the_end_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.live.stream.FINISH_SECONDS", 0.01)
     hub, publisher, viewer, _ = live()
-    cover = publisher.stream.cover()
+    cover = publisher.stream.override()
     cover.engage()
     hub.end("c1", EndReason.KICKED)
     await publisher.stream.over()
@@ -159,17 +158,17 @@ async def test_a_cover_that_never_closes_does_not_hold_the_end_for_ever(monkeypa
 
 async def test_there_is_one_cover_at_a_time() -> None:
     hub, publisher, _, _ = live()
-    cover = publisher.stream.cover()
+    cover = publisher.stream.override()
     with pytest.raises(RuntimeError):
-        publisher.stream.cover()
+        publisher.stream.override()
     cover.close()
-    assert publisher.stream.cover().open
+    assert publisher.stream.override().open
     await closed(hub)
 
 
 async def test_a_publisher_that_returns_under_a_cover_changes_only_the_original() -> None:
     hub, publisher, viewer, relay = live()
-    cover = publisher.stream.cover()
+    cover = publisher.stream.override()
     cover.engage()
     shown: list[Tracks] = list(viewer.tracks)
     publisher.close()

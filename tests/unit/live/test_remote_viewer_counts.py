@@ -20,26 +20,26 @@ def viewers(clock: Clock) -> RemoteViewerCounts:
 
 
 def test_nodes_are_added_up_by_protocol(viewers: RemoteViewerCounts):
-    viewers.told("c1", "e1", {"flv": 3, "hls": 1})
-    viewers.told("c1", "e2", {"flv": 4, "rtmp": 0})
-    viewers.told("c2", "e1", {"flv": 100})
+    viewers.report("c1", "e1", {"flv": 3, "hls": 1})
+    viewers.report("c1", "e2", {"flv": 4, "rtmp": 0})
+    viewers.report("c2", "e1", {"flv": 100})
     assert viewers.of("c1") == Counter(flv=7, hls=1)
     assert viewers.of("nobody told") == Counter()
 
 
 def test_what_a_node_tells_replaces_what_it_told(viewers: RemoteViewerCounts):
-    viewers.told("c1", "e1", {"flv": 3, "hls": 1})
-    viewers.told("c1", "e1", {"flv": 2})
+    viewers.report("c1", "e1", {"flv": 3, "hls": 1})
+    viewers.report("c1", "e1", {"flv": 2})
     assert viewers.of("c1") == Counter(flv=2)
-    viewers.told("c1", "e1", {})
+    viewers.report("c1", "e1", {})
     assert viewers.of("c1") == Counter()
     assert len(viewers) == 0
 
 
 def test_a_node_that_falls_silent_is_forgotten(viewers: RemoteViewerCounts, clock: Clock):
-    viewers.told("c1", "e1", {"flv": 3})
+    viewers.report("c1", "e1", {"flv": 3})
     clock.now += FORGET_SECONDS / 2
-    viewers.told("c1", "e2", {"flv": 1})
+    viewers.report("c1", "e2", {"flv": 1})
     clock.now += FORGET_SECONDS / 2 - 0.1
     assert viewers.of("c1") == Counter(flv=4)
     clock.now += 0.1
@@ -51,7 +51,7 @@ def test_a_node_that_falls_silent_is_forgotten(viewers: RemoteViewerCounts, cloc
 
 def test_a_node_that_goes_on_telling_stays(viewers: RemoteViewerCounts, clock: Clock):
     for _ in range(5):
-        viewers.told("c1", "e1", {"flv": 3})
+        viewers.report("c1", "e1", {"flv": 3})
         clock.now += FORGET_SECONDS - 1
     assert viewers.of("c1") == Counter(flv=3)
 
@@ -59,14 +59,14 @@ def test_a_node_that_goes_on_telling_stays(viewers: RemoteViewerCounts, clock: C
 def test_who_was_heard_of_last_is_kept_at_the_bound(viewers: RemoteViewerCounts, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(remote_viewer_counts, "MAX_REPORTERS", 10)
     for number in range(15):
-        viewers.told("c1", f"e{number}", {"flv": 1})
+        viewers.report("c1", f"e{number}", {"flv": 1})
     assert len(viewers) == 10
     assert viewers.of("c1") == Counter(flv=10)
     for number in range(10):
-        viewers.told("c2", f"e{number}", {"hls": 1})
+        viewers.report("c2", f"e{number}", {"hls": 1})
     assert (viewers.of("c1"), viewers.of("c2")) == (Counter(), Counter(hls=10))
 
 
 def test_a_count_has_a_bound(viewers: RemoteViewerCounts):
-    viewers.told("c1", "e1", {"flv": 10**30, "hls": -5})
+    viewers.report("c1", "e1", {"flv": 10**30, "hls": -5})
     assert viewers.of("c1") == Counter(flv=MAX_COUNT)

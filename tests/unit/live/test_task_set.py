@@ -44,7 +44,8 @@ class Rig:
         return TaskRequest("c1", "codec", "small", {}, self.count, HERE)
 
     def crew(self, stays: frozenset[EndReason] = frozenset(), look: float = 0.001) -> TaskSet:
-        return TaskSet(self.order, self.crews, stays=stays, look=look, backoff=Backoff(0.001, 0.002))
+        backoff = Backoff(0.001, 0.002)
+        return TaskSet(self.order, self.crews, keep_running_after=stays, poll_seconds=look, backoff=backoff)
 
     @contextlib.asynccontextmanager
     async def running(self, crew: TaskSet) -> AsyncIterator[tuple[Stream, asyncio.Task[object]]]:
@@ -197,7 +198,7 @@ def ladder(
         made.append(RemoteLadderOutput(stream, hub, ladders, lambda: address, "eu-central-1", TaskSets(runner)))
         return made[-1]
 
-    hub.offer([OutputSpec("codec", make, lambda stream: stream.is_source)])
+    hub.add_outputs([OutputSpec("codec", make, lambda stream: stream.is_source)])
     publisher = builders.publish(hub, **{"isCodec": True, "ld": True, "sd": True} | fields)
     publisher.set_tracks(VIDEO, None, {})
     return hub, publisher, made

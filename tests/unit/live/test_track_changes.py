@@ -181,7 +181,7 @@ async def settled(hub: Hub) -> tuple[StreamPublisher, Recorder]:
     """A publisher of A that has used up what may come at once."""
     lease = publish(hub)
     sink = seen_by(lease)
-    lease.stream.pace = IntervalLimiter(1)
+    lease.stream.change_limiter = IntervalLimiter(1)
     opened(lease, A, 0.0)
     return lease, sink
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.playback.cmaf import FORMAT as CMAF
-from gateway.playback.formats import ADDRESSES, FILES, FORMATS, counted_as, suffixes
+from gateway.playback.formats import ADDRESSES, FILES, FORMATS, suffixes, viewer_protocol
 from gateway.playback.hls import FORMAT as HLS
 from gateway.playback.play_format import CacheClass
 from gateway.playback.router import MediaRoutes
@@ -38,7 +38,7 @@ def test_a_holder_and_an_edge_count_a_file_alike(path, output, protocol):
     route = ROUTES.find(path)
     assert route is not None
     assert (route.output, route.protocol) == (output, protocol)
-    assert counted_as(path, b"") == protocol
+    assert viewer_protocol(path, b"") == protocol
 
 
 @pytest.mark.parametrize("path", ["live.flv", "1-1.m4s", "other.m3u8", "status.json", "index.html", ""])
@@ -58,7 +58,7 @@ def test_what_is_no_media_file_has_no_route(path):
     ],
 )
 def test_a_rung_is_counted_as_the_format_of_its_media(path, text, protocol):
-    assert counted_as(path, text) == protocol
+    assert viewer_protocol(path, text) == protocol
 
 
 def test_media_and_lists_are_told_apart_by_their_suffix():

@@ -13,10 +13,10 @@ def viewer(n=0, agent="VLC"):
 async def test_a_player_is_one_viewer_however_often_it_asks_and_by_protocol():
     audience, watched = HttpViewers(), stream()
     for _ in range(3):
-        audience.saw(viewer(), watched, "hls")
-        audience.saw(viewer(), watched, "cmaf")
-        audience.saw(viewer(1), watched, "hls")
-        audience.saw(viewer(1, "Safari"), watched, "hls")
+        audience.record(viewer(), watched, "hls")
+        audience.record(viewer(), watched, "cmaf")
+        audience.record(viewer(1), watched, "hls")
+        audience.record(viewer(1, "Safari"), watched, "hls")
     assert watched.viewers == {"hls": 3, "cmaf": 1}
     audience.close()
     assert not +watched.viewers
@@ -26,10 +26,10 @@ async def test_a_player_is_one_viewer_however_often_it_asks_and_by_protocol():
 async def test_who_stays_away_is_forgotten_and_who_comes_back_is_not():
     clock = Clock(100.0)
     audience, watched = HttpViewers(15, clock=clock), stream()
-    audience.saw(viewer(1), watched, "hls")
-    audience.saw(viewer(2), watched, "hls")
+    audience.record(viewer(1), watched, "hls")
+    audience.record(viewer(2), watched, "hls")
     clock.now += 10
-    audience.saw(viewer(1), watched, "hls")
+    audience.record(viewer(1), watched, "hls")
     clock.now += 10
     audience.expire()
     assert watched.viewers["hls"] == 1
@@ -40,17 +40,17 @@ async def test_who_stays_away_is_forgotten_and_who_comes_back_is_not():
 
 
 async def test_the_table_is_bounded():
-    audience, watched = HttpViewers(most=10), stream()
+    audience, watched = HttpViewers(max_viewers=10), stream()
     for n in range(30):
-        audience.saw(viewer(n), watched, "hls")
+        audience.record(viewer(n), watched, "hls")
     assert len(audience) == watched.viewers["hls"] == 10
     audience.close()
 
 
 async def test_a_stream_that_begins_anew_has_its_own_viewers():
     audience, first, second = HttpViewers(), stream(), stream()
-    audience.saw(viewer(), first, "hls")
-    audience.saw(viewer(), second, "hls")
+    audience.record(viewer(), first, "hls")
+    audience.record(viewer(), second, "hls")
     assert (first.viewers["hls"], second.viewers["hls"]) == (0, 1)
     audience.close()
 
@@ -58,9 +58,9 @@ async def test_a_stream_that_begins_anew_has_its_own_viewers():
 async def test_a_player_with_a_long_agent_is_remembered_in_few_bytes():
     watched, audience = stream(), HttpViewers()
     agent = "x" * 16_000
-    audience.saw(viewer(1, agent), watched, "hls")
-    audience.saw(viewer(1, agent), watched, "hls")
-    [key] = audience._seen
+    audience.record(viewer(1, agent), watched, "hls")
+    audience.record(viewer(1, agent), watched, "hls")
+    [key] = audience._entries
     assert len(repr(key)) < 200
     assert watched.viewers == {"hls": 1}
     audience.close()

@@ -421,7 +421,7 @@ async def test_segments_that_the_clock_promised_of_a_stream_that_has_ended_are_e
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A refusal would make players ask again and again until they see the manifest's end."""
-    monkeypatch.setattr("gateway.playback.cmaf.UNTIL_SEEN", 0.001)
+    monkeypatch.setattr("gateway.playback.cmaf.MANIFEST_LOAD_SECONDS", 0.001)
     async with Origin() as o:
         lane = o.play(6.2).lane()
         o.stream.publisher = None

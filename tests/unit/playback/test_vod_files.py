@@ -135,20 +135,20 @@ async def test_a_film_of_a_deleted_channel_obeys_what_the_channel_said(path: str
     deleted = DeletedChannel.of(channel("c1", playAuth="sign"), 1.0, media=False)
     served, _ = films(media, deleted=[deleted.channel])
     assert (await get(served, path))[0].status == 403
-    assert (await served.unjudged(request(f"/{path}"), path)).status == 200
+    assert (await served.serve_node(request(f"/{path}"), path)).status == 200
     right = f"?sign={SECRETS.sign('c1', FAR, SignatureUse.PLAY)}"
     assert (await get(served, path, right))[0].status == 200
     served, _ = films(media, deleted=[deleted.with_media_deletion().channel])
     assert (await get(served, path))[0].status == 403
     assert (await get(served, path, right))[0].status == 404
-    assert (await served.unjudged(request(f"/{path}"), path)).status == 404
+    assert (await served.serve_node(request(f"/{path}"), path)).status == 404
 
 
 async def test_a_film_of_a_recording_whose_channel_nobody_knows_is_not_there(media: Path) -> None:
     served, _ = films(media)
     path = f"{MOVIE}/{NAME}.m3u8"
     assert (await get(served, path))[0].status == 404
-    assert (await served.unjudged(request(f"/{path}"), path)).status == 404
+    assert (await served.serve_node(request(f"/{path}"), path)).status == 404
 
 
 async def test_pieces_of_a_segment_can_be_had(media: Path) -> None:

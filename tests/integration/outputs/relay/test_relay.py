@@ -223,7 +223,7 @@ async def test_a_cover_over_what_viewers_see_does_not_change_what_is_relayed() -
     async with RtmpTarget() as target, live(target.url()) as on:
         viewer = builders.Recorder()
         on.stream.attach(viewer)
-        cover = on.stream.cover()
+        cover = on.stream.override()
         cover.engage()
         cover.set_tracks(builders.VIDEO, builders.AUDIO, {}, False)
         on.film(range(0, 400, 40))

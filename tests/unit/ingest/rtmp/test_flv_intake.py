@@ -6,7 +6,7 @@ import pytest
 
 from gateway.formats import amf0
 from gateway.formats.flv.tag import Script
-from gateway.ingest.rtmp.flv_intake import AUDIO_LANE, PREROLL_MS, VIDEO_LANE, FlvIntake
+from gateway.ingest.rtmp.flv_intake import AUDIO_INDEX, PREROLL_MS, VIDEO_INDEX, FlvIntake
 from gateway.live.publisher import StreamPublisher
 from gateway.media.errors import InvalidData
 from tests.support import builders
@@ -37,10 +37,10 @@ class Rig:
         self.intake = FlvIntake(self.publisher)
 
     def video(self, timestamp: int, body: bytes) -> None:
-        self.intake.media(VIDEO_LANE, timestamp, body, 1.7e9, time.monotonic())
+        self.intake.media(VIDEO_INDEX, timestamp, body, 1.7e9, time.monotonic())
 
     def audio(self, timestamp: int, body: bytes) -> None:
-        self.intake.media(AUDIO_LANE, timestamp, body, 1.7e9, time.monotonic())
+        self.intake.media(AUDIO_INDEX, timestamp, body, 1.7e9, time.monotonic())
 
     async def close(self) -> None:
         self.hub.drain()

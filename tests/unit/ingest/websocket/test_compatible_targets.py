@@ -59,7 +59,7 @@ def test_a_target_has_to_be_listed(entry: str, target: str, allowed: bool) -> No
     ],
 )
 def test_this_gateways_own_streams_are_known_as_such(target: str, host: str, name: str) -> None:
-    own = compatible("x").own(target, host)
+    own = compatible("x").local_stream(target, host)
     assert own is not None
     assert (own.name, own.query) == (name, {"sign": "1-a"})
 
@@ -76,7 +76,7 @@ def test_this_gateways_own_streams_are_known_as_such(target: str, host: str, nam
     ],
 )
 def test_other_servers_are_others(target: str) -> None:
-    assert compatible("x").own(target, "live.lan") is None
+    assert compatible("x").local_stream(target, "live.lan") is None
 
 
 @pytest.mark.parametrize(
