@@ -201,7 +201,7 @@ def test_mp3_says_its_object_type() -> None:
 
 
 def test_mp3_without_a_frame_cannot_be_described() -> None:
-    with pytest.raises(InvalidData, match="frames only"):
+    with pytest.raises(InvalidData, match="only in its frames"):
         init_segment(MediaTrack(Kind.AUDIO, Codec.MP3, 1000, b""))
 
 

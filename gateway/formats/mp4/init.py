@@ -170,7 +170,7 @@ def _audio_entry(track: MediaTrack, payload: bytes | None) -> bytes:
         case Codec.MP3:
             rate, channels = codecs.audio_rate(track, payload), codecs.audio_channels(track, payload)
             # Registered object types: 0x6B is ISO/IEC 11172-3, 0x69 is 13818-3 with its lower rates.
-            kind, specific = b"mp4a", _esds(0x6B if rate >= mp3.MPEG1_LEAST_RATE else 0x69, b"")
+            kind, specific = b"mp4a", _esds(0x6B if rate >= mp3.MPEG1_MIN_RATE else 0x69, b"")
         case Codec.OPUS:
             head = opus.parse_head(config) if config else opus.OpusHead(2, 312, opus.RATE, 0, 0, b"")
             rate, channels = opus.RATE, head.channels

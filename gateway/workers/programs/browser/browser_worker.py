@@ -10,9 +10,9 @@ import av.logging
 
 from gateway.formats.lanes import Lane, Packet, RecordingOpened
 from gateway.formats.media_recorder import RecordingReader
+from gateway.media.clock import DecodeTimes
 from gateway.media.errors import InvalidData
 from gateway.media.h264_stream import H264Samples
-from gateway.media.reorder import DecodeTimes
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
