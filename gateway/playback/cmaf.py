@@ -51,7 +51,7 @@ def _fragment(stream: Stream, rest: str, name: re.Match[str], source: CmafTrack 
     output = packager(stream, "cmaf", CmafPackager)
     if isinstance(output, Response):
         return output
-    lane = output.lane(name[1])
+    lane = output.manifests.track(name[1])
     if lane is None:
         return _gone(rest)
     uri = rest.partition("/")[2]
@@ -93,7 +93,7 @@ def _after(lane: CmafTrack, rest: str, uri: str) -> Response:
     These are answered with empty segments: after a 404, shaka-player asks forever and dash.js reports an error.
     The next epoch's media is never sent, because it needs another initialization.
     """
-    return Response(200, STYP, f"{lane.kind}/mp4", cache="no-store") if lane.was_promised(uri) else _gone(rest)
+    return Response(200, STYP, f"{lane.kind}/mp4", cache="no-store") if lane.may_be_requested(uri) else _gone(rest)
 
 
 async def _hinted(output: CmafPackager, lane: CmafTrack, stream: Stream, uri: str) -> Response:
@@ -119,7 +119,7 @@ async def _unfinished(output: CmafPackager, lane: CmafTrack, stream: Stream, num
     """
     uri, hold, header = lane.segment_uri(number), HOLD * lane.window.target, lane.header
     await wait_until(
-        output, lane.changed, hold, stream, lambda: lane.piece(number, 0) is not None or lane.header is not header
+        output, lane.changed, hold, stream, lambda: lane.part_at(number, 0) is not None or lane.header is not header
     )
     if output.ended and lane.number <= number:
         await asyncio.sleep(lane.window.longest + UNTIL_SEEN)
@@ -128,7 +128,7 @@ async def _unfinished(output: CmafPackager, lane: CmafTrack, stream: Stream, num
         return Response(200, segment.body(), f"{lane.kind}/mp4", cache=SEGMENT_CACHE)
     if lane.header is not header:
         return _after(lane, uri, uri)
-    first = lane.piece(number, 0)
+    first = lane.part_at(number, 0)
     if first is None:
         if output.ended:
             return Response(200, STYP, f"{lane.kind}/mp4", cache="no-store")
@@ -144,10 +144,10 @@ async def _beside(output: CmafPackager, lane: CmafTrack, stream: Stream, number:
     header, uri = lane.header, lane.segment_uri(number)
     seconds = lane.window.longest + UNTIL_SEEN
     await lane.changed.until(
-        lambda: lane.piece(number, 0) is not None or lane.header is not header or lane.number > number or output.over,
+        lambda: lane.part_at(number, 0) is not None or lane.header is not header or lane.number > number or output.over,
         seconds,
     )
-    if lane.piece(number, 0) is None or lane.header is not header:
+    if lane.part_at(number, 0) is None or lane.header is not header:
         segment = lane.window.find(uri)  # the last one of its epoch
         if segment is not None:
             return Response(200, segment.body(), f"{lane.kind}/mp4", cache=SEGMENT_CACHE)
@@ -185,14 +185,14 @@ async def _pieces(
             return
         elif output.over or not await _more(output, lane, stream, number, index):
             raise RequestError(503, f"segment {number} of {lane.kind} stays unfinished")
-        piece = lane.piece(number, index)
+        piece = lane.part_at(number, index)
 
 
 async def _more(output: CmafPackager, lane: CmafTrack, stream: Stream, number: int, index: int) -> bool:
     """Waits until an open segment has another part, or is complete."""
     hold = HOLD * lane.window.target
     return await wait_until(
-        output, lane.changed, hold, stream, lambda: lane.number > number or lane.piece(number, index) is not None
+        output, lane.changed, hold, stream, lambda: lane.number > number or lane.part_at(number, index) is not None
     )
 
 

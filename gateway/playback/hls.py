@@ -101,7 +101,7 @@ def low_latency_playlist(
 def _ready_media(
     output: CmafPackager, request: Request, kind: str, suffix: str, above: bool, reports: Reports | None
 ) -> EventualResponse:
-    lane = output.lane(kind)
+    lane = output.manifests.track(kind)
     if lane is None:
         return text(404, f"there is no {kind}")
     wanted = directives(request)
@@ -121,7 +121,7 @@ def _ready_media(
         return _render(output, form, suffix, lane, reports)
     if number > lane.window[-1].number + _FURTHEST:
         return text(400, f"_HLS_msn {number} is too far ahead of {lane.window[-1].number}")
-    target = lane.target_part or 1.0
+    target = lane.part_target or 1.0
     ahead = math.ceil(3 / target) if target < 1 else 3  # §6.2.5.2, the Advance Part Limit
     if number == lane.number and index is not None and index >= len(lane.parts) + ahead:
         return text(400, f"_HLS_part {index} is too far ahead of {len(lane.parts) - 1}")
@@ -173,8 +173,8 @@ def _print(output: TsPackager | CmafPackager, form: str, reports: Reports | None
     if isinstance(output, TsPackager):
         return output.playlist()
     if form == "master":
-        return output.master()
+        return output.manifests.master()
     kind, *how = form.split(" ")
-    lane = output.lane(kind)
+    lane = output.manifests.track(kind)
     assert lane is not None  # the caller has checked it
-    return output.playlist(lane, skip="skip" in how, report=reports(lane) if reports is not None else None)
+    return output.manifests.playlist(lane, skip="skip" in how, report=reports(lane) if reports is not None else None)

@@ -17,7 +17,7 @@ from gateway.live.stream import Stream
 from gateway.packaging import ladder_manifests
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
-from gateway.packaging.ladder_manifests import CmafStep
+from gateway.packaging.ladder_manifests import CmafRendition
 from gateway.packaging.ts.packager import TsPackager
 from gateway.playback import cmaf, hls
 from gateway.playback.dash import MPD
@@ -56,8 +56,8 @@ class _Manifest:
     timely: the bytes contain the present time.
     """
 
-    there: Callable[[CmafPackager, list[CmafStep]], bool]
-    text: Callable[[CmafPackager, list[CmafStep]], str]
+    there: Callable[[CmafPackager, list[CmafRendition]], bool]
+    text: Callable[[CmafPackager, list[CmafRendition]], str]
     finish: Callable[[str, str], bytes]
     type: str
     timely: bool = False
@@ -68,7 +68,7 @@ _MANIFESTS: Final = {
         lambda source, steps: source.ready, ladder_manifests.master, media_playlist.with_suffix, M3U8
     ),
     cmaf.MANIFEST: _Manifest(
-        ladder_manifests.joinable,
+        ladder_manifests.is_playable,
         ladder_manifests.manifest,
         lambda text, suffix: mpd.finish(text, suffix, time.time()),
         MPD,
@@ -249,7 +249,11 @@ def _lost(stream: Stream, rendition: Stream, path: str) -> bool:
     if path == "index.m3u8" or stream.outputs is None or rendition.outputs is None:
         return False  # `index.m3u8` has no source to change to
     source, rung = stream.outputs.get("cmaf"), rendition.outputs.get("cmaf")
-    return isinstance(source, CmafPackager) and isinstance(rung, CmafPackager) and ladder_manifests.behind(source, rung)
+    return (
+        isinstance(source, CmafPackager)
+        and isinstance(rung, CmafPackager)
+        and ladder_manifests.lags_too_far(source, rung)
+    )
 
 
 def _source(stream: Stream) -> CmafTrack | None:
@@ -258,7 +262,7 @@ def _source(stream: Stream) -> CmafTrack | None:
     if not isinstance(output, CmafPackager) or output.over:
         return None
     output.catch_up()
-    return output.lane("video")
+    return output.manifests.track("video")
 
 
 def _index(view: LadderView, suffix: str) -> Response:

@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeAlias, runtime_checkable
 from gateway.live.output import OutputState
 from gateway.live.stream import Stream
 from gateway.packaging.cmaf.packager import CmafPackager
-from gateway.packaging.ladder_manifests import CmafStep, TsStep
+from gateway.packaging.ladder_manifests import CmafRendition, TsRendition
 from gateway.packaging.packager import Packager
 from gateway.packaging.ts.packager import TsPackager
 from gateway.playback.playlist_response import packager
@@ -83,12 +83,12 @@ class LadderView:
         return tuple(rung.name for rung, _ in self.steps)
 
     @property
-    def ts(self) -> list[TsStep]:
-        return [TsStep(r.name, output, _most(r)) for r, output in self.steps if isinstance(output, TsPackager)]
+    def ts(self) -> list[TsRendition]:
+        return [TsRendition(r.name, output, _most(r)) for r, output in self.steps if isinstance(output, TsPackager)]
 
     @property
-    def cmaf(self) -> list[CmafStep]:
-        return [CmafStep(r.name, output, _most(r)) for r, output in self.steps if isinstance(output, CmafPackager)]
+    def cmaf(self) -> list[CmafRendition]:
+        return [CmafRendition(r.name, output, _most(r)) for r, output in self.steps if isinstance(output, CmafPackager)]
 
 
 def _most(rung: PlannedRendition) -> int:

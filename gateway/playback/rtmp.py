@@ -68,7 +68,7 @@ class RtmpPlayback:
         if transport.get_write_buffer_size() > self._feed.backlog(self._backlog):
             self._flooded()
             return
-        self._viewer = Viewer(transport, _FRAMING, self._backlog, self._address, self._ended, early=early)
+        self._viewer = Viewer(transport, _FRAMING, self._backlog, self._address, self._ended, waited_for_start=early)
         self._feed.join(self._viewer, burst=burst)
 
     def pause(self, paused: bool) -> None:

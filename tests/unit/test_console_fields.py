@@ -47,7 +47,8 @@ def test_numbers_have_the_same_bounds() -> None:
     for name, field in fields.NUMBERS.items():
         told = description(name)
         assert told["type"] == "number"
-        assert (told["default"], told["minimum"], told["maximum"]) == (field.default, field.minimum, field.maximum), name
+        bounds = (told["default"], told["minimum"], told["maximum"])
+        assert bounds == (field.default, field.minimum, field.maximum), name
         assert (told["whole"], told["unit"]) == (field.integer, field.unit), name
 
 

@@ -75,7 +75,7 @@ def test_a_manifest_says_the_shape_of_pixels_that_are_not_square(encoder: str) -
         packager.take_tracks(taken.tracks)
         for unit in taken.units:
             packager.take(unit)
-        text = mpd.finish(packager.manifest(), "", WALL).decode()
+        text = mpd.finish(packager.manifests.manifest(), "", WALL).decode()
         assert wanted in text
         assert (' sar="16:11"' in text) is (sar == "16/11") and text.count(" sar=") == (sar == "16/11")
 
