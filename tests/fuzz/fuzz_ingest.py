@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 
-from gateway.formats.flv.script import parse_script
+from gateway.formats.flv.demuxer import parse_script
 from gateway.ingest.rtmp.flv_intake import AUDIO_LANE, VIDEO_LANE, FlvIntake
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason

@@ -8,8 +8,8 @@ from typing import Final
 
 import av.logging
 
-from gateway.formats.lanes import Lane, Packet, RecordingOpened
 from gateway.formats.media_recorder import RecordingReader
+from gateway.formats.recording import Packet, RecordedTrack, RecordingOpened
 from gateway.media.clock import DecodeTimes
 from gateway.media.errors import InvalidData
 from gateway.media.h264_stream import H264Samples
@@ -32,7 +32,7 @@ _LEAP_SECONDS: Final = 2  # a larger step is a new timeline, not a reordered pic
 class PictureCopy:
     """Copies the H.264 of a recording and changes only its framing. Begins at a key frame."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: RecordedTrack) -> None:
         """Raises InvalidData."""
         self._timescale = lane.timescale
         self._ordered = lane.ordered
@@ -111,7 +111,7 @@ class BrowserWorker:
         for event in self._reader.receive(data):
             if isinstance(event, RecordingOpened):
                 self._open(event)
-            elif event.lane.kind is Kind.VIDEO:
+            elif event.track.kind is Kind.VIDEO:
                 self._picture(event, wall)
             else:
                 self._sound(event, wall)
@@ -176,7 +176,7 @@ class BrowserWorker:
     def _sound(self, packet: Packet, wall: float) -> None:
         self._last_came = time.monotonic()
         if self._voice is not None:
-            dts, _ = self._clock.stamp(Kind.AUDIO, packet.time, packet.lane.timescale)
+            dts, _ = self._clock.stamp(Kind.AUDIO, packet.time, packet.track.timescale)
             self._heard(self._voice.take(dts, wall, packet.payload))
 
     def _heard(self, units: list[AccessUnit]) -> None:
