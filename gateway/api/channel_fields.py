@@ -53,7 +53,7 @@ def described(field: fields.Field[Any]) -> dict[str, Any]:
     """Returns type, default and bounds. The bounds of a text or a list are those of its length."""
     found: dict[str, Any] = {
         "type": "text",
-        "default": field.absent,
+        "default": field.default,
         "minimum": None,
         "maximum": None,
         "whole": False,
@@ -65,8 +65,8 @@ def described(field: fields.Field[Any]) -> dict[str, Any]:
         case fields.Flag():
             found["type"] = "flag"
         case fields.Number():
-            found |= {"type": "number", "minimum": field.least, "maximum": field.most}
-            found |= {"whole": field.whole, "unit": field.unit}
+            found |= {"type": "number", "minimum": field.minimum, "maximum": field.maximum}
+            found |= {"whole": field.integer, "unit": field.unit}
         case fields.Days():
             found |= {"type": "days", "minimum": 0, "maximum": fields.MAX_DAYS, "whole": True, "unit": "days"}
         case fields.Choice():
@@ -80,7 +80,7 @@ def described(field: fields.Field[Any]) -> dict[str, Any]:
         case fields.Targets():
             found |= {"type": "targets", "maximum": fields.MAX_RELAYS}
         case fields.TextField():
-            found["maximum"] = field.longest
-        case fields.Hours():
+            found["maximum"] = field.max_length
+        case fields.ScheduleField():
             found["maximum"] = MAX_LENGTH
     return found

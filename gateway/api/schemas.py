@@ -34,9 +34,9 @@ def _schema_of(field: fields.Field[Any]) -> Any:
             kind = Annotated[str, Field(max_length=described_field["maximum"])]
         case _:
             kind = str | list[str]
-    if field.absent is None:
+    if field.default is None:
         kind = kind | None
-    text = "the gateway's own setting" if field.absent in (None, ()) else f"{field.absent!r}"
+    text = "the gateway's own setting" if field.default in (None, ()) else f"{field.default!r}"
     return (kind, Field(default=None, description=f"Missing means {text}."))
 
 

@@ -1,4 +1,4 @@
-"""The public push and play URLs, built from the configured domains or from our own listeners."""
+"""The public push and play URLs, from the configured domains or from the gateway's listeners."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DOMAIN = re.compile(
 
 
 class OpenPorts(Mapping[str, int | None]):
-    """The port of each listener (None: closed), as stored in `<data>/ports.json`. Raises TypeError for other names."""
+    """The port of each listener (None: closed), as in `<data>/ports.json`. Raises TypeError for unknown listeners."""
 
     def __init__(self, **ports: int | None) -> None:
         if unknown := ports.keys() - set(LISTENERS):
@@ -45,15 +45,15 @@ class OpenPorts(Mapping[str, int | None]):
         return {name: port for name, port in self._ports.items() if port is not None}
 
     def with_tls(self, **ports: int) -> OpenPorts:
-        """Returns the ports as clients see them if a proxy in front of the gateway opens these ports with TLS."""
+        """Returns the ports for clients if a proxy in front of the gateway opens these ports with TLS."""
         return OpenPorts(**self._ports | ports)
 
 
 @dataclass(frozen=True, slots=True)
 class PublicDomains:
-    """The domains that an operator configured for pushing and playing; "" if there is none.
+    """The domains that an operator configured for pushing and playing; "" if not configured.
 
-    Each is a host, with an optional port and scheme: live.example.com, live.lan:8080, https://live.example.com.
+    Each is a host with an optional port and scheme: live.example.com, live.lan:8080, https://live.example.com.
     """
 
     push: str = ""
@@ -63,7 +63,7 @@ class PublicDomains:
     def from_json(cls, body: Mapping[str, Any], now: PublicDomains) -> PublicDomains:
         """Returns the domains after a PUT of `{"pushDNS", "pullDNS"}`.
 
-        A missing field keeps its value from `now`. Raises InvalidField.
+        now: the stored domains; a missing field keeps its value. Raises InvalidField.
         """
         return cls(
             _domain("pushDNS", body.get("pushDNS", now.push), ("rtmp", "rtmps")),
@@ -83,8 +83,8 @@ def _domain(name: str, value: Any, schemes: tuple[str, ...]) -> str:
     host = rest if separator else text
     if text and (
         (separator and scheme.lower() not in schemes)
-        or not (form := _DOMAIN.fullmatch(host))
-        or (form[2] and not 0 < int(form[2][1:]) < 65536)
+        or not (match := _DOMAIN.fullmatch(host))
+        or (match[2] and not 0 < int(match[2][1:]) < 65536)
     ):
         raise InvalidField(name, expected)
     return text
@@ -92,10 +92,10 @@ def _domain(name: str, value: Any, schemes: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """The addresses for pushing and playing, such as rtmp://host:1935 and http://host:8080, without a slash at the
-    end.
+    """The addresses for pushing and playing, without a slash at the end: rtmp://host:1935, http://host:8080.
 
-    push, pull: over RTMP and HTTP. host: of publishers over other protocols. ports: the open ports.
+    push: address for pushing over RTMP. pull: address for playing over HTTP.
+    host: the host for pushing over other protocols. ports: the open ports.
     """
 
     push: str
@@ -113,13 +113,13 @@ class Addresses:
         public_url: str = "",
         web_host: str = "",
     ) -> Addresses:
-        """Makes the addresses from the configured domains, or else from hosts and open ports.
+        """Creates the addresses from the configured domains, otherwise from hosts and open ports.
 
-        A domain without a port gets the standard port of its scheme.
-        push_host, pull_host: names or addresses under which others reach the listeners, IPv6 without brackets.
+        An RTMP domain without a port gets the standard port of its scheme.
+        push_host, pull_host: host names or addresses of the listeners for clients; IPv6 without brackets.
         public_url: the setting `playback.public_url`, the address of this gateway for players; "" if it is not set.
-        web_host: for pushing from browsers, if it differs from push_host. They allow camera access only to pages of
-        their own machine or over TLS.
+        web_host: the host for pushing from browsers, if it differs from push_host. Browsers allow camera access only
+        to pages of localhost or over TLS.
         """
         push = _base(domains.push, "rtmp") if domains.push else _with_port("rtmp", push_host, ports["rtmp"])
         if domains.pull:
@@ -129,26 +129,26 @@ class Addresses:
         return cls(push, pull, (urlsplit(push).hostname if domains.push else web_host) or push_host, ports)
 
     def server(self, name: str, host: str | None = None) -> str:
-        """Returns the address of a listener: ws://host:8081. A closed port is shown as the standard one.
+        """Returns the address of a listener: ws://host:8081. For a closed listener it has the standard port.
 
-        name: of the listener and of its scheme. host: without brackets; None: the one for publishers.
+        name: of the listener and of its scheme. host: without brackets; None: the host for publishers.
         """
         return _with_port(name, host or self.host, self.ports[name])
 
     def play_bases(self, channel: Channel) -> dict[str, str]:
-        """Returns what play URLs of the channel begin with, by scheme. A path follows, except to "rtmp"."""
+        """Returns the start of the channel's play URLs, by scheme. A path follows, except after "rtmp"."""
         http = f"{self.pull}/{channel.id}/"
         return {"http": http, "ws": f"ws{http.removeprefix('http')}", "rtmp": f"{self.push}/{APP}/{channel.id}"}
 
 
 def _with_port(scheme: str, host: str, port: int | None) -> str:
-    bare = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{bare}:{port or _STANDARD[scheme]}"
+    url_host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{url_host}:{port or _STANDARD[scheme]}"
 
 
 def _base(domain: str, scheme: str) -> str:
-    given, separator, rest = domain.partition("://")
-    scheme, host = (given.lower(), rest) if separator else (scheme, domain)
+    own_scheme, separator, rest = domain.partition("://")
+    scheme, host = (own_scheme.lower(), rest) if separator else (scheme, domain)
     if scheme.startswith("rtmp") and not re.search(r":[0-9]+\Z", host):
-        host += f":{_STANDARD[scheme]}"  # people copy it into encoders, some of which need the standard port too
+        host += f":{_STANDARD[scheme]}"  # users copy it into encoders, and some encoders need the standard port too
     return f"{scheme}://{host}"

@@ -1,4 +1,4 @@
-"""Caches of channels for playback and of domains for display. Both go on working while their store is away."""
+"""Caches of channels for playback and of domains for display. Both still work while their store is unavailable."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from gateway.ports.errors import NoSuchChannel, StoreUnavailable
 
 
 @dataclass(slots=True)
-class _Seen:
+class _CachedAnswer:
     channel: Channel | None  # None: the store has no such channel
     at: float
 
 
 @dataclass(slots=True)
-class _Asking:
-    """The callers that ask for one id. They wait here while the first of them asks the store."""
+class _PendingRead:
+    """The callers that wait for one id while the first of them reads the store. waiting: their number."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: int = 0
 
 
 class CachedChannels:
-    """A ChannelReader in front of a store, for playback only: a push must read without a cache.
+    """A ChannelReader in front of a store, for playback only. A push must read without a cache.
 
-    An answer is used for `ttl` seconds, so a change elsewhere shows within that time. Callers that ask for one id at
-    the same time cause one read. While the store is away, the last answer is used for `stale` seconds. The store is
-    then asked once a second. At most `most` ids are remembered, because viewers can make up ids. The least recently
-    used id is removed first.
+    An answer is used for `ttl` seconds, so changes by other nodes appear within that time. Callers that need one id at
+    the same time cause one read. While the store is unavailable, the last answer is used for `stale` seconds, and the
+    store is read at most once a second. The cache contains at most `max_channels` ids, because viewers can invent ids.
+    The least recently used id is removed first.
     """
 
     def __init__(
@@ -44,106 +44,107 @@ class CachedChannels:
         *,
         ttl: float = 5,
         stale: float = 3600,
-        most: int = 10_000,
+        max_channels: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._ttl, self._stale, self._most, self._clock = ttl, stale, most, clock
-        self._seen: OrderedDict[str, _Seen] = OrderedDict()
-        self._asking: dict[str, _Asking] = {}
-        self._away: StoreUnavailable | None = None
-        self._ask_again = 0.0
+        self._ttl, self._stale, self._max_channels, self._clock = ttl, stale, max_channels, clock
+        self._answers: OrderedDict[str, _CachedAnswer] = OrderedDict()
+        self._pending: dict[str, _PendingRead] = {}
+        self._unavailable: StoreUnavailable | None = None
+        self._next_read = 0.0
 
     async def get(self, id: str) -> Channel:
-        """Returns the channel, at most `ttl` seconds old. Raises NoSuchChannel; StoreUnavailable if nothing is
-        remembered.
+        """Returns the channel, at most `ttl` seconds old.
+
+        Raises NoSuchChannel; StoreUnavailable if the store is unavailable and nothing is cached.
         """
-        if (seen := self._fresh(id)) is None:
-            asking = self._asking.setdefault(id, _Asking())
-            asking.waiting += 1
+        if (answer := self._fresh_answer(id)) is None:
+            pending = self._pending.setdefault(id, _PendingRead())
+            pending.waiting += 1
             try:
-                async with asking.lock:
-                    seen = self._fresh(id) or await self._ask(id)
+                async with pending.lock:
+                    answer = self._fresh_answer(id) or await self._read(id)
             finally:
-                asking.waiting -= 1
-                if not asking.waiting:
-                    del self._asking[id]
-        if seen.channel is None:
+                pending.waiting -= 1
+                if not pending.waiting:
+                    del self._pending[id]
+        if answer.channel is None:
             raise NoSuchChannel(id)
-        return seen.channel
+        return answer.channel
 
     def known(self, id: str) -> Channel | None:
-        """Returns what `get` would return without the store, else None. Raises NoSuchChannel. Hot path."""
-        seen = self._fresh(id)
-        if seen is None:
+        """Returns the cached channel, at most `ttl` seconds old; None if not cached. Raises NoSuchChannel. Hot path."""
+        answer = self._fresh_answer(id)
+        if answer is None:
             return None
-        if seen.channel is None:
+        if answer.channel is None:
             raise NoSuchChannel(id)
-        return seen.channel
+        return answer.channel
 
     def put(self, channel: Channel) -> None:
-        """Remembers a channel that was just stored or read."""
-        self._remember(channel.id, channel)
+        """Caches a channel that was just stored or read."""
+        self._store_answer(channel.id, channel)
 
     def forget(self, id: str) -> None:
-        """Forgets a channel that was changed or deleted. The next call asks the store."""
-        self._seen.pop(id, None)
+        """Removes a channel that was changed or deleted. The next call reads the store."""
+        self._answers.pop(id, None)
 
-    def _fresh(self, id: str) -> _Seen | None:
-        seen = self._seen.get(id)
-        if seen is None or self._clock() - seen.at >= self._ttl:
+    def _fresh_answer(self, id: str) -> _CachedAnswer | None:
+        answer = self._answers.get(id)
+        if answer is None or self._clock() - answer.at >= self._ttl:
             return None
-        self._seen.move_to_end(id)
-        return seen
+        self._answers.move_to_end(id)
+        return answer
 
-    async def _ask(self, id: str) -> _Seen:
-        if self._away is not None and self._clock() < self._ask_again:
-            return self._old(id, self._away)
+    async def _read(self, id: str) -> _CachedAnswer:
+        if self._unavailable is not None and self._clock() < self._next_read:
+            return self._stale_answer(id, self._unavailable)
         try:
             channel: Channel | None = await self._store.get(id)
         except NoSuchChannel:
             channel = None
-        except StoreUnavailable as away:
-            self._away, self._ask_again = away, self._clock() + 1
-            return self._old(id, away)
-        self._away = None
-        return self._remember(id, channel)
+        except StoreUnavailable as error:
+            self._unavailable, self._next_read = error, self._clock() + 1
+            return self._stale_answer(id, error)
+        self._unavailable = None
+        return self._store_answer(id, channel)
 
-    def _old(self, id: str, away: StoreUnavailable) -> _Seen:
-        seen = self._seen.get(id)
-        if seen is None or self._clock() - seen.at >= self._stale:
-            raise StoreUnavailable(str(away), away.retry_after)
-        return seen
+    def _stale_answer(self, id: str, error: StoreUnavailable) -> _CachedAnswer:
+        answer = self._answers.get(id)
+        if answer is None or self._clock() - answer.at >= self._stale:
+            raise StoreUnavailable(str(error), error.retry_after)
+        return answer
 
-    def _remember(self, id: str, channel: Channel | None) -> _Seen:
-        seen = self._seen[id] = _Seen(channel, self._clock())
-        self._seen.move_to_end(id)
-        while len(self._seen) > self._most:
-            self._seen.popitem(last=False)
-        return seen
+    def _store_answer(self, id: str, channel: Channel | None) -> _CachedAnswer:
+        answer = self._answers[id] = _CachedAnswer(channel, self._clock())
+        self._answers.move_to_end(id)
+        while len(self._answers) > self._max_channels:
+            self._answers.popitem(last=False)
+        return answer
 
 
 class CachedDomains:
-    """A DomainStore in front of another. All shown addresses need the domains, but reading them must not fail.
+    """A DomainStore in front of another one. All displayed addresses need the domains, so reading must not fail.
 
-    The store is read once in `ttl` seconds. While it is away, the last domains are used, at first none.
+    The store is read once in `ttl` seconds. While it is unavailable, the last domains are used (at first empty ones).
     """
 
     def __init__(self, store: DomainStore, *, ttl: float = 5, clock: Callable[[], float] = time.monotonic) -> None:
         self._store, self._ttl, self._clock = store, ttl, clock
-        self._known = PublicDomains()
-        self._until = float("-inf")
-        self._asking = asyncio.Lock()
+        self._domains = PublicDomains()
+        self._expires = float("-inf")
+        self._reading = asyncio.Lock()
 
     async def get_domains(self) -> PublicDomains:
-        async with self._asking:
-            if self._clock() >= self._until:
+        async with self._reading:
+            if self._clock() >= self._expires:
                 with contextlib.suppress(StoreUnavailable):
-                    self._known = await self._store.get_domains()
-                self._until = self._clock() + self._ttl
-            return self._known
+                    self._domains = await self._store.get_domains()
+                self._expires = self._clock() + self._ttl
+            return self._domains
 
     async def set_domains(self, domains: PublicDomains) -> None:
-        """Stores the domains. Raises StoreUnavailable if that fails, because an operator must learn of it."""
+        """Stores the domains. Raises StoreUnavailable if that fails, because the operator must see it."""
         await self._store.set_domains(domains)
-        self._known, self._until = domains, self._clock() + self._ttl
+        self._domains, self._expires = domains, self._clock() + self._ttl

@@ -1,4 +1,4 @@
-"""The stored configuration of a channel, read through typed properties. Unknown fields are kept as they are."""
+"""The stored configuration of a channel, read through typed properties. Unknown fields remain unchanged."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from gateway.ports.errors import InvalidField, TooLarge
 Item: TypeAlias = Mapping[str, Any]
 
 ID, KEY, TIME_STAMP = "id", "key", "TimeStamp"
-# Fields that `present` computes. Clients send them back with the item; they are not stored.
+# Fields that the API computes for each answer. Clients send them back with the item; they are not stored.
 COMPUTED: Final = frozenset({"pushUrl", "obsServer", "obsKey", "wsUrl", "playUrls", "expired"})
 
-_SET_BY_US: Final = frozenset({ID, KEY, TIME_STAMP}) | COMPUTED
-_THREE_DAYS: Final = 3 * 86_400  # of the original's TimeStamp, which other programs read; it deletes nothing here
-# Values that the original's console and guide send for a new channel, if they differ from the default of the field.
-_OF_NEW: Final[Item] = {
+_SET_BY_GATEWAY: Final = frozenset({ID, KEY, TIME_STAMP}) | COMPUTED
+# Seconds: the old system's TimeStamp is three days after creation. Other programs read it; it deletes nothing here.
+_TIME_STAMP_OFFSET: Final = 3 * 86_400
+# Values that the old console and guide send for a new channel, if they differ from the field's default.
+_NEW_CHANNEL_VALUES: Final[Item] = {
     "isFlv": True,
     "hls_time": "2",
     "hls_list_size": "5",
@@ -34,17 +35,17 @@ _OF_NEW: Final[Item] = {
     "motion_diff": "30",
 }
 _MAX_FIELDS: Final = 200
-_LONGEST_NAME: Final = 255
-_DEEPEST: Final = 16
-_RUNGS: Final = ("ld", "sd", "hd", "ud")
+_MAX_NAME_LENGTH: Final = 255
+_MAX_DEPTH: Final = 16
+_RENDITION_FLAGS: Final = ("ld", "sd", "hd", "ud")
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A view of one stored item, with the original field names (requirements of the table `video-metadata`).
+    """A read-only view of one stored item, with the field names of the old system (DynamoDB table `video-metadata`).
 
-    A missing field, or one with an invalid value, reads as the default of the original scheduler. If a field of the
-    protection has an invalid value, nobody may play (`play_auth`).
+    A missing field, or a field with an invalid value, has the default of the old scheduler. If a protection field is
+    invalid, playback is denied (`play_auth`).
     """
 
     item: Item
@@ -55,15 +56,13 @@ class Channel:
 
     @property
     def key(self) -> str:
-        """The stored stream key `<expiry>-<hash>`, the only key that may push; "" if there is none."""
+        """The stored stream key `<expiry>-<hash>`, the only key that may push; "" if the item has none."""
         value = self.item.get(KEY)
         return value if isinstance(value, str) else ""
 
     @property
     def expires(self) -> int:
-        """The time until which the channel may be pushed, in seconds since the epoch: from the key, else from
-        `outdate`, else 0.
-        """
+        """The expiry of pushes, in seconds since the epoch: from the key, else from `outdate`, else 0."""
         if parsed := StreamKey.parse(self.key):
             return parsed.expires
         try:
@@ -72,36 +71,28 @@ class Channel:
             return 0
 
     def expired(self, now: float) -> bool:
-        """Whether the last valid second of the key is over."""
+        """Whether the key has expired. now: seconds since the epoch."""
         return self.expires < int(now)
 
     @property
     def name(self) -> str:
-        return fields.read("videoname", self.item, fields.WORDS["videoname"])
-
-    @property
-    def description(self) -> str:
-        return fields.read("description", self.item, fields.WORDS["description"])
+        return self.text("videoname")
 
     def flag(self, name: str) -> bool:
-        """Returns a boolean field by its original name, such as "isFlv"."""
+        """Returns a boolean field by its stored name, for example "isFlv"."""
         return fields.read(name, self.item, fields.FLAGS[name])
 
     def number(self, name: str) -> float:
-        """Returns a number field by its original name, such as "video_time". Times are in seconds."""
+        """Returns a number field by its stored name, for example "video_time". Times are in seconds."""
         return fields.read(name, self.item, fields.NUMBERS[name])
 
     def text(self, name: str) -> str:
-        """Returns a text field by its original name, such as "WaterMarkText"."""
-        return fields.read(name, self.item, fields.WORDS[name])
+        """Returns a text field by its stored name, for example "WaterMarkText"."""
+        return fields.read(name, self.item, fields.TEXT_FIELDS[name])
 
     @property
     def is_rtmps(self) -> bool:
         return self.flag("isRtmps")
-
-    @property
-    def is_relay(self) -> bool:
-        return self.flag("isRelay")
 
     @property
     def hls_time(self) -> float:
@@ -119,23 +110,23 @@ class Channel:
         return fields.read("codec", self.item, fields.CODEC)
 
     @property
-    def rungs(self) -> tuple[str, ...]:
-        """The enabled rungs of the ladder, out of ld, sd, hd, ud; empty if `isCodec` is off."""
-        return tuple(r for r in _RUNGS if self.flag(r)) if self.flag("isCodec") else ()
+    def renditions(self) -> tuple[str, ...]:
+        """The enabled renditions of the ladder (ld, sd, hd, ud); empty if `isCodec` is off."""
+        return tuple(r for r in _RENDITION_FLAGS if self.flag(r)) if self.flag("isCodec") else ()
 
     @property
     def log_level(self) -> str | None:
-        """debug, info, warning or error; None: the level of the gateway."""
+        """The value debug, info, warning or error; None: the level of the gateway."""
         return fields.read("logLevel", self.item, fields.LOG_LEVEL)
 
     @property
     def play_auth(self) -> str | None:
-        """none, sign or cloudfront; None: `playback.auth` of the gateway.
+        """The value none, sign or cloudfront; None: `playback.auth` of the gateway.
 
-        `fields.NOBODY` if a field of the protection is invalid, because its intended restriction is unknown.
+        It is `fields.NO_PLAYBACK` if a protection field is invalid, because the intended restriction is unknown.
         """
         if fields.invalid_protection_fields(self.item):
-            return fields.NOBODY
+            return fields.NO_PLAYBACK
         return fields.read("playAuth", self.item, fields.PLAY_AUTH)
 
     @property
@@ -148,35 +139,45 @@ class Channel:
 
     @property
     def record_schedule(self) -> Schedule | None:
-        """The times at which recordings are made; None: at all times, if recording is on."""
+        """The times at which recordings are made; None: always, if recording is on."""
         return fields.read("recordSchedule", self.item, fields.RECORD_SCHEDULE)
 
     @property
     def retention_days(self) -> int | None:
-        """The days for which recordings and pictures are kept, 0: for ever; None: `recording.retention_days` of the
-        gateway.
+        """The days after which recordings and pictures are deleted; 0: never.
+
+        None: `recording.retention_days` of the gateway.
         """
         return fields.read("retentionDays", self.item, fields.RETENTION_DAYS)
 
     @property
     def relay_urls(self) -> tuple[str, ...]:
         """The targets of the relay, with their secrets; empty if `isRelay` is off."""
-        return fields.read("relayURL", self.item, fields.RELAY_URL) if self.is_relay else ()
+        return fields.read("relayURL", self.item, fields.RELAY_URL) if self.flag("isRelay") else ()
 
 
 def create_item(body: Item, now: float, secrets: SigningSecrets, limit: int) -> dict[str, Any]:
-    """Returns the item to store for a new channel: the sent fields, with our id, key and TimeStamp.
+    """Returns the item of a new channel: the fields of the request, plus id, key and TimeStamp from the gateway.
 
-    limit: bytes of the item as JSON; 0: no limit. Raises InvalidField or TooLarge.
+    now: seconds since the epoch.
+    limit: maximum bytes of the item as JSON; 0: no limit.
+
+    Raises InvalidField or TooLarge.
     """
-    sent = _sent(body)
+    sent = _storable_fields(body)
     expires = expiry.parse_outdate(sent.get(expiry.FIELD))
     for name, value in sent.items():
         fields.check(name, value)
     if relay_urls.MASK in json.dumps(sent.get("relayURL")):
-        raise InvalidField("relayURL", "a masked address, and nothing is stored yet that it could show")
+        raise InvalidField("relayURL", "a masked address is not allowed: the channel has no stored address")
     id = str(uuid.uuid4())
-    item = {ID: id, KEY: secrets.sign(id, expires), TIME_STAMP: int(now) + _THREE_DAYS, **_OF_NEW, **sent}
+    item = {
+        ID: id,
+        KEY: secrets.sign(id, expires),
+        TIME_STAMP: int(now) + _TIME_STAMP_OFFSET,
+        **_NEW_CHANNEL_VALUES,
+        **sent,
+    }
     _check_size(item, limit)
     return item
 
@@ -184,14 +185,18 @@ def create_item(body: Item, now: float, secrets: SigningSecrets, limit: int) -> 
 def changes(channel: Channel, body: Item, secrets: SigningSecrets, limit: int) -> dict[str, Any]:
     """Returns the fields that a PUT of `body` changes. A new `outdate` also changes the key.
 
-    Fields with their stored value are left out, even if that value is invalid: the console sends whole items.
-    limit: bytes of the whole item as JSON; 0: no limit. Raises InvalidField or TooLarge.
+    Unchanged fields are left out, even invalid ones, because the console sends complete items.
+    limit: maximum bytes of the whole item as JSON; 0: no limit.
+
+    Raises InvalidField or TooLarge.
     """
-    sent = _sent(body)
+    sent = _storable_fields(body)
     if "relayURL" in sent:
-        sent["relayURL"] = relay_urls.unmasked(sent["relayURL"], channel.item.get("relayURL"))
+        sent["relayURL"] = relay_urls.restore_masked(sent["relayURL"], channel.item.get("relayURL"))
     changed = {
-        name: value for name, value in sent.items() if name not in channel.item or not _same(channel.item[name], value)
+        name: value
+        for name, value in sent.items()
+        if name not in channel.item or not _is_equal(channel.item[name], value)
     }
     for name, value in changed.items():
         fields.check(name, value)
@@ -202,10 +207,9 @@ def changes(channel: Channel, body: Item, secrets: SigningSecrets, limit: int) -
 
 
 def with_new_key(channel: Channel, value: Any, secrets: SigningSecrets) -> dict[str, Any]:
-    """Returns the changes that set `outdate` to `value` and make a new key. The old key is revoked. Raises
-    InvalidField.
+    """Returns the changes for a new `outdate` and a new key. This revokes the old key. Raises InvalidField.
 
-    If the time is equal and only its spelling differs, a genuine key stays valid. So encoders need no new settings.
+    If `value` is the same time in another format, a valid key remains. Then encoders need no new key.
     """
     expires = expiry.parse_outdate(value)
     parsed = StreamKey.parse(channel.key)
@@ -214,22 +218,22 @@ def with_new_key(channel: Channel, value: Any, secrets: SigningSecrets) -> dict[
     return {expiry.FIELD: value, KEY: secrets.sign(channel.id, expires)}
 
 
-def _same(stored: Any, sent: Any) -> bool:
-    """Whether both values are equal and have one type: True is not 1, although they are equal in Python."""
+def _is_equal(stored: Any, sent: Any) -> bool:
+    """Whether both values and their types are equal. In Python True == 1."""
     return stored == sent and json.dumps(stored) == json.dumps(sent)
 
 
-def _sent(body: Item) -> dict[str, Any]:
-    """Returns the fields of a request that are stored. Raises InvalidField for values that not every store can keep."""
+def _storable_fields(body: Item) -> dict[str, Any]:
+    """Returns the fields of a request to store. Raises InvalidField for values that some store cannot store."""
     if len(body) > _MAX_FIELDS:
         raise InvalidField(list(body)[_MAX_FIELDS], f"a channel has at most {_MAX_FIELDS} fields")
-    sent = {name: value for name, value in body.items() if name not in _SET_BY_US}
+    sent = {name: value for name, value in body.items() if name not in _SET_BY_GATEWAY}
     for name, value in sent.items():
-        if not name or len(name) > _LONGEST_NAME or not _is_text(name):
+        if not name or len(name) > _MAX_NAME_LENGTH or not _is_text(name):
             raise InvalidField(
-                name[:_LONGEST_NAME].encode("utf-8", "replace").decode(), "a field's name has 1 to 255 characters"
+                name[:_MAX_NAME_LENGTH].encode("utf-8", "replace").decode(), "a field's name has 1 to 255 characters"
             )
-        _check_value(name, value, _DEEPEST)
+        _check_value(name, value, _MAX_DEPTH)
     return sent
 
 
@@ -240,11 +244,11 @@ def _is_text(text: str) -> bool:
 def _check_value(name: str, value: Any, depth: int) -> None:
     """Checks a value against the limits of DynamoDB: 38 digits, 1e-130 to 1e126, 32 levels, UTF-8.
 
-    SQLite items have these limits too, so that they can be moved to DynamoDB.
+    Items in SQLite have these limits too, so that they can be moved to DynamoDB.
     """
     if isinstance(value, str):
         if not _is_text(value):
-            raise InvalidField(name, "expected text that is Unicode")
+            raise InvalidField(name, "expected valid Unicode text")
     elif isinstance(value, float):
         if not math.isfinite(value) or (value and not 1e-130 <= abs(value) < 1e126):
             raise InvalidField(name, "expected a number that can be stored")
@@ -253,9 +257,9 @@ def _check_value(name: str, value: Any, depth: int) -> None:
             raise InvalidField(name, "expected a number that can be stored")
     elif isinstance(value, Mapping | list):
         if not depth:
-            raise InvalidField(name, f"expected at most {_DEEPEST} levels")
+            raise InvalidField(name, f"expected at most {_MAX_DEPTH} levels")
         if isinstance(value, Mapping) and not all(k and _is_text(k) for k in value):
-            raise InvalidField(name, "expected names that are Unicode text")
+            raise InvalidField(name, "expected names of valid Unicode text")
         for inner in value.values() if isinstance(value, Mapping) else value:
             _check_value(name, inner, depth - 1)
 

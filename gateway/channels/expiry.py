@@ -1,4 +1,4 @@
-"""Parses `outdate`, the field for the time until which a channel may be pushed, in all forms that clients write."""
+"""Parses `outdate`, the time until which pushes are accepted, in all formats of clients."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from gateway.ports.errors import InvalidField
 
 FIELD = "outdate"
-_LAST = 253_402_300_799  # 9999-12-31T23:59:59Z; a number above is in milliseconds and is refused
+_MAX_SECONDS = 253_402_300_799  # 9999-12-31T23:59:59Z; a larger number would be milliseconds and is rejected
 _EXPECTED = (
-    "expected a date such as 2030-01-31 (00:00 UTC of that day) or 2030/1/31, "
-    "a time such as 2030-01-31T18:00:00Z or …+08:00, or seconds since 1970"
+    "expected a date (2030-01-31 or 2030/1/31, 00:00 UTC), a time (2030-01-31T18:00:00Z or +08:00), "
+    "or seconds since 1970"
 )
 _DATE = re.compile(
     r"([0-9]{4})([-/])([0-9]{1,2})\2([0-9]{1,2})"
@@ -22,12 +22,12 @@ _DATE = re.compile(
 
 
 def parse_outdate(value: object) -> int:
-    """Returns seconds since the epoch. A date, or a time without a zone, is in UTC, whatever the zone of the server.
+    """Returns seconds since the epoch. A date, or a time without a zone, is in UTC, not in the server's zone.
 
-    Numbers, and text of digits only, are seconds since the epoch. Raises InvalidField("outdate", …).
+    Numbers, and texts that contain only digits, are seconds since the epoch. Raises InvalidField("outdate", …).
     """
     seconds = _number(value) if isinstance(value, int | float) else _text(value) if isinstance(value, str) else None
-    if seconds is None or not 0 <= seconds <= _LAST:
+    if seconds is None or not 0 <= seconds <= _MAX_SECONDS:
         raise InvalidField(FIELD, _EXPECTED)
     return seconds
 
@@ -42,12 +42,11 @@ def _text(value: str) -> int | None:
     text = value.strip()
     if re.fullmatch(r"[0-9]{1,12}", text, re.ASCII):
         return int(text)
-    if len(text) > 40 or not (form := _DATE.fullmatch(text)):
+    if len(text) > 40 or not (match := _DATE.fullmatch(text)):
         return None
-    year, month, day, hour, minute, second = (int(form[i] or 0) for i in (1, 3, 4, 5, 6, 7))
+    year, month, day, hour, minute, second = (int(match[i] or 0) for i in (1, 3, 4, 5, 6, 7))
     try:
-        at = datetime(year, month, day, hour, minute, second, tzinfo=_zone(form[8]))
-        return math.floor(at.timestamp())
+        return math.floor(datetime(year, month, day, hour, minute, second, tzinfo=_zone(match[8])).timestamp())
     except (ValueError, OverflowError):  # 30 February, hour 25, a zone beyond a day
         return None
 

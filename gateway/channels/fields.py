@@ -1,10 +1,11 @@
-"""The fields of a stored channel, by their original names. Reading is lenient; checking is strict.
+"""The fields of a stored channel, with the names of the old system. Reading is lenient; checking is strict.
 
-Clients of the original system also write booleans and numbers as text. Both spellings mean the same.
+Clients of the old system also write booleans and numbers as text. Both forms are equal.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,19 +38,19 @@ _KVS_STREAM = re.compile(
 class Field(Protocol[T]):
     """One field of a channel.
 
-    absent: the value of a missing field.
-    read: returns the typed value, or raises ValueError with a description of the allowed values.
+    default: the value of a missing field.
+    read: returns the typed value. Raises ValueError with a description of the valid values.
     """
 
     @property
-    def absent(self) -> T: ...
+    def default(self) -> T: ...
 
     def read(self, value: Any) -> T: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    absent: bool = False
+    default: bool = False
 
     def read(self, value: Any) -> bool:
         if isinstance(value, bool):
@@ -61,12 +62,12 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number from `least` to `most`. unit: what stands behind the value in a form."""
+    """A number from `minimum` to `maximum`. unit: the unit that a form shows after the value."""
 
-    absent: float
-    least: float
-    most: float
-    whole: bool = False
+    default: float
+    minimum: float
+    maximum: float
+    integer: bool = False
     unit: str = ""
 
     def read(self, value: Any) -> float:
@@ -76,16 +77,18 @@ class Number:
         if (
             isinstance(value, bool)
             or not isinstance(value, int | float)
-            or not self.least <= value <= self.most
-            or (self.whole and value != int(value))
+            or not self.minimum <= value <= self.maximum
+            or (self.integer and value != int(value))
         ):
-            raise ValueError(f"expected a {'whole ' if self.whole else ''}number from {self.least:g} to {self.most:g}")
+            raise ValueError(
+                f"expected a {'integer ' if self.integer else ''}number from {self.minimum:g} to {self.maximum:g}"
+            )
         return float(value)
 
 
 @dataclass(frozen=True, slots=True)
 class Choice(Generic[T]):
-    absent: T
+    default: T
     values: Mapping[str, T]
 
     def read(self, value: Any) -> T:
@@ -96,28 +99,29 @@ class Choice(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class TextField:
-    """A text. If it is not empty it must match `form`; `expected` describes that form in errors."""
+    """A text. If it is not empty, it must match `pattern`. expected: describes the valid texts in errors."""
 
-    longest: int
-    absent: str = ""
-    form: re.Pattern[str] | None = None
+    max_length: int
+    default: str = ""
+    pattern: re.Pattern[str] | None = None
     expected: str = "text"
 
     def read(self, value: Any) -> str:
-        if not isinstance(value, str) or (value and self.form and not self.form.fullmatch(value)):
+        if not isinstance(value, str) or (value and self.pattern and not self.pattern.fullmatch(value)):
             raise ValueError(f"expected {self.expected}")
-        if len(value) > self.longest:
-            raise ValueError(f"expected at most {self.longest} characters")
+        if len(value) > self.max_length:
+            raise ValueError(f"expected at most {self.max_length} characters")
         return value
 
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """A list of hosts, or a text with hosts separated by commas; None: not set. A host may have a port or a leading
-    `*.`.
+    """A list of hosts, or a text with hosts separated by commas; None: not set.
+
+    A host may begin with `*.` and end with a port.
     """
 
-    absent: tuple[str, ...] | None = None
+    default: tuple[str, ...] | None = None
 
     def read(self, value: Any) -> tuple[str, ...]:
         entries = [e.strip() for e in value.split(",") if e.strip()] if isinstance(value, str) else value
@@ -132,9 +136,9 @@ class Hosts:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """The targets of a relay: a list, or a text separated by commas."""
+    """The targets of a relay: a list, or a text with targets separated by commas."""
 
-    absent: tuple[str, ...] = ()
+    default: tuple[str, ...] = ()
 
     def read(self, value: Any) -> tuple[str, ...]:
         targets = relay_urls.targets(value)
@@ -147,10 +151,10 @@ class Targets:
 
 
 @dataclass(frozen=True, slots=True)
-class Hours:
-    """The times at which an output is on, see Schedule. None, or an empty text: always."""
+class ScheduleField:
+    """The times at which an output is on, see Schedule; None or an empty text: always."""
 
-    absent: Schedule | None = None
+    default: Schedule | None = None
 
     def read(self, value: Any) -> Schedule | None:
         if not isinstance(value, str):
@@ -160,12 +164,12 @@ class Hours:
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """A number of days; 0: for ever. None, or an empty text: not set."""
+    """A number of days; 0: no limit; None or an empty text: not set."""
 
-    absent: int | None = None
+    default: int | None = None
 
     def read(self, value: Any) -> int | None:
-        return None if value == "" else int(Number(0, 0, MAX_DAYS, whole=True).read(value))
+        return None if value == "" else int(Number(0, 0, MAX_DAYS, integer=True).read(value))
 
 
 def _names(*values: str) -> dict[str, str]:
@@ -174,7 +178,7 @@ def _names(*values: str) -> dict[str, str]:
 
 _SIZES = _names("micro", "small", "medium", "large", "xlarge")
 
-# The values of these are not plain flags, numbers or texts, so their readers name the type.
+# These fields are not flags, numbers or texts. Callers use the constants to get the type of the value.
 CODEC: Final = Choice("libx264", _names("libx264", "libx265"))
 SIZES: Final[Mapping[str, Choice[str]]] = {
     "masterSize": Choice("large", _SIZES),
@@ -182,7 +186,7 @@ SIZES: Final[Mapping[str, Choice[str]]] = {
     "recordSize": Choice("small", _SIZES),
     "codecSize": Choice("large", _SIZES),
 }
-# None: the level of the gateway. The last five are other levels of the original, which stored items may contain.
+# None: the level of the gateway. The last five are levels of the old system, which stored items may contain.
 LOG_LEVEL: Final[Choice[str | None]] = Choice(
     None,
     {
@@ -196,14 +200,14 @@ LOG_LEVEL: Final[Choice[str | None]] = Choice(
 )
 PLAY_AUTH: Final[Choice[str | None]] = Choice(None, {**_names("none", "sign", "cloudfront")})
 REFERER_ALLOW: Final = Hosts()
-NOBODY: Final = "nobody"  # the value of `playAuth` if a field of the protection is not valid
+NO_PLAYBACK: Final = "nobody"  # the value of `playAuth` if a protection field is invalid
 RELAY_URL: Final = Targets()
-RECORD_SCHEDULE: Final = Hours()
+RECORD_SCHEDULE: Final = ScheduleField()
 RETENTION_DAYS: Final = Days()
 
-# Every field, in the group and the order in which a form shows it. The names are the original ones, and so are the
-# defaults. Two defaults are corrected, because the original scheduler's 5000 and 10 were mistakes: motion_duration is
-# in seconds, and motion_diff is that of the original console.
+# All fields, in the groups and the order of the form. Names and defaults are those of the old system.
+# Two defaults differ, because the old scheduler's 5000 and 10 were mistakes: motion_duration (seconds), and
+# motion_diff (the value of the old console).
 GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
     "basics": {
         "videoname": TextField(256),
@@ -215,7 +219,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "isHls": Flag(),
         "isCMAF": Flag(),
         "hls_time": Number(2, 1, 60, unit="s"),
-        "hls_list_size": Number(6, 1, 100, whole=True),
+        "hls_list_size": Number(6, 1, 100, integer=True),
         "playAuth": PLAY_AUTH,
         "refererAllow": REFERER_ALLOW,
     },
@@ -224,7 +228,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "video_time": Number(30, 1, 86_400, unit="s"),
         "isOnDemand": Flag(),
         "ondemand_time": Number(60, 1, 3_600, unit="s"),
-        "ondemand_list_size": Number(2, 0, 1_000, whole=True),
+        "ondemand_list_size": Number(2, 0, 1_000, integer=True),
         "recordSchedule": RECORD_SCHEDULE,
         "retentionDays": RETENTION_DAYS,
     },
@@ -253,10 +257,10 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
         "WaterMarkFontColor": TextField(64, "red", _COLOR, "a color, such as red or #ff0000"),
         "isImageWaterMark": Flag(),
         "ImageURL": TextField(2_048, "", _WEB_ADDRESS, "an http:// or https:// address"),
-        "ImageWidth": Number(100, 1, 16_384, whole=True, unit="px"),
-        "ImageHeight": Number(50, 1, 16_384, whole=True, unit="px"),
-        "WaterMarkLeft": Number(10, 0, 16_384, whole=True, unit="px"),
-        "WaterMarkTop": Number(10, 0, 16_384, whole=True, unit="px"),
+        "ImageWidth": Number(100, 1, 16_384, integer=True, unit="px"),
+        "ImageHeight": Number(50, 1, 16_384, integer=True, unit="px"),
+        "WaterMarkLeft": Number(10, 0, 16_384, integer=True, unit="px"),
+        "WaterMarkTop": Number(10, 0, 16_384, integer=True, unit="px"),
     },
     "relay": {
         "isRelay": Flag(),
@@ -270,7 +274,7 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
     "scale": {
         **SIZES,
         "isCluster": Flag(),
-        "clusterNumber": Number(1, 0, 1_000, whole=True),
+        "clusterNumber": Number(1, 0, 1_000, integer=True),
     },
     "log": {"logLevel": LOG_LEVEL},
 }
@@ -278,15 +282,15 @@ GROUPS: Final[Mapping[str, Mapping[str, Field[Any]]]] = {
 FIELDS: Final[dict[str, Field[Any]]] = {}
 FLAGS: Final[dict[str, Flag]] = {}
 NUMBERS: Final[dict[str, Number]] = {}
-WORDS: Final[dict[str, TextField]] = {}
+TEXT_FIELDS: Final[dict[str, TextField]] = {}
 
 
-def add(more: Mapping[str, Field[Any]]) -> None:
-    """Adds fields. Those of an output that is not in the contract are added at the start, before channels are read.
+def add(new_fields: Mapping[str, Field[Any]]) -> None:
+    """Adds fields. Outputs outside the contract add their fields at start, before channels are read.
 
-    Raises ValueError where a field of that name exists.
+    Raises ValueError if a field of that name exists.
     """
-    for name, field in more.items():
+    for name, field in new_fields.items():
         if name in FIELDS:
             raise ValueError(f"there is a channel field {name!r} already")
         FIELDS[name] = field
@@ -295,7 +299,7 @@ def add(more: Mapping[str, Field[Any]]) -> None:
         elif isinstance(field, Number):
             NUMBERS[name] = field
         elif isinstance(field, TextField):
-            WORDS[name] = field
+            TEXT_FIELDS[name] = field
 
 
 for _group in GROUPS.values():
@@ -303,11 +307,9 @@ for _group in GROUPS.values():
 
 
 def check(name: str, value: Any) -> None:
-    """Raises InvalidField if the field is known and the value is not valid. null is valid for a field without a
-    default.
-    """
+    """Raises InvalidField if a known field has an invalid value. null is valid if the field's default is None."""
     field = FIELDS.get(name)
-    if field and not (value is None and field.absent is None):
+    if field and not (value is None and field.default is None):
         try:
             field.read(value)
         except ValueError as e:
@@ -315,23 +317,21 @@ def check(name: str, value: Any) -> None:
 
 
 def invalid_protection_fields(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the stored values of protection fields that are not valid. They were written without the API."""
-    found: dict[str, Any] = {}
+    """Returns the invalid values of the protection fields. A program other than the API stored them."""
+    invalid: dict[str, Any] = {}
     for name in ("playAuth", "refererAllow"):
         if (value := item.get(name)) is not None:
             try:
                 FIELDS[name].read(value)
             except ValueError:
-                found[name] = value
-    return found
+                invalid[name] = value
+    return invalid
 
 
 def read(name: str, item: Mapping[str, Any], field: Field[T]) -> T:
-    """Returns the typed value; `absent` if the item lacks the field, or if an older client stored an invalid value."""
+    """Returns the typed value; the default if the field is missing or its stored value is invalid."""
     value = item.get(name)
-    if value is None:
-        return field.absent
-    try:
-        return field.read(value)
-    except ValueError:
-        return field.absent
+    if value is not None:
+        with contextlib.suppress(ValueError):
+            return field.read(value)
+    return field.default

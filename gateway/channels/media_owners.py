@@ -1,4 +1,4 @@
-"""Finds the channel whose settings protect stored media. The channel may be deleted."""
+"""Finds the channel whose settings protect stored media. This channel may be deleted."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from gateway.ports.errors import NoSuchChannel
 
 @dataclass(frozen=True, slots=True)
 class MediaOwner:
-    """The owner of stored media.
+    """The channel that owns stored media.
 
-    channel: its settings protect the media.
+    channel: the settings that protect the media.
     deleted_at: seconds since the epoch; None: the channel exists.
-    without_media: whether its media were deleted, so that none may be served.
+    without_media: whether its media are deleted or will be. Then none of them may be served.
     """
 
     channel: Channel
@@ -32,9 +32,9 @@ class MediaOwners:
     """Finds the owners of media.
 
     channels: reads existing channels.
-    deleted: reads the stored rest of deleted channels, as Channel; None: there is none.
+    deleted: reads the records of deleted channels, as Channel; None: no records exist.
 
-    An existing channel owns everything below its id, also media of an earlier channel with that id.
+    An existing channel owns all media below its id, including media of an earlier channel with that id.
     """
 
     def __init__(self, channels: ChannelReader, deleted: ChannelReader | None = None) -> None:
@@ -42,10 +42,7 @@ class MediaOwners:
         self._deleted = deleted
 
     async def find(self, id: str) -> MediaOwner | None:
-        """Returns the owner; None if no channel of this id exists or is known to have existed.
-
-        Raises StoreUnavailable.
-        """
+        """Returns the owner; None if no channel and no record has this id. Raises StoreUnavailable."""
         try:
             return MediaOwner(await self._channels.get(id))
         except NoSuchChannel:
@@ -56,7 +53,7 @@ class MediaOwners:
         except NoSuchChannel:
             return None
         deleted = DeletedChannel(channel.item)
-        # Not `deleted.channel`: results are cached on this very Channel object.
+        # Not `deleted.channel`: other code caches results on this Channel object.
         return MediaOwner(channel, deleted.deleted_at, deleted.without_media)
 
 
@@ -67,5 +64,5 @@ class StoredDeletions:
         self._store = store
 
     async def get(self, id: str) -> Channel:
-        """Returns the stored rest of a deleted channel. Raises NoSuchChannel, StoreUnavailable."""
+        """Returns the record of a deleted channel. Raises NoSuchChannel, StoreUnavailable."""
         return (await self._store.get_deleted(id)).channel

@@ -1,4 +1,4 @@
-"""Stream names (`<id>` for a channel's source, `<id>@720p` for a rendition of it) and keys of stored objects."""
+"""Checks stream names (`<id>` for a channel's source, `<id>@720p` for a rendition) and keys of stored objects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _RENDITION = re.compile(r"[a-z0-9]{1,32}", re.ASCII)
 
 
 def is_channel_id(text: str) -> bool:
-    """Whether the name may be pushed from outside: only safe characters, without `@`, `/` or a leading dot."""
+    """Whether a publisher may use this name: safe characters only, no `@`, no `/` and no leading dot."""
     return _CHANNEL.fullmatch(text) is not None
 
 
@@ -20,7 +20,7 @@ def is_stream_name(text: str) -> bool:
 
 
 def channel_of(name: str) -> str:
-    """Returns the id of the channel whose rights and settings apply to a stream, also for a rendition."""
+    """Returns the channel id of a stream or rendition. The rights and settings of this channel apply."""
     return name.partition("@")[0]
 
 
@@ -30,7 +30,7 @@ def is_object_key(text: str) -> bool:
     It must be a relative path of at most 1,024 bytes. Each part must be a valid file name on every system.
     """
     return (
-        text.isprintable()  # no surrogates either
+        text.isprintable()  # this also excludes surrogates
         and len(text.encode()) <= 1024
         and "\\" not in text
         and all(part not in ("", ".", "..") and len(part.encode()) < 256 for part in text.split("/"))

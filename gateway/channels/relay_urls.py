@@ -1,4 +1,4 @@
-"""The relay targets of a channel: checks them, masks their secrets, and restores targets that come back masked."""
+"""Checks the relay targets of a channel, masks their secrets, and restores masked targets."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from gateway.ports.errors import InvalidField
 MASK: Final = "********"
 
 _IVS_CHANNEL = re.compile(r"arn:aws[a-z-]*:ivs:[a-z0-9-]{1,32}:[0-9]{12}:channel/[A-Za-z0-9]{1,64}", re.ASCII)
-_LONGEST = 2_048
+_MAX_LENGTH = 2_048
 
 
 def targets(value: Any) -> tuple[str, ...] | None:
-    """Returns the single targets of a stored `relayURL`: text with commas, or a list. Returns None if it is neither."""
+    """Returns the targets of a stored `relayURL` (a list, or text with commas); None for other types."""
     entries = value.split(",") if isinstance(value, str) else value
     if not isinstance(entries, Sequence) or not all(isinstance(e, str) for e in entries):
         return None
@@ -24,15 +24,15 @@ def targets(value: Any) -> tuple[str, ...] | None:
 
 
 def is_ivs_channel(target: str) -> bool:
-    """Whether a target is the ARN of an IVS channel. Its address and key must be requested from AWS."""
+    """Whether a target is an IVS channel ARN. AWS provides its address and key."""
     return _IVS_CHANNEL.fullmatch(target) is not None
 
 
 def is_target(target: str) -> bool:
-    """Whether it is an RTMP(S) address with a host, or the ARN of an IVS channel."""
+    """Whether the target is an RTMP(S) URL with a host, or an IVS channel ARN."""
     if is_ivs_channel(target):
         return True
-    if len(target) > _LONGEST or not target.isprintable() or " " in target:
+    if len(target) > _MAX_LENGTH or not target.isprintable() or " " in target:
         return False
     try:
         parts = urlsplit(target)
@@ -42,7 +42,7 @@ def is_target(target: str) -> bool:
 
 
 def masked(value: Any) -> Any:
-    """Returns `relayURL` in its form for display: user, last path part and query of each address are masked."""
+    """Returns `relayURL` for display: user, last path part and query of each URL are masked."""
     if isinstance(value, str):
         return ",".join(_masked(t) for t in value.split(","))
     if isinstance(value, Sequence):
@@ -51,7 +51,7 @@ def masked(value: Any) -> Any:
 
 
 def _masked(target: str) -> str:
-    """Masks one target. The last path part may contain a stream key, the query a signature. An ARN is not secret."""
+    """Masks one target. The last path part may be a stream key, and the query a signature. An ARN is not secret."""
     text = target.strip()
     if not text or is_ivs_channel(text):
         return target
@@ -61,31 +61,31 @@ def _masked(target: str) -> str:
     address = re.split(r"[?#]", rest, maxsplit=1)
     host, slash, path = address[0].partition("/")
     user, at, host = host.rpartition("@")
-    head, inner, _last = path.rpartition("/")
-    shown = f"{scheme}://{MASK + at if user else ''}{host}"
+    head, slash_before_key, _last = path.rpartition("/")
+    masked_url = f"{scheme}://{MASK + at if user else ''}{host}"
     if slash and path:
-        shown += f"/{head}{inner}{MASK}"
-    return shown + (f"?{MASK}" if len(address) > 1 else "")
+        masked_url += f"/{head}{slash_before_key}{MASK}"
+    return masked_url + (f"?{MASK}" if len(address) > 1 else "")
 
 
-def unmasked(sent: Any, stored: Any) -> Any:
-    """Returns `sent` with each masked target replaced by the stored target that it stands for.
+def restore_masked(sent: Any, stored: Any) -> Any:
+    """Replaces each masked target in `sent` by its stored target.
 
-    If all targets are unchanged, returns `stored` itself. Raises InvalidField if a mask matches no stored target.
+    Returns `stored` itself if all targets are unchanged. Raises InvalidField if a masked target matches no stored one.
     """
     if sent == masked(stored):
         return stored
     entries = targets(sent)
     if entries is None or not any(MASK in e for e in entries):
         return sent
-    kept = list(targets(stored) or ())
+    remaining = list(targets(stored) or ())
     result = []
     for entry in entries:
         if MASK in entry:
-            match = next((k for k in kept if _masked(k) == entry), None)
+            match = next((k for k in remaining if _masked(k) == entry), None)
             if match is None:
-                raise InvalidField("relayURL", "a masked address that shows none of the stored ones")
-            kept.remove(match)  # two keys of one server look alike when masked: each is used once, in order
+                raise InvalidField("relayURL", "the masked address matches no stored address")
+            remaining.remove(match)  # two keys of one server have equal masks: each is used once, in order
             entry = match
         result.append(entry)
     return ",".join(result) if isinstance(sent, str) else result

@@ -1,4 +1,4 @@
-"""The hours of the week in which a channel is recorded, in the time zone that the text names."""
+"""The weekly recording times of a channel, with a time zone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXPECTED: Final = 'windows such as "mon-fri 08:00-18:00, sat 22:00-02:00 Europe/
 class TimeWindow:
     """A window from minute `begin` to minute `end` of these days (0: Monday).
 
-    If `end` is not after `begin`, it is a minute of the next day.
+    If `end` is not greater than `begin`, it is on the next day.
     """
 
     days: frozenset[int]
@@ -35,25 +35,24 @@ class TimeWindow:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Windows in a time zone. Hours that daylight saving repeats or leaves out follow the local clock."""
+    """Time windows in a time zone. When daylight saving time begins or ends, they follow local time."""
 
     windows: tuple[TimeWindow, ...]
     zone: tzinfo
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
-        """Parses windows separated by commas. A window without days is for every day. A time zone may follow the last
-        one.
+        """Parses windows separated by commas, and an optional time zone after the last window.
 
-        Raises ValueError with a description of the expected form.
+        A window without days is for every day. Raises ValueError with a description of the expected form.
         """
         zone: tzinfo = UTC
         text = text.strip()
         if len(text) > MAX_LENGTH:
             raise ValueError(f"expected at most {MAX_LENGTH} characters")
-        if named := _ZONE.fullmatch(text):
-            text = named["windows"]
-            zone = _zone(named["zone"])
+        if match := _ZONE.fullmatch(text):
+            text = match["windows"]
+            zone = _zone(match["zone"])
         parts = [part.strip() for part in text.split(",")]
         if len(parts) > _MAX_WINDOWS:
             raise ValueError(f"expected at most {_MAX_WINDOWS} windows")
@@ -64,28 +63,28 @@ class Schedule:
         return any(begin <= now < end for begin, end in self._spans(now))
 
     def next_change(self, now: float) -> float:
-        """Returns the time of the next change; infinity if the windows cover the whole week."""
+        """Returns the time of the next begin or end of a window; infinity if the windows cover the whole week."""
         spans = sorted(self._spans(now))
         end: float | None = None
         for begin, until in spans:
             if end is None and begin <= now < until:
                 end = until
             elif end is not None and begin <= end < until:
-                end = until  # the next window begins before this one is over
+                end = until  # the next window begins before this one ends
         if end is not None:
-            # An end beyond the whole examined week: the windows follow each other without a gap.
+            # If the end is beyond the examined week, the windows have no gap.
             return end if end < now + 8 * 86_400 else float("inf")
         return min((begin for begin, _ in spans if begin > now), default=float("inf"))
 
     def _spans(self, now: float) -> Iterator[tuple[float, float]]:
         today = datetime.fromtimestamp(now, self.zone).date()
-        for ahead in range(-1, 9):
-            day = today + timedelta(days=ahead)
+        for day_offset in range(-1, 9):
+            day = today + timedelta(days=day_offset)
             midnight = datetime.combine(day, time(0), self.zone)
             for window in self.windows:
                 if day.weekday() in window.days:
                     length = window.end if window.end > window.begin else window.end + 1440
-                    # Local clock time: adding a timedelta ignores offset changes of the zone, timestamp() applies them.
+                    # Local time: adding a timedelta ignores offset changes of the zone; timestamp() applies them.
                     yield (
                         (midnight + timedelta(minutes=window.begin)).timestamp(),
                         (midnight + timedelta(minutes=length)).timestamp(),
@@ -93,15 +92,15 @@ class Schedule:
 
 
 def _window(text: str) -> TimeWindow:
-    form = _WINDOW.fullmatch(text)
-    if form is None:
+    match = _WINDOW.fullmatch(text)
+    if match is None:
         raise ValueError(f"expected {EXPECTED}")
     days = range(7)
-    if form["first"]:
-        first = _DAYS.index(form["first"].lower())
-        last = _DAYS.index((form["last"] or form["first"]).lower())
+    if match["first"]:
+        first = _DAYS.index(match["first"].lower())
+        last = _DAYS.index((match["last"] or match["first"]).lower())
         days = range(first, last + 1 if last >= first else last + 8)
-    begin, end = _minutes(form["from"]), _minutes(form["to"])
+    begin, end = _minutes(match["from"]), _minutes(match["to"])
     if begin == 1440 or begin == end:
         raise ValueError(f"expected {EXPECTED}")
     return TimeWindow(frozenset(d % 7 for d in days), begin, end)

@@ -1,4 +1,4 @@
-"""The interfaces of the stores for channels and their public addresses. Adapters implement them."""
+"""The interfaces of the stores for channels and public domains. Adapters implement them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gateway.ports.errors import NoSuchChannel
 
 
 class ChannelStore(Protocol):
-    """Keeps channels.
+    """Stores channels.
 
-    If the store does not answer or cannot write now, its methods raise StoreUnavailable within 8 s.
+    If the store does not respond or cannot write, its methods raise StoreUnavailable within 8 s.
     """
 
     async def get(self, id: str) -> Channel:
-        """Returns the channel as it is stored now. Raises NoSuchChannel."""
+        """Returns the stored channel, without a cache. Raises NoSuchChannel."""
         ...
 
     async def list(self) -> list[Channel]:
@@ -30,19 +30,20 @@ class ChannelStore(Protocol):
         ...
 
     async def update(self, id: str, changes: Mapping[str, Any]) -> Channel:
-        """Sets these fields in one step and leaves the others. Returns the changed channel. Raises NoSuchChannel."""
+        """Sets these fields in one step; others stay unchanged. Returns the changed channel. Raises NoSuchChannel."""
         ...
 
     async def delete(self, id: str, now: float, *, media: bool = False) -> DeletedChannel:
-        """Removes the channel, and in that step stores the DeletedChannel that protects its media.
+        """Removes the channel and stores the DeletedChannel that protects its media, in one step.
 
-        now: seconds since the epoch. media: whether its media are to be deleted too. Raises NoSuchChannel.
+        now: seconds since the epoch. media: whether to delete its media too. Raises NoSuchChannel.
         """
         ...
 
     async def get_deleted(self, id: str) -> DeletedChannel:
-        """Returns the stored rest of a deleted channel, even if a channel with this id exists again. Raises
-        NoSuchChannel.
+        """Returns the record of a deleted channel, even if a channel with this id exists again.
+
+        Raises NoSuchChannel.
         """
         ...
 
@@ -51,15 +52,15 @@ class ChannelStore(Protocol):
         ...
 
     async def put_deleted(self, deleted: DeletedChannel) -> None:
-        """Stores a deleted channel, in place of an existing entry."""
+        """Stores a deleted channel. Replaces an existing record."""
         ...
 
     async def remove_deleted(self, id: str) -> None:
-        """Removes the stored rest of a deleted channel. An unknown id is not an error."""
+        """Removes the record of a deleted channel. An unknown id is not an error."""
         ...
 
     async def check(self) -> None:
-        """Returns if the store answers; used by the readiness check. Raises StoreUnavailable."""
+        """Returns if the store responds; used by the readiness check. Raises StoreUnavailable."""
         ...
 
 
@@ -72,14 +73,14 @@ class ChannelReader(Protocol):
 
 
 class DomainStore(Protocol):
-    """Keeps the push and pull domains. Raises StoreUnavailable like ChannelStore."""
+    """Stores the push and pull domains. Raises StoreUnavailable like ChannelStore."""
 
     async def get_domains(self) -> PublicDomains:
         """Returns the configured domains; empty ones if none are configured."""
         ...
 
     async def set_domains(self, domains: PublicDomains) -> None:
-        """Stores the domains. An empty domain is removed."""
+        """Stores the domains. Removes a domain that is empty."""
         ...
 
 

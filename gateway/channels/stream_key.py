@@ -1,6 +1,6 @@
-"""Stream keys: signed credentials `<expiry>-<hash>` to push to, or play, one channel until a given time.
+"""Stream keys: signed credentials `<expiry>-<hash>` to push to, or play, one channel until the expiry.
 
-There is no I/O; the caller passes the time. All comparisons of secrets take constant time.
+This module does no I/O; the caller passes the current time. All comparisons of secrets take constant time.
 """
 
 from __future__ import annotations
@@ -12,30 +12,28 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-_FAR: Final = 2**63 - 1  # an expiry is a 64-bit number of seconds
-# Only the canonical form that `sign` makes: "+1", "01", " 1" or digits of other scripts are refused.
-_FORM = re.compile(r"(0|[1-9][0-9]{0,18})-([0-9a-f]{32}|[0-9a-f]{64})", re.ASCII)
-_LONGEST = 19 + 1 + 64
+_MAX_EXPIRY: Final = 2**63 - 1  # an expiry is a 64-bit number of seconds
+# Only the canonical form that `sign` writes. "+1", "01", " 1" and digits of other scripts are rejected.
+_KEY_PATTERN = re.compile(r"(0|[1-9][0-9]{0,18})-([0-9a-f]{32}|[0-9a-f]{64})", re.ASCII)
+_MAX_LENGTH = 19 + 1 + 64
 
 
 class SignatureUse(StrEnum):
-    """The use of a signature. Its path is part of the hash, so that a push key cannot play and a play signature
-    cannot push.
-    """
+    """The use of a signature. Its path is part of the hash: a push key cannot play, a play signature cannot push."""
 
     PUSH = "push"
     PLAY = "play"
 
 
 class Algorithm(StrEnum):
-    """The hash algorithm of a signature. Both are always accepted; the length of the hash tells which one was used."""
+    """The hash algorithm of a signature. Both are always accepted; the length of the hash shows which one was used."""
 
     HMAC_SHA256 = "hmac-sha256"
-    MD5 = "md5"  # the original system's
+    MD5 = "md5"  # of the old system
 
 
 class Verdict(StrEnum):
-    """The result of `verify`. Clients learn only whether it is VALID."""
+    """The result of `verify`. Clients only receive whether it is VALID."""
 
     VALID = "valid"
     EXPIRED = "expired"
@@ -55,11 +53,11 @@ class StreamKey:
 
     @classmethod
     def parse(cls, text: str) -> StreamKey | None:
-        """Returns the parts of `<expiry>-<hash>`; None for any other text. Very long texts are refused quickly."""
-        if len(text) > _LONGEST or not (form := _FORM.fullmatch(text)):
+        """Returns the parts of `<expiry>-<hash>`; None for any other text. Very long texts are rejected quickly."""
+        if len(text) > _MAX_LENGTH or not (match := _KEY_PATTERN.fullmatch(text)):
             return None
-        expires = int(form[1])
-        return cls(expires, form[2]) if expires <= _FAR else None
+        expires = int(match[1])
+        return cls(expires, match[2]) if expires <= _MAX_EXPIRY else None
 
     @property
     def algorithm(self) -> Algorithm:
@@ -91,7 +89,7 @@ def sign(
 
     expires: seconds since the epoch, 0 to 2^63-1. Raises ValueError if it is out of range or the secret is empty.
     """
-    if not 0 <= expires <= _FAR:
+    if not 0 <= expires <= _MAX_EXPIRY:
         raise ValueError("an expiry is a number of seconds from 0 to 2^63-1")
     if not secret:
         raise ValueError("an empty secret protects nothing")
@@ -102,8 +100,10 @@ def sign(
 class SigningSecrets:
     """The secrets for signatures, and the algorithm for new keys.
 
-    current: signs and verifies. previous: only verifies; "": there is none. The task that reads a changed secret
-    calls `rotate`; all other code only reads.
+    current: signs and verifies.
+    previous: only verifies; "" if it does not exist.
+
+    Only the task that reads changed secrets calls `rotate`. All other code only reads.
     """
 
     current: str = field(repr=False)
@@ -112,20 +112,19 @@ class SigningSecrets:
     rotations: int = 0  # counts secret changes; cached results from before the last one are invalid
 
     def rotate(self, current: str, previous: str) -> None:
-        """Sets the secrets that sign and verify from now on."""
+        """Replaces both secrets."""
         if (current, previous) != (self.current, self.previous):
             self.current, self.previous = current, previous
             self.rotations += 1
 
     def sign(self, id: str, expires: int, use: SignatureUse = SignatureUse.PUSH) -> str:
-        """Returns a key like the module's `sign`, with the current secret and algorithm."""
+        """Returns a key with the current secret and algorithm, see the function `sign`."""
         return sign(id, expires, self.current, self.algorithm, use)
 
     def verify(self, id: str, key: str | None, now: float, use: SignatureUse = SignatureUse.PUSH) -> Verdict:
-        """Checks that `key` was made with one of the secrets for this channel and use, and is not expired. now: epoch
-        seconds.
+        """Checks that `key` was signed with one of the secrets for this channel and use, and has not expired.
 
-        The last second counts: `exp == now` is valid, in whole seconds.
+        now: seconds since the epoch. A key is valid until its last second: `exp == now`, in whole seconds.
         """
         if not key:
             return Verdict.MISSING
@@ -142,15 +141,14 @@ class SigningSecrets:
         return Verdict.EXPIRED if parsed.expires < int(now) else Verdict.VALID
 
     def verify_push(self, id: str, stored: str | None, key: str | None, now: float) -> Verdict:
-        """Checks that `key` allows a push to channel `id`: it must be genuine, and must be the stored key of the
-        channel.
+        """Checks that `key` allows a push to channel `id`: it must be genuine, and the stored key of the channel.
 
-        stored: None if the channel does not exist; the result is WRONG then, as for any wrong key. A genuine key that
-        is not the stored one was revoked; the result is WRONG too.
+        stored: None if the channel does not exist. Then the result is WRONG, as for any wrong key. The result is also
+        WRONG for a genuine key that is not the stored one, because that key was revoked.
         """
         verdict = self.verify(id, key, now)
-        same = hmac.compare_digest(_bytes(stored or ""), _bytes(key or ""))
-        if verdict in (Verdict.VALID, Verdict.EXPIRED) and not (stored and same):
+        is_stored = hmac.compare_digest(_bytes(stored or ""), _bytes(key or ""))
+        if verdict in (Verdict.VALID, Verdict.EXPIRED) and not (stored and is_stored):
             return Verdict.WRONG
         return verdict
 

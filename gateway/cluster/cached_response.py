@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
-from gateway.formats.dash.mpd import date
+from gateway.formats.hls.media_playlist import date
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.validators import unchanged

@@ -1,14 +1,13 @@
-"""Reads and writes AMF0, the value encoding of RTMP commands and FLV script data, within bounds.
+"""Reads and writes AMF0, the value encoding of RTMP commands and FLV script data, within limits.
 
-Source: "Action Message Format -- AMF 0" (Adobe, 2007); the section numbers below are of that document.
+Source: "Action Message Format -- AMF 0" (Adobe, 2007). The section numbers below refer to it.
 """
 
 from __future__ import annotations
 
 import struct
 
-from gateway.formats.amf3 import Amf3Reader
-from gateway.formats.amf_cursor import AmfCursor
+from gateway.formats.amf3 import Amf3Reader, AmfCursor
 from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue
 
@@ -40,9 +39,9 @@ def decode(data: bytes, *, max_depth: int = MAX_DEPTH, max_items: int = MAX_ITEM
 
     Objects, ECMA arrays and typed objects become dicts (the class name is dropped), XML documents text, dates `Date`.
     Null, undefined, unsupported, movie clips and record sets become None; the last three are markers without a value.
-    A reference costs as many items as its target holds, so repeated references cannot turn a small message into a large
-    tree.
-    Raises InvalidData if the data are truncated, have an unknown marker, are nested too deep or hold too many items.
+    A reference counts as many items as its target contains, so repeated references cannot turn a small message into a
+    large tree.
+    Raises InvalidData if the data are truncated, have an unknown marker, are nested too deep or contain too many items.
     """
     reader = _Reader(data, 0, max_depth, max_items)
     values: list[AmfValue] = []
@@ -58,10 +57,9 @@ def read(data: bytes, offset: int = 0, *, max_depth: int = MAX_DEPTH) -> tuple[A
 
 
 def encode(*values: AmfValue | int) -> bytes:
-    """Returns the AMF0 encoding of `values`, one after another: dict as object, `EcmaArray` as ECMA array, `Date` as
-    date.
+    """Returns the AMF0 encoding of `values`. A dict becomes an object, `EcmaArray` an ECMA array, `Date` a date.
 
-    Raises TypeError for values nested deeper than MAX_DEPTH, or of another type: a fault of the caller.
+    Raises TypeError for values that are nested deeper than MAX_DEPTH or have another type, an error of the caller.
     """
     parts: list[bytes] = []
     for value in values:
@@ -114,13 +112,13 @@ class _Reader(AmfCursor):
         value: dict[str, AmfValue] = EcmaArray() if marker == _ECMA_ARRAY else {}
         slot, budget = self._open()
         end = len(self._data)
-        while not (marker == _ECMA_ARRAY and self.position == end):  # some encoders forget onMetaData's end marker
+        while not (marker == _ECMA_ARRAY and self.position == end):  # some encoders omit onMetaData's end marker
             size = _u16.unpack(self._take(2))[0]
             if size == 0 and self._data[self.position : self.position + 1] == b"\x09":
                 self.position += 1
                 break
             if size == 0 and marker == _ECMA_ARRAY and self.position == end:
-                break  # other encoders forget its last byte
+                break  # other encoders omit its last byte
             key = self._text(size)
             value[key] = self.value(depth + 1)
         self._complex[slot] = (value, budget - self.items + 1)
@@ -136,7 +134,7 @@ class _Reader(AmfCursor):
         return value
 
     def _text(self, size: int) -> str:
-        self._spend(size >> 8)  # long text costs items, else references to it could still grow without bound
+        self._spend(size >> 8)  # long text counts as items, otherwise references to it could grow without limit
         return self._take(size).decode("utf-8", "replace")
 
 
@@ -168,4 +166,4 @@ def _write(parts: list[bytes], value: AmfValue | int, depth: int) -> None:
         for item in value:
             _write(parts, item, depth + 1)
     else:
-        raise TypeError(f"AMF0 has no form for {type(value).__name__}")
+        raise TypeError(f"AMF0 cannot encode {type(value).__name__}")

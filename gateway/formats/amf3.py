@@ -1,20 +1,63 @@
-"""Reads AMF3: the values that ActionScript 3 clients put after AMF0's avmplus marker. Nothing is written.
+"""Reads AMF3: the values that ActionScript 3 clients send after AMF0's avmplus marker. AMF3 is never written.
 
-Source: "Action Message Format -- AMF 3" (Adobe, 2013). Externalizable classes raise InvalidData: only their class knows
-their length.
+Source: "Action Message Format -- AMF 3" (Adobe, 2013). Externalizable classes raise InvalidData, because their length
+is unknown.
 """
 
 from __future__ import annotations
 
 import struct
+from typing import ClassVar
 
-from gateway.formats.amf_cursor import AmfCursor
 from gateway.media.errors import InvalidData
 from gateway.media.track import AmfValue
 
 _f64 = struct.Struct(">d")
 # §3.15: vectors of int, uint and double: size and struct format of one item.
 _VECTORS = {13: (4, "i"), 14: (4, "I"), 15: (8, "d")}
+
+
+class AmfCursor:
+    """A cursor over one message, with its reference table and item limit; the base of the AMF0 and AMF3 readers.
+
+    items: number of items that may still be read. A reference counts as many items as its target contains.
+    """
+
+    __slots__ = ("_complex", "_data", "_max_depth", "items", "position")
+    form: ClassVar[str]  # for errors
+
+    def __init__(self, data: bytes, position: int, max_depth: int, max_items: int) -> None:
+        self._data = data
+        self.position = position
+        self._max_depth = max_depth
+        self.items = max_items
+        self._complex: list[tuple[AmfValue, int] | None] = []  # value and its item count; None while being read
+
+    def _reference(self, index: int) -> AmfValue:
+        target = self._complex[index] if index < len(self._complex) else None
+        if target is None:
+            raise InvalidData(f"{self.form}: reference {index} to nothing, or to the object around it")
+        value: AmfValue = target[0]
+        self._spend(target[1])
+        return value
+
+    def _open(self) -> tuple[int, int]:
+        """Adds an entry to the reference table. Returns its index, and the current item limit."""
+        self._complex.append(None)
+        return len(self._complex) - 1, self.items
+
+    def _spend(self, items: int) -> None:
+        self.items -= items
+        if self.items < 0:
+            raise InvalidData(f"{self.form}: too many items")
+
+    def _take(self, size: int) -> bytes:
+        end = self.position + size
+        if end > len(self._data):
+            raise InvalidData(f"{self.form}: truncated at byte {self.position}, {size} bytes expected")
+        taken = self._data[self.position : end]
+        self.position = end
+        return taken
 
 
 class Amf3Reader(AmfCursor):
@@ -157,9 +200,8 @@ class Amf3Reader(AmfCursor):
         index = head >> 1
         if index >= len(self._strings):
             raise InvalidData(f"AMF3: string reference {index} to nothing")
-        self._spend(
-            len(self._strings[index]) >> 8
-        )  # long text costs items, else references to it could grow without bound
+        # Long text counts as items, otherwise references to it could grow without limit.
+        self._spend(len(self._strings[index]) >> 8)
         return self._strings[index]
 
     def _u29(self) -> int:

@@ -1,13 +1,13 @@
-"""Reads the recording that a browser's MediaRecorder sends: detects WebM or fragmented MP4 by its first bytes."""
+"""Reads the recording of a browser's MediaRecorder: WebM or fragmented MP4, detected by the first bytes."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from gateway.formats.lanes import Event, Packet
 from gateway.formats.mkv import ebml
 from gateway.formats.mkv.reader import MatroskaReader
 from gateway.formats.mp4.stream import FragmentReader
+from gateway.formats.recording import Event, Packet
 from gateway.media.errors import InvalidData
 
 MAX_SILENT: Final = 40_000_000  # bytes without a sample; more than one fragment
@@ -16,7 +16,7 @@ _BEGINNINGS: Final = frozenset((b"ftyp", b"styp", b"moov"))
 
 
 class RecordingReader:
-    """Reads the bytes of one push, in pieces of any size. A recording may begin anew on the same push."""
+    """Reads the bytes of one push, in pieces of any size. One push may contain several recordings."""
 
     def __init__(self) -> None:
         self._first = b""
@@ -24,7 +24,7 @@ class RecordingReader:
         self._silent = 0
 
     def receive(self, data: bytes) -> list[Event]:
-        """Returns the events that these bytes complete. Raises InvalidData; then the reader cannot be used any more."""
+        """Returns the events that these bytes complete. Raises InvalidData; then the reader is no longer usable."""
         if self._reader is None:
             self._first += data
             data = b""
@@ -42,7 +42,7 @@ class RecordingReader:
         return events
 
     def _begin(self) -> bool:
-        """Chooses the reader; returns False while too few bytes are there."""
+        """Chooses the reader. Returns False while too few bytes have arrived."""
         first = self._first
         if first.startswith(ebml.EBML):
             self._reader = MatroskaReader()

@@ -11,7 +11,7 @@ from gateway.media.errors import InvalidData, UnsupportedCodec
 # ISO/IEC 14496-3 Table 1.18
 RATES = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
 
-# ISO/IEC 14496-3 Table 1.19; 0: a program_config_element has the channels.
+# ISO/IEC 14496-3 Table 1.19; 0: a program_config_element contains the channels.
 _CHANNELS = (0, 1, 2, 3, 4, 5, 6, 8, 0, 0, 0, 7, 8, 24, 8, 0)
 
 MAX_CONFIG = 1 << 12
@@ -28,11 +28,10 @@ class Asc:
     """AudioSpecificConfig, ISO/IEC 14496-3 §1.6.2.1.
 
     object_type: of the core coder (2 is AAC LC).
-    sbr, ps: signalled explicitly, at the start or by the sync extension.
-    core_rate: Hz of the core coder.
-    rate: Hz after SBR.
+    core_rate, rate: Hz of the core coder, and Hz after SBR.
+    channel_config: the written value; 0 if a program_config_element contains the channels.
     core_samples: samples of the core coder in one frame.
-    channel_config: as written, 0 if a program_config_element has the channels.
+    sbr, ps: whether they are signalled explicitly, at the start or by the sync extension.
     """
 
     object_type: int
@@ -46,7 +45,7 @@ class Asc:
 
     @property
     def samples_per_frame(self) -> int:
-        """Samples of one frame at `rate`."""
+        """The samples of one frame at `rate`."""
         return self.core_samples * self.rate // self.core_rate
 
 
@@ -91,7 +90,7 @@ def parse_asc(config: bytes) -> Asc:
     if not channels:
         raise InvalidData(f"AudioSpecificConfig: channel configuration {channel_config}")
     if rate % core_rate or rate // core_rate > 2:
-        # §4.6.18.2.6: SBR may only double the rate or keep it.
+        # §4.6.18.2.6: SBR doubles the rate or does not change it.
         raise InvalidData(f"AudioSpecificConfig: SBR from {core_rate} to {rate} Hz")
     return Asc(object_type, core_rate, rate, 2 if ps and channels == 1 else channels, channel_config, samples, sbr, ps)
 
@@ -105,8 +104,8 @@ def codec_string(config: bytes) -> str:
 class Adts:
     """Writes ADTS headers (ISO/IEC 14496-3 §1.A.2.2.1) for the frames of one AudioSpecificConfig.
 
-    Raises UnsupportedCodec if ADTS cannot carry it: other object types than Main, LC, SSR and LTP, unusual rates, or
-    more channels than its three bits can express.
+    Raises UnsupportedCodec if ADTS cannot carry the configuration. ADTS carries the object types Main, LC, SSR and LTP,
+    the rates of its table, and the channel configurations that three bits can express.
     """
 
     __slots__ = ("_fixed",)
@@ -116,7 +115,7 @@ class Adts:
             raise UnsupportedCodec(f"ADTS cannot carry AAC object type {asc.object_type}, {asc.core_samples} samples")
         if asc.core_rate not in RATES:
             raise UnsupportedCodec(f"ADTS cannot carry AAC at {asc.core_rate} Hz")
-        # A header cannot hold a program_config_element, but the usual layouts have a number of their own.
+        # A header cannot contain a program_config_element, but the usual layouts have a channel configuration number.
         channels = asc.channel_config or (_CHANNELS.index(asc.channels) if asc.channels in _CHANNELS else 8)
         if channels > 7:
             raise UnsupportedCodec(f"ADTS cannot carry AAC of {asc.channels} channels, configuration {channels}")
@@ -126,7 +125,7 @@ class Adts:
         self._fixed = 0xFFF1 << 40 | (profile << 14 | index << 10 | channels << 6) << 24 | 0x7FF << 2
 
     def header(self, size: int) -> bytes:
-        """Returns the seven bytes before a raw frame of `size` bytes. Raises InvalidData above 8184 bytes."""
+        """Returns the seven bytes before a raw frame of `size` bytes. Raises InvalidData if `size` exceeds 8184."""
         if size > 8184:
             raise InvalidData(f"ADTS cannot carry an AAC frame of {size} bytes")
         return (self._fixed | (size + 7) << 13).to_bytes(7, "big")
@@ -150,7 +149,7 @@ def _rate(bits: BitReader) -> int:
 
 
 def _program_channels(bits: BitReader) -> int:
-    """Reads a program_config_element (ISO/IEC 14496-3 §4.4.1.1); returns the channels of its elements."""
+    """Reads a program_config_element (ISO/IEC 14496-3 §4.4.1.1). Returns the number of its channels."""
     bits.skip(10)
     front, side, back, lfe = bits.u(4), bits.u(4), bits.u(4), bits.u(2)
     data, coupling = bits.u(3), bits.u(4)

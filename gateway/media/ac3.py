@@ -1,4 +1,4 @@
-"""AC-3 and E-AC-3: the values of one syncframe, and the boxes that describe it."""
+"""AC-3 and E-AC-3: the values of one syncframe, and the MP4 boxes that describe it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _KILOBITS = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384,
 class Syncframe:
     """The values of a syncframe (ETSI TS 102 366 §4.3, §E.1.2).
 
-    samples: of all blocks.
+    rate: Hz.
+    samples: of each channel, in all blocks together.
     specific: payload of the dac3 or dec3 box.
     """
 
@@ -28,9 +29,9 @@ class Syncframe:
 
 
 def parse_frame(frame: bytes) -> Syncframe:
-    """Reads the first syncframe of `frame`; its bsid distinguishes AC-3 from E-AC-3. Raises InvalidData."""
+    """Reads the first syncframe of `frame`. Its bsid distinguishes AC-3 from E-AC-3. Raises InvalidData."""
     if len(frame) < 8 or frame[:2] != b"\x0b\x77":
-        raise InvalidData(f"no AC-3 syncframe: {frame[:4].hex()}")
+        raise InvalidData(f"not an AC-3 syncframe: {frame[:4].hex()}")
     bsid = frame[5] >> 3
     if bsid <= 10:
         return _ac3(frame)
@@ -73,6 +74,6 @@ def _eac3(frame: bytes) -> Syncframe:
     acmod, lfe, bsid = bits.u(3), bits.u(1), bits.u(5)
     samples = 256 * blocks
     kilobits = size * 8 * rate // samples // 1000
-    # §F.6: EC3SpecificBox with one independent substream and no dependent ones
+    # §F.6: EC3SpecificBox with one independent substream and no dependent substreams
     packed = min(kilobits, 0x1FFF) << 27 | code << 22 | bsid << 17 | acmod << 9 | lfe << 8
     return Syncframe(rate, _CHANNELS[acmod] + lfe, samples, packed.to_bytes(5, "big"))

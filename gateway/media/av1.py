@@ -28,7 +28,6 @@ class Av1c:
     level: int
     tier: int
     bit_depth: int
-    monochrome: bool
     obus: bytes
 
 
@@ -37,7 +36,7 @@ class SequenceHeader:
     """The values of a sequence header.
 
     width, height: of the largest frame, pixels.
-    frame_rate: frames a second, None unless they are equally spaced.
+    frame_rate: frames a second; None if the frames are not equally spaced.
     """
 
     profile: int
@@ -56,12 +55,13 @@ def parse_av1c(config: bytes) -> Av1c:
         raise InvalidData(f"av1C: marker and version are {config[0]:#x}")
     high, twelve = config[2] >> 6 & 1, config[2] >> 5 & 1
     depth = 12 if high and twelve else 10 if high else 8
-    return Av1c(config[1] >> 5, config[1] & 0x1F, config[2] >> 7, depth, bool(config[2] >> 4 & 1), config[4:])
+    return Av1c(config[1] >> 5, config[1] & 0x1F, config[2] >> 7, depth, config[4:])
 
 
 def codec_string(config: bytes) -> str:
-    """Returns "av01.0.04M.08" from the av1C record, without the optional fields (AV1-ISOBMFF §5). Raises
-    InvalidData.
+    """Returns the codecs parameter (AV1-ISOBMFF §5) from the av1C record, without its optional fields: "av01.0.04M.08".
+
+    Raises InvalidData.
     """
     av1c = parse_av1c(config)
     return f"av01.{av1c.profile}.{av1c.level:02}{'H' if av1c.tier else 'M'}.{av1c.bit_depth:02}"
@@ -70,7 +70,7 @@ def codec_string(config: bytes) -> str:
 def obus(data: bytes) -> list[tuple[int, int, int, int]]:
     """Returns (type, start, payload start, end) of each OBU in `data` (AV1 §5.3). Raises InvalidData.
 
-    An OBU without a size extends to the end of the data; the last one of a sample may have that form.
+    An OBU without a size extends to the end of the data. Only the last OBU of a sample may have this form.
     """
     found: list[tuple[int, int, int, int]] = []
     at, end = 0, len(data)
@@ -85,7 +85,7 @@ def obus(data: bytes) -> list[tuple[int, int, int, int]]:
         else:
             size = end - at
         if size < 0 or size > end - at:
-            raise InvalidData(f"OBU at {start}: {size} bytes wanted, {end - at} there")
+            raise InvalidData(f"OBU at {start}: {size} bytes expected, {end - at} available")
         found.append((header >> 3 & 0xF, start, at, at + size))
         if len(found) > MAX_OBUS:
             raise InvalidData(f"a temporal unit of more than {MAX_OBUS} OBUs")
@@ -96,7 +96,7 @@ def obus(data: bytes) -> list[tuple[int, int, int, int]]:
 def sample(payload: bytes) -> bytes:
     """Returns a temporal unit as ISO-BMFF stores it: without temporal delimiters, padding and tile lists.
 
-    Returns the same object if nothing has to be removed. Raises InvalidData.
+    Returns `payload` itself if nothing has to be removed. Raises InvalidData.
     """
     parts = obus(payload)
     if not any(kind in _NOT_IN_SAMPLES for kind, _, _, _ in parts):

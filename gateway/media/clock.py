@@ -1,6 +1,9 @@
-"""Clocks: one growing timeline from a publisher's 32-bit milliseconds, and audio time from sample counts."""
+"""Clocks: a publisher's 64-bit timeline, audio time from sample counts, and decode times from presentation times."""
 
 from __future__ import annotations
+
+from bisect import insort
+from dataclasses import dataclass
 
 _WRAP = 1 << 32
 _HALF = 1 << 31
@@ -8,24 +11,24 @@ _MASK = _WRAP - 1
 
 
 class PublisherTimeline:
-    """The common 64-bit millisecond clock of all lanes (tracks) of one publisher.
+    """The common 64-bit millisecond clock of all tracks of one publisher.
 
-    Wraps of the 32-bit clock have no effect. A timestamp is a jump if it falls more than `reorder` behind its lane, or
-    leaps more than `leap` ahead of all lanes. A jump re-bases the clock: the lane goes on one frame after the latest
-    time.
-    The other lanes take the same offset when their timestamps make the same jump, so audio and video stay in sync.
-    Until then they keep their own offset, and a lane with one wrong timestamp returns to it. Smaller reorderings pass
-    unchanged.
+    Wraps of the 32-bit clock have no effect. A timestamp is a jump in two cases: it is more than `reorder` behind its
+    track, or more than `leap` ahead of all tracks. A jump re-bases the clock: the track continues one frame after the
+    latest time.
+    Another track adopts this offset if its timestamps make an equal jump, so audio and video stay in sync. Until then
+    it keeps its previous offset. A track with one wrong timestamp returns to its previous offset. Smaller reorderings
+    pass unchanged.
 
-    start: time of the first timestamp, for a publisher that returns to a stream; None keeps the timestamp.
+    start: time of the first timestamp, for a publisher that returns to a stream; None: the timestamp is unchanged.
 
-    No time of a lane is more than `reorder` below the lane's latest, or below `start` (or 0). All values are
+    No time of a track is more than `reorder` below the track's latest time, or below `start` (or 0). All values are
     milliseconds.
     """
 
-    __slots__ = ("_floor", "_lanes", "_latest", "_leap", "_offset", "_reorder", "_start", "rebased")
+    __slots__ = ("_floor", "_latest", "_leap", "_offset", "_reorder", "_start", "_tracks", "rebased")
 
-    # A lane that takes over another lane's offset may be this far (ms) behind: tracks are not interleaved exactly.
+    # A track that adopts another track's offset may be this far (ms) behind: tracks are not interleaved exactly.
     OVERLAP = 1_000
 
     def __init__(self, *, start: int | None = None, reorder: int = 100, leap: int = 10_000) -> None:
@@ -33,36 +36,36 @@ class PublisherTimeline:
         self._floor = start or 0
         self._reorder = reorder
         self._leap = leap
-        self._lanes: dict[int, _Lane] = {}
+        self._tracks: dict[int, _TrackClock] = {}
         self._latest = 0
-        self._offset = 0  # of the lane that began or jumped last
-        self.rebased = 0  # how often the clock was re-based
+        self._offset = 0  # of the track that began or jumped last
+        self.rebased = 0  # number of jumps that re-based the clock
 
     @property
     def latest(self) -> int:
         """The greatest time returned so far, in milliseconds."""
         return self._latest
 
-    def stamp(self, lane: int, raw: int) -> int:
+    def stamp(self, track: int, raw: int) -> int:
         """Returns the time of a timestamp, in milliseconds.
 
-        lane: a small number chosen by the caller.
+        track: a number that the caller chose.
         raw: the 32-bit timestamp.
         """
-        at = self._lanes.get(lane)
+        at = self._tracks.get(track)
         if at is None:
-            return self._join(lane, raw)
+            return self._join(track, raw)
         ahead = raw + at.offset - at.high
-        if 0 < ahead <= self._leap:  # hot: the next frame, on a clock that has not wrapped
+        if 0 < ahead <= self._leap:  # hot path: the next frame, on a clock that has not wrapped
             at.step = ahead
             at.overlap = self._reorder
             at.high = high = at.high + ahead
             if high > self._latest:
                 self._latest = high
             return high
-        ahead = (ahead + _HALF & _MASK) - _HALF  # as _distance
+        ahead = (ahead + _HALF & _MASK) - _HALF  # like _distance
         if ahead > 0:
-            # A lane may pause for long (a camera that is switched off) while the others go on.
+            # A track may pause for a long time (a camera is switched off) while the others continue.
             if ahead > self._leap and _distance(raw + at.offset, self._latest) > self._leap:
                 return self._jump(at, raw)
             at.step = ahead if ahead < self._leap else self._leap
@@ -76,36 +79,37 @@ class PublisherTimeline:
         return max(self._floor, at.high + max(ahead, -self._reorder))
 
     def near(self, raw: int) -> int:
-        """Returns the time of a timestamp that belongs to no lane, as for script data. It never re-bases the clock.
+        """Returns the time of a timestamp that belongs to no track, for script data. It never re-bases the clock.
 
-        Such timestamps are often 0. If `raw` is not within `leap` of the latest time, the latest time is returned.
+        Timestamps of script data are often 0. Returns the latest time if `raw` is not within `leap` of it.
         """
         ahead = _distance(raw + self._offset, self._latest)
         return max(self._floor, self._latest + ahead) if -self._leap <= ahead <= self._leap else self._latest
 
-    def _join(self, lane: int, raw: int) -> int:
-        """Returns the time of a lane's first timestamp: on the clock of the other lanes if it fits."""
-        if self._lanes:
+    def _join(self, track: int, raw: int) -> int:
+        """Returns the time of a track's first timestamp: on the clock of the other tracks if it fits."""
+        if self._tracks:
             ahead = _distance(raw + self._offset, self._latest)
-            # A lane with another origin (audio from 0, video from the encoder's uptime) would never meet the others.
+            # The origins may differ (audio from 0, video from the encoder's uptime): then the track starts at the
+            # latest time, otherwise its times would never be near those of the others.
             time = self._latest + (ahead if -self._leap <= ahead <= self._leap else 0)
         else:
             time = raw % _WRAP if self._start is None else self._start
         self._offset = (time - raw) % _WRAP
-        # A lane that begins before the floor stays at the floor until the common clock has passed it.
-        shown = max(time, self._floor)
-        self._lanes[lane] = _Lane(self._offset, shown, max(self._reorder, shown - time))
-        self._latest = max(self._latest, shown)
-        return shown
+        # A track that begins before the floor stays at the floor until the common clock has passed it.
+        first = max(time, self._floor)
+        self._tracks[track] = _TrackClock(self._offset, first, max(self._reorder, first - time))
+        self._latest = max(self._latest, first)
+        return first
 
-    def _jump(self, at: _Lane, raw: int) -> int:
-        for other in self._lanes.values():
+    def _jump(self, at: _TrackClock, raw: int) -> int:
+        for other in self._tracks.values():
             ahead = _distance(raw + other.offset, self._latest)
             if other.offset != at.offset and -self.OVERLAP <= ahead <= self._leap:
                 at.offset = other.offset
                 break
         else:
-            # This lane is the first to jump.
+            # This track is the first one that jumps.
             at.offset = (self._latest + at.step - raw) % _WRAP
             self.rebased += 1
         self._offset = at.offset
@@ -124,36 +128,33 @@ def _distance(time: int, reference: int) -> int:
     return ((time - reference + _HALF) % _WRAP) - _HALF
 
 
-class _Lane:
-    """The state of one lane, in milliseconds.
+@dataclass(slots=True)
+class _TrackClock:
+    """The state of one track, in milliseconds.
 
     offset: added to its timestamps, modulo 2**32.
     high: its latest time.
+    overlap: how far below `high` a timestamp may be before it is a jump.
     step: its last distance between two frames.
-    overlap: how far below `high` a timestamp may be before it counts as a jump.
     """
 
-    __slots__ = ("high", "offset", "overlap", "step")
-
-    def __init__(self, offset: int, high: int, overlap: int) -> None:
-        self.offset = offset
-        self.high = high
-        self.overlap = overlap
-        self.step = 1
+    offset: int
+    high: int
+    overlap: int
+    step: int = 1
 
 
 class AudioClock:
-    """Audio time from sample counts: free of rounding to milliseconds, without gaps or overlaps.
+    """Audio time from sample counts: without rounding to milliseconds, without gaps or overlaps.
 
-    rate: Hz, also the ticks of the returned times.
-    timescale: ticks a second of the given timestamps.
-    tolerance: seconds. If a timestamp differs more from the computed time, the clock takes the timestamp. Times still
-    grow by at least one tick.
-    resynced: the last call took the timestamp.
-    resyncs: number of those calls.
+    rate: Hz; the returned times are in ticks of it.
+    timescale: ticks a second of the publisher's timestamps.
+    tolerance: seconds. If a timestamp differs more from the computed time, the clock continues from the timestamp.
+    Times still grow by at least one tick.
+    resynced: whether the last call continued from the timestamp.
     """
 
-    __slots__ = ("_last", "_next", "_rate", "_timescale", "_tolerance", "resynced", "resyncs")
+    __slots__ = ("_last", "_next", "_rate", "_timescale", "_tolerance", "resynced")
 
     def __init__(self, rate: int, timescale: int = 1000, *, tolerance: float = 0.040) -> None:
         if rate <= 0 or timescale <= 0:
@@ -164,12 +165,6 @@ class AudioClock:
         self._next: int | None = None
         self._last = -1
         self.resynced = False
-        self.resyncs = 0
-
-    @property
-    def expected(self) -> int | None:
-        """Ticks at which the next frame is due; None before the first."""
-        return self._next
 
     def stamp(self, dts: int, samples: int) -> int:
         """Returns the time of a frame, in ticks of `rate`.
@@ -178,16 +173,44 @@ class AudioClock:
         samples: samples in the frame.
         """
         time = self._next
-        given = dts * self._rate // self._timescale
+        stamped = dts * self._rate // self._timescale
         if time is None:
-            time = given
+            time = stamped
             self.resynced = False
-        elif -self._tolerance <= given - time <= self._tolerance:
+        elif -self._tolerance <= stamped - time <= self._tolerance:
             self.resynced = False
         else:
-            time = max(given, self._last + 1)
+            time = max(stamped, self._last + 1)
             self.resynced = True
-            self.resyncs += 1
         self._last = time
         self._next = time + samples
+        return time
+
+
+class DecodeTimes:
+    """Computes decode times of pictures that have only presentation times, as in Matroska.
+
+    Takes presentation times in decode order. Each decode time is at most its picture's presentation time.
+    It stores `depth` unused presentation times. The smallest of these and the new one becomes the next decode time.
+    Decode times always grow. If `depth` is too small, a decode time may exceed the presentation time.
+    """
+
+    __slots__ = ("_depth", "_last", "_times")
+
+    def __init__(self, depth: int) -> None:
+        """depth: how many pictures may be decoded before a picture that is shown before them."""
+        self._depth = depth
+        self._times: list[int] = []
+        self._last: int | None = None
+
+    def stamp(self, presentation: int) -> int:
+        """Returns the decode time of the picture with this presentation time."""
+        if not self._times:
+            # No earlier pictures exist whose times the first pictures could use.
+            self._times = list(range(presentation - self._depth, presentation))
+        insort(self._times, presentation)
+        time = self._times.pop(0)
+        if self._last is not None and time <= self._last:
+            time = self._last + 1
+        self._last = time
         return time

@@ -1,4 +1,4 @@
-"""Answers questions about a track for any codec: codecs parameter, size, frame rate, sample rate, channels."""
+"""Values of a track of any codec: codecs parameter, picture size, frame rate, sample rate, channels."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def codec_string(track: MediaTrack, first_payload: bytes | None = None) -> str:
         case Codec.AAC:
             return aac.codec_string(track.config)
         case Codec.MP3:
-            # Apple's authoring rules use this, and hls.js maps it to "mp3"; by RFC 6381 it would be mp4a.6B.
+            # Apple's authoring rules use this value, and hls.js maps it to "mp3". RFC 6381 would require mp4a.6B.
             return "mp4a.40.34"
         case Codec.OPUS:
             return "opus"
@@ -51,9 +51,9 @@ def codec_string(track: MediaTrack, first_payload: bytes | None = None) -> str:
 
 
 def video_size(track: MediaTrack, payload: bytes | None = None) -> tuple[int, int] | None:
-    """Returns width and height in pixels; None if neither the configuration nor key frame `payload` has them.
+    """Returns width and height in pixels; None if neither the configuration nor key frame `payload` contains them.
 
-    VP8 and VP9 have them only in their key frames. Raises InvalidData.
+    VP8 and VP9 have the size only in their key frames. Raises InvalidData.
     """
     match track.codec:
         case Codec.H264:
@@ -82,8 +82,7 @@ def video_size(track: MediaTrack, payload: bytes | None = None) -> tuple[int, in
 def pixel_aspect(track: MediaTrack, payload: bytes | None = None) -> PixelAspect:
     """Returns the width and height of a pixel; square if neither the configuration nor key frame `payload` has them.
 
-    VP9 has them in its key frames, as the size in which pictures are shown. For AV1 pixels count as square. Raises
-    InvalidData.
+    VP9 has them in its key frames, as the render size. AV1 pixels are assumed to be square. Raises InvalidData.
     """
     match track.codec:
         case Codec.H264:
@@ -98,15 +97,15 @@ def pixel_aspect(track: MediaTrack, payload: bytes | None = None) -> PixelAspect
 
 
 def frame_rate(track: MediaTrack) -> float | None:
-    """Returns the frames a second by the configuration; None if it does not have them. Raises InvalidData."""
+    """Returns the frames a second from the configuration; None if it does not contain them. Raises InvalidData."""
     match track.codec:
         case Codec.H264:
             avcc = h264.parse_avcc(track.config)
             return h264.parse_sps(avcc.sps[0]).frame_rate if avcc.sps else None
         case Codec.H265:
             hvcc = h265.parse_hvcc(track.config)
-            said = h265.parse_sps(hvcc.sps[0]).frame_rate if hvcc.sps else None
-            return said or hvcc.frame_rate
+            rate = h265.parse_sps(hvcc.sps[0]).frame_rate if hvcc.sps else None
+            return rate or hvcc.frame_rate
         case Codec.AV1:
             header = av1.sequence_header(av1.parse_av1c(track.config).obus)
             return header.frame_rate if header is not None else None
@@ -116,25 +115,25 @@ def frame_rate(track: MediaTrack) -> float | None:
 def audio_rate(track: MediaTrack, payload: bytes | None = None) -> int:
     """Returns the samples a second after decoding.
 
-    MP3 and AC-3 have them only in their frames: raises InvalidData without `payload`.
+    MP3 and AC-3 have the rate only in their frames: raises InvalidData without `payload`.
     """
-    return opus.RATE if track.codec is Codec.OPUS else _sound(track, payload, "sample rate").rate
+    return opus.RATE if track.codec is Codec.OPUS else _audio_values(track, payload, "sample rate").rate
 
 
 def audio_channels(track: MediaTrack, payload: bytes | None = None) -> int:
-    """Returns the channels after decoding.
+    """Returns the number of channels after decoding.
 
-    MP3 and AC-3 have them only in their frames: raises InvalidData without `payload`.
+    MP3 and AC-3 have it only in their frames: raises InvalidData without `payload`.
     """
     if track.codec is Codec.OPUS:
         return opus.parse_head(track.config).channels if track.config else 2
-    return _sound(track, payload, "channels").channels
+    return _audio_values(track, payload, "channels").channels
 
 
-def _sound(
+def _audio_values(
     track: MediaTrack, payload: bytes | None, wanted: str
 ) -> aac.Asc | flac.StreamInfo | mp3.Mp3Header | ac3.Syncframe:
-    """Returns the configuration that has the sample rate and the channels. wanted: for the error."""
+    """Returns the configuration or frame header with sample rate and channels. wanted: the value, for the error."""
     match track.codec:
         case Codec.AAC:
             return aac.parse_asc(track.config)
@@ -164,7 +163,7 @@ def samples_per_frame(track: MediaTrack, payload: bytes) -> int:
 
 
 def checked_config(codec: Codec, config: bytes) -> bytes:
-    """Returns a container's decoder configuration in the form of `MediaTrack`. Raises InvalidData."""
+    """Checks a container's decoder configuration and returns it in the form of `MediaTrack`. Raises InvalidData."""
     match codec:
         case Codec.H264:
             h264.parse_avcc(config)
@@ -192,30 +191,30 @@ def vpcc(track: MediaTrack, payload: bytes | None = None) -> vp9.Vpcc:
 
 
 def describe(track: MediaTrack, payload: bytes | None = None) -> dict[str, Any]:
-    """Returns the track as the API shows it: kind, codec, profile, and width, height, frameRate or sampleRate,
-    channels.
+    """Returns the track's values as the API shows them.
 
-    Never raises: a value that the configuration lacks, or has wrong, is None.
+    Always: kind, codec, profile. Video: width, height, frameRate. Audio: sampleRate, channels.
+    Never raises: a value that the configuration lacks, or that is invalid, is None.
     """
     out: dict[str, Any] = {
         "kind": str(track.kind),
         "codec": str(track.codec),
-        "profile": _told(_profile, track, payload),
+        "profile": _or_none(_profile, track, payload),
     }
     if track.kind is Kind.VIDEO:
-        size = _told(video_size, track, payload)
-        rate = _told(frame_rate, track)
+        size = _or_none(video_size, track, payload)
+        rate = _or_none(frame_rate, track)
         out["width"], out["height"] = size or (None, None)
         out["frameRate"] = round(rate, 3) if rate else None
     else:
-        out["sampleRate"] = _told(audio_rate, track, payload)
-        out["channels"] = _told(audio_channels, track, payload)
+        out["sampleRate"] = _or_none(audio_rate, track, payload)
+        out["channels"] = _or_none(audio_channels, track, payload)
     return out
 
 
-def _told(ask: Any, *args: Any) -> Any:
+def _or_none(read: Any, *args: Any) -> Any:
     try:
-        return ask(*args)
+        return read(*args)
     except InvalidData:
         return None
 
@@ -242,5 +241,5 @@ def _profile(track: MediaTrack, payload: bytes | None) -> str | None:
 
 def _payload(track: MediaTrack, payload: bytes | None) -> bytes:
     if payload is None:
-        raise InvalidData(f"{track.codec} says this in its frames only, and there is none yet")
+        raise InvalidData(f"{track.codec} has this value only in its frames, and no frame has arrived yet")
     return payload

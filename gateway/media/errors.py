@@ -2,8 +2,8 @@
 
 
 class InvalidData(ValueError):
-    """Bytes that do not follow their format's specification. The message names the fault and its place."""
+    """Bytes that do not follow the specification of their format. The message names the fault and its position."""
 
 
 class UnsupportedCodec(InvalidData):
-    """A codec, or a form of it, that this container cannot carry. The message names both."""
+    """A codec, or a profile of it, that this container cannot carry. The message names both."""

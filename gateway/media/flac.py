@@ -13,19 +13,19 @@ MAX_CONFIG = 1 << 16
 class StreamInfo:
     """The STREAMINFO block (RFC 9639 §8.2).
 
-    blocks: the metadata blocks in the form of ISO-BMFF's dfLa, with the last-block flag set.
+    rate: Hz.
+    blocks: the metadata blocks as in the ISO-BMFF box dfLa, with the last-block flag set.
     """
 
     rate: int
     channels: int
-    bits: int
-    max_block: int
     blocks: bytes
 
 
 def parse_config(config: bytes) -> StreamInfo:
-    """Reads metadata blocks with or without "fLaC" before them, or a bare STREAMINFO of 34 bytes. Raises
-    InvalidData.
+    """Reads metadata blocks, with or without "fLaC" before them, or only the 34 bytes of a STREAMINFO.
+
+    Raises InvalidData.
     """
     body = config[4:] if config.startswith(b"fLaC") else config
     if len(body) == 34:
@@ -33,17 +33,17 @@ def parse_config(config: bytes) -> StreamInfo:
     if not 38 <= len(body) <= MAX_CONFIG or body[0] & 0x7F or body[1:4] != b"\x00\x00\x22":
         raise InvalidData(f"FLAC configuration of {len(config)} bytes without STREAMINFO")
     packed = int.from_bytes(body[14:22], "big")
-    rate, channels, bits = packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
+    rate, channels = packed >> 44, (packed >> 41 & 7) + 1
     if not rate:
         raise InvalidData("STREAMINFO: 0 Hz")
-    # Only STREAMINFO is kept: decoders do not need pictures and comments.
-    return StreamInfo(rate, channels, bits, int.from_bytes(body[6:8], "big"), b"\x80" + body[1:38])
+    # Only STREAMINFO remains: decoders do not need pictures and comments.
+    return StreamInfo(rate, channels, b"\x80" + body[1:38])
 
 
 def frame_samples(frame: bytes) -> int:
-    """Returns the samples a channel in one frame (RFC 9639 §9.1.1). Raises InvalidData."""
+    """Returns the samples of each channel in one frame (RFC 9639 §9.1.1). Raises InvalidData."""
     if len(frame) < 5 or frame[0] != 0xFF or frame[1] & 0xFE != 0xF8:
-        raise InvalidData(f"no FLAC frame: {frame[:4].hex()}")
+        raise InvalidData(f"not a FLAC frame: {frame[:4].hex()}")
     code = frame[2] >> 4
     if code == 1:
         return 192
@@ -53,7 +53,7 @@ def frame_samples(frame: bytes) -> int:
         return 1 << code
     if code == 0:
         raise InvalidData("FLAC frame with the reserved block size")
-    # The coded number (like UTF-8, §9.1.5) is between the fixed header and the block size.
+    # The coded number (encoded like UTF-8, §9.1.5) is between the fixed header and the block size.
     first = frame[4]
     size = 1
     while size < 8 and first & (0x80 >> size) and first & 0x80:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from gateway.lib.bit_reader import BitReader
 from gateway.media.errors import InvalidData
-from gateway.media.nal import unescape
+from gateway.media.nal import join, unescape
+from gateway.media.parameter_sets import bounded, cropped_size, read_frame_rate, read_units, skip_video_signal
 from gateway.media.pixel_aspect import SQUARE, PixelAspect, read_pixel_aspect
 
 VPS = 32
 SPS = 33
 PPS = 34
 AUD = 35
-SEI_PREFIX = 39
 
 MAX_CONFIG = 1 << 16
-_MAX_SIDE = 1 << 15  # Table A.6: level 6.2 allows sqrt(8 * 35651584) = 16888; 8.5 is unbounded
+_MAX_SIDE = 1 << 15  # Table A.6: level 6.2 allows sqrt(8 * 35651584) = 16888; level 8.5 has no limit
 _MAX_SUB_LAYERS = 7
 _MAX_SHORT_TERM_SETS = 64
 _MAX_PICTURES = 16
 
-# Distances in picture order of the pictures before and after this one, nearest first.
+# Picture order distances to the reference pictures before and after this one, nearest first.
 _Deltas: TypeAlias = tuple[list[int], list[int]]
 
 
@@ -53,8 +54,8 @@ class H265Sps:
     """The values of a sequence parameter set.
 
     width, height: pixels inside the conformance window.
-    frame_rate: frames a second, None if not given.
-    aspect: width and height of a pixel, square if not given.
+    frame_rate: frames a second; None if not specified.
+    aspect: width and height of a pixel; square if not specified.
     """
 
     profile: int
@@ -77,21 +78,16 @@ def parse_hvcc(config: bytes) -> Hvcc:
     # ISO/IEC 14496-15 requires version 1; writers before its publication used 0.
     if config[0] > 1:
         raise InvalidData(f"hvcC version {config[0]}")
-    sets: dict[int, list[bytes]] = {VPS: [], SPS: [], PPS: []}
+    sets: dict[int, tuple[bytes, ...]] = {VPS: (), SPS: (), PPS: ()}
     at = 23
     for _ in range(config[22]):
         if at + 3 > len(config):
             raise InvalidData(f"hvcC: an array starts at {at} of {len(config)} bytes")
         kind = config[at] & 0x3F
         count = int.from_bytes(config[at + 1 : at + 3], "big")
-        at += 3
-        for n in range(count):
-            start = at + 2
-            at = start + int.from_bytes(config[at:start], "big")
-            if start > len(config) or at > len(config):
-                raise InvalidData(f"hvcC: unit {n} of type {kind} ends at {at} of {len(config)} bytes")
-            if at > start and kind in sets:
-                sets[kind].append(config[start:at])
+        units, at = read_units(config, at + 3, count, f"hvcC: type {kind}, NAL unit")
+        if kind in sets:
+            sets[kind] += units
     rate = int.from_bytes(config[19:21], "big") / 256  # "in units of frames/(256 seconds)"
     return Hvcc(
         profile_space=config[1] >> 6,
@@ -102,21 +98,21 @@ def parse_hvcc(config: bytes) -> Hvcc:
         level=config[12],
         length_size=(config[21] & 3) + 1,
         frame_rate=rate or None,
-        vps=tuple(sets[VPS]),
-        sps=tuple(sets[SPS]),
-        pps=tuple(sets[PPS]),
+        vps=sets[VPS],
+        sps=sets[SPS],
+        pps=sets[PPS],
     )
 
 
 def build_hvcc(vps: list[bytes], sps: list[bytes], pps: list[bytes]) -> bytes:
-    """Returns the hvcC record of these parameter sets, with lengths of four bytes. Raises InvalidData if they do not
-    fit.
+    """Returns the hvcC record of these parameter sets, for NAL units with four-byte lengths.
 
-    The pictures must be progressive 4:2:0 without temporal layers, as from our encoders.
+    The pictures must be progressive 4:2:0 without temporal layers, as the gateway's encoders make them. Raises
+    InvalidData if the parameter sets do not fit.
     """
     sets = ((VPS, vps), (SPS, sps), (PPS, pps))
     if not sps or any(not 2 < len(u) <= 0xFFFF or nal_type(u) != kind for kind, units in sets for u in units):
-        raise InvalidData("these parameter sets make no hvcC")
+        raise InvalidData("these parameter sets cannot form an hvcC record")
     bits = unescape(sps[0])
     if len(bits) < 15:
         raise InvalidData(f"SPS of {len(bits)} bytes")
@@ -129,7 +125,7 @@ def build_hvcc(vps: list[bytes], sps: list[bytes], pps: list[bytes]) -> bytes:
     for kind, units in sets:
         # array_completeness 1: the samples contain no parameter sets, as hvc1 requires.
         out.append(bytes((0x80 | kind,)) + len(units).to_bytes(2, "big"))
-        out += [len(u).to_bytes(2, "big") + u for u in units]
+        out.append(join(units, 2))
     return b"".join(out)
 
 
@@ -145,19 +141,19 @@ def codec_string(config: bytes) -> str:
 
 
 def parse_sps(unit: bytes) -> H265Sps:
-    """Reads a sequence parameter set NAL unit, header bytes first (ITU-T H.265 §7.3.2.2, Annex E). Raises InvalidData.
+    """Reads a sequence parameter set (ITU-T H.265 §7.3.2.2, Annex E). unit: NAL unit with its header bytes.
 
-    A set that ends after its picture size has no frame rate; that is no error.
+    A set may end after its picture size: then it has no frame rate. Raises InvalidData.
     """
     if not 6 <= len(unit) <= MAX_CONFIG or nal_type(unit) != SPS:
-        raise InvalidData(f"no SPS: {unit[:4].hex()}, {len(unit)} bytes")
+        raise InvalidData(f"not an SPS: {unit[:4].hex()}, {len(unit)} bytes")
     bits = BitReader(unescape(unit[2:]), what="SPS", error=InvalidData)
     bits.skip(4)
-    sub_layers = _bounded(bits.u(3), _MAX_SUB_LAYERS - 1, "sps_max_sub_layers_minus1")
+    sub_layers = bounded(bits.u(3), _MAX_SUB_LAYERS - 1, "sps_max_sub_layers_minus1")
     bits.flag()
     profile, level = _profile_tier_level(bits, sub_layers)
-    _bounded(bits.ue(), 15, "sps_seq_parameter_set_id")
-    chroma_format = _bounded(bits.ue(), 3, "chroma_format_idc")
+    bounded(bits.ue(), 15, "sps_seq_parameter_set_id")
+    chroma_format = bounded(bits.ue(), 3, "chroma_format_idc")
     separate_planes = chroma_format == 3 and bits.flag()
     width, height = bits.ue(), bits.ue()
     if not (0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
@@ -166,18 +162,12 @@ def parse_sps(unit: bytes) -> H265Sps:
         # Table 6-1: SubWidthC and SubHeightC scale the conformance window.
         unit_x = 2 if chroma_format in (1, 2) and not separate_planes else 1
         unit_y = 2 if chroma_format == 1 and not separate_planes else 1
-        left, right, top, bottom = bits.ue(), bits.ue(), bits.ue(), bits.ue()
-        width -= (left + right) * unit_x
-        height -= (top + bottom) * unit_y
-        if width <= 0 or height <= 0:
-            raise InvalidData(f"SPS: cropped to {width} x {height}")
+        width, height = cropped_size(bits, width, height, unit_x, unit_y)
     rate, aspect = None, SQUARE
-    try:
-        if _finds_vui(bits, sub_layers):
+    with contextlib.suppress(InvalidData):
+        if _skip_to_vui(bits, sub_layers):
             aspect = read_pixel_aspect(bits)
             rate = _frame_rate(bits)
-    except InvalidData:
-        pass
     return H265Sps(profile, level, width, height, rate, aspect)
 
 
@@ -195,11 +185,11 @@ def _profile_tier_level(bits: BitReader, sub_layers: int) -> tuple[int, int]:
     return profile, level
 
 
-def _finds_vui(bits: BitReader, sub_layers: int) -> bool:
-    """Skips from the bit depths to vui_parameters; returns whether there are any."""
+def _skip_to_vui(bits: BitReader, sub_layers: int) -> bool:
+    """Skips from the bit depths to vui_parameters. Returns whether they are present."""
     bits.ue()
     bits.ue()
-    order_bits = _bounded(bits.ue(), 12, "log2_max_pic_order_cnt_lsb_minus4") + 4
+    order_bits = bounded(bits.ue(), 12, "log2_max_pic_order_cnt_lsb_minus4") + 4
     for _ in range(sub_layers + 1 if bits.flag() else 1):
         bits.ue()
         bits.ue()
@@ -214,37 +204,26 @@ def _finds_vui(bits: BitReader, sub_layers: int) -> bool:
         bits.ue()
         bits.ue()
         bits.flag()
-    sets = _bounded(bits.ue(), _MAX_SHORT_TERM_SETS, "num_short_term_ref_pic_sets")
+    sets = bounded(bits.ue(), _MAX_SHORT_TERM_SETS, "num_short_term_ref_pic_sets")
     deltas: _Deltas = ([], [])
     for n in range(sets):
         deltas = _short_term_set(bits, n, deltas)
     if bits.flag():  # long_term_ref_pics_present_flag
-        for _ in range(_bounded(bits.ue(), 32, "num_long_term_ref_pics_sps")):
+        for _ in range(bounded(bits.ue(), 32, "num_long_term_ref_pics_sps")):
             bits.skip(order_bits + 1)
     bits.skip(2)
     return bits.flag()  # vui_parameters_present_flag
 
 
 def _frame_rate(bits: BitReader) -> float | None:
-    """Skips from overscan_info_present_flag to vui_timing_info; returns the frames a second, None if not given."""
-    if bits.flag():
-        bits.skip(1)
-    if bits.flag():
-        bits.skip(4)
-        if bits.flag():
-            bits.skip(24)
-    if bits.flag():
-        bits.ue()
-        bits.ue()
+    """Skips from overscan_info_present_flag to vui_timing_info. Returns frames a second; None if not specified."""
+    skip_video_signal(bits)
     bits.skip(3)
     if bits.flag():  # default_display_window_flag
         for _ in range(4):
             bits.ue()
-    if not bits.flag():  # vui_timing_info_present_flag
-        return None
-    units, scale = bits.u(32), bits.u(32)
-    rate = scale / units if units else 0.0
-    return rate if 0 < rate <= 1000 else None
+    timing_info_present = bits.flag()
+    return read_frame_rate(bits, ticks_per_frame=1) if timing_info_present else None
 
 
 def _skip_scaling_lists(bits: BitReader) -> None:
@@ -261,20 +240,20 @@ def _skip_scaling_lists(bits: BitReader) -> None:
 
 
 def _short_term_set(bits: BitReader, index: int, previous: _Deltas) -> _Deltas:
-    """Reads one st_ref_pic_set (§7.3.7, §7.4.8); the next set may be predicted from its picture distances."""
+    """Reads one st_ref_pic_set (§7.3.7, §7.4.8). Returns its distances: the next set may be predicted from them."""
     before, after = previous
     if index and bits.flag():
         sign = bits.flag()
         step = bits.ue() + 1
         if sign:
             step = -step
-        # used_by_curr_pic_flag, and use_delta_flag where it is 0
-        kept = [bits.flag() or bits.flag() for _ in range(len(before) + len(after) + 1)]
-        moved = [d + step for d in (*before, *after)] + [step]
-        mine = [d for d, keep in zip(moved, kept, strict=True) if keep and d]
-        return _checked([d for d in mine if d < 0], [d for d in mine if d > 0])
-    negative = _bounded(bits.ue(), _MAX_PICTURES, "num_negative_pics")
-    positive = _bounded(bits.ue(), _MAX_PICTURES, "num_positive_pics")
+        # used_by_curr_pic_flag; if it is 0, use_delta_flag follows
+        used = [bits.flag() or bits.flag() for _ in range(len(before) + len(after) + 1)]
+        shifted = [d + step for d in (*before, *after)] + [step]
+        distances = [d for d, is_used in zip(shifted, used, strict=True) if is_used and d]
+        return _sorted_deltas([d for d in distances if d < 0], [d for d in distances if d > 0])
+    negative = bounded(bits.ue(), _MAX_PICTURES, "num_negative_pics")
+    positive = bounded(bits.ue(), _MAX_PICTURES, "num_positive_pics")
     before, after = [], []
     for distances, count, sign_of in ((before, negative, -1), (after, positive, 1)):
         at = 0
@@ -282,16 +261,10 @@ def _short_term_set(bits: BitReader, index: int, previous: _Deltas) -> _Deltas:
             at += sign_of * (bits.ue() + 1)
             bits.flag()
             distances.append(at)
-    return _checked(before, after)
+    return _sorted_deltas(before, after)
 
 
-def _checked(before: list[int], after: list[int]) -> _Deltas:
-    _bounded(len(before) + len(after), _MAX_PICTURES, "NumDeltaPocs")
+def _sorted_deltas(before: list[int], after: list[int]) -> _Deltas:
+    bounded(len(before) + len(after), _MAX_PICTURES, "NumDeltaPocs")
     # Equations 7-61 and 7-62 keep both lists in the order of their distance.
     return sorted(before, reverse=True), sorted(after)
-
-
-def _bounded(value: int, limit: int, name: str) -> int:
-    if value > limit:
-        raise InvalidData(f"SPS: {name} is {value}")
-    return value

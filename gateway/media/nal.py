@@ -20,13 +20,14 @@ def split(payload: bytes, length_size: int = 4) -> list[bytes]:
 
     length_size: bytes of each length, 1 to 4. The specification reserves 3, but its meaning is clear.
 
-    Empty units are left out. Raises InvalidData if a length exceeds the sample, or for more than MAX_UNITS units.
+    Empty units are left out. Raises InvalidData if a length exceeds the sample, or if there are more than MAX_UNITS
+    units.
     """
     return [bytes(unit) for unit in views(payload, length_size)]
 
 
 def views(payload: bytes, length_size: int = 4) -> list[memoryview]:
-    """Returns the same units as `split` without copies: memory views that keep the whole sample alive."""
+    """Returns the units of `split` without copying them. The memory views keep the whole sample alive."""
     view = memoryview(payload)
     units: list[memoryview] = []
     at = 0
@@ -47,7 +48,7 @@ def views(payload: bytes, length_size: int = 4) -> list[memoryview]:
 def split_annexb(data: bytes) -> list[bytes]:
     """Returns the NAL units of an Annex B byte stream (ITU-T H.264 §B.1), without zero padding.
 
-    Bytes before the first start code are left out. Raises InvalidData for more than MAX_UNITS units.
+    Bytes before the first start code are left out. Raises InvalidData if there are more than MAX_UNITS units.
     """
     units: list[bytes] = []
     begin: int | None = None
@@ -63,8 +64,9 @@ def split_annexb(data: bytes) -> list[bytes]:
 
 
 def join(units: Iterable[bytes], length_size: int = 4) -> bytes:
-    """Returns one length-prefixed sample of these NAL units. Raises InvalidData if a unit is too long for its length
-    field.
+    """Returns one length-prefixed sample of these NAL units.
+
+    Raises InvalidData if a unit is too long for its length field.
     """
     limit = 1 << (8 * length_size)
     pieces: list[bytes] = []
@@ -81,15 +83,8 @@ def join_annexb(units: Iterable[bytes]) -> bytes:
     return b"".join([piece for unit in units for piece in (START_CODE, unit)])
 
 
-def to_annexb(payload: bytes, length_size: int = 4) -> bytes:
-    """Converts a length-prefixed sample to Annex B. Raises InvalidData as `split` does."""
-    return join_annexb(split(payload, length_size))
-
-
 def from_annexb(data: bytes, length_size: int = 4) -> bytes:
-    """Converts an Annex B access unit to a length-prefixed sample. Raises InvalidData as `split_annexb` and
-    `join` do.
-    """
+    """Converts an Annex B access unit to a length-prefixed sample. Raises InvalidData."""
     return join(split_annexb(data), length_size)
 
 

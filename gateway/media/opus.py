@@ -19,6 +19,7 @@ _MAX_SAMPLES = 5760  # RFC 6716 §3.4 [R5]: a packet holds at most 120 ms
 class OpusHead:
     """The identification header (RFC 7845 §5.1).
 
+    pre_skip: samples at 48 kHz that the decoder drops at the start.
     input_rate: Hz before encoding.
     gain: dB in Q7.8.
     mapping: stream count, coupled count and one byte for each channel; empty for mapping family 0.
@@ -33,8 +34,9 @@ class OpusHead:
 
 
 def parse_head(config: bytes) -> OpusHead:
-    """Reads an OpusHead with or without its magic, or the payload of a dOps box (which has version 0). Raises
-    InvalidData.
+    """Reads an OpusHead with or without its magic, or the payload of a dOps box (which has version 0).
+
+    Raises InvalidData.
     """
     body = config[8:] if config.startswith(b"OpusHead") else config
     if not 11 <= len(body) <= MAX_CONFIG:
@@ -63,8 +65,8 @@ def head_bytes(head: OpusHead) -> bytes:
 def unskipped(config: bytes) -> bytes:
     """Returns the identification header without pre-skip, for containers whose times place every sample.
 
-    With it a decoder would drop the first samples and count the others from there. Chromium's MP4 has a pre-skip of 80
-    ms. Raises InvalidData.
+    With a pre-skip, a decoder drops the first samples and shifts all others. Chromium's MP4 has a pre-skip of 80 ms.
+    Raises InvalidData.
     """
     return head_bytes(replace(parse_head(config), pre_skip=0))
 
@@ -76,8 +78,9 @@ def dops(head: OpusHead) -> bytes:
 
 
 def packet_samples(packet: bytes) -> int:
-    """Returns the samples at 48 kHz in one packet (RFC 6716 §3.1, §3.2). Raises InvalidData for none or more than 120
-    ms.
+    """Returns the samples at 48 kHz in one packet (RFC 6716 §3.1, §3.2).
+
+    Raises InvalidData if it contains no samples or more than 120 ms.
     """
     if not packet:
         raise InvalidData("Opus packet of 0 bytes")

@@ -17,12 +17,12 @@ _TABLE: Final[tuple[PixelAspect, ...]] = (
     (80, 33), (18, 11), (15, 11), (64, 33), (160, 99), (4, 3), (3, 2), (2, 1),
 )  # fmt: skip
 _EXTENDED: Final = 255
-_MOST: Final = 8  # a larger ratio counts as an encoder error, and pixels as square
-_NEAR: Final = Fraction(1, 100)  # sizes rounded to whole pixels are off by less
+_MAX_RATIO: Final = 8  # a larger ratio is an encoder error: then pixels are assumed to be square
+_TOLERANCE: Final = Fraction(1, 100)  # sizes rounded to whole pixels differ by less
 
 
 def read_pixel_aspect(bits: BitReader) -> PixelAspect:
-    """Reads a VUI from aspect_ratio_info_present_flag, its first bit, to the end of the ratio (Annex E.1 of both)."""
+    """Reads a VUI from its first bit, aspect_ratio_info_present_flag, to the end of the ratio (Annex E.1 of both)."""
     if not bits.flag():
         return SQUARE
     kind = bits.u(8)
@@ -31,16 +31,14 @@ def read_pixel_aspect(bits: BitReader) -> PixelAspect:
     return _TABLE[kind - 1] if 0 < kind <= len(_TABLE) else SQUARE
 
 
-def of_sizes(size: tuple[int, int], shown: tuple[int, int]) -> PixelAspect:
-    """Returns the pixel aspect of pictures of `size` pixels that are shown in size `shown`."""
-    wide, high = shown[0] * size[1], shown[1] * size[0]
-    found = usable(wide, high)
-    return SQUARE if abs(Fraction(*found) - 1) < _NEAR else found
+def of_sizes(size: tuple[int, int], render_size: tuple[int, int]) -> PixelAspect:
+    """Returns the pixel aspect ratio of pictures with `size` pixels that are displayed as `render_size`."""
+    found = usable(render_size[0] * size[1], render_size[1] * size[0])
+    return SQUARE if abs(Fraction(*found) - 1) < _TOLERANCE else found
 
 
-def usable(wide: int, high: int) -> PixelAspect:
-    """Returns the ratio in lowest terms; square for an impossible one."""
-    if not wide or not high or not Fraction(1, _MOST) <= Fraction(wide, high) <= _MOST:
+def usable(width: int, height: int) -> PixelAspect:
+    """Returns the ratio in lowest terms; square if it is impossible."""
+    if not width or not height or not Fraction(1, _MAX_RATIO) <= Fraction(width, height) <= _MAX_RATIO:
         return SQUARE
-    ratio = Fraction(wide, high)
-    return ratio.numerator, ratio.denominator
+    return Fraction(width, height).as_integer_ratio()

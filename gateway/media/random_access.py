@@ -1,4 +1,4 @@
-"""Classifies key frames of closed and open GOPs: what a decoder that starts with one can show."""
+"""Classifies key frames by the pictures that follow them: closed GOP, open GOP or intra refresh."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, MediaTrack
 
 _I_SLICES = (2, 4, 7, 9)  # slice_type, ITU-T H.264 Table 7-6: I and SI
-_SLICE_HEAD = 16  # bytes of a slice that hold first_mb_in_slice and slice_type
+_SLICE_HEADER_BYTES = 16  # enough bytes of a slice for first_mb_in_slice and slice_type
 # nal_unit_type, ITU-T H.265 Table 7-1.
 _BLA_W_LP, _IDR_N_LP, _CRA = 16, 20, 21
-_VCL = 32  # the first type that is no slice
+_FIRST_NON_VCL = 32  # the first type that is not a slice
 
 
 class RandomAccess(Enum):
     """How a decoder can start with a picture that its encoder marks as a key frame.
 
-    CLOSED: everything that follows can be decoded (IDR, BLA).
-    CLEAN: everything but leading pictures, which decoders skip by themselves (CRA, ITU-T H.265 §8.1.3). There may be
-    none.
-    OPEN: the H.264 counterpart of CLEAN. By the H.264 specification decoding starts at IDR pictures, and only those are
-    sync samples (ISO/IEC 14496-15 §4.10 marks recovery points in another way).
-    GRADUAL: the picture is incomplete, and the following ones complete it (intra refresh).
+    CLOSED: all following pictures can be decoded (IDR, BLA).
+    CLEAN: all except leading pictures, if there are any. Decoders skip them (CRA, ITU-T H.265 §8.1.3).
+    OPEN: like CLEAN, in H.264. There, decoding starts at IDR pictures, and only these are sync samples. ISO/IEC
+    14496-15 §4.10 marks recovery points differently.
+    GRADUAL: the picture is incomplete, and the following pictures complete it (intra refresh).
     """
 
     CLOSED = 1
@@ -39,26 +38,26 @@ RandomAccessOf: TypeAlias = Callable[[bytes], RandomAccess]
 
 
 def random_access_of(track: MediaTrack) -> RandomAccessOf:
-    """Returns a function that classifies the samples of this track that the encoder marks as key frames.
+    """Returns a function that classifies those samples of the track that the encoder marks as key frames.
 
-    If the configuration or the sample cannot be read, the function trusts the encoder and returns CLOSED.
+    If the configuration or the sample cannot be parsed, the function returns CLOSED.
     """
     try:
         if track.codec is Codec.H264:
             length = h264.parse_avcc(track.config).length_size
-            return lambda payload: _judged(_h264, payload, length)
+            return lambda payload: _classify(_classify_h264, payload, length)
         if track.codec is Codec.H265:
             length = h265.parse_hvcc(track.config).length_size
-            return lambda payload: _judged(_h265, payload, length)
+            return lambda payload: _classify(_classify_h265, payload, length)
     except InvalidData:
         pass
     return lambda payload: RandomAccess.CLOSED
 
 
-def _judged(judge: Callable[[memoryview], RandomAccess | None], payload: bytes, length: int) -> RandomAccess:
+def _classify(classify_unit: Callable[[memoryview], RandomAccess | None], payload: bytes, length: int) -> RandomAccess:
     try:
         for unit in nal.views(payload, length):
-            found = judge(unit)
+            found = classify_unit(unit)
             if found is not None:
                 return found
     except InvalidData:
@@ -66,21 +65,21 @@ def _judged(judge: Callable[[memoryview], RandomAccess | None], payload: bytes, 
     return RandomAccess.CLOSED
 
 
-def _h264(unit: memoryview) -> RandomAccess | None:
+def _classify_h264(unit: memoryview) -> RandomAccess | None:
     kind = unit[0] & 0x1F
     if kind == h264.SLICE_IDR:
         return RandomAccess.CLOSED
     if kind not in h264.SLICES:
         return None
     # §7.3.3: slice_header begins with first_mb_in_slice and slice_type.
-    bits = BitReader(nal.unescape(bytes(unit[1:_SLICE_HEAD])), what="slice header", error=InvalidData)
+    bits = BitReader(nal.unescape(bytes(unit[1:_SLICE_HEADER_BYTES])), what="slice header", error=InvalidData)
     bits.ue()
     return RandomAccess.OPEN if bits.ue() in _I_SLICES else RandomAccess.GRADUAL
 
 
-def _h265(unit: memoryview) -> RandomAccess | None:
+def _classify_h265(unit: memoryview) -> RandomAccess | None:
     kind = unit[0] >> 1 & 0x3F
-    if kind >= _VCL:
+    if kind >= _FIRST_NON_VCL:
         return None
     if _BLA_W_LP <= kind <= _IDR_N_LP:
         return RandomAccess.CLOSED

@@ -35,10 +35,10 @@ class Codec(StrEnum):
 class MediaTrack:
     """One elementary stream.
 
+    timescale: ticks a second of `AccessUnit.dts` and `.cts`.
     config: the decoder configuration in its ISO-BMFF form without box header. H.264, H.265, AV1, VP8 and VP9: avcC,
     hvcC, av1C or vpcC record. AAC: AudioSpecificConfig. Opus: OpusHead with or without its magic; dOps is derived from
     it. FLAC: metadata blocks. MP3: empty.
-    timescale: ticks a second of `AccessUnit.dts` and `.cts`.
     """
 
     kind: Kind
@@ -49,9 +49,9 @@ class MediaTrack:
 
 @dataclass(frozen=True, slots=True)
 class Tracks:
-    """All that a consumer must know before the next AccessUnit; sent first, and again after any change.
+    """The tracks of a stream. A consumer receives them before the first AccessUnit, and again after any change.
 
-    epoch: grows when the media do not continue those before (the publisher returned, parameters changed). Then FLV
+    epoch: grows if the media do not continue the previous media (the publisher returned, parameters changed). Then FLV
     sends new sequence headers, HLS a discontinuity, and a recorder starts a new file.
     metadata: the publisher's onMetaData, unchanged.
     """

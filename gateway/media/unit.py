@@ -9,12 +9,12 @@ from gateway.media.track import MediaTrack
 
 @dataclass(slots=True)
 class AccessUnit:
-    """One coded picture or audio frame, in decode order. Treated as immutable (frozen would cost 4x at creation).
+    """One coded picture or audio frame, in decode order. Do not modify it. (`frozen` would be 4 times slower.)
 
+    dts, cts: ticks of track.timescale. The presentation time is dts + cts; cts may be negative.
+    key: whether decoding can start here; true for every audio frame.
+    wall: arrival time, seconds since the epoch.
     payload: one sample in its codec's ISO-BMFF form (length-prefixed NAL units, AV1 temporal unit, raw audio frame).
-    dts, cts: ticks of track.timescale; presentation time is dts + cts; cts may be negative.
-    key: decoding can start here (every audio frame is a key).
-    wall: seconds since the epoch when it arrived.
     """
 
     track: MediaTrack
@@ -27,9 +27,10 @@ class AccessUnit:
 
 @dataclass(slots=True)
 class Timed:
-    """Script data at a time (onTextData, onCuePoint …).
+    """Script data with a timestamp (onTextData, onCuePoint …).
 
-    dts: milliseconds; amf: the AMF0 encoding of the values after the name.
+    dts: milliseconds.
+    amf: the AMF0 encoding of the values after the name.
     """
 
     dts: int

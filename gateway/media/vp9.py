@@ -33,11 +33,11 @@ class Vpcc:
 def parse_vpcc(config: bytes) -> Vpcc:
     """Reads the record `config`. Raises InvalidData.
 
-    FLV carries it with or without four bytes of version 1 and flags before it. Both are read; `record` is without them.
+    In FLV, four bytes (version 1, flags) may precede it. Both forms are read; `record` does not contain these bytes.
     """
     if not 6 <= len(config) <= MAX_CONFIG:
         raise InvalidData(f"vpcC of {len(config)} bytes")
-    # A bare record never begins so: it would mean profile 1, level 0 and depth 0.
+    # A record alone never begins with these bytes: they would mean profile 1, level 0 and depth 0.
     record = config[4:] if config[:4] == b"\x01\x00\x00\x00" else config
     if len(record) < 8:
         record = record.ljust(8, b"\x00")
@@ -53,27 +53,28 @@ def vpcc_of(frame: bytes) -> Vpcc:
     if header is None:
         raise InvalidData("VP9: neither configuration nor key frame")
     profile, depth, subsampling, full_range, (width, height), _ = header
-    level = next((level for most, level in _LEVELS if width * height <= most), 62)
+    level = next((level for max_pixels, level in _LEVELS if width * height <= max_pixels), 62)
     # The decoder finds the colour values itself: 2 is "unspecified" in all three fields.
     record = bytes((profile, level, depth << 4 | subsampling << 1 | full_range, 2, 2, 2, 0, 0))
     return Vpcc(profile, level, depth, subsampling, full_range, record)
 
 
 def codec_string(vpcc: Vpcc, *, vp8: bool = False) -> str:
-    """Returns "vp09.00.31.08" (or vp08…), the "Codecs Parameter String" of the binding."""
+    """Returns the "Codecs Parameter String" of the binding: "vp09.00.31.08", or "vp08…"."""
     # Level 0 is "undefined", but players need a level: 1.0 is the lowest.
     return f"vp0{8 if vp8 else 9}.{vpcc.profile:02}.{vpcc.level or 10:02}.{vpcc.bit_depth:02}"
 
 
 def frame_size(payload: bytes) -> tuple[int, int] | None:
-    """Returns width and height of a VP9 key frame, None for any other frame. Raises InvalidData."""
+    """Returns width and height of a VP9 key frame; None for any other frame. Raises InvalidData."""
     header = _key_frame(payload)
     return header and header[4]
 
 
 def pixel_aspect(payload: bytes) -> PixelAspect:
-    """Returns the pixel aspect ratio of a VP9 key frame, from its render size; square for other frames. Raises
-    InvalidData.
+    """Returns the pixel aspect ratio of a VP9 key frame, from its render size; square for other frames.
+
+    Raises InvalidData.
     """
     header = _key_frame(payload)
     return of_sizes(header[4], header[5]) if header is not None else SQUARE
@@ -83,10 +84,10 @@ _Size: TypeAlias = tuple[int, int]
 
 
 def _key_frame(payload: bytes) -> tuple[int, int, int, bool, _Size, _Size] | None:
-    """Reads a VP9 key frame (VP9 §6.2); returns None for other frames.
+    """Reads a VP9 key frame (VP9 §6.2). Returns None for other frames.
 
-    Returns (profile, depth, chroma subsampling of vpcC, full range, size, render size). If the frame header has no
-    render size, it equals the size.
+    Returns (profile, depth, chroma subsampling of vpcC, full range, size, render size). The render size is the size if
+    the frame header does not contain it.
     """
     bits = BitReader(payload[:32], what="VP9 frame header", error=InvalidData)
     if bits.u(2) != 2:
@@ -110,14 +111,14 @@ def _key_frame(payload: bytes) -> tuple[int, int, int, bool, _Size, _Size] | Non
     else:
         subsampling = 3
         bits.skip(profile & 1)
-    size = shown = bits.u(16) + 1, bits.u(16) + 1
+    size = render_size = bits.u(16) + 1, bits.u(16) + 1
     if bits.left >= 33 and bits.flag():  # render_and_frame_size_different
-        shown = bits.u(16) + 1, bits.u(16) + 1
-    return profile, depth, subsampling, full_range, size, shown
+        render_size = bits.u(16) + 1, bits.u(16) + 1
+    return profile, depth, subsampling, full_range, size, render_size
 
 
 def vp8_frame_size(payload: bytes) -> tuple[int, int] | None:
-    """Returns width and height of a VP8 key frame, None for any other frame (RFC 6386 §9.1). Raises InvalidData."""
+    """Returns width and height of a VP8 key frame; None for any other frame (RFC 6386 §9.1). Raises InvalidData."""
     if not payload:
         raise InvalidData("VP8 frame of 0 bytes")
     if payload[0] & 1:

@@ -1,4 +1,4 @@
-"""Turns media units into what players read: FLV and RTMP feeds, MPEG-TS segments, CMAF fragments.
+"""Turns media units into the formats of players: FLV and RTMP feeds, MPEG-TS segments, CMAF fragments.
 
-Packagers write to memory only; `gateway.playback` serves the result.
+Packagers only write to memory; `gateway.playback` serves the result.
 """

@@ -1,22 +1,20 @@
-"""Aligns the packagers of one ladder: where segments begin, and with which numbers."""
+"""Aligns the packagers of one ladder: the start times and the numbers of their segments."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
 from gateway.channels.names import channel_of
+from gateway.live.sink import EndReason
+from gateway.live.stream import Stream
 from gateway.packaging.segmenter import Segmenter
+from gateway.packaging.timing import VideoTiming
 
-if TYPE_CHECKING:
-    from gateway.live.sink import EndReason
-    from gateway.live.stream import Stream
-    from gateway.packaging.timing import VideoTiming
-
-_NEAR = 900  # ticks of 90 kHz, 10 ms: times further apart in two renditions belong to different pictures
-_MAX_BOUNDARIES = 1024  # boundaries that are remembered; renditions are seconds late, not hours
+_TOLERANCE = 900  # ticks of 90 kHz, 10 ms: times with a larger difference belong to different pictures
+_MAX_BOUNDARIES = 1024  # stored boundaries; renditions are seconds late, not hours
 
 
 class Member(Protocol):
@@ -33,7 +31,7 @@ class EpochOrigin:
     """The start of an epoch.
 
     time: its first presentation time, ticks of 90 kHz on the streams' common clock.
-    wall: when that picture came, seconds since the epoch.
+    wall: arrival time of its first picture, seconds since 1970.
     """
 
     number: int
@@ -43,80 +41,81 @@ class EpochOrigin:
 
 @dataclass(slots=True)
 class Boundary:
-    """The start of a segment that has this number in every rendition.
+    """The start of a segment that has this number in all renditions.
 
-    began: the members that have reached it so far.
+    time: presentation time, ticks of 90 kHz.
+    members: the members that have reached it so far.
     """
 
     time: int
     number: int
     origin: EpochOrigin
-    began: WeakSet[Member] = field(default_factory=WeakSet)
+    members: WeakSet[Member] = field(default_factory=WeakSet)
 
 
 @dataclass(frozen=True, slots=True)
 class CutCandidate:
-    """A picture with which a segment may begin.
+    """A picture that may be the first one of a segment.
 
     decoded, shown: its decode and presentation time, ticks of 90 kHz on the streams' common clock.
-    wall: when it came, seconds since the epoch.
-    fresh: it is the first of other tracks or of another publisher.
-    inside: a segment is open.
-    least: the lowest number that a new segment may have.
+    wall: its arrival time, seconds since the epoch.
+    is_new_epoch: whether it is the first one of other tracks or of another publisher.
+    segment_open: whether the member has an open segment.
+    min_number: the minimum number of a new segment.
     """
 
     decoded: int
     shown: int
     wall: float
-    fresh: bool
-    inside: bool
-    least: int
+    is_new_epoch: bool
+    segment_open: bool
+    min_number: int
 
 
 class Alignment:
     """One timeline for a source and its renditions: equal numbers, dates, discontinuities and Target Durations.
 
-    The first member that reaches a picture decides whether a segment begins there; all others follow. Normally that is
+    The first member that reaches a picture decides whether a segment begins there. All others follow. Normally this is
     the source: it must package its waiting pictures before a rendition decides, unless a watermark delays it.
-    Renditions keep the source's times, so the times are equal in all of them.
+    Renditions keep the source's times, so all members have equal times.
     """
 
     def __init__(self) -> None:
         self.next_epoch = 0
-        self.base: int | None = None  # start of the first epoch: the smaller of its decode and presentation time
-        self.start = 0.0  # when that picture came, seconds since the epoch
-        self.timing: VideoTiming | None = None  # the source's
+        self.base: int | None = None  # start of the first epoch: the minimum of its decode and presentation time
+        self.start = 0.0  # arrival time of that picture, seconds since the epoch
+        self.timing: VideoTiming | None = None  # of the source
         self.source: Member | None = None
         self._next_number = 0
-        self._to_name: int | None = None
+        self._name_offset: int | None = None
         self._target: int | None = None
         self._origin: EpochOrigin | None = None
         self._boundaries: deque[Boundary] = deque(maxlen=_MAX_BOUNDARIES)
         self._members: WeakSet[Member] = WeakSet()
-        self._inside: WeakKeyDictionary[Member, int] = (
+        self._last_times: WeakKeyDictionary[Member, int] = (
             WeakKeyDictionary()
         )  # last picture time of each member in its open segment
 
     def count_from(self, number: int, epoch: int, name: int) -> int:
-        """Sets lower bounds for the numbers of the ladder's first segment and first epoch.
+        """Sets minimum numbers for the ladder's first segment and first epoch.
 
-        number, epoch: the lowest number of the first segment and of the first epoch.
-        name: the lowest number in the first segment's file name.
+        number, epoch: the minimum number of the first segment and of the first epoch.
+        name: the minimum number in the first segment's file name.
 
-        Returns what all members add to a segment's number to get its file name. The first member decides it.
+        Returns the offset from a segment's number to its file name. The first member decides it for all.
         """
         if not self._boundaries:
             self._next_number = max(self._next_number, number)
         if self._origin is None:
             self.next_epoch = max(self.next_epoch, epoch)
-        if self._to_name is None:
-            self._to_name = name - self._next_number
-        return self._to_name
+        if self._name_offset is None:
+            self._name_offset = name - self._next_number
+        return self._name_offset
 
     def fix_target(self, target: int) -> int:
         """Returns the Target Duration for a playlist that needs at least `target` seconds.
 
-        All playlists of a ladder should have the same one (§6.2.4).
+        All playlists of a ladder should have equal Target Durations (§6.2.4).
         """
         if self._target is None:
             self._target = target
@@ -124,13 +123,11 @@ class Alignment:
 
     @property
     def undecided(self) -> bool:
-        """The source is going to decide the Target Duration, and has not done it yet."""
+        """Whether the source will decide the Target Duration, and has not decided yet."""
         return self._target is None and self.source is not None and not self.source.over
 
     def begin_epoch(self, decoded: int, shown: int, wall: float) -> EpochOrigin:
-        """Begins an epoch without a boundary, for media without pictures; times and `wall` are those of its first
-        frame.
-        """
+        """Begins an epoch without a boundary, for media without pictures. Times and `wall` are of its first frame."""
         if self.base is None:
             self.base = min(decoded, shown)
             self.start = wall
@@ -139,15 +136,15 @@ class Alignment:
         return self._origin
 
     def boundary(
-        self, member: Member, at: CutCandidate, own: bool, segmenter: Segmenter | None = None
+        self, member: Member, at: CutCandidate, wants_cut: bool, segmenter: Segmenter | None = None
     ) -> Boundary | None:
-        """Returns the boundary at this picture, None if no segment may begin with it.
+        """Returns the boundary at this picture; None if no segment may begin with it.
 
-        own: whether `member` alone would begin a segment here. A rendition without an open segment asks its `segmenter`
-        instead, for the time since the newest boundary.
+        wants_cut: whether `member` alone would begin a segment here. For a rendition without an open segment,
+        `segmenter` decides instead, with the time since the newest boundary.
         """
-        if segmenter is not None and not at.inside and member is not self.source and self._boundaries:
-            own = segmenter.cuts(at.shown - self._boundaries[-1].time, 0, True)
+        if segmenter is not None and not at.segment_open and member is not self.source and self._boundaries:
+            wants_cut = segmenter.cuts(at.shown - self._boundaries[-1].time, 0, True)
         self._members.add(member)
         source = self.source
         if source is not None and source is not member:
@@ -155,39 +152,38 @@ class Alignment:
                 source = self.source = self.timing = None
             else:
                 source.catch_up()
-        found = self._find(at.shown)
-        if found is not None and member is source and not any(not m.over for m in found.began):
-            self._boundaries.remove(found)  # left by a packager that was restarted and replays the cached GOP
-            found = None
-        first = member is source and at.fresh
-        if found is None and own and (first or not self._passed(member, at.shown)):
+        boundary = self._find(at.shown)
+        if boundary is not None and member is source and not any(not m.over for m in boundary.members):
+            self._boundaries.remove(boundary)  # left by a packager that was restarted and replays the cached GOP
+            boundary = None
+        first = member is source and at.is_new_epoch
+        if boundary is None and wants_cut and (first or not self._is_passed(member, at.shown)):
             origin = self._origin
-            if at.fresh or origin is None:
+            if at.is_new_epoch or origin is None:
                 origin = self.begin_epoch(at.decoded, at.shown, at.wall)
-            found = Boundary(at.shown, max(self._next_number, at.least), origin)
-            self._next_number = found.number + 1
-            self._insert(found)
-        elif found is not None and first and abs(found.origin.time - at.shown) > _NEAR:
-            # Renditions that were ahead of a delayed source saw no new epoch here: theirs begins with the next segment.
-            found.origin = self.begin_epoch(at.decoded, at.shown, at.wall)
-        if found is None or found.number < at.least:
-            if at.inside:
-                self._inside[member] = at.shown
+            boundary = Boundary(at.shown, max(self._next_number, at.min_number), origin)
+            self._next_number = boundary.number + 1
+            self._insert(boundary)
+        elif boundary is not None and first and abs(boundary.origin.time - at.shown) > _TOLERANCE:
+            # Renditions ahead of a delayed source saw no new epoch here: their epoch begins with the next segment.
+            boundary.origin = self.begin_epoch(at.decoded, at.shown, at.wall)
+        if boundary is None or boundary.number < at.min_number:
+            if at.segment_open:
+                self._last_times[member] = at.shown
             return None
-        self._inside[member] = at.shown
-        found.began.add(member)
-        return found
+        self._last_times[member] = at.shown
+        boundary.members.add(member)
+        return boundary
 
-    def abandons(self, member: Member, number: int) -> bool:
-        """Tells whether `member`, whose segment `number` is incomplete, should discard it.
+    def discards(self, member: Member, number: int) -> bool:
+        """Whether `member` should discard its incomplete segment `number`, which must not be published.
 
-        That is so if some other member has not reached that segment: its number will be used again. Only for a segment
-        that is not published.
+        It should if another member has not reached this segment. Then the number will be used again.
         """
         newest = self._boundaries[-1] if self._boundaries else None
         if newest is None or newest.number != number:
             return number >= self._next_number  # another member has discarded it before
-        if all(m in newest.began for m in self._members if not m.over):
+        if all(m in newest.members for m in self._members if not m.over):
             return False
         self._boundaries.pop()
         self._next_number = number
@@ -195,11 +191,12 @@ class Alignment:
 
     # ---- details ----
 
-    def _passed(self, member: Member, shown: int) -> bool:
-        """Tells whether other members have passed this picture in an open segment: a late member waits for their next
-        boundary.
+    def _is_passed(self, member: Member, shown: int) -> bool:
+        """Whether other members have passed this picture in an open segment.
+
+        Then a late member waits for their next boundary.
         """
-        return any(at >= shown - _NEAR for m, at in self._inside.items() if m is not member and not m.over)
+        return any(at >= shown - _TOLERANCE for m, at in self._last_times.items() if m is not member and not m.over)
 
     def _insert(self, boundary: Boundary) -> None:
         boundaries = self._boundaries
@@ -209,9 +206,9 @@ class Alignment:
 
     def _find(self, shown: int) -> Boundary | None:
         for boundary in reversed(self._boundaries):
-            if boundary.time < shown - _NEAR:
+            if boundary.time < shown - _TOLERANCE:
                 return None
-            if boundary.time <= shown + _NEAR:
+            if boundary.time <= shown + _TOLERANCE:
                 return boundary
         return None
 
@@ -220,29 +217,29 @@ class Alignments:
     """The alignment of each channel's streams, from the first stream's packager to the end of the last stream."""
 
     def __init__(self) -> None:
-        self._present: dict[str, _Shared] = {}
+        self._by_channel: dict[str, _ChannelAlignment] = {}
 
     def of(self, stream: Stream) -> Alignment:
-        """Returns the alignment for a packager of `stream`. A source that was published again gets a new one."""
+        """Returns the alignment for a packager of `stream`. A source that is published again gets a new alignment."""
         channel = channel_of(stream.name)
-        shared = self._present.get(channel)
+        shared = self._by_channel.get(channel)
         source = stream if stream.is_source else None
         if shared is None or (source is not None and shared.source not in (None, source)):
-            shared = self._present[channel] = _Shared(Alignment())
+            shared = self._by_channel[channel] = _ChannelAlignment(Alignment())
         shared.source = source or shared.source
         if stream not in shared.streams:
             shared.streams.add(stream)
             stream.when_ended(lambda reason: self._leave(channel, shared, stream, reason))
         return shared.alignment
 
-    def _leave(self, channel: str, shared: _Shared, stream: Stream, reason: EndReason) -> None:
+    def _leave(self, channel: str, shared: _ChannelAlignment, stream: Stream, reason: EndReason) -> None:
         shared.streams.discard(stream)
-        if (not shared.streams or shared.source is stream) and self._present.get(channel) is shared:
-            del self._present[channel]
+        if (not shared.streams or shared.source is stream) and self._by_channel.get(channel) is shared:
+            del self._by_channel[channel]
 
 
 @dataclass(slots=True)
-class _Shared:
+class _ChannelAlignment:
     alignment: Alignment
     source: Stream | None = None
     streams: set[Stream] = field(default_factory=set)

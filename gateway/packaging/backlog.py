@@ -1,4 +1,4 @@
-"""Bounds how many bytes may wait for one viewer, and for all viewers of a process together."""
+"""Limits the bytes that wait for one viewer, and for all viewers of a process together."""
 
 from __future__ import annotations
 
@@ -6,90 +6,91 @@ import sys
 from typing import Final
 
 # A viewer may be this many seconds of the stream behind, plus one key frame. A link with 1.3 times the stream's bitrate
-# needs about one key frame; the seconds cover scenes with a higher bitrate. More would be lost at the stream's end,
-# where the remaining bytes have 5 s to be sent.
+# needs about one key frame. The seconds are for scenes with a higher bitrate. A longer backlog would be lost at the
+# stream's end, because the remaining bytes must be sent within 5 s.
 SECONDS: Final = 3.0
-_DECAY: Final = 0.9  # per measurement, applied to the peaks so far: a large GOP still counts for some measurements
-_MEASURE_MS: Final = 500  # minimum media time between two measurements: a stream may consist of key frames alone
-
-
-TIGHT_SECONDS: Final = 5.0  # seconds; the stall limit while at most a quarter of the shared memory is left
+_PEAK_DECAY: Final = 0.9  # factor for the peaks so far, per measurement: a large GOP matters for some measurements
+_MIN_INTERVAL_MS: Final = 500  # minimum media time between two measurements: all frames may be key frames
+TIGHT_SECONDS: Final = 5.0  # the stall limit while at most a quarter of the shared memory is free
 
 
 class PeakRate:
-    """Measures a stream's highest recent bitrate and its largest recent key frame, in bytes as they are sent.
+    """Measures a stream's highest recent bitrate and its largest recent key frame, in sent bytes.
 
-    The feed adds to `bytes` once a batch and calls `key_frame` once a GOP.
+    The feed adds to `bytes` for each batch and calls `key_frame` for each GOP.
     """
 
-    __slots__ = ("_key", "_rate", "_since", "bytes")
+    __slots__ = ("_measured_at", "_peak_key_frame", "_peak_rate", "bytes")
 
     def __init__(self) -> None:
         self.bytes = 0  # since the last measurement
-        self._since: int | None = None  # decode time of the last measurement, milliseconds
-        self._rate = 0.0  # bytes a second
-        self._key = 0.0
+        self._measured_at: int | None = None  # decode time of the last measurement, milliseconds
+        self._peak_rate = 0.0  # bytes a second
+        self._peak_key_frame = 0.0
 
     def key_frame(self, size: int, dts_ms: int) -> None:
-        """Notes that a key frame of `size` bytes is about to be sent, at decode time `dts_ms` (milliseconds)."""
-        self._key = max(size, self._key * _DECAY)
-        if self._since is None:
-            self._since, self.bytes = dts_ms, 0
+        """Notes a key frame of `size` bytes that will be sent next. dts_ms: its decode time, milliseconds."""
+        self._peak_key_frame = max(size, self._peak_key_frame * _PEAK_DECAY)
+        if self._measured_at is None:
+            self._measured_at, self.bytes = dts_ms, 0
             return
-        elapsed = dts_ms - self._since
-        if elapsed >= _MEASURE_MS:
-            self._rate = max(self.bytes * 1000 / elapsed, self._rate * _DECAY)
-        if elapsed >= _MEASURE_MS or elapsed < 0:
-            self._since, self.bytes = dts_ms, 0
+        elapsed = dts_ms - self._measured_at
+        if elapsed >= _MIN_INTERVAL_MS:
+            self._peak_rate = max(self.bytes * 1000 / elapsed, self._peak_rate * _PEAK_DECAY)
+        if elapsed >= _MIN_INTERVAL_MS or elapsed < 0:
+            self._measured_at, self.bytes = dts_ms, 0
 
     def backlog(self, dts_ms: int) -> int:
-        """Returns how many bytes may wait for one viewer at decode time `dts_ms`; 0 before the first key frame."""
-        if self._since is None:
+        """Returns how many bytes may wait for one viewer at decode time `dts_ms` (milliseconds).
+
+        Returns 0 before the first key frame.
+        """
+        if self._measured_at is None:
             return 0
-        # The rate of a GOP that has just begun is unknown: its bytes are divided by at least one second.
-        now = self.bytes * 1000 / max(dts_ms - self._since, 1000)
-        return round(self._key + SECONDS * max(now, self._rate))
+        # At the beginning of a GOP its rate is unknown: its bytes are divided by at least one second.
+        now = self.bytes * 1000 / max(dts_ms - self._measured_at, 1000)
+        return round(self._peak_key_frame + SECONDS * max(now, self._peak_rate))
 
 
 class Backlogs:
-    """Counts the bytes that wait for all viewers of a process, and bounds them.
+    """Counts and limits the bytes that wait for all viewers of a process.
 
-    Each viewer may hold as much as is left (a dynamic threshold: Choudhury and Hahne, "Dynamic Queue Length Thresholds
-    for Shared-Memory Packet Switches", 1998). So one viewer can have half of all, and each of a thousand stalled
-    viewers a thousandth.
-    When nothing is left, viewers that take everything at once are not affected. While at most a quarter is left,
-    viewers that take nothing are cut after TIGHT_SECONDS.
-    Bytes that several viewers share count once for each of them, so real memory stays below the bound. Counter:
-    `bytes`.
+    Each viewer may use as much memory as is free (a dynamic threshold: Choudhury and Hahne, "Dynamic Queue Length
+    Thresholds for Shared-Memory Packet Switches", 1998). So one viewer can use half of the memory, and each of a
+    thousand stalled viewers a thousandth.
+    If no memory is free, viewers without waiting bytes are not affected. While at most a quarter is free, viewers that
+    do not read are disconnected after TIGHT_SECONDS.
+    Bytes that several viewers share are counted for each of them, so the real memory is below the limit.
+    `bytes` is the counter.
     """
 
-    __slots__ = ("bytes", "most")
+    __slots__ = ("bytes", "limit")
 
-    def __init__(self, most: int) -> None:
-        """most: bound in bytes; 0 for no bound."""
-        self.most = most or sys.maxsize
+    def __init__(self, limit: int) -> None:
+        """limit: bytes; 0: no limit."""
+        self.limit = limit or sys.maxsize
         self.bytes = 0
 
-    def stall(self, seconds: float) -> float:
-        """Returns the seconds after which a late viewer that takes nothing is cut; 0: never.
+    def stall_limit(self, seconds: float) -> float:
+        """Returns the seconds after which a late viewer that does not read is disconnected; 0: never.
 
-        seconds: the configured limit, shortened to TIGHT_SECONDS when memory is short.
+        seconds: the configured limit, at most TIGHT_SECONDS while little memory is free.
         """
-        if self.bytes * 4 < self.most * 3:
+        if self.bytes * 4 < self.limit * 3:
             return seconds
         return min(seconds, TIGHT_SECONDS) if seconds else TIGHT_SECONDS
 
     @property
     def left(self) -> int:
-        """How many bytes one more viewer may hold."""
-        return self.most - self.bytes
+        """The free bytes, which one viewer may use in addition."""
+        return self.limit - self.bytes
 
 
 class Burst:
-    """The first bytes of viewers that joined at the same moment. They share this object, and its bytes count once."""
+    """The first bytes of viewers that joined at one moment. They share this object, and its bytes are counted once."""
 
     __slots__ = ("data", "users")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.users = 0  # viewers whose connection has not taken all of it
+        self.users = 0  # viewers that have not read all of it

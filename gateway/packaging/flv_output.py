@@ -15,7 +15,7 @@ class FlvRendering:
 
     def head(self, tracks: Tracks, dts_ms: int) -> bytes:
         header = muxer.file_header(tracks.video is not None, tracks.audio is not None)
-        # The first metadata has timestamp 0: with any other one, ffmpeg's probing takes it for a subtitle track.
+        # The first metadata has timestamp 0. With any other timestamp, ffmpeg's probing detects a subtitle track.
         return header + muxer.metadata_tag(tracks, 0) + muxer.sequence_headers(tracks, dts_ms)
 
     def change(self, tracks: Tracks, dts_ms: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Shows a source stream and its renditions as one: multivariant playlists, and one MPD with all of them."""
+"""Writes the multivariant playlists and the MPD of a source with its renditions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Generic, TypeAlias, TypeVar
 
 from gateway.formats.hls import media_playlist
 from gateway.formats.hls.multivariant_playlist import AudioRendition, multivariant
-from gateway.packaging.cmaf.dash_manifest import AlternateRendition, lost
+from gateway.packaging.cmaf import dash_manifest
+from gateway.packaging.cmaf.dash_manifest import AlternateRendition
 from gateway.packaging.cmaf.manifests import AUDIO_GROUP
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
@@ -22,101 +23,115 @@ P = TypeVar("P", bound=Packager)
 
 
 @dataclass(frozen=True)  # no slots: Python 3.11 cannot make generic classes with both
-class Step(Generic[P]):
+class LadderRendition(Generic[P]):
     """A rendition in one format.
 
     name: the rendition's name, also its folder.
     output: its packager, which must be ready.
-    most: highest bitrate that it may reach, in bits a second, audio included; 0 if only the measured one is known.
+    max_bitrate: upper limit with audio, bits a second; 0 if only the measured bitrate is known.
     """
 
     name: str
     output: P
-    most: int = 0
+    max_bitrate: int = 0
 
 
-TsStep: TypeAlias = Step[TsPackager]
-CmafStep: TypeAlias = Step[CmafPackager]
+TsRendition: TypeAlias = LadderRendition[TsPackager]
+CmafRendition: TypeAlias = LadderRendition[CmafPackager]
 
 
-def ts_index(steps: Sequence[TsStep]) -> str:
-    """Returns `index.m3u8` for MPEG-TS with media_playlist.MARK after its URIs, renditions in the order given."""
-    return multivariant([s.output.variant(f"{s.name}/index.m3u8", s.most) for s in steps], version=_TS_VERSION)
-
-
-def cmaf_index(steps: Sequence[CmafStep]) -> str:
-    """Returns `index.m3u8` for CMAF with media_playlist.MARK after its URIs, renditions in the order given.
-
-    All variants use the audio of the last step, so a change of the video rendition does not touch the audio.
-    """
-    sound, renditions = None, []
-    for step in steps:
-        lane = step.output.lane("audio")
-        if lane is not None and lane.header is not None:
-            sound = lane
-            renditions = [AudioRendition(AUDIO_GROUP, "audio", f"{step.name}/audio/index.m3u8", lane.header.channels)]
-    return multivariant([s.output.variant(f"{s.name}/index.m3u8", sound, s.most) for s in steps], renditions)
-
-
-def master(source: CmafPackager, steps: Sequence[CmafStep]) -> str:
-    """Returns `master.m3u8` with media_playlist.MARK after its URIs: the source, then its renditions.
-
-    All variants use the source's audio, which therefore plays on without a gap.
-    """
-    sound = source.lane("audio") if len(source.lanes) > 1 else None
-    return source.master([s.output.variant(f"{s.name}/video/index.m3u8", sound, s.most) for s in steps])
-
-
-def index_reports(own: CmafTrack, steps: Sequence[CmafStep], up: str) -> str:
-    """Returns rendition reports of all tracks that `cmaf_index` lists, except `own`.
-
-    up: relative path from the folder of `own` to that of the index.
-    """
-    listed = [(f"{s.name}/index.m3u8", s.output.lane("video")) for s in steps]
-    sounds = [(f"{s.name}/audio/index.m3u8", lane) for s in steps if (lane := s.output.lane("audio")) is not None]
-    return _reports(own, [*listed, *sounds[-1:]], up)
-
-
-def master_reports(own: CmafTrack, source: CmafPackager, steps: Sequence[CmafStep], up: str) -> str:
-    """Returns rendition reports of all tracks that `master` lists, except `own`; `up` as for `index_reports`."""
-    listed = [(f"{s.name}/video/index.m3u8", s.output.lane("video")) for s in steps]
-    return _reports(own, [*((f"{lane.kind}/index.m3u8", lane) for lane in source.lanes), *listed], up)
-
-
-def _reports(own: CmafTrack, listed: Sequence[tuple[str, CmafTrack | None]], up: str) -> str:
-    return "".join(
-        media_playlist.rendition_report(up + uri, *lane.last)
-        for uri, lane in listed
-        if lane is not None and lane is not own
+def ts_index(renditions: Sequence[TsRendition]) -> str:
+    """Returns `index.m3u8` for MPEG-TS, with media_playlist.MARK after its URIs. It keeps the order of `renditions`."""
+    return multivariant(
+        [r.output.variant(f"{r.name}/index.m3u8", r.max_bitrate) for r in renditions], version=_TS_VERSION
     )
 
 
-def manifest(source: CmafPackager, steps: Sequence[CmafStep]) -> str:
+def cmaf_index(renditions: Sequence[CmafRendition]) -> str:
+    """Returns `index.m3u8` for CMAF, with media_playlist.MARK after its URIs. It keeps the order of `renditions`.
+
+    All variants use the audio of the last rendition, so a video switch does not change the audio.
+    """
+    audio, audio_renditions = None, []
+    for r in renditions:
+        track = r.output.manifests.track("audio")
+        if track is not None and track.header is not None:
+            audio = track
+            uri = f"{r.name}/audio/index.m3u8"
+            audio_renditions = [AudioRendition(AUDIO_GROUP, "audio", uri, track.header.channels)]
+    variants = [r.output.manifests.variant(f"{r.name}/index.m3u8", audio, r.max_bitrate) for r in renditions]
+    return multivariant(variants, audio_renditions)
+
+
+def master(source: CmafPackager, renditions: Sequence[CmafRendition]) -> str:
+    """Returns `master.m3u8` with media_playlist.MARK after its URIs: the source, then its renditions.
+
+    All variants use the source's audio, so the audio has no gap.
+    """
+    manifests = source.manifests
+    audio = manifests.track("audio") if len(manifests.tracks) > 1 else None
+    return manifests.master(
+        [r.output.manifests.variant(f"{r.name}/video/index.m3u8", audio, r.max_bitrate) for r in renditions]
+    )
+
+
+def index_reports(track: CmafTrack, renditions: Sequence[CmafRendition], path_to_index: str) -> str:
+    """Returns rendition reports of all tracks that `cmaf_index` lists, except `track`.
+
+    path_to_index: relative path from the folder of `track` to the folder of the index.
+    """
+    listed = [(f"{r.name}/index.m3u8", r.output.manifests.track("video")) for r in renditions]
+    audio = [
+        (f"{r.name}/audio/index.m3u8", found)
+        for r in renditions
+        if (found := r.output.manifests.track("audio")) is not None
+    ]
+    return _reports(track, [*listed, *audio[-1:]], path_to_index)
+
+
+def master_reports(
+    track: CmafTrack, source: CmafPackager, renditions: Sequence[CmafRendition], path_to_index: str
+) -> str:
+    """Returns rendition reports of all tracks that `master` lists, except `track`. Parameters: see `index_reports`."""
+    own = [(f"{t.kind}/index.m3u8", t) for t in source.manifests.tracks]
+    listed = [(f"{r.name}/video/index.m3u8", r.output.manifests.track("video")) for r in renditions]
+    return _reports(track, [*own, *listed], path_to_index)
+
+
+def _reports(track: CmafTrack, listed: Sequence[tuple[str, CmafTrack | None]], path_to_index: str) -> str:
+    return "".join(
+        media_playlist.rendition_report(path_to_index + uri, *other.last)
+        for uri, other in listed
+        if other is not None and other is not track
+    )
+
+
+def manifest(source: CmafPackager, renditions: Sequence[CmafRendition]) -> str:
     """Returns `manifest.mpd` with mpd.MARK and mpd.NOW in it.
 
-    It lists the source and the renditions that cover what the source lists. The audio is the source's.
+    It lists the source and the renditions that cover the source's time range. The audio is the source's.
     """
-    return source.manifest(_alternates(steps))
+    return source.manifests.manifest(_alternates(renditions))
 
 
-def joinable(source: CmafPackager, steps: Sequence[CmafStep]) -> bool:
-    """Tells whether `manifest` lists every step and a player can start with any of them."""
-    return source.joinable_beside(_alternates(steps))
+def is_playable(source: CmafPackager, renditions: Sequence[CmafRendition]) -> bool:
+    """Whether `manifest` lists all renditions and a player can start with any of them."""
+    return source.manifests.is_playable(_alternates(renditions))
 
 
-def behind(source: CmafPackager, rung: CmafPackager) -> bool:
-    """Tells whether a rendition lacks so much of the source's media that it is more than just late."""
-    ours, theirs = source.lane("video"), rung.lane("video")
-    if source.over or not rung.ready or ours is None or theirs is None:
+def lags_too_far(source: CmafPackager, rendition: CmafPackager) -> bool:
+    """Whether a rendition misses too much of the source's media to be only late."""
+    source_track, track = source.manifests.track("video"), rendition.manifests.track("video")
+    if source.over or not rendition.ready or source_track is None or track is None:
         return False
     source.catch_up()
-    rung.catch_up()
-    return lost(ours, theirs)
+    rendition.catch_up()
+    return dash_manifest.lags_too_far(source_track, track)
 
 
-def _alternates(steps: Sequence[CmafStep]) -> list[AlternateRendition]:
+def _alternates(renditions: Sequence[CmafRendition]) -> list[AlternateRendition]:
     return [
-        AlternateRendition(s.name, lane, s.output.frame_rate)
-        for s in steps
-        if (lane := s.output.lane("video")) is not None
+        AlternateRendition(r.name, track, r.output.manifests.frame_rate)
+        for r in renditions
+        if (track := r.output.manifests.track("video")) is not None
     ]

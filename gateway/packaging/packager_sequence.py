@@ -1,48 +1,49 @@
-"""Creates the packagers of a stream: one after another when an output is switched off and on, or restarts after a
-failure.
+"""Creates the packagers of a stream, one after another.
+
+A new packager is necessary when an output is switched off and on, or restarts after a failure.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from gateway.lib.metrics import Metrics
+from gateway.live.stream import Stream
 from gateway.packaging.alignment import Alignment, Alignments
 from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
-from gateway.packaging.packager import Packager
-from gateway.packaging.segment_plan import SegmentPlan
-from gateway.packaging.ts.packager import TsPackager
-from gateway.packaging.ts.sequence_start import CLOCKS_APART, sequence_start
-
-if TYPE_CHECKING:
-    from gateway.live.stream import Stream
+from gateway.packaging.packager import Packager, SegmentPlan
+from gateway.packaging.ts.packager import CLOCKS_APART, TsPackager, sequence_start
 
 N = TypeVar("N")
 P = TypeVar("P", bound=Packager)
 
 
 class PackagerFactory(Generic[P, N]):
-    """Makes the packagers of one output. Keeps no media of a packager that has stopped.
+    """Creates the packagers of one output. It keeps no media of a packager that has stopped.
 
-    A later packager of a stream continues the numbers of the one before. So media sequence and discontinuity sequence
-    never go back while the stream lives. Players that keep polling during a restart require that (RFC 8216bis §6.2.2).
+    A later packager of a stream continues the numbers of the previous one. So media sequence and discontinuity sequence
+    never decrease while the stream exists. Players that poll during a restart require this (RFC 8216bis §6.2.2).
     """
 
     def __init__(
         self,
-        kind: Callable[[str, SegmentPlan, float, N, Metrics | None, Alignment | None], P],
-        first: Callable[[Stream], N],
+        create: Callable[[str, SegmentPlan, float, N, Metrics | None, Alignment | None], P],
+        first_numbers: Callable[[Stream], N],
         metrics: Metrics | None,
         *,
         part: float = 0.0,
         aligns_source: bool = True,
     ) -> None:
-        """kind: makes a packager. first: returns the numbers of a stream's first one. part: see `SegmentPlan`."""
-        self._kind = kind
-        self._first = first
+        """create: creates a packager.
+        first_numbers: returns the numbers for a stream's first packager.
+        part: see `SegmentPlan`.
+        aligns_source: whether the packager of a source is aligned with those of its renditions.
+        """
+        self._create = create
+        self._first_numbers = first_numbers
         self._metrics = metrics
         self._part = part
         self._aligns_source = aligns_source
@@ -50,27 +51,27 @@ class PackagerFactory(Generic[P, N]):
         self._alignments = Alignments()
 
     def __call__(self, stream: Stream) -> P:
-        """Makes the next packager of a stream as its channel wants it, now."""
+        """Creates the next packager of a stream, with the settings of its channel."""
         channel = stream.channel
         return self.make(stream, channel.hls_time, channel.hls_list_size, time.time())
 
     def make(self, stream: Stream, seconds: float, size: int, now: float) -> P:
         alignment = self._alignments.of(stream) if self._aligns_source or not stream.is_source else None
-        following = self._next.get(stream)
-        numbers = following() if following is not None else self._first(stream)
+        next_numbers = self._next.get(stream)
+        numbers = next_numbers() if next_numbers is not None else self._first_numbers(stream)
         plan = SegmentPlan(seconds, size, self._part)
-        packager = self._kind(stream.name, plan, now, numbers, self._metrics, alignment)
-        self._follow(stream, packager)
+        packager = self._create(stream.name, plan, now, numbers, self._metrics, alignment)
+        self._set_last(stream, packager)
         return packager
 
-    def _follow(self, stream: Stream, packager: P) -> None:
+    def _set_last(self, stream: Stream, packager: P) -> None:
         """Notes that `packager` is now the last one of `stream`."""
 
         def numbers() -> N:
-            return packager.numbers  # type: ignore[no-any-return]  # those with which the next one begins
+            return packager.numbers  # type: ignore[no-any-return]  # for the next packager
 
         self._next[stream] = numbers
-        weak = ref(stream)  # a strong reference from value to key would keep both for ever
+        weak = ref(stream)  # a strong reference from value to key would keep both in memory
 
         def stopped() -> None:
             stream = weak()
@@ -82,9 +83,9 @@ class PackagerFactory(Generic[P, N]):
 
 
 class TsPackagerFactory(PackagerFactory[TsPackager, tuple[int, int, int]]):
-    """Makes the packager of a stream's `hls` output.
+    """Creates the packagers of the output `hls`.
 
-    The source's own playlist is not part of the ladder, so it needs no alignment.
+    The source's playlist is not part of the ladder, so it needs no alignment.
     """
 
     def __init__(self, metrics: Metrics | None = None) -> None:
@@ -92,22 +93,22 @@ class TsPackagerFactory(PackagerFactory[TsPackager, tuple[int, int, int]]):
 
 
 class CmafPackagerFactory(PackagerFactory[CmafPackager, SequenceNumbers]):
-    """Makes the packager of a stream's `cmaf` output."""
+    """Creates the packagers of the output `cmaf`."""
 
     def __init__(self, part: float, metrics: Metrics | None = None) -> None:
         super().__init__(CmafPackager, _first_of_cmaf, metrics, part=part)
 
 
-# hls.js loops once per count of the Discontinuity Sequence Number: with seconds since 2020 it hangs for half a minute.
-# So a stream that continues on another node counts in steps of ten minutes. Discontinuities are rare enough that this
-# still grows faster than they add up.
+# hls.js runs a loop up to the Discontinuity Sequence Number: with seconds since 2020 it hangs for half a minute. So on
+# another node, the number of a continued stream counts periods of ten minutes. Discontinuities are rare, so this number
+# still grows faster than their count.
 _EPOCH_SECONDS: Final = 600
 
 
 def _first_of_ts(stream: Stream) -> tuple[int, int, int]:
     """Returns the first segment number, epoch and file name number of a new packager sequence.
 
-    If another node packaged the stream before, by its own clock, the numbers begin above all that it may have used.
+    If another node packaged the stream before, with its own clock, these numbers are above all that it may have used.
     """
     if not stream.first_number:
         return 0, 0, 0

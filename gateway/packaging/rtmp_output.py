@@ -1,4 +1,4 @@
-"""RTMP playback: renders units as chunks with full headers, with the same bytes for every player."""
+"""RTMP playback: renders units as chunks with full headers. All players receive equal bytes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from gateway.live.sink import EndReason
 from gateway.live.stream import Stream
 from gateway.media.track import Kind, Tracks
 from gateway.media.unit import AccessUnit, Timed
-from gateway.packaging.feed import Feed
-from gateway.packaging.rendering import Rendering
+from gateway.packaging.feed import Feed, Rendering
 from gateway.protocols.rtmp.chunk_writer import shared_message
 from gateway.protocols.rtmp.message import AUDIO as AUDIO_MESSAGE
 from gateway.protocols.rtmp.message import CSID, CSID_AUDIO, CSID_DATA, CSID_VIDEO, DATA
@@ -27,7 +26,7 @@ class RtmpRendering:
         self._stream_id = stream_id
 
     def head(self, tracks: Tracks, dts_ms: int) -> bytes:
-        # The first metadata has timestamp 0: with any other one, ffmpeg's probing takes it for a subtitle track.
+        # The first metadata has timestamp 0. With any other timestamp, ffmpeg's probing detects a subtitle track.
         return self._headers(tracks, 0, dts_ms)
 
     def change(self, tracks: Tracks, dts_ms: int) -> bytes:
@@ -54,7 +53,7 @@ class RtmpRendering:
 
 
 class RtmpOutput:
-    """The output `rtmp`: always on; it costs nothing while nobody plays. make_feed: returns a feed of its stream."""
+    """The output `rtmp`. It is always on; without players it costs nothing. make_feed: returns a feed of its stream."""
 
     def __init__(self, chunk_size: int, make_feed: Callable[[Rendering], Feed]) -> None:
         self._chunk_size = chunk_size
@@ -64,7 +63,7 @@ class RtmpOutput:
     def feed(self, stream_id: int) -> Feed:
         """Returns the feed of the players on this message stream.
 
-        Nearly all players use message stream 1. The caller must bound the ids that one connection can use.
+        Nearly all players use message stream 1. The caller must limit the ids that one connection can use.
         """
         feed = self._feeds.get(stream_id)
         if feed is None:

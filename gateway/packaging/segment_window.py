@@ -1,21 +1,46 @@
-"""The segments of one live playlist: those that are listed, and older ones that can still be fetched."""
+"""The segments of one live playlist: listed segments, and older ones that can still be fetched."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway.packaging.lazy_bytes import LazyBytes
-
-# Durations are whole multiples of 10 µs, as printed; the rounding errors of their sums are far smaller.
+# Durations are multiples of 10 µs, as in the playlist. The rounding errors of their sums are far smaller.
 EPSILON = 1e-6
-# Bound of one playlist's media in memory. Beyond it the oldest segments are dropped, listed or not, down to one.
+# Maximum memory of one playlist's media. Above it, the oldest segments are dropped, listed or not, down to one.
 MAX_BYTES = 64_000_000
-# A segment that grows beyond this is ended at once: no player could follow such a stream.
+# A larger segment ends immediately: no player could follow a stream with this bitrate.
 MAX_SEGMENT_BYTES = 16_000_000
-# A part that grows beyond this is ended before its normal duration.
+# A larger part ends before its normal duration.
 MAX_PART_BYTES = 4_000_000
+
+
+class LazyBytes:
+    """The bytes of a segment or part, made on the first request and then kept. Most segments are never requested.
+
+    size: number of bytes; for MPEG-TS an estimate.
+
+    Only one event loop may use it.
+    """
+
+    __slots__ = ("_data", "_source", "size")
+
+    def __init__(self, make: Callable[[], bytes], size: int) -> None:
+        self._source: Callable[[], bytes] | None = make
+        self._data = b""
+        self.size = size
+
+    def __call__(self) -> bytes:
+        make = self._source
+        if make is not None:
+            self._data = make()
+            self._source = None  # frees the source media
+        return self._data
+
+    def replace_source(self, make: Callable[[], bytes]) -> None:
+        """Drops the bytes. The next call gets them from `make`."""
+        self._data, self._source = b"", make
 
 
 @dataclass(slots=True)
@@ -39,16 +64,17 @@ class Segment:
     """One complete segment.
 
     number: its Media Sequence Number.
+    duration: seconds as in the playlist, see `media_playlist.as_printed`.
+    lines: its tags and URI in the playlist.
     epoch: grows with each discontinuity before the segment.
-    duration: seconds as in the playlist, see `media.as_printed`.
-    lines: its tags and URI as the playlist lists them.
-    map_uri: URI of its initialization segment, "" if it needs none.
+    wall: its date, seconds since the epoch.
+    map_uri: URI of its initialization segment; "" if it needs none.
     time, length: earliest presentation time and duration, in ticks of `clock`.
-    sap: type of the stream access point with which it begins, 0 for none.
-    lead: ticks by which pictures are shown before its key frame.
-    spacing: ticks from its key frame to the next segment's.
-    last: it is the last one of its epoch, so it may be short.
-    served: what a server caches for it.
+    sap: type of the stream access point at its start; 0: none.
+    leading: ticks by which pictures are shown before its key frame.
+    spacing: ticks from its key frame to the next segment's key frame.
+    last: whether it is the last one of its epoch; then it may be short.
+    served: an object that a server caches for it.
     """
 
     number: int
@@ -64,32 +90,32 @@ class Segment:
     clock: int = 1
     parts: Sequence[Part] = ()
     sap: int = 1
-    lead: int = 0
+    leading: int = 0
     spacing: int = 0
     last: bool = False
     served: object = None
 
 
 class SegmentWindow:
-    """Keeps `size` segments listed, and older ones as long as a client may still request them.
+    """Lists `size` segments, and keeps older ones while a client may still request them.
 
-    `target`: Target Duration in seconds; set it before the list is served.
+    target: Target Duration in seconds. It must be set before the list is served.
     """
 
     def __init__(self, size: int, max_bytes: int = MAX_BYTES) -> None:
         self._size = max(size, 1)
         self._max_bytes = max_bytes
         self._listed: deque[Segment] = deque()
-        self._left: deque[Segment] = deque()
+        self._unlisted: deque[Segment] = deque()
         self._by_uri: dict[str, Segment] = {}
         self.target = 1
         self.bytes = 0
-        self.seconds = 0.0  # of the listed segments
-        self._left_seconds = 0.0
-        self.longest = 0.0  # of all segments so far, seconds
-        self.total = 0  # bytes of all segments so far …
-        self.played = 0.0  # … and their seconds
-        self.peak = 0.0  # the highest bit rate of a segment
+        self.seconds = 0.0  # duration of the listed segments
+        self._unlisted_seconds = 0.0
+        self.longest = 0.0  # maximum duration of all segments so far, seconds
+        self.total_bytes = 0  # bytes of all segments so far …
+        self.total_seconds = 0.0  # … and their seconds
+        self.peak = 0.0  # the highest bitrate of a segment
         self._first_epoch = 0
 
     def __len__(self) -> int:
@@ -108,21 +134,21 @@ class SegmentWindow:
 
     @property
     def average(self) -> float:
-        """Mean bit rate of all segments so far."""
-        return self.total * 8 / self.played if self.played else 0.0
+        """The mean bitrate of all segments so far."""
+        return self.total_bytes * 8 / self.total_seconds if self.total_seconds else 0.0
 
     def find(self, uri: str) -> Segment | None:
         return self._by_uri.get(uri)
 
-    def left(self) -> Iterator[Segment]:
+    def unlisted(self) -> Iterator[Segment]:
         """Returns the segments that are no longer listed, oldest first."""
-        return iter(self._left)
+        return iter(self._unlisted)
 
     def add(self, segment: Segment) -> list[Segment]:
-        """Lists a segment; returns the segments that can no longer be fetched.
+        """Lists a segment. Returns the segments that can no longer be fetched.
 
-        If its number does not follow the last one (a rendition was absent), all segments listed before leave the list.
-        Media Sequence Numbers must count without a gap.
+        If its number does not follow the last one (a rendition was absent), all previous segments leave the list,
+        because Media Sequence Numbers must have no gap.
         """
         listed = self._listed
         if listed and segment.number != listed[-1].number + 1:
@@ -132,35 +158,35 @@ class SegmentWindow:
         self._by_uri[segment.uri] = segment
         size = segment.body.size
         self.bytes += size
-        self.total += size
+        self.total_bytes += size
         self.seconds += segment.duration
-        self.played += segment.duration
+        self.total_seconds += segment.duration
         self.longest = max(self.longest, segment.duration)
         self.peak = max(self.peak, size * 8 / max(segment.duration, 0.1))
         # §6.2.2: "a server MUST NOT remove a Media Segment … if the duration of the Playlist minus the duration of the
         # segment is less than three times the Target Duration".
         while len(listed) > self._size and self.seconds - listed[0].duration >= 3 * self.target - EPSILON:
             self._unlist()
-        gone: list[Segment] = []
+        removed: list[Segment] = []
         # §6.2.2: it "MUST remain available to clients for a period of time equal to the duration of the segment plus
         # the duration of the longest Playlist file distributed by the server containing that segment".
-        while self._left and self._left_seconds > self.seconds + self.longest + self._left[0].duration:
-            gone.append(self._forget())
+        while self._unlisted and self._unlisted_seconds > self.seconds + self.longest + self._unlisted[0].duration:
+            removed.append(self._remove_oldest())
         while self.bytes > self._max_bytes and len(listed) > 1:
-            if not self._left:
+            if not self._unlisted:
                 self._unlist()
-            gone.append(self._forget())
-        return gone
+            removed.append(self._remove_oldest())
+        return removed
 
     def _unlist(self) -> None:
         segment = self._listed.popleft()
         self.seconds -= segment.duration
-        self._left.append(segment)
-        self._left_seconds += segment.duration
+        self._unlisted.append(segment)
+        self._unlisted_seconds += segment.duration
 
-    def _forget(self) -> Segment:
-        segment = self._left.popleft()
-        self._left_seconds -= segment.duration
+    def _remove_oldest(self) -> Segment:
+        segment = self._unlisted.popleft()
+        self._unlisted_seconds -= segment.duration
         self.bytes -= segment.body.size
         del self._by_uri[segment.uri]
         return segment

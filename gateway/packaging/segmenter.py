@@ -1,29 +1,29 @@
-"""Decides where segments end: at the first key frame after the wanted time, or before a bound if no key frame comes."""
+"""Decides where segments end: at the first key frame after the wanted time, or at a limit without a key frame."""
 
 from __future__ import annotations
 
 import math
 
-# Seconds after which a segment without a key frame is cut, until the first playlist fixes a Target Duration: a little
-# more than 250 frames at 24 a second, which is ffmpeg's default GOP.
+# Seconds after which a segment without a key frame is cut, until the first playlist fixes a Target Duration. It is a
+# little longer than ffmpeg's default GOP, 250 frames at 24 frames a second.
 FIRST_CUT = 10.5
-# The longest GOP, in seconds, that is expected after a forced cut: if no GOP is longer, only the first one is cut.
+# The longest expected GOP after a forced cut, in seconds. If no GOP is longer, only the first one is cut.
 LONG_GOP = 20.0
-# A rounded EXTINF must not exceed the Target Duration: less than half a second more is rounded down. 0.15 s of it is
-# left for audio segments, which end up to one frame after the video's (128 ms of AAC at 8 kHz).
+# A rounded EXTINF must not exceed the Target Duration. Less than half a second more is rounded down. 0.15 s of this is
+# reserved for audio segments, which end up to one frame after the video's (128 ms of AAC at 8 kHz).
 _OVER = 0.35
 # Millisecond rounding makes a two-second GOP 1.999 s long.
 _ROUNDING = 0.005
-# Seconds added to a Target Duration for later segments that are a little longer than the first ones.
+# Seconds added to a Target Duration, because later segments may be slightly longer than the first ones.
 _SPARE = 0.1
 
 
 class Segmenter:
     """Decides where the segments of one playlist end. Times are in ticks of `clock` a second.
 
-    `target`: Target Duration in whole seconds, None until `fix`. Then it never changes, because a client plans with it
+    target: Target Duration in whole seconds; None until `fix`. Then it never changes, because clients use it
     (§4.4.3.1 of the HLS draft).
-    `forced_cuts`: number of segments that had to begin without a key frame.
+    forced_cuts: number of segments that had to begin without a key frame.
     """
 
     __slots__ = ("_bound", "_clock", "_forced", "_least", "_wanted", "forced_cuts", "target")
@@ -38,14 +38,14 @@ class Segmenter:
         self.forced_cuts = 0
 
     def cuts(self, elapsed: int, length: int, key: bool) -> bool:
-        """Tells whether a frame begins a new segment.
+        """Whether a frame begins a new segment.
 
         elapsed: ticks from the start of the segment to the frame.
         length: duration of the frame in ticks.
-        key: it is a key frame.
+        key: whether it is a key frame.
 
-        A segment that had to begin without a key frame ends at a key frame after half the wanted time already. So the
-        segments after it begin with key frames again.
+        A segment that had to begin without a key frame may end at a key frame after half the wanted time. So the next
+        segments begin with key frames again.
         """
         if key and elapsed >= self._least >> self._forced:
             self._forced = False
@@ -57,11 +57,11 @@ class Segmenter:
         return False
 
     def enough(self, elapsed: int) -> bool:
-        """Tells whether a segment of `elapsed` ticks may end, for media in which every frame is a key frame (audio)."""
+        """Whether a segment of `elapsed` ticks may end, for media with only key frames (audio)."""
         return elapsed >= self._wanted
 
     def exceeds(self, elapsed: int) -> bool:
-        """Tells whether a segment of `elapsed` ticks would be too long."""
+        """Whether a segment of `elapsed` ticks would be too long."""
         return elapsed > self._bound
 
     def fix(self, target: int) -> None:
@@ -76,7 +76,7 @@ def target_duration(wanted: float, longest: float, forced: bool = False) -> int:
 
     wanted: minimum seconds of a segment.
     longest: seconds of the longest segment so far.
-    forced: a segment had to end without a key frame.
+    forced: whether a segment had to end without a key frame.
     """
     if forced:
         longest = max(longest, LONG_GOP)

@@ -1,4 +1,4 @@
-"""The parts that the packagers of one process share."""
+"""The settings, counters and limits that the packagers of one process share."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from gateway.lib.metric_table import MetricSample
 from gateway.lib.metrics import Metrics
 from gateway.live.stream import Stream
 from gateway.packaging.backlog import Backlogs
-from gateway.packaging.feed import Feed, FeedCounts
-from gateway.packaging.rendering import Rendering
+from gateway.packaging.feed import Feed, FeedCounts, Rendering
 from gateway.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class PackagingServices:
-    """feeds, backlogs: count what viewers of feeds got and what waits for them. metrics: counts segments; None: nothing
-    does.
+    """What the packagers of one process share.
+
+    backlogs: counts and limits the bytes that wait for viewers of feeds.
+    feeds: counts the bytes that these viewers received.
+    metrics: counts segments; None: segments are not counted.
     """
 
     settings: Settings
@@ -27,9 +29,9 @@ class PackagingServices:
     metrics: Metrics | None = None
 
     def feed(self, stream: Stream, rendering: Rendering) -> Feed:
-        """Returns a feed whose viewers share the counters and the memory of the process."""
-        flush, stall = self.settings.http.flush_ms / 1000, self.settings.limits.viewer_stall
-        return Feed(stream, rendering, flush, stall, self.feeds, self.backlogs)
+        """Returns a feed with the counters and the memory limit of the process."""
+        flush_seconds, stall_seconds = self.settings.http.flush_ms / 1000, self.settings.limits.viewer_stall
+        return Feed(stream, rendering, flush_seconds, stall_seconds, self.feeds, self.backlogs)
 
     def samples(self) -> Iterator[MetricSample]:
         """Yields the metrics of the feeds."""

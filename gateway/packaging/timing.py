@@ -1,8 +1,8 @@
-"""Puts frame times on a fine, regular grid, recovered from a publisher's rounded milliseconds.
+"""Moves frame times to a fine, regular grid, recovered from a publisher's rounded milliseconds, and dates media times.
 
-A part must be complete when its last frame arrives. So the duration of that frame must be known before the next one
-comes: it follows from the frame rate. This module finds that rate and puts the frames on its grid, on which durations
-add up without remainder. If the frames follow no rate, times stay as they came, and `step` is None.
+A part must be complete when its last frame arrives. So the duration of this frame must be known before the next frame
+arrives: it follows from the frame rate. This module finds the rate and moves the frames to its grid. On the grid, sums
+of durations are exact. If the frames have no regular rate, their times do not change, and `step` is None.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from fractions import Fraction
 
 VIDEO_CLOCK = 90_000
 
-# With times rounded to milliseconds, the first and the current frame are each at most 1 ms off.
+# If times are rounded to milliseconds, the first and the current frame each have an error of at most 1 ms.
 _SLACK_MS = 1.15
-_SETTLED = 4  # consecutive steps of one frame before a rate counts as known
-_LEARN = 24  # intervals from which an unknown rate is estimated
+_SETTLED = 4  # consecutive steps of one frame; then a rate is known
+_LEARN = 24  # number of intervals from which an unknown rate is estimated
 _MAX_FPS, _MIN_FPS = 480, 1
-# Rates that encoders use: a measured rate is replaced by the nearest one if rounding can explain the difference.
+# Frame rates of encoders. A measured rate is replaced by the nearest one if rounding can explain the difference.
 _RATES = tuple(
     Fraction(r)
     for r in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 72, 75, 90, 100, 120, 144, 240)
@@ -27,8 +27,8 @@ _RATES = tuple(
 class VideoTiming:
     """Converts (dts, cts) in a track's timescale into ticks of 90 kHz. Decode times always grow.
 
-    hint: frames a second by the track's configuration or metadata, which may be wrong.
-    step: the predicted ticks to the next frame, None if the frames are irregular.
+    hint: frames a second from the track's configuration or metadata, which may be wrong.
+    step: the predicted ticks to the next frame; None if the frames are irregular.
 
     Times are exact for sources with a fine timescale.
     """
@@ -40,34 +40,34 @@ class VideoTiming:
         "_count",
         "_den",
         "_last",
-        "_like",
         "_num",
         "_recent",
+        "_reference",
         "_run",
         "_scale",
         "_slack",
         "step",
     )
 
-    def __init__(self, timescale: int, hint: float | None, like: VideoTiming | None = None) -> None:
-        """like: the timing of the same pictures in another rendition: both then use one grid."""
+    def __init__(self, timescale: int, hint: float | None, reference: VideoTiming | None = None) -> None:
+        """reference: the timing of these pictures in another rendition; then both use one grid."""
         self._scale = timescale
-        self._like = like
+        self._reference = reference
         self._slack = int(_SLACK_MS * VIDEO_CLOCK / 1000) if timescale <= 1000 else 2 + VIDEO_CLOCK // timescale
-        # The period in ticks is _num / _den; _num is 0 while none is known. Integers: this is the hot path.
+        # The period in ticks is _num / _den; _num is 0 while it is unknown. They are integers because of the hot path.
         self._num, self._den = _period_of(hint) if hint else (0, 1)
         self._anchor = 0  # time of frame 0 of the grid
         self._count = 0  # number of the last frame on the grid
         self._run = 0  # consecutive steps of exactly one frame
         self._base = 0  # time at which the measurement of the period began …
-        self._before = 0  # … and the frames from there to the anchor
-        self._last: int | None = None  # the last decode time returned
+        self._before = 0  # … and the number of frames from there to the anchor
+        self._last: int | None = None  # the last returned decode time
         self._recent: deque[int] = deque(maxlen=_LEARN + 1)
         self.step: int | None = None
 
     @property
     def frame_rate(self) -> Fraction | None:
-        """Frames a second, None if they are not regular."""
+        """Frames a second; None if they are not regular."""
         return Fraction(VIDEO_CLOCK * self._den, self._num) if self._num and self._run >= _SETTLED else None
 
     def stamp(self, dts: int, cts: int) -> tuple[int, int]:
@@ -79,8 +79,8 @@ class VideoTiming:
             raw, shift = dts * VIDEO_CLOCK // scale, cts * VIDEO_CLOCK // scale
         last, num, den = self._last, self._num, self._den
         if last is None:
-            like, self._like = self._like, None
-            time = raw if like is None else self._join(like, raw)
+            reference, self._reference = self._reference, None
+            time = raw if reference is None else self._join(reference, raw)
             self._restart(time)
         elif not num:
             time = raw if raw > last else last + 1
@@ -96,7 +96,7 @@ class VideoTiming:
                     anchor = self._anchor
                     self.step = anchor + (count + 1) * num // den - time
                     if shift:
-                        # Presentation times lie on the grid too.
+                        # Presentation times are on the grid too.
                         near = anchor + (count + (2 * shift * den + num) // (2 * num)) * num // den - time
                         if -2 * slack <= shift - near <= 2 * slack:
                             shift = near
@@ -112,23 +112,25 @@ class VideoTiming:
         self._recent.clear()
         self._recent.append(raw)
 
-    def _join(self, like: VideoTiming, raw: int) -> int:
-        """Returns the time on the other grid for a first frame at `raw`, or `raw` if rounding cannot explain the
-        difference.
+    def _join(self, reference: VideoTiming, raw: int) -> int:
+        """Returns the time of a first frame at `raw` on the reference's grid.
+
+        Returns `raw` if rounding cannot explain the difference.
         """
-        num, den = like._num, like._den
-        if not num or like._run < _SETTLED:
+        num, den = reference._num, reference._den
+        if not num or reference._run < _SETTLED:
             return raw
-        count = (2 * (raw - like._anchor) * den + num) // (2 * num)
-        time = like._anchor + count * num // den
+        count = (2 * (raw - reference._anchor) * den + num) // (2 * num)
+        time = reference._anchor + count * num // den
         if abs(time - raw) > self._slack:
             return raw
         self._num, self._den = num, den
         return time
 
     def _off_grid(self, raw: int, off: int) -> int:
-        """Returns the time of a frame that is off the grid, because of skipped frames, a drifting rate or no rate at
-        all.
+        """Returns the time of a frame that is not on the grid: frames were skipped, the rate drifts, or no rate exists.
+
+        off: ticks after the expected time.
         """
         num, den = self._num, self._den
         floor = (self._last or 0) + 1
@@ -140,7 +142,7 @@ class VideoTiming:
             self._run = 0
             return self._anchor + self._count * num // den
         if was_settled and abs(off) <= 3 * self._slack:
-            # Drift: the true period is the mean since the measurement began.
+            # Drift: the real period is the mean since the measurement began.
             self._before += self._count + 1
             self._anchor, self._count = max(raw, floor), 0
             span = raw - self._base
@@ -171,9 +173,9 @@ class VideoTiming:
 def _period_of(rate: float, near: float = 0.0005) -> tuple[int, int]:
     """Returns the ticks of 90 kHz between frames as a fraction (numerator, denominator).
 
-    near: a usual rate is taken if it differs by at most this fraction of `rate`.
+    near: a usual rate is used if it differs by at most this fraction of `rate`.
 
-    Returns (0, 1) for rates that no camera has.
+    Returns (0, 1) for rates outside _MIN_FPS to _MAX_FPS.
     """
     if not _MIN_FPS <= rate <= _MAX_FPS:
         return 0, 1
@@ -182,3 +184,21 @@ def _period_of(rate: float, near: float = 0.0005) -> tuple[int, int]:
     period = VIDEO_CLOCK / (usual if close else Fraction(rate).limit_denominator(1 << 20))
     period = period.limit_denominator(1 << 20)
     return period.numerator, period.denominator
+
+
+class WallClock:
+    """Maps media time to wall-clock time: media time `media` arrived at `wall`, both in seconds.
+
+    All tracks use one relation, so that their dates agree. It is fixed while a publisher is connected. Otherwise the
+    jitter of arrival times would make dates contradict the durations between them.
+    """
+
+    __slots__ = ("_media", "_wall")
+
+    def __init__(self, media: float, wall: float) -> None:
+        self._media = media
+        self._wall = wall
+
+    def at(self, media: float) -> float:
+        """Returns the wall-clock time of media time `media` (seconds), in seconds since the epoch."""
+        return self._wall + (media - self._media)

@@ -1,4 +1,4 @@
-"""One connection on a feed, and what is known of its speed."""
+"""One viewer connection of a feed, and its backlog."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Transport(Protocol):
 
 
 class Framing(Protocol):
-    """The envelope of a batch: an HTTP chunk, a WebSocket message or none.
+    """The framing of a batch: an HTTP chunk, a WebSocket message or none.
 
-    kind: the name under which its viewers are counted.
+    kind: the label of its viewers in metrics.
     """
 
     @property
@@ -42,31 +42,31 @@ class Framing(Protocol):
 
 
 class Viewer:
-    """One connection on a feed.
+    """One viewer connection of a feed.
 
-    limit: bytes that may always wait in its transport before it is late.
-    early: it waited for the stream to begin, and gets it from the first frame.
-    fd: the socket's descriptor if bytes may be written directly to an idle socket (plain TCP), else -1.
-    ended: is called when the feed is over, after the last bytes were written; the owner then closes the connection.
+    limit: number of bytes in the transport buffer that never makes the viewer late.
+    waited_for_start: whether the viewer waited for the start; then it gets the stream from the first frame.
+    fd: the socket's descriptor if bytes may be written directly to an idle socket (plain TCP), otherwise -1.
+    on_end: called after the last bytes are written. The owner then closes the connection.
     """
 
     __slots__ = (
         "burst",
-        "early",
-        "ended",
+        "burst_allowance",
+        "bytes_after_burst",
+        "counted_bytes",
         "epoch",
         "fd",
         "framing",
-        "grace",
+        "has_pending_bytes",
         "has_written",
-        "held",
-        "lagging",
         "late",
         "late_since",
         "limit",
+        "on_end",
         "peer",
-        "since",
         "transport",
+        "waited_for_start",
         "waiting",
     )
 
@@ -76,34 +76,34 @@ class Viewer:
         framing: Framing,
         limit: int,
         peer: str,
-        ended: Callable[[EndReason], None],
+        on_end: Callable[[EndReason], None],
         *,
-        early: bool = False,
+        waited_for_start: bool = False,
     ) -> None:
         self.transport = transport
         self.fd = _plain_socket(transport)
         self.framing = framing
         self.limit = limit
         self.peer = peer
-        self.ended = ended
-        self.early = early
+        self.on_end = on_end
+        self.waited_for_start = waited_for_start
         self.late = False
         self.late_since = 0.0
         self.epoch = -1  # version of the feed's headers that this viewer has
         self.waiting = 0  # bytes in the transport at the last check while late
-        self.grace = 0  # bytes that may wait in addition: the first burst, until it is taken
-        self.lagging = False  # the kernel did not take everything at once: the waiting bytes are counted
-        self.held = 0  # bytes counted in the backlogs of all viewers
-        self.burst: Burst | None = None  # the first burst if other viewers share its bytes, until it is taken
-        self.since = 0  # bytes written after that burst
-        self.has_written = False  # something was written
+        self.burst_allowance = 0  # additional bytes for the first burst, until the client has read it
+        self.has_pending_bytes = False  # the kernel did not accept all bytes: waiting bytes are counted
+        self.counted_bytes = 0  # bytes counted in the backlogs of all viewers
+        self.burst: Burst | None = None  # the first burst if viewers share its bytes, until the client has read it
+        self.bytes_after_burst = 0
+        self.has_written = False
 
-    def caught_up(self, backlogs: Backlogs) -> None:
-        """Removes the viewer's bytes from the counts: its transport is empty, or the connection is closed."""
-        self.lagging = False
-        self.grace = 0
-        backlogs.bytes -= self.held
-        self.held = 0
+    def clear_backlog(self, backlogs: Backlogs) -> None:
+        """Removes the viewer's bytes from the counts, because its transport is empty or the connection is closed."""
+        self.has_pending_bytes = False
+        self.burst_allowance = 0
+        backlogs.bytes -= self.counted_bytes
+        self.counted_bytes = 0
         burst, self.burst = self.burst, None
         if burst is not None:
             burst.users -= 1
@@ -112,8 +112,9 @@ class Viewer:
 
 
 def _plain_socket(transport: Transport) -> int:
-    """Returns the socket descriptor of a transport that sends the bytes unchanged; -1 for TLS or a transport without
-    socket.
+    """Returns the socket descriptor of a transport that sends the bytes unchanged.
+
+    Returns -1 for TLS or a transport without socket.
     """
     if transport.get_extra_info("sslcontext") is not None:
         return -1
@@ -122,9 +123,9 @@ def _plain_socket(transport: Transport) -> int:
 
 
 def reset_on_close(fd: int) -> None:
-    """Makes closing a connection whose peer takes nothing send a TCP reset.
+    """Makes `close` send a TCP reset, for a peer that does not read.
 
-    A FIN would wait after the unsent bytes, and the kernel would keep those for minutes.
+    A FIN would follow the unsent bytes, which the kernel keeps for minutes.
     """
     with socket.socket(fileno=os.dup(fd)) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -59,7 +59,7 @@ def _fragment(stream: Stream, rest: str, match: re.Match[str], source: CmafTrack
     output = packager(stream, "cmaf", CmafPackager)
     if isinstance(output, Response):
         return output
-    track = output.lane(match[1])
+    track = output.manifests.track(match[1])
     if track is None:
         return _not_found(rest)
     uri = rest.partition("/")[2]
@@ -98,7 +98,7 @@ def _missing_segment(track: CmafTrack, rest: str, uri: str) -> Response:
     The answers are empty segments: after a 404, shaka-player repeats the request forever and dash.js reports an error.
     The next epoch's media is never sent, because it needs another initialization segment.
     """
-    return Response(200, STYP, f"{track.kind}/mp4", cache="no-store") if track.was_promised(uri) else _not_found(rest)
+    return Response(200, STYP, f"{track.kind}/mp4", cache="no-store") if track.may_be_requested(uri) else _not_found(rest)
 
 
 async def _hinted(output: CmafPackager, track: CmafTrack, stream: Stream, uri: str) -> Response:
@@ -126,7 +126,7 @@ async def _unfinished(output: CmafPackager, track: CmafTrack, stream: Stream, nu
     """
     uri, hold, header = track.segment_uri(number), HOLD * track.window.target, track.header
     await wait_until(
-        output, track.changed, hold, stream, lambda: track.piece(number, 0) is not None or track.header is not header
+        output, track.changed, hold, stream, lambda: track.part_at(number, 0) is not None or track.header is not header
     )
     if output.ended and track.number <= number:
         await asyncio.sleep(track.window.longest + MANIFEST_LOAD_SECONDS)
@@ -135,7 +135,7 @@ async def _unfinished(output: CmafPackager, track: CmafTrack, stream: Stream, nu
         return Response(200, segment.body(), f"{track.kind}/mp4", cache=SEGMENT_CACHE)
     if track.header is not header:
         return _missing_segment(track, uri, uri)
-    first = track.piece(number, 0)
+    first = track.part_at(number, 0)
     if first is None:
         if output.ended:
             return Response(200, STYP, f"{track.kind}/mp4", cache="no-store")
@@ -152,11 +152,11 @@ async def _rendition_segment(output: CmafPackager, track: CmafTrack, stream: Str
     seconds = track.window.longest + MANIFEST_LOAD_SECONDS
     await track.changed.until(
         lambda: (
-            track.piece(number, 0) is not None or track.header is not header or track.number > number or output.over
+            track.part_at(number, 0) is not None or track.header is not header or track.number > number or output.over
         ),
         seconds,
     )
-    if track.piece(number, 0) is None or track.header is not header:
+    if track.part_at(number, 0) is None or track.header is not header:
         segment = track.window.find(uri)  # the last segment of its epoch
         if segment is not None:
             return Response(200, segment.body(), f"{track.kind}/mp4", cache=SEGMENT_CACHE)
@@ -194,14 +194,14 @@ async def _pieces(
             return
         elif output.over or not await _more(output, track, stream, number, index):
             raise RequestError(503, f"segment {number} of {track.kind} stays unfinished")
-        piece = track.piece(number, index)
+        piece = track.part_at(number, index)
 
 
 async def _more(output: CmafPackager, track: CmafTrack, stream: Stream, number: int, index: int) -> bool:
     """Waits until an open segment has another part, or is complete."""
     hold = HOLD * track.window.target
     return await wait_until(
-        output, track.changed, hold, stream, lambda: track.number > number or track.piece(number, index) is not None
+        output, track.changed, hold, stream, lambda: track.number > number or track.part_at(number, index) is not None
     )
 
 

@@ -19,7 +19,7 @@ def manifest(request: Request, stream: Stream) -> EventualResponse:
 
     The first manifest is sent when every player can start with it, because some players fetch it only once.
     """
-    return playlist(request, stream, "cmaf", CmafPackager, _render, lambda output: output.joinable)
+    return playlist(request, stream, "cmaf", CmafPackager, _render, lambda output: output.manifests.is_playable())
 
 
 def _render(output: CmafPackager, suffix: str) -> Response:
@@ -29,5 +29,5 @@ def _render(output: CmafPackager, suffix: str) -> Response:
     """
     template = output.cache.get("mpd")
     if not isinstance(template, str):
-        template = output.cache["mpd"] = output.manifest()
+        template = output.cache["mpd"] = output.manifests.manifest()
     return Response(200, mpd.finish(template, suffix, time.time()), MPD, cache=PLAYLIST_CACHE, compress=True)

@@ -84,7 +84,7 @@ class FlvViewers:
             self.joined += 1
             transport.write(head)
             connection = FlvConnection(transport, slot, upgrade)
-            connection.join(feed, Viewer(transport, framing, backlog, peer, connection.ended, early=early))
+            connection.join(feed, Viewer(transport, framing, backlog, peer, connection.ended, waited_for_start=early))
             if rest:
                 connection.bytes_received(rest)
             return connection

@@ -51,7 +51,7 @@ def play_urls(addresses: Addresses, channel: Channel, query: str = "") -> dict[s
     bases = addresses.play_bases(channel)
     enabled = [format for format in FORMATS if not format.flag or channel.flag(format.flag)]
     urls = {a.name: bases[a.scheme] + a.path for format in enabled for a in format.addresses}
-    if channel.rungs:
+    if channel.renditions:
         urls[LADDER] = bases["http"] + LADDER_INDEX
     return {name: url + query for name, url in urls.items()}
 

@@ -98,7 +98,7 @@ def low_latency_playlist(
 def _media_playlist(
     output: CmafPackager, request: Request, kind: str, suffix: str, above: bool, reports: Reports | None
 ) -> EventualResponse:
-    track = output.lane(kind)
+    track = output.manifests.track(kind)
     if track is None:
         return text(404, f"there is no {kind}")
     parameters = directives(request)
@@ -118,7 +118,7 @@ def _media_playlist(
         return _render(output, variant, suffix, track, reports)
     if number > track.window[-1].number + _MAX_SEGMENTS_AHEAD:
         return text(400, f"_HLS_msn {number} is too far ahead of {track.window[-1].number}")
-    target = track.target_part or 1.0
+    target = track.part_target or 1.0
     ahead = math.ceil(3 / target) if target < 1 else 3  # §6.2.5.2, the Advance Part Limit
     if number == track.number and part_index is not None and part_index >= len(track.parts) + ahead:
         return text(400, f"_HLS_part {part_index} is too far ahead of {len(track.parts) - 1}")
@@ -171,8 +171,8 @@ def _write(output: TsPackager | CmafPackager, variant: str, reports: Reports | N
     if isinstance(output, TsPackager):
         return output.playlist()
     if variant == "master":
-        return output.master()
+        return output.manifests.master()
     kind, *options = variant.split(" ")
-    track = output.lane(kind)
+    track = output.manifests.track(kind)
     assert track is not None, "the caller has checked it"
-    return output.playlist(track, skip="skip" in options, report=reports(track) if reports is not None else None)
+    return output.manifests.playlist(track, skip="skip" in options, report=reports(track) if reports is not None else None)

@@ -17,7 +17,7 @@ from gateway.live.stream import Stream
 from gateway.packaging import ladder_manifests
 from gateway.packaging.cmaf.packager import CmafPackager
 from gateway.packaging.cmaf.track import CmafTrack
-from gateway.packaging.ladder_manifests import CmafStep
+from gateway.packaging.ladder_manifests import CmafRendition
 from gateway.packaging.ts.packager import TsPackager
 from gateway.playback import cmaf, hls
 from gateway.playback.dash import MPD
@@ -56,8 +56,8 @@ class _LadderManifest:
     has_time: whether the bytes contain the current time.
     """
 
-    is_ready: Callable[[CmafPackager, list[CmafStep]], bool]
-    text: Callable[[CmafPackager, list[CmafStep]], str]
+    is_ready: Callable[[CmafPackager, list[CmafRendition]], bool]
+    text: Callable[[CmafPackager, list[CmafRendition]], str]
     finish: Callable[[str, str], bytes]
     type: str
     has_time: bool = False
@@ -68,7 +68,7 @@ _MANIFESTS: Final = {
         lambda source, steps: source.ready, ladder_manifests.master, media_playlist.with_suffix, M3U8
     ),
     cmaf.MANIFEST: _LadderManifest(
-        ladder_manifests.joinable,
+        ladder_manifests.is_playable,
         ladder_manifests.manifest,
         lambda text, suffix: mpd.finish(text, suffix, time.time()),
         MPD,
@@ -251,7 +251,7 @@ def _is_lost(stream: Stream, rendition: Stream, path: str) -> bool:
     source, output = stream.output("cmaf"), rendition.output("cmaf")
     if not isinstance(source, CmafPackager) or not isinstance(output, CmafPackager):
         return False
-    return ladder_manifests.behind(source, output)
+    return ladder_manifests.lags_too_far(source, output)
 
 
 def _source_track(stream: Stream) -> CmafTrack | None:
@@ -260,7 +260,7 @@ def _source_track(stream: Stream) -> CmafTrack | None:
     if not isinstance(output, CmafPackager) or output.over:
         return None
     output.catch_up()
-    return output.lane("video")
+    return output.manifests.track("video")
 
 
 def _index(ladder: LadderView, suffix: str) -> Response:

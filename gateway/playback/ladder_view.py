@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeAlias, runtime_checkable
 from gateway.live.output import OutputState
 from gateway.live.stream import Stream
 from gateway.packaging.cmaf.packager import CmafPackager
-from gateway.packaging.ladder_manifests import CmafStep, TsStep
+from gateway.packaging.ladder_manifests import CmafRendition, TsRendition
 from gateway.packaging.packager import Packager
 from gateway.packaging.ts.packager import TsPackager
 from gateway.playback.play_format import PlayableStreams
@@ -56,13 +56,13 @@ class LadderView:
         return tuple(plan.name for plan, _ in self.steps)
 
     @property
-    def ts(self) -> list[TsStep]:
-        return [TsStep(r.name, output, _max_bitrate(r)) for r, output in self.steps if isinstance(output, TsPackager)]
+    def ts(self) -> list[TsRendition]:
+        return [TsRendition(r.name, output, _max_bitrate(r)) for r, output in self.steps if isinstance(output, TsPackager)]
 
     @property
-    def cmaf(self) -> list[CmafStep]:
+    def cmaf(self) -> list[CmafRendition]:
         return [
-            CmafStep(r.name, output, _max_bitrate(r)) for r, output in self.steps if isinstance(output, CmafPackager)
+            CmafRendition(r.name, output, _max_bitrate(r)) for r, output in self.steps if isinstance(output, CmafPackager)
         ]
 
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import structlog
 
 from gateway.channels.channel import Channel
-from gateway.channels.fields import NOBODY, invalid_protection_fields
+from gateway.channels.fields import NO_PLAYBACK, invalid_protection_fields
 from gateway.channels.names import channel_of
 from gateway.channels.stream_key import SigningSecrets, Verdict
 from gateway.http.origin_policy import host_name
@@ -92,7 +92,7 @@ class PlaybackProtection:
             return None
         if auth == "sign":
             return self._check_sign(request, channel_of(name))
-        if auth == NOBODY:
+        if auth == NO_PLAYBACK:
             self._count("not understood")
             return _INVALID_PROTECTION
         return self._check_cloudfront(request)
@@ -113,7 +113,7 @@ class PlaybackProtection:
         if sign and address is not None and self._refusals.add(address, self._monotonic()):
             self._count("blocked")
             raise TooManyRefusals("too many refused signs from this address")
-        self._count("not understood" if auth == NOBODY else str(verdict))
+        self._count("not understood" if auth == NO_PLAYBACK else str(verdict))
         raise NotAuthorized(str(verdict))
 
     # ---- play signs ----

@@ -49,7 +49,7 @@ class RtmpPlayback:
         if transport.get_write_buffer_size() > self.feed.backlog(self.backlog):
             self.on_flood()
             return
-        self._viewer = Viewer(transport, RTMP, self.backlog, self.address, self.on_end, early=early)
+        self._viewer = Viewer(transport, RTMP, self.backlog, self.address, self.on_end, waited_for_start=early)
         self.feed.join(self._viewer, burst=burst)
 
     def pause(self, paused: bool) -> None:

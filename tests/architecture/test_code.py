@@ -33,7 +33,7 @@ TIMELESS = (
     "gateway/packaging/cmaf/dash_manifest.py",
     "gateway/packaging/cmaf/video_track_builder.py", "gateway/packaging/cmaf/audio_track_builder.py",
     "gateway/packaging/segmenter.py",
-    "gateway/packaging/timing.py", "gateway/packaging/ts/packager.py", "gateway/packaging/wall_clock.py",
+    "gateway/packaging/timing.py", "gateway/packaging/ts/packager.py",
     "gateway/packaging/segment_window.py",
     "gateway/live/gop_cache.py", "gateway/channels/names.py", "gateway/channels/expiry.py",
     "gateway/channels/fields.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 
-from gateway.formats.flv.script import parse_script
+from gateway.formats.flv.demuxer import parse_script
 from gateway.ingest.rtmp.flv_intake import AUDIO_INDEX, VIDEO_INDEX, FlvIntake
 from gateway.live.publisher import PushOrigin, StreamPublisher
 from gateway.live.sink import EndReason
@@ -16,8 +16,8 @@ from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit, Timed
 from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
 from gateway.packaging.flv_output import FlvRendering
+from gateway.packaging.packager import SegmentPlan
 from gateway.packaging.rtmp_output import RtmpRendering
-from gateway.packaging.segment_plan import SegmentPlan
 from gateway.packaging.segment_window import MAX_BYTES
 from gateway.packaging.ts.packager import TsPackager
 from tests.fuzz import captures
@@ -105,10 +105,10 @@ def fuzz(data: bytes) -> None:
         ts.playlist()
         assert ts.window.bytes <= MAX_BYTES
     if parts.ready:
-        parts.master()
-        parts.manifest()
-        for lane in parts.lanes:
-            parts.playlist(lane)
+        parts.manifests.master()
+        parts.manifests.manifest()
+        for lane in parts.manifests.tracks:
+            parts.manifests.playlist(lane)
             assert lane.window.bytes <= MAX_BYTES
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from gateway.formats.mp4 import reader
-from gateway.formats.mp4.fragment import Mp4Sample, fragment, prft
+from gateway.formats.mp4.box import box
+from gateway.formats.mp4.fragment import Mp4Sample, fragment
 from gateway.formats.mp4.init import init_segment
 from gateway.media.errors import InvalidData
 from tests.support import mp4
@@ -16,7 +17,7 @@ def seeds() -> list[bytes]:
     sounds = [Mp4Sample(1024, 0, True, bytes((n,)) * 12) for n in range(6)]
     return [
         init_segment(VIDEO), init_segment(AUDIO, timescale=44100),
-        fragment(1, 1, 90_000, pictures, styp=True), prft(1, 1.7e9, 0) + fragment(2, 2, 1 << 40, sounds),
+        fragment(1, 1, 90_000, pictures, styp=True), box(b"free") + fragment(2, 2, 1 << 40, sounds),
         fragment(3, 1, 0, []), init_segment(VIDEO) + fragment(1, 1, 0, pictures[:2]) + fragment(2, 1, 6000, sounds),
     ]  # fmt: skip
 

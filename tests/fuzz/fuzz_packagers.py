@@ -8,7 +8,7 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
-from gateway.packaging.segment_plan import SegmentPlan
+from gateway.packaging.packager import SegmentPlan
 from gateway.packaging.segment_window import MAX_BYTES
 from gateway.packaging.ts.packager import TsPackager
 from tests.support.builders import AUDIO, VIDEO
@@ -49,13 +49,13 @@ def fuzz(data: bytes) -> None:
                 check(parse(media_playlist.with_suffix(packager.playlist()).decode()))
                 assert packager.window.bytes <= MAX_BYTES
         elif packager.ready:
-            for lane in packager.lanes:
+            for lane in packager.manifests.tracks:
                 # Frames without a rate may make parts shorter than the draft wants; all else must hold.
-                parse(media_playlist.with_suffix(packager.playlist(lane)).decode())
+                parse(media_playlist.with_suffix(packager.manifests.playlist(lane)).decode())
                 assert lane.window.bytes <= MAX_BYTES
-            assert packager.joinable  # what has ended is complete
-            mpd.finish(packager.manifest())
-            packager.master()
+            assert packager.manifests.is_playable()  # what has ended is complete
+            mpd.finish(packager.manifests.manifest())
+            packager.manifests.master()
 
 
 def _play(packager: TsPackager | CmafPackager, data: bytes) -> None:
@@ -79,6 +79,6 @@ def _play(packager: TsPackager | CmafPackager, data: bytes) -> None:
             payload = payload[: shape >> 4]
         packager.take(AccessUnit(track, dts, shift - 64, bool(what & 4) or track is audio, 1.7e9 + dts / 1000, payload))
         if at & 60 == 0 and isinstance(packager, CmafPackager) and packager.ready:  # each 16th: manifests are long
-            packager.manifest()
+            packager.manifests.manifest()
     packager.ended = True
     packager.finish()

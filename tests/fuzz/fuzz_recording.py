@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.formats.lanes import Event, Packet, RecordingOpened
 from gateway.formats.media_recorder import RecordingReader
 from gateway.formats.mp4.fragment import Mp4Sample, fragment
 from gateway.formats.mp4.init import TrackInit, movie_init
+from gateway.formats.recording import Event, Packet, RecordingOpened
 from gateway.media.errors import InvalidData
 from gateway.media.h264_stream import H264Samples
 from gateway.media.track import Codec, Kind
@@ -59,7 +59,7 @@ def fuzz(data: bytes) -> None:
         if isinstance(event, RecordingOpened):
             lane = event.video
             samples = H264Samples(lane.config) if lane is not None and lane.coding is Codec.H264 else None
-        elif samples is not None and event.lane.kind is Kind.VIDEO:
+        elif samples is not None and event.track.kind is Kind.VIDEO:
             try:
                 sample = samples.take(event.payload, event.key)
             except InvalidData:

@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from harness import paths
 from harness.procs import PAGE, TICK, BenchError
 
-from gateway.formats.lanes import Packet
 from gateway.formats.media_recorder import RecordingReader
+from gateway.formats.recording import Packet
 from gateway.media.track import Kind
 from gateway.media.unit import AccessUnit
 from tests.support.browser_push import BrowserPush, browser_push
@@ -91,7 +91,7 @@ def sliced(data: bytes, slice_seconds: float) -> list[bytes]:
     reader, pieces, begin, edge = RecordingReader(), [], 0, slice_seconds
     for at in range(0, len(data), 512):
         events = reader.receive(data[at : at + 512])
-        times = [e.time / e.lane.timescale for e in events if isinstance(e, Packet)]
+        times = [e.time / e.track.timescale for e in events if isinstance(e, Packet)]
         if times and max(times) >= edge:
             pieces.append(data[begin : at + 512])
             begin = at + 512

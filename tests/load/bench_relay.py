@@ -67,7 +67,7 @@ async def cost(relays: RelayFactory, urls: list[list[str]], seconds: int, bitrat
     """CPU seconds of so many real seconds of these streams, each with its targets; and the bytes that left."""
     from gateway.live.output import OutputSpec
 
-    hub = builders.hub([OutputSpec("relay", relays.make, lambda s: s.channel.is_relay)], gop_bytes=16_000_000)
+    hub = builders.hub([OutputSpec("relay", relays.make, lambda s: s.channel.flag("isRelay"))], gop_bytes=16_000_000)
     running = asyncio.create_task(hub.run())
     publishers = [
         builders.publish(hub, f"c{n}", isRelay=bool(targets), relayURL=targets) for n, targets in enumerate(urls)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from gateway.formats.flv.demuxer import MediaDemuxer
-from gateway.formats.flv.script import parse_script
+from gateway.formats.flv.demuxer import MediaDemuxer, parse_script
 from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, Script, TrackStart, Unsupported
 from gateway.media.errors import InvalidData
 from gateway.media.track import MediaTrack

@@ -7,9 +7,9 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
-from gateway.formats.lanes import Event, Packet, RecordingOpened
 from gateway.formats.media_recorder import RecordingReader
 from gateway.formats.mkv import ebml
+from gateway.formats.recording import Event, Packet, RecordingOpened
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "browser"
 CAPTURES = ("h264.webm", "vp8.webm", "vp9.webm", "av1.webm", "h264.mp4", "av1.mp4", "opus.webm", "pcm.webm",
@@ -46,7 +46,7 @@ def described(event: Event) -> tuple[object, ...]:
     """An event as something that can be compared and read."""
     if isinstance(event, RecordingOpened):
         return ("opened", event.video, event.audio, event.left_out)
-    return (str(event.lane.kind), event.time, event.cts, event.key, event.payload)
+    return (str(event.track.kind), event.time, event.cts, event.key, event.payload)
 
 
 # ---- WebM ----

@@ -126,7 +126,7 @@ async def live(
 ) -> AsyncIterator[Live]:
     """A stream that is relayed to `urls`, H.264 and AAC unless `tracks` is false: then nothing was said yet."""
     made = with_ or relays()
-    hub = builders.hub([OutputSpec("relay", made.make, lambda s: s.channel.is_relay)])
+    hub = builders.hub([OutputSpec("relay", made.make, lambda s: s.channel.flag("isRelay"))])
     running = asyncio.create_task(hub.run())
     try:
         publisher = builders.publish(hub, isRelay=True, relayURL=list(urls), **fields)

@@ -11,8 +11,7 @@ from gateway.live.sink import EndReason
 from gateway.media.track import MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
-from gateway.packaging.packager import Packager
-from gateway.packaging.segment_plan import SegmentPlan
+from gateway.packaging.packager import Packager, SegmentPlan
 from gateway.packaging.ts.packager import TsPackager
 from tests.support.builders import AUDIO, VIDEO
 

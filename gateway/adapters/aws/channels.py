@@ -11,7 +11,7 @@ from gateway.adapters.aws.attributes import from_attribute, to_attribute
 from gateway.adapters.aws.dynamo_table import ConditionFailed, DynamoTable
 from gateway.adapters.aws.session import AwsSession, error_code
 from gateway.channels.channel import ID, Channel
-from gateway.channels.deleted_channel import KEPT_FIELDS, DeletedChannel
+from gateway.channels.deleted_channel import RECORD_FIELDS, DeletedChannel
 from gateway.channels.names import is_channel_id
 from gateway.ports.errors import ChannelExists, NoSuchChannel, StoreUnavailable
 
@@ -102,7 +102,7 @@ class DynamoChannels:
 
         Returns False if it was changed since it was read.
         """
-        held = {name: stored.get(name) for name in KEPT_FIELDS}
+        held = {name: stored.get(name) for name in RECORD_FIELDS}
         terms = [f"#n{i} = :v{i}" if held[name] else f"attribute_not_exists(#n{i})" for i, name in enumerate(held)]
         removal = {
             "TableName": self._table.name,

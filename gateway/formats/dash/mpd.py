@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from xml.sax.saxutils import escape
 
-# Characters that XML 1.0 cannot contain, as placeholders: for the query of a protected player, and for the time.
+from gateway.formats.hls.media_playlist import date
+
+# Placeholders, which XML 1.0 cannot contain: for the query of a protected player, and for the current time.
 MARK = "\x00"
 NOW = "\x01"
 
@@ -24,16 +25,9 @@ def finish(text: str, suffix: str = "", now: float = 0.0) -> bytes:
     suffix: "" or "?…", appended to every URL of a template.
     now: the time for direct UTCTiming, seconds since the epoch.
 
-    A `$` in the suffix would begin an identifier of the template, so it is doubled (§5.3.9.4.4: "$$").
+    A `$` in the suffix would start an identifier of the template, so it is doubled (§5.3.9.4.4: "$$").
     """
     return text.replace(MARK, escape(suffix.replace("$", "$$"), {'"': "&quot;"})).replace(NOW, date(now)).encode()
-
-
-def date(epoch_seconds: float) -> str:
-    """Returns an xs:dateTime with milliseconds, UTC."""
-    return (
-        datetime.fromtimestamp(round(epoch_seconds, 3), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
 
 
 def duration(seconds: float) -> str:
@@ -54,9 +48,9 @@ class Template:
     """SegmentTemplate (§5.3.9.4).
 
     offset: presentationTimeOffset, the media time at the Period's start, in ticks.
-    duration: in ticks; then segment n covers offset + (n - start_number) * duration. None: `timeline` is used, and
+    duration: ticks; segment n begins at offset + (n - start_number) * duration. None: `timeline` is used, and
     start_number is the number of its first entry.
-    available_early: availabilityTimeOffset in seconds if unfinished segments are sent in chunks, else None.
+    available_early: availabilityTimeOffset in seconds; None if unfinished segments are not sent in chunks.
     """
 
     timescale: int
@@ -73,10 +67,11 @@ class Template:
 class Representation:
     """Representation (§5.3.5); 0 and None mean unknown.
 
-    size, frame_rate, aspect: for video: width and height; frames a second as "30" or "30000/1001"; pixel aspect ratio
-    if pixels are not square.
-    rate, channels: for audio.
-    template: its own, None if it uses the AdaptationSet's.
+    size: of video, width and height.
+    frame_rate: of video, "30" or "30000/1001".
+    rate, channels: of audio.
+    template: None if it uses the AdaptationSet's template.
+    aspect: of video, the pixel aspect ratio if pixels are not square.
     """
 
     id: str
@@ -94,10 +89,10 @@ class Representation:
 class AdaptationSet:
     """AdaptationSet (§5.3.3); all its representations are aligned.
 
-    Representations without their own template share the set's, which has `$RepresentationID$` in its URLs.
-    wall: when the media at the template's offset was captured, seconds since the epoch, for ProducerReferenceTime
+    template: for representations without a template; its URLs contain `$RepresentationID$`.
+    wall: capture time of the media at the template's offset, seconds since the epoch, for ProducerReferenceTime
     (§5.12).
-    sap: every segment begins with a stream access point of at most this type; 0: some segments begin without any.
+    sap: maximum type of the stream access points at the start of all segments; 0: some segments begin without one.
     """
 
     id: int
@@ -113,7 +108,7 @@ class Period:
     """Period (§5.3.2).
 
     start: seconds after availabilityStartTime.
-    length: seconds, None for a Period that is not over.
+    length: seconds; None for a Period that has not ended.
     """
 
     id: str
@@ -124,9 +119,9 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Mpd:
-    """MPD (§5.3.1); all times in seconds.
+    """MPD (§5.3.1). All times are in seconds.
 
-    latency: the target latency for players, None if chunks are not sent early.
+    latency: the target latency for players; None if chunks are not sent early.
     clock: URL of the current time.
     presentation: length of a presentation that has ended; None while it is live.
     """
@@ -147,15 +142,15 @@ class Mpd:
 def mpd(m: Mpd) -> str:
     """Returns the MPD with MARK and NOW in it, for `finish`.
 
-    An ended presentation is static, with its length: everything listed is available, and nothing follows (§5.3.1.2).
-    Players that loaded it while it was dynamic play to the end; dash.js would go on requesting it if only the length
-    were given. ffmpeg loads it once and plays to the end instead of waiting for more.
+    An ended presentation is static, with its length: all listed segments are available, and none follows (§5.3.1.2).
+    Players that loaded it while it was dynamic play to the end. If only the length were set, dash.js would continue to
+    request it. ffmpeg loads it once and plays to the end; it does not wait for more.
     """
-    over = m.presentation is not None
+    has_ended = m.presentation is not None
     attributes = [
         'xmlns="urn:mpeg:dash:schema:mpd:2011"',
         f'profiles="{_PLAIN_PROFILES if m.latency is None else _PROFILES}"',
-        f'type="{"static" if over else "dynamic"}"',
+        f'type="{"static" if has_ended else "dynamic"}"',
         f'availabilityStartTime="{date(m.start)}"',
         f'publishTime="{date(m.published)}"',
         f'minBufferTime="{duration(m.buffer)}"',
@@ -168,7 +163,7 @@ def mpd(m: Mpd) -> str:
     else:
         attributes.append(f'mediaPresentationDuration="{duration(m.presentation)}"')
     lines = ['<?xml version="1.0" encoding="UTF-8"?>\n<MPD ', " ".join(attributes), ">\n"]
-    if m.latency is not None and not over:
+    if m.latency is not None and not has_ended:
         target = round(m.latency * 1000)
         lines.append(
             f'<ServiceDescription id="0"><Latency referenceId="0" target="{target}" min="{target // 2}" '
@@ -207,7 +202,7 @@ def _period(p: Period, low_latency: bool, clock: str) -> Iterable[str]:
 
 
 def _template(t: Template) -> Iterable[str]:
-    # Our own names contain no `$` except in identifiers.
+    # The gateway's file names contain `$` only in identifiers.
     attributes = [
         f'timescale="{t.timescale}"',
         f'initialization="{escape(t.initialization)}{MARK}"',
@@ -228,7 +223,8 @@ def _template(t: Template) -> Iterable[str]:
 def _timeline(entries: Sequence[TimelineEntry]) -> Iterable[str]:
     """Yields the S elements.
 
-    `r` counts further segments of the same duration; `t` is written if a segment does not follow the one before.
+    `r` is the number of further segments with this duration. `t` is written if a segment does not follow the previous
+    one.
     """
     at = 0
     expected: int | None = None

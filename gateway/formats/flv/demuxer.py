@@ -1,10 +1,11 @@
-"""MediaDemuxer: turns tag bodies of RTMP messages and FLV tags into tracks and access units.
+"""Turns the bodies of RTMP messages and FLV tags into tracks, access units and script data.
 
-Hot path: legacy H.264 and AAC frames and Ex frames take a dozen Python operations and one payload copy each.
+Hot path: legacy H.264 and AAC frames and Ex frames need a dozen Python operations and one payload copy each.
 """
 
 from __future__ import annotations
 
+from gateway.formats import amf0
 from gateway.formats.flv.tag import (
     AAC,
     AUDIO_FOURCC,
@@ -20,6 +21,7 @@ from gateway.formats.flv.tag import (
     AudioPacket,
     Demuxed,
     FrameType,
+    Script,
     TrackStart,
     Unsupported,
     VideoPacket,
@@ -37,51 +39,41 @@ _LEGACY_FRAMES = {
 _AAC = Codec.AAC
 _WITH_CTS = (Codec.H264, Codec.H265)
 _MULTITRACK_ONE = 0
-# Codecs whose first frame needs a sequence header before it; the others describe themselves in their frames.
+# Codecs that need a sequence header before their first frame. Frames of the other codecs describe themselves.
 _NEEDS_CONFIG = frozenset({Codec.H264, Codec.H265, Codec.AAC, Codec.OPUS, Codec.FLAC})
 _SMALLEST_CONFIG = {Codec.H264: 7, Codec.H265: 23, Codec.AV1: 4, Codec.VP8: 8, Codec.VP9: 8, Codec.AAC: 2}
 
 
 class MediaDemuxer:
-    """Demuxes the audio and video bodies of one publisher; keeps nothing but the current tracks.
+    """Demuxes the audio and video bodies of one publisher. It stores only the current tracks.
 
-    `video` and `audio` take a body with its time and return
+    `video` and `audio` read a body and return
     - `MediaTrack` if a sequence header set or changed the track (None for an identical repetition),
-    - `AccessUnit` for a frame: `dts` is the time given, `cts` signed milliseconds, `track` the current track,
-    - `TrackStart` for the first frame of a codec that has no sequence header,
+    - `AccessUnit` for a frame: `dts` is the parameter, `cts` signed milliseconds, `track` the current track,
+    - `TrackStart` for the first frame of a codec without sequence header,
     - `Unsupported` once for each unsupported case,
-    - None for bodies without picture or sound: end of sequence, commands, empty bodies, and frames before their
-    sequence header (counted in `dropped`).
-    Both raise InvalidData for a body that breaks its specification; the demuxer stays usable.
-    The caller unwraps 32-bit timestamps: `dts` is in milliseconds, unwrapped.
+    - None for bodies without picture or sound: end of sequence, commands, metadata, empty bodies, and frames before
+    their sequence header (counted in `dropped`).
+    Both raise InvalidData for a body that violates its specification. The demuxer is still usable then.
+    dts: milliseconds. The caller unwraps 32-bit timestamps. wall: arrival time, seconds since the epoch.
     """
 
-    __slots__ = ("_audio", "_refused", "_video", "color", "dropped")
+    __slots__ = ("_refused", "audio_track", "dropped", "video_track")
 
     def __init__(self) -> None:
-        self._video: MediaTrack | None = None
-        self._audio: MediaTrack | None = None
+        self.video_track: MediaTrack | None = None
+        self.audio_track: MediaTrack | None = None
         self._refused: set[tuple[Kind, str]] = set()
         self.dropped = 0
-        self.color: bytes | None = None
-        """The last Ex video metadata frame (AMF0 name `colorInfo`, then an object), as it came."""
-
-    @property
-    def video_track(self) -> MediaTrack | None:
-        return self._video
-
-    @property
-    def audio_track(self) -> MediaTrack | None:
-        return self._audio
 
     # Hot
 
     def video(self, dts: int, body: bytes, wall: float = 0.0) -> Demuxed:
-        """Takes one video body; see the class. Hot path."""
+        """Reads one video body; see the class. Hot path."""
         frame = _LEGACY_FRAMES.get(body[:2])
         if frame is not None:
             key, codec = frame
-            track = self._video
+            track = self.video_track
             if track is not None and track.codec is codec and len(body) > 5:
                 return AccessUnit(track, dts, int.from_bytes(body[2:5], "big", signed=True), key, wall, body[5:])
         if not body:
@@ -91,8 +83,8 @@ class MediaDemuxer:
         return self._legacy_video(body)
 
     def audio(self, dts: int, body: bytes, wall: float = 0.0) -> Demuxed:
-        """Takes one audio body; see the class. Hot path."""
-        track = self._audio
+        """Reads one audio body; see the class. Hot path."""
+        track = self.audio_track
         if track is not None and track.codec is _AAC and len(body) > 2 and body[0] >> 4 == AAC and body[1] == 1:
             return AccessUnit(track, dts, 0, True, wall, body[2:])
         if not body:
@@ -161,21 +153,19 @@ class MediaDemuxer:
             if len(body) <= position:
                 return None
             key = frame_type in (FrameType.KEY, FrameType.GENERATED_KEY)
-            track = self._video
+            track = self.video_track
             if track is not None and track.codec is codec:
                 return AccessUnit(track, dts, cts, key, wall, body[position:])
             if codec in _NEEDS_CONFIG or not key:
                 self.dropped += 1
                 return None
-            self._video = track = MediaTrack(Kind.VIDEO, codec, TIMESCALE, b"")
+            self.video_track = track = MediaTrack(Kind.VIDEO, codec, TIMESCALE, b"")
             return TrackStart(track, AccessUnit(track, dts, cts, key, wall, body[position:]))
         if packet == VideoPacket.SEQUENCE_START:
             return self._video_config(codec, body[position:])
-        if packet == VideoPacket.METADATA:
-            self.color = body[position:]
-        elif packet == VideoPacket.MPEG2TS_SEQUENCE_START:
+        if packet == VideoPacket.MPEG2TS_SEQUENCE_START:
             return self._refuse(Kind.VIDEO, "MPEG-2 TS sequence start")
-        return None
+        return None  # end of sequence, metadata
 
     def _ex_audio(self, dts: int, body: bytes, wall: float) -> Demuxed:
         packet = body[0] & 15
@@ -197,7 +187,7 @@ class MediaDemuxer:
             return self._audio_frame(codec, dts, body[position:], wall)
         if packet == AudioPacket.SEQUENCE_START:
             return self._audio_config(codec, body[position:])
-        return None  # end of sequence; the channel order (MultichannelConfig) is in the codecs' own headers too
+        return None  # end of sequence; the codecs' headers also contain the channel order (MultichannelConfig)
 
     # Both
 
@@ -205,12 +195,12 @@ class MediaDemuxer:
         if codec in (Codec.VP8, Codec.VP9):
             config = _vp_record(config)
         if not config:
-            return None  # ffmpeg 9 begins AV1 with an empty one, and sends the record with the first frame
+            return None  # ffmpeg 9 begins AV1 with an empty header, and sends the record with the first frame
         self._check(codec, config)
         track = MediaTrack(Kind.VIDEO, codec, TIMESCALE, config)
-        if track == self._video:
+        if track == self.video_track:
             return None
-        self._video = track
+        self.video_track = track
         return track
 
     def _audio_config(self, codec: Codec, config: bytes) -> MediaTrack | None:
@@ -218,25 +208,25 @@ class MediaDemuxer:
             return None
         self._check(codec, config)
         track = MediaTrack(Kind.AUDIO, codec, TIMESCALE, config)
-        if track == self._audio:
+        if track == self.audio_track:
             return None
-        self._audio = track
+        self.audio_track = track
         return track
 
     def _audio_frame(self, codec: Codec, dts: int, payload: bytes, wall: float) -> Demuxed:
         if not payload:
             return None
-        track = self._audio
+        track = self.audio_track
         if track is not None and track.codec is codec:
             return AccessUnit(track, dts, 0, True, wall, payload)
         if codec in _NEEDS_CONFIG:
             self.dropped += 1
             return None
-        self._audio = track = MediaTrack(Kind.AUDIO, codec, TIMESCALE, b"")
+        self.audio_track = track = MediaTrack(Kind.AUDIO, codec, TIMESCALE, b"")
         return TrackStart(track, AccessUnit(track, dts, 0, True, wall, payload))
 
     def _check(self, codec: Codec, config: bytes) -> None:
-        """Raises InvalidData for a configuration that is too short, which would break every consumer.
+        """Raises InvalidData for a configuration that is too short: it would make every consumer fail.
 
         The codec parsers check its fields.
         """
@@ -256,20 +246,18 @@ class MediaDemuxer:
 
 
 def _vp_record(config: bytes) -> bytes:
-    """Returns the VPCodecConfigurationRecord without the bytes that encoders write before it; see
-    `muxer.track_body`.
-    """
+    """Returns the VPCodecConfigurationRecord without leading bytes of encoders; see `muxer.track_body`."""
     if len(config) == 12 and config[:4] == b"\x01\0\0\0":
         return config[4:]  # the vpcC box's version and flags
     if len(config) == 9 and config[0] == 1:
-        return config[1:]  # the version alone
+        return config[1:]  # only the version
     return config
 
 
 def _skip_mod_ex(body: bytes, mod_ex: int) -> tuple[int, int]:
-    """Skips the ModEx prefixes; returns the packet type after them and the position of its data.
+    """Skips the ModEx prefixes. Returns the packet type after them and the position of its data.
 
-    Their nanosecond offset is finer than our clock.
+    Their nanosecond offset is finer than the gateway's clock.
     """
     position, end = 1, len(body)
     packet = mod_ex
@@ -290,7 +278,7 @@ def _skip_mod_ex(body: bytes, mod_ex: int) -> tuple[int, int]:
 
 
 def _one_track(body: bytes, position: int) -> tuple[int, int, str]:
-    """Returns the packet type, the position of its data, and a reason to refuse ("" if it is one track, number 0)."""
+    """Returns the packet type, the position of its data, and the unsupported case ("" for one track, number 0)."""
     if position + 6 > len(body):
         raise InvalidData("body ends inside its multitrack header")
     kind, packet = body[position] >> 4, body[position] & 15
@@ -300,3 +288,14 @@ def _one_track(body: bytes, position: int) -> tuple[int, int, str]:
     if track != 0:
         return packet, position, f"track {track} beside track 0"
     return packet, position + 6, ""
+
+
+def parse_script(timestamp: int, body: bytes) -> Script:
+    """Reads the body of a script tag or an RTMP data message; unwraps `@setDataFrame`. Raises InvalidData."""
+    name, position = amf0.read(body)
+    if name == "@setDataFrame":
+        name, position = amf0.read(body, position)
+    if not isinstance(name, str):
+        raise InvalidData("script data without a name")
+    rest = body[position:]
+    return Script(timestamp, name, tuple(amf0.decode(rest)), rest)

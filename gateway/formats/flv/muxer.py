@@ -10,12 +10,12 @@ import struct
 from functools import lru_cache
 
 from gateway.formats import amf0
-from gateway.formats.flv.tag import AAC, AUDIO, AVC, FOURCC, HEVC, MAX_BODY, MP3, SCRIPT, TIMESCALE, VIDEO
+from gateway.formats.flv.tag import AAC, AUDIO, AVC, FOURCC, MAX_BODY, MP3, SCRIPT, TIMESCALE, VIDEO
 from gateway.media.codecs import describe
 from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
 
-# 11 bytes of tag header, then the body's own header, in 32-bit words: type|size, time|high time byte, id 0|byte 0, …
+# 11 bytes of tag header, then the body's header, in 32-bit words: type|size, time|high time byte, id 0|byte 0, …
 _head12 = struct.Struct(">III").pack
 _head13 = struct.Struct(">IIIB").pack
 _head16 = struct.Struct(">IIII").pack
@@ -29,7 +29,7 @@ _VIDEO_KIND = Kind.VIDEO
 _H264, _H265, _AAC, _MP3 = Codec.H264, Codec.H265, Codec.AAC, Codec.MP3
 _SOUND_AAC = 0xAF  # E.4.2.1: AAC is always marked "44 kHz, 16-bit, stereo"; the config has the real values
 _SOUND_MP3 = 0x2F
-# Values of a publisher's onMetaData that are wrong for a viewer that joins a live stream in the middle.
+# Values of a publisher's onMetaData that are wrong for viewers of a live stream.
 _STALE = frozenset(
     {"duration", "filesize", "keyframes", "lasttimestamp", "lastkeyframetimestamp", "lastkeyframelocation"}
 )
@@ -43,10 +43,9 @@ def file_header(has_video: bool, has_audio: bool) -> bytes:
     return b"FLV\x01" + bytes((has_audio << 2 | has_video,)) + b"\0\0\0\x09\0\0\0\0"
 
 
-def unit_tag(unit: AccessUnit, *, hevc_legacy: bool = False) -> bytes:
+def unit_tag(unit: AccessUnit) -> bytes:
     """Returns the tag of one frame: H.264, AAC and MP3 in legacy form, all other codecs in Ex form.
 
-    hevc_legacy: H.265 as codec id 12 instead of Ex `hvc1`, for players that support only that.
     Raises ValueError for a payload that is too large for a 24-bit size.
     """
     track = unit.track
@@ -57,9 +56,9 @@ def unit_tag(unit: AccessUnit, *, hevc_legacy: bool = False) -> bytes:
     time = (dts & 0xFFFFFF) << 8 | dts >> 24 & 0xFF
     codec = track.codec
     if track.kind is _VIDEO_KIND:
-        if codec is _H264 or (hevc_legacy and codec is _H265):
+        if codec is _H264:
             size = len(payload) + 5
-            first = (0x10 if unit.key else 0x20) | (AVC if codec is _H264 else HEVC)
+            first = (0x10 if unit.key else 0x20) | AVC
             head = _head16(_VIDEO | size, time, first, 1 << 24 | cts & 0xFFFFFF)
         else:
             fourcc = FOURCC[codec]
@@ -84,14 +83,14 @@ def unit_tag(unit: AccessUnit, *, hevc_legacy: bool = False) -> bytes:
     return b"".join((head, payload, _u32(size + 11)))
 
 
-def unit_body(unit: AccessUnit, *, hevc_legacy: bool = False) -> bytes:
+def unit_body(unit: AccessUnit) -> bytes:
     """Returns the body of one frame, for an RTMP message of type 9 (video) or 8 (audio)."""
     track = unit.track
     codec = track.codec
     cts = unit.cts if track.timescale == TIMESCALE else _milliseconds(unit)[1]
     if track.kind is _VIDEO_KIND:
-        if codec is _H264 or (hevc_legacy and codec is _H265):
-            first = (0x10 if unit.key else 0x20) | (AVC if codec is _H264 else HEVC)
+        if codec is _H264:
+            first = (0x10 if unit.key else 0x20) | AVC
             return b"".join((((first << 32) | 1 << 24 | cts & 0xFFFFFF).to_bytes(5, "big"), unit.payload))
         first = 0x90 if unit.key else 0xA0
         if codec is not _H265:
@@ -113,14 +112,14 @@ def unit_time(unit: AccessUnit) -> int:
     return _milliseconds(unit)[0] & 0xFFFFFFFF
 
 
-def track_body(track: MediaTrack, *, hevc_legacy: bool = False) -> bytes:
-    """Returns the sequence header of a track; empty for a codec without one (MP3, AC-3) or described in its frames."""
+def track_body(track: MediaTrack) -> bytes:
+    """Returns the sequence header of a track; empty for codecs without one (MP3, AC-3 …)."""
     codec, config = track.codec, track.config
     if not config:
         return b""
     if track.kind is _VIDEO_KIND:
-        if codec is _H264 or (hevc_legacy and codec is _H265):
-            return bytes((0x10 | (AVC if codec is _H264 else HEVC), 0, 0, 0, 0)) + config
+        if codec is _H264:
+            return bytes((0x10 | AVC, 0, 0, 0, 0)) + config
         if codec in (Codec.VP8, Codec.VP9):
             # "Enhanced RTMP (V2)" says `vp9Header = [VPCodecConfigurationRecord]` and refers to the "VP Codec ISO
             # Media File Format Binding", where version and flags belong to the box around the record. In practice
@@ -135,24 +134,22 @@ def track_body(track: MediaTrack, *, hevc_legacy: bool = False) -> bytes:
     return b"\x90" + FOURCC[codec] + config
 
 
-def sequence_bodies(tracks: Tracks, *, hevc_legacy: bool = False) -> list[tuple[int, bytes]]:
+def sequence_bodies(tracks: Tracks) -> list[tuple[int, bytes]]:
     """Returns (type, body) of each sequence header, video first."""
-    bodies = [
-        (VIDEO if track.kind is _VIDEO_KIND else AUDIO, track_body(track, hevc_legacy=hevc_legacy)) for track in tracks
-    ]
+    bodies = [(VIDEO if track.kind is _VIDEO_KIND else AUDIO, track_body(track)) for track in tracks]
     return [(kind, body) for kind, body in bodies if body]
 
 
-def sequence_headers(tracks: Tracks, timestamp: int, *, hevc_legacy: bool = False) -> bytes:
+def sequence_headers(tracks: Tracks, timestamp: int) -> bytes:
     """Returns the tags that a player needs before the first frame, at `timestamp` milliseconds."""
-    return b"".join(tag(kind, timestamp, body) for kind, body in sequence_bodies(tracks, hevc_legacy=hevc_legacy))
+    return b"".join(tag(kind, timestamp, body) for kind, body in sequence_bodies(tracks))
 
 
-def metadata_body(tracks: Tracks, *, hevc_legacy: bool = False) -> bytes:
+def metadata_body(tracks: Tracks) -> bytes:
     """Returns onMetaData: the publisher's values without those that are wrong in a live stream.
 
-    Codec ids are those that are sent. Sizes, sample rates and channels come from the sequence headers. The publisher's
-    metadata are wrong after a change during the stream, and for a rendition.
+    Codec ids are those of the sent tags. Sizes, sample rates and channels are those of the sequence headers, because
+    the publisher's values are wrong after a change during the stream, and for a rendition.
     """
     values: dict[str, AmfValue] = amf0.EcmaArray(
         (key, value)
@@ -161,8 +158,7 @@ def metadata_body(tracks: Tracks, *, hevc_legacy: bool = False) -> bytes:
     )
     if tracks.video is not None:
         codec = tracks.video.codec
-        legacy = {_H264: AVC, _H265: HEVC} if hevc_legacy else {_H264: AVC}
-        values["videocodecid"] = float(legacy.get(codec) or int.from_bytes(FOURCC[codec], "big"))
+        values["videocodecid"] = float(AVC if codec is _H264 else int.from_bytes(FOURCC[codec], "big"))
     else:
         values.pop("videocodecid", None)
     if tracks.audio is not None:
@@ -188,14 +184,14 @@ def metadata_body(tracks: Tracks, *, hevc_legacy: bool = False) -> bytes:
 
 @lru_cache(maxsize=256)
 def _described(track: MediaTrack) -> dict[str, float]:
-    """Returns the values that the track's configuration has, by their names in onMetaData."""
-    told = describe(track)
-    return {name: float(told[key]) for name, key in _DESCRIBED.items() if told.get(key)}
+    """Returns the values in the track's configuration, by their names in onMetaData."""
+    values = describe(track)
+    return {name: float(values[key]) for name, key in _DESCRIBED.items() if values.get(key)}
 
 
-def metadata_tag(tracks: Tracks, timestamp: int, *, hevc_legacy: bool = False) -> bytes:
+def metadata_tag(tracks: Tracks, timestamp: int) -> bytes:
     """Returns onMetaData as a script tag; see `metadata_body`."""
-    return tag(SCRIPT, timestamp, metadata_body(tracks, hevc_legacy=hevc_legacy))
+    return tag(SCRIPT, timestamp, metadata_body(tracks))
 
 
 def timed_body(timed: Timed) -> bytes:
@@ -209,7 +205,7 @@ def timed_tag(timed: Timed) -> bytes:
 
 
 def tag(type_id: int, timestamp: int, body: bytes) -> bytes:
-    """Returns any body as a tag. Raises ValueError for a body that is too large for a 24-bit size."""
+    """Returns a body as a tag. Raises ValueError for a body that is too large for a 24-bit size."""
     size = len(body)
     if size > MAX_BODY:
         raise ValueError(f"body of {size} bytes does not fit an FLV tag")
@@ -218,9 +214,7 @@ def tag(type_id: int, timestamp: int, body: bytes) -> bytes:
 
 
 def _milliseconds(unit: AccessUnit) -> tuple[int, int]:
-    """Returns dts and cts in milliseconds. cts is the difference of the rounded times, so rounding errors do not add
-    up.
-    """
+    """Returns dts and cts in milliseconds. cts is the difference of the rounded times, so errors do not accumulate."""
     scale = unit.track.timescale
     dts = unit.dts * TIMESCALE // scale
     return dts, (unit.dts + unit.cts) * TIMESCALE // scale - dts

@@ -1,7 +1,7 @@
 """The constants of FLV (tag types, codec numbers, packet types), and the values that demuxing returns.
 
-Sources: "Adobe Flash Video File Format Specification" 10.1, Annex E; "Enhanced RTMP (V2)" (Veovera, 2024) for
-everything called Ex below. Codec id 12 is the HEVC extension that Chinese CDNs introduced.
+Sources: "Adobe Flash Video File Format Specification" 10.1, Annex E; "Enhanced RTMP (V2)" (Veovera, 2024) for the names
+with Ex below. Codec id 12 is the HEVC extension of Chinese CDNs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_BODY = 0xFFFFFF  # a tag's size is 24 bits
 
 
 class FrameType(IntEnum):
-    """High nibble of a video body (E.4.3.1); with the Ex bit (0x80) only three bits of it remain."""
+    """The high nibble of a video body (E.4.3.1). With the Ex bit (0x80), only three bits of it remain."""
 
     KEY = 1
     INTER = 2
@@ -91,7 +91,7 @@ FOURCC = {codec: fourcc for fourcc, codec in (VIDEO_FOURCC | AUDIO_FOURCC).items
 
 @dataclass(frozen=True, slots=True)
 class TrackStart:
-    """The first frame of a codec that needs no sequence header (MP3, AC-3, VP8 …): its track and the frame itself."""
+    """The first frame of a codec without sequence header (MP3, AC-3, VP8 …), and its new track."""
 
     track: MediaTrack
     unit: AccessUnit
@@ -99,7 +99,7 @@ class TrackStart:
 
 @dataclass(frozen=True, slots=True)
 class Unsupported:
-    """The peer sends media that is not supported. Reported once per case; the frames are dropped."""
+    """Unsupported media from the peer. It is reported once for each case; the frames are dropped."""
 
     kind: Kind
     what: str
@@ -109,7 +109,8 @@ class Unsupported:
 class Script:
     """Script data.
 
-    amf: the AMF0 encoding of `values`, that is everything after the name, unchanged.
+    timestamp: milliseconds.
+    amf: the AMF0 encoding of `values`: all bytes after the name, unchanged.
     """
 
     timestamp: int

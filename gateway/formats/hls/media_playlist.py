@@ -1,7 +1,7 @@
-"""Writes the lines of a Media Playlist: each function prints one tag or one segment, and `playlist` joins them.
+"""Writes the lines of a Media Playlist. Each function writes one tag or one segment, and `playlist` joins them.
 
-Lines are made once, when a part or segment is complete, and joined whenever the playlist changes. Every URI is followed
-by MARK; `with_suffix` replaces it by the query that a protected player must send, or by nothing.
+Lines are made once, when a part or segment is complete, and joined whenever the playlist changes. MARK follows every
+URI. `with_suffix` replaces it by the query that a protected player must send, or by "".
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-# A control character, which a playlist MUST NOT contain (§4.1), so it cannot occur for another reason.
+# A control character: a playlist MUST NOT contain one (§4.1), so MARK never occurs in other text.
 MARK = "\x00"
 
 
@@ -21,17 +21,17 @@ def with_suffix(text: str, suffix: str = "") -> bytes:
 
 
 def seconds(value: float) -> str:
-    """Returns a decimal-floating-point in steps of 10 µs (§4.2). Rounding keeps the order of durations."""
+    """Returns a decimal-floating-point in steps of 10 µs (§4.2). Rounding does not change the order of durations."""
     return f"{value:.5f}"
 
 
 def as_printed(value: float) -> float:
-    """Returns a duration as a client reads it, so that sums of durations are equal on both sides."""
+    """Returns a duration as clients read it, so that sums of durations are equal in server and client."""
     return round(value, 5)
 
 
 def part_target(value: float) -> float:
-    """Returns the Part Target Duration as it is printed, rounded up: no duration up to `value` is printed as longer."""
+    """Returns the written Part Target Duration, rounded up: no duration up to `value` is written as a longer one."""
     return math.ceil(round(value * 100_000, 3)) / 100_000
 
 
@@ -53,7 +53,7 @@ def segment(duration: float, uri: str) -> str:
 
 
 def media_map(uri: str) -> str:
-    """Returns the EXT-X-MAP tag (§4.4.4.5), which holds for all segments up to the next one."""
+    """Returns the EXT-X-MAP tag (§4.4.4.5). It applies to all segments until the next such tag."""
     return f'#EXT-X-MAP:URI="{uri}{MARK}"\n'
 
 
@@ -71,16 +71,14 @@ def rendition_report(uri: str, last_msn: int, last_part: int | None) -> str:
     """Returns the EXT-X-RENDITION-REPORT tag (§4.4.5.4).
 
     uri: of the other Media Playlist.
-    last_part: None if that has no parts.
+    last_msn, last_part: its newest segment, and the newest part of that; None if it has no parts.
     """
     tail = "" if last_part is None else f",LAST-PART={last_part}"
     return f'#EXT-X-RENDITION-REPORT:URI="{uri}{MARK}",LAST-MSN={last_msn}{tail}\n'
 
 
 def skip(segments: int) -> str:
-    """Returns the EXT-X-SKIP tag (§4.4.5.2), which replaces the first `segments` segments of a Playlist Delta
-    Update.
-    """
+    """Returns the EXT-X-SKIP tag (§4.4.5.2). It replaces the first `segments` segments of a Playlist Delta Update."""
     return f"#EXT-X-SKIP:SKIPPED-SEGMENTS={segments}\n"
 
 
@@ -109,10 +107,10 @@ def head(
 ) -> str:
     """Returns the tags before the first segment.
 
-    target: Target Duration in seconds, which no rounded EXTINF exceeds (§4.4.3.1).
-    discontinuity_sequence: None for a playlist that is never cut at its beginning. A live one MUST have it, even if it
-    is 0 (§6.2.2).
-    independent: every segment can be decoded without another one (§4.4.2.1), now and later.
+    target: Target Duration in seconds. No rounded EXTINF exceeds it (§4.4.3.1).
+    discontinuity_sequence: None for a playlist from which no segments are removed. A live playlist MUST have it, even
+    if it is 0 (§6.2.2).
+    independent: whether every segment, now and later, can be decoded without another one (§4.4.2.1).
     """
     lines = [f"#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-TARGETDURATION:{target}\n"]
     if independent:
@@ -134,7 +132,5 @@ ENDLIST = "#EXT-X-ENDLIST\n"
 
 
 def playlist(head: str, body: Iterable[str], *, ended: bool, tail: Iterable[str] = ()) -> str:
-    """Returns the whole playlist. tail: hints and reports, used only while it is live; a finished playlist must not
-    have them.
-    """
+    """Returns the whole playlist. tail: hints and reports; left out of an ended playlist, which must not have them."""
     return "".join([head, *body, ENDLIST if ended else "".join(tail)])

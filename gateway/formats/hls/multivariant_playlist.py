@@ -1,4 +1,4 @@
-"""Writes the Multivariant Playlist: the renditions of a stream, and what a player needs to choose among them."""
+"""Writes the Multivariant Playlist: the renditions of a stream, with the values by which players choose."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class AudioRendition:
 class Variant:
     """A Variant Stream, EXT-X-STREAM-INF (§4.4.6.2).
 
-    bandwidth: peak segment bitrate with its audio, bits a second.
-    average: mean bitrate of all segments with its audio, bits a second.
-    codecs: of every rendition in it.
-    size: pixels, None for audio.
-    audio: the group of its audio renditions.
+    bandwidth: peak segment bitrate including audio, bits a second.
+    average: mean bitrate of all segments including audio, bits a second.
+    codecs: of all its renditions.
+    size: pixels; None for audio.
+    audio: the group of its audio renditions; None if it has none.
     """
 
     uri: str
@@ -40,9 +40,7 @@ class Variant:
 
 
 def multivariant(variants: Sequence[Variant], renditions: Sequence[AudioRendition] = (), *, version: int = 9) -> str:
-    """Returns the playlist, with MARK after its URIs. Variants are in the order given: a player starts with
-    the first.
-    """
+    """Returns the playlist, with MARK after its URIs. Players start with the first of `variants`."""
     lines = ["#EXTM3U\n", f"#EXT-X-VERSION:{version}\n"]
     for r in renditions:
         default = "YES" if r.default else "NO"

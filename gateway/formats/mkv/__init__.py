@@ -1,1 +1,1 @@
-"""Matroska as live senders write it: a Segment and Clusters of unknown size (RFC 9559)."""
+"""Live Matroska: a Segment and Clusters of unknown size (RFC 9559)."""

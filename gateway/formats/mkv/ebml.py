@@ -63,7 +63,7 @@ def element(id: bytes, *bodies: bytes) -> bytes:
 
 
 def uint(id: bytes, value: int) -> bytes:
-    """Returns an unsigned integer element with as few bytes as possible, at least one."""
+    """Returns an unsigned integer element with the fewest possible bytes, at least one."""
     return element(id, value.to_bytes(max(1, (value.bit_length() + 7) // 8), "big"))
 
 

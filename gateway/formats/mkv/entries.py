@@ -1,4 +1,4 @@
-"""Reads the track entries of Matroska and WebM: each usable TrackEntry becomes a lane."""
+"""Reads the elements and the track entries of Matroska and WebM."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.formats.lanes import Foreign, Lane
 from gateway.formats.mkv import ebml
+from gateway.formats.recording import ForeignCodec, RecordedTrack
 from gateway.media.codecs import checked_config
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import Codec, Kind
@@ -20,7 +20,7 @@ CODEC_DELAY: Final = b"\x56\xaa"
 BIT_DEPTH: Final = b"\x62\x64"
 
 _KINDS: Final = {1: Kind.VIDEO, 2: Kind.AUDIO}  # RFC 9559 §5.1.4.1.3
-_CODECS: Final[dict[str, Codec | Foreign]] = {
+_CODECS: Final[dict[str, Codec | ForeignCodec]] = {
     "V_MPEG4/ISO/AVC": Codec.H264,
     "V_MPEGH/ISO/HEVC": Codec.H265,
     "V_VP8": Codec.VP8,
@@ -32,16 +32,16 @@ _CODECS: Final[dict[str, Codec | Foreign]] = {
     "A_FLAC": Codec.FLAC,
     "A_AC3": Codec.AC3,
     "A_EAC3": Codec.EAC3,
-    "A_VORBIS": Foreign.VORBIS,
+    "A_VORBIS": ForeignCodec.VORBIS,
 }
-# The private data of other codecs, such as VP9's, are hints that their decoders do not need.
+# The private data of other codecs (VP9) are hints that their decoders do not need.
 _CONFIGURED: Final = frozenset((Codec.H264, Codec.H265, Codec.AV1, Codec.AAC, Codec.OPUS, Codec.FLAC))
 _PCM: Final = {
-    ("A_PCM/INT/LIT", 16): Foreign.PCM_S16,
-    ("A_PCM/INT/LIT", 24): Foreign.PCM_S24,
-    ("A_PCM/INT/LIT", 32): Foreign.PCM_S32,
-    ("A_PCM/FLOAT/IEEE", 32): Foreign.PCM_F32,
-    ("A_PCM/FLOAT/IEEE", 64): Foreign.PCM_F64,
+    ("A_PCM/INT/LIT", 16): ForeignCodec.PCM_S16,
+    ("A_PCM/INT/LIT", 24): ForeignCodec.PCM_S24,
+    ("A_PCM/INT/LIT", 32): ForeignCodec.PCM_S32,
+    ("A_PCM/FLOAT/IEEE", 32): ForeignCodec.PCM_F32,
+    ("A_PCM/FLOAT/IEEE", 64): ForeignCodec.PCM_F64,
 }
 
 
@@ -50,24 +50,23 @@ class MkvTrackEntry:
     """One TrackEntry.
 
     number: its track number in blocks.
-    lane: the track that it describes.
     delay: nanoseconds to subtract from the times of its blocks (CodecDelay).
     """
 
     number: int
-    lane: Lane
+    track: RecordedTrack
     delay: int
 
 
 def children(body: bytes | memoryview) -> list[tuple[bytes, bytes]]:
-    """Returns the elements of a whole master element as (id, body). Raises InvalidData if they do not fill it."""
+    """Returns the elements of a complete master element as (id, body). Raises InvalidData if they do not fill it."""
     body = bytes(body)
     found: list[tuple[bytes, bytes]] = []
     at = 0
     while at < len(body):
         head = element_head(body, at)
         if head is None or head.size is None or head.body + head.size > len(body):
-            raise InvalidData("Matroska: an element passes the end of its parent")
+            raise InvalidData("Matroska: an element exceeds its parent")
         at = head.body + head.size
         found.append((head.id, body[head.body : at]))
         if len(found) > MAX_CHILDREN:
@@ -79,7 +78,7 @@ def children(body: bytes | memoryview) -> list[tuple[bytes, bytes]]:
 class ElementHead:
     """The id and size of an element.
 
-    size: bytes of the body, None if unknown.
+    size: bytes of the body; None if unknown.
     body: position of the body.
     """
 
@@ -97,7 +96,7 @@ def element_head(data: bytes | bytearray, at: int) -> ElementHead | None:
         return None
     width = 9 - data[at].bit_length()
     if width > 4:
-        raise InvalidData(f"Matroska: {data[at]:#04x} begins no element")
+        raise InvalidData(f"Matroska: {data[at]:#04x} is not the start of an element")
     middle = at + width
     if middle >= len(data):
         return None
@@ -121,7 +120,7 @@ def uint(body: bytes, name: str) -> int:
 
 
 def read_entries(tracks: bytes, scale: int) -> tuple[list[MkvTrackEntry], list[str]]:
-    """Returns the usable tracks of a Tracks element, and descriptions of the tracks left out. Raises InvalidData.
+    """Returns the usable tracks of a Tracks element, and descriptions of the unusable ones. Raises InvalidData.
 
     scale: nanoseconds of one tick of the segment, its TimestampScale.
     """
@@ -133,33 +132,33 @@ def read_entries(tracks: bytes, scale: int) -> tuple[list[MkvTrackEntry], list[s
     entries: list[MkvTrackEntry] = []
     left_out: list[str] = []
     for body in bodies:
-        fields = dict(reversed(children(body)))  # of a repeated element the first counts
+        fields = dict(reversed(children(body)))  # the first one of repeated elements is used
         number = uint(fields.get(ebml.TRACK_NUMBER, b""), "TrackNumber")
         kind = _KINDS.get(uint(fields.get(ebml.TRACK_TYPE, b""), "TrackType"))
         if kind is None:
             continue
         try:
-            lane = _lane(kind, fields, timescale)
+            track = _track(kind, fields, timescale)
         except InvalidData as error:
             left_out.append(f"{kind}: {error}")
             continue
-        entries.append(MkvTrackEntry(number, lane, uint(fields.get(CODEC_DELAY, b""), "CodecDelay")))
+        entries.append(MkvTrackEntry(number, track, uint(fields.get(CODEC_DELAY, b""), "CodecDelay")))
     return entries, left_out
 
 
-def _lane(kind: Kind, fields: dict[bytes, bytes], timescale: int) -> Lane:
+def _track(kind: Kind, fields: dict[bytes, bytes], timescale: int) -> RecordedTrack:
     name = fields.get(ebml.CODEC_ID, b"")[:64].rstrip(b"\x00").decode("ascii", "replace")
     if CONTENT_ENCODINGS in fields:
         raise UnsupportedCodec(f"{name} is compressed or encrypted by its container")
     private = fields.get(ebml.CODEC_PRIVATE, b"")
     rate, channels, depth = _sound(fields.get(ebml.AUDIO, b"")) if kind is Kind.AUDIO else (0, 0, 0)
-    coding: Codec | Foreign | None = _CODECS.get(name) or _PCM.get((name, depth))
+    coding: Codec | ForeignCodec | None = _CODECS.get(name) or _PCM.get((name, depth))
     if coding is None or (coding in _VIDEO) is not (kind is Kind.VIDEO):
         raise UnsupportedCodec(f"{name} is a codec that is not known here")
     config = _config(coding, private)
-    if isinstance(coding, Foreign) and not (8000 <= rate <= 192_000 and 1 <= channels <= 8):
+    if isinstance(coding, ForeignCodec) and not (8000 <= rate <= 192_000 and 1 <= channels <= 8):
         raise UnsupportedCodec(f"{name} of {rate} Hz and {channels} channels")
-    return Lane(kind, coding, timescale, config, kind is Kind.AUDIO, rate, channels)
+    return RecordedTrack(kind, coding, timescale, config, kind is Kind.AUDIO, rate, channels)
 
 
 _VIDEO: Final = frozenset((Codec.H264, Codec.H265, Codec.VP8, Codec.VP9, Codec.AV1))
@@ -179,15 +178,15 @@ def _float(body: bytes) -> float:
     return value if 0 <= value < 1e9 else 0.0  # NaN and impossible rates
 
 
-def _config(coding: Codec | Foreign, private: bytes) -> bytes:
-    """Returns the decoder configuration from CodecPrivate after a check. Raises InvalidData."""
-    if isinstance(coding, Foreign):
-        if coding is not Foreign.VORBIS:
+def _config(coding: Codec | ForeignCodec, private: bytes) -> bytes:
+    """Checks CodecPrivate. Returns the decoder configuration. Raises InvalidData."""
+    if isinstance(coding, ForeignCodec):
+        if coding is not ForeignCodec.VORBIS:
             return b""
         if not 3 < len(private) <= 1 << 16 or private[0] != 2:
             raise InvalidData(f"Vorbis headers of {len(private)} bytes")
         return private
-    # Chromium writes none for H.264: its parameter sets are in the key frames. AAC and FLAC cannot do without.
+    # Chromium writes none for H.264, because its parameter sets are in the key frames. AAC and FLAC need one.
     if coding not in _CONFIGURED or (not private and coding not in (Codec.AAC, Codec.FLAC)):
         return b""
     return checked_config(coding, private)

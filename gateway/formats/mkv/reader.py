@@ -1,15 +1,15 @@
-"""Reads live Matroska and WebM: takes pieces of any size, returns lanes and samples."""
+"""Reads live Matroska and WebM in pieces of any size, and returns tracks and samples."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from gateway.formats.lanes import Event, Lane, Packet, RecordingOpened, opened
 from gateway.formats.mkv import ebml
 from gateway.formats.mkv.entries import ElementHead, MkvTrackEntry, children, element_head, read_entries, uint
+from gateway.formats.recording import Event, Packet, RecordedTrack, RecordingOpened, opened
 from gateway.media.errors import InvalidData
 
-MAX_BLOCK: Final = 8_000_000  # bytes of one picture, the same bound as in the whole gateway
+MAX_BLOCK: Final = 8_000_000  # bytes of one picture, as in the whole gateway
 MAX_HEADER: Final = 1 << 20
 MAX_SKIPPED: Final = 16_000_000  # bytes of an element that is not used
 
@@ -18,8 +18,8 @@ BLOCK: Final = b"\xa1"
 REFERENCE_BLOCK: Final = b"\xfb"
 
 _ENTERED: Final = frozenset((ebml.SEGMENT, ebml.CLUSTER))
-# Elements that are read whole, and how large they may be; all others are skipped.
-_WHOLE: Final = {
+# Elements that are read, and their maximum size in bytes. All others are skipped.
+_MAX_WHOLE_BYTES: Final = {
     ebml.EBML: 4096,
     ebml.INFO: MAX_HEADER,
     ebml.TRACKS: MAX_HEADER,
@@ -29,30 +29,31 @@ _WHOLE: Final = {
 }
 _DOC_TYPES: Final = (b"webm", b"matroska")
 _LACING: Final = 0x06
-_FARTHEST: Final = 1 << 62  # nanoseconds
+_MAX_TIME: Final = 1 << 62  # nanoseconds
 
 
 class MatroskaReader:
-    """Reads Matroska and WebM. Holds at most one unfinished element, as far as it has arrived.
+    """Reads Matroska and WebM. It stores at most one incomplete element, as far as it has arrived.
 
-    It reads inside Segments and Clusters of known and unknown size, so each block is returned with its last byte. A new
-    EBML header begins another recording.
+    It reads inside Segments and Clusters of known and unknown size, so it returns each block with its last byte. A new
+    EBML header starts another recording.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._skip = 0  # bytes still to come of an element that is not used
+        self._skip = 0  # remaining bytes of an element that is not used
         self._begin()
 
     def _begin(self) -> None:
         self._scale = 1_000_000  # nanoseconds of a tick
         self._tracks: bytes | None = None
         self._entries: dict[int, MkvTrackEntry] | None = None
-        self._cluster: int | None = None  # the cluster's own time in ticks
+        self._cluster: int | None = None  # the time of the cluster, ticks
 
     def receive(self, data: bytes) -> list[Event]:
-        """Returns the events that these bytes complete. Raises InvalidData if the data are no Matroska or exceed a
-        bound.
+        """Returns the events that these bytes complete.
+
+        Raises InvalidData if the data are not Matroska or exceed a limit.
         """
         buffer = self._buffer
         buffer += data
@@ -71,8 +72,8 @@ class MatroskaReader:
                     self._enter(head.id, events)
                     at = head.body
                     continue
-                size, most = self._bounds(head)
-                if most is None:
+                size, limit = self._bounds(head)
+                if limit is None:
                     self._skip, at = size, head.body
                     continue
                 end = head.body + size
@@ -85,13 +86,13 @@ class MatroskaReader:
 
     @staticmethod
     def _bounds(head: ElementHead) -> tuple[int, int | None]:
-        """Returns the size of an element and its maximum, None for an element to skip."""
-        most = _WHOLE.get(head.id)
+        """Returns the size of an element and its maximum size; None for an element to skip."""
+        limit = _MAX_WHOLE_BYTES.get(head.id)
         if head.size is None:
             raise InvalidData(f"Matroska: element {head.id.hex()} of unknown size")
-        if head.size > (MAX_SKIPPED if most is None else most):
+        if head.size > (MAX_SKIPPED if limit is None else limit):
             raise InvalidData(f"Matroska: element {head.id.hex()} of {head.size} bytes")
-        return head.size, most
+        return head.size, limit
 
     def _enter(self, id: bytes, events: list[Event]) -> None:
         self._cluster = None
@@ -99,13 +100,13 @@ class MatroskaReader:
             if self._tracks is None:
                 raise InvalidData("Matroska: a cluster before the tracks")
             entries, left_out = read_entries(self._tracks, self._scale)
-            found: RecordingOpened = opened([e.lane for e in entries], left_out)
-            wanted: list[Lane] = [lane for lane in (found.video, found.audio) if lane is not None]
+            recording: RecordingOpened = opened([e.track for e in entries], left_out)
+            used: list[RecordedTrack] = [track for track in (recording.video, recording.audio) if track is not None]
             self._entries = {}
             for entry in entries:
-                if any(entry.lane is lane for lane in wanted):
+                if any(entry.track is track for track in used):
                     self._entries.setdefault(entry.number, entry)
-            events.append(found)
+            events.append(recording)
 
     def _take(self, id: bytes, body: bytes, events: list[Event]) -> None:
         if id == ebml.SIMPLE_BLOCK:
@@ -150,10 +151,10 @@ class MatroskaReader:
             raise InvalidData("Matroska: a block with lacing, which live WebM does not have")
         ticks = cluster + int.from_bytes(body[width : width + 2], "big", signed=True)
         time = ticks * self._scale - entry.delay
-        if not -_FARTHEST < time < _FARTHEST:
+        if not -_MAX_TIME < time < _MAX_TIME:
             raise InvalidData(f"Matroska: a block at {ticks}")
-        lane = entry.lane
+        track = entry.track
         payload = body[width + 3 :]
         if payload:
             key = bool(flags & 0x80) if key is None else key
-            events.append(Packet(lane, time * lane.timescale // 1_000_000_000, 0, key, payload))
+            events.append(Packet(track, time * track.timescale // 1_000_000_000, 0, key, payload))

@@ -1,4 +1,4 @@
-"""Reads the tracks of a fragmented MP4 that other software wrote: each usable trak becomes a lane."""
+"""Reads the tracks of a fragmented MP4 that other software wrote."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.formats.lanes import Lane
 from gateway.formats.mp4.reader import Box, boxes, find, need, u32
+from gateway.formats.recording import RecordedTrack
 from gateway.media import vp9
 from gateway.media.codecs import checked_config
 from gateway.media.errors import InvalidData, UnsupportedCodec
@@ -16,7 +16,7 @@ from gateway.media.track import Codec, Kind
 MAX_TRACKS: Final = 64
 
 _KINDS: Final = {b"vide": Kind.VIDEO, b"soun": Kind.AUDIO}
-# sample entry → (codec, the box that describes it)
+# sample entry → (codec, its configuration box)
 _VIDEO: Final = {
     b"avc1": (Codec.H264, b"avcC"),
     b"avc3": (Codec.H264, b"avcC"),
@@ -46,19 +46,20 @@ class Mp4TrackEntry:
     """One trak.
 
     number: its track id in fragments.
-    lane: the track that it describes.
-    early: ticks to subtract from the times of its samples (edit list).
+    track: the track that it describes.
+    early: ticks that the edit list subtracts from the times of its samples.
     """
 
     number: int
-    lane: Lane
+    track: RecordedTrack
     early: int
 
 
 @dataclass(frozen=True, slots=True)
 class FragmentedMovie:
-    """A moov box that fragments follow.
+    """The moov box of a fragmented MP4.
 
+    left_out: descriptions of the unusable tracks.
     defaults: by track id, the default duration, size and flags of a sample.
     """
 
@@ -68,7 +69,7 @@ class FragmentedMovie:
 
 
 def read_movie(data: bytes) -> FragmentedMovie:
-    """Reads a moov box (with its header). Raises InvalidData, also if no fragments are announced."""
+    """Reads a moov box (with its header). Raises InvalidData, also if it announces no fragments."""
     moov = need(data, None, b"moov")
     traks = [box for box in boxes(data, moov.payload, moov.end) if box.kind == b"trak"]
     if len(traks) > MAX_TRACKS:
@@ -102,17 +103,19 @@ def _handler(data: bytes, trak: Box) -> bytes:
 
 def _entry(data: bytes, trak: Box, kind: Kind, movie_scale: int) -> Mp4TrackEntry:
     tkhd, mdhd = need(data, trak, b"tkhd"), need(data, trak, b"mdia", b"mdhd")
-    # Version 1 has 64-bit creation and modification times in front (§8.3.2, §8.4.2).
+    # Version 1 begins with 64-bit creation and modification times (§8.3.2, §8.4.2).
     number = u32(data, tkhd, 20 if data[tkhd.payload : tkhd.payload + 1] == b"\x01" else 12)
     timescale = u32(data, mdhd, 20 if data[mdhd.payload : mdhd.payload + 1] == b"\x01" else 12)
     if not timescale:
         raise InvalidData("MP4: a track of 0 ticks a second")
     coding, config = _coding(data, need(data, trak, b"mdia", b"minf", b"stbl", b"stsd"), kind)
-    return Mp4TrackEntry(number, Lane(kind, coding, timescale, config), _edited(data, trak, timescale, movie_scale))
+    return Mp4TrackEntry(
+        number, RecordedTrack(kind, coding, timescale, config), _edited(data, trak, timescale, movie_scale)
+    )
 
 
 def _coding(data: bytes, stsd: Box, kind: Kind) -> tuple[Codec, bytes]:
-    """Returns codec and configuration of the first sample entry."""
+    """Returns the codec and the configuration of the first sample entry."""
     entry = next(boxes(data, min(stsd.payload + 8, stsd.end), stsd.end), None)
     if entry is None:
         raise InvalidData("MP4: no sample entry")
@@ -131,18 +134,18 @@ def _coding(data: bytes, stsd: Box, kind: Kind) -> tuple[Codec, bytes]:
     return _config(codec, b"" if config is None else data[config.payload : config.end])
 
 
-def _config(codec: Codec, said: bytes) -> tuple[Codec, bytes]:
-    """Returns codec and decoder configuration from its box, after a check. Raises InvalidData."""
+def _config(codec: Codec, payload: bytes) -> tuple[Codec, bytes]:
+    """Checks the content of a configuration box. Returns codec and decoder configuration. Raises InvalidData."""
     match codec:
         case Codec.VP9 | Codec.VP8:
-            return codec, vp9.parse_vpcc(said).record if said else b""
+            return codec, vp9.parse_vpcc(payload).record if payload else b""
         case Codec.AAC:
-            return _of_esds(said[4:])
+            return _of_esds(payload[4:])
         case Codec.AC3 | Codec.EAC3:
             return codec, b""
         case Codec.FLAC:
-            said = said[4:]  # behind version and flags of the box
-    return codec, checked_config(codec, said)
+            payload = payload[4:]  # without version and flags of the box
+    return codec, checked_config(codec, payload)
 
 
 def _of_esds(descriptors: bytes) -> tuple[Codec, bytes]:
@@ -165,8 +168,9 @@ def _of_esds(descriptors: bytes) -> tuple[Codec, bytes]:
 
 
 def _descriptor(data: bytes, tag: int) -> bytes:
-    """Returns the payload of the first descriptor with this tag. Its size has seven bits a byte, at most four bytes
-    (§8.3.3).
+    """Returns the payload of the first descriptor with this tag.
+
+    Its size is written in at most four bytes of seven bits (§8.3.3).
     """
     at = 0
     while at + 2 <= len(data):

@@ -1,7 +1,7 @@
-"""Turns a recording that was written in fragments into a movie that players and editors open quickly.
+"""Turns a recording in fragments into a movie that players and editors open quickly.
 
-Fragments make a recording safe while it grows: after a crash it is complete up to the last whole fragment. The finished
-form has one index before the media (ISO/IEC 14496-12 §6.2.3 allows it: "fast start").
+Fragments protect a growing recording: after a crash it is complete up to the last complete fragment. The finished movie
+has one index before the media (ISO/IEC 14496-12 §6.2.3 allows it: "fast start").
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.formats.mp4.tables import Access, Table
 from gateway.media.errors import InvalidData
 
 FTYP: Final = box(b"ftyp", b"isom", (0x200).to_bytes(4, "big"), b"isomiso2mp41")
-MAX_HEADER: Final = 1 << 20  # bytes of the moov in front of the fragments
+MAX_HEADER: Final = 1 << 20  # bytes of the moov before the fragments
 MAX_MOOF: Final = 8 << 20  # bytes; half a million samples
 
 _SCALE: Final = 90_000  # ticks a second of the movie
@@ -38,10 +38,10 @@ _ON_NONE: Final = 0x0200_0000
 class Finished:
     """The result of finishing a recording.
 
-    seconds: its playing time.
+    seconds: its duration.
     bytes: size of the finished file.
-    whole: bytes of the unfinished file that were used.
-    torn: bytes were left over after those.
+    whole: used bytes of the unfinished file.
+    torn: whether unused bytes followed them.
     """
 
     seconds: float
@@ -70,7 +70,7 @@ def finish(source: BinaryIO, target: BinaryIO, *, created: float = 0.0) -> Finis
     source, target: seekable; `target` is empty.
     created: seconds since the epoch.
 
-    Everything up to the last whole fragment is used. Times begin at zero; edit lists keep the tracks in sync. Tracks
+    All data up to the last complete fragment are used. Times begin at zero; edit lists keep the tracks in sync. Tracks
     without samples are left out. Memory: the sample tables and one piece of the file.
     Raises InvalidData if no sample can be saved; OSError.
     """
@@ -139,7 +139,7 @@ def _traks(moov: bytes) -> list[_Trak]:
         tkhd, mdhd, hdlr = inner(b"tkhd"), inner(b"mdia", b"mdhd"), inner(b"mdia", b"hdlr")
         video = moov[hdlr.payload + 8 : hdlr.payload + 12] == b"vide"
         header = inner(b"mdia", b"minf", b"vmhd" if video else b"smhd")
-        # Not with find(), for the whole box including its header is needed.
+        # Not with find(), because the whole box with its header is needed.
         stbl = inner(b"mdia", b"minf", b"stbl")
         stsd = next((b for b in boxes(moov, stbl.payload, stbl.end) if b.kind == b"stsd"), None)
         if stsd is None or tkhd.end - tkhd.payload < 84 or mdhd.end - mdhd.payload < 24 or moov[tkhd.payload]:
@@ -160,7 +160,7 @@ def _traks(moov: bytes) -> list[_Trak]:
 
 
 def _read_fragments(source: BinaryIO, position: int, traks: dict[int, _Trak]) -> int:
-    """Fills the tables; returns the end of the last whole fragment. An incomplete or damaged rest is left out."""
+    """Fills the tables. Returns the end of the last complete fragment; an incomplete or damaged rest is left out."""
     while True:
         source.seek(position)
         head = source.read(8)
@@ -256,12 +256,12 @@ def _tfhd(moof: bytes, tfhd: Box) -> tuple[int, int, tuple[int, int]]:
 
 
 def _chunks(traks: list[_Trak]) -> Iterator[tuple[int, int, int]]:
-    """Yields all chunks in their order in the unfinished file: position, bytes, index of the trak."""
+    """Yields (position, bytes, index of the trak) of all chunks, in the order of the unfinished file."""
     return heapq.merge(*[zip(t.table.positions, t.table.lengths, repeat(n)) for n, t in enumerate(traks)])
 
 
 def _moov(traks: list[_Trak], positions: list[array[int]], wide: bool, created: int) -> tuple[bytes, float]:
-    """Returns the index, and the movie's playing time in seconds."""
+    """Returns the index, and the movie's duration in seconds."""
     zero = min(t.table.shown_start / t.timescale for t in traks)
     longest = 0
     boxes_ = []

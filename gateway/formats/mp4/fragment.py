@@ -1,4 +1,4 @@
-"""Writes movie fragments: a moof and its mdat, which are a CMAF chunk (an LL-HLS part) or a whole segment."""
+"""Writes movie fragments: a moof and its mdat, for a CMAF chunk (an LL-HLS part) or a complete segment."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from gateway.formats.mp4.box import box, full_box
+from gateway.formats.mp4.box import box
 
 # ISO/IEC 14496-12 §8.8.3.1: sample_depends_on 2 "does not depend on others", 1 "depends", sample_is_non_sync_sample.
 KEY_FLAGS = 0x0200_0000
 DELTA_FLAGS = 0x0101_0000
-# A picture that needs no other one but is no sync sample: its leading pictures need earlier ones.
+# A picture that does not depend on others, but is not a sync sample: its leading pictures need earlier ones.
 OPEN_FLAGS = 0x0201_0000
 
-# ISO/IEC 23000-19 §7.3.3: brands of a CMAF segment made of fragments and chunks. No msix: there is no sidx.
+# ISO/IEC 23000-19 §7.3.3: brands of a CMAF segment of fragments and chunks. No msix, because no sidx exists.
 STYP = box(b"styp", b"msdh", (0).to_bytes(4, "big"), b"msdhcmfscmffcmfl")
-
-_NTP_EPOCH = 2_208_988_800  # seconds from 1900 to 1970
 
 _PREFIX = struct.Struct(">I4s I4sII I4s I4sII")  # moof, mfhd, traf, tfhd with default-base-is-moof
 _TFHD_DEFAULTS = struct.Struct(">II")
@@ -34,10 +32,10 @@ _DATA_OFFSET, _DURATION, _SIZE, _FLAGS, _CTS = 0x1, 0x100, 0x200, 0x400, 0x800
 
 @dataclass(slots=True)
 class Mp4Sample:
-    """One sample of a fragment. Treated as immutable.
+    """One sample of a fragment. Do not modify it.
 
     duration, cts: ticks of the track; cts may be negative.
-    key: decoding may start here.
+    key: whether decoding may start here.
     opens: see `OpenKey`.
     """
 
@@ -51,10 +49,10 @@ class Mp4Sample:
 
 @dataclass(slots=True)
 class OpenKey(Mp4Sample):
-    """A key frame that is no sync sample (ISO/IEC 14496-12 §8.6.2): it begins an open GOP, for example of H.264.
+    """A key frame that is not a sync sample (ISO/IEC 14496-12 §8.6.2): the start of an open GOP, for example in H.264.
 
-    Pictures that follow it and are shown before it may refer to pictures before it. A class instead of a field keeps
-    samples cheap: hundreds are made a second.
+    Pictures that follow it and are shown before it may refer to pictures before it. A class costs less than a field,
+    and hundreds of samples are made each second.
     """
 
     opens: ClassVar[bool] = True
@@ -72,12 +70,12 @@ def fragment(
 
     sequence_number: written modulo 2**32.
     base_decode_time: decode time of the first sample, ticks.
-    styp: adds the box that starts a segment.
+    styp: adds the box at the start of a segment.
 
-    Each sample costs four bytes if all have one duration and are sync samples (audio). Video samples cost twelve, or
+    Each sample needs four bytes if all have one duration and are sync samples (audio). Video samples need twelve, or
     sixteen with composition offsets.
-    Raises struct.error for a duration or decode time that is negative or exceeds 32 or 64 bits; the packagers produce
-    none.
+    Raises struct.error for a duration or decode time that is negative or exceeds 32 or 64 bits; packagers never
+    produce one.
     """
     count = len(samples)
     first_duration = samples[0].duration if count else 0
@@ -123,7 +121,7 @@ def fragment(
 
 
 def fragment_size(samples: Sequence[Mp4Sample], *, styp: bool = False) -> int:
-    """Returns the number of bytes that `fragment` makes of these samples."""
+    """Returns the number of bytes that `fragment` returns for these samples."""
     duration = samples[0].duration if samples else 0
     if _plain(samples, duration):
         fixed, entry = _TFHD_DEFAULTS.size, 4
@@ -134,8 +132,8 @@ def fragment_size(samples: Sequence[Mp4Sample], *, styp: bool = False) -> int:
 
 
 def _plain(samples: Sequence[Mp4Sample], duration: int) -> bool:
-    """Tells whether all are sync samples of one duration without composition offsets, as in audio."""
-    for s in samples:  # noqa: SIM110 — runs for each part, at half the cost of a generator
+    """Whether all are sync samples of one duration without composition offsets, as in audio."""
+    for s in samples:  # noqa: SIM110 — runs for each part, with half the cost of a generator
         if s.cts or not s.key or s.duration != duration or type(s) is OpenKey:
             return False
     return True
@@ -143,17 +141,3 @@ def _plain(samples: Sequence[Mp4Sample], duration: int) -> bool:
 
 def _flags(key: Mp4Sample) -> int:
     return OPEN_FLAGS if key.opens else KEY_FLAGS
-
-
-def prft(track_id: int, wall: float, media_time: int) -> bytes:
-    """Returns a ProducerReferenceTimeBox (§8.16.5) for the next fragment.
-
-    media_time: time of its frame, ticks.
-    wall: capture time of that frame, Unix seconds.
-
-    Flags 0 mean the time at which the frame entered the encoder. The arrival time is the nearest value that a gateway
-    has.
-    """
-    seconds, part = divmod(wall, 1)
-    ntp = (int(seconds) + _NTP_EPOCH) << 32 | int(part * (1 << 32))
-    return full_box(b"prft", 1, 0, struct.pack(">IQQ", track_id, ntp & 0xFFFF_FFFF_FFFF_FFFF, media_time))

@@ -1,4 +1,4 @@
-"""Writes ftyp and moov in front of fragments: the initialization segment of a CMAF track, or the header of a movie."""
+"""Writes ftyp and moov for fragments: the initialization segment of a CMAF track, or the header of a movie."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.media.errors import UnsupportedCodec
 from gateway.media.pixel_aspect import SQUARE, PixelAspect
 from gateway.media.track import Codec, Kind, MediaTrack
 
-# ISO/IEC 23000-19 §7.2: 'cmfc' is the structural brand; iso6 brings tfdt and default-base-is-moof.
+# ISO/IEC 23000-19 §7.2: 'cmfc' is the structural brand; iso6 allows tfdt and default-base-is-moof.
 FTYP = box(b"ftyp", b"iso6", (0).to_bytes(4, "big"), b"iso6cmfcmp41")
 
 _MATRIX = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
@@ -24,23 +24,20 @@ _TKHD_FLAGS = 0x7  # enabled, in movie, in preview
 def init_segment(
     track: MediaTrack,
     *,
-    track_id: int = 1,
     timescale: int | None = None,
     size: tuple[int, int] | None = None,
     payload: bytes | None = None,
 ) -> bytes:
-    """Returns ftyp + moov for one track whose samples come in fragments.
+    """Returns ftyp + moov for one track with fragments.
 
-    timescale: ticks a second of the fragments; None: the track's own.
+    timescale: ticks a second of the fragments; None: the timescale of the track.
     size: width and height, for tracks without them in their configuration (VP8, VP9).
-    payload: a first frame, for codecs that describe themselves in frames (MP3, AC-3, E-AC-3, VP8, VP9).
+    payload: the first frame, for codecs whose frames contain their values (MP3, AC-3, E-AC-3, VP8, VP9).
 
     Raises InvalidData for a broken configuration, UnsupportedCodec for codecs without an ISO-BMFF sample entry.
     """
     scale = timescale or track.timescale
-    trak = _trak(TrackInit(track, track_id, scale, size, payload))
-    # The duration is unknown: 0 and no mehd box mean "a live presentation" (§8.8.2).
-    return FTYP + box(b"moov", movie_header(scale, 0, track_id + 1), trak, box(b"mvex", _trex(track_id)))
+    return movie_init([TrackInit(track, 1, scale, size, payload)], timescale=scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +56,15 @@ class TrackInit:
 
 
 def movie_init(tracks: Sequence[TrackInit], *, timescale: int = 90_000) -> bytes:
-    """Returns ftyp + moov of a movie whose tracks come in fragments of one file. Raises as `init_segment`."""
+    """Returns ftyp + moov of a movie with the fragments of several tracks. Raises like `init_segment`."""
     traks = [_trak(t) for t in tracks]
+    # The duration is unknown: 0 and no mehd box mean "a live presentation" (§8.8.2).
     head = movie_header(timescale, 0, max((t.track_id for t in tracks), default=0) + 1)
     return FTYP + box(b"moov", head, *traks, box(b"mvex", *[_trex(t.track_id) for t in tracks]))
 
 
 def movie_header(timescale: int, duration: int, next_track_id: int, created: int = 0) -> bytes:
-    """Returns mvhd (§8.2.2), as version 1 if 32 bits are too few.
+    """Returns mvhd (§8.2.2), with version 1 if 32 bits are not enough.
 
     duration: ticks.
     created: seconds since 1904.
@@ -75,16 +73,13 @@ def movie_header(timescale: int, duration: int, next_track_id: int, created: int
     return _timed_box(b"mvhd", 0, (created, created), struct.pack(">I", timescale), duration, *rest)
 
 
-def track_header(
-    track_id: int, duration: int, volume: int, width: int, height: int, created: int = 0, group: int = 0
-) -> bytes:
+def track_header(track_id: int, duration: int, volume: int, width: int, height: int, created: int = 0) -> bytes:
     """Returns tkhd (§8.3.2).
 
     duration: ticks of the movie.
-    width, height: of the picture as shown, in 65,536ths of a pixel.
-    group: number of a group of alternative tracks, 0 for none.
+    width, height: of the displayed picture, in 65,536ths of a pixel.
     """
-    rest = (struct.pack(">8x4H", 0, group, volume, 0), _MATRIX, struct.pack(">II", width, height))
+    rest = (struct.pack(">8x4H", 0, 0, volume, 0), _MATRIX, struct.pack(">II", width, height))
     return _timed_box(b"tkhd", _TKHD_FLAGS, (created, created), struct.pack(">II", track_id, 0), duration, *rest)
 
 
@@ -95,7 +90,7 @@ def media_header(timescale: int, duration: int, created: int = 0) -> bytes:
 
 
 def _timed_box(kind: bytes, flags: int, times: tuple[int, int], middle: bytes, duration: int, *rest: bytes) -> bytes:
-    """Returns one of the three headers: two times, 32-bit fields, a duration; version 1 with 64 bits if needed."""
+    """Returns one of the three headers: two times, 32-bit fields, a duration. Version 1 has 64 bits."""
     long = max(*times, duration) >= 1 << 32
     form = ">Q" if long else ">I"
     packed = [struct.pack(form, t) for t in times]
@@ -170,7 +165,7 @@ def _audio_entry(track: MediaTrack, payload: bytes | None) -> bytes:
         case Codec.MP3:
             rate, channels = codecs.audio_rate(track, payload), codecs.audio_channels(track, payload)
             # Registered object types: 0x6B is ISO/IEC 11172-3, 0x69 is 13818-3 with its lower rates.
-            kind, specific = b"mp4a", _esds(0x6B if rate >= mp3.MPEG1_LEAST_RATE else 0x69, b"")
+            kind, specific = b"mp4a", _esds(0x6B if rate >= mp3.MPEG1_MIN_RATE else 0x69, b"")
         case Codec.OPUS:
             head = opus.parse_head(config) if config else opus.OpusHead(2, 312, opus.RATE, 0, 0, b"")
             rate, channels = opus.RATE, head.channels
@@ -185,7 +180,7 @@ def _audio_entry(track: MediaTrack, payload: bytes | None) -> bytes:
             specific = box(b"dac3" if track.codec is Codec.AC3 else b"dec3", ac3.parse_frame(payload or b"").specific)
         case _:
             raise UnsupportedCodec(f"MP4 has no audio entry for {track.codec}")
-    # AudioSampleEntry, §12.2.3: samplerate is 16.16, 0 where it does not fit.
+    # AudioSampleEntry, §12.2.3: samplerate is 16.16; 0 if it does not fit.
     sound = struct.pack(">6xH8xHHHHI", 1, channels, 16, 0, 0, rate << 16 if rate < 1 << 16 else 0)
     return box(kind, sound, specific)
 
@@ -200,7 +195,7 @@ def _esds(object_type: int, specific: bytes) -> bytes:
 
 def _descriptor(tag: int, *parts: bytes) -> bytes:
     payload = b"".join(parts)
-    # Four length bytes, as most writers use: some readers expect exactly those.
+    # Four length bytes, like most writers, because some readers require them.
     size = len(payload)
     return (
         bytes((tag, size >> 21 & 0x7F | 0x80, size >> 14 & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size & 0x7F)) + payload

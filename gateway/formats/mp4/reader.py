@@ -1,4 +1,4 @@
-"""Reads fragmented MP4: a bounded walk over boxes, and the samples of fragments."""
+"""Reads fragmented MP4: its boxes, within limits, and the samples of fragments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gateway.formats.mp4.fragment import Mp4Sample
 from gateway.media.errors import InvalidData
 
 MAX_BOXES = 65_536  # in one level of one buffer
-MAX_SAMPLES = 65_536  # in one buffer; a run of empty samples costs its writer nothing
+MAX_SAMPLES = 65_536  # in one buffer: a few bytes can claim a long run of empty samples
 
 _NON_SYNC = 0x0001_0000
 # Bytes between the header of a box and its children.
@@ -38,7 +38,7 @@ class TrackFragment:
 
 @dataclass(slots=True)
 class _Budget:
-    """The samples and bytes that the fragments of a buffer may still have: runs may name the same bytes repeatedly."""
+    """The samples and bytes that the fragments of a buffer may still have. Several runs may refer to equal bytes."""
 
     samples: int
     bytes: int
@@ -51,7 +51,7 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
     count = 0
     while at < end:
         if at + 8 > end:
-            raise InvalidData(f"{end - at} bytes at {at} are no box")
+            raise InvalidData(f"{end - at} bytes at {at} are not a box")
         size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         payload = at + 8
         if size == 1:
@@ -60,7 +60,7 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
         elif size == 0:  # §4.2: "if size is 0, … its contents extend to the end of the file"
             size = end - at
         if size < payload - at or size > end - at:
-            raise InvalidData(f"box {kind!r} at {at}: {size} bytes, {end - at} there")
+            raise InvalidData(f"box {kind!r} at {at}: {size} bytes, {end - at} available")
         count += 1
         if count > MAX_BOXES:
             raise InvalidData(f"more than {MAX_BOXES} boxes")
@@ -69,7 +69,7 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[Box]:
 
 
 def find(data: bytes, *path: bytes, start: int = 0, end: int | None = None) -> Box | None:
-    """Returns the first box at `path` (types from the outside in), None if there is none. Raises InvalidData."""
+    """Returns the first box at `path` (outer types first); None if it does not exist. Raises InvalidData."""
     found: Box | None = None
     for kind in path:
         found = next((b for b in boxes(data, start, end) if b.kind == kind), None)
@@ -84,18 +84,18 @@ def parse_fragments(
     *,
     defaults: dict[int, tuple[int, int, int]] | None = None,
     origin: int = 0,
-    most: int = MAX_SAMPLES,
+    max_samples: int = MAX_SAMPLES,
 ) -> list[TrackFragment]:
     """Returns the fragments of a segment or part, in order, with their samples.
 
-    defaults: by track id the trex values (duration, size, flags).
-    origin: position of `data` in its file, for writers that count offsets from the start of the file.
-    most: bound of the number of samples. Their bytes together are bounded by the size of `data`.
+    defaults: by track id, the trex values (duration, size, flags).
+    origin: position of `data` in its file, for writers with offsets from the start of the file.
+    max_samples: limit of the number of samples. The limit of their bytes is the size of `data`.
 
     Raises InvalidData.
     """
     fragments: list[TrackFragment] = []
-    budget = _Budget(most, len(data))
+    budget = _Budget(max_samples, len(data))
     for moof in boxes(data):
         if moof.kind != b"moof":
             continue
@@ -148,7 +148,7 @@ def _traf(
 def _trun(
     data: bytes, trun: Box, base: int, position: int, values: list[int], samples: list[Mp4Sample], budget: _Budget
 ) -> int:
-    """Appends the samples of one track run that start at `position`; returns the position after them."""
+    """Appends the samples of one track run that start at `position`. Returns the position after them."""
     head, count = u32(data, trun, 0), u32(data, trun, 4)
     at = 8
     first_flags: int | None = None
@@ -191,7 +191,7 @@ def _trun(
 
 
 def need(data: bytes, parent: Box | None, *path: bytes) -> Box:
-    """Returns the first box at `path` in `parent` (None: in the data). Raises InvalidData if there is none."""
+    """Returns the first box at `path` in `parent` (None: in the data). Raises InvalidData if it does not exist."""
     start, end = (0, None) if parent is None else (parent.payload, parent.end)
     found = find(data, *path, start=start, end=end)
     if found is None:

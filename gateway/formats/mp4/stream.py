@@ -1,43 +1,44 @@
-"""Reads a fragmented MP4 while it grows: takes pieces of any size, returns lanes and samples."""
+"""Reads a growing fragmented MP4 in pieces of any size, and returns tracks and samples."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from gateway.formats.lanes import Event, Packet, opened
 from gateway.formats.mp4.entries import FragmentedMovie, Mp4TrackEntry, read_movie
 from gateway.formats.mp4.reader import MAX_SAMPLES, parse_fragments
+from gateway.formats.recording import Event, Packet, opened
 from gateway.media.errors import InvalidData
 
 MAX_HEADER: Final = 1 << 20  # bytes of moov
 MAX_FRAGMENT: Final = 32_000_000  # bytes of a moof and its mdat: ten seconds of the fastest recorder
 MAX_SKIPPED: Final = 16_000_000  # bytes of a box that is not used
-MAX_SAMPLE: Final = 8_000_000  # bytes; the same bound as in the whole gateway
+MAX_SAMPLE: Final = 8_000_000  # bytes, as in the whole gateway
 
 _MOOF_BYTES: Final = 4 << 20
-_FARTHEST: Final = 1 << 62
+_MAX_TIME: Final = 1 << 62
 
 
 class FragmentReader:
-    """Reads a fragmented MP4. Holds at most one unfinished fragment, as far as it has arrived.
+    """Reads a fragmented MP4. It stores at most one incomplete fragment, as far as it has arrived.
 
-    The samples of a fragment are returned with its last byte, those of both lanes in the order of their times. A new
-    moov begins another recording.
+    It returns the samples of a fragment with its last byte, those of both tracks in the order of their times. A new
+    moov starts another recording.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._position = 0  # position of the buffer's first byte in the stream
         self._at = 0  # position of the next box in the buffer
-        self._fragment: int | None = None  # position in the buffer of the moof whose mdat has not come yet
+        self._fragment: int | None = None  # position in the buffer of a moof whose mdat has not arrived yet
         self._skip = 0
         self._movie: FragmentedMovie | None = None
         self._entries: dict[int, Mp4TrackEntry] = {}
-        self._leads: dict[int, int] = {}  # by track, ticks subtracted from decode times
+        self._cts_shifts: dict[int, int] = {}  # by track, ticks subtracted from decode times
 
     def receive(self, data: bytes) -> list[Event]:
-        """Returns the events that these bytes complete. Raises InvalidData if the data are no fragmented MP4 or exceed
-        a bound.
+        """Returns the events that these bytes complete.
+
+        Raises InvalidData if the data are not a fragmented MP4 or exceed a limit.
         """
         self._buffer += data
         events: list[Event] = []
@@ -54,7 +55,7 @@ class FragmentReader:
         return events
 
     def _step(self, events: list[Event]) -> bool:
-        """Takes the next box, or skips as much of an unused box as is there. Returns whether more may follow."""
+        """Reads the next box, or skips the available bytes of an unused box. Returns whether more may follow."""
         buffer = self._buffer
         if self._skip:
             step = min(self._skip, len(buffer) - self._at)
@@ -74,11 +75,11 @@ class FragmentReader:
             raise InvalidData(f"MP4: box {kind!r} of {size} bytes")
         if kind == b"mdat" and self._movie is None:
             raise InvalidData("an MP4 whose samples come before its header cannot be read while it grows")
-        begun = self._fragment is not None
-        if begun or kind in (b"moov", b"moof"):
-            most = MAX_HEADER if kind == b"moov" else _MOOF_BYTES if kind == b"moof" else MAX_FRAGMENT
+        in_fragment = self._fragment is not None
+        if in_fragment or kind in (b"moov", b"moof"):
+            limit = MAX_HEADER if kind == b"moov" else _MOOF_BYTES if kind == b"moof" else MAX_FRAGMENT
             start = at if self._fragment is None else self._fragment
-            if size > most or at + size - start > MAX_FRAGMENT:
+            if size > limit or at + size - start > MAX_FRAGMENT:
                 raise InvalidData(f"MP4: box {kind!r} of {size} bytes")
             if len(buffer) - at < size:
                 return False
@@ -104,33 +105,33 @@ class FragmentReader:
     def _open(self, moov: bytes, events: list[Event]) -> None:
         movie = self._movie = read_movie(moov)
         self._fragment = None
-        found = opened([e.lane for e in movie.entries], list(movie.left_out))
-        wanted = [lane for lane in (found.video, found.audio) if lane is not None]
-        self._entries = {e.number: e for e in movie.entries if any(e.lane is lane for lane in wanted)}
-        self._leads = {}
+        found = opened([e.track for e in movie.entries], list(movie.left_out))
+        wanted = [track for track in (found.video, found.audio) if track is not None]
+        self._entries = {e.number: e for e in movie.entries if any(e.track is track for track in wanted)}
+        self._cts_shifts = {}
         events.append(found)
 
     def _samples(self, data: bytes, origin: int, events: list[Event]) -> None:
-        """Adds the samples of a moof and the boxes after it up to its mdat."""
-        assert self._movie is not None, "asked where the moof came"
-        # At most one sample a byte: runs of empty samples would cost much time for nothing.
-        most = min(MAX_SAMPLES, len(data))
+        """Adds the samples of `data`: a moof and the boxes after it up to its mdat."""
+        assert self._movie is not None, "checked for the moof"
+        # At most one sample for each byte: runs of empty samples would need much time without any result.
+        limit = min(MAX_SAMPLES, len(data))
         found: list[tuple[int, Packet]] = []
-        for fragment in parse_fragments(data, defaults=self._movie.defaults, origin=origin, most=most):
+        for fragment in parse_fragments(data, defaults=self._movie.defaults, origin=origin, max_samples=limit):
             entry = self._entries.get(fragment.track_id)
             if entry is None:
                 continue
-            lane = entry.lane
+            track = entry.track
             # With negative offsets (common in CMAF) pictures would be shown before they are decoded.
-            least = min((sample.cts for sample in fragment.samples), default=0)
-            lead = self._leads[fragment.track_id] = max(self._leads.get(fragment.track_id, 0), -least)
-            time = fragment.base_decode_time - entry.early - lead
+            min_cts = min((sample.cts for sample in fragment.samples), default=0)
+            cts_shift = self._cts_shifts[fragment.track_id] = max(self._cts_shifts.get(fragment.track_id, 0), -min_cts)
+            time = fragment.base_decode_time - entry.early - cts_shift
             for sample in fragment.samples:
-                if not -_FARTHEST < time < _FARTHEST or len(sample.payload) > MAX_SAMPLE:
+                if not -_MAX_TIME < time < _MAX_TIME or len(sample.payload) > MAX_SAMPLE:
                     raise InvalidData(f"MP4: a sample of {len(sample.payload)} bytes at {time}")
                 if sample.payload:
-                    packet = Packet(lane, time, sample.cts + lead, sample.key, sample.payload)
-                    found.append((time * 1_000_000 // lane.timescale, packet))
+                    packet = Packet(track, time, sample.cts + cts_shift, sample.key, sample.payload)
+                    found.append((time * 1_000_000 // track.timescale, packet))
                 time += sample.duration
         found.sort(key=lambda pair: pair[0])
         events.extend(packet for _, packet in found)

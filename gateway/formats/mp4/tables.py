@@ -1,4 +1,4 @@
-"""Sample tables of a finished movie, kept compactly: place, duration and presentation time of each sample."""
+"""The compact sample tables of a finished movie: position, duration and presentation time of each sample."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.formats.mp4.box import box, full_box
 
 
 class Runs:
-    """Values in runs of equal ones, as in stts, ctts and stsc."""
+    """A list of values as runs of equal values, as in stts, ctts and stsc."""
 
     __slots__ = ("counts", "values")
 
@@ -49,7 +49,7 @@ class Access(Enum):
 class Table:
     """The samples of one track, added run by run in decode order. Times are in ticks of the track.
 
-    A sample takes four bytes of memory, and twenty more if composition offsets change all the time.
+    A sample needs four bytes of memory, and twenty more if composition offsets change with each sample.
     decode_start, shown_start: decode and presentation time of the first sample.
     shown_end: end of the last picture shown.
     """
@@ -59,7 +59,7 @@ class Table:
         self.decode_start = 0
         self.shown_start = 0
         self.shown_end = 0
-        self.positions = array("Q")  # of each run, which is a chunk of the finished movie: its position …
+        self.positions = array("Q")  # of each run (a chunk of the finished movie): its position …
         self.lengths = array("Q")  # … and its bytes
         self._last = 0  # decode time of the last sample
         self._last_duration = 0
@@ -81,8 +81,8 @@ class Table:
     ) -> None:
         """Adds a run of consecutive samples at file position `position`, the first decoded at `base`.
 
-        If a run begins later or earlier than the run before ended, the last sample of that run lasts until then, at
-        least one tick: decode times must grow.
+        If a run does not begin at the end of the previous run, the last sample of that run lasts until then. It lasts
+        at least one tick, because decode times must grow.
         """
         time = base
         count = total = 0
@@ -131,7 +131,7 @@ class Table:
             lifted = Runs()
             lifted.counts = self._offsets.counts
             lifted.values = array("q", (v + lift for v in self._offsets.values))
-            # §8.6.1.3: every reader knows version 0, but it cannot hold negative offsets.
+            # §8.6.1.3: every reader supports version 0, but it cannot contain negative offsets.
             parts.append(full_box(b"ctts", int(min(lifted.values) < 0), 0, lifted.table()))
         if len(self._keys) < self.samples:
             parts.append(full_box(b"stss", 0, 0, _u32((len(self._keys),)), _u32(self._keys)))
@@ -162,9 +162,9 @@ def _u32(values: Iterable[int]) -> bytes:
 
 
 def _big_endian(values: array[int]) -> bytes:
-    """Returns big-endian bytes; swaps `values` in place, so they cannot be used afterwards.
+    """Returns big-endian bytes. Swaps `values` in place, so they cannot be used afterwards.
 
-    The item sizes of array("I") and array("Q") are as expected on all supported platforms.
+    The items of array("I") and array("Q") have 4 and 8 bytes on all supported platforms.
     """
     if sys.byteorder == "little":
         values.byteswap()

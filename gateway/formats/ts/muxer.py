@@ -1,4 +1,4 @@
-"""Turns samples into transport stream packets, with one muxer for all segments of a stream."""
+"""Turns samples into transport stream packets. One muxer writes all segments of a stream."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _H264_AUD = nal.START_CODE + b"\x09\xf0"
 _H265_AUD = nal.START_CODE + b"\x46\x01\x50"
 
 _MASK33 = (1 << 33) - 1
-_PCR_EVERY = 8_100  # 90 ms: §2.7.2 allows 100 ms between two
-_MAX_PCR_FILL = 12  # PCR packets put into one gap; a longer gap is a hole in the stream, not a slow frame rate
+_PCR_EVERY = 8_100  # 90 ms: §2.7.2 allows 100 ms between two PCRs
+_MAX_PCR_FILL = 12  # PCR packets in one gap; a longer gap is an interruption, not a slow frame rate
 _MAX_AUDIO_PES = 0xFFFF - 16  # audio needs PES_packet_length, which has 16 bits
 
 _STUFFING = b"\xff" * 184
-_BLOCK = 64  # packets cut at once
+_BLOCK = 64  # packets that are cut together
 _CUT = [struct.Struct("184s" * n) for n in range(_BLOCK + 1)]
 _COUNTERS = bytes(0x10 | n & 15 for n in range(16 + _BLOCK))  # the fourth byte of a packet with payload only
 
@@ -39,9 +39,9 @@ _COUNTERS = bytes(0x10 | n & 15 for n in range(16 + _BLOCK))  # the fourth byte 
 class TsMuxer:
     """Writes one program of at most one video and one audio track.
 
-    All times are ticks of 90 kHz and not negative, and the decode times of a track grow; they wrap at 33 bits. `delay`
-    ticks are added to all of them except the PCR, so decoders have that time to fill their buffers.
-    Continuity counters continue over segments, so the segments of one muxer can be joined.
+    All times are ticks of 90 kHz and not negative, and the decode times of a track grow. Written times wrap at 33 bits.
+    `delay` ticks are added to all times except the PCR, so decoders have this time to fill their buffers.
+    Continuity counters continue across segments, so the segments of one muxer can be joined.
 
     Raises UnsupportedCodec for codecs that HLS players do not read from a transport stream (AV1, VP8, VP9, Opus, FLAC),
     InvalidData for a broken configuration, ValueError without any track.
@@ -101,10 +101,10 @@ class TsMuxer:
         return b"".join(out)
 
     def video(self, dts: int, cts: int, key: bool, payload: bytes) -> Packets:
-        """Returns one picture: a length-prefixed sample shown at dts + cts.
+        """Returns the packets of one picture. payload: a length-prefixed sample, shown at dts + cts.
 
-        An access unit delimiter is put first and replaces the sample's own, which is not always first. Parameter sets
-        are put before a key frame that has none. All other NAL units are kept.
+        An access unit delimiter is written first and replaces the sample's delimiter, which is not always first.
+        Parameter sets are written before a key frame that has none. All other NAL units are unchanged.
         Raises InvalidData for a broken sample; then the muxer is unchanged.
         """
         units = nal.views(payload, self._length_size)
@@ -130,10 +130,10 @@ class TsMuxer:
         return Packets(self._video, pieces, pcr, key, filled)
 
     def audio(self, frames: Sequence[bytes], pts: int) -> list[Packets]:
-        """Returns consecutive raw frames, the first shown at `pts`.
+        """Returns the packets of consecutive raw frames. pts: presentation time of the first frame.
 
-        About 100 ms of frames save most of the overhead. Without video the frames carry the PCR, and 90 ms are better.
-        All frames go into one PES packet, or into several if AAC exceeds its 64 kB.
+        About 100 ms of frames avoid most of the overhead. Without video the frames carry the PCR, and 90 ms are better.
+        All frames are in one PES packet, or in several if AAC exceeds its 64 kB.
         Raises InvalidData for a frame that its framing cannot carry; then the muxer is unchanged.
         """
         if not frames:
@@ -151,7 +151,7 @@ class TsMuxer:
                     before = self._fill_pcr(self._audio, self._last_pcr, time)
                 pcr = self._last_pcr = time
             elif self._last_pcr is not None and _PCR_EVERY < time - self._last_pcr <= _PCR_EVERY * _MAX_PCR_FILL:
-                # Video is slow or paused: its PCR must go on.
+                # Video is slow or paused: its PCR must continue.
                 before = self._fill_pcr(self._video, self._last_pcr, time) + self._video.pcr_only(time)
                 self._last_pcr = time
             length = sum(map(len, pieces)) + 8
@@ -180,11 +180,11 @@ class TsMuxer:
 
 
 class Packets:
-    """The transport packets of one PES packet, with their place in the stream. The bytes are made by `render` only.
+    """The transport packets of one PES packet, with their continuity counters. Only `render` makes the bytes.
 
-    Most segments are never watched: until then the media are not copied.
+    Most segments are never requested: until a request the media are not copied.
     before: packets before these.
-    size: bytes of all of them.
+    size: bytes of all packets.
     """
 
     __slots__ = ("_before", "_counter", "_pcr", "_pid", "_pieces", "_random_access", "size")
@@ -225,7 +225,7 @@ class _Pid:
 
     @staticmethod
     def count(size: int, clocked: bool) -> int:
-        """Returns how many packets a PES packet of `size` bytes takes. clocked: the first one has a PCR."""
+        """Returns how many packets a PES packet of `size` bytes needs. clocked: whether the first one has a PCR."""
         room = 176 if clocked else 182
         return 1 if size <= room else 1 + (size - room + 183) // 184
 
@@ -245,8 +245,8 @@ class _Pid:
         end = room
         counter += 1
         while full:
-            # The middle packets are joined with one header, and their counters set with one slice: takes a tenth of
-            # the time of a loop over packets.
+            # The middle packets are joined with one header, and one slice sets their counters: ten times faster than a
+            # loop over packets.
             count = min(full, _BLOCK)
             block = bytearray(self._middle).join((b"", *_CUT[count].unpack_from(pes, end)))
             first = counter & 15
@@ -264,7 +264,7 @@ class _Pid:
         return b"".join(out)
 
     def pcr_only(self, pcr: int) -> bytes:
-        """Returns a packet that carries only a PCR. It repeats the last continuity counter (§2.4.3.3)."""
+        """Returns a packet with only a PCR. It repeats the last continuity counter (§2.4.3.3)."""
         return b"".join((self._pcr_only[self.counter - 1 & 15], b"\xb7\x10", _pcr(pcr), _STUFFING[:176]))
 
 

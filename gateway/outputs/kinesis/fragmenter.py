@@ -8,8 +8,7 @@ from typing import Final, TypeAlias
 
 import structlog
 
-from gateway.formats.mkv.cluster import cluster, simple_block
-from gateway.formats.mkv.header import NUMBERS, can_carry, header
+from gateway.formats.mkv.writer import NUMBERS, can_carry, cluster, header, simple_block
 from gateway.media import h264, h265, nal
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks

@@ -1,4 +1,4 @@
-"""Turns audio frames into parts and segments that begin where the video's do."""
+"""Turns audio frames into parts and segments that begin together with the video's segments."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from gateway.packaging.cmaf.track import CmafTrack
 from gateway.packaging.segment_window import MAX_PART_BYTES
 from gateway.packaging.segmenter import Segmenter
 
-_MAX_WAITING = 512  # frames that came before the first picture, about ten seconds
-_MAX_CUTS = 64  # segments that video may be ahead
+_MAX_WAITING = 512  # frames that arrived before the first picture, about ten seconds
+_MAX_CUTS = 64  # segments by which video may be ahead
 
 
 class AudioTrackBuilder:
-    """Fills the audio track for one epoch; times are in samples.
+    """Fills the audio track for one epoch. Times are in samples.
 
-    The end of each frame is known with it, so parts and segments are complete with their last frame. `cut` announces
-    where the video's segments begin. An audio segment ends with the last frame that begins before such a cut. If audio
-    came first, the waiting frames after the cut move to the next segment. Without video (`alone`), or while none comes,
-    segments end by time.
+    Each frame has a known duration, so parts and segments are complete with their last frame. `cut` announces the start
+    of a video segment. An audio segment ends with the last frame that begins before this time. If audio arrived first,
+    the waiting frames after the cut move to the next segment. Without video (`alone`), or while no video arrives,
+    segments end by their duration.
     """
 
     __slots__ = (
@@ -28,32 +28,32 @@ class AudioTrackBuilder:
         "_clock",
         "_cuts",
         "_end",
-        "_floor",
-        "_lane",
+        "_min_time",
         "_samples",
         "_segmenter",
         "_size",
         "_start",
         "_started",
+        "_track",
         "_waiting",
     )
 
-    def __init__(self, lane: CmafTrack, segmenter: Segmenter, clock: AudioClock, *, alone: bool) -> None:
-        self._lane = lane
+    def __init__(self, track: CmafTrack, segmenter: Segmenter, clock: AudioClock, *, alone: bool) -> None:
+        self._track = track
         self._segmenter = segmenter
         self._clock = clock
         self._alone = alone
         self._started = alone
-        self._floor = 0  # time of the first picture: earlier audio is dropped
+        self._min_time = 0  # time of the first picture; earlier audio is dropped
         self._cuts: deque[int] = deque(maxlen=_MAX_CUTS)
         self._waiting: deque[tuple[int, int, bytes]] = deque(maxlen=_MAX_WAITING)
         self._samples: list[Mp4Sample] = []
         self._size = 0
-        self._start = 0  # of the open part
-        self._end = 0  # of the last frame
+        self._start = 0  # start of the open part
+        self._end = 0  # end of the last frame
 
     def add(self, dts: int, length: int, payload: bytes) -> None:
-        """Adds a frame of `length` samples with its time as it came. Hot path."""
+        """Adds a frame of `length` samples. dts: its time, in ticks of the publisher's track. Hot path."""
         clock = self._clock
         time = clock.stamp(dts, length)
         if self._started:
@@ -62,52 +62,50 @@ class AudioTrackBuilder:
             self._waiting.append((time, length, payload))
 
     def cut(self, time: int) -> None:
-        """Notes that a segment of the video begins at `time`. The first call lets audio begin; earlier frames are
-        dropped.
-        """
+        """Notes that a video segment begins at `time`. Audio begins with the first call; earlier frames are dropped."""
         if not self._started:
             self._started = True
-            self._floor = time
+            self._min_time = time
             waiting, self._waiting = list(self._waiting), deque()
             for at, length, payload in waiting:
                 self._frame(at, length, payload, False)
             return
         if self._end < time:
             self._cuts.append(time)
-        elif self._lane.open:
+        elif self._track.open:
             self._split(time)
 
-    def begin_anew(self, time: int, last: bool) -> None:
-        """Completes the open segment, because the video goes on at `time` with another number or epoch.
+    def restart(self, time: int, last: bool) -> None:
+        """Completes the open segment, because the video continues at `time` with another number or epoch.
 
-        Audio before `time` is dropped; a call of `cut` follows.
-        last: the epoch of the open segment is over.
+        Audio before `time` is dropped. A call of `cut` must follow.
+        last: whether the epoch of the open segment has ended.
         """
-        if self._lane.open:
+        if self._track.open:
             self._end_segment(self._end, last=last)
         self._cuts.clear()
-        self._floor = time
+        self._min_time = time
 
     def finish(self) -> None:
         """Completes the open segment at the end of the epoch."""
-        if self._lane.open:
+        if self._track.open:
             self._end_segment(self._end, last=True)
 
     def _frame(self, time: int, length: int, payload: bytes, gap: bool) -> None:
-        lane = self._lane
+        track = self._track
         cuts = self._cuts
         samples = self._samples
-        if not lane.open:
-            if time < self._floor:
+        if not track.open:
+            if time < self._min_time:
                 return
-            lane.fit_parts(length)
+            track.round_parts(length)
             self._begin_segment(time)
-        elif (cuts and time >= cuts[0]) or (gap and self._segmenter.exceeds(time + length - lane.start)):
-            # After a hole: the cut fell into it, or it is too long for a segment.
+        elif (cuts and time >= cuts[0]) or (gap and self._segmenter.exceeds(time + length - track.start)):
+            # After a gap: the cut is inside it, or it is too long for a segment.
             self._end_segment(self._end)
             self._begin_segment(time)
             samples = self._samples
-        elif samples and (gap or time + length - self._start > lane.part_ticks or self._size > MAX_PART_BYTES):
+        elif samples and (gap or time + length - self._start > track.part_ticks or self._size > MAX_PART_BYTES):
             self._end_part(self._end)
             samples = self._samples
         if not samples:
@@ -116,19 +114,20 @@ class AudioTrackBuilder:
         self._size += len(payload)
         end = self._end = time + length
         if cuts:
-            over = end >= cuts[0]
+            ends = end >= cuts[0]
         elif self._alone:
-            over = self._segmenter.enough(end - lane.start)
+            ends = self._segmenter.enough(end - track.start)
         else:
-            over = False
-        if over or self._segmenter.exceeds(end + length - lane.start):
+            ends = False
+        if ends or self._segmenter.exceeds(end + length - track.start):
             self._end_segment(end)
-        elif end + length - self._start > lane.part_ticks:
+        elif end + length - self._start > track.part_ticks:
             self._end_part(end)
 
     def _split(self, time: int) -> None:
-        """Moves the frames of the open part that begin at or after `time` to a new segment: audio was ahead of the
-        video.
+        """Moves the frames of the open part that begin at or after `time` to a new segment.
+
+        This is necessary if audio is ahead of the video.
         """
         samples = self._samples
         at = self._start
@@ -136,31 +135,31 @@ class AudioTrackBuilder:
         while count < len(samples) and at < time:
             at += samples[count].duration
             count += 1
-        if not count and not self._lane.parts:
+        if not count and not self._track.parts:
             return  # the segment already begins after the cut
         if not samples:
             at = self._end
-        rest = samples[count:]
+        remaining = samples[count:]
         self._samples = samples[:count]
         self._end_segment(at)
-        if rest:
+        if remaining:
             self._begin_segment(at)
             self._start = at
-            self._samples = rest
-            self._size = sum([len(s.payload) for s in rest])
+            self._samples = remaining
+            self._size = sum([len(s.payload) for s in remaining])
 
     def _begin_segment(self, time: int) -> None:
         cuts = self._cuts
         while cuts and cuts[0] <= time:
             cuts.popleft()
-        self._lane.open_segment(time, 0)
+        self._track.open_segment(time, 0)
 
     def _end_part(self, end: int) -> None:
-        self._lane.add_part(self._start, self._samples, end, True)
+        self._track.add_part(self._start, self._samples, end, True)
         self._samples = []
         self._size = 0
 
     def _end_segment(self, end: int, last: bool = False) -> None:
         if self._samples:
             self._end_part(end)
-        self._lane.close_segment(end, last=last)
+        self._track.close_segment(end, last=last)

@@ -11,67 +11,66 @@ from gateway.packaging.segment_window import MAX_PART_BYTES, MAX_SEGMENT_BYTES
 from gateway.packaging.segmenter import Segmenter
 from gateway.packaging.timing import VideoTiming
 
-# Types of stream access points, ISO/IEC 14496-12 Annex I, 0 for none: for a key frame without leading pictures …
+# Types of stream access points, ISO/IEC 14496-12 Annex I; 0: none. For a key frame without leading pictures …
 _SAP = {RandomAccess.CLOSED: 1, RandomAccess.CLEAN: 1, RandomAccess.OPEN: 3, RandomAccess.GRADUAL: 0}
-# … and for one with leading pictures after it: 2 if they can be decoded from there.
-_SAP_LED = _SAP | {RandomAccess.CLOSED: 2, RandomAccess.CLEAN: 3}
-_USUAL_STEP = 3_000  # duration of a single frame about which nothing is known: a thirtieth of a second
+# … and for a key frame with leading pictures after it: 2 if they can be decoded when decoding starts there.
+_SAP_WITH_LEADING = _SAP | {RandomAccess.CLOSED: 2, RandomAccess.CLEAN: 3}
+_DEFAULT_STEP = 3_000  # duration of a single frame if it is unknown: a thirtieth of a second
 
 
 class VideoTrackBuilder:
-    """Fills the video track for one epoch, and announces where segments begin, so that audio can follow.
+    """Fills the video track for one epoch, and announces the start of segments, so that audio can follow.
 
-    A part must be complete when its last frame comes, so it is closed on a prediction. While frames are regular, the
-    next one is expected one step later. If that frame would no longer fit, the part ends at once.
-    If the frame comes later (a frame was dropped), a gap of that length remains between the parts. If it comes earlier,
-    its decode time moves to the end of the part, by less than a frame; its presentation time stays.
-    Irregular frames are not predicted: their parts close when the next frame comes, with exact durations, one frame
+    A part must be complete when its last frame arrives, so its end is predicted. While frames are regular, the next
+    one is expected one step later. If that frame would not fit, the part ends immediately.
+    If the frame is later (a frame was dropped), a gap remains between the parts. If it is earlier, its decode time
+    moves to the end of the part, by less than a frame; its presentation time does not change.
+    Irregular frames are not predicted. Their parts end when the next frame arrives: with exact durations, but one frame
     later.
 
     Distances between key frames are measured in presentation time. In an open GOP a key frame is decoded before
-    pictures that are shown before it (its leading pictures). So its decode time is early by the duration of those
-    pictures. The first of them is the first picture of the segment on a screen.
+    pictures that are shown before it (its leading pictures). So its decode time is early by the duration of these
+    pictures. The first leading picture is the first picture of the segment on a screen.
     """
 
     __slots__ = (
         "_access",
-        "_begun_with",
         "_bytes",
         "_cut",
         "_delay",
         "_end",
         "_first_access",
-        "_fitted",
+        "_first_presentation",
         "_independent",
-        "_lane",
         "_last",
+        "_leading_possible",
         "_may_begin",
-        "_may_lead",
+        "_rounded_step",
         "_samples",
         "_segmenter",
         "_start",
         "_step",
+        "_track",
         "timing",
     )
 
     def __init__(
         self,
-        lane: CmafTrack,
+        track: CmafTrack,
         segmenter: Segmenter,
         timing: VideoTiming,
         may_begin: Callable[[int, int, bool], bool],
-        cut: Callable[[int, int], None],
+        cut: Callable[[int], None],
         access: RandomAccessOf,
     ) -> None:
-        """may_begin: tells whether a segment begins at a decode and presentation time (ticks of 90 kHz). Its third
-        argument says whether this track alone would begin one.
-        cut: is called when a segment begins, with its decode time and the presentation time of its first picture, as
-        far as known.
+        """may_begin: returns whether a segment begins at this decode and presentation time (ticks of 90 kHz). The third
+        argument is whether this track alone would begin one.
+        cut: called when a segment begins, with the presentation time of its first picture, as far as known.
         access: classifies key frames.
         """
         self.timing = timing
         self._access = access
-        self._lane = lane
+        self._track = track
         self._segmenter = segmenter
         self._cut = cut
         self._may_begin = may_begin
@@ -79,56 +78,56 @@ class VideoTrackBuilder:
         self._bytes = 0
         self._start = 0  # decode time of the open part
         self._last = 0  # decode time of the last frame
-        self._fitted = 0  # the frame distance to which the track's parts were fitted
-        self._step = _USUAL_STEP  # the last known frame distance
-        self._end: int | None = None  # the announced end of the last part, until the next frame comes
-        self._begun_with = 0  # presentation time of the picture with which the open segment began
+        self._rounded_step = 0  # the frame distance for which the track's parts were rounded
+        self._step = _DEFAULT_STEP  # the last known frame distance
+        self._end: int | None = None  # the predicted end of the last part, until the next frame arrives
+        self._first_presentation = 0  # presentation time of the first picture of the open segment
         self._delay: int | None = None  # last segment: from its first decode time to its earliest presentation time
-        self._first_access = RandomAccess.CLOSED  # of the picture with which the open segment began
+        self._first_access = RandomAccess.CLOSED  # of the first picture of the open segment
         self._independent = False  # the open part has a sync sample
-        self._may_lead = False  # leading pictures of that first picture may still come
+        self._leading_possible = False  # leading pictures of this first picture may still arrive
 
     def add(self, dts: int, cts: int, key: bool, payload: bytes) -> bool:
-        """Adds a frame with its times as they came. Hot path.
+        """Adds a frame. dts, cts: in ticks of the publisher's track. Hot path.
 
-        Returns False if a segment had to begin with this frame although it is no key frame.
+        Returns False if a segment had to begin with this frame although it is not a key frame.
         """
-        lane = self._lane
+        track = self._track
         timing = self.timing
         dts, cts = timing.stamp(dts, cts)
         step = timing.step
-        if step and not -1 <= step - self._fitted <= 1:
-            self._fitted = step
-            lane.fit_parts(step)
+        if step and not -1 <= step - self._rounded_step <= 1:
+            self._rounded_step = step
+            track.round_parts(step)
         end = self._end
         if end is not None:
             if dts < end:
                 cts += dts - end
                 dts = end
             self._end = None
-        keyed = True
+        key_is_first = True
         begins = False
         samples = self._samples
-        if not lane.open:
+        if not track.open:
             if not key or not self._may_begin(dts, dts + cts, True):
                 return True  # an epoch begins with a key frame
             begins = True
             self._begin_segment(dts, dts + cts, key)
         else:
             length = step or dts - self._last
-            elapsed = dts + cts - self._begun_with if key else dts - lane.start
-            cuts = self._segmenter.cuts(elapsed, length, key) or lane.size > MAX_SEGMENT_BYTES
+            elapsed = dts + cts - self._first_presentation if key else dts - track.start
+            cuts = self._segmenter.cuts(elapsed, length, key) or track.size > MAX_SEGMENT_BYTES
             if cuts or key:
                 begins = self._may_begin(dts, dts + cts, cuts)
                 if cuts and not key and not begins:
                     self._end_segment(dts)
-                    return False  # too long, but the ladder has no boundary here: goes on with its next key frame
+                    return False  # too long, but the ladder has no boundary here: continues at its next key frame
             if begins:
                 self._end_segment(dts, dts + cts if key else None)
                 self._begin_segment(dts, dts + cts, key)
                 samples = self._samples
-                keyed = key
-            elif samples and (dts + length - self._start > lane.part_ticks or self._bytes > MAX_PART_BYTES):
+                key_is_first = key
+            elif samples and (dts + length - self._start > track.part_ticks or self._bytes > MAX_PART_BYTES):
                 self._end_part(dts)
                 samples = self._samples
             self._step = step or max(dts - self._last, 1)
@@ -137,60 +136,59 @@ class VideoTrackBuilder:
         else:
             self._start = dts
         if key or begins:
-            samples.append(self._judged(cts, key, payload, begins))
+            samples.append(self._key_sample(cts, key, payload, begins))
         else:
-            if self._may_lead:
-                self._follows_first(dts + cts)
+            if self._leading_possible:
+                self._note_leading(dts + cts)
             samples.append(Mp4Sample(0, cts, False, payload))
         self._bytes += len(payload)
         self._last = dts
-        if step and dts + 2 * step - self._start > lane.part_ticks:
+        if step and dts + 2 * step - self._start > track.part_ticks:
             self._end = dts + step
             self._end_part(self._end)
-        return keyed
+        return key_is_first
 
     def finish(self) -> None:
         """Completes the open segment at the end of the epoch."""
-        if self._lane.open:
+        if self._track.open:
             self._end_segment(self._last + self._step if self._end is None else self._end, last=True)
 
-    def _begin_segment(self, dts: int, shown: int, key: bool) -> None:
-        first = shown
-        # Without a key frame it may begin among reordered pictures: its date continues that of the last segment.
-        dated = self._delay if not key else None
-        if self._delay is not None and shown - dts - self._delay >= self._step:
-            first = dts + self._delay  # its leading pictures begin where the last segment's pictures end
+    def _begin_segment(self, dts: int, presentation: int, key: bool) -> None:
+        first = presentation
+        # Without a key frame it may begin between reordered pictures: its date continues the last segment's date.
+        date_shift = self._delay if not key else None
+        if self._delay is not None and presentation - dts - self._delay >= self._step:
+            first = dts + self._delay  # its leading pictures begin at the end of the last segment's pictures
         self._delay = None
-        self._begun_with = shown
-        self._cut(dts, first)
-        self._lane.open_segment(dts, shown - dts, dated)
+        self._first_presentation = presentation
+        self._cut(first)
+        self._track.open_segment(dts, presentation - dts, date_shift)
 
-    def _judged(self, cts: int, key: bool, payload: bytes, begins: bool) -> Mp4Sample:
-        """Returns the sample of a key frame or of a segment's first picture, marked by what a decoder can show from
-        there on.
+    def _key_sample(self, cts: int, key: bool, payload: bytes, begins: bool) -> Mp4Sample:
+        """Returns the sample of a key frame or of a segment's first picture, with its random access type.
 
-        begins: it is the first picture of a segment.
+        begins: whether it is the first picture of a segment.
         """
         access = self._access(payload) if key else RandomAccess.GRADUAL
         if begins:
-            self._lane.sap = _SAP[access]
-            self._first_access, self._may_lead = access, True
+            self._track.sap = _SAP[access]
+            self._first_access, self._leading_possible = access, True
         if access is RandomAccess.OPEN:
             return OpenKey(0, cts, True, payload)
         self._independent = self._independent or access is not RandomAccess.GRADUAL
         return Mp4Sample(0, cts, access is not RandomAccess.GRADUAL, payload)
 
-    def _follows_first(self, shown: int) -> None:
-        """Handles a picture after the first one of a segment: leading pictures come before all others."""
-        lane = self._lane
-        if shown < self._begun_with:
-            lane.lead(self._begun_with, shown)
-            lane.sap = _SAP_LED[self._first_access]
+    def _note_leading(self, presentation: int) -> None:
+        """Notes a picture after the first one of a segment. Leading pictures precede all other pictures."""
+        track = self._track
+        if presentation < self._first_presentation:
+            track.note_earlier_picture(self._first_presentation, presentation)
+            track.sap = _SAP_WITH_LEADING[self._first_access]
         else:
-            self._may_lead = False
+            self._leading_possible = False
 
     def _end_part(self, end: int) -> None:
-        self._lane.add_part(self._start, self._samples, end, self._independent)
+        self._track.add_part(self._start, self._samples, end, self._independent)
         self._samples = []
         self._bytes = 0
         self._independent = False
@@ -198,18 +196,18 @@ class VideoTrackBuilder:
     def _end_segment(self, end: int, following: int | None = None, last: bool = False) -> None:
         """Completes the open segment at decode time `end`.
 
-        following: presentation time of the key frame with which the next segment begins, None if there is none.
-        last: the epoch is over.
+        following: presentation time of the next segment's key frame; None if it does not begin with a key frame.
+        last: whether this is the epoch's last segment.
         """
-        lane = self._lane
-        spacing = following - self._begun_with if following is not None else None
+        track = self._track
+        spacing = following - self._first_presentation if following is not None else None
         hole = False
-        usual = self._last + self._step
-        if usual < end and self._segmenter.exceeds(end - lane.start):
-            # No frames came for a while: the hole belongs to no segment.
-            end, spacing = usual, None
+        media_end = self._last + self._step
+        if media_end < end and self._segmenter.exceeds(end - track.start):
+            # No frames arrived for some time: this gap belongs to no segment.
+            end, spacing = media_end, None
             hole = True
         if self._samples:
             self._end_part(end)
-        self._delay = None if hole else lane.dated
-        lane.close_segment(end, spacing, last)
+        self._delay = None if hole else track.date_shift
+        track.close_segment(end, spacing, last)

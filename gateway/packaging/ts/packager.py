@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from typing import Final
 
 from gateway.formats.hls import media_playlist
 from gateway.formats.hls.multivariant_playlist import Variant
-from gateway.formats.ts.muxer import TsMuxer
+from gateway.formats.ts.muxer import Packets, TsMuxer
 from gateway.lib.metrics import Metrics
 from gateway.media import codecs
 from gateway.media.clock import AudioClock
@@ -14,33 +16,79 @@ from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.packaging.alignment import Alignment, Boundary, CutCandidate, EpochOrigin
-from gateway.packaging.lazy_bytes import LazyBytes
-from gateway.packaging.packager import Packager
-from gateway.packaging.segment_plan import SegmentPlan
-from gateway.packaging.segment_window import MAX_SEGMENT_BYTES, Segment, SegmentWindow
+from gateway.packaging.packager import Packager, SegmentPlan
+from gateway.packaging.segment_window import MAX_SEGMENT_BYTES, LazyBytes, Segment, SegmentWindow
 from gateway.packaging.segmenter import Segmenter, target_duration
-from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming
-from gateway.packaging.ts.segment_draft import SegmentDraft
-from gateway.packaging.ts.sequence_start import sequence_start
-from gateway.packaging.wall_clock import WallClock
+from gateway.packaging.timing import VIDEO_CLOCK, VideoTiming, WallClock
 
 _VERSION = 3  # EXTINF with fractions; nothing here needs more
-_FRAMES_PER_PES = 5  # about 100 ms of AAC: saves most of the packets' padding
-_MAX_CLOCKLESS = 8_100  # ticks, 90 ms: audio without video carries the PCR, and a PES packet has one PCR
-_SILENT = VIDEO_CLOCK  # after so long without pictures, video no longer decides where segments end
+_FRAMES_PER_PES = 5  # about 100 ms of AAC: avoids most of the packets' padding
+_MAX_PES_WITH_PCR = 8_100  # ticks, 90 ms: audio without video carries the PCR, and a PES packet has one PCR
+_MAX_VIDEO_GAP = VIDEO_CLOCK  # ticks without pictures, after which video no longer decides where segments end
+_PES_COST = 150  # bytes of a PES packet in addition to its media: headers, and half a packet of stuffing
+
+# Players read 31 bits of a Media Sequence Number (MediaMTX's gohlslib), so milliseconds since the epoch are too large.
+# Seconds fit. Segments of at least a second never count faster than the clock. So a later start, after a restart or on
+# another node, never has a lower number.
+_NUMBER_ORIGIN: Final = 1_577_836_800  # 2020-01-01, seconds since the epoch: 31 bits are enough until 2088
+# Seconds by which the clocks of two nodes may differ if one continues a stream that the other one packaged.
+CLOCKS_APART: Final = 60
+# A segment's first picture, pictures that may be shown before it (H.264 §A.3.1: at most 16), and audio between them.
+_MAX_REORDERED: Final = 32
 
 
-_PES_COST = 150  # bytes of a PES packet beside its media: headers, and half a packet of stuffing
+def sequence_start(now: float) -> int:
+    """Returns the first Media Sequence Number of a playlist that begins at `now`, in seconds since the epoch."""
+    return max(1, int(now) - _NUMBER_ORIGIN)
+
+
+class UnmuxedSegment:
+    """The media of one segment. It is muxed on the first request, because most segments are never requested.
+
+    items: pictures (dts, cts, key, sample) and groups of audio frames (time, frames).
+    packets: tables and muxed packets; None until this or a later segment is requested.
+    """
+
+    __slots__ = ("items", "muxer", "number", "packets")
+
+    def __init__(self, number: int, muxer: TsMuxer) -> None:
+        self.number = number
+        self.muxer = muxer
+        self.items: list[tuple[int, int, bool, bytes] | tuple[int, list[bytes]]] = []
+        self.packets: tuple[bytes, list[Packets]] | None = None
+
+    def earliest(self, default: int) -> int:
+        """Returns the presentation time of its earliest picture, in ticks of 90 kHz; `default` without pictures."""
+        return min([i[0] + i[1] for i in self.items[:_MAX_REORDERED] if len(i) == 4], default=default)
+
+    def mux(self, on_error: Callable[[InvalidData], None]) -> None:
+        """Muxes the media. Call it for the segments of one muxer in order.
+
+        on_error: called with the error of each unreadable unit, which is left out.
+        """
+        muxer = self.muxer
+        tables = muxer.tables()
+        packets: list[Packets] = []
+        for item in self.items:
+            try:
+                if len(item) == 4:
+                    packets.append(muxer.video(*item))
+                else:
+                    packets += muxer.audio(item[1], item[0])
+            except InvalidData as error:
+                on_error(error)
+        self.items = []
+        self.packets = (tables, packets)
 
 
 class TsPackager(Packager):
     """Makes the segments and the playlist of `live.m3u8`.
 
-    Segments begin at the first video key frame after `seconds`; without video, or while none comes, by time. Audio goes
-    into the segment that is open when it comes, except audio after a key frame that came later.
+    Segments begin at the first video key frame after `seconds`. Without video, or while none arrives, they begin by
+    time. Audio is put into the segment that is open when it arrives, except audio after a key frame that arrived later.
     The Target Duration is fixed with the first segment. If a later GOP would exceed it, the segment is cut before a
-    picture that is no key frame. `forced_cuts` counts those cuts, and a warning is logged. Memory:
-    segment_window.MAX_BYTES, and MAX_SEGMENT_BYTES for the open segment.
+    picture that is not a key frame (`note_forced_cut`). Memory: segment_window.MAX_BYTES, and MAX_SEGMENT_BYTES for the
+    open segment.
     """
 
     def __init__(
@@ -52,30 +100,33 @@ class TsPackager(Packager):
         metrics: Metrics | None = None,
         alignment: Alignment | None = None,
     ) -> None:
-        """name: of the stream, for logs;
-        started: now, seconds since the epoch: names begin there in milliseconds, numbers in seconds, so that both grow
-        over restarts; first: least numbers of the first segment, epoch and name; metrics: where segments are
-        counted; alignment: of a rendition with its siblings."""
+        """name: of the stream, for logs.
+        started: now, seconds since the epoch. File names begin with it in milliseconds and numbers in seconds, so that
+        both grow across restarts.
+        first: minimum numbers of the first segment, epoch and file name.
+        metrics: counts segments.
+        alignment: shared by the renditions of one ladder.
+        """
         super().__init__(name, "hls")
         self._metrics = metrics
         self._alignment = alignment
         self._seconds = plan.seconds
         self.window = SegmentWindow(plan.size)
         self.segmenter = Segmenter(VIDEO_CLOCK, plan.seconds)
-        # hls.js needs time for each past discontinuity, so epochs do not begin at the clock as numbers do.
+        # hls.js needs time for each past discontinuity. So epochs do not begin with the clock, in contrast to numbers.
         number, epoch = max(sequence_start(started), first[0]), first[1]
-        named = max(int(started * 1000), first[2])
-        # _to_name is added to a segment's number to get its file name.
+        file_number = max(int(started * 1000), first[2])
+        # _name_offset is added to a segment's number to get its file name.
         if alignment is not None:
             self._number, self._epoch = first[0], first[1] - 1
-            self._to_name = alignment.count_from(number, epoch, named)
+            self._name_offset = alignment.count_from(number, epoch, file_number)
         else:
             self._number, self._epoch = number, epoch - 1
-            self._to_name = named - number
+            self._name_offset = file_number - number
         self._tracks_epoch: int | None = None
-        self._fresh = True  # no segment has begun in this epoch
+        self._is_new_epoch = True  # no segment has begun in this epoch
         self._muxer: TsMuxer | None = None
-        self._boundary: Boundary | None = None  # where the next segment begins, when it is aligned
+        self._boundary: Boundary | None = None  # where the next segment begins, if it is aligned
         self._tracks: Tracks | None = None
         self._video: MediaTrack | None = None
         self._audio: MediaTrack | None = None
@@ -86,10 +137,8 @@ class TsPackager(Packager):
         self._frames_per_pes = _FRAMES_PER_PES
         self._wall = WallClock(0.0, started)
         self._open = False
-        self._drafts: deque[SegmentDraft] = (
-            deque()
-        )  # segments whose packets have no place in the stream yet, oldest first
-        self._draft: SegmentDraft | None = None  # of the open segment
+        self._unmuxed: deque[UnmuxedSegment] = deque()  # complete segments, oldest first
+        self._current: UnmuxedSegment | None = None  # the open segment
         self._bytes = 0
         self._start = 0  # ticks of 90 kHz: decode time at which the open segment began
         self._last_video = 0
@@ -98,26 +147,23 @@ class TsPackager(Packager):
         self._frames: list[bytes] = []  # audio of the open PES packet …
         self._times: list[int] = []  # … and their times, ticks of 90 kHz
         self._date: int | None = None  # media time of the open segment's date, if it has no key frame
-        self._begun_with = 0  # presentation time of the first picture or audio frame of the open segment
-
-    @property
-    def forced_cuts(self) -> int:
-        return self.segmenter.forced_cuts
+        self._first_presentation = 0  # presentation time of the first picture or audio frame of the open segment
 
     @property
     def numbers(self) -> tuple[int, int, int]:
-        """The first segment, the first epoch and the first file name of the packager that continues after this one."""
-        return self._number + 1, self._epoch + 1, self._number + 1 + self._to_name
+        """The first segment, epoch and file name for the packager that continues after this one."""
+        return self._number + 1, self._epoch + 1, self._number + 1 + self._name_offset
 
-    def variant(self, uri: str, least: int = 0) -> Variant:
-        """Returns this stream as one variant of a ladder; only when `ready`. least: lower bound of its peak, bits a
-        second.
+    def variant(self, uri: str, min_bandwidth: int = 0) -> Variant:
+        """Returns this stream as one variant of a ladder. Requires `ready`.
+
+        min_bandwidth: lower bound of its peak bitrate, bits a second.
         """
         tracks, window, rate = self._tracks, self.window, self._timing.frame_rate
         video = tracks.video if tracks is not None else None
         return Variant(
             uri=uri,
-            bandwidth=max(least, int(window.peak) + 1),
+            bandwidth=max(min_bandwidth, int(window.peak) + 1),
             average=int(window.average) + 1,
             codecs=tuple(codecs.codec_string(track) for track in tracks or ()),
             size=codecs.video_size(video) if video is not None else None,
@@ -125,7 +171,7 @@ class TsPackager(Packager):
         )
 
     def playlist(self) -> str:
-        """Returns `live.m3u8` with media_playlist.MARK after its URIs; only when `ready`."""
+        """Returns `live.m3u8` with media_playlist.MARK after its URIs. Requires `ready`."""
         window = self.window
         body: list[str] = []
         epoch = window[0].epoch
@@ -148,11 +194,11 @@ class TsPackager(Packager):
         if tracks.epoch == self._tracks_epoch:
             return
         alignment = self._alignment
-        if alignment is not None and self._open and alignment.abandons(self, self._number):
-            self._open, self._draft = False, None
+        if alignment is not None and self._open and alignment.discards(self, self._number):
+            self._open, self._current = False, None
         self._finish_segment(None)
         self._tracks_epoch = tracks.epoch
-        self._fresh = True
+        self._is_new_epoch = True
         self._tracks = tracks
         self._video, self._audio = tracks.video, tracks.audio
         self._frames, self._times = [], []
@@ -168,9 +214,9 @@ class TsPackager(Packager):
             return
         try:
             if unit.track.kind is Kind.VIDEO:
-                self._picture(unit)
+                self._video_frame(unit)
             else:
-                self._sound(unit)
+                self._audio_frame(unit)
         except InvalidData as error:
             self.note_broken(error)
 
@@ -183,37 +229,37 @@ class TsPackager(Packager):
 
     # ---- units ----
 
-    def _picture(self, unit: AccessUnit) -> None:
+    def _video_frame(self, unit: AccessUnit) -> None:
         assert self._muxer is not None
         timing = self._timing
         dts, cts = timing.stamp(unit.dts, unit.cts)
         key = unit.key
-        step = timing.step or (dts - self._last_video if not self._fresh else 0)
+        step = timing.step or (dts - self._last_video if not self._is_new_epoch else 0)
         if not self._open:
-            if (not key and self._fresh) or not self._may_begin(dts, dts + cts, unit.wall, True):
+            if (not key and self._is_new_epoch) or not self._may_begin(dts, dts + cts, unit.wall, True):
                 return
             self._begin(dts, dts + cts, unit.wall)
         else:
-            # Measured in presentation time: in an open GOP a key frame is decoded before pictures shown before it.
-            elapsed = dts + cts - self._begun_with if key else dts - self._start
+            # In presentation time: in an open GOP a key frame is decoded before pictures that are shown before it.
+            elapsed = dts + cts - self._first_presentation if key else dts - self._start
             cuts = self.segmenter.cuts(elapsed, step, key) or self._bytes > MAX_SEGMENT_BYTES
             if (cuts or key) and self._may_begin(dts, dts + cts, unit.wall, cuts):
                 date = None
                 if not key:
-                    self.warn_forced(self.segmenter.forced_cuts, self.window.target)
-                    date = dts + self._dated() - self._start
+                    self.note_forced_cut(self.window.target)
+                    date = dts + self._date_time() - self._start
                 self._finish_segment(dts, self._first_shown(dts, dts + cts))
                 self._begin(dts, dts + cts, unit.wall)
                 self._date = date
         self._last_video = dts
         self._step = step
         payload = unit.payload
-        assert self._draft is not None
-        self._draft.items.append((dts, cts, key, payload))
+        assert self._current is not None
+        self._current.items.append((dts, cts, key, payload))
         size = len(payload)
         self._bytes += size + size // 46 + _PES_COST
 
-    def _sound(self, unit: AccessUnit) -> None:
+    def _audio_frame(self, unit: AccessUnit) -> None:
         track = unit.track
         clock = self._clock
         payload = unit.payload
@@ -225,7 +271,7 @@ class TsPackager(Packager):
             self._frames_per_pes = _FRAMES_PER_PES
             if self._video is None:
                 length = codecs.samples_per_frame(track, payload) * VIDEO_CLOCK // rate
-                self._frames_per_pes = max(1, min(_FRAMES_PER_PES, _MAX_CLOCKLESS // max(length, 1)))
+                self._frames_per_pes = max(1, min(_FRAMES_PER_PES, _MAX_PES_WITH_PCR // max(length, 1)))
         samples = self._frame_samples or codecs.samples_per_frame(track, payload)
         rate = self._rate
         ticks = clock.stamp(unit.dts, samples)
@@ -237,10 +283,10 @@ class TsPackager(Packager):
             elif self.segmenter.enough(time - self._start) or self._bytes > MAX_SEGMENT_BYTES:
                 self._finish_segment(time)
                 self._begin(time, time, unit.wall)
-        elif self._fresh:
+        elif self._is_new_epoch:
             return  # before the first picture
         elif (
-            (self.segmenter.exceeds(end - self._start) and time - self._last_video > _SILENT)
+            (self.segmenter.exceeds(end - self._start) and time - self._last_video > _MAX_VIDEO_GAP)
             or self._bytes > MAX_SEGMENT_BYTES
         ) and self._may_begin(time, time, unit.wall, True):
             self._finish_segment(time, time)
@@ -257,68 +303,69 @@ class TsPackager(Packager):
 
     # ---- segments ----
 
-    def _may_begin(self, dts: int, pts: int, wall: float, own: bool) -> bool:
-        """Tells whether a segment begins here. own: whether this rendition alone would begin one."""
+    def _may_begin(self, dts: int, pts: int, wall: float, wants_cut: bool) -> bool:
+        """Whether a segment begins here. wants_cut: whether this rendition alone would begin one."""
         alignment = self._alignment
         if alignment is None:
-            return own
-        at = CutCandidate(dts, pts, wall, self._fresh, self._open, self._number + self._open)
-        self._boundary = alignment.boundary(self, at, own, self.segmenter)
+            return wants_cut
+        candidate = CutCandidate(dts, pts, wall, self._is_new_epoch, self._open, self._number + self._open)
+        self._boundary = alignment.boundary(self, candidate, wants_cut, self.segmenter)
         return self._boundary is not None
 
     def _begin(self, dts: int, pts: int, wall: float) -> None:
         boundary = self._boundary
         if boundary is not None:
             self._number = boundary.number
-            if self._fresh or boundary.origin.number != self._epoch:
+            if self._is_new_epoch or boundary.origin.number != self._epoch:
                 self._begin_epoch(boundary.origin)
-        elif self._fresh:
+        elif self._is_new_epoch:
             self._begin_epoch(EpochOrigin(self._epoch + 1, pts, wall))
         self._open = True
         self._date = None
         self._start = dts
-        self._begun_with = pts
+        self._first_presentation = pts
         assert self._muxer is not None
-        self._draft = SegmentDraft(self._number, self._muxer)
+        self._current = UnmuxedSegment(self._number, self._muxer)
         self._bytes = 2 * 188
 
     def _first_shown(self, dts: int, pts: int) -> int:
-        """Returns when a segment that begins with this picture is first shown: where the open one's pictures end, or
-        `pts`.
+        """Returns the first presentation time of a segment that begins with this picture.
+
+        It is the end of the open segment's pictures, or `pts`.
         """
-        delay = self._dated() - self._start
+        delay = self._date_time() - self._start
         return dts + delay if pts - dts - delay >= max(self._step, 1) else pts
 
-    def _dated(self) -> int:
-        """Returns the media time of the date of the segment to complete: when its earliest picture is shown.
+    def _date_time(self) -> int:
+        """Returns the media time of the open segment's date: the presentation time of its earliest picture.
 
-        A segment without a key frame may begin among reordered pictures. Its date was then set before, as a
-        continuation of the last segment's.
+        A segment without a key frame may begin between reordered pictures. Then its date was set before, as a
+        continuation of the last segment's date.
         """
         if self._date is None:
-            assert self._draft is not None
-            self._date = self._draft.earliest(self._begun_with)
+            assert self._current is not None
+            self._date = self._current.earliest(self._first_presentation)
         return self._date
 
     def _begin_epoch(self, origin: EpochOrigin) -> None:
-        self._fresh = False
+        self._is_new_epoch = False
         self._epoch = origin.number
         self._wall = WallClock(origin.time / VIDEO_CLOCK, origin.wall)
 
-    def _finish_segment(self, end: int | None, shown: int | None = None) -> None:
+    def _finish_segment(self, end: int | None, presentation: int | None = None) -> None:
         """Completes the open segment at decode time `end` (None: at the end of its media).
 
-        Audio at or after presentation time `shown` waits for the next segment.
+        Audio at or after presentation time `presentation` waits for the next segment.
         """
         if not self._open:
             return
-        self._flush_audio(shown)
+        self._flush_audio(presentation)
         self._open = False
         media_end = self._last_video + self._step if self._video is not None else self._audio_end
         if end is None:
             end = max(media_end, self._audio_end)
         if self.segmenter.exceeds(end - self._start):
-            # No media came for a while: the hole belongs to no segment.
+            # No media arrived for some time: this gap belongs to no segment.
             end = max(min(media_end, end), self._start + 1)
         duration = max(end - self._start, 1) / VIDEO_CLOCK
         window = self.window
@@ -327,15 +374,18 @@ class TsPackager(Packager):
             window.target = self._alignment.fix_target(target) if self._alignment is not None else target
             self.segmenter.fix(window.target)
         duration = media_playlist.as_printed(min(duration, window.target + 0.49))
-        uri = f"{self._number + self._to_name}.ts"
-        wall = self._wall.at(self._dated() / VIDEO_CLOCK)
+        uri = f"{self._number + self._name_offset}.ts"
+        wall = self._wall.at(self._date_time() / VIDEO_CLOCK)
         lines = media_playlist.program_date_time(wall) + media_playlist.segment(duration, uri)
-        draft = self._draft
-        assert draft is not None
-        self._drafts.append(draft)
-        body = LazyBytes(lambda: self._render(draft), self._bytes)
-        if gone := window.add(Segment(self._number, uri, duration, body, lines, self._epoch, wall)):
-            self._drop_drafts(gone[-1].number)
+        segment = self._current
+        assert segment is not None
+        self._unmuxed.append(segment)
+        body = LazyBytes(lambda: self._render(segment), self._bytes)
+        if removed := window.add(Segment(self._number, uri, duration, body, lines, self._epoch, wall)):
+            # They can no longer be fetched.
+            unmuxed = self._unmuxed
+            while unmuxed and unmuxed[0].number <= removed[-1].number:
+                unmuxed.popleft()
         if self._metrics is not None:
             self._metrics.segment_seconds.observe(duration, "ts")
         self._number += 1
@@ -350,28 +400,21 @@ class TsPackager(Packager):
         if not count:
             return
         self._times, self._frames = times[count:], frames[count:]
-        assert self._draft is not None
+        assert self._current is not None
         frames = frames[:count]
-        self._draft.items.append((times[0], frames))
+        self._current.items.append((times[0], frames))
         size = sum(map(len, frames)) + 7 * count
         self._bytes += size + size // 46 + _PES_COST
 
-    def _drop_drafts(self, last: int) -> None:
-        """Forgets the drafts of segments up to number `last`, which can no longer be fetched."""
-        drafts = self._drafts
-        while drafts and drafts[0].number <= last:
-            drafts.popleft()
-
-    def _render(self, draft: SegmentDraft) -> bytes:
+    def _render(self, segment: UnmuxedSegment) -> bytes:
         """Returns a segment's bytes.
 
-        Continuity counters continue from segment to segment. So earlier drafts, which may be requested later, get their
-        places first.
+        Continuity counters continue from segment to segment. So earlier segments, which may be requested later, are
+        muxed first.
         """
-        drafts = self._drafts
-        while draft.packets is None:
-            drafts.popleft().plan(self.note_broken)
-        tables, packets = draft.packets
+        while segment.packets is None:
+            self._unmuxed.popleft().mux(self.note_broken)
+        tables, packets = segment.packets
         return b"".join([tables, *[p.render() for p in packets]])
 
     def _publish(self) -> None:

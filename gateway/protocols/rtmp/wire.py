@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.formats.flv.script import parse_script
+from gateway.formats.flv.demuxer import parse_script
 from gateway.formats.flv.tag import Script
 from gateway.media.errors import InvalidData
 from gateway.protocols.errors import RemoteProtocolError

@@ -103,7 +103,7 @@ def _hashes(film: Source) -> list[str]:
     assert film.tracks.video is not None
     avcc = parse_avcc(film.tracks.video.config)
     stream = nal.join_annexb([*avcc.sps, *avcc.pps])
-    stream += b"".join(nal.to_annexb(unit.payload) for unit in film.of(Kind.VIDEO))
+    stream += b"".join(nal.join_annexb(nal.split(unit.payload)) for unit in film.of(Kind.VIDEO))
     with tempfile.NamedTemporaryFile(suffix=".h264") as file:
         file.write(stream)
         file.flush()

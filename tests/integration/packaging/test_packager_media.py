@@ -56,10 +56,10 @@ def read(path: Path) -> films.Take:
 
 def write_cmaf(packager: CmafPackager, folder: Path) -> None:
     """Everything but the manifests, as paths below `/<id>/`."""
-    for lane in packager.lanes:
+    for lane in packager.manifests.tracks:
         place = folder / lane.kind
         place.mkdir()
-        (place / "index.m3u8").write_bytes(media_playlist.with_suffix(packager.playlist(lane)))
+        (place / "index.m3u8").write_bytes(media_playlist.with_suffix(packager.manifests.playlist(lane)))
         for uri, init in lane.inits.items():
             (place / uri).write_bytes(init)
         for segment in lane.window:
@@ -84,7 +84,7 @@ def test_cmaf_holds_the_sources_frames_in_order_and_in_time(film: Film, tmp_path
     need("ffmpeg")
     packager = cmaf(size=100)
     package(packager, film)
-    (tmp_path / "master.m3u8").write_bytes(media_playlist.with_suffix(packager.master()))
+    (tmp_path / "master.m3u8").write_bytes(media_playlist.with_suffix(packager.manifests.master()))
     write_cmaf(packager, tmp_path)
     films.judge(read(tmp_path / "master.m3u8"), film, least=14, slack=0.025)
     assert packager.broken == packager.forced_cuts == 0
@@ -97,7 +97,7 @@ def test_the_segments_that_the_mpd_names_hold_the_sources_frames(film: Film, tmp
     package(packager, film)
     write_cmaf(packager, tmp_path)
     video, audio = [], []
-    for kind, offset, files in fetched(mpd.finish(packager.manifest()).decode(), tmp_path):
+    for kind, offset, files in fetched(mpd.finish(packager.manifests.manifest()).decode(), tmp_path):
         joined = tmp_path / f"{kind}.mp4"
         joined.write_bytes(b"".join([f.read_bytes() for f in files]))
         take = read(joined)
@@ -130,7 +130,7 @@ def test_every_coded_frame_stands_in_the_fragments_once_and_decode_time_has_no_g
     packager = cmaf(size=100)
     package(packager, film)
     _, source = units(film)
-    for lane in packager.lanes:
+    for lane in packager.manifests.tracks:
         samples = b"".join([mp4.mdat(s.body()) for s in lane.window])
         wanted = [u.payload for u in source if u.track.kind.value == lane.kind]
         whole = b"".join(wanted)
@@ -183,7 +183,7 @@ def test_other_codecs_keep_every_picture_too(name: str, form: str, tmp_path: Pat
     if isinstance(packager, CmafPackager):
         write_cmaf(packager, tmp_path)
         playlist = tmp_path / "video" / "index.m3u8"
-        assert re.search(r'CODECS="(hvc1\.1\.[0-9A-F.L]+|av01\.0\.[0-9.M]+)"', packager.master())
+        assert re.search(r'CODECS="(hvc1\.1\.[0-9A-F.L]+|av01\.0\.[0-9.M]+)"', packager.manifests.master())
     else:
         for segment in packager.window:
             (tmp_path / segment.uri).write_bytes(segment.body())

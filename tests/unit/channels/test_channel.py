@@ -340,7 +340,7 @@ class TestReading:
             None,
             None,
         )
-        assert (channel.relay_urls, channel.rungs, channel.name) == ((), (), "")
+        assert (channel.relay_urls, channel.renditions, channel.name) == ((), (), "")
 
     def test_without_a_key_the_expiry_is_the_outdate(self):
         assert self.old.expires == 2079907200
@@ -377,9 +377,9 @@ class TestReading:
 
     def test_rungs_and_relays_need_their_switch(self):
         item = {"id": "a", "ld": "true", "hd": True, "relayURL": "rtmp://a/b/c, rtmp://d/e/f"}
-        assert (Channel(item).rungs, Channel(item).relay_urls) == ((), ())
+        assert (Channel(item).renditions, Channel(item).relay_urls) == ((), ())
         on = Channel(item | {"isCodec": "true", "isRelay": "true"})
-        assert (on.rungs, on.relay_urls) == (("ld", "hd"), ("rtmp://a/b/c", "rtmp://d/e/f"))
+        assert (on.renditions, on.relay_urls) == (("ld", "hd"), ("rtmp://a/b/c", "rtmp://d/e/f"))
 
     def test_referers_are_lower_case_hosts(self):
         assert stored(refererAllow=["Example.COM", "*.example.org:8443"]).referer_allow == (

@@ -47,20 +47,21 @@ def test_numbers_have_the_same_bounds() -> None:
     for name, field in fields.NUMBERS.items():
         told = description(name)
         assert told["type"] == "number"
-        assert (told["default"], told["minimum"], told["maximum"]) == (field.absent, field.least, field.most), name
-        assert (told["whole"], told["unit"]) == (field.whole, field.unit), name
+        bounds = (told["default"], told["minimum"], told["maximum"])
+        assert bounds == (field.default, field.minimum, field.maximum), name
+        assert (told["whole"], told["unit"]) == (field.integer, field.unit), name
 
 
 def test_texts_have_the_same_lengths() -> None:
-    for name, field in fields.WORDS.items():
+    for name, field in fields.TEXT_FIELDS.items():
         told = description(name)
-        assert (told["type"], told["default"], told["maximum"]) == ("text", field.absent, field.longest), name
+        assert (told["type"], told["default"], told["maximum"]) == ("text", field.default, field.max_length), name
 
 
 def test_choices_offer_the_same_values() -> None:
     for name, field in {**fields.SIZES, "codec": fields.CODEC, "playAuth": fields.PLAY_AUTH}.items():
         told = description(name)
-        assert (told["type"], told["default"], told["aliases"]) == ("choice", field.absent, {}), name
+        assert (told["type"], told["default"], told["aliases"]) == ("choice", field.default, {}), name
         assert told["values"] == list(field.values), name
 
 

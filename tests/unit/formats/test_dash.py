@@ -72,7 +72,7 @@ class Set:
 
 
 def manifest(packager: CmafPackager) -> tuple[ET.Element, list[Set]]:
-    root = ET.fromstring(mpd.finish(packager.manifest(), "", WALL))
+    root = ET.fromstring(mpd.finish(packager.manifests.manifest(), "", WALL))
     sets = []
     for period in root.iter(NS + "Period"):
         for a in period.iter(NS + "AdaptationSet"):
@@ -106,11 +106,11 @@ def test_regular_key_frames_make_a_template_whose_numbers_are_the_segments(table
     feed(packager, table, end=False)
     root, sets = manifest(packager)
     assert root.get("type") == "dynamic" and sets
-    longest = max(lane.target_part or 0 for lane in packager.lanes)
+    longest = max(lane.part_target or 0 for lane in packager.manifests.tracks)
     for s in sets:
         assert s.by_number and s.template.get("availabilityTimeComplete") == "false"
         duration = int(s.template.get("duration", "0")) / s.scale
-        lane = packager.lane(s.kind)
+        lane = packager.manifests.track(s.kind)
         assert lane is not None
         assert abs(float(s.template.get("availabilityTimeOffset", "0")) - (duration - longest)) < 0.001
         for segment in lane.window:
@@ -126,7 +126,7 @@ def test_a_segment_is_there_when_the_clock_says_so(table: Timetable) -> None:
     came: dict[tuple[str, int], float] = {}
 
     def each(unit: AccessUnit) -> None:
-        for lane in packager.lanes:
+        for lane in packager.manifests.tracks:
             for segment in lane.window:
                 came.setdefault((lane.kind, segment.number), unit.wall)
 
@@ -157,7 +157,7 @@ def test_irregular_key_frames_make_a_timeline_of_exactly_the_listed_segments(gop
     root, sets = manifest(packager)
     for s in sets:
         assert not s.by_number
-        lane = packager.lane(s.kind)
+        lane = packager.manifests.track(s.kind)
         assert lane is not None and s.scale == lane.window[0].clock
         assert [e[0] for e in s.entries()] == [g.number for g in lane.window]
         assert [e[1] for e in s.entries()] == pytest.approx([g.time / g.clock for g in lane.window])

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.formats import media_recorder
-from gateway.formats.lanes import RecordingOpened
 from gateway.formats.media_recorder import RecordingReader
+from gateway.formats.recording import RecordingOpened
 from gateway.media.errors import InvalidData
 from tests.support.recorded import CAPTURES, capture, cluster, described, ebml, head, pieces, simple, slices, webm
 

@@ -30,10 +30,10 @@ def test_chromiums_pictures_get_a_record_for_each_size(name: str, records: int) 
     opened, packets = read(capture(name))
     assert opened.video is not None
     samples = H264Samples(opened.video.config)
-    made = [samples.take(p.payload, p.key) for p in packets if p.lane.kind is Kind.VIDEO]
+    made = [samples.take(p.payload, p.key) for p in packets if p.track.kind is Kind.VIDEO]
     assert None not in made
     assert len({m.config for m in made if m}) == records
-    assert [m.key for m in made if m] == [p.key for p in packets if p.lane.kind is Kind.VIDEO]
+    assert [m.key for m in made if m] == [p.key for p in packets if p.track.kind is Kind.VIDEO]
 
 
 def test_start_codes_become_lengths_and_what_the_record_has_goes() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.formats.dash import mpd
-from gateway.formats.mkv import header
+from gateway.formats.mkv import writer
 from gateway.formats.mp4.finish import finish
 from gateway.formats.mp4.fragment import Mp4Sample, fragment
 from gateway.formats.mp4.init import TrackInit, init_segment, movie_init
@@ -75,7 +75,7 @@ def test_a_manifest_says_the_shape_of_pixels_that_are_not_square(encoder: str) -
         packager.take_tracks(taken.tracks)
         for unit in taken.units:
             packager.take(unit)
-        text = mpd.finish(packager.manifest(), "", WALL).decode()
+        text = mpd.finish(packager.manifests.manifest(), "", WALL).decode()
         assert wanted in text
         assert (' sar="16:11"' in text) is (sar == "16/11") and text.count(" sar=") == (sar == "16/11")
 
@@ -84,8 +84,8 @@ def test_matroska_says_how_large_pictures_are_shown() -> None:
     wide, plain = anamorphic("H.264", "16/11").tracks, anamorphic("H.264", "1/1").tracks
     shown = b"\x54\xb0\x82" + (524).to_bytes(2, "big") + b"\x54\xba\x82" + (288).to_bytes(2, "big")
     assert wide.video is not None and plain.video is not None
-    assert shown in header._picture(wide.video)
-    assert b"\x54\xb0" not in header._picture(plain.video)
+    assert shown in writer._picture(wide.video)
+    assert b"\x54\xb0" not in writer._picture(plain.video)
 
 
 def _probed(path: Path) -> tuple[int, int, str]:

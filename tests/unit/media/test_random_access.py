@@ -54,12 +54,12 @@ def packaged(name: str, packager: CmafPackager | TsPackager) -> None:
 def test_a_segment_begins_with_each_key_frame_and_says_which_access_point_that_is(name: str) -> None:
     packager = cmaf()
     packaged(name, packager)
-    (lane,) = packager.lanes
+    (lane,) = packager.manifests.tracks
     _, leading, sap = ENCODERS[name]
     assert lane.window.target == 2 and packager.forced_cuts == 0
     assert [s.sap for s in lane.window] == [1, sap, sap, sap]
     assert [s.spacing / s.clock for s in lane.window] == pytest.approx([2, 2, 2, 2], abs=0.002)
-    assert [s.lead / s.clock for s in lane.window] == pytest.approx([0, *[leading * FRAME] * 3], abs=0.002)
+    assert [s.leading / s.clock for s in lane.window] == pytest.approx([0, *[leading * FRAME] * 3], abs=0.002)
     for segment in lane.window:
         # ISO/IEC 14496-15: of H.264, sync samples are IDR pictures; of H.265 all at which decoding starts.
         sync = bool(segment.sap) and (name.startswith("H.265") or segment.sap == 1)
@@ -71,7 +71,7 @@ def test_a_segment_begins_with_each_key_frame_and_says_which_access_point_that_i
 def test_times_are_those_of_the_earliest_picture_and_go_on_without_gap_or_overlap(name: str) -> None:
     packager = cmaf()
     packaged(name, packager)
-    (lane,) = packager.lanes
+    (lane,) = packager.manifests.tracks
     dates = [s.wall for s in lane.window]
     for segment in lane.window:
         assert segment.time == min(_shown(segment.body()))
@@ -194,6 +194,6 @@ def test_dates_go_on_where_a_segment_begins_among_reordered_pictures(
     packager = make()
     feed(packager, Timetable(seconds=24, gop=(60, 140), shifts=(2, 4, 1, 1), audio=None), end=False)
     assert packager.forced_cuts > 0
-    window = packager.window if isinstance(packager, TsPackager) else packager.lanes[0].window
+    window = packager.window if isinstance(packager, TsPackager) else packager.manifests.tracks[0].window
     dates = [s.wall for s in window]
     assert [b - a for a, b in pairwise(dates)] == pytest.approx([s.duration for s in window][:-1], abs=0.002)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.media.reorder import DecodeTimes
+from gateway.media.clock import DecodeTimes
 
 
 def test_without_reordering_they_are_the_same() -> None:

@@ -35,7 +35,7 @@ class Member:
 
     def breaks_off(self) -> bool:
         """Its epoch ends within a segment; whether that is thrown away."""
-        abandons = self._alignment.abandons(self, self.number)
+        abandons = self._alignment.discards(self, self.number)
         self._open = False
         self.number += not abandons
         return abandons

@@ -144,7 +144,7 @@ async def test_a_late_viewer_rejoins_at_a_key_frame_with_the_headers_it_missed()
     slow, quick = Wire(stalled=True), Wire()
     feed.join(viewer(slow, limit=3))
     feed.join(viewer(quick))
-    feed._bound = 0.0  # flush every frame
+    feed._max_interval = 0.0  # flush every frame
     stream.push(picture(33))
     slow.waiting = FAR_BEHIND
     for dts in (66, 99):
@@ -164,7 +164,7 @@ async def test_the_first_burst_does_not_make_a_viewer_late():
     stream.push(picture(0, True))
     wire = Wire(stalled=True)
     feed.join(viewer(wire, limit=8))
-    feed._bound = 0.0
+    feed._max_interval = 0.0
     stream.push(picture(33))
     assert wire.written.endswith(b"[V33 ]")
 
@@ -175,7 +175,7 @@ async def test_a_viewer_that_takes_nothing_is_cut():
     stream.push(picture(0, True))
     wire = Wire(stalled=True)
     feed.join(viewer(wire, limit=1))
-    feed._bound = 0.0
+    feed._max_interval = 0.0
     for dts in range(33, 33_000, 33):
         stream.push(picture(dts))
     assert wire.aborted
@@ -188,7 +188,7 @@ async def test_a_slow_viewer_that_still_reads_is_not_cut():
     stream.push(picture(0, True))
     wire = Wire(stalled=True)
     feed.join(viewer(wire, limit=1))
-    feed._bound = 0.0
+    feed._max_interval = 0.0
     wire.waiting = 100_000
     for dts in range(33, 3_300, 33):
         wire.waiting -= 10
@@ -269,7 +269,7 @@ async def test_once_the_first_burst_was_taken_only_the_limit_counts():
     wire = Wire(stalled=True)
     one = viewer(wire, limit=8)
     feed.join(one)
-    feed._bound = 0.0
+    feed._max_interval = 0.0
     wire.drain()
     stream.push(picture(33))
     wire.stalled = True
@@ -337,7 +337,7 @@ KEY = 1_400_000
 
 def play_42_mbit(feed: Feed, stream: Stream, links: list[Link], frames: int = 360) -> None:
     """Frames at 30 a second, each flushed as it comes, in the links' time."""
-    feed._bound = 0.0
+    feed._max_interval = 0.0
     rest = (RATE - KEY) // 29
     for number in range(frames):
         dts = 1000 + number * 1000 // 30
@@ -399,7 +399,7 @@ async def test_a_thousand_stalled_viewers_share_one_bound():
     viewers = [viewer(wire, limit=786_432) for wire in stalled]
     for one in viewers:
         feed.join(one)
-    feed._bound = 0.0
+    feed._max_interval = 0.0
     rest = (RATE - KEY) // 29
     for number in range(90):
         stream.push(picture(1000 + number * 33, number % 30 == 0, size=KEY if number % 30 == 0 else rest))
@@ -423,7 +423,7 @@ async def test_who_joins_when_the_memory_is_taken_begins_at_the_next_key_frame()
     wire = Wire()
     feed.join(viewer(wire))
     assert wire.written == b"[<head 0>]"
-    feed._bound = 0.0
+    feed._max_interval = 0.0
     stream.push(picture(33))
     stream.push(picture(66, True))
     assert wire.written == b"[<head 0>][V66 ]"
@@ -438,7 +438,7 @@ async def test_who_takes_nothing_is_cut_sooner_where_memory_is_short(monkeypatch
     wire = Wire(stalled=True)
     one = viewer(wire, limit=1)
     feed.join(one)
-    feed._bound = 0.0
+    feed._max_interval = 0.0
     wire.waiting = FAR_BEHIND
     for dts in range(33, 33_000, 33):
         stream.push(picture(dts))

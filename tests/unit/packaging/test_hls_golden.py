@@ -16,8 +16,8 @@ from gateway.media.track import Tracks
 from gateway.packaging import ladder_manifests
 from gateway.packaging.alignment import Alignment
 from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
-from gateway.packaging.ladder_manifests import CmafStep, TsStep
-from gateway.packaging.segment_plan import SegmentPlan
+from gateway.packaging.ladder_manifests import CmafRendition, TsRendition
+from gateway.packaging.packager import SegmentPlan
 from gateway.packaging.ts.packager import TsPackager
 from tests.support.hls_rules import check, parse
 from tests.support.segmented import WALL, Timetable, cmaf, feed, ts
@@ -36,21 +36,21 @@ def snapshots() -> dict[str, str]:
     feed(back, live, Timetable(seconds=7.6, start=26, size=1000), end=False)
     over = cmaf()
     feed(over, ended)
-    video, audio = two.lanes
+    video, audio = two.manifests.tracks
     return {
         "live.m3u8": _text(one.playlist()),
         "live-discontinuity.m3u8": _text(back_ts.playlist()),
-        "master.m3u8": _text(two.master()),
-        "video.m3u8": _text(two.playlist(video)),
-        "video-delta.m3u8": _text(two.playlist(video, skip=True)),
-        "video-signed.m3u8": _text(two.playlist(video), "?sign=1-ab"),
-        "audio.m3u8": _text(two.playlist(audio)),
-        "video-discontinuity.m3u8": _text(back.playlist(back.lanes[0])),
-        "video-ended.m3u8": _text(over.playlist(over.lanes[0])),
-        "manifest.mpd": mpd.finish(two.manifest(), "", WALL).decode(),
-        "manifest-signed.mpd": mpd.finish(two.manifest(), '?sign=1-ab&q="$', WALL).decode(),
-        "manifest-discontinuity.mpd": mpd.finish(back.manifest(), "", WALL).decode(),
-        "manifest-ended.mpd": mpd.finish(over.manifest(), "", WALL).decode(),
+        "master.m3u8": _text(two.manifests.master()),
+        "video.m3u8": _text(two.manifests.playlist(video)),
+        "video-delta.m3u8": _text(two.manifests.playlist(video, skip=True)),
+        "video-signed.m3u8": _text(two.manifests.playlist(video), "?sign=1-ab"),
+        "audio.m3u8": _text(two.manifests.playlist(audio)),
+        "video-discontinuity.m3u8": _text(back.manifests.playlist(back.manifests.tracks[0])),
+        "video-ended.m3u8": _text(over.manifests.playlist(over.manifests.tracks[0])),
+        "manifest.mpd": mpd.finish(two.manifests.manifest(), "", WALL).decode(),
+        "manifest-signed.mpd": mpd.finish(two.manifests.manifest(), '?sign=1-ab&q="$', WALL).decode(),
+        "manifest-discontinuity.mpd": mpd.finish(back.manifests.manifest(), "", WALL).decode(),
+        "manifest-ended.mpd": mpd.finish(over.manifests.manifest(), "", WALL).decode(),
         **_ladder(live),
         "ladder.m3u8": _text(
             multivariant(
@@ -80,15 +80,19 @@ def _ladder(table: Timetable) -> dict[str, str]:
     for unit in table.units():
         for packager in (*early, *(late if unit.wall >= WALL + 4 else ())):
             packager.take(unit)
-    steps = [CmafStep(name, p, most) for name, p, most in (("360p", cmafs[1], 664_000), ("720p", cmafs[2], 0))]
-    plain = [TsStep(name, p, most) for name, p, most in (("360p", transports[0], 664_000), ("720p", transports[1], 0))]
-    rung, lane = cmafs[1], cmafs[1].lanes[0]
+    steps = [CmafRendition(name, p, most) for name, p, most in (("360p", cmafs[1], 664_000), ("720p", cmafs[2], 0))]
+    plain = [
+        TsRendition(name, p, most) for name, p, most in (("360p", transports[0], 664_000), ("720p", transports[1], 0))
+    ]
+    rung, lane = cmafs[1], cmafs[1].manifests.tracks[0]
     return {
         "ladder-index.m3u8": _text(ladder_manifests.ts_index(plain), "?sign=1-ab"),
         "ladder-index-cmaf.m3u8": _text(ladder_manifests.cmaf_index(steps)),
         "ladder-master.m3u8": _text(ladder_manifests.master(cmafs[0], steps)),
         "ladder-rung.m3u8": _text(transports[1].playlist()),
-        "ladder-rung-cmaf.m3u8": _text(rung.playlist(lane, report=ladder_manifests.index_reports(lane, steps, "../"))),
+        "ladder-rung-cmaf.m3u8": _text(
+            rung.manifests.playlist(lane, report=ladder_manifests.index_reports(lane, steps, "../"))
+        ),
         "ladder.mpd": mpd.finish(ladder_manifests.manifest(cmafs[0], steps), "", WALL).decode(),
     }
 

@@ -22,12 +22,10 @@ from gateway.media.errors import UnsupportedCodec
 from gateway.media.track import AmfValue, Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit
 from gateway.packaging.cmaf.packager import CmafPackager, SequenceNumbers
-from gateway.packaging.lazy_bytes import LazyBytes
+from gateway.packaging.packager import SegmentPlan
 from gateway.packaging.packager_sequence import CmafPackagerFactory, TsPackagerFactory
-from gateway.packaging.segment_plan import SegmentPlan
-from gateway.packaging.segment_window import Segment, SegmentWindow
-from gateway.packaging.ts.packager import TsPackager
-from gateway.packaging.ts.sequence_start import sequence_start
+from gateway.packaging.segment_window import LazyBytes, Segment, SegmentWindow
+from gateway.packaging.ts.packager import TsPackager, sequence_start
 from gateway.ports.errors import OutputUnsupported
 from tests.support import mp4
 from tests.support.builders import AUDIO, VIDEO, picture, stream
@@ -70,11 +68,11 @@ def follow(packager: TsPackager | CmafPackager, seen: dict[str, Follower]) -> No
     if isinstance(packager, TsPackager):
         seen.setdefault("live", Follower()).see(media_playlist.with_suffix(packager.playlist()).decode())
     else:
-        for lane in packager.lanes:
+        for lane in packager.manifests.tracks:
             playlist = seen.setdefault(lane.kind, Follower()).see(
-                media_playlist.with_suffix(packager.playlist(lane)).decode()
+                media_playlist.with_suffix(packager.manifests.playlist(lane)).decode()
             )
-            delta = check(parse(media_playlist.with_suffix(packager.playlist(lane, skip=True)).decode()))
+            delta = check(parse(media_playlist.with_suffix(packager.manifests.playlist(lane, skip=True)).decode()))
             assert delta.last == playlist.last and delta.sequence == playlist.sequence
             assert delta.hint == playlist.hint
             if playlist.hint is not None:
@@ -97,7 +95,7 @@ def test_every_playlist_of_every_shape_keeps_the_rules(table: Timetable, make: M
 def test_cmaf_loses_and_repeats_no_frame(name: str) -> None:
     packager, table = cmaf(size=1000), SHAPES[name]
     feed(packager, table)
-    for lane in packager.lanes:
+    for lane in packager.manifests.tracks:
         body = b"".join([mp4.mdat(g.body()) for g in lane.window])
         sent = [u.payload for u in table.units() if u.track.kind.value == lane.kind]
         assert b"".join(sent).endswith(body)
@@ -110,7 +108,7 @@ def test_cmaf_loses_and_repeats_no_frame(name: str) -> None:
 def test_audio_segments_begin_with_the_first_frame_behind_the_pictures_cut(name: str) -> None:
     packager = cmaf(size=1000)
     feed(packager, SHAPES[name])
-    video, audio = packager.lanes
+    video, audio = packager.manifests.tracks
     frame = 1024 / 44100
     pairs = list(zip(video.window, audio.window, strict=False))
     assert len(pairs) >= 5
@@ -132,14 +130,14 @@ def test_a_part_is_published_with_the_last_frame_that_fits(name: str, frames: in
 
     def each(unit: AccessUnit) -> None:
         nonlocal parts
-        lane = packager.lane(kind)
+        lane = packager.manifests.track(kind)
         if lane is not None and unit.track.kind.value == kind and lane.part_number != parts:
             if parts:
                 at_once.append((lane.part(lane.part_uri(lane.part_number - 1)) or b"").endswith(unit.payload))
             parts = lane.part_number
 
     feed(packager, table, each=each, end=False)
-    lane = packager.lanes[0]
+    lane = packager.manifests.tracks[0]
     counts = [len(f.samples) for s in lane.window for f in reader.parse_fragments(s.body())]
     # Three whole parts and what is left of the segment: four of 12 frames and a rest of two is what players skip.
     assert len(at_once) > 15 and counts[4:].count(frames) >= 0.7 * len(counts[4:])
@@ -153,13 +151,13 @@ def test_the_body_of_a_segment_is_its_parts_joined() -> None:
     kept: dict[str, bytes] = {}
 
     def each(_: AccessUnit) -> None:
-        for lane in packager.lanes:
+        for lane in packager.manifests.tracks:
             for part in lane.parts:
                 uri = lane.part_uri(part.number)
                 kept[lane.kind + uri] = lane.part(uri) or b""
 
     feed(packager, Timetable(), each=each)
-    for lane in packager.lanes:
+    for lane in packager.manifests.tracks:
         for segment in list(lane.window)[2:]:
             assert b"".join([lane.part(lane.part_uri(p.number)) or b"" for p in segment.parts]) == segment.body()
             for part in segment.parts[:-1]:
@@ -226,22 +224,22 @@ def test_file_names_are_those_of_the_contract() -> None:
     one, two = ts(), cmaf()
     feed(one, Timetable())
     feed(two, Timetable())
-    segments = [*one.window.left(), *one.window]
+    segments = [*one.window.unlisted(), *one.window]
     assert [s.number for s in segments] == [sequence_start(WALL) + n for n in range(len(segments))]
     assert [s.uri for s in segments] == [f"{int(WALL * 1000) + n}.ts" for n in range(len(segments))]
-    video = two.lanes[0]
+    video = two.manifests.tracks[0]
     assert [s.uri for s in video.window] == [f"{int(WALL)}-{s.number}.m4s" for s in video.window]
-    assert next(iter(video.window.left()), video.window[0]).number == 1
+    assert next(iter(video.window.unlisted()), video.window[0]).number == 1
 
 
 def test_a_restarted_packager_goes_on_with_higher_numbers() -> None:
     packagers, source = CmafPackagerFactory(0.5), stream()
     one = packagers.make(source, 2.0, 5, WALL)
     feed(one, Timetable(seconds=7), end=False)
-    last = {lane.kind: (lane.number, lane.part_number) for lane in one.lanes}
+    last = {lane.kind: (lane.number, lane.part_number) for lane in one.manifests.tracks}
     two = packagers.make(source, 2.0, 5, WALL + 9)
     feed(two, Timetable(seconds=7, start=9))
-    for lane in two.lanes:
+    for lane in two.manifests.tracks:
         assert lane.window[0].number > last[lane.kind][0] - 1
         assert lane.window[0].parts[0].number >= last[lane.kind][1]
         assert lane.window[0].epoch == 1
@@ -292,7 +290,7 @@ def test_a_stream_that_goes_on_on_another_node_counts_above_its_predecessor_thou
 def test_master_tells_what_was_measured() -> None:
     packager = cmaf()
     feed(packager, Timetable(size=4000))
-    text = media_playlist.with_suffix(packager.master(), "?sign=1").decode()
+    text = media_playlist.with_suffix(packager.manifests.master(), "?sign=1").decode()
     assert 'GROUP-ID="audio",NAME="audio",DEFAULT=YES,AUTOSELECT=YES,CHANNELS="2",URI="audio/index.m3u8?sign=1"' in text
     assert 'CODECS="avc1.64001F,mp4a.40.2",RESOLUTION=1280x720,FRAME-RATE=30.000,AUDIO="audio"' in text
     assert text.endswith("video/index.m3u8?sign=1\n")
@@ -303,7 +301,7 @@ def test_master_tells_what_was_measured() -> None:
 def test_audio_alone_is_a_variant_without_a_group() -> None:
     packager = cmaf()
     feed(packager, Timetable(video=None))
-    text = packager.master()
+    text = packager.manifests.master()
     assert "EXT-X-MEDIA" not in text and "audio/index.m3u8" in text and "RESOLUTION" not in text
 
 
@@ -312,7 +310,7 @@ def test_without_the_announced_audio_the_playlist_comes_all_the_same() -> None:
     packager.take_tracks(Tracks(VIDEO, AUDIO, 0))
     for unit in Timetable(seconds=7, audio=None).units():
         packager.take(unit)
-    assert packager.ready and [lane.kind for lane in packager.lanes] == ["video"]
+    assert packager.ready and [lane.kind for lane in packager.manifests.tracks] == ["video"]
 
 
 def test_a_broken_frame_is_dropped_and_the_rest_goes_on() -> None:
@@ -388,7 +386,7 @@ def test_memory_is_bounded_whatever_comes(what: list[tuple[float, int]], size: i
     for n, (duration, length) in enumerate(what):
         window.add(segment(n, duration, length))
         assert window.bytes <= 1000 or len(window) == 1
-        assert window.bytes == sum(s.body.size for s in [*window, *window.left()])
+        assert window.bytes == sum(s.body.size for s in [*window, *window.unlisted()])
         assert window.find(f"{n}.ts") is not None
 
 
@@ -431,7 +429,7 @@ def test_segments_join_without_a_break_of_counters_in_whatever_order_they_are_as
 def test_drafts_of_segments_that_are_gone_are_forgotten() -> None:
     packager = ts(size=3)
     feed(packager, Timetable(120, Fraction(10), (20,)))
-    assert len(packager._drafts) == len([*packager.window, *packager.window.left()])
+    assert len(packager._unmuxed) == len([*packager.window, *packager.window.unlisted()])
 
 
 @pytest.mark.parametrize(("rate", "samples"), [(48_000, 1024), (44_100, 1024), (22_050, 1024), (8_000, 1024)])
@@ -457,7 +455,7 @@ def test_a_long_group_of_pictures_has_a_playlist_before_it_ends(make: Maker) -> 
 
     feed(packager, Timetable(seconds=85, gop=(600,)), each=each, end=False)
     assert ready[0] < 11
-    window = packager.window if isinstance(packager, TsPackager) else packager.lanes[0].window
+    window = packager.window if isinstance(packager, TsPackager) else packager.manifests.tracks[0].window
     assert window.target == 20 and packager.forced_cuts == 1
     assert [s.duration for s in window] == pytest.approx([10.5, 9.5, 20, 20, 20], abs=0.05)
 
@@ -469,9 +467,9 @@ def test_a_variant_has_the_bandwidth_that_its_publisher_promises() -> None:
         packager.take_tracks(Tracks(table.video, table.audio, 0, metadata))
         for unit in table.units():
             packager.take(unit)
-        video = re.search(r'<Representation id="video"[^>]*bandwidth="(\d+)"', packager.manifest())
+        video = re.search(r'<Representation id="video"[^>]*bandwidth="(\d+)"', packager.manifests.manifest())
         assert video is not None
-        return packager.variant().bandwidth, int(video[1])
+        return packager.manifests.variant().bandwidth, int(video[1])
 
     measured, video = bandwidth({})
     promised = bandwidth({"videodatarate": 500.0, "audiodatarate": 32.0})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.formats.flv.script import parse_script
+from gateway.formats.flv.demuxer import parse_script
 from gateway.formats.flv.tag import SCRIPT
 from gateway.media.track import Tracks
 from gateway.packaging.flv_output import FlvRendering

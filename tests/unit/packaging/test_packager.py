@@ -8,8 +8,8 @@ from gateway.live.sink import EndReason
 from gateway.media.errors import InvalidData
 from gateway.media.track import Tracks
 from gateway.media.unit import AccessUnit
-from gateway.packaging.lazy_bytes import LazyBytes
 from gateway.packaging.packager import Packager
+from gateway.packaging.segment_window import LazyBytes
 from gateway.ports.errors import OutputUnsupported
 from tests.support import builders
 from tests.support.builders import AUDIO, VIDEO, picture
@@ -17,7 +17,7 @@ from tests.support.builders import AUDIO, VIDEO, picture
 
 class Noting(Packager):
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__("c1", "noting")
         self.taken: list[object] = []
 
     def take_tracks(self, tracks: Tracks) -> None:
@@ -131,5 +131,5 @@ def test_bytes_are_made_once_and_only_when_asked_for():
     assert made == []
     assert rendered() == rendered() == b"abc"
     assert made == [1]
-    rendered.becomes(lambda: b"from elsewhere")
+    rendered.replace_source(lambda: b"from elsewhere")
     assert rendered() == b"from elsewhere"

@@ -112,9 +112,9 @@ def test_discontinuities_match_where_one_publisher_sent_no_sound() -> None:
 def test_a_publisher_that_comes_back_without_sound_is_offered_without_it() -> None:
     packager = cmaf(size=30)
     feed(packager, Timetable(seconds=6), Timetable(seconds=6, start=8, audio=None), end=False)
-    assert "EXT-X-MEDIA" not in packager.master() and 'CODECS="avc1.64001F"' in packager.master()
+    assert "EXT-X-MEDIA" not in packager.manifests.master() and 'CODECS="avc1.64001F"' in packager.manifests.master()
     feed(packager, Timetable(seconds=6, start=16), end=False, epochs=[2])
-    assert "EXT-X-MEDIA" in packager.master()
+    assert "EXT-X-MEDIA" in packager.manifests.master()
 
 
 def test_sound_that_begins_within_the_second_segment_is_waited_for() -> None:
@@ -122,7 +122,7 @@ def test_sound_that_begins_within_the_second_segment_is_waited_for() -> None:
 
     def each(_: object) -> None:
         if packager.ready:
-            lanes.append([lane.kind for lane in packager.lanes])
+            lanes.append([lane.kind for lane in packager.manifests.tracks])
 
     feed(packager, Timetable(audio_at=3.0), each=each, end=False)
     assert lanes[0] == ["video", "audio"]
@@ -133,31 +133,31 @@ def test_media_time_begins_at_zero_whatever_the_publishers_clock_says(start: flo
     """An encoder's uptime is no place in the presentation; some DASH players take it for one and find no segment."""
     packager = cmaf(size=100)
     feed(packager, Timetable(start=start, shifts=(2, 4, 1, 1)), end=False)
-    for lane in packager.lanes:
+    for lane in packager.manifests.tracks:
         fragments = reader.parse_fragments(lane.window[0].body())
         assert 0 <= fragments[0].base_decode_time / lane.window[0].clock < 0.1
         assert lane.window[0].wall == pytest.approx(WALL + start, abs=0.1)
-    offsets = re.findall(r'presentationTimeOffset="(\d+)"', packager.manifest())
+    offsets = re.findall(r'presentationTimeOffset="(\d+)"', packager.manifests.manifest())
     assert len(set(offsets)) == 1 and int(offsets[0]) < 9000
 
 
 def test_bandwidth_is_that_of_the_heaviest_segment_or_more() -> None:
     packager = cmaf(size=100)
     feed(packager, Timetable(size=3000, seconds=12), Timetable(size=9000, seconds=12, start=13), end=False)
-    said = int(packager.master().partition(":BANDWIDTH=")[2].partition(",")[0])
-    peaks = [max(s.body.size * 8 / s.duration for s in lane.window) for lane in packager.lanes]
+    said = int(packager.manifests.master().partition(":BANDWIDTH=")[2].partition(",")[0])
+    peaks = [max(s.body.size * 8 / s.duration for s in lane.window) for lane in packager.manifests.tracks]
     assert said >= sum(peaks)
-    found = [int(b) for b in re.findall(r' bandwidth="(\d+)"', packager.manifest())]
+    found = [int(b) for b in re.findall(r' bandwidth="(\d+)"', packager.manifests.manifest())]
     assert found[:2] == [int(p) for p in peaks]
 
 
 def test_a_segment_without_a_key_frame_takes_the_promise_of_key_frames_back() -> None:
     packager = cmaf()
     feed(packager, Timetable(seconds=12, audio=None), end=False)
-    assert 'startWithSAP="1"' in packager.manifest()
+    assert 'startWithSAP="1"' in packager.manifests.manifest()
     packager = cmaf()
     feed(packager, Timetable(seconds=20, gop=(60, 60, 400), audio=None), end=False)
-    assert packager.forced_cuts and "startWithSAP" not in packager.manifest()
+    assert packager.forced_cuts and "startWithSAP" not in packager.manifests.manifest()
 
 
 MP3_FRAME = bytes.fromhex("fffb9064") + bytes(413)  # MPEG-1 Layer III, 128 kbit/s, 44.1 kHz, joint stereo
@@ -166,7 +166,7 @@ MP3_FRAME = bytes.fromhex("fffb9064") + bytes(413)  # MPEG-1 Layer III, 128 kbit
 def test_a_picture_that_stood_still_for_once_makes_no_long_parts_of_all_that_follow() -> None:
     packager = cmaf(6.0)
     feed(packager, Timetable(pause=(1.0, 13.0), gop=(400,), seconds=30), end=False)
-    assert packager.lanes[0].target_part == 0.5
+    assert packager.manifests.tracks[0].part_target == 0.5
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_picture_that_stood_still_for_once_makes_no_long_parts_of_all_that_fol
 def test_part_target_suits_the_frame_rate(fps: Fraction, target: float) -> None:
     packager = cmaf()
     feed(packager, Timetable(fps=fps, gop=(round(2 * fps),), seconds=12), end=False)
-    assert packager.lanes[0].target_part == target
+    assert packager.manifests.tracks[0].part_target == target
 
 
 def test_mp3_has_the_name_that_each_form_knows() -> None:
@@ -186,8 +186,8 @@ def test_mp3_has_the_name_that_each_form_knows() -> None:
     for unit in Timetable(video=None, audio=track, samples=1152).units():
         packager.take(replace(unit, payload=MP3_FRAME))
     packager.on_end(EndReason.PUBLISHER_GONE)
-    assert 'CODECS="mp4a.40.34"' in packager.master()
-    assert 'codecs="mp4a.6B"' in packager.manifest()
+    assert 'CODECS="mp4a.40.34"' in packager.manifests.master()
+    assert 'codecs="mp4a.6B"' in packager.manifests.manifest()
 
 
 def test_opus_has_the_name_that_each_form_knows() -> None:
@@ -196,15 +196,15 @@ def test_opus_has_the_name_that_each_form_knows() -> None:
     packager.take_tracks(Tracks(VIDEO, track, 0))
     for unit in Timetable(audio=track, rate=48000, samples=960).units():
         packager.take(unit if unit.track is VIDEO else replace(unit, payload=b"\xfc\xff\xfe"))
-    assert 'CODECS="avc1.64001F,opus"' in packager.master()
-    assert 'codecs="opus"' in packager.manifest()
+    assert 'CODECS="avc1.64001F,opus"' in packager.manifests.master()
+    assert 'codecs="opus"' in packager.manifests.manifest()
 
 
 @pytest.mark.parametrize("shifts", [(0,), (2, 4, 1, 1), (0, 1, -1)], ids=str)
 def test_fragments_follow_each_other_without_a_gap_on_one_time_line(shifts: tuple[int, ...]) -> None:
     packager = cmaf(size=100)
     feed(packager, Timetable(shifts=shifts), end=False)
-    for lane in packager.lanes:
+    for lane in packager.manifests.tracks:
         end = None
         for segment in lane.window:
             for fragment in reader.parse_fragments(segment.body()):
@@ -234,9 +234,9 @@ def test_a_manifest_may_be_joined_once_three_whole_seconds_and_its_delay_have_pa
     walls: list[float] = []
 
     def each(unit: AccessUnit) -> None:
-        if packager.joinable and not walls:
+        if packager.manifests.is_playable() and not walls:
             walls.append(unit.wall - WALL)
-            text = mpd.finish(packager.manifest()).decode()
+            text = mpd.finish(packager.manifests.manifest()).decode()
             depth = float(text.partition('timeShiftBufferDepth="PT')[2].partition("S")[0])
             delay = float(text.partition('suggestedPresentationDelay="PT')[2].partition("S")[0])
             assert 3 <= depth <= int(walls[0]) and int(delay) <= int(walls[0])
@@ -248,4 +248,4 @@ def test_a_manifest_may_be_joined_once_three_whole_seconds_and_its_delay_have_pa
 def test_playlists_of_irregular_streams_are_joined_as_soon_as_they_exist() -> None:
     packager = cmaf(1.0)
     feed(packager, Timetable(seconds=2.9, gop=(30, 42)), end=False)
-    assert packager.ready and packager.joinable
+    assert packager.ready and packager.manifests.is_playable()

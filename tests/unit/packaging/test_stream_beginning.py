@@ -50,13 +50,13 @@ async def test_viewers_that_waited_get_the_same_bytes_and_nothing_twice() -> Non
     wires = [Wire(), Wire(), Wire()]
     for number, wire in enumerate(wires):
         one = viewer(wire)
-        one.early = number < 2
+        one.waited_for_start = number < 2
         feed.join(one)
     feed._cost, feed._last_flush = 1.0, 1e18
     stream.push(picture(300))
     late = Wire()
     one = viewer(late)
-    one.early = True
+    one.waited_for_start = True
     feed.join(one)
     stream.push(picture(333))
     feed.flush()
@@ -74,7 +74,7 @@ async def test_new_metadata_stands_in_its_place() -> None:
     stream.push(picture(33))
     wire = Wire()
     one = viewer(wire)
-    one.early = True
+    one.waited_for_start = True
     feed.join(one)
     assert wire.written == b"[<head 0>V0 <change 0>V33 ]"
 
@@ -97,7 +97,7 @@ async def test_a_viewer_that_joins_before_the_first_key_frame_starts_with_it() -
     stream.push(picture(0))
     wire = Wire(stalled=True)  # its headers wait in the transport still when the key frame comes
     one = viewer(wire)
-    one.early = True
+    one.waited_for_start = True
     feed.join(one)
     stream.push(picture(33))
     stream.push(picture(66, True))
@@ -113,7 +113,7 @@ async def test_what_was_made_for_an_earlier_viewer_is_not_given_once_the_beginni
         for unit in units:
             stream.push(unit)
         one = viewer(wire)
-        one.early = True
+        one.waited_for_start = True
         feed.join(one)
     assert wires[1].written == b"[<head 66>V66 A70 ]"
 
@@ -123,12 +123,12 @@ async def test_a_feed_keeps_nothing_of_a_beginning_that_was_dropped() -> None:
     feed = Feed(stream, Words(), 0.0, 30.0)
     burst(stream)
     one = viewer(Wire())
-    one.early = True
+    one.waited_for_start = True
     feed.join(one)
-    assert stream.beginning is not None and feed._beginning[1]
+    assert stream.beginning is not None and feed._start_bursts[1]
     stream.beginning.drop()
     stream.push(picture(330, True))
-    assert feed._beginning == (None, {})
+    assert feed._start_bursts == (None, {})
 
 
 @pytest.mark.parametrize("flood", ["tiny units", "script data", "metadata"])
@@ -194,7 +194,7 @@ async def test_a_burst_is_no_sign_of_a_slow_link() -> None:
     stream.push(picture(0, True))
     early, other = Wire(stalled=True), Wire(stalled=True)
     one, two = viewer(early, limit=1), viewer(other, limit=1)
-    one.early = True
+    one.waited_for_start = True
     feed.join(one)
     feed.join(two)
     early.waiting = other.waiting = 100_000

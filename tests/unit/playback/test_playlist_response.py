@@ -74,7 +74,7 @@ class Origin:
     def lane(self) -> CmafTrack:
         """The picture's, with all that has come."""
         self.cmaf.catch_up()
-        return self.cmaf.lanes[0]
+        return self.cmaf.manifests.tracks[0]
 
     def ask(self, target: str, **headers: str) -> Any:
         wanted = request(f"/c1/{target}", **headers)
@@ -325,7 +325,7 @@ async def test_fragments_have_their_types_and_stay() -> None:
 async def test_an_open_segment_comes_chunk_by_chunk() -> None:
     async with Origin() as o:
         o.play(4.6)
-        uri = f"video/{o.cmaf.lanes[0].segment_uri(3)}"
+        uri = f"video/{o.cmaf.manifests.tracks[0].segment_uri(3)}"
         answer = await o.get(uri)
         assert isinstance(answer.body, AsyncIterator) and answer.length is None
         pieces = [await anext(answer.body)]
@@ -342,7 +342,7 @@ async def test_an_open_segment_comes_chunk_by_chunk() -> None:
 async def test_the_segment_that_comes_next_is_waited_for_and_none_behind_it() -> None:
     async with Origin() as o:
         o.play(5.0)
-        lane = o.cmaf.lanes[0]
+        lane = o.cmaf.manifests.tracks[0]
         task = await later(o.get(f"video/{lane.segment_uri(4)}"))
         assert not task.done()
         assert (await o.get(f"video/{lane.segment_uri(5)}")).status == 404
@@ -354,7 +354,7 @@ async def test_an_open_segment_that_is_never_finished_is_cut_short(monkeypatch: 
     monkeypatch.setattr("gateway.playback.cmaf.HOLD", 0.001)
     async with Origin() as o:
         o.play(4.6)
-        answer = await o.get(f"video/{o.cmaf.lanes[0].segment_uri(3)}")
+        answer = await o.get(f"video/{o.cmaf.manifests.tracks[0].segment_uri(3)}")
         assert isinstance(answer.body, AsyncIterator)
         with pytest.raises(RequestError):
             _ = [piece async for piece in answer.body]
@@ -404,7 +404,7 @@ async def test_an_open_segment_is_completed_by_the_end_of_a_stream_that_lingered
     monkeypatch.setattr("gateway.playback.cmaf.HOLD", 0.001)
     async with Origin() as o:
         o.play(6.7)
-        uri = f"video/{o.cmaf.lanes[0].segment_uri(4)}"
+        uri = f"video/{o.cmaf.manifests.tracks[0].segment_uri(4)}"
         answer = await o.get(uri)
         o.stream.publisher = None
         assert isinstance(answer.body, AsyncIterator)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import av
 from av.audio.codeccontext import AudioCodecContext
 
-from gateway.formats.lanes import Foreign, Lane
+from gateway.formats.recording import ForeignCodec, RecordedTrack
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.workers.aac_protocol import BITRATES
@@ -19,11 +19,11 @@ class AacTranscoder:
     track: of the output. copied: True if the AAC frames of the recording are copied.
     """
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: RecordedTrack) -> None:
         """Raises CodecFailed."""
         self.copied = lane.coding is Codec.AAC
         self._converter: AacConverter | None = None
-        if isinstance(lane.coding, Foreign):
+        if isinstance(lane.coding, ForeignCodec):
             self._converter = _foreign_converter(lane, lane.coding)
         else:
             self.track = MediaTrack(Kind.AUDIO, lane.coding, lane.timescale, lane.config)
@@ -47,7 +47,7 @@ class AacTranscoder:
         return [] if self._converter is None else self._converter.flush()
 
 
-def _foreign_converter(lane: Lane, coding: Foreign) -> AacConverter:
+def _foreign_converter(lane: RecordedTrack, coding: ForeignCodec) -> AacConverter:
     """Opens a converter for a codec that `MediaTrack` does not support."""
     try:
         context = av.CodecContext.create(str(coding), "r")

@@ -8,11 +8,11 @@ from typing import Final
 
 import av.logging
 
-from gateway.formats.lanes import Lane, Packet, RecordingOpened
 from gateway.formats.media_recorder import RecordingReader
+from gateway.formats.recording import Packet, RecordedTrack, RecordingOpened
+from gateway.media.clock import DecodeTimes
 from gateway.media.errors import InvalidData
 from gateway.media.h264_stream import H264Samples
-from gateway.media.reorder import DecodeTimes
 from gateway.media.track import Codec, Kind, MediaTrack
 from gateway.media.unit import AccessUnit
 from gateway.protocols import wire
@@ -32,7 +32,7 @@ _JUMP_SECONDS: Final = 2  # a larger time difference starts a new timeline
 class PictureCopy:
     """Copies the H.264 of a recording; only the NAL framing changes. Begins at a key frame."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: RecordedTrack) -> None:
         """Raises InvalidData."""
         self._timescale = lane.timescale
         self._ordered = lane.ordered
@@ -111,7 +111,7 @@ class BrowserWorker:
         for event in self._reader.receive(data):
             if isinstance(event, RecordingOpened):
                 self._open(event)
-            elif event.lane.kind is Kind.VIDEO:
+            elif event.track.kind is Kind.VIDEO:
                 self._on_video(event, wall)
             else:
                 self._on_audio(event, wall)
@@ -177,7 +177,7 @@ class BrowserWorker:
     def _on_audio(self, packet: Packet, wall: float) -> None:
         self._last_packet_at = time.monotonic()
         if self._audio is not None:
-            dts, _ = self._clock.stamp(Kind.AUDIO, packet.time, packet.lane.timescale)
+            dts, _ = self._clock.stamp(Kind.AUDIO, packet.time, packet.track.timescale)
             self._send_audio(self._audio.take(dts, wall, packet.payload))
 
     def _send_audio(self, units: list[AccessUnit]) -> None:

@@ -17,8 +17,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 
 from gateway.adapters.aws.kvs import put_media_headers, sign
-from gateway.formats.mkv import cluster, ebml
-from gateway.formats.mkv.header import header
+from gateway.formats.mkv import ebml, writer
+from gateway.formats.mkv.writer import header
 from tests.support.builders import AUDIO, VIDEO
 from tests.support.kvs_rules import Begun, Broken, Judge, Whole
 from tests.support.media import Film
@@ -46,7 +46,7 @@ def error(data: bytes, **how: Any) -> int | str:
 
 
 def block(track: int = 1, offset: int = 0, payload: bytes = IDR, key: bool = True) -> bytes:
-    return cluster.simple_block(track, offset, key, payload)
+    return writer.simple_block(track, offset, key, payload)
 
 
 HEAD = header([VIDEO])
@@ -93,18 +93,18 @@ def test_a_good_writer_of_another_kind_is_accepted(tmp_path: Path) -> None:
         (HEAD + ebml.element(b"\x11\x4d\x9b\x74"), 4006),
         (HEAD + ebml.element(b"\xec", b"\0\0"), 4006),
         (HEAD + ebml.element(b"\x1a\x2b", b""), 4006),
-        (header([VIDEO])[: header([VIDEO]).index(ebml.TRACKS)] + cluster.cluster(1), 4006),
+        (header([VIDEO])[: header([VIDEO]).index(ebml.TRACKS)] + writer.cluster(1), 4006),
         (HEAD + ebml.CLUSTER + ebml.UNKNOWN_SIZE + block(), 4006),
-        (HEAD + cluster.cluster(1) + block(key=False), 4006),
-        (HEAD + cluster.cluster(1) + block(payload=b"\0\0\0\2\x41\x88"), 4006),
-        (HEAD + cluster.cluster(1) + ebml.element(b"\xbf", b"1234") + block(), 4006),
-        (HEAD + cluster.cluster(1) + block()[:-1], 4006),
-        (HEAD + cluster.cluster(5000) + block() + cluster.cluster(4000) + block(), 4004),
-        (HEAD + cluster.cluster(5000) + block(offset=1500) + cluster.cluster(6400) + block(), 4004),
-        (HEAD + cluster.cluster(5000) + block() + cluster.cluster(5900) + block(), "MIN_FRAGMENT_DURATION_REACHED"),
-        (HEAD + cluster.cluster(5000) + block() + block(offset=20_000, key=False), 4002),
-        (HEAD + cluster.cluster(5000) + block(track=2), 4010),
-        (BOTH + cluster.cluster(5000) + block(), 4011),
+        (HEAD + writer.cluster(1) + block(key=False), 4006),
+        (HEAD + writer.cluster(1) + block(payload=b"\0\0\0\2\x41\x88"), 4006),
+        (HEAD + writer.cluster(1) + ebml.element(b"\xbf", b"1234") + block(), 4006),
+        (HEAD + writer.cluster(1) + block()[:-1], 4006),
+        (HEAD + writer.cluster(5000) + block() + writer.cluster(4000) + block(), 4004),
+        (HEAD + writer.cluster(5000) + block(offset=1500) + writer.cluster(6400) + block(), 4004),
+        (HEAD + writer.cluster(5000) + block() + writer.cluster(5900) + block(), "MIN_FRAGMENT_DURATION_REACHED"),
+        (HEAD + writer.cluster(5000) + block() + block(offset=20_000, key=False), 4002),
+        (HEAD + writer.cluster(5000) + block(track=2), 4010),
+        (BOTH + writer.cluster(5000) + block(), 4011),
         (HEAD.replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/AVX"), 4006),
     ],
 )
@@ -131,7 +131,7 @@ def test_tags_are_bounded(name: str, value: str, count: int) -> None:
 def test_more_than_50_megabytes_are_4001() -> None:
     size = 13_000_000
     big = block(payload=size.to_bytes(4, "big") + b"\x65".ljust(size, b"x"))
-    assert error(HEAD + cluster.cluster(1) + big * 4, piece=1 << 20) == 4001
+    assert error(HEAD + writer.cluster(1) + big * 4, piece=1 << 20) == 4001
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ async def put(url: str, headers: dict[str, str], body: bytes = b"") -> tuple[int
         return reply.status, reply.headers.get("x-amzn-ErrorType", ""), await reply.text()
 
 
-GOOD = HEAD + cluster.cluster(int(time.time() * 1000)) + block()
+GOOD = HEAD + writer.cluster(int(time.time() * 1000)) + block()
 
 
 async def test_a_good_request_is_stored_and_acknowledged(double: KvsDouble) -> None:
@@ -252,6 +252,6 @@ async def test_a_second_connection_and_a_sixth_call_are_too_many(double: KvsDoub
 
 async def test_more_than_five_fragments_a_second_are_too_many(double: KvsDouble) -> None:
     url = await endpoint(double)
-    body = HEAD + b"".join(cluster.cluster(int(time.time()) * 1000 + n * 1000) + block() for n in range(6))
+    body = HEAD + b"".join(writer.cluster(int(time.time()) * 1000 + n * 1000) + block() for n in range(6))
     _, _, acks = await put(url, sign(url, put_media_headers("lobby", 1.7e9), KEYS, "eu-central-1"), body)
     assert "CLIENT_LIMIT_EXCEEDED" in acks

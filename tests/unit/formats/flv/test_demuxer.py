@@ -127,10 +127,9 @@ def test_empty_sequence_start_waits_for_the_real_one() -> None:
     assert demux.video(0, ex(1, 0, b"av01", AV1C)) == video_track(Codec.AV1, AV1C)
 
 
-def test_video_metadata_is_kept_as_color() -> None:
+def test_video_metadata_is_no_frame() -> None:
     demux = avc()
     assert demux.video(0, ex(5, 4, b"avc1", b"\x02\x00\x09colorInfo")) is None
-    assert demux.color == b"\x02\x00\x09colorInfo"
 
 
 def test_mod_ex_is_stepped_over() -> None:

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.formats import amf0
 from gateway.formats.flv import muxer
-from gateway.formats.flv.demuxer import MediaDemuxer
-from gateway.formats.flv.script import parse_script
+from gateway.formats.flv.demuxer import MediaDemuxer, parse_script
 from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, Script
 from gateway.media.track import Codec, Kind, MediaTrack, Tracks
 from gateway.media.unit import AccessUnit, Timed
@@ -68,11 +67,9 @@ def test_negative_composition_time_and_inter_frame() -> None:
     assert muxer.unit_body(unit(Codec.H264, cts=-40, key=False)) == b"\x27\x01\xff\xff\xd8p"
 
 
-def test_hevc_is_enhanced_unless_legacy_is_asked_for() -> None:
+def test_hevc_is_enhanced() -> None:
     assert muxer.unit_body(unit(Codec.H265, cts=33)) == b"\x91hvc1\x00\x00\x21p"
     assert muxer.unit_body(unit(Codec.H265, key=False)) == b"\xa3hvc1p"
-    assert muxer.unit_body(unit(Codec.H265, cts=33), hevc_legacy=True) == b"\x1c\x01\x00\x00\x21p"
-    assert muxer.track_body(track(Codec.H265), hevc_legacy=True) == b"\x1c\0\0\0\0" + CONFIGS[Codec.H265]
 
 
 def test_times_wrap_at_32_bits() -> None:
@@ -90,7 +87,6 @@ def test_other_timescales_become_milliseconds() -> None:
     assert muxer.unit_body(ticks) == tag[11:-4]
 
 
-@pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("codec", list(Codec))
 @given(
     dts=st.integers(0, 0xFFFFFFFF),
@@ -98,24 +94,22 @@ def test_other_timescales_become_milliseconds() -> None:
     key=st.booleans(),
     payload=st.binary(min_size=1),
 )
-def test_what_is_written_is_read_back(
-    codec: Codec, legacy: bool, dts: int, cts: int, key: bool, payload: bytes
-) -> None:
+def test_what_is_written_is_read_back(codec: Codec, dts: int, cts: int, key: bool, payload: bytes) -> None:
     if codec not in (Codec.H264, Codec.H265):
         cts = 0
     if codec not in VIDEO_CODECS:
         key = True
     wanted = unit(codec, dts, cts, key, payload)
-    data = muxer.file_header(True, True) + muxer.sequence_headers(tracks(codec), 0, hevc_legacy=legacy)
+    data = muxer.file_header(True, True) + muxer.sequence_headers(tracks(codec), 0)
     demux = FlvFileDemuxer()
     headers = demux.receive(data)
-    events = demux.receive(muxer.unit_tag(wanted, hevc_legacy=legacy))
+    events = demux.receive(muxer.unit_tag(wanted))
     if CONFIGS[codec]:
         assert headers == [wanted.track]
         assert events == [wanted]
     else:
         assert [e.unit for e in events] == [wanted]  # type: ignore[union-attr]
-    assert muxer.unit_tag(wanted, hevc_legacy=legacy)[11:-4] == muxer.unit_body(wanted, hevc_legacy=legacy)
+    assert muxer.unit_tag(wanted)[11:-4] == muxer.unit_body(wanted)
 
 
 def test_vp9_sequence_start_has_the_box_header_that_others_expect() -> None:
@@ -174,11 +168,6 @@ def test_metadata_stays_as_it_came_where_no_header_tells_more() -> None:
     for broken in (MediaTrack(Kind.VIDEO, Codec.H264, 1000, b"\1\2\3"), track(Codec.VP9), track(Codec.H265)):
         (values,) = parse_script(0, muxer.metadata_body(Tracks(broken, track(Codec.MP3), metadata=said))).values
         assert said.items() <= values.items()
-
-
-def test_legacy_hevc_is_12_in_the_metadata_too() -> None:
-    tag = muxer.metadata_tag(tracks(Codec.H265), 0, hevc_legacy=True)
-    assert parse_script(0, tag[11:-4]).values == ({"videocodecid": 12.0},)
 
 
 def test_timed_data_comes_back() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gateway.formats import amf0
 from gateway.formats.flv import muxer
 from gateway.formats.flv import tag as numbers
-from gateway.formats.flv.script import parse_script
+from gateway.formats.flv.demuxer import parse_script
 from gateway.formats.flv.tag import AUDIO, SCRIPT, VIDEO, AudioPacket, FrameType, Script, VideoPacket
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, MediaTrack

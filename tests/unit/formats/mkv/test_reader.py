@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.formats.lanes import Event, Foreign, Packet, RecordingOpened
 from gateway.formats.mkv import ebml
 from gateway.formats.mkv.entries import MAX_TRACKS
 from gateway.formats.mkv.reader import MAX_SKIPPED, MatroskaReader
+from gateway.formats.recording import Event, ForeignCodec, Packet, RecordingOpened
 from gateway.media import opus
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind
@@ -77,7 +77,7 @@ def test_chromiums_lanes_are_found_with_all_their_samples(name: str, coding: Cod
     assert found.audio is not None
     assert (found.video.coding, found.video.timescale, found.video.ordered) == (coding, 1000, False)
     assert (found.audio.coding, found.audio.config) == (Codec.OPUS, opus.unskipped(OPUS[:9] + b"\x01" + OPUS[10:]))
-    pictures = [p for p in samples if p.lane is found.video]
+    pictures = [p for p in samples if p.track is found.video]
     assert 57 <= len(pictures) <= 61
     assert 48 <= len(samples) - len(pictures) <= 52
     assert pictures[0].key
@@ -87,7 +87,7 @@ def test_chromiums_lanes_are_found_with_all_their_samples(name: str, coding: Cod
 def test_pcm_of_chromium_has_its_rate_and_channels() -> None:
     found, samples = read(capture("pcm.webm"))
     assert found.audio is not None
-    assert (found.audio.coding, found.audio.rate, found.audio.channels) == (Foreign.PCM_F32, 48000, 1)
+    assert (found.audio.coding, found.audio.rate, found.audio.channels) == (ForeignCodec.PCM_F32, 48000, 1)
     assert {len(p.payload) for p in samples} == {4 * 480}
 
 
@@ -128,7 +128,7 @@ def test_blocks_before_their_clusters_time_count_back() -> None:
 )
 def test_ticks_of_any_length_become_milliseconds_or_microseconds(scale: int, timescale: int, time: int) -> None:
     (packet,) = packets(webm(cluster(1000, simple(1, 10, b"p", key=True)), scale=scale))
-    assert (packet.lane.timescale, packet.time) == (timescale, time)
+    assert (packet.track.timescale, packet.time) == (timescale, time)
 
 
 def test_what_a_decoder_puts_in_front_of_sound_is_taken_from_its_time() -> None:
@@ -220,7 +220,7 @@ def test_aac_and_other_sounds_keep_their_configuration() -> None:
 
     assert config("A_AAC", b"\x12\x10") == (Codec.AAC, b"\x12\x10")
     assert config("A_MPEG/L3", b"") == (Codec.MP3, b"")
-    assert config("A_VORBIS", b"\x02\x01\x01abc") == (Foreign.VORBIS, b"\x02\x01\x01abc")
+    assert config("A_VORBIS", b"\x02\x01\x01abc") == (ForeignCodec.VORBIS, b"\x02\x01\x01abc")
 
 
 # ---- what nobody should send ----
@@ -238,13 +238,13 @@ def test_aac_and_other_sounds_keep_their_configuration() -> None:
         (webm(cluster(0, ebml.element(ebml.SIMPLE_BLOCK, b""))), "a block of 0 bytes"),
         (webm(cluster((1 << 64) - 1, PICTURE)), "a block at"),
         (webm(ebml.CLUSTER + ebml.UNKNOWN_SIZE, ebml.TIMESTAMP + b"\x89" + bytes(9)), "9 bytes"),
-        (head() + b"\x00", "begins no element"),
+        (head() + b"\x00", "not the start of an element"),
         (head() + segment(info(0)), "ticks of 0 ns"),
         (head() + ebml.TRACKS + ebml.UNKNOWN_SIZE, "unknown size"),
         (head() + ebml.TRACKS + ebml.size(1 << 40), "bytes"),
         (head() + b"\xec" + ebml.size(MAX_SKIPPED + 1), "bytes"),
         (webm(cluster(0, ebml.SIMPLE_BLOCK + ebml.size(1 << 30))), "bytes"),
-        (head() + segment(ebml.element(ebml.INFO, b"\x2a\xd7\xb1\x8f")), "passes the end"),
+        (head() + segment(ebml.element(ebml.INFO, b"\x2a\xd7\xb1\x8f")), "exceeds its parent"),
         (head() + b"\xec\x00", "more than eight bytes"),
     ],
 )

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.formats.mkv import cluster as clusters
 from gateway.formats.mkv import ebml as writer
-from gateway.formats.mkv.header import can_carry, header
+from gateway.formats.mkv import writer as clusters
+from gateway.formats.mkv.writer import can_carry, header
 from gateway.media.errors import InvalidData, UnsupportedCodec
 from gateway.media.track import Codec, Kind, MediaTrack
 from tests.support import ebml

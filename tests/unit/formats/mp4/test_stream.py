@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.formats.lanes import Event, Packet, RecordingOpened
 from gateway.formats.mp4.box import box, full_box
 from gateway.formats.mp4.entries import MAX_TRACKS
 from gateway.formats.mp4.fragment import Mp4Sample, fragment
 from gateway.formats.mp4.init import FTYP, TrackInit, movie_init
 from gateway.formats.mp4.stream import FragmentReader
+from gateway.formats.recording import Event, Packet, RecordingOpened
 from gateway.media import aac, opus
 from gateway.media.errors import InvalidData
 from gateway.media.track import Codec, Kind, MediaTrack
@@ -78,7 +78,7 @@ def test_chromiums_lanes_are_found_with_all_their_samples(name: str, coding: Cod
     assert found.audio is not None
     assert (found.video.coding, found.audio.coding, found.audio.timescale) == (coding, Codec.OPUS, 48_000)
     assert opus.parse_head(found.audio.config).pre_skip == 0
-    shown = [p for p in samples if p.lane is found.video]
+    shown = [p for p in samples if p.track is found.video]
     assert 57 <= len(shown) <= 61
     assert sum(p.key for p in shown) == 3
     assert 48 <= len(samples) - len(shown) <= 52
@@ -86,9 +86,9 @@ def test_chromiums_lanes_are_found_with_all_their_samples(name: str, coding: Cod
 
 def test_both_lanes_come_in_the_order_of_their_times() -> None:
     _, samples = read(capture("h264.mp4"))
-    times = [p.time / p.lane.timescale for p in samples]
+    times = [p.time / p.track.timescale for p in samples]
     assert times == sorted(times)
-    assert {p.lane.kind for p in samples[:4]} == {Kind.VIDEO, Kind.AUDIO}
+    assert {p.track.kind for p in samples[:4]} == {Kind.VIDEO, Kind.AUDIO}
 
 
 # ---- forms ----
@@ -107,7 +107,7 @@ def test_samples_pass_with_their_times_and_offsets() -> None:
 def test_negative_offsets_set_decode_times_back_and_move_no_picture() -> None:
     made = [Mp4Sample(3000, 0, True, b"I"), Mp4Sample(3000, 6000, False, b"P"), Mp4Sample(3000, -3000, False, b"B")]
     data = MOVIE + fragment(1, 1, 9000, made) + fragment(2, 1, 18_000, made[:2]) + fragment(3, 2, 0, sounds(1))
-    found = [p for p in packets(data) if p.lane.kind is Kind.VIDEO]
+    found = [p for p in packets(data) if p.track.kind is Kind.VIDEO]
     assert [p.time for p in found] == [6000, 9000, 12_000, 15_000, 18_000]
     assert [p.time + p.cts for p in found] == [9000, 18_000, 12_000, 18_000, 27_000]
 
@@ -155,8 +155,8 @@ def test_offsets_from_the_beginning_of_the_file_are_understood() -> None:
 def test_edit_lists_move_a_lane(edits: list[tuple[int, int]], moved: int, wide: bool) -> None:
     # The movie's ticks are the first track's: 90 kHz.
     found = packets(with_edits(MOVIE, *edits, wide=wide) + fragment(1, 1, 0, pictures()) + fragment(2, 2, 0, sounds()))
-    assert [p.time for p in found if p.lane.kind is Kind.VIDEO] == [moved, moved + 3000, moved + 6000]
-    assert [p.time for p in found if p.lane.kind is Kind.AUDIO] == [0, 1024, 2048]
+    assert [p.time for p in found if p.track.kind is Kind.VIDEO] == [moved, moved + 3000, moved + 6000]
+    assert [p.time for p in found if p.track.kind is Kind.AUDIO] == [0, 1024, 2048]
 
 
 def test_boxes_that_nobody_needs_are_skipped_wherever_they_stand() -> None:

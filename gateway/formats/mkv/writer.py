@@ -1,4 +1,4 @@
-"""The beginning of a live Matroska stream: EBML header, the open Segment, Info and Tracks."""
+"""Writes live Matroska: EBML header, a Segment of unknown size, Info, Tracks, Clusters and SimpleBlocks."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from gateway.media.codecs import pixel_aspect, video_size
 from gateway.media.errors import UnsupportedCodec
 from gateway.media.track import Codec, Kind, MediaTrack
 
-# Track numbers by kind, so that they do not depend on which tracks exist.
+# Track numbers by kind, so that they do not depend on the existing tracks.
 NUMBERS: Final = {Kind.VIDEO: 1, Kind.AUDIO: 2}
 TIMESTAMP_SCALE: Final = 1_000_000  # nanoseconds: all times in the file are in milliseconds
-MAX_PRIVATE: Final = 1 << 20  # bytes of CodecPrivate that receivers take
+MAX_PRIVATE: Final = 1 << 20  # maximum bytes of CodecPrivate that receivers accept
 
 _CODEC_IDS: Final = {Codec.H264: "V_MPEG4/ISO/AVC", Codec.H265: "V_MPEGH/ISO/HEVC", Codec.AAC: "A_AAC"}
 _TYPES: Final = {Kind.VIDEO: 1, Kind.AUDIO: 2}  # RFC 9559 §5.1.4.1.3
+_KEY: Final = 0x80  # flag of a SimpleBlock
 
 
 def can_carry(track: MediaTrack) -> bool:
-    """Tells whether `header` supports the codec of this track. Its configuration may still be unusable."""
+    """Whether `header` supports the codec of this track. Its configuration may still be unusable."""
     return track.codec in _CODEC_IDS
 
 
 def header(tracks: Iterable[MediaTrack], app: str = "Millrace") -> bytes:
-    """Returns EBML header, a Segment of unknown size, Info and Tracks; clusters follow without an end.
+    """Returns EBML header, a Segment of unknown size, Info and Tracks. Clusters must follow.
 
     Video is track 1, audio track 2. CodecPrivate is the track's configuration: avcC, hvcC or AudioSpecificConfig.
     Raises UnsupportedCodec for other codecs, InvalidData for a configuration that cannot be read.
@@ -52,6 +53,21 @@ def header(tracks: Iterable[MediaTrack], app: str = "Millrace") -> bytes:
     return head + ebml.SEGMENT + ebml.UNKNOWN_SIZE + info + entries
 
 
+def cluster(timestamp: int) -> bytes:
+    """Returns the start of a cluster of unknown size at `timestamp` milliseconds. It ends with the next cluster."""
+    # Always eight bytes, like other senders of absolute times.
+    return ebml.CLUSTER + ebml.UNKNOWN_SIZE + ebml.TIMESTAMP + b"\x88" + timestamp.to_bytes(8, "big")
+
+
+def simple_block(number: int, offset: int, key: bool, payload: bytes) -> bytes:
+    """Returns one frame of track `number` (1 to 126). Hot path.
+
+    offset: milliseconds after its cluster's time, -32768 to 32767 (RFC 9559 §10.2: a signed 16-bit integer).
+    """
+    head = number << 24 | (offset & 0xFFFF) << 8 | (_KEY if key else 0) | 0x80000000
+    return b"".join((ebml.SIMPLE_BLOCK, ebml.size(len(payload) + 4), head.to_bytes(4, "big"), payload))
+
+
 def _entry(track: MediaTrack) -> bytes:
     codec = _CODEC_IDS.get(track.codec)
     if codec is None:
@@ -73,15 +89,16 @@ def _entry(track: MediaTrack) -> bytes:
 
 
 def _picture(track: MediaTrack) -> bytes:
-    shown = video_size(track)
-    if shown is None:
-        raise UnsupportedCodec(f"{track.codec} whose configuration does not tell the picture's size")
-    fields = [ebml.uint(ebml.PIXEL_WIDTH, shown[0]), ebml.uint(ebml.PIXEL_HEIGHT, shown[1])]
-    wide, high = pixel_aspect(track)
-    if wide != high:
+    size = video_size(track)
+    if size is None:
+        raise UnsupportedCodec(f"{track.codec} with a configuration that does not contain the picture size")
+    width, height = size
+    fields = [ebml.uint(ebml.PIXEL_WIDTH, width), ebml.uint(ebml.PIXEL_HEIGHT, height)]
+    pixel_width, pixel_height = pixel_aspect(track)
+    if pixel_width != pixel_height:
         # RFC 9559 §5.1.4.1.28 (DisplayWidth): the size on a screen with square pixels.
-        fields.append(ebml.uint(ebml.DISPLAY_WIDTH, max(1, round(shown[0] * wide / high))))
-        fields.append(ebml.uint(ebml.DISPLAY_HEIGHT, shown[1]))
+        fields.append(ebml.uint(ebml.DISPLAY_WIDTH, max(1, round(width * pixel_width / pixel_height))))
+        fields.append(ebml.uint(ebml.DISPLAY_HEIGHT, height))
     return ebml.element(ebml.VIDEO, *fields)
 
 

@@ -1,0 +1,65 @@
+"""The syntax that the parameter sets of H.264 and H.265, and their configuration records, have in common."""
+
+from __future__ import annotations
+
+from gateway.lib.bit_reader import BitReader
+from gateway.media.errors import InvalidData
+
+
+def bounded(value: int, limit: int, name: str) -> int:
+    """Returns `value`. Raises InvalidData if it is greater than `limit`. name: the syntax element, for the error."""
+    if value > limit:
+        raise InvalidData(f"SPS: {name} is {value}")
+    return value
+
+
+def cropped_size(bits: BitReader, width: int, height: int, unit_x: int, unit_y: int) -> tuple[int, int]:
+    """Reads the left, right, top and bottom offset of a cropping window. Returns the size inside it.
+
+    width, height: pixels before cropping.
+    unit_x, unit_y: pixels of one horizontal and one vertical offset unit.
+
+    Raises InvalidData if the window is empty.
+    """
+    left, right, top, bottom = bits.ue(), bits.ue(), bits.ue(), bits.ue()
+    width -= (left + right) * unit_x
+    height -= (top + bottom) * unit_y
+    if width <= 0 or height <= 0:
+        raise InvalidData(f"SPS: cropped to {width} x {height}")
+    return width, height
+
+
+def skip_video_signal(bits: BitReader) -> None:
+    """Skips the VUI from overscan_info_present_flag to the end of the chroma sample location (Annex E.1 of both)."""
+    if bits.flag():  # overscan_info_present_flag
+        bits.skip(1)
+    if bits.flag():  # video_signal_type_present_flag
+        bits.skip(4)
+        if bits.flag():
+            bits.skip(24)
+    if bits.flag():  # chroma_loc_info_present_flag
+        bits.ue()
+        bits.ue()
+
+
+def read_frame_rate(bits: BitReader, ticks_per_frame: int) -> float | None:
+    """Reads num_units_in_tick and time_scale. Returns frames a second; None if the rate is impossible."""
+    units, scale = bits.u(32), bits.u(32)
+    rate = scale / (ticks_per_frame * units) if units else 0.0
+    return rate if 0 < rate <= 1000 else None
+
+
+def read_units(config: bytes, position: int, count: int, name: str) -> tuple[tuple[bytes, ...], int]:
+    """Reads `count` NAL units with 16-bit lengths. Returns them without empty ones, and the position after them.
+
+    name: of the record and the units, for errors. Raises InvalidData if a unit exceeds the record.
+    """
+    units: list[bytes] = []
+    for n in range(count):
+        start = position + 2
+        position = start + int.from_bytes(config[position:start], "big")
+        if start > len(config) or position > len(config):
+            raise InvalidData(f"{name} {n} ends at {position} of {len(config)} bytes")
+        if position > start:
+            units.append(config[start:position])
+    return tuple(units), position
