@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gateway import __version__
 from gateway.adapters.advertise import advertised
 from gateway.adapters.aws.scale_in_protection import ScaleInProtection
-from gateway.adapters.cloud import Cloud
+from gateway.adapters.cloud import AwsServices
 from gateway.adapters.local.data_folder import data_folder
 from gateway.adapters.local.host import shown_host
 from gateway.adapters.stores import Stores, open_stores
@@ -105,7 +105,7 @@ class Gateway(node.Role):
         self._distant = RemoteViewerCounts()
         self._ports = OpenPorts()
         self.hub = makers.hub
-        self.lease: AcquirePublisher = makers.hub.lease if share is None else share.lease
+        self.lease: AcquirePublisher = makers.hub.lease if share is None else share.claims.acquire
         self.streams: PlayableStreams = makers.hub if share is None else share.streams
         self.channels = ChannelCaches(stores.channels, StoredDeletions(stores.channels))
         self.protection = listener_options.protection(settings, parts.secrets)
@@ -130,7 +130,7 @@ class Gateway(node.Role):
         if settings.hooks.url:
             hooks = Webhooks(settings.hooks, metrics.hooks, user_agent=f"Millrace/{__version__}", tls=tls)
             events.listen((await stack.enter_async_context(hooks)).post)
-        cloud = await stack.enter_async_context(Cloud(stores.aws, settings.kvs.role))
+        cloud = await stack.enter_async_context(AwsServices(stores.aws, settings.kvs.role))
         hub = Hub(_stream_limits(settings, stores.registry is not None), (), events)
         makers = OutputFactory(settings, hub, _archive(parts, stores), cloud, metrics, tls)
         await stack.enter_async_context(makers.kvs)
@@ -174,12 +174,12 @@ class Gateway(node.Role):
 
     def needed(self) -> bool:
         share = self._share
-        hubs = (self.hub, share.pulled, share.carried) if share is not None else (self.hub,)
+        hubs = (self.hub, share.pulled, share.forwards.hub) if share is not None else (self.hub,)
         return any(s.publisher is not None or any(s.viewers.values()) for one in hubs for s in one)
 
     def _pushed(self) -> bool:
         """Whether this process has a publisher."""
-        hubs = (self.hub, self._share.carried) if self._share is not None else (self.hub,)
+        hubs = (self.hub, self._share.forwards.hub) if self._share is not None else (self.hub,)
         return any(stream.publisher is not None for hub in hubs for stream in hub)
 
     def drain(self) -> None:
@@ -253,7 +253,7 @@ class Gateway(node.Role):
         self._ports = ports
         settings, limits, share = self._settings, self._settings.limits, self._share
         if share is not None:
-            share.locate(await advertised(settings, ports), ports)
+            share.join(await advertised(settings, ports), ports)
         protection, channels, audience = self.protection, self.channels, HttpViewers()
         recordings = RecordingFiles(self._stores.objects, self._stores.media)
         films = VodFiles(recordings, protection, channels.owners)
@@ -264,7 +264,7 @@ class Gateway(node.Role):
             audience,
             settings.stream.wait_for_publisher,
             ready,
-            await share.relay(channels.cached, protection, audience, settings.edge) if share else None,
+            await share.open_http_cache(channels.cached, protection, audience, settings.edge) if share else None,
         )
         playback = PlaybackRouter(
             PlaybackAccess(channels.cached, protection, channels.owners),
@@ -282,7 +282,7 @@ class Gateway(node.Role):
         if self._parts.identity.slot is not None:
             self.sums = MetricsAggregator(self._parts.identity.slot, self._parts.metrics, share.peers)
             operations[SUMS] = self.sums.operate
-        self.door = share.door(self._stores.channels, inner, operations, limits.refusals_per_minute)
+        self.door = share.node_endpoint(self._stores.channels, inner, operations, limits.refusals_per_minute)
         return playback
 
     def _operations(self, share: ClusterMember) -> Mapping[str, Operation]:
@@ -294,7 +294,7 @@ class Gateway(node.Role):
             self.hub,
             ChannelReaders(self.channels.fresh, self.channels.cached, self.channels.deleted),
             forget=self.channels.forget,
-            distant=self._distant,
+            remote_viewers=self._distant,
             report=lambda: summary(self._machine, self._parts.metrics, __version__),
         )
         return operations.table()
@@ -337,7 +337,7 @@ def _share(parts: NodeParts, stores: Stores, makers: OutputFactory) -> ClusterMe
         makers.spreads,
     )
     share = ClusterMember(parts.identity, makers.hub, stores.registry, outputs, parts.metrics.dropped, parts.tasks)
-    makers.task_sets.listen(lambda channel, arns: share.claims.told(channel))
+    makers.task_sets.listen(lambda channel, arns: share.claims.rewrite_row(channel))
     return share
 
 

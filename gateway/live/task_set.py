@@ -108,7 +108,7 @@ class TaskSet:
     async def _keep(self, runner: TaskRunner, order: TaskRequest) -> float:
         """Starts missing tasks. Returns the seconds until the next check."""
         try:
-            tasks = await runner.keep(order)
+            tasks = await runner.reconcile(order)
         except StoreUnavailable as away:
             self._say(order, str(away))
             return self._backoff.next()

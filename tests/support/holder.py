@@ -115,8 +115,8 @@ class Where:
         await asyncio.sleep(0)
         return self.known(name)
 
-    def lost(self, name: str, place: NodeAddress) -> None:
-        self.losses.append((name, place))
+    def invalidate(self, name: str, node: NodeAddress) -> None:
+        self.losses.append((name, node))
         places = self.places.get(name, [])
         if len(places) > 1:
             places.pop(0)

@@ -76,7 +76,7 @@ class Known:
 
     async def find(self, name: str) -> NodeAddress | None:
         held = (await self._directory.find([name])).get(name)
-        return None if held is None else NodeAddress(held.node, held.address, held.claim)
+        return None if held is None else NodeAddress(held.node, held.address, held.id)
 
     def lost(self, name: str, place: NodeAddress) -> None:
         self.lost_names.append(name)
@@ -177,7 +177,7 @@ async def test_a_claim_that_a_look_up_has_not_seen_yet_is_found(rig: Rig):
     rig.wires.answers["g1"] = Answer()
     assert await rig.cluster.ask("c1", "session") == {}
     held = rig.directory.held["c1"]
-    rig.directory.held["c1"] = StreamClaim("c1", held.node, held.address, held.claim, 0, left=True)
+    rig.directory.held["c1"] = StreamClaim("c1", held.node, held.address, held.id, 0, left=True)
     assert await rig.cluster.ask("c1", "session") is None
 
 

@@ -58,23 +58,23 @@ def addresses(places: Sequence[NodeAddress]) -> list[str]:
 
 async def test_gateways_take_turns() -> None:
     async with edge() as lab:
-        firsts = [(await lab.gateways.all())[0].address for _ in range(4)]
+        firsts = [(await lab.gateways.in_order())[0].address for _ in range(4)]
         assert sorted(firsts[:2]) == sorted(firsts[2:]) == sorted([lab.a.place.address, lab.b.place.address])
 
 
 async def test_one_that_did_not_answer_is_asked_last_for_a_while() -> None:
     async with edge() as lab:
-        lab.gateways.failed(lab.a.place)
+        lab.gateways.mark_failed(lab.a.place)
         for _ in range(3):
-            assert addresses(await lab.gateways.all()) == [lab.b.place.address, lab.a.place.address]
+            assert addresses(await lab.gateways.in_order()) == [lab.b.place.address, lab.a.place.address]
         lab.now += 6
-        assert lab.a.place.address in {(await lab.gateways.all())[0].address for _ in range(2)}
+        assert lab.a.place.address in {(await lab.gateways.in_order())[0].address for _ in range(2)}
 
 
 async def test_the_holder_is_asked_first() -> None:
     async with edge() as lab:
         for _ in range(2):
-            assert addresses(await lab.gateways.all(lab.b.place)) == [lab.b.place.address, lab.a.place.address]
+            assert addresses(await lab.gateways.in_order(lab.b.place)) == [lab.b.place.address, lab.a.place.address]
 
 
 async def test_of_a_registrys_nodes_only_gateways_are_asked() -> None:

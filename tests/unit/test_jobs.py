@@ -126,7 +126,7 @@ async def test_what_is_over_is_not_cancelled(desk: JobQueue) -> None:
 
 async def test_a_job_given_back_in_good_order_was_not_begun(desk: JobQueue) -> None:
     job, _ = await desk.submit(VOD, "a.mp4")
-    back = await desk.again(await desk.begin(job, "me"))
+    back = await desk.requeue(await desk.begin(job, "me"))
     assert (back.state, back.attempts, back.owner) == (JobState.SUBMITTED, 0, "")
 
 

@@ -15,9 +15,9 @@ from gateway.channels.deleted_channel import DeletedChannel
 from gateway.cluster.gateway_operations import ChannelReaders, GatewayOperations
 from gateway.cluster.node_address import NodeAddress, PeerUnavailable
 from gateway.cluster.node_endpoint import HOP, Operation
+from gateway.cluster.node_identity import SiblingProcesses
 from gateway.cluster.node_rpc import LINES
 from gateway.cluster.peers import Peers
-from gateway.cluster.sibling_processes import SiblingProcesses
 from gateway.http.response import Response
 from gateway.live.hub import Hub
 from gateway.live.remote_viewer_counts import RemoteViewerCounts
@@ -117,7 +117,7 @@ async def node() -> AsyncIterator[Node]:
         on,
         ChannelReaders(store, store, gone),
         forget=forgotten.append,
-        distant=distant,
+        remote_viewers=distant,
         report=lambda: {"streams": 1},
     )
     yield Node(on, store, distant, siblings, forgotten, evicted, operations.table())
