@@ -112,7 +112,9 @@ async def run(options: argparse.Namespace, viewers: int) -> None:
         publishers = []
         for n, name in enumerate(names):
             _, claims = gateways[n % len(gateways)]
-            publisher = await claims.acquire(channel(name), protocol="rtmp", peer="192.0.2.1", evict=lambda reason: None)
+            publisher = await claims.acquire(
+                channel(name), protocol="rtmp", peer="192.0.2.1", evict=lambda reason: None
+            )
             publisher.set_tracks(VIDEO, AUDIO, {})
             publishers.append(publisher)
         begin = requests.since(before)

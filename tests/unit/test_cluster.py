@@ -48,11 +48,11 @@ class Wires:
 
     @contextlib.asynccontextmanager
     async def request(self, place: NodeAddress, method: str, target: str, *, seconds: float) -> AsyncIterator[Any]:
-        self.asked.append((place.node, method, target))
+        self.asked.append((place.id, method, target))
         self.at_once += 1
         self.most = max(self.most, self.at_once)
         try:
-            answer = self.answers.get(place.node, Answer(body=b""))
+            answer = self.answers.get(place.id, Answer(body=b""))
             if isinstance(answer, asyncio.Event):
                 await answer.wait()
                 answer = Answer(body=b"")
@@ -78,7 +78,7 @@ class Known:
         held = (await self._directory.find([name])).get(name)
         return None if held is None else NodeAddress(held.node, held.address, held.id)
 
-    def lost(self, name: str, place: NodeAddress) -> None:
+    def invalidate(self, name: str, place: NodeAddress) -> None:
         self.lost_names.append(name)
 
 
@@ -215,7 +215,7 @@ async def test_a_node_that_cannot_answer_is_left_out(rig: Rig, answer: Any, monk
 
 
 async def test_a_slow_node_holds_nobody_up(rig: Rig, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "_EACH_SECONDS", 0.02)
+    monkeypatch.setattr(module, "_NODE_SECONDS", 0.02)
     rig.holds("g1")
     rig.wires.answers["g1"] = asyncio.Event()
     assert (await rig.cluster.everywhere("sessions")).silent == ("g1",)

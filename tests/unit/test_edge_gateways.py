@@ -256,8 +256,8 @@ async def test_a_channel_that_nobody_holds_is_read_from_the_store() -> None:
 
 async def asked_for(store: GatewayFiles, target: str, channel: str = "") -> tuple[int, bytes]:
     async with AsyncExitStack() as stack:
-        answered = await stack.enter_async_context(store.ask(target, channel))
-        return answered.head.status, b"".join([piece async for piece in answered.pieces()])
+        answered = await stack.enter_async_context(store.request(target, channel))
+        return answered.head.status, b"".join([piece async for piece in answered.chunks()])
 
 
 async def test_the_first_gateway_that_has_a_file_gives_it() -> None:

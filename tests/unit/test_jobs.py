@@ -62,7 +62,7 @@ def test_a_job_takes_the_steps_of_the_table_and_no_others(old: JobState, new: Jo
     if new in TRANSITIONS[old]:
         assert job.to(new, 5.0).state is new and job.to(new, 5.0).version == 2
     else:
-        with pytest.raises(ValueError, match="does not go"):
+        with pytest.raises(ValueError, match="does not change"):
             job.to(new, 5.0)
 
 

@@ -63,7 +63,7 @@ def test_who_is_not_in_the_registry_is_dead_and_forgotten():
 
 
 def test_nodes_that_are_seen_one_by_one_are_judged_the_same_and_bounded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gateway.cluster.node_liveness._MAX_REMEMBERED", 2)
+    monkeypatch.setattr("gateway.cluster.node_liveness._MAX_NODES", 2)
     clock = Clock(1000.0)
     living = NodeLiveness(clock)
     assert living.is_dead("a")
